@@ -1,0 +1,113 @@
+"""The arrays that travel through onnxcam, named by their shape, and the result of an explanation.
+
+Axes: N pictures, K masks or channels, T targets, C colours, h w the feature grid, H W the model's input.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+
+Picture = npt.NDArray[np.uint8]
+"""(height, width, 3) RGB, 0 to 255, upright: a photograph as a person sees it."""
+Image = Floats
+"""(C,H,W) preprocessed, what the network computes on."""
+Features = Floats
+"""(K,h,w) feature maps of one picture."""
+Masks = Floats
+"""(K,1,h,w) low-resolution masks before normalisation; after it, 1 keeps a pixel and 0 removes it."""
+Scores = Floats
+"""(K,T) one number a mask and target."""
+Map = Floats
+"""(H,W) saliency on the model's input."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the model's input lies on the upright picture: resize and crop, remembered to be inverted.
+
+    picture: (height, width) of the upright original in pixels. box: (left, top, right, bottom), the part of it that the
+    model sees, in pixels of the original with 0 at the outer edge of the first pixel; fractions are meant, and a padded
+    input reaches beyond the picture.
+    """
+
+    picture: tuple[int, int]
+    box: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A class of the model and what the model gave it on the unmasked picture."""
+
+    index: int
+    label: str | None
+    probability: float
+    logit: float
+
+    @property
+    def name(self) -> str:
+        return self.label if self.label is not None else f"class {self.index}"
+
+
+@dataclass(frozen=True)
+class Channels:
+    """How many feature maps there were, and how many of them were masks worth a forward pass."""
+
+    total: int
+    scored: int
+
+    @property
+    def skipped(self) -> int:
+        """Maps that are constant over space: their mask is undefined and their weight changes nothing."""
+        return self.total - self.scored
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Everything that is needed to make the same map again, and to know where each choice came from."""
+
+    versions: Mapping[str, str]
+    model: str
+    model_sha256: str
+    image: str
+    layer: str
+    layer_reason: str
+    logits: str
+    activation: str
+    preset: Mapping[str, Any]
+    preset_source: str
+    fill: str
+    method: str
+    options: Mapping[str, Any]
+    provider: str
+    batch: int
+    batch_mode: str
+    channels: Channels
+    forwards: int
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Saliency:
+    """One explanation. The arrays are read-only.
+
+    map: (H,W) float32 in [0,1] on the model's input. raw: (h,w) float32, the combination of the feature maps before
+    upsampling, rectifying and normalising. score: what the method attributes, on the unmasked picture (a probability
+    or a logit, see provenance.options). placement: None if the image came preprocessed.
+    """
+
+    map: Map
+    raw: Floats
+    target: Target
+    score: float
+    placement: Placement | None
+    provenance: Provenance = field(repr=False)
+
+    def __post_init__(self) -> None:
+        self.map.setflags(write=False)
+        self.raw.setflags(write=False)
