@@ -5,6 +5,7 @@ Axes: N pictures, K masks or channels, T targets, C colours, h w the feature gri
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,13 @@ Scores = Floats
 """(K,T) one number a mask and target."""
 Map = Floats
 """(H,W) saliency on the model's input."""
+
+
+class Score(StrEnum):
+    """What a method measures on a masked picture."""
+
+    PROBABILITY = "probability"
+    LOGIT = "logit"
 
 
 @dataclass(frozen=True)

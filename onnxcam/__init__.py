@@ -1,0 +1,66 @@
+"""Saliency maps for image models exported to ONNX from any framework.
+
+from onnxcam import Explainer, score_cam
+
+with Explainer("model.onnx", score_cam(), providers=["cpu"]) as explain:
+    saliency = explain("photo.jpg")
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from onnxcam.arrays import Placement, Provenance, Saliency, Target
+    from onnxcam.errors import OnnxCamError
+    from onnxcam.explainer import Explainer
+    from onnxcam.fills import BLACK, MEAN, ZERO, Fill, blur
+    from onnxcam.methods.blocks import Convention, Method
+    from onnxcam.methods.score_cam import score_cam
+    from onnxcam.pictures import read_picture
+    from onnxcam.preprocess import PRESETS, Preset
+    from onnxcam.render import overlay
+
+# Looked up on first use, so that `onnxcam --help` does not wait for onnx and onnxruntime.
+_HOMES = {
+    "onnxcam.arrays": ("Placement", "Provenance", "Saliency", "Target"),
+    "onnxcam.errors": ("OnnxCamError",),
+    "onnxcam.explainer": ("Explainer",),
+    "onnxcam.fills": ("BLACK", "MEAN", "ZERO", "Fill", "blur"),
+    "onnxcam.methods.blocks": ("Convention", "Method"),
+    "onnxcam.methods.score_cam": ("score_cam",),
+    "onnxcam.pictures": ("read_picture",),
+    "onnxcam.preprocess": ("PRESETS", "Preset"),
+    "onnxcam.render": ("overlay",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "BLACK",
+    "MEAN",
+    "PRESETS",
+    "ZERO",
+    "Convention",
+    "Explainer",
+    "Fill",
+    "Method",
+    "OnnxCamError",
+    "Placement",
+    "Preset",
+    "Provenance",
+    "Saliency",
+    "Target",
+    "blur",
+    "overlay",
+    "read_picture",
+    "score_cam",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("onnxcam")
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'onnxcam' has no attribute {name!r}")
+    return getattr(import_module(_HOME_OF[name]), name)

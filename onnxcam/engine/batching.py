@@ -1,0 +1,83 @@
+"""One policy for how many masks go through the network at once, and what happens when memory runs out."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from onnxcam.arrays import Floats, Masks
+from onnxcam.errors import OptionError, OutOfMemory
+
+Progress = Callable[[int, int], None]
+"""Called with (forward passes done, forward passes in all) after each chunk."""
+
+LARGEST = 16
+"""On a CPU more than this gains nothing (throughput is flat from 8 on) and costs memory and cache."""
+SHARE = 0.25
+"""Of the free memory, what one chunk's activations may take."""
+
+
+def choose_batch(bytes_per_picture: int, free: int, asked: int | None) -> int:
+    """Masks a chunk: what was asked for, else as many as the memory share holds, between 1 and LARGEST."""
+    if asked is not None:
+        if asked < 1:
+            raise OptionError(f"the batch must be 1 or more, not {asked}")
+        return asked
+    return max(1, min(LARGEST, int(free * SHARE) // max(1, bytes_per_picture)))
+
+
+def free_memory() -> int:
+    """Bytes that this process can still take: the machine's available memory, or its control group's if less."""
+    found = [_proc_available(), _cgroup_left()]
+    known = [f for f in found if f is not None]
+    return min(known) if known else _half_of_physical()
+
+
+def in_chunks(
+    run: Callable[[Masks], Floats], masks: Masks, batch: int, progress: Progress | None = None
+) -> Floats:
+    """`run` over the masks, `batch` at a time, results concatenated along the first axis.
+
+    A chunk that does not fit into memory is tried again at half the batch, as is all that follows; raises OutOfMemory
+    when a single mask does not fit.
+    """
+    results: list[Floats] = []
+    done = 0
+    while done < len(masks):
+        chunk = masks[done : done + batch]
+        try:
+            results.append(run(chunk))
+        except OutOfMemory as error:
+            if len(chunk) == 1:
+                raise OutOfMemory(f"one picture alone does not fit into memory: {error}") from None
+            batch = max(1, len(chunk) // 2)
+            continue
+        done += len(chunk)
+        if progress is not None:
+            progress(done, len(masks))
+    return np.concatenate(results)
+
+
+def _proc_available() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def _cgroup_left() -> int | None:
+    folder = Path("/sys/fs/cgroup")
+    try:
+        limit, used = ((folder / f).read_text().strip() for f in ("memory.max", "memory.current"))
+    except OSError:
+        return None
+    return max(0, int(limit) - int(used)) if limit.isdigit() and used.isdigit() else None
+
+
+def _half_of_physical() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    except (AttributeError, ValueError, OSError):
+        return 2**30  # a system that does not tell: assume what any machine has

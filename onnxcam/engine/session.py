@@ -1,0 +1,166 @@
+"""Sessions on onnxruntime: opened once, providers checked and never silently replaced."""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxcam.errors import InferenceError, OptionError, OutOfMemory, ProviderError, RuntimeMissing, near
+
+PROVIDERS: Mapping[str, str] = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "rocm": "ROCMExecutionProvider",
+    "migraphx": "MIGraphXExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "directml": "DmlExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "qnn": "QNNExecutionProvider",
+    "xnnpack": "XnnpackExecutionProvider",
+}
+AUTO = ("cuda", "rocm", "migraphx", "directml", "cpu")
+"""What `auto` tries, in this order. TensorRT, OpenVINO and CoreML change numbers or compile for minutes: by name only."""
+
+logger = logging.getLogger(__name__)
+Array = npt.NDArray[Any]
+
+
+def runtime() -> ModuleType:
+    """The onnxruntime module; raises RuntimeMissing with both ways to install one."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise RuntimeMissing(
+            'onnxruntime is not installed: `pip install "onnxcam[cpu]"` for the CPU, '
+            '`pip install "onnxcam[gpu]"` for CUDA'
+        ) from None
+    if not hasattr(onnxruntime, "InferenceSession"):
+        # What is left in site-packages when two builds were installed over each other and one was removed.
+        raise RuntimeMissing(
+            "onnxruntime is broken (two builds overwrote each other): `pip uninstall onnxruntime onnxruntime-gpu`, "
+            'then `pip install "onnxcam[cpu]"` or `pip install "onnxcam[gpu]"`'
+        )
+    return onnxruntime
+
+
+class Session:
+    """One opened graph. `run` keeps no state, so threads may share it."""
+
+    def __init__(
+        self, model: bytes, providers: Sequence[str] = ("auto",), threads: int | None = None
+    ) -> None:
+        """providers: short names in order of preference, each of which must start; 'auto' takes the best that does.
+
+        threads: within one run; the runtime's own choice if None. Raises ProviderError, InferenceError.
+        """
+        if threads is not None and threads < 1:
+            raise OptionError(f"threads must be 1 or more, not {threads}")
+        self._ort = runtime()
+        self._session = self._open(model, tuple(providers), threads)
+        self.provider = _short(self._session.get_providers()[0])
+        self.inputs = tuple(i.name for i in self._session.get_inputs())
+        self.outputs = tuple(o.name for o in self._session.get_outputs())
+
+    def run(self, outputs: Sequence[str], feeds: Mapping[str, Array]) -> list[Array]:
+        """The named outputs, in that order. Raises OutOfMemory or InferenceError."""
+        session = self._session
+        if session is None:
+            raise InferenceError("this session is closed")
+        try:
+            return [np.asarray(a) for a in session.run(list(outputs), dict(feeds))]
+        except MemoryError:
+            raise OutOfMemory("out of memory") from None
+        except self._errors() as error:
+            raise self._translated(error) from None
+
+    def close(self) -> None:
+        """Free the session's memory. Closing twice is harmless; running afterwards is an InferenceError."""
+        self._session = None
+
+    def _errors(self) -> tuple[type[Exception], ...]:
+        state = self._ort.capi.onnxruntime_pybind11_state
+        names = (
+            "RuntimeException",
+            "Fail",
+            "InvalidArgument",
+            "InvalidGraph",
+            "InvalidProtobuf",
+            "NotImplemented",
+        )
+        return tuple(getattr(state, n) for n in (*names, "EPFail", "NoSuchFile") if hasattr(state, n))
+
+    def _translated(self, error: Exception) -> InferenceError:
+        text = " ".join(str(error).split())
+        if any(
+            sign in text.lower()
+            for sign in ("failed to allocate", "out of memory", "bad_alloc", "bad allocation")
+        ):
+            return OutOfMemory(f"out of memory ({text[:200]})")
+        return InferenceError(f"onnxruntime could not run the model ({text[:300]})")
+
+    def _open(self, model: bytes, providers: tuple[str, ...], threads: int | None) -> Any:
+        if providers != ("auto",):
+            return self._start(model, requested(providers, self._ort.get_available_providers()), threads)
+        available = self._ort.get_available_providers()
+        for name in AUTO:
+            if PROVIDERS[name] not in available:
+                continue
+            try:
+                return self._start(model, [PROVIDERS[name]], threads)
+            except ProviderError as error:
+                logger.info("provider %s does not start: %s", name, error)
+        raise ProviderError(f"none of the providers {', '.join(AUTO)} starts with the installed onnxruntime")
+
+    def _start(self, model: bytes, names: list[str], threads: int | None) -> Any:
+        ort = self._ort
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        options.intra_op_num_threads = threads or _threads()
+        # Idle pools of several sessions in one process would burn the cores that the others need.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if "CUDAExecutionProvider" in names and hasattr(ort, "preload_dlls"):
+            ort.preload_dlls()
+        try:
+            session = ort.InferenceSession(model, options, providers=names)
+        except self._errors() as error:
+            raise self._translated(error) from None
+        missing = [_short(n) for n in names if n not in session.get_providers()]
+        if missing:
+            raise ProviderError(
+                f"the provider {', '.join(missing)} is installed but does not start (driver or libraries missing?); "
+                f"use --providers cpu, or auto"
+            )
+        return session
+
+
+def requested(providers: Sequence[str], available: Sequence[str]) -> list[str]:
+    """onnxruntime's names for short ones; raises ProviderError on one that is unknown or not in this build."""
+    names = []
+    for short in providers:
+        full = PROVIDERS.get(short.lower(), short)
+        if full not in PROVIDERS.values():
+            raise ProviderError(f"no provider is called {short!r}; {near(short, [*PROVIDERS, 'auto'])}")
+        if full not in available:
+            have = ", ".join(_short(a) for a in available)
+            way = 'install it with `pip install "onnxcam[gpu]"`, or use' if short.lower() == "cuda" else "use"
+            raise ProviderError(
+                f"the provider {short} is not in the installed onnxruntime (it has {have}); {way} --providers auto"
+            )
+        names.append(full)
+    if not names:
+        raise ProviderError(f"no provider given; known: auto, {', '.join(PROVIDERS)}")
+    return names
+
+
+def _short(full: str) -> str:
+    return next((short for short, name in PROVIDERS.items() if name == full), full)
+
+
+def _threads() -> int:
+    """Cores that this process may use: a container or taskset allows fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

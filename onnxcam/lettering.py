@@ -1,0 +1,163 @@
+"""Text on pictures: which typeface can draw a line, and how it is shortened to fit.
+
+Pillow's built-in typeface (Aileron) holds 113 characters: ASCII and some punctuation, not one accented
+letter. OpenCV 5 carries two more, good for Latin, Greek, Cyrillic and Chinese, Japanese and Korean; it
+neither joins nor reverses, so right-to-left scripts are kept from it. After these come common fonts of the
+operating system. A character that none of them has is written as its escape, such as \\u0e41, and logged: a
+wrong letter would be read as a right one.
+"""
+
+import logging
+import unicodedata
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxcam.errors import OptionError
+
+log = logging.getLogger(__name__)
+
+Ink = npt.NDArray[np.uint8]
+"""(line height, width) how much of each pixel the text covers, 0 to 255."""
+
+ELLIPSIS = "…"
+ESCAPE = "\\xuU0123456789abcdef"
+SYSTEM_FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial Unicode.ttf", "segoeui.ttf", "arial.ttf")
+
+
+@dataclass(frozen=True)
+class Typeface:
+    """has: whether a character can be drawn. ink: a line at a size in pixels, as high as line_height says."""
+
+    has: Callable[[str], bool]
+    ink: Callable[[str, int], Ink]
+
+    def lacks(self, text: str) -> list[str]:
+        return [c for c in dict.fromkeys(text) if not c.isspace() and (_is(c, "Cs") or not self.has(c))]
+
+
+def line_height(size: int) -> int:
+    return round(size * 1.4)
+
+
+def line(text: str, size: int, width: int, font: str | None = None) -> Ink:
+    """text in one line at most width pixels wide, its end replaced by an ellipsis where it must be.
+
+    font: a font file, or the name of an installed one, tried before the built-in ones. Raises OptionError if
+    it cannot be opened.
+    """
+    visible = "".join(" " if _is(c, "Cc", "Zl", "Zp") else c for c in text)
+    most = 8 * width // size + 1  # characters are seldom narrower than an eighth of their height
+    clean = unicodedata.normalize("NFC", visible).strip()[:most]
+    face, clean = _choose(clean, font)
+    ink = face.ink(clean, size)
+    if ink.shape[1] <= width:
+        return ink
+    fits, over = 0, len(clean)
+    while over - fits > 1:
+        middle = (fits + over) // 2
+        shorter = face.ink(clean[:middle].rstrip() + ELLIPSIS, size).shape[1] <= width
+        fits, over = (middle, over) if shorter else (fits, middle)
+    return face.ink(clean[:fits].rstrip() + ELLIPSIS, size)[:, :width]
+
+
+def _is(character: str, *categories: str) -> bool:
+    return unicodedata.category(character) in categories
+
+
+def _choose(text: str, font: str | None) -> tuple[Typeface, str]:
+    """The first typeface that has every character; else the one that has most, and escapes for the rest."""
+    best: tuple[list[str], Typeface] | None = None
+    for face in _typefaces(font):
+        missing = face.lacks(text + ELLIPSIS)
+        if not missing:
+            return face, text
+        if (best is None or len(missing) < len(best[0])) and not face.lacks(ESCAPE + ELLIPSIS):
+            best = missing, face
+    assert best is not None, "Pillow's typeface has ASCII"
+    missing, face = best
+    codes = " ".join(f"U+{ord(c):04X}" for c in missing)
+    log.warning("no typeface at hand draws %s; name a font that does", codes)
+    escapes = {ord(c): c.encode("ascii", "backslashreplace").decode() for c in missing}
+    return face, text.translate(escapes)
+
+
+def _typefaces(font: str | None) -> Iterator[Typeface]:
+    import cv2
+    from PIL import ImageFont
+
+    if font is not None:
+        try:
+            ImageFont.truetype(font, 16)
+        except OSError as error:
+            raise OptionError(
+                f"font {font!r} cannot be opened ({error}); give a .ttf or .otf file"
+            ) from error
+        yield _pillow(lambda size: ImageFont.truetype(font, size))
+    yield _pillow(lambda size: ImageFont.load_default(size))
+    if hasattr(cv2, "FontFace"):  # OpenCV 5
+        yield _opencv()
+    for name in SYSTEM_FONTS:
+        try:
+            ImageFont.truetype(name, 16)
+        except OSError:
+            continue
+        yield _pillow(lambda size, name=name: ImageFont.truetype(name, size))  # type: ignore[misc]
+
+
+def _pillow(load: Callable[[int], Any]) -> Typeface:
+    from PIL import Image, ImageDraw, features
+
+    probe = load(24)
+
+    def glyph(character: str) -> tuple[Any, bytes]:
+        mask = probe.getmask(character, mode="L")
+        return mask.size, bytes(mask)
+
+    absent, joins = glyph("\U0010fffe"), features.check("raqm")  # a code point that is never assigned
+
+    def has(character: str) -> bool:
+        if _right_to_left(character) and not joins:
+            return False
+        return _is(character, "Cf") or glyph(character) != absent
+
+    def ink(text: str, size: int) -> Ink:
+        font = load(size)
+        canvas = Image.new("L", (int(font.getlength(text)) + size // 2 + 1, line_height(size)))
+        ImageDraw.Draw(canvas).text((size // 8, size), text, fill=255, font=font, anchor="ls")
+        return _trim(np.asarray(canvas))
+
+    return Typeface(has, ink)
+
+
+def _opencv() -> Typeface:
+    import cv2
+
+    face = cv2.FontFace("sans")
+
+    def ink(text: str, size: int) -> Ink:
+        canvas = np.zeros((line_height(size), (len(text) + 2) * size * 2, 3), np.uint8)
+        cv2.putText(canvas, text, (size // 8, size), (255, 255, 255), face, size, 400)
+        return _trim(canvas[..., 0])
+
+    question = ink("?", 24)  # what OpenCV draws for a character that it does not have
+
+    def has(character: str) -> bool:
+        if _right_to_left(character) or _is(character, "Mn", "Mc", "Me"):
+            return False
+        return character == "?" or not np.array_equal(ink(character, 24), question)
+
+    return Typeface(has, ink)
+
+
+def _right_to_left(character: str) -> bool:
+    return unicodedata.bidirectional(character) in ("R", "AL", "AN", "RLE", "RLO", "RLI")
+
+
+def _trim(canvas: Ink) -> Ink:
+    """Without the empty columns on the right."""
+    used = np.flatnonzero(canvas.any(axis=0))
+    return canvas[:, : used[-1] + 2] if used.size else canvas[:, :1]

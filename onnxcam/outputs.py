@@ -1,0 +1,149 @@
+"""What is written for an explanation: the formats, and the record of it."""
+
+import io
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+
+from onnxcam import render
+from onnxcam.arrays import Picture, Saliency
+from onnxcam.errors import PictureError
+from onnxcam.render import Style
+
+
+@dataclass(frozen=True)
+class Writer:
+    """suffix: with its dot. write: a file's content; picture is the upright original, None without one."""
+
+    suffix: str
+    write: Callable[[Saliency, Picture | None, Style], bytes]
+
+
+def draw(saliency: Saliency, picture: Picture | None, style: Style) -> Picture:
+    """The overlay, or the heatmap if there is no picture, with the caption that style asks for.
+
+    Raises PictureError for a picture with a saliency that has no placement on one.
+    """
+    if picture is None:
+        drawn, alpha = render.heatmap(saliency.map, style.colormap), None
+    elif saliency.placement is None:
+        raise PictureError(
+            "the image came preprocessed, so the map has no place on a picture; draw it without one"
+        )
+    else:
+        alpha = style.alpha
+        drawn = render.overlay(
+            picture, saliency.map, saliency.placement, colormap=style.colormap, alpha=alpha
+        )
+    if not style.caption:
+        return drawn
+    detail = f"{percent(saliency.target.probability)} · {saliency.provenance.method}"
+    name = saliency.target.name
+    return render.caption(drawn, name, detail, colormap=style.colormap, alpha=alpha, font=style.font)
+
+
+def percent(probability: float) -> str:
+    """With one decimal, and never as a certainty or an impossibility that it is not."""
+    if 0 < probability < 0.0005:
+        return "<0.1%"
+    return ">99.9%" if 0.9995 <= probability < 1 else f"{probability:.1%}"
+
+
+def record(saliency: Saliency, image: Path | str, outputs: Iterable[Path | str] = ()) -> dict[str, Any]:
+    """What was explained and how, in plain JSON values; a number that is not finite becomes None."""
+    target, made = saliency.target, saliency.provenance
+    values = {
+        "image": str(image),
+        "target": {"index": target.index, "label": target.label, "probability": target.probability},
+        "score": saliency.score,
+        "method": made.method,
+        "options": made.options,
+        "layer": made.layer,
+        "layer_reason": made.layer_reason,
+        "provider": made.provider,
+        "preset": made.preset,
+        "preset_source": made.preset_source,
+        "fill": made.fill,
+        "channels": {
+            "total": made.channels.total,
+            "scored": made.channels.scored,
+            "skipped": made.channels.skipped,
+        },
+        "forwards": made.forwards,
+        "batch": made.batch,
+        "seconds": made.seconds,
+        "outputs": [str(path) for path in outputs],
+        "notes": made.notes,
+    }
+    return {key: plain(value) for key, value in values.items()}
+
+
+def plain(value: Any) -> Any:
+    """value in JSON's types. Raises TypeError for what has no counterpart there."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, str | PurePath):  # str() also makes an enumeration's member its value
+        return str(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, np.generic | np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, Mapping):
+        return {str(key): plain(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON: {value!r}")
+
+
+def _png(saliency: Saliency, picture: Picture | None, style: Style) -> bytes:
+    """Lossless, with the essentials of the provenance as text chunks; what is free text is a JSON string."""
+    from PIL import Image, PngImagePlugin
+
+    made, target = saliency.provenance, saliency.target
+    texts = {
+        "Software": f"onnxcam {made.versions.get('onnxcam', '')}".strip(),
+        "onnxcam:method": made.method,
+        "onnxcam:options": json.dumps(plain(made.options)),
+        "onnxcam:layer": made.layer,
+        "onnxcam:target": json.dumps(plain(target)),
+        "onnxcam:model_sha256": made.model_sha256,
+        "onnxcam:preset": json.dumps(plain(made.preset)),
+        "onnxcam:fill": made.fill,
+    }
+    info = PngImagePlugin.PngInfo()
+    for key, text in texts.items():
+        info.add_text(key, text)
+    file = io.BytesIO()
+    Image.fromarray(draw(saliency, picture, style)).save(file, "PNG", pnginfo=info)
+    return file.getvalue()
+
+
+def _npy(saliency: Saliency, picture: Picture | None, style: Style) -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.ascontiguousarray(saliency.map, np.float32), allow_pickle=False)
+    return file.getvalue()
+
+
+def _json(saliency: Saliency, picture: Picture | None, style: Style) -> bytes:
+    values = {
+        "target": saliency.target,
+        "score": saliency.score,
+        "map_shape": saliency.map.shape,
+        "raw": saliency.raw,
+        "placement": saliency.placement,
+        "provenance": saliency.provenance,
+    }
+    text = json.dumps(plain(values), ensure_ascii=False, allow_nan=False)
+    # Half a surrogate pair, as in a file name that is not UTF-8, comes out as JSON's own escape.
+    return text.encode("utf-8", "backslashreplace") + b"\n"
+
+
+FORMATS = {"png": Writer(".png", _png), "npy": Writer(".npy", _npy), "json": Writer(".json", _json)}
+"""The name of a format -> how it is written. The first is what is written if nothing else is asked for."""

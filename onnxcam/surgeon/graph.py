@@ -1,0 +1,255 @@
+"""The graph as the surgeon sees it: the only file that knows onnx_ir's and onnx's internals.
+
+A pass takes a Model and returns a new one; `edit` gives it the copy to work on.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_ir as ir
+from onnx_ir.passes import common as passes
+from onnxscript.optimizer import fold_constants
+
+from onnxcam.errors import ModelError
+
+logger = logging.getLogger(__name__)
+
+Model = ir.Model
+Graph = ir.Graph
+Node = ir.Node
+Value = ir.Value
+Shape = tuple[int | None, ...]
+"""One entry an axis; None where the graph does not tell."""
+Shapes = Mapping[str, Shape]
+
+
+def from_proto(proto: onnx.ModelProto) -> Model:
+    """The model with its local functions inlined, and its weights and constants as initializers only."""
+    try:
+        model = ir.from_proto(proto)
+        passes.InlinePass()(model)
+        passes.RemoveInitializersFromInputsPass()(model)
+        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+        passes.NameFixPass()(model)
+        passes.RemoveUnusedNodesPass()(model)
+        # Before IR version 4 every weight had to be listed as an input; they no longer are.
+        model.ir_version = max(model.ir_version, 4)
+    except (ir.serde.SerdeError, ir.passes.PassError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"the graph cannot be read ({str(error).splitlines()[0][:200]})") from None
+    return model
+
+
+def to_bytes(model: Model) -> bytes:
+    """The file's bytes; raises ModelError past the 2 GiB that a protobuf message can hold."""
+    try:
+        return to_proto(model).SerializeToString(deterministic=True)
+    except ValueError as error:
+        raise ModelError(f"the model is too large for one file ({error})") from None
+
+
+def without_recorded_shapes(model: Model) -> Model:
+    """A copy without the shapes and types that the exporter wrote down for inner tensors, some of which are wrong."""
+    copy = edit(model)
+    for node in copy.graph:
+        for value in node.outputs:
+            if is_standard(node) and not value.is_graph_output():
+                value.shape, value.type = None, None
+    return copy
+
+
+def to_proto(model: Model) -> onnx.ModelProto:
+    return ir.to_proto(model)
+
+
+def edit(model: Model) -> Model:
+    """A copy that may be changed; the weights are shared with the original."""
+    return model.clone()
+
+
+def opset(model: Model) -> int:
+    return model.opset_imports.get("", model.opset_imports.get("ai.onnx", 0))
+
+
+def is_standard(node: Node) -> bool:
+    return node.domain in ("", "ai.onnx")
+
+
+def constant(value: Value | None) -> npt.NDArray[np.generic] | None:
+    """The value's number(s) if the file holds them."""
+    if value is None or value.const_value is None:
+        return None
+    return np.asarray(value.const_value.numpy())
+
+
+def values(model: Model) -> Iterator[Value]:
+    """Every tensor of the top-level graph that is computed or fed, weights left out."""
+    yield from model.graph.inputs
+    for node in model.graph:
+        yield from (v for v in node.outputs if v.name)
+
+
+def find_value(model: Model, name: str) -> Value | None:
+    return next((v for v in values(model) if v.name == name), None)
+
+
+def find_node(model: Model, name: str) -> Node | None:
+    return next((n for n in model.graph if n.name == name), None)
+
+
+def integers(node: Node, attribute: str, operand: int | None = None) -> list[int] | None:
+    """Integers that an operator takes as an attribute in old opsets and as an input in new ones (axes, pads, shape).
+
+    None where they are absent or computed at run time.
+    """
+    if attribute in node.attributes:
+        found = node.attributes[attribute]
+        return [int(i) for i in found.as_ints()] if found.type == ir.AttributeType.INTS else [found.as_int()]
+    if operand is not None and operand < len(node.inputs):
+        array = constant(node.inputs[operand])
+        return None if array is None else [int(i) for i in array.reshape(-1)]
+    return None
+
+
+def integer(node: Node, attribute: str, default: int) -> int:
+    found = node.attributes.get(attribute)
+    return default if found is None else found.as_int()
+
+
+def infer_shapes(model: Model, inputs: Mapping[str, Sequence[int | None]]) -> dict[str, Shape]:
+    """Shapes of all tensors when the named inputs have the given shapes, as far as onnx can tell them.
+
+    Two looks are put together: plain inference, which sees every tensor, and inference while constants are folded,
+    which sees through the shape arithmetic of dynamic exports but loses the tensors that it folds away.
+    """
+    found = _inferred(_with_inputs(model, inputs))
+    folded = _with_inputs(model, inputs)
+    try:
+        fold_constants(folded, onnx_shape_inference=True, should_fold=_fold_small_fills)
+    except (RuntimeError, ValueError, TypeError, KeyError, IndexError, NotImplementedError) as error:
+        logger.info("shapes: constants could not be folded (%s)", error)
+        return found
+    for value in values(folded):
+        name, shape = str(value.name), shape_of(value)
+        known = found.get(name)
+        if (
+            shape is not None
+            and (known is None or None in known)
+            and (known is None or len(known) == len(shape))
+        ):
+            found[name] = shape
+    return found
+
+
+def _with_inputs(model: Model, inputs: Mapping[str, Sequence[int | None]]) -> Model:
+    """A copy with the given input shapes and without the recorded ones that onnx can infer afresh."""
+    copy = edit(model)
+    for value in copy.graph.inputs:
+        if value.name in inputs:
+            value.shape = ir.Shape(inputs[value.name])
+    for node in copy.graph:
+        if is_standard(node):
+            for value in node.outputs:
+                value.shape = None
+    return copy
+
+
+def _inferred(model: Model) -> dict[str, Shape]:
+    try:
+        # Strict mode would give up at the first op that contradicts itself; a partial answer is of use here.
+        copy = passes.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model).model
+    except (ir.passes.PassError, RuntimeError, ValueError, TypeError) as error:
+        raise ModelError(f"the shapes contradict each other ({str(error).splitlines()[0][:200]})") from None
+    return {str(v.name): _shape(v) for v in values(copy) if v.shape is not None}
+
+
+def _fold_small_fills(node: Node) -> bool | None:
+    """ConstantOfShape is kept by default because it may be large; pads computed at run time go through it."""
+    return True if node.op_type == "ConstantOfShape" else None
+
+
+def footprint(model: Model, shapes: Shapes) -> int:
+    """Bytes that the most demanding node reads and writes at float32; weights left out."""
+
+    def size(value: Value | None) -> int:
+        shape = shapes.get(str(value.name)) if value is not None else None
+        return 4 * int(np.prod([d or 1 for d in shape], dtype=np.int64)) if shape else 0
+
+    return max((sum(map(size, (*n.inputs, *n.outputs))) for n in model.graph), default=0)
+
+
+def shape_of(value: Value) -> Shape | None:
+    return None if value.shape is None else _shape(value)
+
+
+def shape_with_names(value: Value) -> list[int | str] | None:
+    """The shape for a reader: numbers, names of dynamic dimensions, '?' for what has neither."""
+    if value.shape is None:
+        return None
+    return [d if isinstance(d, int) else d.value or "?" for d in value.shape]
+
+
+def _shape(value: Value) -> Shape:
+    assert value.shape is not None
+    return tuple(d if isinstance(d, int) else None for d in value.shape)
+
+
+class Builder:
+    """Adds nodes behind the graph's present ones: `b("Mul", x, y)` gives the product's value.
+
+    Uses only forms that are the same in every opset from 7 on, or chooses by the model's opset, so that a fragment
+    fits any model without converting the model.
+    """
+
+    def __init__(self, model: Model, prefix: str) -> None:
+        self._graph = model.graph
+        self._opset = opset(model)
+        self._prefix = prefix
+        self._count = 0
+
+    def __call__(self, op_type: str, *inputs: Value, name: str | None = None, **attributes: object) -> Value:
+        self._count += 1
+        label = name or f"{self._prefix}/{op_type}_{self._count}"
+        node = ir.node(op_type, list(inputs), attributes, name=label)  # type: ignore[arg-type]
+        node.outputs[0].name = label
+        self._graph.append(node)
+        return node.outputs[0]
+
+    def constant(self, array: npt.ArrayLike, dtype: npt.DTypeLike) -> Value:
+        self._count += 1
+        tensor = ir.tensor(np.asarray(array, dtype), name=f"{self._prefix}/constant_{self._count}")
+        value = ir.Value(
+            name=tensor.name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor
+        )
+        self._graph.register_initializer(value)
+        return value
+
+    def reduce(self, op_type: str, x: Value, axes: Sequence[int], *, keepdims: bool = True) -> Value:
+        """ReduceMax, ReduceMin, ReduceMean (axes become an input with opset 18), ReduceSum (with 13)."""
+        since = 13 if op_type == "ReduceSum" else 18
+        if self._opset >= since:
+            return self(op_type, x, self.constant(list(axes), np.int64), keepdims=int(keepdims))
+        return self(op_type, x, axes=list(axes), keepdims=int(keepdims))
+
+    def reshape(self, x: Value, shape: Sequence[int]) -> Value:
+        return self("Reshape", x, self.constant(list(shape), np.int64))
+
+    def cast(self, x: Value, dtype: ir.DataType) -> Value:
+        return self("Cast", x, to=int(dtype))
+
+
+def new_input(model: Model, name: str, dtype: ir.DataType, shape: Sequence[int | str]) -> Value:
+    value = ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(shape))
+    model.graph.inputs.append(value)
+    return value
+
+
+def tidy(model: Model) -> Model:
+    """Sorted, without nodes that no output needs; inputs that nothing reads are dropped too."""
+    model.graph.sort()
+    passes.RemoveUnusedNodesPass()(model)
+    for value in [v for v in model.graph.inputs if not v.uses() and not v.is_graph_output()]:
+        model.graph.inputs.remove(value)
+    return model

@@ -1,0 +1,181 @@
+"""Read an ONNX model from a path, bytes or a ModelProto; refuse what cannot be explained, and say why."""
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
+
+from onnxcam.errors import ModelError
+
+ModelSource = str | os.PathLike[str] | bytes | onnx.ModelProto
+
+OLDEST_OPSET = 7
+"""The oldest opset that onnxruntime promises to run, and the first with numpy-style broadcasting."""
+
+KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc"})
+
+
+@dataclass(frozen=True, eq=False)
+class ModelFile:
+    """A model that was read and checked. proto holds all weights, also those that were in external files."""
+
+    proto: onnx.ModelProto
+    name: str
+    sha256: str
+    path: Path | None
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        return {p.key: p.value for p in self.proto.metadata_props}
+
+    @property
+    def opset(self) -> int:
+        return opset_of(self.proto)
+
+
+def read_model(source: ModelSource) -> ModelFile:
+    """Parse and check a model; sha256 is of the file's bytes.
+
+    External data is read from the model's own folder only. Raises ModelError for anything that is not a complete,
+    valid ONNX model of an opset and of operator domains that onnxruntime has.
+    """
+    if isinstance(source, onnx.ModelProto):
+        data = source.SerializeToString(deterministic=True)
+        return _checked(source, "<ModelProto>", data, None)
+    if isinstance(source, bytes):
+        return _checked(_parse(source, "<bytes>"), "<bytes>", source, None)
+    path = Path(source)
+    data = _read_bytes(path)
+    return _checked(_parse(data, str(path)), str(path), data, path)
+
+
+def opset_of(proto: onnx.ModelProto) -> int:
+    """Version of the default operator set; 0 where the model imports none."""
+    return max((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), default=0)
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise ModelError(f"{path}: no such model file") from None
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _parse(data: bytes, name: str) -> onnx.ModelProto:
+    if not data:
+        raise ModelError(f"{name}: the file is empty, not an ONNX model")
+    if data[4:8] == b"ORTM":
+        raise ModelError(
+            f"{name}: an onnxruntime .ort file, whose graph cannot be rewritten; "
+            f"explain the .onnx file that it was made from"
+        )
+    if data.startswith(b"version https://git-lfs"):
+        raise ModelError(f"{name}: a Git LFS pointer, not the model; fetch it with `git lfs pull`")
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(data)
+    except DecodeError:
+        raise ModelError(f"{name}: not an ONNX model, or a truncated one") from None
+    if not proto.HasField("graph") or not proto.graph.node or not proto.graph.output:
+        raise ModelError(f"{name}: not an ONNX model (it holds no graph), or a truncated one")
+    return proto
+
+
+def _checked(proto: onnx.ModelProto, name: str, data: bytes, path: Path | None) -> ModelFile:
+    _check_operators(proto, name)
+    if any(uses_external_data(t) for t in _tensors(proto)):
+        proto = _with_external_data(proto, name, path)
+    try:
+        onnx.checker.check_model(proto)
+    except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"{name}: not a valid ONNX model ({reason[:300]})") from None
+    return ModelFile(proto, name, hashlib.sha256(data).hexdigest(), path)
+
+
+def _check_operators(proto: onnx.ModelProto, name: str) -> None:
+    opset, newest = opset_of(proto), onnx.defs.onnx_opset_version()
+    if opset > newest:
+        raise ModelError(
+            f"{name}: opset {opset} is newer than the installed onnx knows (up to {newest}); "
+            f"upgrade onnx and onnxruntime, or export with an older opset"
+        )
+    functions = {(f.domain, f.name) for f in proto.functions}
+    for node in _nodes(proto.graph):
+        if node.domain not in KNOWN_DOMAINS and (node.domain, node.op_type) not in functions:
+            raise ModelError(
+                f"{name}: operator {node.op_type} of the unknown domain {node.domain!r} "
+                f"(node {node.name!r}); export with standard ONNX operators"
+            )
+        if not node.op_type:
+            raise ModelError(f"{name}: a node without an operator ({node.name!r}); the file is damaged")
+    if 0 < opset < OLDEST_OPSET or opset == 0 and not proto.functions:
+        raise ModelError(
+            f"{name}: opset {opset} is older than onnxruntime runs (from {OLDEST_OPSET}); export again, or "
+            f"convert it with onnx.version_converter.convert_version(model, 17)"
+        )
+
+
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _nodes(attribute.g)
+            for inner in attribute.graphs:
+                yield from _nodes(inner)
+
+
+def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    graphs = [proto.graph]
+    nodes = [n for f in proto.functions for n in f.node]
+    while graphs or nodes:
+        if graphs:
+            graph = graphs.pop()
+            yield from graph.initializer
+            nodes.extend(graph.node)
+            continue
+        for attribute in nodes.pop().attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            graphs.extend([attribute.g] if attribute.HasField("g") else [])
+            graphs.extend(attribute.graphs)
+
+
+def _with_external_data(proto: onnx.ModelProto, name: str, path: Path | None) -> onnx.ModelProto:
+    """A copy whose tensors hold their bytes. Only regular files below the model's folder are opened."""
+    if path is None:
+        raise ModelError(f"{name}: the weights are in external files; give the model's path instead")
+    loaded = onnx.ModelProto()
+    loaded.CopyFrom(proto)
+    folder = path.resolve().parent
+    for tensor in _tensors(loaded):
+        if not uses_external_data(tensor):
+            continue
+        location = next((e.value for e in tensor.external_data if e.key == "location"), "")
+        file = folder / location
+        if not location or not file.resolve().is_relative_to(folder):
+            raise ModelError(
+                f"{name}: the weights of {tensor.name!r} point outside the model's folder "
+                f"({location!r}); refused"
+            )
+        if not file.is_file():
+            raise ModelError(f"{name}: its weights file {location!r} is missing; put it beside the model")
+        try:
+            load_external_data_for_tensor(tensor, str(folder))
+        except (onnx.checker.ValidationError, ValueError, OSError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ModelError(
+                f"{name}: the weights file {location!r} cannot be read ({reason[:200]})"
+            ) from None
+        tensor.data_location = onnx.TensorProto.DEFAULT
+        del tensor.external_data[:]
+    return loaded

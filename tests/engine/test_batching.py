@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+
+from onnxcam.arrays import Floats, Masks
+from onnxcam.engine.batching import LARGEST, choose_batch, free_memory, in_chunks
+from onnxcam.errors import OptionError, OutOfMemory
+
+MASKS = np.arange(20, dtype=np.float32).reshape(20, 1, 1, 1)
+
+
+def test_chunks_give_what_one_run_gives_in_order() -> None:
+    sizes = []
+
+    def run(chunk: Masks) -> Floats:
+        sizes.append(len(chunk))
+        return chunk.reshape(len(chunk), 1) * 2
+
+    result = in_chunks(run, MASKS, 8)
+    np.testing.assert_array_equal(result[:, 0], MASKS.ravel() * 2)
+    assert sizes == [8, 8, 4]
+
+
+def test_out_of_memory_is_tried_again_at_half_the_batch() -> None:
+    sizes = []
+
+    def run(chunk: Masks) -> Floats:
+        sizes.append(len(chunk))
+        if len(chunk) > 5:
+            raise OutOfMemory("too much")
+        return chunk.reshape(len(chunk), 1)
+
+    result = in_chunks(run, MASKS, 16)
+    np.testing.assert_array_equal(result, MASKS.reshape(20, 1))
+    assert sizes == [16, 8, 4, 4, 4, 4, 4]
+
+
+def test_one_mask_that_does_not_fit_is_an_error() -> None:
+    def run(chunk: Masks) -> Floats:
+        raise OutOfMemory("Failed to allocate 9 GB")
+
+    with pytest.raises(OutOfMemory, match="one picture alone does not fit"):
+        in_chunks(run, MASKS, 16)
+
+
+def test_progress_ends_with_all() -> None:
+    seen: list[tuple[int, int]] = []
+    in_chunks(lambda chunk: chunk.reshape(-1, 1), MASKS, 8, lambda done, every: seen.append((done, every)))
+    assert seen == [(8, 20), (16, 20), (20, 20)]
+
+
+def test_the_batch_follows_memory_between_one_and_the_largest() -> None:
+    assert choose_batch(10, free=400, asked=None) == 10
+    assert choose_batch(10, free=0, asked=None) == 1
+    assert choose_batch(10, free=10**9, asked=None) == LARGEST
+    assert choose_batch(10, free=0, asked=64) == 64
+    with pytest.raises(OptionError, match="1 or more"):
+        choose_batch(10, free=0, asked=0)
+
+
+def test_free_memory_is_a_plausible_number_of_bytes() -> None:
+    assert 2**20 < free_memory() < 2**50

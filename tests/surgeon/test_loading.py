@@ -1,0 +1,146 @@
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from onnxcam.errors import ModelError
+from onnxcam.surgeon.loading import read_model
+
+
+def external(model: onnx.ModelProto, folder: Path, location: str = "weights.bin") -> Path:
+    path = folder / "external.onnx"
+    onnx.save(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    if location != "weights.bin":
+        moved = onnx.load(path, load_external_data=False)
+        for tensor in moved.graph.initializer:
+            for entry in tensor.external_data:
+                if entry.key == "location":
+                    entry.value = location
+        path.write_bytes(moved.SerializeToString())
+    return path
+
+
+def copy_of(model: onnx.ModelProto) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    return copy
+
+
+def test_path_bytes_and_proto_give_the_same_model(classifier: onnx.ModelProto, classifier_file: Path) -> None:
+    from_path = read_model(classifier_file)
+    from_bytes = read_model(classifier_file.read_bytes())
+    assert from_path.proto == from_bytes.proto == read_model(classifier).proto
+    assert from_path.sha256 == from_bytes.sha256
+    assert from_path.opset == 17
+
+
+def test_external_weights_are_read_from_the_models_folder(
+    classifier: onnx.ModelProto, tmp_path: Path
+) -> None:
+    loaded = read_model(external(copy_of(classifier), tmp_path))
+    expected = {t.name: onnx.numpy_helper.to_array(t) for t in classifier.graph.initializer}
+    for tensor in loaded.proto.graph.initializer:
+        np.testing.assert_array_equal(onnx.numpy_helper.to_array(tensor), expected[tensor.name])
+
+
+def test_missing_external_weights_are_named(classifier: onnx.ModelProto, tmp_path: Path) -> None:
+    path = external(copy_of(classifier), tmp_path)
+    (tmp_path / "weights.bin").unlink()
+    with pytest.raises(ModelError, match=r"'weights\.bin' is missing"):
+        read_model(path)
+
+
+@pytest.mark.parametrize("location", ["../weights.bin", "/etc/hostname", "sub/../../weights.bin"])
+def test_external_weights_outside_the_folder_are_refused(
+    classifier: onnx.ModelProto, tmp_path: Path, location: str
+) -> None:
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    (tmp_path / "weights.bin").write_bytes(bytes(10_000))
+    with pytest.raises(ModelError, match="outside the model's folder"):
+        read_model(external(copy_of(classifier), inner, location))
+
+
+def test_external_weights_behind_a_link_out_of_the_folder_are_refused(
+    classifier: onnx.ModelProto, tmp_path: Path
+) -> None:
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    path = external(copy_of(classifier), inner)
+    (inner / "weights.bin").rename(tmp_path / "weights.bin")
+    (inner / "weights.bin").symlink_to(tmp_path / "weights.bin")
+    with pytest.raises(ModelError, match="outside the model's folder"):
+        read_model(path)
+
+
+def test_external_weights_that_are_too_short_are_an_error(
+    classifier: onnx.ModelProto, tmp_path: Path
+) -> None:
+    path = external(copy_of(classifier), tmp_path)
+    (tmp_path / "weights.bin").write_bytes(b"short")
+    with pytest.raises(ModelError, match=r"weights\.bin|not a valid"):
+        read_model(path)
+
+
+def test_bytes_with_external_weights_ask_for_the_path(classifier: onnx.ModelProto, tmp_path: Path) -> None:
+    data = external(copy_of(classifier), tmp_path).read_bytes()
+    with pytest.raises(ModelError, match="give the model's path"):
+        read_model(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "empty"),
+        (b"hello, this is no model at all", "not an ONNX model"),
+        (b"\x08\x00\x00\x00ORTM" + bytes(64), r"\.ort file"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(100), "not an ONNX model"),
+    ],
+)
+def test_what_is_not_a_model_is_said(data: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "no.onnx"
+    path.write_bytes(data)
+    with pytest.raises(ModelError, match=message):
+        read_model(path)
+
+
+def test_every_truncation_is_an_error(classifier: onnx.ModelProto) -> None:
+    data = classifier.SerializeToString()
+    for length in range(0, len(data) - 1, 37):
+        with pytest.raises(ModelError):
+            read_model(data[:length])
+
+
+def test_missing_file_and_folder_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no such model file"):
+        read_model(tmp_path / "none.onnx")
+    with pytest.raises(ModelError, match="cannot be read"):
+        read_model(tmp_path)
+
+
+def test_unknown_opset_is_named_with_the_newest_known(classifier: onnx.ModelProto) -> None:
+    model = copy_of(classifier)
+    model.opset_import[0].version = 999
+    with pytest.raises(ModelError, match="opset 999 is newer"):
+        read_model(model)
+
+
+def test_an_opset_older_than_the_runtime_is_refused(classifier: onnx.ModelProto) -> None:
+    model = copy_of(classifier)
+    model.opset_import[0].version = 5
+    with pytest.raises(ModelError, match="older than onnxruntime"):
+        read_model(model)
+
+
+def test_unknown_operators_and_domains_are_named(classifier: onnx.ModelProto) -> None:
+    domain = copy_of(classifier)
+    domain.graph.node[1].domain = "my.company"
+    domain.opset_import.append(onnx.helper.make_opsetid("my.company", 1))
+    with pytest.raises(ModelError, match=r"Relu of the unknown domain 'my\.company'"):
+        read_model(domain)
+    operator = copy_of(classifier)
+    operator.graph.node[1].op_type = "Rellu"
+    with pytest.raises(ModelError, match="Rellu"):
+        read_model(operator)

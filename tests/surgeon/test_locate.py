@@ -1,0 +1,168 @@
+"""Each graph is one way in which networks lose their grid; the answer is read off it by eye."""
+
+import onnx
+import pytest
+from conftest import Make
+
+from onnxcam.errors import ModelError, NoSpatialFeatures, UnknownLayer
+from onnxcam.surgeon import graph
+from onnxcam.surgeon.anatomy import Anatomy
+from onnxcam.surgeon.locate import locate
+
+HEAD = '<ir_version: 8, opset_import: ["" : 17]>\n'
+BODY = """
+  c = Conv <kernel_shape=[3,3], pads=[1,1,1,1], strides=[2,2]> (x, w)
+  f = Relu (c)
+"""
+SIGNATURE = "net (float[N,3,8,6] x) => (float[N,5] logits)\n"
+LINEAR = "<float[8,3,3,3] w, float[8,5] v>\n"
+
+
+def found(proto: onnx.ModelProto, **options: object) -> Anatomy:
+    return locate(graph.from_proto(proto), **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "pooling",
+    [
+        "g = GlobalAveragePool (f)\n p = Flatten (g)",
+        "g = GlobalMaxPool (f)\n p = Flatten (g)",
+        "p = ReduceMean <axes=[2,3], keepdims=0> (f)",
+        "g = ReduceMean <axes=[3], keepdims=0> (f)\n p = ReduceMean <axes=[2], keepdims=0> (g)",
+        "s = Constant <value_ints=[0,8,12]> ()\n g = Reshape (f, s)\n p = ReduceMean <axes=[2], keepdims=0> (g)",
+        "g = AveragePool <kernel_shape=[4,3]> (f)\n p = Flatten (g)",
+    ],
+)
+def test_the_feature_tensor_is_what_enters_the_pooling(make: Make, pooling: str) -> None:
+    anatomy = found(make(f"{HEAD}{SIGNATURE}{LINEAR}{{{BODY}{pooling}\n logits = MatMul (p, v)\n}}"))
+    assert anatomy.features.tensor == "f"
+    assert anatomy.features.shape == (1, 8, 4, 3)
+    assert anatomy.features.layout == "NCHW"
+    assert anatomy.logits.tensor == "logits"
+
+
+def test_a_flattened_map_is_the_feature_tensor(make: Make) -> None:
+    anatomy = found(
+        make(
+            f"{HEAD}{SIGNATURE}<float[8,3,3,3] w, float[96,5] v>{{{BODY} p = Flatten (f)\n logits = MatMul (p, v)\n}}"
+        )
+    )
+    assert anatomy.features.tensor == "f"
+    assert "Flatten" in anatomy.features.reason
+
+
+def test_attention_pooling_is_stepped_over(make: Make) -> None:
+    text = f"""{HEAD}{SIGNATURE}<float[8,3,3,3] w, float[1,8,1,1] a, float[8,5] v, int64[3] s = {{0, 1, 12}}, int64[4] t = {{0, 1, 4, 3}}>
+    {{{BODY}
+      q = Conv (f, a)
+      flat = Reshape (q, s)
+      weights = Softmax <axis=2> (flat)
+      map = Reshape (weights, t)
+      weighed = Mul (f, map)
+      p = ReduceMean <axes=[2,3], keepdims=0> (weighed)
+      logits = MatMul (p, v)
+    }}"""
+    assert found(make(text)).features.tensor == "f"
+
+
+def test_gating_by_channel_is_not_taken_for_attention_pooling(make: Make) -> None:
+    text = f"""{HEAD}{SIGNATURE}<float[8,3,3,3] w, float[8,8,1,1] a, float[8,5] v>
+    {{{BODY}
+      squeezed = GlobalAveragePool (f)
+      excited = Conv (squeezed, a)
+      gate = Sigmoid (excited)
+      gated = Mul (f, gate)
+      p = ReduceMean <axes=[2,3], keepdims=0> (gated)
+      logits = MatMul (p, v)
+    }}"""
+    assert found(make(text)).features.tensor == "gated"
+
+
+def test_a_class_map_gives_way_to_what_its_convolution_reads(make: Make) -> None:
+    text = f"""{HEAD}{SIGNATURE}<float[8,3,3,3] w, float[5,8,1,1] v>
+    {{{BODY}
+      classes = Conv (f, v)
+      r = Relu (classes)
+      g = GlobalAveragePool (r)
+      logits = Flatten (g)
+    }}"""
+    anatomy = found(make(text))
+    assert anatomy.features.tensor == "f"
+    assert "one map a class" in anatomy.features.reason
+
+
+def test_nhwc_features_behind_a_transpose_keep_their_axes(make: Make) -> None:
+    text = f"""{HEAD}net (float[N,8,6,3] x) => (float[N,5] logits)
+    <float[8,3,3,3] w, float[8,5] v>
+    {{
+      n = Transpose <perm=[0,3,1,2]> (x)
+      c = Conv <kernel_shape=[3,3], pads=[1,1,1,1], strides=[2,2]> (n, w)
+      b = Transpose <perm=[0,2,3,1]> (c)
+      f = Relu (b)
+      p = ReduceMean <axes=[1,2], keepdims=0> (f)
+      logits = MatMul (p, v)
+    }}"""
+    anatomy = found(make(text))
+    assert anatomy.image.layout == "NHWC"
+    assert (anatomy.features.tensor, anatomy.features.layout) == ("f", "NHWC")
+    assert anatomy.features.shape == (1, 4, 3, 8)
+
+
+@pytest.mark.parametrize(
+    ("activation", "name"),
+    [("Softmax <axis=1>", "softmax"), ("LogSoftmax <axis=1>", "log_softmax"), ("Sigmoid", "sigmoid")],
+)
+def test_logits_are_found_before_the_final_activation(make: Make, activation: str, name: str) -> None:
+    text = f"{HEAD}net (float[N,3,8,6] x) => (float[N,5] out)\n{LINEAR}{{{BODY}\n p = ReduceMean <axes=[2,3], keepdims=0> (f)\n z = MatMul (p, v)\n out = {activation} (z)\n}}"
+    logits = found(make(text)).logits
+    assert (logits.tensor, logits.activation, logits.classes) == ("z", name, 5)
+
+
+def test_the_last_convolution_is_listed_with_the_reason_it_lost(classifier: onnx.ModelProto) -> None:
+    anatomy = found(classifier)
+    assert anatomy.features.tensor == "features"
+    assert [c.tensor for c in anatomy.candidates] == ["c2"]
+    assert "Relu" in anatomy.candidates[0].why_not
+
+
+def test_a_layer_is_chosen_by_tensor_by_node_and_as_last_conv(classifier: onnx.ModelProto) -> None:
+    named = onnx.ModelProto()
+    named.CopyFrom(classifier)
+    named.graph.node[1].name = "first relu"
+    assert found(named, layer="c1").features.tensor == "c1"
+    assert found(named, layer="first relu").features.tensor == "r1"
+    assert found(named, layer="last-conv").features.tensor == "c2"
+
+
+def test_unknown_and_flat_layers_are_refused(classifier: onnx.ModelProto) -> None:
+    with pytest.raises(UnknownLayer, match="did you mean features"):
+        found(classifier, layer="feature")
+    with pytest.raises(NoSpatialFeatures, match="not a spatial feature map"):
+        found(classifier, layer="flat")
+    with pytest.raises(NoSpatialFeatures, match="not a spatial feature map"):
+        found(classifier, layer="x")
+
+
+def test_models_without_a_spatial_map_are_refused_with_the_reason(make: Make) -> None:
+    perceptron = f"{HEAD}{SIGNATURE}<float[144,5] v>{{ p = Flatten (x)\n logits = MatMul (p, v)\n}}"
+    with pytest.raises(NoSpatialFeatures, match="flattened before any layer"):
+        found(make(perceptron))
+    table = f"{HEAD}net (float[N,7] x) => (float[N,5] logits)\n<float[7,5] v>{{ logits = MatMul (x, v)\n}}"
+    with pytest.raises(NoSpatialFeatures, match="takes no picture"):
+        found(make(table))
+
+
+def test_an_output_without_classes_is_refused(make: Make) -> None:
+    text = f"{HEAD}net (float[N,3,8,6] x) => (float[N,8,4,3] f)\n<float[8,3,3,3] w>{{{BODY}}}"
+    with pytest.raises(ModelError, match="class vector"):
+        found(make(text))
+
+
+def test_an_embedding_beside_the_logits_is_not_taken_for_them(make: Make) -> None:
+    text = f"{HEAD}net (float[N,3,8,6] x) => (float[N,8] p, float[N,5] logits)\n{LINEAR}{{{BODY}\n p = ReduceMean <axes=[2,3], keepdims=0> (f)\n logits = MatMul (p, v)\n}}"
+    assert found(make(text)).logits.tensor == "logits"
+
+
+def test_a_wrong_layout_word_is_an_error(classifier: onnx.ModelProto) -> None:
+    with pytest.raises(ModelError, match="not NCHW or NHWC"):
+        found(classifier, layout="hello")

@@ -1,0 +1,234 @@
+"""Every format comes back as it was written, and the record is plain JSON."""
+
+import io
+import json
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from onnxcam import render
+from onnxcam.arrays import Channels, Picture, Placement, Provenance, Saliency, Target
+from onnxcam.errors import PictureError
+from onnxcam.outputs import FORMATS, draw, percent, plain, record
+from onnxcam.render import Style
+
+PLAIN = Style()
+
+
+def provenance(**changed: Any) -> Provenance:
+    values: dict[str, Any] = {
+        "versions": {"onnxcam": "0.1.0", "onnx": "1.23.2"},
+        "model": "net.onnx",
+        "model_sha256": "ab" * 32,
+        "image": "cat.jpg",
+        "layer": "/features/conv/Relu_output_0",
+        "layer_reason": "the last tensor with a grid",
+        "logits": "logits",
+        "activation": "softmax",
+        "preset": {"name": "torch", "mean": (0.5, 0.25, np.float32(0.125)), "size": (224, 224)},
+        "preset_source": "metadata",
+        "fill": "zero",
+        "method": "score-cam",
+        "options": {"score": "logit", "sigma": np.float64(0.5), "keep": np.bool_(True)},
+        "provider": "CPUExecutionProvider",
+        "batch": 16,
+        "batch_mode": "dynamic",
+        "channels": Channels(320, 300),
+        "forwards": 301,
+        "seconds": 1.25,
+        "notes": ("one", "two"),
+    }
+    return Provenance(**(values | changed))
+
+
+def saliency(*, placed: bool = True, label: str | None = "tabby", **changed: Any) -> Saliency:
+    generator = np.random.default_rng(3)
+    return Saliency(
+        map=generator.random((224, 230), np.float32),
+        raw=generator.standard_normal((7, 8)).astype(np.float32),
+        target=Target(281, label, 0.25, 3.5),
+        score=3.5,
+        placement=Placement((240, 300), (30.0, 0.5, 269.5, 240.0)) if placed else None,
+        provenance=provenance(**changed),
+    )
+
+
+def photograph() -> Picture:
+    return np.random.default_rng(4).integers(0, 256, (240, 300, 3), np.uint8)
+
+
+def strict(text: bytes | str) -> Any:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def reads_png(data: bytes, one: Saliency, picture: Picture | None) -> None:
+    with Image.open(io.BytesIO(data)) as file:
+        np.testing.assert_array_equal(np.asarray(file), draw(one, picture, PLAIN))
+        texts = file.text  # type: ignore[attr-defined]
+    assert texts["Software"] == "onnxcam 0.1.0"
+    assert texts["onnxcam:method"] == "score-cam"
+    assert texts["onnxcam:layer"] == one.provenance.layer
+    assert texts["onnxcam:model_sha256"] == "ab" * 32
+    assert json.loads(texts["onnxcam:target"])["index"] == 281
+    assert json.loads(texts["onnxcam:preset"])["mean"] == [0.5, 0.25, 0.125]
+    assert json.loads(texts["onnxcam:options"]) == {"score": "logit", "sigma": 0.5, "keep": True}
+
+
+def reads_npy(data: bytes, one: Saliency, picture: Picture | None) -> None:
+    back = np.load(io.BytesIO(data), allow_pickle=False)
+    assert back.dtype == np.float32
+    np.testing.assert_array_equal(back, one.map)
+
+
+def reads_json(data: bytes, one: Saliency, picture: Picture | None) -> None:
+    back = strict(data)
+    np.testing.assert_array_equal(np.array(back["raw"], np.float32), one.raw)
+    assert back["map_shape"] == [224, 230]
+    assert back["target"] == {"index": 281, "label": one.target.label, "probability": 0.25, "logit": 3.5}
+    assert back["score"] == 3.5
+    if one.placement is None:
+        assert back["placement"] is None
+    else:
+        assert back["placement"] == {"picture": [240, 300], "box": [30.0, 0.5, 269.5, 240.0]}
+    assert set(back["provenance"]) == set(Provenance.__dataclass_fields__)
+    assert back["provenance"]["channels"] == {"total": 320, "scored": 300}
+    assert back["provenance"]["notes"] == ["one", "two"]
+
+
+READERS = {"png": reads_png, "npy": reads_npy, "json": reads_json}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("label", ["tabby", None, 'a "quoted"\n猫\0'])
+@pytest.mark.parametrize("placed", [True, False])
+def test_every_format_comes_back_as_it_was_written(name: str, label: str | None, placed: bool) -> None:
+    one, picture = saliency(label=label, placed=placed), photograph() if placed else None
+    READERS[name](FORMATS[name].write(one, picture, PLAIN), one, picture)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_same_explanation_is_written_as_the_same_bytes(name: str) -> None:
+    write = FORMATS[name].write
+    assert write(saliency(), photograph(), PLAIN) == write(saliency(), photograph(), PLAIN)
+
+
+def test_every_suffix_belongs_to_one_format() -> None:
+    suffixes = [writer.suffix for writer in FORMATS.values()]
+    assert len(set(suffixes)) == len(suffixes)
+    assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in suffixes)
+
+
+def test_a_picture_is_drawn_over_and_without_one_the_heatmap_stands_alone() -> None:
+    one = saliency()
+    assert one.placement is not None
+    over = render.overlay(photograph(), one.map, one.placement, colormap="magma", alpha=0.3)
+    np.testing.assert_array_equal(draw(one, photograph(), Style("magma", 0.3)), over)
+    np.testing.assert_array_equal(draw(one, None, Style("magma")), render.heatmap(one.map, "magma"))
+
+
+def test_the_caption_is_added_below_only_if_asked_for() -> None:
+    bare, captioned = (draw(saliency(), photograph(), Style(caption=c)) for c in (False, True))
+    assert bare.shape == (240, 300, 3)
+    assert captioned.shape[0] > 240
+    np.testing.assert_array_equal(captioned[:240], bare)
+
+
+def test_a_picture_for_an_image_that_came_preprocessed_is_refused() -> None:
+    with pytest.raises(PictureError, match="preprocessed"):
+        FORMATS["png"].write(saliency(placed=False), photograph(), PLAIN)
+
+
+def test_numbers_that_are_not_finite_become_null() -> None:
+    one = saliency(options={"a": float("nan"), "b": [np.float32(np.inf)]})
+    one = replace(one, score=float("nan"), raw=np.array([[np.nan, 1]], np.float32))
+    back = strict(FORMATS["json"].write(one, None, PLAIN))
+    assert back["score"] is None
+    assert back["raw"] == [[None, 1.0]]
+    assert back["provenance"]["options"] == {"a": None, "b": [None]}
+    assert record(one, "cat.jpg")["score"] is None
+
+
+def test_a_path_that_is_not_unicode_can_be_written() -> None:
+    back = strict(FORMATS["json"].write(saliency(image="caf\udce9.jpg", model="模.onnx"), None, PLAIN))
+    assert back["provenance"]["image"] == "caf\udce9.jpg"
+    assert back["provenance"]["model"] == "模.onnx"
+
+
+def test_the_record_names_every_choice_in_plain_json() -> None:
+    found = record(saliency(), Path("a/cat.jpg"), [Path("cat.score-cam.png"), "x.npy"])
+    assert (
+        strict(json.dumps(found, allow_nan=False))
+        == found
+        == {
+            "image": str(Path("a/cat.jpg")),
+            "target": {"index": 281, "label": "tabby", "probability": 0.25},
+            "score": 3.5,
+            "method": "score-cam",
+            "options": {"score": "logit", "sigma": 0.5, "keep": True},
+            "layer": "/features/conv/Relu_output_0",
+            "layer_reason": "the last tensor with a grid",
+            "provider": "CPUExecutionProvider",
+            "preset": {"name": "torch", "mean": [0.5, 0.25, 0.125], "size": [224, 224]},
+            "preset_source": "metadata",
+            "fill": "zero",
+            "channels": {"total": 320, "scored": 300, "skipped": 20},
+            "forwards": 301,
+            "batch": 16,
+            "seconds": 1.25,
+            "outputs": ["cat.score-cam.png", "x.npy"],
+            "notes": ["one", "two"],
+        }
+    )
+
+
+class Kind(StrEnum):
+    LOGIT = "logit"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (np.int64(3), 3),
+        (np.bool_(False), False),
+        (np.arange(4).reshape(2, 2), [[0, 1], [2, 3]]),
+        ((1, (2.5, None)), [1, [2.5, None]]),
+        ({1: Path("a")}, {"1": "a"}),
+        (Target(1, None, 0.5, 2.0), {"index": 1, "label": None, "probability": 0.5, "logit": 2.0}),
+        (float("-inf"), None),
+    ],
+)
+def test_values_become_plain(value: Any, expected: Any) -> None:
+    assert plain(value) == expected
+
+
+def test_an_enumeration_becomes_a_mere_string() -> None:
+    assert type(plain(Kind.LOGIT)) is str
+
+
+def test_what_has_no_counterpart_in_json_is_a_bug_and_named() -> None:
+    with pytest.raises(TypeError, match="object"):
+        plain({"a": object()})
+
+
+@pytest.mark.parametrize(
+    ("probability", "text"),
+    [
+        (0.0, "0.0%"),
+        (1e-9, "<0.1%"),
+        (0.0006, "0.1%"),
+        (0.5, "50.0%"),
+        (0.9994, "99.9%"),
+        (0.99999, ">99.9%"),
+        (1.0, "100.0%"),
+    ],
+)
+def test_a_percentage_is_never_a_certainty_that_it_is_not(probability: float, text: str) -> None:
+    assert percent(probability) == text
