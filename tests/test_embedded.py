@@ -1,0 +1,109 @@
+import hashlib
+import importlib.util
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from PIL import Image
+
+from onnxcam import embedded
+
+ROOT = Path(__file__).parent.parent
+
+
+def seen(path: Path) -> np.ndarray:
+    """The preset in four lines: shorter side to 256 bicubic, centre crop 224, (x - 127) / 128."""
+    picture = Image.open(path).convert("RGB")
+    width, height = picture.size
+    short = min(width, height)
+    picture = picture.resize((int(256 * width / short), int(256 * height / short)), Image.Resampling.BICUBIC)
+    left, top = round((picture.width - 224) / 2), round((picture.height - 224) / 2)
+    pixels = np.asarray(picture.crop((left, top, left + 224, top + 224)), np.float32)
+    return ((pixels - 127) / 128).transpose(2, 0, 1)[None]
+
+
+def photographs(folder: Path) -> Iterator[Path]:
+    for suffix in ("*.png", "*.jpg", "*.JPEG"):
+        yield from sorted(folder.glob(suffix))
+
+
+@pytest.fixture(scope="module")
+def session() -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(embedded.model(), providers=["CPUExecutionProvider"])
+
+
+@pytest.fixture(scope="module")
+def labels() -> list[str]:
+    metadata = {p.key: p.value for p in onnx.load(embedded.model()).metadata_props}
+    found: list[str] = json.loads(metadata["onnxcam.labels"])
+    return found
+
+
+def test_the_card_states_the_files_sum_and_size() -> None:
+    data = embedded.model().read_bytes()
+    card = (embedded.model().parent / "efficientnet-lite0.md").read_text()
+    assert hashlib.sha256(data).hexdigest() in card
+    assert f"{len(data):,} bytes" in card
+    assert len(data) < 12_000_000
+
+
+def test_it_is_a_valid_model_with_a_thousand_labels(labels: list[str]) -> None:
+    onnx.checker.check_model(onnx.load(embedded.model()), full_check=True)
+    assert len(labels) == 1000
+    assert labels[285] == "Egyptian_cat"
+
+
+def test_large_weights_are_half_precision_behind_a_cast() -> None:
+    graph = onnx.load(embedded.model()).graph
+    half = {t.name for t in graph.initializer if t.data_type == onnx.TensorProto.FLOAT16}
+    assert half == {n.input[0] for n in graph.node if n.op_type == "Cast"}
+    full = [t for t in graph.initializer if t.data_type == onnx.TensorProto.FLOAT]
+    assert sum(int(np.prod(t.dims)) for t in full) < 0.02 * sum(int(np.prod(t.dims)) for t in graph.initializer)
+
+
+@pytest.mark.parametrize(("name", "sensible"), [("chelsea", "cat|tabby|lynx"), ("coffee", "espresso|cup")])
+def test_the_demo_pictures_are_recognised(
+    session: onnxruntime.InferenceSession, labels: list[str], name: str, sensible: str
+) -> None:
+    logits = session.run(None, {"images": seen(embedded.pictures()[name])})[0][0]
+    assert re.search(sensible, labels[int(logits.argmax())])
+
+
+@pytest.fixture(scope="module")
+def builder() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("build_models", ROOT / "tools" / "build_models.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.torch
+@pytest.mark.filterwarnings("ignore")
+def test_building_it_again_gives_the_same_bytes(builder: ModuleType, labels: list[str]) -> None:
+    assert hashlib.sha256(builder.build(labels)).hexdigest() == hashlib.sha256(embedded.model().read_bytes()).hexdigest()
+
+
+@pytest.mark.torch
+def test_it_agrees_with_the_float32_module_on_every_picture(
+    builder: ModuleType, session: onnxruntime.InferenceSession, zoo: Path
+) -> None:
+    import torch
+
+    network = builder.module()
+    pictures = list(photographs(zoo / "images"))
+    assert len(pictures) >= 20
+    for path in pictures:
+        image = seen(path)
+        with torch.no_grad():
+            expected = network(torch.from_numpy(image)).numpy()[0]
+        logits = session.run(None, {"images": image})[0][0]
+        assert np.abs(logits - expected).max() <= 5e-2, path.name
+        assert logits.argmax() == expected.argmax(), path.name
