@@ -2,12 +2,12 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, overload
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -63,8 +63,8 @@ class Explainer:
 
         providers: short names in order, each of which must start; 'auto' takes the best that does. preset: a Preset or
         the name of one; if None, the model's metadata, a preprocessor_config.json beside it, or 'imagenet', and the
-        result says which. adjust: changes that are laid over whichever preset it is. layer: 'auto', 'last-conv', a tensor or a node. size: (H,W) for models with dynamic sides.
-        batch: masks a forward pass; chosen from the model and the memory if None. Raises OnnxCamError.
+        result says which. adjust: changes that are laid over whichever preset it is. layer: 'auto', 'last-conv', a
+        tensor or a node. size: (H,W) for models with dynamic sides. batch: masks a forward pass; chosen from the model and the memory if None. Raises OnnxCamError.
         """
         self.method = method if method is not None else score_cam()
         self.file = read_model(model)
@@ -84,19 +84,15 @@ class Explainer:
             threads=threads,
             batch=batch,
         )
-        self.provider, self.batch = self._network.provider, self._network.batch
+        self.provider, self.masks_a_run = self._network.provider, self._network.batch
 
-    @overload
-    def __call__(self, image: Photograph, target: TargetLike = None) -> Saliency: ...
-    @overload
-    def __call__(self, image: Sequence[Photograph], target: TargetLike = None) -> list[Saliency]: ...
-    def __call__(
-        self, image: Photograph | Sequence[Photograph], target: TargetLike = None
-    ) -> Saliency | list[Saliency]:
-        """Explain one picture; a list of pictures, or an array with one more axis in front, gives a list."""
-        if isinstance(image, list | tuple) or (isinstance(image, np.ndarray) and image.ndim == 4):
-            return [self.explain(one, [target])[0] for one in image]
-        return self.explain(image, [target])[0]  # type: ignore[arg-type]
+    def __call__(self, image: Photograph, target: TargetLike = None) -> Saliency:
+        """Explain one picture; target is the prediction if None."""
+        return self.explain(image, [target])[0]
+
+    def batch(self, images: Iterable[Photograph], target: TargetLike = None) -> list[Saliency]:
+        """One Saliency a picture: of a list, or of an array with one more axis in front."""
+        return [self(image, target) for image in images]
 
     def explain(
         self,
@@ -108,7 +104,7 @@ class Explainer:
     ) -> list[Saliency]:
         """One Saliency a target. All targets share the features and every forward pass.
 
-        name: what the provenance calls the picture, if it is an array. progress: called with (done, all) forward passes.
+        name: what the provenance calls the picture, if it is an array. progress: called with (done, all) passes.
         """
         if not targets:
             raise OptionError("no target given")
@@ -119,9 +115,7 @@ class Explainer:
         features, logits = self._network.look(prepared.image, replacement)
         given = probabilities(logits, self.anatomy.logits.activation)
         wanted = tuple(resolve(t, logits, self.labels) for t in targets)
-        probe = PictureProbe(
-            self._network, prepared.image, replacement, features, logits, given, wanted, progress
-        )
+        probe = PictureProbe(self._network, prepared.image, replacement, features, logits, given, wanted, progress)
         outcomes, scored = run(self.method, probe)
         seconds = time.perf_counter() - start
         channels = Channels(len(features), scored)
@@ -186,14 +180,12 @@ class Explainer:
             logits=self.anatomy.logits.tensor,
             activation=self.anatomy.logits.activation,
             preset=asdict(self.preset),
-            preset_source=self.preset_source
-            if prepared.placement is not None
-            else "preprocessed by the caller",
+            preset_source=self.preset_source if prepared.placement is not None else "preprocessed by the caller",
             fill=self.method.perturb.name,
             method=self.method.name,
             options=dict(self.method.options),
             provider=self.provider,
-            batch=self.batch,
+            batch=self.masks_a_run,
             batch_mode="looped" if self.anatomy.image.batch is not None else "dynamic",
             channels=channels,
             forwards=channels.scored + 1,
@@ -255,7 +247,8 @@ def _input_size(
     fixed = (image.height or wanted[0], image.width or wanted[1])
     if size is not None and fixed != size:
         raise PresetError(
-            f"the model's input is {fixed[0]}x{fixed[1]} (HxW), so it cannot take {size[0]}x{size[1]}; leave the size out"
+            f"the model's input is {fixed[0]}x{fixed[1]} (HxW), so it cannot take {size[0]}x{size[1]}; "
+            f"leave the size out"
         )
     return fixed
 

@@ -93,9 +93,7 @@ def _typefaces(font: str | None) -> Iterator[Typeface]:
         try:
             ImageFont.truetype(font, 16)
         except OSError as error:
-            raise OptionError(
-                f"font {font!r} cannot be opened ({error}); give a .ttf or .otf file"
-            ) from error
+            raise OptionError(f"font {font!r} cannot be opened ({error}); give a .ttf or .otf file") from error
         yield _pillow(lambda size: ImageFont.truetype(font, size))
     yield _pillow(lambda size: ImageFont.load_default(size))
     if hasattr(cv2, "FontFace"):  # OpenCV 5

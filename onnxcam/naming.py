@@ -59,8 +59,7 @@ def plan(
 def slug(text: str, longest: int = 60) -> str:
     """text as part of a file name on any system: letters and digits of any script, - _ and +; never empty."""
     kept = "".join(
-        c if unicodedata.category(c)[0] in "LMN" or c in "-_+" else " "
-        for c in unicodedata.normalize("NFC", text)
+        c if unicodedata.category(c)[0] in "LMN" or c in "-_+" else " " for c in unicodedata.normalize("NFC", text)
     )
     short = _cut("-".join(kept.split())[:longest]).strip("-_")
     if not short:
@@ -96,9 +95,7 @@ def _destination(formats: Sequence[str] | None, output: str | None) -> _Destinat
     if not chosen and named is None:
         known = ", ".join(writer.suffix for writer in FORMATS.values())
         found = f"the suffix {path.suffix!r} names no format" if path.suffix else "it has no suffix"
-        raise OutputError(
-            f"output {output!r}: {found}; use {known}, name the format, or end a folder's name in /"
-        )
+        raise OutputError(f"output {output!r}: {found}; use {known}, name the format, or end a folder's name in /")
     if len(chosen) == 1 and named not in (None, *chosen):
         raise OutputError(
             f"output {output!r} is named as {named}, but {chosen[0]} was asked for; leave one of them out"
@@ -160,9 +157,7 @@ def _protect(planned: Plan, inputs: Iterable[Path | str]) -> None:
     for path in (path for targets in planned for files in targets for path in files.values()):
         found = _stat(path)
         if found is not None and (found.st_dev, found.st_ino) in kept:
-            raise OutputError(
-                f"{path} is an input of this very call and would be overwritten; choose another output"
-            )
+            raise OutputError(f"{path} is an input of this very call and would be overwritten; choose another output")
 
 
 def _stat(path: Path | str) -> os.stat_result | None:

@@ -32,14 +32,10 @@ def draw(saliency: Saliency, picture: Picture | None, style: Style) -> Picture:
     if picture is None:
         drawn, alpha = render.heatmap(saliency.map, style.colormap), None
     elif saliency.placement is None:
-        raise PictureError(
-            "the image came preprocessed, so the map has no place on a picture; draw it without one"
-        )
+        raise PictureError("the image came preprocessed, so the map has no place on a picture; draw it without one")
     else:
         alpha = style.alpha
-        drawn = render.overlay(
-            picture, saliency.map, saliency.placement, colormap=style.colormap, alpha=alpha
-        )
+        drawn = render.overlay(picture, saliency.map, saliency.placement, colormap=style.colormap, alpha=alpha)
     if not style.caption:
         return drawn
     detail = f"{percent(saliency.target.probability)} · {saliency.provenance.method}"

@@ -32,8 +32,7 @@ class Network:
         batch: int | None,
     ) -> None:
         self.anatomy, self.size = anatomy, size
-        dummy = anatomy.features.to_channels(np.zeros(anatomy.features.shape, np.float32))
-        self._grid = (dummy.shape[2], dummy.shape[3])
+        self._grid = anatomy.features.channels_and_grid[1:]
         graph = masking.scoring_model(model, anatomy, size, self._grid, with_fill=with_fill)
         self._with_fill = with_fill
         self._session = Session(to_bytes(graph), providers, threads)
@@ -54,9 +53,7 @@ class Network:
         feeds = self._feeds(image, fill, np.zeros(1, np.int64))
         features, logits = self._run(feeds, masks, [masking.FEATURES, masking.LOGITS])
         if not np.isfinite(logits[0]).all():
-            raise UndefinedSaliency(
-                "the model's logits are NaN or infinite on this picture; check the preprocessing"
-            )
+            raise UndefinedSaliency("the model's logits are NaN or infinite on this picture; check the preprocessing")
         return self.anatomy.features.to_channels(features)[0], logits[0].astype(np.float64)
 
     def score(
@@ -89,9 +86,7 @@ class Network:
         order = ["NCHW".index(letter) for letter in self.anatomy.image.layout]
         return np.ascontiguousarray(image[None].transpose(order), np.float32)
 
-    def _run(
-        self, feeds: dict[str, npt.NDArray[np.generic]], masks: Masks, outputs: list[str]
-    ) -> list[Floats]:
+    def _run(self, feeds: dict[str, npt.NDArray[np.generic]], masks: Masks, outputs: list[str]) -> list[Floats]:
         count = len(masks)
         if self._fixed is not None and count < self._fixed:
             masks = np.concatenate([masks, np.repeat(masks[-1:], self._fixed - count, axis=0)])

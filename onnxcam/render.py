@@ -84,9 +84,7 @@ def overlay(
         values = _sample(saliency, some, columns)
         photograph = picture[some.centre.astype(int)][:, columns.centre.astype(int)].astype(np.float32)
         inside = some.inside[:, None, None] & columns.inside[:, None]
-        seen[start : start + BAND] = np.where(
-            inside, _blend(photograph, values, table, alpha), _unseen(photograph)
-        )
+        seen[start : start + BAND] = np.where(inside, _blend(photograph, values, table, alpha), _unseen(photograph))
     _outline(seen, np.flatnonzero(rows.inside), np.flatnonzero(columns.inside))
     return seen
 
@@ -200,9 +198,7 @@ def _scale(size: int, width: int, table: Floats, alpha: float | None) -> Picture
     grey = np.full((1, len(values), 3), GREY, np.float32)
     colours = table[_levels(values)][None] if alpha is None else _blend(grey, values[None], table, alpha)
     first = digits[0].shape[1] + size // 2
-    scale = np.full(
-        (digits[0].shape[0], first + len(values) + size // 2 + digits[1].shape[1], 3), PAPER, np.uint8
-    )
+    scale = np.full((digits[0].shape[0], first + len(values) + size // 2 + digits[1].shape[1], 3), PAPER, np.uint8)
     scale[round(size * 0.3) : round(size * 1.05), first : first + len(values)] = colours
     _write(scale, digits[0], 0, 0)
     _write(scale, digits[1], 0, scale.shape[1] - digits[1].shape[1])
@@ -242,9 +238,7 @@ def _table(colormap: str) -> Floats:
 
 def _check_alpha(alpha: float) -> None:
     if not 0 <= alpha <= 1:  # NaN is neither
-        raise OptionError(
-            f"alpha is {alpha}; it lies between 0 (only the picture) and 1 (opaque where the map is 1)"
-        )
+        raise OptionError(f"alpha is {alpha}; it lies between 0 (only the picture) and 1 (opaque where the map is 1)")
 
 
 def _check_map(saliency: Map) -> None:
@@ -252,18 +246,12 @@ def _check_map(saliency: Map) -> None:
         raise OptionError(f"a saliency map has the shape (H,W), this one {saliency.shape}")
     low, high = float(saliency.min()), float(saliency.max())
     if not (low >= -ROUNDING and high <= 1 + ROUNDING):
-        raise OptionError(
-            f"a saliency map lies in [0,1], this one goes from {low:g} to {high:g}; normalise it first"
-        )
+        raise OptionError(f"a saliency map lies in [0,1], this one goes from {low:g} to {high:g}; normalise it first")
 
 
 def _check_picture(picture: Picture, placement: Placement) -> None:
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-        raise PictureError(
-            f"a picture is (height,width,3) of uint8, this one {picture.shape} of {picture.dtype}"
-        )
+        raise PictureError(f"a picture is (height,width,3) of uint8, this one {picture.shape} of {picture.dtype}")
     if picture.shape[:2] != placement.picture:
         (height, width), (h, w) = picture.shape[:2], placement.picture
-        raise PictureError(
-            f"the picture is {width}x{height}, the one explained {w}x{h}; give the upright original"
-        )
+        raise PictureError(f"the picture is {width}x{height}, the one explained {w}x{h}; give the upright original")

@@ -62,9 +62,7 @@ class _Place:
             while not os.path.lexists(folder) and folder != folder.parent:
                 folder = folder.parent
             if not stat.S_ISDIR(os.stat(folder).st_mode):
-                raise OutputError(
-                    f"cannot write {path}: {folder} is a file, not a folder; choose another place"
-                )
+                raise OutputError(f"cannot write {path}: {folder} is a file, not a folder; choose another place")
             if len(os.fsencode(target.name)) > LONGEST_NAME:
                 raise OutputError(f"cannot write {path}: the name is too long; choose a shorter one")
         except OSError as error:
@@ -154,9 +152,7 @@ class Staging:
                 _remove(folder, os.rmdir)
         if lost:
             kept = ", ".join(map(str, lost))
-            raise OutputError(
-                f"files that were replaced could not be put back; their content is kept in {kept}"
-            )
+            raise OutputError(f"files that were replaced could not be put back; their content is kept in {kept}")
 
     def _make(self, folder: Path) -> None:
         missing = [folder, *folder.parents]

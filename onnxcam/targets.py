@@ -45,4 +45,4 @@ def _labelled(text: str, labels: Sequence[str] | None, classes: int) -> int:
             f"no labels are known for this model, so {text!r} names no class; "
             f"give an index from 0 to {classes - 1}, 'top1', or --labels FILE"
         )
-    return find_class(labels, text)
+    return int(find_class(labels, text))

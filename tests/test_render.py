@@ -55,9 +55,7 @@ def inside(placement: Placement) -> np.ndarray:
 
 @pytest.mark.parametrize("size", [(333, 500), (500, 333), (1024, 683), (240, 241)])
 @pytest.mark.parametrize("cell", [(1, 1), (3, 5), (5, 2)])
-def test_a_hot_cell_lights_up_at_its_own_place_in_the_original(
-    size: tuple[int, int], cell: tuple[int, int]
-) -> None:
+def test_a_hot_cell_lights_up_at_its_own_place_in_the_original(size: tuple[int, int], cell: tuple[int, int]) -> None:
     placement = centre_crop(*size)
     drawn = np.where(inside(placement), read_back(placement, hot((7, 7), *cell)), 0)
     y, x = np.indices(size) + 0.5
@@ -110,9 +108,7 @@ def test_outside_the_box_the_picture_is_grey_and_darker_beyond_a_white_line() ->
 def test_the_identity_placement_draws_the_very_map_and_no_line() -> None:
     saliency = smooth(230, 310)
     expected = np.sqrt(saliency) * np.rint(saliency * 255)
-    drawn = render.overlay(
-        np.zeros((230, 310, 3), np.uint8), saliency, whole(230, 310), colormap=BLACK_WHITE, alpha=1
-    )
+    drawn = render.overlay(np.zeros((230, 310, 3), np.uint8), saliency, whole(230, 310), colormap=BLACK_WHITE, alpha=1)
     np.testing.assert_allclose(drawn, np.repeat(expected[..., None], 3, axis=2), atol=0.51)
 
 
@@ -138,9 +134,7 @@ def test_alpha_zero_leaves_what_the_model_saw_untouched() -> None:
 
 @pytest.mark.parametrize("name", render.COLORMAPS)
 def test_alpha_one_is_the_pure_colour_where_the_map_is_one(name: str) -> None:
-    drawn = render.overlay(
-        noise(230, 230), np.ones((7, 7), np.float32), whole(230, 230), colormap=name, alpha=1
-    )
+    drawn = render.overlay(noise(230, 230), np.ones((7, 7), np.float32), whole(230, 230), colormap=name, alpha=1)
     np.testing.assert_array_equal(drawn, render.heatmap(np.ones((230, 230), np.float32), name))
 
 

@@ -16,8 +16,7 @@ from onnxcam.staging import Staging, check_writable
 def tree(folder: Path) -> dict[str, bytes | None]:
     """Everything below folder: the content of a file, None for a folder."""
     return {
-        path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None
-        for path in folder.rglob("*")
+        path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")
     }
 
 
@@ -271,9 +270,7 @@ def test_a_new_file_has_the_usual_permissions_and_an_old_one_keeps_its_own(tmp_p
     assert modes["old.png"] == 0o640
 
 
-def test_a_relative_path_is_meant_from_where_it_was_staged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_relative_path_is_meant_from_where_it_was_staged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
     with Staging() as staging:

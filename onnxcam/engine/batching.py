@@ -34,9 +34,7 @@ def free_memory() -> int:
     return min(known) if known else _half_of_physical()
 
 
-def in_chunks(
-    run: Callable[[Masks], Floats], masks: Masks, batch: int, progress: Progress | None = None
-) -> Floats:
+def in_chunks(run: Callable[[Masks], Floats], masks: Masks, batch: int, progress: Progress | None = None) -> Floats:
     """`run` over the masks, `batch` at a time, results concatenated along the first axis.
 
     A chunk that does not fit into memory is tried again at half the batch, as is all that follows; raises OutOfMemory

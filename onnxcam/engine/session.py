@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -24,7 +25,7 @@ PROVIDERS: Mapping[str, str] = {
     "xnnpack": "XnnpackExecutionProvider",
 }
 AUTO = ("cuda", "rocm", "migraphx", "directml", "cpu")
-"""What `auto` tries, in this order. TensorRT, OpenVINO and CoreML change numbers or compile for minutes: by name only."""
+"""What `auto` tries, in this order; TensorRT, OpenVINO and CoreML change numbers or compile for minutes: by name."""
 
 logger = logging.getLogger(__name__)
 Array = npt.NDArray[Any]
@@ -33,7 +34,7 @@ Array = npt.NDArray[Any]
 def runtime() -> ModuleType:
     """The onnxruntime module; raises RuntimeMissing with both ways to install one."""
     try:
-        import onnxruntime
+        onnxruntime = import_module("onnxruntime")
     except ImportError:
         raise RuntimeMissing(
             'onnxruntime is not installed: `pip install "onnxcam[cpu]"` for the CPU, '
@@ -51,9 +52,7 @@ def runtime() -> ModuleType:
 class Session:
     """One opened graph. `run` keeps no state, so threads may share it."""
 
-    def __init__(
-        self, model: bytes, providers: Sequence[str] = ("auto",), threads: int | None = None
-    ) -> None:
+    def __init__(self, model: bytes, providers: Sequence[str] = ("auto",), threads: int | None = None) -> None:
         """providers: short names in order of preference, each of which must start; 'auto' takes the best that does.
 
         threads: within one run; the runtime's own choice if None. Raises ProviderError, InferenceError.
@@ -96,10 +95,7 @@ class Session:
 
     def _translated(self, error: Exception) -> InferenceError:
         text = " ".join(str(error).split())
-        if any(
-            sign in text.lower()
-            for sign in ("failed to allocate", "out of memory", "bad_alloc", "bad allocation")
-        ):
+        if any(sign in text.lower() for sign in ("failed to allocate", "out of memory", "bad_alloc", "bad allocation")):
             return OutOfMemory(f"out of memory ({text[:200]})")
         return InferenceError(f"onnxruntime could not run the model ({text[:300]})")
 

@@ -107,9 +107,7 @@ def feature_maps() -> Callable[[Probe], Search]:
     def explore(probe: Probe) -> Search:
         maps = probe.features
         if not np.isfinite(maps).all():
-            raise UndefinedSaliency(
-                "the feature maps hold NaN or infinity: the model overflows on this picture"
-            )
+            raise UndefinedSaliency("the feature maps hold NaN or infinity: the model overflows on this picture")
         extent = np.ptp(maps, axis=(1, 2))
         live = extent > 8 * np.finfo(np.float32).eps * np.abs(maps).max(axis=(1, 2))
         if not live.any():
@@ -167,7 +165,5 @@ def rectified(raw: Floats, size: tuple[int, int]) -> Outcome:
         notes = ("no region speaks for the target: ReLU leaves nothing, so the un-rectified map is shown",)
     low, high = float(up.min()), float(up.max())
     if not high > low:
-        raise UndefinedSaliency(
-            "the map is constant: on this picture the method tells no region from another"
-        )
+        raise UndefinedSaliency("the map is constant: on this picture the method tells no region from another")
     return Outcome(np.asarray((up - low) / (high - low), np.float32), raw, notes)

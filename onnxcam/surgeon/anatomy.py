@@ -47,6 +47,12 @@ class FeatureTensor:
     producer: str
 
     @property
+    def channels_and_grid(self) -> tuple[int, int, int]:
+        """(K, h, w) of one picture, as to_channels gives them."""
+        made = self.to_channels(np.zeros([d or 1 for d in self.shape], np.float32))
+        return made.shape[1], made.shape[2], made.shape[3]
+
+    @property
     def layout(self) -> str:
         """NCHW, NHWC, or e.g. NTC with the grid behind it for tokens."""
         letters = "".join("T" if isinstance(a, Tokens) else a or "?" for a in self.axes)

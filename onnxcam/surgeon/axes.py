@@ -57,9 +57,7 @@ def has_grid(axes: Axes | None, shape: Shape | None, letters: tuple[str, ...]) -
     return set(letters) <= set(axes) and (None in sizes or any(d != 1 for d in sizes))
 
 
-def _axes_of_output(
-    node: Node, shape: Shape, shapes: Mapping[str, Shape], found: Mapping[str, Axes]
-) -> Axes | None:
+def _axes_of_output(node: Node, shape: Shape, shapes: Mapping[str, Shape], found: Mapping[str, Axes]) -> Axes | None:
     first = str(node.inputs[0].name) if node.inputs and node.inputs[0] is not None else ""
     axes, before = found.get(first), shapes.get(first)
     op = node.op_type
@@ -107,9 +105,7 @@ def _gathered(node: Node, axes: Axes, shapes: Mapping[str, Shape], shape: Shape)
     return (*axes[:at], *([kept] * rank), *axes[at + 1 :]) if len(shape) == len(axes) - 1 + rank else None
 
 
-def _along_an_axis(
-    node: Node, shape: Shape, shapes: Mapping[str, Shape], found: Mapping[str, Axes]
-) -> Axes | None:
+def _along_an_axis(node: Node, shape: Shape, shapes: Mapping[str, Shape], found: Mapping[str, Axes]) -> Axes | None:
     """Slice, Pad, Concat ...: letters stay; a row of tokens stays a grid only while all its cells are kept."""
     inputs = [str(v.name) for v in node.inputs if v is not None]
     traced = next((n for n in inputs if n in found and len(found[n]) == len(shape)), None)
@@ -132,13 +128,7 @@ def _along_an_axis(
 def _token_slice(node: Node, axis: Tokens, i: int) -> Tokens | None:
     starts, over = integers(node, "starts", 1), integers(node, "axes", 3)
     steps = integers(node, "steps", 4) or [1]
-    if (
-        starts is None
-        or (over or [i]) != [i]
-        or steps != [1]
-        or not 0 <= starts[0] <= axis.before
-        or axis.after
-    ):
+    if starts is None or (over or [i]) != [i] or steps != [1] or not 0 <= starts[0] <= axis.before or axis.after:
         return None
     return Tokens(axis.grid, axis.before - starts[0])
 
@@ -153,9 +143,7 @@ def _times_weights(node: Node, axes: Axes | None, shape: Shape, shapes: Mapping[
     return (*axes[:-1], CHANNEL if axes[-1] == CHANNEL else None)
 
 
-def _elementwise(
-    node: Node, shape: Shape, shapes: Mapping[str, Shape], found: Mapping[str, Axes]
-) -> Axes | None:
+def _elementwise(node: Node, shape: Shape, shapes: Mapping[str, Shape], found: Mapping[str, Axes]) -> Axes | None:
     """Aligned from the right as numpy broadcasts; an axis takes its letter from an operand that is not stretched."""
     axes: list[Axis] = [None] * len(shape)
     for value in node.inputs:

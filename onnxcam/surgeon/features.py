@@ -29,9 +29,7 @@ def expose(model: Model, tensor: str, shape: Shape) -> Model:
 def _float_type(model: Model) -> ir.DataType:
     types = [v.dtype for v in model.graph.outputs if v.dtype in (ir.DataType.FLOAT, ir.DataType.FLOAT16)]
     if not types or types[0] is None:
-        raise ModelError(
-            "the feature tensor's number type cannot be told; export the model with shape inference"
-        )
+        raise ModelError("the feature tensor's number type cannot be told; export the model with shape inference")
     return types[0]
 
 

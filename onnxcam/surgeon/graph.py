@@ -45,7 +45,7 @@ def from_proto(proto: onnx.ModelProto) -> Model:
 def to_bytes(model: Model) -> bytes:
     """The file's bytes; raises ModelError past the 2 GiB that a protobuf message can hold."""
     try:
-        return to_proto(model).SerializeToString(deterministic=True)
+        return bytes(to_proto(model).SerializeToString(deterministic=True))
     except ValueError as error:
         raise ModelError(f"the model is too large for one file ({error})") from None
 
@@ -134,11 +134,7 @@ def infer_shapes(model: Model, inputs: Mapping[str, Sequence[int | None]]) -> di
     for value in values(folded):
         name, shape = str(value.name), shape_of(value)
         known = found.get(name)
-        if (
-            shape is not None
-            and (known is None or None in known)
-            and (known is None or len(known) == len(shape))
-        ):
+        if shape is not None and (known is None or None in known) and (known is None or len(known) == len(shape)):
             found[name] = shape
     return found
 
@@ -148,7 +144,7 @@ def _with_inputs(model: Model, inputs: Mapping[str, Sequence[int | None]]) -> Mo
     copy = edit(model)
     for value in copy.graph.inputs:
         if value.name in inputs:
-            value.shape = ir.Shape(inputs[value.name])
+            value.shape = ir.Shape(inputs[str(value.name)])
     for node in copy.graph:
         if is_standard(node):
             for value in node.outputs:
@@ -219,9 +215,10 @@ class Builder:
 
     def constant(self, array: npt.ArrayLike, dtype: npt.DTypeLike) -> Value:
         self._count += 1
-        tensor = ir.tensor(np.asarray(array, dtype), name=f"{self._prefix}/constant_{self._count}")
+        stored = np.asarray(array, dtype)
+        tensor = ir.tensor(stored, name=f"{self._prefix}/constant_{self._count}")
         value = ir.Value(
-            name=tensor.name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor
+            name=tensor.name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(stored.shape), const_value=tensor
         )
         self._graph.register_initializer(value)
         return value

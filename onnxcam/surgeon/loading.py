@@ -116,7 +116,7 @@ def _check_operators(proto: onnx.ModelProto, name: str) -> None:
             )
         if not node.op_type:
             raise ModelError(f"{name}: a node without an operator ({node.name!r}); the file is damaged")
-    if 0 < opset < OLDEST_OPSET or opset == 0 and not proto.functions:
+    if 0 < opset < OLDEST_OPSET or (opset == 0 and not proto.functions):
         raise ModelError(
             f"{name}: opset {opset} is older than onnxruntime runs (from {OLDEST_OPSET}); export again, or "
             f"convert it with onnx.version_converter.convert_version(model, 17)"
@@ -164,8 +164,7 @@ def _with_external_data(proto: onnx.ModelProto, name: str, path: Path | None) ->
         file = folder / location
         if not location or not file.resolve().is_relative_to(folder):
             raise ModelError(
-                f"{name}: the weights of {tensor.name!r} point outside the model's folder "
-                f"({location!r}); refused"
+                f"{name}: the weights of {tensor.name!r} point outside the model's folder ({location!r}); refused"
             )
         if not file.is_file():
             raise ModelError(f"{name}: its weights file {location!r} is missing; put it beside the model")
@@ -173,9 +172,7 @@ def _with_external_data(proto: onnx.ModelProto, name: str, path: Path | None) ->
             load_external_data_for_tensor(tensor, str(folder))
         except (onnx.checker.ValidationError, ValueError, OSError) as error:
             reason = str(error).strip().splitlines()[0]
-            raise ModelError(
-                f"{name}: the weights file {location!r} cannot be read ({reason[:200]})"
-            ) from None
+            raise ModelError(f"{name}: the weights file {location!r} cannot be read ({reason[:200]})") from None
         tensor.data_location = onnx.TensorProto.DEFAULT
         del tensor.external_data[:]
     return loaded

@@ -29,8 +29,8 @@ from onnxcam.surgeon.graph import (
 FINAL_ACTIVATIONS = {"Softmax": "softmax", "LogSoftmax": "log_softmax", "Sigmoid": "sigmoid"}
 TRANSPARENT = frozenset({"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 WEIGHTED = frozenset(
-    "Conv ConvTranspose Gemm MatMul QLinearConv ConvInteger MatMulInteger QLinearMatMul FusedConv FusedMatMul FusedGemm "
-    "LSTM GRU RNN".split()
+    "Conv ConvTranspose Gemm MatMul QLinearConv ConvInteger MatMulInteger QLinearMatMul FusedConv FusedMatMul "
+    "FusedGemm LSTM GRU RNN".split()
 )
 PICTURE_TYPES = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, ir.DataType.UINT8)
 DEFAULT_SIZE = 224
@@ -54,9 +54,7 @@ def locate(
         features, candidates = _auto(model, image, logits, shapes, axes, letters)
     else:
         features, candidates = _chosen(model, layer, shapes, axes, letters), ()
-    return Anatomy(
-        image, logits, features, candidates, _warnings(image, logits, size), footprint(model, shapes)
-    )
+    return Anatomy(image, logits, features, candidates, _warnings(image, logits, size), footprint(model, shapes))
 
 
 def picture_shape(image: ImageInput, size: tuple[int, int] | None) -> tuple[int, ...]:
@@ -68,11 +66,7 @@ def picture_shape(image: ImageInput, size: tuple[int, int] | None) -> tuple[int,
 
 def find_image(model: Model, layout: str | None = None) -> ImageInput:
     """The one input that can be a picture: four axes, one of them with 1, 3 or 4 channels."""
-    found = [
-        v
-        for v in model.graph.inputs
-        if v.shape is not None and len(v.shape) == 4 and v.dtype in PICTURE_TYPES
-    ]
+    found = [v for v in model.graph.inputs if v.shape is not None and len(v.shape) == 4 and v.dtype in PICTURE_TYPES]
     if not found:
         shown = ", ".join(f"{v.name} {list(shape_of(v) or ())}" for v in model.graph.inputs) or "none"
         raise NoSpatialFeatures(
@@ -88,9 +82,7 @@ def find_image(model: Model, layout: str | None = None) -> ImageInput:
         by_letter["C"] = 3
     dtype = value.dtype.numpy().name if value.dtype is not None else "float32"
     channels = int(by_letter["C"] or 3)
-    return ImageInput(
-        str(value.name), dtype, chosen, channels, by_letter["H"], by_letter["W"], by_letter["N"]
-    )
+    return ImageInput(str(value.name), dtype, chosen, channels, by_letter["H"], by_letter["W"], by_letter["N"])
 
 
 def _layout_of(shape: Shape) -> str:
@@ -108,9 +100,7 @@ def find_logits(model: Model, shapes: Mapping[str, Shape]) -> Logits:
     """
     vectors = [v for v in model.graph.outputs if _is_vector(v, shapes)]
     if not vectors:
-        shown = ", ".join(
-            f"{v.name} {list(shapes.get(str(v.name), shape_of(v) or ()))}" for v in model.graph.outputs
-        )
+        shown = ", ".join(f"{v.name} {list(shapes.get(str(v.name), shape_of(v) or ()))}" for v in model.graph.outputs)
         raise ModelError(
             f"no output is a class vector of shape (N, classes); found {shown}; onnxcam explains classifiers"
         )
@@ -119,11 +109,7 @@ def find_logits(model: Model, shapes: Mapping[str, Shape]) -> Logits:
     activated = [v for v in heads if _before_activation(v)[1] in ("softmax", "log_softmax")]
     output = max(activated or heads, key=lambda v: _classes(v, shapes))
     value, activation = _before_activation(output)
-    how = (
-        f"before the final {activation}"
-        if activation != "none"
-        else "the output itself, no activation follows"
-    )
+    how = f"before the final {activation}" if activation != "none" else "the output itself, no activation follows"
     if len(model.graph.outputs) > 1:
         how += f"; chosen of {len(model.graph.outputs)} outputs"
     return Logits(str(value.name), str(output.name), activation, _classes(output, shapes), how)
@@ -201,9 +187,7 @@ def _no_features(only_picture: bool) -> NoReturn:
         if only_picture
         else "no tensor between the picture and the logits keeps its geometry"
     )
-    raise NoSpatialFeatures(
-        f"the model has no spatial feature map: {why}; name a tensor with --layer if you know one"
-    )
+    raise NoSpatialFeatures(f"the model has no spatial feature map: {why}; name a tensor with --layer if you know one")
 
 
 def _frontier(
@@ -250,14 +234,8 @@ def _refine(
         if first is None:
             break
         before, after = axes.get(str(first.name), ()), axes.get(str(value.name), ())
-        flattened = any(isinstance(a, Tokens) for a in after) and not any(
-            isinstance(a, Tokens) for a in before
-        )
-        if (
-            node.op_type in ("Reshape", "Flatten", "Squeeze", "Identity")
-            and flattened
-            and set(letters) <= set(before)
-        ):
+        flattened = any(isinstance(a, Tokens) for a in after) and not any(isinstance(a, Tokens) for a in before)
+        if node.op_type in ("Reshape", "Flatten", "Squeeze", "Identity") and flattened and set(letters) <= set(before):
             value, how = first, "flattened into "
             continue
         pooled = _weighed_by_attention(node, shapes, axes)
@@ -282,11 +260,7 @@ def _weighed_by_attention(node: Node, shapes: Mapping[str, Shape], axes: Mapping
         if own is None or dims is None or other is None or len(other) != len(dims) or CHANNEL not in own:
             continue
         c = own.index(CHANNEL)
-        if (
-            other[c] == 1
-            and (dims[c] or 1) > 1
-            and all(other[i] == dims[i] for i in range(len(dims)) if i != c)
-        ):
+        if other[c] == 1 and (dims[c] or 1) > 1 and all(other[i] == dims[i] for i in range(len(dims)) if i != c):
             return x
     return None
 
@@ -326,9 +300,7 @@ def _naive_candidates(model: Model, chosen: Value, shapes: Mapping[str, Shape]) 
     else:
         steps = [n.op_type for n in _between(output, chosen)]
         why = "the last convolution's bare output; " + (
-            f"{', '.join(steps[:4])} still follow before the features are pooled"
-            if steps
-            else "it is on a side branch"
+            f"{', '.join(steps[:4])} still follow before the features are pooled" if steps else "it is on a side branch"
         )
     return (Candidate(str(output.name), shape, why),)
 
@@ -368,9 +340,7 @@ def _chosen(
             known = [str(v.name) for v in values(model)] + [str(n.name) for n in model.graph]
             raise UnknownLayer(f"no tensor or node is called {layer!r}; {near(layer, dict.fromkeys(known))}")
         value, reason = found, "named by the user"
-    if value.is_graph_input() or not has_grid(
-        axes.get(str(value.name)), shapes.get(str(value.name)), letters
-    ):
+    if value.is_graph_input() or not has_grid(axes.get(str(value.name)), shapes.get(str(value.name)), letters):
         shape = shapes.get(str(value.name))
         raise NoSpatialFeatures(
             f"{value.name!r} with shape {list(shape) if shape else 'unknown'} is not a spatial feature map; "
@@ -379,9 +349,7 @@ def _chosen(
     return _feature(value, reason, shapes, axes)
 
 
-def _feature(
-    value: Value, reason: str, shapes: Mapping[str, Shape], axes: Mapping[str, Axes]
-) -> FeatureTensor:
+def _feature(value: Value, reason: str, shapes: Mapping[str, Shape], axes: Mapping[str, Axes]) -> FeatureTensor:
     node = value.producer()
     assert node is not None
     named: Axes = axes[str(value.name)]

@@ -102,7 +102,7 @@ def _publish(
     sigmoid = anatomy.logits.activation == "sigmoid" or anatomy.logits.classes == 1
     everything = b("Sigmoid", logits) if sigmoid else b("Softmax", logits, axis=1)
     classes = anatomy.logits.classes
-    outputs = {
+    outputs: dict[str, tuple[Value, list[int | str | None]]] = {
         LOGIT: (b("Gather", logits, targets, axis=1, name=LOGIT), [batch, "targets"]),
         PROBABILITY: (b("Gather", everything, targets, axis=1, name=PROBABILITY), [batch, "targets"]),
         LOGITS: (logits, [batch, classes]),

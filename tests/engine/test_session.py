@@ -34,7 +34,7 @@ def test_a_provider_that_is_installed_but_does_not_start_is_an_error(
         monkeypatch.setattr(
             onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
         )
-    with pytest.raises((ProviderError, InferenceError), match="does not start|could not run"):
+    with pytest.raises((ProviderError, InferenceError), match=r"does not start|could not run"):
         Session(classifier.SerializeToString(), ["cuda"])
 
 
@@ -86,10 +86,7 @@ def test_threads_share_a_session(classifier: onnx.ModelProto) -> None:
     session = Session(classifier.SerializeToString(), ["cpu"], threads=1)
     expected = session.run(["logits"], {"x": X})[0]
     results: list[np.ndarray] = []
-    workers = [
-        threading.Thread(target=lambda: results.append(session.run(["logits"], {"x": X})[0]))
-        for _ in range(8)
-    ]
+    workers = [threading.Thread(target=lambda: results.append(session.run(["logits"], {"x": X})[0])) for _ in range(8)]
     for worker in workers:
         worker.start()
     for worker in workers:

@@ -35,9 +35,7 @@ def test_path_bytes_and_proto_give_the_same_model(classifier: onnx.ModelProto, c
     assert from_path.opset == 17
 
 
-def test_external_weights_are_read_from_the_models_folder(
-    classifier: onnx.ModelProto, tmp_path: Path
-) -> None:
+def test_external_weights_are_read_from_the_models_folder(classifier: onnx.ModelProto, tmp_path: Path) -> None:
     loaded = read_model(external(copy_of(classifier), tmp_path))
     expected = {t.name: onnx.numpy_helper.to_array(t) for t in classifier.graph.initializer}
     for tensor in loaded.proto.graph.initializer:
@@ -74,9 +72,7 @@ def test_external_weights_behind_a_link_out_of_the_folder_are_refused(
         read_model(path)
 
 
-def test_external_weights_that_are_too_short_are_an_error(
-    classifier: onnx.ModelProto, tmp_path: Path
-) -> None:
+def test_external_weights_that_are_too_short_are_an_error(classifier: onnx.ModelProto, tmp_path: Path) -> None:
     path = external(copy_of(classifier), tmp_path)
     (tmp_path / "weights.bin").write_bytes(b"short")
     with pytest.raises(ModelError, match=r"weights\.bin|not a valid"):

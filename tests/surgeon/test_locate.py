@@ -43,9 +43,7 @@ def test_the_feature_tensor_is_what_enters_the_pooling(make: Make, pooling: str)
 
 def test_a_flattened_map_is_the_feature_tensor(make: Make) -> None:
     anatomy = found(
-        make(
-            f"{HEAD}{SIGNATURE}<float[8,3,3,3] w, float[96,5] v>{{{BODY} p = Flatten (f)\n logits = MatMul (p, v)\n}}"
-        )
+        make(f"{HEAD}{SIGNATURE}<float[8,3,3,3] w, float[96,5] v>{{{BODY} p = Flatten (f)\n logits = MatMul (p, v)\n}}")
     )
     assert anatomy.features.tensor == "f"
     assert "Flatten" in anatomy.features.reason

@@ -68,9 +68,7 @@ def test_masked_scores_equal_numpys_in_every_opset(
     np.testing.assert_allclose(probability, softmax[:, [3, 0]], atol=2e-6)
 
 
-def test_a_constant_map_keeps_the_whole_picture(
-    classifier: onnx.ModelProto, arrays: dict[str, np.ndarray]
-) -> None:
+def test_a_constant_map_keeps_the_whole_picture(classifier: onnx.ModelProto, arrays: dict[str, np.ndarray]) -> None:
     plain = onnxruntime.InferenceSession(classifier.SerializeToString(), providers=["CPUExecutionProvider"])
     expected = plain.run(None, {"x": arrays["image"]})[0]
     for value in (0.0, -2.5, 1e20):
@@ -110,23 +108,17 @@ def test_uint8_pictures_are_masked_as_numbers_and_rounded(make: Make) -> None:
 
 
 @pytest.mark.parametrize("activation", ["Softmax <axis=1>", "LogSoftmax <axis=1>"])
-def test_a_final_softmax_is_not_applied_twice(
-    make: Make, arrays: dict[str, np.ndarray], activation: str
-) -> None:
+def test_a_final_softmax_is_not_applied_twice(make: Make, arrays: dict[str, np.ndarray], activation: str) -> None:
     text = CLASSIFIER.replace("logits = Gemm", "z = Gemm").replace(
         "(flat, w3, b3)\n", f"(flat, w3, b3)\n  logits = {activation} (z)\n"
     )
     feeds = {IMAGE: arrays["image"], MAPS: arrays["maps"], TARGETS: np.arange(5)}
     with_activation = opened(make(text), False).run([PROBABILITY], feeds)[0]
-    np.testing.assert_allclose(
-        with_activation, opened(make(CLASSIFIER), False).run([PROBABILITY], feeds)[0], atol=1e-6
-    )
+    np.testing.assert_allclose(with_activation, opened(make(CLASSIFIER), False).run([PROBABILITY], feeds)[0], atol=1e-6)
     np.testing.assert_allclose(with_activation.sum(axis=1), 1, atol=1e-5)
 
 
-def test_a_sigmoid_model_is_scored_by_its_own_probabilities(
-    make: Make, arrays: dict[str, np.ndarray]
-) -> None:
+def test_a_sigmoid_model_is_scored_by_its_own_probabilities(make: Make, arrays: dict[str, np.ndarray]) -> None:
     text = CLASSIFIER.replace("logits = Gemm", "z = Gemm").replace(
         "(flat, w3, b3)\n", "(flat, w3, b3)\n  logits = Sigmoid (z)\n"
     )

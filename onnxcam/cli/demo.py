@@ -1,0 +1,20 @@
+"""`onnxcam demo`: the embedded model explains the embedded photographs."""
+
+from typing import Annotated
+
+import typer
+
+from onnxcam.cli.explain import Request, carry_out
+from onnxcam.cli.options import Json, Quiet
+
+
+def demo(
+    output: Annotated[str | None, typer.Option("--output", "-o", help="Where to write: a folder/ or a file.")] = None,
+    json_output: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Explain a photograph of a cat and one of a cup with the embedded EfficientNet-Lite0."""
+    from onnxcam.embedded import model, pictures
+
+    request = Request(model=model(), images=tuple(pictures().values()), output=output, json=json_output, quiet=quiet)
+    carry_out(request)

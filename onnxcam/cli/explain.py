@@ -1,0 +1,260 @@
+"""`onnxcam explain`: pictures in, saliency maps out."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from onnxcam.cli import options
+from onnxcam.cli.options import target_words, words
+from onnxcam.errors import OnnxCamError, PictureError
+
+if TYPE_CHECKING:
+    from onnxcam.arrays import Saliency
+    from onnxcam.explainer import Explainer
+    from onnxcam.preprocess import Preset
+    from onnxcam.render import Style
+
+METHOD = "score-cam"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call of the command, words not yet looked up."""
+
+    model: Path
+    images: tuple[Path, ...]
+    target: tuple[str, ...] = ("top1",)
+    layer: str = "auto"
+    convention: str = "constructive"
+    variant: str = "official"
+    fill: str = "zero"
+    preset: str | None = None
+    mean: str | None = None
+    std: str | None = None
+    scale: str | None = None
+    size: str | None = None
+    crop: str | None = None
+    color: str | None = None
+    layout: str | None = None
+    labels: str | None = None
+    providers: str = "auto"
+    batch: int | None = None
+    threads: int | None = None
+    output: str | None = None
+    format: str | None = None
+    colormap: str | None = None
+    alpha: float | None = None
+    caption: bool = True
+    keep_going: bool = False
+    quiet: bool = False
+    json: bool = False
+
+
+def explain(
+    model: Annotated[Path, typer.Argument(help="The exported ONNX file.", show_default=False)],
+    images: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them.", show_default=False)],
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="A class: index, label, top1 .. top5. Repeat for several; they share the forward passes."),
+    ] = None,
+    layer: options.Layer = "auto",
+    convention: Annotated[
+        str, typer.Option(help="constructive (keep it) or destructive (remove it).")
+    ] = "constructive",
+    variant: Annotated[
+        str, typer.Option(help="Score-CAM as in the authors' code (official) or as in the paper.")
+    ] = "official",
+    fill: Annotated[str, typer.Option(help="What replaces what a mask removes: zero, black, mean, blur.")] = "zero",
+    preset: Annotated[
+        str | None, typer.Option(help="Preprocessing by name. Default: what travels with the model.")
+    ] = None,
+    mean: Annotated[str | None, typer.Option(help="Mean a channel, e.g. 0.485,0.456,0.406.")] = None,
+    std: Annotated[str | None, typer.Option(help="Standard deviation a channel, e.g. 0.229,0.224,0.225.")] = None,
+    scale: Annotated[
+        str | None, typer.Option(help="Factor on the 0..255 pixels before mean and std, e.g. 1/255.")
+    ] = None,
+    size: options.Size = None,
+    crop: Annotated[
+        str | None,
+        typer.Option(help="Share of the resized picture that the centre crop keeps (0.875), or none."),
+    ] = None,
+    color: Annotated[str | None, typer.Option(help="Channel order: rgb, bgr or gray.")] = None,
+    layout: options.Layout = None,
+    labels: Annotated[
+        str | None, typer.Option(help="File of class names (.txt a line each, .json), or imagenet.")
+    ] = None,
+    providers: options.Providers = "auto",
+    batch: options.Batch = None,
+    threads: options.Threads = None,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="FILE, or FOLDER/. Default: the working directory.")
+    ] = None,
+    format: Annotated[
+        str | None, typer.Option(help="png (overlay), npy (the map), json (the record); several with commas.")
+    ] = None,
+    colormap: Annotated[str | None, typer.Option(help="Colours of the overlay, e.g. turbo, viridis, jet.")] = None,
+    alpha: Annotated[float | None, typer.Option(help="Strength of the overlay's colours, 0 to 1.")] = None,
+    caption: Annotated[bool, typer.Option(help="Write class, probability and a scale under the overlay.")] = True,
+    keep_going: Annotated[
+        bool,
+        typer.Option("--keep-going", help="Skip pictures that cannot be explained, and say so at the end."),
+    ] = False,
+    quiet: options.Quiet = False,
+    json_output: options.Json = False,
+) -> None:
+    """Write a heat map over each picture that shows where the model saw the class.
+
+    All files of a call are written together at its end, or none is.
+    """
+    carry_out(
+        Request(
+            model, tuple(images), tuple(target or ("top1",)), layer, convention, variant, fill, preset, mean, std,
+            scale, size, crop, color, layout, labels, providers, batch, threads, output, format, colormap, alpha,
+            caption, keep_going, quiet, json_output,
+        )
+    )  # fmt: skip
+
+
+def carry_out(request: Request) -> None:
+    """Explain, write all files together, print. Raises OnnxCamError before anything was written."""
+    from onnxcam.naming import plan
+    from onnxcam.outputs import FORMATS, record
+    from onnxcam.pictures import find_pictures, read_picture
+    from onnxcam.staging import Staging, check_writable
+
+    style = _style(request)
+    formats = words(request.format, "format") if request.format is not None else None
+    targets = target_words(list(request.target))
+    images = list(dict.fromkeys(found for given in request.images for found in find_pictures(given)))
+    slugs = targets if len(targets) > 1 else [""]
+    files = plan(images, [slugs] * len(images), METHOD, formats, request.output, protected=[request.model])
+    check_writable(path for targets_ in files for paths in targets_ for path in paths.values())
+    failures: list[OnnxCamError] = []
+    done: list[tuple[Saliency, dict[str, Any]]] = []
+    with (
+        open_explainer(request) as explainer,
+        Staging() as staging,
+        progress_bar(request, len(images)) as advance,
+    ):
+        for i, image in enumerate(images):
+            try:
+                picture = read_picture(image)
+                found = explainer.explain(picture, targets, name=str(image), progress=advance(i, image))
+            except OnnxCamError as error:
+                if not request.keep_going:
+                    raise
+                failures.append(error)
+                continue
+            for saliency, paths in zip(found, files[i], strict=True):
+                for form, path in paths.items():
+                    staging.stage(path, FORMATS[form].write(saliency, picture, style))
+                done.append((saliency, record(saliency, image, paths.values())))
+        if failures and not done:
+            raise failures[0]
+        staging.commit()
+    _report(request, done)
+    if failures:
+        raise PictureError(f"{len(failures)} of {len(images)} pictures were skipped; the first: {failures[0]}")
+
+
+def _report(request: Request, done: "Sequence[tuple[Saliency, dict[str, Any]]]") -> None:
+    if request.json:
+        typer.echo(json.dumps([made for _, made in done], indent=2, ensure_ascii=False))
+    elif not request.quiet:
+        for saliency, made in done:
+            typer.echo(summary(saliency, made["outputs"]))
+
+
+def open_explainer(request: Request) -> "Explainer":
+    """The explainer of a request; every word is looked up here."""
+    from onnxcam.explainer import Explainer
+    from onnxcam.fills import fill
+    from onnxcam.methods.score_cam import score_cam
+    from onnxcam.preprocess import parse_size
+
+    method = score_cam(convention=request.convention, variant=request.variant, fill=fill(request.fill))
+    return Explainer(
+        request.model,
+        method,
+        providers=words(request.providers, "providers"),
+        preset=request.preset,
+        adjust=_adjustment(request),
+        layer=request.layer,
+        layout=request.layout,
+        size=parse_size(request.size) if request.size else None,
+        labels=request.labels,
+        batch=request.batch,
+        threads=request.threads,
+    )
+
+
+def _adjustment(request: Request) -> "Callable[[Preset], Preset]":
+    """The explicit fields of the command line, laid over whichever preset is found."""
+    from onnxcam.preprocess import override, parse_crop, parse_numbers, parse_scale
+
+    mean = parse_numbers(request.mean) if request.mean else None
+    std = parse_numbers(request.std) if request.std else None
+    scale = parse_scale(request.scale) if request.scale else None
+    crop = parse_crop(request.crop) if request.crop else None
+    return lambda preset: override(preset, mean=mean, std=std, scale=scale, crop=crop, color=request.color)
+
+
+def _style(request: Request) -> "Style":
+    from onnxcam.render import Style
+
+    given = {"colormap": request.colormap, "alpha": request.alpha}
+    return Style(caption=request.caption, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
+
+
+def summary(saliency: "Saliency", outputs: Sequence[str]) -> str:
+    """What a person wants to know of one explanation: what, where, how, and where each choice came from."""
+    made = saliency.provenance
+    target = saliency.target
+    label = f" {target.label}" if target.label is not None else ""
+    grid = "x".join(map(str, saliency.raw.shape))
+    lines = [
+        f"{made.image} -> {', '.join(outputs)}",
+        f"  class         {target.index}{label}, probability {target.probability:.4f}",
+        f"  layer         {made.layer} ({made.channels.total} maps of {grid}): {made.layer_reason}",
+        f"  provider      {made.provider}",
+        f"  preprocessing {made.preset['name']} ({made.preset_source})",
+        f"  channels      {made.channels.scored} scored, {made.channels.skipped} skipped (constant over space)",
+        f"  time          {made.seconds:.2f} s, {made.forwards} forward passes of the model, batch {made.batch}",
+        *(f"  note          {note}" for note in made.notes),
+    ]
+    return "\n".join(lines)
+
+
+Advance = Callable[[int, Path], Callable[[int, int], None] | None]
+
+
+@contextmanager
+def progress_bar(request: Request, images: int) -> Iterator[Advance]:
+    """A bar with the time left on a terminal's standard error; nothing in a pipe or when quiet."""
+    if request.quiet or not sys.stderr.isatty():
+        yield lambda i, image: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:3.0f} %"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("opening the model", total=None)
+
+        def advance(i: int, image: Path) -> Callable[[int, int], None]:
+            name = image.name if images == 1 else f"{image.name} ({i + 1} of {images})"
+            bar.update(task, description=name)
+            return lambda done, all_: bar.update(task, completed=i + done / all_, total=images)
+
+        yield advance

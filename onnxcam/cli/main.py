@@ -1,0 +1,55 @@
+"""The parser, and the one place where errors become exit codes."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from onnxcam.cli.demo import demo
+from onnxcam.cli.explain import explain
+from onnxcam.cli.inspect import inspect
+from onnxcam.cli.rewrite import rewrite
+from onnxcam.errors import OnnxCamError
+
+app = typer.Typer(
+    name="onnxcam",
+    help="Show what an image model exported to ONNX saw: saliency maps from the model file and a picture.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(explain)
+app.command()(inspect)
+app.command()(rewrite)
+app.command()(demo)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"onnxcam {version('onnxcam')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Show what an image model exported to ONNX saw."""
+
+
+def run() -> None:
+    """Entry point: a deliberate error is one or two lines and exit code 1; anything else keeps its traceback."""
+    try:
+        app()
+    except OnnxCamError as error:
+        sys.stderr.write(f"error: {error}\n")
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    run()

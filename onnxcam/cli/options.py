@@ -1,0 +1,45 @@
+"""The options that several commands share, and what their words mean."""
+
+import re
+from typing import Annotated
+
+import typer
+
+from onnxcam.errors import OptionError
+
+Providers = Annotated[
+    str,
+    typer.Option(
+        help="Execution providers in order, short names (cuda,cpu); each must start. auto: the best that does."
+    ),
+]
+Threads = Annotated[int | None, typer.Option(help="Threads of one forward pass. Default: the cores there are.")]
+Batch = Annotated[
+    int | None, typer.Option(help="Masks a forward pass. Default: by the model's size and the free memory.")
+]
+Layer = Annotated[
+    str,
+    typer.Option(help="The feature map: a tensor or node name, last-conv, or auto (what enters the pooling)."),
+]
+Size = Annotated[str | None, typer.Option(help="Input size for models that take any: 224, or 224x192 as HxW.")]
+Layout = Annotated[str | None, typer.Option(help="The input's axes: nchw or nhwc. Default: read from its shape.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output and nothing else.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+
+
+def words(text: str, what: str) -> list[str]:
+    """A comma-separated list; raises OptionError if it is empty."""
+    found = [w.strip() for w in text.split(",") if w.strip()]
+    if not found:
+        raise OptionError(f"--{what} is empty")
+    return list(dict.fromkeys(found))
+
+
+def target_words(given: list[str]) -> list[str]:
+    """Targets as given, where indices and ranks may also share one word (top1,top2); labels may contain commas."""
+    found: list[str] = []
+    for text in given:
+        parts = [p.strip() for p in text.split(",")]
+        several = all(re.fullmatch(r"top-?\d+|\d+", p, re.IGNORECASE) for p in parts)
+        found.extend(parts if several else [text])
+    return list(dict.fromkeys(found))

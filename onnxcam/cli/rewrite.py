@@ -1,0 +1,46 @@
+"""`onnxcam rewrite`: write the model that also returns its feature tensor."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onnxcam.cli.options import Layer, Layout, Quiet, Size
+
+
+def rewrite(
+    model: Annotated[Path, typer.Argument(help="The exported ONNX file.", show_default=False)],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The file to write. Default: MODEL.cam.onnx beside you."),
+    ] = None,
+    layer: Layer = "auto",
+    size: Size = None,
+    layout: Layout = None,
+    quiet: Quiet = False,
+) -> None:
+    """Add the feature tensor to a model's outputs; everything that it returned before stays as it was."""
+    from onnxcam.errors import OutputError
+    from onnxcam.preprocess import parse_size
+    from onnxcam.staging import Staging, check_writable
+    from onnxcam.surgeon.rewrite import rewrite as rewritten
+
+    target = output if output is not None else Path(f"{model.stem}.cam.onnx")
+    if target.is_dir():
+        target = target / f"{model.stem}.cam.onnx"
+    if target.resolve() == model.resolve():
+        raise OutputError(f"{target} is the model itself; choose another name with -o")
+    check_writable([target])
+    data, anatomy = rewritten(model, layer=layer, size=parse_size(size) if size else None, layout=layout)
+    with Staging() as staging:
+        staging.stage(target, data)
+        staging.commit()
+    if not quiet:
+        features = anatomy.features
+        typer.echo(f"{target}: also returns {features.tensor}  {shown(features.shape)} {features.layout}")
+        typer.echo(f"  because it is {features.reason}")
+
+
+def shown(shape: tuple[int | None, ...] | None) -> str:
+    """1x1280x7x7, with ? for what the graph does not tell."""
+    return "x".join("?" if d is None else str(d) for d in shape) if shape is not None else "unknown shape"
