@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from onnxcam import embedded
 from onnxcam.arrays import Channels, Image, Picture, Placement, Provenance, Saliency, Target
 from onnxcam.discover import check_labels, find_labels, find_preset, read_labels
 from onnxcam.engine.batching import Progress
@@ -215,7 +216,12 @@ def choose_preset(
 def choose_labels(
     file: ModelFile, labels: Sequence[str] | str | os.PathLike[str] | None, classes: int
 ) -> tuple[tuple[str, ...] | None, str]:
-    """Labels of the right length and where they came from; None where there are none."""
+    """Labels of the right length and where they came from; None where there are none. 'imagenet' names the usual list."""
+    if labels == "imagenet" and not Path("imagenet").exists():
+        found = find_labels(read_model(embedded.model()).metadata, None)
+        assert found is not None
+        check_labels(found[0], classes, "ImageNet's label list")
+        return tuple(found[0]), "imagenet"
     if labels is not None:
         given = read_labels(Path(labels)) if isinstance(labels, str | os.PathLike) else list(labels)
         source = str(labels) if isinstance(labels, str | os.PathLike) else "given"

@@ -1,0 +1,131 @@
+"""The blocks on a probe made by hand, where every number can be summed on paper."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from onnxcam.arrays import Floats, Masks, Score, Scores
+from onnxcam.errors import OptionError, UndefinedSaliency
+from onnxcam.methods import METHODS
+from onnxcam.methods.blocks import Convention, feature_maps, rectified, run, weighted_sum
+from onnxcam.methods.score_cam import score_cam
+
+ONE = np.array([[0.0, 2.0], [0.0, 0.0]], np.float32)
+TWO = np.array([[0.0, 0.0], [4.0, 0.0]], np.float32)
+FLAT = np.full((2, 2), 3.0, np.float32)
+
+
+@dataclass
+class FakeProbe:
+    """Answers with fixed scores a mask, and remembers what it was asked."""
+
+    features: Floats
+    answers: Sequence[Sequence[float]]
+    size: tuple[int, int] = (2, 2)
+    asked: list[Masks] = field(default_factory=list)
+
+    def original(self, score: Score) -> Floats:
+        return np.full(len(self.answers[0]), 0.9, np.float32)
+
+    def score(self, masks: Masks, score: Score) -> Scores:
+        self.asked.append(masks)
+        return np.array(self.answers, np.float32)
+
+
+def test_constructive_weights_are_the_scores_and_constant_maps_are_skipped() -> None:
+    probe = FakeProbe(np.stack([ONE, FLAT, TWO]), [[0.5], [0.25]])
+    (outcome,), scored = run(score_cam(), probe)
+    assert scored == 2
+    np.testing.assert_allclose(outcome.raw, 0.5 * ONE + 0.25 * TWO)
+    np.testing.assert_allclose(outcome.map, [[0, 1], [1, 0]])
+
+
+def test_destructive_masks_are_inverted_and_weights_are_the_drop() -> None:
+    probe = FakeProbe(np.stack([ONE, TWO]), [[0.1], [0.8]])
+    (outcome,), _ = run(score_cam(convention="destructive"), probe)
+    np.testing.assert_array_equal(probe.asked[0][:, 0], [-ONE, -TWO])
+    np.testing.assert_allclose(outcome.raw, 0.8 * ONE + 0.1 * TWO, rtol=1e-6)
+
+
+def test_the_papers_weights_are_a_softmax_over_the_channels() -> None:
+    probe = FakeProbe(np.stack([ONE, TWO]), [[2.0], [1.0]])
+    (outcome,), _ = run(score_cam(variant="paper"), probe)
+    a = np.exp([2.0, 1.0]) / np.exp([2.0, 1.0]).sum()
+    np.testing.assert_allclose(outcome.raw, a[0] * ONE + a[1] * TWO, rtol=1e-6)
+
+
+def test_each_target_has_its_own_weights_from_one_scoring() -> None:
+    probe = FakeProbe(np.stack([ONE, TWO]), [[1.0, 0.0], [0.0, 1.0]])
+    outcomes, _ = run(score_cam(), probe)
+    np.testing.assert_allclose([o.raw for o in outcomes], [ONE, TWO])
+    assert len(probe.asked) == 1
+
+
+def test_a_map_that_relu_empties_is_shown_unrectified_with_a_note() -> None:
+    outcome = rectified(np.array([[-1.0, -3.0]], np.float32), (1, 2))
+    np.testing.assert_allclose(outcome.map, [[1, 0]])
+    assert "un-rectified" in outcome.notes[0]
+
+
+def test_negative_regions_are_cut_before_normalising() -> None:
+    np.testing.assert_allclose(rectified(np.array([[-1.0, 0.0, 2.0]], np.float32), (1, 3)).map, [[0, 0, 1]])
+
+
+def test_constant_maps_only_and_a_constant_result_are_errors() -> None:
+    with pytest.raises(UndefinedSaliency, match="all 2 feature maps are constant"):
+        run(score_cam(), FakeProbe(np.stack([FLAT, FLAT]), [[1.0]]))
+    with pytest.raises(UndefinedSaliency, match="constant"):
+        rectified(FLAT, (2, 2))
+
+
+def test_a_map_that_varies_by_rounding_alone_is_constant() -> None:
+    noisy = FLAT.copy()
+    noisy[0, 0] = np.nextafter(np.float32(3), np.float32(4))
+    search = feature_maps()(FakeProbe(np.stack([ONE, noisy]), [[1.0]]))
+    assert len(next(search)) == 1
+
+
+def test_features_and_scores_that_overflow_are_errors() -> None:
+    with pytest.raises(UndefinedSaliency, match="NaN or infinity"):
+        run(score_cam(), FakeProbe(np.full((1, 2, 2), np.inf, np.float32), [[1.0]]))
+    with pytest.raises(UndefinedSaliency, match="scores hold NaN"):
+        run(score_cam(), FakeProbe(np.stack([ONE]), [[np.nan]]))
+
+
+def test_a_search_receives_every_score_and_the_aggregator_sees_the_stream() -> None:
+    received = []
+
+    def explore(probe: object) -> object:
+        received.append((yield ONE[None, None]))
+        received.append((yield TWO[None, None]))
+
+    probe = FakeProbe(np.stack([ONE]), [[0.5]])
+    seen = []
+
+    def attribute(_: object, masks: Masks) -> Scores:
+        seen.append(masks)
+        return np.array([[float(len(seen))]], np.float32)
+
+    method = score_cam()
+    changed = type(method)("test", "none", explore, attribute, weighted_sum(), method.score)  # type: ignore[arg-type]
+    (outcome,), scored = run(changed, probe)
+    assert scored == 2
+    assert [float(r[0, 0]) for r in received] == [1.0, 2.0]
+    np.testing.assert_allclose(outcome.raw, ONE + 2 * TWO)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_states_its_name_and_paper(name: str) -> None:
+    method = METHODS[name]()
+    assert method.name == name
+    assert "arXiv" in method.paper
+
+
+def test_unknown_conventions_and_variants_list_the_near_ones() -> None:
+    with pytest.raises(OptionError, match="did you mean destructive"):
+        score_cam(convention="destructiv")
+    with pytest.raises(OptionError, match="did you mean paper"):
+        score_cam(variant="papers")
+    assert score_cam(convention=Convention.DESTRUCTIVE).options["convention"] == "destructive"
