@@ -65,7 +65,8 @@ class Explainer:
         providers: short names in order, each of which must start; 'auto' takes the best that does. preset: a Preset or
         the name of one; if None, the model's metadata, a preprocessor_config.json beside it, or 'imagenet', and the
         result says which. adjust: changes that are laid over whichever preset it is. layer: 'auto', 'last-conv', a
-        tensor or a node. size: (H,W) for models with dynamic sides. batch: masks a forward pass; chosen from the model and the memory if None. Raises OnnxCamError.
+        tensor or a node. size: (H,W) for models with dynamic sides. labels: class names, or a file of them, or
+        'imagenet'. batch: masks a forward pass; chosen from the model and the memory if None. Raises OnnxCamError.
         """
         self.method = method if method is not None else score_cam()
         self.file = read_model(model)
@@ -216,7 +217,7 @@ def choose_preset(
 def choose_labels(
     file: ModelFile, labels: Sequence[str] | str | os.PathLike[str] | None, classes: int
 ) -> tuple[tuple[str, ...] | None, str]:
-    """Labels of the right length and where they came from; None where there are none. 'imagenet' names the usual list."""
+    """Labels of the right length and where they came from, None where there are none; 'imagenet' is the usual list."""
     if labels == "imagenet" and not Path("imagenet").exists():
         found = find_labels(read_model(embedded.model()).metadata, None)
         assert found is not None

@@ -49,7 +49,9 @@ class Preset:
     def __post_init__(self) -> None:
         for field, known in WORDS.items():
             if getattr(self, field) not in known:
-                raise PresetError(f"{field} {getattr(self, field)!r} is unknown; {near(str(getattr(self, field)), known)}")
+                raise PresetError(
+                    f"{field} {getattr(self, field)!r} is unknown; {near(str(getattr(self, field)), known)}"
+                )
         numbers = (self.scale, self.crop, *self.mean, *self.std)
         if not all(math.isfinite(n) for n in numbers) or 0 in self.std or self.scale == 0:
             raise PresetError(f"preset {self.name!r}: scale, mean and std must be finite, scale and std not 0")
@@ -78,7 +80,7 @@ class Preset:
             if key not in known:
                 raise PresetError(f"a preset has no field {key!r}; {near(str(key), known)}")
         try:
-            given = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+            given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
             return Preset(**given)
         except TypeError as error:
             raise PresetError(f"the preset is incomplete or of wrong types ({error})") from None

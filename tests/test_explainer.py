@@ -43,7 +43,9 @@ def test_the_result_is_a_frozen_map_on_the_models_input(explainer: Explainer) ->
         saliency.score = 0.0  # type: ignore[misc]
 
 
-def test_path_bytes_and_proto_of_the_model_give_the_same_map(classifier: onnx.ModelProto, classifier_file: Path) -> None:
+def test_path_bytes_and_proto_of_the_model_give_the_same_map(
+    classifier: onnx.ModelProto, classifier_file: Path
+) -> None:
     maps = [
         Explainer(source, preset=PLAIN)(PHOTOGRAPH).map
         for source in (classifier, classifier_file, str(classifier_file), classifier_file.read_bytes())
@@ -241,7 +243,7 @@ def test_models_that_need_more_than_a_picture_are_refused(classifier: onnx.Model
 def test_every_zoo_model_is_explained_or_refused_with_a_reason(zoo: Path) -> None:
     picture = np.asarray(Image.open(embedded.pictures()["chelsea"]))
     explained = 0
-    for path in sorted((zoo / "models").glob("pt_gap_mean*")) + [zoo / "models" / "sk_forest.onnx"]:
+    for path in [*sorted((zoo / "models").glob("pt_gap_mean*")), zoo / "models" / "sk_forest.onnx"]:
         try:
             saliency = Explainer(path, preset="imagenet")(picture)
         except OnnxCamError as error:

@@ -106,20 +106,27 @@ def _flatten_instead_of_reshape(model: ir.Model) -> None:
 
 
 def _rename(model: ir.Model) -> None:
+    """By place in the graph. The weights are put into that order too: releases of onnx_ir differ in theirs, and
+    older ones keep a weight under the name it had before."""
     counts: dict[str, int] = {}
     kept = {id(v) for v in (*model.graph.inputs, *model.graph.outputs)}
+    weights: list[ir.Value] = []
     for node in model.graph:
         counts[node.op_type] = counts.get(node.op_type, 0) + 1
         node.name = f"{node.op_type.lower()}_{counts[node.op_type]}"
         for value, role in zip(node.inputs[1:], ("weight", "bias"), strict=False):
             if value is not None and value.is_initializer() and node.op_type in ("Conv", "Gemm"):
                 value.name = f"{node.name}.{role}"
+                weights.append(value)
         for value in node.outputs:
             if id(value) not in kept:
                 value.name = node.name
-    named = (".weight", ".bias")
-    for i, value in enumerate(v for v in list(model.graph.initializers.values()) if not str(v.name).endswith(named)):
+    named = {id(v) for v in weights}
+    constants = [v for v in model.graph.initializers.values() if id(v) not in named]
+    for i, value in enumerate(constants):
         value.name = f"constant_{i}"
+    model.graph.initializers.clear()
+    model.graph.initializers.update({str(v.name): v for v in (*weights, *constants)})
 
 
 def halve(model: ir.Model) -> None:

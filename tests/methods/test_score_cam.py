@@ -28,7 +28,7 @@ def minmax(a: np.ndarray) -> np.ndarray:
 def naive(image: np.ndarray, layer: str, target: int, variant: str, convention: str) -> np.ndarray:
     """One channel after another, upsampled by OpenCV, one forward pass each."""
     session = plain_session(layer)
-    logits, features = session.run(["logits", layer], {"images": image[None]})
+    features = session.run([layer], {"images": image[None]})[0]
 
     def score(x: np.ndarray) -> float:
         out = session.run(["logits"], {"images": x[None].astype(np.float32)})[0][0].astype(np.float64)
@@ -105,7 +105,7 @@ def test_five_targets_in_one_call_give_the_maps_of_five_calls() -> None:
 def test_the_map_equals_the_authors_algorithm_in_pytorch() -> None:
     """Same float32 weights; the loop of Score-CAM's authors: interpolate, skip constants, softmax probability, ReLU."""
     import torch
-    import torch.nn.functional as F
+    import torch.nn.functional as functional
 
     path = Path(__file__).parents[2] / "tools" / "build_models.py"
     spec = importlib.util.spec_from_file_location("build_models", path)
@@ -123,11 +123,13 @@ def test_the_map_equals_the_authors_algorithm_in_pytorch() -> None:
             index = int(network(x).argmax())
             total = torch.zeros(1, 1, 224, 224)
             for k in range(features.shape[1]):
-                up = F.interpolate(features[:, k : k + 1], size=(224, 224), mode="bilinear", align_corners=False)
+                up = functional.interpolate(
+                    features[:, k : k + 1], size=(224, 224), mode="bilinear", align_corners=False
+                )
                 if up.max() == up.min():
                     continue
                 mask = (up - up.min()) / (up.max() - up.min())
-                total += F.softmax(network(x * mask), dim=1)[0, index] * up
-            expected = minmax(F.relu(total)[0, 0].numpy())
+                total += functional.softmax(network(x * mask), dim=1)[0, index] * up
+            expected = minmax(functional.relu(total)[0, 0].numpy())
             assert saliency.target.index == index
             assert np.corrcoef(saliency.map.ravel(), expected.ravel())[0, 1] >= 0.9999
