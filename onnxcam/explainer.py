@@ -156,6 +156,16 @@ class Explainer:
     ) -> None:
         self.close()
 
+    def _doubts(self, probe: PictureProbe) -> tuple[str, ...]:
+        """What the numbers themselves say against what was read from the graph."""
+        z = probe.logits
+        if self.anatomy.logits.activation == "none" and len(z) > 1 and z.min() >= 0 and abs(z.sum() - 1) < 1e-3:
+            return (
+                "the outputs are probabilities already although no softmax was found in the graph: "
+                "the probabilities shown are a softmax too much; use the paper variant, which scores the outputs",
+            )
+        return ()
+
     def _from_picture(self, picture: Picture, name: str) -> Prepared:
         image, placement = apply(picture, self.preset, self.size, self.anatomy.image.channels)
         return Prepared(image, placement, name)
@@ -192,7 +202,7 @@ class Explainer:
             channels=channels,
             forwards=channels.scored + 1,
             seconds=seconds,
-            notes=(*self.anatomy.warnings, *outcome.notes),
+            notes=(*self.anatomy.warnings, *self._doubts(probe), *outcome.notes),
         )
         score = float(probe.original(self.method.score)[i])
         return Saliency(outcome.map, outcome.raw, target, score, prepared.placement, provenance)

@@ -4,14 +4,16 @@ Resampling is Pillow's, because torchvision, timm and Hugging Face's image proce
 """
 
 import math
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from onnxcam.arrays import Floats, Image, Picture, Placement
-from onnxcam.errors import PresetError, near
+from onnxcam.errors import PictureError, PresetError, near
 
 Color = Literal["rgb", "bgr", "gray"]
 Resize = Literal["shortest", "squash"]
@@ -23,7 +25,10 @@ WORDS: Mapping[str, tuple[str, ...]] = {
     "interpolation": ("nearest", "bilinear", "bicubic", "lanczos"),
 }
 LARGEST_SIDE = 16384
+LARGEST_NUMBER = 3.4e38
+"""What float32 holds."""
 CUSTOM = "+custom"
+_NUMBER = r"\s*([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*"
 
 
 @dataclass(frozen=True)
@@ -47,24 +52,37 @@ class Preset:
     size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise PresetError(f"a preset's name is text, not {self.name!r}")
         for field, known in WORDS.items():
             if getattr(self, field) not in known:
                 raise PresetError(
                     f"{field} {getattr(self, field)!r} is unknown; {near(str(getattr(self, field)), known)}"
                 )
-        numbers = (self.scale, self.crop, *self.mean, *self.std)
-        if not all(math.isfinite(n) for n in numbers) or 0 in self.std or self.scale == 0:
-            raise PresetError(f"preset {self.name!r}: scale, mean and std must be finite, scale and std not 0")
+        if not isinstance(self.mean, tuple) or not isinstance(self.std, tuple):
+            raise PresetError(f"preset {self.name!r}: mean and std are each a list of numbers")
         lengths = {len(self.mean), len(self.std)}
         if 0 in lengths or len(lengths - {1}) > 1:
             raise PresetError(
                 f"preset {self.name!r}: mean and std have {len(self.mean)} and {len(self.std)} values; "
                 f"give one each, or one a channel"
             )
+        self._check_numbers()
         if not 0 < self.crop <= 1:
             raise PresetError(f"preset {self.name!r}: crop is a share above 0 up to 1, not {self.crop}")
         if self.size is not None:
             _check_size(self.size)
+
+    def _check_numbers(self) -> None:
+        numbers = (self.scale, self.crop, *self.mean, *self.std)
+        for number in numbers:
+            if isinstance(number, bool) or not isinstance(number, int | float):
+                raise PresetError(f"preset {self.name!r}: {number!r} stands where a number should")
+        if not all(abs(n) <= LARGEST_NUMBER for n in numbers) or 0 in self.std or self.scale == 0:
+            raise PresetError(f"preset {self.name!r}: scale, mean and std must be finite, scale and std not 0")
+        brightest = 255 * abs(self.scale) + max(abs(m) for m in self.mean)
+        if brightest / min(abs(s) for s in self.std) > LARGEST_NUMBER:
+            raise PresetError(f"preset {self.name!r}: (pixel * scale - mean) / std leaves the range of float32")
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, as they stand in ONNX metadata under 'onnxcam.preset'."""
@@ -79,11 +97,11 @@ class Preset:
         for key in values:
             if key not in known:
                 raise PresetError(f"a preset has no field {key!r}; {near(str(key), known)}")
-        try:
-            given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-            return Preset(**given)
-        except TypeError as error:
-            raise PresetError(f"the preset is incomplete or of wrong types ({error})") from None
+        missing = [f.name for f in fields(Preset) if f.default is MISSING and f.name not in values]
+        if missing:
+            raise PresetError(f"the preset is incomplete: it lacks {', '.join(missing)}")
+        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return Preset(**given)
 
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -120,6 +138,7 @@ def override(
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
     scale: float | None = None,
+    size: tuple[int, int] | None = None,
     crop: float | None = None,
     color: str | None = None,
     resize: str | None = None,
@@ -130,6 +149,7 @@ def override(
         "mean": mean,
         "std": std,
         "scale": scale,
+        "size": size,
         "crop": crop,
         "color": color,
         "resize": resize,
@@ -145,8 +165,9 @@ def apply(picture: Picture, preset: Preset, size: tuple[int, int], channels: int
     """The (C,H,W) float32 image that the network sees, and where it lies on the picture.
 
     Resize rounds the longer side down and the centre crop rounds half to even, as torchvision does. For a size that is
-    not square, 'shortest' scales until size / crop is covered in both directions. Raises PresetError for channels
-    other than 1 and 3, and for a mean or std of another length.
+    not square, 'shortest' scales until size / crop is covered in both directions, and rounds as timm does. Raises
+    PresetError for channels other than 1 and 3 and for a mean or std of another length; PictureError for a picture so
+    narrow that it would be resized to more than MAX_PIXELS.
     """
     if channels not in (1, 3):
         raise PresetError(
@@ -154,55 +175,65 @@ def apply(picture: Picture, preset: Preset, size: tuple[int, int], channels: int
         )
     from PIL import Image as Pil
 
+    table = _table(preset, channels)
     resized = _resized_shape(picture.shape[:2], size, preset)
     photograph = Pil.fromarray(picture)
     if channels == 1 or preset.color == "gray":
         photograph = photograph.convert("L")
-    resampling = {
-        "nearest": Pil.Resampling.NEAREST,
-        "bilinear": Pil.Resampling.BILINEAR,
-        "bicubic": Pil.Resampling.BICUBIC,
-        "lanczos": Pil.Resampling.LANCZOS,
-    }[preset.interpolation]
     if (photograph.height, photograph.width) != resized:
-        photograph = photograph.resize(resized[::-1], resampling)
+        photograph = photograph.resize(resized[::-1], Pil.Resampling[preset.interpolation.upper()])
     top, left = (round((resized[i] - size[i]) / 2) for i in (0, 1))
-    pixels = np.asarray(photograph)[top : top + size[0], left : left + size[1]].astype(np.float32)
-    if pixels.ndim == 2:
-        pixels = np.repeat(pixels[..., None], channels, axis=2)
-    if preset.color == "bgr" and channels == 3:
-        pixels = pixels[..., ::-1]
-    image = _normalised(np.moveaxis(pixels, 2, 0), preset)
+    pixels = np.asarray(photograph)[top : top + size[0], left : left + size[1]]
+    planes = [pixels] * channels if pixels.ndim == 2 else list(np.moveaxis(pixels, 2, 0))
+    if preset.color == "bgr":
+        planes.reverse()
+    image = np.stack([values[plane] for values, plane in zip(table, planes, strict=True)])
     return image, _placement(picture.shape[:2], resized, (top, left), size)
 
 
 def black(preset: Preset, channels: int) -> Floats:
     """(C,) what a black pixel becomes."""
-    return _normalised(np.zeros((channels, 1, 1), np.float32), preset)[:, 0, 0]
+    return _table(preset, channels)[:, 0]
 
 
-def _normalised(pixels: Floats, preset: Preset) -> Floats:
-    mean, std = (_a_channel(v, len(pixels), preset)[:, None, None] for v in (preset.mean, preset.std))
-    return np.ascontiguousarray((pixels * np.float32(preset.scale) - mean) / std, np.float32)
+def _table(preset: Preset, channels: int) -> Floats:
+    """(C,256) what the network sees for each value of a pixel, rounded to float32 once."""
+    mean, std = (_a_channel(v, channels, preset)[:, None] for v in (preset.mean, preset.std))
+    return np.asarray((np.arange(256) * preset.scale - mean) / std, np.float32)
 
 
-def _a_channel(values: tuple[float, ...], channels: int, preset: Preset) -> Floats:
+def _a_channel(values: tuple[float, ...], channels: int, preset: Preset) -> npt.NDArray[np.float64]:
     if len(values) not in (1, channels):
         raise PresetError(
             f"preset {preset.name!r} has {len(values)} values a pixel, but the model takes {channels} channel(s); "
             f"give --mean and --std that fit"
         )
-    return np.broadcast_to(np.asarray(values, np.float32), (channels,))
+    return np.broadcast_to(np.asarray(values, np.float64), (channels,))
 
 
 def _resized_shape(picture: tuple[int, ...], size: tuple[int, int], preset: Preset) -> tuple[int, int]:
-    wanted = (max(size[0], int(size[0] / preset.crop)), max(size[1], int(size[1] / preset.crop)))
+    from onnxcam.pictures import MAX_PIXELS
+
+    wanted = (_before_crop(size[0], preset.crop), _before_crop(size[1], preset.crop))
     height, width = picture
     if preset.resize == "squash":
-        return wanted
-    if wanted[0] * width >= wanted[1] * height:  # the height is what must be covered
-        return wanted[0], max(wanted[1], int(wanted[0] * width / height))
-    return max(wanted[0], int(wanted[1] * height / width)), wanted[1]
+        resized = wanted
+    elif wanted[0] == wanted[1]:
+        short = min(height, width)
+        resized = int(wanted[0] * height / short), int(wanted[1] * width / short)
+    else:
+        ratio = min(height / wanted[0], width / wanted[1])
+        resized = max(wanted[0], round(height / ratio)), max(wanted[1], round(width / ratio))
+    if resized[0] * resized[1] > MAX_PIXELS:
+        raise PictureError(
+            f"a picture of {width} x {height} pixels would be resized to {resized[1]} x {resized[0]} before its centre "
+            f"is cut out, above {MAX_PIXELS:,} pixels; cut it to a less narrow shape, or raise --crop"
+        )
+    return resized
+
+
+def _before_crop(side: int, crop: float) -> int:
+    return max(side, int(min(side / crop, 1e9)))
 
 
 def _placement(
@@ -221,22 +252,20 @@ def parse_numbers(text: str) -> tuple[float, ...]:
 
 def parse_scale(text: str) -> float:
     """'0.0039' or '1/255'."""
-    try:
-        above, _, below = text.partition("/")
-        number = float(above) / (float(below) if below else 1.0)
-    except (ValueError, ZeroDivisionError):
-        raise PresetError(f"{text!r} is not a number or a fraction such as 1/255") from None
+    parts = re.fullmatch(f"{_NUMBER}(?:/{_NUMBER})?", text)
+    below = float(parts[2] or 1) if parts else 0.0
+    number = float(parts[1]) / below if parts and below else math.nan
     if not math.isfinite(number):
-        raise PresetError(f"{text!r} is not a finite number")
+        raise PresetError(f"{text!r} is not a finite number such as 0.5, nor a fraction such as 1/255")
     return number
 
 
 def parse_size(text: str) -> tuple[int, int]:
     """'224' or '224x192', height first."""
-    parts = text.lower().split("x")
-    if len(parts) not in (1, 2) or not all(p.strip().isdecimal() for p in parts):
+    parts = re.fullmatch(r"\s*([0-9]{1,9})\s*(?:[xX]\s*([0-9]{1,9})\s*)?", text)
+    if not parts:
         raise PresetError(f"size {text!r} is not a number of pixels such as 224, or 224x192 (height x width)")
-    size = (int(parts[0]), int(parts[-1]))
+    size = (int(parts[1]), int(parts[2] or parts[1]))
     _check_size(size)
     return size
 
@@ -249,6 +278,7 @@ def parse_crop(text: str) -> float:
     return crop
 
 
-def _check_size(size: tuple[int, ...]) -> None:
-    if len(size) != 2 or not all(isinstance(s, int) and 1 <= s <= LARGEST_SIDE for s in size):
+def _check_size(size: object) -> None:
+    sides = size if isinstance(size, tuple) and len(size) == 2 else (0,)
+    if not all(type(side) is int and 1 <= side <= LARGEST_SIDE for side in sides):
         raise PresetError(f"a size is two sides (height, width) of 1 to {LARGEST_SIDE} pixels, not {size}")

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.arrays import Features, Floats, Image, Masks, Score, Scores
-from onnxcam.engine.batching import Progress, choose_batch, free_memory, in_chunks
+from onnxcam.engine.batching import ON_DEVICE, PER_THREAD, Progress, choose_batch, free_memory, in_chunks
 from onnxcam.engine.session import Session
 from onnxcam.errors import UndefinedSaliency
 from onnxcam.surgeon import masking
@@ -37,7 +37,8 @@ class Network:
         self._with_fill = with_fill
         self._session = Session(to_bytes(graph), providers, threads)
         fixed = anatomy.image.batch
-        self.batch = fixed or choose_batch(anatomy.bytes_per_picture, free_memory(), batch)
+        most = PER_THREAD * self._session.threads if self.provider == "cpu" else ON_DEVICE
+        self.batch = fixed or choose_batch(anatomy.bytes_per_picture, free_memory(), most, batch)
         self._fixed = fixed
 
     @property

@@ -217,10 +217,11 @@ def summary(saliency: "Saliency", outputs: Sequence[str]) -> str:
     made = saliency.provenance
     target = saliency.target
     label = f" {target.label}" if target.label is not None else ""
+    activation = "softmax of the logits" if made.activation == "none" else f"the model's {made.activation}"
     grid = "x".join(map(str, saliency.raw.shape))
     lines = [
         f"{made.image} -> {', '.join(outputs)}",
-        f"  class         {target.index}{label}, probability {target.probability:.4f}",
+        f"  class         {target.index}{label}, probability {target.probability:.4f} ({activation})",
         f"  layer         {made.layer} ({made.channels.total} maps of {grid}): {made.layer_reason}",
         f"  provider      {made.provider}",
         f"  preprocessing {made.preset['name']} ({made.preset_source})",

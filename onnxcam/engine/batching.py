@@ -12,19 +12,21 @@ from onnxcam.errors import OptionError, OutOfMemory
 Progress = Callable[[int, int], None]
 """Called with (forward passes done, forward passes in all) after each chunk."""
 
-LARGEST = 16
-"""On a CPU more than this gains nothing (throughput is flat from 8 on) and costs memory and cache."""
+PER_THREAD = 2
+"""Masks a thread on a CPU: throughput is flat from here on, and more costs memory and cache (docs/benchmarks.md)."""
+ON_DEVICE = 64
+"""Masks a chunk on anything but a CPU, where small chunks leave the device idle."""
 SHARE = 0.25
 """Of the free memory, what one chunk's activations may take."""
 
 
-def choose_batch(bytes_per_picture: int, free: int, asked: int | None) -> int:
-    """Masks a chunk: what was asked for, else as many as the memory share holds, between 1 and LARGEST."""
+def choose_batch(bytes_per_picture: int, free: int, most: int, asked: int | None) -> int:
+    """Masks a chunk: what was asked for, else as many as the memory share holds, between 1 and most."""
     if asked is not None:
         if asked < 1:
             raise OptionError(f"the batch must be 1 or more, not {asked}")
         return asked
-    return max(1, min(LARGEST, int(free * SHARE) // max(1, bytes_per_picture)))
+    return max(1, min(most, int(free * SHARE) // max(1, bytes_per_picture)))
 
 
 def free_memory() -> int:

@@ -60,6 +60,7 @@ class Session:
         if threads is not None and threads < 1:
             raise OptionError(f"threads must be 1 or more, not {threads}")
         self._ort = runtime()
+        self.threads = threads or available_threads()
         self._session = self._open(model, tuple(providers), threads)
         self.provider = _short(self._session.get_providers()[0])
         self.inputs = tuple(i.name for i in self._session.get_inputs())
@@ -116,15 +117,22 @@ class Session:
         ort = self._ort
         options = ort.SessionOptions()
         options.log_severity_level = 4
-        options.intra_op_num_threads = threads or _threads()
+        options.intra_op_num_threads = threads or available_threads()
         # Idle pools of several sessions in one process would burn the cores that the others need.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if "CUDAExecutionProvider" in names and hasattr(ort, "preload_dlls"):
             ort.preload_dlls()
+        failures: tuple[type[Exception], ...] = (*self._errors(), RuntimeError, ValueError)
         try:
-            session = ort.InferenceSession(model, options, providers=names)
-        except self._errors() as error:
-            raise self._translated(error) from None
+            # Its fallback would print, open the session on the CPU and, when a run fails, do so once more.
+            session = ort.InferenceSession(model, options, providers=names, enable_fallback=0)
+        except failures as error:
+            if names[0] == PROVIDERS["cpu"]:
+                raise self._translated(error) from None
+            reason = " ".join(str(error).split())[:200]
+            raise ProviderError(
+                f"the provider {_short(names[0])} does not start ({reason}); use --providers cpu, or auto"
+            ) from None
         missing = [_short(n) for n in names if n not in session.get_providers()]
         if missing:
             raise ProviderError(
@@ -157,6 +165,6 @@ def _short(full: str) -> str:
     return next((short for short, name in PROVIDERS.items() if name == full), full)
 
 
-def _threads() -> int:
+def available_threads() -> int:
     """Cores that this process may use: a container or taskset allows fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

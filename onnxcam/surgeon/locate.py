@@ -54,7 +54,7 @@ def locate(
         features, candidates = _auto(model, image, logits, shapes, axes, letters)
     else:
         features, candidates = _chosen(model, layer, shapes, axes, letters), ()
-    return Anatomy(image, logits, features, candidates, _warnings(image, logits, size), footprint(model, shapes))
+    return Anatomy(image, logits, features, candidates, _warnings(image, size), footprint(model, shapes))
 
 
 def picture_shape(image: ImageInput, size: tuple[int, int] | None) -> tuple[int, ...]:
@@ -358,10 +358,8 @@ def _feature(value: Value, reason: str, shapes: Mapping[str, Shape], axes: Mappi
     return FeatureTensor(str(value.name), shapes[str(value.name)], named, reason, node.op_type)
 
 
-def _warnings(image: ImageInput, logits: Logits, size: tuple[int, int] | None) -> tuple[str, ...]:
+def _warnings(image: ImageInput, size: tuple[int, int] | None) -> tuple[str, ...]:
     notes = []
     if (image.height is None or image.width is None) and size is None:
         notes.append(f"the model takes any size; {DEFAULT_SIZE}x{DEFAULT_SIZE} is assumed (--size to change)")
-    if logits.activation == "none" and logits.classes > 1:
-        notes.append("no activation follows the logits; probabilities are their softmax")
     return tuple(notes)

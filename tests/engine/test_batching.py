@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from onnxcam.arrays import Floats, Masks
-from onnxcam.engine.batching import LARGEST, choose_batch, free_memory, in_chunks
+from onnxcam.engine.batching import choose_batch, free_memory, in_chunks
 from onnxcam.errors import OptionError, OutOfMemory
 
 MASKS = np.arange(20, dtype=np.float32).reshape(20, 1, 1, 1)
@@ -49,12 +49,12 @@ def test_progress_ends_with_all() -> None:
 
 
 def test_the_batch_follows_memory_between_one_and_the_largest() -> None:
-    assert choose_batch(10, free=400, asked=None) == 10
-    assert choose_batch(10, free=0, asked=None) == 1
-    assert choose_batch(10, free=10**9, asked=None) == LARGEST
-    assert choose_batch(10, free=0, asked=64) == 64
+    assert choose_batch(10, free=400, most=16, asked=None) == 10
+    assert choose_batch(10, free=0, most=16, asked=None) == 1
+    assert choose_batch(10, free=10**9, most=16, asked=None) == 16
+    assert choose_batch(10, free=0, most=16, asked=64) == 64
     with pytest.raises(OptionError, match="1 or more"):
-        choose_batch(10, free=0, asked=0)
+        choose_batch(10, free=0, most=16, asked=0)
 
 
 def test_free_memory_is_a_plausible_number_of_bytes() -> None:

@@ -34,8 +34,12 @@ def test_a_provider_that_is_installed_but_does_not_start_is_an_error(
         monkeypatch.setattr(
             onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
         )
-    with pytest.raises((ProviderError, InferenceError), match=r"does not start|could not run"):
+    with pytest.raises(ProviderError, match="does not start"):
         Session(classifier.SerializeToString(), ["cuda"])
+
+
+def test_onnxruntimes_own_fallback_to_the_cpu_is_off(classifier: onnx.ModelProto) -> None:
+    assert Session(classifier.SerializeToString(), ["cpu"])._session._enable_fallback is False
 
 
 def test_unknown_providers_list_the_near_ones() -> None:
