@@ -7,7 +7,7 @@ pooling are one thing: a node that reads a tensor with a full grid and returns o
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from onnxcam.surgeon.graph import Model, Node, Shape, integer, integers
+from onnxcam.surgeon.graph import Model, Node, Shape, Value, integer, integers, shape_of
 
 BATCH, CHANNEL = "N", "C"
 GRIDS = {3: ("W",), 4: ("H", "W"), 5: ("D", "H", "W")}
@@ -48,8 +48,8 @@ def propagate(model: Model, shapes: Mapping[str, Shape], seeds: Mapping[str, Axe
 
 
 def has_grid(axes: Axes | None, shape: Shape | None, letters: tuple[str, ...]) -> bool:
-    """Whether every one of the picture's spatial letters is there, with more than one cell."""
-    if axes is None or shape is None:
+    """Whether it is a batch of grids: every one of the picture's spatial letters is there, with more than one cell."""
+    if axes is None or shape is None or axes[:1] != (BATCH,):
         return False
     if any(isinstance(a, Tokens) for a in axes):
         return True
@@ -117,12 +117,20 @@ def _along_an_axis(node: Node, shape: Shape, shapes: Mapping[str, Shape], found:
             continue
         axes[i] = _token_slice(node, axis, i) if node.op_type == "Slice" else None
         if node.op_type == "Concat" and integer(node, "axis", 0) % len(shape) == i:
-            sizes = [shapes.get(n, (None,) * len(shape))[i] for n in inputs]
+            sizes = [_dims(v, shapes, len(shape))[i] for v in node.inputs if v is not None]
+            if sizes.count(None) == 1 and shape[i] is not None:
+                sizes[sizes.index(None)] = (shape[i] or 0) - sum(d for d in sizes if d is not None)
             if None not in sizes:
                 at = inputs.index(traced)
                 front, back = sum(d or 0 for d in sizes[:at]), sum(d or 0 for d in sizes[at + 1 :])
                 axes[i] = Tokens(axis.grid, axis.before + front, axis.after + back)
     return tuple(axes)
+
+
+def _dims(value: Value, shapes: Mapping[str, Shape], rank: int) -> Shape:
+    """Of a computed tensor or of a weight; unknown sizes where neither tells."""
+    dims = shapes.get(str(value.name)) or shape_of(value) or ()
+    return dims if len(dims) == rank else (None,) * rank
 
 
 def _token_slice(node: Node, axis: Tokens, i: int) -> Tokens | None:

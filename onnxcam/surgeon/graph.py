@@ -25,6 +25,9 @@ Shape = tuple[int | None, ...]
 """One entry an axis; None where the graph does not tell."""
 Shapes = Mapping[str, Shape]
 
+NUMBERS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, ir.DataType.UINT8)
+"""Element types that a picture or a score can have."""
+
 
 def from_proto(proto: onnx.ModelProto) -> Model:
     """The model with its local functions inlined, and its weights and constants as initializers only."""
@@ -97,6 +100,19 @@ def find_value(model: Model, name: str) -> Value | None:
 
 def find_node(model: Model, name: str) -> Node | None:
     return next((n for n in model.graph if n.name == name), None)
+
+
+def ancestors(value: Value) -> list[Value]:
+    """Everything that the value is computed from, nearest first; itself left out."""
+    seen: dict[int, Value] = {}
+    stack = [value]
+    while stack:
+        node = stack.pop().producer()
+        for parent in node.inputs if node is not None else ():
+            if parent is not None and id(parent) not in seen and constant(parent) is None:
+                seen[id(parent)] = parent
+                stack.append(parent)
+    return list(seen.values())
 
 
 def integers(node: Node, attribute: str, operand: int | None = None) -> list[int] | None:

@@ -1,5 +1,6 @@
 """Each graph is one way in which networks lose their grid; the answer is read off it by eye."""
 
+import numpy as np
 import onnx
 import pytest
 from conftest import Make
@@ -164,3 +165,40 @@ def test_an_embedding_beside_the_logits_is_not_taken_for_them(make: Make) -> Non
 def test_a_wrong_layout_word_is_an_error(classifier: onnx.ModelProto) -> None:
     with pytest.raises(ModelError, match="not NCHW or NHWC"):
         found(classifier, layout="hello")
+
+
+def test_a_map_that_lost_its_batch_axis_is_not_taken(make: Make) -> None:
+    text = f"""{HEAD}net (float[1,3,8,6] x) => (float[1,5] logits)
+    <float[8,3,3,3] w, float[8,5] v, int64 zero = {{0}}, int64[2] row = {{1, 8}}>
+    {{{BODY}
+      first = Gather <axis=0> (f, zero)
+      p = ReduceMean <axes=[1,2], keepdims=0> (first)
+      r = Reshape (p, row)
+      logits = MatMul (r, v)
+    }}"""
+    assert found(make(text)).features.tensor == "f"
+
+
+def test_tokens_are_a_grid_and_the_class_token_is_left_out(make: Make) -> None:
+    text = f"""{HEAD}{SIGNATURE}<float[8,3,3,3] w, float[1,1,8] token, float[8,8] mix, float[8,5] v, int64[3] s = {{0, 8, 12}}, int64 zero = {{0}}>
+    {{{BODY}
+      flat = Reshape (f, s)
+      cells = Transpose <perm=[0,2,1]> (flat)
+      shape = Shape (cells)
+      one = Constant <value_ints=[1,1,1]> ()
+      tokens = Concat <axis=1> (cells, token)
+      mixed = MatMul (tokens, mix)
+      sum = Add (tokens, mixed)
+      chosen = Gather <axis=1> (sum, zero)
+      logits = MatMul (chosen, v)
+    }}"""
+    text = text.replace("float[N,", "float[1,").replace(
+        "Concat <axis=1> (cells, token)", "Concat <axis=1> (token, cells)"
+    )
+    features = found(make(text)).features
+    assert features.tensor == "sum"
+    assert features.layout == "NTC (T=4x3)"
+    array = np.arange(13 * 8, dtype=np.float32).reshape(1, 13, 8)
+    maps = features.to_channels(array)
+    assert maps.shape == (1, 8, 4, 3)
+    np.testing.assert_array_equal(maps[0, 2].ravel(), array[0, 1:, 2])
