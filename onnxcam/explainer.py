@@ -16,7 +16,7 @@ from onnxcam import embedded
 from onnxcam.arrays import Channels, Image, Picture, Placement, Provenance, Saliency, Target
 from onnxcam.discover import check_labels, find_labels, find_preset, read_labels
 from onnxcam.engine.batching import Progress
-from onnxcam.errors import ModelError, OptionError, PictureError, PresetError
+from onnxcam.errors import ModelError, OptionError, PictureError
 from onnxcam.methods.blocks import Method, Outcome, run
 from onnxcam.methods.score_cam import score_cam
 from onnxcam.pictures import read_picture
@@ -219,8 +219,11 @@ def choose_preset(
     found = find_preset(file.metadata, file.path)
     if found is not None:
         return found
-    if find_image(model, layout).dtype == "uint8":
+    image = find_image(model, layout)
+    if image.dtype == "uint8":
         return PRESETS["raw"], "assumed: the model takes raw uint8 pixels"
+    if image.channels == 1:
+        return PRESETS["unit"], "assumed for a grey picture: nothing beside the model says; choose with --preset"
     return PRESETS["imagenet"], "assumed: nothing beside the model says; choose with --preset"
 
 
@@ -259,15 +262,12 @@ def versions() -> dict[str, str]:
 def _input_size(
     model: graph.Model, layout: str | None, size: tuple[int, int] | None, preset: Preset
 ) -> tuple[int, int]:
+    """(H,W): what was asked for, else the model's own, else the preset's for sides that are dynamic."""
+    if size is not None:
+        return size
     image = find_image(model, layout)
-    wanted = size or preset.size or (DEFAULT_SIZE, DEFAULT_SIZE)
-    fixed = (image.height or wanted[0], image.width or wanted[1])
-    if size is not None and fixed != size:
-        raise PresetError(
-            f"the model's input is {fixed[0]}x{fixed[1]} (HxW), so it cannot take {size[0]}x{size[1]}; "
-            f"leave the size out"
-        )
-    return fixed
+    wanted = preset.size or (DEFAULT_SIZE, DEFAULT_SIZE)
+    return image.height or wanted[0], image.width or wanted[1]
 
 
 def _refuse_further_inputs(model: graph.Model, anatomy: Anatomy) -> None:

@@ -211,6 +211,7 @@ BAD = [
     ("tiny.onnx photo.png --alpha 2", "alpha"),
     ("tiny.onnx photo.png --format tiff", "png"),
     ("tiny.onnx photo.png --mean a,b", "not a finite number"),
+    ("tiny.onnx photo.png --mean= --std=1", "number"),
     ("tiny.onnx photo.png --mean 1,2", "mean"),
     ("tiny.onnx photo.png --size 0", "size"),
     ("tiny.onnx photo.png --size 64", "16x12"),

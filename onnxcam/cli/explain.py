@@ -187,7 +187,7 @@ def open_explainer(request: Request) -> "Explainer":
         adjust=_adjustment(request),
         layer=request.layer,
         layout=request.layout,
-        size=parse_size(request.size) if request.size else None,
+        size=parse_size(request.size) if request.size is not None else None,
         labels=request.labels,
         batch=request.batch,
         threads=request.threads,
@@ -198,10 +198,10 @@ def _adjustment(request: Request) -> "Callable[[Preset], Preset]":
     """The explicit fields of the command line, laid over whichever preset is found."""
     from onnxcam.preprocess import override, parse_crop, parse_numbers, parse_scale
 
-    mean = parse_numbers(request.mean) if request.mean else None
-    std = parse_numbers(request.std) if request.std else None
-    scale = parse_scale(request.scale) if request.scale else None
-    crop = parse_crop(request.crop) if request.crop else None
+    mean = parse_numbers(request.mean) if request.mean is not None else None
+    std = parse_numbers(request.std) if request.std is not None else None
+    scale = parse_scale(request.scale) if request.scale is not None else None
+    crop = parse_crop(request.crop) if request.crop is not None else None
     return lambda preset: override(preset, mean=mean, std=std, scale=scale, crop=crop, color=request.color)
 
 

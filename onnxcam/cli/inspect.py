@@ -30,7 +30,7 @@ def inspect(
 
     file = read_model(model)
     parsed = graph.from_proto(file.proto)
-    anatomy = locate(parsed, layer=layer, size=parse_size(size) if size else None, layout=layout)
+    anatomy = locate(parsed, layer=layer, size=parse_size(size) if size is not None else None, layout=layout)
     found = description(file, parsed, anatomy)
     typer.echo(json.dumps(found, indent=2, ensure_ascii=False) if json_output else page(found))
 

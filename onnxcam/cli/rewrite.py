@@ -31,7 +31,7 @@ def rewrite(
     if target.resolve() == model.resolve():
         raise OutputError(f"{target} is the model itself; choose another name with -o")
     check_writable([target])
-    data, anatomy = rewritten(model, layer=layer, size=parse_size(size) if size else None, layout=layout)
+    data, anatomy = rewritten(model, layer=layer, size=parse_size(size) if size is not None else None, layout=layout)
     with Staging() as staging:
         staging.stage(target, data)
         staging.commit()

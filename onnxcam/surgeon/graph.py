@@ -41,7 +41,10 @@ def from_proto(proto: onnx.ModelProto) -> Model:
         # Before IR version 4 every weight had to be listed as an input; they no longer are.
         model.ir_version = max(model.ir_version, 4)
     except (ir.serde.SerdeError, ir.passes.PassError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"the graph cannot be read ({str(error).splitlines()[0][:200]})") from None
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        raise ModelError(f"the graph cannot be read ({str(cause).splitlines()[0][:200]})") from None
     return model
 
 

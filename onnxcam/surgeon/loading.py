@@ -10,7 +10,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
 
-from onnxcam.errors import ModelError
+from onnxcam.errors import ModelError, NoSpatialFeatures
 
 ModelSource = str | os.PathLike[str] | bytes | onnx.ModelProto
 
@@ -97,6 +97,7 @@ def _checked(proto: onnx.ModelProto, name: str, data: bytes, path: Path | None) 
     except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"{name}: not a valid ONNX model ({reason[:300]})") from None
+    _check_inputs(proto, name)
     return ModelFile(proto, name, hashlib.sha256(data).hexdigest(), path)
 
 
@@ -121,6 +122,16 @@ def _check_operators(proto: onnx.ModelProto, name: str) -> None:
             f"{name}: opset {opset} is older than onnxruntime runs (from {OLDEST_OPSET}); export again, or "
             f"convert it with onnx.version_converter.convert_version(model, 17)"
         )
+
+
+def _check_inputs(proto: onnx.ModelProto, name: str) -> None:
+    """Models of tables and text are told apart here, before their map and sequence outputs confuse anything."""
+    weights = {t.name for t in proto.graph.initializer}
+    found = [v for v in proto.graph.input if v.name not in weights]
+    ranks = {v.name: len(v.type.tensor_type.shape.dim) if v.type.tensor_type.HasField("shape") else None for v in found}
+    if all(rank is not None and rank < 3 for rank in ranks.values()):
+        shown = ", ".join(f"{n} with {r} axes" for n, r in ranks.items()) or "none"
+        raise NoSpatialFeatures(f"{name}: the model takes no picture (its inputs: {shown}), so there is nothing to map")
 
 
 def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:

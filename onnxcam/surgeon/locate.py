@@ -6,7 +6,7 @@ global pooling, flattening or attention pooling. Names play no part.
 
 from typing import NoReturn
 
-from onnxcam.errors import ModelError, NoSpatialFeatures, UnknownLayer, near
+from onnxcam.errors import ModelError, NoSpatialFeatures, PresetError, UnknownLayer, near
 from onnxcam.surgeon.anatomy import Anatomy, Candidate, FeatureTensor, ImageInput, Logits
 from onnxcam.surgeon.axes import GRIDS, propagate
 from onnxcam.surgeon.frontier import Traced, frontier, is_learned, refined
@@ -50,8 +50,13 @@ def locate(
 
 
 def picture_shape(image: ImageInput, size: tuple[int, int] | None) -> tuple[int, ...]:
-    """The input's shape for one picture, dynamic sides filled in."""
+    """The input's shape for one picture, dynamic sides filled in; raises PresetError where a fixed side differs."""
     height, width = size or (DEFAULT_SIZE, DEFAULT_SIZE)
+    fixed = (image.height or height, image.width or width)
+    if size is not None and fixed != size:
+        raise PresetError(
+            f"the model's input is {fixed[0]}x{fixed[1]} (HxW), so it cannot take {height}x{width}; leave the size out"
+        )
     sizes = {"N": 1, "C": image.channels, "H": image.height or height, "W": image.width or width}
     return tuple(sizes[letter] for letter in image.layout)
 

@@ -5,9 +5,10 @@ import onnx
 import pytest
 from conftest import Make
 
-from onnxcam.errors import ModelError, NoSpatialFeatures, UnknownLayer
+from onnxcam.errors import ModelError, NoSpatialFeatures, PresetError, UnknownLayer
 from onnxcam.surgeon import graph
 from onnxcam.surgeon.anatomy import Anatomy
+from onnxcam.surgeon.loading import read_model
 from onnxcam.surgeon.locate import locate
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>\n'
@@ -148,7 +149,7 @@ def test_models_without_a_spatial_map_are_refused_with_the_reason(make: Make) ->
         found(make(perceptron))
     table = f"{HEAD}net (float[N,7] x) => (float[N,5] logits)\n<float[7,5] v>{{ logits = MatMul (x, v)\n}}"
     with pytest.raises(NoSpatialFeatures, match="takes no picture"):
-        found(make(table))
+        read_model(make(table))
 
 
 def test_an_output_without_classes_is_refused(make: Make) -> None:
@@ -160,6 +161,11 @@ def test_an_output_without_classes_is_refused(make: Make) -> None:
 def test_an_embedding_beside_the_logits_is_not_taken_for_them(make: Make) -> None:
     text = f"{HEAD}net (float[N,3,8,6] x) => (float[N,8] p, float[N,5] logits)\n{LINEAR}{{{BODY}\n p = ReduceMean <axes=[2,3], keepdims=0> (f)\n logits = MatMul (p, v)\n}}"
     assert found(make(text)).logits.tensor == "logits"
+
+
+def test_a_size_that_the_model_does_not_take_is_an_error(classifier: onnx.ModelProto) -> None:
+    with pytest.raises(PresetError, match="16x12"):
+        found(classifier, size=(32, 32))
 
 
 def test_a_wrong_layout_word_is_an_error(classifier: onnx.ModelProto) -> None:
