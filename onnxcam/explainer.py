@@ -158,6 +158,8 @@ class Explainer:
 
     def _doubts(self, probe: PictureProbe) -> tuple[str, ...]:
         """What the numbers themselves say against what was read from the graph."""
+        if self.anatomy.image.batch is None and self._network.batch_mode == "looped":
+            return (f"one mask a forward pass: {self._network.batch_reason}",)
         z = probe.logits
         if self.anatomy.logits.activation == "none" and len(z) > 1 and z.min() >= 0 and abs(z.sum() - 1) < 1e-3:
             return (
@@ -198,7 +200,7 @@ class Explainer:
             options=dict(self.method.options),
             provider=self.provider,
             batch=self.masks_a_run,
-            batch_mode="looped" if self.anatomy.image.batch is not None else "dynamic",
+            batch_mode=self._network.batch_mode,
             channels=channels,
             forwards=channels.scored + 1,
             seconds=seconds,

@@ -9,11 +9,13 @@ import numpy.typing as npt
 from onnxcam.arrays import Features, Floats, Image, Masks, Score, Scores
 from onnxcam.engine.batching import ON_DEVICE, PER_THREAD, Progress, choose_batch, free_memory, in_chunks
 from onnxcam.engine.session import Session
-from onnxcam.errors import UndefinedSaliency
+from onnxcam.errors import InferenceError, UndefinedSaliency
 from onnxcam.surgeon import masking
 from onnxcam.surgeon.anatomy import Anatomy
 from onnxcam.surgeon.graph import Model, to_bytes
 
+BATCH_TOLERANCE = 1e-3
+"""Of the largest logit: above what half precision does with another batch size, below what mixing pictures does."""
 OUTPUT = {Score.PROBABILITY: masking.PROBABILITY, Score.LOGIT: masking.LOGIT}
 
 
@@ -40,6 +42,14 @@ class Network:
         most = PER_THREAD * self._session.threads if self.provider == "cpu" else ON_DEVICE
         self.batch = fixed or choose_batch(anatomy.bytes_per_picture, free_memory(), most, batch)
         self._fixed = fixed
+        self.batch_mode, self.batch_reason = (
+            "dynamic",
+            "the export takes any batch, and pictures do not disturb each other",
+        )
+        if fixed is not None:
+            self.batch_mode, self.batch_reason = "looped", f"the export is fixed to a batch of {fixed}"
+        elif self.batch > 1 and (reason := self._why_not_batched()) is not None:
+            self.batch, self.batch_mode, self.batch_reason = 1, "looped", reason
 
     @property
     def provider(self) -> str:
@@ -70,6 +80,22 @@ class Network:
         feeds = self._feeds(image, fill, np.asarray(targets, np.int64))
         output = [OUTPUT[score]]
         return in_chunks(lambda chunk: self._run(feeds, chunk, output)[0], masks, self.batch, progress)
+
+    def _why_not_batched(self) -> str | None:
+        """Three masks in one run against three runs: an export may declare a dynamic batch and not keep it."""
+        rng = np.random.default_rng(0)
+        channels = self.anatomy.image.channels
+        image = rng.standard_normal((channels, *self.size)).astype(np.float32)
+        feeds = self._feeds(image, image, np.zeros(1, np.int64))
+        masks = rng.random((3, 1, *self._grid), np.float32)
+        alone = np.concatenate([self._run(feeds, masks[i : i + 1], [masking.LOGITS])[0] for i in range(3)])
+        try:
+            together = self._run(feeds, masks, [masking.LOGITS])[0]
+        except InferenceError:
+            return "the export declares a dynamic batch, but more than one picture at once does not run"
+        if np.allclose(alone, together, rtol=0, atol=BATCH_TOLERANCE * float(np.abs(alone).max()), equal_nan=True):
+            return None
+        return "the export declares a dynamic batch, but pictures in one batch change each other's scores"
 
     def _feeds(
         self, image: Image, fill: Image | None, targets: npt.NDArray[np.int64]

@@ -230,6 +230,28 @@ def test_a_fixed_batch_export_gives_the_map_of_a_dynamic_one(classifier: onnx.Mo
         assert looped.provenance.batch == fixed
 
 
+@pytest.mark.parametrize("broken", ["mixes", "fails"])
+def test_an_export_that_only_declares_a_dynamic_batch_is_run_one_by_one(
+    classifier: onnx.ModelProto, broken: str
+) -> None:
+    single = onnx.ModelProto()
+    single.CopyFrom(classifier)
+    single.graph.node[-1].output[0] = "inner"
+    if broken == "mixes":
+        single.graph.node.append(onnx.helper.make_node("ReduceMean", ["inner"], ["mean"], axes=[0]))
+    else:
+        single.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1, 5]), "one_row"))
+        single.graph.node.append(onnx.helper.make_node("Reshape", ["inner", "one_row"], ["mean"]))
+    single.graph.node.append(onnx.helper.make_node("Add", ["inner", "mean"], ["logits"]))
+    expected = onnx.ModelProto()
+    expected.CopyFrom(single)
+    expected.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    saliency = Explainer(single, preset=PLAIN, batch=8)(PHOTOGRAPH)
+    assert (saliency.provenance.batch, saliency.provenance.batch_mode) == (1, "looped")
+    assert "declares a dynamic batch" in saliency.provenance.notes[0]
+    np.testing.assert_allclose(saliency.map, Explainer(expected, preset=PLAIN)(PHOTOGRAPH).map, atol=1e-6)
+
+
 def test_models_that_need_more_than_a_picture_are_refused(classifier: onnx.ModelProto) -> None:
     model = onnx.ModelProto()
     model.CopyFrom(classifier)

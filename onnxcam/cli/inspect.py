@@ -83,7 +83,7 @@ def _tensor(value: Any) -> dict[str, Any]:
 
 def _batch(fixed: int | None) -> dict[str, str]:
     if fixed is None:
-        return {"mode": "dynamic", "reason": "the export takes any batch"}
+        return {"mode": "dynamic", "reason": "the export takes any batch; checked when a picture is explained"}
     return {
         "mode": "looped",
         "reason": f"the export is fixed to a batch of {fixed}, so masks go through {fixed} a run",
