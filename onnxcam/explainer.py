@@ -16,7 +16,8 @@ from onnxcam import embedded
 from onnxcam.arrays import Channels, Image, Picture, Placement, Provenance, Saliency, Target
 from onnxcam.discover import check_labels, find_labels, find_preset, read_labels
 from onnxcam.engine.batching import Progress
-from onnxcam.errors import ModelError, OptionError, PictureError
+from onnxcam.errors import ModelError, OptionError, PictureError, PresetError
+from onnxcam.fills import BLACK
 from onnxcam.methods.blocks import Method, Outcome, run
 from onnxcam.methods.score_cam import score_cam
 from onnxcam.pictures import read_picture
@@ -69,14 +70,15 @@ class Explainer:
         'imagenet'. batch: masks a forward pass; chosen from the model and the memory if None. Raises OnnxCamError.
         """
         self.method = method if method is not None else score_cam()
-        self.file = read_model(model)
-        parsed = graph.from_proto(self.file.proto)
-        chosen, self.preset_source = choose_preset(self.file, preset, parsed, layout)
+        file = read_model(model)
+        self.model_name, self.model_sha256 = file.name, file.sha256
+        parsed = graph.from_proto(file.proto)
+        chosen, self.preset_source = choose_preset(file, preset, parsed, layout)
         self.preset = adjust(chosen) if adjust is not None else chosen
-        self.size = _input_size(parsed, layout, size, self.preset)
+        self.size, self.size_source = _input_size(parsed, layout, size, self.preset)
         self.anatomy = locate(parsed, layout=layout, size=self.size, layer=layer)
         _refuse_further_inputs(parsed, self.anatomy)
-        self.labels, self.labels_source = choose_labels(self.file, labels, self.anatomy.logits.classes)
+        self.labels, self.labels_source = choose_labels(file, labels, self.anatomy.logits.classes)
         self._network = Network(
             parsed,
             self.anatomy,
@@ -94,6 +96,8 @@ class Explainer:
 
     def batch(self, images: Iterable[Photograph], target: TargetLike = None) -> list[Saliency]:
         """One Saliency a picture: of a list, or of an array with one more axis in front."""
+        if isinstance(images, str | os.PathLike):
+            images = [images]
         return [self(image, target) for image in images]
 
     def explain(
@@ -108,11 +112,17 @@ class Explainer:
 
         name: what the provenance calls the picture, if it is an array. progress: called with (done, all) passes.
         """
+        if isinstance(targets, str):
+            targets = [targets]
         if not targets:
             raise OptionError("no target given")
         start = time.perf_counter()
         prepared = self.prepare(image, name)
         fill = self.method.perturb.make
+        if self.method.perturb is BLACK and prepared.placement is None and self.preset_source != "given":
+            raise OptionError(
+                "what black is after preprocessing is not known for this image; give the preset, or another fill"
+            )
         replacement = fill(prepared.image, self.preset) if fill is not None else None
         features, logits = self._network.look(prepared.image, replacement)
         given = probabilities(logits, self.anatomy.logits.activation)
@@ -125,8 +135,10 @@ class Explainer:
 
     def prepare(self, image: Photograph, name: str | None = None) -> Prepared:
         """Read and preprocess; raises PictureError on an array that fits neither a picture nor the model's input."""
-        if not isinstance(image, np.ndarray):
+        if isinstance(image, str | os.PathLike):
             return self._from_picture(read_picture(image), name or os.fspath(image))
+        if not isinstance(image, np.ndarray):
+            raise PictureError(f"a picture is a path or an array, not {type(image).__name__}; try numpy.asarray(image)")
         label = name or f"<array {'x'.join(map(str, image.shape))}>"
         if image.dtype == np.uint8:
             if image.ndim == 2:
@@ -142,7 +154,7 @@ class Explainer:
             )
         if not np.isfinite(image).all():
             raise PictureError(f"{label}: the preprocessed image holds NaN or infinity")
-        return Prepared(np.ascontiguousarray(image, np.float32), None, label)
+        return Prepared(self._in_range(np.ascontiguousarray(image, np.float32)), None, label)
 
     def close(self) -> None:
         """Free the session; explaining afterwards is an error."""
@@ -158,19 +170,31 @@ class Explainer:
 
     def _doubts(self, probe: PictureProbe) -> tuple[str, ...]:
         """What the numbers themselves say against what was read from the graph."""
+        notes = [f"auto: {reason}" for reason in self._network.passed_over]
+        if self.size_source.startswith("assumed"):
+            notes.append(f"input size {self.size[0]}x{self.size[1]} (HxW) {self.size_source}")
         if self.anatomy.image.batch is None and self._network.batch_mode == "looped":
-            return (f"one mask a forward pass: {self._network.batch_reason}",)
+            notes.append(f"one mask a forward pass: {self._network.batch_reason}")
         z = probe.logits
         if self.anatomy.logits.activation == "none" and len(z) > 1 and z.min() >= 0 and abs(z.sum() - 1) < 1e-3:
-            return (
+            notes.append(
                 "the outputs are probabilities already although no softmax was found in the graph: "
-                "the probabilities shown are a softmax too much; use the paper variant, which scores the outputs",
+                "the probabilities shown are a softmax too much; use the paper variant, which scores the outputs"
             )
-        return ()
+        return tuple(notes)
 
     def _from_picture(self, picture: Picture, name: str) -> Prepared:
         image, placement = apply(picture, self.preset, self.size, self.anatomy.image.channels)
-        return Prepared(image, placement, name)
+        return Prepared(self._in_range(image), placement, name)
+
+    def _in_range(self, image: Image) -> Image:
+        """A model that takes uint8 pixels must not be given normalised ones: they would wrap around."""
+        if self.anatomy.image.dtype == "uint8" and (image.min() < -0.5 or image.max() > 255.5 or image.max() <= 1):
+            raise PresetError(
+                f"the model takes pixels from 0 to 255, but the image is from {image.min():.3g} to {image.max():.3g}; "
+                f"use --preset raw"
+            )
+        return image
 
     def _saliency(
         self,
@@ -186,8 +210,8 @@ class Explainer:
         target = Target(index, label, float(probe.probabilities[index]), float(probe.logits[index]))
         provenance = Provenance(
             versions=versions(),
-            model=self.file.name,
-            model_sha256=self.file.sha256,
+            model=self.model_name,
+            model_sha256=self.model_sha256,
             image=prepared.name,
             layer=self.anatomy.features.tensor,
             layer_reason=self.anatomy.features.reason,
@@ -204,7 +228,7 @@ class Explainer:
             channels=channels,
             forwards=channels.scored + 1,
             seconds=seconds,
-            notes=(*self.anatomy.warnings, *self._doubts(probe), *outcome.notes),
+            notes=(*self._doubts(probe), *outcome.notes),
         )
         score = float(probe.original(self.method.score)[i])
         return Saliency(outcome.map, outcome.raw, target, score, prepared.placement, provenance)
@@ -263,13 +287,16 @@ def versions() -> dict[str, str]:
 
 def _input_size(
     model: graph.Model, layout: str | None, size: tuple[int, int] | None, preset: Preset
-) -> tuple[int, int]:
-    """(H,W): what was asked for, else the model's own, else the preset's for sides that are dynamic."""
+) -> tuple[tuple[int, int], str]:
+    """(H,W) and where it came from: what was asked for, else the model's, else the preset's for dynamic sides."""
     if size is not None:
-        return size
+        return size, "given"
     image = find_image(model, layout)
+    if image.height is not None and image.width is not None:
+        return (image.height, image.width), "the model's"
     wanted = preset.size or (DEFAULT_SIZE, DEFAULT_SIZE)
-    return image.height or wanted[0], image.width or wanted[1]
+    source = "the preset's" if preset.size is not None else "assumed: the model takes any size; choose with --size"
+    return (image.height or wanted[0], image.width or wanted[1]), source
 
 
 def _refuse_further_inputs(model: graph.Model, anatomy: Anatomy) -> None:

@@ -24,6 +24,10 @@ class Writer:
     write: Callable[[Saliency, Picture | None, Style], bytes]
 
 
+USUAL = frozenset({"constructive", "official", "zero"})
+"""Choices that need no words in a caption."""
+
+
 def draw(saliency: Saliency, picture: Picture | None, style: Style) -> Picture:
     """The overlay, or the heatmap if there is no picture, with the caption that style asks for.
 
@@ -38,7 +42,10 @@ def draw(saliency: Saliency, picture: Picture | None, style: Style) -> Picture:
         drawn = render.overlay(picture, saliency.map, saliency.placement, colormap=style.colormap, alpha=alpha)
     if not style.caption:
         return drawn
-    detail = f"{percent(saliency.target.probability)} · {saliency.provenance.method}"
+    made = saliency.provenance
+    # What differs from the defaults changes the meaning of the picture, so the picture says it.
+    special = [str(v) for v in (*made.options.values(), made.fill) if str(v) not in USUAL]
+    detail = " · ".join([percent(saliency.target.probability), made.method, *special])
     name = saliency.target.name
     return render.caption(drawn, name, detail, colormap=style.colormap, alpha=alpha, font=style.font)
 

@@ -40,7 +40,8 @@ class Network:
         self._session = Session(to_bytes(graph), providers, threads)
         fixed = anatomy.image.batch
         most = PER_THREAD * self._session.threads if self.provider == "cpu" else ON_DEVICE
-        self.batch = fixed or choose_batch(anatomy.bytes_per_picture, free_memory(), most, batch)
+        chosen = choose_batch(anatomy.bytes_per_picture, free_memory(), most, batch)
+        self.batch = fixed or chosen
         self._fixed = fixed
         self.batch_mode, self.batch_reason = (
             "dynamic",
@@ -50,6 +51,11 @@ class Network:
             self.batch_mode, self.batch_reason = "looped", f"the export is fixed to a batch of {fixed}"
         elif self.batch > 1 and (reason := self._why_not_batched()) is not None:
             self.batch, self.batch_mode, self.batch_reason = 1, "looped", reason
+
+    @property
+    def passed_over(self) -> tuple[str, ...]:
+        """Why `auto` did not take a better provider."""
+        return self._session.passed_over
 
     @property
     def provider(self) -> str:

@@ -12,6 +12,9 @@ from onnxcam.errors import TargetError
 TargetLike = int | str | None
 """An index, a label, 'top1' to 'topN', an index as text, or None for the prediction."""
 
+LONGEST = 1000
+"""Characters of a target; no label is longer."""
+
 
 def resolve(target: TargetLike, logits: npt.NDArray[np.float64], labels: Sequence[str] | None) -> int:
     """The class's index; raises TargetError with the range or the near labels."""
@@ -20,6 +23,8 @@ def resolve(target: TargetLike, logits: npt.NDArray[np.float64], labels: Sequenc
         return int(logits.argmax())
     if isinstance(target, str):
         text = target.strip()
+        if len(text) > LONGEST:
+            raise TargetError(f"a target of {len(text)} characters is neither an index nor a label")
         rank = re.fullmatch(r"top-?(\d+)", text, re.IGNORECASE)
         if rank:
             return _ranked(int(rank[1]), logits)

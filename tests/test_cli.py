@@ -254,8 +254,42 @@ def test_no_onnxruntime_names_both_commands(folder: Path) -> None:
     (folder / "onnxruntime.py").write_text("raise ImportError('not here')")
     done = onnxcam("explain", "tiny.onnx", "photo.png", cwd=folder, env={"PYTHONPATH": str(folder)})
     assert done.returncode == 1
+    assert "not here" in done.stderr
     assert "onnxcam[cpu]" in done.stderr
     assert "onnxcam[gpu]" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["explain", "photo.png", "tiny.onnx"], "the model comes first"),
+        (["explain", "tiny.onnx", ""], "empty"),
+        (["explain", "", "photo.png"], "empty"),
+        (["rewrite", "tiny.onnx", "-o", ""], "empty"),
+        (["explain", "tiny.onnx", "photo.png", "--layout", ""], "NCHW"),
+        (["explain", "tiny.onnx", "photo.png", "--threads", "99999999999"], "threads"),
+        (["explain", "tiny.onnx", "photo.png", "--target", "9" * 5000], "5000 characters"),
+        (["explain", "tiny.onnx", "photo.png", "--providers", "auto,cpu"], "stands alone"),
+        (["inspect", "tiny.onnx", "--size", "3"], "16x12"),
+    ],
+)
+def test_slips_of_the_hand_are_told(folder: Path, words: list[str], message: str) -> None:
+    done = onnxcam(*words, cwd=folder)
+    assert done.returncode == 1, done.stdout
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_folder_can_be_explained_twice(folder: Path) -> None:
+    assert onnxcam("explain", "tiny.onnx", ".", "--quiet", cwd=folder).returncode == 0
+    again = onnxcam("explain", "tiny.onnx", ".", "--json", cwd=folder)
+    assert again.returncode == 0, again.stderr
+    assert [r["image"] for r in json.loads(again.stdout)] == ["photo.png"]
+
+
+def test_rewrite_into_a_folder_that_is_made(folder: Path) -> None:
+    assert onnxcam("rewrite", "tiny.onnx", "-o", "new/", "--quiet", cwd=folder).returncode == 0
+    assert (folder / "new" / "tiny.cam.onnx").is_file()
 
 
 def test_the_model_is_not_overwritten_by_its_rewriting(folder: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from conftest import CLASSIFIER, Make
 from PIL import Image
 
 from onnxcam import BLACK, MEAN, Explainer, OnnxCamError, Preset, blur, embedded, score_cam
@@ -281,3 +282,41 @@ def test_every_zoo_model_is_explained_or_refused_with_a_reason(zoo: Path) -> Non
 def test_a_table_model_has_no_spatial_map(zoo: Path) -> None:
     with pytest.raises((NoSpatialFeatures, ModelError)):
         Explainer(zoo / "models" / "sk_logreg_nozipmap.onnx")
+
+
+def test_pixels_models_refuse_normalised_pictures(make: Make) -> None:
+    model = make("""<ir_version: 8, opset_import: ["" : 17]>
+    net (uint8[N,16,12,3] x) => (float[N,5] logits)
+    <float[8,3,3,3] w, float[8,5] v>
+    {
+      real = Cast <to=1> (x)
+      n = Transpose <perm=[0,3,1,2]> (real)
+      c = Conv <kernel_shape=[3,3], pads=[1,1,1,1], strides=[4,4]> (n, w)
+      p = ReduceMean <axes=[2,3], keepdims=0> (c)
+      logits = MatMul (p, v)
+    }""")
+    explainer = Explainer(model)
+    assert explainer.preset.name == "raw"
+    assert explainer(PHOTOGRAPH).map.max() == 1
+    with pytest.raises(PresetError, match="--preset raw"):
+        Explainer(model, preset="imagenet")(PHOTOGRAPH)
+
+
+def test_black_is_refused_where_it_is_not_known(classifier: onnx.ModelProto) -> None:
+    explainer = Explainer(classifier, score_cam(fill=BLACK))
+    with pytest.raises(OptionError, match="black"):
+        explainer(np.zeros((3, 16, 12), np.float32))
+
+
+def test_other_types_of_pictures_are_refused(explainer: Explainer) -> None:
+    for wrong in ([1, 2], b"bytes", Image.fromarray(PHOTOGRAPH)):
+        with pytest.raises(PictureError, match="a path or an array"):
+            explainer(wrong)  # type: ignore[arg-type]
+
+
+def test_an_assumed_size_is_noted(make: Make) -> None:
+    text = CLASSIFIER.replace("float[N,3,16,12] x", "float[N,3,H,W] x")
+    saliency = Explainer(make(text), preset=PLAIN)(PHOTOGRAPH)
+    assert saliency.map.shape == (224, 224)
+    assert "224x224 (HxW) assumed" in saliency.provenance.notes[0]
+    assert Explainer(make(text), preset=PLAIN, size=(40, 64))(PHOTOGRAPH).map.shape == (40, 64)

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from onnxcam.errors import PresetError
+from onnxcam.errors import PictureError, PresetError
 from onnxcam.preprocess import (
     PRESETS,
     Preset,
@@ -116,6 +116,53 @@ def test_the_placement_says_where_each_pixel_came_from(
         np.testing.assert_allclose(line[inner], at[inner], atol=0.15 + 1.2 / step)
 
 
+@pytest.mark.parametrize(
+    ("height", "width", "size", "crop", "resized"),
+    [  # by hand: the shorter side becomes floor(224 / crop), the longer one its share rounded down
+        (301, 451, (224, 224), 0.875, (256, 383)),
+        (451, 301, (224, 224), 0.95, (352, 235)),
+        (100, 100, (224, 224), 1.0, (224, 224)),
+        # neither (128, 256) nor less is covered by anything smaller; timm rounds: 300 / (400 / 256) = 192
+        (300, 400, (128, 256), 1.0, (192, 256)),
+        (301, 200, (96, 64), 0.875, (110, 73)),  # 301 / (200 / 73) = 109.865
+    ],
+)
+def test_resized_shapes_by_hand(
+    height: int, width: int, size: tuple[int, int], crop: float, resized: tuple[int, int]
+) -> None:
+    _, placement = apply(np.zeros((height, width, 3), np.uint8), override(PRESETS["timm"], crop=crop), size, 3)
+    left, top, right, bottom = placement.box
+    assert (right - left) * resized[1] / width == pytest.approx(size[1], rel=1e-12)
+    assert (bottom - top) * resized[0] / height == pytest.approx(size[0], rel=1e-12)
+    assert left * resized[1] / width == pytest.approx(round((resized[1] - size[1]) / 2))
+    assert top * resized[0] / height == pytest.approx(round((resized[0] - size[0]) / 2))
+
+
+def test_a_picture_too_narrow_to_resize_is_refused_before_it_is_tried() -> None:
+    with pytest.raises(PictureError, match="1 x 20000 pixels would be resized to 256 x 5120000"):
+        apply(np.zeros((20_000, 1, 3), np.uint8), PRESETS["imagenet"], (224, 224), 3)
+    tiny = override(PRESETS["raw"], crop=5e-324)
+    with pytest.raises(PictureError, match="raise --crop"):
+        apply(np.zeros((8, 8, 3), np.uint8), tiny, (224, 224), 3)
+    image, _ = apply(np.zeros((20_000, 1, 3), np.uint8), PRESETS["raw"], (224, 224), 3)
+    assert not image.any()
+
+
+def test_every_value_of_a_pixel_is_rounded_to_float32_once() -> None:
+    ramp = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2)
+    image, _ = apply(ramp, override(PRESETS["imagenet"], crop=1.0), (16, 16), 3)
+    for channel, (mean, std) in enumerate(zip((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), strict=True)):
+        exact = [np.float32((value * (1 / 255) - mean) / std) for value in range(256)]
+        np.testing.assert_array_equal(image[channel].ravel(), exact)
+
+
+def test_grey_colour_gives_three_equal_planes() -> None:
+    grey = override(PRESETS["raw"], color="gray")
+    image, _ = apply(PHOTOGRAPH, grey, (32, 32), 3)
+    one, _ = apply(PHOTOGRAPH, PRESETS["raw"], (32, 32), 1)
+    np.testing.assert_array_equal(image, np.repeat(one, 3, axis=0))
+
+
 def test_a_grey_model_sees_luminance() -> None:
     picture = np.zeros((8, 8, 3), np.uint8)
     picture[...] = (200, 100, 50)
@@ -156,6 +203,19 @@ def test_json_there_and_back_is_the_same_preset(name: str) -> None:
         {"name": "x", "scale": 1, "mean": [0], "std": [1], "crop": 0},
         {"name": "x", "scale": 1, "mean": [0], "std": [1], "size": [0, 4]},
         {"name": "x", "scale": 1, "mean": [0], "std": [1], "size": 4},
+        {"name": "x", "scale": 1, "mean": [0], "std": [1], "size": [4, True]},
+        {"name": "x", "scale": 1, "mean": [0], "std": [1], "size": [4.0, 4]},
+        {"name": "x", "scale": 1, "mean": [0], "std": [1], "size": [4, 4, 4]},
+        {"name": "x", "scale": True, "mean": [0], "std": [1]},
+        {"name": "x", "scale": None, "mean": [0], "std": [1]},
+        {"name": "x", "scale": 10**400, "mean": [0], "std": [1]},
+        {"name": "x", "scale": 1e30, "mean": [0], "std": [1e-30]},
+        {"name": "x", "scale": 1, "mean": "0", "std": [1]},
+        {"name": "x", "scale": 1, "mean": ["0"], "std": [1]},
+        {"name": "x", "scale": 1, "mean": [[0]], "std": [1]},
+        {"name": "x", "scale": 1, "mean": {}, "std": [1]},
+        {"name": 5, "scale": 1, "mean": [0], "std": [1]},
+        {"name": "x", "scale": 1, "mean": [0], "std": [1], "color": ["rgb"]},
     ],
 )
 def test_what_is_no_preset_is_refused(values: object) -> None:
@@ -168,7 +228,10 @@ def test_overriding_names_itself_once() -> None:
     assert once.name == "imagenet+custom"
     assert once.mean == (0.5,)
     assert override(once, crop=1.0).name == "imagenet+custom"
-    assert override(PRESETS["imagenet"]) is PRESETS["imagenet"]
+    assert override(PRESETS["imagenet"], scale=1 / 255, size=None) is PRESETS["imagenet"]
+    assert override(PRESETS["imagenet"], size=(96, 64)).size == (96, 64)
+    with pytest.raises(PresetError, match="color 'rbg' is unknown; did you mean rgb"):
+        override(PRESETS["imagenet"], color="rbg")
 
 
 def test_words_become_numbers() -> None:
@@ -180,13 +243,13 @@ def test_words_become_numbers() -> None:
     assert parse_crop("0.875") == 0.875
 
 
-@pytest.mark.parametrize("text", ["", "a", "1/0", "nan", "inf", "1,,2", "1/2/3"])
+@pytest.mark.parametrize("text", ["", "a", "1/0", "1/", "nan", "inf", "1,,2", "1/2/3", "1_0", "1" * 400])
 def test_nonsense_numbers_are_refused(text: str) -> None:
     with pytest.raises(PresetError, match="number"):
         parse_numbers(text)
 
 
-@pytest.mark.parametrize("text", ["", "x", "0", "-3", "1.5", "20000", "2x3x4", "10x"])
+@pytest.mark.parametrize("text", ["", "x", "0", "-3", "1.5", "20000", "2x3x4", "10x", "1" * 5000, "²"])
 def test_nonsense_sizes_are_refused(text: str) -> None:
     with pytest.raises(PresetError):
         parse_size(text)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from onnxcam.cli import options
-from onnxcam.cli.options import target_words, words
+from onnxcam.cli.options import path_of, target_words, words
 from onnxcam.errors import OnnxCamError, PictureError
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ class Request:
 
 
 def explain(
-    model: Annotated[Path, typer.Argument(help="The exported ONNX file.", show_default=False)],
-    images: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them.", show_default=False)],
+    model: options.ModelPath,
+    images: Annotated[list[str], typer.Argument(help="Pictures, or folders of them.", show_default=False)],
     target: Annotated[
         list[str] | None,
         typer.Option(help="A class: index, label, top1 .. top5. Repeat for several; they share the forward passes."),
@@ -114,7 +114,8 @@ def explain(
     """
     carry_out(
         Request(
-            model, tuple(images), tuple(target or ("top1",)), layer, convention, variant, fill, preset, mean, std,
+            path_of(model), tuple(map(path_of, images)), tuple(target or ("top1",)), layer, convention, variant,
+            fill, preset, mean, std,
             scale, size, crop, color, layout, labels, providers, batch, threads, output, format, colormap, alpha,
             caption, keep_going, quiet, json_output,
         )
@@ -132,6 +133,8 @@ def carry_out(request: Request) -> None:
     formats = words(request.format, "format") if request.format is not None else None
     targets = target_words(list(request.target))
     images = list(dict.fromkeys(found for given in request.images for found in find_pictures(given)))
+    if any(given.is_dir() for given in request.images):
+        images = [i for i in images if not i.name.endswith(f".{METHOD}.png")] or images  # of an earlier call
     slugs = targets if len(targets) > 1 else [""]
     files = plan(images, [slugs] * len(images), METHOD, formats, request.output, protected=[request.model])
     check_writable(path for targets_ in files for paths in targets_ for path in paths.values())
@@ -223,6 +226,7 @@ def summary(saliency: "Saliency", outputs: Sequence[str]) -> str:
         f"{made.image} -> {', '.join(outputs)}",
         f"  class         {target.index}{label}, probability {target.probability:.4f} ({activation})",
         f"  layer         {made.layer} ({made.channels.total} maps of {grid}): {made.layer_reason}",
+        f"  method        {made.method}: {', '.join(map(str, made.options.values()))}; removed pixels: {made.fill}",
         f"  provider      {made.provider}",
         f"  preprocessing {made.preset['name']} ({made.preset_source})",
         f"  channels      {made.channels.scored} scored, {made.channels.skipped} skipped (constant over space)",
@@ -245,7 +249,7 @@ def progress_bar(request: Request, images: int) -> Iterator[Advance]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.percentage:3.0f} %"),
         TimeRemainingColumn(),

@@ -1,12 +1,11 @@
 """`onnxcam inspect`: what onnxcam sees in a model, and why."""
 
 import json
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from onnxcam.cli.options import Json, Layer, Layout, Size
+from onnxcam.cli.options import Json, Layer, Layout, ModelPath, Size, path_of
 from onnxcam.cli.rewrite import shown
 
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def inspect(
-    model: Annotated[Path, typer.Argument(help="The exported ONNX file.", show_default=False)],
+    model: ModelPath,
     layer: Layer = "auto",
     size: Size = None,
     layout: Layout = None,
@@ -28,7 +27,7 @@ def inspect(
     from onnxcam.surgeon.loading import read_model
     from onnxcam.surgeon.locate import locate
 
-    file = read_model(model)
+    file = read_model(path_of(model))
     parsed = graph.from_proto(file.proto)
     anatomy = locate(parsed, layer=layer, size=parse_size(size) if size is not None else None, layout=layout)
     found = description(file, parsed, anatomy)

@@ -1,5 +1,6 @@
 """The parser, and the one place where errors become exit codes."""
 
+import io
 import sys
 from typing import Annotated
 
@@ -44,6 +45,9 @@ def main(
 
 def run() -> None:
     """Entry point: a deliberate error is one or two lines and exit code 1; anything else keeps its traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file's name need not be text
     try:
         app()
     except OnnxCamError as error:

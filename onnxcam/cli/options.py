@@ -1,12 +1,14 @@
 """The options that several commands share, and what their words mean."""
 
 import re
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from onnxcam.errors import OptionError
 
+ModelPath = Annotated[str, typer.Argument(help="The exported ONNX file.", show_default=False)]
 Providers = Annotated[
     str,
     typer.Option(
@@ -25,6 +27,13 @@ Size = Annotated[str | None, typer.Option(help="Input size for models that take 
 Layout = Annotated[str | None, typer.Option(help="The input's axes: nchw or nhwc. Default: read from its shape.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+
+
+def path_of(text: str) -> Path:
+    """A path; an empty word, as a shell makes it of a variable that is not set, is no path to the working directory."""
+    if not text:
+        raise OptionError("a file name is empty; was a variable not set?")
+    return Path(text)
 
 
 def words(text: str, what: str) -> list[str]:

@@ -1,18 +1,19 @@
 """`onnxcam rewrite`: write the model that also returns its feature tensor."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from onnxcam.cli.options import Layer, Layout, Quiet, Size
+from onnxcam.cli.options import Layer, Layout, ModelPath, Quiet, Size, path_of
 
 
 def rewrite(
-    model: Annotated[Path, typer.Argument(help="The exported ONNX file.", show_default=False)],
+    model: ModelPath,
     output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="The file to write. Default: MODEL.cam.onnx beside you."),
+        str | None,
+        typer.Option("--output", "-o", help="FILE, or FOLDER/. Default: MODEL.cam.onnx where you are."),
     ] = None,
     layer: Layer = "auto",
     size: Size = None,
@@ -25,13 +26,15 @@ def rewrite(
     from onnxcam.staging import Staging, check_writable
     from onnxcam.surgeon.rewrite import rewrite as rewritten
 
-    target = output if output is not None else Path(f"{model.stem}.cam.onnx")
-    if target.is_dir():
-        target = target / f"{model.stem}.cam.onnx"
-    if target.resolve() == model.resolve():
+    source = path_of(model)
+    name = f"{source.stem}.cam.onnx"
+    target = path_of(output) if output is not None else Path(name)
+    if target.is_dir() or (output or "").endswith(("/", os.sep)):
+        target = target / name
+    if target.resolve() == source.resolve():
         raise OutputError(f"{target} is the model itself; choose another name with -o")
     check_writable([target])
-    data, anatomy = rewritten(model, layer=layer, size=parse_size(size) if size is not None else None, layout=layout)
+    data, anatomy = rewritten(source, layer=layer, size=parse_size(size) if size is not None else None, layout=layout)
     with Staging() as staging:
         staging.stage(target, data)
         staging.commit()

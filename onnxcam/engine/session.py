@@ -1,9 +1,12 @@
 """Sessions on onnxruntime: opened once, providers checked and never silently replaced."""
 
+import io
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -27,6 +30,8 @@ PROVIDERS: Mapping[str, str] = {
 AUTO = ("cuda", "rocm", "migraphx", "directml", "cpu")
 """What `auto` tries, in this order; TensorRT, OpenVINO and CoreML change numbers or compile for minutes: by name."""
 
+MOST_THREADS = 1024
+
 logger = logging.getLogger(__name__)
 Array = npt.NDArray[Any]
 
@@ -35,10 +40,11 @@ def runtime() -> ModuleType:
     """The onnxruntime module; raises RuntimeMissing with both ways to install one."""
     try:
         onnxruntime = import_module("onnxruntime")
-    except ImportError:
+    except ImportError as error:
+        absent = isinstance(error, ModuleNotFoundError) and error.name == "onnxruntime"
+        what = "is not installed" if absent else f"cannot be imported ({error})"
         raise RuntimeMissing(
-            'onnxruntime is not installed: `pip install "onnxcam[cpu]"` for the CPU, '
-            '`pip install "onnxcam[gpu]"` for CUDA'
+            f'onnxruntime {what}: `pip install "onnxcam[cpu]"` for the CPU, `pip install "onnxcam[gpu]"` for CUDA'
         ) from None
     if not hasattr(onnxruntime, "InferenceSession"):
         # What is left in site-packages when two builds were installed over each other and one was removed.
@@ -57,11 +63,12 @@ class Session:
 
         threads: within one run; the runtime's own choice if None. Raises ProviderError, InferenceError.
         """
-        if threads is not None and threads < 1:
-            raise OptionError(f"threads must be 1 or more, not {threads}")
+        if threads is not None and not 1 <= threads <= MOST_THREADS:
+            raise OptionError(f"threads must be 1 to {MOST_THREADS}, not {threads}")
+        self.passed_over: tuple[str, ...] = ()
         self._ort = runtime()
         self.threads = threads or available_threads()
-        self._session = self._open(model, tuple(providers), threads)
+        self._session = self._open(model, (providers,) if isinstance(providers, str) else tuple(providers), threads)
         self.provider = _short(self._session.get_providers()[0])
         self.inputs = tuple(i.name for i in self._session.get_inputs())
         self.outputs = tuple(o.name for o in self._session.get_outputs())
@@ -101,7 +108,7 @@ class Session:
         return InferenceError(f"onnxruntime could not run the model ({text[:300]})")
 
     def _open(self, model: bytes, providers: tuple[str, ...], threads: int | None) -> Any:
-        if providers != ("auto",):
+        if tuple(p.lower() for p in providers) != ("auto",):
             return self._start(model, requested(providers, self._ort.get_available_providers()), threads)
         available = self._ort.get_available_providers()
         for name in AUTO:
@@ -111,6 +118,7 @@ class Session:
                 return self._start(model, [PROVIDERS[name]], threads)
             except ProviderError as error:
                 logger.info("provider %s does not start: %s", name, error)
+                self.passed_over = (*self.passed_over, str(error))
         raise ProviderError(f"none of the providers {', '.join(AUTO)} starts with the installed onnxruntime")
 
     def _start(self, model: bytes, names: list[str], threads: int | None) -> Any:
@@ -121,7 +129,10 @@ class Session:
         # Idle pools of several sessions in one process would burn the cores that the others need.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if "CUDAExecutionProvider" in names and hasattr(ort, "preload_dlls"):
-            ort.preload_dlls()
+            # It prints what it cannot find; whether the provider starts is seen below.
+            with redirect_stdout(io.StringIO()) as printed:
+                ort.preload_dlls()
+            logger.info("preload_dlls: %s", printed.getvalue())
         failures: tuple[type[Exception], ...] = (*self._errors(), RuntimeError, ValueError)
         try:
             # Its fallback would print, open the session on the CPU and, when a run fails, do so once more.
@@ -146,6 +157,8 @@ def requested(providers: Sequence[str], available: Sequence[str]) -> list[str]:
     """onnxruntime's names for short ones; raises ProviderError on one that is unknown or not in this build."""
     names = []
     for short in providers:
+        if short.lower() == "auto":
+            raise ProviderError("the provider auto stands alone: it takes the best that starts")
         full = PROVIDERS.get(short.lower(), short)
         if full not in PROVIDERS.values():
             raise ProviderError(f"no provider is called {short!r}; {near(short, [*PROVIDERS, 'auto'])}")
@@ -166,5 +179,10 @@ def _short(full: str) -> str:
 
 
 def available_threads() -> int:
-    """Cores that this process may use: a container or taskset allows fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use: taskset or a container's quota allows fewer than the machine has."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return cores
+    return max(1, min(cores, -(-int(quota) // int(period)))) if quota.isdigit() and period.isdigit() else cores

@@ -1,12 +1,17 @@
 """What the surgeon found in a model: values that the engine, the command line and the result's provenance read."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from onnxcam.errors import ModelError
 from onnxcam.surgeon.axes import Axes, Tokens
 from onnxcam.surgeon.graph import Shape
+
+LARGEST = 2**31
+"""Numbers in one picture's feature tensor; more comes from a damaged file."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +54,14 @@ class FeatureTensor:
     @property
     def channels_and_grid(self) -> tuple[int, int, int]:
         """(K, h, w) of one picture, as to_channels gives them."""
-        made = self.to_channels(np.zeros([d or 1 for d in self.shape], np.float32))
-        return made.shape[1], made.shape[2], made.shape[3]
+        sizes = list(zip(self.axes, self.shape, strict=True))[1:]
+        grids = [a.grid for a, _ in sizes if isinstance(a, Tokens)]
+        grid = grids[0] if grids else tuple(d for a, d in sizes if a in ("D", "H", "W"))
+        rest = [d for a, d in sizes if not isinstance(a, Tokens) and a not in ("D", "H", "W")]
+        if any(d is None for d in (*grid, *rest)) or math.prod(d or 0 for d in (*grid, *rest)) > LARGEST:
+            raise ModelError(f"the shape of {self.tensor!r}, {list(self.shape)}, is not known or not plausible")
+        height, width = (1, *grid)[-2:]
+        return math.prod(d or 0 for d in rest), int(height or 0), int(width or 0)
 
     @property
     def layout(self) -> str:

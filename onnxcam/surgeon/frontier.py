@@ -7,7 +7,7 @@ A node that reads a full grid and returns none is the pooling, whatever it is ca
 from dataclasses import dataclass
 
 from onnxcam.surgeon.axes import CHANNEL, Axes, Tokens, has_grid
-from onnxcam.surgeon.graph import Node, Shape, Shapes, Value, ancestors, constant
+from onnxcam.surgeon.graph import Node, Shape, Shapes, Value, ancestors, constant, integers, shape_of
 
 WEIGHTED = frozenset(
     "Conv ConvTranspose Gemm MatMul QLinearConv ConvInteger MatMulInteger QLinearMatMul FusedConv FusedMatMul "
@@ -61,12 +61,12 @@ def is_learned(value: Value) -> bool:
     return any((node := v.producer()) is not None and node.op_type in WEIGHTED for v in lineage)
 
 
-def refined(value: Value, classes: int, traced: Traced) -> tuple[Value, str]:
+def refined(value: Value, head: Value, classes: int, traced: Traced) -> tuple[Value, str]:
     """The tensor before what is part of the pooling, and words that lead over to the pooling's name."""
     how = ""
     while (step := _one_step_back(value, traced)) is not None:
         value, how = step
-    before = _class_map(value, classes, traced)
+    before = _class_map(value, head, classes, traced)
     if before is not None:
         return before, "what enters the convolution that makes one map a class; that map "
     return value, how
@@ -108,7 +108,7 @@ def _weighed_by_attention(node: Node, traced: Traced) -> Value | None:
     return None
 
 
-def _class_map(value: Value, classes: int, traced: Traced) -> Value | None:
+def _class_map(value: Value, head: Value, classes: int, traced: Traced) -> Value | None:
     """What enters the 1x1 convolution, if the tensor has one channel a class and only pooling follows it."""
     own, shape = traced.axes_of(value), traced.shape(value)
     if shape is None or CHANNEL not in own or shape[own.index(CHANNEL)] != classes:
@@ -119,6 +119,21 @@ def _class_map(value: Value, classes: int, traced: Traced) -> Value | None:
         if len(parents) != 1 or traced.axes_of(parents[0]) != own:
             return None
         node = parents[0].producer()
-    if node is None or node.op_type != "Conv" or node.inputs[0] is None:
+    if node is None or node.op_type != "Conv" or not _is_pointwise(node) or _weighted_between(value, head):
         return None
-    return node.inputs[0] if traced.has_grid(node.inputs[0]) else None
+    before = node.inputs[0]
+    return before if before is not None and traced.has_grid(before) and is_learned(before) else None
+
+
+def _is_pointwise(convolution: Node) -> bool:
+    weights = convolution.inputs[1]
+    shape = shape_of(weights) if weights is not None else None
+    kernel = (shape or ())[2:] or tuple(integers(convolution, "kernel_shape") or ())
+    return bool(kernel) and all(side == 1 for side in kernel)
+
+
+def _weighted_between(value: Value, head: Value) -> bool:
+    """Whether a layer with weights stands between the tensor and the logits."""
+    above = {id(v) for v in (value, *ancestors(value))}
+    below = [v for v in (head, *ancestors(head)) if id(v) not in above]
+    return any((node := v.producer()) is not None and node.op_type in WEIGHTED for v in below)

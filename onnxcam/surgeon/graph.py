@@ -208,7 +208,8 @@ def shape_with_names(value: Value) -> list[int | str] | None:
 
 def _shape(value: Value) -> Shape:
     assert value.shape is not None
-    return tuple(d if isinstance(d, int) else None for d in value.shape)
+    # Paddle writes -1 for a dynamic dimension.
+    return tuple(d if isinstance(d, int) and d > 0 else None for d in value.shape)
 
 
 class Builder:

@@ -17,6 +17,9 @@ ModelSource = str | os.PathLike[str] | bytes | onnx.ModelProto
 OLDEST_OPSET = 7
 """The oldest opset that onnxruntime promises to run, and the first with numpy-style broadcasting."""
 
+PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM")
+"""How files begin that are pictures."""
+
 KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc"})
 
 
@@ -76,6 +79,8 @@ def _parse(data: bytes, name: str) -> onnx.ModelProto:
             f"{name}: an onnxruntime .ort file, whose graph cannot be rewritten; "
             f"explain the .onnx file that it was made from"
         )
+    if data.startswith(PICTURES):
+        raise ModelError(f"{name}: a picture, not an ONNX model; the model comes first, then the pictures")
     if data.startswith(b"version https://git-lfs"):
         raise ModelError(f"{name}: a Git LFS pointer, not the model; fetch it with `git lfs pull`")
     proto = onnx.ModelProto()

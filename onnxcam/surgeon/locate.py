@@ -71,7 +71,7 @@ def find_image(model: Model, layout: str | None = None) -> ImageInput:
         )
     value = found[0]
     shape = shape_of(value) or ()
-    chosen = (layout or _layout_of(shape)).upper()
+    chosen = (layout if layout is not None else _layout_of(shape)).upper()
     if sorted(chosen) != ["C", "H", "N", "W"]:
         raise ModelError(f"layout {layout!r} is not NCHW or NHWC")
     by_letter = dict(zip(chosen, shape, strict=True))
@@ -100,7 +100,7 @@ def _auto(model: Model, logits: Logits, traced: Traced) -> tuple[FeatureTensor, 
         _no_features(bool(found))
     ranked = sorted(learned, key=lambda pair: order[id(pair[1])], reverse=True)
     last, consumer = ranked[0]
-    value, how = refined(last, logits.classes, traced)
+    value, how = refined(last, head, logits.classes, traced)
     features = _feature(value, f"{how or 'what '}enters {consumer.op_type}, where the grid is lost", traced)
     losers = [
         Candidate(str(v.name), traced.shape(v), f"enters {n.op_type} earlier in the graph")
@@ -180,8 +180,14 @@ def _chosen(model: Model, layer: str, traced: Traced) -> FeatureTensor:
 
 def _feature(value: Value, reason: str, traced: Traced) -> FeatureTensor:
     node, shape = value.producer(), traced.shape(value)
-    assert node is not None
-    assert shape is not None
+    if node is None or shape is None or not is_learned(value):
+        raise NoSpatialFeatures(
+            f"{value.name!r} is the picture itself, or its shape is unknown; choose another --layer"
+        )
+    if node.op_type.startswith("QLinear") or node.op_type in ("ConvInteger", "QuantizeLinear"):
+        raise ModelError(
+            f"the feature tensor {value.name!r} is quantised ({node.op_type}); explain the float or QDQ export"
+        )
     return FeatureTensor(str(value.name), shape, traced.axes_of(value), reason, node.op_type)
 
 

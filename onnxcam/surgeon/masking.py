@@ -87,12 +87,14 @@ def _as_input_type(b: Builder, masked: Value, network_input: Value) -> Value:
     if dtype is None or dtype == ir.DataType.FLOAT:
         return masked
     if dtype == ir.DataType.UINT8:
-        masked = b("Add", masked, b.constant(0.5, np.float32))  # Cast truncates: this rounds
+        inside = b("Min", b("Max", masked, b.constant(0, np.float32)), b.constant(255, np.float32))
+        masked = b("Add", inside, b.constant(0.5, np.float32))  # Cast truncates: this rounds
     return b.cast(masked, dtype)
 
 
 def _float(b: Builder, value: Value) -> Value:
-    return value if value.dtype == ir.DataType.FLOAT else b.cast(value, ir.DataType.FLOAT)
+    """As float32; a Cast of what is float32 already costs nothing, and not every file tells its types."""
+    return b.cast(value, ir.DataType.FLOAT)
 
 
 def _publish(
@@ -115,6 +117,4 @@ def _publish(
 
 
 def _renamed(b: Builder, features: Value) -> Value:
-    if features.dtype not in (None, ir.DataType.FLOAT):
-        return b("Cast", features, to=int(ir.DataType.FLOAT), name=FEATURES)
-    return b("Identity", features, name=FEATURES)
+    return b("Cast", features, to=int(ir.DataType.FLOAT), name=FEATURES)

@@ -208,3 +208,49 @@ def test_tokens_are_a_grid_and_the_class_token_is_left_out(make: Make) -> None:
     maps = features.to_channels(array)
     assert maps.shape == (1, 8, 4, 3)
     np.testing.assert_array_equal(maps[0, 2].ravel(), array[0, 1:, 2])
+
+
+def test_a_width_that_happens_to_be_the_number_of_classes_makes_no_class_map(make: Make) -> None:
+    text = f"""{HEAD}net (float[N,3,8,6] x) => (float[N,8] logits)
+    <float[6,3,3,3] w, float[8,6,3,3] u, float[8,8] v>
+    {{
+      c = Conv <kernel_shape=[3,3], pads=[1,1,1,1]> (x, w)
+      r = Relu (c)
+      d = Conv <kernel_shape=[3,3], pads=[1,1,1,1]> (r, u)
+      s = Relu (d)
+      p = ReduceMean <axes=[2,3], keepdims=0> (s)
+      logits = MatMul (p, v)
+    }}"""
+    assert found(make(text)).features.tensor == "s"
+    thin = text.replace("float[8,6,3,3] u", "float[8,6,1,1] u").replace(
+        "d = Conv <kernel_shape=[3,3], pads=[1,1,1,1]>", "d = Conv"
+    )
+    assert found(make(thin)).features.tensor == "s"
+
+
+def test_a_class_map_made_of_the_picture_itself_stays_the_feature_tensor(make: Make) -> None:
+    text = f"""{HEAD}net (float[N,3,8,6] x) => (float[N,8] logits)
+    <float[8,3,1,1] w>
+    {{
+      c = Conv (x, w)
+      r = Relu (c)
+      g = GlobalAveragePool (r)
+      logits = Flatten (g)
+    }}"""
+    assert found(make(text)).features.tensor == "r"
+
+
+def test_a_dimension_of_minus_one_is_dynamic(classifier: onnx.ModelProto) -> None:
+    paddle = onnx.ModelProto()
+    paddle.CopyFrom(classifier)
+    paddle.graph.input[0].type.tensor_type.shape.dim[0].dim_value = -1
+    assert found(paddle).image.batch is None
+
+
+def test_an_implausible_feature_shape_is_refused(classifier: onnx.ModelProto) -> None:
+    from dataclasses import replace
+
+    features = found(classifier).features
+    assert features.channels_and_grid == (8, 4, 3)
+    with pytest.raises(ModelError, match="not plausible"):
+        _ = replace(features, shape=(1, 2**20, 2**10, 2**10)).channels_and_grid
