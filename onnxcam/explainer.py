@@ -75,6 +75,8 @@ class Explainer:
         parsed = graph.from_proto(file.proto)
         chosen, self.preset_source = choose_preset(file, preset, parsed, layout)
         self.preset = adjust(chosen) if adjust is not None else chosen
+        if self.preset != chosen:
+            self.preset_source += "; then changed field by field"
         self.size, self.size_source = _input_size(parsed, layout, size, self.preset)
         self.anatomy = locate(parsed, layout=layout, size=self.size, layer=layer)
         _refuse_further_inputs(parsed, self.anatomy)

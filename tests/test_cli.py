@@ -84,7 +84,9 @@ def test_an_output_file_is_named_as_asked(folder: Path) -> None:
 def test_explicit_preprocessing_overrides_and_is_reported(folder: Path) -> None:
     words = ["--mean", "0.5", "--std", "0.25,0.25,0.25", "--scale", "1/255", "--crop", "none", "--color", "bgr"]
     done = onnxcam("explain", "tiny.onnx", "photo.png", "--json", *words, cwd=folder)
-    preset = json.loads(done.stdout)[0]["preset"]
+    record = json.loads(done.stdout)[0]
+    preset = record["preset"]
+    assert record["preset_source"].endswith("changed field by field")
     assert preset["name"] == "imagenet+custom"
     assert (preset["mean"], preset["color"], preset["crop"]) == ([0.5], "bgr", 1.0)
 
