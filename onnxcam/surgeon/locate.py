@@ -21,6 +21,7 @@ from onnxcam.surgeon.graph import (
     find_value,
     footprint,
     infer_shapes,
+    is_standard,
     shape_of,
     values,
 )
@@ -97,7 +98,7 @@ def _auto(model: Model, logits: Logits, traced: Traced) -> tuple[FeatureTensor, 
     found = frontier(head, traced)
     learned = [(v, n) for v, n in found if is_learned(v)]
     if not learned:
-        _no_features(bool(found))
+        _no_features(model, bool(found))
     ranked = sorted(learned, key=lambda pair: order[id(pair[1])], reverse=True)
     last, consumer = ranked[0]
     value, how = refined(last, head, logits.classes, traced)
@@ -110,7 +111,17 @@ def _auto(model: Model, logits: Logits, traced: Traced) -> tuple[FeatureTensor, 
     return features, (*losers, *_naive_candidates(model, value, traced))
 
 
-def _no_features(only_picture: bool) -> NoReturn:
+def _no_features(model: Model, only_picture: bool) -> NoReturn:
+    for node in model.graph:
+        if not is_standard(node):
+            raise NoSpatialFeatures(
+                f"the grid cannot be followed through the operator {node.op_type} of {node.domain}, which a runtime's "
+                f"optimiser put there; explain the export that was optimised"
+            )
+        if node.op_type in ("If", "Loop", "Scan"):
+            raise NoSpatialFeatures(
+                f"the grid cannot be followed through {node.op_type} ({node.name!r}); export the network without it"
+            )
     why = (
         "the picture itself is flattened before any layer has seen it"
         if only_picture

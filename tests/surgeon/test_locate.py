@@ -254,3 +254,15 @@ def test_an_implausible_feature_shape_is_refused(classifier: onnx.ModelProto) ->
     assert features.channels_and_grid == (8, 4, 3)
     with pytest.raises(ModelError, match="not plausible"):
         _ = replace(features, shape=(1, 2**20, 2**10, 2**10)).channels_and_grid
+
+
+def test_an_operator_that_hides_the_grid_is_named(make: Make) -> None:
+    text = f"""<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>
+    {SIGNATURE}<float[8,3,3,3] w, float[8] bias, float[8,5] v>
+    {{
+      f = com.microsoft.FusedConv <kernel_shape=[3,3], activation="Relu"> (x, w, bias)
+      p = ReduceMean <axes=[2,3], keepdims=0> (f)
+      logits = MatMul (p, v)
+    }}"""
+    with pytest.raises(NoSpatialFeatures, match=r"FusedConv of com\.microsoft"):
+        found(make(text, check=False))
