@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from onnxcam.pictures import read_picture
     from onnxcam.preprocess import PRESETS, Preset
     from onnxcam.render import overlay
+    from onnxcam.targets import Box, Element, Region, Similarity
 
 # Looked up on first use, so that `onnxcam --help` does not wait for onnx and onnxruntime.
 _HOMES = {
@@ -31,6 +32,7 @@ _HOMES = {
     "onnxcam.pictures": ("read_picture",),
     "onnxcam.preprocess": ("PRESETS", "Preset"),
     "onnxcam.render": ("overlay",),
+    "onnxcam.targets": ("Box", "Element", "Region", "Similarity"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -39,7 +41,9 @@ __all__ = [
     "MEAN",
     "PRESETS",
     "ZERO",
+    "Box",
     "Convention",
+    "Element",
     "Explainer",
     "Fill",
     "Method",
@@ -47,7 +51,9 @@ __all__ = [
     "Placement",
     "Preset",
     "Provenance",
+    "Region",
     "Saliency",
+    "Similarity",
     "Target",
     "blur",
     "overlay",

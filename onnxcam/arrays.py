@@ -1,6 +1,7 @@
 """The arrays that travel through onnxcam, named by their shape, and the result of an explanation.
 
-Axes: N pictures, K masks or channels, T targets, C colours, h w the feature grid, H W the model's input.
+Axes: N pictures, K masks or channels, T targets, C colours, h w the feature grid, H W the model's input. For 1-D
+networks read w and W instead of h w and H W, for 3-D networks d h w and D H W.
 """
 
 from collections.abc import Mapping
@@ -49,12 +50,23 @@ class Placement:
 
 @dataclass(frozen=True)
 class Target:
-    """A class of the model and what the model gave it on the unmasked picture."""
+    """What was explained, and what the model gave it on the unmasked picture.
+
+    index: the class; of an element or a box, the number's place in the flattened output; of a similarity, the
+    reference's. kind: 'classes', 'region', 'boxes', 'elements' or 'embedding'; for the last three, probability and
+    logit are both the number that is scored.
+    """
 
     index: int
     label: str | None
     probability: float
     logit: float
+    kind: str = "classes"
+
+    @property
+    def is_probability(self) -> bool:
+        """False where the model's own number is scored, which may be anything."""
+        return self.kind in ("classes", "region")
 
     @property
     def name(self) -> str:

@@ -1,46 +1,55 @@
 """The library's front door: open a model once, explain many pictures."""
 
 import os
+import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam import embedded
-from onnxcam.arrays import Channels, Image, Picture, Placement, Provenance, Saliency, Target
-from onnxcam.discover import check_labels, find_labels, find_preset, read_labels
+from onnxcam.arrays import Channels, Floats, Provenance, Saliency, Score, Target
 from onnxcam.engine.batching import Progress
-from onnxcam.errors import ModelError, OptionError, PictureError, PresetError
+from onnxcam.errors import OptionError
 from onnxcam.fills import BLACK
-from onnxcam.methods.blocks import Method, Outcome, run
+from onnxcam.intake import (
+    Intake,
+    Photograph,
+    Prepared,
+    choose_inputs,
+    choose_labels,
+    choose_preset,
+    choose_size,
+)
+from onnxcam.methods.blocks import Method, Outcome, choose, run
 from onnxcam.methods.score_cam import score_cam
-from onnxcam.pictures import read_picture
-from onnxcam.preprocess import PRESETS, Preset, apply
-from onnxcam.preprocess import preset as preset_named
-from onnxcam.probe import Network, PictureProbe, probabilities
+from onnxcam.preparation import Opened, Wish, open_network
+from onnxcam.preprocess import Preset
+from onnxcam.probe import Arrays, PictureProbe
+from onnxcam.scoring import Seen, kind_of, similarity, targets
 from onnxcam.surgeon import graph
-from onnxcam.surgeon.anatomy import Anatomy
-from onnxcam.surgeon.loading import ModelFile, ModelSource, read_model
-from onnxcam.surgeon.locate import DEFAULT_SIZE, find_image, locate
-from onnxcam.targets import TargetLike, resolve
+from onnxcam.surgeon.anatomy import Kind
+from onnxcam.surgeon.loading import ModelSource, read_model
+from onnxcam.surgeon.locate import find_image
+from onnxcam.targets import Similarity, TargetLike
 
-Photograph = str | os.PathLike[str] | npt.NDArray[Any]
-"""A path; an (height,width,3) or (height,width) uint8 array; or a preprocessed (C,H,W) float array."""
+Head = tuple[Kind | None, str | None]
+"""What is scored: the kind, and the output's name; None where the model decides."""
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
-    """A picture made ready: on the model's input, with its way back to the original."""
+class Answer:
+    """One picture before one head: what all its targets share."""
 
-    image: Image
-    placement: Placement | None
-    name: str
+    opened: Opened
+    prepared: Prepared
+    feeds: Arrays
+    features: Floats
+    values: npt.NDArray[np.float64]
 
 
 class Explainer:
@@ -56,7 +65,10 @@ class Explainer:
         adjust: Callable[[Preset], Preset] | None = None,
         layer: str = "auto",
         layout: str | None = None,
-        size: tuple[int, int] | None = None,
+        size: Sequence[int] | None = None,
+        output: str | None = None,
+        kind: Kind | str | None = None,
+        inputs: Mapping[str, npt.ArrayLike] | None = None,
         labels: Sequence[str] | str | os.PathLike[str] | None = None,
         batch: int | None = None,
         threads: int | None = None,
@@ -66,31 +78,34 @@ class Explainer:
         providers: short names in order, each of which must start; 'auto' takes the best that does. preset: a Preset or
         the name of one; if None, the model's metadata, a preprocessor_config.json beside it, or 'imagenet', and the
         result says which. adjust: changes that are laid over whichever preset it is. layer: 'auto', 'last-conv', a
-        tensor or a node. size: (H,W) for models with dynamic sides. labels: class names, or a file of them, or
-        'imagenet'. batch: masks a forward pass; chosen from the model and the memory if None. Raises OnnxCamError.
+        tensor or a node. size: (H,W) for models with dynamic sides. output: the output that is explained, for models
+        with several. kind: what is scored where the model or the targets leave a choice: 'classes', 'region', 'boxes',
+        'elements', 'embedding'. inputs: values of the model's further inputs, by name. labels: class names, or a file
+        of them, or 'imagenet'. batch: masks a forward pass; chosen from the model and the memory if None. Raises
+        OnnxCamError.
         """
         self.method = method if method is not None else score_cam()
-        file = read_model(model)
-        self.model_name, self.model_sha256 = file.name, file.sha256
-        parsed = graph.from_proto(file.proto)
-        chosen, self.preset_source = choose_preset(file, preset, parsed, layout)
+        self._file = read_model(model)
+        self.model_name, self.model_sha256 = self._file.name, self._file.sha256
+        image = find_image(graph.from_proto(self._file.proto), layout)
+        chosen, self.preset_source = choose_preset(self._file, preset, image)
         self.preset = adjust(chosen) if adjust is not None else chosen
         if self.preset != chosen:
             self.preset_source += "; then changed field by field"
-        self.size, self.size_source = _input_size(parsed, layout, size, self.preset)
-        self.anatomy = locate(parsed, layout=layout, size=self.size, layer=layer)
-        _refuse_further_inputs(parsed, self.anatomy)
-        self.labels, self.labels_source = choose_labels(file, labels, self.anatomy.logits.classes)
-        self._network = Network(
-            parsed,
-            self.anatomy,
-            self.size,
-            with_fill=self.method.perturb.make is not None,
-            providers=providers,
-            threads=threads,
-            batch=batch,
-        )
-        self.provider, self.masks_a_run = self._network.provider, self._network.batch
+        sides, self.size_source = choose_size(image, size, self.preset)
+        self._wish = Wish(
+            layout=layout, size=sides, layer=layer, inputs=choose_inputs(inputs or {}), providers=tuple(providers),
+            threads=threads, batch=batch, with_fill=self.method.perturb.make is not None,
+        )  # fmt: skip
+        self._lock, self._closed = threading.Lock(), False
+        first = open_network(self._file, replace(self._wish, output=output, kind=_kind(kind)))
+        # The head that the model itself suggests answers for targets that name no other.
+        self._default: Head = (first.anatomy.logits.kind, first.anatomy.logits.output)
+        self._opened: dict[Head, Opened] = {self._default: first}
+        self.anatomy, self.size, self.batching = first.anatomy, first.size, first.batching
+        self.labels, self.labels_source = choose_labels(self._file, labels, self.anatomy.logits.classes)
+        self._intake = Intake(image, self.size, self.preset)
+        self.provider, self.masks_a_run = first.network.provider, first.network.batch
 
     def __call__(self, image: Photograph, target: TargetLike = None) -> Saliency:
         """Explain one picture; target is the prediction if None."""
@@ -108,59 +123,37 @@ class Explainer:
         targets: Sequence[TargetLike] = (None,),
         *,
         name: str | None = None,
+        inputs: Mapping[str, npt.ArrayLike] | None = None,
         progress: Progress | None = None,
     ) -> list[Saliency]:
-        """One Saliency a target. All targets share the features and every forward pass.
+        """One Saliency a target. Targets of one output share the features and every forward pass.
 
-        name: what the provenance calls the picture, if it is an array. progress: called with (done, all) passes.
+        name: what the provenance calls the picture, if it is an array. inputs: values of further inputs that are this
+        picture's own. progress: called with (done, all) passes.
         """
         if isinstance(targets, str):
             targets = [targets]
         if not targets:
             raise OptionError("no target given")
-        start = time.perf_counter()
         prepared = self.prepare(image, name)
-        fill = self.method.perturb.make
-        if self.method.perturb is BLACK and prepared.placement is None and self.preset_source != "given":
-            raise OptionError(
-                "what black is after preprocessing is not known for this image; give the preset, or another fill"
-            )
-        replacement = fill(prepared.image, self.preset) if fill is not None else None
-        features, logits = self._network.look(prepared.image, replacement)
-        given = probabilities(logits, self.anatomy.logits.activation)
-        wanted = tuple(resolve(t, logits, self.labels) for t in targets)
-        probe = PictureProbe(self._network, prepared.image, replacement, features, logits, given, wanted, progress)
-        outcomes, scored = run(self.method, probe)
-        seconds = time.perf_counter() - start
-        channels = Channels(len(features), scored)
-        return [self._saliency(o, i, probe, prepared, channels, seconds) for i, o in enumerate(outcomes)]
+        heads = [self._head(t) for t in targets]
+        found: dict[int, Saliency] = {}
+        for head in dict.fromkeys(heads):
+            places = [i for i, own in enumerate(heads) if own == head]
+            answers = self._explain(self._open(head), prepared, [targets[i] for i in places], inputs or {}, progress)
+            found.update(zip(places, answers, strict=True))
+        return [found[i] for i in range(len(targets))]
 
     def prepare(self, image: Photograph, name: str | None = None) -> Prepared:
         """Read and preprocess; raises PictureError on an array that fits neither a picture nor the model's input."""
-        if isinstance(image, str | os.PathLike):
-            return self._from_picture(read_picture(image), name or os.fspath(image))
-        if not isinstance(image, np.ndarray):
-            raise PictureError(f"a picture is a path or an array, not {type(image).__name__}; try numpy.asarray(image)")
-        label = name or f"<array {'x'.join(map(str, image.shape))}>"
-        if image.dtype == np.uint8:
-            if image.ndim == 2:
-                image = np.repeat(image[..., None], 3, axis=2)
-            if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-                raise PictureError(f"a uint8 picture is (height, width, 3) RGB, not {image.shape}")
-            return self._from_picture(image, label)
-        expected = (self.anatomy.image.channels, *self.size)
-        if not np.issubdtype(image.dtype, np.floating) or image.shape != expected:
-            raise PictureError(
-                f"{label}: a preprocessed image is a float array of shape {expected} (C,H,W), not {image.dtype} "
-                f"{image.shape}; a picture is (height, width, 3) uint8"
-            )
-        if not np.isfinite(image).all():
-            raise PictureError(f"{label}: the preprocessed image holds NaN or infinity")
-        return Prepared(self._in_range(np.ascontiguousarray(image, np.float32)), None, label)
+        return self._intake.prepare(image, name)
 
     def close(self) -> None:
-        """Free the session; explaining afterwards is an error."""
-        self._network.close()
+        """Free the sessions; explaining afterwards is an error."""
+        with self._lock:
+            self._closed = True
+            for opened in self._opened.values():
+                opened.network.close()
 
     def __enter__(self) -> Self:
         return self
@@ -170,110 +163,123 @@ class Explainer:
     ) -> None:
         self.close()
 
-    def _doubts(self, probe: PictureProbe) -> tuple[str, ...]:
+    def _head(self, target: TargetLike) -> Head:
+        kind, output = kind_of(target, self._default[0] or Kind.CLASSES)
+        if kind is self._default[0] and output in (None, self._default[1]):
+            return self._default
+        # Several outputs: what an element or an embedding is of must be said, unless the explainer was opened on one.
+        return kind, output if output is not None or kind in (Kind.REGION, Kind.BOXES) else self._default[1]
+
+    def _open(self, head: Head) -> Opened:
+        """The network of a head, opened when it is first asked for; the others share nothing with it but the file."""
+        with self._lock:
+            if head not in self._opened and not self._closed:
+                self._opened[head] = open_network(self._file, replace(self._wish, kind=head[0], output=head[1]))
+            return self._opened[head if head in self._opened else self._default]
+
+    def _explain(
+        self,
+        opened: Opened,
+        prepared: Prepared,
+        wanted: Sequence[TargetLike],
+        inputs: Mapping[str, npt.ArrayLike],
+        progress: Progress | None,
+    ) -> list[Saliency]:
+        start = time.perf_counter()
+        answer = self._look(opened, prepared, inputs)
+        fed, found = self._targets(wanted, answer)
+        feeds = {**answer.feeds, **fed}
+        originals = {
+            Score.LOGIT: np.asarray([t.logit for t in found], np.float32),
+            Score.PROBABILITY: np.asarray([t.probability for t in found], np.float32),
+        }
+        probe = PictureProbe(opened.network, feeds, answer.features, originals, progress)
+        outcomes, scored = run(self.method, probe)
+        channels = Channels(len(answer.features), scored)
+        seconds = time.perf_counter() - start
+        return [
+            self._saliency(o, t, answer, channels, seconds, float(originals[self.method.score][i]))
+            for i, (o, t) in enumerate(zip(outcomes, found, strict=True))
+        ]
+
+    def _look(self, opened: Opened, prepared: Prepared, inputs: Mapping[str, npt.ArrayLike]) -> Answer:
+        fill = self.method.perturb.make
+        if self.method.perturb is BLACK and prepared.placement is None and self.preset_source != "given":
+            raise OptionError(
+                "what black is after preprocessing is not known for this image; give the preset, or another fill"
+            )
+        replacement = fill(prepared.image, self.preset) if fill is not None else None
+        further = opened.further(choose_inputs(inputs))
+        feeds = opened.network.feeds(prepared.image, replacement, further)
+        features, values = opened.network.look(feeds)
+        return Answer(opened, prepared, feeds, features, values)
+
+    def _targets(self, wanted: Sequence[TargetLike], answer: Answer) -> tuple[Arrays, list[Target]]:
+        logits = answer.opened.anatomy.logits
+        labels = self.labels if self.labels is not None and len(self.labels) == logits.classes else None
+        seen = Seen(logits, answer.values, labels, self.size, answer.prepared.placement)
+        if logits.kind is not Kind.EMBEDDING:
+            return targets(wanted, seen)
+        return similarity([self._reference(t, answer) for t in wanted], seen)
+
+    def _reference(self, target: TargetLike, answer: Answer) -> npt.NDArray[Any]:
+        """The embedding that a target names, or that of the picture which it names."""
+        if not isinstance(target, Similarity):
+            raise OptionError("an embedding is explained by its similarity to a reference; give one (--reference)")
+        given = target.reference
+        if isinstance(given, np.ndarray) and given.size == answer.opened.anatomy.logits.classes and given.ndim <= 2:
+            return given
+        return self._look(answer.opened, self.prepare(given), {}).values
+
+    def _doubts(self, answer: Answer) -> tuple[str, ...]:
         """What the numbers themselves say against what was read from the graph."""
-        notes = [f"auto: {reason}" for reason in self._network.passed_over]
+        opened, z = answer.opened, answer.values
+        logits = opened.anatomy.logits
+        notes = [f"auto: {reason}" for reason in opened.network.passed_over]
         if self.size_source.startswith("assumed"):
-            notes.append(f"input size {self.size[0]}x{self.size[1]} (HxW) {self.size_source}")
-        if self.anatomy.image.batch is None and self._network.batch_mode == "looped":
-            notes.append(f"one mask a forward pass: {self._network.batch_reason}")
-        z = probe.logits
-        if self.anatomy.logits.activation == "none" and len(z) > 1 and z.min() >= 0 and abs(z.sum() - 1) < 1e-3:
+            notes.append(f"input size {'x'.join(map(str, self.size))} (HxW) {self.size_source}")
+        notes += [*opened.notes, *(w for w in opened.anatomy.warnings if "is assumed" not in w)]
+        if opened.batching.mode == "looped":
+            notes.append(f"one mask a forward pass: {opened.batching.reason}")
+        plain = logits.kind is Kind.CLASSES and logits.activation == "none" and len(z) > 1
+        if plain and z.min() >= 0 and abs(z.sum() - 1) < 1e-3:
             notes.append(
                 "the outputs are probabilities already although no softmax was found in the graph: "
                 "the probabilities shown are a softmax too much; use the paper variant, which scores the outputs"
             )
         return tuple(notes)
 
-    def _from_picture(self, picture: Picture, name: str) -> Prepared:
-        image, placement = apply(picture, self.preset, self.size, self.anatomy.image.channels)
-        return Prepared(self._in_range(image), placement, name)
-
-    def _in_range(self, image: Image) -> Image:
-        """A model that takes uint8 pixels must not be given normalised ones: they would wrap around."""
-        if self.anatomy.image.dtype == "uint8" and (image.min() < -0.5 or image.max() > 255.5 or image.max() <= 1):
-            raise PresetError(
-                f"the model takes pixels from 0 to 255, but the image is from {image.min():.3g} to {image.max():.3g}; "
-                f"use --preset raw"
-            )
-        return image
-
     def _saliency(
-        self,
-        outcome: Outcome,
-        i: int,
-        probe: PictureProbe,
-        prepared: Prepared,
-        channels: Channels,
-        seconds: float,
+        self, outcome: Outcome, target: Target, answer: Answer, channels: Channels, seconds: float, score: float
     ) -> Saliency:
-        index = probe.targets[i]
-        label = self.labels[index] if self.labels is not None else None
-        target = Target(index, label, float(probe.probabilities[index]), float(probe.logits[index]))
+        anatomy, prepared = answer.opened.anatomy, answer.prepared
         provenance = Provenance(
             versions=versions(),
             model=self.model_name,
             model_sha256=self.model_sha256,
             image=prepared.name,
-            layer=self.anatomy.features.tensor,
-            layer_reason=self.anatomy.features.reason,
-            logits=self.anatomy.logits.tensor,
-            activation=self.anatomy.logits.activation,
+            layer=anatomy.features.tensor,
+            layer_reason=anatomy.features.reason,
+            logits=anatomy.logits.tensor,
+            activation=anatomy.logits.activation,
             preset=asdict(self.preset),
             preset_source=self.preset_source if prepared.placement is not None else "preprocessed by the caller",
             fill=self.method.perturb.name,
             method=self.method.name,
             options=dict(self.method.options),
-            provider=self.provider,
-            batch=self.masks_a_run,
-            batch_mode=self._network.batch_mode,
+            provider=answer.opened.network.provider,
+            batch=answer.opened.network.batch,
+            batch_mode=answer.opened.batching.mode,
             channels=channels,
             forwards=channels.scored + 1,
             seconds=seconds,
-            notes=(*self._doubts(probe), *outcome.notes),
+            notes=(*self._doubts(answer), *outcome.notes),
         )
-        score = float(probe.original(self.method.score)[i])
         return Saliency(outcome.map, outcome.raw, target, score, prepared.placement, provenance)
 
 
-def choose_preset(
-    file: ModelFile, preset: Preset | str | None, model: graph.Model, layout: str | None
-) -> tuple[Preset, str]:
-    """What was asked for, else what travels with the model, else a default; and which of these it is."""
-    if isinstance(preset, Preset):
-        return preset, "given"
-    if preset is not None:
-        return preset_named(preset), "given"
-    found = find_preset(file.metadata, file.path)
-    if found is not None:
-        return found
-    image = find_image(model, layout)
-    if image.dtype == "uint8":
-        return PRESETS["raw"], "assumed: the model takes raw uint8 pixels"
-    if image.channels == 1:
-        return PRESETS["unit"], "assumed for a grey picture: nothing beside the model says; choose with --preset"
-    return PRESETS["imagenet"], "assumed: nothing beside the model says; choose with --preset"
-
-
-def choose_labels(
-    file: ModelFile, labels: Sequence[str] | str | os.PathLike[str] | None, classes: int
-) -> tuple[tuple[str, ...] | None, str]:
-    """Labels of the right length and where they came from, None where there are none; 'imagenet' is the usual list."""
-    if labels == "imagenet" and not Path("imagenet").exists():
-        found = find_labels(read_model(embedded.model()).metadata, None)
-        assert found is not None
-        check_labels(found[0], classes, "ImageNet's label list")
-        return tuple(found[0]), "imagenet"
-    if labels is not None:
-        given = read_labels(Path(labels)) if isinstance(labels, str | os.PathLike) else list(labels)
-        source = str(labels) if isinstance(labels, str | os.PathLike) else "given"
-        check_labels(given, classes, source)
-        return tuple(given), source
-    found = find_labels(file.metadata, file.path)
-    if found is None:
-        return None, "none"
-    check_labels(found[0], classes, found[1])
-    return tuple(found[0]), found[1]
+def _kind(kind: str | None) -> Kind | None:
+    return choose(Kind, kind, "kind of target") if kind is not None else None
 
 
 def versions() -> dict[str, str]:
@@ -285,23 +291,3 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def _input_size(
-    model: graph.Model, layout: str | None, size: tuple[int, int] | None, preset: Preset
-) -> tuple[tuple[int, int], str]:
-    """(H,W) and where it came from: what was asked for, else the model's, else the preset's for dynamic sides."""
-    if size is not None:
-        return size, "given"
-    image = find_image(model, layout)
-    if image.height is not None and image.width is not None:
-        return (image.height, image.width), "the model's"
-    wanted = preset.size or (DEFAULT_SIZE, DEFAULT_SIZE)
-    source = "the preset's" if preset.size is not None else "assumed: the model takes any size; choose with --size"
-    return (image.height or wanted[0], image.width or wanted[1]), source
-
-
-def _refuse_further_inputs(model: graph.Model, anatomy: Anatomy) -> None:
-    further = [str(v.name) for v in model.graph.inputs if v.name != anatomy.image.name]
-    if further:
-        raise ModelError(f"the model needs further inputs besides the picture: {', '.join(further)}")

@@ -27,11 +27,11 @@ ZERO = Fill("zero")
 
 def _black(image: Image, preset: Preset) -> Image:
     colour = black(preset, image.shape[0]).astype(np.float32)
-    return np.broadcast_to(colour[:, None, None], image.shape)
+    return np.broadcast_to(colour.reshape(-1, *[1] * (image.ndim - 1)), image.shape)
 
 
 def _mean(image: Image, preset: Preset) -> Image:
-    return np.broadcast_to(image.mean(axis=(1, 2), keepdims=True), image.shape)
+    return np.broadcast_to(image.mean(axis=tuple(range(1, image.ndim)), keepdims=True), image.shape)
 
 
 BLACK = Fill("black", _black)
@@ -42,15 +42,22 @@ MEAN = Fill("mean", _mean)
 
 
 def blur(sigma: float = 10.0) -> Fill:
-    """The picture blurred by a Gaussian of `sigma` pixels on the model's input (Fong & Vedaldi 2017 use 10)."""
+    """The picture blurred by a Gaussian of `sigma` pixels on the model's input (Fong & Vedaldi 2017 use 10).
+
+    A volume is blurred frame by frame.
+    """
     if not (np.isfinite(sigma) and sigma > 0):
         raise OptionError(f"blur needs a sigma above 0 in pixels, not {sigma}")
 
     def make(image: Image, preset: Preset) -> Image:
         import cv2
 
-        planes = [cv2.GaussianBlur(np.ascontiguousarray(plane), (0, 0), sigma) for plane in image]
-        return np.asarray(np.stack(planes), np.float32)
+        # Frames of a volume one by one; a signal as a picture of one row.
+        planes = np.ascontiguousarray(image).reshape(
+            -1, *(image.shape[-2:] if image.ndim > 2 else (1, image.shape[-1]))
+        )
+        blurred = [cv2.GaussianBlur(plane, (0, 0), sigma) for plane in planes]
+        return np.asarray(np.stack(blurred), np.float32).reshape(image.shape)
 
     return Fill(f"blur(sigma={sigma:g})", make)
 

@@ -6,48 +6,76 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, Protocol, cast
 
 import numpy as np
 
 from onnxcam import render
-from onnxcam.arrays import Picture, Saliency
+from onnxcam.arrays import Image, Map, Picture, Saliency, Target
 from onnxcam.errors import PictureError
 from onnxcam.render import Style
+from onnxcam.render_signal import background, signal
+from onnxcam.render_volume import contact_sheet, plane
+
+Original = Picture | Image
+"""What was explained: an upright photograph, or the preprocessed array (C,*spatial) that the network saw."""
+
+
+class Drawing(Protocol):
+    """An array (C,*spatial), or nothing, and its map (*spatial) -> a picture."""
+
+    def __call__(self, array: Image | None, saliency: Map, /, *, colormap: str, alpha: float) -> Picture: ...
+
+
+ARRAYS: dict[int, Drawing] = {1: signal, 2: plane, 3: contact_sheet}
+"""The number of the map's axes -> how an array is drawn."""
 
 
 @dataclass(frozen=True)
 class Writer:
-    """suffix: with its dot. write: a file's content; picture is the upright original, None without one."""
+    """suffix: with its dot. write: a file's content; for the picture see draw."""
 
     suffix: str
-    write: Callable[[Saliency, Picture | None, Style], bytes]
+    write: Callable[[Saliency, Original | None, Style], bytes]
 
 
 USUAL = frozenset({"constructive", "official", "zero"})
 """Choices that need no words in a caption."""
 
 
-def draw(saliency: Saliency, picture: Picture | None, style: Style) -> Picture:
-    """The overlay, or the heatmap if there is no picture, with the caption that style asks for.
+def draw(saliency: Saliency, picture: Original | None, style: Style) -> Picture:
+    """The map over what it explains, or alone if there is no picture, with the caption that style asks for.
 
-    Raises PictureError for a picture with a saliency that has no placement on one.
+    picture: the upright photograph if the saliency has a placement; else the array (C,*spatial) that the network
+    saw. Raises PictureError for a photograph with a saliency that has no placement on one, and for an array with
+    one that has; ValueError for an array that does not have the map's axes.
     """
-    if picture is None:
-        drawn, alpha = render.heatmap(saliency.map, style.colormap), None
-    elif saliency.placement is None:
-        raise PictureError("the image came preprocessed, so the map has no place on a picture; draw it without one")
+    rank, ground = saliency.map.ndim, render.GREY
+    alpha = None if picture is None else style.alpha
+    if saliency.placement is not None and picture is not None:
+        photograph = cast(Picture, picture)  # overlay refuses another
+        drawn = render.overlay(photograph, saliency.map, saliency.placement, colormap=style.colormap, alpha=style.alpha)
+    elif rank not in ARRAYS:
+        raise ValueError(f"a saliency map has 1 to 3 axes, this one has the shape {saliency.map.shape}")
     else:
-        alpha = style.alpha
-        drawn = render.overlay(picture, saliency.map, saliency.placement, colormap=style.colormap, alpha=alpha)
+        if picture is not None and picture.dtype == np.uint8:
+            raise PictureError("the image came preprocessed, so the map has no place on a picture; draw it without one")
+        drawn = ARRAYS[rank](cast(Image | None, picture), saliency.map, colormap=style.colormap, alpha=style.alpha)
+        if rank == 1:
+            alpha, ground = style.alpha, background(style.colormap)
     if not style.caption:
         return drawn
     made = saliency.provenance
     # What differs from the defaults changes the meaning of the picture, so the picture says it.
     special = [str(v) for v in (*made.options.values(), made.fill) if str(v) not in USUAL]
-    detail = " · ".join([percent(saliency.target.probability), made.method, *special])
+    detail = " · ".join([shown_score(saliency.target), made.method, *special])
     name = saliency.target.name
-    return render.caption(drawn, name, detail, colormap=style.colormap, alpha=alpha, font=style.font)
+    return render.caption(drawn, name, detail, colormap=style.colormap, alpha=alpha, font=style.font, ground=ground)
+
+
+def shown_score(target: Target) -> str:
+    """What the model gave the target: a share in percent, or the number itself."""
+    return percent(target.probability) if target.is_probability else f"{target.logit:.3g}"
 
 
 def percent(probability: float) -> str:
@@ -62,7 +90,12 @@ def record(saliency: Saliency, image: Path | str, outputs: Iterable[Path | str] 
     target, made = saliency.target, saliency.provenance
     values = {
         "image": str(image),
-        "target": {"index": target.index, "label": target.label, "probability": target.probability},
+        "target": {
+            "index": target.index,
+            "label": target.label,
+            "probability": target.probability,
+            "kind": target.kind,
+        },
         "score": saliency.score,
         "method": made.method,
         "options": made.options,
@@ -105,9 +138,10 @@ def plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} cannot be written as JSON: {value!r}")
 
 
-def _png(saliency: Saliency, picture: Picture | None, style: Style) -> bytes:
+def _png(saliency: Saliency, picture: Original | None, style: Style) -> bytes:
     """Lossless, with the essentials of the provenance as text chunks; what is free text is a JSON string."""
-    from PIL import Image, PngImagePlugin
+    from PIL import Image as Pillow
+    from PIL import PngImagePlugin
 
     made, target = saliency.provenance, saliency.target
     texts = {
@@ -124,17 +158,17 @@ def _png(saliency: Saliency, picture: Picture | None, style: Style) -> bytes:
     for key, text in texts.items():
         info.add_text(key, text)
     file = io.BytesIO()
-    Image.fromarray(draw(saliency, picture, style)).save(file, "PNG", pnginfo=info)
+    Pillow.fromarray(draw(saliency, picture, style)).save(file, "PNG", pnginfo=info)
     return file.getvalue()
 
 
-def _npy(saliency: Saliency, picture: Picture | None, style: Style) -> bytes:
+def _npy(saliency: Saliency, picture: Original | None, style: Style) -> bytes:
     file = io.BytesIO()
     np.save(file, np.ascontiguousarray(saliency.map, np.float32), allow_pickle=False)
     return file.getvalue()
 
 
-def _json(saliency: Saliency, picture: Picture | None, style: Style) -> bytes:
+def _json(saliency: Saliency, picture: Original | None, style: Style) -> bytes:
     values = {
         "target": saliency.target,
         "score": saliency.score,

@@ -260,14 +260,14 @@ def parse_scale(text: str) -> float:
     return number
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """'224' or '224x192', height first."""
-    parts = re.fullmatch(r"\s*([0-9]{1,9})\s*(?:[xX]\s*([0-9]{1,9})\s*)?", text)
-    if not parts:
+def parse_size(text: str) -> tuple[int, ...]:
+    """'224' or '224x192', height first; '8x48x48' for a volume."""
+    if not re.fullmatch(r"\s*[0-9]{1,9}\s*([xX]\s*[0-9]{1,9}\s*){0,2}", text):
         raise PresetError(f"size {text!r} is not a number of pixels such as 224, or 224x192 (height x width)")
-    size = (int(parts[1]), int(parts[2] or parts[1]))
-    _check_size(size)
-    return size
+    sides = tuple(int(side) for side in re.split("[xX]", text))
+    if not all(1 <= side <= LARGEST_SIDE for side in sides):
+        raise PresetError(f"a size is made of sides of 1 to {LARGEST_SIDE} pixels, not {text!r}")
+    return sides
 
 
 def parse_crop(text: str) -> float:

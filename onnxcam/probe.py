@@ -1,6 +1,6 @@
-"""Joins surgeon and engine: a Network answers for one model, a Probe for one picture and its targets before it."""
+"""A Network answers for one model, a PictureProbe for one picture and its targets before it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,12 +11,17 @@ from onnxcam.engine.batching import ON_DEVICE, PER_THREAD, Progress, choose_batc
 from onnxcam.engine.session import Session
 from onnxcam.errors import InferenceError, UndefinedSaliency
 from onnxcam.surgeon import masking
-from onnxcam.surgeon.anatomy import Anatomy
+from onnxcam.surgeon.anatomy import Anatomy, Kind
 from onnxcam.surgeon.graph import Model, to_bytes
 
-BATCH_TOLERANCE = 1e-3
-"""Of the largest logit: above what half precision does with another batch size, below what mixing pictures does."""
+BATCH_TOLERANCE = 1e-4
+"""Of the largest number: what another batch size may change in single precision; mixing pictures changes more."""
+HALF_TOLERANCE = 2e-3
+"""The same for a model that computes in half precision."""
 OUTPUT = {Score.PROBABILITY: masking.PROBABILITY, Score.LOGIT: masking.LOGIT}
+
+Arrays = Mapping[str, npt.NDArray[np.generic]]
+"""What a run is fed, by the scoring graph's input."""
 
 
 class Network:
@@ -26,31 +31,24 @@ class Network:
         self,
         model: Model,
         anatomy: Anatomy,
-        size: tuple[int, int],
+        size: tuple[int, ...],
         *,
         with_fill: bool,
         providers: Sequence[str],
         threads: int | None,
         batch: int | None,
+        fixed: int | None = None,
+        further: Mapping[str, bool] | None = None,
     ) -> None:
+        """fixed: the batch that the graph is bound to, None if it takes any. further: as scoring_model takes it."""
         self.anatomy, self.size = anatomy, size
-        self._grid = anatomy.features.channels_and_grid[1:]
-        graph = masking.scoring_model(model, anatomy, size, self._grid, with_fill=with_fill)
+        self.grid = anatomy.features.grid
+        graph = masking.scoring_model(model, anatomy, size, with_fill=with_fill, batch=fixed, further=further)
         self._with_fill = with_fill
         self._session = Session(to_bytes(graph), providers, threads)
-        fixed = anatomy.image.batch
         most = PER_THREAD * self._session.threads if self.provider == "cpu" else ON_DEVICE
-        chosen = choose_batch(anatomy.bytes_per_picture, free_memory(), most, batch)
-        self.batch = fixed or chosen
+        self.batch = fixed or choose_batch(anatomy.bytes_per_picture, free_memory(), most, batch)
         self._fixed = fixed
-        self.batch_mode, self.batch_reason = (
-            "dynamic",
-            "the export takes any batch, and pictures do not disturb each other",
-        )
-        if fixed is not None:
-            self.batch_mode, self.batch_reason = "looped", f"the export is fixed to a batch of {fixed}"
-        elif self.batch > 1 and (reason := self._why_not_batched()) is not None:
-            self.batch, self.batch_mode, self.batch_reason = 1, "looped", reason
 
     @property
     def passed_over(self) -> tuple[str, ...]:
@@ -64,96 +62,102 @@ class Network:
     def close(self) -> None:
         self._session.close()
 
-    def look(self, image: Image, fill: Image | None) -> tuple[Features, npt.NDArray[np.float64]]:
-        """(K,h,w) feature maps and (classes,) logits of the picture as it is."""
-        masks = np.zeros((1, 1, *self._grid), np.float32)
-        feeds = self._feeds(image, fill, np.zeros(1, np.int64))
+    def feeds(self, image: Image, fill: Image | None, further: Arrays) -> Arrays:
+        """What stays the same for every mask of a picture."""
+        found: dict[str, npt.NDArray[np.generic]] = {masking.IMAGE: self._laid_out(image), **further}
+        if self._with_fill and fill is not None:
+            found[masking.FILL] = self._laid_out(fill)
+        return found
+
+    def look(self, feeds: Arrays) -> tuple[Features, npt.NDArray[np.float64]]:
+        """(K,*grid) feature maps and (numbers,) of the scored tensor, for the picture as it is."""
+        masks = np.zeros((1, 1, *self.grid), np.float32)
         features, logits = self._run(feeds, masks, [masking.FEATURES, masking.LOGITS])
         if not np.isfinite(logits[0]).all():
             raise UndefinedSaliency("the model's logits are NaN or infinite on this picture; check the preprocessing")
         return self.anatomy.features.to_channels(features)[0], logits[0].astype(np.float64)
 
-    def score(
-        self,
-        image: Image,
-        fill: Image | None,
-        masks: Masks,
-        targets: Sequence[int],
-        score: Score,
-        progress: Progress | None = None,
-    ) -> Scores:
-        """(K,T) logits or probabilities of the targets, the picture seen through each of the masks (K,1,h,w)."""
-        feeds = self._feeds(image, fill, np.asarray(targets, np.int64))
+    def score(self, feeds: Arrays, masks: Masks, score: Score, progress: Progress | None = None) -> Scores:
+        """(K,T) numbers of the targets that feeds hold, the picture seen through each of the masks (K,1,*grid)."""
         output = [OUTPUT[score]]
         return in_chunks(lambda chunk: self._run(feeds, chunk, output)[0], masks, self.batch, progress)
 
-    def _why_not_batched(self) -> str | None:
-        """Three masks in one run against three runs: an export may declare a dynamic batch and not keep it."""
-        rng = np.random.default_rng(0)
-        channels = self.anatomy.image.channels
-        image = rng.standard_normal((channels, *self.size)).astype(np.float32)
-        feeds = self._feeds(image, image, np.zeros(1, np.int64))
-        masks = rng.random((3, 1, *self._grid), np.float32)
-        alone = np.concatenate([self._run(feeds, masks[i : i + 1], [masking.LOGITS])[0] for i in range(3)])
-        try:
-            together = self._run(feeds, masks, [masking.LOGITS])[0]
-        except InferenceError:
-            return "the export declares a dynamic batch, but more than one picture at once does not run"
-        if np.allclose(alone, together, rtol=0, atol=BATCH_TOLERANCE * float(np.abs(alone).max()), equal_nan=True):
-            return None
-        return "the export declares a dynamic batch, but pictures in one batch change each other's scores"
+    def why_not_batched(self, further: Arrays, tolerance: float) -> str | None:
+        """Three masks in one run against three runs: None if they agree, else what went wrong.
 
-    def _feeds(
-        self, image: Image, fill: Image | None, targets: npt.NDArray[np.int64]
-    ) -> dict[str, npt.NDArray[np.generic]]:
-        feeds: dict[str, npt.NDArray[np.generic]] = {
-            masking.IMAGE: self._laid_out(image),
-            masking.TARGETS: targets,
-        }
-        if self._with_fill and fill is not None:
-            feeds[masking.FILL] = self._laid_out(fill)
-        return feeds
+        An export may declare a dynamic batch and not keep it; a rewritten one is believed only after this.
+        """
+        rng = np.random.default_rng(0)
+        image = rng.standard_normal((self.anatomy.image.channels, *self.size)).astype(np.float32)
+        if self.anatomy.image.dtype == "uint8":
+            image = np.clip(128 + 64 * image, 0, 255)
+        feeds = self.feeds(image, image, further)
+        masks = rng.random((3, 1, *self.grid), np.float32)
+        outputs = [masking.LOGITS, masking.FEATURES]
+        singles = [self._run(feeds, masks[i : i + 1], outputs) for i in range(3)]
+        try:
+            together = self._run(feeds, masks, outputs)
+        except InferenceError:
+            return "more than one picture at once does not run"
+        for i in range(len(outputs)):
+            alone = np.concatenate([single[i] for single in singles])
+            reach = tolerance * float(np.abs(alone[np.isfinite(alone)]).max(initial=0))
+            if alone.shape != together[i].shape or not np.allclose(alone, together[i], 0, reach, equal_nan=True):
+                return "pictures in one batch change each other's scores"
+        return None
 
     def _laid_out(self, image: Image) -> Floats:
-        """(C,H,W) to the model's own axis order with a batch of one."""
-        order = ["NCHW".index(letter) for letter in self.anatomy.image.layout]
-        return np.ascontiguousarray(image[None].transpose(order), np.float32)
+        """(C,*size) to the model's own axis order with a batch of one."""
+        layout = self.anatomy.image.layout
+        canonical = "NC" + "".join(self.anatomy.image.letters)
+        return np.ascontiguousarray(image[None].transpose([canonical.index(letter) for letter in layout]), np.float32)
 
-    def _run(self, feeds: dict[str, npt.NDArray[np.generic]], masks: Masks, outputs: list[str]) -> list[Floats]:
+    def _run(self, feeds: Arrays, masks: Masks, outputs: list[str]) -> list[Floats]:
         count = len(masks)
         if self._fixed is not None and count < self._fixed:
             masks = np.concatenate([masks, np.repeat(masks[-1:], self._fixed - count, axis=0)])
-        return [a[:count] for a in self._session.run(outputs, {**feeds, masking.MAPS: masks})]
+        fed = {**self._blank_targets(), **feeds, masking.MAPS: masks}
+        known = {name: array for name, array in fed.items() if name in self._session.inputs}
+        return [a[:count] for a in self._session.run(outputs, known)]
+
+    def _blank_targets(self) -> Arrays:
+        """Targets for a run that is not about targets."""
+        logits = self.anatomy.logits
+        if logits.kind is Kind.EMBEDDING:
+            return {masking.REFERENCES: np.zeros((1, logits.classes), np.float32)}
+        blank: dict[str, npt.NDArray[np.generic]] = {masking.TARGETS: np.zeros(1, np.int64)}
+        if logits.kind is Kind.REGION:
+            blank[masking.REGIONS] = np.zeros((logits.places, 1), np.float32)
+        return blank
 
 
 @dataclass(frozen=True, eq=False)
 class PictureProbe:
-    """One picture before one network, with its targets: what a method sees (methods.blocks.Probe)."""
+    """One picture before one network, with its targets: what a method sees (methods.blocks.Probe).
+
+    feeds: the picture and its targets. originals: (T,) a score, of the unmasked picture.
+    """
 
     network: Network
-    image: Image
-    fill: Image | None
+    feeds: Arrays
     features: Features
-    logits: npt.NDArray[np.float64]
-    probabilities: npt.NDArray[np.float64]
-    targets: tuple[int, ...]
+    originals: Mapping[Score, Floats]
     progress: Progress | None = None
 
     @property
-    def size(self) -> tuple[int, int]:
+    def size(self) -> tuple[int, ...]:
         return self.network.size
 
     def original(self, score: Score) -> Floats:
-        values = self.logits if score is Score.LOGIT else self.probabilities
-        return values[list(self.targets)].astype(np.float32)
+        return self.originals[score]
 
     def score(self, masks: Masks, score: Score) -> Scores:
-        return self.network.score(self.image, self.fill, masks, self.targets, score, self.progress)
+        return self.network.score(self.feeds, masks, score, self.progress)
 
 
 def probabilities(logits: npt.NDArray[np.float64], activation: str) -> npt.NDArray[np.float64]:
-    """(classes,) by the model's own activation: softmax, or a sigmoid each; a single logit is a sigmoid's."""
-    if activation == "sigmoid" or len(logits) == 1:
+    """(..., classes) by the model's own activation: softmax, or a sigmoid each; a single logit is a sigmoid's."""
+    if activation == "sigmoid" or logits.shape[-1] == 1:
         return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)))
-    shifted = np.exp(logits - logits.max())
-    return np.asarray(shifted / shifted.sum())
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))

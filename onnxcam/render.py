@@ -57,7 +57,7 @@ class Style:
 
     def __post_init__(self) -> None:
         _known(self.colormap)
-        _check_alpha(self.alpha)
+        check_alpha(self.alpha)
 
 
 def overlay(
@@ -72,9 +72,9 @@ def overlay(
     for another picture.
     """
     _check_map(saliency)
-    _check_alpha(alpha)
+    check_alpha(alpha)
     _check_picture(picture, placement)
-    table, zoom = _table(colormap), _zoom(picture.shape)
+    table, zoom = colour_table(colormap), _zoom(picture.shape)
     height, width = placement.picture
     left, top, right, bottom = placement.box
     rows, columns = _axis(height, zoom, top, bottom), _axis(width, zoom, left, right)
@@ -84,7 +84,7 @@ def overlay(
         values = _sample(saliency, some, columns)
         photograph = picture[some.centre.astype(int)][:, columns.centre.astype(int)].astype(np.float32)
         inside = some.inside[:, None, None] & columns.inside[:, None]
-        seen[start : start + BAND] = np.where(inside, _blend(photograph, values, table, alpha), _unseen(photograph))
+        seen[start : start + BAND] = np.where(inside, blend(photograph, values, table, alpha), _unseen(photograph))
     _outline(seen, np.flatnonzero(rows.inside), np.flatnonzero(columns.inside))
     return seen
 
@@ -95,7 +95,7 @@ def heatmap(saliency: Map, colormap: str = COLORMAP) -> Picture:
     Raises OptionError for an unknown colormap and a map outside [0,1].
     """
     _check_map(saliency)
-    table, zoom = _table(colormap), _zoom(saliency.shape)
+    table, zoom = colour_table(colormap), _zoom(saliency.shape)
     height, width = saliency.shape
     values = _sample(saliency, _axis(height, zoom, 0, height), _axis(width, zoom, 0, width))
     return np.rint(table[_levels(values)]).astype(np.uint8)
@@ -109,22 +109,23 @@ def caption(
     colormap: str = COLORMAP,
     alpha: float | None = None,
     font: str | None = None,
+    ground: int = GREY,
 ) -> Picture:
     """The picture, untouched, above a strip: the title, and below it the detail and the colours from 0 to 1.
 
-    alpha: that of the overlay, so that the colours are shown as opaque as there; None for a heatmap. A line
-    that is too long ends in an ellipsis. A picture narrower than LONG_SIDE gets white at its right. font: see
-    Style.
+    alpha: that of the overlay, so that the colours are shown as opaque as there; None for a heatmap. ground:
+    the grey that they lie on. A line that is too long ends in an ellipsis. A picture narrower than LONG_SIDE
+    gets white at its right. font: see Style.
     """
     height, width = picture.shape[0], max(picture.shape[1], LONG_SIDE)
     size = max(13, round(min(width, 1.5 * height) / 32))
     step, edge = lettering.line_height(size), size // 2
     strip = np.full((2 * step + 2 * edge, width, 3), PAPER, np.uint8)
-    _write(strip, lettering.line(title, size, width - 2 * edge, font), edge, edge)
-    scale = _scale(size, max(width // 4, 6 * size), _table(colormap), alpha)
+    write(strip, lettering.line(title, size, width - 2 * edge, font), edge, edge)
+    scale = _scale(size, max(width // 4, 6 * size), colour_table(colormap), alpha, ground)
     start = width - edge - scale.shape[1]
     strip[edge + step : edge + 2 * step, start : start + scale.shape[1]] = scale
-    _write(strip, lettering.line(detail, size, start - 2 * edge, font), edge + step, edge)
+    write(strip, lettering.line(detail, size, start - 2 * edge, font), edge + step, edge)
     above = np.full((height, width, 3), PAPER, np.uint8)
     above[:, : picture.shape[1]] = picture
     return np.concatenate([above, strip])
@@ -165,7 +166,8 @@ def _sample(saliency: Map, rows: _Axis, columns: _Axis) -> Map:
     return np.clip(values, 0, 1)
 
 
-def _blend(photograph: Floats, values: Map, table: Floats, alpha: float) -> Picture:
+def blend(photograph: Floats, values: Map, table: Floats, alpha: float) -> Picture:
+    """The colours of values (h,w) in [0,1] over photograph (h,w,3), 0 to 255; see overlay for alpha."""
     grey = (photograph @ LUMA)[..., None]
     muted = photograph + alpha * (grey - photograph)
     weight = alpha * np.sqrt(values)[..., None]
@@ -191,21 +193,22 @@ def _outline(seen: Picture, rows: npt.NDArray[np.intp], columns: npt.NDArray[np.
     seen[tall, right : wide.stop] = LINE
 
 
-def _scale(size: int, width: int, table: Floats, alpha: float | None) -> Picture:
-    """(line height, about width, 3): a 0, the colours as the picture shows them over grey, a 1."""
+def _scale(size: int, width: int, table: Floats, alpha: float | None, ground: int) -> Picture:
+    """(line height, about width, 3): a 0, the colours as the picture shows them over the ground, a 1."""
     digits = [lettering.line(d, size, width) for d in "01"]
     values = np.linspace(0, 1, max(2, width - sum(d.shape[1] for d in digits) - size), dtype=np.float32)
-    grey = np.full((1, len(values), 3), GREY, np.float32)
-    colours = table[_levels(values)][None] if alpha is None else _blend(grey, values[None], table, alpha)
+    under = np.full((1, len(values), 3), ground, np.float32)
+    colours = table[_levels(values)][None] if alpha is None else blend(under, values[None], table, alpha)
     first = digits[0].shape[1] + size // 2
     scale = np.full((digits[0].shape[0], first + len(values) + size // 2 + digits[1].shape[1], 3), PAPER, np.uint8)
     scale[round(size * 0.3) : round(size * 1.05), first : first + len(values)] = colours
-    _write(scale, digits[0], 0, 0)
-    _write(scale, digits[1], 0, scale.shape[1] - digits[1].shape[1])
+    write(scale, digits[0], 0, 0)
+    write(scale, digits[1], 0, scale.shape[1] - digits[1].shape[1])
     return scale
 
 
-def _write(paper: Picture, ink: lettering.Ink, top: int, left: int) -> None:
+def write(paper: Picture, ink: lettering.Ink, top: int, left: int) -> None:
+    """Dark ink on the paper, which is changed; what reaches beyond its right or lower edge is cut off."""
     part = paper[top : top + ink.shape[0], left : left + ink.shape[1]]
     cover = ink[: part.shape[0], : part.shape[1], None] / 255
     part[:] = np.rint(part + cover * (INK - part.astype(np.float32)))
@@ -225,8 +228,8 @@ def _known(colormap: str) -> str | None:
     return COLORMAPS[colormap]
 
 
-def _table(colormap: str) -> Floats:
-    """(256,3) RGB, 0 to 255."""
+def colour_table(colormap: str) -> Floats:
+    """(256,3) RGB, 0 to 255. Raises OptionError for an unknown colormap."""
     import cv2
 
     constant, ramp = _known(colormap), np.arange(256, dtype=np.uint8)[:, None]
@@ -236,7 +239,7 @@ def _table(colormap: str) -> Floats:
     return table.astype(np.float32)
 
 
-def _check_alpha(alpha: float) -> None:
+def check_alpha(alpha: float) -> None:
     if not 0 <= alpha <= 1:  # NaN is neither
         raise OptionError(f"alpha is {alpha}; it lies between 0 (only the picture) and 1 (opaque where the map is 1)")
 
@@ -244,9 +247,30 @@ def _check_alpha(alpha: float) -> None:
 def _check_map(saliency: Map) -> None:
     if saliency.ndim != 2 or not saliency.size:
         raise OptionError(f"a saliency map has the shape (H,W), this one {saliency.shape}")
+    _check_range(saliency)
+
+
+def _check_range(saliency: Map) -> None:
     low, high = float(saliency.min()), float(saliency.max())
     if not (low >= -ROUNDING and high <= 1 + ROUNDING):
         raise OptionError(f"a saliency map lies in [0,1], this one goes from {low:g} to {high:g}; normalise it first")
+
+
+def check_array(array: Floats | None, saliency: Map) -> None:
+    """For what draws an array (C,*spatial) and a map (*spatial), or a map alone.
+
+    Raises OptionError for a map outside [0,1]; ValueError, since they come from one explanation, for an array
+    of another shape, and for one that is not finite.
+    """
+    if not saliency.size:
+        raise ValueError(f"a saliency map of shape {saliency.shape} has nothing to draw")
+    _check_range(saliency)
+    if array is None:
+        return
+    if array.ndim != saliency.ndim + 1 or array.shape[1:] != saliency.shape or not len(array):
+        raise ValueError(f"the array {array.shape} is not (C,*spatial) of the saliency map {saliency.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError("the array holds NaN or infinity")
 
 
 def _check_picture(picture: Picture, placement: Placement) -> None:

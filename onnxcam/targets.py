@@ -1,7 +1,10 @@
-"""Which class to explain: an index, a label, or a rank among the predictions."""
+"""What to explain: a class by index, label or rank; or an element, a box, a region, a similarity."""
 
+import os
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,14 +12,62 @@ import numpy.typing as npt
 from onnxcam.discover import find_class
 from onnxcam.errors import TargetError
 
-TargetLike = int | str | None
+
+@dataclass(frozen=True)
+class Element:
+    """One number of an output. index: one entry an axis after the batch, negative ones from the end."""
+
+    index: tuple[int, ...]
+    output: str | None = None
+
+
+@dataclass(frozen=True)
+class Box:
+    """One box of a detector, scored by its number for a class.
+
+    box: its place in the output's table, or 'top1' to 'topN' among the boxes that non-maximum suppression leaves.
+    label: a class's index or label; the box's best class if None.
+    """
+
+    box: int | str = "top1"
+    label: int | str | None = None
+    output: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """A class over a part of a segmentation: the mean of its scores there.
+
+    label: an index, a label or 'top1' (the class that is predicted most often). where: (left, top, right, bottom) in
+    pixels of the picture (of the array, if one was given), or a mask of the picture's (height, width); where the class
+    is predicted if None.
+    """
+
+    label: int | str | None = None
+    where: tuple[float, float, float, float] | npt.NDArray[Any] | None = None
+    output: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Similarity:
+    """How near the picture's embedding is to a reference: the cosine.
+
+    reference: the embedding itself, or a picture (a path, or an array as explain takes it) that is embedded first.
+    """
+
+    reference: str | os.PathLike[str] | npt.NDArray[Any]
+    output: str | None = None
+
+
+ClassLike = int | str | None
 """An index, a label, 'top1' to 'topN', an index as text, or None for the prediction."""
+TargetLike = ClassLike | Element | Box | Region | Similarity
 
 LONGEST = 1000
 """Characters of a target; no label is longer."""
 
 
-def resolve(target: TargetLike, logits: npt.NDArray[np.float64], labels: Sequence[str] | None) -> int:
+def resolve(target: ClassLike, logits: npt.NDArray[np.float64], labels: Sequence[str] | None) -> int:
     """The class's index; raises TargetError with the range or the near labels."""
     classes = len(logits)
     if target is None:

@@ -9,6 +9,8 @@ import onnx
 import onnx.parser
 import pytest
 
+os.environ["ONNXCAM_CACHE"] = "off"  # what one test found out must not help the next one; commands inherit it
+
 Make = Callable[..., onnx.ModelProto]
 
 CLASSIFIER = """

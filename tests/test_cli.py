@@ -56,7 +56,7 @@ def test_json_is_all_there_is_on_standard_output(folder: Path) -> None:
     keys = {"image", "target", "method", "layer", "provider", "preset", "channels", "forwards", "seconds", "outputs"}
     for record in records:
         assert keys <= set(record)
-        assert set(record["target"]) == {"index", "label", "probability"}
+        assert set(record["target"]) == {"index", "label", "probability", "kind"}
         assert len(record["outputs"]) == 3
         assert all((folder / o).is_file() for o in record["outputs"])
     assert records[1]["target"]["index"] == 3

@@ -226,15 +226,13 @@ def test_a_fixed_batch_export_gives_the_map_of_a_dynamic_one(classifier: onnx.Mo
         model.CopyFrom(classifier)
         model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = fixed
         model.graph.output[0].type.tensor_type.shape.dim[0].dim_value = fixed
-        looped = Explainer(model, preset=PLAIN)(PHOTOGRAPH)
-        np.testing.assert_allclose(looped.map, Explainer(classifier, preset=PLAIN)(PHOTOGRAPH).map, atol=1e-5)
-        assert looped.provenance.batch == fixed
+        freed = Explainer(model, preset=PLAIN)(PHOTOGRAPH)
+        np.testing.assert_allclose(freed.map, Explainer(classifier, preset=PLAIN)(PHOTOGRAPH).map, atol=1e-5)
+        assert freed.provenance.batch_mode == "rewritten"
 
 
 @pytest.mark.parametrize("broken", ["mixes", "fails"])
-def test_an_export_that_only_declares_a_dynamic_batch_is_run_one_by_one(
-    classifier: onnx.ModelProto, broken: str
-) -> None:
+def test_an_export_that_only_declares_a_dynamic_batch_is_rewritten(classifier: onnx.ModelProto, broken: str) -> None:
     single = onnx.ModelProto()
     single.CopyFrom(classifier)
     single.graph.node[-1].output[0] = "inner"
@@ -247,9 +245,11 @@ def test_an_export_that_only_declares_a_dynamic_batch_is_run_one_by_one(
     expected = onnx.ModelProto()
     expected.CopyFrom(single)
     expected.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
-    saliency = Explainer(single, preset=PLAIN, batch=8)(PHOTOGRAPH)
-    assert (saliency.provenance.batch, saliency.provenance.batch_mode) == (1, "looped")
-    assert "declares a dynamic batch" in saliency.provenance.notes[0]
+    explainer = Explainer(single, preset=PLAIN, batch=8)
+    assert explainer.batching.mode == "rewritten"
+    assert "declares a dynamic batch, but" in explainer.batching.reason
+    saliency = explainer(PHOTOGRAPH)
+    assert saliency.provenance.batch == 8
     np.testing.assert_allclose(saliency.map, Explainer(expected, preset=PLAIN)(PHOTOGRAPH).map, atol=1e-6)
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image as Pillow
 
-from onnxcam import render
-from onnxcam.arrays import Channels, Picture, Placement, Provenance, Saliency, Target
+from onnxcam import render, render_signal, render_volume
+from onnxcam.arrays import Channels, Image, Picture, Placement, Provenance, Saliency, Target
 from onnxcam.errors import PictureError
-from onnxcam.outputs import FORMATS, draw, percent, plain, record
+from onnxcam.outputs import FORMATS, Original, draw, percent, plain, record
 from onnxcam.render import Style
 
 PLAIN = Style()
@@ -69,8 +69,8 @@ def strict(text: bytes | str) -> Any:
     return json.loads(text, parse_constant=refuse)
 
 
-def reads_png(data: bytes, one: Saliency, picture: Picture | None) -> None:
-    with Image.open(io.BytesIO(data)) as file:
+def reads_png(data: bytes, one: Saliency, picture: Original | None) -> None:
+    with Pillow.open(io.BytesIO(data)) as file:
         np.testing.assert_array_equal(np.asarray(file), draw(one, picture, PLAIN))
         texts = file.text  # type: ignore[attr-defined]
     assert texts["Software"] == "onnxcam 0.1.0"
@@ -82,17 +82,23 @@ def reads_png(data: bytes, one: Saliency, picture: Picture | None) -> None:
     assert json.loads(texts["onnxcam:options"]) == {"score": "logit", "sigma": 0.5, "keep": True}
 
 
-def reads_npy(data: bytes, one: Saliency, picture: Picture | None) -> None:
+def reads_npy(data: bytes, one: Saliency, picture: Original | None) -> None:
     back = np.load(io.BytesIO(data), allow_pickle=False)
     assert back.dtype == np.float32
     np.testing.assert_array_equal(back, one.map)
 
 
-def reads_json(data: bytes, one: Saliency, picture: Picture | None) -> None:
+def reads_json(data: bytes, one: Saliency, picture: Original | None) -> None:
     back = strict(data)
     np.testing.assert_array_equal(np.array(back["raw"], np.float32), one.raw)
     assert back["map_shape"] == [224, 230]
-    assert back["target"] == {"index": 281, "label": one.target.label, "probability": 0.25, "logit": 3.5}
+    assert back["target"] == {
+        "index": 281,
+        "label": one.target.label,
+        "probability": 0.25,
+        "logit": 3.5,
+        "kind": "classes",
+    }
     assert back["score"] == 3.5
     if one.placement is None:
         assert back["placement"] is None
@@ -146,6 +152,71 @@ def test_a_picture_for_an_image_that_came_preprocessed_is_refused() -> None:
         FORMATS["png"].write(saliency(placed=False), photograph(), PLAIN)
 
 
+ARRAYS = {1: (2, 90), 2: (13, 40, 60), 3: (1, 5, 30, 20)}
+"""The number of the map's axes -> the shape of an array of that rank."""
+
+
+def preprocessed(rank: int) -> tuple[Saliency, Image]:
+    generator = np.random.default_rng(rank)
+    shape = ARRAYS[rank][1:]
+    one = replace(
+        saliency(placed=False),
+        map=generator.random(shape, np.float32),
+        raw=generator.standard_normal([2] * rank).astype(np.float32),
+    )
+    return one, generator.standard_normal(ARRAYS[rank]).astype(np.float32)
+
+
+@pytest.mark.parametrize("rank", ARRAYS)
+@pytest.mark.parametrize("alone", [False, True])
+def test_every_format_takes_every_rank(rank: int, alone: bool) -> None:
+    one, array = preprocessed(rank)
+    array_or_none = None if alone else array
+    png, npy, text = (FORMATS[name].write(one, array_or_none, PLAIN) for name in ("png", "npy", "json"))
+    reads_png(png, one, array_or_none)
+    reads_npy(npy, one, array_or_none)
+    back = strict(text)
+    assert back["map_shape"] == list(ARRAYS[rank][1:])
+    assert back["placement"] is None
+    np.testing.assert_array_equal(np.array(back["raw"], np.float32), one.raw)
+    json.dumps(record(one, "signal.npy"), allow_nan=False)
+
+
+@pytest.mark.parametrize("rank", ARRAYS)
+def test_an_array_is_drawn_by_its_rank_and_in_the_style(rank: int) -> None:
+    drawing = {1: render_signal.signal, 2: render_volume.plane, 3: render_volume.contact_sheet}[rank]
+    one, array = preprocessed(rank)
+    expected = drawing(array, one.map, colormap="magma", alpha=0.3)
+    np.testing.assert_array_equal(draw(one, array, Style("magma", 0.3)), expected)
+    captioned = draw(one, array, Style("magma", 0.3, caption=True))
+    np.testing.assert_array_equal(captioned[: len(expected), : expected.shape[1]], expected)
+    assert (captioned[len(expected) :] < 60).all(axis=2).sum() > 100
+
+
+@pytest.mark.parametrize("name", ["turbo", "gray"])
+def test_the_scale_under_a_signal_shows_the_colours_on_the_same_ground(name: str) -> None:
+    one, array = preprocessed(1)
+    plot = draw(one, array, Style(name, 0.6))
+    strip = draw(one, array, Style(name, 0.6, caption=True))[len(plot) :].reshape(-1, 3)
+    top = 0.4 * render_signal.background(name) + 0.6 * render.colour_table(name)[255]
+    assert (np.abs(strip - top) <= 0.5).all(axis=1).sum() >= 5
+
+
+def test_an_array_that_does_not_fit_the_map_is_a_bug() -> None:
+    for rank in ARRAYS:
+        one, array = preprocessed(rank)
+        for wrong in (array[0], array[..., 1:], array[:0], array[None]):
+            with pytest.raises(ValueError, match=r"is not \(C,\*spatial\)"):
+                draw(one, wrong, PLAIN)
+    with pytest.raises(ValueError, match="1 to 3 axes"):
+        draw(replace(one, map=np.zeros((2, 2, 2, 2), np.float32)), None, PLAIN)
+
+
+def test_an_array_for_a_photograph_that_has_its_placement_is_refused() -> None:
+    with pytest.raises(PictureError, match="uint8"):
+        draw(saliency(), np.zeros((3, 224, 230), np.float32), PLAIN)
+
+
 def test_numbers_that_are_not_finite_become_null() -> None:
     one = saliency(options={"a": float("nan"), "b": [np.float32(np.inf)]})
     one = replace(one, score=float("nan"), raw=np.array([[np.nan, 1]], np.float32))
@@ -169,7 +240,7 @@ def test_the_record_names_every_choice_in_plain_json() -> None:
         == found
         == {
             "image": str(Path("a/cat.jpg")),
-            "target": {"index": 281, "label": "tabby", "probability": 0.25},
+            "target": {"index": 281, "label": "tabby", "probability": 0.25, "kind": "classes"},
             "score": 3.5,
             "method": "score-cam",
             "options": {"score": "logit", "sigma": 0.5, "keep": True},
@@ -201,7 +272,7 @@ class Kind(StrEnum):
         (np.arange(4).reshape(2, 2), [[0, 1], [2, 3]]),
         ((1, (2.5, None)), [1, [2.5, None]]),
         ({1: Path("a")}, {"1": "a"}),
-        (Target(1, None, 0.5, 2.0), {"index": 1, "label": None, "probability": 0.5, "logit": 2.0}),
+        (Target(1, None, 0.5, 2.0), {"index": 1, "label": None, "probability": 0.5, "logit": 2.0, "kind": "classes"}),
         (float("-inf"), None),
     ],
 )

@@ -237,8 +237,9 @@ def test_overriding_names_itself_once() -> None:
 def test_words_become_numbers() -> None:
     assert parse_numbers("0.485, 0.456,1/2") == (0.485, 0.456, 0.5)
     assert parse_scale("1/255") == 1 / 255
-    assert parse_size("224") == (224, 224)
+    assert parse_size("224") == (224,)
     assert parse_size("240x192") == (240, 192)
+    assert parse_size("8x48x48") == (8, 48, 48)
     assert parse_crop("none") == 1
     assert parse_crop("0.875") == 0.875
 
@@ -249,7 +250,7 @@ def test_nonsense_numbers_are_refused(text: str) -> None:
         parse_numbers(text)
 
 
-@pytest.mark.parametrize("text", ["", "x", "0", "-3", "1.5", "20000", "2x3x4", "10x", "1" * 5000, "²"])
+@pytest.mark.parametrize("text", ["", "x", "0", "-3", "1.5", "20000", "2x3x4x5", "10x", "1" * 5000, "²"])
 def test_nonsense_sizes_are_refused(text: str) -> None:
     with pytest.raises(PresetError):
         parse_size(text)

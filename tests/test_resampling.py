@@ -2,6 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
+from onnxcam import resampling
 from onnxcam.resampling import bilinear_matrix, upsample
 
 
@@ -20,3 +21,10 @@ def test_by_hand_two_cells_become_four() -> None:
 
 def test_every_row_of_weights_sums_to_one() -> None:
     np.testing.assert_allclose(bilinear_matrix(7, 224).sum(axis=1), 1, atol=1e-6)
+
+
+def test_long_signals_are_resized_without_a_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = np.random.default_rng(0).standard_normal((2, 3, 5)).astype(np.float32)
+    expected = upsample(grid, (7, 4))
+    monkeypatch.setattr(resampling, "LARGEST_MATRIX", 0)
+    np.testing.assert_allclose(upsample(grid, (7, 4)), expected, atol=1e-6)

@@ -4,14 +4,15 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from onnxcam.cli import options
-from onnxcam.cli.options import path_of, target_words, words
+from onnxcam.cli.options import path_of, words
+from onnxcam.cli.wanted import Wanted, Words, parse_inputs, wanted
 from onnxcam.errors import OnnxCamError, PictureError
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ class Request:
 
     model: Path
     images: tuple[Path, ...]
-    target: tuple[str, ...] = ("top1",)
+    words: Words = field(default_factory=Words)
+    inputs: tuple[str, ...] = ()
     layer: str = "auto"
     convention: str = "constructive"
     variant: str = "official"
@@ -63,6 +65,24 @@ def explain(
         list[str] | None,
         typer.Option(help="A class: index, label, top1 .. top5. Repeat for several; they share the forward passes."),
     ] = None,
+    model_output: options.Output = None,
+    index: Annotated[
+        list[str] | None,
+        typer.Option(metavar="I,J,...", help="Explain one number of an output, by its place after the batch axis."),
+    ] = None,
+    box: Annotated[
+        list[str] | None,
+        typer.Option(metavar="N", help="A detector's box: its place in the table, or top1. --target says the class."),
+    ] = None,
+    region: Annotated[
+        str | None,
+        typer.Option(metavar="L,T,R,B", help="Where a segmentation's class is scored: pixels, or FILE of a mask."),
+    ] = None,
+    reference: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="Explain the similarity to this picture's, or .npy file's, embedding."),
+    ] = None,
+    further: options.Input = None,
     layer: options.Layer = "auto",
     convention: Annotated[
         str, typer.Option(help="constructive (keep it) or destructive (remove it).")
@@ -93,7 +113,7 @@ def explain(
     batch: options.Batch = None,
     threads: options.Threads = None,
     output: Annotated[
-        str | None, typer.Option("--output", "-o", help="FILE, or FOLDER/. Default: the working directory.")
+        str | None, typer.Option("--out", "-o", help="FILE, or FOLDER/. Default: the working directory.")
     ] = None,
     format: Annotated[
         str | None, typer.Option(help="png (overlay), npy (the map), json (the record); several with commas.")
@@ -114,7 +134,11 @@ def explain(
     """
     carry_out(
         Request(
-            path_of(model), tuple(map(path_of, images)), tuple(target or ("top1",)), layer, convention, variant,
+            path_of(model), tuple(map(path_of, images)),
+            Words(
+                tuple(target or ()), model_output, tuple(index or ()), tuple(box or ()), region, tuple(reference or ())
+            ),
+            tuple(further or ()), layer, convention, variant,
             fill, preset, mean, std,
             scale, size, crop, color, layout, labels, providers, batch, threads, output, format, colormap, alpha,
             caption, keep_going, quiet, json_output,
@@ -124,31 +148,34 @@ def explain(
 
 def carry_out(request: Request) -> None:
     """Explain, write all files together, print. Raises OnnxCamError before anything was written."""
+    from onnxcam.intake import read_image
     from onnxcam.naming import plan
     from onnxcam.outputs import FORMATS, record
-    from onnxcam.pictures import find_pictures, read_picture
+    from onnxcam.pictures import find_pictures
     from onnxcam.staging import Staging, check_writable
 
     style = _style(request)
     formats = words(request.format, "format") if request.format is not None else None
-    targets = target_words(list(request.target))
+    asked = wanted(request.words)
     images = list(dict.fromkeys(found for given in request.images for found in find_pictures(given)))
     if any(given.is_dir() for given in request.images):
         images = [i for i in images if not i.name.endswith(f".{METHOD}.png")] or images  # of an earlier call
-    slugs = targets if len(targets) > 1 else [""]
+    slugs = list(asked.names) if len(asked.names) > 1 else [""]
     files = plan(images, [slugs] * len(images), METHOD, formats, request.output, protected=[request.model])
     check_writable(path for targets_ in files for paths in targets_ for path in paths.values())
     failures: list[OnnxCamError] = []
     done: list[tuple[Saliency, dict[str, Any]]] = []
     with (
-        open_explainer(request) as explainer,
+        open_explainer(request, asked) as explainer,
         Staging() as staging,
         progress_bar(request, len(images)) as advance,
     ):
         for i, image in enumerate(images):
             try:
-                picture = read_picture(image)
-                found = explainer.explain(picture, targets, name=str(image), progress=advance(i, image))
+                picture = read_image(image)
+                found = explainer.explain(picture, asked.targets, name=str(image), progress=advance(i, image))
+                if found[0].placement is None:
+                    picture = explainer.prepare(picture).image
             except OnnxCamError as error:
                 if not request.keep_going:
                     raise
@@ -174,7 +201,7 @@ def _report(request: Request, done: "Sequence[tuple[Saliency, dict[str, Any]]]")
             typer.echo(summary(saliency, made["outputs"]))
 
 
-def open_explainer(request: Request) -> "Explainer":
+def open_explainer(request: Request, asked: Wanted) -> "Explainer":
     """The explainer of a request; every word is looked up here."""
     from onnxcam.explainer import Explainer
     from onnxcam.fills import fill
@@ -191,6 +218,9 @@ def open_explainer(request: Request) -> "Explainer":
         layer=request.layer,
         layout=request.layout,
         size=parse_size(request.size) if request.size is not None else None,
+        output=request.words.output,
+        kind=asked.kind,
+        inputs=parse_inputs(request.inputs),
         labels=request.labels,
         batch=request.batch,
         threads=request.threads,
@@ -218,13 +248,10 @@ def _style(request: Request) -> "Style":
 def summary(saliency: "Saliency", outputs: Sequence[str]) -> str:
     """What a person wants to know of one explanation: what, where, how, and where each choice came from."""
     made = saliency.provenance
-    target = saliency.target
-    label = f" {target.label}" if target.label is not None else ""
-    activation = "softmax of the logits" if made.activation == "none" else f"the model's {made.activation}"
     grid = "x".join(map(str, saliency.raw.shape))
     lines = [
         f"{made.image} -> {', '.join(outputs)}",
-        f"  class         {target.index}{label}, probability {target.probability:.4f} ({activation})",
+        _target_line(saliency),
         f"  layer         {made.layer} ({made.channels.total} maps of {grid}): {made.layer_reason}",
         f"  method        {made.method}: {', '.join(map(str, made.options.values()))}; removed pixels: {made.fill}",
         f"  provider      {made.provider}",
@@ -234,6 +261,17 @@ def summary(saliency: "Saliency", outputs: Sequence[str]) -> str:
         *(f"  note          {note}" for note in made.notes),
     ]
     return "\n".join(lines)
+
+
+def _target_line(saliency: "Saliency") -> str:
+    target, made = saliency.target, saliency.provenance
+    label = f" {target.label}" if target.label is not None else ""
+    activation = "softmax of the logits" if made.activation == "none" else f"the model's {made.activation}"
+    if target.kind == "classes":
+        return f"  class         {target.index}{label}, probability {target.probability:.4f} ({activation})"
+    if target.kind == "region":
+        return f"  class         {target.index}{label} over a region, mean probability {target.probability:.4f}"
+    return f"  target        {target.name}, {target.logit:.6g}"
 
 
 Advance = Callable[[int, Path], Callable[[int, int], None] | None]

@@ -1,17 +1,21 @@
 """`onnxcam inspect`: what onnxcam sees in a model, and why."""
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from onnxcam.cli.options import Json, Layer, Layout, ModelPath, Size, path_of
+from onnxcam.cli.options import Input, Json, Layer, Layout, ModelPath, Output, Size, path_of
 from onnxcam.cli.rewrite import shown
 
 if TYPE_CHECKING:
-    from onnxcam.surgeon.anatomy import Anatomy
+    from onnxcam.preparation import Opened, Wish
     from onnxcam.surgeon.graph import Model
     from onnxcam.surgeon.loading import ModelFile
+
+
+SIDES = ("depth", "height", "width")
 
 
 def inspect(
@@ -19,26 +23,54 @@ def inspect(
     layer: Layer = "auto",
     size: Size = None,
     layout: Layout = None,
+    output: Output = None,
+    further: Input = None,
     json_output: Json = False,
 ) -> None:
     """Show inputs, outputs, the feature tensor and the logits that were chosen, why, and what lost."""
-    from onnxcam.preprocess import parse_size
+    from onnxcam.preparation import open_network
     from onnxcam.surgeon import graph
     from onnxcam.surgeon.loading import read_model
-    from onnxcam.surgeon.locate import locate
 
     file = read_model(path_of(model))
-    parsed = graph.from_proto(file.proto)
-    anatomy = locate(parsed, layer=layer, size=parse_size(size) if size is not None else None, layout=layout)
-    found = description(file, parsed, anatomy)
+    wish = asked(file, layer=layer, size=size, layout=layout, further=further, output=output)
+    opened = open_network(file, wish)
+    opened.network.close()
+    found = description(file, graph.from_proto(file.proto), opened)
     typer.echo(json.dumps(found, indent=2, ensure_ascii=False) if json_output else page(found))
 
 
-def description(file: "ModelFile", model: "Model", anatomy: "Anatomy") -> dict[str, Any]:
-    """The JSON record of `inspect --json`."""
-    from onnxcam.explainer import choose_labels, choose_preset
+def asked(
+    file: "ModelFile",
+    *,
+    layer: str,
+    size: str | None,
+    layout: str | None,
+    further: Sequence[str] | None,
+    output: str | None = None,
+) -> "Wish":
+    """The wish of a command that looks at a model without a picture; missing further inputs are filled with zeros."""
+    from onnxcam.cli.wanted import parse_inputs
+    from onnxcam.further import blank_inputs
+    from onnxcam.intake import choose_inputs, choose_preset, choose_size
+    from onnxcam.preparation import Wish
+    from onnxcam.preprocess import parse_size
+    from onnxcam.surgeon import graph
+    from onnxcam.surgeon.locate import find_image
 
-    preset, source = choose_preset(file, None, model, anatomy.image.layout)
+    parsed = graph.from_proto(file.proto)
+    image = find_image(parsed, layout)
+    sides, _ = choose_size(image, parse_size(size) if size is not None else None, choose_preset(file, None, image)[0])
+    inputs = {**blank_inputs(parsed, image), **choose_inputs(parse_inputs(further or ()))}
+    return Wish(layout=layout, size=sides, layer=layer, output=output, inputs=inputs, providers=("cpu",))
+
+
+def description(file: "ModelFile", model: "Model", opened: "Opened") -> dict[str, Any]:
+    """The JSON record of `inspect --json`. model: as it was exported."""
+    from onnxcam.intake import choose_labels, choose_preset
+
+    anatomy = opened.anatomy
+    preset, source = choose_preset(file, None, anatomy.image)
     labels, labels_source = choose_labels(file, None, anatomy.logits.classes)
     features, logits, image = anatomy.features, anatomy.logits, anatomy.image
     return {
@@ -48,8 +80,8 @@ def description(file: "ModelFile", model: "Model", anatomy: "Anatomy") -> dict[s
         "inputs": [_tensor(v) for v in model.graph.inputs],
         "outputs": [_tensor(v) for v in model.graph.outputs],
         "image": {
-            "input": image.name, "layout": image.layout, "dtype": image.dtype,
-            "channels": image.channels, "height": image.height, "width": image.width,
+            "input": image.name, "layout": image.layout, "dtype": image.dtype, "channels": image.channels,
+            **dict(zip(SIDES[-len(image.sides):], image.sides, strict=True)),
         },
         "features": {
             "tensor": features.tensor, "shape": list(features.shape), "layout": features.layout,
@@ -57,16 +89,16 @@ def description(file: "ModelFile", model: "Model", anatomy: "Anatomy") -> dict[s
         },
         "logits": {
             "tensor": logits.tensor, "output": logits.output, "activation": logits.activation,
-            "classes": logits.classes, "reason": logits.reason,
+            "classes": logits.classes, "kind": str(logits.kind), "reason": logits.reason,
         },
         "candidates": [
             {"tensor": c.tensor, "shape": list(c.shape) if c.shape is not None else None, "why_not": c.why_not}
             for c in anatomy.candidates
         ],
-        "batch": _batch(image.batch),
+        "batch": {"mode": opened.batching.mode, "reason": opened.batching.reason},
         "preset": {"name": preset.name, "source": source},
         "labels": {"count": len(labels) if labels is not None else 0, "source": labels_source},
-        "warnings": list(anatomy.warnings),
+        "warnings": [*opened.notes, *anatomy.warnings],
     }  # fmt: skip
 
 
@@ -77,15 +109,6 @@ def _tensor(value: Any) -> dict[str, Any]:
         "name": value.name,
         "dtype": value.dtype.name if value.dtype else None,
         "shape": shape_with_names(value),
-    }
-
-
-def _batch(fixed: int | None) -> dict[str, str]:
-    if fixed is None:
-        return {"mode": "dynamic", "reason": "the export takes any batch; checked when a picture is explained"}
-    return {
-        "mode": "looped",
-        "reason": f"the export is fixed to a batch of {fixed}, so masks go through {fixed} a run",
     }
 
 
@@ -120,6 +143,8 @@ def _line(tensor: dict[str, Any]) -> str:
 
 
 def _sides(image: dict[str, Any]) -> str:
-    if image["height"] is None or image["width"] is None:
+    sides = [image[name] for name in SIDES if name in image]
+    if all(side is None for side in sides):
         return "any size"
-    return f"{image['height']}x{image['width']} pixels (HxW)"
+    shown_sides = "x".join("?" if side is None else str(side) for side in sides)
+    return f"{shown_sides} pixels (HxW)" if len(sides) == 2 else shown_sides

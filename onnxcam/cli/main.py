@@ -1,6 +1,7 @@
 """The parser, and the one place where errors become exit codes."""
 
 import io
+import logging
 import sys
 from typing import Annotated
 
@@ -43,15 +44,22 @@ def main(
     """Show what an image model exported to ONNX saw."""
 
 
+def printable(text: str) -> str:
+    """Without control characters: a tensor's name must not steer the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
 def run() -> None:
     """Entry point: a deliberate error is one or two lines and exit code 1; anything else keeps its traceback."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file's name need not be text
+    # Libraries log what onnxcam says in its own words; without a handler Python would print it.
+    logging.getLogger().addHandler(logging.NullHandler())
     try:
         app()
     except OnnxCamError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {printable(str(error))}\n")
         raise SystemExit(1) from None
 
 

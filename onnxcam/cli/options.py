@@ -24,7 +24,20 @@ Layer = Annotated[
     typer.Option(help="The feature map: a tensor or node name, last-conv, or auto (what enters the pooling)."),
 ]
 Size = Annotated[str | None, typer.Option(help="Input size for models that take any: 224, or 224x192 as HxW.")]
-Layout = Annotated[str | None, typer.Option(help="The input's axes: nchw or nhwc. Default: read from its shape.")]
+Layout = Annotated[
+    str | None, typer.Option(help="The input's axes: nchw, nhwc, ncw, ncdhw ... Default: read from its shape.")
+]
+Input = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        metavar="NAME=VALUE",
+        help="A further input of the model: a number, numbers with commas, or FILE.npy.",
+    ),
+]
+Output = Annotated[
+    str | None, typer.Option("--output", metavar="NAME", help="Which of the model's outputs is explained.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 

@@ -6,42 +6,47 @@ from typing import Annotated
 
 import typer
 
-from onnxcam.cli.options import Layer, Layout, ModelPath, Quiet, Size, path_of
+from onnxcam.cli.options import Input, Layer, Layout, ModelPath, Quiet, Size, path_of
 
 
 def rewrite(
     model: ModelPath,
-    output: Annotated[
+    out: Annotated[
         str | None,
-        typer.Option("--output", "-o", help="FILE, or FOLDER/. Default: MODEL.cam.onnx where you are."),
+        typer.Option("--out", "--output", "-o", help="FILE, or FOLDER/. Default: MODEL.cam.onnx where you are."),
     ] = None,
     layer: Layer = "auto",
     size: Size = None,
     layout: Layout = None,
+    further: Input = None,
     quiet: Quiet = False,
 ) -> None:
-    """Add the feature tensor to a model's outputs; everything that it returned before stays as it was."""
+    """Add the feature tensor to a model's outputs and let it take any batch; its answers stay as they were."""
+    from onnxcam.cli.inspect import asked
     from onnxcam.errors import OutputError
-    from onnxcam.preprocess import parse_size
+    from onnxcam.rewriting import rewrite as rewritten
     from onnxcam.staging import Staging, check_writable
-    from onnxcam.surgeon.rewrite import rewrite as rewritten
+    from onnxcam.surgeon.loading import read_model
 
     source = path_of(model)
     name = f"{source.stem}.cam.onnx"
-    target = path_of(output) if output is not None else Path(name)
-    if target.is_dir() or (output or "").endswith(("/", os.sep)):
+    target = path_of(out) if out is not None else Path(name)
+    if target.is_dir() or (out or "").endswith(("/", os.sep)):
         target = target / name
     if target.resolve() == source.resolve():
         raise OutputError(f"{target} is the model itself; choose another name with -o")
     check_writable([target])
-    data, anatomy = rewritten(source, layer=layer, size=parse_size(size) if size is not None else None, layout=layout)
+    found = rewritten(source, asked(read_model(source), layer=layer, size=size, layout=layout, further=further))
     with Staging() as staging:
-        staging.stage(target, data)
+        staging.stage(target, found.data)
         staging.commit()
     if not quiet:
-        features = anatomy.features
+        features = found.anatomy.features
         typer.echo(f"{target}: also returns {features.tensor}  {shown(features.shape)} {features.layout}")
         typer.echo(f"  because it is {features.reason}")
+        typer.echo(f"  batch {found.batching.mode}: {found.batching.reason}")
+        for note in found.notes:
+            typer.echo(f"  note  {note}")
 
 
 def shown(shape: tuple[int | None, ...] | None) -> str:

@@ -3,6 +3,7 @@
 import io
 import logging
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from importlib import import_module
@@ -58,32 +59,57 @@ def runtime() -> ModuleType:
 class Session:
     """One opened graph. `run` keeps no state, so threads may share it."""
 
-    def __init__(self, model: bytes, providers: Sequence[str] = ("auto",), threads: int | None = None) -> None:
+    def __init__(
+        self,
+        model: bytes,
+        providers: Sequence[str] = ("auto",),
+        threads: int | None = None,
+        *,
+        optimise: bool = True,
+    ) -> None:
         """providers: short names in order of preference, each of which must start; 'auto' takes the best that does.
 
-        threads: within one run; the runtime's own choice if None. Raises ProviderError, InferenceError.
+        threads: within one run; the runtime's own choice if None. optimise: False opens faster and keeps every tensor,
+        for a model that is run once or twice. Raises ProviderError, InferenceError.
         """
         if threads is not None and not 1 <= threads <= MOST_THREADS:
             raise OptionError(f"threads must be 1 to {MOST_THREADS}, not {threads}")
         self.passed_over: tuple[str, ...] = ()
         self._ort = runtime()
         self.threads = threads or available_threads()
+        self._optimise = optimise
         self._session = self._open(model, (providers,) if isinstance(providers, str) else tuple(providers), threads)
         self.provider = _short(self._session.get_providers()[0])
         self.inputs = tuple(i.name for i in self._session.get_inputs())
         self.outputs = tuple(o.name for o in self._session.get_outputs())
 
-    def run(self, outputs: Sequence[str], feeds: Mapping[str, Array]) -> list[Array]:
-        """The named outputs, in that order. Raises OutOfMemory or InferenceError."""
+    def run(self, outputs: Sequence[str], feeds: Mapping[str, Array], *, seconds: float | None = None) -> list[Array]:
+        """The named outputs, in that order; given up after `seconds`. Raises OutOfMemory or InferenceError."""
         session = self._session
         if session is None:
             raise InferenceError("this session is closed")
+        options, late = self._ort.RunOptions(), threading.Event()
+        options.log_severity_level = 4
+
+        def stop() -> None:
+            late.set()
+            options.terminate = True
+
+        timer = threading.Timer(seconds, stop) if seconds is not None else None
+        if timer is not None:
+            timer.daemon = True
+            timer.start()
         try:
-            return [np.asarray(a) for a in session.run(list(outputs), dict(feeds))]
+            return [np.asarray(a) for a in session.run(list(outputs), dict(feeds), options)]
         except MemoryError:
             raise OutOfMemory("out of memory") from None
         except self._errors() as error:
+            if late.is_set():
+                raise InferenceError(f"one forward pass takes more than {seconds:g} s, so it was given up") from None
             raise self._translated(error) from None
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     def close(self) -> None:
         """Free the session's memory. Closing twice is harmless; running afterwards is an InferenceError."""
@@ -126,6 +152,8 @@ class Session:
         options = ort.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = threads or available_threads()
+        if not self._optimise:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         # Idle pools of several sessions in one process would burn the cores that the others need.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if "CUDAExecutionProvider" in names and hasattr(ort, "preload_dlls"):

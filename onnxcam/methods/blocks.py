@@ -32,7 +32,7 @@ class Probe(Protocol):
     @property
     def features(self) -> Features: ...
     @property
-    def size(self) -> tuple[int, int]: ...
+    def size(self) -> tuple[int, ...]: ...
     def original(self, score: Score) -> Floats:
         """(T,) of the unmasked picture."""
 
@@ -108,8 +108,9 @@ def feature_maps() -> Callable[[Probe], Search]:
         maps = probe.features
         if not np.isfinite(maps).all():
             raise UndefinedSaliency("the feature maps hold NaN or infinity: the model overflows on this picture")
-        extent = np.ptp(maps, axis=(1, 2))
-        live = extent > 8 * np.finfo(np.float32).eps * np.abs(maps).max(axis=(1, 2))
+        space = tuple(range(1, maps.ndim))
+        extent = np.ptp(maps, axis=space)
+        live = extent > 8 * np.finfo(np.float32).eps * np.abs(maps).max(axis=space)
         if not live.any():
             raise UndefinedSaliency(
                 f"all {len(maps)} feature maps are constant over space for this picture, so none can be a mask; "
@@ -155,7 +156,7 @@ def weighted_sum(*, softmax: bool = False) -> Callable[[Explored, Probe], list[O
     return aggregate
 
 
-def rectified(raw: Floats, size: tuple[int, int]) -> Outcome:
+def rectified(raw: Floats, size: tuple[int, ...]) -> Outcome:
     """n(ReLU(up(raw))); where ReLU leaves nothing, the un-rectified map as MUPPET does, and a note that says so."""
     up = upsample(raw, size)
     notes: tuple[str, ...] = ()

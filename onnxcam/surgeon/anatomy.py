@@ -1,7 +1,9 @@
 """What the surgeon found in a model: values that the engine, the command line and the result's provenance read."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
@@ -10,28 +12,59 @@ from onnxcam.errors import ModelError
 from onnxcam.surgeon.axes import Axes, Tokens
 from onnxcam.surgeon.graph import Shape
 
+SPATIAL = ("D", "H", "W")
 LARGEST = 2**31
 """Numbers in one picture's feature tensor; more comes from a damaged file."""
 
 
 @dataclass(frozen=True)
 class ImageInput:
-    """The input that takes the picture. layout: one letter an axis, e.g. NCHW. height, width: None where dynamic."""
+    """The input that takes the picture, the signal or the volume.
+
+    layout: one letter an axis, e.g. NCHW, NWC, NDHWC. sides: of the spatial axes, None where dynamic. batch: None where
+    dynamic.
+    """
 
     name: str
     dtype: str
     layout: str
     channels: int
-    height: int | None
-    width: int | None
+    sides: tuple[int | None, ...]
     batch: int | None
+
+    @property
+    def letters(self) -> tuple[str, ...]:
+        """The spatial axes: ('W',), ('H', 'W') or ('D', 'H', 'W')."""
+        return tuple(letter for letter in self.layout if letter not in "NC")
+
+    def shape(self, sides: Sequence[int], batch: int = 1) -> tuple[int, ...]:
+        """Of the input for pictures of the given sides."""
+        sizes = {"N": batch, "C": self.channels, **dict(zip(self.letters, sides, strict=True))}
+        return tuple(sizes[letter] for letter in self.layout)
+
+
+class Kind(StrEnum):
+    """What the scored numbers are."""
+
+    CLASSES = "classes"
+    """(N, classes): one number a class."""
+    REGION = "region"
+    """(N, classes, H, W): one number a class and place; a class is scored over a region."""
+    BOXES = "boxes"
+    """(N, 4 + classes, boxes) or (N, boxes, 5 + classes): a box's number for a class is scored."""
+    ELEMENTS = "elements"
+    """Any tensor: one of its numbers is scored."""
+    EMBEDDING = "embedding"
+    """Any tensor, taken as a vector: its cosine with a reference is scored."""
 
 
 @dataclass(frozen=True)
 class Logits:
-    """The tensor that holds one number a class before the final activation.
+    """The tensor that holds the scored numbers, before the final activation.
 
-    activation: 'softmax', 'log_softmax', 'sigmoid', or 'none' where the graph ends in the logits themselves.
+    activation: 'softmax', 'log_softmax', 'sigmoid', or 'none' where the graph ends in the logits themselves. classes:
+    how many classes there are (of ELEMENTS and EMBEDDING: how many numbers). shape: of the tensor for one picture.
+    channel_axis: of a REGION's, where its classes are.
     """
 
     tensor: str
@@ -39,6 +72,18 @@ class Logits:
     activation: str
     classes: int
     reason: str
+    kind: Kind = Kind.CLASSES
+    shape: tuple[int, ...] = ()
+    channel_axis: int = 1
+
+    @property
+    def space(self) -> tuple[int, ...]:
+        """Of a REGION: sides of the class map, without batch and classes."""
+        return tuple(d for i, d in enumerate(self.shape) if i not in (0, self.channel_axis))
+
+    @property
+    def places(self) -> int:
+        return math.prod(self.space)
 
 
 @dataclass(frozen=True)
@@ -52,16 +97,22 @@ class FeatureTensor:
     producer: str
 
     @property
-    def channels_and_grid(self) -> tuple[int, int, int]:
-        """(K, h, w) of one picture, as to_channels gives them."""
+    def grid(self) -> tuple[int, ...]:
+        """Cells along the spatial axes."""
+        return self._channels_and_grid()[1]
+
+    @property
+    def channels(self) -> int:
+        return self._channels_and_grid()[0]
+
+    def _channels_and_grid(self) -> tuple[int, tuple[int, ...]]:
         sizes = list(zip(self.axes, self.shape, strict=True))[1:]
-        grids = [a.grid for a, _ in sizes if isinstance(a, Tokens)]
-        grid = grids[0] if grids else tuple(d for a, d in sizes if a in ("D", "H", "W"))
-        rest = [d for a, d in sizes if not isinstance(a, Tokens) and a not in ("D", "H", "W")]
+        tokens = [a.grid for a, _ in sizes if isinstance(a, Tokens)]
+        grid = tokens[0] if tokens else tuple(d for a, d in sizes if a in SPATIAL)
+        rest = [d for a, d in sizes if not isinstance(a, Tokens) and a not in SPATIAL]
         if any(d is None for d in (*grid, *rest)) or math.prod(d or 0 for d in (*grid, *rest)) > LARGEST:
             raise ModelError(f"the shape of {self.tensor!r}, {list(self.shape)}, is not known or not plausible")
-        height, width = (1, *grid)[-2:]
-        return math.prod(d or 0 for d in rest), int(height or 0), int(width or 0)
+        return math.prod(d or 0 for d in rest), tuple(int(d or 0) for d in grid)
 
     @property
     def layout(self) -> str:
@@ -71,23 +122,20 @@ class FeatureTensor:
         return letters + "".join(f" (T={'x'.join(map(str, g))})" for g in grids)
 
     def to_channels(self, array: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-        """One picture's (or a batch's) tensor as (N,K,h,w) float32; further tokens (a class token) are left out."""
+        """One picture's (or a batch's) tensor as (N,K,*grid) float32; further tokens (a class token) are left out."""
         rank = len(self.axes)
-        spatial = [i for i in range(rank) if self.axes[i] in ("D", "H", "W")]
+        spatial = [i for i in range(rank) if self.axes[i] in SPATIAL]
         token = next((i for i in range(rank) if isinstance(self.axes[i], Tokens)), None)
         rest = [i for i in range(rank) if i not in spatial and i != token and i != 0]
         data = np.asarray(array, np.float32)
         if token is None:
             data = data.transpose([0, *rest, *spatial])
-            grid = data.shape[len(rest) + 1 :]
         else:
             axis = self.axes[token]
             assert isinstance(axis, Tokens)
-            cells = int(np.prod(axis.grid))
+            cells = math.prod(axis.grid)
             data = data.transpose([0, *rest, token])[..., axis.before : axis.before + cells]
-            grid = axis.grid
-        height, width = (1, *grid)[-2:]
-        return np.ascontiguousarray(data.reshape(data.shape[0], -1, height, width))
+        return np.ascontiguousarray(data.reshape(data.shape[0], -1, *self.grid))
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,15 @@
 import onnx_ir as ir
 
 from onnxcam.errors import ModelError, UnknownLayer
-from onnxcam.surgeon.graph import Model, Shape, find_value, without_recorded_shapes
+from onnxcam.surgeon.graph import Builder, Model, Shape, Value, find_value, without_recorded_shapes
+from onnxcam.surgeon.quantised import dequantised, scale_of
+
+DEQUANTISED = "/dequantised"
+"""Ends the name of a quantised tensor that is returned as real numbers."""
 
 
 def expose(model: Model, tensor: str, shape: Shape) -> Model:
-    """A model that returns `tensor` after its own outputs, under its own name.
+    """A model that returns `tensor` after its own outputs, under its own name; a quantised one as real numbers.
 
     shape is for one picture: the batch axis is taken as dynamic where the model's first input has a dynamic one.
     """
@@ -19,11 +23,19 @@ def expose(model: Model, tensor: str, shape: Shape) -> Model:
     assert value is not None
     if value.is_graph_output():
         return copy
-    value.type = original.type or ir.TensorType(_float_type(copy))
-    batch = _batch_of(copy)
-    value.shape = ir.Shape([batch, *shape[1:]])
-    copy.graph.outputs.append(value)
+    if scale_of(value) is not None:
+        value = dequantised(Builder(copy, "onnxcam"), value)
+        value.name = f"{tensor}{DEQUANTISED}"
+        value.type = ir.TensorType(ir.DataType.FLOAT)
+    else:
+        value.type = original.type or ir.TensorType(_float_type(copy))
+    _publish(copy, value, shape)
     return copy
+
+
+def _publish(model: Model, value: Value, shape: Shape) -> None:
+    value.shape = ir.Shape([_batch_of(model), *shape[1:]])
+    model.graph.outputs.append(value)
 
 
 def _float_type(model: Model) -> ir.DataType:

@@ -4,6 +4,8 @@ A node that reads a full grid and returns none is the pooling, whatever it is ca
 (flattening, attention weights, slicing off a class token, a convolution that makes one map a class) is stepped over.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from onnxcam.surgeon.axes import CHANNEL, Axes, Tokens, has_grid
@@ -13,6 +15,7 @@ WEIGHTED = frozenset(
     "Conv ConvTranspose Gemm MatMul QLinearConv ConvInteger MatMulInteger QLinearMatMul FusedConv FusedMatMul "
     "FusedGemm LSTM GRU RNN".split()
 )
+ATTENTION = frozenset({"Softmax", "Attention", "MultiHeadAttention"})
 RESHAPING = frozenset({"Reshape", "Flatten", "Squeeze", "Identity"})
 
 
@@ -33,6 +36,10 @@ class Traced:
     def has_grid(self, value: Value) -> bool:
         """Whether the tensor is a batch of full grids."""
         return has_grid(self.axes.get(str(value.name)), self.shape(value), self.letters)
+
+    def is_map(self, value: Value) -> bool:
+        """Whether the tensor is a batch of maps: channels, and the grid along axes of its own, not as tokens."""
+        return self.has_grid(value) and {CHANNEL, *self.letters} <= set(self.axes_of(value))
 
 
 def frontier(head: Value, traced: Traced) -> list[tuple[Value, Node]]:
@@ -61,15 +68,31 @@ def is_learned(value: Value) -> bool:
     return any((node := v.producer()) is not None and node.op_type in WEIGHTED for v in lineage)
 
 
-def refined(value: Value, head: Value, classes: int, traced: Traced) -> tuple[Value, str]:
-    """The tensor before what is part of the pooling, and words that lead over to the pooling's name."""
+@dataclass(frozen=True)
+class Step:
+    """Where the walk ended: how leads over to the pooling's name; doubt says what else could have been meant."""
+
+    value: Value
+    how: str = ""
+    doubt: str = ""
+
+
+def refined(value: Value, head: Value, classes: int, traced: Traced) -> Step:
+    """The tensor before what is part of the pooling."""
     how = ""
     while (step := _one_step_back(value, traced)) is not None:
         value, how = step
+    trunk = _before_class_attention(value, traced)
+    if trunk is not None:
+        doubt = f"the tokens after the attention, {value.name!r}, keep the grid too (--layer)"
+        return Step(trunk, "what a single layer of attention pools into a class token; its result ", doubt)
     before = _class_map(value, head, classes, traced)
     if before is not None:
-        return before, "what enters the convolution that makes one map a class; that map "
-    return value, how
+        doubt = (
+            f"the network ends in one map a class, {value.name!r}; the maps before its convolution are taken (--layer)"
+        )
+        return Step(before, "what enters the convolution that makes one map a class; that map ", doubt)
+    return Step(value, how)
 
 
 def _one_step_back(value: Value, traced: Traced) -> tuple[Value, str] | None:
@@ -85,7 +108,23 @@ def _one_step_back(value: Value, traced: Traced) -> tuple[Value, str] | None:
     pooled = _weighed_by_attention(node, traced)
     if node.op_type == "Mul" and pooled is not None:
         return pooled, "what is weighed by attention and "
+    averaged = _averaged(node, traced)
+    if averaged is not None:
+        return averaged, "what is averaged over windows and "
     return None
+
+
+def _averaged(node: Node, traced: Traced) -> Value | None:
+    """x of AveragePool(x) over windows that do not overlap, also behind a Transpose: pooling begins there."""
+    if node.op_type == "Transpose" and node.inputs[0] is not None:
+        inner = node.inputs[0].producer()
+        return _averaged(inner, traced) if inner is not None and inner.op_type == "AveragePool" else None
+    if node.op_type != "AveragePool" or node.inputs[0] is None:
+        return None
+    kernel, strides = integers(node, "kernel_shape"), integers(node, "strides")
+    shrinks = strides is not None and kernel == strides and max(strides) > 1
+    first = node.inputs[0]
+    return first if shrinks and traced.has_grid(first) and is_learned(first) else None
 
 
 def _tokens(axes: Axes) -> bool:
@@ -106,6 +145,30 @@ def _weighed_by_attention(node: Node, traced: Traced) -> Value | None:
         if other[c] == 1 and (dims[c] or 1) > 1 and all(other[i] == dims[i] for i in range(len(dims)) if i != c):
             return x
     return None
+
+
+def _before_class_attention(value: Value, traced: Traced) -> Value | None:
+    """The convolutional map under one layer of attention over its cells and a class token.
+
+    With a single layer, attention only pools: what the other tokens become is never read. With more of them, or over
+    a bare patch embedding, it is a transformer and its last tokens are the features.
+    """
+    tokens = next((a for a in traced.axes_of(value) if isinstance(a, Tokens)), None)
+    if tokens is None or not tokens.before + tokens.after:
+        return None
+    lineage = ancestors(value)
+    softmaxes = {id(n) for v in lineage if (n := v.producer()) is not None and n.op_type in ATTENTION}
+    maps = [v for v in lineage if traced.has_grid(v) and not _tokens(traced.axes_of(v))]
+    if len(softmaxes) != 1 or not maps:
+        return None
+    trunk = last(maps)
+    layers = {id(n) for v in (trunk, *ancestors(trunk)) if (n := v.producer()) is not None and n.op_type in WEIGHTED}
+    return trunk if len(layers) > 1 and is_learned(trunk) else None
+
+
+def last(values: Sequence[Value]) -> Value:
+    """The one that is computed from all the others, or from most of them."""
+    return max(values, key=lambda v: len(ancestors(v)))
 
 
 def _class_map(value: Value, head: Value, classes: int, traced: Traced) -> Value | None:
@@ -137,3 +200,54 @@ def _weighted_between(value: Value, head: Value) -> bool:
     above = {id(v) for v in (value, *ancestors(value))}
     below = [v for v in (head, *ancestors(head)) if id(v) not in above]
     return any((node := v.producer()) is not None and node.op_type in WEIGHTED for v in below)
+
+
+def before_prediction(head: Value, traced: Traced) -> Value:
+    """Of an output that is itself a map of classes: what enters the convolution that predicts them.
+
+    Resizing, activations and changes of layout that follow that convolution are stepped over.
+    """
+    value = head
+    while (node := value.producer()) is not None:
+        parents = [v for v in node.inputs if v is not None and constant(v) is None and traced.has_grid(v)]
+        if len(parents) != 1 or not is_learned(parents[0]):
+            return value
+        value = parents[0]
+        if node.op_type in WEIGHTED:
+            return value
+    return value
+
+
+def common_trunk(head: Value, traced: Traced) -> Value | None:
+    """Of a table of boxes: the last map that the layers which predict from the coarsest maps share."""
+    maps = _enter_predictions(head, traced)
+    if not maps:
+        return None
+    fewest = min(_cells(v, traced) for v in maps)
+    lineages = [[v, *ancestors(v)] for v in maps if _cells(v, traced) == fewest]
+    ids = [{id(v) for v in lineage} for lineage in lineages]
+    shared = [v for v in lineages[0] if all(id(v) in i for i in ids) and traced.is_map(v) and is_learned(v)]
+    return last(shared) if shared else None
+
+
+def _enter_predictions(head: Value, traced: Traced) -> list[Value]:
+    """The maps that enter the last layers with weights on the ways back from the head; decoding is stepped over."""
+    found: dict[int, Value] = {}
+    seen: set[int] = set()
+    stack = [head]
+    while stack:
+        node = stack.pop().producer()
+        if node is None or id(node) in seen or node.op_type == "Shape":
+            continue
+        seen.add(id(node))
+        first = node.inputs[0] if node.inputs else None
+        if node.op_type in WEIGHTED and first is not None and traced.is_map(first) and is_learned(first):
+            found[id(first)] = first
+            continue
+        stack.extend(v for v in node.inputs if v is not None and constant(v) is None)
+    return list(found.values())
+
+
+def _cells(value: Value, traced: Traced) -> int:
+    own = zip(traced.axes_of(value), traced.shape(value) or (), strict=True)
+    return math.prod(d or 1 for a, d in own if a in traced.letters)

@@ -25,6 +25,8 @@ Shape = tuple[int | None, ...]
 """One entry an axis; None where the graph does not tell."""
 Shapes = Mapping[str, Shape]
 
+BAD = (ValueError, KeyError, TypeError)
+"""What onnx_ir lets through besides its own errors when a file contradicts itself."""
 NUMBERS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, ir.DataType.UINT8)
 """Element types that a picture or a score can have."""
 
@@ -40,12 +42,16 @@ def from_proto(proto: onnx.ModelProto) -> Model:
         passes.RemoveUnusedNodesPass()(model)
         # Before IR version 4 every weight had to be listed as an input; they no longer are.
         model.ir_version = max(model.ir_version, 4)
-    except (ir.serde.SerdeError, ir.passes.PassError, ValueError, KeyError, TypeError) as error:
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        raise ModelError(f"the graph cannot be read ({str(cause).splitlines()[0][:200]})") from None
+    except (ir.serde.SerdeError, ir.passes.PassError, ir.passes.InvariantError, *BAD) as error:
+        raise ModelError(f"the graph cannot be read ({_cause(error)})") from None
     return model
+
+
+def _cause(error: BaseException) -> str:
+    """The first line of what was wrong in the end."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def to_bytes(model: Model) -> bytes:
@@ -67,7 +73,10 @@ def without_recorded_shapes(model: Model) -> Model:
 
 
 def to_proto(model: Model) -> onnx.ModelProto:
-    return ir.to_proto(model)
+    try:
+        return ir.to_proto(model)
+    except (ir.serde.SerdeError, *BAD) as error:
+        raise ModelError(f"the graph cannot be written ({_cause(error)})") from None
 
 
 def edit(model: Model) -> Model:
@@ -87,7 +96,10 @@ def constant(value: Value | None) -> npt.NDArray[np.generic] | None:
     """The value's number(s) if the file holds them."""
     if value is None or value.const_value is None:
         return None
-    return np.asarray(value.const_value.numpy())
+    try:
+        return np.asarray(value.const_value.numpy())
+    except BAD as error:
+        raise ModelError(f"the numbers of {value.name!r} cannot be read ({_cause(error)})") from None
 
 
 def values(model: Model) -> Iterator[Value]:
@@ -95,6 +107,12 @@ def values(model: Model) -> Iterator[Value]:
     yield from model.graph.inputs
     for node in model.graph:
         yield from (v for v in node.outputs if v.name)
+
+
+def computes_in_half(model: Model) -> bool:
+    """Whether any weight is stored in half precision."""
+    half = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+    return any(v.dtype in half for v in model.graph.initializers.values())
 
 
 def find_value(model: Model, name: str) -> Value | None:
@@ -112,7 +130,7 @@ def ancestors(value: Value) -> list[Value]:
     while stack:
         node = stack.pop().producer()
         for parent in node.inputs if node is not None else ():
-            if parent is not None and id(parent) not in seen and constant(parent) is None:
+            if parent is not None and id(parent) not in seen and parent.const_value is None:
                 seen[id(parent)] = parent
                 stack.append(parent)
     return list(seen.values())
@@ -175,7 +193,7 @@ def _inferred(model: Model) -> dict[str, Shape]:
     try:
         # Strict mode would give up at the first op that contradicts itself; a partial answer is of use here.
         copy = passes.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model).model
-    except (ir.passes.PassError, RuntimeError, ValueError, TypeError) as error:
+    except (ir.passes.PassError, ir.passes.InvariantError, RuntimeError, *BAD) as error:
         raise ModelError(f"the shapes contradict each other ({str(error).splitlines()[0][:200]})") from None
     return {str(v.name): _shape(v) for v in values(copy) if v.shape is not None}
 
@@ -249,6 +267,11 @@ class Builder:
         if self._opset >= since:
             return self(op_type, x, self.constant(list(axes), np.int64), keepdims=int(keepdims))
         return self(op_type, x, axes=list(axes), keepdims=int(keepdims))
+
+    def unsqueeze(self, x: Value, axes: Sequence[int]) -> Value:
+        if self._opset >= 13:
+            return self("Unsqueeze", x, self.constant(list(axes), np.int64))
+        return self("Unsqueeze", x, axes=list(axes))
 
     def reshape(self, x: Value, shape: Sequence[int]) -> Value:
         return self("Reshape", x, self.constant(list(shape), np.int64))

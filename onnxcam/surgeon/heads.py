@@ -1,47 +1,110 @@
-"""Find the tensor that holds the logits: before the final activation of the output that is the classifier's."""
+"""Find the tensor that is scored: the logits before a classifier's final activation, or what else a network answers.
 
-from onnxcam.errors import ModelError
-from onnxcam.surgeon.anatomy import Logits
-from onnxcam.surgeon.graph import NUMBERS, Model, Shapes, Value, ancestors, shape_of
+A head is a graph fragment's ground: whatever its kind, masking makes one number a picture of it.
+"""
+
+import math
+
+from onnxcam.errors import ModelError, near
+from onnxcam.surgeon.anatomy import Kind, Logits
+from onnxcam.surgeon.axes import CHANNEL
+from onnxcam.surgeon.frontier import Traced
+from onnxcam.surgeon.graph import NUMBERS, Model, Shape, Value, ancestors, shape_of
 
 FINAL_ACTIVATIONS = {"Softmax": "softmax", "LogSoftmax": "log_softmax", "Sigmoid": "sigmoid"}
-TRANSPARENT = frozenset({"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze"})
+TRANSPARENT = frozenset({"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Dropout"})
+LARGEST_OUTPUT = 2**26
+"""Numbers of one picture's output that can be scored."""
 
 
-def find_logits(model: Model, shapes: Shapes) -> Logits:
-    """The classifier's numbers: among outputs of shape (N, classes), the one with a final activation, else the widest.
+def find_logits(model: Model, traced: Traced, output: str | None = None, kind: Kind | None = None) -> Logits:
+    """What is scored. output, kind: as asked for; where they are not, a class vector is looked for, then a class map.
 
-    An output that another output is computed from is an embedding, not the logits.
+    Among outputs of shape (N, classes), the one with a final softmax, else the widest; an output that another output is
+    computed from is an embedding, not the logits. Raises ModelError.
     """
-    vectors = [v for v in model.graph.outputs if _is_vector(v, shapes)]
-    if not vectors:
-        shown = ", ".join(f"{v.name} {list(shapes.get(str(v.name), shape_of(v) or ()))}" for v in model.graph.outputs)
-        raise ModelError(
-            f"no output is a class vector of shape (N, classes); found {shown}; onnxcam explains classifiers"
-        )
+    outputs = list(model.graph.outputs)
+    if output is not None:
+        chosen = next((v for v in outputs if v.name == output), None)
+        if chosen is None:
+            raise ModelError(f"the model has no output {output!r}; {near(output, [str(v.name) for v in outputs])}")
+        return _described(chosen, kind or _kind_of(chosen, traced), traced, "the output that was named")
+    outputs = [v for v in outputs if v.const_value is None and v.producer() is not None] or outputs
+    if kind in (None, Kind.CLASSES):
+        vectors = [v for v in outputs if _is_vector(v, traced)]
+        if vectors:
+            return _classifier(vectors, traced, len(outputs))
+        if kind is Kind.CLASSES:
+            raise ModelError(f"no output is a class vector of shape (N, classes); found {_shown(outputs, traced)}")
+    return _other(outputs, kind, traced)
+
+
+def _classifier(vectors: list[Value], traced: Traced, outputs: int) -> Logits:
     others = {id(v) for o in vectors for v in ancestors(o)}
     heads = [v for v in vectors if id(v) not in others] or vectors
-    activated = [v for v in heads if _before_activation(v)[1] in ("softmax", "log_softmax")]
-    output = max(activated or heads, key=lambda v: _classes(v, shapes))
-    value, activation = _before_activation(output)
+    activated = [v for v in heads if before_activation(v)[1] in ("softmax", "log_softmax")]
+    output = max(activated or heads, key=lambda v: _size(v, traced))
+    why = f"; chosen of {outputs} outputs" if outputs > 1 else ""
+    return _described(output, Kind.CLASSES, traced, why)
+
+
+def _other(outputs: list[Value], kind: Kind | None, traced: Traced) -> Logits:
+    """Where no class vector is: a map of classes, then boxes; anything else has to be named."""
+    maps = [v for v in outputs if traced.is_map(v) and _measured(v, traced)]
+    boxes = [v for v in outputs if len(_dims(v, traced)) == 3 and v not in maps and _measured(v, traced)]
+    if maps and kind in (None, Kind.REGION):
+        return _described(maps[0], Kind.REGION, traced, "; a map of classes")
+    if boxes and kind in (None, Kind.BOXES):
+        return _described(max(boxes, key=lambda v: _size(v, traced)), Kind.BOXES, traced, "; a table of boxes")
+    found = [v for v in outputs if _measured(v, traced)]
+    if kind in (Kind.ELEMENTS, Kind.EMBEDDING) and len(found) == 1:
+        return _described(found[0], kind, traced, "; the only output of numbers")
+    raise ModelError(
+        f"no output is a class vector (N, classes), a class map or a table of boxes; found {_shown(outputs, traced)}; "
+        f"name one with --output NAME --index ..."
+    )
+
+
+def _kind_of(output: Value, traced: Traced) -> Kind:
+    if _is_vector(output, traced):
+        return Kind.CLASSES
+    if traced.is_map(output):
+        return Kind.REGION
+    return Kind.BOXES if len(_dims(output, traced)) == 3 else Kind.ELEMENTS
+
+
+def _described(output: Value, kind: Kind, traced: Traced, why: str) -> Logits:
+    if not _measured(output, traced):
+        raise ModelError(
+            f"the output {output.name!r} holds no numbers of a known shape, so nothing in it can be scored"
+        )
+    shape = tuple(int(d or 0) for d in _dims(output, traced))
+    if kind is Kind.REGION and not (traced.is_map(output)):
+        raise ModelError(f"the output {output.name!r} of shape {list(shape)} is no class map (N, classes, H, W)")
+    if kind is Kind.BOXES and len(shape) != 3:
+        raise ModelError(f"the output {output.name!r} of shape {list(shape)} is no table of boxes (N, numbers, boxes)")
+    if math.prod(shape) > LARGEST_OUTPUT:
+        raise ModelError(f"the output {output.name!r} of shape {list(shape)} is too large to be scored")
+    # An element, a box or an embedding is meant as it comes out of the model.
+    literal = kind in (Kind.ELEMENTS, Kind.BOXES, Kind.EMBEDDING)
+    value, activation = (output, "none") if literal else before_activation(output)
+    if kind is Kind.REGION and traced.shape(value) != traced.shape(output):
+        value, activation = output, "none"
     how = f"before the final {activation}" if activation != "none" else "the output itself, no activation follows"
-    if len(model.graph.outputs) > 1:
-        how += f"; chosen of {len(model.graph.outputs)} outputs"
-    return Logits(str(value.name), str(output.name), activation, _classes(output, shapes), how)
+    channel = traced.axes_of(output).index(CHANNEL) if kind is Kind.REGION else 1
+    if kind is Kind.REGION:
+        classes = shape[channel]
+    elif kind is Kind.BOXES:
+        classes = min(shape[1:]) - (4 if shape[1] <= shape[2] else 5)
+        if classes < 1:
+            raise ModelError(f"the output {output.name!r} of shape {list(shape)} has no room for boxes and classes")
+    else:
+        classes = _size(output, traced)
+    return Logits(str(value.name), str(output.name), activation, classes, f"{how}{why}", kind, shape, channel)
 
 
-def _is_vector(value: Value, shapes: Shapes) -> bool:
-    shape = shapes.get(str(value.name)) or shape_of(value) or ()
-    wide = [d for d in shape[1:] if d != 1]
-    return len(shape) >= 2 and len(wide) <= 1 and value.dtype in NUMBERS and None not in shape[1:]
-
-
-def _classes(value: Value, shapes: Shapes) -> int:
-    shape = shapes.get(str(value.name)) or shape_of(value) or ()
-    return max((int(d or 0) for d in shape[1:]), default=0)
-
-
-def _before_activation(output: Value) -> tuple[Value, str]:
+def before_activation(output: Value) -> tuple[Value, str]:
+    """The tensor that enters the final activation and that activation's name, or the output itself and 'none'."""
     value = output
     while (node := value.producer()) is not None and node.inputs and node.inputs[0] is not None:
         if node.op_type in FINAL_ACTIVATIONS:
@@ -50,3 +113,29 @@ def _before_activation(output: Value) -> tuple[Value, str]:
             break
         value = node.inputs[0]
     return output, "none"
+
+
+def _is_vector(value: Value, traced: Traced) -> bool:
+    """(N, classes), with further axes of size 1, or (classes) where the export has squeezed a batch of one away."""
+    shape = _dims(value, traced)
+    wide = [d for d in (shape if len(shape) == 1 else shape[1:]) if d != 1]
+    return bool(shape) and len(wide) <= 1 and _measured(value, traced) and not (len(shape) == 1 and not wide)
+
+
+def _measured(value: Value, traced: Traced) -> bool:
+    shape = _dims(value, traced)
+    return value.dtype in NUMBERS and None not in shape[1:] and 0 not in shape and bool(shape)
+
+
+def _dims(value: Value, traced: Traced) -> Shape:
+    return traced.shape(value) or shape_of(value) or ()
+
+
+def _size(value: Value, traced: Traced) -> int:
+    """Numbers for one picture."""
+    shape = _dims(value, traced)
+    return math.prod(int(d or 0) for d in (shape[1:] if len(shape) > 1 else shape))
+
+
+def _shown(outputs: list[Value], traced: Traced) -> str:
+    return ", ".join(f"{v.name} {list(_dims(v, traced))}" for v in outputs)

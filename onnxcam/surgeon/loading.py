@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError
 from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
 
 from onnxcam.errors import ModelError, NoSpatialFeatures
+from onnxcam.surgeon.soundness import all_nodes, check_calls, check_loops, check_tensors, check_text
 
 ModelSource = str | os.PathLike[str] | bytes | onnx.ModelProto
 
@@ -94,9 +95,13 @@ def _parse(data: bytes, name: str) -> onnx.ModelProto:
 
 
 def _checked(proto: onnx.ModelProto, name: str, data: bytes, path: Path | None) -> ModelFile:
+    check_text(proto, name)
     _check_operators(proto, name)
     if any(uses_external_data(t) for t in _tensors(proto)):
         proto = _with_external_data(proto, name, path)
+    check_tensors(_tensors(proto), name)
+    check_calls(proto, name)
+    check_loops(proto, name)
     try:
         onnx.checker.check_model(proto)
     except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
@@ -114,7 +119,7 @@ def _check_operators(proto: onnx.ModelProto, name: str) -> None:
             f"upgrade onnx and onnxruntime, or export with an older opset"
         )
     functions = {(f.domain, f.name) for f in proto.functions}
-    for node in _nodes(proto.graph):
+    for node in all_nodes(proto.graph.node):
         if node.domain not in KNOWN_DOMAINS and (node.domain, node.op_type) not in functions:
             raise ModelError(
                 f"{name}: operator {node.op_type} of the unknown domain {node.domain!r} "
@@ -139,16 +144,6 @@ def _check_inputs(proto: onnx.ModelProto, name: str) -> None:
         raise NoSpatialFeatures(f"{name}: the model takes no picture (its inputs: {shown}), so there is nothing to map")
 
 
-def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from _nodes(attribute.g)
-            for inner in attribute.graphs:
-                yield from _nodes(inner)
-
-
 def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     graphs = [proto.graph]
     nodes = [n for f in proto.functions for n in f.node]
@@ -166,6 +161,19 @@ def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
             graphs.extend(attribute.graphs)
 
 
+def _check_location(folder: Path, location: str, tensor: str, name: str) -> None:
+    shown = location if len(location) <= 100 else location[:100] + "..."
+    try:
+        file = folder / location
+        inside, there = file.resolve().is_relative_to(folder), file.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        inside, there = True, False
+    if not location or not inside:
+        raise ModelError(f"{name}: the weights of {tensor!r} point outside the model's folder ({shown!r}); refused")
+    if not there:
+        raise ModelError(f"{name}: its weights file {shown!r} is missing; put it beside the model")
+
+
 def _with_external_data(proto: onnx.ModelProto, name: str, path: Path | None) -> onnx.ModelProto:
     """A copy whose tensors hold their bytes. Only regular files below the model's folder are opened."""
     if path is None:
@@ -177,13 +185,7 @@ def _with_external_data(proto: onnx.ModelProto, name: str, path: Path | None) ->
         if not uses_external_data(tensor):
             continue
         location = next((e.value for e in tensor.external_data if e.key == "location"), "")
-        file = folder / location
-        if not location or not file.resolve().is_relative_to(folder):
-            raise ModelError(
-                f"{name}: the weights of {tensor.name!r} point outside the model's folder ({location!r}); refused"
-            )
-        if not file.is_file():
-            raise ModelError(f"{name}: its weights file {location!r} is missing; put it beside the model")
+        _check_location(folder, location, tensor.name, name)
         try:
             load_external_data_for_tensor(tensor, str(folder))
         except (onnx.checker.ValidationError, ValueError, OSError) as error:

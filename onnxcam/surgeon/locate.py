@@ -4,17 +4,19 @@ The feature tensor is found by walking back from the logits to the frontier wher
 global pooling, flattening or attention pooling. Names play no part.
 """
 
+from collections.abc import Sequence
 from typing import NoReturn
 
 from onnxcam.errors import ModelError, NoSpatialFeatures, PresetError, UnknownLayer, near
-from onnxcam.surgeon.anatomy import Anatomy, Candidate, FeatureTensor, ImageInput, Logits
-from onnxcam.surgeon.axes import GRIDS, propagate
-from onnxcam.surgeon.frontier import Traced, frontier, is_learned, refined
+from onnxcam.surgeon.anatomy import Anatomy, Candidate, FeatureTensor, ImageInput, Kind, Logits
+from onnxcam.surgeon.axes import BATCH, CHANNEL, GRIDS, propagate
+from onnxcam.surgeon.frontier import Traced, before_prediction, common_trunk, frontier, is_learned, refined
 from onnxcam.surgeon.graph import (
     NUMBERS,
     Model,
     Node,
     Shape,
+    Shapes,
     Value,
     ancestors,
     find_node,
@@ -26,89 +28,133 @@ from onnxcam.surgeon.graph import (
     values,
 )
 from onnxcam.surgeon.heads import find_logits
+from onnxcam.surgeon.quantised import check_dequantisable, is_blocked
 
-DEFAULT_SIZE = 224
+LARGEST_SIDE = 2**24
+"""Of an input, a long recording; of a picture the memory decides."""
+LARGEST_BATCH = 4096
+COLOURS = (1, 3, 4)
+"""Channels that a picture usually has."""
+
+DEFAULT_SIDE = 224
+"""Of a picture for a model that takes any; signals and volumes have no usual size."""
 
 
 def locate(
-    model: Model, *, layout: str | None = None, size: tuple[int, int] | None = None, layer: str = "auto"
+    model: Model,
+    *,
+    layout: str | None = None,
+    size: Sequence[int] | None = None,
+    layer: str = "auto",
+    output: str | None = None,
+    kind: Kind | None = None,
+    shapes: Shapes | None = None,
 ) -> Anatomy:
-    """The picture's input, the logits and the feature tensor.
+    """The picture's input, what is scored, and the feature tensor.
 
-    layout overrides NCHW or NHWC; size (H,W) is for models with dynamic sides (224 if not given); layer is 'auto',
-    'last-conv', or the name of a tensor or node. Raises NoSpatialFeatures, UnknownLayer or ModelError.
+    layout overrides e.g. NCHW or NHWC; size (H,W) is for models with dynamic sides (224 if not given); layer is 'auto',
+    'last-conv', or the name of a tensor or node. output, kind: what is scored, if not a class vector. shapes: of every
+    tensor as measured by a run; if None, inferred. Raises NoSpatialFeatures, UnknownLayer or ModelError.
     """
     image = find_image(model, layout)
-    shapes = infer_shapes(model, {image.name: picture_shape(image, size)})
+    if shapes is None:
+        shapes = infer_shapes(model, {image.name: image.shape(sides(image, size))})
     axes = propagate(model, shapes, {image.name: tuple(image.layout)})
-    traced = Traced(shapes, axes, GRIDS[len(image.layout)])
-    logits = find_logits(model, shapes)
+    traced = Traced(shapes, axes, image.letters)
+    logits = find_logits(model, traced, output, kind)
+    warnings = _warnings(image, size)
     if layer == "auto":
-        features, candidates = _auto(model, logits, traced)
+        features, candidates, doubt = _auto(model, logits, traced)
+        warnings += (doubt,) if doubt else ()
     else:
         features, candidates = _chosen(model, layer, traced), ()
-    return Anatomy(image, logits, features, candidates, _warnings(image, size), footprint(model, shapes))
+    return Anatomy(image, logits, features, candidates, warnings, footprint(model, shapes))
 
 
-def picture_shape(image: ImageInput, size: tuple[int, int] | None) -> tuple[int, ...]:
-    """The input's shape for one picture, dynamic sides filled in; raises PresetError where a fixed side differs."""
-    height, width = size or (DEFAULT_SIZE, DEFAULT_SIZE)
-    fixed = (image.height or height, image.width or width)
-    if size is not None and fixed != size:
+def sides(image: ImageInput, size: Sequence[int] | None) -> tuple[int, ...]:
+    """Of the picture, dynamic ones filled in; one number counts for all. Raises PresetError if a fixed one differs."""
+    count = len(image.sides)
+    if size is None and count != 2 and None in image.sides:
         raise PresetError(
-            f"the model's input is {fixed[0]}x{fixed[1]} (HxW), so it cannot take {height}x{width}; leave the size out"
+            f"the model takes any size of {'signal' if count == 1 else 'volume'}; say which with --size "
+            f"{'512' if count == 1 else '16x112x112'}"
         )
-    sizes = {"N": 1, "C": image.channels, "H": image.height or height, "W": image.width or width}
-    return tuple(sizes[letter] for letter in image.layout)
+    wanted = tuple(size or (DEFAULT_SIDE,))
+    wanted = wanted * count if len(wanted) == 1 else wanted
+    shown, asked = ("x".join("?" if s is None else str(s) for s in found) for found in (image.sides, wanted))
+    if len(wanted) != count:
+        raise PresetError(f"the model's input has {count} sides ({shown}), so it cannot take {asked}")
+    fixed = tuple(own or side for own, side in zip(image.sides, wanted, strict=True))
+    if size is not None and fixed != wanted:
+        raise PresetError(f"the model's input is {shown}, so it cannot take {asked}; leave the size out")
+    return fixed
 
 
 def find_image(model: Model, layout: str | None = None) -> ImageInput:
-    """The one input that can be a picture: four axes, one of them with 1, 3 or 4 channels."""
-    found = [v for v in model.graph.inputs if v.shape is not None and len(v.shape) == 4 and v.dtype in NUMBERS]
-    if not found:
+    """The input that takes the picture: four axes, or five for a volume, or three for a signal; the first of these."""
+    ranked = [
+        v
+        for rank in (4, 5, 3)
+        for v in model.graph.inputs
+        if v.shape is not None and len(v.shape) == rank and v.dtype in NUMBERS
+    ]
+    if not ranked:
         shown = ", ".join(f"{v.name} {list(shape_of(v) or ())}" for v in model.graph.inputs) or "none"
         raise NoSpatialFeatures(
-            f"the model takes no picture: an input with four axes (NCHW or NHWC) is needed, found {shown}"
+            f"the model takes no picture: an input such as NCHW, NHWC, NCW or NCDHW is needed, found {shown}"
         )
-    value = found[0]
+    value = ranked[0]
     shape = shape_of(value) or ()
     chosen = (layout if layout is not None else _layout_of(shape)).upper()
-    if sorted(chosen) != ["C", "H", "N", "W"]:
-        raise ModelError(f"layout {layout!r} is not NCHW or NHWC")
-    by_letter = dict(zip(chosen, shape, strict=True))
-    if by_letter["C"] is None:
-        by_letter["C"] = 3
+    letters = "".join(GRIDS[len(shape)])
+    if chosen[:1] != BATCH or sorted(chosen) != sorted(f"NC{letters}") or chosen.replace(CHANNEL, "") != f"N{letters}":
+        raise ModelError(f"layout {layout!r} is not NC{letters} or N{letters}C")
+    channel = chosen.index(CHANNEL)
     dtype = value.dtype.numpy().name if value.dtype is not None else "float32"
-    channels = int(by_letter["C"] or 3)
-    return ImageInput(str(value.name), dtype, chosen, channels, by_letter["H"], by_letter["W"], by_letter["N"])
+    own = tuple(d for i, d in enumerate(shape) if i not in (0, channel))
+    if any(d is not None and d > LARGEST_SIDE for d in own) or (shape[0] or 0) > LARGEST_BATCH:
+        raise ModelError(f"the input {value.name!r} of shape {list(shape)} is larger than any picture; is it damaged?")
+    return ImageInput(str(value.name), dtype, chosen, int(shape[channel] or 3), own, shape[0])
 
 
 def _layout_of(shape: Shape) -> str:
-    if shape[1] in (1, 3, 4):
-        return "NCHW"
-    if shape[3] in (1, 3, 4):
-        return "NHWC"
-    return "NCHW" if shape[3] is None or (shape[1] or 0) <= (shape[3] or 0) else "NHWC"
+    """Channels first or last, by which of the two axes can be colours, else by which is the shorter."""
+    letters = "".join(GRIDS[len(shape)])
+    first, final = f"NC{letters}", f"N{letters}C"
+    if shape[1] in COLOURS or shape[-1] in COLOURS:
+        return first if shape[1] in COLOURS else final
+    if shape[1] is None or shape[-1] is None:
+        return final if shape[1] is None and shape[-1] is not None else first
+    return first if shape[1] <= shape[-1] else final
 
 
-def _auto(model: Model, logits: Logits, traced: Traced) -> tuple[FeatureTensor, tuple[Candidate, ...]]:
+def _auto(model: Model, logits: Logits, traced: Traced) -> tuple[FeatureTensor, tuple[Candidate, ...], str]:
     head = find_value(model, logits.tensor)
-    assert head is not None
+    if head is None:
+        raise ModelError(f"what is scored, {logits.tensor!r}, is a constant: it does not depend on the picture")
+    if logits.kind is Kind.REGION:
+        value = before_prediction(head, traced)
+        reason = "what enters the layer that predicts a class for every place"
+        return _feature(value, reason, traced), (), ""
+    if logits.kind is Kind.BOXES and (trunk := common_trunk(head, traced)) is not None:
+        reason = "the coarsest map under the layers that predict boxes"
+        doubt = "boxes of other scales are predicted from finer maps; name one of these with --layer"
+        return _feature(trunk, reason, traced), (), doubt
     order = {id(n): i for i, n in enumerate(model.graph)}
     found = frontier(head, traced)
     learned = [(v, n) for v, n in found if is_learned(v)]
     if not learned:
         _no_features(model, bool(found))
     ranked = sorted(learned, key=lambda pair: order[id(pair[1])], reverse=True)
-    last, consumer = ranked[0]
-    value, how = refined(last, head, logits.classes, traced)
-    features = _feature(value, f"{how or 'what '}enters {consumer.op_type}, where the grid is lost", traced)
+    final, consumer = ranked[0]
+    step = refined(final, head, logits.classes, traced)
+    features = _feature(step.value, f"{step.how or 'what '}enters {consumer.op_type}, where the grid is lost", traced)
     losers = [
         Candidate(str(v.name), traced.shape(v), f"enters {n.op_type} earlier in the graph")
         for v, n in ranked[1:]
-        if v is not value
+        if v is not step.value
     ]
-    return features, (*losers, *_naive_candidates(model, value, traced))
+    return features, (*losers, *_naive_candidates(model, step.value, traced)), step.doubt
 
 
 def _no_features(model: Model, only_picture: bool) -> NoReturn:
@@ -195,15 +241,17 @@ def _feature(value: Value, reason: str, traced: Traced) -> FeatureTensor:
         raise NoSpatialFeatures(
             f"{value.name!r} is the picture itself, or its shape is unknown; choose another --layer"
         )
-    if node.op_type.startswith("QLinear") or node.op_type in ("ConvInteger", "QuantizeLinear"):
-        raise ModelError(
-            f"the feature tensor {value.name!r} is quantised ({node.op_type}); explain the float or QDQ export"
+    if is_blocked(value):
+        raise NoSpatialFeatures(
+            f"{value.name!r} is stored in blocks of channels (NCHWc), as onnxruntime's optimiser does at level ALL; "
+            f"explain the export that was optimised, or optimise it without level ALL (ORT_ENABLE_EXTENDED)"
         )
+    check_dequantisable(value)
     return FeatureTensor(str(value.name), shape, traced.axes_of(value), reason, node.op_type)
 
 
-def _warnings(image: ImageInput, size: tuple[int, int] | None) -> tuple[str, ...]:
+def _warnings(image: ImageInput, size: Sequence[int] | None) -> tuple[str, ...]:
     notes = []
-    if (image.height is None or image.width is None) and size is None:
-        notes.append(f"the model takes any size; {DEFAULT_SIZE}x{DEFAULT_SIZE} is assumed (--size to change)")
+    if None in image.sides and size is None:
+        notes.append(f"the model takes any size; {DEFAULT_SIDE}x{DEFAULT_SIDE} is assumed (--size to change)")
     return tuple(notes)

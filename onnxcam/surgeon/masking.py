@@ -1,82 +1,140 @@
 """Masked scoring inside the graph: low-resolution maps go in, one number a map and target comes out.
 
-    U = up(map)                     two small matrices, half-pixel bilinear
+    U = up(map)                     a small matrix a side, half-pixel linear
     M = (U - min U) / (max U - min U)
     x' = x * M        or            x * M + fill * (1 - M)
-    logit, probability = network(x')[targets]
+    logit, probability = fragment(network(x'))
 
 A map that is constant over space has no range to normalise; its mask is all ones, so that it keeps the whole
 picture. One run with a map of zeros therefore gives the features and the logits of the picture itself, and one
 session serves the whole explanation.
 """
 
+import math
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import onnx_ir as ir
 
-from onnxcam.resampling import bilinear_matrix
+from onnxcam.errors import UnknownLayer
+from onnxcam.resampling import bilinear_matrix, is_small, neighbours
 from onnxcam.surgeon.anatomy import Anatomy
+from onnxcam.surgeon.fragments import LOGIT, LOGITS, PROBABILITY, REFERENCES, REGIONS, TARGETS, scored
 from onnxcam.surgeon.graph import Builder, Model, Value, edit, find_value, new_input, tidy
+from onnxcam.surgeon.quantised import dequantised
 
-IMAGE, MAPS, TARGETS, FILL = "onnxcam/image", "onnxcam/maps", "onnxcam/targets", "onnxcam/fill"
-FEATURES, LOGITS = "onnxcam/features", "onnxcam/logits"
-LOGIT, PROBABILITY = "onnxcam/logit", "onnxcam/probability"
+IMAGE, MAPS, FILL, FEATURES = "onnxcam/image", "onnxcam/maps", "onnxcam/fill", "onnxcam/features"
+
+__all__ = ["FEATURES", "FILL", "IMAGE", "LOGIT", "LOGITS", "MAPS", "PROBABILITY", "REFERENCES", "REGIONS", "TARGETS"]
 
 
 def scoring_model(
-    model: Model, anatomy: Anatomy, size: tuple[int, int], grid: tuple[int, int], *, with_fill: bool
+    model: Model,
+    anatomy: Anatomy,
+    size: tuple[int, ...],
+    *,
+    with_fill: bool,
+    batch: int | None = None,
+    further: Mapping[str, bool] | None = None,
 ) -> Model:
     """The graph that does a whole Score-CAM.
 
-    Inputs: IMAGE (1,C,H,W) float32 in the model's own axis order; MAPS (N,1,h,w) float32; TARGETS (T,) int64 class
-    indices; with_fill adds FILL, of IMAGE's shape. Outputs: LOGIT, PROBABILITY (N,T); LOGITS (N,classes); FEATURES
-    (N,...) as the network computes them on the masked picture.
+    Inputs: IMAGE (1,C,*size) float32 in the model's own axis order; MAPS (N,1,*grid) float32; TARGETS, REGIONS,
+    REFERENCES as the fragment needs them; with_fill adds FILL, of IMAGE's shape. Outputs: LOGIT, PROBABILITY (N,T);
+    LOGITS (N,numbers); FEATURES (N,...) as the network computes them on the masked picture. batch: the number of masks
+    that the network is fixed to, None where it takes any. further: the model's other inputs, each with whether its
+    first axis is the batch; these take one picture's value.
     """
     copy = edit(model)
     b = Builder(copy, "onnxcam")
-    network_input = find_value(copy, anatomy.image.name)
-    head, features = find_value(copy, anatomy.logits.tensor), find_value(copy, anatomy.features.tensor)
-    assert network_input is not None
-    assert head is not None
-    assert features is not None
-    layout = anatomy.image.layout
-    sides = {"N": 1, "C": anatomy.image.channels, "H": size[0], "W": size[1]}
-    shape = [sides[letter] for letter in layout]
+    network_input = _value(copy, anatomy.image.name)
+    head, features = _value(copy, anatomy.logits.tensor), _value(copy, anatomy.features.tensor)
+    grid = anatomy.features.grid
     # A looped model takes one mask a run: the batch stays what it was.
-    batch: int | str = anatomy.image.batch or "masks"
+    count: int | str = batch or "masks"
+    shape = anatomy.image.shape(size)
     image = new_input(copy, IMAGE, ir.DataType.FLOAT, shape)
-    maps = new_input(copy, MAPS, ir.DataType.FLOAT, [batch, 1, *grid])
-    targets = new_input(copy, TARGETS, ir.DataType.INT64, ["targets"])
+    maps = new_input(copy, MAPS, ir.DataType.FLOAT, [count, 1, *grid])
     fill = new_input(copy, FILL, ir.DataType.FLOAT, shape) if with_fill else None
 
-    mask = b.reshape(
-        _normalised(b, _upsampled(b, maps, size)),
-        [-1 if a == "N" else sides[a] if a != "C" else 1 for a in layout],
-    )
+    mask_shape = [-1 if a == "N" else 1 if a == "C" else d for a, d in zip(anatomy.image.layout, shape, strict=True)]
+    mask = b.reshape(_normalised(b, _upsampled(b, maps, grid, size), len(size)), mask_shape)
     masked = b("Mul", image, mask)
     if fill is not None:
         masked = b("Add", masked, b("Mul", fill, b("Sub", b.constant(1, np.float32), mask)))
-    uses = [use for use in network_input.uses() if use.node is not masked.producer()]
-    typed = _as_input_type(b, masked, network_input)
-    for use in uses:
-        use.node.replace_input_with(use.idx, typed)
+    _rewire(network_input, _as_input_type(b, masked, network_input))
+    for name, batched in (further or {}).items():
+        if batched:
+            _spread(b, _value(copy, name), maps)
 
     copy.graph.outputs.clear()
-    _publish(copy, b, _float(b, head), features, targets, anatomy, batch)
+    _publish(copy, b, _float(b, head), features, anatomy, count)
     return tidy(copy)
 
 
-def _upsampled(b: Builder, maps: Value, size: tuple[int, int]) -> Value:
-    assert maps.shape is not None
-    h, w = (int(d) for d in list(maps.shape)[2:] if isinstance(d, int))
-    rows = b.constant(bilinear_matrix(h, size[0]), np.float32)
-    columns = b.constant(bilinear_matrix(w, size[1]).T, np.float32)
-    return b("MatMul", rows, b("MatMul", maps, columns))
+def _value(model: Model, name: str) -> Value:
+    found = find_value(model, name)
+    if found is None:
+        raise UnknownLayer(f"no tensor is called {name!r}")
+    return found
 
 
-def _normalised(b: Builder, up: Value) -> Value:
+def _rewire(old: Value, new: Value) -> None:
+    """All that read `old` read `new` instead, what makes `new` itself left out."""
+    own, stack = set(), [new]
+    while stack:
+        node = stack.pop().producer()
+        if node is not None and id(node) not in own:
+            own.add(id(node))
+            stack.extend(v for v in node.inputs if v is not None)
+    for use in [u for u in old.uses() if id(u.node) not in own]:
+        use.node.replace_input_with(use.idx, new)
+
+
+def _spread(b: Builder, value: Value, maps: Value) -> None:
+    """One picture's value for every mask."""
+    assert value.shape is not None
+    rest = [int(d) if isinstance(d, int) else 1 for d in list(value.shape)[1:]]
+    value.shape = ir.Shape([1, *rest])
+    masks = b("Gather", b("Shape", maps), b.constant([0], np.int64), axis=0)
+    target = b("Concat", masks, b.constant(rest, np.int64), axis=0) if rest else masks
+    _rewire(value, b("Expand", value, target))
+
+
+def _upsampled(b: Builder, maps: Value, grid: tuple[int, ...], size: tuple[int, ...]) -> Value:
+    """(N,1,*grid) to (N,1,*size), one side after the other from the last."""
+    up = maps
+    for axis in reversed(range(len(grid))):
+        source, target = grid[axis], size[axis]
+        sides = [*grid[:axis], target, *size[axis + 1 :]]
+        if not is_small(source, target):
+            up = _interpolated(b, up, axis, len(grid), source, target)
+        elif axis == len(grid) - 1:
+            up = b("MatMul", up, b.constant(bilinear_matrix(source, target).T, np.float32))
+        elif axis == len(grid) - 2:
+            up = b("MatMul", b.constant(bilinear_matrix(source, target), np.float32), up)
+        else:  # the depth: rows of flattened pictures
+            flat = b.reshape(up, [-1, 1, source, math.prod(size[axis + 1 :])])
+            deep = b("MatMul", b.constant(bilinear_matrix(source, target), np.float32), flat)
+            up = b.reshape(deep, [-1, 1, *sides])
+    return up
+
+
+def _interpolated(b: Builder, x: Value, side: int, sides: int, source: int, target: int) -> Value:
+    """The same for one side without a matrix."""
+    low, high, share = neighbours(source, target)
+    share = share.reshape(-1, *[1] * (sides - 1 - side))
+    at = 2 + side
+    below = b("Mul", b("Gather", x, b.constant(low, np.int64), axis=at), b.constant(1 - share, np.float32))
+    above = b("Mul", b("Gather", x, b.constant(high, np.int64), axis=at), b.constant(share, np.float32))
+    return b("Add", below, above)
+
+
+def _normalised(b: Builder, up: Value, sides: int) -> Value:
     """Min-max to [0,1] over each map; a constant map becomes ones: flat is 1 there, else 0."""
-    low = b.reduce("ReduceMin", up, [2, 3])
-    extent = b("Sub", b.reduce("ReduceMax", up, [2, 3]), low)
+    space = list(range(2, 2 + sides))
+    low = b.reduce("ReduceMin", up, space)
+    extent = b("Sub", b.reduce("ReduceMax", up, space), low)
     varies = b.cast(b("Greater", extent, b.constant(0, np.float32)), ir.DataType.FLOAT)
     flat = b("Sub", b.constant(1, np.float32), varies)
     return b("Div", b("Add", b("Sub", up, low), flat), b("Add", extent, flat))
@@ -94,27 +152,19 @@ def _as_input_type(b: Builder, masked: Value, network_input: Value) -> Value:
 
 def _float(b: Builder, value: Value) -> Value:
     """As float32; a Cast of what is float32 already costs nothing, and not every file tells its types."""
-    return b.cast(value, ir.DataType.FLOAT)
+    return b.cast(dequantised(b, value), ir.DataType.FLOAT)
 
 
-def _publish(
-    model: Model, b: Builder, head: Value, features: Value, targets: Value, anatomy: Anatomy, batch: int | str
-) -> None:
-    logits = b("Flatten", head, axis=1, name=LOGITS)
-    sigmoid = anatomy.logits.activation == "sigmoid" or anatomy.logits.classes == 1
-    everything = b("Sigmoid", logits) if sigmoid else b("Softmax", logits, axis=1)
-    classes = anatomy.logits.classes
-    outputs: dict[str, tuple[Value, list[int | str | None]]] = {
-        LOGIT: (b("Gather", logits, targets, axis=1, name=LOGIT), [batch, "targets"]),
-        PROBABILITY: (b("Gather", everything, targets, axis=1, name=PROBABILITY), [batch, "targets"]),
-        LOGITS: (logits, [batch, classes]),
-        FEATURES: (_renamed(b, features), [batch, *anatomy.features.shape[1:]]),
-    }
-    for value, shape in outputs.values():
+def _publish(model: Model, b: Builder, head: Value, features: Value, anatomy: Anatomy, count: int | str) -> None:
+    found = scored(model, b, head, anatomy.logits)
+    exposed = b("Cast", dequantised(b, features), to=int(ir.DataType.FLOAT), name=FEATURES)
+    outputs: Sequence[tuple[Value, Sequence[int | str | None]]] = [
+        (found.logit, [count, "targets"]),
+        (found.probability, [count, "targets"]),
+        (found.logits, [count, found.numbers]),
+        (exposed, [count, *anatomy.features.shape[1:]]),
+    ]
+    for value, shape in outputs:
         value.type = ir.TensorType(ir.DataType.FLOAT)
         value.shape = ir.Shape(shape)
         model.graph.outputs.append(value)
-
-
-def _renamed(b: Builder, features: Value) -> Value:
-    return b("Cast", features, to=int(ir.DataType.FLOAT), name=FEATURES)

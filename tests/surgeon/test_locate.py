@@ -7,9 +7,9 @@ from conftest import Make
 
 from onnxcam.errors import ModelError, NoSpatialFeatures, PresetError, UnknownLayer
 from onnxcam.surgeon import graph
-from onnxcam.surgeon.anatomy import Anatomy
+from onnxcam.surgeon.anatomy import Anatomy, Kind
 from onnxcam.surgeon.loading import read_model
-from onnxcam.surgeon.locate import locate
+from onnxcam.surgeon.locate import find_image, locate
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>\n'
 BODY = """
@@ -152,8 +152,8 @@ def test_models_without_a_spatial_map_are_refused_with_the_reason(make: Make) ->
         read_model(make(table))
 
 
-def test_an_output_without_classes_is_refused(make: Make) -> None:
-    text = f"{HEAD}net (float[N,3,8,6] x) => (float[N,8,4,3] f)\n<float[8,3,3,3] w>{{{BODY}}}"
+def test_an_output_that_is_nothing_that_can_be_scored_is_refused(make: Make) -> None:
+    text = f"{HEAD}net (float[N,3,8,6] x) => (int64[N,8,4,3] i)\n<float[8,3,3,3] w>{{{BODY}\n i = Cast <to=7> (f)}}"
     with pytest.raises(ModelError, match="class vector"):
         found(make(text))
 
@@ -251,9 +251,9 @@ def test_an_implausible_feature_shape_is_refused(classifier: onnx.ModelProto) ->
     from dataclasses import replace
 
     features = found(classifier).features
-    assert features.channels_and_grid == (8, 4, 3)
+    assert (features.channels, features.grid) == (8, (4, 3))
     with pytest.raises(ModelError, match="not plausible"):
-        _ = replace(features, shape=(1, 2**20, 2**10, 2**10)).channels_and_grid
+        _ = replace(features, shape=(1, 2**20, 2**10, 2**10)).grid
 
 
 def test_an_operator_that_hides_the_grid_is_named(make: Make) -> None:
@@ -266,3 +266,147 @@ def test_an_operator_that_hides_the_grid_is_named(make: Make) -> None:
     }}"""
     with pytest.raises(NoSpatialFeatures, match=r"FusedConv of com\.microsoft"):
         found(make(text, check=False))
+
+
+SEGMENTATION = """
+  c = Conv <kernel_shape=[3,3], pads=[1,1,1,1], strides=[2,2]> (x, w)
+  f = Relu (c)
+  classes = Conv (f, u)
+"""
+
+
+def test_of_a_segmentation_what_enters_the_predicting_layer_is_taken(make: Make) -> None:
+    text = f"""{HEAD}net (float[N,3,8,6] x) => (float[N,5,8,6] mask)
+    <float[8,3,3,3] w, float[5,8,1,1] u, float[4] scales = {{1.0, 1.0, 2.0, 2.0}}>
+    {{{SEGMENTATION}
+      up = Resize <mode="linear"> (classes, , scales)
+      mask = Softmax <axis=1> (up)
+    }}"""
+    anatomy = found(make(text))
+    assert anatomy.features.tensor == "f"
+    assert (anatomy.logits.kind, anatomy.logits.tensor, anatomy.logits.classes) == (Kind.REGION, "up", 5)
+    assert anatomy.logits.activation == "softmax"
+    assert anatomy.logits.space == (8, 6)
+
+
+def test_of_a_detector_the_coarsest_map_under_its_branches_is_taken(make: Make) -> None:
+    text = f"""{HEAD}net (float[1,3,16,16] x) => (float[1,10,20] boxes)
+    <float[8,3,3,3] w, float[8,8,3,3] u, float[4,8,1,1] b1, float[6,8,1,1] k1, float[4,8,1,1] b2, float[6,8,1,1] k2,
+     int64[3] s = {{0, 0, -1}}>
+    {{
+      c = Conv <kernel_shape=[3,3], pads=[1,1,1,1], strides=[4,4]> (x, w)
+      fine = Relu (c)
+      d = Conv <kernel_shape=[3,3], pads=[1,1,1,1], strides=[2,2]> (fine, u)
+      coarse = Relu (d)
+      box1 = Conv (fine, b1)
+      class1 = Conv (fine, k1)
+      box2 = Conv (coarse, b2)
+      class2 = Conv (coarse, k2)
+      p1 = Sigmoid (class1)
+      p2 = Sigmoid (class2)
+      all1 = Concat <axis=1> (box1, p1)
+      all2 = Concat <axis=1> (box2, p2)
+      t1 = Reshape (all1, s)
+      t2 = Reshape (all2, s)
+      boxes = Concat <axis=2> (t1, t2)
+    }}"""
+    anatomy = found(make(text))
+    assert anatomy.features.tensor == "coarse"
+    assert (anatomy.logits.kind, anatomy.logits.classes) == (Kind.BOXES, 6)
+    assert any("finer maps" in w for w in anatomy.warnings)
+
+
+def test_averaging_over_windows_before_flattening_belongs_to_the_pooling(make: Make) -> None:
+    pooled = "a = AveragePool <kernel_shape=[2,3], strides=[2,3]> (f)\n p = Flatten (a)"
+    text = f"{HEAD}{SIGNATURE}<float[8,3,3,3] w, float[16,5] v>{{{BODY}{pooled}\n logits = MatMul (p, v)\n}}"
+    assert found(make(text)).features.tensor == "f"
+
+
+@pytest.mark.parametrize(("layers", "expected"), [(1, "f"), (2, "n1")])
+def test_one_layer_of_attention_over_a_convolutional_trunk_only_pools(make: Make, layers: int, expected: str) -> None:
+    blocks = "".join(
+        f"""
+      qk{i} = Transpose <perm=[0,2,1]> (n{i - 1})
+      dots{i} = MatMul (n{i - 1}, qk{i})
+      soft{i} = Softmax <axis=2> (dots{i})
+      mixed{i} = MatMul (soft{i}, n{i - 1})
+      n{i} = Add (n{i - 1}, mixed{i})"""
+        for i in range(layers)
+    ).replace("n-1", "tokens")
+    text = f"""{HEAD}net (float[1,3,8,6] x) => (float[1,5] logits)
+    <float[8,3,3,3] w, float[8,8,3,3] u, float[1,1,8] token, float[8,5] v, int64[3] s = {{0, 8, 12}}, int64 zero = {{0}}>
+    {{
+      b = Conv <kernel_shape=[3,3], pads=[1,1,1,1], strides=[2,2]> (x, w)
+      r = Relu (b)
+      c = Conv <kernel_shape=[3,3], pads=[1,1,1,1]> (r, u)
+      f = Relu (c)
+      flat = Reshape (f, s)
+      cells = Transpose <perm=[0,2,1]> (flat)
+      tokens = Concat <axis=1> (token, cells){blocks}
+      chosen = Gather <axis=1> (n{layers - 1}, zero)
+      logits = MatMul (chosen, v)
+    }}"""
+    anatomy = found(make(text))
+    assert anatomy.features.tensor == expected
+    assert bool(anatomy.warnings) == (layers == 1)  # the doubt is stated
+
+
+def test_signals_and_volumes_have_grids_too(make: Make) -> None:
+    signal = f"""{HEAD}net (float[N,2,16] x) => (float[N,5] logits)
+    <float[8,2,3] w, float[8,5] v>
+    {{
+      c = Conv <kernel_shape=[3], pads=[1,1], strides=[2]> (x, w)
+      f = Relu (c)
+      p = ReduceMean <axes=[2], keepdims=0> (f)
+      logits = MatMul (p, v)
+    }}"""
+    anatomy = found(make(signal))
+    assert (anatomy.image.layout, anatomy.features.tensor, anatomy.features.grid) == ("NCW", "f", (8,))
+    volume = f"""{HEAD}net (float[N,3,4,8,6] x) => (float[N,5] logits)
+    <float[8,3,3,3,3] w, float[8,5] v>
+    {{
+      c = Conv <kernel_shape=[3,3,3], pads=[1,1,1,1,1,1], strides=[1,2,2]> (x, w)
+      f = Relu (c)
+      p = ReduceMean <axes=[2,3,4], keepdims=0> (f)
+      logits = MatMul (p, v)
+    }}"""
+    anatomy = found(make(volume))
+    assert (anatomy.image.layout, anatomy.features.tensor, anatomy.features.grid) == ("NCDHW", "f", (4, 4, 3))
+    array = np.arange(8 * 48, dtype=np.float32).reshape(1, 8, 4, 4, 3)
+    np.testing.assert_array_equal(anatomy.features.to_channels(array), array)
+
+
+def test_logits_without_a_batch_axis_are_taken(make: Make) -> None:
+    text = f"""{HEAD}net (float[1,3,8,6] x) => (float[5] logits)
+    <float[8,3,3,3] w, float[8,5] v>{{{BODY}
+      g = GlobalAveragePool (f)
+      p = Squeeze (g)
+      logits = MatMul (p, v)
+    }}"""
+    anatomy = found(make(text))
+    assert (anatomy.features.tensor, anatomy.logits.tensor, anatomy.logits.classes) == ("f", "logits", 5)
+
+
+def test_an_output_is_chosen_by_name(make: Make) -> None:
+    text = f"{HEAD}net (float[N,3,8,6] x) => (float[N,8] p, float[N,5] logits)\n{LINEAR}{{{BODY}\n p = ReduceMean <axes=[2,3], keepdims=0> (f)\n logits = MatMul (p, v)\n}}"
+    assert found(make(text), output="p").logits.tensor == "p"
+    with pytest.raises(ModelError, match="no output 'logit'; did you mean logits"):
+        found(make(text), output="logit")
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout"),
+    [
+        ("N,3,8,6", "NCHW"),
+        ("N,8,6,3", "NHWC"),
+        ("N,13,64,64", "NCHW"),
+        ("N,64,64,13", "NHWC"),
+        ("N,2,512", "NCW"),
+        ("N,512,2", "NWC"),
+        ("N,3,8,48,48", "NCDHW"),
+        ("N,8,48,48,3", "NDHWC"),
+    ],
+)
+def test_the_layout_is_read_from_the_shape(make: Make, shape: str, layout: str) -> None:
+    proto = make(f"{HEAD}net (float[{shape}] x) => (float[{shape}] y) {{ y = Relu (x) }}")
+    assert find_image(graph.from_proto(proto)).layout == layout

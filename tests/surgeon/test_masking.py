@@ -26,7 +26,7 @@ SIZE, GRID = (16, 12), (4, 3)
 
 def opened(proto: onnx.ModelProto, with_fill: bool) -> onnxruntime.InferenceSession:
     model = graph.from_proto(proto)
-    scoring = scoring_model(model, locate(model), SIZE, GRID, with_fill=with_fill)
+    scoring = scoring_model(model, locate(model), SIZE, with_fill=with_fill)
     onnx.checker.check_model(graph.to_proto(scoring), full_check=True)
     return onnxruntime.InferenceSession(graph.to_bytes(scoring), providers=["CPUExecutionProvider"])
 

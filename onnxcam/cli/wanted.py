@@ -1,0 +1,117 @@
+"""What the command line's words ask to explain: targets and further inputs, as the library's values."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from onnxcam.cli.options import target_words
+from onnxcam.errors import OptionError
+
+if TYPE_CHECKING:
+    from onnxcam.targets import TargetLike
+
+NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|true|false|nan|[+-]?inf"
+
+
+@dataclass(frozen=True)
+class Words:
+    """The options that say what is scored, as they were given. target: () if none was."""
+
+    target: tuple[str, ...] = ()
+    output: str | None = None
+    index: tuple[str, ...] = ()
+    box: tuple[str, ...] = ()
+    region: str | None = None
+    reference: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """targets, a name of each for files, and the kind of head (None: the model decides)."""
+
+    targets: "tuple[TargetLike, ...]"
+    names: tuple[str, ...]
+    kind: str | None
+
+
+def wanted(words: Words) -> Wanted:
+    """Raises OptionError for words that contradict each other or cannot be read."""
+    from onnxcam.targets import Box, Element, Region, Similarity
+
+    used = [f"--{name}" for name in ("index", "box", "region", "reference") if getattr(words, name)]
+    if len(used) > 1:
+        raise OptionError(f"{' and '.join(used)} contradict each other: each says what is scored")
+    labels = target_words(list(words.target))
+    if words.index:
+        _without_target(words, "--index names a number of the output")
+        found = [Element(parse_index(text)) for text in words.index]
+        return Wanted(tuple(found), words.index, "elements")
+    if words.reference:
+        _without_target(words, "--reference compares embeddings")
+        names = [Path(r).stem for r in words.reference]
+        return Wanted(tuple(Similarity(r) for r in words.reference), tuple(names), "embedding")
+    if words.box:
+        pairs = [(box, label) for box in words.box for label in (labels or ("",))]
+        boxes = tuple(Box(int(b) if re.fullmatch(r"\d+", b) else b, label or None) for b, label in pairs)
+        return Wanted(boxes, tuple(f"box-{b}" + (f"-{label}" if label else "") for b, label in pairs), "boxes")
+    if words.region is not None:
+        where = parse_region(words.region)
+        return Wanted(tuple(Region(t, where) for t in labels or ["top1"]), tuple(labels or ["top1"]), "region")
+    return Wanted(tuple(labels or ["top1"]), tuple(labels or ["top1"]), None)
+
+
+def _without_target(words: Words, why: str) -> None:
+    if words.target:
+        raise OptionError(f"{why}, so it goes without --target")
+
+
+def parse_index(text: str) -> tuple[int, ...]:
+    """'4,17', also '[4, 17]': one number an axis after the batch."""
+    parts = text.strip().removeprefix("[").removesuffix("]").split(",")
+    if not all(re.fullmatch(r"\s*-?[0-9]{1,18}\s*", p) for p in parts):
+        raise OptionError(f"index {text!r} is not a list of whole numbers such as 4,17")
+    return tuple(int(p) for p in parts)
+
+
+def parse_region(text: str) -> Any:
+    """'left,top,right,bottom' in pixels of the picture, or a file: a mask picture or an .npy of the picture's size."""
+    parts = text.split(",")
+    if len(parts) == 4 and all(re.fullmatch(rf"\s*(?:{NUMBER})\s*", p) for p in parts):
+        left, top, right, bottom = (float(p) for p in parts)
+        if not (left < right and top < bottom):
+            raise OptionError(f"region {text!r} is empty: it is left,top,right,bottom in pixels")
+        return left, top, right, bottom
+    if not Path(text).is_file():
+        raise OptionError(f"region {text!r} is neither left,top,right,bottom in pixels nor a file with a mask")
+    from onnxcam.intake import read_image
+
+    mask = read_image(text)
+    return mask.max(axis=2) > 127 if mask.ndim == 3 and mask.shape[2] == 3 else mask != 0
+
+
+def parse_inputs(given: Sequence[str]) -> dict[str, Any]:
+    """NAME=FILE.npy or NAME=VALUE, a number or several with commas."""
+    import numpy as np
+
+    from onnxcam.intake import read_array
+
+    found: dict[str, Any] = {}
+    for text in given:
+        name, sign, value = text.partition("=")
+        if not sign or not name or not value:
+            raise OptionError(f"input {text!r} is not NAME=FILE.npy or NAME=VALUE")
+        if name in found:
+            raise OptionError(f"the input {name!r} is given twice")
+        if value.lower().endswith(".npy"):
+            found[name] = read_array(value)
+            continue
+        parts = [p.strip().lower() for p in value.split(",")]
+        if not all(re.fullmatch(NUMBER, p) for p in parts):
+            raise OptionError(f"the value of input {name!r}, {value!r}, is no number and no .npy file")
+        numbers = np.asarray(
+            [{"true": 1.0, "false": 0.0}.get(p) if p in ("true", "false") else float(p) for p in parts]
+        )
+        found[name] = numbers[0] if len(numbers) == 1 else numbers
+    return found

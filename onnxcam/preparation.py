@@ -1,0 +1,285 @@
+"""From a model's file to an opened network: what stands before the first picture.
+
+    file ─ unroll loops ─ trace ─ take branches ─ locate ─ free the batch ─ open ─ verify
+
+Each step is a pass of the surgeon; this is the place that runs models in between to see what is true. What was seen
+is kept for the next start (cache.py), so that only the passes are repeated.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxcam import cache
+from onnxcam.engine.session import Session
+from onnxcam.errors import InferenceError, ModelError, OutOfMemory
+from onnxcam.further import further_inputs, is_batched
+from onnxcam.probe import BATCH_TOLERANCE, HALF_TOLERANCE, Network, probabilities
+from onnxcam.surgeon import graph
+from onnxcam.surgeon.anatomy import Anatomy, ImageInput, Kind
+from onnxcam.surgeon.batch import CannotBatch, free_batch
+from onnxcam.surgeon.control import take_branches, unroll_loops
+from onnxcam.surgeon.graph import Model
+from onnxcam.surgeon.loading import ModelFile
+from onnxcam.surgeon.locate import find_image, locate, sides
+from onnxcam.surgeon.tracing import Trace, tracer
+from onnxcam.surgeon.weights import store_filled_weights
+
+MOST_BRANCHES = 8
+"""Nested Ifs that are taken one inside the other before giving up."""
+PATIENCE = 120.0
+"""Seconds for the first forward pass of a model; a loop without an end would take longer."""
+SURGERY_TOLERANCE = 1e-2
+"""Of the largest number: what the runtime's own optimisations may change in a quantised model."""
+
+Arrays = Mapping[str, npt.NDArray[np.generic]]
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What was asked for when a model is opened. inputs: of the model's further inputs, one picture's values."""
+
+    layout: str | None = None
+    size: tuple[int, ...] | None = None
+    layer: str = "auto"
+    output: str | None = None
+    kind: Kind | None = None
+    inputs: Arrays = field(default_factory=dict)
+    providers: Sequence[str] = ("auto",)
+    threads: int | None = None
+    batch: int | None = None
+    with_fill: bool = False
+
+
+@dataclass(frozen=True)
+class Batching:
+    """mode: 'dynamic' (as exported), 'rewritten' (made dynamic and verified) or 'looped' (one run a picture)."""
+
+    mode: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A network ready for pictures. model: the graph that it runs, without masking; inputs: further ones, filled in."""
+
+    network: Network
+    model: Model
+    anatomy: Anatomy
+    size: tuple[int, ...]
+    batching: Batching
+    inputs: Arrays
+    notes: tuple[str, ...]
+
+    def further(self, given: Arrays) -> Arrays:
+        """The further inputs' values, with those of one picture laid over them."""
+        if not given:
+            return self.inputs
+        return further_inputs(self.model, self.anatomy.image, {**self.inputs, **given})
+
+
+def open_network(file: ModelFile, wish: Wish) -> Opened:
+    """Raises ModelError, PresetError, OptionError, ProviderError or InferenceError, all before any picture is read."""
+    try:
+        return _opened(file, wish)
+    except MemoryError:
+        raise OutOfMemory("the model or its input does not fit into memory") from None
+
+
+def _opened(file: ModelFile, wish: Wish) -> Opened:
+    model = unroll_loops(store_filled_weights(graph.from_proto(file.proto)))
+    image = find_image(model, wish.layout)
+    size = sides(image, wish.size)
+    inputs = further_inputs(model, image, wish.inputs)
+    key = _key(file, wish, size)
+    known = cache.load(key)
+    trace = known.trace if known is not None else None
+    model, trace, notes = _without_branches(model, image, size, inputs, trace)
+    anatomy = locate(
+        model, layout=wish.layout, size=size, layer=wish.layer, output=wish.output, kind=wish.kind, shapes=trace.shapes
+    )
+    maker = _Maker(file, model, trace, anatomy, size, inputs, wish, known)
+    network, used, batching = maker.open()
+    if known is None:
+        cache.store(key, cache.Known(trace, batching.mode, batching.reason))
+    return Opened(network, used, anatomy, size, batching, inputs, notes)
+
+
+def _key(file: ModelFile, wish: Wish, size: tuple[int, ...]) -> str:
+    asked = (wish.layout, size, wish.layer, wish.output, wish.kind, tuple(wish.providers))
+    inputs = sorted((name, array.shape, array.dtype.str) for name, array in wish.inputs.items())
+    return cache.key(file.sha256, *map(str, (*asked, inputs)))
+
+
+def _without_branches(
+    model: Model, image: ImageInput, size: tuple[int, ...], inputs: Arrays, trace: Trace | None
+) -> tuple[Model, Trace, tuple[str, ...]]:
+    """The model with every If taken the way that a picture takes it, its trace, and what has to be said about that."""
+    if trace is not None:
+        for taken in trace.taken:
+            model = take_branches(model, {taken: trace.taken[taken]})
+        return unroll_loops(model), trace, _branch_notes(trace.taken)
+    ways: dict[str, bool] = {}
+    for _ in range(MOST_BRANCHES):
+        trace = run_trace(model, image, size, inputs)
+        if not trace.taken:
+            break
+        ways.update(trace.taken)
+        model = unroll_loops(take_branches(model, trace.taken))
+    assert trace is not None
+    return model, replace(trace, taken=ways), _branch_notes(ways)
+
+
+def _branch_notes(taken: Mapping[str, bool]) -> tuple[str, ...]:
+    return tuple(
+        f"the condition {name!r} was {'true' if way else 'false'} for a test picture: only that branch is explained"
+        for name, way in taken.items()
+    )
+
+
+def run_trace(model: Model, image: ImageInput, size: tuple[int, ...], inputs: Arrays) -> Trace:
+    """What one run over noise shows; on the CPU, unoptimised, with the batch that the export has (one if dynamic)."""
+    traced = tracer(model)
+    session = Session(graph.to_bytes(traced.model), ("cpu",), optimise=False)
+    try:
+        shape = image.shape(size, image.batch or 1)
+        feeds = {image.name: noise(image, shape), **{n: _for_batch(a, shape[0]) for n, a in inputs.items()}}
+        known = {n: a for n, a in feeds.items() if n in session.inputs}
+        results = session.run(traced.outputs, known, seconds=PATIENCE)
+    finally:
+        session.close()
+    return traced.read(dict(zip(traced.outputs, results, strict=True)))
+
+
+def noise(image: ImageInput, shape: tuple[int, ...]) -> npt.NDArray[np.generic]:
+    """A picture of noise as the input takes it."""
+    values = np.random.default_rng(0).standard_normal(shape)
+    if image.dtype == "uint8":
+        values = np.clip(128 + 64 * values, 0, 255)
+    return values.astype(image.dtype)
+
+
+def _for_batch(array: npt.NDArray[np.generic], batch: int) -> npt.NDArray[np.generic]:
+    """One picture's value for an export that is fixed to a larger batch."""
+    return np.repeat(array, batch, axis=0) if batch > 1 and array.ndim and len(array) == 1 else array
+
+
+@dataclass(frozen=True, eq=False)
+class _Maker:
+    """Tries the ways to batch, best first, and believes none before it was verified."""
+
+    file: ModelFile
+    model: Model
+    trace: Trace
+    anatomy: Anatomy
+    size: tuple[int, ...]
+    inputs: Arrays
+    wish: Wish
+    known: "cache.Known | None"
+
+    def open(self) -> tuple[Network, Model, Batching]:
+        if self.known is not None:
+            return self._again(self.known)
+        fixed = self.anatomy.image.batch
+        reason = f"the export is fixed to a batch of {fixed}"
+        if fixed is None:
+            network = self._network(self.model, None)
+            trouble = network.why_not_batched(self.inputs, self._tolerance)
+            if trouble is None:
+                self._check_surgery(network)
+                return network, self.model, Batching("dynamic", "the export takes any batch; verified")
+            network.close()
+            reason = f"the export declares a dynamic batch, but {trouble}"
+        rewritten, trouble = self._rewritten()
+        if rewritten is not None:
+            network, freed = rewritten
+            return network, freed, Batching("rewritten", f"{reason}; made dynamic and verified")
+        network = self._network(self.model, fixed or 1)
+        self._check_surgery(network)
+        return network, self.model, Batching("looped", f"{reason}, and cannot be made dynamic: {trouble}")
+
+    def _again(self, known: "cache.Known") -> tuple[Network, Model, Batching]:
+        """As it was found to work at the first start."""
+        batching = Batching(known.mode, known.reason)
+        model = self._freed() if known.mode == "rewritten" else self.model
+        fixed = (self.anatomy.image.batch or 1) if known.mode == "looped" else None
+        return self._network(model, fixed), model, batching
+
+    def _rewritten(self) -> tuple[tuple[Network, Model] | None, str]:
+        try:
+            freed = self._freed()
+            network = self._network(freed, None)
+        except OutOfMemory:
+            raise
+        except (CannotBatch, InferenceError) as error:
+            return None, str(error)
+        try:
+            trouble = network.why_not_batched(self.inputs, self._tolerance)
+        except InferenceError as error:
+            trouble = str(error)
+        if trouble is None:
+            self._check_surgery(network)
+            return (network, freed), ""
+        network.close()
+        return None, f"in the rewritten graph {trouble}"
+
+    def _freed(self) -> Model:
+        pinned = graph.edit(self.model)
+        names = [self.anatomy.image.name, *(n for n, b in self._further.items() if b)]
+        return free_batch(pinned, self.trace.shapes, self.trace.values, names)
+
+    @property
+    def _further(self) -> dict[str, bool]:
+        batch = self.anatomy.image.batch
+        values = {str(v.name): v for v in self.model.graph.inputs}
+        return {name: is_batched(values[name], batch) for name in self.inputs}
+
+    @property
+    def _tolerance(self) -> float:
+        return HALF_TOLERANCE if graph.computes_in_half(self.model) else BATCH_TOLERANCE
+
+    def _network(self, model: Model, fixed: int | None) -> Network:
+        wish = self.wish
+        return Network(
+            model, self.anatomy, self.size, with_fill=wish.with_fill, providers=wish.providers, threads=wish.threads,
+            batch=wish.batch, fixed=fixed, further=self._further,
+        )  # fmt: skip
+
+    def _check_surgery(self, network: Network) -> None:
+        """The numbers of the file as it is, against those of the graph that was made of it, on a picture of noise."""
+        logits, image = self.anatomy.logits, self.anatomy.image
+        session = Session(self.file.proto.SerializeToString(), ("cpu",), self.wish.threads)
+        picture = noise(image, image.shape(self.size))
+        shape = image.shape(self.size, image.batch or 1)
+        feeds = {image.name: np.repeat(picture, shape[0], axis=0)}
+        feeds |= {n: _for_batch(a, shape[0]) for n, a in self.inputs.items()}
+        try:
+            raw = session.run([logits.output], {n: a for n, a in feeds.items() if n in session.inputs})[0]
+        finally:
+            session.close()
+        canonical = np.moveaxis(picture[0], image.layout.index("C") - 1, 0).astype(np.float32)
+        if not np.isfinite(np.asarray(raw, np.float64)).all():
+            return  # nothing to compare; explain() says so for the picture that it is given
+        own = network.look(network.feeds(canonical, canonical, self.inputs))[1]
+        expected = np.asarray(raw, np.float64).reshape(-1)[: own.size]
+        if logits.kind is Kind.REGION:
+            expected = np.moveaxis(np.asarray(raw[0], np.float64), logits.channel_axis - 1, -1).reshape(-1)
+            own = own.reshape(-1, logits.classes)
+        given = _activated(own, logits.activation).reshape(-1)
+        reach = SURGERY_TOLERANCE * max(float(np.abs(expected).max(initial=0)), 1e-6)
+        if expected.shape != given.shape or not np.allclose(given, expected, 0, reach):
+            raise ModelError(
+                f"the graph that was made of {self.file.name} gives other numbers than the file itself, so nothing is "
+                f"explained; please report this model"
+            )
+
+
+def _activated(values: npt.NDArray[np.float64], activation: str) -> npt.NDArray[np.float64]:
+    if activation == "none":
+        return values
+    found = probabilities(values, activation)
+    return np.log(np.maximum(found, 1e-300)) if activation == "log_softmax" else found

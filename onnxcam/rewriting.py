@@ -1,0 +1,42 @@
+"""The rewriting tool: an exported graph in, the same graph that also returns its feature tensor and takes any batch."""
+
+from dataclasses import dataclass
+
+import onnx
+
+from onnxcam.errors import ModelError
+from onnxcam.preparation import Batching, Wish, open_network
+from onnxcam.surgeon import graph
+from onnxcam.surgeon.anatomy import Anatomy
+from onnxcam.surgeon.features import expose
+from onnxcam.surgeon.loading import ModelSource, read_model
+
+
+@dataclass(frozen=True)
+class Rewritten:
+    """data: the file's bytes. notes: what has to be said about them."""
+
+    data: bytes
+    anatomy: Anatomy
+    batching: Batching
+    notes: tuple[str, ...]
+
+
+def rewrite(source: ModelSource, wish: Wish | None = None) -> Rewritten:
+    """A model that returns its feature tensor as one more output, under its own name; checked with onnx's checker.
+
+    Inputs, outputs and their values stay. The batch is made dynamic where that can be done and was verified; a batch of
+    one that the export had squeezed away is an axis again. Local functions are inlined, loops of a known length
+    written out, weights listed as inputs become plain weights, external data comes inside. Raises OnnxCamError.
+    """
+    opened = open_network(read_model(source), wish or Wish())
+    opened.network.close()
+    features = opened.anatomy.features
+    proto = graph.to_proto(expose(opened.model, features.tensor, features.shape))
+    try:
+        onnx.checker.check_model(proto, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0][:300]
+        raise ModelError(f"the rewritten graph does not pass onnx's checker ({reason})") from None
+    notes = (*opened.notes, *opened.anatomy.warnings)
+    return Rewritten(proto.SerializeToString(deterministic=True), opened.anatomy, opened.batching, notes)
