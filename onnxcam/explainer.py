@@ -24,6 +24,7 @@ from onnxcam.intake import (
     choose_labels,
     choose_preset,
     choose_size,
+    read_array,
 )
 from onnxcam.methods.blocks import Method, Outcome, choose, run
 from onnxcam.methods.score_cam import score_cam
@@ -227,6 +228,8 @@ class Explainer:
         if not isinstance(target, Similarity):
             raise OptionError("an embedding is explained by its similarity to a reference; give one (--reference)")
         given = target.reference
+        if isinstance(given, str | os.PathLike) and os.fspath(given).lower().endswith(".npy"):
+            given = read_array(given)
         if isinstance(given, np.ndarray) and given.size == answer.opened.anatomy.logits.classes and given.ndim <= 2:
             return given
         return self._look(answer.opened, self.prepare(given), {}).values
@@ -241,6 +244,11 @@ class Explainer:
         notes += [*opened.notes, *(w for w in opened.anatomy.warnings if "is assumed" not in w)]
         if opened.batching.mode == "looped":
             notes.append(f"one mask a forward pass: {opened.batching.reason}")
+        if logits.kind is Kind.CLASSES and logits.activation == "none" and len(z) == 1:
+            notes.append(
+                "a single output without activation: its sigmoid is taken for the probability; "
+                "if it is a quantity, explain the number itself (--index 0)"
+            )
         plain = logits.kind is Kind.CLASSES and logits.activation == "none" and len(z) > 1
         if plain and z.min() >= 0 and abs(z.sum() - 1) < 1e-3:
             notes.append(

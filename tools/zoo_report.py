@@ -8,6 +8,7 @@ spatial features; none where there is no spatial map), batch ('fixed1', 'dynamic
 
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -182,6 +183,44 @@ def summary(rows: Sequence[Row]) -> list[tuple[str, str]]:
     ]  # fmt: skip
 
 
+VARIANTS = {
+    "fp16": "fp16_efflite0_keepio", "QDQ int8": "q_efflite0_qdq_s8s8", "QOperator int8": "q_efflite0_qop_u8s8",
+    "dynamic int8": "q_efflite0_dyn",
+}  # fmt: skip
+REFERENCE = "pt_efflite0_ts"
+
+
+def variants(zoo: Path, count: int = 5) -> list[tuple[str, float, float]]:
+    """(variant, mean, worst) Pearson correlation of EfficientNet-Lite0's variants' maps with the fp32 export's.
+
+    The optimised ones are made here, by onnxruntime. All explain the fp32 export's own prediction.
+    """
+    models = {name: zoo / "models" / f"{file}.onnx" for name, file in VARIANTS.items()}
+    pictures = find_pictures(zoo / "images")[:count]
+    with tempfile.TemporaryDirectory() as folder:
+        for level in ("BASIC", "EXTENDED"):
+            models[f"optimised {level}"] = Path(folder) / f"{level}.onnx"
+            optimise(zoo / "models" / f"{REFERENCE}.onnx", models[f"optimised {level}"], level)
+        with Explainer(zoo / "models" / f"{REFERENCE}.onnx", providers=["cpu"]) as explainer:
+            expected = [explainer(p) for p in pictures]
+        found = []
+        for name, path in models.items():
+            with Explainer(path, providers=["cpu"]) as explainer:
+                pairs = [(explainer(p, e.target.index).map, e.map) for p, e in zip(pictures, expected, strict=True)]
+            likeness = [float(np.corrcoef(a.ravel(), b.ravel())[0, 1]) for a, b in pairs]
+            found.append((name, float(np.mean(likeness)), min(likeness)))
+    return found
+
+
+def optimise(source: Path, target: Path, level: str) -> None:
+    """What onnxruntime's offline optimiser writes."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, f"ORT_ENABLE_{level}")
+    options.optimized_model_filepath = str(target)
+    ort.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+
+
 def share(part: Sequence[Row], whole: Sequence[Row]) -> str:
     return f"{len(part)} of {len(whole)} ({len(part) / len(whole):.1%})" if whole else "none"
 
@@ -201,6 +240,9 @@ def main(
     zoo: Path,
     only: Annotated[str, typer.Option(help="Models whose file name holds this.")] = "",
     explain: Annotated[bool, typer.Option(help="Run Score-CAM too.")] = True,
+    with_variants: Annotated[
+        bool, typer.Option("--variants", help="Compare the maps of quantised, fp16 and optimised variants.")
+    ] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
     markdown_file: Annotated[Path | None, typer.Option("--markdown", help="Write the table here.")] = None,
 ) -> None:
@@ -214,6 +256,9 @@ def main(
     console.print(table)
     for name, value in summary(rows):
         console.print(f"{name:38} {value}", markup=False)
+    if with_variants:
+        for name, mean, worst in variants(zoo):
+            console.print(f"Pearson with fp32: {name:20} mean {mean:.5f}, worst {worst:.5f}", markup=False)
     if json_file is not None:
         json_file.write_text(json.dumps([asdict(r) for r in rows], indent=1))
     if markdown_file is not None:

@@ -255,12 +255,19 @@ def summary(saliency: "Saliency", outputs: Sequence[str]) -> str:
         f"  layer         {made.layer} ({made.channels.total} maps of {grid}): {made.layer_reason}",
         f"  method        {made.method}: {', '.join(map(str, made.options.values()))}; removed pixels: {made.fill}",
         f"  provider      {made.provider}",
-        f"  preprocessing {made.preset['name']} ({made.preset_source})",
+        f"  preprocessing {_preprocessing(saliency)}",
         f"  channels      {made.channels.scored} scored, {made.channels.skipped} skipped (constant over space)",
         f"  time          {made.seconds:.2f} s, {made.forwards} forward passes of the model, batch {made.batch}",
         *(f"  note          {note}" for note in made.notes),
     ]
     return "\n".join(lines)
+
+
+def _preprocessing(saliency: "Saliency") -> str:
+    made = saliency.provenance
+    if saliency.placement is None:
+        return "none: the array is taken as it is"
+    return f"{made.preset['name']} ({made.preset_source})"
 
 
 def _target_line(saliency: "Saliency") -> str:

@@ -24,8 +24,9 @@ BATCH = "N"
 """The name of the freed dimension."""
 RULES = (indexing, layers, pointwise, products, shaping)
 """Modules whose import fills the table of rules."""
-NAMED = frozenset({"com.microsoft", "ai.onnx.ml"})
-"""Domains whose operators the table knows by name."""
+BLOCKED = "com.microsoft.nchwc"
+NAMED = frozenset({"com.microsoft", "ai.onnx.ml", BLOCKED})
+"""Domains whose operators have the batch in front unless a rule says otherwise."""
 
 
 def free_batch(
@@ -150,7 +151,9 @@ class _Walk:
         else:
             node = old.producer()
             assert node is not None  # an input has one entry a picture
-            value, dims = self._named(x.value, self._task(node, [x]).extra(x).value), [BATCH, *dims]
+            leads = dims[0] == 1
+            moved = self._task(node, [x]).at(x, 0 if leads else EXTRA)
+            value, dims = self._named(x.value, moved.value), [BATCH, *dims[leads:]]
         value.type, value.shape = old.type, ir.Shape(dims)
         return value
 
@@ -160,8 +163,10 @@ def _rule(task: Task) -> Rule:
     if node.op_type in REFUSED:
         raise task.refusal(REFUSED[node.op_type])
     if not graph.is_standard(node):
+        if node.domain not in NAMED:
+            raise task.refusal(f"of {node.domain} has no batching rule")
         # Memory in blocks of channels has operators of well-known names but other rules.
-        return FOREIGN.get(node.op_type, layers.foreign) if node.domain in NAMED else layers.foreign
+        return layers.foreign if node.domain == BLOCKED else FOREIGN.get(node.op_type, layers.foreign)
     if node.op_type not in STANDARD:
         raise task.refusal("has no batching rule")
     return STANDARD[node.op_type]

@@ -4,7 +4,7 @@ import numpy as np
 
 from onnxcam.surgeon.batching.pointwise import parameters_are_same
 from onnxcam.surgeon.batching.registry import rule
-from onnxcam.surgeon.batching.task import EXTRA, SAME, Operand, Results, Task
+from onnxcam.surgeon.batching.task import ATTRIBUTE, EXTRA, SAME, Operand, Results, Task
 
 
 @rule(
@@ -78,7 +78,7 @@ def resize(task: Task) -> Results:
     found = task.node.attributes.get("keep_aspect_ratio_policy")
     if found is not None and found.as_string() != "stretch":
         raise task.refusal("keeps the aspect ratio of all axes together")
-    axes = [a % x.rank for a in task.integers("axes", 1000) or range(x.rank)]
+    axes = [a % x.rank for a in task.integers("axes", ATTRIBUTE) or range(x.rank)]
     if x.batch not in axes:
         return task.keep(x.batch, {0: x})
     at, numbers = axes.index(x.batch), [task.shape[a] for a in axes]

@@ -1,7 +1,7 @@
 """Operators that compute each entry by itself, and those that work along an axis or a few."""
 
 from onnxcam.surgeon.batching.registry import rule
-from onnxcam.surgeon.batching.task import EXTRA, SAME, Operand, Results, Task
+from onnxcam.surgeon.batching.task import ATTRIBUTE, EXTRA, SAME, Operand, Results, Task
 
 UNARY = (
     "Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Cast Ceil Celu Cos Cosh Elu Erf Exp Floor Gelu "
@@ -40,8 +40,15 @@ def quantised_broadcast(task: Task) -> Results:
     return _broadcast(task, [0, 3])
 
 
+@rule("QLinearWhere", foreign=True)
+def quantised_where(task: Task) -> Results:
+    return _broadcast(task, [0, 1, 4])
+
+
 def _broadcast(task: Task, positions: list[int]) -> Results:
     positions = [i for i in positions if task.optional(i) is not None]
+    if any(x is not None and not x.is_same for i, x in enumerate(task.inputs) if i not in positions):
+        raise task.refusal("takes a scale that depends on the picture")
     operands, batch = task.align([task.operand(i) for i in positions])
     return task.keep(batch, dict(zip(positions, operands, strict=True)))
 
@@ -75,6 +82,8 @@ def quantise(task: Task) -> Results:
     x = task.x
     if scales[0].rank == 0 or max(scales[0].shape) == 1:
         return task.keep(x.batch)
+    if scales[0].rank > 1:
+        raise task.refusal("quantises in blocks")
     x, axis = along(task, x, task.integer("axis", 1))
     return task.keep(x.batch, {0: x}, axis=axis)
 
@@ -173,10 +182,9 @@ def _reduced(task: Task, x: Operand, axes: list[int], kept: bool) -> Results:
 @rule("MeanVarianceNormalization")
 def mean_variance(task: Task) -> Results:
     x = task.x
-    axes = [a % x.rank for a in task.integers("axes", 1) or [0, 2, 3]]
+    axes = [a % x.rank for a in task.integers("axes", ATTRIBUTE) or [0, 2, 3]]
     if x.batch in axes and x.shape[x.batch] == task.fixed == 1:
         axes.remove(x.batch)
     if x.batch in axes or not axes:
-        raise task.refusal("normalises over the batch")
-    task.put("axes", 1, [a + (x.batch == EXTRA) for a in axes], since=1000)
-    return task.keep(x.batch)
+        raise task.refusal("computes a mean over the batch")
+    return task.keep(x.batch, axes=[a + (x.batch == EXTRA) for a in axes])

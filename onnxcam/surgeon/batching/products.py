@@ -17,7 +17,7 @@ def quantised_matmul(task: Task) -> Results:
     return _product(task, 0, 3)
 
 
-@rule("FusedMatMul", foreign=True)
+@rule("FusedMatMul FusedMatMulActivation TransposeMatMul", foreign=True)
 def fused_matmul(task: Task) -> Results:
     if task.integer("transBatchA", 0) or task.integer("transBatchB", 0):
         raise task.refusal("transposes its batch axes")

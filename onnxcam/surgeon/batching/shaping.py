@@ -6,7 +6,7 @@ import numpy as np
 
 from onnxcam.surgeon.batching.pointwise import along
 from onnxcam.surgeon.batching.registry import rule
-from onnxcam.surgeon.batching.task import EXTRA, SAME, Operand, Results, Task
+from onnxcam.surgeon.batching.task import ATTRIBUTE, EXTRA, SAME, Operand, Results, Task
 
 
 @rule("Shape")
@@ -30,7 +30,7 @@ def _measured(task: Task) -> list[int]:
 @rule("Transpose")
 def transpose(task: Task) -> Results:
     x = task.x
-    order = task.integers("perm", 1) or list(range(x.rank))[::-1]
+    order = task.integers("perm", ATTRIBUTE) or list(range(x.rank))[::-1]
     if x.batch == EXTRA:
         return task.keep(EXTRA, perm=[0, *(i + 1 for i in order)])
     return task.keep(order.index(x.batch))

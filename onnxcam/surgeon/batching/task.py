@@ -19,6 +19,8 @@ from onnxcam.surgeon import graph
 from onnxcam.surgeon.graph import Builder, Model, Node, Value
 
 SAME, EXTRA = -2, -1
+ATTRIBUTE = 1 << 30
+"""The number of an input that no operator has: for what is an attribute in every opset."""
 Dims = tuple[int, ...]
 Arrays = Mapping[str, npt.NDArray[np.generic]]
 
