@@ -89,7 +89,7 @@ def examine(zoo: Path, record: Mapping[str, Any], *, explain: bool = True) -> Ro
             row.explained = explained(zoo, path, wish, opened)
     except OnnxCamError as error:
         row.features = row.features or "refused"
-        row.error = f"{type(error).__name__}: {error}"
+        row.error = f"{type(error).__name__}: {error}".replace(f"{path.parent}/", "")
     return row
 
 

@@ -96,6 +96,7 @@ def _parse(data: bytes, name: str) -> onnx.ModelProto:
 
 def _checked(proto: onnx.ModelProto, name: str, data: bytes, path: Path | None) -> ModelFile:
     check_text(proto, name)
+    _check_inputs(proto, name)
     _check_operators(proto, name)
     if any(uses_external_data(t) for t in _tensors(proto)):
         proto = _with_external_data(proto, name, path)
@@ -107,7 +108,6 @@ def _checked(proto: onnx.ModelProto, name: str, data: bytes, path: Path | None) 
     except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"{name}: not a valid ONNX model ({reason[:300]})") from None
-    _check_inputs(proto, name)
     return ModelFile(proto, name, hashlib.sha256(data).hexdigest(), path)
 
 

@@ -15,7 +15,7 @@ MOST_NODES = 200_000
 """Nodes once all functions are written out."""
 MOST_ROUNDS = 100_000
 """Of a loop with a constant length; the runtime would be in there for minutes."""
-DEEPEST = 60
+DEEPEST = 25
 """Graphs inside each other."""
 
 TYPED: dict[int, str] = {
