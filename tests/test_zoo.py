@@ -7,7 +7,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -42,7 +41,7 @@ def name_of(record: dict[str, Any]) -> str:
 
 MAPPED = [r for r in listed() if r.get("target") and name_of(r) not in BLOCKED]
 LIGHT = [r for r in MAPPED if name_of(r) not in HEAVY] + [r for r in listed() if name_of(r) == "pt_gapnet_if"]
-OTHERS = [r for r in listed() if not r.get("target") and name_of(r) != "pt_gapnet_if" or name_of(r) in BLOCKED]
+OTHERS = [r for r in listed() if (not r.get("target") and name_of(r) != "pt_gapnet_if") or name_of(r) in BLOCKED]
 
 
 @pytest.mark.parametrize("record", LIGHT or [None], ids=lambda r: name_of(r) if r else "zoo")
@@ -85,9 +84,8 @@ def test_what_has_no_map_is_refused_with_the_reason(zoo: Path, record: dict[str,
 
 
 def test_variants_give_the_maps_of_the_fp32_export(zoo: Path) -> None:
-    """Three pictures here; the documented table has five."""
-    found = {name: (mean, worst) for name, mean, worst in report().variants(zoo, 3)}
-    assert found.pop("fp16")[1] >= 0.999
-    for name, (mean, _) in found.items():
-        assert mean >= (0.97 if name == "QOperator int8" else 0.98 if name != "dynamic int8" else 0.9), (name, mean)
-    assert np.isfinite(list(found.values())).all()
+    module = report()
+    wanted = {name: file for name, file in module.VARIANTS.items() if name != "dynamic int8"}  # minutes, and no promise
+    found = {name: mean for name, mean, _ in module.variants(zoo, files=wanted)}
+    assert found["fp16"] >= 0.999
+    assert min(found.values()) >= 0.98, found

@@ -190,12 +190,12 @@ VARIANTS = {
 REFERENCE = "pt_efflite0_ts"
 
 
-def variants(zoo: Path, count: int = 5) -> list[tuple[str, float, float]]:
+def variants(zoo: Path, count: int = 5, files: Mapping[str, str] = VARIANTS) -> list[tuple[str, float, float]]:
     """(variant, mean, worst) Pearson correlation of EfficientNet-Lite0's variants' maps with the fp32 export's.
 
     The optimised ones are made here, by onnxruntime. All explain the fp32 export's own prediction.
     """
-    models = {name: zoo / "models" / f"{file}.onnx" for name, file in VARIANTS.items()}
+    models = {name: zoo / "models" / f"{file}.onnx" for name, file in files.items()}
     pictures = find_pictures(zoo / "images")[:count]
     with tempfile.TemporaryDirectory() as folder:
         for level in ("BASIC", "EXTENDED"):
