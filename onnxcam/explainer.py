@@ -24,6 +24,7 @@ from onnxcam.intake import (
     choose_labels,
     choose_preset,
     choose_size,
+    fits,
     read_array,
 )
 from onnxcam.methods.blocks import Method, Outcome, choose, run
@@ -104,7 +105,7 @@ class Explainer:
         self._default: Head = (first.anatomy.logits.kind, first.anatomy.logits.output)
         self._opened: dict[Head, Opened] = {self._default: first}
         self.anatomy, self.size, self.batching = first.anatomy, first.size, first.batching
-        self.labels, self.labels_source = choose_labels(self._file, labels, self.anatomy.logits.classes)
+        self.labels, self.labels_source = choose_labels(self._file, labels, self.anatomy.logits)
         self._intake = Intake(image, self.size, self.preset)
         self.provider, self.masks_a_run = first.network.provider, first.network.batch
 
@@ -217,7 +218,7 @@ class Explainer:
 
     def _targets(self, wanted: Sequence[TargetLike], answer: Answer) -> tuple[Arrays, list[Target]]:
         logits = answer.opened.anatomy.logits
-        labels = self.labels if self.labels is not None and len(self.labels) == logits.classes else None
+        labels = self.labels if self.labels is not None and fits(self.labels, logits) else None
         seen = Seen(logits, answer.values, labels, self.size, answer.prepared.placement)
         if logits.kind is not Kind.EMBEDDING:
             return targets(wanted, seen)

@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam import embedded
-from onnxcam.arrays import Image, Picture, Placement
+from onnxcam.arrays import Image, Placement
 from onnxcam.discover import check_labels, find_labels, find_preset, read_labels
 from onnxcam.errors import OptionError, PictureError, PresetError
 from onnxcam.pictures import read_picture
 from onnxcam.preprocess import PRESETS, Preset, apply
 from onnxcam.preprocess import preset as preset_named
-from onnxcam.surgeon.anatomy import ImageInput
+from onnxcam.surgeon.anatomy import ImageInput, Kind, Logits
 from onnxcam.surgeon.loading import ModelFile, read_model
 from onnxcam.surgeon.locate import DEFAULT_SIDE
 
@@ -170,27 +170,31 @@ def choose_preset(file: ModelFile, preset: Preset | str | None, image: ImageInpu
 
 
 def choose_labels(
-    file: ModelFile, labels: Sequence[str] | str | os.PathLike[str] | None, classes: int
+    file: ModelFile, labels: Sequence[str] | str | os.PathLike[str] | None, logits: Logits
 ) -> tuple[tuple[str, ...] | None, str]:
-    """Labels of the right length and where they came from, None where there are none; 'imagenet' is the usual list."""
+    """Labels that fit what is scored and where they came from, None where there are none; 'imagenet' is the usual list.
+
+    Raises LabelError for labels of another length; those that travel with the model may be of another of its outputs.
+    """
     if labels == "imagenet" and not Path("imagenet").exists():
         found = find_labels(read_model(embedded.model()).metadata, None)
         assert found is not None
-        check_labels(found[0], classes, "ImageNet's label list")
-        return tuple(found[0]), "imagenet"
-    if labels is not None:
+        given, source = found[0], "imagenet"
+    elif labels is not None:
         given = read_labels(Path(labels)) if isinstance(labels, str | os.PathLike) else list(labels)
         source = str(labels) if isinstance(labels, str | os.PathLike) else "given"
-        check_labels(given, classes, source)
-        return tuple(given), source
-    found = find_labels(file.metadata, file.path)
-    if found is None:
-        return None, "none"
-    check_labels(found[0], classes, found[1])
-    return tuple(found[0]), found[1]
+    else:
+        found = find_labels(file.metadata, file.path)
+        if found is None or (logits.kind is not Kind.CLASSES and not fits(found[0], logits)):
+            return None, "none"
+        given, source = found
+    if not fits(given, logits):
+        check_labels(given, logits.classes, "ImageNet's label list" if source == "imagenet" else source)
+    return tuple(given), source
 
 
-__all__ = [
-    "Intake", "Photograph", "Picture", "Prepared", "choose_inputs", "choose_labels", "choose_preset", "choose_size",
-    "read_array", "read_image",
-]  # fmt: skip
+def fits(labels: Sequence[str], logits: Logits) -> bool:
+    """One a class; a table of boxes may hold more numbers a box than classes."""
+    if logits.kind is Kind.BOXES:
+        return 0 < len(labels) <= logits.classes
+    return logits.kind in (Kind.CLASSES, Kind.REGION) and len(labels) == logits.classes

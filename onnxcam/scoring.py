@@ -184,25 +184,27 @@ def _best_box(label: ClassLike) -> Box:
 
 def _boxes(wanted: Sequence[Box], seen: Seen) -> tuple[Arrays, list[Target]]:
     rows, columns = seen.logits.shape[1:]
-    by_column = rows <= columns
+    by_column, first = not seen.logits.boxes_first, seen.logits.first_class
     table = seen.values.reshape(rows, columns)
     table = table.T if by_column else table  # (boxes, numbers)
-    first = table.shape[1] - seen.logits.classes
+    # Further columns than there are labels are something else, such as a mask's coefficients.
+    last = first + (len(seen.labels) if seen.labels is not None else seen.logits.classes)
+    sides = table[:, :4] if first else None
     flat, names = [], []
     for box in wanted:
-        scores = table[:, first:]
+        scores = table[:, first:last]
         c = resolve(box.label, scores.max(axis=0), seen.labels) if box.label is not None else None
-        i = _box_index(box.box, table[:, :4], scores.max(axis=1) if c is None else scores[:, c])
+        i = _box_index(box.box, sides, scores.max(axis=1) if c is None else scores[:, c])
         c = int(scores[i].argmax()) if c is None else c
         flat.append((first + c) * columns + i if by_column else i * columns + first + c)
         names.append(f"{_label(seen, c) or f'class {c}'} in box {i}")
     return _literal(flat, names, seen)
 
 
-def _box_index(wanted: int | str, boxes: Vector, scores: Vector) -> int:
-    """boxes (B,4) as centre x, y, width, height."""
+def _box_index(wanted: int | str, boxes: Vector | None, scores: Vector) -> int:
+    """boxes (B,4) as centre x, y, width, height; None where the table holds scores alone, which are only ranked."""
     if isinstance(wanted, str) and wanted.strip().lower().startswith("top"):
-        kept = suppressed(boxes, scores)
+        kept = suppressed(boxes, scores) if boxes is not None else [int(i) for i in np.argsort(-scores, kind="stable")]
         return kept[resolve(wanted, np.arange(len(kept), 0, -1.0), None)]
     try:
         return resolve(wanted, scores, None)

@@ -15,7 +15,7 @@ LABELS = ["cat", "dog", "bird"]
 
 def seen(kind: Kind, shape: tuple[int, ...], values: np.ndarray, **more: object) -> Seen:
     classes = {Kind.CLASSES: shape[-1], Kind.REGION: shape[1], Kind.BOXES: min(shape[1:]) - 4}.get(kind, values.size)
-    logits = Logits("t", "out", "none", classes, "", kind, shape)
+    logits = Logits("t", "out", "none", classes, "", kind, shape, first_class=4 if kind is Kind.BOXES else 0)
     rest = {"labels": None, "size": (8, 8), "placement": None, **more}
     return Seen(logits, values.astype(np.float64), **rest)  # type: ignore[arg-type]
 
@@ -68,7 +68,7 @@ def test_boxes_are_ranked_after_non_maximum_suppression() -> None:
 
 def test_a_table_with_boxes_first_has_an_objectness_column() -> None:
     table = np.concatenate([BOXES[:, :4], np.ones((10, 1)), BOXES[:, 4:]], axis=1)
-    logits = Logits("t", "out", "none", 3, "", Kind.BOXES, (1, 10, 8))
+    logits = Logits("t", "out", "none", 3, "", Kind.BOXES, (1, 10, 8), first_class=5, boxes_first=True)
     fed, found = targets([Box("top2")], Seen(logits, table.reshape(-1), None, (8, 8), None))
     assert np.unravel_index(int(fed[TARGETS][0]), (10, 8)) == (2, 5)
     assert found[0].logit == 0.7

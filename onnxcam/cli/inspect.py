@@ -71,7 +71,7 @@ def description(file: "ModelFile", model: "Model", opened: "Opened") -> dict[str
 
     anatomy = opened.anatomy
     preset, source = choose_preset(file, None, anatomy.image)
-    labels, labels_source = choose_labels(file, None, anatomy.logits.classes)
+    labels, labels_source = choose_labels(file, None, anatomy.logits)
     features, logits, image = anatomy.features, anatomy.logits, anatomy.image
     return {
         "model": file.name,

@@ -64,7 +64,8 @@ class Logits:
 
     activation: 'softmax', 'log_softmax', 'sigmoid', or 'none' where the graph ends in the logits themselves. classes:
     how many classes there are (of ELEMENTS and EMBEDDING: how many numbers). shape: of the tensor for one picture.
-    channel_axis: of a REGION's, where its classes are.
+    channel_axis: of a REGION's, where its classes are. first_class: of BOXES, how many columns come before the classes:
+    4 sides, these and an objectness, or none where the boxes are another output. boxes_first: (N, boxes, numbers).
     """
 
     tensor: str
@@ -75,6 +76,8 @@ class Logits:
     kind: Kind = Kind.CLASSES
     shape: tuple[int, ...] = ()
     channel_axis: int = 1
+    first_class: int = 0
+    boxes_first: bool = False
 
     @property
     def space(self) -> tuple[int, ...]:

@@ -4,6 +4,8 @@ A head is a graph fragment's ground: whatever its kind, masking makes one number
 """
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 
 from onnxcam.errors import ModelError, near
 from onnxcam.surgeon.anatomy import Kind, Logits
@@ -28,7 +30,7 @@ def find_logits(model: Model, traced: Traced, output: str | None = None, kind: K
         chosen = next((v for v in outputs if v.name == output), None)
         if chosen is None:
             raise ModelError(f"the model has no output {output!r}; {near(output, [str(v.name) for v in outputs])}")
-        return _described(chosen, kind or _kind_of(chosen, traced), traced, "the output that was named")
+        return _described(chosen, kind or _kind_of(chosen, traced), traced, "; the output that was named", outputs)
     outputs = [v for v in outputs if v.const_value is None and v.producer() is not None] or outputs
     if kind in (None, Kind.CLASSES):
         vectors = [v for v in outputs if _is_vector(v, traced)]
@@ -55,7 +57,8 @@ def _other(outputs: list[Value], kind: Kind | None, traced: Traced) -> Logits:
     if maps and kind in (None, Kind.REGION):
         return _described(maps[0], Kind.REGION, traced, "; a map of classes")
     if boxes and kind in (None, Kind.BOXES):
-        return _described(max(boxes, key=lambda v: _size(v, traced)), Kind.BOXES, traced, "; a table of boxes")
+        table = max(boxes, key=lambda v: (_dims(v, traced)[2] != 4, _size(v, traced)))
+        return _described(table, Kind.BOXES, traced, "; a table of boxes", outputs)
     found = [v for v in outputs if _measured(v, traced)]
     if kind in (Kind.ELEMENTS, Kind.EMBEDDING) and len(found) == 1:
         return _described(found[0], kind, traced, "; the only output of numbers")
@@ -73,34 +76,51 @@ def _kind_of(output: Value, traced: Traced) -> Kind:
     return Kind.BOXES if len(_dims(output, traced)) == 3 else Kind.ELEMENTS
 
 
-def _described(output: Value, kind: Kind, traced: Traced, why: str) -> Logits:
-    if not _measured(output, traced):
-        raise ModelError(
-            f"the output {output.name!r} holds no numbers of a known shape, so nothing in it can be scored"
-        )
-    shape = tuple(int(d or 0) for d in _dims(output, traced))
-    if kind is Kind.REGION and not (traced.is_map(output)):
-        raise ModelError(f"the output {output.name!r} of shape {list(shape)} is no class map (N, classes, H, W)")
-    if kind is Kind.BOXES and len(shape) != 3:
-        raise ModelError(f"the output {output.name!r} of shape {list(shape)} is no table of boxes (N, numbers, boxes)")
-    if math.prod(shape) > LARGEST_OUTPUT:
-        raise ModelError(f"the output {output.name!r} of shape {list(shape)} is too large to be scored")
+def _described(output: Value, kind: Kind, traced: Traced, why: str, others: Sequence[Value] = ()) -> Logits:
+    """others: all outputs, among which the boxes of a table of scores may be."""
+    shape = _checked_shape(output, kind, traced)
     # An element, a box or an embedding is meant as it comes out of the model.
     literal = kind in (Kind.ELEMENTS, Kind.BOXES, Kind.EMBEDDING)
     value, activation = (output, "none") if literal else before_activation(output)
     if kind is Kind.REGION and traced.shape(value) != traced.shape(output):
         value, activation = output, "none"
     how = f"before the final {activation}" if activation != "none" else "the output itself, no activation follows"
-    channel = traced.axes_of(output).index(CHANNEL) if kind is Kind.REGION else 1
+    found = Logits(str(value.name), str(output.name), activation, _size(output, traced), f"{how}{why}", kind, shape)
     if kind is Kind.REGION:
-        classes = shape[channel]
-    elif kind is Kind.BOXES:
-        classes = min(shape[1:]) - (4 if shape[1] <= shape[2] else 5)
-        if classes < 1:
-            raise ModelError(f"the output {output.name!r} of shape {list(shape)} has no room for boxes and classes")
-    else:
-        classes = _size(output, traced)
-    return Logits(str(value.name), str(output.name), activation, classes, f"{how}{why}", kind, shape, channel)
+        channel = traced.axes_of(output).index(CHANNEL)
+        return replace(found, classes=shape[channel], channel_axis=channel)
+    return _as_boxes(found, others, traced) if kind is Kind.BOXES else found
+
+
+def _as_boxes(table: Logits, others: Sequence[Value], traced: Traced) -> Logits:
+    """Which way the table lies. Boxes are many and columns few; scores may stand beside their boxes."""
+    rows, columns = table.shape[1:]
+    for other in others:
+        if other.name != table.output and _dims(other, traced)[1:] == (rows, 4):
+            reason = f"{table.reason}; its boxes are in {other.name!r}"
+            return replace(table, classes=columns, first_class=0, boxes_first=True, reason=reason)
+    boxes_first = rows > columns
+    first = 5 if boxes_first else 4
+    classes = min(rows, columns) - first
+    if classes < 1:
+        raise ModelError(f"the output {table.output!r} of shape {list(table.shape)} has no room for boxes and classes")
+    reason = f"{table.reason}; {'4 sides, an objectness' if boxes_first else '4 sides'} and {classes} classes a box"
+    return replace(table, classes=classes, first_class=first, boxes_first=boxes_first, reason=reason)
+
+
+def _checked_shape(output: Value, kind: Kind, traced: Traced) -> tuple[int, ...]:
+    if not _measured(output, traced):
+        raise ModelError(
+            f"the output {output.name!r} holds no numbers of a known shape, so nothing in it can be scored"
+        )
+    shape = tuple(int(d or 0) for d in _dims(output, traced))
+    if kind is Kind.REGION and not traced.is_map(output):
+        raise ModelError(f"the output {output.name!r} of shape {list(shape)} is no class map (N, classes, H, W)")
+    if kind is Kind.BOXES and len(shape) != 3:
+        raise ModelError(f"the output {output.name!r} of shape {list(shape)} is no table of boxes (N, numbers, boxes)")
+    if math.prod(shape) > LARGEST_OUTPUT:
+        raise ModelError(f"the output {output.name!r} of shape {list(shape)} is too large to be scored")
+    return shape
 
 
 def before_activation(output: Value) -> tuple[Value, str]:

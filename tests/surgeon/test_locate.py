@@ -410,3 +410,28 @@ def test_an_output_is_chosen_by_name(make: Make) -> None:
 def test_the_layout_is_read_from_the_shape(make: Make, shape: str, layout: str) -> None:
     proto = make(f"{HEAD}net (float[{shape}] x) => (float[{shape}] y) {{ y = Relu (x) }}")
     assert find_image(graph.from_proto(proto)).layout == layout
+
+
+@pytest.mark.parametrize(
+    ("outputs", "expected"),
+    [
+        ("float[N,84,8400] t", (80, 4, False)),  # YOLOv8
+        ("float[N,25200,85] t", (80, 5, True)),  # YOLOv5, with an objectness
+        ("float[N,100,4] boxes, float[N,100,91] t", (91, 0, True)),  # scores beside their boxes
+    ],
+)
+def test_a_table_of_boxes_says_where_its_classes_are(make: Make, outputs: str, expected: tuple[int, int, bool]) -> None:
+    names = [o.split()[-1] for o in outputs.split(", ")]
+    shapes = {
+        o.split()[-1]: [int(d) for d in o[o.index("N,") + 2 : o.index("]")].split(",")] for o in outputs.split(", ")
+    }
+    makers = "".join(
+        f"k{n} = Constant <value_ints={[-1, *shapes[n]]}> ()\n z{n} = ReduceMean <axes=[1,2,3], keepdims=1> (f)\n"
+        f" s{n} = Constant <value_ints={[1, *shapes[n]]}> ()\n r{n} = Reshape (z{n}, three)\n {n} = Expand (r{n}, s{n})\n"
+        for n in names
+    )
+    text = f"""{HEAD}net (float[1,3,8,6] x) => ({outputs.replace("N,", "1,")})
+    <float[8,3,3,3] w, int64[3] three = {{1, 1, 1}}>{{{BODY}{makers}}}"""
+    logits = found(make(text)).logits
+    assert (logits.tensor, logits.kind) == ("t", Kind.BOXES)
+    assert (logits.classes, logits.first_class, logits.boxes_first) == expected
