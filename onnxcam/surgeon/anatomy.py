@@ -120,7 +120,7 @@ class FeatureTensor:
     @property
     def layout(self) -> str:
         """NCHW, NHWC, or e.g. NTC with the grid behind it for tokens."""
-        letters = "".join("T" if isinstance(a, Tokens) else a or "?" for a in self.axes)
+        letters = "".join("T" if isinstance(a, Tokens) else a if isinstance(a, str) else "?" for a in self.axes)
         grids = [a.grid for a in self.axes if isinstance(a, Tokens)]
         return letters + "".join(f" (T={'x'.join(map(str, g))})" for g in grids)
 

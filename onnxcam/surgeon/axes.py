@@ -4,6 +4,7 @@ A letter an axis, carried forward from the picture through the graph. With it, p
 pooling are one thing: a node that reads a tensor with a full grid and returns one without.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -23,7 +24,15 @@ class Tokens:
     after: int = 0
 
 
-Axis = str | Tokens | None
+@dataclass(frozen=True)
+class Folded:
+    """An axis into which others were folded, as group normalisation does; unfolded to the same sizes they are back."""
+
+    axes: tuple["Axis", ...]
+    sizes: tuple[int, ...]
+
+
+Axis = str | Tokens | Folded | None
 Axes = tuple[Axis, ...]
 
 CHANNEL_FIRST = frozenset(
@@ -75,15 +84,20 @@ def _axes_of_output(node: Node, shape: Shape, shapes: Mapping[str, Shape], found
     if op in SAME_AS_FIRST:
         return _along_an_axis(node, shape, shapes, found)
     if op in ("MatMul", "Gemm", "FusedMatMul", "MatMulInteger", "QLinearMatMul", "FusedGemm"):
-        return _times_weights(node, axes, shape, shapes)
+        return _multiplied(node, axes, shape, shapes, found)
     return _elementwise(node, shape, shapes, found)
 
 
 def _channel_first(axes: Axes | None, shape: Shape) -> Axes | None:
     if axes is not None and len(axes) == len(shape):
-        return (BATCH, CHANNEL, *axes[2:])
+        # A row of tokens that was pooled or strided over is no row of that grid any more.
+        return (BATCH, CHANNEL, *(a if _whole(a, d) else None for a, d in zip(axes[2:], shape[2:], strict=True)))
     # A rank-3 convolution over something untraced may run over channels (ECA), so only pictures are assumed.
     return (BATCH, CHANNEL, *GRIDS[len(shape)]) if len(shape) in (4, 5) else None
+
+
+def _whole(axis: Axis, size: int | None) -> bool:
+    return not isinstance(axis, Tokens) or size is None or size == math.prod(axis.grid) + axis.before + axis.after
 
 
 def _reduced(node: Node, axes: Axes) -> Axes | None:
@@ -141,14 +155,21 @@ def _token_slice(node: Node, axis: Tokens, i: int) -> Tokens | None:
     return Tokens(axis.grid, axis.before - starts[0])
 
 
-def _times_weights(node: Node, axes: Axes | None, shape: Shape, shapes: Mapping[str, Shape]) -> Axes | None:
-    """x @ W mixes the last axis only; anything but channels there leaves that axis without a meaning."""
-    weights = node.inputs[3 if node.op_type == "QLinearMatMul" else 1]
-    if axes is None or weights is None or len(axes) != len(shape):
+def _multiplied(
+    node: Node, axes: Axes | None, shape: Shape, shapes: Mapping[str, Shape], found: Mapping[str, Axes]
+) -> Axes | None:
+    """x @ W mixes the last axis only; attention @ values keeps the row of tokens that asked.
+
+    Anything but channels in the last axis leaves that axis without a meaning.
+    """
+    other = node.inputs[3 if node.op_type == "QLinearMatMul" else 1]
+    if axes is None or other is None or len(axes) != len(shape):
         return None
-    if len(shapes.get(str(weights.name), weights.shape or ())) != 2:
-        return None
-    return (*axes[:-1], CHANNEL if axes[-1] == CHANNEL else None)
+    name = str(other.name)
+    if len(shapes.get(name, other.shape or ())) == 2:
+        return (*axes[:-1], CHANNEL if axes[-1] == CHANNEL else None)
+    columns = found.get(name, (None,))[-1]
+    return (*axes[:-1], CHANNEL if columns == CHANNEL else None)
 
 
 def _elementwise(node: Node, shape: Shape, shapes: Mapping[str, Shape], found: Mapping[str, Axes]) -> Axes | None:
@@ -179,6 +200,9 @@ def reshaped(axes: Axes, before: Shape, after: Shape) -> Axes | None:
     start = 0
     if old and after and old[0][0] == BATCH and old[0][1] == after[0]:
         result[0], old, start = BATCH, old[1:], 1
+    elif after and after[0] == 1 and BATCH not in axes and len(after) > 1:
+        # One picture that had been joined with another axis, or indexed away, stands in front again.
+        result[0], start = BATCH, 1
     old = [(a, d) for a, d in old if d != 1]
     new = [(j, int(after[j] or 0)) for j in range(start, len(after)) if after[j] != 1]
     while old and new:
@@ -199,15 +223,22 @@ def reshaped(axes: Axes, before: Shape, after: Shape) -> Axes | None:
 
 def _name_group(result: list[Axis], left: list[tuple[Axis, int]], right: list[tuple[int, int]]) -> None:
     letters = [a for a, _ in left]
-    if len(left) == len(right) == 1:
+    sizes = tuple(d for _, d in right)
+    # Anywhere but last, the parts have changed places since.
+    folded = letters[-1] if isinstance(letters[-1], Folded) else None
+    if folded is not None and folded.sizes == sizes:
+        for (j, _), letter in zip(right, folded.axes, strict=True):
+            result[j] = letter
+    elif len(left) == len(right) == 1:
         result[right[0][0]] = letters[0]
     elif len(right) == 1 and all(a in ("D", "H", "W") for a in letters):
         result[right[0][0]] = Tokens(tuple(d for _, d in left))
-    elif len(left) == 1 and isinstance(letters[0], Tokens) and len(right) in (2, 3):
-        sizes = tuple(d for _, d in right)
-        if letters[0] == Tokens(letters[0].grid) and len(letters[0].grid) == len(sizes):
-            for (j, _), letter in zip(right, GRIDS[len(sizes) + 2], strict=True):
-                result[j] = letter
+    elif len(left) == 1 and isinstance(letters[0], Tokens) and letters[0] == Tokens(sizes):
+        for (j, _), letter in zip(right, GRIDS[len(sizes) + 2], strict=True):
+            result[j] = letter
+    elif any(isinstance(a, str | Tokens) for a in letters) and folded is None:
+        # The last axis carries it: normalisation names the one before it anew.
+        result[right[-1][0]] = Folded(tuple(letters), tuple(d for _, d in left))
 
 
 def _fill_single_cells(axes: Axes, before: Shape, after: Shape, result: list[Axis]) -> Axes:

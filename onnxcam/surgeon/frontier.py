@@ -188,6 +188,14 @@ def _class_map(value: Value, head: Value, classes: int, traced: Traced) -> Value
     return before if before is not None and traced.has_grid(before) and is_learned(before) else None
 
 
+def layers_after(value: Value, head: Value) -> int:
+    """How many layers with weights stand between the tensor and the logits."""
+    above = {id(v) for v in (value, *ancestors(value))}
+    nodes = {id(n): n for v in (head, *ancestors(head)) if id(v) not in above and (n := v.producer()) is not None}
+    return sum(n.op_type in WEIGHTED and any(v is not None and constant(v) is not None for v in n.inputs[1:])
+               for n in nodes.values())  # fmt: skip
+
+
 def _is_pointwise(convolution: Node) -> bool:
     weights = convolution.inputs[1]
     shape = shape_of(weights) if weights is not None else None

@@ -10,7 +10,15 @@ from typing import NoReturn
 from onnxcam.errors import ModelError, NoSpatialFeatures, PresetError, UnknownLayer, near
 from onnxcam.surgeon.anatomy import Anatomy, Candidate, FeatureTensor, ImageInput, Kind, Logits
 from onnxcam.surgeon.axes import BATCH, CHANNEL, GRIDS, propagate
-from onnxcam.surgeon.frontier import Traced, before_prediction, common_trunk, frontier, is_learned, refined
+from onnxcam.surgeon.frontier import (
+    Traced,
+    before_prediction,
+    common_trunk,
+    frontier,
+    is_learned,
+    layers_after,
+    refined,
+)
 from onnxcam.surgeon.graph import (
     NUMBERS,
     Model,
@@ -33,6 +41,8 @@ from onnxcam.surgeon.quantised import check_dequantisable, is_blocked
 LARGEST_SIDE = 2**24
 """Of an input, a long recording; of a picture the memory decides."""
 LARGEST_BATCH = 4096
+LONGEST_HEAD = 3
+"""Layers with weights that a classifier has behind its features (VGG has three)."""
 COLOURS = (1, 3, 4)
 """Channels that a picture usually has."""
 
@@ -154,7 +164,18 @@ def _auto(model: Model, logits: Logits, traced: Traced) -> tuple[FeatureTensor, 
         for v, n in ranked[1:]
         if v is not step.value
     ]
-    return features, (*losers, *_naive_candidates(model, step.value, traced)), step.doubt
+    doubt = step.doubt or _depth_doubt(layers_after(step.value, head), consumer)
+    return features, (*losers, *_naive_candidates(model, step.value, traced)), doubt
+
+
+def _depth_doubt(layers: int, consumer: Node) -> str:
+    """A classifier's head is short; where much of the network follows, the grid was lost sight of too early."""
+    if layers <= LONGEST_HEAD:
+        return ""
+    return (
+        f"{layers} layers with weights still follow the features, since the grid cannot be followed through "
+        f"{consumer.op_type} ({consumer.name!r}); name a later tensor with --layer if you know one"
+    )
 
 
 def _no_features(model: Model, only_picture: bool) -> NoReturn:

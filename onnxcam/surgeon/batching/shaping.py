@@ -205,7 +205,7 @@ def pad(task: Task) -> Results:
     return task.keep(x.batch, {0: x})
 
 
-@rule("DepthToSpace SpaceToDepth")
+@rule("Col2Im DepthToSpace SpaceToDepth")
 def blocks(task: Task) -> Results:
     return task.keep(0, {0: task.at(task.x, 0)})
 
