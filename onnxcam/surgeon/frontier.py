@@ -16,6 +16,7 @@ WEIGHTED = frozenset(
     "FusedGemm LSTM GRU RNN".split()
 )
 ATTENTION = frozenset({"Softmax", "Attention", "MultiHeadAttention"})
+POOLING = frozenset({"MaxPool", "AveragePool", "LpPool"})
 RESHAPING = frozenset({"Reshape", "Flatten", "Squeeze", "Identity"})
 
 
@@ -166,6 +167,19 @@ def _before_class_attention(value: Value, traced: Traced) -> Value | None:
     return trunk if len(layers) > 1 and is_learned(trunk) else None
 
 
+def without_weights(found: Sequence[tuple[Value, Node]]) -> list[tuple[Value, Node]]:
+    """The pairs without attention maps, which say where to look and not what is there, as long as any are left."""
+    rest = [(v, n) for v, n in found if (made := v.producer()) is None or made.op_type != "Softmax"]
+    return rest or list(found)
+
+
+def before_shared_pooling(value: Value, found: Sequence[tuple[Value, Node]]) -> Value:
+    """Of a map that was pooled to a smaller one beside other poolings of the same tensor: that tensor."""
+    node, ends = value.producer(), {id(v) for v, _ in found}
+    first = node.inputs[0] if node is not None and node.op_type in POOLING else None
+    return first if first is not None and id(first) in ends else value
+
+
 def last(values: Sequence[Value]) -> Value:
     """The one that is computed from all the others, or from most of them."""
     return max(values, key=lambda v: len(ancestors(v)))
@@ -252,6 +266,8 @@ def _enter_predictions(head: Value, traced: Traced) -> list[Value]:
         if node.op_type in WEIGHTED and first is not None and traced.is_map(first) and is_learned(first):
             found[id(first)] = first
             continue
+        if node.op_type in WEIGHTED and not node.op_type.endswith(("Conv", "Transpose")):
+            return []  # layers over tokens or sequences follow the maps: no detector's branches
         stack.extend(v for v in node.inputs if v is not None and constant(v) is None)
     return list(found.values())
 

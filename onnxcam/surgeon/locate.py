@@ -13,11 +13,13 @@ from onnxcam.surgeon.axes import BATCH, CHANNEL, GRIDS, propagate
 from onnxcam.surgeon.frontier import (
     Traced,
     before_prediction,
+    before_shared_pooling,
     common_trunk,
     frontier,
     is_learned,
     layers_after,
     refined,
+    without_weights,
 )
 from onnxcam.surgeon.graph import (
     NUMBERS,
@@ -73,6 +75,8 @@ def locate(
     traced = Traced(shapes, axes, image.letters)
     logits = find_logits(model, traced, output, kind)
     warnings = _warnings(image, size)
+    if logits.kind is Kind.BOXES and kind is None:
+        warnings += (f"{logits.output!r} is read as a table of boxes; if it is none, name what is meant with --index",)
     if layer == "auto":
         features, candidates, doubt = _auto(model, logits, traced)
         warnings += (doubt,) if doubt else ()
@@ -155,9 +159,9 @@ def _auto(model: Model, logits: Logits, traced: Traced) -> tuple[FeatureTensor, 
     learned = [(v, n) for v, n in found if is_learned(v)]
     if not learned:
         _no_features(model, bool(found))
-    ranked = sorted(learned, key=lambda pair: order[id(pair[1])], reverse=True)
+    ranked = sorted(without_weights(learned), key=lambda pair: order[id(pair[1])], reverse=True)
     final, consumer = ranked[0]
-    step = refined(final, head, logits.classes, traced)
+    step = refined(before_shared_pooling(final, learned), head, logits.classes, traced)
     features = _feature(step.value, f"{step.how or 'what '}enters {consumer.op_type}, where the grid is lost", traced)
     losers = [
         Candidate(str(v.name), traced.shape(v), f"enters {n.op_type} earlier in the graph")

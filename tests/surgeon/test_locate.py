@@ -435,3 +435,45 @@ def test_a_table_of_boxes_says_where_its_classes_are(make: Make, outputs: str, e
     logits = found(make(text)).logits
     assert (logits.tensor, logits.kind) == ("t", Kind.BOXES)
     assert (logits.classes, logits.first_class, logits.boxes_first) == expected
+
+
+def test_attention_maps_say_where_and_are_not_the_features(make: Make) -> None:
+    text = f"""{HEAD}net (float[1,3,8,6] x) => (float[1,5] logits)
+    <float[8,3,3,3] w, float[6,8,1,1] a, float[48,5] v, int64[3] s = {{1, 8, 12}}, int64[3] t = {{1, 6, 12}}, int64[2] r = {{1, 48}}>
+    {{{BODY}
+      cells = Reshape (f, s)
+      to = Transpose <perm=[0,2,1]> (cells)
+      m = Conv (f, a)
+      flat = Reshape (m, t)
+      weights = Softmax <axis=2> (flat)
+      pooled = MatMul (weights, to)
+      row = Reshape (pooled, r)
+      logits = MatMul (row, v)
+    }}"""
+    assert found(make(text)).features.tensor == "to"
+
+
+def test_pooling_of_one_map_to_several_sizes_begins_at_that_map(make: Make) -> None:
+    text = f"""{HEAD}{SIGNATURE}<float[8,3,3,3] w, float[56,5] v>
+    {{{BODY}
+      g = GlobalMaxPool (f)
+      one = Flatten (g)
+      m = MaxPool <kernel_shape=[2,2], strides=[2,1]> (f)
+      several = Flatten (m)
+      p = Concat <axis=1> (one, several)
+      logits = MatMul (p, v)
+    }}"""
+    assert found(make(text.replace("float[56,5]", "float[40,5]"))).features.tensor == "f"
+
+
+def test_a_sequence_is_no_detectors_table(make: Make) -> None:
+    text = f"""{HEAD}net (float[1,3,8,24] x) => (float[1,12,7] logits)
+    <float[8,3,3,3] w, float[8,7] v>
+    {{{BODY}
+      rows = ReduceMean <axes=[2], keepdims=0> (f)
+      sequence = Transpose <perm=[0,2,1]> (rows)
+      logits = MatMul (sequence, v)
+    }}"""
+    anatomy = found(make(text))
+    assert anatomy.features.tensor == "f"
+    assert any("read as a table of boxes" in w for w in anatomy.warnings)
