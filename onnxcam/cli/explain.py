@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from onnxcam.cli import options
-from onnxcam.cli.options import path_of, words
+from onnxcam.cli.options import FILES, HOW, PICTURE, WHAT, path_of, words
 from onnxcam.cli.wanted import Wanted, Words, parse_inputs, wanted
 from onnxcam.errors import OnnxCamError, PictureError
 
@@ -60,70 +60,114 @@ class Request:
 
 def explain(
     model: options.ModelPath,
-    images: Annotated[list[str], typer.Argument(help="Pictures, or folders of them.", show_default=False)],
+    images: Annotated[
+        list[str], typer.Argument(help="Pictures, .npy arrays, or folders of pictures.", show_default=False)
+    ],
     target: Annotated[
         list[str] | None,
-        typer.Option(help="A class: index, label, top1 .. top5. Repeat for several; they share the forward passes."),
+        typer.Option(
+            rich_help_panel=WHAT,
+            help="A class: index, label, top1 .. top5. Repeat for several; they share the forward passes.",
+        ),
     ] = None,
     model_output: options.Output = None,
     index: Annotated[
         list[str] | None,
-        typer.Option(metavar="I,J,...", help="Explain one number of an output, by its place after the batch axis."),
+        typer.Option(
+            rich_help_panel=WHAT,
+            metavar="I,J,...",
+            help="Explain one number of an output, by its place after the batch axis.",
+        ),
     ] = None,
     box: Annotated[
         list[str] | None,
-        typer.Option(metavar="N", help="A detector's box: its place in the table, or top1. --target says the class."),
+        typer.Option(
+            rich_help_panel=WHAT,
+            metavar="N",
+            help="A detector's box: its place in the table, or top1. --target says the class.",
+        ),
     ] = None,
     region: Annotated[
         str | None,
-        typer.Option(metavar="L,T,R,B", help="Where a segmentation's class is scored: pixels, or FILE of a mask."),
+        typer.Option(
+            rich_help_panel=WHAT,
+            metavar="L,T,R,B",
+            help="Where a segmentation's class is scored: pixels, or FILE of a mask.",
+        ),
     ] = None,
     reference: Annotated[
         list[str] | None,
-        typer.Option(metavar="FILE", help="Explain the similarity to this picture's, or .npy file's, embedding."),
+        typer.Option(
+            rich_help_panel=WHAT,
+            metavar="FILE",
+            help="Explain the similarity to this picture's, or .npy file's, embedding.",
+        ),
     ] = None,
     further: options.Input = None,
     layer: options.Layer = "auto",
     convention: Annotated[
-        str, typer.Option(help="constructive (keep it) or destructive (remove it).")
+        str, typer.Option(rich_help_panel=HOW, help="constructive (keep it) or destructive (remove it).")
     ] = "constructive",
     variant: Annotated[
-        str, typer.Option(help="Score-CAM as in the authors' code (official) or as in the paper.")
+        str, typer.Option(rich_help_panel=HOW, help="Score-CAM as in the authors' code (official) or as in the paper.")
     ] = "official",
-    fill: Annotated[str, typer.Option(help="What replaces what a mask removes: zero, black, mean, blur.")] = "zero",
+    fill: Annotated[
+        str, typer.Option(rich_help_panel=HOW, help="What replaces what a mask removes: zero, black, mean, blur.")
+    ] = "zero",
     preset: Annotated[
-        str | None, typer.Option(help="Preprocessing by name. Default: what travels with the model.")
+        str | None,
+        typer.Option(rich_help_panel=PICTURE, help="Preprocessing by name. Default: what travels with the model."),
     ] = None,
-    mean: Annotated[str | None, typer.Option(help="Mean a channel, e.g. 0.485,0.456,0.406.")] = None,
-    std: Annotated[str | None, typer.Option(help="Standard deviation a channel, e.g. 0.229,0.224,0.225.")] = None,
+    mean: Annotated[
+        str | None, typer.Option(rich_help_panel=PICTURE, help="Mean a channel, e.g. 0.485,0.456,0.406.")
+    ] = None,
+    std: Annotated[
+        str | None, typer.Option(rich_help_panel=PICTURE, help="Standard deviation a channel, e.g. 0.229,0.224,0.225.")
+    ] = None,
     scale: Annotated[
-        str | None, typer.Option(help="Factor on the 0..255 pixels before mean and std, e.g. 1/255.")
+        str | None,
+        typer.Option(rich_help_panel=PICTURE, help="Factor on the 0..255 pixels before mean and std, e.g. 1/255."),
     ] = None,
     size: options.Size = None,
     crop: Annotated[
         str | None,
-        typer.Option(help="Share of the resized picture that the centre crop keeps (0.875), or none."),
+        typer.Option(
+            rich_help_panel=PICTURE, help="Share of the resized picture that the centre crop keeps (0.875), or none."
+        ),
     ] = None,
-    color: Annotated[str | None, typer.Option(help="Channel order: rgb, bgr or gray.")] = None,
+    color: Annotated[str | None, typer.Option(rich_help_panel=PICTURE, help="Channel order: rgb, bgr or gray.")] = None,
     layout: options.Layout = None,
     labels: Annotated[
-        str | None, typer.Option(help="File of class names (.txt a line each, .json), or imagenet.")
+        str | None,
+        typer.Option(rich_help_panel=WHAT, help="File of class names (.txt a line each, .json), or imagenet."),
     ] = None,
     providers: options.Providers = "auto",
     batch: options.Batch = None,
     threads: options.Threads = None,
     output: Annotated[
-        str | None, typer.Option("--out", "-o", help="FILE, or FOLDER/. Default: the working directory.")
+        str | None,
+        typer.Option("--out", "-o", rich_help_panel=FILES, help="FILE, or FOLDER/. Default: the working directory."),
     ] = None,
     format: Annotated[
-        str | None, typer.Option(help="png (overlay), npy (the map), json (the record); several with commas.")
+        str | None,
+        typer.Option(
+            rich_help_panel=FILES, help="png (overlay), npy (the map), json (the record); several with commas."
+        ),
     ] = None,
-    colormap: Annotated[str | None, typer.Option(help="Colours of the overlay, e.g. turbo, viridis, jet.")] = None,
-    alpha: Annotated[float | None, typer.Option(help="Strength of the overlay's colours, 0 to 1.")] = None,
-    caption: Annotated[bool, typer.Option(help="Write class, probability and a scale under the overlay.")] = True,
+    colormap: Annotated[
+        str | None, typer.Option(rich_help_panel=FILES, help="Colours of the overlay, e.g. turbo, viridis, jet.")
+    ] = None,
+    alpha: Annotated[
+        float | None, typer.Option(rich_help_panel=FILES, help="Strength of the overlay's colours, 0 to 1.")
+    ] = None,
+    caption: Annotated[
+        bool, typer.Option(rich_help_panel=FILES, help="Write class, probability and a scale under the overlay.")
+    ] = True,
     keep_going: Annotated[
         bool,
-        typer.Option("--keep-going", help="Skip pictures that cannot be explained, and say so at the end."),
+        typer.Option(
+            "--keep-going", rich_help_panel=FILES, help="Skip pictures that cannot be explained, and say so at the end."
+        ),
     ] = False,
     quiet: options.Quiet = False,
     json_output: options.Json = False,
