@@ -28,7 +28,11 @@ def further_inputs(model: Model, image: ImageInput, given: Arrays) -> dict[str, 
         raise ModelError(
             f"the model needs further inputs besides the picture: {shown}; give each with --input NAME=VALUE"
         )
-    return {name: _fitted(name, given[name], value, image.batch) for name, value in others.items()}
+    picture = next(v for v in model.graph.inputs if v.name == image.name)
+    return {
+        name: _fitted(name, given[name], value, is_batched(value, picture, image.batch))
+        for name, value in others.items()
+    }
 
 
 def blank_inputs(model: Model, image: ImageInput) -> dict[str, npt.NDArray[np.generic]]:
@@ -37,11 +41,11 @@ def blank_inputs(model: Model, image: ImageInput) -> dict[str, npt.NDArray[np.ge
     return {str(v.name): np.zeros(()) for v in others}
 
 
-def _fitted(name: str, array: npt.NDArray[np.generic], value: Value, batch: int | None) -> npt.NDArray[np.generic]:
+def _fitted(name: str, array: npt.NDArray[np.generic], value: Value, batched: bool) -> npt.NDArray[np.generic]:
     if value.dtype is None or value.shape is None:
         raise ModelError(f"the input {name!r} has no number type or shape, so no value can be fed")
     declared = [d if isinstance(d, int) and d > 0 else None for d in value.shape]
-    if declared and is_batched(value, batch):
+    if batched:
         declared[0] = 1
     if array.ndim == 0:
         array = np.full([d or 1 for d in declared], array)
@@ -56,9 +60,16 @@ def _fitted(name: str, array: npt.NDArray[np.generic], value: Value, batch: int 
         raise OptionError(f"the input {name!r} takes {value.dtype.name}, not {array.dtype}") from None
 
 
-def is_batched(value: Value, batch: int | None) -> bool:
-    """A further input's first axis is the batch if it is dynamic, or as long as the picture's fixed batch."""
+def is_batched(value: Value, picture: Value, batch: int | None) -> bool:
+    """Whether a further input's first axis is the batch of the picture's input.
+
+    It is if both are dynamic and do not bear different names, or if it is as long as the picture's fixed batch. Names
+    that an exporter has only numbered say nothing.
+    """
     if value.shape is None or len(value.shape) == 0:
         return False
-    first = value.shape[0]
-    return (not isinstance(first, int) or first < 1) or (batch is not None and first == batch)
+    first, own = value.shape[0], picture.shape[0] if picture.shape is not None and len(picture.shape) else None
+    if isinstance(first, int) and first >= 1:
+        return batch is not None and first == batch
+    names = [getattr(d, "value", None) for d in (first, own)]
+    return None in names or names[0] == names[1] or any(str(n).startswith("unk") for n in names)

@@ -6,6 +6,7 @@ Each step is a pass of the surgeon; this is the place that runs models in betwee
 is kept for the next start (cache.py), so that only the passes are repeated.
 """
 
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -111,8 +112,11 @@ def _opened(file: ModelFile, wish: Wish) -> Opened:
 
 def _key(file: ModelFile, wish: Wish, size: tuple[int, ...]) -> str:
     asked = (wish.layout, size, wish.layer, wish.output, wish.kind, tuple(wish.providers))
-    inputs = sorted((name, array.shape, array.dtype.str) for name, array in wish.inputs.items())
-    return cache.key(file.sha256, *map(str, (*asked, inputs)))
+    # Their values too: a switch among the inputs may choose the branch that was seen.
+    inputs = [
+        (n, a.shape, a.dtype.str, hashlib.sha256(a.tobytes()).hexdigest()) for n, a in sorted(wish.inputs.items())
+    ]
+    return cache.key(file.fingerprint, *map(str, (*asked, inputs)))
 
 
 def _without_branches(
@@ -236,7 +240,8 @@ class _Maker:
     def _further(self) -> dict[str, bool]:
         batch = self.anatomy.image.batch
         values = {str(v.name): v for v in self.model.graph.inputs}
-        return {name: is_batched(values[name], batch) for name in self.inputs}
+        picture = values[self.anatomy.image.name]
+        return {name: is_batched(values[name], picture, batch) for name in self.inputs}
 
     @property
     def _tolerance(self) -> float:

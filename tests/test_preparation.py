@@ -221,3 +221,41 @@ def test_signals_and_volumes_are_explained(make: Make, sides: tuple[int, ...], k
     assert saliency.map.shape == sides
     assert saliency.raw.shape == tuple(s // 2 for s in sides)
     assert (saliency.map.min(), saliency.map.max()) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("dims", "batched"), [(["N", 4], True), (["points", 4], False), (["unk__7", 4], True), ([4], False)]
+)
+def test_a_further_inputs_batch_is_the_pictures(dims: list[object], batched: bool) -> None:
+    from onnxcam.further import is_batched
+    from onnxcam.surgeon import graph
+
+    info = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+        for name, shape in (("x", ["N", 3, 4, 4]), ("m", dims), ("y", None))
+    ]
+    nodes = [onnx.helper.make_node("Relu", ["x"], ["y"])]
+    model = graph.from_proto(onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", info[:2], info[2:])))
+    picture, other = model.graph.inputs
+    assert is_batched(other, picture, None) is batched
+
+
+def test_records_depend_on_the_weights_outside_the_file_and_on_the_inputs_values(
+    classifier: onnx.ModelProto, tmp_path: Path
+) -> None:
+    path, prints = tmp_path / "m.onnx", set()
+    for seed in (0, 1):
+        changed = onnx.ModelProto()
+        changed.CopyFrom(classifier)
+        weights = np.random.default_rng(seed).standard_normal((6, 3, 3, 3)).astype(np.float32)
+        changed.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(weights, "w1"))
+        onnx.save(changed, path, save_as_external_data=True, location="m.bin", size_threshold=0)
+        prints.add(read_model(path).fingerprint)
+    assert len(prints) == 2
+    file = read_model(classifier)
+    wishes = [Wish(inputs={"flag": np.array(v)}) for v in (True, False)] + [
+        Wish(layer="r1"),
+        Wish(),
+        Wish(output="logits"),
+    ]
+    assert len({preparation._key(file, wish, (16, 12)) for wish in wishes}) == 5

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from onnxcam.surgeon.graph import Builder, Graph, Model, Node, Value, constant, edit, values
+from onnxcam.surgeon.graph import Builder, Graph, Model, Node, Value, constant, edit, in_order, values
 
 MOST_ROUNDS = 64
 """A loop of more rounds stays a loop: the graph would grow too large."""
@@ -20,8 +20,7 @@ def unroll_loops(model: Model) -> Model:
     copy = edit(model)
     while (loop := next((n for n in copy.graph if n.op_type == "Loop" and _rounds(n) is not None), None)) is not None:
         _unroll(copy, loop)
-    copy.graph.sort()
-    return copy
+    return in_order(copy)
 
 
 def take_branches(model: Model, taken: Mapping[str, bool]) -> Model:
@@ -31,7 +30,7 @@ def take_branches(model: Model, taken: Mapping[str, bool]) -> Model:
         branch = _subgraph(found, "then_branch" if _way(found, taken) else "else_branch")
         results = _inline(copy, branch, [], found, str(found.name or found.op_type))
         _replace(copy, found, results)
-    return copy
+    return in_order(copy)
 
 
 def _way(node: Node, taken: Mapping[str, bool]) -> bool | None:

@@ -286,6 +286,13 @@ def new_input(model: Model, name: str, dtype: ir.DataType, shape: Sequence[int |
     return value
 
 
+def in_order(model: Model) -> Model:
+    """Sorted, and no name twice, inner graphs included: copies of a loop's body bring theirs along."""
+    model.graph.sort()
+    passes.NameFixPass()(model)
+    return model
+
+
 def tidy(model: Model) -> Model:
     """Sorted, without nodes that no output needs; inputs that nothing reads are dropped too."""
     model.graph.sort()

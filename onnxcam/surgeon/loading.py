@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,8 @@ class ModelFile:
     name: str
     sha256: str
     path: Path | None
+    fingerprint: str
+    """Of the file and of its external weights."""
 
     @property
     def metadata(self) -> Mapping[str, str]:
@@ -98,8 +100,11 @@ def _checked(proto: onnx.ModelProto, name: str, data: bytes, path: Path | None) 
     check_text(proto, name)
     _check_inputs(proto, name)
     _check_operators(proto, name)
-    if any(uses_external_data(t) for t in _tensors(proto)):
+    digest, outside = hashlib.sha256(data), []
+    external = [t.name for t in _tensors(proto) if uses_external_data(t)]
+    if external:
         proto = _with_external_data(proto, name, path)
+        outside = [t.raw_data for t in _tensors(proto) if t.name in set(external)]
     check_tensors(_tensors(proto), name)
     check_calls(proto, name)
     check_loops(proto, name)
@@ -108,7 +113,7 @@ def _checked(proto: onnx.ModelProto, name: str, data: bytes, path: Path | None) 
     except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"{name}: not a valid ONNX model ({reason[:300]})") from None
-    return ModelFile(proto, name, hashlib.sha256(data).hexdigest(), path)
+    return ModelFile(proto, name, digest.copy().hexdigest(), path, _fingerprint(digest, outside))
 
 
 def _check_operators(proto: onnx.ModelProto, name: str) -> None:
@@ -159,6 +164,12 @@ def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
             yield from attribute.tensors
             graphs.extend([attribute.g] if attribute.HasField("g") else [])
             graphs.extend(attribute.graphs)
+
+
+def _fingerprint(digest: "hashlib._Hash", outside: Sequence[bytes]) -> str:
+    for raw in outside:
+        digest.update(raw)
+    return digest.hexdigest()
 
 
 def _check_location(folder: Path, location: str, tensor: str, name: str) -> None:
