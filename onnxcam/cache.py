@@ -10,7 +10,6 @@ import logging
 import os
 import tempfile
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import numpy.typing as npt
 from platformdirs import user_cache_path
 
 from onnxcam.surgeon.tracing import Trace
+from onnxcam.versions import versions
 
 FORMAT = 1
 LARGEST = 2**24
@@ -45,12 +45,7 @@ def folder() -> Path | None:
 
 def key(*parts: str) -> str:
     """The record's name: of the given parts and of the versions of what made it."""
-    found = [str(FORMAT), *parts]
-    for name in ("onnxcam", "onnxruntime", "onnxruntime-gpu", "onnx"):
-        try:
-            found.append(f"{name}={version(name)}")
-        except PackageNotFoundError:
-            continue
+    found = [str(FORMAT), *parts, *(f"{name}={number}" for name, number in versions().items())]
     return hashlib.sha256("\0".join(found).encode("utf-8", "surrogatepass")).hexdigest()
 
 

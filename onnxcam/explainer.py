@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
 from typing import Any, Self
 
@@ -38,6 +37,7 @@ from onnxcam.surgeon.anatomy import Kind
 from onnxcam.surgeon.loading import ModelSource, read_model
 from onnxcam.surgeon.locate import find_image
 from onnxcam.targets import Similarity, TargetLike
+from onnxcam.versions import versions
 
 Head = tuple[Kind | None, str | None]
 """What is scored: the kind, and the output's name; None where the model decides."""
@@ -222,7 +222,12 @@ class Explainer:
         seen = Seen(logits, answer.values, labels, self.size, answer.prepared.placement)
         if logits.kind is not Kind.EMBEDDING:
             return targets(wanted, seen)
-        return similarity([self._reference(t, answer) for t in wanted], seen)
+        references = [t.reference if isinstance(t, Similarity) else None for t in wanted]
+        names = [
+            os.path.basename(os.fspath(r)) if isinstance(r, str | os.PathLike) else f"reference {i}"
+            for i, r in enumerate(references)
+        ]
+        return similarity([self._reference(t, answer) for t in wanted], seen, names)
 
     def _reference(self, target: TargetLike, answer: Answer) -> npt.NDArray[Any]:
         """The embedding that a target names, or that of the picture which it names."""
@@ -289,14 +294,3 @@ class Explainer:
 
 def _kind(kind: str | None) -> Kind | None:
     return choose(Kind, kind, "kind of target") if kind is not None else None
-
-
-def versions() -> dict[str, str]:
-    """Of everything that a map's numbers depend on; a runtime build that is not installed is left out."""
-    found = {}
-    for name in ("onnxcam", "onnx", "onnxruntime", "onnxruntime-gpu", "numpy", "pillow"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -74,7 +74,9 @@ class Network:
         masks = np.zeros((1, 1, *self.grid), np.float32)
         features, logits = self._run(feeds, masks, [masking.FEATURES, masking.LOGITS])
         if not np.isfinite(logits[0]).all():
-            raise UndefinedSaliency("the model's logits are NaN or infinite on this picture; check the preprocessing")
+            raise UndefinedSaliency(
+                "the model's logits are NaN or infinite on this picture; check the preprocessing, or the weights"
+            )
         return self.anatomy.features.to_channels(features)[0], logits[0].astype(np.float64)
 
     def score(self, feeds: Arrays, masks: Masks, score: Score, progress: Progress | None = None) -> Scores:

@@ -66,13 +66,14 @@ def targets(wanted: Sequence[TargetLike], seen: Seen) -> tuple[Arrays, list[Targ
     raise TargetError("an embedding is compared with references, which are arrays: see similarity()")
 
 
-def similarity(references: Sequence[npt.NDArray[np.generic]], seen: Seen) -> tuple[Arrays, list[Target]]:
+def similarity(
+    references: Sequence[npt.NDArray[np.generic]], seen: Seen, names: Sequence[str] = ()
+) -> tuple[Arrays, list[Target]]:
     """Of the picture's embedding with each of the references, which are embeddings too."""
     rows = np.stack([_direction(np.asarray(r, np.float64).reshape(-1), seen) for r in references])
     own = _direction(seen.values, seen)
-    found = [
-        Target(i, f"similarity to reference {i}", c, c, Kind.EMBEDDING) for i, c in enumerate((rows @ own).tolist())
-    ]
+    names = names or [f"reference {i}" for i in range(len(rows))]
+    found = [Target(i, f"similarity to {names[i]}", c, c, Kind.EMBEDDING) for i, c in enumerate((rows @ own).tolist())]
     return {REFERENCES: rows.astype(np.float32)}, found
 
 

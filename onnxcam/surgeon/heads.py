@@ -29,7 +29,8 @@ def find_logits(model: Model, traced: Traced, output: str | None = None, kind: K
     if output is not None:
         chosen = next((v for v in outputs if v.name == output), None)
         if chosen is None:
-            raise ModelError(f"the model has no output {output!r}; {near(output, [str(v.name) for v in outputs])}")
+            names = [str(v.name) for v in outputs]
+            raise ModelError(f"the model has no output {output!r}; {near(output, names)} (files are named with -o)")
         return _described(chosen, kind or _kind_of(chosen, traced), traced, "; the output that was named", outputs)
     outputs = [v for v in outputs if v.const_value is None and v.producer() is not None] or outputs
     if kind in (None, Kind.CLASSES):
@@ -62,9 +63,15 @@ def _other(outputs: list[Value], kind: Kind | None, traced: Traced) -> Logits:
     found = [v for v in outputs if _measured(v, traced)]
     if kind in (Kind.ELEMENTS, Kind.EMBEDDING) and len(found) == 1:
         return _described(found[0], kind, traced, "; the only output of numbers")
+    shown = _shown(outputs, traced)
+    if kind in (Kind.ELEMENTS, Kind.EMBEDDING):
+        raise ModelError(f"the model has several outputs; say which is meant with --output: {shown}")
+    if kind is not None:
+        what = "a class map (N, classes, H, W)" if kind is Kind.REGION else "a table of boxes (N, numbers, boxes)"
+        raise ModelError(f"no output is {what}; found {shown}")
     raise ModelError(
-        f"no output is a class vector (N, classes), a class map or a table of boxes; found {_shown(outputs, traced)}; "
-        f"name one with --output NAME --index ..."
+        f"no output is a class vector (N, classes), a class map or a table of boxes; found {shown}; "
+        f"name a number with --output NAME --index ..."
     )
 
 

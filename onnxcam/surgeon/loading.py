@@ -79,8 +79,8 @@ def _parse(data: bytes, name: str) -> onnx.ModelProto:
         raise ModelError(f"{name}: the file is empty, not an ONNX model")
     if data[4:8] == b"ORTM":
         raise ModelError(
-            f"{name}: an onnxruntime .ort file, whose graph cannot be rewritten; "
-            f"explain the .onnx file that it was made from"
+            f"{name}: an onnxruntime .ort file, whose graph cannot be rewritten; explain the .onnx file that it was "
+            f"made from (python -m onnxruntime.tools.convert_onnx_models_to_ort leaves that in place)"
         )
     if data.startswith(PICTURES):
         raise ModelError(f"{name}: a picture, not an ONNX model; the model comes first, then the pictures")
