@@ -21,6 +21,7 @@ from onnxcam.surgeon.tracing import Trace
 from onnxcam.versions import versions
 
 FORMAT = 1
+MODES = ("dynamic", "rewritten", "looped")
 LARGEST = 2**24
 """Bytes of a record; what is larger is not kept."""
 logger = logging.getLogger(__name__)
@@ -59,6 +60,8 @@ def load(name: str) -> Known | None:
         shapes = {str(k): tuple(int(d) for d in v) for k, v in found["shapes"].items()}
         values = {str(k): _array(v) for k, v in found["values"].items()}
         taken = {str(k): bool(v) for k, v in found["taken"].items()}
+        if found["mode"] not in MODES:
+            raise ValueError(f"mode {found['mode']!r}")
         return Known(Trace(shapes, values, taken), str(found["mode"]), str(found["reason"]))
     except FileNotFoundError:
         return None

@@ -36,7 +36,7 @@ from onnxcam.surgeon import graph
 from onnxcam.surgeon.anatomy import Kind
 from onnxcam.surgeon.loading import ModelSource, read_model
 from onnxcam.surgeon.locate import find_image
-from onnxcam.targets import Similarity, TargetLike
+from onnxcam.targets import Box, Element, Region, Similarity, TargetLike
 from onnxcam.versions import versions
 
 Head = tuple[Kind | None, str | None]
@@ -87,6 +87,10 @@ class Explainer:
         OnnxCamError.
         """
         self.method = method if method is not None else score_cam()
+        if not isinstance(self.method, Method):
+            raise OptionError(f"a method is made by a function such as score_cam(), not {method!r}")
+        if isinstance(providers, str):
+            providers = [providers]
         self._file = read_model(model)
         self.model_name, self.model_sha256 = self._file.name, self._file.sha256
         image = find_image(graph.from_proto(self._file.proto), layout)
@@ -133,7 +137,7 @@ class Explainer:
         name: what the provenance calls the picture, if it is an array. inputs: values of further inputs that are this
         picture's own. progress: called with (done, all) passes.
         """
-        if isinstance(targets, str):
+        if isinstance(targets, str | int | np.integer | Element | Box | Region | Similarity):
             targets = [targets]
         if not targets:
             raise OptionError("no target given")
@@ -170,7 +174,7 @@ class Explainer:
         if kind is self._default[0] and output in (None, self._default[1]):
             return self._default
         # Several outputs: what an element or an embedding is of must be said, unless the explainer was opened on one.
-        return kind, output if output is not None or kind in (Kind.REGION, Kind.BOXES) else self._default[1]
+        return kind, output
 
     def _open(self, head: Head) -> Opened:
         """The network of a head, opened when it is first asked for; the others share nothing with it but the file."""

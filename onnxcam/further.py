@@ -55,9 +55,13 @@ def _fitted(name: str, array: npt.NDArray[np.generic], value: Value, batched: bo
         shape = ["?" if d is None else d for d in declared]
         raise OptionError(f"the input {name!r} has the shape {shape}, which {list(array.shape)} does not fit")
     try:
-        return array.astype(value.dtype.numpy())
+        with np.errstate(invalid="ignore"):
+            cast = array.astype(value.dtype.numpy())
     except (TypeError, ValueError):
         raise OptionError(f"the input {name!r} takes {value.dtype.name}, not {array.dtype}") from None
+    if cast.dtype.kind in "iub" and not np.array_equal(cast, array):
+        raise OptionError(f"the input {name!r} takes {value.dtype.name}, which cannot hold the values given")
+    return cast
 
 
 def is_batched(value: Value, picture: Value, batch: int | None) -> bool:
@@ -73,3 +77,13 @@ def is_batched(value: Value, picture: Value, batch: int | None) -> bool:
         return batch is not None and first == batch
     names = [getattr(d, "value", None) for d in (first, own)]
     return None in names or names[0] == names[1] or any(str(n).startswith("unk") for n in names)
+
+
+def for_batch(model: Model, image: ImageInput, inputs: Arrays, batch: int) -> Arrays:
+    """One picture's values for an export that is fixed to a larger batch: what is batched is repeated."""
+    values = {str(v.name): v for v in model.graph.inputs}
+    picture = values[image.name]
+    return {
+        name: np.repeat(array, batch, axis=0) if is_batched(values[name], picture, image.batch) else array
+        for name, array in inputs.items()
+    }

@@ -98,7 +98,8 @@ class Intake:
 
     def _in_range(self, image: Image) -> Image:
         """A model that takes uint8 pixels must not be given normalised ones: they would wrap around."""
-        if self.input.dtype == "uint8" and (image.min() < -0.5 or image.max() > 255.5 or image.max() <= 1):
+        share = image.max() <= 1 and not np.array_equal(image, np.round(image))
+        if self.input.dtype == "uint8" and (image.min() < -0.5 or image.max() > 255.5 or share):
             raise PresetError(
                 f"the model takes pixels from 0 to 255, but the image is from {image.min():.3g} to {image.max():.3g}; "
                 f"use --preset raw"
@@ -130,6 +131,8 @@ def read_array(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
 
 def choose_inputs(given: Mapping[str, npt.ArrayLike]) -> dict[str, npt.NDArray[Any]]:
     """Further inputs as arrays of numbers; raises OptionError."""
+    if not isinstance(given, Mapping):
+        raise OptionError(f"further inputs are given by name, as {{'meta': array}}, not as {type(given).__name__}")
     found = {name: np.asarray(value) for name, value in given.items()}
     for name, array in found.items():
         if array.dtype.kind not in "fiub":

@@ -73,6 +73,13 @@ def draw(saliency: Saliency, picture: Original | None, style: Style) -> Picture:
     return render.caption(drawn, name, detail, colormap=style.colormap, alpha=alpha, font=style.font, ground=ground)
 
 
+def _numbers(target: Target) -> dict[str, Any]:
+    """A number that is no probability is called a value."""
+    if target.is_probability:
+        return {"probability": target.probability, "kind": str(target.kind)}
+    return {"probability": None, "value": target.logit, "kind": str(target.kind)}
+
+
 def shown_score(target: Target) -> str:
     """What the model gave the target: a share in percent, or the number itself."""
     return percent(target.probability) if target.is_probability else f"{target.logit:.3g}"
@@ -90,12 +97,7 @@ def record(saliency: Saliency, image: Path | str, outputs: Iterable[Path | str] 
     target, made = saliency.target, saliency.provenance
     values = {
         "image": str(image),
-        "target": {
-            "index": target.index,
-            "label": target.label,
-            "probability": target.probability,
-            "kind": target.kind,
-        },
+        "target": {"index": target.index, "label": target.label, **_numbers(target)},
         "score": saliency.score,
         "method": made.method,
         "options": made.options,

@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from onnxcam import cache
 from onnxcam.engine.session import Session
-from onnxcam.errors import InferenceError, ModelError, OutOfMemory
-from onnxcam.further import further_inputs, is_batched
+from onnxcam.errors import InferenceError, ModelError, OptionError, OutOfMemory
+from onnxcam.further import for_batch, further_inputs, is_batched
 from onnxcam.probe import BATCH_TOLERANCE, HALF_TOLERANCE, Network, probabilities
 from onnxcam.surgeon import graph
 from onnxcam.surgeon.anatomy import Anatomy, ImageInput, Kind
@@ -80,6 +80,10 @@ class Opened:
         """The further inputs' values, with those of one picture laid over them."""
         if not given:
             return self.inputs
+        if any("only that branch" in note for note in self.notes):
+            raise OptionError(
+                "the inputs of a model with an If are given when it is opened: they may choose the branch"
+            )
         return further_inputs(self.model, self.anatomy.image, {**self.inputs, **given})
 
 
@@ -98,6 +102,8 @@ def _opened(file: ModelFile, wish: Wish) -> Opened:
     inputs = further_inputs(model, image, wish.inputs)
     key = _key(file, wish, size)
     known = cache.load(key)
+    if known is not None and not _describes(known.trace, model):
+        known = None
     trace = known.trace if known is not None else None
     model, trace, notes = _without_branches(model, image, size, inputs, trace)
     anatomy = locate(
@@ -105,7 +111,7 @@ def _opened(file: ModelFile, wish: Wish) -> Opened:
     )
     maker = _Maker(file, model, trace, anatomy, size, inputs, wish, known)
     network, used, batching = maker.open()
-    if known is None:
+    if known is None and not trace.taken:  # which way an If goes is looked at anew every time
         cache.store(key, cache.Known(trace, batching.mode, batching.reason))
     return Opened(network, used, anatomy, size, batching, inputs, notes)
 
@@ -117,6 +123,11 @@ def _key(file: ModelFile, wish: Wish, size: tuple[int, ...]) -> str:
         (n, a.shape, a.dtype.str, hashlib.sha256(a.tobytes()).hexdigest()) for n, a in sorted(wish.inputs.items())
     ]
     return cache.key(file.fingerprint, *map(str, (*asked, inputs)))
+
+
+def _describes(trace: Trace, model: Model) -> bool:
+    """Whether a record is of this graph: it names every tensor."""
+    return {str(v.name) for v in graph.values(model)} <= set(trace.shapes)
 
 
 def _without_branches(
@@ -151,12 +162,14 @@ def run_trace(model: Model, image: ImageInput, size: tuple[int, ...], inputs: Ar
     session = Session(graph.to_bytes(traced.model), ("cpu",), optimise=False)
     try:
         shape = image.shape(size, image.batch or 1)
-        feeds = {image.name: noise(image, shape), **{n: _for_batch(a, shape[0]) for n, a in inputs.items()}}
+        feeds = {image.name: noise(image, shape), **for_batch(model, image, inputs, shape[0])}
         known = {n: a for n, a in feeds.items() if n in session.inputs}
         results = session.run(traced.outputs, known, seconds=PATIENCE)
     finally:
         session.close()
-    return traced.read(dict(zip(traced.outputs, results, strict=True)))
+    trace = traced.read(dict(zip(traced.outputs, results, strict=True)))
+    switches = {str(n.inputs[0].name) for n in model.graph if n.op_type == "If" and n.inputs[0] is not None}
+    return replace(trace, taken={**trace.taken, **{n: bool(a.any()) for n, a in inputs.items() if n in switches}})
 
 
 def noise(image: ImageInput, shape: tuple[int, ...]) -> npt.NDArray[np.generic]:
@@ -165,11 +178,6 @@ def noise(image: ImageInput, shape: tuple[int, ...]) -> npt.NDArray[np.generic]:
     if image.dtype == "uint8":
         values = np.clip(128 + 64 * values, 0, 255)
     return values.astype(image.dtype)
-
-
-def _for_batch(array: npt.NDArray[np.generic], batch: int) -> npt.NDArray[np.generic]:
-    """One picture's value for an export that is fixed to a larger batch."""
-    return np.repeat(array, batch, axis=0) if batch > 1 and array.ndim and len(array) == 1 else array
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,14 +202,14 @@ class _Maker:
             network = self._network(self.model, None)
             trouble = network.why_not_batched(self.inputs, self._tolerance)
             if trouble is None:
-                self._check_surgery(network)
-                return network, self.model, Batching("dynamic", "the export takes any batch; verified")
+                verified = self._check_surgery(network)
+                return network, self.model, Batching("dynamic", f"the export takes any batch; {verified}")
             network.close()
             reason = f"the export declares a dynamic batch, but {trouble}"
         rewritten, trouble = self._rewritten()
         if rewritten is not None:
-            network, freed = rewritten
-            return network, freed, Batching("rewritten", f"{reason}; made dynamic and verified")
+            network, freed, verified = rewritten
+            return network, freed, Batching("rewritten", f"{reason}; made dynamic and {verified}")
         network = self._network(self.model, fixed or 1)
         self._check_surgery(network)
         return network, self.model, Batching("looped", f"{reason}, and cannot be made dynamic: {trouble}")
@@ -213,7 +221,7 @@ class _Maker:
         fixed = (self.anatomy.image.batch or 1) if known.mode == "looped" else None
         return self._network(model, fixed), model, batching
 
-    def _rewritten(self) -> tuple[tuple[Network, Model] | None, str]:
+    def _rewritten(self) -> tuple[tuple[Network, Model, str] | None, str]:
         try:
             freed = self._freed()
             network = self._network(freed, None)
@@ -223,11 +231,12 @@ class _Maker:
             return None, str(error)
         try:
             trouble = network.why_not_batched(self.inputs, self._tolerance)
+        except OutOfMemory:
+            raise
         except InferenceError as error:
             trouble = str(error)
         if trouble is None:
-            self._check_surgery(network)
-            return (network, freed), ""
+            return (network, freed, self._check_surgery(network)), ""
         network.close()
         return None, f"in the rewritten graph {trouble}"
 
@@ -254,21 +263,24 @@ class _Maker:
             batch=wish.batch, fixed=fixed, further=self._further,
         )  # fmt: skip
 
-    def _check_surgery(self, network: Network) -> None:
-        """The numbers of the file as it is, against those of the graph that was made of it, on a picture of noise."""
+    def _check_surgery(self, network: Network) -> str:
+        """The numbers of the file as it is, against those of the graph that was made of it, on a picture of noise.
+
+        Gives 'verified', or says why it could not be.
+        """
         logits, image = self.anatomy.logits, self.anatomy.image
         session = Session(self.file.proto.SerializeToString(), ("cpu",), self.wish.threads)
         picture = noise(image, image.shape(self.size))
         shape = image.shape(self.size, image.batch or 1)
         feeds = {image.name: np.repeat(picture, shape[0], axis=0)}
-        feeds |= {n: _for_batch(a, shape[0]) for n, a in self.inputs.items()}
+        feeds |= for_batch(self.model, image, self.inputs, shape[0])
         try:
             raw = session.run([logits.output], {n: a for n, a in feeds.items() if n in session.inputs})[0]
         finally:
             session.close()
         canonical = np.moveaxis(picture[0], image.layout.index("C") - 1, 0).astype(np.float32)
         if not np.isfinite(np.asarray(raw, np.float64)).all():
-            return  # nothing to compare; explain() says so for the picture that it is given
+            return "NOT verified: the model answers NaN or infinity to a test picture"
         own = network.look(network.feeds(canonical, canonical, self.inputs))[1]
         expected = np.asarray(raw, np.float64).reshape(-1)[: own.size]
         if logits.kind is Kind.REGION:
@@ -281,6 +293,7 @@ class _Maker:
                 f"the graph that was made of {self.file.name} gives other numbers than the file itself, so nothing is "
                 f"explained; please report this model"
             )
+        return "verified"
 
 
 def _activated(values: npt.NDArray[np.float64], activation: str) -> npt.NDArray[np.float64]:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from onnxcam.arrays import Features, Floats, Image, Masks, Score, Scores
 from onnxcam.engine.batching import ON_DEVICE, PER_THREAD, Progress, choose_batch, free_memory, in_chunks
 from onnxcam.engine.session import Session
-from onnxcam.errors import InferenceError, UndefinedSaliency
+from onnxcam.errors import InferenceError, OutOfMemory, UndefinedSaliency
 from onnxcam.surgeon import masking
 from onnxcam.surgeon.anatomy import Anatomy, Kind
 from onnxcam.surgeon.graph import Model, to_bytes
@@ -47,7 +47,8 @@ class Network:
         self._with_fill = with_fill
         self._session = Session(to_bytes(graph), providers, threads)
         most = PER_THREAD * self._session.threads if self.provider == "cpu" else ON_DEVICE
-        self.batch = fixed or choose_batch(anatomy.bytes_per_picture, free_memory(), most, batch)
+        chosen = choose_batch(anatomy.bytes_per_picture, free_memory(), most, batch)
+        self.batch = fixed or chosen
         self._fixed = fixed
 
     @property
@@ -99,6 +100,8 @@ class Network:
         singles = [self._run(feeds, masks[i : i + 1], outputs) for i in range(3)]
         try:
             together = self._run(feeds, masks, outputs)
+        except OutOfMemory:
+            raise
         except InferenceError:
             return "more than one picture at once does not run"
         for i in range(len(outputs)):

@@ -8,6 +8,7 @@ from onnxcam.errors import ModelError
 from onnxcam.preparation import Batching, Wish, open_network
 from onnxcam.surgeon import graph
 from onnxcam.surgeon.anatomy import Anatomy
+from onnxcam.surgeon.axes import CHANNEL, Axis
 from onnxcam.surgeon.features import expose
 from onnxcam.surgeon.loading import ModelSource, read_model
 
@@ -22,6 +23,10 @@ class Rewritten:
     notes: tuple[str, ...]
 
 
+def _is_channel(axis: Axis) -> bool:
+    return axis == CHANNEL
+
+
 def rewrite(source: ModelSource, wish: Wish | None = None) -> Rewritten:
     """A model that returns its feature tensor as one more output, under its own name; checked with onnx's checker.
 
@@ -32,11 +37,16 @@ def rewrite(source: ModelSource, wish: Wish | None = None) -> Rewritten:
     opened = open_network(read_model(source), wish or Wish())
     opened.network.close()
     features = opened.anatomy.features
-    proto = graph.to_proto(expose(opened.model, features.tensor, features.shape))
+    # With dynamic sides the grid that was seen is that of one size.
+    dynamic = None in opened.anatomy.image.sides
+    shape = [None if dynamic and not _is_channel(a) else d for a, d in zip(features.axes, features.shape, strict=True)]
+    proto = graph.to_proto(expose(opened.model, features.tensor, tuple(shape), opened.anatomy.image.name))
     try:
         onnx.checker.check_model(proto, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
         reason = str(error).strip().splitlines()[0][:300]
         raise ModelError(f"the rewritten graph does not pass onnx's checker ({reason})") from None
     notes = (*opened.notes, *opened.anatomy.warnings)
+    if opened.batching.mode == "looped":
+        notes += ("run this model with one picture at a time: more of them change each other's answers or do not run",)
     return Rewritten(proto.SerializeToString(deterministic=True), opened.anatomy, opened.batching, notes)

@@ -146,7 +146,11 @@ def _regions(wanted: Sequence[Region], seen: Seen) -> tuple[Arrays, list[Target]
         i = resolve(region.label, votes, seen.labels)
         inside = (predicted == i) if region.where is None else _inside(region.where, seen)
         if not inside.any():
-            what = "the class is predicted nowhere" if region.where is None else "the region holds no cell of the map"
+            what = (
+                "the class is predicted nowhere"
+                if region.where is None
+                else "the region holds no cell of what the model sees (a crop may have cut it off)"
+            )
             raise TargetError(f"{what}, so there is nothing to score; give another class or region")
         weights = inside / inside.sum()
         found.append(
@@ -193,7 +197,8 @@ def _boxes(wanted: Sequence[Box], seen: Seen) -> tuple[Arrays, list[Target]]:
     sides = table[:, :4] if first else None
     flat, names = [], []
     for box in wanted:
-        scores = table[:, first:last]
+        # Ranked by what detectors rank by: where there is an objectness, times it.
+        scores = table[:, first:last] * (table[:, 4:5] if first == 5 else 1)
         c = resolve(box.label, scores.max(axis=0), seen.labels) if box.label is not None else None
         i = _box_index(box.box, sides, scores.max(axis=1) if c is None else scores[:, c])
         c = int(scores[i].argmax()) if c is None else c

@@ -20,6 +20,12 @@ class Element:
     index: tuple[int, ...]
     output: str | None = None
 
+    def __post_init__(self) -> None:
+        index = (self.index,) if isinstance(self.index, int | np.integer) else self.index
+        if not isinstance(index, tuple | list) or not all(isinstance(i, int | np.integer) for i in index):
+            raise TargetError(f"an element's index is a tuple of whole numbers such as (4, 17), not {self.index!r}")
+        object.__setattr__(self, "index", tuple(int(i) for i in index))
+
 
 @dataclass(frozen=True)
 class Box:
@@ -46,6 +52,17 @@ class Region:
     label: int | str | None = None
     where: tuple[float, float, float, float] | npt.NDArray[Any] | None = None
     output: str | None = None
+
+    def __post_init__(self) -> None:
+        where = self.where
+        if where is None or isinstance(where, np.ndarray):
+            return
+        numbers = isinstance(where, tuple | list) and len(where) == 4
+        if not numbers or not all(isinstance(w, int | float | np.number) for w in where):
+            raise TargetError(
+                f"a region is (left, top, right, bottom) in pixels, or a mask as an array, not {self.where!r}"
+            )
+        object.__setattr__(self, "where", tuple(float(w) for w in where))
 
 
 @dataclass(frozen=True, eq=False)

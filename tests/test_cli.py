@@ -309,3 +309,15 @@ def test_imagenets_labels_are_at_hand_by_name(tmp_path: Path) -> None:
     done = onnxcam("explain", "bare.onnx", embedded.pictures()["coffee"], *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)[0]["target"]["index"] == 967
+
+
+def test_keep_going_also_skips_what_is_not_there(folder: Path) -> None:
+    done = onnxcam("explain", "tiny.onnx", "nowhere.png", "photo.png", "-o", "kept/", "--keep-going", cwd=folder)
+    assert done.returncode == 1
+    assert "1 of 2 pictures were skipped" in done.stderr
+    assert [p.name for p in (folder / "kept").iterdir()] == ["photo.score-cam.png"]
+
+
+def test_a_layout_that_the_shape_contradicts_is_told(folder: Path) -> None:
+    done = onnxcam("explain", "tiny.onnx", "photo.png", "--layout", "nhwc", cwd=folder)
+    assert "layout NHWC does not fit the input 'x' of shape" in done.stderr

@@ -259,3 +259,42 @@ def test_records_depend_on_the_weights_outside_the_file_and_on_the_inputs_values
         Wish(output="logits"),
     ]
     assert len({preparation._key(file, wish, (16, 12)) for wish in wishes}) == 5
+
+
+def test_slips_in_the_library_are_told_in_words(classifier: onnx.ModelProto) -> None:
+    image = RNG.standard_normal((3, 16, 12)).astype(np.float32)
+    for wrong in ("mask.png", (1, 2, 3), ("a", 1, 2, 3), 5):
+        with pytest.raises(TargetError, match="region"):
+            Region(2, where=wrong)  # type: ignore[arg-type]
+    assert Region(2, where=[0, 1, 2, 3]).where == (0.0, 1.0, 2.0, 3.0)  # type: ignore[arg-type]
+    assert Element(3).index == (3,)  # type: ignore[arg-type]
+    with pytest.raises(TargetError, match="whole numbers"):
+        Element(("a",))  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="score_cam"):
+        Explainer(classifier, "score-cam")  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="by name"):
+        Explainer(classifier, inputs=[1, 2])  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match="not NoneType"):
+        Explainer(None)  # type: ignore[arg-type]
+    with Explainer(classifier, providers="cpu") as explainer:
+        assert explainer.explain(image, 3)[0].target.index == 3  # type: ignore[arg-type]
+
+
+def test_a_model_that_answers_nan_is_not_called_verified(classifier: onnx.ModelProto) -> None:
+    broken = onnx.ModelProto()
+    broken.CopyFrom(classifier)
+    bias = next(t for t in broken.graph.initializer if t.name == "b3")
+    bias.CopyFrom(onnx.numpy_helper.from_array(np.full(5, np.nan, np.float32), "b3"))
+    opened = open_network(read_model(broken), Wish(providers=("cpu",)))
+    assert "NOT verified" in opened.batching.reason
+    assert "verified" in open_network(read_model(classifier), Wish(providers=("cpu",))).batching.reason
+
+
+def test_a_rewritten_model_of_any_size_declares_no_grid(make: Make) -> None:
+    text = CLASSIFIER.replace("float[N,3,16,12]", "float[N,3,H,W]")
+    made = rewrite(make(text, check=False), Wish(size=(16, 12), providers=("cpu",)))
+    outputs = {
+        o.name: o.shape for o in ort.InferenceSession(made.data, providers=["CPUExecutionProvider"]).get_outputs()
+    }
+    assert outputs["features"][:2] == ["N", 8]
+    assert not any(isinstance(d, int) for d in outputs["features"][2:])

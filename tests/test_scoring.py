@@ -111,7 +111,7 @@ def test_a_region_in_pixels_of_the_picture_is_laid_over_the_class_map() -> None:
 
 
 def test_regions_without_cells_and_masks_of_another_size_are_refused() -> None:
-    with pytest.raises(TargetError, match="no cell"):
+    with pytest.raises(TargetError, match="no cell of what the model sees"):
         targets([Region("cat", (0.0, 0.0, 0.1, 0.1))], segmented())
     with pytest.raises(TargetError, match="shape"):
         targets([Region("cat", np.ones((3, 3), bool))], segmented())

@@ -195,19 +195,19 @@ def carry_out(request: Request) -> None:
     from onnxcam.intake import read_image
     from onnxcam.naming import plan
     from onnxcam.outputs import FORMATS, record
-    from onnxcam.pictures import find_pictures
     from onnxcam.staging import Staging, check_writable
 
     style = _style(request)
     formats = words(request.format, "format") if request.format is not None else None
     asked = wanted(request.words)
-    images = list(dict.fromkeys(found for given in request.images for found in find_pictures(given)))
+    failures: list[OnnxCamError] = []
+    images = _pictures(request, failures)
+    given = len(images) + len(failures)
     if any(given.is_dir() for given in request.images):
         images = [i for i in images if not i.name.endswith(f".{METHOD}.png")] or images  # of an earlier call
     slugs = list(asked.names) if len(asked.names) > 1 else [""]
     files = plan(images, [slugs] * len(images), METHOD, formats, request.output, protected=[request.model])
     check_writable(path for targets_ in files for paths in targets_ for path in paths.values())
-    failures: list[OnnxCamError] = []
     done: list[tuple[Saliency, dict[str, Any]]] = []
     with (
         open_explainer(request, asked) as explainer,
@@ -234,7 +234,24 @@ def carry_out(request: Request) -> None:
         staging.commit()
     _report(request, done)
     if failures:
-        raise PictureError(f"{len(failures)} of {len(images)} pictures were skipped; the first: {failures[0]}")
+        raise PictureError(f"{len(failures)} of {given} pictures were skipped; the first: {failures[0]}")
+
+
+def _pictures(request: Request, failures: list[OnnxCamError]) -> list[Path]:
+    """Every picture once; with keep_going, paths that are not there are added to the failures."""
+    from onnxcam.pictures import find_pictures
+
+    images: list[Path] = []
+    for path in request.images:
+        try:
+            images += [found for found in find_pictures(path) if found not in images]
+        except OnnxCamError as error:
+            if not request.keep_going:
+                raise
+            failures.append(error)
+    if not images:
+        raise failures[0]
+    return images
 
 
 def _report(request: Request, done: "Sequence[tuple[Saliency, dict[str, Any]]]") -> None:

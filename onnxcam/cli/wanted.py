@@ -12,7 +12,8 @@ from onnxcam.errors import OptionError
 if TYPE_CHECKING:
     from onnxcam.targets import TargetLike
 
-NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|true|false|nan|[+-]?inf"
+PLAIN = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+NUMBER = rf"{PLAIN}|true|false|nan|[+-]?inf"
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,13 @@ def parse_index(text: str) -> tuple[int, ...]:
 def parse_region(text: str) -> Any:
     """'left,top,right,bottom' in pixels of the picture, or a file: a mask picture or an .npy of the picture's size."""
     parts = text.split(",")
-    if len(parts) == 4 and all(re.fullmatch(rf"\s*(?:{NUMBER})\s*", p) for p in parts):
+    if len(parts) == 4 and all(re.fullmatch(rf"\s*{PLAIN}\s*", p) for p in parts):
         left, top, right, bottom = (float(p) for p in parts)
         if not (left < right and top < bottom):
             raise OptionError(f"region {text!r} is empty: it is left,top,right,bottom in pixels")
         return left, top, right, bottom
+    if Path(text).suffix and not Path(text).is_file():
+        raise OptionError(f"region {text!r}: no such file")
     if not Path(text).is_file():
         raise OptionError(f"region {text!r} is neither left,top,right,bottom in pixels nor a file with a mask")
     from onnxcam.intake import read_image

@@ -50,6 +50,8 @@ def _rounds(loop: Node) -> int | None:
     goes_on, given = body.outputs[0], body.inputs[1]
     while (node := goes_on.producer()) is not None and node.op_type == "Identity" and node.inputs[0] is not None:
         goes_on = node.inputs[0]
+    if int(trips.reshape(-1)[0]) == 0 and len(body.outputs) > len(loop.inputs) - 1:
+        return None  # what it collects is empty
     always = goes_on is given or (constant(goes_on) is not None and bool(np.all(constant(goes_on))))
     return int(trips.reshape(-1)[0]) if always and 0 <= int(trips.reshape(-1)[0]) <= MOST_ROUNDS else None
 

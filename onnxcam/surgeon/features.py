@@ -3,17 +3,17 @@
 import onnx_ir as ir
 
 from onnxcam.errors import ModelError, UnknownLayer
-from onnxcam.surgeon.graph import Builder, Model, Shape, Value, find_value, without_recorded_shapes
+from onnxcam.surgeon.graph import Builder, Model, Shape, Value, find_value, recorded_type, without_recorded_shapes
 from onnxcam.surgeon.quantised import dequantised, scale_of
 
 DEQUANTISED = "/dequantised"
 """Ends the name of a quantised tensor that is returned as real numbers."""
 
 
-def expose(model: Model, tensor: str, shape: Shape) -> Model:
+def expose(model: Model, tensor: str, shape: Shape, image: str | None = None) -> Model:
     """A model that returns `tensor` after its own outputs, under its own name; a quantised one as real numbers.
 
-    shape is for one picture: the batch axis is taken as dynamic where the model's first input has a dynamic one.
+    shape is for one picture: the batch axis is dynamic where it is in the input `image` (the first one if None).
     """
     original = find_value(model, tensor)
     if original is None:
@@ -28,13 +28,13 @@ def expose(model: Model, tensor: str, shape: Shape) -> Model:
         value.name = f"{tensor}{DEQUANTISED}"
         value.type = ir.TensorType(ir.DataType.FLOAT)
     else:
-        value.type = original.type or ir.TensorType(_float_type(copy))
-    _publish(copy, value, shape)
+        value.type = original.type or recorded_type(model, tensor) or ir.TensorType(_float_type(copy))
+    _publish(copy, value, shape, image)
     return copy
 
 
-def _publish(model: Model, value: Value, shape: Shape) -> None:
-    value.shape = ir.Shape([_batch_of(model), *shape[1:]])
+def _publish(model: Model, value: Value, shape: Shape, image: str | None) -> None:
+    value.shape = ir.Shape([_batch_of(model, image), *shape[1:]])
     model.graph.outputs.append(value)
 
 
@@ -45,9 +45,9 @@ def _float_type(model: Model) -> ir.DataType:
     return types[0]
 
 
-def _batch_of(model: Model) -> int | str | None:
+def _batch_of(model: Model, image: str | None) -> int | str | None:
     for value in model.graph.inputs:
-        if value.shape is not None and len(value.shape) > 0:
+        if image in (None, value.name) and value.shape is not None and len(value.shape) > 0:
             first = value.shape[0]
             return first if isinstance(first, int) else first.value
     return None

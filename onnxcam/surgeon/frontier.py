@@ -27,6 +27,8 @@ class Traced:
     shapes: Shapes
     axes: dict[str, Axes]
     letters: tuple[str, ...]
+    batch: int | None = None
+    """Pictures in the run that was measured."""
 
     def shape(self, value: Value) -> Shape | None:
         return self.shapes.get(str(value.name))
@@ -137,7 +139,7 @@ def _weighed_by_attention(node: Node, traced: Traced) -> Value | None:
     if len(node.inputs) != 2:
         return None
     for x, w in (node.inputs, node.inputs[::-1]):
-        if x is None or w is None or constant(w) is not None:
+        if x is None or w is None or constant(w) is not None or not _sums_to_one(w):
             continue
         own, dims, other = traced.axes_of(x), traced.shape(x), traced.shape(w)
         if dims is None or other is None or len(other) != len(dims) or CHANNEL not in own:
@@ -146,6 +148,14 @@ def _weighed_by_attention(node: Node, traced: Traced) -> Value | None:
         if other[c] == 1 and (dims[c] or 1) > 1 and all(other[i] == dims[i] for i in range(len(dims)) if i != c):
             return x
     return None
+
+
+def _sums_to_one(weights: Value) -> bool:
+    """Whether a softmax made them: a sigmoid over space only gates."""
+    node = weights.producer()
+    while node is not None and node.op_type in (*RESHAPING, "Transpose", "Unsqueeze", "Expand") and node.inputs[0]:
+        node = node.inputs[0].producer()
+    return node is not None and node.op_type == "Softmax"
 
 
 def _before_class_attention(value: Value, traced: Traced) -> Value | None:

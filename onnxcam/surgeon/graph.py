@@ -189,6 +189,16 @@ def _with_inputs(model: Model, inputs: Mapping[str, Sequence[int | None]]) -> Mo
     return copy
 
 
+def recorded_type(model: Model, name: str) -> ir.TypeProtocol | None:
+    """The tensor's type as onnx infers it; None where it cannot."""
+    try:
+        copy = passes.ShapeInferencePass(check_type=False, strict_mode=False)(edit(model)).model
+    except (ir.passes.PassError, ir.passes.InvariantError, RuntimeError, *BAD):
+        return None
+    found = find_value(copy, name)
+    return found.type if found is not None else None
+
+
 def _inferred(model: Model) -> dict[str, Shape]:
     try:
         # Strict mode would give up at the first op that contradicts itself; a partial answer is of use here.

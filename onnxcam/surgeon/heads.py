@@ -15,6 +15,8 @@ from onnxcam.surgeon.graph import NUMBERS, Model, Shape, Value, ancestors, shape
 
 FINAL_ACTIVATIONS = {"Softmax": "softmax", "LogSoftmax": "log_softmax", "Sigmoid": "sigmoid"}
 TRANSPARENT = frozenset({"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Dropout"})
+CHOOSING = frozenset({"NonMaxSuppression", "TopK", "NonZero"})
+"""Operators after which a row of a table is no fixed place any more."""
 LARGEST_OUTPUT = 2**26
 """Numbers of one picture's output that can be scored."""
 
@@ -46,9 +48,21 @@ def _classifier(vectors: list[Value], traced: Traced, outputs: int) -> Logits:
     others = {id(v) for o in vectors for v in ancestors(o)}
     heads = [v for v in vectors if id(v) not in others] or vectors
     activated = [v for v in heads if before_activation(v)[1] in ("softmax", "log_softmax")]
-    output = max(activated or heads, key=lambda v: _size(v, traced))
+    output = max(activated or heads, key=lambda v: (_is_linear(v), _size(v, traced)))
     why = f"; chosen of {outputs} outputs" if outputs > 1 else ""
     return _described(output, Kind.CLASSES, traced, why)
+
+
+def _is_linear(output: Value) -> bool:
+    """Whether a linear layer ends in it: an embedding is usually normalised after that."""
+    value = output
+    while (node := value.producer()) is not None and node.inputs and node.inputs[0] is not None:
+        if node.op_type in ("Gemm", "MatMul", "Conv", "QGemm", "FusedGemm", "FusedMatMul", *FINAL_ACTIVATIONS):
+            return True
+        if node.op_type not in (*TRANSPARENT, "Add", "DequantizeLinear", "QuantizeLinear"):
+            return False
+        value = next((v for v in node.inputs if v is not None and v.const_value is None), node.inputs[0])
+    return False
 
 
 def _other(outputs: list[Value], kind: Kind | None, traced: Traced) -> Logits:
@@ -96,16 +110,26 @@ def _described(output: Value, kind: Kind, traced: Traced, why: str, others: Sequ
     if kind is Kind.REGION:
         channel = traced.axes_of(output).index(CHANNEL)
         return replace(found, classes=shape[channel], channel_axis=channel)
-    return _as_boxes(found, others, traced) if kind is Kind.BOXES else found
+    if kind is not Kind.BOXES:
+        return found
+    chosen = {n.op_type for v in (output, *ancestors(output)) if (n := v.producer()) is not None} & CHOOSING
+    if chosen and min(shape[1:]) <= 7:
+        raise ModelError(
+            f"the output {output.name!r} lists boxes that {', '.join(sorted(chosen))} chose, so a row is another box "
+            f"on every masked picture; explain the export without that step, or a number with --index"
+        )
+    return _as_boxes(found, others, traced)
 
 
 def _as_boxes(table: Logits, others: Sequence[Value], traced: Traced) -> Logits:
     """Which way the table lies. Boxes are many and columns few; scores may stand beside their boxes."""
     rows, columns = table.shape[1:]
     for other in others:
-        if other.name != table.output and _dims(other, traced)[1:] == (rows, 4):
+        beside = _dims(other, traced)[1:] if other.name != table.output else ()
+        if beside in ((rows, 4), (4, columns)):
+            boxes_first = beside == (rows, 4)
             reason = f"{table.reason}; its boxes are in {other.name!r}"
-            return replace(table, classes=columns, first_class=0, boxes_first=True, reason=reason)
+            return replace(table, classes=columns if boxes_first else rows, boxes_first=boxes_first, reason=reason)
     boxes_first = rows > columns
     first = 5 if boxes_first else 4
     classes = min(rows, columns) - first
@@ -146,6 +170,13 @@ def _is_vector(value: Value, traced: Traced) -> bool:
     """(N, classes), with further axes of size 1, or (classes) where the export has squeezed a batch of one away."""
     shape = _dims(value, traced)
     wide = [d for d in (shape if len(shape) == 1 else shape[1:]) if d != 1]
+    # A first axis that is not the batch lists something else: rows of points, of proposals.
+    if (
+        traced.batch is not None
+        and shape[:1] not in ((None,), (traced.batch,))
+        and not (len(shape) == 1 and traced.batch == 1)
+    ):
+        return False
     return bool(shape) and len(wide) <= 1 and _measured(value, traced) and not (len(shape) == 1 and not wide)
 
 

@@ -55,6 +55,8 @@ def read_model(source: ModelSource) -> ModelFile:
         return _checked(source, "<ModelProto>", data, None)
     if isinstance(source, bytes):
         return _checked(_parse(source, "<bytes>"), "<bytes>", source, None)
+    if not isinstance(source, str | os.PathLike):
+        raise ModelError(f"a model is a path, bytes or a ModelProto, not {type(source).__name__}")
     path = Path(source)
     data = _read_bytes(path)
     return _checked(_parse(data, str(path)), str(path), data, path)

@@ -72,7 +72,7 @@ def locate(
     if shapes is None:
         shapes = infer_shapes(model, {image.name: image.shape(sides(image, size))})
     axes = propagate(model, shapes, {image.name: tuple(image.layout)})
-    traced = Traced(shapes, axes, image.letters)
+    traced = Traced(shapes, axes, image.letters, (shapes.get(image.name) or (None,))[0])
     logits = find_logits(model, traced, output, kind)
     warnings = _warnings(image, size)
     if logits.kind is Kind.BOXES and kind is None:
@@ -124,6 +124,8 @@ def find_image(model: Model, layout: str | None = None) -> ImageInput:
     if chosen[:1] != BATCH or sorted(chosen) != sorted(f"NC{letters}") or chosen.replace(CHANNEL, "") != f"N{letters}":
         raise ModelError(f"layout {layout!r} is not NC{letters} or N{letters}C")
     channel = chosen.index(CHANNEL)
+    if shape[channel] not in (None, *COLOURS) and shape[1 if channel != 1 else -1] in COLOURS:
+        raise ModelError(f"layout {chosen} does not fit the input {value.name!r} of shape {list(shape)}")
     dtype = value.dtype.numpy().name if value.dtype is not None else "float32"
     own = tuple(d for i, d in enumerate(shape) if i not in (0, channel))
     if any(d is not None and d > LARGEST_SIDE for d in own) or (shape[0] or 0) > LARGEST_BATCH:

@@ -1,0 +1,56 @@
+"""What the mutations of the graph share: their table, odd values, and ways through a model.
+
+A mutation changes the model in place and says what was done; None where there is nothing to change.
+"""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from onnx import ModelProto, NodeProto
+
+Rng = random.Random
+Structured = Callable[[Rng, ModelProto], str | None]
+STRUCTURED: dict[str, Structured] = {}
+
+INTEGERS = (
+    -1, 0, 1, 2, 3, 7, 255, 1000, 2**16, 2**20, 2**31 - 1, 2**31, 2**40, 2**62, 2**63 - 1, -2, -7, -(2**31), -(2**63),
+)  # fmt: skip
+FLOATS = (0.0, -1.0, 1e-45, 1e30, float("inf"), float("-inf"), float("nan"))
+NAMES = ("", "nowhere", "x", "y", "a b", "../../x", "[red]x[/red]", "line\nbreak", "\x1b[31mred", "é中", "n" * 20_000)
+DTYPES = (0, 1, 2, 3, 6, 7, 8, 9, 10, 11, 14, 16, 17, 21, 22, 23, 99, -1)
+"""TensorProto's numbers: undefined, float to string, bool, halves, complex, 8 and 4 bits, and two that do not exist."""
+
+
+def structured(change: Structured) -> Structured:
+    STRUCTURED[change.__name__] = change
+    return change
+
+
+def graphs(model: ModelProto) -> Iterator[Any]:
+    """Everything that holds nodes: the graph, its inner graphs and the functions."""
+    stack: list[Any] = [model.graph, *model.functions]
+    while stack:
+        holder = stack.pop()
+        yield holder
+        stack += [a.g for n in holder.node for a in n.attribute if a.HasField("g")]
+
+
+def all_nodes(model: ModelProto) -> list[NodeProto]:
+    return [node for holder in graphs(model) for node in holder.node]
+
+
+def some_nodes(rng: Rng, model: ModelProto) -> Any:
+    """The list of nodes of one graph, larger graphs more often; None if there is none."""
+    holders = [holder.node for holder in graphs(model) for _ in holder.node]
+    return rng.choice(holders) if holders else None
+
+
+def replace(items: Any, new: Sequence[Any]) -> None:
+    copies = [type(item).FromString(item.SerializeToString()) for item in new]
+    del items[:]
+    items.extend(copies)
+
+
+def one(rng: Rng, items: Sequence[Any]) -> Any:
+    return rng.choice(items) if len(items) else None

@@ -1,0 +1,150 @@
+"""Mutations of nodes: their order, wiring, operators and attributes."""
+
+import onnx
+from onnx import ModelProto, helper
+
+from fuzzing.mutations import FLOATS, INTEGERS, NAMES, Rng, all_nodes, one, replace, some_nodes, structured
+
+ATTRIBUTES = """axis axes perm kernel_shape strides pads dilations group to keepdims auto_pad mode ceil_mode epsilon
+alpha transA value starts ends shape output_shape scales body then_branch nonsense""".split()
+
+
+@structured
+def drop_node(rng: Rng, model: ModelProto) -> str | None:
+    nodes = some_nodes(rng, model)
+    return f"drops the node {nodes.pop(rng.randrange(len(nodes))).op_type}" if nodes else None
+
+
+@structured
+def duplicate_node(rng: Rng, model: ModelProto) -> str | None:
+    nodes = some_nodes(rng, model)
+    if not nodes:
+        return None
+    i, again = rng.randrange(len(nodes)), rng.randrange(len(nodes) + 1)
+    replace(nodes, [*nodes[:again], nodes[i], *nodes[again:]])
+    return f"repeats node {i} at {again}"
+
+
+@structured
+def shuffle_nodes(rng: Rng, model: ModelProto) -> str | None:
+    nodes = some_nodes(rng, model)
+    if not nodes:
+        return None
+    replace(nodes, rng.sample(list(nodes), len(nodes)))
+    return "shuffles the nodes"
+
+
+@structured
+def rewire_input(rng: Rng, model: ModelProto) -> str | None:
+    """To a name that is not there, to another tensor, or to a later one, which closes a cycle."""
+    node = one(rng, [n for n in all_nodes(model) if n.input])
+    if node is None:
+        return None
+    known = [name for n in all_nodes(model) for name in (*n.input, *n.output)]
+    i, name = rng.randrange(len(node.input)), rng.choice([*known, *node.output, rng.choice(NAMES)])
+    node.input[i] = name
+    return f"input {i} of {node.op_type} becomes {name[:40]!r}"
+
+
+@structured
+def change_arity(rng: Rng, model: ModelProto) -> str | None:
+    node = one(rng, all_nodes(model))
+    if node is None:
+        return None
+    names = rng.choice([node.input, node.output])
+    if names and rng.random() < 0.5:
+        return f"{node.op_type} loses {names.pop()!r}"
+    names.extend(rng.choice([["", "more"], ["more"], [*node.input]]))
+    return f"{node.op_type} gets further inputs or outputs"
+
+
+@structured
+def rename_output(rng: Rng, model: ModelProto) -> str | None:
+    node = one(rng, [n for n in all_nodes(model) if n.output])
+    if node is None:
+        return None
+    known = [name for n in all_nodes(model) for name in (*n.input, *n.output)]
+    node.output[rng.randrange(len(node.output))] = name = rng.choice([rng.choice(known), rng.choice(NAMES)])
+    return f"an output of {node.op_type} becomes {name[:40]!r}"
+
+
+@structured
+def rename_everywhere(rng: Rng, model: ModelProto) -> str | None:
+    """A tensor gets an odd name consistently, so that the model stays valid and the name is printed."""
+    old = one(rng, [name for n in model.graph.node for name in n.output if name])
+    if old is None:
+        return None
+    new = rng.choice(NAMES)
+    for node in all_nodes(model):
+        for names in (node.input, node.output):
+            for i, name in enumerate(names):
+                names[i] = new if name == old else name
+    for value in (*model.graph.input, *model.graph.output, *model.graph.initializer, *model.graph.value_info):
+        value.name = new if value.name == old else value.name
+    return f"{old!r} is called {new[:40]!r} everywhere"
+
+
+@structured
+def change_operator(rng: Rng, model: ModelProto) -> str | None:
+    node = one(rng, all_nodes(model))
+    if node is None:
+        return None
+    known = sorted({s.name for s in onnx.defs.get_all_schemas() if s.domain == ""})
+    old, node.op_type = node.op_type, rng.choice([*known, *known, "", "NoSuchOperator"])
+    return f"{old} becomes {node.op_type!r}"
+
+
+@structured
+def change_domain(rng: Rng, model: ModelProto) -> str | None:
+    node = one(rng, all_nodes(model))
+    if node is None:
+        return None
+    node.domain = rng.choice(["my.company", "com.microsoft", "ai.onnx.ml", "ai.onnx", "local", "\x1b[31m"])
+    if rng.random() < 0.5:
+        model.opset_import.append(helper.make_opsetid(node.domain, 1))
+    return f"{node.op_type} moves to the domain {node.domain!r}"
+
+
+@structured
+def name_node(rng: Rng, model: ModelProto) -> str | None:
+    node = one(rng, all_nodes(model))
+    if node is None:
+        return None
+    node.name = rng.choice(NAMES)
+    return f"{node.op_type} is called {node.name[:40]!r}"
+
+
+@structured
+def drop_attribute(rng: Rng, model: ModelProto) -> str | None:
+    node = one(rng, [n for n in all_nodes(model) if n.attribute])
+    if node is None:
+        return None
+    gone = node.attribute.pop(rng.randrange(len(node.attribute)))
+    return f"{node.op_type} loses {gone.name}"
+
+
+@structured
+def alter_attribute(rng: Rng, model: ModelProto) -> str | None:
+    node = one(rng, [n for n in all_nodes(model) if n.attribute])
+    if node is None:
+        return None
+    found = rng.choice(list(node.attribute))
+    found.i, found.f, found.s = rng.choice(INTEGERS), rng.choice(FLOATS), rng.choice([b"", b"\xff\xfe", b"VALID", b"x"])
+    found.ints.extend([] if found.ints and rng.random() < 0.7 else [rng.choice(INTEGERS)])
+    found.ints[rng.randrange(len(found.ints))] = rng.choice(INTEGERS)
+    if len(found.ints) > 1 and rng.random() < 0.2:
+        found.ints.pop()
+    if rng.random() < 0.15:
+        found.type = rng.randrange(15)
+    return f"{node.op_type}.{found.name} becomes {found.i}, {found.f}, {found.s!r} or {list(found.ints)[:8]}"
+
+
+@structured
+def add_attribute(rng: Rng, model: ModelProto) -> str | None:
+    node = one(rng, all_nodes(model))
+    if node is None:
+        return None
+    values = [rng.choice(INTEGERS), rng.choice(FLOATS), [rng.choice(INTEGERS) for _ in range(rng.randrange(1, 5))], "x"]
+    name, value = rng.choice(ATTRIBUTES), rng.choice(values)
+    node.attribute.append(helper.make_attribute(name, value))
+    return f"{node.op_type} gets {name}={value!r}"
