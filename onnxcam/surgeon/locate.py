@@ -170,8 +170,21 @@ def _auto(model: Model, logits: Logits, traced: Traced) -> tuple[FeatureTensor, 
         for v, n in ranked[1:]
         if v is not step.value
     ]
-    doubt = step.doubt or _depth_doubt(layers_after(step.value, head), consumer)
+    doubt = (
+        step.doubt
+        or _depth_doubt(layers_after(step.value, head), consumer)
+        or _branch_doubt([v for v, _ in ranked[1:]], step.value)
+    )
     return features, (*losers, *_naive_candidates(model, step.value, traced)), doubt
+
+
+def _branch_doubt(others: Sequence[Value], chosen: Value) -> str:
+    """Maps with a pooling of their own, which the chosen one does not hold."""
+    apart = [v for v in others if v is not chosen and id(chosen) not in {id(a) for a in ancestors(v)}]
+    if not apart:
+        return ""
+    names = ", ".join(repr(v.name) for v in apart[:3])
+    return f"other maps reach the logits by a pooling of their own ({names}); name one with --layer to see it instead"
 
 
 def _depth_doubt(layers: int, consumer: Node) -> str:

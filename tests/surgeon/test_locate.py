@@ -477,3 +477,40 @@ def test_a_sequence_is_no_detectors_table(make: Make) -> None:
     anatomy = found(make(text))
     assert anatomy.features.tensor == "f"
     assert any("read as a table of boxes" in w for w in anatomy.warnings)
+
+
+def test_maps_pooled_beside_the_chosen_one_are_named(make: Make) -> None:
+    text = f"""{HEAD}{SIGNATURE}<float[8,3,3,3] w, float[8,8,3,3] u, float[16,5] v>
+    {{{BODY}
+      d = Conv <kernel_shape=[3,3], pads=[1,1,1,1]> (f, u)
+      g = Relu (d)
+      one = ReduceMean <axes=[2,3], keepdims=0> (f)
+      two = ReduceMean <axes=[2,3], keepdims=0> (g)
+      p = Concat <axis=1> (one, two)
+      logits = MatMul (p, v)
+    }}"""
+    anatomy = found(make(text))
+    assert anatomy.features.tensor == "g"
+    assert any("a pooling of their own ('f')" in w for w in anatomy.warnings)
+
+
+def test_a_gate_over_space_is_part_of_the_features(make: Make) -> None:
+    text = f"""{HEAD}{SIGNATURE}<float[8,3,3,3] w, float[8,5] v>
+    {{{BODY}
+      seen = ReduceMean <axes=[1], keepdims=1> (f)
+      gate = Sigmoid (seen)
+      gated = Mul (f, gate)
+      p = ReduceMean <axes=[2,3], keepdims=0> (gated)
+      logits = MatMul (p, v)
+    }}"""
+    assert found(make(text)).features.tensor == "gated"
+
+
+def test_a_normalised_embedding_is_not_taken_for_the_classes_for_being_wider(make: Make) -> None:
+    text = f"""{HEAD}net (float[N,3,8,6] x) => (float[N,8] emb, float[N,5] logits)
+    {LINEAR}{{{BODY}
+      p = ReduceMean <axes=[2,3], keepdims=0> (f)
+      emb = LpNormalization <axis=1> (p)
+      logits = MatMul (p, v)
+    }}"""
+    assert found(make(text)).logits.tensor == "logits"
