@@ -5,7 +5,7 @@ A node that reads a full grid and returns none is the pooling, whatever it is ca
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from onnxcam.surgeon.axes import CHANNEL, Axes, Tokens, has_grid
@@ -48,21 +48,28 @@ class Traced:
 def frontier(head: Value, traced: Traced) -> list[tuple[Value, Node]]:
     """Pairs (tensor with a grid, the node that loses it) reached by walking back from the logits."""
     found: dict[int, tuple[Value, Node]] = {}
-    seen: set[int] = set()
-    stack = [head]
-    while stack:
-        node = stack.pop().producer()
-        if node is None or id(node) in seen or node.op_type == "Shape":
-            continue
-        seen.add(id(node))
-        for value in node.inputs:
-            if value is None or constant(value) is not None:
-                continue
+    ahead = [head]
+    for node in _walked_back(ahead):
+        for value in _computed_inputs(node):
             if traced.has_grid(value):
                 found.setdefault(id(value), (value, node))
             else:
-                stack.append(value)
+                ahead.append(value)
     return list(found.values())
+
+
+def _walked_back(ahead: list[Value]) -> Iterator[Node]:
+    """The nodes that made the values ahead, each once; who takes a node appends the values where to go on."""
+    seen: set[int] = set()
+    while ahead:
+        node = ahead.pop().producer()
+        if node is not None and id(node) not in seen and node.op_type != "Shape":
+            seen.add(id(node))
+            yield node
+
+
+def _computed_inputs(node: Node) -> list[Value]:
+    return [v for v in node.inputs if v is not None and constant(v) is None]
 
 
 def is_learned(value: Value) -> bool:
@@ -202,7 +209,7 @@ def _class_map(value: Value, head: Value, classes: int, traced: Traced) -> Value
         return None
     node = value.producer()
     while node is not None and node.op_type not in WEIGHTED:
-        parents = [v for v in node.inputs if v is not None and constant(v) is None]
+        parents = _computed_inputs(node)
         if len(parents) != 1 or traced.axes_of(parents[0]) != own:
             return None
         node = parents[0].producer()
@@ -241,7 +248,7 @@ def before_prediction(head: Value, traced: Traced) -> Value:
     """
     value = head
     while (node := value.producer()) is not None:
-        parents = [v for v in node.inputs if v is not None and constant(v) is None and traced.has_grid(v)]
+        parents = [v for v in _computed_inputs(node) if traced.has_grid(v)]
         if len(parents) != 1 or not is_learned(parents[0]):
             return value
         value = parents[0]
@@ -265,20 +272,15 @@ def common_trunk(head: Value, traced: Traced) -> Value | None:
 def _enter_predictions(head: Value, traced: Traced) -> list[Value]:
     """The maps that enter the last layers with weights on the ways back from the head; decoding is stepped over."""
     found: dict[int, Value] = {}
-    seen: set[int] = set()
-    stack = [head]
-    while stack:
-        node = stack.pop().producer()
-        if node is None or id(node) in seen or node.op_type == "Shape":
-            continue
-        seen.add(id(node))
+    ahead = [head]
+    for node in _walked_back(ahead):
         first = node.inputs[0] if node.inputs else None
         if node.op_type in WEIGHTED and first is not None and traced.is_map(first) and is_learned(first):
             found[id(first)] = first
-            continue
-        if node.op_type in WEIGHTED and not node.op_type.endswith(("Conv", "Transpose")):
+        elif node.op_type in WEIGHTED and not node.op_type.endswith(("Conv", "Transpose")):
             return []  # layers over tokens or sequences follow the maps: no detector's branches
-        stack.extend(v for v in node.inputs if v is not None and constant(v) is None)
+        else:
+            ahead.extend(_computed_inputs(node))
     return list(found.values())
 
 
