@@ -1,14 +1,17 @@
 """Small models written as ONNX text, so that a reader sees the graph that a claim is about."""
 
+import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import onnx
 import onnx.parser
 import pytest
 
+pytest.register_assert_rewrite("batched")
 os.environ["ONNXCAM_CACHE"] = "off"  # what one test found out must not help the next one; commands inherit it
 
 Make = Callable[..., onnx.ModelProto]
@@ -29,6 +32,35 @@ tiny (float[N,3,16,12] x) => (float[N,5] logits)
 """
 """Two convolutions, 4x3 features of 8 channels, pooling and a linear head; input 16 high and 12 wide."""
 
+PIXELS = """
+<ir_version: 8, opset_import: ["" : 17]>
+pixels (uint8[N,16,12,3] x) => (float[N,5] logits)
+<float[8,3,3,3] w, float[8,5] v>
+{
+  real = Cast <to=1> (x)
+  n = Transpose <perm=[0,3,1,2]> (real)
+  c = Conv <kernel_shape=[3,3], pads=[1,1,1,1], strides=[4,4]> (n, w)
+  p = ReduceMean <axes=[2,3], keepdims=0> (c)
+  logits = MatMul (p, v)
+}
+"""
+"""Takes bytes, channels last; 4x3 features of 8 channels."""
+
+
+def network_over(sides: Sequence[int], *, channels: int, batch: str, opset: int = 17) -> str:
+    """Signals, pictures or volumes of these sides: a convolution that halves them, 8 channels, pooling, 5 classes."""
+    kernel, pads, strides = ("3",) * len(sides), ("1",) * 2 * len(sides), ("2",) * len(sides)
+    return f"""<ir_version: 8, opset_import: ["" : {opset}]>
+    net (float[{batch},{channels},{",".join(map(str, sides))}] x) => (float[{batch},5] logits)
+    <float[8,{channels},{",".join(kernel)}] w, float[8,5] v>
+    {{
+      c = Conv <kernel_shape=[{",".join(kernel)}], pads=[{",".join(pads)}], strides=[{",".join(strides)}]> (x, w)
+      f = Relu (c)
+      g = GlobalAveragePool (f)
+      p = Flatten (g)
+      logits = MatMul (p, v)
+    }}"""
+
 
 def filled(text: str, seed: int = 0, *, check: bool = True) -> onnx.ModelProto:
     """The parsed model; every tensor that is declared but not computed becomes a weight of about unit gain."""
@@ -44,6 +76,16 @@ def filled(text: str, seed: int = 0, *, check: bool = True) -> onnx.ModelProto:
     if check:
         onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def tool(name: str) -> ModuleType:
+    """tools/<name>.py as a module, without tools becoming a place to import from."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / "tools" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")

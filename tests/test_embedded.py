@@ -1,5 +1,4 @@
 import hashlib
-import importlib.util
 import json
 import re
 from collections.abc import Iterator
@@ -10,12 +9,11 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from conftest import tool
 from PIL import Image
 
 from onnxcam import embedded
 from onnxcam.errors import ModelError
-
-ROOT = Path(__file__).parent.parent
 
 
 def seen(path: Path) -> np.ndarray:
@@ -120,12 +118,7 @@ def test_the_demo_pictures_are_recognised(
 
 @pytest.fixture(scope="module")
 def builder() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("build_models", ROOT / "tools" / "build_models.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return tool("build_models")
 
 
 @pytest.mark.torch

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from conftest import CLASSIFIER, Make
+from conftest import CLASSIFIER, PIXELS, Make
 from PIL import Image
 
 from onnxcam import BLACK, MEAN, Explainer, OnnxCamError, Preset, blur, embedded, score_cam
@@ -285,16 +285,7 @@ def test_a_table_model_has_no_spatial_map(zoo: Path) -> None:
 
 
 def test_pixels_models_refuse_normalised_pictures(make: Make) -> None:
-    model = make("""<ir_version: 8, opset_import: ["" : 17]>
-    net (uint8[N,16,12,3] x) => (float[N,5] logits)
-    <float[8,3,3,3] w, float[8,5] v>
-    {
-      real = Cast <to=1> (x)
-      n = Transpose <perm=[0,3,1,2]> (real)
-      c = Conv <kernel_shape=[3,3], pads=[1,1,1,1], strides=[4,4]> (n, w)
-      p = ReduceMean <axes=[2,3], keepdims=0> (c)
-      logits = MatMul (p, v)
-    }""")
+    model = make(PIXELS)
     explainer = Explainer(model)
     assert explainer.preset.name == "raw"
     assert explainer(PHOTOGRAPH).map.max() == 1

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from conftest import CLASSIFIER, Make
+from conftest import CLASSIFIER, Make, network_over
 
 from onnxcam import Box, Element, Explainer, Region, Similarity, preparation
 from onnxcam.errors import ModelError, OptionError, TargetError
@@ -204,19 +204,9 @@ def test_a_segmentation_is_explained_where_its_class_is_predicted(make: Make) ->
     assert in_corner.target.logit == pytest.approx(mask[2, :4, :3].mean(), rel=1e-3, abs=1e-4)
 
 
-@pytest.mark.parametrize(("sides", "kernel"), [((32,), "3"), ((4, 8, 6), "3,3,3")])
-def test_signals_and_volumes_are_explained(make: Make, sides: tuple[int, ...], kernel: str) -> None:
-    rank, shape = len(sides), ",".join(map(str, sides))
-    text = f"""{HEAD}net (float[1,2,{shape}] x) => (float[1,5] logits)
-    <float[8,2,{kernel}] w, float[8,5] v>
-    {{
-      c = Conv <kernel_shape=[{kernel}], pads=[{",".join("1" * 2 * rank)}], strides=[{",".join("2" * rank)}]> (x, w)
-      f = Relu (c)
-      g = GlobalAveragePool (f)
-      p = Flatten (g)
-      logits = MatMul (p, v)
-    }}"""
-    with Explainer(make(text), providers=["cpu"]) as explainer:
+@pytest.mark.parametrize("sides", [(32,), (4, 8, 6)])
+def test_signals_and_volumes_are_explained(make: Make, sides: tuple[int, ...]) -> None:
+    with Explainer(make(network_over(sides, channels=2, batch="1")), providers=["cpu"]) as explainer:
         saliency = explainer(RNG.standard_normal((2, *sides)).astype(np.float32))
     assert saliency.map.shape == sides
     assert saliency.raw.shape == tuple(s // 2 for s in sides)

@@ -1,6 +1,5 @@
 """Every export of the zoo: what is found, whether the batch holds, and whether a map comes out."""
 
-import importlib.util
 import json
 import os
 from pathlib import Path
@@ -8,8 +7,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from conftest import tool
 
-ROOT = Path(__file__).parents[1]
 HEAVY = frozenset(
     f"caffe2_{name}" for name in ("bvlc_alexnet", "densenet121", "inception_v1", "resnet50", "vgg19")
 )  # fmt: skip
@@ -22,12 +21,7 @@ NAN = {"pt_hardb_index0_dy18_b1", "pt_hardb_index0_ts17_b1"}
 
 
 def report() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("zoo_report", ROOT / "tools" / "zoo_report.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return tool("zoo_report")
 
 
 def listed() -> list[dict[str, Any]]:

@@ -1,6 +1,5 @@
 """Whole Score-CAM maps of the embedded model against a loop over channels that shares no code with it."""
 
-import importlib.util
 from pathlib import Path
 
 import cv2
@@ -8,6 +7,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from conftest import tool
 
 from onnxcam import Explainer, embedded, score_cam
 from onnxcam.arrays import Saliency
@@ -107,12 +107,7 @@ def test_the_map_equals_the_authors_algorithm_in_pytorch() -> None:
     import torch
     import torch.nn.functional as functional
 
-    path = Path(__file__).parents[2] / "tools" / "build_models.py"
-    spec = importlib.util.spec_from_file_location("build_models", path)
-    assert spec is not None
-    assert spec.loader is not None
-    builder = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(builder)
+    builder = tool("build_models")
     network = builder.module()
     exported = builder.export(network)
     with Explainer(exported, score_cam(), preset="efficientnet-lite") as explainer, torch.no_grad():

@@ -90,6 +90,9 @@ def test_a_constant_condition_needs_no_trace(make: Make) -> None:
 
 def test_both_are_valid_models(make: Make) -> None:
     for text, change in ((LOOP, unroll_loops), (IF, lambda m: take_branches(m, {"small": True}))):
-        onnx.checker.check_model(
-            graph.to_proto(change(graph.from_proto(make(HEAD + text, check=False)))), full_check=True
-        )
+        before = make(HEAD + text, check=False)
+        after = graph.to_proto(change(graph.from_proto(before)))
+        onnx.checker.check_model(after, full_check=True)
+        assert not {"Loop", "If"} & {n.op_type for n in after.graph.node}
+        assert list(after.graph.input) == list(before.graph.input)
+        assert list(after.graph.output) == list(before.graph.output)

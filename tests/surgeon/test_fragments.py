@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from conftest import CLASSIFIER, Make
+from conftest import CLASSIFIER, Make, network_over
 
 from onnxcam import resampling
 from onnxcam.resampling import upsample
@@ -93,19 +93,9 @@ def test_signals_and_volumes_are_masked_along_all_their_sides(
 ) -> None:
     if not matrices:
         monkeypatch.setattr(resampling, "LARGEST_MATRIX", 0)
-    for sides, kernel in (((16,), "3"), ((4, 8, 6), "3,3,3")):
-        rank = len(sides)
-        shape, half = ",".join(map(str, sides)), tuple(s // 2 for s in sides)
-        text = f"""{HEAD.format(opset=opset)}net (float[N,3,{shape}] x) => (float[N,5] logits)
-        <float[8,3,{kernel}] w, float[8,5] v>
-        {{
-          c = Conv <kernel_shape=[{kernel}], pads=[{",".join("1" * 2 * rank)}], strides=[{",".join("2" * rank)}]> (x, w)
-          f = Relu (c)
-          g = GlobalAveragePool (f)
-          p = Flatten (g)
-          logits = MatMul (p, v)
-        }}"""
-        proto = make(text)
+    for sides in ((16,), (4, 8, 6)):
+        proto = make(network_over(sides, channels=3, batch="N", opset=opset))
+        half = tuple(s // 2 for s in sides)
         image, maps = (RNG.standard_normal(s).astype(np.float32) for s in ((1, 3, *sides), (4, 1, *half)))
         logit, _ = run(proto, {IMAGE: image, MAPS: maps, TARGETS: np.arange(5)})
         np.testing.assert_allclose(logit, plain(proto, image, maps, "logits"), rtol=1e-4, atol=1e-5)

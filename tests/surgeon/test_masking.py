@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from conftest import CLASSIFIER, Make
+from conftest import CLASSIFIER, PIXELS, Make
 
 from onnxcam.resampling import upsample
 from onnxcam.surgeon import graph
@@ -83,17 +83,7 @@ def test_a_constant_map_keeps_the_whole_picture(classifier: onnx.ModelProto, arr
 
 
 def test_uint8_pictures_are_masked_as_numbers_and_rounded(make: Make) -> None:
-    text = """<ir_version: 8, opset_import: ["" : 17]>
-    net (uint8[N,16,12,3] x) => (float[N,5] logits)
-    <float[8,3,3,3] w, float[8,5] v>
-    {
-      real = Cast <to=1> (x)
-      n = Transpose <perm=[0,3,1,2]> (real)
-      c = Conv <kernel_shape=[3,3], pads=[1,1,1,1], strides=[4,4]> (n, w)
-      p = ReduceMean <axes=[2,3], keepdims=0> (c)
-      logits = MatMul (p, v)
-    }"""
-    proto = make(text)
+    proto = make(PIXELS)
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (1, 16, 12, 3)).astype(np.uint8)
     one = rng.standard_normal((1, 1, *GRID)).astype(np.float32)

@@ -1,5 +1,8 @@
 """Damage that onnx's checker does not see is told before anything is made of the file."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -17,10 +20,18 @@ def copied(proto: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
+def complaint(check: Callable[[Any, str], None], found: Any) -> str | None:
+    try:
+        check(found, "m")
+    except ModelError as error:
+        return str(error)
+    return None
+
+
 def test_a_sound_model_passes(classifier: onnx.ModelProto) -> None:
     for check in (check_text, check_calls, check_loops):
-        check(classifier, "m")
-    check_tensors(classifier.graph.initializer, "m")
+        assert complaint(check, classifier) is None, check.__name__
+    assert complaint(check_tensors, classifier.graph.initializer) is None
 
 
 def test_text_that_is_not_utf8_is_told_with_its_field(classifier: onnx.ModelProto) -> None:
@@ -44,7 +55,12 @@ def test_a_tensor_whose_bytes_do_not_fill_its_shape_is_told(classifier: onnx.Mod
 def test_every_number_type_is_measured_right(array: np.ndarray) -> None:
     raw = onnx.numpy_helper.from_array(array, "t")
     typed = onnx.helper.make_tensor("t", raw.data_type, array.shape, array.ravel().tolist())
-    check_tensors([raw, typed], "m")
+    assert complaint(check_tensors, [raw, typed]) is None
+    raw.raw_data += b"\0"
+    assert f"needs {array.nbytes} bytes or numbers and holds {array.nbytes + 1}" in str(complaint(check_tensors, [raw]))
+    typed.dims[0] += 1
+    more = array.size + array.shape[1]
+    assert f"needs {more} bytes or numbers and holds {array.size}" in str(complaint(check_tensors, [typed]))
 
 
 def test_four_bit_numbers_are_packed_in_pairs() -> None:
