@@ -124,7 +124,7 @@ class OnnxModule(torch.nn.Module):
         return [self._tensor(name, values, device) for name in outputs]
 
     def _hold(self, name: str, array: Array, floating: bool) -> None:
-        """Small ones and integers on the host, all as buffers."""
+        """All as buffers, small ones on the host too."""
         if floating:
             array = array.astype(np.float64)
         if array.size <= LARGEST_ON_HOST:
@@ -637,7 +637,10 @@ def arg_extreme(node: Node, x: Tensor) -> Tensor:
 @operator("TopK", host=(1,))
 def top_k(node: Node, x: Tensor, k: Value | None = None) -> tuple[Tensor, ...]:
     (count,) = _integers(node, k, "k") or [1]
-    return tuple(torch.topk(x, count, node.get("axis", -1), bool(node.get("largest", 1)), bool(node.get("sorted", 1))))
+    axis = node.get("axis", -1)
+    # Unlike torch.topk, a stable sort gives the first of equals, as the specification wants.
+    ranked = torch.sort(x, dim=axis, descending=bool(node.get("largest", 1)), stable=True)
+    return ranked.values.narrow(axis, 0, count), ranked.indices.narrow(axis, 0, count)
 
 
 @operator("CumSum", host=(1,))
@@ -823,6 +826,8 @@ def depth_to_space(node: Node, x: Tensor) -> Tensor:
 
 @operator("SpaceToDepth")
 def space_to_depth(node: Node, x: Tensor) -> Tensor:
+    if node.get("mode", "DCR") != "DCR":
+        raise node.unknown("mode")
     n, c, h, w = x.shape
     b = node.get("blocksize")
     return x.reshape(n, c, h // b, b, w // b, b).permute(0, 3, 5, 1, 2, 4).reshape(n, c * b * b, h // b, w // b)
@@ -837,7 +842,9 @@ def pad(node: Node, x: Tensor, pads: Value | None = None, filler: Value | None =
     before = dict(zip(sides, amounts, strict=False))
     after = dict(zip(sides, amounts[len(sides) :], strict=True))
     if mode == "constant":
-        number = node.get("value", 0.0) if filler is None else _number(filler)
+        if isinstance(filler, Tensor):
+            raise node.unknown("a filler that depends on data")
+        number = node.get("value", 0.0) if filler is None else filler.item()
         flat = [a for i in reversed(range(x.ndim)) for a in (before.get(i, 0), after.get(i, 0))]
         return functional.pad(x, flat, value=number)
     for axis in sides:
@@ -1170,7 +1177,7 @@ def mean_variance_normalization(node: Node, x: Tensor) -> Tensor:
 def lp_normalization(node: Node, x: Tensor) -> Tensor:
     axis = node.get("axis", -1)
     length = x.abs().sum(axis, True) if node.get("p", 2) == 1 else x.square().sum(axis, True).sqrt()
-    return x / length
+    return x / torch.where(length > 0, length, torch.ones_like(length))
 
 
 @operator("LRN")
@@ -1220,8 +1227,9 @@ def _lstm_steps(
 @operator("Attention")
 def attention(node: Node, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *past: Tensor | None) -> Tensor:
     """Of opset 23; (N,heads,T,D), or (N,T,heads*D) with the numbers of heads as attributes."""
-    if any(p is not None for p in past) or node.get("softcap", 0.0) or len([o for o in node.outputs if o]) > 1:
-        raise node.unknown("a past, softcap or several outputs")
+    odd = set(node.attributes) - {"q_num_heads", "kv_num_heads", "scale", "is_causal", "softmax_precision"}
+    if any(p is not None for p in past) or odd or len([o for o in node.outputs if o]) > 1:
+        raise node.unknown("a past, several outputs or unusual attributes")
     flat = q.ndim == 3
     if flat:
         heads = [node.get("q_num_heads"), node.get("kv_num_heads"), node.get("kv_num_heads")]
