@@ -36,6 +36,21 @@ class Score(StrEnum):
 
 
 @dataclass(frozen=True)
+class MaskForm:
+    """How a method's masks come: cell is the side of a mask's cell in pixels, None for the grid of the feature maps.
+
+    normalised: stretched to [0,1] after upsampling, as the CAM family does; else they are in [0,1] as they come.
+    """
+
+    cell: int | None = None
+    normalised: bool = True
+
+    def grid(self, features: tuple[int, ...], size: tuple[int, ...]) -> tuple[int, ...]:
+        """Cells along each side of the masks."""
+        return features if self.cell is None else tuple(-(-side // self.cell) for side in size)
+
+
+@dataclass(frozen=True)
 class Placement:
     """Where the model's input lies on the upright picture: resize and crop, remembered to be inverted.
 
@@ -88,7 +103,11 @@ class Channels:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Everything that is needed to make the same map again, and to know where each choice came from."""
+    """Everything that is needed to make the same map again, and to know where each choice came from.
+
+    channels: None for a method that scores no feature maps. forwards: pictures that went through the model, or through
+    its part behind the feature maps; steps: those that came back with a gradient.
+    """
 
     versions: Mapping[str, str]
     model: str
@@ -106,8 +125,9 @@ class Provenance:
     provider: str
     batch: int
     batch_mode: str
-    channels: Channels
+    channels: Channels | None
     forwards: int
+    steps: int
     seconds: float
     notes: tuple[str, ...] = ()
 
@@ -116,9 +136,10 @@ class Provenance:
 class Saliency:
     """One explanation. The arrays are read-only.
 
-    map: (H,W) float32 in [0,1] on the model's input. raw: (h,w) float32, the combination of the feature maps before
-    upsampling, rectifying and normalising. score: what the method attributes, on the unmasked picture (a probability
-    or a logit, see provenance.options). placement: None if the image came preprocessed.
+    map: (H,W) float32 in [0,1] on the model's input. raw: float32 before rectifying and normalising: (h,w), the
+    combination of the feature maps or the mask that was learnt, or (H,W) of a method that works on pixels. score: what
+    the method attributes, on the unmasked picture (a probability or a logit, see provenance.options). placement: None
+    if the image came preprocessed.
     """
 
     map: Map

@@ -4,7 +4,8 @@
     ├── PictureError            a picture that cannot be read, or does not fit the model
     ├── ModelError              a file that is not a usable ONNX model
     │   ├── NoSpatialFeatures   a model in which no tensor keeps the picture's geometry
-    │   └── UnknownLayer        a tensor or node name that the graph does not have
+    │   ├── UnknownLayer        a tensor or node name that the graph does not have
+    │   └── MissingGradient     an operator on the way that no gradient rule covers
     ├── TargetError             a class that the model does not have
     ├── PresetError             an unknown or contradictory preprocessing
     ├── LabelError              a label file that does not fit the model
@@ -40,6 +41,10 @@ class NoSpatialFeatures(ModelError):
 
 
 class UnknownLayer(ModelError):
+    pass
+
+
+class MissingGradient(ModelError):
     pass
 
 

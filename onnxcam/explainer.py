@@ -11,7 +11,8 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.arrays import Channels, Floats, Provenance, Saliency, Score, Target
+from onnxcam.arrays import Channels, Floats, Image, MaskForm, Provenance, Saliency, Score, Target
+from onnxcam.differentiation import Differentiated, check_step
 from onnxcam.engine.batching import Progress
 from onnxcam.errors import OptionError
 from onnxcam.fills import BLACK
@@ -26,11 +27,12 @@ from onnxcam.intake import (
     fits,
     read_array,
 )
-from onnxcam.methods.blocks import Method, Outcome, choose, run
+from onnxcam.methods.blocks import Method, Outcome, choose
 from onnxcam.methods.score_cam import score_cam
+from onnxcam.network import Arrays
 from onnxcam.preparation import Opened, Wish, open_network
 from onnxcam.preprocess import Preset
-from onnxcam.probe import Arrays, PictureProbe
+from onnxcam.probe import Count, PictureProbe, run_together
 from onnxcam.scoring import Seen, kind_of, similarity, targets
 from onnxcam.surgeon import graph
 from onnxcam.surgeon.anatomy import Kind
@@ -47,8 +49,9 @@ Head = tuple[Kind | None, str | None]
 class Answer:
     """One picture before one head: what all its targets share."""
 
-    opened: Opened
+    network: Differentiated
     prepared: Prepared
+    fill: Image
     feeds: Arrays
     features: Floats
     values: npt.NDArray[np.float64]
@@ -62,6 +65,7 @@ class Explainer:
         model: ModelSource,
         method: Method | None = None,
         *,
+        step: ModelSource | None = None,
         providers: Sequence[str] = ("auto",),
         preset: Preset | str | None = None,
         adjust: Callable[[Preset], Preset] | None = None,
@@ -75,7 +79,8 @@ class Explainer:
         batch: int | None = None,
         threads: int | None = None,
     ) -> None:
-        """model: path, bytes or ModelProto. method: score_cam() if None.
+        """model: path, bytes or ModelProto. method: score_cam() if None. step: a graph with the gradient of the masked
+        score, as tools/export_step.py makes it, for a method that searches with gradients; built if None.
 
         providers: short names in order, each of which must start; 'auto' takes the best that does. preset: a Preset or
         the name of one; if None, the model's metadata, a preprocessor_config.json beside it, or 'imagenet', and the
@@ -101,13 +106,14 @@ class Explainer:
         sides, self.size_source = choose_size(image, size, self.preset)
         self._wish = Wish(
             layout=layout, size=sides, layer=layer, inputs=choose_inputs(inputs or {}), providers=tuple(providers),
-            threads=threads, batch=batch, with_fill=self.method.perturb.make is not None,
+            threads=threads, batch=batch, with_fill=self.method.perturb.make is not None, form=self.method.form,
         )  # fmt: skip
         self._lock, self._closed = threading.Lock(), False
         first = open_network(self._file, replace(self._wish, output=output, kind=_kind(kind)))
         # The head that the model itself suggests answers for targets that name no other.
         self._default: Head = (first.anatomy.logits.kind, first.anatomy.logits.output)
-        self._opened: dict[Head, Opened] = {self._default: first}
+        self._step = self._checked(step, first)
+        self._opened: dict[Head, Differentiated] = {self._default: Differentiated(first, self._step)}
         self.anatomy, self.size, self.batching = first.anatomy, first.size, first.batching
         self.labels, self.labels_source = choose_labels(self._file, labels, self.anatomy.logits)
         self._intake = Intake(image, self.size, self.preset)
@@ -118,10 +124,19 @@ class Explainer:
         return self.explain(image, [target])[0]
 
     def batch(self, images: Iterable[Photograph], target: TargetLike = None) -> list[Saliency]:
-        """One Saliency a picture: of a list, or of an array with one more axis in front."""
+        """One Saliency a picture: of a list, or of an array with one more axis in front.
+
+        A method that searches with gradients takes several pictures through each run.
+        """
         if isinstance(images, str | os.PathLike):
             images = [images]
-        return [self(image, target) for image in images]
+        if self.method.descend is None:
+            return [self(image, target) for image in images]
+        network = self._open(self._head(target))
+        together = network.opened.network.batch
+        prepared = [self.prepare(image) for image in images]
+        groups = [prepared[i : i + together] for i in range(0, len(prepared), together)]
+        return [found for group in groups for (found,) in self._explain(network, group, [target], {}, None)]
 
     def explain(
         self,
@@ -146,7 +161,8 @@ class Explainer:
         found: dict[int, Saliency] = {}
         for head in dict.fromkeys(heads):
             places = [i for i, own in enumerate(heads) if own == head]
-            answers = self._explain(self._open(head), prepared, [targets[i] for i in places], inputs or {}, progress)
+            wanted = [targets[i] for i in places]
+            answers = self._explain(self._open(head), [prepared], wanted, inputs or {}, progress)[0]
             found.update(zip(places, answers, strict=True))
         return [found[i] for i in range(len(targets))]
 
@@ -159,7 +175,7 @@ class Explainer:
         with self._lock:
             self._closed = True
             for opened in self._opened.values():
-                opened.network.close()
+                opened.close()
 
     def __enter__(self) -> Self:
         return self
@@ -176,52 +192,80 @@ class Explainer:
         # Several outputs: what an element or an embedding is of must be said, unless the explainer was opened on one.
         return kind, output
 
-    def _open(self, head: Head) -> Opened:
+    def _checked(self, step: ModelSource | None, opened: Opened) -> bytes | None:
+        """The step graph's bytes; raises OptionError or ModelError where it serves no purpose or does not fit."""
+        if step is None:
+            return None
+        if self.method.descend is None:
+            raise OptionError(
+                f"{self.method.name} searches without gradients of masks, so a step graph serves no purpose"
+            )
+        if self.method.perturb.make is not None or self.method.form != MaskForm():
+            raise OptionError("a step graph fills what a mask removes with zero and takes the feature maps' grid")
+        found = bytes(read_model(step).proto.SerializeToString())
+        check_step(found, opened, self.method.score)
+        return found
+
+    def _open(self, head: Head) -> Differentiated:
         """The network of a head, opened when it is first asked for; the others share nothing with it but the file."""
         with self._lock:
             if head not in self._opened and not self._closed:
-                self._opened[head] = open_network(self._file, replace(self._wish, kind=head[0], output=head[1]))
+                opened = open_network(self._file, replace(self._wish, kind=head[0], output=head[1]))
+                self._opened[head] = Differentiated(opened, self._step)
             return self._opened[head if head in self._opened else self._default]
 
     def _explain(
         self,
-        opened: Opened,
-        prepared: Prepared,
+        network: Differentiated,
+        pictures: Sequence[Prepared],
         wanted: Sequence[TargetLike],
         inputs: Mapping[str, npt.ArrayLike],
         progress: Progress | None,
-    ) -> list[Saliency]:
+    ) -> list[list[Saliency]]:
+        """One Saliency a target for each of the pictures."""
         start = time.perf_counter()
-        answer = self._look(opened, prepared, inputs)
-        fed, found = self._targets(wanted, answer)
-        feeds = {**answer.feeds, **fed}
-        originals = {
-            Score.LOGIT: np.asarray([t.logit for t in found], np.float32),
-            Score.PROBABILITY: np.asarray([t.probability for t in found], np.float32),
-        }
-        probe = PictureProbe(opened.network, feeds, answer.features, originals, progress)
-        outcomes, scored = run(self.method, probe)
-        channels = Channels(len(answer.features), scored)
-        seconds = time.perf_counter() - start
+        probes, answers, targets = [], [], []
+        for prepared in pictures:
+            answer = self._look(network, prepared, inputs)
+            fed, found = self._targets(wanted, answer)
+            originals = {
+                Score.LOGIT: np.asarray([t.logit for t in found], np.float32),
+                Score.PROBABILITY: np.asarray([t.probability for t in found], np.float32),
+            }
+            feeds = {**answer.feeds, **fed}
+            probes.append(
+                PictureProbe(
+                    network, prepared.image, answer.fill, feeds, answer.features, originals, Count(progress=progress)
+                )
+            )
+            answers.append(answer)
+            targets.append(found)
+        outcomes = run_together(self.method, probes)
+        seconds = (time.perf_counter() - start) / len(pictures)
         return [
-            self._saliency(o, t, answer, channels, seconds, float(originals[self.method.score][i]))
-            for i, (o, t) in enumerate(zip(outcomes, found, strict=True))
+            [
+                self._saliency(o, t, answer, probe.count, seconds, float(probe.originals[self.method.score][i]))
+                for i, (o, t) in enumerate(zip(given, found, strict=True))
+            ]
+            for given, found, answer, probe in zip(outcomes, targets, answers, probes, strict=True)
         ]
 
-    def _look(self, opened: Opened, prepared: Prepared, inputs: Mapping[str, npt.ArrayLike]) -> Answer:
+    def _look(self, network: Differentiated, prepared: Prepared, inputs: Mapping[str, npt.ArrayLike]) -> Answer:
         fill = self.method.perturb.make
         if self.method.perturb is BLACK and prepared.placement is None and self.preset_source != "given":
             raise OptionError(
                 "what black is after preprocessing is not known for this image; give the preset, or another fill"
             )
         replacement = fill(prepared.image, self.preset) if fill is not None else None
+        opened = network.opened
         further = opened.further(choose_inputs(inputs))
         feeds = opened.network.feeds(prepared.image, replacement, further)
         features, values = opened.network.look(feeds)
-        return Answer(opened, prepared, feeds, features, values)
+        stand_in = replacement if replacement is not None else np.zeros_like(prepared.image)
+        return Answer(network, prepared, np.asarray(stand_in, np.float32), feeds, features, values)
 
     def _targets(self, wanted: Sequence[TargetLike], answer: Answer) -> tuple[Arrays, list[Target]]:
-        logits = answer.opened.anatomy.logits
+        logits = answer.network.opened.anatomy.logits
         labels = self.labels if self.labels is not None and fits(self.labels, logits) else None
         seen = Seen(logits, answer.values, labels, self.size, answer.prepared.placement)
         if logits.kind is not Kind.EMBEDDING:
@@ -240,13 +284,17 @@ class Explainer:
         given = target.reference
         if isinstance(given, str | os.PathLike) and os.fspath(given).lower().endswith(".npy"):
             given = read_array(given)
-        if isinstance(given, np.ndarray) and given.size == answer.opened.anatomy.logits.classes and given.ndim <= 2:
+        if (
+            isinstance(given, np.ndarray)
+            and given.size == answer.network.opened.anatomy.logits.classes
+            and given.ndim <= 2
+        ):
             return given
-        return self._look(answer.opened, self.prepare(given), {}).values
+        return self._look(answer.network.opened, self.prepare(given), {}).values
 
     def _doubts(self, answer: Answer) -> tuple[str, ...]:
         """What the numbers themselves say against what was read from the graph."""
-        opened, z = answer.opened, answer.values
+        opened, z = answer.network.opened, answer.values
         logits = opened.anatomy.logits
         notes = [f"auto: {reason}" for reason in opened.network.passed_over]
         if self.size_source.startswith("assumed"):
@@ -268,9 +316,9 @@ class Explainer:
         return tuple(notes)
 
     def _saliency(
-        self, outcome: Outcome, target: Target, answer: Answer, channels: Channels, seconds: float, score: float
+        self, outcome: Outcome, target: Target, answer: Answer, count: Count, seconds: float, score: float
     ) -> Saliency:
-        anatomy, prepared = answer.opened.anatomy, answer.prepared
+        anatomy, prepared = answer.network.opened.anatomy, answer.prepared
         provenance = Provenance(
             versions=versions(),
             model=self.model_name,
@@ -285,11 +333,12 @@ class Explainer:
             fill=self.method.perturb.name,
             method=self.method.name,
             options=dict(self.method.options),
-            provider=answer.opened.network.provider,
-            batch=answer.opened.network.batch,
-            batch_mode=answer.opened.batching.mode,
-            channels=channels,
-            forwards=channels.scored + 1,
+            provider=answer.network.opened.network.provider,
+            batch=answer.network.opened.network.batch,
+            batch_mode=answer.network.opened.batching.mode,
+            channels=Channels(len(answer.features), outcome.channels) if outcome.channels is not None else None,
+            forwards=count.forwards + 1,
+            steps=count.steps,
             seconds=seconds,
             notes=(*self._doubts(answer), *outcome.notes),
         )

@@ -107,12 +107,11 @@ def record(saliency: Saliency, image: Path | str, outputs: Iterable[Path | str] 
         "preset": made.preset,
         "preset_source": made.preset_source,
         "fill": made.fill,
-        "channels": {
-            "total": made.channels.total,
-            "scored": made.channels.scored,
-            "skipped": made.channels.skipped,
-        },
+        "channels": None
+        if made.channels is None
+        else {"total": made.channels.total, "scored": made.channels.scored, "skipped": made.channels.skipped},
         "forwards": made.forwards,
+        "steps": made.steps,
         "batch": made.batch,
         "seconds": made.seconds,
         "outputs": [str(path) for path in outputs],

@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam import cache
+from onnxcam.arrays import MaskForm
 from onnxcam.engine.session import Session
 from onnxcam.errors import InferenceError, ModelError, OptionError, OutOfMemory
 from onnxcam.further import for_batch, further_inputs, is_batched
-from onnxcam.probe import BATCH_TOLERANCE, HALF_TOLERANCE, Network, probabilities
+from onnxcam.network import BATCH_TOLERANCE, HALF_TOLERANCE, Network, probabilities
 from onnxcam.surgeon import graph
 from onnxcam.surgeon.anatomy import Anatomy, ImageInput, Kind
 from onnxcam.surgeon.batch import CannotBatch, free_batch
@@ -26,6 +27,7 @@ from onnxcam.surgeon.control import take_branches, unroll_loops
 from onnxcam.surgeon.graph import Model
 from onnxcam.surgeon.loading import ModelFile
 from onnxcam.surgeon.locate import find_image, locate, sides
+from onnxcam.surgeon.masking import OF_FEATURES
 from onnxcam.surgeon.tracing import Trace, tracer
 from onnxcam.surgeon.weights import store_filled_weights
 
@@ -54,6 +56,7 @@ class Wish:
     threads: int | None = None
     batch: int | None = None
     with_fill: bool = False
+    form: MaskForm = OF_FEATURES
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ class Opened:
     batching: Batching
     inputs: Arrays
     notes: tuple[str, ...]
+    wish: Wish
 
     def further(self, given: Arrays) -> Arrays:
         """The further inputs' values, with those of one picture laid over them."""
@@ -113,7 +117,7 @@ def _opened(file: ModelFile, wish: Wish) -> Opened:
     network, used, batching = maker.open()
     if known is None and not trace.taken:  # which way an If goes is looked at anew every time
         cache.store(key, cache.Known(trace, batching.mode, batching.reason))
-    return Opened(network, used, anatomy, size, batching, inputs, notes)
+    return Opened(network, used, anatomy, size, batching, inputs, notes, wish)
 
 
 def _key(file: ModelFile, wish: Wish, size: tuple[int, ...]) -> str:
@@ -260,7 +264,7 @@ class _Maker:
         wish = self.wish
         return Network(
             model, self.anatomy, self.size, with_fill=wish.with_fill, providers=wish.providers, threads=wish.threads,
-            batch=wish.batch, fixed=fixed, further=self._further,
+            batch=wish.batch, fixed=fixed, further=self._further, form=wish.form,
         )  # fmt: skip
 
     def _check_surgery(self, network: Network) -> str:

@@ -1,168 +1,175 @@
-"""A Network answers for one model, a PictureProbe for one picture and its targets before it."""
+"""A PictureProbe answers for one picture and its targets before one network: what a method sees."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
 from onnxcam.arrays import Features, Floats, Image, Masks, Score, Scores
-from onnxcam.engine.batching import ON_DEVICE, PER_THREAD, Progress, choose_batch, free_memory, in_chunks
-from onnxcam.engine.session import Session
-from onnxcam.errors import InferenceError, OutOfMemory, UndefinedSaliency
+from onnxcam.differentiation import Differentiated, rows_of
+from onnxcam.engine.batching import Progress
+from onnxcam.methods.blocks import Method, Outcome, Question, Rows, run
+from onnxcam.network import Arrays, Network
 from onnxcam.surgeon import masking
-from onnxcam.surgeon.anatomy import Anatomy, Kind
-from onnxcam.surgeon.graph import Model, to_bytes
-
-BATCH_TOLERANCE = 1e-4
-"""Of the largest number: what another batch size may change in single precision; mixing pictures changes more."""
-HALF_TOLERANCE = 2e-3
-"""The same for a model that computes in half precision."""
-OUTPUT = {Score.PROBABILITY: masking.PROBABILITY, Score.LOGIT: masking.LOGIT}
-
-Arrays = Mapping[str, npt.NDArray[np.generic]]
-"""What a run is fed, by the scoring graph's input."""
+from onnxcam.surgeon.stepping import Wrt
 
 
-class Network:
-    """One opened scoring graph: features, logits and masked scores from a single copy of the weights."""
+@dataclass
+class Count:
+    """Rows that went through the network: forwards, and steps, which came back with a gradient."""
 
-    def __init__(
-        self,
-        model: Model,
-        anatomy: Anatomy,
-        size: tuple[int, ...],
-        *,
-        with_fill: bool,
-        providers: Sequence[str],
-        threads: int | None,
-        batch: int | None,
-        fixed: int | None = None,
-        further: Mapping[str, bool] | None = None,
-    ) -> None:
-        """fixed: the batch that the graph is bound to, None if it takes any. further: as scoring_model takes it."""
-        self.anatomy, self.size = anatomy, size
-        self.grid = anatomy.features.grid
-        graph = masking.scoring_model(model, anatomy, size, with_fill=with_fill, batch=fixed, further=further)
-        self._with_fill = with_fill
-        self._session = Session(to_bytes(graph), providers, threads)
-        most = PER_THREAD * self._session.threads if self.provider == "cpu" else ON_DEVICE
-        chosen = choose_batch(anatomy.bytes_per_picture, free_memory(), most, batch)
-        self.batch = fixed or chosen
-        self._fixed = fixed
+    forwards: int = 0
+    steps: int = 0
+    expected: int = 0
+    progress: Progress | None = None
 
-    @property
-    def passed_over(self) -> tuple[str, ...]:
-        """Why `auto` did not take a better provider."""
-        return self._session.passed_over
+    def forward(self, rows: int) -> None:
+        self.forwards += rows
+        self._tell()
 
-    @property
-    def provider(self) -> str:
-        return self._session.provider
+    def step(self, rows: int) -> None:
+        self.steps += rows
+        self._tell()
 
-    def close(self) -> None:
-        self._session.close()
-
-    def feeds(self, image: Image, fill: Image | None, further: Arrays) -> Arrays:
-        """What stays the same for every mask of a picture."""
-        found: dict[str, npt.NDArray[np.generic]] = {masking.IMAGE: self._laid_out(image), **further}
-        if self._with_fill and fill is not None:
-            found[masking.FILL] = self._laid_out(fill)
-        return found
-
-    def look(self, feeds: Arrays) -> tuple[Features, npt.NDArray[np.float64]]:
-        """(K,*grid) feature maps and (numbers,) of the scored tensor, for the picture as it is."""
-        masks = np.zeros((1, 1, *self.grid), np.float32)
-        features, logits = self._run(feeds, masks, [masking.FEATURES, masking.LOGITS])
-        if not np.isfinite(logits[0]).all():
-            raise UndefinedSaliency(
-                "the model's logits are NaN or infinite on this picture; check the preprocessing, or the weights"
-            )
-        return self.anatomy.features.to_channels(features)[0], logits[0].astype(np.float64)
-
-    def score(self, feeds: Arrays, masks: Masks, score: Score, progress: Progress | None = None) -> Scores:
-        """(K,T) numbers of the targets that feeds hold, the picture seen through each of the masks (K,1,*grid)."""
-        output = [OUTPUT[score]]
-        return in_chunks(lambda chunk: self._run(feeds, chunk, output)[0], masks, self.batch, progress)
-
-    def why_not_batched(self, further: Arrays, tolerance: float) -> str | None:
-        """Three masks in one run against three runs: None if they agree, else what went wrong.
-
-        An export may declare a dynamic batch and not keep it; a rewritten one is believed only after this.
-        """
-        rng = np.random.default_rng(0)
-        image = rng.standard_normal((self.anatomy.image.channels, *self.size)).astype(np.float32)
-        if self.anatomy.image.dtype == "uint8":
-            image = np.clip(128 + 64 * image, 0, 255)
-        feeds = self.feeds(image, image, further)
-        masks = rng.random((3, 1, *self.grid), np.float32)
-        outputs = [masking.LOGITS, masking.FEATURES]
-        singles = [self._run(feeds, masks[i : i + 1], outputs) for i in range(3)]
-        try:
-            together = self._run(feeds, masks, outputs)
-        except OutOfMemory:
-            raise
-        except InferenceError:
-            return "more than one picture at once does not run"
-        for i in range(len(outputs)):
-            alone = np.concatenate([single[i] for single in singles])
-            reach = tolerance * float(np.abs(alone[np.isfinite(alone)]).max(initial=0))
-            if alone.shape != together[i].shape or not np.allclose(alone, together[i], 0, reach, equal_nan=True):
-                return "pictures in one batch change each other's scores"
-        return None
-
-    def _laid_out(self, image: Image) -> Floats:
-        """(C,*size) to the model's own axis order with a batch of one."""
-        layout = self.anatomy.image.layout
-        canonical = "NC" + "".join(self.anatomy.image.letters)
-        return np.ascontiguousarray(image[None].transpose([canonical.index(letter) for letter in layout]), np.float32)
-
-    def _run(self, feeds: Arrays, masks: Masks, outputs: list[str]) -> list[Floats]:
-        count = len(masks)
-        if self._fixed is not None and count < self._fixed:
-            masks = np.concatenate([masks, np.repeat(masks[-1:], self._fixed - count, axis=0)])
-        fed = {**self._blank_targets(), **feeds, masking.MAPS: masks}
-        known = {name: array for name, array in fed.items() if name in self._session.inputs}
-        return [a[:count] for a in self._session.run(outputs, known)]
-
-    def _blank_targets(self) -> Arrays:
-        """Targets for a run that is not about targets."""
-        logits = self.anatomy.logits
-        if logits.kind is Kind.EMBEDDING:
-            return {masking.REFERENCES: np.zeros((1, logits.classes), np.float32)}
-        blank: dict[str, npt.NDArray[np.generic]] = {masking.TARGETS: np.zeros(1, np.int64)}
-        if logits.kind is Kind.REGION:
-            blank[masking.REGIONS] = np.zeros((logits.places, 1), np.float32)
-        return blank
+    def _tell(self) -> None:
+        if self.progress is not None:
+            done = self.forwards + self.steps
+            self.progress(done, max(done, self.expected))
 
 
 @dataclass(frozen=True, eq=False)
 class PictureProbe:
-    """One picture before one network, with its targets: what a method sees (methods.blocks.Probe).
+    """methods.blocks.Probe for one network. feeds: the picture and its targets. originals: of the unmasked picture."""
 
-    feeds: the picture and its targets. originals: (T,) a score, of the unmasked picture.
-    """
-
-    network: Network
+    differentiated: Differentiated
+    image: Image
+    fill: Image
     feeds: Arrays
     features: Features
     originals: Mapping[Score, Floats]
-    progress: Progress | None = None
+    count: Count = field(default_factory=Count)
+
+    @property
+    def _network(self) -> Network:
+        return self.differentiated.opened.network
 
     @property
     def size(self) -> tuple[int, ...]:
-        return self.network.size
+        return self._network.size
+
+    @property
+    def targets(self) -> int:
+        return len(self.originals[Score.LOGIT])
+
+    def expect(self, passes: int) -> None:
+        self.count.expected = passes
 
     def original(self, score: Score) -> Floats:
         return self.originals[score]
 
     def score(self, masks: Masks, score: Score) -> Scores:
-        return self.network.score(self.feeds, masks, score, self.progress)
+        before, all_ = self.count.forwards, len(masks)
+
+        def progress(done: int, of: int) -> None:
+            self.count.forward(done - (self.count.forwards - before))
+
+        found = self._network.score(self.feeds, masks, score, progress)
+        assert self.count.forwards - before == all_
+        return found
+
+    def tail(self, features: Features, score: Score) -> Scores:
+        tensor = self._network.anatomy.features
+        given = tensor.from_channels(features, self._network.raw_features(self.feeds))
+        found = self.differentiated.tail(self.feeds, given, score)
+        self.count.forward(len(found))
+        return found
+
+    def score_gradient(
+        self, maps: Masks, rows: Rows, score: Score, shift: Sequence[int] | None = None
+    ) -> tuple[Floats, Masks]:
+        return score_gradients([self], [maps], [rows], score, [shift])[0]
+
+    def feature_gradient(self) -> Floats:
+        rows = np.arange(self.targets)
+        feeds = {**self.feeds, **rows_of(self.feeds, rows)}
+        _, found = self.differentiated.gradient(feeds, self._network.whole(len(rows)), Score.LOGIT, Wrt.FEATURES)
+        self.count.step(len(rows))
+        return self._network.anatomy.features.to_channels(found)
+
+    def image_gradient(self, images: Floats, rows: Rows, *, guided: bool = False) -> tuple[Floats, Floats]:
+        network = self._network
+        feeds = {**self.feeds, **rows_of(self.feeds, rows), masking.IMAGE: network.rows_out(images)}
+        scores, found = self.differentiated.gradient(
+            feeds, network.whole(len(rows)), Score.LOGIT, Wrt.IMAGE, guided=guided
+        )
+        self.count.step(len(rows))
+        return scores, network.rows_in(found)
+
+    def pictures(self, shift: Sequence[int] | None) -> dict[str, Floats]:
+        """The picture and its fill as the network is fed them, rolled by so many pixels along each side."""
+        network, found = self._network, {}
+        for name, picture in ((masking.IMAGE, self.image), (masking.FILL, self.fill)):
+            if name in self.feeds:
+                axes = tuple(range(1, picture.ndim))
+                rolled = picture if shift is None or not any(shift) else np.roll(picture, tuple(shift), axes)
+                found[name] = network.laid_out(rolled)
+        return found
 
 
-def probabilities(logits: npt.NDArray[np.float64], activation: str) -> npt.NDArray[np.float64]:
-    """(..., classes) by the model's own activation: softmax, or a sigmoid each; a single logit is a sigmoid's."""
-    if activation == "sigmoid" or logits.shape[-1] == 1:
-        return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)))
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
+def score_gradients(
+    probes: Sequence[PictureProbe],
+    maps: Sequence[Masks],
+    rows: Sequence[Rows],
+    score: Score,
+    shifts: Sequence[Sequence[int] | None],
+) -> list[tuple[Floats, Masks]]:
+    """What each probe's score_gradient() gives, the rows of all in shared runs. The probes are of one network."""
+    first = probes[0]
+    targets = [rows_of(p.feeds, r) for p, r in zip(probes, rows, strict=True)]
+    pictures = [p.pictures(s) for p, s in zip(probes, shifts, strict=True)]
+    axes = {masking.TARGETS: 0, masking.REGIONS: 1, masking.REFERENCES: 0}
+    feeds = dict(first.feeds)
+    for name in targets[0]:
+        feeds[name] = np.concatenate([t[name] for t in targets], axes[name])
+    for name in pictures[0]:
+        if len(probes) == 1:
+            feeds[name] = pictures[0][name]
+        else:
+            feeds[name] = np.concatenate([np.repeat(p[name], len(r), 0) for p, r in zip(pictures, rows, strict=True)])
+    ends = np.cumsum([len(r) for r in rows])[:-1]
+    scores, gradient = first.differentiated.gradient(feeds, np.concatenate(list(maps)), score, Wrt.MAPS)
+    for probe, own in zip(probes, rows, strict=True):
+        probe.count.step(len(own))
+    return list(zip(np.split(scores, ends), np.split(gradient, ends), strict=True))
+
+
+def run_together(method: Method, probes: Sequence[PictureProbe]) -> list[list[Outcome]]:
+    """Each picture's outcomes; a search with gradients has the rows of all pictures in shared runs."""
+    if method.descend is None or len(probes) == 1:
+        return [run(method, probe) for probe in probes]
+    searches = [method.descend(probe) for probe in probes]
+    outcomes: list[list[Outcome]] = [[] for _ in probes]
+    questions: dict[int, Question] = {}
+
+    def advance(i: int, told: tuple[Floats, Masks] | None) -> None:
+        try:
+            questions[i] = searches[i].send(told) if told is not None else next(searches[i])
+        except StopIteration as end:
+            questions.pop(i, None)
+            outcomes[i] = list(end.value)
+
+    for i in range(len(probes)):
+        advance(i, None)
+    while questions:
+        asked = sorted(questions)
+        given = [questions[i] for i in asked]
+        answers = score_gradients(
+            [probes[i] for i in asked],
+            [q.maps for q in given],
+            [q.rows for q in given],
+            method.score,
+            [q.shift for q in given],
+        )
+        for i, told in zip(asked, answers, strict=True):
+            advance(i, told)
+    return outcomes

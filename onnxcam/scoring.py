@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from onnxcam.arrays import Placement, Target
 from onnxcam.errors import TargetError
-from onnxcam.probe import Arrays, probabilities
+from onnxcam.network import Arrays, probabilities
 from onnxcam.surgeon.anatomy import Kind, Logits
 from onnxcam.surgeon.masking import REFERENCES, REGIONS, TARGETS
 from onnxcam.targets import Box, ClassLike, Element, Region, Similarity, TargetLike, resolve

@@ -11,7 +11,7 @@ import onnx
 import onnx.parser
 import pytest
 
-pytest.register_assert_rewrite("batched")
+pytest.register_assert_rewrite("batched", "differentiated")
 os.environ["ONNXCAM_CACHE"] = "off"  # what one test found out must not help the next one; commands inherit it
 
 Make = Callable[..., onnx.ModelProto]

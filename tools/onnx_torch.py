@@ -850,11 +850,11 @@ def pad(node: Node, x: Tensor, pads: Value | None = None, filler: Value | None =
     for axis in sides:
         if before[axis] or after[axis]:
             rows = np.pad(np.arange(x.shape[axis]), (before[axis], after[axis]), mode)  # type: ignore[call-overload]
-            x = _along(x, axis, np.eye(x.shape[axis])[rows])
+            x = along(x, axis, np.eye(x.shape[axis])[rows])
     return x
 
 
-def _along(x: Tensor, axis: int, matrix: Array) -> Tensor:
+def along(x: Tensor, axis: int, matrix: Array) -> Tensor:
     """A linear map (target, source) along one axis."""
     weights = torch.tensor(matrix, dtype=x.dtype, device=x.device)
     return (x.movedim(axis, -1) @ weights.T).movedim(-1, axis)
@@ -879,7 +879,7 @@ def resize(node: Node, x: Tensor, *operands: Value | None) -> Tensor:
         if target is side or target == side:
             continue
         scale = factors[i] if factors and not targets else target / side
-        x = _along(x.to(node.dtype), axis, _resize_matrix(node, side, target, scale, old))
+        x = along(x.to(node.dtype), axis, _resize_matrix(node, side, target, scale, old))
     return x
 
 

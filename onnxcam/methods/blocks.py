@@ -1,20 +1,25 @@
-"""The four blocks of a perturbation method, as values: explore, perturb, attribute, aggregate.
+"""What methods are made of, and what they see.
 
-A generator carries the search: it yields masks and receives what they scored, so that a method may learn from its
-answers and a random one runs in constant memory.
+A perturbation method is four blocks, as values: explore, perturb, attribute, aggregate. A generator carries the search:
+it yields masks and receives what they scored, so that a method may learn from its answers and a random one runs in
+constant memory. A method that reads a gradient or the network's tail once is a function of the probe.
 """
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
-from onnxcam.arrays import Features, Floats, Map, Masks, Score, Scores
+from onnxcam.arrays import Features, Floats, Image, Map, MaskForm, Masks, Score, Scores
 from onnxcam.errors import OptionError, UndefinedSaliency, near
 from onnxcam.fills import ZERO, Fill
 from onnxcam.resampling import upsample
+
+Rows = npt.NDArray[np.int64]
+"""(N,) the number of the target that each row is about."""
 
 
 class Convention(StrEnum):
@@ -26,18 +31,62 @@ class Convention(StrEnum):
     """Removing it destroys the score."""
 
 
+class Need(StrEnum):
+    """What a method asks of a model beside its forward pass."""
+
+    FEATURES = "features"
+    """A feature tensor with the picture's geometry."""
+    GRADIENT = "gradient"
+    """A gradient rule for every operator on the way."""
+
+
 class Probe(Protocol):
     """One picture before one model, with the targets that are asked about."""
+
+    @property
+    def image(self) -> Image:
+        """As the network takes it, but for the order of the axes."""
+
+    @property
+    def fill(self) -> Image:
+        """What stands where a mask removes the picture, of the image's shape."""
 
     @property
     def features(self) -> Features: ...
     @property
     def size(self) -> tuple[int, ...]: ...
+    @property
+    def targets(self) -> int:
+        """How many targets are asked about."""
+
+    def expect(self, passes: int) -> None:
+        """Says how many rows will be run in all, for the progress that a person sees."""
+
     def original(self, score: Score) -> Floats:
         """(T,) of the unmasked picture."""
 
     def score(self, masks: Masks, score: Score) -> Scores:
-        """(K,T) of the picture seen through each mask, which is upsampled and normalised to [0,1] first."""
+        """(K,T) of the picture seen through each mask, which the graph makes ready as the method's form says."""
+
+    def tail(self, features: Features, score: Score) -> Scores:
+        """(N,T) of what the network makes of these features (N,K,h,w) in the place of its own."""
+
+    def score_gradient(
+        self, maps: Masks, rows: Rows, score: Score, shift: Sequence[int] | None = None
+    ) -> tuple[Floats, Masks]:
+        """(N,) scores of the picture through each mask for its row's target, and (N,1,h,w) d score / d mask.
+
+        shift: pixels along each side by which the picture is rolled first, its fill too.
+        """
+
+    def feature_gradient(self) -> Floats:
+        """(T,K,h,w) d logit / d features on the unmasked picture."""
+
+    def image_gradient(self, images: Floats, rows: Rows, *, guided: bool = False) -> tuple[Floats, Floats]:
+        """(N,) logits of the images (N,C,H,W), and (N,C,H,W) d logit / d image.
+
+        guided: as guided backpropagation changes it; raises UndefinedSaliency where there is no ReLU on the way.
+        """
 
 
 Choice = TypeVar("Choice", bound=StrEnum)
@@ -51,72 +100,138 @@ def choose(kind: type[Choice], value: str, what: str) -> Choice:
         raise OptionError(f"no {what} is called {value!r}; {near(value, [str(k) for k in kind])}") from None
 
 
-Search = Generator[Masks, Scores, None]
-Explored = Iterator[tuple[Masks, Scores]]
+def whole(value: int, name: str, least: int = 1) -> int:
+    """A whole number from `least` on; raises OptionError."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise OptionError(f"{name} must be a whole number from {least} on, not {value!r}")
+    return int(value)
+
+
+def positive(value: float, name: str, *, or_zero: bool = False) -> float:
+    """A finite number above 0; raises OptionError."""
+    good = isinstance(value, int | float | np.number) and not isinstance(value, bool) and np.isfinite(value)
+    if not good or value < 0 or (value == 0 and not or_zero):
+        raise OptionError(f"{name} must be {'0 or more' if or_zero else 'above 0'}, not {value!r}")
+    return float(value)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One target's answer: map (H,W) in [0,1], raw (h,w) before upsampling, and what should be said about it."""
+    """One target's answer: map (H,W) in [0,1], raw before rectifying and normalising, and what should be said about it.
+
+    channels: how many feature maps were scored, by methods that score them.
+    """
 
     map: Map
     raw: Floats
     notes: tuple[str, ...] = ()
+    channels: int | None = None
+
+
+@dataclass(frozen=True)
+class Question:
+    """Rows that a search with gradients wants scored. maps (N,1,h,w); shift: pixels that the picture is rolled by."""
+
+    maps: Masks
+    rows: Rows
+    shift: tuple[int, ...] | None = None
+
+
+Search = Generator[Masks, Scores, None]
+Explored = Iterator[tuple[Masks, Scores]]
+Descent = Generator[Question, tuple[Floats, Masks], list[Outcome]]
+"""A search with gradients: it is told scores (N,) and d score / d maps (N,1,h,w)."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """A method is data. options are recorded with every result, under the names that made it."""
+    """A method is data. options are recorded with every result, under the names that made it.
+
+    explain: answers one picture; descend: the same for a search with gradients, several of which can share their runs.
+    One of the two is given. cost: forward passes, for a reader. form: of its masks. score: what it measures. perturb:
+    what stands where its masks remove the picture.
+    """
 
     name: str
     paper: str
-    explore: Callable[[Probe], Search]
-    attribute: Callable[[Probe, Masks], Scores]
-    aggregate: Callable[[Explored, Probe], list[Outcome]]
-    score: Score
+    cost: str
+    explain: Callable[[Probe], list[Outcome]] | None = None
+    descend: Callable[[Probe], Descent] | None = None
+    needs: frozenset[Need] = frozenset({Need.FEATURES})
+    score: Score = Score.PROBABILITY
     perturb: Fill = ZERO
+    form: MaskForm = field(default_factory=MaskForm)
     options: Mapping[str, str] = field(default_factory=dict)
 
 
-def run(method: Method, probe: Probe) -> tuple[list[Outcome], int]:
-    """An outcome a target, and the number of masks that were scored."""
-    scored = 0
+def run(method: Method, probe: Probe) -> list[Outcome]:
+    """An outcome a target."""
+    if method.explain is not None:
+        return method.explain(probe)
+    assert method.descend is not None
+    descent = method.descend(probe)
+    try:
+        question = next(descent)
+        while True:
+            told = probe.score_gradient(question.maps, question.rows, method.score, question.shift)
+            question = descent.send(told)
+    except StopIteration as end:
+        return list(end.value)
 
-    def explored() -> Explored:
-        nonlocal scored
-        search = method.explore(probe)
-        try:
-            masks = next(search)
-            while True:
-                scores = method.attribute(probe, masks)
-                scored += len(masks)
-                yield masks, scores
-                masks = search.send(scores)
-        except StopIteration:
-            return
 
-    return method.aggregate(explored(), probe), scored
+def four_blocks(
+    explore: Callable[[Probe], Search],
+    attribute: Callable[[Probe, Masks], Scores],
+    aggregate: Callable[[Explored, Probe], list[Outcome]],
+) -> Callable[[Probe], list[Outcome]]:
+    """Three of the blocks joined; the fourth, perturb, is in the graph that the probe runs."""
+
+    def explain(probe: Probe) -> list[Outcome]:
+        return aggregate(_explored(explore(probe), attribute, probe), probe)
+
+    return explain
+
+
+def _explored(search: Search, attribute: Callable[[Probe, Masks], Scores], probe: Probe) -> Explored:
+    try:
+        masks = next(search)
+        while True:
+            scores = attribute(probe, masks)
+            yield masks, scores
+            masks = search.send(scores)
+    except StopIteration:
+        return
+
+
+def finite_features(probe: Probe) -> Features:
+    """Raises UndefinedSaliency where the network overflows."""
+    if not np.isfinite(probe.features).all():
+        raise UndefinedSaliency("the feature maps hold NaN or infinity: the model overflows on this picture")
+    return probe.features
+
+
+def live(maps: Features) -> npt.NDArray[np.bool_]:
+    """(K,) which maps vary over space; constant means to float32's rounding."""
+    space = tuple(range(1, maps.ndim))
+    return np.asarray(np.ptp(maps, axis=space) > 8 * np.finfo(np.float32).eps * np.abs(maps).max(axis=space))
 
 
 def feature_maps() -> Callable[[Probe], Search]:
     """Explorer: every feature map that varies over space is a mask.
 
-    A constant map has no normalised form; the authors' code skips it too. Constant means to float32's rounding.
+    A constant map has no normalised form; the authors' code skips it too.
     """
 
     def explore(probe: Probe) -> Search:
-        maps = probe.features
-        if not np.isfinite(maps).all():
-            raise UndefinedSaliency("the feature maps hold NaN or infinity: the model overflows on this picture")
-        space = tuple(range(1, maps.ndim))
-        extent = np.ptp(maps, axis=space)
-        live = extent > 8 * np.finfo(np.float32).eps * np.abs(maps).max(axis=space)
-        if not live.any():
+        maps = finite_features(probe)
+        chosen = live(maps)
+        if not chosen.any():
             raise UndefinedSaliency(
                 f"all {len(maps)} feature maps are constant over space for this picture, so none can be a mask; "
                 f"try another --layer"
             )
-        yield maps[live][:, None]
+        probe.expect(int(chosen.sum()))
+        yield maps[chosen][:, None]
 
     return explore
 
@@ -151,20 +266,30 @@ def weighted_sum(*, softmax: bool = False) -> Callable[[Explored, Probe], list[O
             weights = np.exp(weights - weights.max(axis=0))
             weights /= weights.sum(axis=0)
         raw = np.tensordot(weights.T, maps, 1).astype(np.float32)
-        return [rectified(r, probe.size) for r in raw]
+        return [rectified(r, probe.size, channels=len(maps)) for r in raw]
 
     return aggregate
 
 
-def rectified(raw: Floats, size: tuple[int, ...]) -> Outcome:
-    """n(ReLU(up(raw))); where ReLU leaves nothing, the un-rectified map as MUPPET does, and a note that says so."""
-    up = upsample(raw, size)
+def rectified(raw: Floats, size: tuple[int, ...], *, coarse: bool = False, channels: int | None = None) -> Outcome:
+    """n(ReLU(up(raw))); where ReLU leaves nothing, the un-rectified map as MUPPET does, and a note that says so.
+
+    coarse: ReLU comes before upsampling, as in Grad-CAM and its kin.
+    """
+    up = upsample(np.maximum(raw, 0) if coarse and raw.max() > 0 else raw, size)
     notes: tuple[str, ...] = ()
     if up.max() > 0:
         up = np.maximum(up, 0)
     else:
         notes = ("no region speaks for the target: ReLU leaves nothing, so the un-rectified map is shown",)
+    return Outcome(stretched(up), raw, notes, channels)
+
+
+def stretched(up: Floats) -> Map:
+    """Min-max to [0,1]; raises UndefinedSaliency on a constant map or NaN."""
     low, high = float(up.min()), float(up.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise UndefinedSaliency("the map holds NaN or infinity: the model overflows on this picture")
     if not high > low:
         raise UndefinedSaliency("the map is constant: on this picture the method tells no region from another")
-    return Outcome(np.asarray((up - low) / (high - low), np.float32), raw, notes)
+    return np.asarray((up - low) / (high - low), np.float32)

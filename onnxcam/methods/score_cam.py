@@ -4,7 +4,15 @@ from enum import StrEnum
 
 from onnxcam.arrays import Score
 from onnxcam.fills import ZERO, Fill
-from onnxcam.methods.blocks import Convention, Method, choose, class_score, feature_maps, weighted_sum
+from onnxcam.methods.blocks import (
+    Convention,
+    Method,
+    choose,
+    class_score,
+    feature_maps,
+    four_blocks,
+    weighted_sum,
+)
 
 
 class Variant(StrEnum):
@@ -30,10 +38,9 @@ def score_cam(
     return Method(
         name="score-cam",
         paper="Wang et al. 2020, arXiv:1910.01279",
-        explore=feature_maps(),
+        cost="one a feature map that varies over space",
+        explain=four_blocks(feature_maps(), class_score(score, convention), weighted_sum(softmax=paper)),
         perturb=fill,
-        attribute=class_score(score, convention),
-        aggregate=weighted_sum(softmax=paper),
         score=score,
         options={"convention": str(convention), "variant": str(variant)},
     )

@@ -140,6 +140,26 @@ class FeatureTensor:
             data = data.transpose([0, *rest, token])[..., axis.before : axis.before + cells]
         return np.ascontiguousarray(data.reshape(data.shape[0], -1, *self.grid))
 
+    def from_channels(self, maps: npt.NDArray[np.float32], tensor: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """The way back of to_channels(): maps (N,K,*grid) in the tensor's own axes; further tokens are those of `tensor`.
+
+        tensor: one picture's, with a batch of one.
+        """
+        rank = len(self.axes)
+        spatial = [i for i in range(rank) if self.axes[i] in SPATIAL]
+        token = next((i for i in range(rank) if isinstance(self.axes[i], Tokens)), None)
+        rest = [i for i in range(rank) if i not in spatial and i != token and i != 0]
+        order = [0, *rest, *(spatial if token is None else [token])]
+        sizes = [tensor.shape[i] for i in rest]
+        if token is None:
+            return maps.reshape(len(maps), *sizes, *self.grid).transpose(np.argsort(order))
+        axis = self.axes[token]
+        assert isinstance(axis, Tokens)
+        cells = math.prod(axis.grid)
+        whole = np.repeat(tensor.transpose(order), len(maps), axis=0)
+        whole[..., axis.before : axis.before + cells] = maps.reshape(len(maps), *sizes, cells)
+        return whole.transpose(np.argsort(order))
+
 
 @dataclass(frozen=True)
 class Candidate:

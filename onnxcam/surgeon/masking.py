@@ -5,9 +5,9 @@
     x' = x * M        or            x * M + fill * (1 - M)
     logit, probability = fragment(network(x'))
 
-A map that is constant over space has no range to normalise; its mask is all ones, so that it keeps the whole
-picture. One run with a map of zeros therefore gives the features and the logits of the picture itself, and one
-session serves the whole explanation.
+Masks that a method makes itself come without the second step (arrays.MaskForm). A map that is constant over space has
+no range to normalise; its mask is all ones, so that it keeps the whole picture. One run with a map of zeros therefore
+gives the features and the logits of the picture itself, and one session serves the whole explanation.
 """
 
 import math
@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
+from onnxcam.arrays import MaskForm
 from onnxcam.errors import UnknownLayer
 from onnxcam.resampling import bilinear_matrix, is_small, neighbours
 from onnxcam.surgeon.anatomy import Anatomy
@@ -23,6 +24,7 @@ from onnxcam.surgeon.fragments import LOGIT, LOGITS, PROBABILITY, REFERENCES, RE
 from onnxcam.surgeon.graph import Builder, Model, Value, edit, find_value, new_input, tidy
 from onnxcam.surgeon.quantised import dequantised
 
+OF_FEATURES = MaskForm()
 IMAGE, MAPS, FILL, FEATURES = "onnxcam/image", "onnxcam/maps", "onnxcam/fill", "onnxcam/features"
 
 __all__ = ["FEATURES", "FILL", "IMAGE", "LOGIT", "LOGITS", "MAPS", "PROBABILITY", "REFERENCES", "REGIONS", "TARGETS"]
@@ -36,50 +38,53 @@ def scoring_model(
     with_fill: bool,
     batch: int | None = None,
     further: Mapping[str, bool] | None = None,
+    form: MaskForm = OF_FEATURES,
 ) -> Model:
     """The graph that does a whole Score-CAM.
 
-    Inputs: IMAGE (1,C,*size) float32 in the model's own axis order; MAPS (N,1,*grid) float32; TARGETS, REGIONS,
-    REFERENCES as the fragment needs them; with_fill adds FILL, of IMAGE's shape. Outputs: LOGIT, PROBABILITY (N,T);
+    Inputs: IMAGE (1,C,*size) float32 in the model's own axis order, or (N,C,*size) with a picture for each map; MAPS
+    (N,1,*grid) float32; TARGETS, REGIONS, REFERENCES as the fragment needs them; with_fill adds FILL, of IMAGE's shape. Outputs: LOGIT, PROBABILITY (N,T);
     LOGITS (N,numbers); FEATURES (N,...) as the network computes them on the masked picture. batch: the number of masks
     that the network is fixed to, None where it takes any. further: the model's other inputs, each with whether its
-    first axis is the batch; these take one picture's value.
+    first axis is the batch; these take one picture's value. form: of the masks, which decides their grid.
     """
     copy = edit(model)
     b = Builder(copy, "onnxcam")
-    network_input = _value(copy, anatomy.image.name)
-    head, features = _value(copy, anatomy.logits.tensor), _value(copy, anatomy.features.tensor)
-    grid = anatomy.features.grid
+    network_input = value_of(copy, anatomy.image.name)
+    head, features = value_of(copy, anatomy.logits.tensor), value_of(copy, anatomy.features.tensor)
+    grid = form.grid(anatomy.features.grid, size)
     # A looped model takes one mask a run: the batch stays what it was.
     count: int | str = batch or "masks"
     shape = anatomy.image.shape(size)
-    image = new_input(copy, IMAGE, ir.DataType.FLOAT, shape)
+    pictures = ["pictures" if a == "N" else d for a, d in zip(anatomy.image.layout, shape, strict=True)]
+    image = new_input(copy, IMAGE, ir.DataType.FLOAT, pictures)
     maps = new_input(copy, MAPS, ir.DataType.FLOAT, [count, 1, *grid])
-    fill = new_input(copy, FILL, ir.DataType.FLOAT, shape) if with_fill else None
+    fill = new_input(copy, FILL, ir.DataType.FLOAT, pictures) if with_fill else None
 
     mask_shape = [-1 if a == "N" else 1 if a == "C" else d for a, d in zip(anatomy.image.layout, shape, strict=True)]
-    mask = b.reshape(_normalised(b, _upsampled(b, maps, grid, size), len(size)), mask_shape)
+    up = _upsampled(b, maps, grid, size)
+    mask = b.reshape(_normalised(b, up, len(size)) if form.normalised else up, mask_shape)
     masked = b("Mul", image, mask)
     if fill is not None:
         masked = b("Add", masked, b("Mul", fill, b("Sub", b.constant(1, np.float32), mask)))
-    _rewire(network_input, _as_input_type(b, masked, network_input))
+    rewire(network_input, as_input_type(b, masked, network_input))
     for name, batched in (further or {}).items():
         if batched:
-            _spread(b, _value(copy, name), maps)
+            _spread(b, value_of(copy, name), maps)
 
     copy.graph.outputs.clear()
-    _publish(copy, b, _float(b, head), features, anatomy, count)
+    _publish(copy, b, real(b, head), features, anatomy, count)
     return tidy(copy)
 
 
-def _value(model: Model, name: str) -> Value:
+def value_of(model: Model, name: str) -> Value:
     found = find_value(model, name)
     if found is None:
         raise UnknownLayer(f"no tensor is called {name!r}")
     return found
 
 
-def _rewire(old: Value, new: Value) -> None:
+def rewire(old: Value, new: Value) -> None:
     """All that read `old` read `new` instead, what makes `new` itself left out."""
     own, stack = set(), [new]
     while stack:
@@ -98,7 +103,7 @@ def _spread(b: Builder, value: Value, maps: Value) -> None:
     value.shape = ir.Shape([1, *rest])
     masks = b("Gather", b("Shape", maps), b.constant([0], np.int64), axis=0)
     target = b("Concat", masks, b.constant(rest, np.int64), axis=0) if rest else masks
-    _rewire(value, b("Expand", value, target))
+    rewire(value, b("Expand", value, target))
 
 
 def _upsampled(b: Builder, maps: Value, grid: tuple[int, ...], size: tuple[int, ...]) -> Value:
@@ -107,6 +112,8 @@ def _upsampled(b: Builder, maps: Value, grid: tuple[int, ...], size: tuple[int, 
     for axis in reversed(range(len(grid))):
         source, target = grid[axis], size[axis]
         sides = [*grid[:axis], target, *size[axis + 1 :]]
+        if source == target:
+            continue
         if not is_small(source, target):
             up = _interpolated(b, up, axis, len(grid), source, target)
         elif axis == len(grid) - 1:
@@ -140,7 +147,7 @@ def _normalised(b: Builder, up: Value, sides: int) -> Value:
     return b("Div", b("Add", b("Sub", up, low), flat), b("Add", extent, flat))
 
 
-def _as_input_type(b: Builder, masked: Value, network_input: Value) -> Value:
+def as_input_type(b: Builder, masked: Value, network_input: Value) -> Value:
     dtype = network_input.dtype
     if dtype is None or dtype == ir.DataType.FLOAT:
         return masked
@@ -150,7 +157,7 @@ def _as_input_type(b: Builder, masked: Value, network_input: Value) -> Value:
     return b.cast(masked, dtype)
 
 
-def _float(b: Builder, value: Value) -> Value:
+def real(b: Builder, value: Value) -> Value:
     """As float32; a Cast of what is float32 already costs nothing, and not every file tells its types."""
     return b.cast(dequantised(b, value), ir.DataType.FLOAT)
 

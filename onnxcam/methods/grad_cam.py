@@ -1,0 +1,107 @@
+"""Grad-CAM and its kin: feature maps weighed by the gradient of the logit, one backward pass a target."""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxcam.arrays import Score
+from onnxcam.errors import UndefinedSaliency
+from onnxcam.methods.blocks import Method, Need, Outcome, Probe, finite_features, rectified
+
+Doubles = npt.NDArray[np.float64]
+Combine = Callable[[Doubles, Doubles], Doubles]
+"""(maps (K,h,w), gradient (K,h,w)) -> (h,w)."""
+TINY = 1e-12
+"""Of a map's largest sum, below which it counts as zero."""
+
+
+def _method(name: str, paper: str, combine: Combine) -> Method:
+    def explain(probe: Probe) -> list[Outcome]:
+        maps = finite_features(probe).astype(np.float64)
+        found = []
+        for gradient in probe.feature_gradient().astype(np.float64):
+            _check(gradient)
+            found.append(rectified(combine(maps, gradient).astype(np.float32), probe.size, coarse=True))
+        return found
+
+    return Method(
+        name=name, paper=paper, cost="1 step (forward and gradient)", explain=explain, score=Score.LOGIT,
+        needs=frozenset({Need.FEATURES, Need.GRADIENT}),
+    )  # fmt: skip
+
+
+def _check(gradient: Doubles) -> None:
+    if not np.isfinite(gradient).all():
+        raise UndefinedSaliency("the gradient is NaN or infinite on this picture; a method without gradients may work")
+    if not gradient.any():
+        raise UndefinedSaliency(
+            "the gradient of the logit is zero at every feature, so no feature map has a weight; "
+            "use a method without gradients such as score-cam"
+        )
+
+
+def _space(maps: Doubles) -> tuple[int, ...]:
+    return tuple(range(1, maps.ndim))
+
+
+def _weighed(weights: Doubles, maps: Doubles) -> Doubles:
+    return np.asarray(np.tensordot(weights, maps, 1))
+
+
+def grad_cam() -> Method:
+    """Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391, equations 1, 2): a channel's weight is its mean gradient."""
+
+    def combine(maps: Doubles, gradient: Doubles) -> Doubles:
+        return _weighed(gradient.mean(axis=_space(maps)), maps)
+
+    return _method("grad-cam", "Selvaraju et al. 2017, arXiv:1610.02391", combine)
+
+
+def grad_cam_plus_plus() -> Method:
+    """Grad-CAM++ (Chattopadhay et al. 2018, arXiv:1710.11063, equation 19).
+
+    With g the gradient of the logit, alpha = g^2 / (2 g^2 + sum(A) g^3), 0 where the denominator is; a channel's weight
+    is the sum of alpha ReLU(g).
+    """
+
+    def combine(maps: Doubles, gradient: Doubles) -> Doubles:
+        space = _space(maps)
+        # One factor g^2 of numerator and denominator cancels, which keeps small gradients from underflowing.
+        below = 2 + maps.sum(axis=space, keepdims=True) * gradient
+        alpha = np.where((gradient != 0) & (below != 0), 1 / np.where(below == 0, 1, below), 0)
+        return _weighed((alpha * np.maximum(gradient, 0)).sum(axis=space), maps)
+
+    return _method("grad-cam++", "Chattopadhay et al. 2018, arXiv:1710.11063", combine)
+
+
+def layer_cam() -> Method:
+    """LayerCAM (Jiang et al. 2021, doi:10.1109/TIP.2021.3089943): each place weighed by its own positive gradient."""
+
+    def combine(maps: Doubles, gradient: Doubles) -> Doubles:
+        return np.asarray((np.maximum(gradient, 0) * maps).sum(axis=0))
+
+    return _method("layer-cam", "Jiang et al. 2021, doi:10.1109/TIP.2021.3089943", combine)
+
+
+def hires_cam() -> Method:
+    """HiResCAM (Draelos & Carin 2020, arXiv:2011.08891): each place weighed by its own gradient."""
+
+    def combine(maps: Doubles, gradient: Doubles) -> Doubles:
+        return np.asarray((gradient * maps).sum(axis=0))
+
+    return _method("hires-cam", "Draelos & Carin 2020, arXiv:2011.08891", combine)
+
+
+def xgrad_cam() -> Method:
+    """XGrad-CAM (Fu et al. 2020, arXiv:2008.02312, equation 8): a channel's mean gradient, weighed by its activation."""
+
+    def combine(maps: Doubles, gradient: Doubles) -> Doubles:
+        space = _space(maps)
+        total = maps.sum(axis=space)
+        size = np.abs(total)
+        present = size > TINY * size.max(initial=0)
+        weights = np.where(present, (gradient * maps).sum(axis=space) / np.where(present, total, 1), 0)
+        return _weighed(weights, maps)
+
+    return _method("xgrad-cam", "Fu et al. 2020, arXiv:2008.02312", combine)

@@ -1,0 +1,232 @@
+"""Opti-CAM: the combination of the feature maps through which the model gives the target the most."""
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxcam.arrays import Floats, Score
+from onnxcam.errors import OptionError, UndefinedSaliency
+from onnxcam.fills import ZERO, Fill
+from onnxcam.methods.adam import Adam
+from onnxcam.methods.blocks import (
+    Convention,
+    Descent,
+    Method,
+    Need,
+    Outcome,
+    Probe,
+    Question,
+    choose,
+    finite_features,
+    live,
+    positive,
+    stretched,
+    whole,
+)
+from onnxcam.resampling import upsample
+
+Doubles = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of the search; opti_cam() describes them."""
+
+    convention: Convention
+    score: Score
+    iterations: int
+    rate: float
+    starts: int
+    bounds: tuple[float, float] | None
+    tolerance: float
+    epsilon: float
+    seed: int
+
+
+def opti_cam(
+    *,
+    convention: Convention | str = Convention.CONSTRUCTIVE,
+    score: Score | str = Score.LOGIT,
+    max_iter: int = 100,
+    lr: float = 0.2,
+    nb_premises_at_startup: int = 1,
+    bounds: tuple[float, float] | None = None,
+    tolerance: float = 1e-10,
+    epsilon: float = 1e-8,
+    seed: int = 0,
+    fill: Fill = ZERO,
+) -> Method:
+    """Opti-CAM (Zhang et al. 2024, arXiv:2301.07002, equations 9 to 13).
+
+    Maximises, over u in R^K with Adam, the score of the picture seen through n(up(sum_k softmax(u)_k A_k));
+    'destructive' minimises the score with that mask removed. score: 'logit' as in the paper, or 'probability'.
+    nb_premises_at_startup: starts, run as one batch; the first has equal weights, the others are drawn with `seed`; the
+    best score wins, of all starts and iterations. bounds: what u is clamped to after every step, if anything. tolerance:
+    a start ends when its score moves by less. epsilon: Adam's, see docs/methods.md. What is outside the network is
+    computed in float64.
+    """
+    found = Settings(
+        convention=choose(Convention, convention, "convention"),
+        score=choose(Score, score, "score"),
+        iterations=whole(max_iter, "max_iter"),
+        rate=positive(lr, "lr"),
+        starts=whole(nb_premises_at_startup, "nb_premises_at_startup"),
+        bounds=_bounds(bounds),
+        tolerance=positive(tolerance, "tolerance", or_zero=True),
+        epsilon=positive(epsilon, "epsilon"),
+        seed=whole(seed, "seed", 0),
+    )
+    options = {
+        "convention": str(found.convention), "score": str(found.score), "max_iter": f"{found.iterations}",
+        "lr": f"{found.rate:g}", "nb_premises_at_startup": f"{found.starts}",
+        "bounds": "none" if found.bounds is None else "{:g}..{:g}".format(*found.bounds),
+        "tolerance": f"{found.tolerance:g}", "epsilon": f"{found.epsilon:g}", "seed": f"{found.seed}",
+    }  # fmt: skip
+    return Method(
+        name="opti-cam",
+        paper="Zhang et al. 2024, arXiv:2301.07002",
+        cost=f"{found.iterations + 1} steps (forward and gradient) a start",
+        descend=learnt_mask(coefficients(found)),
+        needs=frozenset({Need.FEATURES, Need.GRADIENT}),
+        score=found.score,
+        perturb=fill,
+        options=options,
+    )
+
+
+def _bounds(bounds: tuple[float, float] | None) -> tuple[float, float] | None:
+    if bounds is None:
+        return None
+    if len(bounds) != 2 or not np.isfinite(bounds).all() or not bounds[0] < bounds[1]:
+        raise OptionError(f"bounds are two numbers, the lower one first, not {bounds!r}")
+    return float(bounds[0]), float(bounds[1])
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What a search ended with for one target: the mask (h,w) before normalisation, and its weights (K,)."""
+
+    mask: Floats
+    weights: Doubles
+    score: float
+    iterations: int
+    notes: tuple[str, ...]
+
+
+Search = Generator[Question, tuple[Floats, Floats], list[Learnt]]
+
+
+def learnt_mask(explore: Callable[[Probe], Search]) -> Callable[[Probe], Descent]:
+    """Aggregator: the mask that was learnt, n(up(S))."""
+
+    def descend(probe: Probe) -> Descent:
+        found = yield from explore(probe)
+        return [Outcome(stretched(upsample(f.mask, probe.size)), f.mask, f.notes) for f in found]
+
+    return descend
+
+
+class _Rows:
+    """All starts of all targets, one a row. maps: (K, cells)."""
+
+    def __init__(self, settings: Settings, maps: Doubles, targets: int) -> None:
+        self.settings, self.maps = settings, maps
+        rng = np.random.default_rng(settings.seed)
+        low, high = settings.bounds or (-1.0, 1.0)
+        drawn = rng.uniform(low, high, (settings.starts - 1, len(maps)))
+        level = 0.0 if settings.bounds is None else float(np.clip(0.0, low, high))
+        starts = np.concatenate([np.full((1, len(maps)), level), drawn])
+        self.u = np.tile(starts, (targets, 1))
+        self.target = np.repeat(np.arange(targets), settings.starts)
+        self.adam = Adam(self.u.shape, settings.rate, settings.epsilon)
+        count = len(self.u)
+        self.open = np.ones(count, bool)
+        self.last = np.full(count, np.nan)
+        self.best = np.full(count, -np.inf)
+        self.kept = self.u.copy()
+        self.broken = np.full(count, -1)
+        self.steps = np.zeros(count, int)
+
+    @property
+    def sign(self) -> float:
+        """-1 where a low score through the mask's complement is the aim; n(-S) = 1 - n(S)."""
+        return 1.0 if self.settings.convention is Convention.CONSTRUCTIVE else -1.0
+
+    def weights(self, u: Doubles) -> Doubles:
+        e = np.exp(u - u.max(axis=1, keepdims=True))
+        return np.asarray(e / e.sum(axis=1, keepdims=True))
+
+    def learn(self, scores: Floats, gradient: Floats, iteration: int) -> None:
+        """One step of the open rows. gradient: d score / d mask (rows, cells)."""
+        rows = np.flatnonzero(self.open)
+        value = self.sign * scores.astype(np.float64)
+        slope = gradient.astype(np.float64)
+        sound = np.isfinite(value) & np.isfinite(slope).all(axis=1)
+        self.broken[rows[~sound]] = iteration
+        better = sound & (value > self.best[rows])
+        self.best[rows[better]], self.kept[rows[better]] = value[better], self.u[rows[better]]
+        self.steps[rows] = iteration
+        moved = ~(np.abs(value - self.last[rows]) < self.settings.tolerance)
+        self.last[rows] = value
+        self.open[rows[~(sound & moved)]] = False
+        going = sound & moved
+        rows = rows[going]
+        if iteration == self.settings.iterations or not len(rows):
+            self.open[:] = False
+            return
+        # Of n(-S) too: d(-score)/dS = d score / d(-S), so the sign cancels. Softmax: dw/du = diag(w) - w w^T.
+        w = self.weights(self.u[rows])
+        by_w = slope[going] @ self.maps.T
+        by_u = w * (by_w - (w * by_w).sum(axis=1, keepdims=True))
+        self.u[rows] = self.adam.step(self.u[rows], -by_u, rows)
+        if self.settings.bounds is not None:
+            self.u[rows] = np.clip(self.u[rows], *self.settings.bounds)
+
+    def answer(self, target: int, grid: tuple[int, ...]) -> Learnt:
+        """Of the target's best start."""
+        rows = np.flatnonzero(self.target == target)
+        best = rows[int(self.best[rows].argmax())]
+        weights = self.weights(self.kept[best : best + 1])
+        notes = tuple(
+            f"the score was no longer a number at step {self.broken[r]} of a start: its best mask until then counts"
+            for r in rows[self.broken[rows] > 0][:1]
+        )
+        mask = (weights @ self.maps).reshape(grid).astype(np.float32)
+        return Learnt(mask, weights[0], self.sign * float(self.best[best]), int(self.steps[best]), notes)
+
+
+def coefficients(settings: Settings) -> Callable[[Probe], Search]:
+    """Explorer: a gradient search over the weights of the feature maps."""
+
+    def explore(probe: Probe) -> Search:
+        features = finite_features(probe)
+        if not live(features).any():
+            raise UndefinedSaliency("all feature maps are constant over space for this picture; try another --layer")
+        grid = features.shape[1:]
+        rows = _Rows(settings, features.reshape(len(features), -1).astype(np.float64), probe.targets)
+        probe.expect(len(rows.u) * (settings.iterations + 1))
+        for iteration in range(settings.iterations + 1):
+            now = np.flatnonzero(rows.open)
+            masks = rows.weights(rows.u[now]) @ rows.maps
+            fed = (rows.sign * masks).reshape(-1, 1, *grid).astype(np.float32)
+            scores, gradient = yield Question(fed, rows.target[now])
+            if iteration == 0:
+                _check_start(scores, gradient)
+            rows.learn(scores, gradient.reshape(len(now), -1), iteration)
+            if not rows.open.any():
+                break
+        return [rows.answer(t, grid) for t in range(probe.targets)]
+
+    return explore
+
+
+def _check_start(scores: Floats, gradient: Floats) -> None:
+    if not np.isfinite(scores).all() or not np.isfinite(gradient).all():
+        raise UndefinedSaliency("the score or its gradient is NaN or infinite on this picture: nothing can be learnt")
+    if not gradient.any():
+        raise UndefinedSaliency(
+            "the gradient of the score is zero everywhere, so no mask can be learnt; "
+            "a saturated probability has none: try the logit, or a method without gradients"
+        )

@@ -1,0 +1,92 @@
+"""RISE: random masks, each weighed by what the model gives the picture through it."""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxcam.arrays import Floats, MaskForm, Masks, Score
+from onnxcam.errors import OptionError, UndefinedSaliency
+from onnxcam.fills import ZERO, Fill
+from onnxcam.methods.blocks import (
+    Convention,
+    Explored,
+    Method,
+    Outcome,
+    Probe,
+    Search,
+    class_score,
+    four_blocks,
+    positive,
+    stretched,
+    whole,
+)
+from onnxcam.resampling import upsample
+
+AT_ONCE = 32
+"""Masks that are made at a time; they have the picture's size."""
+
+
+def rise(*, masks: int = 4000, cells: int = 7, probability: float = 0.5, seed: int = 0, fill: Fill = ZERO) -> Method:
+    """RISE (Petsiuk et al. 2018, arXiv:1806.07421, equation 6).
+
+    masks: how many; the paper takes 4000 for VGG-16 and 8000 for ResNet-50. cells: a side of the random grid, which is
+    enlarged by one cell and cropped at a random place. probability: of a cell to be kept. seed: of the masks.
+    """
+    masks, cells, seed = whole(masks, "masks"), whole(cells, "cells"), whole(seed, "seed", 0)
+    if positive(probability, "probability") >= 1:
+        raise OptionError(f"probability must be below 1, not {probability!r}")
+    return Method(
+        name="rise",
+        paper="Petsiuk et al. 2018, arXiv:1806.07421",
+        cost=f"{masks}",
+        explain=four_blocks(
+            random_masks(masks, cells, probability, seed),
+            class_score(Score.PROBABILITY, Convention.CONSTRUCTIVE),
+            mean_mask(masks, probability),
+        ),
+        perturb=fill,
+        form=MaskForm(cell=1, normalised=False),
+        options={"masks": f"{masks}", "cells": f"{cells}", "probability": f"{probability:g}", "seed": f"{seed}"},
+    )
+
+
+def random_masks(count: int, cells: int, probability: float, seed: int) -> Callable[[Probe], Search]:
+    """Explorer: binary grids, enlarged to (cells + 1) times a cell's pixels and cropped at a random shift."""
+
+    def explore(probe: Probe) -> Search:
+        probe.expect(count)
+        rng = np.random.default_rng(seed)
+        pixels = [-(-side // cells) for side in probe.size]
+        large = tuple((cells + 1) * p for p in pixels)
+        for start in range(0, count, AT_ONCE):
+            now = min(AT_ONCE, count - start)
+            grids = (rng.random((now, *[cells] * len(pixels))) < probability).astype(np.float32)
+            shifts = rng.integers(0, pixels, (now, len(pixels)))
+            enlarged = upsample(grids, large)
+            yield np.stack([_cropped(m, s, probe.size) for m, s in zip(enlarged, shifts, strict=True)])[:, None]
+
+    return explore
+
+
+def _cropped(mask: Floats, shift: npt.NDArray[np.int64], size: tuple[int, ...]) -> Floats:
+    return mask[tuple(slice(s, s + side) for s, side in zip(shift.tolist(), size, strict=True))]
+
+
+def mean_mask(count: int, probability: float) -> Callable[[Explored, Probe], list[Outcome]]:
+    """Aggregator: sum(score * mask) / (count * probability), kept as a running sum."""
+
+    def aggregate(explored: Explored, probe: Probe) -> list[Outcome]:
+        total = np.zeros((probe.targets, *probe.size))
+        for masks, scores in explored:
+            if not np.isfinite(scores).all():
+                raise UndefinedSaliency("the model's scores hold NaN or infinity on the masked pictures")
+            total += np.tensordot(scores.T.astype(np.float64), _flat(masks), 1)
+        raw = (total / (count * probability)).astype(np.float32)
+        return [Outcome(stretched(r), r) for r in raw]
+
+    return aggregate
+
+
+def _flat(masks: Masks) -> Floats:
+    return masks[:, 0]

@@ -1,0 +1,171 @@
+"""A Network answers for one model: its features, its logits, and the scores of masked pictures."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxcam.arrays import Features, Floats, Image, MaskForm, Masks, Score, Scores
+from onnxcam.engine.batching import ON_DEVICE, PER_THREAD, Progress, choose_batch, free_memory, in_chunks
+from onnxcam.engine.session import Session
+from onnxcam.errors import InferenceError, OutOfMemory, UndefinedSaliency
+from onnxcam.surgeon import masking
+from onnxcam.surgeon.anatomy import Anatomy, Kind
+from onnxcam.surgeon.graph import Model, to_bytes
+from onnxcam.surgeon.masking import OF_FEATURES
+
+BATCH_TOLERANCE = 1e-4
+"""Of the largest number: what another batch size may change in single precision; mixing pictures changes more."""
+HALF_TOLERANCE = 2e-3
+"""The same for a model that computes in half precision."""
+OUTPUT = {Score.PROBABILITY: masking.PROBABILITY, Score.LOGIT: masking.LOGIT}
+
+Arrays = Mapping[str, npt.NDArray[np.generic]]
+"""What a run is fed, by the scoring graph's input."""
+
+
+class Network:
+    """One opened scoring graph: features, logits and masked scores from a single copy of the weights."""
+
+    def __init__(
+        self,
+        model: Model,
+        anatomy: Anatomy,
+        size: tuple[int, ...],
+        *,
+        with_fill: bool,
+        providers: Sequence[str],
+        threads: int | None,
+        batch: int | None,
+        fixed: int | None = None,
+        further: Mapping[str, bool] | None = None,
+        form: MaskForm = OF_FEATURES,
+    ) -> None:
+        """fixed: the batch that the graph is bound to, None if it takes any. further: as scoring_model takes it."""
+        self.anatomy, self.size = anatomy, size
+        self.form, self.with_fill = form, with_fill
+        self.grid = form.grid(anatomy.features.grid, size)
+        graph = masking.scoring_model(
+            model, anatomy, size, with_fill=with_fill, batch=fixed, further=further, form=form
+        )
+        self._session = Session(to_bytes(graph), providers, threads)
+        most = PER_THREAD * self._session.threads if self.provider == "cpu" else ON_DEVICE
+        chosen = choose_batch(anatomy.bytes_per_picture, free_memory(), most, batch)
+        self.batch = fixed or chosen
+        self.fixed, self.further = fixed, dict(further or {})
+
+    @property
+    def passed_over(self) -> tuple[str, ...]:
+        """Why `auto` did not take a better provider."""
+        return self._session.passed_over
+
+    @property
+    def provider(self) -> str:
+        return self._session.provider
+
+    def close(self) -> None:
+        self._session.close()
+
+    def feeds(self, image: Image, fill: Image | None, further: Arrays) -> Arrays:
+        """What stays the same for every mask of a picture."""
+        found: dict[str, npt.NDArray[np.generic]] = {masking.IMAGE: self.laid_out(image), **further}
+        if self.with_fill and fill is not None:
+            found[masking.FILL] = self.laid_out(fill)
+        return found
+
+    def look(self, feeds: Arrays) -> tuple[Features, npt.NDArray[np.float64]]:
+        """(K,*grid) feature maps and (numbers,) of the scored tensor, for the picture as it is."""
+        features, logits = self._run(feeds, self.whole(1), [masking.FEATURES, masking.LOGITS])
+        if not np.isfinite(logits[0]).all():
+            raise UndefinedSaliency(
+                "the model's logits are NaN or infinite on this picture; check the preprocessing, or the weights"
+            )
+        return self.anatomy.features.to_channels(features)[0], logits[0].astype(np.float64)
+
+    def whole(self, count: int) -> Masks:
+        """Masks that keep the picture as it is: a map without extent has a mask of ones."""
+        return np.full((count, 1, *self.grid), 0 if self.form.normalised else 1, np.float32)
+
+    def score(self, feeds: Arrays, masks: Masks, score: Score, progress: Progress | None = None) -> Scores:
+        """(K,T) numbers of the targets that feeds hold, the picture seen through each of the masks (K,1,*grid)."""
+        output = [OUTPUT[score]]
+        return in_chunks(lambda chunk: self._run(feeds, chunk, output)[0], masks, self.batch, progress)
+
+    def answer(self, feeds: Arrays, masks: Masks, score: Score) -> tuple[float, float]:
+        """The first mask's score for the first target, and the largest of all scored numbers' sizes."""
+        value, everything = self._run(feeds, masks[:1], [OUTPUT[score], masking.LOGITS])
+        return float(value[0, 0]), float(np.abs(everything[0]).max(initial=0))
+
+    def raw_features(self, feeds: Arrays) -> Floats:
+        """(1,...) the feature tensor of the picture as it is, in its own axes."""
+        return self._run(feeds, self.whole(1), [masking.FEATURES])[0]
+
+    def why_not_batched(self, further: Arrays, tolerance: float) -> str | None:
+        """Three masks in one run against three runs: None if they agree, else what went wrong.
+
+        An export may declare a dynamic batch and not keep it; a rewritten one is believed only after this.
+        """
+        rng = np.random.default_rng(0)
+        image = rng.standard_normal((self.anatomy.image.channels, *self.size)).astype(np.float32)
+        if self.anatomy.image.dtype == "uint8":
+            image = np.clip(128 + 64 * image, 0, 255)
+        feeds = self.feeds(image, image, further)
+        masks = rng.random((3, 1, *self.grid), np.float32)
+        outputs = [masking.LOGITS, masking.FEATURES]
+        singles = [self._run(feeds, masks[i : i + 1], outputs) for i in range(3)]
+        try:
+            together = self._run(feeds, masks, outputs)
+        except OutOfMemory:
+            raise
+        except InferenceError:
+            return "more than one picture at once does not run"
+        for i in range(len(outputs)):
+            alone = np.concatenate([single[i] for single in singles])
+            reach = tolerance * float(np.abs(alone[np.isfinite(alone)]).max(initial=0))
+            if alone.shape != together[i].shape or not np.allclose(alone, together[i], 0, reach, equal_nan=True):
+                return "pictures in one batch change each other's scores"
+        return None
+
+    def laid_out(self, image: Image) -> Floats:
+        """(C,*size) to the model's own axis order with a batch of one."""
+        return self.rows_out(image[None])
+
+    def rows_out(self, images: Floats) -> Floats:
+        """(N,C,*size) to the model's own axis order."""
+        order = [self._canonical.index(letter) for letter in self.anatomy.image.layout]
+        return np.ascontiguousarray(images.transpose(order), np.float32)
+
+    def rows_in(self, images: Floats) -> Floats:
+        """The way back of rows_out()."""
+        order = [self.anatomy.image.layout.index(letter) for letter in self._canonical]
+        return np.ascontiguousarray(images.transpose(order), np.float32)
+
+    @property
+    def _canonical(self) -> str:
+        return "NC" + "".join(self.anatomy.image.letters)
+
+    def _run(self, feeds: Arrays, masks: Masks, outputs: list[str]) -> list[Floats]:
+        count = len(masks)
+        if self.fixed is not None and count < self.fixed:
+            masks = np.concatenate([masks, np.repeat(masks[-1:], self.fixed - count, axis=0)])
+        fed = {**self.blank_targets(), **feeds, masking.MAPS: masks}
+        known = {name: array for name, array in fed.items() if name in self._session.inputs}
+        return [a[:count] for a in self._session.run(outputs, known)]
+
+    def blank_targets(self) -> Arrays:
+        """Targets for a run that is not about targets."""
+        logits = self.anatomy.logits
+        if logits.kind is Kind.EMBEDDING:
+            return {masking.REFERENCES: np.zeros((1, logits.classes), np.float32)}
+        blank: dict[str, npt.NDArray[np.generic]] = {masking.TARGETS: np.zeros(1, np.int64)}
+        if logits.kind is Kind.REGION:
+            blank[masking.REGIONS] = np.zeros((logits.places, 1), np.float32)
+        return blank
+
+
+def probabilities(logits: npt.NDArray[np.float64], activation: str) -> npt.NDArray[np.float64]:
+    """(..., classes) by the model's own activation: softmax, or a sigmoid each; a single logit is a sigmoid's."""
+    if activation == "sigmoid" or logits.shape[-1] == 1:
+        return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)))
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))

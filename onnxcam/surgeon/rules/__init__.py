@@ -1,0 +1,1 @@
+"""A gradient rule for every operator: from the cotangent of what a node gives to those of what it takes."""

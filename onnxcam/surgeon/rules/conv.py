@@ -1,0 +1,98 @@
+"""Convolutions. Weights are parameters: no gradient is wanted for them.
+
+The data gradient of a convolution of stride 1 is a convolution with the kernel turned round and its channels swapped,
+which a CPU runs as fast as the forward pass; of a larger stride it is a transposed convolution.
+"""
+
+from collections.abc import Sequence
+
+from onnxcam.surgeon.graph import END, Value
+from onnxcam.surgeon.rules.registry import Cotangents, Ops, Step, gradient
+
+
+def padding(step: Step, sizes: Sequence[int], kernel: Sequence[int], results: Sequence[int]) -> list[tuple[int, int]]:
+    """Entries added (before, after) along each spatial axis, auto_pad worked out. results: the output's sizes."""
+    rank = len(sizes)
+    policy = step.text("auto_pad", "NOTSET")
+    if policy in ("NOTSET", ""):
+        pads = step.integers("pads") or [0] * (2 * rank)
+        return list(zip(pads[:rank], pads[rank:], strict=True))
+    if policy == "VALID":
+        return [(0, 0)] * rank
+    strides, dilations = (step.integers(name) or [1] * rank for name in ("strides", "dilations"))
+    found = []
+    for i, (size, k) in enumerate(zip(sizes, kernel, strict=True)):
+        total = max((results[i] - 1) * strides[i] + dilations[i] * (k - 1) + 1 - size, 0)
+        less, more = total // 2, total - total // 2
+        found.append((less, more) if policy == "SAME_UPPER" else (more, less))
+    return found
+
+
+@gradient("Conv", since=(11, 22))
+def conv(op: Ops, step: Step, dy: Value) -> Cotangents:
+    step.only(0)
+    weight, rank = step.inputs[1], step.rank(step.x)
+    space = list(range(2, rank))
+    sizes, kernel, results = step.static(step.x, space), step.static(weight, space), step.static(step.y, space)
+    strides, dilations = (step.integers(name) or [1] * len(space) for name in ("strides", "dilations"))
+    pads = padding(step, sizes, kernel, results)
+    reach = [d * (k - 1) for d, k in zip(dilations, kernel, strict=True)]
+    groups = step.integer("group", 1)
+    if all(s == 1 for s in strides) and all(p <= r and q <= r for (p, q), r in zip(pads, reach, strict=True)):
+        turned = [r - p for (p, _), r in zip(pads, reach, strict=True)]
+        turned += [r - q for (_, q), r in zip(pads, reach, strict=True)]
+        return op.Conv(
+            dy, _turned(op, step, weight, groups), group=groups, dilations=dilations, pads=turned, kernel_shape=kernel
+        )
+    # What the last stride left over at the end is reached by no window, and gets a gradient of 0.
+    covered = [(o - 1) * s + r + 1 - p - q for o, s, r, (p, q) in zip(results, strides, reach, pads, strict=True)]
+    extra = [size - c for size, c in zip(sizes, covered, strict=True)]
+    return op.ConvTranspose(
+        dy, weight, group=groups, dilations=dilations, strides=strides, kernel_shape=kernel,
+        pads=[p for p, _ in pads] + [q for _, q in pads], output_padding=extra,
+    )  # fmt: skip
+
+
+def _turned(op: Ops, step: Step, weight: Value, groups: int) -> Value:
+    """(M, C/g, ...) to (C, M/g, ...), each kernel turned round; the runtime folds this once."""
+    shape = step.static(weight, range(step.rank(weight)))
+    space = list(range(2, len(shape)))
+    outputs, inputs = shape[0] // groups, shape[1]
+    if groups == 1:
+        swapped = op.transpose(weight, [1, 0, *space])
+    elif outputs == inputs == 1:
+        swapped = weight
+    else:
+        split = op.reshape(weight, [groups, outputs, inputs, *shape[2:]])
+        swapped = op.transpose(split, [0, 2, 1, *(i + 1 for i in space)])
+        swapped = op.reshape(swapped, [groups * inputs, outputs, *shape[2:]])
+    wide = [i for i in space if shape[i] > 1]
+    return op.slice(swapped, dict.fromkeys(wide, (-1, -END)), step=-1) if wide else swapped
+
+
+@gradient("ConvTranspose", since=(11, 22))
+def conv_transpose(op: Ops, step: Step, dy: Value) -> Cotangents:
+    """A convolution with the same weight, of the same strides and pads."""
+    step.only(0)
+    weight, rank = step.inputs[1], step.rank(step.x)
+    space = list(range(2, rank))
+    sizes, kernel, results = step.static(step.x, space), step.static(weight, space), step.static(step.y, space)
+    strides, dilations = (step.integers(name) or [1] * len(space) for name in ("strides", "dilations"))
+    reach = [d * (k - 1) for d, k in zip(dilations, kernel, strict=True)]
+    grown = step.integers("output_padding") or [0] * len(space)
+    full = [(n - 1) * s + r + 1 + g for n, s, r, g in zip(sizes, strides, reach, grown, strict=True)]
+    if step.text("auto_pad", "NOTSET") in ("NOTSET", "") and not step.integers("output_shape"):
+        pads = padding(step, sizes, kernel, results)
+    else:
+        total = [f - o for f, o in zip(full, results, strict=True)]
+        upper = step.text("auto_pad", "NOTSET") == "SAME_UPPER"
+        pads = [(t // 2, t - t // 2) if upper else (t - t // 2, t // 2) for t in total]
+    if any(p < 0 or q < 0 for p, q in pads):
+        raise step.refusal("has a shape that no padding explains")
+    # The output's padding at the end is in no window of the convolution back.
+    back = op.Conv(
+        dy, weight, group=step.integer("group", 1), dilations=dilations, strides=strides, kernel_shape=kernel,
+        pads=[p for p, _ in pads] + [q for _, q in pads],
+    )  # fmt: skip
+    # Where it is as long as a stride, one window too many fits in.
+    return op.slice(back, {a: (0, n) for a, n in zip(space, sizes, strict=True)}) if any(grown) else back
