@@ -1,7 +1,7 @@
 """Write the graph that Opti-CAM steps through, its gradient taken by PyTorch.
 
     pip install "onnxcam[cpu,torch]"
-    python tools/export_step.py model.onnx -o step.onnx [--score probability] [--layer NAME] [--size 224x192]
+    python tools/export_step.py model.onnx -o step.onnx [--score probability] [--layer NAME] [--size HxW]
 
     inputs   onnxcam/image (N,C,H,W) in the model's own axis order, onnxcam/maps (N,1,h,w), onnxcam/targets (N,) int64
     outputs  onnxcam/score (N,), onnxcam/gradient (N,1,h,w) = d sum(score) / d maps
@@ -28,14 +28,17 @@ import typer
 from onnx_ir.passes import common as passes
 
 from onnxcam.arrays import Score
+from onnxcam.cli.wanted import parse_inputs
 from onnxcam.engine.session import Session
 from onnxcam.errors import ModelError, OnnxCamError, OptionError, OutputError
-from onnxcam.preparation import Wish, open_network
+from onnxcam.intake import choose_inputs, choose_preset, choose_size
+from onnxcam.preparation import Arrays, Wish, open_network
 from onnxcam.preprocess import parse_size
 from onnxcam.resampling import bilinear_matrix, is_small
 from onnxcam.surgeon import graph
 from onnxcam.surgeon.anatomy import Kind
 from onnxcam.surgeon.loading import ModelSource, read_model
+from onnxcam.surgeon.locate import find_image
 from onnxcam.surgeon.masking import IMAGE, MAPS, TARGETS
 
 
@@ -49,7 +52,12 @@ try:
     from torch import Tensor
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.fx.experimental.proxy_tensor import make_fx
-    from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
+    from torch.fx.experimental.symbolic_shapes import (
+        DimDynamic,
+        GuardOnDataDependentSymNode,
+        ShapeEnv,
+        StatelessSymbolicContext,
+    )
     from torch.nn.attention import SDPBackend, sdpa_kernel
 except ImportError as error:
     missing = TorchMissing(f'PyTorch cannot be imported ({error}); `pip install "onnxcam[torch]"` brings torch==2.13.0')
@@ -95,21 +103,24 @@ def export_step(
     score: Score = Score.LOGIT,
     layer: str = "auto",
     size: tuple[int, ...] | None = None,
+    inputs: Arrays | None = None,
     image: tuple[int, ...] | None = None,
     grid: tuple[int, ...] | None = None,
 ) -> onnx.ModelProto:
     """The step graph, checked with onnx's checker and against PyTorch in onnxruntime.
 
-    layer, size: of an ONNX file, as in open_network. image (C,H,W), grid (h,w): of a module in evaluation mode that
-    takes (N,C,H,W) to logits (N,classes). Raises ModelError where the gradient cannot be written as ONNX.
+    layer, size, inputs: of an ONNX file, as an Explainer takes them; the values of inputs are written into the graph.
+    image (C,H,W), grid (h,w): of a module in evaluation mode that takes (N,C,H,W) to logits (N,classes). Raises
+    OptionError, what open_network raises, and ModelError where the gradient cannot be written as ONNX.
     """
-    is_module = isinstance(source, torch.nn.Module)
-    subject = _of_module(source, image, grid) if is_module else _of_file(source, layer, size)
-    too_large = [(s, t) for s, t in zip(subject.grid, subject.sides, strict=True) if not is_small(s, t)]
-    if too_large:
-        raise OptionError(
-            f"the input's side of {too_large[0][1]} is too long for a step graph; choose a smaller --size"
-        )
+    if isinstance(source, torch.nn.Module):
+        subject = _of_module(source, image, grid)
+    elif image is not None or grid is not None:
+        raise OptionError("image and grid are read from an ONNX file; leave them out, or choose a layer")
+    else:
+        subject = _of_file(source, layer, size, inputs or {})
+    if not all(is_small(s, t) for s, t in zip(subject.grid, subject.sides, strict=True)):
+        raise OptionError(f"an input of {subject.sides} is too long for a step graph; choose a smaller size")
     step, example = step_of(subject, score), _example(subject, ROWS)
     model = _translated(_traced(step, example), example)
     _finish(model, subject, score)
@@ -119,26 +130,30 @@ def export_step(
     return proto
 
 
-def _of_file(source: ModelSource, layer: str, size: tuple[int, ...] | None) -> Subject:
+def _of_file(source: ModelSource, layer: str, size: tuple[int, ...] | None, inputs: Arrays) -> Subject:
     file = read_model(source)
-    opened = open_network(file, Wish(layer=layer, size=size, providers=("cpu",)))
+    if size is None:
+        picture = find_image(graph.from_proto(file.proto))
+        size, _ = choose_size(picture, None, choose_preset(file, None, picture)[0])
+    opened = open_network(file, Wish(layer=layer, size=size, inputs=choose_inputs(inputs), providers=("cpu",)))
     opened.network.close()
     anatomy, batching = opened.anatomy, opened.batching
     found = anatomy.logits
     if found.kind is not Kind.CLASSES:
         raise OptionError(f"a step graph scores classes, and {file.name} gives {found.kind} ({found.tensor!r})")
     if batching.mode == "looped":
-        raise ModelError(f"{file.name} runs one picture at a time ({batching.reason}); a step graph takes several")
+        raise ModelError(f"a step graph takes several pictures, and {file.name} one at a time: {batching.reason}")
     module = OnnxModule(graph.to_proto(opened.model), torch.float32)
+    batched = {str(v.name) for v in opened.model.graph.inputs if v.shape and not isinstance(v.shape[0], int)}
     further = {name: torch.tensor(array) for name, array in opened.inputs.items()}
 
     def logits(images: Tensor) -> Tensor:
-        spread = {n: v.expand(images.shape[0], *v.shape[1:]) if v.ndim else v for n, v in further.items()}
+        spread = {n: v.expand(images.shape[0], *v.shape[1:]) if n in batched else v for n, v in further.items()}
         return module({anatomy.image.name: images, **spread}, [found.tensor])[0].reshape(-1, found.classes)
 
     activation = "sigmoid" if found.classes == 1 else found.activation
-    metadata = {"onnxcam.model_sha256": file.sha256}
     row = anatomy.image.shape(opened.size)[1:]
+    metadata = {"onnxcam.model_sha256": file.sha256}
     return Subject(logits, anatomy.image.layout, row, anatomy.features.grid, activation, metadata)
 
 
@@ -171,8 +186,12 @@ def step_of(subject: Subject, score: Score) -> Callable[[Tensor, Tensor, Tensor]
         return scores.sum(), scores
 
     def step(image: Tensor, maps: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        gradient, scores = torch.func.grad(total, has_aux=True)(maps, image, targets)
-        return scores, gradient
+        # Not torch.func.grad: it replays views by as_strided, which ONNX does not have.
+        with torch.enable_grad():
+            leaf = maps.detach().requires_grad_()
+            summed, scores = total(leaf, image, targets)
+        (gradient,) = torch.autograd.grad(summed, leaf)
+        return scores.detach(), gradient
 
     return step
 
@@ -210,8 +229,9 @@ def _traced(step: Callable[..., Any], example: Sequence[Tensor]) -> torch.fx.Gra
     try:
         with sdpa_kernel(SDPBackend.MATH):  # attention in one operator has a gradient in one operator
             return tracer(*map(open_rows, example))
-    except NotImplementedError as error:
-        raise ModelError(f"PyTorch cannot compute this model: {error}") from None
+    except (NotImplementedError, GuardOnDataDependentSymNode) as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise ModelError(f"the gradient cannot be traced through {reason}; use a gradient-free method") from None
 
 
 def _translated(traced: torch.fx.GraphModule, example: Sequence[Tensor]) -> ir.Model:
@@ -229,7 +249,9 @@ def _translated(traced: torch.fx.GraphModule, example: Sequence[Tensor]) -> ir.M
             )
         except torch.onnx.errors.OnnxExporterError as error:
             reason = next((t for t in str(error).splitlines() if "No ONNX function" in t), str(error).splitlines()[0])
-            raise ModelError(f"PyTorch cannot write the gradient of this model as ONNX ({reason[:200]})") from None
+            raise ModelError(
+                f"PyTorch cannot write this gradient as ONNX ({reason.strip()[:200]}); use a gradient-free method"
+            ) from None
     assert translated is not None
     return translated.model
 
@@ -266,7 +288,7 @@ def _check(proto: onnx.ModelProto, step: Callable[..., tuple[Tensor, Tensor]], s
         for rows in (1, 3):
             example = _example(subject, rows)
             feeds = {n: x.numpy() for n, x in zip((IMAGE, MAPS, TARGETS), example, strict=True) if n in session.inputs}
-            score, gradient = session.run([SCORE, GRADIENT], feeds)
+            score, gradient = (a.astype(np.float64) for a in session.run([SCORE, GRADIENT], feeds))
             wanted, slope = (x.detach().double().numpy() for x in step(*example))
             near = np.allclose(score, wanted, 0, SCORE_TOLERANCE * max(float(np.abs(wanted).max()), 1e-6))
             if not near or _cosine(gradient, slope) < LEAST_COSINE:
@@ -381,10 +403,14 @@ def main(
     score: Annotated[Score, typer.Option(help="What is raised.")] = Score.LOGIT,
     layer: Annotated[str, typer.Option(help="The feature map whose grid the maps have.")] = "auto",
     size: Annotated[str | None, typer.Option(help="Input size for models that take any: 224, or 224x192.")] = None,
+    further: Annotated[
+        list[str] | None, typer.Option("--input", metavar="NAME=VALUE", help="A further input of the model.")
+    ] = None,
 ) -> None:
     """Write the step graph of a model."""
     logging.getLogger("torch").setLevel(logging.ERROR)  # the exporter names what else could be installed
-    proto = export_step(model, score=score, layer=layer, size=parse_size(size) if size is not None else None)
+    sides = parse_size(size) if size is not None else None
+    proto = export_step(model, score=score, layer=layer, size=sides, inputs=parse_inputs(further or ()))
     try:
         out.write_bytes(proto.SerializeToString(deterministic=True))
     except OSError as error:

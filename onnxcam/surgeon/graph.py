@@ -328,7 +328,7 @@ class Builder:
         self._prefix = prefix
         self._count = 0
 
-    def __call__(self, op_type: str, *inputs: Value, name: str | None = None, **attributes: object) -> Value:
+    def __call__(self, op_type: str, *inputs: Value | None, name: str | None = None, **attributes: object) -> Value:
         self._count += 1
         label = name or f"{self._prefix}/{op_type}_{self._count}"
         node = ir.node(op_type, list(inputs), attributes, name=label)  # type: ignore[arg-type]

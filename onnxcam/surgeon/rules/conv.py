@@ -6,6 +6,8 @@ which a CPU runs as fast as the forward pass; of a larger stride it is a transpo
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from onnxcam.surgeon.graph import END, Value
 from onnxcam.surgeon.rules.registry import Cotangents, Ops, Step, gradient
 
@@ -44,12 +46,54 @@ def conv(op: Ops, step: Step, dy: Value) -> Cotangents:
         return op.Conv(
             dy, _turned(op, step, weight, groups), group=groups, dilations=dilations, pads=turned, kernel_shape=kernel
         )
+    if groups > 1 and groups == step.static(step.x, [1])[0] == step.static(weight, [0])[0]:
+        found = _depthwise(op, step, dy, sizes, strides, dilations, pads)
+        if found is not None:
+            return found
     # What the last stride left over at the end is reached by no window, and gets a gradient of 0.
     covered = [(o - 1) * s + r + 1 - p - q for o, s, r, (p, q) in zip(results, strides, reach, pads, strict=True)]
     extra = [size - c for size, c in zip(sizes, covered, strict=True)]
     return op.ConvTranspose(
         dy, weight, group=groups, dilations=dilations, strides=strides, kernel_shape=kernel,
         pads=[p for p, _ in pads] + [q for _, q in pads], output_padding=extra,
+    )  # fmt: skip
+
+
+def _depthwise(
+    op: Ops,
+    step: Step,
+    dy: Value,
+    sizes: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    pads: Sequence[tuple[int, int]],
+) -> Value | None:
+    """Of one channel each with a stride: entries set apart by zeros, and a convolution of stride 1.
+
+    A CPU takes 1.3 to 2.5 times as long for the transposed convolution of single channels. The zeros come from
+    repeating the entries and a mask, which is faster than any way of putting them in. None where it does not fit.
+    """
+    weight, space = step.inputs[1], list(range(2, step.rank(step.x)))
+    kernel, results = step.static(weight, space), step.static(step.y, space)
+    turned: tuple[list[int], list[int]] = ([], [])
+    apart = np.ones([1] * len(space))
+    for i, (size, s, n, (p, _)) in enumerate(zip(sizes, strides, results, pads, strict=True)):
+        reach = dilations[i] * (kernel[i] - 1)
+        turned[0].append(reach - p)
+        turned[1].append(size + p - n * s)
+        first = np.arange(n * s) % s == 0
+        apart = apart * first.reshape([-1 if j == i else 1 for j in range(len(space))])
+    if len(space) != 2 or min(*turned[0], *turned[1]) < 0:
+        return None
+    repeated = op.Resize(
+        dy, None, op.build.constant([1, 1, *strides], np.float32), mode="nearest",
+        coordinate_transformation_mode="asymmetric", nearest_mode="floor",
+    )  # fmt: skip
+    zeros = op.Mul(repeated, op.number(apart[None, None]))
+    groups = step.integer("group", 1)
+    return op.Conv(
+        zeros, _turned(op, step, weight, groups), group=groups, dilations=dilations, pads=[*turned[0], *turned[1]],
+        kernel_shape=kernel,
     )  # fmt: skip
 
 
