@@ -14,8 +14,27 @@ if TYPE_CHECKING:
     from onnxcam.errors import OnnxCamError
     from onnxcam.explainer import Explainer
     from onnxcam.fills import BLACK, MEAN, ZERO, Fill, blur
+    from onnxcam.methods import (
+        METHODS,
+        ablation_cam,
+        cam,
+        eigen_cam,
+        grad_cam,
+        grad_cam_plus_plus,
+        gradient,
+        guided_backprop,
+        hires_cam,
+        integrated_gradients,
+        layer_cam,
+        mask,
+        opti_cam,
+        recipro_cam,
+        rise,
+        score_cam,
+        smooth_grad,
+        xgrad_cam,
+    )
     from onnxcam.methods.blocks import Convention, Method
-    from onnxcam.methods.score_cam import score_cam
     from onnxcam.pictures import read_picture
     from onnxcam.preprocess import PRESETS, Preset
     from onnxcam.render import overlay
@@ -28,7 +47,26 @@ _HOMES = {
     "onnxcam.explainer": ("Explainer",),
     "onnxcam.fills": ("BLACK", "MEAN", "ZERO", "Fill", "blur"),
     "onnxcam.methods.blocks": ("Convention", "Method"),
-    "onnxcam.methods.score_cam": ("score_cam",),
+    "onnxcam.methods": (
+        "METHODS",
+        "ablation_cam",
+        "cam",
+        "eigen_cam",
+        "grad_cam",
+        "grad_cam_plus_plus",
+        "gradient",
+        "guided_backprop",
+        "hires_cam",
+        "integrated_gradients",
+        "layer_cam",
+        "mask",
+        "opti_cam",
+        "recipro_cam",
+        "rise",
+        "score_cam",
+        "smooth_grad",
+        "xgrad_cam",
+    ),
     "onnxcam.pictures": ("read_picture",),
     "onnxcam.preprocess": ("PRESETS", "Preset"),
     "onnxcam.render": ("overlay",),
@@ -39,6 +77,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "BLACK",
     "MEAN",
+    "METHODS",
     "PRESETS",
     "ZERO",
     "Box",
@@ -55,10 +94,26 @@ __all__ = [
     "Saliency",
     "Similarity",
     "Target",
+    "ablation_cam",
     "blur",
+    "cam",
+    "eigen_cam",
+    "grad_cam",
+    "grad_cam_plus_plus",
+    "gradient",
+    "guided_backprop",
+    "hires_cam",
+    "integrated_gradients",
+    "layer_cam",
+    "mask",
+    "opti_cam",
     "overlay",
     "read_picture",
+    "recipro_cam",
+    "rise",
     "score_cam",
+    "smooth_grad",
+    "xgrad_cam",
 ]
 
 

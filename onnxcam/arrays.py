@@ -105,8 +105,9 @@ class Channels:
 class Provenance:
     """Everything that is needed to make the same map again, and to know where each choice came from.
 
-    channels: None for a method that scores no feature maps. forwards: pictures that went through the model, or through
-    its part behind the feature maps; steps: those that came back with a gradient.
+    features: how many maps of which grid. channels: None for a method that scores no feature maps. forwards: pictures
+    that went through the model, or through its part behind the feature maps; steps: those that came back with a
+    gradient.
     """
 
     versions: Mapping[str, str]
@@ -125,6 +126,7 @@ class Provenance:
     provider: str
     batch: int
     batch_mode: str
+    features: str
     channels: Channels | None
     forwards: int
     steps: int

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from onnxcam.arrays import Channels, Floats, Image, MaskForm, Provenance, Saliency, Score, Target
 from onnxcam.differentiation import Differentiated, check_step
 from onnxcam.engine.batching import Progress
-from onnxcam.errors import OptionError
+from onnxcam.errors import MissingGradient, OptionError
 from onnxcam.fills import BLACK
 from onnxcam.intake import (
     Intake,
@@ -27,6 +27,7 @@ from onnxcam.intake import (
     fits,
     read_array,
 )
+from onnxcam.methods import gradient_free
 from onnxcam.methods.blocks import Method, Outcome, choose
 from onnxcam.methods.score_cam import score_cam
 from onnxcam.network import Arrays
@@ -240,7 +241,10 @@ class Explainer:
             )
             answers.append(answer)
             targets.append(found)
-        outcomes = run_together(self.method, probes)
+        try:
+            outcomes = run_together(self.method, probes)
+        except MissingGradient as error:
+            raise MissingGradient(f"{error}; without gradients work: {', '.join(gradient_free())}") from None
         seconds = (time.perf_counter() - start) / len(pictures)
         return [
             [
@@ -290,7 +294,7 @@ class Explainer:
             and given.ndim <= 2
         ):
             return given
-        return self._look(answer.network.opened, self.prepare(given), {}).values
+        return self._look(answer.network, self.prepare(given), {}).values
 
     def _doubts(self, answer: Answer) -> tuple[str, ...]:
         """What the numbers themselves say against what was read from the graph."""
@@ -336,6 +340,7 @@ class Explainer:
             provider=answer.network.opened.network.provider,
             batch=answer.network.opened.network.batch,
             batch_mode=answer.network.opened.batching.mode,
+            features=f"{len(answer.features)} maps of {'x'.join(map(str, answer.features.shape[1:]))}",
             channels=Channels(len(answer.features), outcome.channels) if outcome.channels is not None else None,
             forwards=count.forwards + 1,
             steps=count.steps,

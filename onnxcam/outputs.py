@@ -13,6 +13,7 @@ import numpy as np
 from onnxcam import render
 from onnxcam.arrays import Image, Map, Picture, Saliency, Target
 from onnxcam.errors import PictureError
+from onnxcam.methods import METHODS
 from onnxcam.render import Style
 from onnxcam.render_signal import background, signal
 from onnxcam.render_volume import contact_sheet, plane
@@ -39,8 +40,8 @@ class Writer:
     write: Callable[[Saliency, Original | None, Style], bytes]
 
 
-USUAL = frozenset({"constructive", "official", "zero"})
-"""Choices that need no words in a caption."""
+SPEAKING = ("convention", "variant")
+"""Options whose value says by itself what it is."""
 
 
 def draw(saliency: Saliency, picture: Original | None, style: Style) -> Picture:
@@ -67,7 +68,10 @@ def draw(saliency: Saliency, picture: Original | None, style: Style) -> Picture:
         return drawn
     made = saliency.provenance
     # What differs from the defaults changes the meaning of the picture, so the picture says it.
-    special = [str(v) for v in (*made.options.values(), made.fill) if str(v) not in USUAL]
+    usual = METHODS[made.method]() if made.method in METHODS else None
+    differing = {k: v for k, v in made.options.items() if usual is None or usual.options.get(k) != v}
+    special = [v if k in SPEAKING else f"{k} {v}" for k, v in differing.items()]
+    special += [made.fill] if usual is None or usual.perturb.name != made.fill else []
     detail = " · ".join([shown_score(saliency.target), made.method, *special])
     name = saliency.target.name
     return render.caption(drawn, name, detail, colormap=style.colormap, alpha=alpha, font=style.font, ground=ground)

@@ -6,22 +6,21 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from onnxcam.cli import options
-from onnxcam.cli.options import FILES, HOW, PICTURE, WHAT, path_of, words
-from onnxcam.cli.wanted import Wanted, Words, parse_inputs, wanted
+from onnxcam.cli.options import path_of, words
+from onnxcam.cli.wanted import METHOD, MethodWords, Wanted, Words, chosen_method, parse_inputs, wanted
 from onnxcam.errors import OnnxCamError, PictureError
 
 if TYPE_CHECKING:
     from onnxcam.arrays import Saliency
     from onnxcam.explainer import Explainer
+    from onnxcam.methods.blocks import Method
     from onnxcam.preprocess import Preset
     from onnxcam.render import Style
-
-METHOD = "score-cam"
 
 
 @dataclass(frozen=True)
@@ -33,9 +32,7 @@ class Request:
     words: Words = field(default_factory=Words)
     inputs: tuple[str, ...] = ()
     layer: str = "auto"
-    convention: str = "constructive"
-    variant: str = "official"
-    fill: str = "zero"
+    method: MethodWords = field(default_factory=MethodWords)
     preset: str | None = None
     mean: str | None = None
     std: str | None = None
@@ -60,132 +57,55 @@ class Request:
 
 def explain(
     model: options.ModelPath,
-    images: Annotated[
-        list[str], typer.Argument(help="Pictures, .npy arrays, or folders of pictures.", show_default=False)
-    ],
-    target: Annotated[
-        list[str] | None,
-        typer.Option(
-            rich_help_panel=WHAT,
-            help="A class: index, label, top1 .. top5. Repeat for several; they share the forward passes.",
-        ),
-    ] = None,
+    images: options.Images,
+    target: options.Target = None,
     model_output: options.Output = None,
-    index: Annotated[
-        list[str] | None,
-        typer.Option(
-            rich_help_panel=WHAT,
-            metavar="I,J,...",
-            help="Explain one number of an output, by its place after the batch axis.",
-        ),
-    ] = None,
-    box: Annotated[
-        list[str] | None,
-        typer.Option(
-            rich_help_panel=WHAT,
-            metavar="N",
-            help="A detector's box: its place in the table, or top1. --target says the class.",
-        ),
-    ] = None,
-    region: Annotated[
-        str | None,
-        typer.Option(
-            rich_help_panel=WHAT,
-            metavar="L,T,R,B",
-            help="Where a segmentation's class is scored: pixels, or FILE of a mask.",
-        ),
-    ] = None,
-    reference: Annotated[
-        list[str] | None,
-        typer.Option(
-            rich_help_panel=WHAT,
-            metavar="FILE",
-            help="Explain the similarity to this picture's, or .npy file's, embedding.",
-        ),
-    ] = None,
+    index: options.Index = None,
+    box: options.Box = None,
+    region: options.Region = None,
+    reference: options.Reference = None,
     further: options.Input = None,
+    method: options.Method = METHOD,
+    convention: options.Convention = None,
+    variant: options.Variant = None,
+    fill: options.Fill = None,
+    option: options.MethodOption = None,
+    step: options.Step = None,
     layer: options.Layer = "auto",
-    convention: Annotated[
-        str, typer.Option(rich_help_panel=HOW, help="constructive (keep it) or destructive (remove it).")
-    ] = "constructive",
-    variant: Annotated[
-        str, typer.Option(rich_help_panel=HOW, help="Score-CAM as in the authors' code (official) or as in the paper.")
-    ] = "official",
-    fill: Annotated[
-        str, typer.Option(rich_help_panel=HOW, help="What replaces what a mask removes: zero, black, mean, blur.")
-    ] = "zero",
-    preset: Annotated[
-        str | None,
-        typer.Option(rich_help_panel=PICTURE, help="Preprocessing by name. Default: what travels with the model."),
-    ] = None,
-    mean: Annotated[
-        str | None, typer.Option(rich_help_panel=PICTURE, help="Mean a channel, e.g. 0.485,0.456,0.406.")
-    ] = None,
-    std: Annotated[
-        str | None, typer.Option(rich_help_panel=PICTURE, help="Standard deviation a channel, e.g. 0.229,0.224,0.225.")
-    ] = None,
-    scale: Annotated[
-        str | None,
-        typer.Option(rich_help_panel=PICTURE, help="Factor on the 0..255 pixels before mean and std, e.g. 1/255."),
-    ] = None,
+    preset: options.Preset = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    scale: options.Scale = None,
     size: options.Size = None,
-    crop: Annotated[
-        str | None,
-        typer.Option(
-            rich_help_panel=PICTURE, help="Share of the resized picture that the centre crop keeps (0.875), or none."
-        ),
-    ] = None,
-    color: Annotated[str | None, typer.Option(rich_help_panel=PICTURE, help="Channel order: rgb, bgr or gray.")] = None,
+    crop: options.Crop = None,
+    color: options.Color = None,
     layout: options.Layout = None,
-    labels: Annotated[
-        str | None,
-        typer.Option(rich_help_panel=WHAT, help="File of class names (.txt a line each, .json), or imagenet."),
-    ] = None,
+    labels: options.Labels = None,
     providers: options.Providers = "auto",
     batch: options.Batch = None,
     threads: options.Threads = None,
-    output: Annotated[
-        str | None,
-        typer.Option("--out", "-o", rich_help_panel=FILES, help="FILE, or FOLDER/. Default: the working directory."),
-    ] = None,
-    format: Annotated[
-        str | None,
-        typer.Option(
-            rich_help_panel=FILES, help="png (overlay), npy (the map), json (the record); several with commas."
-        ),
-    ] = None,
-    colormap: Annotated[
-        str | None, typer.Option(rich_help_panel=FILES, help="Colours of the overlay, e.g. turbo, viridis, jet.")
-    ] = None,
-    alpha: Annotated[
-        float | None, typer.Option(rich_help_panel=FILES, help="Strength of the overlay's colours, 0 to 1.")
-    ] = None,
-    caption: Annotated[
-        bool, typer.Option(rich_help_panel=FILES, help="Write class, probability and a scale under the overlay.")
-    ] = True,
-    keep_going: Annotated[
-        bool,
-        typer.Option(
-            "--keep-going", rich_help_panel=FILES, help="Skip pictures that cannot be explained, and say so at the end."
-        ),
-    ] = False,
+    output: options.Out = None,
+    format: options.Format = None,
+    colormap: options.Colormap = None,
+    alpha: options.Alpha = None,
+    caption: options.Caption = True,
+    keep_going: options.KeepGoing = False,
     quiet: options.Quiet = False,
     json_output: options.Json = False,
 ) -> None:
     """Write a heat map over each picture that shows where the model saw the class.
 
-    All files of a call are written together at its end, or none is.
+    All files of a call are written together at its end, or none is. `onnxcam methods` lists the methods.
     """
+    words = Words(
+        tuple(target or ()), model_output, tuple(index or ()), tuple(box or ()), region, tuple(reference or ())
+    )
     carry_out(
         Request(
-            path_of(model), tuple(map(path_of, images)),
-            Words(
-                tuple(target or ()), model_output, tuple(index or ()), tuple(box or ()), region, tuple(reference or ())
-            ),
-            tuple(further or ()), layer, convention, variant,
-            fill, preset, mean, std,
-            scale, size, crop, color, layout, labels, providers, batch, threads, output, format, colormap, alpha,
-            caption, keep_going, quiet, json_output,
+            path_of(model), tuple(map(path_of, images)), words, tuple(further or ()), layer,
+            MethodWords(method, convention, variant, fill, tuple(option or ()), step), preset, mean, std, scale, size,
+            crop, color, layout, labels, providers, batch, threads, output, format, colormap, alpha, caption,
+            keep_going, quiet, json_output,
         )
     )  # fmt: skip
 
@@ -193,6 +113,7 @@ def explain(
 def carry_out(request: Request) -> None:
     """Explain, write all files together, print. Raises OnnxCamError before anything was written."""
     from onnxcam.intake import read_image
+    from onnxcam.methods import METHODS
     from onnxcam.naming import plan
     from onnxcam.outputs import FORMATS, record
     from onnxcam.staging import Staging, check_writable
@@ -203,14 +124,16 @@ def carry_out(request: Request) -> None:
     failures: list[OnnxCamError] = []
     images = _pictures(request, failures)
     given = len(images) + len(failures)
+    method = chosen_method(request.method)
     if any(given.is_dir() for given in request.images):
-        images = [i for i in images if not i.name.endswith(f".{METHOD}.png")] or images  # of an earlier call
+        made = tuple(f".{name}.png" for name in METHODS)
+        images = [i for i in images if not i.name.endswith(made)] or images  # of an earlier call
     slugs = list(asked.names) if len(asked.names) > 1 else [""]
-    files = plan(images, [slugs] * len(images), METHOD, formats, request.output, protected=[request.model])
+    files = plan(images, [slugs] * len(images), method.name, formats, request.output, protected=[request.model])
     check_writable(path for targets_ in files for paths in targets_ for path in paths.values())
     done: list[tuple[Saliency, dict[str, Any]]] = []
     with (
-        open_explainer(request, asked) as explainer,
+        open_explainer(request, asked, method) as explainer,
         Staging() as staging,
         progress_bar(request, len(images)) as advance,
     ):
@@ -262,17 +185,15 @@ def _report(request: Request, done: "Sequence[tuple[Saliency, dict[str, Any]]]")
             typer.echo(summary(saliency, made["outputs"]))
 
 
-def open_explainer(request: Request, asked: Wanted) -> "Explainer":
+def open_explainer(request: Request, asked: Wanted, method: "Method") -> "Explainer":
     """The explainer of a request; every word is looked up here."""
     from onnxcam.explainer import Explainer
-    from onnxcam.fills import fill
-    from onnxcam.methods.score_cam import score_cam
     from onnxcam.preprocess import parse_size
 
-    method = score_cam(convention=request.convention, variant=request.variant, fill=fill(request.fill))
     return Explainer(
         request.model,
         method,
+        step=path_of(request.method.step) if request.method.step is not None else None,
         providers=words(request.providers, "providers"),
         preset=request.preset,
         adjust=_adjustment(request),
@@ -309,19 +230,24 @@ def _style(request: Request) -> "Style":
 def summary(saliency: "Saliency", outputs: Sequence[str]) -> str:
     """What a person wants to know of one explanation: what, where, how, and where each choice came from."""
     made = saliency.provenance
-    grid = "x".join(map(str, saliency.raw.shape))
+    settings = ", ".join(f"{name} {value}" for name, value in made.options.items()) or "no options"
     lines = [
         f"{made.image} -> {', '.join(outputs)}",
         _target_line(saliency),
-        f"  layer         {made.layer} ({made.channels.total} maps of {grid}): {made.layer_reason}",
-        f"  method        {made.method}: {', '.join(map(str, made.options.values()))}; removed pixels: {made.fill}",
+        f"  layer         {made.layer} ({made.features}): {made.layer_reason}",
+        f"  method        {made.method}: {settings}; removed pixels: {made.fill}",
         f"  provider      {made.provider}",
         f"  preprocessing {_preprocessing(saliency)}",
-        f"  channels      {made.channels.scored} scored, {made.channels.skipped} skipped (constant over space)",
-        f"  time          {made.seconds:.2f} s, {made.forwards} forward passes of the model, batch {made.batch}",
-        *(f"  note          {note}" for note in made.notes),
     ]
-    return "\n".join(lines)
+    if made.channels is not None:
+        lines.append(
+            f"  channels      {made.channels.scored} scored, {made.channels.skipped} skipped (constant over space)"
+        )
+    steps = f", {made.steps} with a gradient" if made.steps else ""
+    lines.append(
+        f"  time          {made.seconds:.2f} s, {made.forwards + made.steps} forward passes{steps}, batch {made.batch}"
+    )
+    return "\n".join([*lines, *(f"  note          {note}" for note in made.notes)])
 
 
 def _preprocessing(saliency: "Saliency") -> str:

@@ -10,6 +10,7 @@ import typer
 from onnxcam.cli.demo import demo
 from onnxcam.cli.explain import explain
 from onnxcam.cli.inspect import inspect
+from onnxcam.cli.methods import methods
 from onnxcam.cli.rewrite import rewrite
 from onnxcam.errors import OnnxCamError
 
@@ -22,6 +23,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(explain)
+app.command()(methods)
 app.command()(inspect)
 app.command()(rewrite)
 app.command()(demo)

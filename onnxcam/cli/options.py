@@ -56,6 +56,119 @@ Output = Annotated[
     str | None,
     typer.Option("--output", metavar="NAME", rich_help_panel=WHAT, help="Which of the model's outputs is explained."),
 ]
+Images = Annotated[list[str], typer.Argument(help="Pictures, .npy arrays, or folders of pictures.", show_default=False)]
+Target = Annotated[
+    list[str] | None,
+    typer.Option(
+        rich_help_panel=WHAT,
+        help="A class: index, label, top1 .. top5. Repeat for several; they share the forward passes.",
+    ),
+]
+Index = Annotated[
+    list[str] | None,
+    typer.Option(
+        rich_help_panel=WHAT,
+        metavar="I,J,...",
+        help="Explain one number of an output, by its place after the batch axis.",
+    ),
+]
+Box = Annotated[
+    list[str] | None,
+    typer.Option(
+        rich_help_panel=WHAT,
+        metavar="N",
+        help="A detector's box: its place in the table, or top1. --target says the class.",
+    ),
+]
+Region = Annotated[
+    str | None,
+    typer.Option(
+        rich_help_panel=WHAT,
+        metavar="L,T,R,B",
+        help="Where a segmentation's class is scored: pixels, or FILE of a mask.",
+    ),
+]
+Reference = Annotated[
+    list[str] | None,
+    typer.Option(
+        rich_help_panel=WHAT,
+        metavar="FILE",
+        help="Explain the similarity to this picture's, or .npy file's, embedding.",
+    ),
+]
+Labels = Annotated[
+    str | None,
+    typer.Option(rich_help_panel=WHAT, help="File of class names (.txt a line each, .json), or imagenet."),
+]
+Method = Annotated[str, typer.Option("--method", "-m", rich_help_panel=HOW, help="See `onnxcam methods`.")]
+Convention = Annotated[
+    str | None, typer.Option(rich_help_panel=HOW, help="constructive (keep it) or destructive (remove it).")
+]
+Variant = Annotated[
+    str | None,
+    typer.Option(rich_help_panel=HOW, help="Score-CAM as in the authors' code (official) or as in the paper."),
+]
+Fill = Annotated[
+    str | None,
+    typer.Option(rich_help_panel=HOW, help="What replaces what a mask removes: zero, black, mean, blur."),
+]
+MethodOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option",
+        metavar="NAME=VALUE",
+        rich_help_panel=HOW,
+        help="An option of the method, such as max_iter=50; `onnxcam methods` lists them.",
+    ),
+]
+Step = Annotated[
+    str | None,
+    typer.Option(
+        rich_help_panel=HOW,
+        metavar="FILE",
+        help="A graph with the gradient, made by tools/export_step.py. Default: built from the model.",
+    ),
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(rich_help_panel=PICTURE, help="Preprocessing by name. Default: what travels with the model."),
+]
+Mean = Annotated[str | None, typer.Option(rich_help_panel=PICTURE, help="Mean a channel, e.g. 0.485,0.456,0.406.")]
+Std = Annotated[
+    str | None, typer.Option(rich_help_panel=PICTURE, help="Standard deviation a channel, e.g. 0.229,0.224,0.225.")
+]
+Scale = Annotated[
+    str | None,
+    typer.Option(rich_help_panel=PICTURE, help="Factor on the 0..255 pixels before mean and std, e.g. 1/255."),
+]
+Crop = Annotated[
+    str | None,
+    typer.Option(
+        rich_help_panel=PICTURE, help="Share of the resized picture that the centre crop keeps (0.875), or none."
+    ),
+]
+Color = Annotated[str | None, typer.Option(rich_help_panel=PICTURE, help="Channel order: rgb, bgr or gray.")]
+Out = Annotated[
+    str | None,
+    typer.Option("--out", "-o", rich_help_panel=FILES, help="FILE, or FOLDER/. Default: the working directory."),
+]
+Format = Annotated[
+    str | None,
+    typer.Option(rich_help_panel=FILES, help="png (overlay), npy (the map), json (the record); several with commas."),
+]
+Colormap = Annotated[
+    str | None, typer.Option(rich_help_panel=FILES, help="Colours of the overlay, e.g. turbo, viridis, jet.")
+]
+Alpha = Annotated[float | None, typer.Option(rich_help_panel=FILES, help="Strength of the overlay's colours, 0 to 1.")]
+Caption = Annotated[
+    bool, typer.Option(rich_help_panel=FILES, help="Write class, probability and a scale under the overlay.")
+]
+KeepGoing = Annotated[
+    bool,
+    typer.Option(
+        "--keep-going", rich_help_panel=FILES, help="Skip pictures that cannot be explained, and say so at the end."
+    ),
+]
 Json = Annotated[
     bool, typer.Option("--json", rich_help_panel=RUN, help="Print JSON on standard output and nothing else.")
 ]

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnxcam.cli.options import target_words
-from onnxcam.errors import OptionError
+from onnxcam.errors import OptionError, near
 
 if TYPE_CHECKING:
+    from onnxcam.methods.blocks import Method
     from onnxcam.targets import TargetLike
 
 PLAIN = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
@@ -35,6 +36,68 @@ class Wanted:
     targets: "tuple[TargetLike, ...]"
     names: tuple[str, ...]
     kind: str | None
+
+
+METHOD = "score-cam"
+"""What `explain` runs unless --method says otherwise."""
+
+
+@dataclass(frozen=True)
+class MethodWords:
+    """The options that say how, as they were given; None for what was not."""
+
+    name: str = METHOD
+    convention: str | None = None
+    variant: str | None = None
+    fill: str | None = None
+    options: tuple[str, ...] = ()
+    step: str | None = None
+
+
+def chosen_method(words: MethodWords) -> "Method":
+    """The method with its options; raises OptionError for a name, an option or a value that it does not have."""
+    from onnxcam.fills import fill
+    from onnxcam.methods import METHODS, defaults
+
+    name = words.name.strip().lower()
+    if name not in METHODS:
+        raise OptionError(f"no method is called {words.name!r}; {near(words.name, METHODS)}")
+    given: dict[str, str] = {}
+    for text in words.options:
+        key, equals, value = text.partition("=")
+        key = key.strip().replace("-", "_")
+        if not equals or key in given:
+            raise OptionError(f"--option {text!r}: give NAME=VALUE, each name once")
+        given[key] = value.strip()
+    for key in ("convention", "variant", "fill"):
+        value = getattr(words, key)
+        if value is not None:
+            given[key] = value
+    known = defaults(name)
+    for key in given:
+        if key not in known:
+            listed = f"it has {', '.join(known)}" if known else "it has none"
+            raise OptionError(f"{name} has no option {key!r}; {listed}")
+    values = {k: fill(v) if k == "fill" else parse_option(k, v, known[k]) for k, v in given.items()}
+    return METHODS[name](**values)
+
+
+def parse_option(name: str, text: str, default: Any) -> Any:
+    """A method's option as a value of its default's type; numbers with a comma are a pair."""
+    if isinstance(default, str):
+        return text
+    if "," in text:
+        return tuple(_number(name, part) for part in text.split(","))
+    if default is None and text.lower() == "none":
+        return None
+    value = _number(name, text)
+    return int(value) if isinstance(default, int) and value == int(value) else value
+
+
+def _number(name: str, text: str) -> float:
+    if not re.fullmatch(PLAIN, text.strip()):
+        raise OptionError(f"the option {name} is a number, not {text!r}")
+    return float(text)
 
 
 def wanted(words: Words) -> Wanted:

@@ -1,8 +1,10 @@
 """The methods, each one short file made of the four blocks or of a gradient."""
 
 from collections.abc import Callable, Mapping
+from inspect import signature
+from typing import Any
 
-from onnxcam.methods.blocks import Method
+from onnxcam.methods.blocks import Method, Need
 from onnxcam.methods.grad_cam import grad_cam, grad_cam_plus_plus, hires_cam, layer_cam, xgrad_cam
 from onnxcam.methods.mask import mask
 from onnxcam.methods.opti_cam import opti_cam
@@ -10,6 +12,30 @@ from onnxcam.methods.pixels import gradient, guided_backprop, integrated_gradien
 from onnxcam.methods.rise import rise
 from onnxcam.methods.score_cam import score_cam
 from onnxcam.methods.tail_cams import ablation_cam, cam, eigen_cam, recipro_cam
+
+__all__ = [
+    "METHODS",
+    "Method",
+    "ablation_cam",
+    "cam",
+    "defaults",
+    "eigen_cam",
+    "grad_cam",
+    "grad_cam_plus_plus",
+    "gradient",
+    "gradient_free",
+    "guided_backprop",
+    "hires_cam",
+    "integrated_gradients",
+    "layer_cam",
+    "mask",
+    "opti_cam",
+    "recipro_cam",
+    "rise",
+    "score_cam",
+    "smooth_grad",
+    "xgrad_cam",
+]
 
 METHODS: Mapping[str, Callable[..., Method]] = {
     "score-cam": score_cam,
@@ -31,3 +57,13 @@ METHODS: Mapping[str, Callable[..., Method]] = {
     "mask": mask,
 }
 """What `--method` takes."""
+
+
+def defaults(name: str) -> Mapping[str, Any]:
+    """A method's options with their defaults, by name; raises KeyError for an unknown method."""
+    return {p.name: p.default for p in signature(METHODS[name]).parameters.values()}
+
+
+def gradient_free() -> tuple[str, ...]:
+    """The methods that work where gradients cannot be built."""
+    return tuple(name for name, make in METHODS.items() if Need.GRADIENT not in make().needs)

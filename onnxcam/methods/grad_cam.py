@@ -94,7 +94,7 @@ def hires_cam() -> Method:
 
 
 def xgrad_cam() -> Method:
-    """XGrad-CAM (Fu et al. 2020, arXiv:2008.02312, equation 8): a channel's mean gradient, weighed by its activation."""
+    """XGrad-CAM (Fu et al. 2020, arXiv:2008.02312, equation 8): mean gradients, weighed by the activation."""
 
     def combine(maps: Doubles, gradient: Doubles) -> Doubles:
         space = _space(maps)

@@ -40,9 +40,9 @@ def mask(
 ) -> Method:
     """Meaningful perturbation (Fong & Vedaldi 2017, arXiv:1704.03296, equations 4 to 6).
 
-    'destructive', the paper's deletion game: a mask m of cells of `cell` pixels minimises p(x m + fill (1 - m)) + area *
-    mean(1 - m) + variation * mean |grad m|^beta, and the map is 1 - m. 'constructive', its preservation game, minimises
-    -p + area * mean(m) + the same variation, and the map is m. The penalties are means, so that they do not depend on
+    'destructive', the paper's deletion game: a mask m of cells of `cell` pixels minimises p(x m + fill (1 - m)) +
+    area * mean(1 - m) + variation * mean |grad m|^beta, and the map is 1 - m. 'constructive', its preservation game,
+    minimises -p + area * mean(m) + the same variation, and the map is m. The penalties are means, so they do not depend on
     the mask's size. jitter: pixels by which picture and mask are rolled together, at random with `seed`. fill: blur of
     10 pixels if None. Adam, m clamped to [0,1] after every step.
     """

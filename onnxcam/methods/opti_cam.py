@@ -63,9 +63,9 @@ def opti_cam(
     Maximises, over u in R^K with Adam, the score of the picture seen through n(up(sum_k softmax(u)_k A_k));
     'destructive' minimises the score with that mask removed. score: 'logit' as in the paper, or 'probability'.
     nb_premises_at_startup: starts, run as one batch; the first has equal weights, the others are drawn with `seed`; the
-    best score wins, of all starts and iterations. bounds: what u is clamped to after every step, if anything. tolerance:
-    a start ends when its score moves by less. epsilon: Adam's, see docs/methods.md. What is outside the network is
-    computed in float64.
+    best score wins, of all starts and iterations. bounds: what u is clamped to after every step, if anything.
+    tolerance: a start ends when its score moves by less. epsilon: Adam's, see docs/methods.md. What is outside the
+    network is computed in float64.
     """
     found = Settings(
         convention=choose(Convention, convention, "convention"),

@@ -58,7 +58,7 @@ def _largest(gradient: Doubles) -> Doubles:
 
 
 def gradient() -> Method:
-    """Vanilla gradient (Simonyan et al. 2014, arXiv:1312.6034, section 3): the largest |d logit / d pixel| of the colours."""
+    """Vanilla gradient (Simonyan et al. 2014, arXiv:1312.6034, section 3): |d logit / d pixel| of the largest colour."""
 
     def attribute(probe: Probe, target: int) -> tuple[Doubles, tuple[str, ...]]:
         _, found = probe.image_gradient(probe.image[None], np.asarray([target]))

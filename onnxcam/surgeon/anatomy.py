@@ -141,9 +141,9 @@ class FeatureTensor:
         return np.ascontiguousarray(data.reshape(data.shape[0], -1, *self.grid))
 
     def from_channels(self, maps: npt.NDArray[np.float32], tensor: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """The way back of to_channels(): maps (N,K,*grid) in the tensor's own axes; further tokens are those of `tensor`.
+        """The way back of to_channels(): maps (N,K,*grid) in the tensor's own axes.
 
-        tensor: one picture's, with a batch of one.
+        tensor: one picture's, with a batch of one, from which further tokens are taken.
         """
         rank = len(self.axes)
         spatial = [i for i in range(rank) if self.axes[i] in SPATIAL]

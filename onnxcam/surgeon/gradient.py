@@ -26,7 +26,7 @@ SEVERAL = frozenset({"Split"})
 """Operators whose rule reads the cotangents of all outputs; of all others only the first may have one."""
 COUNTING = frozenset({"Dropout", "MaxPool", "TopK"})
 """Operators whose further outputs are places or masks, which no small change moves."""
-ADVICE = "use a method without gradients (`onnxcam methods`), or register a rule (docs/extending.md)"
+ADVICE = "a rule can be registered from outside, see docs/extending.md"
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def missing_rules(model: Model, outputs: Sequence[Value], wrt: Sequence[Value]) 
 
 def complaint(missing: Sequence[Missing]) -> str:
     shown = ", ".join(f"{m.nodes[0]}{f' and {n} more' if (n := len(m.nodes) - 1) else ''}" for m in missing)
-    return f"no gradient rule for {shown}. {ADVICE}"
+    return f"no gradient rule for {shown}; {ADVICE}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +161,5 @@ def _total(ops: Ops, cotangents: Sequence[Value]) -> Value | None:
 def _result(ops: Ops, wrt: Value, cotangents: Sequence[Value]) -> Value:
     total = _total(ops, cotangents)
     if total is None:
-        raise MissingGradient(
-            f"the score does not change with {wrt.name!r} along any way that can be differentiated. {ADVICE}"
-        )
+        raise MissingGradient(f"the score does not change with {wrt.name!r} along any way that can be differentiated")
     return total

@@ -43,10 +43,11 @@ def scoring_model(
     """The graph that does a whole Score-CAM.
 
     Inputs: IMAGE (1,C,*size) float32 in the model's own axis order, or (N,C,*size) with a picture for each map; MAPS
-    (N,1,*grid) float32; TARGETS, REGIONS, REFERENCES as the fragment needs them; with_fill adds FILL, of IMAGE's shape. Outputs: LOGIT, PROBABILITY (N,T);
-    LOGITS (N,numbers); FEATURES (N,...) as the network computes them on the masked picture. batch: the number of masks
-    that the network is fixed to, None where it takes any. further: the model's other inputs, each with whether its
-    first axis is the batch; these take one picture's value. form: of the masks, which decides their grid.
+    (N,1,*grid) float32; TARGETS, REGIONS, REFERENCES as the fragment needs them; with_fill adds FILL, of IMAGE's shape.
+    Outputs: LOGIT, PROBABILITY (N,T); LOGITS (N,numbers); FEATURES (N,...) as the network computes them on the masked
+    picture. batch: the number of masks that the network is fixed to, None where it takes any. further: the model's
+    other inputs, each with whether its first axis is the batch; these take one picture's value. form: of the masks,
+    which decides their grid.
     """
     copy = edit(model)
     b = Builder(copy, "onnxcam")

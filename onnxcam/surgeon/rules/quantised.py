@@ -16,7 +16,7 @@ def dequantise(op: Ops, step: Step, dy: Value) -> Cotangents:
 
 @gradient("QuantizeLinear", since=(10, 13, *TYPES))
 def quantise(op: Ops, step: Step, dy: Value) -> Cotangents:
-    """Nothing flows where the integers saturate: quantisers do away with a Relu whose bounds are those of the integers."""
+    """Nothing flows where the integers saturate: quantisers do away with a Relu whose bounds the integers have."""
     step.only(0)
     scale, zero, kind = np.asarray(step.array(1), np.float64), step.array(2), step.quantised_dtype()
     if kind.kind not in "iu":
