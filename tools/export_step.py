@@ -14,8 +14,7 @@ import logging
 import math
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,11 +29,12 @@ from onnx_ir.passes import common as passes
 from onnxcam.arrays import Score
 from onnxcam.cli.wanted import parse_inputs
 from onnxcam.engine.session import Session
-from onnxcam.errors import ModelError, OnnxCamError, OptionError, OutputError
+from onnxcam.errors import ModelError, OnnxCamError, OptionError
 from onnxcam.intake import choose_inputs, choose_preset, choose_size
 from onnxcam.preparation import Arrays, Wish, open_network
 from onnxcam.preprocess import parse_size
 from onnxcam.resampling import bilinear_matrix, is_small
+from onnxcam.staging import Staging, check_writable
 from onnxcam.surgeon import graph
 from onnxcam.surgeon.anatomy import Kind
 from onnxcam.surgeon.loading import ModelSource, read_model
@@ -236,7 +236,7 @@ def _traced(step: Callable[..., Any], example: Sequence[Tensor]) -> torch.fx.Gra
 
 def _translated(traced: torch.fx.GraphModule, example: Sequence[Tensor]) -> ir.Model:
     rows = torch.export.Dim("N", min=1)
-    with _quiet():
+    with warnings.catch_warnings(action="ignore"):  # what matters is checked afterwards
         program = torch.export.export(traced, tuple(example), dynamic_shapes=tuple({0: rows} for _ in example))
         try:
             translated = torch.onnx.export(
@@ -254,14 +254,6 @@ def _translated(traced: torch.fx.GraphModule, example: Sequence[Tensor]) -> ir.M
             ) from None
     assert translated is not None
     return translated.model
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporter's warnings: what matters is checked afterwards."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def _finish(model: ir.Model, subject: Subject, score: Score) -> None:
@@ -409,12 +401,12 @@ def main(
 ) -> None:
     """Write the step graph of a model."""
     logging.getLogger("torch").setLevel(logging.ERROR)  # the exporter names what else could be installed
+    check_writable([out])
     sides = parse_size(size) if size is not None else None
     proto = export_step(model, score=score, layer=layer, size=sides, inputs=parse_inputs(further or ()))
-    try:
-        out.write_bytes(proto.SerializeToString(deterministic=True))
-    except OSError as error:
-        raise OutputError(f"cannot write {out} ({error.strerror})") from None
+    with Staging() as staging:
+        staging.stage(out, proto.SerializeToString(deterministic=True))
+        staging.commit()
     grid = next(p.value for p in proto.metadata_props if p.key == "onnxcam.grid")
     print(f"{out}: {score.value} and its gradient, maps of {grid}, {len(proto.graph.node)} operators")
 

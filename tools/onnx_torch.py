@@ -133,7 +133,8 @@ class OnnxModule(torch.nn.Module):
         self.register_buffer(self._buffers_of[name], _as_tensor(array, self.dtype, torch.device("cpu")))
 
     def _needed(self, fed: Mapping[str, Value], outputs: Sequence[str]) -> Iterator[Node]:
-        wanted, stack = set(), [n for n in outputs if n not in fed]
+        wanted: set[str] = set()
+        stack = [n for n in outputs if n not in fed]
         while stack:
             name = stack.pop()
             if name in wanted or name in fed or name in self._buffers_of or not name:
@@ -258,6 +259,7 @@ def host_where(node: Node, condition: Array, a: Array, b: Array) -> Array:
 
 
 def _folded(function: Callable[..., Any], operands: Sequence[Any]) -> Any:
+    """a + b + c as (a + b) + c."""
     total = operands[0]
     for operand in operands[1:]:
         total = function(total, operand)
@@ -584,7 +586,11 @@ def dropout(node: Node, x: Tensor, ratio: Value | None = None, training: Value |
 @operator("Softmax", "LogSoftmax", "Hardmax")
 def softmax(node: Node, x: Tensor) -> Tensor:
     """Before opset 13 over all axes from the given one on."""
-    functions = {"Softmax": torch.softmax, "LogSoftmax": torch.log_softmax, "Hardmax": _hardmax}
+    functions: Mapping[str, Callable[[Tensor, int], Tensor]] = {
+        "Softmax": torch.softmax,
+        "LogSoftmax": torch.log_softmax,
+        "Hardmax": _hardmax,
+    }
     function = functions[node.op_type]
     if node.opset >= 13:
         return function(x, node.get("axis", -1))
@@ -849,7 +855,7 @@ def pad(node: Node, x: Tensor, pads: Value | None = None, filler: Value | None =
         return functional.pad(x, flat, value=number)
     for axis in sides:
         if before[axis] or after[axis]:
-            rows = np.pad(np.arange(x.shape[axis]), (before[axis], after[axis]), mode)  # type: ignore[call-overload]
+            rows = np.pad(np.arange(x.shape[axis]), (before[axis], after[axis]), mode)
             x = along(x, axis, np.eye(x.shape[axis])[rows])
     return x
 
@@ -872,7 +878,7 @@ def resize(node: Node, x: Tensor, *operands: Value | None) -> Tensor:
         raise node.unknown("keep_aspect_ratio_policy")
     axes = node.get("axes") or list(range(x.ndim))
     targets = _integers(node, sizes) if sizes is not None and not old else None
-    factors = node.get("scales") if scales is None else _integers(node, scales)
+    factors = (node.get("scales") if scales is None else _integers(node, scales)) or []
     for i, axis in enumerate(axes):
         side = x.shape[axis]
         target = targets[i] if targets else math.floor(side * factors[i]) if factors[i] != 1 else side
