@@ -42,8 +42,8 @@ def mask(
 
     'destructive', the paper's deletion game: a mask m of cells of `cell` pixels minimises p(x m + fill (1 - m)) +
     area * mean(1 - m) + variation * mean |grad m|^beta, and the map is 1 - m. 'constructive', its preservation game,
-    minimises -p + area * mean(m) + the same variation, and the map is m. The penalties are means, so they do not depend on
-    the mask's size. jitter: pixels by which picture and mask are rolled together, at random with `seed`. fill: blur of
+    minimises -p + area * mean(m) + the same variation, and the map is m. The penalties are means, whatever the mask's
+    size. jitter: pixels by which picture and mask are rolled together, at random with `seed`. fill: blur of
     10 pixels if None. Adam, m clamped to [0,1] after every step.
     """
     convention = choose(Convention, convention, "convention")

@@ -58,7 +58,7 @@ def _largest(gradient: Doubles) -> Doubles:
 
 
 def gradient() -> Method:
-    """Vanilla gradient (Simonyan et al. 2014, arXiv:1312.6034, section 3): |d logit / d pixel| of the largest colour."""
+    """Vanilla gradient (Simonyan et al. 2014, arXiv:1312.6034, 3): |d logit / d pixel|, the largest colour."""
 
     def attribute(probe: Probe, target: int) -> tuple[Doubles, tuple[str, ...]]:
         _, found = probe.image_gradient(probe.image[None], np.asarray([target]))
@@ -108,30 +108,73 @@ def smooth_grad(*, samples: int = 50, noise: float = 0.15, seed: int = 0) -> Met
 
 
 def integrated_gradients(*, steps: int = 200, fill: Fill = ZERO) -> Method:
-    """Integrated gradients (Sundararajan et al. 2017, arXiv:1703.01365, equation 3), by the midpoint rule.
+    """Integrated gradients (Sundararajan et al. 2017, arXiv:1703.01365, equation 3).
 
-    fill: the baseline that the way to the picture starts from. The attributions should sum to the change of the logit
-    (completeness); what they miss is reported, and noted where it is more than 1 %.
+    fill: the baseline that the way to the picture starts from. steps: gradients along the way. The integrand is rough
+    near the baseline, so that 200 even steps miss 2 to 13 % of an EfficientNet's logit; the logit's change over a part
+    of the way is known exactly, so steps are added where the trapezoid rule disagrees with it the most. The
+    attributions should sum to the change of the logit (completeness); a note says how well they do.
     """
-    steps = whole(steps, "steps")
+    steps = whole(steps, "steps", 2)
 
     def attribute(probe: Probe, target: int) -> tuple[Doubles, tuple[str, ...]]:
         probe.expect(steps * probe.targets)
-        change = (probe.image - probe.fill).astype(np.float32)
-        total = np.zeros(probe.image.shape)
-        for start in range(0, steps, AT_ONCE):
-            at = ((np.arange(start, min(start + AT_ONCE, steps)) + 0.5) / steps).astype(np.float32)
-            images = probe.fill + at.reshape(-1, *[1] * change.ndim) * change
-            _, found = probe.image_gradient(images, np.full(len(at), target))
-            total += found.astype(np.float64).sum(axis=0)
-        attributions = total / steps * change
-        ends, _ = probe.image_gradient(np.stack([probe.fill, probe.image]), np.full(2, target))
-        return attributions.sum(axis=0), (_completeness(attributions.sum(), float(ends[1]) - float(ends[0])),)
+        path = _Path(probe, target)
+        path.add(np.linspace(0, 1, max(2, steps // 6)))
+        while len(path.places) < steps:
+            path.add(path.rough(min(AT_ONCE, steps - len(path.places))))
+        raw = path.integral()
+        return raw, (_completeness(float(raw.sum()), path.logits[-1] - path.logits[0]),)
 
     return _method(
-        "integrated-gradients", "Sundararajan et al. 2017, arXiv:1703.01365",
-        f"{steps + 2} steps (forward and gradient)", attribute, fill=fill, options={"steps": f"{steps}"},
+        "integrated-gradients", "Sundararajan et al. 2017, arXiv:1703.01365", f"{steps} steps (forward and gradient)",
+        attribute, fill=fill, options={"steps": f"{steps}"},
     )  # fmt: skip
+
+
+class _Path:
+    """Places between baseline (0) and picture (1), in order, each with its logit and its slope (H,W).
+
+    The slope is the gradient times the picture's difference from the baseline, summed over the colours; its sum is the
+    derivative of the logit along the way.
+    """
+
+    def __init__(self, probe: Probe, target: int) -> None:
+        self._probe, self._target = probe, target
+        self._change = (probe.image - probe.fill).astype(np.float32)
+        self.places: list[float] = []
+        self.logits: list[float] = []
+        self._slopes: list[Floats] = []
+
+    def add(self, places: Doubles) -> None:
+        for start in range(0, len(places), AT_ONCE):
+            part = places[start : start + AT_ONCE]
+            at = part.astype(np.float32).reshape(-1, *[1] * self._change.ndim)
+            images = self._probe.fill + at * self._change
+            logits, found = self._probe.image_gradient(images, np.full(len(part), self._target))
+            self.places += part.tolist()
+            self.logits += logits.astype(np.float64).tolist()
+            self._slopes += list((found * self._change).sum(axis=1))
+        order = np.argsort(self.places)
+        self.places, self.logits, self._slopes = (
+            [values[i] for i in order] for values in (self.places, self.logits, self._slopes)
+        )
+
+    def rough(self, count: int) -> Doubles:
+        """The middles of the parts over which the trapezoid rule misses the logit's change by the most."""
+        places, totals = np.asarray(self.places), np.asarray([s.sum(dtype=np.float64) for s in self._slopes])
+        expected = np.diff(places) * (totals[1:] + totals[:-1]) / 2
+        worst = np.argsort(-np.abs(np.diff(self.logits) - expected), kind="stable")[:count]
+        return np.asarray((places[worst] + places[worst + 1]) / 2)
+
+    def integral(self) -> Doubles:
+        """(H,W) by the trapezoid rule."""
+        widths = np.diff(self.places)
+        weights = (np.append(widths, 0) + np.append(0, widths)) / 2
+        total = np.zeros(self._slopes[0].shape)
+        for weight, slope in zip(weights, self._slopes, strict=True):
+            total += weight * slope
+        return total
 
 
 def _completeness(total: float, change: float) -> str:

@@ -38,7 +38,7 @@ def tensor_of(wrt: Wrt, anatomy: Anatomy) -> str:
 
 
 def differentiable(scoring: Model, score: str, wrt: Sequence[str]) -> Model:
-    """The scoring graph in an opset that gradients can be written in, operators without a rule written out if they can be.
+    """The scoring graph in an opset that gradients can be written in, operators without a rule written out if possible.
 
     score: its output. Raises MissingGradient with every operator that stays without a rule.
     """

@@ -5,66 +5,190 @@ ways, and <J^T v, u> is what the rule gives. Both graphs run in onnx's reference
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
 import onnx.parser
 import onnx_ir as ir
+import onnxruntime as ort
 from onnx.reference import ReferenceEvaluator
+from reference import OWN
 
 from onnxcam.surgeon import graph
 from onnxcam.surgeon.gradient import gradients
 from onnxcam.surgeon.rules.registry import Ops, Rule
 
 NUDGE = 1e-6
+TOLERANCE = 1e-6
+"""Of an inner product: what a difference over 2e-6 of numbers about 1 loses in float64, ten times over."""
 SEED = "seed"
+ROWS = 4
+"""Pictures at once: neither of the two numbers that the shapes are told from."""
+
+Feeds = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Case:
+    """An operator, or a few, on small tensors.
+
+    nodes: their last result is y. inputs: the tensors that gradients are wanted for; `real` is the precision of the
+    run, N as first entry the rows, of which the rules know nothing. weights: parameters, drawn from (0.5, 1.5) where no
+    numbers are given. opset: the first that has it, until: the last. span: what the inputs are drawn from, else the
+    standard normal. check: whether onnx's checker would have it.
+    """
+
+    nodes: str
+    inputs: str
+    weights: str = ""
+    opset: int = 18
+    span: tuple[float, float] | None = None
+    until: int = 99
+    check: bool = True
+
+    def text(self, opset: int, real: str = "double") -> str:
+        head = f'<ir_version: 10, opset_import: ["" : {opset}]>'
+        weights = f"<{self.weights}>" if self.weights else ""
+        return f"{head} net ({self.inputs}) => (y) {weights} {{ {self.nodes} }}".replace("real", real)
+
+    @property
+    def operators(self) -> set[str]:
+        return {node.op_type for node in onnx.parser.parse_model(self.text(self.opset)).graph.node}
+
+    def opsets(self) -> list[int]:
+        """One for each form of its operators, from its first opset on."""
+        found: dict[tuple[int, ...], int] = {}
+        for opset in range(self.opset, min(self.until, onnx.defs.onnx_opset_version()) + 1):
+            forms = tuple(onnx.defs.get_schema(op, opset).since_version for op in sorted(self.operators))
+            found.setdefault(forms, opset)
+        return list(found.values())
+
+    def draw(self) -> dict[str, np.ndarray]:
+        rng = np.random.default_rng(3)
+        found = {}
+        for info in onnx.parser.parse_model(self.text(self.opset)).graph.input:
+            shape = [d.dim_value or ROWS for d in info.type.tensor_type.shape.dim]
+            found[info.name] = rng.standard_normal(shape) if self.span is None else rng.uniform(*self.span, shape)
+        return found
+
+
+def parsed(text: str, rows: int | None = None, *, check: bool = True) -> onnx.ModelProto:
+    """The model with its weights drawn, its output's type inferred, and a number of rows for N if one is given."""
+    proto = onnx.parser.parse_model(text if rows is None else text.replace("[N", f"[{rows}"))
+    rng = np.random.default_rng(0)
+    computed = {name for node in proto.graph.node for name in node.output}
+    for info in [v for v in proto.graph.value_info if v.name not in computed]:
+        shape = tuple(d.dim_value for d in info.type.tensor_type.shape.dim)
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type)
+        drawn = np.asarray(rng.uniform(0.5, 1.5, shape), dtype)
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(drawn, info.name))
+        proto.graph.value_info.remove(info)
+    proto = onnx.shape_inference.infer_shapes(proto)
+    if check:
+        onnx.checker.check_model(proto, full_check=True)
+    return proto
+
+
+def raised(proto: onnx.ModelProto) -> graph.Model:
+    return graph.raise_opset(graph.in_order(graph.from_proto(proto)))
+
+
+def shapes_of(text: str, *, check: bool = True) -> dict[str, graph.Shape]:
+    """None for the entries that differ when N does."""
+    two, three = (
+        {
+            str(v.name): tuple(int(d) for d in v.shape or ())  # type: ignore[arg-type]
+            for v in graph.values(
+                graph.from_proto(
+                    onnx.shape_inference.infer_shapes(
+                        graph.to_proto(raised(parsed(text, rows, check=check))), strict_mode=True, data_prop=True
+                    )
+                )
+            )
+        }
+        for rows in (2, 3)
+    )
+    return {name: tuple(a if a == b else None for a, b in zip(two[name], three[name], strict=True)) for name in two}
 
 
 def with_gradient(
-    text: str, wrt: Sequence[str], instead: Mapping[str, Rule] | None = None
+    text: str,
+    wrt: Sequence[str],
+    instead: Mapping[str, Rule] | None = None,
+    *,
+    real: ir.DataType = ir.DataType.DOUBLE,
+    check: bool = True,
 ) -> tuple[onnx.ModelProto, onnx.ModelProto]:
     """The model, and the one that takes `seed` too and returns the gradients of sum(seed * first output)."""
-    proto = onnx.parser.parse_model(text)
-    onnx.checker.check_model(proto, full_check=True)
-    model = graph.raise_opset(graph.in_order(graph.from_proto(proto)))
-    inferred = graph.from_proto(onnx.shape_inference.infer_shapes(graph.to_proto(model), strict_mode=True))
-    shapes = {str(v.name): tuple(int(d) for d in v.shape or ()) for v in graph.values(inferred)}
+    proto, shapes = parsed(text, check=check), shapes_of(text, check=check)
+    model = raised(proto)
+
+    def named(shape: graph.Shape) -> list[int | str]:
+        return ["N" if d is None else d for d in shape]
+
     y = model.graph.outputs[0]
-    seed = graph.new_input(model, SEED, ir.DataType.DOUBLE, [*shapes[str(y.name)]])
+    seed = graph.new_input(model, SEED, real, named(shapes[str(y.name)]))
     values = [found for name in wrt if (found := graph.find_value(model, name)) is not None]
-    ops = Ops(model, "gradient", ir.DataType.DOUBLE)
+    ops = Ops(model, "gradient", real)
     found = gradients(model, ops, {y: seed}, values, shapes=shapes, known={}, instead=instead)
     for name, value in zip(wrt, found, strict=True):
         same = ops.build("Identity", value, name=f"d_{name}")
-        same.type, same.shape = ir.TensorType(ir.DataType.DOUBLE), ir.Shape(shapes[name])
+        same.type, same.shape = ir.TensorType(real), ir.Shape(named(shapes[name]))
         model.graph.outputs.append(same)
     made = graph.to_proto(graph.tidy(model))
-    onnx.checker.check_model(made, full_check=True)
+    if check:
+        onnx.checker.check_model(made, full_check=True)
     return proto, made
 
 
+def evaluated(proto: onnx.ModelProto, outputs: Sequence[str] | None, feeds: Feeds) -> list[np.ndarray]:
+    names = {v.name for v in proto.graph.input}
+    return ReferenceEvaluator(proto, new_ops=OWN).run(outputs, {n: a for n, a in feeds.items() if n in names})
+
+
+def pulled(text: str, feeds: Feeds, seed: np.ndarray, instead: Mapping[str, Rule] | None = None) -> list[np.ndarray]:
+    """The gradients of sum(seed * first output) for all that is fed, in onnx's evaluator and in onnxruntime alike."""
+    _, made = with_gradient(text, list(feeds), instead, real=ir.DataType.from_numpy(seed.dtype))
+    names, given = [f"d_{name}" for name in feeds], {**feeds, SEED: seed}
+    found = evaluated(made, names, given)
+    for a, b in zip(found, run(made, names, given), strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-6)
+    return found
+
+
+def run(proto: onnx.ModelProto, outputs: Sequence[str], feeds: Feeds) -> list[np.ndarray]:
+    """In onnxruntime."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    names = {v.name for v in session.get_inputs()}
+    return session.run(list(outputs), {n: a for n, a in feeds.items() if n in names})
+
+
 def inner_product_error(
-    text: str, feeds: Mapping[str, np.ndarray], wrt: Sequence[str] | None = None, rounds: int = 3
+    text: str, feeds: Feeds, wrt: Sequence[str] | None = None, rounds: int = 3, *, check: bool = True
 ) -> float:
     """Largest |<v, J u> - <J^T v, u>| of a few random directions, relative to the larger of the two."""
     wrt = list(feeds) if wrt is None else wrt
-    proto, made = with_gradient(text, wrt)
-    forward, backward = ReferenceEvaluator(proto), ReferenceEvaluator(made)
+    proto, made = with_gradient(text, wrt, check=check)
+    forward = ReferenceEvaluator(proto, new_ops=OWN)
     names = [f"d_{name}" for name in wrt]
     rng = np.random.default_rng(5)
     worst = 0.0
     for _ in range(rounds):
         u = {n: rng.standard_normal(feeds[n].shape) for n in wrt}
 
-        def moved(by: float, u: Mapping[str, np.ndarray] = u) -> np.ndarray:
+        def moved(by: float, u: Feeds = u) -> np.ndarray:
             return np.asarray(forward.run(None, {n: a + by * u[n] if n in u else a for n, a in feeds.items()})[0])
 
         slope = (moved(NUDGE) - moved(-NUDGE)) / (2 * NUDGE)
         v = rng.standard_normal(slope.shape)
-        found = backward.run(names, {**feeds, SEED: v})
+        found = evaluated(made, names, {**feeds, SEED: v})
         for name, given in zip(wrt, found, strict=True):
             assert np.shape(given) == feeds[name].shape, name
-        pulled = sum(float(np.sum(g * u[n])) for n, g in zip(wrt, found, strict=True))
-        pushed = float(np.sum(v * slope))
-        worst = max(worst, abs(pulled - pushed) / max(abs(pulled), abs(pushed), 1e-3))
+        pull = sum(float(np.sum(g * u[n])) for n, g in zip(wrt, found, strict=True))
+        push = float(np.sum(v * slope))
+        worst = max(worst, abs(pull - push) / max(abs(pull), abs(push), 1e-3))
     return worst

@@ -205,7 +205,7 @@ class Step:
         return MissingGradient(f"no gradient for {describe(self.node, self.since)}: it {reason}")
 
     def only(self, *positions: int) -> None:
-        """Raises MissingGradient if a gradient is wanted for any other input, such as a weight made from the picture."""
+        """Raises MissingGradient if a gradient is wanted for any other input, say a weight made from the picture."""
         for i in sorted(self.active - set(positions)):
             raise self.refusal(f"has an input {i} that depends on the picture, and the rule knows it as a parameter")
 
@@ -235,9 +235,9 @@ class Rules:
 RULES = Rules()
 
 ZERO = frozenset(
-    "And ArgMax ArgMin BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Bernoulli Ceil ConstantOfShape Equal EyeLike "
-    "Floor Greater GreaterOrEqual Hardmax IsInf IsNaN Less LessOrEqual Multinomial NonMaxSuppression NonZero Not OneHot "
-    "Or RandomNormalLike RandomUniformLike Range Round Shape Sign Size Unique Xor".split()
+    "And ArgMax ArgMin Bernoulli BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Ceil ConstantOfShape Equal "
+    "EyeLike Floor Greater GreaterOrEqual Hardmax IsInf IsNaN Less LessOrEqual Multinomial NonMaxSuppression NonZero "
+    "Not OneHot Or RandomNormalLike RandomUniformLike Range Round Shape Sign Size Unique Xor".split()
 )
 """Operators whose output does not change with small changes of what they take."""
 
