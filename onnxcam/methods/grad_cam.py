@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from onnxcam.arrays import Score
 from onnxcam.errors import UndefinedSaliency
-from onnxcam.methods.blocks import Method, Need, Outcome, Probe, finite_features, rectified
+from onnxcam.methods.blocks import Method, Need, Outcome, Probe, finite_features, positive, rectified
 
 Doubles = npt.NDArray[np.float64]
 Combine = Callable[[Doubles, Doubles], Doubles]
@@ -16,7 +16,7 @@ TINY = 1e-12
 """Of a map's largest sum, below which it counts as zero."""
 
 
-def _method(name: str, paper: str, combine: Combine) -> Method:
+def _method(name: str, paper: str, combine: Combine, **options: str) -> Method:
     def explain(probe: Probe) -> list[Outcome]:
         maps = finite_features(probe).astype(np.float64)
         found = []
@@ -27,7 +27,7 @@ def _method(name: str, paper: str, combine: Combine) -> Method:
 
     return Method(
         name=name, paper=paper, cost="1 step (forward and gradient)", explain=explain, score=Score.LOGIT,
-        needs=frozenset({Need.FEATURES, Need.GRADIENT}),
+        needs=frozenset({Need.FEATURES, Need.GRADIENT}), options=options,
     )  # fmt: skip
 
 
@@ -58,21 +58,25 @@ def grad_cam() -> Method:
     return _method("grad-cam", "Selvaraju et al. 2017, arXiv:1610.02391", combine)
 
 
-def grad_cam_plus_plus() -> Method:
+def grad_cam_plus_plus(*, epsilon: float = 0.0) -> Method:
     """Grad-CAM++ (Chattopadhay et al. 2018, arXiv:1710.11063, equation 19).
 
-    With g the gradient of the logit, alpha = g^2 / (2 g^2 + sum(A) g^3), 0 where the denominator is; a channel's weight
-    is the sum of alpha ReLU(g).
+    With g the gradient of the logit, alpha = g^2 / (2 g^2 + sum(A) g^3 + epsilon), 0 where g or the denominator is; a
+    channel's weight is the sum of alpha ReLU(g). epsilon: pytorch-grad-cam adds 1e-6, as large as g^2 behind an average
+    over 7x7 cells, which changes the weights; 0 is the paper's equation.
     """
+    epsilon = positive(epsilon, "epsilon", or_zero=True)
 
     def combine(maps: Doubles, gradient: Doubles) -> Doubles:
         space = _space(maps)
-        # One factor g^2 of numerator and denominator cancels, which keeps small gradients from underflowing.
-        below = 2 + maps.sum(axis=space, keepdims=True) * gradient
-        alpha = np.where((gradient != 0) & (below != 0), 1 / np.where(below == 0, 1, below), 0)
+        there = gradient != 0
+        # The factor g^2 of numerator and denominator cancels, which keeps small gradients from underflowing.
+        square = np.where(there, gradient * gradient, 1)
+        below = 2 + maps.sum(axis=space, keepdims=True) * gradient + epsilon / square
+        alpha = np.where(there & (below != 0), 1 / np.where(below == 0, 1, below), 0)
         return _weighed((alpha * np.maximum(gradient, 0)).sum(axis=space), maps)
 
-    return _method("grad-cam++", "Chattopadhay et al. 2018, arXiv:1710.11063", combine)
+    return _method("grad-cam++", "Chattopadhay et al. 2018, arXiv:1710.11063", combine, epsilon=f"{epsilon:g}")
 
 
 def layer_cam() -> Method:
