@@ -1,5 +1,6 @@
 """The blocks on a probe made by hand, where every number can be summed on paper."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -8,8 +9,8 @@ import pytest
 
 from onnxcam.arrays import Floats, Masks, Score, Scores
 from onnxcam.errors import OptionError, UndefinedSaliency
-from onnxcam.methods import METHODS
-from onnxcam.methods.blocks import Convention, feature_maps, rectified, run, weighted_sum
+from onnxcam.methods import METHODS, defaults, gradient_free
+from onnxcam.methods.blocks import Convention, Method, feature_maps, four_blocks, rectified, run, weighted_sum
 from onnxcam.methods.score_cam import score_cam
 
 ONE = np.array([[0.0, 2.0], [0.0, 0.0]], np.float32)
@@ -25,6 +26,10 @@ class FakeProbe:
     answers: Sequence[Sequence[float]]
     size: tuple[int, int] = (2, 2)
     asked: list[Masks] = field(default_factory=list)
+    expected: int = 0
+
+    def expect(self, passes: int) -> None:
+        self.expected = passes
 
     def original(self, score: Score) -> Floats:
         return np.full(len(self.answers[0]), 0.9, np.float32)
@@ -36,29 +41,29 @@ class FakeProbe:
 
 def test_constructive_weights_are_the_scores_and_constant_maps_are_skipped() -> None:
     probe = FakeProbe(np.stack([ONE, FLAT, TWO]), [[0.5], [0.25]])
-    (outcome,), scored = run(score_cam(), probe)
-    assert scored == 2
+    (outcome,) = run(score_cam(), probe)
+    assert outcome.channels == probe.expected == 2
     np.testing.assert_allclose(outcome.raw, 0.5 * ONE + 0.25 * TWO)
     np.testing.assert_allclose(outcome.map, [[0, 1], [1, 0]])
 
 
 def test_destructive_masks_are_inverted_and_weights_are_the_drop() -> None:
     probe = FakeProbe(np.stack([ONE, TWO]), [[0.1], [0.8]])
-    (outcome,), _ = run(score_cam(convention="destructive"), probe)
+    (outcome,) = run(score_cam(convention="destructive"), probe)
     np.testing.assert_array_equal(probe.asked[0][:, 0], [-ONE, -TWO])
     np.testing.assert_allclose(outcome.raw, 0.8 * ONE + 0.1 * TWO, rtol=1e-6)
 
 
 def test_the_papers_weights_are_a_softmax_over_the_channels() -> None:
     probe = FakeProbe(np.stack([ONE, TWO]), [[2.0], [1.0]])
-    (outcome,), _ = run(score_cam(variant="paper"), probe)
+    (outcome,) = run(score_cam(variant="paper"), probe)
     a = np.exp([2.0, 1.0]) / np.exp([2.0, 1.0]).sum()
     np.testing.assert_allclose(outcome.raw, a[0] * ONE + a[1] * TWO, rtol=1e-6)
 
 
 def test_each_target_has_its_own_weights_from_one_scoring() -> None:
     probe = FakeProbe(np.stack([ONE, TWO]), [[1.0, 0.0], [0.0, 1.0]])
-    outcomes, _ = run(score_cam(), probe)
+    outcomes = run(score_cam(), probe)
     np.testing.assert_allclose([o.raw for o in outcomes], [ONE, TWO])
     assert len(probe.asked) == 1
 
@@ -108,19 +113,20 @@ def test_a_search_receives_every_score_and_the_aggregator_sees_the_stream() -> N
         seen.append(masks)
         return np.array([[float(len(seen))]], np.float32)
 
-    method = score_cam()
-    changed = type(method)("test", "none", explore, attribute, weighted_sum(), method.score)  # type: ignore[arg-type]
-    (outcome,), scored = run(changed, probe)
-    assert scored == 2
+    explain = four_blocks(explore, attribute, weighted_sum())  # type: ignore[arg-type]
+    (outcome,) = run(Method("test", "none", "none", explain), probe)
+    assert outcome.channels == 2
     assert [float(r[0, 0]) for r in received] == [1.0, 2.0]
     np.testing.assert_allclose(outcome.raw, ONE + 2 * TWO)
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_states_its_name_and_paper(name: str) -> None:
+def test_every_method_states_its_name_paper_and_cost(name: str) -> None:
     method = METHODS[name]()
     assert method.name == name
-    assert "arXiv" in method.paper
+    assert re.search(r" (19|20)\d\d, (arXiv:\d{4}\.\d{4,5}|doi:10\.\d+/\S+)$", method.paper)
+    assert method.cost == "none" if name == "eigen-cam" else re.search(r"\d|one", method.cost)
+    assert (method.explain is None) != (method.descend is None)
 
 
 def test_unknown_conventions_and_variants_list_the_near_ones() -> None:
@@ -129,3 +135,12 @@ def test_unknown_conventions_and_variants_list_the_near_ones() -> None:
     with pytest.raises(OptionError, match="did you mean paper"):
         score_cam(variant="papers")
     assert score_cam(convention=Convention.DESTRUCTIVE).options["convention"] == "destructive"
+
+
+def test_methods_without_gradients_are_those_that_need_none() -> None:
+    assert set(gradient_free()) == {"score-cam", "cam", "ablation-cam", "recipro-cam", "eigen-cam", "rise"}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_defaults_that_are_stated_make_the_method(name: str) -> None:
+    assert METHODS[name](**defaults(name)).options == METHODS[name]().options
