@@ -28,7 +28,7 @@ from onnxcam.intake import (
     read_array,
 )
 from onnxcam.methods import gradient_free
-from onnxcam.methods.blocks import Method, Outcome, choose
+from onnxcam.methods.blocks import Method, Need, Outcome, choose
 from onnxcam.methods.score_cam import score_cam
 from onnxcam.network import Arrays
 from onnxcam.preparation import Opened, Wish, open_network
@@ -108,6 +108,7 @@ class Explainer:
         self._wish = Wish(
             layout=layout, size=sides, layer=layer, inputs=choose_inputs(inputs or {}), providers=tuple(providers),
             threads=threads, batch=batch, with_fill=self.method.perturb.make is not None, form=self.method.form,
+            every_cell_counts=Need.TAIL in self.method.needs,
         )  # fmt: skip
         self._lock, self._closed = threading.Lock(), False
         first = open_network(self._file, replace(self._wish, output=output, kind=_kind(kind)))

@@ -19,6 +19,7 @@ from onnxcam.arrays import MaskForm
 from onnxcam.engine.session import Session
 from onnxcam.errors import InferenceError, ModelError, OptionError, OutOfMemory
 from onnxcam.further import for_batch, further_inputs, is_batched
+from onnxcam.influence import influential
 from onnxcam.network import BATCH_TOLERANCE, HALF_TOLERANCE, Network, probabilities
 from onnxcam.surgeon import graph
 from onnxcam.surgeon.anatomy import Anatomy, ImageInput, Kind
@@ -44,7 +45,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Wish:
-    """What was asked for when a model is opened. inputs: of the model's further inputs, one picture's values."""
+    """What was asked for when a model is opened.
+
+    inputs: of the model's further inputs, one picture's values. every_cell_counts: a feature tensor is needed that the
+    score reads at every cell, not at a class token only.
+    """
 
     layout: str | None = None
     size: tuple[int, ...] | None = None
@@ -57,6 +62,7 @@ class Wish:
     batch: int | None = None
     with_fill: bool = False
     form: MaskForm = OF_FEATURES
+    every_cell_counts: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,6 +119,10 @@ def _opened(file: ModelFile, wish: Wish) -> Opened:
     anatomy = locate(
         model, layout=wish.layout, size=size, layer=wish.layer, output=wish.output, kind=wish.kind, shapes=trace.shapes
     )
+    if wish.every_cell_counts and wish.layer == "auto":
+        shape = image.shape(size, image.batch or 1)
+        feeds = {image.name: noise(image, shape), **for_batch(model, image, inputs, shape[0])}
+        anatomy = influential(model, anatomy, trace.shapes, feeds, size)
     maker = _Maker(file, model, trace, anatomy, size, inputs, wish, known)
     network, used, batching = maker.open()
     if known is None and not trace.taken:  # which way an If goes is looked at anew every time

@@ -36,6 +36,8 @@ class Need(StrEnum):
 
     FEATURES = "features"
     """A feature tensor with the picture's geometry."""
+    TAIL = "tail"
+    """A feature tensor that the score reads at every cell: the method changes it, or reads the gradient there."""
     GRADIENT = "gradient"
     """A gradient rule for every operator on the way."""
 

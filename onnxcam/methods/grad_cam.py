@@ -27,7 +27,7 @@ def _method(name: str, paper: str, combine: Combine, **options: str) -> Method:
 
     return Method(
         name=name, paper=paper, cost="1 step (forward and gradient)", explain=explain, score=Score.LOGIT,
-        needs=frozenset({Need.FEATURES, Need.GRADIENT}), options=options,
+        needs=frozenset({Need.FEATURES, Need.TAIL, Need.GRADIENT}), options=options,
     )  # fmt: skip
 
 

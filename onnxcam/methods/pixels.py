@@ -163,14 +163,23 @@ class _Path:
     def rough(self, count: int) -> Doubles:
         """The middles of the parts over which the trapezoid rule misses the logit's change by the most."""
         places, totals = np.asarray(self.places), np.asarray([s.sum(dtype=np.float64) for s in self._slopes])
-        expected = np.diff(places) * (totals[1:] + totals[:-1]) / 2
+        expected = self._shares(0) * totals[1:] + self._shares(1) * totals[:-1]
         worst = np.argsort(-np.abs(np.diff(self.logits) - expected), kind="stable")[:count]
         return np.asarray((places[worst] + places[worst + 1]) / 2)
 
+    def _shares(self, side: int) -> Doubles:
+        """What the slope at each part's right (0) or left end (1) counts for.
+
+        The first part takes the right one alone: a baseline without variation is where normalisations divide by next to
+        nothing, and its slope holds for no more than that one point.
+        """
+        shares = np.diff(self.places) / 2
+        shares[0] = 2 * shares[0] if side == 0 else 0
+        return np.asarray(shares)
+
     def integral(self) -> Doubles:
         """(H,W) by the trapezoid rule."""
-        widths = np.diff(self.places)
-        weights = (np.append(widths, 0) + np.append(0, widths)) / 2
+        weights = np.append(0, self._shares(0)) + np.append(self._shares(1), 0)
         total = np.zeros(self._slopes[0].shape)
         for weight, slope in zip(weights, self._slopes, strict=True):
             total += weight * slope

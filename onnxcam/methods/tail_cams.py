@@ -7,11 +7,12 @@ import numpy.typing as npt
 
 from onnxcam.arrays import Features, Floats, Score, Scores
 from onnxcam.errors import UndefinedSaliency
-from onnxcam.methods.blocks import Method, Outcome, Probe, finite_features, live, rectified, stretched
+from onnxcam.methods.blocks import Method, Need, Outcome, Probe, finite_features, live, rectified, stretched
 from onnxcam.resampling import upsample
 
 AT_ONCE = 64
 """Variants of the feature tensor that are made at a time, so that memory stays small."""
+TAIL = frozenset({Need.FEATURES, Need.TAIL})
 LINEAR = 1e-3
 """Of the logit's change, how far a head may be from linear to count as such."""
 
@@ -37,6 +38,7 @@ def ablation_cam() -> Method:
     return Method(
         name="ablation-cam", paper="Desai & Ramaswamy 2020, doi:10.1109/WACV45572.2020.9093360",
         cost="one of the network's tail a feature map", explain=explain, score=Score.LOGIT,
+        needs=TAIL,
     )  # fmt: skip
 
 
@@ -80,6 +82,7 @@ def recipro_cam() -> Method:
     return Method(
         name="recipro-cam", paper="Byun & Lee 2022, arXiv:2209.14074",
         cost="one of the network's tail a cell of the feature grid", explain=explain, score=Score.PROBABILITY,
+        needs=TAIL,
     )  # fmt: skip
 
 
@@ -138,7 +141,7 @@ def cam() -> Method:
 
     return Method(
         name="cam", paper="Zhou et al. 2016, arXiv:1512.04150", cost="one of the network's tail a feature map",
-        explain=explain, score=Score.LOGIT,
+        explain=explain, score=Score.LOGIT, needs=TAIL,
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ operator (surgeon/batching/). Shapes are those of one measured run, so what is c
 one picture.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -66,7 +66,7 @@ class _Walk:
             self._state[value] = self._operand(value, self._dims(value), 0)
 
     def visit(self, node: Node) -> None:
-        if any(v in self._state for v in _captured(node)):
+        if any(v in self._state for v in graph.captured(node)):
             raise CannotBatch(f"{node.op_type} ({node.name!r}) has a subgraph that reads what depends on the picture")
         if any(v in self._state for v in node.inputs if v is not None) and self._is_known(node):
             for v in node.outputs:
@@ -170,16 +170,6 @@ def _rule(task: Task) -> Rule:
     if node.op_type not in STANDARD:
         raise task.refusal("has no batching rule")
     return STANDARD[node.op_type]
-
-
-def _captured(node: Node) -> Iterator[Value]:
-    """What the node's subgraphs, if any, read by name."""
-    for attribute in node.attributes.values():
-        graphs = [attribute.as_graph()] if attribute.type == ir.AttributeType.GRAPH else []
-        graphs += attribute.as_graphs() if attribute.type == ir.AttributeType.GRAPHS else []
-        for inner in graphs:
-            yield from inner.outputs
-            yield from (v for n in inner.all_nodes() for v in n.inputs if v is not None)
 
 
 def _drop_unused(model: Model) -> None:

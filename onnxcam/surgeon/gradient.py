@@ -109,8 +109,8 @@ def _way(model: Model, outputs: Sequence[Value], wrt: Iterable[Value]) -> _Way:
 
 
 def _carriers(node: Node) -> list[tuple[int, Value]]:
-    """The inputs whose numbers count; of CastLike's second only the type does."""
-    inputs = [(i, v) for i, v in enumerate(node.inputs) if v is not None]
+    """The inputs whose numbers count, those of branches and loops included; of CastLike's second only the type does."""
+    inputs = [(i, v) for i, v in enumerate((*node.inputs, *graph.captured(node))) if v is not None]
     return inputs[:1] if node.op_type == "CastLike" else inputs
 
 

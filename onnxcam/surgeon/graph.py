@@ -126,6 +126,16 @@ def find_value(model: Model, name: str) -> Value | None:
     return next((v for v in values(model) if v.name == name), None)
 
 
+def captured(node: Node) -> Iterator[Value]:
+    """What the node's subgraphs, if any, read by name; tensors of their own among it."""
+    for attribute in node.attributes.values():
+        graphs = [attribute.as_graph()] if attribute.type == ir.AttributeType.GRAPH else []
+        graphs += attribute.as_graphs() if attribute.type == ir.AttributeType.GRAPHS else []
+        for inner in graphs:
+            yield from inner.outputs
+            yield from (v for n in inner.all_nodes() for v in n.inputs if v is not None)
+
+
 def find_node(model: Model, name: str) -> Node | None:
     return next((n for n in model.graph if n.name == name), None)
 

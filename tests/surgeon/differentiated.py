@@ -4,6 +4,7 @@ For random directions u (of the inputs) and v (of the output), <v, J u> is measu
 ways, and <J^T v, u> is what the rule gives. Both graphs run in onnx's reference evaluator.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -36,21 +37,23 @@ class Case:
     nodes: their last result is y. inputs: the tensors that gradients are wanted for; `real` is the precision of the
     run, N as first entry the rows, of which the rules know nothing. weights: parameters, drawn from (0.5, 1.5) where no
     numbers are given. opset: the first that has it, until: the last. span: what the inputs are drawn from, else the
-    standard normal. check: whether onnx's checker would have it.
+    standard normal. output: with its type where onnx infers none. check: whether onnx's checker would have it.
     """
 
     nodes: str
     inputs: str
     weights: str = ""
     opset: int = 18
+    output: str = "y"
     span: tuple[float, float] | None = None
     until: int = 99
+    tolerance: float = TOLERANCE
     check: bool = True
 
     def text(self, opset: int, real: str = "double") -> str:
         head = f'<ir_version: 10, opset_import: ["" : {opset}]>'
         weights = f"<{self.weights}>" if self.weights else ""
-        return f"{head} net ({self.inputs}) => (y) {weights} {{ {self.nodes} }}".replace("real", real)
+        return f"{head} net ({self.inputs}) => ({self.output}) {weights} {{ {self.nodes} }}".replace("real", real)
 
     @property
     def operators(self) -> set[str]:
@@ -75,7 +78,7 @@ class Case:
 
 def parsed(text: str, rows: int | None = None, *, check: bool = True) -> onnx.ModelProto:
     """The model with its weights drawn, its output's type inferred, and a number of rows for N if one is given."""
-    proto = onnx.parser.parse_model(text if rows is None else text.replace("[N", f"[{rows}"))
+    proto = onnx.parser.parse_model(text if rows is None else re.sub(r"\bN\b", str(rows), text))
     rng = np.random.default_rng(0)
     computed = {name for node in proto.graph.node for name in node.output}
     for info in [v for v in proto.graph.value_info if v.name not in computed]:
@@ -192,3 +195,30 @@ def inner_product_error(
         push = float(np.sum(v * slope))
         worst = max(worst, abs(pull - push) / max(abs(pull), abs(push), 1e-3))
     return worst
+
+
+def runtime_error(case: Case) -> float:
+    """What onnxruntime makes of the gradient in float32, against onnx's evaluator in float64: the relative distance."""
+    feeds = case.draw()
+    names = [f"d_{name}" for name in feeds]
+    proto, exact = with_gradient(case.text(case.opset), list(feeds), check=case.check)
+    _, single = with_gradient(case.text(case.opset, "float"), list(feeds), real=ir.DataType.FLOAT, check=case.check)
+    feeds = {**feeds, SEED: np.random.default_rng(5).standard_normal(np.shape(evaluated(proto, None, feeds)[0]))}
+    pairs = zip(evaluated(exact, names, feeds), run(single, names, halved(feeds)), strict=True)
+    return max(float(np.linalg.norm(a - b) / max(np.linalg.norm(a), 1e-3)) for a, b in pairs)
+
+
+def runtime_slope_error(case: Case) -> float:
+    """The inner products of a linear operator in onnxruntime: its slope is what it makes of the direction."""
+    proto, made = with_gradient(case.text(case.opset, "float"), ["x"], real=ir.DataType.FLOAT, check=case.check)
+    x = halved(case.draw())["x"]
+    (there,), (here,) = (run(proto, ["y"], {"x": a}) for a in (x, np.zeros_like(x)))
+    slope = np.asarray(there - here, np.float64)
+    v = np.random.default_rng(5).standard_normal(slope.shape)
+    (back,) = run(made, ["d_x"], halved({"x": x, SEED: v}))
+    return abs(float((v * slope).sum() - (back * x).sum())) / max(float(np.linalg.norm(v) * np.linalg.norm(slope)), 1e-3)
+
+
+def halved(feeds: Feeds) -> dict[str, np.ndarray]:
+    """From float64 to float32."""
+    return {n: a.astype(np.float32) for n, a in feeds.items()}

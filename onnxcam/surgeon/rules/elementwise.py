@@ -154,10 +154,10 @@ def hard_sigmoid(op: Ops, step: Step, dy: Value) -> Cotangents:
 
 @gradient("HardSwish", since=(14, 22))
 def hard_swish(op: Ops, step: Step, dy: Value) -> Cotangents:
-    """0 below -3, 1 above 3, (2 x + 3) / 6 between."""
+    """0 up to -3, 1 from 3 on, (2 x + 3) / 6 between."""
     x, three = step.x, op.number(3)
     between = op.Add(op.Mul(x, op.number(1 / 3)), op.number(0.5))
-    slope = op.Where(op.Less(op.Abs(x), three), between, op.real(op.Greater(x, three)))
+    slope = op.Where(op.Less(op.Abs(x), three), between, op.real(op.GreaterOrEqual(x, three)))
     return op.Mul(dy, slope)
 
 

@@ -1,6 +1,7 @@
 """Operators that pick entries by number, or put them back. What was picked twice gets both cotangents."""
 
 import numpy as np
+import onnx_ir as ir
 
 from onnxcam.surgeon.graph import Value
 from onnxcam.surgeon.rules.registry import Cotangents, Ops, Step, gradient
@@ -24,7 +25,9 @@ def gather(op: Ops, step: Step, dy: Value) -> Cotangents:
     front = [axis, *(i for i in range(rank) if i != axis)]
     given = op.transpose(dy, [*range(axis, axis + width), *range(axis), *range(axis + width, width + rank - 1)])
     empty = op.zeros_like(op.transpose(data, front))
-    filled = op.ScatterND(empty, op.unsqueeze(indices, [-1]), given, reduction="add")
+    # Gather takes int32 too, ScatterND does not.
+    places = op.Cast(op.unsqueeze(indices, [-1]), to=int(ir.DataType.INT64))
+    filled = op.ScatterND(empty, places, given, reduction="add")
     return op.transpose(filled, [int(i) for i in np.argsort(front)])
 
 
@@ -48,7 +51,7 @@ def gather_nd(op: Ops, step: Step, dy: Value) -> Cotangents:
         row = op.Range(op.integers(0), op.Squeeze(count, op.integers([0])), op.integers(1))
         column = op.reshape(row, [-1, *[1] * (rank - 1)])
         target = op.Concat(op.slice(op.Shape(indices), {0: (0, rank - 1)}), op.integers([1]), axis=0)
-        indices = op.Concat(op.Expand(column, target), op.Cast(indices, to=7), axis=-1)
+        indices = op.Concat(op.Expand(column, target), indices, axis=-1)
     return op.ScatterND(op.zeros_like(step.x), indices, dy, reduction="add")
 
 

@@ -10,7 +10,8 @@ def matmul(op: Ops, step: Step, dy: Value) -> Cotangents:
     a, b = step.inputs
     shape_a, shape_b, shape_y = step.dims(a), step.dims(b), step.dims(step.y)
     if len(shape_a) == 1:
-        a, shape_a, dy, shape_y = op.unsqueeze(a, [0]), (1, *shape_a), op.unsqueeze(dy, [-2]), _with(shape_y, -1)
+        at = max(len(shape_y) - 1, 0)
+        a, shape_a, dy, shape_y = op.unsqueeze(a, [0]), (1, *shape_a), op.unsqueeze(dy, [at]), _with(shape_y, -1)
     if len(shape_b) == 1:
         b, shape_b, dy, shape_y = op.unsqueeze(b, [1]), (*shape_b, 1), op.unsqueeze(dy, [-1]), (*shape_y, 1)
     by_a = by_b = None

@@ -79,14 +79,15 @@ def rms_norm(op: Ops, step: Step, dy: Value) -> Cotangents:
 
 @gradient("LpNormalization", since=(1, 22))
 def lp_norm(op: Ops, step: Step, dy: Value) -> Cotangents:
-    """y = x / |x|: p = 2: (dy - y sum(dy y)) / |x|; p = 1: (dy - sign(x) sum(dy y)) / |x|."""
+    """y = x / |x|: p = 2: (dy - y sum(dy y)) / |x|; p = 1: (dy - sign(x) sum(dy y)) / |x|. 0 where x is."""
     axis = [step.integer("axis", -1)]
     along = op.sum(op.Mul(dy, step.y), axis)
     if step.integer("p", 2) == 1:
         length, direction = op.sum(op.Abs(step.x), axis), op.Sign(step.x)
     else:
         length, direction = op.Sqrt(op.sum(op.Mul(step.x, step.x), axis)), step.y
-    return op.Div(op.Sub(dy, op.Mul(direction, along)), length)
+    slope = op.Div(op.Sub(dy, op.Mul(direction, along)), length)
+    return op.Where(op.Equal(length, op.number(0)), op.number(0), slope)
 
 
 @gradient("LRN", since=(13,))

@@ -1,5 +1,7 @@
 """Operators that move entries without changing them."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -142,25 +144,41 @@ def along(op: Ops, x: Value, rank: int, axis: int, matrix: npt.NDArray[np.float6
 def resize(op: Ops, step: Step, dy: Value) -> Cotangents:
     """Resizing is linear along each axis, so its gradient is the transposed matrix of each."""
     step.only(0)
-    shape, result = step.dims(step.x), step.dims(step.y)
-    axes = [a for a in range(len(shape)) if shape[a] != result[a]]
-    given = step.integers("axes")
-    scales = step.array(2)
-    order = [a % len(shape) for a in given] if given else list(range(len(shape)))
-    for axis in axes:
+    for axis, scale in _scales(step).items():
         (old,), (new,) = step.static(step.x, [axis]), step.static(step.y, [axis])
-        scale = float(scales.reshape(-1)[order.index(axis)]) if scales is not None and scales.size else new / old
-        whole = _whole_factor(step, old, new)
+        whole = _whole_factor(step, old, new, scale)
         if whole:
             dy = _summed(op, step, dy, axis, old, whole)
             continue
-        dy = along(op, dy, len(shape), axis, resize_matrix(step, old, new, scale).T)
+        dy = along(op, dy, step.rank(step.x), axis, resize_matrix(step, old, new, scale).T)
     return dy
 
 
-def _whole_factor(step: Step, old: int, new: int) -> int:
+def _scales(step: Step) -> dict[int, float]:
+    """Of each axis that is resampled: as stated, which need not be the quotient of the sizes, or as the sizes say."""
+    shape, result = step.dims(step.x), step.dims(step.y)
+    if shape == result:
+        return {}  # onnxruntime copies then, whatever the scales
+    axes = [a % len(shape) for a in step.integers("axes") or range(len(shape))]
+    scales = step.array(2)
+    if scales is not None and scales.size:
+        return {a: float(s) for a, s in zip(axes, scales.reshape(-1), strict=True) if s != 1}
+    policy = step.text("keep_aspect_ratio_policy", "stretch")
+    if policy == "stretch":
+        changed = [a for a in axes if shape[a] != result[a]]
+        return dict(zip(changed, _quotients(step.static(step.y, changed), step.static(step.x, changed)), strict=True))
+    asked = _quotients(step.integers("sizes", 3) or [], step.static(step.x, axes))
+    scale = min(asked) if policy == "not_larger" else max(asked)
+    return dict.fromkeys(axes, scale) if scale != 1 else {}
+
+
+def _quotients(sizes: Sequence[int], by: Sequence[int]) -> list[float]:
+    return [a / b for a, b in zip(sizes, by, strict=True)]
+
+
+def _whole_factor(step: Step, old: int, new: int, scale: float) -> int:
     """The factor of a plain repetition of entries; 0 for any other resizing."""
-    plain = step.text("mode", "nearest") == "nearest" and new % old == 0
+    plain = step.text("mode", "nearest") == "nearest" and new % old == 0 and scale == new // old
     rounding = step.text("nearest_mode", "round_prefer_floor")
     where = step.text("coordinate_transformation_mode", "half_pixel")
     repeats = rounding == "floor" if where == "asymmetric" else where == "half_pixel" and rounding.startswith("round")
@@ -178,9 +196,10 @@ def _summed(op: Ops, step: Step, x: Value, axis: int, size: int, factor: int) ->
 def depth_to_space(op: Ops, step: Step, dy: Value) -> Cotangents:
     """The way back is the other one of the two."""
     block, channels = step.integer("blocksize", 1), step.static(step.x, [1])[0]
+    mode = step.text("mode", "DCR")
     if step.node.op_type == "SpaceToDepth":
-        return op.DepthToSpace(dy, blocksize=block)
-    if step.text("mode", "DCR") == "DCR":
+        return op.DepthToSpace(dy, blocksize=block, mode=mode)
+    if mode == "DCR":
         return op.SpaceToDepth(dy, blocksize=block)
     height, width = step.static(step.x, [2, 3])
     split = op.reshape(dy, [-1, channels // block**2, height, block, width, block])
