@@ -19,6 +19,7 @@ from onnxcam.network import OUTPUT, Arrays
 from onnxcam.preparation import PATIENCE, Opened, noise
 from onnxcam.surgeon import graph, masking, stepping
 from onnxcam.surgeon.anatomy import Kind
+from onnxcam.surgeon.gradient import Missing
 from onnxcam.surgeon.graph import Model
 from onnxcam.surgeon.loading import read_model
 from onnxcam.surgeon.precision import in_single_precision
@@ -40,12 +41,17 @@ Told = tuple[Floats, Floats]
 def step_graph(opened: Opened, score: Score, wrt: Wrt, *, guided: bool = False) -> Model:
     """The graph that gives each row's score and its gradient. Raises MissingGradient."""
     output, tensor = OUTPUT[score], tensor_of(wrt, opened.anatomy)
-    model = stepping.differentiable(scoring_graph(opened), output, [tensor])
+    model = stepping.differentiable(scoring_graph(opened), output, tensor)
     if guided and not any(n.op_type in GUIDED for n in model.graph):
         raise UndefinedSaliency(
             "guided backpropagation changes what passes a ReLU, and this model has none; use gradient or smooth-grad"
         )
     return stepping.step_model(model, output, tensor, _traces(opened, model), GUIDED if guided else None)
+
+
+def without_rules(opened: Opened) -> list[Missing]:
+    """The operators between the picture and the score that no gradient rule covers."""
+    return stepping.made_ready(scoring_graph(opened), masking.LOGIT, masking.MAPS)[1]
 
 
 def scoring_graph(opened: Opened) -> Model:

@@ -58,12 +58,12 @@ def influential(model: Model, anatomy: Anatomy, shapes: Shapes, feeds: Arrays, s
         return anatomy
     session = Session(graph.to_bytes(with_keeps(model, tokens, logits.tensor)), ("cpu",))
     try:
-        name = _last_that_counts(session, tokens, shapes, feeds, logits.tensor)
+        last = _last_that_counts(session, tokens, shapes, feeds, logits.tensor)
     finally:
         session.close()
-    if name is None or name == anatomy.features.tensor:
+    if last is None or last == anatomy.features.tensor:
         return anatomy
-    chosen = found[name]
+    chosen = found[last]
     reason = "the last tensor whose patches count for the score; behind it only the class token is read"
     passed = Candidate(anatomy.features.tensor, anatomy.features.shape, "only its class token counts for the score")
     return replace(anatomy, features=replace(chosen.features, reason=reason), candidates=(passed, *anatomy.candidates))

@@ -96,10 +96,25 @@ def description(file: "ModelFile", model: "Model", opened: "Opened") -> dict[str
             for c in anatomy.candidates
         ],
         "batch": {"mode": opened.batching.mode, "reason": opened.batching.reason},
+        "gradient": _gradient(opened),
         "preset": {"name": preset.name, "source": source},
         "labels": {"count": len(labels) if labels is not None else 0, "source": labels_source},
         "warnings": [*opened.notes, *anatomy.warnings],
     }  # fmt: skip
+
+
+def _gradient(opened: "Opened") -> dict[str, Any]:
+    """Whether methods with gradients work, and which operators stand in the way."""
+    from onnxcam.differentiation import without_rules
+    from onnxcam.errors import ModelError
+
+    try:
+        missing = without_rules(opened)
+    except ModelError as error:
+        return {"works": False, "missing": [], "reason": str(error)}
+    found = [{"operator": m.operator, "nodes": len(m.nodes)} for m in missing]
+    reason = "every operator on the way has a rule" if not found else "operators without a gradient rule"
+    return {"works": not found, "missing": found, "reason": reason}
 
 
 def _tensor(value: Any) -> dict[str, Any]:
@@ -110,6 +125,11 @@ def _tensor(value: Any) -> dict[str, Any]:
         "dtype": value.dtype.name if value.dtype else None,
         "shape": shape_with_names(value),
     }
+
+
+def _gradient_line(found: dict[str, Any]) -> str:
+    missing = ", ".join(f"{m['operator']} ({m['nodes']})" for m in found["missing"])
+    return f"{'yes' if found['works'] else 'no'}: {found['reason']}{f': {missing}' if missing else ''}"
 
 
 def page(found: dict[str, Any]) -> str:
@@ -125,6 +145,7 @@ def page(found: dict[str, Any]) -> str:
         f"  features    {features['tensor']}  {shown(features['shape'])} {features['layout']}",
         f"              made by {features['producer']}; {features['reason']}",
         f"  logits      {logits['tensor']}, {logits['classes']} classes: {logits['reason']}",
+        f"  gradient    {_gradient_line(found['gradient'])}",
         f"  preset      {found['preset']['name']} ({found['preset']['source']})",
         f"  labels      {found['labels']['count'] or 'none'} ({found['labels']['source']})",
     ]

@@ -4,7 +4,7 @@ Inputs: those of the scoring graph (masking.py), with a picture a row where rows
 Outputs: SCORE (N,), and GRADIENT: d score / d what was asked for, a row each. The contract of `explain --step` files.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -37,25 +37,30 @@ def tensor_of(wrt: Wrt, anatomy: Anatomy) -> str:
     return {Wrt.MAPS: MAPS, Wrt.IMAGE: IMAGE, Wrt.FEATURES: anatomy.features.tensor}[wrt]
 
 
-def differentiable(scoring: Model, score: str, wrt: Sequence[str]) -> Model:
+def differentiable(scoring: Model, score: str, wrt: str) -> Model:
     """The scoring graph in an opset that gradients can be written in, operators without a rule written out if possible.
 
     score: its output. Raises MissingGradient with every operator that stays without a rule.
     """
+    model, missing = made_ready(scoring, score, wrt)
+    if missing:
+        raise MissingGradient(complaint(missing))
+    return model
+
+
+def made_ready(scoring: Model, score: str, wrt: str) -> tuple[Model, list[Missing]]:
+    """The same, and the operators that stay without a rule."""
     model = graph.raise_opset(scoring)
     missing = _missing(model, score, wrt)
     defined = [m.operator.rpartition("-")[0] for m in missing if "." not in m.operator]
     if defined:
         model = graph.write_out(model, defined)
         missing = _missing(model, score, wrt)
-    if missing:
-        raise MissingGradient(complaint(missing))
-    return model
+    return model, missing
 
 
-def _missing(model: Model, score: str, wrt: Sequence[str]) -> list[Missing]:
-    values = [_named(model, name) for name in wrt]
-    return missing_rules(model, [_named(model, score)], values)
+def _missing(model: Model, score: str, wrt: str) -> list[Missing]:
+    return missing_rules(model, [_named(model, score)], [_named(model, wrt)])
 
 
 def _named(model: Model, name: str) -> Value:
