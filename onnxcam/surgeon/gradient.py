@@ -13,12 +13,23 @@ import onnx_ir as ir
 from onnxcam.errors import MissingGradient
 from onnxcam.surgeon import graph
 from onnxcam.surgeon.graph import Model, Node, Shapes, Value
-from onnxcam.surgeon.rules import conv, elementwise, indexing, linear, norm, pool, quantised, reduce, shape
-from onnxcam.surgeon.rules.registry import RULES, ZERO, Arrays, Ops, Registered, Rule, Step, describe, operator_name
+from onnxcam.surgeon.rules import conv, elementwise, foreign, indexing, linear, norm, pool, quantised, reduce, shape
+from onnxcam.surgeon.rules.registry import (
+    RULES,
+    ZERO,
+    Arrays,
+    Ops,
+    Registered,
+    Rule,
+    Step,
+    describe,
+    key_of,
+    operator_name,
+)
 
 __all__ = ["Missing", "gradients", "missing_rules", "modules"]
 
-modules = (conv, elementwise, indexing, linear, norm, pool, quantised, reduce, shape)
+modules = (conv, elementwise, foreign, indexing, linear, norm, pool, quantised, reduce, shape)
 """Importing them fills the table of rules."""
 
 REAL = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
@@ -132,12 +143,12 @@ def _missing(model: Model, way: _Way) -> list[Missing]:
 
 
 def _registered(node: Node, version: int) -> Registered | None:
-    return RULES.table.get((node.op_type, graph.since(node, version))) if graph.is_standard(node) else None
+    return RULES.table.get(key_of(node, graph.since(node, version)))
 
 
 def _answers(ops: Ops, step: Step, instead: Mapping[str, Rule]) -> Iterable[tuple[Value, Value]]:
     """Each changing input with its cotangent, of the input's shape."""
-    registered = RULES.table[step.node.op_type, step.since]
+    registered = RULES.table[key_of(step.node, step.since)]
     if step.node.op_type not in SEVERAL and any(g is not None for g in step.cotangents[1:]):
         raise step.refusal("has a further output that the score depends on")
     dy = next(g for g in step.cotangents if g is not None)
