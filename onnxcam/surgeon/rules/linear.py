@@ -1,6 +1,8 @@
 """Products of matrices."""
 
-from onnxcam.surgeon.graph import Value
+from collections.abc import Container
+
+from onnxcam.surgeon.graph import Shape, Value
 from onnxcam.surgeon.rules.registry import Cotangents, Ops, Step, gradient
 
 
@@ -14,25 +16,35 @@ def matmul(op: Ops, step: Step, dy: Value) -> Cotangents:
         a, shape_a, dy, shape_y = op.unsqueeze(a, [0]), (1, *shape_a), op.unsqueeze(dy, [at]), _with(shape_y, -1)
     if len(shape_b) == 1:
         b, shape_b, dy, shape_y = op.unsqueeze(b, [1]), (*shape_b, 1), op.unsqueeze(dy, [-1]), (*shape_y, 1)
+    by_a, by_b = matrix_product(op, dy, shape_y, (a, shape_a), (b, shape_b), step.active)
+    whole = [
+        op.Reshape(found, op.Shape(given)) if found is not None and given is not used else found
+        for found, given, used in ((by_a, step.inputs[0], a), (by_b, step.inputs[1], b))
+    ]
+    return whole
+
+
+Matrices = tuple[Value, Shape]
+"""A stack of matrices and its shape."""
+
+
+def matrix_product(
+    op: Ops, dy: Value, shape_y: Shape, a: Matrices, b: Matrices, active: Container[int]
+) -> tuple[Value | None, Value | None]:
+    """Of Y = A B, stacks broadcast against each other: dY B^T and A^T dY, of the shapes of A and B."""
     by_a = by_b = None
-    if 0 in step.active:
-        spread = op.MatMul(dy, _turned(op, b, len(shape_b)))
-        by_a = op.sum_to(spread, (*shape_y[:-1], shape_a[-1]), shape_a)
-        by_a = op.Reshape(by_a, op.Shape(step.inputs[0])) if a is not step.inputs[0] else by_a
-    if 1 in step.active:
-        spread = op.MatMul(_turned(op, a, len(shape_a)), dy)
-        by_b = op.sum_to(spread, (*shape_y[:-2], shape_b[-2], shape_y[-1]), shape_b)
-        by_b = op.Reshape(by_b, op.Shape(step.inputs[1])) if b is not step.inputs[1] else by_b
+    if 0 in active:
+        spread = op.MatMul(dy, op.swapped(b[0], len(b[1])))
+        by_a = op.sum_to(spread, (*shape_y[:-1], a[1][-1]), a[1])
+    if 1 in active:
+        spread = op.MatMul(op.swapped(a[0], len(a[1])), dy)
+        by_b = op.sum_to(spread, (*shape_y[:-2], b[1][-2], shape_y[-1]), b[1])
     return by_a, by_b
 
 
 def _with(shape: tuple[int | None, ...], at: int) -> tuple[int | None, ...]:
     """An axis of one more, before the entry `at` counted from the end (before all where there are none)."""
     return (*shape[:at], 1, *shape[at:]) if shape else (1,)
-
-
-def _turned(op: Ops, matrix: Value, rank: int) -> Value:
-    return op.transpose(matrix, [*range(rank - 2), rank - 1, rank - 2])
 
 
 @gradient("Gemm", since=(13,))
