@@ -1,0 +1,219 @@
+"""Operators that onnx's reference evaluator lacks, or computes otherwise than the specification says, or in float32.
+
+Each is written down from the operator's specification, in numpy and in the precision of what it is given.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import product
+
+import numpy as np
+from onnx.reference.op_run import OpRun
+
+Array = np.ndarray
+Results = tuple[Array]
+
+
+class Erf(OpRun):
+    """onnx goes through float32."""
+
+    op_domain = ""
+
+    def _run(self, x: Array) -> Results:
+        return (np.asarray(np.vectorize(math.erf)(x), x.dtype),)
+
+
+class Gelu(OpRun):
+    """onnx goes through its Erf."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, approximate: str = "none") -> Results:
+        if approximate == "tanh":
+            return (x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),)
+        return (x / 2 * (1 + np.asarray(np.vectorize(math.erf)(x / math.sqrt(2)), x.dtype)),)
+
+
+class Mean(OpRun):
+    """onnx adds to its first input, so that it cannot grow."""
+
+    op_domain = ""
+
+    def _run(self, *inputs: Array) -> Results:
+        return (np.asarray(sum(inputs[1:], inputs[0]) / len(inputs)),)
+
+
+class LRN(OpRun):
+    """onnx takes the pictures for the channels."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, alpha: float, beta: float, bias: float, size: int) -> Results:
+        before, after = math.floor((size - 1) / 2), math.ceil((size - 1) / 2)
+        squares = [(x[:, max(c - before, 0) : c + after + 1] ** 2).sum(axis=1) for c in range(x.shape[1])]
+        return (x / (bias + alpha / size * np.stack(squares, axis=1)) ** beta,)
+
+
+class LpNormalization(OpRun):
+    """onnx takes no absolute value for p = 1."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, axis: int, p: int) -> Results:
+        length = (np.abs(x) ** p).sum(axis=axis, keepdims=True) ** (1 / p)
+        return (np.divide(x, length, out=np.zeros_like(x), where=length != 0),)
+
+
+class GlobalLpPool(OpRun):
+    op_domain = ""
+
+    def _run(self, x: Array, p: int) -> Results:
+        return ((np.abs(x) ** p).sum(axis=tuple(range(2, x.ndim)), keepdims=True) ** (1 / p),)
+
+
+class GlobalMaxPool(OpRun):
+    """onnx knows two axes."""
+
+    op_domain = ""
+
+    def _run(self, x: Array) -> Results:
+        return (x.max(axis=tuple(range(2, x.ndim)), keepdims=True),)
+
+
+class MaxPool(OpRun):
+    """onnx mixes up lopsided pads. The first of equals counts; places are counted over the whole tensor."""
+
+    op_domain = ""
+
+    def _run(
+        self,
+        x: Array,
+        auto_pad: str = "NOTSET",
+        ceil_mode: int = 0,
+        dilations: Sequence[int] | None = None,
+        kernel_shape: Sequence[int] = (),
+        pads: Sequence[int] | None = None,
+        storage_order: int = 0,
+        strides: Sequence[int] | None = None,
+    ) -> tuple[Array, Array]:
+        space, sizes = x.ndim - 2, x.shape[2:]
+        strides, dilations = strides or [1] * space, dilations or [1] * space
+        before, after = ([0] * space, [0] * space) if not pads else (pads[:space], pads[space:])
+        reach = [d * (k - 1) + 1 for d, k in zip(dilations, kernel_shape, strict=True)]
+        if auto_pad.startswith("SAME"):
+            counts = [math.ceil(n / s) for n, s in zip(sizes, strides, strict=True)]
+            total = [max((c - 1) * s + r - n, 0) for c, s, r, n in zip(counts, strides, reach, sizes, strict=True)]
+            before = [t // 2 if auto_pad == "SAME_UPPER" else t - t // 2 for t in total]
+        else:
+            spans = [n + p + q for n, p, q in zip(sizes, before, after, strict=True)]
+            rounded = math.ceil if ceil_mode else math.floor
+            counts = [rounded((span - r) / s) + 1 for span, r, s in zip(spans, reach, strides, strict=True)]
+            # No window starts in the pads behind.
+            counts = [c - ((c - 1) * s >= n + p) for c, s, n, p in zip(counts, strides, sizes, before, strict=True)]
+        numbers = np.arange(x.size).reshape(x.shape)
+        y, places = np.zeros((*x.shape[:2], *counts), x.dtype), np.zeros((*x.shape[:2], *counts), np.int64)
+        for at in np.ndindex(*counts):
+            window = [
+                [i for i in range(a * s - p, a * s - p + r, d) if 0 <= i < n]
+                for a, s, p, r, d, n in zip(at, strides, before, reach, dilations, sizes, strict=True)
+            ]
+            chosen = (slice(None), slice(None), *np.ix_(*window))
+            seen, names = x[chosen].reshape(*x.shape[:2], -1), numbers[chosen].reshape(*x.shape[:2], -1)
+            first = seen.argmax(axis=2)[..., None]
+            y[(..., *at)] = np.take_along_axis(seen, first, 2)[..., 0]
+            places[(..., *at)] = np.take_along_axis(names, first, 2)[..., 0]
+        return y, places
+
+
+class GroupNormalization(OpRun):
+    """Until opset 20, which onnx calls deprecated, with a scale a group; later with one a channel."""
+
+    op_domain = ""
+
+    def _run(
+        self, x: Array, scale: Array, bias: Array, num_groups: int, epsilon: float = 1e-5, stash_type: int = 1
+    ) -> Results:
+        grouped = x.reshape(len(x), num_groups, -1)
+        centred = grouped - grouped.mean(axis=2, keepdims=True)
+        z = (centred / np.sqrt((centred**2).mean(axis=2, keepdims=True) + epsilon)).reshape(x.shape)
+        wide = [np.repeat(a, x.shape[1] // len(a)).reshape(1, -1, *[1] * (x.ndim - 2)) for a in (scale, bias)]
+        return (z * wide[0] + wide[1],)
+
+
+class Pad(OpRun):
+    """onnx refuses negative pads, which cut off."""
+
+    op_domain = ""
+
+    def _run(
+        self, x: Array, pads: Array, value: Array | None = None, axes: Array | None = None, mode: str = "constant"
+    ) -> Results:
+        chosen = range(x.ndim) if axes is None else axes
+        for axis, before, after in zip(chosen, *np.split(pads, 2), strict=True):
+            kept = range(max(-before, 0), x.shape[axis] - max(-after, 0))
+            width = [(0, 0)] * x.ndim
+            width[axis] = (max(before, 0), max(after, 0))
+            filled = {"constant_values": 0 if value is None else value} if mode == "constant" else {}
+            x = np.pad(np.take(x, kept, axis), width, mode, **filled)  # type: ignore[call-overload]
+        return (x,)
+
+
+class ConvTranspose(OpRun):
+    """onnx knows neither groups nor the lower half of an output_shape. Every entry lays down a scaled kernel."""
+
+    op_domain = ""
+
+    def _run(
+        self,
+        x: Array,
+        w: Array,
+        b: Array | None = None,
+        auto_pad: str = "NOTSET",
+        dilations: Sequence[int] | None = None,
+        group: int = 1,
+        kernel_shape: Sequence[int] | None = None,
+        output_padding: Sequence[int] | None = None,
+        output_shape: Sequence[int] | None = None,
+        pads: Sequence[int] | None = None,
+        strides: Sequence[int] | None = None,
+    ) -> Results:
+        space = x.ndim - 2
+        strides, dilations = strides or [1] * space, dilations or [1] * space
+        grown, pads = output_padding or [0] * space, list(pads or [0] * 2 * space)
+        sizes, kernel = x.shape[2:], w.shape[2:]
+        full = [(n - 1) * s + (k - 1) * d + 1 for n, s, k, d in zip(sizes, strides, kernel, dilations, strict=True)]
+        full = [f + g for f, g in zip(full, grown, strict=True)]
+        if auto_pad.startswith("SAME") and not output_shape:
+            output_shape = [n * s for n, s in zip(sizes, strides, strict=True)]
+        if output_shape:
+            total = [f - o for f, o in zip(full, output_shape, strict=True)]
+            less, more = [t // 2 for t in total], [t - t // 2 for t in total]
+            pads = less + more if auto_pad == "SAME_UPPER" else more + less
+        outputs = w.shape[1]
+        y = np.zeros((len(x), group * outputs, *full), x.dtype)
+        for g, at in product(range(group), np.ndindex(*kernel)):
+            mine = slice(g * w.shape[0] // group, (g + 1) * w.shape[0] // group)
+            laid = np.einsum("nc...,cm->nm...", x[:, mine], w[(mine, slice(None), *at)])
+            places = [
+                slice(k * d, k * d + (n - 1) * s + 1, s)
+                for k, d, n, s in zip(at, dilations, sizes, strides, strict=True)
+            ]
+            y[(slice(None), slice(g * outputs, (g + 1) * outputs), *places)] += laid
+        kept = [slice(p, f - q) for p, q, f in zip(pads[:space], pads[space:], full, strict=True)]
+        y = y[(slice(None), slice(None), *kept)]
+        return (y if b is None else y + b.reshape(1, -1, *[1] * space),)
+
+
+OWN = [
+    Erf,
+    Gelu,
+    Mean,
+    LRN,
+    LpNormalization,
+    GlobalLpPool,
+    GlobalMaxPool,
+    MaxPool,
+    GroupNormalization,
+    Pad,
+    ConvTranspose,
+]

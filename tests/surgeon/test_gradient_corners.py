@@ -1,0 +1,150 @@
+"""Where a derivative is a choice (PyTorch's is taken), and what a rule refuses: expected numbers by hand."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import exp
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from differentiated import Case, pulled, with_gradient
+
+from onnxcam.errors import MissingGradient
+
+Numbers = Sequence[Any]
+
+
+@dataclass(frozen=True)
+class Corner:
+    """inputs: their numbers. expected: the gradient of sum(seed * y); seed is all ones if not given."""
+
+    nodes: str
+    inputs: Mapping[str, Numbers]
+    expected: Mapping[str, Numbers]
+    weights: str = ""
+    opset: int = 18
+    seed: Numbers | float = field(default=1.0)
+
+    @property
+    def feeds(self) -> dict[str, np.ndarray]:
+        return {name: np.asarray(numbers, np.float32) for name, numbers in self.inputs.items()}
+
+    @property
+    def text(self) -> str:
+        shapes = {name: ",".join(map(str, a.shape)) for name, a in self.feeds.items()}
+        return Case(self.nodes, ", ".join(f"float[{s}] {n}" for n, s in shapes.items()), self.weights).text(self.opset)
+
+
+def of(nodes: str, x: Numbers, dx: Numbers, weights: str = "", opset: int = 18, seed: Numbers | float = 1.0) -> Corner:
+    return Corner(nodes, {"x": x}, {"x": dx}, weights, opset, seed)
+
+
+def row(*numbers: float) -> Numbers:
+    """One picture, one channel, one row."""
+    return [[[list(numbers)]]]
+
+
+def quantised(x: Numbers, dx: Numbers, scale: str, zero: str, attributes: str = "", opset: int = 19) -> Corner:
+    """Through integers and back, by a scale that float32 holds exactly. (onnx evaluates these from opset 19 on.)"""
+    nodes = f"q = QuantizeLinear <{attributes}> (x, s, z) y = DequantizeLinear <{attributes}> (q, s, z)"
+    return of(nodes.replace("<>", ""), x, dx, f"float{scale}, {zero}", opset)
+
+
+BENT = {
+    "relu": of("y = Relu (x)", [-1, 0, 2], [0, 0, 1]),
+    "leaky-relu": of("y = LeakyRelu <alpha=0.5> (x)", [-1, 0, 2], [0.5, 0.5, 1]),
+    "prelu": Corner("y = PRelu (x, s)", {"x": [-3, 0, 2], "s": [0.5]}, {"x": [0.5, 0.5, 1], "s": [-3]}),
+    "thresholded-relu": of("y = ThresholdedRelu <alpha=1.0> (x)", [0.5, 1, 2], [0, 0, 1]),
+    "clip": of("y = Clip (x, l, h)", [-2, -1, 0, 1, 2], [0, 0, 1, 0, 0], "float l = {-1.0}, float h = {1.0}"),
+    "hard-sigmoid": of("y = HardSigmoid <alpha=0.25> (x)", [-3, -2, 0, 2, 3], [0, 0, 0.25, 0, 0]),
+    "hard-swish": of("y = HardSwish (x)", [-4, -3, 0, 3, 4], [0, 0, 0.5, 1, 1]),
+    "shrink": of("y = Shrink <lambd=1.0> (x)", [-2, -1, 0, 1, 2], [1, 0, 0, 0, 1]),
+    "abs": of("y = Abs (x)", [-2, 0, 3], [-1, 0, 1]),
+    "elu": of("y = Elu <alpha=2.0> (x)", [-1, 0, 2], [2 * exp(-1), 2, 1]),
+    "celu": of("y = Celu <alpha=2.0> (x)", [-1, 0, 2], [exp(-0.5), 1, 1]),
+    "pow": of("y = Pow (x, b)", [0, 0, -2, 3], [0, 0, 12, 1], "float[4] b = {2.0, 0.0, 3.0, 1.0}"),
+    "pow-by-exponent": Corner("y = Pow (a, b)", {"a": [0, 1, 2], "b": [2, 2, 0]}, {"a": [0, 2, 0], "b": [0, 0, np.log(2)]}),
+    "l2-of-nothing": of("y = ReduceL2 <keepdims=0> (x, i)", [[0, 0], [3, 4]], [[0, 0], [0.6, 0.8]], "int64[1] i = {1}"),
+    "lp-norm-of-nothing": of("y = LpNormalization (x)", [[0, 0], [3, 4]], [[0, 0], [0.032, -0.024]]),
+    "lp-norm-1-of-nothing": of("y = LpNormalization <p=1> (x)", [[0, 0], [3, -1]], [[0, 0], [0.125, 0.375]]),
+    "lp-pool-of-nothing": of("y = LpPool <kernel_shape=[1,2], strides=[1,2]> (x)", row(0, 0, 3, 4), row(0, 0, 0.6, 0.8)),
+    "integers-stop": of("i = Cast <to=7> (x) f = Cast <to=1> (i) y = Mul (x, f)", [1.5, 2.75], [1, 2]),
+}  # fmt: skip
+
+TIES = {
+    "max": Corner("y = Max (a, b)", {"a": [1, 2, 3], "b": [1, 3, 2]}, {"a": [0.5, 0, 1], "b": [0.5, 1, 0]}),
+    "min": Corner("y = Min (a, b)", {"a": [1, 2, 3], "b": [1, 3, 2]}, {"a": [0.5, 1, 0], "b": [0.5, 0, 1]}),
+    "max-of-three": Corner("y = Max (a, b, c)", {"a": [6, 6], "b": [6, 1], "c": [6, 6]}, {"a": [1, 3], "b": [1, 0], "c": [1, 3]}, seed=[3, 6]),
+    "max-with-zero": of("y = Max (x, z)", [-1, 0, 1], [0, 0.5, 1], "float z = {0.0}"),
+    "max-spread": Corner("y = Max (a, b)", {"a": [[1, 2], [3, 2]], "b": [2]}, {"a": [[0, 0.5], [1, 0.5]], "b": [2]}),
+    "reduce-max": of("y = ReduceMax <keepdims=0> (x, i)", [[1, 3, 3], [2, 0, 2]], [[0, 3, 3], [2, 0, 2]], "int64[1] i = {1}", seed=[6, 4]),
+    "reduce-min": of("y = ReduceMin <keepdims=1> (x)", [[5, 5], [5, 5]], [[0.25, 0.25], [0.25, 0.25]]),
+    "max-pool": of("y = MaxPool <kernel_shape=[1,2], strides=[1,2]> (x)", row(5, 5, 1, 1), row(1, 0, 1, 0)),
+    "max-pool-overlapping": of("y = MaxPool <kernel_shape=[1,3]> (x)", row(2, 2, 2, 2, 1), row(1, 1, 1, 0, 0)),
+    "max-pool-one-in-two-windows": of("y = MaxPool <kernel_shape=[1,2]> (x)", row(0, 7, 0), row(0, 5, 0), seed=row(2, 3)),
+    "max-pool-rows-first": of("y = MaxPool <kernel_shape=[2,2]> (x)", [[[[1, 4], [4, 4]]]], [[[[0, 1], [0, 0]]]]),
+    "max-pool-of-two-pictures": of("y = MaxPool <kernel_shape=[2]> (x)", [[[1, 2], [4, 3]], [[6, 5], [7, 8]]], [[[0, 1], [2, 0]], [[3, 0], [0, 4]]], seed=[[[1], [2]], [[3], [4]]]),
+    "global-max-pool": of("y = GlobalMaxPool (x)", [[[[1, 4], [4, 4]]]], [[[[0, 1], [0, 0]]]]),
+    "hard-choice": of("i = ArgMax <axis=1> (x) y = GatherElements <axis=1> (x, i)", [[1, 4, 4]], [[0, 1, 0]]),
+}  # fmt: skip
+
+QUANTISED = {
+    "uint8": quantised([-70, -64, -63.5, 0.2, 63, 63.5, 80], [0, 0, 1, 1, 1, 0, 0], " s = {0.5}", "uint8 z = {128}"),
+    "int8": quantised([-80, -64, -63, 63, 63.5], [0, 0, 1, 1, 0], " s = {0.5}", "int8 z = {0}"),
+    "relu": quantised([-1, 0, 0.1, 127, 127.5], [0, 0, 1, 1, 0], " s = {0.5}", "uint8 z = {0}"),
+    "axis": quantised([[-70, 63, -34, 30], [70, -63, 34, -30]], [[0, 1, 0, 1], [0, 1, 0, 1]], "[4] s = {0.5, 0.5, 0.25, 0.25}", "int8[4] z = {0, 0, 4, 4}"),
+    "axis-0": quantised([[-70, 70], [-34, 30]], [[0, 0], [0, 1]], "[2] s = {0.5, 0.25}", "int8[2] z = {0, 4}", "axis=0"),
+    "int16": quantised([-20000, -16384, 16000, 16383.5], [0, 0, 1, 0], " s = {0.5}", "int16 z = {0}", opset=21),
+    "no-zero": of("q = QuantizeLinear (x, s) y = DequantizeLinear (q, s)", [-1, 0, 1, 127.5], [0, 0, 1, 0], "float s = {0.5}", 19),
+    "named": of("q = QuantizeLinear <output_dtype=3> (x, s) y = DequantizeLinear (q, s)", [-65, -1, 1, 64], [0, 1, 1, 0], "float s = {0.5}", 21),
+    "weights": of("w = DequantizeLinear (i, s) y = Gemm <transB=1> (x, w)", [[1, 2]], [[4, 6.5]], "int8[2,2] i = {2, 4, 6, 9}, float s = {0.5}", 19),
+}  # fmt: skip
+
+CORNERS = BENT | TIES | {f"quantised-{name}": corner for name, corner in QUANTISED.items()}
+BY_HAND = frozenset(n.op_type for c in CORNERS.values() for n in onnx.parser.parse_model(c.text).graph.node)
+
+
+@pytest.mark.parametrize("corner", CORNERS.values(), ids=CORNERS)
+def test_the_derivative_at_a_corner(corner: Corner) -> None:
+    shape = with_gradient(corner.text, list(corner.inputs))[0].graph.output[0].type.tensor_type.shape.dim
+    seed = np.broadcast_to(np.asarray(corner.seed, np.float32), [d.dim_value for d in shape]).copy()
+    found = pulled(corner.text, corner.feeds, seed)
+    for name, gradient in zip(corner.inputs, found, strict=True):
+        np.testing.assert_allclose(gradient, np.asarray(corner.expected[name]), rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+X = "float[N,4] x"
+PICTURE = "float[N,2,4,4] x"
+STATISTICS = "float[2] s, float[2] b, float[2] m, float[2] v"
+INTS = "int64[1] {} = {{{}}}".format
+
+# name: (what the message says, the case)
+REFUSED = {
+    "dropout": ("random", Case("y = Dropout (x, r, t)", X, "float r = {0.5}, bool t = {1}")),
+    "einsum-dots": ("equation", Case('y = Einsum <equation="...i->..."> (x)', X)),
+    "einsum-no-arrow": ("equation", Case('y = Einsum <equation="ij"> (x)', X)),
+    "einsum-diagonal": ("equation", Case('y = Einsum <equation="nii->ni"> (x)', "float[N,4,4] x")),
+    "batch-norm-in-training": ("training mode", Case("y, n, o = BatchNormalization <training_mode=1> (x, s, b, m, v)", PICTURE, STATISTICS)),
+    "max-pool-by-columns": ("columns", Case("y, i = MaxPool <kernel_shape=[2,2], storage_order=1> (x)", PICTURE)),
+    "scatter-nd-product": ("mul", Case('y = ScatterND <reduction="mul"> (x, i, u)', "float[4] x", "int64[1,1] i = {2}, float[1] u")),
+    "scatter-largest": ("max", Case('y = ScatterElements <reduction="max"> (x, i, u)', "float[4] x", f"{INTS('i', 2)}, float[1] u")),
+    "gather-nd-two-axes": ("batch axis", Case("y = GatherND <batch_dims=2> (x, i)", "float[2,2,3] x", "int64[2,2,1] i = {0, 1, 2, 0}")),
+    "anti-aliasing": ("anti-aliasing", Case('y = Resize <mode="linear", antialias=1, axes=[2,3]> (x, , , z)', PICTURE, "int64[2] z = {3, 3}")),
+    "crop": ("crop", Case('y = Resize <coordinate_transformation_mode="tf_crop_and_resize", axes=[2,3]> (x, r, , z)', PICTURE, "float[4] r = {0.0, 0.0, 0.5, 0.5}, int64[2] z = {2, 2}")),
+    "int4": ("int4", Case("q = QuantizeLinear (x, s, z) y = DequantizeLinear (q, s, z)", X, "float s = {0.5}, int4 z = {1}", 21)),
+    "blocks": ("blocks", Case("q = QuantizeLinear <block_size=2> (x, s, z) y = DequantizeLinear <block_size=2> (q, s, z)", "float[4,4] x", "float[4,2] s, int8[4,2] z", 21)),
+    "mean-over-the-batch": ("depends on the batch", Case("y = ReduceMean (x, i)", X, INTS("i", 0))),
+    "slice-of-the-batch": ("depends on the batch", Case("y = Slice (x, i, j)", X, f"{INTS('i', 1)}, {INTS('j', 3)}")),
+    "repeated-batch": ("depends on the batch", Case("y = Tile (x, i)", X, "int64[2] i = {2, 1}")),
+    "convolution-by-the-picture": ("input 1 that depends on the picture", Case("w = Reshape (x, s) y = Conv (x, w)", "float[1,1,2,2] x", "int64[4] s = {1, 1, 2, 2}")),
+    "bound-by-the-picture": ("input 2 that depends on the picture", Case("m = ReduceMax <keepdims=0> (x) y = Clip (x, , m)", X)),
+    "scale-by-the-picture": ("input 1 that depends on the picture", Case("m = ReduceMax <keepdims=0> (x) q = QuantizeLinear (x, m) y = DequantizeLinear (q, m)", X)),
+    "axes-by-the-picture": ("computed at run time", Case("i = ArgMax <axis=1> (x) j = Squeeze (i) y = CumSum (x, j)", "float[1,2] x")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("reason", "case"), REFUSED.values(), ids=REFUSED)
+def test_what_a_rule_does_not_cover_is_refused_with_the_reason(reason: str, case: Case) -> None:
+    with pytest.raises(MissingGradient, match=f"no gradient for .* {reason}"):
+        with_gradient(case.text(case.opset), ["x"])
