@@ -35,8 +35,8 @@ modules = (conv, elementwise, foreign, indexing, linear, norm, pool, quantised, 
 REAL = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
 SEVERAL = frozenset({"Split"})
 """Operators whose rule reads the cotangents of all outputs; of all others only the first may have one."""
-COUNTING = frozenset({"Dropout", "MaxPool", "TopK"})
-"""Operators whose further outputs are places or masks, which no small change moves."""
+COUNTING = frozenset({"Dropout", "DynamicQuantizeLinear", "MaxPool", "TopK"})
+"""Operators whose further outputs are places, masks or scales, which count as constants."""
 ADVICE = "a rule can be registered from outside, see docs/extending.md"
 
 

@@ -33,9 +33,13 @@ def padding(step: Step, sizes: Sequence[int], kernel: Sequence[int], results: Se
 @gradient("Conv", since=(11, 22))
 def conv(op: Ops, step: Step, dy: Value) -> Cotangents:
     step.only(0)
-    weight, rank = step.inputs[1], step.rank(step.x)
-    space = list(range(2, rank))
-    sizes, kernel, results = step.static(step.x, space), step.static(weight, space), step.static(step.y, space)
+    return convolved_back(op, step, dy, step.inputs[1], step.static(step.inputs[1], range(step.rank(step.inputs[1]))))
+
+
+def convolved_back(op: Ops, step: Step, dy: Value, weight: Value, shape: Sequence[int]) -> Value:
+    """The data gradient of the node's convolution with this weight (M, C/groups, ...) of the given shape."""
+    space = list(range(2, step.rank(step.x)))
+    sizes, kernel, results = step.static(step.x, space), list(shape[2:]), step.static(step.y, space)
     strides, dilations = (step.integers(name) or [1] * len(space) for name in ("strides", "dilations"))
     pads = padding(step, sizes, kernel, results)
     reach = [d * (k - 1) for d, k in zip(dilations, kernel, strict=True)]
@@ -44,10 +48,10 @@ def conv(op: Ops, step: Step, dy: Value) -> Cotangents:
         turned = [r - p for (p, _), r in zip(pads, reach, strict=True)]
         turned += [r - q for (_, q), r in zip(pads, reach, strict=True)]
         return op.Conv(
-            dy, _turned(op, step, weight, groups), group=groups, dilations=dilations, pads=turned, kernel_shape=kernel
+            dy, _turned(op, weight, shape, groups), group=groups, dilations=dilations, pads=turned, kernel_shape=kernel
         )
-    if groups > 1 and groups == step.static(step.x, [1])[0] == step.static(weight, [0])[0]:
-        found = _depthwise(op, step, dy, sizes, strides, dilations, pads)
+    if groups > 1 and groups == step.static(step.x, [1])[0] == shape[0]:
+        found = _depthwise(op, step, dy, weight, shape, sizes, strides, dilations, pads)
         if found is not None:
             return found
     # What the last stride left over at the end is reached by no window, and gets a gradient of 0.
@@ -63,6 +67,8 @@ def _depthwise(
     op: Ops,
     step: Step,
     dy: Value,
+    weight: Value,
+    shape: Sequence[int],
     sizes: Sequence[int],
     strides: Sequence[int],
     dilations: Sequence[int],
@@ -73,8 +79,8 @@ def _depthwise(
     A CPU takes 1.3 to 2.5 times as long for the transposed convolution of single channels. The zeros come from
     repeating the entries and a mask, which is faster than any way of putting them in. None where it does not fit.
     """
-    weight, space = step.inputs[1], list(range(2, step.rank(step.x)))
-    kernel, results = step.static(weight, space), step.static(step.y, space)
+    space = list(range(2, step.rank(step.x)))
+    kernel, results = list(shape[2:]), step.static(step.y, space)
     turned: tuple[list[int], list[int]] = ([], [])
     apart = np.ones([1] * len(space))
     for i, (size, s, n, (p, _)) in enumerate(zip(sizes, strides, results, pads, strict=True)):
@@ -92,14 +98,13 @@ def _depthwise(
     zeros = op.Mul(repeated, op.number(apart[None, None]))
     groups = step.integer("group", 1)
     return op.Conv(
-        zeros, _turned(op, step, weight, groups), group=groups, dilations=dilations, pads=[*turned[0], *turned[1]],
+        zeros, _turned(op, weight, shape, groups), group=groups, dilations=dilations, pads=[*turned[0], *turned[1]],
         kernel_shape=kernel,
     )  # fmt: skip
 
 
-def _turned(op: Ops, step: Step, weight: Value, groups: int) -> Value:
+def _turned(op: Ops, weight: Value, shape: Sequence[int], groups: int) -> Value:
     """(M, C/g, ...) to (C, M/g, ...), each kernel turned round; the runtime folds this once."""
-    shape = step.static(weight, range(step.rank(weight)))
     space = list(range(2, len(shape)))
     outputs, inputs = shape[0] // groups, shape[1]
     if groups == 1:

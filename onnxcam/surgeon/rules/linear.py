@@ -17,11 +17,10 @@ def matmul(op: Ops, step: Step, dy: Value) -> Cotangents:
     if len(shape_b) == 1:
         b, shape_b, dy, shape_y = op.unsqueeze(b, [1]), (*shape_b, 1), op.unsqueeze(dy, [-1]), (*shape_y, 1)
     by_a, by_b = matrix_product(op, dy, shape_y, (a, shape_a), (b, shape_b), step.active)
-    whole = [
+    return [
         op.Reshape(found, op.Shape(given)) if found is not None and given is not used else found
         for found, given, used in ((by_a, step.inputs[0], a), (by_b, step.inputs[1], b))
     ]
-    return whole
 
 
 Matrices = tuple[Value, Shape]

@@ -3,7 +3,9 @@
 import numpy as np
 
 from onnxcam.surgeon.graph import Value
+from onnxcam.surgeon.rules.conv import convolved_back
 from onnxcam.surgeon.rules.elementwise import TYPES
+from onnxcam.surgeon.rules.pool import global_average
 from onnxcam.surgeon.rules.registry import Cotangents, Ops, Step, gradient
 
 
@@ -30,3 +32,83 @@ def quantise(op: Ops, step: Step, dy: Value) -> Cotangents:
     low, high = (op.number(((limit - shift) * scale).reshape(shape)) for limit in (limits.min, limits.max))
     inside = op.And(op.Greater(step.x, low), op.Less(step.x, high))
     return op.Mul(dy, op.real(inside))
+
+
+MICROSOFT = "com.microsoft"
+
+
+def _unsaturated(op: Ops, step: Step, dy: Value) -> Value:
+    """dy where the integers of the output are inside their range."""
+    zero = step.array(7 if "Conv" in step.node.op_type or "Add" in step.node.op_type else 4)
+    limits = np.iinfo((zero.dtype if zero is not None else np.dtype(np.uint8)).name)
+    real = op.Cast(step.y, to=int(op.dtype))
+    inside = op.And(op.Greater(real, op.number(limits.min)), op.Less(real, op.number(limits.max)))
+    return op.Mul(dy, op.real(inside))
+
+
+@gradient("QLinearConv", since=(10,))
+def quantised_conv(op: Ops, step: Step, dy: Value) -> Cotangents:
+    """Inputs: x, its scale and zero point, the weight with its own, the output's, the bias."""
+    step.only(0)
+    stored, scale, zero = step.inputs[3:6]
+    weight = op.DequantizeLinear(stored, scale, zero, axis=0)
+    shape = step.static(stored, range(step.rank(stored)))
+    return convolved_back(op, step, _unsaturated(op, step, dy), weight, shape)
+
+
+@gradient("QLinearAdd", since=(0,), domain=MICROSOFT)
+def quantised_add(op: Ops, step: Step, dy: Value) -> Cotangents:
+    """Inputs: a, its scale and zero point, b with its own, the output's."""
+    given = _unsaturated(op, step, dy)
+    result = step.dims(step.y)
+    a, b = (op.sum_to(given, result, step.dims(step.inputs[i])) for i in (0, 3))
+    return a, None, None, b
+
+
+@gradient("QLinearGlobalAveragePool", since=(0,), domain=MICROSOFT)
+def quantised_average(op: Ops, step: Step, dy: Value) -> Cotangents:
+    step.only(0)
+    if step.integer("channels_last", 0):
+        raise step.refusal("has its channels last")
+    return global_average(op, step, _unsaturated(op, step, dy))
+
+
+@gradient("QGemm", since=(0,), domain=MICROSOFT)
+def quantised_gemm(op: Ops, step: Step, dy: Value) -> Cotangents:
+    """Inputs: a, its scale and zero point, b with its own, the bias, and where the output is quantised, its own."""
+    step.only(0)
+    stored, scale, zero = step.inputs[3:6]
+    turned = step.integer("transB", 0)
+    if step.integer("transA", 0):
+        raise step.refusal("turns its first matrix")
+    weight = op.DequantizeLinear(stored, scale, zero, axis=0 if turned else 1)
+    return op.Gemm(dy, weight, transB=1 - turned, alpha=step.number("alpha", 1.0))
+
+
+@gradient("DynamicQuantizeLinear", since=(11,))
+def dynamic(op: Ops, step: Step, dy: Value) -> Cotangents:
+    """The scale counts as a constant. ConvInteger and MatMulInteger count in integers, so it enters here."""
+    return op.Div(dy, step.node.outputs[1])
+
+
+@gradient("ConvInteger", since=(10,))
+def integer_conv(op: Ops, step: Step, dy: Value) -> Cotangents:
+    step.only(0)
+    return convolved_back(
+        op, step, dy, _centred(op, step), step.static(step.inputs[1], range(step.rank(step.inputs[1])))
+    )
+
+
+@gradient("MatMulInteger", since=(10,))
+def integer_product(op: Ops, step: Step, dy: Value) -> Cotangents:
+    step.only(0)
+    rank = step.rank(step.inputs[1])
+    if rank != 2:
+        raise step.refusal("multiplies by something else than one matrix")
+    return op.MatMul(dy, op.swapped(_centred(op, step), rank))
+
+
+def _centred(op: Ops, step: Step) -> Value:
+    """The weight without its zero point, as real numbers."""
+    weight, zero = op.Cast(step.inputs[1], to=int(op.dtype)), step.optional(3)
+    return op.Sub(weight, op.Cast(zero, to=int(op.dtype))) if zero is not None else weight

@@ -10,7 +10,7 @@ operators, in forms that are valid from opset 18 on.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -71,6 +71,10 @@ class Ops:
     def transpose(self, x: Value, perm: Sequence[int]) -> Value:
         return x if list(perm) == sorted(perm) else self.Transpose(x, perm=list(perm))
 
+    def swapped(self, x: Value, rank: int) -> Value:
+        """With the last two axes exchanged."""
+        return self.transpose(x, [*range(rank - 2), rank - 1, rank - 2])
+
     def zeros_like(self, x: Value) -> Value:
         return self.ConstantOfShape(self.Shape(x), value=ir.tensor(np.zeros(1, self.dtype.numpy())))
 
@@ -127,6 +131,10 @@ class Step:
     @property
     def y(self) -> Value:
         return self.node.outputs[0]
+
+    def through(self, position: int) -> "Step":
+        """The same step where a gradient is wanted for one input only."""
+        return replace(self, active=frozenset({position}))
 
     def further_output(self, position: int) -> Value:
         """An optional output of the node, asked for if the model did not."""
@@ -242,24 +250,31 @@ ZERO = frozenset(
 """Operators whose output does not change with small changes of what they take."""
 
 
-def gradient(names: str, *, since: Sequence[int], broadcasts: bool = False) -> Callable[[Rule], Rule]:
+def gradient(names: str, *, since: Sequence[int], broadcasts: bool = False, domain: str = "") -> Callable[[Rule], Rule]:
     """Registers a rule for operators (blanks between them) in the forms that these opsets introduced.
 
-    since: as in the table of ONNX's operators. broadcasts: the cotangents have the output's shape, and the driver sums
-    them over what was repeated. A later registration replaces an earlier one, so that a user's rule wins.
+    since: as in the table of ONNX's operators; (0,) for a domain of its own. broadcasts: the cotangents have
+    the output's shape, and the driver sums them over what was repeated. A later registration replaces an earlier one,
+    so that a user's rule wins.
     """
 
     def register(rule: Rule) -> Rule:
         for name in names.split():
-            RULES.add(name, since, rule, broadcasts)
+            RULES.add(f"{domain}.{name}" if domain else name, since, rule, broadcasts)
         return rule
 
     return register
 
 
+def key_of(node: Node, since: int) -> tuple[str, int]:
+    """Of the node's operator in the table."""
+    return (node.op_type if graph.is_standard(node) else f"{node.domain}.{node.op_type}", since)
+
+
 def operator_name(node: Node, since: int) -> str:
-    """With the opset of its form; of a runtime's own operator, with its domain."""
-    return f"{node.op_type}-{since}" if graph.is_standard(node) else f"{node.domain}.{node.op_type}"
+    """With the opset of its form; of a domain of its own, with that."""
+    name, _ = key_of(node, since)
+    return f"{name}-{since}" if graph.is_standard(node) else name
 
 
 def describe(node: Node, since: int) -> str:
