@@ -77,7 +77,7 @@ def mask(
             scores, gradient = yield Question(large[:, None], rows, shift)
             if not np.isfinite(scores).all() or not np.isfinite(gradient).all():
                 raise UndefinedSaliency(f"the score or its gradient is no longer a number at step {iteration}")
-            if iteration == 0 and not gradient.any():
+            if iteration == 0 and not all(g.any() for g in gradient):
                 raise UndefinedSaliency(
                     "the gradient of the score is zero everywhere, so no mask can be learnt; "
                     "use a method without gradients such as rise"

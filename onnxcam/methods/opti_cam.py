@@ -213,7 +213,7 @@ def coefficients(settings: Settings) -> Callable[[Probe], Search]:
             fed = (rows.sign * masks).reshape(-1, 1, *grid).astype(np.float32)
             scores, gradient = yield Question(fed, rows.target[now])
             if iteration == 0:
-                _check_start(scores, gradient)
+                _check_start(scores, gradient, rows.target)
             rows.learn(scores, gradient.reshape(len(now), -1), iteration)
             if not rows.open.any():
                 break
@@ -222,10 +222,10 @@ def coefficients(settings: Settings) -> Callable[[Probe], Search]:
     return explore
 
 
-def _check_start(scores: Floats, gradient: Floats) -> None:
+def _check_start(scores: Floats, gradient: Floats, target: npt.NDArray[np.int64]) -> None:
     if not np.isfinite(scores).all() or not np.isfinite(gradient).all():
         raise UndefinedSaliency("the score or its gradient is NaN or infinite on this picture: nothing can be learnt")
-    if not gradient.any():
+    if not all(gradient[target == t].any() for t in target):
         raise UndefinedSaliency(
             "the gradient of the score is zero everywhere, so no mask can be learnt; "
             "a saturated probability has none: try the logit, or a method without gradients"
