@@ -95,7 +95,7 @@ def test_the_slope_is_that_of_the_objective_by_finite_differences(
 @pytest.mark.parametrize("options", [{}, {"score": "probability", "bounds": (0, 1)}, {"lr": 0.05, "bounds": (0.5, 2)}])
 def test_the_whole_search_is_that_of_a_plain_loop(convention: str, options: dict[str, Any]) -> None:
     """As the paper has it; as MUPPET does, clamped; and from a start that the bounds move."""
-    (outcome,), climb = climbed(convention=convention, max_iter=20, **options)
+    (outcome,), _ = climbed(convention=convention, max_iter=20, **options)
     features, low, high = NET.features(IMAGE[None])[0], *options.get("bounds", (-np.inf, np.inf))
     answer = NET.probabilities if "score" in options else NET.logits
     builds = convention == "constructive"
