@@ -40,6 +40,8 @@ def provenance(**changed: Any) -> Provenance:
         "batch_mode": "dynamic",
         "channels": Channels(320, 300),
         "forwards": 301,
+        "steps": 0,
+        "features": "8 maps of 4x3",
         "seconds": 1.25,
         "notes": ("one", "two"),
     }
@@ -261,6 +263,8 @@ def test_the_record_names_every_choice_in_plain_json() -> None:
             "fill": "zero",
             "channels": {"total": 320, "scored": 300, "skipped": 20},
             "forwards": 301,
+            "steps": 0,
+            "features": "8 maps of 4x3",
             "batch": 16,
             "seconds": 1.25,
             "outputs": ["cat.score-cam.png", "x.npy"],

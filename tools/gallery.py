@@ -1,0 +1,50 @@
+"""One photograph, every method: `python tools/gallery.py OUT.png [--model MODEL] [--picture PICTURE] [--width 320]`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from onnxcam import METHODS, Explainer, OnnxCamError, embedded, read_picture
+from onnxcam.outputs import draw
+from onnxcam.render import Style
+
+COLUMNS = 5
+PAPER = 255
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--model", type=Path, default=embedded.model())
+    parser.add_argument("--picture", type=Path, default=embedded.pictures()["coffee"])
+    parser.add_argument("--width", type=int, default=320, help="of one tile in pixels")
+    given = parser.parse_args(words)
+    tiles = []
+    for name, make in METHODS.items():
+        try:
+            with Explainer(given.model, make(), providers=["cpu"]) as explain:
+                saliency = explain(given.picture)
+        except OnnxCamError as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            continue
+        print(f"{name}: {saliency.provenance.seconds:.1f} s")
+        drawn = Image.fromarray(draw(saliency, read_picture(given.picture), Style(caption=True)))
+        tiles.append(
+            drawn.resize((given.width, round(drawn.height * given.width / drawn.width)), Image.Resampling.LANCZOS)
+        )
+    height = max(tile.height for tile in tiles)
+    rows = -(-len(tiles) // COLUMNS)
+    sheet = np.full((rows * height, COLUMNS * given.width, 3), PAPER, np.uint8)
+    for i, tile in enumerate(tiles):
+        top, left = i // COLUMNS * height, i % COLUMNS * given.width
+        sheet[top : top + tile.height, left : left + given.width] = np.asarray(tile)
+    Image.fromarray(sheet).save(given.out, optimize=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
