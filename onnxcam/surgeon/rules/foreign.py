@@ -13,6 +13,7 @@ MICROSOFT = "com.microsoft"
 @gradient("FusedConv", since=(0,), domain=MICROSOFT)
 def fused_conv(op: Ops, step: Step, dy: Value) -> Cotangents:
     """y = activation(conv(x, w) + b + z), z in the fourth place: the activation's slope is told from y."""
+    step.only(0, 3)
     before = op.Mul(dy, _slope(op, step)) if "activation" in step.node.attributes else dy
     added = before if 3 in step.active else None
     return (conv(op, step.through(0), before) if 0 in step.active else None), None, None, added  # type: ignore[return-value]
@@ -63,6 +64,8 @@ def fused_matmul(op: Ops, step: Step, dy: Value) -> Cotangents:
     if step.integer("transBatchA", 0) or step.integer("transBatchB", 0):
         raise step.refusal("moves the batch axes of its operands")
     a, b = step.inputs
+    if min(step.rank(a), step.rank(b)) < 2:
+        raise step.refusal("multiplies by a vector")
     turned = [
         (op.swapped(x, step.rank(x)), _swapped(step.dims(x))) if step.integer(name, 0) else (x, step.dims(x))
         for x, name in ((a, "transA"), (b, "transB"))

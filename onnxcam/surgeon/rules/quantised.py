@@ -37,9 +37,9 @@ def quantise(op: Ops, step: Step, dy: Value) -> Cotangents:
 MICROSOFT = "com.microsoft"
 
 
-def _unsaturated(op: Ops, step: Step, dy: Value) -> Value:
-    """dy where the integers of the output are inside their range."""
-    zero = step.array(7 if "Conv" in step.node.op_type or "Add" in step.node.op_type else 4)
+def _unsaturated(op: Ops, step: Step, dy: Value, at: int) -> Value:
+    """dy where the integers of the output are inside their range; `at` stands the output's zero point."""
+    zero = step.array(at)
     limits = np.iinfo((zero.dtype if zero is not None else np.dtype(np.uint8)).name)
     real = op.Cast(step.y, to=int(op.dtype))
     inside = op.And(op.Greater(real, op.number(limits.min)), op.Less(real, op.number(limits.max)))
@@ -53,13 +53,13 @@ def quantised_conv(op: Ops, step: Step, dy: Value) -> Cotangents:
     stored, scale, zero = step.inputs[3:6]
     weight = op.DequantizeLinear(stored, scale, zero, axis=0)
     shape = step.static(stored, range(step.rank(stored)))
-    return convolved_back(op, step, _unsaturated(op, step, dy), weight, shape)
+    return convolved_back(op, step, _unsaturated(op, step, dy, 7), weight, shape)
 
 
 @gradient("QLinearAdd", since=(0,), domain=MICROSOFT)
 def quantised_add(op: Ops, step: Step, dy: Value) -> Cotangents:
     """Inputs: a, its scale and zero point, b with its own, the output's."""
-    given = _unsaturated(op, step, dy)
+    given = _unsaturated(op, step, dy, 7)
     result = step.dims(step.y)
     a, b = (op.sum_to(given, result, step.dims(step.inputs[i])) for i in (0, 3))
     return a, None, None, b
@@ -70,7 +70,7 @@ def quantised_average(op: Ops, step: Step, dy: Value) -> Cotangents:
     step.only(0)
     if step.integer("channels_last", 0):
         raise step.refusal("has its channels last")
-    return global_average(op, step, _unsaturated(op, step, dy))
+    return global_average(op, step, _unsaturated(op, step, dy, 4))
 
 
 @gradient("QGemm", since=(0,), domain=MICROSOFT)
@@ -82,7 +82,8 @@ def quantised_gemm(op: Ops, step: Step, dy: Value) -> Cotangents:
     if step.integer("transA", 0):
         raise step.refusal("turns its first matrix")
     weight = op.DequantizeLinear(stored, scale, zero, axis=0 if turned else 1)
-    return op.Gemm(dy, weight, transB=1 - turned, alpha=step.number("alpha", 1.0))
+    given = dy if step.optional(7) is None else _unsaturated(op, step, dy, 8)
+    return op.Gemm(given, weight, transB=1 - turned, alpha=step.number("alpha", 1.0))
 
 
 @gradient("DynamicQuantizeLinear", since=(11,))
