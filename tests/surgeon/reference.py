@@ -9,7 +9,9 @@ from itertools import product
 
 import numpy as np
 from onnx.reference.op_run import OpRun
+from onnx.reference.ops.op_conv import _conv_implementation
 
+MICROSOFT = "com.microsoft"
 Array = np.ndarray
 Results = tuple[Array]
 
@@ -32,6 +34,56 @@ class Gelu(OpRun):
         if approximate == "tanh":
             return (x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),)
         return (x / 2 * (1 + np.asarray(np.vectorize(math.erf)(x / math.sqrt(2)), x.dtype)),)
+
+
+class QuickGelu(OpRun):
+    op_domain = MICROSOFT
+
+    def _run(self, x: Array, alpha: float = 1.702) -> Results:
+        return (x / (1 + np.exp(-alpha * x)),)
+
+
+class BiasGelu(OpRun):
+    op_domain = MICROSOFT
+
+    def _run(self, x: Array, bias: Array) -> Results:
+        u = x + bias
+        return (u / 2 * (1 + np.asarray(np.vectorize(math.erf)(u / math.sqrt(2)), u.dtype)),)
+
+
+class FusedMatMul(OpRun):
+    op_domain = MICROSOFT
+
+    def _run(self, a: Array, b: Array, alpha: float = 1.0, transA: int = 0, transB: int = 0) -> Results:  # noqa: N803
+        return (alpha * (np.swapaxes(a, -1, -2) if transA else a) @ (np.swapaxes(b, -1, -2) if transB else b),)
+
+
+class FusedConv(OpRun):
+    op_domain = MICROSOFT
+
+    def _run(
+        self,
+        x: Array,
+        w: Array,
+        b: Array,
+        z: Array | None = None,
+        activation: str = "",
+        activation_params: Sequence[float] = (),
+        pads: Sequence[int] = (),
+        strides: Sequence[int] = (),
+    ) -> Results:
+        y = _conv_implementation(x, w, b, "NOTSET", None, 1, None, pads, strides)
+        y = y if z is None else y + z
+        bent = {
+            "": lambda: y,
+            "Relu": lambda: np.maximum(y, 0),
+            "LeakyRelu": lambda: np.where(y > 0, y, activation_params[0] * y),
+            "Clip": lambda: np.clip(y, *activation_params),
+            "Sigmoid": lambda: 1 / (1 + np.exp(-y)),
+            "Tanh": lambda: np.tanh(y),
+            "HardSigmoid": lambda: np.clip(activation_params[0] * y + activation_params[1], 0, 1),
+        }
+        return (bent[activation](),)
 
 
 class Mean(OpRun):
@@ -205,15 +257,6 @@ class ConvTranspose(OpRun):
 
 
 OWN = [
-    Erf,
-    Gelu,
-    Mean,
-    LRN,
-    LpNormalization,
-    GlobalLpPool,
-    GlobalMaxPool,
-    MaxPool,
-    GroupNormalization,
-    Pad,
-    ConvTranspose,
-]
+    Erf, Gelu, Mean, LRN, LpNormalization, GlobalLpPool, GlobalMaxPool, MaxPool, GroupNormalization, Pad, ConvTranspose,
+    QuickGelu, BiasGelu, type("Gelu", (Gelu,), {"op_domain": MICROSOFT}), FusedMatMul, FusedConv,
+]  # fmt: skip

@@ -6,9 +6,8 @@ from math import exp
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-from differentiated import Case, pulled, with_gradient
+from differentiated import Case, operators, pulled, with_gradient
 
 from onnxcam.errors import MissingGradient
 
@@ -25,6 +24,7 @@ class Corner:
     weights: str = ""
     opset: int = 18
     seed: Numbers | float = field(default=1.0)
+    output: str = "y"
 
     @property
     def feeds(self) -> dict[str, np.ndarray]:
@@ -33,11 +33,21 @@ class Corner:
     @property
     def text(self) -> str:
         shapes = {name: ",".join(map(str, a.shape)) for name, a in self.feeds.items()}
-        return Case(self.nodes, ", ".join(f"float[{s}] {n}" for n, s in shapes.items()), self.weights).text(self.opset)
+        return Case(
+            self.nodes, ", ".join(f"float[{s}] {n}" for n, s in shapes.items()), self.weights, output=self.output
+        ).text(self.opset)
 
 
-def of(nodes: str, x: Numbers, dx: Numbers, weights: str = "", opset: int = 18, seed: Numbers | float = 1.0) -> Corner:
-    return Corner(nodes, {"x": x}, {"x": dx}, weights, opset, seed)
+def of(
+    nodes: str,
+    x: Numbers,
+    dx: Numbers,
+    weights: str = "",
+    opset: int = 18,
+    seed: Numbers | float = 1.0,
+    output: str = "y",
+) -> Corner:
+    return Corner(nodes, {"x": x}, {"x": dx}, weights, opset, seed, output)
 
 
 def row(*numbers: float) -> Numbers:
@@ -101,8 +111,34 @@ QUANTISED = {
     "weights": of("w = DequantizeLinear (i, s) y = Gemm <transB=1> (x, w)", [[1, 2]], [[4, 6.5]], "int8[2,2] i = {2, 4, 6, 9}, float s = {0.5}", 19),
 }  # fmt: skip
 
-CORNERS = BENT | TIES | {f"quantised-{name}": corner for name, corner in QUANTISED.items()}
-BY_HAND = frozenset(n.op_type for c in CORNERS.values() for n in onnx.parser.parse_model(c.text).graph.node)
+BYTES = "float s = {0.5}, int8 z = {0}, float one = {1.0}, int8 low = {-128}"
+INTO = "q = QuantizeLinear (x, s, z)"
+COUNTED = "q, s, z = DynamicQuantizeLinear (x)"
+SCALED = "f = Cast <to=1> (c) t = Mul (s, ws) y = Mul (f, t)"
+CONV = "r = QLinearConv (q, s, z, w, ws, z, one, low)"
+
+# Real numbers as the integers stand for them; an output of zero point -128 and scale 1 holds 0 to 255.
+INTEGERS = {
+    "conv": of(f"{INTO} {CONV} y = DequantizeLinear (r, one, low)", row(1, 2, 3), row(1, 3, 2), f"{BYTES}, int8[1,1,1,2] w = {{2, 4}}, float ws = {{0.5}}", 19),
+    "conv-saturated": of(f"{INTO} {CONV} y = DequantizeLinear (r, one, low)", row(1, 2, -5), row(2, 2, 0), f"{BYTES}, int8[1,1,1,1] w = {{4}}, float ws = {{0.5}}", 19),
+    "conv-channels": of("q = QuantizeLinear (x, s, z) r = QLinearConv (q, s, z, w, ws, wz, one, low) y = DequantizeLinear (r, one, low)", row(1, 2), row(7, 7), f"{BYTES}, int8[2,1,1,1] w = {{6, 4}}, float[2] ws = {{0.5, 1.0}}, int8[2] wz = {{0, 0}}", 19),
+    "add": Corner("p = QuantizeLinear (a, s, u) q = QuantizeLinear (b, s, u) r = com.microsoft.QLinearAdd (p, s, u, q, s, u, s, u) y = DequantizeLinear (r, s, u)", {"a": [1, 100, -3], "b": [2, 100, 1]}, {"a": [1, 0, 0], "b": [1, 0, 1]}, "float s = {0.5}, uint8 u = {0}, uint8[3] r", 19),
+    "average": of(f"{INTO} r = com.microsoft.QLinearGlobalAveragePool (q, s, z, s, z) y = DequantizeLinear (r, s, z)", row(2, 4), row(0.5, 0.5), f"{BYTES}, int8[1,1,1,1] r", 19),
+    "gemm": of(f"{INTO} y = com.microsoft.QGemm (q, s, z, w, s, z)", [[1, 2]], [[3, 7]], f"{BYTES}, int8[2,2] w = {{2, 4, 6, 8}}", 19, output="float[1,2] y"),
+    "gemm-turned": of(f"{INTO} y = com.microsoft.QGemm <transB=1, alpha=2.0> (q, s, z, w, ws, wz)", [[1, 2]], [[14, 20]], f"{BYTES}, int8[2,2] w = {{2, 4, 6, 8}}, float[2] ws = {{0.5, 1.0}}, int8[2] wz = {{0, 0}}", 19, output="float[1,2] y"),
+    "gemm-saturated": of(f"{INTO} r = com.microsoft.QGemm (q, s, z, w, s, z, , one, low) y = DequantizeLinear (r, one, low)", [[1, 2]], [[1, 3]], f"{BYTES}, int8[2,2] w = {{2, -4, 6, -8}}, int8[1,2] r", 19),
+    "dynamic-conv": of(f"{COUNTED} c = ConvInteger (q, w, z, wz) {SCALED}", row(0, 1, 2), row(1, 3, 2), "uint8[1,1,1,2] w = {3, 5}, uint8 wz = {1}, float ws = {0.5}"),
+    "dynamic-product": of(f"{COUNTED} c = MatMulInteger (q, w, z, wz) {SCALED}", [[0, 1], [2, -3]], [[3, 7], [3, 7]], "uint8[2,2] w = {3, 5, 7, 9}, uint8 wz = {1}, float ws = {0.5}"),
+    "dynamic-product-columns": of(f"{COUNTED} c = MatMulInteger (q, w, z, wz) {SCALED}", [[0, 1]], [[2.5, 6.5]], "uint8[2,2] w = {3, 5, 7, 9}, uint8[2] wz = {1, 2}, float ws = {0.5}"),
+}  # fmt: skip
+
+CORNERS = (
+    BENT
+    | TIES
+    | {f"quantised-{n}": c for n, c in QUANTISED.items()}
+    | {f"integers-{n}": c for n, c in INTEGERS.items()}
+)
+BY_HAND = frozenset(op for corner in CORNERS.values() for op in operators(corner.text))
 
 
 @pytest.mark.parametrize("corner", CORNERS.values(), ids=CORNERS)
@@ -140,6 +176,10 @@ REFUSED = {
     "convolution-by-the-picture": ("input 1 that depends on the picture", Case("w = Reshape (x, s) y = Conv (x, w)", "float[1,1,2,2] x", "int64[4] s = {1, 1, 2, 2}")),
     "bound-by-the-picture": ("input 2 that depends on the picture", Case("m = ReduceMax <keepdims=0> (x) y = Clip (x, , m)", X)),
     "scale-by-the-picture": ("input 1 that depends on the picture", Case("m = ReduceMax <keepdims=0> (x) q = QuantizeLinear (x, m) y = DequantizeLinear (q, m)", X)),
+    "fused-convolution-by-the-picture": ("input 1 that depends on the picture", Case("w = Reshape (x, s) y = com.microsoft.FusedConv (x, w)", "float[1,1,2,2] x", "int64[4] s = {1, 1, 2, 2}", output="float[1,1,1,1] y")),
+    "product-of-moved-batches": ("batch axes", Case("y = com.microsoft.FusedMatMul <transBatchA=1> (x, w)", "float[3,N,4] x", "float[4,5] w", output="float[N,3,5] y")),
+    "product-with-a-vector": ("vector", Case("y = com.microsoft.FusedMatMul (x, w)", "float[N,4] x", "float[4] w", output="float[N] y")),
+    "average-of-channels-last": ("channels last", Case("q = QuantizeLinear (x, s, z) r = com.microsoft.QLinearGlobalAveragePool <channels_last=1> (q, s, z, s, z) y = DequantizeLinear (r, s, z)", "float[N,4,4,2] x", "float s = {0.5}, int8 z = {0}, int8[N,1,1,2] r")),
     "axes-by-the-picture": ("computed at run time", Case("i = ArgMax <axis=1> (x) j = Squeeze (i) y = CumSum (x, j)", "float[1,2] x")),
 }  # fmt: skip
 

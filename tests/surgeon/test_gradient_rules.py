@@ -6,6 +6,7 @@ from typing import Any
 import onnx
 import pytest
 from cases_elementwise import CASES as ELEMENTWISE
+from cases_foreign import CASES as FOREIGN
 from cases_moving import CASES as MOVING
 from cases_moving import DISPUTED
 from cases_pooling import CASES as POOLING
@@ -15,7 +16,7 @@ from test_gradient_corners import BY_HAND
 
 from onnxcam.surgeon.rules.registry import RULES, ZERO
 
-CASES = {**ELEMENTWISE, **PRODUCTS, **POOLING, **MOVING}
+CASES = {**ELEMENTWISE, **PRODUCTS, **POOLING, **MOVING, **FOREIGN}
 LINEAR = frozenset(
     "Conv ConvTranspose AveragePool GlobalAveragePool ReduceMean ReduceSum Resize Pad Slice Gather DepthToSpace SpaceToDepth Tile Transpose Expand".split()
 )
