@@ -107,6 +107,7 @@ def record(saliency: Saliency, image: Path | str, outputs: Iterable[Path | str] 
         "options": made.options,
         "layer": made.layer,
         "layer_reason": made.layer_reason,
+        "features": made.features,
         "provider": made.provider,
         "preset": made.preset,
         "preset_source": made.preset_source,
