@@ -19,6 +19,7 @@ from onnxcam.network import OUTPUT, Arrays
 from onnxcam.preparation import PATIENCE, Opened, noise
 from onnxcam.surgeon import graph, masking, stepping
 from onnxcam.surgeon.anatomy import Kind
+from onnxcam.surgeon.conversion import blank_weights
 from onnxcam.surgeon.gradient import Missing
 from onnxcam.surgeon.graph import Model
 from onnxcam.surgeon.loading import read_model
@@ -70,7 +71,7 @@ def scoring_graph(opened: Opened) -> Model:
 
 def _traces(opened: Opened, model: Model) -> Traces:
     """Two runs without the heavy weights show which entries of which shapes depend on the number of rows."""
-    traced = tracer(graph.blank_weights(model))
+    traced = tracer(blank_weights(model))
     session = Session(graph.to_bytes(traced.model), ("cpu",), optimise=False)
     fixed = opened.network.fixed
     found = []

@@ -4,13 +4,12 @@ A pass takes a Model and returns a new one; `edit` gives it the copy to work on.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 import onnx_ir as ir
-from onnx import inliner, version_converter
 from onnx_ir.passes import common as passes
 from onnxscript.optimizer import fold_constants
 
@@ -30,10 +29,6 @@ BAD = (ValueError, KeyError, TypeError)
 """What onnx_ir lets through besides its own errors when a file contradicts itself."""
 END = 2**31 - 1
 """Behind the last entry of any axis, where a Slice is told to go on to the end."""
-HEAVY = 4096
-"""Numbers from which a weight is left out where only shapes count."""
-LATEST = 18
-"""The opset that gradients are written in, unless the model's own is newer."""
 NUMBERS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, ir.DataType.UINT8)
 """Element types that a picture or a score can have."""
 
@@ -50,11 +45,11 @@ def from_proto(proto: onnx.ModelProto) -> Model:
         # Before IR version 4 every weight had to be listed as an input; they no longer are.
         model.ir_version = max(model.ir_version, 4)
     except (ir.serde.SerdeError, ir.passes.PassError, ir.passes.InvariantError, *BAD) as error:
-        raise ModelError(f"the graph cannot be read ({_cause(error)})") from None
+        raise ModelError(f"the graph cannot be read ({cause(error)})") from None
     return model
 
 
-def _cause(error: BaseException) -> str:
+def cause(error: BaseException) -> str:
     """The first line of what was wrong in the end."""
     while error.__cause__ is not None:
         error = error.__cause__
@@ -83,7 +78,7 @@ def to_proto(model: Model) -> onnx.ModelProto:
     try:
         return ir.to_proto(model)
     except (ir.serde.SerdeError, *BAD) as error:
-        raise ModelError(f"the graph cannot be written ({_cause(error)})") from None
+        raise ModelError(f"the graph cannot be written ({cause(error)})") from None
 
 
 def edit(model: Model) -> Model:
@@ -106,7 +101,7 @@ def constant(value: Value | None) -> npt.NDArray[np.generic] | None:
     try:
         return np.asarray(value.const_value.numpy())
     except BAD as error:
-        raise ModelError(f"the numbers of {value.name!r} cannot be read ({_cause(error)})") from None
+        raise ModelError(f"the numbers of {value.name!r} cannot be read ({cause(error)})") from None
 
 
 def values(model: Model) -> Iterator[Value]:
@@ -180,64 +175,6 @@ def since(node: Node, version: int) -> int:
         return int(onnx.defs.get_schema(node.op_type, version).since_version)
     except onnx.defs.SchemaError:
         return 0
-
-
-def raise_opset(model: Model) -> Model:
-    """The model in opset LATEST, or in its own where that is newer. Raises ModelError for what cannot be converted."""
-    if opset(model) >= LATEST:
-        return model
-
-    def converted(proto: onnx.ModelProto) -> onnx.ModelProto:
-        return version_converter.convert_version(proto, LATEST)
-
-    return _without_weights(model, converted, f"the model's opset {opset(model)} cannot be brought to {LATEST}")
-
-
-def write_out(model: Model, operators: Sequence[str]) -> Model:
-    """The model with these standard operators replaced by the functions that define them."""
-    names = [("", name) for name in operators]
-
-    def inlined(proto: onnx.ModelProto) -> onnx.ModelProto:
-        return inliner.inline_selected_functions(proto, names, inline_schema_functions=True)
-
-    return _without_weights(model, inlined, f"{', '.join(operators)} cannot be written out")
-
-
-def _without_weights(model: Model, change: Callable[[onnx.ModelProto], onnx.ModelProto], complaint: str) -> Model:
-    """A change that onnx makes, without copying heavy weights back and forth: they stand as inputs meanwhile."""
-    light = edit(model)
-    held = {n: v.const_value for n, v in light.graph.initializers.items()}
-    kept = {name: array for name, array in held.items() if array is not None and array.size > HEAVY}
-    for name in kept:
-        value = light.graph.initializers.pop(name)
-        light.graph.inputs.append(ir.Value(name=name, type=value.type, shape=value.shape))
-        ir.convenience.replace_all_uses_with(value, light.graph.inputs[-1])
-    try:
-        found = ir.from_proto(change(to_proto(light)))
-        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(found)
-    except (RuntimeError, ir.serde.SerdeError, ir.passes.PassError, onnx.shape_inference.InferenceError, *BAD) as error:
-        raise ModelError(f"{complaint} ({_cause(error)})") from None
-    for value in [v for v in found.graph.inputs if v.name in kept]:
-        found.graph.inputs.remove(value)
-        value.const_value = kept[str(value.name)]
-        found.graph.register_initializer(value)
-    return in_order(found)
-
-
-def blank_weights(model: Model) -> Model:
-    """A copy with zeros for heavy weights, made when it runs: for a run that only asks for shapes."""
-    copy = edit(model)
-    b = Builder(copy, "onnxcam/blank")
-    for name, value in list(copy.graph.initializers.items()):
-        array = value.const_value
-        if array is None or array.size <= HEAVY or array.dtype not in NUMBERS[:3] or value.is_graph_output():
-            continue  # whole numbers may be places, on which shapes depend
-        dtype = array.dtype.numpy()
-        zeros = b("ConstantOfShape", b.constant(array.shape.numpy(), np.int64), value=ir.tensor(np.zeros(1, dtype)))
-        ir.convenience.replace_all_uses_with(value, zeros)
-        del copy.graph.initializers[name]
-    copy.graph.sort()
-    return copy
 
 
 def infer_shapes(model: Model, inputs: Mapping[str, Sequence[int | None]]) -> dict[str, Shape]:

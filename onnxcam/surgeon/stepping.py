@@ -15,6 +15,7 @@ import onnx_ir as ir
 from onnxcam.errors import MissingGradient
 from onnxcam.surgeon import graph
 from onnxcam.surgeon.anatomy import Anatomy
+from onnxcam.surgeon.conversion import raise_opset, write_out
 from onnxcam.surgeon.gradient import Missing, complaint, gradients, missing_rules
 from onnxcam.surgeon.graph import Model, Value, edit
 from onnxcam.surgeon.masking import IMAGE, MAPS
@@ -50,11 +51,11 @@ def differentiable(scoring: Model, score: str, wrt: str) -> Model:
 
 def made_ready(scoring: Model, score: str, wrt: str) -> tuple[Model, list[Missing]]:
     """The same, and the operators that stay without a rule."""
-    model = graph.raise_opset(scoring)
+    model = raise_opset(scoring)
     missing = _missing(model, score, wrt)
     defined = [m.operator.rpartition("-")[0] for m in missing if "." not in m.operator]
     if defined:
-        model = graph.write_out(model, defined)
+        model = write_out(model, defined)
         missing = _missing(model, score, wrt)
     return model, missing
 

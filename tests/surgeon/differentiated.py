@@ -17,6 +17,7 @@ from onnx.reference import ReferenceEvaluator
 from reference import OWN
 
 from onnxcam.surgeon import graph
+from onnxcam.surgeon.conversion import raise_opset
 from onnxcam.surgeon.gradient import gradients
 from onnxcam.surgeon.rules.registry import Ops, Rule
 
@@ -101,7 +102,7 @@ def parsed(text: str, rows: int | None = None, *, check: bool = True) -> onnx.Mo
 
 
 def raised(proto: onnx.ModelProto) -> graph.Model:
-    return graph.raise_opset(graph.in_order(graph.from_proto(proto)))
+    return raise_opset(graph.in_order(graph.from_proto(proto)))
 
 
 def shapes_of(text: str, *, check: bool = True) -> dict[str, graph.Shape]:
