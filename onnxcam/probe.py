@@ -1,6 +1,6 @@
 """A PictureProbe answers for one picture and its targets before one network: what a method sees."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from onnxcam.arrays import Features, Floats, Image, Masks, Score, Scores
 from onnxcam.differentiation import Differentiated, rows_of
 from onnxcam.engine.batching import Progress
-from onnxcam.methods.blocks import Method, Outcome, Question, Rows, run
+from onnxcam.methods.blocks import Descent, Method, Outcome, Question, Rows, run
 from onnxcam.network import Arrays, Network
 from onnxcam.surgeon import masking
 from onnxcam.surgeon.stepping import Wrt
@@ -30,6 +30,12 @@ class Count:
     def step(self, rows: int) -> None:
         self.steps += rows
         self._tell()
+
+    def finish(self) -> None:
+        """A search that stopped early needed no more rows than these."""
+        if self.forwards + self.steps < self.expected:
+            self.expected = self.forwards + self.steps
+            self._tell()
 
     def _tell(self) -> None:
         if self.progress is not None:
@@ -145,9 +151,19 @@ def score_gradients(
 
 def run_together(method: Method, probes: Sequence[PictureProbe]) -> list[list[Outcome]]:
     """Each picture's outcomes; a search with gradients has the rows of all pictures in shared runs."""
-    if method.descend is None or len(probes) == 1:
-        return [run(method, probe) for probe in probes]
-    searches = [method.descend(probe) for probe in probes]
+    if method.descend is not None and len(probes) > 1:
+        outcomes = _in_shared_runs(method.descend, method.score, probes)
+    else:
+        outcomes = [run(method, probe) for probe in probes]
+    for probe in probes:
+        probe.count.finish()
+    return outcomes
+
+
+def _in_shared_runs(
+    descend: Callable[[PictureProbe], Descent], score: Score, probes: Sequence[PictureProbe]
+) -> list[list[Outcome]]:
+    searches = [descend(probe) for probe in probes]
     outcomes: list[list[Outcome]] = [[] for _ in probes]
     questions: dict[int, Question] = {}
 
@@ -167,7 +183,7 @@ def run_together(method: Method, probes: Sequence[PictureProbe]) -> list[list[Ou
             [probes[i] for i in asked],
             [q.maps for q in given],
             [q.rows for q in given],
-            method.score,
+            score,
             [q.shift for q in given],
         )
         for i, told in zip(asked, answers, strict=True):

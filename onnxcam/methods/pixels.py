@@ -61,6 +61,7 @@ def gradient() -> Method:
     """Vanilla gradient (Simonyan et al. 2014, arXiv:1312.6034, 3): |d logit / d pixel|, the largest colour."""
 
     def attribute(probe: Probe, target: int) -> tuple[Doubles, tuple[str, ...]]:
+        probe.expect(probe.targets)
         _, found = probe.image_gradient(probe.image[None], np.asarray([target]))
         return _largest(found[0].astype(np.float64)), ()
 
@@ -74,6 +75,7 @@ def guided_backprop() -> Method:
     """
 
     def attribute(probe: Probe, target: int) -> tuple[Doubles, tuple[str, ...]]:
+        probe.expect(probe.targets)
         _, found = probe.image_gradient(probe.image[None], np.asarray([target]), guided=True)
         return _largest(found[0].astype(np.float64)), ()
 

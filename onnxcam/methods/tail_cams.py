@@ -28,8 +28,8 @@ def ablation_cam() -> Method:
         maps = finite_features(probe)
         # A map of zeros changes nothing when it is set to zero.
         chosen = np.flatnonzero(maps.any(axis=tuple(range(1, maps.ndim))))
+        probe.expect(1 + len(chosen))
         before = _tail(probe, maps[None])[0]
-        probe.expect(len(chosen))
         scores = [_tail(probe, _without(maps, part)) for part in _parts(chosen)]
         lost = (before - np.concatenate(scores)) / np.maximum(np.abs(before), 1e-12)
         raw = np.tensordot(lost.T, maps[chosen].astype(np.float64), 1).astype(np.float32)
@@ -124,7 +124,7 @@ def cam() -> Method:
     def explain(probe: Probe) -> list[Outcome]:
         maps = finite_features(probe)
         channels = np.arange(len(maps))
-        probe.expect(len(channels))
+        probe.expect(2 + len(channels))
         nothing = _tail(probe, np.zeros((1, *maps.shape), np.float32))[0]
         gains = np.concatenate([_tail(probe, _ones(maps, part)) for part in _parts(channels)]) - nothing  # (K,T)
         means = maps.astype(np.float64).mean(axis=tuple(range(1, maps.ndim)))
