@@ -4,14 +4,15 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.arrays import Channels, Floats, Image, MaskForm, Provenance, Saliency, Score, Target
+from onnxcam.answers import Answer, doubts
+from onnxcam.arrays import Channels, MaskForm, Provenance, Saliency, Score, Target
 from onnxcam.differentiation import Differentiated, check_step
 from onnxcam.engine.batching import Progress
 from onnxcam.errors import MissingGradient, OptionError
@@ -44,18 +45,6 @@ from onnxcam.versions import versions
 
 Head = tuple[Kind | None, str | None]
 """What is scored: the kind, and the output's name; None where the model decides."""
-
-
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """One picture before one head: what all its targets share."""
-
-    network: Differentiated
-    prepared: Prepared
-    fill: Image
-    feeds: Arrays
-    features: Floats
-    values: npt.NDArray[np.float64]
 
 
 class Explainer:
@@ -213,6 +202,8 @@ class Explainer:
         with self._lock:
             if head not in self._opened and not self._closed:
                 opened = open_network(self._file, replace(self._wish, kind=head[0], output=head[1]))
+                if self._step is not None:
+                    check_step(self._step, opened, self.method.score)
                 self._opened[head] = Differentiated(opened, self._step)
             return self._opened[head if head in self._opened else self._default]
 
@@ -297,29 +288,6 @@ class Explainer:
             return given
         return self._look(answer.network, self.prepare(given), {}).values
 
-    def _doubts(self, answer: Answer) -> tuple[str, ...]:
-        """What the numbers themselves say against what was read from the graph."""
-        opened, z = answer.network.opened, answer.values
-        logits = opened.anatomy.logits
-        notes = [f"auto: {reason}" for reason in opened.network.passed_over]
-        if self.size_source.startswith("assumed"):
-            notes.append(f"input size {'x'.join(map(str, self.size))} (HxW) {self.size_source}")
-        notes += [*opened.notes, *(w for w in opened.anatomy.warnings if "is assumed" not in w)]
-        if opened.batching.mode == "looped":
-            notes.append(f"one mask a forward pass: {opened.batching.reason}")
-        if logits.kind is Kind.CLASSES and logits.activation == "none" and len(z) == 1:
-            notes.append(
-                "a single output without activation: its sigmoid is taken for the probability; "
-                "if it is a quantity, explain the number itself (--index 0)"
-            )
-        plain = logits.kind is Kind.CLASSES and logits.activation == "none" and len(z) > 1
-        if plain and z.min() >= 0 and abs(z.sum() - 1) < 1e-3:
-            notes.append(
-                "the outputs are probabilities already although no softmax was found in the graph: "
-                "the probabilities shown are a softmax too much; use the paper variant, which scores the outputs"
-            )
-        return tuple(notes)
-
     def _saliency(
         self, outcome: Outcome, target: Target, answer: Answer, count: Count, seconds: float, score: float
     ) -> Saliency:
@@ -346,7 +314,7 @@ class Explainer:
             forwards=count.forwards + 1,
             steps=count.steps,
             seconds=seconds,
-            notes=(*self._doubts(answer), *outcome.notes),
+            notes=(*doubts(answer, self.size, self.size_source), *outcome.notes),
         )
         return Saliency(outcome.map, outcome.raw, target, score, prepared.placement, provenance)
 

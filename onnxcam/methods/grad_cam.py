@@ -36,8 +36,8 @@ def _check(gradient: Doubles) -> None:
         raise UndefinedSaliency("the gradient is NaN or infinite on this picture; a method without gradients may work")
     if not gradient.any():
         raise UndefinedSaliency(
-            "the gradient of the logit is zero at every feature, so no feature map has a weight; "
-            "use a method without gradients such as score-cam"
+            "the gradient of the logit is zero at every feature: the score does not depend on this tensor here; "
+            "name another --layer, or use a method without gradients such as score-cam"
         )
 
 
