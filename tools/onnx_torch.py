@@ -1265,7 +1265,7 @@ def _spread(node: Node, x: Tensor, parameter: Tensor, axis: int) -> Tensor:
 
 
 def _quantised(node: Node, x: Tensor, scale: Tensor, zero: Value | None, axis: int = 1) -> Tensor:
-    """Integers as floats, rounded half to even and saturated, with the gradient of the division alone."""
+    """Integers as floats, rounded half to even and saturated, with the gradient of the division where they are not."""
     if zero is None:
         to = node.get("output_dtype", 0) or TensorProto.UINT8
         kind, point = onnx.helper.tensor_dtype_to_np_dtype(to).name, x.new_zeros(())
@@ -1276,9 +1276,10 @@ def _quantised(node: Node, x: Tensor, scale: Tensor, zero: Value | None, axis: i
     if kind not in RANGES:
         raise node.unknown(f"numbers of type {kind}")
     exact = x / _spread(node, x, scale, axis)
-    shifted = exact + _spread(node, x, point, axis)
+    # As of Hardtanh, no gradient at the bounds either: quantisers do away with a Relu whose bounds the integers have.
+    held = functional.hardtanh(exact + _spread(node, x, point, axis), *map(float, RANGES[kind]))
     stepped = torch.clamp(torch.round(exact) + _spread(node, x, point, axis), *RANGES[kind])
-    return shifted + (stepped - shifted).detach()
+    return held + (stepped - held).detach()
 
 
 def _dequantised(node: Node, x: Tensor, scale: Tensor, zero: Tensor | None, axis: int = 1) -> Tensor:
