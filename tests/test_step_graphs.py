@@ -211,6 +211,40 @@ def test_models_of_older_opsets_have_the_gradient_of_the_newest_writing(opset: i
         np.testing.assert_allclose(given, expected, rtol=1e-4, atol=1e-6)
 
 
+COMPUTED = """
+<ir_version: 8, opset_import: ["" : 17]>
+computed (float[N,3,16,12] x) => (float[N,5] logits)
+<float[8,3,3,3] w, float[8,5] v, int64 two = {2}, int64[1] one = {1}, int64[1] none = {0}, int64[1] rest = {-1}>
+{
+  c = Conv <pads=[1,1,1,1], strides=[2,2]> (x, w)
+  s = Shape (c)
+  height = Gather (s, two)
+  half = Div (height, two)
+  end = Unsqueeze (half, none)
+  axis = Add (one, one)
+  top = Slice (c, none, end, axis)
+  rows = Slice (s, none, one)
+  channels = Slice (s, one, axis)
+  shape = Concat <axis=0> (rows, channels, rest)
+  flat = Reshape (top, shape)
+  p = ReduceMean <axes=[2], keepdims=0> (flat)
+  logits = MatMul (p, v)
+}
+"""
+
+
+def test_parameters_computed_from_shapes_are_known() -> None:
+    """Bounds of a Slice that no picture changes; the number of rows goes its own way through the same arithmetic."""
+    proto = filled(COMPUTED)
+    found = opened(proto)
+    feeds = {**rows(found, 3), masking.MAPS: found.network.whole(3)}
+    _, gradient = steps(found, Score.LOGIT, Wrt.IMAGE)(feeds)
+    u = np.random.default_rng(1).standard_normal((1, 3, 16, 12))
+    expected = slope(proto, feeds[masking.IMAGE][2:], u, int(feeds[masking.TARGETS][2]), Score.LOGIT)
+    assert float((gradient[2:] * u).sum()) == pytest.approx(expected, rel=1e-4)
+    assert not gradient[:, :, 10:].any(), "below what the slice keeps"
+
+
 def in_half(proto: onnx.ModelProto) -> onnx.ModelProto:
     made = onnx.ModelProto.FromString(proto.SerializeToString())
     for tensor in made.graph.initializer:

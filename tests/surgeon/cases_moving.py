@@ -111,6 +111,7 @@ RESIZED = {
     "resize-not-larger": resized("N,1,4,6", [7, 7], 'mode="linear", axes=[2,3], keep_aspect_ratio_policy="not_larger"'),
     "resize-not-smaller": resized("N,1,4,6", [7, 7], 'mode="linear", axes=[2,3], keep_aspect_ratio_policy="not_smaller"'),
     "resize-cubic-own": resized("1,1,4,4", [1, 1, 9, 8], 'mode="cubic", cubic_coeff_a=-0.5, exclude_outside=1'),
+    "resize-corners-to-one": resized("1,1,4", [1, 1, 1], f'{at("align_corners")}, mode="linear"'),
     "resize-1d": scaled("N,2,5", [1, 1, 1.6], 'mode="linear"'),
     "resize-3d": scaled("N,1,2,3,2", [1, 1, 2, 1.5, 2], 'mode="linear"'),
     "resize-channels-last": scaled("N,3,4,2", [1, 2, 1.5, 1], 'mode="linear"'),
