@@ -24,15 +24,19 @@ from onnxcam.surgeon.gradient import Missing
 from onnxcam.surgeon.graph import Model
 from onnxcam.surgeon.loading import read_model
 from onnxcam.surgeon.precision import in_single_precision
-from onnxcam.surgeon.rules.guided import GUIDED
+from onnxcam.surgeon.rules.guided import Guided
 from onnxcam.surgeon.stepping import GRADIENT, SCORE, Traces, Wrt, tensor_of
 from onnxcam.surgeon.tail import GIVEN, tail_model
 from onnxcam.surgeon.tracing import tracer
 
 AGREEMENT = 1e-2
 """Of the largest number: what the change of opset and precision may do to a score."""
-PARALLEL = 0.999
-"""Cosine of a row's gradient in a batch with the same row's alone."""
+LOOSE = 5e-2
+"""Of a probability: the same, which the softmax stretches."""
+APART = 0.05
+"""Of a gradient's length: what the rows of a batch may change in each other; kinks of ReLUs turn by rounding."""
+FLOAT, INT64 = 1, 7
+"""ONNX's numbers of these types."""
 BACKWARD = 3
 """Times the memory of a forward pass that a step takes: what the way back reads is kept until then."""
 
@@ -43,11 +47,28 @@ def step_graph(opened: Opened, score: Score, wrt: Wrt, *, guided: bool = False) 
     """The graph that gives each row's score and its gradient. Raises MissingGradient."""
     output, tensor = OUTPUT[score], tensor_of(wrt, opened.anatomy)
     model = stepping.differentiable(scoring_graph(opened), output, tensor)
-    if guided and not any(n.op_type in GUIDED for n in model.graph):
+    if not guided:
+        return stepping.step_model(model, output, tensor, _traces(opened, model))
+    rules = Guided()
+    made = stepping.step_model(model, output, tensor, _traces(opened, model), rules.rules)
+    if not rules.rectified:
         raise UndefinedSaliency(
-            "guided backpropagation changes what passes a ReLU, and this model has none; use gradient or smooth-grad"
+            "guided backpropagation changes what passes a ReLU, and this model has none on the way; use gradient or "
+            "smooth-grad"
         )
-    return stepping.step_model(model, output, tensor, _traces(opened, model), GUIDED if guided else None)
+    return made
+
+
+def why_no_gradient(opened: Opened) -> tuple[list[Missing], str | None]:
+    """The operators without a rule, and what else stands in the way; ([], None) where gradients work."""
+    missing = without_rules(opened)
+    if missing:
+        return missing, "operators without a gradient rule"
+    try:
+        step_graph(opened, Score.LOGIT, Wrt.MAPS)
+    except ModelError as error:
+        return [], str(error)
+    return [], None
 
 
 def without_rules(opened: Opened) -> list[Missing]:
@@ -125,12 +146,21 @@ class Differentiated:
             if self._tail is not None:
                 self._tail.session.close()
 
-    def gradient(self, feeds: Arrays, maps: Masks, score: Score, wrt: Wrt, *, guided: bool = False) -> Told:
+    def gradient(
+        self, feeds: Arrays, maps: Masks, score: Score, wrt: Wrt, *, whole: Arrays, guided: bool = False
+    ) -> Told:
         """(N,) scores and (N,...) gradients of the rows.
 
-        feeds: a picture for all rows or one for each, and a target a row.
+        feeds: a picture for all rows or one for each, and a target a row. whole: the same for one row of the picture as
+        it is, by which the graph is checked when it is first used.
         """
-        return self._opened_steps(score, wrt, guided).run(feeds, maps)
+        return self._opened_steps(score, wrt, guided).run(feeds, maps, whole)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What has to be said about the graphs that were opened."""
+        apart = any(steps.apart for steps in self._steps.values())
+        return ("rows of a batch change each other's gradients, so each went alone",) if apart else ()
 
     def tail(self, feeds: Arrays, features: Floats, score: Score) -> Floats:
         """(N,T) of the network behind features (N,...) in the feature tensor's own axes."""
@@ -150,8 +180,13 @@ class Differentiated:
                 model = (
                     given if given is not None else graph.to_bytes(step_graph(self.opened, score, wrt, guided=guided))
                 )
-                self._steps[key] = _Steps(self.opened, model, score, wrt)
+                self._steps[key] = _Steps(self.opened, model, score, wrt, self._held())
             return self._steps[key]
+
+    def _held(self) -> int:
+        """Bytes that all tensors of one picture take together."""
+        shapes = self.opened.shapes.values()
+        return 4 * sum(int(np.prod([d or 1 for d in shape], dtype=np.int64)) for shape in shapes)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -161,24 +196,24 @@ class Differentiated:
 class _Steps:
     """A step graph, opened."""
 
-    def __init__(self, opened: Opened, model: bytes, score: Score, wrt: Wrt) -> None:
+    def __init__(self, opened: Opened, model: bytes, score: Score, wrt: Wrt, held: int) -> None:
+        """held: bytes of all tensors of one row, which wait for the way back."""
         self.opened, self.score, self.wrt = opened, score, wrt
         wish = opened.wish
         self.session = Session(model, wish.providers, wish.threads)
         network = opened.network
         most = PER_THREAD * self.session.threads if self.session.provider == "cpu" else ON_DEVICE
-        memory = BACKWARD * opened.anatomy.bytes_per_picture
+        memory = max(BACKWARD * opened.anatomy.bytes_per_picture, held)
         self.batch = network.fixed or choose_batch(memory, free_memory(), most, wish.batch)
         self._lock, self._agrees, self._parallel = threading.Lock(), False, network.fixed == 1
+        self.apart = False
 
-    def run(self, feeds: Arrays, maps: Masks) -> Told:
+    def run(self, feeds: Arrays, maps: Masks, whole: Arrays) -> Told:
         with self._lock:
             if not self._agrees:
-                self._check_score(feeds, maps)
-                self._agrees = True
+                self._agrees = self._check_score(whole)
             if not self._parallel and len(maps) > 1:
-                self._check_batch(feeds, maps)
-                self._parallel = True
+                self._parallel = self._check_batch(feeds, maps)
         scores: list[Floats] = []
 
         def part(chosen: Floats) -> Floats:
@@ -208,32 +243,52 @@ class _Steps:
         score, gradient = self.session.run([SCORE, GRADIENT], {n: fed[n] for n in self.session.inputs})
         return score[:count], gradient[:count]
 
-    def _check_score(self, feeds: Arrays, maps: Masks) -> None:
-        """The first row's score, against the scoring graph's: nothing is believed that was not compared."""
+    def _check_score(self, whole: Arrays) -> bool:
+        """The picture's score, against the scoring graph's: nothing is believed that was not compared.
+
+        Raises ModelError where they differ; False where the model itself gives no finite number.
+        """
         network = self.opened.network
-        first = np.zeros(1, np.int64)
-        pictures = {n: a[:1] if n in (masking.IMAGE, masking.FILL) else a for n, a in feeds.items()}
-        own = float(self._rows(feeds, maps, first)[0][0])
-        expected, largest = network.answer({**pictures, **rows_of(feeds, first)}, maps[:1], self.score)
-        reach = AGREEMENT * (1.0 if self.score is Score.PROBABILITY else max(largest, 1e-6))
-        if np.isfinite(own) and np.isfinite(expected) and abs(own - expected) > reach:
+        mask = network.whole(1)
+        score, gradient = self._rows(whole, mask, np.zeros(1, np.int64))
+        expected, largest = network.answer(whole, mask, self.score)
+        if not np.isfinite(expected):
+            return False
+        if score.shape != (1,) or gradient.shape[1:] != self._row_shape():
             raise ModelError(
-                f"the graph with the gradient scores a picture {own:.5g} and the model itself {expected:.5g}, so its "
+                f"the step graph gives a score {list(score.shape)} and a gradient {list(gradient.shape)} for one row, "
+                f"where [1] and {[1, *self._row_shape()]} are needed"
+            )
+        own = float(score[0])
+        scale = max(abs(expected), 1e-3) if self.score is Score.PROBABILITY else max(largest, 1e-6)
+        reach = (LOOSE if self.score is Score.PROBABILITY else AGREEMENT) * scale
+        if not abs(own - expected) <= reach:
+            raise ModelError(
+                f"the graph with the gradient scores the picture {own:.5g} and the model itself {expected:.5g}, so its "
                 f"gradient is not used; a graph of your own was made of another model or score, else please report this"
             )
+        return True
 
-    def _check_batch(self, feeds: Arrays, maps: Masks) -> None:
+    def _row_shape(self) -> tuple[int, ...]:
+        opened = self.opened
+        return {
+            Wrt.MAPS: (1, *opened.network.grid),
+            Wrt.IMAGE: opened.anatomy.image.shape(opened.size)[1:],
+            Wrt.FEATURES: tuple(int(d or 0) for d in opened.anatomy.features.shape[1:]),
+        }[self.wrt]
+
+    def _check_batch(self, feeds: Arrays, maps: Masks) -> bool:
         """Two rows at once against each alone; where they differ, each goes alone from then on."""
         pair = np.arange(2)
         try:
             _, together = self._rows(feeds, maps, pair)
         except OutOfMemory:
-            return  # the chunks will be made smaller
+            return False  # the chunks will be made smaller
         alone = np.concatenate([self._rows(feeds, maps, pair[i : i + 1])[1] for i in range(2)])
         for a, b in zip(together.astype(np.float64), alone.astype(np.float64), strict=True):
-            length = float(np.linalg.norm(a) * np.linalg.norm(b))
-            if np.isfinite(length) and length > 0 and float((a * b).sum()) < PARALLEL * length:
-                self.batch = 1
+            if np.isfinite(b).all() and not np.linalg.norm(a - b) <= APART * np.linalg.norm(b):
+                self.batch, self.apart = 1, True
+        return True
 
 
 class _Tail:
@@ -244,8 +299,9 @@ class _Tail:
         network, wish = opened.network, opened.wish
         model = tail_model(opened.model, opened.anatomy, opened.size, batch=network.fixed, further=network.further)
         self.session = Session(graph.to_bytes(model), wish.providers, wish.threads)
-        numbers = int(np.prod([d or 1 for d in opened.anatomy.features.shape]))
-        self.batch = network.fixed or choose_batch(12 * numbers, free_memory(), ON_DEVICE, None)
+        self.batch = network.fixed or choose_batch(
+            opened.anatomy.bytes_per_picture, free_memory(), ON_DEVICE, wish.batch
+        )
 
     def run(self, feeds: Arrays, features: Floats, score: Score) -> Floats:
         fixed = self.opened.network.fixed
@@ -264,7 +320,7 @@ class _Tail:
         return in_chunks(part, features, self.batch)
 
 
-def check_step(model: bytes, opened: Opened, score: Score) -> None:
+def check_step(model: bytes, opened: Opened, score: Score, sha256: str) -> None:
     """Raises ModelError where a step graph does not fit the model: its inputs, outputs, shapes or score."""
     file = read_model(model)
     grid, image = opened.network.grid, opened.anatomy.image
@@ -280,6 +336,14 @@ def check_step(model: bytes, opened: Opened, score: Score) -> None:
             f"the step graph must take {', '.join(expected)} and give {SCORE} and {GRADIENT}; it takes "
             f"{', '.join(inputs) or 'nothing'} and gives {', '.join(sorted(outputs))} (see tools/export_step.py)"
         )
+    types = {v.name: v.type.tensor_type.elem_type for v in file.proto.graph.input}
+    wrong = [n for n in expected if types[n] != (INT64 if n == masking.TARGETS else FLOAT)]
+    closed = [n for n, found in inputs.items() if found[:1] != (opened.network.fixed,) and found[:1] != (None,)]
+    if wrong or closed:
+        raise ModelError(
+            f"the step graph's inputs must be float32, its targets int64, with a first axis that takes any number of "
+            f"rows; not so: {', '.join(dict.fromkeys([*wrong, *closed]))}"
+        )
     for name, sides in expected.items():
         found = inputs[name][1:]
         if len(found) != len(sides) or any(f not in (None, s) for f, s in zip(found, sides, strict=True)):
@@ -288,6 +352,9 @@ def check_step(model: bytes, opened: Opened, score: Score) -> None:
                 f"is {list(sides)}"
             )
     metadata = {p.key: p.value for p in file.proto.metadata_props}
+    made_of = metadata.get("onnxcam.model_sha256")
+    if made_of not in (None, sha256):
+        raise ModelError("the step graph was made of another model file (its metadata names another sha256)")
     named = metadata.get("onnxcam.score")
     if named not in (None, str(score)):
         raise ModelError(f"the step graph scores the {named}, and the {score} is asked for; choose with --score")

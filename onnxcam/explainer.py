@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import islice
 from types import TracebackType
 from typing import Any, Self
 
@@ -125,9 +126,10 @@ class Explainer:
             return [self(image, target) for image in images]
         network = self._open(self._head(target))
         together = network.opened.network.batch
-        prepared = [self.prepare(image) for image in images]
-        groups = [prepared[i : i + together] for i in range(0, len(prepared), together)]
-        return [found for group in groups for (found,) in self._explain(network, group, [target], {}, None)]
+        saliencies, waiting = [], iter(images)
+        while group := [self.prepare(image) for image in islice(waiting, together)]:
+            saliencies += [found for (found,) in self._explain(network, group, [target], {}, None)]
+        return saliencies
 
     def explain(
         self,
@@ -194,7 +196,7 @@ class Explainer:
         if self.method.perturb.make is not None or self.method.form != MaskForm():
             raise OptionError("a step graph fills what a mask removes with zero and takes the feature maps' grid")
         found = bytes(read_model(step).proto.SerializeToString())
-        check_step(found, opened, self.method.score)
+        check_step(found, opened, self.method.score, self.model_sha256)
         return found
 
     def _open(self, head: Head) -> Differentiated:
@@ -203,7 +205,7 @@ class Explainer:
             if head not in self._opened and not self._closed:
                 opened = open_network(self._file, replace(self._wish, kind=head[0], output=head[1]))
                 if self._step is not None:
-                    check_step(self._step, opened, self.method.score)
+                    check_step(self._step, opened, self.method.score, self.model_sha256)
                 self._opened[head] = Differentiated(opened, self._step)
             return self._opened[head if head in self._opened else self._default]
 
@@ -314,7 +316,7 @@ class Explainer:
             forwards=count.forwards + 1,
             steps=count.steps,
             seconds=seconds,
-            notes=(*doubts(answer, self.size, self.size_source), *outcome.notes),
+            notes=(*doubts(answer, self.size, self.size_source), *answer.network.notes, *outcome.notes),
         )
         return Saliency(outcome.map, outcome.raw, target, score, prepared.placement, provenance)
 

@@ -70,6 +70,15 @@ FILLS: Mapping[str, Callable[[], Fill]] = {
 }
 
 
+def named(given: Fill | str) -> Fill:
+    """A fill, or the one of that short name; raises OptionError for anything else."""
+    if isinstance(given, Fill):
+        return given
+    if not isinstance(given, str):
+        raise OptionError(f"a fill is made by a function such as blur(), or named, not {given!r}")
+    return fill(given)
+
+
 def fill(name: str) -> Fill:
     """Look a fill up by its short name; raises OptionError that lists the near ones."""
     if name not in FILLS:

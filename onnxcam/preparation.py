@@ -25,7 +25,7 @@ from onnxcam.surgeon import graph
 from onnxcam.surgeon.anatomy import Anatomy, ImageInput, Kind
 from onnxcam.surgeon.batch import CannotBatch, free_batch
 from onnxcam.surgeon.control import take_branches, unroll_loops
-from onnxcam.surgeon.graph import Model
+from onnxcam.surgeon.graph import Model, Shapes
 from onnxcam.surgeon.loading import ModelFile
 from onnxcam.surgeon.locate import find_image, locate, sides
 from onnxcam.surgeon.masking import OF_FEATURES
@@ -75,7 +75,10 @@ class Batching:
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """A network ready for pictures. model: the graph that it runs, without masking; inputs: further ones, filled in."""
+    """A network ready for pictures. model: the graph that it runs, without masking; inputs: further ones, filled in.
+
+    shapes: of every tensor of the export, at the batch that it has (one if dynamic).
+    """
 
     network: Network
     model: Model
@@ -85,6 +88,7 @@ class Opened:
     inputs: Arrays
     notes: tuple[str, ...]
     wish: Wish
+    shapes: Shapes
 
     def further(self, given: Arrays) -> Arrays:
         """The further inputs' values, with those of one picture laid over them."""
@@ -127,7 +131,7 @@ def _opened(file: ModelFile, wish: Wish) -> Opened:
     network, used, batching = maker.open()
     if known is None and not trace.taken:  # which way an If goes is looked at anew every time
         cache.store(key, cache.Known(trace, batching.mode, batching.reason))
-    return Opened(network, used, anatomy, size, batching, inputs, notes, wish)
+    return Opened(network, used, anatomy, size, batching, inputs, notes, wish, trace.shapes)
 
 
 def _key(file: ModelFile, wish: Wish, size: tuple[int, ...]) -> str:

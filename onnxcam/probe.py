@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -85,10 +86,15 @@ class PictureProbe:
 
     def tail(self, features: Features, score: Score) -> Scores:
         tensor = self._network.anatomy.features
-        given = tensor.from_channels(features, self._network.raw_features(self.feeds))
+        given = tensor.from_channels(features, self._raw_features)
         found = self.differentiated.tail(self.feeds, given, score)
         self.count.forward(len(found))
         return found
+
+    @cached_property
+    def _raw_features(self) -> Floats:
+        self.count.forward(1)
+        return self._network.raw_features(self.feeds)
 
     def score_gradient(
         self, maps: Masks, rows: Rows, score: Score, shift: Sequence[int] | None = None
@@ -98,7 +104,9 @@ class PictureProbe:
     def feature_gradient(self) -> Floats:
         rows = np.arange(self.targets)
         feeds = {**self.feeds, **rows_of(self.feeds, rows)}
-        _, found = self.differentiated.gradient(feeds, self._network.whole(len(rows)), Score.LOGIT, Wrt.FEATURES)
+        _, found = self.differentiated.gradient(
+            feeds, self._network.whole(len(rows)), Score.LOGIT, Wrt.FEATURES, whole=self.whole(0)
+        )
         self.count.step(len(rows))
         return self._network.anatomy.features.to_channels(found)
 
@@ -106,10 +114,14 @@ class PictureProbe:
         network = self._network
         feeds = {**self.feeds, **rows_of(self.feeds, rows), masking.IMAGE: network.rows_out(images)}
         scores, found = self.differentiated.gradient(
-            feeds, network.whole(len(rows)), Score.LOGIT, Wrt.IMAGE, guided=guided
+            feeds, network.whole(len(rows)), Score.LOGIT, Wrt.IMAGE, whole=self.whole(int(rows[0])), guided=guided
         )
         self.count.step(len(rows))
         return scores, network.rows_in(found)
+
+    def whole(self, target: int) -> Arrays:
+        """One row: the picture as it is, and this target."""
+        return {**self.feeds, **rows_of(self.feeds, np.asarray([target]))}
 
     def pictures(self, shift: Sequence[int] | None) -> dict[str, Floats]:
         """The picture and its fill as the network is fed them, rolled by so many pixels along each side."""
@@ -143,7 +155,9 @@ def score_gradients(
         else:
             feeds[name] = np.concatenate([np.repeat(p[name], len(r), 0) for p, r in zip(pictures, rows, strict=True)])
     ends = np.cumsum([len(r) for r in rows])[:-1]
-    scores, gradient = first.differentiated.gradient(feeds, np.concatenate(list(maps)), score, Wrt.MAPS)
+    scores, gradient = first.differentiated.gradient(
+        feeds, np.concatenate(list(maps)), score, Wrt.MAPS, whole=first.whole(int(rows[0][0]))
+    )
     for probe, own in zip(probes, rows, strict=True):
         probe.count.step(len(own))
     return list(zip(np.split(scores, ends), np.split(gradient, ends), strict=True))

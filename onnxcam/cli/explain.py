@@ -231,11 +231,12 @@ def summary(saliency: "Saliency", outputs: Sequence[str]) -> str:
     """What a person wants to know of one explanation: what, where, how, and where each choice came from."""
     made = saliency.provenance
     settings = ", ".join(f"{name} {value}" for name, value in made.options.items()) or "no options"
-    lines = [
-        f"{made.image} -> {', '.join(outputs)}",
-        _target_line(saliency),
-        f"  layer         {made.layer} ({made.features}): {made.layer_reason}",
-        f"  method        {made.method}: {settings}; removed pixels: {made.fill}",
+    lines = [f"{made.image} -> {', '.join(outputs)}", _target_line(saliency)]
+    if _has(made.method, "layer"):
+        lines.append(f"  layer         {made.layer} ({made.features}): {made.layer_reason}")
+    removed = f"; removed pixels: {made.fill}" if _has(made.method, "fill") else ""
+    lines += [
+        f"  method        {made.method}: {settings}{removed}",
         f"  provider      {made.provider}",
         f"  preprocessing {_preprocessing(saliency)}",
     ]
@@ -243,11 +244,23 @@ def summary(saliency: "Saliency", outputs: Sequence[str]) -> str:
         lines.append(
             f"  channels      {made.channels.scored} scored, {made.channels.skipped} skipped (constant over space)"
         )
+    passes = made.forwards + made.steps
     steps = f", {made.steps} with a gradient" if made.steps else ""
     lines.append(
-        f"  time          {made.seconds:.2f} s, {made.forwards + made.steps} forward passes{steps}, batch {made.batch}"
+        f"  time          {made.seconds:.2f} s, {passes} forward pass{'es' if passes != 1 else ''}{steps}, "
+        f"batch {made.batch}"
     )
     return "\n".join([*lines, *(f"  note          {note}" for note in made.notes)])
+
+
+def _has(name: str, what: str) -> bool:
+    """Whether a method reads a layer, or fills what it removes; one from elsewhere is taken to."""
+    from onnxcam.methods import METHODS, defaults
+    from onnxcam.methods.blocks import Need
+
+    if name not in METHODS:
+        return True
+    return Need.FEATURES in METHODS[name]().needs if what == "layer" else "fill" in defaults(name)
 
 
 def _preprocessing(saliency: "Saliency") -> str:

@@ -105,16 +105,15 @@ def description(file: "ModelFile", model: "Model", opened: "Opened") -> dict[str
 
 def _gradient(opened: "Opened") -> dict[str, Any]:
     """Whether methods with gradients work, and which operators stand in the way."""
-    from onnxcam.differentiation import without_rules
+    from onnxcam.differentiation import why_no_gradient
     from onnxcam.errors import ModelError
 
     try:
-        missing = without_rules(opened)
+        missing, reason = why_no_gradient(opened)
     except ModelError as error:
-        return {"works": False, "missing": [], "reason": str(error)}
+        missing, reason = [], str(error)
     found = [{"operator": m.operator, "nodes": len(m.nodes)} for m in missing]
-    reason = "every operator on the way has a rule" if not found else "operators without a gradient rule"
-    return {"works": not found, "missing": found, "reason": reason}
+    return {"works": reason is None, "missing": found, "reason": reason or "every operator on the way has a rule"}
 
 
 def _tensor(value: Any) -> dict[str, Any]:

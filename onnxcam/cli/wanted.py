@@ -1,5 +1,6 @@
 """What the command line's words ask to explain: targets and further inputs, as the library's values."""
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -71,6 +72,8 @@ def chosen_method(words: MethodWords) -> "Method":
         given[key] = value.strip()
     for key in ("convention", "variant", "fill"):
         value = getattr(words, key)
+        if value is not None and key in given:
+            raise OptionError(f"{key} is given twice: as --{key} and as --option")
         if value is not None:
             given[key] = value
     known = defaults(name)
@@ -97,6 +100,8 @@ def parse_option(name: str, text: str, default: Any) -> Any:
 def _number(name: str, text: str) -> float:
     if not re.fullmatch(PLAIN, text.strip()):
         raise OptionError(f"the option {name} is a number, not {text!r}")
+    if not math.isfinite(float(text)):
+        raise OptionError(f"the option {name} is too large: {text}")
     return float(text)
 
 

@@ -65,5 +65,5 @@ def defaults(name: str) -> Mapping[str, Any]:
 
 
 def gradient_free() -> tuple[str, ...]:
-    """The methods that work where gradients cannot be built."""
-    return tuple(name for name, make in METHODS.items() if Need.GRADIENT not in make().needs)
+    """The methods that work where gradients cannot be built; CAM, which takes one kind of head only, left out."""
+    return tuple(name for name, make in METHODS.items() if Need.GRADIENT not in make().needs and name != "cam")

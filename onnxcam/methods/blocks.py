@@ -6,7 +6,7 @@ constant memory. A method that reads a gradient or the network's tail once is a 
 """
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
@@ -91,6 +91,9 @@ class Probe(Protocol):
         """
 
 
+SAME = 1e-6
+"""Of the largest score: what rounding may change."""
+ALIKE = "every mask scores the same, so the map shows the feature maps and nothing of the target"
 Choice = TypeVar("Choice", bound=StrEnum)
 
 
@@ -102,18 +105,26 @@ def choose(kind: type[Choice], value: str, what: str) -> Choice:
         raise OptionError(f"no {what} is called {value!r}; {near(value, [str(k) for k in kind])}") from None
 
 
-def whole(value: int, name: str, least: int = 1) -> int:
-    """A whole number from `least` on; raises OptionError."""
+def whole(value: int, name: str, least: int = 1, most: int = 10**7) -> int:
+    """A whole number from `least` to `most`; raises OptionError."""
+    if isinstance(value, int | np.integer) and not isinstance(value, bool) and value > most:
+        raise OptionError(f"{name} must be at most {most}, not {value}")
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise OptionError(f"{name} must be a whole number from {least} on, not {value!r}")
     return int(value)
 
 
+LARGEST = 1e6
+"""Of an option that is a real number; beyond, float32 overflows somewhere."""
+
+
 def positive(value: float, name: str, *, or_zero: bool = False) -> float:
-    """A finite number above 0; raises OptionError."""
+    """A number above 0 and no larger than LARGEST; raises OptionError."""
     good = isinstance(value, int | float | np.number) and not isinstance(value, bool) and np.isfinite(value)
     if not good or value < 0 or (value == 0 and not or_zero):
         raise OptionError(f"{name} must be {'0 or more' if or_zero else 'above 0'}, not {value!r}")
+    if value > LARGEST:
+        raise OptionError(f"{name} must be at most {LARGEST:g}, not {value!r}")
     return float(value)
 
 
@@ -268,7 +279,9 @@ def weighted_sum(*, softmax: bool = False) -> Callable[[Explored, Probe], list[O
             weights = np.exp(weights - weights.max(axis=0))
             weights /= weights.sum(axis=0)
         raw = np.tensordot(weights.T, maps, 1).astype(np.float32)
-        return [rectified(r, probe.size, channels=len(maps)) for r in raw]
+        flat = np.ptp(weights, axis=0) <= SAME * np.abs(weights).max(axis=0)
+        outcomes = [rectified(r, probe.size, channels=len(maps)) for r in raw]
+        return [replace(o, notes=(*o.notes, ALIKE)) if alike else o for o, alike in zip(outcomes, flat, strict=True)]
 
     return aggregate
 

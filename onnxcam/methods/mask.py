@@ -4,8 +4,8 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.arrays import MaskForm, Score
-from onnxcam.errors import UndefinedSaliency
-from onnxcam.fills import Fill, blur
+from onnxcam.errors import OptionError, UndefinedSaliency
+from onnxcam.fills import Fill, blur, named
 from onnxcam.methods.adam import Adam
 from onnxcam.methods.blocks import (
     Convention,
@@ -36,7 +36,7 @@ def mask(
     beta: float = 3.0,
     jitter: int = 4,
     seed: int = 0,
-    fill: Fill | None = None,
+    fill: Fill | str | None = None,
 ) -> Method:
     """Meaningful perturbation (Fong & Vedaldi 2017, arXiv:1704.03296, equations 4 to 6).
 
@@ -51,6 +51,8 @@ def mask(
     jitter, seed = whole(jitter, "jitter", 0), whole(seed, "seed", 0)
     lr, beta = positive(lr, "lr"), positive(beta, "beta")
     area, variation = positive(area, "area", or_zero=True), positive(variation, "variation", or_zero=True)
+    if beta < 1:
+        raise OptionError(f"beta must be 1 or more, not {beta:g}: the variation has no slope at 0 below")
     deletes = convention is Convention.DESTRUCTIVE
 
     def penalties(m: Doubles) -> Doubles:
@@ -94,7 +96,7 @@ def mask(
         descend=descend,
         needs=frozenset({Need.GRADIENT}),
         score=Score.PROBABILITY,
-        perturb=fill if fill is not None else blur(10),
+        perturb=named(fill) if fill is not None else blur(10),
         form=MaskForm(cell=1, normalised=False),
         options={
             "convention": str(convention), "max_iter": f"{max_iter}", "lr": f"{lr:g}", "cell": f"{cell}",

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from onnxcam.arrays import Floats, Score
 from onnxcam.errors import OptionError, UndefinedSaliency
-from onnxcam.fills import ZERO, Fill
+from onnxcam.fills import ZERO, Fill, named
 from onnxcam.methods.adam import Adam
 from onnxcam.methods.blocks import (
     Convention,
@@ -27,6 +27,8 @@ from onnxcam.methods.blocks import (
 )
 from onnxcam.resampling import upsample
 
+MOST_STARTS = 256
+"""They are held, and moved, all at once."""
 Doubles = npt.NDArray[np.float64]
 
 
@@ -56,7 +58,7 @@ def opti_cam(
     tolerance: float = 1e-10,
     epsilon: float = 1e-8,
     seed: int = 0,
-    fill: Fill = ZERO,
+    fill: Fill | str = ZERO,
 ) -> Method:
     """Opti-CAM (Zhang et al. 2024, arXiv:2301.07002, equations 9 to 13).
 
@@ -72,7 +74,7 @@ def opti_cam(
         score=choose(Score, score, "score"),
         iterations=whole(max_iter, "max_iter"),
         rate=positive(lr, "lr"),
-        starts=whole(nb_premises_at_startup, "nb_premises_at_startup"),
+        starts=whole(nb_premises_at_startup, "nb_premises_at_startup", most=MOST_STARTS),
         bounds=_bounds(bounds),
         tolerance=positive(tolerance, "tolerance", or_zero=True),
         epsilon=positive(epsilon, "epsilon"),
@@ -91,7 +93,7 @@ def opti_cam(
         descend=learnt_mask(coefficients(found)),
         needs=frozenset({Need.FEATURES, Need.GRADIENT}),
         score=found.score,
-        perturb=fill,
+        perturb=named(fill),
         options=options,
     )
 
@@ -99,7 +101,8 @@ def opti_cam(
 def _bounds(bounds: tuple[float, float] | None) -> tuple[float, float] | None:
     if bounds is None:
         return None
-    if len(bounds) != 2 or not np.isfinite(bounds).all() or not bounds[0] < bounds[1]:
+    pair = isinstance(bounds, tuple | list) and len(bounds) == 2
+    if not pair or not all(isinstance(b, int | float) and np.isfinite(b) for b in bounds) or not bounds[0] < bounds[1]:
         raise OptionError(f"bounds are two numbers, the lower one first, not {bounds!r}")
     return float(bounds[0]), float(bounds[1])
 
@@ -176,10 +179,11 @@ class _Rows:
         if iteration == self.settings.iterations or not len(rows):
             self.open[:] = False
             return
-        # Of n(-S) too: d(-score)/dS = d score / d(-S), so the sign cancels. Softmax: dw/du = diag(w) - w w^T.
+        # Of n(-S) too: d(-score)/dS = d score / d(-S), so the sign cancels.
         w = self.weights(self.u[rows])
-        by_w = slope[going] @ self.maps.T
-        by_u = w * (by_w - (w * by_w).sum(axis=1, keepdims=True))
+        by_mask = _without_invariances(slope[going], w @ self.maps)
+        # Softmax: dw/du = diag(w) - w w^T, whose second part gives w <S, dS> = 0.
+        by_u = w * (by_mask @ self.maps.T)
         self.u[rows] = self.adam.step(self.u[rows], -by_u, rows)
         if self.settings.bounds is not None:
             self.u[rows] = np.clip(self.u[rows], *self.settings.bounds)
@@ -195,6 +199,18 @@ class _Rows:
         )
         mask = (weights @ self.maps).reshape(grid).astype(np.float32)
         return Learnt(mask, weights[0], self.sign * float(self.best[best]), int(self.steps[best]), notes)
+
+
+def _without_invariances(slope: Doubles, masks: Doubles) -> Doubles:
+    """d score / dS (rows, cells) without its parts along a constant and along S.
+
+    n(S) does not change when S is shifted or scaled, so both parts are 0 but for rounding. Adam would divide what is
+    left of them by its own size: every map that is constant over space would walk at full speed in a random direction.
+    """
+    slope = slope - slope.mean(axis=1, keepdims=True)
+    centred = masks - masks.mean(axis=1, keepdims=True)
+    length = np.maximum((centred * centred).sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    return np.asarray(slope - centred * ((slope * centred).sum(axis=1, keepdims=True) / length))
 
 
 def coefficients(settings: Settings) -> Callable[[Probe], Search]:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from onnxcam.arrays import Floats, MaskForm, Score
 from onnxcam.errors import UndefinedSaliency
-from onnxcam.fills import ZERO, Fill
+from onnxcam.fills import ZERO, Fill, named
 from onnxcam.methods.blocks import Method, Need, Outcome, Probe, positive, stretched, whole
 
 Doubles = npt.NDArray[np.float64]
@@ -21,7 +21,7 @@ COMPLETE = 0.01
 
 def _method(
     name: str, paper: str, cost: str, attribute: Callable[[Probe, int], tuple[Doubles, tuple[str, ...]]], *,
-    fill: Fill = ZERO, options: dict[str, str] | None = None,
+    fill: Fill | str = ZERO, options: dict[str, str] | None = None,
 ) -> Method:  # fmt: skip
     """attribute: (probe, target) -> raw (H,W), and notes."""
 
@@ -34,7 +34,7 @@ def _method(
 
     return Method(
         name=name, paper=paper, cost=cost, explain=explain, needs=frozenset({Need.GRADIENT}), score=Score.LOGIT,
-        perturb=fill, form=MaskForm(), options=options or {},
+        perturb=named(fill), form=MaskForm(), options=options or {},
     )  # fmt: skip
 
 
@@ -109,7 +109,7 @@ def smooth_grad(*, samples: int = 50, noise: float = 0.15, seed: int = 0) -> Met
     )  # fmt: skip
 
 
-def integrated_gradients(*, steps: int = 200, fill: Fill = ZERO) -> Method:
+def integrated_gradients(*, steps: int = 200, fill: Fill | str = ZERO) -> Method:
     """Integrated gradients (Sundararajan et al. 2017, arXiv:1703.01365, equation 3).
 
     fill: the baseline that the way to the picture starts from. steps: gradients along the way. The integrand is rough

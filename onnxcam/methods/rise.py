@@ -7,8 +7,9 @@ import numpy.typing as npt
 
 from onnxcam.arrays import Floats, MaskForm, Masks, Score
 from onnxcam.errors import OptionError, UndefinedSaliency
-from onnxcam.fills import ZERO, Fill
+from onnxcam.fills import ZERO, Fill, named
 from onnxcam.methods.blocks import (
+    SAME,
     Convention,
     Explored,
     Method,
@@ -27,7 +28,9 @@ AT_ONCE = 32
 """Masks that are made at a time; they have the picture's size."""
 
 
-def rise(*, masks: int = 4000, cells: int = 7, probability: float = 0.5, seed: int = 0, fill: Fill = ZERO) -> Method:
+def rise(
+    *, masks: int = 4000, cells: int = 7, probability: float = 0.5, seed: int = 0, fill: Fill | str = ZERO
+) -> Method:
     """RISE (Petsiuk et al. 2018, arXiv:1806.07421, equation 6).
 
     masks: how many; the paper takes 4000 for VGG-16 and 8000 for ResNet-50. cells: a side of the random grid, which is
@@ -39,13 +42,14 @@ def rise(*, masks: int = 4000, cells: int = 7, probability: float = 0.5, seed: i
     return Method(
         name="rise",
         paper="Petsiuk et al. 2018, arXiv:1806.07421",
-        cost=f"{masks}",
+        cost=f"{masks} forward passes",
         explain=four_blocks(
             random_masks(masks, cells, probability, seed),
             class_score(Score.PROBABILITY, Convention.CONSTRUCTIVE),
             mean_mask(masks, probability),
         ),
-        perturb=fill,
+        needs=frozenset(),
+        perturb=named(fill),
         form=MaskForm(cell=1, normalised=False),
         options={"masks": f"{masks}", "cells": f"{cells}", "probability": f"{probability:g}", "seed": f"{seed}"},
     )
@@ -57,6 +61,8 @@ def random_masks(count: int, cells: int, probability: float, seed: int) -> Calla
     def explore(probe: Probe) -> Search:
         probe.expect(count)
         rng = np.random.default_rng(seed)
+        if cells > min(probe.size):
+            raise OptionError(f"cells must be at most the picture's shorter side ({min(probe.size)}), not {cells}")
         pixels = [-(-side // cells) for side in probe.size]
         large = tuple((cells + 1) * p for p in pixels)
         for start in range(0, count, AT_ONCE):
@@ -78,10 +84,14 @@ def mean_mask(count: int, probability: float) -> Callable[[Explored, Probe], lis
 
     def aggregate(explored: Explored, probe: Probe) -> list[Outcome]:
         total = np.zeros((probe.targets, *probe.size))
+        low, high = np.full(probe.targets, np.inf), np.full(probe.targets, -np.inf)
         for masks, scores in explored:
+            low, high = np.minimum(low, scores.min(axis=0)), np.maximum(high, scores.max(axis=0))
             if not np.isfinite(scores).all():
                 raise UndefinedSaliency("the model's scores hold NaN or infinity on the masked pictures")
             total += np.tensordot(scores.T.astype(np.float64), _flat(masks), 1)
+        if (high - low <= SAME * np.maximum(np.abs(low), np.abs(high))).any():
+            raise UndefinedSaliency("every mask scores the same: the score does not depend on what the masks remove")
         raw = (total / (count * probability)).astype(np.float32)
         return [Outcome(stretched(r), r) for r in raw]
 

@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 from onnxcam.arrays import Score
-from onnxcam.fills import ZERO, Fill
+from onnxcam.fills import ZERO, Fill, named
 from onnxcam.methods.blocks import (
     Convention,
     Method,
@@ -24,7 +24,7 @@ def score_cam(
     *,
     convention: Convention | str = Convention.CONSTRUCTIVE,
     variant: Variant | str = Variant.OFFICIAL,
-    fill: Fill = ZERO,
+    fill: Fill | str = ZERO,
 ) -> Method:
     """Score-CAM (Wang et al. 2020, arXiv:1910.01279).
 
@@ -40,7 +40,7 @@ def score_cam(
         paper="Wang et al. 2020, arXiv:1910.01279",
         cost="one a feature map that varies over space",
         explain=four_blocks(feature_maps(), class_score(score, convention), weighted_sum(softmax=paper)),
-        perturb=fill,
+        perturb=named(fill),
         score=score,
         options={"convention": str(convention), "variant": str(variant)},
     )

@@ -130,11 +130,11 @@ def cam() -> Method:
         means = maps.astype(np.float64).mean(axis=tuple(range(1, maps.ndim)))
         there = _tail(probe, maps[None])[0]
         expected = nothing + means @ gains
-        reach = LINEAR * max(float(np.abs(there - nothing).max()), float(np.abs(means @ np.abs(gains)).max()), 1e-6)
-        if np.abs(there - expected).max() > reach:
+        reach = LINEAR * np.maximum(np.maximum(np.abs(there - nothing), np.abs(means) @ np.abs(gains)), 1e-6)
+        if (np.abs(there - expected) > reach).any():
             raise UndefinedSaliency(
                 "CAM needs global average pooling and a linear head behind the feature maps, which this model does not "
-                "have; use grad-cam, its generalisation, or score-cam"
+                "have (or, with 8-bit numbers, only roughly); use score-cam, or grad-cam, CAM's generalisation"
             )
         raw = np.tensordot(gains.T, maps.astype(np.float64), 1).astype(np.float32)
         return [rectified(r, probe.size, coarse=True) for r in raw]

@@ -9,6 +9,7 @@ from onnx import inliner, version_converter
 
 from onnxcam.errors import ModelError
 from onnxcam.surgeon.graph import BAD, NUMBERS, Builder, Model, cause, edit, from_proto, in_order, opset, to_proto
+from onnxcam.surgeon.tracing import BLANK
 
 LATEST = 18
 """The opset that gradients are written in, unless the model's own is newer."""
@@ -60,7 +61,7 @@ def _without_weights(model: Model, change: Callable[[onnx.ModelProto], onnx.Mode
 def blank_weights(model: Model) -> Model:
     """A copy with zeros for heavy weights, made when it runs: for a run that only asks for shapes."""
     copy = edit(model)
-    b = Builder(copy, "onnxcam/blank")
+    b = Builder(copy, BLANK)
     for name, value in list(copy.graph.initializers.items()):
         array = value.const_value
         if array is None or array.size <= HEAVY or array.dtype not in NUMBERS[:3] or value.is_graph_output():

@@ -152,7 +152,7 @@ def _answers(ops: Ops, step: Step, instead: Mapping[str, Rule]) -> Iterable[tupl
     if step.node.op_type not in SEVERAL and any(g is not None for g in step.cotangents[1:]):
         raise step.refusal("has a further output that the score depends on")
     dy = next(g for g in step.cotangents if g is not None)
-    answer = instead.get(step.node.op_type, registered.rule)(ops, step, dy)
+    answer = instead.get(key_of(step.node, step.since)[0], registered.rule)(ops, step, dy)
     cotangents = [answer] if answer is None or isinstance(answer, Value) else list(answer)
     for i, cotangent in enumerate(cotangents):
         if i not in step.active or cotangent is None:

@@ -9,9 +9,12 @@ from collections.abc import Mapping
 import numpy as np
 import onnx_ir as ir
 
+from onnxcam.errors import MissingGradient
 from onnxcam.surgeon import graph
 from onnxcam.surgeon.graph import Model, Value, edit
 
+WHOLE = frozenset({"DequantizeLinear", "QLinearConv", "ConvInteger", "QLinearMatMul", "MatMulInteger"})
+"""Operators that take integers only."""
 OTHERS = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
 TYPED_BY = {"Cast": "to", "EyeLike": "dtype", "RandomNormalLike": "dtype", "RandomUniformLike": "dtype"}
 """Attributes that name the type of an operator's output."""
@@ -25,6 +28,14 @@ def in_single_precision(model: Model, image: str) -> Model:
     touched = any(v.dtype in OTHERS for v in (*held.values(), *copy.graph.inputs)) or any(
         v.name == image and v.dtype in real for v in copy.graph.inputs
     )
+    entry = next((v for v in copy.graph.inputs if v.name == image), None)
+    if entry is not None and entry.dtype == ir.DataType.UINT8:
+        integers = [u.node for u in entry.uses() if u.node.op_type in WHOLE]
+        if integers:
+            raise MissingGradient(
+                f"the picture enters {integers[0].op_type} (node {integers[0].name!r}) as bytes, and no gradient leads "
+                f"through that"
+            )
     if not touched and not any(_named_type(n) in OTHERS for n in copy.graph):
         return copy
     for name, value in held.items():

@@ -13,6 +13,8 @@ import onnx_ir as ir
 
 from onnxcam.surgeon.graph import Builder, Model, Node, Shape, Value, constant, edit
 
+BLANK = "onnxcam/blank"
+"""Begins the names of stand-ins for weights: their shapes are true, their numbers are not."""
 CONTROL = frozenset({"If", "Loop", "Scan"})
 RANDOM = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
@@ -87,7 +89,7 @@ def free_of_data(model: Model) -> set[str]:
 
 
 def _is_frozen(node: Node, frozen: set[str]) -> bool:
-    if node.op_type in CONTROL or node.op_type in RANDOM:
+    if node.op_type in CONTROL or node.op_type in RANDOM or str(node.outputs[0].name).startswith(BLANK):
         return False
     return all(v is None or constant(v) is not None or str(v.name) in frozen for v in node.inputs)
 

@@ -20,6 +20,8 @@ def dequantise(op: Ops, step: Step, dy: Value) -> Cotangents:
 def quantise(op: Ops, step: Step, dy: Value) -> Cotangents:
     """Nothing flows where the integers saturate: quantisers do away with a Relu whose bounds the integers have."""
     step.only(0)
+    if _ends_in_the_score(step.y):
+        return dy
     scale, zero, kind = np.asarray(step.array(1), np.float64), step.array(2), step.quantised_dtype()
     if kind.kind not in "iu":
         raise step.refusal(f"quantises to {kind}")
@@ -34,7 +36,20 @@ def quantise(op: Ops, step: Step, dy: Value) -> Cotangents:
     return op.Mul(dy, op.real(inside))
 
 
+def _ends_in_the_score(quantised: Value) -> bool:
+    """Whether nothing but the scoring fragment reads what is undone of it: a logit at its ceiling still has a slope."""
+    undone = [u.node for u in quantised.uses() if not str(u.node.outputs[0].name).startswith(OWN)]
+    readers = [u.node for n in undone for v in n.outputs for u in v.uses()]
+    return (
+        bool(undone)
+        and all(n.op_type == "DequantizeLinear" for n in undone)
+        and all(str(n.outputs[0].name).startswith(OWN) for n in readers)
+    )
+
+
 MICROSOFT = "com.microsoft"
+OWN = "onnxcam/"
+"""Begins the names of what onnxcam adds to a graph."""
 
 
 def _unsaturated(op: Ops, step: Step, dy: Value, at: int) -> Value:
