@@ -163,7 +163,7 @@ def opti_cam(
     for i in range(steps + 1):
         mask = torch.tensordot(torch.softmax(u, 0), features, 1)
         score = masked_score(network, image, mask[None, None], target, probability=probability)
-        yield Step(u.detach().double().numpy().copy(), mask.detach().double().numpy(), float(score))
+        yield Step(u.detach().double().numpy().copy(), mask.detach().double().numpy(), float(score.detach()))
         if i < steps:
             adam.zero_grad()
             (-score.sum()).backward()
