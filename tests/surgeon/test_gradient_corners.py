@@ -55,9 +55,13 @@ def row(*numbers: float) -> Numbers:
     return [[[list(numbers)]]]
 
 
+ON = "y = Identity (r)"
+"""What is read by no further operator counts as the score."""
+
+
 def quantised(x: Numbers, dx: Numbers, scale: str, zero: str, attributes: str = "", opset: int = 19) -> Corner:
     """Through integers and back, by a scale that float32 holds exactly. (onnx evaluates these from opset 19 on.)"""
-    nodes = f"q = QuantizeLinear <{attributes}> (x, s, z) y = DequantizeLinear <{attributes}> (q, s, z)"
+    nodes = f"q = QuantizeLinear <{attributes}> (x, s, z) r = DequantizeLinear <{attributes}> (q, s, z) {ON}"
     return of(nodes.replace("<>", ""), x, dx, f"float{scale}, {zero}", opset)
 
 
@@ -107,8 +111,9 @@ QUANTISED = {
     "axis-last": quantised([[[-70, 30]]], [[[0, 1]]], "[2] s = {0.5, 0.25}", "int8[2] z = {0, 4}", "axis=-1"),
     "axis-0": quantised([[-70, 70], [-34, 30]], [[0, 0], [0, 1]], "[2] s = {0.5, 0.25}", "int8[2] z = {0, 4}", "axis=0"),
     "int16": quantised([-20000, -16384, 16000, 16383.5], [0, 0, 1, 0], " s = {0.5}", "int16 z = {0}", opset=21),
-    "no-zero": of("q = QuantizeLinear (x, s) y = DequantizeLinear (q, s)", [-1, 0, 1, 127.5], [0, 0, 1, 0], "float s = {0.5}", 19),
-    "named": of("q = QuantizeLinear <output_dtype=3> (x, s) y = DequantizeLinear (q, s)", [-65, -1, 1, 64], [0, 1, 1, 0], "float s = {0.5}", 21),
+    "score": of("q = QuantizeLinear (x, s) y = DequantizeLinear (q, s)", [-1, 0, 1, 200], [1, 1, 1, 1], "float s = {0.5}", 19),
+    "no-zero": of("q = QuantizeLinear (x, s) r = DequantizeLinear (q, s) " + ON, [-1, 0, 1, 127.5], [0, 0, 1, 0], "float s = {0.5}", 19),
+    "named": of("q = QuantizeLinear <output_dtype=3> (x, s) r = DequantizeLinear (q, s) " + ON, [-65, -1, 1, 64], [0, 1, 1, 0], "float s = {0.5}", 21),
     "weights": of("w = DequantizeLinear (i, s) y = Gemm <transB=1> (x, w)", [[1, 2]], [[4, 6.5]], "int8[2,2] i = {2, 4, 6, 9}, float s = {0.5}", 19),
 }  # fmt: skip
 
@@ -120,14 +125,15 @@ CONV = "r = QLinearConv (q, s, z, w, ws, z, one, low)"
 
 # Real numbers as the integers stand for them; an output of zero point -128 and scale 1 holds 0 to 255.
 INTEGERS = {
-    "conv": of(f"{INTO} {CONV} y = DequantizeLinear (r, one, low)", row(1, 2, 3), row(1, 3, 2), f"{BYTES}, int8[1,1,1,2] w = {{2, 4}}, float ws = {{0.5}}", 19),
-    "conv-saturated": of(f"{INTO} {CONV} y = DequantizeLinear (r, one, low)", row(1, 2, -5), row(2, 2, 0), f"{BYTES}, int8[1,1,1,1] w = {{4}}, float ws = {{0.5}}", 19),
-    "conv-channels": of("q = QuantizeLinear (x, s, z) r = QLinearConv (q, s, z, w, ws, wz, one, low) y = DequantizeLinear (r, one, low)", row(1, 2), row(7, 7), f"{BYTES}, int8[2,1,1,1] w = {{6, 4}}, float[2] ws = {{0.5, 1.0}}, int8[2] wz = {{0, 0}}", 19),
-    "add": Corner("p = QuantizeLinear (a, s, u) q = QuantizeLinear (b, s, u) r = com.microsoft.QLinearAdd (p, s, u, q, s, u, s, u) y = DequantizeLinear (r, s, u)", {"a": [1, 100, -3], "b": [2, 100, 1]}, {"a": [1, 0, 0], "b": [1, 0, 1]}, "float s = {0.5}, uint8 u = {0}, uint8[3] r", 19),
-    "average": of(f"{INTO} r = com.microsoft.QLinearGlobalAveragePool (q, s, z, s, z) y = DequantizeLinear (r, s, z)", row(2, 4), row(0.5, 0.5), f"{BYTES}, int8[1,1,1,1] r", 19),
+    "conv": of(f"{INTO} {CONV} v = DequantizeLinear (r, one, low) y = Identity (v)", row(1, 2, 3), row(1, 3, 2), f"{BYTES}, int8[1,1,1,2] w = {{2, 4}}, float ws = {{0.5}}", 19),
+    "conv-saturated": of(f"{INTO} {CONV} v = DequantizeLinear (r, one, low) y = Identity (v)", row(1, 2, -5), row(2, 2, 0), f"{BYTES}, int8[1,1,1,1] w = {{4}}, float ws = {{0.5}}", 19),
+    "conv-channels": of("q = QuantizeLinear (x, s, z) r = QLinearConv (q, s, z, w, ws, wz, one, low) v = DequantizeLinear (r, one, low) y = Identity (v)", row(1, 2), row(7, 7), f"{BYTES}, int8[2,1,1,1] w = {{6, 4}}, float[2] ws = {{0.5, 1.0}}, int8[2] wz = {{0, 0}}", 19),
+    "add": Corner("p = QuantizeLinear (a, s, u) q = QuantizeLinear (b, s, u) r = com.microsoft.QLinearAdd (p, s, u, q, s, u, s, u) v = DequantizeLinear (r, s, u) y = Identity (v)", {"a": [1, 100, -3], "b": [2, 100, 1]}, {"a": [1, 0, 0], "b": [1, 0, 1]}, "float s = {0.5}, uint8 u = {0}, uint8[3] r", 19),
+    "average": of(f"{INTO} r = com.microsoft.QLinearGlobalAveragePool (q, s, z, s, z) v = DequantizeLinear (r, s, z) y = Identity (v)", row(2, 4), row(0.5, 0.5), f"{BYTES}, int8[1,1,1,1] r", 19),
     "gemm": of(f"{INTO} y = com.microsoft.QGemm (q, s, z, w, s, z)", [[1, 2]], [[3, 7]], f"{BYTES}, int8[2,2] w = {{2, 4, 6, 8}}", 19, output="float[1,2] y"),
     "gemm-turned": of(f"{INTO} y = com.microsoft.QGemm <transB=1, alpha=2.0> (q, s, z, w, ws, wz)", [[1, 2]], [[14, 20]], f"{BYTES}, int8[2,2] w = {{2, 4, 6, 8}}, float[2] ws = {{0.5, 1.0}}, int8[2] wz = {{0, 0}}", 19, output="float[1,2] y"),
-    "gemm-saturated": of(f"{INTO} r = com.microsoft.QGemm (q, s, z, w, s, z, , one, low) y = DequantizeLinear (r, one, low)", [[1, 2]], [[1, 3]], f"{BYTES}, int8[2,2] w = {{2, -4, 6, -8}}, int8[1,2] r", 19),
+    "gemm-saturated": of(f"{INTO} r = com.microsoft.QGemm (q, s, z, w, s, z, , one, low) v = DequantizeLinear (r, one, low) y = Identity (v)", [[1, 2]], [[1, 3]], f"{BYTES}, int8[2,2] w = {{2, -4, 6, -8}}, int8[1,2] r", 19),
+    "gemm-score": of(f"{INTO} r = com.microsoft.QGemm (q, s, z, w, s, z, , one, low) y = DequantizeLinear (r, one, low)", [[1, 2]], [[-1, -1]], f"{BYTES}, int8[2,2] w = {{2, -4, 6, -8}}, int8[1,2] r", 19),
     "dynamic-conv": of(f"{COUNTED} c = ConvInteger (q, w, z, wz) {SCALED}", row(0, 1, 2), row(1, 3, 2), "uint8[1,1,1,2] w = {3, 5}, uint8 wz = {1}, float ws = {0.5}"),
     "dynamic-product": of(f"{COUNTED} c = MatMulInteger (q, w, z, wz) {SCALED}", [[0, 1], [2, -3]], [[3, 7], [3, 7]], "uint8[2,2] w = {3, 5, 7, 9}, uint8 wz = {1}, float ws = {0.5}"),
     "dynamic-product-columns": of(f"{COUNTED} c = MatMulInteger (q, w, z, wz) {SCALED}", [[0, 1]], [[2.5, 6.5]], "uint8[2,2] w = {3, 5, 7, 9}, uint8[2] wz = {1, 2}, float ws = {0.5}"),
@@ -169,8 +175,8 @@ REFUSED = {
     "gather-nd-two-axes": ("batch axis", Case("y = GatherND <batch_dims=2> (x, i)", "float[2,2,3] x", "int64[2,2,1] i = {0, 1, 2, 0}")),
     "anti-aliasing": ("anti-aliasing", Case('y = Resize <mode="linear", antialias=1, axes=[2,3]> (x, , , z)', PICTURE, "int64[2] z = {3, 3}")),
     "crop": ("crop", Case('y = Resize <coordinate_transformation_mode="tf_crop_and_resize", axes=[2,3]> (x, r, , z)', PICTURE, "float[4] r = {0.0, 0.0, 0.5, 0.5}, int64[2] z = {2, 2}")),
-    "int4": ("int4", Case("q = QuantizeLinear (x, s, z) y = DequantizeLinear (q, s, z)", X, "float s = {0.5}, int4 z = {1}", 21)),
-    "blocks": ("blocks", Case("q = QuantizeLinear <block_size=2> (x, s, z) y = DequantizeLinear <block_size=2> (q, s, z)", "float[4,4] x", "float[4,2] s, int8[4,2] z", 21)),
+    "int4": ("int4", Case("q = QuantizeLinear (x, s, z) r = DequantizeLinear (q, s, z) y = Identity (r)", X, "float s = {0.5}, int4 z = {1}", 21)),
+    "blocks": ("blocks", Case("q = QuantizeLinear <block_size=2> (x, s, z) r = DequantizeLinear <block_size=2> (q, s, z) y = Identity (r)", "float[4,4] x", "float[4,2] s, int8[4,2] z", 21)),
     "mean-over-the-batch": ("depends on the batch", Case("y = ReduceMean (x, i)", X, INTS("i", 0))),
     "slice-of-the-batch": ("depends on the batch", Case("y = Slice (x, i, j)", X, f"{INTS('i', 1)}, {INTS('j', 3)}")),
     "repeated-batch": ("depends on the batch", Case("y = Tile (x, i)", X, "int64[2] i = {2, 1}")),
