@@ -63,6 +63,7 @@ SLICES = {
     "slice-steps-within": sliced("N,9,4", [1], [8], [1], [3]),
     "slice-turned": sliced("N,4,9", [-1], [-100], [1], [-1]),
     "slice-turned-end": sliced("N,4,9", [-1], [-END], [1], [-1]),
+    "slice-turned-to-the-second": sliced("N,4,9", [-1], [-4], [1], [-1]),
     "slice-turned-steps": sliced("N,4,9", [3], [0], [1], [-2]),
     "slice-one": sliced("N,4,9", [-2], [-1], [2], [1]),
     "slice-rows-whole": sliced("N,4,9", [0, 1], [END, 3], [0, 1], [1, 1]),
@@ -73,6 +74,7 @@ SLICES = {
     "pad-value": Case("y = Pad (x, p, c)", "real[N,5] x", f"{ints('p', [0, 1, 0, 2])}, real c = {{1.5}}"),
     **{f"pad-{mode}{'-cuts' if cut else ''}": given("Pad", "N,2,4,5", f'mode="{mode}"', 19, p=[0, 0, 1, 2 - cut, 0, 0, 3, -cut])
        for mode in ("reflect", "edge", "wrap") for cut in (0, 3)},
+    "pad-reflect-axes": Case('y = Pad <mode="reflect"> (x, p, , a)', "real[N,4,5] x", f"{ints('p', [1, 2, 3, 0])}, {ints('a', [-1, -2])}"),
     "pad-reflect-channels": given("Pad", "N,3,4", 'mode="reflect"', p=[0, 1, 0, 0, 2, 0]),
 }  # fmt: skip
 

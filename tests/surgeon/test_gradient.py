@@ -8,7 +8,7 @@ from differentiated import SEED, evaluated, inner_product_error, pulled, with_gr
 
 from onnxcam.errors import MissingGradient
 from onnxcam.surgeon.graph import Value
-from onnxcam.surgeon.rules.guided import GUIDED
+from onnxcam.surgeon.rules.guided import Guided
 from onnxcam.surgeon.rules.registry import Cotangents, Ops, Rule, Step
 
 ONES = np.ones((1, 3), np.float32)
@@ -136,9 +136,11 @@ def test_a_rule_that_stands_in_is_summed_over_what_was_repeated() -> None:
 def test_guided_rules_let_through_what_is_positive_both_ways() -> None:
     weights = "float[3] w = {1.0, -1.0, 2.0}, float zero = {0.0}, float low = {-4.0}, float six = {6.0}"
     assert gradient("r = Relu (x) y = Mul (r, w)", weights) == [1, -1, 0]
-    assert gradient("r = Relu (x) y = Mul (r, w)", weights, GUIDED) == [1, 0, 0]
-    assert gradient("r = Clip (x, zero, six) y = Mul (r, w)", weights, GUIDED) == [1, 0, 0]
-    assert gradient("r = Clip (x, low, six) y = Mul (r, w)", weights, GUIDED) == [1, -1, 2], "not from 0: no ReLU"
+    assert gradient("r = Relu (x) y = Mul (r, w)", weights, Guided().rules) == [1, 0, 0]
+    assert gradient("r = Clip (x, zero, six) y = Mul (r, w)", weights, Guided().rules) == [1, 0, 0]
+    assert gradient("r = Clip (x, low, six) y = Mul (r, w)", weights, Guided().rules) == [1, -1, 2], (
+        "not from 0: no ReLU"
+    )
 
 
 def test_a_deep_mixture_of_operators() -> None:
