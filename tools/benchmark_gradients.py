@@ -310,10 +310,12 @@ def own_search(
     """Every step of the library's search; its coefficients are read from the generator that runs it."""
     probe = probe_of(explain, picture)
     settings = Settings(Convention.CONSTRUCTIVE, score, STEPS, RATE, 1, bounds, 0.0, epsilon, 0)
-    running = coefficients(settings)(probe)
+    running, chosen = coefficients(settings)(probe), live(probe.features)  # a search may leave out the other channels
     steps, question = [], next(running)
     while True:
-        u = inspect.getgeneratorlocals(running)["rows"].u[0].copy()
+        found = inspect.getgeneratorlocals(running)["rows"].u[0]
+        u = np.zeros(len(probe.features))
+        u[chosen if len(found) < len(u) else slice(None)] = found
         told = probe.score_gradient(question.maps, question.rows, score)
         steps.append(Step(u, question.maps[0, 0].astype(np.float64), float(told[0][0])))
         try:
