@@ -93,6 +93,7 @@ class PictureProbe:
 
     @cached_property
     def _raw_features(self) -> Floats:
+        self.count.expected += 1
         self.count.forward(1)
         return self._network.raw_features(self.feeds)
 

@@ -187,6 +187,7 @@ def test_pictures_that_change_each_other_are_scored_one_by_one() -> None:
 
 
 def test_every_row_is_counted_once() -> None:
+    """The tail's first run needs the picture's raw features, a pass of their own."""
     shown = Shown(filled(CLASSIFIER), batch=2)
     probe = shown(IMAGES[0], 1, 4)
     seen = []
@@ -200,7 +201,7 @@ def test_every_row_is_counted_once() -> None:
         before = (probe.count.forwards, probe.count.steps)
         ask()
         seen.append((probe.count.forwards - before[0], probe.count.steps - before[1]))
-    assert seen == [(7, 0), (5, 0), (0, 7), (0, 2), (0, 3)]
+    assert seen == [(7, 0), (6, 0), (0, 7), (0, 2), (0, 3)]
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -220,7 +221,7 @@ def test_progress_is_told_in_order_and_ends_at_the_total(name: str) -> None:
 
 def test_progress_ends_at_the_total_where_a_search_stops_early() -> None:
     told: list[tuple[int, int]] = []
-    with Explainer(filled(CLASSIFIER), opti_cam(tolerance=1e9), providers=["cpu"]) as explainer:
+    with Explainer(filled(CLASSIFIER), opti_cam(tolerance=1e6), providers=["cpu"]) as explainer:
         (saliency,) = explainer.explain(IMAGES[0], (1,), progress=lambda done, of: told.append((done, of)))
     assert saliency.provenance.steps == 2
     assert told[-1][0] == told[-1][1]
@@ -288,5 +289,5 @@ def test_a_closed_explainer_answers_no_gradient() -> None:
 
 def test_guided_gradients_are_refused_without_a_relu() -> None:
     probe = Shown(filled(SMOOTH))(IMAGES[0])
-    with pytest.raises(UndefinedSaliency, match="this model has none"):
+    with pytest.raises(UndefinedSaliency, match="this model has none on the way"):
         probe.image_gradient(IMAGES[:1], np.zeros(1, int), guided=True)

@@ -137,8 +137,15 @@ def test_unknown_conventions_and_variants_list_the_near_ones() -> None:
     assert score_cam(convention=Convention.DESTRUCTIVE).options["convention"] == "destructive"
 
 
-def test_methods_without_gradients_are_those_that_need_none() -> None:
-    assert set(gradient_free()) == {"score-cam", "cam", "ablation-cam", "recipro-cam", "eigen-cam", "rise"}
+def test_masks_that_all_score_the_same_are_told_target_by_target() -> None:
+    probe = FakeProbe(np.stack([ONE, TWO]), [[0.5, 0.5], [0.5, 0.4]])
+    alike, apart = run(score_cam(), probe)
+    assert "every mask scores the same" in alike.notes[-1]
+    assert not apart.notes
+
+
+def test_methods_without_gradients_are_those_that_need_none_and_take_any_head() -> None:
+    assert set(gradient_free()) == {"score-cam", "ablation-cam", "recipro-cam", "eigen-cam", "rise"}
 
 
 @pytest.mark.parametrize("name", METHODS)

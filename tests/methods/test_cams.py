@@ -135,7 +135,7 @@ def test_cam_takes_any_head_that_is_linear_in_the_means_and_no_other() -> None:
     np.testing.assert_allclose(outcome.raw, np.tensordot(weights, MAPS, 1), rtol=1e-5)
     strongest, bent = lambda f: f.max(axis=(2, 3)) @ weights, lambda f: np.tanh(f.mean(axis=(2, 3))) @ weights
     for tail in (strongest, bent, lambda f: f[..., 0, 0] @ weights):
-        with pytest.raises(UndefinedSaliency, match="use grad-cam, its generalisation, or score-cam"):
+        with pytest.raises(UndefinedSaliency, match="use score-cam, or grad-cam, CAM's generalisation"):
             run(cam(), Made(tail=tail))
     with pytest.raises(UndefinedSaliency, match="global average pooling and a linear head"):
         explained(model(DENSE), cam())

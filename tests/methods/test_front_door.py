@@ -21,11 +21,11 @@ CHANGED: dict[str, Any] = {
 RECORDED = {"bounds": "-1..2", "tolerance": "0.001", "epsilon": "1e-05"}
 WRONG: dict[str, Any] = {
     "convention": ["constructiv", "Destructive", ""], "variant": ["papers"], "score": ["logits", "softmax"],
-    "max_iter": [0, -1, 1.5, True, "9"], "lr": [0, -0.1, np.nan, np.inf, True], "nb_premises_at_startup": [0, 2.0],
-    "bounds": [(1, 0), (0, 0), (0, np.inf), (0, 1, 2)], "tolerance": [-1e-9, np.nan], "epsilon": [-1.0, np.inf],
-    "seed": [-1, 0.5], "samples": [0], "noise": [0, -0.1, np.nan], "steps": [0, 1, 2.5], "masks": [0, 1e3],
+    "max_iter": [0, -1, 1.5, True, "9"], "lr": [0, -0.1, np.nan, np.inf, True, 1.1e6], "nb_premises_at_startup": [0, 2.0, 257],
+    "bounds": [(1, 0), (0, 0), (0, np.inf), (0, 1, 2), "01", 1.0], "tolerance": [-1e-9, np.nan], "epsilon": [-1.0, np.inf],
+    "seed": [-1, 0.5], "samples": [0], "noise": [0, -0.1, np.nan], "steps": [0, 1, 2.5], "masks": [0, 1e3, 10**7 + 1],
     "cells": [0], "probability": [0, 1, 1.5, -0.5, np.nan], "cell": [0], "area": [-1, np.nan], "variation": [-0.1],
-    "beta": [0, np.inf], "jitter": [-1, 0.5],
+    "beta": [0, 0.5, np.inf], "jitter": [-1, 0.5],
 }  # fmt: skip
 EVERY_OPTION = [(method, option) for method in METHODS for option in defaults(method) if option != "fill"]
 DRAWN: dict[str, dict[str, Any]] = {
@@ -33,8 +33,9 @@ DRAWN: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 """Methods with a seed, and the options by which it matters."""
 STEPS = {"opti-cam": 16, "mask": 15, "smooth-grad": 20, "integrated-gradients": 300}
-FORWARDS = {"score-cam": 7, "cam": 8 + 2, "ablation-cam": 7 + 1, "recipro-cam": 4 * 3, "rise": 100}
-"""Beside the picture's own; one of the eight feature maps is all zeros. CAM asks for no features and for all of them, Ablation-CAM for all of them."""
+FORWARDS = {"score-cam": 7, "cam": 8 + 3, "ablation-cam": 7 + 2, "recipro-cam": 4 * 3 + 1, "rise": 100}
+"""Beside the picture's own; one of the eight feature maps is all zeros. The tail's methods run the picture once more for its
+raw features; CAM asks for no features and for all of them, Ablation-CAM for all of them."""
 
 
 @pytest.mark.parametrize(("name", "option"), EVERY_OPTION)
@@ -126,3 +127,7 @@ def test_a_fill_takes_the_place_of_what_is_removed_and_is_recorded(name: str) ->
     zero, mean = (explained(model(), made(name, fill=f), image=image)[0] for f in (ZERO, MEAN))
     assert (zero.provenance.fill, mean.provenance.fill) == ("zero", "mean")
     assert np.abs(zero.map - mean.map).max() > 1e-2
+    (by_name,) = explained(model(), made(name, fill="mean"), image=image)
+    np.testing.assert_array_equal(by_name.map, mean.map)
+    with pytest.raises(OptionError, match="did you mean mean"):
+        made(name, fill="means")

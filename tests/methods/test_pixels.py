@@ -181,7 +181,7 @@ def test_guided_backpropagation_goes_through_a_relu_with_a_ceiling() -> None:
 
 
 def test_guided_backpropagation_needs_a_relu() -> None:
-    with pytest.raises(UndefinedSaliency, match="this model has none; use gradient or smooth-grad"):
+    with pytest.raises(UndefinedSaliency, match="none on the way; use gradient or smooth-grad"):
         explained(model(BENT), guided_backprop())
 
 

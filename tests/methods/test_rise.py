@@ -8,7 +8,7 @@ import pytest
 from tiny import IMAGE, SIZE, TARGET, Array, Net, enlarge, model, probe, stretch
 
 from onnxcam.arrays import Score
-from onnxcam.errors import UndefinedSaliency
+from onnxcam.errors import OptionError, UndefinedSaliency
 from onnxcam.methods.blocks import run
 from onnxcam.methods.rise import AT_ONCE, mean_mask, random_masks, rise
 
@@ -80,12 +80,20 @@ def test_the_map_is_the_sum_of_score_times_mask_over_count_times_probability() -
     np.testing.assert_allclose(outcome.map, stretch(expected), atol=1e-4)
 
 
-def test_a_model_that_does_not_look_has_the_same_mean_everywhere() -> None:
-    """A score of one for every mask: the map is the masks' mean over the probability, which is about one."""
-    asked = Asked(SIZE, lambda masks: np.ones((len(masks), 1)))
+def test_a_model_that_hardly_looks_has_the_same_mean_everywhere() -> None:
+    """A score of about one for every mask: the map is the masks' mean over the probability, which is about one."""
+    asked = Asked(SIZE, lambda masks: 1 + 1e-4 * masks[:, :, 3, 3])
     (outcome,) = run(rise(masks=3000, cells=4), asked)  # type: ignore[arg-type]
-    np.testing.assert_allclose(outcome.raw, asked.total / 1500, rtol=1e-5)
+    np.testing.assert_allclose(outcome.raw, asked.total / 1500, rtol=2e-4)
     assert np.abs(outcome.raw - 1).max() < 0.1
+
+
+def test_a_model_that_does_not_look_at_all_is_an_error() -> None:
+    asked = Asked(SIZE, lambda masks: np.ones((len(masks), 1)))
+    with pytest.raises(UndefinedSaliency, match="every mask scores the same"):
+        run(rise(masks=40), asked)  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="at most the picture's shorter side"):
+        run(rise(masks=3, cells=13), asked)  # type: ignore[arg-type]
 
 
 def test_more_masks_bring_the_maps_of_two_seeds_together() -> None:
