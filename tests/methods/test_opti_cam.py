@@ -130,6 +130,21 @@ def test_destructive_lowers_the_score_of_the_picture_without_the_mask() -> None:
     assert through(outcome.raw, "destructive") < through(built.raw, "destructive")
 
 
+def test_what_normalising_cannot_see_moves_no_weight(told: list[tuple[Array, Array]]) -> None:
+    """n(S) is the same for S shifted or scaled: a constant map has no slope, and all slopes sum to nothing.
+
+    The probe's own slope, which knows no n(), has parts of both kinds.
+    """
+    seen = Scripted([[1.0], [2.0], [3.0]])
+    seen.features[1] = 5
+    run(opti_cam(max_iter=2), seen)
+    assert len(told) == 2
+    for _, given in told:
+        assert np.abs(given[0, [0, 2]]).min() > 1e-3
+        assert abs(given[0, 1]) < 1e-9
+        assert abs(given.sum()) < 1e-9
+
+
 def test_bounds_are_kept_and_reached(told: list[tuple[Array, Array]]) -> None:
     climbed(bounds=(-0.25, 0.5), max_iter=60, nb_premises_at_startup=3)
     seen = np.concatenate([u.ravel() for u, _ in told])

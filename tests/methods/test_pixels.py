@@ -145,7 +145,7 @@ class Given(Slope):
     """A probe with this gradient at the first colour, whatever it is asked."""
 
     def __init__(self, map_: Array) -> None:
-        self.given = np.zeros((3, *SIZE), np.float32)
+        self.given = np.zeros((3, *map_.shape), np.float32)
         self.given[0] = map_
 
     def image_gradient(self, images: Array, rows: Array, *, guided: bool = False) -> tuple[Array, Array]:
@@ -163,8 +163,8 @@ def test_outliers_are_cut_at_the_99th_percentile() -> None:
 
 
 def test_where_less_than_one_pixel_in_a_hundred_has_a_gradient_the_largest_counts() -> None:
-    slope = np.zeros(SIZE, np.float32)
-    slope[3, 4] = -2
+    slope = np.zeros((20, 20), np.float32)
+    slope[3, 4], slope[5, 6], slope[7, 8] = -2, 0.5, 1
     (outcome,) = run(gradient(), Given(slope))
     np.testing.assert_array_equal(outcome.map, np.abs(slope) / 2)
 
