@@ -174,20 +174,27 @@ def through(peer: Peer, x: Any, raw: Any, target: int, score: str) -> Any:
     return (z.softmax(1) if score == "probability" else z)[0, target], up[0, 0]
 
 
-@pytest.mark.parametrize("options", [{}, {"score": "probability", "bounds": (0, 1)}])
-def test_opti_cam_is_a_search_by_autograd_and_pytorchs_adam(peer: Peer, options: dict[str, Any]) -> None:
-    """Five steps, as the paper has it and with MUPPET's objective and clamp.
+@pytest.mark.parametrize(
+    ("options", "least"),
+    [
+        ({"epsilon": 1e-5}, LEAST),
+        ({"epsilon": 1e-5, "score": "probability", "bounds": (0, 1)}, LEAST),
+        ({}, 0.999),
+    ],
+)
+def test_opti_cam_is_a_search_by_autograd_and_pytorchs_adam(peer: Peer, options: dict[str, Any], least: float) -> None:
+    """Six steps, as the paper has it and with MUPPET's objective and clamp.
 
-    With an epsilon that keeps slopes of the size of single precision's rounding from becoming whole steps.
+    Adam makes whole steps of slopes that are single precision's rounding; a larger epsilon does not.
     """
     import torch
 
-    found, x, target = explained(peer, METHODS["opti-cam"](max_iter=5, epsilon=1e-5, **options), "coffee")
+    found, x, target = explained(peer, METHODS["opti-cam"](max_iter=6, **options), "coffee")
     a = peer.network.extract_features(x)[0]
     u = torch.zeros(len(a), dtype=torch.float64, requires_grad=True)
-    adam = torch.optim.Adam([u], lr=0.2, eps=1e-5)
+    adam = torch.optim.Adam([u], lr=0.2, eps=options.get("epsilon", 1e-8))
     best, kept = -np.inf, None
-    for _ in range(6):
+    for _ in range(7):
         value, up = through(peer, x, (u.softmax(0)[:, None, None] * a).sum(0), target, options.get("score", "logit"))
         if value.item() > best:
             best, kept = value.item(), up
@@ -197,7 +204,7 @@ def test_opti_cam_is_a_search_by_autograd_and_pytorchs_adam(peer: Peer, options:
         if "bounds" in options:
             with torch.no_grad():
                 u.clamp_(*options["bounds"])
-    same(found, kept, 2e-2)
+    same(found, kept, 5e-2, least)
 
 
 def test_mask_is_a_search_by_autograd_and_pytorchs_adam(peer: Peer) -> None:
