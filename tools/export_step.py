@@ -268,7 +268,7 @@ def _finish(model: ir.Model, subject: Subject, score: Score) -> None:
         value.shape = ir.Shape(["N", *list(value.shape)[1:]])
     model.metadata_props.clear()
     model.metadata_props["onnxcam.step"] = "1"
-    model.metadata_props["onnxcam.score"] = score.value
+    model.metadata_props["onnxcam.score"] = str(score)
     model.metadata_props["onnxcam.grid"] = "x".join(map(str, subject.grid))
     model.metadata_props.update(subject.metadata)
 
