@@ -90,15 +90,16 @@ class Target:
 
 @dataclass(frozen=True)
 class Channels:
-    """How many feature maps there were, and how many of them were masks worth a forward pass."""
+    """How many feature maps there were, how many were scored, and how many were estimated from those."""
 
     total: int
     scored: int
+    estimated: int = 0
 
     @property
     def skipped(self) -> int:
         """Maps that are constant over space: their mask is undefined and their weight changes nothing."""
-        return self.total - self.scored
+        return self.total - self.scored - self.estimated
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,8 @@ class Provenance:
 
     features: how many maps of which grid. channels: None for a method that scores no feature maps. forwards: pictures
     that went through the model, or through its part behind the feature maps; steps: those that came back with a
-    gradient.
+    gradient. error: of a map whose scores were estimated in part, a bound on the root mean square by which it, in
+    [0,1], is off from the exact one, that holds in about 9 of 10 cases; None where nothing was estimated.
     """
 
     versions: Mapping[str, str]
@@ -132,6 +134,7 @@ class Provenance:
     steps: int
     seconds: float
     notes: tuple[str, ...] = ()
+    error: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

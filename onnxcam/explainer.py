@@ -3,8 +3,8 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from types import TracebackType
 from typing import Any, Self
@@ -46,6 +46,15 @@ from onnxcam.versions import versions
 
 Head = tuple[Kind | None, str | None]
 """What is scored: the kind, and the output's name; None where the model decides."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """A picture with its targets, ready for a method."""
+
+    answer: Answer
+    targets: Sequence[Target]
+    probe: PictureProbe
 
 
 class Explainer:
@@ -159,6 +168,25 @@ class Explainer:
             found.update(zip(places, answers, strict=True))
         return [found[i] for i in range(len(targets))]
 
+    def stream(
+        self, image: Photograph, target: TargetLike = None, *, progress: Progress | None = None
+    ) -> Iterator[Saliency]:
+        """The map while it sharpens: one Saliency after another, the last of which is what the call gives.
+
+        Score-CAM and RISE show their map on the way, the other methods only the last one. An exact Score-CAM adds the
+        maps that vary most first; with a budget or a tolerance each carries its own error. Nothing is computed before
+        it is asked for, so leaving the loop early spends nothing more.
+        """
+        prepared, network = self.prepare(image), self._open(self._head(target))
+        if self.method.stream is None:
+            yield self._explain(network, [prepared], [target], {}, progress)[0][0]
+            return
+        start = time.perf_counter()
+        asked = self._ask(network, prepared, [target], {}, progress)
+        for outcomes in self.method.stream(asked.probe):
+            yield self._saliencies(outcomes, asked, time.perf_counter() - start)[0]
+        asked.probe.count.finish()
+
     def prepare(self, image: Photograph, name: str | None = None) -> Prepared:
         """Read and preprocess; raises PictureError on an array that fits neither a picture nor the model's input."""
         return self._intake.prepare(image, name)
@@ -219,33 +247,37 @@ class Explainer:
     ) -> list[list[Saliency]]:
         """One Saliency a target for each of the pictures."""
         start = time.perf_counter()
-        probes, answers, targets = [], [], []
-        for prepared in pictures:
-            answer = self._look(network, prepared, inputs)
-            fed, found = self._targets(wanted, answer)
-            originals = {
-                Score.LOGIT: np.asarray([t.logit for t in found], np.float32),
-                Score.PROBABILITY: np.asarray([t.probability for t in found], np.float32),
-            }
-            feeds = {**answer.feeds, **fed}
-            probes.append(
-                PictureProbe(
-                    network, prepared.image, answer.fill, feeds, answer.features, originals, Count(progress=progress)
-                )
-            )
-            answers.append(answer)
-            targets.append(found)
+        asked = [self._ask(network, prepared, wanted, inputs, progress) for prepared in pictures]
         try:
-            outcomes = run_together(self.method, probes)
+            outcomes = run_together(self.method, [one.probe for one in asked])
         except MissingGradient as error:
             raise MissingGradient(f"{error}; without gradients work: {', '.join(gradient_free())}") from None
         seconds = (time.perf_counter() - start) / len(pictures)
+        return [self._saliencies(found, one, seconds) for found, one in zip(outcomes, asked, strict=True)]
+
+    def _ask(
+        self,
+        network: Differentiated,
+        prepared: Prepared,
+        wanted: Sequence[TargetLike],
+        inputs: Mapping[str, npt.ArrayLike],
+        progress: Progress | None,
+    ) -> "_Asked":
+        answer = self._look(network, prepared, inputs)
+        fed, found = self._targets(wanted, answer)
+        originals = {
+            Score.LOGIT: np.asarray([t.logit for t in found], np.float32),
+            Score.PROBABILITY: np.asarray([t.probability for t in found], np.float32),
+        }
+        feeds, count = {**answer.feeds, **fed}, Count(progress=progress)
+        probe = PictureProbe(network, prepared.image, answer.fill, feeds, answer.features, originals, count)
+        return _Asked(answer, found, probe)
+
+    def _saliencies(self, outcomes: Sequence[Outcome], asked: "_Asked", seconds: float) -> list[Saliency]:
+        scores = asked.probe.originals[self.method.score]
         return [
-            [
-                self._saliency(o, t, answer, probe.count, seconds, float(probe.originals[self.method.score][i]))
-                for i, (o, t) in enumerate(zip(given, found, strict=True))
-            ]
-            for given, found, answer, probe in zip(outcomes, targets, answers, probes, strict=True)
+            self._saliency(outcome, target, asked.answer, asked.probe.count, seconds, float(score))
+            for outcome, target, score in zip(outcomes, asked.targets, scores, strict=True)
         ]
 
     def _look(self, network: Differentiated, prepared: Prepared, inputs: Mapping[str, npt.ArrayLike]) -> Answer:
@@ -294,6 +326,8 @@ class Explainer:
         self, outcome: Outcome, target: Target, answer: Answer, count: Count, seconds: float, score: float
     ) -> Saliency:
         anatomy, prepared = answer.network.opened.anatomy, answer.prepared
+        scored = outcome.channels
+        channels = Channels(len(answer.features), scored, outcome.estimated) if scored is not None else None
         provenance = Provenance(
             versions=versions(),
             model=self.model_name,
@@ -312,11 +346,12 @@ class Explainer:
             batch=answer.network.opened.network.batch,
             batch_mode=answer.network.opened.batching.mode,
             features=f"{len(answer.features)} maps of {'x'.join(map(str, answer.features.shape[1:]))}",
-            channels=Channels(len(answer.features), outcome.channels) if outcome.channels is not None else None,
+            channels=channels,
             forwards=count.forwards + 1,
             steps=count.steps,
             seconds=seconds,
             notes=(*doubts(answer, self.size, self.size_source), *answer.network.notes, *outcome.notes),
+            error=outcome.error,
         )
         return Saliency(outcome.map, outcome.raw, target, score, prepared.placement, provenance)
 

@@ -114,7 +114,13 @@ def record(saliency: Saliency, image: Path | str, outputs: Iterable[Path | str] 
         "fill": made.fill,
         "channels": None
         if made.channels is None
-        else {"total": made.channels.total, "scored": made.channels.scored, "skipped": made.channels.skipped},
+        else {
+            "total": made.channels.total,
+            "scored": made.channels.scored,
+            "estimated": made.channels.estimated,
+            "skipped": made.channels.skipped,
+        },
+        "error": made.error,
         "forwards": made.forwards,
         "steps": made.steps,
         "batch": made.batch,

@@ -121,6 +121,26 @@ MethodOption = Annotated[
         help="An option of the method, such as max_iter=50; `onnxcam methods` lists them.",
     ),
 ]
+Budget = Annotated[
+    int | None,
+    typer.Option(
+        rich_help_panel=HOW,
+        metavar="N",
+        help="Score-CAM: score at most N feature maps and estimate the others, with an error bound.",
+    ),
+]
+Tolerance = Annotated[
+    float | None,
+    typer.Option(
+        rich_help_panel=HOW,
+        metavar="X",
+        help="Score-CAM: score as many maps as it takes for the map (0 to 1) to be off by at most X.",
+    ),
+]
+Fast = Annotated[
+    bool,
+    typer.Option("--fast", rich_help_panel=HOW, help="Score-CAM with the tolerance 0.02: about a tenth of the time."),
+]
 Step = Annotated[
     str | None,
     typer.Option(

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +53,9 @@ class MethodWords:
     fill: str | None = None
     options: tuple[str, ...] = ()
     step: str | None = None
+    budget: int | None = None
+    tolerance: float | None = None
+    fast: bool = False
 
 
 def chosen_method(words: MethodWords) -> "Method":
@@ -70,19 +73,31 @@ def chosen_method(words: MethodWords) -> "Method":
         if not equals or key in given:
             raise OptionError(f"--option {text!r}: give NAME=VALUE, each name once")
         given[key] = value.strip()
-    for key in ("convention", "variant", "fill"):
+    for key in ("convention", "variant", "fill", "budget", "tolerance"):
         value = getattr(words, key)
         if value is not None and key in given:
             raise OptionError(f"{key} is given twice: as --{key} and as --option")
         if value is not None:
-            given[key] = value
+            given[key] = str(value)
     known = defaults(name)
+    if words.fast:
+        _make_fast(given, name, known)
     for key in given:
         if key not in known:
             listed = f"it has {', '.join(known)}" if known else "it has none"
             raise OptionError(f"{name} has no option {key!r}; {listed}")
     values = {k: fill(v) if k == "fill" else parse_option(k, v, known[k]) for k, v in given.items()}
     return METHODS[name](**values)
+
+
+def _make_fast(given: dict[str, str], name: str, known: Mapping[str, Any]) -> None:
+    from onnxcam.methods.score_cam import FAST
+
+    if "tolerance" not in known:
+        raise OptionError(f"--fast is for score-cam: {name} has no tolerance")
+    if "tolerance" in given:
+        raise OptionError(f"--fast is a tolerance of {FAST:g}; give one of the two")
+    given["tolerance"] = str(FAST)
 
 
 def parse_option(name: str, text: str, default: Any) -> Any:
@@ -94,7 +109,8 @@ def parse_option(name: str, text: str, default: Any) -> Any:
     if default is None and text.lower() == "none":
         return None
     value = _number(name, text)
-    return int(value) if isinstance(default, int) and value == int(value) else value
+    whole = isinstance(default, int) or (default is None and text.isdecimal())
+    return int(value) if whole and value == int(value) else value
 
 
 def _number(name: str, text: str) -> float:

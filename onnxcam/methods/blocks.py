@@ -5,6 +5,7 @@ it yields masks and receives what they scored, so that a method may learn from i
 constant memory. A method that reads a gradient or the network's tail once is a function of the probe.
 """
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -132,13 +133,16 @@ def positive(value: float, name: str, *, or_zero: bool = False) -> float:
 class Outcome:
     """One target's answer: map (H,W) in [0,1], raw before rectifying and normalising, and what should be said about it.
 
-    channels: how many feature maps were scored, by methods that score them.
+    channels: how many feature maps were scored, by methods that score them; estimated: how many more have a score that
+    was estimated from those; error: by how much the map may be off for that (see arrays.Provenance).
     """
 
     map: Map
     raw: Floats
     notes: tuple[str, ...] = ()
     channels: int | None = None
+    estimated: int = 0
+    error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -150,6 +154,7 @@ class Question:
     shift: tuple[int, ...] | None = None
 
 
+Answers = TypeVar("Answers")
 Search = Generator[Masks, Scores, None]
 Explored = Iterator[tuple[Masks, Scores]]
 Descent = Generator[Question, tuple[Floats, Masks], list[Outcome]]
@@ -161,7 +166,8 @@ class Method:
     """A method is data. options are recorded with every result, under the names that made it.
 
     explain: answers one picture; descend: the same for a search with gradients, several of which can share their runs.
-    One of the two is given. cost: forward passes, for a reader. form: of its masks. score: what it measures. perturb:
+    stream: the same with maps on the way, the last of which is the answer; beside explain it is for who wants to watch.
+    One of the three is given. cost: forward passes, for a reader. form: of its masks. score: what it measures. perturb:
     what stands where its masks remove the picture.
     """
 
@@ -170,6 +176,7 @@ class Method:
     cost: str
     explain: Callable[[Probe], list[Outcome]] | None = None
     descend: Callable[[Probe], Descent] | None = None
+    stream: Callable[[Probe], Iterator[list[Outcome]]] | None = None
     needs: frozenset[Need] = frozenset({Need.FEATURES})
     score: Score = Score.PROBABILITY
     perturb: Fill = ZERO
@@ -181,6 +188,8 @@ def run(method: Method, probe: Probe) -> list[Outcome]:
     """An outcome a target."""
     if method.explain is not None:
         return method.explain(probe)
+    if method.stream is not None:
+        return deque(method.stream(probe), maxlen=1)[0]
     assert method.descend is not None
     descent = method.descend(probe)
     try:
@@ -195,11 +204,14 @@ def run(method: Method, probe: Probe) -> list[Outcome]:
 def four_blocks(
     explore: Callable[[Probe], Search],
     attribute: Callable[[Probe, Masks], Scores],
-    aggregate: Callable[[Explored, Probe], list[Outcome]],
-) -> Callable[[Probe], list[Outcome]]:
-    """Three of the blocks joined; the fourth, perturb, is in the graph that the probe runs."""
+    aggregate: Callable[[Explored, Probe], Answers],
+) -> Callable[[Probe], Answers]:
+    """Three of the blocks joined; the fourth, perturb, is in the graph that the probe runs.
 
-    def explain(probe: Probe) -> list[Outcome]:
+    Answers: the outcomes, or a stream of them.
+    """
+
+    def explain(probe: Probe) -> Answers:
         return aggregate(_explored(explore(probe), attribute, probe), probe)
 
     return explain
@@ -236,17 +248,23 @@ def feature_maps() -> Callable[[Probe], Search]:
     """
 
     def explore(probe: Probe) -> Search:
-        maps = finite_features(probe)
-        chosen = live(maps)
-        if not chosen.any():
-            raise UndefinedSaliency(
-                f"all {len(maps)} feature maps are constant over space for this picture, so none can be a mask; "
-                f"try another --layer"
-            )
-        probe.expect(int(chosen.sum()))
-        yield maps[chosen][:, None]
+        maps = live_maps(probe)
+        probe.expect(len(maps))
+        yield maps[:, None]
 
     return explore
+
+
+def live_maps(probe: Probe) -> Features:
+    """The feature maps that vary over space; raises UndefinedSaliency where none does."""
+    maps = finite_features(probe)
+    chosen = live(maps)
+    if not chosen.any():
+        raise UndefinedSaliency(
+            f"all {len(maps)} feature maps are constant over space for this picture, so none can be a mask; "
+            f"try another --layer"
+        )
+    return maps[chosen]
 
 
 def class_score(score: Score, convention: Convention) -> Callable[[Probe, Masks], Scores]:
@@ -271,19 +289,29 @@ def weighted_sum(*, softmax: bool = False) -> Callable[[Explored, Probe], list[O
 
     def aggregate(explored: Explored, probe: Probe) -> list[Outcome]:
         seen = list(explored)
-        maps = np.concatenate([m for m, _ in seen])[:, 0].astype(np.float64)
-        weights = np.concatenate([s for _, s in seen]).astype(np.float64)
-        if not np.isfinite(weights).all():
-            raise UndefinedSaliency("the model's scores hold NaN or infinity on the masked pictures")
-        if softmax:
-            weights = np.exp(weights - weights.max(axis=0))
-            weights /= weights.sum(axis=0)
-        raw = np.tensordot(weights.T, maps, 1).astype(np.float32)
-        flat = np.ptp(weights, axis=0) <= SAME * np.abs(weights).max(axis=0)
-        outcomes = [rectified(r, probe.size, channels=len(maps)) for r in raw]
-        return [replace(o, notes=(*o.notes, ALIKE)) if alike else o for o, alike in zip(outcomes, flat, strict=True)]
+        maps, scores = np.concatenate([m for m, _ in seen])[:, 0], np.concatenate([s for _, s in seen])
+        return combined(maps, weights(scores, softmax=softmax), probe.size)
 
     return aggregate
+
+
+def weights(scores: Scores | npt.NDArray[np.float64], *, softmax: bool) -> npt.NDArray[np.float64]:
+    """(K,T) of the maps; raises UndefinedSaliency on NaN."""
+    found = scores.astype(np.float64)
+    if not np.isfinite(found).all():
+        raise UndefinedSaliency("the model's scores hold NaN or infinity on the masked pictures")
+    if softmax:
+        found = np.exp(found - found.max(axis=0))
+        found /= found.sum(axis=0)
+    return found
+
+
+def combined(maps: Features, weights: npt.NDArray[np.float64], size: tuple[int, ...]) -> list[Outcome]:
+    """n(ReLU(up(sum_k a_k A_k))) for each column of weights (K,T), and a note where they are all the same."""
+    raw = np.tensordot(weights.T, maps.astype(np.float64), 1).astype(np.float32)
+    flat = np.ptp(weights, axis=0) <= SAME * np.abs(weights).max(axis=0)
+    outcomes = [rectified(r, size, channels=len(maps)) for r in raw]
+    return [replace(o, notes=(*o.notes, ALIKE)) if alike else o for o, alike in zip(outcomes, flat, strict=True)]
 
 
 def rectified(raw: Floats, size: tuple[int, ...], *, coarse: bool = False, channels: int | None = None) -> Outcome:

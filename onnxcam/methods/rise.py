@@ -1,6 +1,6 @@
 """RISE: random masks, each weighed by what the model gives the picture through it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -43,10 +43,10 @@ def rise(
         name="rise",
         paper="Petsiuk et al. 2018, arXiv:1806.07421",
         cost=f"{masks} forward passes",
-        explain=four_blocks(
+        stream=four_blocks(
             random_masks(masks, cells, probability, seed),
             class_score(Score.PROBABILITY, Convention.CONSTRUCTIVE),
-            mean_mask(masks, probability),
+            running_mean(probability),
         ),
         needs=frozenset(),
         perturb=named(fill),
@@ -79,21 +79,25 @@ def _cropped(mask: Floats, shift: npt.NDArray[np.int64], size: tuple[int, ...]) 
     return mask[tuple(slice(s, s + side) for s, side in zip(shift.tolist(), size, strict=True))]
 
 
-def mean_mask(count: int, probability: float) -> Callable[[Explored, Probe], list[Outcome]]:
-    """Aggregator: sum(score * mask) / (count * probability), kept as a running sum."""
+def running_mean(probability: float) -> Callable[[Explored, Probe], Iterator[list[Outcome]]]:
+    """Aggregator: sum(score * mask) / (count * probability) over the masks so far, kept as a running sum."""
 
-    def aggregate(explored: Explored, probe: Probe) -> list[Outcome]:
-        total = np.zeros((probe.targets, *probe.size))
+    def aggregate(explored: Explored, probe: Probe) -> Iterator[list[Outcome]]:
+        total, count = np.zeros((probe.targets, *probe.size)), 0
         low, high = np.full(probe.targets, np.inf), np.full(probe.targets, -np.inf)
+        differ = False
         for masks, scores in explored:
             low, high = np.minimum(low, scores.min(axis=0)), np.maximum(high, scores.max(axis=0))
             if not np.isfinite(scores).all():
                 raise UndefinedSaliency("the model's scores hold NaN or infinity on the masked pictures")
             total += np.tensordot(scores.T.astype(np.float64), _flat(masks), 1)
-        if (high - low <= SAME * np.maximum(np.abs(low), np.abs(high))).any():
+            count += len(masks)
+            differ = not (high - low <= SAME * np.maximum(np.abs(low), np.abs(high))).any()
+            if differ:
+                raw = (total / (count * probability)).astype(np.float32)
+                yield [Outcome(stretched(r), r) for r in raw]
+        if not differ:
             raise UndefinedSaliency("every mask scores the same: the score does not depend on what the masks remove")
-        raw = (total / (count * probability)).astype(np.float32)
-        return [Outcome(stretched(r), r) for r in raw]
 
     return aggregate
 

@@ -15,7 +15,7 @@ from onnxcam.methods.blocks import Need, run
 CHANGED: dict[str, Any] = {
     "variant": "paper", "score": "probability", "max_iter": 7, "lr": 0.03, "nb_premises_at_startup": 3,
     "bounds": (-1, 2), "tolerance": 1e-3, "epsilon": 1e-5, "seed": 11, "samples": 9, "noise": 0.25, "steps": 17,
-    "masks": 33, "cells": 4, "probability": 0.25, "cell": 5, "area": 0.5, "variation": 0.75, "beta": 2.5, "jitter": 2,
+    "masks": 33, "cells": 4, "probability": 0.25, "cell": 5, "area": 0.5, "budget": 9, "variation": 0.75, "beta": 2.5, "jitter": 2,
 }  # fmt: skip
 """Values that are no default."""
 RECORDED = {"bounds": "-1..2", "tolerance": "0.001", "epsilon": "1e-05"}
@@ -25,7 +25,7 @@ WRONG: dict[str, Any] = {
     "bounds": [(1, 0), (0, 0), (0, np.inf), (0, 1, 2), "01", 1.0], "tolerance": [-1e-9, np.nan], "epsilon": [-1.0, np.inf],
     "seed": [-1, 0.5], "samples": [0], "noise": [0, -0.1, np.nan], "steps": [0, 1, 2.5], "masks": [0, 1e3, 10**7 + 1],
     "cells": [0], "probability": [0, 1, 1.5, -0.5, np.nan], "cell": [0], "area": [-1, np.nan], "variation": [-0.1],
-    "beta": [0, 0.5, np.inf], "jitter": [-1, 0.5],
+    "beta": [0, 0.5, np.inf], "budget": [0, 1.5, True, "9", 10**7 + 1], "jitter": [-1, 0.5],
 }  # fmt: skip
 EVERY_OPTION = [(method, option) for method in METHODS for option in defaults(method) if option != "fill"]
 DRAWN: dict[str, dict[str, Any]] = {

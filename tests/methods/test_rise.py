@@ -10,7 +10,7 @@ from tiny import IMAGE, SIZE, TARGET, Array, Net, enlarge, model, probe, stretch
 from onnxcam.arrays import Score
 from onnxcam.errors import OptionError, UndefinedSaliency
 from onnxcam.methods.blocks import run
-from onnxcam.methods.rise import AT_ONCE, mean_mask, random_masks, rise
+from onnxcam.methods.rise import AT_ONCE, random_masks, rise, running_mean
 
 
 class Asked:
@@ -133,7 +133,9 @@ def test_the_running_sum_is_kept_for_each_target() -> None:
     masks = np.random.default_rng(0).random((6, 1, *SIZE), np.float32)
     scores = np.random.default_rng(1).random((6, 2), np.float32)
     explored = iter([(masks[:4], scores[:4]), (masks[4:], scores[4:])])
-    outcomes = mean_mask(6, 0.5)(explored, Asked(SIZE, targets=2))  # type: ignore[arg-type]
-    for t in range(2):
-        expected = sum(scores[k, t] * masks[k, 0].astype(np.float64) for k in range(6)) / 3
-        np.testing.assert_allclose(outcomes[t].raw, expected, rtol=1e-5)
+    streamed = list(running_mean(0.5)(explored, Asked(SIZE, targets=2)))  # type: ignore[arg-type]
+    assert len(streamed) == 2
+    for count, outcomes in zip((4, 6), streamed, strict=True):
+        for t in range(2):
+            expected = sum(scores[k, t] * masks[k, 0].astype(np.float64) for k in range(count)) / (count / 2)
+            np.testing.assert_allclose(outcomes[t].raw, expected, rtol=1e-5)
