@@ -96,7 +96,7 @@ def test_layer_convention_variant_and_fill_reach_the_record(folder: Path) -> Non
     done = onnxcam("explain", "tiny.onnx", "photo.png", "--json", *words, "--batch", "2", "--threads", "1", cwd=folder)
     record = json.loads(done.stdout)[0]
     assert record["layer"] == "c2"
-    assert record["options"] == {"convention": "destructive", "variant": "paper"}
+    assert record["options"] == {"convention": "destructive", "variant": "paper", "budget": "none", "tolerance": "none"}
     assert record["fill"] == "blur(sigma=10)"
     assert record["batch"] == 2
 

@@ -112,7 +112,12 @@ def test_the_provenance_names_every_choice(explainer: Explainer, classifier: onn
     assert made.image == "my photo"
     assert made.layer == "features"
     assert made.method == "score-cam"
-    assert made.options == {"convention": "constructive", "variant": "official"}
+    assert made.options == {
+        "convention": "constructive",
+        "variant": "official",
+        "budget": "none",
+        "tolerance": "none",
+    }
     assert made.fill == "zero"
     assert made.preset["name"] == "plain"
     assert made.provider == "cpu"

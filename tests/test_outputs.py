@@ -38,7 +38,8 @@ def provenance(**changed: Any) -> Provenance:
         "provider": "CPUExecutionProvider",
         "batch": 16,
         "batch_mode": "dynamic",
-        "channels": Channels(320, 300),
+        "channels": Channels(320, 40, 260),
+        "error": 0.0125,
         "forwards": 301,
         "steps": 0,
         "features": "8 maps of 4x3",
@@ -107,7 +108,7 @@ def reads_json(data: bytes, one: Saliency) -> np.ndarray:
     else:
         assert back["placement"] == {"picture": [240, 300], "box": [30.0, 0.5, 269.5, 240.0]}
     assert set(back["provenance"]) == set(Provenance.__dataclass_fields__)
-    assert back["provenance"]["channels"] == {"total": 320, "scored": 300}
+    assert back["provenance"]["channels"] == {"total": 320, "scored": 40, "estimated": 260}
     assert back["provenance"]["notes"] == ["one", "two"]
     return np.array(back["raw"], np.float32)
 
@@ -261,7 +262,8 @@ def test_the_record_names_every_choice_in_plain_json() -> None:
             "preset": {"name": "torch", "mean": [0.5, 0.25, 0.125], "size": [224, 224]},
             "preset_source": "metadata",
             "fill": "zero",
-            "channels": {"total": 320, "scored": 300, "skipped": 20},
+            "channels": {"total": 320, "scored": 40, "estimated": 260, "skipped": 20},
+            "error": 0.0125,
             "forwards": 301,
             "steps": 0,
             "features": "8 maps of 4x3",

@@ -43,7 +43,7 @@ CELLS = 400
 DRAWS = 128
 """Maps drawn from the posterior for the error."""
 CONFIDENCE = 0.9
-INFLATION = 1.4
+INFLATION = 1.6
 """On the posterior's deviation; calibrated by tools/benchmark_budget.py (docs/benchmarks.md)."""
 START, GROWTH, LEAST = 10, 4, 4
 """Masks of the first round; a round adds a GROWTH-th of what there is, LEAST at least."""

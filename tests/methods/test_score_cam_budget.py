@@ -1,0 +1,161 @@
+"""Score-CAM with a budget or a tolerance, and the maps on the way, on networks."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny import IMAGE, TARGET, Array, explained, model, probe
+
+from onnxcam import Explainer, rise, score_cam
+from onnxcam.arrays import Saliency
+from onnxcam.embedded import model as embedded
+from onnxcam.embedded import pictures
+from onnxcam.methods.blocks import run
+from onnxcam.methods.quadrature import START
+from onnxcam.targets import Element
+
+BEYOND = 1.5
+"""The bound holds in 9 of 10 cases; the tenth is not far beyond it."""
+FORMS = [(c, v) for c in ("constructive", "destructive") for v in ("official", "paper")]
+
+
+@pytest.fixture(scope="module")
+def coffee() -> dict[str, Saliency]:
+    """The embedded model's maps for a photograph, by the options that made them."""
+    options: dict[str, dict[str, Any]] = {
+        "exact": {}, "32": {"budget": 32}, "128": {"budget": 128}, "0.02": {"tolerance": 0.02},
+        "both": {"budget": 20, "tolerance": 1e-9},
+    }  # fmt: skip
+    found = {}
+    for name, given in options.items():
+        with Explainer(embedded(), score_cam(**given), providers=["cpu"]) as explain:
+            found[name] = explain(pictures()["coffee"])
+    return found
+
+
+def off(saliency: Saliency, exact: Saliency) -> float:
+    return float(np.sqrt(np.square(saliency.map - exact.map).mean()))
+
+
+def pearson(a: Array, b: Array) -> float:
+    return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
+
+
+def test_more_forward_passes_come_closer_and_the_bound_holds(coffee: dict[str, Saliency]) -> None:
+    exact = coffee["exact"]
+    assert pearson(coffee["32"].map, exact.map) > 0.99
+    assert pearson(coffee["128"].map, exact.map) > 0.9995
+    assert off(coffee["128"], exact) < off(coffee["32"], exact)
+    for name in ("32", "128", "0.02"):
+        assert off(coffee[name], exact) <= BEYOND * (coffee[name].provenance.error or 0)
+    assert exact.provenance.error is None
+
+
+def test_what_was_scored_and_what_was_estimated_is_recorded(coffee: dict[str, Saliency]) -> None:
+    live = coffee["exact"].provenance.channels
+    assert live is not None
+    for name, scored in (("32", 32), ("128", 128), ("both", 20)):
+        made = coffee[name].provenance
+        assert made.channels is not None
+        assert (made.channels.scored, made.channels.estimated) == (scored, live.scored - scored)
+        assert (made.channels.total, made.channels.skipped) == (live.total, live.skipped)
+        assert made.forwards == scored + 1
+    assert coffee["32"].provenance.options["budget"] == "32"
+    assert coffee["0.02"].provenance.options["tolerance"] == "0.02"
+
+
+def test_a_tolerance_stops_as_soon_as_the_bound_is_below_it(coffee: dict[str, Saliency]) -> None:
+    made = coffee["0.02"].provenance
+    assert made.error is not None
+    assert made.error <= 0.02
+    with Explainer(embedded(), score_cam(tolerance=0.02), providers=["cpu"]) as explain:
+        on_the_way = list(explain.stream(pictures()["coffee"]))
+    errors = [s.provenance.error for s in on_the_way]
+    assert all(e is not None and e > 0.02 for e in errors[:-1])
+    np.testing.assert_array_equal(on_the_way[-1].map, coffee["0.02"].map)
+    assert [s.provenance.forwards for s in on_the_way] == sorted({s.provenance.forwards for s in on_the_way})
+
+
+@pytest.mark.parametrize(("convention", "variant"), FORMS)
+def test_a_budget_of_every_map_is_the_exact_method(convention: str, variant: str) -> None:
+    exact, *_ = explained(model(), score_cam(convention=convention, variant=variant))
+    for options in ({"budget": 7}, {"budget": 1000}, {"tolerance": 1e-9}):
+        spent, *_ = explained(model(), score_cam(convention=convention, variant=variant, **options))
+        np.testing.assert_allclose(spent.map, exact.map, atol=1e-6)
+        np.testing.assert_allclose(spent.raw, exact.raw, rtol=1e-5, atol=1e-7)
+        assert spent.provenance.error is None
+        assert spent.provenance.channels == exact.provenance.channels
+
+
+@pytest.mark.parametrize(("convention", "variant"), FORMS)
+def test_every_form_is_close_at_a_third_of_the_maps(convention: str, variant: str) -> None:
+    photograph = pictures()["coffee"]
+    maps = []
+    for options in ({}, {"budget": 180}):
+        method = score_cam(convention=convention, variant=variant, **options)
+        with Explainer(embedded(), method, providers=["cpu"]) as explain:
+            maps.append(explain(photograph))
+    exact, spent = maps
+    assert off(spent, exact) <= BEYOND * (spent.provenance.error or 0)
+    assert pearson(spent.map, exact.map) > 0.995
+
+
+def test_targets_share_the_masks_and_each_has_an_error() -> None:
+    with Explainer(embedded(), score_cam(budget=64), providers=["cpu"]) as explain:
+        found = explain.explain(pictures()["chelsea"], ["top1", "top2", "top3"])
+    with Explainer(embedded(), score_cam(), providers=["cpu"]) as explain:
+        exact = explain.explain(pictures()["chelsea"], ["top1", "top2", "top3"])
+    assert [s.provenance.forwards for s in found] == [65] * 3
+    assert len({s.provenance.error for s in found}) == 3
+    for one, whole in zip(found, exact, strict=True):
+        assert pearson(one.map, whole.map) > 0.98
+
+
+def test_numbers_beyond_probabilities_are_estimated_too() -> None:
+    """An element of the output: its own value is scored, here below zero and above one."""
+    with Explainer(embedded(), score_cam(), providers=["cpu"], kind="elements") as explain:
+        exact = explain(pictures()["coffee"], Element((967,)))
+    with Explainer(embedded(), score_cam(budget=150), providers=["cpu"], kind="elements") as explain:
+        spent = explain(pictures()["coffee"], Element((967,)))
+    assert pearson(spent.map, exact.map) > 0.99
+
+
+def test_a_budget_below_the_first_round_is_kept() -> None:
+    with Explainer(embedded(), score_cam(budget=3), providers=["cpu"]) as explain:
+        made = explain(pictures()["coffee"]).provenance
+    assert START > 3
+    assert made.forwards == 4
+
+
+def test_the_exact_stream_ends_with_the_call_and_shows_part_of_the_maps_before() -> None:
+    with Explainer(embedded(), score_cam(), providers=["cpu"]) as explain:
+        exact, on_the_way = explain(pictures()["coffee"]), list(explain.stream(pictures()["coffee"]))
+    assert len(on_the_way) == 20
+    np.testing.assert_array_equal(on_the_way[-1].map, exact.map)
+    assert on_the_way[-1].provenance.forwards == exact.provenance.forwards
+    closeness = [pearson(s.map, exact.map) for s in on_the_way]
+    assert closeness[0] > 0.8
+    assert closeness[10] > 0.99
+
+
+def test_rise_streams_its_running_mean() -> None:
+    with Explainer(model(), rise(masks=100, cells=3), providers=["cpu"]) as explain:
+        exact, on_the_way = explain(IMAGE, TARGET), list(explain.stream(IMAGE, TARGET))
+    assert [s.provenance.forwards for s in on_the_way] == [33, 65, 97, 101]
+    np.testing.assert_array_equal(on_the_way[-1].map, exact.map)
+
+
+def test_a_stream_that_is_left_early_spends_no_more() -> None:
+    done = []
+    with Explainer(embedded(), score_cam(budget=100), providers=["cpu"]) as explain:
+        stream = explain.stream(pictures()["coffee"], progress=lambda now, of: done.append(now))
+        first = next(stream)
+        stream.close()
+    assert max(done) == START == first.provenance.forwards - 1
+
+
+def test_the_same_call_gives_the_same_map() -> None:
+    method = score_cam(budget=5)
+    (one,), (other,) = run(method, probe(model(), method)), run(method, probe(model(), method))
+    np.testing.assert_array_equal(one.map, other.map)
+    assert one.error == other.error

@@ -1,0 +1,197 @@
+"""Measure Score-CAM with a budget or a tolerance against the exact map, on real pictures.
+
+    python tools/benchmark_budget.py PICTURES --model FILE[:PRESET] ... --json budget.json
+
+Every feature map of every picture is scored once; then the method runs as it is, its scores looked up. For each model:
+the Pearson correlation with the exact map at budgets of 32, 64 and 128; the forward passes that tolerances take; how
+often the reported bound holds; and what choosing and fitting cost beside the forward passes that they save.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from onnxcam import Explainer, score_cam
+from onnxcam.arrays import Features, Floats, Masks, Score, Scores
+from onnxcam.embedded import model as embedded_model
+from onnxcam.errors import OnnxCamError
+from onnxcam.methods.blocks import Method, Outcome, Probe, live, run
+from onnxcam.pictures import find_pictures
+
+BUDGETS = (32, 64, 128)
+TOLERANCES = (0.01, 0.015, 0.02, 0.03, 0.04)
+STAGES = ((1, 24), (24, 48), (48, 96), (96, 10**9))
+"""Numbers of scored masks between which coverage is counted."""
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One picture's live maps with their scores: a probe that answers from memory. seconds: of scoring them all."""
+
+    name: str
+    features: Features
+    size: tuple[int, ...]
+    found: Scores
+    originals: Floats
+    seconds: float
+    _places: dict[bytes, int] = field(default_factory=dict)
+
+    @property
+    def targets(self) -> int:
+        return len(self.originals)
+
+    def expect(self, passes: int) -> None:
+        """No progress is shown."""
+
+    def original(self, score: Score) -> Floats:
+        return self.originals
+
+    def score(self, masks: Masks, score: Score) -> Scores:
+        if not self._places:
+            self._places.update({mask.tobytes(): i for i, mask in enumerate(self.features)})
+        return self.found[[self._places[mask[0].tobytes()] for mask in masks]]
+
+
+def cases(explainer_of: Callable[[Method], Explainer], pictures: Sequence[Path], target: str, label: str) -> list[Case]:
+    """Every picture scored once, with all of its live maps."""
+    kept: list[Case] = []
+
+    def score_all(probe: Probe) -> list[Outcome]:
+        maps = probe.features[live(probe.features)]
+        start = time.perf_counter()
+        scores = probe.score(maps[:, None], Score.PROBABILITY)
+        seconds = time.perf_counter() - start
+        kept.append(Case(name, maps, probe.size, scores, probe.original(Score.PROBABILITY), seconds))
+        return run(score_cam(), kept[-1])  # type: ignore[arg-type]
+
+    method = Method(name="exact", paper="", cost="", explain=score_all, score=Score.PROBABILITY)
+    with explainer_of(method) as explain:
+        for picture in track(pictures, label, console=Console(stderr=True), transient=True):
+            name = picture.name
+            try:
+                explain(picture, target)
+            except OnnxCamError as error:
+                print(f"{label}: {name} is left out: {error}", file=sys.stderr)
+    return kept
+
+
+@dataclass(frozen=True)
+class Step:
+    """One round. pearson, off: against the exact map; error: the bound that was reported; seconds: spent so far."""
+
+    scored: int
+    pearson: float
+    off: float
+    error: float
+    seconds: float
+
+
+def steps(case: Case, method: Method) -> Iterator[Step]:
+    exact = run(score_cam(), case)[0].map  # type: ignore[arg-type]
+    assert method.stream is not None
+    spent, start = 0.0, time.perf_counter()
+    for outcome, *_ in method.stream(case):  # type: ignore[arg-type]
+        spent += time.perf_counter() - start
+        error, channels = outcome.error or 0.0, outcome.channels or 0
+        yield Step(channels, pearson(outcome.map, exact), rms(outcome.map, exact), error, spent)
+        start = time.perf_counter()
+
+
+def pearson(a: Floats, b: Floats) -> float:
+    return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
+
+
+def rms(a: Floats, b: Floats) -> float:
+    return float(np.sqrt(np.square(a.astype(np.float64) - b).mean()))
+
+
+def measure(found: Sequence[Case]) -> dict[str, Any]:
+    """All figures of one model."""
+    live_maps = [len(case.features) for case in found]
+    figures: dict[str, Any] = {"pictures": len(found), "live maps": [min(live_maps), max(live_maps)]}
+    for budget in BUDGETS:
+        able = [case for case in found if len(case.features) > budget]
+        if able:
+            last = [list(steps(case, score_cam(budget=budget)))[-1] for case in able]
+            figures[f"budget {budget}"] = summary(last) | {"cost": cost(able, last)}
+    traces = [list(steps(case, score_cam(tolerance=min(TOLERANCES)))) for case in found]
+    for tolerance in TOLERANCES:
+        stopped = [next((s for s in trace if s.error <= tolerance), trace[-1]) for trace in traces]
+        figures[f"tolerance {tolerance:g}"] = summary(stopped) | {"cost": cost(found, stopped)}
+    everything = [s for trace in traces for s in trace if s.error > 0]
+    for low, high in STAGES:
+        inside = [s for s in everything if low <= s.scored < high]
+        if inside:
+            figures[f"bound held, {low} masks on"] = {"share": share(inside), "cases": len(inside)}
+    figures["bound held"] = {"share": share(everything), "cases": len(everything)}
+    return figures
+
+
+def share(found: Sequence[Step]) -> float:
+    return float(np.mean([s.off <= s.error for s in found]))
+
+
+def summary(last: Sequence[Step]) -> dict[str, Any]:
+    values: npt.NDArray[np.float64] = np.array([s.pearson for s in last])
+    scored = [s.scored for s in last]
+    return {
+        "pearson mean": float(values.mean()), "pearson worst": float(values.min()),
+        "scored mean": float(np.mean(scored)), "scored most": max(scored), "bound held": share(last),
+    }  # fmt: skip
+
+
+def cost(found: Sequence[Case], last: Sequence[Step]) -> float:
+    """Seconds of choosing and fitting over seconds of the forward passes that were saved; the median picture's."""
+    ratios = [
+        step.seconds / (case.seconds * (1 - step.scored / len(case.features)))
+        for case, step in zip(found, last, strict=True)
+        if step.scored < len(case.features)
+    ]
+    return float(np.median(ratios)) if ratios else 0.0
+
+
+def opener(file: Path, preset: str | None) -> Callable[[Method], Explainer]:
+    return lambda method: Explainer(file, method, preset=preset, providers=["cpu"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pictures", type=Path, help="folder of pictures")
+    parser.add_argument("--model", action="append", help="FILE or FILE:PRESET; the embedded model if none is given")
+    parser.add_argument("--target", default="top1", help="the class that is explained")
+    parser.add_argument("--limit", type=int, help="pictures, at most")
+    parser.add_argument("--json", type=Path, help="keep the figures; written after each model")
+    given = parser.parse_args()
+    pictures = find_pictures(given.pictures)[: given.limit]
+    figures: dict[str, Any] = {}
+    for text in given.model or [str(embedded_model())]:
+        file, _, preset = text.partition(":")
+        figures[Path(file).name] = measure(cases(opener(Path(file), preset or None), pictures, given.target, file))
+        if given.json is not None:
+            given.json.write_text(json.dumps(figures, indent=2) + "\n")
+    for name, rows in figures.items():
+        table = Table("what", "pearson mean", "worst", "scored mean", "most", "bound held", "cost / saved", title=name)
+        for what, row in rows.items():
+            if "pearson mean" in row:
+                table.add_row(
+                    what, f"{row['pearson mean']:.5f}", f"{row['pearson worst']:.4f}", f"{row['scored mean']:.0f}",
+                    str(row["scored most"]), f"{row['bound held']:.2f}", f"{row['cost']:.3f}",
+                )  # fmt: skip
+            elif isinstance(row, dict):
+                table.add_row(what, "", "", "", "", f"{row['share']:.2f}", f"({row['cases']} cases)")
+        Console(width=130).print(table)
+
+
+if __name__ == "__main__":
+    main()
