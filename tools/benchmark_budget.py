@@ -181,16 +181,22 @@ def main() -> None:
         if given.json is not None:
             given.json.write_text(json.dumps(figures, indent=2) + "\n")
     for name, rows in figures.items():
-        table = Table("what", "pearson mean", "worst", "scored mean", "most", "bound held", "cost / saved", title=name)
-        for what, row in rows.items():
-            if "pearson mean" in row:
-                table.add_row(
-                    what, f"{row['pearson mean']:.5f}", f"{row['pearson worst']:.4f}", f"{row['scored mean']:.0f}",
-                    str(row["scored most"]), f"{row['bound held']:.2f}", f"{row['cost']:.3f}",
-                )  # fmt: skip
-            elif isinstance(row, dict):
-                table.add_row(what, "", "", "", "", f"{row['share']:.2f}", f"({row['cases']} cases)")
-        Console(width=130).print(table)
+        Console(width=130).print(page(name, rows))
+
+
+def page(name: str, rows: dict[str, Any]) -> Table:
+    table = Table("what", "pearson mean", "worst", "scored mean", "most", "bound held", "cost / saved", title=name)
+    for what, row in rows.items():
+        if not isinstance(row, dict):
+            table.add_row(what, str(row))
+        elif "cases" in row:
+            table.add_row(what, "", "", "", "", f"{row['share']:.2f}", f"({row['cases']} cases)")
+        else:
+            table.add_row(
+                what, f"{row['pearson mean']:.5f}", f"{row['pearson worst']:.4f}", f"{row['scored mean']:.0f}",
+                str(row["scored most"]), f"{row['bound held']:.2f}", f"{row['cost']:.3f}",
+            )  # fmt: skip
+    return table
 
 
 if __name__ == "__main__":
