@@ -7,10 +7,11 @@ from functools import cached_property
 import numpy as np
 
 from onnxcam.arrays import Features, Floats, Image, Masks, Score, Scores
-from onnxcam.differentiation import Differentiated, rows_of
+from onnxcam.differentiation import Differentiated
 from onnxcam.engine.batching import Progress
 from onnxcam.methods.blocks import Descent, Method, Outcome, Question, Rows, run
 from onnxcam.network import Arrays, Network
+from onnxcam.rows import rows_of
 from onnxcam.surgeon import masking
 from onnxcam.surgeon.stepping import Wrt
 

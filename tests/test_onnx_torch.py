@@ -15,9 +15,10 @@ from onnx import numpy_helper
 from test_zoo import MAPPED, name_of
 
 from onnxcam.further import for_batch
-from onnxcam.preparation import Opened, noise, open_network
+from onnxcam.preparation import Opened, open_network
 from onnxcam.surgeon import graph
 from onnxcam.surgeon.loading import read_model
+from onnxcam.trial import noise
 
 pytestmark = pytest.mark.torch
 
