@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.arrays import Floats, Masks, Score
-from onnxcam.engine.batching import ON_DEVICE, PER_THREAD, choose_batch, free_memory, in_chunks
 from onnxcam.engine.session import Session
-from onnxcam.errors import InferenceError, ModelError, OutOfMemory, UndefinedSaliency
+from onnxcam.errors import InferenceError, ModelError, UndefinedSaliency
 from onnxcam.network import OUTPUT, Arrays
-from onnxcam.preparation import PATIENCE, Opened, noise
+from onnxcam.preparation import Opened
+from onnxcam.rows import rows_of
+from onnxcam.sessions import Steps, Tail, Told
 from onnxcam.surgeon import graph, masking, stepping
 from onnxcam.surgeon.anatomy import Kind
 from onnxcam.surgeon.conversion import blank_weights
@@ -26,21 +27,11 @@ from onnxcam.surgeon.loading import read_model
 from onnxcam.surgeon.precision import in_single_precision
 from onnxcam.surgeon.rules.guided import Guided
 from onnxcam.surgeon.stepping import GRADIENT, SCORE, Traces, Wrt, tensor_of
-from onnxcam.surgeon.tail import GIVEN, tail_model
 from onnxcam.surgeon.tracing import tracer
+from onnxcam.trial import PATIENCE, noise
 
-AGREEMENT = 1e-2
-"""Of the largest number: what the change of opset and precision may do to a score."""
-LOOSE = 5e-2
-"""Of a probability: the same, which the softmax stretches."""
-APART = 0.05
-"""Of a gradient's length: what the rows of a batch may change in each other; kinks of ReLUs turn by rounding."""
 FLOAT, INT64 = 1, 7
 """ONNX's numbers of these types."""
-BACKWARD = 3
-"""Times the memory of a forward pass that a step takes: what the way back reads is kept until then."""
-
-Told = tuple[Floats, Floats]
 
 
 def step_graph(opened: Opened, score: Score, wrt: Wrt, *, guided: bool = False) -> Model:
@@ -119,12 +110,6 @@ def noise_rows(opened: Opened, count: int) -> dict[str, npt.NDArray[Any]]:
     }
 
 
-def rows_of(targets: Arrays, rows: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
-    """What the targets feed, one for each row."""
-    axes = {masking.TARGETS: 0, masking.REGIONS: 1, masking.REFERENCES: 0}
-    return {name: np.take(targets[name], rows, axes[name]) for name in axes if name in targets}
-
-
 class Differentiated:
     """An opened network with its gradients and its tail; safe to share between threads."""
 
@@ -133,8 +118,8 @@ class Differentiated:
         self.opened = opened
         self._step = step
         self._lock = threading.Lock()
-        self._steps: dict[tuple[Score, Wrt, bool], _Steps] = {}
-        self._tail: _Tail | None = None
+        self._steps: dict[tuple[Score, Wrt, bool], Steps] = {}
+        self._tail: Tail | None = None
         self._closed = False
 
     def close(self) -> None:
@@ -167,11 +152,11 @@ class Differentiated:
         with self._lock:
             self._check_open()
             if self._tail is None:
-                self._tail = _Tail(self.opened)
+                self._tail = Tail(self.opened)
             tail = self._tail
         return tail.run(feeds, features, score)
 
-    def _opened_steps(self, score: Score, wrt: Wrt, guided: bool) -> "_Steps":
+    def _opened_steps(self, score: Score, wrt: Wrt, guided: bool) -> Steps:
         key = (score, wrt, guided)
         with self._lock:
             self._check_open()
@@ -180,7 +165,7 @@ class Differentiated:
                 model = (
                     given if given is not None else graph.to_bytes(step_graph(self.opened, score, wrt, guided=guided))
                 )
-                self._steps[key] = _Steps(self.opened, model, score, wrt, self._held())
+                self._steps[key] = Steps(self.opened, model, score, wrt, self._held())
             return self._steps[key]
 
     def _held(self) -> int:
@@ -191,133 +176,6 @@ class Differentiated:
     def _check_open(self) -> None:
         if self._closed:
             raise InferenceError("this explainer is closed")
-
-
-class _Steps:
-    """A step graph, opened."""
-
-    def __init__(self, opened: Opened, model: bytes, score: Score, wrt: Wrt, held: int) -> None:
-        """held: bytes of all tensors of one row, which wait for the way back."""
-        self.opened, self.score, self.wrt = opened, score, wrt
-        wish = opened.wish
-        self.session = Session(model, wish.providers, wish.threads)
-        network = opened.network
-        most = PER_THREAD * self.session.threads if self.session.provider == "cpu" else ON_DEVICE
-        memory = max(BACKWARD * opened.anatomy.bytes_per_picture, held)
-        self.batch = network.fixed or choose_batch(memory, free_memory(), most, wish.batch)
-        self._lock, self._agrees, self._parallel = threading.Lock(), False, network.fixed == 1
-        self.apart = False
-
-    def run(self, feeds: Arrays, maps: Masks, whole: Arrays) -> Told:
-        with self._lock:
-            if not self._agrees:
-                self._agrees = self._check_score(whole)
-            if not self._parallel and len(maps) > 1:
-                self._parallel = self._check_batch(feeds, maps)
-        scores: list[Floats] = []
-
-        def part(chosen: Floats) -> Floats:
-            score, gradient = self._rows(feeds, maps, chosen.astype(np.int64))
-            scores.append(score)
-            return gradient
-
-        numbers = np.arange(len(maps)).astype(np.float32)
-        gradient = in_chunks(part, numbers, self.batch)
-        return np.concatenate(scores), gradient
-
-    def _rows(self, feeds: Arrays, maps: Masks, chosen: npt.NDArray[np.int64]) -> Told:
-        """Of these rows, padded where the graph is bound to a number of them."""
-        count = len(chosen)
-        fixed = self.opened.network.fixed
-        if fixed is not None and count < fixed:
-            chosen = np.concatenate([chosen, np.repeat(chosen[-1:], fixed - count)])
-        fed = {masking.MAPS: maps[chosen], **rows_of(feeds, chosen)}
-        for name, array in feeds.items():
-            if name in (masking.IMAGE, masking.FILL):
-                fed[name] = array[chosen] if len(array) > 1 else array
-            elif name not in fed:
-                fed[name] = array
-        missing = [n for n in self.session.inputs if n not in fed]
-        if missing:
-            raise ModelError(f"the step graph asks for inputs that the model does not have: {', '.join(missing)}")
-        score, gradient = self.session.run([SCORE, GRADIENT], {n: fed[n] for n in self.session.inputs})
-        return score[:count], gradient[:count]
-
-    def _check_score(self, whole: Arrays) -> bool:
-        """The picture's score, against the scoring graph's: nothing is believed that was not compared.
-
-        Raises ModelError where they differ; False where the model itself gives no finite number.
-        """
-        network = self.opened.network
-        mask = network.whole(1)
-        score, gradient = self._rows(whole, mask, np.zeros(1, np.int64))
-        expected, largest = network.answer(whole, mask, self.score)
-        if not np.isfinite(expected):
-            return False
-        if score.shape != (1,) or gradient.shape[1:] != self._row_shape():
-            raise ModelError(
-                f"the step graph gives a score {list(score.shape)} and a gradient {list(gradient.shape)} for one row, "
-                f"where [1] and {[1, *self._row_shape()]} are needed"
-            )
-        own = float(score[0])
-        scale = max(abs(expected), 1e-3) if self.score is Score.PROBABILITY else max(largest, 1e-6)
-        reach = (LOOSE if self.score is Score.PROBABILITY else AGREEMENT) * scale
-        if not abs(own - expected) <= reach:
-            raise ModelError(
-                f"the graph with the gradient scores the picture {own:.5g} and the model itself {expected:.5g}, so its "
-                f"gradient is not used; a graph of your own was made of another model or score, else please report this"
-            )
-        return True
-
-    def _row_shape(self) -> tuple[int, ...]:
-        opened = self.opened
-        return {
-            Wrt.MAPS: (1, *opened.network.grid),
-            Wrt.IMAGE: opened.anatomy.image.shape(opened.size)[1:],
-            Wrt.FEATURES: tuple(int(d or 0) for d in opened.anatomy.features.shape[1:]),
-        }[self.wrt]
-
-    def _check_batch(self, feeds: Arrays, maps: Masks) -> bool:
-        """Two rows at once against each alone; where they differ, each goes alone from then on."""
-        pair = np.arange(2)
-        try:
-            _, together = self._rows(feeds, maps, pair)
-        except OutOfMemory:
-            return False  # the chunks will be made smaller
-        alone = np.concatenate([self._rows(feeds, maps, pair[i : i + 1])[1] for i in range(2)])
-        for a, b in zip(together.astype(np.float64), alone.astype(np.float64), strict=True):
-            if np.isfinite(b).all() and not np.linalg.norm(a - b) <= APART * np.linalg.norm(b):
-                self.batch, self.apart = 1, True
-        return True
-
-
-class _Tail:
-    """The network behind its feature tensor, opened."""
-
-    def __init__(self, opened: Opened) -> None:
-        self.opened = opened
-        network, wish = opened.network, opened.wish
-        model = tail_model(opened.model, opened.anatomy, opened.size, batch=network.fixed, further=network.further)
-        self.session = Session(graph.to_bytes(model), wish.providers, wish.threads)
-        self.batch = network.fixed or choose_batch(
-            opened.anatomy.bytes_per_picture, free_memory(), ON_DEVICE, wish.batch
-        )
-
-    def run(self, feeds: Arrays, features: Floats, score: Score) -> Floats:
-        fixed = self.opened.network.fixed
-        batched = {masking.IMAGE, *(n for n, b in self.opened.network.further.items() if b)}
-
-        def part(given: Floats) -> Floats:
-            count = len(given)
-            if fixed is not None and count < fixed:
-                given = np.concatenate([given, np.repeat(given[-1:], fixed - count, axis=0)])
-            fed: dict[str, npt.NDArray[Any]] = {GIVEN: np.ascontiguousarray(given, np.float32)}
-            for name in self.session.inputs:
-                if name in feeds:
-                    fed[name] = np.repeat(feeds[name][:1], len(given), axis=0) if name in batched else feeds[name]
-            return self.session.run([OUTPUT[score]], fed)[0][:count]
-
-        return in_chunks(part, features, self.batch)
 
 
 def check_step(model: bytes, opened: Opened, score: Score, sha256: str) -> None:

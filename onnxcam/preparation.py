@@ -9,7 +9,7 @@ is kept for the next start (cache.py), so that only the passes are repeated.
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -22,20 +22,17 @@ from onnxcam.further import for_batch, further_inputs, is_batched
 from onnxcam.influence import influential
 from onnxcam.network import BATCH_TOLERANCE, HALF_TOLERANCE, Network, probabilities
 from onnxcam.surgeon import graph
-from onnxcam.surgeon.anatomy import Anatomy, ImageInput, Kind
+from onnxcam.surgeon.anatomy import Anatomy, Kind
 from onnxcam.surgeon.batch import CannotBatch, free_batch
-from onnxcam.surgeon.control import take_branches, unroll_loops
+from onnxcam.surgeon.control import unroll_loops
 from onnxcam.surgeon.graph import Model, Shapes
 from onnxcam.surgeon.loading import ModelFile
 from onnxcam.surgeon.locate import find_image, locate, sides
 from onnxcam.surgeon.masking import OF_FEATURES
-from onnxcam.surgeon.tracing import Trace, tracer
+from onnxcam.surgeon.tracing import Trace
 from onnxcam.surgeon.weights import store_filled_weights
+from onnxcam.trial import noise, without_branches
 
-MOST_BRANCHES = 8
-"""Nested Ifs that are taken one inside the other before giving up."""
-PATIENCE = 120.0
-"""Seconds for the first forward pass of a model; a loop without an end would take longer."""
 SURGERY_TOLERANCE = 1e-2
 """Of the largest number: what the runtime's own optimisations may change in a quantised model."""
 
@@ -119,7 +116,7 @@ def _opened(file: ModelFile, wish: Wish) -> Opened:
     if known is not None and not _describes(known.trace, model):
         known = None
     trace = known.trace if known is not None else None
-    model, trace, notes = _without_branches(model, image, size, inputs, trace)
+    model, trace, notes = without_branches(model, image, size, inputs, trace)
     anatomy = locate(
         model, layout=wish.layout, size=size, layer=wish.layer, output=wish.output, kind=wish.kind, shapes=trace.shapes
     )
@@ -146,56 +143,6 @@ def _key(file: ModelFile, wish: Wish, size: tuple[int, ...]) -> str:
 def _describes(trace: Trace, model: Model) -> bool:
     """Whether a record is of this graph: it names every tensor."""
     return {str(v.name) for v in graph.values(model)} <= set(trace.shapes)
-
-
-def _without_branches(
-    model: Model, image: ImageInput, size: tuple[int, ...], inputs: Arrays, trace: Trace | None
-) -> tuple[Model, Trace, tuple[str, ...]]:
-    """The model with every If taken the way that a picture takes it, its trace, and what has to be said about that."""
-    if trace is not None:
-        for taken in trace.taken:
-            model = take_branches(model, {taken: trace.taken[taken]})
-        return unroll_loops(model), trace, _branch_notes(trace.taken)
-    ways: dict[str, bool] = {}
-    for _ in range(MOST_BRANCHES):
-        trace = run_trace(model, image, size, inputs)
-        if not trace.taken:
-            break
-        ways.update(trace.taken)
-        model = unroll_loops(take_branches(model, trace.taken))
-    assert trace is not None
-    return model, replace(trace, taken=ways), _branch_notes(ways)
-
-
-def _branch_notes(taken: Mapping[str, bool]) -> tuple[str, ...]:
-    return tuple(
-        f"the condition {name!r} was {'true' if way else 'false'} for a test picture: only that branch is explained"
-        for name, way in taken.items()
-    )
-
-
-def run_trace(model: Model, image: ImageInput, size: tuple[int, ...], inputs: Arrays) -> Trace:
-    """What one run over noise shows; on the CPU, unoptimised, with the batch that the export has (one if dynamic)."""
-    traced = tracer(model)
-    session = Session(graph.to_bytes(traced.model), ("cpu",), optimise=False)
-    try:
-        shape = image.shape(size, image.batch or 1)
-        feeds = {image.name: noise(image, shape), **for_batch(model, image, inputs, shape[0])}
-        known = {n: a for n, a in feeds.items() if n in session.inputs}
-        results = session.run(traced.outputs, known, seconds=PATIENCE)
-    finally:
-        session.close()
-    trace = traced.read(dict(zip(traced.outputs, results, strict=True)))
-    switches = {str(n.inputs[0].name) for n in model.graph if n.op_type == "If" and n.inputs[0] is not None}
-    return replace(trace, taken={**trace.taken, **{n: bool(a.any()) for n, a in inputs.items() if n in switches}})
-
-
-def noise(image: ImageInput, shape: tuple[int, ...]) -> npt.NDArray[np.generic]:
-    """A picture of noise as the input takes it."""
-    values = np.random.default_rng(0).standard_normal(shape)
-    if image.dtype == "uint8":
-        values = np.clip(128 + 64 * values, 0, 255)
-    return values.astype(image.dtype)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,10 +7,11 @@ from functools import cached_property
 import numpy as np
 
 from onnxcam.arrays import Features, Floats, Image, Masks, Score, Scores
-from onnxcam.differentiation import Differentiated, rows_of
+from onnxcam.differentiation import Differentiated
 from onnxcam.engine.batching import Progress
 from onnxcam.methods.blocks import Descent, Method, Outcome, Question, Rows, run
 from onnxcam.network import Arrays, Network
+from onnxcam.rows import rows_of, rows_together
 from onnxcam.surgeon import masking
 from onnxcam.surgeon.stepping import Wrt
 
@@ -146,10 +147,7 @@ def score_gradients(
     first = probes[0]
     targets = [rows_of(p.feeds, r) for p, r in zip(probes, rows, strict=True)]
     pictures = [p.pictures(s) for p, s in zip(probes, shifts, strict=True)]
-    axes = {masking.TARGETS: 0, masking.REGIONS: 1, masking.REFERENCES: 0}
-    feeds = dict(first.feeds)
-    for name in targets[0]:
-        feeds[name] = np.concatenate([t[name] for t in targets], axes[name])
+    feeds = {**first.feeds, **rows_together(targets)}
     for name in pictures[0]:
         if len(probes) == 1:
             feeds[name] = pictures[0][name]

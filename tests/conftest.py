@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -79,11 +80,20 @@ def filled(text: str, seed: int = 0, *, check: bool = True) -> onnx.ModelProto:
 
 
 def tool(name: str) -> ModuleType:
-    """tools/<name>.py as a module, without tools becoming a place to import from."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / "tools" / f"{name}.py")
+    """tools/<name>.py, or the package tools/<name>, as a module, without tools becoming a place to import from."""
+    place = Path(__file__).parents[1] / "tools" / name
+    if not place.is_dir():
+        return _executed(name, place.with_suffix(".py"))
+    return sys.modules[name] if name in sys.modules else _executed(name, place / "__init__.py")
+
+
+def _executed(name: str, path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    if spec.submodule_search_locations is not None:
+        sys.modules[name] = module  # its parts import each other by this name
     spec.loader.exec_module(module)
     return module
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -77,28 +78,49 @@ def run(step: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> tuple[np.ndarray
     return score, gradient
 
 
-def agrees(
+@dataclass(frozen=True)
+class Compared:
+    """Some rows' scores (N,) beside autograd's, and of all their gradients together the cosine and the lengths."""
+
+    score: np.ndarray
+    wanted: np.ndarray
+    cosine: float
+    length: float
+    wanted_length: float
+
+    @property
+    def reach(self) -> float:
+        """What a score may differ by beside its own ten thousandth."""
+        return 1e-4 * float(np.abs(self.wanted).max())
+
+
+def compared(
     exporter: ModuleType, step: onnx.ModelProto, logits: Logits, classes: int, score: Score = Score.LOGIT,
     channel: int = 1,
-) -> None:  # fmt: skip
+) -> list[Compared]:  # fmt: skip
+    """Of one row and of three, on a graph that onnx's checker takes."""
     onnx.checker.check_model(step, full_check=True)
+    found = []
     for rows in (1, 3):
         feeds = fed(step, rows, classes)
         given, slopes = run(step, feeds)
         wanted, gradient = expected(exporter, logits, feeds, channel, score)
         assert given.dtype == slopes.dtype == np.float32
         assert slopes.shape == feeds["onnxcam/maps"].shape
-        np.testing.assert_allclose(given, wanted, rtol=1e-4, atol=1e-4 * np.abs(wanted).max())
-        cosine = (slopes * gradient).sum() / (np.linalg.norm(slopes) * np.linalg.norm(gradient))
-        assert cosine >= LEAST_COSINE
-        assert np.linalg.norm(slopes) == pytest.approx(np.linalg.norm(gradient), rel=1e-2)
+        length, wanted_length = float(np.linalg.norm(slopes)), float(np.linalg.norm(gradient))
+        cosine = float((slopes * gradient).sum() / (length * wanted_length))
+        found.append(Compared(given, wanted, cosine, length, wanted_length))
+    return found
 
 
 @torch_only
 @pytest.mark.parametrize("score", Score)
 def test_the_gradient_is_that_of_autograd(exporter: ModuleType, classifier: onnx.ModelProto, score: Score) -> None:
     step = exporter.export_step(classifier, score=score)
-    agrees(exporter, step, in_double(exporter, classifier), 5, score)
+    for found in compared(exporter, step, in_double(exporter, classifier), 5, score):
+        np.testing.assert_allclose(found.score, found.wanted, rtol=1e-4, atol=found.reach)
+        assert found.cosine >= LEAST_COSINE
+        assert found.length == pytest.approx(found.wanted_length, rel=1e-2)
 
 
 @torch_only
@@ -106,7 +128,10 @@ def test_bytes_with_channels_last(exporter: ModuleType, make: Make) -> None:
     model = make(PIXELS)
     step = exporter.export_step(model)
     assert [d.dim_value for d in step.graph.input[0].type.tensor_type.shape.dim][1:] == [16, 12, 3]
-    agrees(exporter, step, in_double(exporter, model), 5, channel=3)
+    for found in compared(exporter, step, in_double(exporter, model), 5, channel=3):
+        np.testing.assert_allclose(found.score, found.wanted, rtol=1e-4, atol=found.reach)
+        assert found.cosine >= LEAST_COSINE
+        assert found.length == pytest.approx(found.wanted_length, rel=1e-2)
 
 
 def layers(exporter: ModuleType) -> Any:
@@ -126,7 +151,10 @@ def layers(exporter: ModuleType) -> Any:
 def test_a_torch_module(exporter: ModuleType) -> None:
     network = layers(exporter)
     step = exporter.export_step(network, image=(3, 30, 26), grid=(5, 4))
-    agrees(exporter, step, network.double(), 6)
+    for found in compared(exporter, step, network.double(), 6):
+        np.testing.assert_allclose(found.score, found.wanted, rtol=1e-4, atol=found.reach)
+        assert found.cosine >= LEAST_COSINE
+        assert found.length == pytest.approx(found.wanted_length, rel=1e-2)
 
 
 @torch_only
@@ -147,7 +175,10 @@ def test_attention_in_a_torch_module(exporter: ModuleType) -> None:
 
     network = Small().eval()
     step = exporter.export_step(network, image=(3, 16, 16), grid=(4, 4))
-    agrees(exporter, step, network.double(), 5)
+    for found in compared(exporter, step, network.double(), 5):
+        np.testing.assert_allclose(found.score, found.wanted, rtol=1e-4, atol=found.reach)
+        assert found.cosine >= LEAST_COSINE
+        assert found.length == pytest.approx(found.wanted_length, rel=1e-2)
 
 
 @torch_only
@@ -186,7 +217,11 @@ def test_the_contract_of_the_file(exporter: ModuleType, classifier_file: Path) -
 
 @torch_only
 def test_efficientnet_lite0(exporter: ModuleType) -> None:
-    agrees(exporter, exporter.export_step(embedded.model()), in_double(exporter, embedded.model()), 1000)
+    step = exporter.export_step(embedded.model())
+    for found in compared(exporter, step, in_double(exporter, embedded.model()), 1000):
+        np.testing.assert_allclose(found.score, found.wanted, rtol=1e-4, atol=found.reach)
+        assert found.cosine >= LEAST_COSINE
+        assert found.length == pytest.approx(found.wanted_length, rel=1e-2)
 
 
 @torch_only
@@ -195,7 +230,10 @@ def test_exports_of_the_zoo(zoo: Path, exporter: ModuleType, name: str) -> None:
     path = zoo / "models" / f"{name}.onnx"
     logits = in_double(exporter, path)
     classes = logits(exporter.torch.zeros(1, 3, 224, 224).double()).shape[1]
-    agrees(exporter, exporter.export_step(path), logits, classes)
+    for found in compared(exporter, exporter.export_step(path), logits, classes):
+        np.testing.assert_allclose(found.score, found.wanted, rtol=1e-4, atol=found.reach)
+        assert found.cosine >= LEAST_COSINE
+        assert found.length == pytest.approx(found.wanted_length, rel=1e-2)
 
 
 @torch_only

@@ -1,8 +1,10 @@
 """Step graphs of every export of the zoo: the gradient at the picture against PyTorch's own, in float64."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -34,33 +36,40 @@ COMPLETE = 0.95
 
 
 @pytest.fixture(scope="module")
-def runner() -> ModuleType:
+def runner() -> Iterator[ModuleType]:
     """The interpreter, with the operators of onnxruntime's own domain that occur in the zoo; it sees no domains."""
     pytest.importorskip("torch")
     module = tool("onnx_torch")
-    torch, real, whole = module.torch, module._dequantised, module._quantised
+    with patch.dict(module.OPERATORS):
+        register_foreign(module)
+        yield module
+
+
+def register_foreign(module: ModuleType) -> None:
+    """What onnxruntime's own operators say in PyTorch."""
+    import torch
+    from onnx_torch.products import conv
+    from onnx_torch.quantised import dequantise, quantise
 
     @module.operator("FusedConv")
     def fused(node: Any, x: Any, w: Any, b: Any, z: Any = None) -> Any:
         assert node.get("activation", "Relu") == "Relu"
-        y = module.conv(node, x, w, b) if z is None else module.conv(node, x, w, b) + z
+        y = conv(node, x, w, b) if z is None else conv(node, x, w, b) + z
         return torch.relu(y) if "activation" in node.attributes else y
 
     @module.operator("QLinearAdd", host=(7,))
     def add(node: Any, a: Any, sa: Any, za: Any, b: Any, sb: Any, zb: Any, sy: Any, zy: Any) -> Any:
-        return whole(node, real(node, a, sa, za) + real(node, b, sb, zb), sy, zy)
+        return quantise(node, dequantise(node, a, sa, za) + dequantise(node, b, sb, zb), sy, zy)
 
     @module.operator("QLinearGlobalAveragePool", host=(4,))
     def average(node: Any, x: Any, sx: Any, zx: Any, sy: Any, zy: Any) -> Any:
-        return whole(node, real(node, x, sx, zx).mean((2, 3), keepdim=True), sy, zy)
+        return quantise(node, dequantise(node, x, sx, zx).mean((2, 3), keepdim=True), sy, zy)
 
     @module.operator("QGemm", host=(8,))
     def gemm(node: Any, a: Any, sa: Any, za: Any, b: Any, sb: Any, zb: Any, c: Any, sy: Any, zy: Any) -> Any:
-        matrix = real(node, b, sb, zb, 0)
-        y = real(node, a, sa, za) @ (matrix.T if node.get("transB", 0) else matrix)
-        return whole(node, y + c.to(node.dtype) * sa * sb, sy, zy)
-
-    return module
+        matrix = dequantise(node, b, sb, zb, 0)
+        y = dequantise(node, a, sa, za) @ (matrix.T if node.get("transB", 0) else matrix)
+        return quantise(node, y + c.to(node.dtype) * sa * sb, sy, zy)
 
 
 def opened(zoo: Path, record: dict[str, Any]) -> Opened:
@@ -87,7 +96,8 @@ def by_step_graph(found: Opened, feeds: Feeds) -> tuple[np.ndarray, np.ndarray]:
 
 
 def by_torch(runner: ModuleType, found: Opened, feeds: Feeds) -> tuple[np.ndarray, np.ndarray]:
-    torch = runner.torch
+    import torch
+
     proto = graph.to_proto(scoring_graph(found))
     for node in proto.graph.node:
         node.domain = ""

@@ -15,9 +15,10 @@ from onnx import numpy_helper
 from test_zoo import MAPPED, name_of
 
 from onnxcam.further import for_batch
-from onnxcam.preparation import Opened, noise, open_network
+from onnxcam.preparation import Opened, open_network
 from onnxcam.surgeon import graph
 from onnxcam.surgeon.loading import read_model
+from onnxcam.trial import noise
 
 pytestmark = pytest.mark.torch
 
@@ -51,7 +52,8 @@ def by_runtime(model: onnx.ModelProto, feeds: dict[str, np.ndarray], outputs: li
 def by_torch(
     runner: ModuleType, model: onnx.ModelProto, feeds: dict[str, np.ndarray], outputs: list[str], dtype: str = "float64"
 ) -> list[np.ndarray]:
-    torch = runner.torch
+    import torch
+
     module = runner.OnnxModule(model, getattr(torch, dtype))
     with torch.no_grad():
         values = module({name: torch.from_numpy(array) for name, array in feeds.items()}, outputs)
@@ -182,10 +184,12 @@ def test_forms_of_old_opsets_give_the_numbers_of_the_runtime(runner: ModuleType,
 
 def gradient(runner: ModuleType, make: Make, body: str, x: list[float], weights: str = "") -> list[float]:
     """Of the sum of y with respect to x, which has shape (1,1,len)."""
+    import torch
+
     text = f"""<ir_version: 8, opset_import: ["" : 17]>
     g (float[1,1,{len(x)}] x) => (float y) <{weights}> {{ v = {body} y = ReduceSum <keepdims=0> (v) }}"""
     module = runner.OnnxModule(make(text, check=False))
-    point = runner.torch.tensor([[x]], dtype=runner.torch.float64, requires_grad=True)
+    point = torch.tensor([[x]], dtype=torch.float64, requires_grad=True)
     module({"x": point}, ["y"])[0].backward()
     return point.grad[0, 0].tolist()
 
@@ -203,11 +207,13 @@ def test_derivatives_at_kinks_and_ties(runner: ModuleType, make: Make) -> None:
 def test_quantisation_passes_the_gradient_straight_through_where_it_does_not_saturate(
     runner: ModuleType, make: Make
 ) -> None:
+    import torch
+
     weights = "float s = {0.5}, uint8 z = {10}"
     text = f"""<ir_version: 8, opset_import: ["" : 17]> g (float[5] x) => (float[5] y) <{weights}>
     {{ q = QuantizeLinear (x, s, z) y = DequantizeLinear (q, s, z) }}"""
     module = runner.OnnxModule(make(text, check=False))
-    x = runner.torch.tensor([-9, 0.2, 0.25, 0.75, 1000], dtype=runner.torch.float64, requires_grad=True)
+    x = torch.tensor([-9, 0.2, 0.25, 0.75, 1000], dtype=torch.float64, requires_grad=True)
     (y,) = module({"x": x}, ["y"])
     y.sum().backward()
     assert y.tolist() == [-5, 0, 0, 1, 122.5]  # halves go to the even number, and 0 to 255 is all there is
@@ -228,10 +234,11 @@ shaped (float[N,3,4,4] x) => (float[N,6] y)
 
 
 def test_a_traced_module_keeps_the_batch_dynamic(runner: ModuleType, make: Make) -> None:
+    import torch
     from torch.fx.experimental.proxy_tensor import make_fx
 
     text = SHAPED.replace("int64 six", "int64[1] eight = {8}, int64[1] one = {1}, int64 six")
-    module, torch = runner.OnnxModule(make(text, check=False)), runner.torch
+    module = runner.OnnxModule(make(text, check=False))
     tracer = make_fx(lambda x: module({"x": x}, ["y"])[0], tracing_mode="symbolic", _allow_non_fake_inputs=True)
     traced = tracer(torch.zeros(2, 3, 4, 4, dtype=torch.float64))
     x = torch.randn(5, 3, 4, 4, dtype=torch.float64)
@@ -239,9 +246,11 @@ def test_a_traced_module_keeps_the_batch_dynamic(runner: ModuleType, make: Make)
 
 
 def test_inner_tensors_may_be_fed_and_asked_for(runner: ModuleType, classifier: onnx.ModelProto) -> None:
-    module, x = runner.OnnxModule(classifier), runner.torch.ones(2, 3, 16, 12)
+    import torch
+
+    module, x = runner.OnnxModule(classifier), torch.ones(2, 3, 16, 12)
     features, logits = module({"x": x}, ["features", "logits"])
-    assert runner.torch.equal(module({"features": features}, ["logits"])[0], logits)
+    assert torch.equal(module({"features": features}, ["logits"])[0], logits)
 
 
 def test_an_unknown_operator_is_named(runner: ModuleType, make: Make) -> None:

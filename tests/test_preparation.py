@@ -8,7 +8,7 @@ import onnxruntime as ort
 import pytest
 from conftest import CLASSIFIER, Make, network_over
 
-from onnxcam import Box, Element, Explainer, Region, Similarity, preparation
+from onnxcam import Box, Element, Explainer, Region, Similarity, preparation, trial
 from onnxcam.errors import ModelError, OptionError, TargetError
 from onnxcam.preparation import Wish, open_network
 from onnxcam.rewriting import rewrite
@@ -55,7 +55,7 @@ def test_the_second_start_remembers_and_gives_the_same(
     image = RNG.standard_normal((3, 16, 12)).astype(np.float32)
     with Explainer(fixed, providers=["cpu"]) as first:
         expected = first(image)
-    monkeypatch.setattr(preparation, "run_trace", None)  # calling it would fail
+    monkeypatch.setattr(trial, "run_trace", None)  # calling it would fail
     with Explainer(fixed, providers=["cpu"]) as second:
         assert second.batching == first.batching
         np.testing.assert_array_equal(second(image).map, expected.map)

@@ -16,7 +16,8 @@ from onnxcam.surgeon import graph
 from onnxcam.surgeon.batching import indexing, layers, pointwise, products, shaping
 from onnxcam.surgeon.batching.registry import FOREIGN, REFUSED, STANDARD, Rule
 from onnxcam.surgeon.batching.task import EXTRA, SAME, CannotBatch, Dims, Operand, Pictures, Task
-from onnxcam.surgeon.graph import Builder, Model, Node, Shapes, Value
+from onnxcam.surgeon.builder import Builder
+from onnxcam.surgeon.graph import Model, Node, Shapes, Value
 
 __all__ = ["BATCH", "CannotBatch", "free_batch"]
 

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from onnxcam.surgeon.graph import Builder, Graph, Model, Node, Value, constant, edit, in_order, values
+from onnxcam.surgeon.builder import Builder
+from onnxcam.surgeon.graph import Graph, Model, Node, Value, constant, edit, in_order, values
 
 MOST_ROUNDS = 64
 """A loop of more rounds stays a loop: the graph would grow too large."""

@@ -8,7 +8,8 @@ import onnx_ir as ir
 from onnx import inliner, version_converter
 
 from onnxcam.errors import ModelError
-from onnxcam.surgeon.graph import BAD, NUMBERS, Builder, Model, cause, edit, from_proto, in_order, opset, to_proto
+from onnxcam.surgeon.builder import Builder
+from onnxcam.surgeon.graph import BAD, NUMBERS, Model, cause, edit, from_proto, in_order, opset, to_proto
 from onnxcam.surgeon.tracing import BLANK
 
 LATEST = 18

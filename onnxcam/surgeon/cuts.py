@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import onnx_ir as ir
 
 from onnxcam.surgeon.axes import Axes, Tokens
-from onnxcam.surgeon.graph import Builder, Model, Value, ancestors, edit, find_value, new_input, tidy
+from onnxcam.surgeon.builder import Builder
+from onnxcam.surgeon.graph import Model, Value, ancestors, edit, find_value, new_input, tidy
 
 KEEP = "onnxcam/keep/"
 """Begins the names of the inputs (1,tokens,1) that scale a tensor's tokens."""

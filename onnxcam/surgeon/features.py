@@ -3,7 +3,8 @@
 import onnx_ir as ir
 
 from onnxcam.errors import ModelError, UnknownLayer
-from onnxcam.surgeon.graph import Builder, Model, Shape, Value, find_value, recorded_type, without_recorded_shapes
+from onnxcam.surgeon.builder import Builder
+from onnxcam.surgeon.graph import Model, Shape, Value, find_value, recorded_type, without_recorded_shapes
 from onnxcam.surgeon.quantised import dequantised, scale_of
 
 DEQUANTISED = "/dequantised"

@@ -15,7 +15,8 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxcam.surgeon.anatomy import Kind, Logits
-from onnxcam.surgeon.graph import Builder, Model, Value, new_input
+from onnxcam.surgeon.builder import Builder
+from onnxcam.surgeon.graph import Model, Value, new_input
 
 TARGETS, REGIONS, REFERENCES = "onnxcam/targets", "onnxcam/regions", "onnxcam/references"
 LOGITS, LOGIT, PROBABILITY = "onnxcam/logits", "onnxcam/logit", "onnxcam/probability"

@@ -20,8 +20,9 @@ from onnxcam.arrays import MaskForm
 from onnxcam.errors import UnknownLayer
 from onnxcam.resampling import bilinear_matrix, is_small, neighbours
 from onnxcam.surgeon.anatomy import Anatomy
+from onnxcam.surgeon.builder import Builder
 from onnxcam.surgeon.fragments import LOGIT, LOGITS, PROBABILITY, REFERENCES, REGIONS, TARGETS, scored
-from onnxcam.surgeon.graph import Builder, Model, Value, edit, find_value, new_input, tidy
+from onnxcam.surgeon.graph import Model, Value, edit, find_value, new_input, tidy
 from onnxcam.surgeon.quantised import dequantised
 
 OF_FEATURES = MaskForm()

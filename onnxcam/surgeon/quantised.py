@@ -1,7 +1,8 @@
 """Feature tensors that are not float: 8-bit integers get their scale back, blocked memory is refused."""
 
 from onnxcam.errors import ModelError
-from onnxcam.surgeon.graph import Builder, Value, ancestors, constant
+from onnxcam.surgeon.builder import Builder
+from onnxcam.surgeon.graph import Value, ancestors, constant
 
 SCALE_AT = {
     "QuantizeLinear": 1, "QLinearConv": 6, "QLinearMatMul": 6, "QLinearAdd": 6, "QLinearMul": 6, "QLinearConcat": 0,

@@ -6,8 +6,9 @@ import onnx_ir as ir
 
 from onnxcam.surgeon import graph, masking
 from onnxcam.surgeon.anatomy import Anatomy
+from onnxcam.surgeon.builder import Builder
 from onnxcam.surgeon.fragments import scored
-from onnxcam.surgeon.graph import Builder, Model, edit, find_value, new_input, recorded_type, tidy
+from onnxcam.surgeon.graph import Model, edit, find_value, new_input, recorded_type, tidy
 from onnxcam.surgeon.quantised import scale_of
 
 GIVEN = "onnxcam/given_features"

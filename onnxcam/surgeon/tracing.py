@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from onnxcam.surgeon.graph import Builder, Model, Node, Shape, Value, constant, edit
+from onnxcam.surgeon.builder import Builder
+from onnxcam.surgeon.graph import Model, Node, Shape, Value, constant, edit
 
 BLANK = "onnxcam/blank"
 """Begins the names of stand-ins for weights: their shapes are true, their numbers are not."""

@@ -5,12 +5,26 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from tiny import GRID, IMAGE, SIZE, TARGET, Array, Net, Watched, adam, enlarge, finite, model, probe, stretch
+from tiny import (
+    GRID,
+    IMAGE,
+    SIZE,
+    TARGET,
+    Array,
+    Net,
+    Watched,
+    adam,
+    enlarge,
+    finite,
+    model,
+    probe,
+    stretch,
+    watched_adam,
+)
 
 from onnxcam.arrays import Score
 from onnxcam.errors import UndefinedSaliency
 from onnxcam.fills import MEAN, ZERO
-from onnxcam.methods.adam import Adam
 from onnxcam.methods.blocks import run
 from onnxcam.methods.mask import mask
 
@@ -36,14 +50,7 @@ def objective(m: Array, fill: Array, *, convention: str, area: float, variation:
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Array, Array]]:
     """(mask, the slope given to Adam) of every step."""
-    found, step = [], Adam.step
-
-    def watched(self: Adam, values: Array, gradient: Array, rows: Array) -> Array:
-        found.append((values.copy(), gradient.copy()))
-        return step(self, values, gradient, rows)
-
-    monkeypatch.setattr(Adam, "step", watched)
-    return found
+    return watched_adam(monkeypatch)
 
 
 @pytest.mark.parametrize("terms", TRIED)

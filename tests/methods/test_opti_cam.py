@@ -21,11 +21,11 @@ from tiny import (  # fmt: skip
     probe,
     softmax,
     stretch,
+    watched_adam,
 )
 
 from onnxcam.arrays import Score
 from onnxcam.errors import OptionError, UndefinedSaliency
-from onnxcam.methods.adam import Adam
 from onnxcam.methods.blocks import Outcome, run
 from onnxcam.methods.opti_cam import opti_cam
 
@@ -61,14 +61,7 @@ def through(mask: Array, convention: str = "constructive", target: int = TARGET)
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Array, Array]]:
     """(u, the slope given to Adam) of every step."""
-    found, step = [], Adam.step
-
-    def watched(self: Adam, values: Array, gradient: Array, rows: Array) -> Array:
-        found.append((values.copy(), gradient.copy()))
-        return step(self, values, gradient, rows)
-
-    monkeypatch.setattr(Adam, "step", watched)
-    return found
+    return watched_adam(monkeypatch)
 
 
 @pytest.mark.parametrize("score", Score)

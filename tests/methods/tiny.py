@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pytest
 from conftest import CLASSIFIER, filled
 
 from onnxcam import Explainer
 from onnxcam.arrays import Saliency, Score
 from onnxcam.differentiation import Differentiated
 from onnxcam.methods import METHODS
+from onnxcam.methods.adam import Adam
 from onnxcam.methods.blocks import Method
 from onnxcam.preparation import Wish, open_network
 from onnxcam.preprocess import preset
@@ -165,6 +167,19 @@ def adam(slope: Callable[[Array], Array], start: Array, rate: float, keep: Calla
         m = 0.9 * m + 0.1 * g
         v = 0.999 * v + 0.001 * g * g
         place = keep(place - rate * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8))
+
+
+def watched_adam(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Array, Array]]:
+    """(values, the slope given to Adam) of every step from now on."""
+    found: list[tuple[Array, Array]] = []
+    step = Adam.step
+
+    def watched(self: Adam, values: Array, gradient: Array, rows: Array) -> Array:
+        found.append((values.copy(), gradient.copy()))
+        return step(self, values, gradient, rows)
+
+    monkeypatch.setattr(Adam, "step", watched)
+    return found
 
 
 def probe(proto: onnx.ModelProto, method: Method, image: Array = IMAGE, targets: tuple[int, ...] = (TARGET,)) -> PictureProbe:  # fmt: skip

@@ -16,7 +16,8 @@ import onnx_ir as ir
 
 from onnxcam.errors import OnnxCamError
 from onnxcam.surgeon import graph
-from onnxcam.surgeon.graph import Builder, Model, Node, Value
+from onnxcam.surgeon.builder import Builder
+from onnxcam.surgeon.graph import Model, Node, Value
 
 SAME, EXTRA = -2, -1
 ATTRIBUTE = 1 << 30

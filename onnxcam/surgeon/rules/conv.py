@@ -10,24 +10,7 @@ import numpy as np
 
 from onnxcam.surgeon.graph import END, Value
 from onnxcam.surgeon.rules.registry import Cotangents, Ops, Step, gradient
-
-
-def padding(step: Step, sizes: Sequence[int], kernel: Sequence[int], results: Sequence[int]) -> list[tuple[int, int]]:
-    """Entries added (before, after) along each spatial axis, auto_pad worked out. results: the output's sizes."""
-    rank = len(sizes)
-    policy = step.text("auto_pad", "NOTSET")
-    if policy in ("NOTSET", ""):
-        pads = step.integers("pads") or [0] * (2 * rank)
-        return list(zip(pads[:rank], pads[rank:], strict=True))
-    if policy == "VALID":
-        return [(0, 0)] * rank
-    strides, dilations = (step.integers(name) or [1] * rank for name in ("strides", "dilations"))
-    found = []
-    for i, (size, k) in enumerate(zip(sizes, kernel, strict=True)):
-        total = max((results[i] - 1) * strides[i] + dilations[i] * (k - 1) + 1 - size, 0)
-        less, more = total // 2, total - total // 2
-        found.append((less, more) if policy == "SAME_UPPER" else (more, less))
-    return found
+from onnxcam.surgeon.rules.windows import Windows, padding, windows_of
 
 
 @gradient("Conv", since=(11, 22))
@@ -38,68 +21,51 @@ def conv(op: Ops, step: Step, dy: Value) -> Cotangents:
 
 def convolved_back(op: Ops, step: Step, dy: Value, weight: Value, shape: Sequence[int]) -> Value:
     """The data gradient of the node's convolution with this weight (M, C/groups, ...) of the given shape."""
-    space = list(range(2, step.rank(step.x)))
-    sizes, kernel, results = step.static(step.x, space), list(shape[2:]), step.static(step.y, space)
-    strides, dilations = (step.integers(name) or [1] * len(space) for name in ("strides", "dilations"))
-    pads = padding(step, sizes, kernel, results)
-    reach = [d * (k - 1) for d, k in zip(dilations, kernel, strict=True)]
-    groups = step.integer("group", 1)
-    if all(s == 1 for s in strides) and all(p <= r and q <= r for (p, q), r in zip(pads, reach, strict=True)):
+    windows, groups = windows_of(step, shape[2:]), step.integer("group", 1)
+    pads, reach = windows.pads, windows.reach
+    if all(s == 1 for s in windows.strides) and all(p <= r and q <= r for (p, q), r in zip(pads, reach, strict=True)):
         turned = [r - p for (p, _), r in zip(pads, reach, strict=True)]
         turned += [r - q for (_, q), r in zip(pads, reach, strict=True)]
         return op.Conv(
-            dy, _turned(op, weight, shape, groups), group=groups, dilations=dilations, pads=turned, kernel_shape=kernel
-        )
+            dy, _turned(op, weight, shape, groups), group=groups, dilations=windows.dilations, pads=turned,
+            kernel_shape=windows.kernel,
+        )  # fmt: skip
     if groups > 1 and groups == step.static(step.x, [1])[0] == shape[0]:
-        found = _depthwise(op, step, dy, weight, shape, sizes, strides, dilations, pads)
+        found = _depthwise(op, dy, weight, shape, windows)
         if found is not None:
             return found
     # What the last stride left over at the end is reached by no window, and gets a gradient of 0.
-    covered = [(o - 1) * s + r + 1 - p - q for o, s, r, (p, q) in zip(results, strides, reach, pads, strict=True)]
-    extra = [size - c for size, c in zip(sizes, covered, strict=True)]
+    extra = [n + p + q - c for n, (p, q), c in zip(windows.sizes, pads, windows.covered, strict=True)]
     return op.ConvTranspose(
-        dy, weight, group=groups, dilations=dilations, strides=strides, kernel_shape=kernel,
+        dy, weight, group=groups, dilations=windows.dilations, strides=windows.strides, kernel_shape=windows.kernel,
         pads=[p for p, _ in pads] + [q for _, q in pads], output_padding=extra,
     )  # fmt: skip
 
 
-def _depthwise(
-    op: Ops,
-    step: Step,
-    dy: Value,
-    weight: Value,
-    shape: Sequence[int],
-    sizes: Sequence[int],
-    strides: Sequence[int],
-    dilations: Sequence[int],
-    pads: Sequence[tuple[int, int]],
-) -> Value | None:
+def _depthwise(op: Ops, dy: Value, weight: Value, shape: Sequence[int], windows: Windows) -> Value | None:
     """Of one channel each with a stride: entries set apart by zeros, and a convolution of stride 1.
 
     A CPU takes 1.3 to 2.5 times as long for the transposed convolution of single channels. The zeros come from
     repeating the entries and a mask, which is faster than any way of putting them in. None where it does not fit.
     """
-    space = list(range(2, step.rank(step.x)))
-    kernel, results = list(shape[2:]), step.static(step.y, space)
-    turned: tuple[list[int], list[int]] = ([], [])
-    apart = np.ones([1] * len(space))
-    for i, (size, s, n, (p, _)) in enumerate(zip(sizes, strides, results, pads, strict=True)):
-        reach = dilations[i] * (kernel[i] - 1)
-        turned[0].append(reach - p)
-        turned[1].append(size + p - n * s)
+    sides = zip(windows.sizes, windows.results, windows.strides, windows.reach, windows.pads, strict=True)
+    before, after = [], []
+    apart = np.ones([1] * len(windows.sizes))
+    for i, (size, n, s, reach, (p, _)) in enumerate(sides):
+        before.append(reach - p)
+        after.append(size + p - n * s)
         first = np.arange(n * s) % s == 0
-        apart = apart * first.reshape([-1 if j == i else 1 for j in range(len(space))])
-    if len(space) != 2 or min(*turned[0], *turned[1]) < 0:
+        apart = apart * first.reshape([-1 if j == i else 1 for j in range(apart.ndim)])
+    if apart.ndim != 2 or min(*before, *after) < 0:
         return None
     repeated = op.Resize(
-        dy, None, op.build.constant([1, 1, *strides], np.float32), mode="nearest",
+        dy, None, op.build.constant([1, 1, *windows.strides], np.float32), mode="nearest",
         coordinate_transformation_mode="asymmetric", nearest_mode="floor",
     )  # fmt: skip
     zeros = op.Mul(repeated, op.number(apart[None, None]))
-    groups = step.integer("group", 1)
     return op.Conv(
-        zeros, _turned(op, weight, shape, groups), group=groups, dilations=dilations, pads=[*turned[0], *turned[1]],
-        kernel_shape=kernel,
+        zeros, _turned(op, weight, shape, shape[0]), group=shape[0], dilations=windows.dilations,
+        pads=[*before, *after], kernel_shape=windows.kernel,
     )  # fmt: skip
 
 

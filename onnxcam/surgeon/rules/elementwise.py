@@ -163,10 +163,14 @@ def hard_swish(op: Ops, step: Step, dy: Value) -> Cotangents:
 
 @gradient("Swish", since=(24,))
 def swish(op: Ops, step: Step, dy: Value) -> Cotangents:
+    return through_swish(op, step, dy, step.number("alpha", 1.0))
+
+
+def through_swish(op: Ops, step: Step, dy: Value, alpha: float) -> Value:
     """y = x s with s = sigmoid(alpha x): dy/dx = s + alpha y (1 - s)."""
-    alpha = op.number(step.number("alpha", 1.0))
-    s = op.Sigmoid(op.Mul(step.x, alpha))
-    return op.Mul(dy, op.Add(s, op.Mul(alpha, op.Mul(step.y, op.Sub(op.number(1), s)))))
+    factor = op.number(alpha)
+    s = op.Sigmoid(op.Mul(step.x, factor))
+    return op.Mul(dy, op.Add(s, op.Mul(factor, op.Mul(step.y, op.Sub(op.number(1), s)))))
 
 
 @gradient("Mish", since=(18, 22))
@@ -188,10 +192,14 @@ def gelu(op: Ops, step: Step, dy: Value) -> Cotangents:
         inner = op.Mul(op.number(c), op.Add(op.number(1), op.Mul(square, op.number(3 * k))))
         slope = op.Add(op.Add(op.number(1), t), op.Mul(op.Mul(x, inner), op.Sub(op.number(1), op.Mul(t, t))))
         return op.Mul(dy, op.Mul(slope, op.number(0.5)))
-    # y = x P(x), dy/dx = P(x) + x p(x), with the normal distribution P and its density p
+    return op.Mul(dy, slope_of_gelu(op, x))
+
+
+def slope_of_gelu(op: Ops, x: Value) -> Value:
+    """y = x P(x): dy/dx = P(x) + x p(x), with the normal distribution P and its density p."""
     distribution = op.Mul(op.Add(op.Erf(op.Mul(x, op.number(math.sqrt(0.5)))), op.number(1)), op.number(0.5))
     density = op.Mul(op.Exp(op.Mul(op.Mul(x, x), op.number(-0.5))), op.number(1 / math.sqrt(2 * math.pi)))
-    return op.Mul(dy, op.Add(distribution, op.Mul(x, density)))
+    return op.Add(distribution, op.Mul(x, density))
 
 
 @gradient("Tanh", since=(13,))

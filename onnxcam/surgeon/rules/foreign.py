@@ -1,9 +1,8 @@
 """Operators of onnxruntime's own domain, as its optimiser leaves them in a saved model."""
 
-import math
-
 from onnxcam.surgeon.graph import Value
 from onnxcam.surgeon.rules.conv import conv
+from onnxcam.surgeon.rules.elementwise import slope_of_gelu, through_swish
 from onnxcam.surgeon.rules.linear import matrix_product
 from onnxcam.surgeon.rules.registry import Cotangents, Ops, Step, gradient
 
@@ -42,20 +41,14 @@ def _slope(op: Ops, step: Step) -> Value:
 
 @gradient("QuickGelu", since=(0,), domain=MICROSOFT)
 def quick_gelu(op: Ops, step: Step, dy: Value) -> Cotangents:
-    """y = x s with s = sigmoid(alpha x): dy/dx = s + alpha y (1 - s)."""
-    alpha = op.number(step.number("alpha", 1.702))
-    s = op.Sigmoid(op.Mul(step.x, alpha))
-    return op.Mul(dy, op.Add(s, op.Mul(alpha, op.Mul(step.y, op.Sub(op.number(1), s)))))
+    return through_swish(op, step, dy, step.number("alpha", 1.702))
 
 
 @gradient("Gelu BiasGelu", since=(0,), domain=MICROSOFT, broadcasts=True)
 def gelu(op: Ops, step: Step, dy: Value) -> Cotangents:
-    """y = u P(u) with u = x + bias and the normal distribution P: dy/du = P(u) + u p(u)."""
+    """Of x + bias, or of x."""
     u = op.Add(step.x, step.inputs[1]) if step.node.op_type == "BiasGelu" else step.x
-    distribution = op.Mul(op.Add(op.Erf(op.Mul(u, op.number(math.sqrt(0.5)))), op.number(1)), op.number(0.5))
-    density = op.Mul(op.Exp(op.Mul(op.Mul(u, u), op.number(-0.5))), op.number(1 / math.sqrt(2 * math.pi)))
-    found = op.Mul(dy, op.Add(distribution, op.Mul(u, density)))
-    return [found] * len(step.inputs)
+    return [op.Mul(dy, slope_of_gelu(op, u))] * len(step.inputs)
 
 
 @gradient("FusedMatMul", since=(0,), domain=MICROSOFT)

@@ -5,8 +5,8 @@ import math
 import numpy as np
 
 from onnxcam.surgeon.graph import Value
-from onnxcam.surgeon.rules.conv import padding
 from onnxcam.surgeon.rules.registry import Cotangents, Ops, Step, gradient
+from onnxcam.surgeon.rules.windows import Windows, windows_of
 
 
 @gradient("GlobalAveragePool", since=(1, 22))
@@ -42,35 +42,36 @@ def max_pool(op: Ops, step: Step, dy: Value) -> Cotangents:
 @gradient("AveragePool", since=(11, 19, 22))
 def average_pool(op: Ops, step: Step, dy: Value) -> Cotangents:
     """Each window gives back its share; how many entries it averaged is a matter of position alone."""
-    rank = step.rank(step.x)
-    space = list(range(2, rank))
-    kernel = step.integers("kernel_shape") or []
-    sizes, results = step.static(step.x, space), step.static(step.y, space)
-    strides, dilations = (step.integers(name) or [1] * len(space) for name in ("strides", "dilations"))
-    pads = padding(step, sizes, kernel, results)
-    counts = np.ones([1] * len(space))
+    windows = windows_of(step, step.integers("kernel_shape") or [])
+    strides, dilations = windows.strides, windows.dilations
+    counts = np.ones([1] * len(windows.sizes))
     padded = bool(step.integer("count_include_pad", 0))
-    for axis, (size, k, n) in enumerate(zip(sizes, kernel, results, strict=True)):
-        before, after = pads[axis]
+    for axis, (size, k, n) in enumerate(zip(windows.sizes, windows.kernel, windows.results, strict=True)):
+        before, after = windows.pads[axis]
         places = np.arange(n)[:, None] * strides[axis] + np.arange(k)[None] * dilations[axis] - before
         low, high = (-before, size + after) if padded else (0, size)
         inside = ((places >= low) & (places < high)).sum(axis=1)
-        counts = counts * inside.reshape([-1 if i == axis else 1 for i in range(len(space))])
+        counts = counts * inside.reshape([-1 if i == axis else 1 for i in range(counts.ndim)])
     given = op.Mul(dy, op.number(1 / np.maximum(counts, 1)[None, None]))
-    if kernel == strides and set(dilations) == {1} and not any(map(any, pads)):
-        return _repeated(op, step, given, sizes, kernel, results)
+    if windows.kernel == strides and set(dilations) == {1} and not any(map(any, windows.pads)):
+        return _repeated(op, given, windows)
+    return _laid_over(op, step, given, windows)
+
+
+def _laid_over(op: Ops, step: Step, given: Value, windows: Windows) -> Value:
+    """Each window filled with its number, summed where windows overlap; the padding cut off, what none reaches 0."""
     (channels,) = step.static(step.x, [1])
-    reach = [d * (k - 1) for d, k in zip(dilations, kernel, strict=True)]
-    covered = [(n - 1) * s + r + 1 for n, s, r in zip(results, strides, reach, strict=True)]
     back = op.ConvTranspose(
-        given, op.number(np.ones((channels, 1, *kernel))), group=channels, strides=strides, dilations=dilations
-    )
-    moved = {a: (-p, n + p - c) for a, (p, _), n, c in zip(space, pads, sizes, covered, strict=True)}
-    return op.pad(back, rank, moved)
+        given, op.number(np.ones((channels, 1, *windows.kernel))), group=channels, strides=windows.strides,
+        dilations=windows.dilations,
+    )  # fmt: skip
+    sides = zip(windows.sizes, windows.covered, windows.pads, strict=True)
+    return op.pad(back, step.rank(step.x), {2 + i: (-p, n + p - c) for i, (n, c, (p, _)) in enumerate(sides)})
 
 
-def _repeated(op: Ops, step: Step, given: Value, sizes: list[int], kernel: list[int], results: list[int]) -> Value:
+def _repeated(op: Ops, given: Value, windows: Windows) -> Value:
     """Windows side by side: each entry of the gradient stands once in its window."""
+    sizes, kernel, results = windows.sizes, windows.kernel, windows.results
     rank = len(sizes) + 2
     for i, k in enumerate(kernel):
         if k == 1:
@@ -89,23 +90,10 @@ def _repeated(op: Ops, step: Step, given: Value, sizes: list[int], kernel: list[
 @gradient("LpPool GlobalLpPool", since=(2, 18, 22))
 def lp_pool(op: Ops, step: Step, dy: Value) -> Cotangents:
     """y = (sum |x|^p)^(1/p): dx = sign(x) |x|^(p-1) * (windows of dy y^(1-p) laid over each other)."""
-    p, rank = step.integer("p", 2), step.rank(step.x)
+    p = step.integer("p", 2)
     safe = op.Where(op.Equal(step.y, op.number(0)), op.number(1), step.y)
     given = op.Mul(dy, op.Pow(safe, op.number(1 - p)))
     if step.node.op_type == "LpPool":
-        space = list(range(2, rank))
-        kernel = step.integers("kernel_shape") or []
-        sizes, results = step.static(step.x, space), step.static(step.y, space)
-        strides, dilations = (step.integers(name) or [1] * len(space) for name in ("strides", "dilations"))
-        pads = padding(step, sizes, kernel, results)
-        reach = [d * (k - 1) for d, k in zip(dilations, kernel, strict=True)]
-        covered = [(n - 1) * s + r + 1 for n, s, r in zip(results, strides, reach, strict=True)]
-        (channels,) = step.static(step.x, [1])
-        back = op.ConvTranspose(
-            given, op.number(np.ones((channels, 1, *kernel))), group=channels, strides=strides, dilations=dilations
-        )
-        given = op.pad(
-            back, rank, {a: (-b, n + b - c) for a, (b, _), n, c in zip(space, pads, sizes, covered, strict=True)}
-        )
+        given = _laid_over(op, step, given, windows_of(step, step.integers("kernel_shape") or []))
     slope = op.Mul(op.Sign(step.x), op.Pow(op.Abs(step.x), op.number(p - 1)))
     return op.Mul(given, slope)

@@ -18,7 +18,8 @@ import onnx_ir as ir
 
 from onnxcam.errors import MissingGradient
 from onnxcam.surgeon import graph
-from onnxcam.surgeon.graph import Builder, Model, Node, Shape, Shapes, Value
+from onnxcam.surgeon.builder import Builder
+from onnxcam.surgeon.graph import Model, Node, Shape, Shapes, Value
 
 Arrays = Mapping[str, npt.NDArray[np.generic]]
 

@@ -1,0 +1,112 @@
+"""Opti-CAM on a picture, step by step: the library's, and the same one written in PyTorch."""
+
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from benchmark import THREADS
+from torch_models import Step, mask_of, opti_cam
+
+from gradient_benchmark.subjects import lite0
+from onnxcam import Explainer
+from onnxcam.arrays import Floats, Score
+from onnxcam.embedded import pictures
+from onnxcam.methods.blocks import Convention, live
+from onnxcam.methods.opti_cam import Settings, coefficients
+from onnxcam.probe import PictureProbe
+
+STEPS, RATE = 100, 0.2
+MAIN = ("onnxcam", "PyTorch 2 threads")
+PAIRS = (("PyTorch 1 thread", "PyTorch 2 threads"), ("PyTorch 2 threads", "float64"), ("onnxcam", "float64"))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A picture as both sides take it, and its predicted class."""
+
+    name: str
+    image: Floats
+    target: int
+
+    def tensor(self, precision: torch.dtype) -> torch.Tensor:
+        return torch.from_numpy(np.array(self.image))[None].to(precision)
+
+
+def asked(explain: Explainer, folder: Path | None, count: int) -> list[Asked]:
+    """The embedded pictures first, then the folder's."""
+    endings = (".jpg", ".jpeg", ".png")
+    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in endings) if folder is not None else []
+    chosen = [*pictures().values(), *found][:count]
+    prepared = [(p.name, explain.prepare(p).image) for p in chosen]
+    return [Asked(name, image, int(predicted(explain, image).argmax())) for name, image in prepared]
+
+
+def predicted(explain: Explainer, image: Floats) -> npt.NDArray[np.float64]:
+    network = explain._open(explain._default).opened.network
+    return network.look(network.feeds(image, None, {}))[1]
+
+
+def probe_of(explain: Explainer, picture: Asked) -> PictureProbe:
+    """What the explainer's method would see."""
+    network = explain._open(explain._default)
+    answer = explain._look(network, explain.prepare(picture.image), {})
+    fed, found = explain._targets([picture.target], answer)
+    originals = {
+        Score.LOGIT: np.asarray([found[0].logit], np.float32),
+        Score.PROBABILITY: np.asarray([found[0].probability], np.float32),
+    }
+    return PictureProbe(network, picture.image, answer.fill, {**answer.feeds, **fed}, answer.features, originals)
+
+
+def own_search(
+    explain: Explainer, picture: Asked, *, epsilon: float = 1e-8, score: Score = Score.LOGIT,
+    bounds: tuple[float, float] | None = None,
+) -> list[Step]:  # fmt: skip
+    """Every step of the library's search; its coefficients are read from the generator that runs it."""
+    probe = probe_of(explain, picture)
+    settings = Settings(Convention.CONSTRUCTIVE, score, STEPS, RATE, 1, bounds, 0.0, epsilon, 0)
+    running, chosen = coefficients(settings)(probe), live(probe.features)  # a search may leave out the other channels
+    steps, question = [], next(running)
+    while True:
+        found = inspect.getgeneratorlocals(running)["rows"].u[0]
+        u = np.zeros(len(probe.features))
+        u[chosen if len(found) < len(u) else slice(None)] = found
+        told = probe.score_gradient(question.maps, question.rows, score)
+        steps.append(Step(u, question.maps[0, 0].astype(np.float64), float(told[0][0])))
+        try:
+            question = running.send(told)
+        except StopIteration:
+            return steps
+
+
+def torch_search(picture: Asked, precision: torch.dtype, threads: int, epsilon: float = 1e-8) -> list[Step]:
+    network, image = lite0(precision), picture.tensor(precision)
+    torch.set_num_threads(threads)
+    try:
+        with torch.no_grad():
+            features = network.features(image)[0]
+        return list(opti_cam(network, image, features, picture.target, steps=STEPS, rate=RATE, epsilon=epsilon))
+    finally:
+        torch.set_num_threads(THREADS)
+
+
+def all_runs(explain: Explainer, picture: Asked, epsilon: float) -> dict[str, list[Step]]:
+    return {
+        "onnxcam": own_search(explain, picture, epsilon=epsilon),
+        "PyTorch 1 thread": torch_search(picture, torch.float32, 1, epsilon),
+        "PyTorch 2 threads": torch_search(picture, torch.float32, THREADS, epsilon),
+        "float64": torch_search(picture, torch.float64, 1, epsilon),
+    }
+
+
+def cosine(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float:
+    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
+
+
+def map_difference(a: Step, b: Step) -> float:
+    """The largest between two maps in [0,1]."""
+    one, other = (mask_of(torch.from_numpy(s.mask)[None, None]) for s in (a, b))
+    return float((one - other).abs().max())
