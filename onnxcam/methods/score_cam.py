@@ -30,6 +30,8 @@ from onnxcam.methods.quadrature import Quadrature, rounds
 
 FAST = 0.02
 """The tolerance of `--fast`: on photographs its maps agree with the exact ones to a Pearson correlation above 0.999."""
+SURE = 24
+"""Scored masks from which an error bound is believed: fewer tell too little of how the score varies."""
 PARTS = 20
 """Maps that a stream of the exact method shows on the way."""
 Stream = Callable[[Probe], Iterator[list[Outcome]]]
@@ -168,7 +170,7 @@ def _estimated(form: _Form, limits: _Limits) -> Stream:
                 replace(outcome, channels=count, estimated=len(maps) - count, error=error)
                 for outcome, error in zip(found, errors, strict=True)
             ]
-            if limits.tolerance is not None and max(errors) <= limits.tolerance:
+            if limits.tolerance is not None and count >= SURE and max(errors) <= limits.tolerance:
                 return
 
     return stream
