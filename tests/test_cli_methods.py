@@ -140,3 +140,48 @@ def test_the_overlays_caption_tells_options_that_are_no_default(folder: Path) ->
     text = Image.open(folder / "photo.opti-cam.png").text  # type: ignore[attr-defined]
     assert json.loads(text["onnxcam:options"])["max_iter"] == "2"
     assert text["onnxcam:method"] == "opti-cam"
+
+
+def test_a_budget_is_kept_and_its_error_told(folder: Path) -> None:
+    done = onnxcam("explain", "tiny.onnx", "photo.png", "--budget", "4", "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    (record,) = json.loads(done.stdout)
+    assert record["channels"]["scored"] == 4
+    assert record["channels"]["estimated"] + record["channels"]["skipped"] == 4
+    assert record["forwards"] == 5
+    assert record["error"] > 0
+    spoken = onnxcam("explain", "tiny.onnx", "photo.png", "--budget", "4", cwd=folder).stdout
+    assert f"{record['error']:.3f} at most in 9 of 10 cases" in spoken
+    assert "4 scored, " in spoken
+    assert "tolerance none" not in spoken
+
+
+def test_fast_is_a_tolerance_that_the_record_names(folder: Path) -> None:
+    done = onnxcam("explain", "tiny.onnx", "photo.png", "--fast", "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)[0]["options"]["tolerance"] == "0.02"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--budget", "0"], "budget must be a whole number from 1 on"),
+        (["--budget", "-3"], "budget must be a whole number from 1 on"),
+        (["--tolerance", "0"], "tolerance must be above 0"),
+        (["--tolerance", "-0.1"], "tolerance must be above 0"),
+        (["--tolerance", "nan"], "is a number, not 'nan'"),
+        (["--fast", "--tolerance", "0.1"], "--fast is a tolerance of 0.02"),
+        (["--budget", "9", "--option", "budget=8"], "budget is given twice"),
+        (["--method", "rise", "--budget", "9"], "--budget is for score-cam"),
+        (["--method", "grad-cam", "--fast"], "--fast is for score-cam"),
+        (["--method", "opti-cam", "--fast"], "--fast is for score-cam"),
+        (["--method", "opti-cam", "--tolerance", "0.1"], "--tolerance is for score-cam"),
+        (["--option", "budget=1.5"], "budget must be a whole number"),
+    ],
+)
+def test_a_budget_that_makes_no_sense_is_refused(folder: Path, words: list[str], said: str) -> None:
+    done = onnxcam("explain", "tiny.onnx", "photo.png", *words, cwd=folder)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 2
+    assert not list(folder.glob("*.score-cam.png"))

@@ -80,8 +80,7 @@ def chosen_method(words: MethodWords) -> "Method":
         if value is not None:
             given[key] = str(value)
     known = defaults(name)
-    if words.fast:
-        _make_fast(given, name, known)
+    _spare(words, name, known, given)
     for key in given:
         if key not in known:
             listed = f"it has {', '.join(known)}" if known else "it has none"
@@ -90,14 +89,17 @@ def chosen_method(words: MethodWords) -> "Method":
     return METHODS[name](**values)
 
 
-def _make_fast(given: dict[str, str], name: str, known: Mapping[str, Any]) -> None:
+def _spare(words: MethodWords, name: str, known: Mapping[str, Any], given: dict[str, str]) -> None:
+    """What --budget, --tolerance and --fast have in common: they spare passes of Score-CAM."""
     from onnxcam.methods.score_cam import FAST
 
-    if "tolerance" not in known:
-        raise OptionError(f"--fast is for score-cam: {name} has no tolerance")
-    if "tolerance" in given:
+    for word, value in (("budget", words.budget), ("tolerance", words.tolerance), ("fast", words.fast or None)):
+        if value is not None and "budget" not in known:
+            raise OptionError(f"--{word} is for score-cam, not for {name} (onnxcam methods lists the options of each)")
+    if words.fast and "tolerance" in given:
         raise OptionError(f"--fast is a tolerance of {FAST:g}; give one of the two")
-    given["tolerance"] = str(FAST)
+    if words.fast:
+        given["tolerance"] = str(FAST)
 
 
 def parse_option(name: str, text: str, default: Any) -> Any:
