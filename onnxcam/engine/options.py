@@ -15,7 +15,7 @@ CUDA, TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
 
 @dataclass(frozen=True)
 class MemoryCap:
-    """The most of the device's memory that a graph may take: bytes, or a share (0,1] of what is free; one of the two."""
+    """The most of the device's memory that a graph may take: bytes, or a share (0,1] of the free ones."""
 
     amount: int | None = None
     share: float | None = None
@@ -34,7 +34,9 @@ class MemoryCap:
             return self.amount
         assert self.share is not None
         if free is None:
-            raise OptionError("how much device memory is free cannot be asked here; give --gpu-mem an amount, as in 4GB")
+            raise OptionError(
+                "how much device memory is free cannot be asked here; give --gpu-mem an amount, as in 4GB"
+            )
         return max(1, int(self.share * free))
 
     def __str__(self) -> str:
@@ -56,8 +58,8 @@ def memory_cap(text: str) -> MemoryCap:
 class EngineOptions:
     """What changes how a GPU computes; nothing of it means anything on a CPU, where it is refused.
 
-    gpu_mem: a cap on the memory of each open graph. half: the scoring graph computes in float16 (surgeon/half.py); tf32:
-    float32 products with a mantissa of 10 bits; cuda_graph: chunks of one size are recorded once and replayed.
+    gpu_mem: a cap on the memory of each open graph. half: the scoring graph computes in float16 (surgeon/half.py).
+    tf32: float32 products with a mantissa of 10 bits. cuda_graph: chunks of one size are recorded once and replayed.
     """
 
     gpu_mem: MemoryCap | None = None

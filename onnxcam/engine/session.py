@@ -151,11 +151,12 @@ class Session:
     @contextmanager
     def translating(self) -> Iterator[None]:
         """What onnxruntime raises, as OutOfMemory or InferenceError."""
+        failures: tuple[type[Exception], ...] = (*self._errors(), RuntimeError)
         try:
             yield
         except MemoryError:
             raise OutOfMemory("out of memory") from None
-        except (*self._errors(), RuntimeError) as error:
+        except failures as error:
             raise self._translated(error) from None
 
     def close(self) -> None:

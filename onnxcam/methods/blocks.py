@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.arrays import Features, Floats, Image, Map, MaskForm, Masks, Score, Scores
+from onnxcam.arrays import Features, Finish, Floats, Image, Map, MaskForm, Masks, Score, Scores
 from onnxcam.errors import OptionError, UndefinedSaliency, near
 from onnxcam.fills import ZERO, Fill
 from onnxcam.resampling import upsample
@@ -132,13 +132,14 @@ def positive(value: float, name: str, *, or_zero: bool = False) -> float:
 class Outcome:
     """One target's answer: map (H,W) in [0,1], raw before rectifying and normalising, and what should be said about it.
 
-    channels: how many feature maps were scored, by methods that score them.
+    channels: how many feature maps were scored, by methods that score them. finish: how the map follows from raw.
     """
 
     map: Map
     raw: Floats
     notes: tuple[str, ...] = ()
     channels: int | None = None
+    finish: Finish = Finish.OWN
 
 
 @dataclass(frozen=True)
@@ -297,7 +298,7 @@ def rectified(raw: Floats, size: tuple[int, ...], *, coarse: bool = False, chann
         up = np.maximum(up, 0)
     else:
         notes = ("no region speaks for the target: ReLU leaves nothing, so the un-rectified map is shown",)
-    return Outcome(stretched(up), raw, notes, channels)
+    return Outcome(stretched(up), raw, notes, channels, Finish.COARSE if coarse else Finish.RECTIFIED)
 
 
 def stretched(up: Floats) -> Map:
