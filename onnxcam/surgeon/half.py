@@ -6,12 +6,11 @@ little: the normalisation of the picture, the `+ epsilon` before a square root. 
 off where they are bounds or stand for infinity; elsewhere they keep their operator in float32.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import onnx_ir as ir
 
-from onnxcam.errors import ModelError
 from onnxcam.surgeon import graph
 from onnxcam.surgeon.conversion import blank_weights
 from onnxcam.surgeon.graph import Builder, Model, Node, Value, edit
@@ -38,8 +37,8 @@ FLOAT, HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
 def in_half_precision(model: Model) -> Model:
     """The model with its float32 arithmetic in float16 where that is safe; tensors keep their names.
 
-    Tensors of other types stay what they are, and so does the inside of loops and branches. Raises ModelError where a
-    branch or a loop gives out a tensor from outside as it is.
+    Tensors of other types stay what they are, and so does the inside of loops and branches. Raises ModelError where the
+    types cannot be told.
     """
     types = _types(model)
     copy = edit(model)
@@ -72,10 +71,7 @@ def _halved(model: Model, types: Mapping[str, ir.DataType | None]) -> set[Node]:
     """The nodes that compute in half precision; the graph is sorted."""
     found: set[Node] = set()
     for node in model.graph:
-        if _has_subgraph(node):
-            _check_captured(node)
-            continue
-        if not graph.is_standard(node) or node.op_type in DELICATE or node.op_type in ANY_TYPE:
+        if _has_subgraph(node) or not graph.is_standard(node) or node.op_type in DELICATE or node.op_type in ANY_TYPE:
             continue
         operands = [v for i, v in enumerate(node.inputs) if v is not None and i not in FLOAT_ONLY.get(node.op_type, ())]
         known = [v.dtype if v.const_value is not None else types.get(str(v.name)) for v in operands]
@@ -98,24 +94,6 @@ def _fits(node: Node, operands: list[Value]) -> bool:
 
 def _has_subgraph(node: Node) -> bool:
     return any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values())
-
-
-def _check_captured(node: Node) -> None:
-    for inner in _subgraphs(node):
-        for value in inner.outputs:
-            if value.graph is not inner:
-                raise ModelError(
-                    f"{node.op_type} (node {node.name!r}) gives out {value.name!r} from outside as it is, which half "
-                    f"precision cannot follow; leave out --half"
-                )
-
-
-def _subgraphs(node: Node) -> Iterator[graph.Graph]:
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
-            yield attribute.as_graph()
-        elif attribute.type == ir.AttributeType.GRAPHS:
-            yield from attribute.as_graphs()
 
 
 def _reads_half(node: Node, index: int, half: set[Node]) -> bool:
