@@ -23,6 +23,7 @@ Array = npt.NDArray[Any]
 Arrays = Mapping[str, npt.NDArray[np.generic]]
 HELD = 16
 """Uploaded arrays that are kept: what stays the same for every mask of the pictures at hand."""
+FLOAT_BYTES = 4
 MOST_GRAPHS = 8
 """Recorded CUDA graphs, each of which keeps buffers of its own; further shapes run without one."""
 
@@ -112,32 +113,32 @@ class Resident:
         binding = self._bound(feeds)
         binding.synchronize_inputs()
         done = 0
-        while done < count:
-            size = min(batch, len(masks) - done)
-            try:
-                self._part(binding.bind_input, rows.name, maps, masks.dtype, masks.shape[1:], done, size)
-                self._part(binding.bind_output, rows.output, found, masks.dtype, (rows.columns,), done, size)
-                self._session.run_bound(binding, wait=not self._queues)
-            except OutOfMemory as error:
-                batch = self._halved(size, error)
-                continue
-            done += size
-            if progress is not None:
-                progress(min(done, count), count)
-        return self._read(binding, found)[:count], batch
+        try:
+            while done < count:
+                size = min(batch, len(masks) - done)
+                try:
+                    self._part(binding.bind_input, rows.name, maps, masks.shape[1:], done, size)
+                    self._part(binding.bind_output, rows.output, found, (rows.columns,), done, size)
+                    self._session.run_bound(binding, wait=not self._queues)
+                except OutOfMemory as error:
+                    batch = self._halved(size, error)
+                    continue
+                done += size
+                if progress is not None:
+                    progress(min(done, count), count)
+        finally:  # also when a callback raises: the buffers are not let go while something writes to them
+            with self._session.translating():
+                binding.synchronize_outputs()
+        return self._read(found)[:count], batch
 
-    def _part(
-        self, bind: Any, name: str, value: Any, dtype: np.dtype[Any], row: tuple[int, ...], start: int, size: int
-    ) -> None:
-        """Binds rows start to start + size of a value whose rows have this shape and type, without a copy."""
-        address = value.data_ptr() + start * dtype.itemsize * math.prod(row)
+    def _part(self, bind: Any, name: str, value: Any, row: tuple[int, ...], start: int, size: int) -> None:
+        """Binds rows start to start + size of a float32 value whose rows have this shape, without a copy."""
+        address = value.data_ptr() + start * FLOAT_BYTES * math.prod(row)
         with self._session.translating():
-            bind(name, self._device.kind, self._device.index, dtype.type, [size, *row], address)
+            bind(name, self._device.kind, self._device.index, np.float32, [size, *row], address)
 
-    def _read(self, binding: Any, value: Any) -> Floats:
-        """What the runs of a binding wrote, once they are all done."""
+    def _read(self, value: Any) -> Floats:
         with self._session.translating():
-            binding.synchronize_outputs()
             return np.array(value.numpy())
 
     def _replayed(self, feeds: Arrays, rows: Rows, batch: int, progress: Progress | None) -> tuple[Floats, int]:
@@ -152,7 +153,7 @@ class Resident:
                     staged = self._stage(feeds, rows, batch)
                 self._fill(staged, {rows.name: _padded(chunk, batch)})
                 self._session.run_bound(staged.binding, graph=staged.number)
-                found.append(self._read(staged.binding, staged.output)[: len(chunk)])
+                found.append(self._read(staged.output)[: len(chunk)])
             except OutOfMemory as error:
                 batch, staged = self._halved(batch, error), None
                 continue

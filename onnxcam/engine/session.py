@@ -34,6 +34,11 @@ AUTO = ("cuda", "rocm", "migraphx", "directml", "cpu")
 """What `auto` tries, in this order; TensorRT, OpenVINO and CoreML change numbers or compile for minutes: by name."""
 
 MOST_THREADS = 1024
+NO_MEMORY = (
+    "failed to allocate", "out of memory", "out_of_memory", "bad_alloc", "bad allocation", "is smaller than requested bytes",
+    "status_alloc_failed",
+)  # fmt: skip
+"""In what onnxruntime says when memory runs out: its arenas, CUDA, a gpu_mem_limit, cuDNN and cuBLAS."""
 
 logger = logging.getLogger(__name__)
 Array = npt.NDArray[Any]
@@ -177,7 +182,7 @@ class Session:
 
     def _translated(self, error: Exception) -> InferenceError:
         text = " ".join(str(error).split())
-        if any(sign in text.lower() for sign in ("failed to allocate", "out of memory", "bad_alloc", "bad allocation")):
+        if any(sign in text.lower() for sign in NO_MEMORY):
             return OutOfMemory(f"out of memory ({text[:200]})")
         return InferenceError(f"onnxruntime could not run the model ({text[:300]})")
 
