@@ -83,7 +83,7 @@ def _is_ort_value(image: object) -> bool:
 
 
 def _place(image: Any) -> Device:
-    if _is_ort_value(image) and not hasattr(image, "__dlpack_device__"):  # an onnxruntime before 1.24
+    if _is_ort_value(image) and not hasattr(image, "__dlpack_device__"):  # of an older onnxruntime
         return Device(str(image.device_name()).lower())
     kind, index = (int(n) for n in image.__dlpack_device__())
     return Device(KINDS.get(kind, f"a device of type {kind}"), index)

@@ -8,7 +8,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from onnxcam import EngineOptions, Explainer, grad_cam, rise, score_cam
+from onnxcam import EngineOptions, Explainer, MemoryCap, grad_cam, rise, score_cam
 from onnxcam.devices import DeviceSaliency, Finisher, is_device_array, taken
 from onnxcam.engine.memory import Device
 from onnxcam.engine.resident import Resident
@@ -138,6 +138,32 @@ def test_a_closed_explainer_says_so(classifier: onnx.ModelProto) -> None:
         explain._finisher.on_device(saliency)
     with pytest.raises(OptionError, match="maps on a device need the provider cpu, cuda or tensorrt, not directml"):
         Finisher("directml", None).on_device(saliency)
+
+
+def test_what_a_result_says_about_the_providers(classifier: onnx.ModelProto) -> None:
+    with Explainer(classifier, providers=["cpu"], preset="unit") as explain:
+        network = explain._opened[explain._default].opened.network
+        assert network.notes == ()
+        network._session.provider, network._session.companions = "tensorrt", ("cuda",)
+        network._session.engine = EngineOptions(MemoryCap(share=0.5), half=True)
+        lacks, engine = network._engine_notes()
+    assert lacks.startswith("operators that TensorRT lacks run on the CUDA provider; it may use TF32")
+    assert engine == "engine: gpu_mem 0.5 of the free memory, half on"
+
+
+def test_the_chunk_on_a_gpu_follows_its_memory_the_cap_and_the_precision(
+    classifier: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Any, ...]] = []
+    monkeypatch.setattr("onnxcam.network.chunk_on", lambda *given: asked.append(given))
+    with Explainer(classifier, providers=["cpu"], preset="unit") as explain:
+        network = explain._opened[explain._default].opened.network
+        needed = network.anatomy.bytes_per_picture
+        network._session.provider, network._session.cap = "cuda", 10**9
+        network._chunk(None, 500)
+        network._session.engine = EngineOptions(half=True)
+        network._chunk(7, 500)
+    assert asked == [(Device("cuda"), needed, 500, 10**9, None), (Device("cuda"), needed // 2, 500, 10**9, 7)]
 
 
 def bound(explain: Explainer, graphs: bool = False) -> Any:

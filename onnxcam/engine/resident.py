@@ -106,7 +106,10 @@ class Resident:
             return self._queued(feeds, rows, batch, progress)
 
     def _queued(self, feeds: Arrays, rows: Rows, batch: int, progress: Progress | None) -> tuple[Floats, int]:
-        """Every chunk reads its part of the masks and writes its part of the scores in place; one wait at the end."""
+        """Every chunk reads its part of the masks and writes its part of the scores in place; one wait at the end.
+
+        Progress tells of what was queued, which the device is a few chunks behind.
+        """
         count = len(rows.masks)
         masks = _padded(rows.masks, -(-count // batch) * batch if self._steady else count)
         maps, found = self._made(masks), self._new((len(masks), rows.columns))

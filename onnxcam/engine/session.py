@@ -35,8 +35,8 @@ AUTO = ("cuda", "rocm", "migraphx", "directml", "cpu")
 
 MOST_THREADS = 1024
 NO_MEMORY = (
-    "failed to allocate", "out of memory", "out_of_memory", "bad_alloc", "bad allocation", "is smaller than requested bytes",
-    "status_alloc_failed",
+    "failed to allocate", "out of memory", "out_of_memory", "bad_alloc", "bad allocation",
+    "is smaller than requested bytes", "status_alloc_failed",
 )  # fmt: skip
 """In what onnxruntime says when memory runs out: its arenas, CUDA, a gpu_mem_limit, cuDNN and cuBLAS."""
 
@@ -198,6 +198,8 @@ class Session:
             except ProviderError as error:
                 logger.info("provider %s does not start: %s", name, error)
                 self.passed_over = (*self.passed_over, str(error))
+            except OptionError as error:
+                raise OptionError("; ".join([str(error), *self.passed_over])) from None
         raise ProviderError(f"none of the providers {', '.join(AUTO)} starts with the installed onnxruntime")
 
     def _accompanied(self, providers: tuple[str, ...]) -> list[str]:

@@ -144,6 +144,12 @@ def test_auto_takes_cuda_with_its_options(gpu: type[Recorder]) -> None:
     assert gpu.calls[0]["provider_options"][0]["use_tf32"] == "1"
 
 
+def test_options_without_a_gpu_say_why_there_is_none(gpu: type[Recorder], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "get_providers", lambda self: ["CPUExecutionProvider"])
+    with pytest.raises(OptionError, match=r"tf32 would do nothing on the provider cpu.*cuda is installed but does not"):
+        Session(b"", engine=EngineOptions(tf32=True))
+
+
 def test_a_graph_that_cannot_be_captured_says_which_option_to_leave_out(monkeypatch: pytest.MonkeyPatch) -> None:
     import onnxruntime
 
