@@ -115,9 +115,11 @@ def _succeed(code: int) -> None:
 
 def _nvidia_smi(index: int) -> int | None:
     """nvidia-smi counts all devices of the machine, so the process's own choice is looked up."""
-    visible = [v.strip() for v in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if v.strip()]
-    name = visible[index] if index < len(visible) else str(index)
-    command = ["nvidia-smi", f"--id={name}", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    visible = [v.strip() for v in chosen.split(",") if v.strip()] if chosen is not None else [str(index)] * (index + 1)
+    if index >= len(visible):
+        return None
+    command = ["nvidia-smi", f"--id={visible[index]}", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
     except (OSError, subprocess.SubprocessError):

@@ -85,6 +85,9 @@ def test_nvidia_smi_answers_where_the_driver_does_not(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-7,GPU-9")
     assert free_memory_of(GPU) == (4096 * 2**20, "nvidia-smi")
     assert free_memory_of(Device("cuda", 1))[0] is None
+    assert free_memory_of(Device("cuda", 2))[0] is None
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert free_memory_of(GPU)[0] is None  # device 0 is not the one that answers
 
 
 def test_where_nobody_answers_the_chunk_is_fixed_and_a_note_says_why(silent: None) -> None:
