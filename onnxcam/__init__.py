@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from onnxcam.arrays import Placement, Provenance, Saliency, Target
+    from onnxcam.devices import DeviceSaliency
+    from onnxcam.engine.options import EngineOptions, MemoryCap
     from onnxcam.errors import OnnxCamError
     from onnxcam.explainer import Explainer
     from onnxcam.fills import BLACK, MEAN, ZERO, Fill, blur
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
 # Looked up on first use, so that `onnxcam --help` does not wait for onnx and onnxruntime.
 _HOMES = {
     "onnxcam.arrays": ("Placement", "Provenance", "Saliency", "Target"),
+    "onnxcam.devices": ("DeviceSaliency",),
+    "onnxcam.engine.options": ("EngineOptions", "MemoryCap"),
     "onnxcam.errors": ("OnnxCamError",),
     "onnxcam.explainer": ("Explainer",),
     "onnxcam.fills": ("BLACK", "MEAN", "ZERO", "Fill", "blur"),
@@ -82,9 +86,12 @@ __all__ = [
     "ZERO",
     "Box",
     "Convention",
+    "DeviceSaliency",
     "Element",
+    "EngineOptions",
     "Explainer",
     "Fill",
+    "MemoryCap",
     "Method",
     "OnnxCamError",
     "Placement",

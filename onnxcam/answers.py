@@ -29,6 +29,7 @@ def doubts(answer: Answer, size: tuple[int, ...], size_source: str) -> tuple[str
     opened, z = answer.network.opened, answer.values
     logits = opened.anatomy.logits
     notes = [f"auto: {reason}" for reason in opened.network.passed_over]
+    notes += opened.network.notes
     if size_source.startswith("assumed"):
         notes.append(f"input size {'x'.join(map(str, size))} (HxW) {size_source}")
     notes += [*opened.notes, *(w for w in opened.anatomy.warnings if "is assumed" not in w)]

@@ -35,6 +35,14 @@ class Score(StrEnum):
     LOGIT = "logit"
 
 
+class Finish(StrEnum):
+    """How a map follows from its raw one; every map is stretched to [0,1] in the end."""
+
+    RECTIFIED = "ReLU of the enlarged raw map"
+    COARSE = "the enlarged ReLU of the raw map"
+    OWN = "as the method makes it"
+
+
 @dataclass(frozen=True)
 class MaskForm:
     """How a method's masks come: cell is the side of a mask's cell in pixels, None for the grid of the feature maps.
@@ -144,7 +152,7 @@ class Saliency:
     map: (H,W) float32 in [0,1] on the model's input. raw: float32 before rectifying and normalising: (h,w), the
     combination of the feature maps or the mask that was learnt, or (H,W) of a method that works on pixels. score: what
     the method attributes, on the unmasked picture (a probability or a logit, see provenance.options). placement: None
-    if the image came preprocessed.
+    if the image came preprocessed. finish: how the map follows from raw.
     """
 
     map: Map
@@ -153,6 +161,7 @@ class Saliency:
     score: float
     placement: Placement | None
     provenance: Provenance = field(repr=False)
+    finish: Finish = Finish.OWN
 
     def __post_init__(self) -> None:
         self.map.setflags(write=False)

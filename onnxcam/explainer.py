@@ -14,8 +14,10 @@ import numpy.typing as npt
 
 from onnxcam.answers import Answer, doubts
 from onnxcam.arrays import Channels, MaskForm, Provenance, Saliency, Score, Target
+from onnxcam.devices import DeviceSaliency, Finisher
 from onnxcam.differentiation import Differentiated, check_step
 from onnxcam.engine.batching import Progress
+from onnxcam.engine.options import PLAIN, EngineOptions
 from onnxcam.errors import MissingGradient, OptionError
 from onnxcam.fills import BLACK
 from onnxcam.intake import (
@@ -78,6 +80,7 @@ class Explainer:
         labels: Sequence[str] | str | os.PathLike[str] | None = None,
         batch: int | None = None,
         threads: int | None = None,
+        engine: EngineOptions | None = None,
     ) -> None:
         """model: path, bytes or ModelProto. method: score_cam() if None. step: a graph with the gradient of the masked
         score, as tools/export_step.py makes it, for a method that searches with gradients; built if None.
@@ -88,8 +91,8 @@ class Explainer:
         tensor or a node. size: (H,W) for models with dynamic sides. output: the output that is explained, for models
         with several. kind: what is scored where the model or the targets leave a choice: 'classes', 'region', 'boxes',
         'elements', 'embedding'. inputs: values of the model's further inputs, by name. labels: class names, or a file
-        of them, or 'imagenet'. batch: masks a forward pass; chosen from the model and the memory if None. Raises
-        OnnxCamError.
+        of them, or 'imagenet'. batch: masks a forward pass; chosen from the model and the memory if None. engine: how a
+        GPU computes and how much of its memory it takes; refused on a CPU. Raises OnnxCamError.
         """
         self.method = method if method is not None else score_cam()
         if not isinstance(self.method, Method):
@@ -107,7 +110,7 @@ class Explainer:
         self._wish = Wish(
             layout=layout, size=sides, layer=layer, inputs=choose_inputs(inputs or {}), providers=tuple(providers),
             threads=threads, batch=batch, with_fill=self.method.perturb.make is not None, form=self.method.form,
-            every_cell_counts=Need.TAIL in self.method.needs,
+            every_cell_counts=Need.TAIL in self.method.needs, engine=engine if engine is not None else PLAIN,
         )  # fmt: skip
         self._lock, self._closed = threading.Lock(), False
         first = open_network(self._file, replace(self._wish, output=output, kind=_kind(kind)))
@@ -117,8 +120,9 @@ class Explainer:
         self._opened: dict[Head, Differentiated] = {self._default: Differentiated(first, self._step)}
         self.anatomy, self.size, self.batching = first.anatomy, first.size, first.batching
         self.labels, self.labels_source = choose_labels(self._file, labels, self.anatomy.logits)
-        self._intake = Intake(image, self.size, self.preset)
         self.provider, self.masks_a_run = first.network.provider, first.network.batch
+        self._intake = Intake(image, self.size, self.preset, self.provider)
+        self._finisher = Finisher(self.provider, threads)
 
     def __call__(self, image: Photograph, target: TargetLike = None) -> Saliency:
         """Explain one picture; target is the prediction if None."""
@@ -187,6 +191,23 @@ class Explainer:
             yield self._saliencies(outcomes, asked, time.perf_counter() - start)[0]
         asked.probe.count.finish()
 
+    def explain_on_device(
+        self,
+        image: Photograph,
+        targets: Sequence[TargetLike] = (None,),
+        *,
+        name: str | None = None,
+        inputs: Mapping[str, npt.ArrayLike] | None = None,
+        progress: Progress | None = None,
+    ) -> list[DeviceSaliency]:
+        """explain() with maps that stay where the network runs, for a service that goes on there.
+
+        A method of its own, so that no argument's value changes a return type. Raises OptionError for a provider whose
+        tensors cannot be bound.
+        """
+        found = self.explain(image, targets, name=name, inputs=inputs, progress=progress)
+        return [self._finisher.on_device(saliency) for saliency in found]
+
     def prepare(self, image: Photograph, name: str | None = None) -> Prepared:
         """Read and preprocess; raises PictureError on an array that fits neither a picture nor the model's input."""
         return self._intake.prepare(image, name)
@@ -197,6 +218,7 @@ class Explainer:
             self._closed = True
             for opened in self._opened.values():
                 opened.close()
+            self._finisher.close()
 
     def __enter__(self) -> Self:
         return self
@@ -290,6 +312,8 @@ class Explainer:
         opened = network.opened
         further = opened.further(choose_inputs(inputs))
         feeds = opened.network.feeds(prepared.image, replacement, further)
+        if prepared.on_device is not None:
+            opened.network.adopt(prepared.image, prepared.on_device)
         features, values = opened.network.look(feeds)
         stand_in = replacement if replacement is not None else np.zeros_like(prepared.image)
         return Answer(network, prepared, np.asarray(stand_in, np.float32), feeds, features, values)
@@ -353,7 +377,7 @@ class Explainer:
             notes=(*doubts(answer, self.size, self.size_source), *answer.network.notes, *outcome.notes),
             error=outcome.error,
         )
-        return Saliency(outcome.map, outcome.raw, target, score, prepared.placement, provenance)
+        return Saliency(outcome.map, outcome.raw, target, score, prepared.placement, provenance, outcome.finish)
 
 
 def _kind(kind: str | None) -> Kind | None:

@@ -12,7 +12,9 @@ import numpy.typing as npt
 
 from onnxcam import embedded
 from onnxcam.arrays import Image, Placement
+from onnxcam.devices import DeviceArray, is_device_array, taken
 from onnxcam.discover import check_labels, find_labels, find_preset, read_labels
+from onnxcam.engine.memory import device_of
 from onnxcam.errors import OptionError, PictureError, PresetError
 from onnxcam.pictures import read_picture
 from onnxcam.preprocess import PRESETS, Preset, apply
@@ -21,20 +23,24 @@ from onnxcam.surgeon.anatomy import ImageInput, Kind, Logits
 from onnxcam.surgeon.loading import ModelFile, read_model
 from onnxcam.surgeon.locate import DEFAULT_SIDE
 
-Photograph = str | os.PathLike[str] | npt.NDArray[Any]
+Photograph = str | os.PathLike[str] | npt.NDArray[Any] | DeviceArray
 """A path, of a picture or of an .npy array; an (height,width,3) or (height,width) uint8 array; or a preprocessed array
-(C,H,W), (C,W) or (C,D,H,W)."""
+(C,H,W), (C,W) or (C,D,H,W), which alone may come on a device."""
 LARGEST_ARRAY = 2**31
 """Bytes of an .npy file that is read."""
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A picture made ready: on the model's input, with its way back to the original."""
+    """A picture made ready: on the model's input, with its way back to the original.
+
+    on_device: an OrtValue with the image's numbers, where the picture came on a device.
+    """
 
     image: Image
     placement: Placement | None
     name: str
+    on_device: Any = None
 
 
 @dataclass(frozen=True)
@@ -44,12 +50,15 @@ class Intake:
     input: ImageInput
     size: tuple[int, ...]
     preset: Preset
+    provider: str = "cpu"
 
     def prepare(self, image: Photograph, name: str | None = None) -> Prepared:
         """Read and preprocess; raises PictureError on what fits neither a picture nor the model's input."""
         if isinstance(image, str | os.PathLike):
             name = name or os.fspath(image)
             image = read_image(image)
+        if is_device_array(image):
+            return self._from_device(image, name)
         if not isinstance(image, np.ndarray):
             raise PictureError(f"a picture is a path or an array, not {type(image).__name__}; try numpy.asarray(image)")
         label = name or f"<array {'x'.join(map(str, image.shape))}>"
@@ -65,6 +74,13 @@ class Intake:
         if not np.isfinite(found).all():
             raise PictureError(f"{label}: the preprocessed image holds NaN or infinity")
         return Prepared(self._in_range(np.ascontiguousarray(found, np.float32)), None, label)
+
+    def _from_device(self, image: Any, name: str | None) -> Prepared:
+        """Preprocessed by the caller, where the model runs."""
+        shape = (self.input.channels, *self.size)
+        host, value = taken(image, device_of(self.provider), self.provider, shape)
+        label = name or f"<device array {'x'.join(map(str, shape))}>"
+        return Prepared(self._in_range(host), None, label, value)
 
     @property
     def _letters(self) -> tuple[str, ...]:

@@ -7,11 +7,15 @@ import numpy.typing as npt
 
 from onnxcam.arrays import Features, Floats, Image, MaskForm, Masks, Score, Scores
 from onnxcam.engine.batching import ON_DEVICE, PER_THREAD, Progress, choose_batch, free_memory, in_chunks
+from onnxcam.engine.memory import Chunk, chunk_on
+from onnxcam.engine.options import PLAIN, EngineOptions
+from onnxcam.engine.resident import Resident, Rows
 from onnxcam.engine.session import Session
 from onnxcam.errors import InferenceError, OutOfMemory, UndefinedSaliency
 from onnxcam.surgeon import masking
 from onnxcam.surgeon.anatomy import Anatomy, Kind
 from onnxcam.surgeon.graph import Model, to_bytes
+from onnxcam.surgeon.half import in_half_precision
 from onnxcam.surgeon.masking import OF_FEATURES
 
 BATCH_TOLERANCE = 1e-4
@@ -40,19 +44,50 @@ class Network:
         fixed: int | None = None,
         further: Mapping[str, bool] | None = None,
         form: MaskForm = OF_FEATURES,
+        engine: EngineOptions = PLAIN,
     ) -> None:
         """fixed: the batch that the graph is bound to, None if it takes any. further: as scoring_model takes it."""
         self.anatomy, self.size = anatomy, size
         self.form, self.with_fill = form, with_fill
         self.grid = form.grid(anatomy.features.grid, size)
         graph = masking.scoring_model(
-            model, anatomy, size, with_fill=with_fill, batch=fixed, further=further, form=form
+            in_half_precision(model) if engine.half else model,
+            anatomy,
+            size,
+            with_fill=with_fill,
+            batch=fixed,
+            further=further,
+            form=form,
         )
-        self._session = Session(to_bytes(graph), providers, threads)
-        most = PER_THREAD * self._session.threads if self.provider == "cpu" else ON_DEVICE
-        chosen = choose_batch(anatomy.bytes_per_picture, free_memory(), most, batch)
-        self.batch = fixed or chosen
+        data = to_bytes(graph)
+        self._session = Session(data, providers, threads, engine=engine)
         self.fixed, self.further = fixed, dict(further or {})
+        chunk = self._chunk(batch, len(data))
+        self.batch, self.notes = fixed or chunk.batch, (*self._engine_notes(), *chunk.notes)
+        # On the CPU there is nothing to bring anywhere, and plain runs may overlap.
+        self._resident: Resident | None = None
+        if self._session.device is not None and self.provider != "cpu":
+            steady = self.provider == "tensorrt"
+            self._resident = Resident(self._session, self._session.device, steady=steady, fixed=fixed is not None)
+
+    def _chunk(self, asked: int | None, weights: int) -> Chunk:
+        """How many masks go through at once."""
+        device, half = self._session.device, self._session.engine.half
+        if device is None or device.kind == "cpu":
+            most = PER_THREAD * self._session.threads if self.provider == "cpu" else ON_DEVICE
+            return Chunk(choose_batch(self.anatomy.bytes_per_picture, free_memory(), most, asked))
+        held = self.anatomy.bytes_per_picture // (2 if half else 1)
+        return chunk_on(device, held, weights, self._session.cap, asked)
+
+    def _engine_notes(self) -> tuple[str, ...]:
+        """What is to be said about how the providers compute."""
+        engine, found = self._session.engine, []
+        if self.provider == "tensorrt":
+            others = "the CUDA provider" if self._session.companions else "the CPU"
+            found.append(f"operators that TensorRT lacks run on {others}; it may use TF32 where that is faster")
+        if engine.asked:
+            found.append("engine: " + ", ".join(f"{name} {value}" for name, value in engine.recorded.items()))
+        return tuple(found)
 
     @property
     def passed_over(self) -> tuple[str, ...]:
@@ -71,7 +106,15 @@ class Network:
         found: dict[str, npt.NDArray[np.generic]] = {masking.IMAGE: self.laid_out(image), **further}
         if self.with_fill and fill is not None:
             found[masking.FILL] = self.laid_out(fill)
+        if self._resident is not None:
+            self._resident.forget(found.values())
         return found
+
+    def adopt(self, image: Image, value: object) -> None:
+        """`value`, an OrtValue where this network runs, holds the image (C,*size) already, so it need not go there."""
+        laid_out = self.laid_out(image)
+        if self._resident is not None and np.shares_memory(laid_out, image):
+            self._resident.adopt(laid_out, value)
 
     def look(self, feeds: Arrays) -> tuple[Features, npt.NDArray[np.float64]]:
         """(K,*grid) feature maps and (numbers,) of the scored tensor, for the picture as it is."""
@@ -88,8 +131,20 @@ class Network:
 
     def score(self, feeds: Arrays, masks: Masks, score: Score, progress: Progress | None = None) -> Scores:
         """(K,T) numbers of the targets that feeds hold, the picture seen through each of the masks (K,1,*grid)."""
-        output = [OUTPUT[score]]
-        return in_chunks(lambda chunk: self._run(feeds, chunk, output)[0], masks, self.batch, progress)
+        if self._resident is not None:
+            columns = len(feeds[masking.REFERENCES if masking.REFERENCES in feeds else masking.TARGETS])
+            rows = Rows(masking.MAPS, np.ascontiguousarray(masks, np.float32), OUTPUT[score], columns)
+            found, self.batch = self._resident.score(feeds, rows, self.batch, progress)
+            return found
+
+        def chunk_scores(chunk: Masks) -> Scores:
+            try:
+                return self._run(feeds, chunk, [OUTPUT[score]])[0]
+            except OutOfMemory:
+                self.batch = self.fixed or max(1, len(chunk) // 2)  # for later pictures too
+                raise
+
+        return in_chunks(chunk_scores, masks, self.batch, progress)
 
     def answer(self, feeds: Arrays, masks: Masks, score: Score) -> tuple[float, float]:
         """The first mask's score for the first target, and the largest of all scored numbers' sizes."""
@@ -150,7 +205,8 @@ class Network:
             masks = np.concatenate([masks, np.repeat(masks[-1:], self.fixed - count, axis=0)])
         fed = {**self.blank_targets(), **feeds, masking.MAPS: masks}
         known = {name: array for name, array in fed.items() if name in self._session.inputs}
-        return [a[:count] for a in self._session.run(outputs, known)]
+        run = self._session.run if self._resident is None else self._resident.run
+        return [a[:count] for a in run(outputs, known)]
 
     def blank_targets(self) -> Arrays:
         """Targets for a run that is not about targets."""

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from onnxcam import cache
 from onnxcam.arrays import MaskForm
+from onnxcam.engine.options import PLAIN, EngineOptions
 from onnxcam.engine.session import Session
 from onnxcam.errors import InferenceError, ModelError, OptionError, OutOfMemory
 from onnxcam.further import for_batch, further_inputs, is_batched
@@ -60,6 +61,7 @@ class Wish:
     with_fill: bool = False
     form: MaskForm = OF_FEATURES
     every_cell_counts: bool = False
+    engine: EngineOptions = PLAIN
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ def _opened(file: ModelFile, wish: Wish) -> Opened:
 
 
 def _key(file: ModelFile, wish: Wish, size: tuple[int, ...]) -> str:
-    asked = (wish.layout, size, wish.layer, wish.output, wish.kind, tuple(wish.providers))
+    asked = (wish.layout, size, wish.layer, wish.output, wish.kind, tuple(wish.providers), wish.engine.half)
     # Their values too: a switch among the inputs may choose the branch that was seen.
     inputs = [
         (n, a.shape, a.dtype.str, hashlib.sha256(a.tobytes()).hexdigest()) for n, a in sorted(wish.inputs.items())
@@ -219,13 +221,14 @@ class _Maker:
 
     @property
     def _tolerance(self) -> float:
-        return HALF_TOLERANCE if graph.computes_in_half(self.model) else BATCH_TOLERANCE
+        half = self.wish.engine.half or graph.computes_in_half(self.model)
+        return HALF_TOLERANCE if half else BATCH_TOLERANCE
 
     def _network(self, model: Model, fixed: int | None) -> Network:
         wish = self.wish
         return Network(
             model, self.anatomy, self.size, with_fill=wish.with_fill, providers=wish.providers, threads=wish.threads,
-            batch=wish.batch, fixed=fixed, further=self._further, form=wish.form,
+            batch=wish.batch, fixed=fixed, further=self._further, form=wish.form, engine=wish.engine,
         )  # fmt: skip
 
     def _check_surgery(self, network: Network) -> str:
@@ -256,7 +259,7 @@ class _Maker:
         if expected.shape != given.shape or not np.allclose(given, expected, 0, reach):
             raise ModelError(
                 f"the graph that was made of {self.file.name} gives other numbers than the file itself, so nothing is "
-                f"explained; please report this model"
+                f"explained; {'leave out --half' if self.wish.engine.half else 'please report this model'}"
             )
         return "verified"
 

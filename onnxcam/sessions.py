@@ -35,7 +35,7 @@ class Steps:
         """held: bytes of all tensors of one row, which wait for the way back."""
         self.opened, self.score, self.wrt = opened, score, wrt
         wish = opened.wish
-        self.session = Session(model, wish.providers, wish.threads)
+        self.session = Session(model, wish.providers, wish.threads, engine=wish.engine.uncaptured)
         network = opened.network
         most = PER_THREAD * self.session.threads if self.session.provider == "cpu" else ON_DEVICE
         memory = max(BACKWARD * opened.anatomy.bytes_per_picture, held)
@@ -133,7 +133,7 @@ class Tail:
         self.opened = opened
         network, wish = opened.network, opened.wish
         model = tail_model(opened.model, opened.anatomy, opened.size, batch=network.fixed, further=network.further)
-        self.session = Session(graph.to_bytes(model), wish.providers, wish.threads)
+        self.session = Session(graph.to_bytes(model), wish.providers, wish.threads, engine=wish.engine.uncaptured)
         self.batch = network.fixed or choose_batch(
             opened.anatomy.bytes_per_picture, free_memory(), ON_DEVICE, wish.batch
         )

@@ -8,7 +8,7 @@ import pytest
 import onnxcam
 
 ROOT = Path(onnxcam.__file__).parent
-ORDER = """errors versions arrays resampling pictures preprocess discover fills embedded surgeon further engine network influence cache trial
+ORDER = """errors versions arrays resampling pictures preprocess discover fills embedded surgeon further engine devices network influence cache trial
 preparation rewriting methods rows sessions differentiation probe targets intake scoring answers explainer lettering render render_signal render_volume outputs naming staging cli""".split()
 """A module imports only from what stands before it, or from its own folder."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from onnxcam.cli import options
-from onnxcam.cli.options import path_of, words
+from onnxcam.cli.options import EngineWords, path_of, words
 from onnxcam.cli.wanted import METHOD, MethodWords, Wanted, Words, chosen_method, parse_inputs, wanted
 from onnxcam.errors import OnnxCamError, PictureError
 
@@ -53,6 +53,7 @@ class Request:
     keep_going: bool = False
     quiet: bool = False
     json: bool = False
+    engine: EngineWords = field(default_factory=EngineWords)
 
 
 def explain(
@@ -87,6 +88,10 @@ def explain(
     providers: options.Providers = "auto",
     batch: options.Batch = None,
     threads: options.Threads = None,
+    gpu_mem: options.GpuMem = None,
+    half: options.Half = False,
+    tf32: options.Tf32 = False,
+    cuda_graph: options.CudaGraph = False,
     output: options.Out = None,
     format: options.Format = None,
     colormap: options.Colormap = None,
@@ -109,6 +114,7 @@ def explain(
             MethodWords(method, convention, variant, fill, tuple(option or ()), step, budget, tolerance, fast),
             preset, mean, std, scale, size, crop, color, layout, labels, providers, batch, threads, output, format,
             colormap, alpha, caption, keep_going, quiet, json_output,
+            EngineWords(gpu_mem, half, tf32, cuda_graph),
         )
     )  # fmt: skip
 
@@ -209,6 +215,7 @@ def open_explainer(request: Request, asked: Wanted, method: "Method") -> "Explai
         labels=request.labels,
         batch=request.batch,
         threads=request.threads,
+        engine=request.engine.options(),
     )
 
 

@@ -1,12 +1,16 @@
 """The options that several commands share, and what their words mean."""
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from onnxcam.errors import OptionError
+
+if TYPE_CHECKING:
+    from onnxcam.engine.options import EngineOptions
 
 WHAT, HOW, PICTURE, FILES, RUN = "What is explained", "How", "The picture", "Files", "Running"
 """The groups of `--help`."""
@@ -25,6 +29,22 @@ Threads = Annotated[
 Batch = Annotated[
     int | None,
     typer.Option(rich_help_panel=RUN, help="Masks a forward pass. Default: by the model's size and the free memory."),
+]
+GpuMem = Annotated[
+    str | None,
+    typer.Option(
+        "--gpu-mem", rich_help_panel=RUN, help="Most GPU memory of an open graph: 4GB, 512MiB, or 50% of what is free."
+    ),
+]
+Half = Annotated[
+    bool, typer.Option("--half", rich_help_panel=RUN, help="Score in half precision (GPU): faster, rounds more.")
+]
+Tf32 = Annotated[
+    bool, typer.Option("--tf32", rich_help_panel=RUN, help="Let CUDA multiply float32 as TF32: faster, rounds more.")
+]
+CudaGraph = Annotated[
+    bool,
+    typer.Option("--cuda-graph", rich_help_panel=RUN, help="Record a chunk's kernels once and replay them (CUDA)."),
 ]
 Layer = Annotated[
     str,
@@ -193,6 +213,22 @@ Json = Annotated[
     bool, typer.Option("--json", rich_help_panel=RUN, help="Print JSON on standard output and nothing else.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", rich_help_panel=RUN, help="Print nothing but errors.")]
+
+
+@dataclass(frozen=True)
+class EngineWords:
+    """How a GPU is used, words not yet looked up."""
+
+    gpu_mem: str | None = None
+    half: bool = False
+    tf32: bool = False
+    cuda_graph: bool = False
+
+    def options(self) -> "EngineOptions":
+        from onnxcam.engine.options import EngineOptions, memory_cap
+
+        cap = memory_cap(self.gpu_mem) if self.gpu_mem is not None else None
+        return EngineOptions(cap, self.half, self.tf32, self.cuda_graph)
 
 
 def path_of(text: str) -> Path:

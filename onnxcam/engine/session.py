@@ -4,8 +4,8 @@ import io
 import logging
 import os
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from onnxcam.engine.memory import Device, device_of, free_memory_of
+from onnxcam.engine.options import CUDA, PLAIN, TENSORRT, EngineOptions
 from onnxcam.errors import InferenceError, OptionError, OutOfMemory, ProviderError, RuntimeMissing, near
 
 PROVIDERS: Mapping[str, str] = {
@@ -32,6 +34,11 @@ AUTO = ("cuda", "rocm", "migraphx", "directml", "cpu")
 """What `auto` tries, in this order; TensorRT, OpenVINO and CoreML change numbers or compile for minutes: by name."""
 
 MOST_THREADS = 1024
+NO_MEMORY = (
+    "failed to allocate", "out of memory", "out_of_memory", "bad_alloc", "bad allocation",
+    "is smaller than requested bytes", "status_alloc_failed",
+)  # fmt: skip
+"""In what onnxruntime says when memory runs out: its arenas, CUDA, a gpu_mem_limit, cuDNN and cuBLAS."""
 
 logger = logging.getLogger(__name__)
 Array = npt.NDArray[Any]
@@ -66,20 +73,25 @@ class Session:
         threads: int | None = None,
         *,
         optimise: bool = True,
+        engine: EngineOptions = PLAIN,
     ) -> None:
         """providers: short names in order of preference, each of which must start; 'auto' takes the best that does.
 
         threads: within one run; the runtime's own choice if None. optimise: False opens faster and keeps every tensor,
-        for a model that is run once or twice. Raises ProviderError, InferenceError.
+        for a model that is run once or twice. engine: what a GPU is told. Raises ProviderError, InferenceError, and
+        OptionError for engine options that the provider that runs has no use for.
         """
         if threads is not None and not 1 <= threads <= MOST_THREADS:
             raise OptionError(f"threads must be 1 to {MOST_THREADS}, not {threads}")
         self.passed_over: tuple[str, ...] = ()
         self._ort = runtime()
         self.threads = threads or available_threads()
-        self._optimise = optimise
+        self._optimise, self.engine = optimise, engine
+        self.cap: int | None = None
         self._session = self._open(model, (providers,) if isinstance(providers, str) else tuple(providers), threads)
-        self.provider = _short(self._session.get_providers()[0])
+        running = [_short(name) for name in self._session.get_providers()]
+        self.provider = running[0]
+        self.companions = tuple(name for name in running[1:] if name == "cuda")
         self.inputs = tuple(i.name for i in self._session.get_inputs())
         self.outputs = tuple(o.name for o in self._session.get_outputs())
 
@@ -90,6 +102,8 @@ class Session:
             raise InferenceError("this session is closed")
         options, late = self._ort.RunOptions(), threading.Event()
         options.log_severity_level = 4
+        if self.engine.cuda_graph:
+            options.add_run_config_entry("gpu_graph_id", "-1")  # a graph replays addresses, which are new in each run
 
         def stop() -> None:
             late.set()
@@ -111,6 +125,45 @@ class Session:
             if timer is not None:
                 timer.cancel()
 
+    @property
+    def device(self) -> Device | None:
+        """Where the tensors lie; None for a provider whose tensors cannot be bound."""
+        return device_of(self.provider)
+
+    def binding(self) -> Any:
+        """onnxruntime's IOBinding: inputs and outputs that stay where they are. Raises InferenceError if closed."""
+        if self._session is None:
+            raise InferenceError("this session is closed")
+        return self._session.io_binding()
+
+    def run_bound(self, binding: Any, *, wait: bool = True, graph: int | None = None) -> None:
+        """One run over what is bound. wait: False returns as soon as the work is queued, behind what was queued before.
+
+        graph: the number under which a CUDA graph of these very buffers is recorded and replayed. Raises OutOfMemory or
+        InferenceError.
+        """
+        session, options = self._session, self._ort.RunOptions()
+        if session is None:
+            raise InferenceError("this session is closed")
+        options.log_severity_level = 4
+        if not wait:
+            options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        if self.engine.cuda_graph:
+            options.add_run_config_entry("gpu_graph_id", str(-1 if graph is None else graph))
+        with self.translating():
+            session.run_with_iobinding(binding, options)
+
+    @contextmanager
+    def translating(self) -> Iterator[None]:
+        """What onnxruntime raises, as OutOfMemory or InferenceError."""
+        failures: tuple[type[Exception], ...] = (*self._errors(), RuntimeError)
+        try:
+            yield
+        except MemoryError:
+            raise OutOfMemory("out of memory") from None
+        except failures as error:
+            raise self._translated(error) from None
+
     def close(self) -> None:
         """Free the session's memory. Closing twice is harmless; running afterwards is an InferenceError."""
         self._session = None
@@ -129,13 +182,13 @@ class Session:
 
     def _translated(self, error: Exception) -> InferenceError:
         text = " ".join(str(error).split())
-        if any(sign in text.lower() for sign in ("failed to allocate", "out of memory", "bad_alloc", "bad allocation")):
+        if any(sign in text.lower() for sign in NO_MEMORY):
             return OutOfMemory(f"out of memory ({text[:200]})")
         return InferenceError(f"onnxruntime could not run the model ({text[:300]})")
 
     def _open(self, model: bytes, providers: tuple[str, ...], threads: int | None) -> Any:
         if tuple(p.lower() for p in providers) != ("auto",):
-            return self._start(model, requested(providers, self._ort.get_available_providers()), threads)
+            return self._start(model, self._accompanied(providers), threads)
         available = self._ort.get_available_providers()
         for name in AUTO:
             if PROVIDERS[name] not in available:
@@ -145,10 +198,31 @@ class Session:
             except ProviderError as error:
                 logger.info("provider %s does not start: %s", name, error)
                 self.passed_over = (*self.passed_over, str(error))
+            except OptionError as error:
+                raise OptionError("; ".join([str(error), *self.passed_over])) from None
         raise ProviderError(f"none of the providers {', '.join(AUTO)} starts with the installed onnxruntime")
+
+    def _accompanied(self, providers: tuple[str, ...]) -> list[str]:
+        """onnxruntime's names; TensorRT gets the CUDA provider for the operators that it lacks, ahead of the CPU."""
+        available = self._ort.get_available_providers()
+        names = requested(providers, available)
+        if TENSORRT in names and CUDA not in names and CUDA in available:
+            names.insert(names.index(TENSORRT) + 1, CUDA)
+        return names
+
+    def _provider_options(self, names: list[str]) -> list[dict[str, str]]:
+        """Raises OptionError for what the first provider, the one that is to run, has no use for."""
+        provider = _short(names[0])
+        self.engine.check(provider)
+        if self.engine.gpu_mem is not None:
+            device = device_of(provider)
+            asks = self.engine.gpu_mem.share is not None and device is not None
+            self.cap = self.engine.gpu_mem.limit(free_memory_of(device)[0] if asks and device is not None else None)
+        return [self.engine.of_provider(name, self.cap) for name in names]
 
     def _start(self, model: bytes, names: list[str], threads: int | None) -> Any:
         ort = self._ort
+        told = self._provider_options(names)
         options = ort.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = threads or available_threads()
@@ -164,13 +238,14 @@ class Session:
         failures: tuple[type[Exception], ...] = (*self._errors(), RuntimeError, ValueError)
         try:
             # Its fallback would print, open the session on the CPU and, when a run fails, do so once more.
-            session = ort.InferenceSession(model, options, providers=names, enable_fallback=0)
+            session = ort.InferenceSession(model, options, providers=names, provider_options=told, enable_fallback=0)
         except failures as error:
             if names[0] == PROVIDERS["cpu"]:
                 raise self._translated(error) from None
             reason = " ".join(str(error).split())[:200]
+            captured = "leave out --cuda-graph, " if self.engine.cuda_graph else ""
             raise ProviderError(
-                f"the provider {_short(names[0])} does not start ({reason}); use --providers cpu, or auto"
+                f"the provider {_short(names[0])} does not start ({reason}); {captured}use --providers cpu, or auto"
             ) from None
         missing = [_short(n) for n in names if n not in session.get_providers()]
         if missing:

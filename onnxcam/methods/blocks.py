@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.arrays import Features, Floats, Image, Map, MaskForm, Masks, Score, Scores
+from onnxcam.arrays import Features, Finish, Floats, Image, Map, MaskForm, Masks, Score, Scores
 from onnxcam.errors import OptionError, UndefinedSaliency, near
 from onnxcam.fills import ZERO, Fill
 from onnxcam.resampling import upsample
@@ -134,7 +134,8 @@ class Outcome:
     """One target's answer: map (H,W) in [0,1], raw before rectifying and normalising, and what should be said about it.
 
     channels: how many feature maps were scored, by methods that score them; estimated: how many more have a score that
-    was estimated from those; error: by how much the map may be off for that (see arrays.Provenance).
+    was estimated from those; error: by how much the map may be off for that (see arrays.Provenance). finish: how the
+    map follows from raw.
     """
 
     map: Map
@@ -143,6 +144,7 @@ class Outcome:
     channels: int | None = None
     estimated: int = 0
     error: float | None = None
+    finish: Finish = Finish.OWN
 
 
 @dataclass(frozen=True)
@@ -325,7 +327,7 @@ def rectified(raw: Floats, size: tuple[int, ...], *, coarse: bool = False, chann
         up = np.maximum(up, 0)
     else:
         notes = ("no region speaks for the target: ReLU leaves nothing, so the un-rectified map is shown",)
-    return Outcome(stretched(up), raw, notes, channels)
+    return Outcome(stretched(up), raw, notes, channels, finish=Finish.COARSE if coarse else Finish.RECTIFIED)
 
 
 def stretched(up: Floats) -> Map:

@@ -221,6 +221,15 @@ def recorded_type(model: Model, name: str) -> ir.TypeProtocol | None:
     return found.type if found is not None else None
 
 
+def recorded_types(model: Model) -> dict[str, ir.DataType | None]:
+    """The element type of every tensor, as far as onnx can infer it. Raises ModelError."""
+    try:
+        found = passes.ShapeInferencePass(check_type=False, strict_mode=False)(edit(model)).model
+    except (ir.passes.PassError, ir.passes.InvariantError, RuntimeError, *BAD) as error:
+        raise ModelError(f"the types of the graph cannot be told ({cause(error)})") from None
+    return {str(v.name): v.dtype for v in values(found)}
+
+
 def _inferred(model: Model) -> dict[str, Shape]:
     try:
         # Strict mode would give up at the first op that contradicts itself; a partial answer is of use here.

@@ -64,7 +64,7 @@ def scoring_model(
     fill = new_input(copy, FILL, ir.DataType.FLOAT, pictures) if with_fill else None
 
     mask_shape = [-1 if a == "N" else 1 if a == "C" else d for a, d in zip(anatomy.image.layout, shape, strict=True)]
-    up = _upsampled(b, maps, grid, size)
+    up = upsampled(b, maps, grid, size)
     mask = b.reshape(_normalised(b, up, len(size)) if form.normalised else up, mask_shape)
     masked = b("Mul", image, mask)
     if fill is not None:
@@ -108,7 +108,7 @@ def _spread(b: Builder, value: Value, maps: Value) -> None:
     rewire(value, b("Expand", value, target))
 
 
-def _upsampled(b: Builder, maps: Value, grid: tuple[int, ...], size: tuple[int, ...]) -> Value:
+def upsampled(b: Builder, maps: Value, grid: tuple[int, ...], size: tuple[int, ...]) -> Value:
     """(N,1,*grid) to (N,1,*size), one side after the other from the last."""
     up = maps
     for axis in reversed(range(len(grid))):

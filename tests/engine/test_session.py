@@ -68,8 +68,13 @@ def test_a_broken_graph_is_an_inference_error() -> None:
 
 def test_allocation_failures_are_told_from_other_failures(classifier: onnx.ModelProto) -> None:
     session = Session(classifier.SerializeToString(), ["cpu"])
-    text = "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Non-zero status code. Failed to allocate memory for requested buffer"
-    assert isinstance(session._translated(RuntimeError(text)), OutOfMemory)
+    for text in (
+        "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Non-zero status code. Failed to allocate memory for requested buffer",
+        "BFCArena::AllocateRawInternal Available memory of 34699008 is smaller than requested bytes of 945041920",
+        "CUDA failure 2: out of memory ; GPU=0",
+        "CUDNN failure 4: CUDNN_STATUS_ALLOC_FAILED ; GPU=0",
+    ):
+        assert isinstance(session._translated(RuntimeError(text)), OutOfMemory)
     assert not isinstance(session._translated(RuntimeError("shape mismatch")), OutOfMemory)
 
 

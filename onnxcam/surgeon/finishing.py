@@ -1,0 +1,34 @@
+"""The last step of an explanation as a graph of its own: n(ReLU(up(raw))), for a map that is to stay on a device."""
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxcam.surgeon.builder import Builder
+from onnxcam.surgeon.graph import Model, Value, new_input
+from onnxcam.surgeon.masking import upsampled
+
+RAW, MAP = "onnxcam/raw", "onnxcam/map"
+OPSET, IR_VERSION = 17, 8
+
+
+def finishing_model(grid: tuple[int, ...], size: tuple[int, ...], *, coarse: bool) -> Model:
+    """RAW (*grid) float32 to MAP (*size) float32 in [0,1]; coarse: ReLU comes before the resizing.
+
+    As methods.blocks.rectified does it: where ReLU leaves nothing, the map is not rectified. A constant map has no
+    answer; who feeds this has seen to that.
+    """
+    model = Model(ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name="finish"), ir_version=IR_VERSION)
+    b, axes = Builder(model, "onnxcam/finish"), list(range(2, 2 + len(size)))
+
+    def rectified(x: Value) -> Value:
+        positive = b("Greater", b.reduce("ReduceMax", x, axes), b.constant(0, np.float32))
+        return b("Where", positive, b("Relu", x), x)
+
+    raw = b.reshape(new_input(model, RAW, ir.DataType.FLOAT, grid), [1, 1, *grid])
+    found = rectified(upsampled(b, rectified(raw) if coarse else raw, grid, size))
+    low = b.reduce("ReduceMin", found, axes)
+    extent = b("Sub", b.reduce("ReduceMax", found, axes), low)
+    value = b("Reshape", b("Div", b("Sub", found, low), extent), b.constant(list(size), np.int64), name=MAP)
+    value.type, value.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape(size)
+    model.graph.outputs.append(value)
+    return model

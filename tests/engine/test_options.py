@@ -1,0 +1,162 @@
+"""Engine options: what is parsed, what is refused, and what onnxruntime is told."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import onnx
+import pytest
+
+from onnxcam.engine import session as sessions
+from onnxcam.engine.options import CUDA, TENSORRT, EngineOptions, MemoryCap, memory_cap
+from onnxcam.engine.session import Session
+from onnxcam.errors import OptionError, ProviderError
+
+
+@pytest.mark.parametrize(
+    ("text", "cap"),
+    [
+        ("4GB", MemoryCap(4 * 10**9)),
+        ("512MiB", MemoryCap(512 * 2**20)),
+        ("1.5 gb", MemoryCap(1_500_000_000)),
+        ("3000000", MemoryCap(3_000_000)),
+        ("50%", MemoryCap(share=0.5)),
+        ("12.5 %", MemoryCap(share=0.125)),
+    ],
+)
+def test_amounts_of_memory_as_people_write_them(text: str, cap: MemoryCap) -> None:
+    assert memory_cap(text) == cap
+
+
+@pytest.mark.parametrize("text", ["", "lots", "4XB", "-1GB", "GB", "0", "0%", "101%", "4GB!"])
+def test_what_is_no_amount_of_memory_is_refused(text: str) -> None:
+    with pytest.raises(OptionError, match=r"memory"):
+        memory_cap(text)
+
+
+def test_a_cap_is_one_of_the_two() -> None:
+    for given in ({}, {"amount": 1, "share": 0.5}):
+        with pytest.raises(OptionError, match="either an amount"):
+            MemoryCap(**given)
+
+
+def test_a_share_is_of_what_is_free_and_needs_to_know_it() -> None:
+    assert MemoryCap(share=0.25).limit(8 * 10**9) == 2 * 10**9
+    assert MemoryCap(10**9).limit(None) == 10**9
+    with pytest.raises(OptionError, match="as in 4GB"):
+        MemoryCap(share=0.25).limit(None)
+
+
+@pytest.mark.parametrize("name", ["half", "tf32", "cuda_graph", "gpu_mem"])
+@pytest.mark.parametrize("providers", [("cpu",), ("auto",)])
+def test_what_would_do_nothing_on_the_cpu_is_refused(
+    name: str, providers: tuple[str, ...], classifier: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    engine = EngineOptions(**{name: MemoryCap(10**9) if name == "gpu_mem" else True})
+    with pytest.raises(OptionError, match=f"{name.replace('_', '-')} would do nothing on the provider cpu"):
+        Session(classifier.SerializeToString(), providers, engine=engine)
+
+
+def test_each_provider_is_asked_for_what_it_understands() -> None:
+    EngineOptions(MemoryCap(1), True, True, True).check("cuda")
+    EngineOptions(MemoryCap(1), half=True).check("tensorrt")
+    EngineOptions(half=True).check("directml")
+    EngineOptions().check("cpu")
+    with pytest.raises(OptionError, match="tf32, cuda-graph would do nothing on the provider tensorrt"):
+        EngineOptions(tf32=True, cuda_graph=True).check("tensorrt")
+    with pytest.raises(OptionError, match="gpu-mem would do nothing on the provider directml"):
+        EngineOptions(MemoryCap(1)).check("directml")
+
+
+def test_float32_stays_float32_on_cuda_unless_tf32_is_asked_for() -> None:
+    assert EngineOptions().of_provider(CUDA, None)["use_tf32"] == "0"
+    assert EngineOptions(tf32=True).of_provider(CUDA, None)["use_tf32"] == "1"
+
+
+def test_what_the_providers_are_told() -> None:
+    assert EngineOptions(cuda_graph=True).of_provider(CUDA, 4000) == {
+        "use_tf32": "0",
+        "arena_extend_strategy": "kSameAsRequested",
+        "cudnn_conv_algo_search": "HEURISTIC",
+        "use_ep_level_unified_stream": "1",
+        "enable_cuda_graph": "1",
+        "gpu_mem_limit": "4000",
+    }
+    assert EngineOptions(half=True).of_provider(TENSORRT, None) == {"trt_fp16_enable": "True"}
+    assert EngineOptions(half=True).of_provider("DmlExecutionProvider", 4000) == {}
+    assert EngineOptions(cuda_graph=True, tf32=True).uncaptured == EngineOptions(tf32=True)
+
+
+class Recorder:
+    """Stands for onnxruntime's InferenceSession on a machine with a GPU; says what it was asked for."""
+
+    calls: list[dict[str, Any]]
+
+    def __init__(self, model: bytes, options: object, **asked: Any) -> None:
+        self.asked = asked
+        Recorder.calls.append(asked)
+
+    def get_providers(self) -> list[str]:
+        return [*self.asked["providers"], "CPUExecutionProvider"]
+
+    def get_inputs(self) -> list[object]:
+        return [SimpleNamespace(name="x")]
+
+    get_outputs = get_inputs
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> type[Recorder]:
+    import onnxruntime
+
+    Recorder.calls = []
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [TENSORRT, CUDA, "CPUExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Recorder)
+    monkeypatch.setattr(sessions, "free_memory_of", lambda device: (10**10, "a test"))
+    return Recorder
+
+
+def test_tensorrt_gets_the_cuda_provider_for_what_it_lacks(gpu: type[Recorder]) -> None:
+    session = Session(b"", ["tensorrt"])
+    assert gpu.calls[0]["providers"] == [TENSORRT, CUDA]
+    assert gpu.calls[0]["provider_options"] == [EngineOptions().of_provider(n, None) for n in (TENSORRT, CUDA)]
+    assert (session.provider, session.companions) == ("tensorrt", ("cuda",))
+    assert session.device is not None
+    assert str(session.device) == "cuda:0"
+
+
+def test_a_chosen_order_of_providers_is_kept(gpu: type[Recorder]) -> None:
+    Session(b"", ["tensorrt", "cpu", "cuda"])
+    assert gpu.calls[0]["providers"] == [TENSORRT, "CPUExecutionProvider", CUDA]
+
+
+def test_a_share_of_the_memory_becomes_a_limit_in_bytes(gpu: type[Recorder]) -> None:
+    session = Session(b"", ["cuda"], engine=EngineOptions(MemoryCap(share=0.5)))
+    assert session.cap == 5 * 10**9
+    assert gpu.calls[0]["provider_options"][0]["gpu_mem_limit"] == "5000000000"
+
+
+def test_auto_takes_cuda_with_its_options(gpu: type[Recorder]) -> None:
+    session = Session(b"", engine=EngineOptions(tf32=True))
+    assert session.provider == "cuda"
+    assert gpu.calls[0]["provider_options"][0]["use_tf32"] == "1"
+
+
+def test_options_without_a_gpu_say_why_there_is_none(gpu: type[Recorder], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "get_providers", lambda self: ["CPUExecutionProvider"])
+    with pytest.raises(OptionError, match=r"tf32 would do nothing on the provider cpu.*cuda is installed but does not"):
+        Session(b"", engine=EngineOptions(tf32=True))
+
+
+def test_a_graph_that_cannot_be_captured_says_which_option_to_leave_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime
+
+    def refuse(*args: object, **more: object) -> None:
+        raise RuntimeError("This session cannot use the graph capture feature as requested by the user")
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", refuse)
+    with pytest.raises(ProviderError, match=r"graph capture.*leave out --cuda-graph"):
+        Session(b"", ["cuda"], engine=EngineOptions(cuda_graph=True))
