@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.arrays import Features
+from onnxcam.methods.blas import one_thread
 from onnxcam.methods.links import Link, moments
 from onnxcam.resampling import upsample
 
@@ -146,12 +147,14 @@ class Quadrature:
         coarse = averaged(maps)
         return Quadrature(coarse.reshape(len(maps), -1).astype(np.float64), coarse.shape[1:], Geometry.of(masks))
 
+    @one_thread()
     def prior(self) -> Belief:
         count, rows = len(self.shares), self.shares
         spread = self.geometry.times(FIRST, rows)
         left = self.geometry.variance(FIRST)
         return Belief(FIRST, np.zeros(count), np.zeros((0, count)), rows, spread, left, 1.0)
 
+    @one_thread()
     def belief(self, seen: Indices, scores: Vector, link: Link) -> Belief:
         """After scores (n,) of the masks that seen (n,) names."""
         values = link.forward(scores)
@@ -204,6 +207,7 @@ class Quadrature:
         left = self.geometry.variance(h) - np.einsum("nk,nk->k", reduced, reduced)
         return reduced.T @ (whiten @ values), np.maximum(left, 1e-9), reduced
 
+    @one_thread()
     def choose(self, beliefs: Sequence[Belief], seen: Indices, count: int) -> Indices:
         """The masks, one after another, that take most of the maps' variance away; targets count alike.
 
@@ -222,6 +226,7 @@ class Quadrature:
                 search.take(best)
         return np.asarray(chosen, np.int64)
 
+    @one_thread()
     def error(self, belief: Belief) -> float:
         """Root mean square by which the map in [0,1] is off, at most, in CONFIDENCE of the draws from the posterior."""
         raw = belief.weights @ self.shares
