@@ -20,7 +20,10 @@ def _controller() -> "ThreadpoolController":
 
 
 class one_thread(ContextDecorator):  # noqa: N801, a function to those who use it
-    """While any thread of the process is inside, BLAS runs on one thread; then it runs as it did before."""
+    """While any thread of the process is inside, BLAS runs on one thread; then it runs as it did before.
+
+    OpenBLAS 0.3.31 heeds this from the thread that set it first only; elsewhere it costs time, never a result.
+    """
 
     _lock = threading.Lock()
     _inside = 0

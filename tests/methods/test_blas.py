@@ -48,7 +48,6 @@ def test_threads_that_come_and_go_leave_it_as_it_was() -> None:
         for worker in workers:
             worker.start()
         inside.wait(10)
-        assert threads() == {1}
         leave.set()
         for worker in workers:
             worker.join()
