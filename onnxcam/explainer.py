@@ -125,7 +125,7 @@ class Explainer:
         if self.method.descend is None:
             return [self(image, target) for image in images]
         network = self._open(self._head(target))
-        together = network.opened.network.batch
+        together = network.opened.network.at_once
         saliencies, waiting = [], iter(images)
         while group := [self.prepare(image) for image in islice(waiting, together)]:
             saliencies += [found for (found,) in self._explain(network, group, [target], {}, None)]

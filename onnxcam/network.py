@@ -1,12 +1,13 @@
 """A Network answers for one model: its features, its logits, and the scores of masked pictures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from onnxcam.arrays import Features, Floats, Image, MaskForm, Masks, Score, Scores
-from onnxcam.engine.batching import ON_DEVICE, PER_THREAD, Progress, choose_batch, free_memory, in_chunks
+from onnxcam.engine.batching import Progress
+from onnxcam.engine.lanes import Asked, Lanes, Pace
 from onnxcam.engine.session import Session
 from onnxcam.errors import InferenceError, OutOfMemory, UndefinedSaliency
 from onnxcam.surgeon import masking
@@ -40,19 +41,40 @@ class Network:
         fixed: int | None = None,
         further: Mapping[str, bool] | None = None,
         form: MaskForm = OF_FEATURES,
+        pace: Pace | None = None,
+        keep: Callable[[Pace], None] | None = None,
     ) -> None:
-        """fixed: the batch that the graph is bound to, None if it takes any. further: as scoring_model takes it."""
+        """fixed: the batch that the graph is bound to, None if it takes any. further: as scoring_model takes it.
+
+        pace, keep: as Lanes takes them.
+        """
         self.anatomy, self.size = anatomy, size
         self.form, self.with_fill = form, with_fill
         self.grid = form.grid(anatomy.features.grid, size)
-        graph = masking.scoring_model(
-            model, anatomy, size, with_fill=with_fill, batch=fixed, further=further, form=form
-        )
-        self._session = Session(to_bytes(graph), providers, threads)
-        most = PER_THREAD * self._session.threads if self.provider == "cpu" else ON_DEVICE
-        chosen = choose_batch(anatomy.bytes_per_picture, free_memory(), most, batch)
-        self.batch = fixed or chosen
         self.fixed, self.further = fixed, dict(further or {})
+
+        def graph() -> bytes:
+            made = masking.scoring_model(
+                model, anatomy, size, with_fill=with_fill, batch=fixed, further=further, form=form
+            )
+            return to_bytes(made)
+
+        asked = Asked(threads, batch, fixed, anatomy.bytes_per_picture)
+        self._lanes = Lanes(graph, providers, asked, pace, keep)
+
+    @property
+    def _session(self) -> Session:
+        return self._lanes.session
+
+    @property
+    def batch(self) -> int:
+        """Masks a run."""
+        return self._lanes.pace.batch
+
+    @property
+    def at_once(self) -> int:
+        """Masks on their way at one time, in all runs beside each other."""
+        return self._lanes.pace.at_once
 
     @property
     def passed_over(self) -> tuple[str, ...]:
@@ -64,7 +86,7 @@ class Network:
         return self._session.provider
 
     def close(self) -> None:
-        self._session.close()
+        self._lanes.close()
 
     def feeds(self, image: Image, fill: Image | None, further: Arrays) -> Arrays:
         """What stays the same for every mask of a picture."""
@@ -89,7 +111,7 @@ class Network:
     def score(self, feeds: Arrays, masks: Masks, score: Score, progress: Progress | None = None) -> Scores:
         """(K,T) numbers of the targets that feeds hold, the picture seen through each of the masks (K,1,*grid)."""
         output = [OUTPUT[score]]
-        return in_chunks(lambda chunk: self._run(feeds, chunk, output)[0], masks, self.batch, progress)
+        return self._lanes.over(lambda session, chunk: self._run_in(session, feeds, chunk, output)[0], masks, progress)
 
     def answer(self, feeds: Arrays, masks: Masks, score: Score) -> tuple[float, float]:
         """The first mask's score for the first target, and the largest of all scored numbers' sizes."""
@@ -145,12 +167,15 @@ class Network:
         return "NC" + "".join(self.anatomy.image.letters)
 
     def _run(self, feeds: Arrays, masks: Masks, outputs: list[str]) -> list[Floats]:
+        return self._run_in(self._session, feeds, masks, outputs)
+
+    def _run_in(self, session: Session, feeds: Arrays, masks: Masks, outputs: list[str]) -> list[Floats]:
         count = len(masks)
         if self.fixed is not None and count < self.fixed:
             masks = np.concatenate([masks, np.repeat(masks[-1:], self.fixed - count, axis=0)])
         fed = {**self.blank_targets(), **feeds, masking.MAPS: masks}
-        known = {name: array for name, array in fed.items() if name in self._session.inputs}
-        return [a[:count] for a in self._session.run(outputs, known)]
+        known = {name: array for name, array in fed.items() if name in session.inputs}
+        return [a[:count] for a in session.run(outputs, known)]
 
     def blank_targets(self) -> Arrays:
         """Targets for a run that is not about targets."""

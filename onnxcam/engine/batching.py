@@ -1,13 +1,15 @@
 """One policy for how many masks go through the network at once, and what happens when memory runs out."""
 
 import os
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Executor, Future, wait
 from pathlib import Path
 
 import numpy as np
 
 from onnxcam.arrays import Floats, Masks
-from onnxcam.errors import OptionError, OutOfMemory
+from onnxcam.errors import InferenceError, OptionError, OutOfMemory
 
 Progress = Callable[[int, int], None]
 """Called with (forward passes done, forward passes in all) after each chunk."""
@@ -36,12 +38,28 @@ def free_memory() -> int:
     return min(known) if known else _half_of_physical()
 
 
-def in_chunks(run: Callable[[Masks], Floats], masks: Masks, batch: int, progress: Progress | None = None) -> Floats:
+def room(bytes_per_picture: int, free: int) -> int:
+    """Masks that may be on their way at once, in all runs together: what the memory share holds, at least one."""
+    return max(1, int(free * SHARE) // max(1, bytes_per_picture))
+
+
+def in_chunks(
+    run: Callable[[Masks], Floats],
+    masks: Masks,
+    batch: int,
+    progress: Progress | None = None,
+    *,
+    pool: Executor | None = None,
+    parallel: int = 1,
+) -> Floats:
     """`run` over the masks, `batch` at a time, results concatenated along the first axis.
 
-    A chunk that does not fit into memory is tried again at half the batch, as is all that follows; raises OutOfMemory
-    when a single mask does not fit.
+    pool: runs `parallel` chunks beside each other, on as many threads. A chunk that does not fit into memory is tried
+    again at half the batch, as is all that follows, and at last alone; raises OutOfMemory when a single mask does not
+    fit.
     """
+    if pool is not None and parallel > 1 and len(masks) > batch:
+        return _side_by_side(run, masks, batch, progress, pool, parallel)
     results: list[Floats] = []
     done = 0
     while done < len(masks):
@@ -57,6 +75,58 @@ def in_chunks(run: Callable[[Masks], Floats], masks: Masks, batch: int, progress
         if progress is not None:
             progress(done, len(masks))
     return np.concatenate(results)
+
+
+def further_on(progress: Progress | None, before: int, every: int) -> Progress | None:
+    """Tells of a part what has been done of the whole, `before` the part began."""
+    return None if progress is None else lambda done, _: progress(before + done, every)
+
+
+def _side_by_side(
+    run: Callable[[Masks], Floats], masks: Masks, batch: int, progress: Progress | None, pool: Executor, parallel: int
+) -> Floats:
+    results: list[Floats] = []
+    waiting: deque[Future[Floats]] = deque()
+    done = sent = 0
+    try:
+        while done < len(masks):
+            # One more each than can run, so that no thread waits for the oldest chunk.
+            while sent < len(masks) and len(waiting) < 2 * parallel:
+                waiting.append(_sent(pool, run, masks[sent : sent + batch]))
+                sent = min(sent + batch, len(masks))
+            try:
+                found = waiting[0].result()
+            except OutOfMemory:
+                _settle(waiting)
+                size, sent = min(batch, len(masks) - done), done
+                if size == 1:
+                    results.append(in_chunks(run, masks[done:], 1, further_on(progress, done, len(masks))))
+                    return np.concatenate(results)
+                batch = size // 2
+                continue
+            waiting.popleft()
+            results.append(found)
+            done += len(found)
+            if progress is not None:
+                progress(done, len(masks))
+    finally:
+        _settle(waiting)
+    return np.concatenate(results)
+
+
+def _sent(pool: Executor, run: Callable[[Masks], Floats], chunk: Masks) -> Future[Floats]:
+    try:
+        return pool.submit(run, chunk)
+    except RuntimeError:  # what a pool says after its end
+        raise InferenceError("this session is closed") from None
+
+
+def _settle(waiting: "deque[Future[Floats]]") -> None:
+    """Nothing more is begun, and what runs has ended."""
+    for future in waiting:
+        future.cancel()
+    wait(waiting)
+    waiting.clear()
 
 
 def _proc_available() -> int | None:
