@@ -51,15 +51,17 @@ def in_chunks(
     *,
     pool: Executor | None = None,
     parallel: int = 1,
+    split: bool = True,
 ) -> Floats:
     """`run` over the masks, `batch` at a time, results concatenated along the first axis.
 
-    pool: runs `parallel` chunks beside each other, on as many threads. A chunk that does not fit into memory is tried
+    pool: runs `parallel` chunks beside each other, on as many threads; the last ones are smaller, so that no thread is
+    left without (split=False: not, for a graph of a fixed batch). A chunk that does not fit into memory is tried
     again at half the batch, as is all that follows, and at last alone; raises OutOfMemory when a single mask does not
     fit.
     """
-    if pool is not None and parallel > 1 and len(masks) > batch:
-        return _side_by_side(run, masks, batch, progress, pool, parallel)
+    if pool is not None and parallel > 1 and len(masks) > (1 if split else batch):
+        return _side_by_side(run, masks, batch, progress, pool, parallel if split else 1, 2 * parallel)
     results: list[Floats] = []
     done = 0
     while done < len(masks):
@@ -82,31 +84,47 @@ def further_on(progress: Progress | None, before: int, every: int) -> Progress |
     return None if progress is None else lambda done, _: progress(before + done, every)
 
 
+def shared_out(count: int, batch: int, sharers: int) -> deque[int]:
+    """Sizes of chunks: `batch` as long as there are enough for all sharers, then the rest in equal parts."""
+    full, rest = divmod(count, batch * sharers)
+    last = -(-rest // sharers)
+    return deque([batch] * (full * sharers) + [min(last, rest - i) for i in range(0, rest, max(1, last))])
+
+
 def _side_by_side(
-    run: Callable[[Masks], Floats], masks: Masks, batch: int, progress: Progress | None, pool: Executor, parallel: int
+    run: Callable[[Masks], Floats],
+    masks: Masks,
+    batch: int,
+    progress: Progress | None,
+    pool: Executor,
+    sharers: int,
+    most: int,
 ) -> Floats:
+    """sharers: among whom the last masks are shared out. most: chunks that are sent ahead of the oldest one's answer,
+    more than can run, so that no thread waits for it.
+    """
     results: list[Floats] = []
-    waiting: deque[Future[Floats]] = deque()
+    waiting: deque[tuple[int, Future[Floats]]] = deque()
     done = sent = 0
+    sizes = shared_out(len(masks), batch, sharers)
     try:
         while done < len(masks):
-            # One more each than can run, so that no thread waits for the oldest chunk.
-            while sent < len(masks) and len(waiting) < 2 * parallel:
-                waiting.append(_sent(pool, run, masks[sent : sent + batch]))
-                sent = min(sent + batch, len(masks))
+            while sizes and len(waiting) < most:
+                size = sizes.popleft()
+                waiting.append((size, _sent(pool, run, masks[sent : sent + size])))
+                sent += size
+            size, oldest = waiting[0]
             try:
-                found = waiting[0].result()
+                results.append(oldest.result())
             except OutOfMemory:
                 _settle(waiting)
-                size, sent = min(batch, len(masks) - done), done
+                sent, sizes = done, shared_out(len(masks) - done, max(1, size // 2), sharers)
                 if size == 1:
                     results.append(in_chunks(run, masks[done:], 1, further_on(progress, done, len(masks))))
-                    return np.concatenate(results)
-                batch = size // 2
+                    break
                 continue
             waiting.popleft()
-            results.append(found)
-            done += len(found)
+            done += size
             if progress is not None:
                 progress(done, len(masks))
     finally:
@@ -121,11 +139,11 @@ def _sent(pool: Executor, run: Callable[[Masks], Floats], chunk: Masks) -> Futur
         raise InferenceError("this session is closed") from None
 
 
-def _settle(waiting: "deque[Future[Floats]]") -> None:
+def _settle(waiting: "deque[tuple[int, Future[Floats]]]") -> None:
     """Nothing more is begun, and what runs has ended."""
-    for future in waiting:
+    for _, future in waiting:
         future.cancel()
-    wait(waiting)
+    wait([future for _, future in waiting])
     waiting.clear()
 
 

@@ -132,11 +132,11 @@ class Lanes:
         return np.concatenate(found)
 
     def _at(self, session: Session, pace: Pace, run: Run, masks: Masks, progress: Progress | None) -> Floats:
-        even = -(-len(masks) // pace.parallel)  # few masks are shared out evenly
-        batch = self._asked.fixed or max(1, min(pace.batch, even))
+        fixed = self._asked.fixed
         return in_chunks(
-            lambda chunk: run(session, chunk), masks, batch, progress, pool=self._pool, parallel=pace.parallel
-        )
+            lambda chunk: run(session, chunk), masks, fixed or pace.batch, progress,
+            pool=self._pool, parallel=pace.parallel, split=fixed is None,
+        )  # fmt: skip
 
     def _timed(self, trial: "Trial", run: Run, masks: Masks, progress: Progress | None) -> Floats:
         """A slot of the work at the pace whose turn it is; after the last one the best is the present pace."""

@@ -142,6 +142,12 @@ def test_few_masks_are_shared_out_evenly(opened: Callable[..., Lanes]) -> None:
 
     opened(known=Pace(1, 4, 8)).over(run, PICTURES[:8])
     assert sorted(sizes) == [2, 2, 2, 2]
+    sizes.clear()
+    opened(known=Pace(1, 4, 2)).over(run, PICTURES[:19])
+    assert sorted(sizes, reverse=True) == [2] * 8 + [1] * 3, "no core is idle while another has two left"
+    sizes.clear()
+    opened(fixed=3).over(run, PICTURES[:7])
+    assert sorted(sizes) == [1, 3, 3], "a graph of a fixed batch computes three whatever is asked"
 
 
 def test_runs_beside_each_other_halve_the_batch_and_at_last_run_alone(opened: Callable[..., Lanes]) -> None:
