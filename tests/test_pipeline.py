@@ -72,8 +72,7 @@ def test_pictures_of_a_batch_are_looked_at_in_another_thread(explainer: Explaine
     threads: list[str] = []
 
     def pictures() -> Iterator[np.ndarray]:
-        for photograph in PHOTOGRAPHS:
-            yield photograph
+        yield from PHOTOGRAPHS
 
     look = explainer.look
     explainer.look = lambda *a, **k: (threads.append(threading.current_thread().name), look(*a, **k))[1]  # type: ignore[method-assign]
