@@ -1,5 +1,6 @@
 """One policy for how many masks go through the network at once, and what happens when memory runs out."""
 
+import ctypes
 import os
 from collections import deque
 from collections.abc import Callable
@@ -41,6 +42,14 @@ def free_memory() -> int:
 def room(bytes_per_picture: int, free: int) -> int:
     """Masks that may be on their way at once, in all runs together: what the memory share holds, at least one."""
     return max(1, int(free * SHARE) // max(1, bytes_per_picture))
+
+
+def give_back() -> None:
+    """Hands freed memory back to the system: a session that opens frees more than it keeps, and glibc keeps that."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):  # another C library, which does as it likes
+        return
 
 
 def in_chunks(

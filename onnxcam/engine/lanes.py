@@ -23,6 +23,7 @@ from onnxcam.engine.batching import (
     choose_batch,
     free_memory,
     further_on,
+    give_back,
     in_chunks,
 )
 from onnxcam.engine.batching import room as room_in
@@ -95,6 +96,7 @@ class Lanes:
             best = known
         on_cpu = asked.open and not may_leave_the_cpu(providers)
         self.session = Session(graph(), providers, best.threads if on_cpu else asked.threads)
+        give_back()
         most = PER_THREAD * self.session.threads if self.session.provider == "cpu" else plain
         batch = plain if asked.batch is not None else min(plain, most)
         self.pace = best if on_cpu else Pace(self.session.threads, 1, asked.fixed or batch)
@@ -165,6 +167,8 @@ class Lanes:
         except OutOfMemory as error:
             logger.info("pace: %d threads are not tried (%s)", threads, error)
             return False
+        del graph
+        give_back()
         return True
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from onnxcam.arrays import Floats, Masks
-from onnxcam.engine.batching import choose_batch, free_memory, in_chunks, shared_out
+from onnxcam.engine.batching import choose_batch, free_memory, give_back, in_chunks, shared_out
 from onnxcam.errors import OptionError, OutOfMemory
 
 MASKS = np.arange(20, dtype=np.float32).reshape(20, 1, 1, 1)
@@ -73,3 +73,9 @@ def test_chunks_are_full_until_the_rest_is_shared_out() -> None:
                 assert sum(sizes) == count
                 assert all(1 <= n <= batch for n in sizes)
                 assert len(sizes) <= -(-count // (batch * sharers)) * sharers
+
+
+def test_giving_memory_back_is_harmless_where_the_c_library_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
+    give_back()
+    monkeypatch.setattr("ctypes.CDLL", lambda name: object())
+    give_back()
