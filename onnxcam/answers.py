@@ -1,5 +1,6 @@
 """What a network answered for one picture, and what its numbers say against what was read from the graph."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,9 @@ from onnxcam.differentiation import Differentiated
 from onnxcam.intake import Prepared
 from onnxcam.network import Arrays
 from onnxcam.surgeon.anatomy import Kind
+
+Head = tuple[Kind | None, str | None]
+"""What is scored: the kind, and the output's name; None where the model decides."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +26,16 @@ class Answer:
     feeds: Arrays
     features: Floats
     values: npt.NDArray[np.float64]
+    seconds: float
+    """That the first pass took."""
+
+
+@dataclass(frozen=True, eq=False)
+class Looked:
+    """A picture that was read and run once as it is: what an explanation begins with."""
+
+    prepared: Prepared
+    answers: Mapping[Head, Answer]
 
 
 def doubts(answer: Answer, size: tuple[int, ...], size_source: str) -> tuple[str, ...]:

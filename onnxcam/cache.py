@@ -1,4 +1,4 @@
-"""What was found out about a model, kept for the next start: its shapes and how it batches, never its weights.
+"""What was found out about a model, kept for the next start, never its weights: its shapes, how it batches, its pace.
 
 A record is a small JSON file under the user's cache folder, named by the hash of everything that it depends on. A
 damaged or unreadable record is no record; ONNXCAM_CACHE names another folder, or 'off'.
@@ -8,15 +8,19 @@ import hashlib
 import json
 import logging
 import os
+import platform
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from platformdirs import user_cache_path
 
+from onnxcam.engine.lanes import Pace
+from onnxcam.engine.session import MOST_THREADS, available_threads
 from onnxcam.surgeon.tracing import Trace
 from onnxcam.versions import versions
 
@@ -25,6 +29,7 @@ MODES = ("dynamic", "rewritten", "looped")
 LARGEST = 2**24
 """Bytes of a record; what is larger is not kept."""
 logger = logging.getLogger(__name__)
+Record = TypeVar("Record")
 
 
 @dataclass(frozen=True)
@@ -50,31 +55,28 @@ def key(*parts: str) -> str:
     return hashlib.sha256("\0".join(found).encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def machine() -> str:
+    """What a pace is measured on: the processor's name, and the cores that this process may use."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        lines = []
+    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return f"{name or platform.processor() or platform.machine()}, {available_threads()} cores"
+
+
 def load(name: str) -> Known | None:
     """The record, None if there is none or it cannot be understood."""
-    place = folder()
-    if place is None:
-        return None
-    try:
-        found = json.loads((place / f"{name}.json").read_text("utf-8"))
-        shapes = {str(k): tuple(int(d) for d in v) for k, v in found["shapes"].items()}
-        values = {str(k): _array(v) for k, v in found["values"].items()}
-        taken = {str(k): bool(v) for k, v in found["taken"].items()}
-        if found["mode"] not in MODES:
-            raise ValueError(f"mode {found['mode']!r}")
-        return Known(Trace(shapes, values, taken), str(found["mode"]), str(found["reason"]))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        logger.info("cache: the record %s is not usable (%s)", name, error)
-        return None
+    return _load(name, _known)
+
+
+def load_pace(name: str) -> Pace | None:
+    """The measured pace, None if there is none or it cannot be understood."""
+    return _load(name, _pace)
 
 
 def store(name: str, known: Known) -> None:
     """Written whole or not at all; a folder that cannot be written to is only logged."""
-    place = folder()
-    if place is None:
-        return
     trace = known.trace
     record = {
         "shapes": {k: list(v) for k, v in trace.shapes.items()},
@@ -83,6 +85,47 @@ def store(name: str, known: Known) -> None:
         "mode": known.mode,
         "reason": known.reason,
     }
+    _store(name, record)
+
+
+def store_pace(name: str, pace: Pace) -> None:
+    """As store()."""
+    _store(name, asdict(pace))
+
+
+def _known(found: Any) -> Known:
+    shapes = {str(k): tuple(int(d) for d in v) for k, v in found["shapes"].items()}
+    values = {str(k): _array(v) for k, v in found["values"].items()}
+    taken = {str(k): bool(v) for k, v in found["taken"].items()}
+    if found["mode"] not in MODES:
+        raise ValueError(f"mode {found['mode']!r}")
+    return Known(Trace(shapes, values, taken), str(found["mode"]), str(found["reason"]))
+
+
+def _pace(found: Any) -> Pace:
+    pace = Pace(*(int(found[name]) for name in ("threads", "parallel", "batch")))
+    if not all(1 <= n <= MOST_THREADS for n in (pace.threads, pace.parallel, pace.batch)):
+        raise ValueError(f"out of range: {pace}")
+    return pace
+
+
+def _load(name: str, read: Callable[[Any], Record]) -> Record | None:
+    place = folder()
+    if place is None:
+        return None
+    try:
+        return read(json.loads((place / f"{name}.json").read_text("utf-8")))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, OverflowError, KeyError, TypeError, AttributeError) as error:
+        logger.info("cache: the record %s is not usable (%s)", name, error)
+        return None
+
+
+def _store(name: str, record: Mapping[str, Any]) -> None:
+    place = folder()
+    if place is None:
+        return
     text = json.dumps(record)
     if len(text) > LARGEST:
         return

@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from types import TracebackType
@@ -12,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.answers import Answer, doubts
+from onnxcam.answers import Answer, Head, Looked, doubts
 from onnxcam.arrays import Channels, MaskForm, Provenance, Saliency, Score, Target
 from onnxcam.devices import DeviceSaliency, Finisher
 from onnxcam.differentiation import Differentiated, check_step
@@ -35,6 +36,7 @@ from onnxcam.methods import gradient_free
 from onnxcam.methods.blocks import Method, Need, Outcome, choose
 from onnxcam.methods.score_cam import score_cam
 from onnxcam.network import Arrays
+from onnxcam.pipeline import ahead
 from onnxcam.preparation import Opened, Wish, open_network
 from onnxcam.preprocess import Preset
 from onnxcam.probe import Count, PictureProbe, run_together
@@ -45,9 +47,6 @@ from onnxcam.surgeon.loading import ModelSource, read_model
 from onnxcam.surgeon.locate import find_image
 from onnxcam.targets import Box, Element, Region, Similarity, TargetLike
 from onnxcam.versions import versions
-
-Head = tuple[Kind | None, str | None]
-"""What is scored: the kind, and the output's name; None where the model decides."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,22 +130,26 @@ class Explainer:
     def batch(self, images: Iterable[Photograph], target: TargetLike = None) -> list[Saliency]:
         """One Saliency a picture: of a list, or of an array with one more axis in front.
 
-        A method that searches with gradients takes several pictures through each run.
+        The next picture is read and looked at while the present one is scored. A method that searches with gradients
+        takes several pictures through each run.
         """
         if isinstance(images, str | os.PathLike):
             images = [images]
-        if self.method.descend is None:
-            return [self(image, target) for image in images]
-        network = self._open(self._head(target))
-        together = network.opened.network.batch
-        saliencies, waiting = [], iter(images)
-        while group := [self.prepare(image) for image in islice(waiting, together)]:
-            saliencies += [found for (found,) in self._explain(network, group, [target], {}, None)]
+        head = self._head(target)
+        network = self._open(head)
+        together = network.opened.network.at_once if self.method.descend is not None else 1
+        waiting = iter(images)
+        groups = iter(lambda: list(islice(waiting, together)), [])
+        saliencies = []
+        with closing(ahead(groups, lambda group: [self.look(image, [target]) for image in group])) as ready:
+            for begun in ready:
+                answers = [looked.answers[head] for looked in begun.result()]
+                saliencies += [found for (found,) in self._explain(network, answers, [target], None)]
         return saliencies
 
     def explain(
         self,
-        image: Photograph,
+        image: Photograph | Looked,
         targets: Sequence[TargetLike] = (None,),
         *,
         name: str | None = None,
@@ -155,20 +158,20 @@ class Explainer:
     ) -> list[Saliency]:
         """One Saliency a target. Targets of one output share the features and every forward pass.
 
-        name: what the provenance calls the picture, if it is an array. inputs: values of further inputs that are this
+        image: also what look() gave for it, with the same targets; name and inputs are then those of look(). name:
+        what the provenance calls the picture, if it is an array. inputs: values of further inputs that are this
         picture's own. progress: called with (done, all) passes.
         """
-        if isinstance(targets, str | int | np.integer | Element | Box | Region | Similarity):
-            targets = [targets]
-        if not targets:
-            raise OptionError("no target given")
-        prepared = self.prepare(image, name)
+        targets = _several(targets)
+        looked = image if isinstance(image, Looked) else self.look(image, targets, name=name, inputs=inputs)
         heads = [self._head(t) for t in targets]
         found: dict[int, Saliency] = {}
         for head in dict.fromkeys(heads):
             places = [i for i, own in enumerate(heads) if own == head]
             wanted = [targets[i] for i in places]
-            answers = self._explain(self._open(head), [prepared], wanted, inputs or {}, progress)[0]
+            if head not in looked.answers:
+                raise OptionError("the picture was looked at for other targets than it is to be explained for")
+            answers = self._explain(self._open(head), [looked.answers[head]], wanted, progress)[0]
             found.update(zip(places, answers, strict=True))
         return [found[i] for i in range(len(targets))]
 
@@ -181,12 +184,13 @@ class Explainer:
         maps that vary most first; with a budget or a tolerance each carries its own error. Nothing is computed before
         it is asked for, so leaving the loop early spends nothing more.
         """
-        prepared, network = self.prepare(image), self._open(self._head(target))
+        head = self._head(target)
+        network, answer = self._open(head), self.look(image, [target]).answers[head]
         if self.method.stream is None:
-            yield self._explain(network, [prepared], [target], {}, progress)[0][0]
+            yield self._explain(network, [answer], [target], progress)[0][0]
             return
-        start = time.perf_counter()
-        asked = self._ask(network, prepared, [target], {}, progress)
+        start = time.perf_counter() - answer.seconds
+        asked = self._ask(network, answer, [target], progress)
         for outcomes in self.method.stream(asked.probe):
             yield self._saliencies(outcomes, asked, time.perf_counter() - start)[0]
         asked.probe.count.finish()
@@ -207,6 +211,19 @@ class Explainer:
         """
         found = self.explain(image, targets, name=name, inputs=inputs, progress=progress)
         return [self._finisher.on_device(saliency) for saliency in found]
+
+    def look(
+        self,
+        image: Photograph,
+        targets: Sequence[TargetLike] = (None,),
+        *,
+        name: str | None = None,
+        inputs: Mapping[str, npt.ArrayLike] | None = None,
+    ) -> Looked:
+        """What explain() begins with: read, preprocess, run the picture once as it is. A thread can do it ahead."""
+        prepared = self.prepare(image, name)
+        heads = dict.fromkeys(self._head(t) for t in _several(targets))
+        return Looked(prepared, {head: self._look(self._open(head), prepared, inputs or {}) for head in heads})
 
     def prepare(self, image: Photograph, name: str | None = None) -> Prepared:
         """Read and preprocess; raises PictureError on an array that fits neither a picture nor the model's input."""
@@ -262,37 +279,31 @@ class Explainer:
     def _explain(
         self,
         network: Differentiated,
-        pictures: Sequence[Prepared],
+        answers: Sequence[Answer],
         wanted: Sequence[TargetLike],
-        inputs: Mapping[str, npt.ArrayLike],
         progress: Progress | None,
     ) -> list[list[Saliency]]:
         """One Saliency a target for each of the pictures."""
-        start = time.perf_counter()
-        asked = [self._ask(network, prepared, wanted, inputs, progress) for prepared in pictures]
+        start = time.perf_counter() - sum(answer.seconds for answer in answers)
+        asked = [self._ask(network, answer, wanted, progress) for answer in answers]
         try:
             outcomes = run_together(self.method, [one.probe for one in asked])
         except MissingGradient as error:
             raise MissingGradient(f"{error}; without gradients work: {', '.join(gradient_free())}") from None
-        seconds = (time.perf_counter() - start) / len(pictures)
+        seconds = (time.perf_counter() - start) / len(answers)
         return [self._saliencies(found, one, seconds) for found, one in zip(outcomes, asked, strict=True)]
 
     def _ask(
-        self,
-        network: Differentiated,
-        prepared: Prepared,
-        wanted: Sequence[TargetLike],
-        inputs: Mapping[str, npt.ArrayLike],
-        progress: Progress | None,
+        self, network: Differentiated, answer: Answer, wanted: Sequence[TargetLike], progress: Progress | None
     ) -> "_Asked":
-        answer = self._look(network, prepared, inputs)
         fed, found = self._targets(wanted, answer)
         originals = {
             Score.LOGIT: np.asarray([t.logit for t in found], np.float32),
             Score.PROBABILITY: np.asarray([t.probability for t in found], np.float32),
         }
         feeds, count = {**answer.feeds, **fed}, Count(progress=progress)
-        probe = PictureProbe(network, prepared.image, answer.fill, feeds, answer.features, originals, count)
+        image = answer.prepared.image
+        probe = PictureProbe(network, image, answer.fill, feeds, answer.features, originals, count)
         return _Asked(answer, found, probe)
 
     def _saliencies(self, outcomes: Sequence[Outcome], asked: "_Asked", seconds: float) -> list[Saliency]:
@@ -303,6 +314,7 @@ class Explainer:
         ]
 
     def _look(self, network: Differentiated, prepared: Prepared, inputs: Mapping[str, npt.ArrayLike]) -> Answer:
+        start = time.perf_counter()
         fill = self.method.perturb.make
         if self.method.perturb is BLACK and prepared.placement is None and self.preset_source != "given":
             raise OptionError(
@@ -316,7 +328,8 @@ class Explainer:
             opened.network.adopt(prepared.image, prepared.on_device)
         features, values = opened.network.look(feeds)
         stand_in = replacement if replacement is not None else np.zeros_like(prepared.image)
-        return Answer(network, prepared, np.asarray(stand_in, np.float32), feeds, features, values)
+        seconds = time.perf_counter() - start
+        return Answer(network, prepared, np.asarray(stand_in, np.float32), feeds, features, values, seconds)
 
     def _targets(self, wanted: Sequence[TargetLike], answer: Answer) -> tuple[Arrays, list[Target]]:
         logits = answer.network.opened.anatomy.logits
@@ -378,6 +391,14 @@ class Explainer:
             error=outcome.error,
         )
         return Saliency(outcome.map, outcome.raw, target, score, prepared.placement, provenance, outcome.finish)
+
+
+def _several(targets: Sequence[TargetLike] | TargetLike) -> Sequence[TargetLike]:
+    if isinstance(targets, str | int | np.integer | Element | Box | Region | Similarity):
+        return [targets]
+    if not targets:
+        raise OptionError("no target given")
+    return targets
 
 
 def _kind(kind: str | None) -> Kind | None:

@@ -1,13 +1,13 @@
 """A Network answers for one model: its features, its logits, and the scores of masked pictures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from onnxcam.arrays import Features, Floats, Image, MaskForm, Masks, Score, Scores
-from onnxcam.engine.batching import ON_DEVICE, PER_THREAD, Progress, choose_batch, free_memory, in_chunks
-from onnxcam.engine.memory import Chunk, chunk_on
+from onnxcam.engine.batching import Progress
+from onnxcam.engine.lanes import Asked, Lanes, Pace
 from onnxcam.engine.options import PLAIN, EngineOptions
 from onnxcam.engine.resident import Resident, Rows
 from onnxcam.engine.session import Session
@@ -45,39 +45,33 @@ class Network:
         further: Mapping[str, bool] | None = None,
         form: MaskForm = OF_FEATURES,
         engine: EngineOptions = PLAIN,
+        pace: Pace | None = None,
+        keep: Callable[[Pace], None] | None = None,
     ) -> None:
-        """fixed: the batch that the graph is bound to, None if it takes any. further: as scoring_model takes it."""
+        """fixed: the batch that the graph is bound to, None if it takes any. further: as scoring_model takes it.
+
+        pace, keep: as Lanes takes them.
+        """
         self.anatomy, self.size = anatomy, size
         self.form, self.with_fill = form, with_fill
         self.grid = form.grid(anatomy.features.grid, size)
-        graph = masking.scoring_model(
-            in_half_precision(model) if engine.half else model,
-            anatomy,
-            size,
-            with_fill=with_fill,
-            batch=fixed,
-            further=further,
-            form=form,
-        )
-        data = to_bytes(graph)
-        self._session = Session(data, providers, threads, engine=engine)
         self.fixed, self.further = fixed, dict(further or {})
-        chunk = self._chunk(batch, len(data))
-        self.batch, self.notes = fixed or chunk.batch, (*self._engine_notes(), *chunk.notes)
+
+        def graph() -> bytes:
+            plain = in_half_precision(model) if engine.half else model
+            made = masking.scoring_model(
+                plain, anatomy, size, with_fill=with_fill, batch=fixed, further=further, form=form
+            )
+            return to_bytes(made)
+
+        asked = Asked(threads, batch, fixed, anatomy.bytes_per_picture, engine)
+        self._lanes = Lanes(graph, providers, asked, pace, keep)
+        self.notes = (*self._engine_notes(), *self._lanes.notes)
         # On the CPU there is nothing to bring anywhere, and plain runs may overlap.
         self._resident: Resident | None = None
         if self._session.device is not None and self.provider != "cpu":
             steady = self.provider == "tensorrt"
             self._resident = Resident(self._session, self._session.device, steady=steady, fixed=fixed is not None)
-
-    def _chunk(self, asked: int | None, weights: int) -> Chunk:
-        """How many masks go through at once."""
-        device, half = self._session.device, self._session.engine.half
-        if device is None or device.kind == "cpu":
-            most = PER_THREAD * self._session.threads if self.provider == "cpu" else ON_DEVICE
-            return Chunk(choose_batch(self.anatomy.bytes_per_picture, free_memory(), most, asked))
-        held = self.anatomy.bytes_per_picture // (2 if half else 1)
-        return chunk_on(device, held, weights, self._session.cap, asked)
 
     def _engine_notes(self) -> tuple[str, ...]:
         """What is to be said about how the providers compute."""
@@ -90,6 +84,20 @@ class Network:
         return tuple(found)
 
     @property
+    def _session(self) -> Session:
+        return self._lanes.session
+
+    @property
+    def batch(self) -> int:
+        """Masks a run."""
+        return self._lanes.pace.batch
+
+    @property
+    def at_once(self) -> int:
+        """Masks on their way at one time, in all runs beside each other."""
+        return self._lanes.pace.at_once
+
+    @property
     def passed_over(self) -> tuple[str, ...]:
         """Why `auto` did not take a better provider."""
         return self._session.passed_over
@@ -99,7 +107,7 @@ class Network:
         return self._session.provider
 
     def close(self) -> None:
-        self._session.close()
+        self._lanes.close()
 
     def feeds(self, image: Image, fill: Image | None, further: Arrays) -> Arrays:
         """What stays the same for every mask of a picture."""
@@ -134,17 +142,20 @@ class Network:
         if self._resident is not None:
             columns = len(feeds[masking.REFERENCES if masking.REFERENCES in feeds else masking.TARGETS])
             rows = Rows(masking.MAPS, np.ascontiguousarray(masks, np.float32), OUTPUT[score], columns)
-            found, self.batch = self._resident.score(feeds, rows, self.batch, progress)
+            found, batch = self._resident.score(feeds, rows, self.batch, progress)
+            self._lanes.shrink(batch)
             return found
+        output = [OUTPUT[score]]
 
-        def chunk_scores(chunk: Masks) -> Scores:
+        def chunk_scores(session: Session, chunk: Masks) -> Scores:
             try:
-                return self._run(feeds, chunk, [OUTPUT[score]])[0]
+                return self._run_in(session, feeds, chunk, output)[0]
             except OutOfMemory:
-                self.batch = self.fixed or max(1, len(chunk) // 2)  # for later pictures too
+                if self.fixed is None:
+                    self._lanes.shrink(max(1, len(chunk) // 2))  # for later pictures too
                 raise
 
-        return in_chunks(chunk_scores, masks, self.batch, progress)
+        return self._lanes.over(chunk_scores, masks, progress)
 
     def answer(self, feeds: Arrays, masks: Masks, score: Score) -> tuple[float, float]:
         """The first mask's score for the first target, and the largest of all scored numbers' sizes."""
@@ -200,12 +211,15 @@ class Network:
         return "NC" + "".join(self.anatomy.image.letters)
 
     def _run(self, feeds: Arrays, masks: Masks, outputs: list[str]) -> list[Floats]:
+        return self._run_in(self._session, feeds, masks, outputs)
+
+    def _run_in(self, session: Session, feeds: Arrays, masks: Masks, outputs: list[str]) -> list[Floats]:
         count = len(masks)
         if self.fixed is not None and count < self.fixed:
             masks = np.concatenate([masks, np.repeat(masks[-1:], self.fixed - count, axis=0)])
         fed = {**self.blank_targets(), **feeds, masking.MAPS: masks}
-        known = {name: array for name, array in fed.items() if name in self._session.inputs}
-        run = self._session.run if self._resident is None else self._resident.run
+        known = {name: array for name, array in fed.items() if name in session.inputs}
+        run = session.run if self._resident is None else self._resident.run
         return [a[:count] for a in run(outputs, known)]
 
     def blank_targets(self) -> Arrays:

@@ -10,6 +10,7 @@ import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -226,9 +227,13 @@ class _Maker:
 
     def _network(self, model: Model, fixed: int | None) -> Network:
         wish = self.wish
+        measured = wish.threads is None and wish.batch is None and cache.folder() is not None
+        name = cache.key("pace", _key(self.file, wish, self.size), cache.machine(), str(wish.form), str(wish.with_fill))
         return Network(
             model, self.anatomy, self.size, with_fill=wish.with_fill, providers=wish.providers, threads=wish.threads,
             batch=wish.batch, fixed=fixed, further=self._further, form=wish.form, engine=wish.engine,
+            pace=cache.load_pace(name) if measured else None,
+            keep=partial(cache.store_pace, name) if measured else None,
         )  # fmt: skip
 
     def _check_surgery(self, network: Network) -> str:

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from onnxcam import cache
+from onnxcam.engine.lanes import Pace
+from onnxcam.engine.session import available_threads
 from onnxcam.surgeon.tracing import Trace
 
 KNOWN = cache.Known(
@@ -61,3 +63,18 @@ def test_a_folder_that_cannot_be_made_is_no_error(folder: Path, monkeypatch: pyt
 def test_keys_differ_with_every_part() -> None:
     names = {cache.key("a", "b"), cache.key("ab"), cache.key("a", "c"), cache.key("b", "a")}
     assert len(names) == 4
+
+
+def test_a_pace_comes_back_and_a_damaged_one_is_none(folder: Path) -> None:
+    assert cache.load_pace("p") is None
+    cache.store_pace("p", Pace(1, 4, 2))
+    assert cache.load_pace("p") == Pace(1, 4, 2)
+    for text in ("", "[]", "{}", '{"threads": 0, "parallel": 1, "batch": 2}', '{"threads": 1, "parallel": 1}',
+                 '{"threads": 1, "parallel": 1, "batch": 1e99}', '{"threads": 1e999, "parallel": 1, "batch": 1}', '{"threads": "x", "parallel": 1, "batch": 1}'):  # fmt: skip
+        (folder / "p.json").write_text(text)
+        assert cache.load_pace("p") is None, text
+
+
+def test_a_pace_is_of_this_machine() -> None:
+    assert cache.machine().endswith(f"{available_threads()} cores")
+    assert not cache.machine().startswith(",")

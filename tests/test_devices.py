@@ -1,6 +1,7 @@
 """Pictures that come through DLPack, maps that stay where the network runs; the device is the CPU here."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -155,14 +156,15 @@ def test_the_chunk_on_a_gpu_follows_its_memory_the_cap_and_the_precision(
     classifier: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[Any, ...]] = []
-    monkeypatch.setattr("onnxcam.network.chunk_on", lambda *given: asked.append(given))
+    monkeypatch.setattr("onnxcam.engine.lanes.chunk_on", lambda *given: asked.append(given))
     with Explainer(classifier, providers=["cpu"], preset="unit") as explain:
         network = explain._opened[explain._default].opened.network
         needed = network.anatomy.bytes_per_picture
-        network._session.provider, network._session.cap = "cuda", 10**9
-        network._chunk(None, 500)
-        network._session.engine = EngineOptions(half=True)
-        network._chunk(7, 500)
+        lanes = network._lanes
+        lanes.session.provider, lanes.session.cap = "cuda", 10**9
+        lanes._chunk(50, 500)
+        lanes._asked = replace(lanes._asked, batch=7, engine=EngineOptions(half=True))
+        lanes._chunk(7, 500)
     assert asked == [(Device("cuda"), needed, 500, 10**9, None), (Device("cuda"), needed // 2, 500, 10**9, 7)]
 
 

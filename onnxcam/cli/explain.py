@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,9 @@ from onnxcam.cli.wanted import METHOD, MethodWords, Wanted, Words, chosen_method
 from onnxcam.errors import OnnxCamError, PictureError
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from onnxcam.answers import Looked
     from onnxcam.arrays import Saliency
     from onnxcam.explainer import Explainer
     from onnxcam.methods.blocks import Method
@@ -121,10 +124,10 @@ def explain(
 
 def carry_out(request: Request) -> None:
     """Explain, write all files together, print. Raises OnnxCamError before anything was written."""
-    from onnxcam.intake import read_image
     from onnxcam.methods import METHODS
     from onnxcam.naming import plan
     from onnxcam.outputs import FORMATS, record
+    from onnxcam.pipeline import ahead
     from onnxcam.staging import Staging, check_writable
 
     style = _style(request)
@@ -145,13 +148,15 @@ def carry_out(request: Request) -> None:
         open_explainer(request, asked, method) as explainer,
         Staging() as staging,
         progress_bar(request, len(images)) as advance,
+        closing(ahead(images, lambda path: _begun(explainer, path, asked))) as each,
     ):
-        for i, image in enumerate(images):
+        for i, (image, begun) in enumerate(zip(images, each, strict=True)):
+            told = advance(i, image)
             try:
-                picture = read_image(image)
-                found = explainer.explain(picture, asked.targets, name=str(image), progress=advance(i, image))
+                picture, looked = begun.result()
+                found = explainer.explain(looked, asked.targets, progress=told)
                 if found[0].placement is None:
-                    picture = explainer.prepare(picture).image
+                    picture = looked.prepared.image
             except OnnxCamError as error:
                 if not request.keep_going:
                     raise
@@ -167,6 +172,14 @@ def carry_out(request: Request) -> None:
     _report(request, done)
     if failures:
         raise PictureError(f"{len(failures)} of {given} pictures were skipped; the first: {failures[0]}")
+
+
+def _begun(explainer: "Explainer", path: Path, asked: Wanted) -> "tuple[npt.NDArray[Any], Looked]":
+    """A picture and the first pass over it: what can be done while the one before is scored."""
+    from onnxcam.intake import read_image
+
+    picture = read_image(path)
+    return picture, explainer.look(picture, asked.targets, name=str(path))
 
 
 def _pictures(request: Request, failures: list[OnnxCamError]) -> list[Path]:

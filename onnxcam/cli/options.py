@@ -24,11 +24,13 @@ Providers = Annotated[
     ),
 ]
 Threads = Annotated[
-    int | None, typer.Option(rich_help_panel=RUN, help="Threads of one forward pass. Default: the cores there are.")
+    int | None, typer.Option(rich_help_panel=RUN, help="Threads of one forward pass. Default: measured, see --batch.")
 ]
 Batch = Annotated[
     int | None,
-    typer.Option(rich_help_panel=RUN, help="Masks a forward pass. Default: by the model's size and the free memory."),
+    typer.Option(
+        rich_help_panel=RUN, help="Masks a forward pass. Default: by the free memory and, on a CPU, a measurement."
+    ),
 ]
 GpuMem = Annotated[
     str | None,

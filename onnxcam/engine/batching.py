@@ -1,13 +1,16 @@
 """One policy for how many masks go through the network at once, and what happens when memory runs out."""
 
+import ctypes
 import os
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Executor, Future, wait
 from pathlib import Path
 
 import numpy as np
 
 from onnxcam.arrays import Floats, Masks
-from onnxcam.errors import OptionError, OutOfMemory
+from onnxcam.errors import InferenceError, OptionError, OutOfMemory
 
 Progress = Callable[[int, int], None]
 """Called with (forward passes done, forward passes in all) after each chunk."""
@@ -36,12 +39,38 @@ def free_memory() -> int:
     return min(known) if known else _half_of_physical()
 
 
-def in_chunks(run: Callable[[Masks], Floats], masks: Masks, batch: int, progress: Progress | None = None) -> Floats:
+def room(bytes_per_picture: int, free: int) -> int:
+    """Masks that may be on their way at once, in all runs together: what the memory share holds, at least one."""
+    return max(1, int(free * SHARE) // max(1, bytes_per_picture))
+
+
+def give_back() -> None:
+    """Hands freed memory back to the system: a session that opens frees more than it keeps, and glibc keeps that."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):  # another C library, which does as it likes
+        return
+
+
+def in_chunks(
+    run: Callable[[Masks], Floats],
+    masks: Masks,
+    batch: int,
+    progress: Progress | None = None,
+    *,
+    pool: Executor | None = None,
+    parallel: int = 1,
+    split: bool = True,
+) -> Floats:
     """`run` over the masks, `batch` at a time, results concatenated along the first axis.
 
-    A chunk that does not fit into memory is tried again at half the batch, as is all that follows; raises OutOfMemory
-    when a single mask does not fit.
+    pool: runs `parallel` chunks beside each other, on as many threads; the last ones are smaller, so that no thread is
+    left without (split=False: not, for a graph of a fixed batch). A chunk that does not fit into memory is tried
+    again at half the batch, as is all that follows, and at last alone; raises OutOfMemory when a single mask does not
+    fit.
     """
+    if pool is not None and parallel > 1 and len(masks) > (1 if split else batch):
+        return _side_by_side(run, masks, batch, progress, pool, parallel if split else 1, 2 * parallel)
     results: list[Floats] = []
     done = 0
     while done < len(masks):
@@ -57,6 +86,74 @@ def in_chunks(run: Callable[[Masks], Floats], masks: Masks, batch: int, progress
         if progress is not None:
             progress(done, len(masks))
     return np.concatenate(results)
+
+
+def further_on(progress: Progress | None, before: int, every: int) -> Progress | None:
+    """Tells of a part what has been done of the whole, `before` the part began."""
+    return None if progress is None else lambda done, _: progress(before + done, every)
+
+
+def shared_out(count: int, batch: int, sharers: int) -> deque[int]:
+    """Sizes of chunks: `batch` as long as there are enough for all sharers, then the rest in equal parts."""
+    full, rest = divmod(count, batch * sharers)
+    last = -(-rest // sharers)
+    return deque([batch] * (full * sharers) + [min(last, rest - i) for i in range(0, rest, max(1, last))])
+
+
+def _side_by_side(
+    run: Callable[[Masks], Floats],
+    masks: Masks,
+    batch: int,
+    progress: Progress | None,
+    pool: Executor,
+    sharers: int,
+    most: int,
+) -> Floats:
+    """sharers: among whom the last masks are shared out. most: chunks that are sent ahead of the oldest one's answer,
+    more than can run, so that no thread waits for it.
+    """
+    results: list[Floats] = []
+    waiting: deque[tuple[int, Future[Floats]]] = deque()
+    done = sent = 0
+    sizes = shared_out(len(masks), batch, sharers)
+    try:
+        while done < len(masks):
+            while sizes and len(waiting) < most:
+                size = sizes.popleft()
+                waiting.append((size, _sent(pool, run, masks[sent : sent + size])))
+                sent += size
+            size, oldest = waiting[0]
+            try:
+                results.append(oldest.result())
+            except OutOfMemory:
+                _settle(waiting)
+                sent, sizes = done, shared_out(len(masks) - done, max(1, size // 2), sharers)
+                if size == 1:
+                    results.append(in_chunks(run, masks[done:], 1, further_on(progress, done, len(masks))))
+                    break
+                continue
+            waiting.popleft()
+            done += size
+            if progress is not None:
+                progress(done, len(masks))
+    finally:
+        _settle(waiting)
+    return np.concatenate(results)
+
+
+def _sent(pool: Executor, run: Callable[[Masks], Floats], chunk: Masks) -> Future[Floats]:
+    try:
+        return pool.submit(run, chunk)
+    except RuntimeError:  # what a pool says after its end
+        raise InferenceError("this session is closed") from None
+
+
+def _settle(waiting: "deque[tuple[int, Future[Floats]]]") -> None:
+    """Nothing more is begun, and what runs has ended."""
+    for _, future in waiting:
+        future.cancel()
+    wait([future for _, future in waiting])
+    waiting.clear()
 
 
 def _proc_available() -> int | None:

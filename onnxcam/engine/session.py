@@ -277,6 +277,15 @@ def requested(providers: Sequence[str], available: Sequence[str]) -> list[str]:
     return names
 
 
+def may_leave_the_cpu(providers: Sequence[str]) -> bool:
+    """Whether something else may start than the CPU alone; of 'auto', what the installed runtime has."""
+    wanted = [p.lower() for p in providers]
+    if wanted != ["auto"]:
+        return wanted != ["cpu"]
+    available = runtime().get_available_providers()
+    return any(PROVIDERS[name] in available for name in AUTO if name != "cpu")
+
+
 def _short(full: str) -> str:
     return next((short for short, name in PROVIDERS.items() if name == full), full)
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from onnxcam.arrays import Floats, Masks
-from onnxcam.engine.batching import choose_batch, free_memory, in_chunks
+from onnxcam.engine.batching import choose_batch, free_memory, give_back, in_chunks, shared_out
 from onnxcam.errors import OptionError, OutOfMemory
 
 MASKS = np.arange(20, dtype=np.float32).reshape(20, 1, 1, 1)
@@ -59,3 +59,23 @@ def test_the_batch_follows_memory_between_one_and_the_largest() -> None:
 
 def test_free_memory_is_a_plausible_number_of_bytes() -> None:
     assert 2**20 < free_memory() < 2**50
+
+
+def test_chunks_are_full_until_the_rest_is_shared_out() -> None:
+    assert list(shared_out(19, 2, 4)) == [2] * 8 + [1] * 3
+    assert list(shared_out(14, 4, 2)) == [4, 4, 3, 3]
+    assert list(shared_out(7, 3, 1)) == [3, 3, 1]
+    assert list(shared_out(3, 8, 4)) == [1, 1, 1]
+    for count in range(60):
+        for batch in range(1, 9):
+            for sharers in range(1, 6):
+                sizes = list(shared_out(count, batch, sharers))
+                assert sum(sizes) == count
+                assert all(1 <= n <= batch for n in sizes)
+                assert len(sizes) <= -(-count // (batch * sharers)) * sharers
+
+
+def test_giving_memory_back_is_harmless_where_the_c_library_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
+    give_back()
+    monkeypatch.setattr("ctypes.CDLL", lambda name: object())
+    give_back()

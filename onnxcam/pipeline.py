@@ -1,0 +1,28 @@
+"""Work on the next thing while the present one is dealt with."""
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def ahead(items: Iterable[Item], work: Callable[[Item], Result]) -> Generator[Future[Result], None, None]:
+    """One Future an item, in order, whose result() gives what `work` made of it or raises what it raised.
+
+    A thread of its own works, one item beyond the one that was last handed out, so that two results at most are held.
+    Close the generator to stop early: nothing more is begun then, and what runs has ended.
+    """
+    pool = ThreadPoolExecutor(1, "onnxcam-ahead")
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > 1:
+                yield waiting.popleft()
+        while waiting:
+            yield waiting.popleft()
+    finally:
+        pool.shutdown(cancel_futures=True)
