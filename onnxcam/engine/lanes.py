@@ -117,7 +117,7 @@ class Lanes:
         )
         self._slot = max(SLOT, asked.fixed or 1) * available_threads()
         self._pool = ThreadPoolExecutor(self.pace.parallel, "onnxcam") if self.pace.parallel > 1 else None
-        self._measuring = threading.Lock()
+        self._measuring, self._asked_for = threading.Lock(), 0
 
     def _chunk(self, plain: int, weights: int) -> Chunk:
         """How many masks a single run takes. plain: by the host's memory; weights: bytes of the graph."""
@@ -142,12 +142,10 @@ class Lanes:
     def over(self, run: Run, masks: Masks, progress: Progress | None = None) -> Floats:
         """(K,...) what `run` gives for the masks, in their order."""
         found, done, every = [], 0, len(masks)
-        # Few masks would not pay for the second session that a measurement opens.
-        if (
-            self._trial is not None
-            and every >= self._trial.slots * self._slot
-            and self._measuring.acquire(blocking=False)
-        ):
+        # A measurement opens a second session, which few masks would not pay for.
+        self._asked_for += every
+        due = self._trial is not None and self._asked_for >= self._trial.slots * self._slot
+        if due and self._measuring.acquire(blocking=False):
             try:
                 while self._trial is not None and every - done >= self._slot:
                     told = further_on(progress, done, every)
