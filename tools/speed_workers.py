@@ -91,9 +91,19 @@ Measured = tuple[float, int]
 
 
 def onnxcam(case: Case, count: int) -> Measured:
-    from onnxcam import Explainer
+    return _onnxcam(case, None)
 
-    with Explainer(case.path, providers=["cpu"], preset="imagenet") as explainer:
+
+def fast(case: Case, count: int) -> Measured:
+    from onnxcam.methods.score_cam import FAST
+
+    return _onnxcam(case, FAST)
+
+
+def _onnxcam(case: Case, tolerance: float | None) -> Measured:
+    from onnxcam import Explainer, score_cam
+
+    with Explainer(case.path, score_cam(tolerance=tolerance), providers=["cpu"], preset="imagenet") as explainer:
         explainer.look(case.image)
         start = time.perf_counter()
         saliency = explainer(case.image, case.about["target"])
@@ -191,6 +201,7 @@ def torchcam(case: Case, count: int) -> Measured:
 
 TOOLS: dict[str, Callable[[Case, int], Measured]] = {
     "onnxcam": onnxcam,
+    "fast": fast,
     "floor": floor,
     "plain": plain,
     "pytorch-grad-cam": pytorch_grad_cam,
