@@ -1,16 +1,21 @@
-"""What a network answered for one picture, and what its numbers say against what was read from the graph."""
+"""From what a network answered for one picture to what a person is told, doubts included."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.arrays import Floats, Image
+from onnxcam.arrays import Channels, Floats, Image, Provenance, Saliency, Target
 from onnxcam.differentiation import Differentiated
 from onnxcam.intake import Prepared
+from onnxcam.methods.blocks import Method
+from onnxcam.methods.outcomes import Outcome
 from onnxcam.network import Arrays
+from onnxcam.preprocess import Preset
+from onnxcam.probe import PictureProbe
 from onnxcam.surgeon.anatomy import Kind
+from onnxcam.versions import versions
 
 Head = tuple[Kind | None, str | None]
 """What is scored: the kind, and the output's name; None where the model decides."""
@@ -36,6 +41,70 @@ class Looked:
 
     prepared: Prepared
     answers: Mapping[Head, Answer]
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A picture with its targets, ready for a method."""
+
+    answer: Answer
+    targets: Sequence[Target]
+    probe: PictureProbe
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """What is the same for every explanation of an explainer."""
+
+    model: str
+    sha256: str
+    preset: Preset
+    preset_source: str
+    size: tuple[int, ...]
+    size_source: str
+    method: Method
+
+
+def saliencies(origin: Origin, outcomes: Sequence[Outcome], asked: Asked, seconds: float) -> list[Saliency]:
+    """One a target, each with its provenance. seconds: that the picture took."""
+    scores, prepared = asked.probe.originals[origin.method.score], asked.answer.prepared
+    return [
+        Saliency(
+            outcome.map, outcome.raw, target, float(score), prepared.placement,
+            _provenance(origin, outcome, asked, seconds), outcome.finish,
+        )
+        for outcome, target, score in zip(outcomes, asked.targets, scores, strict=True)
+    ]  # fmt: skip
+
+
+def _provenance(origin: Origin, outcome: Outcome, asked: Asked, seconds: float) -> Provenance:
+    answer, count, method = asked.answer, asked.probe.count, origin.method
+    opened, prepared, scored = answer.network.opened, answer.prepared, outcome.channels
+    return Provenance(
+        versions=versions(),
+        model=origin.model,
+        model_sha256=origin.sha256,
+        image=prepared.name,
+        layer=opened.anatomy.features.tensor,
+        layer_reason=opened.anatomy.features.reason,
+        logits=opened.anatomy.logits.tensor,
+        activation=opened.anatomy.logits.activation,
+        preset=asdict(origin.preset),
+        preset_source=origin.preset_source if prepared.placement is not None else "preprocessed by the caller",
+        fill=method.perturb.name,
+        method=method.name,
+        options=dict(method.options),
+        provider=opened.network.provider,
+        batch=opened.network.batch,
+        batch_mode=opened.batching.mode,
+        features=f"{len(answer.features)} maps of {'x'.join(map(str, answer.features.shape[1:]))}",
+        channels=Channels(len(answer.features), scored, outcome.estimated) if scored is not None else None,
+        forwards=count.forwards + 1,
+        steps=count.steps,
+        seconds=seconds,
+        notes=(*doubts(answer, origin.size, origin.size_source), *answer.network.notes, *outcome.notes),
+        error=outcome.error,
+    )
 
 
 def doubts(answer: Answer, size: tuple[int, ...], size_source: str) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from types import TracebackType
 from typing import Any, Self
@@ -13,8 +13,8 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.answers import Answer, Head, Looked, doubts
-from onnxcam.arrays import Channels, MaskForm, Provenance, Saliency, Score, Target
+from onnxcam.answers import Answer, Asked, Head, Looked, Origin, saliencies
+from onnxcam.arrays import MaskForm, Saliency, Score, Target
 from onnxcam.devices import DeviceSaliency, Finisher
 from onnxcam.differentiation import Differentiated, check_step
 from onnxcam.engine.batching import Progress
@@ -33,7 +33,7 @@ from onnxcam.intake import (
     read_array,
 )
 from onnxcam.methods import gradient_free
-from onnxcam.methods.blocks import Method, Need, Outcome, choose
+from onnxcam.methods.blocks import Method, Need, choose
 from onnxcam.methods.score_cam import score_cam
 from onnxcam.network import Arrays
 from onnxcam.pipeline import ahead
@@ -46,16 +46,6 @@ from onnxcam.surgeon.anatomy import Kind
 from onnxcam.surgeon.loading import ModelSource, read_model
 from onnxcam.surgeon.locate import find_image
 from onnxcam.targets import Box, Element, Region, Similarity, TargetLike
-from onnxcam.versions import versions
-
-
-@dataclass(frozen=True, eq=False)
-class _Asked:
-    """A picture with its targets, ready for a method."""
-
-    answer: Answer
-    targets: Sequence[Target]
-    probe: PictureProbe
 
 
 class Explainer:
@@ -192,7 +182,7 @@ class Explainer:
         start = time.perf_counter() - answer.seconds
         asked = self._ask(network, answer, [target], progress)
         for outcomes in self.method.stream(asked.probe):
-            yield self._saliencies(outcomes, asked, time.perf_counter() - start)[0]
+            yield saliencies(self._origin, outcomes, asked, time.perf_counter() - start)[0]
         asked.probe.count.finish()
 
     def explain_on_device(
@@ -291,11 +281,11 @@ class Explainer:
         except MissingGradient as error:
             raise MissingGradient(f"{error}; without gradients work: {', '.join(gradient_free())}") from None
         seconds = (time.perf_counter() - start) / len(answers)
-        return [self._saliencies(found, one, seconds) for found, one in zip(outcomes, asked, strict=True)]
+        return [saliencies(self._origin, found, one, seconds) for found, one in zip(outcomes, asked, strict=True)]
 
     def _ask(
         self, network: Differentiated, answer: Answer, wanted: Sequence[TargetLike], progress: Progress | None
-    ) -> "_Asked":
+    ) -> Asked:
         fed, found = self._targets(wanted, answer)
         originals = {
             Score.LOGIT: np.asarray([t.logit for t in found], np.float32),
@@ -304,14 +294,19 @@ class Explainer:
         feeds, count = {**answer.feeds, **fed}, Count(progress=progress)
         image = answer.prepared.image
         probe = PictureProbe(network, image, answer.fill, feeds, answer.features, originals, count)
-        return _Asked(answer, found, probe)
+        return Asked(answer, found, probe)
 
-    def _saliencies(self, outcomes: Sequence[Outcome], asked: "_Asked", seconds: float) -> list[Saliency]:
-        scores = asked.probe.originals[self.method.score]
-        return [
-            self._saliency(outcome, target, asked.answer, asked.probe.count, seconds, float(score))
-            for outcome, target, score in zip(outcomes, asked.targets, scores, strict=True)
-        ]
+    @property
+    def _origin(self) -> Origin:
+        return Origin(
+            self.model_name,
+            self.model_sha256,
+            self.preset,
+            self.preset_source,
+            self.size,
+            self.size_source,
+            self.method,
+        )
 
     def _look(self, network: Differentiated, prepared: Prepared, inputs: Mapping[str, npt.ArrayLike]) -> Answer:
         start = time.perf_counter()
@@ -358,39 +353,6 @@ class Explainer:
         ):
             return given
         return self._look(answer.network, self.prepare(given), {}).values
-
-    def _saliency(
-        self, outcome: Outcome, target: Target, answer: Answer, count: Count, seconds: float, score: float
-    ) -> Saliency:
-        anatomy, prepared = answer.network.opened.anatomy, answer.prepared
-        scored = outcome.channels
-        channels = Channels(len(answer.features), scored, outcome.estimated) if scored is not None else None
-        provenance = Provenance(
-            versions=versions(),
-            model=self.model_name,
-            model_sha256=self.model_sha256,
-            image=prepared.name,
-            layer=anatomy.features.tensor,
-            layer_reason=anatomy.features.reason,
-            logits=anatomy.logits.tensor,
-            activation=anatomy.logits.activation,
-            preset=asdict(self.preset),
-            preset_source=self.preset_source if prepared.placement is not None else "preprocessed by the caller",
-            fill=self.method.perturb.name,
-            method=self.method.name,
-            options=dict(self.method.options),
-            provider=answer.network.opened.network.provider,
-            batch=answer.network.opened.network.batch,
-            batch_mode=answer.network.opened.batching.mode,
-            features=f"{len(answer.features)} maps of {'x'.join(map(str, answer.features.shape[1:]))}",
-            channels=channels,
-            forwards=count.forwards + 1,
-            steps=count.steps,
-            seconds=seconds,
-            notes=(*doubts(answer, self.size, self.size_source), *answer.network.notes, *outcome.notes),
-            error=outcome.error,
-        )
-        return Saliency(outcome.map, outcome.raw, target, score, prepared.placement, provenance, outcome.finish)
 
 
 def _several(targets: Sequence[TargetLike] | TargetLike) -> Sequence[TargetLike]:

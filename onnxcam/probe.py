@@ -9,7 +9,8 @@ import numpy as np
 from onnxcam.arrays import Features, Floats, Image, Masks, Score, Scores
 from onnxcam.differentiation import Differentiated
 from onnxcam.engine.batching import Progress
-from onnxcam.methods.blocks import Descent, Method, Outcome, Question, Rows, run
+from onnxcam.methods.blocks import Descent, Method, Question, Rows, run
+from onnxcam.methods.outcomes import Outcome
 from onnxcam.network import Arrays, Network
 from onnxcam.rows import rows_of, rows_together
 from onnxcam.surgeon import masking

@@ -14,7 +14,8 @@ from onnxcam import METHODS, Explainer, Fill, Method, mask, opti_cam, score_cam
 from onnxcam.arrays import MaskForm, Score
 from onnxcam.differentiation import step_graph
 from onnxcam.errors import InferenceError, ModelError, OptionError, UndefinedSaliency
-from onnxcam.methods.blocks import Outcome, Question
+from onnxcam.methods.blocks import Question
+from onnxcam.methods.outcomes import Outcome
 from onnxcam.probe import PictureProbe, run_together, score_gradients
 from onnxcam.surgeon import graph
 from onnxcam.surgeon.stepping import Wrt

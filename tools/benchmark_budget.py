@@ -26,7 +26,8 @@ from onnxcam import Explainer, score_cam
 from onnxcam.arrays import Features, Floats, Masks, Score, Scores
 from onnxcam.embedded import model as embedded_model
 from onnxcam.errors import OnnxCamError
-from onnxcam.methods.blocks import Method, Outcome, Probe, live, run
+from onnxcam.methods.blocks import Method, Probe, live, run
+from onnxcam.methods.outcomes import Outcome
 from onnxcam.pictures import find_pictures
 
 BUDGETS = (32, 64, 128)

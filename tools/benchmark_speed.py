@@ -1,4 +1,4 @@
-"""Measure Score-CAM, exact and with `--fast`, on the CPU against the PyTorch tools, a plain onnxruntime loop and bare forward passes.
+"""Measure Score-CAM, exact and with `--fast`, on the CPU: PyTorch tools, a plain onnxruntime loop, bare forward passes.
 
     pip install ".[cpu,torch,peers]" torchcam && pip install --no-deps grad-cam ttach
     python tools/benchmark_speed.py --json speed.json

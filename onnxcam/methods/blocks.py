@@ -7,17 +7,17 @@ constant memory. A method that reads a gradient or the network's tail once is a 
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.arrays import Features, Finish, Floats, Image, Map, MaskForm, Masks, Score, Scores
+from onnxcam.arrays import Features, Floats, Image, MaskForm, Masks, Score, Scores
 from onnxcam.errors import OptionError, UndefinedSaliency, near
 from onnxcam.fills import ZERO, Fill
-from onnxcam.resampling import upsample
+from onnxcam.methods.outcomes import Outcome, combined, weights
 
 Rows = npt.NDArray[np.int64]
 """(N,) the number of the target that each row is about."""
@@ -92,9 +92,6 @@ class Probe(Protocol):
         """
 
 
-SAME = 1e-6
-"""Of the largest score: what rounding may change."""
-ALIKE = "every mask scores the same, so the map shows the feature maps and nothing of the target"
 Choice = TypeVar("Choice", bound=StrEnum)
 
 
@@ -127,24 +124,6 @@ def positive(value: float, name: str, *, or_zero: bool = False) -> float:
     if value > LARGEST:
         raise OptionError(f"{name} must be at most {LARGEST:g}, not {value!r}")
     return float(value)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One target's answer: map (H,W) in [0,1], raw before rectifying and normalising, and what should be said about it.
-
-    channels: how many feature maps were scored, by methods that score them; estimated: how many more have a score that
-    was estimated from those; error: by how much the map may be off for that (see arrays.Provenance). finish: how the
-    map follows from raw.
-    """
-
-    map: Map
-    raw: Floats
-    notes: tuple[str, ...] = ()
-    channels: int | None = None
-    estimated: int = 0
-    error: float | None = None
-    finish: Finish = Finish.OWN
 
 
 @dataclass(frozen=True)
@@ -295,46 +274,3 @@ def weighted_sum(*, softmax: bool = False) -> Callable[[Explored, Probe], list[O
         return combined(maps, weights(scores, softmax=softmax), probe.size)
 
     return aggregate
-
-
-def weights(scores: Scores | npt.NDArray[np.float64], *, softmax: bool) -> npt.NDArray[np.float64]:
-    """(K,T) of the maps; raises UndefinedSaliency on NaN."""
-    found = scores.astype(np.float64)
-    if not np.isfinite(found).all():
-        raise UndefinedSaliency("the model's scores hold NaN or infinity on the masked pictures")
-    if softmax:
-        found = np.exp(found - found.max(axis=0))
-        found /= found.sum(axis=0)
-    return found
-
-
-def combined(maps: Features, weights: npt.NDArray[np.float64], size: tuple[int, ...]) -> list[Outcome]:
-    """n(ReLU(up(sum_k a_k A_k))) for each column of weights (K,T), and a note where they are all the same."""
-    raw = np.tensordot(weights.T, maps.astype(np.float64), 1).astype(np.float32)
-    flat = np.ptp(weights, axis=0) <= SAME * np.abs(weights).max(axis=0)
-    outcomes = [rectified(r, size, channels=len(maps)) for r in raw]
-    return [replace(o, notes=(*o.notes, ALIKE)) if alike else o for o, alike in zip(outcomes, flat, strict=True)]
-
-
-def rectified(raw: Floats, size: tuple[int, ...], *, coarse: bool = False, channels: int | None = None) -> Outcome:
-    """n(ReLU(up(raw))); where ReLU leaves nothing, the un-rectified map as MUPPET does, and a note that says so.
-
-    coarse: ReLU comes before upsampling, as in Grad-CAM and its kin.
-    """
-    up = upsample(np.maximum(raw, 0) if coarse and raw.max() > 0 else raw, size)
-    notes: tuple[str, ...] = ()
-    if up.max() > 0:
-        up = np.maximum(up, 0)
-    else:
-        notes = ("no region speaks for the target: ReLU leaves nothing, so the un-rectified map is shown",)
-    return Outcome(stretched(up), raw, notes, channels, finish=Finish.COARSE if coarse else Finish.RECTIFIED)
-
-
-def stretched(up: Floats) -> Map:
-    """Min-max to [0,1]; raises UndefinedSaliency on a constant map or NaN."""
-    low, high = float(up.min()), float(up.max())
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise UndefinedSaliency("the map holds NaN or infinity: the model overflows on this picture")
-    if not high > low:
-        raise UndefinedSaliency("the map is constant: on this picture the method tells no region from another")
-    return np.asarray((up - low) / (high - low), np.float32)

@@ -7,7 +7,8 @@ import numpy.typing as npt
 
 from onnxcam.arrays import Score
 from onnxcam.errors import UndefinedSaliency
-from onnxcam.methods.blocks import Method, Need, Outcome, Probe, finite_features, positive, rectified
+from onnxcam.methods.blocks import Method, Need, Probe, finite_features, positive
+from onnxcam.methods.outcomes import Outcome, rectified
 
 Doubles = npt.NDArray[np.float64]
 Combine = Callable[[Doubles, Doubles], Doubles]

@@ -10,19 +10,8 @@ from onnxcam.arrays import Floats, MaskForm, Score
 from onnxcam.errors import OptionError, UndefinedSaliency
 from onnxcam.fills import Fill, blur, named
 from onnxcam.methods.adam import Adam
-from onnxcam.methods.blocks import (
-    Convention,
-    Descent,
-    Method,
-    Need,
-    Outcome,
-    Probe,
-    Question,
-    choose,
-    positive,
-    stretched,
-    whole,
-)
+from onnxcam.methods.blocks import Convention, Descent, Method, Need, Probe, Question, choose, positive, whole
+from onnxcam.methods.outcomes import Outcome, stretched
 from onnxcam.resampling import bilinear_matrix, upsample
 
 Doubles = npt.NDArray[np.float64]

@@ -15,16 +15,15 @@ from onnxcam.methods.blocks import (
     Descent,
     Method,
     Need,
-    Outcome,
     Probe,
     Question,
     choose,
     finite_features,
     live,
     positive,
-    stretched,
     whole,
 )
+from onnxcam.methods.outcomes import Outcome, stretched
 from onnxcam.resampling import upsample
 
 MOST_STARTS = 256

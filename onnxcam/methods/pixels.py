@@ -8,7 +8,8 @@ import numpy.typing as npt
 from onnxcam.arrays import Floats, MaskForm, Score
 from onnxcam.errors import UndefinedSaliency
 from onnxcam.fills import ZERO, Fill, named
-from onnxcam.methods.blocks import Method, Need, Outcome, Probe, positive, stretched, whole
+from onnxcam.methods.blocks import Method, Need, Probe, positive, whole
+from onnxcam.methods.outcomes import Outcome, stretched
 
 Doubles = npt.NDArray[np.float64]
 CAP = 99.0

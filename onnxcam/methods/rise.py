@@ -9,19 +9,17 @@ from onnxcam.arrays import Floats, MaskForm, Masks, Score
 from onnxcam.errors import OptionError, UndefinedSaliency
 from onnxcam.fills import ZERO, Fill, named
 from onnxcam.methods.blocks import (
-    SAME,
     Convention,
     Explored,
     Method,
-    Outcome,
     Probe,
     Search,
     class_score,
     four_blocks,
     positive,
-    stretched,
     whole,
 )
+from onnxcam.methods.outcomes import SAME, Outcome, stretched
 from onnxcam.resampling import upsample
 
 AT_ONCE = 32

@@ -13,19 +13,17 @@ from onnxcam.methods import links
 from onnxcam.methods.blocks import (
     Convention,
     Method,
-    Outcome,
     Probe,
     choose,
     class_score,
-    combined,
     feature_maps,
     four_blocks,
     live_maps,
     positive,
     weighted_sum,
-    weights,
     whole,
 )
+from onnxcam.methods.outcomes import Outcome, combined, weights
 from onnxcam.methods.quadrature import Quadrature, rounds
 
 FAST = 0.02

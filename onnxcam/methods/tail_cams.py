@@ -7,7 +7,8 @@ import numpy.typing as npt
 
 from onnxcam.arrays import Features, Floats, Score, Scores
 from onnxcam.errors import UndefinedSaliency
-from onnxcam.methods.blocks import Method, Need, Outcome, Probe, finite_features, live, rectified, stretched
+from onnxcam.methods.blocks import Method, Need, Probe, finite_features, live
+from onnxcam.methods.outcomes import Outcome, rectified, stretched
 from onnxcam.resampling import upsample
 
 AT_ONCE = 64

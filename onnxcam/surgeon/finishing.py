@@ -14,7 +14,7 @@ OPSET, IR_VERSION = 17, 8
 def finishing_model(grid: tuple[int, ...], size: tuple[int, ...], *, coarse: bool) -> Model:
     """RAW (*grid) float32 to MAP (*size) float32 in [0,1]; coarse: ReLU comes before the resizing.
 
-    As methods.blocks.rectified does it: where ReLU leaves nothing, the map is not rectified. A constant map has no
+    As methods.outcomes.rectified does it: where ReLU leaves nothing, the map is not rectified. A constant map has no
     answer; who feeds this has seen to that.
     """
     model = Model(ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name="finish"), ir_version=IR_VERSION)

@@ -26,8 +26,9 @@ from tiny import (  # fmt: skip
 
 from onnxcam.arrays import Score
 from onnxcam.errors import OptionError, UndefinedSaliency
-from onnxcam.methods.blocks import Outcome, run
+from onnxcam.methods.blocks import run
 from onnxcam.methods.opti_cam import opti_cam
+from onnxcam.methods.outcomes import Outcome
 
 NET = Net(model())
 CONVENTIONS = ("constructive", "destructive")

@@ -10,7 +10,8 @@ from tiny import IMAGE, SIZE, TARGET, Array, Net, Watched, convolution_matrix, e
 
 from onnxcam.errors import UndefinedSaliency
 from onnxcam.fills import MEAN, ZERO, Fill
-from onnxcam.methods.blocks import Outcome, run
+from onnxcam.methods.blocks import run
+from onnxcam.methods.outcomes import Outcome
 from onnxcam.methods.pixels import gradient, guided_backprop, integrated_gradients, smooth_grad
 
 HEAD = """<ir_version: 8, opset_import: ["" : 17]>

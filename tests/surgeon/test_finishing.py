@@ -5,7 +5,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from onnxcam.methods.blocks import rectified
+from onnxcam.methods.outcomes import rectified
 from onnxcam.surgeon import graph
 from onnxcam.surgeon.finishing import MAP, RAW, finishing_model
 

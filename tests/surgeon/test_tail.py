@@ -11,7 +11,7 @@ from conftest import CLASSIFIER, PIXELS, filled, network_over
 
 from onnxcam import Element, Explainer, Method, Region
 from onnxcam.arrays import Score
-from onnxcam.methods.blocks import Outcome
+from onnxcam.methods.outcomes import Outcome
 from onnxcam.surgeon.anatomy import FeatureTensor
 from onnxcam.surgeon.axes import Tokens
 
