@@ -9,6 +9,8 @@ import numpy.typing as npt
 Vector = npt.NDArray[np.float64]
 NODES, _RAW = np.polynomial.hermite_e.hermegauss(5)
 SHARES = _RAW / _RAW.sum()
+ROUNDING = 1e-5
+"""By which float32 makes a probability more than 1."""
 SOFT = 1e-3
 """Of the largest probability seen: differences far below it do not show in the map, so the link flattens there."""
 
@@ -24,7 +26,8 @@ class Link:
 
 def link(seen: Vector) -> Link:
     """For scores that are weights: a logit where all that were seen (n,) are probabilities, else the number itself."""
-    return _probability(seen) if seen.min() >= 0 and seen.max() <= 1 else Link(np.asarray, np.asarray, np.asarray)
+    probable = seen.min() >= 0 and seen.max() <= 1 + ROUNDING
+    return _probability(seen) if probable else Link(np.asarray, np.asarray, np.asarray)
 
 
 def _probability(seen: Vector) -> Link:
@@ -32,6 +35,7 @@ def _probability(seen: Vector) -> Link:
     soft = max(SOFT * float(seen.max()), 1e-9)
 
     def forward(p: Vector) -> Vector:
+        p = np.minimum(p, 1)
         return np.asarray(np.log((p + soft) / (1 - p + soft)))
 
     def backward(g: Vector) -> Vector:

@@ -167,6 +167,8 @@ class Quadrature:
         mean = shares @ means
         deviation = np.sqrt(shares @ (scales[:, None] * variances + (means - mean) ** 2))
         expected, off = moments(link, level + mean, deviation)
+        if not np.ptp(scores):
+            expected[:] = link.weight(scores[:1])  # not the link's rounding
         expected[seen] = link.weight(scores)
         (_, h, scale), (_, left, reduced) = ranked[0], posteriors[0]
         off = INFLATION * off / np.sqrt(scale * left)

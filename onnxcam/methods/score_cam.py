@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.arrays import Features, Masks, Score, Scores
+from onnxcam.errors import UndefinedSaliency
 from onnxcam.fills import ZERO, Fill, named
 from onnxcam.methods import links
 from onnxcam.methods.blocks import (
@@ -84,6 +85,10 @@ def score_cam(
 class _Limits:
     budget: int | None
     tolerance: float | None
+
+    def expected(self, count: int, error: float, most: int) -> int:
+        """Masks in all, for a progress bar: the error falls about as their number grows."""
+        return most if self.tolerance is None else min(most, max(SURE, round(count * error / self.tolerance)))
 
 
 @dataclass(frozen=True)
@@ -163,12 +168,19 @@ def _estimated(form: _Form, limits: _Limits) -> Stream:
                 for own, original in zip(scores.T, originals, strict=True)
             ]
             errors = [quadrature.error(belief) for belief in beliefs]
-            found = combined(maps, np.stack([belief.weights for belief in beliefs], axis=1), probe.size)
+            enough = limits.tolerance is not None and count >= SURE and max(errors) <= limits.tolerance
+            try:
+                found = combined(maps, np.stack([belief.weights for belief in beliefs], axis=1), probe.size)
+            except UndefinedSaliency:
+                if count == most:
+                    raise
+                continue  # no mask so far has a score: more of them may
             yield [
                 replace(outcome, channels=count, estimated=len(maps) - count, error=error)
                 for outcome, error in zip(found, errors, strict=True)
             ]
-            if limits.tolerance is not None and count >= SURE and max(errors) <= limits.tolerance:
+            if enough:
                 return
+            probe.expect(limits.expected(count, max(errors), most))
 
     return stream

@@ -7,10 +7,12 @@ import pytest
 from tiny import IMAGE, TARGET, Array, explained, model, probe
 
 from onnxcam import Explainer, rise, score_cam
-from onnxcam.arrays import Saliency
+from onnxcam.arrays import Saliency, Score
 from onnxcam.embedded import model as embedded
 from onnxcam.embedded import pictures
+from onnxcam.errors import UndefinedSaliency
 from onnxcam.methods.blocks import run
+from onnxcam.methods.outcomes import Outcome
 from onnxcam.methods.quadrature import START
 from onnxcam.methods.score_cam import SURE
 from onnxcam.targets import Element
@@ -161,3 +163,76 @@ def test_the_same_call_gives_the_same_map() -> None:
     (one,), (other,) = run(method, probe(model(), method)), run(method, probe(model(), method))
     np.testing.assert_array_equal(one.map, other.map)
     assert one.error == other.error
+
+
+class Stub:
+    """A probe of random maps whose masks score what `answer` makes of their numbers (in the order of the maps)."""
+
+    def __init__(self, answer: Array, targets: int = 1) -> None:
+        self.features = np.random.default_rng(2).random((len(answer), 5, 4), np.float32)
+        self.size, self.targets, self.answer = (10, 8), targets, answer
+
+    def expect(self, passes: int) -> None:
+        assert 0 < passes <= len(self.answer)
+
+    def original(self, score: Score) -> Array:
+        return np.full(self.targets, 0.9, np.float32)
+
+    def score(self, masks: Array, score: Score) -> Array:
+        found = [np.flatnonzero((self.features == mask[0]).all(axis=(1, 2)))[0] for mask in masks]
+        return np.repeat(self.answer[found][:, None], self.targets, axis=1).astype(np.float32)
+
+
+def outcome(answer: Array, **options: Any) -> Outcome:
+    method = score_cam(**options)
+    return run(method, Stub(answer))[0]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("late", [0.4, 1e-6])
+def test_scores_that_are_zero_at_first_do_not_end_it(late: float) -> None:
+    """One mask alone has a score: whenever it is met, the map is its own from then on, and that of the exact method."""
+    answer = np.zeros(60)
+    answer[17] = late
+    np.testing.assert_allclose(outcome(answer, tolerance=1e-9).map, outcome(answer).map, atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{"budget": 20}, {"tolerance": 0.02}, {}])
+def test_scores_that_are_all_zero_have_no_map(options: dict[str, Any]) -> None:
+    with pytest.raises(UndefinedSaliency):
+        outcome(np.zeros(60), **options)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_scores_that_are_no_number_are_an_error(value: float) -> None:
+    with pytest.raises(UndefinedSaliency, match="NaN or infinity"):
+        outcome(np.full(60, value), budget=20)
+
+
+def test_scores_that_are_all_the_same_are_said_to_be() -> None:
+    found = outcome(np.full(60, 0.3), budget=20)
+    assert any("every mask scores the same" in note for note in found.notes)
+
+
+def test_probabilities_may_be_one_and_a_rounding() -> None:
+    answer = np.linspace(0, 1, 60)
+    answer[-1] = np.nextafter(np.float32(1), np.float32(2))
+    assert np.isfinite(outcome(answer, budget=40).map).all()
+
+
+@pytest.mark.parametrize("convention", ["constructive", "destructive"])
+def test_scores_far_beyond_probabilities_are_taken_as_they_are(convention: str) -> None:
+    rng = np.random.default_rng(0)
+    answer = 1000 * np.random.default_rng(2).random((60, 5, 4), np.float32).mean(axis=(1, 2)) + rng.normal(size=60)
+    sign = -1 if convention == "destructive" else 1
+
+    class Signed(Stub):
+        def score(self, masks: Array, score: Score) -> Array:
+            return super().score(sign * masks, score)
+
+    method = score_cam(convention=convention, budget=45)
+    (found,) = run(method, Signed(answer))  # type: ignore[arg-type]
+    assert np.abs(found.raw).max() > 1000
+    exact, *_ = run(score_cam(convention=convention), Signed(answer))  # type: ignore[arg-type]
+    assert found.error is not None
+    assert np.sqrt(np.square(found.map - exact.map).mean()) <= BEYOND * found.error
+    assert pearson(found.raw, exact.raw) > 0.99
