@@ -8,35 +8,19 @@ evidence using Bayesian quadrature"). The next masks are those that take most of
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from onnxcam.arrays import Features
 from onnxcam.methods.blas import one_thread
+from onnxcam.methods.geometry import LEVEL, Geometry, Hyper, Indices, Matrix, Vector, matern
 from onnxcam.methods.links import Link, moments
 from onnxcam.resampling import upsample
-
-Vector = npt.NDArray[np.float64]
-Matrix = npt.NDArray[np.float64]
-Indices = npt.NDArray[np.int64]
-Distances = TypeVar("Distances", npt.NDArray[np.float32], npt.NDArray[np.float64])
-
-
-class Hyper(NamedTuple):
-    """Of a kernel in units of its signal variance. length: of the mean distance between masks; noise: a nugget."""
-
-    length: float
-    linear: float
-    noise: float
-
 
 GRID = tuple(Hyper(a, b, c) for a in (0.5, 0.7, 1.0, 1.4) for b in (0.0, 0.3, 1.0) for c in (1e-3, 1e-2, 1e-1))
 FIRST = Hyper(1.0, 0.1, 1e-2)
 """Before anything was scored."""
-LEVEL = 100.0
-"""Prior variance of the scores' common level: as good as none is assumed."""
 MODELS, SHARE = 6, 0.02
 """Kernels of the grid that are averaged: the likeliest ones, and their least share."""
 CELLS = 400
@@ -48,66 +32,6 @@ INFLATION = 1.6
 """On the posterior's deviation; calibrated by tools/benchmark_budget.py (docs/benchmarks.md)."""
 START, GROWTH, LEAST = 10, 4, 4
 """Masks of the first round; a round adds a GROWTH-th of what there is, LEAST at least."""
-BLOCK = 512
-
-
-@dataclass(frozen=True, eq=False)
-class Geometry:
-    """Where the masks lie. points (K,cells) centred; squares (K,) their lengths; spread: mean squared distance."""
-
-    points: Matrix
-    squares: Vector
-    spread: float
-
-    @staticmethod
-    def of(maps: Features) -> "Geometry":
-        """Distances are between the roots of the normalised masks.
-
-        Networks answer to contrast: what is dimmed to a tenth is still seen. Measured, the root predicts scores better
-        than the mask itself or its square.
-        """
-        flat = maps.reshape(len(maps), -1).astype(np.float64)
-        low = flat.min(axis=1, keepdims=True)
-        points = np.sqrt((flat - low) / (flat.max(axis=1, keepdims=True) - low))
-        points -= points.mean(axis=0)
-        squares = np.einsum("kc,kc->k", points, points)
-        return Geometry(points, squares, max(2 * float(squares.mean()), 1e-12))
-
-    def distances(self, rows: Indices | slice, columns: Indices | slice) -> tuple[Matrix, Matrix]:
-        """Squared distances in units of the spread, and inner products in the same unit."""
-        inner = self.points[rows] @ self.points[columns].T
-        squared = self.squares[rows][:, None] + self.squares[columns][None] - 2 * inner
-        return np.maximum(squared, 0) / self.spread, 2 * inner / self.spread
-
-    def variance(self, h: Hyper) -> Vector:
-        """(K,) of the prior."""
-        return np.asarray(1 + LEVEL + h.linear * 2 * self.squares / self.spread)
-
-    def covariance(self, h: Hyper, rows: Indices | slice, columns: Indices | slice) -> Matrix:
-        squared, inner = self.distances(rows, columns)
-        return np.asarray(matern(squared, h.length) + h.linear * inner + LEVEL)
-
-    def times(self, h: Hyper, weights: Matrix) -> Matrix:
-        """(K,cells): the prior covariance of all masks times weights (K,cells), in float32 where nothing cancels."""
-        found = np.empty_like(weights)
-        points, squares = self.points.astype(np.float32), self.squares.astype(np.float32)
-        single = weights.astype(np.float32)
-        for i in range(0, len(weights), BLOCK):
-            part = slice(i, i + BLOCK)
-            squared = squares[part][:, None] + squares[None] - 2 * (points[part] @ points.T)
-            found[part] = matern(np.maximum(squared, 0) / np.float32(self.spread), h.length) @ single
-        linear = self.points @ (self.points.T @ weights)
-        return np.asarray(found + 2 * h.linear / self.spread * linear + LEVEL * weights.sum(axis=0))
-
-
-def matern(squared: Distances, length: float) -> Distances:
-    """Matern-5/2 of squared distances (Rasmussen & Williams 2006, equation 4.17)."""
-    d: Distances = np.sqrt(squared * squared.dtype.type(5 / length**2))
-    decay = np.exp(-d)
-    d *= 1 + d / 3
-    d += 1
-    d *= decay
-    return d
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,8 @@ import pytest
 from tiny import Array
 
 from onnxcam.methods import links, quadrature
-from onnxcam.methods.quadrature import CELLS, CONFIDENCE, FIRST, LEVEL, START, Geometry, Hyper, Quadrature, rounds
+from onnxcam.methods.geometry import LEVEL, Geometry, Hyper
+from onnxcam.methods.quadrature import CELLS, CONFIDENCE, FIRST, START, Quadrature, rounds
 from onnxcam.resampling import upsample
 
 RNG = np.random.default_rng(3)
