@@ -28,6 +28,7 @@ from onnxcam.embedded import model as embedded_model
 from onnxcam.errors import OnnxCamError
 from onnxcam.methods.blocks import Method, Probe, live, run
 from onnxcam.methods.outcomes import Outcome
+from onnxcam.methods.score_cam import SURE
 from onnxcam.pictures import find_pictures
 
 BUDGETS = (32, 64, 128)
@@ -128,7 +129,7 @@ def measure(found: Sequence[Case]) -> dict[str, Any]:
             figures[f"budget {budget}"] = summary(last) | {"cost": cost(able, last)}
     traces = [list(steps(case, score_cam(tolerance=min(TOLERANCES)))) for case in found]
     for tolerance in TOLERANCES:
-        stopped = [next((s for s in trace if s.error <= tolerance), trace[-1]) for trace in traces]
+        stopped = [next((s for s in trace if s.scored >= SURE and s.error <= tolerance), trace[-1]) for trace in traces]
         figures[f"tolerance {tolerance:g}"] = summary(stopped) | {"cost": cost(found, stopped)}
     everything = [s for trace in traces for s in trace if s.error > 0]
     for low, high in STAGES:
