@@ -79,7 +79,7 @@ def saliencies(origin: Origin, outcomes: Sequence[Outcome], asked: Asked, second
 
 def _provenance(origin: Origin, outcome: Outcome, asked: Asked, seconds: float) -> Provenance:
     answer, count, method = asked.answer, asked.probe.count, origin.method
-    opened, prepared, scored = answer.network.opened, answer.prepared, outcome.channels
+    opened, prepared, scored, total = answer.network.opened, answer.prepared, outcome.channels, len(answer.features)
     return Provenance(
         versions=versions(),
         model=origin.model,
@@ -97,8 +97,8 @@ def _provenance(origin: Origin, outcome: Outcome, asked: Asked, seconds: float) 
         provider=opened.network.provider,
         batch=opened.network.batch,
         batch_mode=opened.batching.mode,
-        features=f"{len(answer.features)} maps of {'x'.join(map(str, answer.features.shape[1:]))}",
-        channels=Channels(len(answer.features), scored, outcome.estimated) if scored is not None else None,
+        features=f"{total} maps of {'x'.join(map(str, answer.features.shape[1:]))}",
+        channels=Channels(total, scored, outcome.estimated, outcome.left) if scored is not None else None,
         forwards=count.forwards + 1,
         steps=count.steps,
         seconds=seconds,

@@ -98,16 +98,20 @@ class Target:
 
 @dataclass(frozen=True)
 class Channels:
-    """How many feature maps there were, how many were scored, and how many were estimated from those."""
+    """How many feature maps there were, how many were scored, and how many were estimated from those.
+
+    left: of a map on the way, how many are still to be scored.
+    """
 
     total: int
     scored: int
     estimated: int = 0
+    left: int = 0
 
     @property
     def skipped(self) -> int:
         """Maps that are constant over space: their mask is undefined and their weight changes nothing."""
-        return self.total - self.scored - self.estimated
+        return self.total - self.scored - self.estimated - self.left
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,8 @@ class Provenance:
     features: how many maps of which grid. channels: None for a method that scores no feature maps. forwards: pictures
     that went through the model, or through its part behind the feature maps; steps: those that came back with a
     gradient. error: of a map whose scores were estimated in part, a bound on the root mean square by which it, in
-    [0,1], is off from the exact one, that holds in about 9 of 10 cases; None where nothing was estimated.
+    [0,1], is off from the exact one, that holds in about 9 of 10 cases; None where nothing was estimated, and where too
+    little was seen to tell, which a note says.
     """
 
     versions: Mapping[str, str]

@@ -159,9 +159,12 @@ class Explainer:
         for head in dict.fromkeys(heads):
             places = [i for i, own in enumerate(heads) if own == head]
             wanted = [targets[i] for i in places]
+            network = self._open(head)
             if head not in looked.answers:
                 raise OptionError("the picture was looked at for other targets than it is to be explained for")
-            answers = self._explain(self._open(head), [looked.answers[head]], wanted, progress)[0]
+            if looked.answers[head].network is not network:
+                raise OptionError("the picture was looked at by another explainer")
+            answers = self._explain(network, [looked.answers[head]], wanted, progress)[0]
             found.update(zip(places, answers, strict=True))
         return [found[i] for i in range(len(targets))]
 
@@ -169,6 +172,8 @@ class Explainer:
         self, image: Photograph, target: TargetLike = None, *, progress: Progress | None = None
     ) -> Iterator[Saliency]:
         """The map while it sharpens: one Saliency after another, the last of which is what the call gives.
+
+        Raises what explain() does, once the first map is asked for.
 
         Score-CAM and RISE show their map on the way, the other methods only the last one. An exact Score-CAM adds the
         maps that vary most first; with a budget or a tolerance each carries its own error. Nothing is computed before

@@ -107,6 +107,8 @@ class Network:
         return self._session.provider
 
     def close(self) -> None:
+        if self._resident is not None:
+            self._resident.close()
         self._lanes.close()
 
     def feeds(self, image: Image, fill: Image | None, further: Arrays) -> Arrays:

@@ -10,7 +10,10 @@ from conftest import filled
 from PIL import Image
 from test_cli import onnxcam
 
+from onnxcam.embedded import model as embedded
 from onnxcam.methods import METHODS
+
+EMBEDDED = str(embedded())
 
 QUICK = {
     "rise": ["masks=20"], "mask": ["max_iter=5"], "opti-cam": ["max_iter=5"], "smooth-grad": ["samples=3"],
@@ -143,17 +146,26 @@ def test_the_overlays_caption_tells_options_that_are_no_default(folder: Path) ->
 
 
 def test_a_budget_is_kept_and_its_error_told(folder: Path) -> None:
+    done = onnxcam("explain", EMBEDDED, "photo.png", "--budget", "12", "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    (record,) = json.loads(done.stdout)
+    assert record["channels"]["scored"] == 12
+    assert record["channels"]["estimated"] + record["channels"]["skipped"] == 1280 - 12
+    assert record["forwards"] == 13
+    assert record["error"] > 0
+    spoken = onnxcam("explain", EMBEDDED, "photo.png", "--budget", "12", cwd=folder).stdout
+    assert f"{record['error']:.3f} at most in 9 of 10 cases" in spoken
+    assert "12 scored, " in spoken
+    assert "tolerance none" not in spoken
+
+
+def test_too_small_a_budget_has_no_error_to_tell(folder: Path) -> None:
     done = onnxcam("explain", "tiny.onnx", "photo.png", "--budget", "4", "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
     (record,) = json.loads(done.stdout)
     assert record["channels"]["scored"] == 4
-    assert record["channels"]["estimated"] + record["channels"]["skipped"] == 4
-    assert record["forwards"] == 5
-    assert record["error"] > 0
-    spoken = onnxcam("explain", "tiny.onnx", "photo.png", "--budget", "4", cwd=folder).stdout
-    assert f"{record['error']:.3f} at most in 9 of 10 cases" in spoken
-    assert "4 scored, " in spoken
-    assert "tolerance none" not in spoken
+    assert record["error"] is None
+    assert any("too few masks were scored" in note for note in record["notes"])
 
 
 def test_fast_is_a_tolerance_that_the_record_names(folder: Path) -> None:

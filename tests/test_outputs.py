@@ -108,7 +108,7 @@ def reads_json(data: bytes, one: Saliency) -> np.ndarray:
     else:
         assert back["placement"] == {"picture": [240, 300], "box": [30.0, 0.5, 269.5, 240.0]}
     assert set(back["provenance"]) == set(Provenance.__dataclass_fields__)
-    assert back["provenance"]["channels"] == {"total": 320, "scored": 40, "estimated": 260}
+    assert back["provenance"]["channels"] == {"total": 320, "scored": 40, "estimated": 260, "left": 0}
     assert back["provenance"]["notes"] == ["one", "two"]
     return np.array(back["raw"], np.float32)
 

@@ -101,3 +101,15 @@ def test_what_was_looked_at_is_explained_without_another_pass(explainer: Explain
         assert a.provenance.forwards == b.provenance.forwards
     with pytest.raises(OptionError, match="no target"):
         explainer.explain(looked, [])
+
+
+def test_what_another_explainer_looked_at_is_refused(classifier: onnx.ModelProto) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (20, 20, 3)).astype(np.uint8)
+    with (
+        Explainer(classifier, providers=["cpu"], preset="unit") as one,
+        Explainer(classifier, providers=["cpu"], preset="raw") as other,
+    ):
+        looked = one.look(picture)
+        one.explain(looked)
+        with pytest.raises(OptionError, match="looked at by another explainer"):
+            other.explain(looked)

@@ -5,6 +5,7 @@ spin. Where a machine and a model do better otherwise, a measurement finds out; 
 """
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -115,6 +116,7 @@ class Lanes:
             if keep is not None and measured
             else None
         )
+        self._most = sys.maxsize
         self._slot = max(SLOT, asked.fixed or 1) * available_threads()
         self._pool = ThreadPoolExecutor(self.pace.parallel, "onnxcam") if self.pace.parallel > 1 else None
         self._measuring, self._asked_for = threading.Lock(), 0
@@ -131,6 +133,7 @@ class Lanes:
 
     def shrink(self, batch: int) -> None:
         """No more masks a run than these from now on: more did not fit into memory."""
+        self._most = min(self._most, batch)
         self.pace = replace(self.pace, batch=min(self.pace.batch, batch))
 
     def close(self) -> None:
@@ -144,12 +147,13 @@ class Lanes:
         found, done, every = [], 0, len(masks)
         # A measurement opens a second session, which few masks would not pay for.
         self._asked_for += every
-        due = self._trial is not None and self._asked_for >= self._trial.slots * self._slot
+        trial = self._trial  # another thread may end it at any time
+        due = trial is not None and self._asked_for >= trial.slots * self._slot
         if due and self._measuring.acquire(blocking=False):
             try:
-                while self._trial is not None and every - done >= self._slot:
+                while (trial := self._trial) is not None and every - done >= self._slot:
                     told = further_on(progress, done, every)
-                    found.append(self._timed(self._trial, run, masks[done : done + self._slot], told))
+                    found.append(self._timed(trial, run, masks[done : done + self._slot], told))
                     done += self._slot
             finally:
                 self._measuring.release()
@@ -176,9 +180,10 @@ class Lanes:
         trial.times[pace].append(time.perf_counter() - start)
         if trial.finished and self._trial is trial:
             chosen = fastest(trial.times)
+            session, chosen = trial.sessions[chosen.threads], replace(chosen, batch=min(chosen.batch, self._most))
             logger.info("pace: %s of %s", chosen, trial.times)
             # The other session is not closed: another thread may be in the middle of a run, which keeps it.
-            self.session, self.pace, self._trial = trial.sessions[chosen.threads], chosen, None
+            self.session, self.pace, self._trial = session, chosen, None
             trial.keep(chosen)
         return found
 

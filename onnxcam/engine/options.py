@@ -15,7 +15,10 @@ CUDA, TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
 
 @dataclass(frozen=True)
 class MemoryCap:
-    """The most of the device's memory that a graph may take: bytes, or a share (0,1] of the free ones."""
+    """The most of the device's memory that a graph may take: bytes, or a share (0,1] of the free ones.
+
+    Raises OptionError unless exactly one of the two is given, and in its range.
+    """
 
     amount: int | None = None
     share: float | None = None

@@ -70,6 +70,12 @@ class Resident:
         with self._lock:
             self._keep(array, value)
 
+    def close(self) -> None:
+        """Lets go of all that lies on the device."""
+        with self._lock:
+            self._held.clear()
+            self._staged.clear()
+
     def forget(self, arrays: Iterable[Array]) -> None:
         """What was uploaded of these is not used again: a caller may have filled his array anew."""
         with self._lock:
@@ -79,20 +85,23 @@ class Resident:
     def run(self, outputs: Sequence[str], feeds: Arrays) -> list[Floats]:
         """The named outputs on the host, in that order."""
         with self._lock, self._session.translating():
-            binding = self._bound(feeds)
+            binding, held = self._bound(feeds)
             for name in outputs:
                 binding.bind_output(name)
             binding.synchronize_inputs()
             self._session.run_bound(binding)
-            return [np.array(value.numpy()) for value in binding.get_outputs()]
+            found = [np.array(value.numpy()) for value in binding.get_outputs()]
+            del held
+            return found
 
     def keep(self, feeds: Arrays, output: str, shape: tuple[int, ...]) -> Any:
         """The output as an OrtValue (float32, of this shape) that stays on the device and outlives the session."""
         with self._lock, self._session.translating():
-            binding, value = self._bound(feeds), self._new(shape)
+            (binding, held), value = self._bound(feeds), self._new(shape)
             binding.bind_ortvalue_output(output, value)
             binding.synchronize_inputs()
             self._session.run_bound(binding)
+            del held
             return value
 
     def score(self, feeds: Arrays, rows: Rows, batch: int, progress: Progress | None = None) -> tuple[Floats, int]:
@@ -113,7 +122,7 @@ class Resident:
         count = len(rows.masks)
         masks = _padded(rows.masks, -(-count // batch) * batch if self._steady else count)
         maps, found = self._made(masks), self._new((len(masks), rows.columns))
-        binding = self._bound(feeds)
+        binding, held = self._bound(feeds)
         binding.synchronize_inputs()
         done = 0
         try:
@@ -132,6 +141,7 @@ class Resident:
         finally:  # also when a callback raises: the buffers are not let go while something writes to them
             with self._session.translating():
                 binding.synchronize_outputs()
+            del held
         return self._read(found)[:count], batch
 
     def _part(self, bind: Any, name: str, value: Any, row: tuple[int, ...], start: int, size: int) -> None:
@@ -199,17 +209,19 @@ class Resident:
             raise OutOfMemory(f"{what} not fit into memory: {error}") from None
         return max(1, size // 2)
 
-    def _bound(self, feeds: Arrays) -> Any:
-        """A binding of what the graph takes of these."""
+    def _bound(self, feeds: Arrays) -> tuple[Any, list[Any]]:
+        """A binding of what the graph takes of these, by address, and what has to be held until the run is over."""
         binding, device = self._session.binding(), self._device
+        held = []
         for name, array in feeds.items():
             if name in self._session.inputs:
                 value = self._uploaded(array)
+                held.append(value)
                 with self._session.translating():
                     # By address, because an adopted value may lack the batch axis.
                     shape, kind = list(array.shape), array.dtype.type
                     binding.bind_input(name, device.kind, device.index, kind, shape, value.data_ptr())
-        return binding
+        return binding, held
 
     def _uploaded(self, array: Array) -> Any:
         found = self._held.get(_key(array))

@@ -32,14 +32,15 @@ def link(seen: Vector) -> Link:
 
 def _probability(seen: Vector) -> Link:
     """A logit that flattens where probabilities are small beside the largest one seen."""
-    soft = max(SOFT * float(seen.max()), 1e-9)
+    soft = max(SOFT * float(seen.max()), 1e-300)
 
     def forward(p: Vector) -> Vector:
         p = np.minimum(p, 1)
         return np.asarray(np.log((p + soft) / (1 - p + soft)))
 
     def backward(g: Vector) -> Vector:
-        return np.asarray(np.clip((0.5 + 0.5 * np.tanh(0.5 * g)) * (1 + 2 * soft) - soft, 0, 1))
+        # exp(-log(1 + exp(-g))) keeps its digits where 1 / (1 + exp(-g)) is next to nothing.
+        return np.asarray(np.clip(np.exp(-np.logaddexp(0, -g)) * (1 + 2 * soft) - soft, 0, 1))
 
     return Link(forward, backward, np.asarray)
 

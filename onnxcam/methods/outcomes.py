@@ -19,8 +19,8 @@ class Outcome:
     """One target's answer: map (H,W) in [0,1], raw before rectifying and normalising, and what should be said about it.
 
     channels: how many feature maps were scored, by methods that score them; estimated: how many more have a score that
-    was estimated from those; error: by how much the map may be off for that (see arrays.Provenance). finish: how the
-    map follows from raw.
+    was estimated from those; left: how many are still to come, of a map on the way; error: by how much the map may be
+    off for what was estimated (see arrays.Provenance). finish: how the map follows from raw.
     """
 
     map: Map
@@ -28,6 +28,7 @@ class Outcome:
     notes: tuple[str, ...] = ()
     channels: int | None = None
     estimated: int = 0
+    left: int = 0
     error: float | None = None
     finish: Finish = Finish.OWN
 
@@ -44,7 +45,10 @@ def weights(scores: Scores | npt.NDArray[np.float64], *, softmax: bool) -> npt.N
 
 
 def combined(maps: Features, weights: npt.NDArray[np.float64], size: tuple[int, ...]) -> list[Outcome]:
-    """n(ReLU(up(sum_k a_k A_k))) for each column of weights (K,T), and a note where they are all the same."""
+    """n(ReLU(up(sum_k a_k A_k))) of maps (K,*grid) for each column of weights (K,T), on a picture of `size` (*sides).
+
+    A note says where all weights are the same. Raises UndefinedSaliency where a map is constant or holds NaN.
+    """
     raw = np.tensordot(weights.T, maps.astype(np.float64), 1).astype(np.float32)
     flat = np.ptp(weights, axis=0) <= SAME * np.abs(weights).max(axis=0)
     outcomes = [rectified(r, size, channels=len(maps)) for r in raw]
@@ -54,7 +58,8 @@ def combined(maps: Features, weights: npt.NDArray[np.float64], size: tuple[int, 
 def rectified(raw: Floats, size: tuple[int, ...], *, coarse: bool = False, channels: int | None = None) -> Outcome:
     """n(ReLU(up(raw))); where ReLU leaves nothing, the un-rectified map as MUPPET does, and a note that says so.
 
-    coarse: ReLU comes before upsampling, as in Grad-CAM and its kin.
+    raw (*grid); size (*sides) of the picture, as many axes. coarse: ReLU comes before upsampling, as in Grad-CAM and
+    its kin. channels: as Outcome has it. Raises UndefinedSaliency where the map is constant or holds NaN.
     """
     up = upsample(np.maximum(raw, 0) if coarse and raw.max() > 0 else raw, size)
     notes: tuple[str, ...] = ()

@@ -110,7 +110,7 @@ class Quadrature:
         kernels = np.stack([smooth[h.length] + h.linear * inner + LEVEL + h.noise * eye for h in GRID])
         logs = np.log(np.diagonal(np.linalg.cholesky(kernels), axis1=1, axis2=2)).sum(axis=1)
         solved = np.linalg.solve(kernels, np.broadcast_to(values[:, None], (len(GRID), count, 1)))[..., 0]
-        scales = np.maximum(solved @ values / count, 1e-12)
+        scales = np.maximum(solved @ values / count, 1e-12 * max(float(np.square(values).max()), 1e-200))
         likelihood = -0.5 * count * np.log(scales) - logs
         best = np.argsort(-likelihood, kind="stable")[:MODELS]
         shares = np.exp(likelihood[best] - likelihood[best[0]])

@@ -1,6 +1,6 @@
 """Score-CAM: the weight of a feature map is what the model gives the picture seen through it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -24,13 +24,14 @@ from onnxcam.methods.blocks import (
     weighted_sum,
     whole,
 )
-from onnxcam.methods.outcomes import Outcome, combined, weights
-from onnxcam.methods.quadrature import Quadrature, rounds
+from onnxcam.methods.outcomes import ALIKE, SAME, Outcome, combined, weights
+from onnxcam.methods.quadrature import START, Quadrature, rounds
 
 FAST = 0.02
 """The tolerance of `--fast`: on photographs its maps agree with the exact ones to a Pearson correlation above 0.999."""
 SURE = 24
 """Scored masks from which an error bound is believed: fewer tell too little of how the score varies."""
+UNSURE = "too few masks were scored, or all scored alike, to say by how much the map may be off"
 PARTS = 20
 """Maps that a stream of the exact method shows on the way."""
 Stream = Callable[[Probe], Iterator[list[Outcome]]]
@@ -57,7 +58,8 @@ def score_cam(
 
     budget: feature maps that are scored, at most; the other scores are estimated from these by Bayesian quadrature
     (methods/quadrature.py). tolerance: scores no more of them than it takes for the map, in [0,1], to be off by no
-    more than this, as a root mean square, in 9 of 10 cases. With neither, all are scored and the map is exact.
+    more than this, as a root mean square, in 9 of 10 cases. With neither, all are scored and the map is exact. Raises
+    OptionError for an unknown convention or variant, a budget below 1, a tolerance that is not above 0.
     """
     convention, variant = choose(Convention, convention, "convention"), choose(Variant, variant, "variant")
     form = _Form(convention, variant)
@@ -86,9 +88,21 @@ class _Limits:
     budget: int | None
     tolerance: float | None
 
-    def expected(self, count: int, error: float, most: int) -> int:
+    def believed(self, scores: npt.NDArray[np.float64], errors: list[float]) -> list[float | None]:
+        """The error bound of each target; None while too little was seen of how its score varies: scores (n,T)."""
+        differ = np.ptp(scores, axis=0) > SAME * np.abs(scores).max(axis=0)
+        enough = len(scores) >= START
+        return [error if enough and varied else None for error, varied in zip(errors, differ, strict=True)]
+
+    def reached(self, errors: Sequence[float | None]) -> bool:
+        return self.tolerance is not None and all(e is not None and e <= self.tolerance for e in errors)
+
+    def expected(self, count: int, errors: Sequence[float | None], most: int) -> int:
         """Masks in all, for a progress bar: the error falls about as their number grows."""
-        return most if self.tolerance is None else min(most, max(SURE, round(count * error / self.tolerance)))
+        known = [e for e in errors if e is not None]
+        if self.tolerance is None or len(known) < len(errors):
+            return most
+        return min(most, max(SURE, round(count * max(known) / self.tolerance)))
 
 
 @dataclass(frozen=True)
@@ -127,6 +141,23 @@ class _Form:
         return links.falling(link, original) if falls else link
 
 
+def _so_far(
+    maps: Features,
+    form: _Form,
+    weights: npt.NDArray[np.float64],
+    errors: Sequence[float | None],
+    probe: Probe,
+) -> list[Outcome]:
+    """Of weights (K,T) that are estimated in part; one without an error says why it has none."""
+    if form.softmax:
+        weights = weights / weights.sum(axis=0)
+    found = [replace(o, notes=tuple(n for n in o.notes if n != ALIKE)) for o in combined(maps, weights, probe.size)]
+    return [
+        replace(outcome, error=error, notes=(*outcome.notes, *([] if error is not None else [UNSURE])))
+        for outcome, error in zip(found, errors, strict=True)
+    ]
+
+
 def _in_parts(form: _Form) -> Stream:
     """The exact map, and on the way the sums over the maps that vary most."""
 
@@ -139,7 +170,16 @@ def _in_parts(form: _Form) -> Stream:
         for part in np.array_split(order, min(PARTS, len(maps))):
             scores[part] = form.attribute(probe, maps[part][:, None])
             seen[part] = True
-            yield combined(maps[seen], weights(scores[seen], softmax=form.softmax), probe.size)
+            try:
+                found = combined(maps[seen], weights(scores[seen], softmax=form.softmax), probe.size)
+            except UndefinedSaliency:
+                if seen.all():
+                    raise
+                continue  # the maps to come may make a difference
+            if not seen.all():
+                note = f"{seen.sum()} of {len(maps)} feature maps so far"
+                found = [replace(outcome, notes=(*outcome.notes, note), left=int((~seen).sum())) for outcome in found]
+            yield found
 
     return stream
 
@@ -167,20 +207,16 @@ def _estimated(form: _Form, limits: _Limits) -> Stream:
                 quadrature.belief(seen, own, form.link(own, float(original)))
                 for own, original in zip(scores.T, originals, strict=True)
             ]
-            errors = [quadrature.error(belief) for belief in beliefs]
-            enough = limits.tolerance is not None and count >= SURE and max(errors) <= limits.tolerance
+            told = limits.believed(scores, [quadrature.error(belief) for belief in beliefs])
             try:
-                found = combined(maps, np.stack([belief.weights for belief in beliefs], axis=1), probe.size)
+                found = _so_far(maps, form, np.stack([belief.weights for belief in beliefs], axis=1), told, probe)
             except UndefinedSaliency:
                 if count == most:
                     raise
                 continue  # no mask so far has a score: more of them may
-            yield [
-                replace(outcome, channels=count, estimated=len(maps) - count, error=error)
-                for outcome, error in zip(found, errors, strict=True)
-            ]
-            if enough:
+            yield [replace(outcome, channels=count, estimated=len(maps) - count) for outcome in found]
+            if count >= SURE and limits.reached(told):
                 return
-            probe.expect(limits.expected(count, max(errors), most))
+            probe.expect(limits.expected(count, told, most))
 
     return stream

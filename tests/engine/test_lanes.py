@@ -200,3 +200,28 @@ def test_whether_the_cpu_is_all_there_is() -> None:
     assert not may_leave_the_cpu(["cpu"])
     assert may_leave_the_cpu(["cuda", "cpu"])
     assert may_leave_the_cpu(["openvino"])
+
+
+def test_a_batch_that_did_not_fit_does_not_come_back_with_the_measurement(
+    opened: Callable[..., Lanes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "fastest", lambda times: list(times)[-1])
+    kept: list[Pace] = []
+    made = opened(keep=kept.append)
+    made.shrink(1)
+    for _ in range(20):
+        made.over(logits, PICTURES)
+    assert [pace.batch for pace in kept] == [1]
+    assert made.pace.batch == 1
+
+
+def test_a_measurement_that_another_thread_ends_is_no_error(opened: Callable[..., Lanes]) -> None:
+    made = opened(keep=lambda pace: None)
+
+    def run(session: Session, chunk: Masks) -> Floats:
+        made._trial = None  # as the thread does that ends it, or closes
+        return logits(session, chunk)
+
+    for _ in range(20):
+        found = made.over(run, PICTURES)
+    np.testing.assert_allclose(found, made.over(logits, PICTURES), atol=1e-6)

@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnx import TensorProto, helper
 
 from onnxcam.engine.memory import Device
 from onnxcam.engine.options import EngineOptions
@@ -202,3 +203,27 @@ def test_what_a_progress_callback_raises_is_its_own(weighed: bytes) -> None:
 
     with pytest.raises(RuntimeError, match="mine"):
         Resident(opened(weighed), CPU).score(FEEDS, ROWS, 4, progress)
+
+
+def test_more_inputs_than_are_kept_are_all_read() -> None:
+    """Twenty inputs, each uploaded to a buffer of its own: none may be let go before the run is over."""
+    names = [f"x{i}" for i in range(20)]
+    values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [3, 2]) for n in names]
+    total = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [3, 2])]
+    graph = helper.make_graph([helper.make_node("Sum", names, ["y"])], "sum", values, total)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    resident = Resident(Session(model.SerializeToString(), ["cpu"]), CPU)
+    arrays = {n: np.arange(12, dtype=np.float32).reshape(3, 4)[:, ::2] + 10**i % 7 for i, n in enumerate(names)}
+    sliced = {n: np.repeat(a, 2, axis=1)[:, ::2] for n, a in arrays.items()}
+    assert not any(a.flags.c_contiguous for a in sliced.values())
+    for _ in range(3):
+        (found,) = resident.run(["y"], sliced)
+        np.testing.assert_allclose(found, sum(arrays.values()))
+
+
+def test_closing_lets_go_of_what_was_uploaded(weighed: bytes) -> None:
+    resident = Resident(opened(weighed), CPU)
+    resident.score(FEEDS, ROWS, 3)
+    assert resident._held
+    resident.close()
+    assert not resident._held

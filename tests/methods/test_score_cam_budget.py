@@ -208,9 +208,71 @@ def test_scores_that_are_no_number_are_an_error(value: float) -> None:
         outcome(np.full(60, value), budget=20)
 
 
-def test_scores_that_are_all_the_same_are_said_to_be() -> None:
-    found = outcome(np.full(60, 0.3), budget=20)
+@pytest.mark.parametrize("options", [{"budget": 1}, {"budget": 9}, {"budget": 30}])
+def test_what_scored_alike_so_far_says_nothing_of_the_error(options: dict[str, Any]) -> None:
+    found = outcome(np.full(60, 0.3), **options)
+    assert found.error is None
+    assert found.notes[-1].startswith("too few masks were scored, or all scored alike")
+    assert not any("every mask scores the same" in note for note in found.notes)
+
+
+def test_scores_that_are_all_the_same_are_said_to_be_once_all_are_known() -> None:
+    found = outcome(np.full(60, 0.3), tolerance=0.02)
+    assert found.channels == 60
     assert any("every mask scores the same" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-9, 1e-17, 1e-30])
+def test_small_scores_are_worth_what_large_ones_are(scale: float) -> None:
+    """A target's probability may be next to nothing: its map is as good, and its bound the same."""
+    answer = 0.9 / (1 + np.exp(-4 * np.random.default_rng(2).random((300, 5, 4), np.float32)[:, 2, 1] + 5))
+    exact, found = outcome(scale * answer), outcome(scale * answer, budget=64)
+    assert pearson(found.map, exact.map) > 0.99
+    assert found.raw.max() == pytest.approx(exact.raw.max(), rel=0.1)
+    assert found.error is not None
+    assert np.sqrt(np.square(found.map - exact.map).mean()) <= BEYOND * found.error
+    assert found.error == pytest.approx(outcome(answer, budget=64).error or 0, rel=0.5)
+
+
+def test_a_few_that_differ_are_not_overlooked() -> None:
+    """280 masks score 1 and 20 nothing to speak of: alike scores alone end no tolerance."""
+    answer = np.ones(300)
+    answer[::15] = 0.02
+    assert np.ptp(answer[[17, 34, 51]]) == 0
+    found = outcome(answer, tolerance=0.02)
+    assert (found.channels or 0) > 26, "as many as scored alike when it once stopped"
+    assert found.error is None or 0.005 < found.error <= 0.02
+
+
+@pytest.mark.parametrize("convention", ["constructive", "destructive"])
+def test_the_paper_variants_raw_map_keeps_its_scale(convention: str) -> None:
+    logits = 10 * np.random.default_rng(2).random((300, 5, 4), np.float32).mean(axis=(1, 2))
+    sign = -1 if convention == "destructive" else 1
+
+    class Signed(Stub):
+        def score(self, masks: Array, score: Score) -> Array:
+            return super().score(sign * masks, score)
+
+    raws = []
+    for options in ({}, {"budget": 150}):
+        (found,) = run(score_cam(variant="paper", convention=convention, **options), Signed(logits))  # type: ignore[arg-type]
+        raws.append(found.raw)
+    np.testing.assert_allclose(raws[1], raws[0], rtol=0.1)
+
+
+def test_an_exact_stream_begins_with_what_makes_a_map() -> None:
+    """The maps that vary most score alike: there is nothing to show of them, and the stream goes on."""
+    answer = np.zeros(300)
+    features = Stub(answer).features
+    answer[np.argsort(-features.std(axis=(1, 2)))[150:]] = 0.5
+    method = score_cam()
+    assert method.stream is not None
+    shown = [found for (found,) in method.stream(Stub(answer))]  # type: ignore[arg-type]
+    assert 0 < len(shown) < 20
+    np.testing.assert_array_equal(shown[-1].map, outcome(answer).map)
+    assert shown[0].notes[-1].endswith("of 300 feature maps so far")
+    assert (shown[0].channels or 0) + shown[0].left == 300
+    assert shown[-1].notes == outcome(answer).notes
 
 
 def test_probabilities_may_be_one_and_a_rounding() -> None:
