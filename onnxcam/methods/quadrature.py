@@ -91,11 +91,12 @@ class Quadrature:
         mean = shares @ means
         deviation = np.sqrt(shares @ (scales[:, None] * variances + (means - mean) ** 2))
         expected, off = moments(link, level + mean, deviation)
-        if not np.ptp(scores):
-            expected[:] = link.weight(scores[:1])  # not the link's rounding
-        expected[seen] = link.weight(scores)
         (_, h, scale), (_, left, reduced) = ranked[0], posteriors[0]
         off = INFLATION * off / np.sqrt(scale * left)
+        if not np.ptp(scores):
+            # Nothing is known of how scores vary: the same is expected everywhere, and the prior chooses what is next.
+            expected[:], off[:], scale = link.weight(scores[:1]), 1, 1.0
+        expected[seen] = link.weight(scores)
         off[seen] = 0
         rows = self.shares * off[:, None]
         spread = self.geometry.times(h, rows) - reduced.T @ (reduced @ rows)
