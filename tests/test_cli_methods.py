@@ -154,7 +154,7 @@ def test_a_budget_is_kept_and_its_error_told(folder: Path) -> None:
     assert record["forwards"] == 13
     assert record["error"] > 0
     spoken = onnxcam("explain", EMBEDDED, "photo.png", "--budget", "12", cwd=folder).stdout
-    assert f"{record['error']:.3f} at most in 9 of 10 cases" in spoken
+    assert f"{record['error']:.2g} at most in 9 of 10 cases" in spoken
     assert "12 scored, " in spoken
     assert "tolerance none" not in spoken
 
@@ -178,9 +178,10 @@ def test_fast_is_a_tolerance_that_the_record_names(folder: Path) -> None:
     ("words", "said"),
     [
         (["--budget", "0"], "budget must be a whole number from 1 on"),
-        (["--budget", "-3"], "budget must be a whole number from 1 on"),
+        (["--budget", "-3"], "budget must be a whole number from 1 on, not -3"),
         (["--tolerance", "0"], "tolerance must be above 0"),
         (["--tolerance", "-0.1"], "tolerance must be above 0"),
+        (["--tolerance", "1"], "tolerance must be below 1"),
         (["--tolerance", "nan"], "is a number, not 'nan'"),
         (["--fast", "--tolerance", "0.1"], "--fast is a tolerance of 0.02"),
         (["--budget", "9", "--option", "budget=8"], "budget is given twice"),

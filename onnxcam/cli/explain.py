@@ -270,7 +270,7 @@ def summary(saliency: "Saliency", outputs: Sequence[str]) -> str:
             f"space)"
         )
     if made.error is not None:
-        lines.append(f"  error         {made.error:.3f} at most in 9 of 10 cases (root mean square, the map is 0 to 1)")
+        lines.append(f"  error         {made.error:.2g} at most in 9 of 10 cases (root mean square, the map is 0 to 1)")
     passes = made.forwards + made.steps
     steps = f", {made.steps} with a gradient" if made.steps else ""
     lines.append(

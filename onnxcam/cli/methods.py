@@ -46,7 +46,7 @@ def page(found: list[dict[str, Any]]) -> str:
         lines += [
             method["name"],
             f"  {method['paper']}",
-            f"  needs     {', '.join(method['needs'])}",
+            f"  needs     {', '.join(method['needs']) or 'nothing'}",
             f"  cost      {method['cost']}",
             f"  options   {options}",
         ]

@@ -161,7 +161,9 @@ Tolerance = Annotated[
 ]
 Fast = Annotated[
     bool,
-    typer.Option("--fast", rich_help_panel=HOW, help="Score-CAM with the tolerance 0.02: about a tenth of the time."),
+    typer.Option(
+        "--fast", rich_help_panel=HOW, help="Score-CAM with the tolerance 0.02: typically 5 to 20 % of the passes."
+    ),
 ]
 Step = Annotated[
     str | None,

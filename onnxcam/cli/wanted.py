@@ -111,7 +111,7 @@ def parse_option(name: str, text: str, default: Any) -> Any:
     if default is None and text.lower() == "none":
         return None
     value = _number(name, text)
-    whole = isinstance(default, int) or (default is None and text.isdecimal())
+    whole = isinstance(default, int) or (default is None and re.fullmatch(r"[+-]?[0-9]+", text.strip()) is not None)
     return int(value) if whole and value == int(value) else value
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.arrays import Features, Masks, Score, Scores
-from onnxcam.errors import UndefinedSaliency
+from onnxcam.errors import OptionError, UndefinedSaliency
 from onnxcam.fills import ZERO, Fill, named
 from onnxcam.methods import links
 from onnxcam.methods.blocks import (
@@ -32,6 +32,7 @@ FAST = 0.02
 SURE = 24
 """Scored masks from which an error bound is believed: fewer tell too little of how the score varies."""
 UNSURE = "too few masks were scored, or all scored alike, to say by how much the map may be off"
+SHORT = "the budget ended before the tolerance was reached"
 PARTS = 20
 """Maps that a stream of the exact method shows on the way."""
 Stream = Callable[[Probe], Iterator[list[Outcome]]]
@@ -59,7 +60,7 @@ def score_cam(
     budget: feature maps that are scored, at most; the other scores are estimated from these by Bayesian quadrature
     (methods/quadrature.py). tolerance: scores no more of them than it takes for the map, in [0,1], to be off by no
     more than this, as a root mean square, in 9 of 10 cases. With neither, all are scored and the map is exact. Raises
-    OptionError for an unknown convention or variant, a budget below 1, a tolerance that is not above 0.
+    OptionError for an unknown convention or variant, a budget below 1, a tolerance that is not above 0 and below 1.
     """
     convention, variant = choose(Convention, convention, "convention"), choose(Variant, variant, "variant")
     form = _Form(convention, variant)
@@ -67,11 +68,13 @@ def score_cam(
         whole(budget, "budget") if budget is not None else None,
         positive(tolerance, "tolerance") if tolerance is not None else None,
     )
+    if limits.tolerance is not None and limits.tolerance >= 1:
+        raise OptionError(f"tolerance must be below 1, since the map runs from 0 to 1, not {tolerance!r}")
     options = {"convention": str(convention), "variant": str(variant), "budget": "none", "tolerance": "none"}
     method = Method(
         name="score-cam",
         paper="Wang et al. 2020, arXiv:1910.01279",
-        cost="one a feature map that varies over space",
+        cost="one a feature map that varies over space; fewer with a budget or a tolerance",
         perturb=named(fill),
         score=form.score,
         options=options,
@@ -214,8 +217,13 @@ def _estimated(form: _Form, limits: _Limits) -> Stream:
                 if count == most:
                     raise
                 continue  # no mask so far has a score: more of them may
-            yield [replace(outcome, channels=count, estimated=len(maps) - count) for outcome in found]
-            if count >= SURE and limits.reached(told):
+            reached = count >= SURE and limits.reached(told)
+            short = () if reached or count < most or limits.tolerance is None else (SHORT,)
+            yield [
+                replace(outcome, channels=count, estimated=len(maps) - count, notes=(*outcome.notes, *short))
+                for outcome in found
+            ]
+            if reached:
                 return
             probe.expect(limits.expected(count, told, most))
 

@@ -124,6 +124,11 @@ def test_numbers_beyond_probabilities_are_estimated_too() -> None:
     assert pearson(spent.map, exact.map) > 0.99
 
 
+def test_a_budget_that_ends_before_the_tolerance_is_reached_is_said(coffee: dict[str, Saliency]) -> None:
+    assert any("the budget ended before the tolerance" in note for note in coffee["both"].provenance.notes)
+    assert not any("the budget ended" in note for name in ("32", "0.02") for note in coffee[name].provenance.notes)
+
+
 def test_a_budget_below_the_first_round_is_kept() -> None:
     with Explainer(embedded(), score_cam(budget=3), providers=["cpu"]) as explain:
         made = explain(pictures()["coffee"]).provenance
