@@ -13,7 +13,6 @@ import json
 import statistics
 import subprocess
 import sys
-import time
 import types
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from side_by_side import interleaved, stand_in_for_torchvision
 
 from onnxcam import Explainer, score_cam
 from onnxcam.embedded import model, pictures
@@ -32,26 +32,14 @@ from onnxcam.pictures import read_picture
 PICTURE = pictures()["chelsea"]
 THREADS = 2
 MEMORY = """
-import resource
 from onnxcam import Explainer, score_cam
 from onnxcam.embedded import model, pictures
 with Explainer(model(), score_cam(), providers=["cpu"]) as explain:
     explain(pictures()["chelsea"])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+from side_by_side import peak
+print(peak())
 """
 Rows = list[dict[str, Any]]
-
-
-def interleaved(cases: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each case, one after another in every round; a first round is thrown away."""
-    times: dict[str, list[float]] = {name: [] for name in cases}
-    for round_ in range(repeats + 1):
-        for name, case in cases.items():
-            start = time.perf_counter()
-            case()
-            if round_:
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 
 def bare_forwards(count: int, batch: int) -> Callable[[], object]:
@@ -71,7 +59,7 @@ def pytorch_grad_cam(explainer: Explainer, picture: Path) -> Callable[[], object
     try:
         import torch
 
-        _stand_in_for_torchvision()
+        stand_in_for_torchvision()
         from build_models import module
         from pytorch_grad_cam import ScoreCAM
         from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
@@ -92,18 +80,6 @@ def pytorch_grad_cam(explainer: Explainer, picture: Path) -> Callable[[], object
     image = torch.from_numpy(np.array(explainer.prepare(picture).image))[None]
     target = explainer(picture).target.index
     return lambda: cam(input_tensor=image, targets=[ClassifierOutputTarget(target)])
-
-
-def _stand_in_for_torchvision() -> None:
-    """pytorch-grad-cam imports torchvision for helpers that ScoreCAM does not use; a CPU torch may lack it."""
-    try:
-        import torchvision  # noqa: F401
-    except (ImportError, RuntimeError):
-        for name in ("torchvision", "torchvision.transforms", "torchvision.transforms.functional", "torchvision.ops"):
-            stand_in = types.ModuleType(name)
-            for attribute in ("Compose", "Normalize", "ToTensor", "resize"):
-                setattr(stand_in, attribute, None)
-            sys.modules[name] = stand_in
 
 
 def speed(repeats: int, peers: bool) -> Rows:
@@ -136,7 +112,11 @@ def speed(repeats: int, peers: bool) -> Rows:
 
 def memory() -> Rows:
     megabytes = [
-        float(subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True).stdout)
+        float(
+            subprocess.run(
+                [sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True, cwd=Path(__file__).parent
+            ).stdout
+        )
         for _ in range(3)
     ]
     return [row("peak memory of one explanation, MB", statistics.median(megabytes), "<= 600", "the whole process")]

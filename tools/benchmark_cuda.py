@@ -11,10 +11,8 @@ with 1 where the provider does not start or does not do the work.
 
 import argparse
 import json
-import statistics
 import sys
 import tempfile
-import time
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+from side_by_side import interleaved, stand_in_for_torchvision  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 from torch.nn.functional import interpolate  # noqa: E402
 from torch_models import CLASSES, SIZE, Bottleneck, conv_norm, exported, settled  # noqa: E402
@@ -102,18 +101,6 @@ def understood(engine: EngineOptions, provider: str) -> bool:
     except OptionError:
         return False
     return True
-
-
-def interleaved(cases: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each case, one after another in every round; a first round is thrown away."""
-    times: dict[str, list[float]] = {name: [] for name in cases}
-    for round_ in range(repeats + 1):
-        for name, case in cases.items():
-            start = time.perf_counter()
-            case()
-            if round_:
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 
 def placement(bench: Bench) -> Result:
@@ -219,9 +206,7 @@ def plain_loop(network: nn.Module, image: Tensor, target: int) -> Callable[[], o
 def grad_cam(network: nn.Module, image: Tensor, target: int) -> tuple[str, Callable[[], object]]:
     """Its own code where it is installed."""
     try:
-        from benchmark import _stand_in_for_torchvision
-
-        _stand_in_for_torchvision()
+        stand_in_for_torchvision()
         from pytorch_grad_cam import ScoreCAM, score_cam
         from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
     except ImportError as error:

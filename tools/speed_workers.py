@@ -6,7 +6,6 @@ prints one line of JSON: seconds, the count they were for, and megabytes at the 
 """
 
 import json
-import resource
 import sys
 import time
 import types
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmark import _stand_in_for_torchvision
+from side_by_side import peak, stand_in_for_torchvision
 
 LARGE = ("resnet50", "vgg16")
 """Networks with random weights; the other is EfficientNet-Lite0."""
@@ -157,7 +156,7 @@ def plain(case: Case, count: int) -> Measured:
 def pytorch_grad_cam(case: Case, count: int) -> Measured:
     import torch
 
-    _stand_in_for_torchvision()
+    stand_in_for_torchvision()
     import pytorch_grad_cam.score_cam as module
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
@@ -181,7 +180,7 @@ def pytorch_grad_cam(case: Case, count: int) -> Measured:
 def torchcam(case: Case, count: int) -> Measured:
     import torch
 
-    _stand_in_for_torchvision()
+    stand_in_for_torchvision()
     from torchcam.methods import ScoreCAM
 
     class Some(ScoreCAM):  # type: ignore[misc]
@@ -207,16 +206,6 @@ TOOLS: dict[str, Callable[[Case, int], Measured]] = {
     "pytorch-grad-cam": pytorch_grad_cam,
     "torchcam": torchcam,
 }
-
-
-def peak() -> float:
-    """Megabytes at the peak of this program; Linux' ru_maxrss begins with what the parent process had."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        return (
-            float(next(line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM"))) / 1024
-        )
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def main() -> None:

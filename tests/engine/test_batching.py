@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -76,6 +78,14 @@ def test_chunks_are_full_until_the_rest_is_shared_out() -> None:
 
 
 def test_giving_memory_back_is_harmless_where_the_c_library_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str | None] = []
+    monkeypatch.setattr("ctypes.CDLL", lambda name: asked.append(name) or object())  # which has no malloc_trim
     give_back()
-    monkeypatch.setattr("ctypes.CDLL", lambda name: object())
+    assert asked == [None], "the C library that the process runs on"
+
+
+def test_freed_memory_is_given_back_to_the_last_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[int] = []
+    monkeypatch.setattr("ctypes.CDLL", lambda name: SimpleNamespace(malloc_trim=kept.append))
     give_back()
+    assert kept == [0]
