@@ -6,21 +6,20 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from itertools import islice
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
 from onnxcam.answers import Answer, Asked, Head, Looked, Origin, saliencies
-from onnxcam.arrays import MaskForm, Saliency, Score, Target
+from onnxcam.arrays import MaskForm, Saliency
 from onnxcam.devices import DeviceSaliency, Finisher
 from onnxcam.differentiation import Differentiated, check_step
 from onnxcam.engine.batching import Progress
 from onnxcam.engine.options import PLAIN, EngineOptions
-from onnxcam.errors import MissingGradient, OptionError
-from onnxcam.fills import BLACK
+from onnxcam.errors import MissingGradient, OnnxCamError, OptionError
+from onnxcam.inquiry import Inquiry
 from onnxcam.intake import (
     Intake,
     Photograph,
@@ -29,23 +28,20 @@ from onnxcam.intake import (
     choose_labels,
     choose_preset,
     choose_size,
-    fits,
-    read_array,
 )
 from onnxcam.methods import gradient_free
 from onnxcam.methods.blocks import Method, Need, choose
 from onnxcam.methods.score_cam import score_cam
-from onnxcam.network import Arrays
-from onnxcam.pipeline import ahead
+from onnxcam.pipeline import ahead, grouped
 from onnxcam.preparation import Opened, Wish, open_network
 from onnxcam.preprocess import Preset
-from onnxcam.probe import Count, PictureProbe, run_together
-from onnxcam.scoring import Seen, kind_of, similarity, targets
+from onnxcam.scoring import kind_of
 from onnxcam.surgeon import graph
 from onnxcam.surgeon.anatomy import Kind
 from onnxcam.surgeon.loading import ModelSource, read_model
 from onnxcam.surgeon.locate import find_image
 from onnxcam.targets import Box, Element, Region, Similarity, TargetLike
+from onnxcam.together import company, run_together
 
 
 class Explainer:
@@ -112,6 +108,7 @@ class Explainer:
         self.provider, self.masks_a_run = first.network.provider, first.network.batch
         self._intake = Intake(image, self.size, self.preset, self.provider)
         self._finisher = Finisher(self.provider, threads)
+        self._inquiry = Inquiry(self.method, self.preset, self.preset_source, self.size, self.labels, self.prepare)
 
     def __call__(self, image: Photograph, target: TargetLike = None) -> Saliency:
         """Explain one picture; target is the prediction if None."""
@@ -120,22 +117,20 @@ class Explainer:
     def batch(self, images: Iterable[Photograph], target: TargetLike = None) -> list[Saliency]:
         """One Saliency a picture: of a list, or of an array with one more axis in front.
 
-        The next picture is read and looked at while the present one is scored. A method that searches with gradients
-        takes several pictures through each run.
+        The next pictures are read and looked at while the present ones are scored, as many as explain_together() is
+        best given.
         """
         if isinstance(images, str | os.PathLike):
             images = [images]
-        head = self._head(target)
-        network = self._open(head)
-        together = network.opened.network.at_once if self.method.descend is not None else 1
-        waiting = iter(images)
-        groups = iter(lambda: list(islice(waiting, together)), [])
-        saliencies = []
+        found: list[Saliency] = []
+        groups = grouped(images, self.together)
         with closing(ahead(groups, lambda group: [self.look(image, [target]) for image in group])) as ready:
-            for begun in ready:
-                answers = [looked.answers[head] for looked in begun.result()]
-                saliencies += [found for (found,) in self._explain(network, answers, [target], None)]
-        return saliencies
+            for looked in ready:
+                for answer in self.explain_together(looked.result(), [target]):
+                    if isinstance(answer, OnnxCamError):
+                        raise answer
+                    found += answer
+        return found
 
     def explain(
         self,
@@ -154,19 +149,45 @@ class Explainer:
         """
         targets = _several(targets)
         looked = image if isinstance(image, Looked) else self.look(image, targets, name=name, inputs=inputs)
+        (found,) = self.explain_together([looked], targets, progress=[progress])
+        if isinstance(found, OnnxCamError):
+            raise found
+        return found
+
+    @property
+    def together(self) -> int:
+        """Pictures that explain_together() is best given: as many as fill the network."""
+        return company(self.method, self._open(self._default).opened.network.at_once)
+
+    def explain_together(
+        self,
+        looked: Sequence[Looked],
+        targets: Sequence[TargetLike] = (None,),
+        *,
+        progress: Sequence[Progress | None] | None = None,
+    ) -> list[list[Saliency] | OnnxCamError]:
+        """What explain() gives, or raises, for each of the pictures that look() was given, with the same targets.
+
+        Masks of different pictures share forward passes where those of one would not fill them: `--fast` asks for a few
+        at a time, and the last ones of an exact explanation are a few. Scores are those of each picture alone, but for
+        the rounding of another batch. progress: one a picture.
+        """
+        targets = _several(targets)
+        told = progress if progress is not None else [None] * len(looked)
         heads = [self._head(t) for t in targets]
-        found: dict[int, Saliency] = {}
+        found: list[dict[int, Saliency]] = [{} for _ in looked]
+        errors: dict[int, OnnxCamError] = {}
         for head in dict.fromkeys(heads):
             places = [i for i, own in enumerate(heads) if own == head]
-            wanted = [targets[i] for i in places]
-            network = self._open(head)
-            if head not in looked.answers:
-                raise OptionError("the picture was looked at for other targets than it is to be explained for")
-            if looked.answers[head].network is not network:
-                raise OptionError("the picture was looked at by another explainer")
-            answers = self._explain(network, [looked.answers[head]], wanted, progress)[0]
-            found.update(zip(places, answers, strict=True))
-        return [found[i] for i in range(len(targets))]
+            network, left = self._open(head), [k for k in range(len(looked)) if k not in errors]
+            answers = [_answer(looked[k], head, network) for k in left]
+            each = self._explain(network, answers, [targets[i] for i in places], [told[k] for k in left])
+            for k, explained in zip(left, each, strict=True):
+                if isinstance(explained, OnnxCamError):
+                    errors[k] = explained
+                else:
+                    found[k].update(zip(places, explained, strict=True))
+        return [errors[k] if k in errors else [own[i] for i in range(len(targets))] for k, own in enumerate(found)]
 
     def stream(
         self, image: Photograph, target: TargetLike = None, *, progress: Progress | None = None
@@ -182,10 +203,13 @@ class Explainer:
         head = self._head(target)
         network, answer = self._open(head), self.look(image, [target]).answers[head]
         if self.method.stream is None:
-            yield self._explain(network, [answer], [target], progress)[0][0]
+            (found,) = self._explain(network, [answer], [target], [progress])
+            if isinstance(found, OnnxCamError):
+                raise found
+            yield found[0]
             return
         start = time.perf_counter() - answer.seconds
-        asked = self._ask(network, answer, [target], progress)
+        asked = self._inquiry.ask(network, answer, [target], progress)
         for outcomes in self.method.stream(asked.probe):
             yield saliencies(self._origin, outcomes, asked, time.perf_counter() - start)[0]
         asked.probe.count.finish()
@@ -218,7 +242,7 @@ class Explainer:
         """What explain() begins with: read, preprocess, run the picture once as it is. A thread can do it ahead."""
         prepared = self.prepare(image, name)
         heads = dict.fromkeys(self._head(t) for t in _several(targets))
-        return Looked(prepared, {head: self._look(self._open(head), prepared, inputs or {}) for head in heads})
+        return Looked(prepared, {head: self._inquiry.look(self._open(head), prepared, inputs or {}) for head in heads})
 
     def prepare(self, image: Photograph, name: str | None = None) -> Prepared:
         """Read and preprocess; raises PictureError on an array that fits neither a picture nor the model's input."""
@@ -251,7 +275,7 @@ class Explainer:
         """The step graph's bytes; raises OptionError or ModelError where it serves no purpose or does not fit."""
         if step is None:
             return None
-        if self.method.descend is None:
+        if not self.method.searches:
             raise OptionError(
                 f"{self.method.name} searches without gradients of masks, so a step graph serves no purpose"
             )
@@ -276,30 +300,27 @@ class Explainer:
         network: Differentiated,
         answers: Sequence[Answer],
         wanted: Sequence[TargetLike],
-        progress: Progress | None,
-    ) -> list[list[Saliency]]:
-        """One Saliency a target for each of the pictures."""
+        progress: Sequence[Progress | None],
+    ) -> list[list[Saliency] | OnnxCamError]:
+        """One Saliency a target for each of the pictures, or what went wrong with it."""
         start = time.perf_counter() - sum(answer.seconds for answer in answers)
-        asked = [self._ask(network, answer, wanted, progress) for answer in answers]
-        try:
-            outcomes = run_together(self.method, [one.probe for one in asked])
-        except MissingGradient as error:
-            raise MissingGradient(f"{error}; without gradients work: {', '.join(gradient_free())}") from None
-        seconds = (time.perf_counter() - start) / len(answers)
-        return [saliencies(self._origin, found, one, seconds) for found, one in zip(outcomes, asked, strict=True)]
-
-    def _ask(
-        self, network: Differentiated, answer: Answer, wanted: Sequence[TargetLike], progress: Progress | None
-    ) -> Asked:
-        fed, found = self._targets(wanted, answer)
-        originals = {
-            Score.LOGIT: np.asarray([t.logit for t in found], np.float32),
-            Score.PROBABILITY: np.asarray([t.probability for t in found], np.float32),
-        }
-        feeds, count = {**answer.feeds, **fed}, Count(progress=progress)
-        image = answer.prepared.image
-        probe = PictureProbe(network, image, answer.fill, feeds, answer.features, originals, count)
-        return Asked(answer, found, probe)
+        found: dict[int, list[Saliency] | OnnxCamError] = {}
+        asked: dict[int, Asked] = {}
+        for k, (answer, told) in enumerate(zip(answers, progress, strict=True)):
+            try:
+                asked[k] = self._inquiry.ask(network, answer, wanted, told)
+            except OnnxCamError as error:
+                found[k] = error
+        outcomes = run_together(self.method, [one.probe for one in asked.values()])
+        seconds = (time.perf_counter() - start) / max(1, len(answers))
+        for (k, one), outcome in zip(asked.items(), outcomes, strict=True):
+            if isinstance(outcome, MissingGradient):
+                found[k] = MissingGradient(f"{outcome}; without gradients work: {', '.join(gradient_free())}")
+            elif isinstance(outcome, OnnxCamError):
+                found[k] = outcome
+            else:
+                found[k] = saliencies(self._origin, outcome, one, seconds)
+        return [found[k] for k in range(len(answers))]
 
     @property
     def _origin(self) -> Origin:
@@ -313,51 +334,13 @@ class Explainer:
             self.method,
         )
 
-    def _look(self, network: Differentiated, prepared: Prepared, inputs: Mapping[str, npt.ArrayLike]) -> Answer:
-        start = time.perf_counter()
-        fill = self.method.perturb.make
-        if self.method.perturb is BLACK and prepared.placement is None and self.preset_source != "given":
-            raise OptionError(
-                "what black is after preprocessing is not known for this image; give the preset, or another fill"
-            )
-        replacement = fill(prepared.image, self.preset) if fill is not None else None
-        opened = network.opened
-        further = opened.further(choose_inputs(inputs))
-        feeds = opened.network.feeds(prepared.image, replacement, further)
-        if prepared.on_device is not None:
-            opened.network.adopt(prepared.image, prepared.on_device)
-        features, values = opened.network.look(feeds)
-        stand_in = replacement if replacement is not None else np.zeros_like(prepared.image)
-        seconds = time.perf_counter() - start
-        return Answer(network, prepared, np.asarray(stand_in, np.float32), feeds, features, values, seconds)
 
-    def _targets(self, wanted: Sequence[TargetLike], answer: Answer) -> tuple[Arrays, list[Target]]:
-        logits = answer.network.opened.anatomy.logits
-        labels = self.labels if self.labels is not None and fits(self.labels, logits) else None
-        seen = Seen(logits, answer.values, labels, self.size, answer.prepared.placement)
-        if logits.kind is not Kind.EMBEDDING:
-            return targets(wanted, seen)
-        references = [t.reference if isinstance(t, Similarity) else None for t in wanted]
-        names = [
-            os.path.basename(os.fspath(r)) if isinstance(r, str | os.PathLike) else f"reference {i}"
-            for i, r in enumerate(references)
-        ]
-        return similarity([self._reference(t, answer) for t in wanted], seen, names)
-
-    def _reference(self, target: TargetLike, answer: Answer) -> npt.NDArray[Any]:
-        """The embedding that a target names, or that of the picture which it names."""
-        if not isinstance(target, Similarity):
-            raise OptionError("an embedding is explained by its similarity to a reference; give one (--reference)")
-        given = target.reference
-        if isinstance(given, str | os.PathLike) and os.fspath(given).lower().endswith(".npy"):
-            given = read_array(given)
-        if (
-            isinstance(given, np.ndarray)
-            and given.size == answer.network.opened.anatomy.logits.classes
-            and given.ndim <= 2
-        ):
-            return given
-        return self._look(answer.network, self.prepare(given), {}).values
+def _answer(looked: Looked, head: Head, network: Differentiated) -> Answer:
+    if head not in looked.answers:
+        raise OptionError("the picture was looked at for other targets than it is to be explained for")
+    if looked.answers[head].network is not network:
+        raise OptionError("the picture was looked at by another explainer")
+    return looked.answers[head]
 
 
 def _several(targets: Sequence[TargetLike] | TargetLike) -> Sequence[TargetLike]:

@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.arrays import Features, Floats, Image, MaskForm, Masks, Score, Scores
-from onnxcam.engine.batching import Progress
+from onnxcam.crowd import Crowd, Masked, RowNumbers, alike
+from onnxcam.engine.batching import Progress, in_chunks
 from onnxcam.engine.lanes import Asked, Lanes, Pace
 from onnxcam.engine.options import PLAIN, EngineOptions
 from onnxcam.engine.resident import Resident, Rows
@@ -141,23 +142,69 @@ class Network:
 
     def score(self, feeds: Arrays, masks: Masks, score: Score, progress: Progress | None = None) -> Scores:
         """(K,T) numbers of the targets that feeds hold, the picture seen through each of the masks (K,1,*grid)."""
-        if self._resident is not None:
-            columns = len(feeds[masking.REFERENCES if masking.REFERENCES in feeds else masking.TARGETS])
-            rows = Rows(masking.MAPS, np.ascontiguousarray(masks, np.float32), OUTPUT[score], columns)
-            found, batch = self._resident.score(feeds, rows, self.batch, progress)
-            self._lanes.shrink(batch)
-            return found
-        output = [OUTPUT[score]]
+        return self.score_together([Masked(feeds, masks, progress)], score)[0]
 
-        def chunk_scores(session: Session, chunk: Masks) -> Scores:
+    def score_together(self, pictures: Sequence[Masked], score: Score) -> list[Scores]:
+        """What score() gives for each; what would not fill a run by itself shares one with the rest of others."""
+        ask = self._in_lanes if self._resident is None else self._on_device
+        found: dict[int, Scores] = {}
+        for group in alike(pictures) if self._mixes else [[i] for i in range(len(pictures))]:
+            found |= zip(group, ask([pictures[i] for i in group], OUTPUT[score]), strict=True)
+        return [found[i] for i in range(len(pictures))]
+
+    @property
+    def _mixes(self) -> bool:
+        """Whether pictures may share a run: of a bound batch nobody has seen that its rows leave each other alone."""
+        return self.fixed is None and (self._resident is None or not self._resident.steady)
+
+    def _in_lanes(self, pictures: Sequence[Masked], output: str) -> list[Scores]:
+        crowd = Crowd(pictures, self.at_once)
+
+        def chunk_scores(session: Session, rows: RowNumbers) -> Scores:
             try:
-                return self._run_in(session, feeds, chunk, output)[0]
+                return self._run_in(session, crowd.feeds(rows), crowd.masks(rows), [output])[0]
             except OutOfMemory:
                 if self.fixed is None:
-                    self._lanes.shrink(max(1, len(chunk) // 2))  # for later pictures too
+                    self._lanes.shrink(max(1, len(rows) // 2))  # for later pictures too
                 raise
 
-        return self._lanes.over(chunk_scores, masks, progress)
+        return crowd.scores(self._lanes.over(chunk_scores, np.arange(len(crowd)), crowd.progress()))
+
+    def _on_device(self, pictures: Sequence[Masked], output: str) -> list[Scores]:
+        """Whole runs picture by picture, from what lies on the device; what is left over of each, together."""
+        step = self.batch if len(pictures) > 1 else 1
+        parts = [picture.split(len(picture.masks) // step * step) for picture in pictures]
+        found = [[self._resident_scores(whole, output)] if len(whole.masks) else [] for whole, _ in parts]
+        left = {i: rest for i, (_, rest) in enumerate(parts) if len(rest.masks)}
+        rests = list(left.values())
+        told = self._mixed(rests, output) if len(left) > 1 else [self._resident_scores(r, output) for r in rests]
+        for i, scores in zip(left, told, strict=True):
+            found[i].append(scores)
+        return [np.concatenate(each) for each in found]
+
+    def _resident_scores(self, picture: Masked, output: str) -> Scores:
+        assert self._resident is not None
+        rows = Rows(masking.MAPS, np.ascontiguousarray(picture.masks, np.float32), output, picture.targets)
+        found, batch = self._resident.score(picture.feeds, rows, self.batch, picture.progress)
+        self._lanes.shrink(batch)
+        return found
+
+    def _mixed(self, pictures: Sequence[Masked], output: str) -> list[Scores]:
+        """Runs whose rows are of different pictures, which are brought to the device for each of them."""
+        crowd, resident = Crowd(pictures, self.batch), self._resident
+        assert resident is not None
+
+        def chunk_scores(rows: RowNumbers) -> Scores:
+            feeds, masks = crowd.feeds(rows), crowd.masks(rows)
+            try:
+                return self._run_in(self._session, feeds, masks, [output])[0]
+            except OutOfMemory:
+                self._lanes.shrink(max(1, len(rows) // 2))
+                raise
+            finally:
+                resident.forget([*feeds.values(), masks])
+
+        return crowd.scores(in_chunks(chunk_scores, np.arange(len(crowd)), self.batch, crowd.progress()))
 
     def answer(self, feeds: Arrays, masks: Masks, score: Score) -> tuple[float, float]:
         """The first mask's score for the first target, and the largest of all scored numbers' sizes."""

@@ -1,8 +1,9 @@
 """Work on the next thing while the present one is dealt with."""
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -26,3 +27,10 @@ def ahead(items: Iterable[Item], work: Callable[[Item], Result]) -> Generator[Fu
             yield waiting.popleft()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def grouped(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """The items in their order, `size` at a time; the last may be fewer."""
+    left = iter(items)
+    while group := list(islice(left, size)):
+        yield group

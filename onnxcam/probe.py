@@ -1,16 +1,16 @@
 """A PictureProbe answers for one picture and its targets before one network: what a method sees."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
 from onnxcam.arrays import Features, Floats, Image, Masks, Score, Scores
+from onnxcam.crowd import Masked
 from onnxcam.differentiation import Differentiated
 from onnxcam.engine.batching import Progress
-from onnxcam.methods.blocks import Descent, Method, Question, Rows, run
-from onnxcam.methods.outcomes import Outcome
+from onnxcam.methods.blocks import Rows
 from onnxcam.network import Arrays, Network
 from onnxcam.rows import rows_of, rows_together
 from onnxcam.surgeon import masking
@@ -29,6 +29,11 @@ class Count:
     def forward(self, rows: int) -> None:
         self.forwards += rows
         self._tell()
+
+    def following(self) -> Progress:
+        """Counts the forwards of one more question, as they are told of: done of all."""
+        before = self.forwards
+        return lambda done, _: self.forward(before + done - self.forwards)
 
     def step(self, rows: int) -> None:
         self.steps += rows
@@ -59,12 +64,12 @@ class PictureProbe:
     count: Count = field(default_factory=Count)
 
     @property
-    def _network(self) -> Network:
+    def network(self) -> Network:
         return self.differentiated.opened.network
 
     @property
     def size(self) -> tuple[int, ...]:
-        return self._network.size
+        return self.network.size
 
     @property
     def targets(self) -> int:
@@ -77,17 +82,10 @@ class PictureProbe:
         return self.originals[score]
 
     def score(self, masks: Masks, score: Score) -> Scores:
-        before, all_ = self.count.forwards, len(masks)
-
-        def progress(done: int, of: int) -> None:
-            self.count.forward(done - (self.count.forwards - before))
-
-        found = self._network.score(self.feeds, masks, score, progress)
-        assert self.count.forwards - before == all_
-        return found
+        return scores([self], [masks], score)[0]
 
     def tail(self, features: Features, score: Score) -> Scores:
-        tensor = self._network.anatomy.features
+        tensor = self.network.anatomy.features
         given = tensor.from_channels(features, self._raw_features)
         found = self.differentiated.tail(self.feeds, given, score)
         self.count.forward(len(found))
@@ -97,24 +95,24 @@ class PictureProbe:
     def _raw_features(self) -> Floats:
         self.count.expected += 1
         self.count.forward(1)
-        return self._network.raw_features(self.feeds)
+        return self.network.raw_features(self.feeds)
 
     def score_gradient(
         self, maps: Masks, rows: Rows, score: Score, shift: Sequence[int] | None = None
     ) -> tuple[Floats, Masks]:
-        return score_gradients([self], [maps], [rows], score, [shift])[0]
+        return score_gradients([self], [(maps, rows, shift)], score)[0]
 
     def feature_gradient(self) -> Floats:
         rows = np.arange(self.targets)
         feeds = {**self.feeds, **rows_of(self.feeds, rows)}
         _, found = self.differentiated.gradient(
-            feeds, self._network.whole(len(rows)), Score.LOGIT, Wrt.FEATURES, whole=self.whole(0)
+            feeds, self.network.whole(len(rows)), Score.LOGIT, Wrt.FEATURES, whole=self.whole(0)
         )
         self.count.step(len(rows))
-        return self._network.anatomy.features.to_channels(found)
+        return self.network.anatomy.features.to_channels(found)
 
     def image_gradient(self, images: Floats, rows: Rows, *, guided: bool = False) -> tuple[Floats, Floats]:
-        network = self._network
+        network = self.network
         feeds = {**self.feeds, **rows_of(self.feeds, rows), masking.IMAGE: network.rows_out(images)}
         scores, found = self.differentiated.gradient(
             feeds, network.whole(len(rows)), Score.LOGIT, Wrt.IMAGE, whole=self.whole(int(rows[0])), guided=guided
@@ -128,7 +126,7 @@ class PictureProbe:
 
     def pictures(self, shift: Sequence[int] | None) -> dict[str, Floats]:
         """The picture and its fill as the network is fed them, rolled by so many pixels along each side."""
-        network, found = self._network, {}
+        network, found = self.network, {}
         for name, picture in ((masking.IMAGE, self.image), (masking.FILL, self.fill)):
             if name in self.feeds:
                 axes = tuple(range(1, picture.ndim))
@@ -137,15 +135,18 @@ class PictureProbe:
         return found
 
 
+def scores(probes: Sequence[PictureProbe], masks: Sequence[Masks], score: Score) -> list[Scores]:
+    """What each probe's score() gives, in runs that they share. The probes are of one network."""
+    pictures = [Masked(p.feeds, m, p.count.following()) for p, m in zip(probes, masks, strict=True)]
+    return probes[0].network.score_together(pictures, score)
+
+
 def score_gradients(
-    probes: Sequence[PictureProbe],
-    maps: Sequence[Masks],
-    rows: Sequence[Rows],
-    score: Score,
-    shifts: Sequence[Sequence[int] | None],
+    probes: Sequence[PictureProbe], given: Sequence[tuple[Masks, Rows, Sequence[int] | None]], score: Score
 ) -> list[tuple[Floats, Masks]]:
-    """What each probe's score_gradient() gives, the rows of all in shared runs. The probes are of one network."""
+    """What each probe's score_gradient() gives for (maps, rows, shift), in runs that they share, as scores() does."""
     first = probes[0]
+    maps, rows, shifts = zip(*given, strict=True)
     targets = [rows_of(p.feeds, r) for p, r in zip(probes, rows, strict=True)]
     pictures = [p.pictures(s) for p, s in zip(probes, shifts, strict=True)]
     feeds = {**first.feeds, **rows_together(targets)}
@@ -155,51 +156,9 @@ def score_gradients(
         else:
             feeds[name] = np.concatenate([np.repeat(p[name], len(r), 0) for p, r in zip(pictures, rows, strict=True)])
     ends = np.cumsum([len(r) for r in rows])[:-1]
-    scores, gradient = first.differentiated.gradient(
-        feeds, np.concatenate(list(maps)), score, Wrt.MAPS, whole=first.whole(int(rows[0][0]))
+    told, gradient = first.differentiated.gradient(
+        feeds, np.concatenate(maps), score, Wrt.MAPS, whole=first.whole(int(rows[0][0]))
     )
     for probe, own in zip(probes, rows, strict=True):
         probe.count.step(len(own))
-    return list(zip(np.split(scores, ends), np.split(gradient, ends), strict=True))
-
-
-def run_together(method: Method, probes: Sequence[PictureProbe]) -> list[list[Outcome]]:
-    """Each picture's outcomes; a search with gradients has the rows of all pictures in shared runs."""
-    if method.descend is not None and len(probes) > 1:
-        outcomes = _in_shared_runs(method.descend, method.score, probes)
-    else:
-        outcomes = [run(method, probe) for probe in probes]
-    for probe in probes:
-        probe.count.finish()
-    return outcomes
-
-
-def _in_shared_runs(
-    descend: Callable[[PictureProbe], Descent], score: Score, probes: Sequence[PictureProbe]
-) -> list[list[Outcome]]:
-    searches = [descend(probe) for probe in probes]
-    outcomes: list[list[Outcome]] = [[] for _ in probes]
-    questions: dict[int, Question] = {}
-
-    def advance(i: int, told: tuple[Floats, Masks] | None) -> None:
-        try:
-            questions[i] = searches[i].send(told) if told is not None else next(searches[i])
-        except StopIteration as end:
-            questions.pop(i, None)
-            outcomes[i] = list(end.value)
-
-    for i in range(len(probes)):
-        advance(i, None)
-    while questions:
-        asked = sorted(questions)
-        given = [questions[i] for i in asked]
-        answers = score_gradients(
-            [probes[i] for i in asked],
-            [q.maps for q in given],
-            [q.rows for q in given],
-            score,
-            [q.shift for q in given],
-        )
-        for i, told in zip(asked, answers, strict=True):
-            advance(i, told)
-    return outcomes
+    return list(zip(np.split(told, ends), np.split(gradient, ends), strict=True))

@@ -252,6 +252,28 @@ def test_keep_going_skips_what_cannot_be_read_and_says_so(folder: Path) -> None:
     assert (folder / "photo.score-cam.png").is_file()
 
 
+def test_pictures_that_go_together_keep_their_order_their_files_and_their_errors(folder: Path) -> None:
+    damaged_pictures(folder)
+    names = ["1.png", "2.png", "text.png", "3.png", "4.png"]
+    for i in (1, 2, 3, 4):
+        pixels = np.random.default_rng(i).integers(0, 256, (40, 30, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    done = onnxcam("explain", "tiny.onnx", *names, "--keep-going", "--json", "--fast", "-o", "together/", cwd=folder)
+    assert done.returncode == 1
+    assert "1 of 5 pictures were skipped; the first: " in done.stderr
+    found = json.loads(done.stdout)
+    assert [made["image"] for made in found] == ["1.png", "2.png", "3.png", "4.png"]
+    for made in found:
+        alone = onnxcam("explain", "tiny.onnx", made["image"], "--fast", "-o", "alone/", cwd=folder)
+        assert alone.returncode == 0
+        name = Path(made["outputs"][0]).name
+        assert (folder / "together" / name).read_bytes() == (folder / "alone" / name).read_bytes()
+    stopped = onnxcam("explain", "tiny.onnx", *names, "-o", "none/", cwd=folder)
+    assert stopped.returncode == 1
+    assert "text.png" in stopped.stderr
+    assert not list((folder / "none").glob("*.png"))
+
+
 def test_no_onnxruntime_names_both_commands(folder: Path) -> None:
     (folder / "onnxruntime.py").write_text("raise ImportError('not here')")
     done = onnxcam("explain", "tiny.onnx", "photo.png", cwd=folder, env={"PYTHONPATH": str(folder)})

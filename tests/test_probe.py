@@ -14,9 +14,8 @@ from onnxcam import METHODS, Explainer, Fill, Method, mask, opti_cam, score_cam
 from onnxcam.arrays import MaskForm, Score
 from onnxcam.differentiation import step_graph
 from onnxcam.errors import InferenceError, ModelError, OptionError, UndefinedSaliency
-from onnxcam.methods.blocks import Question
 from onnxcam.methods.outcomes import Outcome
-from onnxcam.probe import PictureProbe, run_together, score_gradients
+from onnxcam.probe import PictureProbe, score_gradients
 from onnxcam.surgeon import graph
 from onnxcam.surgeon.stepping import Wrt
 
@@ -165,7 +164,7 @@ def test_rows_of_several_pictures_in_shared_runs_are_those_of_each_alone(batch: 
     rows = [np.array([1, 0]), np.array([0, 0]), np.array([2, 0, 1])]
     maps = [MASKS[:2], MASKS[2:4], MASKS[4:]]
     shifts: list[Any] = [None, (2, -1), (0, 5)]
-    together = score_gradients(probes, maps, rows, Score.LOGIT, shifts)
+    together = score_gradients(probes, list(zip(maps, rows, shifts, strict=True)), Score.LOGIT)
     for i, probe in enumerate(probes):
         for one, other in zip(together[i], probe.score_gradient(maps[i], rows[i], Score.LOGIT, shifts[i]), strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
@@ -228,31 +227,6 @@ def test_progress_ends_at_the_total_where_a_search_stops_early() -> None:
         (saliency,) = explainer.explain(IMAGES[0], (1,), progress=lambda done, of: told.append((done, of)))
     assert saliency.provenance.steps == 2
     assert told[-1][0] == told[-1][1]
-
-
-class Countdown:
-    """A search that asks for as many steps as it is told, and keeps the answers."""
-
-    def __init__(self, lengths: dict[bytes, int]) -> None:
-        self.lengths = lengths
-
-    def __call__(self, probe: PictureProbe) -> Any:
-        answers = []
-        for k in range(self.lengths[probe.image.tobytes()]):
-            scores, _ = yield Question(MASKS[k : k + 1], np.zeros(1, int))
-            answers.append(float(scores[0]))
-        return [Outcome(np.zeros(probe.size, np.float32), np.asarray(answers, np.float32))]
-
-
-def test_searches_of_different_lengths_get_their_own_answers_to_the_end() -> None:
-    shown = Shown(filled(CLASSIFIER))
-    probes = [shown(image, 2) for image in IMAGES]
-    search = Countdown(dict(zip((i.tobytes() for i in IMAGES), (2, 6, 4), strict=True)))
-    method = Method("counts", "none", "none", descend=search)
-    together = run_together(method, probes)
-    for (outcome,), probe, length in zip(together, probes, (2, 6, 4), strict=True):
-        expected = probe.score(MASKS[:length], method.score)[:, 0]
-        np.testing.assert_allclose(outcome.raw, expected, rtol=1e-4)
 
 
 def test_a_step_graph_that_is_given_is_used_and_gives_the_same_map() -> None:

@@ -1,9 +1,8 @@
 """`onnxcam explain`: pictures in, saliency maps out."""
 
 import json
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,8 @@ import typer
 
 from onnxcam.cli import options
 from onnxcam.cli.options import EngineWords, path_of, words
+from onnxcam.cli.progress import Advance, progress_bar
+from onnxcam.cli.summary import summary
 from onnxcam.cli.wanted import METHOD, MethodWords, Wanted, Words, chosen_method, parse_inputs, wanted
 from onnxcam.errors import OnnxCamError, PictureError
 
@@ -127,7 +128,6 @@ def carry_out(request: Request) -> None:
     from onnxcam.methods import METHODS
     from onnxcam.naming import plan
     from onnxcam.outputs import FORMATS, record
-    from onnxcam.pipeline import ahead
     from onnxcam.staging import Staging, check_writable
 
     style = _style(request)
@@ -147,22 +147,17 @@ def carry_out(request: Request) -> None:
     with (
         open_explainer(request, asked, method) as explainer,
         Staging() as staging,
-        progress_bar(request, len(images)) as advance,
-        closing(ahead(images, lambda path: _begun(explainer, path, asked))) as each,
+        progress_bar(len(images), quiet=request.quiet) as advance,
+        closing(_explained(explainer, images, asked, advance)) as each,
     ):
-        for i, (image, begun) in enumerate(zip(images, each, strict=True)):
-            told = advance(i, image)
-            try:
-                picture, looked = begun.result()
-                found = explainer.explain(looked, asked.targets, progress=told)
-                if found[0].placement is None:
-                    picture = looked.prepared.image
-            except OnnxCamError as error:
+        for image, paths_of, explained in zip(images, files, each, strict=True):
+            if isinstance(explained, OnnxCamError):
                 if not request.keep_going:
-                    raise
-                failures.append(error)
+                    raise explained
+                failures.append(explained)
                 continue
-            for saliency, paths in zip(found, files[i], strict=True):
+            picture, found = explained
+            for saliency, paths in zip(found, paths_of, strict=True):
                 for form, path in paths.items():
                     staging.stage(path, FORMATS[form].write(saliency, picture, style))
                 done.append((saliency, record(saliency, image, paths.values())))
@@ -174,12 +169,42 @@ def carry_out(request: Request) -> None:
         raise PictureError(f"{len(failures)} of {given} pictures were skipped; the first: {failures[0]}")
 
 
-def _begun(explainer: "Explainer", path: Path, asked: Wanted) -> "tuple[npt.NDArray[Any], Looked]":
-    """A picture and the first pass over it: what can be done while the one before is scored."""
+def _explained(
+    explainer: "Explainer", images: Sequence[Path], asked: Wanted, advance: Advance
+) -> "Generator[tuple[npt.NDArray[Any], list[Saliency]] | OnnxCamError, None, None]":
+    """Each picture with its maps, or what went wrong with it; the next ones are looked at while some are scored."""
+    from onnxcam.pipeline import ahead, grouped
+
+    groups = grouped(enumerate(images), explainer.together)
+    with closing(ahead(groups, lambda group: {i: _begun(explainer, path, asked) for i, path in group})) as each:
+        for begun in each:
+            group = begun.result()
+            ready = {i: one for i, one in group.items() if not isinstance(one, OnnxCamError)}
+            told = [advance(i, images[i]) for i in ready]
+            explained = explainer.explain_together([seen for _, seen in ready.values()], asked.targets, progress=told)
+            found = dict(zip(ready, explained, strict=True))
+            for i, one in group.items():
+                yield one if isinstance(one, OnnxCamError) else _paired(*one, found[i])
+
+
+def _paired(
+    picture: "npt.NDArray[Any]", looked: "Looked", found: "list[Saliency] | OnnxCamError"
+) -> "tuple[npt.NDArray[Any], list[Saliency]] | OnnxCamError":
+    """The maps beside the picture that they are drawn over."""
+    if isinstance(found, OnnxCamError):
+        return found
+    return looked.prepared.image if found[0].placement is None else picture, found
+
+
+def _begun(explainer: "Explainer", path: Path, asked: Wanted) -> "tuple[npt.NDArray[Any], Looked] | OnnxCamError":
+    """A picture and the first pass over it: what can be done while the ones before are scored."""
     from onnxcam.intake import read_image
 
-    picture = read_image(path)
-    return picture, explainer.look(picture, asked.targets, name=str(path))
+    try:
+        picture = read_image(path)
+        return picture, explainer.look(picture, asked.targets, name=str(path))
+    except OnnxCamError as error:
+        return error
 
 
 def _pictures(request: Request, failures: list[OnnxCamError]) -> list[Path]:
@@ -248,90 +273,3 @@ def _style(request: Request) -> "Style":
 
     given = {"colormap": request.colormap, "alpha": request.alpha}
     return Style(caption=request.caption, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
-
-
-def summary(saliency: "Saliency", outputs: Sequence[str]) -> str:
-    """What a person wants to know of one explanation: what, where, how, and where each choice came from."""
-    made = saliency.provenance
-    settings = ", ".join(f"{name} {value}" for name, value in made.options.items() if value != "none") or "no options"
-    lines = [f"{made.image} -> {', '.join(outputs)}", _target_line(saliency)]
-    if _has(made.method, "layer"):
-        lines.append(f"  layer         {made.layer} ({made.features}): {made.layer_reason}")
-    removed = f"; removed pixels: {made.fill}" if _has(made.method, "fill") else ""
-    lines += [
-        f"  method        {made.method}: {settings}{removed}",
-        f"  provider      {made.provider}",
-        f"  preprocessing {_preprocessing(saliency)}",
-    ]
-    if made.channels is not None:
-        estimated = f", {made.channels.estimated} estimated" if made.channels.estimated else ""
-        lines.append(
-            f"  channels      {made.channels.scored} scored{estimated}, {made.channels.skipped} skipped (constant over "
-            f"space)"
-        )
-    if made.error is not None:
-        lines.append(f"  error         {made.error:.2g} at most in 9 of 10 cases (root mean square, the map is 0 to 1)")
-    passes = made.forwards + made.steps
-    steps = f", {made.steps} with a gradient" if made.steps else ""
-    lines.append(
-        f"  time          {made.seconds:.2f} s, {passes} forward pass{'es' if passes != 1 else ''}{steps}, "
-        f"batch {made.batch}"
-    )
-    return "\n".join([*lines, *(f"  note          {note}" for note in made.notes)])
-
-
-def _has(name: str, what: str) -> bool:
-    """Whether a method reads a layer, or fills what it removes; one from elsewhere is taken to."""
-    from onnxcam.methods import METHODS, defaults
-    from onnxcam.methods.blocks import Need
-
-    if name not in METHODS:
-        return True
-    return Need.FEATURES in METHODS[name]().needs if what == "layer" else "fill" in defaults(name)
-
-
-def _preprocessing(saliency: "Saliency") -> str:
-    made = saliency.provenance
-    if saliency.placement is None:
-        return "none: the array is taken as it is"
-    return f"{made.preset['name']} ({made.preset_source})"
-
-
-def _target_line(saliency: "Saliency") -> str:
-    target, made = saliency.target, saliency.provenance
-    label = f" {target.label}" if target.label is not None else ""
-    activation = "softmax of the logits" if made.activation == "none" else f"the model's {made.activation}"
-    if target.kind == "classes":
-        return f"  class         {target.index}{label}, probability {target.probability:.4f} ({activation})"
-    if target.kind == "region":
-        return f"  class         {target.index}{label} over a region, mean probability {target.probability:.4f}"
-    return f"  target        {target.name}, {target.logit:.6g}"
-
-
-Advance = Callable[[int, Path], Callable[[int, int], None] | None]
-
-
-@contextmanager
-def progress_bar(request: Request, images: int) -> Iterator[Advance]:
-    """A bar with the time left on a terminal's standard error; nothing in a pipe or when quiet."""
-    if request.quiet or not sys.stderr.isatty():
-        yield lambda i, image: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.percentage:3.0f} %"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("opening the model", total=None)
-
-        def advance(i: int, image: Path) -> Callable[[int, int], None]:
-            name = image.name if images == 1 else f"{image.name} ({i + 1} of {images})"
-            bar.update(task, description=name)
-            return lambda done, all_: bar.update(task, completed=i + done / all_, total=images)
-
-        yield advance

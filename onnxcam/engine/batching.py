@@ -6,14 +6,18 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, wait
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from onnxcam.arrays import Floats, Masks
+from onnxcam.arrays import Floats
 from onnxcam.errors import InferenceError, OptionError, OutOfMemory
 
 Progress = Callable[[int, int], None]
 """Called with (forward passes done, forward passes in all) after each chunk."""
+Rows = npt.NDArray[Any]
+"""What is cut into chunks along its first axis: masks, or the numbers of what is to be run."""
 
 PER_THREAD = 2
 """Masks a thread on a CPU: throughput is flat from here on, and more costs memory and cache (docs/benchmarks.md)."""
@@ -53,8 +57,8 @@ def give_back() -> None:
 
 
 def in_chunks(
-    run: Callable[[Masks], Floats],
-    masks: Masks,
+    run: Callable[[Rows], Floats],
+    rows: Rows,
     batch: int,
     progress: Progress | None = None,
     *,
@@ -62,19 +66,19 @@ def in_chunks(
     parallel: int = 1,
     split: bool = True,
 ) -> Floats:
-    """`run` over the masks, `batch` at a time, results concatenated along the first axis.
+    """`run` over the rows, `batch` at a time, results concatenated along the first axis.
 
     pool: runs `parallel` chunks beside each other, on as many threads; the last ones are smaller, so that no thread is
     left without (split=False: not, for a graph of a fixed batch). A chunk that does not fit into memory is tried
     again at half the batch, as is all that follows, and at last alone; raises OutOfMemory when a single mask does not
     fit.
     """
-    if pool is not None and parallel > 1 and len(masks) > (1 if split else batch):
-        return _side_by_side(run, masks, batch, progress, pool, parallel if split else 1, 2 * parallel)
+    if pool is not None and parallel > 1 and len(rows) > (1 if split else batch):
+        return _side_by_side(run, rows, batch, progress, pool, parallel if split else 1, 2 * parallel)
     results: list[Floats] = []
     done = 0
-    while done < len(masks):
-        chunk = masks[done : done + batch]
+    while done < len(rows):
+        chunk = rows[done : done + batch]
         try:
             results.append(run(chunk))
         except OutOfMemory as error:
@@ -84,7 +88,7 @@ def in_chunks(
             continue
         done += len(chunk)
         if progress is not None:
-            progress(done, len(masks))
+            progress(done, len(rows))
     return np.concatenate(results)
 
 
@@ -101,8 +105,8 @@ def shared_out(count: int, batch: int, sharers: int) -> deque[int]:
 
 
 def _side_by_side(
-    run: Callable[[Masks], Floats],
-    masks: Masks,
+    run: Callable[[Rows], Floats],
+    rows: Rows,
     batch: int,
     progress: Progress | None,
     pool: Executor,
@@ -115,33 +119,33 @@ def _side_by_side(
     results: list[Floats] = []
     waiting: deque[tuple[int, Future[Floats]]] = deque()
     done = sent = 0
-    sizes = shared_out(len(masks), batch, sharers)
+    sizes = shared_out(len(rows), batch, sharers)
     try:
-        while done < len(masks):
+        while done < len(rows):
             while sizes and len(waiting) < most:
                 size = sizes.popleft()
-                waiting.append((size, _sent(pool, run, masks[sent : sent + size])))
+                waiting.append((size, _sent(pool, run, rows[sent : sent + size])))
                 sent += size
             size, oldest = waiting[0]
             try:
                 results.append(oldest.result())
             except OutOfMemory:
                 _settle(waiting)
-                sent, sizes = done, shared_out(len(masks) - done, max(1, size // 2), sharers)
+                sent, sizes = done, shared_out(len(rows) - done, max(1, size // 2), sharers)
                 if size == 1:
-                    results.append(in_chunks(run, masks[done:], 1, further_on(progress, done, len(masks))))
+                    results.append(in_chunks(run, rows[done:], 1, further_on(progress, done, len(rows))))
                     break
                 continue
             waiting.popleft()
             done += size
             if progress is not None:
-                progress(done, len(masks))
+                progress(done, len(rows))
     finally:
         _settle(waiting)
     return np.concatenate(results)
 
 
-def _sent(pool: Executor, run: Callable[[Masks], Floats], chunk: Masks) -> Future[Floats]:
+def _sent(pool: Executor, run: Callable[[Rows], Floats], chunk: Rows) -> Future[Floats]:
     try:
         return pool.submit(run, chunk)
     except RuntimeError:  # what a pool says after its end

@@ -15,12 +15,13 @@ from statistics import median
 
 import numpy as np
 
-from onnxcam.arrays import Floats, Masks
+from onnxcam.arrays import Floats
 from onnxcam.engine.batching import (
     ON_DEVICE,
     PER_THREAD,
     SHARE,
     Progress,
+    Rows,
     choose_batch,
     free_memory,
     further_on,
@@ -77,7 +78,7 @@ class Asked:
         return self.threads is None and self.batch is None
 
 
-Run = Callable[[Session, Masks], Floats]
+Run = Callable[[Session, Rows], Floats]
 """A chunk's scores through a session."""
 
 
@@ -142,9 +143,9 @@ class Lanes:
         if self._pool is not None:
             self._pool.shutdown(wait=False)
 
-    def over(self, run: Run, masks: Masks, progress: Progress | None = None) -> Floats:
-        """(K,...) what `run` gives for the masks, in their order."""
-        found, done, every = [], 0, len(masks)
+    def over(self, run: Run, rows: Rows, progress: Progress | None = None) -> Floats:
+        """(K,...) what `run` gives for the rows, in their order."""
+        found, done, every = [], 0, len(rows)
         # A measurement opens a second session, which few masks would not pay for.
         self._asked_for += every
         trial = self._trial  # another thread may end it at any time
@@ -153,30 +154,30 @@ class Lanes:
             try:
                 while (trial := self._trial) is not None and every - done >= self._slot:
                     told = further_on(progress, done, every)
-                    found.append(self._timed(trial, run, masks[done : done + self._slot], told))
+                    found.append(self._timed(trial, run, rows[done : done + self._slot], told))
                     done += self._slot
             finally:
                 self._measuring.release()
         if done < every:
-            rest, told = masks[done:], further_on(progress, done, every)
+            rest, told = rows[done:], further_on(progress, done, every)
             found.append(self._at(self.session, self.pace, run, rest, told))
         return np.concatenate(found)
 
-    def _at(self, session: Session, pace: Pace, run: Run, masks: Masks, progress: Progress | None) -> Floats:
+    def _at(self, session: Session, pace: Pace, run: Run, rows: Rows, progress: Progress | None) -> Floats:
         fixed = self._asked.fixed
         return in_chunks(
-            lambda chunk: run(session, chunk), masks, fixed or pace.batch, progress,
+            lambda chunk: run(session, chunk), rows, fixed or pace.batch, progress,
             pool=self._pool, parallel=pace.parallel, split=fixed is None,
         )  # fmt: skip
 
-    def _timed(self, trial: "Trial", run: Run, masks: Masks, progress: Progress | None) -> Floats:
+    def _timed(self, trial: "Trial", run: Run, rows: Rows, progress: Progress | None) -> Floats:
         """A slot of the work at the pace whose turn it is; after the last one the best is the present pace."""
         pace = trial.turn()
         if pace.threads not in trial.sessions and not self._opened(trial, pace.threads):
             trial.drop(pace.threads)
             pace = trial.turn()
         start = time.perf_counter()
-        found = self._at(trial.sessions[pace.threads], pace, run, masks, progress)
+        found = self._at(trial.sessions[pace.threads], pace, run, rows, progress)
         trial.times[pace].append(time.perf_counter() - start)
         if trial.finished and self._trial is trial:
             chosen = fastest(trial.times)

@@ -58,7 +58,7 @@ class Resident:
         """
         self._session, self._device = session, device
         self._graphs = session.engine.cuda_graph
-        self._steady, self._fixed = steady or fixed or self._graphs, fixed
+        self.steady, self._fixed = steady or fixed or self._graphs, fixed
         # TensorRT's order of runs that are not waited for is not documented; the CPU has nothing to wait for.
         self._queues = session.provider == "cuda" and not self._graphs
         self._held: OrderedDict[tuple[int, tuple[int, ...], str], tuple[Array, Any]] = OrderedDict()
@@ -120,7 +120,7 @@ class Resident:
         Progress tells of what was queued, which the device is a few chunks behind.
         """
         count = len(rows.masks)
-        masks = _padded(rows.masks, -(-count // batch) * batch if self._steady else count)
+        masks = _padded(rows.masks, -(-count // batch) * batch if self.steady else count)
         maps, found = self._made(masks), self._new((len(masks), rows.columns))
         binding, held = self._bound(feeds)
         binding.synchronize_inputs()

@@ -2,7 +2,8 @@
 
 A perturbation method is four blocks, as values: explore, perturb, attribute, aggregate. A generator carries the search:
 it yields masks and receives what they scored, so that a method may learn from its answers and a random one runs in
-constant memory. A method that reads a gradient or the network's tail once is a function of the probe.
+constant memory. Every other method is a function of the probe. Where several pictures are explained at one time, what
+their methods ask of their probes goes through the network together (together.py), and no method need know.
 """
 
 from collections import deque
@@ -126,39 +127,28 @@ def positive(value: float, name: str, *, or_zero: bool = False) -> float:
     return float(value)
 
 
-@dataclass(frozen=True)
-class Question:
-    """Rows that a search with gradients wants scored. maps (N,1,h,w); shift: pixels that the picture is rolled by."""
-
-    maps: Masks
-    rows: Rows
-    shift: tuple[int, ...] | None = None
-
-
 Answers = TypeVar("Answers")
 Search = Generator[Masks, Scores, None]
 Explored = Iterator[tuple[Masks, Scores]]
-Descent = Generator[Question, tuple[Floats, Masks], list[Outcome]]
-"""A search with gradients: it is told scores (N,) and d score / d maps (N,1,h,w)."""
 
 
 @dataclass(frozen=True)
 class Method:
     """A method is data. options are recorded with every result, under the names that made it.
 
-    explain: answers one picture; descend: the same for a search with gradients, several of which can share their runs.
-    stream: the same with maps on the way, the last of which is the answer; beside explain it is for who wants to watch.
-    One of the three is given. cost: forward passes, for a reader. form: of its masks. score: what it measures. perturb:
-    what stands where its masks remove the picture.
+    explain: answers one picture. stream: the same with maps on the way, the last of which is the answer; beside explain
+    it is for who wants to watch. One of the two is given. cost: forward passes, for a reader. searches: it asks for the
+    gradients of masked scores, a few rows at a time, so that a step graph serves it and pictures are best explained
+    many at a time. form: of its masks. score: what it measures. perturb: what stands where they remove the picture.
     """
 
     name: str
     paper: str
     cost: str
     explain: Callable[[Probe], list[Outcome]] | None = None
-    descend: Callable[[Probe], Descent] | None = None
     stream: Callable[[Probe], Iterator[list[Outcome]]] | None = None
     needs: frozenset[Need] = frozenset({Need.FEATURES})
+    searches: bool = False
     score: Score = Score.PROBABILITY
     perturb: Fill = ZERO
     form: MaskForm = field(default_factory=MaskForm)
@@ -169,17 +159,8 @@ def run(method: Method, probe: Probe) -> list[Outcome]:
     """An outcome a target."""
     if method.explain is not None:
         return method.explain(probe)
-    if method.stream is not None:
-        return deque(method.stream(probe), maxlen=1)[0]
-    assert method.descend is not None
-    descent = method.descend(probe)
-    try:
-        question = next(descent)
-        while True:
-            told = probe.score_gradient(question.maps, question.rows, method.score, question.shift)
-            question = descent.send(told)
-    except StopIteration as end:
-        return list(end.value)
+    assert method.stream is not None
+    return deque(method.stream(probe), maxlen=1)[0]
 
 
 def four_blocks(

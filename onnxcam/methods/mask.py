@@ -10,10 +10,11 @@ from onnxcam.arrays import Floats, MaskForm, Score
 from onnxcam.errors import OptionError, UndefinedSaliency
 from onnxcam.fills import Fill, blur, named
 from onnxcam.methods.adam import Adam
-from onnxcam.methods.blocks import Convention, Descent, Method, Need, Probe, Question, choose, positive, whole
+from onnxcam.methods.blocks import Convention, Method, Need, Probe, choose, positive, whole
 from onnxcam.methods.outcomes import Outcome, stretched
 from onnxcam.resampling import bilinear_matrix, upsample
 
+SCORE = Score.PROBABILITY
 Doubles = npt.NDArray[np.float64]
 
 
@@ -80,19 +81,20 @@ def mask(
         name="mask",
         paper="Fong & Vedaldi 2017, arXiv:1704.03296",
         cost=f"{found.iterations} steps (forward and gradient)",
-        descend=smallest_mask(found),
+        explain=smallest_mask(found),
+        searches=True,
         needs=frozenset({Need.GRADIENT}),
-        score=Score.PROBABILITY,
+        score=SCORE,
         perturb=named(fill) if fill is not None else blur(10),
         form=MaskForm(cell=1, normalised=False),
         options=found.options(),
     )
 
 
-def smallest_mask(settings: Settings) -> Callable[[Probe], Descent]:
+def smallest_mask(settings: Settings) -> Callable[[Probe], list[Outcome]]:
     """The descent of all targets' masks (T,*grid), each step a picture a target."""
 
-    def descend(probe: Probe) -> Descent:
+    def explain(probe: Probe) -> list[Outcome]:
         grid = tuple(-(-side // settings.cell) for side in probe.size)
         rng = np.random.default_rng(settings.seed)
         m = np.full((probe.targets, *grid), 1.0 if settings.deletes else 0.5)
@@ -102,7 +104,7 @@ def smallest_mask(settings: Settings) -> Callable[[Probe], Descent]:
         for iteration in range(settings.iterations):
             shift = tuple(int(s) for s in rng.integers(-settings.jitter, settings.jitter + 1, len(grid)))
             large = np.roll(upsample(m.astype(np.float32), probe.size), shift, space)
-            scores, gradient = yield Question(large[:, None], rows, shift)
+            scores, gradient = probe.score_gradient(large[:, None], rows, SCORE, shift)
             _check(scores, gradient, iteration)
             by_m = _down(np.roll(gradient[:, 0], [-s for s in shift], space).astype(np.float64), grid)
             slope = (by_m if settings.deletes else -by_m) + _slope_of_penalties(m, settings)
@@ -110,7 +112,7 @@ def smallest_mask(settings: Settings) -> Callable[[Probe], Descent]:
         found = (1 - m if settings.deletes else m).astype(np.float32)
         return [Outcome(stretched(upsample(f, probe.size)), f) for f in found]
 
-    return descend
+    return explain
 
 
 def _check(scores: Floats, gradient: Floats, iteration: int) -> None:

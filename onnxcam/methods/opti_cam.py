@@ -1,6 +1,6 @@
 """Opti-CAM: the combination of the feature maps through which the model gives the target the most."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,11 +12,9 @@ from onnxcam.fills import ZERO, Fill, named
 from onnxcam.methods.adam import Adam
 from onnxcam.methods.blocks import (
     Convention,
-    Descent,
     Method,
     Need,
     Probe,
-    Question,
     choose,
     finite_features,
     live,
@@ -89,7 +87,8 @@ def opti_cam(
         name="opti-cam",
         paper="Zhang et al. 2024, arXiv:2301.07002",
         cost=f"{found.iterations + 1} steps (forward and gradient) a start",
-        descend=learnt_mask(coefficients(found)),
+        explain=learnt_mask(coefficients(found)),
+        searches=True,
         needs=frozenset({Need.FEATURES, Need.GRADIENT}),
         score=found.score,
         perturb=named(fill),
@@ -117,17 +116,17 @@ class Learnt:
     notes: tuple[str, ...]
 
 
-Search = Generator[Question, tuple[Floats, Floats], list[Learnt]]
+Search = Callable[[Probe], list[Learnt]]
 
 
-def learnt_mask(explore: Callable[[Probe], Search]) -> Callable[[Probe], Descent]:
+def learnt_mask(explore: Search) -> Callable[[Probe], list[Outcome]]:
     """Aggregator: the mask that was learnt, n(up(S))."""
 
-    def descend(probe: Probe) -> Descent:
-        found = yield from explore(probe)
+    def explain(probe: Probe) -> list[Outcome]:
+        found = explore(probe)
         return [Outcome(stretched(upsample(f.mask, probe.size)), f.mask, f.notes) for f in found]
 
-    return descend
+    return explain
 
 
 class _Rows:
@@ -212,10 +211,10 @@ def _without_invariances(slope: Doubles, masks: Doubles) -> Doubles:
     return np.asarray(slope - centred * ((slope * centred).sum(axis=1, keepdims=True) / length))
 
 
-def coefficients(settings: Settings) -> Callable[[Probe], Search]:
+def coefficients(settings: Settings) -> Search:
     """Explorer: a gradient search over the weights of the feature maps."""
 
-    def explore(probe: Probe) -> Search:
+    def explore(probe: Probe) -> list[Learnt]:
         features = finite_features(probe)
         if not live(features).any():
             raise UndefinedSaliency("all feature maps are constant over space for this picture; try another --layer")
@@ -226,7 +225,7 @@ def coefficients(settings: Settings) -> Callable[[Probe], Search]:
             now = np.flatnonzero(rows.open)
             masks = rows.weights(rows.u[now]) @ rows.maps
             fed = (rows.sign * masks).reshape(-1, 1, *grid).astype(np.float32)
-            scores, gradient = yield Question(fed, rows.target[now])
+            scores, gradient = probe.score_gradient(fed, rows.target[now], settings.score)
             if iteration == 0:
                 _check_start(scores, gradient, rows.target)
             rows.learn(scores, gradient.reshape(len(now), -1), iteration)

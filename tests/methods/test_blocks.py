@@ -127,8 +127,8 @@ def test_every_method_states_its_name_paper_and_cost(name: str) -> None:
     assert method.name == name
     assert re.search(r" (19|20)\d\d, (arXiv:\d{4}\.\d{4,5}|doi:10\.\d+/\S+)$", method.paper)
     assert method.cost == "none" if name == "eigen-cam" else re.search(r"\d|one", method.cost)
-    answers = method.explain or method.stream
-    assert (answers is None) != (method.descend is None)
+    assert method.explain is not None or method.stream is not None
+    assert method.searches == (name in ("opti-cam", "mask"))
 
 
 def test_unknown_conventions_and_variants_list_the_near_ones() -> None:

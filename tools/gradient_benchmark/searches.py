@@ -1,8 +1,9 @@
 """Opti-CAM on a picture, step by step: the library's, and the same one written in PyTorch."""
 
-import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,8 @@ from gradient_benchmark.subjects import lite0
 from onnxcam import Explainer
 from onnxcam.arrays import Floats, Score
 from onnxcam.embedded import pictures
-from onnxcam.methods.blocks import Convention, live
+from onnxcam.methods.adam import Adam
+from onnxcam.methods.blocks import Convention
 from onnxcam.methods.opti_cam import Settings, coefficients
 from onnxcam.probe import PictureProbe
 
@@ -51,35 +53,41 @@ def predicted(explain: Explainer, image: Floats) -> npt.NDArray[np.float64]:
 
 def probe_of(explain: Explainer, picture: Asked) -> PictureProbe:
     """What the explainer's method would see."""
-    network = explain._open(explain._default)
-    answer = explain._look(network, explain.prepare(picture.image), {})
-    fed, found = explain._targets([picture.target], answer)
-    originals = {
-        Score.LOGIT: np.asarray([found[0].logit], np.float32),
-        Score.PROBABILITY: np.asarray([found[0].probability], np.float32),
-    }
-    return PictureProbe(network, picture.image, answer.fill, {**answer.feeds, **fed}, answer.features, originals)
+    network, inquiry = explain._open(explain._default), explain._inquiry
+    answer = inquiry.look(network, explain.prepare(picture.image), {})
+    return inquiry.ask(network, answer, [picture.target], None).probe
+
+
+@dataclass(frozen=True, eq=False)
+class Watched(PictureProbe):
+    """seen: each step's mask (h,w) and its score."""
+
+    seen: list[tuple[npt.NDArray[np.float64], float]] = field(default_factory=list, kw_only=True)
+
+    def score_gradient(self, maps: Floats, *given: Any) -> tuple[Floats, Floats]:
+        told = super().score_gradient(maps, *given)
+        self.seen.append((maps[0, 0].astype(np.float64), float(told[0][0])))
+        return told
 
 
 def own_search(
     explain: Explainer, picture: Asked, *, epsilon: float = 1e-8, score: Score = Score.LOGIT,
     bounds: tuple[float, float] | None = None,
 ) -> list[Step]:  # fmt: skip
-    """Every step of the library's search; its coefficients are read from the generator that runs it."""
-    probe = probe_of(explain, picture)
+    """Every step of the library's search: what it asks of its probe, and what its Adam answers with."""
     settings = Settings(Convention.CONSTRUCTIVE, score, STEPS, RATE, 1, bounds, 0.0, epsilon, 0)
-    running, chosen = coefficients(settings)(probe), live(probe.features)  # a search may leave out the other channels
-    steps, question = [], next(running)
-    while True:
-        found = inspect.getgeneratorlocals(running)["rows"].u[0]
-        u = np.zeros(len(probe.features))
-        u[chosen if len(found) < len(u) else slice(None)] = found
-        told = probe.score_gradient(question.maps, question.rows, score)
-        steps.append(Step(u, question.maps[0, 0].astype(np.float64), float(told[0][0])))
-        try:
-            question = running.send(told)
-        except StopIteration:
-            return steps
+    probe = Watched(**{f.name: getattr(probe_of(explain, picture), f.name) for f in fields(PictureProbe)})
+    reached = [np.zeros(len(probe.features))]
+    own = Adam.step
+
+    def step(self: Adam, *given: Any) -> npt.NDArray[np.float64]:
+        found = own(self, *given)
+        reached.append(found[0] if bounds is None else np.clip(found[0], *bounds))
+        return found
+
+    with patch.object(Adam, "step", step):
+        coefficients(settings)(probe)
+    return [Step(u, mask, value) for u, (mask, value) in zip(reached, probe.seen, strict=True)]
 
 
 def torch_search(picture: Asked, precision: torch.dtype, threads: int, epsilon: float = 1e-8) -> list[Step]:
