@@ -18,6 +18,7 @@ PHOTOGRAPH = np.random.default_rng(3).integers(0, 256, (40, 30, 3)).astype(np.ui
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("ONNXCAM_CACHE", str(tmp_path))
     monkeypatch.setattr(lanes, "available_threads", lambda: 2)
+    monkeypatch.setattr(lanes, "SECONDS", 0.0)
     return tmp_path
 
 

@@ -37,7 +37,8 @@ from onnxcam.errors import OutOfMemory
 ROUNDS = 3
 """Timed slots a candidate, after one that is thrown away."""
 SLOT = 2 * PER_THREAD
-"""Masks a core in each of them."""
+"""Masks a core in each of them, or up to LONGER times as many while these take less than SECONDS, which noise fills."""
+SECONDS, LONGER = 0.25, 8
 MARGIN = 0.95
 """Of the default's time: what another pace must stay below to be taken; less is noise."""
 COPIES = 3
@@ -178,7 +179,10 @@ class Lanes:
             pace = trial.turn()
         start = time.perf_counter()
         found = self._at(trial.sessions[pace.threads], pace, run, rows, progress)
-        trial.times[pace].append(time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        if not any(trial.times.values()):  # the first slot counts for nothing else
+            self._slot *= min(LONGER, max(1, round(SECONDS / max(seconds, 1e-9))))
+        trial.times[pace].append(seconds)
         if trial.finished and self._trial is trial:
             chosen = fastest(trial.times)
             session, chosen = trial.sessions[chosen.threads], replace(chosen, batch=min(chosen.batch, self._most))

@@ -20,7 +20,9 @@ def logits(session: Session, chunk: Masks) -> Floats:
 
 @pytest.fixture
 def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a measurement that is over soon."""
     monkeypatch.setattr(lanes, "available_threads", lambda: 4)
+    monkeypatch.setattr(lanes, "SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -117,6 +119,22 @@ def test_a_measurement_runs_the_work_itself_once_and_is_kept(
     assert told[-1] == (300, 300)
     made.over(run, PICTURES)
     assert len(kept) == 1, "measured once"
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(0.0, 16), (0.02, 4 * 16), (60.0, 8 * 16)])
+def test_slots_are_long_enough_to_tell_paces_apart(
+    opened: Callable[..., Lanes], monkeypatch: pytest.MonkeyPatch, seconds: float, expected: int
+) -> None:
+    """A slot of 5 ms first, then as many masks as fill the time that is asked for."""
+    times = iter(np.arange(1000) * 0.005)
+    monkeypatch.setattr(lanes.time, "perf_counter", lambda: next(times))
+    monkeypatch.setattr(lanes, "SECONDS", seconds)
+    made, compared = opened(keep=lambda pace: None), []
+    monkeypatch.setattr(made, "_at", lambda session, pace, run, rows, told: (compared.append(len(rows)), rows)[1])
+    rest = 5
+    found = made.over(logits, np.arange(16 + 11 * expected + rest))
+    assert compared == [16] + [expected] * 11 + [rest]
+    assert found.tolist() == list(range(16 + 11 * expected + rest))
 
 
 def test_little_work_is_not_measured(opened: Callable[..., Lanes]) -> None:
