@@ -42,6 +42,8 @@ class Writer:
 
 SPEAKING = ("convention", "variant")
 """Options whose value says by itself what it is."""
+LIMITS = ("budget", "tolerance")
+"""Options that end an estimate, whose error is known afterwards."""
 
 
 def draw(saliency: Saliency, picture: Original | None, style: Style) -> Picture:
@@ -70,6 +72,8 @@ def draw(saliency: Saliency, picture: Original | None, style: Style) -> Picture:
     # What differs from the defaults changes the meaning of the picture, so the picture says it.
     usual = METHODS[made.method]() if made.method in METHODS else None
     differing = {k: v for k, v in made.options.items() if usual is None or usual.options.get(k) != v}
+    if made.error is not None:  # what was reached says more than what was asked for
+        differing = {k: v for k, v in differing.items() if k not in LIMITS} | {"error": f"{made.error:.2g}"}
     special = [v if k in SPEAKING else f"{k} {v}" for k, v in differing.items()]
     special += [made.fill] if usual is None or usual.perturb.name != made.fill else []
     detail = " · ".join([shown_score(saliency.target), made.method, *special])

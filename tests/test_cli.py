@@ -141,6 +141,11 @@ def test_demo_explains_the_embedded_photographs(tmp_path: Path) -> None:
     assert [Path(r["image"]).stem for r in records] == ["chelsea", "coffee"]
     assert records[1]["target"]["label"] == "espresso"
     assert files(tmp_path) == {"chelsea.score-cam.png", "coffee.score-cam.png"}
+    fast = json.loads(onnxcam("demo", "--fast", "--json", cwd=tmp_path).stdout)
+    assert [r["target"]["label"] for r in fast] == [r["target"]["label"] for r in records]
+    for few, all_ in zip(fast, records, strict=True):
+        assert few["forwards"] < all_["forwards"] / 3
+        assert few["error"] <= 0.02
 
 
 def damaged_models(folder: Path) -> None:

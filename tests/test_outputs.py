@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from onnxcam import render, render_signal, render_volume
+from onnxcam import METHODS, render, render_signal, render_volume
 from onnxcam.arrays import Channels, Image, Picture, Placement, Provenance, Saliency, Target
 from onnxcam.errors import PictureError
 from onnxcam.outputs import FORMATS, Original, draw, percent, plain, record
@@ -150,6 +150,27 @@ def test_a_picture_is_drawn_over_and_without_one_the_heatmap_stands_alone() -> N
     over = render.overlay(photograph(), one.map, one.placement, colormap="magma", alpha=0.3)
     np.testing.assert_array_equal(draw(one, photograph(), Style("magma", 0.3)), over)
     np.testing.assert_array_equal(draw(one, None, Style("magma")), render.heatmap(one.map, "magma"))
+
+
+@pytest.mark.parametrize(("options", "error", "expected"), [
+    ({"tolerance": "0.02"}, 0.0174, "25.0% · score-cam · error 0.017"),
+    ({"tolerance": "0.02", "budget": "64"}, 0.0304, "25.0% · score-cam · error 0.03"),
+    ({"budget": "8"}, None, "25.0% · score-cam · budget 8"),
+    ({}, None, "25.0% · score-cam"),
+])  # fmt: skip
+def test_the_caption_tells_the_error_that_was_reached_rather_than_what_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, str], error: float | None, expected: str
+) -> None:
+    seen: list[str] = []
+    own = render.caption
+    monkeypatch.setattr(
+        render,
+        "caption",
+        lambda drawn, name, detail, **given: (seen.append(detail), own(drawn, name, detail, **given))[1],
+    )
+    usual = METHODS["score-cam"]().options
+    draw(saliency(options={**usual, **options}, error=error), photograph(), Style(caption=True))
+    assert seen == [expected]
 
 
 def test_the_caption_is_added_below_only_if_asked_for() -> None:

@@ -5,10 +5,12 @@ from typing import Annotated
 import typer
 
 from onnxcam.cli.explain import Request, carry_out
-from onnxcam.cli.options import Json, Quiet
+from onnxcam.cli.options import Fast, Json, Quiet
+from onnxcam.cli.wanted import MethodWords
 
 
 def demo(
+    fast: Fast = False,
     output: Annotated[str | None, typer.Option("--output", "-o", help="Where to write: a folder/ or a file.")] = None,
     json_output: Json = False,
     quiet: Quiet = False,
@@ -16,5 +18,6 @@ def demo(
     """Explain a photograph of a cat and one of a cup with the embedded EfficientNet-Lite0."""
     from onnxcam.embedded import model, pictures
 
-    request = Request(model=model(), images=tuple(pictures().values()), output=output, json=json_output, quiet=quiet)
-    carry_out(request)
+    images = tuple(pictures().values())
+    words = MethodWords(fast=fast)
+    carry_out(Request(model=model(), images=images, method=words, output=output, json=json_output, quiet=quiet))
