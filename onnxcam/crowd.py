@@ -1,6 +1,6 @@
 """Masks of several pictures in one line, so that what one picture leaves of a run is filled with another's masks."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -40,74 +40,110 @@ class Masked:
         )
 
 
+@dataclass(frozen=True)
+class Run:
+    """What a run is fed, and for each of its rows the columns of the answer that are its own picture's."""
+
+    feeds: Arrays
+    masks: Masks
+    columns: Sequence[tuple[slice, slice]]
+
+    def own(self, found: Floats, width: int) -> Floats:
+        """(rows, width) of what the run answered, each row's own targets first."""
+        kept = np.zeros((len(found), width), np.float32)
+        for rows, columns in self.columns:
+            kept[rows, : columns.stop - columns.start] = found[rows, columns]
+        return kept
+
+
 class Crowd:
     """The rows of several pictures of one network whose further inputs are the same, numbered in the order of running.
 
-    Each picture's whole runs come first, so that these upload and read one picture; what is left over of each comes
-    last, side by side. Every row is scored for the targets of all: a few columns more cost nothing beside a row.
+    Each picture's whole runs come first, so that these are fed one picture; what is left over of each comes last, side
+    by side.
     """
 
     def __init__(self, pictures: Sequence[Masked], step: int) -> None:
         """step: rows that fill the network."""
+        self._pictures = pictures
         counts = [len(p.masks) for p in pictures]
-        rows = np.split(np.arange(sum(counts)), np.cumsum(counts)[:-1])
         whole = [count // step * step if len(pictures) > 1 else count for count in counts]
-        ahead = [own[:w] for own, w in zip(rows, whole, strict=True)]
-        behind = [own[w:] for own, w in zip(rows, whole, strict=True)]
-        self._pictures, self._counts = pictures, counts
-        self._order = np.concatenate([*ahead, *behind])
-        self._owner = np.repeat(np.arange(len(pictures)), counts)[self._order]
-        self._masks = np.concatenate([p.masks for p in pictures])[self._order]
-        first = pictures[0].feeds
-        self._shared = {n: a for n, a in first.items() if n not in PICTURES}
-        self._shared |= rows_together([{n: p.feeds[n] for n in AXES if n in first} for p in pictures])
-        self._images = {n: np.concatenate([p.feeds[n] for p in pictures]) for n in PICTURES if n in first}
+        parts = [(i, 0, w) for i, w in enumerate(whole)]
+        parts += [(i, w, count) for i, (w, count) in enumerate(zip(whole, counts, strict=True))]
+        self._owner = np.concatenate([np.full(stop - start, i) for i, start, stop in parts])
+        self._place = np.concatenate([np.arange(start, stop) for _, start, stop in parts])
+        self._width = max(p.targets for p in pictures)
 
     def __len__(self) -> int:
-        return len(self._order)
+        return len(self._owner)
 
-    def feeds(self, rows: RowNumbers) -> Arrays:
-        """What a run of these rows is fed beside its masks: one picture where all are of one, else a picture a row."""
-        owner = self._owner[rows]
-        alone = bool((owner == owner[0]).all())
-        images = {n: i[owner[0] : owner[0] + 1] if alone else i[owner] for n, i in self._images.items()}
-        return {**self._shared, **images}
+    @property
+    def width(self) -> int:
+        return self._width
 
-    def masks(self, rows: RowNumbers) -> Masks:
-        return np.asarray(self._masks[rows])
+    def run(self, rows: RowNumbers) -> Run:
+        """Of rows that follow each other: the picture that all are of, as it is; else a picture a row."""
+        segments = list(self._segments(rows))
+        if len(segments) == 1:
+            ((i, start, stop),) = segments
+            one = self._pictures[i]
+            return Run(one.feeds, one.masks[start:stop], [(slice(0, stop - start), slice(0, one.targets))])
+        owners = list(dict.fromkeys(i for i, _, _ in segments))
+        targets = rows_together([{n: a for n, a in self._pictures[i].feeds.items() if n in AXES} for i in owners])
+        ends = np.cumsum([0, *(self._pictures[i].targets for i in owners)]).tolist()
+        place = {i: slice(ends[k], ends[k + 1]) for k, i in enumerate(owners)}
+        columns, masks, done = [], [], 0
+        images: dict[str, list[npt.NDArray[np.generic]]] = {n: [] for n in PICTURES if n in self._pictures[0].feeds}
+        for i, start, stop in segments:
+            columns.append((slice(done, done + stop - start), place[i]))
+            masks.append(self._pictures[i].masks[start:stop])
+            for name, each in images.items():
+                each.append(np.repeat(self._pictures[i].feeds[name], stop - start, axis=0))
+            done += stop - start
+        together = {name: np.concatenate(each) for name, each in images.items()}
+        return Run({**self._pictures[owners[0]].feeds, **targets, **together}, np.concatenate(masks), columns)
 
     def scores(self, found: Floats) -> list[Scores]:
-        """Each picture's (K,T) out of those of all rows (rows, targets of all)."""
-        back = np.empty_like(found)
-        back[self._order] = found
-        rows = np.cumsum([0, *self._counts])
-        columns = np.cumsum([0, *(p.targets for p in self._pictures)])
-        return [back[rows[i] : rows[i + 1], columns[i] : columns[i + 1]] for i in range(len(self._pictures))]
+        """Each picture's (K,T) out of those of all rows (rows, width)."""
+        split = []
+        for i, picture in enumerate(self._pictures):
+            own = np.empty((len(picture.masks), picture.targets), np.float32)
+            own[self._place[self._owner == i]] = found[self._owner == i, : picture.targets]
+            split.append(own)
+        return split
 
     def progress(self) -> Progress | None:
         """Tells each picture of its own rows, out of how many rows of all are done."""
         if all(p.progress is None for p in self._pictures):
             return None
-        told = 0
+        told, counts = 0, np.zeros(len(self._pictures), int)
 
         def progress(done: int, _: int) -> None:
             nonlocal told
-            before = np.bincount(self._owner[:told], minlength=len(self._pictures))
-            now = np.bincount(self._owner[:done], minlength=len(self._pictures))
+            more = np.bincount(self._owner[told:done], minlength=len(counts))
             told = done
-            for picture, count, more in zip(self._pictures, now, now > before, strict=True):
-                if more and picture.progress is not None:
-                    picture.progress(int(count), len(picture.masks))
+            counts[:] += more
+            for i in np.flatnonzero(more).tolist():
+                tell = self._pictures[i].progress
+                if tell is not None:
+                    tell(int(counts[i]), len(self._pictures[i].masks))
 
         return progress
 
+    def _segments(self, rows: RowNumbers) -> Iterator[tuple[int, int, int]]:
+        """(picture, first mask, end) of each stretch of one picture's masks."""
+        owner, place = self._owner[rows[0] : rows[-1] + 1], self._place[rows[0] : rows[-1] + 1]
+        breaks = np.flatnonzero((np.diff(owner) != 0) | (np.diff(place) != 1)) + 1
+        for part in np.split(np.arange(len(owner)), breaks):
+            yield int(owner[part[0]]), int(place[part[0]]), int(place[part[-1]]) + 1
 
-def alike(pictures: Sequence[Masked]) -> list[list[int]]:
+
+def alike(feeds: Sequence[Arrays]) -> list[list[int]]:
     """The pictures that may share a run, by their numbers: those whose further inputs are the same."""
     groups: list[list[int]] = []
-    for i, picture in enumerate(pictures):
+    for i, own in enumerate(feeds):
         for group in groups:
-            if _same_further(pictures[group[0]].feeds, picture.feeds):
+            if _same_further(feeds[group[0]], own):
                 group.append(i)
                 break
         else:

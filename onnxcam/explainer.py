@@ -108,7 +108,9 @@ class Explainer:
         self.provider, self.masks_a_run = first.network.provider, first.network.batch
         self._intake = Intake(image, self.size, self.preset, self.provider)
         self._finisher = Finisher(self.provider, threads)
-        self._inquiry = Inquiry(self.method, self.preset, self.preset_source, self.size, self.labels, self.prepare)
+        self._inquiry = Inquiry(
+            self.method, self.preset, self.preset_source, self.size, self.labels, self._intake.prepare
+        )
 
     def __call__(self, image: Photograph, target: TargetLike = None) -> Saliency:
         """Explain one picture; target is the prediction if None."""
@@ -156,8 +158,8 @@ class Explainer:
 
     @property
     def together(self) -> int:
-        """Pictures that explain_together() is best given: as many as fill the network."""
-        return company(self.method, self._open(self._default).opened.network.at_once)
+        """Pictures that explain_together() is best given: as many as fill the network, 1 where nothing is shared."""
+        return company(self.method, self._open(self._default).opened.network)
 
     def explain_together(
         self,
@@ -170,10 +172,13 @@ class Explainer:
 
         Masks of different pictures share forward passes where those of one would not fill them: `--fast` asks for a few
         at a time, and the last ones of an exact explanation are a few. Scores are those of each picture alone, but for
-        the rounding of another batch. progress: one a picture.
+        the rounding of another batch; the provenance's seconds are a share of the whole time. progress: one a picture.
+        Raises OptionError for pictures that were looked at for other targets, or by another explainer.
         """
         targets = _several(targets)
-        told = progress if progress is not None else [None] * len(looked)
+        told = list(progress) if progress is not None else [None] * len(looked)
+        if len(told) != len(looked):
+            raise OptionError(f"{len(told)} callbacks of progress for {len(looked)} pictures")
         heads = [self._head(t) for t in targets]
         found: list[dict[int, Saliency]] = [{} for _ in looked]
         errors: dict[int, OnnxCamError] = {}

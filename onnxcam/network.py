@@ -148,21 +148,28 @@ class Network:
         """What score() gives for each; what would not fill a run by itself shares one with the rest of others."""
         ask = self._in_lanes if self._resident is None else self._on_device
         found: dict[int, Scores] = {}
-        for group in alike(pictures) if self._mixes else [[i] for i in range(len(pictures))]:
+        for group in alike([p.feeds for p in pictures]) if self.mixes else [[i] for i in range(len(pictures))]:
             found |= zip(group, ask([pictures[i] for i in group], OUTPUT[score]), strict=True)
         return [found[i] for i in range(len(pictures))]
 
     @property
-    def _mixes(self) -> bool:
-        """Whether pictures may share a run: of a bound batch nobody has seen that its rows leave each other alone."""
-        return self.fixed is None and (self._resident is None or not self._resident.steady)
+    def mixes(self) -> bool:
+        """Whether pictures may share a run.
+
+        Of a bound batch nobody has seen that its rows leave each other alone, and providers that compile for a shape
+        would do so for every number of pictures and targets.
+        """
+        own = self._resident is None or not self._resident.steady
+        return self.fixed is None and own and self.provider in ("cpu", "cuda")
 
     def _in_lanes(self, pictures: Sequence[Masked], output: str) -> list[Scores]:
         crowd = Crowd(pictures, self.at_once)
 
         def chunk_scores(session: Session, rows: RowNumbers) -> Scores:
             try:
-                return self._run_in(session, crowd.feeds(rows), crowd.masks(rows), [output])[0]
+                with session.translating():
+                    run = crowd.run(rows)
+                return run.own(self._run_in(session, run.feeds, run.masks, [output])[0], crowd.width)
             except OutOfMemory:
                 if self.fixed is None:
                     self._lanes.shrink(max(1, len(rows) // 2))  # for later pictures too
@@ -171,14 +178,15 @@ class Network:
         return crowd.scores(self._lanes.over(chunk_scores, np.arange(len(crowd)), crowd.progress()))
 
     def _on_device(self, pictures: Sequence[Masked], output: str) -> list[Scores]:
-        """Whole runs picture by picture, from what lies on the device; what is left over of each, together."""
-        step = self.batch if len(pictures) > 1 else 1
-        parts = [picture.split(len(picture.masks) // step * step) for picture in pictures]
+        """Whole runs picture by picture, from what lies on the device; the rest of each together if that saves runs."""
+        batch = self.batch
+        left = [len(picture.masks) % batch for picture in pictures]
+        if -(-sum(left) // batch) >= sum(count > 0 for count in left):
+            return [self._resident_scores(picture, output) for picture in pictures]
+        parts = [p.split(len(p.masks) - count) for p, count in zip(pictures, left, strict=True)]
         found = [[self._resident_scores(whole, output)] if len(whole.masks) else [] for whole, _ in parts]
-        left = {i: rest for i, (_, rest) in enumerate(parts) if len(rest.masks)}
-        rests = list(left.values())
-        told = self._mixed(rests, output) if len(left) > 1 else [self._resident_scores(r, output) for r in rests]
-        for i, scores in zip(left, told, strict=True):
+        rests = {i: rest for i, (_, rest) in enumerate(parts) if len(rest.masks)}
+        for i, scores in zip(rests, self._mixed(list(rests.values()), output), strict=True):
             found[i].append(scores)
         return [np.concatenate(each) for each in found]
 
@@ -195,14 +203,13 @@ class Network:
         assert resident is not None
 
         def chunk_scores(rows: RowNumbers) -> Scores:
-            feeds, masks = crowd.feeds(rows), crowd.masks(rows)
+            with self._session.translating():
+                run = crowd.run(rows)
             try:
-                return self._run_in(self._session, feeds, masks, [output])[0]
-            except OutOfMemory:
-                self._lanes.shrink(max(1, len(rows) // 2))
-                raise
+                return run.own(self._run_in(self._session, run.feeds, run.masks, [output])[0], crowd.width)
             finally:
-                resident.forget([*feeds.values(), masks])
+                known = {id(array) for picture in pictures for array in picture.feeds.values()}
+                resident.forget([run.masks, *(a for a in run.feeds.values() if id(a) not in known)])
 
         return crowd.scores(in_chunks(chunk_scores, np.arange(len(crowd)), self.batch, crowd.progress()))
 

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from onnxcam.arrays import Features, Floats, Image, Masks, Score, Scores
-from onnxcam.crowd import Masked
+from onnxcam.crowd import Masked, alike
 from onnxcam.differentiation import Differentiated
 from onnxcam.engine.batching import Progress
 from onnxcam.methods.blocks import Rows
@@ -38,6 +38,10 @@ class Count:
     def step(self, rows: int) -> None:
         self.steps += rows
         self._tell()
+
+    def again(self, forwards: int, steps: int) -> None:
+        """Takes back what was counted since there were these many: it failed."""
+        self.forwards, self.steps = forwards, steps
 
     def finish(self) -> None:
         """A search that stopped early needed no more rows than these."""
@@ -145,6 +149,16 @@ def score_gradients(
     probes: Sequence[PictureProbe], given: Sequence[tuple[Masks, Rows, Sequence[int] | None]], score: Score
 ) -> list[tuple[Floats, Masks]]:
     """What each probe's score_gradient() gives for (maps, rows, shift), in runs that they share, as scores() does."""
+    found: dict[int, tuple[Floats, Masks]] = {}
+    for group in alike([p.feeds for p in probes]):
+        found |= zip(group, _joined([probes[i] for i in group], [given[i] for i in group], score), strict=True)
+    return [found[i] for i in range(len(probes))]
+
+
+def _joined(
+    probes: Sequence[PictureProbe], given: Sequence[tuple[Masks, Rows, Sequence[int] | None]], score: Score
+) -> list[tuple[Floats, Masks]]:
+    """The same of pictures whose further inputs are those of the first."""
     first = probes[0]
     maps, rows, shifts = zip(*given, strict=True)
     targets = [rows_of(p.feeds, r) for p, r in zip(probes, rows, strict=True)]

@@ -5,6 +5,7 @@ picture, everything happens in one thread, and which rows share a run depends on
 """
 
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,23 +13,24 @@ from greenlet import getcurrent, greenlet
 
 from onnxcam.arrays import Floats, Masks, Score, Scores
 from onnxcam.errors import OnnxCamError
-from onnxcam.methods.blocks import Method, Rows, run
+from onnxcam.methods.blocks import Method, Need, Rows, run
 from onnxcam.methods.outcomes import Outcome
-from onnxcam.methods.quadrature import LEAST
+from onnxcam.network import Network
 from onnxcam.probe import PictureProbe, score_gradients, scores
 
-MOST = 16
-"""Pictures that are explained at one time unless gradients are asked for: the feature maps of each are held."""
+MOST = 8
+"""Pictures that are explained at one time: the feature maps of each are held, and of as many that come next."""
 
 
-def company(method: Method, at_once: int) -> int:
-    """Pictures that together fill a network which takes `at_once` rows.
-
-    A search with gradients asks for a row a target at a time, a round of Score-CAM's for LEAST or more.
-    """
+def company(method: Method, network: Network) -> int:
+    """Pictures that together fill the network, as far as the method asks anything that they can share."""
+    at_once = network.at_once
     if method.searches:
-        return at_once
-    return 1 if at_once == 1 else max(2, min(MOST, -(-at_once // LEAST)))
+        return max(1, min(MOST, at_once // (method.asks or at_once)))
+    if at_once == 1 or not network.mixes or method.needs & {Need.TAIL, Need.GRADIENT}:
+        return 1
+    # Also of many masks the last ones do not fill a run.
+    return max(2, min(MOST, -(-at_once // (method.asks or at_once))))
 
 
 def run_together(method: Method, probes: Sequence[PictureProbe]) -> list[list[Outcome] | OnnxCamError]:
@@ -38,6 +40,7 @@ def run_together(method: Method, probes: Sequence[PictureProbe]) -> list[list[Ou
     def search(i: int, probe: PictureProbe) -> None:
         try:
             found[i] = run(method, probe)
+            probe.count.finish()
         except OnnxCamError as error:
             found[i] = error
 
@@ -45,8 +48,6 @@ def run_together(method: Method, probes: Sequence[PictureProbe]) -> list[list[Ou
         search(0, probes[0])
     else:
         _side_by_side(search, probes)
-    for probe in probes:
-        probe.count.finish()
     return found
 
 
@@ -83,21 +84,34 @@ def _side_by_side(search: Callable[[int, PictureProbe], None], probes: Sequence[
     asked: dict[int, Any] = {}
     try:
         for i, probe in enumerate(probes):
+            searches[i].gr_context = copy_context()
             asked[i] = searches[i].switch(i, _Asking(**_fields(probe), hub=hub))
         # What a search returns at its end is no question.
         while asked := {i: question for i, question in sorted(asked.items()) if not searches[i].dead}:
             first, *_ = asked.values()
             joined = [i for i, question in asked.items() if question.may_join(first)]
-            try:
-                told = first.answer([probes[i] for i in joined], [asked[i].given for i in joined], first.score)
-            except OnnxCamError as error:
-                asked |= {i: searches[i].throw(error) for i in joined}
-            else:
-                asked |= {i: searches[i].switch(answer) for i, answer in zip(joined, told, strict=True)}
+            told = _answers([probes[i] for i in joined], [asked[i] for i in joined])
+            for i, answer in zip(joined, told, strict=True):
+                failed = isinstance(answer, OnnxCamError)
+                asked[i] = searches[i].throw(answer) if failed else searches[i].switch(answer)
     finally:
         for left in searches:
             if not left.dead:
                 left.throw()  # ends it
+
+
+def _answers(probes: Sequence[PictureProbe], questions: Sequence[_Question]) -> list[Any]:
+    """To questions that may be asked together; an error in the place of an answer that there is none to."""
+    counted = [(p.count.forwards, p.count.steps) for p in probes]
+    try:
+        return questions[0].answer(probes, [q.given for q in questions], questions[0].score)
+    except OnnxCamError as error:
+        if len(probes) == 1:
+            return [error]
+        for probe, before in zip(probes, counted, strict=True):
+            probe.count.again(*before)
+        # One of them may be the reason: each is asked alone.
+        return [found for p, q in zip(probes, questions, strict=True) for found in _answers([p], [q])]
 
 
 def _fields(probe: PictureProbe) -> dict[str, Any]:

@@ -48,6 +48,21 @@ pixels (uint8[N,16,12,3] x) => (float[N,5] logits)
 """Takes bytes, channels last; 4x3 features of 8 channels."""
 
 
+SCALED_BY_BATCH = """<ir_version: 8, opset_import: ["" : 17]>
+net (float[2,3,16,12] x) => (float[2,5] logits)
+<float[8,3,3,3] w, float[8,5] v>
+{
+  c = Conv <kernel_shape=[3,3], pads=[1,1,1,1], strides=[4,4]> (x, w)
+  f = Tanh (c)
+  square = Mul (f, f)
+  size = ReduceMean <keepdims=1> (square)
+  part = Div (f, size)
+  p = ReduceMean <axes=[2,3], keepdims=0> (part)
+  logits = MatMul (p, v)
+}"""
+"""Bound to two pictures, which share the number that both are divided by."""
+
+
 def network_over(sides: Sequence[int], *, channels: int, batch: str, opset: int = 17) -> str:
     """Signals, pictures or volumes of these sides: a convolution that halves them, 8 channels, pooling, 5 classes."""
     kernel, pads, strides = ("3",) * len(sides), ("1",) * 2 * len(sides), ("2",) * len(sides)

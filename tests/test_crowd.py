@@ -27,9 +27,14 @@ def picture(number: int, masks: int, targets: int, progress: Any = None, **furth
 
 def run(crowd: Crowd, rows: np.ndarray) -> np.ndarray:
     """What a network would: a number for each row and target that shows the picture, the mask and the target."""
-    feeds, masks = crowd.feeds(rows), crowd.masks(rows)
-    images = np.broadcast_to(feeds[masking.IMAGE][:, 0, 0, 0], len(rows))
-    return (10000 * images[:, None] + 100 * masks[:, 0, 0, :1] + feeds[masking.TARGETS][None]).astype(np.float32)
+    made = crowd.run(rows)
+    images = np.broadcast_to(made.feeds[masking.IMAGE][:, 0, 0, 0], len(rows))
+    found = 10000 * images[:, None] + 100 * made.masks[:, 0, 0, :1] + made.feeds[masking.TARGETS][None]
+    return made.own(found.astype(np.float32), crowd.width)
+
+
+def owners(crowd: Crowd, rows: range) -> list[float]:
+    return crowd.run(np.asarray(rows)).feeds[masking.IMAGE][:, 0, 0, 0].tolist()
 
 
 @given(st.lists(st.tuples(st.integers(1, 11), st.integers(1, 3)), min_size=1, max_size=5), st.integers(1, 6))
@@ -45,14 +50,22 @@ def test_every_row_is_run_once_and_its_scores_are_its_pictures(sizes: list[tuple
 
 def test_whole_runs_are_of_one_picture_and_only_what_is_left_over_is_mixed() -> None:
     crowd = Crowd([picture(0, 9, 1), picture(1, 6, 1), picture(2, 4, 1)], 4)
-    runs = [crowd.feeds(np.arange(i, min(i + 4, 19)))[masking.IMAGE][:, 0, 0, 0].tolist() for i in range(0, 19, 4)]
-    assert runs == [[0], [0], [1], [2], [0, 1, 1]]
+    assert [owners(crowd, range(i, min(i + 4, 19))) for i in range(0, 19, 4)] == [[0], [0], [1], [2], [0, 1, 1]]
 
 
-def test_one_picture_alone_keeps_its_order() -> None:
-    crowd = Crowd([picture(3, 7, 2)], 4)
-    assert crowd.masks(np.arange(7))[:, 0, 0, 0].tolist() == list(range(7))
-    assert crowd.feeds(np.arange(7))[masking.IMAGE].shape == (1, 3, 4, 5)
+def test_a_run_is_fed_the_targets_of_its_own_pictures_only() -> None:
+    crowd = Crowd([picture(0, 5, 2), picture(1, 5, 1), picture(2, 5, 3)], 4)
+    fed = [crowd.run(np.arange(i, min(i + 2, 15))).feeds[masking.TARGETS].tolist() for i in (0, 4, 8, 12)]
+    assert fed == [[0, 1], [10], [20, 21, 22], [0, 1, 10]]
+    assert crowd.width == 3
+
+
+def test_one_picture_alone_is_fed_as_it_is_without_a_copy() -> None:
+    one = picture(3, 7, 2)
+    made = Crowd([one], 4).run(np.arange(2, 6))
+    assert all(made.feeds[name] is array for name, array in one.feeds.items())
+    assert np.shares_memory(made.masks, one.masks)
+    assert made.masks[:, 0, 0, 0].tolist() == [2, 3, 4, 5]
 
 
 def test_a_fill_and_a_region_stay_with_their_picture() -> None:
@@ -62,7 +75,7 @@ def test_a_fill_and_a_region_stay_with_their_picture() -> None:
         })
         for i in range(2)
     ]  # fmt: skip
-    feeds = Crowd(pictures, 4).feeds(np.arange(6))
+    feeds = Crowd(pictures, 4).run(np.arange(6)).feeds
     assert feeds[masking.FILL][:, 0, 0, 0].tolist() == [0, 0, 0, -1, -1, -1]
     assert feeds[masking.REGIONS].shape == (6, 2)
     np.testing.assert_array_equal(feeds[masking.REGIONS], np.tile([0, 1], (6, 1)))
@@ -102,4 +115,4 @@ def test_pictures_with_different_further_inputs_do_not_share_a_run(
     values: tuple[float, ...], expected: list[list[int]]
 ) -> None:
     pictures = [picture(i, 2, 1, metadata=np.asarray([[v]], np.float32)) for i, v in enumerate(values)]
-    assert alike(pictures) == expected
+    assert alike([p.feeds for p in pictures]) == expected

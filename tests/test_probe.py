@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from conftest import CLASSIFIER, PIXELS, filled, network_over
+from conftest import CLASSIFIER, PIXELS, SCALED_BY_BATCH, filled, network_over
 
 from onnxcam import METHODS, Explainer, Fill, Method, mask, opti_cam, score_cam
 from onnxcam.arrays import MaskForm, Score
@@ -27,19 +27,6 @@ PIXEL_MASKS = MaskForm(cell=1, normalised=False)
 SMOOTH = CLASSIFIER.replace("Relu", "Tanh")
 """Without corners, so that differences in single precision measure its slopes."""
 FIXED = SMOOTH.replace("[N,3", "[1,3").replace("[N,5", "[1,5")
-SCALED_BY_BATCH = """<ir_version: 8, opset_import: ["" : 17]>
-net (float[2,3,16,12] x) => (float[2,5] logits)
-<float[8,3,3,3] w, float[8,5] v>
-{
-  c = Conv <kernel_shape=[3,3], pads=[1,1,1,1], strides=[4,4]> (x, w)
-  f = Tanh (c)
-  square = Mul (f, f)
-  size = ReduceMean <keepdims=1> (square)
-  part = Div (f, size)
-  p = ReduceMean <axes=[2,3], keepdims=0> (part)
-  logits = MatMul (p, v)
-}"""
-"""Bound to two pictures, which share the number that both are divided by."""
 
 
 class Shown:

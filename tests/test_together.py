@@ -1,26 +1,24 @@
 """Several pictures at one time: each gets what it would get alone, runs are shared, and one's trouble is its own."""
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from conftest import CLASSIFIER, filled
+from conftest import CLASSIFIER, SCALED_BY_BATCH, filled
 
-from onnxcam import METHODS, Explainer, Fill, Method, Preset, opti_cam, rise, score_cam
+from onnxcam import METHODS, Explainer, Fill, Method, Preset, ablation_cam, grad_cam, mask, opti_cam, rise, score_cam
 from onnxcam.answers import Looked
 from onnxcam.arrays import Score
 from onnxcam.engine.memory import Device
 from onnxcam.engine.resident import Resident
-from onnxcam.errors import MissingGradient, OnnxCamError, OutOfMemory, UndefinedSaliency
-from onnxcam.methods.outcomes import Outcome
+from onnxcam.errors import MissingGradient, OnnxCamError, OptionError, OutOfMemory
 from onnxcam.network import Network
-from onnxcam.probe import PictureProbe
 from onnxcam.targets import Region
-from onnxcam.together import company, run_together
+from onnxcam.together import company
 
 PLAIN = Preset("plain", 1 / 255, (0.5,), (0.25,), crop=1.0)
 PHOTOGRAPHS = np.random.default_rng(3).integers(0, 256, (5, 40, 30, 3)).astype(np.uint8)
@@ -140,11 +138,25 @@ def test_pictures_whose_further_inputs_differ_do_not_share(runs: list[int]) -> N
             assert found[0].score == pytest.approx(alone.score)
 
 
-def test_a_bound_batch_does_not_mix_pictures(runs: list[int]) -> None:
-    with opened(filled(CLASSIFIER.replace("[N,", "[1,"))) as explainer:
-        network = explainer._open(explainer._default).opened.network
-        network.fixed = 4  # as a network whose batch could not be freed
-        assert not network._mixes
+def test_gradients_of_pictures_whose_further_inputs_differ_are_their_own() -> None:
+    method = opti_cam(max_iter=4, score=Score.PROBABILITY)
+    with Explainer(filled(SHIFTED), method, preset=PLAIN, providers=["cpu"], inputs={"shift": 0.0}) as explainer:
+        shifts = [np.full((1, 5), i, np.float32) * np.arange(5, dtype=np.float32) for i in range(3)]
+        ready = [explainer.look(p, [2], inputs={"shift": s}) for p, s in zip(PHOTOGRAPHS, shifts, strict=False)]
+        for found, photograph, shift in zip(explainer.explain_together(ready, [2]), PHOTOGRAPHS, shifts, strict=False):
+            assert isinstance(found, list)
+            alone = explainer.explain(photograph, [2], inputs={"shift": shift})[0]
+            np.testing.assert_allclose(found[0].map, alone.map, atol=1e-5)
+
+
+def test_a_bound_batch_mixes_no_pictures() -> None:
+    """The export is bound to two pictures and mixes them: each has what it has alone."""
+    with opened(filled(SCALED_BY_BATCH)) as explainer:
+        assert explainer.batching.mode == "looped"
+        assert explainer.together == 1
+        for found, photograph in zip(explainer.explain_together(looked(explainer)), PHOTOGRAPHS, strict=True):
+            assert isinstance(found, list)
+            np.testing.assert_array_equal(found[0].map, explainer(photograph).map)
 
 
 def test_on_a_device_whole_runs_are_each_pictures_own_and_the_rest_is_shared(
@@ -203,6 +215,17 @@ def test_memory_that_runs_out_in_a_shared_run_halves_it(monkeypatch: pytest.Monk
         assert explainer._open(explainer._default).opened.network.batch <= 2
 
 
+def test_mixing_on_a_device_saves_runs_or_is_left(runs: list[int]) -> None:
+    """8 masks in runs of 5: rests of 3 and 3 would be two runs either way."""
+    with opened(batch=5) as explainer:
+        network = explainer._open(explainer._default).opened.network
+        network._resident = Resident(network._session, Device("cpu", 0))
+        ready = looked(explainer, count=2)
+        runs.clear()
+        explainer.explain_together(ready)
+        assert not runs
+
+
 def test_progress_is_each_pictures_own_and_ends_at_its_total() -> None:
     told: dict[int, list[tuple[int, int]]] = {i: [] for i in range(5)}
     with opened(batch=3) as explainer:
@@ -213,103 +236,34 @@ def test_progress_is_each_pictures_own_and_ends_at_its_total() -> None:
         assert each[-1] == (8, 8)
 
 
-class Script:
-    """A method that asks as often as its picture's number says, and then ends as it says."""
-
-    def __init__(self, probes: list[PictureProbe], lengths: tuple[int, ...], gradients: bool = False) -> None:
-        self.number = {p.image.tobytes(): i for i, p in enumerate(probes)}
-        self.lengths, self.gradients, self.ended = lengths, gradients, []  # type: ignore[var-annotated]
-        self.end: Callable[[int], None] = lambda i: None
-
-    def __call__(self, probe: Any) -> list[Outcome]:
-        i, answers = self.number[probe.image.tobytes()], []
-        try:
-            for k in range(self.lengths[i]):
-                mask = MASKS[k : k + 1]
-                if self.gradients:
-                    answers.append(float(probe.score_gradient(mask, np.zeros(1, int), Score.LOGIT)[0][0]))
-                else:
-                    answers.append(float(probe.score(mask, Score.LOGIT)[0, 0]))
-            self.end(i)
-        finally:
-            self.ended.append(i)
-        return [Outcome(np.zeros(probe.size, np.float32), np.asarray(answers, np.float32))]
-
-
-@pytest.fixture
-def probes() -> Iterator[list[PictureProbe]]:
-    with opened() as explainer:
-        network = explainer._open(explainer._default)
-        answers = [next(iter(one.answers.values())) for one in looked(explainer)]
-        yield [explainer._inquiry.ask(network, answer, [2], None).probe for answer in answers]
-
-
-LENGTHS = (2, 6, 0, 4, 4)
-
-
-@pytest.mark.parametrize("gradients", [False, True])
-def test_methods_of_different_lengths_get_their_own_answers_to_the_end(
-    probes: list[PictureProbe], gradients: bool
-) -> None:
-    method = Method("script", "none", "none", Script(probes, LENGTHS, gradients))
-    for found, probe, length in zip(run_together(method, probes), probes, LENGTHS, strict=True):
-        assert isinstance(found, list)
-        expected = probe.score(MASKS[:length], Score.LOGIT)[:, 0] if length else np.zeros(0, np.float32)
-        np.testing.assert_allclose(found[0].raw, expected, rtol=1e-4)
-
-
-def test_an_error_of_one_picture_leaves_the_others_alone(probes: list[PictureProbe]) -> None:
-    script = Script(probes, LENGTHS)
-
-    def end(i: int) -> None:
-        if i in (0, 2):
-            raise UndefinedSaliency(f"picture {i}")
-
-    script.end = end
-    found = run_together(Method("script", "none", "none", script), probes)
-    assert [str(f) if isinstance(f, OnnxCamError) else len(f) for f in found] == ["picture 0", 1, "picture 2", 1, 1]
-    assert sorted(script.ended) == [0, 1, 2, 3, 4]
-
-
-def test_an_error_of_a_shared_run_is_everyones(probes: list[PictureProbe], monkeypatch: pytest.MonkeyPatch) -> None:
-    script = Script(probes, LENGTHS)
-    monkeypatch.setattr(Network, "_run_in", lambda *_: (_ for _ in ()).throw(UndefinedSaliency("no memory")))
-    found = run_together(Method("script", "none", "none", script), probes)
-    assert [isinstance(f, UndefinedSaliency) for f in found] == [True, True, False, True, True]
-    assert sorted(script.ended) == [0, 1, 2, 3, 4]
-
-
-def test_any_other_error_ends_all_and_leaves_nothing_behind(probes: list[PictureProbe]) -> None:
-    script = Script(probes, LENGTHS)
-
-    def end(i: int) -> None:
-        if i == 0:
-            raise KeyboardInterrupt
-
-    script.end = end
-    with pytest.raises(KeyboardInterrupt):
-        run_together(Method("script", "none", "none", script), probes)
-    assert sorted(script.ended) == [0, 1, 2, 3, 4]
-
-
-def test_a_callback_that_raises_ends_all(probes: list[PictureProbe]) -> None:
-    def stop(done: int, of: int) -> None:
-        raise RuntimeError("enough")
-
-    script = Script(probes, LENGTHS)
-    told = [replace(p, count=replace(p.count, progress=stop)) for p in probes]
-    with pytest.raises(RuntimeError, match="enough"):
-        run_together(Method("script", "none", "none", script), told)
-    assert sorted(script.ended) == [0, 1, 2, 3, 4]
-
-
 def test_a_target_that_one_picture_lacks_is_its_own_error() -> None:
-    with opened() as explainer:
-        ready = looked(explainer, (2,))
-        answers = explainer.explain_together(ready, (2,))
-        assert all(isinstance(a, list) for a in answers)
-        everyone = explainer.explain_together(ready, (99,))
-        assert all(isinstance(a, OnnxCamError) and "99" in str(a) for a in everyone)
+    """A class that is predicted nowhere in some of the pictures."""
+    colours = np.random.default_rng(8).integers(0, 200, (5, 1, 1, 3)).astype(np.uint8)
+    pictures = colours + PHOTOGRAPHS // 8
+    with opened(filled(SEGMENTER, seed=1), batch=4) as explainer:
+        ready = [explainer.look(picture, [Region(0)]) for picture in pictures]
+        predicted = [next(iter(one.answers.values())).values.reshape(-1, 4).argmax(axis=1) for one in ready]
+        lacks = [0 not in classes for classes in predicted]
+        found = explainer.explain_together(ready, [Region(0)])
+        assert 0 < sum(lacks) < 5, "the case is one"
+        assert [isinstance(f, OnnxCamError) for f in found] == lacks
+        for one, picture in zip(found, pictures, strict=True):
+            if isinstance(one, list):
+                np.testing.assert_allclose(one[0].map, explainer.explain(picture, [Region(0)])[0].map, atol=1e-5)
+
+
+def test_several_threads_may_explain_pictures_together() -> None:
+    with opened(batch=3, method=score_cam(budget=6)) as explainer:
+        expected = [explainer(p).map for p in PHOTOGRAPHS]
+        with ThreadPoolExecutor(4) as pool:
+            for found in pool.map(explainer.batch, [PHOTOGRAPHS] * 8):
+                for one, map_ in zip(found, expected, strict=True):
+                    np.testing.assert_allclose(one.map, map_, atol=1e-5)
+
+
+def test_progress_must_be_one_a_picture() -> None:
+    with opened() as explainer, pytest.raises(OptionError, match="1 callbacks of progress for 5 pictures"):
+        explainer.explain_together(looked(explainer), progress=[None])
 
 
 def test_a_missing_gradient_names_what_works_without() -> None:
@@ -320,9 +274,13 @@ def test_a_missing_gradient_names_what_works_without() -> None:
             assert "without gradients work" in str(answer)
 
 
-def test_how_many_go_together() -> None:
-    assert company(score_cam(), 1) == 1
-    assert company(score_cam(), 4) == 2
-    assert company(score_cam(), 64) == 16
-    assert company(score_cam(), 10_000) == 16
-    assert company(opti_cam(), 4) == 4
+@pytest.mark.parametrize(("method", "at_once", "expected"), [
+    (score_cam(), 1, 1), (score_cam(), 4, 2), (score_cam(), 64, 2), (score_cam(budget=32), 4, 2),
+    (score_cam(budget=32), 16, 4), (score_cam(tolerance=0.02), 64, 8), (score_cam(tolerance=0.02), 10_000, 8),
+    (rise(), 4, 2), (rise(), 128, 4), (grad_cam(), 64, 1), (ablation_cam(), 64, 1), (mask(), 1, 1), (opti_cam(), 4, 4),
+    (opti_cam(), 64, 8), (opti_cam(nb_premises_at_startup=4), 64, 8), (opti_cam(nb_premises_at_startup=100), 64, 1),
+])  # fmt: skip
+def test_how_many_go_together(method: Method, at_once: int, expected: int) -> None:
+    assert company(method, SimpleNamespace(at_once=at_once, mixes=True)) == expected  # type: ignore[arg-type]
+    if not method.searches:
+        assert company(method, SimpleNamespace(at_once=at_once, mixes=False)) == 1  # type: ignore[arg-type]

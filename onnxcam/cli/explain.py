@@ -148,13 +148,13 @@ def carry_out(request: Request) -> None:
         open_explainer(request, asked, method) as explainer,
         Staging() as staging,
         progress_bar(len(images), quiet=request.quiet) as advance,
-        closing(_explained(explainer, images, asked, advance)) as each,
+        closing(_explained(explainer, images, asked, advance, keep_going=request.keep_going)) as each,
     ):
         for image, paths_of, explained in zip(images, files, each, strict=True):
             if isinstance(explained, OnnxCamError):
                 if not request.keep_going:
                     raise explained
-                failures.append(explained)
+                failures.append(explained.with_traceback(None))  # whose frames hold pictures
                 continue
             picture, found = explained
             for saliency, paths in zip(found, paths_of, strict=True):
@@ -170,15 +170,21 @@ def carry_out(request: Request) -> None:
 
 
 def _explained(
-    explainer: "Explainer", images: Sequence[Path], asked: Wanted, advance: Advance
+    explainer: "Explainer", images: Sequence[Path], asked: Wanted, advance: Advance, *, keep_going: bool
 ) -> "Generator[tuple[npt.NDArray[Any], list[Saliency]] | OnnxCamError, None, None]":
-    """Each picture with its maps, or what went wrong with it; the next ones are looked at while some are scored."""
+    """Each picture with its maps, or what went wrong with it; the next ones are looked at while some are scored.
+
+    Without keep_going, a picture that cannot be looked at is raised before others are explained for nothing.
+    """
     from onnxcam.pipeline import ahead, grouped
 
     groups = grouped(enumerate(images), explainer.together)
     with closing(ahead(groups, lambda group: {i: _begun(explainer, path, asked) for i, path in group})) as each:
         for begun in each:
             group = begun.result()
+            failed = [one for one in group.values() if isinstance(one, OnnxCamError)]
+            if failed and not keep_going:
+                raise failed[0]
             ready = {i: one for i, one in group.items() if not isinstance(one, OnnxCamError)}
             told = [advance(i, images[i]) for i in ready]
             explained = explainer.explain_together([seen for _, seen in ready.values()], asked.targets, progress=told)

@@ -27,17 +27,27 @@ def progress_bar(images: int, *, quiet: bool) -> Iterator[Advance]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("opening the model", total=None)
         shares: dict[int, float] = {}
+        running = False
+
+        def show(i: int, image: Path) -> None:
+            name = image.name if images == 1 else f"{image.name} ({i + 1} of {images})"
+            left_out = max(shares) + 1 - len(shares)
+            bar.update(task, description=name, completed=left_out + sum(shares.values()), total=images)
 
         def advance(i: int, image: Path) -> Callable[[int, int], None]:
-            name = image.name if images == 1 else f"{image.name} ({i + 1} of {images})"
-            bar.update(task, description=name)
-
+            nonlocal running
+            first = running or not shares
+            if running:  # those before have ended, some perhaps too early
+                shares.update(dict.fromkeys(shares, 1.0))
+                running = False
             shares[i] = 0.0
+            if first:
+                show(i, image)
 
             def told(done: int, all_: int) -> None:
-                shares[i] = done / all_
-                left_out = max(shares) + 1 - len(shares)
-                bar.update(task, completed=left_out + sum(shares.values()), total=images)
+                nonlocal running
+                running, shares[i] = True, done / all_
+                show(i, image)
 
             return told
 

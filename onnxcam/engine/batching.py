@@ -16,7 +16,7 @@ from onnxcam.errors import InferenceError, OptionError, OutOfMemory
 
 Progress = Callable[[int, int], None]
 """Called with (forward passes done, forward passes in all) after each chunk."""
-Rows = npt.NDArray[Any]
+Work = npt.NDArray[Any]
 """What is cut into chunks along its first axis: masks, or the numbers of what is to be run."""
 
 PER_THREAD = 2
@@ -57,8 +57,8 @@ def give_back() -> None:
 
 
 def in_chunks(
-    run: Callable[[Rows], Floats],
-    rows: Rows,
+    run: Callable[[Work], Floats],
+    rows: Work,
     batch: int,
     progress: Progress | None = None,
     *,
@@ -105,8 +105,8 @@ def shared_out(count: int, batch: int, sharers: int) -> deque[int]:
 
 
 def _side_by_side(
-    run: Callable[[Rows], Floats],
-    rows: Rows,
+    run: Callable[[Work], Floats],
+    rows: Work,
     batch: int,
     progress: Progress | None,
     pool: Executor,
@@ -145,7 +145,7 @@ def _side_by_side(
     return np.concatenate(results)
 
 
-def _sent(pool: Executor, run: Callable[[Rows], Floats], chunk: Rows) -> Future[Floats]:
+def _sent(pool: Executor, run: Callable[[Work], Floats], chunk: Work) -> Future[Floats]:
     try:
         return pool.submit(run, chunk)
     except RuntimeError:  # what a pool says after its end

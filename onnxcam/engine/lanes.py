@@ -21,7 +21,7 @@ from onnxcam.engine.batching import (
     PER_THREAD,
     SHARE,
     Progress,
-    Rows,
+    Work,
     choose_batch,
     free_memory,
     further_on,
@@ -79,7 +79,7 @@ class Asked:
         return self.threads is None and self.batch is None
 
 
-Run = Callable[[Session, Rows], Floats]
+Run = Callable[[Session, Work], Floats]
 """A chunk's scores through a session."""
 
 
@@ -144,7 +144,7 @@ class Lanes:
         if self._pool is not None:
             self._pool.shutdown(wait=False)
 
-    def over(self, run: Run, rows: Rows, progress: Progress | None = None) -> Floats:
+    def over(self, run: Run, rows: Work, progress: Progress | None = None) -> Floats:
         """(K,...) what `run` gives for the rows, in their order."""
         found, done, every = [], 0, len(rows)
         # A measurement opens a second session, which few masks would not pay for.
@@ -155,8 +155,9 @@ class Lanes:
             try:
                 while (trial := self._trial) is not None and every - done >= self._slot:
                     told = further_on(progress, done, every)
-                    found.append(self._timed(trial, run, rows[done : done + self._slot], told))
-                    done += self._slot
+                    slot = rows[done : done + self._slot]
+                    found.append(self._timed(trial, run, slot, told, every))
+                    done += len(slot)
             finally:
                 self._measuring.release()
         if done < every:
@@ -164,15 +165,18 @@ class Lanes:
             found.append(self._at(self.session, self.pace, run, rest, told))
         return np.concatenate(found)
 
-    def _at(self, session: Session, pace: Pace, run: Run, rows: Rows, progress: Progress | None) -> Floats:
+    def _at(self, session: Session, pace: Pace, run: Run, rows: Work, progress: Progress | None) -> Floats:
         fixed = self._asked.fixed
         return in_chunks(
             lambda chunk: run(session, chunk), rows, fixed or pace.batch, progress,
             pool=self._pool, parallel=pace.parallel, split=fixed is None,
         )  # fmt: skip
 
-    def _timed(self, trial: "Trial", run: Run, rows: Rows, progress: Progress | None) -> Floats:
-        """A slot of the work at the pace whose turn it is; after the last one the best is the present pace."""
+    def _timed(self, trial: "Trial", run: Run, rows: Work, progress: Progress | None, offered: int) -> Floats:
+        """A slot of the work at the pace whose turn it is; after the last one the best is the present pace.
+
+        offered: rows that are asked about at one time, which a slot must not exceed.
+        """
         pace = trial.turn()
         if pace.threads not in trial.sessions and not self._opened(trial, pace.threads):
             trial.drop(pace.threads)
@@ -181,7 +185,8 @@ class Lanes:
         found = self._at(trial.sessions[pace.threads], pace, run, rows, progress)
         seconds = time.perf_counter() - start
         if not any(trial.times.values()):  # the first slot counts for nothing else
-            self._slot *= min(LONGER, max(1, round(SECONDS / max(seconds, 1e-9))))
+            longer = min(LONGER, round(SECONDS / max(seconds, 1e-9)), offered // self._slot)
+            self._slot *= max(1, longer)
         trial.times[pace].append(seconds)
         if trial.finished and self._trial is trial:
             chosen = fastest(trial.times)

@@ -21,8 +21,8 @@ from onnxcam.errors import OutOfMemory
 
 Array = npt.NDArray[Any]
 Arrays = Mapping[str, npt.NDArray[np.generic]]
-HELD = 16
-"""Uploaded arrays that are kept: what stays the same for every mask of the pictures at hand."""
+HELD = 48
+"""Uploaded arrays that are kept: what stays the same for every mask of the pictures at hand, and of the next ones."""
 FLOAT_BYTES = 4
 MOST_GRAPHS = 8
 """Recorded CUDA graphs, each of which keeps buffers of its own; further shapes run without one."""

@@ -3,7 +3,7 @@
 A perturbation method is four blocks, as values: explore, perturb, attribute, aggregate. A generator carries the search:
 it yields masks and receives what they scored, so that a method may learn from its answers and a random one runs in
 constant memory. Every other method is a function of the probe. Where several pictures are explained at one time, what
-their methods ask of their probes goes through the network together (together.py), and no method need know.
+their methods ask of their probes, in the thread they were called in, goes through the network together (together.py).
 """
 
 from collections import deque
@@ -138,8 +138,9 @@ class Method:
 
     explain: answers one picture. stream: the same with maps on the way, the last of which is the answer; beside explain
     it is for who wants to watch. One of the two is given. cost: forward passes, for a reader. searches: it asks for the
-    gradients of masked scores, a few rows at a time, so that a step graph serves it and pictures are best explained
-    many at a time. form: of its masks. score: what it measures. perturb: what stands where they remove the picture.
+    gradients of masked scores, step by step, and a step graph serves it. asks: the least number of masks, or rows of a
+    step, that it asks about at one time, None if they fill the network anyway; where they are few, several pictures are
+    explained together. form: of its masks. score: what it measures. perturb: what stands where they remove the picture.
     """
 
     name: str
@@ -149,6 +150,7 @@ class Method:
     stream: Callable[[Probe], Iterator[list[Outcome]]] | None = None
     needs: frozenset[Need] = frozenset({Need.FEATURES})
     searches: bool = False
+    asks: int | None = None
     score: Score = Score.PROBABILITY
     perturb: Fill = ZERO
     form: MaskForm = field(default_factory=MaskForm)

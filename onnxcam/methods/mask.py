@@ -83,6 +83,7 @@ def mask(
         cost=f"{found.iterations} steps (forward and gradient)",
         explain=smallest_mask(found),
         searches=True,
+        asks=1,
         needs=frozenset({Need.GRADIENT}),
         score=SCORE,
         perturb=named(fill) if fill is not None else blur(10),

@@ -89,6 +89,7 @@ def opti_cam(
         cost=f"{found.iterations + 1} steps (forward and gradient) a start",
         explain=learnt_mask(coefficients(found)),
         searches=True,
+        asks=found.starts,
         needs=frozenset({Need.FEATURES, Need.GRADIENT}),
         score=found.score,
         perturb=named(fill),
@@ -116,10 +117,10 @@ class Learnt:
     notes: tuple[str, ...]
 
 
-Search = Callable[[Probe], list[Learnt]]
+Explore = Callable[[Probe], list[Learnt]]
 
 
-def learnt_mask(explore: Search) -> Callable[[Probe], list[Outcome]]:
+def learnt_mask(explore: Explore) -> Callable[[Probe], list[Outcome]]:
     """Aggregator: the mask that was learnt, n(up(S))."""
 
     def explain(probe: Probe) -> list[Outcome]:
@@ -211,7 +212,7 @@ def _without_invariances(slope: Doubles, masks: Doubles) -> Doubles:
     return np.asarray(slope - centred * ((slope * centred).sum(axis=1, keepdims=True) / length))
 
 
-def coefficients(settings: Settings) -> Search:
+def coefficients(settings: Settings) -> Explore:
     """Explorer: a gradient search over the weights of the feature maps."""
 
     def explore(probe: Probe) -> list[Learnt]:

@@ -47,6 +47,7 @@ def rise(
             running_mean(probability),
         ),
         needs=frozenset(),
+        asks=AT_ONCE,
         perturb=named(fill),
         form=MaskForm(cell=1, normalised=False),
         options={"masks": f"{masks}", "cells": f"{cells}", "probability": f"{probability:g}", "seed": f"{seed}"},

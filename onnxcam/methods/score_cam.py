@@ -25,7 +25,7 @@ from onnxcam.methods.blocks import (
     whole,
 )
 from onnxcam.methods.outcomes import ALIKE, SAME, Outcome, combined, weights
-from onnxcam.methods.quadrature import START, Quadrature, rounds
+from onnxcam.methods.quadrature import LEAST, START, Quadrature, rounds
 
 FAST = 0.02
 """The tolerance of `--fast`: on photographs its maps agree with the exact ones to a Pearson correlation above 0.999."""
@@ -83,7 +83,8 @@ def score_cam(
         exact = four_blocks(feature_maps(), form.attribute, weighted_sum(softmax=form.softmax))
         return replace(method, explain=exact, stream=_in_parts(form))
     options |= {k: f"{v:g}" for k, v in (("budget", budget), ("tolerance", tolerance)) if v is not None}
-    return replace(method, cost="as many as the budget or the tolerance asks for", stream=_estimated(form, limits))
+    cost = "as many as the budget or the tolerance asks for"
+    return replace(method, cost=cost, stream=_estimated(form, limits), asks=LEAST)
 
 
 @dataclass(frozen=True)

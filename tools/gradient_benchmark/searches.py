@@ -76,8 +76,9 @@ def own_search(
 ) -> list[Step]:  # fmt: skip
     """Every step of the library's search: what it asks of its probe, and what its Adam answers with."""
     settings = Settings(Convention.CONSTRUCTIVE, score, STEPS, RATE, 1, bounds, 0.0, epsilon, 0)
-    probe = Watched(**{f.name: getattr(probe_of(explain, picture), f.name) for f in fields(PictureProbe)})
-    reached = [np.zeros(len(probe.features))]
+    plain = probe_of(explain, picture)
+    probe = Watched(**{f.name: getattr(plain, f.name) for f in fields(PictureProbe)})
+    reached = [np.full(len(probe.features), np.clip(0.0, *bounds) if bounds is not None else 0.0)]
     own = Adam.step
 
     def step(self: Adam, *given: Any) -> npt.NDArray[np.float64]:
