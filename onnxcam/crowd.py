@@ -133,6 +133,9 @@ class Crowd:
     def _segments(self, rows: RowNumbers) -> Iterator[tuple[int, int, int]]:
         """(picture, first mask, end) of each stretch of one picture's masks."""
         owner, place = self._owner[rows[0] : rows[-1] + 1], self._place[rows[0] : rows[-1] + 1]
+        if owner[0] == owner[-1] and place[-1] - place[0] == len(place) - 1:
+            yield int(owner[0]), int(place[0]), int(place[-1]) + 1
+            return
         breaks = np.flatnonzero((np.diff(owner) != 0) | (np.diff(place) != 1)) + 1
         for part in np.split(np.arange(len(owner)), breaks):
             yield int(owner[part[0]]), int(place[part[0]]), int(place[part[-1]]) + 1
