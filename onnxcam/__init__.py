@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from onnxcam.answers import Looked
     from onnxcam.arrays import Placement, Provenance, Saliency, Target
     from onnxcam.devices import DeviceSaliency
     from onnxcam.engine.options import EngineOptions, MemoryCap
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 # Looked up on first use, so that `onnxcam --help` does not wait for onnx and onnxruntime.
 _HOMES = {
+    "onnxcam.answers": ("Looked",),
     "onnxcam.arrays": ("Placement", "Provenance", "Saliency", "Target"),
     "onnxcam.devices": ("DeviceSaliency",),
     "onnxcam.engine.options": ("EngineOptions", "MemoryCap"),
@@ -91,6 +93,7 @@ __all__ = [
     "EngineOptions",
     "Explainer",
     "Fill",
+    "Looked",
     "MemoryCap",
     "Method",
     "OnnxCamError",

@@ -35,7 +35,7 @@ class Answer:
     """That the first pass took."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Looked:
     """A picture that was read and run once as it is: what an explanation begins with."""
 

@@ -122,8 +122,8 @@ class Provenance:
     that went through the model, or through its part behind the feature maps; steps: those that came back with a
     gradient. error: of a map whose scores were estimated in part, a bound on the root mean square by which it, in
     [0,1], is off from the exact one, that holds in about 9 of 10 cases; None where nothing was estimated, and where too
-    little was seen to tell, which a note says. seconds: of this picture, or its share where several were explained
-    together.
+    little was seen to tell, which a note says. seconds: of this picture; where several were explained
+    together, its share by passes.
     """
 
     versions: Mapping[str, str]

@@ -112,7 +112,7 @@ class Explainer:
             self.method, self.preset, self.preset_source, self.size, self.labels, self._intake.prepare
         )
 
-    def __call__(self, image: Photograph, target: TargetLike = None) -> Saliency:
+    def __call__(self, image: Photograph | Looked, target: TargetLike = None) -> Saliency:
         """Explain one picture; target is the prediction if None."""
         return self.explain(image, [target])[0]
 
@@ -145,9 +145,9 @@ class Explainer:
     ) -> list[Saliency]:
         """One Saliency a target. Targets of one output share the features and every forward pass.
 
-        image: also what look() gave for it, with the same targets; name and inputs are then those of look(). name:
+        image: also what look() gave for targets of these kinds; name and inputs are then those of look(). name:
         what the provenance calls the picture, if it is an array. inputs: values of further inputs that are this
-        picture's own. progress: called with (done, all) passes.
+        picture's own. progress: called with (done, all) passes after the first; all is what is expected, and may fall.
         """
         targets = _several(targets)
         looked = image if isinstance(image, Looked) else self.look(image, targets, name=name, inputs=inputs)
@@ -163,28 +163,30 @@ class Explainer:
 
     def explain_together(
         self,
-        looked: Sequence[Looked],
+        images: Sequence[Photograph | Looked],
         targets: Sequence[TargetLike] = (None,),
         *,
         progress: Sequence[Progress | None] | None = None,
     ) -> list[list[Saliency] | OnnxCamError]:
-        """What explain() gives, or raises, for each of the pictures that look() was given, with the same targets.
+        """For each picture what explain() gives, or, in its place in the list, the error that explain() would raise.
 
         Masks of different pictures share forward passes where those of one would not fill them: `--fast` asks for a few
         at a time, and the last ones of an exact explanation are a few. Scores are those of each picture alone, but for
-        the rounding of another batch; the provenance's seconds are a share of the whole time. progress: one a picture.
-        Raises OptionError for pictures that were looked at for other targets, or by another explainer.
+        the rounding of another batch; the provenance's seconds are a share of the whole time, by forward passes.
+        images: also what look() gave, which holds less than it takes to look at all at the beginning. progress: one
+        callback a picture. Raises OptionError for what was looked at for targets of another kind or output, or by
+        another explainer.
         """
         targets = _several(targets)
-        told = list(progress) if progress is not None else [None] * len(looked)
-        if len(told) != len(looked):
-            raise OptionError(f"{len(told)} callbacks of progress for {len(looked)} pictures")
+        looked, errors = self._looked(images, targets)
+        if progress is not None and (callable(progress) or len(progress) != len(images)):
+            raise OptionError(f"progress is a sequence of callbacks, one for each of the {len(images)} pictures")
+        told = list(progress) if progress is not None else [None] * len(images)
         heads = [self._head(t) for t in targets]
-        found: list[dict[int, Saliency]] = [{} for _ in looked]
-        errors: dict[int, OnnxCamError] = {}
+        found: list[dict[int, Saliency]] = [{} for _ in images]
         for head in dict.fromkeys(heads):
             places = [i for i, own in enumerate(heads) if own == head]
-            network, left = self._open(head), [k for k in range(len(looked)) if k not in errors]
+            network, left = self._open(head), [k for k in looked if k not in errors]
             answers = [_answer(looked[k], head, network) for k in left]
             each = self._explain(network, answers, [targets[i] for i in places], [told[k] for k in left])
             for k, explained in zip(left, each, strict=True):
@@ -193,6 +195,18 @@ class Explainer:
                 else:
                     found[k].update(zip(places, explained, strict=True))
         return [errors[k] if k in errors else [own[i] for i in range(len(targets))] for k, own in enumerate(found)]
+
+    def _looked(
+        self, images: Sequence[Photograph | Looked], targets: Sequence[TargetLike]
+    ) -> tuple[dict[int, Looked], dict[int, OnnxCamError]]:
+        looked: dict[int, Looked] = {}
+        errors: dict[int, OnnxCamError] = {}
+        for k, image in enumerate(images):
+            try:
+                looked[k] = image if isinstance(image, Looked) else self.look(image, targets)
+            except OnnxCamError as error:
+                errors[k] = error
+        return looked, errors
 
     def stream(
         self, image: Photograph, target: TargetLike = None, *, progress: Progress | None = None
@@ -308,7 +322,7 @@ class Explainer:
         progress: Sequence[Progress | None],
     ) -> list[list[Saliency] | OnnxCamError]:
         """One Saliency a target for each of the pictures, or what went wrong with it."""
-        start = time.perf_counter() - sum(answer.seconds for answer in answers)
+        start = time.perf_counter()
         found: dict[int, list[Saliency] | OnnxCamError] = {}
         asked: dict[int, Asked] = {}
         for k, (answer, told) in enumerate(zip(answers, progress, strict=True)):
@@ -317,14 +331,15 @@ class Explainer:
             except OnnxCamError as error:
                 found[k] = error
         outcomes = run_together(self.method, [one.probe for one in asked.values()])
-        seconds = (time.perf_counter() - start) / max(1, len(answers))
+        spent, passes = time.perf_counter() - start, sum(one.probe.count.passes for one in asked.values())
         for (k, one), outcome in zip(asked.items(), outcomes, strict=True):
             if isinstance(outcome, MissingGradient):
                 found[k] = MissingGradient(f"{outcome}; without gradients work: {', '.join(gradient_free())}")
             elif isinstance(outcome, OnnxCamError):
                 found[k] = outcome
             else:
-                found[k] = saliencies(self._origin, outcome, one, seconds)
+                own = spent * one.probe.count.passes / passes if passes else spent / len(asked)
+                found[k] = saliencies(self._origin, outcome, one, one.answer.seconds + own)
         return [found[k] for k in range(len(answers))]
 
     @property

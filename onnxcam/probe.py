@@ -26,6 +26,10 @@ class Count:
     expected: int = 0
     progress: Progress | None = None
 
+    @property
+    def passes(self) -> int:
+        return self.forwards + self.steps
+
     def forward(self, rows: int) -> None:
         self.forwards += rows
         self._tell()
@@ -45,14 +49,13 @@ class Count:
 
     def finish(self) -> None:
         """A search that stopped early needed no more rows than these."""
-        if self.forwards + self.steps < self.expected:
-            self.expected = self.forwards + self.steps
+        if self.passes < self.expected:
+            self.expected = self.passes
             self._tell()
 
     def _tell(self) -> None:
         if self.progress is not None:
-            done = self.forwards + self.steps
-            self.progress(done, max(done, self.expected))
+            self.progress(self.passes, max(self.passes, self.expected))
 
 
 @dataclass(frozen=True, eq=False)

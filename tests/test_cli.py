@@ -253,7 +253,7 @@ def test_keep_going_skips_what_cannot_be_read_and_says_so(folder: Path) -> None:
     damaged_pictures(folder)
     done = onnxcam("explain", "tiny.onnx", "photo.png", "text.png", "--keep-going", cwd=folder)
     assert done.returncode == 1
-    assert "1 of 2 pictures were skipped" in done.stderr
+    assert "skipped 1 of 2 pictures:" in done.stderr
     assert (folder / "photo.score-cam.png").is_file()
 
 
@@ -265,7 +265,8 @@ def test_pictures_that_go_together_keep_their_order_their_files_and_their_errors
         Image.fromarray(pixels).save(folder / f"{i}.png")
     done = onnxcam("explain", "tiny.onnx", *names, "--keep-going", "--json", "--fast", "-o", "together/", cwd=folder)
     assert done.returncode == 1
-    assert "1 of 5 pictures were skipped; the first: " in done.stderr
+    assert done.stderr.startswith("error: skipped 1 of 5 pictures:\n  ")
+    assert done.stderr.count("text.png") == 1
     found = json.loads(done.stdout)
     assert [made["image"] for made in found] == ["1.png", "2.png", "3.png", "4.png"]
     for made in found:
@@ -276,7 +277,16 @@ def test_pictures_that_go_together_keep_their_order_their_files_and_their_errors
     stopped = onnxcam("explain", "tiny.onnx", *names, "-o", "none/", cwd=folder)
     assert stopped.returncode == 1
     assert "text.png" in stopped.stderr
+    assert "nothing was written (--keep-going leaves such a picture out)" in stopped.stderr
     assert not list((folder / "none").glob("*.png"))
+    broken = onnxcam("explain", "tiny.onnx", "text.png", "empty.png", "-o", "none/", "--keep-going", cwd=folder)
+    assert broken.returncode == 1
+    assert "skipped 2 of 2 pictures:" in broken.stderr
+    assert [
+        line.count(name) for line, name in zip(broken.stderr.splitlines()[1:], ("text.png", "empty.png"), strict=True)
+    ] == [1, 1]
+    unknown = onnxcam("explain", "tiny.onnx", "1.png", "2.png", "--target", "99", "--keep-going", cwd=folder)
+    assert [line.split(":")[0].strip() for line in unknown.stderr.splitlines()] == ["error", "1.png", "2.png"]
 
 
 def test_no_onnxruntime_names_both_commands(folder: Path) -> None:
@@ -341,7 +351,7 @@ def test_imagenets_labels_are_at_hand_by_name(tmp_path: Path) -> None:
 def test_keep_going_also_skips_what_is_not_there(folder: Path) -> None:
     done = onnxcam("explain", "tiny.onnx", "nowhere.png", "photo.png", "-o", "kept/", "--keep-going", cwd=folder)
     assert done.returncode == 1
-    assert "1 of 2 pictures were skipped" in done.stderr
+    assert "skipped 1 of 2 pictures:" in done.stderr
     assert [p.name for p in (folder / "kept").iterdir()] == ["photo.score-cam.png"]
 
 

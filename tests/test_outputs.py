@@ -153,8 +153,8 @@ def test_a_picture_is_drawn_over_and_without_one_the_heatmap_stands_alone() -> N
 
 
 @pytest.mark.parametrize(("options", "error", "expected"), [
-    ({"tolerance": "0.02"}, 0.0174, "25.0% · score-cam · error 0.017"),
-    ({"tolerance": "0.02", "budget": "64"}, 0.0304, "25.0% · score-cam · error 0.03"),
+    ({"tolerance": "0.02"}, 0.0174, "25.0% · score-cam · map error 0.017"),
+    ({"tolerance": "0.02", "budget": "64"}, 0.0304, "25.0% · score-cam · map error 0.030"),
     ({"budget": "8"}, None, "25.0% · score-cam · budget 8"),
     ({}, None, "25.0% · score-cam"),
 ])  # fmt: skip

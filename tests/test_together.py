@@ -2,6 +2,7 @@
 
 import re
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,7 @@ from onnxcam.answers import Looked
 from onnxcam.arrays import Score
 from onnxcam.engine.memory import Device
 from onnxcam.engine.resident import Resident
-from onnxcam.errors import MissingGradient, OnnxCamError, OptionError, OutOfMemory
+from onnxcam.errors import OnnxCamError, OptionError, OutOfMemory, PictureError
 from onnxcam.network import Network
 from onnxcam.targets import Region
 from onnxcam.together import company
@@ -261,17 +262,33 @@ def test_several_threads_may_explain_pictures_together() -> None:
                     np.testing.assert_allclose(one.map, map_, atol=1e-5)
 
 
-def test_progress_must_be_one_a_picture() -> None:
-    with opened() as explainer, pytest.raises(OptionError, match="1 callbacks of progress for 5 pictures"):
-        explainer.explain_together(looked(explainer), progress=[None])
+@pytest.mark.parametrize("progress", [[None], print])
+def test_progress_must_be_one_a_picture(progress: Any) -> None:
+    with opened() as explainer, pytest.raises(OptionError, match="one for each of the 5 pictures"):
+        explainer.explain_together(looked(explainer), progress=progress)
 
 
-def test_a_missing_gradient_names_what_works_without() -> None:
-    with opened(filled(CLASSIFIER.replace("r1 = Relu (c1)", "r1 = Hardmax (c1)")), opti_cam(max_iter=2)) as explainer:
-        answers = explainer.explain_together(looked(explainer))
-        for answer in answers:
-            assert isinstance(answer, MissingGradient)
-            assert "without gradients work" in str(answer)
+def test_pictures_need_not_be_looked_at_before(tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    with opened() as explainer:
+        first, broken, last = explainer.explain_together(
+            [PHOTOGRAPHS[0], tmp_path / "broken.png", PHOTOGRAPHS[1]], ["top1"]
+        )
+        assert isinstance(broken, PictureError)
+        for found, photograph in ((first, PHOTOGRAPHS[0]), (last, PHOTOGRAPHS[1])):
+            assert isinstance(found, list)
+            np.testing.assert_array_equal(found[0].map, explainer(photograph).map)
+
+
+def test_the_time_is_shared_by_passes() -> None:
+    with opened(filled(CLASSIFIER), rise(masks=40)) as explainer:
+        alike = [
+            found[0].provenance.seconds
+            for found in explainer.explain_together(looked(explainer))
+            if isinstance(found, list)
+        ]
+        assert max(alike) < 3 * min(alike)
+        assert all(s > 0 for s in alike)
 
 
 @pytest.mark.parametrize(("method", "at_once", "expected"), [

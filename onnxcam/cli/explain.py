@@ -154,19 +154,17 @@ def carry_out(request: Request) -> None:
             if isinstance(explained, OnnxCamError):
                 if not request.keep_going:
                     raise explained
-                failures.append(explained.with_traceback(None))  # whose frames hold pictures
+                failures.append(explained)
                 continue
             picture, found = explained
             for saliency, paths in zip(found, paths_of, strict=True):
                 for form, path in paths.items():
                     staging.stage(path, FORMATS[form].write(saliency, picture, style))
                 done.append((saliency, record(saliency, image, paths.values())))
-        if failures and not done:
-            raise failures[0]
         staging.commit()
     _report(request, done)
     if failures:
-        raise PictureError(f"{len(failures)} of {given} pictures were skipped; the first: {failures[0]}")
+        raise PictureError("\n  ".join([f"skipped {len(failures)} of {given} pictures:", *map(str, failures)]))
 
 
 def _explained(
@@ -182,15 +180,26 @@ def _explained(
     with closing(ahead(groups, lambda group: {i: _begun(explainer, path, asked) for i, path in group})) as each:
         for begun in each:
             group = begun.result()
-            failed = [one for one in group.values() if isinstance(one, OnnxCamError)]
+            failed = {i: one for i, one in group.items() if isinstance(one, OnnxCamError)}
             if failed and not keep_going:
-                raise failed[0]
+                i = min(failed)
+                raise _named(failed[i], images[i], len(images), keep_going=False)
             ready = {i: one for i, one in group.items() if not isinstance(one, OnnxCamError)}
             told = [advance(i, images[i]) for i in ready]
             explained = explainer.explain_together([seen for _, seen in ready.values()], asked.targets, progress=told)
             found = dict(zip(ready, explained, strict=True))
             for i, one in group.items():
-                yield one if isinstance(one, OnnxCamError) else _paired(*one, found[i])
+                answer = one if isinstance(one, OnnxCamError) else _paired(*one, found[i])
+                if isinstance(answer, OnnxCamError):
+                    answer = _named(answer, images[i], len(images), keep_going=keep_going)
+                yield answer
+
+
+def _named(error: OnnxCamError, image: Path, images: int, *, keep_going: bool) -> OnnxCamError:
+    """The error with its picture, and without what it happened to: frames hold pictures."""
+    text = str(error) if images == 1 or str(image) in str(error) else f"{image}: {error}"
+    hint = "; nothing was written (--keep-going leaves such a picture out)" if images > 1 and not keep_going else ""
+    return type(error)(text + hint)
 
 
 def _paired(

@@ -27,27 +27,29 @@ def progress_bar(images: int, *, quiet: bool) -> Iterator[Advance]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("opening the model", total=None)
         shares: dict[int, float] = {}
+        group: list[int] = []
         running = False
 
-        def show(i: int, image: Path) -> None:
-            name = image.name if images == 1 else f"{image.name} ({i + 1} of {images})"
-            left_out = max(shares) + 1 - len(shares)
-            bar.update(task, description=name, completed=left_out + sum(shares.values()), total=images)
+        def show() -> None:
+            done = max(shares) + 1 - len(shares) + sum(shares.values())
+            bar.update(task, completed=max(done, bar.tasks[0].completed), total=images)
 
         def advance(i: int, image: Path) -> Callable[[int, int], None]:
             nonlocal running
-            first = running or not shares
             if running:  # those before have ended, some perhaps too early
                 shares.update(dict.fromkeys(shares, 1.0))
+                group.clear()
                 running = False
             shares[i] = 0.0
-            if first:
-                show(i, image)
+            group.append(i)
+            several = f"{group[0] + 1} to {i + 1}" if len(group) > 1 else f"{i + 1}"
+            bar.update(task, description=image.name if images == 1 else f"{image.name} ({several} of {images})")
+            show()
 
             def told(done: int, all_: int) -> None:
                 nonlocal running
                 running, shares[i] = True, done / all_
-                show(i, image)
+                show()
 
             return told
 

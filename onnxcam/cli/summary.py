@@ -58,8 +58,10 @@ def _target_line(saliency: "Saliency") -> str:
     target, made = saliency.target, saliency.provenance
     label = f" {target.label}" if target.label is not None else ""
     activation = "softmax of the logits" if made.activation == "none" else f"the model's {made.activation}"
+    # Four decimals, unless they would say that it is none at all.
+    shown = f"{target.probability:.4f}" if target.probability >= 1e-4 else f"{target.probability:.1e}"
     if target.kind == "classes":
-        return f"  class         {target.index}{label}, probability {target.probability:.4f} ({activation})"
+        return f"  class         {target.index}{label}, probability {shown} ({activation})"
     if target.kind == "region":
         return f"  class         {target.index}{label} over a region, mean probability {target.probability:.4f}"
     return f"  target        {target.name}, {target.logit:.6g}"
