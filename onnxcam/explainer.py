@@ -173,9 +173,9 @@ class Explainer:
         Masks of different pictures share forward passes where those of one would not fill them: `--fast` asks for a few
         at a time, and the last ones of an exact explanation are a few. Scores are those of each picture alone, but for
         the rounding of another batch; the provenance's seconds are a share of the whole time, by forward passes.
-        images: also what look() gave, which holds less than it takes to look at all at the beginning. progress: one
-        callback a picture. Raises OptionError for what was looked at for targets of another kind or output, or by
-        another explainer.
+        images: also what look() gave; the others are all looked at before the first is scored. progress: one callback a
+        picture. Raises OptionError for what was looked at for targets of another kind or output, or by another
+        explainer.
         """
         targets = _several(targets)
         looked, errors = self._looked(images, targets)

@@ -11,7 +11,7 @@ from onnxcam.cli.wanted import MethodWords
 
 def demo(
     fast: Fast = False,
-    output: Annotated[str | None, typer.Option("--output", "-o", help="Where to write: a folder/ or a file.")] = None,
+    output: Annotated[str | None, typer.Option("--out", "-o", help="Where to write: a folder/ or a file.")] = None,
     json_output: Json = False,
     quiet: Quiet = False,
 ) -> None:
