@@ -178,15 +178,18 @@ class Explainer:
         explainer.
         """
         targets = _several(targets)
-        looked, errors = self._looked(images, targets)
+        if isinstance(images, str | os.PathLike):
+            images = [images]
         if progress is not None and (callable(progress) or len(progress) != len(images)):
             raise OptionError(f"progress is a sequence of callbacks, one for each of the {len(images)} pictures")
         told = list(progress) if progress is not None else [None] * len(images)
         heads = [self._head(t) for t in targets]
+        networks = {head: self._open(head) for head in heads}
+        looked, errors = self._looked(images, targets)
         found: list[dict[int, Saliency]] = [{} for _ in images]
-        for head in dict.fromkeys(heads):
+        for head, network in networks.items():
             places = [i for i, own in enumerate(heads) if own == head]
-            network, left = self._open(head), [k for k in looked if k not in errors]
+            left = [k for k in looked if k not in errors]
             answers = [_answer(looked[k], head, network) for k in left]
             each = self._explain(network, answers, [targets[i] for i in places], [told[k] for k in left])
             for k, explained in zip(left, each, strict=True):
@@ -331,6 +334,8 @@ class Explainer:
             except OnnxCamError as error:
                 found[k] = error
         outcomes = run_together(self.method, [one.probe for one in asked.values()])
+        for one in asked.values():
+            network.opened.network.let_go(one.probe.feeds)
         spent, passes = time.perf_counter() - start, sum(one.probe.count.passes for one in asked.values())
         for (k, one), outcome in zip(asked.items(), outcomes, strict=True):
             if isinstance(outcome, MissingGradient):

@@ -121,6 +121,11 @@ class Network:
             self._resident.forget(found.values())
         return found
 
+    def let_go(self, feeds: Arrays) -> None:
+        """The picture is done with: what lies of it on the device need not stay there."""
+        if self._resident is not None:
+            self._resident.forget(feeds.values())
+
     def adopt(self, image: Image, value: object) -> None:
         """`value`, an OrtValue where this network runs, holds the image (C,*size) already, so it need not go there."""
         laid_out = self.laid_out(image)
@@ -154,10 +159,8 @@ class Network:
 
     @property
     def mixes(self) -> bool:
-        """Whether pictures may share a run.
-
-        Of a bound batch nobody has seen that its rows leave each other alone, and providers that compile for a shape
-        would do so for every number of pictures and targets.
+        """Whether pictures may share a run: rows of a bound batch may change each other, and some providers compile for
+        every shape.
         """
         own = self._resident is None or not self._resident.steady
         return self.fixed is None and own and self.provider in ("cpu", "cuda")

@@ -73,12 +73,16 @@ def draw(saliency: Saliency, picture: Original | None, style: Style) -> Picture:
     usual = METHODS[made.method]() if made.method in METHODS else None
     differing = {k: v for k, v in made.options.items() if usual is None or usual.options.get(k) != v}
     if made.error is not None:  # what was reached says more than what was asked for
-        differing = {k: v for k, v in differing.items() if k not in LIMITS} | {"map error": f"{made.error:.3f}"}
+        differing = {k: v for k, v in differing.items() if k not in LIMITS} | {"map error": _error(made.error)}
     special = [v if k in SPEAKING else f"{k} {v}" for k, v in differing.items()]
     special += [made.fill] if usual is None or usual.perturb.name != made.fill else []
     detail = " · ".join([shown_score(saliency.target), made.method, *special])
     name = saliency.target.name
     return render.caption(drawn, name, detail, colormap=style.colormap, alpha=alpha, font=style.font, ground=ground)
+
+
+def _error(error: float) -> str:
+    return f"{error:.3f}" if error >= 0.001 else f"{error:.1g}"
 
 
 def _numbers(target: Target) -> dict[str, Any]:

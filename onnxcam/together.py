@@ -1,9 +1,11 @@
 """Several pictures explained at one time: what their methods ask for goes through the network together.
 
 Each method runs in a greenlet, which stops where it asks and goes on with the answer. So a method is written for one
-picture, everything happens in one thread, and which rows share a run depends on the pictures alone, not on the clock.
+picture, everything happens in one thread, and which rows share a run depends on the pictures and the pace, not on which
+thread was first.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, field
@@ -18,6 +20,7 @@ from onnxcam.methods.outcomes import Outcome
 from onnxcam.network import Network
 from onnxcam.probe import PictureProbe, score_gradients, scores
 
+logger = logging.getLogger(__name__)
 MOST = 8
 """Pictures that are explained at one time: the feature maps of each are held, and of as many that come next."""
 
@@ -26,7 +29,7 @@ def company(method: Method, network: Network) -> int:
     """Pictures that together fill the network, as far as the method asks anything that they can share."""
     at_once = network.at_once
     if method.searches:
-        return max(1, min(MOST, at_once // (method.asks or at_once)))
+        return 1 if network.fixed is not None else max(1, min(MOST, at_once // (method.asks or at_once)))
     if at_once == 1 or not network.mixes or method.needs & {Need.TAIL, Need.GRADIENT}:
         return 1
     # Also of many masks the last ones do not fill a run.
@@ -111,6 +114,7 @@ def _answers(probes: Sequence[PictureProbe], questions: Sequence[_Question]) -> 
         for probe, before in zip(probes, counted, strict=True):
             probe.count.again(*before)
         # One of them may be the reason: each is asked alone.
+        logger.info("a run that %d pictures share failed: %s", len(probes), error)
         return [found for p, q in zip(probes, questions, strict=True) for found in _answers([p], [q])]
 
 

@@ -287,6 +287,10 @@ def test_pictures_that_go_together_keep_their_order_their_files_and_their_errors
     ] == [1, 1]
     unknown = onnxcam("explain", "tiny.onnx", "1.png", "2.png", "--target", "99", "--keep-going", cwd=folder)
     assert [line.split(":")[0].strip() for line in unknown.stderr.splitlines()] == ["error", "1.png", "2.png"]
+    both = onnxcam("explain", "tiny.onnx", "nowhere.png", "1.png", "--target", "99", "--keep-going", cwd=folder)
+    assert [line.split(":")[0].strip() for line in both.stderr.splitlines()] == ["error", "nowhere.png", "1.png"]
+    missing = onnxcam("explain", "tiny.onnx", "nowhere.png", "nor.png", "--keep-going", cwd=folder)
+    assert [line.split(":")[0].strip() for line in missing.stderr.splitlines()] == ["error", "nowhere.png", "nor.png"]
 
 
 def test_no_onnxruntime_names_both_commands(folder: Path) -> None:

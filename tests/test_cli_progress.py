@@ -23,28 +23,28 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 
 def test_shares_of_all_pictures_add_up_and_skipped_ones_are_done_with(shown: list[dict[str, Any]]) -> None:
-    with progress_bar(6, quiet=False) as advance:
-        told = [advance(i, Path(f"{i}.jpg")) for i in (0, 1)]
-        for tell in told:
-            assert tell is not None
-        told[0](5, 10)  # type: ignore[misc]
-        told[1](2, 10)  # type: ignore[misc]
-        told[1](2, 100)  # type: ignore[misc]
-        told[0](10, 10)  # type: ignore[misc]
-        late = advance(4, Path("4.jpg"))  # 1 ended early, 2 and 3 could not be read
-        assert late is not None
-        late(1, 4)
-    done = [given["completed"] for given in shown if "completed" in given]
-    assert done == pytest.approx([0, 0, 0.5, 0.7, 0.7, 1.02, 4, 4.25]), "it never goes back"
-    assert {given["total"] for given in shown if "total" in given} == {6}
+    with progress_bar(7, quiet=False) as advance:
+        first, second = advance({0: Path("0.jpg"), 1: Path("1.jpg")})
+        assert first is not None
+        assert second is not None
+        first(5, 10)
+        second(2, 10)
+        second(2, 100)
+        first(10, 10)
+        _, fourth = advance({3: Path("3.jpg"), 5: Path("5.jpg")})  # 1 ended early, 2 and 4 could not be read
+        assert fourth is not None
+        fourth(1, 4)
+        advance({6: Path("6.jpg")})
+    done = [given["completed"] for given in shown]
+    assert done == pytest.approx([0, 0.5, 0.7, 0.7, 1.2, 4, 4.25, 6]), "it never goes back"
     names = [given["description"] for given in shown if "description" in given]
-    assert names == ["0.jpg (1 of 6)", "1.jpg (1 to 2 of 6)", "4.jpg (5 of 6)"]
+    assert names == ["1.jpg (1 to 2 of 7)", "5.jpg (4 to 6 of 7)", "6.jpg (7 of 7)"]
 
 
 def test_nothing_is_shown_in_a_pipe_or_when_quiet(shown: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
-    with progress_bar(1, quiet=True) as advance:
-        assert advance(0, Path("a.jpg")) is None
+    with progress_bar(2, quiet=True) as advance:
+        assert advance({0: Path("a.jpg"), 1: Path("b.jpg")}) == [None, None]
     monkeypatch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
     with progress_bar(1, quiet=False) as advance:
-        assert advance(0, Path("a.jpg")) is None
+        assert advance({0: Path("a.jpg")}) == [None]
     assert not shown

@@ -155,6 +155,7 @@ def test_a_picture_is_drawn_over_and_without_one_the_heatmap_stands_alone() -> N
 @pytest.mark.parametrize(("options", "error", "expected"), [
     ({"tolerance": "0.02"}, 0.0174, "25.0% · score-cam · map error 0.017"),
     ({"tolerance": "0.02", "budget": "64"}, 0.0304, "25.0% · score-cam · map error 0.030"),
+    ({"tolerance": "0.0003"}, 0.00021, "25.0% · score-cam · map error 0.0002"),
     ({"budget": "8"}, None, "25.0% · score-cam · budget 8"),
     ({}, None, "25.0% · score-cam"),
 ])  # fmt: skip

@@ -17,6 +17,7 @@ from onnxcam.arrays import Score
 from onnxcam.engine.memory import Device
 from onnxcam.engine.resident import Resident
 from onnxcam.errors import OnnxCamError, OptionError, OutOfMemory, PictureError
+from onnxcam.methods.outcomes import Outcome
 from onnxcam.network import Network
 from onnxcam.targets import Region
 from onnxcam.together import company
@@ -245,7 +246,8 @@ def test_a_target_that_one_picture_lacks_is_its_own_error() -> None:
         ready = [explainer.look(picture, [Region(0)]) for picture in pictures]
         predicted = [next(iter(one.answers.values())).values.reshape(-1, 4).argmax(axis=1) for one in ready]
         lacks = [0 not in classes for classes in predicted]
-        found = explainer.explain_together(ready, [Region(0)])
+        broken, *found = explainer.explain_together(["nowhere.png", *ready], [Region(0)])
+        assert isinstance(broken, PictureError)
         assert 0 < sum(lacks) < 5, "the case is one"
         assert [isinstance(f, OnnxCamError) for f in found] == lacks
         for one, picture in zip(found, pictures, strict=True):
@@ -260,6 +262,12 @@ def test_several_threads_may_explain_pictures_together() -> None:
             for found in pool.map(explainer.batch, [PHOTOGRAPHS] * 8):
                 for one, map_ in zip(found, expected, strict=True):
                     np.testing.assert_allclose(one.map, map_, atol=1e-5)
+
+
+def test_one_path_is_one_picture() -> None:
+    with opened() as explainer:
+        (found,) = explainer.explain_together("nowhere.png")
+        assert isinstance(found, PictureError)
 
 
 @pytest.mark.parametrize("progress", [[None], print])
@@ -281,14 +289,18 @@ def test_pictures_need_not_be_looked_at_before(tmp_path: Path) -> None:
 
 
 def test_the_time_is_shared_by_passes() -> None:
-    with opened(filled(CLASSIFIER), rise(masks=40)) as explainer:
-        alike = [
-            found[0].provenance.seconds
-            for found in explainer.explain_together(looked(explainer))
-            if isinstance(found, list)
-        ]
-        assert max(alike) < 3 * min(alike)
-        assert all(s > 0 for s in alike)
+    def asks(probe: Any) -> list[Outcome]:
+        count = 1 + int(abs(float(probe.image.sum()) * 1000)) % 9
+        found = probe.score(MASKS[:count], Score.LOGIT)
+        return [Outcome(np.ones(probe.size, np.float32), found[0])]
+
+    with opened(method=Method("asks", "none", "none", asks)) as explainer:
+        ready = looked(explainer)
+        made = [found[0].provenance for found in explainer.explain_together(ready) if isinstance(found, list)]
+        spent = [m.seconds - next(iter(one.answers.values())).seconds for m, one in zip(made, ready, strict=True)]
+        passes = [m.forwards - 1 for m in made]
+        assert len(set(passes)) > 1
+        np.testing.assert_allclose(np.divide(spent, sum(spent)), np.divide(passes, sum(passes)), rtol=1e-6)
 
 
 @pytest.mark.parametrize(("method", "at_once", "expected"), [
@@ -298,6 +310,5 @@ def test_the_time_is_shared_by_passes() -> None:
     (opti_cam(), 64, 8), (opti_cam(nb_premises_at_startup=4), 64, 8), (opti_cam(nb_premises_at_startup=100), 64, 1),
 ])  # fmt: skip
 def test_how_many_go_together(method: Method, at_once: int, expected: int) -> None:
-    assert company(method, SimpleNamespace(at_once=at_once, mixes=True)) == expected  # type: ignore[arg-type]
-    if not method.searches:
-        assert company(method, SimpleNamespace(at_once=at_once, mixes=False)) == 1  # type: ignore[arg-type]
+    assert company(method, SimpleNamespace(at_once=at_once, mixes=True, fixed=None)) == expected  # type: ignore[arg-type]
+    assert company(method, SimpleNamespace(at_once=at_once, mixes=False, fixed=2)) == 1  # type: ignore[arg-type]

@@ -164,7 +164,7 @@ def carry_out(request: Request) -> None:
         staging.commit()
     _report(request, done)
     if failures:
-        raise PictureError("\n  ".join([f"skipped {len(failures)} of {given} pictures:", *map(str, failures)]))
+        raise _skipped(failures, given)
 
 
 def _explained(
@@ -183,23 +183,25 @@ def _explained(
             failed = {i: one for i, one in group.items() if isinstance(one, OnnxCamError)}
             if failed and not keep_going:
                 i = min(failed)
-                raise _named(failed[i], images[i], len(images), keep_going=False)
+                raise _named(failed[i], images[i], several=len(images) > 1)
             ready = {i: one for i, one in group.items() if not isinstance(one, OnnxCamError)}
-            told = [advance(i, images[i]) for i in ready]
+            told = advance({i: images[i] for i in ready}) if ready else []
             explained = explainer.explain_together([seen for _, seen in ready.values()], asked.targets, progress=told)
             found = dict(zip(ready, explained, strict=True))
             for i, one in group.items():
                 answer = one if isinstance(one, OnnxCamError) else _paired(*one, found[i])
                 if isinstance(answer, OnnxCamError):
-                    answer = _named(answer, images[i], len(images), keep_going=keep_going)
+                    answer = _named(answer, images[i], several=len(images) > 1 or keep_going, hint=not keep_going)
                 yield answer
 
 
-def _named(error: OnnxCamError, image: Path, images: int, *, keep_going: bool) -> OnnxCamError:
+def _named(error: OnnxCamError, image: Path, *, several: bool, hint: bool = True) -> OnnxCamError:
     """The error with its picture, and without what it happened to: frames hold pictures."""
-    text = str(error) if images == 1 or str(image) in str(error) else f"{image}: {error}"
-    hint = "; nothing was written (--keep-going leaves such a picture out)" if images > 1 and not keep_going else ""
-    return type(error)(text + hint)
+    if not several:
+        return error
+    text = str(error) if str(error).startswith(str(image)) else f"{image}: {error}"
+    spared = hint and isinstance(error, PictureError)
+    return type(error)(text + "; nothing was written (--keep-going leaves such a picture out)" * spared)
 
 
 def _paired(
@@ -235,8 +237,12 @@ def _pictures(request: Request, failures: list[OnnxCamError]) -> list[Path]:
                 raise
             failures.append(error)
     if not images:
-        raise failures[0]
+        raise failures[0] if len(failures) == 1 else _skipped(failures, len(failures))
     return images
+
+
+def _skipped(failures: Sequence[OnnxCamError], given: int) -> PictureError:
+    return PictureError("\n  ".join([f"skipped {len(failures)} of {given} pictures:", *map(str, failures)]))
 
 
 def _report(request: Request, done: "Sequence[tuple[Saliency, dict[str, Any]]]") -> None:
