@@ -145,7 +145,10 @@ class PictureProbe:
 def scores(probes: Sequence[PictureProbe], masks: Sequence[Masks], score: Score) -> list[Scores]:
     """What each probe's score() gives, in runs that they share. The probes are of one network."""
     pictures = [Masked(p.feeds, m, p.count.following()) for p, m in zip(probes, masks, strict=True)]
-    return probes[0].network.score_together(pictures, score)
+    before = [p.count.forwards for p in probes]
+    found = probes[0].network.score_together(pictures, score)
+    assert all(p.count.forwards - b == len(m) for p, b, m in zip(probes, before, masks, strict=True))
+    return found
 
 
 def score_gradients(
