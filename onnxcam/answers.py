@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.arrays import Channels, Floats, Image, Provenance, Saliency, Target
+from onnxcam.arrays import Channels, Features, FeaturesOnDevice, Image, Provenance, Saliency, Target
 from onnxcam.differentiation import Differentiated
 from onnxcam.intake import Prepared
 from onnxcam.methods.blocks import Method
@@ -29,7 +29,7 @@ class Answer:
     prepared: Prepared
     fill: Image
     feeds: Arrays
-    features: Floats
+    features: Features | FeaturesOnDevice
     values: npt.NDArray[np.float64]
     seconds: float
     """That the first pass took."""
@@ -79,7 +79,7 @@ def saliencies(origin: Origin, outcomes: Sequence[Outcome], asked: Asked, second
 
 def _provenance(origin: Origin, outcome: Outcome, asked: Asked, seconds: float) -> Provenance:
     answer, count, method = asked.answer, asked.probe.count, origin.method
-    opened, prepared, scored, total = answer.network.opened, answer.prepared, outcome.channels, len(answer.features)
+    opened, prepared, scored, total = answer.network.opened, answer.prepared, outcome.channels, answer.features.shape[0]
     return Provenance(
         versions=versions(),
         model=origin.model,

@@ -7,7 +7,7 @@ networks read w and W instead of h w and H W, for 3-D networks d h w and D H W.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,44 @@ Scores = Floats
 """(K,T) one number a mask and target."""
 Map = Floats
 """(H,W) saliency on the model's input."""
+
+
+class MasksOnDevice(Protocol):
+    """Masks (K,1,*grid) that lie where the network runs: what is asked of them is computed there."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    def __len__(self) -> int: ...
+    def __neg__(self) -> Self: ...
+    def __getitem__(self, rows: slice | npt.NDArray[np.int64]) -> Self: ...
+    def summed(self, weights: npt.NDArray[np.float64]) -> Floats:
+        """(T,*grid) on the host: the sum of the masks times each column of weights (K,T)."""
+
+    def gathered(self, rows: npt.NDArray[np.int64], into: Any = None) -> Any:
+        """These masks one behind the other: in an OrtValue of their own, or in the part of one that a Span names."""
+
+
+class FeaturesOnDevice(Protocol):
+    """(K,*grid) feature maps of one picture that lie where the network runs."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def host(self) -> Features:
+        """A copy in NumPy, made when first asked for."""
+
+    @property
+    def finite(self) -> bool:
+        """Whether none holds NaN or infinity."""
+
+    @property
+    def live(self) -> npt.NDArray[np.bool_]:
+        """(K,) which maps vary over space, as methods.blocks.live tells it."""
+
+    def masks(self, chosen: npt.NDArray[np.int64]) -> MasksOnDevice: ...
+
+
+AnyMasks = Masks | MasksOnDevice
 
 
 class Score(StrEnum):

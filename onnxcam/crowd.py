@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.arrays import Floats, Masks, Scores
+from onnxcam.arrays import AnyMasks, Floats, Masks, Scores
 from onnxcam.engine.batching import Progress, further_on
 from onnxcam.further import Arrays
 from onnxcam.rows import AXES, rows_together
@@ -24,7 +24,7 @@ class Masked:
     """
 
     feeds: Arrays
-    masks: Masks
+    masks: AnyMasks
     progress: Progress | None = None
 
     @property
@@ -40,19 +40,65 @@ class Masked:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Masks start to stop of one picture: the rows `rows` of a run, whose targets are the columns `columns`."""
+
+    picture: Masked
+    start: int
+    stop: int
+    rows: slice
+    columns: slice
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def masks(self) -> AnyMasks:
+        return self.picture.masks[self.start : self.stop]
+
+
 @dataclass(frozen=True)
 class Run:
-    """What a run is fed, and for each of its rows the columns of the answer that are its own picture's."""
+    """Rows that go through the network at one time."""
 
-    feeds: Arrays
-    masks: Masks
-    columns: Sequence[tuple[slice, slice]]
+    parts: Sequence[Part]
+
+    @property
+    def alone(self) -> bool:
+        return len(self.parts) == 1
+
+    @property
+    def differing(self) -> Sequence[str]:
+        """The inputs that need a row for each mask: none where all are of one picture."""
+        return [] if self.alone else [name for name in PICTURES if name in self.parts[0].picture.feeds]
+
+    @property
+    def feeds(self) -> Arrays:
+        """What all rows share: the further inputs, the targets of all pictures one behind the other, and the picture
+        if it is one.
+        """
+        first = self.parts[0].picture
+        if self.alone:
+            return first.feeds
+        pictures = {id(part.picture): part.picture for part in self.parts}.values()
+        targets = rows_together([{n: a for n, a in p.feeds.items() if n in AXES} for p in pictures])
+        return {name: a for name, a in first.feeds.items() if name not in self.differing} | targets
+
+    def in_numpy(self) -> tuple[Arrays, Masks]:
+        """All that is fed, and the masks, which are NumPy's."""
+        images = {
+            name: np.concatenate([np.repeat(p.picture.feeds[name], len(p), axis=0) for p in self.parts])
+            for name in self.differing
+        }
+        masks = [masks for part in self.parts if isinstance(masks := part.masks, np.ndarray)]
+        return {**self.feeds, **images}, masks[0] if self.alone else np.concatenate(masks)
 
     def own(self, found: Floats, width: int) -> Floats:
         """(rows, width) of what the run answered, each row's own targets first."""
         kept = np.zeros((len(found), width), np.float32)
-        for rows, columns in self.columns:
-            kept[rows, : columns.stop - columns.start] = found[rows, columns]
+        for part in self.parts:
+            kept[part.rows, : part.columns.stop - part.columns.start] = found[part.rows, part.columns]
         return kept
 
 
@@ -82,26 +128,15 @@ class Crowd:
         return self._width
 
     def run(self, rows: RowNumbers) -> Run:
-        """Of rows that follow each other: the picture that all are of, as it is; else a picture a row."""
-        segments = list(self._segments(rows))
-        if len(segments) == 1:
-            ((i, start, stop),) = segments
-            one = self._pictures[i]
-            return Run(one.feeds, one.masks[start:stop], [(slice(0, stop - start), slice(0, one.targets))])
+        """Of rows that follow each other."""
+        segments, parts, done = list(self._segments(rows)), [], 0
         owners = list(dict.fromkeys(i for i, _, _ in segments))
-        targets = rows_together([{n: a for n, a in self._pictures[i].feeds.items() if n in AXES} for i in owners])
         ends = np.cumsum([0, *(self._pictures[i].targets for i in owners)]).tolist()
-        place = {i: slice(ends[k], ends[k + 1]) for k, i in enumerate(owners)}
-        columns, masks, done = [], [], 0
-        images: dict[str, list[npt.NDArray[np.generic]]] = {n: [] for n in PICTURES if n in self._pictures[0].feeds}
+        columns = {i: slice(ends[k], ends[k + 1]) for k, i in enumerate(owners)}
         for i, start, stop in segments:
-            columns.append((slice(done, done + stop - start), place[i]))
-            masks.append(self._pictures[i].masks[start:stop])
-            for name, each in images.items():
-                each.append(np.repeat(self._pictures[i].feeds[name], stop - start, axis=0))
+            parts.append(Part(self._pictures[i], start, stop, slice(done, done + stop - start), columns[i]))
             done += stop - start
-        together = {name: np.concatenate(each) for name, each in images.items()}
-        return Run({**self._pictures[owners[0]].feeds, **targets, **together}, np.concatenate(masks), columns)
+        return Run(parts)
 
     def scores(self, found: Floats) -> list[Scores]:
         """Each picture's (K,T) out of those of all rows (rows, width)."""

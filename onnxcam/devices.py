@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from onnxcam.arrays import Finish, Floats, Image, Placement, Provenance, Saliency, Target
 from onnxcam.engine.memory import Device, device_of, synchronise
-from onnxcam.engine.resident import Resident
+from onnxcam.engine.resident import Resident, Span
 from onnxcam.engine.session import Session, runtime
 from onnxcam.errors import InferenceError, OptionError, PictureError
 from onnxcam.surgeon import graph
@@ -128,7 +128,8 @@ class Finisher:
             value = runtime().OrtValue.ortvalue_from_numpy(copy, device.kind, device.index)
         else:
             resident = self._resident(saliency, device)
-            value = resident.keep({RAW: np.array(saliency.raw)}, MAP, saliency.map.shape)
+            value = resident.new(saliency.map.shape)
+            resident.run([], {RAW: np.array(saliency.raw)}, into={MAP: Span(value, saliency.map.shape)})
         return DeviceSaliency(
             value, saliency.raw, saliency.target, saliency.score, saliency.placement, saliency.provenance
         )

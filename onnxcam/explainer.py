@@ -1,24 +1,21 @@
 """The library's front door: open a model once, explain many pictures."""
 
 import os
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.answers import Answer, Asked, Head, Looked, Origin, saliencies
-from onnxcam.arrays import MaskForm, Saliency
+from onnxcam.answers import Answer, Head, Looked, Origin
+from onnxcam.arrays import Saliency
 from onnxcam.devices import DeviceSaliency, Finisher
-from onnxcam.differentiation import Differentiated, check_step
+from onnxcam.differentiation import Differentiated
 from onnxcam.engine.batching import Progress
 from onnxcam.engine.options import PLAIN, EngineOptions
-from onnxcam.errors import MissingGradient, OnnxCamError, OptionError
+from onnxcam.errors import OnnxCamError, OptionError
 from onnxcam.inquiry import Inquiry
 from onnxcam.intake import (
     Intake,
@@ -29,19 +26,18 @@ from onnxcam.intake import (
     choose_preset,
     choose_size,
 )
-from onnxcam.methods import gradient_free
-from onnxcam.methods.blocks import Method, Need, choose
+from onnxcam.methods.blocks import Method, Need
 from onnxcam.methods.score_cam import score_cam
+from onnxcam.networks import Networks
 from onnxcam.pipeline import ahead, grouped
-from onnxcam.preparation import Opened, Wish, open_network
+from onnxcam.preparation import Wish
 from onnxcam.preprocess import Preset
-from onnxcam.scoring import kind_of
 from onnxcam.surgeon import graph
 from onnxcam.surgeon.anatomy import Kind
 from onnxcam.surgeon.loading import ModelSource, read_model
 from onnxcam.surgeon.locate import find_image
 from onnxcam.targets import Box, Element, Region, Similarity, TargetLike
-from onnxcam.together import company, run_together
+from onnxcam.together import company
 
 
 class Explainer:
@@ -84,33 +80,30 @@ class Explainer:
             raise OptionError(f"a method is made by a function such as score_cam(), not {method!r}")
         if isinstance(providers, str):
             providers = [providers]
-        self._file = read_model(model)
-        self.model_name, self.model_sha256 = self._file.name, self._file.sha256
-        image = find_image(graph.from_proto(self._file.proto), layout)
-        chosen, self.preset_source = choose_preset(self._file, preset, image)
+        file = read_model(model)
+        self.model_name, self.model_sha256 = file.name, file.sha256
+        image = find_image(graph.from_proto(file.proto), layout)
+        chosen, self.preset_source = choose_preset(file, preset, image)
         self.preset = adjust(chosen) if adjust is not None else chosen
         if self.preset != chosen:
             self.preset_source += "; then changed field by field"
         sides, self.size_source = choose_size(image, size, self.preset)
-        self._wish = Wish(
+        wish = Wish(
             layout=layout, size=sides, layer=layer, inputs=choose_inputs(inputs or {}), providers=tuple(providers),
             threads=threads, batch=batch, with_fill=self.method.perturb.make is not None, form=self.method.form,
             every_cell_counts=Need.TAIL in self.method.needs, engine=engine if engine is not None else PLAIN,
         )  # fmt: skip
-        self._lock, self._closed = threading.Lock(), False
-        first = open_network(self._file, replace(self._wish, output=output, kind=_kind(kind)))
-        # The head that the model itself suggests answers for targets that name no other.
-        self._default: Head = (first.anatomy.logits.kind, first.anatomy.logits.output)
-        self._step = self._checked(step, first)
-        self._opened: dict[Head, Differentiated] = {self._default: Differentiated(first, self._step)}
+        self._networks = Networks(file, wish, self.method, step, output, kind)
+        first = self._networks.first
         self.anatomy, self.size, self.batching = first.anatomy, first.size, first.batching
-        self.labels, self.labels_source = choose_labels(self._file, labels, self.anatomy.logits)
+        self.labels, self.labels_source = choose_labels(file, labels, self.anatomy.logits)
         self.provider, self.masks_a_run = first.network.provider, first.network.batch
         self._intake = Intake(image, self.size, self.preset, self.provider)
         self._finisher = Finisher(self.provider, threads)
-        self._inquiry = Inquiry(
-            self.method, self.preset, self.preset_source, self.size, self.labels, self._intake.prepare
+        origin = Origin(
+            file.name, file.sha256, self.preset, self.preset_source, self.size, self.size_source, self.method
         )
+        self._inquiry = Inquiry(origin, self.labels, self._intake.prepare)
 
     def __call__(self, image: Photograph | Looked, target: TargetLike = None) -> Saliency:
         """Explain one picture; target is the prediction if None."""
@@ -159,7 +152,7 @@ class Explainer:
     @property
     def together(self) -> int:
         """Pictures that explain_together() is best given: as many as fill the network, 1 where nothing is shared."""
-        return company(self.method, self._open(self._default).opened.network)
+        return company(self.method, self._networks.of(self._networks.default).opened.network)
 
     def explain_together(
         self,
@@ -183,15 +176,15 @@ class Explainer:
         if progress is not None and (callable(progress) or len(progress) != len(images)):
             raise OptionError(f"progress is a sequence of callbacks, one for each of the {len(images)} pictures")
         told = list(progress) if progress is not None else [None] * len(images)
-        heads = [self._head(t) for t in targets]
-        networks = {head: self._open(head) for head in heads}
+        heads = [self._networks.head(t) for t in targets]
+        networks = {head: self._networks.of(head) for head in heads}
         looked, errors = self._looked(images, targets)
         found: list[dict[int, Saliency]] = [{} for _ in images]
         for head, network in networks.items():
             places = [i for i, own in enumerate(heads) if own == head]
             left = [k for k in looked if k not in errors]
             answers = [_answer(looked[k], head, network) for k in left]
-            each = self._explain(network, answers, [targets[i] for i in places], [told[k] for k in left])
+            each = self._inquiry.explain(network, answers, [targets[i] for i in places], [told[k] for k in left])
             for k, explained in zip(left, each, strict=True):
                 if isinstance(explained, OnnxCamError):
                     errors[k] = explained
@@ -222,19 +215,9 @@ class Explainer:
         maps that vary most first; with a budget or a tolerance each carries its own error. Nothing is computed before
         it is asked for, so leaving the loop early spends nothing more.
         """
-        head = self._head(target)
-        network, answer = self._open(head), self.look(image, [target]).answers[head]
-        if self.method.stream is None:
-            (found,) = self._explain(network, [answer], [target], [progress])
-            if isinstance(found, OnnxCamError):
-                raise found
-            yield found[0]
-            return
-        start = time.perf_counter() - answer.seconds
-        asked = self._inquiry.ask(network, answer, [target], progress)
-        for outcomes in self.method.stream(asked.probe):
-            yield saliencies(self._origin, outcomes, asked, time.perf_counter() - start)[0]
-        asked.probe.count.finish()
+        head = self._networks.head(target)
+        network, answer = self._networks.of(head), self.look(image, [target]).answers[head]
+        yield from self._inquiry.stream(network, answer, target, progress)
 
     def explain_on_device(
         self,
@@ -263,8 +246,10 @@ class Explainer:
     ) -> Looked:
         """What explain() begins with: read, preprocess, run the picture once as it is. A thread can do it ahead."""
         prepared = self.prepare(image, name)
-        heads = dict.fromkeys(self._head(t) for t in _several(targets))
-        return Looked(prepared, {head: self._inquiry.look(self._open(head), prepared, inputs or {}) for head in heads})
+        heads = dict.fromkeys(self._networks.head(t) for t in _several(targets))
+        return Looked(
+            prepared, {head: self._inquiry.look(self._networks.of(head), prepared, inputs or {}) for head in heads}
+        )
 
     def prepare(self, image: Photograph, name: str | None = None) -> Prepared:
         """Read and preprocess; raises PictureError on an array that fits neither a picture nor the model's input."""
@@ -272,11 +257,8 @@ class Explainer:
 
     def close(self) -> None:
         """Free the sessions; explaining afterwards is an error."""
-        with self._lock:
-            self._closed = True
-            for opened in self._opened.values():
-                opened.close()
-            self._finisher.close()
+        self._networks.close()
+        self._finisher.close()
 
     def __enter__(self) -> Self:
         return self
@@ -285,79 +267,6 @@ class Explainer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _head(self, target: TargetLike) -> Head:
-        kind, output = kind_of(target, self._default[0] or Kind.CLASSES)
-        if kind is self._default[0] and output in (None, self._default[1]):
-            return self._default
-        # Several outputs: what an element or an embedding is of must be said, unless the explainer was opened on one.
-        return kind, output
-
-    def _checked(self, step: ModelSource | None, opened: Opened) -> bytes | None:
-        """The step graph's bytes; raises OptionError or ModelError where it serves no purpose or does not fit."""
-        if step is None:
-            return None
-        if not self.method.searches:
-            raise OptionError(
-                f"{self.method.name} searches without gradients of masks, so a step graph serves no purpose"
-            )
-        if self.method.perturb.make is not None or self.method.form != MaskForm():
-            raise OptionError("a step graph fills what a mask removes with zero and takes the feature maps' grid")
-        found = bytes(read_model(step).proto.SerializeToString())
-        check_step(found, opened, self.method.score, self.model_sha256)
-        return found
-
-    def _open(self, head: Head) -> Differentiated:
-        """The network of a head, opened when it is first asked for; the others share nothing with it but the file."""
-        with self._lock:
-            if head not in self._opened and not self._closed:
-                opened = open_network(self._file, replace(self._wish, kind=head[0], output=head[1]))
-                if self._step is not None:
-                    check_step(self._step, opened, self.method.score, self.model_sha256)
-                self._opened[head] = Differentiated(opened, self._step)
-            return self._opened[head if head in self._opened else self._default]
-
-    def _explain(
-        self,
-        network: Differentiated,
-        answers: Sequence[Answer],
-        wanted: Sequence[TargetLike],
-        progress: Sequence[Progress | None],
-    ) -> list[list[Saliency] | OnnxCamError]:
-        """One Saliency a target for each of the pictures, or what went wrong with it."""
-        start = time.perf_counter()
-        found: dict[int, list[Saliency] | OnnxCamError] = {}
-        asked: dict[int, Asked] = {}
-        for k, (answer, told) in enumerate(zip(answers, progress, strict=True)):
-            try:
-                asked[k] = self._inquiry.ask(network, answer, wanted, told)
-            except OnnxCamError as error:
-                found[k] = error
-        outcomes = run_together(self.method, [one.probe for one in asked.values()])
-        for one in asked.values():
-            network.opened.network.let_go(one.probe.feeds)
-        spent, passes = time.perf_counter() - start, sum(one.probe.count.passes for one in asked.values())
-        for (k, one), outcome in zip(asked.items(), outcomes, strict=True):
-            if isinstance(outcome, MissingGradient):
-                found[k] = MissingGradient(f"{outcome}; without gradients work: {', '.join(gradient_free())}")
-            elif isinstance(outcome, OnnxCamError):
-                found[k] = outcome
-            else:
-                own = spent * one.probe.count.passes / passes if passes else spent / len(asked)
-                found[k] = saliencies(self._origin, outcome, one, one.answer.seconds + own)
-        return [found[k] for k in range(len(answers))]
-
-    @property
-    def _origin(self) -> Origin:
-        return Origin(
-            self.model_name,
-            self.model_sha256,
-            self.preset,
-            self.preset_source,
-            self.size,
-            self.size_source,
-            self.method,
-        )
 
 
 def _answer(looked: Looked, head: Head, network: Differentiated) -> Answer:
@@ -374,7 +283,3 @@ def _several(targets: Sequence[TargetLike] | TargetLike) -> Sequence[TargetLike]
     if not targets:
         raise OptionError("no target given")
     return targets
-
-
-def _kind(kind: str | None) -> Kind | None:
-    return choose(Kind, kind, "kind of target") if kind is not None else None

@@ -1,50 +1,47 @@
-"""What an explainer asks its networks about one picture: the first pass, and what its targets come to."""
+"""What an explainer asks its networks about pictures: the first pass, what the targets come to, and the maps."""
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.answers import Answer, Asked
-from onnxcam.arrays import Score, Target
+from onnxcam.answers import Answer, Asked, Origin, saliencies
+from onnxcam.arrays import Saliency, Score, Target
 from onnxcam.differentiation import Differentiated
 from onnxcam.engine.batching import Progress
-from onnxcam.errors import OptionError
+from onnxcam.errors import MissingGradient, OnnxCamError, OptionError
 from onnxcam.fills import BLACK
 from onnxcam.intake import Photograph, Prepared, choose_inputs, fits, read_array
-from onnxcam.methods.blocks import Method
+from onnxcam.methods import gradient_free
 from onnxcam.network import Arrays
-from onnxcam.preprocess import Preset
 from onnxcam.probe import Count, PictureProbe
 from onnxcam.scoring import Seen, similarity, targets
 from onnxcam.surgeon.anatomy import Kind
 from onnxcam.targets import Similarity, TargetLike
+from onnxcam.together import run_together
 
 
 @dataclass(frozen=True, eq=False)
 class Inquiry:
     """prepare: reads and preprocesses a picture; labels: the classes' names, if any are known."""
 
-    method: Method
-    preset: Preset
-    preset_source: str
-    size: tuple[int, ...]
+    origin: Origin
     labels: Sequence[str] | None
     prepare: Callable[[Photograph], Prepared]
 
     def look(self, network: Differentiated, prepared: Prepared, inputs: Mapping[str, npt.ArrayLike]) -> Answer:
         """Runs the picture once as it is."""
         start = time.perf_counter()
-        fill = self.method.perturb.make
-        if self.method.perturb is BLACK and prepared.placement is None and self.preset_source != "given":
+        fill = self.origin.method.perturb.make
+        if self.origin.method.perturb is BLACK and prepared.placement is None and self.origin.preset_source != "given":
             raise OptionError(
                 "what black is after preprocessing is not known for this image; give the preset, or another fill"
             )
-        replacement = fill(prepared.image, self.preset) if fill is not None else None
+        replacement = fill(prepared.image, self.origin.preset) if fill is not None else None
         opened = network.opened
         further = opened.further(choose_inputs(inputs))
         feeds = opened.network.feeds(prepared.image, replacement, further)
@@ -69,10 +66,59 @@ class Inquiry:
         probe = PictureProbe(network, image, answer.fill, feeds, answer.features, originals, count)
         return Asked(answer, found, probe)
 
+    def explain(
+        self,
+        network: Differentiated,
+        answers: Sequence[Answer],
+        wanted: Sequence[TargetLike],
+        progress: Sequence[Progress | None],
+    ) -> list[list[Saliency] | OnnxCamError]:
+        """One Saliency a target for each of the pictures, or what went wrong with it."""
+        start = time.perf_counter()
+        found: dict[int, list[Saliency] | OnnxCamError] = {}
+        asked: dict[int, Asked] = {}
+        for k, (answer, told) in enumerate(zip(answers, progress, strict=True)):
+            try:
+                asked[k] = self.ask(network, answer, wanted, told)
+            except OnnxCamError as error:
+                found[k] = error
+        outcomes = run_together(self.origin.method, [one.probe for one in asked.values()])
+        for one in asked.values():
+            network.opened.network.let_go(one.probe.feeds)
+        spent, passes = time.perf_counter() - start, sum(one.probe.count.passes for one in asked.values())
+        for (k, one), outcome in zip(asked.items(), outcomes, strict=True):
+            if isinstance(outcome, MissingGradient):
+                found[k] = MissingGradient(f"{outcome}; without gradients work: {', '.join(gradient_free())}")
+            elif isinstance(outcome, OnnxCamError):
+                found[k] = outcome
+            else:
+                own = spent * one.probe.count.passes / passes if passes else spent / len(asked)
+                found[k] = saliencies(self.origin, outcome, one, one.answer.seconds + own)
+        return [found[k] for k in range(len(answers))]
+
+    def stream(
+        self, network: Differentiated, answer: Answer, wanted: TargetLike, progress: Progress | None
+    ) -> Iterator[Saliency]:
+        """The map while it sharpens; of a method that shows none on the way, the last one."""
+        if self.origin.method.stream is None:
+            (found,) = self.explain(network, [answer], [wanted], [progress])
+            if isinstance(found, OnnxCamError):
+                raise found
+            yield found[0]
+            return
+        start = time.perf_counter() - answer.seconds
+        asked = self.ask(network, answer, [wanted], progress)
+        try:
+            for outcomes in self.origin.method.stream(asked.probe):
+                yield saliencies(self.origin, outcomes, asked, time.perf_counter() - start)[0]
+            asked.probe.count.finish()
+        finally:
+            network.opened.network.let_go(asked.probe.feeds)
+
     def _targets(self, wanted: Sequence[TargetLike], answer: Answer) -> tuple[Arrays, list[Target]]:
         logits = answer.network.opened.anatomy.logits
         labels = self.labels if self.labels is not None and fits(self.labels, logits) else None
-        seen = Seen(logits, answer.values, labels, self.size, answer.prepared.placement)
+        seen = Seen(logits, answer.values, labels, self.origin.size, answer.prepared.placement)
         if logits.kind is not Kind.EMBEDDING:
             return targets(wanted, seen)
         references = [t.reference if isinstance(t, Similarity) else None for t in wanted]

@@ -5,14 +5,15 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.arrays import Features, Floats, Image, MaskForm, Masks, Score, Scores
+from onnxcam.arrays import AnyMasks, Features, FeaturesOnDevice, Floats, Image, MaskForm, Masks, Score, Scores
 from onnxcam.crowd import Crowd, Masked, RowNumbers, alike
-from onnxcam.engine.batching import Progress, in_chunks
+from onnxcam.engine.batching import Progress
 from onnxcam.engine.lanes import Asked, Lanes, Pace
 from onnxcam.engine.options import PLAIN, EngineOptions
-from onnxcam.engine.resident import Resident, Rows
+from onnxcam.engine.resident import Resident
 from onnxcam.engine.session import Session
 from onnxcam.errors import InferenceError, OutOfMemory, UndefinedSaliency
+from onnxcam.on_device import OnDevice
 from onnxcam.surgeon import masking
 from onnxcam.surgeon.anatomy import Anatomy, Kind
 from onnxcam.surgeon.graph import Model, to_bytes
@@ -69,10 +70,11 @@ class Network:
         self._lanes = Lanes(graph, providers, asked, pace, keep)
         self.notes = (*self._engine_notes(), *self._lanes.notes)
         # On the CPU there is nothing to bring anywhere, and plain runs may overlap.
-        self._resident: Resident | None = None
+        self._on_device: OnDevice | None = None
         if self._session.device is not None and self.provider != "cpu":
-            steady = self.provider == "tensorrt"
-            self._resident = Resident(self._session, self._session.device, steady=steady, fixed=fixed is not None)
+            self._on_device = OnDevice(
+                self._session, self._session.device, anatomy.features, fixed, steady=self.provider == "tensorrt"
+            )
 
     def _engine_notes(self) -> tuple[str, ...]:
         """What is to be said about how the providers compute."""
@@ -108,8 +110,8 @@ class Network:
         return self._session.provider
 
     def close(self) -> None:
-        if self._resident is not None:
-            self._resident.close()
+        if self._on_device is not None:
+            self._on_device.close()
         self._lanes.close()
 
     def feeds(self, image: Image, fill: Image | None, further: Arrays) -> Arrays:
@@ -117,41 +119,46 @@ class Network:
         found: dict[str, npt.NDArray[np.generic]] = {masking.IMAGE: self.laid_out(image), **further}
         if self.with_fill and fill is not None:
             found[masking.FILL] = self.laid_out(fill)
-        if self._resident is not None:
-            self._resident.forget(found.values())
+        if self._on_device is not None:
+            self._on_device.resident.forget(found.values())
         return found
 
     def let_go(self, feeds: Arrays) -> None:
         """The picture is done with: what lies of it on the device need not stay there."""
-        if self._resident is not None:
-            self._resident.forget(feeds.values())
+        if self._on_device is not None:
+            self._on_device.resident.forget(feeds.values())
 
     def adopt(self, image: Image, value: object) -> None:
         """`value`, an OrtValue where this network runs, holds the image (C,*size) already, so it need not go there."""
         laid_out = self.laid_out(image)
-        if self._resident is not None and np.shares_memory(laid_out, image):
-            self._resident.adopt(laid_out, value)
+        if self._on_device is not None and np.shares_memory(laid_out, image):
+            self._on_device.resident.adopt(laid_out, value)
 
-    def look(self, feeds: Arrays) -> tuple[Features, npt.NDArray[np.float64]]:
+    def look(self, feeds: Arrays) -> tuple[Features | FeaturesOnDevice, npt.NDArray[np.float64]]:
         """(K,*grid) feature maps and (numbers,) of the scored tensor, for the picture as it is."""
-        features, logits = self._run(feeds, self.whole(1), [masking.FEATURES, masking.LOGITS])
+        found: Features | FeaturesOnDevice
+        if self._on_device is not None:
+            found, logits = self._on_device.look(self._fed(feeds, self.whole(1)))
+        else:
+            features, logits = self._run(feeds, self.whole(1), [masking.FEATURES, masking.LOGITS])
+            found = self.anatomy.features.to_channels(features)[0]
         if not np.isfinite(logits[0]).all():
             raise UndefinedSaliency(
                 "the model's logits are NaN or infinite on this picture; check the preprocessing, or the weights"
             )
-        return self.anatomy.features.to_channels(features)[0], logits[0].astype(np.float64)
+        return found, logits[0].astype(np.float64)
 
     def whole(self, count: int) -> Masks:
         """Masks that keep the picture as it is: a map without extent has a mask of ones."""
         return np.full((count, 1, *self.grid), 0 if self.form.normalised else 1, np.float32)
 
-    def score(self, feeds: Arrays, masks: Masks, score: Score, progress: Progress | None = None) -> Scores:
+    def score(self, feeds: Arrays, masks: AnyMasks, score: Score, progress: Progress | None = None) -> Scores:
         """(K,T) numbers of the targets that feeds hold, the picture seen through each of the masks (K,1,*grid)."""
         return self.score_together([Masked(feeds, masks, progress)], score)[0]
 
     def score_together(self, pictures: Sequence[Masked], score: Score) -> list[Scores]:
         """What score() gives for each; what would not fill a run by itself shares one with the rest of others."""
-        ask = self._in_lanes if self._resident is None else self._on_device
+        ask = self._in_lanes if self._on_device is None else self._there
         found: dict[int, Scores] = {}
         for group in alike([p.feeds for p in pictures]) if self.mixes else [[i] for i in range(len(pictures))]:
             found |= zip(group, ask([pictures[i] for i in group], OUTPUT[score]), strict=True)
@@ -162,7 +169,7 @@ class Network:
         """Whether pictures may share a run: rows of a bound batch may change each other, and some providers compile for
         every shape.
         """
-        own = self._resident is None or not self._resident.steady
+        own = self._on_device is None or not self._on_device.resident.steady
         return self.fixed is None and own and self.provider in ("cpu", "cuda")
 
     def _in_lanes(self, pictures: Sequence[Masked], output: str) -> list[Scores]:
@@ -170,9 +177,10 @@ class Network:
 
         def chunk_scores(session: Session, rows: RowNumbers) -> Scores:
             try:
+                run = crowd.run(rows)
                 with session.translating():
-                    run = crowd.run(rows)
-                return run.own(self._run_in(session, run.feeds, run.masks, [output])[0], crowd.width)
+                    feeds, masks = run.in_numpy()
+                return run.own(self._run_in(session, feeds, masks, [output])[0], crowd.width)
             except OutOfMemory:
                 if self.fixed is None:
                     self._lanes.shrink(max(1, len(rows) // 2))  # for later pictures too
@@ -180,41 +188,11 @@ class Network:
 
         return crowd.scores(self._lanes.over(chunk_scores, np.arange(len(crowd)), crowd.progress()))
 
-    def _on_device(self, pictures: Sequence[Masked], output: str) -> list[Scores]:
-        """Whole runs picture by picture, from what lies on the device; the rest of each together if that saves runs."""
-        batch = self.batch
-        left = [len(picture.masks) % batch for picture in pictures]
-        if -(-sum(left) // batch) >= sum(count > 0 for count in left):
-            return [self._resident_scores(picture, output) for picture in pictures]
-        parts = [p.split(len(p.masks) - count) for p, count in zip(pictures, left, strict=True)]
-        found = [[self._resident_scores(whole, output)] if len(whole.masks) else [] for whole, _ in parts]
-        rests = {i: rest for i, (_, rest) in enumerate(parts) if len(rest.masks)}
-        for i, scores in zip(rests, self._mixed(list(rests.values()), output), strict=True):
-            found[i].append(scores)
-        return [np.concatenate(each) for each in found]
-
-    def _resident_scores(self, picture: Masked, output: str) -> Scores:
-        assert self._resident is not None
-        rows = Rows(masking.MAPS, np.ascontiguousarray(picture.masks, np.float32), output, picture.targets)
-        found, batch = self._resident.score(picture.feeds, rows, self.batch, picture.progress)
+    def _there(self, pictures: Sequence[Masked], output: str) -> list[Scores]:
+        assert self._on_device is not None
+        found, batch = self._on_device.scores(pictures, output, self.batch)
         self._lanes.shrink(batch)
         return found
-
-    def _mixed(self, pictures: Sequence[Masked], output: str) -> list[Scores]:
-        """Runs whose rows are of different pictures, which are brought to the device for each of them."""
-        crowd, resident = Crowd(pictures, self.batch), self._resident
-        assert resident is not None
-
-        def chunk_scores(rows: RowNumbers) -> Scores:
-            with self._session.translating():
-                run = crowd.run(rows)
-            try:
-                return run.own(self._run_in(self._session, run.feeds, run.masks, [output])[0], crowd.width)
-            finally:
-                known = {id(array) for picture in pictures for array in picture.feeds.values()}
-                resident.forget([run.masks, *(a for a in run.feeds.values() if id(a) not in known)])
-
-        return crowd.scores(in_chunks(chunk_scores, np.arange(len(crowd)), self.batch, crowd.progress()))
 
     def answer(self, feeds: Arrays, masks: Masks, score: Score) -> tuple[float, float]:
         """The first mask's score for the first target, and the largest of all scored numbers' sizes."""
@@ -270,16 +248,20 @@ class Network:
         return "NC" + "".join(self.anatomy.image.letters)
 
     def _run(self, feeds: Arrays, masks: Masks, outputs: list[str]) -> list[Floats]:
-        return self._run_in(self._session, feeds, masks, outputs)
+        return self._run_in(
+            self._session if self._on_device is None else self._on_device.resident, feeds, masks, outputs
+        )
 
-    def _run_in(self, session: Session, feeds: Arrays, masks: Masks, outputs: list[str]) -> list[Floats]:
+    def _run_in(self, runner: Session | Resident, feeds: Arrays, masks: Masks, outputs: list[str]) -> list[Floats]:
+        return [a[: len(masks)] for a in runner.run(outputs, self._fed(feeds, masks))]
+
+    def _fed(self, feeds: Arrays, masks: Masks) -> Arrays:
+        """What the graph takes of these, and what else it needs for the run."""
         count = len(masks)
         if self.fixed is not None and count < self.fixed:
             masks = np.concatenate([masks, np.repeat(masks[-1:], self.fixed - count, axis=0)])
         fed = {**self.blank_targets(), **feeds, masking.MAPS: masks}
-        known = {name: array for name, array in fed.items() if name in session.inputs}
-        run = session.run if self._resident is None else self._resident.run
-        return [a[:count] for a in run(outputs, known)]
+        return {name: array for name, array in fed.items() if name in self._session.inputs}
 
     def blank_targets(self) -> Arrays:
         """Targets for a run that is not about targets."""

@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from onnxcam.arrays import Features, Floats, Image, Masks, Score, Scores
+from onnxcam.arrays import AnyMasks, Features, FeaturesOnDevice, Floats, Image, Masks, Score, Scores
 from onnxcam.crowd import Masked, alike
 from onnxcam.differentiation import Differentiated
 from onnxcam.engine.batching import Progress
@@ -60,13 +60,16 @@ class Count:
 
 @dataclass(frozen=True, eq=False)
 class PictureProbe:
-    """methods.blocks.Probe for one network. feeds: the picture and its targets. originals: of the unmasked picture."""
+    """methods.blocks.Probe for one network. feeds: the picture and its targets. seen: its feature maps.
+
+    originals: of the unmasked picture.
+    """
 
     differentiated: Differentiated
     image: Image
     fill: Image
     feeds: Arrays
-    features: Features
+    seen: Features | FeaturesOnDevice
     originals: Mapping[Score, Floats]
     count: Count = field(default_factory=Count)
 
@@ -88,7 +91,15 @@ class PictureProbe:
     def original(self, score: Score) -> Floats:
         return self.originals[score]
 
-    def score(self, masks: Masks, score: Score) -> Scores:
+    @property
+    def features(self) -> Features:
+        return self.seen if isinstance(self.seen, np.ndarray) else self.seen.host
+
+    @property
+    def held(self) -> FeaturesOnDevice | None:
+        return None if isinstance(self.seen, np.ndarray) else self.seen
+
+    def score(self, masks: AnyMasks, score: Score) -> Scores:
         return scores([self], [masks], score)[0]
 
     def tail(self, features: Features, score: Score) -> Scores:
@@ -142,7 +153,7 @@ class PictureProbe:
         return found
 
 
-def scores(probes: Sequence[PictureProbe], masks: Sequence[Masks], score: Score) -> list[Scores]:
+def scores(probes: Sequence[PictureProbe], masks: Sequence[AnyMasks], score: Score) -> list[Scores]:
     """What each probe's score() gives, in runs that they share. The probes are of one network."""
     pictures = [Masked(p.feeds, m, p.count.following()) for p, m in zip(probes, masks, strict=True)]
     before = [p.count.forwards for p in probes]

@@ -13,7 +13,7 @@ from typing import Any
 
 from greenlet import getcurrent, greenlet
 
-from onnxcam.arrays import Floats, Masks, Score, Scores
+from onnxcam.arrays import AnyMasks, Floats, Masks, Score, Scores
 from onnxcam.errors import OnnxCamError
 from onnxcam.methods.blocks import Method, Need, Rows, run
 from onnxcam.methods.outcomes import Outcome
@@ -72,7 +72,7 @@ class _Asking(PictureProbe):
 
     hub: greenlet = field(kw_only=True)
 
-    def score(self, masks: Masks, score: Score) -> Scores:
+    def score(self, masks: AnyMasks, score: Score) -> Scores:
         return self.hub.switch(_Question(scores, score, masks))  # type: ignore[no-any-return]
 
     def score_gradient(

@@ -28,13 +28,14 @@ def picture(number: int, masks: int, targets: int, progress: Any = None, **furth
 def run(crowd: Crowd, rows: np.ndarray) -> np.ndarray:
     """What a network would: a number for each row and target that shows the picture, the mask and the target."""
     made = crowd.run(rows)
-    images = np.broadcast_to(made.feeds[masking.IMAGE][:, 0, 0, 0], len(rows))
-    found = 10000 * images[:, None] + 100 * made.masks[:, 0, 0, :1] + made.feeds[masking.TARGETS][None]
+    feeds, masks = made.in_numpy()
+    images = np.broadcast_to(feeds[masking.IMAGE][:, 0, 0, 0], len(rows))
+    found = 10000 * images[:, None] + 100 * masks[:, 0, 0, :1] + feeds[masking.TARGETS][None]
     return made.own(found.astype(np.float32), crowd.width)
 
 
 def owners(crowd: Crowd, rows: range) -> list[float]:
-    return crowd.run(np.asarray(rows)).feeds[masking.IMAGE][:, 0, 0, 0].tolist()
+    return crowd.run(np.asarray(rows)).in_numpy()[0][masking.IMAGE][:, 0, 0, 0].tolist()
 
 
 @given(
@@ -68,10 +69,11 @@ def test_a_run_is_fed_the_targets_of_its_own_pictures_only() -> None:
 
 def test_one_picture_alone_is_fed_as_it_is_without_a_copy() -> None:
     one = picture(3, 7, 2)
-    made = Crowd([one], 4).run(np.arange(2, 6))
-    assert all(made.feeds[name] is array for name, array in one.feeds.items())
-    assert np.shares_memory(made.masks, one.masks)
-    assert made.masks[:, 0, 0, 0].tolist() == [2, 3, 4, 5]
+    feeds, masks = Crowd([one], 4).run(np.arange(2, 6)).in_numpy()
+    assert all(feeds[name] is array for name, array in one.feeds.items())
+    assert isinstance(one.masks, np.ndarray)
+    assert np.shares_memory(masks, one.masks)
+    assert masks[:, 0, 0, 0].tolist() == [2, 3, 4, 5]
 
 
 def test_a_fill_and_a_region_stay_with_their_picture() -> None:
@@ -81,7 +83,7 @@ def test_a_fill_and_a_region_stay_with_their_picture() -> None:
         })
         for i in range(2)
     ]  # fmt: skip
-    feeds = Crowd(pictures, 4).run(np.arange(6)).feeds
+    feeds, _ = Crowd(pictures, 4).run(np.arange(6)).in_numpy()
     assert feeds[masking.FILL][:, 0, 0, 0].tolist() == [0, 0, 0, -1, -1, -1]
     assert feeds[masking.REGIONS].shape == (6, 2)
     np.testing.assert_array_equal(feeds[masking.REGIONS], np.tile([0, 1], (6, 1)))

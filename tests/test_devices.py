@@ -12,9 +12,9 @@ import pytest
 from onnxcam import EngineOptions, Explainer, MemoryCap, grad_cam, rise, score_cam
 from onnxcam.devices import DeviceSaliency, Finisher, is_device_array, taken
 from onnxcam.engine.memory import Device
-from onnxcam.engine.resident import Resident
 from onnxcam.errors import InferenceError, OptionError, OutOfMemory, PictureError
 from onnxcam.methods.blocks import Method
+from onnxcam.on_device import OnDevice
 
 X = np.random.default_rng(0).standard_normal((3, 16, 12)).astype(np.float32)
 CPU = Device("cpu")
@@ -143,7 +143,7 @@ def test_a_closed_explainer_says_so(classifier: onnx.ModelProto) -> None:
 
 def test_what_a_result_says_about_the_providers(classifier: onnx.ModelProto) -> None:
     with Explainer(classifier, providers=["cpu"], preset="unit") as explain:
-        network = explain._opened[explain._default].opened.network
+        network = explain._networks.first.network
         assert network.notes == ()
         network._session.provider, network._session.companions = "tensorrt", ("cuda",)
         network._session.engine = EngineOptions(MemoryCap(share=0.5), half=True)
@@ -158,7 +158,7 @@ def test_the_chunk_on_a_gpu_follows_its_memory_the_cap_and_the_precision(
     asked: list[tuple[Any, ...]] = []
     monkeypatch.setattr("onnxcam.engine.lanes.chunk_on", lambda *given: asked.append(given))
     with Explainer(classifier, providers=["cpu"], preset="unit") as explain:
-        network = explain._opened[explain._default].opened.network
+        network = explain._networks.first.network
         needed = network.anatomy.bytes_per_picture
         lanes = network._lanes
         lanes.session.provider, lanes.session.cap = "cuda", 10**9
@@ -170,9 +170,9 @@ def test_the_chunk_on_a_gpu_follows_its_memory_the_cap_and_the_precision(
 
 def bound(explain: Explainer, graphs: bool = False) -> Any:
     """The explainer's network, its tensors bound as on a GPU."""
-    network = explain._opened[explain._default].opened.network
+    network = explain._networks.first.network
     network._session.engine = EngineOptions(cuda_graph=graphs)
-    network._resident = Resident(network._session, CPU)
+    network._on_device = OnDevice(network._session, CPU, network.anatomy.features)
     return network
 
 
@@ -220,7 +220,7 @@ def test_a_batch_that_did_not_fit_stays_halved_for_later_pictures(
 ) -> None:
     with Explainer(classifier, providers=["cpu"], preset="unit", batch=8) as explain:
         expected = explain(X)
-        network = bound(explain) if resident else explain._opened[explain._default].opened.network
+        network = bound(explain) if resident else explain._networks.first.network
         limited(network._session, 3)
         found = explain(X)
         np.testing.assert_allclose(found.map, expected.map, atol=1e-6)

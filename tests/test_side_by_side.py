@@ -46,7 +46,7 @@ class Script:
 @pytest.fixture
 def probes() -> Iterator[list[PictureProbe]]:
     with Explainer(filled(CLASSIFIER.replace("Relu", "Tanh")), providers=["cpu"]) as explainer:
-        network = explainer._open(explainer._default)
+        network = explainer._networks.of(explainer._networks.default)
         answers = [next(iter(explainer.look(picture).answers.values())) for picture in PICTURES]
         yield [explainer._inquiry.ask(network, answer, [2], None).probe for answer in answers]
 

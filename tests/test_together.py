@@ -15,10 +15,11 @@ from onnxcam import METHODS, Explainer, Fill, Method, Preset, ablation_cam, grad
 from onnxcam.answers import Looked
 from onnxcam.arrays import Score
 from onnxcam.engine.memory import Device
-from onnxcam.engine.resident import Resident
+from onnxcam.engine.resident import Resident, Span
 from onnxcam.errors import OnnxCamError, OptionError, OutOfMemory, PictureError
 from onnxcam.methods.outcomes import Outcome
 from onnxcam.network import Network
+from onnxcam.on_device import OnDevice
 from onnxcam.targets import Region
 from onnxcam.together import company
 
@@ -161,43 +162,62 @@ def test_a_bound_batch_mixes_no_pictures() -> None:
             np.testing.assert_array_equal(found[0].map, explainer(photograph).map)
 
 
-def test_on_a_device_whole_runs_are_each_pictures_own_and_the_rest_is_shared(
-    runs: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def on_device(explainer: Explainer, *, steady: bool = False) -> Any:
+    """The explainer's network, everything bound as on a GPU."""
+    network = explainer._networks.first.network
+    network._on_device = OnDevice(network._session, Device("cpu", 0), network.anatomy.features, steady=steady)
+    return network
+
+
+def test_on_a_device_whole_runs_are_each_pictures_own_and_the_rest_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    own = Resident._part
+    own = Resident._bind
 
-    def watched(self: Resident, bind: Any, name: str, *rest: Any) -> None:
+    def watched(self: Resident, bind: Any, name: str, span: Span) -> None:
         if name == "onnxcam/maps":
-            sizes.append(rest[-1])
-        own(self, bind, name, *rest)
+            sizes.append(span.shape[0])
+        own(self, bind, name, span)
 
+    for method in (score_cam(), score_cam(fill=TURNED, convention="destructive"), rise(masks=8)):
+        with opened(method=method, batch=3) as explainer:
+            expected = [explainer(p).map for p in PHOTOGRAPHS]
+            network = on_device(explainer)
+            monkeypatch.setattr(Resident, "_bind", watched)
+            ready = looked(explainer)
+            sizes.clear()
+            together = explainer.explain_together(ready)
+            monkeypatch.setattr(Resident, "_bind", own)
+            assert sizes == [*[3, 3] * 5, 3, 3, 3, 1]
+            for found, map_ in zip(together, expected, strict=True):
+                assert isinstance(found, list)
+                np.testing.assert_allclose(found[0].map, map_, atol=1e-6)
+            held = [array for array, _ in network._on_device.resident._held.values()]
+            assert {array.shape for array in held if array.ndim == 1} == {(1,)}, "the targets of mixed runs are let go"
+            assert max(len(array) for array in held if array.ndim == 4) <= (1 if method.name == "score-cam" else 3)
+
+
+def mixing(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Rows of every run on a device that is of several pictures, from here on."""
+    seen: list[int] = []
+    own = OnDevice._lined_up
+
+    def watched(self: OnDevice, run: Any, *rest: Any) -> Any:
+        seen.append(sum(len(part) for part in run.parts))
+        return own(self, run, *rest)
+
+    monkeypatch.setattr(OnDevice, "_lined_up", watched)
+    return seen
+
+
+def test_a_device_that_keeps_its_shapes_scores_each_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     with opened(batch=3) as explainer:
         expected = [explainer(p).map for p in PHOTOGRAPHS]
-        network = explainer._open(explainer._default).opened.network
-        network._resident = Resident(network._session, Device("cpu", 0))
-        monkeypatch.setattr(Resident, "_part", watched)
-        ready = looked(explainer)
-        runs.clear()
-        together = explainer.explain_together(ready)
-        assert (sizes, runs) == ([3, 3] * 5, [3, 3, 3, 1])
-        for found, map_ in zip(together, expected, strict=True):
+        on_device(explainer, steady=True)
+        mixed = mixing(monkeypatch)
+        for found, map_ in zip(explainer.explain_together(looked(explainer)), expected, strict=True):
             assert isinstance(found, list)
             np.testing.assert_allclose(found[0].map, map_, atol=1e-6)
-        assert sum(len(held[0]) > 1 for held in network._resident._held.values()) == 0, "mixed runs are let go"
-
-
-def test_a_device_that_keeps_its_shapes_scores_each_alone(runs: list[int]) -> None:
-    with opened(batch=3) as explainer:
-        expected = [explainer(p).map for p in PHOTOGRAPHS]
-        network = explainer._open(explainer._default).opened.network
-        network._resident = Resident(network._session, Device("cpu", 0), steady=True)
-        ready = looked(explainer)
-        runs.clear()
-        for found, map_ in zip(explainer.explain_together(ready), expected, strict=True):
-            assert isinstance(found, list)
-            np.testing.assert_allclose(found[0].map, map_, atol=1e-6)
-        assert not runs
+        assert not mixed
 
 
 def test_memory_that_runs_out_in_a_shared_run_halves_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,18 +234,18 @@ def test_memory_that_runs_out_in_a_shared_run_halves_it(monkeypatch: pytest.Monk
         for found, alone in zip(explainer.explain_together(ready), expected, strict=True):
             assert isinstance(found, list)
             np.testing.assert_allclose(found[0].map, alone.map, atol=1e-5)
-        assert explainer._open(explainer._default).opened.network.batch <= 2
+        assert explainer._networks.first.network.batch <= 2
 
 
-def test_mixing_on_a_device_saves_runs_or_is_left(runs: list[int]) -> None:
-    """8 masks in runs of 5: rests of 3 and 3 would be two runs either way."""
+def test_mixing_on_a_device_saves_runs_or_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """8 masks in runs of 5: rests of 3 and 3 would be two runs either way, of three pictures they are two for three."""
     with opened(batch=5) as explainer:
-        network = explainer._open(explainer._default).opened.network
-        network._resident = Resident(network._session, Device("cpu", 0))
-        ready = looked(explainer, count=2)
-        runs.clear()
-        explainer.explain_together(ready)
-        assert not runs
+        on_device(explainer)
+        mixed = mixing(monkeypatch)
+        explainer.explain_together(looked(explainer, count=2))
+        assert not mixed
+        explainer.explain_together(looked(explainer, count=3))
+        assert mixed == [5, 5, 4, 4]
 
 
 def test_progress_is_each_pictures_own_and_ends_at_its_total() -> None:

@@ -50,6 +50,10 @@ class Case:
     _places: dict[bytes, int] = field(default_factory=dict)
 
     @property
+    def held(self) -> None:
+        """Its maps are in NumPy."""
+
+    @property
     def targets(self) -> int:
         return len(self.originals)
 

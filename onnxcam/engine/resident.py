@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.arrays import Floats
+from onnxcam.arrays import AnyMasks, Floats
 from onnxcam.engine.batching import Progress
 from onnxcam.engine.memory import Device
 from onnxcam.engine.session import Session, runtime
@@ -33,9 +33,22 @@ class Rows:
     """What differs from row to row: `masks` for the input `name`, so many at once, (K, columns) numbers of `output`."""
 
     name: str
-    masks: Floats
+    masks: AnyMasks
     output: str
     columns: int
+
+
+@dataclass(frozen=True)
+class Span:
+    """A float32 tensor of this shape in the memory of an OrtValue, so many numbers behind its beginning."""
+
+    value: Any
+    shape: tuple[int, ...]
+    start: int = 0
+
+    @property
+    def address(self) -> int:
+        return int(self.value.data_ptr()) + FLOAT_BYTES * self.start
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,27 +95,46 @@ class Resident:
             for array in arrays:
                 self._held.pop(_key(array), None)
 
-    def run(self, outputs: Sequence[str], feeds: Arrays) -> list[Floats]:
-        """The named outputs on the host, in that order."""
+    def run(
+        self,
+        outputs: Sequence[str],
+        feeds: Arrays,
+        *,
+        there: Mapping[str, Span] | None = None,
+        into: Mapping[str, Span] | None = None,
+    ) -> list[Floats]:
+        """The named outputs on the host, in that order.
+
+        there: inputs that lie on the device, by name. into: outputs that are to stay there, and where.
+        """
         with self._lock, self._session.translating():
             binding, held = self._bound(feeds)
+            for name, span in (there or {}).items():
+                self._bind(binding.bind_input, name, span)
+            for name, span in (into or {}).items():
+                self._bind(binding.bind_output, name, span)
             for name in outputs:
                 binding.bind_output(name)
             binding.synchronize_inputs()
             self._session.run_bound(binding)
-            found = [np.array(value.numpy()) for value in binding.get_outputs()]
+            found = [np.array(value.numpy()) for value in binding.get_outputs()[len(into or {}) :]]
             del held
             return found
 
-    def keep(self, feeds: Arrays, output: str, shape: tuple[int, ...]) -> Any:
-        """The output as an OrtValue (float32, of this shape) that stays on the device and outlives the session."""
-        with self._lock, self._session.translating():
-            (binding, held), value = self._bound(feeds), self._new(shape)
-            binding.bind_ortvalue_output(output, value)
-            binding.synchronize_inputs()
-            self._session.run_bound(binding)
-            del held
-            return value
+    def new(self, shape: tuple[int, ...]) -> Any:
+        """An OrtValue (float32, of this shape) on the device, not filled yet, that outlives the session."""
+        device, make = self._device, runtime().OrtValue.ortvalue_from_shape_and_type
+        with self._session.translating():
+            return make(list(shape), np.float32, device.kind, device.index)
+
+    def upload(self, array: Array) -> Any:
+        """The array on the device, as an OrtValue of its own."""
+        return self._made(np.ascontiguousarray(array))
+
+    def uploaded(self, array: Array) -> Any:
+        """What stands for the array on the device: an OrtValue, which is kept for the next time."""
+        with self._lock:
+            return self._uploaded(array)
 
     def score(self, feeds: Arrays, rows: Rows, batch: int, progress: Progress | None = None) -> tuple[Floats, int]:
         """(K, columns) numbers, and the batch that fitted: halved, as all that follows, where memory ran out.
@@ -120,17 +152,17 @@ class Resident:
         Progress tells of what was queued, which the device is a few chunks behind.
         """
         count = len(rows.masks)
-        masks = _padded(rows.masks, -(-count // batch) * batch if self.steady else count)
-        maps, found = self._made(masks), self._new((len(masks), rows.columns))
+        every = -(-count // batch) * batch if self.steady else count
+        maps, found = self._there(rows.masks, every), self.new((every, rows.columns))
         binding, held = self._bound(feeds)
         binding.synchronize_inputs()
         done = 0
         try:
             while done < count:
-                size = min(batch, len(masks) - done)
+                size = min(batch, every - done)
                 try:
-                    self._part(binding.bind_input, rows.name, maps, masks.shape[1:], done, size)
-                    self._part(binding.bind_output, rows.output, found, (rows.columns,), done, size)
+                    self._bind(binding.bind_input, rows.name, _part(maps, rows.masks.shape[1:], done, size))
+                    self._bind(binding.bind_output, rows.output, _part(found, (rows.columns,), done, size))
                     self._session.run_bound(binding, wait=not self._queues)
                 except OutOfMemory as error:
                     batch = self._halved(size, error)
@@ -144,11 +176,15 @@ class Resident:
             del held
         return self._read(found)[:count], batch
 
-    def _part(self, bind: Any, name: str, value: Any, row: tuple[int, ...], start: int, size: int) -> None:
-        """Binds rows start to start + size of a float32 value whose rows have this shape, without a copy."""
-        address = value.data_ptr() + start * FLOAT_BYTES * math.prod(row)
+    def _there(self, masks: AnyMasks, count: int) -> Any:
+        """On the device, the last mask repeated until there are so many."""
+        rows = _repeated(len(masks), count)
+        return masks.gathered(rows) if not isinstance(masks, np.ndarray) else self._made(_taken(masks, rows))
+
+    def _bind(self, bind: Any, name: str, span: Span) -> None:
+        """By address, without a copy."""
         with self._session.translating():
-            bind(name, self._device.kind, self._device.index, np.float32, [size, *row], address)
+            bind(name, self._device.kind, self._device.index, np.float32, list(span.shape), span.address)
 
     def _read(self, value: Any) -> Floats:
         with self._session.translating():
@@ -164,7 +200,7 @@ class Resident:
             try:
                 if staged is None:
                     staged = self._stage(feeds, rows, batch)
-                self._fill(staged, {rows.name: _padded(chunk, batch)})
+                self._fill_masks(staged, rows.name, chunk, batch)
                 self._session.run_bound(staged.binding, graph=staged.number)
                 found.append(self._read(staged.output)[: len(chunk)])
             except OutOfMemory as error:
@@ -174,6 +210,13 @@ class Resident:
             if progress is not None:
                 progress(done, count)
         return np.concatenate(found), batch
+
+    def _fill_masks(self, staged: _Staged, name: str, chunk: AnyMasks, batch: int) -> None:
+        rows = _repeated(len(chunk), batch)
+        if isinstance(chunk, np.ndarray):
+            self._fill(staged, {name: _taken(chunk, rows)})
+        else:
+            chunk.gathered(rows, into=Span(staged.inputs[name], (batch, *chunk.shape[1:])))
 
     def _fill(self, staged: _Staged, arrays: Arrays) -> None:
         with self._session.translating():
@@ -189,10 +232,10 @@ class Resident:
         if key in self._staged:
             self._fill(self._staged[key], known)
             return self._staged[key]
-        binding, output = self._session.binding(), self._new((batch, rows.columns))
+        binding, output = self._session.binding(), self.new((batch, rows.columns))
         # A copy of their own: on the CPU an OrtValue made of an array is that array.
         inputs = {n: self._made(np.array(a)) for n, a in known.items()}
-        inputs[rows.name] = self._new((batch, *rows.masks.shape[1:]))
+        inputs[rows.name] = self.new((batch, *rows.masks.shape[1:]))
         with self._session.translating():
             for name, value in inputs.items():
                 binding.bind_ortvalue_input(name, value)
@@ -242,11 +285,6 @@ class Resident:
         with self._session.translating():
             return runtime().OrtValue.ortvalue_from_numpy(array, self._device.kind, self._device.index)
 
-    def _new(self, shape: tuple[int, ...]) -> Any:
-        device, make = self._device, runtime().OrtValue.ortvalue_from_shape_and_type
-        with self._session.translating():
-            return make(list(shape), np.float32, device.kind, device.index)
-
 
 def _key(array: Array) -> tuple[int, tuple[int, ...], str]:
     """What tells an array from all others while it is kept: where it lies, with leading axes of one left out."""
@@ -254,8 +292,15 @@ def _key(array: Array) -> tuple[int, tuple[int, ...], str]:
     return int(array.__array_interface__["data"][0]), sides, array.dtype.str
 
 
-def _padded(rows: Floats, count: int) -> Floats:
-    """The last row repeated until there are `count`."""
-    if len(rows) == count:
-        return np.ascontiguousarray(rows)
-    return np.concatenate([rows, np.repeat(rows[-1:], count - len(rows), axis=0)])
+def _repeated(count: int, wanted: int) -> npt.NDArray[np.int64]:
+    """Numbers of `count` rows, the last repeated until there are as many as are wanted."""
+    return np.minimum(np.arange(wanted), count - 1)
+
+
+def _taken(masks: Floats, rows: npt.NDArray[np.int64]) -> Floats:
+    return np.ascontiguousarray(masks if len(rows) == len(masks) else masks[rows])
+
+
+def _part(value: Any, row: tuple[int, ...], start: int, size: int) -> Span:
+    """Rows start to start + size of a value whose rows have this shape."""
+    return Span(value, (size, *row), start * math.prod(row))

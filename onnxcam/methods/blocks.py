@@ -15,10 +15,10 @@ from typing import Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.arrays import Features, Floats, Image, MaskForm, Masks, Score, Scores
+from onnxcam.arrays import AnyMasks, Features, FeaturesOnDevice, Floats, Image, MaskForm, Masks, Score, Scores
 from onnxcam.errors import OptionError, UndefinedSaliency, near
 from onnxcam.fills import ZERO, Fill
-from onnxcam.methods.outcomes import Outcome, combined, weights
+from onnxcam.methods.outcomes import Outcome, flat, summed, weighed, weights
 
 Rows = npt.NDArray[np.int64]
 """(N,) the number of the target that each row is about."""
@@ -58,6 +58,10 @@ class Probe(Protocol):
     @property
     def features(self) -> Features: ...
     @property
+    def held(self) -> FeaturesOnDevice | None:
+        """The same where the network runs; None if that is where NumPy is."""
+
+    @property
     def size(self) -> tuple[int, ...]: ...
     @property
     def targets(self) -> int:
@@ -69,7 +73,7 @@ class Probe(Protocol):
     def original(self, score: Score) -> Floats:
         """(T,) of the unmasked picture."""
 
-    def score(self, masks: Masks, score: Score) -> Scores:
+    def score(self, masks: AnyMasks, score: Score) -> Scores:
         """(K,T) of the picture seen through each mask, which the graph makes ready as the method's form says."""
 
     def tail(self, features: Features, score: Score) -> Scores:
@@ -128,8 +132,8 @@ def positive(value: float, name: str, *, or_zero: bool = False) -> float:
 
 
 Answers = TypeVar("Answers")
-Search = Generator[Masks, Scores, None]
-Explored = Iterator[tuple[Masks, Scores]]
+Search = Generator[AnyMasks, Scores, None]
+Explored = Iterator[tuple[AnyMasks, Scores]]
 
 
 @dataclass(frozen=True)
@@ -167,7 +171,7 @@ def run(method: Method, probe: Probe) -> list[Outcome]:
 
 def four_blocks(
     explore: Callable[[Probe], Search],
-    attribute: Callable[[Probe, Masks], Scores],
+    attribute: Callable[[Probe, AnyMasks], Scores],
     aggregate: Callable[[Explored, Probe], Answers],
 ) -> Callable[[Probe], Answers]:
     """Three of the blocks joined; the fourth, perturb, is in the graph that the probe runs.
@@ -181,7 +185,7 @@ def four_blocks(
     return explain
 
 
-def _explored(search: Search, attribute: Callable[[Probe, Masks], Scores], probe: Probe) -> Explored:
+def _explored(search: Search, attribute: Callable[[Probe, AnyMasks], Scores], probe: Probe) -> Explored:
     try:
         masks = next(search)
         while True:
@@ -194,9 +198,13 @@ def _explored(search: Search, attribute: Callable[[Probe, Masks], Scores], probe
 
 def finite_features(probe: Probe) -> Features:
     """Raises UndefinedSaliency where the network overflows."""
-    if not np.isfinite(probe.features).all():
-        raise UndefinedSaliency("the feature maps hold NaN or infinity: the model overflows on this picture")
+    _check_finite(bool(np.isfinite(probe.features).all()))
     return probe.features
+
+
+def _check_finite(finite: bool) -> None:
+    if not finite:
+        raise UndefinedSaliency("the feature maps hold NaN or infinity: the model overflows on this picture")
 
 
 def live(maps: Features) -> npt.NDArray[np.bool_]:
@@ -212,32 +220,46 @@ def feature_maps() -> Callable[[Probe], Search]:
     """
 
     def explore(probe: Probe) -> Search:
-        maps = live_maps(probe)
-        probe.expect(len(maps))
-        yield maps[:, None]
+        masks = live_masks(probe)
+        probe.expect(len(masks))
+        yield masks
 
     return explore
 
 
+def live_masks(probe: Probe) -> AnyMasks:
+    """(K,1,*grid), a mask for each feature map that varies over space, where the network runs.
+
+    Raises UndefinedSaliency where none varies.
+    """
+    if probe.held is None:
+        return live_maps(probe)[:, None]
+    _check_finite(probe.held.finite)
+    return probe.held.masks(np.flatnonzero(_some(probe.held.live)))
+
+
 def live_maps(probe: Probe) -> Features:
-    """The feature maps that vary over space; raises UndefinedSaliency where none does."""
+    """The same in NumPy (K,*grid)."""
     maps = finite_features(probe)
-    chosen = live(maps)
+    return maps[_some(live(maps))]
+
+
+def _some(chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     if not chosen.any():
         raise UndefinedSaliency(
-            f"all {len(maps)} feature maps are constant over space for this picture, so none can be a mask; "
+            f"all {len(chosen)} feature maps are constant over space for this picture, so none can be a mask; "
             f"try another --layer"
         )
-    return maps[chosen]
+    return chosen
 
 
-def class_score(score: Score, convention: Convention) -> Callable[[Probe, Masks], Scores]:
+def class_score(score: Score, convention: Convention) -> Callable[[Probe, AnyMasks], Scores]:
     """Attributor: the target's score through the mask, or how far the score falls when the mask is removed.
 
     1 - n(U) = n(-U), so the destructive mask of a map is the mask of its negative.
     """
 
-    def attribute(probe: Probe, masks: Masks) -> Scores:
+    def attribute(probe: Probe, masks: AnyMasks) -> Scores:
         if convention is Convention.DESTRUCTIVE:
             return probe.original(score)[None] - probe.score(-masks, score)
         return probe.score(masks, score)
@@ -252,8 +274,10 @@ def weighted_sum(*, softmax: bool = False) -> Callable[[Explored, Probe], list[O
     """
 
     def aggregate(explored: Explored, probe: Probe) -> list[Outcome]:
-        seen = list(explored)
-        maps, scores = np.concatenate([m for m, _ in seen])[:, 0], np.concatenate([s for _, s in seen])
-        return combined(maps, weights(scores, softmax=softmax), probe.size)
+        masks, scores = zip(*explored, strict=True)
+        found = weights(np.concatenate(scores), softmax=softmax)
+        parts = np.split(found, np.cumsum([len(part) for part in masks])[:-1])
+        raw = np.sum([summed(flat(part), own) for part, own in zip(masks, parts, strict=True)], axis=0)
+        return weighed(raw, found, probe.size)
 
     return aggregate

@@ -1,11 +1,12 @@
 """What a method gives: a map for each target, and how one is made of feature maps and their weights."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.arrays import Features, Finish, Floats, Map, Scores
+from onnxcam.arrays import AnyMasks, Features, Finish, Floats, Map, MasksOnDevice, Scores
 from onnxcam.errors import UndefinedSaliency
 from onnxcam.resampling import upsample
 
@@ -44,15 +45,34 @@ def weights(scores: Scores | npt.NDArray[np.float64], *, softmax: bool) -> npt.N
     return found
 
 
-def combined(maps: Features, weights: npt.NDArray[np.float64], size: tuple[int, ...]) -> list[Outcome]:
+def combined(maps: Features | MasksOnDevice, weights: npt.NDArray[np.float64], size: tuple[int, ...]) -> list[Outcome]:
     """n(ReLU(up(sum_k a_k A_k))) of maps (K,*grid) for each column of weights (K,T), on a picture of `size` (*sides).
 
-    A note says where all weights are the same. Raises UndefinedSaliency where a map is constant or holds NaN.
+    Maps on a device are summed there. A note says where all weights are the same. Raises UndefinedSaliency where a map
+    is constant or holds NaN.
     """
-    raw = np.tensordot(weights.T, maps.astype(np.float64), 1).astype(np.float32)
-    flat = np.ptp(weights, axis=0) <= SAME * np.abs(weights).max(axis=0)
-    outcomes = [rectified(r, size, channels=len(maps)) for r in raw]
-    return [replace(o, notes=(*o.notes, ALIKE)) if alike else o for o, alike in zip(outcomes, flat, strict=True)]
+    return weighed(summed(maps, weights), weights, size)
+
+
+def summed(maps: Features | MasksOnDevice, weights: npt.NDArray[np.float64]) -> npt.NDArray[np.floating[Any]]:
+    """(T,*grid): the sum of the maps times each column of weights (K,T)."""
+    if not isinstance(maps, np.ndarray):
+        return maps.summed(weights)
+    return np.asarray(np.tensordot(weights.T, maps.astype(np.float64), 1))
+
+
+def flat(masks: AnyMasks) -> Features | MasksOnDevice:
+    """Masks (K,1,*grid) as maps (K,*grid)."""
+    return masks[:, 0] if isinstance(masks, np.ndarray) else masks
+
+
+def weighed(
+    raw: npt.NDArray[np.floating[Any]], weights: npt.NDArray[np.float64], size: tuple[int, ...]
+) -> list[Outcome]:
+    """What combined() gives, of the sums (T,*grid) that summed() made."""
+    same = np.ptp(weights, axis=0) <= SAME * np.abs(weights).max(axis=0)
+    outcomes = [rectified(r, size, channels=len(weights)) for r in raw.astype(np.float32)]
+    return [replace(o, notes=(*o.notes, ALIKE)) if alike else o for o, alike in zip(outcomes, same, strict=True)]
 
 
 def rectified(raw: Floats, size: tuple[int, ...], *, coarse: bool = False, channels: int | None = None) -> Outcome:

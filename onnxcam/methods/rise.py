@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.arrays import Floats, MaskForm, Masks, Score
+from onnxcam.arrays import Floats, MaskForm, Score
 from onnxcam.errors import OptionError, UndefinedSaliency
 from onnxcam.fills import ZERO, Fill, named
 from onnxcam.methods.blocks import (
@@ -19,7 +19,7 @@ from onnxcam.methods.blocks import (
     positive,
     whole,
 )
-from onnxcam.methods.outcomes import SAME, Outcome, stretched
+from onnxcam.methods.outcomes import SAME, Outcome, flat, stretched, summed
 from onnxcam.resampling import upsample
 
 AT_ONCE = 32
@@ -89,7 +89,7 @@ def running_mean(probability: float) -> Callable[[Explored, Probe], Iterator[lis
             low, high = np.minimum(low, scores.min(axis=0)), np.maximum(high, scores.max(axis=0))
             if not np.isfinite(scores).all():
                 raise UndefinedSaliency("the model's scores hold NaN or infinity on the masked pictures")
-            total += np.tensordot(scores.T.astype(np.float64), _flat(masks), 1)
+            total += summed(flat(masks), scores.astype(np.float64))
             count += len(masks)
             differ = not (high - low <= SAME * np.maximum(np.abs(low), np.abs(high))).any()
             if differ:
@@ -99,7 +99,3 @@ def running_mean(probability: float) -> Callable[[Explored, Probe], Iterator[lis
             raise UndefinedSaliency("every mask scores the same: the score does not depend on what the masks remove")
 
     return aggregate
-
-
-def _flat(masks: Masks) -> Floats:
-    return masks[:, 0]

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.arrays import Features, Masks, Score, Scores
+from onnxcam.arrays import AnyMasks, Features, Score, Scores
 from onnxcam.errors import OptionError, UndefinedSaliency
 from onnxcam.fills import ZERO, Fill, named
 from onnxcam.methods import links
@@ -20,6 +21,7 @@ from onnxcam.methods.blocks import (
     feature_maps,
     four_blocks,
     live_maps,
+    live_masks,
     positive,
     weighted_sum,
     whole,
@@ -36,6 +38,7 @@ SHORT = "the budget ended before the tolerance was reached"
 PARTS = 20
 """Maps that a stream of the exact method shows on the way."""
 Stream = Callable[[Probe], Iterator[list[Outcome]]]
+Either = TypeVar("Either", Features, AnyMasks)
 
 
 class Variant(StrEnum):
@@ -125,10 +128,10 @@ class _Form:
         return Score.LOGIT if self.softmax else Score.PROBABILITY
 
     @property
-    def attribute(self) -> Callable[[Probe, Masks], Scores]:
+    def attribute(self) -> Callable[[Probe, AnyMasks], Scores]:
         return class_score(self.score, self.convention)
 
-    def masks(self, maps: Features) -> Features:
+    def masks(self, maps: Either) -> Either:
         return -maps if self.convention is Convention.DESTRUCTIVE else maps
 
     def weights(self, scores: npt.NDArray[np.float64], originals: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -166,13 +169,13 @@ def _in_parts(form: _Form) -> Stream:
     """The exact map, and on the way the sums over the maps that vary most."""
 
     def stream(probe: Probe) -> Iterator[list[Outcome]]:
-        maps = live_maps(probe)
+        maps, masks = live_maps(probe), live_masks(probe)
         probe.expect(len(maps))
         order = np.argsort(-maps.std(axis=tuple(range(1, maps.ndim))), kind="stable")
         scores = np.zeros((len(maps), probe.targets), np.float32)
         seen = np.zeros(len(maps), bool)
         for part in np.array_split(order, min(PARTS, len(maps))):
-            scores[part] = form.attribute(probe, maps[part][:, None])
+            scores[part] = form.attribute(probe, masks[part])
             seen[part] = True
             try:
                 found = combined(maps[seen], weights(scores[seen], softmax=form.softmax), probe.size)
@@ -192,18 +195,17 @@ def _estimated(form: _Form, limits: _Limits) -> Stream:
     """The map by Bayesian quadrature, one after each round of masks."""
 
     def stream(probe: Probe) -> Iterator[list[Outcome]]:
-        maps = live_maps(probe)
-        masks = form.masks(maps)
+        maps, masks = live_maps(probe), form.masks(live_masks(probe))
         most = min(len(maps), limits.budget or len(maps))
         probe.expect(most)
         originals = probe.original(form.score).astype(np.float64)
-        quadrature = Quadrature.of(maps, masks)
+        quadrature = Quadrature.of(maps, form.masks(maps))
         beliefs = [quadrature.prior()] * probe.targets
         seen, scores = np.zeros(0, np.int64), np.zeros((0, probe.targets))
         for count in rounds(len(maps), most):
             chosen = quadrature.choose(beliefs, seen, count - len(seen))
             seen = np.concatenate([seen, chosen])
-            scores = np.concatenate([scores, weights(probe.score(masks[chosen][:, None], form.score), softmax=False)])
+            scores = np.concatenate([scores, weights(probe.score(masks[chosen], form.score), softmax=False)])
             if count == len(maps):
                 yield combined(maps[seen], form.weights(scores, originals), probe.size)
                 return

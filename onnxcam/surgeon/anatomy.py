@@ -124,20 +124,22 @@ class FeatureTensor:
         grids = [a.grid for a in self.axes if isinstance(a, Tokens)]
         return letters + "".join(f" (T={'x'.join(map(str, g))})" for g in grids)
 
+    @property
+    def channels_first(self) -> tuple[list[int], slice]:
+        """The order of the axes that puts the channels before the cells, and which of the last axis are the grid's."""
+        rank = range(len(self.axes))
+        tokens = [i for i in rank if isinstance(self.axes[i], Tokens)][:1]
+        cells = tokens or [i for i in rank if self.axes[i] in SPATIAL]
+        order = [0, *(i for i in rank[1:] if i not in cells and self.axes[i] not in SPATIAL), *cells]
+        axis = self.axes[tokens[0]] if tokens else None
+        return order, slice(axis.before, axis.before + math.prod(axis.grid)) if isinstance(axis, Tokens) else slice(
+            None
+        )
+
     def to_channels(self, array: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
         """One picture's (or a batch's) tensor as (N,K,*grid) float32; further tokens (a class token) are left out."""
-        rank = len(self.axes)
-        spatial = [i for i in range(rank) if self.axes[i] in SPATIAL]
-        token = next((i for i in range(rank) if isinstance(self.axes[i], Tokens)), None)
-        rest = [i for i in range(rank) if i not in spatial and i != token and i != 0]
-        data = np.asarray(array, np.float32)
-        if token is None:
-            data = data.transpose([0, *rest, *spatial])
-        else:
-            axis = self.axes[token]
-            assert isinstance(axis, Tokens)
-            cells = math.prod(axis.grid)
-            data = data.transpose([0, *rest, token])[..., axis.before : axis.before + cells]
+        order, cells = self.channels_first
+        data = np.asarray(array, np.float32).transpose(order)[..., cells]
         return np.ascontiguousarray(data.reshape(data.shape[0], -1, *self.grid))
 
     def from_channels(self, maps: npt.NDArray[np.float32], tensor: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -145,19 +147,11 @@ class FeatureTensor:
 
         tensor: one picture's, with a batch of one, from which further tokens are taken.
         """
-        rank = len(self.axes)
-        spatial = [i for i in range(rank) if self.axes[i] in SPATIAL]
-        token = next((i for i in range(rank) if isinstance(self.axes[i], Tokens)), None)
-        rest = [i for i in range(rank) if i not in spatial and i != token and i != 0]
-        order = [0, *rest, *(spatial if token is None else [token])]
-        sizes = [tensor.shape[i] for i in rest]
-        if token is None:
-            return maps.reshape(len(maps), *sizes, *self.grid).transpose(np.argsort(order))
-        axis = self.axes[token]
-        assert isinstance(axis, Tokens)
-        cells = math.prod(axis.grid)
+        order, cells = self.channels_first
+        if cells == slice(None):
+            return maps.reshape(len(maps), *(tensor.shape[i] for i in order[1:])).transpose(np.argsort(order))
         whole = np.repeat(tensor.transpose(order), len(maps), axis=0)
-        whole[..., axis.before : axis.before + cells] = maps.reshape(len(maps), *sizes, cells)
+        whole[..., cells] = maps.reshape(whole[..., cells].shape)
         return whole.transpose(np.argsort(order))
 
 

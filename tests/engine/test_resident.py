@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 
 from onnxcam.engine.memory import Device
 from onnxcam.engine.options import EngineOptions
-from onnxcam.engine.resident import HELD, MOST_GRAPHS, Resident, Rows
+from onnxcam.engine.resident import HELD, MOST_GRAPHS, Resident, Rows, Span
 from onnxcam.engine.session import Session
 from onnxcam.errors import InferenceError, OutOfMemory
 
@@ -182,7 +182,9 @@ def test_so_many_graphs_are_recorded_and_the_rest_run_without(weighed: bytes) ->
 
 def test_what_is_kept_on_the_device_outlives_the_session(weighed: bytes) -> None:
     session = opened(weighed)
-    value = Resident(session, CPU).keep({**FEEDS, "maps": MASKS}, "score", EXPECTED.shape)
+    resident = Resident(session, CPU)
+    value = resident.new(EXPECTED.shape)
+    assert resident.run([], {**FEEDS, "maps": MASKS}, into={"score": Span(value, EXPECTED.shape)}) == []
     session.close()
     np.testing.assert_allclose(value.numpy(), EXPECTED, rtol=1e-6)
 

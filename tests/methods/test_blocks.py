@@ -28,6 +28,7 @@ class FakeProbe:
     size: tuple[int, int] = (2, 2)
     asked: list[Masks] = field(default_factory=list)
     expected: int = 0
+    held: None = None
 
     def expect(self, passes: int) -> None:
         self.expected = passes

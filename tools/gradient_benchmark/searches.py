@@ -47,13 +47,13 @@ def asked(explain: Explainer, folder: Path | None, count: int) -> list[Asked]:
 
 
 def predicted(explain: Explainer, image: Floats) -> npt.NDArray[np.float64]:
-    network = explain._open(explain._default).opened.network
+    network = explain._networks.first.network
     return network.look(network.feeds(image, None, {}))[1]
 
 
 def probe_of(explain: Explainer, picture: Asked) -> PictureProbe:
     """What the explainer's method would see."""
-    network, inquiry = explain._open(explain._default), explain._inquiry
+    network, inquiry = explain._networks.of(explain._networks.default), explain._inquiry
     answer = inquiry.look(network, explain.prepare(picture.image), {})
     return inquiry.ask(network, answer, [picture.target], None).probe
 

@@ -1,0 +1,117 @@
+"""A network's runs where the picture, the feature maps and the masks stay on the device, and scores come back."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxcam.arrays import Scores
+from onnxcam.crowd import Crowd, Masked, Part, RowNumbers, Run
+from onnxcam.engine.batching import in_chunks
+from onnxcam.engine.memory import Device
+from onnxcam.engine.resident import Resident, Rows, Span
+from onnxcam.engine.session import Session
+from onnxcam.held import HeldFeatures, Shelf
+from onnxcam.rows import AXES
+from onnxcam.surgeon import masking
+from onnxcam.surgeon.anatomy import FeatureTensor
+
+Arrays = Mapping[str, npt.NDArray[np.generic]]
+
+
+class OnDevice:
+    """The scoring graph on one device, and what of it is kept there."""
+
+    def __init__(
+        self,
+        session: Session,
+        device: Device,
+        features: FeatureTensor,
+        fixed: int | None = None,
+        *,
+        steady: bool = False,
+    ) -> None:
+        """fixed: the batch that the graph is bound to, None if it takes any. steady: as Resident takes it."""
+        self.resident = Resident(session, device, steady=steady, fixed=fixed is not None)
+        self._shelf = Shelf(features, device)
+        self._features = (fixed or 1, *(int(d or 0) for d in features.shape[1:]))
+
+    def close(self) -> None:
+        self.resident.close()
+        self._shelf.close()
+
+    def look(self, feeds: Arrays) -> tuple[HeldFeatures, npt.NDArray[np.float32]]:
+        """The feature maps, which stay, and (N,numbers) of the scored tensor."""
+        value = self.resident.new(self._features)
+        into = {masking.FEATURES: Span(value, self._features)}
+        (logits,) = self.resident.run([masking.LOGITS], feeds, into=into)
+        return self._shelf.hold(value), logits
+
+    def scores(self, pictures: Sequence[Masked], output: str, batch: int) -> tuple[list[Scores], int]:
+        """(K,T) of each picture, and the batch that fitted.
+
+        Whole runs picture by picture, from what lies on the device; the rest of each together if that saves runs.
+        """
+        left = [len(picture.masks) % batch for picture in pictures]
+        shares = -(-sum(left) // batch) < sum(count > 0 for count in left)
+        parts = [p.split(len(p.masks) - (count if shares else 0)) for p, count in zip(pictures, left, strict=True)]
+        found: list[list[Scores]] = [[] for _ in pictures]
+        for scores, (whole, _) in zip(found, parts, strict=True):
+            if len(whole.masks) or not shares:
+                rows = Rows(masking.MAPS, whole.masks, output, whole.targets)
+                told, batch = self.resident.score(whole.feeds, rows, batch, whole.progress)
+                scores.append(told)
+        rests = {i: rest for i, (_, rest) in enumerate(parts) if len(rest.masks)}
+        if rests:
+            for i, told in zip(rests, self._mixed(list(rests.values()), output, batch), strict=True):
+                found[i].append(told)
+        return [np.concatenate(each) for each in found], batch
+
+    def _mixed(self, pictures: Sequence[Masked], output: str, batch: int) -> list[Scores]:
+        """Runs whose rows are of different pictures: these and the masks are lined up on the device."""
+        crowd = Crowd(pictures, batch)
+
+        def chunk_scores(rows: RowNumbers) -> Scores:
+            run = crowd.run(rows)
+            there = {masking.MAPS: self._masks(run)} | {name: self._pictures(run, name) for name in run.differing}
+            feeds = run.feeds
+            try:
+                return run.own(self.resident.run([output], feeds, there=there)[0], crowd.width)
+            finally:
+                self.resident.forget(feeds[name] for name in AXES if name in feeds and not run.alone)
+
+        return crowd.scores(in_chunks(chunk_scores, np.arange(len(crowd)), batch, crowd.progress()))
+
+    def _masks(self, run: Run) -> Span:
+        def bring(part: Part, into: Span) -> None:
+            masks, numbers = part.masks, np.arange(len(part))
+            if isinstance(masks, np.ndarray):
+                self._shelf.pick(_rows(self.resident.upload(masks), masks), numbers, into=into)
+            else:
+                masks.gathered(numbers, into=into)
+
+        return self._lined_up(run, run.parts[0].masks.shape[1:], bring)
+
+    def _pictures(self, run: Run, name: str) -> Span:
+        def bring(part: Part, into: Span) -> None:
+            picture = part.picture.feeds[name]
+            rows = _rows(self.resident.uploaded(picture), picture)
+            self._shelf.pick(rows, np.zeros(len(part), np.int64), into=into)
+
+        return self._lined_up(run, run.parts[0].picture.feeds[name].shape[1:], bring)
+
+    def _lined_up(self, run: Run, row: tuple[int, ...], bring: Callable[[Part, Span], object]) -> Span:
+        """(rows,*row): of each part what `bring` writes into its place."""
+        size = math.prod(row)
+        count = sum(len(part) for part in run.parts)
+        value = self.resident.new((count, *row))
+        for part in run.parts:
+            bring(part, Span(value, (len(part), size), part.rows.start * size))
+        return Span(value, (count, *row))
+
+
+def _rows(value: Any, array: npt.NDArray[np.generic]) -> Span:
+    """(rows,numbers) of the array, which is on the device as this OrtValue."""
+    return Span(value, (len(array), array.size // len(array)))
