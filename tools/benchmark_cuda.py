@@ -23,8 +23,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 import numpy as np  # noqa: E402
+import table  # noqa: E402
 import torch  # noqa: E402
 from side_by_side import interleaved, stand_in_for_torchvision  # noqa: E402
+from table import Row  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 from torch.nn.functional import interpolate  # noqa: E402
 from torch_models import CLASSES, SIZE, Bottleneck, conv_norm, exported, settled  # noqa: E402
@@ -52,7 +54,6 @@ VARIANTS = {
     "fp16, CUDA graph": EngineOptions(half=True, cuda_graph=True),
 }
 PEARSON = {"fp32": 0.9999, "fp32, CUDA graph": 0.9999, "fp16": 0.999, "fp16, CUDA graph": 0.999}
-Result = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,8 @@ def resnet(channels: int) -> nn.Module:
     return settled(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(wide, CLASSES)))
 
 
-def row(what: str, value: float | None, reach: str, note: str) -> dict[str, Any]:
-    return {"what": what, "value": value, "reach": reach, "note": note}
+def row(what: str, value: float | None, reach: str, note: str) -> Row:
+    return table.row(what, [] if value is None else [value], reach, note)
 
 
 def understood(engine: EngineOptions, provider: str) -> bool:
@@ -103,7 +104,7 @@ def understood(engine: EngineOptions, provider: str) -> bool:
     return True
 
 
-def placement(bench: Bench) -> Result:
+def placement(bench: Bench) -> list[Row]:
     """Which share of the operators the provider itself computes, as onnxruntime's profile of one run tells."""
     import onnxruntime
 
@@ -147,8 +148,8 @@ def bare(bench: Bench, engine: EngineOptions, count: int, batch: int) -> Callabl
     return run
 
 
-def against_bare(bench: Bench) -> Result:
-    rows: Result = []
+def against_bare(bench: Bench) -> list[Row]:
+    rows: list[Row] = []
     for name, engine in VARIANTS.items():
         what = f"{name}: whole Score-CAM, scored pictures a second / bare inference"
         if not understood(engine, bench.provider):
@@ -164,7 +165,7 @@ def against_bare(bench: Bench) -> Result:
     return rows
 
 
-def device_or_host(bench: Bench) -> Result:
+def device_or_host(bench: Bench) -> list[Row]:
     """The scoring graph alone, its tensors bound on the device against handed over as arrays."""
     model = graph.from_proto(_proto(bench.onnx))
     anatomy = locate(model, size=(SIZE, SIZE))
@@ -216,8 +217,8 @@ def grad_cam(network: nn.Module, image: Tensor, target: int) -> tuple[str, Calla
     return "its own code", lambda: cam(input_tensor=image, targets=[ClassifierOutputTarget(target)])
 
 
-def against_peer(bench: Bench) -> Result:
-    rows: Result = []
+def against_peer(bench: Bench) -> list[Row]:
+    rows: list[Row] = []
     network = bench.network.to(bench.torch_device)
     image = torch.from_numpy(bench.picture)[None].to(bench.torch_device)
     for name, reach in (("fp32", ">= 5"), ("TF32", ""), ("fp16", ">= 10")):
@@ -248,9 +249,9 @@ def _halved(network: nn.Module) -> nn.Module:
     return copy.deepcopy(network).half()
 
 
-def agreement(bench: Bench) -> Result:
+def agreement(bench: Bench) -> list[Row]:
     """Maps against the CPU's: of the measured network, and of the embedded one with its real weights."""
-    rows: Result = []
+    rows: list[Row] = []
     with bench.explainer(None, "cpu") as explain:
         first = explain(bench.picture)
     references = {"ResNet shapes": (bench.onnx, bench.picture, first)}
@@ -273,7 +274,7 @@ def agreement(bench: Bench) -> Result:
     return rows
 
 
-def through_dlpack(bench: Bench) -> Result:
+def through_dlpack(bench: Bench) -> list[Row]:
     """A PyTorch tensor in, a map that PyTorch reads where it is: the same numbers as through the host?"""
     if device_of(bench.provider) is None:
         return []
@@ -291,7 +292,7 @@ def _proto(data: bytes) -> Any:
     return onnx.load_from_string(data)
 
 
-def measured(given: argparse.Namespace) -> Result:
+def measured(given: argparse.Namespace) -> list[Row]:
     """Raises OnnxCamError where the provider does not do the work."""
     network = resnet(given.channels)
     picture = np.random.default_rng(0).standard_normal((3, SIZE, SIZE)).astype(np.float32)
@@ -300,14 +301,14 @@ def measured(given: argparse.Namespace) -> Result:
         given.batch,
     )  # fmt: skip
     Session(bench.onnx, [bench.provider]).close()
-    rows: Result = []
+    rows: list[Row] = []
     for part in (placement, agreement, against_bare, device_or_host, against_peer, through_dlpack):
         print(f"measuring: {part.__name__}", file=sys.stderr)
         rows += part(bench)
     return rows
 
 
-def table(rows: Result) -> str:
+def markdown(rows: list[Row]) -> str:
     """Markdown, as docs/benchmarks.md holds it."""
     lines = ["| what | measured | reach | note |", "|---|---|---|---|"]
     for r in rows:
@@ -329,9 +330,8 @@ def main() -> int:
     except OnnxCamError as error:
         print(f"nothing was measured: {error}", file=sys.stderr)
         return 1
-    print(table(rows))
-    if given.json is not None:
-        given.json.write_text(json.dumps(rows, indent=2) + "\n")
+    print(markdown(rows))
+    table.keep(rows, given.json)
     return 0
 
 

@@ -17,13 +17,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
-from rich.console import Console
-from rich.table import Table
 from speed_workers import LARGE, TOOLS, Case
+from table import Rows, keep, row, show
 
-Row = dict[str, Any]
 NETWORKS = {"efficientnet-lite0": ">= 12", "resnet50": ">= 2.2", "vgg16": ">= 1.7"}
 """With what is to be reached against the faster of the PyTorch tools."""
 FAST = {"efficientnet-lite0": ">= 60", "resnet50": ">= 25", "vgg16": ">= 6"}
@@ -55,7 +52,7 @@ def measured(folder: Path, network: str, tool: str, count: int) -> dict[str, flo
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def exact(folder: Path, network: str, rounds: int, channels: int | None) -> list[Row]:
+def exact(folder: Path, network: str, rounds: int, channels: int | None) -> Rows:
     total = Case(folder, network).about["channels"]
     share = min(channels, total) if channels is not None and network in LARGE else total
     times: dict[str, list[float]] = {tool: [] for tool in TOOLS}
@@ -93,7 +90,7 @@ def exact(folder: Path, network: str, rounds: int, channels: int | None) -> list
     return [*rows, row(f"{network}: peak memory of the process, MB", peaks["onnxcam"], reach, f"peers: {other}")]
 
 
-def start(folder: Path, rounds: int) -> list[Row]:
+def start(folder: Path, rounds: int) -> Rows:
     """`onnxcam explain` from the start of the process to the first scores, with a warm cache."""
     from onnxcam.embedded import pictures
 
@@ -115,11 +112,6 @@ def ratios(over: list[float], under: list[float]) -> list[float]:
     return [a / b for a, b in zip(over, under, strict=True)]
 
 
-def row(what: str, values: list[float], reach: str, note: str) -> Row:
-    spread = {"value": statistics.median(values), "least": min(values), "most": max(values), "rounds": len(values)}
-    return {"what": what, **spread, "reach": reach, "note": note}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=["start", *NETWORKS], help="one part alone")
@@ -128,7 +120,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("benchmark-speed"), help="folder of the exported networks")
     parser.add_argument("--json", type=Path, help="keep the rows")
     given = parser.parse_args()
-    rows: list[Row] = []
+    rows: Rows = []
     for part in ("start", *NETWORKS):
         if given.only not in (None, part):
             continue
@@ -140,12 +132,8 @@ def main() -> None:
             if part == "start"
             else exact(given.work, part, given.rounds, given.channels)
         )
-        if given.json is not None:
-            given.json.write_text(json.dumps(rows, indent=2) + "\n")
-    table = Table("what", "median", "spread", "reach", "note")
-    for r in rows:
-        table.add_row(r["what"], f"{r['value']:.4g}", f"{r['least']:.4g} .. {r['most']:.4g}", r["reach"], r["note"])
-    Console(width=170).print(table)
+        keep(rows, given.json)
+    show(rows)
 
 
 if __name__ == "__main__":

@@ -7,17 +7,14 @@ read and looked at before. Every round has both, which take turns at going first
 """
 
 import argparse
-import json
-import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from rich.console import Console
 from rich.progress import track
-from rich.table import Table
+from table import Row, Rows, keep, row, show
 
 from onnxcam import Explainer, Method, rise, score_cam
 from onnxcam.answers import Looked
@@ -73,7 +70,7 @@ def together(explainer: Explainer, looked: Sequence[Looked]) -> int:
     return passes
 
 
-def measured(name: str, model: Path, pictures: Sequence[Path], rounds: int) -> dict[str, Any]:
+def measured(name: str, model: Path, pictures: Sequence[Path], rounds: int) -> Row:
     method, options = CASES[name]
     ways = {"alone": alone, "together": together}
     seconds: dict[str, list[float]] = {way: [] for way in ways}
@@ -91,11 +88,11 @@ def measured(name: str, model: Path, pictures: Sequence[Path], rounds: int) -> d
                 seconds[way].append(time.perf_counter() - start)
         size = explainer.together
     found = [a / b for a, b in zip(seconds["alone"], seconds["together"], strict=True)]
-    return {
-        "case": name, "pictures": len(pictures), "together": size, "rounds": rounds, "ratio": statistics.median(found),
-        "least": min(found), "most": max(found), "masks a run": sizes,
-        "seconds": {way: statistics.median(each) for way, each in seconds.items()},
-    }  # fmt: skip
+    note = (
+        f"{len(pictures)} pictures, {size} at one time; masks a run: {sizes['alone']:.1f} alone, "
+        f"{sizes['together']:.1f} together"
+    )
+    return row(f"{name}: one after another / together, seconds", found, "", note)
 
 
 def main() -> None:
@@ -108,17 +105,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="keep the rows")
     given = parser.parse_args()
     model, pictures = given.model or Path(str(embedded_model())), find_pictures(given.pictures)[: given.count]
-    rows = [measured(name, model, pictures, given.rounds) for name in CASES if given.only in (None, name)]
-    table = Table("case", "pictures at one time", "masks a run, alone", "together", "alone / together", "spread")
-    for row in rows:
-        sizes, spread = row["masks a run"], f"{row['least']:.3f} .. {row['most']:.3f}"
-        table.add_row(
-            row["case"], str(row["together"]), f"{sizes['alone']:.1f}", f"{sizes['together']:.1f}",
-            f"{row['ratio']:.3f}", spread,
-        )  # fmt: skip
-    Console(width=150).print(table)
-    if given.json is not None:
-        given.json.write_text(json.dumps(rows, indent=2) + "\n")
+    rows: Rows = []
+    for name in CASES:
+        if given.only in (None, name):
+            rows.append(measured(name, model, pictures, given.rounds))
+            keep(rows, given.json)
+    show(rows)
 
 
 if __name__ == "__main__":

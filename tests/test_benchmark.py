@@ -1,0 +1,57 @@
+"""The program that makes every row: what it says of parts that fail, of what no GPU measured, and of what was missed."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import tool
+
+TOOL = Path(__file__).parents[1] / "tools" / "benchmark.py"
+WITHOUT_GPU = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+
+
+def run(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, TOOL, *words, "--json", str(folder / "rows.json")]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=WITHOUT_GPU)
+
+
+@pytest.mark.parametrize(
+    ("values", "reach", "value", "met"),
+    [([3.0, 1.0, 2.0], ">= 2", 2.0, True), ([1.0, 1.5, 9.0], ">= 2", 1.5, False), ([0.4], "<= 1e-5", 0.4, False),
+     ([0.0], "<= 0", 0.0, True), ([7.0], "", 7.0, None), ([], ">= 2", None, None)],
+)  # fmt: skip
+def test_a_row_is_the_median_and_whether_it_reaches(
+    values: list[float], reach: str, value: float | None, met: bool | None
+) -> None:
+    row = tool("table").row("what", values, reach, "why")
+    assert (row["value"], row["met"], row["rounds"], row["note"]) == (value, met, len(values), "why")
+    assert (row["least"], row["most"]) == ((min(values), max(values)) if values else (None, None))
+
+
+def test_without_a_gpu_its_rows_are_there_and_not_measured(tmp_path: Path) -> None:
+    done = run(tmp_path, "--only", "cuda")
+    kept = json.loads((tmp_path / "rows.json").read_text())
+    assert done.returncode == 0
+    assert all("provider cuda" in row["note"] for row in kept["parts"]["cuda"])
+    assert [row["reach"] for row in kept["parts"]["cuda"]] == [">= 0.95", ">= 5", ">= 10", ">= 0.9999", ">= 0.999"]
+    assert all(row["value"] is None for row in kept["parts"]["cuda"])
+    assert set(kept) >= {"when", "machine", "versions"}
+
+
+def test_a_part_that_fails_says_why_and_the_others_go_on(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = run(tmp_path, "--only", "together", "--only", "cuda", "--pictures", str(tmp_path / "empty"))
+    assert done.returncode == 1
+    parts = json.loads((tmp_path / "rows.json").read_text())["parts"]
+    assert parts["together"][-1]["what"] == "the rest of together"
+    assert "empty" in parts["together"][-1]["note"]
+    assert parts["cuda"]
+
+
+def test_a_part_that_there_is_not_is_named(tmp_path: Path) -> None:
+    done = run(tmp_path, "--only", "tpu")
+    assert done.returncode == 2
+    assert "no part is called tpu; there are basics, budget, together, speed, cuda" in done.stderr

@@ -1,0 +1,46 @@
+"""Rows of a benchmark: what was measured, with its spread, beside what is to be reached."""
+
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+Row = dict[str, Any]
+Rows = list[Row]
+"""what; value (median), least, most, rounds, all None where nothing was measured; reach, "" or a bound such as
+">= 0.95"; met, None where there is nothing to tell; note.
+"""
+
+
+def row(what: str, values: Sequence[float], reach: str = "", note: str = "") -> Row:
+    """values: one a round; none where it could not be measured, and the note says why."""
+    found: Row = {"what": what, "value": None, "least": None, "most": None, "rounds": len(values)}
+    if values:
+        found |= {"value": statistics.median(values), "least": min(values), "most": max(values)}
+    return {**found, "reach": reach, "met": met(found["value"], reach), "note": note}
+
+
+def met(value: float | None, reach: str) -> bool | None:
+    if value is None or not reach:
+        return None
+    side, bound = reach.split()
+    return value >= float(bound) if side == ">=" else value <= float(bound)
+
+
+def keep(rows: Rows, path: Path | None) -> None:
+    if path is not None:
+        path.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+def show(rows: Rows) -> None:
+    table = Table("what", "median", "spread", "reach", "met", "note")
+    for r in rows:
+        measured = "not measured" if r["value"] is None else f"{r['value']:.4g}"
+        spread = f"{r['least']:.4g} .. {r['most']:.4g}" if r["rounds"] > 1 else ""
+        verdict = {None: "", True: "yes", False: "[red]no[/red]"}[r["met"]]
+        table.add_row(r["what"], measured, spread, r["reach"], verdict, r["note"])
+    Console(width=170).print(table)
