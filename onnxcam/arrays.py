@@ -29,18 +29,19 @@ Map = Floats
 
 
 class MasksOnDevice(Protocol):
-    """Masks (K,1,*grid) that lie where the network runs: what is asked of them is computed there."""
+    """Masks (K,1,*grid) that lie where the network runs. np.asarray() brings a copy to the host."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
     def __len__(self) -> int: ...
     def __neg__(self) -> Self: ...
     def __getitem__(self, rows: slice | npt.NDArray[np.int64]) -> Self: ...
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]: ...
     def summed(self, weights: npt.NDArray[np.float64]) -> Floats:
         """(T,*grid) on the host: the sum of the masks times each column of weights (K,T)."""
 
     def gathered(self, rows: npt.NDArray[np.int64], into: Any = None) -> Any:
-        """These masks one behind the other: in an OrtValue of their own, or in the part of one that a Span names."""
+        """These masks one behind the other, as an OrtValue; into: an engine.resident.Span to write them to instead."""
 
 
 class FeaturesOnDevice(Protocol):
@@ -57,13 +58,19 @@ class FeaturesOnDevice(Protocol):
         """Whether none holds NaN or infinity."""
 
     @property
-    def live(self) -> npt.NDArray[np.bool_]:
-        """(K,) which maps vary over space, as methods.blocks.live tells it."""
+    def extent(self) -> npt.NDArray[np.float32]:
+        """(K,) of each map, its largest number less its smallest."""
 
-    def masks(self, chosen: npt.NDArray[np.int64]) -> MasksOnDevice: ...
+    @property
+    def peak(self) -> npt.NDArray[np.float32]:
+        """(K,) of each map, the largest size of its numbers."""
+
+    def masks(self, chosen: npt.NDArray[np.int64]) -> MasksOnDevice:
+        """The maps of these numbers as masks, in this order."""
 
 
 AnyMasks = Masks | MasksOnDevice
+"""In NumPy, or where the network runs: either has a length and a shape, and can be indexed along K and negated."""
 
 
 class Score(StrEnum):

@@ -24,7 +24,7 @@ from onnxcam.engine.session import MOST_THREADS, available_threads
 from onnxcam.surgeon.tracing import Trace
 from onnxcam.versions import versions
 
-FORMAT = 1
+FORMAT = 2
 MODES = ("dynamic", "rewritten", "looped")
 LARGEST = 2**24
 """Bytes of a record; what is larger is not kept."""

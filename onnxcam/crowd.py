@@ -42,8 +42,9 @@ class Masked:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Masks start to stop of one picture: the rows `rows` of a run, whose targets are the columns `columns`."""
+    """Masks start to stop of the picture with the number `owner`: the rows `rows` of a run, its targets `columns`."""
 
+    owner: int
     picture: Masked
     start: int
     stop: int
@@ -81,17 +82,17 @@ class Run:
         first = self.parts[0].picture
         if self.alone:
             return first.feeds
-        pictures = {id(part.picture): part.picture for part in self.parts}.values()
+        pictures = {part.owner: part.picture for part in self.parts}.values()
         targets = rows_together([{n: a for n, a in p.feeds.items() if n in AXES} for p in pictures])
         return {name: a for name, a in first.feeds.items() if name not in self.differing} | targets
 
     def in_numpy(self) -> tuple[Arrays, Masks]:
-        """All that is fed, and the masks, which are NumPy's."""
+        """All that is fed, and the masks."""
         images = {
             name: np.concatenate([np.repeat(p.picture.feeds[name], len(p), axis=0) for p in self.parts])
             for name in self.differing
         }
-        masks = [masks for part in self.parts if isinstance(masks := part.masks, np.ndarray)]
+        masks = [np.asarray(part.masks) for part in self.parts]
         return {**self.feeds, **images}, masks[0] if self.alone else np.concatenate(masks)
 
     def own(self, found: Floats, width: int) -> Floats:
@@ -134,7 +135,7 @@ class Crowd:
         ends = np.cumsum([0, *(self._pictures[i].targets for i in owners)]).tolist()
         columns = {i: slice(ends[k], ends[k + 1]) for k, i in enumerate(owners)}
         for i, start, stop in segments:
-            parts.append(Part(self._pictures[i], start, stop, slice(done, done + stop - start), columns[i]))
+            parts.append(Part(i, self._pictures[i], start, stop, slice(done, done + stop - start), columns[i]))
             done += stop - start
         return Run(parts)
 

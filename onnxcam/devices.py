@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from onnxcam.arrays import Finish, Floats, Image, Placement, Provenance, Saliency, Target
 from onnxcam.engine.memory import Device, device_of, synchronise
-from onnxcam.engine.resident import Resident, Span
+from onnxcam.engine.resident import Resident
 from onnxcam.engine.session import Session, runtime
+from onnxcam.engine.spans import Span
 from onnxcam.errors import InferenceError, OptionError, PictureError
 from onnxcam.surgeon import graph
 from onnxcam.surgeon.finishing import MAP, RAW, finishing_model

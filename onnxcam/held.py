@@ -1,7 +1,6 @@
 """Feature maps that stay on the device: which of them vary, masks made of them, and sums of them."""
 
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
@@ -11,9 +10,10 @@ import numpy.typing as npt
 
 from onnxcam.arrays import Features, Floats
 from onnxcam.engine.memory import Device
-from onnxcam.engine.resident import Resident, Span
+from onnxcam.engine.options import EngineOptions
+from onnxcam.engine.resident import Resident
 from onnxcam.engine.session import Session
-from onnxcam.errors import InferenceError
+from onnxcam.engine.spans import Span
 from onnxcam.surgeon import held
 from onnxcam.surgeon.anatomy import FeatureTensor
 from onnxcam.surgeon.graph import Model, to_bytes
@@ -24,68 +24,61 @@ Arrays = Mapping[str, npt.NDArray[np.generic]]
 
 
 class Shelf:
-    """Runs the graphs of surgeon/held.py on one device, each opened when it is first needed."""
+    """Runs the graphs of surgeon/held.py on one device. Everything raises InferenceError once it is closed."""
 
-    def __init__(self, tensor: FeatureTensor, device: Device) -> None:
-        self.tensor, self.device = tensor, device
-        self._opened: dict[str, Resident] = {}
+    def __init__(self, tensor: FeatureTensor, device: Device, network: Resident, engine: EngineOptions) -> None:
+        """network: the scoring graph's runs, between which these come. Raises ModelError and ProviderError."""
+        self.tensor, self._network = tensor, network
         self._sessions: list[Session] = []
-        self._lock, self._closed = threading.Lock(), False
+
+        def opened(model: Model) -> Resident:
+            session = Session(to_bytes(model), (device.kind,), threads=1, engine=engine.uncaptured)
+            self._sessions.append(session)
+            return Resident(session, device, beside=network)
+
+        self._channels = opened(held.channels_model(tensor))
+        self._picking, self._summing = opened(held.picking_model()), opened(held.summing_model())
 
     def hold(self, value: Any) -> "HeldFeatures":
-        """value: the network's feature tensor of one picture, or of a batch whose first is meant, as an OrtValue."""
-        return HeldFeatures(self, value)
-
-    def told(self, value: Any) -> tuple[Any, bool, npt.NDArray[np.bool_]]:
-        """The maps (K,1,*grid) of a feature tensor as an OrtValue, whether all are finite, and (K,) which vary."""
-        resident, shape = self._resident("channels"), (self.tensor.channels, 1, *self.tensor.grid)
-        maps, given = resident.new(shape), {FEATURES: Span(value, tuple(value.shape()))}
-        finite, live = resident.run([held.FINITE, held.LIVE], {}, there=given, into={held.CHANNELS: Span(maps, shape)})
-        return maps, bool(finite), np.asarray(live, np.bool_)
+        """value: the network's feature tensor as an OrtValue, of one picture, or of a batch whose first is meant."""
+        shape = (self.tensor.channels, 1, *self.tensor.grid)
+        maps, given = self._channels.new(shape), {FEATURES: Span(value, tuple(value.shape()))}
+        finite, extent, peak = self._channels.run(
+            [held.FINITE, held.EXTENT, held.PEAK], {}, there=given, into={held.CHANNELS: Span(maps, shape)}
+        )
+        return HeldFeatures(self, maps, bool(finite), extent, peak)
 
     def pick(self, rows: Span, chosen: Indices, sign: float = 1, into: Span | None = None) -> Any:
         """Rows of (K,n) times the sign, in the order of `chosen`: an OrtValue (k,n), or what `into` is part of."""
-        resident, shape = self._resident("pick"), (len(chosen), rows.shape[1])
-        found = into if into is not None else Span(resident.new(shape), shape)
+        shape = (len(chosen), rows.shape[1])
+        found = into if into is not None else Span(self._picking.new(shape), shape)
         feeds: Arrays = {held.CHOSEN: chosen, held.SIGN: np.asarray(sign, np.float32)}
-        resident.run([], feeds, there={held.ROWS: rows}, into={held.PICKED: replace(found, shape=shape)})
+        self._picking.run([], feeds, there={held.ROWS: rows}, into={held.PICKED: replace(found, shape=shape)})
         return found.value
 
-    def sum(self, rows: Span, chosen: Indices, weights: npt.NDArray[np.float64]) -> Floats:
-        """(T,n) on the host: the chosen rows of (K,n) times weights (T,k)."""
-        feeds = {held.CHOSEN: chosen, held.WEIGHTS: weights}
-        (found,) = self._resident("sum").run([held.SUM], feeds, there={held.ROWS: rows})
+    def sum(self, rows: Span, weights: npt.NDArray[np.float64]) -> Floats:
+        """(T,n) on the host: the rows (K,n) times weights (T,K)."""
+        (found,) = self._summing.run([held.SUM], {held.WEIGHTS: weights}, there={held.ROWS: rows})
         return found
 
-    def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            for session in self._sessions:
-                session.close()
-            self._opened.clear()
+    def read(self, value: Any) -> Floats:
+        """A copy of an OrtValue on the host."""
+        return self._network.read(value)
 
-    def _resident(self, name: str) -> Resident:
-        made: Mapping[str, Callable[[], Model]] = {
-            "channels": lambda: held.channels_model(self.tensor),
-            "pick": held.picking_model,
-            "sum": held.summing_model,
-        }
-        with self._lock:
-            if self._closed:
-                raise InferenceError("this explainer is closed")
-            if name not in self._opened:
-                session = Session(to_bytes(made[name]()), (self.device.kind,))
-                self._sessions.append(session)
-                self._opened[name] = Resident(session, self.device)
-            return self._opened[name]
+    def close(self) -> None:
+        for session in self._sessions:
+            session.close()
 
 
 @dataclass(frozen=True, eq=False)
 class HeldFeatures:
-    """arrays.FeaturesOnDevice. value: the feature tensor as the network gave it. Raises InferenceError once closed."""
+    """arrays.FeaturesOnDevice. maps: (K,1,*grid) as an OrtValue."""
 
     shelf: Shelf
-    value: Any
+    maps: Any
+    finite: bool
+    extent: Floats
+    peak: Floats
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -93,15 +86,7 @@ class HeldFeatures:
 
     @cached_property
     def host(self) -> Features:
-        return np.asarray(self.shelf.tensor.to_channels(self.value.numpy())[0])
-
-    @property
-    def finite(self) -> bool:
-        return self._told[1]
-
-    @property
-    def live(self) -> npt.NDArray[np.bool_]:
-        return self._told[2]
+        return self.shelf.read(self.maps).reshape(self.shape)
 
     def masks(self, chosen: Indices) -> "HeldMasks":
         return HeldMasks(self, chosen)
@@ -109,11 +94,7 @@ class HeldFeatures:
     @property
     def rows(self) -> Span:
         """(K,cells) on the device."""
-        return Span(self._told[0], (self.shape[0], int(np.prod(self.shape[1:]))))
-
-    @cached_property
-    def _told(self) -> tuple[Any, bool, npt.NDArray[np.bool_]]:
-        return self.shelf.told(self.value)
+        return Span(self.maps, (self.shape[0], int(np.prod(self.shape[1:]))))
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,9 +118,13 @@ class HeldMasks:
     def __getitem__(self, rows: slice | Indices) -> Self:
         return replace(self, chosen=self.chosen[rows])
 
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        return np.asarray(np.float32(self.sign) * self.features.host[self.chosen, None], dtype)
+
     def summed(self, weights: npt.NDArray[np.float64]) -> Floats:
-        found = self.features.shelf.sum(self.features.rows, self.chosen, np.ascontiguousarray(self.sign * weights.T))
-        return found.reshape(-1, *self.shape[2:])
+        every = np.zeros((self.features.shape[0], weights.shape[1]))
+        np.add.at(every, self.chosen, self.sign * weights)  # a map may have been chosen twice
+        return self.features.shelf.sum(self.features.rows, np.ascontiguousarray(every.T)).reshape(-1, *self.shape[2:])
 
     def gathered(self, rows: Indices, into: Span | None = None) -> Any:
         return self.features.shelf.pick(self.features.rows, self.chosen[rows], self.sign, into)

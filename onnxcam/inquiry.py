@@ -81,6 +81,7 @@ class Inquiry:
             try:
                 asked[k] = self.ask(network, answer, wanted, told)
             except OnnxCamError as error:
+                network.opened.network.let_go(answer.feeds)
                 found[k] = error
         outcomes = run_together(self.origin.method, [one.probe for one in asked.values()])
         for one in asked.values():

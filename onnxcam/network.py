@@ -190,9 +190,7 @@ class Network:
 
     def _there(self, pictures: Sequence[Masked], output: str) -> list[Scores]:
         assert self._on_device is not None
-        found, batch = self._on_device.scores(pictures, output, self.batch)
-        self._lanes.shrink(batch)
-        return found
+        return self._on_device.scores(pictures, output, self.batch, self._lanes.shrink)
 
     def answer(self, feeds: Arrays, masks: Masks, score: Score) -> tuple[float, float]:
         """The first mask's score for the first target, and the largest of all scored numbers' sizes."""
@@ -209,10 +207,11 @@ class Network:
         An export may declare a dynamic batch and not keep it; a rewritten one is believed only after this.
         """
         rng = np.random.default_rng(0)
-        image = rng.standard_normal((self.anatomy.image.channels, *self.size)).astype(np.float32)
+        # A fill like the picture would make all three rows the same.
+        pictures = rng.standard_normal((2, self.anatomy.image.channels, *self.size)).astype(np.float32)
         if self.anatomy.image.dtype == "uint8":
-            image = np.clip(128 + 64 * image, 0, 255)
-        feeds = self.feeds(image, image, further)
+            pictures = np.clip(128 + 64 * pictures, 0, 255)
+        feeds = self.feeds(pictures[0], pictures[1], further)
         masks = rng.random((3, 1, *self.grid), np.float32)
         outputs = [masking.LOGITS, masking.FEATURES]
         singles = [self._run(feeds, masks[i : i + 1], outputs) for i in range(3)]

@@ -2,17 +2,20 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.arrays import Scores
+from onnxcam.arrays import AnyMasks, Scores
 from onnxcam.crowd import Crowd, Masked, Part, RowNumbers, Run
 from onnxcam.engine.batching import in_chunks
 from onnxcam.engine.memory import Device
-from onnxcam.engine.resident import Resident, Rows, Span
+from onnxcam.engine.resident import Resident
 from onnxcam.engine.session import Session
+from onnxcam.engine.spans import Rows, Span
+from onnxcam.errors import OutOfMemory
 from onnxcam.held import HeldFeatures, Shelf
 from onnxcam.rows import AXES
 from onnxcam.surgeon import masking
@@ -33,10 +36,13 @@ class OnDevice:
         *,
         steady: bool = False,
     ) -> None:
-        """fixed: the batch that the graph is bound to, None if it takes any. steady: as Resident takes it."""
+        """fixed: the batch that the graph is bound to, None if it takes any. steady: as Resident takes it.
+
+        Raises ModelError where the shape of the feature tensor is not known.
+        """
         self.resident = Resident(session, device, steady=steady, fixed=fixed is not None)
-        self._shelf = Shelf(features, device)
-        self._features = (fixed or 1, *(int(d or 0) for d in features.shape[1:]))
+        self._shelf = Shelf(features, device, self.resident, session.engine)
+        self._features = (fixed or 1, *features.sides)
 
     def close(self) -> None:
         self.resident.close()
@@ -49,11 +55,14 @@ class OnDevice:
         (logits,) = self.resident.run([masking.LOGITS], feeds, into=into)
         return self._shelf.hold(value), logits
 
-    def scores(self, pictures: Sequence[Masked], output: str, batch: int) -> tuple[list[Scores], int]:
-        """(K,T) of each picture, and the batch that fitted.
+    def scores(
+        self, pictures: Sequence[Masked], output: str, batch: int, fitted: Callable[[int], None]
+    ) -> list[Scores]:
+        """(K,T) of each picture. fitted: told of the batch that fits into memory, as soon as it is known.
 
         Whole runs picture by picture, from what lies on the device; the rest of each together if that saves runs.
         """
+        pictures = [replace(p, masks=_floats(p.masks)) for p in pictures]
         left = [len(picture.masks) % batch for picture in pictures]
         shares = -(-sum(left) // batch) < sum(count > 0 for count in left)
         parts = [p.split(len(p.masks) - (count if shares else 0)) for p, count in zip(pictures, left, strict=True)]
@@ -62,23 +71,29 @@ class OnDevice:
             if len(whole.masks) or not shares:
                 rows = Rows(masking.MAPS, whole.masks, output, whole.targets)
                 told, batch = self.resident.score(whole.feeds, rows, batch, whole.progress)
+                fitted(batch)
                 scores.append(told)
         rests = {i: rest for i, (_, rest) in enumerate(parts) if len(rest.masks)}
         if rests:
-            for i, told in zip(rests, self._mixed(list(rests.values()), output, batch), strict=True):
+            for i, told in zip(rests, self._mixed(list(rests.values()), output, batch, fitted), strict=True):
                 found[i].append(told)
-        return [np.concatenate(each) for each in found], batch
+        return [np.concatenate(each) for each in found]
 
-    def _mixed(self, pictures: Sequence[Masked], output: str, batch: int) -> list[Scores]:
+    def _mixed(
+        self, pictures: Sequence[Masked], output: str, batch: int, fitted: Callable[[int], None]
+    ) -> list[Scores]:
         """Runs whose rows are of different pictures: these and the masks are lined up on the device."""
         crowd = Crowd(pictures, batch)
 
         def chunk_scores(rows: RowNumbers) -> Scores:
             run = crowd.run(rows)
-            there = {masking.MAPS: self._masks(run)} | {name: self._pictures(run, name) for name in run.differing}
             feeds = run.feeds
             try:
+                there = {masking.MAPS: self._masks(run)} | {name: self._pictures(run, name) for name in run.differing}
                 return run.own(self.resident.run([output], feeds, there=there)[0], crowd.width)
+            except OutOfMemory:
+                fitted(max(1, len(rows) // 2))
+                raise
             finally:
                 self.resident.forget(feeds[name] for name in AXES if name in feeds and not run.alone)
 
@@ -88,7 +103,7 @@ class OnDevice:
         def bring(part: Part, into: Span) -> None:
             masks, numbers = part.masks, np.arange(len(part))
             if isinstance(masks, np.ndarray):
-                self._shelf.pick(_rows(self.resident.upload(masks), masks), numbers, into=into)
+                self._shelf.pick(_rows(self.resident.uploaded(masks, keep=False), masks), numbers, into=into)
             else:
                 masks.gathered(numbers, into=into)
 
@@ -110,6 +125,11 @@ class OnDevice:
         for part in run.parts:
             bring(part, Span(value, (len(part), size), part.rows.start * size))
         return Span(value, (count, *row))
+
+
+def _floats(masks: AnyMasks) -> AnyMasks:
+    """Their addresses are bound as those of float32."""
+    return np.ascontiguousarray(masks, np.float32) if isinstance(masks, np.ndarray) else masks
 
 
 def _rows(value: Any, array: npt.NDArray[np.generic]) -> Span:

@@ -1,6 +1,7 @@
 """Pictures that come through DLPack, maps that stay where the network runs; the device is the CPU here."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from conftest import SCALED_BY_BATCH, filled
 
 from onnxcam import EngineOptions, Explainer, MemoryCap, grad_cam, rise, score_cam
 from onnxcam.devices import DeviceSaliency, Finisher, is_device_array, taken
@@ -212,6 +214,38 @@ def test_the_callers_array_may_be_filled_anew(classifier: onnx.ModelProto) -> No
         explain(buffer)
         buffer *= 2
         np.testing.assert_allclose(explain(buffer).map, expected.map, atol=1e-6)
+
+
+def test_a_graph_that_is_bound_to_a_batch_runs_on_a_device_too() -> None:
+    """Two pictures a run, which share a number: each mask goes with a copy of itself."""
+    with Explainer(filled(SCALED_BY_BATCH), providers=["cpu"], preset="unit") as explain:
+        expected = explain.explain(X, [0, 3])
+        network = explain._networks.first.network
+        assert network.fixed == 2
+        network._on_device = OnDevice(network._session, CPU, network.anatomy.features, network.fixed)
+        for one, other in zip(explain.explain(X, [0, 3]), expected, strict=True):
+            np.testing.assert_allclose(one.map, other.map, atol=1e-6)
+
+
+def test_a_stream_lets_go_of_its_picture_also_when_it_is_left_early(classifier: onnx.ModelProto) -> None:
+    with Explainer(classifier, providers=["cpu"], preset="unit", batch=3) as explain:
+        network = bound(explain)
+        for count in (1, 100):
+            for _, saliency in zip(range(count), stream := explain.stream(X), strict=False):
+                assert saliency.map.shape == (16, 12)
+            stream.close()
+            held = [array.shape for array, _ in network._on_device.resident._held.values()]
+            assert (1, 3, 16, 12) not in held
+
+
+def test_threads_that_share_a_device_get_what_each_gets_alone(classifier: onnx.ModelProto) -> None:
+    pictures = [np.float32(k) * X for k in range(1, 25)]
+    with Explainer(classifier, providers=["cpu"], preset="unit", batch=3) as explain:
+        expected = [explain(x).map for x in pictures]
+        bound(explain)
+        with ThreadPoolExecutor(4) as pool:
+            for found, map_ in zip(pool.map(explain, pictures), expected, strict=True):
+                np.testing.assert_allclose(found.map, map_, atol=1e-6)
 
 
 @pytest.mark.parametrize("resident", [False, True])

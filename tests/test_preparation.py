@@ -8,7 +8,7 @@ import onnxruntime as ort
 import pytest
 from conftest import CLASSIFIER, Make, network_over
 
-from onnxcam import Box, Element, Explainer, Region, Similarity, preparation, trial
+from onnxcam import Box, Element, Explainer, Region, Similarity, preparation, score_cam, trial
 from onnxcam.errors import ModelError, OptionError, TargetError
 from onnxcam.preparation import Wish, open_network
 from onnxcam.rewriting import rewrite
@@ -36,8 +36,10 @@ def quantised(make: Make) -> onnx.ModelProto:
     return model
 
 
-def test_a_scale_over_the_whole_batch_is_run_one_by_one_and_said(make: Make) -> None:
-    with Explainer(quantised(make), providers=["cpu"]) as explainer:
+@pytest.mark.parametrize("fill", ["zero", "blur", "black"])
+def test_a_scale_over_the_whole_batch_is_run_one_by_one_and_said(make: Make, fill: str) -> None:
+    """Whatever a mask leaves in the picture's place: a fill like the picture itself would show no difference."""
+    with Explainer(quantised(make), score_cam(fill=fill), preset="imagenet", providers=["cpu"]) as explainer:
         assert explainer.batching.mode == "looped"
         assert "DynamicQuantizeLinear" in explainer.batching.reason
         saliency = explainer(RNG.standard_normal((3, 8, 6)).astype(np.float32), 2)

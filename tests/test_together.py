@@ -10,16 +10,20 @@ import numpy as np
 import onnx
 import pytest
 from conftest import CLASSIFIER, SCALED_BY_BATCH, filled
+from onnxruntime import OrtValue
 
 from onnxcam import METHODS, Explainer, Fill, Method, Preset, ablation_cam, grad_cam, mask, opti_cam, rise, score_cam
 from onnxcam.answers import Looked
 from onnxcam.arrays import Score
 from onnxcam.engine.memory import Device
-from onnxcam.engine.resident import Resident, Span
+from onnxcam.engine.options import EngineOptions
+from onnxcam.engine.resident import Resident
+from onnxcam.engine.spans import Span
 from onnxcam.errors import OnnxCamError, OptionError, OutOfMemory, PictureError
 from onnxcam.methods.outcomes import Outcome
 from onnxcam.network import Network
 from onnxcam.on_device import OnDevice
+from onnxcam.probe import scores
 from onnxcam.targets import Region
 from onnxcam.together import company
 
@@ -218,6 +222,66 @@ def test_a_device_that_keeps_its_shapes_scores_each_alone(monkeypatch: pytest.Mo
             assert isinstance(found, list)
             np.testing.assert_allclose(found[0].map, map_, atol=1e-6)
         assert not mixed
+
+
+def test_rests_on_a_device_have_targets_regions_and_pictures_of_their_own() -> None:
+    """Several targets a picture, regions, and pictures that lie there already."""
+    wanted = [Region(1, (0, 0, 30, 20)), Region(2, (10, 5, 30, 40))]
+    for proto, targets in ((filled(ALIVE), (2, "top1", 0)), (filled(SEGMENTER), wanted)):
+        with opened(proto, batch=4 if targets is wanted else 3) as explainer:
+            images = [np.array(explainer.prepare(p).image) for p in PHOTOGRAPHS]
+            expected = [[explainer.explain(p, targets) for p in given] for given in (PHOTOGRAPHS, images)]
+            on_device(explainer)
+            there = [OrtValue.ortvalue_from_numpy(image) for image in images]
+            for given, alone in zip((list(PHOTOGRAPHS), there), expected, strict=True):
+                for found, own in zip(explainer.explain_together(given, targets), alone, strict=True):
+                    assert isinstance(found, list)
+                    for one, other in zip(found, own, strict=True):
+                        np.testing.assert_allclose(one.map, other.map, atol=1e-5)
+
+
+def test_memory_that_runs_out_on_a_device_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rests of 2 in runs of 6, of which no more than 3 fit: nothing is tried twice."""
+    tried: list[int] = []
+    own = OnDevice._lined_up
+
+    def small(self: OnDevice, run: Any, *rest: Any) -> Any:
+        if len(rest[0]) == 3:  # of masks, which come first
+            tried.append(sum(len(part) for part in run.parts))
+        if sum(len(part) for part in run.parts) > 3:
+            raise OutOfMemory("out of memory")
+        return own(self, run, *rest)
+
+    with opened(batch=6) as explainer:
+        expected = [explainer(p).map for p in PHOTOGRAPHS]
+        network = on_device(explainer)
+        monkeypatch.setattr(OnDevice, "_lined_up", small)
+        for found, map_ in zip(explainer.explain_together(looked(explainer)), expected, strict=True):
+            assert isinstance(found, list)
+            np.testing.assert_allclose(found[0].map, map_, atol=1e-5)
+        assert network.batch == 3
+
+
+def test_masks_of_any_type_and_order_are_scored_as_their_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an explorer of somebody else yields: float64, slices, Fortran's order; alone and with others."""
+    rng = np.random.default_rng(9)
+    given = [rng.random((8, 1, 4, 3)), rng.random((16, 1, 4, 3)).astype(np.float32)[::2],
+             np.asfortranarray(rng.random((8, 1, 4, 3)).astype(np.float32))]  # fmt: skip
+    for masks in given:
+        plain = np.ascontiguousarray(masks, np.float32)
+        with opened(batch=3) as explainer:
+            ready = [next(iter(one.answers.values())) for one in looked(explainer, count=3)]
+            asked = [explainer._inquiry.ask(a.network, a, [2, 0], None).probe for a in ready]
+            expected = [probe.score(plain, Score.LOGIT) for probe in asked]
+            for graphs in (False, True):
+                network = on_device(explainer)
+                network._session.engine = EngineOptions(cuda_graph=graphs)
+                network._on_device = OnDevice(network._session, Device("cpu", 0), network.anatomy.features)
+                found = [probe.score(masks, Score.LOGIT) for probe in asked]
+                together = scores(asked, [masks] * 3, Score.LOGIT)
+                for one, two, right in zip(found, together, expected, strict=True):
+                    np.testing.assert_allclose(one, right, rtol=1e-5)
+                    np.testing.assert_allclose(two, right, rtol=1e-5)
 
 
 def test_memory_that_runs_out_in_a_shared_run_halves_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,8 +37,9 @@ from onnxcam.embedded import pictures  # noqa: E402
 from onnxcam.engine.batching import in_chunks  # noqa: E402
 from onnxcam.engine.memory import Device, device_of  # noqa: E402
 from onnxcam.engine.options import EngineOptions  # noqa: E402
-from onnxcam.engine.resident import Resident, Rows  # noqa: E402
+from onnxcam.engine.resident import Resident  # noqa: E402
 from onnxcam.engine.session import PROVIDERS, Session  # noqa: E402
+from onnxcam.engine.spans import Rows  # noqa: E402
 from onnxcam.errors import OnnxCamError, OptionError, ProviderError  # noqa: E402
 from onnxcam.surgeon import graph, masking  # noqa: E402
 from onnxcam.surgeon.half import in_half_precision  # noqa: E402

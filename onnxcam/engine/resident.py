@@ -3,7 +3,6 @@
 The same code runs on the CPU, where a tensor "on the device" is one that onnxruntime need not copy.
 """
 
-import math
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,38 +16,16 @@ from onnxcam.arrays import AnyMasks, Floats
 from onnxcam.engine.batching import Progress
 from onnxcam.engine.memory import Device
 from onnxcam.engine.session import Session, runtime
+from onnxcam.engine.spans import Rows, Span, part, repeated, taken
 from onnxcam.errors import OutOfMemory
 
 Array = npt.NDArray[Any]
 Arrays = Mapping[str, npt.NDArray[np.generic]]
 HELD = 48
 """Uploaded arrays that are kept: what stays the same for every mask of the pictures at hand, and of the next ones."""
-FLOAT_BYTES = 4
+_Key = tuple[int, tuple[tuple[int, int], ...], str]
 MOST_GRAPHS = 8
 """Recorded CUDA graphs, each of which keeps buffers of its own; further shapes run without one."""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """What differs from row to row: `masks` for the input `name`, so many at once, (K, columns) numbers of `output`."""
-
-    name: str
-    masks: AnyMasks
-    output: str
-    columns: int
-
-
-@dataclass(frozen=True)
-class Span:
-    """A float32 tensor of this shape in the memory of an OrtValue, so many numbers behind its beginning."""
-
-    value: Any
-    shape: tuple[int, ...]
-    start: int = 0
-
-    @property
-    def address(self) -> int:
-        return int(self.value.data_ptr()) + FLOAT_BYTES * self.start
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,19 +41,30 @@ class _Staged:
 class Resident:
     """One session's runs on one device, one after another: threads may share it, and the device is busy anyway."""
 
-    def __init__(self, session: Session, device: Device, *, steady: bool = False, fixed: bool = False) -> None:
+    def __init__(
+        self,
+        session: Session,
+        device: Device,
+        *,
+        steady: bool = False,
+        fixed: bool = False,
+        beside: "Resident | None" = None,
+    ) -> None:
         """steady: every run has the whole batch, the last one padded; a provider that compiles for a shape wants that.
 
-        fixed: the graph takes no other batch.
+        fixed: the graph takes no other batch. beside: one on the same device, for which this one's runs are steps
+        between its own: they wait for each other, since nothing else may happen while a CUDA graph is recorded, and
+        nothing that is uploaded here is used again.
         """
         self._session, self._device = session, device
         self._graphs = session.engine.cuda_graph
         self.steady, self._fixed = steady or fixed or self._graphs, fixed
         # TensorRT's order of runs that are not waited for is not documented; the CPU has nothing to wait for.
         self._queues = session.provider == "cuda" and not self._graphs
-        self._held: OrderedDict[tuple[int, tuple[int, ...], str], tuple[Array, Any]] = OrderedDict()
+        self._held: OrderedDict[_Key, tuple[Array, Any]] = OrderedDict()
         self._staged: dict[tuple[Any, ...], _Staged] = {}
-        self._lock = threading.RLock()
+        self._lock: Any = threading.RLock() if beside is None else beside._lock
+        self._keeps = HELD if beside is None else 0
 
     def adopt(self, array: Array, value: Any) -> None:
         """From now on `value`, an OrtValue on this device with the same numbers, stands for this very array."""
@@ -124,17 +112,18 @@ class Resident:
     def new(self, shape: tuple[int, ...]) -> Any:
         """An OrtValue (float32, of this shape) on the device, not filled yet, that outlives the session."""
         device, make = self._device, runtime().OrtValue.ortvalue_from_shape_and_type
-        with self._session.translating():
+        with self._lock, self._session.translating():
             return make(list(shape), np.float32, device.kind, device.index)
 
-    def upload(self, array: Array) -> Any:
-        """The array on the device, as an OrtValue of its own."""
-        return self._made(np.ascontiguousarray(array))
-
-    def uploaded(self, array: Array) -> Any:
-        """What stands for the array on the device: an OrtValue, which is kept for the next time."""
+    def uploaded(self, array: Array, *, keep: bool = True) -> Any:
+        """What stands for the array on the device: an OrtValue, kept for the next time or not."""
         with self._lock:
-            return self._uploaded(array)
+            return self._uploaded(array) if keep else self._made(np.ascontiguousarray(array))
+
+    def read(self, value: Any) -> Floats:
+        """A copy on the host."""
+        with self._lock, self._session.translating():
+            return np.array(value.numpy())
 
     def score(self, feeds: Arrays, rows: Rows, batch: int, progress: Progress | None = None) -> tuple[Floats, int]:
         """(K, columns) numbers, and the batch that fitted: halved, as all that follows, where memory ran out.
@@ -161,8 +150,8 @@ class Resident:
             while done < count:
                 size = min(batch, every - done)
                 try:
-                    self._bind(binding.bind_input, rows.name, _part(maps, rows.masks.shape[1:], done, size))
-                    self._bind(binding.bind_output, rows.output, _part(found, (rows.columns,), done, size))
+                    self._bind(binding.bind_input, rows.name, part(maps, rows.masks.shape[1:], done, size))
+                    self._bind(binding.bind_output, rows.output, part(found, (rows.columns,), done, size))
                     self._session.run_bound(binding, wait=not self._queues)
                 except OutOfMemory as error:
                     batch = self._halved(size, error)
@@ -174,21 +163,17 @@ class Resident:
             with self._session.translating():
                 binding.synchronize_outputs()
             del held
-        return self._read(found)[:count], batch
+        return self.read(found)[:count], batch
 
     def _there(self, masks: AnyMasks, count: int) -> Any:
         """On the device, the last mask repeated until there are so many."""
-        rows = _repeated(len(masks), count)
-        return masks.gathered(rows) if not isinstance(masks, np.ndarray) else self._made(_taken(masks, rows))
+        rows = repeated(len(masks), count)
+        return masks.gathered(rows) if not isinstance(masks, np.ndarray) else self._made(taken(masks, rows))
 
     def _bind(self, bind: Any, name: str, span: Span) -> None:
         """By address, without a copy."""
         with self._session.translating():
             bind(name, self._device.kind, self._device.index, np.float32, list(span.shape), span.address)
-
-    def _read(self, value: Any) -> Floats:
-        with self._session.translating():
-            return np.array(value.numpy())
 
     def _replayed(self, feeds: Arrays, rows: Rows, batch: int, progress: Progress | None) -> tuple[Floats, int]:
         """The same through fixed buffers, into which each chunk is copied: what a CUDA graph can replay."""
@@ -202,7 +187,7 @@ class Resident:
                     staged = self._stage(feeds, rows, batch)
                 self._fill_masks(staged, rows.name, chunk, batch)
                 self._session.run_bound(staged.binding, graph=staged.number)
-                found.append(self._read(staged.output)[: len(chunk)])
+                found.append(self.read(staged.output)[: len(chunk)])
             except OutOfMemory as error:
                 batch, staged = self._halved(batch, error), None
                 continue
@@ -212,9 +197,9 @@ class Resident:
         return np.concatenate(found), batch
 
     def _fill_masks(self, staged: _Staged, name: str, chunk: AnyMasks, batch: int) -> None:
-        rows = _repeated(len(chunk), batch)
+        rows = repeated(len(chunk), batch)
         if isinstance(chunk, np.ndarray):
-            self._fill(staged, {name: _taken(chunk, rows)})
+            self._fill(staged, {name: taken(chunk, rows)})
         else:
             chunk.gathered(rows, into=Span(staged.inputs[name], (batch, *chunk.shape[1:])))
 
@@ -278,7 +263,7 @@ class Resident:
     def _keep(self, array: Array, value: Any) -> None:
         """The array is kept too, so that its address stays its own."""
         self._held[_key(array)] = (array, value)
-        while len(self._held) > HELD:
+        while len(self._held) > self._keeps:
             self._held.popitem(last=False)
 
     def _made(self, array: Array) -> Any:
@@ -286,21 +271,7 @@ class Resident:
             return runtime().OrtValue.ortvalue_from_numpy(array, self._device.kind, self._device.index)
 
 
-def _key(array: Array) -> tuple[int, tuple[int, ...], str]:
-    """What tells an array from all others while it is kept: where it lies, with leading axes of one left out."""
-    sides = tuple(side for side in array.shape if side != 1)
+def _key(array: Array) -> _Key:
+    """What tells an array from all others while it is kept: where its numbers lie, with axes of one left out."""
+    sides = tuple(pair for pair in zip(array.shape, array.strides, strict=True) if pair[0] != 1)
     return int(array.__array_interface__["data"][0]), sides, array.dtype.str
-
-
-def _repeated(count: int, wanted: int) -> npt.NDArray[np.int64]:
-    """Numbers of `count` rows, the last repeated until there are as many as are wanted."""
-    return np.minimum(np.arange(wanted), count - 1)
-
-
-def _taken(masks: Floats, rows: npt.NDArray[np.int64]) -> Floats:
-    return np.ascontiguousarray(masks if len(rows) == len(masks) else masks[rows])
-
-
-def _part(value: Any, row: tuple[int, ...], start: int, size: int) -> Span:
-    """Rows start to start + size of a value whose rows have this shape."""
-    return Span(value, (size, *row), start * math.prod(row))

@@ -21,7 +21,7 @@ from onnxcam.fills import ZERO, Fill
 from onnxcam.methods.outcomes import Outcome, flat, summed, weighed, weights
 
 Rows = npt.NDArray[np.int64]
-"""(N,) the number of the target that each row is about."""
+"""(N,) numbers: of the target that each row is about, of feature maps."""
 
 
 class Convention(StrEnum):
@@ -210,47 +210,45 @@ def _check_finite(finite: bool) -> None:
 def live(maps: Features) -> npt.NDArray[np.bool_]:
     """(K,) which maps vary over space; constant means to float32's rounding."""
     space = tuple(range(1, maps.ndim))
-    return np.asarray(np.ptp(maps, axis=space) > 8 * np.finfo(np.float32).eps * np.abs(maps).max(axis=space))
+    return _varies(np.ptp(maps, axis=space), np.abs(maps).max(axis=space))
+
+
+def _varies(extent: npt.NDArray[np.float32], peak: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    return np.asarray(extent > 8 * np.finfo(np.float32).eps * peak)
 
 
 def feature_maps() -> Callable[[Probe], Search]:
     """Explorer: every feature map that varies over space is a mask.
 
-    A constant map has no normalised form; the authors' code skips it too.
+    A constant map has no normalised form; the authors' code skips it too. On a GPU the masks are MasksOnDevice.
     """
 
     def explore(probe: Probe) -> Search:
-        masks = live_masks(probe)
+        masks = masks_of(probe, live_numbers(probe))
         probe.expect(len(masks))
         yield masks
 
     return explore
 
 
-def live_masks(probe: Probe) -> AnyMasks:
-    """(K,1,*grid), a mask for each feature map that varies over space, where the network runs.
-
-    Raises UndefinedSaliency where none varies.
-    """
+def live_numbers(probe: Probe) -> Rows:
+    """Of the feature maps that vary over space, told where they lie; raises UndefinedSaliency where none does."""
     if probe.held is None:
-        return live_maps(probe)[:, None]
-    _check_finite(probe.held.finite)
-    return probe.held.masks(np.flatnonzero(_some(probe.held.live)))
-
-
-def live_maps(probe: Probe) -> Features:
-    """The same in NumPy (K,*grid)."""
-    maps = finite_features(probe)
-    return maps[_some(live(maps))]
-
-
-def _some(chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        chosen = live(finite_features(probe))
+    else:
+        _check_finite(probe.held.finite)
+        chosen = _varies(probe.held.extent, probe.held.peak)
     if not chosen.any():
         raise UndefinedSaliency(
             f"all {len(chosen)} feature maps are constant over space for this picture, so none can be a mask; "
             f"try another --layer"
         )
-    return chosen
+    return np.flatnonzero(chosen)
+
+
+def masks_of(probe: Probe, numbers: Rows) -> AnyMasks:
+    """(K,1,*grid), the feature maps of these numbers where the network runs."""
+    return probe.features[numbers, None] if probe.held is None else probe.held.masks(numbers)
 
 
 def class_score(score: Score, convention: Convention) -> Callable[[Probe, AnyMasks], Scores]:

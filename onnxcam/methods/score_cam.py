@@ -20,8 +20,8 @@ from onnxcam.methods.blocks import (
     class_score,
     feature_maps,
     four_blocks,
-    live_maps,
-    live_masks,
+    live_numbers,
+    masks_of,
     positive,
     weighted_sum,
     whole,
@@ -169,7 +169,8 @@ def _in_parts(form: _Form) -> Stream:
     """The exact map, and on the way the sums over the maps that vary most."""
 
     def stream(probe: Probe) -> Iterator[list[Outcome]]:
-        maps, masks = live_maps(probe), live_masks(probe)
+        numbers = live_numbers(probe)
+        maps, masks = probe.features[numbers], masks_of(probe, numbers)
         probe.expect(len(maps))
         order = np.argsort(-maps.std(axis=tuple(range(1, maps.ndim))), kind="stable")
         scores = np.zeros((len(maps), probe.targets), np.float32)
@@ -195,7 +196,8 @@ def _estimated(form: _Form, limits: _Limits) -> Stream:
     """The map by Bayesian quadrature, one after each round of masks."""
 
     def stream(probe: Probe) -> Iterator[list[Outcome]]:
-        maps, masks = live_maps(probe), form.masks(live_masks(probe))
+        numbers = live_numbers(probe)
+        maps, masks = probe.features[numbers], form.masks(masks_of(probe, numbers))
         most = min(len(maps), limits.budget or len(maps))
         probe.expect(most)
         originals = probe.original(form.score).astype(np.float64)

@@ -118,6 +118,14 @@ class FeatureTensor:
         return math.prod(d or 0 for d in rest), tuple(int(d or 0) for d in grid)
 
     @property
+    def sides(self) -> tuple[int, ...]:
+        """The shape without the batch; raises ModelError where it is not known."""
+        self._channels_and_grid()
+        if None in self.shape[1:]:
+            raise ModelError(f"the shape of {self.tensor!r}, {list(self.shape)}, is not known")
+        return tuple(d for d in self.shape[1:] if d is not None)
+
+    @property
     def layout(self) -> str:
         """NCHW, NHWC, or e.g. NTC with the grid behind it for tokens."""
         letters = "".join("T" if isinstance(a, Tokens) else a if isinstance(a, str) else "?" for a in self.axes)

@@ -11,8 +11,9 @@ from onnx import TensorProto, helper
 
 from onnxcam.engine.memory import Device
 from onnxcam.engine.options import EngineOptions
-from onnxcam.engine.resident import HELD, MOST_GRAPHS, Resident, Rows, Span
+from onnxcam.engine.resident import HELD, MOST_GRAPHS, Resident
 from onnxcam.engine.session import Session
+from onnxcam.engine.spans import Rows, Span
 from onnxcam.errors import InferenceError, OutOfMemory
 
 WEIGHED = """
