@@ -1,8 +1,7 @@
-"""Feature maps that stay on the device: which of them vary, masks made of them, and sums of them."""
+"""Feature maps that stay on the device: how each varies, masks made of them, and sums of them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -14,6 +13,7 @@ from onnxcam.engine.options import EngineOptions
 from onnxcam.engine.resident import Resident
 from onnxcam.engine.session import Session
 from onnxcam.engine.spans import Span
+from onnxcam.errors import InferenceError
 from onnxcam.surgeon import held
 from onnxcam.surgeon.anatomy import FeatureTensor
 from onnxcam.surgeon.graph import Model, to_bytes
@@ -24,69 +24,102 @@ Arrays = Mapping[str, npt.NDArray[np.generic]]
 
 
 class Shelf:
-    """Runs the graphs of surgeon/held.py on one device. Everything raises InferenceError once it is closed."""
+    """Runs the graphs of surgeon/held.py on one device, each opened when it is first needed.
+
+    Whatever runs there raises InferenceError once this is closed, and ProviderError where its graph does not start.
+    """
 
     def __init__(self, tensor: FeatureTensor, device: Device, network: Resident, engine: EngineOptions) -> None:
-        """network: the scoring graph's runs, between which these come. Raises ModelError and ProviderError."""
-        self.tensor, self._network = tensor, network
-        self._sessions: list[Session] = []
+        """network: the scoring graph's runs, between which these come."""
+        self.tensor, self._device, self._engine, self.network = tensor, device, engine.uncaptured, network
+        self._opened: dict[str, tuple[Session, Resident]] = {}
+        self._closed = False
 
-        def opened(model: Model) -> Resident:
-            session = Session(to_bytes(model), (device.kind,), threads=1, engine=engine.uncaptured)
-            self._sessions.append(session)
-            return Resident(session, device, beside=network)
-
-        self._channels = opened(held.channels_model(tensor))
-        self._picking, self._summing = opened(held.picking_model()), opened(held.summing_model())
-
-    def hold(self, value: Any) -> "HeldFeatures":
+    def told(self, value: Any) -> "Told":
         """value: the network's feature tensor as an OrtValue, of one picture, or of a batch whose first is meant."""
-        shape = (self.tensor.channels, 1, *self.tensor.grid)
-        maps, given = self._channels.new(shape), {FEATURES: Span(value, tuple(value.shape()))}
-        finite, extent, peak = self._channels.run(
+        resident, shape = self._resident("channels"), (self.tensor.channels, 1, *self.tensor.grid)
+        maps, given = resident.new(shape), {FEATURES: Span(value, tuple(value.shape()))}
+        finite, extent, peak = resident.run(
             [held.FINITE, held.EXTENT, held.PEAK], {}, there=given, into={held.CHANNELS: Span(maps, shape)}
         )
-        return HeldFeatures(self, maps, bool(finite), extent, peak)
+        return Told(maps, bool(finite), extent, peak)
 
     def pick(self, rows: Span, chosen: Indices, sign: float = 1, into: Span | None = None) -> Any:
         """Rows of (K,n) times the sign, in the order of `chosen`: an OrtValue (k,n), or what `into` is part of."""
-        shape = (len(chosen), rows.shape[1])
-        found = into if into is not None else Span(self._picking.new(shape), shape)
+        resident, shape = self._resident("pick"), (len(chosen), rows.shape[1])
+        found = into if into is not None else Span(resident.new(shape), shape)
         feeds: Arrays = {held.CHOSEN: chosen, held.SIGN: np.asarray(sign, np.float32)}
-        self._picking.run([], feeds, there={held.ROWS: rows}, into={held.PICKED: replace(found, shape=shape)})
+        resident.run([], feeds, there={held.ROWS: rows}, into={held.PICKED: replace(found, shape=shape)})
         return found.value
 
     def sum(self, rows: Span, weights: npt.NDArray[np.float64]) -> Floats:
         """(T,n) on the host: the rows (K,n) times weights (T,K)."""
-        (found,) = self._summing.run([held.SUM], {held.WEIGHTS: weights}, there={held.ROWS: rows})
+        (found,) = self._resident("sum").run([held.SUM], {held.WEIGHTS: weights}, there={held.ROWS: rows})
         return found
 
-    def read(self, value: Any) -> Floats:
-        """A copy of an OrtValue on the host."""
-        return self._network.read(value)
-
     def close(self) -> None:
-        for session in self._sessions:
-            session.close()
+        with self.network.lock:
+            self._closed = True
+            for session, _ in self._opened.values():
+                session.close()
+            self._opened.clear()
+
+    def _resident(self, name: str) -> Resident:
+        made: Mapping[str, Callable[[], Model]] = {
+            "channels": lambda: held.channels_model(self.tensor),
+            "pick": held.picking_model,
+            "sum": held.summing_model,
+        }
+        with self.network.lock:
+            if self._closed:
+                raise InferenceError("this explainer is closed")
+            if name not in self._opened:
+                session = Session(to_bytes(made[name]()), (self._device.kind,), threads=1, engine=self._engine)
+                self._opened[name] = session, Resident(session, self._device, beside=self.network)
+            return self._opened[name][1]
 
 
 @dataclass(frozen=True, eq=False)
-class HeldFeatures:
-    """arrays.FeaturesOnDevice. maps: (K,1,*grid) as an OrtValue."""
+class Told:
+    """maps: (K,1,*grid) as an OrtValue. extent, peak: as arrays.FeaturesOnDevice has them."""
 
-    shelf: Shelf
     maps: Any
     finite: bool
     extent: Floats
     peak: Floats
 
+
+class HeldFeatures:
+    """arrays.FeaturesOnDevice. Nothing is asked of them before it is needed."""
+
+    def __init__(self, shelf: Shelf, value: Any) -> None:
+        """value: the feature tensor as the network gave it, which is let go of once the maps are made of it."""
+        self.shelf, self._value = shelf, value
+        self._known: Told | None = None
+        self._copy: Features | None = None
+
     @property
     def shape(self) -> tuple[int, ...]:
         return (self.shelf.tensor.channels, *self.shelf.tensor.grid)
 
-    @cached_property
+    @property
     def host(self) -> Features:
-        return self.shelf.read(self.maps).reshape(self.shape)
+        with self.shelf.network.lock:
+            if self._copy is None:
+                self._copy = self.shelf.network.read(self._told.maps).reshape(self.shape)
+            return self._copy
+
+    @property
+    def finite(self) -> bool:
+        return self._told.finite
+
+    @property
+    def extent(self) -> Floats:
+        return self._told.extent
+
+    @property
+    def peak(self) -> Floats:
+        return self._told.peak
 
     def masks(self, chosen: Indices) -> "HeldMasks":
         return HeldMasks(self, chosen)
@@ -94,7 +127,14 @@ class HeldFeatures:
     @property
     def rows(self) -> Span:
         """(K,cells) on the device."""
-        return Span(self.maps, (self.shape[0], int(np.prod(self.shape[1:]))))
+        return Span(self._told.maps, (self.shape[0], int(np.prod(self.shape[1:]))))
+
+    @property
+    def _told(self) -> Told:
+        with self.shelf.network.lock:
+            if self._known is None:
+                self._known, self._value = self.shelf.told(self._value), None
+            return self._known
 
 
 @dataclass(frozen=True, eq=False)

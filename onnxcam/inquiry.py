@@ -108,13 +108,13 @@ class Inquiry:
             yield found[0]
             return
         start = time.perf_counter() - answer.seconds
-        asked = self.ask(network, answer, [wanted], progress)
         try:
+            asked = self.ask(network, answer, [wanted], progress)
             for outcomes in self.origin.method.stream(asked.probe):
                 yield saliencies(self.origin, outcomes, asked, time.perf_counter() - start)[0]
             asked.probe.count.finish()
         finally:
-            network.opened.network.let_go(asked.probe.feeds)
+            network.opened.network.let_go(answer.feeds)
 
     def _targets(self, wanted: Sequence[TargetLike], answer: Answer) -> tuple[Arrays, list[Target]]:
         logits = answer.network.opened.anatomy.logits
@@ -142,4 +142,6 @@ class Inquiry:
             and given.ndim <= 2
         ):
             return given
-        return self.look(answer.network, self.prepare(given), {}).values
+        looked = self.look(answer.network, self.prepare(given), {})
+        answer.network.opened.network.let_go(looked.feeds)
+        return looked.values

@@ -1,6 +1,7 @@
 """A Network answers for one model: its features, its logits, and the scores of masked pictures."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ from onnxcam.engine.lanes import Asked, Lanes, Pace
 from onnxcam.engine.options import PLAIN, EngineOptions
 from onnxcam.engine.resident import Resident
 from onnxcam.engine.session import Session
-from onnxcam.errors import InferenceError, OutOfMemory, UndefinedSaliency
+from onnxcam.errors import OutOfMemory, UndefinedSaliency
 from onnxcam.on_device import OnDevice
 from onnxcam.surgeon import masking
 from onnxcam.surgeon.anatomy import Anatomy, Kind
@@ -20,10 +21,6 @@ from onnxcam.surgeon.graph import Model, to_bytes
 from onnxcam.surgeon.half import in_half_precision
 from onnxcam.surgeon.masking import OF_FEATURES
 
-BATCH_TOLERANCE = 1e-4
-"""Of the largest number: what another batch size may change in single precision; mixing pictures changes more."""
-HALF_TOLERANCE = 2e-3
-"""The same for a model that computes in half precision."""
 OUTPUT = {Score.PROBABILITY: masking.PROBABILITY, Score.LOGIT: masking.LOGIT}
 
 Arrays = Mapping[str, npt.NDArray[np.generic]]
@@ -68,6 +65,7 @@ class Network:
 
         asked = Asked(threads, batch, fixed, anatomy.bytes_per_picture, engine)
         self._lanes = Lanes(graph, providers, asked, pace, keep)
+        self._copies = 1
         self.notes = (*self._engine_notes(), *self._lanes.notes)
         # On the CPU there is nothing to bring anywhere, and plain runs may overlap.
         self._on_device: OnDevice | None = None
@@ -140,9 +138,10 @@ class Network:
         if self._on_device is not None:
             found, logits = self._on_device.look(self._fed(feeds, self.whole(1)))
         else:
-            features, logits = self._run(feeds, self.whole(1), [masking.FEATURES, masking.LOGITS])
+            features, logits = self.run(feeds, self.whole(1), [masking.FEATURES, masking.LOGITS])
             found = self.anatomy.features.to_channels(features)[0]
         if not np.isfinite(logits[0]).all():
+            self.let_go(feeds)
             raise UndefinedSaliency(
                 "the model's logits are NaN or infinite on this picture; check the preprocessing, or the weights"
             )
@@ -159,10 +158,19 @@ class Network:
     def score_together(self, pictures: Sequence[Masked], score: Score) -> list[Scores]:
         """What score() gives for each; what would not fill a run by itself shares one with the rest of others."""
         ask = self._in_lanes if self._on_device is None else self._there
+        pictures = [self._repeated(replace(p, masks=_floats(p.masks))) for p in pictures]
         found: dict[int, Scores] = {}
         for group in alike([p.feeds for p in pictures]) if self.mixes else [[i] for i in range(len(pictures))]:
             found |= zip(group, ask([pictures[i] for i in group], OUTPUT[score]), strict=True)
-        return [found[i] for i in range(len(pictures))]
+        return [found[i][:: self._copies] for i in range(len(pictures))]
+
+    def _repeated(self, picture: Masked) -> Masked:
+        """Each mask as often as a run has rows, where rows of a run would change each other."""
+        if self._copies == 1:
+            return picture
+        rows, tell = np.repeat(np.arange(len(picture.masks)), self._copies), picture.progress
+        told = None if tell is None else lambda done, every: tell(done // self._copies, every // self._copies)
+        return replace(picture, masks=picture.masks[rows], progress=told)
 
     @property
     def mixes(self) -> bool:
@@ -194,39 +202,19 @@ class Network:
 
     def answer(self, feeds: Arrays, masks: Masks, score: Score) -> tuple[float, float]:
         """The first mask's score for the first target, and the largest of all scored numbers' sizes."""
-        value, everything = self._run(feeds, masks[:1], [OUTPUT[score], masking.LOGITS])
+        value, everything = self.run(feeds, masks[:1], [OUTPUT[score], masking.LOGITS])
         return float(value[0, 0]), float(np.abs(everything[0]).max(initial=0))
 
     def raw_features(self, feeds: Arrays) -> Floats:
         """(1,...) the feature tensor of the picture as it is, in its own axes."""
-        return self._run(feeds, self.whole(1), [masking.FEATURES])[0]
+        return self.run(feeds, self.whole(1), [masking.FEATURES])[0]
 
-    def why_not_batched(self, further: Arrays, tolerance: float) -> str | None:
-        """Three masks in one run against three runs: None if they agree, else what went wrong.
-
-        An export may declare a dynamic batch and not keep it; a rewritten one is believed only after this.
-        """
-        rng = np.random.default_rng(0)
-        # A fill like the picture would make all three rows the same.
-        pictures = rng.standard_normal((2, self.anatomy.image.channels, *self.size)).astype(np.float32)
-        if self.anatomy.image.dtype == "uint8":
-            pictures = np.clip(128 + 64 * pictures, 0, 255)
-        feeds = self.feeds(pictures[0], pictures[1], further)
-        masks = rng.random((3, 1, *self.grid), np.float32)
-        outputs = [masking.LOGITS, masking.FEATURES]
-        singles = [self._run(feeds, masks[i : i + 1], outputs) for i in range(3)]
-        try:
-            together = self._run(feeds, masks, outputs)
-        except OutOfMemory:
-            raise
-        except InferenceError:
-            return "more than one picture at once does not run"
-        for i in range(len(outputs)):
-            alone = np.concatenate([single[i] for single in singles])
-            reach = tolerance * float(np.abs(alone[np.isfinite(alone)]).max(initial=0))
-            if alone.shape != together[i].shape or not np.allclose(alone, together[i], 0, reach, equal_nan=True):
-                return "pictures in one batch change each other's scores"
-        return None
+    def keep_apart(self) -> None:
+        """From now on every mask goes alone, with copies of itself: rows of the bound batch change each other."""
+        assert self.fixed is not None
+        self._copies = self.fixed
+        note = "rows of the batch that the model is bound to change each other, so every mask went alone"
+        self.notes = (*self.notes, note)
 
     def laid_out(self, image: Image) -> Floats:
         """(C,*size) to the model's own axis order with a batch of one."""
@@ -246,7 +234,8 @@ class Network:
     def _canonical(self) -> str:
         return "NC" + "".join(self.anatomy.image.letters)
 
-    def _run(self, feeds: Arrays, masks: Masks, outputs: list[str]) -> list[Floats]:
+    def run(self, feeds: Arrays, masks: Masks, outputs: list[str]) -> list[Floats]:
+        """The outputs for these masks, in one run."""
         return self._run_in(
             self._session if self._on_device is None else self._on_device.resident, feeds, masks, outputs
         )
@@ -279,3 +268,8 @@ def probabilities(logits: npt.NDArray[np.float64], activation: str) -> npt.NDArr
         return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)))
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
+
+
+def _floats(masks: AnyMasks) -> AnyMasks:
+    """As the graph takes them; on a device they are bound by address."""
+    return np.ascontiguousarray(masks, np.float32) if isinstance(masks, np.ndarray) else masks

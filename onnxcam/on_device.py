@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.arrays import AnyMasks, Scores
+from onnxcam.arrays import Scores
 from onnxcam.crowd import Crowd, Masked, Part, RowNumbers, Run
 from onnxcam.engine.batching import in_chunks
 from onnxcam.engine.memory import Device
@@ -53,7 +52,7 @@ class OnDevice:
         value = self.resident.new(self._features)
         into = {masking.FEATURES: Span(value, self._features)}
         (logits,) = self.resident.run([masking.LOGITS], feeds, into=into)
-        return self._shelf.hold(value), logits
+        return HeldFeatures(self._shelf, value), logits
 
     def scores(
         self, pictures: Sequence[Masked], output: str, batch: int, fitted: Callable[[int], None]
@@ -62,7 +61,6 @@ class OnDevice:
 
         Whole runs picture by picture, from what lies on the device; the rest of each together if that saves runs.
         """
-        pictures = [replace(p, masks=_floats(p.masks)) for p in pictures]
         left = [len(picture.masks) % batch for picture in pictures]
         shares = -(-sum(left) // batch) < sum(count > 0 for count in left)
         parts = [p.split(len(p.masks) - (count if shares else 0)) for p, count in zip(pictures, left, strict=True)]
@@ -125,11 +123,6 @@ class OnDevice:
         for part in run.parts:
             bring(part, Span(value, (len(part), size), part.rows.start * size))
         return Span(value, (count, *row))
-
-
-def _floats(masks: AnyMasks) -> AnyMasks:
-    """Their addresses are bound as those of float32."""
-    return np.ascontiguousarray(masks, np.float32) if isinstance(masks, np.ndarray) else masks
 
 
 def _rows(value: Any, array: npt.NDArray[np.generic]) -> Span:

@@ -22,7 +22,8 @@ from onnxcam.engine.session import Session
 from onnxcam.errors import InferenceError, ModelError, OptionError, OutOfMemory
 from onnxcam.further import for_batch, further_inputs, is_batched
 from onnxcam.influence import influential
-from onnxcam.network import BATCH_TOLERANCE, HALF_TOLERANCE, Network, probabilities
+from onnxcam.mixing import HALF_TOLERANCE, TOLERANCE, rows_mix, why_not_batched
+from onnxcam.network import Network, probabilities
 from onnxcam.surgeon import graph
 from onnxcam.surgeon.anatomy import Anatomy, Kind
 from onnxcam.surgeon.batch import CannotBatch, free_batch
@@ -168,7 +169,7 @@ class _Maker:
         reason = f"the export is fixed to a batch of {fixed}"
         if fixed is None:
             network = self._network(self.model, None)
-            trouble = network.why_not_batched(self.inputs, self._tolerance)
+            trouble = why_not_batched(network, self.inputs, self._tolerance)
             if trouble is None:
                 verified = self._check_surgery(network)
                 return network, self.model, Batching("dynamic", f"the export takes any batch; {verified}")
@@ -179,6 +180,8 @@ class _Maker:
             network, freed, verified = rewritten
             return network, freed, Batching("rewritten", f"{reason}; made dynamic and {verified}")
         network = self._network(self.model, fixed or 1)
+        if rows_mix(network, self.inputs, self._tolerance):
+            network.keep_apart()
         self._check_surgery(network)
         return network, self.model, Batching("looped", f"{reason}, and cannot be made dynamic: {trouble}")
 
@@ -187,7 +190,10 @@ class _Maker:
         batching = Batching(known.mode, known.reason)
         model = self._freed() if known.mode == "rewritten" else self.model
         fixed = (self.anatomy.image.batch or 1) if known.mode == "looped" else None
-        return self._network(model, fixed), model, batching
+        network = self._network(model, fixed)
+        if rows_mix(network, self.inputs, self._tolerance):
+            network.keep_apart()
+        return network, model, batching
 
     def _rewritten(self) -> tuple[tuple[Network, Model, str] | None, str]:
         try:
@@ -198,7 +204,7 @@ class _Maker:
         except (CannotBatch, InferenceError) as error:
             return None, str(error)
         try:
-            trouble = network.why_not_batched(self.inputs, self._tolerance)
+            trouble = why_not_batched(network, self.inputs, self._tolerance)
         except OutOfMemory:
             raise
         except InferenceError as error:
@@ -223,7 +229,7 @@ class _Maker:
     @property
     def _tolerance(self) -> float:
         half = self.wish.engine.half or graph.computes_in_half(self.model)
-        return HALF_TOLERANCE if half else BATCH_TOLERANCE
+        return HALF_TOLERANCE if half else TOLERANCE
 
     def _network(self, model: Model, fixed: int | None) -> Network:
         wish = self.wish

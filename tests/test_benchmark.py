@@ -1,5 +1,6 @@
 """The program that makes every row: what it says of parts that fail, of what no GPU measured, and of what was missed."""
 
+import argparse
 import json
 import os
 import subprocess
@@ -35,20 +36,53 @@ def test_without_a_gpu_its_rows_are_there_and_not_measured(tmp_path: Path) -> No
     done = run(tmp_path, "--only", "cuda")
     kept = json.loads((tmp_path / "rows.json").read_text())
     assert done.returncode == 0
-    assert all("provider cuda" in row["note"] for row in kept["parts"]["cuda"])
-    assert [row["reach"] for row in kept["parts"]["cuda"]] == [">= 0.95", ">= 5", ">= 10", ">= 0.9999", ">= 0.999"]
-    assert all(row["value"] is None for row in kept["parts"]["cuda"])
-    assert set(kept) >= {"when", "machine", "versions"}
+    assert all("provider cuda" in row["note"] for row in kept["cuda"]["rows"])
+    assert [row["reach"] for row in kept["cuda"]["rows"]] == [">= 0.95", ">= 5", ">= 10", ">= 0.9999", ">= 0.999"]
+    assert all(row["value"] is None for row in kept["cuda"]["rows"])
+    assert set(kept["cuda"]) >= {"when", "machine", "versions"}
 
 
 def test_a_part_that_fails_says_why_and_the_others_go_on(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     done = run(tmp_path, "--only", "together", "--only", "cuda", "--pictures", str(tmp_path / "empty"))
     assert done.returncode == 1
-    parts = json.loads((tmp_path / "rows.json").read_text())["parts"]
-    assert parts["together"][-1]["what"] == "the rest of together"
-    assert "empty" in parts["together"][-1]["note"]
-    assert parts["cuda"]
+    parts = json.loads((tmp_path / "rows.json").read_text())
+    assert parts["together"]["rows"][-1]["what"] == "the rest of together"
+    assert "ended with 1" in parts["together"]["rows"][-1]["note"]
+    assert "empty" in parts["together"]["rows"][-1]["note"]
+    assert parts["cuda"]["rows"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "rows.json"]
+
+
+def test_what_was_measured_before_stays(tmp_path: Path) -> None:
+    file = tmp_path / "rows.json"
+    before = {
+        "speed": {"when": "then", "rows": [tool("table").row("quick [as ever", [2.0, 3.0], ">= 1", "[/odd] [gpu]")]}
+    }
+    file.write_text(json.dumps(before))
+    done = run(tmp_path, "--only", "cuda")
+    assert done.returncode == 0, done.stderr
+    kept = json.loads(file.read_text())
+    assert kept["speed"] == before["speed"]
+    assert set(kept) == {"speed", "cuda"}
+    assert "quick [as ever" in done.stdout
+    assert "[/odd] [gpu]" in done.stdout
+
+
+def test_a_file_that_cannot_be_written_is_known_at_once(tmp_path: Path) -> None:
+    done = run(tmp_path / "nowhere", "--only", "together")
+    assert done.returncode == 2
+    assert "rows.json cannot be used" in done.stderr
+    assert "measuring" not in done.stderr
+
+
+def test_every_part_takes_what_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(TOOL.parent))
+    words = {"pictures": tmp_path, "model": ["a.onnx"], "boxes": tmp_path, "rounds": 2, "work": tmp_path}
+    for part, given in tool("benchmark").commands(argparse.Namespace(**words)).items():
+        source = (TOOL.parent / f"benchmark_{part}.py").read_text()
+        options = [word for word in given if word.startswith("--")]
+        assert all(f'"{option}"' in source for option in options), part
 
 
 def test_a_part_that_there_is_not_is_named(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import tool
 
 pytestmark = pytest.mark.torch
 TOOL = Path(__file__).parents[1] / "tools" / "benchmark_cuda.py"
@@ -17,11 +18,14 @@ def run(*words: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run([sys.executable, TOOL, *words], capture_output=True, text=True, timeout=300, env=WITHOUT_GPU)
 
 
-def test_a_dry_run_measures_what_a_cpu_can(tmp_path: Path) -> None:
+def test_a_dry_run_measures_what_a_cpu_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(TOOL.parent))
     file = tmp_path / "rows.json"
     done = run("--provider", "cpu", "--channels", "32", "--repeats", "1", "--json", str(file))
     assert done.returncode == 0, done.stderr
     rows = {row["what"]: row for row in json.loads(file.read_text())}
+    reaches = {what: row["reach"] for what, row in rows.items()}
+    assert reaches.items() >= tool("benchmark").NEEDS_A_GPU.items()
     assert rows["operators on cpu"]["value"] == 1
     assert rows["fp32: Pearson with the CPU's map, worst"]["value"] == pytest.approx(1)
     assert rows["DLPack in and out: largest difference of a map"]["value"] <= 1e-5

@@ -12,11 +12,14 @@ import pytest
 from conftest import SCALED_BY_BATCH, filled
 
 from onnxcam import EngineOptions, Explainer, MemoryCap, grad_cam, rise, score_cam
+from onnxcam.arrays import Score
 from onnxcam.devices import DeviceSaliency, Finisher, is_device_array, taken
 from onnxcam.engine.memory import Device
-from onnxcam.errors import InferenceError, OptionError, OutOfMemory, PictureError
+from onnxcam.errors import InferenceError, OptionError, OutOfMemory, PictureError, TargetError
 from onnxcam.methods.blocks import Method
 from onnxcam.on_device import OnDevice
+from onnxcam.surgeon.batching.task import CannotBatch
+from onnxcam.surgeon.masking import LOGIT, TARGETS
 
 X = np.random.default_rng(0).standard_normal((3, 16, 12)).astype(np.float32)
 CPU = Device("cpu")
@@ -216,15 +219,43 @@ def test_the_callers_array_may_be_filled_anew(classifier: onnx.ModelProto) -> No
         np.testing.assert_allclose(explain(buffer).map, expected.map, atol=1e-6)
 
 
-def test_a_graph_that_is_bound_to_a_batch_runs_on_a_device_too() -> None:
+@pytest.mark.parametrize("resident", [False, True])
+def test_rows_of_a_bound_batch_that_change_each_other_go_alone(resident: bool) -> None:
     """Two pictures a run, which share a number: each mask goes with a copy of itself."""
+    masks = np.random.default_rng(1).random((5, 1, 4, 3)).astype(np.float32)
+    told: list[tuple[int, int]] = []
     with Explainer(filled(SCALED_BY_BATCH), providers=["cpu"], preset="unit") as explain:
-        expected = explain.explain(X, [0, 3])
         network = explain._networks.first.network
         assert network.fixed == 2
-        network._on_device = OnDevice(network._session, CPU, network.anatomy.features, network.fixed)
+        expected = explain.explain(X, [0, 3])
+        if resident:
+            network._on_device = OnDevice(network._session, CPU, network.anatomy.features, network.fixed)
+        feeds = {**network.feeds(X, X, {}), TARGETS: np.array([0, 3])}
+        found = network.score(feeds, masks, Score.LOGIT, lambda done, of: told.append((done, of)))
+        each = [network.run(feeds, masks[i : i + 1], [LOGIT])[0] for i in range(5)]
+        np.testing.assert_allclose(found, np.concatenate(each), rtol=1e-5)
+        mixed = network.run(feeds, masks[:2], [LOGIT])[0]
+        assert np.abs(mixed - found[:2]).max() > 0.01, "the network mixes them, or this tests nothing"
+        assert told == [(i, 5) for i in range(1, 6)]
         for one, other in zip(explain.explain(X, [0, 3]), expected, strict=True):
             np.testing.assert_allclose(one.map, other.map, atol=1e-6)
+        assert any("every mask went alone" in note for note in expected[0].provenance.notes)
+        assert expected[0].provenance.forwards == expected[0].provenance.channels.scored + 1
+
+
+def test_rows_of_a_bound_batch_that_leave_each_other_alone_share_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a graph that, let us say, cannot be made dynamic."""
+
+    def refuse(*_: object) -> None:
+        raise CannotBatch("not this one")
+
+    monkeypatch.setattr("onnxcam.preparation.free_batch", refuse)
+    apart = SCALED_BY_BATCH.replace("ReduceMean <keepdims=1>", "ReduceMean <axes=[1,2,3], keepdims=1>")
+    with Explainer(filled(apart), providers=["cpu"], preset="unit") as explain:
+        assert explain.batching.mode == "looped"
+        network = explain._networks.first.network
+        assert (network.fixed, network._copies) == (2, 1)
+        assert not any("went alone" in note for note in explain(X).provenance.notes)
 
 
 def test_a_stream_lets_go_of_its_picture_also_when_it_is_left_early(classifier: onnx.ModelProto) -> None:
@@ -234,8 +265,10 @@ def test_a_stream_lets_go_of_its_picture_also_when_it_is_left_early(classifier: 
             for _, saliency in zip(range(count), stream := explain.stream(X), strict=False):
                 assert saliency.map.shape == (16, 12)
             stream.close()
-            held = [array.shape for array, _ in network._on_device.resident._held.values()]
-            assert (1, 3, 16, 12) not in held
+            assert (1, 3, 16, 12) not in {array.shape for array, _ in network._on_device.resident._held.values()}
+        with pytest.raises(TargetError, match="99"):
+            next(explain.stream(X, 99))
+        assert (1, 3, 16, 12) not in {array.shape for array, _ in network._on_device.resident._held.values()}
 
 
 def test_threads_that_share_a_device_get_what_each_gets_alone(classifier: onnx.ModelProto) -> None:

@@ -43,7 +43,7 @@ def held(name: str, array: np.ndarray | None = None) -> tuple[HeldFeatures, np.n
     shape, axes = TENSORS[name]
     tensor = FeatureTensor("features", (1, *shape[1:]), axes, "", "")
     given = array if array is not None else RNG.standard_normal(shape).astype(np.float32)
-    return shelf(tensor).hold(OrtValue.ortvalue_from_numpy(given)), tensor.to_channels(given)[0]
+    return HeldFeatures(shelf(tensor), OrtValue.ortvalue_from_numpy(given)), tensor.to_channels(given)[0]
 
 
 def shelf(tensor: FeatureTensor) -> Shelf:
@@ -117,10 +117,12 @@ def test_what_lies_beside_the_grid_does_not_count() -> None:
 
 def test_after_closing_there_is_nothing_to_ask() -> None:
     features, _ = held("NCHW")
+    asked = features.masks(np.arange(2))
+    asked.summed(np.ones((2, 1)))
     features.shelf.close()
     for ask in (lambda: features.masks(np.arange(2)).summed(np.ones((2, 1))),
                 lambda: features.masks(np.arange(2)).gathered(np.arange(2)),
-                lambda: features.shelf.hold(features.maps)):  # fmt: skip
+                lambda: features.shelf.told(OrtValue.ortvalue_from_numpy(np.zeros((1, 7, 4, 3), np.float32)))):  # fmt: skip
         with pytest.raises(InferenceError, match="closed"):
             ask()
 

@@ -8,7 +8,7 @@ import pytest
 import onnxcam
 
 ROOT = Path(onnxcam.__file__).parent
-ORDER = """errors versions arrays resampling pictures preprocess discover fills embedded surgeon further rows engine crowd devices held on_device network influence cache trial
+ORDER = """errors versions arrays resampling pictures preprocess discover fills embedded surgeon further rows engine crowd devices held on_device network mixing influence cache trial
 preparation rewriting methods sessions differentiation probe together targets intake scoring answers networks inquiry pipeline explainer lettering render render_signal render_volume outputs naming staging cli""".split()
 """A module imports only from what stands before it, or from its own folder."""
 

@@ -273,6 +273,7 @@ def test_masks_of_any_type_and_order_are_scored_as_their_numbers(monkeypatch: py
             ready = [next(iter(one.answers.values())) for one in looked(explainer, count=3)]
             asked = [explainer._inquiry.ask(a.network, a, [2, 0], None).probe for a in ready]
             expected = [probe.score(plain, Score.LOGIT) for probe in asked]
+            np.testing.assert_array_equal(asked[0].score(masks, Score.LOGIT), expected[0])
             for graphs in (False, True):
                 network = on_device(explainer)
                 network._session.engine = EngineOptions(cuda_graph=graphs)

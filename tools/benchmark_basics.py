@@ -59,7 +59,7 @@ def memory() -> Rows:
     megabytes = [
         float(
             subprocess.run(
-                [sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True, cwd=Path(__file__).parent
+                [sys.executable, "-c", MEMORY], stdout=subprocess.PIPE, text=True, check=True, cwd=Path(__file__).parent
             ).stdout
         )
         for _ in range(3)
@@ -76,7 +76,10 @@ def agreement(folder: Path | None) -> Rows:
     worst = max(float(np.abs(maps[1] - maps[b]).max()) for b in (7, 64))
     rows = [row("batch 1, 7, 64: largest difference of a map", [worst], "<= 1e-5", "")]
     found = sorted((folder / "images").glob("*.jp*g")) if folder is not None else list(pictures().values())
+    if not found:
+        raise SystemExit(f"no photographs in {folder}")
     photographs = [read_picture(p) for p in found]
+    note = f"{len(photographs)} photographs and their mirror images, over and over"
     photographs = [
         np.ascontiguousarray(p[:, :: 1 if i < len(photographs) else -1]) for i, p in enumerate((photographs * 50)[:50])
     ]
@@ -85,7 +88,7 @@ def agreement(folder: Path | None) -> Rows:
             together = list(pool.map(explainer, photographs))
         alone = [explainer(p) for p in photographs]
     worst = max(float(np.abs(a.map - b.map).max()) for a, b in zip(alone, together, strict=True))
-    rows.append(row("8 threads, 50 pictures: largest difference of a map", [worst], "<= 0", ""))
+    rows.append(row("8 threads, 50 pictures: largest difference of a map", [worst], "<= 0", note))
     return rows
 
 

@@ -207,16 +207,14 @@ def main() -> None:
 
 
 def rows_of(name: str, figures: dict[str, Any], reaches: Mapping[tuple[str, str], str]) -> Rows:
-    """What is to be reached, and the Pearson correlations beside it."""
+    """Every figure, beside what is to be reached."""
     note = f"{figures['pictures']} pictures, {figures['live maps'][0]} to {figures['live maps'][1]} live maps"
-    rows = []
-    for what, found in figures.items():
-        if isinstance(found, dict):
-            for kind, value in found.items():
-                if kind.startswith("pearson") or (what, kind) in reaches:
-                    told = f"{found['cases']} rounds" if "cases" in found else note
-                    rows.append(row(f"{name}, {what}: {kind}", [value], reaches.get((what, kind), ""), told))
-    return rows
+    return [
+        row(f"{name}, {what}: {kind}", [value], reaches.get((what, kind), ""),
+            f"{found['cases']} rounds" if "cases" in found else note)
+        for what, found in figures.items() if isinstance(found, dict)
+        for kind, value in found.items() if kind != "cases"
+    ]  # fmt: skip
 
 
 def page(name: str, figures: dict[str, Any]) -> Table:

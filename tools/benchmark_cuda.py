@@ -293,8 +293,8 @@ def _proto(data: bytes) -> Any:
     return onnx.load_from_string(data)
 
 
-def measured(given: argparse.Namespace) -> list[Row]:
-    """Raises OnnxCamError where the provider does not do the work."""
+def measured(given: argparse.Namespace, rows: list[Row]) -> None:
+    """Adds to the rows, which are kept after each part. Raises OnnxCamError where the provider does not do the work."""
     network = resnet(given.channels)
     picture = np.random.default_rng(0).standard_normal((3, SIZE, SIZE)).astype(np.float32)
     bench = Bench(
@@ -302,11 +302,10 @@ def measured(given: argparse.Namespace) -> list[Row]:
         given.batch,
     )  # fmt: skip
     Session(bench.onnx, [bench.provider]).close()
-    rows: list[Row] = []
     for part in (placement, agreement, against_bare, device_or_host, against_peer, through_dlpack):
         print(f"measuring: {part.__name__}", file=sys.stderr)
         rows += part(bench)
-    return rows
+        table.keep(rows, given.json)
 
 
 def markdown(rows: list[Row]) -> str:
@@ -326,13 +325,15 @@ def main() -> int:
     parser.add_argument("--batch", type=int, help="masks a forward pass; onnxcam's own choice if left out")
     parser.add_argument("--json", type=Path, help="keep the rows")
     given = parser.parse_args()
+    rows: list[Row] = []
     try:
-        rows = measured(given)
+        measured(given, rows)
     except OnnxCamError as error:
-        print(f"nothing was measured: {error}", file=sys.stderr)
+        print(f"{'the rest' if rows else 'nothing'} was {'not ' if rows else ''}measured: {error}", file=sys.stderr)
         return 1
-    print(markdown(rows))
-    table.keep(rows, given.json)
+    finally:
+        if rows:
+            print(markdown(rows))
     return 0
 
 

@@ -100,7 +100,7 @@ def start(folder: Path, rounds: int) -> Rows:
     for _ in range(rounds + 1):
         env = os.environ | {"ONNXCAM_CACHE": str(folder), "BEGAN": str(time.time())}
         done = subprocess.run(
-            [sys.executable, "-c", START, *given], capture_output=True, text=True, env=env, check=True
+            [sys.executable, "-c", START, *given], stdout=subprocess.PIPE, text=True, env=env, check=True
         )
         seconds.append(float(done.stdout))
     return [

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 Row = dict[str, Any]
@@ -31,9 +32,12 @@ def met(value: float | None, reach: str) -> bool | None:
     return value >= float(bound) if side == ">=" else value <= float(bound)
 
 
-def keep(rows: Rows, path: Path | None) -> None:
+def keep(found: Rows | dict[str, Any], path: Path | None) -> None:
+    """As JSON; whoever reads the file meanwhile finds the old text or the new one."""
     if path is not None:
-        path.write_text(json.dumps(rows, indent=2) + "\n")
+        beside = path.with_name(f".{path.name}.tmp")
+        beside.write_text(json.dumps(found, indent=2) + "\n")
+        beside.replace(path)
 
 
 def show(rows: Rows) -> None:
@@ -42,5 +46,5 @@ def show(rows: Rows) -> None:
         measured = "not measured" if r["value"] is None else f"{r['value']:.4g}"
         spread = f"{r['least']:.4g} .. {r['most']:.4g}" if r["rounds"] > 1 else ""
         verdict = {None: "", True: "yes", False: "[red]no[/red]"}[r["met"]]
-        table.add_row(r["what"], measured, spread, r["reach"], verdict, r["note"])
+        table.add_row(escape(r["what"]), measured, spread, r["reach"], verdict, escape(r["note"]))
     Console(width=170).print(table)

@@ -39,7 +39,10 @@ class _Staged:
 
 
 class Resident:
-    """One session's runs on one device, one after another: threads may share it, and the device is busy anyway."""
+    """One session's runs on one device, one after another: threads may share it, and the device is busy anyway.
+
+    lock: held during each of them, and by who puts several together.
+    """
 
     def __init__(
         self,
@@ -53,8 +56,8 @@ class Resident:
         """steady: every run has the whole batch, the last one padded; a provider that compiles for a shape wants that.
 
         fixed: the graph takes no other batch. beside: one on the same device, for which this one's runs are steps
-        between its own: they wait for each other, since nothing else may happen while a CUDA graph is recorded, and
-        nothing that is uploaded here is used again.
+        between its own: the two wait for each other, since a CUDA graph that is being recorded bears nothing beside
+        it, and nothing that is uploaded here is used again.
         """
         self._session, self._device = session, device
         self._graphs = session.engine.cuda_graph
@@ -63,23 +66,23 @@ class Resident:
         self._queues = session.provider == "cuda" and not self._graphs
         self._held: OrderedDict[_Key, tuple[Array, Any]] = OrderedDict()
         self._staged: dict[tuple[Any, ...], _Staged] = {}
-        self._lock: Any = threading.RLock() if beside is None else beside._lock
+        self.lock: Any = threading.RLock() if beside is None else beside.lock
         self._keeps = HELD if beside is None else 0
 
     def adopt(self, array: Array, value: Any) -> None:
         """From now on `value`, an OrtValue on this device with the same numbers, stands for this very array."""
-        with self._lock:
+        with self.lock:
             self._keep(array, value)
 
     def close(self) -> None:
         """Lets go of all that lies on the device."""
-        with self._lock:
+        with self.lock:
             self._held.clear()
             self._staged.clear()
 
     def forget(self, arrays: Iterable[Array]) -> None:
         """What was uploaded of these is not used again: a caller may have filled his array anew."""
-        with self._lock:
+        with self.lock:
             for array in arrays:
                 self._held.pop(_key(array), None)
 
@@ -95,7 +98,7 @@ class Resident:
 
         there: inputs that lie on the device, by name. into: outputs that are to stay there, and where.
         """
-        with self._lock, self._session.translating():
+        with self.lock, self._session.translating():
             binding, held = self._bound(feeds)
             for name, span in (there or {}).items():
                 self._bind(binding.bind_input, name, span)
@@ -112,17 +115,17 @@ class Resident:
     def new(self, shape: tuple[int, ...]) -> Any:
         """An OrtValue (float32, of this shape) on the device, not filled yet, that outlives the session."""
         device, make = self._device, runtime().OrtValue.ortvalue_from_shape_and_type
-        with self._lock, self._session.translating():
+        with self.lock, self._session.translating():
             return make(list(shape), np.float32, device.kind, device.index)
 
     def uploaded(self, array: Array, *, keep: bool = True) -> Any:
         """What stands for the array on the device: an OrtValue, kept for the next time or not."""
-        with self._lock:
+        with self.lock:
             return self._uploaded(array) if keep else self._made(np.ascontiguousarray(array))
 
     def read(self, value: Any) -> Floats:
         """A copy on the host."""
-        with self._lock, self._session.translating():
+        with self.lock, self._session.translating():
             return np.array(value.numpy())
 
     def score(self, feeds: Arrays, rows: Rows, batch: int, progress: Progress | None = None) -> tuple[Floats, int]:
@@ -130,7 +133,7 @@ class Resident:
 
         Raises OutOfMemory when a single row, or the batch that the graph is fixed to, does not fit.
         """
-        with self._lock:
+        with self.lock:
             if self._graphs:
                 return self._replayed(feeds, rows, batch, progress)
             return self._queued(feeds, rows, batch, progress)
