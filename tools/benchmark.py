@@ -6,8 +6,8 @@
 Each part is a program of its own, named after the part, that can be run alone and has more options. Its rows are in a
 file beside FILE as soon as they are there, and in FILE when it ends; what fails is a row that says why, and the rest
 goes on. Parts that FILE holds already and that are not measured anew stay. On a shared machine absolute times mean
-little, so the tools take turns. It takes about an hour and a half, most of it the PyTorch tools on VGG-16 and ResNet-50. Exits
-with 1 where a part failed.
+little, so the tools take turns. It takes about an hour and a half, most of it the PyTorch tools on VGG-16 and
+ResNet-50. Exits with 1 where a part failed.
 """
 
 import argparse
@@ -17,8 +17,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
-from importlib.util import find_spec
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -83,11 +82,8 @@ def why_no_gpu() -> str | None:
 
 def conditions() -> dict[str, Any]:
     """What the figures of a part depend on."""
-    peers = {
-        name: version(name)
-        for name in TOLD
-        if find_spec(name.replace("-", "_").replace("grad_cam", "pytorch_grad_cam"))
-    }
+    installed = {d.name.lower(): d.version for d in distributions()}
+    peers = {name: installed[name] for name in TOLD if name in installed}
     return {
         "when": datetime.now(UTC).isoformat(timespec="minutes"), "machine": machine(),
         "python": platform.python_version(), "versions": {**versions(), **peers},
