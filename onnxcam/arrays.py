@@ -41,7 +41,7 @@ class MasksOnDevice(Protocol):
         """(T,*grid) on the host: the sum of the masks times each column of weights (K,T)."""
 
     def gathered(self, rows: npt.NDArray[np.int64], into: Any = None) -> Any:
-        """These masks one behind the other, as an OrtValue; into: an engine.resident.Span to write them to instead."""
+        """These masks one behind the other, as an OrtValue; into: an engine.spans.Span to write them to instead."""
 
 
 class FeaturesOnDevice(Protocol):

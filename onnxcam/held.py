@@ -14,13 +14,13 @@ from onnxcam.engine.resident import Resident
 from onnxcam.engine.session import Session
 from onnxcam.engine.spans import Span
 from onnxcam.errors import InferenceError
+from onnxcam.further import Arrays
 from onnxcam.surgeon import held
 from onnxcam.surgeon.anatomy import FeatureTensor
 from onnxcam.surgeon.graph import Model, to_bytes
 from onnxcam.surgeon.masking import FEATURES
 
 Indices = npt.NDArray[np.int64]
-Arrays = Mapping[str, npt.NDArray[np.generic]]
 
 
 class Shelf:

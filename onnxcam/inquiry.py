@@ -55,8 +55,12 @@ class Inquiry:
     def ask(
         self, network: Differentiated, answer: Answer, wanted: Sequence[TargetLike], progress: Progress | None
     ) -> Asked:
-        """Raises OptionError for targets that are none of this picture's."""
-        fed, found = self._targets(wanted, answer)
+        """Raises OptionError or TargetError for targets that are none of this picture's, which is let go of then."""
+        try:
+            fed, found = self._targets(wanted, answer)
+        except OnnxCamError:
+            network.opened.network.let_go(answer.feeds)
+            raise
         originals = {
             Score.LOGIT: np.asarray([t.logit for t in found], np.float32),
             Score.PROBABILITY: np.asarray([t.probability for t in found], np.float32),
@@ -81,7 +85,6 @@ class Inquiry:
             try:
                 asked[k] = self.ask(network, answer, wanted, told)
             except OnnxCamError as error:
-                network.opened.network.let_go(answer.feeds)
                 found[k] = error
         outcomes = run_together(self.origin.method, [one.probe for one in asked.values()])
         for one in asked.values():
@@ -108,13 +111,13 @@ class Inquiry:
             yield found[0]
             return
         start = time.perf_counter() - answer.seconds
+        asked = self.ask(network, answer, [wanted], progress)
         try:
-            asked = self.ask(network, answer, [wanted], progress)
             for outcomes in self.origin.method.stream(asked.probe):
                 yield saliencies(self.origin, outcomes, asked, time.perf_counter() - start)[0]
             asked.probe.count.finish()
         finally:
-            network.opened.network.let_go(answer.feeds)
+            network.opened.network.let_go(asked.probe.feeds)
 
     def _targets(self, wanted: Sequence[TargetLike], answer: Answer) -> tuple[Arrays, list[Target]]:
         logits = answer.network.opened.anatomy.logits

@@ -1,7 +1,7 @@
 """A network's runs where the picture, the feature maps and the masks stay on the device, and scores come back."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,11 @@ from onnxcam.engine.resident import Resident
 from onnxcam.engine.session import Session
 from onnxcam.engine.spans import Rows, Span
 from onnxcam.errors import OutOfMemory
+from onnxcam.further import Arrays
 from onnxcam.held import HeldFeatures, Shelf
 from onnxcam.rows import AXES
 from onnxcam.surgeon import masking
 from onnxcam.surgeon.anatomy import FeatureTensor
-
-Arrays = Mapping[str, npt.NDArray[np.generic]]
 
 
 class OnDevice:

@@ -76,6 +76,16 @@ def test_a_file_that_cannot_be_written_is_known_at_once(tmp_path: Path) -> None:
     assert "measuring" not in done.stderr
 
 
+@pytest.mark.parametrize("text", ["[1]", "{", '{"parts": 3}', "\xff"])
+def test_a_file_that_holds_something_else_is_left_as_it_is(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "rows.json"
+    file.write_bytes(text.encode("latin-1"))
+    done = run(tmp_path, "--only", "cuda")
+    assert done.returncode == 2
+    assert "rows.json cannot be used" in done.stderr
+    assert file.read_bytes() == text.encode("latin-1")
+
+
 def test_every_part_takes_what_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(TOOL.parent))
     words = {"pictures": tmp_path, "model": ["a.onnx"], "boxes": tmp_path, "rounds": 2, "work": tmp_path}

@@ -90,6 +90,18 @@ def conditions() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def what_there_is(file: Path, parser: argparse.ArgumentParser) -> dict[str, Any]:
+    """The parts that the file holds; what cannot be read or written is known before an hour has gone."""
+    try:
+        kept = json.loads(file.read_text()) if file.exists() else {}
+        if not isinstance(kept, dict) or not all(isinstance(p, dict) and "rows" in p for p in kept.values()):
+            raise ValueError("it holds something else; choose another name")
+        keep(kept, file)
+    except (OSError, ValueError) as error:
+        parser.error(f"{file} cannot be used: {error}")
+    return kept
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=Path, help="a folder of photographs; the embedded two if none is given")
@@ -104,11 +116,7 @@ def main() -> int:
     parts = commands(given)
     if unknown := set(given.only or ()) - set(parts):
         parser.error(f"no part is called {', '.join(sorted(unknown))}; there are {', '.join(parts)}")
-    try:
-        kept = json.loads(given.json.read_text()) if given.json.exists() else {}
-        keep(kept, given.json)  # what cannot be written is known before an hour has gone
-    except (OSError, json.JSONDecodeError) as error:
-        parser.error(f"{given.json} cannot be used: {error}")
+    kept = what_there_is(given.json, parser)
     failed = False
     for part in given.only or parts:
         print(f"measuring: {part}", file=sys.stderr)

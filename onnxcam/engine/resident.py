@@ -18,9 +18,9 @@ from onnxcam.engine.memory import Device
 from onnxcam.engine.session import Session, runtime
 from onnxcam.engine.spans import Rows, Span, part, repeated, taken
 from onnxcam.errors import OutOfMemory
+from onnxcam.further import Arrays
 
 Array = npt.NDArray[Any]
-Arrays = Mapping[str, npt.NDArray[np.generic]]
 HELD = 48
 """Uploaded arrays that are kept: what stays the same for every mask of the pictures at hand, and of the next ones."""
 _Key = tuple[int, tuple[tuple[int, int], ...], str]

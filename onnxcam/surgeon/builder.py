@@ -67,3 +67,17 @@ class Builder:
 
     def cast(self, x: Value, dtype: ir.DataType) -> Value:
         return self("Cast", x, to=int(dtype))
+
+
+OPSET, IR_VERSION = 17, 8
+"""Of graphs that are made from nothing, which any onnxruntime that onnxcam takes can run."""
+
+
+def empty_model(name: str) -> Model:
+    return Model(ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name=name), ir_version=IR_VERSION)
+
+
+def publish(model: Model, value: Value, dtype: ir.DataType, shape: Sequence[int | str | None]) -> None:
+    """Makes the value an output of the model."""
+    value.type, value.shape = ir.TensorType(dtype), ir.Shape(shape)
+    model.graph.outputs.append(value)

@@ -3,12 +3,11 @@
 import numpy as np
 import onnx_ir as ir
 
-from onnxcam.surgeon.builder import Builder
+from onnxcam.surgeon.builder import Builder, empty_model, publish
 from onnxcam.surgeon.graph import Model, Value, new_input
 from onnxcam.surgeon.masking import upsampled
 
 RAW, MAP = "onnxcam/raw", "onnxcam/map"
-OPSET, IR_VERSION = 17, 8
 
 
 def finishing_model(grid: tuple[int, ...], size: tuple[int, ...], *, coarse: bool) -> Model:
@@ -17,7 +16,7 @@ def finishing_model(grid: tuple[int, ...], size: tuple[int, ...], *, coarse: boo
     As methods.outcomes.rectified does it: where ReLU leaves nothing, the map is not rectified. A constant map has no
     answer; who feeds this has seen to that.
     """
-    model = Model(ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name="finish"), ir_version=IR_VERSION)
+    model = empty_model("finish")
     b, axes = Builder(model, "onnxcam/finish"), list(range(2, 2 + len(size)))
 
     def rectified(x: Value) -> Value:
@@ -29,6 +28,5 @@ def finishing_model(grid: tuple[int, ...], size: tuple[int, ...], *, coarse: boo
     low = b.reduce("ReduceMin", found, axes)
     extent = b("Sub", b.reduce("ReduceMax", found, axes), low)
     value = b("Reshape", b("Div", b("Sub", found, low), extent), b.constant(list(size), np.int64), name=MAP)
-    value.type, value.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape(size)
-    model.graph.outputs.append(value)
+    publish(model, value, ir.DataType.FLOAT, size)
     return model

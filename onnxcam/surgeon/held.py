@@ -7,14 +7,13 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxcam.surgeon.anatomy import FeatureTensor
-from onnxcam.surgeon.builder import Builder
+from onnxcam.surgeon.builder import Builder, empty_model, publish
 from onnxcam.surgeon.graph import Model, Value, new_input
 from onnxcam.surgeon.masking import FEATURES
 
 CHANNELS, FINITE, EXTENT, PEAK = "onnxcam/channels", "onnxcam/finite", "onnxcam/extent", "onnxcam/peak"
 ROWS, CHOSEN, SIGN, PICKED = "onnxcam/rows", "onnxcam/chosen", "onnxcam/sign", "onnxcam/picked"
 WEIGHTS, SUM = "onnxcam/weights", "onnxcam/sum"
-OPSET, IR_VERSION = 17, 8
 
 
 def channels_model(tensor: FeatureTensor) -> Model:
@@ -23,7 +22,7 @@ def channels_model(tensor: FeatureTensor) -> Model:
     Beside it FINITE (), and of each map EXTENT and PEAK (K,): its largest number less its smallest, and the largest
     size of its numbers. Raises ModelError where the tensor's shape is not known.
     """
-    model = _empty("channels")
+    model = empty_model("channels")
     b, (order, cells) = Builder(model, "onnxcam/channels"), tensor.channels_first
     x = new_input(model, FEATURES, ir.DataType.FLOAT, ["pictures", *tensor.sides])
     x = b("Transpose", b("Gather", x, b.constant([0], np.int64), axis=0), perm=order)
@@ -39,42 +38,33 @@ def channels_model(tensor: FeatureTensor) -> Model:
         b.reduce(f"Reduce{which}", x, range(1, len(shape)), keepdims=False)
         for which, x in (("Max", maps), ("Min", maps), ("Max", size))
     )
-    _publish(model, maps, ir.DataType.FLOAT, shape)
-    _publish(model, b("Greater", everywhere, b.constant(0, np.float32), name=FINITE), ir.DataType.BOOL, [])
-    _publish(model, b("Sub", high, low, name=EXTENT), ir.DataType.FLOAT, shape[:1])
-    _publish(model, b("Identity", peak, name=PEAK), ir.DataType.FLOAT, shape[:1])
+    publish(model, maps, ir.DataType.FLOAT, shape)
+    publish(model, b("Greater", everywhere, b.constant(0, np.float32), name=FINITE), ir.DataType.BOOL, [])
+    publish(model, b("Sub", high, low, name=EXTENT), ir.DataType.FLOAT, shape[:1])
+    publish(model, b("Identity", peak, name=PEAK), ir.DataType.FLOAT, shape[:1])
     return model
 
 
 def picking_model() -> Model:
     """ROWS (K,n), CHOSEN (k,) int64 and SIGN () to PICKED (k,n): the chosen rows, times 1 or -1."""
-    model = _empty("pick")
+    model = empty_model("pick")
     b = Builder(model, "onnxcam/pick")
     chosen = b("Gather", _rows(model), new_input(model, CHOSEN, ir.DataType.INT64, ["chosen"]), axis=0)
     sign = new_input(model, SIGN, ir.DataType.FLOAT, [])
-    _publish(model, b("Mul", chosen, sign, name=PICKED), ir.DataType.FLOAT, ["chosen", "numbers"])
+    publish(model, b("Mul", chosen, sign, name=PICKED), ir.DataType.FLOAT, ["chosen", "numbers"])
     return model
 
 
 def summing_model() -> Model:
     """ROWS (K,n) and WEIGHTS (T,K) float64 to SUM (T,n) float32, added up in float64."""
-    model = _empty("sum")
+    model = empty_model("sum")
     b = Builder(model, "onnxcam/sum")
     rows = b.cast(_rows(model), ir.DataType.DOUBLE)
     weights = new_input(model, WEIGHTS, ir.DataType.DOUBLE, ["targets", "rows"])
     found = b("Cast", b("MatMul", weights, rows), to=int(ir.DataType.FLOAT), name=SUM)
-    _publish(model, found, ir.DataType.FLOAT, ["targets", "numbers"])
+    publish(model, found, ir.DataType.FLOAT, ["targets", "numbers"])
     return model
-
-
-def _empty(name: str) -> Model:
-    return Model(ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name=name), ir_version=IR_VERSION)
 
 
 def _rows(model: Model) -> Value:
     return new_input(model, ROWS, ir.DataType.FLOAT, ["rows", "numbers"])
-
-
-def _publish(model: Model, value: Value, dtype: ir.DataType, shape: list[int] | list[str]) -> None:
-    value.type, value.shape = ir.TensorType(dtype), ir.Shape(shape)
-    model.graph.outputs.append(value)

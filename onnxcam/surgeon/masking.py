@@ -20,7 +20,7 @@ from onnxcam.arrays import MaskForm
 from onnxcam.errors import UnknownLayer
 from onnxcam.resampling import bilinear_matrix, is_small, neighbours
 from onnxcam.surgeon.anatomy import Anatomy
-from onnxcam.surgeon.builder import Builder
+from onnxcam.surgeon.builder import Builder, publish
 from onnxcam.surgeon.fragments import LOGIT, LOGITS, PROBABILITY, REFERENCES, REGIONS, TARGETS, scored
 from onnxcam.surgeon.graph import Model, Value, edit, find_value, new_input, tidy
 from onnxcam.surgeon.quantised import dequantised
@@ -174,6 +174,4 @@ def _publish(model: Model, b: Builder, head: Value, features: Value, anatomy: An
         (exposed, [count, *anatomy.features.shape[1:]]),
     ]
     for value, shape in outputs:
-        value.type = ir.TensorType(ir.DataType.FLOAT)
-        value.shape = ir.Shape(shape)
-        model.graph.outputs.append(value)
+        publish(model, value, ir.DataType.FLOAT, shape)
