@@ -10,13 +10,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from onnxcam.answers import Looked
-    from onnxcam.arrays import Placement, Provenance, Saliency, Target
-    from onnxcam.devices import DeviceSaliency
     from onnxcam.engine.options import EngineOptions, MemoryCap
     from onnxcam.errors import OnnxCamError
-    from onnxcam.explainer import Explainer
-    from onnxcam.fills import BLACK, MEAN, ZERO, Fill, blur
+    from onnxcam.explainer.device_maps import DeviceSaliency
+    from onnxcam.explainer.explainer import Explainer
+    from onnxcam.explainer.results import Looked
+    from onnxcam.explainer.targets.values import Box, Element, Region, Similarity
+    from onnxcam.inputs.images import read_picture
+    from onnxcam.inputs.preprocess import PRESETS, Preset
     from onnxcam.methods import (
         METHODS,
         ablation_cam,
@@ -38,20 +39,19 @@ if TYPE_CHECKING:
         xgrad_cam,
     )
     from onnxcam.methods.blocks import Convention, Method
-    from onnxcam.pictures import read_picture
-    from onnxcam.preprocess import PRESETS, Preset
-    from onnxcam.render import overlay
-    from onnxcam.targets import Box, Element, Region, Similarity
+    from onnxcam.methods.fills import BLACK, MEAN, ZERO, Fill, blur
+    from onnxcam.outputs.overlay import overlay
+    from onnxcam.types import Placement, Provenance, Saliency, Target
 
 # Looked up on first use, so that `onnxcam --help` does not wait for onnx and onnxruntime.
 _HOMES = {
-    "onnxcam.answers": ("Looked",),
-    "onnxcam.arrays": ("Placement", "Provenance", "Saliency", "Target"),
-    "onnxcam.devices": ("DeviceSaliency",),
+    "onnxcam.explainer.results": ("Looked",),
+    "onnxcam.types": ("Placement", "Provenance", "Saliency", "Target"),
+    "onnxcam.explainer.device_maps": ("DeviceSaliency",),
     "onnxcam.engine.options": ("EngineOptions", "MemoryCap"),
     "onnxcam.errors": ("OnnxCamError",),
-    "onnxcam.explainer": ("Explainer",),
-    "onnxcam.fills": ("BLACK", "MEAN", "ZERO", "Fill", "blur"),
+    "onnxcam.explainer.explainer": ("Explainer",),
+    "onnxcam.methods.fills": ("BLACK", "MEAN", "ZERO", "Fill", "blur"),
     "onnxcam.methods.blocks": ("Convention", "Method"),
     "onnxcam.methods": (
         "METHODS",
@@ -73,10 +73,10 @@ _HOMES = {
         "smooth_grad",
         "xgrad_cam",
     ),
-    "onnxcam.pictures": ("read_picture",),
-    "onnxcam.preprocess": ("PRESETS", "Preset"),
-    "onnxcam.render": ("overlay",),
-    "onnxcam.targets": ("Box", "Element", "Region", "Similarity"),
+    "onnxcam.inputs.images": ("read_picture",),
+    "onnxcam.inputs.preprocess": ("PRESETS", "Preset"),
+    "onnxcam.outputs.overlay": ("overlay",),
+    "onnxcam.explainer.targets.values": ("Box", "Element", "Region", "Similarity"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

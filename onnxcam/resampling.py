@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.arrays import Floats
+from onnxcam.types import Floats
 
 LARGEST_MATRIX = 2**22
 """Numbers of a resizing matrix; beyond, as for long signals, neighbours are picked one by one."""

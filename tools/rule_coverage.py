@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from onnxcam.cli.inspect import asked
-from onnxcam.differentiation import without_rules
 from onnxcam.errors import OnnxCamError
-from onnxcam.preparation import open_network
+from onnxcam.network.gradients import without_rules
+from onnxcam.network.opening import open_network
 from onnxcam.surgeon.loading import read_model
 
 

@@ -24,15 +24,15 @@ from rich.table import Table
 
 from onnxcam import Explainer
 from onnxcam.errors import OnnxCamError
-from onnxcam.further import blank_inputs
-from onnxcam.intake import Intake, choose_preset
-from onnxcam.pictures import find_pictures
-from onnxcam.preparation import Opened, Wish, open_network
+from onnxcam.inputs.images import find_pictures
+from onnxcam.inputs.loader import Intake, choose_preset
+from onnxcam.network.export import rewrite
+from onnxcam.network.extra_inputs import blank_inputs
+from onnxcam.network.opening import Opened, Wish, open_network
 from onnxcam.resampling import upsample
-from onnxcam.rewriting import rewrite
-from onnxcam.surgeon import graph
+from onnxcam.surgeon import ir
+from onnxcam.surgeon.analysis.locate import find_image
 from onnxcam.surgeon.loading import read_model
-from onnxcam.surgeon.locate import find_image
 
 PICTURES = 8
 TOLERANCE = 1e-4
@@ -95,7 +95,7 @@ def examine(zoo: Path, record: Mapping[str, Any], *, explain: bool = True) -> Ro
 
 def wish_for(path: Path, record: Mapping[str, Any]) -> Wish:
     """What a user would have to say: a size where the model takes any, zeros for further inputs."""
-    parsed = graph.from_proto(read_model(path).proto)
+    parsed = ir.from_proto(read_model(path).proto)
     image = find_image(parsed)
     size = None
     if None in image.sides:

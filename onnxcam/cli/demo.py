@@ -6,7 +6,7 @@ import typer
 
 from onnxcam.cli.explain import Request, carry_out
 from onnxcam.cli.options import Fast, Json, Quiet
-from onnxcam.cli.wanted import MethodWords
+from onnxcam.cli.parsing import MethodWords
 
 
 def demo(
@@ -16,7 +16,7 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """Explain a photograph of a cat and one of a cup with the embedded EfficientNet-Lite0."""
-    from onnxcam.embedded import model, pictures
+    from onnxcam.inputs.bundled import model, pictures
 
     images = tuple(pictures().values())
     words = MethodWords(fast=fast)

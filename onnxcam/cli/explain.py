@@ -11,20 +11,20 @@ import typer
 
 from onnxcam.cli import options
 from onnxcam.cli.options import EngineWords, path_of, words
+from onnxcam.cli.parsing import METHOD, MethodWords, Wanted, Words, chosen_method, parse_inputs, wanted
 from onnxcam.cli.progress import Advance, progress_bar
 from onnxcam.cli.summary import summary
-from onnxcam.cli.wanted import METHOD, MethodWords, Wanted, Words, chosen_method, parse_inputs, wanted
 from onnxcam.errors import OnnxCamError, PictureError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from onnxcam.answers import Looked
-    from onnxcam.arrays import Saliency
-    from onnxcam.explainer import Explainer
+    from onnxcam.explainer.explainer import Explainer
+    from onnxcam.explainer.results import Looked
+    from onnxcam.inputs.preprocess import Preset
     from onnxcam.methods.blocks import Method
-    from onnxcam.preprocess import Preset
-    from onnxcam.render import Style
+    from onnxcam.outputs.overlay import Style
+    from onnxcam.types import Saliency
 
 
 @dataclass(frozen=True)
@@ -126,9 +126,9 @@ def explain(
 def carry_out(request: Request) -> None:
     """Explain, write all files together, print. Raises OnnxCamError before anything was written."""
     from onnxcam.methods import METHODS
-    from onnxcam.naming import plan
-    from onnxcam.outputs import FORMATS, record
-    from onnxcam.staging import Staging, check_writable
+    from onnxcam.outputs.atomic import Staging, check_writable
+    from onnxcam.outputs.formats import FORMATS, record
+    from onnxcam.outputs.paths import plan
 
     style = _style(request)
     formats = words(request.format, "format") if request.format is not None else None
@@ -174,7 +174,7 @@ def _explained(
 
     Without keep_going, a picture that cannot be looked at is raised before others are explained for nothing.
     """
-    from onnxcam.pipeline import ahead, grouped
+    from onnxcam.explainer.prefetch import ahead, grouped
 
     groups = grouped(enumerate(images), explainer.together)
     with closing(ahead(groups, lambda group: {i: _begun(explainer, path, asked) for i, path in group})) as each:
@@ -215,7 +215,7 @@ def _paired(
 
 def _begun(explainer: "Explainer", path: Path, asked: Wanted) -> "tuple[npt.NDArray[Any], Looked] | OnnxCamError":
     """A picture and the first pass over it: what can be done while the ones before are scored."""
-    from onnxcam.intake import read_image
+    from onnxcam.inputs.loader import read_image
 
     try:
         picture = read_image(path)
@@ -226,7 +226,7 @@ def _begun(explainer: "Explainer", path: Path, asked: Wanted) -> "tuple[npt.NDAr
 
 def _pictures(request: Request, failures: list[OnnxCamError]) -> list[Path]:
     """Every picture once; with keep_going, paths that are not there are added to the failures."""
-    from onnxcam.pictures import find_pictures
+    from onnxcam.inputs.images import find_pictures
 
     images: list[Path] = []
     for path in request.images:
@@ -255,8 +255,8 @@ def _report(request: Request, done: "Sequence[tuple[Saliency, dict[str, Any]]]")
 
 def open_explainer(request: Request, asked: Wanted, method: "Method") -> "Explainer":
     """The explainer of a request; every word is looked up here."""
-    from onnxcam.explainer import Explainer
-    from onnxcam.preprocess import parse_size
+    from onnxcam.explainer.explainer import Explainer
+    from onnxcam.inputs.preprocess import parse_size
 
     return Explainer(
         request.model,
@@ -280,7 +280,7 @@ def open_explainer(request: Request, asked: Wanted, method: "Method") -> "Explai
 
 def _adjustment(request: Request) -> "Callable[[Preset], Preset]":
     """The explicit fields of the command line, laid over whichever preset is found."""
-    from onnxcam.preprocess import override, parse_crop, parse_numbers, parse_scale
+    from onnxcam.inputs.preprocess import override, parse_crop, parse_numbers, parse_scale
 
     mean = parse_numbers(request.mean) if request.mean is not None else None
     std = parse_numbers(request.std) if request.std is not None else None
@@ -290,7 +290,7 @@ def _adjustment(request: Request) -> "Callable[[Preset], Preset]":
 
 
 def _style(request: Request) -> "Style":
-    from onnxcam.render import Style
+    from onnxcam.outputs.overlay import Style
 
     given = {"colormap": request.colormap, "alpha": request.alpha}
     return Style(caption=request.caption, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]

@@ -10,8 +10,8 @@ from onnxcam.cli.options import Input, Json, Layer, Layout, ModelPath, Output, S
 from onnxcam.cli.rewrite import shown
 
 if TYPE_CHECKING:
-    from onnxcam.preparation import Opened, Wish
-    from onnxcam.surgeon.graph import Model
+    from onnxcam.network.opening import Opened, Wish
+    from onnxcam.surgeon.ir import Model
     from onnxcam.surgeon.loading import ModelFile
 
 
@@ -28,15 +28,15 @@ def inspect(
     json_output: Json = False,
 ) -> None:
     """Show inputs, outputs, the feature tensor and the logits that were chosen, why, and what lost."""
-    from onnxcam.preparation import open_network
-    from onnxcam.surgeon import graph
+    from onnxcam.network.opening import open_network
+    from onnxcam.surgeon import ir
     from onnxcam.surgeon.loading import read_model
 
     file = read_model(path_of(model))
     wish = asked(file, layer=layer, size=size, layout=layout, further=further, output=output)
     opened = open_network(file, wish)
     opened.network.close()
-    found = description(file, graph.from_proto(file.proto), opened)
+    found = description(file, ir.from_proto(file.proto), opened)
     typer.echo(json.dumps(found, indent=2, ensure_ascii=False) if json_output else page(found))
 
 
@@ -50,15 +50,15 @@ def asked(
     output: str | None = None,
 ) -> "Wish":
     """The wish of a command that looks at a model without a picture; missing further inputs are filled with zeros."""
-    from onnxcam.cli.wanted import parse_inputs
-    from onnxcam.further import blank_inputs
-    from onnxcam.intake import choose_inputs, choose_preset, choose_size
-    from onnxcam.preparation import Wish
-    from onnxcam.preprocess import parse_size
-    from onnxcam.surgeon import graph
-    from onnxcam.surgeon.locate import find_image
+    from onnxcam.cli.parsing import parse_inputs
+    from onnxcam.inputs.loader import choose_inputs, choose_preset, choose_size
+    from onnxcam.inputs.preprocess import parse_size
+    from onnxcam.network.extra_inputs import blank_inputs
+    from onnxcam.network.opening import Wish
+    from onnxcam.surgeon import ir
+    from onnxcam.surgeon.analysis.locate import find_image
 
-    parsed = graph.from_proto(file.proto)
+    parsed = ir.from_proto(file.proto)
     image = find_image(parsed, layout)
     sides, _ = choose_size(image, parse_size(size) if size is not None else None, choose_preset(file, None, image)[0])
     inputs = {**blank_inputs(parsed, image), **choose_inputs(parse_inputs(further or ()))}
@@ -67,7 +67,7 @@ def asked(
 
 def description(file: "ModelFile", model: "Model", opened: "Opened") -> dict[str, Any]:
     """The JSON record of `inspect --json`. model: as it was exported."""
-    from onnxcam.intake import choose_labels, choose_preset
+    from onnxcam.inputs.loader import choose_labels, choose_preset
 
     anatomy = opened.anatomy
     preset, source = choose_preset(file, None, anatomy.image)
@@ -105,8 +105,8 @@ def description(file: "ModelFile", model: "Model", opened: "Opened") -> dict[str
 
 def _gradient(opened: "Opened") -> dict[str, Any]:
     """Whether methods with gradients work, and which operators stand in the way."""
-    from onnxcam.differentiation import why_no_gradient
     from onnxcam.errors import ModelError
+    from onnxcam.network.gradients import why_no_gradient
 
     try:
         missing, reason = why_no_gradient(opened)
@@ -117,7 +117,7 @@ def _gradient(opened: "Opened") -> dict[str, Any]:
 
 
 def _tensor(value: Any) -> dict[str, Any]:
-    from onnxcam.surgeon.graph import shape_with_names
+    from onnxcam.surgeon.ir import shape_with_names
 
     return {
         "name": value.name,

@@ -24,8 +24,8 @@ def rewrite(
     """Add the feature tensor to a model's outputs and let it take any batch; its answers stay as they were."""
     from onnxcam.cli.inspect import asked
     from onnxcam.errors import OutputError
-    from onnxcam.rewriting import rewrite as rewritten
-    from onnxcam.staging import Staging, check_writable
+    from onnxcam.network.export import rewrite as rewritten
+    from onnxcam.outputs.atomic import Staging, check_writable
     from onnxcam.surgeon.loading import read_model
 
     source = path_of(model)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from onnxcam.arrays import Saliency
+    from onnxcam.types import Saliency
 
 
 def summary(saliency: "Saliency", outputs: Sequence[str]) -> str:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.arrays import Floats
 from onnxcam.errors import InferenceError, OptionError, OutOfMemory
+from onnxcam.types import Floats
 
 Progress = Callable[[int, int], None]
 """Called with (forward passes done, forward passes in all) after each chunk."""

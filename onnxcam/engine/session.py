@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.engine.memory import Device, device_of, free_memory_of
+from onnxcam.engine.devices import Device, device_of, free_memory_of
 from onnxcam.engine.options import CUDA, PLAIN, TENSORRT, EngineOptions
 from onnxcam.errors import InferenceError, OptionError, OutOfMemory, ProviderError, RuntimeMissing, near
 

@@ -5,13 +5,13 @@ from inspect import signature
 from typing import Any
 
 from onnxcam.methods.blocks import Method, Need
+from onnxcam.methods.feature_cams import ablation_cam, cam, eigen_cam, recipro_cam
 from onnxcam.methods.grad_cam import grad_cam, grad_cam_plus_plus, hires_cam, layer_cam, xgrad_cam
+from onnxcam.methods.input_gradients import gradient, guided_backprop, integrated_gradients, smooth_grad
 from onnxcam.methods.mask import mask
 from onnxcam.methods.opti_cam import opti_cam
-from onnxcam.methods.pixels import gradient, guided_backprop, integrated_gradients, smooth_grad
 from onnxcam.methods.rise import rise
 from onnxcam.methods.score_cam import score_cam
-from onnxcam.methods.tail_cams import ablation_cam, cam, eigen_cam, recipro_cam
 
 __all__ = [
     "METHODS",

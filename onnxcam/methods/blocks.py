@@ -15,10 +15,10 @@ from typing import Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.arrays import AnyMasks, Features, FeaturesOnDevice, Floats, Image, MaskForm, Masks, Score, Scores
 from onnxcam.errors import OptionError, UndefinedSaliency, near
-from onnxcam.fills import ZERO, Fill
-from onnxcam.methods.outcomes import Outcome, flat, summed, weighed, weights
+from onnxcam.methods.fills import ZERO, Fill
+from onnxcam.methods.maps import Outcome, flat, summed, weighed, weights
+from onnxcam.types import AnyMasks, Features, FeaturesOnDevice, Floats, Image, MaskForm, Masks, Score, Scores
 
 Rows = npt.NDArray[np.int64]
 """(N,) numbers: of the target that each row is about, of feature maps."""

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.arrays import Score
 from onnxcam.errors import UndefinedSaliency
 from onnxcam.methods.blocks import Method, Need, Probe, finite_features, positive
-from onnxcam.methods.outcomes import Outcome, rectified
+from onnxcam.methods.maps import Outcome, rectified
+from onnxcam.types import Score
 
 Doubles = npt.NDArray[np.float64]
 Combine = Callable[[Doubles, Doubles], Doubles]

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.arrays import Floats, MaskForm, Score
 from onnxcam.errors import OptionError, UndefinedSaliency
-from onnxcam.fills import Fill, blur, named
 from onnxcam.methods.adam import Adam
 from onnxcam.methods.blocks import Convention, Method, Need, Probe, choose, positive, whole
-from onnxcam.methods.outcomes import Outcome, stretched
+from onnxcam.methods.fills import Fill, blur, named
+from onnxcam.methods.maps import Outcome, stretched
 from onnxcam.resampling import bilinear_matrix, upsample
+from onnxcam.types import Floats, MaskForm, Score
 
 SCORE = Score.PROBABILITY
 Doubles = npt.NDArray[np.float64]

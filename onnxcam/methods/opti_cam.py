@@ -6,23 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.arrays import Floats, Score
 from onnxcam.errors import OptionError, UndefinedSaliency
-from onnxcam.fills import ZERO, Fill, named
 from onnxcam.methods.adam import Adam
-from onnxcam.methods.blocks import (
-    Convention,
-    Method,
-    Need,
-    Probe,
-    choose,
-    finite_features,
-    live,
-    positive,
-    whole,
-)
-from onnxcam.methods.outcomes import Outcome, stretched
+from onnxcam.methods.blocks import Convention, Method, Need, Probe, choose, finite_features, live, positive, whole
+from onnxcam.methods.fills import ZERO, Fill, named
+from onnxcam.methods.maps import Outcome, stretched
 from onnxcam.resampling import upsample
+from onnxcam.types import Floats, Score
 
 MOST_STARTS = 256
 """They are held, and moved, all at once."""

@@ -5,9 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.arrays import Floats, MaskForm, Score
 from onnxcam.errors import OptionError, UndefinedSaliency
-from onnxcam.fills import ZERO, Fill, named
 from onnxcam.methods.blocks import (
     Convention,
     Explored,
@@ -19,8 +17,10 @@ from onnxcam.methods.blocks import (
     positive,
     whole,
 )
-from onnxcam.methods.outcomes import SAME, Outcome, flat, stretched, summed
+from onnxcam.methods.fills import ZERO, Fill, named
+from onnxcam.methods.maps import SAME, Outcome, flat, stretched, summed
 from onnxcam.resampling import upsample
+from onnxcam.types import Floats, MaskForm, Score
 
 AT_ONCE = 32
 """Masks that are made at a time; they have the picture's size."""

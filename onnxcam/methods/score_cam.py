@@ -8,10 +8,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.arrays import AnyMasks, Features, Score, Scores
 from onnxcam.errors import OptionError, UndefinedSaliency
-from onnxcam.fills import ZERO, Fill, named
-from onnxcam.methods import links
 from onnxcam.methods.blocks import (
     Convention,
     Method,
@@ -26,8 +23,11 @@ from onnxcam.methods.blocks import (
     weighted_sum,
     whole,
 )
-from onnxcam.methods.outcomes import ALIKE, SAME, Outcome, combined, weights
-from onnxcam.methods.quadrature import LEAST, START, Quadrature, rounds
+from onnxcam.methods.estimate import links
+from onnxcam.methods.estimate.quadrature import LEAST, START, Quadrature, rounds
+from onnxcam.methods.fills import ZERO, Fill, named
+from onnxcam.methods.maps import ALIKE, SAME, Outcome, combined, weights
+from onnxcam.types import AnyMasks, Features, Score, Scores
 
 FAST = 0.02
 """The tolerance of `--fast`: on photographs its maps agree with the exact ones to a Pearson correlation above 0.999."""

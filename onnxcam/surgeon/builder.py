@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-import onnx_ir as ir
+import onnx_ir
 
-from onnxcam.surgeon.graph import Model, Value, opset
+from onnxcam.surgeon.ir import Model, Value, opset
 
 
 class Builder:
@@ -25,7 +25,7 @@ class Builder:
     def __call__(self, op_type: str, *inputs: Value | None, name: str | None = None, **attributes: object) -> Value:
         self._count += 1
         label = name or f"{self._prefix}/{op_type}_{self._count}"
-        node = ir.node(op_type, list(inputs), attributes, name=label)  # type: ignore[arg-type]
+        node = onnx_ir.node(op_type, list(inputs), attributes, name=label)  # type: ignore[arg-type]
         node.outputs[0].name = label
         self._graph.append(node)
         return node.outputs[0]
@@ -34,7 +34,7 @@ class Builder:
         """A node with more than one output."""
         self._count += 1
         label = f"{self._prefix}/{op_type}_{self._count}"
-        node = ir.node(op_type, list(inputs), attributes, name=label, num_outputs=outputs)  # type: ignore[arg-type]
+        node = onnx_ir.node(op_type, list(inputs), attributes, name=label, num_outputs=outputs)  # type: ignore[arg-type]
         for i, value in enumerate(node.outputs):
             value.name = f"{label}/{i}"
         self._graph.append(node)
@@ -43,9 +43,12 @@ class Builder:
     def constant(self, array: npt.ArrayLike, dtype: npt.DTypeLike) -> Value:
         self._count += 1
         stored = np.asarray(array, dtype)
-        tensor = ir.tensor(stored, name=f"{self._prefix}/constant_{self._count}")
-        value = ir.Value(
-            name=tensor.name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(stored.shape), const_value=tensor
+        tensor = onnx_ir.tensor(stored, name=f"{self._prefix}/constant_{self._count}")
+        value = onnx_ir.Value(
+            name=tensor.name,
+            type=onnx_ir.TensorType(tensor.dtype),
+            shape=onnx_ir.Shape(stored.shape),
+            const_value=tensor,
         )
         self._graph.register_initializer(value)
         return value
@@ -65,7 +68,7 @@ class Builder:
     def reshape(self, x: Value, shape: Sequence[int]) -> Value:
         return self("Reshape", x, self.constant(list(shape), np.int64))
 
-    def cast(self, x: Value, dtype: ir.DataType) -> Value:
+    def cast(self, x: Value, dtype: onnx_ir.DataType) -> Value:
         return self("Cast", x, to=int(dtype))
 
 
@@ -74,10 +77,10 @@ OPSET, IR_VERSION = 17, 8
 
 
 def empty_model(name: str) -> Model:
-    return Model(ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name=name), ir_version=IR_VERSION)
+    return Model(onnx_ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name=name), ir_version=IR_VERSION)
 
 
-def publish(model: Model, value: Value, dtype: ir.DataType, shape: Sequence[int | str | None]) -> None:
+def publish(model: Model, value: Value, dtype: onnx_ir.DataType, shape: Sequence[int | str | None]) -> None:
     """Makes the value an output of the model."""
-    value.type, value.shape = ir.TensorType(dtype), ir.Shape(shape)
+    value.type, value.shape = onnx_ir.TensorType(dtype), onnx_ir.Shape(shape)
     model.graph.outputs.append(value)

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
 
 from onnxcam.errors import ModelError, NoSpatialFeatures
-from onnxcam.surgeon.soundness import all_nodes, check_calls, check_loops, check_tensors, check_text
+from onnxcam.surgeon.validation import all_nodes, check_calls, check_loops, check_tensors, check_text
 
 ModelSource = str | os.PathLike[str] | bytes | onnx.ModelProto
 

@@ -3,9 +3,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from onnxcam.arrays import Floats, Masks
 from onnxcam.engine.batching import choose_batch, free_memory, give_back, in_chunks, shared_out
 from onnxcam.errors import OptionError, OutOfMemory
+from onnxcam.types import Floats, Masks
 
 MASKS = np.arange(20, dtype=np.float32).reshape(20, 1, 1, 1)
 

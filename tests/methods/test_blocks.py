@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from onnxcam.arrays import Floats, Masks, Score, Scores
 from onnxcam.errors import OptionError, UndefinedSaliency
 from onnxcam.methods import METHODS, defaults, gradient_free
 from onnxcam.methods.blocks import Convention, Method, feature_maps, four_blocks, run, weighted_sum
-from onnxcam.methods.outcomes import rectified
+from onnxcam.methods.maps import rectified
 from onnxcam.methods.score_cam import score_cam
+from onnxcam.types import Floats, Masks, Score, Scores
 
 ONE = np.array([[0.0, 2.0], [0.0, 0.0]], np.float32)
 TWO = np.array([[0.0, 0.0], [4.0, 0.0]], np.float32)

@@ -7,11 +7,11 @@ import pytest
 from conftest import CLASSIFIER
 from tiny import DENSE, GRID, IMAGE, SIZE, TARGET, Array, Net, enlarge, explained, model, probe, relu, softmax, stretch
 
-from onnxcam.arrays import Score
 from onnxcam.errors import OptionError, UndefinedSaliency
 from onnxcam.methods.blocks import Method, run
+from onnxcam.methods.feature_cams import AT_ONCE, ablation_cam, cam, eigen_cam, recipro_cam
 from onnxcam.methods.grad_cam import grad_cam, grad_cam_plus_plus, hires_cam, layer_cam, xgrad_cam
-from onnxcam.methods.tail_cams import AT_ONCE, ablation_cam, cam, eigen_cam, recipro_cam
+from onnxcam.types import Score
 
 BY_GRADIENT = [grad_cam, grad_cam_plus_plus, layer_cam, hires_cam, xgrad_cam]
 BY_TAIL = [ablation_cam, recipro_cam, cam]

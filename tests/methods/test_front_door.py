@@ -8,9 +8,9 @@ from tiny import IMAGE, TARGET, Net, explained, made, model, network, probe
 
 from onnxcam import Explainer
 from onnxcam.errors import OptionError
-from onnxcam.fills import MEAN, ZERO
 from onnxcam.methods import METHODS, defaults
 from onnxcam.methods.blocks import Need, run
+from onnxcam.methods.fills import MEAN, ZERO
 
 CHANGED: dict[str, Any] = {
     "variant": "paper", "score": "probability", "max_iter": 7, "lr": 0.03, "nb_premises_at_startup": 3,

@@ -22,11 +22,11 @@ from tiny import (
     watched_adam,
 )
 
-from onnxcam.arrays import Score
 from onnxcam.errors import UndefinedSaliency
-from onnxcam.fills import MEAN, ZERO
 from onnxcam.methods.blocks import run
+from onnxcam.methods.fills import MEAN, ZERO
 from onnxcam.methods.mask import mask
+from onnxcam.types import Score
 
 NET = Net(model())
 TRIED: list[dict[str, Any]] = [

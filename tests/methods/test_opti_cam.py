@@ -24,11 +24,11 @@ from tiny import (  # fmt: skip
     watched_adam,
 )
 
-from onnxcam.arrays import Score
 from onnxcam.errors import OptionError, UndefinedSaliency
 from onnxcam.methods.blocks import run
+from onnxcam.methods.maps import Outcome
 from onnxcam.methods.opti_cam import opti_cam
-from onnxcam.methods.outcomes import Outcome
+from onnxcam.types import Score
 
 NET = Net(model())
 CONVENTIONS = ("constructive", "destructive")

@@ -9,7 +9,8 @@ import onnx
 import pytest
 from conftest import tool
 
-from onnxcam import METHODS, Explainer, embedded
+from onnxcam import METHODS, Explainer
+from onnxcam.inputs import bundled
 from onnxcam.methods.blocks import Method
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
@@ -19,7 +20,7 @@ MOST = 1e-3
 """The largest difference between two maps in [0,1]."""
 LAYERS = {"auto": "_swish", "/_blocks.10/Add_output_0": "_blocks.10"}
 """Tensors of the export, and the modules that give them: the last 7x7 features, and 14x14 ones five blocks before."""
-PICTURES = embedded.pictures()
+PICTURES = bundled.pictures()
 
 
 @dataclass

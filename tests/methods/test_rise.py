@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from tiny import IMAGE, SIZE, TARGET, Array, Net, enlarge, model, probe, stretch
 
-from onnxcam.arrays import Score
 from onnxcam.errors import OptionError, UndefinedSaliency
 from onnxcam.methods.blocks import run
 from onnxcam.methods.rise import AT_ONCE, random_masks, rise, running_mean
+from onnxcam.types import Score
 
 
 class Asked:

@@ -9,14 +9,15 @@ import onnxruntime
 import pytest
 from conftest import tool
 
-from onnxcam import Explainer, embedded, score_cam
-from onnxcam.arrays import Saliency
+from onnxcam import Explainer, score_cam
+from onnxcam.inputs import bundled
+from onnxcam.types import Saliency
 
 TOLERANCE = 1e-4
 
 
 def plain_session(output: str) -> onnxruntime.InferenceSession:
-    model = onnx.load(embedded.model())
+    model = onnx.load(bundled.model())
     model.graph.output.append(onnx.helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, None))
     return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
@@ -55,7 +56,7 @@ def naive(image: np.ndarray, layer: str, target: int, variant: str, convention: 
 
 def pictures(folder: Path | None) -> list[Path]:
     if folder is None:
-        return list(embedded.pictures().values())
+        return list(bundled.pictures().values())
     return [folder / "images" / f"imagenet_{i}.jpg" for i in ("00_243", "03_990", "06_609", "09_455", "10_541")]
 
 
@@ -69,12 +70,12 @@ def difference(explainer: Explainer, picture: Path, variant: str, convention: st
 @pytest.mark.parametrize("variant", ["official", "paper"])
 @pytest.mark.parametrize("convention", ["constructive", "destructive"])
 def test_the_map_equals_a_naive_loop_over_channels(variant: str, convention: str) -> None:
-    with Explainer(embedded.model(), score_cam(variant=variant, convention=convention)) as explainer:
-        assert difference(explainer, embedded.pictures()["coffee"], variant, convention) <= TOLERANCE
+    with Explainer(bundled.model(), score_cam(variant=variant, convention=convention)) as explainer:
+        assert difference(explainer, bundled.pictures()["coffee"], variant, convention) <= TOLERANCE
 
 
 def test_the_map_equals_a_naive_loop_on_five_photographs(zoo: Path) -> None:
-    with Explainer(embedded.model(), score_cam()) as explainer:
+    with Explainer(bundled.model(), score_cam()) as explainer:
         for picture in pictures(zoo):
             assert difference(explainer, picture, "official", "constructive") <= TOLERANCE, picture.name
 
@@ -82,16 +83,16 @@ def test_the_map_equals_a_naive_loop_on_five_photographs(zoo: Path) -> None:
 def test_batch_size_does_not_change_the_map() -> None:
     maps = []
     for batch in (1, 7, 64):
-        with Explainer(embedded.model(), score_cam(), batch=batch) as explainer:
-            maps.append(explainer(embedded.pictures()["coffee"]).map)
+        with Explainer(bundled.model(), score_cam(), batch=batch) as explainer:
+            maps.append(explainer(bundled.pictures()["coffee"]).map)
     assert np.abs(maps[0] - maps[1]).max() <= 1e-5
     assert np.abs(maps[0] - maps[2]).max() <= 1e-5
 
 
 def test_five_targets_in_one_call_give_the_maps_of_five_calls() -> None:
     targets = [f"top{i}" for i in range(1, 6)]
-    picture = embedded.pictures()["chelsea"]
-    with Explainer(embedded.model(), score_cam()) as explainer:
+    picture = bundled.pictures()["chelsea"]
+    with Explainer(bundled.model(), score_cam()) as explainer:
         together = explainer.explain(picture, targets)
         apart = [explainer(picture, t) for t in targets]
     assert len({s.target.index for s in together}) == 5
@@ -111,7 +112,7 @@ def test_the_map_equals_the_authors_algorithm_in_pytorch() -> None:
     network = builder.module()
     exported = builder.export(network)
     with Explainer(exported, score_cam(), preset="efficientnet-lite") as explainer, torch.no_grad():
-        for picture in embedded.pictures().values():
+        for picture in bundled.pictures().values():
             saliency = explainer(picture)
             x = torch.from_numpy(np.array(explainer.prepare(picture).image))[None]
             features = network.extract_features(x)

@@ -7,15 +7,15 @@ import pytest
 from tiny import IMAGE, TARGET, Array, explained, model, probe
 
 from onnxcam import Explainer, rise, score_cam
-from onnxcam.arrays import Saliency, Score
-from onnxcam.embedded import model as embedded
-from onnxcam.embedded import pictures
 from onnxcam.errors import UndefinedSaliency
+from onnxcam.explainer.targets.values import Element
+from onnxcam.inputs.bundled import model as embedded
+from onnxcam.inputs.bundled import pictures
 from onnxcam.methods.blocks import run
-from onnxcam.methods.outcomes import Outcome
-from onnxcam.methods.quadrature import START
+from onnxcam.methods.estimate.quadrature import START
+from onnxcam.methods.maps import Outcome
 from onnxcam.methods.score_cam import SURE
-from onnxcam.targets import Element
+from onnxcam.types import Saliency, Score
 
 BEYOND = 1.5
 """The bound holds in 9 of 10 cases; the tenth is not far beyond it."""

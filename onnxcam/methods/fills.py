@@ -1,0 +1,86 @@
+"""What stands where a mask removes the picture. The choice moves published figures a lot, so it is always recorded.
+
+A Fill makes a replacement image; the surgeon blends it in inside the graph: x * M + fill * (1 - M).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxcam.errors import OptionError, near
+from onnxcam.inputs.preprocess import Preset, black
+from onnxcam.types import Image
+
+
+@dataclass(frozen=True)
+class Fill:
+    """name: recorded with every result. make: (image (C,H,W), its preset) -> (C,H,W); None fills with zeros."""
+
+    name: str
+    make: Callable[[Image, Preset], Image] | None = None
+
+
+ZERO = Fill("zero")
+"""Zero on the normalised tensor: the data set's mean colour (MUPPET, the official Score-CAM). The default."""
+
+
+def _black(image: Image, preset: Preset) -> Image:
+    colour = black(preset, image.shape[0]).astype(np.float32)
+    return np.broadcast_to(colour.reshape(-1, *[1] * (image.ndim - 1)), image.shape)
+
+
+def _mean(image: Image, preset: Preset) -> Image:
+    return np.broadcast_to(image.mean(axis=tuple(range(1, image.ndim)), keepdims=True), image.shape)
+
+
+BLACK = Fill("black", _black)
+"""Black pixels of the raw picture, as preprocessing would see them."""
+
+MEAN = Fill("mean", _mean)
+"""The picture's own mean colour."""
+
+
+def blur(sigma: float = 10.0) -> Fill:
+    """The picture blurred by a Gaussian of `sigma` pixels on the model's input (Fong & Vedaldi 2017 use 10).
+
+    A volume is blurred frame by frame.
+    """
+    if not (np.isfinite(sigma) and sigma > 0):
+        raise OptionError(f"blur needs a sigma above 0 in pixels, not {sigma}")
+
+    def make(image: Image, preset: Preset) -> Image:
+        import cv2
+
+        # Frames of a volume one by one; a signal as a picture of one row.
+        planes = np.ascontiguousarray(image).reshape(
+            -1, *(image.shape[-2:] if image.ndim > 2 else (1, image.shape[-1]))
+        )
+        blurred = [cv2.GaussianBlur(plane, (0, 0), sigma) for plane in planes]
+        return np.asarray(np.stack(blurred), np.float32).reshape(image.shape)
+
+    return Fill(f"blur(sigma={sigma:g})", make)
+
+
+FILLS: Mapping[str, Callable[[], Fill]] = {
+    "zero": lambda: ZERO,
+    "black": lambda: BLACK,
+    "mean": lambda: MEAN,
+    "blur": blur,
+}
+
+
+def named(given: Fill | str) -> Fill:
+    """A fill, or the one of that short name; raises OptionError for anything else."""
+    if isinstance(given, Fill):
+        return given
+    if not isinstance(given, str):
+        raise OptionError(f"a fill is made by a function such as blur(), or named, not {given!r}")
+    return fill(given)
+
+
+def fill(name: str) -> Fill:
+    """Look a fill up by its short name; raises OptionError that lists the near ones."""
+    if name not in FILLS:
+        raise OptionError(f"no fill is called {name!r}; {near(name, FILLS)}")
+    return FILLS[name]()

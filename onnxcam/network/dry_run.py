@@ -1,0 +1,70 @@
+"""What a run over a picture of noise shows: the shapes of all tensors, and which way every If goes."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxcam.engine.session import Session
+from onnxcam.network.extra_inputs import Arrays, for_batch
+from onnxcam.surgeon import ir
+from onnxcam.surgeon.analysis.anatomy import ImageInput
+from onnxcam.surgeon.analysis.tracing import Trace, tracer
+from onnxcam.surgeon.ir import Model
+from onnxcam.surgeon.passes.control_flow import take_branches, unroll_loops
+
+MOST_BRANCHES = 8
+"""Nested Ifs that are taken one inside the other before giving up."""
+PATIENCE = 120.0
+"""Seconds for the first forward pass of a model; a loop without an end would take longer."""
+
+
+def without_branches(
+    model: Model, image: ImageInput, size: tuple[int, ...], inputs: Arrays, trace: Trace | None
+) -> tuple[Model, Trace, tuple[str, ...]]:
+    """The model with every If taken the way that a picture takes it, its trace, and what has to be said about that."""
+    if trace is not None:
+        for taken in trace.taken:
+            model = take_branches(model, {taken: trace.taken[taken]})
+        return unroll_loops(model), trace, _branch_notes(trace.taken)
+    ways: dict[str, bool] = {}
+    for _ in range(MOST_BRANCHES):
+        trace = run_trace(model, image, size, inputs)
+        if not trace.taken:
+            break
+        ways.update(trace.taken)
+        model = unroll_loops(take_branches(model, trace.taken))
+    assert trace is not None
+    return model, replace(trace, taken=ways), _branch_notes(ways)
+
+
+def _branch_notes(taken: Mapping[str, bool]) -> tuple[str, ...]:
+    return tuple(
+        f"the condition {name!r} was {'true' if way else 'false'} for a test picture: only that branch is explained"
+        for name, way in taken.items()
+    )
+
+
+def run_trace(model: Model, image: ImageInput, size: tuple[int, ...], inputs: Arrays) -> Trace:
+    """What one run over noise shows; on the CPU, unoptimised, with the batch that the export has (one if dynamic)."""
+    traced = tracer(model)
+    session = Session(ir.to_bytes(traced.model), ("cpu",), optimise=False)
+    try:
+        shape = image.shape(size, image.batch or 1)
+        feeds = {image.name: noise(image, shape), **for_batch(model, image, inputs, shape[0])}
+        known = {n: a for n, a in feeds.items() if n in session.inputs}
+        results = session.run(traced.outputs, known, seconds=PATIENCE)
+    finally:
+        session.close()
+    trace = traced.read(dict(zip(traced.outputs, results, strict=True)))
+    switches = {str(n.inputs[0].name) for n in model.graph if n.op_type == "If" and n.inputs[0] is not None}
+    return replace(trace, taken={**trace.taken, **{n: bool(a.any()) for n, a in inputs.items() if n in switches}})
+
+
+def noise(image: ImageInput, shape: tuple[int, ...]) -> npt.NDArray[np.generic]:
+    """A picture of noise as the input takes it."""
+    values = np.random.default_rng(0).standard_normal(shape)
+    if image.dtype == "uint8":
+        values = np.clip(128 + 64 * values, 0, 255)
+    return values.astype(image.dtype)

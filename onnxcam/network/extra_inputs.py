@@ -1,0 +1,89 @@
+"""Values for a model's inputs besides the picture's: metadata, thresholds, switches."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxcam.errors import ModelError, OptionError, near
+from onnxcam.surgeon.analysis.anatomy import ImageInput
+from onnxcam.surgeon.ir import Model, Value, shape_with_names
+
+Arrays = Mapping[str, npt.NDArray[np.generic]]
+
+
+def further_inputs(model: Model, image: ImageInput, given: Arrays) -> dict[str, npt.NDArray[np.generic]]:
+    """A value for each input besides the picture's, in its own type and shape; a number fills the whole input.
+
+    Raises OptionError for names that the model does not have, shapes that do not fit, and ModelError for a missing one.
+    """
+    others = {str(v.name): v for v in model.graph.inputs if v.name != image.name}
+    for name in given:
+        if name not in others:
+            known = near(name, others) if others else "it has no further inputs"
+            raise OptionError(f"the model has no further input {name!r}; {known}")
+    missing = [name for name in others if name not in given]
+    if missing:
+        shown = ", ".join(f"{n} {shape_with_names(others[n]) or ''}".strip() for n in missing)
+        raise ModelError(
+            f"the model needs further inputs besides the picture: {shown}; give each with --input NAME=VALUE"
+        )
+    picture = next(v for v in model.graph.inputs if v.name == image.name)
+    return {
+        name: _fitted(name, given[name], value, is_batched(value, picture, image.batch))
+        for name, value in others.items()
+    }
+
+
+def blank_inputs(model: Model, image: ImageInput) -> dict[str, npt.NDArray[np.generic]]:
+    """Zeros for every input besides the picture's, for a look at a model before there are values."""
+    others = [v for v in model.graph.inputs if v.name != image.name and v.shape is not None]
+    return {str(v.name): np.zeros(()) for v in others}
+
+
+def _fitted(name: str, array: npt.NDArray[np.generic], value: Value, batched: bool) -> npt.NDArray[np.generic]:
+    if value.dtype is None or value.shape is None:
+        raise ModelError(f"the input {name!r} has no number type or shape, so no value can be fed")
+    declared = [d if isinstance(d, int) and d > 0 else None for d in value.shape]
+    if batched:
+        declared[0] = 1
+    if array.ndim == 0:
+        array = np.full([d or 1 for d in declared], array)
+    elif array.ndim == len(declared) - 1:
+        array = array[None]
+    if array.ndim != len(declared) or any(d not in (None, s) for d, s in zip(declared, array.shape, strict=True)):
+        shape = ["?" if d is None else d for d in declared]
+        raise OptionError(f"the input {name!r} has the shape {shape}, which {list(array.shape)} does not fit")
+    try:
+        with np.errstate(invalid="ignore"):
+            cast = array.astype(value.dtype.numpy())
+    except (TypeError, ValueError):
+        raise OptionError(f"the input {name!r} takes {value.dtype.name}, not {array.dtype}") from None
+    if cast.dtype.kind in "iub" and not np.array_equal(cast, array):
+        raise OptionError(f"the input {name!r} takes {value.dtype.name}, which cannot hold the values given")
+    return cast
+
+
+def is_batched(value: Value, picture: Value, batch: int | None) -> bool:
+    """Whether a further input's first axis is the batch of the picture's input.
+
+    It is if both are dynamic and do not bear different names, or if it is as long as the picture's fixed batch. Names
+    that an exporter has only numbered say nothing.
+    """
+    if value.shape is None or len(value.shape) == 0:
+        return False
+    first, own = value.shape[0], picture.shape[0] if picture.shape is not None and len(picture.shape) else None
+    if isinstance(first, int) and first >= 1:
+        return batch is not None and first == batch
+    names = [getattr(d, "value", None) for d in (first, own)]
+    return None in names or names[0] == names[1] or any(str(n).startswith("unk") for n in names)
+
+
+def for_batch(model: Model, image: ImageInput, inputs: Arrays, batch: int) -> Arrays:
+    """One picture's values for an export that is fixed to a larger batch: what is batched is repeated."""
+    values = {str(v.name): v for v in model.graph.inputs}
+    picture = values[image.name]
+    return {
+        name: np.repeat(array, batch, axis=0) if is_batched(values[name], picture, image.batch) else array
+        for name, array in inputs.items()
+    }

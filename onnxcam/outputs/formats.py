@@ -1,0 +1,208 @@
+"""What is written for an explanation: the formats, and the record of it."""
+
+import io
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path, PurePath
+from typing import Any, Protocol, cast
+
+import numpy as np
+
+from onnxcam.errors import PictureError
+from onnxcam.methods import METHODS
+from onnxcam.outputs import overlay
+from onnxcam.outputs.overlay import Style
+from onnxcam.outputs.signal import background, draw_signal
+from onnxcam.outputs.volume import contact_sheet, plane
+from onnxcam.types import Image, Map, Picture, Saliency, Target
+
+Original = Picture | Image
+"""What was explained: an upright photograph, or the preprocessed array (C,*spatial) that the network saw."""
+
+
+class Drawing(Protocol):
+    """An array (C,*spatial), or nothing, and its map (*spatial) -> a picture."""
+
+    def __call__(self, array: Image | None, saliency: Map, /, *, colormap: str, alpha: float) -> Picture: ...
+
+
+ARRAYS: dict[int, Drawing] = {1: draw_signal, 2: plane, 3: contact_sheet}
+"""The number of the map's axes -> how an array is drawn."""
+
+
+@dataclass(frozen=True)
+class Writer:
+    """suffix: with its dot. write: a file's content; for the picture see draw."""
+
+    suffix: str
+    write: Callable[[Saliency, Original | None, Style], bytes]
+
+
+SPEAKING = ("convention", "variant")
+"""Options whose value says by itself what it is."""
+LIMITS = ("budget", "tolerance")
+"""Options that end an estimate, whose error is known afterwards."""
+
+
+def draw(saliency: Saliency, picture: Original | None, style: Style) -> Picture:
+    """The map over what it explains, or alone if there is no picture, with the caption that style asks for.
+
+    picture: the upright photograph if the saliency has a placement; else the array (C,*spatial) that the network
+    saw. Raises PictureError for a photograph with a saliency that has no placement on one, and for an array with
+    one that has; ValueError for an array that does not have the map's axes.
+    """
+    rank, ground = saliency.map.ndim, overlay.GREY
+    alpha = None if picture is None else style.alpha
+    if saliency.placement is not None and picture is not None:
+        photograph = cast(Picture, picture)  # overlay refuses another
+        drawn = overlay.overlay(
+            photograph, saliency.map, saliency.placement, colormap=style.colormap, alpha=style.alpha
+        )
+    elif rank not in ARRAYS:
+        raise ValueError(f"a saliency map has 1 to 3 axes, this one has the shape {saliency.map.shape}")
+    else:
+        if picture is not None and picture.dtype == np.uint8:
+            raise PictureError("the image came preprocessed, so the map has no place on a picture; draw it without one")
+        drawn = ARRAYS[rank](cast(Image | None, picture), saliency.map, colormap=style.colormap, alpha=style.alpha)
+        if rank == 1:
+            alpha, ground = style.alpha, background(style.colormap)
+    if not style.caption:
+        return drawn
+    made = saliency.provenance
+    # What differs from the defaults changes the meaning of the picture, so the picture says it.
+    usual = METHODS[made.method]() if made.method in METHODS else None
+    differing = {k: v for k, v in made.options.items() if usual is None or usual.options.get(k) != v}
+    if made.error is not None:  # what was reached says more than what was asked for
+        differing = {k: v for k, v in differing.items() if k not in LIMITS} | {"map error": _error(made.error)}
+    special = [v if k in SPEAKING else f"{k} {v}" for k, v in differing.items()]
+    special += [made.fill] if usual is None or usual.perturb.name != made.fill else []
+    detail = " · ".join([shown_score(saliency.target), made.method, *special])
+    name = saliency.target.name
+    return overlay.caption(drawn, name, detail, colormap=style.colormap, alpha=alpha, font=style.font, ground=ground)
+
+
+def _error(error: float) -> str:
+    return f"{error:.3f}" if error >= 0.001 else f"{error:.1g}"
+
+
+def _numbers(target: Target) -> dict[str, Any]:
+    """A number that is no probability is called a value."""
+    if target.is_probability:
+        return {"probability": target.probability, "kind": str(target.kind)}
+    return {"probability": None, "value": target.logit, "kind": str(target.kind)}
+
+
+def shown_score(target: Target) -> str:
+    """What the model gave the target: a share in percent, or the number itself."""
+    return percent(target.probability) if target.is_probability else f"{target.logit:.3g}"
+
+
+def percent(probability: float) -> str:
+    """With one decimal, and never as a certainty or an impossibility that it is not."""
+    if 0 < probability < 0.0005:
+        return "<0.1%"
+    return ">99.9%" if 0.9995 <= probability < 1 else f"{probability:.1%}"
+
+
+def record(saliency: Saliency, image: Path | str, outputs: Iterable[Path | str] = ()) -> dict[str, Any]:
+    """What was explained and how, in plain JSON values; a number that is not finite becomes None."""
+    target, made = saliency.target, saliency.provenance
+    values = {
+        "image": str(image),
+        "target": {"index": target.index, "label": target.label, **_numbers(target)},
+        "score": saliency.score,
+        "method": made.method,
+        "options": made.options,
+        "layer": made.layer,
+        "layer_reason": made.layer_reason,
+        "features": made.features,
+        "provider": made.provider,
+        "preset": made.preset,
+        "preset_source": made.preset_source,
+        "fill": made.fill,
+        "channels": None
+        if made.channels is None
+        else {
+            "total": made.channels.total,
+            "scored": made.channels.scored,
+            "estimated": made.channels.estimated,
+            "skipped": made.channels.skipped,
+        },
+        "error": made.error,
+        "forwards": made.forwards,
+        "steps": made.steps,
+        "batch": made.batch,
+        "seconds": made.seconds,
+        "outputs": [str(path) for path in outputs],
+        "notes": made.notes,
+    }
+    return {key: plain(value) for key, value in values.items()}
+
+
+def plain(value: Any) -> Any:
+    """value in JSON's types. Raises TypeError for what has no counterpart there."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, str | PurePath):  # str() also makes an enumeration's member its value
+        return str(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, np.generic | np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, Mapping):
+        return {str(key): plain(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON: {value!r}")
+
+
+def _png(saliency: Saliency, picture: Original | None, style: Style) -> bytes:
+    """Lossless, with the essentials of the provenance as text chunks; what is free text is a JSON string."""
+    from PIL import Image as Pillow
+    from PIL import PngImagePlugin
+
+    made, target = saliency.provenance, saliency.target
+    texts = {
+        "Software": f"onnxcam {made.versions.get('onnxcam', '')}".strip(),
+        "onnxcam:method": made.method,
+        "onnxcam:options": json.dumps(plain(made.options)),
+        "onnxcam:layer": made.layer,
+        "onnxcam:target": json.dumps(plain(target)),
+        "onnxcam:model_sha256": made.model_sha256,
+        "onnxcam:preset": json.dumps(plain(made.preset)),
+        "onnxcam:fill": made.fill,
+    }
+    info = PngImagePlugin.PngInfo()
+    for key, text in texts.items():
+        info.add_text(key, text)
+    file = io.BytesIO()
+    Pillow.fromarray(draw(saliency, picture, style)).save(file, "PNG", pnginfo=info)
+    return file.getvalue()
+
+
+def _npy(saliency: Saliency, picture: Original | None, style: Style) -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.ascontiguousarray(saliency.map, np.float32), allow_pickle=False)
+    return file.getvalue()
+
+
+def _json(saliency: Saliency, picture: Original | None, style: Style) -> bytes:
+    values = {
+        "target": saliency.target,
+        "score": saliency.score,
+        "map_shape": saliency.map.shape,
+        "raw": saliency.raw,
+        "placement": saliency.placement,
+        "provenance": saliency.provenance,
+    }
+    text = json.dumps(plain(values), ensure_ascii=False, allow_nan=False)
+    # Half a surrogate pair, as in a file name that is not UTF-8, comes out as JSON's own escape.
+    return text.encode("utf-8", "backslashreplace") + b"\n"
+
+
+FORMATS = {"png": Writer(".png", _png), "npy": Writer(".npy", _npy), "json": Writer(".json", _json)}
+"""The name of a format -> how it is written. The first is what is written if nothing else is asked for."""

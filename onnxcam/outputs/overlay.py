@@ -1,0 +1,281 @@
+"""The saliency map as a picture: over the photograph it explains, alone, and with a caption underneath.
+
+Red stands for saliency, not for a red drum: under the map the photograph loses as much of its own colour as
+the map is opaque, and keeps its light and dark. Where the map is low it hardly covers the photograph; what
+the model never saw is grey, dim and beyond a line.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxcam.errors import OptionError, PictureError, near
+from onnxcam.outputs import typesetting
+from onnxcam.types import Floats, Map, Picture, Placement
+
+COLORMAPS: dict[str, str | None] = {
+    "turbo": "COLORMAP_TURBO",
+    "jet": "COLORMAP_JET",
+    "viridis": "COLORMAP_VIRIDIS",
+    "plasma": "COLORMAP_PLASMA",
+    "inferno": "COLORMAP_INFERNO",
+    "magma": "COLORMAP_MAGMA",
+    "cividis": "COLORMAP_CIVIDIS",
+    "hot": "COLORMAP_HOT",
+    "gray": None,
+}
+"""The name of a table of colours -> its constant in OpenCV; None is black to white."""
+
+COLORMAP = "turbo"
+ALPHA = 0.6
+LONG_SIDE = 224
+"""Pixels on the longer side that a picture is enlarged to if it has fewer."""
+BAND = 256
+"""Rows that are blended at once, so that a large photograph needs no large floats."""
+ROUNDING = 1e-6
+"""How far beyond [0,1] a map may reach; it is cut off."""
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+INK, PAPER, LINE, GREY = 24, 255, 255, 128
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a map is drawn. Raises OptionError for a value that makes no sense.
+
+    colormap: a name in COLORMAPS. alpha: opacity in [0,1] where the map is 1. caption: whether class,
+    probability, method and colours stand under the picture. font: a font file or name for labels beyond the
+    built-in typefaces.
+    """
+
+    colormap: str = COLORMAP
+    alpha: float = ALPHA
+    caption: bool = False
+    font: str | None = None
+
+    def __post_init__(self) -> None:
+        _known(self.colormap)
+        check_alpha(self.alpha)
+
+
+def overlay(
+    picture: Picture, saliency: Map, placement: Placement, *, colormap: str = COLORMAP, alpha: float = ALPHA
+) -> Picture:
+    """The map on the upright original, at the original's resolution.
+
+    Pixel j of the map's W lies with its centre at left + (j + 0.5) (right - left) / W of the original; in
+    between it is bilinear. A picture of less than LONG_SIDE on its longer side is enlarged by a whole factor,
+    every pixel a block. alpha in [0,1] is the colour's weight where the map is 1; elsewhere it falls with the
+    root of the map. Raises OptionError for alpha, an unknown colormap and a map outside [0,1], PictureError
+    for another picture.
+    """
+    _check_map(saliency)
+    check_alpha(alpha)
+    _check_picture(picture, placement)
+    table, zoom = colour_table(colormap), _zoom(picture.shape)
+    height, width = placement.picture
+    left, top, right, bottom = placement.box
+    rows, columns = _axis(height, zoom, top, bottom), _axis(width, zoom, left, right)
+    seen = np.empty((height * zoom, width * zoom, 3), np.uint8)
+    for start in range(0, len(rows.centre), BAND):
+        some = _Axis(rows.centre[start : start + BAND], rows.start, rows.stop)
+        values = _sample(saliency, some, columns)
+        photograph = picture[some.centre.astype(int)][:, columns.centre.astype(int)].astype(np.float32)
+        inside = some.inside[:, None, None] & columns.inside[:, None]
+        seen[start : start + BAND] = np.where(inside, blend(photograph, values, table, alpha), _unseen(photograph))
+    _outline(seen, np.flatnonzero(rows.inside), np.flatnonzero(columns.inside))
+    return seen
+
+
+def heatmap(saliency: Map, colormap: str = COLORMAP) -> Picture:
+    """The map alone, for an image that came preprocessed; smoothly enlarged to LONG_SIDE at least.
+
+    Raises OptionError for an unknown colormap and a map outside [0,1].
+    """
+    _check_map(saliency)
+    table, zoom = colour_table(colormap), _zoom(saliency.shape)
+    height, width = saliency.shape
+    values = _sample(saliency, _axis(height, zoom, 0, height), _axis(width, zoom, 0, width))
+    return np.rint(table[_levels(values)]).astype(np.uint8)
+
+
+def caption(
+    picture: Picture,
+    title: str,
+    detail: str = "",
+    *,
+    colormap: str = COLORMAP,
+    alpha: float | None = None,
+    font: str | None = None,
+    ground: int = GREY,
+) -> Picture:
+    """The picture, untouched, above a strip: the title, and below it the detail and the colours from 0 to 1.
+
+    alpha: that of the overlay, so that the colours are shown as opaque as there; None for a heatmap. ground:
+    the grey that they lie on. A line that is too long ends in an ellipsis. A picture narrower than LONG_SIDE
+    gets white at its right. font: see Style.
+    """
+    height, width = picture.shape[0], max(picture.shape[1], LONG_SIDE)
+    size = max(13, round(min(width, 1.5 * height) / 32))
+    step, edge = typesetting.line_height(size), size // 2
+    strip = np.full((2 * step + 2 * edge, width, 3), PAPER, np.uint8)
+    write(strip, typesetting.line(title, size, width - 2 * edge, font), edge, edge)
+    scale = _scale(size, max(width // 4, 6 * size), colour_table(colormap), alpha, ground)
+    start = width - edge - scale.shape[1]
+    strip[edge + step : edge + 2 * step, start : start + scale.shape[1]] = scale
+    write(strip, typesetting.line(detail, size, start - 2 * edge, font), edge + step, edge)
+    above = np.full((height, width, 3), PAPER, np.uint8)
+    above[:, : picture.shape[1]] = picture
+    return np.concatenate([above, strip])
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """One side of what is drawn: the centres of its pixels and the box, in pixels of the original."""
+
+    centre: npt.NDArray[np.float64]
+    start: float
+    stop: float
+
+    @property
+    def inside(self) -> npt.NDArray[np.bool_]:
+        return (self.centre > self.start) & (self.centre < self.stop)
+
+    def cells(self, count: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Floats]:
+        """The two of the map's count cells around each pixel, and the share of the second.
+
+        Not cv2.remap, which rounds the share to 1/32 and so draws steps on a large photograph.
+        """
+        at = (self.centre - self.start) * (count / (self.stop - self.start)) - 0.5
+        at = np.clip(at, 0, count - 1)
+        first = at.astype(np.intp)
+        return first, np.minimum(first + 1, count - 1), (at - first).astype(np.float32)
+
+
+def _axis(pixels: int, zoom: int, start: float, stop: float) -> _Axis:
+    return _Axis((np.arange(pixels * zoom) + 0.5) / zoom, start, stop)
+
+
+def _sample(saliency: Map, rows: _Axis, columns: _Axis) -> Map:
+    above, below, share = rows.cells(saliency.shape[0])
+    some = saliency[above] + share[:, None] * (saliency[below] - saliency[above])
+    before, behind, share = columns.cells(saliency.shape[1])
+    values: Map = some[:, before] + share * (some[:, behind] - some[:, before])
+    return np.clip(values, 0, 1)
+
+
+def blend(photograph: Floats, values: Map, table: Floats, alpha: float) -> Picture:
+    """The colours of values (h,w) in [0,1] over photograph (h,w,3), 0 to 255; see overlay for alpha."""
+    grey = (photograph @ LUMA)[..., None]
+    muted = photograph + alpha * (grey - photograph)
+    weight = alpha * np.sqrt(values)[..., None]
+    return np.rint(muted + weight * (table[_levels(values)] - muted)).astype(np.uint8)
+
+
+def _unseen(photograph: Floats) -> Picture:
+    dim = np.rint(20 + 0.45 * (photograph @ LUMA)).astype(np.uint8)
+    return np.repeat(dim[..., None], 3, axis=2)
+
+
+def _outline(seen: Picture, rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]) -> None:
+    """A line just outside of the box; where the picture ends with the box there is none."""
+    if not (rows.size and columns.size):
+        return
+    thick = max(1, round(max(seen.shape) / 400))
+    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    tall = slice(max(0, top - thick), bottom + thick)
+    wide = slice(max(0, left - thick), right + thick)
+    seen[tall.start : top, wide] = LINE
+    seen[bottom : tall.stop, wide] = LINE
+    seen[tall, wide.start : left] = LINE
+    seen[tall, right : wide.stop] = LINE
+
+
+def _scale(size: int, width: int, table: Floats, alpha: float | None, ground: int) -> Picture:
+    """(line height, about width, 3): a 0, the colours as the picture shows them over the ground, a 1."""
+    digits = [typesetting.line(d, size, width) for d in "01"]
+    values = np.linspace(0, 1, max(2, width - sum(d.shape[1] for d in digits) - size), dtype=np.float32)
+    under = np.full((1, len(values), 3), ground, np.float32)
+    colours = table[_levels(values)][None] if alpha is None else blend(under, values[None], table, alpha)
+    first = digits[0].shape[1] + size // 2
+    scale = np.full((digits[0].shape[0], first + len(values) + size // 2 + digits[1].shape[1], 3), PAPER, np.uint8)
+    scale[round(size * 0.3) : round(size * 1.05), first : first + len(values)] = colours
+    write(scale, digits[0], 0, 0)
+    write(scale, digits[1], 0, scale.shape[1] - digits[1].shape[1])
+    return scale
+
+
+def write(paper: Picture, ink: typesetting.Ink, top: int, left: int) -> None:
+    """Dark ink on the paper, which is changed; what reaches beyond its right or lower edge is cut off."""
+    part = paper[top : top + ink.shape[0], left : left + ink.shape[1]]
+    cover = ink[: part.shape[0], : part.shape[1], None] / 255
+    part[:] = np.rint(part + cover * (INK - part.astype(np.float32)))
+
+
+def _levels(values: Map) -> npt.NDArray[np.intp]:
+    return np.rint(values * 255).astype(np.intp)
+
+
+def _zoom(shape: tuple[int, ...]) -> int:
+    return max(1, math.ceil(LONG_SIDE / max(shape[:2])))
+
+
+def _known(colormap: str) -> str | None:
+    if colormap not in COLORMAPS:
+        raise OptionError(f"unknown colormap {colormap!r}; {near(colormap, COLORMAPS)}")
+    return COLORMAPS[colormap]
+
+
+def colour_table(colormap: str) -> Floats:
+    """(256,3) RGB, 0 to 255. Raises OptionError for an unknown colormap."""
+    import cv2
+
+    constant, ramp = _known(colormap), np.arange(256, dtype=np.uint8)[:, None]
+    if constant is None:
+        return np.repeat(ramp, 3, axis=1).astype(np.float32)
+    table: npt.NDArray[Any] = cv2.applyColorMap(ramp, getattr(cv2, constant))[:, 0, ::-1]
+    return table.astype(np.float32)
+
+
+def check_alpha(alpha: float) -> None:
+    if not 0 <= alpha <= 1:  # NaN is neither
+        raise OptionError(f"alpha is {alpha}; it lies between 0 (only the picture) and 1 (opaque where the map is 1)")
+
+
+def _check_map(saliency: Map) -> None:
+    if saliency.ndim != 2 or not saliency.size:
+        raise OptionError(f"a saliency map has the shape (H,W), this one {saliency.shape}")
+    _check_range(saliency)
+
+
+def _check_range(saliency: Map) -> None:
+    low, high = float(saliency.min()), float(saliency.max())
+    if not (low >= -ROUNDING and high <= 1 + ROUNDING):
+        raise OptionError(f"a saliency map lies in [0,1], this one goes from {low:g} to {high:g}; normalise it first")
+
+
+def check_array(array: Floats | None, saliency: Map) -> None:
+    """For what draws an array (C,*spatial) and a map (*spatial), or a map alone.
+
+    Raises OptionError for a map outside [0,1]; ValueError, since they come from one explanation, for an array
+    of another shape, and for one that is not finite.
+    """
+    if not saliency.size:
+        raise ValueError(f"a saliency map of shape {saliency.shape} has nothing to draw")
+    _check_range(saliency)
+    if array is None:
+        return
+    if array.ndim != saliency.ndim + 1 or array.shape[1:] != saliency.shape or not len(array):
+        raise ValueError(f"the array {array.shape} is not (C,*spatial) of the saliency map {saliency.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError("the array holds NaN or infinity")
+
+
+def _check_picture(picture: Picture, placement: Placement) -> None:
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+        raise PictureError(f"a picture is (height,width,3) of uint8, this one {picture.shape} of {picture.dtype}")
+    if picture.shape[:2] != placement.picture:
+        (height, width), (h, w) = picture.shape[:2], placement.picture
+        raise PictureError(f"the picture is {width}x{height}, the one explained {w}x{h}; give the upright original")

@@ -1,0 +1,167 @@
+"""The names of the files that one call writes.
+
+No two are the same, none is an input, and each is allowed on every common file system.
+"""
+
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from onnxcam.errors import OptionError, OutputError, near
+from onnxcam.outputs.formats import FORMATS
+
+Plan = list[list[dict[str, Path]]]
+"""Picture -> target -> the name of a format -> its file."""
+
+RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
+"""Names that Windows keeps for devices."""
+
+
+def plan(
+    images: Sequence[Path | str],
+    targets: Sequence[Sequence[str]],
+    method: str,
+    formats: Sequence[str] | None,
+    output: str | None,
+    *,
+    protected: Iterable[Path | str] = (),
+) -> Plan:
+    """Names for all files of one call, no two the same, not even where upper and lower case are one.
+
+    targets: for each image a name of each target, which slug() makes safe; "" leaves it out. formats: names
+    in FORMATS; None is output's suffix, else png. output: None for `<stem>.<target>.<method>.<suffix>` in the
+    working directory; a folder (it exists, or ends in a separator) for the same names in there; else a file,
+    into whose name picture and target are put only where there are several. protected: files besides the
+    images that must not be overwritten. Raises OptionError for an unknown format; OutputError for a suffix
+    that is none, and for overwriting an input.
+    """
+    place = _destination(formats, output)
+    stems = _distinct(_stems([Path(image) for image in images]))
+    several = len(images) > 1
+    names = []
+    for stem, sources in zip(stems, targets, strict=True):
+        slugs = [slug(s) if s else str(i + 1) if len(sources) > 1 else "" for i, s in enumerate(sources)]
+        for target in _distinct(slugs):
+            if place.stem is None:
+                parts = [stem, target, slug(method)]
+            else:
+                parts = [place.stem, stem if several else "", target if several or len(sources) > 1 else ""]
+            names.append(".".join(filter(None, parts)))
+    unique = iter(_distinct(names))
+    planned = [[place.files(next(unique)) for _ in sources] for sources in targets]
+    _protect(planned, [*images, *protected])
+    return planned
+
+
+def slug(text: str, longest: int = 60) -> str:
+    """text as part of a file name on any system: letters and digits of any script, - _ and +; never empty."""
+    kept = "".join(
+        c if unicodedata.category(c)[0] in "LMN" or c in "-_+" else " " for c in unicodedata.normalize("NFC", text)
+    )
+    short = _cut("-".join(kept.split())[:longest]).strip("-_")
+    if not short:
+        return "unnamed"
+    return f"{short}-" if short.casefold() in RESERVED else short
+
+
+@dataclass(frozen=True)
+class _Destination:
+    """stem: of the file that was asked for, None for a folder. suffix: its own if it has a single format."""
+
+    folder: Path
+    formats: tuple[str, ...]
+    stem: str | None = None
+    suffix: str | None = None
+
+    def files(self, name: str) -> dict[str, Path]:
+        own = self.suffix
+        return {f: self.folder / (name + (FORMATS[f].suffix if own is None else own)) for f in self.formats}
+
+
+def _destination(formats: Sequence[str] | None, output: str | None) -> _Destination:
+    chosen = tuple(dict.fromkeys(formats or ()))
+    for name in chosen:
+        if name not in FORMATS:
+            raise OptionError(f"unknown format {name!r}; {near(name, FORMATS)}")
+    if output is None:
+        return _Destination(Path(), chosen or tuple(FORMATS)[:1])
+    if output.endswith(("/", os.sep)) or os.path.isdir(output):
+        return _Destination(Path(output), chosen or tuple(FORMATS)[:1])
+    path = Path(output)
+    named = next((name for name, writer in FORMATS.items() if writer.suffix == path.suffix.lower()), None)
+    if not chosen and named is None:
+        known = ", ".join(writer.suffix for writer in FORMATS.values())
+        found = f"the suffix {path.suffix!r} names no format" if path.suffix else "it has no suffix"
+        raise OutputError(f"output {output!r}: {found}; use {known}, name the format, or end a folder's name in /")
+    if len(chosen) == 1 and named not in (None, *chosen):
+        raise OutputError(
+            f"output {output!r} is named as {named}, but {chosen[0]} was asked for; leave one of them out"
+        )
+    chosen = chosen or (str(named),)
+    return _Destination(path.parent, chosen, path.stem, path.suffix if len(chosen) == 1 else None)
+
+
+def _stems(images: Sequence[Path]) -> list[str]:
+    """The pictures' names without suffix; where these agree, with it, or else with their folder before it."""
+    stems = [_cut(image.stem) or "image" for image in images]
+    groups: dict[str, list[int]] = {}
+    for i, stem in enumerate(stems):
+        groups.setdefault(_key(stem), []).append(i)
+    for members in groups.values():
+        ways = (
+            {i: "-".join(filter(None, [stems[i], images[i].suffix[1:]])) for i in members},
+            {i: "-".join(filter(None, [images[i].parent.name, stems[i]])) for i in members},
+        )
+        for names in ways if len(members) > 1 else ():
+            if len({_key(name) for name in names.values()}) == len(members):
+                for i, name in names.items():
+                    stems[i] = _cut(name)
+                break
+    return stems
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """The names, with -2, -3 and so on after those that came before; empty ones stay."""
+    counts = Counter(_key(name) for name in names)
+    taken = {key for key, count in counts.items() if count == 1}
+    last: Counter[str] = Counter()
+    found = []
+    for name in names:
+        new, key = name, _key(name)
+        while name and counts[key] > 1 and _key(new) in taken:
+            last[key] = max(2, last[key] + 1)
+            new = f"{name}-{last[key]}"
+        taken.add(_key(new))
+        found.append(new)
+    return found
+
+
+def _key(name: str) -> str:
+    """What names share that are one file on macOS or Windows."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _cut(name: str, longest: int = 100) -> str:
+    """At most so many bytes, so that stem, target and method together stay below a file system's 255."""
+    while len(os.fsencode(name)) > longest:
+        name = name[:-1]
+    return name
+
+
+def _protect(planned: Plan, inputs: Iterable[Path | str]) -> None:
+    """By inode, so that links and the letters' case do not matter."""
+    kept = {(found.st_dev, found.st_ino) for path in inputs if (found := _stat(path)) is not None}
+    for path in (path for targets in planned for files in targets for path in files.values()):
+        found = _stat(path)
+        if found is not None and (found.st_dev, found.st_ino) in kept:
+            raise OutputError(f"{path} is an input of this very call and would be overwritten; choose another output")
+
+
+def _stat(path: Path | str) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except OSError:
+        return None

@@ -1,0 +1,107 @@
+"""The saliency of an array that is no photograph: over the array shown as a picture, or over each of its slices."""
+
+import math
+
+import numpy as np
+
+from onnxcam.outputs import overlay, typesetting
+from onnxcam.types import Floats, Map, Picture, Placement
+
+SHORT_SIDE, LONGEST = 256, 2048
+"""Pixels on the shorter side that a small array is enlarged to, unless the longer one gets beyond LONGEST."""
+SLICES = 16
+TILE = 448
+"""Pixels that the longer side of a slice on a contact sheet has at most."""
+GAP, SIZE = 8, 14
+"""Pixels between two slices, and the least of a letter."""
+
+
+def as_picture(array: Floats) -> Picture:
+    """array (C,*spatial) as (*spatial,3): three channels as RGB, others as the grey of their mean.
+
+    Its 1st percentile becomes 0 and its 99th 255, over all channels at once; where both are the same value, its
+    least and its greatest do. What is constant is mid-grey.
+    """
+    channels = array if len(array) == 3 else array.mean(axis=0, keepdims=True, dtype=np.float64)
+    low, high = (float(v) for v in np.percentile(channels, (1, 99)))
+    if low == high:
+        low, high = float(channels.min()), float(channels.max())
+    if low == high:
+        return np.full((*array.shape[1:], 3), overlay.GREY, np.uint8)
+    shares = np.clip((channels.astype(np.float64) - low) / (high - low), 0, 1)
+    levels = np.moveaxis(np.rint(255 * shares).astype(np.uint8), 0, -1)
+    return np.ascontiguousarray(np.broadcast_to(levels, (*array.shape[1:], 3)))
+
+
+def plane(
+    array: Floats | None, saliency: Map, *, colormap: str = overlay.COLORMAP, alpha: float = overlay.ALPHA
+) -> Picture:
+    """The map (H,W) over array (C,H,W); where that is small, each of its pixels becomes a block.
+
+    array: None gives the heatmap. Raises as render.check_array and render.overlay do.
+    """
+    overlay.check_array(array, saliency)
+    if array is None:
+        return overlay.heatmap(saliency, colormap)
+    short, long = sorted(saliency.shape)
+    zoom = max(1, min(math.ceil(SHORT_SIDE / short), LONGEST // long))
+    picture = as_picture(array).repeat(zoom, axis=0).repeat(zoom, axis=1)
+    return overlay.overlay(picture, saliency, _whole(picture), colormap=colormap, alpha=alpha)
+
+
+def contact_sheet(
+    array: Floats | None, saliency: Map, *, colormap: str = overlay.COLORMAP, alpha: float = overlay.ALPHA
+) -> Picture:
+    """Up to SLICES evenly spaced frames or slices of array (C,D,H,W), row by row, each with its own part of the map.
+
+    Above each stands its index, from 0. All are shown on one scale of brightness. array: None gives the
+    heatmaps. Raises as render.check_array and render.overlay do.
+    """
+    overlay.check_array(array, saliency)
+    depth = len(saliency)
+    chosen = np.unique(np.rint(np.linspace(0, depth - 1, min(depth, SLICES))).astype(int))
+    if array is None:
+        tiles = [_reduced(overlay.heatmap(part, colormap)) for part in saliency[chosen]]
+    else:
+        tiles = []
+        for whole, part in zip(as_picture(array[:, chosen]), saliency[chosen], strict=True):
+            picture = _reduced(whole)
+            tiles.append(overlay.overlay(picture, part, _whole(picture), colormap=colormap, alpha=alpha))
+    note = f"frames or slices 0 to {depth - 1}"
+    shown = "" if len(chosen) == depth else f", {len(chosen)} of {depth} shown"
+    return _arranged(tiles, [str(index) for index in chosen], note + shown)
+
+
+def _arranged(tiles: list[Picture], names: list[str], note: str) -> Picture:
+    """As near to a square as can be, with a name above each tile and the note below all."""
+    height, width = tiles[0].shape[:2]
+    size = max(SIZE, round(max(height, width) / 22))
+    label = typesetting.line_height(size)
+    down = min(len(tiles), max(1, round(math.sqrt(len(tiles) * width / height))))
+    across = math.ceil(len(tiles) / down)
+    down = math.ceil(len(tiles) / across)
+    pitch = height + label + GAP, width + GAP
+    sheet = np.full((down * pitch[0] + label + 2 * GAP, across * pitch[1] + GAP, 3), overlay.PAPER, np.uint8)
+    for i, (tile, name) in enumerate(zip(tiles, names, strict=True)):
+        top, left = GAP + i // across * pitch[0], GAP + i % across * pitch[1]
+        overlay.write(sheet, typesetting.line(name, size, width), top, left)
+        sheet[top + label : top + label + height, left : left + width] = tile
+    overlay.write(sheet, typesetting.line(note, size, sheet.shape[1] - 2 * GAP), GAP + down * pitch[0], GAP)
+    return sheet
+
+
+def _reduced(picture: Picture) -> Picture:
+    """At most TILE on the longer side, by averaging."""
+    from PIL import Image
+
+    height, width = picture.shape[:2]
+    factor = TILE / max(height, width)
+    if factor >= 1:
+        return picture
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX))
+
+
+def _whole(picture: Picture) -> Placement:
+    height, width = picture.shape[:2]
+    return Placement((height, width), (0.0, 0.0, float(width), float(height)))

@@ -1,0 +1,70 @@
+"""What is asked of feature maps that stay on a device, as graphs that run there.
+
+None of them knows the network: they take its feature tensor, or rows of numbers, from where these lie.
+"""
+
+import numpy as np
+import onnx_ir
+
+from onnxcam.surgeon.analysis.anatomy import FeatureTensor
+from onnxcam.surgeon.builder import Builder, empty_model, publish
+from onnxcam.surgeon.graphs.masked_score import FEATURES
+from onnxcam.surgeon.ir import Model, Value, new_input
+
+CHANNELS, FINITE, EXTENT, PEAK = "onnxcam/channels", "onnxcam/finite", "onnxcam/extent", "onnxcam/peak"
+ROWS, CHOSEN, SIGN, PICKED = "onnxcam/rows", "onnxcam/chosen", "onnxcam/sign", "onnxcam/picked"
+WEIGHTS, SUM = "onnxcam/weights", "onnxcam/sum"
+
+
+def channels_model(tensor: FeatureTensor) -> Model:
+    """FEATURES, the network's tensor, whose first picture is meant, to CHANNELS (K,1,*grid), as tensor.to_channels().
+
+    Beside it FINITE (), and of each map EXTENT and PEAK (K,): its largest number less its smallest, and the largest
+    size of its numbers. Raises ModelError where the tensor's shape is not known.
+    """
+    model = empty_model("channels")
+    b, (order, cells) = Builder(model, "onnxcam/channels"), tensor.channels_first
+    x = new_input(model, FEATURES, onnx_ir.DataType.FLOAT, ["pictures", *tensor.sides])
+    x = b("Transpose", b("Gather", x, b.constant([0], np.int64), axis=0), perm=order)
+    if cells != slice(None):
+        last = len(order) - 1
+        x = b("Slice", x, *(b.constant([n], np.int64) for n in (cells.start, cells.stop, last)))
+    shape = [tensor.channels, 1, *tensor.grid]
+    maps = b("Reshape", x, b.constant(shape, np.int64), name=CHANNELS)
+    size = b("Abs", maps)
+    finite = b.cast(b("Less", size, b.constant(np.inf, np.float32)), onnx_ir.DataType.FLOAT)  # NaN is less than nothing
+    everywhere = b.reduce("ReduceMin", finite, range(len(shape)), keepdims=False)
+    high, low, peak = (
+        b.reduce(f"Reduce{which}", x, range(1, len(shape)), keepdims=False)
+        for which, x in (("Max", maps), ("Min", maps), ("Max", size))
+    )
+    publish(model, maps, onnx_ir.DataType.FLOAT, shape)
+    publish(model, b("Greater", everywhere, b.constant(0, np.float32), name=FINITE), onnx_ir.DataType.BOOL, [])
+    publish(model, b("Sub", high, low, name=EXTENT), onnx_ir.DataType.FLOAT, shape[:1])
+    publish(model, b("Identity", peak, name=PEAK), onnx_ir.DataType.FLOAT, shape[:1])
+    return model
+
+
+def picking_model() -> Model:
+    """ROWS (K,n), CHOSEN (k,) int64 and SIGN () to PICKED (k,n): the chosen rows, times 1 or -1."""
+    model = empty_model("pick")
+    b = Builder(model, "onnxcam/pick")
+    chosen = b("Gather", _rows(model), new_input(model, CHOSEN, onnx_ir.DataType.INT64, ["chosen"]), axis=0)
+    sign = new_input(model, SIGN, onnx_ir.DataType.FLOAT, [])
+    publish(model, b("Mul", chosen, sign, name=PICKED), onnx_ir.DataType.FLOAT, ["chosen", "numbers"])
+    return model
+
+
+def summing_model() -> Model:
+    """ROWS (K,n) and WEIGHTS (T,K) float64 to SUM (T,n) float32, added up in float64."""
+    model = empty_model("sum")
+    b = Builder(model, "onnxcam/sum")
+    rows = b.cast(_rows(model), onnx_ir.DataType.DOUBLE)
+    weights = new_input(model, WEIGHTS, onnx_ir.DataType.DOUBLE, ["targets", "rows"])
+    found = b("Cast", b("MatMul", weights, rows), to=int(onnx_ir.DataType.FLOAT), name=SUM)
+    publish(model, found, onnx_ir.DataType.FLOAT, ["targets", "numbers"])
+    return model
+
+
+def _rows(model: Model) -> Value:
+    return new_input(model, ROWS, onnx_ir.DataType.FLOAT, ["rows", "numbers"])

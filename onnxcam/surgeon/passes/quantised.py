@@ -1,0 +1,72 @@
+"""Feature tensors that are not float: 8-bit integers get their scale back, blocked memory is refused."""
+
+from onnxcam.errors import ModelError
+from onnxcam.surgeon.builder import Builder
+from onnxcam.surgeon.ir import Value, ancestors, constant
+
+SCALE_AT = {
+    "QuantizeLinear": 1, "QLinearConv": 6, "QLinearMatMul": 6, "QLinearAdd": 6, "QLinearMul": 6, "QLinearConcat": 0,
+    "QLinearSigmoid": 3, "QLinearLeakyRelu": 3, "QLinearAveragePool": 3, "QLinearGlobalAveragePool": 3,
+    "QLinearReduceMean": 3, "QLinearSoftmax": 3,
+}  # fmt: skip
+"""Where an operator takes the scale of its output; the zero point follows. (QLinearConcat begins with them.)"""
+SAME_SCALE = frozenset(
+    "MaxPool Transpose Reshape Flatten Squeeze Unsqueeze Slice Pad Clip Relu Identity Resize".split()
+)
+"""Operators that give integers of the scale that they were given."""
+BLOCKED = "com.microsoft.nchwc"
+
+
+def scale_of(value: Value) -> tuple[Value, Value | None] | None:
+    """(scale, zero point) of a quantised tensor; None for a tensor of real numbers."""
+    node = value.producer()
+    while node is not None and node.op_type in SAME_SCALE and node.inputs[0] is not None:
+        node = node.inputs[0].producer()
+    if node is None or node.op_type not in SCALE_AT:
+        return None
+    at = SCALE_AT[node.op_type]
+    scale = node.inputs[at] if at < len(node.inputs) else None
+    zero = node.inputs[at + 1] if at + 1 < len(node.inputs) else None
+    return (scale, zero) if scale is not None else None
+
+
+def check_dequantisable(value: Value) -> None:
+    """Raises ModelError for a tensor of integers whose scale is not one constant for the whole tensor."""
+    node, found = value.producer(), scale_of(value)
+    if node is not None and (node.op_type in ("ConvInteger", "MatMulInteger") or _is_dynamic(value)):
+        raise ModelError(
+            f"the feature tensor {value.name!r} holds integers without a scale ({node.op_type}); choose the tensor "
+            f"after its scaling with --layer, or explain the float export"
+        )
+    if found is not None:
+        scale = constant(found[0])
+        if scale is None or scale.size != 1:
+            raise ModelError(
+                f"the feature tensor {value.name!r} is quantised with a scale that is not one constant; "
+                f"explain the float or QDQ export"
+            )
+
+
+def _is_dynamic(value: Value) -> bool:
+    node = value.producer()
+    return node is not None and node.op_type == "DynamicQuantizeLinear"
+
+
+def dequantised(b: Builder, value: Value) -> Value:
+    """The tensor as real numbers: itself, or scale * (q - zero point)."""
+    found = scale_of(value)
+    if found is None:
+        return value
+    scale, zero = found
+    return b("DequantizeLinear", value, scale, *([zero] if zero is not None else []))
+
+
+def is_blocked(value: Value) -> bool:
+    """Whether the tensor lies in onnxruntime's NCHWc memory, whose shape says NCHW and whose values do not."""
+    for v in (value, *ancestors(value)):
+        node = v.producer()
+        if node is None or node.op_type == "ReorderOutput":
+            return False
+        if node.domain == BLOCKED:
+            return True
+    return False

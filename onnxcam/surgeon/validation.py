@@ -1,0 +1,120 @@
+"""What onnx's checker lets pass and a damaged or hostile file may hold: told before anything is made of it."""
+
+import math
+from collections.abc import Iterable, Iterator
+
+import onnx
+import onnx_ir
+from google.protobuf.message import Message
+
+from onnxcam.errors import ModelError
+
+MOST_CALLS = 2000
+"""Calls of local functions, nested ones counted as often as they run: each becomes a copy of the function's nodes."""
+MOST_NODES = 200_000
+"""Nodes once all functions are written out."""
+MOST_ROUNDS = 100_000
+"""Of a loop with a constant length; the runtime would be in there for minutes."""
+DEEPEST = 25
+"""Graphs inside each other."""
+
+TYPED: dict[int, str] = {
+    onnx.TensorProto.FLOAT: "float_data", onnx.TensorProto.DOUBLE: "double_data", onnx.TensorProto.INT64: "int64_data",
+    onnx.TensorProto.INT32: "int32_data", onnx.TensorProto.UINT64: "uint64_data", onnx.TensorProto.INT8: "int32_data",
+    onnx.TensorProto.UINT8: "int32_data", onnx.TensorProto.INT16: "int32_data", onnx.TensorProto.UINT16: "int32_data",
+    onnx.TensorProto.BOOL: "int32_data", onnx.TensorProto.FLOAT16: "int32_data",
+    onnx.TensorProto.BFLOAT16: "int32_data",
+}  # fmt: skip
+"""Where a tensor's numbers are if they are not raw bytes, one a number."""
+
+
+def check_text(message: Message, name: str) -> None:
+    """Raises ModelError for text that is not UTF-8: protobuf hands it out as bytes, and nothing expects that."""
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_STRING:
+            texts: Iterable[object] = value if not isinstance(value, str | bytes) else (value,)
+            if any(isinstance(text, bytes) for text in texts):
+                raise ModelError(f"{name}: text that is not UTF-8 (in {field.full_name}); the file is damaged")
+        elif field.type == field.TYPE_MESSAGE:
+            for inner in (value,) if isinstance(value, Message) else value:
+                check_text(inner, name)
+
+
+def check_tensors(tensors: Iterable[onnx.TensorProto], name: str) -> None:
+    """Raises ModelError for a tensor whose bytes do not fill its shape exactly."""
+    for tensor in tensors:
+        if tensor.data_type in (onnx.TensorProto.UNDEFINED, onnx.TensorProto.STRING):
+            continue
+        count = math.prod(tensor.dims)
+        if any(d < 0 for d in tensor.dims):
+            raise ModelError(f"{name}: the tensor {tensor.name!r} has a negative size; the file is damaged")
+        if tensor.HasField("raw_data"):
+            try:
+                needed = -(-count * onnx_ir.DataType(tensor.data_type).bitwidth // 8)
+            except (ValueError, TypeError):
+                raise ModelError(f"{name}: the tensor {tensor.name!r} has an unknown number type") from None
+            found = len(tensor.raw_data)
+        elif tensor.data_type in TYPED:
+            needed, found = count, len(getattr(tensor, TYPED[tensor.data_type]))
+        else:
+            continue
+        if needed != found:
+            raise ModelError(
+                f"{name}: the tensor {tensor.name!r} of shape {list(tensor.dims)} needs {needed} bytes or numbers and "
+                f"holds {found}; the file is damaged"
+            )
+
+
+def check_calls(proto: onnx.ModelProto, name: str) -> None:
+    """Raises ModelError where local functions call each other in a ring, or grow beyond measure when written out."""
+    functions = {(f.domain, f.name, f.overload): f for f in proto.functions}
+    sizes: dict[tuple[str, str, str], tuple[int, int]] = {}
+    active: set[tuple[str, str, str]] = set()
+
+    def size(nodes: Iterable[onnx.NodeProto]) -> tuple[int, int]:
+        """Calls and nodes of the written-out nodes."""
+        calls = count = 0
+        for node in all_nodes(nodes):
+            key = (node.domain, node.op_type, node.overload)
+            inner = of_function(key) if key in functions else (0, 0)
+            calls, count = calls + inner[0] + (key in functions), count + inner[1] + 1
+        return calls, count
+
+    def of_function(key: tuple[str, str, str]) -> tuple[int, int]:
+        if key in active:
+            raise ModelError(f"{name}: the function {key[1]!r} calls itself; the file is damaged")
+        if key not in sizes:
+            active.add(key)
+            sizes[key] = size(functions[key].node)
+            active.discard(key)
+        return sizes[key]
+
+    calls, count = size(proto.graph.node)
+    if calls > MOST_CALLS or count > MOST_NODES:
+        raise ModelError(f"{name}: {calls} calls of local functions make {count} nodes, which is more than can be read")
+
+
+def check_loops(proto: onnx.ModelProto, name: str) -> None:
+    """Raises ModelError for a loop with a constant length that no picture is worth waiting for."""
+    constants = {t.name: t for t in proto.graph.initializer}
+    nodes = [n for group in (proto.graph.node, *(f.node for f in proto.functions)) for n in all_nodes(group)]
+    constants |= {n.output[0]: n.attribute[0].t for n in nodes if n.op_type == "Constant" and n.output and n.attribute}
+    for node in nodes:
+        trips = constants.get(node.input[0]) if node.op_type == "Loop" and node.input else None
+        if trips is not None and trips.data_type == onnx.TensorProto.INT64 and math.prod(trips.dims) == 1:
+            rounds = int(onnx.numpy_helper.to_array(trips).reshape(-1)[0])
+            if rounds > MOST_ROUNDS:
+                raise ModelError(f"{name}: a loop of {rounds} rounds (node {node.name!r}) would not end in time")
+
+
+def all_nodes(nodes: Iterable[onnx.NodeProto], depth: int = 0) -> Iterator[onnx.NodeProto]:
+    """These and those of the graphs inside them."""
+    if depth > DEEPEST:
+        raise ModelError(f"graphs lie more than {DEEPEST} deep inside each other")
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from all_nodes(attribute.g.node, depth + 1)
+            for inner in attribute.graphs:
+                yield from all_nodes(inner.node, depth + 1)

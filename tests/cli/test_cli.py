@@ -1,0 +1,364 @@
+"""The command line as a person or a program meets it: in a process of its own, from the words to the exit code."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+from onnxcam.inputs import bundled
+
+LABELS = ["ant", "bee", "cat", "dog", "eel"]
+
+
+def onnxcam(*words: object, cwd: Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "onnxcam.cli.main", *map(str, words)]
+    settings = {**os.environ, "COLUMNS": "200", **(env or {})}
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, env=settings)
+
+
+@pytest.fixture
+def folder(classifier: onnx.ModelProto, tmp_path: Path) -> Path:
+    """tiny.onnx, labels.txt and photo.png (40 high, 30 wide)."""
+    onnx.save(classifier, tmp_path / "tiny.onnx")
+    (tmp_path / "labels.txt").write_text("\n".join(LABELS))
+    pixels = np.random.default_rng(3).integers(0, 256, (40, 30, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    return tmp_path
+
+
+def files(folder: Path) -> set[str]:
+    return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+
+
+def test_explain_writes_the_overlay_and_says_what_it_did(folder: Path) -> None:
+    done = onnxcam("explain", "tiny.onnx", "photo.png", "--labels", "labels.txt", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert Image.open(folder / "photo.score-cam.png").width >= 30
+    for word in ("photo.score-cam.png", "class", "probability", "features", "GlobalAveragePool"):
+        assert word in done.stdout
+    for word in ("provider      cpu", "imagenet (assumed", "scored", "skipped", " s, "):
+        assert word in done.stdout
+    assert done.stderr == ""
+
+
+def test_json_is_all_there_is_on_standard_output(folder: Path) -> None:
+    done = onnxcam(
+        "explain", "tiny.onnx", "photo.png", "--json", "--format", "png,npy,json", "--target", "top1,3", cwd=folder
+    )
+    records = json.loads(done.stdout)
+    assert len(records) == 2
+    keys = {"image", "target", "method", "layer", "provider", "preset", "channels", "forwards", "seconds", "outputs"}
+    for record in records:
+        assert keys <= set(record)
+        assert set(record["target"]) == {"index", "label", "probability", "kind"}
+        assert len(record["outputs"]) == 3
+        assert all((folder / o).is_file() for o in record["outputs"])
+    assert records[1]["target"]["index"] == 3
+    saved = np.load(folder / next(o for o in records[0]["outputs"] if o.endswith(".npy")))
+    assert saved.shape == (16, 12)
+    assert saved.dtype == np.float32
+
+
+def test_several_pictures_and_targets_never_share_a_file(folder: Path) -> None:
+    for name in ("a", "b"):
+        (folder / name).mkdir()
+        (folder / name / "photo.png").write_bytes((folder / "photo.png").read_bytes())
+    words = ["explain", "tiny.onnx", "a/photo.png", "b", "photo.png", "--target", "top1", "--target", "top2"]
+    done = onnxcam(*words, "-o", "out/", "--quiet", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert len(list((folder / "out").iterdir())) == 6
+
+
+def test_an_output_file_is_named_as_asked(folder: Path) -> None:
+    assert onnxcam("explain", "tiny.onnx", "photo.png", "-o", "deep/map.npy", cwd=folder).returncode == 0
+    assert np.load(folder / "deep" / "map.npy").max() == 1
+
+
+def test_explicit_preprocessing_overrides_and_is_reported(folder: Path) -> None:
+    words = ["--mean", "0.5", "--std", "0.25,0.25,0.25", "--scale", "1/255", "--crop", "none", "--color", "bgr"]
+    done = onnxcam("explain", "tiny.onnx", "photo.png", "--json", *words, cwd=folder)
+    record = json.loads(done.stdout)[0]
+    preset = record["preset"]
+    assert record["preset_source"].endswith("changed field by field")
+    assert preset["name"] == "imagenet+custom"
+    assert (preset["mean"], preset["color"], preset["crop"]) == ([0.5], "bgr", 1.0)
+
+
+def test_layer_convention_variant_and_fill_reach_the_record(folder: Path) -> None:
+    words = ["--layer", "last-conv", "--convention", "destructive", "--variant", "paper", "--fill", "blur"]
+    done = onnxcam("explain", "tiny.onnx", "photo.png", "--json", *words, "--batch", "2", "--threads", "1", cwd=folder)
+    record = json.loads(done.stdout)[0]
+    assert record["layer"] == "c2"
+    assert record["options"] == {"convention": "destructive", "variant": "paper", "budget": "none", "tolerance": "none"}
+    assert record["fill"] == "blur(sigma=10)"
+    assert record["batch"] == 2
+
+
+def test_inspect_tells_what_was_chosen_and_what_lost(folder: Path) -> None:
+    found = json.loads(onnxcam("inspect", "tiny.onnx", "--json", cwd=folder).stdout)
+    assert found["inputs"][0]["shape"] == ["N", 3, 16, 12]
+    assert found["opset"] == 17
+    assert found["features"]["tensor"] == "features"
+    assert found["features"]["shape"] == [1, 8, 4, 3]
+    assert found["logits"] == found["logits"] | {"tensor": "logits", "activation": "none"}
+    assert found["candidates"][0]["tensor"] == "c2"
+    assert found["batch"]["mode"] == "dynamic"
+    page = onnxcam("inspect", "tiny.onnx", cwd=folder).stdout
+    assert "GlobalAveragePool" in page
+    assert "not chosen" in page
+
+
+def test_rewrite_adds_the_features_and_keeps_the_logits(folder: Path) -> None:
+    import onnxruntime
+
+    done = onnxcam("rewrite", "tiny.onnx", "-o", "tiny.cam.onnx", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    onnx.checker.check_model(onnx.load(folder / "tiny.cam.onnx"), full_check=True)
+    before, after = (onnxruntime.InferenceSession(folder / n) for n in ("tiny.onnx", "tiny.cam.onnx"))
+    x = np.random.default_rng(0).standard_normal((2, 3, 16, 12)).astype(np.float32)
+    logits, features = after.run(None, {"x": x})
+    np.testing.assert_array_equal(before.run(None, {"x": x})[0], logits)
+    assert features.shape == (2, 8, 4, 3)
+
+
+def test_the_rewriting_tool_does_the_same(folder: Path) -> None:
+    tool = Path(__file__).parents[2] / "tools" / "rewrite.py"
+    subprocess.run([sys.executable, tool, "tiny.onnx", "-o", "tool.onnx", "--quiet"], cwd=folder, check=True)
+    onnxcam("rewrite", "tiny.onnx", "-o", "command.onnx", cwd=folder)
+    assert (folder / "tool.onnx").read_bytes() == (folder / "command.onnx").read_bytes()
+
+
+def test_demo_explains_the_embedded_photographs(tmp_path: Path) -> None:
+    done = onnxcam("demo", "--json", cwd=tmp_path)
+    records = json.loads(done.stdout)
+    assert [Path(r["image"]).stem for r in records] == ["chelsea", "coffee"]
+    assert records[1]["target"]["label"] == "espresso"
+    assert files(tmp_path) == {"chelsea.score-cam.png", "coffee.score-cam.png"}
+    fast = json.loads(onnxcam("demo", "--fast", "--json", cwd=tmp_path).stdout)
+    assert [r["target"]["label"] for r in fast] == [r["target"]["label"] for r in records]
+    for few, all_ in zip(fast, records, strict=True):
+        assert few["forwards"] < all_["forwards"] / 3
+        assert few["error"] <= 0.02
+
+
+def damaged_models(folder: Path) -> None:
+    data = (folder / "tiny.onnx").read_bytes()
+    (folder / "truncated.onnx").write_bytes(data[: len(data) // 2])
+    (folder / "text.onnx").write_text("this is not a model")
+    opset = onnx.load(folder / "tiny.onnx")
+    opset.opset_import[0].version = 999
+    (folder / "opset.onnx").write_bytes(opset.SerializeToString())
+    domain = onnx.load(folder / "tiny.onnx")
+    domain.graph.node[1].domain = "my.company"
+    (folder / "domain.onnx").write_bytes(domain.SerializeToString())
+    flat = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> n (float[1,3,4,4] x) => (float[1,48] y) { y = Flatten (x) }'
+    )
+    onnx.save(flat, folder / "flat.onnx")
+    onnx.save(
+        onnx.load(folder / "tiny.onnx"), folder / "external.onnx", save_as_external_data=True, location="gone.bin",
+        size_threshold=0,
+    )  # fmt: skip
+    (folder / "gone.bin").unlink()
+    escaping = onnx.load(folder / "external.onnx", load_external_data=False)
+    for tensor in escaping.graph.initializer:
+        tensor.external_data[0].value = "../../etc/hostname"
+    (folder / "escaping.onnx").write_bytes(escaping.SerializeToString())
+
+
+def damaged_pictures(folder: Path) -> None:
+    data = (folder / "photo.png").read_bytes()
+    (folder / "truncated.png").write_bytes(data[: len(data) // 2])
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "text.png").write_text("no picture")
+    import struct
+    import zlib
+
+    header = b"IHDR" + struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    (folder / "huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + data[33:])
+    (folder / "nothing").mkdir()
+
+
+BAD = [
+    ("none.onnx photo.png", "no such model file"),
+    ("tiny.onnx none.png", "none.png"),
+    ("tiny.onnx text.png", "text.png"),
+    ("tiny.onnx truncated.png", "truncated.png"),
+    ("tiny.onnx empty.png", "empty.png"),
+    ("tiny.onnx huge.png", "huge.png"),
+    ("tiny.onnx nothing", "no pictures"),
+    ("text.onnx photo.png", "not an ONNX model"),
+    ("truncated.onnx photo.png", "not an ONNX model"),
+    ("opset.onnx photo.png", "opset 999"),
+    ("domain.onnx photo.png", "my.company"),
+    ("flat.onnx photo.png", "no spatial feature map"),
+    ("external.onnx photo.png", "gone.bin"),
+    ("escaping.onnx photo.png", "outside the model's folder"),
+    ("tiny.onnx photo.png --layer featurez", "did you mean features"),
+    ("tiny.onnx photo.png --target 5", "0 to 4"),
+    ("tiny.onnx photo.png --target cta --labels labels.txt", "did you mean cat"),
+    ("tiny.onnx photo.png --target top9", "top9"),
+    ("tiny.onnx photo.png --preset imagenett", "did you mean imagenet"),
+    ("tiny.onnx photo.png --providers cudaa", "did you mean cuda"),
+    ("tiny.onnx photo.png --providers tensorrt", "not in the installed onnxruntime"),
+    ("tiny.onnx photo.png --labels none.txt", "none.txt"),
+    ("tiny.onnx photo.png --labels short.txt", "2 labels, but the model has 5"),
+    ("tiny.onnx photo.png --fill blurr", "did you mean blur"),
+    ("tiny.onnx photo.png --convention destruct", "did you mean destructive"),
+    ("tiny.onnx photo.png --variant x", "official"),
+    ("tiny.onnx photo.png --colormap turboo", "turbo"),
+    ("tiny.onnx photo.png --alpha 2", "alpha"),
+    ("tiny.onnx photo.png --format tiff", "png"),
+    ("tiny.onnx photo.png --mean a,b", "not a finite number"),
+    ("tiny.onnx photo.png --mean= --std=1", "number"),
+    ("tiny.onnx photo.png --mean 1,2", "mean"),
+    ("tiny.onnx photo.png --size 0", "size"),
+    ("tiny.onnx photo.png --size 64", "16x12"),
+    ("tiny.onnx photo.png --layout abcd", "NCHW"),
+    ("tiny.onnx photo.png --batch 0", "batch"),
+    ("tiny.onnx photo.png --threads 0", "threads"),
+    ("tiny.onnx photo.png -o photo.png", "photo.png"),
+    ("tiny.onnx photo.png -o /proc/onnxcam/out.png", "cannot write"),
+    ("tiny.onnx photo.png -o labels.txt/out.png", "cannot write"),
+    ("tiny.onnx photo.png text.png", "text.png"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), BAD, ids=[w for w, _ in BAD])
+def test_bad_input_is_one_or_two_lines_and_leaves_no_trace(folder: Path, words: str, message: str) -> None:
+    damaged_models(folder)
+    damaged_pictures(folder)
+    (folder / "short.txt").write_text("a\nb\n")
+    (folder / "photo.score-cam.png").write_bytes(b"what was there before")
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    done = onnxcam("explain", *words.split(), cwd=folder)
+    assert done.returncode == 1, done.stdout
+    assert "Traceback" not in done.stderr
+    assert message in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.strip().splitlines()) <= 2
+    assert done.stdout == ""
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+
+
+def test_keep_going_skips_what_cannot_be_read_and_says_so(folder: Path) -> None:
+    damaged_pictures(folder)
+    done = onnxcam("explain", "tiny.onnx", "photo.png", "text.png", "--keep-going", cwd=folder)
+    assert done.returncode == 1
+    assert "skipped 1 of 2 pictures:" in done.stderr
+    assert (folder / "photo.score-cam.png").is_file()
+
+
+def test_pictures_that_go_together_keep_their_order_their_files_and_their_errors(folder: Path) -> None:
+    damaged_pictures(folder)
+    names = ["1.png", "2.png", "text.png", "3.png", "4.png"]
+    for i in (1, 2, 3, 4):
+        pixels = np.random.default_rng(i).integers(0, 256, (40, 30, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    done = onnxcam("explain", "tiny.onnx", *names, "--keep-going", "--json", "--fast", "-o", "together/", cwd=folder)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: skipped 1 of 5 pictures:\n  ")
+    assert done.stderr.count("text.png") == 1
+    found = json.loads(done.stdout)
+    assert [made["image"] for made in found] == ["1.png", "2.png", "3.png", "4.png"]
+    for made in found:
+        alone = onnxcam("explain", "tiny.onnx", made["image"], "--fast", "-o", "alone/", cwd=folder)
+        assert alone.returncode == 0
+        name = Path(made["outputs"][0]).name
+        assert (folder / "together" / name).read_bytes() == (folder / "alone" / name).read_bytes()
+    stopped = onnxcam("explain", "tiny.onnx", *names, "-o", "none/", cwd=folder)
+    assert stopped.returncode == 1
+    assert "text.png" in stopped.stderr
+    assert "nothing was written (--keep-going leaves such a picture out)" in stopped.stderr
+    assert not list((folder / "none").glob("*.png"))
+    broken = onnxcam("explain", "tiny.onnx", "text.png", "empty.png", "-o", "none/", "--keep-going", cwd=folder)
+    assert broken.returncode == 1
+    assert "skipped 2 of 2 pictures:" in broken.stderr
+    assert [
+        line.count(name) for line, name in zip(broken.stderr.splitlines()[1:], ("text.png", "empty.png"), strict=True)
+    ] == [1, 1]
+    unknown = onnxcam("explain", "tiny.onnx", "1.png", "2.png", "--target", "99", "--keep-going", cwd=folder)
+    assert [line.split(":")[0].strip() for line in unknown.stderr.splitlines()] == ["error", "1.png", "2.png"]
+    both = onnxcam("explain", "tiny.onnx", "nowhere.png", "1.png", "--target", "99", "--keep-going", cwd=folder)
+    assert [line.split(":")[0].strip() for line in both.stderr.splitlines()] == ["error", "nowhere.png", "1.png"]
+    missing = onnxcam("explain", "tiny.onnx", "nowhere.png", "nor.png", "--keep-going", cwd=folder)
+    assert [line.split(":")[0].strip() for line in missing.stderr.splitlines()] == ["error", "nowhere.png", "nor.png"]
+
+
+def test_no_onnxruntime_names_both_commands(folder: Path) -> None:
+    (folder / "onnxruntime.py").write_text("raise ImportError('not here')")
+    done = onnxcam("explain", "tiny.onnx", "photo.png", cwd=folder, env={"PYTHONPATH": str(folder)})
+    assert done.returncode == 1
+    assert "not here" in done.stderr
+    assert "onnxcam[cpu]" in done.stderr
+    assert "onnxcam[gpu]" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["explain", "photo.png", "tiny.onnx"], "the model comes first"),
+        (["explain", "tiny.onnx", ""], "empty"),
+        (["explain", "", "photo.png"], "empty"),
+        (["rewrite", "tiny.onnx", "-o", ""], "empty"),
+        (["explain", "tiny.onnx", "photo.png", "--layout", ""], "NCHW"),
+        (["explain", "tiny.onnx", "photo.png", "--threads", "99999999999"], "threads"),
+        (["explain", "tiny.onnx", "photo.png", "--target", "9" * 5000], "5000 characters"),
+        (["explain", "tiny.onnx", "photo.png", "--providers", "auto,cpu"], "stands alone"),
+        (["inspect", "tiny.onnx", "--size", "3"], "16x12"),
+    ],
+)
+def test_slips_of_the_hand_are_told(folder: Path, words: list[str], message: str) -> None:
+    done = onnxcam(*words, cwd=folder)
+    assert done.returncode == 1, done.stdout
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_folder_can_be_explained_twice(folder: Path) -> None:
+    assert onnxcam("explain", "tiny.onnx", ".", "--quiet", cwd=folder).returncode == 0
+    again = onnxcam("explain", "tiny.onnx", ".", "--json", cwd=folder)
+    assert again.returncode == 0, again.stderr
+    assert [r["image"] for r in json.loads(again.stdout)] == ["photo.png"]
+
+
+def test_rewrite_into_a_folder_that_is_made(folder: Path) -> None:
+    assert onnxcam("rewrite", "tiny.onnx", "-o", "new/", "--quiet", cwd=folder).returncode == 0
+    assert (folder / "new" / "tiny.cam.onnx").is_file()
+
+
+def test_the_model_is_not_overwritten_by_its_rewriting(folder: Path) -> None:
+    before = (folder / "tiny.onnx").read_bytes()
+    done = onnxcam("rewrite", "tiny.onnx", "-o", "tiny.onnx", cwd=folder)
+    assert done.returncode == 1
+    assert (folder / "tiny.onnx").read_bytes() == before
+
+
+def test_imagenets_labels_are_at_hand_by_name(tmp_path: Path) -> None:
+    bare = onnx.load(bundled.model())
+    del bare.metadata_props[:]
+    onnx.save(bare, tmp_path / "bare.onnx")
+    words = ["--labels", "imagenet", "--preset", "efficientnet-lite", "--target", "espresso", "--json"]
+    done = onnxcam("explain", "bare.onnx", bundled.pictures()["coffee"], *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)[0]["target"]["index"] == 967
+
+
+def test_keep_going_also_skips_what_is_not_there(folder: Path) -> None:
+    done = onnxcam("explain", "tiny.onnx", "nowhere.png", "photo.png", "-o", "kept/", "--keep-going", cwd=folder)
+    assert done.returncode == 1
+    assert "skipped 1 of 2 pictures:" in done.stderr
+    assert [p.name for p in (folder / "kept").iterdir()] == ["photo.score-cam.png"]
+
+
+def test_a_layout_that_the_shape_contradicts_is_told(folder: Path) -> None:
+    done = onnxcam("explain", "tiny.onnx", "photo.png", "--layout", "nhwc", cwd=folder)
+    assert "layout NHWC does not fit the input 'x' of shape" in done.stderr

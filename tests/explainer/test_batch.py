@@ -1,0 +1,399 @@
+"""Several pictures at one time: each gets what it would get alone, runs are shared, and one's trouble is its own."""
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from conftest import CLASSIFIER, SCALED_BY_BATCH, filled
+from onnxruntime import OrtValue
+
+from onnxcam import METHODS, Explainer, Fill, Method, Preset, ablation_cam, grad_cam, mask, opti_cam, rise, score_cam
+from onnxcam.engine.devices import Device
+from onnxcam.engine.io_binding import Resident
+from onnxcam.engine.options import EngineOptions
+from onnxcam.engine.views import Span
+from onnxcam.errors import OnnxCamError, OptionError, OutOfMemory, PictureError
+from onnxcam.explainer.lockstep import company
+from onnxcam.explainer.results import Looked
+from onnxcam.explainer.targets.values import Region
+from onnxcam.methods.maps import Outcome
+from onnxcam.network.device_scorer import OnDevice
+from onnxcam.network.probe import scores
+from onnxcam.network.scorer import Network
+from onnxcam.types import Score
+
+PLAIN = Preset("plain", 1 / 255, (0.5,), (0.25,), crop=1.0)
+PHOTOGRAPHS = np.random.default_rng(3).integers(0, 256, (5, 40, 30, 3)).astype(np.uint8)
+MASKS = np.random.default_rng(6).random((9, 1, 4, 3)).astype(np.float32)
+TURNED = Fill("turned", lambda image, preset: np.ascontiguousarray(image[:, ::-1, ::-1]) * 0.5)
+OPTIONS: dict[str, dict[str, Any]] = {
+    "opti-cam": {"max_iter": 6}, "mask": {"max_iter": 12, "cell": 4, "convention": "constructive"}, "smooth-grad": {"samples": 5}, "rise": {"masks": 70},
+    "integrated-gradients": {"steps": 5},
+}  # fmt: skip
+ALIVE = CLASSIFIER.replace("Relu", "Tanh")
+"""Its 8 feature maps vary on every picture."""
+SEGMENTER = """<ir_version: 8, opset_import: ["" : 17]>
+net (float[N,3,16,12] x) => (float[N,4,8,6] logits)
+<float[6,3,3,3] w, float[4,6,1,1] v>
+{
+  c = Conv <kernel_shape=[3,3], pads=[1,1,1,1], strides=[2,2]> (x, w)
+  f = Relu (c)
+  logits = Conv <kernel_shape=[1,1]> (f, v)
+}"""
+SHIFTED = CLASSIFIER.replace("x) =>", "x, float[N,5] shift) =>").replace("logits = Gemm", "plain = Gemm").replace(
+    "(flat, w3, b3)", "(flat, w3, b3)\n  logits = Add (plain, shift)"
+)  # fmt: skip
+"""A further input of its own for each picture."""
+
+
+def opened(proto: onnx.ModelProto | None = None, method: Method | None = None, **options: Any) -> Explainer:
+    given = {"preset": PLAIN, "providers": ["cpu"], **options}
+    return Explainer(proto if proto is not None else filled(ALIVE), method, **given)
+
+
+def looked(explainer: Explainer, targets: Any = (None,), count: int = 5) -> list[Looked]:
+    return [explainer.look(photograph, targets) for photograph in PHOTOGRAPHS[:count]]
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Masks of every scoring run from here on."""
+    seen: list[int] = []
+    own = Network._run_in
+
+    def watched(self: Network, session: Any, feeds: Any, masks: Any, outputs: Any) -> Any:
+        seen.append(len(masks))
+        return own(self, session, feeds, masks, outputs)
+
+    monkeypatch.setattr(Network, "_run_in", watched)
+    return seen
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_pictures_together_get_the_maps_of_each_alone(name: str) -> None:
+    with opened(filled(CLASSIFIER), METHODS[name](**OPTIONS.get(name, {})), batch=4) as explainer:
+        together = explainer.explain_together(looked(explainer, (2, "top1")), (2, "top1"))
+        assert sum(isinstance(found, list) for found in together) >= 3
+        for found, photograph in zip(together, PHOTOGRAPHS, strict=True):
+            if isinstance(found, OnnxCamError):
+                with pytest.raises(type(found), match=re.escape(str(found))):
+                    explainer.explain(photograph, (2, "top1"))
+                continue
+            for one, alone in zip(found, explainer.explain(photograph, (2, "top1")), strict=True):
+                np.testing.assert_allclose(one.map, alone.map, atol=2e-4)
+                assert (one.target.index, one.provenance.forwards) == (alone.target.index, alone.provenance.forwards)
+                assert one.provenance.steps == alone.provenance.steps
+
+
+@pytest.mark.parametrize("options", [{"batch": 4}, {"batch": 3, "threads": 1}, {"batch": 1}, {}])
+@pytest.mark.parametrize("method", [score_cam(), score_cam(fill=TURNED), score_cam(budget=5), rise(masks=17)])
+def test_whatever_the_batch(method: Method, options: dict[str, Any]) -> None:
+    with opened(method=method, **options) as explainer:
+        for found, photograph in zip(explainer.batch(PHOTOGRAPHS), PHOTOGRAPHS, strict=True):
+            np.testing.assert_allclose(found.map, explainer(photograph).map, atol=1e-5)
+
+
+def test_regions_and_other_heads_share_too() -> None:
+    with opened(filled(SEGMENTER), batch=4) as explainer:
+        wanted = [Region(1, (0, 0, 30, 20)), Region(2, (10, 5, 30, 40))]
+        together = explainer.explain_together(looked(explainer, wanted), wanted)
+        for found, photograph in zip(together, PHOTOGRAPHS, strict=True):
+            assert isinstance(found, list)
+            for one, alone in zip(found, explainer.explain(photograph, wanted), strict=True):
+                np.testing.assert_allclose(one.map, alone.map, atol=1e-5)
+
+
+def test_what_is_left_over_shares_runs(runs: list[int]) -> None:
+    """8 channels in runs of 3: 3 + 3 + 2 alone; five times 2 are 3 + 3 + 3 + 1 together."""
+    with opened(batch=3) as explainer:
+        ready = looked(explainer)
+        runs.clear()
+        explainer.explain_together(ready)
+        assert runs == [3] * 13 + [1]
+        runs.clear()
+        for one in ready:
+            explainer.explain(one)
+        assert runs == [3, 3, 2] * 5
+
+
+def test_a_few_masks_at_a_time_fill_the_runs_of_many_pictures(runs: list[int]) -> None:
+    """Rounds of 5 and more of five pictures, in runs of up to 64."""
+    with opened(method=score_cam(budget=5), batch=64) as explainer:
+        ready = looked(explainer)
+        runs.clear()
+        explainer.explain_together(ready)
+        assert runs == [25]
+
+
+def test_pictures_whose_further_inputs_differ_do_not_share(runs: list[int]) -> None:
+    proto = filled(SHIFTED)
+    with Explainer(proto, batch=3, preset=PLAIN, providers=["cpu"], inputs={"shift": 0.0}) as explainer:
+        shifts = [np.full((1, 5), 0.1 * i, np.float32) * np.arange(5, dtype=np.float32) for i in range(3)]
+        ready = [explainer.look(p, [2], inputs={"shift": s}) for p, s in zip(PHOTOGRAPHS, shifts, strict=False)]
+        runs.clear()
+        together = explainer.explain_together(ready, [2])
+        assert runs == [3, 3, 2] * 3
+        for found, photograph, shift in zip(together, PHOTOGRAPHS, shifts, strict=False):
+            assert isinstance(found, list)
+            alone = explainer.explain(photograph, [2], inputs={"shift": shift})[0]
+            np.testing.assert_allclose(found[0].map, alone.map, atol=1e-6)
+            assert found[0].score == pytest.approx(alone.score)
+
+
+def test_gradients_of_pictures_whose_further_inputs_differ_are_their_own() -> None:
+    method = opti_cam(max_iter=4, score=Score.PROBABILITY)
+    with Explainer(filled(SHIFTED), method, preset=PLAIN, providers=["cpu"], inputs={"shift": 0.0}) as explainer:
+        shifts = [np.full((1, 5), i, np.float32) * np.arange(5, dtype=np.float32) for i in range(3)]
+        ready = [explainer.look(p, [2], inputs={"shift": s}) for p, s in zip(PHOTOGRAPHS, shifts, strict=False)]
+        for found, photograph, shift in zip(explainer.explain_together(ready, [2]), PHOTOGRAPHS, shifts, strict=False):
+            assert isinstance(found, list)
+            alone = explainer.explain(photograph, [2], inputs={"shift": shift})[0]
+            np.testing.assert_allclose(found[0].map, alone.map, atol=1e-5)
+
+
+def test_a_bound_batch_mixes_no_pictures() -> None:
+    """The export is bound to two pictures and mixes them: each has what it has alone."""
+    with opened(filled(SCALED_BY_BATCH)) as explainer:
+        assert explainer.batching.mode == "looped"
+        assert explainer.together == 1
+        for found, photograph in zip(explainer.explain_together(looked(explainer)), PHOTOGRAPHS, strict=True):
+            assert isinstance(found, list)
+            np.testing.assert_array_equal(found[0].map, explainer(photograph).map)
+
+
+def on_device(explainer: Explainer, *, steady: bool = False) -> Any:
+    """The explainer's network, everything bound as on a GPU."""
+    network = explainer._networks.first.network
+    network._on_device = OnDevice(network._session, Device("cpu", 0), network.anatomy.features, steady=steady)
+    return network
+
+
+def test_on_a_device_whole_runs_are_each_pictures_own_and_the_rest_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    own = Resident._bind
+
+    def watched(self: Resident, bind: Any, name: str, span: Span) -> None:
+        if name == "onnxcam/maps":
+            sizes.append(span.shape[0])
+        own(self, bind, name, span)
+
+    for method in (score_cam(), score_cam(fill=TURNED, convention="destructive"), rise(masks=8)):
+        with opened(method=method, batch=3) as explainer:
+            expected = [explainer(p).map for p in PHOTOGRAPHS]
+            network = on_device(explainer)
+            monkeypatch.setattr(Resident, "_bind", watched)
+            ready = looked(explainer)
+            sizes.clear()
+            together = explainer.explain_together(ready)
+            monkeypatch.setattr(Resident, "_bind", own)
+            assert sizes == [*[3, 3] * 5, 3, 3, 3, 1]
+            for found, map_ in zip(together, expected, strict=True):
+                assert isinstance(found, list)
+                np.testing.assert_allclose(found[0].map, map_, atol=1e-6)
+            held = [array for array, _ in network._on_device.resident._held.values()]
+            assert {array.shape for array in held if array.ndim == 1} == {(1,)}, "the targets of mixed runs are let go"
+            assert max(len(array) for array in held if array.ndim == 4) <= (1 if method.name == "score-cam" else 3)
+
+
+def mixing(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Rows of every run on a device that is of several pictures, from here on."""
+    seen: list[int] = []
+    own = OnDevice._lined_up
+
+    def watched(self: OnDevice, run: Any, *rest: Any) -> Any:
+        seen.append(sum(len(part) for part in run.parts))
+        return own(self, run, *rest)
+
+    monkeypatch.setattr(OnDevice, "_lined_up", watched)
+    return seen
+
+
+def test_a_device_that_keeps_its_shapes_scores_each_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(batch=3) as explainer:
+        expected = [explainer(p).map for p in PHOTOGRAPHS]
+        on_device(explainer, steady=True)
+        mixed = mixing(monkeypatch)
+        for found, map_ in zip(explainer.explain_together(looked(explainer)), expected, strict=True):
+            assert isinstance(found, list)
+            np.testing.assert_allclose(found[0].map, map_, atol=1e-6)
+        assert not mixed
+
+
+def test_rests_on_a_device_have_targets_regions_and_pictures_of_their_own() -> None:
+    """Several targets a picture, regions, and pictures that lie there already."""
+    wanted = [Region(1, (0, 0, 30, 20)), Region(2, (10, 5, 30, 40))]
+    for proto, targets in ((filled(ALIVE), (2, "top1", 0)), (filled(SEGMENTER), wanted)):
+        with opened(proto, batch=4 if targets is wanted else 3) as explainer:
+            images = [np.array(explainer.prepare(p).image) for p in PHOTOGRAPHS]
+            expected = [[explainer.explain(p, targets) for p in given] for given in (PHOTOGRAPHS, images)]
+            on_device(explainer)
+            there = [OrtValue.ortvalue_from_numpy(image) for image in images]
+            for given, alone in zip((list(PHOTOGRAPHS), there), expected, strict=True):
+                for found, own in zip(explainer.explain_together(given, targets), alone, strict=True):
+                    assert isinstance(found, list)
+                    for one, other in zip(found, own, strict=True):
+                        np.testing.assert_allclose(one.map, other.map, atol=1e-5)
+
+
+def test_memory_that_runs_out_on_a_device_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rests of 2 in runs of 6, of which no more than 3 fit: nothing is tried twice."""
+    tried: list[int] = []
+    own = OnDevice._lined_up
+
+    def small(self: OnDevice, run: Any, *rest: Any) -> Any:
+        if len(rest[0]) == 3:  # of masks, which come first
+            tried.append(sum(len(part) for part in run.parts))
+        if sum(len(part) for part in run.parts) > 3:
+            raise OutOfMemory("out of memory")
+        return own(self, run, *rest)
+
+    with opened(batch=6) as explainer:
+        expected = [explainer(p).map for p in PHOTOGRAPHS]
+        network = on_device(explainer)
+        monkeypatch.setattr(OnDevice, "_lined_up", small)
+        for found, map_ in zip(explainer.explain_together(looked(explainer)), expected, strict=True):
+            assert isinstance(found, list)
+            np.testing.assert_allclose(found[0].map, map_, atol=1e-5)
+        assert network.batch == 3
+
+
+def test_masks_of_any_type_and_order_are_scored_as_their_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an explorer of somebody else yields: float64, slices, Fortran's order; alone and with others."""
+    rng = np.random.default_rng(9)
+    given = [rng.random((8, 1, 4, 3)), rng.random((16, 1, 4, 3)).astype(np.float32)[::2],
+             np.asfortranarray(rng.random((8, 1, 4, 3)).astype(np.float32))]  # fmt: skip
+    for masks in given:
+        plain = np.ascontiguousarray(masks, np.float32)
+        with opened(batch=3) as explainer:
+            ready = [next(iter(one.answers.values())) for one in looked(explainer, count=3)]
+            asked = [explainer._inquiry.ask(a.network, a, [2, 0], None).probe for a in ready]
+            expected = [probe.score(plain, Score.LOGIT) for probe in asked]
+            np.testing.assert_array_equal(asked[0].score(masks, Score.LOGIT), expected[0])
+            for graphs in (False, True):
+                network = on_device(explainer)
+                network._session.engine = EngineOptions(cuda_graph=graphs)
+                network._on_device = OnDevice(network._session, Device("cpu", 0), network.anatomy.features)
+                found = [probe.score(masks, Score.LOGIT) for probe in asked]
+                together = scores(asked, [masks] * 3, Score.LOGIT)
+                for one, two, right in zip(found, together, expected, strict=True):
+                    np.testing.assert_allclose(one, right, rtol=1e-5)
+                    np.testing.assert_allclose(two, right, rtol=1e-5)
+
+
+def test_memory_that_runs_out_in_a_shared_run_halves_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Network._run_in
+
+    def small(self: Network, session: Any, feeds: Any, masks: Any, outputs: Any) -> Any:
+        if len(masks) > 2:
+            raise OutOfMemory("out of memory")
+        return own(self, session, feeds, masks, outputs)
+
+    with opened(batch=8, method=score_cam(budget=5)) as explainer:
+        expected, ready = explainer.batch(PHOTOGRAPHS), looked(explainer)
+        monkeypatch.setattr(Network, "_run_in", small)
+        for found, alone in zip(explainer.explain_together(ready), expected, strict=True):
+            assert isinstance(found, list)
+            np.testing.assert_allclose(found[0].map, alone.map, atol=1e-5)
+        assert explainer._networks.first.network.batch <= 2
+
+
+def test_mixing_on_a_device_saves_runs_or_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """8 masks in runs of 5: rests of 3 and 3 would be two runs either way, of three pictures they are two for three."""
+    with opened(batch=5) as explainer:
+        on_device(explainer)
+        mixed = mixing(monkeypatch)
+        explainer.explain_together(looked(explainer, count=2))
+        assert not mixed
+        explainer.explain_together(looked(explainer, count=3))
+        assert mixed == [5, 5, 4, 4]
+
+
+def test_progress_is_each_pictures_own_and_ends_at_its_total() -> None:
+    told: dict[int, list[tuple[int, int]]] = {i: [] for i in range(5)}
+    with opened(batch=3) as explainer:
+        ready = looked(explainer)
+        explainer.explain_together(ready, progress=[lambda done, of, i=i: told[i].append((done, of)) for i in range(5)])
+    for each in told.values():
+        assert each == [(3, 8), (6, 8), *each[2:]]
+        assert each[-1] == (8, 8)
+
+
+def test_a_target_that_one_picture_lacks_is_its_own_error() -> None:
+    """A class that is predicted nowhere in some of the pictures."""
+    colours = np.random.default_rng(8).integers(0, 200, (5, 1, 1, 3)).astype(np.uint8)
+    pictures = colours + PHOTOGRAPHS // 8
+    with opened(filled(SEGMENTER, seed=1), batch=4) as explainer:
+        ready = [explainer.look(picture, [Region(0)]) for picture in pictures]
+        predicted = [next(iter(one.answers.values())).values.reshape(-1, 4).argmax(axis=1) for one in ready]
+        lacks = [0 not in classes for classes in predicted]
+        broken, *found = explainer.explain_together(["nowhere.png", *ready], [Region(0)])
+        assert isinstance(broken, PictureError)
+        assert 0 < sum(lacks) < 5, "the case is one"
+        assert [isinstance(f, OnnxCamError) for f in found] == lacks
+        for one, picture in zip(found, pictures, strict=True):
+            if isinstance(one, list):
+                np.testing.assert_allclose(one[0].map, explainer.explain(picture, [Region(0)])[0].map, atol=1e-5)
+
+
+def test_several_threads_may_explain_pictures_together() -> None:
+    with opened(batch=3, method=score_cam(budget=6)) as explainer:
+        expected = [explainer(p).map for p in PHOTOGRAPHS]
+        with ThreadPoolExecutor(4) as pool:
+            for found in pool.map(explainer.batch, [PHOTOGRAPHS] * 8):
+                for one, map_ in zip(found, expected, strict=True):
+                    np.testing.assert_allclose(one.map, map_, atol=1e-5)
+
+
+def test_one_path_is_one_picture() -> None:
+    with opened() as explainer:
+        (found,) = explainer.explain_together("nowhere.png")
+        assert isinstance(found, PictureError)
+
+
+@pytest.mark.parametrize("progress", [[None], print])
+def test_progress_must_be_one_a_picture(progress: Any) -> None:
+    with opened() as explainer, pytest.raises(OptionError, match="one for each of the 5 pictures"):
+        explainer.explain_together(looked(explainer), progress=progress)
+
+
+def test_pictures_need_not_be_looked_at_before(tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    with opened() as explainer:
+        first, broken, last = explainer.explain_together(
+            [PHOTOGRAPHS[0], tmp_path / "broken.png", PHOTOGRAPHS[1]], ["top1"]
+        )
+        assert isinstance(broken, PictureError)
+        for found, photograph in ((first, PHOTOGRAPHS[0]), (last, PHOTOGRAPHS[1])):
+            assert isinstance(found, list)
+            np.testing.assert_array_equal(found[0].map, explainer(photograph).map)
+
+
+def test_the_time_is_shared_by_passes() -> None:
+    def asks(probe: Any) -> list[Outcome]:
+        count = 1 + int(abs(float(probe.image.sum()) * 1000)) % 9
+        found = probe.score(MASKS[:count], Score.LOGIT)
+        return [Outcome(np.ones(probe.size, np.float32), found[0])]
+
+    with opened(method=Method("asks", "none", "none", asks)) as explainer:
+        ready = looked(explainer)
+        made = [found[0].provenance for found in explainer.explain_together(ready) if isinstance(found, list)]
+        spent = [m.seconds - next(iter(one.answers.values())).seconds for m, one in zip(made, ready, strict=True)]
+        passes = [m.forwards - 1 for m in made]
+        assert len(set(passes)) > 1
+        np.testing.assert_allclose(np.divide(spent, sum(spent)), np.divide(passes, sum(passes)), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("method", "at_once", "expected"), [
+    (score_cam(), 1, 1), (score_cam(), 4, 2), (score_cam(), 64, 2), (score_cam(budget=32), 4, 2),
+    (score_cam(budget=32), 16, 4), (score_cam(tolerance=0.02), 64, 8), (score_cam(tolerance=0.02), 10_000, 8),
+    (rise(), 4, 2), (rise(), 128, 4), (grad_cam(), 64, 1), (ablation_cam(), 64, 1), (mask(), 1, 1), (opti_cam(), 4, 4),
+    (opti_cam(), 64, 8), (opti_cam(nb_premises_at_startup=4), 64, 8), (opti_cam(nb_premises_at_startup=100), 64, 1),
+])  # fmt: skip
+def test_how_many_go_together(method: Method, at_once: int, expected: int) -> None:
+    assert company(method, SimpleNamespace(at_once=at_once, mixes=True, fixed=None)) == expected  # type: ignore[arg-type]
+    assert company(method, SimpleNamespace(at_once=at_once, mixes=False, fixed=2)) == 1  # type: ignore[arg-type]

@@ -1,0 +1,144 @@
+"""Methods of several pictures that take turns at asking: each gets its own answers, and one's trouble is its own."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import CLASSIFIER, filled
+
+from onnxcam import Explainer, Method
+from onnxcam.errors import InferenceError, OnnxCamError, UndefinedSaliency
+from onnxcam.explainer.lockstep import run_together
+from onnxcam.methods.maps import Outcome
+from onnxcam.network.probe import PictureProbe
+from onnxcam.network.scorer import Network
+from onnxcam.types import Score
+
+PICTURES = np.random.default_rng(3).standard_normal((5, 3, 16, 12)).astype(np.float32)
+MASKS = np.random.default_rng(6).random((9, 1, 4, 3)).astype(np.float32)
+
+
+class Script:
+    """A method that asks as often as its picture's number says, and then ends as it says."""
+
+    def __init__(self, probes: list[PictureProbe], lengths: tuple[int, ...], gradients: bool = False) -> None:
+        self.number = {p.image.tobytes(): i for i, p in enumerate(probes)}
+        self.lengths, self.gradients, self.ended = lengths, gradients, []  # type: ignore[var-annotated]
+        self.end: Callable[[int], None] = lambda i: None
+
+    def __call__(self, probe: Any) -> list[Outcome]:
+        i, answers = self.number[probe.image.tobytes()], []
+        try:
+            for k in range(self.lengths[i]):
+                mask = MASKS[k : k + 1]
+                if self.gradients:
+                    answers.append(float(probe.score_gradient(mask, np.zeros(1, int), Score.LOGIT)[0][0]))
+                else:
+                    answers.append(float(probe.score(mask, Score.LOGIT)[0, 0]))
+            self.end(i)
+        finally:
+            self.ended.append(i)
+        return [Outcome(np.zeros(probe.size, np.float32), np.asarray(answers, np.float32))]
+
+
+@pytest.fixture
+def probes() -> Iterator[list[PictureProbe]]:
+    with Explainer(filled(CLASSIFIER.replace("Relu", "Tanh")), providers=["cpu"]) as explainer:
+        network = explainer._networks.of(explainer._networks.default)
+        answers = [next(iter(explainer.look(picture).answers.values())) for picture in PICTURES]
+        yield [explainer._inquiry.ask(network, answer, [2], None).probe for answer in answers]
+
+
+LENGTHS = (2, 6, 0, 4, 4)
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+def test_methods_of_different_lengths_get_their_own_answers_to_the_end(
+    probes: list[PictureProbe], gradients: bool
+) -> None:
+    method = Method("script", "none", "none", Script(probes, LENGTHS, gradients))
+    for found, probe, length in zip(run_together(method, probes), probes, LENGTHS, strict=True):
+        assert isinstance(found, list)
+        expected = probe.score(MASKS[:length], Score.LOGIT)[:, 0] if length else np.zeros(0, np.float32)
+        np.testing.assert_allclose(found[0].raw, expected, rtol=1e-4)
+
+
+def test_an_error_of_one_picture_leaves_the_others_alone(probes: list[PictureProbe]) -> None:
+    script = Script(probes, LENGTHS)
+
+    def end(i: int) -> None:
+        if i in (0, 2):
+            raise UndefinedSaliency(f"picture {i}")
+
+    script.end = end
+    found = run_together(Method("script", "none", "none", script), probes)
+    assert [str(f) if isinstance(f, OnnxCamError) else len(f) for f in found] == ["picture 0", 1, "picture 2", 1, 1]
+    assert sorted(script.ended) == [0, 1, 2, 3, 4]
+
+
+def test_a_shared_run_that_fails_is_asked_again_one_by_one(
+    probes: list[PictureProbe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fails for one picture's numbers fails for it alone, and is counted once."""
+    script = Script(probes, LENGTHS)
+    own, broken = Network._run_in, np.asarray(probes[1].feeds["onnxcam/image"])
+
+    def run_in(self: Network, session: Any, feeds: Any, masks: Any, outputs: Any) -> Any:
+        if any(np.array_equal(image, broken[0]) for image in feeds["onnxcam/image"]):
+            raise InferenceError("index out of range")
+        return own(self, session, feeds, masks, outputs)
+
+    monkeypatch.setattr(Network, "_run_in", run_in)
+    found = run_together(Method("script", "none", "none", script), probes)
+    assert [str(f) if isinstance(f, OnnxCamError) else len(f) for f in found] == [1, "index out of range", 1, 1, 1]
+    assert [p.count.forwards for p in probes] == [2, 0, 0, 4, 4]
+    assert sorted(script.ended) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_a_picture_that_fails_is_not_told_to_be_finished(probes: list[PictureProbe], count: int) -> None:
+    told: list[tuple[int, int]] = []
+    seen = [replace(p, count=replace(p.count, progress=lambda *given: told.append(given))) for p in probes[:count]]
+
+    def fail(probe: Any) -> list[Outcome]:
+        probe.expect(7)
+        raise UndefinedSaliency("nothing")
+
+    found = run_together(Method("fails", "none", "none", fail), seen)
+    assert all(isinstance(f, UndefinedSaliency) for f in found)
+    assert told == []
+
+
+def test_what_a_caller_set_for_the_thread_holds_in_every_method(probes: list[PictureProbe]) -> None:
+    def divides(probe: Any) -> list[Outcome]:
+        probe.score(MASKS[:1], Score.LOGIT)
+        return [Outcome(np.ones(probe.size, np.float32) / np.float32(0), np.zeros(1, np.float32))]
+
+    with np.errstate(divide="raise"), pytest.raises(FloatingPointError):
+        run_together(Method("divides", "none", "none", divides), probes)
+
+
+def test_any_other_error_ends_all_and_leaves_nothing_behind(probes: list[PictureProbe]) -> None:
+    script = Script(probes, LENGTHS)
+
+    def end(i: int) -> None:
+        if i == 0:
+            raise KeyboardInterrupt
+
+    script.end = end
+    with pytest.raises(KeyboardInterrupt):
+        run_together(Method("script", "none", "none", script), probes)
+    assert sorted(script.ended) == [0, 1, 2, 3, 4]
+
+
+def test_a_callback_that_raises_ends_all(probes: list[PictureProbe]) -> None:
+    def stop(done: int, of: int) -> None:
+        raise RuntimeError("enough")
+
+    script = Script(probes, LENGTHS)
+    told = [replace(p, count=replace(p.count, progress=stop)) for p in probes]
+    with pytest.raises(RuntimeError, match="enough"):
+        run_together(Method("script", "none", "none", script), told)
+    assert sorted(script.ended) == [0, 1, 2, 3, 4]

@@ -1,0 +1,218 @@
+"""Bayesian quadrature against a plain Gaussian process in float64, and its choices against brute force."""
+
+import numpy as np
+import pytest
+from tiny import Array
+
+from onnxcam.methods.estimate import links, quadrature
+from onnxcam.methods.estimate.kernel import LEVEL, Geometry, Hyper
+from onnxcam.methods.estimate.quadrature import CELLS, CONFIDENCE, FIRST, START, Quadrature, rounds
+from onnxcam.resampling import upsample
+
+RNG = np.random.default_rng(3)
+COUNT = 40
+MAPS = (RNG.random((COUNT, 3, 4)) * RNG.uniform(0.5, 3, (COUNT, 1, 1))).astype(np.float32)
+SCORES = np.asarray(3 + MAPS.reshape(COUNT, -1) @ RNG.standard_normal(12), np.float64)
+SEEN = np.arange(0, COUNT, 3)
+ONE = Hyper(0.7, 0.3, 1e-2)
+IDENTITY = links.Link(np.asarray, np.asarray, np.asarray)
+
+
+def kernel(maps: Array, h: Hyper) -> Array:
+    """Matern-5/2 between the roots of the masks, a linear part and a level, one pair after another."""
+    flat = maps.reshape(len(maps), -1).astype(np.float64)
+    points = np.sqrt([(m - m.min()) / (m.max() - m.min()) for m in flat])
+    points = points - points.mean(axis=0)
+    spread = np.mean([((a - b) ** 2).sum() for a in points for b in points])
+    found = np.empty((len(maps), len(maps)))
+    for i, a in enumerate(points):
+        for j, b in enumerate(points):
+            d = np.sqrt(5 * ((a - b) ** 2).sum() / spread) / h.length
+            found[i, j] = (1 + d + d * d / 3) * np.exp(-d) + h.linear * 2 * (a @ b) / spread + LEVEL
+    return found
+
+
+def posterior(seen: Array, h: Hyper) -> tuple[Array, Array, float]:
+    """Mean and covariance of all scores by the textbook's formulas, and the likeliest signal variance."""
+    prior = kernel(MAPS, h)
+    own = prior[np.ix_(seen, seen)] + h.noise * np.eye(len(seen))
+    level = SCORES[seen].mean()
+    solved = np.linalg.solve(own, SCORES[seen] - level)
+    scale = float((SCORES[seen] - level) @ solved / len(seen))
+    covariance = prior - prior[:, seen] @ np.linalg.solve(own, prior[seen])
+    return level + prior[:, seen] @ solved, covariance, scale
+
+
+@pytest.fixture
+def one_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quadrature, "GRID", (ONE,))
+    monkeypatch.setattr(quadrature, "INFLATION", 1.0)
+
+
+def test_the_kernel_is_its_formula() -> None:
+    geometry, expected = Geometry.of(MAPS), kernel(MAPS, ONE)
+    np.testing.assert_allclose(geometry.covariance(ONE, slice(None), slice(None)), expected, atol=1e-6)
+    np.testing.assert_allclose(geometry.variance(ONE), np.diag(expected), atol=1e-9)
+    weights = RNG.standard_normal((COUNT, 5))
+    np.testing.assert_allclose(geometry.times(ONE, weights), expected @ weights, atol=1e-4)
+
+
+def test_the_belief_is_a_gaussian_process(one_kernel: None) -> None:
+    belief = Quadrature.of(MAPS, MAPS).belief(SEEN, SCORES[SEEN], IDENTITY)
+    mean, covariance, scale = posterior(SEEN, ONE)
+    mean[SEEN] = SCORES[SEEN]
+    np.testing.assert_allclose(belief.weights, mean, rtol=1e-5)
+    assert belief.scale == pytest.approx(scale, rel=1e-6)
+    np.testing.assert_allclose(belief.left, np.diag(covariance), atol=1e-5)
+    free = np.setdiff1d(np.arange(COUNT), SEEN)
+    maps = MAPS.reshape(COUNT, -1)[free].astype(np.float64)
+    expected = scale * maps.T @ covariance[np.ix_(free, free)] @ maps
+    np.testing.assert_allclose(belief.map_covariance(), expected, atol=1e-3 * np.abs(expected).max())
+
+
+def test_kernels_are_weighed_by_what_they_make_of_the_scores() -> None:
+    """The scores' likelihood under each kernel, with the signal's variance at its most likely value."""
+    found = Quadrature.of(MAPS, MAPS)._ranked(SEEN, SCORES[SEEN] - SCORES[SEEN].mean())
+    logs = {}
+    for h in quadrature.GRID:
+        own = kernel(MAPS, h)[np.ix_(SEEN, SEEN)] + h.noise * np.eye(len(SEEN))
+        values = SCORES[SEEN] - SCORES[SEEN].mean()
+        scale = values @ np.linalg.solve(own, values) / len(SEEN)
+        full = scale * own
+        logs[h] = -0.5 * values @ np.linalg.solve(full, values) - 0.5 * np.linalg.slogdet(full)[1]
+    best = sorted(logs, key=lambda h: -logs[h])[: len(found)]
+    assert [h for _, h, _ in found] == best
+    ratios = np.exp([logs[h] - logs[best[0]] for h in best])
+    np.testing.assert_allclose([share for share, _, _ in found], ratios / ratios.sum(), rtol=1e-3)
+
+
+def test_the_next_masks_are_those_that_leave_the_map_least_uncertain(one_kernel: None) -> None:
+    """Every candidate tried, its posterior computed anew; scale and offset of the map do not count."""
+    whole = Quadrature.of(MAPS, MAPS)
+    belief = whole.belief(SEEN, SCORES[SEEN], IDENTITY)
+    chosen = whole.choose([belief], SEEN, 3)
+    flat = MAPS.reshape(COUNT, -1).astype(np.float64)
+    raw = belief.weights @ flat
+    raw = raw - raw.mean()
+    blind = np.eye(12) - 1 / 12 - np.outer(raw, raw) / (raw @ raw)
+
+    def uncertainty(seen: Array) -> float:
+        covariance = posterior(seen, ONE)[1]
+        free = np.setdiff1d(np.arange(COUNT), seen)
+        shares = flat[free] @ blind
+        return float(np.trace(shares.T @ covariance[np.ix_(free, free)] @ shares))
+
+    def gain(j: int, seen: Array) -> float:
+        """What a mask takes away from what is left, itself included, as its score is then known."""
+        covariance = posterior(seen, ONE)[1]
+        free = np.setdiff1d(np.arange(COUNT), seen)
+        shared = covariance[j, free] @ flat[free] @ blind
+        return float(shared @ shared / (covariance[j, j] + ONE.noise))
+
+    seen = SEEN
+    for j in chosen:
+        candidates = np.setdiff1d(np.arange(COUNT), seen)
+        gains = {int(c): gain(int(c), seen) for c in candidates}
+        assert gains[int(j)] >= (1 - 1e-3) * max(gains.values())
+        before, seen = uncertainty(seen), np.append(seen, j)
+        assert uncertainty(seen) < before
+
+
+def test_a_mask_is_chosen_once_and_none_beyond_the_last() -> None:
+    whole = Quadrature.of(MAPS, MAPS)
+    chosen = whole.choose([whole.prior()], np.zeros(0, np.int64), 100)
+    assert sorted(chosen) == list(range(COUNT))
+
+
+def test_two_targets_both_have_their_say() -> None:
+    whole = Quadrature.of(MAPS, MAPS)
+    first = whole.belief(SEEN, SCORES[SEEN], IDENTITY)
+    second = whole.belief(SEEN, np.square(SCORES[SEEN]) * (np.arange(len(SEEN)) % 2), IDENTITY)
+    both = whole.choose([first, second], SEEN, 1)[0]
+    gains = [quadrature._Search(whole, belief, 1).gain() for belief in (first, second)]
+    free = np.setdiff1d(np.arange(COUNT), SEEN)
+    assert both == free[np.argmax((gains[0] + gains[1])[free])]
+
+
+def test_the_error_is_the_quantile_of_maps_drawn_from_the_posterior(one_kernel: None) -> None:
+    whole = Quadrature.of(MAPS, MAPS)
+    belief = whole.belief(SEEN, SCORES[SEEN], IDENTITY)
+    mean, covariance, scale = posterior(SEEN, ONE)
+    mean[SEEN] = SCORES[SEEN]
+    covariance[SEEN], covariance[:, SEEN] = 0, 0
+    draws = np.random.default_rng(1).multivariate_normal(mean, scale * covariance, 4000, check_valid="ignore")
+
+    def shown(weights: Array) -> Array:
+        up = np.maximum(upsample(np.tensordot(weights, MAPS, 1).astype(np.float32), (6, 8)), 0)
+        return (up - up.min()) / (up.max() - up.min())
+
+    center = shown(mean)
+    off = [np.sqrt(((shown(w) - center) ** 2).mean()) for w in draws]
+    assert whole.error(belief) == pytest.approx(np.quantile(off, CONFIDENCE), rel=0.15)
+
+
+def test_the_error_falls_to_nothing_as_masks_are_seen() -> None:
+    whole = Quadrature.of(MAPS, MAPS)
+    errors = [whole.error(whole.belief(np.arange(n), SCORES[:n], IDENTITY)) for n in (12, 24, 36, COUNT)]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] == 0
+
+
+def test_fine_grids_are_averaged_in_blocks() -> None:
+    fine = RNG.random((2, 41, 19), np.float32)
+    padded = np.concatenate([fine, np.full((2, 1, 19), np.nan, np.float32)], axis=1)
+    assert 41 * 19 > CELLS >= 21 * 19
+    np.testing.assert_allclose(quadrature.averaged(fine), np.nanmean(padded.reshape(2, 21, 2, 19), axis=2), rtol=1e-6)
+    np.testing.assert_array_equal(quadrature.averaged(fine[:, :20]), fine[:, :20])
+
+
+def test_rounds_grow_and_end_at_the_budget() -> None:
+    assert list(rounds(500, 128)) == [10, 14, 18, 22, 26, 30, 34, 42, 50, 62, 74, 90, 110, 128]
+    assert list(rounds(5, 128)) == [5]
+    assert list(rounds(500, 3)) == [3]
+    assert list(rounds(12, 128)) == [START, 12]
+
+
+@pytest.mark.parametrize("seen", [np.array([0.001, 0.2, 0.9]), np.array([0.0, 1e-6, 3e-5]), np.array([0.0, 0.0])])
+def test_a_probabilitys_link_comes_back(seen: Array) -> None:
+    link = links.link(seen)
+    inside = np.linspace(0, max(seen.max(), 1e-8), 7)
+    np.testing.assert_allclose(link.backward(link.forward(inside)), inside, atol=1e-3 * max(seen.max(), 1e-6))
+    assert link.backward(np.array([-1e9, 1e9])).tolist() == [0, 1]
+    np.testing.assert_array_equal(link.weight(seen), seen)
+
+
+def test_numbers_that_are_no_probabilities_are_taken_as_they_are() -> None:
+    link = links.link(np.array([-0.1, 0.5]))
+    np.testing.assert_array_equal(link.forward(np.array([-3.0, 7.0])), [-3, 7])
+    np.testing.assert_array_equal(link.backward(np.array([-3.0, 7.0])), [-3, 7])
+
+
+def test_what_falls_is_the_distance_from_the_original() -> None:
+    link = links.falling(links.link(np.array([0.1, 0.8])), 0.9)
+    np.testing.assert_allclose(link.weight(np.array([0.1, 0.8])), [0.8, 0.1])
+    np.testing.assert_allclose(link.backward(link.forward(np.array([0.1, 0.8]))), [0.8, 0.1], atol=1e-6)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_softmax_weighs_by_the_exponential(sign: int) -> None:
+    seen = np.array([1.0, 4.0, -2.0])
+    weights = links.exponential(seen, sign).weight(seen)
+    exponentials = np.exp(sign * seen)
+    np.testing.assert_allclose(weights / weights.sum(), exponentials / exponentials.sum())
+
+
+def test_moments_are_the_integrals() -> None:
+    link = links.link(np.array([0.1, 0.8]))
+    mean, deviation = np.array([-3.0, 0.0, 2.0]), np.array([0.3, 1.0, 0.7])
+    expected, off = links.moments(link, mean, deviation)
+    z = np.linspace(-8, 8, 20001)
+    density = np.exp(-z * z / 2) / np.sqrt(2 * np.pi) * (z[1] - z[0])
+    for m, s, e, o in zip(mean, deviation, expected, off, strict=True):
+        values = link.backward(m + s * z)
+        assert e == pytest.approx(density @ values, rel=5e-3)
+        assert o == pytest.approx(np.sqrt(density @ values**2 - (density @ values) ** 2), rel=2e-2)
+
+
+def test_the_first_kernel_is_one_of_ordinary_size() -> None:
+    assert min(h.length for h in quadrature.GRID) <= FIRST.length <= max(h.length for h in quadrature.GRID)

@@ -1,0 +1,54 @@
+import threading
+
+import numpy as np
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from onnxcam.methods.estimate.threads import one_thread
+
+np.linalg.inv(np.eye(2))  # loads the library
+
+
+def threads() -> set[int]:
+    return {int(found["num_threads"]) for found in threadpool_info() if found["user_api"] == "blas"}
+
+
+def test_inside_there_is_one_thread_and_afterwards_what_there_was() -> None:
+    with threadpool_limits(2, user_api="blas"):
+        before = threads()
+        with one_thread():
+            assert threads() == {1}
+            with one_thread():
+                assert threads() == {1}
+            assert threads() == {1}
+        assert threads() == before
+
+
+def test_an_error_inside_leaves_nothing_behind() -> None:
+    with threadpool_limits(2, user_api="blas"):
+        before = threads()
+        try:
+            with one_thread():
+                raise ValueError
+        except ValueError:
+            pass
+        assert threads() == before
+
+
+def test_threads_that_come_and_go_leave_it_as_it_was() -> None:
+    with threadpool_limits(2, user_api="blas"):
+        before = threads()
+        inside, leave = threading.Barrier(3), threading.Event()
+
+        def work() -> None:
+            with one_thread():
+                inside.wait(10)
+                leave.wait(10)
+
+        workers = [threading.Thread(target=work) for _ in range(2)]
+        for worker in workers:
+            worker.start()
+        inside.wait(10)
+        leave.set()
+        for worker in workers:
+            worker.join()
+        assert threads() == before

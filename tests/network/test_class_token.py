@@ -1,0 +1,108 @@
+"""A network with a class token: behind its last attention the patches are computed and read by nobody."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from conftest import filled, tool
+
+from onnxcam import Explainer, grad_cam, recipro_cam, score_cam
+from onnxcam.errors import UndefinedSaliency
+from onnxcam.surgeon import ir
+from onnxcam.surgeon.analysis.dominators import cuts
+
+TRANSFORMER = """
+<ir_version: 8, opset_import: ["" : 17]>
+vit (float[1,3,12,12] x) => (float[1,5] logits)
+<float[6,3,4,4] patch, float[1,1,6] token, float[6,6] q, float[6,6] w, float[6,5] v,
+ int64[3] rows = {0, 6, 9}, int64 first = {0}>
+{
+  c = Conv <kernel_shape=[4,4], strides=[4,4]> (x, patch)
+  flat = Reshape (c, rows)
+  patches = Transpose <perm=[0,2,1]> (flat)
+  tokens = Concat <axis=1> (token, patches)
+  query = MatMul (tokens, q)
+  keys = Transpose <perm=[0,2,1]> (tokens)
+  similar = MatMul (query, keys)
+  weights = Softmax <axis=-1> (similar)
+  mixed = MatMul (weights, tokens)
+  attended = Add (tokens, mixed)
+  hidden = MatMul (attended, w)
+  active = Relu (hidden)
+  out = Add (attended, active)
+  chosen = Gather <axis=1> (out, first)
+  logits = MatMul (chosen, v)
+}
+"""
+PICTURE = np.random.default_rng(2).standard_normal((3, 12, 12)).astype(np.float32)
+
+
+@pytest.fixture
+def transformer() -> onnx.ModelProto:
+    return filled(TRANSFORMER)
+
+
+def test_cuts_are_the_tensors_that_every_way_leads_through(transformer: onnx.ModelProto) -> None:
+    found = cuts(ir.in_order(ir.from_proto(transformer)), "x", "logits")
+    assert found == ["c", "flat", "patches", "tokens", "attended", "out", "chosen"]
+
+
+def test_a_method_that_reads_the_gradient_takes_the_last_tensor_whose_patches_count(
+    transformer: onnx.ModelProto,
+) -> None:
+    with Explainer(transformer, score_cam(), providers=["cpu"]) as explain:
+        assert explain.anatomy.features.tensor == "out"
+    for method in (grad_cam(), recipro_cam()):
+        with Explainer(transformer, method, providers=["cpu"]) as explain:
+            saliency = explain(PICTURE)
+        assert saliency.provenance.layer == "tokens"
+        assert "behind it only the class token is read" in saliency.provenance.layer_reason
+        assert saliency.raw.shape == (3, 3)
+
+
+def test_the_layer_that_the_user_names_is_taken_as_it_is(transformer: onnx.ModelProto) -> None:
+    with (
+        Explainer(transformer, grad_cam(), providers=["cpu"], layer="out") as explain,
+        pytest.raises(UndefinedSaliency, match="zero at every feature"),
+    ):
+        explain(PICTURE)
+
+
+def test_the_map_is_grad_cam_by_finite_differences_of_the_tokens(transformer: onnx.ModelProto) -> None:
+    with Explainer(transformer, grad_cam(), providers=["cpu"]) as explain:
+        saliency = explain(PICTURE)
+    weights = {t.name: onnx.numpy_helper.to_array(t).astype(np.float64) for t in transformer.graph.initializer}
+
+    def logit(tokens: np.ndarray) -> float:
+        scores = tokens @ weights["q"] @ tokens.T
+        e = np.exp(scores - scores.max(axis=1, keepdims=True))
+        attended = tokens + (e / e.sum(axis=1, keepdims=True)) @ tokens
+        out = attended + np.maximum(attended @ weights["w"], 0)
+        return float((out[0] @ weights["v"])[saliency.target.index])
+
+    blocks = PICTURE.astype(np.float64).reshape(3, 3, 4, 3, 4).transpose(1, 3, 0, 2, 4).reshape(9, -1)
+    tokens = np.concatenate([weights["token"][0], blocks @ weights["patch"].reshape(6, -1).T])
+    slope = np.zeros((9, 6))
+    for cell in range(9):
+        for channel in range(6):
+            nudge = np.zeros_like(tokens)
+            nudge[1 + cell, channel] = 1e-5
+            slope[cell, channel] = (logit(tokens + nudge) - logit(tokens - nudge)) / 2e-5
+    expected = (tokens[1:] @ slope.mean(axis=0)).reshape(3, 3)
+    np.testing.assert_allclose(saliency.raw, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_rule_coverage_counts_what_lacks_a_rule(
+    transformer: onnx.ModelProto, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    coverage = tool("rule_coverage")
+    onnx.save(transformer, str(tmp_path / "vit.onnx"))
+    onnx.save(
+        filled(TRANSFORMER.replace("active = Relu (hidden)", "active = Det (hidden)"), check=False),
+        str(tmp_path / "odd.onnx"),
+    )
+    assert coverage.main([str(tmp_path / "vit.onnx")]) == 0
+    assert "complete: 1 of 1 = 100.0%" in capsys.readouterr().out
+    assert coverage.main([str(tmp_path)]) == 0
+    assert "odd.onnx: not opened" in capsys.readouterr().out

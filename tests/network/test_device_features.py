@@ -1,0 +1,237 @@
+"""Feature maps that stay on the device: the same answers as NumPy's, and nothing large that travels."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from conftest import filled
+
+from onnxcam import Explainer, score_cam
+from onnxcam.engine.devices import Device
+from onnxcam.engine.io_binding import Resident
+from onnxcam.engine.options import EngineOptions
+from onnxcam.engine.session import Session
+from onnxcam.engine.views import Span
+from onnxcam.errors import InferenceError, UndefinedSaliency
+from onnxcam.methods.blocks import Method, live, live_numbers
+from onnxcam.network.device_features import HeldFeatures, Shelf
+from onnxcam.network.device_scorer import OnDevice
+from onnxcam.surgeon.analysis.anatomy import FeatureTensor
+from onnxcam.surgeon.analysis.axes import Axes, Tokens
+from onnxcam.surgeon.graphs.device_kernels import picking_model
+from onnxcam.surgeon.ir import to_bytes
+
+OrtValue = onnxruntime.OrtValue
+CPU = Device("cpu")
+RNG = np.random.default_rng(4)
+TENSORS: dict[str, tuple[tuple[int, ...], Axes]] = {
+    "NCHW": ((1, 7, 4, 3), ("N", "C", "H", "W")),
+    "NHWC": ((1, 4, 3, 7), ("N", "H", "W", "C")),
+    "a batch of two": ((2, 7, 4, 3), ("N", "C", "H", "W")),
+    "tokens": ((1, 14, 7), ("N", Tokens((4, 3), 1, 1), "C")),
+    "heads of tokens": ((1, 2, 13, 5), ("N", "C", Tokens((4, 3), 1, 0), None)),
+    "signal": ((1, 9, 6), ("N", "C", "W")),
+    "volume": ((1, 2, 3, 4, 7), ("N", "D", "H", "W", "C")),
+}
+
+
+def held(name: str, array: np.ndarray | None = None) -> tuple[HeldFeatures, np.ndarray]:
+    """What the shelf makes of random numbers of that shape, and the same by NumPy (K,*grid)."""
+    shape, axes = TENSORS[name]
+    tensor = FeatureTensor("features", (1, *shape[1:]), axes, "", "")
+    given = array if array is not None else RNG.standard_normal(shape).astype(np.float32)
+    return HeldFeatures(shelf(tensor), OrtValue.ortvalue_from_numpy(given)), tensor.to_channels(given)[0]
+
+
+def shelf(tensor: FeatureTensor) -> Shelf:
+    """Beside a network that is not asked anything."""
+    session = Session(to_bytes(picking_model()), ("cpu",), 1)
+    return Shelf(tensor, CPU, Resident(session, CPU), EngineOptions())
+
+
+@pytest.mark.parametrize("name", TENSORS)
+def test_maps_masks_and_sums_are_numpys(name: str) -> None:
+    features, expected = held(name)
+    assert features.shape == expected.shape
+    np.testing.assert_array_equal(features.host, expected)
+    chosen, weights = np.array([5, 0, 3]), RNG.standard_normal((3, 2))
+    masks = features.masks(chosen)
+    assert (len(masks), masks.shape) == (3, (3, 1, *expected.shape[1:]))
+    np.testing.assert_array_equal(masks.gathered(np.arange(3)).numpy().reshape(masks.shape), expected[chosen][:, None])
+    rows = (-masks[1:]).gathered(np.array([0, 1, 1, 1])).numpy()
+    np.testing.assert_array_equal(rows, -expected[[0, 3, 3, 3]].reshape(4, -1))
+    hand = sum(weights[i, :, None] * expected[k].reshape(-1).astype(np.float64) for i, k in enumerate(chosen))
+    np.testing.assert_allclose(masks.summed(weights).reshape(2, -1), hand, rtol=1e-6)
+    np.testing.assert_allclose((-masks).summed(weights).reshape(2, -1), -hand, rtol=1e-6)
+    assert masks.summed(weights).shape == (2, *expected.shape[1:])
+    np.testing.assert_array_equal(np.asarray(-masks), -expected[chosen][:, None])
+    twice = features.masks(np.array([1, 1, 2]))
+    np.testing.assert_allclose(twice.summed(np.ones((3, 1)))[0], 2 * expected[1] + expected[2], rtol=1e-6)
+
+
+def test_masks_are_written_into_a_place_among_others() -> None:
+    features, expected = held("NCHW")
+    buffer = OrtValue.ortvalue_from_numpy(np.zeros((4, 12), np.float32))
+    features.masks(np.array([2, 6])).gathered(np.array([1, 0]), into=Span(buffer, (2, 12), 12))
+    np.testing.assert_array_equal(buffer.numpy(), [0 * expected[0].ravel(), *expected[[6, 2]].reshape(2, -1), [0] * 12])
+
+
+@pytest.mark.parametrize("name", TENSORS)
+def test_which_maps_vary_is_told_as_numpy_tells_it(name: str) -> None:
+    """A constant one, one that varies by rounding, by a little more than rounding, and one of zeros."""
+    shape, axes = TENSORS[name]
+    tensor = FeatureTensor("features", (1, *shape[1:]), axes, "", "")
+    cells = int(np.prod(tensor.grid))
+    maps = RNG.standard_normal((tensor.channels, cells)).astype(np.float32)
+    maps[0], maps[1], maps[2], maps[3] = 3, -3, 3, 0
+    maps[1, 0], maps[2, 0] = np.nextafter(np.float32(-3), np.float32(0)), 3 + 16 * np.spacing(np.float32(3))
+    given = tensor.from_channels(maps.reshape(1, -1, *tensor.grid), np.ones((1, *shape[1:]), np.float32))
+    features, expected = held(name, np.repeat(given, shape[0], axis=0))
+    numbers = live_numbers(SimpleNamespace(held=features))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(numbers, np.flatnonzero(live(expected)))
+    np.testing.assert_array_equal(numbers[:3], [2, 4, 5])
+    np.testing.assert_array_equal(features.extent, np.ptp(expected.reshape(len(expected), -1), axis=1))
+    np.testing.assert_array_equal(features.peak, np.abs(expected).reshape(len(expected), -1).max(axis=1))
+    assert features.finite
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_overflows_is_told(value: float) -> None:
+    array = RNG.standard_normal((1, 7, 4, 3)).astype(np.float32)
+    array[0, 5, 2, 1] = value
+    assert not held("NCHW", array)[0].finite
+
+
+def test_what_lies_beside_the_grid_does_not_count() -> None:
+    """The class token of a transformer, and the second picture of a bound batch."""
+    tokens = RNG.standard_normal((1, 14, 7)).astype(np.float32)
+    tokens[0, [0, 13]] = np.nan
+    assert held("tokens", tokens)[0].finite
+    two = RNG.standard_normal((2, 7, 4, 3)).astype(np.float32)
+    two[1] = np.inf
+    assert held("a batch of two", two)[0].finite
+
+
+def test_after_closing_there_is_nothing_to_ask() -> None:
+    features, _ = held("NCHW")
+    asked = features.masks(np.arange(2))
+    asked.summed(np.ones((2, 1)))
+    features.shelf.close()
+    for ask in (lambda: features.masks(np.arange(2)).summed(np.ones((2, 1))),
+                lambda: features.masks(np.arange(2)).gathered(np.arange(2)),
+                lambda: features.shelf.told(OrtValue.ortvalue_from_numpy(np.zeros((1, 7, 4, 3), np.float32)))):  # fmt: skip
+        with pytest.raises(InferenceError, match="closed"):
+            ask()
+
+
+X = np.random.default_rng(0).standard_normal((3, 16, 12)).astype(np.float32)
+
+
+@pytest.fixture
+def traffic(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[tuple[int, ...]]]:
+    """Shapes of all that goes to the device and comes back from it."""
+    seen: dict[str, list[tuple[int, ...]]] = {"up": [], "down": []}
+    make, read = OrtValue.ortvalue_from_numpy, OrtValue.numpy
+
+    def up(array: np.ndarray, *device: Any) -> Any:
+        seen["up"].append(array.shape)
+        return make(array, *device)
+
+    def down(value: Any) -> np.ndarray:
+        seen["down"].append(tuple(value.shape()))
+        return read(value)
+
+    monkeypatch.setattr(OrtValue, "ortvalue_from_numpy", up)
+    monkeypatch.setattr(OrtValue, "numpy", down)
+    return seen
+
+
+def bound(explainer: Explainer, *, graphs: bool = False, steady: bool = False) -> None:
+    network = explainer._networks.first.network
+    network._session.engine = EngineOptions(cuda_graph=graphs)
+    network._on_device = OnDevice(network._session, CPU, network.anatomy.features, steady=steady)
+
+
+WAYS = [{}, {"graphs": True}, {"steady": True}]
+EXACT = [
+    score_cam(), score_cam(convention="destructive"), score_cam(variant="paper"),
+    score_cam(convention="destructive", variant="paper"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+@pytest.mark.parametrize("method", EXACT, ids=lambda m: "-".join(m.options.values()))
+def test_an_exact_explanation_sends_a_picture_and_gets_scores_and_a_map(
+    classifier: onnx.ModelProto, traffic: dict[str, list[tuple[int, ...]]], method: Method, way: dict[str, bool]
+) -> None:
+    """8 maps of 4x3, 5 classes, 2 targets: no feature map and no mask travels."""
+    with Explainer(classifier, method, providers=["cpu"], preset="unit", batch=3) as explain:
+        expected = explain.explain(X, [0, 3])
+        scored = expected[0].provenance.channels.scored
+        bound(explain, **way)
+        for shapes in traffic.values():
+            shapes.clear()
+        found = explain.explain(X, [0, 3])
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_allclose(one.map, other.map, atol=1e-6)
+            np.testing.assert_allclose(one.raw, other.raw, rtol=1e-5)
+            assert one.provenance.features == other.provenance.features == "8 maps of 4x3"
+            assert one.provenance.channels == other.provenance.channels
+    # The picture (a graph has a copy of its own), the mask of ones that keeps it whole, targets; numbers of maps and a
+    # sign for each time that masks are picked, and a weight for each map and target.
+    runs = -(-scored // 3) if way.get("graphs") else 1
+    numbers = 3 if way.get("graphs") else -(-scored // 3) * 3 if way else scored
+    again = [(1, 3, 16, 12)] if way.get("graphs") else []
+    sent = [(1, 3, 16, 12), (1, 1, 4, 3), (1,), (2,), *again, *[(numbers,), (1,)] * runs, (2, 8)]
+    assert sorted(traffic["up"]) == sorted(sent)
+    # Logits, whether all are finite, how each varies and its peak, scores, the sum of the maps on its grid.
+    scores = [(3, 2)] * runs if way.get("graphs") else [(numbers, 2)]
+    assert sorted(traffic["down"]) == sorted([(1, 5), (), (8,), (8,), *scores, (2, 12)])
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_an_estimate_looks_at_the_maps_once_and_sends_no_masks(
+    classifier: onnx.ModelProto, traffic: dict[str, list[tuple[int, ...]]], way: dict[str, bool]
+) -> None:
+    for method in (score_cam(budget=5), score_cam(budget=5, convention="destructive")):
+        with Explainer(classifier, method, providers=["cpu"], preset="unit", batch=3) as explain:
+            expected = explain(X)
+            streamed = [s.map for s in explain.stream(X)]
+            bound(explain, **way)
+            for shapes in traffic.values():
+                shapes.clear()
+            np.testing.assert_allclose(explain(X).map, expected.map, atol=1e-6)
+            assert traffic["down"].count((8, 1, 4, 3)) == 1
+            assert {shape for shape in traffic["up"] if len(shape) == 4} == {(1, 3, 16, 12), (1, 1, 4, 3)}
+            for one, other in zip(explain.stream(X), streamed, strict=True):
+                np.testing.assert_allclose(one.map, other, atol=1e-6)
+
+
+def test_errors_about_the_maps_are_those_of_the_host(classifier: onnx.ModelProto) -> None:
+    flat = filled(
+        """<ir_version: 8, opset_import: ["" : 17]>
+net (float[N,3,16,12] x) => (float[N,4] logits)
+<float[4,3,2,2] w>
+{
+  c = Conv <kernel_shape=[2,2], strides=[2,2]> (x, w)
+  f = Relu (c)
+  p = GlobalAveragePool (f)
+  logits = Flatten (p)
+}"""
+    )
+    with Explainer(flat, providers=["cpu"], preset="unit") as explain:
+        with pytest.raises(UndefinedSaliency) as plain:
+            explain(np.ones_like(X))
+        bound(explain)
+        with pytest.raises(UndefinedSaliency, match="all 4 feature maps are constant over space") as there:
+            explain(np.ones_like(X))
+        assert str(there.value) == str(plain.value)
+
+
+def test_maps_that_overflow_are_an_error_on_a_device_too() -> None:
+    array = np.full((1, 7, 4, 3), np.inf, np.float32)
+    with pytest.raises(UndefinedSaliency, match="the feature maps hold NaN or infinity"):
+        live_numbers(SimpleNamespace(held=held("NCHW", array)[0]))  # type: ignore[arg-type]

@@ -1,0 +1,293 @@
+"""From a file to a network: what is believed only after it was seen, and what is remembered."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from conftest import CLASSIFIER, Make, network_over
+
+from onnxcam import Box, Element, Explainer, Region, Similarity, score_cam
+from onnxcam.errors import ModelError, OptionError, TargetError
+from onnxcam.network import dry_run, opening
+from onnxcam.network.export import rewrite
+from onnxcam.network.opening import Wish, open_network
+from onnxcam.surgeon.loading import read_model
+
+RNG = np.random.default_rng(5)
+HEAD = '<ir_version: 8, opset_import: ["" : 17]>\n'
+QUANTISED = f"""{HEAD}net (float[N,3,8,6] x) => (float[N,5] logits)
+<uint8[8,3,1,1] w, uint8 wz = {{128}}, float[8,5] v>
+{{
+  q, s, z = DynamicQuantizeLinear (x)
+  c = ConvInteger <kernel_shape=[1,1]> (q, w, z, wz)
+  f0 = Cast <to=1> (c)
+  f1 = Mul (f0, s)
+  f = Relu (f1)
+  p = ReduceMean <axes=[2,3], keepdims=0> (f)
+  logits = MatMul (p, v)
+}}"""
+
+
+def quantised(make: Make) -> onnx.ModelProto:
+    model = make(QUANTISED.replace("<uint8[8,3,1,1] w, ", "<"), check=False)
+    weights = RNG.integers(0, 255, (8, 3, 1, 1)).astype(np.uint8)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weights, "w"))
+    return model
+
+
+@pytest.mark.parametrize("fill", ["zero", "blur", "black"])
+def test_a_scale_over_the_whole_batch_is_run_one_by_one_and_said(make: Make, fill: str) -> None:
+    """Whatever a mask leaves in the picture's place: a fill like the picture itself would show no difference."""
+    with Explainer(quantised(make), score_cam(fill=fill), preset="imagenet", providers=["cpu"]) as explainer:
+        assert explainer.batching.mode == "looped"
+        assert "DynamicQuantizeLinear" in explainer.batching.reason
+        saliency = explainer(RNG.standard_normal((3, 8, 6)).astype(np.float32), 2)
+    assert saliency.provenance.batch == 1
+    assert any("one mask a forward pass" in note for note in saliency.provenance.notes)
+
+
+def test_the_second_start_remembers_and_gives_the_same(
+    classifier: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ONNXCAM_CACHE", str(tmp_path))
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(classifier)
+    fixed.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    image = RNG.standard_normal((3, 16, 12)).astype(np.float32)
+    with Explainer(fixed, providers=["cpu"]) as first:
+        expected = first(image)
+    monkeypatch.setattr(dry_run, "run_trace", None)  # calling it would fail
+    with Explainer(fixed, providers=["cpu"]) as second:
+        assert second.batching == first.batching
+        np.testing.assert_array_equal(second(image).map, expected.map)
+    with pytest.raises(TypeError):
+        Explainer(fixed, layer="r1", providers=["cpu"])  # another question, another record
+
+
+def test_a_graph_that_answers_otherwise_than_the_file_is_not_believed(
+    classifier: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoiled(model: object) -> object:
+        from onnxcam.surgeon import ir
+
+        copy = ir.edit(model)  # type: ignore[arg-type]
+        weights = copy.graph.initializers["b3"]
+        array = np.asarray(weights.const_value.numpy()) + 1  # type: ignore[union-attr]
+        weights.const_value = ir.ir.tensor(array, name="b3")
+        return copy
+
+    monkeypatch.setattr(opening, "unroll_loops", spoiled)
+    with pytest.raises(ModelError, match="gives other numbers than the file"):
+        open_network(read_model(classifier), Wish(providers=("cpu",)))
+
+
+IF = f"""{HEAD}net (float[N,3,8,6] x) => (float[N,5] logits)
+{{
+  top = ReduceMax <keepdims=0> (x)
+  big = Constant <value_float=1000.0> ()
+  small = Less (top, big)
+  logits = If <then_branch = yes () => (float[N,5] a) <float[8,3,3,3] w, float[8,5] v> {{
+      c = Conv <kernel_shape=[3,3], pads=[1,1,1,1]> (x, w)
+      f = Relu (c)
+      p = ReduceMean <axes=[2,3], keepdims=0> (f)
+      a = MatMul (p, v) }},
+    else_branch = no () => (float[N,5] b) <float[3,5] u> {{ m = ReduceMean <axes=[2,3], keepdims=0> (x)
+      b = MatMul (m, u) }}> (small)
+}}"""
+
+
+def branched() -> onnx.ModelProto:
+    """Weights inside the branches, as exporters write them."""
+    model = onnx.parser.parse_model(IF.replace(" <float[8,3,3,3] w, float[8,5] v>", "").replace(" <float[3,5] u>", ""))
+    node = next(n for n in model.graph.node if n.op_type == "If")
+    for attribute, weights in zip(node.attribute, ({"w": (8, 3, 3, 3), "v": (8, 5)}, {"u": (3, 5)}), strict=True):
+        for name, shape in weights.items():
+            array = RNG.standard_normal(shape).astype(np.float32)
+            attribute.g.initializer.append(onnx.numpy_helper.from_array(array, name))
+    return model
+
+
+def test_a_network_inside_a_branch_is_explained_with_a_stated_doubt() -> None:
+    with Explainer(branched(), providers=["cpu"]) as explainer:
+        assert explainer.anatomy.features.tensor == "f"
+        saliency = explainer(RNG.standard_normal((3, 8, 6)).astype(np.float32))
+    assert any("'small' was true" in note for note in saliency.provenance.notes)
+
+
+def test_the_rewritten_model_takes_any_batch_and_answers_as_the_file(make: Make) -> None:
+    text = f"""{HEAD}net (float[1,3,8,6] x) => (float[5] logits, float[1,8,8,6] side)
+    <float[8,3,3,3] w, float[8,5] v, int64[1] flat = {{-1}}, int64[2] axes = {{1, 2}}>
+    {{
+      c = Conv <kernel_shape=[3,3], pads=[1,1,1,1]> (x, w)
+      side = Relu (c)
+      g = GlobalAveragePool (side)
+      p = Reshape (g, flat)
+      logits = MatMul (p, v)
+    }}"""
+    proto = make(text)
+    made = rewrite(proto, Wish(providers=("cpu",)))
+    assert (made.batching.mode, made.anatomy.features.tensor) == ("rewritten", "side")
+    new, old = (
+        ort.InferenceSession(d, providers=["CPUExecutionProvider"]) for d in (made.data, proto.SerializeToString())
+    )
+    x = RNG.standard_normal((4, 3, 8, 6)).astype(np.float32)
+    logits, side = new.run(["logits", "side"], {"x": x})
+    assert [o.shape[0] for o in new.get_outputs()] == ["N", "N"]
+    for i in range(4):
+        expected = old.run(None, {"x": x[i : i + 1]})
+        np.testing.assert_allclose(logits[i], expected[0], atol=1e-5)
+        np.testing.assert_allclose(side[i], expected[1][0], atol=1e-5)
+
+
+def test_further_inputs_are_given_by_name(make: Make) -> None:
+    text = CLASSIFIER.replace("(float[N,3,16,12] x)", "(float[N,3,16,12] x, float[N,5] meta, float gain)")
+    text = text.replace(
+        "logits = Gemm <transB=1> (flat, w3, b3)",
+        "z = Gemm <transB=1> (flat, w3, b3)\n y = Mul (z, gain)\n logits = Add (y, meta)",
+    )
+    proto = make(text)
+    image, meta = RNG.standard_normal((3, 16, 12)).astype(np.float32), np.arange(5.0)
+    with pytest.raises(ModelError, match=r"further inputs besides the picture: meta .*--input"):
+        Explainer(proto, providers=["cpu"])
+    with Explainer(proto, providers=["cpu"], inputs={"meta": meta, "gain": 2.0}) as explainer:
+        plain = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+        feeds = {"x": image[None], "meta": meta[None].astype(np.float32), "gain": np.array(2, np.float32)}
+        logits = plain.run(None, feeds)[0][0]
+        assert explainer(image, 4).target.logit == pytest.approx(logits[4], rel=1e-4)
+        again = explainer.explain(image, [4], inputs={"meta": np.zeros(5)})[0]
+        assert again.target.logit == pytest.approx(logits[4] - 4, rel=1e-4)
+    for bad in ({"meta": meta, "gain": 1, "metta": 1}, {"meta": np.zeros(4), "gain": 1}, {"meta": ["a"], "gain": 1}):
+        with pytest.raises(OptionError):
+            Explainer(proto, providers=["cpu"], inputs=bad)
+
+
+def test_a_target_may_be_an_element_or_a_similarity_and_all_share_one_call(classifier: onnx.ModelProto) -> None:
+    image, other = (RNG.standard_normal((3, 16, 12)).astype(np.float32) for _ in range(2))
+    with Explainer(classifier, providers=["cpu"]) as explainer:
+        by_class, by_element, like, itself = explainer.explain(
+            image, [3, Element((3,)), Similarity(other, "logits"), Similarity(image, "logits")]
+        )
+        plain = ort.InferenceSession(classifier.SerializeToString(), providers=["CPUExecutionProvider"])
+        a, b = (plain.run(None, {"x": x[None]})[0][0].astype(np.float64) for x in (image, other))
+        assert by_element.target.logit == pytest.approx(by_class.target.logit, rel=1e-5)
+        assert (by_element.target.kind, by_element.target.name) == ("elements", "logits[3]")
+        assert like.score == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b), abs=1e-5)
+        assert itself.score == pytest.approx(1, abs=1e-5)
+        with pytest.raises(TargetError, match="not inside"):
+            explainer(image, Element((9,)))
+        with pytest.raises(ModelError, match="no output 'nope'"):
+            explainer(image, Element((0,), "nope"))
+        for wrong in (Region(1), Box(1)):
+            with pytest.raises(ModelError):
+                explainer(image, wrong)
+    with pytest.raises(Exception, match="closed"):
+        explainer(image, Element((1,)))
+
+
+def test_a_segmentation_is_explained_where_its_class_is_predicted(make: Make) -> None:
+    text = f"""{HEAD}net (float[N,3,8,6] x) => (float[N,5,8,6] mask)
+    <float[8,3,3,3] w, float[5,8,1,1] u>
+    {{
+      c = Conv <kernel_shape=[3,3], pads=[1,1,1,1]> (x, w)
+      f = Relu (c)
+      mask = Conv (f, u)
+    }}"""
+    proto = make(text)
+    image = RNG.standard_normal((3, 8, 6)).astype(np.float32)
+    with Explainer(proto, providers=["cpu"]) as explainer:
+        saliency = explainer(image)
+        in_corner = explainer(image, Region(2, (0, 0, 3, 4)))
+    plain = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    mask = plain.run(None, {"x": image[None]})[0][0]
+    most = np.bincount(mask.argmax(axis=0).reshape(-1)).argmax()
+    assert (saliency.target.index, saliency.target.kind) == (most, "region")
+    assert saliency.target.logit == pytest.approx(mask[most][mask.argmax(axis=0) == most].mean(), rel=1e-4)
+    assert in_corner.target.logit == pytest.approx(mask[2, :4, :3].mean(), rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.parametrize("sides", [(32,), (4, 8, 6)])
+def test_signals_and_volumes_are_explained(make: Make, sides: tuple[int, ...]) -> None:
+    with Explainer(make(network_over(sides, channels=2, batch="1")), providers=["cpu"]) as explainer:
+        saliency = explainer(RNG.standard_normal((2, *sides)).astype(np.float32))
+    assert saliency.map.shape == sides
+    assert saliency.raw.shape == tuple(s // 2 for s in sides)
+    assert (saliency.map.min(), saliency.map.max()) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("dims", "batched"), [(["N", 4], True), (["points", 4], False), (["unk__7", 4], True), ([4], False)]
+)
+def test_a_further_inputs_batch_is_the_pictures(dims: list[object], batched: bool) -> None:
+    from onnxcam.network.extra_inputs import is_batched
+    from onnxcam.surgeon import ir
+
+    info = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+        for name, shape in (("x", ["N", 3, 4, 4]), ("m", dims), ("y", None))
+    ]
+    nodes = [onnx.helper.make_node("Relu", ["x"], ["y"])]
+    model = ir.from_proto(onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", info[:2], info[2:])))
+    picture, other = model.graph.inputs
+    assert is_batched(other, picture, None) is batched
+
+
+def test_records_depend_on_the_weights_outside_the_file_and_on_the_inputs_values(
+    classifier: onnx.ModelProto, tmp_path: Path
+) -> None:
+    path, prints = tmp_path / "m.onnx", set()
+    for seed in (0, 1):
+        changed = onnx.ModelProto()
+        changed.CopyFrom(classifier)
+        weights = np.random.default_rng(seed).standard_normal((6, 3, 3, 3)).astype(np.float32)
+        changed.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(weights, "w1"))
+        onnx.save(changed, path, save_as_external_data=True, location="m.bin", size_threshold=0)
+        prints.add(read_model(path).fingerprint)
+    assert len(prints) == 2
+    file = read_model(classifier)
+    wishes = [Wish(inputs={"flag": np.array(v)}) for v in (True, False)] + [
+        Wish(layer="r1"),
+        Wish(),
+        Wish(output="logits"),
+    ]
+    assert len({opening._key(file, wish, (16, 12)) for wish in wishes}) == 5
+
+
+def test_slips_in_the_library_are_told_in_words(classifier: onnx.ModelProto) -> None:
+    image = RNG.standard_normal((3, 16, 12)).astype(np.float32)
+    for wrong in ("mask.png", (1, 2, 3), ("a", 1, 2, 3), 5):
+        with pytest.raises(TargetError, match="region"):
+            Region(2, where=wrong)  # type: ignore[arg-type]
+    assert Region(2, where=[0, 1, 2, 3]).where == (0.0, 1.0, 2.0, 3.0)  # type: ignore[arg-type]
+    assert Element(3).index == (3,)  # type: ignore[arg-type]
+    with pytest.raises(TargetError, match="whole numbers"):
+        Element(("a",))  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="score_cam"):
+        Explainer(classifier, "score-cam")  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="by name"):
+        Explainer(classifier, inputs=[1, 2])  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match="not NoneType"):
+        Explainer(None)  # type: ignore[arg-type]
+    with Explainer(classifier, providers="cpu") as explainer:
+        assert explainer.explain(image, 3)[0].target.index == 3  # type: ignore[arg-type]
+
+
+def test_a_model_that_answers_nan_is_not_called_verified(classifier: onnx.ModelProto) -> None:
+    broken = onnx.ModelProto()
+    broken.CopyFrom(classifier)
+    bias = next(t for t in broken.graph.initializer if t.name == "b3")
+    bias.CopyFrom(onnx.numpy_helper.from_array(np.full(5, np.nan, np.float32), "b3"))
+    opened = open_network(read_model(broken), Wish(providers=("cpu",)))
+    assert "NOT verified" in opened.batching.reason
+    assert "verified" in open_network(read_model(classifier), Wish(providers=("cpu",))).batching.reason
+
+
+def test_a_rewritten_model_of_any_size_declares_no_grid(make: Make) -> None:
+    text = CLASSIFIER.replace("float[N,3,16,12]", "float[N,3,H,W]")
+    made = rewrite(make(text, check=False), Wish(size=(16, 12), providers=("cpu",)))
+    outputs = {
+        o.name: o.shape for o in ort.InferenceSession(made.data, providers=["CPUExecutionProvider"]).get_outputs()
+    }
+    assert outputs["features"][:2] == ["N", 8]
+    assert not any(isinstance(d, int) for d in outputs["features"][2:])

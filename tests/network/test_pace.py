@@ -1,0 +1,68 @@
+"""A pace is measured once for a machine and a model, by the explanation itself, and found again at the next start."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from onnxcam import Explainer, Preset, rise
+from onnxcam.engine import parallel
+from onnxcam.engine.parallel import Pace
+from onnxcam.network import cache
+
+PLAIN = Preset("plain", 1 / 255, (0.5,), (0.25,), crop=1.0)
+PHOTOGRAPH = np.random.default_rng(3).integers(0, 256, (40, 30, 3)).astype(np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ONNXCAM_CACHE", str(tmp_path))
+    monkeypatch.setattr(parallel, "available_threads", lambda: 2)
+    monkeypatch.setattr(parallel, "SECONDS", 0.0)
+    return tmp_path
+
+
+def explained(model: onnx.ModelProto, threads: int | None = None) -> tuple[np.ndarray, Pace]:
+    with Explainer(model, rise(masks=200), providers=["cpu"], preset=PLAIN, threads=threads) as explainer:
+        saliency = explainer(PHOTOGRAPH)
+        assert saliency.provenance.forwards == 201
+        return saliency.map, explainer._networks.first.network._lanes.pace
+
+
+def test_the_first_explanation_measures_and_the_next_start_knows(
+    classifier: onnx.ModelProto, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[Pace]] = []
+
+    def last(times: dict[Pace, list[float]]) -> Pace:
+        asked.append(list(times))
+        return list(times)[-1]
+
+    monkeypatch.setattr(parallel, "fastest", last)
+    plain, pace = explained(classifier, threads=1)
+    assert asked == []
+    assert pace == Pace(1, 1, 2)
+    first, pace = explained(classifier)
+    assert asked == [[Pace(1, 2, 2), Pace(1, 2, 4), Pace(2, 1, 4)]]
+    assert pace == Pace(2, 1, 4)
+    again, pace = explained(classifier)
+    assert len(asked) == 1
+    assert pace == Pace(2, 1, 4)
+    np.testing.assert_allclose(first, plain, 0, 1e-5)
+    np.testing.assert_allclose(again, plain, 0, 1e-5)
+
+
+def test_another_machine_measures_again(classifier: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[int] = []
+    monkeypatch.setattr(parallel, "fastest", lambda times: measured.append(1) or next(iter(times)))
+    explained(classifier)
+    monkeypatch.setattr(cache, "machine", lambda: "another, 2 cores")
+    explained(classifier)
+    assert len(measured) == 2
+
+
+def test_without_a_cache_nothing_is_measured(classifier: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ONNXCAM_CACHE", "off")
+    monkeypatch.setattr(parallel, "fastest", lambda times: pytest.fail("measured"))
+    assert explained(classifier)[1] == Pace(1, 2, 2)

@@ -1,0 +1,288 @@
+"""The network behind its feature tensor: against the whole file, and against the same part cut out by onnx itself."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from conftest import CLASSIFIER, PIXELS, filled, network_over
+
+from onnxcam import Element, Explainer, Method, Region
+from onnxcam.methods.maps import Outcome
+from onnxcam.surgeon.analysis.anatomy import FeatureTensor
+from onnxcam.surgeon.analysis.axes import Tokens
+from onnxcam.types import Score
+
+HEAD = '<ir_version: 8, opset_import: ["" : 17]>\n'
+PICTURE = "net (float[N,3,16,12] x) => (float[N,5] logits)\n"
+BODY = """
+  c = Conv <kernel_shape=[3,3], pads=[1,1,1,1], strides=[4,4]> (x, w)
+  r = Relu (c)
+"""
+WEIGHTS = "float[8,3,3,3] w, float[8,5] v"
+CHANNELS_LAST = f"""{HEAD}{PICTURE}<{WEIGHTS}>{{{BODY}
+  f = Transpose <perm=[0,2,3,1]> (r)
+  t = Tanh (f)
+  p = ReduceMean <axes=[1,2], keepdims=0> (t)
+  logits = MatMul (p, v)
+}}"""
+TOKENS = f"""{HEAD}{PICTURE}<float[8,3,4,4] w, float[1,1,8] first, float[1,13,8] places, float[8,8] q, float[8,8] k,
+  float[8,5] v, int64[3] s = {{0, 8, 12}}, int64[2] one = {{1, 8}}, int64 top = {{0}}>
+{{
+  c = Conv <kernel_shape=[4,4], strides=[4,4]> (x, w)
+  flat = Reshape (c, s)
+  rows = Transpose <perm=[0,2,1]> (flat)
+  n = Shape <start=0, end=1> (x)
+  several = Concat <axis=0> (n, one)
+  class = Expand (first, several)
+  joined = Concat <axis=1> (class, rows)
+  f = Add (joined, places)
+  asked = MatMul (f, q)
+  keys = MatMul (f, k)
+  turned = Transpose <perm=[0,2,1]> (keys)
+  dots = MatMul (asked, turned)
+  soft = Softmax <axis=2> (dots)
+  mixed = MatMul (soft, f)
+  chosen = Gather <axis=1> (mixed, top)
+  logits = MatMul (chosen, v)
+}}"""
+"""A class token in front of twelve others, which it looks at: the tail reads both."""
+TOKENS_LAST = f"""{HEAD}{PICTURE}<{WEIGHTS}, int64[3] s = {{0, 8, 12}}>{{{BODY}
+  f = Reshape (r, s)
+  t = Tanh (f)
+  p = ReduceMean <axes=[2], keepdims=0> (t)
+  logits = MatMul (p, v)
+}}"""
+FURTHER = f"""{HEAD}net (float[N,3,16,12] x, float[N,4] facts, float[1] warmth) => (float[N,5] logits)
+<{WEIGHTS}, float[4,5] u>{{{BODY}
+  f = Mul (r, warmth)
+  p = ReduceMean <axes=[2,3], keepdims=0> (f)
+  from_picture = MatMul (p, v)
+  from_facts = MatMul (facts, u)
+  both = Add (from_picture, from_facts)
+  logits = Mul (both, warmth)
+}}"""
+PAST = f"""{HEAD}{PICTURE}<{WEIGHTS}, float[3,5] u>{{{BODY}
+  f = Tanh (r)
+  p = ReduceMean <axes=[2,3], keepdims=0> (f)
+  from_features = MatMul (p, v)
+  colours = ReduceMean <axes=[2,3], keepdims=0> (x)
+  from_colours = MatMul (colours, u)
+  logits = Add (from_features, from_colours)
+}}"""
+HALF = f"""{HEAD}{PICTURE}<{WEIGHTS}>{{{BODY}
+  f = Cast <to=10> (r)
+  t = Cast <to=1> (f)
+  p = ReduceMean <axes=[2,3], keepdims=0> (t)
+  logits = MatMul (p, v)
+}}"""
+INTEGERS = f"""{HEAD}{PICTURE}<{WEIGHTS}, float step = {{0.05}}, uint8 zero = {{20}}>{{{BODY}
+  f = QuantizeLinear (r, step, zero)
+  t = DequantizeLinear (f, step, zero)
+  p = ReduceMean <axes=[2,3], keepdims=0> (t)
+  logits = MatMul (p, v)
+}}"""
+SIGMOID = CHANNELS_LAST.replace("=> (float[N,5] logits)", "=> (float[N,5] out)").replace("(p, v)\n", "(p, v)\n  out = Sigmoid (logits)\n")  # fmt: skip
+SEGMENTS = f"""{HEAD}net (float[N,3,16,12] x) => (float[N,5,4,3] logits)
+<float[8,3,3,3] w, float[5,8,3,3] u>{{{BODY}
+  f = Tanh (r)
+  logits = Conv <kernel_shape=[3,3], pads=[1,1,1,1]> (f, u)
+}}"""
+SCALED_BY_BATCH = f"""{HEAD}{PICTURE}<{WEIGHTS}>{{
+  b, s, z = DynamicQuantizeLinear (x)
+  a = DequantizeLinear (b, s, z)
+  c = Conv <kernel_shape=[3,3], pads=[1,1,1,1], strides=[4,4]> (a, w)
+  f = Relu (c)
+  p = ReduceMean <axes=[2,3], keepdims=0> (f)
+  logits = MatMul (p, v)
+}}"""
+"""Its pictures change each other's numbers, so that it stays bound to the batch that it was exported with."""
+
+
+@dataclass(frozen=True)
+class Case:
+    text: str
+    batch: str = "N"
+    mode: str = "dynamic"
+    layout: str = "NCHW"
+    tolerance: float = 1e-5
+    layer: str = "f"
+    inputs: dict[str, Any] = field(default_factory=dict)
+    size: tuple[int, ...] = (16, 12)
+
+
+CASES = {
+    "channels first": Case(CLASSIFIER, layer="auto"),
+    "channels last": Case(CHANNELS_LAST, layout="NHWC"),
+    "a class token": Case(TOKENS, layout="NTC (T=4x3)"),
+    "tokens behind channels": Case(TOKENS_LAST, layout="NCT (T=4x3)"),
+    "further inputs": Case(FURTHER, inputs={"facts": np.array([1.0, -2.0, 0.5, 3.0]), "warmth": 1.5}),
+    "past the features": Case(PAST),
+    "bytes, channels last": Case(PIXELS, layer="c"),
+    "half precision": Case(HALF, tolerance=2e-3),
+    "integers": Case(INTEGERS),
+    "a signal": Case(network_over((16,), channels=3, batch="N"), layout="NCW", layer="auto", size=(16,)),
+    "a volume": Case(network_over((6, 8, 4), channels=3, batch="N"), layout="NCDHW", layer="auto", size=(6, 8, 4)),
+    "a batch of one": Case(CLASSIFIER, batch="1", mode="rewritten", layer="auto"),
+    "a class token in a batch of one": Case(TOKENS, batch="1", mode="rewritten", layout="NTC (T=4x3)"),
+    "further inputs in a batch of one": Case(FURTHER, "1", "rewritten", inputs={"facts": np.ones(4), "warmth": 0.5}),
+    "bound to a batch of one": Case(SCALED_BY_BATCH, batch="1", mode="looped"),
+    "bound to a batch of four": Case(SCALED_BY_BATCH, batch="4", mode="looped"),
+}  # fmt: skip
+
+
+def picture(case: Case) -> np.ndarray:
+    rng = np.random.default_rng(4)
+    if case.text is PIXELS:
+        return rng.integers(0, 256, (3, 16, 12)).astype(np.float32)
+    return rng.standard_normal((3, *case.size)).astype(np.float32)
+
+
+def proto_of(case: Case) -> onnx.ModelProto:
+    return filled(case.text.replace("[N,", f"[{case.batch},"))
+
+
+def shown(proto: onnx.ModelProto, case: Case, targets: tuple[Any, ...] = (3, 0)) -> tuple[Any, Explainer]:
+    """The probe that a method gets, with its network still open."""
+    seen: list[Any] = []
+
+    def explain(probe: Any) -> list[Outcome]:
+        seen.append(probe)
+        return [Outcome(np.zeros(probe.size, np.float32), np.zeros(probe.size, np.float32))] * probe.targets
+
+    explainer = Explainer(
+        proto, Method("looks", "none", "none", explain), providers=["cpu"], layer=case.layer, inputs=case.inputs
+    )
+    explainer.explain(picture(case), targets)
+    return seen[0], explainer
+
+
+def inputs_of(proto: onnx.ModelProto, case: Case, rows: int) -> dict[str, np.ndarray]:
+    """What the file itself is fed for so many copies of the picture."""
+    x = picture(case)
+    x = x.transpose(1, 2, 0).astype(np.uint8) if case.text is PIXELS else x
+    fed = {"x": np.repeat(x[None], rows, 0)}
+    if case.inputs:
+        fed["facts"] = np.repeat(np.float32(case.inputs["facts"])[None], rows, 0)
+        fed["warmth"] = np.float32([case.inputs["warmth"]])
+    return fed
+
+
+def answered(proto: onnx.ModelProto, feeds: dict[str, np.ndarray], tensors: list[str]) -> list[np.ndarray]:
+    model = onnx.shape_inference.infer_shapes(proto)
+    session = ort.InferenceSession(
+        onnx.utils.Extractor(model).extract_model(list(feeds), tensors).SerializeToString(),
+        providers=["CPUExecutionProvider"],
+    )
+    return session.run(tensors, {i.name: feeds[i.name] for i in session.get_inputs()})
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_unchanged_features_give_the_files_own_logits(name: str) -> None:
+    case = CASES[name]
+    proto = proto_of(case)
+    rows = 1 if case.batch == "N" else int(case.batch)
+    (logits,) = answered(proto, inputs_of(proto, case, rows), ["logits"])
+    probe, explainer = shown(proto, case)
+    assert explainer.anatomy.features.layout == case.layout
+    assert explainer.batching.mode == case.mode
+    np.testing.assert_allclose(probe.tail(probe.features[None], Score.LOGIT), logits[:1, [3, 0]], atol=case.tolerance * np.abs(logits).max())  # fmt: skip
+    for score in Score:
+        found = probe.tail(np.repeat(probe.features[None], 3, 0), score)
+        assert found.shape == (3, 2)
+        reach = case.tolerance * (np.abs(logits).max() if score is Score.LOGIT else 1)
+        np.testing.assert_allclose(found, np.tile(probe.original(score), (3, 1)), atol=reach)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_changed_features_give_what_the_part_behind_them_makes_of_them(name: str) -> None:
+    """Seven different ones, by onnx's own extractor; a class token keeps the picture's."""
+    case = CASES[name]
+    proto = proto_of(case)
+    probe, explainer = shown(proto, case)
+    features = explainer.anatomy.features
+    rng = np.random.default_rng(8)
+    changed = (probe.features * rng.uniform(0, 2, (7, *probe.features.shape))).astype(np.float32)
+    rows = 1 if case.batch == "N" else int(case.batch)
+    feeds = inputs_of(proto, case, rows)
+    (own,) = answered(proto, feeds, [features.tensor])
+    expected = []
+    for maps in changed:
+        given = np.repeat(by_hand(features, maps, own[:1]), rows, 0)
+        (logits,) = answered(proto, {**feeds, features.tensor: quantised(given, own.dtype)}, ["logits"])
+        expected.append(logits[0, [3, 0]])
+    assert np.ptp(expected, axis=0).min() > 1e-2
+    np.testing.assert_allclose(probe.tail(changed, Score.LOGIT), expected, atol=10 * case.tolerance)
+
+
+def quantised(given: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    return np.clip(np.rint(given / 0.05) + 20, 0, 255).astype(dtype) if dtype == np.uint8 else given.astype(dtype)
+
+
+def by_hand(features: FeatureTensor, maps: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """One picture's maps (K,h,w) in the tensor's own axes."""
+    if features.layout == "NHWC":
+        return np.moveaxis(maps, 0, -1)[None]
+    if features.layout.startswith("NTC"):
+        return np.concatenate([own[:, :1], maps.reshape(len(maps), -1).T[None]], axis=1)
+    return maps.reshape(1, *own.shape[1:])
+
+
+@pytest.mark.parametrize(("text", "activation"), [(CHANNELS_LAST, "softmax"), (SIGMOID, "sigmoid")])
+def test_the_probability_is_the_heads_own_activation(text: str, activation: str) -> None:
+    probe, _ = shown(filled(text), Case(text), targets=(0, 1, 2, 3, 4))
+    changed = np.stack([probe.features, probe.features / 2, probe.features * 0])
+    z = probe.tail(changed, Score.LOGIT).astype(np.float64)
+    expected = np.exp(z) / np.exp(z).sum(1, keepdims=True) if activation == "softmax" else 1 / (1 + np.exp(-z))
+    np.testing.assert_allclose(probe.tail(changed, Score.PROBABILITY), expected, atol=1e-6)
+
+
+def test_regions_and_elements_are_scored_behind_the_features_too() -> None:
+    proto = filled(SEGMENTS)
+    (whole,) = answered(proto, inputs_of(proto, Case(SEGMENTS), 1), ["logits"])
+    predicted = whole[0].argmax(axis=0)
+    common = int(np.bincount(predicted.ravel()).argmax())
+    # The cells' centres lie at 2, 6 and 10 of 12 pixels, so that the box holds the first two columns.
+    for target in (Region(2, (0, 0, 7, 16)), Region(common), Element((3, 2, 1))):
+        probe, _ = shown(proto, Case(SEGMENTS), (target,))
+        for share in (1.0, 0.5):
+            given = probe.features[None] * np.float32(share)
+            (logits,) = answered(proto, {"f": given}, ["logits"])
+            if isinstance(target, Element):
+                expected = logits[0, 3, 2, 1]
+            elif target.where is not None:
+                expected = logits[0, 2, :, :2].mean()
+            else:
+                expected = logits[0, common][predicted == common].mean()
+            np.testing.assert_allclose(probe.tail(given, Score.LOGIT), [[expected]], atol=1e-5)
+
+
+AXES: list[tuple[tuple[Any, ...], tuple[int, ...]]] = [
+    (("N", "C", "H", "W"), (1, 8, 4, 3)),
+    (("N", "H", "W", "C"), (1, 4, 3, 8)),
+    (("N", Tokens((4, 3), 1), "C"), (1, 13, 8)),
+    (("N", Tokens((4, 3), 2, 1), "C"), (1, 15, 8)),
+    (("N", "C", Tokens((4, 3))), (1, 8, 12)),
+    (("N", None, "H", "W", "C"), (1, 2, 4, 3, 8)),
+    (("N", "C", "W"), (1, 8, 5)),
+    (("N", "D", "C", "H", "W"), (1, 2, 8, 4, 3)),
+]
+
+
+@pytest.mark.parametrize(("axes", "shape"), AXES)
+def test_from_channels_is_the_inverse_of_to_channels(axes: tuple[Any, ...], shape: tuple[int, ...]) -> None:
+    features = FeatureTensor("f", shape, axes, "", "")
+    tensor = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    np.testing.assert_array_equal(features.from_channels(features.to_channels(tensor), tensor), tensor)
+    maps = np.random.default_rng(1).standard_normal((6, features.channels, *features.grid)).astype(np.float32)
+    back = features.from_channels(maps, tensor)
+    assert back.shape == (6, *shape[1:])
+    np.testing.assert_array_equal(features.to_channels(back), maps)
+    token = next((i for i, a in enumerate(axes) if isinstance(a, Tokens)), None)
+    if token is not None:
+        before = axes[token].before
+        kept = [i for i in range(shape[token]) if not before <= i < before + 12]
+        for row in back:
+            np.testing.assert_array_equal(row.take(kept, token - 1), tensor[0].take(kept, token - 1))

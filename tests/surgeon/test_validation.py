@@ -1,0 +1,120 @@
+"""Damage that onnx's checker does not see is told before anything is made of the file."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from conftest import Make
+
+from onnxcam.errors import ModelError
+from onnxcam.surgeon import validation
+from onnxcam.surgeon.loading import read_model
+from onnxcam.surgeon.validation import all_nodes, check_calls, check_loops, check_tensors, check_text
+
+
+def copied(proto: onnx.ModelProto) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    return copy
+
+
+def complaint(check: Callable[[Any, str], None], found: Any) -> str | None:
+    try:
+        check(found, "m")
+    except ModelError as error:
+        return str(error)
+    return None
+
+
+def test_a_sound_model_passes(classifier: onnx.ModelProto) -> None:
+    for check in (check_text, check_calls, check_loops):
+        assert complaint(check, classifier) is None, check.__name__
+    assert complaint(check_tensors, classifier.graph.initializer) is None
+
+
+def test_text_that_is_not_utf8_is_told_with_its_field(classifier: onnx.ModelProto) -> None:
+    data = classifier.SerializeToString().replace(b"GlobalAveragePool", b"GlobalAverag\xff\xfeool")
+    with pytest.raises(ModelError, match=r"not UTF-8 \(in onnx\.NodeProto\.op_type\)"):
+        read_model(data)
+
+
+@pytest.mark.parametrize("dims", [[6, 3, 3, 2], [6, 3, 3, 4], [2**40], [-1, 3], []])
+def test_a_tensor_whose_bytes_do_not_fill_its_shape_is_told(classifier: onnx.ModelProto, dims: list[int]) -> None:
+    proto = copied(classifier)
+    del proto.graph.initializer[0].dims[:]
+    proto.graph.initializer[0].dims.extend(dims)
+    with pytest.raises(ModelError, match="'w1'"):
+        check_tensors(proto.graph.initializer, "m")
+
+
+@pytest.mark.parametrize(
+    "array", [np.zeros((3, 2), t) for t in ("f2", "f4", "f8", "i1", "u1", "i4", "i8", "?")] + [np.zeros((0, 3), "f4")]
+)
+def test_every_number_type_is_measured_right(array: np.ndarray) -> None:
+    raw = onnx.numpy_helper.from_array(array, "t")
+    typed = onnx.helper.make_tensor("t", raw.data_type, array.shape, array.ravel().tolist())
+    assert complaint(check_tensors, [raw, typed]) is None
+    raw.raw_data += b"\0"
+    assert f"needs {array.nbytes} bytes or numbers and holds {array.nbytes + 1}" in str(complaint(check_tensors, [raw]))
+    typed.dims[0] += 1
+    more = array.size + array.shape[1]
+    assert f"needs {more} bytes or numbers and holds {array.size}" in str(complaint(check_tensors, [typed]))
+
+
+def test_four_bit_numbers_are_packed_in_pairs() -> None:
+    tensor = onnx.TensorProto(name="t", data_type=onnx.TensorProto.UINT4, dims=[3], raw_data=b"\x21\x03")
+    check_tensors([tensor], "m")
+    tensor.raw_data = b"\x21\x03\x00"
+    with pytest.raises(ModelError, match="needs 2"):
+        check_tensors([tensor], "m")
+
+
+def functions(calls: list[list[str]]) -> onnx.ModelProto:
+    """f0 calls calls[0], f1 calls calls[1] ..., the graph calls f0."""
+    made = [
+        onnx.helper.make_function(
+            "local", f"f{i}", ["x"], ["y"],
+            [onnx.helper.make_node(c, ["x"], ["y"] if j == 0 else [f"y{j}"], domain="local" if c[0] == "f" else "")
+             for j, c in enumerate(names)],
+            [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid("local", 1)],
+        )
+        for i, names in enumerate(calls)
+    ]  # fmt: skip
+    info = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
+    out = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
+    graph = onnx.helper.make_graph([onnx.helper.make_node("f0", ["x"], ["y"], domain="local")], "g", [info], [out])
+    return onnx.helper.make_model(graph, functions=made)
+
+
+def test_functions_in_a_ring_and_functions_that_explode_are_told() -> None:
+    check_calls(functions([["f1", "f1"], ["Relu"]]), "m")
+    with pytest.raises(ModelError, match="calls itself"):
+        check_calls(functions([["f1"], ["f2"], ["f0"]]), "m")
+    doubling = [[f"f{i + 1}", f"f{i + 1}"] for i in range(40)] + [["Relu"]]
+    with pytest.raises(ModelError, match="calls of local functions"):
+        check_calls(functions(doubling), "m")
+
+
+def test_a_loop_without_an_end_is_told(make: Make) -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    net (float[N,3] x) => (float[N,3] y)
+    <int64 trips = {ROUNDS}>
+    {
+      y = Loop <body = step (int64 i, bool go, float[N,3] v) => (bool on, float[N,3] w)
+        { w = Neg (v)
+          on = Identity (go) }> (trips, , x)
+    }"""
+    check_loops(make(text.replace("ROUNDS", "100"), check=False), "m")
+    with pytest.raises(ModelError, match="4611686018427387904 rounds"):
+        check_loops(make(text.replace("ROUNDS", str(2**62)), check=False), "m")
+
+
+def test_graphs_inside_each_other_end_somewhere() -> None:
+    node = onnx.helper.make_node("Relu", ["x"], ["y"])
+    for _ in range(validation.DEEPEST + 1):
+        inner = onnx.helper.make_graph([node], "g", [], [])
+        node = onnx.helper.make_node("If", ["c"], ["y"], then_branch=inner)
+    with pytest.raises(ModelError, match="deep inside each other"):
+        list(all_nodes([node]))

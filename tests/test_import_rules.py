@@ -1,0 +1,121 @@
+"""The rooms: imports go down only, checked on what a file writes and on what an import of it loads."""
+
+import ast
+import json
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import onnxcam
+
+ROOT = Path(onnxcam.__file__).parent
+STOREYS = (
+    {"errors", "types", "resampling", "versions"},
+    {"surgeon", "engine"},
+    {"inputs"},
+    {"network"},
+    {"methods", "outputs"},
+    {"explainer"},
+    {"cli"},
+    {"__main__"},
+)
+"""From the ground up. A package imports from those below it; those on one storey do not know each other."""
+STOREY = {room: i for i, rooms in enumerate(STOREYS) for room in rooms}
+PACKAGES, MODULES = 8, 7
+"""Entries directly in onnxcam/, at most."""
+
+
+def files() -> list[Path]:
+    return sorted(ROOT.rglob("*.py"))
+
+
+def room_of(module: str) -> str:
+    return module.split(".")[1]
+
+
+def dotted(path: Path) -> str:
+    parts = ("onnxcam", *path.relative_to(ROOT).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported(path: Path) -> set[str]:
+    """Modules of onnxcam and top-level packages that a file imports anywhere, type-checking blocks included."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
+
+
+@cache
+def loaded(module: str) -> frozenset[str]:
+    """Every module that is loaded once this one has been imported, in a process of its own."""
+    code = f"import sys, json, {module}; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return frozenset(json.loads(done.stdout))
+
+
+def may_import(room: str, other: str) -> bool:
+    return other == room or STOREY[other] < STOREY[room] or STOREY[room] == 0 == STOREY[other]
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in files() if p != ROOT / "__init__.py"], ids=lambda p: str(p.relative_to(ROOT))
+)
+def test_imports_go_down_only(path: Path) -> None:
+    room = room_of(dotted(path))
+    wrong = sorted(n for n in imported(path) if n.startswith("onnxcam.") and not may_import(room, room_of(n)))
+    assert wrong == [], f"{room} may not import {wrong}"
+
+
+@pytest.mark.parametrize("room", sorted({room_of(dotted(p)) for p in files() if p != ROOT / "__init__.py"}))
+def test_what_is_loaded_lies_below_too(room: str) -> None:
+    modules = [
+        dotted(p) for p in files() if dotted(p) != "onnxcam" and room_of(dotted(p)) == room and p.stem != "__main__"
+    ]
+    others = {m for name in loaded(", ".join(modules) or "onnxcam") for m in [name] if m.startswith("onnxcam.")}
+    assert sorted(m for m in others if not may_import(room, room_of(m))) == []
+
+
+@pytest.mark.parametrize(
+    ("room", "never"),
+    [
+        ("methods", "onnxruntime"),
+        ("engine", "onnx"),
+        ("engine", "onnxcam.surgeon"),
+        ("surgeon", "onnxruntime"),
+        ("outputs", "onnxruntime"),
+    ],
+)
+def test_what_a_room_never_imports(room: str, never: str) -> None:
+    for path in (ROOT / room).rglob("*.py"):
+        assert not any(name == never or name.startswith(never + ".") for name in imported(path)), path
+
+
+def test_the_engine_loads_nothing_of_onnx_or_the_surgeon() -> None:
+    modules = ", ".join(dotted(p) for p in files() if room_of(dotted(p) + ".x") == "engine")
+    assert not {m for m in loaded(modules) if m.split(".")[0] in ("onnx", "onnx_ir", "onnxscript")}
+
+
+def test_the_listing_is_short() -> None:
+    entries = [p for p in ROOT.iterdir() if p.name not in ("__pycache__", "py.typed", "models")]
+    assert {p.stem for p in entries} - {"__init__"} <= set(STOREY)
+    assert sum(p.is_dir() for p in entries) <= PACKAGES
+    assert sum(p.is_file() for p in entries) <= MODULES
+
+
+def test_only_one_file_touches_onnx_irs_passes() -> None:
+    for path in (ROOT / "surgeon").rglob("*.py"):
+        if path.name != "ir.py":
+            used = {n for n in imported(path) if not n.startswith("onnxcam.")}
+            assert not any("passes" in name or "onnxscript" in name for name in used), path
+
+
+def test_importing_the_package_stays_light() -> None:
+    assert not loaded("onnxcam.cli.main") & {"onnx", "onnxruntime", "numpy", "cv2", "PIL"}

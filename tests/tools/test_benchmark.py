@@ -1,0 +1,104 @@
+"""The program that makes every row: what it says of parts that fail, of what no GPU measured, and of what was missed."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import tool
+
+TOOL = Path(__file__).parents[2] / "tools" / "benchmarks" / "run_all.py"
+WITHOUT_GPU = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+
+
+def run(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, TOOL, *words, "--json", str(folder / "rows.json")]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=WITHOUT_GPU)
+
+
+@pytest.mark.parametrize(
+    ("values", "reach", "value", "met"),
+    [([3.0, 1.0, 2.0], ">= 2", 2.0, True), ([1.0, 1.5, 9.0], ">= 2", 1.5, False), ([0.4], "<= 1e-5", 0.4, False),
+     ([0.0], "<= 0", 0.0, True), ([7.0], "", 7.0, None), ([], ">= 2", None, None)],
+)  # fmt: skip
+def test_a_row_is_the_median_and_whether_it_reaches(
+    values: list[float], reach: str, value: float | None, met: bool | None
+) -> None:
+    row = tool("benchmarks/table").row("what", values, reach, "why")
+    assert (row["value"], row["met"], row["rounds"], row["note"]) == (value, met, len(values), "why")
+    assert (row["least"], row["most"]) == ((min(values), max(values)) if values else (None, None))
+
+
+def test_without_a_gpu_its_rows_are_there_and_not_measured(tmp_path: Path) -> None:
+    done = run(tmp_path, "--only", "cuda")
+    kept = json.loads((tmp_path / "rows.json").read_text())
+    assert done.returncode == 0
+    assert all("provider cuda" in row["note"] for row in kept["cuda"]["rows"])
+    assert [row["reach"] for row in kept["cuda"]["rows"]] == [">= 0.95", ">= 5", ">= 10", ">= 0.9999", ">= 0.999"]
+    assert all(row["value"] is None for row in kept["cuda"]["rows"])
+    assert set(kept["cuda"]) >= {"when", "machine", "versions"}
+
+
+def test_a_part_that_fails_says_why_and_the_others_go_on(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = run(tmp_path, "--only", "together", "--only", "cuda", "--pictures", str(tmp_path / "empty"))
+    assert done.returncode == 1
+    parts = json.loads((tmp_path / "rows.json").read_text())
+    assert parts["together"]["rows"][-1]["what"] == "the rest of together"
+    assert "ended with 1" in parts["together"]["rows"][-1]["note"]
+    assert "empty" in parts["together"]["rows"][-1]["note"]
+    assert parts["cuda"]["rows"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "rows.json"]
+
+
+def test_what_was_measured_before_stays(tmp_path: Path) -> None:
+    file = tmp_path / "rows.json"
+    before = {
+        "speed": {
+            "when": "then",
+            "rows": [tool("benchmarks/table").row("quick [as ever", [2.0, 3.0], ">= 1", "[/odd] [gpu]")],
+        }
+    }
+    file.write_text(json.dumps(before))
+    done = run(tmp_path, "--only", "cuda")
+    assert done.returncode == 0, done.stderr
+    kept = json.loads(file.read_text())
+    assert kept["speed"] == before["speed"]
+    assert set(kept) == {"speed", "cuda"}
+    assert "quick [as ever" in done.stdout
+    assert "[/odd] [gpu]" in done.stdout
+
+
+def test_a_file_that_cannot_be_written_is_known_at_once(tmp_path: Path) -> None:
+    done = run(tmp_path / "nowhere", "--only", "together")
+    assert done.returncode == 2
+    assert "rows.json cannot be used" in done.stderr
+    assert "measuring" not in done.stderr
+
+
+@pytest.mark.parametrize("text", ["[1]", "{", '{"parts": 3}', "\xff"])
+def test_a_file_that_holds_something_else_is_left_as_it_is(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "rows.json"
+    file.write_bytes(text.encode("latin-1"))
+    done = run(tmp_path, "--only", "cuda")
+    assert done.returncode == 2
+    assert "rows.json cannot be used" in done.stderr
+    assert file.read_bytes() == text.encode("latin-1")
+
+
+def test_every_part_takes_what_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(TOOL.parent))
+    words = {"pictures": tmp_path, "model": ["a.onnx"], "boxes": tmp_path, "rounds": 2, "work": tmp_path}
+    for part, given in tool("benchmarks/run_all").commands(argparse.Namespace(**words)).items():
+        source = (TOOL.parent / f"benchmark_{part}.py").read_text()
+        options = [word for word in given if word.startswith("--")]
+        assert all(f'"{option}"' in source for option in options), part
+
+
+def test_a_part_that_there_is_not_is_named(tmp_path: Path) -> None:
+    done = run(tmp_path, "--only", "tpu")
+    assert done.returncode == 2
+    assert "no part is called tpu; there are basics, budget, together, speed, cuda" in done.stderr

@@ -1,0 +1,83 @@
+"""The part precision."""
+
+import argparse
+import statistics
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from benchmark import Rows, row
+from torch_models import Step, coefficient_gradient
+
+from gradient_parts.searches import PAIRS, STEPS, Asked, all_runs, asked, cosine, map_difference, probe_of
+from gradient_parts.subjects import explainer, lite0
+from onnxcam import methods as ours
+from onnxcam.methods.blocks import live
+
+LOOKED_AT = (5, 20, 60, 100)
+"""Steps at which runs are compared."""
+ABSOLUTE = (1e-8, 1e-5, 1e-3)
+RELATIVE = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+"""Of the first gradient's root mean square."""
+
+
+def precision(given: argparse.Namespace) -> Rows:
+    """Rows for reading, without a reach: how far runs part and what they score, for each epsilon."""
+    rows: Rows = []
+    with explainer(ours.opti_cam()) as explain:
+        found = asked(explain, given.pictures, given.precision_pictures)
+        size = {p.name: first_gradient(p) for p in found}
+        chosen = [live(probe_of(explain, p).features) for p in found]
+        exact: dict[str, float] = {}
+        for unit, epsilons in (("absolute", ABSOLUTE), ("relative", RELATIVE)):
+            for epsilon in epsilons:
+                runs = {
+                    p.name: all_runs(explain, p, epsilon * (size[p.name] if unit == "relative" else 1)) for p in found
+                }
+                exact = exact or {name: r["float64"][STEPS].score for name, r in runs.items()}
+                rows += spread(list(runs.values()), chosen, unit, epsilon)
+                kept = [r["float64"][STEPS].score / exact[name] for name, r in runs.items()]
+                note = f"worst {min(kept):.4g}; best of all steps {best(runs, exact):.4g}"
+                what = f"{unit} {epsilon:g}: final score of float64 / that at 1e-8"
+                rows.append({**row(what, float(np.mean(kept)), "", note), "unit": unit, "epsilon": epsilon})
+                print(f"  {unit} {epsilon:g} done", file=sys.stderr)
+    note = ", ".join(f"{name} {s:.3g}" for name, s in size.items())
+    return [*rows, row("root mean square of the first gradient", statistics.median(size.values()), "", note)]
+
+
+def first_gradient(picture: Asked) -> float:
+    network, image = lite0(torch.float64), picture.tensor(torch.float64)
+    with torch.no_grad():
+        features = network.features(image)[0]
+    gradient = coefficient_gradient(network, image, features, picture.target)
+    return float(gradient.pow(2).mean().sqrt())
+
+
+def best(runs: dict[str, dict[str, list[Step]]], exact: dict[str, float]) -> float:
+    return float(np.mean([max(s.score for s in r["onnxcam"]) / exact[name] for name, r in runs.items()]))
+
+
+def spread(
+    runs: Sequence[dict[str, list[Step]]], chosen: Sequence[npt.NDArray[np.bool_]], unit: str, epsilon: float
+) -> Rows:
+    """chosen: the channels that vary over space, of each picture."""
+    rows: Rows = []
+    for a, b in PAIRS:
+        for step in LOOKED_AT:
+            maps = [map_difference(r[a][step], r[b][step]) for r in runs]
+            cosines = [cosine(r[a][step].u[c], r[b][step].u[c]) for r, c in zip(runs, chosen, strict=True)]
+            scores = [abs(r[a][step].score / r[b][step].score - 1) for r in runs]
+            note = (
+                f"worst {max(maps):.2g}; cosine {np.mean(cosines):.5f}, worst {min(cosines):.5f}; "
+                f"score {max(scores):.2g}"
+            )
+            what = f"{unit} {epsilon:g}: {a} / {b}, {step} steps: map"
+            detail = {
+                "unit": unit, "epsilon": epsilon, "pair": [a, b], "step": step, "map_mean": float(np.mean(maps)),
+                "map_worst": max(maps), "cosine_mean": float(np.mean(cosines)), "cosine_worst": min(cosines),
+                "score_worst": max(scores),
+            }  # fmt: skip
+            rows.append({**row(what, float(np.mean(maps)), "", note), **detail})
+    return rows

@@ -1,0 +1,89 @@
+"""The parts cost, building and search."""
+
+import argparse
+from functools import partial
+
+import numpy as np
+import torch
+from benchmark import THREADS, Rows, row
+from torch_models import Lite0, mask_of, opti_cam, score_gradient
+
+from gradient_parts.searches import RATE, STEPS
+from gradient_parts.subjects import explainer, lite0, opened, subjects
+from gradient_parts.timing import Case, samples
+from onnxcam import methods as ours
+from onnxcam.engine.session import Session
+from onnxcam.inputs.bundled import model, pictures
+from onnxcam.network.gradients import noise_rows, step_graph
+from onnxcam.surgeon import ir
+from onnxcam.surgeon.graphs.masked_score import IMAGE, MAPS
+from onnxcam.surgeon.graphs.score_gradient import GRADIENT, SCORE, Wrt
+from onnxcam.types import Score
+
+
+def cost(given: argparse.Namespace) -> Rows:
+    rows: Rows = []
+    for subject in subjects():
+        model_, file = opened(subject.file), subject.file
+        step = Session(ir.to_bytes(step_graph(model_, Score.LOGIT, Wrt.MAPS)), ("cpu",), THREADS)
+        feeds = {name: array for name, array in noise_rows(model_, 1).items() if name in step.inputs}
+        plain = Session(file.proto.SerializeToString(), ("cpu",), THREADS)
+        picture = {plain.inputs[0]: feeds[IMAGE]}
+        eager = score_gradient(subject.network, torch.from_numpy(feeds[IMAGE]), 0)
+        maps = torch.from_numpy(feeds[MAPS])
+        cases: dict[str, Case] = {
+            "forward": partial(plain.run, [plain.outputs[0]], picture),
+            "step": partial(step.run, [SCORE, GRADIENT], feeds),
+            "PyTorch": partial(eager, maps),
+        }
+        times = samples(cases, 2 * given.samples, given.patience)
+        note = times.note()
+        rows.append(row(f"{subject.name}: step / forward", times.ratio("step", "forward"), subject.forward, note))
+        rows.append(row(f"{subject.name}: PyTorch / step", times.ratio("PyTorch", "step"), subject.eager, note))
+        model_.network.close()
+    return rows
+
+
+def building(given: argparse.Namespace) -> Rows:
+    rows: Rows = []
+    for subject in subjects():
+        model_ = opened(subject.file)
+        build = partial(step_graph, model_, Score.LOGIT, Wrt.MAPS)
+        times = samples({"step_graph": build}, given.samples, given.patience)
+        nodes = len(build().graph)
+        note = f"{times.note()}; {nodes} nodes"
+        rows.append(row(f"{subject.name}: seconds to build", times.median("step_graph"), subject.build, note))
+        model_.network.close()
+    return rows
+
+
+def search(given: argparse.Namespace) -> Rows:
+    method = ours.opti_cam(max_iter=STEPS, lr=RATE, tolerance=0)
+    with explainer(method, model()) as explain:
+        image = explain.prepare(pictures()["chelsea"]).image
+        target = explain(image).target.index
+        network, x = lite0(), torch.from_numpy(np.array(image))[None]
+        cases: dict[str, Case] = {
+            "onnxcam": lambda: explain(image),
+            "PyTorch": lambda: eager_explanation(network, x, target),
+        }
+        times = samples(cases, given.samples, 3 * given.patience)
+    note = times.note()
+    rows = [row(f"{STEPS} Opti-CAM steps: PyTorch / onnxcam", times.ratio("PyTorch", "onnxcam"), ">= 1.4", note)]
+    with explainer(ours.opti_cam(max_iter=25, tolerance=0), model()) as explain:
+        images = [explain.prepare(p).image for p in pictures().values()]
+        images += [np.ascontiguousarray(i[:, :, ::-1]) for i in images]
+        cases = {
+            "together": lambda: explain.batch(images),
+            "one by one": lambda: [explain(i) for i in images],
+        }
+        times = samples(cases, given.samples, 3 * given.patience)
+    note = times.note()
+    return [*rows, row("four pictures: together / one by one", times.ratio("together", "one by one"), "<= 0.92", note)]
+
+
+def eager_explanation(network: Lite0, image: torch.Tensor, target: int) -> torch.Tensor:
+    with torch.no_grad():
+        features = network.features(image)[0]
+    *_, last = opti_cam(network, image, features, target, steps=STEPS, rate=RATE)
+    return mask_of(torch.from_numpy(last.mask)[None, None])

@@ -1,0 +1,57 @@
+"""Networks on both sides."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from benchmark import THREADS
+from build_models import clean, export, finish, module, read_labels
+from torch_models import Lite0, exported, frozen, resnet50, vgg16
+
+from onnxcam import Explainer
+from onnxcam.inputs.bundled import model
+from onnxcam.methods.blocks import Method
+from onnxcam.network.opening import Opened, Wish, open_network
+from onnxcam.surgeon.loading import ModelFile, read_model
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network on both sides. forward, build: the most that a step may cost, and its graph may take to build."""
+
+    name: str
+    file: ModelFile
+    network: torch.nn.Module
+    forward: str = ""
+    eager: str = ""
+    build: str = ""
+
+
+def subjects() -> Iterator[Subject]:
+    """One after another: they are large."""
+    yield Subject("EfficientNet-Lite0", read_model(model()), frozen(module()), "<= 3.0", ">= 1.35")
+    network = resnet50()
+    yield Subject("ResNet-50", read_model(exported(network)), network, "<= 2.3", ">= 1.3", "<= 2")
+    network = vgg16()
+    yield Subject("VGG-16", read_model(exported(network)), network, build="<= 4")
+
+
+@cache
+def single_precision() -> bytes:
+    """EfficientNet-Lite0 as an ONNX file with the PyTorch module's own float32 weights."""
+    return finish(clean(export(module())), read_labels(None))
+
+
+@cache
+def lite0(precision: torch.dtype = torch.float32) -> Lite0:
+    return Lite0().to(precision)
+
+
+def opened(file: ModelFile) -> Opened:
+    return open_network(file, Wish(providers=("cpu",), threads=THREADS))
+
+
+def explainer(method: Method, source: Any = None) -> Explainer:
+    return Explainer(single_precision() if source is None else source, method, providers=["cpu"], threads=THREADS)

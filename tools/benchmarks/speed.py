@@ -1,0 +1,140 @@
+"""Measure Score-CAM, exact and with `--fast`, on the CPU: PyTorch tools, a plain onnxruntime loop, bare forward passes.
+
+    pip install ".[cpu,torch,peers]" torchcam && pip install --no-deps grad-cam ttach
+    python tools/benchmark_speed.py --json speed.json
+
+EfficientNet-Lite0 has its ImageNet weights, ResNet-50 and VGG-16 random ones. Every measurement is a process of its own
+that prints JSON; the tools take turns in every round, and a ratio is taken within its round. All start with the same
+preprocessed picture and the same weights. `--channels N` lets the peers score N channels of the two large networks and
+multiplies their time by the share that was left out; the row says so. JSON is written after every part.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from speed_workers import LARGE, TOOLS, Case
+from table import Rows, keep, row, show
+
+NETWORKS = {"efficientnet-lite0": ">= 12", "resnet50": ">= 2.2", "vgg16": ">= 1.7"}
+"""With what is to be reached against the faster of the PyTorch tools."""
+FAST = {"efficientnet-lite0": ">= 60", "resnet50": ">= 25", "vgg16": ">= 6"}
+"""The same with `--fast`."""
+PEERS = ("pytorch-grad-cam", "torchcam", "plain")
+FLOOR = 64
+"""Forward passes that the floor is measured on; its time is multiplied to as many as onnxcam made."""
+START = """
+import os, sys, time
+from contextlib import contextmanager
+import onnxcam.cli.explain as command
+def first(done, every):
+    print(time.time() - float(os.environ["BEGAN"]), flush=True)
+    os._exit(0)
+command.progress_bar = contextmanager(lambda images, quiet: (yield lambda group: [first] * len(group)))
+from onnxcam.cli.main import run
+sys.argv = ["onnxcam", "explain", *sys.argv[1:]]
+run()
+"""
+
+
+def measured(folder: Path, network: str, tool: str, count: int) -> dict[str, float]:
+    """In a process of its own: seconds, count, and megabytes at the peak."""
+    worker = Path(__file__).with_name("speed_workers.py")
+    command = [sys.executable, str(worker), str(folder), network, tool, str(count)]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"ONNXCAM_CACHE": str(folder)})
+    if done.returncode:
+        raise SystemExit(f"{tool} on {network} failed:\n{done.stderr[-2000:]}")
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def exact(folder: Path, network: str, rounds: int, channels: int | None) -> Rows:
+    total = Case(folder, network).about["channels"]
+    share = min(channels, total) if channels is not None and network in LARGE else total
+    times: dict[str, list[float]] = {tool: [] for tool in TOOLS}
+    peaks: dict[str, list[float]] = {tool: [] for tool in TOOLS}
+    for i in range(rounds):
+        live = few = 0
+        for tool in TOOLS:
+            count = share if tool in PEERS else FLOOR
+            print(f"{network}, round {i + 1}: {tool}", file=sys.stderr)
+            found = measured(folder, network, tool, count)
+            live = int(found["count"]) if tool == "onnxcam" else live
+            few = int(found["count"]) if tool == "fast" else few
+            factor = live / found["count"] if tool == "floor" else total / found["count"] if tool in PEERS else 1
+            times[tool].append(found["seconds"] * factor)
+            peaks[tool].append(found["megabytes"])
+    ours = times["onnxcam"]
+    torch = [min(pair) for pair in zip(times["pytorch-grad-cam"], times["torchcam"], strict=True)]
+    seconds = {tool: round(statistics.median(t), 2) for tool, t in times.items()}
+    note = f"{live} live of {total} channels; medians in s: {seconds}"
+    if share < total:
+        note += f"; the peers' times are of {share} channels, multiplied by {total / share:.3g}"
+    rows = [
+        row(f"{network}: faster PyTorch tool / onnxcam", ratios(torch, ours), NETWORKS[network], note),
+        row(
+            f"{network}: faster PyTorch tool / onnxcam --fast",
+            ratios(torch, times["fast"]),
+            FAST[network],
+            f"{few} scored",
+        ),
+        row(f"{network}: plain loop / onnxcam", ratios(times["plain"], ours), ">= 1.3", ""),
+        row(f"{network}: onnxcam / bare forward passes", ratios(ours, times["floor"]), "<= 1.05", ""),
+    ]
+    other = {tool: round(statistics.median(peaks[tool])) for tool in PEERS}
+    reach = "<= 1000" if network == "resnet50" else ""
+    return [*rows, row(f"{network}: peak memory of the process, MB", peaks["onnxcam"], reach, f"peers: {other}")]
+
+
+def start(folder: Path, rounds: int) -> Rows:
+    """`onnxcam explain` from the start of the process to the first scores, with a warm cache."""
+    from onnxcam.inputs.bundled import pictures
+
+    model = str(Case(folder, "efficientnet-lite0").path)
+    given = [model, str(pictures()["chelsea"]), "--providers", "cpu", "--out", str(folder / "start.png")]
+    seconds = []
+    for _ in range(rounds + 1):
+        env = os.environ | {"ONNXCAM_CACHE": str(folder), "BEGAN": str(time.time())}
+        done = subprocess.run(
+            [sys.executable, "-c", START, *given], stdout=subprocess.PIPE, text=True, env=env, check=True
+        )
+        seconds.append(float(done.stdout))
+    return [
+        row("start: onnxcam explain to the first score, s", seconds[1:], "<= 1.5", "EfficientNet-Lite0, warm cache")
+    ]
+
+
+def ratios(over: list[float], under: list[float]) -> list[float]:
+    return [a / b for a, b in zip(over, under, strict=True)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=["start", *NETWORKS], help="one part alone")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--channels", type=int, help="of the large networks, how many the peers score")
+    parser.add_argument("--work", type=Path, default=Path("benchmark-speed"), help="folder of the exported networks")
+    parser.add_argument("--json", type=Path, help="keep the rows")
+    given = parser.parse_args()
+    rows: Rows = []
+    for part in ("start", *NETWORKS):
+        if given.only not in (None, part):
+            continue
+        case = Case(given.work, part if part in NETWORKS else "efficientnet-lite0")
+        if not (case.folder / "about.json").exists():
+            case.make()
+        rows += (
+            start(given.work, given.rounds)
+            if part == "start"
+            else exact(given.work, part, given.rounds, given.channels)
+        )
+        keep(rows, given.json)
+    show(rows)
+
+
+if __name__ == "__main__":
+    main()

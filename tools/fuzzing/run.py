@@ -1,0 +1,245 @@
+"""Feed onnxcam damaged and hostile model files: each must give a typed error or a right answer, never anything else.
+
+    pip install ".[cpu]"
+    python tools/fuzz.py --count 2000 --json fuzz.json --keep /tmp/fuzz
+    python tools/fuzz.py --first 123 --count 1 --keep /tmp/fuzz      # the case 123 alone, the same as in the long run
+
+A case is a model, changed by bytes or by meaning; --seed and its index make it again. Each of explain, inspect and
+rewrite runs on it in a process of its own with bounded time and memory. An answer is also compared with a plain
+onnxruntime run of the same file. --models adds files (folders: *.onnx up to 400 kB, with their external weights).
+Needs Linux. Exits 1 when there is a failure; --keep holds the files of each.
+"""
+
+import argparse
+import importlib
+import json
+import multiprocessing
+import pkgutil
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+from onnx import ModelProto
+from PIL import Image
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from fuzzing.comparing import COMMANDS, command, compared, wrong_with
+from fuzzing.judging import Limits, Verdict, judge, sandboxed
+from fuzzing.mutations import STRUCTURED, Rng
+from fuzzing.raw import RAW
+from fuzzing.seeds import MODEL, TEXTS, Files, built_in, read_seeds
+
+WORKERS = 2
+UNCHANGED = 50
+"""Every so many cases the model stays as it is, and must be answered if it is a built-in one: a check of the tool."""
+
+
+@dataclass(frozen=True)
+class Case:
+    index: int
+    model: str
+    files: Files = field(repr=False)
+    changes: tuple[str, ...]
+
+
+def make_case(seeds: dict[str, Files], seed: int, index: int) -> Case:
+    """The same for the same seeds, seed and index, on every machine."""
+    rng = Rng(f"{seed}/{index}")
+    name = rng.choice(sorted(seeds))
+    files = dict(seeds[name])
+    changes: list[str] = []
+    if index % UNCHANGED == 0:
+        return Case(index, name, files, ())
+    spoils_bytes = rng.random()
+    if spoils_bytes > 0.2:
+        model = ModelProto.FromString(files[MODEL])
+        for _ in range(rng.choice((1, 1, 1, 1, 2, 3))):
+            changes.append(change_structure(rng, model))
+        files[MODEL] = model.SerializeToString()
+    if spoils_bytes < 0.25 and files[MODEL]:
+        which = rng.choice(sorted(RAW))
+        target = rng.choice([*files, MODEL, MODEL])
+        files[target], said = RAW[which](rng, files[target])
+        changes.append(f"{which}: {target} {said}")
+    return Case(index, name, files, tuple(changes))
+
+
+def change_structure(rng: Rng, model: ModelProto) -> str:
+    while True:
+        name = rng.choice(sorted(STRUCTURED))
+        said = STRUCTURED[name](rng, model)
+        if said is not None:
+            return f"{name}: {said}"
+
+
+@dataclass(frozen=True)
+class Result:
+    index: int
+    model: str
+    changes: tuple[str, ...]
+    verdicts: dict[str, Verdict]
+    comparison: str
+    seconds: float
+    peak: int
+
+    @property
+    def failures(self) -> dict[str, Verdict]:
+        return {name: v for name, v in self.verdicts.items() if v.outcome == "failure"}
+
+
+def run_case(case: Case, limits: Limits, keep: Path | None = None) -> Result:
+    """What a user does with the file, in this order, in one folder."""
+    verdicts: dict[str, Verdict] = {}
+    seconds, peak, comparison = 0.0, 0, ""
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
+        folder = Path(name)
+        for file, data in {**case.files, "picture.png": picture()}.items():
+            (folder / file).write_bytes(data)
+        for what, words in COMMANDS.items():
+            ended = sandboxed(command(*words), folder, limits)
+            verdicts[what] = judge(ended, lambda what=what, ended=ended: wrong_with(what, folder, ended))
+            seconds, peak = max(seconds, ended.seconds), max(peak, ended.peak)
+        if verdicts["explain"].outcome == "answer":
+            comparison = compared(folder, limits)
+            if comparison.startswith("differs"):
+                verdicts["explain"] = Verdict("failure", "wrong answer: differs from a plain run", comparison)
+    if not case.changes and case.model in TEXTS and verdicts["explain"].outcome != "answer":
+        verdicts["explain"] = Verdict("failure", "the unchanged model is not explained", verdicts["explain"].detail)
+    result = Result(case.index, case.model, case.changes, verdicts, comparison, seconds, peak)
+    if keep is not None and result.failures:
+        put_away(case, result, keep)
+    return result
+
+
+def picture() -> bytes:
+    """48x40 pixels of a soft pattern with an edge."""
+    y, x = np.mgrid[:40, :48]
+    pixels = np.stack([5 * x, 6 * y, 120 + 60 * np.sin(x / 5) + 60 * (y > 20)], axis=-1).clip(0, 255).astype(np.uint8)
+    with tempfile.SpooledTemporaryFile() as file:
+        Image.fromarray(pixels).save(file, "PNG")
+        file.seek(0)
+        return file.read()
+
+
+def put_away(case: Case, result: Result, keep: Path) -> None:
+    folder = keep / f"{case.index:05d}"
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, data in case.files.items():
+        (folder / file).write_bytes(data)
+    (folder / "picture.png").write_bytes(picture())
+    (folder / "case.json").write_text(json.dumps(asdict(result), indent=2) + "\n")
+
+
+def warm_up() -> None:
+    """Once a worker: import what every case needs, but open no session, whose threads a fork would lose."""
+    import onnxcam
+
+    for module in pkgutil.walk_packages(onnxcam.__path__, "onnxcam."):
+        importlib.import_module(module.name)
+    importlib.import_module("onnxruntime")
+
+
+def run_all(
+    seeds: dict[str, Files], seed: int, indices: Sequence[int], limits: Limits, keep: Path | None = None
+) -> Iterator[Result]:
+    """As they come. The workers are fresh interpreters: they fork, so they must be free of threads and sessions."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(WORKERS, mp_context=context, initializer=start_worker, initargs=(seeds,)) as pool:
+        waiting = [pool.submit(run_seeded, seed, index, limits, keep) for index in indices]
+        for done in as_completed(waiting):
+            yield done.result()
+
+
+SEEDS: dict[str, Files] = {}
+"""Of a worker, sent once."""
+
+
+def start_worker(seeds: dict[str, Files]) -> None:
+    SEEDS.update(seeds)
+    warm_up()
+
+
+def run_seeded(seed: int, index: int, limits: Limits, keep: Path | None) -> Result:
+    return run_case(make_case(SEEDS, seed, index), limits, keep)
+
+
+def summary(results: Sequence[Result], console: Console) -> None:
+    table = Table("command", "answers", "errors by class", "failures")
+    for name in COMMANDS:
+        verdicts = [r.verdicts[name] for r in results]
+        errors = Counter(v.kind for v in verdicts if v.outcome == "error").most_common()
+        count = Counter(v.outcome for v in verdicts)
+        table.add_row(name, str(count["answer"]), ", ".join(f"{k} {n}" for k, n in errors), str(count["failure"]))
+    console.print(table)
+    reasons = Counter(re.split(r"[:;]", r.comparison)[0] for r in results if r.comparison).most_common()
+    console.print(f"answers against a plain run: {', '.join(f'{k} {n}' for k, n in reasons) or 'none'}")
+    slowest, largest = max(r.seconds for r in results), max(r.peak for r in results)
+    console.print(f"slowest command {slowest:.1f} s, largest {largest / 2**20:.0f} MB", highlight=False)
+    failures = [(f"{v.kind}", name, r) for r in results for name, v in r.failures.items()]
+    noises = [(shortened(v.noise), name, r) for r in results for name, v in r.verdicts.items() if v.noise]
+    for title, found in (("failure", failures), ("noise on standard error (no failure)", noises)):
+        if found:
+            console.print(grouped(title, found))
+
+
+def shortened(noise: str) -> str:
+    return re.sub(r"\d+", "#", noise.strip().splitlines()[0])[:100] if noise.strip() else "an empty line"
+
+
+def grouped(title: str, found: Sequence[tuple[str, str, Result]]) -> Table:
+    """The most frequent first, each with its simplest case."""
+    table = Table(title, "command", "times", "first case", "what was done")
+    for (kind, name), times in Counter((kind, name) for kind, name, _ in found).most_common():
+        first = min((r for k, n, r in found if (k, n) == (kind, name)), key=lambda r: len(r.changes))
+        done = f"{first.model}: {'; '.join(first.changes) or 'nothing'}"
+        table.add_row(escape(kind), name, str(times), str(first.index), escape(done[:300]))
+    return table
+
+
+def size(text: str) -> int:
+    units = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
+    found = re.fullmatch(r"([\d.]+)([KMG]?)", text.upper())
+    if found is None:
+        raise argparse.ArgumentTypeError(f"not a size: {text!r}; e.g. 3G")
+    return int(float(found[1]) * units[found[2]])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=2000)
+    parser.add_argument("--first", type=int, default=0, help="index of the first case")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--models", type=Path, nargs="+", default=[], help="further models: files, or folders of them")
+    parser.add_argument("--seconds", type=float, default=20, help="for one command")
+    parser.add_argument("--memory", type=size, default=size("3G"), help="address space of one command")
+    parser.add_argument("--json", type=Path, help="keep the results")
+    parser.add_argument("--keep", type=Path, help="folder for the files of each failure")
+    given = parser.parse_args()
+    limits, seeds = Limits(given.seconds, given.memory), {**built_in(), **read_seeds(given.models)}
+    indices = range(given.first, given.first + given.count)
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    results: list[Result] = []
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(f"{len(seeds)} models", total=len(indices))
+        for result in run_all(seeds, given.seed, indices, limits, given.keep):
+            results.append(result)
+            failed = sum(bool(r.failures) for r in results)
+            bar.update(task, advance=1, description=f"{len(seeds)} models, {failed} failures")
+    results.sort(key=lambda r: r.index)
+    if given.json is not None:
+        given.json.write_text(json.dumps([asdict(r) for r in results], indent=2) + "\n")
+    summary(results, Console(width=160))
+    raise SystemExit(int(any(r.failures for r in results)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,267 @@
+"""Write the graph that Opti-CAM steps through, its gradient taken by PyTorch.
+
+    pip install "onnxcam[cpu,torch]"
+    python tools/export_step.py model.onnx -o step.onnx [--score probability] [--layer NAME] [--size HxW]
+
+    inputs   onnxcam/image (N,C,H,W) in the model's own axis order, onnxcam/maps (N,1,h,w), onnxcam/targets (N,) int64
+    outputs  onnxcam/score (N,), onnxcam/gradient (N,1,h,w) = d sum(score) / d maps
+
+Row i's score is that of class targets[i] for image_i * n(up(maps_i)), as surgeon/masking.py upsamples and normalises.
+From Python a torch.nn.Module will do too: `export_step(network, image=(3, 224, 224), grid=(7, 7))`.
+"""
+
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_ir
+import typer
+from onnx_ir.passes import common as passes
+
+from onnxcam.cli.parsing import parse_inputs
+from onnxcam.engine.session import Session
+from onnxcam.errors import ModelError, OnnxCamError, OptionError
+from onnxcam.inputs.loader import choose_inputs, choose_preset, choose_size
+from onnxcam.inputs.preprocess import parse_size
+from onnxcam.network.opening import Arrays, Wish, open_network
+from onnxcam.outputs.atomic import Staging, check_writable
+from onnxcam.resampling import bilinear_matrix, is_small
+from onnxcam.surgeon import ir
+from onnxcam.surgeon.analysis.anatomy import Kind
+from onnxcam.surgeon.analysis.locate import find_image
+from onnxcam.surgeon.graphs.masked_score import IMAGE, MAPS, TARGETS
+from onnxcam.surgeon.graphs.score_gradient import GRADIENT, SCORE
+from onnxcam.surgeon.loading import ModelSource, read_model
+from onnxcam.types import Score
+
+
+class TorchMissing(OnnxCamError):
+    """PyTorch is not installed."""
+
+
+try:
+    import torch
+    from onnx_torch import OnnxModule, along
+    from step_translation import traced, translated
+    from torch import Tensor
+except ImportError as error:
+    missing = TorchMissing(f'PyTorch cannot be imported ({error}); `pip install "onnxcam[torch]"` brings torch==2.13.0')
+    if __name__ == "__main__":
+        sys.exit(f"error: {missing}")
+    raise missing from None
+
+ROWS = 5
+"""Of the example that is traced; no number of rows is written into the graph."""
+SCORE_TOLERANCE = 1e-2
+"""Of the largest score, between the graph and PyTorch; a wrong graph differs by far more."""
+LEAST_COSINE = 0.99
+"""Of a row's gradient with PyTorch's; float32 at the kinks of ReLU6 gives 0.9999 and more."""
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """What is differentiated. logits: images, batch first, to (N,classes).
+
+    image: shape of one row; layout: one letter an axis, e.g. NCHW; activation: 'sigmoid', anything else is softmax.
+    """
+
+    logits: Callable[[Tensor], Tensor]
+    layout: str
+    image: tuple[int, ...]
+    grid: tuple[int, ...]
+    activation: str
+    metadata: Mapping[str, str]
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        return tuple(d for letter, d in zip(self.layout[1:], self.image, strict=True) if letter != "C")
+
+
+def export_step(
+    source: ModelSource | torch.nn.Module,
+    *,
+    score: Score = Score.LOGIT,
+    layer: str = "auto",
+    size: tuple[int, ...] | None = None,
+    inputs: Arrays | None = None,
+    image: tuple[int, ...] | None = None,
+    grid: tuple[int, ...] | None = None,
+) -> onnx.ModelProto:
+    """The step graph, checked with onnx's checker and against PyTorch in onnxruntime.
+
+    layer, size, inputs: of an ONNX file, as an Explainer takes them; the values of inputs are written into the graph.
+    image (C,H,W), grid (h,w): of a module in evaluation mode that takes (N,C,H,W) to logits (N,classes). Raises
+    OptionError, what open_network raises, and ModelError where the gradient cannot be written as ONNX.
+    """
+    if isinstance(source, torch.nn.Module):
+        subject = _of_module(source, image, grid)
+    elif image is not None or grid is not None:
+        raise OptionError("image and grid are read from an ONNX file; leave them out, or choose a layer")
+    else:
+        subject = _of_file(source, layer, size, inputs or {})
+    if not all(is_small(s, t) for s, t in zip(subject.grid, subject.sides, strict=True)):
+        raise OptionError(f"an input of {subject.sides} is too long for a step graph; choose a smaller size")
+    step, example = step_of(subject, score), _example(subject, ROWS)
+    model = translated(traced(step, example), example)
+    _finish(model, subject, score)
+    proto = ir.to_proto(model)
+    onnx.checker.check_model(proto, full_check=True)
+    _check(proto, step, subject)
+    return proto
+
+
+def _of_file(source: ModelSource, layer: str, size: tuple[int, ...] | None, inputs: Arrays) -> Subject:
+    file = read_model(source)
+    if size is None:
+        picture = find_image(ir.from_proto(file.proto))
+        size, _ = choose_size(picture, None, choose_preset(file, None, picture)[0])
+    opened = open_network(file, Wish(layer=layer, size=size, inputs=choose_inputs(inputs), providers=("cpu",)))
+    opened.network.close()
+    anatomy, batching = opened.anatomy, opened.batching
+    found = anatomy.logits
+    if found.kind is not Kind.CLASSES:
+        raise OptionError(f"a step graph scores classes, and {file.name} gives {found.kind} ({found.tensor!r})")
+    if batching.mode == "looped":
+        raise ModelError(f"a step graph takes several pictures, and {file.name} one at a time: {batching.reason}")
+    module = OnnxModule(ir.to_proto(opened.model), torch.float32)
+    batched = {str(v.name) for v in opened.model.graph.inputs if v.shape and not isinstance(v.shape[0], int)}
+    further = {name: torch.tensor(array) for name, array in opened.inputs.items()}
+
+    def logits(images: Tensor) -> Tensor:
+        spread = {n: v.expand(images.shape[0], *v.shape[1:]) if n in batched else v for n, v in further.items()}
+        return module({anatomy.image.name: images, **spread}, [found.tensor])[0].reshape(-1, found.classes)
+
+    activation = "sigmoid" if found.classes == 1 else found.activation
+    row = anatomy.image.shape(opened.size)[1:]
+    metadata = {"onnxcam.model_sha256": file.sha256}
+    return Subject(logits, anatomy.image.layout, row, anatomy.features.grid, activation, metadata)
+
+
+def _of_module(network: torch.nn.Module, image: tuple[int, ...] | None, grid: tuple[int, ...] | None) -> Subject:
+    if image is None or grid is None or len(image) != len(grid) + 1:
+        raise OptionError("a torch module needs image=(C,H,W) and grid=(h,w), with as many sides")
+    if any(m.training for m in network.modules()):
+        raise OptionError("the torch module is in training mode; call eval() on it first")
+    layout = "NC" + "DHW"[-len(grid) :]
+    with torch.no_grad():
+        shape = tuple(network(torch.zeros(2, *image)).shape)
+    if len(shape) != 2 or shape[0] != 2:
+        raise OptionError(f"the torch module gives {shape} for two pictures where (2, classes) is needed")
+    return Subject(network, layout, tuple(image), tuple(grid), "sigmoid" if shape[1] == 1 else "softmax", {})
+
+
+def step_of(subject: Subject, score: Score) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """(image, maps, targets) to (score, gradient), as the module's head says."""
+    matrices = [bilinear_matrix(s, t) for s, t in zip(subject.grid, subject.sides, strict=True)]
+    row = [1 if a == "C" else d for a, d in zip(subject.layout[1:], subject.image, strict=True)]
+
+    def total(maps: Tensor, image: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        up = maps
+        for axis, matrix in enumerate(matrices, start=2):
+            up = along(up, axis, matrix)
+        logits = subject.logits(image * _normalised(up).reshape(-1, *row))
+        if score is Score.PROBABILITY:
+            logits = torch.sigmoid(logits) if subject.activation == "sigmoid" else torch.softmax(logits, 1)
+        scores = logits.gather(1, targets[:, None])[:, 0]
+        return scores.sum(), scores
+
+    def step(image: Tensor, maps: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        # Not torch.func.grad: it replays views by as_strided, which ONNX does not have.
+        with torch.enable_grad():
+            leaf = maps.detach().requires_grad_()
+            summed, scores = total(leaf, image, targets)
+        (gradient,) = torch.autograd.grad(summed, leaf)
+        return scores.detach(), gradient
+
+    return step
+
+
+def _normalised(up: Tensor) -> Tensor:
+    """Min-max to [0,1] over each map; a constant map becomes ones."""
+    space = list(range(2, up.ndim))
+    low = up.amin(space, True)
+    extent = up.amax(space, True) - low
+    flat = 1 - (extent > 0).to(up.dtype)
+    return (up - low + flat) / (extent + flat)
+
+
+def _example(subject: Subject, rows: int) -> tuple[Tensor, Tensor, Tensor]:
+    """A picture of noise, a map of noise and the class 0 in every row."""
+    random = torch.Generator().manual_seed(rows)
+    image = torch.randn(rows, *subject.image, generator=random)
+    maps = torch.rand(rows, 1, *subject.grid, generator=random)
+    return image, maps, torch.zeros(rows, dtype=torch.int64)
+
+
+def _finish(model: onnx_ir.Model, subject: Subject, score: Score) -> None:
+    """Names the open axis, drops what the exporter noted about itself, and adds the metadata."""
+    passes.ClearMetadataAndDocStringPass()(model)
+    for node in model.graph:
+        for value in node.outputs:
+            if not value.is_graph_output():
+                value.shape, value.type = None, None
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        assert value.shape is not None
+        value.shape = onnx_ir.Shape(["N", *list(value.shape)[1:]])
+    model.metadata_props.clear()
+    model.metadata_props["onnxcam.step"] = "1"
+    model.metadata_props["onnxcam.score"] = str(score)
+    model.metadata_props["onnxcam.grid"] = "x".join(map(str, subject.grid))
+    model.metadata_props.update(subject.metadata)
+
+
+def _check(proto: onnx.ModelProto, step: Callable[..., tuple[Tensor, Tensor]], subject: Subject) -> None:
+    """One row and three against PyTorch: an operator may have been translated wrongly, or a size be written in."""
+    session = Session(proto.SerializeToString(), ("cpu",))
+    try:
+        for rows in (1, 3):
+            example = _example(subject, rows)
+            feeds = {n: x.numpy() for n, x in zip((IMAGE, MAPS, TARGETS), example, strict=True) if n in session.inputs}
+            score, gradient = (a.astype(np.float64) for a in session.run([SCORE, GRADIENT], feeds))
+            wanted, slope = (x.detach().double().numpy() for x in step(*example))
+            near = np.allclose(score, wanted, 0, SCORE_TOLERANCE * max(float(np.abs(wanted).max()), 1e-6))
+            if not near or _cosine(gradient, slope) < LEAST_COSINE:
+                raise ModelError(f"the graph that PyTorch wrote gives other numbers than PyTorch itself at {rows} rows")
+    finally:
+        session.close()
+
+
+def _cosine(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
+    """1 where both are zero."""
+    length = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float((a * b).sum() / length) if length else float(not a.any() and not b.any())
+
+
+def main(
+    model: Annotated[Path, typer.Argument(help="The exported ONNX file.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where the step graph goes.")],
+    score: Annotated[Score, typer.Option(help="What is raised.")] = Score.LOGIT,
+    layer: Annotated[str, typer.Option(help="The feature map whose grid the maps have.")] = "auto",
+    size: Annotated[str | None, typer.Option(help="Input size for models that take any: 224, or 224x192.")] = None,
+    further: Annotated[
+        list[str] | None, typer.Option("--input", metavar="NAME=VALUE", help="A further input of the model.")
+    ] = None,
+) -> None:
+    """Write the step graph of a model."""
+    logging.getLogger("torch").setLevel(logging.ERROR)  # the exporter names what else could be installed
+    check_writable([out])
+    sides = parse_size(size) if size is not None else None
+    proto = export_step(model, score=score, layer=layer, size=sides, inputs=parse_inputs(further or ()))
+    with Staging() as staging:
+        staging.stage(out, proto.SerializeToString(deterministic=True))
+        staging.commit()
+    grid = next(p.value for p in proto.metadata_props if p.key == "onnxcam.grid")
+    print(f"{out}: {score.value} and its gradient, maps of {grid}, {len(proto.graph.node)} operators")
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except OnnxCamError as error:
+        sys.exit(f"error: {error}")
