@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from onnxcam.errors import OnnxCamError
     from onnxcam.explainer.device_maps import DeviceSaliency
     from onnxcam.explainer.explainer import Explainer
-    from onnxcam.explainer.results import Looked
+    from onnxcam.explainer.results import ForwardPass
     from onnxcam.explainer.targets.values import Box, Element, Region, Similarity
     from onnxcam.inputs.images import read_picture
     from onnxcam.inputs.preprocess import PRESETS, Preset
@@ -41,12 +41,12 @@ if TYPE_CHECKING:
     from onnxcam.methods.blocks import Convention, Method
     from onnxcam.methods.fills import BLACK, MEAN, ZERO, Fill, blur
     from onnxcam.outputs.overlay import overlay
-    from onnxcam.types import Placement, Provenance, Saliency, Target
+    from onnxcam.types import Placement, Provenance, Saliency, ScoredTarget
 
 # Looked up on first use, so that `onnxcam --help` does not wait for onnx and onnxruntime.
 _HOMES = {
-    "onnxcam.explainer.results": ("Looked",),
-    "onnxcam.types": ("Placement", "Provenance", "Saliency", "Target"),
+    "onnxcam.explainer.results": ("ForwardPass",),
+    "onnxcam.types": ("Placement", "Provenance", "Saliency", "ScoredTarget"),
     "onnxcam.explainer.device_maps": ("DeviceSaliency",),
     "onnxcam.engine.options": ("EngineOptions", "MemoryCap"),
     "onnxcam.errors": ("OnnxCamError",),
@@ -93,7 +93,7 @@ __all__ = [
     "EngineOptions",
     "Explainer",
     "Fill",
-    "Looked",
+    "ForwardPass",
     "MemoryCap",
     "Method",
     "OnnxCamError",
@@ -102,8 +102,8 @@ __all__ = [
     "Provenance",
     "Region",
     "Saliency",
+    "ScoredTarget",
     "Similarity",
-    "Target",
     "ablation_cam",
     "blur",
     "cam",

@@ -117,7 +117,7 @@ class Placement:
 
 
 @dataclass(frozen=True)
-class Target:
+class ScoredTarget:
     """What was explained, and what the model gave it on the unmasked picture.
 
     index: the class; of an element or a box, the number's place in the flattened output; of a similarity, the
@@ -208,7 +208,7 @@ class Saliency:
 
     map: Map
     raw: Floats
-    target: Target
+    target: ScoredTarget
     score: float
     placement: Placement | None
     provenance: Provenance = field(repr=False)

@@ -62,7 +62,7 @@ def test_located_batched_and_explained(zoo: Path, record: dict[str, Any]) -> Non
 )
 def test_weights_made_by_nodes_are_located_and_batched(zoo: Path, record: dict[str, Any]) -> None:
     module, path = report(), zoo / record["file"]
-    opened = module.open_network(module.read_model(path), module.wish_for(path, record))
+    opened = module.open_model(module.read_model(path), module.options_for(path, record))
     opened.network.close()
     assert opened.anatomy.features.tensor in (record["target"], record.get("pool_input"))
     assert opened.batching.mode == "rewritten"

@@ -15,7 +15,7 @@ from typing import Any
 from onnxcam.cli.inspect import asked
 from onnxcam.errors import OnnxCamError
 from onnxcam.network.gradients import without_rules
-from onnxcam.network.opening import open_network
+from onnxcam.network.opening import open_model
 from onnxcam.surgeon.loading import read_model
 
 
@@ -42,7 +42,7 @@ def coverage(path: Path) -> dict[str, Any]:
     record: dict[str, Any] = {"model": str(path), "missing": {}, "refused": None}
     try:
         file = read_model(path)
-        opened = open_network(file, asked(file, layer="auto", size=None, layout=None, further=None))
+        opened = open_model(file, asked(file, layer="auto", size=None, layout=None, extra=None))
     except OnnxCamError as error:
         return record | {"refused": f"{type(error).__name__}: {error}"}
     try:

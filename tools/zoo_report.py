@@ -25,10 +25,10 @@ from rich.table import Table
 from onnxcam import Explainer
 from onnxcam.errors import OnnxCamError
 from onnxcam.inputs.images import find_pictures
-from onnxcam.inputs.loader import Intake, choose_preset
+from onnxcam.inputs.loader import ImageLoader, choose_preset
 from onnxcam.network.export import rewrite
 from onnxcam.network.extra_inputs import blank_inputs
-from onnxcam.network.opening import Opened, Wish, open_network
+from onnxcam.network.opening import OpenedModel, OpenOptions, open_model
 from onnxcam.resampling import upsample
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.locate import find_image
@@ -77,62 +77,62 @@ def examine(zoo: Path, record: Mapping[str, Any], *, explain: bool = True) -> Ro
     path = zoo / record["file"]
     try:
         start = time.perf_counter()
-        wish = wish_for(path, record)
-        opened = open_network(read_model(path), wish)
+        options = options_for(path, record)
+        opened = open_model(read_model(path), options)
         opened.network.close()
         row.prepared = time.perf_counter() - start
         row.tensor, row.batch = opened.anatomy.features.tensor, opened.batching.mode
         row.doubts = len(opened.notes) + len(opened.anatomy.warnings)
         row.features = "right" if row.tensor in (record.get("target"), record.get("pool_input")) else "other"
-        row.same = largest_difference(zoo, path, wish, opened)
+        row.same = largest_difference(zoo, path, options, opened)
         if explain:
-            row.explained = explained(zoo, path, wish, opened)
+            row.explained = explained(zoo, path, options, opened)
     except OnnxCamError as error:
         row.features = row.features or "refused"
         row.error = f"{type(error).__name__}: {error}".replace(f"{path.parent}/", "")
     return row
 
 
-def wish_for(path: Path, record: Mapping[str, Any]) -> Wish:
-    """What a user would have to say: a size where the model takes any, zeros for further inputs."""
+def options_for(path: Path, record: Mapping[str, Any]) -> OpenOptions:
+    """What a user would have to say: a size where the model takes any, zeros for extra inputs."""
     parsed = ir.from_proto(read_model(path).proto)
     image = find_image(parsed)
     size = None
     if None in image.sides:
         known = [d for d in (record.get("target_shape") or []) if isinstance(d, int)]
         size = (48, 192) if known[2:] == [1, 48] else (224, 224)
-    return Wish(size=size, inputs=blank_inputs(parsed, image), providers=("cpu",))
+    return OpenOptions(size=size, inputs=blank_inputs(parsed, image), providers=("cpu",))
 
 
-def largest_difference(zoo: Path, path: Path, wish: Wish, opened: Opened) -> float:
+def largest_difference(zoo: Path, path: Path, options: OpenOptions, opened: OpenedModel) -> float:
     """Of the rewritten model over 8 pictures in one run to the file over each alone; a share of the largest number."""
-    made = rewrite(path, wish)
+    made = rewrite(path, options)
     file, name = read_model(path), opened.anatomy.image.name
     whole, single = session(made.data), session(file.proto.SerializeToString())
     pictures = inputs_of(zoo, path, opened, PICTURES)
-    output, further = opened.anatomy.logits.output, dict(opened.inputs)
+    output, extra = opened.anatomy.logits.output, dict(opened.inputs)
 
     def one_by_one(runner: ort.InferenceSession) -> np.ndarray:
-        runs = [runner.run([output], {name: pictures[i : i + 1], **further})[0] for i in range(PICTURES)]
+        runs = [runner.run([output], {name: pictures[i : i + 1], **extra})[0] for i in range(PICTURES)]
         return np.stack([np.asarray(r, np.float64).reshape(-1) for r in runs])
 
     expected = one_by_one(single)
     if opened.batching.mode == "looped":
         given = one_by_one(whole)
     else:
-        spread = {n: np.repeat(a, PICTURES, axis=0) if a.ndim and len(a) == 1 else a for n, a in further.items()}
+        spread = {n: np.repeat(a, PICTURES, axis=0) if a.ndim and len(a) == 1 else a for n, a in extra.items()}
         given = np.asarray(whole.run([output], {name: pictures, **spread})[0], np.float64).reshape(PICTURES, -1)
     if np.array_equal(given, expected, equal_nan=True):  # also of a model whose weights are NaN
         return 0.0
     return float(np.abs(given - expected).max() / max(np.abs(expected).max(), 1e-12))
 
 
-def inputs_of(zoo: Path, path: Path, opened: Opened, count: int) -> np.ndarray:
+def inputs_of(zoo: Path, path: Path, opened: OpenedModel, count: int) -> np.ndarray:
     """(count, ...) in the model's own layout and type: photographs, or smooth noise for what takes no photographs."""
     image, size = opened.anatomy.image, opened.size
     if len(size) == 2 and image.channels in (1, 3):
         preset, _ = choose_preset(read_model(path), None, image)
-        intake = Intake(image, size, preset)
+        intake = ImageLoader(image, size, preset)
         arrays = [intake.prepare(p).image for p in find_pictures(zoo / "images")[:count]]
     else:
         rng = np.random.default_rng(2)
@@ -150,10 +150,10 @@ def session(data: bytes) -> ort.InferenceSession:
     return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
-def explained(zoo: Path, path: Path, wish: Wish, opened: Opened) -> str:
+def explained(zoo: Path, path: Path, options: OpenOptions, opened: OpenedModel) -> str:
     """'yes' where Score-CAM of a picture gives a finite map that varies and has the input's shape, else why not."""
     array = inputs_of(zoo, path, opened, 1)[0].astype(np.float32)
-    with Explainer(path, providers=["cpu"], size=wish.size, inputs=dict(wish.inputs)) as explainer:
+    with Explainer(path, providers=["cpu"], size=options.size, inputs=dict(options.inputs)) as explainer:
         saliency = explainer(array)
     good = saliency.map.shape == tuple(opened.size) and np.isfinite(saliency.map).all() and np.ptp(saliency.map) > 0.5
     return "yes" if good else f"bad map {saliency.map.shape}"

@@ -6,7 +6,7 @@ import typer
 
 from onnxcam.cli.explain import Request, carry_out
 from onnxcam.cli.options import Fast, Json, Quiet
-from onnxcam.cli.parsing import MethodWords
+from onnxcam.cli.parsing import MethodArgs
 
 
 def demo(
@@ -19,5 +19,5 @@ def demo(
     from onnxcam.inputs.bundled import model, pictures
 
     images = tuple(pictures().values())
-    words = MethodWords(fast=fast)
+    words = MethodArgs(fast=fast)
     carry_out(Request(model=model(), images=images, method=words, output=output, json=json_output, quiet=quiet))

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from onnxcam.cli import options
-from onnxcam.cli.options import EngineWords, path_of, words
-from onnxcam.cli.parsing import METHOD, MethodWords, Wanted, Words, chosen_method, parse_inputs, wanted
+from onnxcam.cli.options import EngineArgs, path_of, words
+from onnxcam.cli.parsing import METHOD, MethodArgs, ParsedTargets, TargetArgs, build_method, parse_inputs, wanted
 from onnxcam.cli.progress import Advance, progress_bar
 from onnxcam.cli.summary import summary
 from onnxcam.errors import OnnxCamError, PictureError
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from onnxcam.explainer.explainer import Explainer
-    from onnxcam.explainer.results import Looked
+    from onnxcam.explainer.results import ForwardPass
     from onnxcam.inputs.preprocess import Preset
     from onnxcam.methods.blocks import Method
     from onnxcam.outputs.overlay import Style
@@ -33,10 +33,10 @@ class Request:
 
     model: Path
     images: tuple[Path, ...]
-    words: Words = field(default_factory=Words)
+    words: TargetArgs = field(default_factory=TargetArgs)
     inputs: tuple[str, ...] = ()
     layer: str = "auto"
-    method: MethodWords = field(default_factory=MethodWords)
+    method: MethodArgs = field(default_factory=MethodArgs)
     preset: str | None = None
     mean: str | None = None
     std: str | None = None
@@ -57,7 +57,7 @@ class Request:
     keep_going: bool = False
     quiet: bool = False
     json: bool = False
-    engine: EngineWords = field(default_factory=EngineWords)
+    engine: EngineArgs = field(default_factory=EngineArgs)
 
 
 def explain(
@@ -69,7 +69,7 @@ def explain(
     box: options.Box = None,
     region: options.Region = None,
     reference: options.Reference = None,
-    further: options.Input = None,
+    extra: options.Input = None,
     method: options.Method = METHOD,
     convention: options.Convention = None,
     variant: options.Variant = None,
@@ -109,16 +109,16 @@ def explain(
 
     All files of a call are written together at its end, or none is. `onnxcam methods` lists the methods.
     """
-    words = Words(
+    words = TargetArgs(
         tuple(target or ()), model_output, tuple(index or ()), tuple(box or ()), region, tuple(reference or ())
     )
     carry_out(
         Request(
-            path_of(model), tuple(map(path_of, images)), words, tuple(further or ()), layer,
-            MethodWords(method, convention, variant, fill, tuple(option or ()), step, budget, tolerance, fast),
+            path_of(model), tuple(map(path_of, images)), words, tuple(extra or ()), layer,
+            MethodArgs(method, convention, variant, fill, tuple(option or ()), step, budget, tolerance, fast),
             preset, mean, std, scale, size, crop, color, layout, labels, providers, batch, threads, output, format,
             colormap, alpha, caption, keep_going, quiet, json_output,
-            EngineWords(gpu_mem, half, tf32, cuda_graph),
+            EngineArgs(gpu_mem, half, tf32, cuda_graph),
         )
     )  # fmt: skip
 
@@ -136,7 +136,7 @@ def carry_out(request: Request) -> None:
     failures: list[OnnxCamError] = []
     images = _pictures(request, failures)
     given = len(images) + len(failures)
-    method = chosen_method(request.method)
+    method = build_method(request.method)
     if any(given.is_dir() for given in request.images):
         made = tuple(f".{name}.png" for name in METHODS)
         images = [i for i in images if not i.name.endswith(made)] or images  # of an earlier call
@@ -168,7 +168,7 @@ def carry_out(request: Request) -> None:
 
 
 def _explained(
-    explainer: "Explainer", images: Sequence[Path], asked: Wanted, advance: Advance, *, keep_going: bool
+    explainer: "Explainer", images: Sequence[Path], asked: ParsedTargets, advance: Advance, *, keep_going: bool
 ) -> "Generator[tuple[npt.NDArray[Any], list[Saliency]] | OnnxCamError, None, None]":
     """Each picture with its maps, or what went wrong with it; the next ones are looked at while some are scored.
 
@@ -186,7 +186,7 @@ def _explained(
                 raise _named(failed[i], images[i], several=len(images) > 1)
             ready = {i: one for i, one in group.items() if not isinstance(one, OnnxCamError)}
             told = advance({i: images[i] for i in ready}) if ready else []
-            explained = explainer.explain_together([seen for _, seen in ready.values()], asked.targets, progress=told)
+            explained = explainer.explain_batch([seen for _, seen in ready.values()], asked.targets, progress=told)
             found = dict(zip(ready, explained, strict=True))
             for i, one in group.items():
                 answer = one if isinstance(one, OnnxCamError) else _paired(*one, found[i])
@@ -205,7 +205,7 @@ def _named(error: OnnxCamError, image: Path, *, several: bool, hint: bool = True
 
 
 def _paired(
-    picture: "npt.NDArray[Any]", looked: "Looked", found: "list[Saliency] | OnnxCamError"
+    picture: "npt.NDArray[Any]", looked: "ForwardPass", found: "list[Saliency] | OnnxCamError"
 ) -> "tuple[npt.NDArray[Any], list[Saliency]] | OnnxCamError":
     """The maps beside the picture that they are drawn over."""
     if isinstance(found, OnnxCamError):
@@ -213,13 +213,15 @@ def _paired(
     return looked.prepared.image if found[0].placement is None else picture, found
 
 
-def _begun(explainer: "Explainer", path: Path, asked: Wanted) -> "tuple[npt.NDArray[Any], Looked] | OnnxCamError":
+def _begun(
+    explainer: "Explainer", path: Path, asked: ParsedTargets
+) -> "tuple[npt.NDArray[Any], ForwardPass] | OnnxCamError":
     """A picture and the first pass over it: what can be done while the ones before are scored."""
     from onnxcam.inputs.loader import read_image
 
     try:
         picture = read_image(path)
-        return picture, explainer.look(picture, asked.targets, name=str(path))
+        return picture, explainer.forward(picture, asked.targets, name=str(path))
     except OnnxCamError as error:
         return error
 
@@ -253,7 +255,7 @@ def _report(request: Request, done: "Sequence[tuple[Saliency, dict[str, Any]]]")
             typer.echo(summary(saliency, made["outputs"]))
 
 
-def open_explainer(request: Request, asked: Wanted, method: "Method") -> "Explainer":
+def open_explainer(request: Request, asked: ParsedTargets, method: "Method") -> "Explainer":
     """The explainer of a request; every word is looked up here."""
     from onnxcam.explainer.explainer import Explainer
     from onnxcam.inputs.preprocess import parse_size

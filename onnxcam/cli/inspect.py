@@ -10,7 +10,7 @@ from onnxcam.cli.options import Input, Json, Layer, Layout, ModelPath, Output, S
 from onnxcam.cli.rewrite import shown
 
 if TYPE_CHECKING:
-    from onnxcam.network.opening import Opened, Wish
+    from onnxcam.network.opening import OpenedModel, OpenOptions
     from onnxcam.surgeon.ir import Model
     from onnxcam.surgeon.loading import ModelFile
 
@@ -24,17 +24,17 @@ def inspect(
     size: Size = None,
     layout: Layout = None,
     output: Output = None,
-    further: Input = None,
+    extra: Input = None,
     json_output: Json = False,
 ) -> None:
     """Show inputs, outputs, the feature tensor and the logits that were chosen, why, and what lost."""
-    from onnxcam.network.opening import open_network
+    from onnxcam.network.opening import open_model
     from onnxcam.surgeon import ir
     from onnxcam.surgeon.loading import read_model
 
     file = read_model(path_of(model))
-    wish = asked(file, layer=layer, size=size, layout=layout, further=further, output=output)
-    opened = open_network(file, wish)
+    options = asked(file, layer=layer, size=size, layout=layout, extra=extra, output=output)
+    opened = open_model(file, options)
     opened.network.close()
     found = description(file, ir.from_proto(file.proto), opened)
     typer.echo(json.dumps(found, indent=2, ensure_ascii=False) if json_output else page(found))
@@ -46,26 +46,26 @@ def asked(
     layer: str,
     size: str | None,
     layout: str | None,
-    further: Sequence[str] | None,
+    extra: Sequence[str] | None,
     output: str | None = None,
-) -> "Wish":
-    """The wish of a command that looks at a model without a picture; missing further inputs are filled with zeros."""
+) -> "OpenOptions":
+    """The wish of a command that looks at a model without a picture; missing extra inputs are filled with zeros."""
     from onnxcam.cli.parsing import parse_inputs
     from onnxcam.inputs.loader import choose_inputs, choose_preset, choose_size
     from onnxcam.inputs.preprocess import parse_size
     from onnxcam.network.extra_inputs import blank_inputs
-    from onnxcam.network.opening import Wish
+    from onnxcam.network.opening import OpenOptions
     from onnxcam.surgeon import ir
     from onnxcam.surgeon.analysis.locate import find_image
 
     parsed = ir.from_proto(file.proto)
     image = find_image(parsed, layout)
     sides, _ = choose_size(image, parse_size(size) if size is not None else None, choose_preset(file, None, image)[0])
-    inputs = {**blank_inputs(parsed, image), **choose_inputs(parse_inputs(further or ()))}
-    return Wish(layout=layout, size=sides, layer=layer, output=output, inputs=inputs, providers=("cpu",))
+    inputs = {**blank_inputs(parsed, image), **choose_inputs(parse_inputs(extra or ()))}
+    return OpenOptions(layout=layout, size=sides, layer=layer, output=output, inputs=inputs, providers=("cpu",))
 
 
-def description(file: "ModelFile", model: "Model", opened: "Opened") -> dict[str, Any]:
+def description(file: "ModelFile", model: "Model", opened: "OpenedModel") -> dict[str, Any]:
     """The JSON record of `inspect --json`. model: as it was exported."""
     from onnxcam.inputs.loader import choose_labels, choose_preset
 
@@ -103,7 +103,7 @@ def description(file: "ModelFile", model: "Model", opened: "Opened") -> dict[str
     }  # fmt: skip
 
 
-def _gradient(opened: "Opened") -> dict[str, Any]:
+def _gradient(opened: "OpenedModel") -> dict[str, Any]:
     """Whether methods with gradients work, and which operators stand in the way."""
     from onnxcam.errors import ModelError
     from onnxcam.network.gradients import why_no_gradient

@@ -71,7 +71,7 @@ Input = Annotated[
         "--input",
         metavar="NAME=VALUE",
         rich_help_panel=PICTURE,
-        help="A further input of the model: a number, numbers with commas, or FILE.npy.",
+        help="An extra input of the model: a number, numbers with commas, or FILE.npy.",
     ),
 ]
 Output = Annotated[
@@ -220,7 +220,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", rich_help_panel=RUN, help=
 
 
 @dataclass(frozen=True)
-class EngineWords:
+class EngineArgs:
     """How a GPU is used, words not yet looked up."""
 
     gpu_mem: str | None = None

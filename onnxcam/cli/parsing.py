@@ -1,4 +1,4 @@
-"""What the command line's words ask to explain: targets and further inputs, as the library's values."""
+"""What the command line's words ask to explain: targets and extra inputs, as the library's values."""
 
 import math
 import re
@@ -19,7 +19,7 @@ NUMBER = rf"{PLAIN}|true|false|nan|[+-]?inf"
 
 
 @dataclass(frozen=True)
-class Words:
+class TargetArgs:
     """The options that say what is scored, as they were given. target: () if none was."""
 
     target: tuple[str, ...] = ()
@@ -31,7 +31,7 @@ class Words:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ParsedTargets:
     """targets, a name of each for files, and the kind of head (None: the model decides)."""
 
     targets: "tuple[TargetLike, ...]"
@@ -44,7 +44,7 @@ METHOD = "score-cam"
 
 
 @dataclass(frozen=True)
-class MethodWords:
+class MethodArgs:
     """The options that say how, as they were given; None for what was not."""
 
     name: str = METHOD
@@ -58,7 +58,7 @@ class MethodWords:
     fast: bool = False
 
 
-def chosen_method(words: MethodWords) -> "Method":
+def build_method(words: MethodArgs) -> "Method":
     """The method with its options; raises OptionError for a name, an option or a value that it does not have."""
     from onnxcam.methods import METHODS, defaults
     from onnxcam.methods.fills import fill
@@ -89,7 +89,7 @@ def chosen_method(words: MethodWords) -> "Method":
     return METHODS[name](**values)
 
 
-def _spare(words: MethodWords, name: str, known: Mapping[str, Any], given: dict[str, str]) -> None:
+def _spare(words: MethodArgs, name: str, known: Mapping[str, Any], given: dict[str, str]) -> None:
     """What --budget, --tolerance and --fast have in common: they spare passes of Score-CAM."""
     from onnxcam.methods.score_cam import FAST
 
@@ -123,7 +123,7 @@ def _number(name: str, text: str) -> float:
     return float(text)
 
 
-def wanted(words: Words) -> Wanted:
+def wanted(words: TargetArgs) -> ParsedTargets:
     """Raises OptionError for words that contradict each other or cannot be read."""
     from onnxcam.explainer.targets.values import Box, Element, Region, Similarity
 
@@ -134,22 +134,22 @@ def wanted(words: Words) -> Wanted:
     if words.index:
         _without_target(words, "--index names a number of the output")
         found = [Element(parse_index(text)) for text in words.index]
-        return Wanted(tuple(found), words.index, "elements")
+        return ParsedTargets(tuple(found), words.index, "elements")
     if words.reference:
         _without_target(words, "--reference compares embeddings")
         names = [Path(r).stem for r in words.reference]
-        return Wanted(tuple(Similarity(r) for r in words.reference), tuple(names), "embedding")
+        return ParsedTargets(tuple(Similarity(r) for r in words.reference), tuple(names), "embedding")
     if words.box:
         pairs = [(box, label) for box in words.box for label in (labels or ("",))]
         boxes = tuple(Box(int(b) if re.fullmatch(r"\d+", b) else b, label or None) for b, label in pairs)
-        return Wanted(boxes, tuple(f"box-{b}" + (f"-{label}" if label else "") for b, label in pairs), "boxes")
+        return ParsedTargets(boxes, tuple(f"box-{b}" + (f"-{label}" if label else "") for b, label in pairs), "boxes")
     if words.region is not None:
         where = parse_region(words.region)
-        return Wanted(tuple(Region(t, where) for t in labels or ["top1"]), tuple(labels or ["top1"]), "region")
-    return Wanted(tuple(labels or ["top1"]), tuple(labels or ["top1"]), None)
+        return ParsedTargets(tuple(Region(t, where) for t in labels or ["top1"]), tuple(labels or ["top1"]), "region")
+    return ParsedTargets(tuple(labels or ["top1"]), tuple(labels or ["top1"]), None)
 
 
-def _without_target(words: Words, why: str) -> None:
+def _without_target(words: TargetArgs, why: str) -> None:
     if words.target:
         raise OptionError(f"{why}, so it goes without --target")
 

@@ -18,7 +18,7 @@ def rewrite(
     layer: Layer = "auto",
     size: Size = None,
     layout: Layout = None,
-    further: Input = None,
+    extra: Input = None,
     quiet: Quiet = False,
 ) -> None:
     """Add the feature tensor to a model's outputs and let it take any batch; its answers stay as they were."""
@@ -36,7 +36,7 @@ def rewrite(
     if target.resolve() == source.resolve():
         raise OutputError(f"{target} is the model itself; choose another name with -o")
     check_writable([target])
-    found = rewritten(source, asked(read_model(source), layer=layer, size=size, layout=layout, further=further))
+    found = rewritten(source, asked(read_model(source), layer=layer, size=size, layout=layout, extra=extra))
     with Staging() as staging:
         staging.stage(target, found.data)
         staging.commit()

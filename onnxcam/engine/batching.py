@@ -92,7 +92,7 @@ def in_chunks(
     return np.concatenate(results)
 
 
-def further_on(progress: Progress | None, before: int, every: int) -> Progress | None:
+def offset_progress(progress: Progress | None, before: int, every: int) -> Progress | None:
     """Tells of a part what has been done of the whole, `before` the part began."""
     return None if progress is None else lambda done, _: progress(before + done, every)
 
@@ -133,7 +133,7 @@ def _side_by_side(
                 _settle(waiting)
                 sent, sizes = done, shared_out(len(rows) - done, max(1, size // 2), sharers)
                 if size == 1:
-                    results.append(in_chunks(run, rows[done:], 1, further_on(progress, done, len(rows))))
+                    results.append(in_chunks(run, rows[done:], 1, offset_progress(progress, done, len(rows))))
                     break
                 continue
             waiting.popleft()

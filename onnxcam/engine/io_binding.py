@@ -38,7 +38,7 @@ class _Staged:
     number: int | None
 
 
-class Resident:
+class BoundSession:
     """One session's runs on one device, one after another: threads may share it, and the device is busy anyway.
 
     lock: held during each of them, and by who puts several together.
@@ -49,9 +49,9 @@ class Resident:
         session: Session,
         device: Device,
         *,
-        steady: bool = False,
+        pad_to_batch: bool = False,
         fixed: bool = False,
-        beside: "Resident | None" = None,
+        lock_of: "BoundSession | None" = None,
     ) -> None:
         """steady: every run has the whole batch, the last one padded; a provider that compiles for a shape wants that.
 
@@ -61,15 +61,15 @@ class Resident:
         """
         self._session, self._device = session, device
         self._graphs = session.engine.cuda_graph
-        self.steady, self._fixed = steady or fixed or self._graphs, fixed
+        self.pad_to_batch, self._fixed = pad_to_batch or fixed or self._graphs, fixed
         # TensorRT's order of runs that are not waited for is not documented; the CPU has nothing to wait for.
         self._queues = session.provider == "cuda" and not self._graphs
         self._held: OrderedDict[_Key, tuple[Array, Any]] = OrderedDict()
         self._staged: dict[tuple[Any, ...], _Staged] = {}
-        self.lock: Any = threading.RLock() if beside is None else beside.lock
-        self._keeps = HELD if beside is None else 0
+        self.lock: Any = threading.RLock() if lock_of is None else lock_of.lock
+        self._keeps = HELD if lock_of is None else 0
 
-    def adopt(self, array: Array, value: Any) -> None:
+    def register_device_copy(self, array: Array, value: Any) -> None:
         """From now on `value`, an OrtValue on this device with the same numbers, stands for this very array."""
         with self.lock:
             self._keep(array, value)
@@ -91,24 +91,24 @@ class Resident:
         outputs: Sequence[str],
         feeds: Arrays,
         *,
-        there: Mapping[str, Span] | None = None,
-        into: Mapping[str, Span] | None = None,
+        device_inputs: Mapping[str, Span] | None = None,
+        device_outputs: Mapping[str, Span] | None = None,
     ) -> list[Floats]:
         """The named outputs on the host, in that order.
 
-        there: inputs that lie on the device, by name. into: outputs that are to stay there, and where.
+        device_inputs: inputs that lie on the device, by name. device_outputs: outputs that stay there, and where.
         """
         with self.lock, self._session.translating():
             binding, held = self._bound(feeds)
-            for name, span in (there or {}).items():
+            for name, span in (device_inputs or {}).items():
                 self._bind(binding.bind_input, name, span)
-            for name, span in (into or {}).items():
+            for name, span in (device_outputs or {}).items():
                 self._bind(binding.bind_output, name, span)
             for name in outputs:
                 binding.bind_output(name)
             binding.synchronize_inputs()
             self._session.run_bound(binding)
-            found = [np.array(value.numpy()) for value in binding.get_outputs()[len(into or {}) :]]
+            found = [np.array(value.numpy()) for value in binding.get_outputs()[len(device_outputs or {}) :]]
             del held
             return found
 
@@ -144,7 +144,7 @@ class Resident:
         Progress tells of what was queued, which the device is a few chunks behind.
         """
         count = len(rows.masks)
-        every = -(-count // batch) * batch if self.steady else count
+        every = -(-count // batch) * batch if self.pad_to_batch else count
         maps, found = self._there(rows.masks, every), self.new((every, rows.columns))
         binding, held = self._bound(feeds)
         binding.synchronize_inputs()

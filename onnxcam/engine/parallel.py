@@ -23,9 +23,9 @@ from onnxcam.engine.batching import (
     Work,
     choose_batch,
     free_memory,
-    further_on,
     give_back,
     in_chunks,
+    offset_progress,
 )
 from onnxcam.engine.batching import room as room_in
 from onnxcam.engine.devices import Chunk, chunk_on
@@ -48,7 +48,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Pace:
+class RunPlan:
     """threads: of one run. parallel: runs beside each other. batch: masks a run."""
 
     threads: int
@@ -56,13 +56,13 @@ class Pace:
     batch: int
 
     @property
-    def at_once(self) -> int:
+    def in_flight(self) -> int:
         """Masks on their way at one time."""
         return self.parallel * self.batch
 
 
 @dataclass(frozen=True)
-class Asked:
+class RunLimits:
     """What a person wants (None: what is best), the batch a graph is bound to, and the bytes that a picture takes.
 
     engine: how providers compute.
@@ -79,20 +79,20 @@ class Asked:
         return self.threads is None and self.batch is None
 
 
-Run = Callable[[Session, Work], Floats]
+ChunkRunner = Callable[[Session, Work], Floats]
 """A chunk's scores through a session."""
 
 
-class Lanes:
+class ParallelRunner:
     """The session of one graph, and the pace of chunks through it; safe to share between threads."""
 
     def __init__(
         self,
         graph: Callable[[], bytes],
         providers: Sequence[str],
-        asked: Asked,
-        known: Pace | None = None,
-        keep: Callable[[Pace], None] | None = None,
+        asked: RunLimits,
+        known: RunPlan | None = None,
+        keep: Callable[[RunPlan], None] | None = None,
     ) -> None:
         """graph: the model's bytes. known: a pace that was measured before. keep: told of one that was measured; None
         if none is to be. Raises ProviderError, InferenceError, OptionError.
@@ -100,8 +100,8 @@ class Lanes:
         self._graph, self._providers, self._asked = graph, providers, asked
         self._room = room_in(asked.bytes_per_picture, free_memory())
         plain = choose_batch(asked.bytes_per_picture, free_memory(), ON_DEVICE, asked.batch)
-        best = default_pace(available_threads(), self._room, asked.fixed)
-        if known is not None and known.at_once <= self._room and known.threads <= available_threads():
+        best = default_plan(available_threads(), self._room, asked.fixed)
+        if known is not None and known.in_flight <= self._room and known.threads <= available_threads():
             best = known
         on_cpu = asked.open and not may_leave_the_cpu(providers)
         data = graph()
@@ -110,17 +110,17 @@ class Lanes:
         del data
         give_back()
         self.notes = chunk.notes
-        self.pace = best if on_cpu else Pace(self.session.threads, 1, asked.fixed or chunk.batch)
-        compared = candidates(self.pace, available_threads(), self._room, asked.fixed)
+        self.plan = best if on_cpu else RunPlan(self.session.threads, 1, asked.fixed or chunk.batch)
+        compared = candidates(self.plan, available_threads(), self._room, asked.fixed)
         measured = on_cpu and known is None and len(compared) > 1
         self._trial = (
-            Trial(keep, {best.threads: self.session}, {p: [] for p in compared})
+            Autotuner(keep, {best.threads: self.session}, {p: [] for p in compared})
             if keep is not None and measured
             else None
         )
         self._most = sys.maxsize
         self._slot = max(SLOT, asked.fixed or 1) * available_threads()
-        self._pool = ThreadPoolExecutor(self.pace.parallel, "onnxcam") if self.pace.parallel > 1 else None
+        self._pool = ThreadPoolExecutor(self.plan.parallel, "onnxcam") if self.plan.parallel > 1 else None
         self._measuring, self._asked_for = threading.Lock(), 0
 
     def _chunk(self, plain: int, weights: int) -> Chunk:
@@ -136,7 +136,7 @@ class Lanes:
     def shrink(self, batch: int) -> None:
         """No more masks a run than these from now on: more did not fit into memory."""
         self._most = min(self._most, batch)
-        self.pace = replace(self.pace, batch=min(self.pace.batch, batch))
+        self.plan = replace(self.plan, batch=min(self.plan.batch, batch))
 
     def close(self) -> None:
         self._trial = None
@@ -144,7 +144,7 @@ class Lanes:
         if self._pool is not None:
             self._pool.shutdown(wait=False)
 
-    def over(self, run: Run, rows: Work, progress: Progress | None = None) -> Floats:
+    def map(self, run: ChunkRunner, rows: Work, progress: Progress | None = None) -> Floats:
         """(K,...) what `run` gives for the rows, in their order."""
         found, done, every = [], 0, len(rows)
         # A measurement opens a second session, which few masks would not pay for.
@@ -154,50 +154,52 @@ class Lanes:
         if due and self._measuring.acquire(blocking=False):
             try:
                 while (trial := self._trial) is not None and every - done >= self._slot:
-                    told = further_on(progress, done, every)
+                    told = offset_progress(progress, done, every)
                     slot = rows[done : done + self._slot]
                     found.append(self._timed(trial, run, slot, told, every))
                     done += len(slot)
             finally:
                 self._measuring.release()
         if done < every:
-            rest, told = rows[done:], further_on(progress, done, every)
-            found.append(self._at(self.session, self.pace, run, rest, told))
+            rest, told = rows[done:], offset_progress(progress, done, every)
+            found.append(self._at(self.session, self.plan, run, rest, told))
         return np.concatenate(found)
 
-    def _at(self, session: Session, pace: Pace, run: Run, rows: Work, progress: Progress | None) -> Floats:
+    def _at(self, session: Session, plan: RunPlan, run: ChunkRunner, rows: Work, progress: Progress | None) -> Floats:
         fixed = self._asked.fixed
         return in_chunks(
-            lambda chunk: run(session, chunk), rows, fixed or pace.batch, progress,
-            pool=self._pool, parallel=pace.parallel, split=fixed is None,
+            lambda chunk: run(session, chunk), rows, fixed or plan.batch, progress,
+            pool=self._pool, parallel=plan.parallel, split=fixed is None,
         )  # fmt: skip
 
-    def _timed(self, trial: "Trial", run: Run, rows: Work, progress: Progress | None, offered: int) -> Floats:
+    def _timed(
+        self, trial: "Autotuner", run: ChunkRunner, rows: Work, progress: Progress | None, offered: int
+    ) -> Floats:
         """A slot of the work at the pace whose turn it is; after the last one the best is the present pace.
 
         offered: rows that are asked about at one time, which a slot must not exceed.
         """
-        pace = trial.turn()
-        if pace.threads not in trial.sessions and not self._opened(trial, pace.threads):
-            trial.drop(pace.threads)
-            pace = trial.turn()
+        plan = trial.turn()
+        if plan.threads not in trial.sessions and not self._opened(trial, plan.threads):
+            trial.drop(plan.threads)
+            plan = trial.turn()
         start = time.perf_counter()
-        found = self._at(trial.sessions[pace.threads], pace, run, rows, progress)
+        found = self._at(trial.sessions[plan.threads], plan, run, rows, progress)
         seconds = time.perf_counter() - start
         if not any(trial.times.values()):  # the first slot counts for nothing else
             longer = min(LONGER, round(SECONDS / max(seconds, 1e-9)), offered // self._slot)
             self._slot *= max(1, longer)
-        trial.times[pace].append(seconds)
+        trial.times[plan].append(seconds)
         if trial.finished and self._trial is trial:
             chosen = fastest(trial.times)
             session, chosen = trial.sessions[chosen.threads], replace(chosen, batch=min(chosen.batch, self._most))
             logger.info("pace: %s of %s", chosen, trial.times)
             # The other session is not closed: another thread may be in the middle of a run, which keeps it.
-            self.session, self.pace, self._trial = session, chosen, None
+            self.session, self.plan, self._trial = session, chosen, None
             trial.keep(chosen)
         return found
 
-    def _opened(self, trial: "Trial", threads: int) -> bool:
+    def _opened(self, trial: "Autotuner", threads: int) -> bool:
         """Whether there is memory for one more copy of the weights, and now a session with it."""
         graph = self._graph()
         if COPIES * len(graph) > SHARE * free_memory():
@@ -213,14 +215,14 @@ class Lanes:
 
 
 @dataclass
-class Trial:
+class Autotuner:
     """A measurement under way. times: seconds of each pace's slots, the present pace first."""
 
-    keep: Callable[[Pace], None]
+    keep: Callable[[RunPlan], None]
     sessions: dict[int, Session]
-    times: dict[Pace, list[float]]
+    times: dict[RunPlan, list[float]]
 
-    def turn(self) -> Pace:
+    def turn(self) -> RunPlan:
         """The pace with the fewest slots, so that all meet the same moments of a busy machine."""
         return min(self.times, key=lambda p: len(self.times[p]))
 
@@ -237,22 +239,22 @@ class Trial:
         return all(len(t) > ROUNDS for t in self.times.values())
 
 
-def default_pace(cores: int, room: int, fixed: int | None = None) -> Pace:
+def default_plan(cores: int, room: int, fixed: int | None = None) -> RunPlan:
     """One-thread runs on every core; where memory does not hold as many, fewer runs of more threads."""
     parallel = max(1, min(cores, room // (fixed or 1)))
-    return Pace(cores // parallel, parallel, fixed or max(1, min(PER_THREAD, room // parallel)))
+    return RunPlan(cores // parallel, parallel, fixed or max(1, min(PER_THREAD, room // parallel)))
 
 
-def candidates(present: Pace, cores: int, room: int, fixed: int | None = None) -> list[Pace]:
+def candidates(present: RunPlan, cores: int, room: int, fixed: int | None = None) -> list[RunPlan]:
     """What a measurement compares, each once: the present pace, the same with larger chunks, one run at a time."""
     if present.parallel == 1:
         return [present]  # one core, or no memory for more
-    larger = Pace(present.threads, present.parallel, min(2 * present.batch, room // present.parallel))
-    single = Pace(cores, 1, fixed or max(1, min(PER_THREAD * cores, room)))
+    larger = RunPlan(present.threads, present.parallel, min(2 * present.batch, room // present.parallel))
+    single = RunPlan(cores, 1, fixed or max(1, min(PER_THREAD * cores, room)))
     return list(dict.fromkeys([present, *([larger] if fixed is None else []), single]))
 
 
-def fastest(times: dict[Pace, list[float]]) -> Pace:
+def fastest(times: dict[RunPlan, list[float]]) -> RunPlan:
     """The first unless another is faster by more than noise; times: seconds a round, of the same work, the first for
     warming up.
     """

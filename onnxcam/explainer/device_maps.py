@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.engine.devices import Device, device_of, synchronise
-from onnxcam.engine.io_binding import Resident
+from onnxcam.engine.io_binding import BoundSession
 from onnxcam.engine.session import Session, runtime
 from onnxcam.engine.views import Span
 from onnxcam.errors import InferenceError, OptionError, PictureError
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.graphs.finish_map import MAP, RAW, finishing_model
-from onnxcam.types import Finish, Floats, Image, Placement, Provenance, Saliency, Target
+from onnxcam.types import Finish, Floats, Image, Placement, Provenance, Saliency, ScoredTarget
 
 KINDS: Mapping[int, str] = {1: "cpu", 2: "cuda", 3: "cuda-pinned", 4: "opencl", 7: "vulkan", 8: "metal", 10: "rocm"}
 """DLPack's DLDeviceType."""
@@ -40,7 +40,7 @@ class DeviceSaliency:
 
     map: Any
     raw: Floats
-    target: Target
+    target: ScoredTarget
     score: float
     placement: Placement | None
     provenance: Provenance = field(repr=False)
@@ -112,7 +112,7 @@ class Finisher:
         """provider: the short name of the one that runs the network."""
         self._provider = "cuda" if provider == "tensorrt" else provider
         self._asked, self._threads = provider, threads
-        self._opened: dict[tuple[tuple[int, ...], tuple[int, ...], Finish], tuple[Session, Resident]] = {}
+        self._opened: dict[tuple[tuple[int, ...], tuple[int, ...], Finish], tuple[Session, BoundSession]] = {}
         self._lock, self._closed = threading.Lock(), False
 
     def on_device(self, saliency: Saliency) -> DeviceSaliency:
@@ -130,7 +130,7 @@ class Finisher:
         else:
             resident = self._resident(saliency, device)
             value = resident.new(saliency.map.shape)
-            resident.run([], {RAW: np.array(saliency.raw)}, into={MAP: Span(value, saliency.map.shape)})
+            resident.run([], {RAW: np.array(saliency.raw)}, device_outputs={MAP: Span(value, saliency.map.shape)})
         return DeviceSaliency(
             value, saliency.raw, saliency.target, saliency.score, saliency.placement, saliency.provenance
         )
@@ -142,7 +142,7 @@ class Finisher:
                 session.close()
             self._opened.clear()
 
-    def _resident(self, saliency: Saliency, device: Device) -> Resident:
+    def _resident(self, saliency: Saliency, device: Device) -> BoundSession:
         key = (saliency.raw.shape, saliency.map.shape, saliency.finish)
         with self._lock:
             if self._closed:
@@ -150,5 +150,5 @@ class Finisher:
             if key not in self._opened:
                 model = finishing_model(key[0], key[1], coarse=saliency.finish is Finish.COARSE)
                 session = Session(ir.to_bytes(model), (self._provider,), self._threads)
-                self._opened[key] = session, Resident(session, device)
+                self._opened[key] = session, BoundSession(session, device)
             return self._opened[key][1]

@@ -13,18 +13,26 @@ from onnxcam.engine.batching import Progress
 from onnxcam.engine.options import PLAIN, EngineOptions
 from onnxcam.errors import OnnxCamError, OptionError
 from onnxcam.explainer.device_maps import DeviceSaliency, Finisher
-from onnxcam.explainer.heads import Networks
-from onnxcam.explainer.lockstep import company
-from onnxcam.explainer.pipeline import Inquiry
+from onnxcam.explainer.heads import Heads
+from onnxcam.explainer.lockstep import group_size
+from onnxcam.explainer.pipeline import Pipeline
 from onnxcam.explainer.prefetch import ahead, grouped
-from onnxcam.explainer.results import Answer, Head, Looked, Origin
+from onnxcam.explainer.results import ExplainerInfo, ForwardPass, ForwardResult, Head
 from onnxcam.explainer.targets.values import Box, Element, Region, Similarity, TargetLike
-from onnxcam.inputs.loader import Intake, Photograph, Prepared, choose_inputs, choose_labels, choose_preset, choose_size
+from onnxcam.inputs.loader import (
+    ImageLike,
+    ImageLoader,
+    ModelInput,
+    choose_inputs,
+    choose_labels,
+    choose_preset,
+    choose_size,
+)
 from onnxcam.inputs.preprocess import Preset
 from onnxcam.methods.blocks import Method, Need
 from onnxcam.methods.score_cam import score_cam
-from onnxcam.network.gradients import Differentiated
-from onnxcam.network.opening import Wish
+from onnxcam.network.gradients import GradientRunner
+from onnxcam.network.opening import OpenOptions
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import Kind
 from onnxcam.surgeon.analysis.locate import find_image
@@ -63,7 +71,7 @@ class Explainer:
         result says which. adjust: changes that are laid over whichever preset it is. layer: 'auto', 'last-conv', a
         tensor or a node. size: (H,W) for models with dynamic sides. output: the output that is explained, for models
         with several. kind: what is scored where the model or the targets leave a choice: 'classes', 'region', 'boxes',
-        'elements', 'embedding'. inputs: values of the model's further inputs, by name. labels: class names, or a file
+        'elements', 'embedding'. inputs: values of the model's extra inputs, by name. labels: class names, or a file
         of them, or 'imagenet'. batch: masks a forward pass; chosen from the model and the memory if None. engine: how a
         GPU computes and how much of its memory it takes; refused on a CPU. Raises OnnxCamError.
         """
@@ -80,40 +88,40 @@ class Explainer:
         if self.preset != chosen:
             self.preset_source += "; then changed field by field"
         sides, self.size_source = choose_size(image, size, self.preset)
-        wish = Wish(
+        options = OpenOptions(
             layout=layout, size=sides, layer=layer, inputs=choose_inputs(inputs or {}), providers=tuple(providers),
             threads=threads, batch=batch, with_fill=self.method.perturb.make is not None, form=self.method.form,
             every_cell_counts=Need.TAIL in self.method.needs, engine=engine if engine is not None else PLAIN,
         )  # fmt: skip
-        self._networks = Networks(file, wish, self.method, step, output, kind)
+        self._networks = Heads(file, options, self.method, step, output, kind)
         first = self._networks.first
         self.anatomy, self.size, self.batching = first.anatomy, first.size, first.batching
         self.labels, self.labels_source = choose_labels(file, labels, self.anatomy.logits)
-        self.provider, self.masks_a_run = first.network.provider, first.network.batch
-        self._intake = Intake(image, self.size, self.preset, self.provider)
+        self.provider, self.batch_size = first.network.provider, first.network.batch
+        self._intake = ImageLoader(image, self.size, self.preset, self.provider)
         self._finisher = Finisher(self.provider, threads)
-        origin = Origin(
+        origin = ExplainerInfo(
             file.name, file.sha256, self.preset, self.preset_source, self.size, self.size_source, self.method
         )
-        self._inquiry = Inquiry(origin, self.labels, self._intake.prepare)
+        self._pipeline = Pipeline(origin, self.labels, self._intake.prepare)
 
-    def __call__(self, image: Photograph | Looked, target: TargetLike = None) -> Saliency:
+    def __call__(self, image: ImageLike | ForwardPass, target: TargetLike = None) -> Saliency:
         """Explain one picture; target is the prediction if None."""
         return self.explain(image, [target])[0]
 
-    def batch(self, images: Iterable[Photograph], target: TargetLike = None) -> list[Saliency]:
+    def batch(self, images: Iterable[ImageLike], target: TargetLike = None) -> list[Saliency]:
         """One Saliency a picture: of a list, or of an array with one more axis in front.
 
-        The next pictures are read and looked at while the present ones are scored, as many as explain_together() is
+        The next pictures are read and looked at while the present ones are scored, as many as explain_batch() is
         best given.
         """
         if isinstance(images, str | os.PathLike):
             images = [images]
         found: list[Saliency] = []
         groups = grouped(images, self.together)
-        with closing(ahead(groups, lambda group: [self.look(image, [target]) for image in group])) as ready:
+        with closing(ahead(groups, lambda group: [self.forward(image, [target]) for image in group])) as ready:
             for looked in ready:
-                for answer in self.explain_together(looked.result(), [target]):
+                for answer in self.explain_batch(looked.result(), [target]):
                     if isinstance(answer, OnnxCamError):
                         raise answer
                     found += answer
@@ -121,7 +129,7 @@ class Explainer:
 
     def explain(
         self,
-        image: Photograph | Looked,
+        image: ImageLike | ForwardPass,
         targets: Sequence[TargetLike] = (None,),
         *,
         name: str | None = None,
@@ -131,24 +139,24 @@ class Explainer:
         """One Saliency a target. Targets of one output share the features and every forward pass.
 
         image: also what look() gave for targets of these kinds; name and inputs are then those of look(). name:
-        what the provenance calls the picture, if it is an array. inputs: values of further inputs that are this
+        what the provenance calls the picture, if it is an array. inputs: values of extra inputs that are this
         picture's own. progress: called with (done, all) passes after the first; all is what is expected, and may fall.
         """
         targets = _several(targets)
-        looked = image if isinstance(image, Looked) else self.look(image, targets, name=name, inputs=inputs)
-        (found,) = self.explain_together([looked], targets, progress=[progress])
+        looked = image if isinstance(image, ForwardPass) else self.forward(image, targets, name=name, inputs=inputs)
+        (found,) = self.explain_batch([looked], targets, progress=[progress])
         if isinstance(found, OnnxCamError):
             raise found
         return found
 
     @property
     def together(self) -> int:
-        """Pictures that explain_together() is best given: as many as fill the network, 1 where nothing is shared."""
-        return company(self.method, self._networks.of(self._networks.default).opened.network)
+        """Pictures that explain_batch() is best given: as many as fill the network, 1 where nothing is shared."""
+        return group_size(self.method, self._networks.of(self._networks.default).opened.network)
 
-    def explain_together(
+    def explain_batch(
         self,
-        images: Sequence[Photograph | Looked],
+        images: Sequence[ImageLike | ForwardPass],
         targets: Sequence[TargetLike] = (None,),
         *,
         progress: Sequence[Progress | None] | None = None,
@@ -176,7 +184,7 @@ class Explainer:
             places = [i for i, own in enumerate(heads) if own == head]
             left = [k for k in looked if k not in errors]
             answers = [_answer(looked[k], head, network) for k in left]
-            each = self._inquiry.explain(network, answers, [targets[i] for i in places], [told[k] for k in left])
+            each = self._pipeline.explain(network, answers, [targets[i] for i in places], [told[k] for k in left])
             for k, explained in zip(left, each, strict=True):
                 if isinstance(explained, OnnxCamError):
                     errors[k] = explained
@@ -185,19 +193,19 @@ class Explainer:
         return [errors[k] if k in errors else [own[i] for i in range(len(targets))] for k, own in enumerate(found)]
 
     def _looked(
-        self, images: Sequence[Photograph | Looked], targets: Sequence[TargetLike]
-    ) -> tuple[dict[int, Looked], dict[int, OnnxCamError]]:
-        looked: dict[int, Looked] = {}
+        self, images: Sequence[ImageLike | ForwardPass], targets: Sequence[TargetLike]
+    ) -> tuple[dict[int, ForwardPass], dict[int, OnnxCamError]]:
+        looked: dict[int, ForwardPass] = {}
         errors: dict[int, OnnxCamError] = {}
         for k, image in enumerate(images):
             try:
-                looked[k] = image if isinstance(image, Looked) else self.look(image, targets)
+                looked[k] = image if isinstance(image, ForwardPass) else self.forward(image, targets)
             except OnnxCamError as error:
                 errors[k] = error
         return looked, errors
 
     def stream(
-        self, image: Photograph, target: TargetLike = None, *, progress: Progress | None = None
+        self, image: ImageLike, target: TargetLike = None, *, progress: Progress | None = None
     ) -> Iterator[Saliency]:
         """The map while it sharpens: one Saliency after another, the last of which is what the call gives.
 
@@ -208,12 +216,12 @@ class Explainer:
         it is asked for, so leaving the loop early spends nothing more.
         """
         head = self._networks.head(target)
-        network, answer = self._networks.of(head), self.look(image, [target]).answers[head]
-        yield from self._inquiry.stream(network, answer, target, progress)
+        network, answer = self._networks.of(head), self.forward(image, [target]).answers[head]
+        yield from self._pipeline.stream(network, answer, target, progress)
 
     def explain_on_device(
         self,
-        image: Photograph,
+        image: ImageLike,
         targets: Sequence[TargetLike] = (None,),
         *,
         name: str | None = None,
@@ -228,22 +236,22 @@ class Explainer:
         found = self.explain(image, targets, name=name, inputs=inputs, progress=progress)
         return [self._finisher.on_device(saliency) for saliency in found]
 
-    def look(
+    def forward(
         self,
-        image: Photograph,
+        image: ImageLike,
         targets: Sequence[TargetLike] = (None,),
         *,
         name: str | None = None,
         inputs: Mapping[str, npt.ArrayLike] | None = None,
-    ) -> Looked:
+    ) -> ForwardPass:
         """What explain() begins with: read, preprocess, run the picture once as it is. A thread can do it ahead."""
         prepared = self.prepare(image, name)
         heads = dict.fromkeys(self._networks.head(t) for t in _several(targets))
-        return Looked(
-            prepared, {head: self._inquiry.look(self._networks.of(head), prepared, inputs or {}) for head in heads}
+        return ForwardPass(
+            prepared, {head: self._pipeline.forward(self._networks.of(head), prepared, inputs or {}) for head in heads}
         )
 
-    def prepare(self, image: Photograph, name: str | None = None) -> Prepared:
+    def prepare(self, image: ImageLike, name: str | None = None) -> ModelInput:
         """Read and preprocess; raises PictureError on an array that fits neither a picture nor the model's input."""
         return self._intake.prepare(image, name)
 
@@ -261,7 +269,7 @@ class Explainer:
         self.close()
 
 
-def _answer(looked: Looked, head: Head, network: Differentiated) -> Answer:
+def _answer(looked: ForwardPass, head: Head, network: GradientRunner) -> ForwardResult:
     if head not in looked.answers:
         raise OptionError("the picture was looked at for other targets than it is to be explained for")
     if looked.answers[head].network is not network:

@@ -8,37 +8,37 @@ from onnxcam.explainer.results import Head
 from onnxcam.explainer.targets.scoring import kind_of
 from onnxcam.explainer.targets.values import TargetLike
 from onnxcam.methods.blocks import Method, choose
-from onnxcam.network.gradients import Differentiated, check_step
-from onnxcam.network.opening import Opened, Wish, open_network
+from onnxcam.network.gradients import GradientRunner, check_step
+from onnxcam.network.opening import OpenedModel, OpenOptions, open_model
 from onnxcam.surgeon.analysis.anatomy import Kind
 from onnxcam.surgeon.loading import ModelFile, ModelSource, read_model
 from onnxcam.types import MaskForm
 
 
-class Networks:
+class Heads:
     """Each opened when it is first asked for; safe to use from several threads at once."""
 
     def __init__(
         self,
         file: ModelFile,
-        wish: Wish,
+        options: OpenOptions,
         method: Method,
         step: ModelSource | None,
         output: str | None,
         kind: Kind | str | None,
     ) -> None:
         """step, output, kind: as the Explainer takes them."""
-        self._file, self._wish, self._method = file, wish, method
+        self._file, self._wish, self._method = file, options, method
         self._lock, self._closed = threading.Lock(), False
         chosen = choose(Kind, kind, "kind of target") if kind is not None else None
-        first = open_network(file, replace(wish, output=output, kind=chosen))
+        first = open_model(file, replace(options, output=output, kind=chosen))
         # The head that the model itself suggests answers for targets that name no other.
         self.default: Head = (first.anatomy.logits.kind, first.anatomy.logits.output)
         self._step = self._checked(step, first)
-        self._opened: dict[Head, Differentiated] = {self.default: Differentiated(first, self._step)}
+        self._opened: dict[Head, GradientRunner] = {self.default: GradientRunner(first, self._step)}
 
     @property
-    def first(self) -> Opened:
+    def first(self) -> OpenedModel:
         """What the model itself suggests."""
         return self._opened[self.default].opened
 
@@ -50,14 +50,14 @@ class Networks:
         # Several outputs: what an element or an embedding is of must be said, unless the explainer was opened on one.
         return kind, output
 
-    def of(self, head: Head) -> Differentiated:
+    def of(self, head: Head) -> GradientRunner:
         """The network of a head; once closed, one that answers with an error. Raises OnnxCamError."""
         with self._lock:
             if head not in self._opened and not self._closed:
-                opened = open_network(self._file, replace(self._wish, kind=head[0], output=head[1]))
+                opened = open_model(self._file, replace(self._wish, kind=head[0], output=head[1]))
                 if self._step is not None:
                     check_step(self._step, opened, self._method.score, self._file.sha256)
-                self._opened[head] = Differentiated(opened, self._step)
+                self._opened[head] = GradientRunner(opened, self._step)
             return self._opened[head if head in self._opened else self.default]
 
     def close(self) -> None:
@@ -66,7 +66,7 @@ class Networks:
             for opened in self._opened.values():
                 opened.close()
 
-    def _checked(self, step: ModelSource | None, opened: Opened) -> bytes | None:
+    def _checked(self, step: ModelSource | None, opened: OpenedModel) -> bytes | None:
         """The step graph's bytes; raises OptionError or ModelError where it serves no purpose or does not fit."""
         if step is None:
             return None

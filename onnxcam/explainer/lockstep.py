@@ -25,18 +25,18 @@ MOST = 8
 """Pictures that are explained at one time: the feature maps of each are held, and of as many that come next."""
 
 
-def company(method: Method, network: Network) -> int:
+def group_size(method: Method, network: Network) -> int:
     """Pictures that together fill the network, as far as the method asks anything that they can share."""
-    at_once = network.at_once
+    in_flight = network.in_flight
     if method.searches:
-        return 1 if network.fixed is not None else max(1, min(MOST, at_once // (method.asks or at_once)))
-    if at_once == 1 or not network.mixes or method.needs & {Need.TAIL, Need.GRADIENT}:
+        return 1 if network.fixed is not None else max(1, min(MOST, in_flight // (method.asks or in_flight)))
+    if in_flight == 1 or not network.can_pack or method.needs & {Need.TAIL, Need.GRADIENT}:
         return 1
     # Also of many masks the last ones do not fill a run.
-    return max(2, min(MOST, -(-at_once // (method.asks or at_once))))
+    return max(2, min(MOST, -(-in_flight // (method.asks or in_flight))))
 
 
-def run_together(method: Method, probes: Sequence[PictureProbe]) -> list[list[Outcome] | OnnxCamError]:
+def run_lockstep(method: Method, probes: Sequence[PictureProbe]) -> list[list[Outcome] | OnnxCamError]:
     """Each picture's outcomes, or what went wrong with it. The probes are of one network."""
     found: list[list[Outcome] | OnnxCamError] = [[] for _ in probes]
 
@@ -70,25 +70,25 @@ class _Question:
 class _Asking(PictureProbe):
     """A probe that leaves to the hub what can be asked together with others."""
 
-    hub: greenlet = field(kw_only=True)
+    scheduler: greenlet = field(kw_only=True)
 
     def score(self, masks: AnyMasks, score: Score) -> Scores:
-        return self.hub.switch(_Question(scores, score, masks))  # type: ignore[no-any-return]
+        return self.scheduler.switch(_Question(scores, score, masks))  # type: ignore[no-any-return]
 
     def score_gradient(
         self, maps: Masks, rows: Rows, score: Score, shift: Sequence[int] | None = None
     ) -> tuple[Floats, Masks]:
-        return self.hub.switch(_Question(score_gradients, score, (maps, rows, shift)))  # type: ignore[no-any-return]
+        return self.scheduler.switch(_Question(score_gradients, score, (maps, rows, shift)))  # type: ignore[no-any-return]
 
 
 def _side_by_side(search: Callable[[int, PictureProbe], None], probes: Sequence[PictureProbe]) -> None:
-    hub = getcurrent()
+    scheduler = getcurrent()
     searches = [greenlet(search) for _ in probes]
     asked: dict[int, Any] = {}
     try:
         for i, probe in enumerate(probes):
             searches[i].gr_context = copy_context()
-            asked[i] = searches[i].switch(i, _Asking(**_fields(probe), hub=hub))
+            asked[i] = searches[i].switch(i, _Asking(**_fields(probe), scheduler=scheduler))
         # What a search returns at its end is no question.
         while asked := {i: question for i, question in sorted(asked.items()) if not searches[i].dead}:
             first, *_ = asked.values()

@@ -11,29 +11,31 @@ import numpy.typing as npt
 
 from onnxcam.engine.batching import Progress
 from onnxcam.errors import MissingGradient, OnnxCamError, OptionError
-from onnxcam.explainer.lockstep import run_together
-from onnxcam.explainer.results import Answer, Asked, Origin, saliencies
-from onnxcam.explainer.targets.scoring import Seen, similarity, targets
+from onnxcam.explainer.lockstep import run_lockstep
+from onnxcam.explainer.results import BoundRequest, ExplainerInfo, ForwardResult, saliencies
+from onnxcam.explainer.targets.scoring import HeadOutput, similarity, targets
 from onnxcam.explainer.targets.values import Similarity, TargetLike
-from onnxcam.inputs.loader import Photograph, Prepared, choose_inputs, fits, read_array
+from onnxcam.inputs.loader import ImageLike, ModelInput, choose_inputs, fits, read_array
 from onnxcam.methods import gradient_free
 from onnxcam.methods.fills import BLACK
-from onnxcam.network.gradients import Differentiated
+from onnxcam.network.gradients import GradientRunner
 from onnxcam.network.probe import Count, PictureProbe
 from onnxcam.network.scorer import Arrays
 from onnxcam.surgeon.analysis.anatomy import Kind
-from onnxcam.types import Saliency, Score, Target
+from onnxcam.types import Saliency, Score, ScoredTarget
 
 
 @dataclass(frozen=True, eq=False)
-class Inquiry:
+class Pipeline:
     """prepare: reads and preprocesses a picture; labels: the classes' names, if any are known."""
 
-    origin: Origin
+    origin: ExplainerInfo
     labels: Sequence[str] | None
-    prepare: Callable[[Photograph], Prepared]
+    prepare: Callable[[ImageLike], ModelInput]
 
-    def look(self, network: Differentiated, prepared: Prepared, inputs: Mapping[str, npt.ArrayLike]) -> Answer:
+    def forward(
+        self, network: GradientRunner, prepared: ModelInput, inputs: Mapping[str, npt.ArrayLike]
+    ) -> ForwardResult:
         """Runs the picture once as it is."""
         start = time.perf_counter()
         fill = self.origin.method.perturb.make
@@ -43,23 +45,23 @@ class Inquiry:
             )
         replacement = fill(prepared.image, self.origin.preset) if fill is not None else None
         opened = network.opened
-        further = opened.further(choose_inputs(inputs))
-        feeds = opened.network.feeds(prepared.image, replacement, further)
+        extra = opened.extra(choose_inputs(inputs))
+        feeds = opened.network.feeds(prepared.image, replacement, extra)
         if prepared.on_device is not None:
-            opened.network.adopt(prepared.image, prepared.on_device)
-        features, values = opened.network.look(feeds)
+            opened.network.register_device_copy(prepared.image, prepared.on_device)
+        features, values = opened.network.forward(feeds)
         stand_in = replacement if replacement is not None else np.zeros_like(prepared.image)
         seconds = time.perf_counter() - start
-        return Answer(network, prepared, np.asarray(stand_in, np.float32), feeds, features, values, seconds)
+        return ForwardResult(network, prepared, np.asarray(stand_in, np.float32), feeds, features, values, seconds)
 
-    def ask(
-        self, network: Differentiated, answer: Answer, wanted: Sequence[TargetLike], progress: Progress | None
-    ) -> Asked:
+    def resolve(
+        self, network: GradientRunner, answer: ForwardResult, wanted: Sequence[TargetLike], progress: Progress | None
+    ) -> BoundRequest:
         """Raises OptionError or TargetError for targets that are none of this picture's, which is let go of then."""
         try:
             fed, found = self._targets(wanted, answer)
         except OnnxCamError:
-            network.opened.network.let_go(answer.feeds)
+            network.opened.network.release(answer.feeds)
             raise
         originals = {
             Score.LOGIT: np.asarray([t.logit for t in found], np.float32),
@@ -68,27 +70,27 @@ class Inquiry:
         feeds, count = {**answer.feeds, **fed}, Count(progress=progress)
         image = answer.prepared.image
         probe = PictureProbe(network, image, answer.fill, feeds, answer.features, originals, count)
-        return Asked(answer, found, probe)
+        return BoundRequest(answer, found, probe)
 
     def explain(
         self,
-        network: Differentiated,
-        answers: Sequence[Answer],
+        network: GradientRunner,
+        answers: Sequence[ForwardResult],
         wanted: Sequence[TargetLike],
         progress: Sequence[Progress | None],
     ) -> list[list[Saliency] | OnnxCamError]:
         """One Saliency a target for each of the pictures, or what went wrong with it."""
         start = time.perf_counter()
         found: dict[int, list[Saliency] | OnnxCamError] = {}
-        asked: dict[int, Asked] = {}
+        asked: dict[int, BoundRequest] = {}
         for k, (answer, told) in enumerate(zip(answers, progress, strict=True)):
             try:
-                asked[k] = self.ask(network, answer, wanted, told)
+                asked[k] = self.resolve(network, answer, wanted, told)
             except OnnxCamError as error:
                 found[k] = error
-        outcomes = run_together(self.origin.method, [one.probe for one in asked.values()])
+        outcomes = run_lockstep(self.origin.method, [one.probe for one in asked.values()])
         for one in asked.values():
-            network.opened.network.let_go(one.probe.feeds)
+            network.opened.network.release(one.probe.feeds)
         spent, passes = time.perf_counter() - start, sum(one.probe.count.passes for one in asked.values())
         for (k, one), outcome in zip(asked.items(), outcomes, strict=True):
             if isinstance(outcome, MissingGradient):
@@ -101,7 +103,7 @@ class Inquiry:
         return [found[k] for k in range(len(answers))]
 
     def stream(
-        self, network: Differentiated, answer: Answer, wanted: TargetLike, progress: Progress | None
+        self, network: GradientRunner, answer: ForwardResult, wanted: TargetLike, progress: Progress | None
     ) -> Iterator[Saliency]:
         """The map while it sharpens; of a method that shows none on the way, the last one."""
         if self.origin.method.stream is None:
@@ -111,18 +113,18 @@ class Inquiry:
             yield found[0]
             return
         start = time.perf_counter() - answer.seconds
-        asked = self.ask(network, answer, [wanted], progress)
+        asked = self.resolve(network, answer, [wanted], progress)
         try:
             for outcomes in self.origin.method.stream(asked.probe):
                 yield saliencies(self.origin, outcomes, asked, time.perf_counter() - start)[0]
             asked.probe.count.finish()
         finally:
-            network.opened.network.let_go(asked.probe.feeds)
+            network.opened.network.release(asked.probe.feeds)
 
-    def _targets(self, wanted: Sequence[TargetLike], answer: Answer) -> tuple[Arrays, list[Target]]:
+    def _targets(self, wanted: Sequence[TargetLike], answer: ForwardResult) -> tuple[Arrays, list[ScoredTarget]]:
         logits = answer.network.opened.anatomy.logits
         labels = self.labels if self.labels is not None and fits(self.labels, logits) else None
-        seen = Seen(logits, answer.values, labels, self.origin.size, answer.prepared.placement)
+        seen = HeadOutput(logits, answer.values, labels, self.origin.size, answer.prepared.placement)
         if logits.kind is not Kind.EMBEDDING:
             return targets(wanted, seen)
         references = [t.reference if isinstance(t, Similarity) else None for t in wanted]
@@ -132,7 +134,7 @@ class Inquiry:
         ]
         return similarity([self._reference(t, answer) for t in wanted], seen, names)
 
-    def _reference(self, target: TargetLike, answer: Answer) -> npt.NDArray[Any]:
+    def _reference(self, target: TargetLike, answer: ForwardResult) -> npt.NDArray[Any]:
         """The embedding that a target names, or that of the picture which it names."""
         if not isinstance(target, Similarity):
             raise OptionError("an embedding is explained by its similarity to a reference; give one (--reference)")
@@ -145,6 +147,6 @@ class Inquiry:
             and given.ndim <= 2
         ):
             return given
-        looked = self.look(answer.network, self.prepare(given), {})
-        answer.network.opened.network.let_go(looked.feeds)
+        looked = self.forward(answer.network, self.prepare(given), {})
+        answer.network.opened.network.release(looked.feeds)
         return looked.values

@@ -6,15 +6,15 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.inputs.loader import Prepared
+from onnxcam.inputs.loader import ModelInput
 from onnxcam.inputs.preprocess import Preset
 from onnxcam.methods.blocks import Method
 from onnxcam.methods.maps import Outcome
-from onnxcam.network.gradients import Differentiated
+from onnxcam.network.gradients import GradientRunner
 from onnxcam.network.probe import PictureProbe
 from onnxcam.network.scorer import Arrays
 from onnxcam.surgeon.analysis.anatomy import Kind
-from onnxcam.types import Channels, Features, FeaturesOnDevice, Image, Provenance, Saliency, Target
+from onnxcam.types import Channels, Features, FeaturesOnDevice, Image, Provenance, Saliency, ScoredTarget
 from onnxcam.versions import versions
 
 Head = tuple[Kind | None, str | None]
@@ -22,11 +22,11 @@ Head = tuple[Kind | None, str | None]
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
+class ForwardResult:
     """One picture before one head: what all its targets share."""
 
-    network: Differentiated
-    prepared: Prepared
+    network: GradientRunner
+    prepared: ModelInput
     fill: Image
     feeds: Arrays
     features: Features | FeaturesOnDevice
@@ -36,24 +36,24 @@ class Answer:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Looked:
+class ForwardPass:
     """A picture that was read and run once as it is: what an explanation begins with."""
 
-    prepared: Prepared
-    answers: Mapping[Head, Answer]
+    prepared: ModelInput
+    answers: Mapping[Head, ForwardResult]
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class BoundRequest:
     """A picture with its targets, ready for a method."""
 
-    answer: Answer
-    targets: Sequence[Target]
+    answer: ForwardResult
+    targets: Sequence[ScoredTarget]
     probe: PictureProbe
 
 
 @dataclass(frozen=True, eq=False)
-class Origin:
+class ExplainerInfo:
     """What is the same for every explanation of an explainer."""
 
     model: str
@@ -65,7 +65,9 @@ class Origin:
     method: Method
 
 
-def saliencies(origin: Origin, outcomes: Sequence[Outcome], asked: Asked, seconds: float) -> list[Saliency]:
+def saliencies(
+    origin: ExplainerInfo, outcomes: Sequence[Outcome], asked: BoundRequest, seconds: float
+) -> list[Saliency]:
     """One a target, each with its provenance. seconds: that the picture took."""
     scores, prepared = asked.probe.originals[origin.method.score], asked.answer.prepared
     return [
@@ -77,7 +79,7 @@ def saliencies(origin: Origin, outcomes: Sequence[Outcome], asked: Asked, second
     ]  # fmt: skip
 
 
-def _provenance(origin: Origin, outcome: Outcome, asked: Asked, seconds: float) -> Provenance:
+def _provenance(origin: ExplainerInfo, outcome: Outcome, asked: BoundRequest, seconds: float) -> Provenance:
     answer, count, method = asked.answer, asked.probe.count, origin.method
     opened, prepared, scored, total = answer.network.opened, answer.prepared, outcome.channels, answer.features.shape[0]
     return Provenance(
@@ -107,7 +109,7 @@ def _provenance(origin: Origin, outcome: Outcome, asked: Asked, seconds: float) 
     )
 
 
-def doubts(answer: Answer, size: tuple[int, ...], size_source: str) -> tuple[str, ...]:
+def doubts(answer: ForwardResult, size: tuple[int, ...], size_source: str) -> tuple[str, ...]:
     """What the numbers themselves say against what was read from the graph."""
     opened, z = answer.network.opened, answer.values
     logits = opened.anatomy.logits

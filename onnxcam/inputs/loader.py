@@ -23,7 +23,7 @@ from onnxcam.surgeon.analysis.locate import DEFAULT_SIDE
 from onnxcam.surgeon.loading import ModelFile, read_model
 from onnxcam.types import Image, Placement
 
-Photograph = str | os.PathLike[str] | npt.NDArray[Any] | DeviceArray
+ImageLike = str | os.PathLike[str] | npt.NDArray[Any] | DeviceArray
 """A path, of a picture or of an .npy array; an (height,width,3) or (height,width) uint8 array; or a preprocessed array
 (C,H,W), (C,W) or (C,D,H,W), which alone may come on a device."""
 LARGEST_ARRAY = 2**31
@@ -31,7 +31,7 @@ LARGEST_ARRAY = 2**31
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class ModelInput:
     """A picture made ready: on the model's input, with its way back to the original.
 
     on_device: an OrtValue with the image's numbers, where the picture came on a device.
@@ -44,7 +44,7 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Intake:
+class ImageLoader:
     """How pictures are made ready for one model: its input, the size chosen for it, and the preprocessing."""
 
     input: ImageInput
@@ -52,7 +52,7 @@ class Intake:
     preset: Preset
     provider: str = "cpu"
 
-    def prepare(self, image: Photograph, name: str | None = None) -> Prepared:
+    def prepare(self, image: ImageLike, name: str | None = None) -> ModelInput:
         """Read and preprocess; raises PictureError on what fits neither a picture nor the model's input."""
         if isinstance(image, str | os.PathLike):
             name = name or os.fspath(image)
@@ -73,14 +73,14 @@ class Intake:
             )
         if not np.isfinite(found).all():
             raise PictureError(f"{label}: the preprocessed image holds NaN or infinity")
-        return Prepared(self._in_range(np.ascontiguousarray(found, np.float32)), None, label)
+        return ModelInput(self._in_range(np.ascontiguousarray(found, np.float32)), None, label)
 
-    def _from_device(self, image: Any, name: str | None) -> Prepared:
+    def _from_device(self, image: Any, name: str | None) -> ModelInput:
         """Preprocessed by the caller, where the model runs."""
         shape = (self.input.channels, *self.size)
         host, value = taken(image, device_of(self.provider), self.provider, shape)
         label = name or f"<device array {'x'.join(map(str, shape))}>"
-        return Prepared(self._in_range(host), None, label, value)
+        return ModelInput(self._in_range(host), None, label, value)
 
     @property
     def _letters(self) -> tuple[str, ...]:
@@ -100,7 +100,7 @@ class Intake:
             return array.transpose([own.index(letter) for letter in ("C", *self._letters)])
         return array[None] if array.dtype != np.uint8 and (1, *array.shape) == expected else None
 
-    def _from_picture(self, image: npt.NDArray[Any], name: str) -> Prepared:
+    def _from_picture(self, image: npt.NDArray[Any], name: str) -> ModelInput:
         if image.ndim == 2:
             image = np.repeat(image[..., None], 3, axis=2)
         if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
@@ -110,7 +110,7 @@ class Intake:
             raise PictureError(f"{name}: the model takes no pictures but arrays of shape ({shape}); give an .npy file")
         size = (self.size[0], self.size[1])
         found, placement = apply(image, self.preset, size, self.input.channels)
-        return Prepared(self._in_range(found), placement, name)
+        return ModelInput(self._in_range(found), placement, name)
 
     def _in_range(self, image: Image) -> Image:
         """A model that takes uint8 pixels must not be given normalised ones: they would wrap around."""
@@ -148,7 +148,7 @@ def read_array(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
 def choose_inputs(given: Mapping[str, npt.ArrayLike]) -> dict[str, npt.NDArray[Any]]:
     """Further inputs as arrays of numbers; raises OptionError."""
     if not isinstance(given, Mapping):
-        raise OptionError(f"further inputs are given by name, as {{'meta': array}}, not as {type(given).__name__}")
+        raise OptionError(f"extra inputs are given by name, as {{'meta': array}}, not as {type(given).__name__}")
     found = {name: np.asarray(value) for name, value in given.items()}
     for name, array in found.items():
         if array.dtype.kind not in "fiub":

@@ -13,12 +13,12 @@ HALF_TOLERANCE = 2e-3
 """The same for a model that computes in half precision."""
 
 
-def why_not_batched(network: Network, further: Arrays, tolerance: float) -> str | None:
+def why_not_batched(network: Network, extra: Arrays, tolerance: float) -> str | None:
     """Three masks in one run against three runs: None if they agree, else what went wrong.
 
     An export may declare a dynamic batch and not keep it; a rewritten one is believed only after this.
     """
-    feeds, masks = _noise(network, further)
+    feeds, masks = _noise(network, extra)
     outputs = [masked_score.LOGITS, masked_score.FEATURES]
     singles = [network.run(feeds, masks[i : i + 1], outputs) for i in range(3)]
     try:
@@ -33,24 +33,24 @@ def why_not_batched(network: Network, further: Arrays, tolerance: float) -> str 
     return None
 
 
-def rows_mix(network: Network, further: Arrays, tolerance: float) -> bool:
+def rows_interact(network: Network, extra: Arrays, tolerance: float) -> bool:
     """Of a graph that is bound to a batch: two masks in one run against each with copies of itself."""
     if network.fixed is None or network.fixed == 1:
         return False
-    feeds, masks = _noise(network, further)
+    feeds, masks = _noise(network, extra)
     (together,) = network.run(feeds, masks[np.minimum(np.arange(network.fixed), 1)], [masked_score.LOGITS])
     alone = [network.run(feeds, masks[i : i + 1], [masked_score.LOGITS])[0] for i in range(2)]
     return not _agree(np.concatenate(alone), together[:2], tolerance)
 
 
-def _noise(network: Network, further: Arrays) -> tuple[Arrays, Masks]:
+def _noise(network: Network, extra: Arrays) -> tuple[Arrays, Masks]:
     """A picture and three masks."""
     rng, image = np.random.default_rng(0), network.anatomy.image
     # A fill like the picture would make all three rows the same.
     pictures = rng.standard_normal((2, image.channels, *network.size)).astype(np.float32)
     if image.dtype == "uint8":
         pictures = np.clip(128 + 64 * pictures, 0, 255)
-    return network.feeds(pictures[0], pictures[1], further), rng.random((3, 1, *network.grid), np.float32)
+    return network.feeds(pictures[0], pictures[1], extra), rng.random((3, 1, *network.grid), np.float32)
 
 
 def _agree(one: Floats, other: Floats, tolerance: float) -> bool:

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from platformdirs import user_cache_path
 
-from onnxcam.engine.parallel import Pace
+from onnxcam.engine.parallel import RunPlan
 from onnxcam.engine.session import MOST_THREADS, available_threads
 from onnxcam.surgeon.analysis.tracing import Trace
 from onnxcam.versions import versions
@@ -70,7 +70,7 @@ def load(name: str) -> Known | None:
     return _load(name, _known)
 
 
-def load_pace(name: str) -> Pace | None:
+def load_plan(name: str) -> RunPlan | None:
     """The measured pace, None if there is none or it cannot be understood."""
     return _load(name, _pace)
 
@@ -88,9 +88,9 @@ def store(name: str, known: Known) -> None:
     _store(name, record)
 
 
-def store_pace(name: str, pace: Pace) -> None:
+def store_plan(name: str, plan: RunPlan) -> None:
     """As store()."""
-    _store(name, asdict(pace))
+    _store(name, asdict(plan))
 
 
 def _known(found: Any) -> Known:
@@ -102,11 +102,11 @@ def _known(found: Any) -> Known:
     return Known(Trace(shapes, values, taken), str(found["mode"]), str(found["reason"]))
 
 
-def _pace(found: Any) -> Pace:
-    pace = Pace(*(int(found[name]) for name in ("threads", "parallel", "batch")))
-    if not all(1 <= n <= MOST_THREADS for n in (pace.threads, pace.parallel, pace.batch)):
-        raise ValueError(f"out of range: {pace}")
-    return pace
+def _pace(found: Any) -> RunPlan:
+    plan = RunPlan(*(int(found[name]) for name in ("threads", "parallel", "batch")))
+    if not all(1 <= n <= MOST_THREADS for n in (plan.threads, plan.parallel, plan.batch)):
+        raise ValueError(f"out of range: {plan}")
+    return plan
 
 
 def _load(name: str, read: Callable[[Any], Record]) -> Record | None:

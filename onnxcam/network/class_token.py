@@ -16,7 +16,7 @@ from onnxcam.errors import NoSpatialFeatures
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import Anatomy, Candidate
 from onnxcam.surgeon.analysis.axes import Axes, Tokens
-from onnxcam.surgeon.analysis.dominators import KEEP, cuts, with_keeps
+from onnxcam.surgeon.analysis.dominators import KEEP, dominators, with_keeps
 from onnxcam.surgeon.analysis.locate import locate
 from onnxcam.surgeon.ir import Model, Shape, Shapes
 
@@ -32,16 +32,16 @@ def has_class_token(anatomy: Anatomy) -> bool:
     return any(isinstance(a, Tokens) and a.before + a.after > 0 for a in anatomy.features.axes)
 
 
-def influential(model: Model, anatomy: Anatomy, shapes: Shapes, feeds: Arrays, size: tuple[int, ...]) -> Anatomy:
+def before_class_token(model: Model, anatomy: Anatomy, shapes: Shapes, feeds: Arrays, size: tuple[int, ...]) -> Anatomy:
     """The anatomy with that tensor for features; itself where its own patches count, or none is found whose do.
 
-    feeds: one test picture and further inputs.
+    feeds: one test picture and extra inputs.
     """
     if not has_class_token(anatomy):
         return anatomy
     image, logits = anatomy.image.name, anatomy.logits
     found: dict[str, Anatomy] = {}
-    for name in reversed(cuts(model, image, logits.tensor)):
+    for name in reversed(dominators(model, image, logits.tensor)):
         if shapes.get(name, ())[1:2] != anatomy.features.shape[1:2] or len(found) == MOST_LOOKED_AT:
             continue
         try:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.engine.devices import Device
-from onnxcam.engine.io_binding import Resident
+from onnxcam.engine.io_binding import BoundSession
 from onnxcam.engine.options import EngineOptions
 from onnxcam.engine.session import Session
 from onnxcam.engine.views import Span
@@ -23,29 +23,29 @@ from onnxcam.types import Features, Floats
 Indices = npt.NDArray[np.int64]
 
 
-class Shelf:
+class DeviceOps:
     """Runs the graphs of surgeon/held.py on one device, each opened when it is first needed.
 
     Whatever runs there raises InferenceError once this is closed, and ProviderError where its graph does not start.
     """
 
-    def __init__(self, tensor: FeatureTensor, device: Device, network: Resident, engine: EngineOptions) -> None:
+    def __init__(self, tensor: FeatureTensor, device: Device, network: BoundSession, engine: EngineOptions) -> None:
         """network: the scoring graph's runs, between which these come."""
         self.tensor, self._device, self._engine, self.network = tensor, device, engine.uncaptured, network
-        self._opened: dict[str, tuple[Session, Resident]] = {}
+        self._opened: dict[str, tuple[Session, BoundSession]] = {}
         self._closed = False
 
-    def told(self, value: Any) -> "Told":
+    def stats(self, value: Any) -> "FeatureStats":
         """value: the network's feature tensor as an OrtValue, of one picture, or of a batch whose first is meant."""
         resident, shape = self._resident("channels"), (self.tensor.channels, 1, *self.tensor.grid)
         maps, given = resident.new(shape), {FEATURES: Span(value, tuple(value.shape()))}
         finite, extent, peak = resident.run(
             [device_kernels.FINITE, device_kernels.EXTENT, device_kernels.PEAK],
             {},
-            there=given,
-            into={device_kernels.CHANNELS: Span(maps, shape)},
+            device_inputs=given,
+            device_outputs={device_kernels.CHANNELS: Span(maps, shape)},
         )
-        return Told(maps, bool(finite), extent, peak)
+        return FeatureStats(maps, bool(finite), extent, peak)
 
     def pick(self, rows: Span, chosen: Indices, sign: float = 1, into: Span | None = None) -> Any:
         """Rows of (K,n) times the sign, in the order of `chosen`: an OrtValue (k,n), or what `into` is part of."""
@@ -53,14 +53,17 @@ class Shelf:
         found = into if into is not None else Span(resident.new(shape), shape)
         feeds: Arrays = {device_kernels.CHOSEN: chosen, device_kernels.SIGN: np.asarray(sign, np.float32)}
         resident.run(
-            [], feeds, there={device_kernels.ROWS: rows}, into={device_kernels.PICKED: replace(found, shape=shape)}
+            [],
+            feeds,
+            device_inputs={device_kernels.ROWS: rows},
+            device_outputs={device_kernels.PICKED: replace(found, shape=shape)},
         )
         return found.value
 
     def sum(self, rows: Span, weights: npt.NDArray[np.float64]) -> Floats:
         """(T,n) on the host: the rows (K,n) times weights (T,K)."""
         (found,) = self._resident("sum").run(
-            [device_kernels.SUM], {device_kernels.WEIGHTS: weights}, there={device_kernels.ROWS: rows}
+            [device_kernels.SUM], {device_kernels.WEIGHTS: weights}, device_inputs={device_kernels.ROWS: rows}
         )
         return found
 
@@ -71,7 +74,7 @@ class Shelf:
                 session.close()
             self._opened.clear()
 
-    def _resident(self, name: str) -> Resident:
+    def _resident(self, name: str) -> BoundSession:
         made: Mapping[str, Callable[[], Model]] = {
             "channels": lambda: device_kernels.channels_model(self.tensor),
             "pick": device_kernels.picking_model,
@@ -82,12 +85,12 @@ class Shelf:
                 raise InferenceError("this explainer is closed")
             if name not in self._opened:
                 session = Session(to_bytes(made[name]()), (self._device.kind,), threads=1, engine=self._engine)
-                self._opened[name] = session, Resident(session, self._device, beside=self.network)
+                self._opened[name] = session, BoundSession(session, self._device, lock_of=self.network)
             return self._opened[name][1]
 
 
 @dataclass(frozen=True, eq=False)
-class Told:
+class FeatureStats:
     """maps: (K,1,*grid) as an OrtValue. extent, peak: as arrays.FeaturesOnDevice has them."""
 
     maps: Any
@@ -96,59 +99,59 @@ class Told:
     peak: Floats
 
 
-class HeldFeatures:
+class DeviceFeatures:
     """arrays.FeaturesOnDevice. Nothing is asked of them before it is needed."""
 
-    def __init__(self, shelf: Shelf, value: Any) -> None:
+    def __init__(self, ops: DeviceOps, value: Any) -> None:
         """value: the feature tensor as the network gave it, which is let go of once the maps are made of it."""
-        self.shelf, self._value = shelf, value
-        self._known: Told | None = None
+        self.ops, self._value = ops, value
+        self._known: FeatureStats | None = None
         self._copy: Features | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return (self.shelf.tensor.channels, *self.shelf.tensor.grid)
+        return (self.ops.tensor.channels, *self.ops.tensor.grid)
 
     @property
     def host(self) -> Features:
-        with self.shelf.network.lock:
+        with self.ops.network.lock:
             if self._copy is None:
-                self._copy = self.shelf.network.read(self._told.maps).reshape(self.shape)
+                self._copy = self.ops.network.read(self._stats.maps).reshape(self.shape)
             return self._copy
 
     @property
     def finite(self) -> bool:
-        return self._told.finite
+        return self._stats.finite
 
     @property
     def extent(self) -> Floats:
-        return self._told.extent
+        return self._stats.extent
 
     @property
     def peak(self) -> Floats:
-        return self._told.peak
+        return self._stats.peak
 
-    def masks(self, chosen: Indices) -> "HeldMasks":
-        return HeldMasks(self, chosen)
+    def masks(self, chosen: Indices) -> "DeviceMasks":
+        return DeviceMasks(self, chosen)
 
     @property
     def rows(self) -> Span:
         """(K,cells) on the device."""
-        return Span(self._told.maps, (self.shape[0], int(np.prod(self.shape[1:]))))
+        return Span(self._stats.maps, (self.shape[0], int(np.prod(self.shape[1:]))))
 
     @property
-    def _told(self) -> Told:
-        with self.shelf.network.lock:
+    def _stats(self) -> FeatureStats:
+        with self.ops.network.lock:
             if self._known is None:
-                self._known, self._value = self.shelf.told(self._value), None
+                self._known, self._value = self.ops.stats(self._value), None
             return self._known
 
 
 @dataclass(frozen=True, eq=False)
-class HeldMasks:
+class DeviceMasks:
     """arrays.MasksOnDevice: the chosen feature maps times the sign, which are put together where they are needed."""
 
-    features: HeldFeatures
+    features: DeviceFeatures
     chosen: Indices
     sign: float = 1
 
@@ -171,7 +174,7 @@ class HeldMasks:
     def summed(self, weights: npt.NDArray[np.float64]) -> Floats:
         every = np.zeros((self.features.shape[0], weights.shape[1]))
         np.add.at(every, self.chosen, self.sign * weights)  # a map may have been chosen twice
-        return self.features.shelf.sum(self.features.rows, np.ascontiguousarray(every.T)).reshape(-1, *self.shape[2:])
+        return self.features.ops.sum(self.features.rows, np.ascontiguousarray(every.T)).reshape(-1, *self.shape[2:])
 
     def gathered(self, rows: Indices, into: Span | None = None) -> Any:
-        return self.features.shelf.pick(self.features.rows, self.chosen[rows], self.sign, into)
+        return self.features.ops.pick(self.features.rows, self.chosen[rows], self.sign, into)

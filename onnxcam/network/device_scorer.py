@@ -9,13 +9,13 @@ import numpy.typing as npt
 
 from onnxcam.engine.batching import in_chunks
 from onnxcam.engine.devices import Device
-from onnxcam.engine.io_binding import Resident
+from onnxcam.engine.io_binding import BoundSession
 from onnxcam.engine.session import Session
 from onnxcam.engine.views import Rows, Span
 from onnxcam.errors import OutOfMemory
-from onnxcam.network.device_features import HeldFeatures, Shelf
+from onnxcam.network.device_features import DeviceFeatures, DeviceOps
 from onnxcam.network.extra_inputs import Arrays
-from onnxcam.network.packing import Crowd, Masked, Part, RowNumbers, Run
+from onnxcam.network.packing import BatchPacker, MaskRequest, PackedBatch, RowNumbers, Segment
 from onnxcam.network.target_rows import AXES
 from onnxcam.surgeon.analysis.anatomy import FeatureTensor
 from onnxcam.surgeon.graphs import masked_score
@@ -32,29 +32,29 @@ class OnDevice:
         features: FeatureTensor,
         fixed: int | None = None,
         *,
-        steady: bool = False,
+        pad_to_batch: bool = False,
     ) -> None:
-        """fixed: the batch that the graph is bound to, None if it takes any. steady: as Resident takes it.
+        """fixed: the batch that the graph is bound to, None if it takes any. steady: as BoundSession takes it.
 
         Raises ModelError where the shape of the feature tensor is not known.
         """
-        self.resident = Resident(session, device, steady=steady, fixed=fixed is not None)
-        self._shelf = Shelf(features, device, self.resident, session.engine)
+        self.resident = BoundSession(session, device, pad_to_batch=pad_to_batch, fixed=fixed is not None)
+        self._ops = DeviceOps(features, device, self.resident, session.engine)
         self._features = (fixed or 1, *features.sides)
 
     def close(self) -> None:
         self.resident.close()
-        self._shelf.close()
+        self._ops.close()
 
-    def look(self, feeds: Arrays) -> tuple[HeldFeatures, npt.NDArray[np.float32]]:
+    def forward(self, feeds: Arrays) -> tuple[DeviceFeatures, npt.NDArray[np.float32]]:
         """The feature maps, which stay, and (N,numbers) of the scored tensor."""
         value = self.resident.new(self._features)
-        into = {masked_score.FEATURES: Span(value, self._features)}
-        (logits,) = self.resident.run([masked_score.LOGITS], feeds, into=into)
-        return HeldFeatures(self._shelf, value), logits
+        device_outputs = {masked_score.FEATURES: Span(value, self._features)}
+        (logits,) = self.resident.run([masked_score.LOGITS], feeds, device_outputs=device_outputs)
+        return DeviceFeatures(self._ops, value), logits
 
     def scores(
-        self, pictures: Sequence[Masked], output: str, batch: int, fitted: Callable[[int], None]
+        self, pictures: Sequence[MaskRequest], output: str, batch: int, fitted: Callable[[int], None]
     ) -> list[Scores]:
         """(K,T) of each picture. fitted: told of the batch that fits into memory, as soon as it is known.
 
@@ -77,19 +77,19 @@ class OnDevice:
         return [np.concatenate(each) for each in found]
 
     def _mixed(
-        self, pictures: Sequence[Masked], output: str, batch: int, fitted: Callable[[int], None]
+        self, pictures: Sequence[MaskRequest], output: str, batch: int, fitted: Callable[[int], None]
     ) -> list[Scores]:
         """Runs whose rows are of different pictures: these and the masks are lined up on the device."""
-        crowd = Crowd(pictures, batch)
+        crowd = BatchPacker(pictures, batch)
 
         def chunk_scores(rows: RowNumbers) -> Scores:
             run = crowd.run(rows)
             feeds = run.feeds
             try:
-                there = {masked_score.MAPS: self._masks(run)} | {
+                device_inputs = {masked_score.MAPS: self._masks(run)} | {
                     name: self._pictures(run, name) for name in run.differing
                 }
-                return run.own(self.resident.run([output], feeds, there=there)[0], crowd.width)
+                return run.scatter(self.resident.run([output], feeds, device_inputs=device_inputs)[0], crowd.width)
             except OutOfMemory:
                 fitted(max(1, len(rows) // 2))
                 raise
@@ -98,25 +98,25 @@ class OnDevice:
 
         return crowd.scores(in_chunks(chunk_scores, np.arange(len(crowd)), batch, crowd.progress()))
 
-    def _masks(self, run: Run) -> Span:
-        def bring(part: Part, into: Span) -> None:
+    def _masks(self, run: PackedBatch) -> Span:
+        def bring(part: Segment, into: Span) -> None:
             masks, numbers = part.masks, np.arange(len(part))
             if isinstance(masks, np.ndarray):
-                self._shelf.pick(_rows(self.resident.uploaded(masks, keep=False), masks), numbers, into=into)
+                self._ops.pick(_rows(self.resident.uploaded(masks, keep=False), masks), numbers, into=into)
             else:
                 masks.gathered(numbers, into=into)
 
         return self._lined_up(run, run.parts[0].masks.shape[1:], bring)
 
-    def _pictures(self, run: Run, name: str) -> Span:
-        def bring(part: Part, into: Span) -> None:
+    def _pictures(self, run: PackedBatch, name: str) -> Span:
+        def bring(part: Segment, into: Span) -> None:
             picture = part.picture.feeds[name]
             rows = _rows(self.resident.uploaded(picture), picture)
-            self._shelf.pick(rows, np.zeros(len(part), np.int64), into=into)
+            self._ops.pick(rows, np.zeros(len(part), np.int64), into=into)
 
         return self._lined_up(run, run.parts[0].picture.feeds[name].shape[1:], bring)
 
-    def _lined_up(self, run: Run, row: tuple[int, ...], bring: Callable[[Part, Span], object]) -> Span:
+    def _lined_up(self, run: PackedBatch, row: tuple[int, ...], bring: Callable[[Segment, Span], object]) -> Span:
         """(rows,*row): of each part what `bring` writes into its place."""
         size = math.prod(row)
         count = sum(len(part) for part in run.parts)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import onnx
 
 from onnxcam.errors import ModelError
-from onnxcam.network.opening import Batching, Wish, open_network
+from onnxcam.network.opening import BatchSupport, OpenOptions, open_model
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import Anatomy
 from onnxcam.surgeon.analysis.axes import CHANNEL, Axis
@@ -19,7 +19,7 @@ class Rewritten:
 
     data: bytes
     anatomy: Anatomy
-    batching: Batching
+    batching: BatchSupport
     notes: tuple[str, ...]
 
 
@@ -27,14 +27,14 @@ def _is_channel(axis: Axis) -> bool:
     return axis == CHANNEL
 
 
-def rewrite(source: ModelSource, wish: Wish | None = None) -> Rewritten:
+def rewrite(source: ModelSource, options: OpenOptions | None = None) -> Rewritten:
     """A model that returns its feature tensor as one more output, under its own name; checked with onnx's checker.
 
     Inputs, outputs and their values stay. The batch is made dynamic where that can be done and was verified; a batch of
     one that the export had squeezed away is an axis again. Local functions are inlined, loops of a known length
     written out, weights listed as inputs become plain weights, external data comes inside. Raises OnnxCamError.
     """
-    opened = open_network(read_model(source), wish or Wish())
+    opened = open_model(read_model(source), options or OpenOptions())
     opened.network.close()
     features = opened.anatomy.features
     # With dynamic sides the grid that was seen is that of one size.

@@ -12,7 +12,7 @@ from onnxcam.surgeon.ir import Model, Value, shape_with_names
 Arrays = Mapping[str, npt.NDArray[np.generic]]
 
 
-def further_inputs(model: Model, image: ImageInput, given: Arrays) -> dict[str, npt.NDArray[np.generic]]:
+def extra_inputs(model: Model, image: ImageInput, given: Arrays) -> dict[str, npt.NDArray[np.generic]]:
     """A value for each input besides the picture's, in its own type and shape; a number fills the whole input.
 
     Raises OptionError for names that the model does not have, shapes that do not fit, and ModelError for a missing one.
@@ -20,13 +20,13 @@ def further_inputs(model: Model, image: ImageInput, given: Arrays) -> dict[str, 
     others = {str(v.name): v for v in model.graph.inputs if v.name != image.name}
     for name in given:
         if name not in others:
-            known = near(name, others) if others else "it has no further inputs"
-            raise OptionError(f"the model has no further input {name!r}; {known}")
+            known = near(name, others) if others else "it has no extra inputs"
+            raise OptionError(f"the model has no extra input {name!r}; {known}")
     missing = [name for name in others if name not in given]
     if missing:
         shown = ", ".join(f"{n} {shape_with_names(others[n]) or ''}".strip() for n in missing)
         raise ModelError(
-            f"the model needs further inputs besides the picture: {shown}; give each with --input NAME=VALUE"
+            f"the model needs extra inputs besides the picture: {shown}; give each with --input NAME=VALUE"
         )
     picture = next(v for v in model.graph.inputs if v.name == image.name)
     return {
@@ -65,7 +65,7 @@ def _fitted(name: str, array: npt.NDArray[np.generic], value: Value, batched: bo
 
 
 def is_batched(value: Value, picture: Value, batch: int | None) -> bool:
-    """Whether a further input's first axis is the batch of the picture's input.
+    """Whether an extra input's first axis is the batch of the picture's input.
 
     It is if both are dynamic and do not bear different names, or if it is as long as the picture's fixed batch. Names
     that an exporter has only numbered say nothing.

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from onnxcam.engine.batching import ON_DEVICE, PER_THREAD, choose_batch, free_memory, in_chunks
 from onnxcam.engine.session import Session
 from onnxcam.errors import ModelError, OutOfMemory
-from onnxcam.network.opening import Opened
+from onnxcam.network.opening import OpenedModel
 from onnxcam.network.scorer import OUTPUT, Arrays
 from onnxcam.network.target_rows import rows_of
 from onnxcam.surgeon import ir
@@ -26,25 +26,25 @@ APART = 0.05
 """Of a gradient's length: what the rows of a batch may change in each other; kinks of ReLUs turn by rounding."""
 BACKWARD = 3
 """Times the memory of a forward pass that a step takes: what the way back reads is kept until then."""
-Told = tuple[Floats, Floats]
+ScoreAndGradient = tuple[Floats, Floats]
 
 
-class Steps:
+class GradientSession:
     """A step graph, opened."""
 
-    def __init__(self, opened: Opened, model: bytes, score: Score, wrt: Wrt, held: int) -> None:
+    def __init__(self, opened: OpenedModel, model: bytes, score: Score, wrt: Wrt, held: int) -> None:
         """held: bytes of all tensors of one row, which wait for the way back."""
         self.opened, self.score, self.wrt = opened, score, wrt
-        wish = opened.wish
-        self.session = Session(model, wish.providers, wish.threads, engine=wish.engine.uncaptured)
+        options = opened.options
+        self.session = Session(model, options.providers, options.threads, engine=options.engine.uncaptured)
         network = opened.network
         most = PER_THREAD * self.session.threads if self.session.provider == "cpu" else ON_DEVICE
         memory = max(BACKWARD * opened.anatomy.bytes_per_picture, held)
-        self.batch = network.fixed or choose_batch(memory, free_memory(), most, wish.batch)
+        self.batch = network.fixed or choose_batch(memory, free_memory(), most, options.batch)
         self._lock, self._agrees, self._parallel = threading.Lock(), False, network.fixed == 1
         self.apart = False
 
-    def run(self, feeds: Arrays, maps: Masks, whole: Arrays) -> Told:
+    def run(self, feeds: Arrays, maps: Masks, whole: Arrays) -> ScoreAndGradient:
         with self._lock:
             if not self._agrees:
                 self._agrees = self._check_score(whole)
@@ -61,7 +61,7 @@ class Steps:
         gradient = in_chunks(part, numbers, self.batch)
         return np.concatenate(scores), gradient
 
-    def _rows(self, feeds: Arrays, maps: Masks, chosen: npt.NDArray[np.int64]) -> Told:
+    def _rows(self, feeds: Arrays, maps: Masks, chosen: npt.NDArray[np.int64]) -> ScoreAndGradient:
         """Of these rows, padded where the graph is bound to a number of them."""
         count = len(chosen)
         fixed = self.opened.network.fixed
@@ -85,7 +85,7 @@ class Steps:
         Raises ModelError where they differ; False where the model itself gives no finite number.
         """
         network = self.opened.network
-        mask = network.whole(1)
+        mask = network.identity_masks(1)
         score, gradient = self._rows(whole, mask, np.zeros(1, np.int64))
         expected, largest = network.answer(whole, mask, self.score)
         if not np.isfinite(expected):
@@ -130,18 +130,18 @@ class Steps:
 class Tail:
     """The network behind its feature tensor, opened."""
 
-    def __init__(self, opened: Opened) -> None:
+    def __init__(self, opened: OpenedModel) -> None:
         self.opened = opened
-        network, wish = opened.network, opened.wish
-        model = tail_model(opened.model, opened.anatomy, opened.size, batch=network.fixed, further=network.further)
-        self.session = Session(ir.to_bytes(model), wish.providers, wish.threads, engine=wish.engine.uncaptured)
+        network, options = opened.network, opened.options
+        model = tail_model(opened.model, opened.anatomy, opened.size, batch=network.fixed, extra=network.extra)
+        self.session = Session(ir.to_bytes(model), options.providers, options.threads, engine=options.engine.uncaptured)
         self.batch = network.fixed or choose_batch(
-            opened.anatomy.bytes_per_picture, free_memory(), ON_DEVICE, wish.batch
+            opened.anatomy.bytes_per_picture, free_memory(), ON_DEVICE, options.batch
         )
 
     def run(self, feeds: Arrays, features: Floats, score: Score) -> Floats:
         fixed = self.opened.network.fixed
-        batched = {masked_score.IMAGE, *(n for n, b in self.opened.network.further.items() if b)}
+        batched = {masked_score.IMAGE, *(n for n, b in self.opened.network.extra.items() if b)}
 
         def part(given: Floats) -> Floats:
             count = len(given)

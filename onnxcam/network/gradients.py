@@ -14,8 +14,8 @@ import numpy.typing as npt
 from onnxcam.engine.session import Session
 from onnxcam.errors import InferenceError, ModelError, UndefinedSaliency
 from onnxcam.network.dry_run import PATIENCE, noise
-from onnxcam.network.gradient_session import Steps, Tail, Told
-from onnxcam.network.opening import Opened
+from onnxcam.network.gradient_session import GradientSession, ScoreAndGradient, Tail
+from onnxcam.network.opening import OpenedModel
 from onnxcam.network.scorer import OUTPUT, Arrays
 from onnxcam.network.target_rows import rows_of
 from onnxcam.surgeon import ir
@@ -35,7 +35,7 @@ FLOAT, INT64 = 1, 7
 """ONNX's numbers of these types."""
 
 
-def step_graph(opened: Opened, score: Score, wrt: Wrt, *, guided: bool = False) -> Model:
+def step_graph(opened: OpenedModel, score: Score, wrt: Wrt, *, guided: bool = False) -> Model:
     """The graph that gives each row's score and its gradient. Raises MissingGradient."""
     output, tensor = OUTPUT[score], tensor_of(wrt, opened.anatomy)
     model = score_gradient.differentiable(scoring_graph(opened), output, tensor)
@@ -51,7 +51,7 @@ def step_graph(opened: Opened, score: Score, wrt: Wrt, *, guided: bool = False) 
     return made
 
 
-def why_no_gradient(opened: Opened) -> tuple[list[Missing], str | None]:
+def why_no_gradient(opened: OpenedModel) -> tuple[list[Missing], str | None]:
     """The operators without a rule, and what else stands in the way; ([], None) where gradients work."""
     missing = without_rules(opened)
     if missing:
@@ -63,12 +63,12 @@ def why_no_gradient(opened: Opened) -> tuple[list[Missing], str | None]:
     return [], None
 
 
-def without_rules(opened: Opened) -> list[Missing]:
+def without_rules(opened: OpenedModel) -> list[Missing]:
     """The operators between the picture and the score that no gradient rule covers."""
     return score_gradient.made_ready(scoring_graph(opened), masked_score.LOGIT, masked_score.MAPS)[1]
 
 
-def scoring_graph(opened: Opened) -> Model:
+def scoring_graph(opened: OpenedModel) -> Model:
     """The scoring graph in float32 throughout."""
     network, image = opened.network, opened.anatomy.image
     return masked_score.scoring_model(
@@ -77,12 +77,12 @@ def scoring_graph(opened: Opened) -> Model:
         opened.size,
         with_fill=network.with_fill,
         batch=network.fixed,
-        further=network.further,
+        extra=network.extra,
         form=network.form,
     )
 
 
-def _traces(opened: Opened, model: Model) -> Traces:
+def _traces(opened: OpenedModel, model: Model) -> Traces:
     """Two runs without the heavy weights show which entries of which shapes depend on the number of rows."""
     traced = tracer(blank_weights(model))
     session = Session(ir.to_bytes(traced.model), ("cpu",), optimise=False)
@@ -98,7 +98,7 @@ def _traces(opened: Opened, model: Model) -> Traces:
     return Traces(found[0], found[-1])
 
 
-def noise_rows(opened: Opened, count: int) -> dict[str, npt.NDArray[Any]]:
+def noise_rows(opened: OpenedModel, count: int) -> dict[str, npt.NDArray[Any]]:
     """What a step graph is fed for `count` rows of one picture of noise."""
     image = replace(opened.anatomy.image, dtype="float32")
     picture = np.repeat(noise(image, image.shape(opened.size)), count, axis=0)
@@ -111,15 +111,15 @@ def noise_rows(opened: Opened, count: int) -> dict[str, npt.NDArray[Any]]:
     }
 
 
-class Differentiated:
+class GradientRunner:
     """An opened network with its gradients and its tail; safe to share between threads."""
 
-    def __init__(self, opened: Opened, step: bytes | None = None) -> None:
+    def __init__(self, opened: OpenedModel, step: bytes | None = None) -> None:
         """step: a graph of the contract in stepping.py that gives d score / d maps in place of the built-in one."""
         self.opened = opened
         self._step = step
         self._lock = threading.Lock()
-        self._steps: dict[tuple[Score, Wrt, bool], Steps] = {}
+        self._steps: dict[tuple[Score, Wrt, bool], GradientSession] = {}
         self._tail: Tail | None = None
         self._closed = False
 
@@ -134,7 +134,7 @@ class Differentiated:
 
     def gradient(
         self, feeds: Arrays, maps: Masks, score: Score, wrt: Wrt, *, whole: Arrays, guided: bool = False
-    ) -> Told:
+    ) -> ScoreAndGradient:
         """(N,) scores and (N,...) gradients of the rows.
 
         feeds: a picture for all rows or one for each, and a target a row. whole: the same for one row of the picture as
@@ -157,14 +157,14 @@ class Differentiated:
             tail = self._tail
         return tail.run(feeds, features, score)
 
-    def _opened_steps(self, score: Score, wrt: Wrt, guided: bool) -> Steps:
+    def _opened_steps(self, score: Score, wrt: Wrt, guided: bool) -> GradientSession:
         key = (score, wrt, guided)
         with self._lock:
             self._check_open()
             if key not in self._steps:
                 given = self._step if wrt is Wrt.MAPS else None
                 model = given if given is not None else ir.to_bytes(step_graph(self.opened, score, wrt, guided=guided))
-                self._steps[key] = Steps(self.opened, model, score, wrt, self._held())
+                self._steps[key] = GradientSession(self.opened, model, score, wrt, self._held())
             return self._steps[key]
 
     def _held(self) -> int:
@@ -177,7 +177,7 @@ class Differentiated:
             raise InferenceError("this explainer is closed")
 
 
-def check_step(model: bytes, opened: Opened, score: Score, sha256: str) -> None:
+def check_step(model: bytes, opened: OpenedModel, score: Score, sha256: str) -> None:
     """Raises ModelError where a step graph does not fit the model: its inputs, outputs, shapes or score."""
     file = read_model(model)
     grid, image = opened.network.grid, opened.anatomy.image

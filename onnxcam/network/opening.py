@@ -19,10 +19,10 @@ from onnxcam.engine.options import PLAIN, EngineOptions
 from onnxcam.engine.session import Session
 from onnxcam.errors import InferenceError, ModelError, OptionError, OutOfMemory
 from onnxcam.network import cache
-from onnxcam.network.batch_check import HALF_TOLERANCE, TOLERANCE, rows_mix, why_not_batched
-from onnxcam.network.class_token import influential
+from onnxcam.network.batch_check import HALF_TOLERANCE, TOLERANCE, rows_interact, why_not_batched
+from onnxcam.network.class_token import before_class_token
 from onnxcam.network.dry_run import noise, without_branches
-from onnxcam.network.extra_inputs import for_batch, further_inputs, is_batched
+from onnxcam.network.extra_inputs import extra_inputs, for_batch, is_batched
 from onnxcam.network.scorer import Network, probabilities
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import Anatomy, Kind
@@ -44,10 +44,10 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Wish:
+class OpenOptions:
     """What was asked for when a model is opened.
 
-    inputs: of the model's further inputs, one picture's values. every_cell_counts: a feature tensor is needed that the
+    inputs: of the model's extra inputs, one picture's values. every_cell_counts: a feature tensor is needed that the
     score reads at every cell, not at a class token only.
     """
 
@@ -67,7 +67,7 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Batching:
+class BatchSupport:
     """mode: 'dynamic' (as exported), 'rewritten' (made dynamic and verified) or 'looped' (one run a picture)."""
 
     mode: str
@@ -75,7 +75,7 @@ class Batching:
 
 
 @dataclass(frozen=True, eq=False)
-class Opened:
+class OpenedModel:
     """A network ready for pictures. model: the graph that it runs, without masking; inputs: further ones, filled in.
 
     shapes: of every tensor of the export, at the batch that it has (one if dynamic).
@@ -85,61 +85,75 @@ class Opened:
     model: Model
     anatomy: Anatomy
     size: tuple[int, ...]
-    batching: Batching
+    batching: BatchSupport
     inputs: Arrays
     notes: tuple[str, ...]
-    wish: Wish
+    options: OpenOptions
     shapes: Shapes
 
-    def further(self, given: Arrays) -> Arrays:
-        """The further inputs' values, with those of one picture laid over them."""
+    def extra(self, given: Arrays) -> Arrays:
+        """The extra inputs' values, with those of one picture laid over them."""
         if not given:
             return self.inputs
         if any("only that branch" in note for note in self.notes):
             raise OptionError(
                 "the inputs of a model with an If are given when it is opened: they may choose the branch"
             )
-        return further_inputs(self.model, self.anatomy.image, {**self.inputs, **given})
+        return extra_inputs(self.model, self.anatomy.image, {**self.inputs, **given})
 
 
-def open_network(file: ModelFile, wish: Wish) -> Opened:
+def open_model(file: ModelFile, options: OpenOptions) -> OpenedModel:
     """Raises ModelError, PresetError, OptionError, ProviderError or InferenceError, all before any picture is read."""
     try:
-        return _opened(file, wish)
+        return _opened(file, options)
     except MemoryError:
         raise OutOfMemory("the model or its input does not fit into memory") from None
 
 
-def _opened(file: ModelFile, wish: Wish) -> Opened:
+def _opened(file: ModelFile, options: OpenOptions) -> OpenedModel:
     model = unroll_loops(store_filled_weights(ir.from_proto(file.proto)))
-    image = find_image(model, wish.layout)
-    size = sides(image, wish.size)
-    inputs = further_inputs(model, image, wish.inputs)
-    key = _key(file, wish, size)
+    image = find_image(model, options.layout)
+    size = sides(image, options.size)
+    inputs = extra_inputs(model, image, options.inputs)
+    key = _key(file, options, size)
     known = cache.load(key)
     if known is not None and not _describes(known.trace, model):
         known = None
     trace = known.trace if known is not None else None
     model, trace, notes = without_branches(model, image, size, inputs, trace)
     anatomy = locate(
-        model, layout=wish.layout, size=size, layer=wish.layer, output=wish.output, kind=wish.kind, shapes=trace.shapes
+        model,
+        layout=options.layout,
+        size=size,
+        layer=options.layer,
+        output=options.output,
+        kind=options.kind,
+        shapes=trace.shapes,
     )
-    if wish.every_cell_counts and wish.layer == "auto":
+    if options.every_cell_counts and options.layer == "auto":
         shape = image.shape(size, image.batch or 1)
         feeds = {image.name: noise(image, shape), **for_batch(model, image, inputs, shape[0])}
-        anatomy = influential(model, anatomy, trace.shapes, feeds, size)
-    maker = _Maker(file, model, trace, anatomy, size, inputs, wish, known)
+        anatomy = before_class_token(model, anatomy, trace.shapes, feeds, size)
+    maker = _Opener(file, model, trace, anatomy, size, inputs, options, known)
     network, used, batching = maker.open()
     if known is None and not trace.taken:  # which way an If goes is looked at anew every time
         cache.store(key, cache.Known(trace, batching.mode, batching.reason))
-    return Opened(network, used, anatomy, size, batching, inputs, notes, wish, trace.shapes)
+    return OpenedModel(network, used, anatomy, size, batching, inputs, notes, options, trace.shapes)
 
 
-def _key(file: ModelFile, wish: Wish, size: tuple[int, ...]) -> str:
-    asked = (wish.layout, size, wish.layer, wish.output, wish.kind, tuple(wish.providers), wish.engine.half)
+def _key(file: ModelFile, options: OpenOptions, size: tuple[int, ...]) -> str:
+    asked = (
+        options.layout,
+        size,
+        options.layer,
+        options.output,
+        options.kind,
+        tuple(options.providers),
+        options.engine.half,
+    )
     # Their values too: a switch among the inputs may choose the branch that was seen.
     inputs = [
-        (n, a.shape, a.dtype.str, hashlib.sha256(a.tobytes()).hexdigest()) for n, a in sorted(wish.inputs.items())
+        (n, a.shape, a.dtype.str, hashlib.sha256(a.tobytes()).hexdigest()) for n, a in sorted(options.inputs.items())
     ]
     return cache.key(file.fingerprint, *map(str, (*asked, inputs)))
 
@@ -150,7 +164,7 @@ def _describes(trace: Trace, model: Model) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class _Maker:
+class _Opener:
     """Tries the ways to batch, best first, and believes none before it was verified."""
 
     file: ModelFile
@@ -159,10 +173,10 @@ class _Maker:
     anatomy: Anatomy
     size: tuple[int, ...]
     inputs: Arrays
-    wish: Wish
+    options: OpenOptions
     known: "cache.Known | None"
 
-    def open(self) -> tuple[Network, Model, Batching]:
+    def open(self) -> tuple[Network, Model, BatchSupport]:
         if self.known is not None:
             return self._again(self.known)
         fixed = self.anatomy.image.batch
@@ -172,26 +186,26 @@ class _Maker:
             trouble = why_not_batched(network, self.inputs, self._tolerance)
             if trouble is None:
                 verified = self._check_surgery(network)
-                return network, self.model, Batching("dynamic", f"the export takes any batch; {verified}")
+                return network, self.model, BatchSupport("dynamic", f"the export takes any batch; {verified}")
             network.close()
             reason = f"the export declares a dynamic batch, but {trouble}"
         rewritten, trouble = self._rewritten()
         if rewritten is not None:
             network, freed, verified = rewritten
-            return network, freed, Batching("rewritten", f"{reason}; made dynamic and {verified}")
+            return network, freed, BatchSupport("rewritten", f"{reason}; made dynamic and {verified}")
         network = self._network(self.model, fixed or 1)
-        if rows_mix(network, self.inputs, self._tolerance):
+        if rows_interact(network, self.inputs, self._tolerance):
             network.keep_apart()
         self._check_surgery(network)
-        return network, self.model, Batching("looped", f"{reason}, and cannot be made dynamic: {trouble}")
+        return network, self.model, BatchSupport("looped", f"{reason}, and cannot be made dynamic: {trouble}")
 
-    def _again(self, known: "cache.Known") -> tuple[Network, Model, Batching]:
+    def _again(self, known: "cache.Known") -> tuple[Network, Model, BatchSupport]:
         """As it was found to work at the first start."""
-        batching = Batching(known.mode, known.reason)
+        batching = BatchSupport(known.mode, known.reason)
         model = self._freed() if known.mode == "rewritten" else self.model
         fixed = (self.anatomy.image.batch or 1) if known.mode == "looped" else None
         network = self._network(model, fixed)
-        if rows_mix(network, self.inputs, self._tolerance):
+        if rows_interact(network, self.inputs, self._tolerance):
             network.keep_apart()
         return network, model, batching
 
@@ -216,11 +230,11 @@ class _Maker:
 
     def _freed(self) -> Model:
         pinned = ir.edit(self.model)
-        names = [self.anatomy.image.name, *(n for n, b in self._further.items() if b)]
+        names = [self.anatomy.image.name, *(n for n, b in self._extra.items() if b)]
         return free_batch(pinned, self.trace.shapes, self.trace.values, names)
 
     @property
-    def _further(self) -> dict[str, bool]:
+    def _extra(self) -> dict[str, bool]:
         batch = self.anatomy.image.batch
         values = {str(v.name): v for v in self.model.graph.inputs}
         picture = values[self.anatomy.image.name]
@@ -228,19 +242,30 @@ class _Maker:
 
     @property
     def _tolerance(self) -> float:
-        half = self.wish.engine.half or ir.computes_in_half(self.model)
+        half = self.options.engine.half or ir.computes_in_half(self.model)
         return HALF_TOLERANCE if half else TOLERANCE
 
     def _network(self, model: Model, fixed: int | None) -> Network:
-        wish = self.wish
-        measured = wish.threads is None and wish.batch is None and cache.folder() is not None
-        name = cache.key("pace", _key(self.file, wish, self.size), cache.machine(), str(wish.form), str(wish.with_fill))
+        options = self.options
+        measured = options.threads is None and options.batch is None and cache.folder() is not None
+        name = cache.key(
+            "pace", _key(self.file, options, self.size), cache.machine(), str(options.form), str(options.with_fill)
+        )
         return Network(
-            model, self.anatomy, self.size, with_fill=wish.with_fill, providers=wish.providers, threads=wish.threads,
-            batch=wish.batch, fixed=fixed, further=self._further, form=wish.form, engine=wish.engine,
-            pace=cache.load_pace(name) if measured else None,
-            keep=partial(cache.store_pace, name) if measured else None,
-        )  # fmt: skip
+            model,
+            self.anatomy,
+            self.size,
+            with_fill=options.with_fill,
+            providers=options.providers,
+            threads=options.threads,
+            batch=options.batch,
+            fixed=fixed,
+            extra=self._extra,
+            form=options.form,
+            engine=options.engine,
+            plan=cache.load_plan(name) if measured else None,
+            keep=partial(cache.store_plan, name) if measured else None,
+        )
 
     def _check_surgery(self, network: Network) -> str:
         """The numbers of the file as it is, against those of the graph that was made of it, on a picture of noise.
@@ -248,7 +273,7 @@ class _Maker:
         Gives 'verified', or says why it could not be.
         """
         logits, image = self.anatomy.logits, self.anatomy.image
-        session = Session(self.file.proto.SerializeToString(), ("cpu",), self.wish.threads)
+        session = Session(self.file.proto.SerializeToString(), ("cpu",), self.options.threads)
         picture = noise(image, image.shape(self.size))
         shape = image.shape(self.size, image.batch or 1)
         feeds = {image.name: np.repeat(picture, shape[0], axis=0)}
@@ -260,7 +285,7 @@ class _Maker:
         canonical = np.moveaxis(picture[0], image.layout.index("C") - 1, 0).astype(np.float32)
         if not np.isfinite(np.asarray(raw, np.float64)).all():
             return "NOT verified: the model answers NaN or infinity to a test picture"
-        own = network.look(network.feeds(canonical, canonical, self.inputs))[1]
+        own = network.forward(network.feeds(canonical, canonical, self.inputs))[1]
         expected = np.asarray(raw, np.float64).reshape(-1)[: own.size]
         if logits.kind is Kind.REGION:
             expected = np.moveaxis(np.asarray(raw[0], np.float64), logits.channel_axis - 1, -1).reshape(-1)
@@ -270,7 +295,7 @@ class _Maker:
         if expected.shape != given.shape or not np.allclose(given, expected, 0, reach):
             raise ModelError(
                 f"the graph that was made of {self.file.name} gives other numbers than the file itself, so nothing is "
-                f"explained; {'leave out --half' if self.wish.engine.half else 'please report this model'}"
+                f"explained; {'leave out --half' if self.options.engine.half else 'please report this model'}"
             )
         return "verified"
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.engine.batching import Progress, further_on
+from onnxcam.engine.batching import Progress, offset_progress
 from onnxcam.network.extra_inputs import Arrays
 from onnxcam.network.target_rows import AXES, rows_together
 from onnxcam.surgeon.graphs import masked_score
@@ -17,7 +17,7 @@ RowNumbers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class Masked:
+class MaskRequest:
     """A picture with its targets, as a scoring graph is fed them, and the masks (K,1,*grid) it is to be seen through.
 
     progress: told of masks that were scored, and of all K.
@@ -31,21 +31,21 @@ class Masked:
     def targets(self) -> int:
         return next(int(self.feeds[name].shape[axis]) for name, axis in AXES.items() if name in self.feeds)
 
-    def split(self, count: int) -> "tuple[Masked, Masked]":
+    def split(self, count: int) -> "tuple[MaskRequest, MaskRequest]":
         """The first `count` masks, and the rest; both tell of their part of the whole."""
         every = len(self.masks)
         return (
-            replace(self, masks=self.masks[:count], progress=further_on(self.progress, 0, every)),
-            replace(self, masks=self.masks[count:], progress=further_on(self.progress, count, every)),
+            replace(self, masks=self.masks[:count], progress=offset_progress(self.progress, 0, every)),
+            replace(self, masks=self.masks[count:], progress=offset_progress(self.progress, count, every)),
         )
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class Segment:
     """Masks start to stop of the picture with the number `owner`: the rows `rows` of a run, its targets `columns`."""
 
     owner: int
-    picture: Masked
+    picture: MaskRequest
     start: int
     stop: int
     rows: slice
@@ -60,10 +60,10 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Run:
+class PackedBatch:
     """Rows that go through the network at one time."""
 
-    parts: Sequence[Part]
+    parts: Sequence[Segment]
 
     @property
     def alone(self) -> bool:
@@ -76,7 +76,7 @@ class Run:
 
     @property
     def feeds(self) -> Arrays:
-        """What all rows share: the further inputs, the targets of all pictures one behind the other, and the picture
+        """What all rows share: the extra inputs, the targets of all pictures one behind the other, and the picture
         if it is one.
         """
         first = self.parts[0].picture
@@ -95,7 +95,7 @@ class Run:
         masks = [np.asarray(part.masks) for part in self.parts]
         return {**self.feeds, **images}, masks[0] if self.alone else np.concatenate(masks)
 
-    def own(self, found: Floats, width: int) -> Floats:
+    def scatter(self, found: Floats, width: int) -> Floats:
         """(rows, width) of what the run answered, each row's own targets first."""
         kept = np.zeros((len(found), width), np.float32)
         for part in self.parts:
@@ -103,14 +103,14 @@ class Run:
         return kept
 
 
-class Crowd:
-    """The rows of several pictures of one network whose further inputs are the same, numbered in the order of running.
+class BatchPacker:
+    """The rows of several pictures of one network whose extra inputs are the same, numbered in the order of running.
 
     Each picture's whole runs come first, so that these are fed one picture; what is left over of each comes last, side
     by side.
     """
 
-    def __init__(self, pictures: Sequence[Masked], step: int) -> None:
+    def __init__(self, pictures: Sequence[MaskRequest], step: int) -> None:
         """step: rows that fill the network."""
         self._pictures = pictures
         counts = [len(p.masks) for p in pictures]
@@ -128,16 +128,16 @@ class Crowd:
     def width(self) -> int:
         return self._width
 
-    def run(self, rows: RowNumbers) -> Run:
+    def run(self, rows: RowNumbers) -> PackedBatch:
         """Of rows that follow each other."""
         segments, parts, done = list(self._segments(rows)), [], 0
         owners = list(dict.fromkeys(i for i, _, _ in segments))
         ends = np.cumsum([0, *(self._pictures[i].targets for i in owners)]).tolist()
         columns = {i: slice(ends[k], ends[k + 1]) for k, i in enumerate(owners)}
         for i, start, stop in segments:
-            parts.append(Part(i, self._pictures[i], start, stop, slice(done, done + stop - start), columns[i]))
+            parts.append(Segment(i, self._pictures[i], start, stop, slice(done, done + stop - start), columns[i]))
             done += stop - start
-        return Run(parts)
+        return PackedBatch(parts)
 
     def scores(self, found: Floats) -> list[Scores]:
         """Each picture's (K,T) out of those of all rows (rows, width)."""
@@ -178,7 +178,7 @@ class Crowd:
 
 
 def alike(feeds: Sequence[Arrays]) -> list[list[int]]:
-    """The pictures that may share a run, by their numbers: those whose further inputs are the same."""
+    """The pictures that may share a run, by their numbers: those whose extra inputs are the same."""
     groups: list[list[int]] = []
     for i, own in enumerate(feeds):
         for group in groups:
@@ -191,5 +191,5 @@ def alike(feeds: Sequence[Arrays]) -> list[list[int]]:
 
 
 def _same_further(one: Arrays, other: Arrays) -> bool:
-    further = [n for n in one if n not in PICTURES and n not in AXES]
-    return all(one[n] is other[n] or np.array_equal(one[n], other[n]) for n in further)
+    extra = [n for n in one if n not in PICTURES and n not in AXES]
+    return all(one[n] is other[n] or np.array_equal(one[n], other[n]) for n in extra)

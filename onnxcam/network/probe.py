@@ -8,8 +8,8 @@ import numpy as np
 
 from onnxcam.engine.batching import Progress
 from onnxcam.methods.blocks import Rows
-from onnxcam.network.gradients import Differentiated
-from onnxcam.network.packing import Masked, alike
+from onnxcam.network.gradients import GradientRunner
+from onnxcam.network.packing import MaskRequest, alike
 from onnxcam.network.scorer import Arrays, Network
 from onnxcam.network.target_rows import rows_of, rows_together
 from onnxcam.surgeon.graphs import masked_score
@@ -65,7 +65,7 @@ class PictureProbe:
     originals: of the unmasked picture.
     """
 
-    differentiated: Differentiated
+    differentiated: GradientRunner
     image: Image
     fill: Image
     feeds: Arrays
@@ -124,7 +124,7 @@ class PictureProbe:
         rows = np.arange(self.targets)
         feeds = {**self.feeds, **rows_of(self.feeds, rows)}
         _, found = self.differentiated.gradient(
-            feeds, self.network.whole(len(rows)), Score.LOGIT, Wrt.FEATURES, whole=self.whole(0)
+            feeds, self.network.identity_masks(len(rows)), Score.LOGIT, Wrt.FEATURES, whole=self.whole(0)
         )
         self.count.step(len(rows))
         return self.network.anatomy.features.to_channels(found)
@@ -133,7 +133,12 @@ class PictureProbe:
         network = self.network
         feeds = {**self.feeds, **rows_of(self.feeds, rows), masked_score.IMAGE: network.rows_out(images)}
         scores, found = self.differentiated.gradient(
-            feeds, network.whole(len(rows)), Score.LOGIT, Wrt.IMAGE, whole=self.whole(int(rows[0])), guided=guided
+            feeds,
+            network.identity_masks(len(rows)),
+            Score.LOGIT,
+            Wrt.IMAGE,
+            whole=self.whole(int(rows[0])),
+            guided=guided,
         )
         self.count.step(len(rows))
         return scores, network.rows_in(found)
@@ -149,13 +154,13 @@ class PictureProbe:
             if name in self.feeds:
                 axes = tuple(range(1, picture.ndim))
                 rolled = picture if shift is None or not any(shift) else np.roll(picture, tuple(shift), axes)
-                found[name] = network.laid_out(rolled)
+                found[name] = network.to_model_layout(rolled)
         return found
 
 
 def scores(probes: Sequence[PictureProbe], masks: Sequence[AnyMasks], score: Score) -> list[Scores]:
     """What each probe's score() gives, in runs that they share. The probes are of one network."""
-    pictures = [Masked(p.feeds, m, p.count.following()) for p, m in zip(probes, masks, strict=True)]
+    pictures = [MaskRequest(p.feeds, m, p.count.following()) for p, m in zip(probes, masks, strict=True)]
     before = [p.count.forwards for p in probes]
     found = probes[0].network.score_together(pictures, score)
     assert all(p.count.forwards - b == len(m) for p, b, m in zip(probes, before, masks, strict=True))
@@ -175,7 +180,7 @@ def score_gradients(
 def _joined(
     probes: Sequence[PictureProbe], given: Sequence[tuple[Masks, Rows, Sequence[int] | None]], score: Score
 ) -> list[tuple[Floats, Masks]]:
-    """The same of pictures whose further inputs are those of the first."""
+    """The same of pictures whose extra inputs are those of the first."""
     first = probes[0]
     maps, rows, shifts = zip(*given, strict=True)
     targets = [rows_of(p.feeds, r) for p, r in zip(probes, rows, strict=True)]

@@ -7,13 +7,13 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.engine.batching import Progress
-from onnxcam.engine.io_binding import Resident
+from onnxcam.engine.io_binding import BoundSession
 from onnxcam.engine.options import PLAIN, EngineOptions
-from onnxcam.engine.parallel import Asked, Lanes, Pace
+from onnxcam.engine.parallel import ParallelRunner, RunLimits, RunPlan
 from onnxcam.engine.session import Session
 from onnxcam.errors import OutOfMemory, UndefinedSaliency
 from onnxcam.network.device_scorer import OnDevice
-from onnxcam.network.packing import Crowd, Masked, RowNumbers, alike
+from onnxcam.network.packing import BatchPacker, MaskRequest, RowNumbers, alike
 from onnxcam.surgeon.analysis.anatomy import Anatomy, Kind
 from onnxcam.surgeon.graphs import masked_score
 from onnxcam.surgeon.graphs.masked_score import OF_FEATURES
@@ -41,37 +41,37 @@ class Network:
         threads: int | None,
         batch: int | None,
         fixed: int | None = None,
-        further: Mapping[str, bool] | None = None,
+        extra: Mapping[str, bool] | None = None,
         form: MaskForm = OF_FEATURES,
         engine: EngineOptions = PLAIN,
-        pace: Pace | None = None,
-        keep: Callable[[Pace], None] | None = None,
+        plan: RunPlan | None = None,
+        keep: Callable[[RunPlan], None] | None = None,
     ) -> None:
-        """fixed: the batch that the graph is bound to, None if it takes any. further: as scoring_model takes it.
+        """fixed: the batch that the graph is bound to, None if it takes any. extra: as scoring_model takes it.
 
-        pace, keep: as Lanes takes them.
+        pace, keep: as ParallelRunner takes them.
         """
         self.anatomy, self.size = anatomy, size
         self.form, self.with_fill = form, with_fill
         self.grid = form.grid(anatomy.features.grid, size)
-        self.fixed, self.further = fixed, dict(further or {})
+        self.fixed, self.extra = fixed, dict(extra or {})
 
         def graph() -> bytes:
             plain = in_half_precision(model) if engine.half else model
             made = masked_score.scoring_model(
-                plain, anatomy, size, with_fill=with_fill, batch=fixed, further=further, form=form
+                plain, anatomy, size, with_fill=with_fill, batch=fixed, extra=extra, form=form
             )
             return to_bytes(made)
 
-        asked = Asked(threads, batch, fixed, anatomy.bytes_per_picture, engine)
-        self._lanes = Lanes(graph, providers, asked, pace, keep)
+        asked = RunLimits(threads, batch, fixed, anatomy.bytes_per_picture, engine)
+        self._runner = ParallelRunner(graph, providers, asked, plan, keep)
         self._copies = 1
-        self.notes = (*self._engine_notes(), *self._lanes.notes)
+        self.notes = (*self._engine_notes(), *self._runner.notes)
         # On the CPU there is nothing to bring anywhere, and plain runs may overlap.
         self._on_device: OnDevice | None = None
         if self._session.device is not None and self.provider != "cpu":
             self._on_device = OnDevice(
-                self._session, self._session.device, anatomy.features, fixed, steady=self.provider == "tensorrt"
+                self._session, self._session.device, anatomy.features, fixed, pad_to_batch=self.provider == "tensorrt"
             )
 
     def _engine_notes(self) -> tuple[str, ...]:
@@ -86,17 +86,17 @@ class Network:
 
     @property
     def _session(self) -> Session:
-        return self._lanes.session
+        return self._runner.session
 
     @property
     def batch(self) -> int:
         """Masks a run."""
-        return self._lanes.pace.batch
+        return self._runner.plan.batch
 
     @property
-    def at_once(self) -> int:
+    def in_flight(self) -> int:
         """Masks on their way at one time, in all runs beside each other."""
-        return self._lanes.pace.at_once
+        return self._runner.plan.in_flight
 
     @property
     def passed_over(self) -> tuple[str, ...]:
@@ -110,61 +110,61 @@ class Network:
     def close(self) -> None:
         if self._on_device is not None:
             self._on_device.close()
-        self._lanes.close()
+        self._runner.close()
 
-    def feeds(self, image: Image, fill: Image | None, further: Arrays) -> Arrays:
+    def feeds(self, image: Image, fill: Image | None, extra: Arrays) -> Arrays:
         """What stays the same for every mask of a picture."""
-        found: dict[str, npt.NDArray[np.generic]] = {masked_score.IMAGE: self.laid_out(image), **further}
+        found: dict[str, npt.NDArray[np.generic]] = {masked_score.IMAGE: self.to_model_layout(image), **extra}
         if self.with_fill and fill is not None:
-            found[masked_score.FILL] = self.laid_out(fill)
+            found[masked_score.FILL] = self.to_model_layout(fill)
         if self._on_device is not None:
             self._on_device.resident.forget(found.values())
         return found
 
-    def let_go(self, feeds: Arrays) -> None:
+    def release(self, feeds: Arrays) -> None:
         """The picture is done with: what lies of it on the device need not stay there."""
         if self._on_device is not None:
             self._on_device.resident.forget(feeds.values())
 
-    def adopt(self, image: Image, value: object) -> None:
+    def register_device_copy(self, image: Image, value: object) -> None:
         """`value`, an OrtValue where this network runs, holds the image (C,*size) already, so it need not go there."""
-        laid_out = self.laid_out(image)
-        if self._on_device is not None and np.shares_memory(laid_out, image):
-            self._on_device.resident.adopt(laid_out, value)
+        to_model_layout = self.to_model_layout(image)
+        if self._on_device is not None and np.shares_memory(to_model_layout, image):
+            self._on_device.resident.register_device_copy(to_model_layout, value)
 
-    def look(self, feeds: Arrays) -> tuple[Features | FeaturesOnDevice, npt.NDArray[np.float64]]:
+    def forward(self, feeds: Arrays) -> tuple[Features | FeaturesOnDevice, npt.NDArray[np.float64]]:
         """(K,*grid) feature maps and (numbers,) of the scored tensor, for the picture as it is."""
         found: Features | FeaturesOnDevice
         if self._on_device is not None:
-            found, logits = self._on_device.look(self._fed(feeds, self.whole(1)))
+            found, logits = self._on_device.forward(self._fed(feeds, self.identity_masks(1)))
         else:
-            features, logits = self.run(feeds, self.whole(1), [masked_score.FEATURES, masked_score.LOGITS])
+            features, logits = self.run(feeds, self.identity_masks(1), [masked_score.FEATURES, masked_score.LOGITS])
             found = self.anatomy.features.to_channels(features)[0]
         if not np.isfinite(logits[0]).all():
-            self.let_go(feeds)
+            self.release(feeds)
             raise UndefinedSaliency(
                 "the model's logits are NaN or infinite on this picture; check the preprocessing, or the weights"
             )
         return found, logits[0].astype(np.float64)
 
-    def whole(self, count: int) -> Masks:
+    def identity_masks(self, count: int) -> Masks:
         """Masks that keep the picture as it is: a map without extent has a mask of ones."""
         return np.full((count, 1, *self.grid), 0 if self.form.normalised else 1, np.float32)
 
     def score(self, feeds: Arrays, masks: AnyMasks, score: Score, progress: Progress | None = None) -> Scores:
         """(K,T) numbers of the targets that feeds hold, the picture seen through each of the masks (K,1,*grid)."""
-        return self.score_together([Masked(feeds, masks, progress)], score)[0]
+        return self.score_together([MaskRequest(feeds, masks, progress)], score)[0]
 
-    def score_together(self, pictures: Sequence[Masked], score: Score) -> list[Scores]:
+    def score_together(self, pictures: Sequence[MaskRequest], score: Score) -> list[Scores]:
         """What score() gives for each; what would not fill a run by itself shares one with the rest of others."""
-        ask = self._in_lanes if self._on_device is None else self._there
+        ask = self._in_runner if self._on_device is None else self._there
         pictures = [self._repeated(replace(p, masks=_floats(p.masks))) for p in pictures]
         found: dict[int, Scores] = {}
-        for group in alike([p.feeds for p in pictures]) if self.mixes else [[i] for i in range(len(pictures))]:
+        for group in alike([p.feeds for p in pictures]) if self.can_pack else [[i] for i in range(len(pictures))]:
             found |= zip(group, ask([pictures[i] for i in group], OUTPUT[score]), strict=True)
         return [found[i][:: self._copies] for i in range(len(pictures))]
 
-    def _repeated(self, picture: Masked) -> Masked:
+    def _repeated(self, picture: MaskRequest) -> MaskRequest:
         """Each mask as often as a run has rows, where rows of a run would change each other."""
         if self._copies == 1:
             return picture
@@ -173,32 +173,32 @@ class Network:
         return replace(picture, masks=picture.masks[rows], progress=told)
 
     @property
-    def mixes(self) -> bool:
+    def can_pack(self) -> bool:
         """Whether pictures may share a run: rows of a bound batch may change each other, and some providers compile for
         every shape.
         """
-        own = self._on_device is None or not self._on_device.resident.steady
+        own = self._on_device is None or not self._on_device.resident.pad_to_batch
         return self.fixed is None and own and self.provider in ("cpu", "cuda")
 
-    def _in_lanes(self, pictures: Sequence[Masked], output: str) -> list[Scores]:
-        crowd = Crowd(pictures, self.at_once)
+    def _in_runner(self, pictures: Sequence[MaskRequest], output: str) -> list[Scores]:
+        crowd = BatchPacker(pictures, self.in_flight)
 
         def chunk_scores(session: Session, rows: RowNumbers) -> Scores:
             try:
                 run = crowd.run(rows)
                 with session.translating():
                     feeds, masks = run.in_numpy()
-                return run.own(self._run_in(session, feeds, masks, [output])[0], crowd.width)
+                return run.scatter(self._run_in(session, feeds, masks, [output])[0], crowd.width)
             except OutOfMemory:
                 if self.fixed is None:
-                    self._lanes.shrink(max(1, len(rows) // 2))  # for later pictures too
+                    self._runner.shrink(max(1, len(rows) // 2))  # for later pictures too
                 raise
 
-        return crowd.scores(self._lanes.over(chunk_scores, np.arange(len(crowd)), crowd.progress()))
+        return crowd.scores(self._runner.map(chunk_scores, np.arange(len(crowd)), crowd.progress()))
 
-    def _there(self, pictures: Sequence[Masked], output: str) -> list[Scores]:
+    def _there(self, pictures: Sequence[MaskRequest], output: str) -> list[Scores]:
         assert self._on_device is not None
-        return self._on_device.scores(pictures, output, self.batch, self._lanes.shrink)
+        return self._on_device.scores(pictures, output, self.batch, self._runner.shrink)
 
     def answer(self, feeds: Arrays, masks: Masks, score: Score) -> tuple[float, float]:
         """The first mask's score for the first target, and the largest of all scored numbers' sizes."""
@@ -207,7 +207,7 @@ class Network:
 
     def raw_features(self, feeds: Arrays) -> Floats:
         """(1,...) the feature tensor of the picture as it is, in its own axes."""
-        return self.run(feeds, self.whole(1), [masked_score.FEATURES])[0]
+        return self.run(feeds, self.identity_masks(1), [masked_score.FEATURES])[0]
 
     def keep_apart(self) -> None:
         """From now on every mask goes alone, with copies of itself: rows of the bound batch change each other."""
@@ -216,7 +216,7 @@ class Network:
         note = "rows of the batch that the model is bound to change each other, so every mask went alone"
         self.notes = (*self.notes, note)
 
-    def laid_out(self, image: Image) -> Floats:
+    def to_model_layout(self, image: Image) -> Floats:
         """(C,*size) to the model's own axis order with a batch of one."""
         return self.rows_out(image[None])
 
@@ -240,7 +240,7 @@ class Network:
             self._session if self._on_device is None else self._on_device.resident, feeds, masks, outputs
         )
 
-    def _run_in(self, runner: Session | Resident, feeds: Arrays, masks: Masks, outputs: list[str]) -> list[Floats]:
+    def _run_in(self, runner: Session | BoundSession, feeds: Arrays, masks: Masks, outputs: list[str]) -> list[Floats]:
         return [a[: len(masks)] for a in runner.run(outputs, self._fed(feeds, masks))]
 
     def _fed(self, feeds: Arrays, masks: Masks) -> Arrays:

@@ -16,7 +16,7 @@ from onnxcam.outputs import overlay
 from onnxcam.outputs.overlay import Style
 from onnxcam.outputs.signal import background, draw_signal
 from onnxcam.outputs.volume import contact_sheet, plane
-from onnxcam.types import Image, Map, Picture, Saliency, Target
+from onnxcam.types import Image, Map, Picture, Saliency, ScoredTarget
 
 Original = Picture | Image
 """What was explained: an upright photograph, or the preprocessed array (C,*spatial) that the network saw."""
@@ -87,14 +87,14 @@ def _error(error: float) -> str:
     return f"{error:.3f}" if error >= 0.001 else f"{error:.1g}"
 
 
-def _numbers(target: Target) -> dict[str, Any]:
+def _numbers(target: ScoredTarget) -> dict[str, Any]:
     """A number that is no probability is called a value."""
     if target.is_probability:
         return {"probability": target.probability, "kind": str(target.kind)}
     return {"probability": None, "value": target.logit, "kind": str(target.kind)}
 
 
-def shown_score(target: Target) -> str:
+def shown_score(target: ScoredTarget) -> str:
     """What the model gave the target: a share in percent, or the number itself."""
     return percent(target.probability) if target.is_probability else f"{target.logit:.3g}"
 

@@ -57,7 +57,7 @@ def draw_signal(
     """
     overlay.check_array(array, saliency)
     overlay.check_alpha(alpha)
-    lanes = _lanes(array, saliency)
+    lanes = _runner(array, saliency)
     end = lanes[-1].top + lanes[-1].height
     plot = np.full((end + BOTTOM, WIDTH, 3), overlay.PAPER, np.uint8)
     under = background(colormap)
@@ -81,7 +81,7 @@ def background(colormap: str) -> int:
     return overlay.PAPER if overlay.colour_table(colormap)[-1] @ overlay.LUMA < overlay.GREY else overlay.INK
 
 
-def _lanes(array: Floats | None, saliency: Map) -> list[_Lane]:
+def _runner(array: Floats | None, saliency: Map) -> list[_Lane]:
     if array is None:
         named = [("map", saliency)]
     else:

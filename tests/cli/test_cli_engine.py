@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from onnxcam.cli.main import app
-from onnxcam.cli.options import EngineWords
+from onnxcam.cli.options import EngineArgs
 from onnxcam.engine.options import EngineOptions, MemoryCap
 from onnxcam.errors import OptionError
 from onnxcam.inputs import bundled
@@ -15,9 +15,9 @@ PICTURE = bundled.pictures()["coffee"]
 
 
 def test_words_become_engine_options() -> None:
-    assert EngineWords().options() == EngineOptions()
-    assert EngineWords("50%", half=True).options() == EngineOptions(MemoryCap(share=0.5), half=True)
-    assert EngineWords("4GB", False, True, True).options() == EngineOptions(MemoryCap(4 * 10**9), False, True, True)
+    assert EngineArgs().options() == EngineOptions()
+    assert EngineArgs("50%", half=True).options() == EngineOptions(MemoryCap(share=0.5), half=True)
+    assert EngineArgs("4GB", False, True, True).options() == EngineOptions(MemoryCap(4 * 10**9), False, True, True)
 
 
 @pytest.mark.parametrize("words", [["--half"], ["--tf32"], ["--cuda-graph"], ["--gpu-mem", "4GB"]])

@@ -6,33 +6,33 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from onnxcam.cli.parsing import Words, parse_index, parse_inputs, parse_region, wanted
+from onnxcam.cli.parsing import TargetArgs, parse_index, parse_inputs, parse_region, wanted
 from onnxcam.errors import OptionError
 from onnxcam.explainer.targets.values import Box, Element, Region, Similarity
 
 
 def test_words_become_targets(tmp_path: Path) -> None:
-    assert wanted(Words()).targets == ("top1",)
-    assert wanted(Words(("3,top2",))).targets == ("3", "top2")
-    found = wanted(Words(output="age", index=("4,-1", "[0, 2]")))
+    assert wanted(TargetArgs()).targets == ("top1",)
+    assert wanted(TargetArgs(("3,top2",))).targets == ("3", "top2")
+    found = wanted(TargetArgs(output="age", index=("4,-1", "[0, 2]")))
     assert (found.targets, found.kind) == ((Element((4, -1)), Element((0, 2))), "elements")
-    assert wanted(Words(("cat", "dog"), box=("top1", "17"))).targets == (
+    assert wanted(TargetArgs(("cat", "dog"), box=("top1", "17"))).targets == (
         Box("top1", "cat"), Box("top1", "dog"), Box(17, "cat"), Box(17, "dog"),
     )  # fmt: skip
-    assert wanted(Words(box=("7",))).targets == (Box(7, None),)
-    region = wanted(Words(("sky",), region="0,1.5,20,30")).targets[0]
+    assert wanted(TargetArgs(box=("7",))).targets == (Box(7, None),)
+    region = wanted(TargetArgs(("sky",), region="0,1.5,20,30")).targets[0]
     assert isinstance(region, Region)
     assert (region.label, region.where) == ("sky", (0.0, 1.5, 20.0, 30.0))
-    like = wanted(Words(reference=("other.jpg",)))
+    like = wanted(TargetArgs(reference=("other.jpg",)))
     assert isinstance(like.targets[0], Similarity)
     assert (like.names, like.kind) == (("other",), "embedding")
 
 
 @pytest.mark.parametrize(
     "words",
-    [Words(index=("1",), box=("1",)), Words(("3",), index=("1",)), Words(("3",), reference=("a.npy",)), Words(index=("x",))],
+    [TargetArgs(index=("1",), box=("1",)), TargetArgs(("3",), index=("1",)), TargetArgs(("3",), reference=("a.npy",)), TargetArgs(index=("x",))],
 )  # fmt: skip
-def test_contradictions_are_refused(words: Words) -> None:
+def test_contradictions_are_refused(words: TargetArgs) -> None:
     with pytest.raises(OptionError):
         wanted(words)
 

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from onnxcam.engine.devices import Device
-from onnxcam.engine.io_binding import HELD, MOST_GRAPHS, Resident
+from onnxcam.engine.io_binding import HELD, MOST_GRAPHS, BoundSession
 from onnxcam.engine.options import EngineOptions
 from onnxcam.engine.session import Session
 from onnxcam.engine.views import Rows, Span
@@ -52,8 +52,8 @@ def opened(model: bytes, graphs: bool = False) -> Session:
 @pytest.mark.parametrize("graphs", [False, True])
 @pytest.mark.parametrize("steady", [False, True])
 @pytest.mark.parametrize("batch", [1, 3, 7, 64])
-def test_chunks_on_the_device_give_the_hand_sum(weighed: bytes, graphs: bool, steady: bool, batch: int) -> None:
-    resident = Resident(opened(weighed, graphs), CPU, steady=steady)
+def test_chunks_on_the_device_give_the_hand_sum(weighed: bytes, graphs: bool, pad_to_batch: bool, batch: int) -> None:
+    resident = BoundSession(opened(weighed, graphs), CPU, pad_to_batch=pad_to_batch)
     seen: list[tuple[int, int]] = []
     found, fitted = resident.score(FEEDS, ROWS, batch, lambda done, all_: seen.append((done, all_)))
     np.testing.assert_allclose(found, EXPECTED, rtol=1e-6)
@@ -62,10 +62,10 @@ def test_chunks_on_the_device_give_the_hand_sum(weighed: bytes, graphs: bool, st
 
 
 @pytest.mark.parametrize(("graphs", "steady", "sizes"), [(False, False, [3, 3, 1]), (False, True, [3, 3, 3]), (True, False, [3, 3, 3])])  # fmt: skip
-def test_which_sizes_run(weighed: bytes, graphs: bool, steady: bool, sizes: list[int]) -> None:
+def test_which_sizes_run(weighed: bytes, graphs: bool, pad_to_batch: bool, sizes: list[int]) -> None:
     session = opened(weighed, graphs)
     ran = record_runs(session)
-    Resident(session, CPU, steady=steady).score(FEEDS, ROWS, 3)
+    BoundSession(session, CPU, pad_to_batch=pad_to_batch).score(FEEDS, ROWS, 3)
     assert ran == sizes
 
 
@@ -88,7 +88,7 @@ def record_runs(session: Session, largest: int = 10**6) -> list[int]:
 def test_memory_that_runs_out_halves_the_batch_and_that_is_told(weighed: bytes, graphs: bool) -> None:
     session = opened(weighed, graphs)
     ran = record_runs(session, largest=3)
-    found, fitted = Resident(session, CPU).score(FEEDS, ROWS, 6)
+    found, fitted = BoundSession(session, CPU).score(FEEDS, ROWS, 6)
     np.testing.assert_allclose(found, EXPECTED, rtol=1e-6)
     assert fitted == 3
     assert ran == ([6, 3, 3, 3] if graphs else [6, 3, 3, 1])
@@ -99,14 +99,14 @@ def test_one_row_that_does_not_fit_is_an_error(weighed: bytes, graphs: bool) -> 
     session = opened(weighed, graphs)
     record_runs(session, largest=0)
     with pytest.raises(OutOfMemory, match="one picture alone does not fit"):
-        Resident(session, CPU).score(FEEDS, ROWS, 4)
+        BoundSession(session, CPU).score(FEEDS, ROWS, 4)
 
 
 def test_a_graph_that_is_fixed_to_a_batch_is_not_halved(weighed: bytes) -> None:
     session = opened(weighed)
     record_runs(session, largest=2)
     with pytest.raises(OutOfMemory, match="the 4 pictures that the model is fixed to"):
-        Resident(session, CPU, fixed=True).score(FEEDS, ROWS, 4)
+        BoundSession(session, CPU, fixed=True).score(FEEDS, ROWS, 4)
 
 
 def test_a_picture_is_uploaded_once(weighed: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +117,7 @@ def test_a_picture_is_uploaded_once(weighed: bytes, monkeypatch: pytest.MonkeyPa
         "ortvalue_from_numpy",
         lambda a, *device: uploads.append(a.ctypes.data) or make(a, *device),
     )
-    resident = Resident(opened(weighed), CPU)
+    resident = BoundSession(opened(weighed), CPU)
     resident.run(["all"], {**FEEDS, "maps": MASKS[:1]})
     resident.score(FEEDS, ROWS, 2)
     resident.score(FEEDS, ROWS, 2)
@@ -126,9 +126,9 @@ def test_a_picture_is_uploaded_once(weighed: bytes, monkeypatch: pytest.MonkeyPa
 
 def test_an_array_that_is_filled_anew_is_uploaded_again(weighed: bytes) -> None:
     picture = IMAGE.copy()
-    resident = Resident(opened(weighed), CPU)
+    resident = BoundSession(opened(weighed), CPU)
     value = onnxruntime.OrtValue.ortvalue_from_numpy(IMAGE.copy())
-    resident.adopt(picture, value)
+    resident.register_device_copy(picture, value)
     picture[:] = 0
     np.testing.assert_allclose(resident.score({**FEEDS, "image": picture}, ROWS, 4)[0], EXPECTED, rtol=1e-6)
     resident.forget([picture])
@@ -136,15 +136,15 @@ def test_an_array_that_is_filled_anew_is_uploaded_again(weighed: bytes) -> None:
 
 
 def test_an_adopted_value_stands_for_the_array_without_a_batch_axis_too(weighed: bytes) -> None:
-    resident = Resident(opened(weighed), CPU)
+    resident = BoundSession(opened(weighed), CPU)
     stand_in = np.zeros_like(IMAGE)
-    resident.adopt(stand_in, onnxruntime.OrtValue.ortvalue_from_numpy(IMAGE[0].copy()))
+    resident.register_device_copy(stand_in, onnxruntime.OrtValue.ortvalue_from_numpy(IMAGE[0].copy()))
     found, _ = resident.score({**FEEDS, "image": stand_in}, ROWS, 4)
     np.testing.assert_allclose(found, EXPECTED, rtol=1e-6)
 
 
 def test_few_arrays_are_kept(weighed: bytes) -> None:
-    resident = Resident(opened(weighed), CPU)
+    resident = BoundSession(opened(weighed), CPU)
     for _ in range(2 * HELD):
         resident.score({**FEEDS, "image": IMAGE.copy()}, ROWS, 4)
     assert len(resident._held) == HELD
@@ -161,7 +161,7 @@ def test_a_recorded_graph_always_sees_the_same_addresses_and_new_numbers(weighed
         plain(binding, graph=graph, wait=wait)
 
     session.run_bound = run_bound  # type: ignore[method-assign]
-    resident = Resident(session, CPU)
+    resident = BoundSession(session, CPU)
     resident.score(FEEDS, ROWS, 3)
     found, _ = resident.score({**FEEDS, "image": -IMAGE}, ROWS, 3)
     np.testing.assert_allclose(found, -EXPECTED, rtol=1e-6)
@@ -173,7 +173,7 @@ def test_a_recorded_graph_always_sees_the_same_addresses_and_new_numbers(weighed
 
 
 def test_so_many_graphs_are_recorded_and_the_rest_run_without(weighed: bytes) -> None:
-    resident = Resident(opened(weighed, graphs=True), CPU)
+    resident = BoundSession(opened(weighed, graphs=True), CPU)
     for count in range(1, MOST_GRAPHS + 4):
         targets = np.zeros(count, np.int64)
         found, _ = resident.score({**FEEDS, "targets": targets}, Rows("maps", MASKS, "score", count), 4)
@@ -183,16 +183,16 @@ def test_so_many_graphs_are_recorded_and_the_rest_run_without(weighed: bytes) ->
 
 def test_what_is_kept_on_the_device_outlives_the_session(weighed: bytes) -> None:
     session = opened(weighed)
-    resident = Resident(session, CPU)
+    resident = BoundSession(session, CPU)
     value = resident.new(EXPECTED.shape)
-    assert resident.run([], {**FEEDS, "maps": MASKS}, into={"score": Span(value, EXPECTED.shape)}) == []
+    assert resident.run([], {**FEEDS, "maps": MASKS}, device_outputs={"score": Span(value, EXPECTED.shape)}) == []
     session.close()
     np.testing.assert_allclose(value.numpy(), EXPECTED, rtol=1e-6)
 
 
 def test_errors_of_the_runtime_are_onnxcams(weighed: bytes, classifier: onnx.ModelProto) -> None:
     session = opened(weighed)
-    resident = Resident(session, CPU)
+    resident = BoundSession(session, CPU)
     with pytest.raises(InferenceError, match="could not run"):
         resident.score({**FEEDS, "image": np.zeros((1, 2, 5), np.float32)}, ROWS, 4)
     session.close()
@@ -205,7 +205,7 @@ def test_what_a_progress_callback_raises_is_its_own(weighed: bytes) -> None:
         raise RuntimeError("mine")
 
     with pytest.raises(RuntimeError, match="mine"):
-        Resident(opened(weighed), CPU).score(FEEDS, ROWS, 4, progress)
+        BoundSession(opened(weighed), CPU).score(FEEDS, ROWS, 4, progress)
 
 
 def test_more_inputs_than_are_kept_are_all_read() -> None:
@@ -215,7 +215,7 @@ def test_more_inputs_than_are_kept_are_all_read() -> None:
     total = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [3, 2])]
     graph = helper.make_graph([helper.make_node("Sum", names, ["y"])], "sum", values, total)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    resident = Resident(Session(model.SerializeToString(), ["cpu"]), CPU)
+    resident = BoundSession(Session(model.SerializeToString(), ["cpu"]), CPU)
     arrays = {n: np.arange(12, dtype=np.float32).reshape(3, 4)[:, ::2] + 10**i % 7 for i, n in enumerate(names)}
     sliced = {n: np.repeat(a, 2, axis=1)[:, ::2] for n, a in arrays.items()}
     assert not any(a.flags.c_contiguous for a in sliced.values())
@@ -225,7 +225,7 @@ def test_more_inputs_than_are_kept_are_all_read() -> None:
 
 
 def test_closing_lets_go_of_what_was_uploaded(weighed: bytes) -> None:
-    resident = Resident(opened(weighed), CPU)
+    resident = BoundSession(opened(weighed), CPU)
     resident.score(FEEDS, ROWS, 3)
     assert resident._held
     resident.close()

@@ -14,12 +14,12 @@ from onnxruntime import OrtValue
 
 from onnxcam import METHODS, Explainer, Fill, Method, Preset, ablation_cam, grad_cam, mask, opti_cam, rise, score_cam
 from onnxcam.engine.devices import Device
-from onnxcam.engine.io_binding import Resident
+from onnxcam.engine.io_binding import BoundSession
 from onnxcam.engine.options import EngineOptions
 from onnxcam.engine.views import Span
 from onnxcam.errors import OnnxCamError, OptionError, OutOfMemory, PictureError
-from onnxcam.explainer.lockstep import company
-from onnxcam.explainer.results import Looked
+from onnxcam.explainer.lockstep import group_size
+from onnxcam.explainer.results import ForwardPass
 from onnxcam.explainer.targets.values import Region
 from onnxcam.methods.maps import Outcome
 from onnxcam.network.device_scorer import OnDevice
@@ -48,7 +48,7 @@ net (float[N,3,16,12] x) => (float[N,4,8,6] logits)
 SHIFTED = CLASSIFIER.replace("x) =>", "x, float[N,5] shift) =>").replace("logits = Gemm", "plain = Gemm").replace(
     "(flat, w3, b3)", "(flat, w3, b3)\n  logits = Add (plain, shift)"
 )  # fmt: skip
-"""A further input of its own for each picture."""
+"""An extra input of its own for each picture."""
 
 
 def opened(proto: onnx.ModelProto | None = None, method: Method | None = None, **options: Any) -> Explainer:
@@ -56,8 +56,8 @@ def opened(proto: onnx.ModelProto | None = None, method: Method | None = None, *
     return Explainer(proto if proto is not None else filled(ALIVE), method, **given)
 
 
-def looked(explainer: Explainer, targets: Any = (None,), count: int = 5) -> list[Looked]:
-    return [explainer.look(photograph, targets) for photograph in PHOTOGRAPHS[:count]]
+def looked(explainer: Explainer, targets: Any = (None,), count: int = 5) -> list[ForwardPass]:
+    return [explainer.forward(photograph, targets) for photograph in PHOTOGRAPHS[:count]]
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 @pytest.mark.parametrize("name", METHODS)
 def test_pictures_together_get_the_maps_of_each_alone(name: str) -> None:
     with opened(filled(CLASSIFIER), METHODS[name](**OPTIONS.get(name, {})), batch=4) as explainer:
-        together = explainer.explain_together(looked(explainer, (2, "top1")), (2, "top1"))
+        together = explainer.explain_batch(looked(explainer, (2, "top1")), (2, "top1"))
         assert sum(isinstance(found, list) for found in together) >= 3
         for found, photograph in zip(together, PHOTOGRAPHS, strict=True):
             if isinstance(found, OnnxCamError):
@@ -101,7 +101,7 @@ def test_whatever_the_batch(method: Method, options: dict[str, Any]) -> None:
 def test_regions_and_other_heads_share_too() -> None:
     with opened(filled(SEGMENTER), batch=4) as explainer:
         wanted = [Region(1, (0, 0, 30, 20)), Region(2, (10, 5, 30, 40))]
-        together = explainer.explain_together(looked(explainer, wanted), wanted)
+        together = explainer.explain_batch(looked(explainer, wanted), wanted)
         for found, photograph in zip(together, PHOTOGRAPHS, strict=True):
             assert isinstance(found, list)
             for one, alone in zip(found, explainer.explain(photograph, wanted), strict=True):
@@ -113,7 +113,7 @@ def test_what_is_left_over_shares_runs(runs: list[int]) -> None:
     with opened(batch=3) as explainer:
         ready = looked(explainer)
         runs.clear()
-        explainer.explain_together(ready)
+        explainer.explain_batch(ready)
         assert runs == [3] * 13 + [1]
         runs.clear()
         for one in ready:
@@ -126,7 +126,7 @@ def test_a_few_masks_at_a_time_fill_the_runs_of_many_pictures(runs: list[int]) -
     with opened(method=score_cam(budget=5), batch=64) as explainer:
         ready = looked(explainer)
         runs.clear()
-        explainer.explain_together(ready)
+        explainer.explain_batch(ready)
         assert runs == [25]
 
 
@@ -134,9 +134,9 @@ def test_pictures_whose_further_inputs_differ_do_not_share(runs: list[int]) -> N
     proto = filled(SHIFTED)
     with Explainer(proto, batch=3, preset=PLAIN, providers=["cpu"], inputs={"shift": 0.0}) as explainer:
         shifts = [np.full((1, 5), 0.1 * i, np.float32) * np.arange(5, dtype=np.float32) for i in range(3)]
-        ready = [explainer.look(p, [2], inputs={"shift": s}) for p, s in zip(PHOTOGRAPHS, shifts, strict=False)]
+        ready = [explainer.forward(p, [2], inputs={"shift": s}) for p, s in zip(PHOTOGRAPHS, shifts, strict=False)]
         runs.clear()
-        together = explainer.explain_together(ready, [2])
+        together = explainer.explain_batch(ready, [2])
         assert runs == [3, 3, 2] * 3
         for found, photograph, shift in zip(together, PHOTOGRAPHS, shifts, strict=False):
             assert isinstance(found, list)
@@ -149,8 +149,8 @@ def test_gradients_of_pictures_whose_further_inputs_differ_are_their_own() -> No
     method = opti_cam(max_iter=4, score=Score.PROBABILITY)
     with Explainer(filled(SHIFTED), method, preset=PLAIN, providers=["cpu"], inputs={"shift": 0.0}) as explainer:
         shifts = [np.full((1, 5), i, np.float32) * np.arange(5, dtype=np.float32) for i in range(3)]
-        ready = [explainer.look(p, [2], inputs={"shift": s}) for p, s in zip(PHOTOGRAPHS, shifts, strict=False)]
-        for found, photograph, shift in zip(explainer.explain_together(ready, [2]), PHOTOGRAPHS, shifts, strict=False):
+        ready = [explainer.forward(p, [2], inputs={"shift": s}) for p, s in zip(PHOTOGRAPHS, shifts, strict=False)]
+        for found, photograph, shift in zip(explainer.explain_batch(ready, [2]), PHOTOGRAPHS, shifts, strict=False):
             assert isinstance(found, list)
             alone = explainer.explain(photograph, [2], inputs={"shift": shift})[0]
             np.testing.assert_allclose(found[0].map, alone.map, atol=1e-5)
@@ -161,23 +161,25 @@ def test_a_bound_batch_mixes_no_pictures() -> None:
     with opened(filled(SCALED_BY_BATCH)) as explainer:
         assert explainer.batching.mode == "looped"
         assert explainer.together == 1
-        for found, photograph in zip(explainer.explain_together(looked(explainer)), PHOTOGRAPHS, strict=True):
+        for found, photograph in zip(explainer.explain_batch(looked(explainer)), PHOTOGRAPHS, strict=True):
             assert isinstance(found, list)
             np.testing.assert_array_equal(found[0].map, explainer(photograph).map)
 
 
-def on_device(explainer: Explainer, *, steady: bool = False) -> Any:
+def on_device(explainer: Explainer, *, pad_to_batch: bool = False) -> Any:
     """The explainer's network, everything bound as on a GPU."""
     network = explainer._networks.first.network
-    network._on_device = OnDevice(network._session, Device("cpu", 0), network.anatomy.features, steady=steady)
+    network._on_device = OnDevice(
+        network._session, Device("cpu", 0), network.anatomy.features, pad_to_batch=pad_to_batch
+    )
     return network
 
 
 def test_on_a_device_whole_runs_are_each_pictures_own_and_the_rest_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    own = Resident._bind
+    own = BoundSession._bind
 
-    def watched(self: Resident, bind: Any, name: str, span: Span) -> None:
+    def watched(self: BoundSession, bind: Any, name: str, span: Span) -> None:
         if name == "onnxcam/maps":
             sizes.append(span.shape[0])
         own(self, bind, name, span)
@@ -186,11 +188,11 @@ def test_on_a_device_whole_runs_are_each_pictures_own_and_the_rest_is_shared(mon
         with opened(method=method, batch=3) as explainer:
             expected = [explainer(p).map for p in PHOTOGRAPHS]
             network = on_device(explainer)
-            monkeypatch.setattr(Resident, "_bind", watched)
+            monkeypatch.setattr(BoundSession, "_bind", watched)
             ready = looked(explainer)
             sizes.clear()
-            together = explainer.explain_together(ready)
-            monkeypatch.setattr(Resident, "_bind", own)
+            together = explainer.explain_batch(ready)
+            monkeypatch.setattr(BoundSession, "_bind", own)
             assert sizes == [*[3, 3] * 5, 3, 3, 3, 1]
             for found, map_ in zip(together, expected, strict=True):
                 assert isinstance(found, list)
@@ -216,9 +218,9 @@ def mixing(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_a_device_that_keeps_its_shapes_scores_each_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     with opened(batch=3) as explainer:
         expected = [explainer(p).map for p in PHOTOGRAPHS]
-        on_device(explainer, steady=True)
+        on_device(explainer, pad_to_batch=True)
         mixed = mixing(monkeypatch)
-        for found, map_ in zip(explainer.explain_together(looked(explainer)), expected, strict=True):
+        for found, map_ in zip(explainer.explain_batch(looked(explainer)), expected, strict=True):
             assert isinstance(found, list)
             np.testing.assert_allclose(found[0].map, map_, atol=1e-6)
         assert not mixed
@@ -234,7 +236,7 @@ def test_rests_on_a_device_have_targets_regions_and_pictures_of_their_own() -> N
             on_device(explainer)
             there = [OrtValue.ortvalue_from_numpy(image) for image in images]
             for given, alone in zip((list(PHOTOGRAPHS), there), expected, strict=True):
-                for found, own in zip(explainer.explain_together(given, targets), alone, strict=True):
+                for found, own in zip(explainer.explain_batch(given, targets), alone, strict=True):
                     assert isinstance(found, list)
                     for one, other in zip(found, own, strict=True):
                         np.testing.assert_allclose(one.map, other.map, atol=1e-5)
@@ -256,7 +258,7 @@ def test_memory_that_runs_out_on_a_device_is_told_at_once(monkeypatch: pytest.Mo
         expected = [explainer(p).map for p in PHOTOGRAPHS]
         network = on_device(explainer)
         monkeypatch.setattr(OnDevice, "_lined_up", small)
-        for found, map_ in zip(explainer.explain_together(looked(explainer)), expected, strict=True):
+        for found, map_ in zip(explainer.explain_batch(looked(explainer)), expected, strict=True):
             assert isinstance(found, list)
             np.testing.assert_allclose(found[0].map, map_, atol=1e-5)
         assert network.batch == 3
@@ -296,7 +298,7 @@ def test_memory_that_runs_out_in_a_shared_run_halves_it(monkeypatch: pytest.Monk
     with opened(batch=8, method=score_cam(budget=5)) as explainer:
         expected, ready = explainer.batch(PHOTOGRAPHS), looked(explainer)
         monkeypatch.setattr(Network, "_run_in", small)
-        for found, alone in zip(explainer.explain_together(ready), expected, strict=True):
+        for found, alone in zip(explainer.explain_batch(ready), expected, strict=True):
             assert isinstance(found, list)
             np.testing.assert_allclose(found[0].map, alone.map, atol=1e-5)
         assert explainer._networks.first.network.batch <= 2
@@ -307,9 +309,9 @@ def test_mixing_on_a_device_saves_runs_or_is_left(monkeypatch: pytest.MonkeyPatc
     with opened(batch=5) as explainer:
         on_device(explainer)
         mixed = mixing(monkeypatch)
-        explainer.explain_together(looked(explainer, count=2))
+        explainer.explain_batch(looked(explainer, count=2))
         assert not mixed
-        explainer.explain_together(looked(explainer, count=3))
+        explainer.explain_batch(looked(explainer, count=3))
         assert mixed == [5, 5, 4, 4]
 
 
@@ -317,7 +319,7 @@ def test_progress_is_each_pictures_own_and_ends_at_its_total() -> None:
     told: dict[int, list[tuple[int, int]]] = {i: [] for i in range(5)}
     with opened(batch=3) as explainer:
         ready = looked(explainer)
-        explainer.explain_together(ready, progress=[lambda done, of, i=i: told[i].append((done, of)) for i in range(5)])
+        explainer.explain_batch(ready, progress=[lambda done, of, i=i: told[i].append((done, of)) for i in range(5)])
     for each in told.values():
         assert each == [(3, 8), (6, 8), *each[2:]]
         assert each[-1] == (8, 8)
@@ -328,10 +330,10 @@ def test_a_target_that_one_picture_lacks_is_its_own_error() -> None:
     colours = np.random.default_rng(8).integers(0, 200, (5, 1, 1, 3)).astype(np.uint8)
     pictures = colours + PHOTOGRAPHS // 8
     with opened(filled(SEGMENTER, seed=1), batch=4) as explainer:
-        ready = [explainer.look(picture, [Region(0)]) for picture in pictures]
+        ready = [explainer.forward(picture, [Region(0)]) for picture in pictures]
         predicted = [next(iter(one.answers.values())).values.reshape(-1, 4).argmax(axis=1) for one in ready]
         lacks = [0 not in classes for classes in predicted]
-        broken, *found = explainer.explain_together(["nowhere.png", *ready], [Region(0)])
+        broken, *found = explainer.explain_batch(["nowhere.png", *ready], [Region(0)])
         assert isinstance(broken, PictureError)
         assert 0 < sum(lacks) < 5, "the case is one"
         assert [isinstance(f, OnnxCamError) for f in found] == lacks
@@ -351,20 +353,20 @@ def test_several_threads_may_explain_pictures_together() -> None:
 
 def test_one_path_is_one_picture() -> None:
     with opened() as explainer:
-        (found,) = explainer.explain_together("nowhere.png")
+        (found,) = explainer.explain_batch("nowhere.png")
         assert isinstance(found, PictureError)
 
 
 @pytest.mark.parametrize("progress", [[None], print])
 def test_progress_must_be_one_a_picture(progress: Any) -> None:
     with opened() as explainer, pytest.raises(OptionError, match="one for each of the 5 pictures"):
-        explainer.explain_together(looked(explainer), progress=progress)
+        explainer.explain_batch(looked(explainer), progress=progress)
 
 
 def test_pictures_need_not_be_looked_at_before(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"no picture")
     with opened() as explainer:
-        first, broken, last = explainer.explain_together(
+        first, broken, last = explainer.explain_batch(
             [PHOTOGRAPHS[0], tmp_path / "broken.png", PHOTOGRAPHS[1]], ["top1"]
         )
         assert isinstance(broken, PictureError)
@@ -381,19 +383,19 @@ def test_the_time_is_shared_by_passes() -> None:
 
     with opened(method=Method("asks", "none", "none", asks)) as explainer:
         ready = looked(explainer)
-        made = [found[0].provenance for found in explainer.explain_together(ready) if isinstance(found, list)]
+        made = [found[0].provenance for found in explainer.explain_batch(ready) if isinstance(found, list)]
         spent = [m.seconds - next(iter(one.answers.values())).seconds for m, one in zip(made, ready, strict=True)]
         passes = [m.forwards - 1 for m in made]
         assert len(set(passes)) > 1
         np.testing.assert_allclose(np.divide(spent, sum(spent)), np.divide(passes, sum(passes)), rtol=1e-6)
 
 
-@pytest.mark.parametrize(("method", "at_once", "expected"), [
+@pytest.mark.parametrize(("method", "in_flight", "expected"), [
     (score_cam(), 1, 1), (score_cam(), 4, 2), (score_cam(), 64, 2), (score_cam(budget=32), 4, 2),
     (score_cam(budget=32), 16, 4), (score_cam(tolerance=0.02), 64, 8), (score_cam(tolerance=0.02), 10_000, 8),
     (rise(), 4, 2), (rise(), 128, 4), (grad_cam(), 64, 1), (ablation_cam(), 64, 1), (mask(), 1, 1), (opti_cam(), 4, 4),
     (opti_cam(), 64, 8), (opti_cam(nb_premises_at_startup=4), 64, 8), (opti_cam(nb_premises_at_startup=100), 64, 1),
 ])  # fmt: skip
-def test_how_many_go_together(method: Method, at_once: int, expected: int) -> None:
-    assert company(method, SimpleNamespace(at_once=at_once, mixes=True, fixed=None)) == expected  # type: ignore[arg-type]
-    assert company(method, SimpleNamespace(at_once=at_once, mixes=False, fixed=2)) == 1  # type: ignore[arg-type]
+def test_how_many_go_together(method: Method, in_flight: int, expected: int) -> None:
+    assert group_size(method, SimpleNamespace(in_flight=in_flight, can_pack=True, fixed=None)) == expected  # type: ignore[arg-type]
+    assert group_size(method, SimpleNamespace(in_flight=in_flight, can_pack=False, fixed=2)) == 1  # type: ignore[arg-type]

@@ -165,7 +165,7 @@ def test_the_chunk_on_a_gpu_follows_its_memory_the_cap_and_the_precision(
     with Explainer(classifier, providers=["cpu"], preset="unit") as explain:
         network = explain._networks.first.network
         needed = network.anatomy.bytes_per_picture
-        lanes = network._lanes
+        lanes = network._runner
         lanes.session.provider, lanes.session.cap = "cuda", 10**9
         lanes._chunk(50, 500)
         lanes._asked = replace(lanes._asked, batch=7, engine=EngineOptions(half=True))

@@ -265,7 +265,7 @@ def test_models_that_need_more_than_a_picture_are_refused(classifier: onnx.Model
     model.graph.input.append(onnx.helper.make_tensor_value_info("meta", onnx.TensorProto.FLOAT, ["N", 5]))
     model.graph.node[-1].output[0] = "inner"
     model.graph.node.append(onnx.helper.make_node("Add", ["inner", "meta"], ["logits"]))
-    with pytest.raises(ModelError, match="further inputs besides the picture: meta"):
+    with pytest.raises(ModelError, match="extra inputs besides the picture: meta"):
         Explainer(model, preset=PLAIN)
 
 

@@ -10,7 +10,7 @@ from conftest import CLASSIFIER, filled
 
 from onnxcam import Explainer, Method
 from onnxcam.errors import InferenceError, OnnxCamError, UndefinedSaliency
-from onnxcam.explainer.lockstep import run_together
+from onnxcam.explainer.lockstep import run_lockstep
 from onnxcam.methods.maps import Outcome
 from onnxcam.network.probe import PictureProbe
 from onnxcam.network.scorer import Network
@@ -47,7 +47,7 @@ class Script:
 def probes() -> Iterator[list[PictureProbe]]:
     with Explainer(filled(CLASSIFIER.replace("Relu", "Tanh")), providers=["cpu"]) as explainer:
         network = explainer._networks.of(explainer._networks.default)
-        answers = [next(iter(explainer.look(picture).answers.values())) for picture in PICTURES]
+        answers = [next(iter(explainer.forward(picture).answers.values())) for picture in PICTURES]
         yield [explainer._inquiry.ask(network, answer, [2], None).probe for answer in answers]
 
 
@@ -59,7 +59,7 @@ def test_methods_of_different_lengths_get_their_own_answers_to_the_end(
     probes: list[PictureProbe], gradients: bool
 ) -> None:
     method = Method("script", "none", "none", Script(probes, LENGTHS, gradients))
-    for found, probe, length in zip(run_together(method, probes), probes, LENGTHS, strict=True):
+    for found, probe, length in zip(run_lockstep(method, probes), probes, LENGTHS, strict=True):
         assert isinstance(found, list)
         expected = probe.score(MASKS[:length], Score.LOGIT)[:, 0] if length else np.zeros(0, np.float32)
         np.testing.assert_allclose(found[0].raw, expected, rtol=1e-4)
@@ -73,7 +73,7 @@ def test_an_error_of_one_picture_leaves_the_others_alone(probes: list[PicturePro
             raise UndefinedSaliency(f"picture {i}")
 
     script.end = end
-    found = run_together(Method("script", "none", "none", script), probes)
+    found = run_lockstep(Method("script", "none", "none", script), probes)
     assert [str(f) if isinstance(f, OnnxCamError) else len(f) for f in found] == ["picture 0", 1, "picture 2", 1, 1]
     assert sorted(script.ended) == [0, 1, 2, 3, 4]
 
@@ -91,7 +91,7 @@ def test_a_shared_run_that_fails_is_asked_again_one_by_one(
         return own(self, session, feeds, masks, outputs)
 
     monkeypatch.setattr(Network, "_run_in", run_in)
-    found = run_together(Method("script", "none", "none", script), probes)
+    found = run_lockstep(Method("script", "none", "none", script), probes)
     assert [str(f) if isinstance(f, OnnxCamError) else len(f) for f in found] == [1, "index out of range", 1, 1, 1]
     assert [p.count.forwards for p in probes] == [2, 0, 0, 4, 4]
     assert sorted(script.ended) == [0, 1, 2, 3, 4]
@@ -106,7 +106,7 @@ def test_a_picture_that_fails_is_not_told_to_be_finished(probes: list[PicturePro
         probe.expect(7)
         raise UndefinedSaliency("nothing")
 
-    found = run_together(Method("fails", "none", "none", fail), seen)
+    found = run_lockstep(Method("fails", "none", "none", fail), seen)
     assert all(isinstance(f, UndefinedSaliency) for f in found)
     assert told == []
 
@@ -117,7 +117,7 @@ def test_what_a_caller_set_for_the_thread_holds_in_every_method(probes: list[Pic
         return [Outcome(np.ones(probe.size, np.float32) / np.float32(0), np.zeros(1, np.float32))]
 
     with np.errstate(divide="raise"), pytest.raises(FloatingPointError):
-        run_together(Method("divides", "none", "none", divides), probes)
+        run_lockstep(Method("divides", "none", "none", divides), probes)
 
 
 def test_any_other_error_ends_all_and_leaves_nothing_behind(probes: list[PictureProbe]) -> None:
@@ -129,7 +129,7 @@ def test_any_other_error_ends_all_and_leaves_nothing_behind(probes: list[Picture
 
     script.end = end
     with pytest.raises(KeyboardInterrupt):
-        run_together(Method("script", "none", "none", script), probes)
+        run_lockstep(Method("script", "none", "none", script), probes)
     assert sorted(script.ended) == [0, 1, 2, 3, 4]
 
 
@@ -140,5 +140,5 @@ def test_a_callback_that_raises_ends_all(probes: list[PictureProbe]) -> None:
     script = Script(probes, LENGTHS)
     told = [replace(p, count=replace(p.count, progress=stop)) for p in probes]
     with pytest.raises(RuntimeError, match="enough"):
-        run_together(Method("script", "none", "none", script), told)
+        run_lockstep(Method("script", "none", "none", script), told)
     assert sorted(script.ended) == [0, 1, 2, 3, 4]

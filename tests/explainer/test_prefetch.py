@@ -92,7 +92,7 @@ def test_an_error_in_a_batch_names_its_picture(explainer: Explainer, tmp_path: P
 
 def test_what_was_looked_at_is_explained_without_another_pass(explainer: Explainer) -> None:
     expected = explainer.explain(PHOTOGRAPHS[0], ["top2", 3], name="one")
-    looked = explainer.look(PHOTOGRAPHS[0], ["top2", 3], name="one")
+    looked = explainer.forward(PHOTOGRAPHS[0], ["top2", 3], name="one")
     found = explainer.explain(looked, ["top2", 3])
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_array_equal(a.map, b.map)
@@ -109,7 +109,7 @@ def test_what_another_explainer_looked_at_is_refused(classifier: onnx.ModelProto
         Explainer(classifier, providers=["cpu"], preset="unit") as one,
         Explainer(classifier, providers=["cpu"], preset="raw") as other,
     ):
-        looked = one.look(picture)
+        looked = one.forward(picture)
         one.explain(looked)
         with pytest.raises(OptionError, match="looked at by another explainer"):
             other.explain(looked)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from onnxcam.errors import TargetError
-from onnxcam.explainer.targets.scoring import Seen, similarity, suppressed, targets
+from onnxcam.explainer.targets.scoring import HeadOutput, similarity, suppressed, targets
 from onnxcam.explainer.targets.values import Box, Element, Region
 from onnxcam.surgeon.analysis.anatomy import Kind, Logits
 from onnxcam.surgeon.graphs.masked_score import REFERENCES, REGIONS, TARGETS
@@ -13,11 +13,11 @@ from onnxcam.types import Placement
 LABELS = ["cat", "dog", "bird"]
 
 
-def seen(kind: Kind, shape: tuple[int, ...], values: np.ndarray, **more: object) -> Seen:
+def seen(kind: Kind, shape: tuple[int, ...], values: np.ndarray, **more: object) -> HeadOutput:
     classes = {Kind.CLASSES: shape[-1], Kind.REGION: shape[1], Kind.BOXES: min(shape[1:]) - 4}.get(kind, values.size)
     logits = Logits("t", "out", "none", classes, "", kind, shape, first_class=4 if kind is Kind.BOXES else 0)
     rest = {"labels": None, "size": (8, 8), "placement": None, **more}
-    return Seen(logits, values.astype(np.float64), **rest)  # type: ignore[arg-type]
+    return HeadOutput(logits, values.astype(np.float64), **rest)  # type: ignore[arg-type]
 
 
 def test_classes_come_with_probability_and_logit() -> None:
@@ -69,7 +69,7 @@ def test_boxes_are_ranked_after_non_maximum_suppression() -> None:
 def test_a_table_with_boxes_first_has_an_objectness_column() -> None:
     table = np.concatenate([BOXES[:, :4], np.ones((10, 1)), BOXES[:, 4:]], axis=1)
     logits = Logits("t", "out", "none", 3, "", Kind.BOXES, (1, 10, 8), first_class=5, boxes_first=True)
-    fed, found = targets([Box("top2")], Seen(logits, table.reshape(-1), None, (8, 8), None))
+    fed, found = targets([Box("top2")], HeadOutput(logits, table.reshape(-1), None, (8, 8), None))
     assert np.unravel_index(int(fed[TARGETS][0]), (10, 8)) == (2, 5)
     assert found[0].logit == 0.7
 
@@ -83,7 +83,7 @@ def test_boxes_that_are_not_there_are_refused(box: int | str) -> None:
 CLASS_MAP = np.array([[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 2, 1], [2, 2, 2, 1]])
 
 
-def segmented(**more: object) -> Seen:
+def segmented(**more: object) -> HeadOutput:
     """Logits of 1 for the class of CLASS_MAP and 0 for the others; values have the classes last, as the graph gives."""
     return seen(Kind.REGION, (1, 3, 4, 4), np.eye(3)[CLASS_MAP].reshape(-1), labels=LABELS, **more)
 

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from onnxcam.errors import PictureError
-from onnxcam.inputs.loader import Intake, choose_size, read_array
+from onnxcam.inputs.loader import ImageLoader, choose_size, read_array
 from onnxcam.inputs.preprocess import PRESETS
 from onnxcam.surgeon.analysis.anatomy import ImageInput
 
 RNG = np.random.default_rng(0)
 
 
-def intake(layout: str, channels: int, sides: tuple[int, ...], dtype: str = "float32") -> Intake:
-    return Intake(ImageInput("x", dtype, layout, channels, sides, None), sides, PRESETS["imagenet"])
+def intake(layout: str, channels: int, sides: tuple[int, ...], dtype: str = "float32") -> ImageLoader:
+    return ImageLoader(ImageInput("x", dtype, layout, channels, sides, None), sides, PRESETS["imagenet"])
 
 
 @pytest.mark.parametrize(("layout", "sides"), [("NCW", (9,)), ("NHWC", (5, 7)), ("NCHW", (5, 7)), ("NCDHW", (4, 5, 7))])

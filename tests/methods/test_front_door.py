@@ -94,11 +94,11 @@ def test_several_targets_at_once_have_the_maps_of_single_runs(name: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("name", "masks_a_run"), [*((name, 3) for name in METHODS), ("opti-cam", 1), ("opti-cam", 64), ("mask", 64)]
+    ("name", "batch_size"), [*((name, 3) for name in METHODS), ("opti-cam", 1), ("opti-cam", 64), ("mask", 64)]
 )
-def test_a_batch_of_pictures_has_the_maps_of_single_calls(name: str, masks_a_run: int) -> None:
+def test_a_batch_of_pictures_has_the_maps_of_single_calls(name: str, batch_size: int) -> None:
     several = [IMAGE, IMAGE[:, ::-1].copy(), IMAGE[::-1].copy(), IMAGE / 2]
-    with Explainer(network(name), made(name), providers=["cpu"], batch=masks_a_run) as explainer:
+    with Explainer(network(name), made(name), providers=["cpu"], batch=batch_size) as explainer:
         together = explainer.batch(several, TARGET)
         apart = [explainer(image, TARGET) for image in several]
     assert len(together) == 4

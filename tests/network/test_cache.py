@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onnxcam.engine.parallel import Pace
+from onnxcam.engine.parallel import RunPlan
 from onnxcam.engine.session import available_threads
 from onnxcam.network import cache
 from onnxcam.surgeon.analysis.tracing import Trace
@@ -66,13 +66,13 @@ def test_keys_differ_with_every_part() -> None:
 
 
 def test_a_pace_comes_back_and_a_damaged_one_is_none(folder: Path) -> None:
-    assert cache.load_pace("p") is None
-    cache.store_pace("p", Pace(1, 4, 2))
-    assert cache.load_pace("p") == Pace(1, 4, 2)
+    assert cache.load_plan("p") is None
+    cache.store_plan("p", RunPlan(1, 4, 2))
+    assert cache.load_plan("p") == RunPlan(1, 4, 2)
     for text in ("", "[]", "{}", '{"threads": 0, "parallel": 1, "batch": 2}', '{"threads": 1, "parallel": 1}',
                  '{"threads": 1, "parallel": 1, "batch": 1e99}', '{"threads": 1e999, "parallel": 1, "batch": 1}', '{"threads": "x", "parallel": 1, "batch": 1}'):  # fmt: skip
         (folder / "p.json").write_text(text)
-        assert cache.load_pace("p") is None, text
+        assert cache.load_plan("p") is None, text
 
 
 def test_a_pace_is_of_this_machine() -> None:

@@ -10,7 +10,7 @@ from conftest import filled, tool
 from onnxcam import Explainer, grad_cam, recipro_cam, score_cam
 from onnxcam.errors import UndefinedSaliency
 from onnxcam.surgeon import ir
-from onnxcam.surgeon.analysis.dominators import cuts
+from onnxcam.surgeon.analysis.dominators import dominators
 
 TRANSFORMER = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -44,7 +44,7 @@ def transformer() -> onnx.ModelProto:
 
 
 def test_cuts_are_the_tensors_that_every_way_leads_through(transformer: onnx.ModelProto) -> None:
-    found = cuts(ir.in_order(ir.from_proto(transformer)), "x", "logits")
+    found = dominators(ir.in_order(ir.from_proto(transformer)), "x", "logits")
     assert found == ["c", "flat", "patches", "tokens", "attended", "out", "chosen"]
 
 

@@ -11,13 +11,13 @@ from conftest import filled
 
 from onnxcam import Explainer, score_cam
 from onnxcam.engine.devices import Device
-from onnxcam.engine.io_binding import Resident
+from onnxcam.engine.io_binding import BoundSession
 from onnxcam.engine.options import EngineOptions
 from onnxcam.engine.session import Session
 from onnxcam.engine.views import Span
 from onnxcam.errors import InferenceError, UndefinedSaliency
 from onnxcam.methods.blocks import Method, live, live_numbers
-from onnxcam.network.device_features import HeldFeatures, Shelf
+from onnxcam.network.device_features import DeviceFeatures, DeviceOps
 from onnxcam.network.device_scorer import OnDevice
 from onnxcam.surgeon.analysis.anatomy import FeatureTensor
 from onnxcam.surgeon.analysis.axes import Axes, Tokens
@@ -38,18 +38,18 @@ TENSORS: dict[str, tuple[tuple[int, ...], Axes]] = {
 }
 
 
-def held(name: str, array: np.ndarray | None = None) -> tuple[HeldFeatures, np.ndarray]:
+def held(name: str, array: np.ndarray | None = None) -> tuple[DeviceFeatures, np.ndarray]:
     """What the shelf makes of random numbers of that shape, and the same by NumPy (K,*grid)."""
     shape, axes = TENSORS[name]
     tensor = FeatureTensor("features", (1, *shape[1:]), axes, "", "")
     given = array if array is not None else RNG.standard_normal(shape).astype(np.float32)
-    return HeldFeatures(shelf(tensor), OrtValue.ortvalue_from_numpy(given)), tensor.to_channels(given)[0]
+    return DeviceFeatures(ops(tensor), OrtValue.ortvalue_from_numpy(given)), tensor.to_channels(given)[0]
 
 
-def shelf(tensor: FeatureTensor) -> Shelf:
+def ops(tensor: FeatureTensor) -> DeviceOps:
     """Beside a network that is not asked anything."""
     session = Session(to_bytes(picking_model()), ("cpu",), 1)
-    return Shelf(tensor, CPU, Resident(session, CPU), EngineOptions())
+    return DeviceOps(tensor, CPU, BoundSession(session, CPU), EngineOptions())
 
 
 @pytest.mark.parametrize("name", TENSORS)
@@ -119,10 +119,10 @@ def test_after_closing_there_is_nothing_to_ask() -> None:
     features, _ = held("NCHW")
     asked = features.masks(np.arange(2))
     asked.summed(np.ones((2, 1)))
-    features.shelf.close()
+    features.ops.close()
     for ask in (lambda: features.masks(np.arange(2)).summed(np.ones((2, 1))),
                 lambda: features.masks(np.arange(2)).gathered(np.arange(2)),
-                lambda: features.shelf.told(OrtValue.ortvalue_from_numpy(np.zeros((1, 7, 4, 3), np.float32)))):  # fmt: skip
+                lambda: features.ops.told(OrtValue.ortvalue_from_numpy(np.zeros((1, 7, 4, 3), np.float32)))):  # fmt: skip
         with pytest.raises(InferenceError, match="closed"):
             ask()
 
@@ -149,10 +149,10 @@ def traffic(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[tuple[int, ...]]]
     return seen
 
 
-def bound(explainer: Explainer, *, graphs: bool = False, steady: bool = False) -> None:
+def bound(explainer: Explainer, *, graphs: bool = False, pad_to_batch: bool = False) -> None:
     network = explainer._networks.first.network
     network._session.engine = EngineOptions(cuda_graph=graphs)
-    network._on_device = OnDevice(network._session, CPU, network.anatomy.features, steady=steady)
+    network._on_device = OnDevice(network._session, CPU, network.anatomy.features, pad_to_batch=pad_to_batch)
 
 
 WAYS = [{}, {"graphs": True}, {"steady": True}]

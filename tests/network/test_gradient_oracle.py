@@ -14,7 +14,7 @@ from test_zoo import MAPPED, NAN, name_of
 from onnxcam.engine.session import Session
 from onnxcam.errors import MissingGradient
 from onnxcam.network.gradients import noise_rows, scoring_graph, step_graph, without_rules
-from onnxcam.network.opening import Opened, open_network
+from onnxcam.network.opening import OpenedModel, open_model
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.graphs import masked_score
 from onnxcam.surgeon.graphs.score_gradient import GRADIENT, SCORE, Wrt
@@ -73,21 +73,21 @@ def register_foreign(module: ModuleType) -> None:
         return quantise(node, y + c.to(node.dtype) * sa * sb, sy, zy)
 
 
-def opened(zoo: Path, record: dict[str, Any]) -> Opened:
+def opened(zoo: Path, record: dict[str, Any]) -> OpenedModel:
     path = zoo / record["file"]
-    found = open_network(read_model(path), tool("zoo_report").wish_for(path, record))
+    found = open_model(read_model(path), tool("zoo_report").options_for(path, record))
     found.network.close()
     return found
 
 
-def fed(found: Opened, rows: int) -> Feeds:
+def fed(found: OpenedModel, rows: int) -> Feeds:
     feeds = noise_rows(found, found.network.fixed or rows)
     if masked_score.REGIONS in feeds:
         feeds[masked_score.REGIONS] = np.full_like(feeds[masked_score.REGIONS], 1 / found.anatomy.logits.places)
     return feeds
 
 
-def by_step_graph(found: Opened, feeds: Feeds) -> tuple[np.ndarray, np.ndarray]:
+def by_step_graph(found: OpenedModel, feeds: Feeds) -> tuple[np.ndarray, np.ndarray]:
     session = Session(ir.to_bytes(step_graph(found, Score.LOGIT, Wrt.IMAGE)), ("cpu",), 2)
     try:
         score, gradient = session.run([SCORE, GRADIENT], {n: feeds[n] for n in session.inputs})
@@ -96,7 +96,7 @@ def by_step_graph(found: Opened, feeds: Feeds) -> tuple[np.ndarray, np.ndarray]:
     return score, gradient
 
 
-def by_torch(runner: ModuleType, found: Opened, feeds: Feeds) -> tuple[np.ndarray, np.ndarray]:
+def by_torch(runner: ModuleType, found: OpenedModel, feeds: Feeds) -> tuple[np.ndarray, np.ndarray]:
     import torch
 
     proto = ir.to_proto(scoring_graph(found))

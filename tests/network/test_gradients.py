@@ -12,7 +12,7 @@ from onnx.reference import ReferenceEvaluator
 
 from onnxcam.errors import UndefinedSaliency
 from onnxcam.network.gradients import noise_rows, step_graph
-from onnxcam.network.opening import Opened, Wish, open_network
+from onnxcam.network.opening import OpenedModel, OpenOptions, open_model
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.graphs import masked_score
 from onnxcam.surgeon.graphs.score_gradient import GRADIENT, SCORE, Wrt
@@ -23,13 +23,15 @@ NUDGE = 1e-6
 Told = tuple[np.ndarray, np.ndarray]
 
 
-def opened(proto: onnx.ModelProto) -> Opened:
-    found = open_network(read_model(proto), Wish(providers=("cpu",)))
+def opened(proto: onnx.ModelProto) -> OpenedModel:
+    found = open_model(read_model(proto), OpenOptions(providers=("cpu",)))
     found.network.close()
     return found
 
 
-def steps(found: Opened, score: Score, wrt: Wrt, *, guided: bool = False) -> Callable[[dict[str, np.ndarray]], Told]:
+def steps(
+    found: OpenedModel, score: Score, wrt: Wrt, *, guided: bool = False
+) -> Callable[[dict[str, np.ndarray]], Told]:
     """The step graph in onnxruntime."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 2
@@ -44,7 +46,7 @@ def steps(found: Opened, score: Score, wrt: Wrt, *, guided: bool = False) -> Cal
     return run
 
 
-def rows(found: Opened, count: int) -> dict[str, np.ndarray]:
+def rows(found: OpenedModel, count: int) -> dict[str, np.ndarray]:
     """As many different pictures and maps, each asked about a class of its own."""
     rng = np.random.default_rng(7)
     feeds = noise_rows(found, count)
@@ -98,7 +100,7 @@ def test_the_gradient_is_the_slope_of_the_model_itself(text: str, score: Score) 
     found = opened(proto)
     count = 3
     feeds = rows(found, count)
-    feeds[masked_score.MAPS] = found.network.whole(count)
+    feeds[masked_score.MAPS] = found.network.identity_masks(count)
     _, gradient = steps(found, score, Wrt.IMAGE)(feeds)
     rng = np.random.default_rng(1)
     for i in range(count):
@@ -193,7 +195,7 @@ def in_opset(opset: int) -> onnx.ModelProto:
 def test_the_newest_writing_has_the_gradient_of_its_slope() -> None:
     proto = in_opset(18)
     found = opened(proto)
-    feeds = {**rows(found, 2), masked_score.MAPS: found.network.whole(2)}
+    feeds = {**rows(found, 2), masked_score.MAPS: found.network.identity_masks(2)}
     _, gradient = steps(found, Score.LOGIT, Wrt.IMAGE)(feeds)
     u = np.random.default_rng(1).standard_normal(gradient[1:].shape)
     expected = slope(proto, feeds[masked_score.IMAGE][1:], u, int(feeds[masked_score.TARGETS][1]), Score.LOGIT)
@@ -238,7 +240,7 @@ def test_parameters_computed_from_shapes_are_known() -> None:
     """Bounds of a Slice that no picture changes; the number of rows goes its own way through the same arithmetic."""
     proto = filled(COMPUTED)
     found = opened(proto)
-    feeds = {**rows(found, 3), masked_score.MAPS: found.network.whole(3)}
+    feeds = {**rows(found, 3), masked_score.MAPS: found.network.identity_masks(3)}
     _, gradient = steps(found, Score.LOGIT, Wrt.IMAGE)(feeds)
     u = np.random.default_rng(1).standard_normal((1, 3, 16, 12))
     expected = slope(proto, feeds[masked_score.IMAGE][2:], u, int(feeds[masked_score.TARGETS][2]), Score.LOGIT)
@@ -275,7 +277,7 @@ def test_models_in_half_precision_are_differentiated_in_float32(wrt: Wrt) -> Non
 def test_bytes_are_differentiated_as_numbers() -> None:
     proto = filled(PIXELS)
     found = opened(proto)
-    feeds = {**rows(found, 2), masked_score.MAPS: found.network.whole(2)}
+    feeds = {**rows(found, 2), masked_score.MAPS: found.network.identity_masks(2)}
     assert feeds[masked_score.IMAGE].dtype == np.float32
     assert feeds[masked_score.IMAGE].shape == (2, 16, 12, 3)
     _, gradient = steps(found, Score.LOGIT, Wrt.IMAGE)(feeds)

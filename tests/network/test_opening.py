@@ -12,7 +12,7 @@ from onnxcam import Box, Element, Explainer, Region, Similarity, score_cam
 from onnxcam.errors import ModelError, OptionError, TargetError
 from onnxcam.network import dry_run, opening
 from onnxcam.network.export import rewrite
-from onnxcam.network.opening import Wish, open_network
+from onnxcam.network.opening import OpenOptions, open_model
 from onnxcam.surgeon.loading import read_model
 
 RNG = np.random.default_rng(5)
@@ -80,7 +80,7 @@ def test_a_graph_that_answers_otherwise_than_the_file_is_not_believed(
 
     monkeypatch.setattr(opening, "unroll_loops", spoiled)
     with pytest.raises(ModelError, match="gives other numbers than the file"):
-        open_network(read_model(classifier), Wish(providers=("cpu",)))
+        open_model(read_model(classifier), OpenOptions(providers=("cpu",)))
 
 
 IF = f"""{HEAD}net (float[N,3,8,6] x) => (float[N,5] logits)
@@ -127,7 +127,7 @@ def test_the_rewritten_model_takes_any_batch_and_answers_as_the_file(make: Make)
       logits = MatMul (p, v)
     }}"""
     proto = make(text)
-    made = rewrite(proto, Wish(providers=("cpu",)))
+    made = rewrite(proto, OpenOptions(providers=("cpu",)))
     assert (made.batching.mode, made.anatomy.features.tensor) == ("rewritten", "side")
     new, old = (
         ort.InferenceSession(d, providers=["CPUExecutionProvider"]) for d in (made.data, proto.SerializeToString())
@@ -149,7 +149,7 @@ def test_further_inputs_are_given_by_name(make: Make) -> None:
     )
     proto = make(text)
     image, meta = RNG.standard_normal((3, 16, 12)).astype(np.float32), np.arange(5.0)
-    with pytest.raises(ModelError, match=r"further inputs besides the picture: meta .*--input"):
+    with pytest.raises(ModelError, match=r"extra inputs besides the picture: meta .*--input"):
         Explainer(proto, providers=["cpu"])
     with Explainer(proto, providers=["cpu"], inputs={"meta": meta, "gain": 2.0}) as explainer:
         plain = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -246,12 +246,12 @@ def test_records_depend_on_the_weights_outside_the_file_and_on_the_inputs_values
         prints.add(read_model(path).fingerprint)
     assert len(prints) == 2
     file = read_model(classifier)
-    wishes = [Wish(inputs={"flag": np.array(v)}) for v in (True, False)] + [
-        Wish(layer="r1"),
-        Wish(),
-        Wish(output="logits"),
+    wishes = [OpenOptions(inputs={"flag": np.array(v)}) for v in (True, False)] + [
+        OpenOptions(layer="r1"),
+        OpenOptions(),
+        OpenOptions(output="logits"),
     ]
-    assert len({opening._key(file, wish, (16, 12)) for wish in wishes}) == 5
+    assert len({opening._key(file, options, (16, 12)) for options in wishes}) == 5
 
 
 def test_slips_in_the_library_are_told_in_words(classifier: onnx.ModelProto) -> None:
@@ -278,14 +278,14 @@ def test_a_model_that_answers_nan_is_not_called_verified(classifier: onnx.ModelP
     broken.CopyFrom(classifier)
     bias = next(t for t in broken.graph.initializer if t.name == "b3")
     bias.CopyFrom(onnx.numpy_helper.from_array(np.full(5, np.nan, np.float32), "b3"))
-    opened = open_network(read_model(broken), Wish(providers=("cpu",)))
+    opened = open_model(read_model(broken), OpenOptions(providers=("cpu",)))
     assert "NOT verified" in opened.batching.reason
-    assert "verified" in open_network(read_model(classifier), Wish(providers=("cpu",))).batching.reason
+    assert "verified" in open_model(read_model(classifier), OpenOptions(providers=("cpu",))).batching.reason
 
 
 def test_a_rewritten_model_of_any_size_declares_no_grid(make: Make) -> None:
     text = CLASSIFIER.replace("float[N,3,16,12]", "float[N,3,H,W]")
-    made = rewrite(make(text, check=False), Wish(size=(16, 12), providers=("cpu",)))
+    made = rewrite(make(text, check=False), OpenOptions(size=(16, 12), providers=("cpu",)))
     outputs = {
         o.name: o.shape for o in ort.InferenceSession(made.data, providers=["CPUExecutionProvider"]).get_outputs()
     }

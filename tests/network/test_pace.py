@@ -8,7 +8,7 @@ import pytest
 
 from onnxcam import Explainer, Preset, rise
 from onnxcam.engine import parallel
-from onnxcam.engine.parallel import Pace
+from onnxcam.engine.parallel import RunPlan
 from onnxcam.network import cache
 
 PLAIN = Preset("plain", 1 / 255, (0.5,), (0.25,), crop=1.0)
@@ -23,32 +23,32 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def explained(model: onnx.ModelProto, threads: int | None = None) -> tuple[np.ndarray, Pace]:
+def explained(model: onnx.ModelProto, threads: int | None = None) -> tuple[np.ndarray, RunPlan]:
     with Explainer(model, rise(masks=200), providers=["cpu"], preset=PLAIN, threads=threads) as explainer:
         saliency = explainer(PHOTOGRAPH)
         assert saliency.provenance.forwards == 201
-        return saliency.map, explainer._networks.first.network._lanes.pace
+        return saliency.map, explainer._networks.first.network._runner.plan
 
 
 def test_the_first_explanation_measures_and_the_next_start_knows(
     classifier: onnx.ModelProto, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[list[Pace]] = []
+    asked: list[list[RunPlan]] = []
 
-    def last(times: dict[Pace, list[float]]) -> Pace:
+    def last(times: dict[RunPlan, list[float]]) -> RunPlan:
         asked.append(list(times))
         return list(times)[-1]
 
     monkeypatch.setattr(parallel, "fastest", last)
-    plain, pace = explained(classifier, threads=1)
+    plain, plan = explained(classifier, threads=1)
     assert asked == []
-    assert pace == Pace(1, 1, 2)
-    first, pace = explained(classifier)
-    assert asked == [[Pace(1, 2, 2), Pace(1, 2, 4), Pace(2, 1, 4)]]
-    assert pace == Pace(2, 1, 4)
-    again, pace = explained(classifier)
+    assert plan == RunPlan(1, 1, 2)
+    first, plan = explained(classifier)
+    assert asked == [[RunPlan(1, 2, 2), RunPlan(1, 2, 4), RunPlan(2, 1, 4)]]
+    assert plan == RunPlan(2, 1, 4)
+    again, plan = explained(classifier)
     assert len(asked) == 1
-    assert pace == Pace(2, 1, 4)
+    assert plan == RunPlan(2, 1, 4)
     np.testing.assert_allclose(first, plain, 0, 1e-5)
     np.testing.assert_allclose(again, plain, 0, 1e-5)
 
@@ -65,4 +65,4 @@ def test_another_machine_measures_again(classifier: onnx.ModelProto, monkeypatch
 def test_without_a_cache_nothing_is_measured(classifier: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ONNXCAM_CACHE", "off")
     monkeypatch.setattr(parallel, "fastest", lambda times: pytest.fail("measured"))
-    assert explained(classifier)[1] == Pace(1, 2, 2)
+    assert explained(classifier)[1] == RunPlan(1, 2, 2)

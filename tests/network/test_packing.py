@@ -7,25 +7,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnxcam.network.packing import Crowd, Masked, alike
+from onnxcam.network.packing import BatchPacker, MaskRequest, alike
 from onnxcam.surgeon.graphs import masked_score
 
 RNG = np.random.default_rng(5)
 
 
-def picture(number: int, masks: int, targets: int, progress: Any = None, **further: Any) -> Masked:
+def picture(number: int, masks: int, targets: int, progress: Any = None, **extra: Any) -> MaskRequest:
     """Its image is filled with its number, its masks with the number of the mask, its targets are told apart too."""
     feeds = {
         masked_score.IMAGE: np.full((1, 3, 4, 5), number, np.float32),
         masked_score.TARGETS: 10 * number + np.arange(targets),
-        **further,
+        **extra,
     }
-    return Masked(
+    return MaskRequest(
         feeds, np.broadcast_to(np.arange(masks, dtype=np.float32)[:, None, None, None], (masks, 1, 2, 2)), progress
     )
 
 
-def run(crowd: Crowd, rows: np.ndarray) -> np.ndarray:
+def run(crowd: BatchPacker, rows: np.ndarray) -> np.ndarray:
     """What a network would: a number for each row and target that shows the picture, the mask and the target."""
     made = crowd.run(rows)
     feeds, masks = made.in_numpy()
@@ -34,7 +34,7 @@ def run(crowd: Crowd, rows: np.ndarray) -> np.ndarray:
     return made.own(found.astype(np.float32), crowd.width)
 
 
-def owners(crowd: Crowd, rows: range) -> list[float]:
+def owners(crowd: BatchPacker, rows: range) -> list[float]:
     return crowd.run(np.asarray(rows)).in_numpy()[0][masked_score.IMAGE][:, 0, 0, 0].tolist()
 
 
@@ -47,7 +47,7 @@ def test_every_row_is_run_once_and_its_scores_are_its_pictures(
 ) -> None:
     """Also where runs are not what the line was made for: a pace may change, and memory run out."""
     pictures = [picture(i, masks, targets) for i, (masks, targets) in enumerate(sizes)]
-    crowd = Crowd(pictures, step)
+    crowd = BatchPacker(pictures, step)
     assert len(crowd) == sum(masks for masks, _ in sizes)
     found = np.concatenate([run(crowd, np.arange(i, min(i + chunk, len(crowd)))) for i in range(0, len(crowd), chunk)])
     for i, ((masks, targets), scores) in enumerate(zip(sizes, crowd.scores(found), strict=True)):
@@ -56,12 +56,12 @@ def test_every_row_is_run_once_and_its_scores_are_its_pictures(
 
 
 def test_whole_runs_are_of_one_picture_and_only_what_is_left_over_is_mixed() -> None:
-    crowd = Crowd([picture(0, 9, 1), picture(1, 6, 1), picture(2, 4, 1)], 4)
+    crowd = BatchPacker([picture(0, 9, 1), picture(1, 6, 1), picture(2, 4, 1)], 4)
     assert [owners(crowd, range(i, min(i + 4, 19))) for i in range(0, 19, 4)] == [[0], [0], [1], [2], [0, 1, 1]]
 
 
 def test_a_run_is_fed_the_targets_of_its_own_pictures_only() -> None:
-    crowd = Crowd([picture(0, 5, 2), picture(1, 5, 1), picture(2, 5, 3)], 4)
+    crowd = BatchPacker([picture(0, 5, 2), picture(1, 5, 1), picture(2, 5, 3)], 4)
     fed = [crowd.run(np.arange(i, min(i + 2, 15))).feeds[masked_score.TARGETS].tolist() for i in (0, 4, 8, 12)]
     assert fed == [[0, 1], [10], [20, 21, 22], [0, 1, 10]]
     assert crowd.width == 3
@@ -69,7 +69,7 @@ def test_a_run_is_fed_the_targets_of_its_own_pictures_only() -> None:
 
 def test_one_picture_alone_is_fed_as_it_is_without_a_copy() -> None:
     one = picture(3, 7, 2)
-    feeds, masks = Crowd([one], 4).run(np.arange(2, 6)).in_numpy()
+    feeds, masks = BatchPacker([one], 4).run(np.arange(2, 6)).in_numpy()
     assert all(feeds[name] is array for name, array in one.feeds.items())
     assert isinstance(one.masks, np.ndarray)
     assert np.shares_memory(masks, one.masks)
@@ -83,7 +83,7 @@ def test_a_fill_and_a_region_stay_with_their_picture() -> None:
         })
         for i in range(2)
     ]  # fmt: skip
-    feeds, _ = Crowd(pictures, 4).run(np.arange(6)).in_numpy()
+    feeds, _ = BatchPacker(pictures, 4).run(np.arange(6)).in_numpy()
     assert feeds[masked_score.FILL][:, 0, 0, 0].tolist() == [0, 0, 0, -1, -1, -1]
     assert feeds[masked_score.REGIONS].shape == (6, 2)
     np.testing.assert_array_equal(feeds[masked_score.REGIONS], np.tile([0, 1], (6, 1)))
@@ -96,13 +96,13 @@ def test_each_picture_is_told_of_its_own_rows() -> None:
         picture(1, 2, 1),
         picture(2, 6, 1, lambda done, of: told.append(("c", done, of))),
     ]
-    crowd = Crowd(pictures, 4)
+    crowd = BatchPacker(pictures, 4)
     tell = crowd.progress()
     assert tell is not None
     for done in (4, 8, 12, 13):
         tell(done, 13)
     assert told == [("a", 4, 5), ("c", 4, 6), ("a", 5, 5), ("c", 5, 6), ("c", 6, 6)]
-    assert Crowd([picture(0, 5, 1)], 4).progress() is None
+    assert BatchPacker([picture(0, 5, 1)], 4).progress() is None
 
 
 def test_both_parts_of_a_picture_tell_of_the_whole() -> None:

@@ -16,7 +16,7 @@ from onnxcam.errors import PictureError
 from onnxcam.outputs import overlay, signal, volume
 from onnxcam.outputs.formats import FORMATS, Original, draw, percent, plain, record
 from onnxcam.outputs.overlay import Style
-from onnxcam.types import Channels, Image, Picture, Placement, Provenance, Saliency, Target
+from onnxcam.types import Channels, Image, Picture, Placement, Provenance, Saliency, ScoredTarget
 
 PLAIN = Style()
 
@@ -55,7 +55,7 @@ def saliency(*, placed: bool = True, label: str | None = "tabby", **changed: Any
     return Saliency(
         map=generator.random((224, 230), np.float32),
         raw=generator.standard_normal((7, 8)).astype(np.float32),
-        target=Target(281, label, 0.25, 3.5),
+        target=ScoredTarget(281, label, 0.25, 3.5),
         score=3.5,
         placement=Placement((240, 300), (30.0, 0.5, 269.5, 240.0)) if placed else None,
         provenance=provenance(**changed),
@@ -310,7 +310,10 @@ class Kind(StrEnum):
         (np.arange(4).reshape(2, 2), [[0, 1], [2, 3]]),
         ((1, (2.5, None)), [1, [2.5, None]]),
         ({1: Path("a")}, {"1": "a"}),
-        (Target(1, None, 0.5, 2.0), {"index": 1, "label": None, "probability": 0.5, "logit": 2.0, "kind": "classes"}),
+        (
+            ScoredTarget(1, None, 0.5, 2.0),
+            {"index": 1, "label": None, "probability": 0.5, "logit": 2.0, "kind": "classes"},
+        ),
         (float("-inf"), None),
     ],
 )

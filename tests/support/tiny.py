@@ -16,8 +16,8 @@ from onnxcam.inputs.preprocess import preset
 from onnxcam.methods import METHODS
 from onnxcam.methods.adam import Adam
 from onnxcam.methods.blocks import Method
-from onnxcam.network.gradients import Differentiated
-from onnxcam.network.opening import Wish, open_network
+from onnxcam.network.gradients import GradientRunner
+from onnxcam.network.opening import OpenOptions, open_model
 from onnxcam.network.probe import PictureProbe
 from onnxcam.surgeon.graphs.masked_score import TARGETS
 from onnxcam.surgeon.loading import read_model
@@ -185,14 +185,14 @@ def watched_adam(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Array, Array]]:
 def probe(proto: onnx.ModelProto, method: Method, image: Array = IMAGE, targets: tuple[int, ...] = (TARGET,)) -> PictureProbe:  # fmt: skip
     """What the explainer shows to a method."""
     filled_in = method.perturb.make
-    wish = Wish(providers=("cpu",), with_fill=filled_in is not None, form=method.form)
-    opened = open_network(read_model(proto), wish)
+    options = OpenOptions(providers=("cpu",), with_fill=filled_in is not None, form=method.form)
+    opened = open_model(read_model(proto), options)
     fill = filled_in(image, preset("imagenet")) if filled_in is not None else np.zeros_like(image)
     feeds = {**opened.network.feeds(image, fill, opened.inputs), TARGETS: np.asarray(targets)}
-    features, values = opened.network.look(feeds)
+    features, values = opened.network.forward(feeds)
     own = {Score.LOGIT: values, Score.PROBABILITY: softmax(values)}
     originals = {score: numbers[list(targets)].astype(np.float32) for score, numbers in own.items()}
-    return PictureProbe(Differentiated(opened), image, fill, feeds, features, originals)
+    return PictureProbe(GradientRunner(opened), image, fill, feeds, features, originals)
 
 
 class Watched:

@@ -16,7 +16,7 @@ from conftest import PIXELS, Make, tool
 
 from onnxcam.errors import ModelError, OptionError
 from onnxcam.inputs import bundled
-from onnxcam.network.opening import Wish, open_network
+from onnxcam.network.opening import OpenOptions, open_model
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.loading import ModelSource, read_model
 from onnxcam.types import Score
@@ -37,7 +37,7 @@ def exporter() -> ModuleType:
 
 def in_double(exporter: ModuleType, source: ModelSource) -> Logits:
     """The file's logits as a float64 function of its image."""
-    opened = open_network(read_model(source), Wish(providers=("cpu",)))
+    opened = open_model(read_model(source), OpenOptions(providers=("cpu",)))
     opened.network.close()
     module = exporter.OnnxModule(ir.to_proto(opened.model), exporter.torch.float64)
     anatomy = opened.anatomy

@@ -16,7 +16,7 @@ from test_zoo import MAPPED, name_of
 
 from onnxcam.network.dry_run import noise
 from onnxcam.network.extra_inputs import for_batch
-from onnxcam.network.opening import Opened, open_network
+from onnxcam.network.opening import OpenedModel, open_model
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.loading import read_model
 
@@ -68,9 +68,9 @@ def difference(given: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(given - expected).max() / max(np.abs(expected).max(), 1e-30))
 
 
-def opened_and_fed(zoo: Path, record: dict[str, Any]) -> tuple[Opened, onnx.ModelProto, dict[str, np.ndarray]]:
+def opened_and_fed(zoo: Path, record: dict[str, Any]) -> tuple[OpenedModel, onnx.ModelProto, dict[str, np.ndarray]]:
     path = zoo / record["file"]
-    opened = open_network(read_model(path), tool("zoo_report").wish_for(path, record))
+    opened = open_model(read_model(path), tool("zoo_report").options_for(path, record))
     opened.network.close()
     image, batch = opened.anatomy.image, 1 if opened.batching.mode == "looped" else 2
     feeds = {image.name: noise(image, image.shape(opened.size, batch))}

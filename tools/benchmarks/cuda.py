@@ -34,7 +34,7 @@ from torch_models import CLASSES, SIZE, Bottleneck, conv_norm, exported, settled
 from onnxcam import Explainer, score_cam  # noqa: E402
 from onnxcam.engine.batching import in_chunks  # noqa: E402
 from onnxcam.engine.devices import Device, device_of  # noqa: E402
-from onnxcam.engine.io_binding import Resident  # noqa: E402
+from onnxcam.engine.io_binding import BoundSession  # noqa: E402
 from onnxcam.engine.options import EngineOptions  # noqa: E402
 from onnxcam.engine.session import PROVIDERS, Session  # noqa: E402
 from onnxcam.engine.views import Rows  # noqa: E402
@@ -175,7 +175,7 @@ def device_or_host(bench: Bench) -> list[Row]:
     grid, batch = anatomy.features.grid, bench.batch or 64
     masks = np.random.default_rng(0).random((bench.channels, 1, *grid), np.float32)
     feeds = {masking.IMAGE: bench.picture[None], masking.TARGETS: np.zeros(1, np.int64)}
-    resident = Resident(session, session.device or Device("cpu"))
+    resident = BoundSession(session, session.device or Device("cpu"))
     rows = Rows(masking.MAPS, masks, masking.PROBABILITY, 1)
 
     def host() -> np.ndarray:

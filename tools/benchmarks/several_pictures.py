@@ -20,7 +20,7 @@ from onnxcam import Explainer, Method, rise, score_cam
 from onnxcam.engine.session import Session
 from onnxcam.errors import OnnxCamError
 from onnxcam.explainer.prefetch import grouped
-from onnxcam.explainer.results import Looked
+from onnxcam.explainer.results import ForwardPass
 from onnxcam.inputs.bundled import model as embedded_model
 from onnxcam.inputs.images import find_pictures
 from onnxcam.methods.score_cam import FAST
@@ -55,15 +55,15 @@ class Runs:
         self._patch.stop()
 
 
-def alone(explainer: Explainer, looked: Sequence[Looked]) -> int:
+def alone(explainer: Explainer, looked: Sequence[ForwardPass]) -> int:
     """Forward passes."""
     return sum(explainer.explain(one)[0].provenance.forwards for one in looked)
 
 
-def together(explainer: Explainer, looked: Sequence[Looked]) -> int:
+def together(explainer: Explainer, looked: Sequence[ForwardPass]) -> int:
     passes = 0
     for group in grouped(looked, explainer.together):
-        for found in explainer.explain_together(group):
+        for found in explainer.explain_batch(group):
             if isinstance(found, OnnxCamError):
                 raise found
             passes += found[0].provenance.forwards
@@ -76,7 +76,7 @@ def measured(name: str, model: Path, pictures: Sequence[Path], rounds: int) -> R
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     sizes: dict[str, float] = {}
     with Explainer(model, method, providers=["cpu"], **options) as explainer:
-        looked = [explainer.look(picture) for picture in pictures]
+        looked = [explainer.forward(picture) for picture in pictures]
         for way, ask in ways.items():  # the first round settles the pace, and counts
             with Runs() as runs:
                 passes = ask(explainer, looked)

@@ -45,7 +45,7 @@ class Case:
             self.path.write_bytes(model().read_bytes())
         preset = None if self.name not in LARGE else "imagenet"
         with Explainer(self.path, providers=["cpu"], preset=preset) as explainer:
-            looked = explainer.look(pictures()["chelsea"])
+            looked = explainer.forward(pictures()["chelsea"])
             np.save(self.folder / "image.npy", looked.prepared.image)
             (answer,) = looked.answers.values()
             features = explainer.anatomy.features
@@ -103,7 +103,7 @@ def _onnxcam(case: Case, tolerance: float | None) -> Measured:
     from onnxcam import Explainer, score_cam
 
     with Explainer(case.path, score_cam(tolerance=tolerance), providers=["cpu"], preset="imagenet") as explainer:
-        explainer.look(case.image)
+        explainer.forward(case.image)
         start = time.perf_counter()
         saliency = explainer(case.image, case.about["target"])
         return time.perf_counter() - start, saliency.provenance.channels.scored

@@ -35,9 +35,9 @@ def met(value: float | None, reach: str) -> bool | None:
 def keep(found: Rows | dict[str, Any], path: Path | None) -> None:
     """As JSON; whoever reads the file meanwhile finds the old text or the new one."""
     if path is not None:
-        beside = path.with_name(f".{path.name}.tmp")
-        beside.write_text(json.dumps(found, indent=2) + "\n")
-        beside.replace(path)
+        lock_of = path.with_name(f".{path.name}.tmp")
+        lock_of.write_text(json.dumps(found, indent=2) + "\n")
+        lock_of.replace(path)
 
 
 def show(rows: Rows) -> None:

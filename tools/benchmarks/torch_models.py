@@ -88,7 +88,7 @@ class Lite0(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.network = build_models.module()
-        self.seen = Seen(1, 1, 1)
+        self.seen = HeadOutput(1, 1, 1)
         frozen(self)
 
     def features(self, x: Tensor) -> Tensor:
@@ -99,7 +99,7 @@ class Lite0(nn.Module):
         return self.network._fc(pooled.flatten(1))
 
 
-class Seen(nn.Conv2d):
+class HeadOutput(nn.Conv2d):
     """Leaves its input as it is: what muppet-xai, which hooks the last Conv2d of a network, is to see."""
 
     def forward(self, x: Tensor) -> Tensor:

@@ -78,7 +78,7 @@ def change_arity(rng: Rng, model: ModelProto, node: NodeProto) -> str:
     if names and rng.random() < 0.5:
         return f"{node.op_type} loses {names.pop()!r}"
     names.extend(rng.choice([["", "more"], ["more"], [*node.input]]))
-    return f"{node.op_type} gets further inputs or outputs"
+    return f"{node.op_type} gets extra inputs or outputs"
 
 
 @of_node(has="output")

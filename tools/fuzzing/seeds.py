@@ -174,7 +174,7 @@ def read_seeds(places: Sequence[Path]) -> dict[str, Files]:
             found[path.stem] = {MODEL: data}
             for tensor in model.graph.initializer:
                 for entry in tensor.external_data:
-                    beside = path.parent / entry.value
-                    if entry.key == "location" and beside.is_file():
-                        found[path.stem][entry.value] = beside.read_bytes()
+                    lock_of = path.parent / entry.value
+                    if entry.key == "location" and lock_of.is_file():
+                        found[path.stem][entry.value] = lock_of.read_bytes()
     return found

@@ -29,7 +29,7 @@ from onnxcam.engine.session import Session
 from onnxcam.errors import ModelError, OnnxCamError, OptionError
 from onnxcam.inputs.loader import choose_inputs, choose_preset, choose_size
 from onnxcam.inputs.preprocess import parse_size
-from onnxcam.network.opening import Arrays, Wish, open_network
+from onnxcam.network.opening import Arrays, OpenOptions, open_model
 from onnxcam.outputs.atomic import Staging, check_writable
 from onnxcam.resampling import bilinear_matrix, is_small
 from onnxcam.surgeon import ir
@@ -97,7 +97,7 @@ def export_step(
 
     layer, size, inputs: of an ONNX file, as an Explainer takes them; the values of inputs are written into the graph.
     image (C,H,W), grid (h,w): of a module in evaluation mode that takes (N,C,H,W) to logits (N,classes). Raises
-    OptionError, what open_network raises, and ModelError where the gradient cannot be written as ONNX.
+    OptionError, what open_model raises, and ModelError where the gradient cannot be written as ONNX.
     """
     if isinstance(source, torch.nn.Module):
         subject = _of_module(source, image, grid)
@@ -121,7 +121,7 @@ def _of_file(source: ModelSource, layer: str, size: tuple[int, ...] | None, inpu
     if size is None:
         picture = find_image(ir.from_proto(file.proto))
         size, _ = choose_size(picture, None, choose_preset(file, None, picture)[0])
-    opened = open_network(file, Wish(layer=layer, size=size, inputs=choose_inputs(inputs), providers=("cpu",)))
+    opened = open_model(file, OpenOptions(layer=layer, size=size, inputs=choose_inputs(inputs), providers=("cpu",)))
     opened.network.close()
     anatomy, batching = opened.anatomy, opened.batching
     found = anatomy.logits
@@ -131,10 +131,10 @@ def _of_file(source: ModelSource, layer: str, size: tuple[int, ...] | None, inpu
         raise ModelError(f"a step graph takes several pictures, and {file.name} one at a time: {batching.reason}")
     module = OnnxModule(ir.to_proto(opened.model), torch.float32)
     batched = {str(v.name) for v in opened.model.graph.inputs if v.shape and not isinstance(v.shape[0], int)}
-    further = {name: torch.tensor(array) for name, array in opened.inputs.items()}
+    extra = {name: torch.tensor(array) for name, array in opened.inputs.items()}
 
     def logits(images: Tensor) -> Tensor:
-        spread = {n: v.expand(images.shape[0], *v.shape[1:]) if n in batched else v for n, v in further.items()}
+        spread = {n: v.expand(images.shape[0], *v.shape[1:]) if n in batched else v for n, v in extra.items()}
         return module({anatomy.image.name: images, **spread}, [found.tensor])[0].reshape(-1, found.classes)
 
     activation = "sigmoid" if found.classes == 1 else found.activation
@@ -244,15 +244,15 @@ def main(
     score: Annotated[Score, typer.Option(help="What is raised.")] = Score.LOGIT,
     layer: Annotated[str, typer.Option(help="The feature map whose grid the maps have.")] = "auto",
     size: Annotated[str | None, typer.Option(help="Input size for models that take any: 224, or 224x192.")] = None,
-    further: Annotated[
-        list[str] | None, typer.Option("--input", metavar="NAME=VALUE", help="A further input of the model.")
+    extra: Annotated[
+        list[str] | None, typer.Option("--input", metavar="NAME=VALUE", help="An extra input of the model.")
     ] = None,
 ) -> None:
     """Write the step graph of a model."""
     logging.getLogger("torch").setLevel(logging.ERROR)  # the exporter names what else could be installed
     check_writable([out])
     sides = parse_size(size) if size is not None else None
-    proto = export_step(model, score=score, layer=layer, size=sides, inputs=parse_inputs(further or ()))
+    proto = export_step(model, score=score, layer=layer, size=sides, inputs=parse_inputs(extra or ()))
     with Staging() as staging:
         staging.stage(out, proto.SerializeToString(deterministic=True))
         staging.commit()

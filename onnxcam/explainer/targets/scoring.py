@@ -15,7 +15,7 @@ from onnxcam.explainer.targets.values import Box, ClassLike, Element, Region, Si
 from onnxcam.network.scorer import Arrays, probabilities
 from onnxcam.surgeon.analysis.anatomy import Kind, Logits
 from onnxcam.surgeon.graphs.masked_score import REFERENCES, REGIONS, TARGETS
-from onnxcam.types import Placement, Target
+from onnxcam.types import Placement, ScoredTarget
 
 Vector = npt.NDArray[np.float64]
 OVERLAP = 0.5
@@ -25,7 +25,7 @@ LEAST = 1e-6
 
 
 @dataclass(frozen=True)
-class Seen:
+class HeadOutput:
     """The network's answer for the unmasked picture. size: of the network's input; placement: on the picture."""
 
     logits: Logits
@@ -48,7 +48,7 @@ def kind_of(target: TargetLike, default: Kind) -> tuple[Kind, str | None]:
     return default, None
 
 
-def targets(wanted: Sequence[TargetLike], seen: Seen) -> tuple[Arrays, list[Target]]:
+def targets(wanted: Sequence[TargetLike], seen: HeadOutput) -> tuple[Arrays, list[ScoredTarget]]:
     """What the graph is fed for these targets of one kind of head, and what each is called.
 
     A Target's logit and probability are of the unmasked picture; where the tensor's own number is scored they are that
@@ -67,17 +67,19 @@ def targets(wanted: Sequence[TargetLike], seen: Seen) -> tuple[Arrays, list[Targ
 
 
 def similarity(
-    references: Sequence[npt.NDArray[np.generic]], seen: Seen, names: Sequence[str] = ()
-) -> tuple[Arrays, list[Target]]:
+    references: Sequence[npt.NDArray[np.generic]], seen: HeadOutput, names: Sequence[str] = ()
+) -> tuple[Arrays, list[ScoredTarget]]:
     """Of the picture's embedding with each of the references, which are embeddings too."""
     rows = np.stack([_direction(np.asarray(r, np.float64).reshape(-1), seen) for r in references])
     own = _direction(seen.values, seen)
     names = names or [f"reference {i}" for i in range(len(rows))]
-    found = [Target(i, f"similarity to {names[i]}", c, c, Kind.EMBEDDING) for i, c in enumerate((rows @ own).tolist())]
+    found = [
+        ScoredTarget(i, f"similarity to {names[i]}", c, c, Kind.EMBEDDING) for i, c in enumerate((rows @ own).tolist())
+    ]
     return {REFERENCES: rows.astype(np.float32)}, found
 
 
-def _direction(vector: Vector, seen: Seen) -> Vector:
+def _direction(vector: Vector, seen: HeadOutput) -> Vector:
     if vector.size != seen.values.size or not np.isfinite(vector).all():
         raise TargetError(
             f"a reference is an embedding of {seen.values.size} finite numbers, as the output {seen.logits.output!r} "
@@ -94,14 +96,14 @@ def _class(target: TargetLike) -> ClassLike:
     return target  # type: ignore[return-value]
 
 
-def _classes(wanted: Sequence[TargetLike], seen: Seen) -> tuple[Arrays, list[Target]]:
+def _classes(wanted: Sequence[TargetLike], seen: HeadOutput) -> tuple[Arrays, list[ScoredTarget]]:
     given = probabilities(seen.values, seen.logits.activation)
     index = [resolve(_class(t), seen.values, seen.labels) for t in wanted]
-    found = [Target(i, _label(seen, i), float(given[i]), float(seen.values[i])) for i in index]
+    found = [ScoredTarget(i, _label(seen, i), float(given[i]), float(seen.values[i])) for i in index]
     return {TARGETS: np.asarray(index, np.int64)}, found
 
 
-def _label(seen: Seen, index: int) -> str | None:
+def _label(seen: HeadOutput, index: int) -> str | None:
     return seen.labels[index] if seen.labels is not None else None
 
 
@@ -113,7 +115,7 @@ def _element(target: TargetLike) -> Element:
     raise TargetError(f"an element of an output is named by its index, not by {target!r}; use --index, or Element(...)")
 
 
-def _elements(wanted: Sequence[Element], seen: Seen) -> tuple[Arrays, list[Target]]:
+def _elements(wanted: Sequence[Element], seen: HeadOutput) -> tuple[Arrays, list[ScoredTarget]]:
     shape = seen.logits.shape[1:] if len(seen.logits.shape) > 1 else seen.logits.shape
     flat = []
     for element in wanted:
@@ -128,15 +130,15 @@ def _elements(wanted: Sequence[Element], seen: Seen) -> tuple[Arrays, list[Targe
     return _literal(flat, names, seen)
 
 
-def _literal(flat: Sequence[int], names: Sequence[str], seen: Seen) -> tuple[Arrays, list[Target]]:
+def _literal(flat: Sequence[int], names: Sequence[str], seen: HeadOutput) -> tuple[Arrays, list[ScoredTarget]]:
     found = [
-        Target(i, name, float(seen.values[i]), float(seen.values[i]), seen.logits.kind)
+        ScoredTarget(i, name, float(seen.values[i]), float(seen.values[i]), seen.logits.kind)
         for i, name in zip(flat, names, strict=True)
     ]
     return {TARGETS: np.asarray(flat, np.int64)}, found
 
 
-def _regions(wanted: Sequence[Region], seen: Seen) -> tuple[Arrays, list[Target]]:
+def _regions(wanted: Sequence[Region], seen: HeadOutput) -> tuple[Arrays, list[ScoredTarget]]:
     table = seen.values.reshape(-1, seen.logits.classes)
     given = probabilities(table, seen.logits.activation)
     predicted = table.argmax(axis=1) if seen.logits.classes > 1 else np.where(table[:, 0] > 0, 0, 1)
@@ -154,14 +156,16 @@ def _regions(wanted: Sequence[Region], seen: Seen) -> tuple[Arrays, list[Target]
             raise TargetError(f"{what}, so there is nothing to score; give another class or region")
         weights = inside / inside.sum()
         found.append(
-            Target(i, _label(seen, i), float(weights @ given[:, i]), float(weights @ table[:, i]), Kind.REGION)
+            ScoredTarget(i, _label(seen, i), float(weights @ given[:, i]), float(weights @ table[:, i]), Kind.REGION)
         )
         columns.append(weights)
         index.append(i)
     return {TARGETS: np.asarray(index, np.int64), REGIONS: np.stack(columns, axis=1).astype(np.float32)}, found
 
 
-def _inside(where: tuple[float, float, float, float] | npt.NDArray[np.generic], seen: Seen) -> npt.NDArray[np.bool_]:
+def _inside(
+    where: tuple[float, float, float, float] | npt.NDArray[np.generic], seen: HeadOutput
+) -> npt.NDArray[np.bool_]:
     """(places,) whether a cell of the class map lies, by its centre, in the region of the picture."""
     if len(seen.size) != 2:
         raise TargetError("a region is given on pictures only; leave it out to score where the class is predicted")
@@ -187,7 +191,7 @@ def _best_box(label: ClassLike) -> Box:
     return Box("top1", label)
 
 
-def _boxes(wanted: Sequence[Box], seen: Seen) -> tuple[Arrays, list[Target]]:
+def _boxes(wanted: Sequence[Box], seen: HeadOutput) -> tuple[Arrays, list[ScoredTarget]]:
     rows, columns = seen.logits.shape[1:]
     by_column, first = not seen.logits.boxes_first, seen.logits.first_class
     table = seen.values.reshape(rows, columns)

@@ -12,7 +12,7 @@ KEEP = "onnxcam/keep/"
 """Begins the names of the inputs (1,tokens,1) that scale a tensor's tokens."""
 
 
-def cuts(model: Model, start: str, end: str) -> list[str]:
+def dominators(model: Model, start: str, end: str) -> list[str]:
     """Names of the tensors that every way from `start` to `end` leads through, in order; both ends left out.
 
     After a node that makes such a tensor, nothing else that depends on the start is still to be read.

@@ -125,9 +125,9 @@ def _as_boxes(table: Logits, others: Sequence[Value], traced: Traced) -> Logits:
     """Which way the table lies. Boxes are many and columns few; scores may stand beside their boxes."""
     rows, columns = table.shape[1:]
     for other in others:
-        beside = _dims(other, traced)[1:] if other.name != table.output else ()
-        if beside in ((rows, 4), (4, columns)):
-            boxes_first = beside == (rows, 4)
+        lock_of = _dims(other, traced)[1:] if other.name != table.output else ()
+        if lock_of in ((rows, 4), (4, columns)):
+            boxes_first = lock_of == (rows, 4)
             reason = f"{table.reason}; its boxes are in {other.name!r}"
             return replace(table, classes=columns if boxes_first else rows, boxes_first=boxes_first, reason=reason)
     boxes_first = rows > columns

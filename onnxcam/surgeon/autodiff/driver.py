@@ -28,10 +28,10 @@ from onnxcam.surgeon.autodiff.rules.registry import (
     RULES,
     ZERO,
     Arrays,
+    BackwardNode,
     Ops,
     Registered,
     Rule,
-    Step,
     describe,
     key_of,
     operator_name,
@@ -86,7 +86,7 @@ def gradients(
         given = [_total(ops, found.pop(v, [])) if v not in wrt else _total(ops, found.get(v, [])) for v in node.outputs]
         if all(g is None for g in given):
             continue
-        step = Step(node, ir.since(node, version), shapes, known, way.active(node), given)
+        step = BackwardNode(node, ir.since(node, version), shapes, known, way.active(node), given)
         for value, cotangent in _answers(ops, step, instead or {}):
             found.setdefault(value, []).append(cotangent)
     return [_result(ops, w, found.get(w, [])) for w in wrt]
@@ -157,7 +157,7 @@ def _registered(node: Node, version: int) -> Registered | None:
     return RULES.table.get(key_of(node, ir.since(node, version)))
 
 
-def _answers(ops: Ops, step: Step, instead: Mapping[str, Rule]) -> Iterable[tuple[Value, Value]]:
+def _answers(ops: Ops, step: BackwardNode, instead: Mapping[str, Rule]) -> Iterable[tuple[Value, Value]]:
     """Each changing input with its cotangent, of the input's shape."""
     registered = RULES.table[key_of(step.node, step.since)]
     if step.node.op_type not in SEVERAL and any(g is not None for g in step.cotangents[1:]):

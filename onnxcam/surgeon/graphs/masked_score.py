@@ -38,7 +38,7 @@ def scoring_model(
     *,
     with_fill: bool,
     batch: int | None = None,
-    further: Mapping[str, bool] | None = None,
+    extra: Mapping[str, bool] | None = None,
     form: MaskForm = OF_FEATURES,
 ) -> Model:
     """The graph that does a whole Score-CAM.
@@ -70,7 +70,7 @@ def scoring_model(
     if fill is not None:
         masked = b("Add", masked, b("Mul", fill, b("Sub", b.constant(1, np.float32), mask)))
     rewire(network_input, as_input_type(b, masked, network_input))
-    for name, batched in (further or {}).items():
+    for name, batched in (extra or {}).items():
         if batched:
             _spread(b, value_of(copy, name), maps)
 

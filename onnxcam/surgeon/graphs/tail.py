@@ -16,7 +16,7 @@ GIVEN = "onnxcam/given_features"
 
 
 def tail_model(
-    model: Model, anatomy: Anatomy, size: tuple[int, ...], *, batch: int | None, further: Mapping[str, bool]
+    model: Model, anatomy: Anatomy, size: tuple[int, ...], *, batch: int | None, extra: Mapping[str, bool]
 ) -> Model:
     """Takes GIVEN (N,...), the feature tensor as real numbers in its own axes, and gives LOGIT and PROBABILITY (N,T).
 
@@ -42,7 +42,7 @@ def tail_model(
     masked_score.rewire(features, stand_in)
     image = new_input(copy, masked_score.IMAGE, onnx_ir.DataType.FLOAT, [count, *anatomy.image.shape(size)[1:]])
     masked_score.rewire(picture, masked_score.as_input_type(b, image, picture))
-    for name in [n for n, batched in further.items() if batched]:
+    for name in [n for n, batched in extra.items() if batched]:
         value = find_value(copy, name)
         if value is not None and value.shape is not None:
             value.shape = onnx_ir.Shape([count, *list(value.shape)[1:]])

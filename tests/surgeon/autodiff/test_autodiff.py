@@ -8,7 +8,7 @@ from differentiated import SEED, evaluated, inner_product_error, pulled, with_gr
 
 from onnxcam.errors import MissingGradient
 from onnxcam.surgeon.autodiff.rules.guided import Guided
-from onnxcam.surgeon.autodiff.rules.registry import Cotangents, Ops, Rule, Step
+from onnxcam.surgeon.autodiff.rules.registry import BackwardNode, Cotangents, Ops, Rule
 from onnxcam.surgeon.ir import Value
 
 ONES = np.ones((1, 3), np.float32)
@@ -113,7 +113,7 @@ def test_a_branch_that_reads_no_picture_is_a_number() -> None:
     np.testing.assert_allclose(gradient(nodes, "float z = {0.0}, float[1] o = {1.0}"), np.e, rtol=1e-6)
 
 
-def doubled(op: Ops, step: Step, dy: Value) -> Cotangents:
+def doubled(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     return op.Add(dy, dy)
 
 
@@ -124,7 +124,7 @@ def test_a_rule_can_stand_in_for_the_tables() -> None:
 
 
 def test_a_rule_that_stands_in_is_summed_over_what_was_repeated() -> None:
-    def both(op: Ops, step: Step, dy: Value) -> Cotangents:
+    def both(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
         return dy, op.Add(dy, dy)
 
     text = net("y = Add (x, w)").replace("[1,3] x)", "[1,3] x, float[1] w)")

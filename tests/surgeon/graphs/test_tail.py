@@ -118,7 +118,7 @@ CASES = {
     "channels last": Case(CHANNELS_LAST, layout="NHWC"),
     "a class token": Case(TOKENS, layout="NTC (T=4x3)"),
     "tokens behind channels": Case(TOKENS_LAST, layout="NCT (T=4x3)"),
-    "further inputs": Case(FURTHER, inputs={"facts": np.array([1.0, -2.0, 0.5, 3.0]), "warmth": 1.5}),
+    "extra inputs": Case(FURTHER, inputs={"facts": np.array([1.0, -2.0, 0.5, 3.0]), "warmth": 1.5}),
     "past the features": Case(PAST),
     "bytes, channels last": Case(PIXELS, layer="c"),
     "half precision": Case(HALF, tolerance=2e-3),
@@ -127,7 +127,7 @@ CASES = {
     "a volume": Case(network_over((6, 8, 4), channels=3, batch="N"), layout="NCDHW", layer="auto", size=(6, 8, 4)),
     "a batch of one": Case(CLASSIFIER, batch="1", mode="rewritten", layer="auto"),
     "a class token in a batch of one": Case(TOKENS, batch="1", mode="rewritten", layout="NTC (T=4x3)"),
-    "further inputs in a batch of one": Case(FURTHER, "1", "rewritten", inputs={"facts": np.ones(4), "warmth": 0.5}),
+    "extra inputs in a batch of one": Case(FURTHER, "1", "rewritten", inputs={"facts": np.ones(4), "warmth": 0.5}),
     "bound to a batch of one": Case(SCALED_BY_BATCH, batch="1", mode="looped"),
     "bound to a batch of four": Case(SCALED_BY_BATCH, batch="4", mode="looped"),
 }  # fmt: skip

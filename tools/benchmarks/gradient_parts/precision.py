@@ -11,7 +11,7 @@ import torch
 from benchmark import Rows, row
 from torch_models import Step, coefficient_gradient
 
-from gradient_parts.searches import PAIRS, STEPS, Asked, all_runs, asked, cosine, map_difference, probe_of
+from gradient_parts.searches import PAIRS, STEPS, RunLimits, all_runs, asked, cosine, map_difference, probe_of
 from gradient_parts.subjects import explainer, lite0
 from onnxcam import methods as ours
 from onnxcam.methods.blocks import live
@@ -47,7 +47,7 @@ def precision(given: argparse.Namespace) -> Rows:
     return [*rows, row("root mean square of the first gradient", statistics.median(size.values()), "", note)]
 
 
-def first_gradient(picture: Asked) -> float:
+def first_gradient(picture: RunLimits) -> float:
     network, image = lite0(torch.float64), picture.tensor(torch.float64)
     with torch.no_grad():
         features = network.features(image)[0]

@@ -26,7 +26,7 @@ PAIRS = (("PyTorch 1 thread", "PyTorch 2 threads"), ("PyTorch 2 threads", "float
 
 
 @dataclass(frozen=True)
-class Asked:
+class RunLimits:
     """A picture as both sides take it, and its predicted class."""
 
     name: str
@@ -37,24 +37,24 @@ class Asked:
         return torch.from_numpy(np.array(self.image))[None].to(precision)
 
 
-def asked(explain: Explainer, folder: Path | None, count: int) -> list[Asked]:
+def asked(explain: Explainer, folder: Path | None, count: int) -> list[RunLimits]:
     """The embedded pictures first, then the folder's."""
     endings = (".jpg", ".jpeg", ".png")
     found = sorted(p for p in folder.iterdir() if p.suffix.lower() in endings) if folder is not None else []
     chosen = [*pictures().values(), *found][:count]
     prepared = [(p.name, explain.prepare(p).image) for p in chosen]
-    return [Asked(name, image, int(predicted(explain, image).argmax())) for name, image in prepared]
+    return [RunLimits(name, image, int(predicted(explain, image).argmax())) for name, image in prepared]
 
 
 def predicted(explain: Explainer, image: Floats) -> npt.NDArray[np.float64]:
     network = explain._networks.first.network
-    return network.look(network.feeds(image, None, {}))[1]
+    return network.forward(network.feeds(image, None, {}))[1]
 
 
-def probe_of(explain: Explainer, picture: Asked) -> PictureProbe:
+def probe_of(explain: Explainer, picture: RunLimits) -> PictureProbe:
     """What the explainer's method would see."""
     network, inquiry = explain._networks.of(explain._networks.default), explain._inquiry
-    answer = inquiry.look(network, explain.prepare(picture.image), {})
+    answer = inquiry.forward(network, explain.prepare(picture.image), {})
     return inquiry.ask(network, answer, [picture.target], None).probe
 
 
@@ -71,7 +71,7 @@ class Watched(PictureProbe):
 
 
 def own_search(
-    explain: Explainer, picture: Asked, *, epsilon: float = 1e-8, score: Score = Score.LOGIT,
+    explain: Explainer, picture: RunLimits, *, epsilon: float = 1e-8, score: Score = Score.LOGIT,
     bounds: tuple[float, float] | None = None,
 ) -> list[Step]:  # fmt: skip
     """Every step of the library's search: what it asks of its probe, and what its Adam answers with."""
@@ -91,7 +91,7 @@ def own_search(
     return [Step(u, mask, value) for u, (mask, value) in zip(reached, probe.seen, strict=True)]
 
 
-def torch_search(picture: Asked, precision: torch.dtype, threads: int, epsilon: float = 1e-8) -> list[Step]:
+def torch_search(picture: RunLimits, precision: torch.dtype, threads: int, epsilon: float = 1e-8) -> list[Step]:
     network, image = lite0(precision), picture.tensor(precision)
     torch.set_num_threads(threads)
     try:
@@ -102,7 +102,7 @@ def torch_search(picture: Asked, precision: torch.dtype, threads: int, epsilon: 
         torch.set_num_threads(THREADS)
 
 
-def all_runs(explain: Explainer, picture: Asked, epsilon: float) -> dict[str, list[Step]]:
+def all_runs(explain: Explainer, picture: RunLimits, epsilon: float) -> dict[str, list[Step]]:
     return {
         "onnxcam": own_search(explain, picture, epsilon=epsilon),
         "PyTorch 1 thread": torch_search(picture, torch.float32, 1, epsilon),

@@ -13,7 +13,7 @@ from torch_models import Lite0, exported, frozen, resnet50, vgg16
 from onnxcam import Explainer
 from onnxcam.inputs.bundled import model
 from onnxcam.methods.blocks import Method
-from onnxcam.network.opening import Opened, Wish, open_network
+from onnxcam.network.opening import OpenedModel, OpenOptions, open_model
 from onnxcam.surgeon.loading import ModelFile, read_model
 
 
@@ -49,8 +49,8 @@ def lite0(precision: torch.dtype = torch.float32) -> Lite0:
     return Lite0().to(precision)
 
 
-def opened(file: ModelFile) -> Opened:
-    return open_network(file, Wish(providers=("cpu",), threads=THREADS))
+def opened(file: ModelFile) -> OpenedModel:
+    return open_model(file, OpenOptions(providers=("cpu",), threads=THREADS))
 
 
 def explainer(method: Method, source: Any = None) -> Explainer:

@@ -8,18 +8,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onnxcam.surgeon.autodiff.rules.registry import Cotangents, Ops, Step, gradient
+from onnxcam.surgeon.autodiff.rules.registry import BackwardNode, Cotangents, Ops, gradient
 from onnxcam.surgeon.autodiff.rules.windows import Windows, padding, windows_of
 from onnxcam.surgeon.ir import END, Value
 
 
 @gradient("Conv", since=(11, 22))
-def conv(op: Ops, step: Step, dy: Value) -> Cotangents:
+def conv(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     step.only(0)
     return convolved_back(op, step, dy, step.inputs[1], step.static(step.inputs[1], range(step.rank(step.inputs[1]))))
 
 
-def convolved_back(op: Ops, step: Step, dy: Value, weight: Value, shape: Sequence[int]) -> Value:
+def convolved_back(op: Ops, step: BackwardNode, dy: Value, weight: Value, shape: Sequence[int]) -> Value:
     """The data gradient of the node's convolution with this weight (M, C/groups, ...) of the given shape."""
     windows, groups = windows_of(step, shape[2:]), step.integer("group", 1)
     pads, reach = windows.pads, windows.reach
@@ -86,7 +86,7 @@ def _turned(op: Ops, weight: Value, shape: Sequence[int], groups: int) -> Value:
 
 
 @gradient("ConvTranspose", since=(11, 22))
-def conv_transpose(op: Ops, step: Step, dy: Value) -> Cotangents:
+def conv_transpose(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     """A convolution with the same weight, of the same strides and pads."""
     step.only(0)
     weight, rank = step.inputs[1], step.rank(step.x)

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from onnxcam.surgeon.autodiff.rules.registry import Cotangents, Ops, Step, gradient
+from onnxcam.surgeon.autodiff.rules.registry import BackwardNode, Cotangents, Ops, gradient
 from onnxcam.surgeon.ir import Value
 
 TYPES = (19, 21, 23, 24, 25, 28)
@@ -16,7 +16,7 @@ TYPES = (19, 21, 23, 24, 25, 28)
 
 @gradient("Identity", since=(16, *TYPES))
 @gradient("Dropout", since=(13, 22))
-def identity(op: Ops, step: Step, dy: Value) -> Cotangents:
+def identity(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     """Dropout passes everything on when it is not training."""
     training = step.array(2)
     if step.node.op_type == "Dropout" and training is not None and training.any():
@@ -25,36 +25,36 @@ def identity(op: Ops, step: Step, dy: Value) -> Cotangents:
 
 
 @gradient("Add Sum", since=(13, 14), broadcasts=True)
-def add(op: Ops, step: Step, dy: Value) -> Cotangents:
+def add(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     return [dy] * len(step.inputs)
 
 
 @gradient("Sub", since=(14,), broadcasts=True)
-def sub(op: Ops, step: Step, dy: Value) -> Cotangents:
+def sub(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     return dy, op.Neg(dy)
 
 
 @gradient("Mul", since=(14,), broadcasts=True)
-def mul(op: Ops, step: Step, dy: Value) -> Cotangents:
+def mul(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     a, b = step.inputs
     return op.Mul(dy, b), op.Mul(dy, a)
 
 
 @gradient("Div", since=(14,), broadcasts=True)
-def div(op: Ops, step: Step, dy: Value) -> Cotangents:
+def div(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     b = step.inputs[1]
     by_b = op.Div(dy, b)
     return by_b, op.Neg(op.Mul(by_b, step.y))
 
 
 @gradient("Mean", since=(13,), broadcasts=True)
-def mean(op: Ops, step: Step, dy: Value) -> Cotangents:
+def mean(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     count = len(step.inputs)
     return [op.Mul(dy, op.number(1 / count))] * count
 
 
 @gradient("Max Min", since=(13,), broadcasts=True)
-def extreme(op: Ops, step: Step, dy: Value) -> Cotangents:
+def extreme(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     if len(step.inputs) == 1:
         return dy
     chosen = [op.real(op.Equal(x, step.y)) for x in step.inputs]
@@ -63,7 +63,7 @@ def extreme(op: Ops, step: Step, dy: Value) -> Cotangents:
 
 
 @gradient("Pow", since=(15,), broadcasts=True)
-def power(op: Ops, step: Step, dy: Value) -> Cotangents:
+def power(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     a, b = step.inputs
     exponent = op.Cast(b, to=int(op.dtype))
     less = op.Pow(a, op.Sub(exponent, op.number(1)))
@@ -78,39 +78,39 @@ def power(op: Ops, step: Step, dy: Value) -> Cotangents:
 
 
 @gradient("Where", since=(16,), broadcasts=True)
-def where(op: Ops, step: Step, dy: Value) -> Cotangents:
+def where(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     condition, zero = step.x, op.number(0)
     return None, op.Where(condition, dy, zero), op.Where(condition, zero, dy)
 
 
 @gradient("PRelu", since=(16,), broadcasts=True)
-def prelu(op: Ops, step: Step, dy: Value) -> Cotangents:
+def prelu(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     x, slope = step.inputs
     positive = op.Greater(x, op.number(0))
     return op.Where(positive, dy, op.Mul(dy, slope)), op.Where(positive, op.number(0), op.Mul(dy, x))
 
 
 @gradient("Mod", since=(13, 28), broadcasts=True)
-def mod(op: Ops, step: Step, dy: Value) -> Cotangents:
+def mod(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     step.only(0)
     return dy
 
 
 @gradient("Cast", since=(13, *TYPES))
 @gradient("CastLike", since=(15, *TYPES))
-def cast(op: Ops, step: Step, dy: Value) -> Cotangents:
+def cast(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     """What flows back is of one type, whatever the tensors are; the driver stops where a cast leaves the reals."""
     return dy
 
 
 @gradient("Relu", since=(14,))
-def relu(op: Ops, step: Step, dy: Value) -> Cotangents:
+def relu(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     """From the output, so that a convolution and its activation still fuse."""
     return op.Mul(dy, op.real(op.Greater(step.y, op.number(0))))
 
 
 @gradient("Clip", since=(13,))
-def clip(op: Ops, step: Step, dy: Value) -> Cotangents:
+def clip(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     step.only(0)
     low, high = step.optional(1), step.optional(2)
     inside = [op.Greater(step.y, low)] if low is not None else []
@@ -122,7 +122,7 @@ def clip(op: Ops, step: Step, dy: Value) -> Cotangents:
 
 @gradient("LeakyRelu", since=(16,))
 @gradient("ThresholdedRelu", since=(10, 22))
-def leaky_relu(op: Ops, step: Step, dy: Value) -> Cotangents:
+def leaky_relu(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     leaky = step.node.op_type == "LeakyRelu"
     bound, slope = (0.0, step.number("alpha", 0.01)) if leaky else (step.number("alpha", 1.0), 0.0)
     return op.Where(op.Greater(step.x, op.number(bound)), dy, op.Mul(dy, op.number(slope)))
@@ -131,7 +131,7 @@ def leaky_relu(op: Ops, step: Step, dy: Value) -> Cotangents:
 @gradient("Elu", since=(6, 22))
 @gradient("Selu", since=(6, 22))
 @gradient("Celu", since=(12, 28))
-def elu(op: Ops, step: Step, dy: Value) -> Cotangents:
+def elu(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     """gain * x above 0, gain * alpha * (exp(x / width) - 1) below."""
     kind = step.node.op_type
     alpha = step.number("alpha", 1.67326319217681884765625 if kind == "Selu" else 1.0)
@@ -142,18 +142,18 @@ def elu(op: Ops, step: Step, dy: Value) -> Cotangents:
 
 
 @gradient("Sigmoid", since=(13,))
-def sigmoid(op: Ops, step: Step, dy: Value) -> Cotangents:
+def sigmoid(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     return op.Mul(dy, op.Mul(step.y, op.Sub(op.number(1), step.y)))
 
 
 @gradient("HardSigmoid", since=(6, 22))
-def hard_sigmoid(op: Ops, step: Step, dy: Value) -> Cotangents:
+def hard_sigmoid(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     inside = op.And(op.Greater(step.y, op.number(0)), op.Less(step.y, op.number(1)))
     return op.Mul(dy, op.Mul(op.real(inside), op.number(step.number("alpha", 0.2))))
 
 
 @gradient("HardSwish", since=(14, 22))
-def hard_swish(op: Ops, step: Step, dy: Value) -> Cotangents:
+def hard_swish(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     """0 up to -3, 1 from 3 on, (2 x + 3) / 6 between."""
     x, three = step.x, op.number(3)
     between = op.Add(op.Mul(x, op.number(1 / 3)), op.number(0.5))
@@ -162,11 +162,11 @@ def hard_swish(op: Ops, step: Step, dy: Value) -> Cotangents:
 
 
 @gradient("Swish", since=(24,))
-def swish(op: Ops, step: Step, dy: Value) -> Cotangents:
+def swish(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     return through_swish(op, step, dy, step.number("alpha", 1.0))
 
 
-def through_swish(op: Ops, step: Step, dy: Value, alpha: float) -> Value:
+def through_swish(op: Ops, step: BackwardNode, dy: Value, alpha: float) -> Value:
     """y = x s with s = sigmoid(alpha x): dy/dx = s + alpha y (1 - s)."""
     factor = op.number(alpha)
     s = op.Sigmoid(op.Mul(step.x, factor))
@@ -174,7 +174,7 @@ def through_swish(op: Ops, step: Step, dy: Value, alpha: float) -> Value:
 
 
 @gradient("Mish", since=(18, 22))
-def mish(op: Ops, step: Step, dy: Value) -> Cotangents:
+def mish(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     """y = x t with t = tanh(softplus(x)): dy/dx = t + x (1 - t^2) sigmoid(x)."""
     t = op.Tanh(op.Softplus(step.x))
     rest = op.Mul(op.Sub(op.number(1), op.Mul(t, t)), op.Sigmoid(step.x))
@@ -182,7 +182,7 @@ def mish(op: Ops, step: Step, dy: Value) -> Cotangents:
 
 
 @gradient("Gelu", since=(20,))
-def gelu(op: Ops, step: Step, dy: Value) -> Cotangents:
+def gelu(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     x = step.x
     if step.text("approximate", "none") == "tanh":
         # y = x (1 + t) / 2 with t = tanh(c (x + k x^3))
@@ -203,64 +203,64 @@ def slope_of_gelu(op: Ops, x: Value) -> Value:
 
 
 @gradient("Tanh", since=(13,))
-def tanh(op: Ops, step: Step, dy: Value) -> Cotangents:
+def tanh(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     return op.Mul(dy, op.Sub(op.number(1), op.Mul(step.y, step.y)))
 
 
 @gradient("Erf", since=(13,))
-def erf(op: Ops, step: Step, dy: Value) -> Cotangents:
+def erf(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     slope = op.Mul(op.Exp(op.Neg(op.Mul(step.x, step.x))), op.number(2 / math.sqrt(math.pi)))
     return op.Mul(dy, slope)
 
 
 @gradient("Exp", since=(13,))
-def exp(op: Ops, step: Step, dy: Value) -> Cotangents:
+def exp(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     return op.Mul(dy, step.y)
 
 
 @gradient("Log", since=(13,))
-def log(op: Ops, step: Step, dy: Value) -> Cotangents:
+def log(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     return op.Div(dy, step.x)
 
 
 @gradient("Sqrt", since=(13,))
-def sqrt(op: Ops, step: Step, dy: Value) -> Cotangents:
+def sqrt(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     return op.Div(op.Mul(dy, op.number(0.5)), step.y)
 
 
 @gradient("Reciprocal", since=(13,))
-def reciprocal(op: Ops, step: Step, dy: Value) -> Cotangents:
+def reciprocal(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     return op.Neg(op.Mul(dy, op.Mul(step.y, step.y)))
 
 
 @gradient("Neg", since=(13,))
-def neg(op: Ops, step: Step, dy: Value) -> Cotangents:
+def neg(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     return op.Neg(dy)
 
 
 @gradient("Abs", since=(13,))
-def absolute(op: Ops, step: Step, dy: Value) -> Cotangents:
+def absolute(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     return op.Mul(dy, op.Sign(step.x))
 
 
 @gradient("Softplus", since=(1, 22))
-def softplus(op: Ops, step: Step, dy: Value) -> Cotangents:
+def softplus(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     return op.Mul(dy, op.Sigmoid(step.x))
 
 
 @gradient("Softsign", since=(1, 22))
-def softsign(op: Ops, step: Step, dy: Value) -> Cotangents:
+def softsign(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     below = op.Add(op.Abs(step.x), op.number(1))
     return op.Div(dy, op.Mul(below, below))
 
 
 @gradient("Shrink", since=(9,))
-def shrink(op: Ops, step: Step, dy: Value) -> Cotangents:
+def shrink(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     return op.Mul(dy, op.real(op.Greater(op.Abs(step.x), op.number(step.number("lambd", 0.5)))))
 
 
 @gradient("Sin Cos Tan Sinh Cosh Asin Acos Atan Asinh Acosh Atanh", since=(7, 9, 22))
-def trigonometry(op: Ops, step: Step, dy: Value) -> Cotangents:
+def trigonometry(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     x, one = step.x, op.number(1)
     square = op.Mul(x, x)
     slopes = {
@@ -280,7 +280,7 @@ def trigonometry(op: Ops, step: Step, dy: Value) -> Cotangents:
 
 
 @gradient("CumSum", since=(14,))
-def cumulative_sum(op: Ops, step: Step, dy: Value) -> Cotangents:
+def cumulative_sum(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     """The sums run the other way."""
     step.only(0)
     axis = op.build.constant(np.asarray(step.array(1)).reshape(()), np.int64)

@@ -3,14 +3,14 @@
 from onnxcam.surgeon.autodiff.rules.conv import conv
 from onnxcam.surgeon.autodiff.rules.elementwise import slope_of_gelu, through_swish
 from onnxcam.surgeon.autodiff.rules.linear import matrix_product
-from onnxcam.surgeon.autodiff.rules.registry import Cotangents, Ops, Step, gradient
+from onnxcam.surgeon.autodiff.rules.registry import BackwardNode, Cotangents, Ops, gradient
 from onnxcam.surgeon.ir import Value
 
 MICROSOFT = "com.microsoft"
 
 
 @gradient("FusedConv", since=(0,), domain=MICROSOFT)
-def fused_conv(op: Ops, step: Step, dy: Value) -> Cotangents:
+def fused_conv(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     """y = activation(conv(x, w) + b + z), z in the fourth place: the activation's slope is told from y."""
     step.only(0, 3)
     before = op.Mul(dy, _slope(op, step)) if "activation" in step.node.attributes else dy
@@ -18,7 +18,7 @@ def fused_conv(op: Ops, step: Step, dy: Value) -> Cotangents:
     return (conv(op, step.through(0), before) if 0 in step.active else None), None, None, added  # type: ignore[return-value]
 
 
-def _slope(op: Ops, step: Step) -> Value:
+def _slope(op: Ops, step: BackwardNode) -> Value:
     kind, y = step.text("activation", ""), step.y
     given = step.node.attributes.get("activation_params")
     parameters = list(given.as_floats()) if given is not None else []
@@ -40,19 +40,19 @@ def _slope(op: Ops, step: Step) -> Value:
 
 
 @gradient("QuickGelu", since=(0,), domain=MICROSOFT)
-def quick_gelu(op: Ops, step: Step, dy: Value) -> Cotangents:
+def quick_gelu(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     return through_swish(op, step, dy, step.number("alpha", 1.702))
 
 
 @gradient("Gelu BiasGelu", since=(0,), domain=MICROSOFT, broadcasts=True)
-def gelu(op: Ops, step: Step, dy: Value) -> Cotangents:
+def gelu(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     """Of x + bias, or of x."""
     u = op.Add(step.x, step.inputs[1]) if step.node.op_type == "BiasGelu" else step.x
     return [op.Mul(dy, slope_of_gelu(op, u))] * len(step.inputs)
 
 
 @gradient("FusedMatMul", since=(0,), domain=MICROSOFT)
-def fused_matmul(op: Ops, step: Step, dy: Value) -> Cotangents:
+def fused_matmul(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     """y = alpha a' b', where ' may swap the last two axes."""
     if step.integer("transBatchA", 0) or step.integer("transBatchB", 0):
         raise step.refusal("moves the batch axes of its operands")

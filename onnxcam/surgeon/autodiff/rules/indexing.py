@@ -3,12 +3,12 @@
 import numpy as np
 import onnx_ir
 
-from onnxcam.surgeon.autodiff.rules.registry import Cotangents, Ops, Step, gradient
+from onnxcam.surgeon.autodiff.rules.registry import BackwardNode, Cotangents, Ops, gradient
 from onnxcam.surgeon.ir import Value
 
 
 @gradient("Gather", since=(13,))
-def gather(op: Ops, step: Step, dy: Value) -> Cotangents:
+def gather(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     step.only(0)
     data, indices = step.inputs
     rank = step.rank(data)
@@ -32,13 +32,13 @@ def gather(op: Ops, step: Step, dy: Value) -> Cotangents:
 
 
 @gradient("GatherElements", since=(13,))
-def gather_elements(op: Ops, step: Step, dy: Value) -> Cotangents:
+def gather_elements(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     step.only(0)
     return op.ScatterElements(op.zeros_like(step.x), step.inputs[1], dy, axis=step.integer("axis", 0), reduction="add")
 
 
 @gradient("GatherND", since=(13,))
-def gather_nd(op: Ops, step: Step, dy: Value) -> Cotangents:
+def gather_nd(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     step.only(0)
     batch = step.integer("batch_dims", 0)
     indices = step.inputs[1]
@@ -56,7 +56,7 @@ def gather_nd(op: Ops, step: Step, dy: Value) -> Cotangents:
 
 
 @gradient("ScatterND", since=(18,))
-def scatter_nd(op: Ops, step: Step, dy: Value) -> Cotangents:
+def scatter_nd(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     step.only(0, 2)
     indices, updates = step.inputs[1:]
     reduction = step.text("reduction", "none")
@@ -67,7 +67,7 @@ def scatter_nd(op: Ops, step: Step, dy: Value) -> Cotangents:
 
 
 @gradient("ScatterElements", since=(18,))
-def scatter_elements(op: Ops, step: Step, dy: Value) -> Cotangents:
+def scatter_elements(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     step.only(0, 2)
     indices, updates = step.inputs[1:]
     axis, reduction = step.integer("axis", 0), step.text("reduction", "none")
@@ -78,7 +78,7 @@ def scatter_elements(op: Ops, step: Step, dy: Value) -> Cotangents:
 
 
 @gradient("TopK", since=(11, 24))
-def top_k(op: Ops, step: Step, dy: Value) -> Cotangents:
+def top_k(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     step.only(0)
     places = step.further_output(1)
     return op.ScatterElements(op.zeros_like(step.x), places, dy, axis=step.integer("axis", -1))

@@ -2,12 +2,12 @@
 
 from collections.abc import Container
 
-from onnxcam.surgeon.autodiff.rules.registry import Cotangents, Ops, Step, gradient
+from onnxcam.surgeon.autodiff.rules.registry import BackwardNode, Cotangents, Ops, gradient
 from onnxcam.surgeon.ir import Shape, Value
 
 
 @gradient("MatMul", since=(13,))
-def matmul(op: Ops, step: Step, dy: Value) -> Cotangents:
+def matmul(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     """dA = dY B^T, dB = A^T dY; a vector is a matrix of one row (left) or one column (right)."""
     a, b = step.inputs
     shape_a, shape_b, shape_y = step.dims(a), step.dims(b), step.dims(step.y)
@@ -47,7 +47,7 @@ def _with(shape: tuple[int | None, ...], at: int) -> tuple[int | None, ...]:
 
 
 @gradient("Gemm", since=(13,))
-def gemm(op: Ops, step: Step, dy: Value) -> Cotangents:
+def gemm(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     """Y = alpha A' B' + beta C, where ' may transpose."""
     a, b = step.inputs[:2]
     turn_a, turn_b = step.integer("transA", 0), step.integer("transB", 0)
@@ -72,7 +72,7 @@ def gemm(op: Ops, step: Step, dy: Value) -> Cotangents:
 
 
 @gradient("Einsum", since=(12, 28))
-def einsum(op: Ops, step: Step, dy: Value) -> Cotangents:
+def einsum(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     """The cotangent of an operand is the product of dy and the other operands, summed to the operand's own letters."""
     equation = step.text("equation", "").replace(" ", "")
     left, arrow, right = equation.partition("->")

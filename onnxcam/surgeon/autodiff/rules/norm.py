@@ -3,12 +3,12 @@
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.surgeon.autodiff.rules.registry import Cotangents, Ops, Step, gradient
+from onnxcam.surgeon.autodiff.rules.registry import BackwardNode, Cotangents, Ops, gradient
 from onnxcam.surgeon.ir import Value
 
 
 @gradient("BatchNormalization", since=(15,))
-def batch_norm(op: Ops, step: Step, dy: Value) -> Cotangents:
+def batch_norm(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     """With stored statistics it is one factor a channel."""
     step.only(0)
     if step.integer("training_mode", 0):
@@ -19,7 +19,7 @@ def batch_norm(op: Ops, step: Step, dy: Value) -> Cotangents:
 
 
 @gradient("LayerNormalization", since=(17,))
-def layer_norm(op: Ops, step: Step, dy: Value) -> Cotangents:
+def layer_norm(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     """With z = (x - mean) / deviation and g = dy * scale: (g - mean(g) - z mean(g z)) / deviation.
 
     The operator can hand out its mean and the inverse of its deviation.
@@ -33,7 +33,7 @@ def layer_norm(op: Ops, step: Step, dy: Value) -> Cotangents:
 
 
 @gradient("InstanceNormalization", since=(6, 22))
-def instance_norm(op: Ops, step: Step, dy: Value) -> Cotangents:
+def instance_norm(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     step.only(0)
     rank = step.rank(step.x)
     axes = list(range(2, rank))
@@ -43,7 +43,7 @@ def instance_norm(op: Ops, step: Step, dy: Value) -> Cotangents:
 
 
 @gradient("GroupNormalization", since=(18, 21))
-def group_norm(op: Ops, step: Step, dy: Value) -> Cotangents:
+def group_norm(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     """Until opset 20 the scale is one number a group, later one a channel."""
     step.only(0)
     groups, (channels,) = step.integer("num_groups", 1), step.static(step.x, [1])
@@ -58,7 +58,7 @@ def group_norm(op: Ops, step: Step, dy: Value) -> Cotangents:
     return op.Reshape(back, op.Shape(step.x))
 
 
-def _normalised(op: Ops, step: Step, g: Value, centred: Value, variance: Value, axes: list[int]) -> Value:
+def _normalised(op: Ops, step: BackwardNode, g: Value, centred: Value, variance: Value, axes: list[int]) -> Value:
     deviation = op.Sqrt(op.Add(variance, op.number(step.number("epsilon", 1e-5))))
     z = op.Div(centred, deviation)
     along = op.Mul(z, op.mean(op.Mul(g, z), axes))
@@ -66,7 +66,7 @@ def _normalised(op: Ops, step: Step, g: Value, centred: Value, variance: Value, 
 
 
 @gradient("RMSNormalization", since=(23,))
-def rms_norm(op: Ops, step: Step, dy: Value) -> Cotangents:
+def rms_norm(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     """With z = x / r, r the root of the mean square, and g = dy * scale: (g - z mean(g z)) / r."""
     step.only(0)
     rank = step.rank(step.x)
@@ -78,7 +78,7 @@ def rms_norm(op: Ops, step: Step, dy: Value) -> Cotangents:
 
 
 @gradient("LpNormalization", since=(1, 22))
-def lp_norm(op: Ops, step: Step, dy: Value) -> Cotangents:
+def lp_norm(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     """y = x / |x|: p = 2: (dy - y sum(dy y)) / |x|; p = 1: (dy - sign(x) sum(dy y)) / |x|. 0 where x is."""
     axis = [step.integer("axis", -1)]
     along = op.sum(op.Mul(dy, step.y), axis)
@@ -91,7 +91,7 @@ def lp_norm(op: Ops, step: Step, dy: Value) -> Cotangents:
 
 
 @gradient("LRN", since=(13,))
-def local_response(op: Ops, step: Step, dy: Value) -> Cotangents:
+def local_response(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     """y = x s^-beta, s = bias + alpha / size * (sum of x^2 over a window of channels).
 
     dx = dy s^-beta - 2 alpha beta / size * x * (sum over the mirrored window of dy x s^(-beta - 1)).

@@ -4,19 +4,19 @@ import math
 
 import numpy as np
 
-from onnxcam.surgeon.autodiff.rules.registry import Cotangents, Ops, Step, gradient
+from onnxcam.surgeon.autodiff.rules.registry import BackwardNode, Cotangents, Ops, gradient
 from onnxcam.surgeon.autodiff.rules.windows import Windows, windows_of
 from onnxcam.surgeon.ir import Value
 
 
 @gradient("GlobalAveragePool", since=(1, 22))
-def global_average(op: Ops, step: Step, dy: Value) -> Cotangents:
+def global_average(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     cells = math.prod(step.static(step.x, range(2, step.rank(step.x))))
     return op.Expand(op.Mul(dy, op.number(1 / cells)), op.Shape(step.x))
 
 
 @gradient("GlobalMaxPool", since=(1, 22))
-def global_max(op: Ops, step: Step, dy: Value) -> Cotangents:
+def global_max(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     """To the first of equals."""
     flat = op.reshape(step.x, [0, 0, -1])
     place = op.ArgMax(flat, axis=2, keepdims=1)
@@ -25,7 +25,7 @@ def global_max(op: Ops, step: Step, dy: Value) -> Cotangents:
 
 
 @gradient("MaxPool", since=(12, 22))
-def max_pool(op: Ops, step: Step, dy: Value) -> Cotangents:
+def max_pool(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     """The operator can tell where its maxima were, counted over the whole tensor."""
     if step.integer("storage_order", 0):
         raise step.refusal("numbers its maxima by columns")
@@ -40,7 +40,7 @@ def max_pool(op: Ops, step: Step, dy: Value) -> Cotangents:
 
 
 @gradient("AveragePool", since=(11, 19, 22))
-def average_pool(op: Ops, step: Step, dy: Value) -> Cotangents:
+def average_pool(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     """Each window gives back its share; how many entries it averaged is a matter of position alone."""
     windows = windows_of(step, step.integers("kernel_shape") or [])
     strides, dilations = windows.strides, windows.dilations
@@ -58,7 +58,7 @@ def average_pool(op: Ops, step: Step, dy: Value) -> Cotangents:
     return _laid_over(op, step, given, windows)
 
 
-def _laid_over(op: Ops, step: Step, given: Value, windows: Windows) -> Value:
+def _laid_over(op: Ops, step: BackwardNode, given: Value, windows: Windows) -> Value:
     """Each window filled with its number, summed where windows overlap; the padding cut off, what none reaches 0."""
     (channels,) = step.static(step.x, [1])
     back = op.ConvTranspose(
@@ -88,7 +88,7 @@ def _repeated(op: Ops, given: Value, windows: Windows) -> Value:
 
 
 @gradient("LpPool GlobalLpPool", since=(2, 18, 22))
-def lp_pool(op: Ops, step: Step, dy: Value) -> Cotangents:
+def lp_pool(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     """y = (sum |x|^p)^(1/p): dx = sign(x) |x|^(p-1) * (windows of dy y^(1-p) laid over each other)."""
     p = step.integer("p", 2)
     safe = op.Where(op.Equal(step.y, op.number(0)), op.number(1), step.y)

@@ -5,19 +5,19 @@ import numpy as np
 from onnxcam.surgeon.autodiff.rules.conv import convolved_back
 from onnxcam.surgeon.autodiff.rules.elementwise import TYPES
 from onnxcam.surgeon.autodiff.rules.pool import global_average
-from onnxcam.surgeon.autodiff.rules.registry import Cotangents, Ops, Step, gradient
+from onnxcam.surgeon.autodiff.rules.registry import BackwardNode, Cotangents, Ops, gradient
 from onnxcam.surgeon.ir import Value
 
 
 @gradient("DequantizeLinear", since=(10, 13, *TYPES))
-def dequantise(op: Ops, step: Step, dy: Value) -> Cotangents:
+def dequantise(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     """What lies between quantising and its undoing is counted in real units, so that the scale enters neither."""
     step.only(0)
     return dy
 
 
 @gradient("QuantizeLinear", since=(10, 13, *TYPES))
-def quantise(op: Ops, step: Step, dy: Value) -> Cotangents:
+def quantise(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     """Nothing flows where the integers saturate: quantisers do away with a Relu whose bounds the integers have."""
     step.only(0)
     if _ends_in_the_score(step.y):
@@ -52,7 +52,7 @@ OWN = "onnxcam/"
 """Begins the names of what onnxcam adds to a graph."""
 
 
-def _unsaturated(op: Ops, step: Step, dy: Value, at: int) -> Value:
+def _unsaturated(op: Ops, step: BackwardNode, dy: Value, at: int) -> Value:
     """dy where the integers of the output are inside their range; `at` stands the output's zero point."""
     if _ends_in_the_score(step.y):
         return dy
@@ -64,7 +64,7 @@ def _unsaturated(op: Ops, step: Step, dy: Value, at: int) -> Value:
 
 
 @gradient("QLinearConv", since=(10,))
-def quantised_conv(op: Ops, step: Step, dy: Value) -> Cotangents:
+def quantised_conv(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     """Inputs: x, its scale and zero point, the weight with its own, the output's, the bias."""
     step.only(0)
     stored, scale, zero = step.inputs[3:6]
@@ -74,7 +74,7 @@ def quantised_conv(op: Ops, step: Step, dy: Value) -> Cotangents:
 
 
 @gradient("QLinearAdd", since=(0,), domain=MICROSOFT)
-def quantised_add(op: Ops, step: Step, dy: Value) -> Cotangents:
+def quantised_add(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     """Inputs: a, its scale and zero point, b with its own, the output's."""
     given = _unsaturated(op, step, dy, 7)
     result = step.dims(step.y)
@@ -83,7 +83,7 @@ def quantised_add(op: Ops, step: Step, dy: Value) -> Cotangents:
 
 
 @gradient("QLinearGlobalAveragePool", since=(0,), domain=MICROSOFT)
-def quantised_average(op: Ops, step: Step, dy: Value) -> Cotangents:
+def quantised_average(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     step.only(0)
     if step.integer("channels_last", 0):
         raise step.refusal("has its channels last")
@@ -91,7 +91,7 @@ def quantised_average(op: Ops, step: Step, dy: Value) -> Cotangents:
 
 
 @gradient("QGemm", since=(0,), domain=MICROSOFT)
-def quantised_gemm(op: Ops, step: Step, dy: Value) -> Cotangents:
+def quantised_gemm(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     """Inputs: a, its scale and zero point, b with its own, the bias, and where the output is quantised, its own."""
     step.only(0)
     stored, scale, zero = step.inputs[3:6]
@@ -104,13 +104,13 @@ def quantised_gemm(op: Ops, step: Step, dy: Value) -> Cotangents:
 
 
 @gradient("DynamicQuantizeLinear", since=(11,))
-def dynamic(op: Ops, step: Step, dy: Value) -> Cotangents:
+def dynamic(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     """The scale counts as a constant. ConvInteger and MatMulInteger count in integers, so it enters here."""
     return op.Div(dy, step.node.outputs[1])
 
 
 @gradient("ConvInteger", since=(10,))
-def integer_conv(op: Ops, step: Step, dy: Value) -> Cotangents:
+def integer_conv(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     step.only(0)
     return convolved_back(
         op, step, dy, _centred(op, step), step.static(step.inputs[1], range(step.rank(step.inputs[1])))
@@ -118,7 +118,7 @@ def integer_conv(op: Ops, step: Step, dy: Value) -> Cotangents:
 
 
 @gradient("MatMulInteger", since=(10,))
-def integer_product(op: Ops, step: Step, dy: Value) -> Cotangents:
+def integer_product(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     step.only(0)
     rank = step.rank(step.inputs[1])
     if rank != 2:
@@ -126,7 +126,7 @@ def integer_product(op: Ops, step: Step, dy: Value) -> Cotangents:
     return op.MatMul(dy, op.swapped(_centred(op, step), rank))
 
 
-def _centred(op: Ops, step: Step) -> Value:
+def _centred(op: Ops, step: BackwardNode) -> Value:
     """The weight without its zero point, as real numbers."""
     weight, zero = op.Cast(step.inputs[1], to=int(op.dtype)), step.optional(3)
     return op.Sub(weight, op.Cast(zero, to=int(op.dtype))) if zero is not None else weight

@@ -106,7 +106,7 @@ class Ops:
 
 
 @dataclass(frozen=True, eq=False)
-class Step:
+class BackwardNode:
     """One node on the way back.
 
     shapes: of every tensor, None for an entry that depends on the batch. known: tensors that are the same for every
@@ -133,7 +133,7 @@ class Step:
     def y(self) -> Value:
         return self.node.outputs[0]
 
-    def through(self, position: int) -> "Step":
+    def through(self, position: int) -> "BackwardNode":
         """The same step where a gradient is wanted for one input only."""
         return replace(self, active=frozenset({position}))
 
@@ -220,7 +220,7 @@ class Step:
 
 
 Cotangents = Value | None | Sequence[Value | None]
-Rule = Callable[[Ops, Step, Value], Cotangents]
+Rule = Callable[[Ops, BackwardNode, Value], Cotangents]
 
 
 @dataclass(frozen=True)

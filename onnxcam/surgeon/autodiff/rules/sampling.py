@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.surgeon.autodiff.rules.registry import Step
+from onnxcam.surgeon.autodiff.rules.registry import BackwardNode
 
 Matrix = npt.NDArray[np.float64]
 
@@ -16,7 +16,7 @@ def matrix_of_pad(size: int, before: int, after: int, mode: str) -> Matrix:
     return np.asarray(np.eye(size)[places])
 
 
-def resize_matrix(step: Step, old: int, new: int, scale: float) -> Matrix:
+def resize_matrix(step: BackwardNode, old: int, new: int, scale: float) -> Matrix:
     """(new, old) weights of ONNX Resize along one axis, edges replicated. scale: as the model states it."""
     where = step.text("coordinate_transformation_mode", "half_pixel")
     mode = step.text("mode", "nearest")

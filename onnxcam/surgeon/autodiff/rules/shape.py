@@ -6,13 +6,13 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.surgeon.autodiff.rules.elementwise import TYPES
-from onnxcam.surgeon.autodiff.rules.registry import Cotangents, Ops, Step, gradient
+from onnxcam.surgeon.autodiff.rules.registry import BackwardNode, Cotangents, Ops, gradient
 from onnxcam.surgeon.autodiff.rules.sampling import matrix_of_pad, resize_matrix
 from onnxcam.surgeon.ir import END, Value
 
 
 @gradient("Flatten Reshape Squeeze Unsqueeze", since=(13, 14, *TYPES))
-def reshape(op: Ops, step: Step, dy: Value) -> Cotangents:
+def reshape(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     step.only(0)
     shape = step.dims(step.x)
     if shape.count(None) <= 1 and 0 not in shape:
@@ -21,20 +21,20 @@ def reshape(op: Ops, step: Step, dy: Value) -> Cotangents:
 
 
 @gradient("Transpose", since=(13, *TYPES))
-def transpose(op: Ops, step: Step, dy: Value) -> Cotangents:
+def transpose(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     rank = step.rank(step.x)
     perm = step.integers("perm") or list(range(rank))[::-1]
     return op.transpose(dy, [int(i) for i in np.argsort(perm)])
 
 
 @gradient("Expand", since=(13,))
-def expand(op: Ops, step: Step, dy: Value) -> Cotangents:
+def expand(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     step.only(0)
     return op.sum_to(dy, step.dims(step.y), step.dims(step.x))
 
 
 @gradient("Tile", since=(13,))
-def tile(op: Ops, step: Step, dy: Value) -> Cotangents:
+def tile(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     """Copies lie behind each other: one axis more for them, and a sum over it."""
     step.only(0)
     repeats, shape = step.integers("repeats", 1) or [], step.dims(step.x)
@@ -51,7 +51,7 @@ def tile(op: Ops, step: Step, dy: Value) -> Cotangents:
 
 
 @gradient("Concat", since=(13,))
-def concat(op: Ops, step: Step, dy: Value) -> Cotangents:
+def concat(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     rank = step.rank(step.y)
     axis = step.integer("axis", 0) % rank
     if len(step.inputs) == 1:
@@ -69,7 +69,7 @@ def concat(op: Ops, step: Step, dy: Value) -> Cotangents:
 
 
 @gradient("Split", since=(18,))
-def split(op: Ops, step: Step, dy: Value) -> Cotangents:
+def split(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     axis = step.integer("axis", 0) % step.rank(step.x)
     parts = [
         given if given is not None else op.zeros_like(value)
@@ -79,7 +79,7 @@ def split(op: Ops, step: Step, dy: Value) -> Cotangents:
 
 
 @gradient("Slice", since=(13,))
-def slice_(op: Ops, step: Step, dy: Value) -> Cotangents:
+def slice_(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     """Zeros where nothing was taken."""
     step.only(0)
     shape = step.dims(step.x)
@@ -115,7 +115,7 @@ def _put_back(op: Ops, x: Value, rank: int, axis: int, taken: range, size: int) 
 
 
 @gradient("Pad", since=(18, *TYPES))
-def pad(op: Ops, step: Step, dy: Value) -> Cotangents:
+def pad(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     step.only(0)
     rank, mode = step.rank(step.x), step.text("mode", "constant")
     pads = step.integers("pads", 1) or []
@@ -141,7 +141,7 @@ def along(op: Ops, x: Value, rank: int, axis: int, matrix: npt.NDArray[np.float6
 
 
 @gradient("Resize", since=(18, 19))
-def resize(op: Ops, step: Step, dy: Value) -> Cotangents:
+def resize(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     """Resizing is linear along each axis, so its gradient is the transposed matrix of each."""
     step.only(0)
     for axis, scale in _scales(step).items():
@@ -154,7 +154,7 @@ def resize(op: Ops, step: Step, dy: Value) -> Cotangents:
     return dy
 
 
-def _scales(step: Step) -> dict[int, float]:
+def _scales(step: BackwardNode) -> dict[int, float]:
     """Of each axis that is resampled: as stated, which need not be the quotient of the sizes, or as the sizes say."""
     shape, result = step.dims(step.x), step.dims(step.y)
     if shape == result:
@@ -176,7 +176,7 @@ def _quotients(sizes: Sequence[int], by: Sequence[int]) -> list[float]:
     return [a / b for a, b in zip(sizes, by, strict=True)]
 
 
-def _whole_factor(step: Step, old: int, new: int, scale: float) -> int:
+def _whole_factor(step: BackwardNode, old: int, new: int, scale: float) -> int:
     """The factor of a plain repetition of entries; 0 for any other resizing."""
     plain = step.text("mode", "nearest") == "nearest" and new % old == 0 and scale == new // old
     rounding = step.text("nearest_mode", "round_prefer_floor")
@@ -185,7 +185,7 @@ def _whole_factor(step: Step, old: int, new: int, scale: float) -> int:
     return new // old if plain and repeats else 0
 
 
-def _summed(op: Ops, step: Step, x: Value, axis: int, size: int, factor: int) -> Value:
+def _summed(op: Ops, step: BackwardNode, x: Value, axis: int, size: int, factor: int) -> Value:
     """Sums over `factor` neighbours along the axis."""
     wide = op.Shape(x)
     parts = [op.slice(wide, {0: (0, axis)}), op.integers([size, factor]), op.slice(wide, {0: (axis + 1, END)})]
@@ -193,7 +193,7 @@ def _summed(op: Ops, step: Step, x: Value, axis: int, size: int, factor: int) ->
 
 
 @gradient("DepthToSpace SpaceToDepth", since=(13, 28))
-def depth_to_space(op: Ops, step: Step, dy: Value) -> Cotangents:
+def depth_to_space(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     """The way back is the other one of the two."""
     block, channels = step.integer("blocksize", 1), step.static(step.x, [1])[0]
     mode = step.text("mode", "DCR")
@@ -207,7 +207,7 @@ def depth_to_space(op: Ops, step: Step, dy: Value) -> Cotangents:
 
 
 @gradient("Trilu", since=(14,))
-def triangle(op: Ops, step: Step, dy: Value) -> Cotangents:
+def triangle(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
     step.only(0)
-    further = [x for x in [step.optional(1)] if x is not None]
-    return op.Trilu(dy, *further, upper=step.integer("upper", 1))
+    extra = [x for x in [step.optional(1)] if x is not None]
+    return op.Trilu(dy, *extra, upper=step.integer("upper", 1))

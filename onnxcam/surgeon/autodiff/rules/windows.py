@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from onnxcam.surgeon.autodiff.rules.registry import Step
+from onnxcam.surgeon.autodiff.rules.registry import BackwardNode
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Windows:
         return [(n - 1) * s + r + 1 for n, s, r in zip(self.results, self.strides, self.reach, strict=True)]
 
 
-def windows_of(step: Step, kernel: Sequence[int]) -> Windows:
+def windows_of(step: BackwardNode, kernel: Sequence[int]) -> Windows:
     """Of the node; raises MissingGradient where a size depends on the batch."""
     space = range(2, step.rank(step.x))
     sizes, results = step.static(step.x, space), step.static(step.y, space)
@@ -36,7 +36,9 @@ def windows_of(step: Step, kernel: Sequence[int]) -> Windows:
     return Windows(sizes, results, list(kernel), strides, dilations, padding(step, sizes, kernel, results))
 
 
-def padding(step: Step, sizes: Sequence[int], kernel: Sequence[int], results: Sequence[int]) -> list[tuple[int, int]]:
+def padding(
+    step: BackwardNode, sizes: Sequence[int], kernel: Sequence[int], results: Sequence[int]
+) -> list[tuple[int, int]]:
     """Entries added (before, after) along each spatial axis, auto_pad worked out. results: the output's sizes."""
     rank = len(sizes)
     policy = step.text("auto_pad", "NOTSET")
