@@ -41,12 +41,14 @@ if TYPE_CHECKING:
     from onnxcam.methods.blocks import Convention, Method
     from onnxcam.methods.fills import BLACK, MEAN, ZERO, Fill, blur
     from onnxcam.outputs.overlay import overlay
-    from onnxcam.types import Placement, Provenance, Saliency, ScoredTarget
+    from onnxcam.outputs.saliency import Provenance, Saliency, ScoredTarget
+    from onnxcam.types import Placement
 
 # Looked up on first use, so that `onnxcam --help` does not wait for onnx and onnxruntime.
 _HOMES = {
     "onnxcam.explainer.results": ("ForwardPass",),
-    "onnxcam.types": ("Placement", "Provenance", "Saliency", "ScoredTarget"),
+    "onnxcam.types": ("Note", "NoteCode", "Origin", "Placement", "Source"),
+    "onnxcam.outputs.saliency": ("Channels", "Provenance", "Saliency", "ScoredTarget"),
     "onnxcam.explainer.device_maps": ("DeviceSaliency",),
     "onnxcam.engine.options": ("EngineOptions", "MemoryCap"),
     "onnxcam.errors": ("OnnxCamError",),

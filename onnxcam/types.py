@@ -4,8 +4,8 @@ Axes: N pictures, K masks or channels, T targets, C colours, h w the feature gri
 networks read w and W instead of h w and H W, for 3-D networks d h w and D H W.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol, Self
 
@@ -24,6 +24,12 @@ Masks = Floats
 """(K,1,h,w) low-resolution masks before normalisation; after it, 1 keeps a pixel and 0 removes it."""
 Scores = Floats
 """(K,T) one number a mask and target."""
+Rows = npt.NDArray[np.int64]
+"""(N,) indices: of the target that each row is about, or of feature maps."""
+Arrays = Mapping[str, npt.NDArray[np.generic]]
+"""Arrays by the name of the graph's input that they feed."""
+Progress = Callable[[int, int], None]
+"""Called with (forward passes done, forward passes expected) as work goes on; what is expected may change."""
 Map = Floats
 """(H,W) saliency on the model's input."""
 
@@ -73,6 +79,100 @@ AnyMasks = Masks | MasksOnDevice
 """In NumPy, or where the network runs: either has a length and a shape, and can be indexed along K and negated."""
 
 
+class NoteCode(StrEnum):
+    """What a note is about; programs test this and never the text."""
+
+    PROVIDER_SKIPPED = "provider-skipped"
+    """`auto` did not take a better provider."""
+    PROVIDER_FALLBACK = "provider-fallback"
+    """Operators that TensorRT lacks run elsewhere."""
+    ENGINE_OPTIONS = "engine-options"
+    """Options of the engine that change numbers or memory were asked for."""
+    DEVICE_MEMORY_UNKNOWN = "device-memory-unknown"
+    """The number of masks a forward pass is a guess."""
+    SIZE_ASSUMED = "size-assumed"
+    """The model takes any size, and none was given."""
+    BRANCH_TAKEN = "branch-taken"
+    """Only one branch of an If is explained."""
+    READ_AS_BOXES = "read-as-boxes"
+    """An output was taken for a detector's table."""
+    OTHER_SCALES = "other-scales"
+    """A detector predicts from finer maps too."""
+    OTHER_BRANCHES = "other-branches"
+    """Other feature maps reach the score past the chosen one."""
+    FEATURES_EARLY = "features-early"
+    """Many layers follow the chosen feature map."""
+    POOLED_BY_ATTENTION = "pooled-by-attention"
+    """Tokens after the last attention keep the grid too."""
+    CLASS_MAP = "class-map"
+    """The chosen tensor is a map of the classes themselves, or what enters one."""
+    LOOPED = "looped"
+    """The model takes one picture a forward pass."""
+    ROWS_APART = "rows-apart"
+    """Rows of a batch change each other, so each went alone."""
+    SINGLE_OUTPUT = "single-output"
+    """One number without activation was taken for a logit."""
+    ALREADY_PROBABILITIES = "already-probabilities"
+    """The outputs look like probabilities although no softmax was found."""
+    SCORES_ALIKE = "scores-alike"
+    """Every mask scored the same."""
+    NOTHING_POSITIVE = "nothing-positive"
+    """ReLU left nothing, so the un-rectified map is shown."""
+    ERROR_UNKNOWN = "error-unknown"
+    """Too little was scored to bound the error of an estimate."""
+    BUDGET_ENDED = "budget-ended"
+    """The budget ended before the tolerance was reached."""
+    PARTIAL = "partial"
+    """A map on the way: not all masks were scored yet."""
+    SEARCH_BROKE = "search-broke"
+    """A start of a search ended in NaN or infinity."""
+    CLASS_FREE = "class-free"
+    """The method gives every target the same map."""
+    COMPLETENESS = "completeness"
+    """How well attributions add up to the change of the score."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that a reader of the result should know. str(note) is its text."""
+
+    code: NoteCode
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class Source(StrEnum):
+    """Where a choice came from."""
+
+    GIVEN = "given"
+    """By the caller."""
+    METADATA = "metadata"
+    """The ONNX file's metadata."""
+    CONFIG_FILE = "config-file"
+    """A configuration file beside the model."""
+    MODEL = "model"
+    """The graph itself."""
+    PRESET = "preset"
+    """It follows from the preset."""
+    ASSUMED = "assumed"
+    """Nothing says; a usual value was taken."""
+    NONE = "none"
+    """There is none."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a choice came from: `source` for programs, `text` for people. str(origin) is its text."""
+
+    source: Source
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
 class Score(StrEnum):
     """What a method measures on a masked picture."""
 
@@ -114,106 +214,3 @@ class Placement:
 
     picture: tuple[int, int]
     box: tuple[float, float, float, float]
-
-
-@dataclass(frozen=True)
-class ScoredTarget:
-    """What was explained, and what the model gave it on the unmasked picture.
-
-    index: the class; of an element or a box, the number's place in the flattened output; of a similarity, the
-    reference's. kind: 'classes', 'region', 'boxes', 'elements' or 'embedding'; for the last three, probability and
-    logit are both the number that is scored.
-    """
-
-    index: int
-    label: str | None
-    probability: float
-    logit: float
-    kind: str = "classes"
-
-    @property
-    def is_probability(self) -> bool:
-        """False where the model's own number is scored, which may be anything."""
-        return self.kind in ("classes", "region")
-
-    @property
-    def name(self) -> str:
-        return self.label if self.label is not None else f"class {self.index}"
-
-
-@dataclass(frozen=True)
-class Channels:
-    """How many feature maps there were, how many were scored, and how many were estimated from those.
-
-    left: of a map on the way, how many are still to be scored.
-    """
-
-    total: int
-    scored: int
-    estimated: int = 0
-    left: int = 0
-
-    @property
-    def skipped(self) -> int:
-        """Maps that are constant over space: their mask is undefined and their weight changes nothing."""
-        return self.total - self.scored - self.estimated - self.left
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """Everything that is needed to make the same map again, and to know where each choice came from.
-
-    features: how many maps of which grid. channels: None for a method that scores no feature maps. forwards: pictures
-    that went through the model, or through its part behind the feature maps; steps: those that came back with a
-    gradient. error: of a map whose scores were estimated in part, a bound on the root mean square by which it, in
-    [0,1], is off from the exact one, that holds in about 9 of 10 cases; None where nothing was estimated, and where too
-    little was seen to tell, which a note says. seconds: of this picture; where several were explained
-    together, its share by passes.
-    """
-
-    versions: Mapping[str, str]
-    model: str
-    model_sha256: str
-    image: str
-    layer: str
-    layer_reason: str
-    logits: str
-    activation: str
-    preset: Mapping[str, Any]
-    preset_source: str
-    fill: str
-    method: str
-    options: Mapping[str, Any]
-    provider: str
-    batch: int
-    batch_mode: str
-    features: str
-    channels: Channels | None
-    forwards: int
-    steps: int
-    seconds: float
-    notes: tuple[str, ...] = ()
-    error: float | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Saliency:
-    """One explanation. The arrays are read-only.
-
-    map: (H,W) float32 in [0,1] on the model's input. raw: float32 before rectifying and normalising: (h,w), the
-    combination of the feature maps or the mask that was learnt, or (H,W) of a method that works on pixels. score: what
-    the method attributes, on the unmasked picture (a probability or a logit, see provenance.options). placement: None
-    if the image came preprocessed. finish: how the map follows from raw.
-    """
-
-    map: Map
-    raw: Floats
-    target: ScoredTarget
-    score: float
-    placement: Placement | None
-    provenance: Provenance = field(repr=False)
-    finish: Finish = Finish.OWN
-
-    def __post_init__(self) -> None:
-        self.map.setflags(write=False)
-        self.raw.setflags(write=False)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from onnxcam.inputs.preprocess import Preset
     from onnxcam.methods.blocks import Method
     from onnxcam.outputs.overlay import Style
-    from onnxcam.types import Saliency
+    from onnxcam.outputs.saliency import Saliency
 
 
 @dataclass(frozen=True)

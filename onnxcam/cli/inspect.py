@@ -97,9 +97,9 @@ def description(file: "ModelFile", model: "Model", opened: "OpenedModel") -> dic
         ],
         "batch": {"mode": opened.batching.mode, "reason": opened.batching.reason},
         "gradient": _gradient(opened),
-        "preset": {"name": preset.name, "source": source},
-        "labels": {"count": len(labels) if labels is not None else 0, "source": labels_source},
-        "warnings": [*opened.notes, *anatomy.warnings],
+        "preset": {"name": preset.name, "source": str(source)},
+        "labels": {"count": len(labels) if labels is not None else 0, "source": str(labels_source)},
+        "warnings": [str(note) for note in (*opened.notes, *anatomy.warnings)],
     }  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from onnxcam.types import Saliency
+    from onnxcam.outputs.saliency import Saliency
 
 
 def summary(saliency: "Saliency", outputs: Sequence[str]) -> str:
@@ -13,7 +13,7 @@ def summary(saliency: "Saliency", outputs: Sequence[str]) -> str:
     settings = ", ".join(f"{name} {value}" for name, value in made.options.items() if value != "none") or "no options"
     lines = [f"{made.image} -> {', '.join(outputs)}", _target_line(saliency)]
     if _has(made.method, "layer"):
-        lines.append(f"  layer         {made.layer} ({made.features}): {made.layer_reason}")
+        lines.append(f"  layer         {made.layer} ({maps_text(made.features)}): {made.layer_reason}")
     removed = f"; removed pixels: {made.fill}" if _has(made.method, "fill") else ""
     lines += [
         f"  method        {made.method}: {settings}{removed}",
@@ -37,6 +37,10 @@ def summary(saliency: "Saliency", outputs: Sequence[str]) -> str:
     return "\n".join([*lines, *(f"  note          {note}" for note in made.notes)])
 
 
+def maps_text(features: Sequence[int]) -> str:
+    return f"{features[0]} maps of {'x'.join(map(str, features[1:]))}"
+
+
 def _has(name: str, what: str) -> bool:
     """Whether a method reads a layer, or fills what it removes; one from elsewhere is taken to."""
     from onnxcam.methods import METHODS, defaults
@@ -51,7 +55,7 @@ def _preprocessing(saliency: "Saliency") -> str:
     made = saliency.provenance
     if saliency.placement is None:
         return "none: the array is taken as it is"
-    return f"{made.preset['name']} ({made.preset_source})"
+    return f"{made.preset.name} ({made.preset_origin})"
 
 
 def _target_line(saliency: "Saliency") -> str:

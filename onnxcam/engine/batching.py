@@ -12,10 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import InferenceError, OptionError, OutOfMemory
-from onnxcam.types import Floats
+from onnxcam.types import Floats, Progress
 
-Progress = Callable[[int, int], None]
-"""Called with (forward passes done, forward passes in all) after each chunk."""
 Work = npt.NDArray[Any]
 """What is cut into chunks along its first axis: masks, or the numbers of what is to be run."""
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from onnxcam.engine.batching import ON_DEVICE, choose_batch
 from onnxcam.errors import ProviderError
+from onnxcam.types import Note, NoteCode
 
 DEVICES: Mapping[str, str] = {"cpu": "cpu", "cuda": "cuda", "tensorrt": "cuda"}
 """Where a provider's tensors lie, by its short name. Of the others, onnxruntime's IO binding is not used."""
@@ -40,7 +41,7 @@ class Chunk:
     """Masks that go through at once, and what has to be said about the choice."""
 
     batch: int
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 def chunk_on(device: Device, bytes_per_picture: int, weights: int, cap: int | None, asked: int | None) -> Chunk:
@@ -52,7 +53,8 @@ def chunk_on(device: Device, bytes_per_picture: int, weights: int, cap: int | No
     room = [value for value in (free, cap - weights if cap is not None else None) if value is not None]
     if asked is not None or room:
         return Chunk(choose_batch(bytes_per_picture, max(0, min(room, default=0)), ON_DEVICE, asked))
-    return Chunk(ON_DEVICE, (f"free memory of {device} is not known ({why}), so {ON_DEVICE} masks go through at once",))
+    text = f"free memory of {device} is not known ({why}), so {ON_DEVICE} masks go through at once"
+    return Chunk(ON_DEVICE, (Note(NoteCode.DEVICE_MEMORY_UNKNOWN, text),))
 
 
 def free_memory_of(device: Device) -> tuple[int | None, str]:

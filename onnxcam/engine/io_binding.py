@@ -12,13 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.engine.batching import Progress
 from onnxcam.engine.devices import Device
 from onnxcam.engine.session import Session, runtime
 from onnxcam.engine.views import Rows, Span, part, repeated, taken
 from onnxcam.errors import OutOfMemory
-from onnxcam.network.extra_inputs import Arrays
-from onnxcam.types import AnyMasks, Floats
+from onnxcam.types import AnyMasks, Arrays, Floats, Progress
 
 Array = npt.NDArray[Any]
 HELD = 48

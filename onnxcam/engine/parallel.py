@@ -19,7 +19,6 @@ from onnxcam.engine.batching import (
     ON_DEVICE,
     PER_THREAD,
     SHARE,
-    Progress,
     Work,
     choose_batch,
     free_memory,
@@ -32,7 +31,7 @@ from onnxcam.engine.devices import Chunk, chunk_on
 from onnxcam.engine.options import PLAIN, EngineOptions
 from onnxcam.engine.session import Session, available_threads, may_leave_the_cpu
 from onnxcam.errors import OutOfMemory
-from onnxcam.types import Floats
+from onnxcam.types import Floats, Progress
 
 ROUNDS = 3
 """Timed slots a candidate, after one that is thrown away."""

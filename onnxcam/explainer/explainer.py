@@ -3,13 +3,13 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.engine.batching import Progress
 from onnxcam.engine.options import PLAIN, EngineOptions
 from onnxcam.errors import OnnxCamError, OptionError
 from onnxcam.explainer.device_maps import DeviceSaliency, Finisher
@@ -33,11 +33,12 @@ from onnxcam.methods.blocks import Method, Need
 from onnxcam.methods.score_cam import score_cam
 from onnxcam.network.gradients import GradientRunner
 from onnxcam.network.opening import OpenOptions
+from onnxcam.outputs.saliency import Saliency
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import Kind
 from onnxcam.surgeon.analysis.locate import find_image
 from onnxcam.surgeon.loading import ModelSource, read_model
-from onnxcam.types import Saliency
+from onnxcam.types import Progress
 
 
 class Explainer:
@@ -83,11 +84,12 @@ class Explainer:
         file = read_model(model)
         self.model_name, self.model_sha256 = file.name, file.sha256
         image = find_image(ir.from_proto(file.proto), layout)
-        chosen, self.preset_source = choose_preset(file, preset, image)
+        chosen, self.preset_origin = choose_preset(file, preset, image)
         self.preset = adjust(chosen) if adjust is not None else chosen
         if self.preset != chosen:
-            self.preset_source += "; then changed field by field"
-        sides, self.size_source = choose_size(image, size, self.preset)
+            text = f"{self.preset_origin}; then changed field by field"
+            self.preset_origin = replace(self.preset_origin, text=text)
+        sides, self.size_origin = choose_size(image, size, self.preset)
         options = OpenOptions(
             layout=layout, size=sides, layer=layer, inputs=choose_inputs(inputs or {}), providers=tuple(providers),
             threads=threads, batch=batch, with_fill=self.method.perturb.make is not None, form=self.method.form,
@@ -96,12 +98,12 @@ class Explainer:
         self._networks = Heads(file, options, self.method, step, output, kind)
         first = self._networks.first
         self.anatomy, self.size, self.batching = first.anatomy, first.size, first.batching
-        self.labels, self.labels_source = choose_labels(file, labels, self.anatomy.logits)
+        self.labels, self.labels_origin = choose_labels(file, labels, self.anatomy.logits)
         self.provider, self.batch_size = first.network.provider, first.network.batch
         self._intake = ImageLoader(image, self.size, self.preset, self.provider)
         self._finisher = Finisher(self.provider, threads)
         origin = ExplainerInfo(
-            file.name, file.sha256, self.preset, self.preset_source, self.size, self.size_source, self.method
+            file.name, file.sha256, self.preset, self.preset_origin, self.size, self.size_origin, self.method
         )
         self._pipeline = Pipeline(origin, self.labels, self._intake.prepare)
 

@@ -14,11 +14,11 @@ from typing import Any
 from greenlet import getcurrent, greenlet
 
 from onnxcam.errors import OnnxCamError
-from onnxcam.methods.blocks import Method, Need, Rows, run
+from onnxcam.methods.blocks import Method, Need, run
 from onnxcam.methods.maps import Outcome
 from onnxcam.network.probe import PictureProbe, score_gradients, scores
 from onnxcam.network.scorer import Network
-from onnxcam.types import AnyMasks, Floats, Masks, Score, Scores
+from onnxcam.types import AnyMasks, Floats, Masks, Rows, Score, Scores
 
 logger = logging.getLogger(__name__)
 MOST = 8

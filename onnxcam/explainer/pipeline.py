@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.engine.batching import Progress
 from onnxcam.errors import MissingGradient, OnnxCamError, OptionError
 from onnxcam.explainer.lockstep import run_lockstep
 from onnxcam.explainer.results import BoundRequest, ExplainerInfo, ForwardResult, saliencies
@@ -17,12 +16,11 @@ from onnxcam.explainer.targets.scoring import HeadOutput, similarity, targets
 from onnxcam.explainer.targets.values import Similarity, TargetLike
 from onnxcam.inputs.loader import ImageLike, ModelInput, choose_inputs, fits, read_array
 from onnxcam.methods import gradient_free
-from onnxcam.methods.fills import BLACK
 from onnxcam.network.gradients import GradientRunner
 from onnxcam.network.probe import Count, PictureProbe
-from onnxcam.network.scorer import Arrays
+from onnxcam.outputs.saliency import Saliency, ScoredTarget
 from onnxcam.surgeon.analysis.anatomy import Kind
-from onnxcam.types import Saliency, Score, ScoredTarget
+from onnxcam.types import Arrays, Progress, Score, Source
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +37,8 @@ class Pipeline:
         """Runs the picture once as it is."""
         start = time.perf_counter()
         fill = self.origin.method.perturb.make
-        if self.origin.method.perturb is BLACK and prepared.placement is None and self.origin.preset_source != "given":
+        preset_known = prepared.placement is not None or self.origin.preset_origin.source is Source.GIVEN
+        if self.origin.method.perturb.needs_preset and not preset_known:
             raise OptionError(
                 "what black is after preprocessing is not known for this image; give the preset, or another fill"
             )

@@ -1,24 +1,28 @@
 """From what a network answered for one picture to what a person is told, doubts included."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from onnxcam.inputs.loader import ModelInput
 from onnxcam.inputs.preprocess import Preset
+from onnxcam.methods import changed_options
 from onnxcam.methods.blocks import Method
 from onnxcam.methods.maps import Outcome
 from onnxcam.network.gradients import GradientRunner
 from onnxcam.network.probe import PictureProbe
-from onnxcam.network.scorer import Arrays
+from onnxcam.outputs.saliency import Channels, Provenance, Saliency, ScoredTarget
 from onnxcam.surgeon.analysis.anatomy import Kind
-from onnxcam.types import Channels, Features, FeaturesOnDevice, Image, Provenance, Saliency, ScoredTarget
+from onnxcam.types import Arrays, Features, FeaturesOnDevice, Image, Note, NoteCode, Origin, Source
 from onnxcam.versions import versions
 
 Head = tuple[Kind | None, str | None]
 """What is scored: the kind, and the output's name; None where the model decides."""
+
+
+PREPROCESSED = Origin(Source.GIVEN, "preprocessed by the caller")
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,9 +63,9 @@ class ExplainerInfo:
     model: str
     sha256: str
     preset: Preset
-    preset_source: str
+    preset_origin: Origin
     size: tuple[int, ...]
-    size_source: str
+    size_origin: Origin
     method: Method
 
 
@@ -91,44 +95,48 @@ def _provenance(origin: ExplainerInfo, outcome: Outcome, asked: BoundRequest, se
         layer_reason=opened.anatomy.features.reason,
         logits=opened.anatomy.logits.tensor,
         activation=opened.anatomy.logits.activation,
-        preset=asdict(origin.preset),
-        preset_source=origin.preset_source if prepared.placement is not None else "preprocessed by the caller",
+        preset=origin.preset,
+        preset_origin=origin.preset_origin if prepared.placement is not None else PREPROCESSED,
+        size_origin=origin.size_origin,
         fill=method.perturb.name,
         method=method.name,
         options=dict(method.options),
+        changed=changed_options(method),
         provider=opened.network.provider,
         batch=opened.network.batch,
         batch_mode=opened.batching.mode,
-        features=f"{total} maps of {'x'.join(map(str, answer.features.shape[1:]))}",
+        features=tuple(answer.features.shape),
         channels=Channels(total, scored, outcome.estimated, outcome.left) if scored is not None else None,
         forwards=count.forwards + 1,
         steps=count.steps,
         seconds=seconds,
-        notes=(*doubts(answer, origin.size, origin.size_source), *answer.network.notes, *outcome.notes),
+        notes=(*doubts(answer, origin.size, origin.size_origin), *answer.network.notes, *outcome.notes),
         error=outcome.error,
     )
 
 
-def doubts(answer: ForwardResult, size: tuple[int, ...], size_source: str) -> tuple[str, ...]:
+def doubts(answer: ForwardResult, size: tuple[int, ...], size_origin: Origin) -> tuple[Note, ...]:
     """What the numbers themselves say against what was read from the graph."""
     opened, z = answer.network.opened, answer.values
     logits = opened.anatomy.logits
-    notes = [f"auto: {reason}" for reason in opened.network.passed_over]
+    notes = [Note(NoteCode.PROVIDER_SKIPPED, f"auto: {reason}") for reason in opened.network.passed_over]
     notes += opened.network.notes
-    if size_source.startswith("assumed"):
-        notes.append(f"input size {'x'.join(map(str, size))} (HxW) {size_source}")
-    notes += [*opened.notes, *(w for w in opened.anatomy.warnings if "is assumed" not in w)]
+    if size_origin.source is Source.ASSUMED:
+        notes.append(Note(NoteCode.SIZE_ASSUMED, f"input size {'x'.join(map(str, size))} (HxW) {size_origin}"))
+    notes += [*opened.notes, *(w for w in opened.anatomy.warnings if w.code is not NoteCode.SIZE_ASSUMED)]
     if opened.batching.mode == "looped":
-        notes.append(f"one mask a forward pass: {opened.batching.reason}")
+        notes.append(Note(NoteCode.LOOPED, f"one mask a forward pass: {opened.batching.reason}"))
     if logits.kind is Kind.CLASSES and logits.activation == "none" and len(z) == 1:
-        notes.append(
+        text = (
             "a single output without activation: its sigmoid is taken for the probability; "
             "if it is a quantity, explain the number itself (--index 0)"
         )
+        notes.append(Note(NoteCode.SINGLE_OUTPUT, text))
     plain = logits.kind is Kind.CLASSES and logits.activation == "none" and len(z) > 1
     if plain and z.min() >= 0 and abs(z.sum() - 1) < 1e-3:
-        notes.append(
+        text = (
             "the outputs are probabilities already although no softmax was found in the graph: "
             "the probabilities shown are a softmax too much; use the paper variant, which scores the outputs"
         )
+        notes.append(Note(NoteCode.ALREADY_PROBABILITIES, text))
     return tuple(notes)

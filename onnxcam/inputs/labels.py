@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from onnxcam.errors import LabelError, PresetError, TargetError, near
 from onnxcam.inputs.preprocess import LARGEST_SIDE, Preset
+from onnxcam.types import Origin, Source
 
 LARGEST_TEXT = 16 * 2**20
 """Bytes of a label or configuration file; more is something else."""
@@ -57,14 +58,16 @@ _STEPS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_flip_
 _HARMLESS = ("do_convert_rgb", "do_reduce_labels")
 
 
-def find_preset(metadata: Mapping[str, str], model_path: Path | None) -> tuple[Preset, str] | None:
+def find_preset(metadata: Mapping[str, str], model_path: Path | None) -> tuple[Preset, Origin] | None:
     """The preset and where it came from: the file's metadata, else a preprocessor_config.json beside it.
 
     Raises PresetError for a damaged or unsupported one: what says how a model wants its pictures is not passed over.
     """
     if "onnxcam.preset" in metadata:
         try:
-            return Preset.from_json(json.loads(metadata["onnxcam.preset"])), "ONNX metadata onnxcam.preset"
+            return Preset.from_json(json.loads(metadata["onnxcam.preset"])), Origin(
+                Source.METADATA, "ONNX metadata onnxcam.preset"
+            )
         except (ValueError, RecursionError, PresetError) as error:
             raise PresetError(f"the model's metadata onnxcam.preset is damaged ({error}); use --preset") from None
     path = _beside(model_path, "preprocessor_config.json")
@@ -74,7 +77,7 @@ def find_preset(metadata: Mapping[str, str], model_path: Path | None) -> tuple[P
         values = json.loads(_text(path))
         if not isinstance(values, dict):
             raise PresetError("it is no JSON object")
-        return from_hugging_face(values), f"{path.name} beside the model"
+        return from_hugging_face(values), Origin(Source.CONFIG_FILE, f"{path.name} beside the model")
     except (OSError, ValueError, RecursionError, PresetError) as error:
         raise PresetError(f"{path}: cannot be used ({error}); choose the preprocessing with --preset") from None
 
@@ -194,27 +197,27 @@ def _numbers(values: Mapping[str, Any], key: str, default: float | None = None) 
     return tuple(numbers)
 
 
-def find_labels(metadata: Mapping[str, str], model_path: Path | None) -> tuple[list[str], str] | None:
+def find_labels(metadata: Mapping[str, str], model_path: Path | None) -> tuple[list[str], Origin] | None:
     """Class names and where they came from: 'onnxcam.labels' or Ultralytics' 'names' in the metadata, or the id2label
     of a Hugging Face config.json beside the model. One that does not name the classes 0 to n-1 is passed over."""
     if "onnxcam.labels" in metadata:
         found = _named(_json_or_none(metadata["onnxcam.labels"]))
         if found is not None:
-            return found, "ONNX metadata onnxcam.labels"
+            return found, Origin(Source.METADATA, "ONNX metadata onnxcam.labels")
     if len(metadata.get("names", "")) <= LARGEST_LITERAL:
         try:
             found = _named(ast.literal_eval(metadata.get("names", "").strip()))
         except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             found = None
         if found is not None:
-            return found, "ONNX metadata names"
+            return found, Origin(Source.METADATA, "ONNX metadata names")
     path = _beside(model_path, "config.json")
     try:
         values = _json_or_none(_text(path)) if path is not None else None
     except (OSError, ValueError):
         return None
     found = _named(values.get("id2label")) if isinstance(values, dict) else None
-    return (found, "config.json beside the model") if found is not None else None
+    return (found, Origin(Source.CONFIG_FILE, "config.json beside the model")) if found is not None else None
 
 
 def read_labels(path: Path) -> list[str]:

@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from onnxcam.engine.devices import device_of
 from onnxcam.errors import OptionError, PictureError, PresetError
-from onnxcam.explainer.device_maps import DeviceArray, is_device_array, taken
 from onnxcam.inputs import bundled
+from onnxcam.inputs.dlpack import DeviceArray, is_device_array, taken
 from onnxcam.inputs.images import read_picture
 from onnxcam.inputs.labels import check_labels, find_labels, find_preset, read_labels
 from onnxcam.inputs.preprocess import PRESETS, Preset, apply
@@ -21,11 +21,12 @@ from onnxcam.inputs.preprocess import preset as preset_named
 from onnxcam.surgeon.analysis.anatomy import ImageInput, Kind, Logits
 from onnxcam.surgeon.analysis.locate import DEFAULT_SIDE
 from onnxcam.surgeon.loading import ModelFile, read_model
-from onnxcam.types import Image, Placement
+from onnxcam.types import Image, Origin, Placement, Source
 
 ImageLike = str | os.PathLike[str] | npt.NDArray[Any] | DeviceArray
 """A path, of a picture or of an .npy array; an (height,width,3) or (height,width) uint8 array; or a preprocessed array
 (C,H,W), (C,W) or (C,D,H,W), which alone may come on a device."""
+GIVEN = Origin(Source.GIVEN, "given")
 LARGEST_ARRAY = 2**31
 """Bytes of an .npy file that is read."""
 
@@ -156,41 +157,41 @@ def choose_inputs(given: Mapping[str, npt.ArrayLike]) -> dict[str, npt.NDArray[A
     return found
 
 
-def choose_size(image: ImageInput, size: Sequence[int] | None, preset: Preset) -> tuple[tuple[int, ...] | None, str]:
+def choose_size(image: ImageInput, size: Sequence[int] | None, preset: Preset) -> tuple[tuple[int, ...] | None, Origin]:
     """The sides to ask for and where they came from: what was asked for, the model's, the preset's for dynamic ones."""
     if size is not None:
-        return tuple(size), "given"
+        return tuple(size), GIVEN
     if None not in image.sides:
-        return None, "the model's"
+        return None, Origin(Source.MODEL, "the model's")
     if len(image.sides) == 2 and preset.size is not None:
         sides = tuple(own or wanted for own, wanted in zip(image.sides, preset.size, strict=True))
-        return sides, "the preset's"
+        return sides, Origin(Source.PRESET, "the preset's")
     if len(image.sides) == 2:
-        return tuple(
-            own or DEFAULT_SIDE for own in image.sides
-        ), "assumed: the model takes any size; choose with --size"
-    return None, "the model's"
+        text = "assumed: the model takes any size; choose with --size"
+        return tuple(side or DEFAULT_SIDE for side in image.sides), Origin(Source.ASSUMED, text)
+    return None, Origin(Source.MODEL, "the model's")
 
 
-def choose_preset(file: ModelFile, preset: Preset | str | None, image: ImageInput) -> tuple[Preset, str]:
+def choose_preset(file: ModelFile, preset: Preset | str | None, image: ImageInput) -> tuple[Preset, Origin]:
     """What was asked for, else what travels with the model, else a default; and which of these it is."""
     if isinstance(preset, Preset):
-        return preset, "given"
+        return preset, GIVEN
     if preset is not None:
-        return preset_named(preset), "given"
+        return preset_named(preset), GIVEN
     found = find_preset(file.metadata, file.path)
     if found is not None:
         return found
     if image.dtype == "uint8":
-        return PRESETS["raw"], "assumed: the model takes raw uint8 pixels"
+        return PRESETS["raw"], Origin(Source.ASSUMED, "assumed: the model takes raw uint8 pixels")
     if image.channels == 1:
-        return PRESETS["unit"], "assumed for a grey picture: nothing beside the model says; choose with --preset"
-    return PRESETS["imagenet"], "assumed: nothing beside the model says; choose with --preset"
+        text = "assumed for a grey picture: nothing beside the model says; choose with --preset"
+        return PRESETS["unit"], Origin(Source.ASSUMED, text)
+    return PRESETS["imagenet"], Origin(Source.ASSUMED, "assumed: nothing beside the model says; choose with --preset")
 
 
 def choose_labels(
     file: ModelFile, labels: Sequence[str] | str | os.PathLike[str] | None, logits: Logits
-) -> tuple[tuple[str, ...] | None, str]:
+) -> tuple[tuple[str, ...] | None, Origin]:
     """Labels that fit what is scored and where they came from, None where there are none; 'imagenet' is the usual list.
 
     Raises LabelError for labels of another length; those that travel with the model may be of another of its outputs.
@@ -198,18 +199,18 @@ def choose_labels(
     if labels == "imagenet" and not Path("imagenet").exists():
         found = find_labels(read_model(bundled.model()).metadata, None)
         assert found is not None
-        given, source = found[0], "imagenet"
+        given, origin = found[0], Origin(Source.GIVEN, "imagenet")
     elif labels is not None:
         given = read_labels(Path(labels)) if isinstance(labels, str | os.PathLike) else list(labels)
-        source = str(labels) if isinstance(labels, str | os.PathLike) else "given"
+        origin = Origin(Source.GIVEN, str(labels)) if isinstance(labels, str | os.PathLike) else GIVEN
     else:
         found = find_labels(file.metadata, file.path)
         if found is None or (logits.kind is not Kind.CLASSES and not fits(found[0], logits)):
-            return None, "none"
-        given, source = found
+            return None, Origin(Source.NONE, "none")
+        given, origin = found
     if not fits(given, logits):
-        check_labels(given, logits.classes, "ImageNet's label list" if source == "imagenet" else source)
-    return tuple(given), source
+        check_labels(given, logits.classes, "ImageNet's label list" if labels == "imagenet" else origin.text)
+    return tuple(given), origin
 
 
 def fits(labels: Sequence[str], logits: Logits) -> bool:

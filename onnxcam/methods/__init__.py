@@ -18,6 +18,7 @@ __all__ = [
     "Method",
     "ablation_cam",
     "cam",
+    "changed_options",
     "defaults",
     "eigen_cam",
     "grad_cam",
@@ -62,6 +63,15 @@ METHODS: Mapping[str, Callable[..., Method]] = {
 def defaults(name: str) -> Mapping[str, Any]:
     """A method's options with their defaults, by name; raises KeyError for an unknown method."""
     return {p.name: p.default for p in signature(METHODS[name]).parameters.values()}
+
+
+def changed_options(method: Method) -> tuple[str, ...]:
+    """The names of the options, the fill among them, that differ from the defaults; of an unknown method, all."""
+    if method.name not in METHODS:
+        return tuple(method.options)
+    usual = METHODS[method.name]()
+    names = [name for name, value in method.options.items() if usual.options.get(name) != value]
+    return (*names, *(["fill"] if usual.perturb.name != method.perturb.name and "fill" not in names else []))
 
 
 def gradient_free() -> tuple[str, ...]:

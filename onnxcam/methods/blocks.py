@@ -18,10 +18,7 @@ import numpy.typing as npt
 from onnxcam.errors import OptionError, UndefinedSaliency, near
 from onnxcam.methods.fills import ZERO, Fill
 from onnxcam.methods.maps import Outcome, flat, summed, weighed, weights
-from onnxcam.types import AnyMasks, Features, FeaturesOnDevice, Floats, Image, MaskForm, Masks, Score, Scores
-
-Rows = npt.NDArray[np.int64]
-"""(N,) numbers: of the target that each row is about, of feature maps."""
+from onnxcam.types import AnyMasks, Features, FeaturesOnDevice, Floats, Image, MaskForm, Masks, Rows, Score, Scores
 
 
 class Convention(StrEnum):

@@ -9,7 +9,7 @@ from onnxcam.errors import UndefinedSaliency
 from onnxcam.methods.blocks import Method, Need, Probe, finite_features, live
 from onnxcam.methods.maps import Outcome, rectified, stretched
 from onnxcam.resampling import upsample
-from onnxcam.types import Features, Floats, Score, Scores
+from onnxcam.types import Features, Floats, Note, NoteCode, Score, Scores
 
 AT_ONCE = 64
 """Variants of the feature tensor that are made at a time, so that memory stays small."""
@@ -104,9 +104,9 @@ def eigen_cam() -> Method:
         if component @ (mean - mean.mean()) < 0:
             component = -component
         raw = component.reshape(maps.shape[1:]).astype(np.float32)
-        note = "the map is of the picture, not of a class: Eigen-CAM gives every target the same one"
+        text = "the map is of the picture, not of a class: Eigen-CAM gives every target the same one"
         outcome = rectified(raw, probe.size, coarse=True)
-        return [Outcome(outcome.map, raw, (note, *outcome.notes))] * probe.targets
+        return [Outcome(outcome.map, raw, (Note(NoteCode.CLASS_FREE, text), *outcome.notes))] * probe.targets
 
     return Method(
         name="eigen-cam", paper="Muhammad & Yeasin 2020, arXiv:2008.00299", cost="none", explain=explain,

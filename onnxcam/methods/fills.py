@@ -15,10 +15,15 @@ from onnxcam.types import Image
 
 @dataclass(frozen=True)
 class Fill:
-    """name: recorded with every result. make: (image (C,H,W), its preset) -> (C,H,W); None fills with zeros."""
+    """What replaces the pixels that a mask removes.
+
+    name: recorded with every result. make: (image (C,H,W), its preset) -> (C,H,W); None fills with zeros.
+    needs_preset: what it gives depends on the preprocessing, so an image that came preprocessed needs its preset given.
+    """
 
     name: str
     make: Callable[[Image, Preset], Image] | None = None
+    needs_preset: bool = False
 
 
 ZERO = Fill("zero")
@@ -34,7 +39,7 @@ def _mean(image: Image, preset: Preset) -> Image:
     return np.broadcast_to(image.mean(axis=tuple(range(1, image.ndim)), keepdims=True), image.shape)
 
 
-BLACK = Fill("black", _black)
+BLACK = Fill("black", _black, needs_preset=True)
 """Black pixels of the raw picture, as preprocessing would see them."""
 
 MEAN = Fill("mean", _mean)

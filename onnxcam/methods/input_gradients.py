@@ -9,7 +9,7 @@ from onnxcam.errors import UndefinedSaliency
 from onnxcam.methods.blocks import Method, Need, Probe, positive, whole
 from onnxcam.methods.fills import ZERO, Fill, named
 from onnxcam.methods.maps import Outcome, stretched
-from onnxcam.types import Floats, MaskForm, Score
+from onnxcam.types import Floats, MaskForm, Note, NoteCode, Score
 
 Doubles = npt.NDArray[np.float64]
 CAP = 99.0
@@ -21,7 +21,7 @@ COMPLETE = 0.01
 
 
 def _method(
-    name: str, paper: str, cost: str, attribute: Callable[[Probe, int], tuple[Doubles, tuple[str, ...]]], *,
+    name: str, paper: str, cost: str, attribute: Callable[[Probe, int], tuple[Doubles, tuple[Note, ...]]], *,
     fill: Fill | str = ZERO, options: dict[str, str] | None = None,
 ) -> Method:  # fmt: skip
     """attribute: (probe, target) -> raw (H,W), and notes."""
@@ -61,7 +61,7 @@ def _largest(gradient: Doubles) -> Doubles:
 def gradient() -> Method:
     """Vanilla gradient (Simonyan et al. 2014, arXiv:1312.6034, 3): |d logit / d pixel|, the largest colour."""
 
-    def attribute(probe: Probe, target: int) -> tuple[Doubles, tuple[str, ...]]:
+    def attribute(probe: Probe, target: int) -> tuple[Doubles, tuple[Note, ...]]:
         probe.expect(probe.targets)
         _, found = probe.image_gradient(probe.image[None], np.asarray([target]))
         return _largest(found[0].astype(np.float64)), ()
@@ -75,7 +75,7 @@ def guided_backprop() -> Method:
     For networks with ReLU or ReLU6; it is known to depend little on the class (Adebayo et al. 2018, arXiv:1810.03292).
     """
 
-    def attribute(probe: Probe, target: int) -> tuple[Doubles, tuple[str, ...]]:
+    def attribute(probe: Probe, target: int) -> tuple[Doubles, tuple[Note, ...]]:
         probe.expect(probe.targets)
         _, found = probe.image_gradient(probe.image[None], np.asarray([target]), guided=True)
         return _largest(found[0].astype(np.float64)), ()
@@ -92,7 +92,7 @@ def smooth_grad(*, samples: int = 50, noise: float = 0.15, seed: int = 0) -> Met
     """
     samples, noise, seed = whole(samples, "samples"), positive(noise, "noise"), whole(seed, "seed", 0)
 
-    def attribute(probe: Probe, target: int) -> tuple[Doubles, tuple[str, ...]]:
+    def attribute(probe: Probe, target: int) -> tuple[Doubles, tuple[Note, ...]]:
         probe.expect(samples * probe.targets)
         rng = np.random.default_rng(seed)
         spread = noise * float(np.ptp(probe.image))
@@ -120,7 +120,7 @@ def integrated_gradients(*, steps: int = 200, fill: Fill | str = ZERO) -> Method
     """
     steps = whole(steps, "steps", 2)
 
-    def attribute(probe: Probe, target: int) -> tuple[Doubles, tuple[str, ...]]:
+    def attribute(probe: Probe, target: int) -> tuple[Doubles, tuple[Note, ...]]:
         probe.expect(steps * probe.targets)
         path = _Path(probe, target)
         path.add(np.linspace(0, 1, max(2, steps // 6)))
@@ -189,9 +189,8 @@ class _Path:
         return total
 
 
-def _completeness(total: float, change: float) -> str:
-    gap = abs(total - change)
-    found = f"the attributions sum to {total:.4g}, the logit changes by {change:.4g}"
-    if gap <= COMPLETE * abs(change):
-        return f"complete: {found}"
-    return f"not complete: {found}; more steps bring the two together"
+def _completeness(total: float, change: float) -> Note:
+    sums = f"the attributions sum to {total:.4g}, the logit changes by {change:.4g}"
+    if abs(total - change) <= COMPLETE * abs(change):
+        return Note(NoteCode.COMPLETENESS, f"complete: {sums}")
+    return Note(NoteCode.COMPLETENESS, f"not complete: {sums}; more steps bring the two together")

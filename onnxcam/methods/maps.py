@@ -8,11 +8,13 @@ import numpy.typing as npt
 
 from onnxcam.errors import UndefinedSaliency
 from onnxcam.resampling import upsample
-from onnxcam.types import AnyMasks, Features, Finish, Floats, Map, MasksOnDevice, Scores
+from onnxcam.types import AnyMasks, Features, Finish, Floats, Map, MasksOnDevice, Note, NoteCode, Scores
 
 SAME = 1e-6
 """Of the largest score: what rounding may change."""
-ALIKE = "every mask scores the same, so the map shows the feature maps and nothing of the target"
+ALIKE = Note(
+    NoteCode.SCORES_ALIKE, "every mask scores the same, so the map shows the feature maps and nothing of the target"
+)
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Outcome:
 
     map: Map
     raw: Floats
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     channels: int | None = None
     estimated: int = 0
     left: int = 0
@@ -82,11 +84,12 @@ def rectified(raw: Floats, size: tuple[int, ...], *, coarse: bool = False, chann
     its kin. channels: as Outcome has it. Raises UndefinedSaliency where the map is constant or holds NaN.
     """
     up = upsample(np.maximum(raw, 0) if coarse and raw.max() > 0 else raw, size)
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     if up.max() > 0:
         up = np.maximum(up, 0)
     else:
-        notes = ("no region speaks for the target: ReLU leaves nothing, so the un-rectified map is shown",)
+        text = "no region speaks for the target: ReLU leaves nothing, so the un-rectified map is shown"
+        notes = (Note(NoteCode.NOTHING_POSITIVE, text),)
     return Outcome(stretched(up), raw, notes, channels, finish=Finish.COARSE if coarse else Finish.RECTIFIED)
 
 

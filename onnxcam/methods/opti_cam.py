@@ -12,7 +12,7 @@ from onnxcam.methods.blocks import Convention, Method, Need, Probe, choose, fini
 from onnxcam.methods.fills import ZERO, Fill, named
 from onnxcam.methods.maps import Outcome, stretched
 from onnxcam.resampling import upsample
-from onnxcam.types import Floats, Score
+from onnxcam.types import Floats, Note, NoteCode, Score
 
 MOST_STARTS = 256
 """They are held, and moved, all at once."""
@@ -104,7 +104,7 @@ class Learnt:
     weights: Doubles
     score: float
     iterations: int
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
 
 
 Explore = Callable[[Probe], list[Learnt]]
@@ -183,7 +183,11 @@ class _Rows:
         best = rows[int(self.best[rows].argmax())]
         weights = self.weights(self.kept[best : best + 1])
         notes = tuple(
-            f"the score was no longer a number at step {self.broken[r]} of a start: its best mask until then counts"
+            Note(
+                NoteCode.SEARCH_BROKE,
+                f"the score was no longer a number at step {self.broken[r]} of a start: "
+                f"its best mask until then counts",
+            )
             for r in rows[self.broken[rows] > 0][:1]
         )
         mask = (weights @ self.maps).reshape(grid).astype(np.float32)

@@ -27,14 +27,16 @@ from onnxcam.methods.estimate import links
 from onnxcam.methods.estimate.quadrature import LEAST, START, Quadrature, rounds
 from onnxcam.methods.fills import ZERO, Fill, named
 from onnxcam.methods.maps import ALIKE, SAME, Outcome, combined, weights
-from onnxcam.types import AnyMasks, Features, Score, Scores
+from onnxcam.types import AnyMasks, Features, Note, NoteCode, Score, Scores
 
 FAST = 0.02
 """The tolerance of `--fast`: on photographs its maps agree with the exact ones to a Pearson correlation above 0.999."""
 SURE = 24
 """Scored masks from which an error bound is believed: fewer tell too little of how the score varies."""
-UNSURE = "too few masks were scored, or all scored alike, to say by how much the map may be off"
-SHORT = "the budget ended before the tolerance was reached"
+UNSURE = Note(
+    NoteCode.ERROR_UNKNOWN, "too few masks were scored, or all scored alike, to say by how much the map may be off"
+)
+SHORT = Note(NoteCode.BUDGET_ENDED, "the budget ended before the tolerance was reached")
 PARTS = 20
 """Maps that a stream of the exact method shows on the way."""
 Stream = Callable[[Probe], Iterator[list[Outcome]]]
@@ -185,7 +187,7 @@ def _in_parts(form: _Form) -> Stream:
                     raise
                 continue  # the maps to come may make a difference
             if not seen.all():
-                note = f"{seen.sum()} of {len(maps)} feature maps so far"
+                note = Note(NoteCode.PARTIAL, f"{seen.sum()} of {len(maps)} feature maps so far")
                 found = [replace(outcome, notes=(*outcome.notes, note), left=int((~seen).sum())) for outcome in found]
             yield found
 

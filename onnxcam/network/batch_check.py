@@ -3,9 +3,9 @@
 import numpy as np
 
 from onnxcam.errors import InferenceError, OutOfMemory
-from onnxcam.network.scorer import Arrays, Network
+from onnxcam.network.scorer import Network
 from onnxcam.surgeon.graphs import masked_score
-from onnxcam.types import Floats, Masks
+from onnxcam.types import Arrays, Floats, Masks
 
 TOLERANCE = 1e-4
 """Of the largest number: what another batch size may change in single precision; mixing pictures changes more."""

@@ -19,13 +19,12 @@ from onnxcam.surgeon.analysis.axes import Axes, Tokens
 from onnxcam.surgeon.analysis.dominators import KEEP, dominators, with_keeps
 from onnxcam.surgeon.analysis.locate import locate
 from onnxcam.surgeon.ir import Model, Shape, Shapes
+from onnxcam.types import Arrays
 
 MOST_LOOKED_AT = 12
 """Tensors, from the last one backwards; a transformer's block has three that everything passes through."""
 MOVES = 1e-4
 """Of the largest logit: what taking the patches away must change for them to count."""
-
-Arrays = Mapping[str, npt.NDArray[np.generic]]
 
 
 def has_class_token(anatomy: Anatomy) -> bool:

@@ -13,12 +13,11 @@ from onnxcam.engine.options import EngineOptions
 from onnxcam.engine.session import Session
 from onnxcam.engine.views import Span
 from onnxcam.errors import InferenceError
-from onnxcam.network.extra_inputs import Arrays
 from onnxcam.surgeon.analysis.anatomy import FeatureTensor
 from onnxcam.surgeon.graphs import device_kernels
 from onnxcam.surgeon.graphs.masked_score import FEATURES
 from onnxcam.surgeon.ir import Model, to_bytes
-from onnxcam.types import Features, Floats
+from onnxcam.types import Arrays, Features, Floats
 
 Indices = npt.NDArray[np.int64]
 

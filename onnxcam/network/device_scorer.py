@@ -14,12 +14,11 @@ from onnxcam.engine.session import Session
 from onnxcam.engine.views import Rows, Span
 from onnxcam.errors import OutOfMemory
 from onnxcam.network.device_features import DeviceFeatures, DeviceOps
-from onnxcam.network.extra_inputs import Arrays
 from onnxcam.network.packing import BatchPacker, MaskRequest, PackedBatch, RowNumbers, Segment
 from onnxcam.network.target_rows import AXES
 from onnxcam.surgeon.analysis.anatomy import FeatureTensor
 from onnxcam.surgeon.graphs import masked_score
-from onnxcam.types import Scores
+from onnxcam.types import Arrays, Scores
 
 
 class OnDevice:

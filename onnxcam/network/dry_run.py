@@ -7,12 +7,13 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.engine.session import Session
-from onnxcam.network.extra_inputs import Arrays, for_batch
+from onnxcam.network.extra_inputs import for_batch
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import ImageInput
 from onnxcam.surgeon.analysis.tracing import Trace, tracer
 from onnxcam.surgeon.ir import Model
 from onnxcam.surgeon.passes.control_flow import take_branches, unroll_loops
+from onnxcam.types import Arrays, Note, NoteCode
 
 MOST_BRANCHES = 8
 """Nested Ifs that are taken one inside the other before giving up."""
@@ -22,7 +23,7 @@ PATIENCE = 120.0
 
 def without_branches(
     model: Model, image: ImageInput, size: tuple[int, ...], inputs: Arrays, trace: Trace | None
-) -> tuple[Model, Trace, tuple[str, ...]]:
+) -> tuple[Model, Trace, tuple[Note, ...]]:
     """The model with every If taken the way that a picture takes it, its trace, and what has to be said about that."""
     if trace is not None:
         for taken in trace.taken:
@@ -39,9 +40,13 @@ def without_branches(
     return model, replace(trace, taken=ways), _branch_notes(ways)
 
 
-def _branch_notes(taken: Mapping[str, bool]) -> tuple[str, ...]:
+def _branch_notes(taken: Mapping[str, bool]) -> tuple[Note, ...]:
     return tuple(
-        f"the condition {name!r} was {'true' if way else 'false'} for a test picture: only that branch is explained"
+        Note(
+            NoteCode.BRANCH_TAKEN,
+            f"the condition {name!r} was {'true' if way else 'false'} for a test picture: "
+            f"only that branch is explained",
+        )
         for name, way in taken.items()
     )
 

@@ -11,6 +11,7 @@ from onnxcam.surgeon.analysis.anatomy import Anatomy
 from onnxcam.surgeon.analysis.axes import CHANNEL, Axis
 from onnxcam.surgeon.loading import ModelSource, read_model
 from onnxcam.surgeon.passes.expose_features import expose
+from onnxcam.types import Note, NoteCode
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Rewritten:
     data: bytes
     anatomy: Anatomy
     batching: BatchSupport
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
 
 
 def _is_channel(axis: Axis) -> bool:
@@ -48,5 +49,6 @@ def rewrite(source: ModelSource, options: OpenOptions | None = None) -> Rewritte
         raise ModelError(f"the rewritten graph does not pass onnx's checker ({reason})") from None
     notes = (*opened.notes, *opened.anatomy.warnings)
     if opened.batching.mode == "looped":
-        notes += ("run this model with one picture at a time: more of them change each other's answers or do not run",)
+        text = "run this model with one picture at a time: more of them change each other's answers or do not run"
+        notes += (Note(NoteCode.LOOPED, text),)
     return Rewritten(proto.SerializeToString(deterministic=True), opened.anatomy, opened.batching, notes)

@@ -1,15 +1,12 @@
 """Values for a model's inputs besides the picture's: metadata, thresholds, switches."""
 
-from collections.abc import Mapping
-
 import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import ModelError, OptionError, near
 from onnxcam.surgeon.analysis.anatomy import ImageInput
 from onnxcam.surgeon.ir import Model, Value, shape_with_names
-
-Arrays = Mapping[str, npt.NDArray[np.generic]]
+from onnxcam.types import Arrays
 
 
 def extra_inputs(model: Model, image: ImageInput, given: Arrays) -> dict[str, npt.NDArray[np.generic]]:

@@ -10,13 +10,13 @@ from onnxcam.engine.batching import ON_DEVICE, PER_THREAD, choose_batch, free_me
 from onnxcam.engine.session import Session
 from onnxcam.errors import ModelError, OutOfMemory
 from onnxcam.network.opening import OpenedModel
-from onnxcam.network.scorer import OUTPUT, Arrays
+from onnxcam.network.scorer import OUTPUT
 from onnxcam.network.target_rows import rows_of
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.graphs import masked_score
 from onnxcam.surgeon.graphs.score_gradient import GRADIENT, SCORE, Wrt
 from onnxcam.surgeon.graphs.tail import GIVEN, tail_model
-from onnxcam.types import Floats, Masks, Score
+from onnxcam.types import Arrays, Floats, Masks, Score
 
 AGREEMENT = 1e-2
 """Of the largest number: what the change of opset and precision may do to a score."""

@@ -16,7 +16,7 @@ from onnxcam.errors import InferenceError, ModelError, UndefinedSaliency
 from onnxcam.network.dry_run import PATIENCE, noise
 from onnxcam.network.gradient_session import GradientSession, ScoreAndGradient, Tail
 from onnxcam.network.opening import OpenedModel
-from onnxcam.network.scorer import OUTPUT, Arrays
+from onnxcam.network.scorer import OUTPUT
 from onnxcam.network.target_rows import rows_of
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import Kind
@@ -29,7 +29,7 @@ from onnxcam.surgeon.ir import Model
 from onnxcam.surgeon.loading import read_model
 from onnxcam.surgeon.passes.opset import blank_weights
 from onnxcam.surgeon.passes.single_precision import in_single_precision
-from onnxcam.types import Floats, Masks, Score
+from onnxcam.types import Arrays, Floats, Masks, Note, NoteCode, Score
 
 FLOAT, INT64 = 1, 7
 """ONNX's numbers of these types."""
@@ -143,10 +143,11 @@ class GradientRunner:
         return self._opened_steps(score, wrt, guided).run(feeds, maps, whole)
 
     @property
-    def notes(self) -> tuple[str, ...]:
+    def notes(self) -> tuple[Note, ...]:
         """What has to be said about the graphs that were opened."""
         apart = any(steps.apart for steps in self._steps.values())
-        return ("rows of a batch change each other's gradients, so each went alone",) if apart else ()
+        text = "rows of a batch change each other's gradients, so each went alone"
+        return (Note(NoteCode.ROWS_APART, text),) if apart else ()
 
     def tail(self, feeds: Arrays, features: Floats, score: Score) -> Floats:
         """(N,T) of the network behind features (N,...) in the feature tensor's own axes."""

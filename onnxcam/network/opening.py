@@ -8,7 +8,7 @@ is kept for the next start (cache.py), so that only the passes are repeated.
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -34,12 +34,11 @@ from onnxcam.surgeon.loading import ModelFile
 from onnxcam.surgeon.passes.control_flow import unroll_loops
 from onnxcam.surgeon.passes.fill_weights import store_filled_weights
 from onnxcam.surgeon.vmap.driver import CannotBatch, free_batch
-from onnxcam.types import MaskForm
+from onnxcam.types import Arrays, MaskForm, Note, NoteCode
 
 SURGERY_TOLERANCE = 1e-2
 """Of the largest number: what the runtime's own optimisations may change in a quantised model."""
 
-Arrays = Mapping[str, npt.NDArray[np.generic]]
 logger = logging.getLogger(__name__)
 
 
@@ -87,7 +86,7 @@ class OpenedModel:
     size: tuple[int, ...]
     batching: BatchSupport
     inputs: Arrays
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
     options: OpenOptions
     shapes: Shapes
 
@@ -95,7 +94,7 @@ class OpenedModel:
         """The extra inputs' values, with those of one picture laid over them."""
         if not given:
             return self.inputs
-        if any("only that branch" in note for note in self.notes):
+        if any(note.code is NoteCode.BRANCH_TAKEN for note in self.notes):
             raise OptionError(
                 "the inputs of a model with an If are given when it is opened: they may choose the branch"
             )

@@ -6,11 +6,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.engine.batching import Progress, offset_progress
-from onnxcam.network.extra_inputs import Arrays
+from onnxcam.engine.batching import offset_progress
 from onnxcam.network.target_rows import AXES, rows_together
 from onnxcam.surgeon.graphs import masked_score
-from onnxcam.types import AnyMasks, Floats, Masks, Scores
+from onnxcam.types import AnyMasks, Arrays, Floats, Masks, Progress, Scores
 
 PICTURES = (masked_score.IMAGE, masked_score.FILL)
 RowNumbers = npt.NDArray[np.int64]

@@ -6,15 +6,25 @@ from functools import cached_property
 
 import numpy as np
 
-from onnxcam.engine.batching import Progress
-from onnxcam.methods.blocks import Rows
 from onnxcam.network.gradients import GradientRunner
 from onnxcam.network.packing import MaskRequest, alike
-from onnxcam.network.scorer import Arrays, Network
+from onnxcam.network.scorer import Network
 from onnxcam.network.target_rows import rows_of, rows_together
 from onnxcam.surgeon.graphs import masked_score
 from onnxcam.surgeon.graphs.score_gradient import Wrt
-from onnxcam.types import AnyMasks, Features, FeaturesOnDevice, Floats, Image, Masks, Score, Scores
+from onnxcam.types import (
+    AnyMasks,
+    Arrays,
+    Features,
+    FeaturesOnDevice,
+    Floats,
+    Image,
+    Masks,
+    Progress,
+    Rows,
+    Score,
+    Scores,
+)
 
 
 @dataclass

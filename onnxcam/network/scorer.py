@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.engine.batching import Progress
 from onnxcam.engine.io_binding import BoundSession
 from onnxcam.engine.options import PLAIN, EngineOptions
 from onnxcam.engine.parallel import ParallelRunner, RunLimits, RunPlan
@@ -19,12 +18,23 @@ from onnxcam.surgeon.graphs import masked_score
 from onnxcam.surgeon.graphs.masked_score import OF_FEATURES
 from onnxcam.surgeon.ir import Model, to_bytes
 from onnxcam.surgeon.passes.mixed_precision import in_half_precision
-from onnxcam.types import AnyMasks, Features, FeaturesOnDevice, Floats, Image, MaskForm, Masks, Score, Scores
+from onnxcam.types import (
+    AnyMasks,
+    Arrays,
+    Features,
+    FeaturesOnDevice,
+    Floats,
+    Image,
+    MaskForm,
+    Masks,
+    Note,
+    NoteCode,
+    Progress,
+    Score,
+    Scores,
+)
 
 OUTPUT = {Score.PROBABILITY: masked_score.PROBABILITY, Score.LOGIT: masked_score.LOGIT}
-
-Arrays = Mapping[str, npt.NDArray[np.generic]]
-"""What a run is fed, by the scoring graph's input."""
 
 
 class Network:
@@ -74,14 +84,16 @@ class Network:
                 self._session, self._session.device, anatomy.features, fixed, pad_to_batch=self.provider == "tensorrt"
             )
 
-    def _engine_notes(self) -> tuple[str, ...]:
+    def _engine_notes(self) -> tuple[Note, ...]:
         """What is to be said about how the providers compute."""
-        engine, found = self._session.engine, []
+        engine, found = self._session.engine, list[Note]()
         if self.provider == "tensorrt":
             others = "the CUDA provider" if self._session.companions else "the CPU"
-            found.append(f"operators that TensorRT lacks run on {others}; it may use TF32 where that is faster")
+            text = f"operators that TensorRT lacks run on {others}; it may use TF32 where that is faster"
+            found.append(Note(NoteCode.PROVIDER_FALLBACK, text))
         if engine.asked:
-            found.append("engine: " + ", ".join(f"{name} {value}" for name, value in engine.recorded.items()))
+            text = "engine: " + ", ".join(f"{name} {value}" for name, value in engine.recorded.items())
+            found.append(Note(NoteCode.ENGINE_OPTIONS, text))
         return tuple(found)
 
     @property
@@ -213,8 +225,8 @@ class Network:
         """From now on every mask goes alone, with copies of itself: rows of the bound batch change each other."""
         assert self.fixed is not None
         self._copies = self.fixed
-        note = "rows of the batch that the model is bound to change each other, so every mask went alone"
-        self.notes = (*self.notes, note)
+        text = "rows of the batch that the model is bound to change each other, so every mask went alone"
+        self.notes = (*self.notes, Note(NoteCode.ROWS_APART, text))
 
     def to_model_layout(self, image: Image) -> Floats:
         """(C,*size) to the model's own axis order with a batch of one."""

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.network.extra_inputs import Arrays
 from onnxcam.surgeon.graphs import masked_score
+from onnxcam.types import Arrays
 
 AXES = {masked_score.TARGETS: 0, masked_score.REGIONS: 1, masked_score.REFERENCES: 0}
 """Along which the targets stand in what feeds them."""

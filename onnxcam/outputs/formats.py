@@ -11,12 +11,12 @@ from typing import Any, Protocol, cast
 import numpy as np
 
 from onnxcam.errors import PictureError
-from onnxcam.methods import METHODS
 from onnxcam.outputs import overlay
 from onnxcam.outputs.overlay import Style
+from onnxcam.outputs.saliency import Saliency, ScoredTarget
 from onnxcam.outputs.signal import background, draw_signal
 from onnxcam.outputs.volume import contact_sheet, plane
-from onnxcam.types import Image, Map, Picture, Saliency, ScoredTarget
+from onnxcam.types import Image, Map, Picture
 
 Original = Picture | Image
 """What was explained: an upright photograph, or the preprocessed array (C,*spatial) that the network saw."""
@@ -72,12 +72,11 @@ def draw(saliency: Saliency, picture: Original | None, style: Style) -> Picture:
         return drawn
     made = saliency.provenance
     # What differs from the defaults changes the meaning of the picture, so the picture says it.
-    usual = METHODS[made.method]() if made.method in METHODS else None
-    differing = {k: v for k, v in made.options.items() if usual is None or usual.options.get(k) != v}
+    differing = {name: made.options[name] for name in made.changed if name != "fill"}
     if made.error is not None:  # what was reached says more than what was asked for
         differing = {k: v for k, v in differing.items() if k not in LIMITS} | {"map error": _error(made.error)}
     special = [v if k in SPEAKING else f"{k} {v}" for k, v in differing.items()]
-    special += [made.fill] if usual is None or usual.perturb.name != made.fill else []
+    special += [made.fill] if "fill" in made.changed else []
     detail = " · ".join([shown_score(saliency.target), made.method, *special])
     name = saliency.target.name
     return overlay.caption(drawn, name, detail, colormap=style.colormap, alpha=alpha, font=style.font, ground=ground)
@@ -120,7 +119,7 @@ def record(saliency: Saliency, image: Path | str, outputs: Iterable[Path | str] 
         "features": made.features,
         "provider": made.provider,
         "preset": made.preset,
-        "preset_source": made.preset_source,
+        "preset_source": made.preset_origin.text,
         "fill": made.fill,
         "channels": None
         if made.channels is None
@@ -136,7 +135,7 @@ def record(saliency: Saliency, image: Path | str, outputs: Iterable[Path | str] 
         "batch": made.batch,
         "seconds": made.seconds,
         "outputs": [str(path) for path in outputs],
-        "notes": made.notes,
+        "notes": [{"code": str(note.code), "text": note.text} for note in made.notes],
     }
     return {key: plain(value) for key, value in values.items()}
 

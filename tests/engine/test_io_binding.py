@@ -50,7 +50,7 @@ def opened(model: bytes, graphs: bool = False) -> Session:
 
 
 @pytest.mark.parametrize("graphs", [False, True])
-@pytest.mark.parametrize("steady", [False, True])
+@pytest.mark.parametrize("pad_to_batch", [False, True])
 @pytest.mark.parametrize("batch", [1, 3, 7, 64])
 def test_chunks_on_the_device_give_the_hand_sum(weighed: bytes, graphs: bool, pad_to_batch: bool, batch: int) -> None:
     resident = BoundSession(opened(weighed, graphs), CPU, pad_to_batch=pad_to_batch)
@@ -61,7 +61,7 @@ def test_chunks_on_the_device_give_the_hand_sum(weighed: bytes, graphs: bool, pa
     assert seen[-1] == (7, 7)
 
 
-@pytest.mark.parametrize(("graphs", "steady", "sizes"), [(False, False, [3, 3, 1]), (False, True, [3, 3, 3]), (True, False, [3, 3, 3])])  # fmt: skip
+@pytest.mark.parametrize(("graphs", "pad_to_batch", "sizes"), [(False, False, [3, 3, 1]), (False, True, [3, 3, 3]), (True, False, [3, 3, 3])])  # fmt: skip
 def test_which_sizes_run(weighed: bytes, graphs: bool, pad_to_batch: bool, sizes: list[int]) -> None:
     session = opened(weighed, graphs)
     ran = record_runs(session)

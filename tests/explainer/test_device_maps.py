@@ -14,7 +14,8 @@ from conftest import SCALED_BY_BATCH, filled
 from onnxcam import EngineOptions, Explainer, MemoryCap, grad_cam, rise, score_cam
 from onnxcam.engine.devices import Device
 from onnxcam.errors import InferenceError, OptionError, OutOfMemory, PictureError, TargetError
-from onnxcam.explainer.device_maps import DeviceSaliency, Finisher, is_device_array, taken
+from onnxcam.explainer.device_maps import DeviceSaliency, Finisher
+from onnxcam.inputs.dlpack import is_device_array, taken
 from onnxcam.methods.blocks import Method
 from onnxcam.network.device_scorer import OnDevice
 from onnxcam.surgeon.graphs.masked_score import LOGIT, TARGETS

@@ -11,7 +11,7 @@ from conftest import tool
 
 from onnxcam import Explainer, score_cam
 from onnxcam.inputs import bundled
-from onnxcam.types import Saliency
+from onnxcam.outputs.saliency import Saliency
 
 TOLERANCE = 1e-4
 

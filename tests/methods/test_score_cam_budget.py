@@ -15,7 +15,8 @@ from onnxcam.methods.blocks import run
 from onnxcam.methods.estimate.quadrature import START
 from onnxcam.methods.maps import Outcome
 from onnxcam.methods.score_cam import SURE
-from onnxcam.types import Saliency, Score
+from onnxcam.outputs.saliency import Saliency
+from onnxcam.types import Score
 
 BEYOND = 1.5
 """The bound holds in 9 of 10 cases; the tenth is not far beyond it."""

@@ -16,7 +16,8 @@ from onnxcam.errors import PictureError
 from onnxcam.outputs import overlay, signal, volume
 from onnxcam.outputs.formats import FORMATS, Original, draw, percent, plain, record
 from onnxcam.outputs.overlay import Style
-from onnxcam.types import Channels, Image, Picture, Placement, Provenance, Saliency, ScoredTarget
+from onnxcam.outputs.saliency import Channels, Provenance, Saliency, ScoredTarget
+from onnxcam.types import Image, Picture, Placement
 
 PLAIN = Style()
 

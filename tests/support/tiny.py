@@ -19,9 +19,10 @@ from onnxcam.methods.blocks import Method
 from onnxcam.network.gradients import GradientRunner
 from onnxcam.network.opening import OpenOptions, open_model
 from onnxcam.network.probe import PictureProbe
+from onnxcam.outputs.saliency import Saliency
 from onnxcam.surgeon.graphs.masked_score import TARGETS
 from onnxcam.surgeon.loading import read_model
-from onnxcam.types import Saliency, Score
+from onnxcam.types import Score
 
 Array = np.ndarray
 SIZE, GRID, CLASSES, TARGET = (16, 12), (4, 3), 5, 4

@@ -12,10 +12,11 @@ import numpy.typing as npt
 
 from onnxcam.errors import TargetError
 from onnxcam.explainer.targets.values import Box, ClassLike, Element, Region, Similarity, TargetLike, resolve
-from onnxcam.network.scorer import Arrays, probabilities
+from onnxcam.network.scorer import probabilities
+from onnxcam.outputs.saliency import ScoredTarget
 from onnxcam.surgeon.analysis.anatomy import Kind, Logits
 from onnxcam.surgeon.graphs.masked_score import REFERENCES, REGIONS, TARGETS
-from onnxcam.types import Placement, ScoredTarget
+from onnxcam.types import Arrays, Placement
 
 Vector = npt.NDArray[np.float64]
 OVERLAP = 0.5

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from onnxcam.errors import ModelError
 from onnxcam.surgeon.analysis.axes import Axes, Tokens
 from onnxcam.surgeon.ir import Shape
+from onnxcam.types import Note
 
 SPATIAL = ("D", "H", "W")
 LARGEST = 2**31
@@ -180,5 +181,5 @@ class Anatomy:
     logits: Logits
     features: FeatureTensor
     candidates: tuple[Candidate, ...]
-    warnings: tuple[str, ...]
+    warnings: tuple[Note, ...]
     bytes_per_picture: int

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from onnxcam.surgeon.analysis.axes import CHANNEL, Axes, Tokens, has_grid
 from onnxcam.surgeon.ir import Node, Shape, Shapes, Value, ancestors, constant, integers, shape_of
+from onnxcam.types import Note, NoteCode
 
 WEIGHTED = frozenset(
     "Conv ConvTranspose Gemm MatMul QLinearConv ConvInteger MatMulInteger QLinearMatMul FusedConv FusedMatMul "
@@ -84,7 +85,7 @@ class Step:
 
     value: Value
     how: str = ""
-    doubt: str = ""
+    doubt: Note | None = None
 
 
 def refined(value: Value, head: Value, classes: int, traced: Traced) -> Step:
@@ -94,13 +95,15 @@ def refined(value: Value, head: Value, classes: int, traced: Traced) -> Step:
         value, how = step
     trunk = _before_class_attention(value, traced)
     if trunk is not None:
-        doubt = f"the tokens after the attention, {value.name!r}, keep the grid too (--layer)"
+        text = f"the tokens after the attention, {value.name!r}, keep the grid too (--layer)"
+        doubt = Note(NoteCode.POOLED_BY_ATTENTION, text)
         return Step(trunk, "what a single layer of attention pools into a class token; its result ", doubt)
     before = _class_map(value, head, classes, traced)
     if before is not None:
-        doubt = (
+        text = (
             f"the network ends in one map a class, {value.name!r}; the maps before its convolution are taken (--layer)"
         )
+        doubt = Note(NoteCode.CLASS_MAP, text)
         return Step(before, "what enters the convolution that makes one map a class; that map ", doubt)
     return Step(value, how)
 

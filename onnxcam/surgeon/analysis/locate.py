@@ -39,6 +39,7 @@ from onnxcam.surgeon.ir import (
     values,
 )
 from onnxcam.surgeon.passes.quantised import check_dequantisable, is_blocked
+from onnxcam.types import Note, NoteCode
 
 LARGEST_SIDE = 2**24
 """Of an input, a long recording; of a picture the memory decides."""
@@ -76,7 +77,8 @@ def locate(
     logits = find_logits(model, traced, output, kind)
     warnings = _warnings(image, size)
     if logits.kind is Kind.BOXES and kind is None:
-        warnings += (f"{logits.output!r} is read as a table of boxes; if it is none, name what is meant with --index",)
+        text = f"{logits.output!r} is read as a table of boxes; if it is none, name what is meant with --index"
+        warnings += (Note(NoteCode.READ_AS_BOXES, text),)
     if layer == "auto":
         features, candidates, doubt = _auto(model, logits, traced)
         warnings += (doubt,) if doubt else ()
@@ -144,18 +146,18 @@ def _layout_of(shape: Shape) -> str:
     return first if shape[1] <= shape[-1] else final
 
 
-def _auto(model: Model, logits: Logits, traced: Traced) -> tuple[FeatureTensor, tuple[Candidate, ...], str]:
+def _auto(model: Model, logits: Logits, traced: Traced) -> tuple[FeatureTensor, tuple[Candidate, ...], Note | None]:
     head = find_value(model, logits.tensor)
     if head is None:
         raise ModelError(f"what is scored, {logits.tensor!r}, is a constant: it does not depend on the picture")
     if logits.kind is Kind.REGION:
         value = before_prediction(head, traced)
         reason = "what enters the layer that predicts a class for every place"
-        return _feature(value, reason, traced), (), ""
+        return _feature(value, reason, traced), (), None
     if logits.kind is Kind.BOXES and (trunk := common_trunk(head, traced)) is not None:
         reason = "the coarsest map under the layers that predict boxes"
-        doubt = "boxes of other scales are predicted from finer maps; name one of these with --layer"
-        return _feature(trunk, reason, traced), (), doubt
+        text = "boxes of other scales are predicted from finer maps; name one of these with --layer"
+        return _feature(trunk, reason, traced), (), Note(NoteCode.OTHER_SCALES, text)
     order = {id(n): i for i, n in enumerate(model.graph)}
     found = frontier(head, traced)
     learned = [(v, n) for v, n in found if is_learned(v)]
@@ -178,23 +180,25 @@ def _auto(model: Model, logits: Logits, traced: Traced) -> tuple[FeatureTensor, 
     return features, (*losers, *_naive_candidates(model, step.value, traced)), doubt
 
 
-def _branch_doubt(others: Sequence[Value], chosen: Value) -> str:
+def _branch_doubt(others: Sequence[Value], chosen: Value) -> Note | None:
     """Maps with a pooling of their own, which the chosen one does not hold."""
     apart = [v for v in others if v is not chosen and id(chosen) not in {id(a) for a in ancestors(v)}]
     if not apart:
-        return ""
+        return None
     names = ", ".join(repr(v.name) for v in apart[:3])
-    return f"other maps reach the logits by a pooling of their own ({names}); name one with --layer to see it instead"
+    text = f"other maps reach the logits by a pooling of their own ({names}); name one with --layer to see it instead"
+    return Note(NoteCode.OTHER_BRANCHES, text)
 
 
-def _depth_doubt(layers: int, consumer: Node) -> str:
+def _depth_doubt(layers: int, consumer: Node) -> Note | None:
     """A classifier's head is short; where much of the network follows, the grid was lost sight of too early."""
     if layers <= LONGEST_HEAD:
-        return ""
-    return (
+        return None
+    text = (
         f"{layers} layers with weights still follow the features, since the grid cannot be followed through "
         f"{consumer.op_type} ({consumer.name!r}); name a later tensor with --layer if you know one"
     )
+    return Note(NoteCode.FEATURES_EARLY, text)
 
 
 def _no_features(model: Model, only_picture: bool) -> NoReturn:
@@ -290,8 +294,8 @@ def _feature(value: Value, reason: str, traced: Traced) -> FeatureTensor:
     return FeatureTensor(str(value.name), shape, traced.axes_of(value), reason, node.op_type)
 
 
-def _warnings(image: ImageInput, size: Sequence[int] | None) -> tuple[str, ...]:
-    notes = []
+def _warnings(image: ImageInput, size: Sequence[int] | None) -> tuple[Note, ...]:
     if None in image.sides and size is None:
-        notes.append(f"the model takes any size; {DEFAULT_SIDE}x{DEFAULT_SIDE} is assumed (--size to change)")
-    return tuple(notes)
+        text = f"the model takes any size; {DEFAULT_SIDE}x{DEFAULT_SIDE} is assumed (--size to change)"
+        return (Note(NoteCode.SIZE_ASSUMED, text),)
+    return ()

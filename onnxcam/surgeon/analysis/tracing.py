@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir
 
 from onnxcam.surgeon.builder import Builder
 from onnxcam.surgeon.ir import Model, Node, Shape, Value, constant, edit
+from onnxcam.types import Arrays
 
 BLANK = "onnxcam/blank"
 """Begins the names of stand-ins for weights: their shapes are true, their numbers are not."""
@@ -22,8 +22,6 @@ RANDOM = frozenset(
 )
 MOST_NUMBERS = 4096
 """What is computed from shapes alone is small; anything larger is not kept."""
-
-Arrays = Mapping[str, npt.NDArray[np.generic]]
 
 
 @dataclass(frozen=True)

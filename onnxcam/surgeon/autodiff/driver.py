@@ -27,7 +27,6 @@ from onnxcam.surgeon.autodiff.rules import (
 from onnxcam.surgeon.autodiff.rules.registry import (
     RULES,
     ZERO,
-    Arrays,
     BackwardNode,
     Ops,
     Registered,
@@ -37,6 +36,7 @@ from onnxcam.surgeon.autodiff.rules.registry import (
     operator_name,
 )
 from onnxcam.surgeon.ir import Model, Node, Shapes, Value
+from onnxcam.types import Arrays
 
 __all__ = ["Missing", "gradients", "missing_rules", "modules"]
 

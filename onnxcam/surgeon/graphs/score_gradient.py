@@ -17,10 +17,11 @@ from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import Anatomy
 from onnxcam.surgeon.analysis.tracing import Trace
 from onnxcam.surgeon.autodiff.driver import Missing, complaint, gradients, missing_rules
-from onnxcam.surgeon.autodiff.rules.registry import Arrays, Ops, Rule
+from onnxcam.surgeon.autodiff.rules.registry import Ops, Rule
 from onnxcam.surgeon.graphs.masked_score import IMAGE, MAPS
 from onnxcam.surgeon.ir import Model, Value, edit
 from onnxcam.surgeon.passes.opset import raise_opset, write_out
+from onnxcam.types import Arrays
 
 SCORE, GRADIENT = "onnxcam/score", "onnxcam/gradient"
 

@@ -18,12 +18,12 @@ from onnxcam.errors import OnnxCamError
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.builder import Builder
 from onnxcam.surgeon.ir import Model, Node, Value
+from onnxcam.types import Arrays
 
 SAME, EXTRA = -2, -1
 ATTRIBUTE = 1 << 30
 """The number of an input that no operator has: for what is an attribute in every opset."""
 Dims = tuple[int, ...]
-Arrays = Mapping[str, npt.NDArray[np.generic]]
 
 
 class CannotBatch(OnnxCamError):

@@ -20,8 +20,7 @@ from onnxcam.errors import MissingGradient
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.builder import Builder
 from onnxcam.surgeon.ir import Model, Node, Shape, Shapes, Value
-
-Arrays = Mapping[str, npt.NDArray[np.generic]]
+from onnxcam.types import Arrays
 
 
 class Ops:

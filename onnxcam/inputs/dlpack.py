@@ -1,0 +1,82 @@
+"""Images that come on a device: DLPack and onnxruntime's OrtValue."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from onnxcam.engine.devices import Device, synchronise
+from onnxcam.engine.session import runtime
+from onnxcam.errors import OptionError, PictureError
+from onnxcam.types import Image
+
+KINDS: Mapping[int, str] = {1: "cpu", 2: "cuda", 3: "cuda-pinned", 4: "opencl", 7: "vulkan", 8: "metal", 10: "rocm"}
+"""DLPack's DLDeviceType."""
+UNREADY = (BufferError, RuntimeError, TypeError, ValueError)
+"""What an array raises that cannot be exported, and onnxruntime for one that it cannot take."""
+
+
+class DeviceArray(Protocol):
+    """What exports DLPack: a PyTorch or JAX tensor, a CuPy array, an OrtValue."""
+
+    def __dlpack__(self) -> Any: ...
+    def __dlpack_device__(self) -> tuple[Any, Any]: ...
+
+
+def is_device_array(image: object) -> bool:
+    """Whether it is an OrtValue or exports DLPack; a NumPy array is a NumPy array."""
+    if isinstance(image, np.ndarray | np.generic):
+        return False
+    return _is_ort_value(image) or (hasattr(image, "__dlpack__") and hasattr(image, "__dlpack_device__"))
+
+
+def taken(image: Any, device: Device | None, provider: str, shape: tuple[int, ...]) -> tuple[Image, Any]:
+    """The preprocessed image (C,*size) or (1,C,*size) float32 as a host array (C,*size) and as an OrtValue.
+
+    The OrtValue is the caller's own memory; the host copy is for what is computed there (a fill, a check for NaN).
+    Raises PictureError for another device, type, shape or for strides, and OptionError where the provider's tensors
+    cannot be bound.
+    """
+    if device is None:
+        raise OptionError(f"arrays on a device need the provider cpu, cuda or tensorrt, not {provider}; give NumPy's")
+    where = _place(image)
+    if where != device:
+        raise PictureError(f"the array lies on {where}, but the model runs on {device}; move it there, or give NumPy's")
+    synchronise(device)  # what writes the picture may still be at work, on a stream that onnxruntime does not see
+    value = _as_ort_value(image)
+    found = tuple(value.shape())
+    if value.data_type() != "tensor(float)" or found not in (shape, (1, *shape)):
+        raise PictureError(
+            f"an array on a device is the preprocessed image, float32 of shape {shape} or {(1, *shape)}, not "
+            f"{value.data_type().removeprefix('tensor(').removesuffix(')')} {found}"
+        )
+    host = np.array(value.numpy()).reshape(shape)
+    if not np.isfinite(host).all():
+        raise PictureError("the preprocessed image holds NaN or infinity")
+    return host, value
+
+
+def _is_ort_value(image: object) -> bool:
+    return type(image).__name__ == "OrtValue" and type(image).__module__.startswith("onnxruntime.")
+
+
+def _place(image: Any) -> Device:
+    if _is_ort_value(image) and not hasattr(image, "__dlpack_device__"):  # of an older onnxruntime
+        return Device(str(image.device_name()).lower())
+    kind, index = (int(n) for n in image.__dlpack_device__())
+    return Device(KINDS.get(kind, f"a device of type {kind}"), index)
+
+
+def _as_ort_value(image: Any) -> Any:
+    ort_value = runtime().OrtValue
+    if _is_ort_value(image):
+        return image if isinstance(image, ort_value) else ort_value(image)
+    if not hasattr(ort_value, "from_dlpack"):
+        raise OptionError("this onnxruntime does not read DLPack; upgrade it, or give an OrtValue or a NumPy array")
+    try:
+        return ort_value.from_dlpack(image)
+    except UNREADY as error:
+        reason = " ".join(str(error).split())
+        if "contiguous" in reason:
+            reason = "its numbers do not lie one behind the other; make it contiguous"
+        raise PictureError(f"the array cannot be shared through DLPack: {reason[:160]}") from None
