@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from onnxcam.explainer.results import ForwardPass
     from onnxcam.explainer.targets.values import Box, Element, Region, Similarity
     from onnxcam.inputs.images import read_picture
-    from onnxcam.inputs.preprocess import PRESETS, Preset
+    from onnxcam.inputs.presets import PRESETS, Preset
     from onnxcam.methods import (
         METHODS,
         ablation_cam,
@@ -76,7 +76,7 @@ _HOMES = {
         "xgrad_cam",
     ),
     "onnxcam.inputs.images": ("read_picture",),
-    "onnxcam.inputs.preprocess": ("PRESETS", "Preset"),
+    "onnxcam.inputs.presets": ("PRESETS", "Preset"),
     "onnxcam.outputs.overlay": ("overlay",),
     "onnxcam.explainer.targets.values": ("Box", "Element", "Region", "Similarity"),
 }

@@ -24,8 +24,9 @@ from rich.table import Table
 
 from onnxcam import Explainer
 from onnxcam.errors import OnnxCamError
+from onnxcam.inputs.choices import choose_preset
 from onnxcam.inputs.images import find_pictures
-from onnxcam.inputs.loader import ImageLoader, choose_preset
+from onnxcam.inputs.loader import ImageLoader
 from onnxcam.network.export import rewrite
 from onnxcam.network.extra_inputs import blank_inputs
 from onnxcam.network.opening import OpenedModel, OpenOptions, open_model

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from onnxcam.explainer.explainer import Explainer
     from onnxcam.explainer.results import ForwardPass
-    from onnxcam.inputs.preprocess import Preset
+    from onnxcam.inputs.presets import Preset
     from onnxcam.methods.blocks import Method
     from onnxcam.outputs.overlay import Style
     from onnxcam.outputs.saliency import Saliency
@@ -127,8 +127,9 @@ def carry_out(request: Request) -> None:
     """Explain, write all files together, print. Raises OnnxCamError before anything was written."""
     from onnxcam.methods import METHODS
     from onnxcam.outputs.atomic import Staging, check_writable
-    from onnxcam.outputs.formats import FORMATS, record
+    from onnxcam.outputs.formats import FORMATS
     from onnxcam.outputs.paths import plan
+    from onnxcam.outputs.record import record
 
     style = _style(request)
     formats = words(request.format, "format") if request.format is not None else None
@@ -258,7 +259,7 @@ def _report(request: Request, done: "Sequence[tuple[Saliency, dict[str, Any]]]")
 def open_explainer(request: Request, asked: ParsedTargets, method: "Method") -> "Explainer":
     """The explainer of a request; every word is looked up here."""
     from onnxcam.explainer.explainer import Explainer
-    from onnxcam.inputs.preprocess import parse_size
+    from onnxcam.inputs.presets import parse_size
 
     return Explainer(
         request.model,
@@ -282,7 +283,7 @@ def open_explainer(request: Request, asked: ParsedTargets, method: "Method") -> 
 
 def _adjustment(request: Request) -> "Callable[[Preset], Preset]":
     """The explicit fields of the command line, laid over whichever preset is found."""
-    from onnxcam.inputs.preprocess import override, parse_crop, parse_numbers, parse_scale
+    from onnxcam.inputs.presets import override, parse_crop, parse_numbers, parse_scale
 
     mean = parse_numbers(request.mean) if request.mean is not None else None
     std = parse_numbers(request.std) if request.std is not None else None

@@ -51,8 +51,8 @@ def asked(
 ) -> "OpenOptions":
     """The wish of a command that looks at a model without a picture; missing extra inputs are filled with zeros."""
     from onnxcam.cli.parsing import parse_inputs
-    from onnxcam.inputs.loader import choose_inputs, choose_preset, choose_size
-    from onnxcam.inputs.preprocess import parse_size
+    from onnxcam.inputs.choices import choose_inputs, choose_preset, choose_size
+    from onnxcam.inputs.presets import parse_size
     from onnxcam.network.extra_inputs import blank_inputs
     from onnxcam.network.opening import OpenOptions
     from onnxcam.surgeon import ir
@@ -67,7 +67,7 @@ def asked(
 
 def description(file: "ModelFile", model: "Model", opened: "OpenedModel") -> dict[str, Any]:
     """The JSON record of `inspect --json`. model: as it was exported."""
-    from onnxcam.inputs.loader import choose_labels, choose_preset
+    from onnxcam.inputs.choices import choose_labels, choose_preset
 
     anatomy = opened.anatomy
     preset, source = choose_preset(file, None, anatomy.image)

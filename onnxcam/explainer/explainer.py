@@ -19,16 +19,9 @@ from onnxcam.explainer.pipeline import Pipeline
 from onnxcam.explainer.prefetch import ahead, grouped
 from onnxcam.explainer.results import ExplainerInfo, ForwardPass, ForwardResult, Head
 from onnxcam.explainer.targets.values import Box, Element, Region, Similarity, TargetLike
-from onnxcam.inputs.loader import (
-    ImageLike,
-    ImageLoader,
-    ModelInput,
-    choose_inputs,
-    choose_labels,
-    choose_preset,
-    choose_size,
-)
-from onnxcam.inputs.preprocess import Preset
+from onnxcam.inputs.choices import choose_inputs, choose_labels, choose_preset, choose_size
+from onnxcam.inputs.loader import ImageLike, ImageLoader, ModelInput
+from onnxcam.inputs.presets import Preset
 from onnxcam.methods.blocks import Method, Need
 from onnxcam.methods.score_cam import score_cam
 from onnxcam.network.gradients import GradientRunner

@@ -14,7 +14,8 @@ from onnxcam.explainer.lockstep import run_lockstep
 from onnxcam.explainer.results import BoundRequest, ExplainerInfo, ForwardResult, saliencies
 from onnxcam.explainer.targets.scoring import HeadOutput, similarity, targets
 from onnxcam.explainer.targets.values import Similarity, TargetLike
-from onnxcam.inputs.loader import ImageLike, ModelInput, choose_inputs, fits, read_array
+from onnxcam.inputs.choices import choose_inputs, fits
+from onnxcam.inputs.loader import ImageLike, ModelInput, read_array
 from onnxcam.methods import gradient_free
 from onnxcam.network.gradients import GradientRunner
 from onnxcam.network.probe import Count, PictureProbe

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.inputs.loader import ModelInput
-from onnxcam.inputs.preprocess import Preset
+from onnxcam.inputs.presets import Preset
 from onnxcam.methods import changed_options
 from onnxcam.methods.blocks import Method
 from onnxcam.methods.maps import Outcome

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxcam.errors import OptionError, near
-from onnxcam.inputs.preprocess import Preset, black
+from onnxcam.inputs.preprocess import black
+from onnxcam.inputs.presets import Preset
 from onnxcam.types import Image
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from onnxcam.inputs.preprocess import Preset
+from onnxcam.inputs.presets import Preset
 from onnxcam.types import Finish, Floats, Map, Note, Origin, Placement
 
 

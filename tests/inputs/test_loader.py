@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from onnxcam.errors import PictureError
-from onnxcam.inputs.loader import ImageLoader, choose_size, read_array
-from onnxcam.inputs.preprocess import PRESETS
+from onnxcam.inputs.choices import GIVEN, choose_size
+from onnxcam.inputs.loader import ImageLoader, read_array
+from onnxcam.inputs.presets import PRESETS
 from onnxcam.surgeon.analysis.anatomy import ImageInput
+from onnxcam.types import Source
 
 RNG = np.random.default_rng(0)
 
@@ -78,8 +80,8 @@ def test_files_that_are_no_arrays_are_refused(tmp_path: Path) -> None:
 
 def test_sizes_come_from_the_user_the_model_or_the_preset() -> None:
     dynamic = ImageInput("x", "float32", "NCHW", 3, (None, None), None)
-    assert choose_size(dynamic, (64, 32), PRESETS["imagenet"]) == ((64, 32), "given")
-    sides, source = choose_size(dynamic, None, PRESETS["imagenet"])
+    assert choose_size(dynamic, (64, 32), PRESETS["imagenet"]) == ((64, 32), GIVEN)
+    sides, origin = choose_size(dynamic, None, PRESETS["imagenet"])
     assert sides is not None
-    assert source.startswith(("the preset's", "assumed"))
+    assert origin.source in (Source.PRESET, Source.ASSUMED)
     assert choose_size(ImageInput("x", "float32", "NCHW", 3, (8, 6), None), None, PRESETS["raw"])[0] is None

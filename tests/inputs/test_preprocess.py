@@ -1,3 +1,5 @@
+"""Preprocessing gives the pixels of the reference pipelines, and says where each came from."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -5,17 +7,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from onnxcam.errors import PictureError, PresetError
-from onnxcam.inputs.preprocess import (
+from onnxcam.inputs.preprocess import apply, black
+from onnxcam.inputs.presets import (
     PRESETS,
     Preset,
-    apply,
-    black,
     override,
-    parse_crop,
-    parse_numbers,
-    parse_scale,
-    parse_size,
-    preset,
 )
 
 PHOTOGRAPH = np.random.default_rng(5).integers(0, 256, (301, 451, 3)).astype(np.uint8)
@@ -178,90 +174,3 @@ def test_four_channels_ask_for_an_array() -> None:
 def test_values_for_another_number_of_channels_are_refused() -> None:
     with pytest.raises(PresetError, match="--mean and --std"):
         apply(PHOTOGRAPH, PRESETS["imagenet"], (8, 8), 1)
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_json_there_and_back_is_the_same_preset(name: str) -> None:
-    import json
-
-    assert Preset.from_json(json.loads(json.dumps(PRESETS[name].to_json()))) == PRESETS[name]
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        [],
-        {"name": "x"},
-        {"name": "x", "scale": 1, "mean": [0], "std": [0]},
-        {"name": "x", "scale": 1, "mean": [0], "std": [1], "colour": "rgb"},
-        {"name": "x", "scale": 1, "mean": [0], "std": [1], "color": "cmyk"},
-        {"name": "x", "scale": 1, "mean": [0, 1], "std": [1, 1, 1]},
-        {"name": "x", "scale": 1, "mean": [], "std": [1]},
-        {"name": "x", "scale": float("nan"), "mean": [0], "std": [1]},
-        {"name": "x", "scale": "1", "mean": [0], "std": [1]},
-        {"name": "x", "scale": 1, "mean": 0, "std": 1},
-        {"name": "x", "scale": 1, "mean": [0], "std": [1], "crop": 0},
-        {"name": "x", "scale": 1, "mean": [0], "std": [1], "size": [0, 4]},
-        {"name": "x", "scale": 1, "mean": [0], "std": [1], "size": 4},
-        {"name": "x", "scale": 1, "mean": [0], "std": [1], "size": [4, True]},
-        {"name": "x", "scale": 1, "mean": [0], "std": [1], "size": [4.0, 4]},
-        {"name": "x", "scale": 1, "mean": [0], "std": [1], "size": [4, 4, 4]},
-        {"name": "x", "scale": True, "mean": [0], "std": [1]},
-        {"name": "x", "scale": None, "mean": [0], "std": [1]},
-        {"name": "x", "scale": 10**400, "mean": [0], "std": [1]},
-        {"name": "x", "scale": 1e30, "mean": [0], "std": [1e-30]},
-        {"name": "x", "scale": 1, "mean": "0", "std": [1]},
-        {"name": "x", "scale": 1, "mean": ["0"], "std": [1]},
-        {"name": "x", "scale": 1, "mean": [[0]], "std": [1]},
-        {"name": "x", "scale": 1, "mean": {}, "std": [1]},
-        {"name": 5, "scale": 1, "mean": [0], "std": [1]},
-        {"name": "x", "scale": 1, "mean": [0], "std": [1], "color": ["rgb"]},
-    ],
-)
-def test_what_is_no_preset_is_refused(values: object) -> None:
-    with pytest.raises(PresetError):
-        Preset.from_json(values)
-
-
-def test_overriding_names_itself_once() -> None:
-    once = override(PRESETS["imagenet"], mean=(0.5,), std=(0.5,))
-    assert once.name == "imagenet+custom"
-    assert once.mean == (0.5,)
-    assert override(once, crop=1.0).name == "imagenet+custom"
-    assert override(PRESETS["imagenet"], scale=1 / 255, size=None) is PRESETS["imagenet"]
-    assert override(PRESETS["imagenet"], size=(96, 64)).size == (96, 64)
-    with pytest.raises(PresetError, match="color 'rbg' is unknown; did you mean rgb"):
-        override(PRESETS["imagenet"], color="rbg")
-
-
-def test_words_become_numbers() -> None:
-    assert parse_numbers("0.485, 0.456,1/2") == (0.485, 0.456, 0.5)
-    assert parse_scale("1/255") == 1 / 255
-    assert parse_size("224") == (224,)
-    assert parse_size("240x192") == (240, 192)
-    assert parse_size("8x48x48") == (8, 48, 48)
-    assert parse_crop("none") == 1
-    assert parse_crop("0.875") == 0.875
-
-
-@pytest.mark.parametrize("text", ["", "a", "1/0", "1/", "nan", "inf", "1,,2", "1/2/3", "1_0", "1" * 400])
-def test_nonsense_numbers_are_refused(text: str) -> None:
-    with pytest.raises(PresetError, match="number"):
-        parse_numbers(text)
-
-
-@pytest.mark.parametrize("text", ["", "x", "0", "-3", "1.5", "20000", "2x3x4x5", "10x", "1" * 5000, "²"])
-def test_nonsense_sizes_are_refused(text: str) -> None:
-    with pytest.raises(PresetError):
-        parse_size(text)
-
-
-@pytest.mark.parametrize("text", ["0", "1.1", "-0.5", "half"])
-def test_nonsense_crops_are_refused(text: str) -> None:
-    with pytest.raises(PresetError):
-        parse_crop(text)
-
-
-def test_unknown_names_list_the_near_ones() -> None:
-    with pytest.raises(PresetError, match="did you mean keras-caffe"):
-        preset("keras-cafe")

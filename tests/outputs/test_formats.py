@@ -14,8 +14,9 @@ from PIL import Image as Pillow
 from onnxcam import METHODS
 from onnxcam.errors import PictureError
 from onnxcam.outputs import overlay, signal, volume
-from onnxcam.outputs.formats import FORMATS, Original, draw, percent, plain, record
+from onnxcam.outputs.formats import FORMATS, Original, draw, percent
 from onnxcam.outputs.overlay import Style
+from onnxcam.outputs.record import plain, record
 from onnxcam.outputs.saliency import Channels, Provenance, Saliency, ScoredTarget
 from onnxcam.types import Image, Picture, Placement
 

@@ -12,7 +12,7 @@ import pytest
 from conftest import CLASSIFIER, filled
 
 from onnxcam import Explainer
-from onnxcam.inputs.preprocess import preset
+from onnxcam.inputs.presets import preset_named
 from onnxcam.methods import METHODS
 from onnxcam.methods.adam import Adam
 from onnxcam.methods.blocks import Method
@@ -188,7 +188,7 @@ def probe(proto: onnx.ModelProto, method: Method, image: Array = IMAGE, targets:
     filled_in = method.perturb.make
     options = OpenOptions(providers=("cpu",), with_fill=filled_in is not None, form=method.form)
     opened = open_model(read_model(proto), options)
-    fill = filled_in(image, preset("imagenet")) if filled_in is not None else np.zeros_like(image)
+    fill = filled_in(image, preset_named("imagenet")) if filled_in is not None else np.zeros_like(image)
     feeds = {**opened.network.feeds(image, fill, opened.inputs), TARGETS: np.asarray(targets)}
     features, values = opened.network.forward(feeds)
     own = {Score.LOGIT: values, Score.PROBABILITY: softmax(values)}

@@ -27,8 +27,8 @@ from onnx_ir.passes import common as passes
 from onnxcam.cli.parsing import parse_inputs
 from onnxcam.engine.session import Session
 from onnxcam.errors import ModelError, OnnxCamError, OptionError
-from onnxcam.inputs.loader import choose_inputs, choose_preset, choose_size
-from onnxcam.inputs.preprocess import parse_size
+from onnxcam.inputs.choices import choose_inputs, choose_preset, choose_size
+from onnxcam.inputs.presets import parse_size
 from onnxcam.network.opening import Arrays, OpenOptions, open_model
 from onnxcam.outputs.atomic import Staging, check_writable
 from onnxcam.resampling import bilinear_matrix, is_small

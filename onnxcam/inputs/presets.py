@@ -1,0 +1,197 @@
+"""Presets: how a photograph becomes the network's numbers, written down as values.
+
+A `Preset` names resizing, cropping, scale, mean and deviation. `PRESETS` holds the common ones by name; a model may
+bring its own (see processor_config.py). preprocess.py applies a preset to a picture.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, fields, replace
+from typing import Any, Literal
+
+from onnxcam.errors import PresetError, near
+
+Color = Literal["rgb", "bgr", "gray"]
+Resize = Literal["shortest", "squash"]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+
+WORDS: Mapping[str, tuple[str, ...]] = {
+    "color": ("rgb", "bgr", "gray"),
+    "resize": ("shortest", "squash"),
+    "interpolation": ("nearest", "bilinear", "bicubic", "lanczos"),
+}
+LARGEST_SIDE = 16384
+LARGEST_NUMBER = 3.4e38
+"""What float32 holds."""
+CUSTOM = "+custom"
+_NUMBER = r"\s*([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*"
+
+
+@dataclass(frozen=True)
+class Preset:
+    """The network sees (pixel * scale - mean) / std, with pixels from 0 to 255.
+
+    mean, std: one number, or one a channel, in the network's channel order. color: that order. resize: 'shortest'
+    brings the shorter side to floor(size / crop) and cuts size out of the centre (torchvision, timm); 'squash' brings
+    both sides there and ignores the aspect ratio. crop in (0,1], 1 cuts nothing of the shorter side. size: (H,W), used
+    where the model does not fix its own. Raises PresetError on values that make no sense.
+    """
+
+    name: str
+    scale: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    color: Color = "rgb"
+    resize: Resize = "shortest"
+    crop: float = 0.875
+    interpolation: Interpolation = "bilinear"
+    size: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise PresetError(f"a preset's name is text, not {self.name!r}")
+        for field, known in WORDS.items():
+            if getattr(self, field) not in known:
+                raise PresetError(
+                    f"{field} {getattr(self, field)!r} is unknown; {near(str(getattr(self, field)), known)}"
+                )
+        if not isinstance(self.mean, tuple) or not isinstance(self.std, tuple):
+            raise PresetError(f"preset {self.name!r}: mean and std are each a list of numbers")
+        lengths = {len(self.mean), len(self.std)}
+        if 0 in lengths or len(lengths - {1}) > 1:
+            raise PresetError(
+                f"preset {self.name!r}: mean and std have {len(self.mean)} and {len(self.std)} values; "
+                f"give one each, or one a channel"
+            )
+        self._check_numbers()
+        if not 0 < self.crop <= 1:
+            raise PresetError(f"preset {self.name!r}: crop is a share above 0 up to 1, not {self.crop}")
+        if self.size is not None:
+            _check_size(self.size)
+
+    def _check_numbers(self) -> None:
+        numbers = (self.scale, self.crop, *self.mean, *self.std)
+        for number in numbers:
+            if isinstance(number, bool) or not isinstance(number, int | float):
+                raise PresetError(f"preset {self.name!r}: {number!r} stands where a number should")
+        if not all(abs(n) <= LARGEST_NUMBER for n in numbers) or 0 in self.std or self.scale == 0:
+            raise PresetError(f"preset {self.name!r}: scale, mean and std must be finite, scale and std not 0")
+        brightest = 255 * abs(self.scale) + max(abs(m) for m in self.mean)
+        if brightest / min(abs(s) for s in self.std) > LARGEST_NUMBER:
+            raise PresetError(f"preset {self.name!r}: (pixel * scale - mean) / std leaves the range of float32")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, as they stand in ONNX metadata under 'onnxcam.preset'."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(values: object) -> "Preset":
+        """The inverse of to_json; raises PresetError for anything else."""
+        if not isinstance(values, dict):
+            raise PresetError(f"a preset is a JSON object, not {type(values).__name__}")
+        known = [f.name for f in fields(Preset)]
+        for key in values:
+            if key not in known:
+                raise PresetError(f"a preset has no field {key!r}; {near(str(key), known)}")
+        missing = [f.name for f in fields(Preset) if f.default is MISSING and f.name not in values]
+        if missing:
+            raise PresetError(f"the preset is incomplete: it lacks {', '.join(missing)}")
+        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return Preset(**given)
+
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+PRESETS: Mapping[str, Preset] = {
+    p.name: p
+    for p in (
+        Preset("imagenet", 1 / 255, IMAGENET_MEAN, IMAGENET_STD),
+        Preset("timm", 1 / 255, IMAGENET_MEAN, IMAGENET_STD, interpolation="bicubic"),
+        Preset("inception", 1 / 255, (0.5,), (0.5,), interpolation="bicubic"),
+        Preset("keras-tf", 1 / 127.5, (1.0,), (1.0,), resize="squash", crop=1.0),
+        Preset("keras-caffe", 1.0, (103.939, 116.779, 123.68), (1.0,), color="bgr", resize="squash", crop=1.0),
+        Preset("efficientnet-lite", 1.0, (127.0,), (128.0,), interpolation="bicubic"),
+        Preset("clip", 1 / 255, CLIP_MEAN, CLIP_STD, crop=1.0, interpolation="bicubic"),
+        Preset("unit", 1 / 255, (0.0,), (1.0,), resize="squash", crop=1.0),
+        Preset("raw", 1.0, (0.0,), (1.0,), resize="squash", crop=1.0),
+    )
+}
+"""imagenet: torchvision. timm: its bicubic default. inception: mean and deviation one half. keras-tf, keras-caffe: the
+modes of Keras' preprocess_input. efficientnet-lite: (x - 127) / 128. unit: 0 to 1. raw: 0 to 255 unchanged."""
+
+
+def preset_named(name: str) -> Preset:
+    """Look a preset up; raises PresetError that lists the near ones."""
+    if name not in PRESETS:
+        raise PresetError(f"no preset is called {name!r}; {near(name, PRESETS, most=9)}")
+    return PRESETS[name]
+
+
+def override(
+    base: Preset,
+    *,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    scale: float | None = None,
+    size: tuple[int, int] | None = None,
+    crop: float | None = None,
+    color: str | None = None,
+    resize: str | None = None,
+    interpolation: str | None = None,
+) -> Preset:
+    """The preset with the given fields replaced; its name says so."""
+    given = {
+        "mean": mean,
+        "std": std,
+        "scale": scale,
+        "size": size,
+        "crop": crop,
+        "color": color,
+        "resize": resize,
+        "interpolation": interpolation,
+    }
+    changes: dict[str, Any] = {k: v for k, v in given.items() if v is not None and v != getattr(base, k)}
+    if not changes:
+        return base
+    return replace(base, name=base.name.removesuffix(CUSTOM) + CUSTOM, **changes)
+
+
+def parse_numbers(text: str) -> tuple[float, ...]:
+    """'0.485,0.456,0.406' to three numbers; fractions such as 1/255 are numbers too."""
+    return tuple(parse_scale(part) for part in text.split(","))
+
+
+def parse_scale(text: str) -> float:
+    """'0.0039' or '1/255'."""
+    parts = re.fullmatch(f"{_NUMBER}(?:/{_NUMBER})?", text)
+    below = float(parts[2] or 1) if parts else 0.0
+    number = float(parts[1]) / below if parts and below else math.nan
+    if not math.isfinite(number):
+        raise PresetError(f"{text!r} is not a finite number such as 0.5, nor a fraction such as 1/255")
+    return number
+
+
+def parse_size(text: str) -> tuple[int, ...]:
+    """'224' or '224x192', height first; '8x48x48' for a volume."""
+    if not re.fullmatch(r"\s*[0-9]{1,9}\s*([xX]\s*[0-9]{1,9}\s*){0,2}", text):
+        raise PresetError(f"size {text!r} is not a number of pixels such as 224, or 224x192 (height x width)")
+    sides = tuple(int(side) for side in re.split("[xX]", text))
+    if not all(1 <= side <= LARGEST_SIDE for side in sides):
+        raise PresetError(f"a size is made of sides of 1 to {LARGEST_SIDE} pixels, not {text!r}")
+    return sides
+
+
+def parse_crop(text: str) -> float:
+    """'0.875', or 'none' for 1."""
+    crop = 1.0 if text.lower() == "none" else parse_scale(text)
+    if not 0 < crop <= 1:
+        raise PresetError(f"crop {text!r} is not a share above 0 up to 1, nor 'none'")
+    return crop
+
+
+def _check_size(size: object) -> None:
+    sides = size if isinstance(size, tuple) and len(size) == 2 else (0,)
+    if not all(type(side) is int and 1 <= side <= LARGEST_SIDE for side in sides):
+        raise PresetError(f"a size is two sides (height, width) of 1 to {LARGEST_SIDE} pixels, not {size}")

@@ -1,0 +1,193 @@
+"""The preset that travels with a model: in its metadata, or in a Hugging Face preprocessor_config.json beside it."""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from onnxcam.errors import PresetError, near
+from onnxcam.inputs.presets import LARGEST_SIDE, Preset
+from onnxcam.inputs.sidecar import file_beside, read_text
+from onnxcam.types import Origin, Source
+
+INTERPOLATIONS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
+"""Pillow's numbers, which Hugging Face's `resample` uses."""
+
+
+@dataclass(frozen=True)
+class Processor:
+    """What a Hugging Face image processor does where its configuration is silent.
+
+    square: a bare number as size means both sides, else the shorter one. resample: Pillow's number. crops: it cuts out
+    the centre. flips: it swaps red and blue. normalises: it subtracts a mean.
+    """
+
+    square: bool
+    resample: int
+    crops: bool
+    flips: bool = False
+    normalises: bool = True
+
+
+PROCESSORS: Mapping[str, Processor] = {
+    "ViT": Processor(square=True, resample=2, crops=False),
+    "DINOv3ViT": Processor(square=True, resample=2, crops=False),
+    "Pvt": Processor(square=True, resample=2, crops=False),
+    "Siglip": Processor(square=True, resample=3, crops=False),
+    "DeiT": Processor(square=True, resample=3, crops=True),
+    "Beit": Processor(square=True, resample=3, crops=True),
+    "EfficientNet": Processor(square=True, resample=0, crops=False),
+    "CLIP": Processor(square=False, resample=3, crops=True),
+    "Bit": Processor(square=False, resample=3, crops=True),
+    "ConvNext": Processor(square=False, resample=2, crops=False),
+    "MobileNetV1": Processor(square=False, resample=2, crops=True),
+    "MobileNetV2": Processor(square=False, resample=2, crops=True),
+    "MobileViT": Processor(square=False, resample=2, crops=True, flips=True, normalises=False),
+}
+"""By the class name without 'ImageProcessor', as in transformers 4.57. Others have rules of their own (LeViT and
+PoolFormer scale their size) or are not for classifying, so a name that is not here is refused rather than guessed."""
+
+_STEPS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_flip_channel_order")
+_HARMLESS = ("do_convert_rgb", "do_reduce_labels")
+
+
+def find_preset(metadata: Mapping[str, str], model_path: Path | None) -> tuple[Preset, Origin] | None:
+    """The preset and where it came from: the file's metadata, else a preprocessor_config.json beside it.
+
+    Raises PresetError for a damaged or unsupported one: what says how a model wants its pictures is not passed over.
+    """
+    if "onnxcam.preset" in metadata:
+        try:
+            return Preset.from_json(json.loads(metadata["onnxcam.preset"])), Origin(
+                Source.METADATA, "ONNX metadata onnxcam.preset"
+            )
+        except (ValueError, RecursionError, PresetError) as error:
+            raise PresetError(f"the model's metadata onnxcam.preset is damaged ({error}); use --preset") from None
+    path = file_beside(model_path, "preprocessor_config.json")
+    if path is None:
+        return None
+    try:
+        values = json.loads(read_text(path))
+        if not isinstance(values, dict):
+            raise PresetError("it is no JSON object")
+        return from_hugging_face(values), Origin(Source.CONFIG_FILE, f"{path.name} beside the model")
+    except (OSError, ValueError, RecursionError, PresetError) as error:
+        raise PresetError(f"{path}: cannot be used ({error}); choose the preprocessing with --preset") from None
+
+
+def from_hugging_face(values: Mapping[str, Any]) -> Preset:
+    """The preset that an image processor's configuration means; raises PresetError for what it cannot express.
+
+    Where the margins of a centre crop are odd, the cut is torchvision's (as in Hugging Face's fast processors): it may
+    lie one pixel of the resized picture beside that of the slow ones.
+    """
+    values = {key: value for key, value in values.items() if value is not None}
+    kind = _kind(values)
+    rules = PROCESSORS.get(kind, Processor(False, 2, crops=False, normalises="image_mean" in values))
+    for step, wanted in values.items():
+        if step.startswith("do_") and wanted and step not in (*_STEPS, *_HARMLESS):
+            raise PresetError(f"the step {step} is not supported")
+    size, resize, crop = _hugging_face_geometry(values, kind)
+    resample = values.get("resample", rules.resample)
+    if type(resample) is not int or resample not in INTERPOLATIONS:
+        raise PresetError(f"resample {resample!r} is not supported")
+    scale, mean, std = _hugging_face_colours(values, kind, rules)
+    return Preset(
+        name="preprocessor_config",
+        scale=scale,
+        mean=mean,
+        std=std,
+        color="bgr" if _flag(values, "do_flip_channel_order", rules.flips) else "rgb",
+        resize=resize,  # type: ignore[arg-type]
+        crop=crop,
+        interpolation=INTERPOLATIONS[resample],  # type: ignore[arg-type]
+        size=size,
+    )
+
+
+def _kind(values: Mapping[str, Any]) -> str:
+    """'ViT' of 'ViTImageProcessorFast'; '' where the configuration does not name its processor, as the oldest."""
+    name = values.get("image_processor_type", values.get("feature_extractor_type", ""))
+    kind = re.sub(r"(ImageProcessor(Fast|Pil)?|FeatureExtractor)$", "", str(name))
+    if kind and kind not in PROCESSORS:
+        raise PresetError(f"the image processor {name} is not known; {near(kind, PROCESSORS)}")
+    return kind or ("ConvNext" if "crop_pct" in values else "")
+
+
+def _hugging_face_colours(
+    values: Mapping[str, Any], kind: str, rules: Processor
+) -> tuple[float, tuple[float, ...], tuple[float, ...]]:
+    """(scale, mean, std) of a preset."""
+    scale = _numbers(values, "rescale_factor", 1 / 255)[0] if _flag(values, "do_rescale", True) else 1.0
+    normalises = _flag(values, "do_normalize", rules.normalises)
+    mean = _numbers(values, "image_mean") if normalises else (0.0,)
+    std = _numbers(values, "image_std") if normalises else (1.0,)
+    if kind == "EfficientNet":  # can shift the rescaled pixels by one, and as a rule divides twice
+        if _flag(values, "rescale_offset", False):
+            mean = tuple(m + 1 for m in mean)
+        if _flag(values, "include_top", True):
+            twice = _numbers(values, "image_std")
+            std = tuple(s * t for s, t in zip(std if normalises else std * len(twice), twice, strict=True))
+    return scale, mean, std
+
+
+def _hugging_face_geometry(values: Mapping[str, Any], kind: str) -> tuple[tuple[int, int], str, float]:
+    """(size, resize, crop) of the configuration's several ways to say them."""
+    if not _flag(values, "do_resize", True):
+        raise PresetError("do_resize is false, but pictures of any size are to be explained")
+    crops = _flag(values, "do_center_crop", PROCESSORS[kind].crops if kind else False)
+    shape = _edges(values, "size", square=PROCESSORS[kind].square if kind else not crops)
+    if kind == "ConvNext":  # below 384 pixels cut out of size / crop_pct, from there on squashed
+        side = shape if isinstance(shape, int) else _refuse("size", shape)
+        squashes = side >= 384
+        return (side, side), *(("squash", 1.0) if squashes else ("shortest", _numbers(values, "crop_pct", 0.875)[0]))
+    if not crops:
+        return (shape, "squash", 1.0) if isinstance(shape, tuple) else _refuse("size without do_center_crop", shape)
+    cut = _edges(values, "crop_size", square=True)
+    if isinstance(cut, int) or (isinstance(shape, int) and cut[0] != cut[1]):
+        return _refuse("crop_size", cut)
+    full = (shape, shape) if isinstance(shape, int) else shape
+    crop = _share(cut[0], full[0])
+    if crop > 1 or [int(side / crop) for side in cut] != list(full):
+        return _refuse(f"crop_size {cut} out of size", full)
+    return cut, "shortest" if isinstance(shape, int) else "squash", crop
+
+
+def _share(cut: int, full: int) -> float:
+    """The crop for which floor(cut / crop) is full, whatever way the quotient was rounded."""
+    crop = cut / full
+    return crop if int(cut / crop) == full else math.nextafter(crop, 0)
+
+
+def _refuse(what: str, value: object) -> NoReturn:
+    raise PresetError(f"{what} {value!r} is not supported")
+
+
+def _flag(values: Mapping[str, Any], key: str, default: bool) -> bool:
+    value = values.get(key, default)
+    return value if isinstance(value, bool) else _refuse(key, value)
+
+
+def _edges(values: Mapping[str, Any], key: str, *, square: bool) -> tuple[int, int] | int:
+    """(height, width), or the length of the shorter side alone."""
+    value = values.get(key)
+    given = {k: v for k, v in value.items() if v is not None} if isinstance(value, dict) else {"": value}
+    sides = {k: side for k, side in given.items() if type(side) is int and 1 <= side <= LARGEST_SIDE}
+    if set(given) == {"height", "width"} == set(sides):
+        return sides["height"], sides["width"]
+    if set(given) == {"shortest_edge"} == set(sides):
+        return sides["shortest_edge"]
+    if set(given) == {""} == set(sides):
+        return (sides[""], sides[""]) if square else sides[""]
+    return _refuse(key, value)
+
+
+def _numbers(values: Mapping[str, Any], key: str, default: float | None = None) -> tuple[float, ...]:
+    value = values.get(key, default)
+    numbers = value if isinstance(value, list) else [value]
+    if not numbers or not all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers):
+        return _refuse(key, value)
+    return tuple(numbers)
