@@ -18,28 +18,16 @@ if TYPE_CHECKING:
     from onnxcam.explainer.targets.values import Box, Element, Region, Similarity
     from onnxcam.inputs.images import read_picture
     from onnxcam.inputs.presets import PRESETS, Preset
-    from onnxcam.methods import (
-        METHODS,
-        ablation_cam,
-        cam,
-        eigen_cam,
-        grad_cam,
-        grad_cam_plus_plus,
-        gradient,
-        guided_backprop,
-        hires_cam,
-        integrated_gradients,
-        layer_cam,
-        mask,
-        opti_cam,
-        recipro_cam,
-        rise,
-        score_cam,
-        smooth_grad,
-        xgrad_cam,
-    )
     from onnxcam.methods.blocks import Convention, Method
-    from onnxcam.methods.fills import BLACK, MEAN, ZERO, Fill, blur
+    from onnxcam.methods.feature_cams import ablation_cam, cam, eigen_cam, recipro_cam
+    from onnxcam.methods.fills import BLACK, MEAN, ZERO, Fill, blur, fill_named
+    from onnxcam.methods.grad_cam import grad_cam, grad_cam_plus_plus, hires_cam, layer_cam, xgrad_cam
+    from onnxcam.methods.input_gradients import gradient, guided_backprop, integrated_gradients, smooth_grad
+    from onnxcam.methods.mask import mask
+    from onnxcam.methods.opti_cam import opti_cam
+    from onnxcam.methods.registry import METHODS, method
+    from onnxcam.methods.rise import rise
+    from onnxcam.methods.score_cam import score_cam
     from onnxcam.outputs.overlay import overlay
     from onnxcam.outputs.saliency import Provenance, Saliency, ScoredTarget
     from onnxcam.types import Placement
@@ -53,28 +41,35 @@ _HOMES = {
     "onnxcam.engine.options": ("EngineOptions", "MemoryCap"),
     "onnxcam.errors": ("OnnxCamError",),
     "onnxcam.explainer.explainer": ("Explainer",),
-    "onnxcam.methods.fills": ("BLACK", "MEAN", "ZERO", "Fill", "blur"),
+    "onnxcam.methods.fills": ("BLACK", "MEAN", "ZERO", "Fill", "blur", "fill_named"),
     "onnxcam.methods.blocks": ("Convention", "Method"),
-    "onnxcam.methods": (
+    "onnxcam.methods.registry": (
         "METHODS",
+        "method",
+    ),
+    "onnxcam.methods.feature_cams": (
         "ablation_cam",
         "cam",
         "eigen_cam",
+        "recipro_cam",
+    ),
+    "onnxcam.methods.grad_cam": (
         "grad_cam",
         "grad_cam_plus_plus",
-        "gradient",
-        "guided_backprop",
         "hires_cam",
-        "integrated_gradients",
         "layer_cam",
-        "mask",
-        "opti_cam",
-        "recipro_cam",
-        "rise",
-        "score_cam",
-        "smooth_grad",
         "xgrad_cam",
     ),
+    "onnxcam.methods.input_gradients": (
+        "gradient",
+        "guided_backprop",
+        "integrated_gradients",
+        "smooth_grad",
+    ),
+    "onnxcam.methods.mask": ("mask",),
+    "onnxcam.methods.opti_cam": ("opti_cam",),
+    "onnxcam.methods.rise": ("rise",),
+    "onnxcam.methods.score_cam": ("score_cam",),
     "onnxcam.inputs.images": ("read_picture",),
     "onnxcam.inputs.presets": ("PRESETS", "Preset"),
     "onnxcam.outputs.overlay": ("overlay",),
@@ -110,6 +105,7 @@ __all__ = [
     "blur",
     "cam",
     "eigen_cam",
+    "fill_named",
     "grad_cam",
     "grad_cam_plus_plus",
     "gradient",
@@ -118,6 +114,7 @@ __all__ = [
     "integrated_gradients",
     "layer_cam",
     "mask",
+    "method",
     "opti_cam",
     "overlay",
     "read_picture",

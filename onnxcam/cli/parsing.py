@@ -61,7 +61,7 @@ class MethodArgs:
 def build_method(words: MethodArgs) -> "Method":
     """The method with its options; raises OptionError for a name, an option or a value that it does not have."""
     from onnxcam.methods import METHODS, defaults
-    from onnxcam.methods.fills import fill
+    from onnxcam.methods.fills import fill_named
 
     name = words.name.strip().lower()
     if name not in METHODS:
@@ -85,7 +85,7 @@ def build_method(words: MethodArgs) -> "Method":
         if key not in known:
             listed = f"it has {', '.join(known)}" if known else "it has none"
             raise OptionError(f"{name} has no option {key!r}; {listed}")
-    values = {k: fill(v) if k == "fill" else parse_option(k, v, known[k]) for k, v in given.items()}
+    values = {k: fill_named(v) if k == "fill" else parse_option(k, v, known[k]) for k, v in given.items()}
     return METHODS[name](**values)
 
 

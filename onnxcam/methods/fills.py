@@ -3,6 +3,7 @@
 A Fill makes a replacement image; the surgeon blends it in inside the graph: x * M + fill * (1 - M).
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -74,19 +75,30 @@ FILLS: Mapping[str, Callable[[], Fill]] = {
     "mean": lambda: MEAN,
     "blur": blur,
 }
+"""The short names; `blur(sigma=3)` is understood too."""
 
 
-def named(given: Fill | str) -> Fill:
-    """A fill, or the one of that short name; raises OptionError for anything else."""
-    if isinstance(given, Fill):
-        return given
-    if not isinstance(given, str):
-        raise OptionError(f"a fill is made by a function such as blur(), or named, not {given!r}")
-    return fill(given)
+def fill_named(name: str) -> Fill:
+    """The fill of that name: 'zero', 'black', 'mean', 'blur' or 'blur(sigma=3)'.
 
-
-def fill(name: str) -> Fill:
-    """Look a fill up by its short name; raises OptionError that lists the near ones."""
+    `fill_named(fill.name)` is `fill` again. Raises OptionError, with the names that come near, for any other name.
+    """
+    match = re.fullmatch(r"blur\((?:sigma=)?([^()]+)\)", name.strip())
+    if match is not None:
+        try:
+            sigma = float(match[1])
+        except ValueError:
+            raise OptionError(f"the sigma of blur is a number of pixels, not {match[1]!r}") from None
+        return blur(sigma)
     if name not in FILLS:
         raise OptionError(f"no fill is called {name!r}; {near(name, FILLS)}")
     return FILLS[name]()
+
+
+def as_fill(fill: Fill | str) -> Fill:
+    """The fill itself, or the one of that name. Raises OptionError for anything else."""
+    if isinstance(fill, Fill):
+        return fill
+    if not isinstance(fill, str):
+        raise OptionError(f"a fill is made by a function such as blur(), or named, not {fill!r}")
+    return fill_named(fill)

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from onnxcam.errors import UndefinedSaliency
 from onnxcam.methods.blocks import Method, Need, Probe, positive, whole
-from onnxcam.methods.fills import ZERO, Fill, named
+from onnxcam.methods.fills import ZERO, Fill, as_fill
 from onnxcam.methods.maps import Outcome, stretched
 from onnxcam.types import Floats, MaskForm, Note, NoteCode, Score
 
@@ -35,7 +35,7 @@ def _method(
 
     return Method(
         name=name, paper=paper, cost=cost, explain=explain, needs=frozenset({Need.GRADIENT}), score=Score.LOGIT,
-        perturb=named(fill), form=MaskForm(), options=options or {},
+        perturb=as_fill(fill), form=MaskForm(), options=options or {},
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from onnxcam.errors import OptionError, UndefinedSaliency
 from onnxcam.methods.adam import Adam
 from onnxcam.methods.blocks import Convention, Method, Need, Probe, choose, positive, whole
-from onnxcam.methods.fills import Fill, blur, named
+from onnxcam.methods.fills import Fill, as_fill, blur
 from onnxcam.methods.maps import Outcome, stretched
 from onnxcam.resampling import bilinear_matrix, upsample
 from onnxcam.types import Floats, MaskForm, Score
@@ -86,7 +86,7 @@ def mask(
         asks=1,
         needs=frozenset({Need.GRADIENT}),
         score=SCORE,
-        perturb=named(fill) if fill is not None else blur(10),
+        perturb=as_fill(fill) if fill is not None else blur(10),
         form=MaskForm(cell=1, normalised=False),
         options=found.options(),
     )

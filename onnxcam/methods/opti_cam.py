@@ -9,7 +9,7 @@ import numpy.typing as npt
 from onnxcam.errors import OptionError, UndefinedSaliency
 from onnxcam.methods.adam import Adam
 from onnxcam.methods.blocks import Convention, Method, Need, Probe, choose, finite_features, live, positive, whole
-from onnxcam.methods.fills import ZERO, Fill, named
+from onnxcam.methods.fills import ZERO, Fill, as_fill
 from onnxcam.methods.maps import Outcome, stretched
 from onnxcam.resampling import upsample
 from onnxcam.types import Floats, Note, NoteCode, Score
@@ -82,7 +82,7 @@ def opti_cam(
         asks=found.starts,
         needs=frozenset({Need.FEATURES, Need.GRADIENT}),
         score=found.score,
-        perturb=named(fill),
+        perturb=as_fill(fill),
         options=options,
     )
 

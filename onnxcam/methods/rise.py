@@ -17,7 +17,7 @@ from onnxcam.methods.blocks import (
     positive,
     whole,
 )
-from onnxcam.methods.fills import ZERO, Fill, named
+from onnxcam.methods.fills import ZERO, Fill, as_fill
 from onnxcam.methods.maps import SAME, Outcome, flat, stretched, summed
 from onnxcam.resampling import upsample
 from onnxcam.types import Floats, MaskForm, Score
@@ -48,7 +48,7 @@ def rise(
         ),
         needs=frozenset(),
         asks=AT_ONCE,
-        perturb=named(fill),
+        perturb=as_fill(fill),
         form=MaskForm(cell=1, normalised=False),
         options={"masks": f"{masks}", "cells": f"{cells}", "probability": f"{probability:g}", "seed": f"{seed}"},
     )

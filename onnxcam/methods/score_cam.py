@@ -25,7 +25,7 @@ from onnxcam.methods.blocks import (
 )
 from onnxcam.methods.estimate import links
 from onnxcam.methods.estimate.quadrature import LEAST, START, Quadrature, rounds
-from onnxcam.methods.fills import ZERO, Fill, named
+from onnxcam.methods.fills import ZERO, Fill, as_fill
 from onnxcam.methods.maps import ALIKE, SAME, Outcome, combined, weights
 from onnxcam.types import AnyMasks, Features, Note, NoteCode, Score, Scores
 
@@ -80,7 +80,7 @@ def score_cam(
         name="score-cam",
         paper="Wang et al. 2020, arXiv:1910.01279",
         cost="one a feature map that varies over space; fewer with a budget or a tolerance",
-        perturb=named(fill),
+        perturb=as_fill(fill),
         score=form.score,
         options=options,
     )

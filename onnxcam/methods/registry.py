@@ -1,0 +1,174 @@
+"""The table of methods: what `--method` takes, what each method's options are, and where a method comes from.
+
+METHODS maps the names of the built-in methods to the functions that make them. Other packages add methods through the
+entry point group `onnxcam.methods`: a name, and a function that returns a Method. They are looked up when they are
+asked for, never at import.
+"""
+
+import sys
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib import metadata
+from inspect import Parameter, signature
+from typing import Any, NamedTuple
+
+from onnxcam.errors import OnnxCamError, OptionError, near
+from onnxcam.methods.blocks import Method, Need
+from onnxcam.methods.feature_cams import ablation_cam, cam, eigen_cam, recipro_cam
+from onnxcam.methods.grad_cam import grad_cam, grad_cam_plus_plus, hires_cam, layer_cam, xgrad_cam
+from onnxcam.methods.input_gradients import gradient, guided_backprop, integrated_gradients, smooth_grad
+from onnxcam.methods.mask import mask
+from onnxcam.methods.opti_cam import opti_cam
+from onnxcam.methods.rise import rise
+from onnxcam.methods.score_cam import score_cam
+
+Maker = Callable[..., Method]
+"""A function whose keyword arguments are a method's options, each with a default."""
+
+METHODS: Mapping[str, Maker] = {
+    "score-cam": score_cam,
+    "opti-cam": opti_cam,
+    "grad-cam": grad_cam,
+    "grad-cam++": grad_cam_plus_plus,
+    "layer-cam": layer_cam,
+    "hires-cam": hires_cam,
+    "xgrad-cam": xgrad_cam,
+    "cam": cam,
+    "ablation-cam": ablation_cam,
+    "recipro-cam": recipro_cam,
+    "eigen-cam": eigen_cam,
+    "gradient": gradient,
+    "guided-backprop": guided_backprop,
+    "smooth-grad": smooth_grad,
+    "integrated-gradients": integrated_gradients,
+    "rise": rise,
+    "mask": mask,
+}
+"""The built-in methods: the name that `--method` takes, and the function that makes the method."""
+
+GROUP = "onnxcam.methods"
+"""The entry point group through which other packages add methods."""
+BUILT_IN = "onnxcam"
+"""The origin of the methods in METHODS."""
+IMPORT_ERRORS = (
+    ImportError, AttributeError, NameError, SyntaxError, TypeError, ValueError, LookupError, OSError, RuntimeError,
+)  # fmt: skip
+"""What the module of another package may raise while it is imported."""
+
+NAMED = (Parameter.KEYWORD_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+
+
+class Available(NamedTuple):
+    """A method that can be asked for by its name.
+
+    maker: the function that makes it; None if it is broken. origin: the distribution that it comes from, 'onnxcam' for
+    built-in methods. error: why it cannot be used; None if it can.
+    """
+
+    name: str
+    maker: Maker | None
+    origin: str
+    error: str | None
+
+
+def method(name: str, /, **options: Any) -> Method:
+    """Makes the method of that name, built-in or of an installed package, with these options.
+
+    `method(m.name, **m.options)` is the method `m` again. Raises OptionError, with the names that come near, for an
+    unknown name or option, for a value that makes no sense, and for a method of another package that cannot be loaded.
+    """
+    make = maker(name)
+    known = defaults(name)
+    for option in options:
+        if option not in known:
+            listed = near(option, known) if known else "it has none"
+            raise OptionError(f"{name} has no option {option!r}; {listed}")
+    return make(**options)
+
+
+def maker(name: str) -> Maker:
+    """The function that makes the method of that name. Raises OptionError as method() does."""
+    if name in METHODS:
+        return METHODS[name]
+    entries = [entry for entry in _entry_points() if entry.name == name]
+    if not entries:
+        names = (*METHODS, *dict.fromkeys(entry.name for entry in _entry_points()))
+        raise OptionError(f"no method is called {name!r}; {near(str(name), names)}")
+    return _load(name, entries)
+
+
+def available() -> list[Available]:
+    """All methods: the built-in ones in their order, then those of other packages by name.
+
+    Loads the other packages' modules. A method that cannot be loaded, or that repeats a name, is listed with its error.
+    """
+    methods = [Available(name, make, BUILT_IN, None) for name, make in METHODS.items()]
+    for name in sorted({entry.name for entry in _entry_points()}):
+        entries = [entry for entry in _entry_points() if entry.name == name]
+        origin = ", ".join(_origin(entry) for entry in entries)
+        if name in METHODS:
+            error = f"{origin} repeats the name of a built-in method, {name!r}; the built-in one is used"
+            methods.append(Available(name, None, origin, error))
+            continue
+        try:
+            methods.append(Available(name, _load(name, entries), origin, None))
+        except OptionError as broken:
+            methods.append(Available(name, None, origin, str(broken)))
+    return methods
+
+
+def defaults(name: str) -> Mapping[str, Any]:
+    """A method's options with their defaults, by option name. Raises OptionError for an unknown method."""
+    parameters = signature(maker(name)).parameters.values()
+    return {
+        p.name: p.default for p in parameters if p.kind in (Parameter.KEYWORD_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+    }
+
+
+def changed_options(method: Method) -> tuple[str, ...]:
+    """The names of the options that differ from the defaults; all of them for a method that no name makes."""
+    try:
+        usual = maker(method.name)()
+    except OptionError:
+        return tuple(method.options)
+    names = [name for name, value in method.options.items() if usual.options.get(name) != value]
+    return (*names, *(["fill"] if usual.perturb.name != method.perturb.name and "fill" not in names else []))
+
+
+def gradient_free() -> tuple[str, ...]:
+    """The built-in methods that need no gradient and take any head; CAM, which takes one kind of head, is left out."""
+    return tuple(name for name, make in METHODS.items() if Need.GRADIENT not in make().needs and name != "cam")
+
+
+def _load(name: str, entries: list[metadata.EntryPoint]) -> Maker:
+    """The maker behind an entry point, tried once. Raises OptionError, which names the distribution."""
+    origin = ", ".join(_origin(entry) for entry in entries)
+    if len(entries) > 1:
+        raise OptionError(f"the method {name!r} comes from several packages ({origin}); uninstall all but one")
+    try:
+        make = entries[0].load()
+        method = make()
+    except (OnnxCamError, *IMPORT_ERRORS) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise OptionError(f"the method {name!r} of the package {origin} cannot be loaded: {reason}") from error
+    if not isinstance(method, Method):
+        raise OptionError(
+            f"the method {name!r} of the package {origin} is no onnxcam.Method but {type(method).__name__}"
+        )
+    if method.name != name:
+        raise OptionError(f"the method {name!r} of the package {origin} calls itself {method.name!r}")
+    return make  # type: ignore[no-any-return]
+
+
+def _origin(entry: metadata.EntryPoint) -> str:
+    return entry.dist.name if entry.dist is not None else "unknown"
+
+
+def _entry_points() -> tuple[metadata.EntryPoint, ...]:
+    return _entry_points_on(tuple(sys.path))
+
+
+@cache
+def _entry_points_on(path: tuple[str, ...]) -> tuple[metadata.EntryPoint, ...]:
+    """Read once for each search path: it reads the metadata of every installed package."""
+    return tuple(metadata.entry_points(group=GROUP))
