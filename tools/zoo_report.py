@@ -31,9 +31,8 @@ from onnxcam.network.export import rewrite
 from onnxcam.network.extra_inputs import blank_inputs
 from onnxcam.network.opening import OpenedModel, OpenOptions, open_model
 from onnxcam.resampling import upsample
-from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.locate import find_image
-from onnxcam.surgeon.loading import read_model
+from onnxcam.surgeon.loading import ModelFile, ModelSource, read_model
 
 PICTURES = 8
 TOLERANCE = 1e-4
@@ -78,39 +77,39 @@ def examine(zoo: Path, record: Mapping[str, Any], *, explain: bool = True) -> Ro
     path = zoo / record["file"]
     try:
         start = time.perf_counter()
-        options = options_for(path, record)
-        opened = open_model(read_model(path), options)
+        file = read_model(path)
+        options = options_for(file, record)
+        opened = open_model(file, options)
         opened.network.close()
         row.prepared = time.perf_counter() - start
         row.tensor, row.batch = opened.anatomy.features.tensor, opened.batching.mode
-        row.doubts = len(opened.notes) + len(opened.anatomy.warnings)
+        row.doubts = len(opened.notes) + len(opened.anatomy.notes)
         row.features = "right" if row.tensor in (record.get("target"), record.get("pool_input")) else "other"
-        row.same = largest_difference(zoo, path, options, opened)
+        row.same = largest_difference(zoo, file, options, opened)
         if explain:
-            row.explained = explained(zoo, path, options, opened)
+            row.explained = explained(zoo, file, options, opened)
     except OnnxCamError as error:
         row.features = row.features or "refused"
         row.error = f"{type(error).__name__}: {error}".replace(f"{path.parent}/", "")
     return row
 
 
-def options_for(path: Path, record: Mapping[str, Any]) -> OpenOptions:
+def options_for(source: ModelSource, record: Mapping[str, Any]) -> OpenOptions:
     """What a user would have to say: a size where the model takes any, zeros for extra inputs."""
-    parsed = ir.from_proto(read_model(path).proto)
-    image = find_image(parsed)
+    model = read_model(source).model
+    image = find_image(model)
     size = None
     if None in image.sides:
         known = [d for d in (record.get("target_shape") or []) if isinstance(d, int)]
         size = (48, 192) if known[2:] == [1, 48] else (224, 224)
-    return OpenOptions(size=size, inputs=blank_inputs(parsed, image), providers=("cpu",))
+    return OpenOptions(size=size, inputs=blank_inputs(model, image), providers=("cpu",))
 
 
-def largest_difference(zoo: Path, path: Path, options: OpenOptions, opened: OpenedModel) -> float:
+def largest_difference(zoo: Path, file: ModelFile, options: OpenOptions, opened: OpenedModel) -> float:
     """Of the rewritten model over 8 pictures in one run to the file over each alone; a share of the largest number."""
-    made = rewrite(path, options)
-    file, name = read_model(path), opened.anatomy.image.name
+    made, name = rewrite(file, options), opened.anatomy.image.name
     whole, single = session(made.data), session(file.proto.SerializeToString())
-    pictures = inputs_of(zoo, path, opened, PICTURES)
+    pictures = inputs_of(zoo, file, opened, PICTURES)
     output, extra = opened.anatomy.logits.output, dict(opened.inputs)
 
     def one_by_one(runner: ort.InferenceSession) -> np.ndarray:
@@ -128,11 +127,11 @@ def largest_difference(zoo: Path, path: Path, options: OpenOptions, opened: Open
     return float(np.abs(given - expected).max() / max(np.abs(expected).max(), 1e-12))
 
 
-def inputs_of(zoo: Path, path: Path, opened: OpenedModel, count: int) -> np.ndarray:
+def inputs_of(zoo: Path, file: ModelFile, opened: OpenedModel, count: int) -> np.ndarray:
     """(count, ...) in the model's own layout and type: photographs, or smooth noise for what takes no photographs."""
     image, size = opened.anatomy.image, opened.size
     if len(size) == 2 and image.channels in (1, 3):
-        preset, _ = choose_preset(read_model(path), None, image)
+        preset, _ = choose_preset(file, None, image)
         intake = ImageLoader(image, size, preset)
         arrays = [intake.prepare(p).image for p in find_pictures(zoo / "images")[:count]]
     else:
@@ -151,10 +150,10 @@ def session(data: bytes) -> ort.InferenceSession:
     return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
-def explained(zoo: Path, path: Path, options: OpenOptions, opened: OpenedModel) -> str:
+def explained(zoo: Path, file: ModelFile, options: OpenOptions, opened: OpenedModel) -> str:
     """'yes' where Score-CAM of a picture gives a finite map that varies and has the input's shape, else why not."""
-    array = inputs_of(zoo, path, opened, 1)[0].astype(np.float32)
-    with Explainer(path, providers=["cpu"], size=options.size, inputs=dict(options.inputs)) as explainer:
+    array = inputs_of(zoo, file, opened, 1)[0].astype(np.float32)
+    with Explainer(file, providers=["cpu"], size=options.size, inputs=dict(options.inputs)) as explainer:
         saliency = explainer(array)
     good = saliency.map.shape == tuple(opened.size) and np.isfinite(saliency.map).all() and np.ptp(saliency.map) > 0.5
     return "yes" if good else f"bad map {saliency.map.shape}"

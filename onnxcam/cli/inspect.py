@@ -11,7 +11,6 @@ from onnxcam.cli.rewrite import shown
 
 if TYPE_CHECKING:
     from onnxcam.network.opening import OpenedModel, OpenOptions
-    from onnxcam.surgeon.ir import Model
     from onnxcam.surgeon.loading import ModelFile
 
 
@@ -29,14 +28,13 @@ def inspect(
 ) -> None:
     """Show inputs, outputs, the feature tensor and the logits that were chosen, why, and what lost."""
     from onnxcam.network.opening import open_model
-    from onnxcam.surgeon import ir
     from onnxcam.surgeon.loading import read_model
 
     file = read_model(path_of(model))
     options = asked(file, layer=layer, size=size, layout=layout, extra=extra, output=output)
     opened = open_model(file, options)
     opened.network.close()
-    found = description(file, ir.from_proto(file.proto), opened)
+    found = description(file, opened)
     typer.echo(json.dumps(found, indent=2, ensure_ascii=False) if json_output else page(found))
 
 
@@ -55,18 +53,16 @@ def asked(
     from onnxcam.inputs.presets import parse_size
     from onnxcam.network.extra_inputs import blank_inputs
     from onnxcam.network.opening import OpenOptions
-    from onnxcam.surgeon import ir
     from onnxcam.surgeon.analysis.locate import find_image
 
-    parsed = ir.from_proto(file.proto)
-    image = find_image(parsed, layout)
+    image = find_image(file.model, layout)
     sides, _ = choose_size(image, parse_size(size) if size is not None else None, choose_preset(file, None, image)[0])
-    inputs = {**blank_inputs(parsed, image), **choose_inputs(parse_inputs(extra or ()))}
+    inputs = {**blank_inputs(file.model, image), **choose_inputs(parse_inputs(extra or ()))}
     return OpenOptions(layout=layout, size=sides, layer=layer, output=output, inputs=inputs, providers=("cpu",))
 
 
-def description(file: "ModelFile", model: "Model", opened: "OpenedModel") -> dict[str, Any]:
-    """The JSON record of `inspect --json`. model: as it was exported."""
+def description(file: "ModelFile", opened: "OpenedModel") -> dict[str, Any]:
+    """The JSON record of `inspect --json`."""
     from onnxcam.inputs.choices import choose_labels, choose_preset
 
     anatomy = opened.anatomy
@@ -77,8 +73,8 @@ def description(file: "ModelFile", model: "Model", opened: "OpenedModel") -> dic
         "model": file.name,
         "sha256": file.sha256,
         "opset": file.opset,
-        "inputs": [_tensor(v) for v in model.graph.inputs],
-        "outputs": [_tensor(v) for v in model.graph.outputs],
+        "inputs": [_tensor(v) for v in file.model.graph.inputs],
+        "outputs": [_tensor(v) for v in file.model.graph.outputs],
         "image": {
             "input": image.name, "layout": image.layout, "dtype": image.dtype, "channels": image.channels,
             **dict(zip(SIDES[-len(image.sides):], image.sides, strict=True)),
@@ -99,7 +95,7 @@ def description(file: "ModelFile", model: "Model", opened: "OpenedModel") -> dic
         "gradient": _gradient(opened),
         "preset": {"name": preset.name, "source": str(source)},
         "labels": {"count": len(labels) if labels is not None else 0, "source": str(labels_source)},
-        "warnings": [str(note) for note in (*opened.notes, *anatomy.warnings)],
+        "warnings": [str(note) for note in (*opened.notes, *anatomy.notes)],
     }  # fmt: skip
 
 

@@ -36,7 +36,8 @@ def rewrite(
     if target.resolve() == source.resolve():
         raise OutputError(f"{target} is the model itself; choose another name with -o")
     check_writable([target])
-    found = rewritten(source, asked(read_model(source), layer=layer, size=size, layout=layout, extra=extra))
+    file = read_model(source)
+    found = rewritten(file, asked(file, layer=layer, size=size, layout=layout, extra=extra))
     with Staging() as staging:
         staging.stage(target, found.data)
         staging.commit()

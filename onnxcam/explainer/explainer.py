@@ -27,7 +27,6 @@ from onnxcam.methods.score_cam import score_cam
 from onnxcam.network.gradients import GradientRunner
 from onnxcam.network.opening import OpenOptions
 from onnxcam.outputs.saliency import Saliency
-from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import Kind
 from onnxcam.surgeon.analysis.locate import find_image
 from onnxcam.surgeon.loading import ModelSource, read_model
@@ -76,7 +75,7 @@ class Explainer:
             providers = [providers]
         file = read_model(model)
         self.model_name, self.model_sha256 = file.name, file.sha256
-        image = find_image(ir.from_proto(file.proto), layout)
+        image = find_image(file.model, layout)
         chosen, self.preset_origin = choose_preset(file, preset, image)
         self.preset = adjust(chosen) if adjust is not None else chosen
         if self.preset != chosen:

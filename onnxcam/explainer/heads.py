@@ -34,7 +34,8 @@ class Heads:
         first = open_model(file, replace(options, output=output, kind=chosen))
         # The head that the model itself suggests answers for targets that name no other.
         self.default: Head = (first.anatomy.logits.kind, first.anatomy.logits.output)
-        self._step = self._checked(step, first)
+        self._step_file = self._checked(step, first)
+        self._step = None if self._step_file is None else self._step_file.proto.SerializeToString()
         self._opened: dict[Head, GradientRunner] = {self.default: GradientRunner(first, self._step)}
 
     @property
@@ -55,8 +56,8 @@ class Heads:
         with self._lock:
             if head not in self._opened and not self._closed:
                 opened = open_model(self._file, replace(self._wish, kind=head[0], output=head[1]))
-                if self._step is not None:
-                    check_step(self._step, opened, self._method.score, self._file.sha256)
+                if self._step_file is not None:
+                    check_step(self._step_file, opened, self._method.score, self._file.sha256)
                 self._opened[head] = GradientRunner(opened, self._step)
             return self._opened[head if head in self._opened else self.default]
 
@@ -66,8 +67,8 @@ class Heads:
             for opened in self._opened.values():
                 opened.close()
 
-    def _checked(self, step: ModelSource | None, opened: OpenedModel) -> bytes | None:
-        """The step graph's bytes; raises OptionError or ModelError where it serves no purpose or does not fit."""
+    def _checked(self, step: ModelSource | None, opened: OpenedModel) -> ModelFile | None:
+        """The step graph, read and checked. Raises OptionError or ModelError where it is of no use or does not fit."""
         if step is None:
             return None
         method = self._method
@@ -75,6 +76,6 @@ class Heads:
             raise OptionError(f"{method.name} searches without gradients of masks, so a step graph serves no purpose")
         if method.perturb.make is not None or method.form != MaskForm():
             raise OptionError("a step graph fills what a mask removes with zero and takes the feature maps' grid")
-        found = bytes(read_model(step).proto.SerializeToString())
-        check_step(found, opened, method.score, self._file.sha256)
-        return found
+        file = read_model(step)
+        check_step(file, opened, method.score, self._file.sha256)
+        return file

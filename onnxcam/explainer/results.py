@@ -123,7 +123,7 @@ def doubts(answer: ForwardResult, size: tuple[int, ...], size_origin: Origin) ->
     notes += opened.network.notes
     if size_origin.source is Source.ASSUMED:
         notes.append(Note(NoteCode.SIZE_ASSUMED, f"input size {'x'.join(map(str, size))} (HxW) {size_origin}"))
-    notes += [*opened.notes, *(w for w in opened.anatomy.warnings if w.code is not NoteCode.SIZE_ASSUMED)]
+    notes += [*opened.notes, *(w for w in opened.anatomy.notes if w.code is not NoteCode.SIZE_ASSUMED)]
     if opened.batching.mode == "looped":
         notes.append(Note(NoteCode.LOOPED, f"one mask a forward pass: {opened.batching.reason}"))
     if logits.kind is Kind.CLASSES and logits.activation == "none" and len(z) == 1:

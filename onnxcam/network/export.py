@@ -47,7 +47,7 @@ def rewrite(source: ModelSource, options: OpenOptions | None = None) -> Rewritte
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
         reason = str(error).strip().splitlines()[0][:300]
         raise ModelError(f"the rewritten graph does not pass onnx's checker ({reason})") from None
-    notes = (*opened.notes, *opened.anatomy.warnings)
+    notes = (*opened.notes, *opened.anatomy.notes)
     if opened.batching.mode == "looped":
         text = "run this model with one picture at a time: more of them change each other's answers or do not run"
         notes += (Note(NoteCode.LOOPED, text),)

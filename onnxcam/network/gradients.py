@@ -26,7 +26,7 @@ from onnxcam.surgeon.autodiff.rules.guided import Guided
 from onnxcam.surgeon.graphs import masked_score, score_gradient
 from onnxcam.surgeon.graphs.score_gradient import GRADIENT, SCORE, Traces, Wrt, tensor_of
 from onnxcam.surgeon.ir import Model
-from onnxcam.surgeon.loading import read_model
+from onnxcam.surgeon.loading import ModelFile
 from onnxcam.surgeon.passes.opset import blank_weights
 from onnxcam.surgeon.passes.single_precision import in_single_precision
 from onnxcam.types import Arrays, Floats, Masks, Note, NoteCode, Score
@@ -178,9 +178,8 @@ class GradientRunner:
             raise InferenceError("this explainer is closed")
 
 
-def check_step(model: bytes, opened: OpenedModel, score: Score, sha256: str) -> None:
+def check_step(file: ModelFile, opened: OpenedModel, score: Score, sha256: str) -> None:
     """Raises ModelError where a step graph does not fit the model: its inputs, outputs, shapes or score."""
-    file = read_model(model)
     grid, image = opened.network.grid, opened.anatomy.image
     inputs = {v.name: _sides(v) for v in file.proto.graph.input}
     outputs = {v.name for v in file.proto.graph.output}

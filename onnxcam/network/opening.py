@@ -110,7 +110,7 @@ def open_model(file: ModelFile, options: OpenOptions) -> OpenedModel:
 
 
 def _opened(file: ModelFile, options: OpenOptions) -> OpenedModel:
-    model = unroll_loops(store_filled_weights(ir.from_proto(file.proto)))
+    model = unroll_loops(store_filled_weights(file.model))
     image = find_image(model, options.layout)
     size = sides(image, options.size)
     inputs = extra_inputs(model, image, options.inputs)

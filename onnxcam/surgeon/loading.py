@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import onnx
@@ -11,9 +12,8 @@ from google.protobuf.message import DecodeError
 from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
 
 from onnxcam.errors import ModelError, NoSpatialFeatures
+from onnxcam.surgeon.ir import Model, from_proto
 from onnxcam.surgeon.validation import all_nodes, check_calls, check_loops, check_tensors, check_text
-
-ModelSource = str | os.PathLike[str] | bytes | onnx.ModelProto
 
 OLDEST_OPSET = 7
 """The oldest opset that onnxruntime promises to run, and the first with numpy-style broadcasting."""
@@ -26,14 +26,25 @@ KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.mi
 
 @dataclass(frozen=True, eq=False)
 class ModelFile:
-    """A model that was read and checked. proto holds all weights, also those that were in external files."""
+    """A model that was read and checked.
+
+    proto holds all weights, also those of external files. sha256 is of the file's bytes; fingerprint is of the file
+    and its external weights. path is None for a model that came as bytes or as a ModelProto.
+    """
 
     proto: onnx.ModelProto
     name: str
     sha256: str
     path: Path | None
     fingerprint: str
-    """Of the file and of its external weights."""
+
+    @cached_property
+    def model(self) -> Model:
+        """The graph for analysis and passes, converted on the first use. Readers share it: edit() a copy to change it.
+
+        Raises ModelError for a graph that cannot be read.
+        """
+        return from_proto(self.proto)
 
     @property
     def metadata(self) -> Mapping[str, str]:
@@ -44,12 +55,17 @@ class ModelFile:
         return opset_of(self.proto)
 
 
+ModelSource = str | os.PathLike[str] | bytes | onnx.ModelProto | ModelFile
+
+
 def read_model(source: ModelSource) -> ModelFile:
-    """Parse and check a model; sha256 is of the file's bytes.
+    """Parses and checks a model; a ModelFile, which was read before, comes back as it is.
 
     External data is read from the model's own folder only. Raises ModelError for anything that is not a complete,
     valid ONNX model of an opset and of operator domains that onnxruntime has.
     """
+    if isinstance(source, ModelFile):
+        return source
     if isinstance(source, onnx.ModelProto):
         data = source.SerializeToString(deterministic=True)
         return _checked(source, "<ModelProto>", data, None)

@@ -1,10 +1,21 @@
+"""Reading a model: from each kind of source, its weights in other files, what is refused, and each step once."""
+
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from conftest import Make
+from typer.testing import CliRunner
 
+from onnxcam import Element, Explainer
+from onnxcam.cli.main import app
 from onnxcam.errors import ModelError
+from onnxcam.network.export import rewrite
+from onnxcam.network.opening import OpenOptions, open_model
+from onnxcam.surgeon import ir, loading
 from onnxcam.surgeon.loading import read_model
 
 
@@ -83,6 +94,86 @@ def test_bytes_with_external_weights_ask_for_the_path(classifier: onnx.ModelProt
     data = external(copy_of(classifier), tmp_path).read_bytes()
     with pytest.raises(ModelError, match="give the model's path"):
         read_model(data)
+
+
+def explain_two_heads(path: Path) -> None:
+    image = np.random.default_rng(0).standard_normal((3, 16, 12)).astype(np.float32)
+    with Explainer(path, providers=["cpu"]) as explainer:
+        explainer.explain(image, [1, Element((2,))])
+
+
+def command(name: str) -> Callable[[Path], None]:
+    def run(path: Path) -> None:
+        out = ["-o", str(path.with_suffix(".out.onnx"))] if name == "rewrite" else []
+        result = CliRunner().invoke(app, [name, str(path), *out])
+        assert result.exit_code == 0, result.output
+
+    return run
+
+
+USES: dict[str, Callable[[Path], object]] = {
+    "explain two heads": explain_two_heads,
+    "rewrite": rewrite,
+    "onnxcam inspect": command("inspect"),
+    "onnxcam rewrite": command("rewrite"),
+}
+
+
+def counted(calls: Counter[str], name: str, step: Callable[..., object]) -> Callable[..., object]:
+    def run(*arguments: object) -> object:
+        calls[name] += 1
+        return step(*arguments)
+
+    return run
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_file_is_read_parsed_and_converted_once(
+    classifier_file: Path, monkeypatch: pytest.MonkeyPatch, use: str
+) -> None:
+    calls: Counter[str] = Counter()
+    for name in ("_read_bytes", "_parse", "_checked", "from_proto"):
+        monkeypatch.setattr(loading, name, counted(calls, name, getattr(loading, name)))
+    monkeypatch.setattr(ir, "from_proto", None)  # nobody converts past the file
+    USES[use](classifier_file)
+    assert calls == {"_read_bytes": 1, "_parse": 1, "_checked": 1, "from_proto": 1}
+
+
+def test_a_model_that_was_read_is_not_read_again(classifier_file: Path) -> None:
+    file = read_model(classifier_file)
+    assert read_model(file) is file
+    assert file.model is file.model
+
+
+BRANCHES = """<ir_version: 8, opset_import: ["" : 17]>
+net (float[N,3,8,6] x) => (float[N,8] logits)
+<float[8,3,3,3] w, int64 trips = {3}>
+{
+  c = Conv <kernel_shape=[3,3], pads=[1,1,1,1]> (x, w)
+  f = Relu (c)
+  top = ReduceMax <keepdims=0> (f)
+  zero = Constant <value_float=0.0> ()
+  some = Greater (top, zero)
+  g = If <then_branch = yes () => (float[N,8,8,6] a) <float one = {1.0}> { a = Add (f, one) },
+          else_branch = no () => (float[N,8,8,6] b) <float one = {2.0}> { b = Sub (f, one) }> (some)
+  p = ReduceMean <axes=[2,3], keepdims=0> (g)
+  logits = Loop <body = step (int64 i, bool go, float[N,8] v) => (bool on, float[N,8] w1)
+    <float one = {0.5}> { w1 = Mul (v, one)
+      on = Identity (go) }> (trips, , p)
+}"""
+
+
+@pytest.mark.parametrize("text", [None, BRANCHES])
+def test_opening_and_rewriting_leave_the_model_that_was_read_as_it_is(
+    classifier: onnx.ModelProto, make: Make, text: str | None
+) -> None:
+    file = read_model(classifier if text is None else make(text, check=False))
+    proto, graph = file.proto.SerializeToString(deterministic=True), ir.to_bytes(file.model)
+    for _ in range(2):
+        open_model(file, OpenOptions(providers=("cpu",))).network.close()
+        rewrite(file)
+    assert ir.to_bytes(file.model) == graph
+    assert file.proto.SerializeToString(deterministic=True) == proto
 
 
 @pytest.mark.parametrize(

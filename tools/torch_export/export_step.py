@@ -119,7 +119,7 @@ def export_step(
 def _of_file(source: ModelSource, layer: str, size: tuple[int, ...] | None, inputs: Arrays) -> Subject:
     file = read_model(source)
     if size is None:
-        picture = find_image(ir.from_proto(file.proto))
+        picture = find_image(file.model)
         size, _ = choose_size(picture, None, choose_preset(file, None, picture)[0])
     opened = open_model(file, OpenOptions(layer=layer, size=size, inputs=choose_inputs(inputs), providers=("cpu",)))
     opened.network.close()

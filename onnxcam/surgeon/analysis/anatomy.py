@@ -181,5 +181,5 @@ class Anatomy:
     logits: Logits
     features: FeatureTensor
     candidates: tuple[Candidate, ...]
-    warnings: tuple[Note, ...]
+    notes: tuple[Note, ...]
     bytes_per_picture: int

@@ -75,16 +75,16 @@ def locate(
     axes = propagate(model, shapes, {image.name: tuple(image.layout)})
     traced = Traced(shapes, axes, image.letters, (shapes.get(image.name) or (None,))[0])
     logits = find_logits(model, traced, output, kind)
-    warnings = _warnings(image, size)
+    notes = _size_notes(image, size)
     if logits.kind is Kind.BOXES and kind is None:
         text = f"{logits.output!r} is read as a table of boxes; if it is none, name what is meant with --index"
-        warnings += (Note(NoteCode.READ_AS_BOXES, text),)
+        notes += (Note(NoteCode.READ_AS_BOXES, text),)
     if layer == "auto":
         features, candidates, doubt = _auto(model, logits, traced)
-        warnings += (doubt,) if doubt else ()
+        notes += (doubt,) if doubt else ()
     else:
         features, candidates = _chosen(model, layer, traced), ()
-    return Anatomy(image, logits, features, candidates, warnings, footprint(model, shapes))
+    return Anatomy(image, logits, features, candidates, notes, footprint(model, shapes))
 
 
 def sides(image: ImageInput, size: Sequence[int] | None) -> tuple[int, ...]:
@@ -294,7 +294,7 @@ def _feature(value: Value, reason: str, traced: Traced) -> FeatureTensor:
     return FeatureTensor(str(value.name), shape, traced.axes_of(value), reason, node.op_type)
 
 
-def _warnings(image: ImageInput, size: Sequence[int] | None) -> tuple[Note, ...]:
+def _size_notes(image: ImageInput, size: Sequence[int] | None) -> tuple[Note, ...]:
     if None in image.sides and size is None:
         text = f"the model takes any size; {DEFAULT_SIDE}x{DEFAULT_SIDE} is assumed (--size to change)"
         return (Note(NoteCode.SIZE_ASSUMED, text),)

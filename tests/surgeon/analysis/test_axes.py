@@ -103,4 +103,4 @@ def test_where_much_of_the_network_still_follows_a_doubt_is_stated(make: Make) -
       p = ReduceMean <axes=[2,3], keepdims=0> (f)
       {layers} logits = MatMul (h3, v)
     }}"""
-    assert any("5 layers with weights still follow" in w for w in locate(ir.from_proto(make(text))).warnings)
+    assert any("5 layers with weights still follow" in str(note) for note in locate(ir.from_proto(make(text))).notes)

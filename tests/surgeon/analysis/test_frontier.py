@@ -204,7 +204,7 @@ def test_of_a_detector_the_coarsest_map_under_its_branches_is_taken(make: Make) 
     anatomy = found(make(text))
     assert anatomy.features.tensor == "coarse"
     assert (anatomy.logits.kind, anatomy.logits.classes) == (Kind.BOXES, 6)
-    assert any("finer maps" in w for w in anatomy.warnings)
+    assert any("finer maps" in str(note) for note in anatomy.notes)
 
 
 def test_averaging_over_windows_before_flattening_belongs_to_the_pooling(make: Make) -> None:
@@ -239,7 +239,7 @@ def test_one_layer_of_attention_over_a_convolutional_trunk_only_pools(make: Make
     }}"""
     anatomy = found(make(text))
     assert anatomy.features.tensor == expected
-    assert bool(anatomy.warnings) == (layers == 1)  # the doubt is stated
+    assert bool(anatomy.notes) == (layers == 1)  # the doubt is stated
 
 
 def test_attention_maps_say_where_and_are_not_the_features(make: Make) -> None:
@@ -283,7 +283,7 @@ def test_maps_pooled_beside_the_chosen_one_are_named(make: Make) -> None:
     }}"""
     anatomy = found(make(text))
     assert anatomy.features.tensor == "g"
-    assert any("a pooling of their own ('f')" in w for w in anatomy.warnings)
+    assert any("a pooling of their own ('f')" in str(note) for note in anatomy.notes)
 
 
 def test_a_gate_over_space_is_part_of_the_features(make: Make) -> None:

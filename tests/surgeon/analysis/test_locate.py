@@ -202,7 +202,7 @@ def test_a_sequence_is_no_detectors_table(make: Make) -> None:
     }}"""
     anatomy = found(make(text))
     assert anatomy.features.tensor == "f"
-    assert any("read as a table of boxes" in w for w in anatomy.warnings)
+    assert any("read as a table of boxes" in str(note) for note in anatomy.notes)
 
 
 def test_a_normalised_embedding_is_not_taken_for_the_classes_for_being_wider(make: Make) -> None:
