@@ -151,7 +151,7 @@ def carry_out(request: Request) -> None:
         progress_bar(len(images), quiet=request.quiet) as advance,
         closing(_explained(explainer, images, asked, advance, keep_going=request.keep_going)) as each,
     ):
-        for image, paths_of, explained in zip(images, files, each, strict=True):
+        for paths_of, explained in zip(files, each, strict=True):
             if isinstance(explained, OnnxCamError):
                 if not request.keep_going:
                     raise explained
@@ -161,7 +161,7 @@ def carry_out(request: Request) -> None:
             for saliency, paths in zip(found, paths_of, strict=True):
                 for form, path in paths.items():
                     staging.stage(path, FORMATS[form].write(saliency, picture, style))
-                done.append((saliency, record(saliency, image, paths.values())))
+                done.append((saliency, record(saliency, paths.values())))
         staging.commit()
     _report(request, done)
     if failures:

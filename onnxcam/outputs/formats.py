@@ -1,4 +1,7 @@
-"""What is written for an explanation: the formats, and the record of it."""
+"""The files of an explanation: `FORMATS` names each format and its writer, `draw` makes the picture of a PNG.
+
+To add a format, write a function (saliency, picture, style) -> bytes and a line in FORMATS.
+"""
 
 import io
 import json
@@ -11,8 +14,8 @@ import numpy as np
 from onnxcam.errors import PictureError
 from onnxcam.outputs import overlay
 from onnxcam.outputs.overlay import Style
-from onnxcam.outputs.record import plain
-from onnxcam.outputs.saliency import Saliency, ScoredTarget
+from onnxcam.outputs.record import plain, record
+from onnxcam.outputs.saliency import Provenance, Saliency, ScoredTarget
 from onnxcam.outputs.signal import background, draw_signal
 from onnxcam.outputs.volume import contact_sheet, plane
 from onnxcam.types import Image, Map, Picture
@@ -22,27 +25,27 @@ Original = Picture | Image
 
 
 class Drawing(Protocol):
-    """An array (C,*spatial), or nothing, and its map (*spatial) -> a picture."""
+    """Draws an array (C,*spatial), or nothing, and its map (*spatial) as a picture."""
 
     def __call__(self, array: Image | None, saliency: Map, /, *, colormap: str, alpha: float) -> Picture: ...
 
 
 ARRAYS: dict[int, Drawing] = {1: draw_signal, 2: plane, 3: contact_sheet}
-"""The number of the map's axes -> how an array is drawn."""
+"""Number of the map's axes -> how an array is drawn."""
 
 
 @dataclass(frozen=True)
 class Writer:
-    """suffix: with its dot. write: a file's content; for the picture see draw."""
+    """How a format is written. suffix: with its dot. write: gives a file's content; draw() says what it takes."""
 
     suffix: str
     write: Callable[[Saliency, Original | None, Style], bytes]
 
 
-SPEAKING = ("convention", "variant")
-"""Options whose value says by itself what it is."""
+SELF_EXPLAINING = ("convention", "variant")
+"""Options whose value needs no name beside it in a caption."""
 LIMITS = ("budget", "tolerance")
-"""Options that end an estimate, whose error is known afterwards."""
+"""Options that end an estimate; the caption shows the error that was reached instead."""
 
 
 def draw(saliency: Saliency, picture: Original | None, style: Style) -> Picture:
@@ -69,16 +72,18 @@ def draw(saliency: Saliency, picture: Original | None, style: Style) -> Picture:
             alpha, ground = style.alpha, background(style.colormap)
     if not style.caption:
         return drawn
-    made = saliency.provenance
-    # What differs from the defaults changes the meaning of the picture, so the picture says it.
-    differing = {name: made.options[name] for name in made.changed if name != "fill"}
-    if made.error is not None:  # what was reached says more than what was asked for
-        differing = {k: v for k, v in differing.items() if k not in LIMITS} | {"map error": _error(made.error)}
-    special = [v if k in SPEAKING else f"{k} {v}" for k, v in differing.items()]
-    special += [made.fill] if "fill" in made.changed else []
-    detail = " · ".join([shown_score(saliency.target), made.method, *special])
+    detail = " · ".join([shown_score(saliency.target), *_method_words(saliency.provenance)])
     name = saliency.target.name
     return overlay.caption(drawn, name, detail, colormap=style.colormap, alpha=alpha, font=style.font, ground=ground)
+
+
+def _method_words(provenance: Provenance) -> list[str]:
+    """The method and what differs from its defaults: that changes the meaning of the picture."""
+    differing = {name: provenance.options[name] for name in provenance.changed if name != "fill"}
+    if provenance.error is not None:
+        differing = {k: v for k, v in differing.items() if k not in LIMITS} | {"map error": _error(provenance.error)}
+    words = [str(value) if name in SELF_EXPLAINING else f"{name} {value}" for name, value in differing.items()]
+    return [provenance.method, *words, *([provenance.fill] if "fill" in provenance.changed else [])]
 
 
 def _error(error: float) -> str:
@@ -86,32 +91,32 @@ def _error(error: float) -> str:
 
 
 def shown_score(target: ScoredTarget) -> str:
-    """What the model gave the target: a share in percent, or the number itself."""
+    """What the model gave the target: a probability in percent, or the number itself."""
     return percent(target.probability) if target.is_probability else f"{target.logit:.3g}"
 
 
 def percent(probability: float) -> str:
-    """With one decimal, and never as a certainty or an impossibility that it is not."""
+    """A probability with one decimal, never rounded to 0% or 100% unless it is exactly that."""
     if 0 < probability < 0.0005:
         return "<0.1%"
     return ">99.9%" if 0.9995 <= probability < 1 else f"{probability:.1%}"
 
 
 def _png(saliency: Saliency, picture: Original | None, style: Style) -> bytes:
-    """Lossless, with the essentials of the provenance as text chunks; what is free text is a JSON string."""
+    """The drawing, with the essentials of the provenance as text chunks; free text is a JSON string."""
     from PIL import Image as Pillow
     from PIL import PngImagePlugin
 
-    made, target = saliency.provenance, saliency.target
+    provenance = saliency.provenance
     texts = {
-        "Software": f"onnxcam {made.versions.get('onnxcam', '')}".strip(),
-        "onnxcam:method": made.method,
-        "onnxcam:options": json.dumps(plain(made.options)),
-        "onnxcam:layer": made.layer,
-        "onnxcam:target": json.dumps(plain(target)),
-        "onnxcam:model_sha256": made.model_sha256,
-        "onnxcam:preset": json.dumps(plain(made.preset)),
-        "onnxcam:fill": made.fill,
+        "Software": f"onnxcam {provenance.versions.get('onnxcam', '')}".strip(),
+        "onnxcam:method": provenance.method,
+        "onnxcam:options": json.dumps(plain(provenance.options)),
+        "onnxcam:layer": provenance.layer,
+        "onnxcam:target": json.dumps(plain(saliency.target)),
+        "onnxcam:model_sha256": provenance.model_sha256,
+        "onnxcam:preset": json.dumps(plain(provenance.preset)),
+        "onnxcam:fill": provenance.fill,
     }
     info = PngImagePlugin.PngInfo()
     for key, text in texts.items():
@@ -122,24 +127,22 @@ def _png(saliency: Saliency, picture: Original | None, style: Style) -> bytes:
 
 
 def _npy(saliency: Saliency, picture: Original | None, style: Style) -> bytes:
+    """The map, float32 in [0,1]."""
     file = io.BytesIO()
     np.save(file, np.ascontiguousarray(saliency.map, np.float32), allow_pickle=False)
     return file.getvalue()
 
 
 def _json(saliency: Saliency, picture: Original | None, style: Style) -> bytes:
-    values = {
-        "target": saliency.target,
-        "score": saliency.score,
-        "map_shape": saliency.map.shape,
-        "raw": saliency.raw,
-        "placement": saliency.placement,
-        "provenance": saliency.provenance,
-    }
-    text = json.dumps(plain(values), ensure_ascii=False, allow_nan=False)
+    """The record with the raw map."""
+    text = json.dumps(record(saliency, raw=True), ensure_ascii=False, allow_nan=False)
     # Half a surrogate pair, as in a file name that is not UTF-8, comes out as JSON's own escape.
     return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
-FORMATS = {"png": Writer(".png", _png), "npy": Writer(".npy", _npy), "json": Writer(".json", _json)}
-"""The name of a format -> how it is written. The first is what is written if nothing else is asked for."""
+FORMATS = {
+    "png": Writer(".png", _png),
+    "npy": Writer(".npy", _npy),
+    "json": Writer(".json", _json),
+}
+"""Name of a format -> its writer. The first is the default."""

@@ -1,4 +1,8 @@
-"""The record of an explanation, in plain JSON values."""
+"""The JSON record of an explanation: one schema for `--json`, for `--format json` and for programs.
+
+`record` turns a `Saliency` into plain JSON values. `record.schema.json` beside this file is its JSON Schema, and
+docs/record.md describes it for readers. The schema number rises when a field is renamed, removed or changes meaning.
+"""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -8,46 +12,91 @@ from typing import Any
 
 import numpy as np
 
-from onnxcam.outputs.saliency import Saliency, ScoredTarget
+from onnxcam.outputs.saliency import Provenance, Saliency, ScoredTarget
+
+SCHEMA = 1
+"""The number of the schema that `record` writes."""
 
 
-def record(saliency: Saliency, image: Path | str, outputs: Iterable[Path | str] = ()) -> dict[str, Any]:
-    """What was explained and how, in plain JSON values; a number that is not finite becomes None."""
-    target, made = saliency.target, saliency.provenance
+def record(saliency: Saliency, outputs: Iterable[Path | str] = (), *, raw: bool = False) -> dict[str, Any]:
+    """What was explained and how, in plain JSON values that fit record.schema.json.
+
+    outputs: the files that were written of it. raw: whether the map before rectifying and normalising comes along, as
+    nested lists. A number that is not finite becomes None. Raises TypeError for a value that JSON cannot hold.
+    """
+    provenance = saliency.provenance
     values = {
-        "image": str(image),
-        "target": {"index": target.index, "label": target.label, **_numbers(target)},
+        "schema": SCHEMA,
+        "image": provenance.image,
+        "model": {"name": provenance.model, "sha256": provenance.model_sha256},
+        "target": _target(saliency.target),
         "score": saliency.score,
-        "method": made.method,
-        "options": made.options,
-        "layer": made.layer,
-        "layer_reason": made.layer_reason,
-        "features": made.features,
-        "provider": made.provider,
-        "preset": made.preset,
-        "preset_source": made.preset_origin.text,
-        "fill": made.fill,
-        "channels": None
-        if made.channels is None
-        else {
-            "total": made.channels.total,
-            "scored": made.channels.scored,
-            "estimated": made.channels.estimated,
-            "skipped": made.channels.skipped,
+        **_choices(provenance),
+        "size": {"sides": saliency.map.shape, "origin": provenance.size_origin},
+        **_run(provenance),
+        "map": {
+            "shape": saliency.map.shape,
+            "placement": saliency.placement,
+            **({"raw": saliency.raw} if raw else {}),
         },
-        "error": made.error,
-        "forwards": made.forwards,
-        "steps": made.steps,
-        "batch": made.batch,
-        "seconds": made.seconds,
-        "outputs": [str(path) for path in outputs],
-        "notes": [{"code": str(note.code), "text": note.text} for note in made.notes],
+        "outputs": list(outputs),
+        "notes": provenance.notes,
+        "versions": provenance.versions,
     }
     return {key: plain(value) for key, value in values.items()}
 
 
+def _target(target: ScoredTarget) -> dict[str, Any]:
+    return {
+        "index": target.index,
+        "label": target.label,
+        "kind": target.kind,
+        "probability": target.probability if target.is_probability else None,
+        "value": target.logit,
+    }
+
+
+def _choices(provenance: Provenance) -> dict[str, Any]:
+    """What was chosen before anything ran."""
+    return {
+        "method": {
+            "name": provenance.method,
+            "options": provenance.options,
+            "fill": provenance.fill,
+            "changed": provenance.changed,
+        },
+        "layer": {"tensor": provenance.layer, "reason": provenance.layer_reason, "shape": provenance.features},
+        "logits": {"tensor": provenance.logits, "activation": provenance.activation},
+        "preset": {**provenance.preset.to_json(), "origin": provenance.preset_origin},
+    }
+
+
+def _run(provenance: Provenance) -> dict[str, Any]:
+    """What happened while it ran."""
+    channels = provenance.channels
+    return {
+        "provider": provenance.provider,
+        "batch": {"size": provenance.batch, "mode": provenance.batch_mode},
+        "channels": None
+        if channels is None
+        else {
+            "total": channels.total,
+            "scored": channels.scored,
+            "estimated": channels.estimated,
+            "skipped": channels.skipped,
+            "left": channels.left,
+        },
+        "error": provenance.error,
+        "passes": {"forward": provenance.forwards, "gradient": provenance.steps},
+        "seconds": provenance.seconds,
+    }
+
+
 def plain(value: Any) -> Any:
-    """value in JSON's types. Raises TypeError for what has no counterpart there."""
+    """The value in JSON's types; a number that is not finite becomes None.
+
+    A dataclass becomes an object of its fields. Raises TypeError for what has no counterpart in JSON.
+    """
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, str | PurePath):  # str() also makes an enumeration's member its value
@@ -57,16 +106,9 @@ def plain(value: Any) -> Any:
     if isinstance(value, np.generic | np.ndarray):
         return plain(value.tolist())
     if isinstance(value, Mapping):
-        return {str(key): plain(v) for key, v in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
+        return [plain(item) for item in value]
     if is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
     raise TypeError(f"{type(value).__name__} cannot be written as JSON: {value!r}")
-
-
-def _numbers(target: ScoredTarget) -> dict[str, Any]:
-    """A number that is no probability is called a value."""
-    if target.is_probability:
-        return {"probability": target.probability, "kind": str(target.kind)}
-    return {"probability": None, "value": target.logit, "kind": str(target.kind)}

@@ -4,11 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from importlib.resources import files as files_of
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from jsonschema import Draft202012Validator
 from PIL import Image
 
 from onnxcam.inputs import bundled
@@ -53,10 +55,10 @@ def test_json_is_all_there_is_on_standard_output(folder: Path) -> None:
     )
     records = json.loads(done.stdout)
     assert len(records) == 2
-    keys = {"image", "target", "method", "layer", "provider", "preset", "channels", "forwards", "seconds", "outputs"}
+    schema = Draft202012Validator(json.loads(files_of("onnxcam.outputs").joinpath("record.schema.json").read_text()))
     for record in records:
-        assert keys <= set(record)
-        assert set(record["target"]) == {"index", "label", "probability", "kind"}
+        schema.validate(record)
+        assert "raw" not in record["map"]
         assert len(record["outputs"]) == 3
         assert all((folder / o).is_file() for o in record["outputs"])
     assert records[1]["target"]["index"] == 3
@@ -86,7 +88,8 @@ def test_explicit_preprocessing_overrides_and_is_reported(folder: Path) -> None:
     done = onnxcam("explain", "tiny.onnx", "photo.png", "--json", *words, cwd=folder)
     record = json.loads(done.stdout)[0]
     preset = record["preset"]
-    assert record["preset_source"].endswith("changed field by field")
+    assert preset["origin"]["source"] == "assumed"
+    assert preset["origin"]["text"].endswith("changed field by field")
     assert preset["name"] == "imagenet+custom"
     assert (preset["mean"], preset["color"], preset["crop"]) == ([0.5], "bgr", 1.0)
 
@@ -95,10 +98,11 @@ def test_layer_convention_variant_and_fill_reach_the_record(folder: Path) -> Non
     words = ["--layer", "last-conv", "--convention", "destructive", "--variant", "paper", "--fill", "blur"]
     done = onnxcam("explain", "tiny.onnx", "photo.png", "--json", *words, "--batch", "2", "--threads", "1", cwd=folder)
     record = json.loads(done.stdout)[0]
-    assert record["layer"] == "c2"
-    assert record["options"] == {"convention": "destructive", "variant": "paper", "budget": "none", "tolerance": "none"}
-    assert record["fill"] == "blur(sigma=10)"
-    assert record["batch"] == 2
+    assert record["layer"]["tensor"] == "c2"
+    method = record["method"]
+    assert method["options"] == {"convention": "destructive", "variant": "paper", "budget": "none", "tolerance": "none"}
+    assert method["fill"] == "blur(sigma=10)"
+    assert record["batch"]["size"] == 2
 
 
 def test_inspect_tells_what_was_chosen_and_what_lost(folder: Path) -> None:
@@ -144,7 +148,7 @@ def test_demo_explains_the_embedded_photographs(tmp_path: Path) -> None:
     fast = json.loads(onnxcam("demo", "--fast", "--json", cwd=tmp_path).stdout)
     assert [r["target"]["label"] for r in fast] == [r["target"]["label"] for r in records]
     for few, all_ in zip(fast, records, strict=True):
-        assert few["forwards"] < all_["forwards"] / 3
+        assert few["passes"]["forward"] < all_["passes"]["forward"] / 3
         assert few["error"] <= 0.02
 
 

@@ -61,10 +61,10 @@ def test_every_method_explains_from_the_command_line(name: str, folder: Path) ->
     done = onnxcam(*words, "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
     (record,) = json.loads(done.stdout)
-    assert record["method"] == name
+    assert record["method"]["name"] == name
     for option in QUICK.get(name, []):
         key, _, value = option.partition("=")
-        assert record["options"][key] == value
+        assert record["method"]["options"][key] == value
     saved = np.load(folder / f"photo.{name}.npy")
     assert saved.shape == (16, 12)
     assert saved.max() == 1
@@ -83,8 +83,9 @@ def test_a_pair_of_numbers_is_an_option_too(folder: Path) -> None:
         "max_iter=2",
     ]
     (record,) = json.loads(onnxcam("explain", "tiny.onnx", "photo.png", *words, "--json", cwd=folder).stdout)
-    assert (record["options"]["bounds"], record["options"]["score"]) == ("0..1", "probability")
-    assert record["steps"] == 3
+    options = record["method"]["options"]
+    assert (options["bounds"], options["score"]) == ("0..1", "probability")
+    assert record["passes"]["gradient"] == 3
 
 
 @pytest.mark.parametrize(
@@ -151,7 +152,7 @@ def test_a_budget_is_kept_and_its_error_told(folder: Path) -> None:
     (record,) = json.loads(done.stdout)
     assert record["channels"]["scored"] == 12
     assert record["channels"]["estimated"] + record["channels"]["skipped"] == 1280 - 12
-    assert record["forwards"] == 13
+    assert record["passes"]["forward"] == 13
     assert record["error"] > 0
     spoken = onnxcam("explain", EMBEDDED, "photo.png", "--budget", "12", cwd=folder).stdout
     assert f"{record['error']:.2g} at most in 9 of 10 cases" in spoken
@@ -165,13 +166,13 @@ def test_too_small_a_budget_has_no_error_to_tell(folder: Path) -> None:
     (record,) = json.loads(done.stdout)
     assert record["channels"]["scored"] == 4
     assert record["error"] is None
-    assert any("too few masks were scored" in note for note in record["notes"])
+    assert any("too few masks were scored" in note["text"] for note in record["notes"])
 
 
 def test_fast_is_a_tolerance_that_the_record_names(folder: Path) -> None:
     done = onnxcam("explain", "tiny.onnx", "photo.png", "--fast", "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)[0]["options"]["tolerance"] == "0.02"
+    assert json.loads(done.stdout)[0]["method"]["options"]["tolerance"] == "0.02"
 
 
 @pytest.mark.parametrize(

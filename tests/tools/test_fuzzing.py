@@ -92,11 +92,11 @@ def test_the_judge_lets_answers_and_typed_errors_pass(tmp_path: Path) -> None:
 
 def test_numbers_that_differ_from_a_plain_run_are_no_right_answer() -> None:
     numbers = np.array([1.0, -4.0, 2.5])
-    record = {"target": {"index": 2, "logit": 2.5, "probability": 0.9}, "provenance": {"activation": "none"}}
+    record = {"target": {"index": 2, "value": 2.5, "probability": 0.9}, "logits": {"activation": "none"}}
     assert agreement(record, numbers, numbers) == "same"
     assert agreement(record, numbers, numbers, numbers + 1).startswith("differs: the rewritten")
     other = np.array([1.0, -4.0, 2.6])
-    assert agreement(record, other, other).startswith("differs: logit")
+    assert agreement(record, other, other).startswith("differs: value")
     assert agreement(record, numbers, -numbers).startswith("not comparable")
 
 

@@ -112,8 +112,8 @@ def agreement(record: Any, numbers: Any, again: Any, rewritten: Any = None) -> s
         return "not comparable: two plain runs differ"
     if rewritten is not None and not close(numbers, rewritten):
         return "differs: the rewritten model returns other numbers"
-    index, activation = record["target"]["index"], record["provenance"]["activation"]
-    key = "logit" if activation == "none" else "probability"
+    index, activation = record["target"]["index"], record["logits"]["activation"]
+    key = "value" if activation == "none" or record["target"]["probability"] is None else "probability"
     wanted = np.exp(numbers) if activation == "log_softmax" else numbers
     if index >= len(wanted):
         return f"differs: class {index} of {len(wanted)}"
