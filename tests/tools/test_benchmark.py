@@ -1,4 +1,4 @@
-"""The program that makes every row: what it says of parts that fail, of what no GPU measured, and of what was missed."""
+"""The program that runs all benchmarks: failing parts, rows that need a GPU, and files with earlier rows."""
 
 import argparse
 import json
@@ -32,29 +32,29 @@ def test_a_row_is_the_median_and_whether_it_reaches(
     assert (row["least"], row["most"]) == ((min(values), max(values)) if values else (None, None))
 
 
-def test_without_a_gpu_its_rows_are_there_and_not_measured(tmp_path: Path) -> None:
+def test_without_a_gpu_its_rows_are_listed_as_not_measured(tmp_path: Path) -> None:
     done = run(tmp_path, "--only", "cuda")
-    kept = json.loads((tmp_path / "rows.json").read_text())
+    results = json.loads((tmp_path / "rows.json").read_text())
     assert done.returncode == 0
-    assert all("provider cuda" in row["note"] for row in kept["cuda"]["rows"])
-    assert [row["reach"] for row in kept["cuda"]["rows"]] == [">= 0.95", ">= 5", ">= 10", ">= 0.9999", ">= 0.999"]
-    assert all(row["value"] is None for row in kept["cuda"]["rows"])
-    assert set(kept["cuda"]) >= {"when", "machine", "versions"}
+    assert all("provider cuda" in row["note"] for row in results["cuda"]["rows"])
+    assert [row["reach"] for row in results["cuda"]["rows"]] == [">= 0.95", ">= 5", ">= 10", ">= 0.9999", ">= 0.999"]
+    assert all(row["value"] is None for row in results["cuda"]["rows"])
+    assert set(results["cuda"]) >= {"when", "machine", "versions"}
 
 
 def test_a_part_that_fails_says_why_and_the_others_go_on(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    done = run(tmp_path, "--only", "together", "--only", "cuda", "--pictures", str(tmp_path / "empty"))
+    done = run(tmp_path, "--only", "several_pictures", "--only", "cuda", "--pictures", str(tmp_path / "empty"))
     assert done.returncode == 1
     parts = json.loads((tmp_path / "rows.json").read_text())
-    assert parts["together"]["rows"][-1]["what"] == "the rest of together"
-    assert "ended with 1" in parts["together"]["rows"][-1]["note"]
-    assert "empty" in parts["together"]["rows"][-1]["note"]
+    assert parts["several_pictures"]["rows"][-1]["what"] == "the rest of several_pictures"
+    assert "ended with 1" in parts["several_pictures"]["rows"][-1]["note"]
+    assert "empty" in parts["several_pictures"]["rows"][-1]["note"]
     assert parts["cuda"]["rows"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "rows.json"]
 
 
-def test_what_was_measured_before_stays(tmp_path: Path) -> None:
+def test_parts_measured_earlier_stay_in_the_file(tmp_path: Path) -> None:
     file = tmp_path / "rows.json"
     before = {
         "speed": {
@@ -65,15 +65,15 @@ def test_what_was_measured_before_stays(tmp_path: Path) -> None:
     file.write_text(json.dumps(before))
     done = run(tmp_path, "--only", "cuda")
     assert done.returncode == 0, done.stderr
-    kept = json.loads(file.read_text())
-    assert kept["speed"] == before["speed"]
-    assert set(kept) == {"speed", "cuda"}
+    results = json.loads(file.read_text())
+    assert results["speed"] == before["speed"]
+    assert set(results) == {"speed", "cuda"}
     assert "quick [as ever" in done.stdout
     assert "[/odd] [gpu]" in done.stdout
 
 
-def test_a_file_that_cannot_be_written_is_known_at_once(tmp_path: Path) -> None:
-    done = run(tmp_path / "nowhere", "--only", "together")
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    done = run(tmp_path / "nowhere", "--only", "several_pictures")
     assert done.returncode == 2
     assert "rows.json cannot be used" in done.stderr
     assert "measuring" not in done.stderr
@@ -89,16 +89,16 @@ def test_a_file_that_holds_something_else_is_left_as_it_is(tmp_path: Path, text:
     assert file.read_bytes() == text.encode("latin-1")
 
 
-def test_every_part_takes_what_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_part_takes_the_arguments_that_run_all_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(TOOL.parent))
     words = {"pictures": tmp_path, "model": ["a.onnx"], "boxes": tmp_path, "rounds": 2, "work": tmp_path}
-    for part, given in tool("benchmarks/run_all").commands(argparse.Namespace(**words)).items():
-        source = (TOOL.parent / f"benchmark_{part}.py").read_text()
-        options = [word for word in given if word.startswith("--")]
+    for part, arguments in tool("benchmarks/run_all").commands(argparse.Namespace(**words)).items():
+        source = (TOOL.parent / f"{part}.py").read_text()
+        options = [word for word in arguments if word.startswith("--")]
         assert all(f'"{option}"' in source for option in options), part
 
 
-def test_a_part_that_there_is_not_is_named(tmp_path: Path) -> None:
+def test_an_unknown_part_is_named_with_the_known_ones(tmp_path: Path) -> None:
     done = run(tmp_path, "--only", "tpu")
     assert done.returncode == 2
-    assert "no part is called tpu; there are basics, budget, together, speed, cuda" in done.stderr
+    assert "no part is called tpu; there are basics, budget, several_pictures, speed, cuda" in done.stderr

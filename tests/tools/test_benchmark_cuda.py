@@ -1,4 +1,4 @@
-"""The GPU benchmark's own logic, on the CPU: every row is there, and those that need a GPU say so."""
+"""The GPU benchmark run on the CPU: every row is there, and rows that need a GPU say so."""
 
 import json
 import os
@@ -18,7 +18,7 @@ def run(*words: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run([sys.executable, TOOL, *words], capture_output=True, text=True, timeout=300, env=WITHOUT_GPU)
 
 
-def test_a_dry_run_measures_what_a_cpu_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dry_run_has_every_row_and_measures_what_a_cpu_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(TOOL.parent))
     file = tmp_path / "rows.json"
     done = run("--provider", "cpu", "--channels", "32", "--repeats", "1", "--json", str(file))
@@ -35,7 +35,7 @@ def test_a_dry_run_measures_what_a_cpu_can(tmp_path: Path, monkeypatch: pytest.M
     assert all(f"| {what} | not measured |" in done.stdout for what in unmeasured)
 
 
-def test_a_provider_that_does_not_start_ends_it_in_one_line() -> None:
+def test_a_provider_that_does_not_start_ends_the_run_with_one_line() -> None:
     done = run("--channels", "32")
     assert done.returncode == 1
     assert done.stdout == ""

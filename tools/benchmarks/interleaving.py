@@ -1,4 +1,4 @@
-"""What the benchmarks share: turns taken in rounds, a peer's missing import, and a process' own peak of memory."""
+"""What several benchmarks share: cases timed in turn, a stand-in for a peer's missing import, and peak memory."""
 
 import resource
 import statistics
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def interleaved(cases: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each case, one after another in every round; a first round is thrown away."""
+    """Median seconds of each case. Every round runs all cases once; a first round does not count."""
     times: dict[str, list[float]] = {name: [] for name in cases}
     for round_ in range(repeats + 1):
         for name, case in cases.items():
@@ -22,7 +22,10 @@ def interleaved(cases: dict[str, Callable[[], object]], repeats: int) -> dict[st
 
 
 def stand_in_for_torchvision() -> None:
-    """pytorch-grad-cam imports torchvision for helpers that ScoreCAM does not use; a CPU torch may lack it."""
+    """Puts empty modules in place of torchvision where it cannot be imported, as beside some CPU builds of torch.
+
+    pytorch-grad-cam imports it for helpers that ScoreCAM does not use.
+    """
     try:
         import torchvision  # noqa: F401
     except (ImportError, RuntimeError):
@@ -34,10 +37,9 @@ def stand_in_for_torchvision() -> None:
 
 
 def peak() -> float:
-    """Megabytes at the peak of this program; Linux' ru_maxrss begins with what the parent process had."""
+    """Peak memory of this process in megabytes. /proc is preferred: Linux' ru_maxrss starts at the parent's size."""
     status = Path("/proc/self/status")
     if status.exists():
-        return (
-            float(next(line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM"))) / 1024
-        )
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return float(line.split()[1]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

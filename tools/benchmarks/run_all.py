@@ -1,13 +1,13 @@
-"""Every row of the benchmarks, in one table and one file.
+"""Runs the benchmarks, part by part, and keeps the rows of all of them in one file and one table.
 
     pip install ".[cpu,torch,peers]" torchcam && pip install --no-deps grad-cam ttach
-    python tools/benchmark.py --pictures FOLDER --json benchmark.json
+    python tools/benchmarks/run_all.py --pictures FOLDER --json benchmark.json
 
-Each part is a program of its own, named after the part, that can be run alone and has more options. Its rows are in a
-file beside FILE as soon as they are there, and in FILE when it ends; what fails is a row that says why, and the rest
-goes on. Parts that FILE holds already and that are not measured anew stay. On a shared machine absolute times mean
-little, so the tools take turns. It takes about an hour and a half, most of it the PyTorch tools on VGG-16 and
-ResNet-50. Exits with 1 where a part failed.
+Each part is a program beside this one, named after the part; run alone it has more options. The rows of a part are in
+FILE when the part ends. A part that fails leaves a row that says why, and the next part starts. Parts that FILE holds
+already and that are not measured again stay. On a shared machine absolute times mean little, so the compared tools take
+turns. It takes about an hour and a half, most of it the PyTorch tools on VGG-16 and ResNet-50. Exits with 1 if a part
+failed.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-from table import Rows, keep, row, show
+from table import Rows, row, save, show
 
 from onnxcam.engine.session import Session
 from onnxcam.errors import ProviderError
@@ -29,8 +29,7 @@ from onnxcam.inputs.bundled import model, pictures
 from onnxcam.network.cache import machine
 from onnxcam.versions import versions
 
-TOOLS = Path(__file__).parent
-PROGRAMS = {"together": "several_pictures"}
+BENCHMARKS = Path(__file__).parent
 NEEDS_A_GPU = {
     "fp32: whole Score-CAM, scored pictures a second / bare inference": ">= 0.95",
     "fp32: pytorch-grad-cam / onnxcam, seconds": ">= 5",
@@ -38,28 +37,28 @@ NEEDS_A_GPU = {
     "fp32: Pearson with the CPU's map, worst": ">= 0.9999",
     "fp16: Pearson with the CPU's map, worst": ">= 0.999",
 }
-"""The rows of benchmark_cuda.py that have something to reach, for a machine without one."""
-TOLD = ("torch", "grad-cam", "torchcam")
-"""Whose versions the figures depend on, beside onnxcam's own."""
+"""The rows of cuda.py that have a bound to reach. On a machine without a GPU they are listed as not measured."""
+PEERS = ("torch", "grad-cam", "torchcam")
+"""Packages whose versions the figures depend on, beside those that onnxcam reports itself."""
 
 
-def commands(given: argparse.Namespace) -> Mapping[str, Sequence[str]]:
-    """The arguments of each part's program."""
-    models = [word for file in ["embedded", *given.model] for word in ("--model", file)]
-    rounds = ["--rounds", str(given.rounds)] if given.rounds is not None else []
+def commands(arguments: argparse.Namespace) -> Mapping[str, Sequence[str]]:
+    """The command-line arguments of each part's program."""
+    models = [word for file in ["embedded", *arguments.model] for word in ("--model", file)]
+    rounds = ["--rounds", str(arguments.rounds)] if arguments.rounds is not None else []
     return {
-        "basics": [*rounds, *(["--boxes", str(given.boxes)] if given.boxes is not None else [])],
-        "budget": [str(given.pictures), *models],
-        "together": [str(given.pictures), *rounds],
-        "speed": [*rounds, "--work", str(given.work)],
-        "cuda": ["--repeats", str(given.rounds)] if given.rounds is not None else [],
+        "basics": [*rounds, *(["--boxes", str(arguments.boxes)] if arguments.boxes is not None else [])],
+        "budget": [str(arguments.pictures), *models],
+        "several_pictures": [str(arguments.pictures), *rounds],
+        "speed": [*rounds, "--work", str(arguments.work)],
+        "cuda": ["--repeats", str(arguments.rounds)] if arguments.rounds is not None else [],
     }
 
 
-def measured(part: str, words: Sequence[str], file: Path) -> tuple[Rows, str | None]:
-    """The rows that its program kept in the file, and why it failed, if it did."""
+def run_part(part: str, words: Sequence[str], file: Path) -> tuple[Rows, str | None]:
+    """The rows that the part's program wrote to the file, and why it failed or None. The file is removed."""
     file.unlink(missing_ok=True)
-    command = [sys.executable, str(TOOLS / f"{PROGRAMS.get(part, part)}.py"), *words, "--json", str(file)]
+    command = [sys.executable, str(BENCHMARKS / f"{part}.py"), *words, "--json", str(file)]
     pipes: dict[str, Any] = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True, "errors": "replace"}
     last = ""
     with subprocess.Popen(command, **pipes) as program:
@@ -69,11 +68,11 @@ def measured(part: str, words: Sequence[str], file: Path) -> tuple[Rows, str | N
             last = line.strip() or last
     rows = json.loads(file.read_text()) if file.exists() else []
     file.unlink(missing_ok=True)
-    return rows, f"ended with {program.returncode}; it last said: {last}" if program.returncode else None
+    return rows, f"ended with {program.returncode}; its last line: {last}" if program.returncode else None
 
 
 def why_no_gpu() -> str | None:
-    """None where CUDA starts."""
+    """Why CUDA does not start here, or None if it does."""
     try:
         Session(model().read_bytes(), ["cuda"]).close()
     except ProviderError as error:
@@ -82,56 +81,58 @@ def why_no_gpu() -> str | None:
 
 
 def conditions() -> dict[str, Any]:
-    """What the figures of a part depend on."""
+    """What the figures of a part depend on: the time, the machine and the versions."""
     installed = {d.name.lower(): d.version for d in distributions()}
-    peers = {name: installed[name] for name in TOLD if name in installed}
+    peers = {name: installed[name] for name in PEERS if name in installed}
     return {
         "when": datetime.now(UTC).isoformat(timespec="minutes"), "machine": machine(),
         "python": platform.python_version(), "versions": {**versions(), **peers},
     }  # fmt: skip
 
 
-def what_there_is(file: Path, parser: argparse.ArgumentParser) -> dict[str, Any]:
-    """The parts that the file holds; what cannot be read or written is known before an hour has gone."""
+def earlier_parts(file: Path, parser: argparse.ArgumentParser) -> dict[str, Any]:
+    """The parts that the file holds. Ends the program with 2 at once if the file cannot be read or written."""
     try:
-        kept = json.loads(file.read_text()) if file.exists() else {}
-        if not isinstance(kept, dict) or not all(isinstance(p, dict) and "rows" in p for p in kept.values()):
+        parts = json.loads(file.read_text()) if file.exists() else {}
+        if not isinstance(parts, dict) or not all(isinstance(p, dict) and "rows" in p for p in parts.values()):
             raise ValueError("it holds something else; choose another name")
-        keep(kept, file)
+        save(parts, file)
     except (OSError, ValueError) as error:
         parser.error(f"{file} cannot be used: {error}")
-    return kept
+    return parts
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=Path, help="a folder of photographs; the embedded two if none is given")
-    parser.add_argument("--model", action="append", default=[], help="FILE[:PRESET], further models for the budgets")
-    parser.add_argument("--boxes", type=Path, help="folder of labelled photographs, as benchmark_basics.py takes it")
-    parser.add_argument("--rounds", type=int, help="of every part; each has its own number if it is not given")
+    parser.add_argument("--pictures", type=Path, help="a folder of photographs; default: the two that are bundled")
+    parser.add_argument("--model", action="append", default=[], help="FILE[:PRESET], another model for budget")
+    parser.add_argument("--boxes", type=Path, help="folder of labelled photographs, as basics.py takes it")
+    parser.add_argument("--rounds", type=int, help="rounds of every part; default: the part's own number")
     parser.add_argument("--work", type=Path, default=Path("benchmark-speed"), help="folder of the exported networks")
-    parser.add_argument("--only", action="append", help="a part alone: basics, budget, together, speed, cuda")
-    parser.add_argument("--json", type=Path, default=Path("benchmark.json"), help="where the rows are kept")
-    given = parser.parse_args()
-    given.pictures = given.pictures or next(iter(pictures().values())).parent
-    parts = commands(given)
-    if unknown := set(given.only or ()) - set(parts):
-        parser.error(f"no part is called {', '.join(sorted(unknown))}; there are {', '.join(parts)}")
-    kept = what_there_is(given.json, parser)
+    names = "basics, budget, several_pictures, speed, cuda"
+    parser.add_argument("--only", action="append", metavar="PART", help=f"one part alone, repeatable: {names}")
+    parser.add_argument("--json", type=Path, default=Path("benchmark.json"), help="file that keeps the rows")
+    arguments = parser.parse_args()
+    arguments.pictures = arguments.pictures or next(iter(pictures().values())).parent
+    words = commands(arguments)
+    if unknown := set(arguments.only or ()) - set(words):
+        parser.error(f"no part is called {', '.join(sorted(unknown))}; there are {', '.join(words)}")
+    results = earlier_parts(arguments.json, parser)
     failed = False
-    for part in given.only or parts:
+    for part in arguments.only or words:
         print(f"measuring: {part}", file=sys.stderr)
-        about = conditions()
-        if part == "cuda" and (absent := why_no_gpu()) is not None:
-            rows = [row(what, [], reach, absent) for what, reach in NEEDS_A_GPU.items()]
+        start = conditions()
+        if part == "cuda" and (reason := why_no_gpu()) is not None:
+            rows = [row(what, [], reach, reason) for what, reach in NEEDS_A_GPU.items()]
         else:
-            rows, why = measured(part, parts[part], given.json.with_name(f"{given.json.stem}.{part}.json"))
-            if why is not None:
+            file = arguments.json.with_name(f"{arguments.json.stem}.{part}.json")
+            rows, reason = run_part(part, words[part], file)
+            if reason is not None:
                 failed = True
-                rows.append(row(f"the rest of {part}", [], "", why))
-        kept[part] = {**about, "rows": rows}
-        keep(kept, given.json)
-    show([row for found in kept.values() for row in found["rows"]])
+                rows.append(row(f"the rest of {part}", [], "", reason))
+        results[part] = {**start, "rows": rows}
+        save(results, arguments.json)
+    show([row for result in results.values() for row in result["rows"]])
     return int(failed)
 
 

@@ -1,9 +1,10 @@
-"""Measure what it saves to explain pictures together, their masks sharing forward passes, beside one after another.
+"""Benchmark of several pictures whose masks share forward passes, against the same pictures one by one.
 
-    python tools/benchmark_together.py PICTURES --json together.json
+    python tools/benchmarks/several_pictures.py PICTURES --json several_pictures.json
 
-A row a way of asking, on EfficientNet-Lite0 or `--model`: seconds one after another over seconds together, the pictures
-read and looked at before. Every round has both, which take turns at going first. Masks a run are counted too.
+Makes a row for each method and option, on EfficientNet-Lite0 or `--model`: seconds one by one over seconds in groups.
+The pictures are read, and their first forward passes are run, before the time is taken. Every round measures both ways,
+which take turns at going first. The row's note has the masks a run too.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from typing import Any
 from unittest.mock import patch
 
 from rich.progress import track
-from table import Row, Rows, keep, row, show
+from table import Row, Rows, row, save, show
 
 from onnxcam import Explainer, Method, rise, score_cam
 from onnxcam.engine.session import Session
@@ -34,18 +35,18 @@ CASES: dict[str, tuple[Method, dict[str, Any]]] = {
 }
 
 
-class Runs:
-    """Counts the runs of every session."""
+class RunCounter:
+    """Counts the runs of every onnxruntime session while it is entered."""
 
     def __init__(self) -> None:
-        self.count, self._own = 0, Session.run
+        self.count = 0
 
-    def __enter__(self) -> "Runs":
-        counter, own = self, self._own
+    def __enter__(self) -> "RunCounter":
+        counter, original = self, Session.run
 
-        def run(session: Session, *given: Any, **named: Any) -> Any:
+        def run(session: Session, *arguments: Any, **named: Any) -> Any:
             counter.count += 1
-            return own(session, *given, **named)
+            return original(session, *arguments, **named)
 
         self._patch = patch.object(Session, "run", run)
         self._patch.start()
@@ -55,61 +56,62 @@ class Runs:
         self._patch.stop()
 
 
-def alone(explainer: Explainer, looked: Sequence[ForwardPass]) -> int:
-    """Forward passes."""
-    return sum(explainer.explain(one)[0].provenance.forwards for one in looked)
+def one_by_one(explainer: Explainer, forward_passes: Sequence[ForwardPass]) -> int:
+    """Explains one picture after another. Returns the number of images that were run."""
+    return sum(explainer.explain(one)[0].provenance.forwards for one in forward_passes)
 
 
-def together(explainer: Explainer, looked: Sequence[ForwardPass]) -> int:
-    passes = 0
-    for group in grouped(looked, explainer.together):
-        for found in explainer.explain_batch(group):
-            if isinstance(found, OnnxCamError):
-                raise found
-            passes += found[0].provenance.forwards
-    return passes
+def in_groups(explainer: Explainer, forward_passes: Sequence[ForwardPass]) -> int:
+    """Explains groups of pictures, whose masks share runs. Returns the number of images that were run."""
+    images = 0
+    for group in grouped(forward_passes, explainer.together):
+        for saliencies in explainer.explain_batch(group):
+            if isinstance(saliencies, OnnxCamError):
+                raise saliencies
+            images += saliencies[0].provenance.forwards
+    return images
 
 
-def measured(name: str, model: Path, pictures: Sequence[Path], rounds: int) -> Row:
+def measure(name: str, model: Path, pictures: Sequence[Path], rounds: int) -> Row:
+    """The row of one case."""
     method, options = CASES[name]
-    ways = {"alone": alone, "together": together}
+    ways = {"one by one": one_by_one, "in groups": in_groups}
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     sizes: dict[str, float] = {}
     with Explainer(model, method, providers=["cpu"], **options) as explainer:
-        looked = [explainer.forward(picture) for picture in pictures]
-        for way, ask in ways.items():  # the first round settles the pace, and counts
-            with Runs() as runs:
-                passes = ask(explainer, looked)
-            sizes[way] = (passes - len(looked)) / runs.count
+        forward_passes = [explainer.forward(picture) for picture in pictures]
+        for way, explain_all in ways.items():  # this first round settles the run plan, and counts
+            with RunCounter() as runs:
+                images = explain_all(explainer, forward_passes)
+            sizes[way] = (images - len(forward_passes)) / runs.count
         for i in track(range(rounds), name, transient=True):
             for way in list(ways) if i % 2 else list(ways)[::-1]:
                 start = time.perf_counter()
-                ways[way](explainer, looked)
+                ways[way](explainer, forward_passes)
                 seconds[way].append(time.perf_counter() - start)
-        size = explainer.together
-    found = [a / b for a, b in zip(seconds["alone"], seconds["together"], strict=True)]
-    note = (
-        f"{len(pictures)} pictures, {size} at one time; masks a run: {sizes['alone']:.1f} alone, "
-        f"{sizes['together']:.1f} together"
-    )
-    return row(f"{name}: one after another / together, seconds", found, "", note)
+        group_size = explainer.together
+    ratios = [a / b for a, b in zip(seconds["one by one"], seconds["in groups"], strict=True)]
+    masks = ", ".join(f"{size:.1f} {way}" for way, size in sizes.items())
+    note = f"{len(pictures)} pictures in groups of {group_size}; masks a run: {masks}"
+    return row(f"{name}: one by one / in groups, seconds", ratios, "", note)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pictures", type=Path, help="a folder of photographs")
-    parser.add_argument("--model", type=Path, help="EfficientNet-Lite0 if not given")
-    parser.add_argument("--count", type=int, default=8, help="of the folder's pictures")
+    parser.add_argument("--model", type=Path, help="default: the embedded EfficientNet-Lite0")
+    parser.add_argument("--count", type=int, default=8, help="how many of the folder's pictures")
     parser.add_argument("--only", choices=CASES, help="one case alone")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", type=Path, help="keep the rows")
-    given = parser.parse_args()
-    model, pictures = given.model or Path(str(embedded_model())), find_pictures(given.pictures)[: given.count]
+    parser.add_argument("--rounds", type=int, default=7, help="rounds of each case")
+    parser.add_argument("--json", type=Path, help="write the rows here")
+    arguments = parser.parse_args()
+    model = arguments.model or Path(str(embedded_model()))
+    pictures = find_pictures(arguments.pictures)[: arguments.count]
     rows: Rows = []
     for name in CASES:
-        if given.only in (None, name):
-            rows.append(measured(name, model, pictures, given.rounds))
-            keep(rows, given.json)
+        if arguments.only in (None, name):
+            rows.append(measure(name, model, pictures, arguments.rounds))
+            save(rows, arguments.json)
     show(rows)
 
 

@@ -1,12 +1,13 @@
-"""Measure Score-CAM, exact and with `--fast`, on the CPU: PyTorch tools, a plain onnxruntime loop, bare forward passes.
+"""Benchmark of Score-CAM's speed on the CPU: against PyTorch tools, a plain onnxruntime loop and bare forward passes.
 
     pip install ".[cpu,torch,peers]" torchcam && pip install --no-deps grad-cam ttach
-    python tools/benchmark_speed.py --json speed.json
+    python tools/benchmarks/speed.py --json speed.json
 
-EfficientNet-Lite0 has its ImageNet weights, ResNet-50 and VGG-16 random ones. Every measurement is a process of its own
-that prints JSON; the tools take turns in every round, and a ratio is taken within its round. All start with the same
-preprocessed picture and the same weights. `--channels N` lets the peers score N channels of the two large networks and
-multiplies their time by the share that was left out; the row says so. JSON is written after every part.
+Measures exact Score-CAM and `--fast`, their peak memory, and the start of the command line. EfficientNet-Lite0 has its
+ImageNet weights, ResNet-50 and VGG-16 have random ones. Every measurement is a process of its own (speed_workers.py)
+that prints JSON. The tools take turns in every round, and a ratio is taken within its round. All start with the same
+preprocessed picture and the same weights. With `--channels N` the peers score N channels of the two large networks and
+their time is multiplied up to all channels, which the row's note says.
 """
 
 import argparse
@@ -19,15 +20,15 @@ import time
 from pathlib import Path
 
 from speed_workers import LARGE, TOOLS, Case
-from table import Rows, keep, row, show
+from table import Rows, row, save, show
 
 NETWORKS = {"efficientnet-lite0": ">= 12", "resnet50": ">= 2.2", "vgg16": ">= 1.7"}
-"""With what is to be reached against the faster of the PyTorch tools."""
+"""The networks, with the bound to reach for: faster PyTorch tool / exact Score-CAM, in seconds."""
 FAST = {"efficientnet-lite0": ">= 60", "resnet50": ">= 25", "vgg16": ">= 6"}
-"""The same with `--fast`."""
+"""The same for `--fast`."""
 PEERS = ("pytorch-grad-cam", "torchcam", "plain")
 FLOOR = 64
-"""Forward passes that the floor is measured on; its time is multiplied to as many as onnxcam made."""
+"""Forward passes that the floor is measured on. Its time is multiplied up to as many as onnxcam needed."""
 START = """
 import os, sys, time
 from contextlib import contextmanager
@@ -42,8 +43,8 @@ run()
 """
 
 
-def measured(folder: Path, network: str, tool: str, count: int) -> dict[str, float]:
-    """In a process of its own: seconds, count, and megabytes at the peak."""
+def measure(folder: Path, network: str, tool: str, count: int) -> dict[str, float]:
+    """Runs the tool in a new process. Returns seconds, count (channels or passes) and megabytes (peak memory)."""
     worker = Path(__file__).with_name("speed_workers.py")
     command = [sys.executable, str(worker), str(folder), network, tool, str(count)]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"ONNXCAM_CACHE": str(folder)})
@@ -52,22 +53,23 @@ def measured(folder: Path, network: str, tool: str, count: int) -> dict[str, flo
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def exact(folder: Path, network: str, rounds: int, channels: int | None) -> Rows:
+def score_cam_rows(folder: Path, network: str, rounds: int, channels: int | None) -> Rows:
+    """The rows of one network."""
     total = Case(folder, network).about["channels"]
     share = min(channels, total) if channels is not None and network in LARGE else total
     times: dict[str, list[float]] = {tool: [] for tool in TOOLS}
     peaks: dict[str, list[float]] = {tool: [] for tool in TOOLS}
     for i in range(rounds):
-        live = few = 0
+        live = few = 0  # channels that exact Score-CAM and --fast score
         for tool in TOOLS:
             count = share if tool in PEERS else FLOOR
             print(f"{network}, round {i + 1}: {tool}", file=sys.stderr)
-            found = measured(folder, network, tool, count)
-            live = int(found["count"]) if tool == "onnxcam" else live
-            few = int(found["count"]) if tool == "fast" else few
-            factor = live / found["count"] if tool == "floor" else total / found["count"] if tool in PEERS else 1
-            times[tool].append(found["seconds"] * factor)
-            peaks[tool].append(found["megabytes"])
+            result = measure(folder, network, tool, count)
+            live = int(result["count"]) if tool == "onnxcam" else live
+            few = int(result["count"]) if tool == "fast" else few
+            factor = live / result["count"] if tool == "floor" else total / result["count"] if tool in PEERS else 1
+            times[tool].append(result["seconds"] * factor)
+            peaks[tool].append(result["megabytes"])
     ours = times["onnxcam"]
     torch = [min(pair) for pair in zip(times["pytorch-grad-cam"], times["torchcam"], strict=True)]
     seconds = {tool: round(statistics.median(t), 2) for tool, t in times.items()}
@@ -85,22 +87,22 @@ def exact(folder: Path, network: str, rounds: int, channels: int | None) -> Rows
         row(f"{network}: plain loop / onnxcam", ratios(times["plain"], ours), ">= 1.3", ""),
         row(f"{network}: onnxcam / bare forward passes", ratios(ours, times["floor"]), "<= 1.05", ""),
     ]
-    other = {tool: round(statistics.median(peaks[tool])) for tool in PEERS}
+    peer_peaks = {tool: round(statistics.median(peaks[tool])) for tool in PEERS}
     reach = "<= 1000" if network == "resnet50" else ""
-    return [*rows, row(f"{network}: peak memory of the process, MB", peaks["onnxcam"], reach, f"peers: {other}")]
+    return [*rows, row(f"{network}: peak memory of the process, MB", peaks["onnxcam"], reach, f"peers: {peer_peaks}")]
 
 
-def start(folder: Path, rounds: int) -> Rows:
-    """`onnxcam explain` from the start of the process to the first scores, with a warm cache."""
+def start_rows(folder: Path, rounds: int) -> Rows:
+    """Seconds from the start of `onnxcam explain` to its first scores, with a warm cache."""
     from onnxcam.inputs.bundled import pictures
 
     model = str(Case(folder, "efficientnet-lite0").path)
-    given = [model, str(pictures()["chelsea"]), "--providers", "cpu", "--out", str(folder / "start.png")]
+    words = [model, str(pictures()["chelsea"]), "--providers", "cpu", "--out", str(folder / "start.png")]
     seconds = []
     for _ in range(rounds + 1):
         env = os.environ | {"ONNXCAM_CACHE": str(folder), "BEGAN": str(time.time())}
         done = subprocess.run(
-            [sys.executable, "-c", START, *given], stdout=subprocess.PIPE, text=True, env=env, check=True
+            [sys.executable, "-c", START, *words], stdout=subprocess.PIPE, text=True, env=env, check=True
         )
         seconds.append(float(done.stdout))
     return [
@@ -109,30 +111,33 @@ def start(folder: Path, rounds: int) -> Rows:
 
 
 def ratios(over: list[float], under: list[float]) -> list[float]:
+    """over / under, round by round."""
     return [a / b for a, b in zip(over, under, strict=True)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=["start", *NETWORKS], help="one part alone")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--channels", type=int, help="of the large networks, how many the peers score")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of each part")
+    parser.add_argument(
+        "--channels", type=int, help="how many channels of the large networks the peers score; default: all"
+    )
     parser.add_argument("--work", type=Path, default=Path("benchmark-speed"), help="folder of the exported networks")
-    parser.add_argument("--json", type=Path, help="keep the rows")
-    given = parser.parse_args()
+    parser.add_argument("--json", type=Path, help="write the rows here, after each part")
+    arguments = parser.parse_args()
     rows: Rows = []
     for part in ("start", *NETWORKS):
-        if given.only not in (None, part):
+        if arguments.only not in (None, part):
             continue
-        case = Case(given.work, part if part in NETWORKS else "efficientnet-lite0")
+        case = Case(arguments.work, part if part in NETWORKS else "efficientnet-lite0")
         if not (case.folder / "about.json").exists():
             case.make()
         rows += (
-            start(given.work, given.rounds)
+            start_rows(arguments.work, arguments.rounds)
             if part == "start"
-            else exact(given.work, part, given.rounds, given.channels)
+            else score_cam_rows(arguments.work, part, arguments.rounds, arguments.channels)
         )
-        keep(rows, given.json)
+        save(rows, arguments.json)
     show(rows)
 
 

@@ -1,8 +1,9 @@
-"""The tools that benchmark_speed.py compares, each of which runs in a process of its own.
+"""The tools that speed.py compares. One call of this program measures one tool once, in a process of its own.
 
-    python tools/speed_workers.py FOLDER NETWORK TOOL COUNT
+    python tools/benchmarks/speed_workers.py FOLDER NETWORK TOOL COUNT
 
-prints one line of JSON: seconds, the count they were for, and megabytes at the peak.
+Prints one line of JSON: seconds, count (the channels or forward passes they were for) and megabytes (peak memory).
+FOLDER/NETWORK holds the exported network and the preprocessed picture, which speed.py makes before.
 """
 
 import json
@@ -18,17 +19,20 @@ import numpy as np
 from interleaving import peak, stand_in_for_torchvision
 
 LARGE = ("resnet50", "vgg16")
-"""Networks with random weights; the other is EfficientNet-Lite0."""
+"""Networks with random weights. The third network is EfficientNet-Lite0."""
 
 
 class Case:
-    """One network and one picture, made once: FOLDER/model.onnx, image.npy, about.json."""
+    """One network and one picture on disk.
+
+    Files: model.onnx, two.onnx (which returns the features too), image.npy (C,H,W), about.json.
+    """
 
     def __init__(self, folder: Path, name: str) -> None:
         self.folder, self.name = folder / name, name
 
     def make(self) -> None:
-        """Exports the network and asks onnxcam for the layer and the target, so that all explain the same."""
+        """Writes the files. onnxcam chooses the layer and the target, so that all tools explain the same."""
         import onnx
 
         from onnxcam import Explainer
@@ -45,9 +49,9 @@ class Case:
             self.path.write_bytes(model().read_bytes())
         preset = None if self.name not in LARGE else "imagenet"
         with Explainer(self.path, providers=["cpu"], preset=preset) as explainer:
-            looked = explainer.forward(pictures()["chelsea"])
-            np.save(self.folder / "image.npy", looked.prepared.image)
-            (answer,) = looked.answers.values()
+            forward_pass = explainer.forward(pictures()["chelsea"])
+            np.save(self.folder / "image.npy", forward_pass.prepared.image)
+            (answer,) = forward_pass.answers.values()
             features = explainer.anatomy.features
             about = {
                 "target": int(answer.values.argmax()),
@@ -73,13 +77,13 @@ class Case:
         return np.asarray(np.load(self.folder / "image.npy"))
 
     def network(self) -> tuple[Any, Any]:
-        """The torch module, and the layer whose output the maps are."""
+        """The torch module, and its layer whose output is the feature maps."""
         import torch_models
         from torch import nn
 
         if self.name not in LARGE:
             lite = torch_models.Lite0()
-            return lite, lite.seen
+            return lite, lite.feature_layer
         network = getattr(torch_models, self.name)()
         pooled = nn.AdaptiveAvgPool2d if self.name == "resnet50" else nn.Flatten
         return network, network[next(i for i, m in enumerate(network) if isinstance(m, pooled)) - 1]
@@ -90,10 +94,12 @@ Measured = tuple[float, int]
 
 
 def onnxcam(case: Case, count: int) -> Measured:
+    """Exact Score-CAM."""
     return _onnxcam(case, None)
 
 
 def fast(case: Case, count: int) -> Measured:
+    """Score-CAM with the tolerance of `--fast`."""
     from onnxcam.methods.score_cam import FAST
 
     return _onnxcam(case, FAST)
@@ -110,7 +116,7 @@ def _onnxcam(case: Case, tolerance: float | None) -> Measured:
 
 
 def floor(case: Case, count: int) -> Measured:
-    """As many forward passes of the model as it is, the faster of one run on all cores and runs beside each other."""
+    """`count` forward passes of the unchanged model: the fastest of one run on all cores and one run on every core."""
     from onnxcam.engine.session import Session, available_threads
 
     about, cores = case.about, available_threads()
@@ -132,7 +138,7 @@ def floor(case: Case, count: int) -> Measured:
 
 
 def plain(case: Case, count: int) -> Measured:
-    """A loop as one writes it: a session at its defaults, masks of cv2 and NumPy, batches of 16."""
+    """A plain loop: a session at its defaults, masks by cv2 and NumPy, batches of 16."""
     import cv2
     import onnxruntime
 
@@ -154,6 +160,7 @@ def plain(case: Case, count: int) -> Measured:
 
 
 def pytorch_grad_cam(case: Case, count: int) -> Measured:
+    """pytorch-grad-cam's ScoreCAM on the first `count` channels."""
     import torch
 
     stand_in_for_torchvision()
@@ -162,13 +169,13 @@ def pytorch_grad_cam(case: Case, count: int) -> Measured:
 
     module.tqdm = types.SimpleNamespace(tqdm=lambda steps: steps)
 
-    class Some(module.ScoreCAM):  # type: ignore[misc, name-defined]
+    class FirstChannels(module.ScoreCAM):  # type: ignore[misc, name-defined]
         def get_cam_weights(self, x: Any, layer: Any, targets: Any, activations: Any, grads: Any) -> Any:
-            found = super().get_cam_weights(x, layer, targets, activations[:, :count], grads)
-            return np.pad(found, ((0, 0), (0, activations.shape[1] - found.shape[1])))
+            weights = super().get_cam_weights(x, layer, targets, activations[:, :count], grads)
+            return np.pad(weights, ((0, 0), (0, activations.shape[1] - weights.shape[1])))
 
     network, layer = case.network()
-    cam = Some(model=network, target_layers=[layer])
+    cam = FirstChannels(model=network, target_layers=[layer])
     image = torch.from_numpy(case.image)[None]
     with torch.no_grad():
         network(image)
@@ -178,18 +185,19 @@ def pytorch_grad_cam(case: Case, count: int) -> Measured:
 
 
 def torchcam(case: Case, count: int) -> Measured:
+    """TorchCAM's ScoreCAM on the first `count` channels."""
     import torch
 
     stand_in_for_torchvision()
     from torchcam.methods import ScoreCAM
 
-    class Some(ScoreCAM):  # type: ignore[misc]
-        def _get_weights(self, *given: Any, **named: Any) -> Any:
+    class FirstChannels(ScoreCAM):  # type: ignore[misc]
+        def _get_weights(self, *arguments: Any, **named: Any) -> Any:
             self.hook_a = [a[:, :count] for a in self.hook_a]
-            return super()._get_weights(*given, **named)
+            return super()._get_weights(*arguments, **named)
 
     network, layer = case.network()
-    cam = Some(network, target_layer=layer)
+    cam = FirstChannels(network, target_layer=layer)
     image = torch.from_numpy(case.image)[None]
     with torch.no_grad():
         network(image)

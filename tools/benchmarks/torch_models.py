@@ -1,20 +1,25 @@
-"""PyTorch's side of the gradient benchmark: networks of well-known shapes, the masked score, Opti-CAM by autograd.
+"""The benchmarks' PyTorch side: networks of well-known shapes, the masked score, and Opti-CAM by autograd.
 
-The networks have random weights from a fixed seed: what counts is how long they take. Batch normalisation is in
-evaluation mode with the statistics of noise, so that numbers stay of ordinary size to the last layer.
+speed_workers.py, cuda.py and gradients.py use it. ResNet-50 and VGG-16 have random weights from a fixed seed, because
+only their speed counts. Their batch normalisations use the statistics of one batch of noise, so that numbers keep an
+ordinary size up to the last layer. EfficientNet-Lite0 has its ImageNet weights, from tools/build_models.py.
 """
 
 import io
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
-import build_models
 import numpy as np
 import numpy.typing as npt
 import onnx
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+import build_models  # in the folder above
 
 SIZE = 224
 CLASSES = 1000
@@ -47,7 +52,7 @@ def resnet50() -> nn.Module:
         for i in range(count):
             layers.append(Bottleneck(channels, width, 2 if i == 0 and width > 64 else 1))
             channels = 4 * width
-    return settled(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, CLASSES)))
+    return initialised(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, CLASSES)))
 
 
 def vgg16() -> nn.Module:
@@ -59,11 +64,11 @@ def vgg16() -> nn.Module:
             channels = width
         layers.append(nn.MaxPool2d(2))
     head = [nn.Flatten(), nn.Linear(channels * 49, 4096), nn.ReLU(), nn.Linear(4096, 4096), nn.ReLU()]
-    return settled(nn.Sequential(*layers, *head, nn.Linear(4096, CLASSES)))
+    return initialised(nn.Sequential(*layers, *head, nn.Linear(4096, CLASSES)))
 
 
-def settled(network: nn.Module) -> nn.Module:
-    """He's initialisation, then one batch of noise for the normalisations' statistics."""
+def initialised(network: nn.Module) -> nn.Module:
+    """The network with He's initialisation and statistics of one batch of noise, frozen."""
     torch.manual_seed(0)
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -78,36 +83,36 @@ def settled(network: nn.Module) -> nn.Module:
 
 
 def frozen(network: nn.Module) -> nn.Module:
-    """In evaluation mode, without gradients of weights."""
+    """The network in evaluation mode, without gradients of its weights."""
     return network.eval().requires_grad_(False)
 
 
 class Lite0(nn.Module):
-    """EfficientNet-Lite0 with its ImageNet weights, in two parts at the feature tensor that onnxcam chooses."""
+    """EfficientNet-Lite0 with its ImageNet weights. feature_layer gives the feature tensor that onnxcam chooses."""
 
     def __init__(self) -> None:
         super().__init__()
         self.network = build_models.module()
-        self.seen = HeadOutput(1, 1, 1)
+        self.feature_layer = UnchangedConv(1, 1, 1)
         frozen(self)
 
     def features(self, x: Tensor) -> Tensor:
         return self.network.extract_features(x)
 
     def forward(self, x: Tensor) -> Tensor:
-        pooled = self.network._avg_pooling(self.seen(self.features(x)))
+        pooled = self.network._avg_pooling(self.feature_layer(self.features(x)))
         return self.network._fc(pooled.flatten(1))
 
 
-class HeadOutput(nn.Conv2d):
-    """Leaves its input as it is: what muppet-xai, which hooks the last Conv2d of a network, is to see."""
+class UnchangedConv(nn.Conv2d):
+    """Returns its input. It is a Conv2d because muppet-xai hooks the last Conv2d of a network."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x
 
 
 def exported(network: nn.Module) -> onnx.ModelProto:
-    """By the TorchScript exporter, which folds the normalisations into their convolutions; any batch."""
+    """The network as ONNX with an open batch. The TorchScript exporter folds normalisations into convolutions."""
     file = io.BytesIO()
     torch.onnx.export(
         network, (torch.zeros(1, 3, SIZE, SIZE),), file, input_names=["images"], output_names=["logits"],
@@ -124,13 +129,13 @@ def mask_of(maps: Tensor) -> Tensor:
 
 
 def masked_score(network: nn.Module, image: Tensor, maps: Tensor, target: int, *, probability: bool = False) -> Tensor:
-    """(N,) of the picture (1,C,H,W) seen through each mask."""
+    """(N,) scores of the image (1,C,H,W) seen through each of the maps (N,1,h,w)."""
     logits = network(image * mask_of(maps))
     return (torch.softmax(logits, 1) if probability else logits)[:, target]
 
 
 def score_gradient(network: nn.Module, image: Tensor, target: int) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-    """The score of masks (N,1,h,w), and its gradient with respect to them."""
+    """A function of maps (N,1,h,w): their scores (N,), and the gradient of the scores by the maps."""
 
     def run(maps: Tensor) -> tuple[Tensor, Tensor]:
         maps = maps.detach().requires_grad_()
@@ -143,7 +148,7 @@ def score_gradient(network: nn.Module, image: Tensor, target: int) -> Callable[[
 
 @dataclass(frozen=True)
 class Step:
-    """Of a search: the coefficients u (K,) before it, the mask (h,w) they make, and what it scored."""
+    """One step of a search: the coefficients u (K,) before it, the mask (h,w) they make, and the mask's score."""
 
     u: npt.NDArray[np.float64]
     mask: npt.NDArray[np.float64]
@@ -154,9 +159,9 @@ def opti_cam(
     network: nn.Module, image: Tensor, features: Tensor, target: int, *,
     steps: int, rate: float, epsilon: float = 1e-8, probability: bool = False,
 ) -> Iterator[Step]:  # fmt: skip
-    """Opti-CAM as its authors write it (arXiv:2301.07002): u from zeros, a softmax, Adam; steps + 1 are scored.
+    """The steps of Opti-CAM as its authors write it (arXiv:2301.07002): u from zeros, a softmax, Adam.
 
-    image (1,C,H,W), features (K,h,w), in the precision that the search is to have.
+    image (1,C,H,W), features (K,h,w); their precision is the search's. steps + 1 masks are scored.
     """
     u = torch.zeros(len(features), dtype=features.dtype, requires_grad=True)
     adam = torch.optim.Adam([u], lr=rate, eps=epsilon)
@@ -171,7 +176,7 @@ def opti_cam(
 
 
 def coefficient_gradient(network: nn.Module, image: Tensor, features: Tensor, target: int) -> Tensor:
-    """(K,) d logit / d u at the start."""
+    """(K,) d logit / d u at the start of the search."""
     u = torch.zeros(len(features), dtype=features.dtype, requires_grad=True)
     mask = torch.tensordot(torch.softmax(u, 0), features, 1)
     score = masked_score(network, image, mask[None, None], target)

@@ -1,4 +1,4 @@
-"""The part muppet: muppet-xai."""
+"""The part muppet: Score-CAM and Opti-CAM of muppet-xai against the library's."""
 
 import argparse
 import sys
@@ -7,48 +7,48 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from benchmark import Rows, _stand_in_for_torchvision, row
+from interleaving import stand_in_for_torchvision
+from table import Rows, row
 
-from gradient_parts.searches import RATE, STEPS, asked, own_search
+from gradient_parts.searches import RATE, STEPS, library_search, targeted_images
 from gradient_parts.subjects import explainer, lite0
 from onnxcam import methods as ours
 from onnxcam import score_cam
 from onnxcam.types import Score
 
 
-def muppet(given: argparse.Namespace) -> Rows:
-    """Its own explainers on the same weights; the layer is the one that onnxcam chooses."""
+def muppet(arguments: argparse.Namespace) -> Rows:
+    """Rows of muppet-xai's explainers on the same weights and the layer that onnxcam chooses; none if not installed."""
     try:
-        _stand_in_for_torchvision()
+        stand_in_for_torchvision()
         if not hasattr(sys.modules.get("torchvision.transforms"), "GaussianBlur"):
             sys.modules["torchvision.transforms"].GaussianBlur = None  # type: ignore[attr-defined]
         from muppet.explainers.opti_cam import OptiCAMExplainer
         from muppet.explainers.score_cam import ScoreCAMExplainer
     except (ImportError, RuntimeError) as error:
-        print(f"muppet-xai is left out: {error}", file=sys.stderr)
+        print(f"muppet-xai is skipped: {error}", file=sys.stderr)
         return []
     rows: Rows = []
     network = lite0()
     bounded = {"score": Score.PROBABILITY, "bounds": (0.0, 1.0)}
     with explainer(ours.opti_cam(max_iter=STEPS, lr=RATE, **bounded)) as search_, explainer(score_cam()) as scoring:
-        for picture in asked(search_, given.pictures, 5):
-            image = picture.tensor(torch.float32)
-            mine = own_search(search_, picture, **bounded)
-            theirs = OptiCAMExplainer(network, max_iter=STEPS, lr=RATE)
-            map_ = theirs(image)[0, 0].numpy()
-            score = -float(theirs.memory.get_premises()[0].attribution)
-            difference = abs(mine[-1].score / score - 1)
-            found = search_(picture.image, picture.target).map
+        for subject in targeted_images(search_, arguments.pictures, 5):
+            steps = library_search(search_, subject, **bounded)
+            peer = OptiCAMExplainer(network, max_iter=STEPS, lr=RATE)
+            peer_map = peer(subject.tensor(torch.float32))[0, 0].numpy()
+            peer_score = -float(peer.memory.get_premises()[0].attribution)
+            difference = abs(steps[-1].score / peer_score - 1)
+            likeness = pearson(search_(subject.image, subject.target).map, peer_map)
             note = (
-                f"{picture.name}: {mine[-1].score:.5g} against {score:.5g}; best of all steps "
-                f"{max(s.score for s in mine):.5g}; Pearson of the maps {pearson(found, map_):.4f}"
+                f"{subject.name}: {steps[-1].score:.5g} against {peer_score:.5g}; best of all steps "
+                f"{max(s.score for s in steps):.5g}; Pearson of the maps {likeness:.4f}"
             )
-            rows.append(row("muppet-xai's Opti-CAM: relative difference of the score", difference, "<= 0.02", note))
-        for picture in asked(scoring, given.pictures, 2):
+            rows.append(row("muppet-xai's Opti-CAM: relative difference of the score", [difference], "<= 0.02", note))
+        for subject in targeted_images(scoring, arguments.pictures, 2):
             with torch.no_grad():
-                map_ = ScoreCAMExplainer(network)(picture.tensor(torch.float32))[0, 0].numpy()
-            found = scoring(picture.image, picture.target).map
-            rows.append(row("muppet-xai's Score-CAM: Pearson", pearson(found, map_), ">= 0.999", picture.name))
+                peer_map = ScoreCAMExplainer(network)(subject.tensor(torch.float32))[0, 0].numpy()
+            likeness = pearson(scoring(subject.image, subject.target).map, peer_map)
+            rows.append(row("muppet-xai's Score-CAM: Pearson", [likeness], ">= 0.999", subject.name))
     return rows
 
 

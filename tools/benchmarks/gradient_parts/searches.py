@@ -1,4 +1,4 @@
-"""Opti-CAM on a picture, step by step: the library's, and the same one written in PyTorch."""
+"""Opti-CAM on one image, step by step: the library's search, and the same search in PyTorch."""
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -8,10 +8,9 @@ from unittest.mock import patch
 import numpy as np
 import numpy.typing as npt
 import torch
-from benchmark import THREADS
 from torch_models import Step, mask_of, opti_cam
 
-from gradient_parts.subjects import lite0
+from gradient_parts.subjects import THREADS, lite0
 from onnxcam import Explainer
 from onnxcam.inputs.bundled import pictures
 from onnxcam.methods.adam import Adam
@@ -26,88 +25,95 @@ PAIRS = (("PyTorch 1 thread", "PyTorch 2 threads"), ("PyTorch 2 threads", "float
 
 
 @dataclass(frozen=True)
-class RunLimits:
-    """A picture as both sides take it, and its predicted class."""
+class TargetedImage:
+    """A preprocessed image (C,H,W), and its predicted class. name: of the picture's file."""
 
     name: str
     image: Floats
     target: int
 
     def tensor(self, precision: torch.dtype) -> torch.Tensor:
+        """The image as (1,C,H,W)."""
         return torch.from_numpy(np.array(self.image))[None].to(precision)
 
 
-def asked(explain: Explainer, folder: Path | None, count: int) -> list[RunLimits]:
-    """The embedded pictures first, then the folder's."""
+def targeted_images(explain: Explainer, folder: Path | None, count: int) -> list[TargetedImage]:
+    """At most `count` images: the bundled pictures first, then the folder's."""
     endings = (".jpg", ".jpeg", ".png")
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in endings) if folder is not None else []
-    chosen = [*pictures().values(), *found][:count]
-    prepared = [(p.name, explain.prepare(p).image) for p in chosen]
-    return [RunLimits(name, image, int(predicted(explain, image).argmax())) for name, image in prepared]
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in endings) if folder is not None else []
+    chosen = [*pictures().values(), *files][:count]
+    images = [(p.name, explain.prepare(p).image) for p in chosen]
+    return [TargetedImage(name, image, int(logits(explain, image).argmax())) for name, image in images]
 
 
-def predicted(explain: Explainer, image: Floats) -> npt.NDArray[np.float64]:
+def logits(explain: Explainer, image: Floats) -> npt.NDArray[np.float64]:
+    """(classes,) of the unmasked image."""
     network = explain._networks.first.network
     return network.forward(network.feeds(image, None, {}))[1]
 
 
-def probe_of(explain: Explainer, picture: RunLimits) -> PictureProbe:
-    """What the explainer's method would see."""
-    network, inquiry = explain._networks.of(explain._networks.default), explain._inquiry
-    answer = inquiry.forward(network, explain.prepare(picture.image), {})
-    return inquiry.ask(network, answer, [picture.target], None).probe
+def probe_of(explain: Explainer, subject: TargetedImage) -> PictureProbe:
+    """The probe that the explainer's method would get."""
+    network, pipeline = explain._networks.of(explain._networks.default), explain._pipeline
+    answer = pipeline.forward(network, explain.prepare(subject.image), {})
+    return pipeline.resolve(network, answer, [subject.target], None).probe
 
 
 @dataclass(frozen=True, eq=False)
-class Watched(PictureProbe):
-    """seen: each step's mask (h,w) and its score."""
+class RecordingProbe(PictureProbe):
+    """A probe that records each step's mask (h,w) and its score."""
 
-    seen: list[tuple[npt.NDArray[np.float64], float]] = field(default_factory=list, kw_only=True)
+    steps: list[tuple[npt.NDArray[np.float64], float]] = field(default_factory=list, kw_only=True)
 
-    def score_gradient(self, maps: Floats, *given: Any) -> tuple[Floats, Floats]:
-        told = super().score_gradient(maps, *given)
-        self.seen.append((maps[0, 0].astype(np.float64), float(told[0][0])))
-        return told
+    def score_gradient(self, maps: Floats, *arguments: Any) -> tuple[Floats, Floats]:
+        scores, gradient = super().score_gradient(maps, *arguments)
+        self.steps.append((maps[0, 0].astype(np.float64), float(scores[0])))
+        return scores, gradient
 
 
-def own_search(
-    explain: Explainer, picture: RunLimits, *, epsilon: float = 1e-8, score: Score = Score.LOGIT,
+def library_search(
+    explain: Explainer, subject: TargetedImage, *, epsilon: float = 1e-8, score: Score = Score.LOGIT,
     bounds: tuple[float, float] | None = None,
 ) -> list[Step]:  # fmt: skip
-    """Every step of the library's search: what it asks of its probe, and what its Adam answers with."""
-    settings = Settings(Convention.CONSTRUCTIVE, score, STEPS, RATE, 1, bounds, 0.0, epsilon, 0)
-    plain = probe_of(explain, picture)
-    probe = Watched(**{f.name: getattr(plain, f.name) for f in fields(PictureProbe)})
-    reached = [np.full(len(probe.features), np.clip(0.0, *bounds) if bounds is not None else 0.0)]
-    own = Adam.step
+    """Every step of the library's search, recorded at its probe (masks, scores) and at its Adam (coefficients)."""
+    settings = Settings(
+        convention=Convention.CONSTRUCTIVE, score=score, iterations=STEPS, rate=RATE, starts=1, bounds=bounds,
+        tolerance=0.0, epsilon=epsilon, seed=0,
+    )  # fmt: skip
+    plain = probe_of(explain, subject)
+    probe = RecordingProbe(**{f.name: getattr(plain, f.name) for f in fields(PictureProbe)})
+    coefficients_of_steps = [np.full(len(probe.features), np.clip(0.0, *bounds) if bounds is not None else 0.0)]
+    original = Adam.step
 
-    def step(self: Adam, *given: Any) -> npt.NDArray[np.float64]:
-        found = own(self, *given)
-        reached.append(found[0] if bounds is None else np.clip(found[0], *bounds))
-        return found
+    def step(self: Adam, *arguments: Any) -> npt.NDArray[np.float64]:
+        u = original(self, *arguments)
+        coefficients_of_steps.append(u[0] if bounds is None else np.clip(u[0], *bounds))
+        return u
 
     with patch.object(Adam, "step", step):
         coefficients(settings)(probe)
-    return [Step(u, mask, value) for u, (mask, value) in zip(reached, probe.seen, strict=True)]
+    return [Step(u, mask, value) for u, (mask, value) in zip(coefficients_of_steps, probe.steps, strict=True)]
 
 
-def torch_search(picture: RunLimits, precision: torch.dtype, threads: int, epsilon: float = 1e-8) -> list[Step]:
-    network, image = lite0(precision), picture.tensor(precision)
+def torch_search(subject: TargetedImage, precision: torch.dtype, threads: int, epsilon: float = 1e-8) -> list[Step]:
+    """Every step of the same search in PyTorch."""
+    network, image = lite0(precision), subject.tensor(precision)
     torch.set_num_threads(threads)
     try:
         with torch.no_grad():
             features = network.features(image)[0]
-        return list(opti_cam(network, image, features, picture.target, steps=STEPS, rate=RATE, epsilon=epsilon))
+        return list(opti_cam(network, image, features, subject.target, steps=STEPS, rate=RATE, epsilon=epsilon))
     finally:
         torch.set_num_threads(THREADS)
 
 
-def all_runs(explain: Explainer, picture: RunLimits, epsilon: float) -> dict[str, list[Step]]:
+def all_searches(explain: Explainer, subject: TargetedImage, epsilon: float) -> dict[str, list[Step]]:
+    """The steps of the library's search and of three in PyTorch, by name."""
     return {
-        "onnxcam": own_search(explain, picture, epsilon=epsilon),
-        "PyTorch 1 thread": torch_search(picture, torch.float32, 1, epsilon),
-        "PyTorch 2 threads": torch_search(picture, torch.float32, THREADS, epsilon),
-        "float64": torch_search(picture, torch.float64, 1, epsilon),
+        "onnxcam": library_search(explain, subject, epsilon=epsilon),
+        "PyTorch 1 thread": torch_search(subject, torch.float32, 1, epsilon),
+        "PyTorch 2 threads": torch_search(subject, torch.float32, THREADS, epsilon),
+        "float64": torch_search(subject, torch.float64, 1, epsilon),
     }
 
 
@@ -116,6 +122,6 @@ def cosine(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float:
 
 
 def map_difference(a: Step, b: Step) -> float:
-    """The largest between two maps in [0,1]."""
+    """The largest difference between the two masks, normalised to [0,1]."""
     one, other = (mask_of(torch.from_numpy(s.mask)[None, None]) for s in (a, b))
     return float((one - other).abs().max())

@@ -1,15 +1,15 @@
-"""The parts cost, building and search."""
+"""The parts cost (of one step), building (of the gradient graph) and search (a complete Opti-CAM)."""
 
 import argparse
 from functools import partial
 
 import numpy as np
 import torch
-from benchmark import THREADS, Rows, row
+from table import Rows, row
 from torch_models import Lite0, mask_of, opti_cam, score_gradient
 
 from gradient_parts.searches import RATE, STEPS
-from gradient_parts.subjects import explainer, lite0, opened, subjects
+from gradient_parts.subjects import THREADS, explainer, lite0, opened, subjects
 from gradient_parts.timing import Case, samples
 from onnxcam import methods as ours
 from onnxcam.engine.session import Session
@@ -21,43 +21,46 @@ from onnxcam.surgeon.graphs.score_gradient import GRADIENT, SCORE, Wrt
 from onnxcam.types import Score
 
 
-def cost(given: argparse.Namespace) -> Rows:
+def cost(arguments: argparse.Namespace) -> Rows:
+    """A step over a forward pass, and a step in PyTorch over a step."""
     rows: Rows = []
     for subject in subjects():
         model_, file = opened(subject.file), subject.file
         step = Session(ir.to_bytes(step_graph(model_, Score.LOGIT, Wrt.MAPS)), ("cpu",), THREADS)
         feeds = {name: array for name, array in noise_rows(model_, 1).items() if name in step.inputs}
         plain = Session(file.proto.SerializeToString(), ("cpu",), THREADS)
-        picture = {plain.inputs[0]: feeds[IMAGE]}
+        image = {plain.inputs[0]: feeds[IMAGE]}
         eager = score_gradient(subject.network, torch.from_numpy(feeds[IMAGE]), 0)
         maps = torch.from_numpy(feeds[MAPS])
         cases: dict[str, Case] = {
-            "forward": partial(plain.run, [plain.outputs[0]], picture),
+            "forward": partial(plain.run, [plain.outputs[0]], image),
             "step": partial(step.run, [SCORE, GRADIENT], feeds),
             "PyTorch": partial(eager, maps),
         }
-        times = samples(cases, 2 * given.samples, given.patience)
+        times = samples(cases, 2 * arguments.samples, arguments.patience)
         note = times.note()
-        rows.append(row(f"{subject.name}: step / forward", times.ratio("step", "forward"), subject.forward, note))
-        rows.append(row(f"{subject.name}: PyTorch / step", times.ratio("PyTorch", "step"), subject.eager, note))
+        rows.append(row(f"{subject.name}: step / forward", [times.ratio("step", "forward")], subject.forward, note))
+        rows.append(row(f"{subject.name}: PyTorch / step", [times.ratio("PyTorch", "step")], subject.eager, note))
         model_.network.close()
     return rows
 
 
-def building(given: argparse.Namespace) -> Rows:
+def building(arguments: argparse.Namespace) -> Rows:
+    """Seconds to build the gradient graph."""
     rows: Rows = []
     for subject in subjects():
         model_ = opened(subject.file)
         build = partial(step_graph, model_, Score.LOGIT, Wrt.MAPS)
-        times = samples({"step_graph": build}, given.samples, given.patience)
+        times = samples({"step_graph": build}, arguments.samples, arguments.patience)
         nodes = len(build().graph)
         note = f"{times.note()}; {nodes} nodes"
-        rows.append(row(f"{subject.name}: seconds to build", times.median("step_graph"), subject.build, note))
+        rows.append(row(f"{subject.name}: seconds to build", [times.median("step_graph")], subject.build, note))
         model_.network.close()
     return rows
 
 
-def search(given: argparse.Namespace) -> Rows:
+def search(arguments: argparse.Namespace) -> Rows:
+    """A complete Opti-CAM: PyTorch over onnxcam, and four pictures in one batch over one by one."""
     method = ours.opti_cam(max_iter=STEPS, lr=RATE, tolerance=0)
     with explainer(method, model()) as explain:
         image = explain.prepare(pictures()["chelsea"]).image
@@ -67,22 +70,26 @@ def search(given: argparse.Namespace) -> Rows:
             "onnxcam": lambda: explain(image),
             "PyTorch": lambda: eager_explanation(network, x, target),
         }
-        times = samples(cases, given.samples, 3 * given.patience)
+        times = samples(cases, arguments.samples, 3 * arguments.patience)
     note = times.note()
-    rows = [row(f"{STEPS} Opti-CAM steps: PyTorch / onnxcam", times.ratio("PyTorch", "onnxcam"), ">= 1.4", note)]
+    rows = [row(f"{STEPS} Opti-CAM steps: PyTorch / onnxcam", [times.ratio("PyTorch", "onnxcam")], ">= 1.4", note)]
     with explainer(ours.opti_cam(max_iter=25, tolerance=0), model()) as explain:
         images = [explain.prepare(p).image for p in pictures().values()]
         images += [np.ascontiguousarray(i[:, :, ::-1]) for i in images]
         cases = {
-            "together": lambda: explain.batch(images),
+            "in one batch": lambda: explain.batch(images),
             "one by one": lambda: [explain(i) for i in images],
         }
-        times = samples(cases, given.samples, 3 * given.patience)
+        times = samples(cases, arguments.samples, 3 * arguments.patience)
     note = times.note()
-    return [*rows, row("four pictures: together / one by one", times.ratio("together", "one by one"), "<= 0.92", note)]
+    return [
+        *rows,
+        row("four pictures: in one batch / one by one", [times.ratio("in one batch", "one by one")], "<= 0.92", note),
+    ]
 
 
 def eager_explanation(network: Lite0, image: torch.Tensor, target: int) -> torch.Tensor:
+    """The map (1,1,H,W) by PyTorch eager."""
     with torch.no_grad():
         features = network.features(image)[0]
     *_, last = opti_cam(network, image, features, target, steps=STEPS, rate=RATE)

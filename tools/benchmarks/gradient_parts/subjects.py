@@ -1,4 +1,4 @@
-"""Networks on both sides."""
+"""The networks that are compared, as ONNX files and as PyTorch modules."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,9 +6,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from benchmark import THREADS
-from build_models import clean, export, finish, module, read_labels
-from torch_models import Lite0, exported, frozen, resnet50, vgg16
+from torch_models import Lite0, build_models, exported, frozen, resnet50, vgg16
 
 from onnxcam import Explainer
 from onnxcam.inputs.bundled import model
@@ -16,10 +14,16 @@ from onnxcam.methods.blocks import Method
 from onnxcam.network.opening import OpenedModel, OpenOptions, open_model
 from onnxcam.surgeon.loading import ModelFile, read_model
 
+THREADS = 2
+"""Of every session, and of PyTorch."""
+
 
 @dataclass(frozen=True)
 class Subject:
-    """A network on both sides. forward, build: the most that a step may cost, and its graph may take to build."""
+    """A network as a file and as a module, with bounds to reach.
+
+    forward: of a step over a forward pass; eager: of a step in PyTorch over a step; build: of the seconds to build.
+    """
 
     name: str
     file: ModelFile
@@ -30,8 +34,8 @@ class Subject:
 
 
 def subjects() -> Iterator[Subject]:
-    """One after another: they are large."""
-    yield Subject("EfficientNet-Lite0", read_model(model()), frozen(module()), "<= 3.0", ">= 1.35")
+    """The networks one after another, because they are large."""
+    yield Subject("EfficientNet-Lite0", read_model(model()), frozen(build_models.module()), "<= 3.0", ">= 1.35")
     network = resnet50()
     yield Subject("ResNet-50", read_model(exported(network)), network, "<= 2.3", ">= 1.3", "<= 2")
     network = vgg16()
@@ -40,8 +44,9 @@ def subjects() -> Iterator[Subject]:
 
 @cache
 def single_precision() -> bytes:
-    """EfficientNet-Lite0 as an ONNX file with the PyTorch module's own float32 weights."""
-    return finish(clean(export(module())), read_labels(None))
+    """EfficientNet-Lite0 as an ONNX file with the float32 weights of the PyTorch module."""
+    cleaned = build_models.clean(build_models.export(build_models.module()))
+    return build_models.finish(cleaned, build_models.read_labels(None))
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Medians of samples in which other processes took next to nothing of the machine."""
+"""Times of cases that take turns, by samples during which other processes took next to nothing of the machine."""
 
 import os
 import statistics
@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 QUIET = 0.04
-"""Of the machine, what other processes may take in a sample that counts."""
+"""The share of the machine that other processes may take in a quiet sample."""
 SHORTEST = 0.3
-"""Seconds of a sample; the system counts in hundredths."""
+"""Seconds that a sample takes at least, because the system counts processor time in hundredths."""
 Case = Callable[[], object]
 
 
 @dataclass(frozen=True)
 class Times:
-    """seconds of each case, as samples; others: the largest share of the machine that other processes had in one."""
+    """seconds: the samples of each case; others: the largest share of the machine that other processes took in one."""
 
     seconds: dict[str, list[float]]
     others: float
@@ -34,26 +34,26 @@ class Times:
 
 
 def samples(cases: dict[str, Case], count: int, patience: float) -> Times:
-    """Rounds over the cases, until each has `count` quiet samples or `patience` seconds are over: then the quietest.
+    """Samples the cases in turn until each has `count` quiet samples, or until `patience` seconds are over.
 
-    What comes first in a process is not counted.
+    The `count` quietest samples of each case count. A first call of each case does not.
     """
     for case in cases.values():
         case()
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in cases}
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in cases}
     start = time.perf_counter()
-    while open_ := [name for name in cases if sum(share <= QUIET for share, _ in found[name]) < count]:
-        if time.perf_counter() - start > patience and all(len(found[name]) >= count for name in cases):
+    while open_ := [name for name in cases if sum(share <= QUIET for share, _ in taken[name]) < count]:
+        if time.perf_counter() - start > patience and all(len(taken[name]) >= count for name in cases):
             break
         for name in open_:
-            found[name].append(sample(cases[name]))
-    kept = {name: sorted(taken)[:count] for name, taken in found.items()}
-    others = max(share for taken in kept.values() for share, _ in taken)
-    return Times({name: [seconds for _, seconds in taken] for name, taken in kept.items()}, others)
+            taken[name].append(sample(cases[name]))
+    quietest = {name: sorted(pairs)[:count] for name, pairs in taken.items()}
+    others = max(share for pairs in quietest.values() for share, _ in pairs)
+    return Times({name: [seconds for _, seconds in pairs] for name, pairs in quietest.items()}, others)
 
 
 def sample(case: Case) -> tuple[float, float]:
-    """What others took of the machine meanwhile, and seconds a call; short cases are called several times."""
+    """(share of the machine that other processes took, seconds a call). A short case is called several times."""
     busy, start, calls = busy_elsewhere(), time.perf_counter(), 0
     while time.perf_counter() - start < SHORTEST:
         case()
@@ -64,7 +64,7 @@ def sample(case: Case) -> tuple[float, float]:
 
 
 def busy_elsewhere() -> float:
-    """Processor seconds that the machine has spent on other processes; 0 where the system does not tell."""
+    """Processor seconds that the machine has spent on other processes; 0 if the system does not report it."""
     try:
         numbers = [int(n) for n in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
     except OSError:
