@@ -1,20 +1,20 @@
-"""What can go wrong, as one tree.
+"""The errors that onnxcam raises, as one tree, and `near`, which suggests known names in their messages.
 
     OnnxCamError
     ├── PictureError            a picture that cannot be read, or does not fit the model
     ├── ModelError              a file that is not a usable ONNX model
-    │   ├── NoSpatialFeatures   a model in which no tensor keeps the picture's geometry
-    │   ├── UnknownLayer        a tensor or node name that the graph does not have
-    │   └── MissingGradient     an operator on the way that no gradient rule covers
-    ├── TargetError             a class that the model does not have
+    │   ├── NoSpatialFeatures   a model in which no tensor keeps the image's height and width
+    │   ├── UnknownLayer        a tensor or node name that is not in the graph
+    │   └── MissingGradient     an operator that no gradient rule covers
+    ├── TargetError             a target that the model does not have, such as an unknown class
     ├── PresetError             an unknown or contradictory preprocessing
     ├── LabelError              a label file that does not fit the model
     ├── OptionError             any other option value that makes no sense
-    ├── ProviderError           an execution provider that is not there or does not start
+    ├── ProviderError           an execution provider that is not installed or does not start
     ├── RuntimeMissing          no onnxruntime installed
     ├── InferenceError          the runtime refused or failed to run the graph
-    │   └── OutOfMemory         one single picture does not fit into memory
-    ├── UndefinedSaliency       the method has no answer for this picture (a constant map, NaN)
+    │   └── OutOfMemory         not even one image fits into memory
+    ├── UndefinedSaliency       the method gives no map for this image (a constant map, NaN)
     └── OutputError             a file that cannot be written
 
 The command line prints these in one or two lines and exits 1; anything else is a bug and keeps its traceback.
@@ -89,13 +89,13 @@ class OutputError(OnnxCamError):
 
 
 def near(name: str, known: Iterable[str], *, most: int = 5) -> str:
-    """The clause that ends an 'unknown NAME' message: the closest known names, or the first few."""
+    """Returns the end of an 'unknown NAME' message: up to `most` close known names, or the first known ones."""
     names = list(known)
     folded = {n.casefold(): n for n in names}
     close = get_close_matches(name.casefold(), list(folded), n=most, cutoff=0.5)
     inside = [n for f, n in folded.items() if name.casefold() in f and f not in close][: most - len(close)]
-    found = [folded[c] for c in close] + inside
-    if found:
-        return f"did you mean {', '.join(found)}?"
+    similar = [folded[c] for c in close] + inside
+    if similar:
+        return f"did you mean {', '.join(similar)}?"
     shown = ", ".join(names[:most]) + (", ..." if len(names) > most else "")
     return f"known: {shown}" if names else "none are known"

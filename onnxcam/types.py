@@ -47,7 +47,7 @@ class MasksOnDevice(Protocol):
         """(T,*grid) on the host: the sum of the masks times each column of weights (K,T)."""
 
     def gathered(self, rows: npt.NDArray[np.int64], into: Any = None) -> Any:
-        """These masks one behind the other, as an OrtValue; into: an engine.spans.Span to write them to instead."""
+        """The masks of these indices as an OrtValue. into: an engine.views.TensorView to write them to instead."""
 
 
 class FeaturesOnDevice(Protocol):

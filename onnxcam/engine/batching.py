@@ -1,4 +1,8 @@
-"""One policy for how many masks go through the network at once, and what happens when memory runs out."""
+"""Runs a graph over many masks in chunks: how many masks a chunk has, and what happens when memory runs out.
+
+`choose_batch` derives the size of a chunk from the free memory. `in_chunks` cuts the samples into chunks, runs them one
+after another or side by side, halves the chunk when memory runs out, and joins the results in order.
+"""
 
 import ctypes
 import os
@@ -14,8 +18,8 @@ import numpy.typing as npt
 from onnxcam.errors import InferenceError, OptionError, OutOfMemory
 from onnxcam.types import Floats, Progress
 
-Work = npt.NDArray[Any]
-"""What is cut into chunks along its first axis: masks, or the numbers of what is to be run."""
+Samples = npt.NDArray[Any]
+"""What is cut into chunks along its first axis: masks, or the numbers of the samples to run."""
 
 PER_THREAD = 2
 """Masks a thread on a CPU: throughput is flat from here on, and more costs memory and cache (docs/benchmarks.md)."""
@@ -25,38 +29,40 @@ SHARE = 0.25
 """Of the free memory, what one chunk's activations may take."""
 
 
-def choose_batch(bytes_per_picture: int, free: int, most: int, asked: int | None) -> int:
-    """Masks a chunk: what was asked for, else as many as the memory share holds, between 1 and most."""
-    if asked is not None:
-        if asked < 1:
-            raise OptionError(f"the batch must be 1 or more, not {asked}")
-        return asked
-    return max(1, min(most, int(free * SHARE) // max(1, bytes_per_picture)))
+def choose_batch(bytes_per_image: int, free: int, most: int, requested: int | None) -> int:
+    """Masks a chunk: `requested`, else as many as SHARE of the `free` bytes holds, between 1 and `most`.
+
+    Raises OptionError for a request below 1.
+    """
+    if requested is not None:
+        if requested < 1:
+            raise OptionError(f"the batch must be 1 or more, not {requested}")
+        return requested
+    return min(most, masks_in_memory(bytes_per_image, free))
 
 
 def free_memory() -> int:
     """Bytes that this process can still take: the machine's available memory, or its control group's if less."""
-    found = [_proc_available(), _cgroup_left()]
-    known = [f for f in found if f is not None]
-    return min(known) if known else _half_of_physical()
+    limits = [limit for limit in (_proc_available(), _cgroup_available()) if limit is not None]
+    return min(limits) if limits else _half_of_physical()
 
 
-def room(bytes_per_picture: int, free: int) -> int:
-    """Masks that may be on their way at once, in all runs together: what the memory share holds, at least one."""
-    return max(1, int(free * SHARE) // max(1, bytes_per_picture))
+def masks_in_memory(bytes_per_image: int, free: int) -> int:
+    """Masks that all runs together may have in flight: what SHARE of the `free` bytes holds, at least one."""
+    return max(1, int(free * SHARE) // max(1, bytes_per_image))
 
 
-def give_back() -> None:
-    """Hands freed memory back to the system: a session that opens frees more than it keeps, and glibc keeps that."""
+def trim_heap() -> None:
+    """Returns freed memory to the system. Opening a session frees more than it keeps, and glibc holds on to that."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
-    except (AttributeError, OSError, TypeError):  # another C library, which does as it likes
+    except (AttributeError, OSError, TypeError):  # a C library without malloc_trim
         return
 
 
 def in_chunks(
-    run: Callable[[Work], Floats],
-    rows: Work,
+    run: Callable[[Samples], Floats],
+    samples: Samples,
     batch: int,
     progress: Progress | None = None,
     *,
@@ -64,19 +70,18 @@ def in_chunks(
     parallel: int = 1,
     split: bool = True,
 ) -> Floats:
-    """`run` over the rows, `batch` at a time, results concatenated along the first axis.
+    """Calls `run` on chunks of `batch` samples and joins the results along the first axis, in order.
 
-    pool: runs `parallel` chunks beside each other, on as many threads; the last ones are smaller, so that no thread is
-    left without (split=False: not, for a graph of a fixed batch). A chunk that does not fit into memory is tried
-    again at half the batch, as is all that follows, and at last alone; raises OutOfMemory when a single mask does not
-    fit.
+    pool: runs `parallel` chunks at a time, one a thread. split: the last chunks are made smaller, so that every thread
+    gets one; False for a graph with a fixed batch. When a chunk does not fit into memory, it and all that follow are
+    run with half the batch, and at last alone. Raises OutOfMemory when a single sample does not fit.
     """
-    if pool is not None and parallel > 1 and len(rows) > (1 if split else batch):
-        return _side_by_side(run, rows, batch, progress, pool, parallel if split else 1, 2 * parallel)
+    if pool is not None and parallel > 1 and len(samples) > (1 if split else batch):
+        return _side_by_side(run, samples, batch, progress, pool, parallel if split else 1, 2 * parallel)
     results: list[Floats] = []
     done = 0
-    while done < len(rows):
-        chunk = rows[done : done + batch]
+    while done < len(samples):
+        chunk = samples[done : done + batch]
         try:
             results.append(run(chunk))
         except OutOfMemory as error:
@@ -86,76 +91,77 @@ def in_chunks(
             continue
         done += len(chunk)
         if progress is not None:
-            progress(done, len(rows))
+            progress(done, len(samples))
     return np.concatenate(results)
 
 
-def offset_progress(progress: Progress | None, before: int, every: int) -> Progress | None:
-    """Tells of a part what has been done of the whole, `before` the part began."""
-    return None if progress is None else lambda done, _: progress(before + done, every)
+def offset_progress(progress: Progress | None, before: int, total: int) -> Progress | None:
+    """Wraps `progress` so that a part of the work, begun after `before` samples, reports its share of `total`."""
+    return None if progress is None else lambda done, _: progress(before + done, total)
 
 
-def shared_out(count: int, batch: int, sharers: int) -> deque[int]:
-    """Sizes of chunks: `batch` as long as there are enough for all sharers, then the rest in equal parts."""
-    full, rest = divmod(count, batch * sharers)
-    last = -(-rest // sharers)
-    return deque([batch] * (full * sharers) + [min(last, rest - i) for i in range(0, rest, max(1, last))])
+def chunk_sizes(count: int, batch: int, workers: int) -> deque[int]:
+    """Sizes of the chunks of `count` samples: `batch` while there is one for every worker, then equal parts."""
+    full, rest = divmod(count, batch * workers)
+    last = -(-rest // workers)
+    return deque([batch] * (full * workers) + [min(last, rest - i) for i in range(0, rest, max(1, last))])
 
 
 def _side_by_side(
-    run: Callable[[Work], Floats],
-    rows: Work,
+    run: Callable[[Samples], Floats],
+    samples: Samples,
     batch: int,
     progress: Progress | None,
     pool: Executor,
-    sharers: int,
-    most: int,
+    workers: int,
+    ahead: int,
 ) -> Floats:
-    """sharers: among whom the last masks are shared out. most: chunks that are sent ahead of the oldest one's answer,
-    more than can run, so that no thread waits for it.
+    """in_chunks() on a pool. workers: as chunk_sizes() takes them.
+
+    ahead: chunks that may be submitted and not collected; more than can run, so that no thread waits.
     """
     results: list[Floats] = []
-    waiting: deque[tuple[int, Future[Floats]]] = deque()
-    done = sent = 0
-    sizes = shared_out(len(rows), batch, sharers)
+    pending: deque[tuple[int, Future[Floats]]] = deque()
+    done = submitted = 0
+    sizes = chunk_sizes(len(samples), batch, workers)
     try:
-        while done < len(rows):
-            while sizes and len(waiting) < most:
+        while done < len(samples):
+            while sizes and len(pending) < ahead:
                 size = sizes.popleft()
-                waiting.append((size, _sent(pool, run, rows[sent : sent + size])))
-                sent += size
-            size, oldest = waiting[0]
+                pending.append((size, _submit(pool, run, samples[submitted : submitted + size])))
+                submitted += size
+            size, oldest = pending[0]
             try:
                 results.append(oldest.result())
             except OutOfMemory:
-                _settle(waiting)
-                sent, sizes = done, shared_out(len(rows) - done, max(1, size // 2), sharers)
+                _settle(pending)
+                submitted, sizes = done, chunk_sizes(len(samples) - done, max(1, size // 2), workers)
                 if size == 1:
-                    results.append(in_chunks(run, rows[done:], 1, offset_progress(progress, done, len(rows))))
+                    results.append(in_chunks(run, samples[done:], 1, offset_progress(progress, done, len(samples))))
                     break
                 continue
-            waiting.popleft()
+            pending.popleft()
             done += size
             if progress is not None:
-                progress(done, len(rows))
+                progress(done, len(samples))
     finally:
-        _settle(waiting)
+        _settle(pending)
     return np.concatenate(results)
 
 
-def _sent(pool: Executor, run: Callable[[Work], Floats], chunk: Work) -> Future[Floats]:
+def _submit(pool: Executor, run: Callable[[Samples], Floats], chunk: Samples) -> Future[Floats]:
     try:
         return pool.submit(run, chunk)
-    except RuntimeError:  # what a pool says after its end
+    except RuntimeError:  # raised by a pool that was shut down
         raise InferenceError("this session is closed") from None
 
 
-def _settle(waiting: "deque[tuple[int, Future[Floats]]]") -> None:
-    """Nothing more is begun, and what runs has ended."""
-    for _, future in waiting:
+def _settle(pending: "deque[tuple[int, Future[Floats]]]") -> None:
+    """Cancels the chunks that have not begun, and waits for those that run."""
+    for _, future in pending:
         future.cancel()
-    wait([future for _, future in waiting])
-    waiting.clear()
+    wait([future for _, future in pending])
+    pending.clear()
 
 
 def _proc_available() -> int | None:
@@ -166,7 +172,7 @@ def _proc_available() -> int | None:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 
-def _cgroup_left() -> int | None:
+def _cgroup_available() -> int | None:
     folder = Path("/sys/fs/cgroup")
     try:
         limit, used = ((folder / f).read_text().strip() for f in ("memory.max", "memory.current"))
@@ -179,4 +185,4 @@ def _half_of_physical() -> int:
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     except (AttributeError, ValueError, OSError):
-        return 2**30  # a system that does not tell: assume what any machine has
+        return 2**30  # the system does not say; every machine has this much

@@ -1,4 +1,7 @@
-"""Devices as onnxruntime names them, and how much of their memory is free."""
+"""Devices as onnxruntime names them, how much of their memory is free, and how many masks fit into it.
+
+The free memory comes from the CUDA driver, else from nvidia-smi.
+"""
 
 import ctypes
 import os
@@ -13,10 +16,10 @@ from onnxcam.errors import ProviderError
 from onnxcam.types import Note, NoteCode
 
 DEVICES: Mapping[str, str] = {"cpu": "cpu", "cuda": "cuda", "tensorrt": "cuda"}
-"""Where a provider's tensors lie, by its short name. Of the others, onnxruntime's IO binding is not used."""
+"""Where a provider's tensors lie, by its short name. Other providers are not used with IO binding."""
 DRIVERS = ("libcuda.so.1", "nvcuda.dll")
-PATIENCE = 10
-"""Seconds for nvidia-smi."""
+NVIDIA_SMI_TIMEOUT = 10
+"""Seconds."""
 
 
 @dataclass(frozen=True)
@@ -30,35 +33,35 @@ class Device:
         return self.kind if self.kind == "cpu" else f"{self.kind}:{self.index}"
 
 
-def device_of(provider: str) -> Device | None:
-    """Where the provider of this short name keeps its tensors; None where no binding is known."""
+def device_of(provider: str, index: int = 0) -> Device | None:
+    """Where the provider of this short name keeps its tensors; None if IO binding is not used with it."""
     kind = DEVICES.get(provider)
-    return Device(kind) if kind is not None else None
+    return Device(kind, index) if kind is not None else None
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Masks that go through at once, and what has to be said about the choice."""
+    """Masks a forward pass, and notes on how that number was chosen."""
 
     batch: int
     notes: tuple[Note, ...] = ()
 
 
-def chunk_on(device: Device, bytes_per_picture: int, weights: int, cap: int | None, asked: int | None) -> Chunk:
-    """As many masks as a share of the free device memory holds, at most ON_DEVICE; what was asked for comes first.
+def chunk_on(device: Device, bytes_per_image: int, weights: int, cap: int | None, requested: int | None) -> Chunk:
+    """The requested number of masks, else as many as a share of the free device memory holds, at most ON_DEVICE.
 
-    weights: bytes that the open graph holds already, which count towards the cap but are free memory no more.
+    weights: bytes that the open graph already takes; they count towards the cap, and no longer as free memory.
     """
     free, why = free_memory_of(device)
-    room = [value for value in (free, cap - weights if cap is not None else None) if value is not None]
-    if asked is not None or room:
-        return Chunk(choose_batch(bytes_per_picture, max(0, min(room, default=0)), ON_DEVICE, asked))
-    text = f"free memory of {device} is not known ({why}), so {ON_DEVICE} masks go through at once"
+    limits = [value for value in (free, cap - weights if cap is not None else None) if value is not None]
+    if requested is not None or limits:
+        return Chunk(choose_batch(bytes_per_image, max(0, min(limits, default=0)), ON_DEVICE, requested))
+    text = f"the free memory of {device} is not known ({why}), so a forward pass takes {ON_DEVICE} masks"
     return Chunk(ON_DEVICE, (Note(NoteCode.DEVICE_MEMORY_UNKNOWN, text),))
 
 
 def free_memory_of(device: Device) -> tuple[int | None, str]:
-    """Bytes and who said so, or None and why nobody did: the CUDA driver is asked, then nvidia-smi."""
+    """(bytes, source), or (None, reason). Reads the CUDA driver, and nvidia-smi if that fails."""
     try:
         library = _driver()
         with _context(library, device.index):
@@ -66,13 +69,13 @@ def free_memory_of(device: Device) -> tuple[int | None, str]:
             _succeed(library.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)))
         return int(free.value), "the CUDA driver"
     except OSError as error:
-        refused = str(error)
-    found = _nvidia_smi(device.index)
-    return (found, "nvidia-smi") if found is not None else (None, f"{refused}; nvidia-smi does not answer")
+        reason = str(error)
+    free_bytes = _nvidia_smi(device.index)
+    return (free_bytes, "nvidia-smi") if free_bytes is not None else (None, f"{reason}; nvidia-smi does not answer")
 
 
 def synchronise(device: Device) -> None:
-    """Waits until all that was begun on the device is done, whoever began it. Raises ProviderError."""
+    """Waits for all work on the device, of other libraries too. Raises ProviderError."""
     if device.kind == "cpu":
         return
     try:
@@ -84,7 +87,7 @@ def synchronise(device: Device) -> None:
 
 
 def _driver() -> Any:
-    """The driver's library, which every machine with a working CUDA provider has; raises OSError."""
+    """The CUDA driver's library. Raises OSError where there is none, and thus no CUDA."""
     for name in DRIVERS:
         try:
             return ctypes.CDLL(name)
@@ -95,7 +98,7 @@ def _driver() -> Any:
 
 @contextmanager
 def _context(library: Any, index: int) -> Iterator[None]:
-    """The device's primary context, which onnxruntime and PyTorch use too, made current for the block."""
+    """Makes the device's primary context current for the block; onnxruntime and PyTorch use the same one."""
     device, context = ctypes.c_int(), ctypes.c_void_p()
     _succeed(library.cuInit(0))
     _succeed(library.cuDeviceGet(ctypes.byref(device), index))
@@ -116,14 +119,14 @@ def _succeed(code: int) -> None:
 
 
 def _nvidia_smi(index: int) -> int | None:
-    """nvidia-smi counts all devices of the machine, so the process's own choice is looked up."""
+    """Free bytes of the device with this index in the process; nvidia-smi numbers all devices of the machine."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     visible = [v.strip() for v in chosen.split(",") if v.strip()] if chosen is not None else [str(index)] * (index + 1)
     if index >= len(visible):
         return None
     command = ["nvidia-smi", f"--id={visible[index]}", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=NVIDIA_SMI_TIMEOUT, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     first = done.stdout.strip().splitlines()[:1]

@@ -1,7 +1,8 @@
-"""How the chunks of one graph are run on a CPU: how many beside each other, on how many threads, of how many masks.
+"""Runs the chunks of one graph as fast as the machine allows: ParallelRunner, between the network and a Session.
 
-One-thread runs beside each other need no barrier after every operator, and a session without a pool has none that could
-spin. Where a machine and a model do better otherwise, a measurement finds out; what it runs is the work itself.
+A RunPlan says how many runs go side by side, how many threads each has, and how many masks a chunk holds. On a CPU the
+default is a one-thread run on every core, which needs no barrier after each operator. Other plans are faster for some
+models and machines, so an Autotuner times them on the first masks that are to be scored anyway.
 """
 
 import logging
@@ -19,36 +20,37 @@ from onnxcam.engine.batching import (
     ON_DEVICE,
     PER_THREAD,
     SHARE,
-    Work,
+    Samples,
     choose_batch,
     free_memory,
-    give_back,
     in_chunks,
+    masks_in_memory,
     offset_progress,
+    trim_heap,
 )
-from onnxcam.engine.batching import room as room_in
 from onnxcam.engine.devices import Chunk, chunk_on
 from onnxcam.engine.options import PLAIN, EngineOptions
+from onnxcam.engine.providers import ProviderSpec
 from onnxcam.engine.session import Session, available_threads, may_leave_the_cpu
 from onnxcam.errors import OutOfMemory
 from onnxcam.types import Floats, Progress
 
 ROUNDS = 3
-"""Timed slots a candidate, after one that is thrown away."""
-SLOT = 2 * PER_THREAD
-"""Masks a core in each of them, or up to LONGER times as many while these take less than SECONDS, which noise fills."""
-SECONDS, LONGER = 0.25, 8
+"""Timed trials a plan, after a first one that only warms up."""
+TRIAL_MASKS = 2 * PER_THREAD
+"""Masks a core in a trial; up to LONGEST times as many, since a trial below MIN_SECONDS is mostly noise."""
+MIN_SECONDS, LONGEST = 0.25, 8
 MARGIN = 0.95
-"""Of the default's time: what another pace must stay below to be taken; less is noise."""
-COPIES = 3
-"""Times the size of its graph that a session takes while it opens."""
+"""Another plan is taken if it needs less than this share of the default's time; smaller gains are noise."""
+OPENING_COPIES = 3
+"""A session takes this many times the size of its graph while it opens."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class RunPlan:
-    """threads: of one run. parallel: runs beside each other. batch: masks a run."""
+    """How chunks are run. threads: of one run. parallel: runs side by side. batch: masks a run."""
 
     threads: int
     parallel: int
@@ -56,206 +58,236 @@ class RunPlan:
 
     @property
     def in_flight(self) -> int:
-        """Masks on their way at one time."""
+        """Masks in all runs together at one time."""
         return self.parallel * self.batch
 
 
 @dataclass(frozen=True)
 class RunLimits:
-    """What a person wants (None: what is best), the batch a graph is bound to, and the bytes that a picture takes.
+    """What restricts the plan. threads, batch: the caller's choice, None for the best.
 
-    engine: how providers compute.
+    fixed: the batch that the graph is fixed to, None if it takes any. bytes_per_image: memory of one image's forward
+    pass. engine: how a GPU computes.
     """
 
     threads: int | None
     batch: int | None
     fixed: int | None
-    bytes_per_picture: int
+    bytes_per_image: int
     engine: EngineOptions = PLAIN
 
     @property
-    def open(self) -> bool:
+    def free_choice(self) -> bool:
+        """Whether the caller leaves both threads and batch to be chosen."""
         return self.threads is None and self.batch is None
 
 
-ChunkRunner = Callable[[Session, Work], Floats]
-"""A chunk's scores through a session."""
+ChunkRunner = Callable[[Session, Samples], Floats]
+"""Runs a chunk of samples through a session and returns its scores."""
 
 
 class ParallelRunner:
-    """The session of one graph, and the pace of chunks through it; safe to share between threads."""
+    """The session of one graph, and the plan by which chunks run through it. Threads may share it.
+
+    session, plan: the present ones. notes: on how the batch was chosen.
+    """
 
     def __init__(
         self,
         graph: Callable[[], bytes],
-        providers: Sequence[str],
-        asked: RunLimits,
-        known: RunPlan | None = None,
-        keep: Callable[[RunPlan], None] | None = None,
+        providers: Sequence[ProviderSpec],
+        limits: RunLimits,
+        known_plan: RunPlan | None = None,
+        save_plan: Callable[[RunPlan], None] | None = None,
     ) -> None:
-        """graph: the model's bytes. known: a pace that was measured before. keep: told of one that was measured; None
-        if none is to be. Raises ProviderError, InferenceError, OptionError.
+        """graph: returns the model's bytes. known_plan: the result of an earlier measurement.
+
+        save_plan: called with the fastest plan once it was measured; None turns the measurement off. Raises
+        ProviderError, InferenceError, OptionError.
         """
-        self._graph, self._providers, self._asked = graph, providers, asked
-        self._room = room_in(asked.bytes_per_picture, free_memory())
-        plain = choose_batch(asked.bytes_per_picture, free_memory(), ON_DEVICE, asked.batch)
-        best = default_plan(available_threads(), self._room, asked.fixed)
-        if known is not None and known.in_flight <= self._room and known.threads <= available_threads():
-            best = known
-        on_cpu = asked.open and not may_leave_the_cpu(providers)
+        self._graph, self._providers, self._limits = graph, providers, limits
+        self._capacity = masks_in_memory(limits.bytes_per_image, free_memory())
+        batch_in_memory = choose_batch(limits.bytes_per_image, free_memory(), ON_DEVICE, limits.batch)
+        best = default_plan(available_threads(), self._capacity, limits.fixed)
+        if (
+            known_plan is not None
+            and known_plan.in_flight <= self._capacity
+            and known_plan.threads <= available_threads()
+        ):
+            best = known_plan
+        on_cpu = limits.free_choice and not may_leave_the_cpu(providers)
         data = graph()
-        self.session = Session(data, providers, best.threads if on_cpu else asked.threads, engine=asked.engine)
-        chunk = self._chunk(plain, len(data))
+        self.session = Session(data, providers, best.threads if on_cpu else limits.threads, engine=limits.engine)
+        chunk = self._chunk(batch_in_memory, len(data))
         del data
-        give_back()
+        trim_heap()
         self.notes = chunk.notes
-        self.plan = best if on_cpu else RunPlan(self.session.threads, 1, asked.fixed or chunk.batch)
-        compared = candidates(self.plan, available_threads(), self._room, asked.fixed)
-        measured = on_cpu and known is None and len(compared) > 1
-        self._trial = (
-            Autotuner(keep, {best.threads: self.session}, {p: [] for p in compared})
-            if keep is not None and measured
+        self.plan = best if on_cpu else RunPlan(self.session.threads, 1, limits.fixed or chunk.batch)
+        plans = candidates(self.plan, available_threads(), self._capacity, limits.fixed)
+        can_measure = on_cpu and known_plan is None and len(plans) > 1
+        self._autotuner = (
+            Autotuner(save_plan, {best.threads: self.session}, {plan: [] for plan in plans})
+            if save_plan is not None and can_measure
             else None
         )
-        self._most = sys.maxsize
-        self._slot = max(SLOT, asked.fixed or 1) * available_threads()
+        self._max_batch = sys.maxsize
+        self._trial_size = max(TRIAL_MASKS, limits.fixed or 1) * available_threads()
         self._pool = ThreadPoolExecutor(self.plan.parallel, "onnxcam") if self.plan.parallel > 1 else None
-        self._measuring, self._asked_for = threading.Lock(), 0
+        self._measuring, self._total_samples = threading.Lock(), 0
 
-    def _chunk(self, plain: int, weights: int) -> Chunk:
-        """How many masks a single run takes. plain: by the host's memory; weights: bytes of the graph."""
-        asked, session = self._asked, self.session
+    def _chunk(self, batch_in_memory: int, weights: int) -> Chunk:
+        """Masks a run where runs do not go side by side.
+
+        batch_in_memory: by the host's free memory. weights: bytes of the graph.
+        """
+        limits, session = self._limits, self.session
         if session.device is not None and session.device.kind != "cpu":
-            held = asked.bytes_per_picture // (2 if asked.engine.half else 1)
-            return chunk_on(session.device, held, weights, session.cap, asked.batch)
-        if asked.batch is not None or session.provider != "cpu":
-            return Chunk(plain)
-        return Chunk(min(plain, PER_THREAD * session.threads))
+            bytes_per_image = limits.bytes_per_image // (2 if limits.engine.half else 1)
+            return chunk_on(session.device, bytes_per_image, weights, session.cap, limits.batch)
+        if limits.batch is not None or session.provider != "cpu":
+            return Chunk(batch_in_memory)
+        return Chunk(min(batch_in_memory, PER_THREAD * session.threads))
 
     def shrink(self, batch: int) -> None:
-        """No more masks a run than these from now on: more did not fit into memory."""
-        self._most = min(self._most, batch)
+        """Limits all later runs to this many masks, because more did not fit into memory."""
+        self._max_batch = min(self._max_batch, batch)
         self.plan = replace(self.plan, batch=min(self.plan.batch, batch))
 
     def close(self) -> None:
-        self._trial = None
+        """Frees the session. Runs that are under way still end; later ones raise InferenceError."""
+        self._autotuner = None
         self.session.close()
         if self._pool is not None:
             self._pool.shutdown(wait=False)
 
-    def map(self, run: ChunkRunner, rows: Work, progress: Progress | None = None) -> Floats:
-        """(K,...) what `run` gives for the rows, in their order."""
-        found, done, every = [], 0, len(rows)
-        # A measurement opens a second session, which few masks would not pay for.
-        self._asked_for += every
-        trial = self._trial  # another thread may end it at any time
-        due = trial is not None and self._asked_for >= trial.slots * self._slot
+    def map(self, run: ChunkRunner, samples: Samples, progress: Progress | None = None) -> Floats:
+        """Calls `run` on chunks of the samples and joins the results along the first axis, in order.
+
+        Measures plans on the way when enough samples came in so far. Raises what `run` raises, and OutOfMemory when a
+        single sample does not fit.
+        """
+        results, done, total = [], 0, len(samples)
+        # Measuring opens a second session, which does not pay off for few masks.
+        self._total_samples += total
+        autotuner = self._autotuner  # another thread may end the measurement at any time
+        due = autotuner is not None and self._total_samples >= autotuner.trials * self._trial_size
         if due and self._measuring.acquire(blocking=False):
             try:
-                while (trial := self._trial) is not None and every - done >= self._slot:
-                    told = offset_progress(progress, done, every)
-                    slot = rows[done : done + self._slot]
-                    found.append(self._timed(trial, run, slot, told, every))
-                    done += len(slot)
+                while (autotuner := self._autotuner) is not None and total - done >= self._trial_size:
+                    trial = samples[done : done + self._trial_size]
+                    reported = offset_progress(progress, done, total)
+                    results.append(self._timed(autotuner, run, trial, reported, total))
+                    done += len(trial)
             finally:
                 self._measuring.release()
-        if done < every:
-            rest, told = rows[done:], offset_progress(progress, done, every)
-            found.append(self._at(self.session, self.plan, run, rest, told))
-        return np.concatenate(found)
+        if done < total:
+            reported = offset_progress(progress, done, total)
+            results.append(self._run_plan(self.session, self.plan, run, samples[done:], reported))
+        return np.concatenate(results)
 
-    def _at(self, session: Session, plan: RunPlan, run: ChunkRunner, rows: Work, progress: Progress | None) -> Floats:
-        fixed = self._asked.fixed
+    def _run_plan(
+        self, session: Session, plan: RunPlan, run: ChunkRunner, samples: Samples, progress: Progress | None
+    ) -> Floats:
+        fixed = self._limits.fixed
         return in_chunks(
-            lambda chunk: run(session, chunk), rows, fixed or plan.batch, progress,
+            lambda chunk: run(session, chunk), samples, fixed or plan.batch, progress,
             pool=self._pool, parallel=plan.parallel, split=fixed is None,
         )  # fmt: skip
 
     def _timed(
-        self, trial: "Autotuner", run: ChunkRunner, rows: Work, progress: Progress | None, offered: int
+        self, autotuner: "Autotuner", run: ChunkRunner, samples: Samples, progress: Progress | None, total: int
     ) -> Floats:
-        """A slot of the work at the pace whose turn it is; after the last one the best is the present pace.
+        """Runs one trial by the plan whose turn it is. The last trial makes the fastest plan the present one.
 
-        offered: rows that are asked about at one time, which a slot must not exceed.
+        total: samples of this call of map(), which a trial must not exceed.
         """
-        plan = trial.turn()
-        if plan.threads not in trial.sessions and not self._opened(trial, plan.threads):
-            trial.drop(plan.threads)
-            plan = trial.turn()
+        plan = autotuner.next_plan()
+        if plan.threads not in autotuner.sessions and not self._open_session(autotuner, plan.threads):
+            autotuner.drop(plan.threads)
+            plan = autotuner.next_plan()
         start = time.perf_counter()
-        found = self._at(trial.sessions[plan.threads], plan, run, rows, progress)
+        result = self._run_plan(autotuner.sessions[plan.threads], plan, run, samples, progress)
         seconds = time.perf_counter() - start
-        if not any(trial.times.values()):  # the first slot counts for nothing else
-            longer = min(LONGER, round(SECONDS / max(seconds, 1e-9)), offered // self._slot)
-            self._slot *= max(1, longer)
-        trial.times[plan].append(seconds)
-        if trial.finished and self._trial is trial:
-            chosen = fastest(trial.times)
-            session, chosen = trial.sessions[chosen.threads], replace(chosen, batch=min(chosen.batch, self._most))
-            logger.info("pace: %s of %s", chosen, trial.times)
-            # The other session is not closed: another thread may be in the middle of a run, which keeps it.
-            self.session, self.plan, self._trial = session, chosen, None
-            trial.keep(chosen)
-        return found
+        if not any(autotuner.times.values()):  # the first trial only sets the size of the others
+            longer = min(LONGEST, round(MIN_SECONDS / max(seconds, 1e-9)), total // self._trial_size)
+            self._trial_size *= max(1, longer)
+        autotuner.times[plan].append(seconds)
+        if autotuner.finished and self._autotuner is autotuner:
+            chosen = fastest(autotuner.times)
+            session = autotuner.sessions[chosen.threads]
+            chosen = replace(chosen, batch=min(chosen.batch, self._max_batch))
+            logger.info("run plan: %s of %s", chosen, autotuner.times)
+            # The other session is not closed: another thread may be in the middle of a run, which keeps it alive.
+            self.session, self.plan, self._autotuner = session, chosen, None
+            autotuner.save_plan(chosen)
+        return result
 
-    def _opened(self, trial: "Autotuner", threads: int) -> bool:
-        """Whether there is memory for one more copy of the weights, and now a session with it."""
+    def _open_session(self, autotuner: "Autotuner", threads: int) -> bool:
+        """Opens one more session, with its own copy of the weights. False if there is no memory for it."""
         graph = self._graph()
-        if COPIES * len(graph) > SHARE * free_memory():
+        if OPENING_COPIES * len(graph) > SHARE * free_memory():
             return False
         try:
-            trial.sessions[threads] = Session(graph, self._providers, threads)
+            autotuner.sessions[threads] = Session(graph, self._providers, threads)
         except OutOfMemory as error:
-            logger.info("pace: %d threads are not tried (%s)", threads, error)
+            logger.info("run plan: %d threads are not tried (%s)", threads, error)
             return False
         del graph
-        give_back()
+        trim_heap()
         return True
 
 
 @dataclass
 class Autotuner:
-    """A measurement under way. times: seconds of each pace's slots, the present pace first."""
+    """A measurement of plans under way.
 
-    keep: Callable[[RunPlan], None]
+    sessions: by number of threads. times: seconds of each plan's trials; the present plan is the first.
+    """
+
+    save_plan: Callable[[RunPlan], None]
     sessions: dict[int, Session]
     times: dict[RunPlan, list[float]]
 
-    def turn(self) -> RunPlan:
-        """The pace with the fewest slots, so that all meet the same moments of a busy machine."""
-        return min(self.times, key=lambda p: len(self.times[p]))
+    def next_plan(self) -> RunPlan:
+        """The plan with the fewest trials: turns alternate, so that a busy moment of the machine hits all plans."""
+        return min(self.times, key=lambda plan: len(self.times[plan]))
 
     def drop(self, threads: int) -> None:
-        self.times = {p: t for p, t in self.times.items() if p.threads != threads}
+        """Stops measuring the plans with this number of threads."""
+        self.times = {plan: times for plan, times in self.times.items() if plan.threads != threads}
 
     @property
-    def slots(self) -> int:
-        """That a whole measurement takes."""
+    def trials(self) -> int:
+        """Number of trials that the measurement takes in all."""
         return len(self.times) * (ROUNDS + 1)
 
     @property
     def finished(self) -> bool:
-        return all(len(t) > ROUNDS for t in self.times.values())
+        return all(len(times) > ROUNDS for times in self.times.values())
 
 
-def default_plan(cores: int, room: int, fixed: int | None = None) -> RunPlan:
-    """One-thread runs on every core; where memory does not hold as many, fewer runs of more threads."""
-    parallel = max(1, min(cores, room // (fixed or 1)))
-    return RunPlan(cores // parallel, parallel, fixed or max(1, min(PER_THREAD, room // parallel)))
+def default_plan(cores: int, capacity: int, fixed: int | None = None) -> RunPlan:
+    """One-thread runs on every core; fewer runs of more threads where memory does not hold as many.
+
+    capacity: masks that fit into memory at one time. fixed: the batch that the graph is fixed to.
+    """
+    parallel = max(1, min(cores, capacity // (fixed or 1)))
+    return RunPlan(cores // parallel, parallel, fixed or max(1, min(PER_THREAD, capacity // parallel)))
 
 
-def candidates(present: RunPlan, cores: int, room: int, fixed: int | None = None) -> list[RunPlan]:
-    """What a measurement compares, each once: the present pace, the same with larger chunks, one run at a time."""
+def candidates(present: RunPlan, cores: int, capacity: int, fixed: int | None = None) -> list[RunPlan]:
+    """The plans to measure, each once: the present one, the same with larger chunks, and one run at a time."""
     if present.parallel == 1:
         return [present]  # one core, or no memory for more
-    larger = RunPlan(present.threads, present.parallel, min(2 * present.batch, room // present.parallel))
-    single = RunPlan(cores, 1, fixed or max(1, min(PER_THREAD * cores, room)))
+    larger = RunPlan(present.threads, present.parallel, min(2 * present.batch, capacity // present.parallel))
+    single = RunPlan(cores, 1, fixed or max(1, min(PER_THREAD * cores, capacity)))
     return list(dict.fromkeys([present, *([larger] if fixed is None else []), single]))
 
 
 def fastest(times: dict[RunPlan, list[float]]) -> RunPlan:
-    """The first unless another is faster by more than noise; times: seconds a round, of the same work, the first for
-    warming up.
+    """The first plan, unless another one is faster by more than noise.
+
+    times: seconds of trials with the same number of samples; the first trial of each plan warmed up and is not counted.
     """
     first, *others = times
     ratios = {p: median(a / b for a, b in zip(times[p][1:], times[first][1:], strict=True)) for p in others}

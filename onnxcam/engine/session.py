@@ -1,51 +1,53 @@
-"""Sessions on onnxruntime: opened once, providers checked and never silently replaced."""
+"""One graph opened in onnxruntime: Session.
 
-import io
+A provider that does not start is an error and never silently replaced by another. Everything that onnxruntime raises
+becomes an InferenceError, or OutOfMemory. On top of it stand parallel.py (several runs on a CPU) and io_binding.py
+(tensors that stay on a device).
+"""
+
 import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from onnxcam.engine.devices import Device, device_of, free_memory_of
-from onnxcam.engine.options import CUDA, PLAIN, TENSORRT, EngineOptions
-from onnxcam.errors import InferenceError, OptionError, OutOfMemory, ProviderError, RuntimeMissing, near
-
-PROVIDERS: Mapping[str, str] = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-    "rocm": "ROCMExecutionProvider",
-    "migraphx": "MIGraphXExecutionProvider",
-    "openvino": "OpenVINOExecutionProvider",
-    "directml": "DmlExecutionProvider",
-    "coreml": "CoreMLExecutionProvider",
-    "qnn": "QNNExecutionProvider",
-    "xnnpack": "XnnpackExecutionProvider",
-}
-AUTO = ("cuda", "rocm", "migraphx", "directml", "cpu")
-"""What `auto` tries, in this order; TensorRT, OpenVINO and CoreML change numbers or compile for minutes: by name."""
+from onnxcam.engine.options import PLAIN, EngineOptions
+from onnxcam.engine.providers import (
+    AUTO,
+    CPU,
+    CUDA,
+    PROVIDERS,
+    Provider,
+    ProviderSpec,
+    is_auto,
+    parse_providers,
+    resolve_providers,
+    short_name,
+    with_options,
+)
+from onnxcam.errors import InferenceError, OptionError, OutOfMemory, ProviderError, RuntimeMissing
 
 MOST_THREADS = 1024
 NO_MEMORY = (
     "failed to allocate", "out of memory", "out_of_memory", "bad_alloc", "bad allocation",
     "is smaller than requested bytes", "status_alloc_failed",
 )  # fmt: skip
-"""In what onnxruntime says when memory runs out: its arenas, CUDA, a gpu_mem_limit, cuDNN and cuBLAS."""
+"""Parts of onnxruntime's messages when memory runs out: from its arenas, CUDA, a gpu_mem_limit, cuDNN and cuBLAS."""
 
 logger = logging.getLogger(__name__)
 Array = npt.NDArray[Any]
 
 
 def runtime() -> ModuleType:
-    """The onnxruntime module; raises RuntimeMissing with both ways to install one."""
+    """Imports and returns onnxruntime. Raises RuntimeMissing, which names both ways to install it."""
     try:
         onnxruntime = import_module("onnxruntime")
     except ImportError as error:
@@ -55,7 +57,7 @@ def runtime() -> ModuleType:
             f'onnxruntime {what}: `pip install "onnxcam[cpu]"` for the CPU, `pip install "onnxcam[gpu]"` for CUDA'
         ) from None
     if not hasattr(onnxruntime, "InferenceSession"):
-        # What is left in site-packages when two builds were installed over each other and one was removed.
+        # Two builds were installed over each other and one was removed: this is what stays in site-packages.
         raise RuntimeMissing(
             "onnxruntime is broken (two builds overwrote each other): `pip uninstall onnxruntime onnxruntime-gpu`, "
             'then `pip install "onnxcam[cpu]"` or `pip install "onnxcam[gpu]"`'
@@ -64,46 +66,53 @@ def runtime() -> ModuleType:
 
 
 class Session:
-    """One opened graph. `run` keeps no state, so threads may share it."""
+    """One opened graph. Threads may share it: `run` keeps no state.
+
+    provider: short name of the one that runs. companions: 'cuda' where it runs what TensorRT lacks. inputs, outputs:
+    names. threads: within one run. cap: the memory limit in bytes, None if there is none. skipped_providers: why `auto`
+    did not take a better provider.
+    """
 
     def __init__(
         self,
         model: bytes,
-        providers: Sequence[str] = ("auto",),
+        providers: str | Sequence[ProviderSpec] = ("auto",),
         threads: int | None = None,
         *,
         optimise: bool = True,
         engine: EngineOptions = PLAIN,
     ) -> None:
-        """providers: short names in order of preference, each of which must start; 'auto' takes the best that does.
+        """providers: in order, names or (name, options), each of which must start; 'auto' takes the best that does.
 
-        threads: within one run; the runtime's own choice if None. optimise: False opens faster and keeps every tensor,
-        for a model that is run once or twice. engine: what a GPU is told. Raises ProviderError, InferenceError, and
-        OptionError for engine options that the provider that runs has no use for.
+        threads: within one run; one for each core if None. optimise: False opens faster and keeps every tensor, for a
+        graph that is run once or twice. engine: how a GPU computes; a provider's own options win over it. Raises
+        ProviderError, InferenceError, and OptionError for options that the provider ignores.
         """
         if threads is not None and not 1 <= threads <= MOST_THREADS:
             raise OptionError(f"threads must be 1 to {MOST_THREADS}, not {threads}")
-        self.passed_over: tuple[str, ...] = ()
+        self.skipped_providers: tuple[str, ...] = ()
         self._ort = runtime()
         self.threads = threads or available_threads()
         self._optimise, self.engine = optimise, engine
         self.cap: int | None = None
-        self._session = self._open(model, (providers,) if isinstance(providers, str) else tuple(providers), threads)
-        running = [_short(name) for name in self._session.get_providers()]
+        self._requested = parse_providers(providers)
+        self._device_index = 0
+        self._session = self._open(model, threads)
+        running = [short_name(name) for name in self._session.get_providers()]
         self.provider = running[0]
         self.companions = tuple(name for name in running[1:] if name == "cuda")
         self.inputs = tuple(i.name for i in self._session.get_inputs())
         self.outputs = tuple(o.name for o in self._session.get_outputs())
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, Array], *, seconds: float | None = None) -> list[Array]:
-        """The named outputs, in that order; given up after `seconds`. Raises OutOfMemory or InferenceError."""
+        """Returns the named outputs, in that order. Raises OutOfMemory, or InferenceError, also after `seconds`."""
         session = self._session
         if session is None:
             raise InferenceError("this session is closed")
         options, late = self._ort.RunOptions(), threading.Event()
         options.log_severity_level = 4
         if self.engine.cuda_graph:
-            options.add_run_config_entry("gpu_graph_id", "-1")  # a graph replays addresses, which are new in each run
+            options.add_run_config_entry("gpu_graph_id", "-1")  # a graph replays addresses, and each run has new ones
 
         def stop() -> None:
             late.set()
@@ -127,19 +136,29 @@ class Session:
 
     @property
     def device(self) -> Device | None:
-        """Where the tensors lie; None for a provider whose tensors cannot be bound."""
-        return device_of(self.provider)
+        """Where the tensors lie; None for a provider that is not used with IO binding."""
+        return device_of(self.provider, self._device_index)
+
+    @property
+    def recorded_options(self) -> dict[str, str]:
+        """Options that the caller set, as text: those of the engine, and of a provider as 'cuda.device_id'."""
+        set_by_caller = {
+            f"{short_name(provider.name)}.{key}": value
+            for provider in self._requested
+            for key, value in provider.options.items()
+        }
+        return {**self.engine.recorded, **set_by_caller}
 
     def binding(self) -> Any:
-        """onnxruntime's IOBinding: inputs and outputs that stay where they are. Raises InferenceError if closed."""
+        """A new onnxruntime IOBinding, whose tensors stay where they are. Raises InferenceError if closed."""
         if self._session is None:
             raise InferenceError("this session is closed")
         return self._session.io_binding()
 
     def run_bound(self, binding: Any, *, wait: bool = True, graph: int | None = None) -> None:
-        """One run over what is bound. wait: False returns as soon as the work is queued, behind what was queued before.
+        """Runs once on the bound buffers. wait: False returns when the work is queued, after all queued before it.
 
-        graph: the number under which a CUDA graph of these very buffers is recorded and replayed. Raises OutOfMemory or
+        graph: the number under which a CUDA graph of these buffers is recorded and replayed. Raises OutOfMemory or
         InferenceError.
         """
         session, options = self._session, self._ort.RunOptions()
@@ -155,7 +174,7 @@ class Session:
 
     @contextmanager
     def translating(self) -> Iterator[None]:
-        """What onnxruntime raises, as OutOfMemory or InferenceError."""
+        """Turns what onnxruntime raises in the block into OutOfMemory or InferenceError."""
         failures: tuple[type[Exception], ...] = (*self._errors(), RuntimeError)
         try:
             yield
@@ -165,7 +184,7 @@ class Session:
             raise self._translated(error) from None
 
     def close(self) -> None:
-        """Free the session's memory. Closing twice is harmless; running afterwards is an InferenceError."""
+        """Frees the session's memory. Closing twice is harmless; a later run raises InferenceError."""
         self._session = None
 
     def _errors(self) -> tuple[type[Exception], ...]:
@@ -186,68 +205,61 @@ class Session:
             return OutOfMemory(f"out of memory ({text[:200]})")
         return InferenceError(f"onnxruntime could not run the model ({text[:300]})")
 
-    def _open(self, model: bytes, providers: tuple[str, ...], threads: int | None) -> Any:
-        if tuple(p.lower() for p in providers) != ("auto",):
-            return self._start(model, self._accompanied(providers), threads)
+    def _open(self, model: bytes, threads: int | None) -> Any:
         available = self._ort.get_available_providers()
+        if not is_auto(self._requested):
+            return self._start(model, resolve_providers(self._requested, available), threads)
         for name in AUTO:
             if PROVIDERS[name] not in available:
                 continue
             try:
-                return self._start(model, [PROVIDERS[name]], threads)
+                return self._start(model, [Provider(PROVIDERS[name])], threads)
             except ProviderError as error:
                 logger.info("provider %s does not start: %s", name, error)
-                self.passed_over = (*self.passed_over, str(error))
+                self.skipped_providers = (*self.skipped_providers, str(error))
             except OptionError as error:
-                raise OptionError("; ".join([str(error), *self.passed_over])) from None
+                raise OptionError("; ".join([str(error), *self.skipped_providers])) from None
         raise ProviderError(f"none of the providers {', '.join(AUTO)} starts with the installed onnxruntime")
 
-    def _accompanied(self, providers: tuple[str, ...]) -> list[str]:
-        """onnxruntime's names; TensorRT gets the CUDA provider for the operators that it lacks, ahead of the CPU."""
-        available = self._ort.get_available_providers()
-        names = requested(providers, available)
-        if TENSORRT in names and CUDA not in names and CUDA in available:
-            names.insert(names.index(TENSORRT) + 1, CUDA)
-        return names
-
-    def _provider_options(self, names: list[str]) -> list[dict[str, str]]:
-        """Raises OptionError for what the first provider, the one that is to run, has no use for."""
-        provider = _short(names[0])
-        self.engine.check(provider)
+    def _configured(self, providers: Sequence[Provider]) -> list[Provider]:
+        """The providers with the engine's options too. Raises OptionError for what the first, which runs, ignores."""
+        name = short_name(providers[0].name)
+        self.engine.check(name)
+        self._device_index = providers[0].device_id
         if self.engine.gpu_mem is not None:
-            device = device_of(provider)
-            asks = self.engine.gpu_mem.share is not None and device is not None
-            self.cap = self.engine.gpu_mem.limit(free_memory_of(device)[0] if asks and device is not None else None)
-        return [self.engine.of_provider(name, self.cap) for name in names]
+            device = device_of(name, self._device_index)
+            is_share = self.engine.gpu_mem.share is not None and device is not None
+            self.cap = self.engine.gpu_mem.limit(free_memory_of(device)[0] if is_share and device is not None else None)
+        configured = [with_options(p, self.engine.provider_options(p.name, self.cap)) for p in providers]
+        limit = configured[0].options.get("gpu_mem_limit", "")
+        if limit.isdecimal():
+            self.cap = int(limit)
+        return configured
 
-    def _start(self, model: bytes, names: list[str], threads: int | None) -> Any:
-        ort = self._ort
-        told = self._provider_options(names)
-        options = ort.SessionOptions()
-        options.log_severity_level = 4
-        options.intra_op_num_threads = threads or available_threads()
-        if not self._optimise:
-            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        # Idle pools of several sessions in one process would burn the cores that the others need.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if "CUDAExecutionProvider" in names and hasattr(ort, "preload_dlls"):
-            # It prints what it cannot find; whether the provider starts is seen below.
-            with redirect_stdout(io.StringIO()) as printed:
-                ort.preload_dlls()
-            logger.info("preload_dlls: %s", printed.getvalue())
+    def _start(self, model: bytes, providers: list[Provider], threads: int | None) -> Any:
+        configured = self._configured(providers)
+        names = [provider.name for provider in configured]
+        if CUDA in names:
+            _preload_cuda(self._ort)
         failures: tuple[type[Exception], ...] = (*self._errors(), RuntimeError, ValueError)
         try:
             # Its fallback would print, open the session on the CPU and, when a run fails, do so once more.
-            session = ort.InferenceSession(model, options, providers=names, provider_options=told, enable_fallback=0)
+            session = self._ort.InferenceSession(
+                model,
+                self._session_options(threads),
+                providers=names,
+                provider_options=[dict(provider.options) for provider in configured],
+                enable_fallback=0,
+            )
         except failures as error:
-            if names[0] == PROVIDERS["cpu"]:
+            if names[0] == CPU:
                 raise self._translated(error) from None
             reason = " ".join(str(error).split())[:200]
             captured = "leave out --cuda-graph, " if self.engine.cuda_graph else ""
             raise ProviderError(
-                f"the provider {_short(names[0])} does not start ({reason}); {captured}use --providers cpu, or auto"
+                f"the provider {short_name(names[0])} does not start ({reason}); {captured}use --providers cpu, or auto"
             ) from None
-        missing = [_short(n) for n in names if n not in session.get_providers()]
+        missing = [short_name(n) for n in names if n not in session.get_providers()]
         if missing:
             raise ProviderError(
                 f"the provider {', '.join(missing)} is installed but does not start (driver or libraries missing?); "
@@ -255,43 +267,38 @@ class Session:
             )
         return session
 
-
-def requested(providers: Sequence[str], available: Sequence[str]) -> list[str]:
-    """onnxruntime's names for short ones; raises ProviderError on one that is unknown or not in this build."""
-    names = []
-    for short in providers:
-        if short.lower() == "auto":
-            raise ProviderError("the provider auto stands alone: it takes the best that starts")
-        full = PROVIDERS.get(short.lower(), short)
-        if full not in PROVIDERS.values():
-            raise ProviderError(f"no provider is called {short!r}; {near(short, [*PROVIDERS, 'auto'])}")
-        if full not in available:
-            have = ", ".join(_short(a) for a in available)
-            way = 'install it with `pip install "onnxcam[gpu]"`, or use' if short.lower() == "cuda" else "use"
-            raise ProviderError(
-                f"the provider {short} is not in the installed onnxruntime (it has {have}); {way} --providers auto"
-            )
-        names.append(full)
-    if not names:
-        raise ProviderError(f"no provider given; known: auto, {', '.join(PROVIDERS)}")
-    return names
+    def _session_options(self, threads: int | None) -> Any:
+        options = self._ort.SessionOptions()
+        options.log_severity_level = 4
+        options.intra_op_num_threads = threads or available_threads()
+        if not self._optimise:
+            options.graph_optimization_level = self._ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        # Idle pools of several sessions in one process would burn the cores that the others need.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        return options
 
 
-def may_leave_the_cpu(providers: Sequence[str]) -> bool:
-    """Whether something else may start than the CPU alone; of 'auto', what the installed runtime has."""
-    wanted = [p.lower() for p in providers]
-    if wanted != ["auto"]:
-        return wanted != ["cpu"]
+def _preload_cuda(ort: ModuleType) -> None:
+    """Loads the CUDA libraries that pip installed. What cannot be loaded is logged; the session shows if it matters."""
+    preload = getattr(ort, "preload_dlls", None)
+    if not isinstance(preload, FunctionType):  # an older onnxruntime
+        return
+    # onnxruntime prints here. Redirecting stdout would do so for all threads of the process, so it gets another print.
+    names = {**preload.__globals__, "print": lambda *words: logger.info("preload_dlls: %s", " ".join(map(str, words)))}
+    FunctionType(preload.__code__, names, preload.__name__, preload.__defaults__, preload.__closure__)()
+
+
+def may_leave_the_cpu(providers: str | Sequence[ProviderSpec]) -> bool:
+    """Whether another provider than the CPU's may run; for 'auto', whether the installed onnxruntime has one."""
+    parsed = parse_providers(providers)
+    if not is_auto(parsed):
+        return [provider.name for provider in parsed] != [CPU]
     available = runtime().get_available_providers()
     return any(PROVIDERS[name] in available for name in AUTO if name != "cpu")
 
 
-def _short(full: str) -> str:
-    return next((short for short, name in PROVIDERS.items() if name == full), full)
-
-
 def available_threads() -> int:
-    """Cores that this process may use: taskset or a container's quota allows fewer than the machine has."""
+    """Cores that this process may use: all of the machine, or fewer under taskset or a container's quota."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()

@@ -1,4 +1,8 @@
-"""What runs on a device are bound to: masks, and tensors that lie in the memory of others."""
+"""What a run on a device reads and writes: parts of tensors by address, and a request for scores of many masks.
+
+`TensorView` names a part of an OrtValue, which a run binds without a copy. `ScoreRequest` says which input takes the
+masks and which output gives the scores. Used by io_binding.py and by everything that keeps tensors on a device.
+"""
 
 import math
 from dataclasses import dataclass
@@ -13,18 +17,21 @@ FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True)
-class Rows:
-    """What differs from row to row: `masks` for the input `name`, so many at once, (K, columns) numbers of `output`."""
+class ScoreRequest:
+    """Masks to run through a graph, and where its scores are.
 
-    name: str
+    input: the graph input that takes the masks. output: the graph output with the scores, (K, columns).
+    """
+
+    input: str
     masks: AnyMasks
     output: str
     columns: int
 
 
 @dataclass(frozen=True)
-class Span:
-    """A float32 tensor of this shape in the memory of an OrtValue, so many numbers behind its beginning."""
+class TensorView:
+    """A float32 tensor of this shape inside the memory of an OrtValue, `start` numbers behind its beginning."""
 
     value: Any
     shape: tuple[int, ...]
@@ -35,15 +42,16 @@ class Span:
         return int(self.value.data_ptr()) + FLOAT_BYTES * self.start
 
 
-def repeated(count: int, wanted: int) -> npt.NDArray[np.int64]:
-    """Numbers of `count` rows, the last repeated until there are as many as are wanted."""
-    return np.minimum(np.arange(wanted), count - 1)
+def padded_indices(count: int, size: int) -> npt.NDArray[np.int64]:
+    """(size,) indices of `count` samples, the last one repeated to fill up."""
+    return np.minimum(np.arange(size), count - 1)
 
 
-def taken(masks: Floats, rows: npt.NDArray[np.int64]) -> Floats:
-    return np.ascontiguousarray(masks if len(rows) == len(masks) else masks[rows])
+def take_samples(masks: Floats, indices: npt.NDArray[np.int64]) -> Floats:
+    """The masks of these indices, contiguous; no copy if all are taken."""
+    return np.ascontiguousarray(masks if len(indices) == len(masks) else masks[indices])
 
 
-def part(value: Any, row: tuple[int, ...], start: int, size: int) -> Span:
-    """Rows start to start + size of a value whose rows have this shape."""
-    return Span(value, (size, *row), start * math.prod(row))
+def sample_view(value: Any, shape: tuple[int, ...], start: int, size: int) -> TensorView:
+    """`size` samples from `start` on of a value whose samples have this shape."""
+    return TensorView(value, (size, *shape), start * math.prod(shape))

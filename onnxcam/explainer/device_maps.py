@@ -10,7 +10,7 @@ import numpy.typing as npt
 from onnxcam.engine.devices import Device, device_of
 from onnxcam.engine.io_binding import BoundSession
 from onnxcam.engine.session import Session, runtime
-from onnxcam.engine.views import Span
+from onnxcam.engine.views import TensorView
 from onnxcam.errors import InferenceError, OptionError
 from onnxcam.outputs.saliency import Provenance, Saliency, ScoredTarget
 from onnxcam.surgeon import ir
@@ -59,7 +59,7 @@ class Finisher:
         else:
             resident = self._resident(saliency, device)
             value = resident.new(saliency.map.shape)
-            resident.run([], {RAW: np.array(saliency.raw)}, device_outputs={MAP: Span(value, saliency.map.shape)})
+            resident.run([], {RAW: np.array(saliency.raw)}, device_outputs={MAP: TensorView(value, saliency.map.shape)})
         return DeviceSaliency(
             value, saliency.raw, saliency.target, saliency.score, saliency.placement, saliency.provenance
         )

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.engine.options import PLAIN, EngineOptions
+from onnxcam.engine.providers import ProviderSpec, parse_providers
 from onnxcam.errors import OnnxCamError, OptionError
 from onnxcam.explainer.device_maps import DeviceSaliency, Finisher
 from onnxcam.explainer.heads import Heads
@@ -42,7 +43,7 @@ class Explainer:
         method: Method | None = None,
         *,
         step: ModelSource | None = None,
-        providers: Sequence[str] = ("auto",),
+        providers: str | Sequence[ProviderSpec] = ("auto",),
         preset: Preset | str | None = None,
         adjust: Callable[[Preset], Preset] | None = None,
         layer: str = "auto",
@@ -59,7 +60,8 @@ class Explainer:
         """model: path, bytes or ModelProto. method: score_cam() if None. step: a graph with the gradient of the masked
         score, as tools/export_step.py makes it, for a method that searches with gradients; built if None.
 
-        providers: short names in order, each of which must start; 'auto' takes the best that does. preset: a Preset or
+        providers: in order of preference, short names or onnxruntime's, or (name, options) as onnxruntime takes them;
+        each must start; 'auto' takes the best that does. preset: a Preset or
         the name of one; if None, the model's metadata, a preprocessor_config.json beside it, or 'imagenet', and the
         result says which. adjust: changes that are laid over whichever preset it is. layer: 'auto', 'last-conv', a
         tensor or a node. size: (H,W) for models with dynamic sides. output: the output that is explained, for models
@@ -71,8 +73,7 @@ class Explainer:
         self.method = method if method is not None else score_cam()
         if not isinstance(self.method, Method):
             raise OptionError(f"a method is made by a function such as score_cam(), not {method!r}")
-        if isinstance(providers, str):
-            providers = [providers]
+        parse_providers(providers)
         file = read_model(model)
         self.model_name, self.model_sha256 = file.name, file.sha256
         image = find_image(file.model, layout)
@@ -83,7 +84,8 @@ class Explainer:
             self.preset_origin = replace(self.preset_origin, text=text)
         sides, self.size_origin = choose_size(image, size, self.preset)
         options = OpenOptions(
-            layout=layout, size=sides, layer=layer, inputs=choose_inputs(inputs or {}), providers=tuple(providers),
+            layout=layout, size=sides, layer=layer, inputs=choose_inputs(inputs or {}),
+            providers=(providers,) if isinstance(providers, str) else tuple(providers),
             threads=threads, batch=batch, with_fill=self.method.perturb.make is not None, form=self.method.form,
             every_cell_counts=Need.TAIL in self.method.needs, engine=engine if engine is not None else PLAIN,
         )  # fmt: skip

@@ -119,7 +119,7 @@ def doubts(answer: ForwardResult, size: tuple[int, ...], size_origin: Origin) ->
     """What the numbers themselves say against what was read from the graph."""
     opened, z = answer.network.opened, answer.values
     logits = opened.anatomy.logits
-    notes = [Note(NoteCode.PROVIDER_SKIPPED, f"auto: {reason}") for reason in opened.network.passed_over]
+    notes = [Note(NoteCode.PROVIDER_SKIPPED, f"auto: {reason}") for reason in opened.network.skipped_providers]
     notes += opened.network.notes
     if size_origin.source is Source.ASSUMED:
         notes.append(Note(NoteCode.SIZE_ASSUMED, f"input size {'x'.join(map(str, size))} (HxW) {size_origin}"))

@@ -11,7 +11,7 @@ from onnxcam.engine.devices import Device
 from onnxcam.engine.io_binding import BoundSession
 from onnxcam.engine.options import EngineOptions
 from onnxcam.engine.session import Session
-from onnxcam.engine.views import Span
+from onnxcam.engine.views import TensorView
 from onnxcam.errors import InferenceError
 from onnxcam.surgeon.analysis.anatomy import FeatureTensor
 from onnxcam.surgeon.graphs import device_kernels
@@ -30,26 +30,26 @@ class DeviceOps:
 
     def __init__(self, tensor: FeatureTensor, device: Device, network: BoundSession, engine: EngineOptions) -> None:
         """network: the scoring graph's runs, between which these come."""
-        self.tensor, self._device, self._engine, self.network = tensor, device, engine.uncaptured, network
+        self.tensor, self._device, self._engine, self.network = tensor, device, engine.without_cuda_graph, network
         self._opened: dict[str, tuple[Session, BoundSession]] = {}
         self._closed = False
 
     def stats(self, value: Any) -> "FeatureStats":
         """value: the network's feature tensor as an OrtValue, of one picture, or of a batch whose first is meant."""
         resident, shape = self._resident("channels"), (self.tensor.channels, 1, *self.tensor.grid)
-        maps, given = resident.new(shape), {FEATURES: Span(value, tuple(value.shape()))}
+        maps, given = resident.new(shape), {FEATURES: TensorView(value, tuple(value.shape()))}
         finite, extent, peak = resident.run(
             [device_kernels.FINITE, device_kernels.EXTENT, device_kernels.PEAK],
             {},
             device_inputs=given,
-            device_outputs={device_kernels.CHANNELS: Span(maps, shape)},
+            device_outputs={device_kernels.CHANNELS: TensorView(maps, shape)},
         )
         return FeatureStats(maps, bool(finite), extent, peak)
 
-    def pick(self, rows: Span, chosen: Indices, sign: float = 1, into: Span | None = None) -> Any:
+    def pick(self, rows: TensorView, chosen: Indices, sign: float = 1, into: TensorView | None = None) -> Any:
         """Rows of (K,n) times the sign, in the order of `chosen`: an OrtValue (k,n), or what `into` is part of."""
         resident, shape = self._resident("pick"), (len(chosen), rows.shape[1])
-        found = into if into is not None else Span(resident.new(shape), shape)
+        found = into if into is not None else TensorView(resident.new(shape), shape)
         feeds: Arrays = {device_kernels.CHOSEN: chosen, device_kernels.SIGN: np.asarray(sign, np.float32)}
         resident.run(
             [],
@@ -59,7 +59,7 @@ class DeviceOps:
         )
         return found.value
 
-    def sum(self, rows: Span, weights: npt.NDArray[np.float64]) -> Floats:
+    def sum(self, rows: TensorView, weights: npt.NDArray[np.float64]) -> Floats:
         """(T,n) on the host: the rows (K,n) times weights (T,K)."""
         (found,) = self._resident("sum").run(
             [device_kernels.SUM], {device_kernels.WEIGHTS: weights}, device_inputs={device_kernels.ROWS: rows}
@@ -134,9 +134,9 @@ class DeviceFeatures:
         return DeviceMasks(self, chosen)
 
     @property
-    def rows(self) -> Span:
+    def rows(self) -> TensorView:
         """(K,cells) on the device."""
-        return Span(self._stats.maps, (self.shape[0], int(np.prod(self.shape[1:]))))
+        return TensorView(self._stats.maps, (self.shape[0], int(np.prod(self.shape[1:]))))
 
     @property
     def _stats(self) -> FeatureStats:
@@ -175,5 +175,5 @@ class DeviceMasks:
         np.add.at(every, self.chosen, self.sign * weights)  # a map may have been chosen twice
         return self.features.ops.sum(self.features.rows, np.ascontiguousarray(every.T)).reshape(-1, *self.shape[2:])
 
-    def gathered(self, rows: Indices, into: Span | None = None) -> Any:
+    def gathered(self, rows: Indices, into: TensorView | None = None) -> Any:
         return self.features.ops.pick(self.features.rows, self.chosen[rows], self.sign, into)

@@ -11,7 +11,7 @@ from onnxcam.engine.batching import in_chunks
 from onnxcam.engine.devices import Device
 from onnxcam.engine.io_binding import BoundSession
 from onnxcam.engine.session import Session
-from onnxcam.engine.views import Rows, Span
+from onnxcam.engine.views import ScoreRequest, TensorView
 from onnxcam.errors import OutOfMemory
 from onnxcam.network.device_features import DeviceFeatures, DeviceOps
 from onnxcam.network.packing import BatchPacker, MaskRequest, PackedBatch, RowNumbers, Segment
@@ -48,7 +48,7 @@ class OnDevice:
     def forward(self, feeds: Arrays) -> tuple[DeviceFeatures, npt.NDArray[np.float32]]:
         """The feature maps, which stay, and (N,numbers) of the scored tensor."""
         value = self.resident.new(self._features)
-        device_outputs = {masked_score.FEATURES: Span(value, self._features)}
+        device_outputs = {masked_score.FEATURES: TensorView(value, self._features)}
         (logits,) = self.resident.run([masked_score.LOGITS], feeds, device_outputs=device_outputs)
         return DeviceFeatures(self._ops, value), logits
 
@@ -65,7 +65,7 @@ class OnDevice:
         found: list[list[Scores]] = [[] for _ in pictures]
         for scores, (whole, _) in zip(found, parts, strict=True):
             if len(whole.masks) or not shares:
-                rows = Rows(masked_score.MAPS, whole.masks, output, whole.targets)
+                rows = ScoreRequest(masked_score.MAPS, whole.masks, output, whole.targets)
                 told, batch = self.resident.score(whole.feeds, rows, batch, whole.progress)
                 fitted(batch)
                 scores.append(told)
@@ -97,8 +97,8 @@ class OnDevice:
 
         return crowd.scores(in_chunks(chunk_scores, np.arange(len(crowd)), batch, crowd.progress()))
 
-    def _masks(self, run: PackedBatch) -> Span:
-        def bring(part: Segment, into: Span) -> None:
+    def _masks(self, run: PackedBatch) -> TensorView:
+        def bring(part: Segment, into: TensorView) -> None:
             masks, numbers = part.masks, np.arange(len(part))
             if isinstance(masks, np.ndarray):
                 self._ops.pick(_rows(self.resident.uploaded(masks, keep=False), masks), numbers, into=into)
@@ -107,24 +107,26 @@ class OnDevice:
 
         return self._lined_up(run, run.parts[0].masks.shape[1:], bring)
 
-    def _pictures(self, run: PackedBatch, name: str) -> Span:
-        def bring(part: Segment, into: Span) -> None:
+    def _pictures(self, run: PackedBatch, name: str) -> TensorView:
+        def bring(part: Segment, into: TensorView) -> None:
             picture = part.picture.feeds[name]
             rows = _rows(self.resident.uploaded(picture), picture)
             self._ops.pick(rows, np.zeros(len(part), np.int64), into=into)
 
         return self._lined_up(run, run.parts[0].picture.feeds[name].shape[1:], bring)
 
-    def _lined_up(self, run: PackedBatch, row: tuple[int, ...], bring: Callable[[Segment, Span], object]) -> Span:
+    def _lined_up(
+        self, run: PackedBatch, row: tuple[int, ...], bring: Callable[[Segment, TensorView], object]
+    ) -> TensorView:
         """(rows,*row): of each part what `bring` writes into its place."""
         size = math.prod(row)
         count = sum(len(part) for part in run.parts)
         value = self.resident.new((count, *row))
         for part in run.parts:
-            bring(part, Span(value, (len(part), size), part.rows.start * size))
-        return Span(value, (count, *row))
+            bring(part, TensorView(value, (len(part), size), part.rows.start * size))
+        return TensorView(value, (count, *row))
 
 
-def _rows(value: Any, array: npt.NDArray[np.generic]) -> Span:
+def _rows(value: Any, array: npt.NDArray[np.generic]) -> TensorView:
     """(rows,numbers) of the array, which is on the device as this OrtValue."""
-    return Span(value, (len(array), array.size // len(array)))
+    return TensorView(value, (len(array), array.size // len(array)))

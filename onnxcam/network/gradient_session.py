@@ -36,7 +36,7 @@ class GradientSession:
         """held: bytes of all tensors of one row, which wait for the way back."""
         self.opened, self.score, self.wrt = opened, score, wrt
         options = opened.options
-        self.session = Session(model, options.providers, options.threads, engine=options.engine.uncaptured)
+        self.session = Session(model, options.providers, options.threads, engine=options.engine.without_cuda_graph)
         network = opened.network
         most = PER_THREAD * self.session.threads if self.session.provider == "cpu" else ON_DEVICE
         memory = max(BACKWARD * opened.anatomy.bytes_per_picture, held)
@@ -134,7 +134,9 @@ class Tail:
         self.opened = opened
         network, options = opened.network, opened.options
         model = tail_model(opened.model, opened.anatomy, opened.size, batch=network.fixed, extra=network.extra)
-        self.session = Session(ir.to_bytes(model), options.providers, options.threads, engine=options.engine.uncaptured)
+        self.session = Session(
+            ir.to_bytes(model), options.providers, options.threads, engine=options.engine.without_cuda_graph
+        )
         self.batch = network.fixed or choose_batch(
             opened.anatomy.bytes_per_picture, free_memory(), ON_DEVICE, options.batch
         )

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.engine.options import PLAIN, EngineOptions
+from onnxcam.engine.providers import ProviderSpec
 from onnxcam.engine.session import Session
 from onnxcam.errors import InferenceError, ModelError, OptionError, OutOfMemory
 from onnxcam.network import cache
@@ -56,7 +57,7 @@ class OpenOptions:
     output: str | None = None
     kind: Kind | None = None
     inputs: Arrays = field(default_factory=dict)
-    providers: Sequence[str] = ("auto",)
+    providers: Sequence[ProviderSpec] = ("auto",)
     threads: int | None = None
     batch: int | None = None
     with_fill: bool = False

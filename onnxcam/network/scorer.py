@@ -9,6 +9,7 @@ import numpy.typing as npt
 from onnxcam.engine.io_binding import BoundSession
 from onnxcam.engine.options import PLAIN, EngineOptions
 from onnxcam.engine.parallel import ParallelRunner, RunLimits, RunPlan
+from onnxcam.engine.providers import ProviderSpec
 from onnxcam.engine.session import Session
 from onnxcam.errors import OutOfMemory, UndefinedSaliency
 from onnxcam.network.device_scorer import OnDevice
@@ -47,7 +48,7 @@ class Network:
         size: tuple[int, ...],
         *,
         with_fill: bool,
-        providers: Sequence[str],
+        providers: Sequence[ProviderSpec],
         threads: int | None,
         batch: int | None,
         fixed: int | None = None,
@@ -86,13 +87,13 @@ class Network:
 
     def _engine_notes(self) -> tuple[Note, ...]:
         """What is to be said about how the providers compute."""
-        engine, found = self._session.engine, list[Note]()
+        found = list[Note]()
         if self.provider == "tensorrt":
             others = "the CUDA provider" if self._session.companions else "the CPU"
             text = f"operators that TensorRT lacks run on {others}; it may use TF32 where that is faster"
             found.append(Note(NoteCode.PROVIDER_FALLBACK, text))
-        if engine.asked:
-            text = "engine: " + ", ".join(f"{name} {value}" for name, value in engine.recorded.items())
+        if self._session.recorded_options:
+            text = "engine: " + ", ".join(f"{name} {value}" for name, value in self._session.recorded_options.items())
             found.append(Note(NoteCode.ENGINE_OPTIONS, text))
         return tuple(found)
 
@@ -111,9 +112,9 @@ class Network:
         return self._runner.plan.in_flight
 
     @property
-    def passed_over(self) -> tuple[str, ...]:
+    def skipped_providers(self) -> tuple[str, ...]:
         """Why `auto` did not take a better provider."""
-        return self._session.passed_over
+        return self._session.skipped_providers
 
     @property
     def provider(self) -> str:

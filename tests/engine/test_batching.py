@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from onnxcam.engine.batching import choose_batch, free_memory, give_back, in_chunks, shared_out
+from onnxcam.engine.batching import choose_batch, chunk_sizes, free_memory, in_chunks, trim_heap
 from onnxcam.errors import OptionError, OutOfMemory
 from onnxcam.types import Floats, Masks
 
@@ -46,46 +46,46 @@ def test_one_mask_that_does_not_fit_is_an_error() -> None:
 
 def test_progress_ends_with_all() -> None:
     seen: list[tuple[int, int]] = []
-    in_chunks(lambda chunk: chunk.reshape(-1, 1), MASKS, 8, lambda done, every: seen.append((done, every)))
+    in_chunks(lambda chunk: chunk.reshape(-1, 1), MASKS, 8, lambda done, total: seen.append((done, total)))
     assert seen == [(8, 20), (16, 20), (20, 20)]
 
 
 def test_the_batch_follows_memory_between_one_and_the_largest() -> None:
-    assert choose_batch(10, free=400, most=16, asked=None) == 10
-    assert choose_batch(10, free=0, most=16, asked=None) == 1
-    assert choose_batch(10, free=10**9, most=16, asked=None) == 16
-    assert choose_batch(10, free=0, most=16, asked=64) == 64
+    assert choose_batch(10, free=400, most=16, requested=None) == 10
+    assert choose_batch(10, free=0, most=16, requested=None) == 1
+    assert choose_batch(10, free=10**9, most=16, requested=None) == 16
+    assert choose_batch(10, free=0, most=16, requested=64) == 64
     with pytest.raises(OptionError, match="1 or more"):
-        choose_batch(10, free=0, most=16, asked=0)
+        choose_batch(10, free=0, most=16, requested=0)
 
 
 def test_free_memory_is_a_plausible_number_of_bytes() -> None:
     assert 2**20 < free_memory() < 2**50
 
 
-def test_chunks_are_full_until_the_rest_is_shared_out() -> None:
-    assert list(shared_out(19, 2, 4)) == [2] * 8 + [1] * 3
-    assert list(shared_out(14, 4, 2)) == [4, 4, 3, 3]
-    assert list(shared_out(7, 3, 1)) == [3, 3, 1]
-    assert list(shared_out(3, 8, 4)) == [1, 1, 1]
+def test_chunks_are_full_until_the_workers_share_the_rest_evenly() -> None:
+    assert list(chunk_sizes(19, 2, 4)) == [2] * 8 + [1] * 3
+    assert list(chunk_sizes(14, 4, 2)) == [4, 4, 3, 3]
+    assert list(chunk_sizes(7, 3, 1)) == [3, 3, 1]
+    assert list(chunk_sizes(3, 8, 4)) == [1, 1, 1]
     for count in range(60):
         for batch in range(1, 9):
-            for sharers in range(1, 6):
-                sizes = list(shared_out(count, batch, sharers))
+            for workers in range(1, 6):
+                sizes = list(chunk_sizes(count, batch, workers))
                 assert sum(sizes) == count
                 assert all(1 <= n <= batch for n in sizes)
-                assert len(sizes) <= -(-count // (batch * sharers)) * sharers
+                assert len(sizes) <= -(-count // (batch * workers)) * workers
 
 
-def test_giving_memory_back_is_harmless_where_the_c_library_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str | None] = []
-    monkeypatch.setattr("ctypes.CDLL", lambda name: asked.append(name) or object())  # which has no malloc_trim
-    give_back()
-    assert asked == [None], "the C library that the process runs on"
+def test_trimming_the_heap_is_harmless_where_the_c_library_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
+    libraries: list[str | None] = []
+    monkeypatch.setattr("ctypes.CDLL", lambda name: libraries.append(name) or object())  # which has no malloc_trim
+    trim_heap()
+    assert libraries == [None], "the C library that the process runs on"
 
 
-def test_freed_memory_is_given_back_to_the_last_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept: list[int] = []
-    monkeypatch.setattr("ctypes.CDLL", lambda name: SimpleNamespace(malloc_trim=kept.append))
-    give_back()
-    assert kept == [0]
+def test_the_heap_is_trimmed_to_the_last_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    pads: list[int] = []
+    monkeypatch.setattr("ctypes.CDLL", lambda name: SimpleNamespace(malloc_trim=pads.append))
+    trim_heap()
+    assert pads == [0]

@@ -1,13 +1,11 @@
-"""Engine options: what is parsed, what is refused, and what onnxruntime is told."""
-
-from types import SimpleNamespace
-from typing import Any
+"""Engine options: how they are parsed, which are refused, and what onnxruntime gets."""
 
 import onnx
 import pytest
+from recorder import Recorder
 
-from onnxcam.engine import session as sessions
-from onnxcam.engine.options import CUDA, TENSORRT, EngineOptions, MemoryCap, memory_cap
+from onnxcam.engine.options import EngineOptions, MemoryCap, memory_cap
+from onnxcam.engine.providers import CUDA, TENSORRT
 from onnxcam.engine.session import Session
 from onnxcam.errors import OptionError, ProviderError
 
@@ -34,9 +32,9 @@ def test_what_is_no_amount_of_memory_is_refused(text: str) -> None:
 
 
 def test_a_cap_is_one_of_the_two() -> None:
-    for given in ({}, {"amount": 1, "share": 0.5}):
+    for arguments in ({}, {"amount": 1, "share": 0.5}):
         with pytest.raises(OptionError, match="either an amount"):
-            MemoryCap(**given)
+            MemoryCap(**arguments)
 
 
 def test_a_share_is_of_what_is_free_and_needs_to_know_it() -> None:
@@ -59,7 +57,7 @@ def test_what_would_do_nothing_on_the_cpu_is_refused(
         Session(classifier.SerializeToString(), providers, engine=engine)
 
 
-def test_each_provider_is_asked_for_what_it_understands() -> None:
+def test_each_provider_accepts_what_it_understands() -> None:
     EngineOptions(MemoryCap(1), True, True, True).check("cuda")
     EngineOptions(MemoryCap(1), half=True).check("tensorrt")
     EngineOptions(half=True).check("directml")
@@ -70,13 +68,13 @@ def test_each_provider_is_asked_for_what_it_understands() -> None:
         EngineOptions(MemoryCap(1)).check("directml")
 
 
-def test_float32_stays_float32_on_cuda_unless_tf32_is_asked_for() -> None:
-    assert EngineOptions().of_provider(CUDA, None)["use_tf32"] == "0"
-    assert EngineOptions(tf32=True).of_provider(CUDA, None)["use_tf32"] == "1"
+def test_float32_stays_float32_on_cuda_unless_tf32_is_on() -> None:
+    assert EngineOptions().provider_options(CUDA, None)["use_tf32"] == "0"
+    assert EngineOptions(tf32=True).provider_options(CUDA, None)["use_tf32"] == "1"
 
 
-def test_what_the_providers_are_told() -> None:
-    assert EngineOptions(cuda_graph=True).of_provider(CUDA, 4000) == {
+def test_the_options_of_each_provider() -> None:
+    assert EngineOptions(cuda_graph=True).provider_options(CUDA, 4000) == {
         "use_tf32": "0",
         "arena_extend_strategy": "kSameAsRequested",
         "cudnn_conv_algo_search": "HEURISTIC",
@@ -84,44 +82,15 @@ def test_what_the_providers_are_told() -> None:
         "enable_cuda_graph": "1",
         "gpu_mem_limit": "4000",
     }
-    assert EngineOptions(half=True).of_provider(TENSORRT, None) == {"trt_fp16_enable": "True"}
-    assert EngineOptions(half=True).of_provider("DmlExecutionProvider", 4000) == {}
-    assert EngineOptions(cuda_graph=True, tf32=True).uncaptured == EngineOptions(tf32=True)
-
-
-class Recorder:
-    """Stands for onnxruntime's InferenceSession on a machine with a GPU; says what it was asked for."""
-
-    calls: list[dict[str, Any]]
-
-    def __init__(self, model: bytes, options: object, **asked: Any) -> None:
-        self.asked = asked
-        Recorder.calls.append(asked)
-
-    def get_providers(self) -> list[str]:
-        return [*self.asked["providers"], "CPUExecutionProvider"]
-
-    def get_inputs(self) -> list[object]:
-        return [SimpleNamespace(name="x")]
-
-    get_outputs = get_inputs
-
-
-@pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> type[Recorder]:
-    import onnxruntime
-
-    Recorder.calls = []
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [TENSORRT, CUDA, "CPUExecutionProvider"])
-    monkeypatch.setattr(onnxruntime, "InferenceSession", Recorder)
-    monkeypatch.setattr(sessions, "free_memory_of", lambda device: (10**10, "a test"))
-    return Recorder
+    assert EngineOptions(half=True).provider_options(TENSORRT, None) == {"trt_fp16_enable": "True"}
+    assert EngineOptions(half=True).provider_options("DmlExecutionProvider", 4000) == {}
+    assert EngineOptions(cuda_graph=True, tf32=True).without_cuda_graph == EngineOptions(tf32=True)
 
 
 def test_tensorrt_gets_the_cuda_provider_for_what_it_lacks(gpu: type[Recorder]) -> None:
     session = Session(b"", ["tensorrt"])
     assert gpu.calls[0]["providers"] == [TENSORRT, CUDA]
-    assert gpu.calls[0]["provider_options"] == [EngineOptions().of_provider(n, None) for n in (TENSORRT, CUDA)]
+    assert gpu.calls[0]["provider_options"] == [EngineOptions().provider_options(n, None) for n in (TENSORRT, CUDA)]
     assert (session.provider, session.companions) == ("tensorrt", ("cuda",))
     assert session.device is not None
     assert str(session.device) == "cuda:0"

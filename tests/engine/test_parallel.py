@@ -11,7 +11,7 @@ from onnxcam.engine.session import Session, may_leave_the_cpu
 from onnxcam.errors import InferenceError, OptionError, OutOfMemory
 from onnxcam.types import Floats, Masks
 
-PICTURES = np.random.default_rng(0).standard_normal((300, 3, 16, 12)).astype(np.float32)
+IMAGES = np.random.default_rng(0).standard_normal((300, 3, 16, 12)).astype(np.float32)
 
 
 def logits(session: Session, chunk: Masks) -> Floats:
@@ -20,9 +20,9 @@ def logits(session: Session, chunk: Masks) -> Floats:
 
 @pytest.fixture
 def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And a measurement that is over soon."""
+    """A machine with four cores, and trials that may be short."""
     monkeypatch.setattr(parallel, "available_threads", lambda: 4)
-    monkeypatch.setattr(parallel, "SECONDS", 0.0)
+    monkeypatch.setattr(parallel, "MIN_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -31,34 +31,34 @@ def opened(classifier: onnx.ModelProto, four_cores: None) -> Callable[..., Paral
         threads: int | None = None,
         batch: int | None = None,
         fixed: int | None = None,
-        known: RunPlan | None = None,
-        keep: Callable[[RunPlan], None] | None = None,
+        known_plan: RunPlan | None = None,
+        save_plan: Callable[[RunPlan], None] | None = None,
     ) -> ParallelRunner:
         return ParallelRunner(
-            classifier.SerializeToString, ["cpu"], RunLimits(threads, batch, fixed, 10**5), known, keep
+            classifier.SerializeToString, ["cpu"], RunLimits(threads, batch, fixed, 10**5), known_plan, save_plan
         )
 
     return make
 
 
 def test_every_core_has_a_run_of_its_own_as_far_as_memory_holds_them() -> None:
-    assert default_plan(cores=4, room=100) == RunPlan(1, 4, 2)
-    assert default_plan(cores=4, room=6) == RunPlan(1, 4, 1)
-    assert default_plan(cores=4, room=2) == RunPlan(2, 2, 1)
-    assert default_plan(cores=4, room=1) == RunPlan(4, 1, 1)
-    assert default_plan(cores=1, room=100) == RunPlan(1, 1, 2)
-    assert default_plan(cores=4, room=8, fixed=3) == RunPlan(2, 2, 3)
+    assert default_plan(cores=4, capacity=100) == RunPlan(1, 4, 2)
+    assert default_plan(cores=4, capacity=6) == RunPlan(1, 4, 1)
+    assert default_plan(cores=4, capacity=2) == RunPlan(2, 2, 1)
+    assert default_plan(cores=4, capacity=1) == RunPlan(4, 1, 1)
+    assert default_plan(cores=1, capacity=100) == RunPlan(1, 1, 2)
+    assert default_plan(cores=4, capacity=8, fixed=3) == RunPlan(2, 2, 3)
     assert all(default_plan(c, r).in_flight <= r for c in (1, 2, 7, 16) for r in (1, 2, 3, 20, 500))
 
 
-def test_candidates_are_the_present_pace_larger_chunks_and_one_run_at_a_time() -> None:
-    assert candidates(RunPlan(1, 4, 2), cores=4, room=100) == [RunPlan(1, 4, 2), RunPlan(1, 4, 4), RunPlan(4, 1, 8)]
-    assert candidates(RunPlan(1, 4, 2), cores=4, room=8) == [RunPlan(1, 4, 2), RunPlan(4, 1, 8)]
-    assert candidates(RunPlan(1, 4, 3), cores=4, room=100, fixed=3) == [RunPlan(1, 4, 3), RunPlan(4, 1, 3)]
-    assert candidates(RunPlan(1, 1, 2), cores=1, room=100) == [RunPlan(1, 1, 2)]
+def test_candidates_are_the_present_plan_larger_chunks_and_one_run_at_a_time() -> None:
+    assert candidates(RunPlan(1, 4, 2), cores=4, capacity=100) == [RunPlan(1, 4, 2), RunPlan(1, 4, 4), RunPlan(4, 1, 8)]
+    assert candidates(RunPlan(1, 4, 2), cores=4, capacity=8) == [RunPlan(1, 4, 2), RunPlan(4, 1, 8)]
+    assert candidates(RunPlan(1, 4, 3), cores=4, capacity=100, fixed=3) == [RunPlan(1, 4, 3), RunPlan(4, 1, 3)]
+    assert candidates(RunPlan(1, 1, 2), cores=1, capacity=100) == [RunPlan(1, 1, 2)]
 
 
-def test_another_pace_is_taken_only_where_it_is_faster_by_more_than_noise() -> None:
+def test_another_plan_is_taken_only_where_it_is_faster_by_more_than_noise() -> None:
     first, other = RunPlan(1, 2, 2), RunPlan(2, 1, 4)
     assert fastest({first: [9, 1, 2, 4], other: [9, 0.98, 1.94, 3.9]}) is first
     assert fastest({first: [9, 1, 2, 4], other: [9, 0.9, 1.8, 8]}) is other, "the rounds are compared one by one"
@@ -66,19 +66,19 @@ def test_another_pace_is_taken_only_where_it_is_faster_by_more_than_noise() -> N
     assert fastest({first: [0, 1, 1, 1]}) is first
 
 
-def test_the_pace_does_not_change_the_scores(opened: Callable[..., ParallelRunner]) -> None:
-    expected = opened(threads=1, batch=1).map(logits, PICTURES[:37])
-    for made in (
+def test_the_plan_does_not_change_the_scores(opened: Callable[..., ParallelRunner]) -> None:
+    expected = opened(threads=1, batch=1).map(logits, IMAGES[:37])
+    for runner in (
         opened(),
         opened(threads=3),
         opened(batch=7),
-        opened(known=RunPlan(2, 2, 5)),
-        opened(known=RunPlan(4, 1, 8)),
+        opened(known_plan=RunPlan(2, 2, 5)),
+        opened(known_plan=RunPlan(4, 1, 8)),
     ):
-        np.testing.assert_allclose(made.map(logits, PICTURES[:37]), expected, 0, 1e-6 * np.abs(expected).max())
+        np.testing.assert_allclose(runner.map(logits, IMAGES[:37]), expected, 0, 1e-6 * np.abs(expected).max())
 
 
-def test_what_a_person_asks_for_is_taken(opened: Callable[..., ParallelRunner]) -> None:
+def test_the_callers_threads_and_batch_are_taken(opened: Callable[..., ParallelRunner]) -> None:
     assert opened().plan == RunPlan(1, 4, 2)
     assert opened(threads=3).plan == RunPlan(3, 1, 6)
     assert opened(batch=7).plan.batch == 7
@@ -88,90 +88,92 @@ def test_what_a_person_asks_for_is_taken(opened: Callable[..., ParallelRunner]) 
         opened(batch=0)
 
 
-def test_a_known_pace_is_taken_unless_this_process_has_fewer_cores(opened: Callable[..., ParallelRunner]) -> None:
-    assert opened(known=RunPlan(2, 2, 5)).plan == RunPlan(2, 2, 5)
-    assert opened(known=RunPlan(2, 2, 5)).session.threads == 2
-    assert opened(known=RunPlan(8, 1, 16)).plan == RunPlan(1, 4, 2)
-    assert opened(threads=3, known=RunPlan(2, 2, 5)).plan == RunPlan(3, 1, 6)
+def test_a_known_plan_is_taken_unless_this_process_has_fewer_cores(opened: Callable[..., ParallelRunner]) -> None:
+    assert opened(known_plan=RunPlan(2, 2, 5)).plan == RunPlan(2, 2, 5)
+    assert opened(known_plan=RunPlan(2, 2, 5)).session.threads == 2
+    assert opened(known_plan=RunPlan(8, 1, 16)).plan == RunPlan(1, 4, 2)
+    assert opened(threads=3, known_plan=RunPlan(2, 2, 5)).plan == RunPlan(3, 1, 6)
 
 
-def test_a_measurement_runs_the_work_itself_once_and_is_kept(
+def test_a_measurement_runs_each_sample_once_and_its_plan_is_saved(
     opened: Callable[..., ParallelRunner], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept: list[RunPlan] = []
-    seen: list[int] = []
-    told: list[tuple[int, int]] = []
-    made = opened(keep=kept.append)
-    expected = opened(threads=1, batch=1).map(logits, PICTURES)
+    saved: list[RunPlan] = []
+    sizes: list[int] = []
+    reported: list[tuple[int, int]] = []
+    runner = opened(save_plan=saved.append)
+    expected = opened(threads=1, batch=1).map(logits, IMAGES)
     lock = threading.Lock()
 
     def run(session: Session, chunk: Masks) -> Floats:
         with lock:
-            seen.append(len(chunk))
+            sizes.append(len(chunk))
         return logits(session, chunk)
 
     monkeypatch.setattr(parallel, "fastest", lambda times: list(times)[2])
-    found = made.map(run, PICTURES, lambda done, every: told.append((done, every)))
-    np.testing.assert_allclose(found, expected, 0, 1e-6 * np.abs(expected).max())
-    assert sum(seen) == len(PICTURES)
-    assert kept == [RunPlan(4, 1, 8)]
-    assert made.plan == RunPlan(4, 1, 8)
-    assert made.session.threads == 4
-    assert told == sorted(told)
-    assert told[-1] == (300, 300)
-    made.map(run, PICTURES)
-    assert len(kept) == 1, "measured once"
+    scores = runner.map(run, IMAGES, lambda done, total: reported.append((done, total)))
+    np.testing.assert_allclose(scores, expected, 0, 1e-6 * np.abs(expected).max())
+    assert sum(sizes) == len(IMAGES)
+    assert saved == [RunPlan(4, 1, 8)]
+    assert runner.plan == RunPlan(4, 1, 8)
+    assert runner.session.threads == 4
+    assert reported == sorted(reported)
+    assert reported[-1] == (300, 300)
+    runner.map(run, IMAGES)
+    assert len(saved) == 1, "measured once"
 
 
 @pytest.mark.parametrize(("seconds", "expected"), [(0.0, 16), (0.02, 4 * 16), (60.0, 8 * 16)])
-def test_slots_are_long_enough_to_tell_paces_apart(
+def test_trials_are_long_enough_to_tell_plans_apart(
     opened: Callable[..., ParallelRunner], monkeypatch: pytest.MonkeyPatch, seconds: float, expected: int
 ) -> None:
-    """A slot of 5 ms first, then as many masks as fill the time that is asked for."""
+    """The first trial takes 5 ms; later ones have as many masks as fill MIN_SECONDS."""
     times = iter(np.arange(1000) * 0.005)
     monkeypatch.setattr(parallel.time, "perf_counter", lambda: next(times))
-    monkeypatch.setattr(parallel, "SECONDS", seconds)
-    made, compared = opened(keep=lambda plan: None), []
-    monkeypatch.setattr(made, "_at", lambda session, plan, run, rows, told: (compared.append(len(rows)), rows)[1])
+    monkeypatch.setattr(parallel, "MIN_SECONDS", seconds)
+    runner, trials = opened(save_plan=lambda plan: None), []
+    monkeypatch.setattr(
+        runner, "_run_plan", lambda session, plan, run, samples, progress: (trials.append(len(samples)), samples)[1]
+    )
     rest = 5
-    found = made.map(logits, np.arange(16 + 11 * expected + rest))
-    assert compared == [16] + [expected] * 11 + [rest]
-    assert found.tolist() == list(range(16 + 11 * expected + rest))
+    scores = runner.map(logits, np.arange(16 + 11 * expected + rest))
+    assert trials == [16] + [expected] * 11 + [rest]
+    assert scores.tolist() == list(range(16 + 11 * expected + rest))
 
 
-def test_little_work_is_not_measured(opened: Callable[..., ParallelRunner]) -> None:
-    kept: list[RunPlan] = []
-    made = opened(keep=kept.append)
-    made.map(logits, PICTURES[:20])
-    assert kept == []
-    assert made.plan == RunPlan(1, 4, 2)
+def test_few_masks_are_not_measured(opened: Callable[..., ParallelRunner]) -> None:
+    saved: list[RunPlan] = []
+    runner = opened(save_plan=saved.append)
+    runner.map(logits, IMAGES[:20])
+    assert saved == []
+    assert runner.plan == RunPlan(1, 4, 2)
     for _ in range(20):
-        made.map(logits, PICTURES[:20])
-    assert len(kept) == 1, "many small requests make a large one"
-    kept.clear()
-    opened(threads=2, keep=kept.append).map(logits, PICTURES)
-    assert kept == [], "a person who gave the threads is not asked"
+        runner.map(logits, IMAGES[:20])
+    assert len(saved) == 1, "many small requests add up"
+    saved.clear()
+    opened(threads=2, save_plan=saved.append).map(logits, IMAGES)
+    assert saved == [], "a caller who chose the threads has chosen the plan"
 
 
-def test_few_masks_are_shared_out_evenly(opened: Callable[..., ParallelRunner]) -> None:
+def test_few_masks_are_divided_evenly(opened: Callable[..., ParallelRunner]) -> None:
     sizes: list[int] = []
 
     def run(session: Session, chunk: Masks) -> Floats:
         sizes.append(len(chunk))
         return logits(session, chunk)
 
-    opened(known=RunPlan(1, 4, 8)).map(run, PICTURES[:8])
+    opened(known_plan=RunPlan(1, 4, 8)).map(run, IMAGES[:8])
     assert sorted(sizes) == [2, 2, 2, 2]
     sizes.clear()
-    opened(known=RunPlan(1, 4, 2)).map(run, PICTURES[:19])
-    assert sorted(sizes, reverse=True) == [2] * 8 + [1] * 3, "no core is idle while another has two left"
+    opened(known_plan=RunPlan(1, 4, 2)).map(run, IMAGES[:19])
+    assert sorted(sizes, reverse=True) == [2] * 8 + [1] * 3, "no core is idle while another has two to do"
     sizes.clear()
-    opened(fixed=3).map(run, PICTURES[:7])
-    assert sorted(sizes) == [1, 3, 3], "a graph of a fixed batch computes three whatever is asked"
+    opened(fixed=3).map(run, IMAGES[:7])
+    assert sorted(sizes) == [1, 3, 3], "a graph with a fixed batch always computes three"
 
 
-def test_runs_beside_each_other_halve_the_batch_and_at_last_run_alone(opened: Callable[..., ParallelRunner]) -> None:
-    lock, running, told = threading.Lock(), [0], []
+def test_runs_side_by_side_halve_the_batch_and_at_last_run_alone(opened: Callable[..., ParallelRunner]) -> None:
+    lock, running, reported = threading.Lock(), [0], []
 
     def run(session: Session, chunk: Masks) -> Floats:
         with lock:
@@ -185,11 +187,11 @@ def test_runs_beside_each_other_halve_the_batch_and_at_last_run_alone(opened: Ca
             with lock:
                 running[0] -= len(chunk)
 
-    made = opened(known=RunPlan(1, 4, 8))
-    found = made.map(run, PICTURES[:32], lambda done, every: told.append((done, every)))
-    np.testing.assert_allclose(found, logits(made.session, PICTURES[:32]), 0, 1e-5)
-    assert told == sorted(told)
-    assert told[-1] == (32, 32)
+    runner = opened(known_plan=RunPlan(1, 4, 8))
+    scores = runner.map(run, IMAGES[:32], lambda done, total: reported.append((done, total)))
+    np.testing.assert_allclose(scores, logits(runner.session, IMAGES[:32]), 0, 1e-5)
+    assert reported == sorted(reported)
+    assert reported[-1] == (32, 32)
 
 
 def test_one_mask_that_does_not_fit_alone_is_an_error(opened: Callable[..., ParallelRunner]) -> None:
@@ -197,26 +199,26 @@ def test_one_mask_that_does_not_fit_alone_is_an_error(opened: Callable[..., Para
         raise OutOfMemory("Failed to allocate 9 GB")
 
     with pytest.raises(OutOfMemory, match="one picture alone does not fit"):
-        opened().map(run, PICTURES[:32])
+        opened().map(run, IMAGES[:32])
 
 
 def test_an_error_of_one_run_ends_the_others(opened: Callable[..., ParallelRunner]) -> None:
-    begun: list[int] = []
+    started: list[int] = []
 
     def run(session: Session, chunk: Masks) -> Floats:
-        begun.append(len(chunk))
+        started.append(len(chunk))
         raise InferenceError("no")
 
     with pytest.raises(InferenceError, match="no"):
-        opened().map(run, PICTURES)
-    assert len(begun) <= 8
-    made = opened()
-    made.close()
+        opened().map(run, IMAGES)
+    assert len(started) <= 8
+    runner = opened()
+    runner.close()
     with pytest.raises(InferenceError, match="closed"):
-        made.map(logits, PICTURES)
+        runner.map(logits, IMAGES)
 
 
-def test_whether_the_cpu_is_all_there_is() -> None:
+def test_may_leave_the_cpu_unless_only_the_cpu_is_listed() -> None:
     assert not may_leave_the_cpu(["cpu"])
     assert may_leave_the_cpu(["cuda", "cpu"])
     assert may_leave_the_cpu(["openvino"])
@@ -226,22 +228,22 @@ def test_a_batch_that_did_not_fit_does_not_come_back_with_the_measurement(
     opened: Callable[..., ParallelRunner], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parallel, "fastest", lambda times: list(times)[-1])
-    kept: list[RunPlan] = []
-    made = opened(keep=kept.append)
-    made.shrink(1)
+    saved: list[RunPlan] = []
+    runner = opened(save_plan=saved.append)
+    runner.shrink(1)
     for _ in range(20):
-        made.map(logits, PICTURES)
-    assert [plan.batch for plan in kept] == [1]
-    assert made.plan.batch == 1
+        runner.map(logits, IMAGES)
+    assert [plan.batch for plan in saved] == [1]
+    assert runner.plan.batch == 1
 
 
 def test_a_measurement_that_another_thread_ends_is_no_error(opened: Callable[..., ParallelRunner]) -> None:
-    made = opened(keep=lambda plan: None)
+    runner = opened(save_plan=lambda plan: None)
 
     def run(session: Session, chunk: Masks) -> Floats:
-        made._trial = None  # as the thread does that ends it, or closes
+        runner._autotuner = None  # as another thread does when it ends the measurement or closes
         return logits(session, chunk)
 
     for _ in range(20):
-        found = made.map(run, PICTURES)
-    np.testing.assert_allclose(found, made.map(logits, PICTURES), atol=1e-6)
+        scores = runner.map(run, IMAGES)
+    np.testing.assert_allclose(scores, runner.map(logits, IMAGES), atol=1e-6)

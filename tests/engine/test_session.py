@@ -1,11 +1,14 @@
+import contextlib
+import io
 import sys
 import threading
+from types import FunctionType, SimpleNamespace
 
 import numpy as np
 import onnx
 import pytest
 
-from onnxcam.engine.session import Session, requested
+from onnxcam.engine.session import Session, _preload_cuda
 from onnxcam.errors import InferenceError, OptionError, OutOfMemory, ProviderError, RuntimeMissing
 
 X = np.random.default_rng(0).standard_normal((2, 3, 16, 12)).astype(np.float32)
@@ -40,11 +43,6 @@ def test_a_provider_that_is_installed_but_does_not_start_is_an_error(
 
 def test_onnxruntimes_own_fallback_to_the_cpu_is_off(classifier: onnx.ModelProto) -> None:
     assert Session(classifier.SerializeToString(), ["cpu"])._session._enable_fallback is False
-
-
-def test_unknown_providers_list_the_near_ones() -> None:
-    with pytest.raises(ProviderError, match="did you mean cuda"):
-        requested(["cudaa"], ["CPUExecutionProvider"])
 
 
 def test_a_closed_session_says_so(classifier: onnx.ModelProto) -> None:
@@ -102,3 +100,19 @@ def test_threads_share_a_session(classifier: onnx.ModelProto) -> None:
         worker.join()
     assert len(results) == 8
     assert all(np.array_equal(r, expected) for r in results)
+
+
+def test_what_onnxruntime_prints_while_loading_cuda_is_logged_and_stdout_stays(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    streams: list[object] = []
+    names = {"print": print, "sys": sys, "streams": streams}
+    exec("def preload_dlls(cuda=True):\n    streams.append(sys.stdout)\n    print('no libcublas', cuda)", names)
+    assert isinstance(names["preload_dlls"], FunctionType)
+    stdout = sys.stdout
+    with contextlib.redirect_stdout(io.StringIO()) as printed, caplog.at_level("INFO", "onnxcam.engine.session"):
+        _preload_cuda(SimpleNamespace(preload_dlls=names["preload_dlls"]))  # type: ignore[arg-type]
+    assert printed.getvalue() == ""
+    assert streams == [printed], "no other stdout is in place meanwhile"
+    assert sys.stdout is stdout
+    assert "no libcublas True" in caplog.text

@@ -16,7 +16,7 @@ from onnxcam import METHODS, Explainer, Fill, Method, Preset, ablation_cam, grad
 from onnxcam.engine.devices import Device
 from onnxcam.engine.io_binding import BoundSession
 from onnxcam.engine.options import EngineOptions
-from onnxcam.engine.views import Span
+from onnxcam.engine.views import TensorView
 from onnxcam.errors import OnnxCamError, OptionError, OutOfMemory, PictureError
 from onnxcam.explainer.lockstep import group_size
 from onnxcam.explainer.results import ForwardPass
@@ -179,7 +179,7 @@ def test_on_a_device_whole_runs_are_each_pictures_own_and_the_rest_is_shared(mon
     sizes: list[int] = []
     own = BoundSession._bind
 
-    def watched(self: BoundSession, bind: Any, name: str, span: Span) -> None:
+    def watched(self: BoundSession, bind: Any, name: str, span: TensorView) -> None:
         if name == "onnxcam/maps":
             sizes.append(span.shape[0])
         own(self, bind, name, span)
@@ -197,7 +197,7 @@ def test_on_a_device_whole_runs_are_each_pictures_own_and_the_rest_is_shared(mon
             for found, map_ in zip(together, expected, strict=True):
                 assert isinstance(found, list)
                 np.testing.assert_allclose(found[0].map, map_, atol=1e-6)
-            held = [array for array, _ in network._on_device.resident._held.values()]
+            held = [array for array, _ in network._on_device.resident._uploads.values()]
             assert {array.shape for array in held if array.ndim == 1} == {(1,)}, "the targets of mixed runs are let go"
             assert max(len(array) for array in held if array.ndim == 4) <= (1 if method.name == "score-cam" else 3)
 

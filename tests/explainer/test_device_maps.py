@@ -169,7 +169,7 @@ def test_the_chunk_on_a_gpu_follows_its_memory_the_cap_and_the_precision(
         lanes = network._runner
         lanes.session.provider, lanes.session.cap = "cuda", 10**9
         lanes._chunk(50, 500)
-        lanes._asked = replace(lanes._asked, batch=7, engine=EngineOptions(half=True))
+        lanes._limits = replace(lanes._limits, batch=7, engine=EngineOptions(half=True))
         lanes._chunk(7, 500)
     assert asked == [(Device("cuda"), needed, 500, 10**9, None), (Device("cuda"), needed // 2, 500, 10**9, 7)]
 
@@ -266,10 +266,10 @@ def test_a_stream_lets_go_of_its_picture_also_when_it_is_left_early(classifier: 
             for _, saliency in zip(range(count), stream := explain.stream(X), strict=False):
                 assert saliency.map.shape == (16, 12)
             stream.close()
-            assert (1, 3, 16, 12) not in {array.shape for array, _ in network._on_device.resident._held.values()}
+            assert (1, 3, 16, 12) not in {array.shape for array, _ in network._on_device.resident._uploads.values()}
         with pytest.raises(TargetError, match="99"):
             next(explain.stream(X, 99))
-        assert (1, 3, 16, 12) not in {array.shape for array, _ in network._on_device.resident._held.values()}
+        assert (1, 3, 16, 12) not in {array.shape for array, _ in network._on_device.resident._uploads.values()}
 
 
 def test_threads_that_share_a_device_get_what_each_gets_alone(classifier: onnx.ModelProto) -> None:

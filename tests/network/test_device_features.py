@@ -14,7 +14,7 @@ from onnxcam.engine.devices import Device
 from onnxcam.engine.io_binding import BoundSession
 from onnxcam.engine.options import EngineOptions
 from onnxcam.engine.session import Session
-from onnxcam.engine.views import Span
+from onnxcam.engine.views import TensorView
 from onnxcam.errors import InferenceError, UndefinedSaliency
 from onnxcam.methods.blocks import Method, live, live_numbers
 from onnxcam.network.device_features import DeviceFeatures, DeviceOps
@@ -75,7 +75,7 @@ def test_maps_masks_and_sums_are_numpys(name: str) -> None:
 def test_masks_are_written_into_a_place_among_others() -> None:
     features, expected = held("NCHW")
     buffer = OrtValue.ortvalue_from_numpy(np.zeros((4, 12), np.float32))
-    features.masks(np.array([2, 6])).gathered(np.array([1, 0]), into=Span(buffer, (2, 12), 12))
+    features.masks(np.array([2, 6])).gathered(np.array([1, 0]), into=TensorView(buffer, (2, 12), 12))
     np.testing.assert_array_equal(buffer.numpy(), [0 * expected[0].ravel(), *expected[[6, 2]].reshape(2, -1), [0] * 12])
 
 

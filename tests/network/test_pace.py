@@ -19,7 +19,7 @@ PHOTOGRAPH = np.random.default_rng(3).integers(0, 256, (40, 30, 3)).astype(np.ui
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("ONNXCAM_CACHE", str(tmp_path))
     monkeypatch.setattr(parallel, "available_threads", lambda: 2)
-    monkeypatch.setattr(parallel, "SECONDS", 0.0)
+    monkeypatch.setattr(parallel, "MIN_SECONDS", 0.0)
     return tmp_path
 
 

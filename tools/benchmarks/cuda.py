@@ -37,8 +37,9 @@ from onnxcam.engine.batching import in_chunks  # noqa: E402
 from onnxcam.engine.devices import Device, device_of  # noqa: E402
 from onnxcam.engine.io_binding import BoundSession  # noqa: E402
 from onnxcam.engine.options import EngineOptions  # noqa: E402
-from onnxcam.engine.session import PROVIDERS, Session  # noqa: E402
-from onnxcam.engine.views import Rows  # noqa: E402
+from onnxcam.engine.providers import PROVIDERS  # noqa: E402
+from onnxcam.engine.session import Session  # noqa: E402
+from onnxcam.engine.views import ScoreRequest  # noqa: E402
 from onnxcam.errors import OnnxCamError, OptionError, ProviderError  # noqa: E402
 from onnxcam.inputs.bundled import model as embedded_model  # noqa: E402
 from onnxcam.inputs.bundled import pictures  # noqa: E402
@@ -133,7 +134,9 @@ def bare(bench: Bench, engine: EngineOptions, count: int, batch: int) -> Callabl
     """The floor: `count` images in batches through the plain model, with input and output on the device."""
     model = ir.from_proto(_proto(bench.onnx))
     session = Session(
-        ir.to_bytes(in_half_precision(model) if engine.half else model), [bench.provider], engine=engine.uncaptured
+        ir.to_bytes(in_half_precision(model) if engine.half else model),
+        [bench.provider],
+        engine=engine.without_cuda_graph,
     )
     device = session.device or Device("cpu")
     import onnxruntime
@@ -180,7 +183,7 @@ def device_or_host(bench: Bench) -> list[Row]:
     masks = np.random.default_rng(0).random((bench.channels, 1, *grid), np.float32)
     feeds = {masked_score.IMAGE: bench.image[None], masked_score.TARGETS: np.zeros(1, np.int64)}
     bound = BoundSession(session, session.device or Device("cpu"))
-    masks_and_output = Rows(masked_score.MAPS, masks, masked_score.PROBABILITY, 1)
+    masks_and_output = ScoreRequest(masked_score.MAPS, masks, masked_score.PROBABILITY, 1)
 
     def host() -> np.ndarray:
         return in_chunks(

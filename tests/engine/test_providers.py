@@ -1,0 +1,105 @@
+"""The caller's providers: names, onnxruntime's own form with options, and what is refused."""
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from recorder import Recorder
+
+from onnxcam import Explainer
+from onnxcam.engine.options import EngineOptions, MemoryCap
+from onnxcam.engine.providers import CPU, CUDA, TENSORRT, Provider, parse_providers, resolve_providers
+from onnxcam.engine.session import Session, may_leave_the_cpu
+from onnxcam.errors import OptionError, ProviderError
+
+X = np.random.default_rng(0).standard_normal((2, 3, 16, 12)).astype(np.float32)
+
+
+def test_short_names_and_onnxruntimes_names_are_the_same_provider() -> None:
+    assert parse_providers(["cuda", "CPU"]) == parse_providers([CUDA, (CPU, {})])
+    assert parse_providers("auto") == (Provider("auto"),)
+
+
+def test_options_become_text_as_onnxruntime_does_it() -> None:
+    (provider,) = parse_providers([(CUDA, {"device_id": 1, "do_copy_in_default_stream": True, "name": "x"})])
+    assert provider.options == {"device_id": "1", "do_copy_in_default_stream": "True", "name": "x"}
+    assert provider.device_id == 1
+
+
+@pytest.mark.parametrize(
+    ("providers", "message"),
+    [
+        (("cuda", {"device_id": 1}), "a name, or a tuple of a name and a dict"),
+        ([["cuda", {}]], "a name, or a tuple of a name and a dict"),
+        ([("cuda",)], "a name, or a tuple of a name and a dict"),
+        ([("cuda", None)], "a name, or a tuple of a name and a dict"),
+        ([(1, {})], "a name, or a tuple of a name and a dict"),
+        ([None], "a name, or a tuple of a name and a dict"),
+        (5, "must be a list of names"),
+        ({"cuda": {}}, "must be a list of names"),
+        ([("cuda", {1: 2})], "a provider option is a name with a text or number"),
+        ([("cuda", {"device_id": None})], "a provider option is a name with a text or number"),
+        ([("auto", {"device_id": 1})], "the provider auto takes no options"),
+        (
+            [("cpu", {"arena_extend_strategy": "kSameAsRequested"})],
+            "cpu takes no options; onnxruntime would ignore them",
+        ),
+        ([("cuda", {"enable_cuda_graph": 1})], r"EngineOptions\(cuda_graph=True\)"),
+        ([("tensorrt", {"trt_cuda_graph_enable": True})], r"EngineOptions\(cuda_graph=True\)"),
+        ([("cuda", {"use_ep_level_unified_stream": 0})], "queued on one stream"),
+        (["cpu", (CPU, {})], "the provider cpu is listed twice"),
+    ],
+)
+def test_wrong_forms_are_option_errors(providers: Any, message: str, classifier: onnx.ModelProto) -> None:
+    with pytest.raises(OptionError, match=message):
+        parse_providers(providers)
+    with pytest.raises(OptionError, match=message):
+        Session(classifier.SerializeToString(), providers)
+    with pytest.raises(OptionError, match=message):
+        Explainer(classifier, providers=providers)
+
+
+def test_unknown_providers_list_the_near_ones() -> None:
+    with pytest.raises(ProviderError, match="did you mean cuda"):
+        resolve_providers(parse_providers([("cudaa", {})]), [CPU])
+
+
+def test_the_form_of_onnxruntime_runs_as_the_short_name_does(classifier: onnx.ModelProto) -> None:
+    model = classifier.SerializeToString()
+    expected = Session(model, ["cpu"]).run(["logits"], {"x": X})[0]
+    for providers in ([(CPU, {})], [("cpu", {})], [CPU], "cpu"):
+        session = Session(model, providers)
+        assert session.provider == "cpu"
+        np.testing.assert_array_equal(session.run(["logits"], {"x": X})[0], expected)
+        assert not may_leave_the_cpu(providers)
+
+
+def test_an_explainer_takes_the_form_of_onnxruntime(classifier: onnx.ModelProto) -> None:
+    with Explainer(classifier, providers=[(CPU, {})]) as explain:
+        assert explain.explain(X[0], targets=[0])[0].provenance.provider == "cpu"
+
+
+def test_the_callers_options_win_over_the_engines(gpu: type[Recorder]) -> None:
+    options = {"cudnn_conv_algo_search": "EXHAUSTIVE", "gpu_mem_limit": 5000}
+    session = Session(b"", [("cuda", options)], engine=EngineOptions(MemoryCap(10**9), tf32=True))
+    expected = EngineOptions(tf32=True).provider_options(CUDA, 5000) | {"cudnn_conv_algo_search": "EXHAUSTIVE"}
+    assert gpu.calls[0]["provider_options"] == [expected]
+    assert session.cap == 5000
+    assert session.recorded_options == {
+        "gpu_mem": "1000000000 bytes",
+        "tf32": "on",
+        "cuda.cudnn_conv_algo_search": "EXHAUSTIVE",
+        "cuda.gpu_mem_limit": "5000",
+    }
+
+
+def test_the_chosen_device_is_where_the_tensors_lie(gpu: type[Recorder]) -> None:
+    assert str(Session(b"", [("cuda", {"device_id": 1})]).device) == "cuda:1"
+    session = Session(b"", [("tensorrt", {"device_id": "2", "trt_fp16_enable": True})])
+    assert str(session.device) == "cuda:2"
+    assert gpu.calls[1]["providers"] == [TENSORRT, CUDA]
+    assert [o["device_id"] for o in gpu.calls[1]["provider_options"]] == ["2", "2"]
+    assert gpu.calls[1]["provider_options"][0]["trt_fp16_enable"] == "True"
+    with pytest.raises(OptionError, match="device_id must be a number"):
+        Session(b"", [("cuda", {"device_id": "first"})])

@@ -1,0 +1,34 @@
+import importlib.metadata
+
+import pytest
+
+from onnxcam import versions as module
+from onnxcam.versions import PACKAGES, versions
+
+
+def test_package_metadata_is_read_once_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    names: list[str] = []
+
+    def version(name: str) -> str:
+        names.append(name)
+        return importlib.metadata.version(name)
+
+    monkeypatch.setattr(module, "version", version)
+    module._installed.cache_clear()
+    first = versions()
+    first["numpy"] = "changed by a caller"
+    assert versions()["numpy"] == importlib.metadata.version("numpy")
+    assert versions() is not versions()
+    assert names == list(PACKAGES)
+
+
+def test_packages_that_are_not_installed_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        if name == "onnxruntime-gpu":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "1.0"
+
+    monkeypatch.setattr(module, "version", version)
+    module._installed.cache_clear()
+    assert versions() == {name: "1.0" for name in PACKAGES if name != "onnxruntime-gpu"}
+    module._installed.cache_clear()
