@@ -1,6 +1,7 @@
 """The record is plain JSON that fits its schema, whatever was explained."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from enum import StrEnum
@@ -122,6 +123,12 @@ def test_the_schema_lists_the_values_that_the_code_knows() -> None:
     for name, words in (("color", Color), ("resize", Resize), ("interpolation", Interpolation)):
         assert preset[name]["enum"] == list(get_args(words))
     assert set(preset) == {*PRESETS["raw"].to_json(), "origin"}
+
+
+def test_the_example_in_the_documentation_fits_the_schema() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "record.md").read_text("utf-8")
+    (example,) = re.findall(r"^```json\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    VALIDATOR.validate(json.loads(example))
 
 
 def test_an_unknown_field_or_a_missing_one_does_not_fit() -> None:
