@@ -3,6 +3,7 @@
 import io
 import logging
 import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -56,6 +57,7 @@ def run() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file's name need not be text
+    warnings.filterwarnings("ignore", module="PIL")  # of large photographs and odd metadata
     # Libraries log what onnxcam says in its own words; without a handler Python would print it.
     logging.getLogger().addHandler(logging.NullHandler())
     try:

@@ -1,15 +1,14 @@
-"""Read photographs as a person sees them: upright, RGB, 8 bits; refuse in time what is too large for memory.
+"""Reads picture files: upright, RGB, 8 bits; refuses what is too large before it is decoded.
 
-Pillow reads them, since its pixels are what torchvision, timm and Hugging Face compute on. Colour profiles
-are not applied, as none of the three does.
+`read_picture` decodes a file with Pillow, since its pixels are what torchvision, timm and Hugging Face compute on.
+Colour profiles are not applied, as none of the three does. `find_pictures` lists the pictures of a folder. Nothing here
+changes the process: several threads decode at once, and the table of warnings stays as it is.
 """
 
 import logging
 import os
 import stat
 import struct
-import threading
-import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
@@ -26,15 +25,16 @@ from onnxcam.errors import PictureError
 from onnxcam.types import Picture
 
 MAX_PIXELS = 178_956_970
-"""Largest picture, width times height: where Pillow itself speaks of a decompression bomb."""
+"""Largest picture, width times height: where Pillow raises DecompressionBombError."""
 
 _ENDINGS = "jpg jpeg jpe jfif mpo png apng webp gif tif tiff bmp dib ppm pgm pbm pnm jp2 avif"
 SUFFIXES = frozenset(f".{ending}" for ending in _ENDINGS.split())
 
-# Named, since of Pillow's other readers one starts Ghostscript and few are meant for files of unknown origin.
+# The readers that may run. Of Pillow's others one starts Ghostscript, and few are meant for files of unknown origin.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF")
 
-# What Pillow's readers raise on damaged files, of which only OSError and SyntaxError are documented.
+# What Pillow's readers raise on damaged files; only OSError and SyntaxError are documented. Warnings are among them for
+# callers who turn warnings into errors.
 _DAMAGED = (
     OSError,
     SyntaxError,
@@ -50,7 +50,10 @@ _DAMAGED = (
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
+    Warning,
 )
+# Of these, what a reader raises on a file of another format.
+_OTHER_FORMAT = (SyntaxError, IndexError, TypeError, struct.error)
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -63,19 +66,18 @@ _TURNS = {
 }
 
 _log = logging.getLogger(__name__)
-# warnings.catch_warnings changes a table of the whole process; two threads inside would leave the wrong one.
-_warnings_table = threading.Lock()
 
 
 def read_picture(source: str | os.PathLike[str] | bytes) -> Picture:
-    """(height, width, 3) RGB, turned upright as its EXIF orientation says; bytes are the content of a file.
+    """A picture as (height, width, 3) uint8 RGB, 0 to 255, turned upright as its EXIF orientation says.
 
-    Transparent pixels are laid over white. 16-bit grey is divided by 257, float grey in [0,1] multiplied by
-    255, both rounded. Of an animation the first frame counts. Raises PictureError for what cannot be read
-    whole, and for more than MAX_PIXELS before anything is decoded.
+    source: a path, or the content of a file as bytes; JPEG, PNG, WebP, GIF, TIFF, BMP, PNM, JPEG 2000 or AVIF.
+    Transparent pixels are laid over white. 16-bit grey is divided by 257, float grey in [0,1] is multiplied by 255,
+    both are rounded. Of an animation the first frame counts. Raises PictureError for a file that is missing, damaged or
+    cut short, and for more than MAX_PIXELS before anything is decoded. Pillow may warn (UserWarning) of odd metadata.
     """
     name = _name(source)
-    with _opened(source, name) as file, _quiet():
+    with _opened(source, name) as file:
         image = _identified(file, name)
         try:
             image.load()
@@ -86,12 +88,12 @@ def read_picture(source: str | os.PathLike[str] | bytes) -> Picture:
 
 
 def size_of(source: str | os.PathLike[str] | bytes) -> tuple[int, int]:
-    """(height, width) of the upright picture from its header, without decoding; raises as read_picture does.
+    """(height, width) of the upright picture, read from the header; raises as read_picture does.
 
-    Damage among the pixels is not noticed. Only a PNG that has its EXIF behind the pixels is decoded.
+    Damage among the pixels goes unnoticed: only a PNG that has its EXIF behind the pixels is decoded.
     """
     name = _name(source)
-    with _opened(source, name) as file, _quiet():
+    with _opened(source, name) as file:
         image = _identified(file, name)
         width, height = image.size
         if isinstance(image, TiffImageFile):  # some versions of Pillow turn the size beforehand, some not
@@ -101,25 +103,27 @@ def size_of(source: str | os.PathLike[str] | bytes) -> tuple[int, int]:
 
 
 def find_pictures(path: str | os.PathLike[str]) -> list[Path]:
-    """A file gives itself; a folder gives what has a picture's suffix in it, sorted, without its subfolders.
+    """The pictures of a folder, by suffix, sorted, without subfolders and hidden files; of a file, the file itself.
 
-    Hidden files are left out. Raises PictureError if there is no such path, or no picture in the folder.
+    Raises PictureError if there is no such path, or no picture in the folder.
     """
     path = Path(path)
     name = _name(path)
     try:
         if not stat.S_ISDIR(path.stat().st_mode):
             return [path]
-        found = sorted(p for p in path.iterdir() if _looks_like_a_picture(p))
+        with os.scandir(path) as entries:
+            pictures = sorted(path / entry.name for entry in entries if _is_picture(entry))
     except (OSError, ValueError) as error:
         raise PictureError(f"{name}: {_reason(error)}") from error
-    if not found:
+    if not pictures:
         raise PictureError(f"{name}: no pictures in this folder (a .jpg, .png, .webp, .gif, .tif, .bmp, ...)")
-    return found
+    return pictures
 
 
-def _looks_like_a_picture(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and not path.is_dir()
+def _is_picture(entry: os.DirEntry[str]) -> bool:
+    suffix = os.path.splitext(entry.name)[1].lower()
+    return suffix in SUFFIXES and not entry.name.startswith(".") and not entry.is_dir()
 
 
 def _name(source: str | os.PathLike[str] | bytes) -> str:
@@ -165,36 +169,50 @@ def _opened(source: str | os.PathLike[str] | bytes, name: str) -> Iterator[Binar
         yield file
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Pillow warns of large photographs and odd metadata; what matters here is raised as PictureError."""
-    with _warnings_table, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="PIL")
-        yield
-
-
 def _identified(file: BinaryIO, name: str) -> Image.Image:
     """The picture with its size known and its pixels still in the file."""
-    Image.init()
-    too_large = f"more than {MAX_PIXELS:,} pixels; make it smaller first"
-    try:
-        image = Image.open(file, formats=[f for f in _FORMATS if f in Image.OPEN])
-    except UnidentifiedImageError as error:
-        kinds = "JPEG, PNG, WebP, GIF, TIFF, BMP, PNM, JPEG 2000 and AVIF can be"
-        raise PictureError(f"{name}: not a picture that can be read; {kinds}") from error
-    except Image.DecompressionBombError as error:
-        raise PictureError(f"{name}: {too_large}") from error
-    except _DAMAGED as error:
-        raise PictureError(_damage(name, error)) from error
-    if image.width * image.height > MAX_PIXELS:
-        raise PictureError(f"{name}: {image.width} x {image.height} is {too_large}")
+    image = _header(file, name)
+    limit = MAX_PIXELS if Image.MAX_IMAGE_PIXELS is None else min(MAX_PIXELS, 2 * Image.MAX_IMAGE_PIXELS)
+    if image.width * image.height > limit:
+        raise PictureError(f"{name}: {image.width} x {image.height} is {_too_large(limit)}")
     return image
 
 
-def _orientation(image: Image.Image, *, late: bool = True) -> int:
-    """EXIF's number, 1 (upright) to 8; 1 too if there is none, or none that can be read.
+def _header(file: BinaryIO, name: str) -> Image.Image:
+    """The picture as the first reader takes it that accepts the file.
 
-    late=False keeps Pillow from decoding a whole PNG to see whether EXIF follows behind its pixels.
+    Not Image.open, which warns of large photographs; silencing that would change the warnings of the whole process.
+    """
+    Image.init()
+    prefix = file.read(16)
+    for form in _FORMATS:
+        if form not in Image.OPEN:
+            continue
+        factory, accept = Image.OPEN[form]
+        try:
+            accepted = accept is None or accept(prefix)
+            if isinstance(accepted, str) or not accepted:  # text says why not
+                continue
+            file.seek(0)
+            return factory(file, "")
+        except _OTHER_FORMAT:
+            continue
+        except Image.DecompressionBombError as error:
+            raise PictureError(f"{name}: {_too_large(MAX_PIXELS)}") from error
+        except _DAMAGED as error:
+            raise PictureError(_damage(name, error)) from error
+    kinds = "JPEG, PNG, WebP, GIF, TIFF, BMP, PNM, JPEG 2000 and AVIF can be"
+    raise PictureError(f"{name}: not a picture that can be read; {kinds}")
+
+
+def _too_large(limit: int) -> str:
+    return f"more than {limit:,} pixels; make it smaller first"
+
+
+def _orientation(image: Image.Image, *, late: bool = True) -> int:
+    """EXIF's number, 1 (upright) to 8; 1 if there is none that can be read.
+
+    late=False keeps Pillow from decoding a PNG to see whether EXIF follows behind its pixels.
     """
     try:
         exif = image.getexif() if late else Image.Image.getexif(image)
@@ -211,14 +229,14 @@ def _metadata_behind_pixels(image: Image.Image, file: BinaryIO) -> bool:
         return False
     position = file.tell()
     file.seek(8)
-    behind = found = False
-    while not found and len(head := file.read(8)) == 8:
+    behind = metadata = False
+    while not metadata and len(head := file.read(8)) == 8:
         length, kind = struct.unpack(">I4s", head)
         behind = behind or kind == b"IDAT"
-        found = behind and kind in (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
+        metadata = behind and kind in (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
         file.seek(length + 4, os.SEEK_CUR)
     file.seek(position)
-    return found
+    return metadata
 
 
 def _rgb(image: Image.Image, name: str) -> Picture:
@@ -239,8 +257,8 @@ def _rgb(image: Image.Image, name: str) -> Picture:
 def _from_deep_grey(image: Image.Image, name: str) -> Picture:
     values = np.asarray(image)
     if values.min() < 0 or values.max() > 65535:
-        found = f"grey values from {values.min()} to {values.max()}"
-        raise PictureError(f"{name}: {found}, not 16-bit; convert it to 8 bits")
+        extent = f"grey values from {values.min()} to {values.max()}"
+        raise PictureError(f"{name}: {extent}, not 16-bit; convert it to 8 bits")
     grey = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
@@ -252,6 +270,5 @@ def _from_float(image: Image.Image, name: str) -> Picture:
     values = np.asarray(image)
     low, high = values.min(), values.max()
     if not (low >= 0 and high <= 1):  # not-a-number too
-        found = f"float grey from {low:g} to {high:g}"
-        raise PictureError(f"{name}: {found}, not within [0,1]; convert it to 8 bits")
+        raise PictureError(f"{name}: float grey from {low:g} to {high:g}, not within [0,1]; convert it to 8 bits")
     return np.stack([np.rint(values * 255).astype(np.uint8)] * 3, axis=-1)

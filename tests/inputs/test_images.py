@@ -1,3 +1,5 @@
+"""Pictures of every kind become upright RGB; damaged and oversized ones are refused by name."""
+
 import io
 import os
 import struct
@@ -12,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from onnxcam.errors import PictureError
 from onnxcam.inputs.images import MAX_PIXELS, find_pictures, read_picture, size_of
@@ -139,9 +142,9 @@ def test_a_transparent_colour_is_white() -> None:
 
 def test_transparency_lies_over_white() -> None:
     rgba = np.array([[[10, 20, 30, 255], [10, 20, 30, 0], [0, 0, 0, 128]]], np.uint8)
-    got = read_picture(encoded(rgba))
-    np.testing.assert_array_equal(got[0, :2], [[10, 20, 30], [255, 255, 255]])
-    assert abs(int(got[0, 2, 0]) - 127) <= 1
+    pixels = read_picture(encoded(rgba))
+    np.testing.assert_array_equal(pixels[0, :2], [[10, 20, 30], [255, 255, 255]])
+    assert abs(int(pixels[0, 2, 0]) - 127) <= 1
 
 
 def test_a_palette_gives_its_colours() -> None:
@@ -201,13 +204,14 @@ def test_truncated_pictures_are_errors_or_whole(form: str) -> None:
     whole = read_picture(data)
     for length in range(0, len(data) - 12, max(1, len(data) // 40)):
         try:
-            got = read_picture(data[:length])
+            pixels = read_picture(data[:length])
         except PictureError as error:
             assert str(error)
         else:
-            np.testing.assert_array_equal(got, whole)
+            np.testing.assert_array_equal(pixels, whole)
 
 
+@pytest.mark.filterwarnings("ignore:::PIL")  # of metadata
 def test_mutated_pictures_never_escape_as_other_errors() -> None:
     for form in ("PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP"):
         data = encoded(COLOURS, form)
@@ -243,31 +247,49 @@ def test_large_photographs_do_not_warn(tmp_path: Path) -> None:
         assert size_of(tmp_path / "large.png") == (8_000, 12_000)
 
 
-def test_reading_in_threads_leaves_the_table_of_warnings_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first reader leaves while the second is inside, unless the second has to wait for it."""
-    data, before, real = encoded(COLOURS), list(warnings.filters), Image.open
-    inside, left = threading.Event(), threading.Event()
+def test_a_small_picture_is_decoded_while_another_thread_is_inside_a_decode(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, before, load = encoded(COLOURS), list(warnings.filters), PngImageFile.load
+    inside, finished = threading.Event(), threading.Event()
+    waited: list[bool] = []
 
-    def opened(*arguments: object, **options: object) -> Image.Image:
-        if threading.current_thread() is first:
-            inside.wait(0.2)
-        else:
+    def slow(image: PngImageFile) -> object:
+        if threading.current_thread() is decoder:
             inside.set()
-            left.wait(0.2)
-        return real(*arguments, **options)  # type: ignore[arg-type]
+            waited.append(finished.wait(30))
+        return load(image)
 
-    def read_and_tell() -> None:
-        read_picture(data)
-        left.set()
-
-    monkeypatch.setattr(Image, "open", opened)
-    first, second = threading.Thread(target=read_and_tell), threading.Thread(target=read_picture, args=(data,))
-    first.start()
-    time.sleep(0.05)
-    second.start()
-    first.join()
-    second.join()
+    monkeypatch.setattr(PngImageFile, "load", slow)
+    decoder = threading.Thread(target=read_picture, args=(data,))
+    decoder.start()
+    assert inside.wait(30)
+    np.testing.assert_array_equal(read_picture(data), COLOURS)
+    assert size_of(data) == (6, 4)
     assert list(warnings.filters) == before
+    finished.set()
+    decoder.join()
+    assert waited
+    assert all(waited), "the small picture came while the other was inside"
+    assert list(warnings.filters) == before
+
+
+def test_a_limit_that_the_caller_gave_pillow_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 11)
+    for read in (read_picture, size_of):
+        with pytest.raises(PictureError, match="4 x 6 is more than 22 pixels"):
+            read(encoded(COLOURS))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 12)
+    assert size_of(encoded(COLOURS)) == (6, 4)
+
+
+def test_warnings_that_are_errors_become_picture_errors() -> None:
+    """A TIFF whose width has two entries: Pillow warns of it, and reads the first."""
+    data = bytearray(encoded(COLOURS, "TIFF"))
+    at = data.index(struct.pack("<HHI", 0x0100, 4, 1)) + 4
+    data[at] = 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(PictureError):
+            size_of(bytes(data))
 
 
 def test_a_folder_gives_its_pictures_sorted(tmp_path: Path) -> None:
