@@ -1,6 +1,7 @@
-"""Operators that onnx's reference evaluator lacks, or computes otherwise than the specification says, or in float32.
+"""Reference implementations in numpy of operators that onnx's evaluator lacks, gets wrong, or computes in float32.
 
-Each is written down from the operator's specification, in numpy and in the precision of what it is given.
+Each follows the operator's specification and keeps the element type of its input. Its docstring says what is wrong with
+onnx's. REFERENCE_OPS lists them for ReferenceEvaluator(new_ops=...).
 """
 
 import math
@@ -17,7 +18,7 @@ Results = tuple[Array]
 
 
 class Erf(OpRun):
-    """onnx goes through float32."""
+    """onnx computes in float32."""
 
     op_domain = ""
 
@@ -26,7 +27,7 @@ class Erf(OpRun):
 
 
 class Gelu(OpRun):
-    """onnx goes through its Erf."""
+    """onnx uses its Erf, in float32."""
 
     op_domain = ""
 
@@ -74,7 +75,7 @@ class FusedConv(OpRun):
     ) -> Results:
         y = _conv_implementation(x, w, b, "NOTSET", None, 1, None, pads, strides)
         y = y if z is None else y + z
-        bent = {
+        activated = {
             "": lambda: y,
             "Relu": lambda: np.maximum(y, 0),
             "LeakyRelu": lambda: np.where(y > 0, y, activation_params[0] * y),
@@ -83,11 +84,11 @@ class FusedConv(OpRun):
             "Tanh": lambda: np.tanh(y),
             "HardSigmoid": lambda: np.clip(activation_params[0] * y + activation_params[1], 0, 1),
         }
-        return (bent[activation](),)
+        return (activated[activation](),)
 
 
 class Mean(OpRun):
-    """onnx adds to its first input, so that it cannot grow."""
+    """onnx adds in place to the first input, which cannot broadcast."""
 
     op_domain = ""
 
@@ -96,7 +97,7 @@ class Mean(OpRun):
 
 
 class LRN(OpRun):
-    """onnx takes the pictures for the channels."""
+    """onnx confuses the batch axis with the channels."""
 
     op_domain = ""
 
@@ -107,7 +108,7 @@ class LRN(OpRun):
 
 
 class LpNormalization(OpRun):
-    """onnx takes no absolute value for p = 1."""
+    """onnx omits the absolute value for p = 1."""
 
     op_domain = ""
 
@@ -124,7 +125,7 @@ class GlobalLpPool(OpRun):
 
 
 class GlobalMaxPool(OpRun):
-    """onnx knows two axes."""
+    """onnx supports two spatial axes only."""
 
     op_domain = ""
 
@@ -133,7 +134,7 @@ class GlobalMaxPool(OpRun):
 
 
 class MaxPool(OpRun):
-    """onnx mixes up lopsided pads. The first of equals counts; places are counted over the whole tensor."""
+    """onnx confuses asymmetric pads. Returns the first of equal maxima, and flat indices over the tensor."""
 
     op_domain = ""
 
@@ -160,7 +161,7 @@ class MaxPool(OpRun):
             spans = [n + p + q for n, p, q in zip(sizes, before, after, strict=True)]
             rounded = math.ceil if ceil_mode else math.floor
             counts = [rounded((span - r) / s) + 1 for span, r, s in zip(spans, reach, strides, strict=True)]
-            # No window starts in the pads behind.
+            # No window starts in the padding at the end.
             counts = [c - ((c - 1) * s >= n + p) for c, s, n, p in zip(counts, strides, sizes, before, strict=True)]
         numbers = np.arange(x.size).reshape(x.shape)
         y, places = np.zeros((*x.shape[:2], *counts), x.dtype), np.zeros((*x.shape[:2], *counts), np.int64)
@@ -170,15 +171,15 @@ class MaxPool(OpRun):
                 for a, s, p, r, d, n in zip(at, strides, before, reach, dilations, sizes, strict=True)
             ]
             chosen = (slice(None), slice(None), *np.ix_(*window))
-            seen, names = x[chosen].reshape(*x.shape[:2], -1), numbers[chosen].reshape(*x.shape[:2], -1)
-            first = seen.argmax(axis=2)[..., None]
-            y[(..., *at)] = np.take_along_axis(seen, first, 2)[..., 0]
-            places[(..., *at)] = np.take_along_axis(names, first, 2)[..., 0]
+            entries, indices = x[chosen].reshape(*x.shape[:2], -1), numbers[chosen].reshape(*x.shape[:2], -1)
+            first = entries.argmax(axis=2)[..., None]
+            y[(..., *at)] = np.take_along_axis(entries, first, 2)[..., 0]
+            places[(..., *at)] = np.take_along_axis(indices, first, 2)[..., 0]
         return y, places
 
 
 class GroupNormalization(OpRun):
-    """Until opset 20, which onnx calls deprecated, with a scale a group; later with one a channel."""
+    """onnx refuses the form up to opset 20 as deprecated (one scale per group; later one per channel)."""
 
     op_domain = ""
 
@@ -193,7 +194,7 @@ class GroupNormalization(OpRun):
 
 
 class Pad(OpRun):
-    """onnx refuses negative pads, which cut off."""
+    """onnx refuses negative pads, which crop."""
 
     op_domain = ""
 
@@ -211,7 +212,7 @@ class Pad(OpRun):
 
 
 class ConvTranspose(OpRun):
-    """onnx knows neither groups nor the lower half of an output_shape. Every entry lays down a scaled kernel."""
+    """onnx lacks groups and SAME_LOWER with an output_shape. Every entry adds a scaled kernel to the output."""
 
     op_domain = ""
 
@@ -231,32 +232,32 @@ class ConvTranspose(OpRun):
     ) -> Results:
         space = x.ndim - 2
         strides, dilations = strides or [1] * space, dilations or [1] * space
-        grown, pads = output_padding or [0] * space, list(pads or [0] * 2 * space)
+        extra, pads = output_padding or [0] * space, list(pads or [0] * 2 * space)
         sizes, kernel = x.shape[2:], w.shape[2:]
         full = [(n - 1) * s + (k - 1) * d + 1 for n, s, k, d in zip(sizes, strides, kernel, dilations, strict=True)]
-        full = [f + g for f, g in zip(full, grown, strict=True)]
+        full = [f + e for f, e in zip(full, extra, strict=True)]
         if auto_pad.startswith("SAME") and not output_shape:
             output_shape = [n * s for n, s in zip(sizes, strides, strict=True)]
         if output_shape:
             total = [f - o for f, o in zip(full, output_shape, strict=True)]
-            less, more = [t // 2 for t in total], [t - t // 2 for t in total]
-            pads = less + more if auto_pad == "SAME_UPPER" else more + less
+            smaller, larger = [t // 2 for t in total], [t - t // 2 for t in total]
+            pads = smaller + larger if auto_pad == "SAME_UPPER" else larger + smaller
         outputs = w.shape[1]
         y = np.zeros((len(x), group * outputs, *full), x.dtype)
         for g, at in product(range(group), np.ndindex(*kernel)):
-            mine = slice(g * w.shape[0] // group, (g + 1) * w.shape[0] // group)
-            laid = np.einsum("nc...,cm->nm...", x[:, mine], w[(mine, slice(None), *at)])
+            of_group = slice(g * w.shape[0] // group, (g + 1) * w.shape[0] // group)
+            scaled = np.einsum("nc...,cm->nm...", x[:, of_group], w[(of_group, slice(None), *at)])
             places = [
                 slice(k * d, k * d + (n - 1) * s + 1, s)
                 for k, d, n, s in zip(at, dilations, sizes, strides, strict=True)
             ]
-            y[(slice(None), slice(g * outputs, (g + 1) * outputs), *places)] += laid
+            y[(slice(None), slice(g * outputs, (g + 1) * outputs), *places)] += scaled
         kept = [slice(p, f - q) for p, q, f in zip(pads[:space], pads[space:], full, strict=True)]
         y = y[(slice(None), slice(None), *kept)]
         return (y if b is None else y + b.reshape(1, -1, *[1] * space),)
 
 
-OWN = [
+REFERENCE_OPS = [
     Erf, Gelu, Mean, LRN, LpNormalization, GlobalLpPool, GlobalMaxPool, MaxPool, GroupNormalization, Pad, ConvTranspose,
     QuickGelu, BiasGelu, type("Gelu", (Gelu,), {"op_domain": MICROSOFT}), FusedMatMul, FusedConv,
 ]  # fmt: skip

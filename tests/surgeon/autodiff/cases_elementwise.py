@@ -1,4 +1,4 @@
-"""Operators that compute each entry by itself, with and without broadcasting."""
+"""Cases of elementwise operators, with and without broadcasting."""
 
 from differentiated import Case
 
@@ -20,13 +20,13 @@ OTHERS = {
     "leaky-slope": Case("y = LeakyRelu <alpha=0.3> (x)", X),
     "thresholded-low": Case("y = ThresholdedRelu <alpha=-0.5> (x)", X),
     "elu-alpha": Case("y = Elu <alpha=1.7> (x)", X),
-    "selu-own": Case("y = Selu <alpha=1.2, gamma=0.7> (x)", X),
+    "selu-parameters": Case("y = Selu <alpha=1.2, gamma=0.7> (x)", X),
     "celu": Case("y = Celu (x)", X, opset=28),
     "celu-alpha": Case("y = Celu <alpha=1.7> (x)", X, opset=28),
-    "hard-sigmoid-own": Case("y = HardSigmoid <alpha=0.4, beta=0.3> (x)", X, span=(-2, 3)),
+    "hard-sigmoid-parameters": Case("y = HardSigmoid <alpha=0.4, beta=0.3> (x)", X, span=(-2, 3)),
     "hard-sigmoid-wide": Case("y = HardSigmoid (x)", X, span=(-4, 4)),
     "hard-swish-wide": Case("y = HardSwish (x)", X, span=(-5, 5)),
-    "shrink-own": Case("y = Shrink <lambd=0.3, bias=0.2> (x)", X),
+    "shrink-parameters": Case("y = Shrink <lambd=0.3, bias=0.2> (x)", X),
     "swish": Case("y = Swish <alpha=1.7> (x)", X, opset=24),
     "swish-1": Case("y = Swish (x)", X, opset=24),
     "gelu": Case("y = Gelu (x)", X, opset=20),
@@ -59,18 +59,18 @@ OTHERS = {
     "pow-lists": Case("y = Pow (x, b)", X, "real[4] b = {0.0, 1.0, 2.0, 3.0}"),
     # remainders: the divisor is a parameter
     "mod": Case("y = Mod <fmod=1> (x, b)", X, "real b = {0.7}"),
-    "mod-rows": Case("y = Mod <fmod=1> (x, b)", X, "real[3,1] b"),
+    "mod-column": Case("y = Mod <fmod=1> (x, b)", X, "real[3,1] b"),
     # types
     "cast": Case("h = CastLike (x, x) y = Mul (h, x)", X),
     "cast-like": Case("h = CastLike (x, w) y = Mul (h, x)", X, "real w = {1.0}"),
     "dropout": Case("y = Dropout (x)", X),
-    "dropout-told-not-to": Case("y = Dropout (x, r, t)", X, "float r = {0.5}, bool t = {0}"),
+    "dropout-training-false": Case("y = Dropout (x, r, t)", X, "float r = {0.5}, bool t = {0}"),
     # sums along an axis
     "cumsum": Case("y = CumSum (x, a)", X, "int64 a = {1}"),
     "cumsum-exclusive": Case("y = CumSum <exclusive=1> (x, a)", X, "int64 a = {-1}"),
     "cumsum-reverse": Case("y = CumSum <reverse=1> (x, a)", X, "int64 a = {2}"),
     "cumsum-both": Case("y = CumSum <reverse=1, exclusive=1> (x, a)", X, "int32 a = {1}"),
-    # of a further rank
+    # other ranks
     "scalar": Case("y = Exp (x)", "real x"),
     "vector": Case("y = Mul (x, w)", "real[N] x", "real w"),
     "five-axes": Case("y = Mul (x, w)", "real[N,2,1,3,2] x, real[2,4,1,1] w"),

@@ -1,4 +1,4 @@
-"""Operators of onnxruntime's own domain."""
+"""Cases of the operators of onnxruntime (com.microsoft)."""
 
 from differentiated import Case
 
@@ -31,7 +31,7 @@ CASES = {
     "fused-tanh": fused(', activation="Tanh"'),
     "fused-hard-sigmoid": fused(', activation="HardSigmoid", activation_params=[0.1, 0.4]'),
     "quick-gelu": unary("QuickGelu <alpha=1.5>"),
-    "gelu-own": unary("Gelu"),
+    "gelu-microsoft": unary("Gelu"),
     "bias-gelu": Case("y = com.microsoft.BiasGelu (x, b)", f"{X}, real[4] b", output="real[N,3,4] y"),
     "product": product("N,3,4", "N,4,5", "N,3,5", "alpha=0.7"),
     "product-left": product("N,4,3", "N,4,5", "N,3,5", "alpha=0.7, transA=1"),

@@ -1,4 +1,4 @@
-"""Operators that move, repeat, pick or resample entries."""
+"""Cases of operators that move, repeat, index or resample entries."""
 
 from collections.abc import Sequence
 
@@ -9,35 +9,35 @@ def ints(name: str, numbers: Sequence[int]) -> str:
     return f"int64[{len(numbers)}] {name} = {{{', '.join(map(str, numbers))}}}"
 
 
-def given(op: str, x: str, attributes: str = "", opset: int = 18, **numbers: Sequence[int]) -> Case:
-    """The operator with lists of integers behind its first input."""
+def with_integers(op: str, x: str, attributes: str = "", opset: int = 18, **numbers: Sequence[int]) -> Case:
+    """The operator with lists of integers as its inputs after x."""
     call = f"y = {op} <{attributes}> (x, {', '.join(numbers)})".replace("<>", "").replace(", )", ")")
     return Case(call, f"real[{x}] x", ", ".join(ints(n, v) for n, v in numbers.items()), opset)
 
 
 def sliced(x: str, starts: Sequence[int], ends: Sequence[int], axes: Sequence[int], steps: Sequence[int]) -> Case:
-    return given("Slice", x, s=starts, e=ends, a=axes, p=steps)
+    return with_integers("Slice", x, s=starts, e=ends, a=axes, p=steps)
 
 
 END = 2**63 - 1
 
 SHAPES = {
-    "reshape": given("Reshape", "N,3,4", s=[-1, 12]),
-    "reshape-0": given("Reshape", "N,3,4", s=[0, 2, 6]),
-    "reshape-across": given("Reshape", "N,3,4", s=[-1, 4]),
+    "reshape": with_integers("Reshape", "N,3,4", s=[-1, 12]),
+    "reshape-0": with_integers("Reshape", "N,3,4", s=[0, 2, 6]),
+    "reshape-across": with_integers("Reshape", "N,3,4", s=[-1, 4]),
     "reshape-two-unknown": Case("t = MatMul (x, z) y = Reshape (t, s)", "real[N,3] x, real[3,N] z", ints("s", [-1])),
-    **{f"flatten{a}": given("Flatten", "N,3,4", f"axis={a}") for a in (0, 1, 2, 3, -1)},
-    "squeeze": given("Squeeze", "N,1,4,1", a=[1, -1]),
-    "squeeze-all": given("Squeeze", "2,1,4,1"),
-    "unsqueeze": given("Unsqueeze", "N,4", a=[1, -1]),
-    "transpose": given("Transpose", "N,3,4", "perm=[2,0,1]"),
-    "transpose-turned": given("Transpose", "N,3,4"),
-    "expand": given("Expand", "3,1", s=[2, 3, 4]),
-    "expand-rows": given("Expand", "N,1,4", s=[1, 3, 1]),
+    **{f"flatten{a}": with_integers("Flatten", "N,3,4", f"axis={a}") for a in (0, 1, 2, 3, -1)},
+    "squeeze": with_integers("Squeeze", "N,1,4,1", a=[1, -1]),
+    "squeeze-all": with_integers("Squeeze", "2,1,4,1"),
+    "unsqueeze": with_integers("Unsqueeze", "N,4", a=[1, -1]),
+    "transpose": with_integers("Transpose", "N,3,4", "perm=[2,0,1]"),
+    "transpose-turned": with_integers("Transpose", "N,3,4"),
+    "expand": with_integers("Expand", "3,1", s=[2, 3, 4]),
+    "expand-rows": with_integers("Expand", "N,1,4", s=[1, 3, 1]),
     "expand-by-shape": Case("s = Shape (z) e = Expand (x, s) y = Mul (e, z)", "real[1,3] x, real[N,3] z"),
-    "tile": given("Tile", "N,3,4", s=[1, 1, 3]),
-    "tile-two": given("Tile", "N,3,4", s=[1, 2, 3]),
-    "tile-rows": given("Tile", "2,3,4", s=[2, 1, 1]),
+    "tile": with_integers("Tile", "N,3,4", s=[1, 1, 3]),
+    "tile-two": with_integers("Tile", "N,3,4", s=[1, 2, 3]),
+    "tile-rows": with_integers("Tile", "2,3,4", s=[2, 1, 1]),
     "concat": Case("y = Concat <axis=1> (a, b, a)", "real[N,2] a, real[N,3] b"),
     "concat-last": Case("y = Concat <axis=-1> (a, b)", "real[N,2,3] a, real[N,2,1] b"),
     "concat-one": Case("y = Concat <axis=1> (a)", "real[N,2] a"),
@@ -46,11 +46,11 @@ SHAPES = {
     "split": Case("p, q, r = Split <axis=1, num_outputs=3> (x) y = Mul (p, r)", "real[N,9] x"),
     "split-sizes": Case("p, q = Split <axis=-1> (x, s) r = Exp (q) y = Concat <axis=1> (r, p)", "real[N,9] x", ints("s", [2, 7])),
     "split-uneven": Case("p, q = Split <axis=1, num_outputs=2> (x) y = Exp (q)", "real[N,9] x"),
-    "depth-to-space": given("DepthToSpace", "N,8,3,2", "blocksize=2"),
-    "depth-to-space-crd": given("DepthToSpace", "N,8,3,2", 'blocksize=2, mode="CRD"'),
-    "space-to-depth": given("SpaceToDepth", "N,2,6,4", "blocksize=2"),
-    "space-to-depth-crd": given("SpaceToDepth", "N,2,6,4", 'blocksize=2, mode="CRD"', 28),
-    "triangle": given("Trilu", "N,4,4"),
+    "depth-to-space": with_integers("DepthToSpace", "N,8,3,2", "blocksize=2"),
+    "depth-to-space-crd": with_integers("DepthToSpace", "N,8,3,2", 'blocksize=2, mode="CRD"'),
+    "space-to-depth": with_integers("SpaceToDepth", "N,2,6,4", "blocksize=2"),
+    "space-to-depth-crd": with_integers("SpaceToDepth", "N,2,6,4", 'blocksize=2, mode="CRD"', 28),
+    "triangle": with_integers("Trilu", "N,4,4"),
     "triangle-lower": Case("y = Trilu <upper=0> (x, k)", "real[N,4,5] x", "int64 k = {1}"),
 }  # fmt: skip
 
@@ -67,15 +67,15 @@ SLICES = {
     "slice-turned-steps": sliced("N,4,9", [3], [0], [1], [-2]),
     "slice-one": sliced("N,4,9", [-2], [-1], [2], [1]),
     "slice-rows-whole": sliced("N,4,9", [0, 1], [END, 3], [0, 1], [1, 1]),
-    "slice-no-axes": given("Slice", "3,4,9", s=[0, 1], e=[2, 3]),
-    "pad": given("Pad", "N,2,4,5", p=[0, 0, 1, 2, 0, 0, 3, 0]),
-    "pad-cuts": given("Pad", "N,2,4,5", p=[0, 0, -1, 2, 0, 0, 3, -2]),
+    "slice-no-axes": with_integers("Slice", "3,4,9", s=[0, 1], e=[2, 3]),
+    "pad": with_integers("Pad", "N,2,4,5", p=[0, 0, 1, 2, 0, 0, 3, 0]),
+    "pad-cuts": with_integers("Pad", "N,2,4,5", p=[0, 0, -1, 2, 0, 0, 3, -2]),
     "pad-axes": Case("y = Pad (x, p, , a)", "real[N,2,4,5] x", f"{ints('p', [1, 2, 3, 0])}, {ints('a', [-1, 2])}"),
     "pad-value": Case("y = Pad (x, p, c)", "real[N,5] x", f"{ints('p', [0, 1, 0, 2])}, real c = {{1.5}}"),
-    **{f"pad-{mode}{'-cuts' if cut else ''}": given("Pad", "N,2,4,5", f'mode="{mode}"', 19, p=[0, 0, 1, 2 - cut, 0, 0, 3, -cut])
+    **{f"pad-{mode}{'-cuts' if cut else ''}": with_integers("Pad", "N,2,4,5", f'mode="{mode}"', 19, p=[0, 0, 1, 2 - cut, 0, 0, 3, -cut])
        for mode in ("reflect", "edge", "wrap") for cut in (0, 3)},
     "pad-reflect-axes": Case('y = Pad <mode="reflect"> (x, p, , a)', "real[N,4,5] x", f"{ints('p', [1, 2, 3, 0])}, {ints('a', [-1, -2])}"),
-    "pad-reflect-channels": given("Pad", "N,3,4", 'mode="reflect"', p=[0, 1, 0, 0, 2, 0]),
+    "pad-reflect-channels": with_integers("Pad", "N,3,4", 'mode="reflect"', p=[0, 1, 0, 0, 2, 0]),
 }  # fmt: skip
 
 WHERE = "half_pixel align_corners asymmetric pytorch_half_pixel half_pixel_symmetric".split()
@@ -112,7 +112,7 @@ RESIZED = {
     "resize-axes-scales": scaled("N,2,4,5", [0.8, 1.7], 'mode="linear", axes=[3,2]'),
     "resize-not-larger": resized("N,1,4,6", [7, 7], 'mode="linear", axes=[2,3], keep_aspect_ratio_policy="not_larger"'),
     "resize-not-smaller": resized("N,1,4,6", [7, 7], 'mode="linear", axes=[2,3], keep_aspect_ratio_policy="not_smaller"'),
-    "resize-cubic-own": resized("1,1,4,4", [1, 1, 9, 8], 'mode="cubic", cubic_coeff_a=-0.5, exclude_outside=1'),
+    "resize-cubic-parameters": resized("1,1,4,4", [1, 1, 9, 8], 'mode="cubic", cubic_coeff_a=-0.5, exclude_outside=1'),
     "resize-corners-to-one": resized("1,1,4", [1, 1, 1], f'{at("align_corners")}, mode="linear"'),
     "resize-1d": scaled("N,2,5", [1, 1, 1.6], 'mode="linear"'),
     "resize-3d": scaled("N,1,2,3,2", [1, 1, 2, 1.5, 2], 'mode="linear"'),
@@ -126,7 +126,7 @@ DISPUTED = {
     "resize-to-the-same-size": scaled("N,1,4,4", [1, 1, 1.2, 1.1], f'{at("asymmetric")}, mode="linear"'),
     "resize-to-one": scaled("N,1,4", [1, 1, 0.3], f'{at("pytorch_half_pixel")}, mode="linear"'),
 }
-"""Where onnxruntime keeps to the sizes in whole numbers, and onnx's evaluator to the scales."""
+"""Cases where onnxruntime uses the integer sizes, and onnx's evaluator the scales."""
 
 INDEXED = {
     "gather-number": Case("y = Gather <axis=1> (x, i)", "real[N,3,4] x", "int64 i = {-1}"),

@@ -1,4 +1,4 @@
-"""Pooling, reductions and normalisations."""
+"""Cases of pooling, reductions and normalisations."""
 
 from differentiated import Case
 

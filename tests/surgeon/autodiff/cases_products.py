@@ -1,4 +1,4 @@
-"""Products of matrices and convolutions."""
+"""Cases of matrix products and convolutions."""
 
 from differentiated import Case
 
@@ -57,7 +57,7 @@ MATRICES = {
 }  # fmt: skip
 
 CONVOLUTIONS = {
-    # stride 1: a convolution with the kernel turned round
+    # stride 1: the rule is a convolution with flipped kernels
     "conv": conv("", w="5,4,3,3"),
     "conv-same": conv("pads=[1,1,1,1]"),
     "conv-pointwise": conv("", w="5,4,1,1"),
@@ -69,7 +69,7 @@ CONVOLUTIONS = {
     "conv-more-pads-than-kernel": conv("pads=[3,3,3,3]"),
     "conv-more-pads-than-kernel-groups": conv("pads=[3,4,3,4], group=2", w="6,2,2,2"),
     "conv-bias": Case("y = Conv (x, w, b)", "real[N,4,8,7] x", "real[5,4,3,3] w, real[5] b"),
-    # strides: a transposed convolution; the last entries may be in no window
+    # strides: the rule is a transposed convolution; the last entries may be in no window
     "conv-stride": conv("strides=[2,2], pads=[1,1,1,1]"),
     "conv-stride-rest": conv("strides=[3,3]", w="5,4,2,2"),
     "conv-stride-pointwise": conv("strides=[2,2]", w="5,4,1,1"),
@@ -78,7 +78,7 @@ CONVOLUTIONS = {
     "conv-stride-dilated": conv("strides=[2,2], dilations=[2,1], pads=[2,1,2,1]"),
     "conv-stride-groups": conv("strides=[2,3], group=2, pads=[1,1,1,1]", w="6,2,3,3"),
     "conv-stride-depthwise-twice": conv("strides=[2,2], group=4, pads=[1,1,1,1]", w="8,1,3,3"),
-    # single channels with a stride: entries set apart
+    # strided depthwise: the rule puts zeros between the entries
     "conv-stride-depthwise": conv("strides=[2,2], group=4, pads=[1,1,1,1]", w="4,1,3,3"),
     "conv-stride-depthwise-5": conv("strides=[2,2], group=4, pads=[2,2,2,2]", w="4,1,5,5"),
     "conv-stride-depthwise-lopsided": conv("strides=[2,3], group=4, pads=[0,1,1,1]", w="4,1,3,3"),
@@ -86,7 +86,7 @@ CONVOLUTIONS = {
     "conv-stride-depthwise-pads": conv("strides=[2,2], group=4, pads=[3,3,3,3]", w="4,1,3,3"),
     "conv-stride-depthwise-rest": conv("strides=[3,3], group=4", w="4,1,1,1"),
     "conv-stride-depthwise-same": conv('strides=[2,2], group=4, auto_pad="SAME_UPPER"', w="4,1,3,3"),
-    # pads that the operator works out
+    # automatic padding
     "conv-upper": conv('strides=[2,2], auto_pad="SAME_UPPER"'),
     "conv-lower": conv('strides=[2,2], auto_pad="SAME_LOWER"'),
     "conv-upper-1": conv('auto_pad="SAME_UPPER"', w="5,4,2,4"),

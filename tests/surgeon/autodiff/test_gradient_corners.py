@@ -1,4 +1,4 @@
-"""Where a derivative is a choice (PyTorch's is taken), and what a rule refuses: expected numbers by hand."""
+"""Corners, where the derivative is a choice (PyTorch's is taken), and what a rule refuses. Expected numbers by hand."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from differentiated import Case, operators, pulled, with_gradient
+from differentiated import Case, computed_gradients, operators, with_gradient
 
 from onnxcam.errors import MissingGradient
 
@@ -16,7 +16,7 @@ Numbers = Sequence[Any]
 
 @dataclass(frozen=True)
 class Corner:
-    """inputs: their numbers. expected: the gradient of sum(seed * y); seed is all ones if not given."""
+    """inputs: their numbers. expected: the gradient of sum(seed * y); The default seed is all ones."""
 
     nodes: str
     inputs: Mapping[str, Numbers]
@@ -51,17 +51,17 @@ def of(
 
 
 def row(*numbers: float) -> Numbers:
-    """One picture, one channel, one row."""
+    """A tensor (1,1,1,W): one sample, one channel, one row."""
     return [[[list(numbers)]]]
 
 
-ON = "y = Identity (r)"
-"""What is read by no further operator counts as the score."""
+READ_ON = "y = Identity (r)"
+"""A reader of the dequantised tensor: without one it counts as the score, and its saturation is ignored."""
 
 
 def quantised(x: Numbers, dx: Numbers, scale: str, zero: str, attributes: str = "", opset: int = 19) -> Corner:
-    """Through integers and back, by a scale that float32 holds exactly. (onnx evaluates these from opset 19 on.)"""
-    nodes = f"q = QuantizeLinear <{attributes}> (x, s, z) r = DequantizeLinear <{attributes}> (q, s, z) {ON}"
+    """Quantised and dequantised, with a scale that float32 holds exactly. (onnx evaluates these from opset 19 on.)"""
+    nodes = f"q = QuantizeLinear <{attributes}> (x, s, z) r = DequantizeLinear <{attributes}> (q, s, z) {READ_ON}"
     return of(nodes.replace("<>", ""), x, dx, f"float{scale}, {zero}", opset)
 
 
@@ -98,7 +98,7 @@ TIES = {
     "max-pool-overlapping": of("y = MaxPool <kernel_shape=[1,3]> (x)", row(2, 2, 2, 2, 1), row(1, 1, 1, 0, 0)),
     "max-pool-one-in-two-windows": of("y = MaxPool <kernel_shape=[1,2]> (x)", row(0, 7, 0), row(0, 5, 0), seed=row(2, 3)),
     "max-pool-rows-first": of("y = MaxPool <kernel_shape=[2,2]> (x)", [[[[1, 4], [4, 4]]]], [[[[0, 1], [0, 0]]]]),
-    "max-pool-of-two-pictures": of("y = MaxPool <kernel_shape=[2]> (x)", [[[1, 2], [4, 3]], [[6, 5], [7, 8]]], [[[0, 1], [2, 0]], [[3, 0], [0, 4]]], seed=[[[1], [2]], [[3], [4]]]),
+    "max-pool-of-two-samples": of("y = MaxPool <kernel_shape=[2]> (x)", [[[1, 2], [4, 3]], [[6, 5], [7, 8]]], [[[0, 1], [2, 0]], [[3, 0], [0, 4]]], seed=[[[1], [2]], [[3], [4]]]),
     "global-max-pool": of("y = GlobalMaxPool (x)", [[[[1, 4], [4, 4]]]], [[[[0, 1], [0, 0]]]]),
     "hard-choice": of("i = ArgMax <axis=1> (x) y = GatherElements <axis=1> (x, i)", [[1, 4, 4]], [[0, 1, 0]]),
 }  # fmt: skip
@@ -112,31 +112,31 @@ QUANTISED = {
     "axis-0": quantised([[-70, 70], [-34, 30]], [[0, 0], [0, 1]], "[2] s = {0.5, 0.25}", "int8[2] z = {0, 4}", "axis=0"),
     "int16": quantised([-20000, -16384, 16000, 16383.5], [0, 0, 1, 0], " s = {0.5}", "int16 z = {0}", opset=21),
     "score": of("q = QuantizeLinear (x, s) y = DequantizeLinear (q, s)", [-1, 0, 1, 200], [1, 1, 1, 1], "float s = {0.5}", 19),
-    "no-zero": of("q = QuantizeLinear (x, s) r = DequantizeLinear (q, s) " + ON, [-1, 0, 1, 127.5], [0, 0, 1, 0], "float s = {0.5}", 19),
-    "named": of("q = QuantizeLinear <output_dtype=3> (x, s) r = DequantizeLinear (q, s) " + ON, [-65, -1, 1, 64], [0, 1, 1, 0], "float s = {0.5}", 21),
+    "no-zero": of("q = QuantizeLinear (x, s) r = DequantizeLinear (q, s) " + READ_ON, [-1, 0, 1, 127.5], [0, 0, 1, 0], "float s = {0.5}", 19),
+    "named": of("q = QuantizeLinear <output_dtype=3> (x, s) r = DequantizeLinear (q, s) " + READ_ON, [-65, -1, 1, 64], [0, 1, 1, 0], "float s = {0.5}", 21),
     "weights": of("w = DequantizeLinear (i, s) y = Gemm <transB=1> (x, w)", [[1, 2]], [[4, 6.5]], "int8[2,2] i = {2, 4, 6, 9}, float s = {0.5}", 19),
 }  # fmt: skip
 
 BYTES = "float s = {0.5}, int8 z = {0}, float one = {1.0}, int8 low = {-128}"
-INTO = "q = QuantizeLinear (x, s, z)"
-COUNTED = "q, s, z = DynamicQuantizeLinear (x)"
+QUANTISE = "q = QuantizeLinear (x, s, z)"
+DYNAMIC = "q, s, z = DynamicQuantizeLinear (x)"
 SCALED = "f = Cast <to=1> (c) t = Mul (s, ws) y = Mul (f, t)"
 CONV = "r = QLinearConv (q, s, z, w, ws, z, one, low)"
 
-# Real numbers as the integers stand for them; an output of zero point -128 and scale 1 holds 0 to 255.
+# Expected numbers are in real units. An output with zero point -128 and scale 1 holds 0 to 255.
 INTEGERS = {
-    "conv": of(f"{INTO} {CONV} v = DequantizeLinear (r, one, low) y = Identity (v)", row(1, 2, 3), row(1, 3, 2), f"{BYTES}, int8[1,1,1,2] w = {{2, 4}}, float ws = {{0.5}}", 19),
-    "conv-saturated": of(f"{INTO} {CONV} v = DequantizeLinear (r, one, low) y = Identity (v)", row(1, 2, -5), row(2, 2, 0), f"{BYTES}, int8[1,1,1,1] w = {{4}}, float ws = {{0.5}}", 19),
+    "conv": of(f"{QUANTISE} {CONV} v = DequantizeLinear (r, one, low) y = Identity (v)", row(1, 2, 3), row(1, 3, 2), f"{BYTES}, int8[1,1,1,2] w = {{2, 4}}, float ws = {{0.5}}", 19),
+    "conv-saturated": of(f"{QUANTISE} {CONV} v = DequantizeLinear (r, one, low) y = Identity (v)", row(1, 2, -5), row(2, 2, 0), f"{BYTES}, int8[1,1,1,1] w = {{4}}, float ws = {{0.5}}", 19),
     "conv-channels": of("q = QuantizeLinear (x, s, z) r = QLinearConv (q, s, z, w, ws, wz, one, low) v = DequantizeLinear (r, one, low) y = Identity (v)", row(1, 2), row(7, 7), f"{BYTES}, int8[2,1,1,1] w = {{6, 4}}, float[2] ws = {{0.5, 1.0}}, int8[2] wz = {{0, 0}}", 19),
     "add": Corner("p = QuantizeLinear (a, s, u) q = QuantizeLinear (b, s, u) r = com.microsoft.QLinearAdd (p, s, u, q, s, u, s, u) v = DequantizeLinear (r, s, u) y = Identity (v)", {"a": [1, 100, -3], "b": [2, 100, 1]}, {"a": [1, 0, 0], "b": [1, 0, 1]}, "float s = {0.5}, uint8 u = {0}, uint8[3] r", 19),
-    "average": of(f"{INTO} r = com.microsoft.QLinearGlobalAveragePool (q, s, z, s, z) v = DequantizeLinear (r, s, z) y = Identity (v)", row(2, 4), row(0.5, 0.5), f"{BYTES}, int8[1,1,1,1] r", 19),
-    "gemm": of(f"{INTO} y = com.microsoft.QGemm (q, s, z, w, s, z)", [[1, 2]], [[3, 7]], f"{BYTES}, int8[2,2] w = {{2, 4, 6, 8}}", 19, output="float[1,2] y"),
-    "gemm-turned": of(f"{INTO} y = com.microsoft.QGemm <transB=1, alpha=2.0> (q, s, z, w, ws, wz)", [[1, 2]], [[14, 20]], f"{BYTES}, int8[2,2] w = {{2, 4, 6, 8}}, float[2] ws = {{0.5, 1.0}}, int8[2] wz = {{0, 0}}", 19, output="float[1,2] y"),
-    "gemm-saturated": of(f"{INTO} r = com.microsoft.QGemm (q, s, z, w, s, z, , one, low) v = DequantizeLinear (r, one, low) y = Identity (v)", [[1, 2]], [[1, 3]], f"{BYTES}, int8[2,2] w = {{2, -4, 6, -8}}, int8[1,2] r", 19),
-    "gemm-score": of(f"{INTO} r = com.microsoft.QGemm (q, s, z, w, s, z, , one, low) y = DequantizeLinear (r, one, low)", [[1, 2]], [[-1, -1]], f"{BYTES}, int8[2,2] w = {{2, -4, 6, -8}}, int8[1,2] r", 19),
-    "dynamic-conv": of(f"{COUNTED} c = ConvInteger (q, w, z, wz) {SCALED}", row(0, 1, 2), row(1, 3, 2), "uint8[1,1,1,2] w = {3, 5}, uint8 wz = {1}, float ws = {0.5}"),
-    "dynamic-product": of(f"{COUNTED} c = MatMulInteger (q, w, z, wz) {SCALED}", [[0, 1], [2, -3]], [[3, 7], [3, 7]], "uint8[2,2] w = {3, 5, 7, 9}, uint8 wz = {1}, float ws = {0.5}"),
-    "dynamic-product-columns": of(f"{COUNTED} c = MatMulInteger (q, w, z, wz) {SCALED}", [[0, 1]], [[2.5, 6.5]], "uint8[2,2] w = {3, 5, 7, 9}, uint8[2] wz = {1, 2}, float ws = {0.5}"),
+    "average": of(f"{QUANTISE} r = com.microsoft.QLinearGlobalAveragePool (q, s, z, s, z) v = DequantizeLinear (r, s, z) y = Identity (v)", row(2, 4), row(0.5, 0.5), f"{BYTES}, int8[1,1,1,1] r", 19),
+    "gemm": of(f"{QUANTISE} y = com.microsoft.QGemm (q, s, z, w, s, z)", [[1, 2]], [[3, 7]], f"{BYTES}, int8[2,2] w = {{2, 4, 6, 8}}", 19, output="float[1,2] y"),
+    "gemm-turned": of(f"{QUANTISE} y = com.microsoft.QGemm <transB=1, alpha=2.0> (q, s, z, w, ws, wz)", [[1, 2]], [[14, 20]], f"{BYTES}, int8[2,2] w = {{2, 4, 6, 8}}, float[2] ws = {{0.5, 1.0}}, int8[2] wz = {{0, 0}}", 19, output="float[1,2] y"),
+    "gemm-saturated": of(f"{QUANTISE} r = com.microsoft.QGemm (q, s, z, w, s, z, , one, low) v = DequantizeLinear (r, one, low) y = Identity (v)", [[1, 2]], [[1, 3]], f"{BYTES}, int8[2,2] w = {{2, -4, 6, -8}}, int8[1,2] r", 19),
+    "gemm-score": of(f"{QUANTISE} r = com.microsoft.QGemm (q, s, z, w, s, z, , one, low) y = DequantizeLinear (r, one, low)", [[1, 2]], [[-1, -1]], f"{BYTES}, int8[2,2] w = {{2, -4, 6, -8}}, int8[1,2] r", 19),
+    "dynamic-conv": of(f"{DYNAMIC} c = ConvInteger (q, w, z, wz) {SCALED}", row(0, 1, 2), row(1, 3, 2), "uint8[1,1,1,2] w = {3, 5}, uint8 wz = {1}, float ws = {0.5}"),
+    "dynamic-product": of(f"{DYNAMIC} c = MatMulInteger (q, w, z, wz) {SCALED}", [[0, 1], [2, -3]], [[3, 7], [3, 7]], "uint8[2,2] w = {3, 5, 7, 9}, uint8 wz = {1}, float ws = {0.5}"),
+    "dynamic-product-columns": of(f"{DYNAMIC} c = MatMulInteger (q, w, z, wz) {SCALED}", [[0, 1]], [[2.5, 6.5]], "uint8[2,2] w = {3, 5, 7, 9}, uint8[2] wz = {1, 2}, float ws = {0.5}"),
 }  # fmt: skip
 
 CORNERS = (
@@ -152,13 +152,13 @@ BY_HAND = frozenset(op for corner in CORNERS.values() for op in operators(corner
 def test_the_derivative_at_a_corner(corner: Corner) -> None:
     shape = with_gradient(corner.text, list(corner.inputs))[0].graph.output[0].type.tensor_type.shape.dim
     seed = np.broadcast_to(np.asarray(corner.seed, np.float32), [d.dim_value for d in shape]).copy()
-    found = pulled(corner.text, corner.feeds, seed)
-    for name, gradient in zip(corner.inputs, found, strict=True):
+    gradients = computed_gradients(corner.text, corner.feeds, seed)
+    for name, gradient in zip(corner.inputs, gradients, strict=True):
         np.testing.assert_allclose(gradient, np.asarray(corner.expected[name]), rtol=1e-5, atol=1e-6, err_msg=name)
 
 
 X = "float[N,4] x"
-PICTURE = "float[N,2,4,4] x"
+IMAGE = "float[N,2,4,4] x"
 STATISTICS = "float[2] s, float[2] b, float[2] m, float[2] v"
 INTS = "int64[1] {} = {{{}}}".format
 
@@ -168,26 +168,26 @@ REFUSED = {
     "einsum-dots": ("equation", Case('y = Einsum <equation="...i->..."> (x)', X)),
     "einsum-no-arrow": ("equation", Case('y = Einsum <equation="ij"> (x)', X)),
     "einsum-diagonal": ("equation", Case('y = Einsum <equation="nii->ni"> (x)', "float[N,4,4] x")),
-    "batch-norm-in-training": ("training mode", Case("y, n, o = BatchNormalization <training_mode=1> (x, s, b, m, v)", PICTURE, STATISTICS)),
-    "max-pool-by-columns": ("columns", Case("y, i = MaxPool <kernel_shape=[2,2], storage_order=1> (x)", PICTURE)),
+    "batch-norm-in-training": ("training mode", Case("y, n, o = BatchNormalization <training_mode=1> (x, s, b, m, v)", IMAGE, STATISTICS)),
+    "max-pool-by-columns": ("columns", Case("y, i = MaxPool <kernel_shape=[2,2], storage_order=1> (x)", IMAGE)),
     "scatter-nd-product": ("mul", Case('y = ScatterND <reduction="mul"> (x, i, u)', "float[4] x", "int64[1,1] i = {2}, float[1] u")),
     "scatter-largest": ("max", Case('y = ScatterElements <reduction="max"> (x, i, u)', "float[4] x", f"{INTS('i', 2)}, float[1] u")),
     "gather-nd-two-axes": ("batch axis", Case("y = GatherND <batch_dims=2> (x, i)", "float[2,2,3] x", "int64[2,2,1] i = {0, 1, 2, 0}")),
-    "anti-aliasing": ("anti-aliasing", Case('y = Resize <mode="linear", antialias=1, axes=[2,3]> (x, , , z)', PICTURE, "int64[2] z = {3, 3}")),
-    "crop": ("crop", Case('y = Resize <coordinate_transformation_mode="tf_crop_and_resize", axes=[2,3]> (x, r, , z)', PICTURE, "float[4] r = {0.0, 0.0, 0.5, 0.5}, int64[2] z = {2, 2}")),
+    "anti-aliasing": ("anti-aliasing", Case('y = Resize <mode="linear", antialias=1, axes=[2,3]> (x, , , z)', IMAGE, "int64[2] z = {3, 3}")),
+    "crop": ("crop", Case('y = Resize <coordinate_transformation_mode="tf_crop_and_resize", axes=[2,3]> (x, r, , z)', IMAGE, "float[4] r = {0.0, 0.0, 0.5, 0.5}, int64[2] z = {2, 2}")),
     "int4": ("int4", Case("q = QuantizeLinear (x, s, z) r = DequantizeLinear (q, s, z) y = Identity (r)", X, "float s = {0.5}, int4 z = {1}", 21)),
     "blocks": ("blocks", Case("q = QuantizeLinear <block_size=2> (x, s, z) r = DequantizeLinear <block_size=2> (q, s, z) y = Identity (r)", "float[4,4] x", "float[4,2] s, int8[4,2] z", 21)),
     "mean-over-the-batch": ("depends on the batch", Case("y = ReduceMean (x, i)", X, INTS("i", 0))),
     "slice-of-the-batch": ("depends on the batch", Case("y = Slice (x, i, j)", X, f"{INTS('i', 1)}, {INTS('j', 3)}")),
     "repeated-batch": ("depends on the batch", Case("y = Tile (x, i)", X, "int64[2] i = {2, 1}")),
-    "convolution-by-the-picture": ("input 1 that depends on the picture", Case("w = Reshape (x, s) y = Conv (x, w)", "float[1,1,2,2] x", "int64[4] s = {1, 1, 2, 2}")),
-    "bound-by-the-picture": ("input 2 that depends on the picture", Case("m = ReduceMax <keepdims=0> (x) y = Clip (x, , m)", X)),
-    "scale-by-the-picture": ("input 1 that depends on the picture", Case("m = ReduceMax <keepdims=0> (x) q = QuantizeLinear (x, m) y = DequantizeLinear (q, m)", X)),
-    "fused-convolution-by-the-picture": ("input 1 that depends on the picture", Case("w = Reshape (x, s) y = com.microsoft.FusedConv (x, w)", "float[1,1,2,2] x", "int64[4] s = {1, 1, 2, 2}", output="float[1,1,1,1] y")),
+    "convolution-by-the-image": ("input 1 that depends on the image", Case("w = Reshape (x, s) y = Conv (x, w)", "float[1,1,2,2] x", "int64[4] s = {1, 1, 2, 2}")),
+    "bound-by-the-image": ("input 2 that depends on the image", Case("m = ReduceMax <keepdims=0> (x) y = Clip (x, , m)", X)),
+    "scale-by-the-image": ("input 1 that depends on the image", Case("m = ReduceMax <keepdims=0> (x) q = QuantizeLinear (x, m) y = DequantizeLinear (q, m)", X)),
+    "fused-convolution-by-the-image": ("input 1 that depends on the image", Case("w = Reshape (x, s) y = com.microsoft.FusedConv (x, w)", "float[1,1,2,2] x", "int64[4] s = {1, 1, 2, 2}", output="float[1,1,1,1] y")),
     "product-of-moved-batches": ("batch axes", Case("y = com.microsoft.FusedMatMul <transBatchA=1> (x, w)", "float[3,N,4] x", "float[4,5] w", output="float[N,3,5] y")),
     "product-with-a-vector": ("vector", Case("y = com.microsoft.FusedMatMul (x, w)", "float[N,4] x", "float[4] w", output="float[N] y")),
     "average-of-channels-last": ("channels last", Case("q = QuantizeLinear (x, s, z) r = com.microsoft.QLinearGlobalAveragePool <channels_last=1> (q, s, z, s, z) y = DequantizeLinear (r, s, z)", "float[N,4,4,2] x", "float s = {0.5}, int8 z = {0}, int8[N,1,1,2] r")),
-    "axes-by-the-picture": ("computed at run time", Case("i = ArgMax <axis=1> (x) j = Squeeze (i) y = CumSum (x, j)", "float[1,2] x")),
+    "axes-by-the-image": ("computed at run time", Case("i = ArgMax <axis=1> (x) j = Squeeze (i) y = CumSum (x, j)", "float[1,2] x")),
 }  # fmt: skip
 
 

@@ -1,5 +1,7 @@
-"""Every rule of the table, on the cases of the tables cases_*.py: against slopes, and in the runtime that users have."""
+"""Every gradient rule, on the cases of cases_*.py: against finite differences, and in onnxruntime."""
 
+import subprocess
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +16,7 @@ from cases_products import CASES as PRODUCTS
 from differentiated import Case, inner_product_error, runtime_error, runtime_slope_error
 from test_gradient_corners import BY_HAND
 
-from onnxcam.surgeon.autodiff.rules.registry import RULES, ZERO
+from onnxcam.surgeon.autodiff.rules.registry import VJP_RULES, ZERO_GRADIENT
 
 CASES = {**ELEMENTWISE, **PRODUCTS, **POOLING, **MOVING, **FOREIGN}
 LINEAR = frozenset(
@@ -28,7 +30,7 @@ NOT_RUN = {
     "space-to-depth-crd": "the opset is newer than onnxruntime",
 }
 SINGLE = 1e-4
-"""Of the gradient: float32 against float64 through a few operators."""
+"""Relative error of the gradient: float32 against float64 through a few operators."""
 
 
 def each(cases: Mapping[str, Case]) -> list[Any]:
@@ -54,23 +56,37 @@ def test_a_linear_rule_is_the_transpose_of_what_onnxruntime_computes(case: Case)
 
 
 def test_every_rule_has_a_case() -> None:
-    tried = {op for case in CASES.values() for op in case.operators} | BY_HAND
-    assert {op for op, _ in RULES.table} - tried == set()
+    tested = {op for case in CASES.values() for op in case.operators} | BY_HAND
+    assert {op for op, _ in VJP_RULES} - tested == set()
 
 
 def test_every_form_of_a_covered_operator_has_a_rule() -> None:
     newest = onnx.defs.onnx_opset_version()
     forms = {
         (op, onnx.defs.get_schema(op, opset).since_version)
-        for op, _ in RULES.table for opset in range(18, newest + 1) if onnx.defs.has(op, opset, "")
+        for op, _ in VJP_RULES for opset in range(18, newest + 1) if onnx.defs.has(op, opset, "")
     }  # fmt: skip
-    assert forms - set(RULES.table) == set()
+    assert forms - set(VJP_RULES) == set()
+
+
+def test_the_extension_point_loads_the_table_so_that_a_later_rule_replaces_the_packages() -> None:
+    script = """
+from onnxcam.surgeon.autodiff.rules import gradient
+from onnxcam.surgeon.autodiff.rules.registry import VJP_RULES
+@gradient("Relu", since=(14,))
+def relu(op, node, dy):
+    return dy
+import onnxcam.surgeon.autodiff.driver, onnxcam.explainer.explainer
+assert VJP_RULES["Relu", 14].rule is relu
+assert len(VJP_RULES) > 100
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_no_operator_has_both_a_rule_and_zero_gradient() -> None:
-    assert {op for op, _ in RULES.table} & ZERO == set()
+    assert {op for op, _ in VJP_RULES} & ZERO_GRADIENT == set()
 
 
-@pytest.mark.parametrize("operator", sorted(ZERO))
+@pytest.mark.parametrize("operator", sorted(ZERO_GRADIENT))
 def test_the_list_of_zero_names_operators_that_exist(operator: str) -> None:
     assert onnx.defs.has(operator)

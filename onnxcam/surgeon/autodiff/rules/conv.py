@@ -1,7 +1,7 @@
-"""Convolutions. Weights are parameters: no gradient is wanted for them.
+"""Gradient rules for convolutions: Conv, ConvTranspose. No gradient is built for weights.
 
-The data gradient of a convolution of stride 1 is a convolution with the kernel turned round and its channels swapped,
-which a CPU runs as fast as the forward pass; of a larger stride it is a transposed convolution.
+The gradient of a stride-1 convolution by its input is a convolution with flipped kernels and swapped channels, which a
+CPU runs as fast as the forward pass. For a larger stride it is a transposed convolution.
 """
 
 from collections.abc import Sequence
@@ -14,63 +14,63 @@ from onnxcam.surgeon.ir import END, Value
 
 
 @gradient("Conv", since=(11, 22))
-def conv(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
-    step.only(0)
-    return convolved_back(op, step, dy, step.inputs[1], step.static(step.inputs[1], range(step.rank(step.inputs[1]))))
+def conv(op: Ops, node: BackwardNode, dy: Value) -> Cotangents:
+    node.only(0)
+    return convolved_back(op, node, dy, node.inputs[1], node.static(node.inputs[1], range(node.rank(node.inputs[1]))))
 
 
-def convolved_back(op: Ops, step: BackwardNode, dy: Value, weight: Value, shape: Sequence[int]) -> Value:
-    """The data gradient of the node's convolution with this weight (M, C/groups, ...) of the given shape."""
-    windows, groups = windows_of(step, shape[2:]), step.integer("group", 1)
+def convolved_back(op: Ops, node: BackwardNode, dy: Value, weight: Value, shape: Sequence[int]) -> Value:
+    """The gradient of the node's convolution by its input. weight: (M, C/groups, *kernel), whose shape is `shape`."""
+    windows, groups = windows_of(node, shape[2:]), node.integer("group", 1)
     pads, reach = windows.pads, windows.reach
     if all(s == 1 for s in windows.strides) and all(p <= r and q <= r for (p, q), r in zip(pads, reach, strict=True)):
-        turned = [r - p for (p, _), r in zip(pads, reach, strict=True)]
-        turned += [r - q for (_, q), r in zip(pads, reach, strict=True)]
+        mirrored = [r - p for (p, _), r in zip(pads, reach, strict=True)]
+        mirrored += [r - q for (_, q), r in zip(pads, reach, strict=True)]
         return op.Conv(
-            dy, _turned(op, weight, shape, groups), group=groups, dilations=windows.dilations, pads=turned,
+            dy, _flipped(op, weight, shape, groups), group=groups, dilations=windows.dilations, pads=mirrored,
             kernel_shape=windows.kernel,
         )  # fmt: skip
-    if groups > 1 and groups == step.static(step.x, [1])[0] == shape[0]:
-        found = _depthwise(op, dy, weight, shape, windows)
-        if found is not None:
-            return found
-    # What the last stride left over at the end is reached by no window, and gets a gradient of 0.
-    extra = [n + p + q - c for n, (p, q), c in zip(windows.sizes, pads, windows.covered, strict=True)]
+    if groups > 1 and groups == node.static(node.x, [1])[0] == shape[0]:
+        back = _depthwise(op, dy, weight, shape, windows)
+        if back is not None:
+            return back
+    # Entries behind the last window get a gradient of 0.
+    rest = [n + p + q - c for n, (p, q), c in zip(windows.sizes, pads, windows.covered, strict=True)]
     return op.ConvTranspose(
         dy, weight, group=groups, dilations=windows.dilations, strides=windows.strides, kernel_shape=windows.kernel,
-        pads=[p for p, _ in pads] + [q for _, q in pads], output_padding=extra,
+        pads=[p for p, _ in pads] + [q for _, q in pads], output_padding=rest,
     )  # fmt: skip
 
 
 def _depthwise(op: Ops, dy: Value, weight: Value, shape: Sequence[int], windows: Windows) -> Value | None:
-    """Of one channel each with a stride: entries set apart by zeros, and a convolution of stride 1.
+    """A strided depthwise convolution (one channel per group): zeros between the entries of dy, then a stride-1 Conv.
 
-    A CPU takes 1.3 to 2.5 times as long for the transposed convolution of single channels. The zeros come from
-    repeating the entries and a mask, which is faster than any way of putting them in. None where it does not fit.
+    A CPU takes 1.3 to 2.5 times as long for the depthwise transposed convolution. The zeros are made by repeating the
+    entries and multiplying by a 0/1 pattern, the fastest variant measured. None if the padding does not allow it.
     """
     sides = zip(windows.sizes, windows.results, windows.strides, windows.reach, windows.pads, strict=True)
     before, after = [], []
-    apart = np.ones([1] * len(windows.sizes))
+    pattern = np.ones([1] * len(windows.sizes))
     for i, (size, n, s, reach, (p, _)) in enumerate(sides):
         before.append(reach - p)
         after.append(size + p - n * s)
         first = np.arange(n * s) % s == 0
-        apart = apart * first.reshape([-1 if j == i else 1 for j in range(apart.ndim)])
-    if apart.ndim != 2 or min(*before, *after) < 0:
+        pattern = pattern * first.reshape([-1 if j == i else 1 for j in range(pattern.ndim)])
+    if pattern.ndim != 2 or min(*before, *after) < 0:
         return None
     repeated = op.Resize(
         dy, None, op.build.constant([1, 1, *windows.strides], np.float32), mode="nearest",
         coordinate_transformation_mode="asymmetric", nearest_mode="floor",
     )  # fmt: skip
-    zeros = op.Mul(repeated, op.number(apart[None, None]))
+    spaced = op.Mul(repeated, op.number(pattern[None, None]))
     return op.Conv(
-        zeros, _turned(op, weight, shape, shape[0]), group=shape[0], dilations=windows.dilations,
+        spaced, _flipped(op, weight, shape, shape[0]), group=shape[0], dilations=windows.dilations,
         pads=[*before, *after], kernel_shape=windows.kernel,
     )  # fmt: skip
 
 
-def _turned(op: Ops, weight: Value, shape: Sequence[int], groups: int) -> Value:
-    """(M, C/g, ...) to (C, M/g, ...), each kernel turned round; the runtime folds this once."""
+def _flipped(op: Ops, weight: Value, shape: Sequence[int], groups: int) -> Value:
+    """Weights (M, C/groups, *kernel) to (C, M/groups, *kernel), each kernel flipped. The runtime folds this once."""
     space = list(range(2, len(shape)))
     outputs, inputs = shape[0] // groups, shape[1]
     if groups == 1:
@@ -86,28 +86,28 @@ def _turned(op: Ops, weight: Value, shape: Sequence[int], groups: int) -> Value:
 
 
 @gradient("ConvTranspose", since=(11, 22))
-def conv_transpose(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
-    """A convolution with the same weight, of the same strides and pads."""
-    step.only(0)
-    weight, rank = step.inputs[1], step.rank(step.x)
+def conv_transpose(op: Ops, node: BackwardNode, dy: Value) -> Cotangents:
+    """The gradient is a convolution with the same weight, strides and pads."""
+    node.only(0)
+    weight, rank = node.inputs[1], node.rank(node.x)
     space = list(range(2, rank))
-    sizes, kernel, results = step.static(step.x, space), step.static(weight, space), step.static(step.y, space)
-    strides, dilations = (step.integers(name) or [1] * len(space) for name in ("strides", "dilations"))
+    sizes, kernel, results = node.static(node.x, space), node.static(weight, space), node.static(node.y, space)
+    strides, dilations = (node.integers(name) or [1] * len(space) for name in ("strides", "dilations"))
     reach = [d * (k - 1) for d, k in zip(dilations, kernel, strict=True)]
-    grown = step.integers("output_padding") or [0] * len(space)
-    full = [(n - 1) * s + r + 1 + g for n, s, r, g in zip(sizes, strides, reach, grown, strict=True)]
-    if step.text("auto_pad", "NOTSET") in ("NOTSET", "") and not step.integers("output_shape"):
-        pads = padding(step, sizes, kernel, results)
+    output_padding = node.integers("output_padding") or [0] * len(space)
+    full = [(n - 1) * s + r + 1 + g for n, s, r, g in zip(sizes, strides, reach, output_padding, strict=True)]
+    if node.text("auto_pad", "NOTSET") in ("NOTSET", "") and not node.integers("output_shape"):
+        pads = padding(node, sizes, kernel, results)
     else:
         total = [f - o for f, o in zip(full, results, strict=True)]
-        upper = step.text("auto_pad", "NOTSET") == "SAME_UPPER"
+        upper = node.text("auto_pad", "NOTSET") == "SAME_UPPER"
         pads = [(t // 2, t - t // 2) if upper else (t - t // 2, t // 2) for t in total]
     if any(p < 0 or q < 0 for p, q in pads):
-        raise step.refusal("has a shape that no padding explains")
-    # The output's padding at the end is in no window of the convolution back.
+        raise node.refusal("has an output shape that no padding explains")
+    # No window of this convolution reaches the output padding.
     back = op.Conv(
-        dy, weight, group=step.integer("group", 1), dilations=dilations, strides=strides, kernel_shape=kernel,
+        dy, weight, group=node.integer("group", 1), dilations=dilations, strides=strides, kernel_shape=kernel,
         pads=[p for p, _ in pads] + [q for _, q in pads],
     )  # fmt: skip
-    # Where it is as long as a stride, one window too many fits in.
-    return op.slice(back, {a: (0, n) for a, n in zip(space, sizes, strict=True)}) if any(grown) else back
+    # An output padding as long as the stride makes room for one window too many: it is cut off.
+    return op.slice(back, {a: (0, n) for a, n in zip(space, sizes, strict=True)}) if any(output_padding) else back

@@ -1,7 +1,10 @@
-"""Operators of onnxruntime's own domain, as its optimiser leaves them in a saved model."""
+"""Gradient rules for operators of onnxruntime (domain com.microsoft), which its optimiser leaves in a saved model.
+
+FusedConv, FusedMatMul, Gelu, BiasGelu, QuickGelu. Quantised ones (QLinearAdd, QGemm, ...) are in quantised.py.
+"""
 
 from onnxcam.surgeon.autodiff.rules.conv import conv
-from onnxcam.surgeon.autodiff.rules.elementwise import slope_of_gelu, through_swish
+from onnxcam.surgeon.autodiff.rules.elementwise import gelu_slope, swish_gradient
 from onnxcam.surgeon.autodiff.rules.linear import matrix_product
 from onnxcam.surgeon.autodiff.rules.registry import BackwardNode, Cotangents, Ops, gradient
 from onnxcam.surgeon.ir import Value
@@ -10,23 +13,23 @@ MICROSOFT = "com.microsoft"
 
 
 @gradient("FusedConv", since=(0,), domain=MICROSOFT)
-def fused_conv(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
-    """y = activation(conv(x, w) + b + z), z in the fourth place: the activation's slope is told from y."""
-    step.only(0, 3)
-    before = op.Mul(dy, _slope(op, step)) if "activation" in step.node.attributes else dy
-    added = before if 3 in step.active else None
-    return (conv(op, step.through(0), before) if 0 in step.active else None), None, None, added  # type: ignore[return-value]
+def fused_conv(op: Ops, node: BackwardNode, dy: Value) -> Cotangents:
+    """y = activation(conv(x, w) + b + z); z is input 3. The activation's derivative is computed from y."""
+    node.only(0, 3)
+    before = op.Mul(dy, _slope(op, node)) if "activation" in node.forward.attributes else dy
+    added = before if 3 in node.active else None
+    return (conv(op, node.for_input(0), before) if 0 in node.active else None), None, None, added  # type: ignore[return-value]
 
 
-def _slope(op: Ops, step: BackwardNode) -> Value:
-    kind, y = step.text("activation", ""), step.y
-    given = step.node.attributes.get("activation_params")
-    parameters = list(given.as_floats()) if given is not None else []
+def _slope(op: Ops, node: BackwardNode) -> Value:
+    """The derivative of the activation at y."""
+    kind, y = node.text("activation", ""), node.y
+    parameters = node.numbers("activation_params")
     if kind == "Relu":
-        return op.real(op.Greater(y, op.number(0)))
+        return op.indicator(op.Greater(y, op.number(0)))
     if kind == "Clip":
         low, high = parameters
-        return op.real(op.And(op.Greater(y, op.number(low)), op.Less(y, op.number(high))))
+        return op.indicator(op.And(op.Greater(y, op.number(low)), op.Less(y, op.number(high))))
     if kind == "LeakyRelu":
         return op.Where(op.Greater(y, op.number(0)), op.number(1), op.number(parameters[0] if parameters else 0.01))
     if kind == "Sigmoid":
@@ -35,39 +38,39 @@ def _slope(op: Ops, step: BackwardNode) -> Value:
         return op.Sub(op.number(1), op.Mul(y, y))
     if kind == "HardSigmoid":
         inside = op.And(op.Greater(y, op.number(0)), op.Less(y, op.number(1)))
-        return op.Mul(op.real(inside), op.number(parameters[0] if parameters else 0.2))
-    raise step.refusal(f"has the activation {kind}")
+        return op.Mul(op.indicator(inside), op.number(parameters[0] if parameters else 0.2))
+    raise node.refusal(f"has the activation {kind}")
 
 
 @gradient("QuickGelu", since=(0,), domain=MICROSOFT)
-def quick_gelu(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
-    return through_swish(op, step, dy, step.number("alpha", 1.702))
+def quick_gelu(op: Ops, node: BackwardNode, dy: Value) -> Cotangents:
+    return swish_gradient(op, node, dy, node.number("alpha", 1.702))
 
 
 @gradient("Gelu BiasGelu", since=(0,), domain=MICROSOFT, broadcasts=True)
-def gelu(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
-    """Of x + bias, or of x."""
-    u = op.Add(step.x, step.inputs[1]) if step.node.op_type == "BiasGelu" else step.x
-    return [op.Mul(dy, slope_of_gelu(op, u))] * len(step.inputs)
+def gelu(op: Ops, node: BackwardNode, dy: Value) -> Cotangents:
+    """y = gelu(x), or gelu(x + bias)."""
+    u = op.Add(node.x, node.inputs[1]) if node.op_type == "BiasGelu" else node.x
+    return [op.Mul(dy, gelu_slope(op, u))] * len(node.inputs)
 
 
 @gradient("FusedMatMul", since=(0,), domain=MICROSOFT)
-def fused_matmul(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
-    """y = alpha a' b', where ' may swap the last two axes."""
-    if step.integer("transBatchA", 0) or step.integer("transBatchB", 0):
-        raise step.refusal("moves the batch axes of its operands")
-    a, b = step.inputs
-    if min(step.rank(a), step.rank(b)) < 2:
-        raise step.refusal("multiplies by a vector")
-    turned = [
-        (op.swapped(x, step.rank(x)), _swapped(step.dims(x))) if step.integer(name, 0) else (x, step.dims(x))
+def fused_matmul(op: Ops, node: BackwardNode, dy: Value) -> Cotangents:
+    """y = alpha a' b', where ' swaps the last two axes if transA or transB is set."""
+    if node.integer("transBatchA", 0) or node.integer("transBatchB", 0):
+        raise node.refusal("transposes the batch axes of its operands")
+    a, b = node.inputs
+    if min(node.rank(a), node.rank(b)) < 2:
+        raise node.refusal("multiplies by a vector")
+    operands = [
+        (op.swap_last_axes(x, node.rank(x)), _swapped(node.dims(x))) if node.integer(name, 0) else (x, node.dims(x))
         for x, name in ((a, "transA"), (b, "transB"))
     ]
-    scaled = op.Mul(dy, op.number(step.number("alpha", 1.0)))
-    found = matrix_product(op, scaled, step.dims(step.y), turned[0], turned[1], step.active)
+    scaled = op.Mul(dy, op.number(node.number("alpha", 1.0)))
+    by_operand = matrix_product(op, scaled, node.dims(node.y), operands[0], operands[1], node.active)
     return [
-        op.swapped(g, step.rank(x)) if g is not None and step.integer(name, 0) else g
-        for g, x, name in zip(found, (a, b), ("transA", "transB"), strict=True)
+        op.swap_last_axes(g, node.rank(x)) if g is not None and node.integer(name, 0) else g
+        for g, x, name in zip(by_operand, (a, b), ("transA", "transB"), strict=True)
     ]
 
 

@@ -1,4 +1,7 @@
-"""Operators that pick entries by number, or put them back. What was picked twice gets both cotangents."""
+"""Gradient rules for indexing: Gather, GatherElements, GatherND, ScatterElements, ScatterND, TopK.
+
+An entry that is read several times gets the sum of its cotangents.
+"""
 
 import numpy as np
 import onnx_ir
@@ -8,77 +11,78 @@ from onnxcam.surgeon.ir import Value
 
 
 @gradient("Gather", since=(13,))
-def gather(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
-    step.only(0)
-    data, indices = step.inputs
-    rank = step.rank(data)
-    axis = step.integer("axis", 0) % rank
-    size = step.dims(data)[axis]
-    known = step.known.get(str(indices.name)) if indices.const_value is None else step.array(1)
+def gather(op: Ops, node: BackwardNode, dy: Value) -> Cotangents:
+    node.only(0)
+    data, indices = node.inputs
+    rank = node.rank(data)
+    axis = node.integer("axis", 0) % rank
+    size = node.dims(data)[axis]
+    known = node.known.get(str(indices.name)) if indices.const_value is None else node.array(1)
     if known is not None and known.size == 1 and size is not None:
+        # One constant index: zeros before and after it.
         at = int(known.reshape(-1)[0]) % size
-        whole = op.unsqueeze(dy, [axis]) if known.ndim == 0 else dy
-        whole = op.Squeeze(whole, op.integers(range(axis + 1, axis + known.ndim))) if known.ndim > 1 else whole
-        return op.pad(whole, rank, {axis: (at, size - at - 1)})
-    # The axis in front, where ScatterND counts.
-    width = step.rank(indices)
+        entry = op.unsqueeze(dy, [axis]) if known.ndim == 0 else dy
+        entry = op.Squeeze(entry, op.integers(range(axis + 1, axis + known.ndim))) if known.ndim > 1 else entry
+        return op.pad(entry, rank, {axis: (at, size - at - 1)})
+    # ScatterND indexes the first axis, so the gathered axis is moved there.
+    width = node.rank(indices)
     front = [axis, *(i for i in range(rank) if i != axis)]
-    given = op.transpose(dy, [*range(axis, axis + width), *range(axis), *range(axis + width, width + rank - 1)])
-    empty = op.zeros_like(op.transpose(data, front))
-    # Gather takes int32 too, ScatterND does not.
-    places = op.Cast(op.unsqueeze(indices, [-1]), to=int(onnx_ir.DataType.INT64))
-    filled = op.ScatterND(empty, places, given, reduction="add")
+    updates = op.transpose(dy, [*range(axis, axis + width), *range(axis), *range(axis + width, width + rank - 1)])
+    zeros = op.zeros_like(op.transpose(data, front))
+    # Gather accepts int32 indices, ScatterND does not.
+    int64_indices = op.Cast(op.unsqueeze(indices, [-1]), to=int(onnx_ir.DataType.INT64))
+    filled = op.ScatterND(zeros, int64_indices, updates, reduction="add")
     return op.transpose(filled, [int(i) for i in np.argsort(front)])
 
 
 @gradient("GatherElements", since=(13,))
-def gather_elements(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
-    step.only(0)
-    return op.ScatterElements(op.zeros_like(step.x), step.inputs[1], dy, axis=step.integer("axis", 0), reduction="add")
+def gather_elements(op: Ops, node: BackwardNode, dy: Value) -> Cotangents:
+    node.only(0)
+    return op.ScatterElements(op.zeros_like(node.x), node.inputs[1], dy, axis=node.integer("axis", 0), reduction="add")
 
 
 @gradient("GatherND", since=(13,))
-def gather_nd(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
-    step.only(0)
-    batch = step.integer("batch_dims", 0)
-    indices = step.inputs[1]
+def gather_nd(op: Ops, node: BackwardNode, dy: Value) -> Cotangents:
+    node.only(0)
+    batch = node.integer("batch_dims", 0)
+    indices = node.inputs[1]
     if batch > 1:
-        raise step.refusal("has more than one batch axis")
+        raise node.refusal("has more than one batch axis")
     if batch:
-        # The picture's own number becomes the first index.
-        rank = step.rank(indices)
+        # The sample's number becomes the first index.
+        rank = node.rank(indices)
         count = op.Gather(op.Shape(indices), op.integers([0]), axis=0)
-        row = op.Range(op.integers(0), op.Squeeze(count, op.integers([0])), op.integers(1))
-        column = op.reshape(row, [-1, *[1] * (rank - 1)])
+        samples = op.Range(op.integers(0), op.Squeeze(count, op.integers([0])), op.integers(1))
+        column = op.reshape(samples, [-1, *[1] * (rank - 1)])
         target = op.Concat(op.slice(op.Shape(indices), {0: (0, rank - 1)}), op.integers([1]), axis=0)
         indices = op.Concat(op.Expand(column, target), indices, axis=-1)
-    return op.ScatterND(op.zeros_like(step.x), indices, dy, reduction="add")
+    return op.ScatterND(op.zeros_like(node.x), indices, dy, reduction="add")
 
 
 @gradient("ScatterND", since=(18,))
-def scatter_nd(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
-    step.only(0, 2)
-    indices, updates = step.inputs[1:]
-    reduction = step.text("reduction", "none")
+def scatter_nd(op: Ops, node: BackwardNode, dy: Value) -> Cotangents:
+    node.only(0, 2)
+    indices, updates = node.inputs[1:]
+    reduction = node.text("reduction", "none")
     if reduction not in ("none", "add"):
-        raise step.refusal(f"combines entries by {reduction}")
+        raise node.refusal(f"combines entries by {reduction}")
     data = op.ScatterND(dy, indices, op.zeros_like(updates)) if reduction == "none" else dy
     return data, None, op.GatherND(dy, indices)
 
 
 @gradient("ScatterElements", since=(18,))
-def scatter_elements(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
-    step.only(0, 2)
-    indices, updates = step.inputs[1:]
-    axis, reduction = step.integer("axis", 0), step.text("reduction", "none")
+def scatter_elements(op: Ops, node: BackwardNode, dy: Value) -> Cotangents:
+    node.only(0, 2)
+    indices, updates = node.inputs[1:]
+    axis, reduction = node.integer("axis", 0), node.text("reduction", "none")
     if reduction not in ("none", "add"):
-        raise step.refusal(f"combines entries by {reduction}")
+        raise node.refusal(f"combines entries by {reduction}")
     data = op.ScatterElements(dy, indices, op.zeros_like(updates), axis=axis) if reduction == "none" else dy
     return data, None, op.GatherElements(dy, indices, axis=axis)
 
 
 @gradient("TopK", since=(11, 24))
-def top_k(op: Ops, step: BackwardNode, dy: Value) -> Cotangents:
-    step.only(0)
-    places = step.further_output(1)
-    return op.ScatterElements(op.zeros_like(step.x), places, dy, axis=step.integer("axis", -1))
+def top_k(op: Ops, node: BackwardNode, dy: Value) -> Cotangents:
+    node.only(0)
+    indices = node.extra_output(1)
+    return op.ScatterElements(op.zeros_like(node.x), indices, dy, axis=node.integer("axis", -1))

@@ -1,4 +1,7 @@
-"""Matrices of operators that are linear along one axis: resizing and padding by repetition."""
+"""Resizing and padding as matrices: both are linear along each axis, so the gradient is the transposed matrix.
+
+Helpers of the rules for Resize and Pad in shape.py.
+"""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,24 +11,27 @@ from onnxcam.surgeon.autodiff.rules.registry import BackwardNode
 Matrix = npt.NDArray[np.float64]
 
 
-def matrix_of_pad(size: int, before: int, after: int, mode: str) -> Matrix:
-    """(before + size + after, size): which entry stands where."""
+def pad_matrix(size: int, before: int, after: int, mode: str) -> Matrix:
+    """(before + size + after, size) zeros and ones: the input entry that each output entry repeats."""
     modes = {"reflect": "reflect", "edge": "edge", "wrap": "wrap"}
     kept = np.arange(size)[max(-before, 0) : size - max(-after, 0)]
-    places = np.pad(kept, (max(before, 0), max(after, 0)), mode=modes[mode])  # type: ignore[call-overload]
-    return np.asarray(np.eye(size)[places])
+    sources = np.pad(kept, (max(before, 0), max(after, 0)), mode=modes[mode])  # type: ignore[call-overload]
+    return np.asarray(np.eye(size)[sources])
 
 
-def resize_matrix(step: BackwardNode, old: int, new: int, scale: float) -> Matrix:
-    """(new, old) weights of ONNX Resize along one axis, edges replicated. scale: as the model states it."""
-    where = step.text("coordinate_transformation_mode", "half_pixel")
-    mode = step.text("mode", "nearest")
-    if step.integer("antialias", 0) or where == "tf_crop_and_resize":
-        raise step.refusal("resizes with anti-aliasing or a crop")
+def resize_matrix(node: BackwardNode, old: int, new: int, scale: float) -> Matrix:
+    """(new, old) weights of ONNX Resize along one axis, edges replicated. scale: as the model states it.
+
+    Raises MissingGradient for anti-aliasing and crops.
+    """
+    where = node.text("coordinate_transformation_mode", "half_pixel")
+    mode = node.text("mode", "nearest")
+    if node.integer("antialias", 0) or where == "tf_crop_and_resize":
+        raise node.refusal("resizes with anti-aliasing or a crop")
     at = _positions(np.arange(new), old, new, scale, where)
     if mode == "nearest":
         return np.asarray(
-            np.eye(old)[np.clip(_rounded(at, step.text("nearest_mode", "round_prefer_floor")), 0, old - 1)]
+            np.eye(old)[np.clip(_rounded(at, node.text("nearest_mode", "round_prefer_floor")), 0, old - 1)]
         )
     low = np.floor(at).astype(int)
     share = at - low
@@ -33,17 +39,17 @@ def resize_matrix(step: BackwardNode, old: int, new: int, scale: float) -> Matri
         taps, weights = np.stack([low, low + 1], 1), np.stack([1 - share, share], 1)
     else:
         taps = low[:, None] + np.arange(-1, 3)
-        weights = _cubic(share, step.number("cubic_coeff_a", -0.75))
-        if step.integer("exclude_outside", 0):
+        weights = _cubic(share, node.number("cubic_coeff_a", -0.75))
+        if node.integer("exclude_outside", 0):
             weights = np.where((taps >= 0) & (taps < old), weights, 0)
             weights /= weights.sum(1, keepdims=True)
-    found = np.zeros((new, old))
-    np.add.at(found, (np.arange(new)[:, None], np.clip(taps, 0, old - 1)), weights)
-    return found
+    matrix = np.zeros((new, old))
+    np.add.at(matrix, (np.arange(new)[:, None], np.clip(taps, 0, old - 1)), weights)
+    return matrix
 
 
 def _positions(i: npt.NDArray[np.int64], old: int, new: int, scale: float, where: str) -> Matrix:
-    """Where entry i of the result lies among the old entries, by the operator's table of coordinate transformations."""
+    """Coordinates of the output entries i on the input axis, by the operator's coordinate_transformation_mode."""
     if where == "asymmetric":
         return np.asarray(i / scale)
     if where == "align_corners":
@@ -64,7 +70,7 @@ def _rounded(at: Matrix, how: str) -> npt.NDArray[np.int64]:
 
 
 def _cubic(share: Matrix, a: float) -> Matrix:
-    """(n, 4) weights of the neighbours at -1, 0, 1, 2 (Keys 1981)."""
+    """(n, 4) weights of the neighbours at -1, 0, 1, 2 (Keys 1981). share: distances from neighbour 0."""
 
     def near(t: Matrix) -> Matrix:
         return ((a + 2) * t - (a + 3)) * t * t + 1
