@@ -15,7 +15,7 @@ from onnxcam.network.target_rows import rows_of
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.graphs import masked_score
 from onnxcam.surgeon.graphs.score_gradient import GRADIENT, SCORE, Wrt
-from onnxcam.surgeon.graphs.tail import GIVEN, tail_model
+from onnxcam.surgeon.graphs.tail import TAIL_FEATURES, tail_model
 from onnxcam.types import Arrays, Floats, Masks, Score
 
 AGREEMENT = 1e-2
@@ -149,7 +149,7 @@ class Tail:
             count = len(given)
             if fixed is not None and count < fixed:
                 given = np.concatenate([given, np.repeat(given[-1:], fixed - count, axis=0)])
-            fed: dict[str, npt.NDArray[Any]] = {GIVEN: np.ascontiguousarray(given, np.float32)}
+            fed: dict[str, npt.NDArray[Any]] = {TAIL_FEATURES: np.ascontiguousarray(given, np.float32)}
             for name in self.session.inputs:
                 if name in feeds:
                     fed[name] = np.repeat(feeds[name][:1], len(given), axis=0) if name in batched else feeds[name]

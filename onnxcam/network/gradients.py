@@ -21,10 +21,10 @@ from onnxcam.network.target_rows import rows_of
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import Kind
 from onnxcam.surgeon.analysis.tracing import tracer
-from onnxcam.surgeon.autodiff.driver import Missing
-from onnxcam.surgeon.autodiff.rules.guided import Guided
+from onnxcam.surgeon.autodiff.driver import MissingRule
+from onnxcam.surgeon.autodiff.rules.guided import GuidedRules
 from onnxcam.surgeon.graphs import masked_score, score_gradient
-from onnxcam.surgeon.graphs.score_gradient import GRADIENT, SCORE, Traces, Wrt, tensor_of
+from onnxcam.surgeon.graphs.score_gradient import GRADIENT, SCORE, Traces, Wrt, wrt_tensor
 from onnxcam.surgeon.ir import Model
 from onnxcam.surgeon.loading import ModelFile
 from onnxcam.surgeon.passes.opset import blank_weights
@@ -37,13 +37,13 @@ FLOAT, INT64 = 1, 7
 
 def step_graph(opened: OpenedModel, score: Score, wrt: Wrt, *, guided: bool = False) -> Model:
     """The graph that gives each row's score and its gradient. Raises MissingGradient."""
-    output, tensor = OUTPUT[score], tensor_of(wrt, opened.anatomy)
-    model = score_gradient.differentiable(scoring_graph(opened), output, tensor)
+    output, tensor = OUTPUT[score], wrt_tensor(wrt, opened.anatomy)
+    model = score_gradient.make_differentiable(scoring_graph(opened), output, tensor)
     if not guided:
         return score_gradient.step_model(model, output, tensor, _traces(opened, model))
-    rules = Guided()
-    made = score_gradient.step_model(model, output, tensor, _traces(opened, model), rules.rules)
-    if not rules.rectified:
+    rules = GuidedRules()
+    made = score_gradient.step_model(model, output, tensor, _traces(opened, model), rules.overrides)
+    if not rules.relu_count:
         raise UndefinedSaliency(
             "guided backpropagation changes what passes a ReLU, and this model has none on the way; use gradient or "
             "smooth-grad"
@@ -51,7 +51,7 @@ def step_graph(opened: OpenedModel, score: Score, wrt: Wrt, *, guided: bool = Fa
     return made
 
 
-def why_no_gradient(opened: OpenedModel) -> tuple[list[Missing], str | None]:
+def why_no_gradient(opened: OpenedModel) -> tuple[list[MissingRule], str | None]:
     """The operators without a rule, and what else stands in the way; ([], None) where gradients work."""
     missing = without_rules(opened)
     if missing:
@@ -63,9 +63,9 @@ def why_no_gradient(opened: OpenedModel) -> tuple[list[Missing], str | None]:
     return [], None
 
 
-def without_rules(opened: OpenedModel) -> list[Missing]:
+def without_rules(opened: OpenedModel) -> list[MissingRule]:
     """The operators between the picture and the score that no gradient rule covers."""
-    return score_gradient.made_ready(scoring_graph(opened), masked_score.LOGIT, masked_score.MAPS)[1]
+    return score_gradient.decompose(scoring_graph(opened), masked_score.LOGIT, masked_score.MAPS)[1]
 
 
 def scoring_graph(opened: OpenedModel) -> Model:

@@ -29,7 +29,7 @@ from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import Anatomy, Kind
 from onnxcam.surgeon.analysis.locate import find_image, locate, sides
 from onnxcam.surgeon.analysis.tracing import Trace
-from onnxcam.surgeon.graphs.masked_score import OF_FEATURES
+from onnxcam.surgeon.graphs.masked_score import FEATURE_MASKS
 from onnxcam.surgeon.ir import Model, Shapes
 from onnxcam.surgeon.loading import ModelFile
 from onnxcam.surgeon.passes.control_flow import unroll_loops
@@ -61,7 +61,7 @@ class OpenOptions:
     threads: int | None = None
     batch: int | None = None
     with_fill: bool = False
-    form: MaskForm = OF_FEATURES
+    form: MaskForm = FEATURE_MASKS
     every_cell_counts: bool = False
     engine: EngineOptions = PLAIN
 

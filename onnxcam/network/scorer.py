@@ -16,7 +16,7 @@ from onnxcam.network.device_scorer import OnDevice
 from onnxcam.network.packing import BatchPacker, MaskRequest, RowNumbers, alike
 from onnxcam.surgeon.analysis.anatomy import Anatomy, Kind
 from onnxcam.surgeon.graphs import masked_score
-from onnxcam.surgeon.graphs.masked_score import OF_FEATURES
+from onnxcam.surgeon.graphs.masked_score import FEATURE_MASKS
 from onnxcam.surgeon.ir import Model, to_bytes
 from onnxcam.surgeon.passes.mixed_precision import in_half_precision
 from onnxcam.types import (
@@ -53,7 +53,7 @@ class Network:
         batch: int | None,
         fixed: int | None = None,
         extra: Mapping[str, bool] | None = None,
-        form: MaskForm = OF_FEATURES,
+        form: MaskForm = FEATURE_MASKS,
         engine: EngineOptions = PLAIN,
         plan: RunPlan | None = None,
         keep: Callable[[RunPlan], None] | None = None,

@@ -1,1 +1,11 @@
-"""TODO"""
+"""The graphs that onnxcam runs instead of the user's model, built from it. Nothing is run here.
+
+In: a model and its anatomy (where image, features and logits are). Out: new models, which network/ opens as sessions.
+
+    masked_score     the scoring graph: masks are upsampled, multiplied with the image, and the masked images scored
+    score_heads      the end of the scoring graph: from the model's output to one number per sample and target
+    score_gradient   the scoring graph with its gradient by the masks, the image or the features
+    tail             the part of the model behind the feature tensor
+    device_kernels   small graphs for features that stay on a device: to channels, select rows, weighted sums
+    finish_map       the last step of an explanation on a device: ReLU, resizing, scaling to [0,1]
+"""

@@ -1,6 +1,10 @@
-"""What is asked of feature maps that stay on a device, as graphs that run there.
+"""Small graphs for feature maps that stay on a device: they run there, so that only results are copied to the host.
 
-None of them knows the network: they take its feature tensor, or rows of numbers, from where these lie.
+    channels_model   the feature tensor to maps (K,1,*grid), with their range and peak
+    picking_model    selects rows of a matrix and scales them by 1 or -1
+    summing_model    weighted sums of the rows of a matrix
+
+They do not contain the user's model. network/device_features.py runs them.
 """
 
 import numpy as np
@@ -17,10 +21,12 @@ WEIGHTS, SUM = "onnxcam/weights", "onnxcam/sum"
 
 
 def channels_model(tensor: FeatureTensor) -> Model:
-    """FEATURES, the network's tensor, whose first picture is meant, to CHANNELS (K,1,*grid), as tensor.to_channels().
+    """The graph from the feature tensor to the maps of its first sample.
 
-    Beside it FINITE (), and of each map EXTENT and PEAK (K,): its largest number less its smallest, and the largest
-    size of its numbers. Raises ModelError where the tensor's shape is not known.
+    Input: FEATURES (N,...) float32, in the tensor's axis order. Outputs: CHANNELS (K,1,*grid) float32, as
+    tensor.to_channels() on the host; FINITE () bool, whether all numbers are finite; EXTENT (K,) float32, maximum minus
+    minimum of each map; PEAK (K,) float32, the largest absolute value of each map. Raises ModelError if the tensor's
+    shape is not known.
     """
     model = empty_model("channels")
     b, (order, cells) = Builder(model, "onnxcam/channels"), tensor.channels_first
@@ -32,7 +38,7 @@ def channels_model(tensor: FeatureTensor) -> Model:
     shape = [tensor.channels, 1, *tensor.grid]
     maps = b("Reshape", x, b.constant(shape, np.int64), name=CHANNELS)
     size = b("Abs", maps)
-    finite = b.cast(b("Less", size, b.constant(np.inf, np.float32)), onnx_ir.DataType.FLOAT)  # NaN is less than nothing
+    finite = b.cast(b("Less", size, b.constant(np.inf, np.float32)), onnx_ir.DataType.FLOAT)  # False for NaN too
     everywhere = b.reduce("ReduceMin", finite, range(len(shape)), keepdims=False)
     high, low, peak = (
         b.reduce(f"Reduce{which}", x, range(1, len(shape)), keepdims=False)
@@ -46,7 +52,7 @@ def channels_model(tensor: FeatureTensor) -> Model:
 
 
 def picking_model() -> Model:
-    """ROWS (K,n), CHOSEN (k,) int64 and SIGN () to PICKED (k,n): the chosen rows, times 1 or -1."""
+    """The graph from ROWS (K,n), CHOSEN (k,) int64 and SIGN () to PICKED (k,n): the chosen rows times SIGN."""
     model = empty_model("pick")
     b = Builder(model, "onnxcam/pick")
     chosen = b("Gather", _rows(model), new_input(model, CHOSEN, onnx_ir.DataType.INT64, ["chosen"]), axis=0)
@@ -56,13 +62,13 @@ def picking_model() -> Model:
 
 
 def summing_model() -> Model:
-    """ROWS (K,n) and WEIGHTS (T,K) float64 to SUM (T,n) float32, added up in float64."""
+    """The graph from ROWS (K,n) float32 and WEIGHTS (T,K) float64 to SUM (T,n) float32; the sum runs in float64."""
     model = empty_model("sum")
     b = Builder(model, "onnxcam/sum")
     rows = b.cast(_rows(model), onnx_ir.DataType.DOUBLE)
     weights = new_input(model, WEIGHTS, onnx_ir.DataType.DOUBLE, ["targets", "rows"])
-    found = b("Cast", b("MatMul", weights, rows), to=int(onnx_ir.DataType.FLOAT), name=SUM)
-    publish(model, found, onnx_ir.DataType.FLOAT, ["targets", "numbers"])
+    total = b("Cast", b("MatMul", weights, rows), to=int(onnx_ir.DataType.FLOAT), name=SUM)
+    publish(model, total, onnx_ir.DataType.FLOAT, ["targets", "numbers"])
     return model
 
 

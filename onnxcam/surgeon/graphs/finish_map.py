@@ -1,4 +1,7 @@
-"""The last step of an explanation as a graph of its own: n(ReLU(up(raw))), for a map that is to stay on a device."""
+"""The last step of an explanation as a graph: normalise(ReLU(upsample(raw))), for a map that stays on a device.
+
+On the host methods/maps.py does the same in numpy.
+"""
 
 import numpy as np
 import onnx_ir
@@ -11,10 +14,10 @@ RAW, MAP = "onnxcam/raw", "onnxcam/map"
 
 
 def finishing_model(grid: tuple[int, ...], size: tuple[int, ...], *, coarse: bool) -> Model:
-    """RAW (*grid) float32 to MAP (*size) float32 in [0,1]; coarse: ReLU comes before the resizing.
+    """The graph from RAW (*grid) float32 to MAP (*size) float32 in [0,1].
 
-    As methods.outcomes.rectified does it: where ReLU leaves nothing, the map is not rectified. A constant map has no
-    answer; who feeds this has seen to that.
+    coarse: ReLU is applied before the upsampling as well. A map without positive values is not rectified. The caller
+    must not feed a constant map, whose result is undefined.
     """
     model = empty_model("finish")
     b, axes = Builder(model, "onnxcam/finish"), list(range(2, 2 + len(size)))
@@ -24,9 +27,9 @@ def finishing_model(grid: tuple[int, ...], size: tuple[int, ...], *, coarse: boo
         return b("Where", positive, b("Relu", x), x)
 
     raw = b.reshape(new_input(model, RAW, onnx_ir.DataType.FLOAT, grid), [1, 1, *grid])
-    found = rectified(upsampled(b, rectified(raw) if coarse else raw, grid, size))
-    low = b.reduce("ReduceMin", found, axes)
-    extent = b("Sub", b.reduce("ReduceMax", found, axes), low)
-    value = b("Reshape", b("Div", b("Sub", found, low), extent), b.constant(list(size), np.int64), name=MAP)
+    fine = rectified(upsampled(b, rectified(raw) if coarse else raw, grid, size))
+    low = b.reduce("ReduceMin", fine, axes)
+    extent = b("Sub", b.reduce("ReduceMax", fine, axes), low)
+    value = b("Reshape", b("Div", b("Sub", fine, low), extent), b.constant(list(size), np.int64), name=MAP)
     publish(model, value, onnx_ir.DataType.FLOAT, size)
     return model

@@ -1,13 +1,14 @@
-"""Masked scoring inside the graph: low-resolution maps go in, one number a map and target comes out.
+"""The scoring graph, where the mask meets the image: low-resolution maps in, one score per map and target out.
 
-    U = up(map)                     a small matrix a side, half-pixel linear
+    U = upsample(map)                          half-pixel linear, one small matrix per side
     M = (U - min U) / (max U - min U)
-    x' = x * M        or            x * M + fill * (1 - M)
-    logit, probability = fragment(network(x'))
+    x' = x * M        or        x * M + fill * (1 - M)
+    logit, probability = score_head(model(x'))
 
-Masks that a method makes itself come without the second step (arrays.MaskForm). A map that is constant over space has
-no range to normalise; its mask is all ones, so that it keeps the whole picture. One run with a map of zeros therefore
-gives the features and the logits of the picture itself, and one session serves the whole explanation.
+scoring_model() builds it around a copy of the user's model. The second step is left out for masks that are already in
+[0,1] (`MaskForm.normalised` is False). A constant map has no range to normalise: its mask is 1 everywhere and keeps the
+image. So one run with a map of zeros gives the features and logits of the unmasked image, and one session is enough
+for a whole explanation. score_heads.py holds the last step.
 """
 
 import math
@@ -20,12 +21,13 @@ from onnxcam.errors import UnknownLayer
 from onnxcam.resampling import bilinear_matrix, is_small, neighbours
 from onnxcam.surgeon.analysis.anatomy import Anatomy
 from onnxcam.surgeon.builder import Builder, publish
-from onnxcam.surgeon.graphs.score_heads import LOGIT, LOGITS, PROBABILITY, REFERENCES, REGIONS, TARGETS, scored
+from onnxcam.surgeon.graphs.score_heads import LOGIT, LOGITS, PROBABILITY, REFERENCES, REGIONS, TARGETS, add_score_head
 from onnxcam.surgeon.ir import Model, Value, edit, find_value, new_input, tidy
 from onnxcam.surgeon.passes.quantised import dequantised
 from onnxcam.types import MaskForm
 
-OF_FEATURES = MaskForm()
+FEATURE_MASKS = MaskForm()
+"""The form of masks that are feature maps: on the feature grid, normalised in the graph."""
 IMAGE, MAPS, FILL, FEATURES = "onnxcam/image", "onnxcam/maps", "onnxcam/fill", "onnxcam/features"
 
 __all__ = ["FEATURES", "FILL", "IMAGE", "LOGIT", "LOGITS", "MAPS", "PROBABILITY", "REFERENCES", "REGIONS", "TARGETS"]
@@ -39,29 +41,36 @@ def scoring_model(
     with_fill: bool,
     batch: int | None = None,
     extra: Mapping[str, bool] | None = None,
-    form: MaskForm = OF_FEATURES,
+    form: MaskForm = FEATURE_MASKS,
 ) -> Model:
-    """The graph that does a whole Score-CAM.
+    """The graph that scores N masks of an image for T targets in one run.
 
-    Inputs: IMAGE (1,C,*size) float32 in the model's own axis order, or (N,C,*size) with a picture for each map; MAPS
-    (N,1,*grid) float32; TARGETS, REGIONS, REFERENCES as the fragment needs them; with_fill adds FILL, of IMAGE's shape.
-    Outputs: LOGIT, PROBABILITY (N,T); LOGITS (N,numbers); FEATURES (N,...) as the network computes them on the masked
-    picture. batch: the number of masks that the network is fixed to, None where it takes any. further: the model's
-    other inputs, each with whether its first axis is the batch; these take one picture's value. form: of the masks,
-    which decides their grid.
+    Inputs, float32 unless noted:
+        IMAGE       (1,C,*size), or (N,C,*size) with one image per map; in the model's axis order
+        MAPS        (N,1,*grid); the grid follows from `form`
+        FILL        as IMAGE; only if with_fill
+        TARGETS     (T,) int64; REGIONS (places,T); REFERENCES (T,numbers): those that the score head reads
+        the model's extra inputs, one sample each
+    Outputs, float32:
+        LOGIT, PROBABILITY   (N,T)
+        LOGITS               (N,numbers): the model's output, flattened
+        FEATURES             (N,...): the feature tensor of the masked images, in the model's axis order
+
+    size: of the image's sides. batch: the N that the model is fixed to, None if it takes any. extra: names of the
+    model's extra inputs, True where the first axis is the batch; a single sample is repeated for every mask.
     """
     copy = edit(model)
     b = Builder(copy, "onnxcam")
-    network_input = value_of(copy, anatomy.image.name)
-    head, features = value_of(copy, anatomy.logits.tensor), value_of(copy, anatomy.features.tensor)
+    network_input = tensor_named(copy, anatomy.image.name)
+    head, features = tensor_named(copy, anatomy.logits.tensor), tensor_named(copy, anatomy.features.tensor)
     grid = form.grid(anatomy.features.grid, size)
-    # A looped model takes one mask a run: the batch stays what it was.
+    # A model whose batch size is fixed gets that many masks per run.
     count: int | str = batch or "masks"
     shape = anatomy.image.shape(size)
-    pictures = ["pictures" if a == "N" else d for a, d in zip(anatomy.image.layout, shape, strict=True)]
-    image = new_input(copy, IMAGE, onnx_ir.DataType.FLOAT, pictures)
+    image_dims = ["pictures" if a == "N" else d for a, d in zip(anatomy.image.layout, shape, strict=True)]
+    image = new_input(copy, IMAGE, onnx_ir.DataType.FLOAT, image_dims)
     maps = new_input(copy, MAPS, onnx_ir.DataType.FLOAT, [count, 1, *grid])
-    fill = new_input(copy, FILL, onnx_ir.DataType.FLOAT, pictures) if with_fill else None
+    fill = new_input(copy, FILL, onnx_ir.DataType.FLOAT, image_dims) if with_fill else None
 
     mask_shape = [-1 if a == "N" else 1 if a == "C" else d for a, d in zip(anatomy.image.layout, shape, strict=True)]
     up = upsampled(b, maps, grid, size)
@@ -72,34 +81,35 @@ def scoring_model(
     rewire(network_input, as_input_type(b, masked, network_input))
     for name, batched in (extra or {}).items():
         if batched:
-            _spread(b, value_of(copy, name), maps)
+            _repeat_for_masks(b, tensor_named(copy, name), maps)
 
     copy.graph.outputs.clear()
-    _publish(copy, b, real(b, head), features, anatomy, count)
+    _set_outputs(copy, b, as_float(b, head), features, anatomy, count)
     return tidy(copy)
 
 
-def value_of(model: Model, name: str) -> Value:
-    found = find_value(model, name)
-    if found is None:
+def tensor_named(model: Model, name: str) -> Value:
+    """The tensor of this name. Raises UnknownLayer."""
+    value = find_value(model, name)
+    if value is None:
         raise UnknownLayer(f"no tensor is called {name!r}")
-    return found
+    return value
 
 
 def rewire(old: Value, new: Value) -> None:
-    """All that read `old` read `new` instead, what makes `new` itself left out."""
-    own, stack = set(), [new]
+    """Makes all readers of `old` read `new` instead, except the nodes that compute `new`."""
+    producers, stack = set(), [new]
     while stack:
         node = stack.pop().producer()
-        if node is not None and id(node) not in own:
-            own.add(id(node))
+        if node is not None and id(node) not in producers:
+            producers.add(id(node))
             stack.extend(v for v in node.inputs if v is not None)
-    for use in [u for u in old.uses() if id(u.node) not in own]:
+    for use in [u for u in old.uses() if id(u.node) not in producers]:
         use.node.replace_input_with(use.idx, new)
 
 
-def _spread(b: Builder, value: Value, maps: Value) -> None:
-    """One picture's value for every mask."""
+def _repeat_for_masks(b: Builder, value: Value, maps: Value) -> None:
+    """The extra input `value` takes a single sample (1,...), which is repeated for every mask."""
     assert value.shape is not None
     rest = [int(d) if isinstance(d, int) else 1 for d in list(value.shape)[1:]]
     value.shape = onnx_ir.Shape([1, *rest])
@@ -109,7 +119,7 @@ def _spread(b: Builder, value: Value, maps: Value) -> None:
 
 
 def upsampled(b: Builder, maps: Value, grid: tuple[int, ...], size: tuple[int, ...]) -> Value:
-    """(N,1,*grid) to (N,1,*size), one side after the other from the last."""
+    """Maps (N,1,*grid) to (N,1,*size), one side after the other, the last first."""
     up = maps
     for axis in reversed(range(len(grid))):
         source, target = grid[axis], size[axis]
@@ -122,7 +132,7 @@ def upsampled(b: Builder, maps: Value, grid: tuple[int, ...], size: tuple[int, .
             up = b("MatMul", up, b.constant(bilinear_matrix(source, target).T, np.float32))
         elif axis == len(grid) - 2:
             up = b("MatMul", b.constant(bilinear_matrix(source, target), np.float32), up)
-        else:  # the depth: rows of flattened pictures
+        else:  # the depth of a volume: its slices are flattened to rows
             flat = b.reshape(up, [-1, 1, source, math.prod(size[axis + 1 :])])
             deep = b("MatMul", b.constant(bilinear_matrix(source, target), np.float32), flat)
             up = b.reshape(deep, [-1, 1, *sides])
@@ -130,7 +140,7 @@ def upsampled(b: Builder, maps: Value, grid: tuple[int, ...], size: tuple[int, .
 
 
 def _interpolated(b: Builder, x: Value, side: int, sides: int, source: int, target: int) -> Value:
-    """The same for one side without a matrix."""
+    """Upsamples one side without a matrix, from its two neighbours; for sides whose matrix would be large."""
     low, high, share = neighbours(source, target)
     share = share.reshape(-1, *[1] * (sides - 1 - side))
     at = 2 + side
@@ -140,7 +150,7 @@ def _interpolated(b: Builder, x: Value, side: int, sides: int, source: int, targ
 
 
 def _normalised(b: Builder, up: Value, sides: int) -> Value:
-    """Min-max to [0,1] over each map; a constant map becomes ones: flat is 1 there, else 0."""
+    """Scales each map to [0,1] by its minimum and maximum. A constant map becomes ones: `flat` is 1 there, else 0."""
     space = list(range(2, 2 + sides))
     low = b.reduce("ReduceMin", up, space)
     extent = b("Sub", b.reduce("ReduceMax", up, space), low)
@@ -150,6 +160,7 @@ def _normalised(b: Builder, up: Value, sides: int) -> Value:
 
 
 def as_input_type(b: Builder, masked: Value, network_input: Value) -> Value:
+    """The float32 tensor cast to the element type of the model's input; clipped and rounded for uint8."""
     dtype = network_input.dtype
     if dtype is None or dtype == onnx_ir.DataType.FLOAT:
         return masked
@@ -159,18 +170,18 @@ def as_input_type(b: Builder, masked: Value, network_input: Value) -> Value:
     return b.cast(masked, dtype)
 
 
-def real(b: Builder, value: Value) -> Value:
-    """As float32; a Cast of what is float32 already costs nothing, and not every file tells its types."""
+def as_float(b: Builder, value: Value) -> Value:
+    """The tensor, dequantised and cast to float32. The Cast is always added: not every file records element types."""
     return b.cast(dequantised(b, value), onnx_ir.DataType.FLOAT)
 
 
-def _publish(model: Model, b: Builder, head: Value, features: Value, anatomy: Anatomy, count: int | str) -> None:
-    found = scored(model, b, head, anatomy.logits)
+def _set_outputs(model: Model, b: Builder, head: Value, features: Value, anatomy: Anatomy, count: int | str) -> None:
+    scores = add_score_head(model, b, head, anatomy.logits)
     exposed = b("Cast", dequantised(b, features), to=int(onnx_ir.DataType.FLOAT), name=FEATURES)
     outputs: Sequence[tuple[Value, Sequence[int | str | None]]] = [
-        (found.logit, [count, "targets"]),
-        (found.probability, [count, "targets"]),
-        (found.logits, [count, found.numbers]),
+        (scores.logit, [count, "targets"]),
+        (scores.probability, [count, "targets"]),
+        (scores.logits, [count, scores.numbers]),
         (exposed, [count, *anatomy.features.shape[1:]]),
     ]
     for value, shape in outputs:

@@ -1,7 +1,10 @@
-"""The graph that a search with gradients steps through: a score a row, and its gradient.
+"""The step graph: the scoring graph with the gradient of its scores, for searches that follow a gradient.
 
-Inputs: those of the scoring graph (masking.py), with a picture a row where rows have their own, and a target a row.
-Outputs: SCORE (N,), and GRADIENT: d score / d what was asked for, a row each. The contract of `explain --step` files.
+Inputs: those of the scoring graph (masked_score.py), with N samples and one target per sample.
+Outputs: SCORE (N,), and GRADIENT (N,...), d score_i / d sample i of the tensor named by Wrt: the maps (N,1,*grid), the
+image (N,C,*size) or the feature tensor (N,...). Files for `explain --step` have the same inputs and outputs.
+
+make_differentiable() prepares the scoring graph, step_model() adds the gradient with autodiff.
 """
 
 from collections.abc import Mapping
@@ -16,8 +19,9 @@ from onnxcam.errors import MissingGradient
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import Anatomy
 from onnxcam.surgeon.analysis.tracing import Trace
-from onnxcam.surgeon.autodiff.driver import Missing, complaint, gradients, missing_rules
+from onnxcam.surgeon.autodiff.driver import MissingRule, complaint, gradients, missing_rules
 from onnxcam.surgeon.autodiff.rules.registry import Ops, Rule
+from onnxcam.surgeon.builder import publish
 from onnxcam.surgeon.graphs.masked_score import IMAGE, MAPS
 from onnxcam.surgeon.ir import Model, Value, edit
 from onnxcam.surgeon.passes.opset import raise_opset, write_out
@@ -27,31 +31,35 @@ SCORE, GRADIENT = "onnxcam/score", "onnxcam/gradient"
 
 
 class Wrt(StrEnum):
-    """What the gradient is with respect to."""
+    """The tensor that the score is differentiated with respect to."""
 
     MAPS = "maps"
     FEATURES = "features"
     IMAGE = "image"
 
 
-def tensor_of(wrt: Wrt, anatomy: Anatomy) -> str:
-    """The tensor's name in the scoring graph."""
+def wrt_tensor(wrt: Wrt, anatomy: Anatomy) -> str:
+    """The name of that tensor in the scoring graph."""
     return {Wrt.MAPS: MAPS, Wrt.IMAGE: IMAGE, Wrt.FEATURES: anatomy.features.tensor}[wrt]
 
 
-def differentiable(scoring: Model, score: str, wrt: str) -> Model:
-    """The scoring graph in an opset that gradients can be written in, operators without a rule written out if possible.
+def make_differentiable(scoring: Model, score: str, wrt: str) -> Model:
+    """The scoring graph in opset 18 or newer, its operators decomposed so that gradient rules cover them.
 
-    score: its output. Raises MissingGradient with every operator that stays without a rule.
+    score, wrt: names of the output and of the tensor to differentiate by. Raises MissingGradient, which names every
+    operator that still has no rule.
     """
-    model, missing = made_ready(scoring, score, wrt)
+    model, missing = decompose(scoring, score, wrt)
     if missing:
         raise MissingGradient(complaint(missing))
     return model
 
 
-def made_ready(scoring: Model, score: str, wrt: str) -> tuple[Model, list[Missing]]:
-    """The same, and the operators that stay without a rule."""
+def decompose(scoring: Model, score: str, wrt: str) -> tuple[Model, list[MissingRule]]:
+    """As make_differentiable(), but returns the operators that still have no rule instead of raising.
+
+    An operator without a rule is replaced by the function body that the ONNX standard defines for it, if any.
+    """
     model = raise_opset(scoring)
     missing = _missing(model, score, wrt)
     defined = [m.operator.rpartition("-")[0] for m in missing if "." not in m.operator]
@@ -61,62 +69,63 @@ def made_ready(scoring: Model, score: str, wrt: str) -> tuple[Model, list[Missin
     return model, missing
 
 
-def _missing(model: Model, score: str, wrt: str) -> list[Missing]:
+def _missing(model: Model, score: str, wrt: str) -> list[MissingRule]:
     return missing_rules(model, [_named(model, score)], [_named(model, wrt)])
 
 
 def _named(model: Model, name: str) -> Value:
-    found = ir.find_value(model, name)
-    if found is None:
+    value = ir.find_value(model, name)
+    if value is None:
         raise MissingGradient(f"the tensor {name!r} did not survive the change of opset")
-    return found
+    return value
 
 
 @dataclass(frozen=True)
 class Traces:
-    """What two runs with different numbers of rows showed; equal ones where the graph is bound to one number."""
+    """Shapes and values of two runs with different batch sizes (with the same, if the graph is fixed to one)."""
 
-    one: Trace
-    other: Trace
+    first: Trace
+    second: Trace
 
     @property
     def shapes(self) -> dict[str, ir.Shape]:
-        """None for an entry that depends on the number of rows."""
+        """The shape of every tensor, None for an axis that depends on the batch size."""
         return {
-            name: tuple(a if a == b else None for a, b in zip(shape, self.other.shapes[name], strict=True))
-            for name, shape in self.one.shapes.items()
-            if name in self.other.shapes and len(self.other.shapes[name]) == len(shape)
+            name: tuple(a if a == b else None for a, b in zip(shape, self.second.shapes[name], strict=True))
+            for name, shape in self.first.shapes.items()
+            if name in self.second.shapes and len(self.second.shapes[name]) == len(shape)
         }
 
     @property
     def known(self) -> Arrays:
-        """Tensors that are the same whatever the number of rows."""
+        """Tensors whose values do not depend on the batch size, by name."""
         same: dict[str, npt.NDArray[np.generic]] = {}
-        for name, array in self.one.values.items():
-            other = self.other.values.get(name)
+        for name, array in self.first.values.items():
+            other = self.second.values.get(name)
             if other is not None and other.shape == array.shape and (other == array).all():
                 same[name] = array
         return same
 
 
-def step_model(model: Model, score: str, wrt: str, traces: Traces, instead: Mapping[str, Rule] | None = None) -> Model:
-    """model: as differentiable() gives it. Its outputs become SCORE and GRADIENT."""
+def step_model(
+    model: Model, score: str, wrt: str, traces: Traces, overrides: Mapping[str, Rule] | None = None
+) -> Model:
+    """A copy of the model whose outputs are SCORE and GRADIENT.
+
+    model: as returned by make_differentiable(). overrides: gradient rules by operator, used instead of the table's.
+    Raises MissingGradient.
+    """
     copy = edit(model)
     value, target = _named(copy, score), _named(copy, wrt)
     ops = Ops(copy, "onnxcam/gradient", onnx_ir.DataType.FLOAT)
-    # Row i is scored for target i: the diagonal of what the graph gives for rows and targets.
+    # Sample i is scored for target i: the diagonal of the (N,N) scores.
     diagonal = ops.EyeLike(value, dtype=int(onnx_ir.DataType.FLOAT))
-    own = ops.sum(ops.Mul(value, diagonal), [1], keepdims=False)
-    (found,) = gradients(
-        copy, ops, {value: diagonal}, [target], shapes=traces.shapes, known=traces.known, instead=instead
+    scores = ops.sum(ops.Mul(value, diagonal), [1], keepdims=False)
+    (gradient,) = gradients(
+        copy, ops, {value: diagonal}, [target], shapes=traces.shapes, known=traces.known, overrides=overrides
     )
     copy.graph.outputs.clear()
-    rows = traces.shapes[wrt]
-    for made, name, shape in ((own, SCORE, rows[:1]), (found, GRADIENT, rows)):
-        named = ops.build("Identity", made, name=name)
-        named.type, named.shape = (
-            onnx_ir.TensorType(onnx_ir.DataType.FLOAT),
-            onnx_ir.Shape(["rows" if d is None else d for d in shape]),
-        )
-        copy.graph.outputs.append(named)
+    dims = ["rows" if d is None else d for d in traces.shapes[wrt]]
+    for tensor, name, shape in ((scores, SCORE, dims[:1]), (gradient, GRADIENT, dims)):
+        publish(copy, ops.build("Identity", tensor, name=name), onnx_ir.DataType.FLOAT, shape)
     return ir.tidy(copy)

@@ -1,4 +1,7 @@
-"""The part of a network behind its feature tensor, as a graph of its own."""
+"""The tail: the part of the model behind its feature tensor, as a separate graph, for methods that change features.
+
+features (N,...) -> LOGIT, PROBABILITY (N,T). Built from the model as the scoring graph is, with the same score head.
+"""
 
 from collections.abc import Mapping
 
@@ -6,49 +9,52 @@ import onnx_ir
 
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import Anatomy
-from onnxcam.surgeon.builder import Builder
+from onnxcam.surgeon.builder import Builder, publish
 from onnxcam.surgeon.graphs import masked_score
-from onnxcam.surgeon.graphs.score_heads import scored
+from onnxcam.surgeon.graphs.score_heads import add_score_head
 from onnxcam.surgeon.ir import Model, edit, find_value, new_input, recorded_type, tidy
 from onnxcam.surgeon.passes.quantised import scale_of
 
-GIVEN = "onnxcam/given_features"
+TAIL_FEATURES = "onnxcam/given_features"
 
 
 def tail_model(
     model: Model, anatomy: Anatomy, size: tuple[int, ...], *, batch: int | None, extra: Mapping[str, bool]
 ) -> Model:
-    """Takes GIVEN (N,...), the feature tensor as real numbers in its own axes, and gives LOGIT and PROBABILITY (N,T).
+    """The graph from the feature tensor to the scores.
 
-    Where the picture reaches the score past the feature tensor too, IMAGE (N,...) is an input as well, as are further
-    inputs that are still read, with a row for each N where they have a batch.
+    Inputs: TAIL_FEATURES (N,...) float32, in the feature tensor's axis order; the score head's TARGETS, REGIONS or
+    REFERENCES; IMAGE (N,...) if the image also reaches the score by another path; extra inputs that are still read,
+    with N samples where they have a batch axis. Outputs: LOGIT, PROBABILITY (N,T) float32. batch, extra: as for
+    scoring_model().
     """
     copy = edit(model)
     b = Builder(copy, "onnxcam")
-    features = masked_score.value_of(copy, anatomy.features.tensor)
-    picture = masked_score.value_of(copy, anatomy.image.name)
+    features = masked_score.tensor_named(copy, anatomy.features.tensor)
+    network_input = masked_score.tensor_named(copy, anatomy.image.name)
     count: int | str = batch or "masks"
-    found = recorded_type(model, anatomy.features.tensor)
-    dtype = found.dtype if isinstance(found, onnx_ir.TensorType) else onnx_ir.DataType.FLOAT
-    given = new_input(copy, GIVEN, onnx_ir.DataType.FLOAT, [count, *(int(d or 0) for d in anatomy.features.shape[1:])])
+    recorded = recorded_type(model, anatomy.features.tensor)
+    dtype = recorded.dtype if isinstance(recorded, onnx_ir.TensorType) else onnx_ir.DataType.FLOAT
+    tail_features = new_input(
+        copy, TAIL_FEATURES, onnx_ir.DataType.FLOAT, [count, *(int(d or 0) for d in anatomy.features.shape[1:])]
+    )
     quantised = scale_of(features)
     if quantised is not None:
         scale, zero = quantised
-        stand_in = b("QuantizeLinear", given, scale, *([zero] if zero is not None else []))
+        stand_in = b("QuantizeLinear", tail_features, scale, *([zero] if zero is not None else []))
     else:
-        stand_in = b.cast(given, dtype)
-    head = masked_score.value_of(copy, anatomy.logits.tensor)
-    same = head is features
+        stand_in = b.cast(tail_features, dtype)
+    head = masked_score.tensor_named(copy, anatomy.logits.tensor)
+    is_empty = head is features  # the model's output is the feature tensor itself
     masked_score.rewire(features, stand_in)
     image = new_input(copy, masked_score.IMAGE, onnx_ir.DataType.FLOAT, [count, *anatomy.image.shape(size)[1:]])
-    masked_score.rewire(picture, masked_score.as_input_type(b, image, picture))
+    masked_score.rewire(network_input, masked_score.as_input_type(b, image, network_input))
     for name in [n for n, batched in extra.items() if batched]:
         value = find_value(copy, name)
         if value is not None and value.shape is not None:
             value.shape = onnx_ir.Shape([count, *list(value.shape)[1:]])
     copy.graph.outputs.clear()
-    numbers = scored(copy, b, masked_score.real(b, stand_in if same else head), anatomy.logits)
-    for value in (numbers.logit, numbers.probability):
-        value.type, value.shape = onnx_ir.TensorType(onnx_ir.DataType.FLOAT), onnx_ir.Shape([count, "targets"])
-        copy.graph.outputs.append(value)
+    scores = add_score_head(copy, b, masked_score.as_float(b, stand_in if is_empty else head), anatomy.logits)
+    for value in (scores.logit, scores.probability):
+        publish(copy, value, onnx_ir.DataType.FLOAT, [count, "targets"])
     return ir.in_order(tidy(copy))
