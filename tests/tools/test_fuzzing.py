@@ -1,4 +1,4 @@
-"""A bounded share of tools/fuzz.py, and its judge before things that must not pass."""
+"""The fuzzer: a bounded number of its cases, its mutations, and its judge against ends that must not pass."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from onnx import ModelProto
 pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the fuzzer forks and waits as Linux does")
 sys.path.append(str(Path(__file__).parents[2] / "tools"))
 
-from fuzzing import run as fuzz  # noqa: E402
+from fuzzing import run as fuzzer  # noqa: E402
 from fuzzing.comparing import agreement  # noqa: E402
 from fuzzing.judging import Limits, Verdict, judge, sandboxed  # noqa: E402
 from fuzzing.mutations import STRUCTURED, Rng  # noqa: E402
@@ -69,13 +69,13 @@ def raise_an_error() -> None:
         (say("error: usage", 2), "exit code 2"),
     ],
 )
-def test_the_judge_finds_what_must_not_happen(action: Callable[[], None], kind: str, tmp_path: Path) -> None:
+def test_the_judge_calls_what_must_not_happen_a_failure(action: Callable[[], None], kind: str, tmp_path: Path) -> None:
     verdict = judge(sandboxed(action, tmp_path, Limits(seconds=SECONDS)))
     assert verdict.outcome == "failure"
     assert verdict.kind.startswith(kind)
 
 
-def test_the_judge_stops_what_burns_time_while_nobody_waits(tmp_path: Path) -> None:
+def test_a_process_that_takes_too_long_is_stopped(tmp_path: Path) -> None:
     start = time.monotonic()
     sandboxed(lambda: time.sleep(60), tmp_path, Limits(seconds=SECONDS))
     assert time.monotonic() - start < SECONDS + 5
@@ -90,7 +90,7 @@ def test_the_judge_lets_answers_and_typed_errors_pass(tmp_path: Path) -> None:
     assert judge(answer, lambda: "constant").kind == "wrong answer: constant"
 
 
-def test_numbers_that_differ_from_a_plain_run_are_no_right_answer() -> None:
+def test_an_answer_that_differs_from_a_plain_run_is_wrong() -> None:
     numbers = np.array([1.0, -4.0, 2.5])
     record = {"target": {"index": 2, "value": 2.5, "probability": 0.9}, "logits": {"activation": "none"}}
     assert agreement(record, numbers, numbers) == "same"
@@ -101,30 +101,30 @@ def test_numbers_that_differ_from_a_plain_run_are_no_right_answer() -> None:
 
 
 @pytest.mark.parametrize("name", [*STRUCTURED, *RAW])
-def test_every_mutation_changes_a_model_and_says_how(name: str) -> None:
+def test_every_mutation_changes_a_model_and_describes_the_change(name: str) -> None:
     changed = 0
     for files in built_in().values():
         data = files[MODEL]
         if name in RAW:
-            new, said = RAW[name](Rng(1), data)
+            new, change = RAW[name](Rng(1), data)
         else:
             model = ModelProto.FromString(data)
-            said = STRUCTURED[name](Rng(1), model)
+            change = STRUCTURED[name](Rng(1), model)
             new = model.SerializeToString()
 
-        changed += said is not None and new != ModelProto.FromString(data).SerializeToString()
+        changed += change is not None and new != ModelProto.FromString(data).SerializeToString()
     assert changed
 
 
 def test_seed_and_index_make_the_same_case_again() -> None:
     seeds = built_in()
     for index in range(60):
-        assert fuzz.make_case(seeds, 3, index) == fuzz.make_case(built_in(), 3, index)
-    assert fuzz.make_case(seeds, 3, 1) != fuzz.make_case(seeds, 4, 1)
+        assert fuzzer.make_case(seeds, 3, index) == fuzzer.make_case(built_in(), 3, index)
+    assert fuzzer.make_case(seeds, 3, 1) != fuzzer.make_case(seeds, 4, 1)
 
 
 def test_damaged_models_give_a_typed_error_or_a_right_answer() -> None:
-    results = list(fuzz.run_all(built_in(), 0, range(60), Limits()))
+    results = list(fuzzer.run_all(built_in(), 0, range(60), Limits()))
     assert len(results) == 60
     failures = [f"case {r.index} {r.model} {r.changes}: {r.failures}" for r in results if r.failures]
     assert not failures, "\n".join(failures)

@@ -1,4 +1,4 @@
-"""Mutations that add what takes for ever, or all memory: deep functions, huge tensors, endless loops."""
+"""Mutations that would take for ever or take all memory: deep functions, huge tensors, endless loops."""
 
 import numpy as np
 import onnx.parser
@@ -9,7 +9,7 @@ from fuzzing.mutations import Rng, replace, structured
 
 @structured
 def recurse_function(rng: Rng, model: ModelProto) -> str | None:
-    """Functions that call themselves, each other, or twice the next one: 2**depth nodes when inlined."""
+    """Adds functions that call each other in a ring, or each the next one twice: 2**depth nodes when inlined."""
     depth = rng.choice((1, 2, 3, 12, 24, 40))
     closed = rng.random() < 0.5
     for i in range(depth):
@@ -29,7 +29,7 @@ def recurse_function(rng: Rng, model: ModelProto) -> str | None:
 
 @structured
 def compute_something_huge(rng: Rng, model: ModelProto) -> str | None:
-    """A node whose result takes more memory than there is, added to what flows through the network."""
+    """Adds a node whose result takes more memory than there is to a tensor of the network."""
     sides = rng.choice(([2**40], [2**17, 2**17], [30_000, 30_000], [2**62, 2], [-1], [2**31], [20_000, 20_000]))
     op = rng.choice(("ConstantOfShape", "Expand", "Tile", "Range"))
     shape = numpy_helper.from_array(np.asarray(sides, np.int64), "huge/shape")
@@ -62,7 +62,7 @@ def loop_for_ever(rng: Rng, model: ModelProto) -> str | None:
 
 
 def insert(rng: Rng, model: ModelProto, nodes: list[NodeProto]) -> str | None:
-    """Put nodes between a tensor of the graph (IN) and what reads it (OUT)."""
+    """Inserts nodes between a tensor of the graph (IN) and a node that reads it (OUT). None if nothing reads one."""
     readers = [(i, j) for i, n in enumerate(model.graph.node) for j, name in enumerate(n.input) if name]
     if not readers:
         return None

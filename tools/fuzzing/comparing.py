@@ -1,4 +1,4 @@
-"""What a user does with a model, what the answers must look like, and the comparison with a plain run."""
+"""The commands that run on a case, the checks of their answers, and the comparison with a plain onnxruntime run."""
 
 import json
 import sys
@@ -13,7 +13,7 @@ from fuzzing.judging import Ended, Limits, sandboxed
 from fuzzing.seeds import MODEL
 
 TOLERANCE = 1e-2
-"""Of the largest number: mutated weights lose digits when the runtime fuses operators in another order."""
+"""Share of the largest number. Mutated weights lose digits when the runtime fuses operators in another order."""
 
 EXPLAIN = ("explain", MODEL, "picture.png", "--quiet", "--format", "png,npy,json", "-o", "out/")
 COMMANDS = {
@@ -24,6 +24,8 @@ COMMANDS = {
 
 
 def command(*words: str) -> Callable[[], None]:
+    """The action that runs onnxcam's command line with these words."""
+
     def act() -> None:
         from onnxcam.cli.main import run
 
@@ -33,31 +35,38 @@ def command(*words: str) -> Callable[[], None]:
     return act
 
 
-def wrong_with_explanation(folder: Path) -> str | None:
-    """None where the map is finite, from 0 to 1 and not constant, and the record and the overlay can be read."""
-    made = {p.suffix: p for p in (folder / "out").iterdir()} if (folder / "out").is_dir() else {}
-    if set(made) != {".png", ".npy", ".json"}:
-        return f"files {sorted(made)}"
-    found = np.load(made[".npy"], allow_pickle=False)
-    if not np.isfinite(found).all() or found.min() < 0 or found.max() > 1 or found.min() == found.max():
+def fault_of_explanation(folder: Path) -> str | None:
+    """What is wrong with the files of explain, or None.
+
+    The map must be finite, from 0 to 1 and not constant; the record and the overlay must be readable.
+    """
+    files = {p.suffix: p for p in (folder / "out").iterdir()} if (folder / "out").is_dir() else {}
+    if set(files) != {".png", ".npy", ".json"}:
+        return f"files {sorted(files)}"
+    saliency = np.load(files[".npy"], allow_pickle=False)
+    low, high = saliency.min(), saliency.max()
+    if not np.isfinite(saliency).all() or low < 0 or high > 1 or low == high:
         return "the map is not finite, not within 0 to 1, or constant"
-    strict_json(made[".json"].read_text())
-    with Image.open(made[".png"]) as drawn:
+    strict_json(files[".json"].read_text())
+    with Image.open(files[".png"]) as drawn:
         drawn.load()
     return None
 
 
 def strict_json(text: str) -> Any:
+    """The parsed text. Raises ValueError for NaN and infinities too."""
+
     def refuse(word: str) -> NoReturn:
         raise ValueError(f"{word} is not JSON")
 
     return json.loads(text, parse_constant=refuse)
 
 
-def wrong_with(name: str, folder: Path, ended: Ended) -> str | None:
+def fault_of(name: str, folder: Path, ended: Ended) -> str | None:
+    """What is wrong with the answer of the named command, or None."""
     try:
         if name == "explain":
-            return wrong_with_explanation(folder)
+            return fault_of_explanation(folder)
         if name == "inspect":
             strict_json(ended.out)
         elif not (folder / "rewritten.onnx").is_file():
@@ -68,9 +77,9 @@ def wrong_with(name: str, folder: Path, ended: Ended) -> str | None:
 
 
 def compare(folder: Path) -> None:
-    """In a process of its own: the record against a plain run of the file; prints 'same', 'differs ...' or why not.
+    """Compares the record with a plain run of the file, and prints `agreement`. Runs in a process of its own.
 
-    The preprocessing is the library's own, as is the choice of the output; the numbers are the runtime's.
+    The library preprocesses the picture and chooses the output; the numbers come from onnxruntime alone.
     """
     import onnxruntime
 
@@ -80,46 +89,50 @@ def compare(folder: Path) -> None:
     with Explainer(folder / MODEL, providers=["cpu"]) as explainer:
         anatomy, image = explainer.anatomy, explainer.prepare(folder / "picture.png").image
     plain = "NC" + "".join(letter for letter in anatomy.image.layout if letter not in "NC")
-    fed = np.repeat(
+    images = np.repeat(
         image[None].transpose([plain.index(a) for a in anatomy.image.layout]),
         anatomy.image.batch or 1,
         plain.index("N"),
     )
-    fed = np.floor(np.clip(fed, 0, 255) + 0.5) if anatomy.image.dtype == "uint8" else fed
+    images = np.floor(np.clip(images, 0, 255) + 0.5) if anatomy.image.dtype == "uint8" else images
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    feeds = {anatomy.image.name: fed.astype(anatomy.image.dtype)}
-    answers = []
+    feeds = {anatomy.image.name: images.astype(anatomy.image.dtype)}
+    outputs = []
     for file in (MODEL, MODEL, "rewritten.onnx"):
         if (folder / file).is_file():
             session = onnxruntime.InferenceSession(folder / file, options, providers=["CPUExecutionProvider"])
-            found = np.asarray(session.run([anatomy.logits.output], feeds)[0], np.float64)
-            answers.append((found if found.ndim == 1 else found[:1]).ravel())  # some exports squeeze the batch away
+            output = np.asarray(session.run([anatomy.logits.output], feeds)[0], np.float64)
+            outputs.append((output if output.ndim == 1 else output[:1]).ravel())  # some exports squeeze the batch away
     if record["target"]["kind"] == "region":
-        answers = [of_region(a, anatomy.logits, record["target"]["index"]) for a in answers]
-    print(agreement(record, *answers))
+        outputs = [region_means(o, anatomy.logits, record["target"]["index"]) for o in outputs]
+    print(agreement(record, *outputs))
 
 
-def of_region(numbers: Any, logits: Any, index: int) -> Any:
-    """(classes,) the means over the places where class `index` is predicted."""
+def region_means(numbers: Any, logits: Any, index: int) -> Any:
+    """(classes,) means of the output over the places where class `index` is predicted."""
     table = np.moveaxis(numbers.reshape(logits.shape[1:]), logits.channel_axis - 1, -1).reshape(-1, logits.classes)
     return table[table.argmax(axis=1) == index].mean(axis=0)
 
 
 def agreement(record: Any, numbers: Any, again: Any, rewritten: Any = None) -> str:
-    """numbers: (classes,) of the output that the record is about; again: of a second run."""
+    """'same', 'differs: ...' or 'not comparable: ...'.
+
+    numbers (classes,): the plain output that the record is about; again: that of a second run; rewritten: that of the
+    rewritten model.
+    """
     if not np.array_equal(numbers, again, equal_nan=True):
         return "not comparable: two plain runs differ"
     if rewritten is not None and not close(numbers, rewritten):
         return "differs: the rewritten model returns other numbers"
     index, activation = record["target"]["index"], record["logits"]["activation"]
     key = "value" if activation == "none" or record["target"]["probability"] is None else "probability"
-    wanted = np.exp(numbers) if activation == "log_softmax" else numbers
-    if index >= len(wanted):
-        return f"differs: class {index} of {len(wanted)}"
-    expected = np.array(wanted)
-    expected[index] = record["target"][key]
-    return "same" if close(wanted, expected) else f"differs: {key} {record['target'][key]}, plainly {wanted[index]}"
+    plain = np.exp(numbers) if activation == "log_softmax" else numbers
+    if index >= len(plain):
+        return f"differs: class {index} of {len(plain)}"
+    recorded = np.array(plain)
+    recorded[index] = record["target"][key]
+    return "same" if close(plain, recorded) else f"differs: {key} {record['target'][key]}, plain run {plain[index]}"
 
 
 def close(a: Any, b: Any) -> bool:
@@ -129,6 +142,7 @@ def close(a: Any, b: Any) -> bool:
 
 
 def compared(folder: Path, limits: Limits) -> str:
+    """The agreement of the folder's record with a plain run, or 'not comparable: ...'."""
     ended = sandboxed(lambda: compare(folder), folder, limits)
     if ended.code == 0:
         return ended.out.strip()

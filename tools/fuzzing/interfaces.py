@@ -33,7 +33,7 @@ def change_recorded_shape(rng: Rng, model: ModelProto) -> str | None:
 
 
 def change_value(rng: Rng, value: Any, what: str) -> str:
-    """Rank, sides, element type, kind of type or name of a graph's input or output."""
+    """Changes the rank, a side, the element type, the kind of type or the name of a graph's input or output."""
     shape, how = value.type.tensor_type.shape, rng.randrange(8)
     if how <= 2 and shape.dim:
         dim = rng.choice(list(shape.dim))

@@ -1,4 +1,4 @@
-"""A process of bounded time and memory, and whether its end is one that a user may see."""
+"""Runs an action in a process of bounded time and memory, and judges whether a user may see such an end."""
 
 import faulthandler
 import os
@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import NoReturn
 
 MOST_LINES, MOST_CHARACTERS = 3, 2000
-"""Of an error's message; a little more than the 'one or two lines' that the style asks for."""
+"""Limits of an error message on standard error, a little above the one or two lines that it should have."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """memory: of address space, in bytes, which also counts the stacks of the runtime's threads."""
+    """Limits of one process. memory: bytes of address space, in which the stacks of the runtime's threads count too."""
 
     seconds: float = 20
     memory: int = 3 * 2**30
@@ -29,7 +29,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process ended. error: the class of the typed error. left: files that were not there before."""
+    """How a process ended. error: the class of the typed error, or ""; new_files: files that were not there before."""
 
     code: int | None
     signal: int | None
@@ -37,7 +37,7 @@ class Ended:
     out: str
     err: str
     error: str
-    left: tuple[str, ...]
+    new_files: tuple[str, ...]
     seconds: float
     peak: int
 
@@ -46,7 +46,7 @@ class Ended:
 class Verdict:
     """outcome: answer, error or failure. kind: the error's class, or what is wrong; detail: what was printed.
 
-    noise: what stands on standard error besides the message. It is counted, but no failure.
+    noise: what was printed on standard error besides the message. It is counted, but is no failure.
     """
 
     outcome: str
@@ -56,16 +56,16 @@ class Verdict:
 
 
 def sandboxed(action: Callable[[], object], folder: Path, limits: Limits) -> Ended:
-    """Run the action in a forked process whose working directory is the folder, and wait for its end."""
+    """Runs the action in a forked process whose working directory is the folder, and waits for its end."""
     before, start = listing(folder), time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         log = Path(name)
         pid = os.fork()
         if pid == 0:
             become(action, folder, log, limits)
-        ended = os.pidfd_open(pid)
-        timed_out = not select.select([ended], [], [], limits.seconds)[0]
-        os.close(ended)
+        descriptor = os.pidfd_open(pid)
+        timed_out = not select.select([descriptor], [], [], limits.seconds)[0]
+        os.close(descriptor)
         if timed_out:
             os.kill(pid, signal.SIGKILL)
         _, status, usage = os.wait4(pid, 0)
@@ -80,7 +80,7 @@ def sandboxed(action: Callable[[], object], folder: Path, limits: Limits) -> End
 
 
 def become(action: Callable[[], object], folder: Path, log: Path, limits: Limits) -> NoReturn:
-    """In the forked process: take the limits, the folder and files for the output; act; end as Python would."""
+    """Runs the action in the forked process, in the folder, its output in files. Ends as Python would."""
     code = 70
     faulthandler.disable()  # a test runner's would write to the terminal
     try:
@@ -100,7 +100,10 @@ def become(action: Callable[[], object], folder: Path, log: Path, limits: Limits
 
 
 def exit_code(action: Callable[[], object], log: Path) -> int:
-    """As the interpreter does it; the error that the command line turned into an exit is the exit's context."""
+    """The exit code that the interpreter would end with.
+
+    The command line turns a typed error into SystemExit. The error is then the exit's context; its class is logged.
+    """
     try:
         action()
     except SystemExit as exit_:
@@ -114,35 +117,37 @@ def exit_code(action: Callable[[], object], log: Path) -> int:
 
 
 def listing(folder: Path) -> set[str]:
+    """All paths in the folder, relative to it."""
     return {str(p.relative_to(folder)) for p in folder.rglob("*")}
 
 
-def judge(ended: Ended, answer: Callable[[], str | None] = lambda: None) -> Verdict:
-    """A clean end is an answer if `answer` finds nothing wrong with it; a short message and exit 1 is an error."""
-    said = (ended.err or ended.out)[-6000:]
+def judge(ended: Ended, fault: Callable[[], str | None] = lambda: None) -> Verdict:
+    """The verdict on a process. Exit 0 is an answer if `fault` gives None; exit 1 with a short message is an error."""
+    output = (ended.err or ended.out)[-6000:]
     if ended.timed_out or ended.signal == signal.SIGXCPU:
-        return Verdict("failure", "hang", said or f"killed after {ended.seconds:.0f} s")
+        return Verdict("failure", "hang", output or f"killed after {ended.seconds:.0f} s")
     if ended.signal is not None:
-        return Verdict("failure", f"killed by {signal.Signals(ended.signal).name}", said)
+        return Verdict("failure", f"killed by {signal.Signals(ended.signal).name}", output)
     if "Traceback" in ended.err + ended.out:
         logged = ended.code == 0 or ended.err.rpartition("\nerror: ")[1]  # by a library, before the command went on
-        return Verdict("failure", f"{'logged ' if logged else ''}traceback: {where(ended.err)}", said)
+        return Verdict("failure", f"{'logged ' if logged else ''}traceback: {where(ended.err)}", output)
     if ended.code == 0:
-        wrong = answer()
-        failed = wrong is not None
-        return Verdict("failure" if failed else "answer", f"wrong answer: {wrong}" if failed else "", said, ended.err)
+        reason = fault()
+        if reason is not None:
+            return Verdict("failure", f"wrong answer: {reason}", output, ended.err)
+        return Verdict("answer", "", output, ended.err)
     if ended.code != 1:
-        return Verdict("failure", f"exit code {ended.code}", said)
-    if ended.left:
-        return Verdict("failure", "files left behind", f"{', '.join(ended.left)}\n{said}")
-    wrong = wrong_with_message(ended.err)
-    if wrong is not None:
-        return Verdict("failure", f"{wrong} ({ended.error})", said)
-    return Verdict("error", ended.error or "?", said, ended.err.partition("error: ")[0])
+        return Verdict("failure", f"exit code {ended.code}", output)
+    if ended.new_files:
+        return Verdict("failure", "files left behind", f"{', '.join(ended.new_files)}\n{output}")
+    reason = fault_of_message(ended.err)
+    if reason is not None:
+        return Verdict("failure", f"{reason} ({ended.error})", output)
+    return Verdict("error", ended.error or "?", output, ended.err.partition("error: ")[0])
 
 
-def wrong_with_message(err: str) -> str | None:
-    """None where it is 'error: ' with a line or two, which a terminal shows as they are."""
+def fault_of_message(err: str) -> str | None:
+    """What is wrong with the message. None if it is 'error: ' and a line or two without control characters."""
     lines = [line for line in err.splitlines() if line.strip()]
     if not any(line.startswith("error: ") for line in lines):
         return "exit 1 without a message"
@@ -152,7 +157,7 @@ def wrong_with_message(err: str) -> str | None:
 
 
 def where(trace: str) -> str:
-    """The exception and the last frame in onnxcam: one bug has one of these."""
+    """The exception and the last frame in onnxcam, which are the same for every case of one bug."""
     frames = re.findall(r'File "[^"]*/(onnxcam/[^"]+)", line (\d+), in (\w+)', trace)
     raised = re.findall(r"^([A-Za-z_][\w.]*)(?:: .*)?$", trace, re.MULTILINE)
     kinds = [kind for kind in raised if kind not in ("error", "Traceback")]

@@ -1,6 +1,6 @@
-"""What the mutations of the graph share: their table, odd values, and ways through a model.
+"""What the mutations of a graph share: their table STRUCTURED, odd values, and access to a model's nodes.
 
-A mutation changes the model in place and says what was done; None where there is nothing to change.
+A mutation changes the model in place and returns the change in words, or None if there is nothing to change.
 """
 
 import random
@@ -23,6 +23,7 @@ DTYPES = (0, 1, 2, 3, 6, 7, 8, 9, 10, 11, 14, 16, 17, 21, 22, 23, 99, -1)
 
 
 def structured(change: Structured) -> Structured:
+    """Adds the mutation to the table, under its function's name."""
     STRUCTURED[change.__name__] = change
     return change
 
@@ -47,10 +48,12 @@ def some_nodes(rng: Rng, model: ModelProto) -> Any:
 
 
 def replace(items: Any, new: Sequence[Any]) -> None:
+    """Replaces the items of a repeated field by copies of the new ones."""
     copies = [type(item).FromString(item.SerializeToString()) for item in new]
     del items[:]
     items.extend(copies)
 
 
 def one(rng: Rng, items: Sequence[Any]) -> Any:
+    """One of the items; None if there is none."""
     return rng.choice(items) if len(items) else None

@@ -17,7 +17,7 @@ OfNode = Callable[[Rng, ModelProto, NodeProto], str]
 
 
 def of_nodes(change: OfNodes) -> Structured:
-    """A mutation of the list of nodes of one graph that has any."""
+    """Registers a mutation of the list of nodes of one graph that has any."""
 
     @functools.wraps(change)
     def mutation(rng: Rng, model: ModelProto) -> str | None:
@@ -28,7 +28,7 @@ def of_nodes(change: OfNodes) -> Structured:
 
 
 def of_node(has: str = "") -> Callable[[OfNode], Structured]:
-    """A mutation of one node; has: a field of NodeProto that must not be empty."""
+    """Registers a mutation of one node. has: a field of NodeProto that must not be empty."""
 
     def registered(change: OfNode) -> Structured:
         @functools.wraps(change)
@@ -66,7 +66,7 @@ def shuffle_nodes(rng: Rng, model: ModelProto, nodes: Any) -> str:
 
 @of_node(has="input")
 def rewire_input(rng: Rng, model: ModelProto, node: NodeProto) -> str:
-    """To a name that is not there, to another tensor, or to a later one, which closes a cycle."""
+    """Connects an input to a name that does not exist, to another tensor, or to a later one, which closes a cycle."""
     i, name = rng.randrange(len(node.input)), rng.choice([*tensors(model), *node.output, rng.choice(NAMES)])
     node.input[i] = name
     return f"input {i} of {node.op_type} becomes {name[:40]!r}"
@@ -90,7 +90,7 @@ def rename_output(rng: Rng, model: ModelProto, node: NodeProto) -> str:
 
 @structured
 def rename_everywhere(rng: Rng, model: ModelProto) -> str | None:
-    """A tensor gets an odd name consistently, so that the model stays valid and the name is printed."""
+    """Gives a tensor an odd name everywhere, so that the model stays valid and the name is printed."""
     old = one(rng, [name for n in model.graph.node for name in n.output if name])
     if old is None:
         return None
@@ -133,15 +133,20 @@ def drop_attribute(rng: Rng, model: ModelProto, node: NodeProto) -> str:
 
 @of_node(has="attribute")
 def alter_attribute(rng: Rng, model: ModelProto, node: NodeProto) -> str:
-    found = rng.choice(list(node.attribute))
-    found.i, found.f, found.s = rng.choice(INTEGERS), rng.choice(FLOATS), rng.choice([b"", b"\xff\xfe", b"VALID", b"x"])
-    found.ints.extend([] if found.ints and rng.random() < 0.7 else [rng.choice(INTEGERS)])
-    found.ints[rng.randrange(len(found.ints))] = rng.choice(INTEGERS)
-    if len(found.ints) > 1 and rng.random() < 0.2:
-        found.ints.pop()
+    attribute = rng.choice(list(node.attribute))
+    attribute.i, attribute.f, attribute.s = (
+        rng.choice(INTEGERS),
+        rng.choice(FLOATS),
+        rng.choice([b"", b"\xff\xfe", b"VALID", b"x"]),
+    )
+    attribute.ints.extend([] if attribute.ints and rng.random() < 0.7 else [rng.choice(INTEGERS)])
+    attribute.ints[rng.randrange(len(attribute.ints))] = rng.choice(INTEGERS)
+    if len(attribute.ints) > 1 and rng.random() < 0.2:
+        attribute.ints.pop()
     if rng.random() < 0.15:
-        found.type = rng.randrange(15)
-    return f"{node.op_type}.{found.name} becomes {found.i}, {found.f}, {found.s!r} or {list(found.ints)[:8]}"
+        attribute.type = rng.randrange(15)
+    values = f"{attribute.i}, {attribute.f}, {attribute.s!r} or {list(attribute.ints)[:8]}"
+    return f"{node.op_type}.{attribute.name} becomes {values}"
 
 
 @of_node()

@@ -1,4 +1,4 @@
-"""Mutations of the bytes of a file."""
+"""Mutations of the bytes of a file. Each returns the new bytes and the change in words."""
 
 import re
 from collections.abc import Callable
@@ -9,6 +9,7 @@ RAW: dict[str, Callable[[Rng, bytes], tuple[bytes, str]]] = {}
 
 
 def raw(change: Callable[[Rng, bytes], tuple[bytes, str]]) -> Callable[[Rng, bytes], tuple[bytes, str]]:
+    """Adds the mutation to the table, under its function's name."""
     RAW[change.__name__] = change
     return change
 
@@ -55,7 +56,7 @@ def append_something(rng: Rng, data: bytes) -> tuple[bytes, str]:
 
 @raw
 def spoil_text(rng: Rng, data: bytes) -> tuple[bytes, str]:
-    """Bytes that are not UTF-8 in place of a name, of the same length."""
+    """Puts bytes that are not UTF-8, of the same number, in place of a name."""
     words = sorted({m.group() for m in re.finditer(rb"[A-Za-z_./][A-Za-z0-9_./]{2,}", data[:20_000])} | {b"x"})
     word = rng.choice(words)
     new = bytes(rng.choice((0xFF, 0xC0, 0x80)) for _ in word)
@@ -65,7 +66,7 @@ def spoil_text(rng: Rng, data: bytes) -> tuple[bytes, str]:
 
 @raw
 def nest_deeply(rng: Rng, data: bytes) -> tuple[bytes, str]:
-    """If in If: protobuf takes a hundred levels, three of which go into each."""
+    """Adds an If in an If and so on. Protobuf takes a hundred levels, and each If takes three."""
     depth = rng.choice((5, 20, 28, 31, 32, 33, 34, 60, 200, 5000))
     inner = chunk(1, node_bytes("Identity", b"x", b"o")) + chunk(2, b"deep") + chunk(12, chunk(1, b"o"))
     for _ in range(depth):

@@ -1,4 +1,4 @@
-"""Models to start from: small ones that are built in, and files."""
+"""The models that the fuzzer starts from: small ones that are built in, and files."""
 
 import tempfile
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ import onnx.parser
 from onnx import ModelProto, helper, numpy_helper
 
 LARGEST_SEED, LARGEST_SIDE = 400_000, 128
-"""Bytes and pixels a side of what is taken from a folder, so that it is explained in a second unchanged."""
+"""Limits of models from a folder, in bytes and in pixels a side, so that each is explained in a second."""
 
 Files = dict[str, bytes]
-"""A model and what lies beside it; the model is called MODEL."""
+"""The contents of a model and of the files beside it, by name. The model is called MODEL."""
 MODEL = "model.onnx"
 
 TEXTS = {
@@ -133,20 +133,20 @@ TEXTS = {
 
 def built_in() -> dict[str, Files]:
     """Small models of every kind of graph that onnxcam knows, each with weights of about unit gain."""
-    found = {name: {MODEL: filled(text).SerializeToString()} for name, text in TEXTS.items()}
-    listed = ModelProto.FromString(found["listed"][MODEL])  # before IR version 4 weights had to be inputs too
+    models = {name: {MODEL: filled(text).SerializeToString()} for name, text in TEXTS.items()}
+    listed = ModelProto.FromString(models["listed"][MODEL])  # before IR version 4 weights had to be inputs too
     for tensor in listed.graph.initializer:
         listed.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
-    found["listed"] = {MODEL: listed.SerializeToString()}
+    models["listed"] = {MODEL: listed.SerializeToString()}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / MODEL
         onnx.save(filled(TEXTS["cnn"]), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
-        found["external"] = {p.name: p.read_bytes() for p in sorted(Path(folder).iterdir())}
-    return found
+        models["external"] = {p.name: p.read_bytes() for p in sorted(Path(folder).iterdir())}
+    return models
 
 
 def filled(text: str) -> ModelProto:
-    """The parsed model; every tensor that is declared but not computed becomes a weight."""
+    """The parsed model. Every tensor that is declared but not computed becomes a weight."""
     model = onnx.parser.parse_model(text)
     rng = np.random.default_rng(0)
     computed = {name for node in model.graph.node for name in node.output}
@@ -159,8 +159,8 @@ def filled(text: str) -> ModelProto:
 
 
 def read_seeds(places: Sequence[Path]) -> dict[str, Files]:
-    """Models from files and folders, with the weights that lie beside them."""
-    found: dict[str, Files] = {}
+    """Models from files and folders, with their external weights. Large models of a folder are skipped."""
+    models: dict[str, Files] = {}
     for place in places:
         paths = sorted(place.glob("*.onnx")) if place.is_dir() else [place]
         for path in paths:
@@ -171,10 +171,10 @@ def read_seeds(places: Sequence[Path]) -> dict[str, Files]:
             sides = [d.dim_value for v in model.graph.input for d in v.type.tensor_type.shape.dim[2:]]
             if place.is_dir() and max(sides, default=0) > LARGEST_SIDE and len(model.graph.node) > 1:
                 continue
-            found[path.stem] = {MODEL: data}
+            models[path.stem] = {MODEL: data}
             for tensor in model.graph.initializer:
                 for entry in tensor.external_data:
-                    lock_of = path.parent / entry.value
-                    if entry.key == "location" and lock_of.is_file():
-                        found[path.stem][entry.value] = lock_of.read_bytes()
-    return found
+                    weights = path.parent / entry.value
+                    if entry.key == "location" and weights.is_file():
+                        models[path.stem][entry.value] = weights.read_bytes()
+    return models

@@ -1,4 +1,4 @@
-"""Mutations of weights and constants: shape, type, data and where the data lie."""
+"""Mutations of weights and constants: their shape, type, data and external location."""
 
 import numpy as np
 import onnx
@@ -27,7 +27,7 @@ def change_dims(rng: Rng, model: ModelProto) -> str | None:
 
 @structured
 def resize_weight(rng: Rng, model: ModelProto) -> str | None:
-    """A weight of another shape, data and all: the file is whole, but the operators no longer fit each other."""
+    """Replaces a weight by one of another shape. The file is valid, but its operators no longer fit each other."""
     tensor = one(rng, [t for t in model.graph.initializer if t.data_type == 1 and not t.external_data])
     if tensor is None:
         return None
@@ -60,14 +60,14 @@ def change_weights(rng: Rng, model: ModelProto) -> str | None:
 
 @structured
 def change_constant(rng: Rng, model: ModelProto) -> str | None:
-    """A whole number that the graph computes with: the target of a Reshape, axes, a trip count."""
+    """Changes an integer that the graph computes with: the target of a Reshape, axes, a trip count."""
     inner = [a.t for n in all_nodes(model) for a in n.attribute if a.HasField("t")]
     tensor = one(rng, [t for t in (*model.graph.initializer, *inner) if t.data_type == TensorProto.INT64])
     lists = [a for n in all_nodes(model) for a in n.attribute if a.name == "value_ints" and a.ints]
     if lists and (tensor is None or rng.random() < 0.5):
-        chosen = rng.choice(lists).ints
-        chosen[rng.randrange(len(chosen))] = rng.choice(INTEGERS)
-        return f"a constant becomes {list(chosen)}"
+        ints = rng.choice(lists).ints
+        ints[rng.randrange(len(ints))] = rng.choice(INTEGERS)
+        return f"a constant becomes {list(ints)}"
     if tensor is None or not tensor.raw_data:
         return None
     values = np.frombuffer(tensor.raw_data, np.int64).copy()
