@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from onnxcam.errors import OnnxCamError
     from onnxcam.explainer.device_maps import DeviceSaliency
     from onnxcam.explainer.explainer import Explainer
-    from onnxcam.explainer.results import ForwardPass
     from onnxcam.explainer.targets.values import Box, Element, Region, Similarity
     from onnxcam.inputs.images import read_picture
     from onnxcam.inputs.presets import PRESETS, Preset
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
 # Looked up on first use, so that `onnxcam --help` does not wait for onnx and onnxruntime.
 _HOMES = {
-    "onnxcam.explainer.results": ("ForwardPass",),
     "onnxcam.types": ("Note", "NoteCode", "Origin", "Placement", "Source"),
     "onnxcam.outputs.saliency": ("Channels", "Provenance", "Saliency", "ScoredTarget"),
     "onnxcam.explainer.device_maps": ("DeviceSaliency",),
@@ -90,7 +88,6 @@ __all__ = [
     "EngineOptions",
     "Explainer",
     "Fill",
-    "ForwardPass",
     "MemoryCap",
     "Method",
     "OnnxCamError",

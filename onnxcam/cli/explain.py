@@ -177,7 +177,7 @@ def _explained(
     """
     from onnxcam.explainer.prefetch import ahead, grouped
 
-    groups = grouped(enumerate(images), explainer.together)
+    groups = grouped(enumerate(images), explainer._batch_hint)
     with closing(ahead(groups, lambda group: {i: _begun(explainer, path, asked) for i, path in group})) as each:
         for begun in each:
             group = begun.result()
@@ -187,7 +187,8 @@ def _explained(
                 raise _named(failed[i], images[i], several=len(images) > 1)
             ready = {i: one for i, one in group.items() if not isinstance(one, OnnxCamError)}
             told = advance({i: images[i] for i in ready}) if ready else []
-            explained = explainer.explain_batch([seen for _, seen in ready.values()], asked.targets, progress=told)
+            passes, targets = [seen for _, seen in ready.values()], [asked.targets] * len(ready)
+            explained = explainer._explain_batch(passes, targets, progress=told)
             found = dict(zip(ready, explained, strict=True))
             for i, one in group.items():
                 answer = one if isinstance(one, OnnxCamError) else _paired(*one, found[i])
@@ -211,7 +212,7 @@ def _paired(
     """The maps beside the picture that they are drawn over."""
     if isinstance(found, OnnxCamError):
         return found
-    return looked.prepared.image if found[0].placement is None else picture, found
+    return looked.model_input.image if found[0].placement is None else picture, found
 
 
 def _begun(
@@ -222,7 +223,7 @@ def _begun(
 
     try:
         picture = read_image(path)
-        return picture, explainer.forward(picture, asked.targets, name=str(path))
+        return picture, explainer._forward(picture, asked.targets, name=str(path))
     except OnnxCamError as error:
         return error
 

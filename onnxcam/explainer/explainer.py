@@ -1,7 +1,10 @@
-"""The library's front door: open a model once, explain many pictures."""
+"""The library's front door: an Explainer opens a model once and explains many pictures.
+
+It loads pictures (inputs), runs them through a Pipeline (pipeline.py) and returns Saliency results (outputs).
+"""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import closing
 from dataclasses import replace
 from types import TracebackType
@@ -12,20 +15,19 @@ import numpy.typing as npt
 
 from onnxcam.engine.options import PLAIN, EngineOptions
 from onnxcam.engine.providers import ProviderSpec, parse_providers
-from onnxcam.errors import OnnxCamError, OptionError
+from onnxcam.errors import OnnxCamError, OptionError, PictureError
 from onnxcam.explainer.device_maps import DeviceSaliency, Finisher
 from onnxcam.explainer.heads import Heads
 from onnxcam.explainer.lockstep import group_size
-from onnxcam.explainer.pipeline import Pipeline
-from onnxcam.explainer.prefetch import ahead, grouped
-from onnxcam.explainer.results import ExplainerInfo, ForwardPass, ForwardResult, Head
-from onnxcam.explainer.targets.values import Box, Element, Region, Similarity, TargetLike
+from onnxcam.explainer.pipeline import Explained, Pipeline
+from onnxcam.explainer.prefetch import explain_each
+from onnxcam.explainer.results import ExplainerInfo, ForwardPass
+from onnxcam.explainer.targets.values import TargetLike, Targets, is_sequence, target_list
 from onnxcam.inputs.choices import choose_inputs, choose_labels, choose_preset, choose_size
 from onnxcam.inputs.loader import ImageLike, ImageLoader, ModelInput
 from onnxcam.inputs.presets import Preset
 from onnxcam.methods.blocks import Method, Need
 from onnxcam.methods.score_cam import score_cam
-from onnxcam.network.gradients import GradientRunner
 from onnxcam.network.opening import OpenOptions
 from onnxcam.outputs.saliency import Saliency
 from onnxcam.surgeon.analysis.anatomy import Kind
@@ -89,171 +91,101 @@ class Explainer:
             threads=threads, batch=batch, with_fill=self.method.perturb.make is not None, form=self.method.form,
             every_cell_counts=Need.TAIL in self.method.needs, engine=engine if engine is not None else PLAIN,
         )  # fmt: skip
-        self._networks = Heads(file, options, self.method, step, output, kind)
-        first = self._networks.first
+        self._heads = Heads(file, options, self.method, step, output, kind)
+        first = self._heads.first
         self.anatomy, self.size, self.batching = first.anatomy, first.size, first.batching
         self.labels, self.labels_origin = choose_labels(file, labels, self.anatomy.logits)
         self.provider, self.batch_size = first.network.provider, first.network.batch
-        self._intake = ImageLoader(image, self.size, self.preset, self.provider)
+        self._loader = ImageLoader(image, self.size, self.preset, self.provider)
         self._finisher = Finisher(self.provider, threads)
-        origin = ExplainerInfo(
+        info = ExplainerInfo(
             file.name, file.sha256, self.preset, self.preset_origin, self.size, self.size_origin, self.method
         )
-        self._pipeline = Pipeline(origin, self.labels, self._intake.prepare)
+        self._pipeline = Pipeline(info, self.labels, self._loader, self._heads)
 
-    def __call__(self, image: ImageLike | ForwardPass, target: TargetLike = None) -> Saliency:
-        """Explain one picture; target is the prediction if None."""
+    def __call__(self, image: ImageLike, target: TargetLike = None) -> Saliency:
+        """Explains one picture for one target; the target is the predicted class if None. Raises OnnxCamError."""
         return self.explain(image, [target])[0]
-
-    def batch(self, images: Iterable[ImageLike], target: TargetLike = None) -> list[Saliency]:
-        """One Saliency a picture: of a list, or of an array with one more axis in front.
-
-        The next pictures are read and looked at while the present ones are scored, as many as explain_batch() is
-        best given.
-        """
-        if isinstance(images, str | os.PathLike):
-            images = [images]
-        found: list[Saliency] = []
-        groups = grouped(images, self.together)
-        with closing(ahead(groups, lambda group: [self.forward(image, [target]) for image in group])) as ready:
-            for looked in ready:
-                for answer in self.explain_batch(looked.result(), [target]):
-                    if isinstance(answer, OnnxCamError):
-                        raise answer
-                    found += answer
-        return found
 
     def explain(
         self,
-        image: ImageLike | ForwardPass,
-        targets: Sequence[TargetLike] = (None,),
+        image: ImageLike,
+        targets: Targets | TargetLike = (None,),
         *,
         name: str | None = None,
         inputs: Mapping[str, npt.ArrayLike] | None = None,
         progress: Progress | None = None,
     ) -> list[Saliency]:
-        """One Saliency a target. Targets of one output share the features and every forward pass.
+        """Explains one picture and returns one Saliency per target, in order.
 
-        image: also what look() gave for targets of these kinds; name and inputs are then those of look(). name:
-        what the provenance calls the picture, if it is an array. inputs: values of extra inputs that are this
-        picture's own. progress: called with (done, all) passes after the first; all is what is expected, and may fall.
+        Targets of one output share the features and every forward pass. name: what the provenance calls the picture, if
+        it is an array. inputs: values of the model's extra inputs for this picture. progress: called with (done, all)
+        forward passes after the first; all is an expectation and may fall. Raises OnnxCamError.
         """
-        targets = _several(targets)
-        looked = image if isinstance(image, ForwardPass) else self.forward(image, targets, name=name, inputs=inputs)
-        (found,) = self.explain_batch([looked], targets, progress=[progress])
-        if isinstance(found, OnnxCamError):
-            raise found
-        return found
+        requested = target_list(targets)
+        forward = self._forward(image, requested, name=name, inputs=inputs)
+        (explained,) = self._explain_batch([forward], [requested], progress=[progress])
+        if isinstance(explained, OnnxCamError):
+            raise explained
+        return explained
 
-    @property
-    def together(self) -> int:
-        """Pictures that explain_batch() is best given: as many as fill the network, 1 where nothing is shared."""
-        return group_size(self.method, self._networks.of(self._networks.default).opened.network)
+    def batch(self, images: Iterable[ImageLike], targets: Targets | TargetLike = None) -> list[Saliency]:
+        """Explains several pictures and returns one Saliency per picture, in order.
 
-    def explain_batch(
-        self,
-        images: Sequence[ImageLike | ForwardPass],
-        targets: Sequence[TargetLike] = (None,),
-        *,
-        progress: Sequence[Progress | None] | None = None,
-    ) -> list[list[Saliency] | OnnxCamError]:
-        """For each picture what explain() gives, or, in its place in the list, the error that explain() would raise.
-
-        Masks of different pictures share forward passes where those of one would not fill them: `--fast` asks for a few
-        at a time, and the last ones of an exact explanation are a few. Scores are those of each picture alone, but for
-        the rounding of another batch; the provenance's seconds are a share of the whole time, by forward passes.
-        images: also what look() gave; the others are all looked at before the first is scored. progress: one callback a
-        picture. Raises OptionError for what was looked at for targets of another kind or output, or by another
-        explainer.
+        images: paths or arrays, or one array with one more axis in front. targets: a list, a tuple or an array of
+        integers holds one target per picture, of which there must be as many as pictures; anything else is one target
+        for all pictures. While some pictures are scored the next ones are read, and forward passes that one picture
+        would not fill are shared. Raises OnnxCamError for the first picture that cannot be explained, and OptionError
+        if there are more or fewer targets than pictures.
         """
-        targets = _several(targets)
-        if isinstance(images, str | os.PathLike):
-            images = [images]
-        if progress is not None and (callable(progress) or len(progress) != len(images)):
-            raise OptionError(f"progress is a sequence of callbacks, one for each of the {len(images)} pictures")
-        told = list(progress) if progress is not None else [None] * len(images)
-        heads = [self._networks.head(t) for t in targets]
-        networks = {head: self._networks.of(head) for head in heads}
-        looked, errors = self._looked(images, targets)
-        found: list[dict[int, Saliency]] = [{} for _ in images]
-        for head, network in networks.items():
-            places = [i for i, own in enumerate(heads) if own == head]
-            left = [k for k in looked if k not in errors]
-            answers = [_answer(looked[k], head, network) for k in left]
-            each = self._pipeline.explain(network, answers, [targets[i] for i in places], [told[k] for k in left])
-            for k, explained in zip(left, each, strict=True):
-                if isinstance(explained, OnnxCamError):
-                    errors[k] = explained
-                else:
-                    found[k].update(zip(places, explained, strict=True))
-        return [errors[k] if k in errors else [own[i] for i in range(len(targets))] for k, own in enumerate(found)]
-
-    def _looked(
-        self, images: Sequence[ImageLike | ForwardPass], targets: Sequence[TargetLike]
-    ) -> tuple[dict[int, ForwardPass], dict[int, OnnxCamError]]:
-        looked: dict[int, ForwardPass] = {}
-        errors: dict[int, OnnxCamError] = {}
-        for k, image in enumerate(images):
-            try:
-                looked[k] = image if isinstance(image, ForwardPass) else self.forward(image, targets)
-            except OnnxCamError as error:
-                errors[k] = error
-        return looked, errors
+        pictures = [images] if isinstance(images, str | os.PathLike) else images
+        with closing(explain_each(self, _with_targets(pictures, targets), keep_going=False)) as results:
+            saliencies: list[Saliency] = []
+            for result in results:
+                if result.error is not None:
+                    raise result.error
+                saliencies += result.saliencies
+            return saliencies
 
     def stream(
         self, image: ImageLike, target: TargetLike = None, *, progress: Progress | None = None
     ) -> Iterator[Saliency]:
-        """The map while it sharpens: one Saliency after another, the last of which is what the call gives.
+        """Yields the map while it sharpens; the last Saliency is the one that a call returns.
 
-        Raises what explain() does, once the first map is asked for.
-
-        Score-CAM and RISE show their map on the way, the other methods only the last one. An exact Score-CAM adds the
-        maps that vary most first; with a budget or a tolerance each carries its own error. Nothing is computed before
-        it is asked for, so leaving the loop early spends nothing more.
+        Score-CAM and RISE yield maps on the way, other methods the last one only. An exact Score-CAM adds the feature
+        maps that vary most first; with a budget or a tolerance each result carries its error. Nothing is computed
+        before it is requested, so leaving the loop early costs nothing more. Raises what explain() raises, once the
+        first map is requested.
         """
-        head = self._networks.head(target)
-        network, answer = self._networks.of(head), self.forward(image, [target]).answers[head]
-        yield from self._pipeline.stream(network, answer, target, progress)
+        yield from self._pipeline.stream(self._forward(image, [target]), target, progress)
 
     def explain_on_device(
         self,
         image: ImageLike,
-        targets: Sequence[TargetLike] = (None,),
+        targets: Targets | TargetLike = (None,),
         *,
         name: str | None = None,
         inputs: Mapping[str, npt.ArrayLike] | None = None,
         progress: Progress | None = None,
     ) -> list[DeviceSaliency]:
-        """explain() with maps that stay where the network runs, for a service that goes on there.
+        """Explains like explain(), with maps that stay on the device of the network.
 
-        A method of its own, so that no argument's value changes a return type. Raises OptionError for a provider whose
-        tensors cannot be bound.
+        Raises OptionError for a provider whose tensors cannot be bound.
         """
-        found = self.explain(image, targets, name=name, inputs=inputs, progress=progress)
-        return [self._finisher.on_device(saliency) for saliency in found]
-
-    def forward(
-        self,
-        image: ImageLike,
-        targets: Sequence[TargetLike] = (None,),
-        *,
-        name: str | None = None,
-        inputs: Mapping[str, npt.ArrayLike] | None = None,
-    ) -> ForwardPass:
-        """What explain() begins with: read, preprocess, run the picture once as it is. A thread can do it ahead."""
-        prepared = self.prepare(image, name)
-        heads = dict.fromkeys(self._networks.head(t) for t in _several(targets))
-        return ForwardPass(
-            prepared, {head: self._pipeline.forward(self._networks.of(head), prepared, inputs or {}) for head in heads}
-        )
+        # A method of its own, so that no argument's value changes a return type.
+        saliencies = self.explain(image, targets, name=name, inputs=inputs, progress=progress)
+        return [self._finisher.on_device(saliency) for saliency in saliencies]
 
     def prepare(self, image: ImageLike, name: str | None = None) -> ModelInput:
-        """Read and preprocess; raises PictureError on an array that fits neither a picture nor the model's input."""
-        return self._intake.prepare(image, name)
+        """Reads and preprocesses one picture; .image is (C,H,W) float32 as the network takes it.
+
+        Raises PictureError for a file or an array that fits neither a picture nor the model's input.
+        """
+        return self._loader.prepare(image, name)
 
     def close(self) -> None:
-        """Free the sessions; explaining afterwards is an error."""
-        self._networks.close()
+        """Frees the sessions; a later explanation raises InferenceError."""
+        self._heads.close()
         self._finisher.close()
 
     def __enter__(self) -> Self:
@@ -264,18 +196,60 @@ class Explainer:
     ) -> None:
         self.close()
 
+    def _forward(
+        self,
+        image: ImageLike,
+        targets: Sequence[TargetLike] = (None,),
+        *,
+        name: str | None = None,
+        inputs: Mapping[str, npt.ArrayLike] | None = None,
+    ) -> ForwardPass:
+        """Loads a picture and runs it once, unmasked. A thread may do this ahead of the explanation."""
+        return self._pipeline.forward(self._loader.prepare(image, name), targets, inputs or {})
 
-def _answer(looked: ForwardPass, head: Head, network: GradientRunner) -> ForwardResult:
-    if head not in looked.answers:
-        raise OptionError("the picture was looked at for other targets than it is to be explained for")
-    if looked.answers[head].network is not network:
-        raise OptionError("the picture was looked at by another explainer")
-    return looked.answers[head]
+    def _explain_batch(
+        self,
+        passes: Sequence[ForwardPass],
+        targets: Sequence[Sequence[TargetLike]],
+        *,
+        progress: Sequence[Progress | None] | None = None,
+    ) -> list[Explained]:
+        """Explains pictures after their forward pass, each for its own targets: its results or its error, in order.
+
+        Masks of different pictures share forward passes where those of one would not fill them. Scores are those of
+        each picture alone, up to the rounding of another batch size.
+        """
+        return self._pipeline.explain(passes, targets, progress if progress is not None else [None] * len(passes))
+
+    @property
+    def _batch_hint(self) -> int:
+        """The number of pictures that fill the network together; 1 where nothing is shared."""
+        return group_size(self.method, self._heads.of(self._heads.default).opened.network)
 
 
-def _several(targets: Sequence[TargetLike] | TargetLike) -> Sequence[TargetLike]:
-    if isinstance(targets, str | int | np.integer | Element | Box | Region | Similarity):
-        return [targets]
-    if not targets:
-        raise OptionError("no target given")
-    return targets
+def _with_targets(
+    images: Iterable[ImageLike], targets: Targets | TargetLike
+) -> Iterator[tuple[ImageLike, list[TargetLike]]]:
+    """Pairs each picture with its target. Raises OptionError, before the first picture where their number is known."""
+    if not isinstance(images, Iterable) or np.ndim(images if isinstance(images, np.ndarray) else [()]) == 0:
+        raise PictureError(f"batch() takes a list of pictures or an array of them, not {type(images).__name__}")
+    requested = target_list(targets)
+    if not is_sequence(targets):
+        return ((image, requested) for image in images)
+    if isinstance(images, Sized) and len(images) != len(requested):
+        raise _unpaired(len(requested), f"{len(images)} pictures")
+    return _paired(images, requested)
+
+
+def _paired(images: Iterable[ImageLike], targets: list[TargetLike]) -> Iterator[tuple[ImageLike, list[TargetLike]]]:
+    count = 0
+    for count, image in enumerate(images, start=1):
+        if count > len(targets):
+            raise _unpaired(len(targets), "more pictures")
+        yield image, [targets[count - 1]]
+    if count < len(targets):
+        raise _unpaired(len(targets), f"{count} pictures")
+
+
+def _unpaired(targets: int, pictures: str) -> OptionError:
+    return OptionError(f"{targets} targets for {pictures}; give one target per picture, or one for all (not in a list)")

@@ -1,8 +1,12 @@
-"""What an explainer asks its networks about pictures: the first pass, what the targets come to, and the maps."""
+"""The way of one explanation: forward pass, targets resolved, method run, results made.
+
+Explainer loads pictures and hands them to a Pipeline, which runs them through the model's heads (heads.py). Several
+pictures share forward passes (lockstep.py); each gets the maps that it would get alone.
+"""
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import MissingGradient, OnnxCamError, OptionError
+from onnxcam.explainer.heads import Heads
 from onnxcam.explainer.lockstep import run_lockstep
-from onnxcam.explainer.results import BoundRequest, ExplainerInfo, ForwardResult, saliencies
+from onnxcam.explainer.results import BoundRequest, ExplainerInfo, ForwardPass, ForwardResult, Head, saliencies
 from onnxcam.explainer.targets.scoring import HeadOutput, similarity, targets
 from onnxcam.explainer.targets.values import Similarity, TargetLike
 from onnxcam.inputs.choices import choose_inputs, fits
-from onnxcam.inputs.loader import ImageLike, ModelInput, read_array
+from onnxcam.inputs.loader import ImageLoader, ModelInput, read_array
 from onnxcam.methods import gradient_free
 from onnxcam.network.gradients import GradientRunner
 from onnxcam.network.probe import Count, PictureProbe
@@ -23,130 +28,182 @@ from onnxcam.outputs.saliency import Saliency, ScoredTarget
 from onnxcam.surgeon.analysis.anatomy import Kind
 from onnxcam.types import Arrays, Progress, Score, Source
 
+Explained = list[Saliency] | OnnxCamError
+"""One Saliency per target of a picture, or what went wrong with the picture."""
+
 
 @dataclass(frozen=True, eq=False)
 class Pipeline:
-    """prepare: reads and preprocesses a picture; labels: the classes' names, if any are known."""
+    """Explains loaded pictures with one method. labels: the classes' names, None if unknown."""
 
-    origin: ExplainerInfo
+    info: ExplainerInfo
     labels: Sequence[str] | None
-    prepare: Callable[[ImageLike], ModelInput]
+    loader: ImageLoader
+    heads: Heads
 
     def forward(
-        self, network: GradientRunner, prepared: ModelInput, inputs: Mapping[str, npt.ArrayLike]
-    ) -> ForwardResult:
-        """Runs the picture once as it is."""
-        start = time.perf_counter()
-        fill = self.origin.method.perturb.make
-        preset_known = prepared.placement is not None or self.origin.preset_origin.source is Source.GIVEN
-        if self.origin.method.perturb.needs_preset and not preset_known:
-            raise OptionError(
-                "what black is after preprocessing is not known for this image; give the preset, or another fill"
-            )
-        replacement = fill(prepared.image, self.origin.preset) if fill is not None else None
-        opened = network.opened
-        extra = opened.extra(choose_inputs(inputs))
-        feeds = opened.network.feeds(prepared.image, replacement, extra)
-        if prepared.on_device is not None:
-            opened.network.register_device_copy(prepared.image, prepared.on_device)
-        features, values = opened.network.forward(feeds)
-        stand_in = replacement if replacement is not None else np.zeros_like(prepared.image)
-        seconds = time.perf_counter() - start
-        return ForwardResult(network, prepared, np.asarray(stand_in, np.float32), feeds, features, values, seconds)
-
-    def resolve(
-        self, network: GradientRunner, answer: ForwardResult, wanted: Sequence[TargetLike], progress: Progress | None
-    ) -> BoundRequest:
-        """Raises OptionError or TargetError for targets that are none of this picture's, which is let go of then."""
-        try:
-            fed, found = self._targets(wanted, answer)
-        except OnnxCamError:
-            network.opened.network.release(answer.feeds)
-            raise
-        originals = {
-            Score.LOGIT: np.asarray([t.logit for t in found], np.float32),
-            Score.PROBABILITY: np.asarray([t.probability for t in found], np.float32),
-        }
-        feeds, count = {**answer.feeds, **fed}, Count(progress=progress)
-        image = answer.prepared.image
-        probe = PictureProbe(network, image, answer.fill, feeds, answer.features, originals, count)
-        return BoundRequest(answer, found, probe)
+        self, model_input: ModelInput, targets: Sequence[TargetLike], inputs: Mapping[str, npt.ArrayLike]
+    ) -> ForwardPass:
+        """Runs the unmasked picture once through each head that the targets need. Raises OnnxCamError."""
+        heads = dict.fromkeys(self.heads.head(target) for target in targets)
+        return ForwardPass(
+            model_input, {head: self._forward_head(self.heads.of(head), model_input, inputs) for head in heads}
+        )
 
     def explain(
         self,
-        network: GradientRunner,
-        answers: Sequence[ForwardResult],
-        wanted: Sequence[TargetLike],
+        passes: Sequence[ForwardPass],
+        targets: Sequence[Sequence[TargetLike]],
         progress: Sequence[Progress | None],
-    ) -> list[list[Saliency] | OnnxCamError]:
-        """One Saliency a target for each of the pictures, or what went wrong with it."""
-        start = time.perf_counter()
-        found: dict[int, list[Saliency] | OnnxCamError] = {}
-        asked: dict[int, BoundRequest] = {}
-        for k, (answer, told) in enumerate(zip(answers, progress, strict=True)):
-            try:
-                asked[k] = self.resolve(network, answer, wanted, told)
-            except OnnxCamError as error:
-                found[k] = error
-        outcomes = run_lockstep(self.origin.method, [one.probe for one in asked.values()])
-        for one in asked.values():
-            network.opened.network.release(one.probe.feeds)
-        spent, passes = time.perf_counter() - start, sum(one.probe.count.passes for one in asked.values())
-        for (k, one), outcome in zip(asked.items(), outcomes, strict=True):
-            if isinstance(outcome, MissingGradient):
-                found[k] = MissingGradient(f"{outcome}; without gradients work: {', '.join(gradient_free())}")
-            elif isinstance(outcome, OnnxCamError):
-                found[k] = outcome
-            else:
-                own = spent * one.probe.count.passes / passes if passes else spent / len(asked)
-                found[k] = saliencies(self.origin, outcome, one, one.answer.seconds + own)
-        return [found[k] for k in range(len(answers))]
+    ) -> list[Explained]:
+        """One entry per picture. targets: those of each picture; progress: one callback per picture.
 
-    def stream(
-        self, network: GradientRunner, answer: ForwardResult, wanted: TargetLike, progress: Progress | None
-    ) -> Iterator[Saliency]:
-        """The map while it sharpens; of a method that shows none on the way, the last one."""
-        if self.origin.method.stream is None:
-            (found,) = self.explain(network, [answer], [wanted], [progress])
-            if isinstance(found, OnnxCamError):
-                raise found
-            yield found[0]
+        Raises OptionError for a ForwardPass that was made for other targets or by another Explainer.
+        """
+        if callable(progress) or len(progress) != len(passes):
+            raise OptionError(f"progress is a sequence of callbacks, one for each of the {len(passes)} pictures")
+        heads = [[self.heads.head(target) for target in each] for each in targets]
+        maps: list[dict[int, Saliency]] = [{} for _ in passes]
+        errors: dict[int, OnnxCamError] = {}
+        for head in dict.fromkeys(head for each in heads for head in each):
+            runner = self.heads.of(head)
+            members = [k for k, each in enumerate(heads) if head in each and k not in errors]
+            places = {k: [i for i, other in enumerate(heads[k]) if other == head] for k in members}
+            explained = self._explain_head(
+                runner,
+                [_result_of(passes[k], head, runner) for k in members],
+                [[targets[k][i] for i in places[k]] for k in members],
+                [progress[k] for k in members],
+            )
+            for k, outcome in zip(members, explained, strict=True):
+                if isinstance(outcome, OnnxCamError):
+                    errors[k] = outcome
+                else:
+                    maps[k].update(zip(places[k], outcome, strict=True))
+        return [errors[k] if k in errors else [each[i] for i in sorted(each)] for k, each in enumerate(maps)]
+
+    def stream(self, forward_pass: ForwardPass, target: TargetLike, progress: Progress | None) -> Iterator[Saliency]:
+        """Saliency results of increasing accuracy; of a method that cannot stream, the last one only."""
+        head = self.heads.head(target)
+        runner, forward = self.heads.of(head), forward_pass.results[head]
+        if self.info.method.stream is None:
+            (explained,) = self._explain_head(runner, [forward], [[target]], [progress])
+            if isinstance(explained, OnnxCamError):
+                raise explained
+            yield explained[0]
             return
-        start = time.perf_counter() - answer.seconds
-        asked = self.resolve(network, answer, [wanted], progress)
+        start = time.perf_counter() - forward.seconds
+        request = self.resolve(forward, [target], progress)
         try:
-            for outcomes in self.origin.method.stream(asked.probe):
-                yield saliencies(self.origin, outcomes, asked, time.perf_counter() - start)[0]
-            asked.probe.count.finish()
+            for outcomes in self.info.method.stream(request.probe):
+                yield saliencies(self.info, outcomes, request, time.perf_counter() - start)[0]
+            request.probe.count.finish()
         finally:
-            network.opened.network.release(asked.probe.feeds)
+            forward.release()
 
-    def _targets(self, wanted: Sequence[TargetLike], answer: ForwardResult) -> tuple[Arrays, list[ScoredTarget]]:
-        logits = answer.network.opened.anatomy.logits
+    def resolve(self, forward: ForwardResult, targets: Sequence[TargetLike], progress: Progress | None) -> BoundRequest:
+        """Binds a picture to its targets. Releases the picture and raises OnnxCamError for targets it does not have."""
+        try:
+            target_feeds, scored = self._scored_targets(targets, forward)
+        except OnnxCamError:
+            forward.release()
+            raise
+        originals = {
+            Score.LOGIT: np.asarray([t.logit for t in scored], np.float32),
+            Score.PROBABILITY: np.asarray([t.probability for t in scored], np.float32),
+        }
+        feeds, count = {**forward.feeds, **target_feeds}, Count(progress=progress)
+        image = forward.model_input.image
+        probe = PictureProbe(forward.runner, image, forward.fill, feeds, forward.features, originals, count)
+        return BoundRequest(forward, scored, probe)
+
+    def _forward_head(
+        self, runner: GradientRunner, model_input: ModelInput, inputs: Mapping[str, npt.ArrayLike]
+    ) -> ForwardResult:
+        start = time.perf_counter()
+        network, perturb = runner.opened.network, self.info.method.perturb
+        preset_known = model_input.placement is not None or self.info.preset_origin.source is Source.GIVEN
+        if perturb.needs_preset and not preset_known:
+            raise OptionError(
+                "what black is after preprocessing is not known for this image; give the preset, or another fill"
+            )
+        replacement = perturb.make(model_input.image, self.info.preset) if perturb.make is not None else None
+        feeds = network.feeds(model_input.image, replacement, runner.opened.extra(choose_inputs(inputs)))
+        if model_input.on_device is not None:
+            network.register_device_copy(model_input.image, model_input.on_device)
+        features, values = network.forward(feeds)
+        fill = np.asarray(replacement if replacement is not None else np.zeros_like(model_input.image), np.float32)
+        seconds = time.perf_counter() - start
+        return ForwardResult(runner, model_input, fill, feeds, features, values, seconds)
+
+    def _explain_head(
+        self,
+        runner: GradientRunner,
+        forwards: Sequence[ForwardResult],
+        targets: Sequence[Sequence[TargetLike]],
+        progress: Sequence[Progress | None],
+    ) -> list[Explained]:
+        """Explains pictures before one head: resolve the targets, run the method, make the results."""
+        start = time.perf_counter()
+        explained: dict[int, Explained] = {}
+        requests: dict[int, BoundRequest] = {}
+        for k, (forward, each, callback) in enumerate(zip(forwards, targets, progress, strict=True)):
+            try:
+                requests[k] = self.resolve(forward, each, callback)
+            except OnnxCamError as error:
+                explained[k] = error
+        outcomes = run_lockstep(self.info.method, [request.probe for request in requests.values()])
+        for request in requests.values():
+            request.forward.release()
+        seconds = time.perf_counter() - start
+        passes = sum(request.probe.count.passes for request in requests.values())
+        for (k, request), outcome in zip(requests.items(), outcomes, strict=True):
+            if isinstance(outcome, MissingGradient):
+                explained[k] = MissingGradient(f"{outcome}; without gradients work: {', '.join(gradient_free())}")
+            elif isinstance(outcome, OnnxCamError):
+                explained[k] = outcome
+            else:
+                # Pictures that were explained in one batch share its time by their forward passes.
+                share = seconds * request.probe.count.passes / passes if passes else seconds / len(requests)
+                explained[k] = saliencies(self.info, outcome, request, request.forward.seconds + share)
+        return [explained[k] for k in range(len(forwards))]
+
+    def _scored_targets(
+        self, requested: Sequence[TargetLike], forward: ForwardResult
+    ) -> tuple[Arrays, list[ScoredTarget]]:
+        logits = forward.runner.opened.anatomy.logits
         labels = self.labels if self.labels is not None and fits(self.labels, logits) else None
-        seen = HeadOutput(logits, answer.values, labels, self.origin.size, answer.prepared.placement)
+        output = HeadOutput(logits, forward.values, labels, self.info.size, forward.model_input.placement)
         if logits.kind is not Kind.EMBEDDING:
-            return targets(wanted, seen)
-        references = [t.reference if isinstance(t, Similarity) else None for t in wanted]
+            return targets(requested, output)
+        references = [t.reference if isinstance(t, Similarity) else None for t in requested]
         names = [
             os.path.basename(os.fspath(r)) if isinstance(r, str | os.PathLike) else f"reference {i}"
             for i, r in enumerate(references)
         ]
-        return similarity([self._reference(t, answer) for t in wanted], seen, names)
+        return similarity([self._reference(t, forward) for t in requested], output, names)
 
-    def _reference(self, target: TargetLike, answer: ForwardResult) -> npt.NDArray[Any]:
-        """The embedding that a target names, or that of the picture which it names."""
+    def _reference(self, target: TargetLike, forward: ForwardResult) -> npt.NDArray[Any]:
+        """The reference embedding of a target; a reference picture is embedded by a forward pass."""
         if not isinstance(target, Similarity):
             raise OptionError("an embedding is explained by its similarity to a reference; give one (--reference)")
-        given = target.reference
-        if isinstance(given, str | os.PathLike) and os.fspath(given).lower().endswith(".npy"):
-            given = read_array(given)
+        reference = target.reference
+        if isinstance(reference, str | os.PathLike) and os.fspath(reference).lower().endswith(".npy"):
+            reference = read_array(reference)
         if (
-            isinstance(given, np.ndarray)
-            and given.size == answer.network.opened.anatomy.logits.classes
-            and given.ndim <= 2
+            isinstance(reference, np.ndarray)
+            and reference.size == forward.runner.opened.anatomy.logits.classes
+            and reference.ndim <= 2
         ):
-            return given
-        looked = self.forward(answer.network, self.prepare(given), {})
-        answer.network.opened.network.release(looked.feeds)
-        return looked.values
+            return reference
+        embedded = self._forward_head(forward.runner, self.loader.prepare(reference), {})
+        embedded.release()
+        return embedded.values
+
+
+def _result_of(forward_pass: ForwardPass, head: Head, runner: GradientRunner) -> ForwardResult:
+    if head not in forward_pass.results:
+        raise OptionError("the forward pass of this picture was made for other targets")
+    if forward_pass.results[head].runner is not runner:
+        raise OptionError("the forward pass of this picture was made by another explainer")
+    return forward_pass.results[head]

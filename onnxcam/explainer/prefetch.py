@@ -1,20 +1,135 @@
-"""Work on the next thing while the present one is dealt with."""
+"""Explains many pictures in order: a thread reads and runs the next ones while the present ones are scored.
 
+Explainer.batch and the command line walk explain_each(). Memory is constant: two groups of pictures are alive at most.
+"""
+
+import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
 from itertools import islice
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy.typing as npt
+
+from onnxcam.errors import OnnxCamError
+from onnxcam.explainer.results import ForwardPass
+from onnxcam.inputs.loader import read_image
+from onnxcam.outputs.saliency import Saliency
+from onnxcam.types import Progress
+
+if TYPE_CHECKING:
+    from onnxcam.explainer.explainer import Explainer
+    from onnxcam.explainer.targets.values import TargetLike
+    from onnxcam.inputs.loader import ImageLike
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+GroupProgress = Callable[[Sequence[int]], Sequence[Progress | None]]
+"""Called with the numbers of the pictures that are scored next; returns a progress callback for each of them."""
+
+
+@dataclass(frozen=True, eq=False)
+class PictureResult:
+    """One picture of explain_each().
+
+    number: its place among the pictures, from 0. saliencies: one per target, none if error says what went wrong.
+    original: what the maps are drawn over: the photograph, or the array that the network took if it came preprocessed.
+    """
+
+    number: int
+    saliencies: Sequence[Saliency] = ()
+    original: npt.NDArray[Any] | None = None
+    error: OnnxCamError | None = None
+
+
+def explain_each(
+    explainer: "Explainer",
+    pictures: "Iterable[tuple[ImageLike, Sequence[TargetLike]]]",
+    *,
+    keep_going: bool = True,
+    progress: GroupProgress | None = None,
+) -> Generator[PictureResult, None, None]:
+    """Explains pictures, each with its targets, and yields one PictureResult per picture in order.
+
+    keep_going: an error is yielded in the picture's place. Without it the first error ends the generator, and a picture
+    that cannot be read is yielded before the other pictures of its group are scored in vain. Close the generator to
+    stop early: the thread that reads ahead has ended then.
+    """
+
+    def begin(group: "Sequence[tuple[int, tuple[ImageLike, Sequence[TargetLike]]]]") -> list[_Begun]:
+        return [_begin(explainer, number, *picture) for number, picture in group]
+
+    groups = grouped(enumerate(pictures), explainer._batch_hint)
+    with closing(ahead(groups, begin)) as futures:
+        for future in futures:
+            group = future.result()
+            failed = [begun for begun in group if begun.error is not None]
+            if failed and not keep_going:
+                for begun in group:
+                    begun.release()
+                yield PictureResult(failed[0].number, error=failed[0].error)
+                return
+            explained = _explain_group(explainer, [begun for begun in group if begun.error is None], progress)
+            for begun in group:
+                result = explained.get(begun.number, PictureResult(begun.number, error=begun.error))
+                yield result
+                if result.error is not None and not keep_going:
+                    return
+
+
+@dataclass(frozen=True, eq=False)
+class _Begun:
+    """A picture whose forward pass was made, or the error that it ended in."""
+
+    number: int
+    targets: "Sequence[TargetLike]"
+    picture: Any = None
+    forward: ForwardPass | None = None
+    error: OnnxCamError | None = None
+
+    def release(self) -> None:
+        if self.forward is not None:
+            self.forward.release()
+
+
+def _begin(explainer: "Explainer", number: int, picture: "ImageLike", targets: "Sequence[TargetLike]") -> _Begun:
+    name = str(picture) if isinstance(picture, str | os.PathLike) else None
+    try:
+        image = read_image(picture) if isinstance(picture, str | os.PathLike) else picture
+        return _Begun(number, targets, image, explainer._forward(image, targets, name=name))
+    except OnnxCamError as error:
+        return _Begun(number, targets, error=error)
+
+
+def _explain_group(
+    explainer: "Explainer", group: Sequence[_Begun], progress: GroupProgress | None
+) -> Mapping[int, PictureResult]:
+    """The results of one group by number; its pictures share forward passes."""
+    if not group:
+        return {}
+    callbacks = progress([begun.number for begun in group]) if progress is not None else None
+    forwards = [begun.forward for begun in group if begun.forward is not None]
+    explained = explainer._explain_batch(forwards, [begun.targets for begun in group], progress=callbacks)
+    results: dict[int, PictureResult] = {}
+    for begun, forward, outcome in zip(group, forwards, explained, strict=True):
+        if isinstance(outcome, OnnxCamError):
+            results[begun.number] = PictureResult(begun.number, error=outcome)
+        else:
+            prepared = forward.model_input.placement is None
+            original = forward.model_input.image if prepared else begun.picture
+            results[begun.number] = PictureResult(begun.number, outcome, original)
+    return results
+
 
 def ahead(items: Iterable[Item], work: Callable[[Item], Result]) -> Generator[Future[Result], None, None]:
-    """One Future an item, in order, whose result() gives what `work` made of it or raises what it raised.
+    """Yields one Future per item, in order; its result() is work(item), or raises what that raised.
 
-    A thread of its own works, one item beyond the one that was last handed out, so that two results at most are held.
-    Close the generator to stop early: nothing more is begun then, and what runs has ended.
+    One thread does the work and is one item ahead of the consumer, so that two results are alive at most. Close the
+    generator to stop early: no more work begins then, and what runs has ended.
     """
     pool = ThreadPoolExecutor(1, "onnxcam-ahead")
     waiting: deque[Future[Result]] = deque()
@@ -30,7 +145,7 @@ def ahead(items: Iterable[Item], work: Callable[[Item], Result]) -> Generator[Fu
 
 
 def grouped(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """The items in their order, `size` at a time; the last may be fewer."""
-    left = iter(items)
-    while group := list(islice(left, size)):
+    """Lists of `size` items in order; the last may be shorter."""
+    rest = iter(items)
+    while group := list(islice(rest, size)):
         yield group

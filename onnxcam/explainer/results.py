@@ -1,4 +1,7 @@
-"""From what a network answered for one picture to what a person is told, doubts included."""
+"""The values that pass through an explanation, and the last step: outcomes of a method become Saliency results.
+
+ForwardPass (one picture, run once) -> BoundRequest (the picture with its targets, ready for a method) -> Saliency.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,49 +22,60 @@ from onnxcam.types import Arrays, Features, FeaturesOnDevice, Image, Note, NoteC
 from onnxcam.versions import versions
 
 Head = tuple[Kind | None, str | None]
-"""What is scored: the kind, and the output's name; None where the model decides."""
-
+"""What is scored: its kind and the name of the output. None where the model decides."""
 
 PREPROCESSED = Origin(Source.GIVEN, "preprocessed by the caller")
 
 
 @dataclass(frozen=True, eq=False)
 class ForwardResult:
-    """One picture before one head: what all its targets share."""
+    """One unmasked picture before one head: what all its targets share.
 
-    network: GradientRunner
-    prepared: ModelInput
+    features: (K,*grid). values: (numbers,) of the scored tensor, flattened. feeds: the picture and the extra inputs by
+    the scoring graph's input names. seconds: duration of the forward pass with its preparation.
+    """
+
+    runner: GradientRunner
+    model_input: ModelInput
     fill: Image
     feeds: Arrays
     features: Features | FeaturesOnDevice
     values: npt.NDArray[np.float64]
     seconds: float
-    """That the first pass took."""
+
+    def release(self) -> None:
+        """Frees the copy of this picture on the device."""
+        self.runner.opened.network.release(self.feeds)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ForwardPass:
-    """A picture that was read and run once as it is: what an explanation begins with."""
+    """A picture that was read and run once, with a result for each head that its targets need."""
 
-    prepared: ModelInput
-    answers: Mapping[Head, ForwardResult]
+    model_input: ModelInput
+    results: Mapping[Head, ForwardResult]
+
+    def release(self) -> None:
+        """Frees the copies of this picture on the device; called for a picture that is not explained."""
+        for result in self.results.values():
+            result.release()
 
 
 @dataclass(frozen=True, eq=False)
 class BoundRequest:
-    """A picture with its targets, ready for a method."""
+    """A picture with its targets of one head, ready for a method."""
 
-    answer: ForwardResult
+    forward: ForwardResult
     targets: Sequence[ScoredTarget]
     probe: PictureProbe
 
 
 @dataclass(frozen=True, eq=False)
 class ExplainerInfo:
-    """What is the same for every explanation of an explainer."""
+    """What all explanations of one Explainer share. model: the file's name; size: (H,W) of the model's input."""
 
     model: str
-    sha256: str
+    model_sha256: str
     preset: Preset
     preset_origin: Origin
     size: tuple[int, ...]
@@ -70,34 +84,35 @@ class ExplainerInfo:
 
 
 def saliencies(
-    origin: ExplainerInfo, outcomes: Sequence[Outcome], asked: BoundRequest, seconds: float
+    info: ExplainerInfo, outcomes: Sequence[Outcome], request: BoundRequest, seconds: float
 ) -> list[Saliency]:
-    """One a target, each with its provenance. seconds: that the picture took."""
-    scores, prepared = asked.probe.originals[origin.method.score], asked.answer.prepared
+    """One Saliency per target, each with its provenance. seconds: time that the picture took."""
+    scores, model_input = request.probe.originals[info.method.score], request.forward.model_input
     return [
         Saliency(
-            outcome.map, outcome.raw, target, float(score), prepared.placement,
-            _provenance(origin, outcome, asked, seconds), outcome.finish,
+            outcome.map, outcome.raw, target, float(score), model_input.placement,
+            _provenance(info, outcome, request, seconds), outcome.finish,
         )
-        for outcome, target, score in zip(outcomes, asked.targets, scores, strict=True)
+        for outcome, target, score in zip(outcomes, request.targets, scores, strict=True)
     ]  # fmt: skip
 
 
-def _provenance(origin: ExplainerInfo, outcome: Outcome, asked: BoundRequest, seconds: float) -> Provenance:
-    answer, count, method = asked.answer, asked.probe.count, origin.method
-    opened, prepared, scored, total = answer.network.opened, answer.prepared, outcome.channels, answer.features.shape[0]
+def _provenance(info: ExplainerInfo, outcome: Outcome, request: BoundRequest, seconds: float) -> Provenance:
+    forward, count, method = request.forward, request.probe.count, info.method
+    opened, model_input, scored = forward.runner.opened, forward.model_input, outcome.channels
+    total = forward.features.shape[0]
     return Provenance(
         versions=versions(),
-        model=origin.model,
-        model_sha256=origin.sha256,
-        image=prepared.name,
+        model=info.model,
+        model_sha256=info.model_sha256,
+        image=model_input.name,
         layer=opened.anatomy.features.tensor,
         layer_reason=opened.anatomy.features.reason,
         logits=opened.anatomy.logits.tensor,
         activation=opened.anatomy.logits.activation,
-        preset=origin.preset,
-        preset_origin=origin.preset_origin if prepared.placement is not None else PREPROCESSED,
-        size_origin=origin.size_origin,
+        preset=info.preset,
+        preset_origin=info.preset_origin if model_input.placement is not None else PREPROCESSED,
+        size_origin=info.size_origin,
         fill=method.perturb.name,
         method=method.name,
         options=dict(method.options),
@@ -105,19 +120,19 @@ def _provenance(origin: ExplainerInfo, outcome: Outcome, asked: BoundRequest, se
         provider=opened.network.provider,
         batch=opened.network.batch,
         batch_mode=opened.batching.mode,
-        features=tuple(answer.features.shape),
+        features=tuple(forward.features.shape),
         channels=Channels(total, scored, outcome.estimated, outcome.left) if scored is not None else None,
         forwards=count.forwards + 1,
         steps=count.steps,
         seconds=seconds,
-        notes=(*doubts(answer, origin.size, origin.size_origin), *answer.network.notes, *outcome.notes),
+        notes=(*doubts(forward, info.size, info.size_origin), *forward.runner.notes, *outcome.notes),
         error=outcome.error,
     )
 
 
-def doubts(answer: ForwardResult, size: tuple[int, ...], size_origin: Origin) -> tuple[Note, ...]:
-    """What the numbers themselves say against what was read from the graph."""
-    opened, z = answer.network.opened, answer.values
+def doubts(forward: ForwardResult, size: tuple[int, ...], size_origin: Origin) -> tuple[Note, ...]:
+    """Notes about choices that were assumed, and about outputs that contradict what was read from the graph."""
+    opened, values = forward.runner.opened, forward.values
     logits = opened.anatomy.logits
     notes = [Note(NoteCode.PROVIDER_SKIPPED, f"auto: {reason}") for reason in opened.network.skipped_providers]
     notes += opened.network.notes
@@ -126,14 +141,14 @@ def doubts(answer: ForwardResult, size: tuple[int, ...], size_origin: Origin) ->
     notes += [*opened.notes, *(w for w in opened.anatomy.notes if w.code is not NoteCode.SIZE_ASSUMED)]
     if opened.batching.mode == "looped":
         notes.append(Note(NoteCode.LOOPED, f"one mask a forward pass: {opened.batching.reason}"))
-    if logits.kind is Kind.CLASSES and logits.activation == "none" and len(z) == 1:
+    if logits.kind is Kind.CLASSES and logits.activation == "none" and len(values) == 1:
         text = (
             "a single output without activation: its sigmoid is taken for the probability; "
             "if it is a quantity, explain the number itself (--index 0)"
         )
         notes.append(Note(NoteCode.SINGLE_OUTPUT, text))
-    plain = logits.kind is Kind.CLASSES and logits.activation == "none" and len(z) > 1
-    if plain and z.min() >= 0 and abs(z.sum() - 1) < 1e-3:
+    plain = logits.kind is Kind.CLASSES and logits.activation == "none" and len(values) > 1
+    if plain and values.min() >= 0 and abs(values.sum() - 1) < 1e-3:
         text = (
             "the outputs are probabilities already although no softmax was found in the graph: "
             "the probabilities shown are a softmax too much; use the paper variant, which scores the outputs"

@@ -1,6 +1,7 @@
 """Several pictures at one time: each gets what it would get alone, runs are shared, and one's trouble is its own."""
 
 import re
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,8 @@ from onnxcam.engine.options import EngineOptions
 from onnxcam.engine.views import TensorView
 from onnxcam.errors import OnnxCamError, OptionError, OutOfMemory, PictureError
 from onnxcam.explainer.lockstep import group_size
+from onnxcam.explainer.pipeline import Explained
+from onnxcam.explainer.prefetch import explain_each
 from onnxcam.explainer.results import ForwardPass
 from onnxcam.explainer.targets.values import Region
 from onnxcam.methods.maps import Outcome
@@ -56,8 +59,14 @@ def opened(proto: onnx.ModelProto | None = None, method: Method | None = None, *
     return Explainer(proto if proto is not None else filled(ALIVE), method, **given)
 
 
-def looked(explainer: Explainer, targets: Any = (None,), count: int = 5) -> list[ForwardPass]:
-    return [explainer.forward(photograph, targets) for photograph in PHOTOGRAPHS[:count]]
+def explain_batch(
+    explainer: Explainer, passes: Sequence[ForwardPass], targets: Any = (None,), **options: Any
+) -> list[Explained]:
+    return explainer._explain_batch(passes, [targets] * len(passes), **options)
+
+
+def forward_passes(explainer: Explainer, targets: Any = (None,), count: int = 5) -> list[ForwardPass]:
+    return [explainer._forward(photograph, targets) for photograph in PHOTOGRAPHS[:count]]
 
 
 @pytest.fixture
@@ -77,7 +86,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 @pytest.mark.parametrize("name", METHODS)
 def test_pictures_together_get_the_maps_of_each_alone(name: str) -> None:
     with opened(filled(CLASSIFIER), METHODS[name](**OPTIONS.get(name, {})), batch=4) as explainer:
-        together = explainer.explain_batch(looked(explainer, (2, "top1")), (2, "top1"))
+        together = explain_batch(explainer, forward_passes(explainer, (2, "top1")), (2, "top1"))
         assert sum(isinstance(found, list) for found in together) >= 3
         for found, photograph in zip(together, PHOTOGRAPHS, strict=True):
             if isinstance(found, OnnxCamError):
@@ -101,7 +110,7 @@ def test_whatever_the_batch(method: Method, options: dict[str, Any]) -> None:
 def test_regions_and_other_heads_share_too() -> None:
     with opened(filled(SEGMENTER), batch=4) as explainer:
         wanted = [Region(1, (0, 0, 30, 20)), Region(2, (10, 5, 30, 40))]
-        together = explainer.explain_batch(looked(explainer, wanted), wanted)
+        together = explain_batch(explainer, forward_passes(explainer, wanted), wanted)
         for found, photograph in zip(together, PHOTOGRAPHS, strict=True):
             assert isinstance(found, list)
             for one, alone in zip(found, explainer.explain(photograph, wanted), strict=True):
@@ -111,22 +120,22 @@ def test_regions_and_other_heads_share_too() -> None:
 def test_what_is_left_over_shares_runs(runs: list[int]) -> None:
     """8 channels in runs of 3: 3 + 3 + 2 alone; five times 2 are 3 + 3 + 3 + 1 together."""
     with opened(batch=3) as explainer:
-        ready = looked(explainer)
+        ready = forward_passes(explainer)
         runs.clear()
-        explainer.explain_batch(ready)
+        explain_batch(explainer, ready)
         assert runs == [3] * 13 + [1]
         runs.clear()
         for one in ready:
-            explainer.explain(one)
+            explain_batch(explainer, [one])
         assert runs == [3, 3, 2] * 5
 
 
 def test_a_few_masks_at_a_time_fill_the_runs_of_many_pictures(runs: list[int]) -> None:
     """Rounds of 5 and more of five pictures, in runs of up to 64."""
     with opened(method=score_cam(budget=5), batch=64) as explainer:
-        ready = looked(explainer)
+        ready = forward_passes(explainer)
         runs.clear()
-        explainer.explain_batch(ready)
+        explain_batch(explainer, ready)
         assert runs == [25]
 
 
@@ -134,9 +143,9 @@ def test_pictures_whose_further_inputs_differ_do_not_share(runs: list[int]) -> N
     proto = filled(SHIFTED)
     with Explainer(proto, batch=3, preset=PLAIN, providers=["cpu"], inputs={"shift": 0.0}) as explainer:
         shifts = [np.full((1, 5), 0.1 * i, np.float32) * np.arange(5, dtype=np.float32) for i in range(3)]
-        ready = [explainer.forward(p, [2], inputs={"shift": s}) for p, s in zip(PHOTOGRAPHS, shifts, strict=False)]
+        ready = [explainer._forward(p, [2], inputs={"shift": s}) for p, s in zip(PHOTOGRAPHS, shifts, strict=False)]
         runs.clear()
-        together = explainer.explain_batch(ready, [2])
+        together = explain_batch(explainer, ready, [2])
         assert runs == [3, 3, 2] * 3
         for found, photograph, shift in zip(together, PHOTOGRAPHS, shifts, strict=False):
             assert isinstance(found, list)
@@ -149,8 +158,8 @@ def test_gradients_of_pictures_whose_further_inputs_differ_are_their_own() -> No
     method = opti_cam(max_iter=4, score=Score.PROBABILITY)
     with Explainer(filled(SHIFTED), method, preset=PLAIN, providers=["cpu"], inputs={"shift": 0.0}) as explainer:
         shifts = [np.full((1, 5), i, np.float32) * np.arange(5, dtype=np.float32) for i in range(3)]
-        ready = [explainer.forward(p, [2], inputs={"shift": s}) for p, s in zip(PHOTOGRAPHS, shifts, strict=False)]
-        for found, photograph, shift in zip(explainer.explain_batch(ready, [2]), PHOTOGRAPHS, shifts, strict=False):
+        ready = [explainer._forward(p, [2], inputs={"shift": s}) for p, s in zip(PHOTOGRAPHS, shifts, strict=False)]
+        for found, photograph, shift in zip(explain_batch(explainer, ready, [2]), PHOTOGRAPHS, shifts, strict=False):
             assert isinstance(found, list)
             alone = explainer.explain(photograph, [2], inputs={"shift": shift})[0]
             np.testing.assert_allclose(found[0].map, alone.map, atol=1e-5)
@@ -160,15 +169,15 @@ def test_a_bound_batch_mixes_no_pictures() -> None:
     """The export is bound to two pictures and mixes them: each has what it has alone."""
     with opened(filled(SCALED_BY_BATCH)) as explainer:
         assert explainer.batching.mode == "looped"
-        assert explainer.together == 1
-        for found, photograph in zip(explainer.explain_batch(looked(explainer)), PHOTOGRAPHS, strict=True):
+        assert explainer._batch_hint == 1
+        for found, photograph in zip(explain_batch(explainer, forward_passes(explainer)), PHOTOGRAPHS, strict=True):
             assert isinstance(found, list)
             np.testing.assert_array_equal(found[0].map, explainer(photograph).map)
 
 
 def on_device(explainer: Explainer, *, pad_to_batch: bool = False) -> Any:
     """The explainer's network, everything bound as on a GPU."""
-    network = explainer._networks.first.network
+    network = explainer._heads.first.network
     network._on_device = OnDevice(
         network._session, Device("cpu", 0), network.anatomy.features, pad_to_batch=pad_to_batch
     )
@@ -189,9 +198,9 @@ def test_on_a_device_whole_runs_are_each_pictures_own_and_the_rest_is_shared(mon
             expected = [explainer(p).map for p in PHOTOGRAPHS]
             network = on_device(explainer)
             monkeypatch.setattr(BoundSession, "_bind", watched)
-            ready = looked(explainer)
+            ready = forward_passes(explainer)
             sizes.clear()
-            together = explainer.explain_batch(ready)
+            together = explain_batch(explainer, ready)
             monkeypatch.setattr(BoundSession, "_bind", own)
             assert sizes == [*[3, 3] * 5, 3, 3, 3, 1]
             for found, map_ in zip(together, expected, strict=True):
@@ -220,7 +229,7 @@ def test_a_device_that_keeps_its_shapes_scores_each_alone(monkeypatch: pytest.Mo
         expected = [explainer(p).map for p in PHOTOGRAPHS]
         on_device(explainer, pad_to_batch=True)
         mixed = mixing(monkeypatch)
-        for found, map_ in zip(explainer.explain_batch(looked(explainer)), expected, strict=True):
+        for found, map_ in zip(explain_batch(explainer, forward_passes(explainer)), expected, strict=True):
             assert isinstance(found, list)
             np.testing.assert_allclose(found[0].map, map_, atol=1e-6)
         assert not mixed
@@ -236,7 +245,8 @@ def test_rests_on_a_device_have_targets_regions_and_pictures_of_their_own() -> N
             on_device(explainer)
             there = [OrtValue.ortvalue_from_numpy(image) for image in images]
             for given, alone in zip((list(PHOTOGRAPHS), there), expected, strict=True):
-                for found, own in zip(explainer.explain_batch(given, targets), alone, strict=True):
+                passes = [explainer._forward(picture, targets) for picture in given]
+                for found, own in zip(explain_batch(explainer, passes, targets), alone, strict=True):
                     assert isinstance(found, list)
                     for one, other in zip(found, own, strict=True):
                         np.testing.assert_allclose(one.map, other.map, atol=1e-5)
@@ -258,7 +268,7 @@ def test_memory_that_runs_out_on_a_device_is_told_at_once(monkeypatch: pytest.Mo
         expected = [explainer(p).map for p in PHOTOGRAPHS]
         network = on_device(explainer)
         monkeypatch.setattr(OnDevice, "_lined_up", small)
-        for found, map_ in zip(explainer.explain_batch(looked(explainer)), expected, strict=True):
+        for found, map_ in zip(explain_batch(explainer, forward_passes(explainer)), expected, strict=True):
             assert isinstance(found, list)
             np.testing.assert_allclose(found[0].map, map_, atol=1e-5)
         assert network.batch == 3
@@ -272,8 +282,8 @@ def test_masks_of_any_type_and_order_are_scored_as_their_numbers(monkeypatch: py
     for masks in given:
         plain = np.ascontiguousarray(masks, np.float32)
         with opened(batch=3) as explainer:
-            ready = [next(iter(one.answers.values())) for one in looked(explainer, count=3)]
-            asked = [explainer._inquiry.ask(a.network, a, [2, 0], None).probe for a in ready]
+            ready = [next(iter(one.results.values())) for one in forward_passes(explainer, count=3)]
+            asked = [explainer._pipeline.resolve(a, [2, 0], None).probe for a in ready]
             expected = [probe.score(plain, Score.LOGIT) for probe in asked]
             np.testing.assert_array_equal(asked[0].score(masks, Score.LOGIT), expected[0])
             for graphs in (False, True):
@@ -296,12 +306,12 @@ def test_memory_that_runs_out_in_a_shared_run_halves_it(monkeypatch: pytest.Monk
         return own(self, session, feeds, masks, outputs)
 
     with opened(batch=8, method=score_cam(budget=5)) as explainer:
-        expected, ready = explainer.batch(PHOTOGRAPHS), looked(explainer)
+        expected, ready = explainer.batch(PHOTOGRAPHS), forward_passes(explainer)
         monkeypatch.setattr(Network, "_run_in", small)
-        for found, alone in zip(explainer.explain_batch(ready), expected, strict=True):
+        for found, alone in zip(explain_batch(explainer, ready), expected, strict=True):
             assert isinstance(found, list)
             np.testing.assert_allclose(found[0].map, alone.map, atol=1e-5)
-        assert explainer._networks.first.network.batch <= 2
+        assert explainer._heads.first.network.batch <= 2
 
 
 def test_mixing_on_a_device_saves_runs_or_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,17 +319,17 @@ def test_mixing_on_a_device_saves_runs_or_is_left(monkeypatch: pytest.MonkeyPatc
     with opened(batch=5) as explainer:
         on_device(explainer)
         mixed = mixing(monkeypatch)
-        explainer.explain_batch(looked(explainer, count=2))
+        explain_batch(explainer, forward_passes(explainer, count=2))
         assert not mixed
-        explainer.explain_batch(looked(explainer, count=3))
+        explain_batch(explainer, forward_passes(explainer, count=3))
         assert mixed == [5, 5, 4, 4]
 
 
 def test_progress_is_each_pictures_own_and_ends_at_its_total() -> None:
     told: dict[int, list[tuple[int, int]]] = {i: [] for i in range(5)}
     with opened(batch=3) as explainer:
-        ready = looked(explainer)
-        explainer.explain_batch(ready, progress=[lambda done, of, i=i: told[i].append((done, of)) for i in range(5)])
+        ready = forward_passes(explainer)
+        explain_batch(explainer, ready, progress=[lambda done, of, i=i: told[i].append((done, of)) for i in range(5)])
     for each in told.values():
         assert each == [(3, 8), (6, 8), *each[2:]]
         assert each[-1] == (8, 8)
@@ -330,11 +340,13 @@ def test_a_target_that_one_picture_lacks_is_its_own_error() -> None:
     colours = np.random.default_rng(8).integers(0, 200, (5, 1, 1, 3)).astype(np.uint8)
     pictures = colours + PHOTOGRAPHS // 8
     with opened(filled(SEGMENTER, seed=1), batch=4) as explainer:
-        ready = [explainer.forward(picture, [Region(0)]) for picture in pictures]
-        predicted = [next(iter(one.answers.values())).values.reshape(-1, 4).argmax(axis=1) for one in ready]
+        ready = [explainer._forward(picture, [Region(0)]) for picture in pictures]
+        predicted = [next(iter(one.results.values())).values.reshape(-1, 4).argmax(axis=1) for one in ready]
         lacks = [0 not in classes for classes in predicted]
-        broken, *found = explainer.explain_batch(["nowhere.png", *ready], [Region(0)])
-        assert isinstance(broken, PictureError)
+        found = explain_batch(explainer, ready, [Region(0)])
+        broken, *others = explain_each(explainer, [(p, [Region(0)]) for p in ("nowhere.png", *pictures)])
+        assert isinstance(broken.error, PictureError)
+        assert [isinstance(result.error, OnnxCamError) for result in others] == lacks
         assert 0 < sum(lacks) < 5, "the case is one"
         assert [isinstance(f, OnnxCamError) for f in found] == lacks
         for one, picture in zip(found, pictures, strict=True):
@@ -352,27 +364,25 @@ def test_several_threads_may_explain_pictures_together() -> None:
 
 
 def test_one_path_is_one_picture() -> None:
-    with opened() as explainer:
-        (found,) = explainer.explain_batch("nowhere.png")
-        assert isinstance(found, PictureError)
+    with opened() as explainer, pytest.raises(PictureError, match=r"nowhere\.png"):
+        explainer.batch("nowhere.png")
 
 
 @pytest.mark.parametrize("progress", [[None], print])
 def test_progress_must_be_one_a_picture(progress: Any) -> None:
     with opened() as explainer, pytest.raises(OptionError, match="one for each of the 5 pictures"):
-        explainer.explain_batch(looked(explainer), progress=progress)
+        explain_batch(explainer, forward_passes(explainer), progress=progress)
 
 
-def test_pictures_need_not_be_looked_at_before(tmp_path: Path) -> None:
+def test_a_broken_picture_leaves_its_neighbours_alone(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"no picture")
     with opened() as explainer:
-        first, broken, last = explainer.explain_batch(
-            [PHOTOGRAPHS[0], tmp_path / "broken.png", PHOTOGRAPHS[1]], ["top1"]
-        )
-        assert isinstance(broken, PictureError)
-        for found, photograph in ((first, PHOTOGRAPHS[0]), (last, PHOTOGRAPHS[1])):
-            assert isinstance(found, list)
-            np.testing.assert_array_equal(found[0].map, explainer(photograph).map)
+        pictures = [PHOTOGRAPHS[0], tmp_path / "broken.png", PHOTOGRAPHS[1]]
+        first, broken, last = explain_each(explainer, [(picture, ["top1"]) for picture in pictures])
+        assert isinstance(broken.error, PictureError)
+        for result, photograph in ((first, PHOTOGRAPHS[0]), (last, PHOTOGRAPHS[1])):
+            assert result.error is None
+            np.testing.assert_array_equal(result.saliencies[0].map, explainer(photograph).map)
 
 
 def test_the_time_is_shared_by_passes() -> None:
@@ -382,9 +392,9 @@ def test_the_time_is_shared_by_passes() -> None:
         return [Outcome(np.ones(probe.size, np.float32), found[0])]
 
     with opened(method=Method("asks", "none", "none", asks)) as explainer:
-        ready = looked(explainer)
-        made = [found[0].provenance for found in explainer.explain_batch(ready) if isinstance(found, list)]
-        spent = [m.seconds - next(iter(one.answers.values())).seconds for m, one in zip(made, ready, strict=True)]
+        ready = forward_passes(explainer)
+        made = [found[0].provenance for found in explain_batch(explainer, ready) if isinstance(found, list)]
+        spent = [m.seconds - next(iter(one.results.values())).seconds for m, one in zip(made, ready, strict=True)]
         passes = [m.forwards - 1 for m in made]
         assert len(set(passes)) > 1
         np.testing.assert_allclose(np.divide(spent, sum(spent)), np.divide(passes, sum(passes)), rtol=1e-6)

@@ -15,12 +15,13 @@ from onnxcam import EngineOptions, Explainer, MemoryCap, grad_cam, rise, score_c
 from onnxcam.engine.devices import Device
 from onnxcam.errors import InferenceError, OptionError, OutOfMemory, PictureError, TargetError
 from onnxcam.explainer.device_maps import DeviceSaliency, Finisher
+from onnxcam.explainer.results import PREPROCESSED
 from onnxcam.inputs.dlpack import is_device_array, taken
 from onnxcam.methods.blocks import Method
 from onnxcam.network.device_scorer import OnDevice
 from onnxcam.surgeon.graphs.masked_score import LOGIT, TARGETS
 from onnxcam.surgeon.vmap.task import CannotBatch
-from onnxcam.types import Score
+from onnxcam.types import Note, NoteCode, Score
 
 X = np.random.default_rng(0).standard_normal((3, 16, 12)).astype(np.float32)
 CPU = Device("cpu")
@@ -57,7 +58,7 @@ def test_an_array_on_the_device_is_explained_as_its_numbers_are(explain: Explain
     expected, found = explain(X), explain(given)
     np.testing.assert_array_equal(found.map, expected.map)
     assert found.placement is None
-    assert found.provenance.preset_source == "preprocessed by the caller"
+    assert found.provenance.preset_origin == PREPROCESSED
     assert found.provenance.image == "<device array 3x16x12>"
 
 
@@ -149,13 +150,14 @@ def test_a_closed_explainer_says_so(classifier: onnx.ModelProto) -> None:
 
 def test_what_a_result_says_about_the_providers(classifier: onnx.ModelProto) -> None:
     with Explainer(classifier, providers=["cpu"], preset="unit") as explain:
-        network = explain._networks.first.network
+        network = explain._heads.first.network
         assert network.notes == ()
         network._session.provider, network._session.companions = "tensorrt", ("cuda",)
         network._session.engine = EngineOptions(MemoryCap(share=0.5), half=True)
         lacks, engine = network._engine_notes()
-    assert lacks.startswith("operators that TensorRT lacks run on the CUDA provider; it may use TF32")
-    assert engine == "engine: gpu_mem 0.5 of the free memory, half on"
+    assert lacks.code is NoteCode.PROVIDER_FALLBACK
+    assert lacks.text.startswith("operators that TensorRT lacks run on the CUDA provider; it may use TF32")
+    assert engine == Note(NoteCode.ENGINE_OPTIONS, "engine: gpu_mem 0.5 of the free memory, half on")
 
 
 def test_the_chunk_on_a_gpu_follows_its_memory_the_cap_and_the_precision(
@@ -164,7 +166,7 @@ def test_the_chunk_on_a_gpu_follows_its_memory_the_cap_and_the_precision(
     asked: list[tuple[Any, ...]] = []
     monkeypatch.setattr("onnxcam.engine.parallel.chunk_on", lambda *given: asked.append(given))
     with Explainer(classifier, providers=["cpu"], preset="unit") as explain:
-        network = explain._networks.first.network
+        network = explain._heads.first.network
         needed = network.anatomy.bytes_per_picture
         lanes = network._runner
         lanes.session.provider, lanes.session.cap = "cuda", 10**9
@@ -176,7 +178,7 @@ def test_the_chunk_on_a_gpu_follows_its_memory_the_cap_and_the_precision(
 
 def bound(explain: Explainer, graphs: bool = False) -> Any:
     """The explainer's network, its tensors bound as on a GPU."""
-    network = explain._networks.first.network
+    network = explain._heads.first.network
     network._session.engine = EngineOptions(cuda_graph=graphs)
     network._on_device = OnDevice(network._session, CPU, network.anatomy.features)
     return network
@@ -226,7 +228,7 @@ def test_rows_of_a_bound_batch_that_change_each_other_go_alone(resident: bool) -
     masks = np.random.default_rng(1).random((5, 1, 4, 3)).astype(np.float32)
     told: list[tuple[int, int]] = []
     with Explainer(filled(SCALED_BY_BATCH), providers=["cpu"], preset="unit") as explain:
-        network = explain._networks.first.network
+        network = explain._heads.first.network
         assert network.fixed == 2
         expected = explain.explain(X, [0, 3])
         if resident:
@@ -240,7 +242,8 @@ def test_rows_of_a_bound_batch_that_change_each_other_go_alone(resident: bool) -
         assert told == [(i, 5) for i in range(1, 6)]
         for one, other in zip(explain.explain(X, [0, 3]), expected, strict=True):
             np.testing.assert_allclose(one.map, other.map, atol=1e-6)
-        assert any("every mask went alone" in note for note in expected[0].provenance.notes)
+        notes = {note.code: note.text for note in expected[0].provenance.notes}
+        assert "every mask went alone" in notes[NoteCode.ROWS_APART]
         assert expected[0].provenance.forwards == expected[0].provenance.channels.scored + 1
 
 
@@ -254,9 +257,9 @@ def test_rows_of_a_bound_batch_that_leave_each_other_alone_share_it(monkeypatch:
     apart = SCALED_BY_BATCH.replace("ReduceMean <keepdims=1>", "ReduceMean <axes=[1,2,3], keepdims=1>")
     with Explainer(filled(apart), providers=["cpu"], preset="unit") as explain:
         assert explain.batching.mode == "looped"
-        network = explain._networks.first.network
+        network = explain._heads.first.network
         assert (network.fixed, network._copies) == (2, 1)
-        assert not any("went alone" in note for note in explain(X).provenance.notes)
+        assert NoteCode.ROWS_APART not in {note.code for note in explain(X).provenance.notes}
 
 
 def test_a_stream_lets_go_of_its_picture_also_when_it_is_left_early(classifier: onnx.ModelProto) -> None:
@@ -288,7 +291,7 @@ def test_a_batch_that_did_not_fit_stays_halved_for_later_pictures(
 ) -> None:
     with Explainer(classifier, providers=["cpu"], preset="unit", batch=8) as explain:
         expected = explain(X)
-        network = bound(explain) if resident else explain._networks.first.network
+        network = bound(explain) if resident else explain._heads.first.network
         limited(network._session, 3)
         found = explain(X)
         np.testing.assert_allclose(found.map, expected.map, atol=1e-6)

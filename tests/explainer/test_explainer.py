@@ -20,6 +20,7 @@ from onnxcam.errors import (
     TargetError,
 )
 from onnxcam.inputs import bundled
+from onnxcam.types import NoteCode, Origin, Source
 
 PLAIN = Preset("plain", 1 / 255, (0.5,), (0.25,), crop=1.0)
 RNG = np.random.default_rng(3)
@@ -64,7 +65,7 @@ def test_path_array_and_preprocessed_image_give_the_same_map(explainer: Explaine
     preprocessed = explainer(prepared)
     np.testing.assert_array_equal(from_array.map, preprocessed.map)
     assert preprocessed.placement is None
-    assert preprocessed.provenance.preset_source == "preprocessed by the caller"
+    assert preprocessed.provenance.preset_origin == Origin(Source.GIVEN, "preprocessed by the caller")
 
 
 def test_a_batch_of_pictures_gives_one_saliency_each(explainer: Explainer) -> None:
@@ -120,13 +121,13 @@ def test_the_provenance_names_every_choice(explainer: Explainer, classifier: onn
         "tolerance": "none",
     }
     assert made.fill == "zero"
-    assert made.preset["name"] == "plain"
+    assert made.preset.name == "plain"
     assert made.provider == "cpu"
     assert made.channels.scored + made.channels.skipped == made.channels.total == 8
     assert made.forwards == made.channels.scored + 1
     assert {"onnxcam", "onnx", "numpy"} <= set(made.versions)
     assert len(made.model_sha256) == 64
-    json.dumps(made.preset)
+    json.dumps(made.preset.to_json())
 
 
 def test_the_same_call_gives_the_same_map_bit_for_bit(explainer: Explainer) -> None:
@@ -205,12 +206,14 @@ def test_metadata_gives_preset_and_labels(classifier: onnx.ModelProto) -> None:
         model.metadata_props.add(key=key, value=value)
     explainer = Explainer(model)
     assert explainer.preset == PLAIN
-    assert explainer.preset_source == "ONNX metadata onnxcam.preset"
+    assert explainer.preset_origin == Origin(Source.METADATA, "ONNX metadata onnxcam.preset")
     assert explainer.labels == tuple(LABELS)
 
 
 def test_without_any_hint_the_assumption_is_stated(classifier: onnx.ModelProto) -> None:
-    assert "assumed" in Explainer(classifier).preset_source
+    origin = Explainer(classifier).preset_origin
+    assert origin.source is Source.ASSUMED
+    assert "assumed" in str(origin)
 
 
 def test_wrong_options_are_refused(classifier: onnx.ModelProto) -> None:
@@ -315,5 +318,7 @@ def test_an_assumed_size_is_noted(make: Make) -> None:
     text = CLASSIFIER.replace("float[N,3,16,12] x", "float[N,3,H,W] x")
     saliency = Explainer(make(text), preset=PLAIN)(PHOTOGRAPH)
     assert saliency.map.shape == (224, 224)
-    assert "224x224 (HxW) assumed" in saliency.provenance.notes[0]
+    note = saliency.provenance.notes[0]
+    assert note.code is NoteCode.SIZE_ASSUMED
+    assert "224x224 (HxW) assumed" in note.text
     assert Explainer(make(text), preset=PLAIN, size=(40, 64))(PHOTOGRAPH).map.shape == (40, 64)

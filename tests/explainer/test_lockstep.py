@@ -46,9 +46,8 @@ class Script:
 @pytest.fixture
 def probes() -> Iterator[list[PictureProbe]]:
     with Explainer(filled(CLASSIFIER.replace("Relu", "Tanh")), providers=["cpu"]) as explainer:
-        network = explainer._networks.of(explainer._networks.default)
-        answers = [next(iter(explainer.forward(picture).answers.values())) for picture in PICTURES]
-        yield [explainer._inquiry.ask(network, answer, [2], None).probe for answer in answers]
+        forwards = [next(iter(explainer._forward(picture).results.values())) for picture in PICTURES]
+        yield [explainer._pipeline.resolve(forward, [2], None).probe for forward in forwards]
 
 
 LENGTHS = (2, 6, 0, 4, 4)

@@ -1,7 +1,7 @@
 """The next picture is made ready while the present one is scored; order, errors and memory are as one after another."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +9,9 @@ import onnx
 import pytest
 from PIL import Image
 
-from onnxcam import Explainer, Preset
+from onnxcam import Element, Explainer, Preset, score_cam
 from onnxcam.errors import OptionError, PictureError
-from onnxcam.explainer.prefetch import ahead
+from onnxcam.explainer.prefetch import ahead, explain_each
 
 PLAIN = Preset("plain", 1 / 255, (0.5,), (0.25,), crop=1.0)
 PHOTOGRAPHS = np.random.default_rng(3).integers(0, 256, (4, 40, 30, 3)).astype(np.uint8)
@@ -68,14 +68,14 @@ def test_a_batch_gives_what_one_after_another_gives(explainer: Explainer) -> Non
         assert found.provenance.forwards == alone.provenance.forwards
 
 
-def test_pictures_of_a_batch_are_looked_at_in_another_thread(explainer: Explainer) -> None:
+def test_the_pictures_of_a_batch_are_run_ahead_in_another_thread(explainer: Explainer) -> None:
     threads: list[str] = []
 
     def pictures() -> Iterator[np.ndarray]:
         yield from PHOTOGRAPHS
 
-    look = explainer.look
-    explainer.look = lambda *a, **k: (threads.append(threading.current_thread().name), look(*a, **k))[1]  # type: ignore[method-assign]
+    forward = explainer._forward
+    explainer._forward = lambda *a, **k: (threads.append(threading.current_thread().name), forward(*a, **k))[1]  # type: ignore[method-assign]
     assert len(explainer.batch(pictures())) == 4
     assert len(threads) == 4
     assert all(name.startswith("onnxcam-ahead") for name in threads)
@@ -90,26 +90,99 @@ def test_an_error_in_a_batch_names_its_picture(explainer: Explainer, tmp_path: P
         explainer.batch(paths)
 
 
-def test_what_was_looked_at_is_explained_without_another_pass(explainer: Explainer) -> None:
+def test_a_forward_pass_is_explained_without_another_one(explainer: Explainer) -> None:
     expected = explainer.explain(PHOTOGRAPHS[0], ["top2", 3], name="one")
-    looked = explainer.forward(PHOTOGRAPHS[0], ["top2", 3], name="one")
-    found = explainer.explain(looked, ["top2", 3])
-    for a, b in zip(found, expected, strict=True):
+    forward_pass = explainer._forward(PHOTOGRAPHS[0], ["top2", 3], name="one")
+    (explained,) = explainer._explain_batch([forward_pass], [["top2", 3]])
+    assert isinstance(explained, list)
+    for a, b in zip(explained, expected, strict=True):
         np.testing.assert_array_equal(a.map, b.map)
         assert a.target == b.target
         assert a.provenance.image == "one"
         assert a.provenance.forwards == b.provenance.forwards
     with pytest.raises(OptionError, match="no target"):
-        explainer.explain(looked, [])
+        explainer.explain(PHOTOGRAPHS[0], [])
 
 
-def test_what_another_explainer_looked_at_is_refused(classifier: onnx.ModelProto) -> None:
+def test_a_forward_pass_of_another_explainer_or_head_is_refused(classifier: onnx.ModelProto) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (20, 20, 3)).astype(np.uint8)
     with (
         Explainer(classifier, providers=["cpu"], preset="unit") as one,
         Explainer(classifier, providers=["cpu"], preset="raw") as other,
     ):
-        looked = one.forward(picture)
-        one.explain(looked)
-        with pytest.raises(OptionError, match="looked at by another explainer"):
-            other.explain(looked)
+        forward_pass = one._forward(picture)
+        one._explain_batch([forward_pass], [[None]])
+        with pytest.raises(OptionError, match="made by another explainer"):
+            other._explain_batch([forward_pass], [[None]])
+        with pytest.raises(OptionError, match="made for other targets"):
+            one._explain_batch([forward_pass], [[Element((0,))]])
+
+
+def test_a_batch_takes_one_target_per_picture_or_one_for_all(explainer: Explainer) -> None:
+    for targets in ([0, "1", None, 3], (0, "1", None, 3)):
+        for saliency, photograph, target in zip(
+            explainer.batch(PHOTOGRAPHS, targets), PHOTOGRAPHS, targets, strict=True
+        ):
+            alone = explainer(photograph, target)
+            np.testing.assert_array_equal(saliency.map, alone.map)
+            assert saliency.target == alone.target
+    assert [s.target.index for s in explainer.batch(iter(PHOTOGRAPHS), np.array([3, 2, 1, 0]))] == [3, 2, 1, 0]
+    assert [s.target.index for s in explainer.batch(PHOTOGRAPHS, 4)] == [4] * 4
+
+
+@pytest.mark.parametrize("targets", [[1, 2, 3], [1, 2, 3, 4, 0]])
+def test_as_many_targets_as_pictures_are_needed(explainer: Explainer, targets: list[int]) -> None:
+    with pytest.raises(OptionError, match="targets for 4 pictures"):
+        explainer.batch(PHOTOGRAPHS, targets)
+    with pytest.raises(OptionError, match=f"{len(targets)} targets for"):
+        explainer.batch(iter(PHOTOGRAPHS), targets)
+
+
+def test_each_picture_comes_with_what_its_maps_are_drawn_over(explainer: Explainer, tmp_path: Path) -> None:
+    path = tmp_path / "photo.png"
+    Image.fromarray(PHOTOGRAPHS[0]).save(path)
+    prepared = explainer.prepare(PHOTOGRAPHS[1]).image
+    first, second = explain_each(explainer, [(path, [0, 1]), (prepared, [2])])
+    assert [s.target.index for s in first.saliencies] == [0, 1]
+    assert first.saliencies[0].provenance.image == str(path)
+    np.testing.assert_array_equal(first.original, PHOTOGRAPHS[0])
+    np.testing.assert_array_equal(second.original, prepared)
+
+
+def test_without_keep_going_a_broken_picture_is_reported_before_its_group_is_scored(
+    classifier: onnx.ModelProto,
+) -> None:
+    with Explainer(classifier, score_cam(budget=2), providers=["cpu"], preset=PLAIN, batch=32) as explainer:
+        assert explainer._batch_hint > 2
+        pictures = [(PHOTOGRAPHS[0], [None]), ("nowhere.png", [None]), (PHOTOGRAPHS[1], [None])]
+        scored: list[Sequence[int]] = []
+
+        def progress(numbers: Sequence[int]) -> list[None]:
+            scored.append(numbers)
+            return [None] * len(numbers)
+
+        (result,) = explain_each(explainer, pictures, keep_going=False, progress=progress)
+        assert (result.number, type(result.error), scored) == (1, PictureError, [])
+        every = list(explain_each(explainer, pictures, progress=progress))
+        assert [type(r.error) for r in every] == [type(None), PictureError, type(None)]
+        assert scored == [[0, 2]]
+
+
+def test_pictures_are_explained_in_constant_memory(explainer: Explainer) -> None:
+    """Pictures are requested while results come: never more than two groups ahead of the consumer."""
+    read: list[int] = []
+
+    def pictures() -> Iterator[tuple[np.ndarray, list[int]]]:
+        for number in range(9 * explainer._batch_hint):
+            read.append(number)
+            yield PHOTOGRAPHS[number % 4], [0]
+
+    for result in explain_each(explainer, pictures()):
+        assert len(read) <= (result.number // explainer._batch_hint + 2) * explainer._batch_hint
+
+
+def test_an_explanation_of_many_ends_its_thread_when_it_is_closed(explainer: Explainer) -> None:
+    results = explain_each(explainer, [(photograph, [0]) for photograph in PHOTOGRAPHS])
+    assert next(results).number == 0
+    results.close()
+    assert not any(t.name.startswith("onnxcam-ahead") for t in threading.enumerate())

@@ -150,7 +150,7 @@ def traffic(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[tuple[int, ...]]]
 
 
 def bound(explainer: Explainer, *, graphs: bool = False, pad_to_batch: bool = False) -> None:
-    network = explainer._networks.first.network
+    network = explainer._heads.first.network
     network._session.engine = EngineOptions(cuda_graph=graphs)
     network._on_device = OnDevice(network._session, CPU, network.anatomy.features, pad_to_batch=pad_to_batch)
 

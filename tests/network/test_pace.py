@@ -27,7 +27,7 @@ def explained(model: onnx.ModelProto, threads: int | None = None) -> tuple[np.nd
     with Explainer(model, rise(masks=200), providers=["cpu"], preset=PLAIN, threads=threads) as explainer:
         saliency = explainer(PHOTOGRAPH)
         assert saliency.provenance.forwards == 201
-        return saliency.map, explainer._networks.first.network._runner.plan
+        return saliency.map, explainer._heads.first.network._runner.plan
 
 
 def test_the_first_explanation_measures_and_the_next_start_knows(

@@ -219,7 +219,7 @@ def test_progress_ends_at_the_total_where_a_search_stops_early() -> None:
 def test_a_step_graph_that_is_given_is_used_and_gives_the_same_map() -> None:
     proto = filled(CLASSIFIER)
     with Explainer(proto, opti_cam(max_iter=5), providers=["cpu"]) as own:
-        opened = own._networks.first
+        opened = own._heads.first
         given = ir.to_proto(step_graph(opened, Score.LOGIT, Wrt.MAPS))
         expected = own(IMAGES[0], 2)
     with Explainer(proto, opti_cam(max_iter=5), step=given, providers=["cpu"]) as explainer:

@@ -58,17 +58,21 @@ class RunCounter:
 
 def one_by_one(explainer: Explainer, forward_passes: Sequence[ForwardPass]) -> int:
     """Explains one picture after another. Returns the number of images that were run."""
-    return sum(explainer.explain(one)[0].provenance.forwards for one in forward_passes)
+    return sum(forwards_of(explainer, [one]) for one in forward_passes)
 
 
 def in_groups(explainer: Explainer, forward_passes: Sequence[ForwardPass]) -> int:
     """Explains groups of pictures, whose masks share runs. Returns the number of images that were run."""
+    return sum(forwards_of(explainer, group) for group in grouped(forward_passes, explainer._batch_hint))
+
+
+def forwards_of(explainer: Explainer, group: Sequence[ForwardPass]) -> int:
+    """Explains pictures in one batch. Returns the number of images that were run."""
     images = 0
-    for group in grouped(forward_passes, explainer.together):
-        for saliencies in explainer.explain_batch(group):
-            if isinstance(saliencies, OnnxCamError):
-                raise saliencies
-            images += saliencies[0].provenance.forwards
+    for saliencies in explainer._explain_batch(group, [(None,)] * len(group)):
+        if isinstance(saliencies, OnnxCamError):
+            raise saliencies
+        images += saliencies[0].provenance.forwards
     return images
 
 
@@ -79,7 +83,7 @@ def measure(name: str, model: Path, pictures: Sequence[Path], rounds: int) -> Ro
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     sizes: dict[str, float] = {}
     with Explainer(model, method, providers=["cpu"], **options) as explainer:
-        forward_passes = [explainer.forward(picture) for picture in pictures]
+        forward_passes = [explainer._forward(picture) for picture in pictures]
         for way, explain_all in ways.items():  # this first round settles the run plan, and counts
             with RunCounter() as runs:
                 images = explain_all(explainer, forward_passes)
@@ -89,7 +93,7 @@ def measure(name: str, model: Path, pictures: Sequence[Path], rounds: int) -> Ro
                 start = time.perf_counter()
                 ways[way](explainer, forward_passes)
                 seconds[way].append(time.perf_counter() - start)
-        group_size = explainer.together
+        group_size = explainer._batch_hint
     ratios = [a / b for a, b in zip(seconds["one by one"], seconds["in groups"], strict=True)]
     masks = ", ".join(f"{size:.1f} {way}" for way, size in sizes.items())
     note = f"{len(pictures)} pictures in groups of {group_size}; masks a run: {masks}"

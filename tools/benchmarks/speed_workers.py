@@ -49,9 +49,9 @@ class Case:
             self.path.write_bytes(model().read_bytes())
         preset = None if self.name not in LARGE else "imagenet"
         with Explainer(self.path, providers=["cpu"], preset=preset) as explainer:
-            forward_pass = explainer.forward(pictures()["chelsea"])
-            np.save(self.folder / "image.npy", forward_pass.prepared.image)
-            (answer,) = forward_pass.answers.values()
+            forward_pass = explainer._forward(pictures()["chelsea"])
+            np.save(self.folder / "image.npy", forward_pass.model_input.image)
+            (answer,) = forward_pass.results.values()
             features = explainer.anatomy.features
             about = {
                 "target": int(answer.values.argmax()),
@@ -109,7 +109,7 @@ def _onnxcam(case: Case, tolerance: float | None) -> Measured:
     from onnxcam import Explainer, score_cam
 
     with Explainer(case.path, score_cam(tolerance=tolerance), providers=["cpu"], preset="imagenet") as explainer:
-        explainer.forward(case.image)
+        explainer._forward(case.image)
         start = time.perf_counter()
         saliency = explainer(case.image, case.about["target"])
         return time.perf_counter() - start, saliency.provenance.channels.scored

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.errors import TargetError
+from onnxcam.errors import OptionError, TargetError
 from onnxcam.inputs.labels import find_class
 
 
@@ -119,3 +119,48 @@ def _labelled(text: str, labels: Sequence[str] | None, classes: int) -> int:
             f"give an index from 0 to {classes - 1}, 'top1', or --labels FILE"
         )
     return int(find_class(labels, text))
+
+
+def is_sequence(targets: object) -> bool:
+    """Whether the value holds several targets: a list, a tuple or an array with an axis."""
+    if isinstance(targets, np.ndarray):
+        return targets.ndim > 0
+    return isinstance(targets, Sequence) and not isinstance(targets, str | bytes | bytearray)
+
+
+def target_list(targets: "Targets | TargetLike") -> list[TargetLike]:
+    """The targets as a list: the entries of a list, a tuple or an array of integers; anything else is one target.
+
+    Raises OptionError for an empty list, TargetError for what is no target.
+    """
+    if isinstance(targets, np.ndarray):
+        if targets.dtype.kind not in "iu" or targets.ndim > 1:
+            raise TargetError(
+                f"an array of targets holds class indices (integers) along one axis, not {targets.dtype} "
+                f"{targets.shape}"
+            )
+        entries: list[Any] = list(targets.reshape(-1))
+    else:
+        entries = list(targets) if is_sequence(targets) else [targets]  # type: ignore[arg-type]
+    if not entries:
+        raise OptionError("no target given; leave the targets out to explain the prediction")
+    for entry in entries:
+        check_target(entry)
+    return entries
+
+
+def check_target(target: object) -> None:
+    """Raises TargetError for what is no target."""
+    if isinstance(target, bool) or not isinstance(target, KINDS):
+        shown = repr(target) if len(repr(target)) <= SHOWN else f"{repr(target)[:SHOWN]}..."
+        raise TargetError(
+            f"a target is a class index, a label or 'top1', or an Element, Box, Region or Similarity, not {shown} "
+            f"({type(target).__name__}); explain() takes several as a list"
+        )
+
+
+Targets = Sequence[TargetLike] | npt.NDArray[np.integer[Any]]
+"""Several targets: an array holds class indices."""
+SHOWN = 60
+"""Characters of a wrong target that a message shows."""
+KINDS = (int, np.integer, str, type(None), Element, Box, Region, Similarity)

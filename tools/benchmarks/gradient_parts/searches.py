@@ -48,15 +48,14 @@ def targeted_images(explain: Explainer, folder: Path | None, count: int) -> list
 
 def logits(explain: Explainer, image: Floats) -> npt.NDArray[np.float64]:
     """(classes,) of the unmasked image."""
-    network = explain._networks.first.network
+    network = explain._heads.first.network
     return network.forward(network.feeds(image, None, {}))[1]
 
 
 def probe_of(explain: Explainer, subject: TargetedImage) -> PictureProbe:
     """The probe that the explainer's method would get."""
-    network, pipeline = explain._networks.of(explain._networks.default), explain._pipeline
-    answer = pipeline.forward(network, explain.prepare(subject.image), {})
-    return pipeline.resolve(network, answer, [subject.target], None).probe
+    (forward,) = explain._forward(subject.image).results.values()
+    return explain._pipeline.resolve(forward, [subject.target], None).probe
 
 
 @dataclass(frozen=True, eq=False)
