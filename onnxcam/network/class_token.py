@@ -16,7 +16,7 @@ from onnxcam.errors import NoSpatialFeatures
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import Anatomy, Candidate
 from onnxcam.surgeon.analysis.axes import Axes, Tokens
-from onnxcam.surgeon.analysis.dominators import KEEP, dominators, with_keeps
+from onnxcam.surgeon.analysis.dominators import TOKEN_SCALE, add_token_scales, dominators
 from onnxcam.surgeon.analysis.locate import locate
 from onnxcam.surgeon.ir import Model, Shape, Shapes
 from onnxcam.types import Arrays
@@ -55,7 +55,7 @@ def before_class_token(model: Model, anatomy: Anatomy, shapes: Shapes, feeds: Ar
     tokens = {name: there.features.axes for name, there in found.items()}
     if not tokens:
         return anatomy
-    session = Session(ir.to_bytes(with_keeps(model, tokens, logits.tensor)), ("cpu",))
+    session = Session(ir.to_bytes(add_token_scales(model, tokens, logits.tensor)), ("cpu",))
     try:
         last = _last_that_counts(session, tokens, shapes, feeds, logits.tensor)
     finally:
@@ -75,7 +75,7 @@ def _last_that_counts(
     keeps = {name: np.ones(_alone(shapes[name], axes), np.float32) for name, axes in tokens.items()}
 
     def answer() -> npt.NDArray[np.float64]:
-        fed = {**feeds, **{f"{KEEP}{n}": a for n, a in keeps.items()}}
+        fed = {**feeds, **{f"{TOKEN_SCALE}{n}": a for n, a in keeps.items()}}
         return np.asarray(session.run([logits], {n: a for n, a in fed.items() if n in session.inputs})[0], np.float64)
 
     whole = answer()

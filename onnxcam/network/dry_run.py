@@ -10,7 +10,7 @@ from onnxcam.engine.session import Session
 from onnxcam.network.extra_inputs import for_batch
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import ImageInput
-from onnxcam.surgeon.analysis.tracing import Trace, tracer
+from onnxcam.surgeon.analysis.tracing import Trace, build_tracer
 from onnxcam.surgeon.ir import Model
 from onnxcam.surgeon.passes.control_flow import take_branches, unroll_loops
 from onnxcam.types import Arrays, Note, NoteCode
@@ -53,7 +53,7 @@ def _branch_notes(taken: Mapping[str, bool]) -> tuple[Note, ...]:
 
 def run_trace(model: Model, image: ImageInput, size: tuple[int, ...], inputs: Arrays) -> Trace:
     """What one run over noise shows; on the CPU, unoptimised, with the batch that the export has (one if dynamic)."""
-    traced = tracer(model)
+    traced = build_tracer(model)
     session = Session(ir.to_bytes(traced.model), ("cpu",), optimise=False)
     try:
         shape = image.shape(size, image.batch or 1)

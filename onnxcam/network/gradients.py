@@ -20,7 +20,7 @@ from onnxcam.network.scorer import OUTPUT
 from onnxcam.network.target_rows import rows_of
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import Kind
-from onnxcam.surgeon.analysis.tracing import tracer
+from onnxcam.surgeon.analysis.tracing import build_tracer
 from onnxcam.surgeon.autodiff.driver import MissingRule
 from onnxcam.surgeon.autodiff.rules.guided import GuidedRules
 from onnxcam.surgeon.graphs import masked_score, score_gradient
@@ -84,7 +84,7 @@ def scoring_graph(opened: OpenedModel) -> Model:
 
 def _traces(opened: OpenedModel, model: Model) -> Traces:
     """Two runs without the heavy weights show which entries of which shapes depend on the number of rows."""
-    traced = tracer(blank_weights(model))
+    traced = build_tracer(blank_weights(model))
     session = Session(ir.to_bytes(traced.model), ("cpu",), optimise=False)
     fixed = opened.network.fixed
     found = []

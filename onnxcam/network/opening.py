@@ -27,7 +27,7 @@ from onnxcam.network.extra_inputs import extra_inputs, for_batch, is_batched
 from onnxcam.network.scorer import Network, probabilities
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import Anatomy, Kind
-from onnxcam.surgeon.analysis.locate import find_image, locate, sides
+from onnxcam.surgeon.analysis.locate import find_image, locate, resolve_size
 from onnxcam.surgeon.analysis.tracing import Trace
 from onnxcam.surgeon.graphs.masked_score import FEATURE_MASKS
 from onnxcam.surgeon.ir import Model, Shapes
@@ -113,7 +113,7 @@ def open_model(file: ModelFile, options: OpenOptions) -> OpenedModel:
 def _opened(file: ModelFile, options: OpenOptions) -> OpenedModel:
     model = unroll_loops(store_filled_weights(file.model))
     image = find_image(model, options.layout)
-    size = sides(image, options.size)
+    size = resolve_size(image, options.size)
     inputs = extra_inputs(model, image, options.inputs)
     key = _key(file, options, size)
     known = cache.load(key)

@@ -1,4 +1,7 @@
-"""Adds nodes to a graph."""
+"""Adds nodes to a graph: the tool with which passes and graphs/ write ONNX.
+
+Builder appends nodes to a model; empty_model() begins one, and publish() makes a tensor an output of it.
+"""
 
 from collections.abc import Sequence
 
@@ -10,10 +13,10 @@ from onnxcam.surgeon.ir import Model, Value, opset
 
 
 class Builder:
-    """Adds nodes behind the graph's present ones: `b("Mul", x, y)` gives the product's value.
+    """Appends nodes to a model's graph: `b("Mul", x, y)` returns the product.
 
-    Uses only forms that are the same in every opset from 7 on, or chooses by the model's opset, so that a fragment
-    fits any model without converting the model.
+    Names of new nodes and tensors begin with `prefix`. The methods write the form of the operator that the model's
+    opset has, so a fragment fits every model from opset 7 on.
     """
 
     def __init__(self, model: Model, prefix: str) -> None:
@@ -23,6 +26,7 @@ class Builder:
         self._count = 0
 
     def __call__(self, op_type: str, *inputs: Value | None, name: str | None = None, **attributes: object) -> Value:
+        """Adds a node and returns its output, which is called `name` if one is passed."""
         self._count += 1
         label = name or f"{self._prefix}/{op_type}_{self._count}"
         node = onnx_ir.node(op_type, list(inputs), attributes, name=label)  # type: ignore[arg-type]
@@ -31,7 +35,7 @@ class Builder:
         return node.outputs[0]
 
     def several(self, op_type: str, *inputs: Value | None, outputs: int, **attributes: object) -> Sequence[Value]:
-        """A node with more than one output."""
+        """Adds a node with several outputs and returns them."""
         self._count += 1
         label = f"{self._prefix}/{op_type}_{self._count}"
         node = onnx_ir.node(op_type, list(inputs), attributes, name=label, num_outputs=outputs)  # type: ignore[arg-type]
@@ -41,6 +45,7 @@ class Builder:
         return node.outputs
 
     def constant(self, array: npt.ArrayLike, dtype: npt.DTypeLike) -> Value:
+        """Stores an array of this type as an initializer."""
         self._count += 1
         stored = np.asarray(array, dtype)
         tensor = onnx_ir.tensor(stored, name=f"{self._prefix}/constant_{self._count}")
@@ -54,33 +59,37 @@ class Builder:
         return value
 
     def reduce(self, op_type: str, x: Value, axes: Sequence[int], *, keepdims: bool = True) -> Value:
-        """ReduceMax, ReduceMin, ReduceMean (axes become an input with opset 18), ReduceSum (with 13)."""
+        """Adds ReduceMax, ReduceMin or ReduceMean, whose axes are an input from opset 18 on, or ReduceSum (from 13)."""
         since = 13 if op_type == "ReduceSum" else 18
         if self._opset >= since:
             return self(op_type, x, self.constant(list(axes), np.int64), keepdims=int(keepdims))
         return self(op_type, x, axes=list(axes), keepdims=int(keepdims))
 
     def unsqueeze(self, x: Value, axes: Sequence[int]) -> Value:
+        """Adds Unsqueeze, whose axes are an input from opset 13 on."""
         if self._opset >= 13:
             return self("Unsqueeze", x, self.constant(list(axes), np.int64))
         return self("Unsqueeze", x, axes=list(axes))
 
     def reshape(self, x: Value, shape: Sequence[int]) -> Value:
+        """Adds Reshape to a constant shape, in which 0 keeps an axis and -1 takes the rest."""
         return self("Reshape", x, self.constant(list(shape), np.int64))
 
     def cast(self, x: Value, dtype: onnx_ir.DataType) -> Value:
+        """Adds Cast to this element type."""
         return self("Cast", x, to=int(dtype))
 
 
 OPSET, IR_VERSION = 17, 8
-"""Of graphs that are made from nothing, which any onnxruntime that onnxcam takes can run."""
+"""Versions of graphs that begin empty: every supported onnxruntime runs them."""
 
 
 def empty_model(name: str) -> Model:
+    """A model without nodes, inputs and outputs, in opset OPSET."""
     return Model(onnx_ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name=name), ir_version=IR_VERSION)
 
 
 def publish(model: Model, value: Value, dtype: onnx_ir.DataType, shape: Sequence[int | str | None]) -> None:
-    """Makes the value an output of the model."""
+    """Makes the value an output of the model. A string in `shape` names a dynamic axis."""
     value.type, value.shape = onnx_ir.TensorType(dtype), onnx_ir.Shape(shape)
     model.graph.outputs.append(value)

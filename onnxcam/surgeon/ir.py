@@ -1,6 +1,7 @@
-"""The graph as the surgeon sees it: with builder.py the only file that knows onnx_ir's and onnx's internals.
+"""The graph that the surgeon works on, and the questions that are put to it: tensors, constants, shapes, types.
 
-A pass takes a Model and returns a new one; `edit` gives it the copy to work on.
+A Model is an onnx_ir.Model. from_proto() makes it from the file's ModelProto, and to_proto() or to_bytes() writes it.
+Passes never change the model that they receive: edit() gives them a copy. builder.py adds nodes to such a copy.
 """
 
 import logging
@@ -22,19 +23,23 @@ Graph = onnx_ir.Graph
 Node = onnx_ir.Node
 Value = onnx_ir.Value
 Shape = tuple[int | None, ...]
-"""One entry an axis; None where the graph does not tell."""
+"""Sizes of the axes; None for a size that the graph does not fix."""
 Shapes = Mapping[str, Shape]
+"""Shapes by the name of the tensor."""
 
-BAD = (ValueError, KeyError, TypeError)
-"""What onnx_ir lets through besides its own errors when a file contradicts itself."""
+MALFORMED = (ValueError, KeyError, TypeError)
+"""Errors that onnx_ir raises besides its own when a file contradicts itself."""
 END = 2**31 - 1
-"""Behind the last entry of any axis, where a Slice is told to go on to the end."""
-NUMBERS = (onnx_ir.DataType.FLOAT, onnx_ir.DataType.FLOAT16, onnx_ir.DataType.DOUBLE, onnx_ir.DataType.UINT8)
-"""Element types that a picture or a score can have."""
+"""The `ends` of a Slice that goes on to the end of the axis, whatever its length."""
+NUMERIC = (onnx_ir.DataType.FLOAT, onnx_ir.DataType.FLOAT16, onnx_ir.DataType.DOUBLE, onnx_ir.DataType.UINT8)
+"""Element types that an image or a score can have."""
 
 
 def from_proto(proto: onnx.ModelProto) -> Model:
-    """The model with its local functions inlined, and its weights and constants as initializers only."""
+    """Converts a ModelProto: local functions are inlined, weights and constants become initializers.
+
+    Raises ModelError for a graph that onnx_ir cannot read.
+    """
     try:
         model = onnx_ir.from_proto(proto)
         passes.InlinePass()(model)
@@ -44,20 +49,20 @@ def from_proto(proto: onnx.ModelProto) -> Model:
         passes.RemoveUnusedNodesPass()(model)
         # Before IR version 4 every weight had to be listed as an input; they no longer are.
         model.ir_version = max(model.ir_version, 4)
-    except (onnx_ir.serde.SerdeError, onnx_ir.passes.PassError, onnx_ir.passes.InvariantError, *BAD) as error:
+    except (onnx_ir.serde.SerdeError, onnx_ir.passes.PassError, onnx_ir.passes.InvariantError, *MALFORMED) as error:
         raise ModelError(f"the graph cannot be read ({cause(error)})") from None
     return model
 
 
 def cause(error: BaseException) -> str:
-    """The first line of what was wrong in the end."""
+    """The first line of the message of the error that began the chain."""
     while error.__cause__ is not None:
         error = error.__cause__
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def to_bytes(model: Model) -> bytes:
-    """The file's bytes; raises ModelError past the 2 GiB that a protobuf message can hold."""
+    """The model as the bytes of an .onnx file. Raises ModelError above protobuf's limit of 2 GiB."""
     try:
         return bytes(to_proto(model).SerializeToString(deterministic=True))
     except ValueError as error:
@@ -65,7 +70,7 @@ def to_bytes(model: Model) -> bytes:
 
 
 def without_recorded_shapes(model: Model) -> Model:
-    """A copy without the shapes and types that the exporter wrote down for inner tensors, some of which are wrong."""
+    """A copy without the recorded shapes and types of inner tensors: exporters record wrong ones."""
     copy = edit(model)
     for node in copy.graph:
         for value in node.outputs:
@@ -75,37 +80,40 @@ def without_recorded_shapes(model: Model) -> Model:
 
 
 def to_proto(model: Model) -> onnx.ModelProto:
+    """The model as a ModelProto. Raises ModelError where onnx_ir cannot write it."""
     try:
         return onnx_ir.to_proto(model)
-    except (onnx_ir.serde.SerdeError, *BAD) as error:
+    except (onnx_ir.serde.SerdeError, *MALFORMED) as error:
         raise ModelError(f"the graph cannot be written ({cause(error)})") from None
 
 
 def edit(model: Model) -> Model:
-    """A copy that may be changed; the weights are shared with the original."""
+    """A copy that may be changed. It shares the arrays of the weights with the original."""
     return model.clone()
 
 
 def opset(model: Model) -> int:
+    """Version of the default operator set; 0 where the model imports none."""
     return model.opset_imports.get("", model.opset_imports.get("ai.onnx", 0))
 
 
 def is_standard(node: Node) -> bool:
+    """Whether the operator is of ONNX's default domain."""
     return node.domain in ("", "ai.onnx")
 
 
 def constant(value: Value | None) -> npt.NDArray[np.generic] | None:
-    """The value's number(s) if the file holds them."""
+    """The array of a weight or constant; None for a tensor that is computed or fed. Raises ModelError."""
     if value is None or value.const_value is None:
         return None
     try:
         return np.asarray(value.const_value.numpy())
-    except BAD as error:
+    except MALFORMED as error:
         raise ModelError(f"the numbers of {value.name!r} cannot be read ({cause(error)})") from None
 
 
 def values(model: Model) -> Iterator[Value]:
-    """Every tensor of the top-level graph that is computed or fed, weights left out."""
+    """The inputs and computed tensors of the top-level graph, without the weights."""
     yield from model.graph.inputs
     for node in model.graph:
         yield from (v for v in node.outputs if v.name)
@@ -118,11 +126,12 @@ def computes_in_half(model: Model) -> bool:
 
 
 def find_value(model: Model, name: str) -> Value | None:
+    """The input or computed tensor of this name."""
     return next((v for v in values(model) if v.name == name), None)
 
 
 def captured(node: Node) -> Iterator[Value]:
-    """What the node's subgraphs, if any, read by name; tensors of their own among it."""
+    """Tensors that the node's subgraphs read, those that the subgraphs compute themselves included."""
     for attribute in node.attributes.values():
         graphs = [attribute.as_graph()] if attribute.type == onnx_ir.AttributeType.GRAPH else []
         graphs += attribute.as_graphs() if attribute.type == onnx_ir.AttributeType.GRAPHS else []
@@ -132,11 +141,12 @@ def captured(node: Node) -> Iterator[Value]:
 
 
 def find_node(model: Model, name: str) -> Node | None:
+    """The top-level node of this name."""
     return next((n for n in model.graph if n.name == name), None)
 
 
 def ancestors(value: Value) -> list[Value]:
-    """Everything that the value is computed from, nearest first; itself left out."""
+    """All tensors that the value is computed from, without weights and without the value itself."""
     seen: dict[int, Value] = {}
     stack = [value]
     while stack:
@@ -149,13 +159,13 @@ def ancestors(value: Value) -> list[Value]:
 
 
 def integers(node: Node, attribute: str, operand: int | None = None) -> list[int] | None:
-    """Integers that an operator takes as an attribute in old opsets and as an input in new ones (axes, pads, shape).
+    """Integers of an operator that old opsets hold in an attribute and new ones in an input (axes, pads, shape).
 
-    None where they are absent or computed at run time.
+    operand is the position of that input. None where the integers are absent or computed at run time.
     """
     if attribute in node.attributes:
-        found = node.attributes[attribute]
-        return [int(i) for i in found.as_ints()] if found.type == onnx_ir.AttributeType.INTS else [found.as_int()]
+        stored = node.attributes[attribute]
+        return [int(i) for i in stored.as_ints()] if stored.type == onnx_ir.AttributeType.INTS else [stored.as_int()]
     if operand is not None and operand < len(node.inputs):
         array = constant(node.inputs[operand])
         return None if array is None else [int(i) for i in array.reshape(-1)]
@@ -163,12 +173,13 @@ def integers(node: Node, attribute: str, operand: int | None = None) -> list[int
 
 
 def integer(node: Node, attribute: str, default: int) -> int:
-    found = node.attributes.get(attribute)
-    return default if found is None else found.as_int()
+    """The integer attribute, or the default where the node has none."""
+    stored = node.attributes.get(attribute)
+    return default if stored is None else stored.as_int()
 
 
 def since(node: Node, version: int) -> int:
-    """The opset that introduced the form of the operator that holds at this version; 0 for a foreign operator."""
+    """The since-version of the node's operator at this opset version; 0 for an operator of another domain."""
     if not is_standard(node):
         return 0
     try:
@@ -178,28 +189,28 @@ def since(node: Node, version: int) -> int:
 
 
 def infer_shapes(model: Model, inputs: Mapping[str, Sequence[int | None]]) -> dict[str, Shape]:
-    """Shapes of all tensors when the named inputs have the given shapes, as far as onnx can tell them.
+    """Shapes of the tensors for these shapes of the inputs, as far as onnx can infer them. Raises ModelError.
 
-    Two looks are put together: plain inference, which sees every tensor, and inference while constants are folded,
-    which sees through the shape arithmetic of dynamic exports but loses the tensors that it folds away.
+    Joins two results. Plain inference covers every tensor. Inference with constant folding also resolves the shape
+    arithmetic of dynamic exports, but loses the tensors that it folds away.
     """
-    found = _inferred(_with_inputs(model, inputs))
+    shapes = _inferred(_with_inputs(model, inputs))
     folded = _with_inputs(model, inputs)
     try:
         fold_constants(folded, onnx_shape_inference=True, should_fold=_fold_small_fills)
     except (RuntimeError, ValueError, TypeError, KeyError, IndexError, NotImplementedError) as error:
         logger.info("shapes: constants could not be folded (%s)", error)
-        return found
+        return shapes
     for value in values(folded):
         name, shape = str(value.name), shape_of(value)
-        known = found.get(name)
+        known = shapes.get(name)
         if shape is not None and (known is None or None in known) and (known is None or len(known) == len(shape)):
-            found[name] = shape
-    return found
+            shapes[name] = shape
+    return shapes
 
 
 def _with_inputs(model: Model, inputs: Mapping[str, Sequence[int | None]]) -> Model:
-    """A copy with the given input shapes and without the recorded ones that onnx can infer afresh."""
+    """A copy with these input shapes, without the recorded shapes that onnx can infer again."""
     copy = edit(model)
     for value in copy.graph.inputs:
         if value.name in inputs:
@@ -212,40 +223,40 @@ def _with_inputs(model: Model, inputs: Mapping[str, Sequence[int | None]]) -> Mo
 
 
 def recorded_type(model: Model, name: str) -> onnx_ir.TypeProtocol | None:
-    """The tensor's type as onnx infers it; None where it cannot."""
+    """The tensor's type as onnx infers it; None where onnx cannot."""
     try:
         copy = passes.ShapeInferencePass(check_type=False, strict_mode=False)(edit(model)).model
-    except (onnx_ir.passes.PassError, onnx_ir.passes.InvariantError, RuntimeError, *BAD):
+    except (onnx_ir.passes.PassError, onnx_ir.passes.InvariantError, RuntimeError, *MALFORMED):
         return None
-    found = find_value(copy, name)
-    return found.type if found is not None else None
+    value = find_value(copy, name)
+    return value.type if value is not None else None
 
 
 def recorded_types(model: Model) -> dict[str, onnx_ir.DataType | None]:
     """The element type of every tensor, as far as onnx can infer it. Raises ModelError."""
     try:
-        found = passes.ShapeInferencePass(check_type=False, strict_mode=False)(edit(model)).model
-    except (onnx_ir.passes.PassError, onnx_ir.passes.InvariantError, RuntimeError, *BAD) as error:
-        raise ModelError(f"the types of the graph cannot be told ({cause(error)})") from None
-    return {str(v.name): v.dtype for v in values(found)}
+        inferred = passes.ShapeInferencePass(check_type=False, strict_mode=False)(edit(model)).model
+    except (onnx_ir.passes.PassError, onnx_ir.passes.InvariantError, RuntimeError, *MALFORMED) as error:
+        raise ModelError(f"the types of the graph's tensors cannot be inferred ({cause(error)})") from None
+    return {str(v.name): v.dtype for v in values(inferred)}
 
 
 def _inferred(model: Model) -> dict[str, Shape]:
     try:
-        # Strict mode would give up at the first op that contradicts itself; a partial answer is of use here.
+        # Strict mode stops at the first contradiction; a partial result is enough here.
         copy = passes.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model).model
-    except (onnx_ir.passes.PassError, onnx_ir.passes.InvariantError, RuntimeError, *BAD) as error:
+    except (onnx_ir.passes.PassError, onnx_ir.passes.InvariantError, RuntimeError, *MALFORMED) as error:
         raise ModelError(f"the shapes contradict each other ({str(error).splitlines()[0][:200]})") from None
     return {str(v.name): _shape(v) for v in values(copy) if v.shape is not None}
 
 
 def _fold_small_fills(node: Node) -> bool | None:
-    """ConstantOfShape is kept by default because it may be large; pads computed at run time go through it."""
+    """Folds ConstantOfShape too, which the folder skips for its size: pads that are computed at run time need it."""
     return True if node.op_type == "ConstantOfShape" else None
 
 
 def footprint(model: Model, shapes: Shapes) -> int:
-    """Bytes that the most demanding node reads and writes at float32; weights left out."""
+    """Bytes of the inputs and outputs of the largest node in float32, without weights."""
 
     def size(value: Value | None) -> int:
         shape = shapes.get(str(value.name)) if value is not None else None
@@ -255,11 +266,12 @@ def footprint(model: Model, shapes: Shapes) -> int:
 
 
 def shape_of(value: Value) -> Shape | None:
+    """The recorded shape; None where the file records none."""
     return None if value.shape is None else _shape(value)
 
 
 def shape_with_names(value: Value) -> list[int | str] | None:
-    """The shape for a reader: numbers, names of dynamic dimensions, '?' for what has neither."""
+    """The recorded shape for people: sizes, names of dynamic axes, '?' for an axis with neither."""
     if value.shape is None:
         return None
     return [d if isinstance(d, int) else d.value or "?" for d in value.shape]
@@ -267,25 +279,26 @@ def shape_with_names(value: Value) -> list[int | str] | None:
 
 def _shape(value: Value) -> Shape:
     assert value.shape is not None
-    # Paddle writes -1 for a dynamic dimension.
+    # Paddle writes -1 for a dynamic axis.
     return tuple(d if isinstance(d, int) and d > 0 else None for d in value.shape)
 
 
 def new_input(model: Model, name: str, dtype: onnx_ir.DataType, shape: Sequence[int | str]) -> Value:
+    """Adds an input to the model. A string in `shape` names a dynamic axis."""
     value = onnx_ir.Value(name=name, type=onnx_ir.TensorType(dtype), shape=onnx_ir.Shape(shape))
     model.graph.inputs.append(value)
     return value
 
 
 def in_order(model: Model) -> Model:
-    """Sorted, and no name twice, inner graphs included: copies of a loop's body bring theirs along."""
+    """Sorts the nodes and makes all names unique, those of subgraphs included. Changes the model and returns it."""
     model.graph.sort()
     passes.NameFixPass()(model)
     return model
 
 
 def tidy(model: Model) -> Model:
-    """Sorted, without nodes that no output needs; inputs that nothing reads are dropped too."""
+    """Sorts the nodes and removes nodes and inputs that no output needs. Changes the model and returns it."""
     model.graph.sort()
     passes.RemoveUnusedNodesPass()(model)
     for value in [v for v in model.graph.inputs if not v.uses() and not v.is_graph_output()]:

@@ -1,4 +1,8 @@
-"""Read an ONNX model from a path, bytes or a ModelProto; refuse what cannot be explained, and say why."""
+"""Reads an ONNX model from a path, bytes or a ModelProto, checks it, and gives a ModelFile.
+
+The first step of every command. A file that is damaged, is no ONNX model, or that onnxruntime cannot run raises a
+ModelError with the reason. The checks beyond onnx's own are in validation.py.
+"""
 
 import hashlib
 import os
@@ -18,8 +22,8 @@ from onnxcam.surgeon.validation import all_nodes, check_calls, check_loops, chec
 OLDEST_OPSET = 7
 """The oldest opset that onnxruntime promises to run, and the first with numpy-style broadcasting."""
 
-PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM")
-"""How files begin that are pictures."""
+PICTURE_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM")
+"""First bytes of picture files."""
 
 KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc"})
 
@@ -100,7 +104,7 @@ def _parse(data: bytes, name: str) -> onnx.ModelProto:
             f"{name}: an onnxruntime .ort file, whose graph cannot be rewritten; explain the .onnx file that it was "
             f"made from (python -m onnxruntime.tools.convert_onnx_models_to_ort leaves that in place)"
         )
-    if data.startswith(PICTURES):
+    if data.startswith(PICTURE_SIGNATURES):
         raise ModelError(f"{name}: a picture, not an ONNX model; the model comes first, then the pictures")
     if data.startswith(b"version https://git-lfs"):
         raise ModelError(f"{name}: a Git LFS pointer, not the model; fetch it with `git lfs pull`")
@@ -118,7 +122,7 @@ def _checked(proto: onnx.ModelProto, name: str, data: bytes, path: Path | None) 
     check_text(proto, name)
     _check_inputs(proto, name)
     _check_operators(proto, name)
-    digest, outside = hashlib.sha256(data), []
+    digest, outside = hashlib.sha256(data), []  # outside: bytes of the external weights
     external = [t.name for t in _tensors(proto) if uses_external_data(t)]
     if external:
         proto = _with_external_data(proto, name, path)
@@ -158,16 +162,18 @@ def _check_operators(proto: onnx.ModelProto, name: str) -> None:
 
 
 def _check_inputs(proto: onnx.ModelProto, name: str) -> None:
-    """Models of tables and text are told apart here, before their map and sequence outputs confuse anything."""
+    """Refuses models of tables and text, whose map and sequence outputs no later step expects."""
     weights = {t.name for t in proto.graph.initializer}
-    found = [v for v in proto.graph.input if v.name not in weights]
-    ranks = {v.name: len(v.type.tensor_type.shape.dim) if v.type.tensor_type.HasField("shape") else None for v in found}
+    inputs = [v for v in proto.graph.input if v.name not in weights]
+    types = {v.name: v.type.tensor_type for v in inputs}
+    ranks = {name: len(t.shape.dim) if t.HasField("shape") else None for name, t in types.items()}
     if all(rank is not None and rank < 3 for rank in ranks.values()):
         shown = ", ".join(f"{n} with {r} axes" for n, r in ranks.items()) or "none"
         raise NoSpatialFeatures(f"{name}: the model takes no picture (its inputs: {shown}), so there is nothing to map")
 
 
 def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Every tensor that the file holds: weights and attributes, of subgraphs and functions too."""
     graphs = [proto.graph]
     nodes = [n for f in proto.functions for n in f.node]
     while graphs or nodes:
@@ -191,20 +197,21 @@ def _fingerprint(digest: "hashlib._Hash", outside: Sequence[bytes]) -> str:
 
 
 def _check_location(folder: Path, location: str, tensor: str, name: str) -> None:
+    """Raises ModelError unless the weights' file is there and inside the folder, links followed."""
     shown = location if len(location) <= 100 else location[:100] + "..."
     try:
         file = folder / location
-        inside, there = file.resolve().is_relative_to(folder), file.is_file()
+        inside, exists = file.resolve().is_relative_to(folder), file.is_file()
     except (OSError, ValueError):  # a name that no file can have
-        inside, there = True, False
+        inside, exists = True, False
     if not location or not inside:
         raise ModelError(f"{name}: the weights of {tensor!r} point outside the model's folder ({shown!r}); refused")
-    if not there:
+    if not exists:
         raise ModelError(f"{name}: its weights file {shown!r} is missing; put it beside the model")
 
 
 def _with_external_data(proto: onnx.ModelProto, name: str, path: Path | None) -> onnx.ModelProto:
-    """A copy whose tensors hold their bytes. Only regular files below the model's folder are opened."""
+    """A copy whose tensors hold their bytes. Reads regular files inside the model's folder only."""
     if path is None:
         raise ModelError(f"{name}: the weights are in external files; give the model's path instead")
     loaded = onnx.ModelProto()

@@ -1,4 +1,7 @@
-"""What onnx's checker lets pass and a damaged or hostile file may hold: told before anything is made of it."""
+"""Checks of a ModelProto that onnx's checker lacks, for damaged and hostile files. loading.py calls them.
+
+Each check raises ModelError with the reason and returns nothing. `name` is the file's name for the message.
+"""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -10,26 +13,26 @@ from google.protobuf.message import Message
 from onnxcam.errors import ModelError
 
 MOST_CALLS = 2000
-"""Calls of local functions, nested ones counted as often as they run: each becomes a copy of the function's nodes."""
+"""Calls of local functions, nested calls included. Inlining copies the function's nodes for each of them."""
 MOST_NODES = 200_000
-"""Nodes once all functions are written out."""
+"""Nodes after all functions are inlined."""
 MOST_ROUNDS = 100_000
-"""Of a loop with a constant length; the runtime would be in there for minutes."""
+"""Iterations of a Loop of constant length; more would keep the runtime busy for minutes."""
 DEEPEST = 25
-"""Graphs inside each other."""
+"""Depth of nested subgraphs."""
 
-TYPED: dict[int, str] = {
+TYPED_FIELDS: dict[int, str] = {
     onnx.TensorProto.FLOAT: "float_data", onnx.TensorProto.DOUBLE: "double_data", onnx.TensorProto.INT64: "int64_data",
     onnx.TensorProto.INT32: "int32_data", onnx.TensorProto.UINT64: "uint64_data", onnx.TensorProto.INT8: "int32_data",
     onnx.TensorProto.UINT8: "int32_data", onnx.TensorProto.INT16: "int32_data", onnx.TensorProto.UINT16: "int32_data",
     onnx.TensorProto.BOOL: "int32_data", onnx.TensorProto.FLOAT16: "int32_data",
     onnx.TensorProto.BFLOAT16: "int32_data",
 }  # fmt: skip
-"""Where a tensor's numbers are if they are not raw bytes, one a number."""
+"""The field of a TensorProto that holds the numbers of an element type where raw_data is not used."""
 
 
 def check_text(message: Message, name: str) -> None:
-    """Raises ModelError for text that is not UTF-8: protobuf hands it out as bytes, and nothing expects that."""
+    """Raises ModelError for text that is not UTF-8, which protobuf returns as bytes."""
     for field, value in message.ListFields():
         if field.type == field.TYPE_STRING:
             texts: Iterable[object] = value if not isinstance(value, str | bytes) else (value,)
@@ -53,26 +56,26 @@ def check_tensors(tensors: Iterable[onnx.TensorProto], name: str) -> None:
                 needed = -(-count * onnx_ir.DataType(tensor.data_type).bitwidth // 8)
             except (ValueError, TypeError):
                 raise ModelError(f"{name}: the tensor {tensor.name!r} has an unknown number type") from None
-            found = len(tensor.raw_data)
-        elif tensor.data_type in TYPED:
-            needed, found = count, len(getattr(tensor, TYPED[tensor.data_type]))
+            stored = len(tensor.raw_data)
+        elif tensor.data_type in TYPED_FIELDS:
+            needed, stored = count, len(getattr(tensor, TYPED_FIELDS[tensor.data_type]))
         else:
             continue
-        if needed != found:
+        if needed != stored:
             raise ModelError(
                 f"{name}: the tensor {tensor.name!r} of shape {list(tensor.dims)} needs {needed} bytes or numbers and "
-                f"holds {found}; the file is damaged"
+                f"holds {stored}; the file is damaged"
             )
 
 
 def check_calls(proto: onnx.ModelProto, name: str) -> None:
-    """Raises ModelError where local functions call each other in a ring, or grow beyond measure when written out."""
+    """Raises ModelError where local functions call themselves, or where inlining them would give too many nodes."""
     functions = {(f.domain, f.name, f.overload): f for f in proto.functions}
     sizes: dict[tuple[str, str, str], tuple[int, int]] = {}
     active: set[tuple[str, str, str]] = set()
 
     def size(nodes: Iterable[onnx.NodeProto]) -> tuple[int, int]:
-        """Calls and nodes of the written-out nodes."""
+        """(calls, nodes) after inlining these nodes."""
         calls = count = 0
         for node in all_nodes(nodes):
             key = (node.domain, node.op_type, node.overload)
@@ -91,11 +94,14 @@ def check_calls(proto: onnx.ModelProto, name: str) -> None:
 
     calls, count = size(proto.graph.node)
     if calls > MOST_CALLS or count > MOST_NODES:
-        raise ModelError(f"{name}: {calls} calls of local functions make {count} nodes, which is more than can be read")
+        raise ModelError(
+            f"{name}: {calls} calls of local functions expand to {count} nodes; at most {MOST_CALLS} calls and "
+            f"{MOST_NODES} nodes can be read"
+        )
 
 
 def check_loops(proto: onnx.ModelProto, name: str) -> None:
-    """Raises ModelError for a loop with a constant length that no picture is worth waiting for."""
+    """Raises ModelError for a Loop of constant length with more than MOST_ROUNDS iterations."""
     constants = {t.name: t for t in proto.graph.initializer}
     nodes = [n for group in (proto.graph.node, *(f.node for f in proto.functions)) for n in all_nodes(group)]
     constants |= {n.output[0]: n.attribute[0].t for n in nodes if n.op_type == "Constant" and n.output and n.attribute}
@@ -108,9 +114,9 @@ def check_loops(proto: onnx.ModelProto, name: str) -> None:
 
 
 def all_nodes(nodes: Iterable[onnx.NodeProto], depth: int = 0) -> Iterator[onnx.NodeProto]:
-    """These and those of the graphs inside them."""
+    """The nodes and, after each, those of its subgraphs. Raises ModelError below DEEPEST levels."""
     if depth > DEEPEST:
-        raise ModelError(f"graphs lie more than {DEEPEST} deep inside each other")
+        raise ModelError(f"subgraphs are nested more than {DEEPEST} levels deep; the file is damaged")
     for node in nodes:
         yield node
         for attribute in node.attribute:

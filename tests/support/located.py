@@ -1,4 +1,4 @@
-"""The anatomy of a small network, and the pieces that such networks are written with."""
+"""Pieces of small networks as ONNX text, and the anatomy that the analysis gives of a network."""
 
 import onnx
 
@@ -15,5 +15,6 @@ SIGNATURE = "net (float[N,3,8,6] x) => (float[N,5] logits)\n"
 LINEAR = "<float[8,3,3,3] w, float[8,5] v>\n"
 
 
-def found(proto: onnx.ModelProto, **options: object) -> Anatomy:
+def anatomy_of(proto: onnx.ModelProto, **options: object) -> Anatomy:
+    """locate() for a ModelProto; options are those of locate()."""
     return locate(ir.from_proto(proto), **options)  # type: ignore[arg-type]

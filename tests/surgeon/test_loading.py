@@ -90,7 +90,9 @@ def test_external_weights_that_are_too_short_are_an_error(classifier: onnx.Model
         read_model(path)
 
 
-def test_bytes_with_external_weights_ask_for_the_path(classifier: onnx.ModelProto, tmp_path: Path) -> None:
+def test_bytes_with_external_weights_are_refused_with_a_hint_at_the_path(
+    classifier: onnx.ModelProto, tmp_path: Path
+) -> None:
     data = external(copy_of(classifier), tmp_path).read_bytes()
     with pytest.raises(ModelError, match="give the model's path"):
         read_model(data)
@@ -186,7 +188,7 @@ def test_opening_and_rewriting_leave_the_model_that_was_read_as_it_is(
         (b"\x89PNG\r\n\x1a\n" + bytes(100), "not an ONNX model"),
     ],
 )
-def test_what_is_not_a_model_is_said(data: bytes, message: str, tmp_path: Path) -> None:
+def test_a_file_that_is_no_model_is_refused_with_the_reason(data: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / "no.onnx"
     path.write_bytes(data)
     with pytest.raises(ModelError, match=message):

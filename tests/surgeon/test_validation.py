@@ -20,9 +20,10 @@ def copied(proto: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def complaint(check: Callable[[Any, str], None], found: Any) -> str | None:
+def complaint(check: Callable[[Any, str], None], subject: Any) -> str | None:
+    """The message of the check's ModelError; None where it raises none."""
     try:
-        check(found, "m")
+        check(subject, "m")
     except ModelError as error:
         return str(error)
     return None
@@ -34,14 +35,14 @@ def test_a_sound_model_passes(classifier: onnx.ModelProto) -> None:
     assert complaint(check_tensors, classifier.graph.initializer) is None
 
 
-def test_text_that_is_not_utf8_is_told_with_its_field(classifier: onnx.ModelProto) -> None:
+def test_text_that_is_not_utf8_is_refused_with_its_field(classifier: onnx.ModelProto) -> None:
     data = classifier.SerializeToString().replace(b"GlobalAveragePool", b"GlobalAverag\xff\xfeool")
     with pytest.raises(ModelError, match=r"not UTF-8 \(in onnx\.NodeProto\.op_type\)"):
         read_model(data)
 
 
 @pytest.mark.parametrize("dims", [[6, 3, 3, 2], [6, 3, 3, 4], [2**40], [-1, 3], []])
-def test_a_tensor_whose_bytes_do_not_fill_its_shape_is_told(classifier: onnx.ModelProto, dims: list[int]) -> None:
+def test_a_tensor_whose_bytes_do_not_fill_its_shape_is_refused(classifier: onnx.ModelProto, dims: list[int]) -> None:
     proto = copied(classifier)
     del proto.graph.initializer[0].dims[:]
     proto.graph.initializer[0].dims.extend(dims)
@@ -52,7 +53,7 @@ def test_a_tensor_whose_bytes_do_not_fill_its_shape_is_told(classifier: onnx.Mod
 @pytest.mark.parametrize(
     "array", [np.zeros((3, 2), t) for t in ("f2", "f4", "f8", "i1", "u1", "i4", "i8", "?")] + [np.zeros((0, 3), "f4")]
 )
-def test_every_number_type_is_measured_right(array: np.ndarray) -> None:
+def test_the_size_of_every_number_type_is_right(array: np.ndarray) -> None:
     raw = onnx.numpy_helper.from_array(array, "t")
     typed = onnx.helper.make_tensor("t", raw.data_type, array.shape, array.ravel().tolist())
     assert complaint(check_tensors, [raw, typed]) is None
@@ -73,7 +74,7 @@ def test_four_bit_numbers_are_packed_in_pairs() -> None:
 
 def functions(calls: list[list[str]]) -> onnx.ModelProto:
     """f0 calls calls[0], f1 calls calls[1] ..., the graph calls f0."""
-    made = [
+    chain = [
         onnx.helper.make_function(
             "local", f"f{i}", ["x"], ["y"],
             [onnx.helper.make_node(c, ["x"], ["y"] if j == 0 else [f"y{j}"], domain="local" if c[0] == "f" else "")
@@ -85,10 +86,10 @@ def functions(calls: list[list[str]]) -> onnx.ModelProto:
     info = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
     out = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
     graph = onnx.helper.make_graph([onnx.helper.make_node("f0", ["x"], ["y"], domain="local")], "g", [info], [out])
-    return onnx.helper.make_model(graph, functions=made)
+    return onnx.helper.make_model(graph, functions=chain)
 
 
-def test_functions_in_a_ring_and_functions_that_explode_are_told() -> None:
+def test_functions_that_call_themselves_or_expand_without_end_are_refused() -> None:
     check_calls(functions([["f1", "f1"], ["Relu"]]), "m")
     with pytest.raises(ModelError, match="calls itself"):
         check_calls(functions([["f1"], ["f2"], ["f0"]]), "m")
@@ -97,7 +98,7 @@ def test_functions_in_a_ring_and_functions_that_explode_are_told() -> None:
         check_calls(functions(doubling), "m")
 
 
-def test_a_loop_without_an_end_is_told(make: Make) -> None:
+def test_a_loop_of_too_many_rounds_is_refused(make: Make) -> None:
     text = """<ir_version: 8, opset_import: ["" : 17]>
     net (float[N,3] x) => (float[N,3] y)
     <int64 trips = {ROUNDS}>
@@ -111,10 +112,10 @@ def test_a_loop_without_an_end_is_told(make: Make) -> None:
         check_loops(make(text.replace("ROUNDS", str(2**62)), check=False), "m")
 
 
-def test_graphs_inside_each_other_end_somewhere() -> None:
+def test_the_depth_of_nested_subgraphs_is_limited() -> None:
     node = onnx.helper.make_node("Relu", ["x"], ["y"])
     for _ in range(validation.DEEPEST + 1):
         inner = onnx.helper.make_graph([node], "g", [], [])
         node = onnx.helper.make_node("If", ["c"], ["y"], then_branch=inner)
-    with pytest.raises(ModelError, match="deep inside each other"):
+    with pytest.raises(ModelError, match="nested more than 25 levels deep"):
         list(all_nodes([node]))

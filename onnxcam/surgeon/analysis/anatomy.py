@@ -1,4 +1,7 @@
-"""What the surgeon found in a model: values that the engine, the command line and the result's provenance read."""
+"""The results of the analysis as values: image input, logits, feature tensor, and the Anatomy that holds them.
+
+locate.py makes them. The graphs, the networks, the command line and a result's provenance read them.
+"""
 
 import math
 from collections.abc import Sequence
@@ -15,15 +18,15 @@ from onnxcam.types import Note
 
 SPATIAL = ("D", "H", "W")
 LARGEST = 2**31
-"""Numbers in one picture's feature tensor; more comes from a damaged file."""
+"""Numbers in the feature tensor of one image; only a damaged file has more."""
 
 
 @dataclass(frozen=True)
 class ImageInput:
-    """The input that takes the picture, the signal or the volume.
+    """The input that takes the image, the signal or the volume.
 
-    layout: one letter an axis, e.g. NCHW, NWC, NDHWC. sides: of the spatial axes, None where dynamic. batch: None where
-    dynamic.
+    layout has one letter for each axis, e.g. NCHW, NWC, NDHWC. sides holds the sizes of the spatial axes, with None for
+    a dynamic one; batch is None where it is dynamic.
     """
 
     name: str
@@ -35,38 +38,39 @@ class ImageInput:
 
     @property
     def letters(self) -> tuple[str, ...]:
-        """The spatial axes: ('W',), ('H', 'W') or ('D', 'H', 'W')."""
+        """The letters of the spatial axes: ('W',), ('H', 'W') or ('D', 'H', 'W')."""
         return tuple(letter for letter in self.layout if letter not in "NC")
 
     def shape(self, sides: Sequence[int], batch: int = 1) -> tuple[int, ...]:
-        """Of the input for pictures of the given sides."""
+        """The input's shape, in its own layout, for a batch of images with these sides."""
         sizes = {"N": batch, "C": self.channels, **dict(zip(self.letters, sides, strict=True))}
         return tuple(sizes[letter] for letter in self.layout)
 
 
 class Kind(StrEnum):
-    """What the scored numbers are."""
+    """What the scored tensor holds, and what a target is an index of."""
 
     CLASSES = "classes"
-    """(N, classes): one number a class."""
+    """(N, classes): one number for each class."""
     REGION = "region"
-    """(N, classes, H, W): one number a class and place; a class is scored over a region."""
+    """(N, classes, H, W): one number for each class and pixel; the score of a class is taken over a region."""
     BOXES = "boxes"
-    """(N, 4 + classes, boxes) or (N, boxes, 5 + classes): a box's number for a class is scored."""
+    """(N, 4 + classes, boxes) or (N, boxes, 5 + classes): the score is a box's number for a class."""
     ELEMENTS = "elements"
-    """Any tensor: one of its numbers is scored."""
+    """Any tensor: the score is one of its numbers."""
     EMBEDDING = "embedding"
-    """Any tensor, taken as a vector: its cosine with a reference is scored."""
+    """Any tensor as a vector: the score is its cosine similarity to a reference."""
 
 
 @dataclass(frozen=True)
 class Logits:
-    """The tensor that holds the scored numbers, before the final activation.
+    """The tensor that is scored, before the final activation.
 
-    activation: 'softmax', 'log_softmax', 'sigmoid', or 'none' where the graph ends in the logits themselves. classes:
-    how many classes there are (of ELEMENTS and EMBEDDING: how many numbers). shape: of the tensor for one picture.
-    channel_axis: of a REGION's, where its classes are. first_class: of BOXES, how many columns come before the classes:
-    4 sides, these and an objectness, or none where the boxes are another output. boxes_first: (N, boxes, numbers).
+    tensor: its name. output: the name of the model's output behind it. activation: 'softmax', 'log_softmax', 'sigmoid',
+    or 'none' where no activation follows. classes: their number; for ELEMENTS and EMBEDDING all numbers of the tensor.
+    shape: for one image. channel_axis: the axis of the classes (REGION). first_class: the columns before the classes
+    (BOXES): 4 for the sides, 5 with an objectness, 0 where the boxes are another output. boxes_first: whether the shape
+    is (N, boxes, columns).
     """
 
     tensor: str
@@ -82,17 +86,22 @@ class Logits:
 
     @property
     def space(self) -> tuple[int, ...]:
-        """Of a REGION: sides of the class map, without batch and classes."""
+        """Sides of the class map (REGION), without batch and classes."""
         return tuple(d for i, d in enumerate(self.shape) if i not in (0, self.channel_axis))
 
     @property
     def places(self) -> int:
+        """Pixels of the class map (REGION)."""
         return math.prod(self.space)
 
 
 @dataclass(frozen=True)
 class FeatureTensor:
-    """A tensor that keeps the picture's geometry. axes name its dimensions; shape is for one picture."""
+    """The tensor whose channels are the feature maps: it keeps the image's spatial grid.
+
+    shape is for one image, axes is the meaning of each axis, producer the operator that computes the tensor, reason why
+    it was chosen, as a text for people.
+    """
 
     tensor: str
     shape: Shape
@@ -102,11 +111,12 @@ class FeatureTensor:
 
     @property
     def grid(self) -> tuple[int, ...]:
-        """Cells along the spatial axes."""
+        """Cells along the spatial axes. Raises ModelError where the shape is unknown or implausible."""
         return self._channels_and_grid()[1]
 
     @property
     def channels(self) -> int:
+        """The number of feature maps. Raises as grid does."""
         return self._channels_and_grid()[0]
 
     def _channels_and_grid(self) -> tuple[int, tuple[int, ...]]:
@@ -115,58 +125,58 @@ class FeatureTensor:
         grid = tokens[0] if tokens else tuple(d for a, d in sizes if a in SPATIAL)
         rest = [d for a, d in sizes if not isinstance(a, Tokens) and a not in SPATIAL]
         if any(d is None for d in (*grid, *rest)) or math.prod(d or 0 for d in (*grid, *rest)) > LARGEST:
-            raise ModelError(f"the shape of {self.tensor!r}, {list(self.shape)}, is not known or not plausible")
+            raise ModelError(f"the shape of {self.tensor!r}, {list(self.shape)}, is unknown or not plausible")
         return math.prod(d or 0 for d in rest), tuple(int(d or 0) for d in grid)
 
     @property
     def sides(self) -> tuple[int, ...]:
-        """The shape without the batch; raises ModelError where it is not known."""
+        """The shape without the batch. Raises ModelError where it is unknown."""
         self._channels_and_grid()
         if None in self.shape[1:]:
-            raise ModelError(f"the shape of {self.tensor!r}, {list(self.shape)}, is not known")
+            raise ModelError(f"the shape of {self.tensor!r}, {list(self.shape)}, is unknown")
         return tuple(d for d in self.shape[1:] if d is not None)
 
     @property
     def layout(self) -> str:
-        """NCHW, NHWC, or e.g. NTC with the grid behind it for tokens."""
+        """NCHW, NHWC, or NTC (T=14x14) for tokens with their grid."""
         letters = "".join("T" if isinstance(a, Tokens) else a if isinstance(a, str) else "?" for a in self.axes)
         grids = [a.grid for a in self.axes if isinstance(a, Tokens)]
         return letters + "".join(f" (T={'x'.join(map(str, g))})" for g in grids)
 
     @property
     def channels_first(self) -> tuple[list[int], slice]:
-        """The order of the axes that puts the channels before the cells, and which of the last axis are the grid's."""
+        """(order, cells): the axes as batch, channels, cells, and the slice of the last axis that holds the grid."""
         rank = range(len(self.axes))
         tokens = [i for i in rank if isinstance(self.axes[i], Tokens)][:1]
         cells = tokens or [i for i in rank if self.axes[i] in SPATIAL]
         order = [0, *(i for i in rank[1:] if i not in cells and self.axes[i] not in SPATIAL), *cells]
         axis = self.axes[tokens[0]] if tokens else None
-        return order, slice(axis.before, axis.before + math.prod(axis.grid)) if isinstance(axis, Tokens) else slice(
-            None
-        )
+        if isinstance(axis, Tokens):
+            return order, slice(axis.before, axis.before + math.prod(axis.grid))
+        return order, slice(None)
 
     def to_channels(self, array: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-        """One picture's (or a batch's) tensor as (N,K,*grid) float32; further tokens (a class token) are left out."""
+        """Converts the tensor of a batch to (N,K,*grid) float32, without class tokens and other extra tokens."""
         order, cells = self.channels_first
         data = np.asarray(array, np.float32).transpose(order)[..., cells]
         return np.ascontiguousarray(data.reshape(data.shape[0], -1, *self.grid))
 
     def from_channels(self, maps: npt.NDArray[np.float32], tensor: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """The way back of to_channels(): maps (N,K,*grid) in the tensor's own axes.
+        """The inverse of to_channels(): converts maps (N,K,*grid) to the tensor's own axes.
 
-        tensor: one picture's, with a batch of one, from which further tokens are taken.
+        tensor is that of one image, with a batch axis of 1; the extra tokens are copied from it.
         """
         order, cells = self.channels_first
         if cells == slice(None):
             return maps.reshape(len(maps), *(tensor.shape[i] for i in order[1:])).transpose(np.argsort(order))
-        whole = np.repeat(tensor.transpose(order), len(maps), axis=0)
-        whole[..., cells] = maps.reshape(whole[..., cells].shape)
-        return whole.transpose(np.argsort(order))
+        batch = np.repeat(tensor.transpose(order), len(maps), axis=0)
+        batch[..., cells] = maps.reshape(batch[..., cells].shape)
+        return batch.transpose(np.argsort(order))
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A tensor that could have been the feature tensor, and why it is not."""
+    """A tensor that was considered as feature tensor, and why it was not chosen."""
 
     tensor: str
     shape: Shape | None
@@ -175,7 +185,11 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """bytes_per_picture: what the largest step of one forward pass holds at once, in bytes."""
+    """Everything that an explanation must know of a model.
+
+    candidates are the tensors that were not chosen, notes say what a reader should doubt, and bytes_per_picture is the
+    memory of the largest node of one forward pass of one image.
+    """
 
     image: ImageInput
     logits: Logits

@@ -1,7 +1,9 @@
-"""Where the grid is lost: walk back from the logits to the last tensors that keep the picture's geometry.
+"""Walks back from the scored tensor to the frontier: the last tensors that keep the image's spatial grid.
 
-A node that reads a full grid and returns none is the pooling, whatever it is called; what belongs to the pooling
-(flattening, attention weights, slicing off a class token, a convolution that makes one map a class) is stepped over.
+A node that reads a full grid and returns none is the pooling, whatever its operator. refine() then steps back over what
+belongs to the pooling: flattening, attention weights, the removal of a class token, a convolution to one map for each
+class. Class maps and tables of boxes have walks of their own: before_prediction() and common_trunk(). locate.py chooses
+among the results.
 """
 
 import math
@@ -22,45 +24,49 @@ RESHAPING = frozenset({"Reshape", "Flatten", "Squeeze", "Identity"})
 
 
 @dataclass(frozen=True)
-class Traced:
-    """What is known of each tensor by name. letters: the picture's spatial axes, e.g. ('H', 'W')."""
+class Geometry:
+    """Shapes and axes of all tensors by name.
+
+    letters: the image's spatial axes, e.g. ('H', 'W'). batch: the size of the batch that the shapes are for.
+    """
 
     shapes: Shapes
     axes: dict[str, Axes]
     letters: tuple[str, ...]
     batch: int | None = None
-    """Pictures in the run that was measured."""
 
     def shape(self, value: Value) -> Shape | None:
+        """The tensor's shape; None where it is unknown."""
         return self.shapes.get(str(value.name))
 
     def axes_of(self, value: Value) -> Axes:
+        """The meaning of the tensor's axes; () where it is unknown."""
         return self.axes.get(str(value.name), ())
 
     def has_grid(self, value: Value) -> bool:
-        """Whether the tensor is a batch of full grids."""
+        """Whether the tensor is a batch of grids, as axes or as tokens."""
         return has_grid(self.axes.get(str(value.name)), self.shape(value), self.letters)
 
     def is_map(self, value: Value) -> bool:
-        """Whether the tensor is a batch of maps: channels, and the grid along axes of its own, not as tokens."""
+        """Whether the tensor is a batch of maps: it has channels, and the grid as axes rather than as tokens."""
         return self.has_grid(value) and {CHANNEL, *self.letters} <= set(self.axes_of(value))
 
 
-def frontier(head: Value, traced: Traced) -> list[tuple[Value, Node]]:
-    """Pairs (tensor with a grid, the node that loses it) reached by walking back from the logits."""
-    found: dict[int, tuple[Value, Node]] = {}
+def find_frontier(head: Value, geometry: Geometry) -> list[tuple[Value, Node]]:
+    """Pairs (tensor with a grid, node that loses the grid), reached by walking back from the scored tensor."""
+    pairs: dict[int, tuple[Value, Node]] = {}
     ahead = [head]
     for node in _walked_back(ahead):
         for value in _computed_inputs(node):
-            if traced.has_grid(value):
-                found.setdefault(id(value), (value, node))
+            if geometry.has_grid(value):
+                pairs.setdefault(id(value), (value, node))
             else:
                 ahead.append(value)
-    return list(found.values())
+    return list(pairs.values())
 
 
 def _walked_back(ahead: list[Value]) -> Iterator[Node]:
-    """The nodes that made the values ahead, each once; who takes a node appends the values where to go on."""
+    """Yields the producers of the values ahead, each once. The caller appends values to `ahead` to go on from there."""
     seen: set[int] = set()
     while ahead:
         node = ahead.pop().producer()
@@ -70,160 +76,163 @@ def _walked_back(ahead: list[Value]) -> Iterator[Node]:
 
 
 def _computed_inputs(node: Node) -> list[Value]:
+    """The inputs of a node that are no constants."""
     return [v for v in node.inputs if v is not None and constant(v) is None]
 
 
 def is_learned(value: Value) -> bool:
-    """Whether any layer with weights lies between the picture and the tensor."""
+    """Whether any layer with weights lies between the image and the tensor."""
     lineage = [value, *ancestors(value)]
     return any((node := v.producer()) is not None and node.op_type in WEIGHTED for v in lineage)
 
 
 @dataclass(frozen=True)
-class Step:
-    """Where the walk ended: how leads over to the pooling's name; doubt says what else could have been meant."""
+class Refinement:
+    """The tensor before the pooling. how is the first words of the reason, doubt a note on a rival tensor."""
 
     value: Value
     how: str = ""
     doubt: Note | None = None
 
 
-def refined(value: Value, head: Value, classes: int, traced: Traced) -> Step:
-    """The tensor before what is part of the pooling."""
+def refine(value: Value, head: Value, classes: int, geometry: Geometry) -> Refinement:
+    """Steps back from a tensor of the frontier to the tensor before everything that belongs to the pooling."""
     how = ""
-    while (step := _one_step_back(value, traced)) is not None:
+    while (step := _one_step_back(value, geometry)) is not None:
         value, how = step
-    trunk = _before_class_attention(value, traced)
+    trunk = _before_class_attention(value, geometry)
     if trunk is not None:
-        text = f"the tokens after the attention, {value.name!r}, keep the grid too (--layer)"
+        text = f"the tokens after the attention, {value.name!r}, keep the grid too; choose them with --layer"
         doubt = Note(NoteCode.POOLED_BY_ATTENTION, text)
-        return Step(trunk, "what a single layer of attention pools into a class token; its result ", doubt)
-    before = _class_map(value, head, classes, traced)
+        return Refinement(trunk, "what a single layer of attention pools into a class token; its result ", doubt)
+    before = _class_map(value, head, classes, geometry)
     if before is not None:
         text = (
-            f"the network ends in one map a class, {value.name!r}; the maps before its convolution are taken (--layer)"
+            f"the network ends in one map for each class, {value.name!r}; the maps before its convolution are taken, "
+            f"choose others with --layer"
         )
         doubt = Note(NoteCode.CLASS_MAP, text)
-        return Step(before, "what enters the convolution that makes one map a class; that map ", doubt)
-    return Step(value, how)
+        return Refinement(before, "what enters the convolution to one map for each class; that map ", doubt)
+    return Refinement(value, how)
 
 
-def _one_step_back(value: Value, traced: Traced) -> tuple[Value, str] | None:
+def _one_step_back(value: Value, geometry: Geometry) -> tuple[Value, str] | None:
+    """The input of a node that belongs to the pooling, and the words that describe the node; else None."""
     node = value.producer()
     first = node.inputs[0] if node is not None and node.inputs else None
     if node is None or first is None:
         return None
-    before, after = _tokens(traced.axes_of(first)), _tokens(traced.axes_of(value))
-    if node.op_type in RESHAPING and after and not before and traced.has_grid(first):
+    before, after = _has_tokens(geometry.axes_of(first)), _has_tokens(geometry.axes_of(value))
+    if node.op_type in RESHAPING and after and not before and geometry.has_grid(first):
         return first, "what is flattened and "
     if node.op_type == "Slice" and before and after:
         return first, "what loses its class tokens and "
-    pooled = _weighed_by_attention(node, traced)
+    pooled = _weighed_by_attention(node, geometry)
     if node.op_type == "Mul" and pooled is not None:
         return pooled, "what is weighed by attention and "
-    averaged = _averaged(node, traced)
+    averaged = _averaged(node, geometry)
     if averaged is not None:
         return averaged, "what is averaged over windows and "
     return None
 
 
-def _averaged(node: Node, traced: Traced) -> Value | None:
-    """x of AveragePool(x) over windows that do not overlap, also behind a Transpose: pooling begins there."""
+def _averaged(node: Node, geometry: Geometry) -> Value | None:
+    """x of AveragePool(x) over windows that do not overlap, also before a Transpose: the pooling begins there."""
     if node.op_type == "Transpose" and node.inputs[0] is not None:
         inner = node.inputs[0].producer()
-        return _averaged(inner, traced) if inner is not None and inner.op_type == "AveragePool" else None
+        return _averaged(inner, geometry) if inner is not None and inner.op_type == "AveragePool" else None
     if node.op_type != "AveragePool" or node.inputs[0] is None:
         return None
     kernel, strides = integers(node, "kernel_shape"), integers(node, "strides")
     shrinks = strides is not None and kernel == strides and max(strides) > 1
     first = node.inputs[0]
-    return first if shrinks and traced.has_grid(first) and is_learned(first) else None
+    return first if shrinks and geometry.has_grid(first) and is_learned(first) else None
 
 
-def _tokens(axes: Axes) -> bool:
+def _has_tokens(axes: Axes) -> bool:
     return any(isinstance(a, Tokens) for a in axes)
 
 
-def _weighed_by_attention(node: Node, traced: Traced) -> Value | None:
-    """x of Mul(x, w) where w has one channel but x has many: w pools x over space rather than gating channels."""
+def _weighed_by_attention(node: Node, geometry: Geometry) -> Value | None:
+    """x of Mul(x, w) where w has one channel and x has many: w pools x over space, it does not gate channels."""
     if len(node.inputs) != 2:
         return None
     for x, w in (node.inputs, node.inputs[::-1]):
         if x is None or w is None or constant(w) is not None or not _sums_to_one(w):
             continue
-        own, dims, other = traced.axes_of(x), traced.shape(x), traced.shape(w)
-        if dims is None or other is None or len(other) != len(dims) or CHANNEL not in own:
+        axes, sizes, weights = geometry.axes_of(x), geometry.shape(x), geometry.shape(w)
+        if sizes is None or weights is None or len(weights) != len(sizes) or CHANNEL not in axes:
             continue
-        c = own.index(CHANNEL)
-        if other[c] == 1 and (dims[c] or 1) > 1 and all(other[i] == dims[i] for i in range(len(dims)) if i != c):
+        c = axes.index(CHANNEL)
+        if weights[c] == 1 and (sizes[c] or 1) > 1 and all(weights[i] == sizes[i] for i in range(len(sizes)) if i != c):
             return x
     return None
 
 
 def _sums_to_one(weights: Value) -> bool:
-    """Whether a softmax made them: a sigmoid over space only gates."""
+    """Whether a softmax computes the weights; a sigmoid over space only gates."""
     node = weights.producer()
     while node is not None and node.op_type in (*RESHAPING, "Transpose", "Unsqueeze", "Expand") and node.inputs[0]:
         node = node.inputs[0].producer()
     return node is not None and node.op_type == "Softmax"
 
 
-def _before_class_attention(value: Value, traced: Traced) -> Value | None:
-    """The convolutional map under one layer of attention over its cells and a class token.
+def _before_class_attention(value: Value, geometry: Geometry) -> Value | None:
+    """The convolutional map before a single layer of attention over its cells and a class token; else None.
 
-    With a single layer, attention only pools: what the other tokens become is never read. With more of them, or over
-    a bare patch embedding, it is a transformer and its last tokens are the features.
+    A single layer only pools, as nothing reads what the other tokens become. More layers, or one layer over a patch
+    embedding, are a transformer, whose last tokens are the features.
     """
-    tokens = next((a for a in traced.axes_of(value) if isinstance(a, Tokens)), None)
+    tokens = next((a for a in geometry.axes_of(value) if isinstance(a, Tokens)), None)
     if tokens is None or not tokens.before + tokens.after:
         return None
     lineage = ancestors(value)
     softmaxes = {id(n) for v in lineage if (n := v.producer()) is not None and n.op_type in ATTENTION}
-    maps = [v for v in lineage if traced.has_grid(v) and not _tokens(traced.axes_of(v))]
+    maps = [v for v in lineage if geometry.has_grid(v) and not _has_tokens(geometry.axes_of(v))]
     if len(softmaxes) != 1 or not maps:
         return None
-    trunk = last(maps)
+    trunk = most_derived(maps)
     layers = {id(n) for v in (trunk, *ancestors(trunk)) if (n := v.producer()) is not None and n.op_type in WEIGHTED}
     return trunk if len(layers) > 1 and is_learned(trunk) else None
 
 
-def without_weights(found: Sequence[tuple[Value, Node]]) -> list[tuple[Value, Node]]:
-    """The pairs without attention maps, which say where to look and not what is there, as long as any are left."""
-    rest = [(v, n) for v, n in found if (made := v.producer()) is None or made.op_type != "Softmax"]
-    return rest or list(found)
+def without_attention_weights(pairs: Sequence[tuple[Value, Node]]) -> list[tuple[Value, Node]]:
+    """The pairs of the frontier without attention weights, which are no features; all pairs if none remain."""
+    rest = [(v, n) for v, n in pairs if (node := v.producer()) is None or node.op_type != "Softmax"]
+    return rest or list(pairs)
 
 
-def before_shared_pooling(value: Value, found: Sequence[tuple[Value, Node]]) -> Value:
-    """Of a map that was pooled to a smaller one beside other poolings of the same tensor: that tensor."""
-    node, ends = value.producer(), {id(v) for v, _ in found}
+def before_shared_pooling(value: Value, pairs: Sequence[tuple[Value, Node]]) -> Value:
+    """The input of the pooling that made the value, if other poolings of the frontier share it; else the value."""
+    node, ends = value.producer(), {id(v) for v, _ in pairs}
     first = node.inputs[0] if node is not None and node.op_type in POOLING else None
     return first if first is not None and id(first) in ends else value
 
 
-def last(values: Sequence[Value]) -> Value:
-    """The one that is computed from all the others, or from most of them."""
+def most_derived(values: Sequence[Value]) -> Value:
+    """The value with the most ancestors: the one that is computed from the others."""
     return max(values, key=lambda v: len(ancestors(v)))
 
 
-def _class_map(value: Value, head: Value, classes: int, traced: Traced) -> Value | None:
-    """What enters the 1x1 convolution, if the tensor has one channel a class and only pooling follows it."""
-    own, shape = traced.axes_of(value), traced.shape(value)
-    if shape is None or CHANNEL not in own or shape[own.index(CHANNEL)] != classes:
+def _class_map(value: Value, head: Value, classes: int, geometry: Geometry) -> Value | None:
+    """What enters the 1x1 convolution that makes one map for each class, if only pooling follows; else None."""
+    axes, shape = geometry.axes_of(value), geometry.shape(value)
+    if shape is None or CHANNEL not in axes or shape[axes.index(CHANNEL)] != classes:
         return None
     node = value.producer()
     while node is not None and node.op_type not in WEIGHTED:
         parents = _computed_inputs(node)
-        if len(parents) != 1 or traced.axes_of(parents[0]) != own:
+        if len(parents) != 1 or geometry.axes_of(parents[0]) != axes:
             return None
         node = parents[0].producer()
     if node is None or node.op_type != "Conv" or not _is_pointwise(node) or _weighted_between(value, head):
         return None
     before = node.inputs[0]
-    return before if before is not None and traced.has_grid(before) and is_learned(before) else None
+    return before if before is not None and geometry.has_grid(before) and is_learned(before) else None
 
 
 def layers_after(value: Value, head: Value) -> int:
-    """How many layers with weights stand between the tensor and the logits."""
+    """The number of layers with weights between the tensor and the logits."""
     above = {id(v) for v in (value, *ancestors(value))}
     nodes = {id(n): n for v in (head, *ancestors(head)) if id(v) not in above and (n := v.producer()) is not None}
     return sum(n.op_type in WEIGHTED and any(v is not None and constant(v) is not None for v in n.inputs[1:])
@@ -238,20 +247,20 @@ def _is_pointwise(convolution: Node) -> bool:
 
 
 def _weighted_between(value: Value, head: Value) -> bool:
-    """Whether a layer with weights stands between the tensor and the logits."""
+    """Whether any layer with weights lies between the tensor and the logits."""
     above = {id(v) for v in (value, *ancestors(value))}
     below = [v for v in (head, *ancestors(head)) if id(v) not in above]
     return any((node := v.producer()) is not None and node.op_type in WEIGHTED for v in below)
 
 
-def before_prediction(head: Value, traced: Traced) -> Value:
-    """Of an output that is itself a map of classes: what enters the convolution that predicts them.
+def before_prediction(head: Value, geometry: Geometry) -> Value:
+    """What enters the convolution that predicts a class map, the scored tensor.
 
-    Resizing, activations and changes of layout that follow that convolution are stepped over.
+    Steps over the resizing, activations and changes of layout that follow that convolution.
     """
     value = head
     while (node := value.producer()) is not None:
-        parents = [v for v in _computed_inputs(node) if traced.has_grid(v)]
+        parents = [v for v in _computed_inputs(node) if geometry.has_grid(v)]
         if len(parents) != 1 or not is_learned(parents[0]):
             return value
         value = parents[0]
@@ -260,33 +269,34 @@ def before_prediction(head: Value, traced: Traced) -> Value:
     return value
 
 
-def common_trunk(head: Value, traced: Traced) -> Value | None:
-    """Of a table of boxes: the last map that the layers which predict from the coarsest maps share."""
-    maps = _enter_predictions(head, traced)
+def common_trunk(head: Value, geometry: Geometry) -> Value | None:
+    """The last map before the branches that predict a table of boxes from the coarsest maps; None without branches."""
+    maps = _prediction_inputs(head, geometry)
     if not maps:
         return None
-    fewest = min(_cells(v, traced) for v in maps)
-    lineages = [[v, *ancestors(v)] for v in maps if _cells(v, traced) == fewest]
+    fewest = min(_cells(v, geometry) for v in maps)
+    lineages = [[v, *ancestors(v)] for v in maps if _cells(v, geometry) == fewest]
     ids = [{id(v) for v in lineage} for lineage in lineages]
-    shared = [v for v in lineages[0] if all(id(v) in i for i in ids) and traced.is_map(v) and is_learned(v)]
-    return last(shared) if shared else None
+    shared = [v for v in lineages[0] if all(id(v) in i for i in ids) and geometry.is_map(v) and is_learned(v)]
+    return most_derived(shared) if shared else None
 
 
-def _enter_predictions(head: Value, traced: Traced) -> list[Value]:
-    """The maps that enter the last layers with weights on the ways back from the head; decoding is stepped over."""
-    found: dict[int, Value] = {}
+def _prediction_inputs(head: Value, geometry: Geometry) -> list[Value]:
+    """The maps that enter the last layers with weights before the table; steps over the decoding of boxes."""
+    maps: dict[int, Value] = {}
     ahead = [head]
     for node in _walked_back(ahead):
         first = node.inputs[0] if node.inputs else None
-        if node.op_type in WEIGHTED and first is not None and traced.is_map(first) and is_learned(first):
-            found[id(first)] = first
+        if node.op_type in WEIGHTED and first is not None and geometry.is_map(first) and is_learned(first):
+            maps[id(first)] = first
         elif node.op_type in WEIGHTED and not node.op_type.endswith(("Conv", "Transpose")):
-            return []  # layers over tokens or sequences follow the maps: no detector's branches
+            return []  # layers over tokens or sequences follow the maps, so these are no branches of a detector
         else:
             ahead.extend(_computed_inputs(node))
-    return list(found.values())
+    return list(maps.values())
 
 
-def _cells(value: Value, traced: Traced) -> int:
-    own = zip(traced.axes_of(value), traced.shape(value) or (), strict=True)
-    return math.prod(d or 1 for a, d in own if a in traced.letters)
+def _cells(value: Value, geometry: Geometry) -> int:
+    """Cells of the tensor's grid."""
+    sizes = zip(geometry.axes_of(value), geometry.shape(value) or (), strict=True)
+    return math.prod(d or 1 for a, d in sizes if a in geometry.letters)

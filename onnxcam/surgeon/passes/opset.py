@@ -10,7 +10,7 @@ from onnx import inliner, version_converter
 from onnxcam.errors import ModelError
 from onnxcam.surgeon.analysis.tracing import BLANK
 from onnxcam.surgeon.builder import Builder
-from onnxcam.surgeon.ir import BAD, NUMBERS, Model, cause, edit, from_proto, in_order, opset, to_proto
+from onnxcam.surgeon.ir import MALFORMED, NUMERIC, Model, cause, edit, from_proto, in_order, opset, to_proto
 
 LATEST = 18
 """The opset that gradients are written in, unless the model's own is newer."""
@@ -50,7 +50,7 @@ def _without_weights(model: Model, change: Callable[[onnx.ModelProto], onnx.Mode
         onnx_ir.convenience.replace_all_uses_with(value, light.graph.inputs[-1])
     try:
         found = from_proto(change(to_proto(light)))
-    except (RuntimeError, onnx.shape_inference.InferenceError, *BAD) as error:
+    except (RuntimeError, onnx.shape_inference.InferenceError, *MALFORMED) as error:
         raise ModelError(f"{complaint} ({cause(error)})") from None
     for value in [v for v in found.graph.inputs if v.name in kept]:
         found.graph.inputs.remove(value)
@@ -65,7 +65,7 @@ def blank_weights(model: Model) -> Model:
     b = Builder(copy, BLANK)
     for name, value in list(copy.graph.initializers.items()):
         array = value.const_value
-        if array is None or array.size <= HEAVY or array.dtype not in NUMBERS[:3] or value.is_graph_output():
+        if array is None or array.size <= HEAVY or array.dtype not in NUMERIC[:3] or value.is_graph_output():
             continue  # whole numbers may be places, on which shapes depend
         dtype = array.dtype.numpy()
         zeros = b(

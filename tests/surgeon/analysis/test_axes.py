@@ -1,3 +1,5 @@
+"""Axes after reshapes, attention and pooling, each for one small case."""
+
 import pytest
 from conftest import Make
 
@@ -21,20 +23,20 @@ NCHW: Axes = ("N", "C", "H", "W")
         (NCHW, (2, 8, 1, 1), (2, 8), ("N", "C")),
     ],
 )
-def test_reshaping_keeps_the_meaning_that_survives(
+def test_a_reshape_keeps_the_axes_that_it_does_not_mix(
     axes: Axes, before: tuple[int, ...], after: tuple[int, ...], expected: Axes
 ) -> None:
-    found = reshaped(axes, before, after)
-    assert found is not None
-    assert tuple(None if isinstance(a, Folded) else a for a in found) == expected
+    result = reshaped(axes, before, after)
+    assert result is not None
+    assert tuple(None if isinstance(a, Folded) else a for a in result) == expected
 
 
-def test_with_unknown_sizes_only_an_unchanged_place_is_trusted() -> None:
+def test_with_unknown_sizes_axes_are_kept_only_where_the_rank_stays() -> None:
     assert reshaped(NCHW, (None, 8, 4, 3), (None, 8, 4, 3)) == NCHW
     assert reshaped(NCHW, (None, 8, None, 3), (None, 8, 3)) is None
 
 
-def test_axes_folded_together_are_back_when_they_are_unfolded_to_the_same_sizes() -> None:
+def test_merged_axes_are_restored_by_a_reshape_to_the_same_sizes() -> None:
     folded = reshaped(("N", "C", "H", "W"), (1, 8, 4, 3), (1, 2, 48))
     assert folded is not None
     assert folded[0] == "N"
@@ -43,7 +45,7 @@ def test_axes_folded_together_are_back_when_they_are_unfolded_to_the_same_sizes(
     assert reshaped(folded, (1, 2, 48), (1, 8, 3, 4)) == ("N", None, None, None)
 
 
-def test_parts_that_have_changed_places_are_not_taken_for_the_whole() -> None:
+def test_merged_axes_are_not_restored_after_a_permutation() -> None:
     blocks = reshaped(("N", "C", "H", "W"), (1, 8, 4, 6), (1, 8, 2, 2, 6))
     assert blocks is not None
     assert reshaped(blocks, (1, 8, 2, 2, 6), (1, 8, 4, 6)) == ("N", "C", "H", "W")
@@ -51,7 +53,7 @@ def test_parts_that_have_changed_places_are_not_taken_for_the_whole() -> None:
     assert reshaped(swapped, (1, 8, 2, 2, 6), (1, 8, 4, 6)) == ("N", "C", None, "W")
 
 
-def test_a_picture_that_was_joined_with_its_tokens_stands_in_front_again() -> None:
+def test_a_batch_axis_that_was_removed_is_recognised_when_it_is_back() -> None:
     tokens = Tokens((2, 2))
     joined = reshaped(("N", tokens, "C"), (1, 4, 8), (4, 8))
     assert joined == (tokens, "C")
@@ -73,7 +75,7 @@ def test_pooled_tokens_are_no_grid(make: Make) -> None:
     assert locate(ir.from_proto(make(text))).features.tensor == "f"
 
 
-def test_attention_keeps_the_rows_of_tokens_that_asked(make: Make) -> None:
+def test_attention_keeps_the_tokens_of_its_queries(make: Make) -> None:
     text = """<ir_version: 8, opset_import: ["" : 17]>
     net (float[N,3,8,6] x) => (float[N,5] logits)
     <float[8,3,3,3] w, float[8,8] q, float[8,8] k, float[8,5] v, int64[3] s = {0, 8, 12}>
@@ -81,10 +83,10 @@ def test_attention_keeps_the_rows_of_tokens_that_asked(make: Make) -> None:
       c = Conv <kernel_shape=[3,3], pads=[1,1,1,1], strides=[2,2]> (x, w)
       flat = Reshape (c, s)
       tokens = Transpose <perm=[0,2,1]> (flat)
-      asked = MatMul (tokens, q)
+      queries = MatMul (tokens, q)
       keys = MatMul (tokens, k)
       turned = Transpose <perm=[0,2,1]> (keys)
-      dots = MatMul (asked, turned)
+      dots = MatMul (queries, turned)
       soft = Softmax <axis=2> (dots)
       mixed = MatMul (soft, tokens)
       p = ReduceMean <axes=[1], keepdims=0> (mixed)
@@ -93,7 +95,7 @@ def test_attention_keeps_the_rows_of_tokens_that_asked(make: Make) -> None:
     assert locate(ir.from_proto(make(text))).features.tensor == "mixed"
 
 
-def test_where_much_of_the_network_still_follows_a_doubt_is_stated(make: Make) -> None:
+def test_many_layers_after_the_features_give_a_note(make: Make) -> None:
     layers = "".join(f"h{i} = MatMul ({'p' if i == 0 else f'h{i - 1}'}, u)\n" for i in range(4))
     text = f"""<ir_version: 8, opset_import: ["" : 17]>
     net (float[N,3,8,6] x) => (float[N,5] logits)

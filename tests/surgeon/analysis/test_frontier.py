@@ -1,9 +1,9 @@
-"""Each graph is one way in which networks lose their grid; the answer is read off it by eye."""
+"""Each graph loses its grid in another way; the expected feature tensor is read off the text by eye."""
 
 import numpy as np
 import pytest
 from conftest import Make
-from located import BODY, HEAD, LINEAR, SIGNATURE, found
+from located import BODY, HEAD, LINEAR, SIGNATURE, anatomy_of
 
 from onnxcam.surgeon.analysis.anatomy import Kind
 
@@ -20,7 +20,7 @@ from onnxcam.surgeon.analysis.anatomy import Kind
     ],
 )
 def test_the_feature_tensor_is_what_enters_the_pooling(make: Make, pooling: str) -> None:
-    anatomy = found(make(f"{HEAD}{SIGNATURE}{LINEAR}{{{BODY}{pooling}\n logits = MatMul (p, v)\n}}"))
+    anatomy = anatomy_of(make(f"{HEAD}{SIGNATURE}{LINEAR}{{{BODY}{pooling}\n logits = MatMul (p, v)\n}}"))
     assert anatomy.features.tensor == "f"
     assert anatomy.features.shape == (1, 8, 4, 3)
     assert anatomy.features.layout == "NCHW"
@@ -28,14 +28,14 @@ def test_the_feature_tensor_is_what_enters_the_pooling(make: Make, pooling: str)
 
 
 def test_a_flattened_map_is_the_feature_tensor(make: Make) -> None:
-    anatomy = found(
+    anatomy = anatomy_of(
         make(f"{HEAD}{SIGNATURE}<float[8,3,3,3] w, float[96,5] v>{{{BODY} p = Flatten (f)\n logits = MatMul (p, v)\n}}")
     )
     assert anatomy.features.tensor == "f"
     assert "Flatten" in anatomy.features.reason
 
 
-def test_attention_pooling_is_stepped_over(make: Make) -> None:
+def test_the_features_are_the_map_before_attention_pooling(make: Make) -> None:
     text = f"""{HEAD}{SIGNATURE}<float[8,3,3,3] w, float[1,8,1,1] a, float[8,5] v, int64[3] s = {{0, 1, 12}}, int64[4] t = {{0, 1, 4, 3}}>
     {{{BODY}
       q = Conv (f, a)
@@ -46,10 +46,10 @@ def test_attention_pooling_is_stepped_over(make: Make) -> None:
       p = ReduceMean <axes=[2,3], keepdims=0> (weighed)
       logits = MatMul (p, v)
     }}"""
-    assert found(make(text)).features.tensor == "f"
+    assert anatomy_of(make(text)).features.tensor == "f"
 
 
-def test_gating_by_channel_is_not_taken_for_attention_pooling(make: Make) -> None:
+def test_a_gate_over_channels_is_not_taken_for_attention_pooling(make: Make) -> None:
     text = f"""{HEAD}{SIGNATURE}<float[8,3,3,3] w, float[8,8,1,1] a, float[8,5] v>
     {{{BODY}
       squeezed = GlobalAveragePool (f)
@@ -59,10 +59,10 @@ def test_gating_by_channel_is_not_taken_for_attention_pooling(make: Make) -> Non
       p = ReduceMean <axes=[2,3], keepdims=0> (gated)
       logits = MatMul (p, v)
     }}"""
-    assert found(make(text)).features.tensor == "gated"
+    assert anatomy_of(make(text)).features.tensor == "gated"
 
 
-def test_a_class_map_gives_way_to_what_its_convolution_reads(make: Make) -> None:
+def test_the_features_are_the_maps_before_a_class_map(make: Make) -> None:
     text = f"""{HEAD}{SIGNATURE}<float[8,3,3,3] w, float[5,8,1,1] v>
     {{{BODY}
       classes = Conv (f, v)
@@ -70,9 +70,9 @@ def test_a_class_map_gives_way_to_what_its_convolution_reads(make: Make) -> None
       g = GlobalAveragePool (r)
       logits = Flatten (g)
     }}"""
-    anatomy = found(make(text))
+    anatomy = anatomy_of(make(text))
     assert anatomy.features.tensor == "f"
-    assert "one map a class" in anatomy.features.reason
+    assert "one map for each class" in anatomy.features.reason
 
 
 def test_nhwc_features_behind_a_transpose_keep_their_axes(make: Make) -> None:
@@ -86,7 +86,7 @@ def test_nhwc_features_behind_a_transpose_keep_their_axes(make: Make) -> None:
       p = ReduceMean <axes=[1,2], keepdims=0> (f)
       logits = MatMul (p, v)
     }}"""
-    anatomy = found(make(text))
+    anatomy = anatomy_of(make(text))
     assert anatomy.image.layout == "NHWC"
     assert (anatomy.features.tensor, anatomy.features.layout) == ("f", "NHWC")
     assert anatomy.features.shape == (1, 4, 3, 8)
@@ -101,10 +101,10 @@ def test_a_map_that_lost_its_batch_axis_is_not_taken(make: Make) -> None:
       r = Reshape (p, row)
       logits = MatMul (r, v)
     }}"""
-    assert found(make(text)).features.tensor == "f"
+    assert anatomy_of(make(text)).features.tensor == "f"
 
 
-def test_tokens_are_a_grid_and_the_class_token_is_left_out(make: Make) -> None:
+def test_tokens_form_a_grid_without_the_class_token(make: Make) -> None:
     text = f"""{HEAD}{SIGNATURE}<float[8,3,3,3] w, float[1,1,8] token, float[8,8] mix, float[8,5] v, int64[3] s = {{0, 8, 12}}, int64 zero = {{0}}>
     {{{BODY}
       flat = Reshape (f, s)
@@ -120,7 +120,7 @@ def test_tokens_are_a_grid_and_the_class_token_is_left_out(make: Make) -> None:
     text = text.replace("float[N,", "float[1,").replace(
         "Concat <axis=1> (cells, token)", "Concat <axis=1> (token, cells)"
     )
-    features = found(make(text)).features
+    features = anatomy_of(make(text)).features
     assert features.tensor == "sum"
     assert features.layout == "NTC (T=4x3)"
     array = np.arange(13 * 8, dtype=np.float32).reshape(1, 13, 8)
@@ -129,7 +129,7 @@ def test_tokens_are_a_grid_and_the_class_token_is_left_out(make: Make) -> None:
     np.testing.assert_array_equal(maps[0, 2].ravel(), array[0, 1:, 2])
 
 
-def test_a_width_that_happens_to_be_the_number_of_classes_makes_no_class_map(make: Make) -> None:
+def test_channels_that_happen_to_be_as_many_as_classes_make_no_class_map(make: Make) -> None:
     text = f"""{HEAD}net (float[N,3,8,6] x) => (float[N,8] logits)
     <float[6,3,3,3] w, float[8,6,3,3] u, float[8,8] v>
     {{
@@ -140,14 +140,14 @@ def test_a_width_that_happens_to_be_the_number_of_classes_makes_no_class_map(mak
       p = ReduceMean <axes=[2,3], keepdims=0> (s)
       logits = MatMul (p, v)
     }}"""
-    assert found(make(text)).features.tensor == "s"
+    assert anatomy_of(make(text)).features.tensor == "s"
     thin = text.replace("float[8,6,3,3] u", "float[8,6,1,1] u").replace(
         "d = Conv <kernel_shape=[3,3], pads=[1,1,1,1]>", "d = Conv"
     )
-    assert found(make(thin)).features.tensor == "s"
+    assert anatomy_of(make(thin)).features.tensor == "s"
 
 
-def test_a_class_map_made_of_the_picture_itself_stays_the_feature_tensor(make: Make) -> None:
+def test_a_class_map_computed_from_the_image_itself_is_the_feature_tensor(make: Make) -> None:
     text = f"""{HEAD}net (float[N,3,8,6] x) => (float[N,8] logits)
     <float[8,3,1,1] w>
     {{
@@ -156,7 +156,7 @@ def test_a_class_map_made_of_the_picture_itself_stays_the_feature_tensor(make: M
       g = GlobalAveragePool (r)
       logits = Flatten (g)
     }}"""
-    assert found(make(text)).features.tensor == "r"
+    assert anatomy_of(make(text)).features.tensor == "r"
 
 
 SEGMENTATION = """
@@ -166,21 +166,21 @@ SEGMENTATION = """
 """
 
 
-def test_of_a_segmentation_what_enters_the_predicting_layer_is_taken(make: Make) -> None:
+def test_the_features_of_a_segmentation_enter_the_layer_that_predicts_classes(make: Make) -> None:
     text = f"""{HEAD}net (float[N,3,8,6] x) => (float[N,5,8,6] mask)
     <float[8,3,3,3] w, float[5,8,1,1] u, float[4] scales = {{1.0, 1.0, 2.0, 2.0}}>
     {{{SEGMENTATION}
       up = Resize <mode="linear"> (classes, , scales)
       mask = Softmax <axis=1> (up)
     }}"""
-    anatomy = found(make(text))
+    anatomy = anatomy_of(make(text))
     assert anatomy.features.tensor == "f"
     assert (anatomy.logits.kind, anatomy.logits.tensor, anatomy.logits.classes) == (Kind.REGION, "up", 5)
     assert anatomy.logits.activation == "softmax"
     assert anatomy.logits.space == (8, 6)
 
 
-def test_of_a_detector_the_coarsest_map_under_its_branches_is_taken(make: Make) -> None:
+def test_the_features_of_a_detector_are_the_coarsest_map_before_its_branches(make: Make) -> None:
     text = f"""{HEAD}net (float[1,3,16,16] x) => (float[1,10,20] boxes)
     <float[8,3,3,3] w, float[8,8,3,3] u, float[4,8,1,1] b1, float[6,8,1,1] k1, float[4,8,1,1] b2, float[6,8,1,1] k2,
      int64[3] s = {{0, 0, -1}}>
@@ -201,20 +201,22 @@ def test_of_a_detector_the_coarsest_map_under_its_branches_is_taken(make: Make) 
       t2 = Reshape (all2, s)
       boxes = Concat <axis=2> (t1, t2)
     }}"""
-    anatomy = found(make(text))
+    anatomy = anatomy_of(make(text))
     assert anatomy.features.tensor == "coarse"
     assert (anatomy.logits.kind, anatomy.logits.classes) == (Kind.BOXES, 6)
     assert any("finer maps" in str(note) for note in anatomy.notes)
 
 
-def test_averaging_over_windows_before_flattening_belongs_to_the_pooling(make: Make) -> None:
+def test_an_average_over_windows_before_flattening_belongs_to_the_pooling(make: Make) -> None:
     pooled = "a = AveragePool <kernel_shape=[2,3], strides=[2,3]> (f)\n p = Flatten (a)"
     text = f"{HEAD}{SIGNATURE}<float[8,3,3,3] w, float[16,5] v>{{{BODY}{pooled}\n logits = MatMul (p, v)\n}}"
-    assert found(make(text)).features.tensor == "f"
+    assert anatomy_of(make(text)).features.tensor == "f"
 
 
 @pytest.mark.parametrize(("layers", "expected"), [(1, "f"), (2, "n1")])
-def test_one_layer_of_attention_over_a_convolutional_trunk_only_pools(make: Make, layers: int, expected: str) -> None:
+def test_a_single_layer_of_attention_over_a_convolutional_trunk_only_pools(
+    make: Make, layers: int, expected: str
+) -> None:
     blocks = "".join(
         f"""
       qk{i} = Transpose <perm=[0,2,1]> (n{i - 1})
@@ -237,12 +239,12 @@ def test_one_layer_of_attention_over_a_convolutional_trunk_only_pools(make: Make
       chosen = Gather <axis=1> (n{layers - 1}, zero)
       logits = MatMul (chosen, v)
     }}"""
-    anatomy = found(make(text))
+    anatomy = anatomy_of(make(text))
     assert anatomy.features.tensor == expected
     assert bool(anatomy.notes) == (layers == 1)  # the doubt is stated
 
 
-def test_attention_maps_say_where_and_are_not_the_features(make: Make) -> None:
+def test_attention_weights_are_not_the_features(make: Make) -> None:
     text = f"""{HEAD}net (float[1,3,8,6] x) => (float[1,5] logits)
     <float[8,3,3,3] w, float[6,8,1,1] a, float[48,5] v, int64[3] s = {{1, 8, 12}}, int64[3] t = {{1, 6, 12}}, int64[2] r = {{1, 48}}>
     {{{BODY}
@@ -255,7 +257,7 @@ def test_attention_maps_say_where_and_are_not_the_features(make: Make) -> None:
       row = Reshape (pooled, r)
       logits = MatMul (row, v)
     }}"""
-    assert found(make(text)).features.tensor == "to"
+    assert anatomy_of(make(text)).features.tensor == "to"
 
 
 def test_pooling_of_one_map_to_several_sizes_begins_at_that_map(make: Make) -> None:
@@ -268,7 +270,7 @@ def test_pooling_of_one_map_to_several_sizes_begins_at_that_map(make: Make) -> N
       p = Concat <axis=1> (one, several)
       logits = MatMul (p, v)
     }}"""
-    assert found(make(text.replace("float[56,5]", "float[40,5]"))).features.tensor == "f"
+    assert anatomy_of(make(text.replace("float[56,5]", "float[40,5]"))).features.tensor == "f"
 
 
 def test_maps_pooled_beside_the_chosen_one_are_named(make: Make) -> None:
@@ -281,7 +283,7 @@ def test_maps_pooled_beside_the_chosen_one_are_named(make: Make) -> None:
       p = Concat <axis=1> (one, two)
       logits = MatMul (p, v)
     }}"""
-    anatomy = found(make(text))
+    anatomy = anatomy_of(make(text))
     assert anatomy.features.tensor == "g"
     assert any("a pooling of their own ('f')" in str(note) for note in anatomy.notes)
 
@@ -295,4 +297,4 @@ def test_a_gate_over_space_is_part_of_the_features(make: Make) -> None:
       p = ReduceMean <axes=[2,3], keepdims=0> (gated)
       logits = MatMul (p, v)
     }}"""
-    assert found(make(text)).features.tensor == "gated"
+    assert anatomy_of(make(text)).features.tensor == "gated"

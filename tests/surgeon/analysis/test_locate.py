@@ -1,10 +1,10 @@
-"""The picture, the layer that is asked for and the output that is scored; and what has none of them."""
+"""The image input, the chosen layer and the scored output of small networks, and models that have none of them."""
 
 import numpy as np
 import onnx
 import pytest
 from conftest import Make
-from located import BODY, HEAD, LINEAR, SIGNATURE, found
+from located import BODY, HEAD, LINEAR, SIGNATURE, anatomy_of
 
 from onnxcam.errors import ModelError, NoSpatialFeatures, PresetError, UnknownLayer
 from onnxcam.surgeon import ir
@@ -19,12 +19,12 @@ from onnxcam.surgeon.loading import read_model
 )
 def test_logits_are_found_before_the_final_activation(make: Make, activation: str, name: str) -> None:
     text = f"{HEAD}net (float[N,3,8,6] x) => (float[N,5] out)\n{LINEAR}{{{BODY}\n p = ReduceMean <axes=[2,3], keepdims=0> (f)\n z = MatMul (p, v)\n out = {activation} (z)\n}}"
-    logits = found(make(text)).logits
+    logits = anatomy_of(make(text)).logits
     assert (logits.tensor, logits.activation, logits.classes) == ("z", name, 5)
 
 
-def test_the_last_convolution_is_listed_with_the_reason_it_lost(classifier: onnx.ModelProto) -> None:
-    anatomy = found(classifier)
+def test_the_last_convolution_is_listed_with_the_reason_why_it_was_not_chosen(classifier: onnx.ModelProto) -> None:
+    anatomy = anatomy_of(classifier)
     assert anatomy.features.tensor == "features"
     assert [c.tensor for c in anatomy.candidates] == ["c2"]
     assert "Relu" in anatomy.candidates[0].why_not
@@ -34,61 +34,61 @@ def test_a_layer_is_chosen_by_tensor_by_node_and_as_last_conv(classifier: onnx.M
     named = onnx.ModelProto()
     named.CopyFrom(classifier)
     named.graph.node[1].name = "first relu"
-    assert found(named, layer="c1").features.tensor == "c1"
-    assert found(named, layer="first relu").features.tensor == "r1"
-    assert found(named, layer="last-conv").features.tensor == "c2"
+    assert anatomy_of(named, layer="c1").features.tensor == "c1"
+    assert anatomy_of(named, layer="first relu").features.tensor == "r1"
+    assert anatomy_of(named, layer="last-conv").features.tensor == "c2"
 
 
 def test_unknown_and_flat_layers_are_refused(classifier: onnx.ModelProto) -> None:
     with pytest.raises(UnknownLayer, match="did you mean features"):
-        found(classifier, layer="feature")
+        anatomy_of(classifier, layer="feature")
     with pytest.raises(NoSpatialFeatures, match="not a spatial feature map"):
-        found(classifier, layer="flat")
+        anatomy_of(classifier, layer="flat")
     with pytest.raises(NoSpatialFeatures, match="not a spatial feature map"):
-        found(classifier, layer="x")
+        anatomy_of(classifier, layer="x")
 
 
 def test_models_without_a_spatial_map_are_refused_with_the_reason(make: Make) -> None:
     perceptron = f"{HEAD}{SIGNATURE}<float[144,5] v>{{ p = Flatten (x)\n logits = MatMul (p, v)\n}}"
     with pytest.raises(NoSpatialFeatures, match="flattened before any layer"):
-        found(make(perceptron))
+        anatomy_of(make(perceptron))
     table = f"{HEAD}net (float[N,7] x) => (float[N,5] logits)\n<float[7,5] v>{{ logits = MatMul (x, v)\n}}"
     with pytest.raises(NoSpatialFeatures, match="takes no picture"):
         read_model(make(table))
 
 
-def test_an_output_that_is_nothing_that_can_be_scored_is_refused(make: Make) -> None:
+def test_an_output_that_cannot_be_scored_is_refused(make: Make) -> None:
     text = f"{HEAD}net (float[N,3,8,6] x) => (int64[N,8,4,3] i)\n<float[8,3,3,3] w>{{{BODY}\n i = Cast <to=7> (f)}}"
     with pytest.raises(ModelError, match="class vector"):
-        found(make(text))
+        anatomy_of(make(text))
 
 
 def test_an_embedding_beside_the_logits_is_not_taken_for_them(make: Make) -> None:
     text = f"{HEAD}net (float[N,3,8,6] x) => (float[N,8] p, float[N,5] logits)\n{LINEAR}{{{BODY}\n p = ReduceMean <axes=[2,3], keepdims=0> (f)\n logits = MatMul (p, v)\n}}"
-    assert found(make(text)).logits.tensor == "logits"
+    assert anatomy_of(make(text)).logits.tensor == "logits"
 
 
 def test_a_size_that_the_model_does_not_take_is_an_error(classifier: onnx.ModelProto) -> None:
     with pytest.raises(PresetError, match="16x12"):
-        found(classifier, size=(32, 32))
+        anatomy_of(classifier, size=(32, 32))
 
 
 def test_a_wrong_layout_word_is_an_error(classifier: onnx.ModelProto) -> None:
     with pytest.raises(ModelError, match="not NCHW or NHWC"):
-        found(classifier, layout="hello")
+        anatomy_of(classifier, layout="hello")
 
 
 def test_a_dimension_of_minus_one_is_dynamic(classifier: onnx.ModelProto) -> None:
     paddle = onnx.ModelProto()
     paddle.CopyFrom(classifier)
     paddle.graph.input[0].type.tensor_type.shape.dim[0].dim_value = -1
-    assert found(paddle).image.batch is None
+    assert anatomy_of(paddle).image.batch is None
 
 
 def test_an_implausible_feature_shape_is_refused(classifier: onnx.ModelProto) -> None:
     from dataclasses import replace
 
-    features = found(classifier).features
+    features = anatomy_of(classifier).features
     assert (features.channels, features.grid) == (8, (4, 3))
     with pytest.raises(ModelError, match="not plausible"):
         _ = replace(features, shape=(1, 2**20, 2**10, 2**10)).grid
@@ -103,7 +103,7 @@ def test_an_operator_that_hides_the_grid_is_named(make: Make) -> None:
       logits = MatMul (p, v)
     }}"""
     with pytest.raises(NoSpatialFeatures, match=r"FusedConv of com\.microsoft"):
-        found(make(text, check=False))
+        anatomy_of(make(text, check=False))
 
 
 def test_signals_and_volumes_have_grids_too(make: Make) -> None:
@@ -115,7 +115,7 @@ def test_signals_and_volumes_have_grids_too(make: Make) -> None:
       p = ReduceMean <axes=[2], keepdims=0> (f)
       logits = MatMul (p, v)
     }}"""
-    anatomy = found(make(signal))
+    anatomy = anatomy_of(make(signal))
     assert (anatomy.image.layout, anatomy.features.tensor, anatomy.features.grid) == ("NCW", "f", (8,))
     volume = f"""{HEAD}net (float[N,3,4,8,6] x) => (float[N,5] logits)
     <float[8,3,3,3,3] w, float[8,5] v>
@@ -125,7 +125,7 @@ def test_signals_and_volumes_have_grids_too(make: Make) -> None:
       p = ReduceMean <axes=[2,3,4], keepdims=0> (f)
       logits = MatMul (p, v)
     }}"""
-    anatomy = found(make(volume))
+    anatomy = anatomy_of(make(volume))
     assert (anatomy.image.layout, anatomy.features.tensor, anatomy.features.grid) == ("NCDHW", "f", (4, 4, 3))
     array = np.arange(8 * 48, dtype=np.float32).reshape(1, 8, 4, 4, 3)
     np.testing.assert_array_equal(anatomy.features.to_channels(array), array)
@@ -138,15 +138,15 @@ def test_logits_without_a_batch_axis_are_taken(make: Make) -> None:
       p = Squeeze (g)
       logits = MatMul (p, v)
     }}"""
-    anatomy = found(make(text))
+    anatomy = anatomy_of(make(text))
     assert (anatomy.features.tensor, anatomy.logits.tensor, anatomy.logits.classes) == ("f", "logits", 5)
 
 
 def test_an_output_is_chosen_by_name(make: Make) -> None:
     text = f"{HEAD}net (float[N,3,8,6] x) => (float[N,8] p, float[N,5] logits)\n{LINEAR}{{{BODY}\n p = ReduceMean <axes=[2,3], keepdims=0> (f)\n logits = MatMul (p, v)\n}}"
-    assert found(make(text), output="p").logits.tensor == "p"
+    assert anatomy_of(make(text), output="p").logits.tensor == "p"
     with pytest.raises(ModelError, match="no output 'logit'; did you mean logits"):
-        found(make(text), output="logit")
+        anatomy_of(make(text), output="logit")
 
 
 @pytest.mark.parametrize(
@@ -187,12 +187,12 @@ def test_a_table_of_boxes_says_where_its_classes_are(make: Make, outputs: str, e
     )
     text = f"""{HEAD}net (float[1,3,8,6] x) => ({outputs.replace("N,", "1,")})
     <float[8,3,3,3] w, int64[3] three = {{1, 1, 1}}>{{{BODY}{makers}}}"""
-    logits = found(make(text)).logits
+    logits = anatomy_of(make(text)).logits
     assert (logits.tensor, logits.kind) == ("t", Kind.BOXES)
     assert (logits.classes, logits.first_class, logits.boxes_first) == expected
 
 
-def test_a_sequence_is_no_detectors_table(make: Make) -> None:
+def test_the_features_of_a_sequence_model_are_not_those_of_a_detector(make: Make) -> None:
     text = f"""{HEAD}net (float[1,3,8,24] x) => (float[1,12,7] logits)
     <float[8,3,3,3] w, float[8,7] v>
     {{{BODY}
@@ -200,16 +200,16 @@ def test_a_sequence_is_no_detectors_table(make: Make) -> None:
       sequence = Transpose <perm=[0,2,1]> (rows)
       logits = MatMul (sequence, v)
     }}"""
-    anatomy = found(make(text))
+    anatomy = anatomy_of(make(text))
     assert anatomy.features.tensor == "f"
     assert any("read as a table of boxes" in str(note) for note in anatomy.notes)
 
 
-def test_a_normalised_embedding_is_not_taken_for_the_classes_for_being_wider(make: Make) -> None:
+def test_a_wider_embedding_is_not_taken_for_the_logits(make: Make) -> None:
     text = f"""{HEAD}net (float[N,3,8,6] x) => (float[N,8] emb, float[N,5] logits)
     {LINEAR}{{{BODY}
       p = ReduceMean <axes=[2,3], keepdims=0> (f)
       emb = LpNormalization <axis=1> (p)
       logits = MatMul (p, v)
     }}"""
-    assert found(make(text)).logits.tensor == "logits"
+    assert anatomy_of(make(text)).logits.tensor == "logits"

@@ -1,4 +1,4 @@
-"""What one run says of a graph, compared with what is known by hand."""
+"""The trace of one run, compared with shapes and values that are known by hand."""
 
 import numpy as np
 import onnx
@@ -6,19 +6,19 @@ from conftest import Make
 
 from onnxcam.engine.session import Session
 from onnxcam.surgeon import ir
-from onnxcam.surgeon.analysis.tracing import Trace, free_of_data, tracer
+from onnxcam.surgeon.analysis.tracing import Trace, build_tracer, free_of_data
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>\n'
 
 
 def traced(proto: onnx.ModelProto, **feeds: np.ndarray) -> Trace:
-    made = tracer(ir.from_proto(proto))
-    session = Session(ir.to_bytes(made.model), ["cpu"], optimise=False)
-    results = session.run(made.outputs, {k: v for k, v in feeds.items() if k in session.inputs})
-    return made.read(dict(zip(made.outputs, results, strict=True)))
+    tracer = build_tracer(ir.from_proto(proto))
+    session = Session(ir.to_bytes(tracer.model), ["cpu"], optimise=False)
+    results = session.run(tracer.outputs, {k: v for k, v in feeds.items() if k in session.inputs})
+    return tracer.read(dict(zip(tracer.outputs, results, strict=True)))
 
 
-def test_all_shapes_are_told_also_behind_a_runtimes_own_operators(make: Make) -> None:
+def test_shapes_behind_operators_of_other_domains_are_in_the_trace(make: Make) -> None:
     text = f"""{HEAD}net (float[N,3,8,6] x) => (float[N,5] logits)
     <float[8,3,3,3] w, float[8] bias, float[8,5] v>
     {{
@@ -26,11 +26,11 @@ def test_all_shapes_are_told_also_behind_a_runtimes_own_operators(make: Make) ->
       p = ReduceMean <axes=[2,3], keepdims=0> (f)
       logits = MatMul (p, v)
     }}"""
-    found = traced(make(text, check=False), x=np.zeros((2, 3, 8, 6), np.float32)).shapes
-    assert found == {"x": (2, 3, 8, 6), "f": (2, 8, 6, 4), "p": (2, 8), "logits": (2, 5)}
+    shapes = traced(make(text, check=False), x=np.zeros((2, 3, 8, 6), np.float32)).shapes
+    assert shapes == {"x": (2, 3, 8, 6), "f": (2, 8, 6, 4), "p": (2, 8), "logits": (2, 5)}
 
 
-def test_values_made_of_shapes_are_read_and_pixels_are_not(make: Make) -> None:
+def test_tensors_that_follow_from_shapes_are_in_the_trace_and_pixels_are_not(make: Make) -> None:
     text = f"""{HEAD}net (float[N,3,8] x) => (float[N,24] y)
     <int64[1] rest = {{-1}}, int64[1] zero = {{0}}>
     {{
@@ -41,11 +41,11 @@ def test_values_made_of_shapes_are_read_and_pixels_are_not(make: Make) -> None:
     }}"""
     proto = make(text, check=False)
     assert free_of_data(ir.from_proto(proto)) == {"shape", "first", "target"}
-    found = traced(proto, x=np.zeros((2, 3, 8), np.float32))
-    assert {k: v.tolist() for k, v in found.values.items()} == {"shape": [2, 3, 8], "first": [2], "target": [2, -1]}
+    trace = traced(proto, x=np.zeros((2, 3, 8), np.float32))
+    assert {k: v.tolist() for k, v in trace.values.items()} == {"shape": [2, 3, 8], "first": [2], "target": [2, -1]}
 
 
-def test_the_way_of_an_if_is_told(make: Make) -> None:
+def test_the_branch_that_an_if_takes_is_in_the_trace(make: Make) -> None:
     text = f"""{HEAD}net (float[N,3] x) => (float[N,3] y)
     {{
       top = ReduceMax <keepdims=0> (x)
