@@ -1,4 +1,4 @@
-"""Damage that onnx's checker does not see is told before anything is made of the file."""
+"""Damage that the checker of onnx does not see raises a ModelError at reading."""
 
 from collections.abc import Callable
 from typing import Any
