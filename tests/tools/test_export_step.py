@@ -1,4 +1,4 @@
-"""Step graphs that PyTorch writes: their scores and gradients against autograd in float64."""
+"""Exported step graphs: their scores and gradients against autograd in float64, their form, and what is refused."""
 
 import subprocess
 import sys
@@ -31,7 +31,7 @@ Logits = Callable[[Any], Any]
 @pytest.fixture(scope="module")
 def exporter() -> ModuleType:
     pytest.importorskip("torch")
-    sys.path.append(str(TOOLS))  # it imports its neighbour
+    sys.path.append(str(TOOLS))  # it imports step_translation from there
     return tool("torch_export/export_step")
 
 
@@ -44,10 +44,10 @@ def in_double(exporter: ModuleType, source: ModelSource) -> Logits:
     return lambda images: module({anatomy.image.name: images}, [anatomy.logits.tensor])[0]
 
 
-def expected(
+def by_autograd(
     exporter: ModuleType, logits: Logits, feeds: dict[str, np.ndarray], channel: int, score: Score
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(score, gradient) by autograd; shares no code with the exporter."""
+    """(score, gradient) by autograd, without any code of the exporter."""
     torch = exporter.torch
     image, targets = torch.from_numpy(feeds["onnxcam/image"]).double(), torch.from_numpy(feeds["onnxcam/targets"])
     maps = torch.from_numpy(feeds["onnxcam/maps"]).double().requires_grad_()
@@ -62,13 +62,14 @@ def expected(
     return scores.detach().numpy(), maps.grad.numpy()
 
 
-def fed(step: onnx.ModelProto, rows: int, classes: int) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(rows)
-    shapes = {i.name: [rows, *[d.dim_value for d in i.type.tensor_type.shape.dim][1:]] for i in step.graph.input}
+def feeds_for(step: onnx.ModelProto, batch: int, classes: int) -> dict[str, np.ndarray]:
+    """Random images, maps and targets for a step graph."""
+    rng = np.random.default_rng(batch)
+    shapes = {i.name: [batch, *[d.dim_value for d in i.type.tensor_type.shape.dim][1:]] for i in step.graph.input}
     return {
         "onnxcam/image": rng.standard_normal(shapes["onnxcam/image"]).astype(np.float32),
         "onnxcam/maps": rng.random(shapes["onnxcam/maps"]).astype(np.float32),
-        "onnxcam/targets": rng.integers(0, classes, rows),
+        "onnxcam/targets": rng.integers(0, classes, batch),
     }
 
 
@@ -79,63 +80,63 @@ def run(step: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> tuple[np.ndarray
 
 
 @dataclass(frozen=True)
-class Compared:
-    """Some rows' scores (N,) beside autograd's, and of all their gradients together the cosine and the lengths."""
+class Comparison:
+    """A step graph beside autograd: the scores (N,), the cosine of all gradients together, and the lengths of both."""
 
     score: np.ndarray
-    wanted: np.ndarray
+    expected: np.ndarray
     cosine: float
     length: float
-    wanted_length: float
+    expected_length: float
 
     @property
-    def reach(self) -> float:
-        """What a score may differ by beside its own ten thousandth."""
-        return 1e-4 * float(np.abs(self.wanted).max())
+    def tolerance(self) -> float:
+        """The absolute tolerance of a score, beside a relative one of 1e-4."""
+        return 1e-4 * float(np.abs(self.expected).max())
 
 
-def compared(
+def comparisons(
     exporter: ModuleType, step: onnx.ModelProto, logits: Logits, classes: int, score: Score = Score.LOGIT,
     channel: int = 1,
-) -> list[Compared]:  # fmt: skip
-    """Of one row and of three, on a graph that onnx's checker takes."""
+) -> list[Comparison]:  # fmt: skip
+    """The graph beside autograd at one sample and at three. It must pass onnx's checker."""
     onnx.checker.check_model(step, full_check=True)
-    found = []
-    for rows in (1, 3):
-        feeds = fed(step, rows, classes)
-        given, slopes = run(step, feeds)
-        wanted, gradient = expected(exporter, logits, feeds, channel, score)
-        assert given.dtype == slopes.dtype == np.float32
-        assert slopes.shape == feeds["onnxcam/maps"].shape
-        length, wanted_length = float(np.linalg.norm(slopes)), float(np.linalg.norm(gradient))
-        cosine = float((slopes * gradient).sum() / (length * wanted_length))
-        found.append(Compared(given, wanted, cosine, length, wanted_length))
-    return found
+    results = []
+    for batch in (1, 3):
+        feeds = feeds_for(step, batch, classes)
+        scores, gradient = run(step, feeds)
+        expected_scores, expected_gradient = by_autograd(exporter, logits, feeds, channel, score)
+        assert scores.dtype == gradient.dtype == np.float32
+        assert gradient.shape == feeds["onnxcam/maps"].shape
+        length, expected_length = float(np.linalg.norm(gradient)), float(np.linalg.norm(expected_gradient))
+        cosine = float((gradient * expected_gradient).sum() / (length * expected_length))
+        results.append(Comparison(scores, expected_scores, cosine, length, expected_length))
+    return results
 
 
 @torch_only
 @pytest.mark.parametrize("score", Score)
 def test_the_gradient_is_that_of_autograd(exporter: ModuleType, classifier: onnx.ModelProto, score: Score) -> None:
     step = exporter.export_step(classifier, score=score)
-    for found in compared(exporter, step, in_double(exporter, classifier), 5, score):
-        np.testing.assert_allclose(found.score, found.wanted, rtol=1e-4, atol=found.reach)
-        assert found.cosine >= LEAST_COSINE
-        assert found.length == pytest.approx(found.wanted_length, rel=1e-2)
+    for result in comparisons(exporter, step, in_double(exporter, classifier), 5, score):
+        np.testing.assert_allclose(result.score, result.expected, rtol=1e-4, atol=result.tolerance)
+        assert result.cosine >= LEAST_COSINE
+        assert result.length == pytest.approx(result.expected_length, rel=1e-2)
 
 
 @torch_only
-def test_bytes_with_channels_last(exporter: ModuleType, make: Make) -> None:
+def test_a_model_of_bytes_with_channels_last_gives_the_gradient_of_autograd(exporter: ModuleType, make: Make) -> None:
     model = make(PIXELS)
     step = exporter.export_step(model)
     assert [d.dim_value for d in step.graph.input[0].type.tensor_type.shape.dim][1:] == [16, 12, 3]
-    for found in compared(exporter, step, in_double(exporter, model), 5, channel=3):
-        np.testing.assert_allclose(found.score, found.wanted, rtol=1e-4, atol=found.reach)
-        assert found.cosine >= LEAST_COSINE
-        assert found.length == pytest.approx(found.wanted_length, rel=1e-2)
+    for result in comparisons(exporter, step, in_double(exporter, model), 5, channel=3):
+        np.testing.assert_allclose(result.score, result.expected, rtol=1e-4, atol=result.tolerance)
+        assert result.cosine >= LEAST_COSINE
+        assert result.length == pytest.approx(result.expected_length, rel=1e-2)
 
 
 def layers(exporter: ModuleType) -> Any:
-    """One of each of the layers whose gradient PyTorch keeps in one operator."""
+    """A network with each kind of layer whose gradient PyTorch keeps in one operator."""
     nn = exporter.torch.nn
     exporter.torch.manual_seed(0)
     return nn.Sequential(
@@ -148,17 +149,17 @@ def layers(exporter: ModuleType) -> Any:
 
 
 @torch_only
-def test_a_torch_module(exporter: ModuleType) -> None:
+def test_a_torch_module_gives_the_gradient_of_autograd(exporter: ModuleType) -> None:
     network = layers(exporter)
     step = exporter.export_step(network, image=(3, 30, 26), grid=(5, 4))
-    for found in compared(exporter, step, network.double(), 6):
-        np.testing.assert_allclose(found.score, found.wanted, rtol=1e-4, atol=found.reach)
-        assert found.cosine >= LEAST_COSINE
-        assert found.length == pytest.approx(found.wanted_length, rel=1e-2)
+    for result in comparisons(exporter, step, network.double(), 6):
+        np.testing.assert_allclose(result.score, result.expected, rtol=1e-4, atol=result.tolerance)
+        assert result.cosine >= LEAST_COSINE
+        assert result.length == pytest.approx(result.expected_length, rel=1e-2)
 
 
 @torch_only
-def test_attention_in_a_torch_module(exporter: ModuleType) -> None:
+def test_attention_in_a_torch_module_gives_the_gradient_of_autograd(exporter: ModuleType) -> None:
     nn = exporter.torch.nn
     exporter.torch.manual_seed(0)
 
@@ -175,16 +176,18 @@ def test_attention_in_a_torch_module(exporter: ModuleType) -> None:
 
     network = Small().eval()
     step = exporter.export_step(network, image=(3, 16, 16), grid=(4, 4))
-    for found in compared(exporter, step, network.double(), 5):
-        np.testing.assert_allclose(found.score, found.wanted, rtol=1e-4, atol=found.reach)
-        assert found.cosine >= LEAST_COSINE
-        assert found.length == pytest.approx(found.wanted_length, rel=1e-2)
+    for result in comparisons(exporter, step, network.double(), 5):
+        np.testing.assert_allclose(result.score, result.expected, rtol=1e-4, atol=result.tolerance)
+        assert result.cosine >= LEAST_COSINE
+        assert result.length == pytest.approx(result.expected_length, rel=1e-2)
 
 
 @torch_only
-def test_a_constant_map_keeps_the_whole_picture(exporter: ModuleType, classifier: onnx.ModelProto) -> None:
+def test_a_constant_map_gives_the_score_of_the_unmasked_image(
+    exporter: ModuleType, classifier: onnx.ModelProto
+) -> None:
     step = exporter.export_step(classifier)
-    feeds = fed(step, 2, 5)
+    feeds = feeds_for(step, 2, 5)
     feeds["onnxcam/maps"][:] = 0.3
     score, gradient = run(step, feeds)
     session = onnxruntime.InferenceSession(classifier.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -194,7 +197,9 @@ def test_a_constant_map_keeps_the_whole_picture(exporter: ModuleType, classifier
 
 
 @torch_only
-def test_the_contract_of_the_file(exporter: ModuleType, classifier_file: Path) -> None:
+def test_the_graph_has_the_documented_metadata_shapes_and_operators(
+    exporter: ModuleType, classifier_file: Path
+) -> None:
     step = exporter.export_step(classifier_file, score=Score.PROBABILITY)
     assert {p.key: p.value for p in step.metadata_props} == {
         "onnxcam.step": "1",
@@ -216,28 +221,30 @@ def test_the_contract_of_the_file(exporter: ModuleType, classifier_file: Path) -
 
 
 @torch_only
-def test_efficientnet_lite0(exporter: ModuleType) -> None:
+def test_efficientnet_lite0_gives_the_gradient_of_autograd(exporter: ModuleType) -> None:
     step = exporter.export_step(bundled.model())
-    for found in compared(exporter, step, in_double(exporter, bundled.model()), 1000):
-        np.testing.assert_allclose(found.score, found.wanted, rtol=1e-4, atol=found.reach)
-        assert found.cosine >= LEAST_COSINE
-        assert found.length == pytest.approx(found.wanted_length, rel=1e-2)
+    for result in comparisons(exporter, step, in_double(exporter, bundled.model()), 1000):
+        np.testing.assert_allclose(result.score, result.expected, rtol=1e-4, atol=result.tolerance)
+        assert result.cosine >= LEAST_COSINE
+        assert result.length == pytest.approx(result.expected_length, rel=1e-2)
 
 
 @torch_only
 @pytest.mark.parametrize("name", ["pt_resnet10n_ts17_dyn", "pt_densenet_n_ts17_b1", "pt_vit_n_dy18_b1"])
-def test_exports_of_the_zoo(zoo: Path, exporter: ModuleType, name: str) -> None:
+def test_exports_of_the_zoo_give_the_gradient_of_autograd(zoo: Path, exporter: ModuleType, name: str) -> None:
     path = zoo / "models" / f"{name}.onnx"
     logits = in_double(exporter, path)
     classes = logits(exporter.torch.zeros(1, 3, 224, 224).double()).shape[1]
-    for found in compared(exporter, exporter.export_step(path), logits, classes):
-        np.testing.assert_allclose(found.score, found.wanted, rtol=1e-4, atol=found.reach)
-        assert found.cosine >= LEAST_COSINE
-        assert found.length == pytest.approx(found.wanted_length, rel=1e-2)
+    for result in comparisons(exporter, exporter.export_step(path), logits, classes):
+        np.testing.assert_allclose(result.score, result.expected, rtol=1e-4, atol=result.tolerance)
+        assert result.cosine >= LEAST_COSINE
+        assert result.length == pytest.approx(result.expected_length, rel=1e-2)
 
 
 @torch_only
-def test_what_cannot_be_exported_is_said(exporter: ModuleType, classifier: onnx.ModelProto, make: Make) -> None:
+def test_what_cannot_be_exported_is_refused_with_a_reason(
+    exporter: ModuleType, classifier: onnx.ModelProto, make: Make
+) -> None:
     network = layers(exporter)
     with pytest.raises(OptionError, match="image=\\(C,H,W\\) and grid"):
         exporter.export_step(network)
@@ -266,7 +273,9 @@ def command(*words: str, path: Path | None = None) -> subprocess.CompletedProces
 
 
 @torch_only
-def test_the_command_line(exporter: ModuleType, classifier_file: Path, tmp_path: Path) -> None:
+def test_the_command_line_writes_the_graph_and_prints_errors_in_two_lines(
+    exporter: ModuleType, classifier_file: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "step.onnx"
     done = command(str(classifier_file), "-o", str(out), "--score", "probability")
     assert done.returncode == 0, done.stderr
@@ -279,7 +288,7 @@ def test_the_command_line(exporter: ModuleType, classifier_file: Path, tmp_path:
     assert len(missing.stderr.splitlines()) <= 2
 
 
-def test_without_pytorch_the_extra_is_named(tmp_path: Path) -> None:
+def test_without_pytorch_the_error_names_the_extra(tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError('No module named torch')")
     done = command("model.onnx", "-o", "step.onnx", path=tmp_path)
     assert done.returncode == 1

@@ -1,4 +1,4 @@
-"""The interpreter of ONNX graphs in PyTorch against onnxruntime and the specification's own examples."""
+"""The interpreter of ONNX graphs in PyTorch, against onnxruntime and the specification's examples."""
 
 import warnings
 from collections.abc import Iterator
@@ -23,9 +23,9 @@ from onnxcam.surgeon.loading import read_model
 pytestmark = pytest.mark.torch
 
 TOLERANCE = 1e-4
-"""Of the largest number: float32 over up to a hundred layers."""
+"""Share of the largest number, for float32 over up to a hundred layers."""
 COARSE = {"fp16_efflite0_keepio": 1e-3, "q_efflite0_dyn": 0.1, "q_efflite0_qdq_s8s8": 0.15}
-"""Half precision, and quantised steps that fall to the other side of a tie and add up over the layers."""
+"""Tolerances of half precision and of quantised models, where numbers at a tie go the other way and add up."""
 FOREIGN = {"ort_resnet10n_extended": "com.microsoft.FusedConv", "q_efflite0_qop_u8s8": "com.microsoft.QLinearAdd"}
 RECORDS = [r for r in MAPPED if name_of(r) != "caffe2_vgg19"]
 """vgg19: half a gigabyte of equal weights."""
@@ -60,15 +60,15 @@ def by_torch(
     return [v.numpy() for v in values]
 
 
-def difference(given: np.ndarray, expected: np.ndarray) -> float:
-    """The largest, as a share of the largest number; infinite where the shapes differ."""
-    if given.shape != expected.shape:
+def difference(values: np.ndarray, expected: np.ndarray) -> float:
+    """The largest difference as a share of the largest number; infinite if the shapes differ."""
+    if values.shape != expected.shape:
         return float("inf")
     expected = expected.astype(np.float64)
-    return float(np.abs(given - expected).max() / max(np.abs(expected).max(), 1e-30))
+    return float(np.abs(values - expected).max() / max(np.abs(expected).max(), 1e-30))
 
 
-def opened_and_fed(zoo: Path, record: dict[str, Any]) -> tuple[OpenedModel, onnx.ModelProto, dict[str, np.ndarray]]:
+def opened_with_feeds(zoo: Path, record: dict[str, Any]) -> tuple[OpenedModel, onnx.ModelProto, dict[str, np.ndarray]]:
     path = zoo / record["file"]
     opened = open_model(read_model(path), tool("zoo_report").options_for(path, record))
     opened.network.close()
@@ -79,7 +79,7 @@ def opened_and_fed(zoo: Path, record: dict[str, Any]) -> tuple[OpenedModel, onnx
 
 @pytest.mark.parametrize("record", RECORDS or [None], ids=lambda r: name_of(r) if r else "zoo")
 def test_exports_give_the_numbers_of_the_runtime(zoo: Path, runner: ModuleType, record: dict[str, Any]) -> None:
-    opened, model, feeds = opened_and_fed(zoo, record)
+    opened, model, feeds = opened_with_feeds(zoo, record)
     outputs = list(dict.fromkeys([opened.anatomy.features.tensor, opened.anatomy.logits.tensor]))
     if name_of(record) in FOREIGN:
         with pytest.raises(NotImplementedError, match=FOREIGN[name_of(record)]):
@@ -87,11 +87,11 @@ def test_exports_give_the_numbers_of_the_runtime(zoo: Path, runner: ModuleType, 
         return
     expected = by_runtime(model, feeds, outputs)
     for dtype in ("float32", "float64"):
-        for given, wanted in zip(by_torch(runner, model, feeds, outputs, dtype), expected, strict=True):
-            finite = np.isfinite(wanted)
-            np.testing.assert_array_equal(np.isfinite(given), finite)  # the weights of two classifiers are NaN
-            reach = COARSE.get(name_of(record), TOLERANCE)
-            assert not finite.any() or difference(given[finite], wanted[finite]) <= reach
+        for values, reference in zip(by_torch(runner, model, feeds, outputs, dtype), expected, strict=True):
+            finite = np.isfinite(reference)
+            np.testing.assert_array_equal(np.isfinite(values), finite)  # the weights of two classifiers are NaN
+            tolerance = COARSE.get(name_of(record), TOLERANCE)
+            assert not finite.any() or difference(values[finite], reference[finite]) <= tolerance
 
 
 BEYOND = {
@@ -101,13 +101,13 @@ BEYOND = {
     "test_resize_downsample_scales_cubic_align_corners", "test_resize_downsample_scales_linear_align_corners",
 }  # fmt: skip
 """Examples that differ: a tie in float32, maxima of nothing, rows without a key, and what onnxruntime does otherwise."""
-NOT_TRIED = ("bf16", "bfloat16", "uint", "string")
-"""Numbers that no picture has."""
+SKIPPED = ("bf16", "bfloat16", "uint", "string")
+"""Parts of names of examples whose element types no image has."""
 WITHOUT_EXAMPLE = {"GlobalLpPool"}
 
 
 def examples(known: set[str]) -> Iterator[tuple[str, onnx.ModelProto, dict[str, np.ndarray], list[np.ndarray]]]:
-    """Those of the operators that are known; all inputs but the first are constants, as shapes and axes are."""
+    """The specification's examples of the known operators. All inputs but the first become constants, as shapes are."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from onnx.backend.test.case.node import collect_testcases
@@ -116,7 +116,7 @@ def examples(known: set[str]) -> Iterator[tuple[str, onnx.ModelProto, dict[str, 
     for case in cases:
         inputs, outputs = (list(arrays) for arrays in case.data_sets[0])
         numbers = all(isinstance(a, np.ndarray | np.generic) for a in (*inputs, *outputs))
-        if not numbers or not inputs or any(word in case.name for word in NOT_TRIED):
+        if not numbers or not inputs or any(word in case.name for word in SKIPPED):
             continue
         if {n.op_type for n in case.model.graph.node} <= known:
             model, first = case.model, case.model.graph.input[0].name
@@ -125,18 +125,18 @@ def examples(known: set[str]) -> Iterator[tuple[str, onnx.ModelProto, dict[str, 
             yield case.name, model, {first: np.array(inputs[0])}, [np.asarray(a) for a in outputs]
 
 
-def test_the_specifications_own_examples(runner: ModuleType) -> None:
-    """Walks the table: every operator has one that comes out right; what is refused is refused by name."""
+def test_every_operator_gives_the_numbers_of_an_example_of_the_specification(runner: ModuleType) -> None:
+    """Walks the table of operators. A refused form must be refused with NotImplementedError."""
     wrong, right = set(), set()
     for name, model, feeds, expected in examples({*runner.OPERATORS, *runner.HOST, "Constant"}):
         try:
-            given = by_torch(runner, model, feeds, [o.name for o in model.graph.output])
+            values = by_torch(runner, model, feeds, [o.name for o in model.graph.output])
         except NotImplementedError:
             continue
         except (IndexError, TypeError):
             wrong.add(name)
             continue
-        pairs = [(np.asarray(a, np.float64), np.asarray(b, np.float64)) for a, b in zip(given, expected, strict=True)]
+        pairs = [(np.asarray(a, np.float64), np.asarray(b, np.float64)) for a, b in zip(values, expected, strict=True)]
         if all(a.shape == b.shape and np.allclose(a, b, 1e-3, 1e-5, equal_nan=True) for a, b in pairs):
             right |= {n.op_type for n in model.graph.node}
         else:
@@ -183,7 +183,7 @@ def test_forms_of_old_opsets_give_the_numbers_of_the_runtime(runner: ModuleType,
 
 
 def gradient(runner: ModuleType, make: Make, body: str, x: list[float], weights: str = "") -> list[float]:
-    """Of the sum of y with respect to x, which has shape (1,1,len)."""
+    """The gradient of the sum of y by x, which has shape (1,1,len)."""
     import torch
 
     text = f"""<ir_version: 8, opset_import: ["" : 17]>
@@ -245,7 +245,7 @@ def test_a_traced_module_keeps_the_batch_dynamic(runner: ModuleType, make: Make)
     torch.testing.assert_close(traced(x), module({"x": x}, ["y"])[0])
 
 
-def test_inner_tensors_may_be_fed_and_asked_for(runner: ModuleType, classifier: onnx.ModelProto) -> None:
+def test_inner_tensors_may_be_inputs_and_outputs(runner: ModuleType, classifier: onnx.ModelProto) -> None:
     import torch
 
     module, x = runner.OnnxModule(classifier), torch.ones(2, 3, 16, 12)

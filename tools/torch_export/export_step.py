@@ -1,13 +1,14 @@
-"""Write the graph that Opti-CAM steps through, its gradient taken by PyTorch.
+"""Exports the step graph of a model: the score of a masked image and its gradient, which is taken by PyTorch.
 
     pip install "onnxcam[cpu,torch]"
-    python tools/export_step.py model.onnx -o step.onnx [--score probability] [--layer NAME] [--size HxW]
+    python tools/torch_export/export_step.py model.onnx -o step.onnx [--score probability] [--layer NAME] [--size HxW]
 
-    inputs   onnxcam/image (N,C,H,W) in the model's own axis order, onnxcam/maps (N,1,h,w), onnxcam/targets (N,) int64
+    inputs   onnxcam/image (N,C,H,W) in the model's axis order, onnxcam/maps (N,1,h,w), onnxcam/targets (N,) int64
     outputs  onnxcam/score (N,), onnxcam/gradient (N,1,h,w) = d sum(score) / d maps
 
-Row i's score is that of class targets[i] for image_i * n(up(maps_i)), as surgeon/masking.py upsamples and normalises.
-From Python a torch.nn.Module will do too: `export_step(network, image=(3, 224, 224), grid=(7, 7))`.
+Sample i's score is that of class targets[i] for image_i * n(up(maps_i)), upsampled and normalised as in
+onnxcam/surgeon/graphs/masked_score.py. `onnxcam explain --step step.onnx` uses the graph for methods that search with
+gradients. From Python the source may be a torch.nn.Module: `export_step(network, image=(3, 224, 224), grid=(7, 7))`.
 """
 
 import logging
@@ -56,19 +57,20 @@ except ImportError as error:
         sys.exit(f"error: {missing}")
     raise missing from None
 
-ROWS = 5
-"""Of the example that is traced; no number of rows is written into the graph."""
+TRACED_BATCH = 5
+"""Samples of the example that is traced. The graph takes any number."""
 SCORE_TOLERANCE = 1e-2
-"""Of the largest score, between the graph and PyTorch; a wrong graph differs by far more."""
+"""Share of the largest score by which graph and PyTorch may differ. A wrong graph differs by far more."""
 LEAST_COSINE = 0.99
-"""Of a row's gradient with PyTorch's; float32 at the kinks of ReLU6 gives 0.9999 and more."""
+"""Least cosine of the graph's gradient with PyTorch's. Float32 at the kinks of ReLU6 gives 0.9999 and more."""
 
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """What is differentiated. logits: images, batch first, to (N,classes).
+    """What is differentiated. logits: a function of the image tensor (batch first) that returns (N,classes).
 
-    image: shape of one row; layout: one letter an axis, e.g. NCHW; activation: 'sigmoid', anything else is softmax.
+    image: shape of one sample; layout: one letter an axis, such as NCHW; activation: 'sigmoid', or softmax if anything
+    else.
     """
 
     logits: Callable[[Tensor], Tensor]
@@ -80,6 +82,7 @@ class Subject:
 
     @property
     def sides(self) -> tuple[int, ...]:
+        """The image's spatial sides."""
         return tuple(d for letter, d in zip(self.layout[1:], self.image, strict=True) if letter != "C")
 
 
@@ -93,11 +96,11 @@ def export_step(
     image: tuple[int, ...] | None = None,
     grid: tuple[int, ...] | None = None,
 ) -> onnx.ModelProto:
-    """The step graph, checked with onnx's checker and against PyTorch in onnxruntime.
+    """The step graph, checked by onnx's checker, and in onnxruntime against PyTorch.
 
-    layer, size, inputs: of an ONNX file, as an Explainer takes them; the values of inputs are written into the graph.
-    image (C,H,W), grid (h,w): of a module in evaluation mode that takes (N,C,H,W) to logits (N,classes). Raises
-    OptionError, what open_model raises, and ModelError where the gradient cannot be written as ONNX.
+    layer, size, inputs: for an ONNX file, as for an Explainer; the values of inputs are written into the graph.
+    image (C,H,W), grid (h,w): for a module in evaluation mode that takes (N,C,H,W) to logits (N,classes). Raises
+    OptionError, whatever open_model raises, and ModelError if the gradient cannot be written as ONNX.
     """
     if isinstance(source, torch.nn.Module):
         subject = _of_module(source, image, grid)
@@ -107,7 +110,7 @@ def export_step(
         subject = _of_file(source, layer, size, inputs or {})
     if not all(is_small(s, t) for s, t in zip(subject.grid, subject.sides, strict=True)):
         raise OptionError(f"an input of {subject.sides} is too long for a step graph; choose a smaller size")
-    step, example = step_of(subject, score), _example(subject, ROWS)
+    step, example = step_of(subject, score), _example(subject, TRACED_BATCH)
     model = translated(traced(step, example), example)
     _finish(model, subject, score)
     proto = ir.to_proto(model)
@@ -119,14 +122,14 @@ def export_step(
 def _of_file(source: ModelSource, layer: str, size: tuple[int, ...] | None, inputs: Arrays) -> Subject:
     file = read_model(source)
     if size is None:
-        picture = find_image(file.model)
-        size, _ = choose_size(picture, None, choose_preset(file, None, picture)[0])
+        image = find_image(file.model)
+        size, _ = choose_size(image, None, choose_preset(file, None, image)[0])
     opened = open_model(file, OpenOptions(layer=layer, size=size, inputs=choose_inputs(inputs), providers=("cpu",)))
     opened.network.close()
     anatomy, batching = opened.anatomy, opened.batching
-    found = anatomy.logits
-    if found.kind is not Kind.CLASSES:
-        raise OptionError(f"a step graph scores classes, and {file.name} gives {found.kind} ({found.tensor!r})")
+    output = anatomy.logits
+    if output.kind is not Kind.CLASSES:
+        raise OptionError(f"a step graph scores classes, and {file.name} gives {output.kind} ({output.tensor!r})")
     if batching.mode == "looped":
         raise ModelError(f"a step graph takes several pictures, and {file.name} one at a time: {batching.reason}")
     module = OnnxModule(ir.to_proto(opened.model), torch.float32)
@@ -135,12 +138,12 @@ def _of_file(source: ModelSource, layer: str, size: tuple[int, ...] | None, inpu
 
     def logits(images: Tensor) -> Tensor:
         spread = {n: v.expand(images.shape[0], *v.shape[1:]) if n in batched else v for n, v in extra.items()}
-        return module({anatomy.image.name: images, **spread}, [found.tensor])[0].reshape(-1, found.classes)
+        return module({anatomy.image.name: images, **spread}, [output.tensor])[0].reshape(-1, output.classes)
 
-    activation = "sigmoid" if found.classes == 1 else found.activation
-    row = anatomy.image.shape(opened.size)[1:]
+    activation = "sigmoid" if output.classes == 1 else output.activation
+    sample = anatomy.image.shape(opened.size)[1:]
     metadata = {"onnxcam.model_sha256": file.sha256}
-    return Subject(logits, anatomy.image.layout, row, anatomy.features.grid, activation, metadata)
+    return Subject(logits, anatomy.image.layout, sample, anatomy.features.grid, activation, metadata)
 
 
 def _of_module(network: torch.nn.Module, image: tuple[int, ...] | None, grid: tuple[int, ...] | None) -> Subject:
@@ -152,20 +155,20 @@ def _of_module(network: torch.nn.Module, image: tuple[int, ...] | None, grid: tu
     with torch.no_grad():
         shape = tuple(network(torch.zeros(2, *image)).shape)
     if len(shape) != 2 or shape[0] != 2:
-        raise OptionError(f"the torch module gives {shape} for two pictures where (2, classes) is needed")
+        raise OptionError(f"the torch module gives {shape} for two images where (2, classes) is needed")
     return Subject(network, layout, tuple(image), tuple(grid), "sigmoid" if shape[1] == 1 else "softmax", {})
 
 
 def step_of(subject: Subject, score: Score) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """(image, maps, targets) to (score, gradient), as the module's head says."""
+    """The function of (image, maps, targets) that returns (score, gradient), as in the head of this file."""
     matrices = [bilinear_matrix(s, t) for s, t in zip(subject.grid, subject.sides, strict=True)]
-    row = [1 if a == "C" else d for a, d in zip(subject.layout[1:], subject.image, strict=True)]
+    mask_shape = [1 if a == "C" else d for a, d in zip(subject.layout[1:], subject.image, strict=True)]
 
     def total(maps: Tensor, image: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         up = maps
         for axis, matrix in enumerate(matrices, start=2):
             up = along(up, axis, matrix)
-        logits = subject.logits(image * _normalised(up).reshape(-1, *row))
+        logits = subject.logits(image * _normalised(up).reshape(-1, *mask_shape))
         if score is Score.PROBABILITY:
             logits = torch.sigmoid(logits) if subject.activation == "sigmoid" else torch.softmax(logits, 1)
         scores = logits.gather(1, targets[:, None])[:, 0]
@@ -183,7 +186,7 @@ def step_of(subject: Subject, score: Score) -> Callable[[Tensor, Tensor, Tensor]
 
 
 def _normalised(up: Tensor) -> Tensor:
-    """Min-max to [0,1] over each map; a constant map becomes ones."""
+    """Each map stretched to [0,1]. A constant map becomes ones."""
     space = list(range(2, up.ndim))
     low = up.amin(space, True)
     extent = up.amax(space, True) - low
@@ -191,16 +194,16 @@ def _normalised(up: Tensor) -> Tensor:
     return (up - low + flat) / (extent + flat)
 
 
-def _example(subject: Subject, rows: int) -> tuple[Tensor, Tensor, Tensor]:
-    """A picture of noise, a map of noise and the class 0 in every row."""
-    random = torch.Generator().manual_seed(rows)
-    image = torch.randn(rows, *subject.image, generator=random)
-    maps = torch.rand(rows, 1, *subject.grid, generator=random)
-    return image, maps, torch.zeros(rows, dtype=torch.int64)
+def _example(subject: Subject, batch: int) -> tuple[Tensor, Tensor, Tensor]:
+    """(image, maps, targets): an image of noise, a map of noise and class 0 for each sample."""
+    random = torch.Generator().manual_seed(batch)
+    image = torch.randn(batch, *subject.image, generator=random)
+    maps = torch.rand(batch, 1, *subject.grid, generator=random)
+    return image, maps, torch.zeros(batch, dtype=torch.int64)
 
 
 def _finish(model: onnx_ir.Model, subject: Subject, score: Score) -> None:
-    """Names the open axis, drops what the exporter noted about itself, and adds the metadata."""
+    """Names the batch axis N, removes the exporter's notes about itself, and adds the metadata."""
     passes.ClearMetadataAndDocStringPass()(model)
     for node in model.graph:
         for value in node.outputs:
@@ -217,39 +220,41 @@ def _finish(model: onnx_ir.Model, subject: Subject, score: Score) -> None:
 
 
 def _check(proto: onnx.ModelProto, step: Callable[..., tuple[Tensor, Tensor]], subject: Subject) -> None:
-    """One row and three against PyTorch: an operator may have been translated wrongly, or a size be written in."""
+    """Compares the graph with PyTorch at one and at three samples: a wrong operator or a fixed size shows here."""
     session = Session(proto.SerializeToString(), ("cpu",))
     try:
-        for rows in (1, 3):
-            example = _example(subject, rows)
+        for batch in (1, 3):
+            example = _example(subject, batch)
             feeds = {n: x.numpy() for n, x in zip((IMAGE, MAPS, TARGETS), example, strict=True) if n in session.inputs}
             score, gradient = (a.astype(np.float64) for a in session.run([SCORE, GRADIENT], feeds))
-            wanted, slope = (x.detach().double().numpy() for x in step(*example))
-            near = np.allclose(score, wanted, 0, SCORE_TOLERANCE * max(float(np.abs(wanted).max()), 1e-6))
+            expected, slope = (x.detach().double().numpy() for x in step(*example))
+            near = np.allclose(score, expected, 0, SCORE_TOLERANCE * max(float(np.abs(expected).max()), 1e-6))
             if not near or _cosine(gradient, slope) < LEAST_COSINE:
-                raise ModelError(f"the graph that PyTorch wrote gives other numbers than PyTorch itself at {rows} rows")
+                raise ModelError(
+                    f"the graph that PyTorch wrote gives other numbers than PyTorch itself for {batch} samples"
+                )
     finally:
         session.close()
 
 
 def _cosine(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
-    """1 where both are zero."""
+    """The cosine of the angle between a and b; 1 if both are zero."""
     length = float(np.linalg.norm(a) * np.linalg.norm(b))
     return float((a * b).sum() / length) if length else float(not a.any() and not b.any())
 
 
 def main(
     model: Annotated[Path, typer.Argument(help="The exported ONNX file.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where the step graph goes.")],
-    score: Annotated[Score, typer.Option(help="What is raised.")] = Score.LOGIT,
-    layer: Annotated[str, typer.Option(help="The feature map whose grid the maps have.")] = "auto",
-    size: Annotated[str | None, typer.Option(help="Input size for models that take any: 224, or 224x192.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file of the step graph.")],
+    score: Annotated[Score, typer.Option(help="The score that the search raises.")] = Score.LOGIT,
+    layer: Annotated[str, typer.Option(help="The feature tensor; the maps have its grid.")] = "auto",
+    size: Annotated[str | None, typer.Option(help="Input size, for models that take any: 224 or 224x192.")] = None,
     extra: Annotated[
         list[str] | None, typer.Option("--input", metavar="NAME=VALUE", help="An extra input of the model.")
     ] = None,
 ) -> None:
-    """Write the step graph of a model."""
-    logging.getLogger("torch").setLevel(logging.ERROR)  # the exporter names what else could be installed
+    """Write the step graph of a model: the score of a masked image and its gradient."""
+    logging.getLogger("torch").setLevel(logging.ERROR)  # the exporter warns of optional packages
     check_writable([out])
     sides = parse_size(size) if size is not None else None
     proto = export_step(model, score=score, layer=layer, size=sides, inputs=parse_inputs(extra or ()))

@@ -1,4 +1,7 @@
-"""A step of PyTorch's as an ONNX graph: the gradient traced, written out in core operators, and translated."""
+"""Turns a PyTorch step (a score and its gradient) into an ONNX graph: trace it in core operators, then translate it.
+
+export_step.py uses it. PyTorch leaves some gradients in one operator that ONNX does not have; their formulas are here.
+"""
 
 import math
 import warnings
@@ -26,16 +29,16 @@ from onnxcam.surgeon.graphs.masked_score import IMAGE, MAPS, TARGETS
 from onnxcam.surgeon.graphs.score_gradient import GRADIENT, SCORE
 
 OPSET = 18
-"""That of PyTorch's translations; others are converted from it."""
+"""The opset of PyTorch's translations. Other opsets are converted from it."""
 
 aten = torch.ops.aten
 
 
 def traced(step: Callable[..., Any], example: Sequence[Tensor]) -> torch.fx.GraphModule:
-    """The gradient's operators written out; of all sizes only the number of rows is left open."""
+    """The step with its gradient in core operators. All sizes are fixed but the batch."""
     mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
 
-    def open_rows(x: Tensor) -> Tensor:
+    def open_batch(x: Tensor) -> Tensor:
         sizes = [DimDynamic.DYNAMIC, *[DimDynamic.STATIC] * (x.ndim - 1)]
         return mode.from_tensor(x, symbolic_context=StatelessSymbolicContext(sizes))
 
@@ -43,18 +46,19 @@ def traced(step: Callable[..., Any], example: Sequence[Tensor]) -> torch.fx.Grap
     tracer = make_fx(step, decomposition_table=table, tracing_mode="symbolic", _allow_non_fake_inputs=True)
     try:
         with sdpa_kernel(SDPBackend.MATH):  # attention in one operator has a gradient in one operator
-            return tracer(*map(open_rows, example))
+            return tracer(*map(open_batch, example))
     except (NotImplementedError, GuardOnDataDependentSymNode) as error:
         reason = str(error).strip().splitlines()[0][:200]
         raise ModelError(f"the gradient cannot be traced through {reason}; use a gradient-free method") from None
 
 
 def translated(step: torch.fx.GraphModule, example: Sequence[Tensor]) -> onnx_ir.Model:
-    rows = torch.export.Dim("N", min=1)
-    with warnings.catch_warnings(action="ignore"):  # what matters is checked afterwards
-        program = torch.export.export(step, tuple(example), dynamic_shapes=tuple({0: rows} for _ in example))
+    """The traced step as ONNX. Raises ModelError if PyTorch has no translation of an operator."""
+    batch = torch.export.Dim("N", min=1)
+    with warnings.catch_warnings(action="ignore"):  # export_step checks the graph afterwards
+        program = torch.export.export(step, tuple(example), dynamic_shapes=tuple({0: batch} for _ in example))
         try:
-            made = torch.onnx.export(
+            exported = torch.onnx.export(
                 program,
                 dynamo=True,
                 opset_version=OPSET,
@@ -67,21 +71,21 @@ def translated(step: torch.fx.GraphModule, example: Sequence[Tensor]) -> onnx_ir
             raise ModelError(
                 f"PyTorch cannot write this gradient as ONNX ({reason.strip()[:200]}); use a gradient-free method"
             ) from None
-    assert made is not None
-    return made.model
+    assert exported is not None
+    return exported.model
 
 
-# ---- Gradients that PyTorch leaves in one operator ------------------------------------------------------------------
+# Gradients that PyTorch leaves in one operator.
 
 Sizes = Sequence[int]
 
 
 def convolution_backward(
     dy: Tensor, x: Tensor, w: Tensor, bias: Sizes | None, stride: Sizes, padding: Sizes, dilation: Sizes,
-    transposed: bool, output_padding: Sizes, groups: int, wanted: Sequence[bool],
+    transposed: bool, output_padding: Sizes, groups: int, output_mask: Sequence[bool],
 ) -> tuple[Tensor, None, None]:  # fmt: skip
-    """Of the data only: the transposed convolution, at stride 1 a plain one over flipped weights, faster on CPUs."""
-    assert not any(wanted[1:]), "weights are constants"
+    """The gradient by the data: a transposed convolution, or at stride 1 one over flipped weights, faster on CPUs."""
+    assert not any(output_mask[1:]), "weights are constants"
     none = [0] * len(stride)
     if transposed:
         return aten.convolution(dy, w, None, stride, padding, dilation, False, none, groups), None, None
@@ -90,13 +94,13 @@ def convolution_backward(
         flipped = _turned(w, groups)
         return aten.convolution(dy, flipped, None, stride, around, dilation, False, none, groups), None, None
     sides = zip(x.shape[2:], dy.shape[2:], stride, around, padding, strict=True)
-    # A convolution may leave the last rows of its input out; their gradient is zero.
-    left = [n - ((m - 1) * s + a - p + 1) for n, m, s, a, p in sides]
-    return aten.convolution(dy, w, None, stride, padding, dilation, True, left, groups), None, None
+    # A convolution may not read the last rows of its input; their gradient is zero.
+    unread = [n - ((m - 1) * s + a - p + 1) for n, m, s, a, p in sides]
+    return aten.convolution(dy, w, None, stride, padding, dilation, True, unread, groups), None, None
 
 
 def _turned(w: Tensor, groups: int) -> Tensor:
-    """(out, in/groups, *kernel) to (in, out/groups, *kernel), the kernel backwards."""
+    """Weights (out, in/groups, *kernel) as (in, out/groups, *kernel), with the kernel flipped."""
     out, inner, *kernel = w.shape
     axes = [i for i in range(2, w.ndim) if w.shape[i] > 1]
     backwards = w.flip(axes) if axes else w
@@ -108,7 +112,7 @@ def average_pool_backward(
     dy: Tensor, x: Tensor, kernel: Sizes, stride: Sizes, padding: Sizes, ceil_mode: bool, count_include_pad: bool,
     divisor: int | None,
 ) -> Tensor:  # fmt: skip
-    """A mean over windows is a matrix an axis; the gradient is their transposes."""
+    """The gradient of means over windows: the mean is one matrix per axis, the gradient their transposes."""
     rank = len(kernel)
     for i in range(rank):
         source, target = x.shape[i - rank], dy.shape[i - rank]
@@ -123,6 +127,7 @@ def average_pool_backward(
 
 
 def _adaptive(source: int, target: int) -> npt.NDArray[np.float64]:
+    """(target, source) weights of adaptive average pooling along one axis."""
     matrix = np.zeros((target, source))
     for j in range(target):
         cells = range(j * source // target, -(-(j + 1) * source // target))
@@ -145,7 +150,7 @@ def adaptive_average_pool_backward(dy: Tensor, x: Tensor) -> Tensor:
 
 def max_pool_backward(dy: Tensor, x: Tensor, kernel: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes,
                       ceil_mode: bool, indices: Tensor) -> Tensor:  # fmt: skip
-    """Each window's to the place of its maximum; indices count within a map."""
+    """Adds each window's gradient at the place of its maximum. indices count within a map."""
     places = math.prod(x.shape[2:])
     flat = torch.zeros_like(x).reshape(*x.shape[:2], places)
     spread = flat.scatter_add(2, indices.reshape(*x.shape[:2], -1), dy.reshape(*x.shape[:2], -1))

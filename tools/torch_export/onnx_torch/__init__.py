@@ -1,12 +1,16 @@
-"""An ONNX graph run by PyTorch, so that autograd can differentiate it: for gradient rules' tests, and for export.
+"""An interpreter of ONNX graphs in PyTorch, so that autograd can differentiate them.
 
     values = OnnxModule(proto, torch.float64)({"images": x}, ["features", "logits"])
 
-What is computed from shapes and constants alone stays on the host as numpy arrays (with torch.SymInt inside where a
-size is symbolic), so that torch.fx can trace a graph with a dynamic batch. All floating-point types become the one that
-was asked for. Derivatives are torch's: zero for Relu at 0, zero for Clip at both bounds and outside, a maximum's go to
-the first of equals in MaxPool and evenly to all in ReduceMax and GlobalMaxPool. Quantisation passes the gradient
-straight through; quantised numbers that depend on data are floats that hold integers.
+The exporter of step graphs uses it, and so do the tests of the gradient rules. module.py runs a graph; registry.py has
+the tables of operators, which the other files fill, a file for each kind of operator; host.py has shape arithmetic.
+What is computed from shapes and constants alone stays on the host as NumPy arrays (with torch.SymInt inside where a
+size is symbolic), so that torch.fx can trace a graph with a dynamic batch. All floating-point types become the module's
+dtype.
+
+Derivatives are torch's: zero for Relu at 0; zero for Clip at both bounds and outside; a maximum's go to the first of
+equals in MaxPool, and evenly to all in ReduceMax and GlobalMaxPool. Quantisation passes the gradient straight through.
+Quantised numbers that depend on data are floats that hold integers.
 """
 
 from onnx_torch import (

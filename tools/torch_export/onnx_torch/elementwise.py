@@ -1,4 +1,4 @@
-"""Operators on one number at a time."""
+"""Operators that work on each number alone: arithmetic, comparisons, activations, casts."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -27,7 +27,7 @@ ELEMENTWISE: Mapping[str, Callable[..., Tensor]] = {
 
 @operator(*ELEMENTWISE)
 def elementwise(node: Node, *operands: Tensor) -> Tensor:
-    """Of any number of operands where the operator takes that."""
+    """Max, Min and Sum take any number of operands."""
     function = ELEMENTWISE[node.op_type]
     return folded(function, operands) if node.op_type in ("Max", "Min", "Sum") else function(*operands)
 
@@ -49,8 +49,8 @@ def mean(node: Node, *parts: Tensor) -> Tensor:
 
 @operator("Div")
 def div(node: Node, a: Tensor, b: Tensor) -> Tensor:
-    whole = not (a.is_floating_point() or b.is_floating_point())
-    return torch.div(a, b, rounding_mode="trunc" if whole else None)
+    integers = not (a.is_floating_point() or b.is_floating_point())
+    return torch.div(a, b, rounding_mode="trunc" if integers else None)
 
 
 @operator("Mod")
@@ -173,9 +173,8 @@ def shrink(node: Node, x: Tensor) -> Tensor:
 
 @operator("IsInf")
 def is_inf(node: Node, x: Tensor) -> Tensor:
-    wanted = torch.zeros_like(x, dtype=torch.bool)
-    wanted = wanted | ((x == math.inf) & bool(node.get("detect_positive", 1)))
-    return wanted | ((x == -math.inf) & bool(node.get("detect_negative", 1)))
+    positive = (x == math.inf) & bool(node.get("detect_positive", 1))
+    return positive | ((x == -math.inf) & bool(node.get("detect_negative", 1)))
 
 
 @operator("Dropout", host=(1, 2))

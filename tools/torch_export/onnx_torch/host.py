@@ -1,4 +1,4 @@
-"""Shape arithmetic, on the host."""
+"""Operators of shape arithmetic, computed on the host as NumPy arrays."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -35,7 +35,7 @@ def host_where(node: Node, condition: Array, a: Array, b: Array) -> Array:
 
 @on_host("Div")
 def host_div(node: Node, a: Array, b: Array) -> Array:
-    """Of integers towards zero; a symbolic size is never negative."""
+    """Integers are divided towards zero. A symbolic size is never negative, so // is right for it."""
     if "f" in (a.dtype.kind, b.dtype.kind):
         return np.asarray(a / b)
     if object in (a.dtype, b.dtype):
@@ -163,7 +163,7 @@ def size(node: Node, x: Tensor) -> Array:
 
 @operator("ConstantOfShape", host=(0,))
 def constant_of_shape(node: Node, sizes: Array) -> Value:
-    """A row of integers is shape arithmetic, anything else a tensor."""
+    """A vector of integers is shape arithmetic and stays on the host. Anything else is a tensor."""
     filler = node.get("value")
     number = np.zeros(1) if filler is None else numpy_helper.to_array(filler)
     dims = integers(node, sizes) or []

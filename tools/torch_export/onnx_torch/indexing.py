@@ -1,4 +1,4 @@
-"""Operators that choose numbers by place: gathering, scattering, triangles."""
+"""Operators that choose numbers by index: gathering, scattering, one-hot, triangles."""
 
 import numpy as np
 import torch
@@ -15,12 +15,12 @@ def gather(node: Node, x: Tensor, indices: Value) -> Tensor:
         if indices.ndim == 0:
             return x.select(axis, indices.item())
         indices = as_tensor(indices, node.dtype, x.device)
-    rows = _counted_from_zero(indices.long(), x.shape[axis])
-    found = x.index_select(axis, rows.reshape(-1))
-    return found.reshape([*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]])
+    flat = _counted_from_zero(indices.long(), x.shape[axis]).reshape(-1)
+    return x.index_select(axis, flat).reshape([*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]])
 
 
 def _counted_from_zero(indices: Tensor, side: int) -> Tensor:
+    """The indices with negative ones counted from the end."""
     return torch.where(indices < 0, indices + side, indices)
 
 
@@ -40,12 +40,12 @@ def gather_nd(node: Node, x: Tensor, indices: Tensor) -> Tensor:
 @operator("ScatterElements", "Scatter")
 def scatter_elements(node: Node, x: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
     axis, how = node.get("axis", 0), node.get("reduction", "none")
-    rows = _counted_from_zero(indices, x.shape[axis])
+    places = _counted_from_zero(indices, x.shape[axis])
     if how == "none":
-        return x.scatter(axis, rows, updates)
+        return x.scatter(axis, places, updates)
     if how == "add":
-        return x.scatter_add(axis, rows, updates)
-    return x.scatter_reduce(axis, rows, updates, {"mul": "prod", "max": "amax", "min": "amin"}[how])
+        return x.scatter_add(axis, places, updates)
+    return x.scatter_reduce(axis, places, updates, {"mul": "prod", "max": "amax", "min": "amin"}[how])
 
 
 @operator("ScatterND")

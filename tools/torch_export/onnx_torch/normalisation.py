@@ -1,4 +1,4 @@
-"""Normalisations."""
+"""Normalisations: of batches, layers, instances, groups and across channels."""
 
 import torch
 from torch import Tensor
@@ -9,6 +9,7 @@ from onnx_torch.values import folded
 
 
 def _per_channel(weights: Tensor, rank: int) -> Tensor:
+    """(C,) as (C,1,1,...) for a tensor of this rank."""
     return weights.reshape([-1, *[1] * (rank - 2)])
 
 
@@ -21,7 +22,7 @@ def batch_normalization(node: Node, x: Tensor, scale: Tensor, bias: Tensor, cent
 
 
 def _standardised(node: Node, x: Tensor, axes: list[int], epsilon: float = 1e-5) -> tuple[Tensor, Tensor, Tensor]:
-    """(x - mean) / deviation, the mean and the inverse deviation."""
+    """((x - mean) / deviation, mean, 1 / deviation)."""
     center = x.mean(axes, True)
     inverse = torch.rsqrt((x - center).square().mean(axes, True) + node.get("epsilon", epsilon))
     return (x - center) * inverse, center, inverse
@@ -48,7 +49,7 @@ def instance_normalization(node: Node, x: Tensor, scale: Tensor, bias: Tensor) -
 
 @operator("GroupNormalization")
 def group_normalization(node: Node, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-    """Until opset 21 scale and bias had one number a group."""
+    """Before opset 21 scale and bias have one number a group."""
     groups, channels = node.get("num_groups"), x.shape[1]
     y, _, _ = _standardised(node, x.reshape(x.shape[0], groups, -1), [2])
     if scale.numel() != channels:

@@ -1,4 +1,4 @@
-"""Poolings, over windows and over everything."""
+"""Poolings, over windows and over all places."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,7 @@ AVERAGE_POOLS: Mapping[int, Callable[..., Tensor]] = {
 
 
 def _fitted(node: Node, sides: Sequence[int], f: Windows) -> Windows:
-    """The same with a padding (or cropping) at the end that makes the windows fill the sides, whole ones only."""
+    """The windows with a padding (or cropping) at the end, so that complete windows fill the sides exactly."""
     after = []
     for i, side in enumerate(sides):
         reach = f.dilations[i] * (f.kernel[i] - 1) + 1
@@ -47,7 +47,7 @@ def max_pool(node: Node, x: Tensor) -> Tensor:
 
 @operator("AveragePool")
 def average_pool(node: Node, x: Tensor) -> Tensor:
-    """Padding counts if count_include_pad says so; what ceil_mode adds beyond it never does."""
+    """Padding counts if count_include_pad is set. What ceil_mode adds beyond the padding never counts."""
     f = windows_of(node, x.shape[2:], node.get("kernel_shape"))
     included = bool(node.get("count_include_pad", 0))
     simple = not node.get("ceil_mode", 0) and all(d == 1 for d in f.dilations)

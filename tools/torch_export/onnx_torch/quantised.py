@@ -1,4 +1,4 @@
-"""Quantised numbers."""
+"""Quantised operators: numbers as floats that hold integers."""
 
 import numpy as np
 import onnx
@@ -18,7 +18,7 @@ RANGES = {
 
 
 def _spread(node: Node, x: Tensor, parameter: Tensor, axis: int) -> Tensor:
-    """A scale or zero point, of the whole, of an axis or of blocks along it, beside x."""
+    """A scale or zero point in the shape of x: for all of it, for an axis, or for blocks along the axis."""
     if parameter.numel() == 1 or x.ndim == 0:
         return parameter.reshape(())
     if parameter.ndim == 1:
@@ -28,7 +28,7 @@ def _spread(node: Node, x: Tensor, parameter: Tensor, axis: int) -> Tensor:
 
 
 def quantise(node: Node, x: Tensor, scale: Tensor, zero: Value | None, axis: int = 1) -> Tensor:
-    """Integers as floats, rounded half to even and saturated, with the gradient of the division where they are not."""
+    """x / scale + zero, rounded half to even and saturated, as floats. The gradient is 1 / scale, or 0 if saturated."""
     if zero is None:
         to = node.get("output_dtype", 0) or TensorProto.UINT8
         kind, point = onnx.helper.tensor_dtype_to_np_dtype(to).name, x.new_zeros(())
@@ -39,13 +39,14 @@ def quantise(node: Node, x: Tensor, scale: Tensor, zero: Value | None, axis: int
     if kind not in RANGES:
         raise node.unknown(f"numbers of type {kind}")
     exact = x / _spread(node, x, scale, axis)
-    # As of Hardtanh, no gradient at the bounds either: quantisers do away with a Relu whose bounds the integers have.
-    held = functional.hardtanh(exact + _spread(node, x, point, axis), *map(float, RANGES[kind]))
+    # No gradient at the bounds either, as in Hardtanh: quantisers remove a Relu whose bounds the integers have.
+    bounded = functional.hardtanh(exact + _spread(node, x, point, axis), *map(float, RANGES[kind]))
     stepped = torch.clamp(torch.round(exact) + _spread(node, x, point, axis), *RANGES[kind])
-    return held + (stepped - held).detach()
+    return bounded + (stepped - bounded).detach()
 
 
 def dequantise(node: Node, x: Tensor, scale: Tensor, zero: Tensor | None, axis: int = 1) -> Tensor:
+    """(x - zero) * scale."""
     x = x.to(node.dtype)
     shifted = x if zero is None else x - _spread(node, x, zero.to(node.dtype), axis)
     return shifted * _spread(node, x, scale, axis)
@@ -63,7 +64,7 @@ def dequantize_linear(node: Node, x: Tensor, scale: Tensor, zero: Tensor | None 
 
 @operator("DynamicQuantizeLinear")
 def dynamic_quantize_linear(node: Node, x: Tensor) -> tuple[Tensor, ...]:
-    """The scale and the zero point are taken as constants."""
+    """The gradient takes the scale and the zero point as constants."""
     low, high = x.detach().amin().clamp(max=0), x.detach().amax().clamp(min=0)
     scale = (high - low) / 255
     zero = torch.round(torch.clamp(-low / scale, 0, 255))

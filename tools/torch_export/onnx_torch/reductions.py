@@ -1,4 +1,4 @@
-"""Operators along axes: softmax, sums, maxima, sorting."""
+"""Operators along axes: softmax, sums, maxima, sorting, cumulative sums."""
 
 from collections.abc import Callable, Mapping
 
@@ -11,7 +11,7 @@ from onnx_torch.values import integers
 
 @operator("Softmax", "LogSoftmax", "Hardmax")
 def softmax(node: Node, x: Tensor) -> Tensor:
-    """Before opset 13 over all axes from the given one on."""
+    """Before opset 13 the softmax is over all axes from `axis` on."""
     functions: Mapping[str, Callable[[Tensor, int], Tensor]] = {
         "Softmax": torch.softmax,
         "LogSoftmax": torch.log_softmax,
@@ -70,7 +70,7 @@ def arg_extreme(node: Node, x: Tensor) -> Tensor:
 def top_k(node: Node, x: Tensor, k: Value | None = None) -> tuple[Tensor, ...]:
     (count,) = integers(node, k, "k") or [1]
     axis = node.get("axis", -1)
-    # Unlike torch.topk, a stable sort gives the first of equals, as the specification wants.
+    # Unlike torch.topk, a stable sort gives the first of equals, as the specification requires.
     ranked = torch.sort(x, dim=axis, descending=bool(node.get("largest", 1)), stable=True)
     return ranked.values.narrow(axis, 0, count), ranked.indices.narrow(axis, 0, count)
 

@@ -1,4 +1,4 @@
-"""Resize and Upsample, every mode of which is a matrix an axis."""
+"""Resize and Upsample. Every mode is one matrix per axis."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from onnx_torch.values import along, integers
 
 @operator("Upsample", "Resize", host=(1, 2, 3))
 def resize(node: Node, x: Tensor, *operands: Value | None) -> Tensor:
-    """Every mode is a matrix an axis. Upsample and Resize-10 have the scales where Resize-11 has the region."""
+    """Upsample and Resize-10 have the scales as input 1, where Resize-11 has the region."""
     old = node.op_type == "Upsample" or node.opset < 11
     scales, sizes = (*operands, None)[:2] if old else (*operands[1:], None, None)[:2]
     if node.get("keep_aspect_ratio_policy", "stretch") != "stretch":
@@ -31,7 +31,7 @@ def resize(node: Node, x: Tensor, *operands: Value | None) -> Tensor:
 
 
 def _resize_matrix(node: Node, source: int, target: int, scale: float, old: bool) -> Array:
-    """(target, source) weights as the specification of Resize has them."""
+    """(target, source) weights of the interpolation, after the specification of Resize."""
     how = "asymmetric" if old else node.get("coordinate_transformation_mode", "half_pixel")
     at, mode = _sampled(node, how, source, target, scale), node.get("mode", "nearest")
     if mode == "nearest":
@@ -60,7 +60,7 @@ NEAREST: Mapping[str, Callable[[Array], Array]] = {
 
 
 def _sampled(node: Node, how: str, source: int, target: int, scale: float) -> Array:
-    """(target,) places on the source."""
+    """(target,) coordinates on the source."""
     i = np.arange(target, dtype=np.float64)
     if how == "half_pixel" or (how == "pytorch_half_pixel" and target > 1):
         return (i + 0.5) / scale - 0.5

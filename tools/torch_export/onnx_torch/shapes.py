@@ -1,4 +1,4 @@
-"""Operators that move numbers without looking at them: shapes, parts, padding."""
+"""Operators that move numbers and do not compute with them: reshapes, slices, joins, padding."""
 
 import math
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ from onnx_torch.values import along, integers
 
 @operator("Reshape", host=(1,))
 def reshape(node: Node, x: Tensor, sizes: Value | None = None) -> Tensor:
-    wanted = integers(node, sizes, "shape") or []
+    shape = integers(node, sizes, "shape") or []
     copied = not node.get("allowzero", 0)
-    return x.reshape([x.shape[i] if copied and isinstance(s, int) and s == 0 else s for i, s in enumerate(wanted)])
+    return x.reshape([x.shape[i] if copied and isinstance(s, int) and s == 0 else s for i, s in enumerate(shape)])
 
 
 @operator("Flatten")
@@ -51,11 +51,11 @@ def unsqueeze(node: Node, x: Tensor, axes: Value | None = None) -> Tensor:
 
 @operator("Expand", host=(1,))
 def expand(node: Node, x: Tensor, sizes: Value) -> Tensor:
-    """Either side may be the one that is spread."""
-    wanted = integers(node, sizes) or []
-    own = [1] * (len(wanted) - x.ndim) + list(x.shape)
-    wanted = [1] * (len(own) - len(wanted)) + wanted
-    return x.expand([o if isinstance(w, int) and w == 1 else w for o, w in zip(own, wanted, strict=True)])
+    """Broadcasts both ways: where the shape has a 1, x keeps its size."""
+    shape = integers(node, sizes) or []
+    before = [1] * (len(shape) - x.ndim) + list(x.shape)
+    shape = [1] * (len(before) - len(shape)) + shape
+    return x.expand([b if isinstance(s, int) and s == 1 else s for b, s in zip(before, shape, strict=True)])
 
 
 @operator("Tile", host=(1,))
@@ -74,18 +74,18 @@ def split(node: Node, x: Tensor, sizes: Value | None = None) -> tuple[Tensor, ..
     return tuple(torch.split(x, split_sizes(node, sizes, x.shape[axis]), axis))
 
 
-def split_sizes(node: Node, sizes: Value | None, whole: int) -> list[int]:
-    """Of a Split; all but the last are equal where none are given."""
-    given = integers(node, sizes, "split")
-    if given is not None:
-        return given
+def split_sizes(node: Node, sizes: Value | None, side: int) -> list[int]:
+    """The sizes of a Split's outputs. By default all but the last are equal."""
+    listed = integers(node, sizes, "split")
+    if listed is not None:
+        return listed
     count = node.get("num_outputs", len(node.outputs))
-    part = -(-whole // count)
-    return [*[part] * (count - 1), whole - part * (count - 1)]
+    part = -(-side // count)
+    return [*[part] * (count - 1), side - part * (count - 1)]
 
 
 def slice_bounds(node: Node, bounds: Sequence[Value | None]) -> list[tuple[Any, Any, int, int]]:
-    """(start, end, axis, step) an axis, as given."""
+    """(start, end, axis, step) for each sliced axis."""
     padded = [*bounds, *[None] * (4 - len(bounds))]
     starts, ends, axes, steps = (
         integers(node, b, name) for b, name in zip(padded, ("starts", "ends", "axes", "steps"), strict=True)

@@ -1,4 +1,4 @@
-"""Between numbers on the host and tensors: element types, conversions, a linear map along an axis."""
+"""Conversions between host arrays and tensors, and a linear map along an axis."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,17 +20,18 @@ INTEGERS = {
     TensorProto.INT16: torch.int16, TensorProto.UINT16: torch.int32, TensorProto.INT32: torch.int32,
     TensorProto.UINT32: torch.int64, TensorProto.INT64: torch.int64, TensorProto.UINT64: torch.int64,
 }  # fmt: skip
-"""Torch computes little in unsigned types past 8 bits, so these become the next larger signed one."""
+"""Torch computes little in unsigned types above 8 bits, so these become the next larger signed type."""
 
 
 def as_tensor(array: Array, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The array as a tensor. Floating-point numbers become `dtype`; symbolic sizes stay symbolic."""
     if array.dtype == object:
         parts = [torch.scalar_tensor(v, dtype=_kind(v, dtype), device=device) for v in array.reshape(-1)]
         return torch.stack(parts).reshape(array.shape)
     if array.dtype.kind == "f":
         return torch.tensor(array, dtype=dtype, device=device)
     if array.dtype.name in ("uint16", "uint32", "uint64") or array.dtype.kind not in "biu":
-        array = array.astype(np.int64)  # four-bit integers are none of numpy's own
+        array = array.astype(np.int64)  # NumPy has no four-bit integers of its own
     return torch.tensor(array, device=device)
 
 
@@ -39,7 +40,7 @@ def _kind(number: Any, dtype: torch.dtype) -> torch.dtype:
 
 
 def settled(array: Array) -> Array:
-    """Back from Python objects to numbers where no size is symbolic."""
+    """An array of Python objects as an array of numbers, unless a size in it is symbolic."""
     symbolic = (torch.SymInt, torch.SymFloat, torch.SymBool)
     if array.dtype != object or any(isinstance(v, symbolic) for v in array.reshape(-1)):
         return array
@@ -47,7 +48,7 @@ def settled(array: Array) -> Array:
 
 
 def host_array(sizes: Sequence[Any]) -> Array:
-    """(len,) on the host; integers, or objects where one is symbolic."""
+    """(len,) sizes on the host: integers, or objects if one is symbolic."""
     plain = all(isinstance(s, int) for s in sizes)
     array = np.empty(len(sizes), np.int64 if plain else object)
     array[:] = sizes
@@ -55,17 +56,17 @@ def host_array(sizes: Sequence[Any]) -> Array:
 
 
 def integers(node: Node, values: Value | None, attribute: str | None = None) -> list[Any] | None:
-    """What was an attribute in old opsets and is an input now; None where it is absent."""
+    """The integers of an input, or of the attribute that it was in old opsets. None if both are absent."""
     if values is None:
-        found = node.get(attribute) if attribute else None
-        return found if found is None or isinstance(found, list) else [found]
+        value = node.get(attribute) if attribute else None
+        return value if value is None or isinstance(value, list) else [value]
     if isinstance(values, Tensor):
         raise node.unknown("shapes that depend on data")
     return list(values.reshape(-1).tolist()) if values.dtype != object else list(values.reshape(-1))
 
 
 def folded(function: Callable[..., Any], operands: Sequence[Any]) -> Any:
-    """a + b + c as (a + b) + c."""
+    """A function of two operands applied to many: f(f(a, b), c)."""
     total = operands[0]
     for operand in operands[1:]:
         total = function(total, operand)
@@ -73,6 +74,6 @@ def folded(function: Callable[..., Any], operands: Sequence[Any]) -> Any:
 
 
 def along(x: Tensor, axis: int, matrix: Array) -> Tensor:
-    """A linear map (target, source) along one axis."""
+    """x with a matrix (target, source) applied along one axis."""
     weights = torch.tensor(matrix, dtype=x.dtype, device=x.device)
     return (x.movedim(axis, -1) @ weights.T).movedim(-1, axis)

@@ -1,4 +1,4 @@
-"""The windows of convolutions and poolings."""
+"""The windows of convolutions and poolings: kernel, strides, dilations and padding from a node's attributes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from onnx_torch.registry import Node
 
 @dataclass(frozen=True)
 class Windows:
-    """Of a convolution or a pooling, one number an axis; before, after: the padding."""
+    """The windows of a convolution or a pooling, one number an axis. before, after: the padding."""
 
     kernel: list[int]
     strides: list[int]
