@@ -10,7 +10,7 @@ from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import Anatomy
 from onnxcam.surgeon.analysis.axes import CHANNEL, Axis
 from onnxcam.surgeon.loading import ModelSource, read_model
-from onnxcam.surgeon.passes.expose_features import expose
+from onnxcam.surgeon.passes.expose_features import expose_features
 from onnxcam.types import Note, NoteCode
 
 
@@ -41,7 +41,7 @@ def rewrite(source: ModelSource, options: OpenOptions | None = None) -> Rewritte
     # With dynamic sides the grid that was seen is that of one size.
     dynamic = None in opened.anatomy.image.sides
     shape = [None if dynamic and not _is_channel(a) else d for a, d in zip(features.axes, features.shape, strict=True)]
-    proto = ir.to_proto(expose(opened.model, features.tensor, tuple(shape), opened.anatomy.image.name))
+    proto = ir.to_proto(expose_features(opened.model, features.tensor, tuple(shape), opened.anatomy.image.name))
     try:
         onnx.checker.check_model(proto, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:

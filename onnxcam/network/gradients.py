@@ -28,7 +28,7 @@ from onnxcam.surgeon.graphs.score_gradient import GRADIENT, SCORE, Traces, Wrt, 
 from onnxcam.surgeon.ir import Model
 from onnxcam.surgeon.loading import ModelFile
 from onnxcam.surgeon.passes.opset import blank_weights
-from onnxcam.surgeon.passes.single_precision import in_single_precision
+from onnxcam.surgeon.passes.single_precision import convert_to_single_precision
 from onnxcam.types import Arrays, Floats, Masks, Note, NoteCode, Score
 
 FLOAT, INT64 = 1, 7
@@ -72,7 +72,7 @@ def scoring_graph(opened: OpenedModel) -> Model:
     """The scoring graph in float32 throughout."""
     network, image = opened.network, opened.anatomy.image
     return masked_score.scoring_model(
-        in_single_precision(opened.model, image.name),
+        convert_to_single_precision(opened.model, image.name),
         replace(opened.anatomy, image=replace(image, dtype="float32")),
         opened.size,
         with_fill=network.with_fill,

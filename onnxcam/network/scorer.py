@@ -18,7 +18,7 @@ from onnxcam.surgeon.analysis.anatomy import Anatomy, Kind
 from onnxcam.surgeon.graphs import masked_score
 from onnxcam.surgeon.graphs.masked_score import FEATURE_MASKS
 from onnxcam.surgeon.ir import Model, to_bytes
-from onnxcam.surgeon.passes.mixed_precision import in_half_precision
+from onnxcam.surgeon.passes.mixed_precision import convert_to_mixed_precision
 from onnxcam.types import (
     AnyMasks,
     Arrays,
@@ -68,7 +68,7 @@ class Network:
         self.fixed, self.extra = fixed, dict(extra or {})
 
         def graph() -> bytes:
-            plain = in_half_precision(model) if engine.half else model
+            plain = convert_to_mixed_precision(model) if engine.half else model
             made = masked_score.scoring_model(
                 plain, anatomy, size, with_fill=with_fill, batch=fixed, extra=extra, form=form
             )

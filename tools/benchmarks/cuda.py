@@ -46,7 +46,7 @@ from onnxcam.inputs.bundled import pictures  # noqa: E402
 from onnxcam.surgeon import ir  # noqa: E402
 from onnxcam.surgeon.analysis.locate import locate  # noqa: E402
 from onnxcam.surgeon.graphs import masked_score  # noqa: E402
-from onnxcam.surgeon.passes.mixed_precision import in_half_precision  # noqa: E402
+from onnxcam.surgeon.passes.mixed_precision import convert_to_mixed_precision  # noqa: E402
 
 PEER_BATCH = 16
 """pytorch-grad-cam's default."""
@@ -134,7 +134,7 @@ def bare(bench: Bench, engine: EngineOptions, count: int, batch: int) -> Callabl
     """The floor: `count` images in batches through the plain model, with input and output on the device."""
     model = ir.from_proto(_proto(bench.onnx))
     session = Session(
-        ir.to_bytes(in_half_precision(model) if engine.half else model),
+        ir.to_bytes(convert_to_mixed_precision(model) if engine.half else model),
         [bench.provider],
         engine=engine.without_cuda_graph,
     )

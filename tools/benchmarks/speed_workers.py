@@ -38,7 +38,7 @@ class Case:
         from onnxcam import Explainer
         from onnxcam.inputs.bundled import model, pictures
         from onnxcam.surgeon.ir import from_proto, to_bytes
-        from onnxcam.surgeon.passes.expose_features import expose
+        from onnxcam.surgeon.passes.expose_features import expose_features
 
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.name in LARGE:
@@ -60,7 +60,7 @@ class Case:
                 "input": explainer.anatomy.image.name,
                 "logits": explainer.anatomy.logits.output,
             }
-        exposed = expose(from_proto(onnx.load(self.path)), features.tensor, features.shape)
+        exposed = expose_features(from_proto(onnx.load(self.path)), features.tensor, features.shape)
         (self.folder / "two.onnx").write_bytes(to_bytes(exposed))
         (self.folder / "about.json").write_text(json.dumps(about))
 

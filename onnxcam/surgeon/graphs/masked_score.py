@@ -23,7 +23,7 @@ from onnxcam.surgeon.analysis.anatomy import Anatomy
 from onnxcam.surgeon.builder import Builder, publish
 from onnxcam.surgeon.graphs.score_heads import LOGIT, LOGITS, PROBABILITY, REFERENCES, REGIONS, TARGETS, add_score_head
 from onnxcam.surgeon.ir import Model, Value, edit, find_value, new_input, tidy
-from onnxcam.surgeon.passes.quantised import dequantised
+from onnxcam.surgeon.passes.quantised import dequantise
 from onnxcam.types import MaskForm
 
 FEATURE_MASKS = MaskForm()
@@ -172,12 +172,12 @@ def as_input_type(b: Builder, masked: Value, network_input: Value) -> Value:
 
 def as_float(b: Builder, value: Value) -> Value:
     """The tensor, dequantised and cast to float32. The Cast is always added: not every file records element types."""
-    return b.cast(dequantised(b, value), onnx_ir.DataType.FLOAT)
+    return b.cast(dequantise(b, value), onnx_ir.DataType.FLOAT)
 
 
 def _set_outputs(model: Model, b: Builder, head: Value, features: Value, anatomy: Anatomy, count: int | str) -> None:
     scores = add_score_head(model, b, head, anatomy.logits)
-    exposed = b("Cast", dequantised(b, features), to=int(onnx_ir.DataType.FLOAT), name=FEATURES)
+    exposed = b("Cast", dequantise(b, features), to=int(onnx_ir.DataType.FLOAT), name=FEATURES)
     outputs: Sequence[tuple[Value, Sequence[int | str | None]]] = [
         (scores.logit, [count, "targets"]),
         (scores.probability, [count, "targets"]),

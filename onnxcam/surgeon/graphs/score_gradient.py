@@ -24,7 +24,7 @@ from onnxcam.surgeon.autodiff.rules.registry import Ops, Rule
 from onnxcam.surgeon.builder import publish
 from onnxcam.surgeon.graphs.masked_score import IMAGE, MAPS
 from onnxcam.surgeon.ir import Model, Value, edit
-from onnxcam.surgeon.passes.opset import raise_opset, write_out
+from onnxcam.surgeon.passes.opset import decompose_operators, raise_opset
 from onnxcam.types import Arrays
 
 SCORE, GRADIENT = "onnxcam/score", "onnxcam/gradient"
@@ -64,7 +64,7 @@ def decompose(scoring: Model, score: str, wrt: str) -> tuple[Model, list[Missing
     missing = _missing(model, score, wrt)
     defined = [m.operator.rpartition("-")[0] for m in missing if "." not in m.operator]
     if defined:
-        model = write_out(model, defined)
+        model = decompose_operators(model, defined)
         missing = _missing(model, score, wrt)
     return model, missing
 

@@ -1,1 +1,16 @@
-"""TODO"""
+"""Passes change a model. One contract for all: Model -> Model.
+
+A pass is a function named by a verb. It takes a Model, with options where it needs them, and returns a new one; the
+model that it receives stays as it is (ir.edit() gives the copy). It runs nothing, and raises ModelError where it cannot
+do its work.
+
+    fill_weights.py      store_filled_weights: weights that ConstantOfShape makes become initializers
+    control_flow.py      unroll_loops, take_branches: Loop and If are replaced by their contents
+    expose_features.py   expose_features: the feature tensor becomes an output
+    opset.py             raise_opset, decompose_operators, blank_weights: changes of the operators or weights as a whole
+    single_precision.py  convert_to_single_precision: float32 everywhere, for gradients
+    mixed_precision.py   convert_to_mixed_precision: float16 where it is safe, for fast devices
+
+quantised.py is no pass: its functions tell whether a tensor is quantised and give it back as real numbers.
+network/opening.py and network/gradients.py call the passes, in the order that they need.
+"""

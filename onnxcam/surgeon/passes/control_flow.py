@@ -1,7 +1,7 @@
-"""If and Loop taken out of the graph, so that what is inside can be seen: two passes.
+"""Two passes that replace Loop and If by their contents, so that the tensors inside can be analysed and returned.
 
-A tensor inside a branch or a loop's body can be no output of the model. A loop with a known number of rounds is the
-same as its body written out; an If that goes one way for every picture is that branch.
+unroll_loops() repeats the body of a Loop with a known number of rounds. take_branches() replaces an If by the branch
+that a run has shown (analysis/tracing.py). A tensor inside a subgraph could not be an output of the model.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,11 +13,11 @@ from onnxcam.surgeon.builder import Builder
 from onnxcam.surgeon.ir import Graph, Model, Node, Value, constant, edit, in_order, values
 
 MOST_ROUNDS = 64
-"""A loop of more rounds stays a loop: the graph would grow too large."""
+"""A Loop of more rounds stays: unrolled it would make the graph too large."""
 
 
 def unroll_loops(model: Model) -> Model:
-    """Every Loop of a constant number of rounds, at most MOST_ROUNDS, that never stops early, written out."""
+    """Unrolls every Loop of a constant number of rounds, at most MOST_ROUNDS, that never stops early."""
     copy = edit(model)
     while (loop := next((n for n in copy.graph if n.op_type == "Loop" and _rounds(n) is not None), None)) is not None:
         _unroll(copy, loop)
@@ -25,16 +25,17 @@ def unroll_loops(model: Model) -> Model:
 
 
 def take_branches(model: Model, taken: Mapping[str, bool]) -> Model:
-    """Every If whose condition is constant or listed in `taken` (by the condition's name) replaced by that branch."""
+    """Replaces every If by one branch. taken: name of the condition -> its value; constant conditions need no entry."""
     copy = edit(model)
-    while (found := next((n for n in copy.graph if _way(n, taken) is not None), None)) is not None:
-        branch = _subgraph(found, "then_branch" if _way(found, taken) else "else_branch")
-        results = _inline(copy, branch, [], found, str(found.name or found.op_type))
-        _replace(copy, found, results)
+    while (node := next((n for n in copy.graph if _condition(n, taken) is not None), None)) is not None:
+        branch = _subgraph(node, "then_branch" if _condition(node, taken) else "else_branch")
+        results = _inline(copy, branch, [], node, str(node.name or node.op_type))
+        _replace(copy, node, results)
     return in_order(copy)
 
 
-def _way(node: Node, taken: Mapping[str, bool]) -> bool | None:
+def _condition(node: Node, taken: Mapping[str, bool]) -> bool | None:
+    """The value of an If's condition; None where it is unknown, and for other nodes."""
     if node.op_type != "If" or not node.inputs or node.inputs[0] is None:
         return None
     known = constant(node.inputs[0])
@@ -42,22 +43,23 @@ def _way(node: Node, taken: Mapping[str, bool]) -> bool | None:
 
 
 def _rounds(loop: Node) -> int | None:
-    """The constant number of rounds of a loop whose condition stays true; None for all others."""
+    """The constant number of rounds of a Loop that can be unrolled; None for all other Loops."""
     trips = constant(loop.inputs[0])
     start = constant(loop.inputs[1]) if loop.inputs[1] is not None else np.True_
     if trips is None or trips.size != 1 or start is None or not np.all(start):
         return None
     body = _subgraph(loop, "body")
-    goes_on, given = body.outputs[0], body.inputs[1]
+    goes_on, condition = body.outputs[0], body.inputs[1]
     while (node := goes_on.producer()) is not None and node.op_type == "Identity" and node.inputs[0] is not None:
         goes_on = node.inputs[0]
     if int(trips.reshape(-1)[0]) == 0 and len(body.outputs) > len(loop.inputs) - 1:
-        return None  # what it collects is empty
-    always = goes_on is given or (constant(goes_on) is not None and bool(np.all(constant(goes_on))))
+        return None  # its scan outputs are empty tensors
+    always = goes_on is condition or (constant(goes_on) is not None and bool(np.all(constant(goes_on))))
     return int(trips.reshape(-1)[0]) if always and 0 <= int(trips.reshape(-1)[0]) <= MOST_ROUNDS else None
 
 
 def _unroll(model: Model, loop: Node) -> None:
+    """Replaces the Loop by copies of its body, one for each round."""
     label = str(loop.name or "Loop")
     body, b = _subgraph(loop, "body"), Builder(model, f"{label}/unrolled")
     carried = [v for v in loop.inputs[2:] if v is not None]
@@ -78,7 +80,7 @@ def _subgraph(node: Node, attribute: str) -> Graph:
 
 
 def _inline(model: Model, graph: Graph, bound: Sequence[Value], before: Node, prefix: str) -> list[Value]:
-    """A copy of the subgraph's nodes in front of `before`, its inputs bound; gives the values of its outputs."""
+    """Copies the subgraph before the node `before`, with `bound` as its inputs. Returns the values of its outputs."""
     copied = graph.clone(allow_outer_scope_values=True)
     outputs = list(copied.outputs)
     copied.outputs.clear()
@@ -94,14 +96,14 @@ def _inline(model: Model, graph: Graph, bound: Sequence[Value], before: Node, pr
     for node in nodes:
         node.name = f"{prefix}/{node.name}" if node.name else None
         for value in node.outputs:
-            # A name that is free stays what its exporter called it.
+            # Users know the exporter's names, so they stay where they are free.
             value.name = f"{prefix}/{value.name}" if value.name in taken else value.name
     model.graph.insert_before(before, nodes)
     return [renamed.get(id(v), v) for v in outputs]
 
 
 def _register(model: Model, weight: Value, name: str) -> None:
-    """The numbers are shared but not their record, whose name belongs to the file that was read."""
+    """Makes a subgraph's weight one of the model, as a new tensor: renaming the old one would rename the file's."""
     array = constant(weight)
     assert array is not None
     stored = onnx_ir.Value(
@@ -112,7 +114,7 @@ def _register(model: Model, weight: Value, name: str) -> None:
 
 
 def _replace(model: Model, node: Node, results: Sequence[Value]) -> None:
-    """The node's outputs keep their names, so that they may be outputs of the model."""
+    """Replaces the node by the results, under the names of its outputs, which may be outputs of the model."""
     for old, new in zip(node.outputs, results, strict=True):
         identity = onnx_ir.node("Identity", [new], name=f"{node.name or node.op_type}/{old.name}")
         same = identity.outputs[0]

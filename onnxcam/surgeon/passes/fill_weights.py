@@ -1,4 +1,7 @@
-"""Weights that nodes make: a pass."""
+"""A pass that stores the weights that ConstantOfShape nodes make, as in Caffe2's exports without weights.
+
+The first pass at opening: the analysis and onnxruntime then see plain weights.
+"""
 
 import math
 
@@ -8,13 +11,13 @@ import onnx_ir
 from onnxcam.surgeon.ir import Model, constant, edit
 
 MOST_NUMBERS = 2**27
-"""In one weight; a larger fill is not a weight."""
+"""Numbers of one weight; a larger fill is no weight."""
 
 
 def store_filled_weights(model: Model) -> Model:
-    """Every ConstantOfShape of a constant shape as an initializer.
+    """Replaces every ConstantOfShape of a constant shape by an initializer, under the tensor's name.
 
-    The runtime fills such a tensor anew in each run; Caffe2's light exports make all their weights so.
+    onnxruntime would fill such a tensor again in each run.
     """
     copy = edit(model)
     for node in [n for n in copy.graph if n.op_type == "ConstantOfShape"]:
@@ -23,8 +26,8 @@ def store_filled_weights(model: Model) -> Model:
         sides = [int(d) for d in shape.reshape(-1)] if shape is not None else []
         if not sides or min(sides) < 0 or math.prod(sides) > MOST_NUMBERS or output.is_graph_output():
             continue
-        given = node.attributes.get("value")
-        value = np.asarray(given.as_tensor().numpy()) if given is not None else np.zeros(1, np.float32)
+        attribute = node.attributes.get("value")
+        value = np.asarray(attribute.as_tensor().numpy()) if attribute is not None else np.zeros(1, np.float32)
         array = np.broadcast_to(value.reshape(-1)[0], sides)
         name = str(output.name)
         output.name = f"{name}/filled"

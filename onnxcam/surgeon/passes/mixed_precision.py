@@ -1,9 +1,9 @@
-"""Heavy arithmetic in float16, delicate arithmetic in float32: a pass for devices that are fast at half precision.
+"""A pass for devices that are fast at half precision: heavy operators in float16, delicate ones in float32.
 
-Inputs stay as they are; Casts stand where a tensor goes from one kind of operator to the other. What sums many
-numbers, or whose result spans many powers of ten, stays in float32, and so does what reads nothing else and costs
-little: the normalisation of the picture, the `+ epsilon` before a square root. Weights beyond float16's range are cut
-off where they are bounds or stand for infinity; elsewhere they keep their operator in float32.
+Inputs and outputs keep their types. A Cast stands where a tensor passes between the two groups. Operators that sum many
+numbers or span many powers of ten stay in float32, and so do cheap ones that read only float32 tensors: the image's
+normalisation, the `+ epsilon` before a square root. A weight beyond float16's range is clipped where it is a bound or
+stands for infinity; elsewhere its operator stays in float32.
 """
 
 from collections.abc import Mapping
@@ -24,27 +24,27 @@ DELICATE = frozenset(
     DequantizeLinear DynamicQuantizeLinear Cast CastLike LSTM GRU RNN NonMaxSuppression RoiAlign GridSample""".split()
 )
 HEAVY = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Attention"})
-"""Worth half precision whatever they read."""
+"""Operators that gain from half precision whatever they read."""
 BOUNDED = frozenset({"Clip", "Min", "Max", "Where", "Add", "Sub", "Greater", "Less", "GreaterOrEqual", "LessOrEqual"})
-"""May read numbers beyond the range: bounds, or a mask's stand-in for infinity."""
+"""Operators whose weights may be clipped to the range: bounds, or large numbers that stand for infinity."""
 ANY_TYPE = frozenset({"Cast", "Shape", "Size", "IsNaN", "IsInf"})
-"""Read numbers of any type, so no Cast is needed before them."""
+"""Operators that read any type, so no Cast is needed before them."""
 FLOAT_ONLY: Mapping[str, tuple[int, ...]] = {"Resize": (1, 2), "Upsample": (1,)}
-"""Operands that are float32 by the specification, whatever the others are."""
+"""Positions of operands that the specification fixes to float32, by operator."""
 LARGEST = float(np.finfo(np.float16).max)
 FLOAT, HALF = onnx_ir.DataType.FLOAT, onnx_ir.DataType.FLOAT16
 
 
-def in_half_precision(model: Model) -> Model:
-    """The model with its float32 arithmetic in float16 where that is safe; tensors keep their names.
+def convert_to_mixed_precision(model: Model) -> Model:
+    """Converts float32 arithmetic to float16 where that is safe. Tensors keep their names.
 
-    Tensors of other types stay what they are, and so does the inside of loops and branches. Raises ModelError where the
-    types cannot be told.
+    Tensors of other types and the contents of loops and branches stay. Raises ModelError where the types of the graph
+    cannot be inferred.
     """
     types = _types(model)
     copy = edit(model)
     copy.graph.sort()
-    half = _halved(copy, types)
+    half = _half_nodes(copy, types)
     b = Builder(copy, "onnxcam/half")
     for value in [v for v in copy.graph.initializers.values() if v.dtype == FLOAT]:
         _split_weight(copy, value, half)
@@ -62,13 +62,13 @@ def in_half_precision(model: Model) -> Model:
 
 
 def _types(model: Model) -> Mapping[str, onnx_ir.DataType | None]:
-    """The element type of every tensor that onnx can tell."""
+    """The element type of every tensor, as far as onnx can infer it. Raises ModelError."""
     return ir.recorded_types(blank_weights(model) if ir.opset(model) >= 9 else model)  # ConstantOfShape: from 9 on
 
 
-def _halved(model: Model, types: Mapping[str, onnx_ir.DataType | None]) -> set[Node]:
-    """The nodes that compute in half precision; the graph is sorted."""
-    found: set[Node] = set()
+def _half_nodes(model: Model, types: Mapping[str, onnx_ir.DataType | None]) -> set[Node]:
+    """The nodes that compute in half precision. The graph must be sorted."""
+    half: set[Node] = set()
     for node in model.graph:
         if _has_subgraph(node) or not ir.is_standard(node) or node.op_type in DELICATE or node.op_type in ANY_TYPE:
             continue
@@ -78,13 +78,13 @@ def _halved(model: Model, types: Mapping[str, onnx_ir.DataType | None]) -> set[N
         if FLOAT not in known or None in known or None in outputs or not _fits(node, operands):
             continue
         computed = [v for v, t in zip(operands, known, strict=True) if t == FLOAT and v.const_value is None]
-        if node.op_type in HEAVY or any(v.producer() in found for v in computed):
-            found.add(node)
-    return found
+        if node.op_type in HEAVY or any(v.producer() in half for v in computed):
+            half.add(node)
+    return half
 
 
 def _fits(node: Node, operands: list[Value]) -> bool:
-    """Whether float16 can hold the weights that the node reads."""
+    """Whether float16 holds the weights that the node reads, or may clip them."""
     if node.op_type in BOUNDED:
         return True
     arrays = [ir.constant(v) for v in operands if v.dtype == FLOAT and v.const_value is not None]
@@ -96,18 +96,19 @@ def _has_subgraph(node: Node) -> bool:
 
 
 def _reads_half(node: Node, index: int, half: set[Node]) -> bool:
+    """Whether the node takes its operand at this position in float16."""
     return node in half and index not in FLOAT_ONLY.get(node.op_type, ())
 
 
 def _split_weight(model: Model, value: Value, half: set[Node]) -> None:
-    """A float16 copy for those that compute in half; the original goes where no one else reads it."""
+    """Gives the nodes in half precision a float16 copy of the weight; removes the original if nothing else reads it."""
     uses = [u for u in value.uses() if _reads_half(u.node, u.idx, half)]
     array = ir.constant(value)
     if not uses or array is None:
         return
     name = f"{value.name}/onnxcam/half"
-    finite = np.clip(array.astype(np.float32), -LARGEST, LARGEST)
-    tensor = onnx_ir.tensor(np.where(np.isinf(array), array, finite).astype(np.float16), name=name)
+    clipped = np.clip(array.astype(np.float32), -LARGEST, LARGEST)
+    tensor = onnx_ir.tensor(np.where(np.isinf(array), array, clipped).astype(np.float16), name=name)
     stored = onnx_ir.Value(name=name, type=onnx_ir.TensorType(HALF), shape=value.shape, const_value=tensor)
     model.graph.register_initializer(stored)
     for use in uses:
@@ -117,7 +118,7 @@ def _split_weight(model: Model, value: Value, half: set[Node]) -> None:
 
 
 def _cast_uses(b: Builder, value: Value, dtype: onnx_ir.DataType, half: set[Node]) -> None:
-    """Every reader of the value gets it in the type in which it computes."""
+    """Puts a Cast between the value, of type `dtype`, and the readers that compute in the other type."""
     other = FLOAT if dtype == HALF else HALF
     differing = [
         u

@@ -1,4 +1,7 @@
-"""Feature tensors that are not float: 8-bit integers get their scale back, blocked memory is refused."""
+"""Quantised feature tensors: their scale, the nodes that return them as real numbers, and what cannot be read.
+
+No pass: locate() checks the feature tensor with it, expose_features() and graphs/ add the nodes.
+"""
 
 from onnxcam.errors import ModelError
 from onnxcam.surgeon.builder import Builder
@@ -9,16 +12,17 @@ SCALE_AT = {
     "QLinearSigmoid": 3, "QLinearLeakyRelu": 3, "QLinearAveragePool": 3, "QLinearGlobalAveragePool": 3,
     "QLinearReduceMean": 3, "QLinearSoftmax": 3,
 }  # fmt: skip
-"""Where an operator takes the scale of its output; the zero point follows. (QLinearConcat begins with them.)"""
+"""The input with the scale of the operator's output; the zero point is the next input."""
 SAME_SCALE = frozenset(
     "MaxPool Transpose Reshape Flatten Squeeze Unsqueeze Slice Pad Clip Relu Identity Resize".split()
 )
-"""Operators that give integers of the scale that they were given."""
+"""Operators whose output has the scale of their input."""
 BLOCKED = "com.microsoft.nchwc"
+"""The domain of operators on blocked memory, which onnxruntime's optimiser writes."""
 
 
 def scale_of(value: Value) -> tuple[Value, Value | None] | None:
-    """(scale, zero point) of a quantised tensor; None for a tensor of real numbers."""
+    """(scale, zero point) of a quantised tensor; None for a tensor that is not quantised."""
     node = value.producer()
     while node is not None and node.op_type in SAME_SCALE and node.inputs[0] is not None:
         node = node.inputs[0].producer()
@@ -31,15 +35,15 @@ def scale_of(value: Value) -> tuple[Value, Value | None] | None:
 
 
 def check_dequantisable(value: Value) -> None:
-    """Raises ModelError for a tensor of integers whose scale is not one constant for the whole tensor."""
-    node, found = value.producer(), scale_of(value)
+    """Raises ModelError for a tensor of integers whose scale is not a single constant."""
+    node, quantisation = value.producer(), scale_of(value)
     if node is not None and (node.op_type in ("ConvInteger", "MatMulInteger") or _is_dynamic(value)):
         raise ModelError(
             f"the feature tensor {value.name!r} holds integers without a scale ({node.op_type}); choose the tensor "
             f"after its scaling with --layer, or explain the float export"
         )
-    if found is not None:
-        scale = constant(found[0])
+    if quantisation is not None:
+        scale = constant(quantisation[0])
         if scale is None or scale.size != 1:
             raise ModelError(
                 f"the feature tensor {value.name!r} is quantised with a scale that is not one constant; "
@@ -52,17 +56,17 @@ def _is_dynamic(value: Value) -> bool:
     return node is not None and node.op_type == "DynamicQuantizeLinear"
 
 
-def dequantised(b: Builder, value: Value) -> Value:
-    """The tensor as real numbers: itself, or scale * (q - zero point)."""
-    found = scale_of(value)
-    if found is None:
+def dequantise(b: Builder, value: Value) -> Value:
+    """The tensor as real numbers: itself, or scale * (value - zero point), for which a node is added."""
+    quantisation = scale_of(value)
+    if quantisation is None:
         return value
-    scale, zero = found
+    scale, zero = quantisation
     return b("DequantizeLinear", value, scale, *([zero] if zero is not None else []))
 
 
 def is_blocked(value: Value) -> bool:
-    """Whether the tensor lies in onnxruntime's NCHWc memory, whose shape says NCHW and whose values do not."""
+    """Whether the tensor is in onnxruntime's blocked NCHWc memory, although its shape says NCHW."""
     for v in (value, *ancestors(value)):
         node = v.producer()
         if node is None or node.op_type == "ReorderOutput":

@@ -1,4 +1,4 @@
-"""If and Loop taken out; the same numbers come out of the runtime before and after."""
+"""Loop and If are replaced by their contents, and onnxruntime computes the same numbers before and after."""
 
 import numpy as np
 import onnx
@@ -31,7 +31,7 @@ IF = """net (float[N,3] x) => (float[N,3] y)
 }"""
 
 
-def ran(model: ir.Model, x: np.ndarray) -> list[np.ndarray]:
+def run(model: ir.Model, x: np.ndarray) -> list[np.ndarray]:
     return ort.InferenceSession(ir.to_bytes(model), providers=["CPUExecutionProvider"]).run(None, {"x": x})
 
 
@@ -42,14 +42,14 @@ def ops(model: ir.Model) -> list[str]:
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
 
 
-def test_a_loop_of_three_rounds_is_written_out(make: Make) -> None:
+def test_a_loop_of_three_rounds_is_unrolled(make: Make) -> None:
     model = ir.from_proto(make(HEAD + LOOP, check=False))
     unrolled = unroll_loops(model)
     assert "Loop" not in ops(unrolled)
-    y, each = ran(unrolled, X)
+    y, each = run(unrolled, X)
     np.testing.assert_allclose(y, X * (1 + 0.5 + 0.25 + 0.125))
     np.testing.assert_allclose(each, -np.stack([1.5 * X, 1.75 * X, 1.875 * X]))
-    for before, after in zip(ran(model, X), (y, each), strict=True):
+    for before, after in zip(run(model, X), (y, each), strict=True):
         np.testing.assert_allclose(before, after)
 
 
@@ -59,20 +59,20 @@ def test_loops_that_are_long_or_stop_early_stay(make: Make, change: tuple[str, s
     assert "Loop" in ops(unroll_loops(model))
 
 
-def test_the_branch_that_was_taken_replaces_the_if(make: Make) -> None:
+def test_the_branch_that_a_run_took_replaces_the_if(make: Make) -> None:
     model = ir.from_proto(make(HEAD + IF, check=False))
-    yes, no = (take_branches(model, {"small": way}) for way in (True, False))
+    yes, no = (take_branches(model, {"small": condition}) for condition in (True, False))
     assert "If" not in ops(yes) + ops(no)
-    np.testing.assert_allclose(ran(yes, X)[0], X * [1, 2, 3] + [1, 2, 3])
-    np.testing.assert_allclose(ran(no, X)[0], -X)
-    np.testing.assert_allclose(ran(model, X)[0], ran(yes, X)[0])
+    np.testing.assert_allclose(run(yes, X)[0], X * [1, 2, 3] + [1, 2, 3])
+    np.testing.assert_allclose(run(no, X)[0], -X)
+    np.testing.assert_allclose(run(model, X)[0], run(yes, X)[0])
 
 
-def test_an_if_that_was_not_seen_stays(make: Make) -> None:
+def test_an_if_whose_condition_is_unknown_stays(make: Make) -> None:
     assert "If" in ops(take_branches(ir.from_proto(make(HEAD + IF, check=False)), {}))
 
 
-def test_names_inside_a_branch_are_kept_and_the_file_is_not_touched(make: Make) -> None:
+def test_names_inside_a_branch_are_kept_and_the_file_is_not_changed(make: Make) -> None:
     proto = make(HEAD + IF, check=False)
     before = proto.SerializeToString(deterministic=True)
     taken = take_branches(ir.from_proto(proto), {"small": True})
@@ -85,7 +85,7 @@ def test_a_constant_condition_needs_no_trace(make: Make) -> None:
         "big = Constant <value_float=100.0> ()\n  small = Less (top, big)", "small = Constant <value = bool {0}> ()"
     )
     model = take_branches(ir.from_proto(make(text, check=False)), {})
-    np.testing.assert_allclose(ran(model, X)[0], -X)
+    np.testing.assert_allclose(run(model, X)[0], -X)
 
 
 def test_both_are_valid_models(make: Make) -> None:

@@ -1,4 +1,4 @@
-"""Weights that nodes fill become weights."""
+"""Weights that ConstantOfShape makes become initializers."""
 
 import numpy as np
 import onnxruntime as ort

@@ -1,4 +1,4 @@
-"""Half precision where it is safe: which operators, at which borders, and what the numbers are."""
+"""Half precision where it is safe: which operators, where Casts stand, and what the numbers are."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ import pytest
 
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.ir import Model
-from onnxcam.surgeon.passes.mixed_precision import LARGEST, in_half_precision
+from onnxcam.surgeon.passes.mixed_precision import LARGEST, convert_to_mixed_precision
 
 Make = Callable[..., onnx.ModelProto]
 RNG = np.random.default_rng(0)
@@ -34,17 +34,17 @@ net (float[N,3,8,6] x) => (float[N,5] probability)
 def computed_in(model: Model) -> dict[str, str]:
     """The element type that each operator's first input has, by the operator's type, Casts left out."""
     proto = onnx.shape_inference.infer_shapes(ir.to_proto(model), strict_mode=True, check_type=True)
-    held = {i.name: i.data_type for i in proto.graph.initializer}
+    weights = {i.name: i.data_type for i in proto.graph.initializer}
     values = {
         v.name: v.type.tensor_type.elem_type for v in (*proto.graph.value_info, *proto.graph.input, *proto.graph.output)
     }
-    types = {**held, **values}
+    types = {**weights, **values}
     names = {onnx.TensorProto.FLOAT: "float", onnx.TensorProto.FLOAT16: "half"}
     return {n.op_type: names.get(types[n.input[0]], "other") for n in proto.graph.node if n.op_type != "Cast"}
 
 
 def halved(proto: onnx.ModelProto) -> Model:
-    return in_half_precision(ir.from_proto(proto))
+    return convert_to_mixed_precision(ir.from_proto(proto))
 
 
 def outputs(model: Model | onnx.ModelProto, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
@@ -66,19 +66,19 @@ def test_the_numbers_are_those_of_the_model_to_half_precisions_rounding(make: Ma
     np.testing.assert_allclose(outputs(halved(proto), {"x": x})[0], outputs(proto, {"x": x})[0], atol=2e-3)
 
 
-def test_heavy_weights_take_half_the_room(make: Make) -> None:
+def test_heavy_weights_are_stored_in_half_precision(make: Make) -> None:
     proto = make(NORMALISED)
-    held = {i.name: i.data_type for i in ir.to_proto(halved(proto)).graph.initializer}
-    assert held["w/onnxcam/half"] == held["v/onnxcam/half"] == onnx.TensorProto.FLOAT16
-    assert held["mean"] == onnx.TensorProto.FLOAT
-    assert "w" not in held
-    assert "v" not in held
+    types = {i.name: i.data_type for i in ir.to_proto(halved(proto)).graph.initializer}
+    assert types["w/onnxcam/half"] == types["v/onnxcam/half"] == onnx.TensorProto.FLOAT16
+    assert types["mean"] == onnx.TensorProto.FLOAT
+    assert "w" not in types
+    assert "v" not in types
 
 
-def test_the_original_is_left_as_it_is(make: Make) -> None:
+def test_the_original_is_not_changed(make: Make) -> None:
     model = ir.from_proto(make(NORMALISED))
     before = ir.to_bytes(model)
-    in_half_precision(model)
+    convert_to_mixed_precision(model)
     assert ir.to_bytes(model) == before
 
 
@@ -107,7 +107,7 @@ def test_the_epsilon_of_a_normalisation_does_not_underflow(make: Make) -> None:
     assert np.isfinite(outputs(halved(proto), {"x": constant * 0})[0]).all()
 
 
-def test_bounds_beyond_the_range_are_cut_off_and_infinities_stay(make: Make) -> None:
+def test_bounds_beyond_the_range_are_clipped_and_infinities_stay(make: Make) -> None:
     proto = make("""
     <ir_version: 8, opset_import: ["" : 17]>
     net (float[N,3] x) => (float[N,3] y)
@@ -123,10 +123,10 @@ def test_bounds_beyond_the_range_are_cut_off_and_infinities_stay(make: Make) -> 
     model = halved(proto)
     assert computed_in(model) == {"MatMul": "half", "Clip": "half", "Add": "half"}
     x = RNG.standard_normal((1, 3)).astype(np.float32)
-    found, expected = outputs(model, {"x": x})[0][0], outputs(proto, {"x": x})[0][0]
-    assert found[0] == pytest.approx(expected[0], abs=2e-3)
-    assert found[1] == -np.inf
-    assert found[2] <= -LARGEST + 100
+    actual, expected = outputs(model, {"x": x})[0][0], outputs(proto, {"x": x})[0][0]
+    assert actual[0] == pytest.approx(expected[0], abs=2e-3)
+    assert actual[1] == -np.inf
+    assert actual[2] <= -LARGEST + 100
 
 
 def test_weights_beyond_the_range_keep_their_operator_in_float32(make: Make) -> None:
@@ -160,7 +160,7 @@ def test_operands_that_must_be_float32_are(make: Make) -> None:
     np.testing.assert_allclose(outputs(halved(proto), {"x": x})[0], outputs(proto, {"x": x})[0], atol=2e-2)
 
 
-def test_a_loops_inside_reads_float32(make: Make) -> None:
+def test_subgraphs_read_float32(make: Make) -> None:
     proto = make("""
     <ir_version: 8, opset_import: ["" : 17]>
     net (float[2,3] x, bool flag) => (float[2,3] y)

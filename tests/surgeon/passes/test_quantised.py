@@ -1,4 +1,4 @@
-"""Integers get their scale back; blocked memory and integers without a scale are told."""
+"""Quantised features are returned as real numbers; blocked memory and integers without a scale are refused."""
 
 import numpy as np
 import onnxruntime as ort
@@ -8,7 +8,7 @@ from conftest import Make
 from onnxcam.errors import ModelError, NoSpatialFeatures
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.locate import locate
-from onnxcam.surgeon.passes.expose_features import expose
+from onnxcam.surgeon.passes.expose_features import expose_features
 
 QOPERATOR = """<ir_version: 8, opset_import: ["" : 17]>
 net (float[N,1,4,4] x) => (float[N,2] logits)
@@ -26,7 +26,7 @@ net (float[N,1,4,4] x) => (float[N,2] logits)
 
 def test_a_quantised_tensor_comes_out_as_real_numbers(make: Make) -> None:
     model = ir.from_proto(make(QOPERATOR))
-    exposed = expose(model, "m", (1, 2, 2, 2))
+    exposed = expose_features(model, "m", (1, 2, 2, 2))
     assert exposed.graph.outputs[-1].name == "m/dequantised"
     x = np.linspace(-0.5, 0.9, 16, dtype=np.float32).reshape(1, 1, 4, 4)
     maps = ort.InferenceSession(ir.to_bytes(exposed)).run(["m/dequantised"], {"x": x})[0]
