@@ -1,4 +1,4 @@
-"""Every export of the zoo: what is found, whether the batch holds, and whether a map comes out."""
+"""Every export of the zoo: the right feature tensor, the same numbers in a batch, and a map."""
 
 import json
 import os
@@ -12,9 +12,9 @@ from conftest import tool
 HEAVY = frozenset(
     f"caffe2_{name}" for name in ("bvlc_alexnet", "densenet121", "inception_v1", "resnet50", "vgg19")
 )  # fmt: skip
-"""Minutes each to explain; here only located and opened, vgg19 not at all (half a gigabyte of equal weights)."""
+"""Each takes minutes to explain, so they are only opened here; vgg19 (half a gigabyte of equal weights) is not."""
 CLASS_MAP = {"caffe2_squeezenet"}
-"""The record names the class map, onnxcam what enters its convolution, and says so."""
+"""The record names the class map. onnxcam takes the input of its convolution, with a note."""
 BLOCKED = {"ort_resnet10n_all"}
 NAN = {"pt_hardb_index0_dy18_b1", "pt_hardb_index0_ts17_b1"}
 """Their classifier's weights are NaN."""
@@ -39,16 +39,16 @@ OTHERS = [r for r in listed() if (not r.get("target") and name_of(r) != "pt_gapn
 
 
 @pytest.mark.parametrize("record", LIGHT or [None], ids=lambda r: name_of(r) if r else "zoo")
-def test_located_batched_and_explained(zoo: Path, record: dict[str, Any]) -> None:
+def test_the_features_are_right_the_batch_is_sound_and_a_map_comes_out(zoo: Path, record: dict[str, Any]) -> None:
     module, name = report(), name_of(record)
     row = module.examine(zoo, record, explain=name not in NAN)
     assert not row.error
     if name in CLASS_MAP or not record.get("target"):
-        assert row.doubts, "another tensor than the record's is taken with a stated doubt only"
+        assert row.notes, "another tensor than the record's needs a note"
     else:
         assert row.features == "right", row.tensor
-    assert row.same is not None
-    assert row.same <= module.TOLERANCE
+    assert row.difference is not None
+    assert row.difference <= module.TOLERANCE
     if row.fixed:
         assert row.batch == "rewritten"
     assert row.batch == "looped" or name != "q_efflite0_dyn"
@@ -60,7 +60,9 @@ def test_located_batched_and_explained(zoo: Path, record: dict[str, Any]) -> Non
     [r for r in MAPPED if name_of(r) in HEAVY - {"caffe2_vgg19"}] or [None],
     ids=lambda r: name_of(r) if r else "zoo",
 )
-def test_weights_made_by_nodes_are_located_and_batched(zoo: Path, record: dict[str, Any]) -> None:
+def test_heavy_models_whose_weights_are_computed_by_nodes_are_opened_with_an_open_batch(
+    zoo: Path, record: dict[str, Any]
+) -> None:
     module, path = report(), zoo / record["file"]
     opened = module.open_model(module.read_model(path), module.options_for(path, record))
     opened.network.close()
@@ -69,7 +71,7 @@ def test_weights_made_by_nodes_are_located_and_batched(zoo: Path, record: dict[s
 
 
 @pytest.mark.parametrize("record", OTHERS or [None], ids=lambda r: name_of(r) if r else "zoo")
-def test_what_has_no_map_is_refused_with_the_reason(zoo: Path, record: dict[str, Any]) -> None:
+def test_a_model_without_a_spatial_map_is_refused_with_the_reason(zoo: Path, record: dict[str, Any]) -> None:
     row = report().examine(zoo, record)
     assert row.features == "refused"
     assert row.error.split(":")[0] in ("ModelError", "NoSpatialFeatures")
@@ -79,7 +81,7 @@ def test_what_has_no_map_is_refused_with_the_reason(zoo: Path, record: dict[str,
 
 def test_variants_give_the_maps_of_the_fp32_export(zoo: Path) -> None:
     module = report()
-    wanted = {name: file for name, file in module.VARIANTS.items() if name != "dynamic int8"}  # minutes, and no promise
-    found = {name: mean for name, mean, _ in module.variants(zoo, files=wanted)}
-    assert found["fp16"] >= 0.999
-    assert min(found.values()) >= 0.98, found
+    files = {name: file for name, file in module.VARIANTS.items() if name != "dynamic int8"}  # takes minutes
+    correlations = {name: mean for name, mean, _ in module.variants(zoo, files=files)}
+    assert correlations["fp16"] >= 0.999
+    assert min(correlations.values()) >= 0.98, correlations

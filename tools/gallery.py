@@ -1,4 +1,7 @@
-"""One photograph, every method: `python tools/gallery.py OUT.png [--model MODEL] [--picture PICTURE] [--width 320]`."""
+"""Draws one photograph explained by every method.
+
+python tools/gallery.py OUT.png [--model MODEL] [--picture PICTURE] [--width 320]
+"""
 
 import argparse
 import sys
@@ -18,32 +21,34 @@ PAPER = 255
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--model", type=Path, default=bundled.model())
-    parser.add_argument("--picture", type=Path, default=bundled.pictures()["coffee"])
-    parser.add_argument("--width", type=int, default=320, help="of one tile in pixels")
-    given = parser.parse_args(words)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("out", type=Path, help="the PNG file to write")
+    parser.add_argument("--model", type=Path, default=bundled.model(), help="default: the embedded EfficientNet-Lite0")
+    parser.add_argument("--picture", type=Path, default=bundled.pictures()["coffee"], help="default: coffee")
+    parser.add_argument("--width", type=int, default=320, help="width of one tile in pixels")
+    arguments = parser.parse_args(words)
     tiles = []
     for name, make in METHODS.items():
         try:
-            with Explainer(given.model, make(), providers=["cpu"]) as explain:
-                saliency = explain(given.picture)
+            with Explainer(arguments.model, make(), providers=["cpu"]) as explain:
+                saliency = explain(arguments.picture)
         except OnnxCamError as error:
             print(f"{name}: {error}", file=sys.stderr)
             continue
         print(f"{name}: {saliency.provenance.seconds:.1f} s")
-        drawn = Image.fromarray(draw(saliency, read_picture(given.picture), Style(caption=True)))
+        drawn = Image.fromarray(draw(saliency, read_picture(arguments.picture), Style(caption=True)))
         tiles.append(
-            drawn.resize((given.width, round(drawn.height * given.width / drawn.width)), Image.Resampling.LANCZOS)
+            drawn.resize(
+                (arguments.width, round(drawn.height * arguments.width / drawn.width)), Image.Resampling.LANCZOS
+            )
         )
     height = max(tile.height for tile in tiles)
     rows = -(-len(tiles) // COLUMNS)
-    sheet = np.full((rows * height, COLUMNS * given.width, 3), PAPER, np.uint8)
+    sheet = np.full((rows * height, COLUMNS * arguments.width, 3), PAPER, np.uint8)
     for i, tile in enumerate(tiles):
-        top, left = i // COLUMNS * height, i % COLUMNS * given.width
-        sheet[top : top + tile.height, left : left + given.width] = np.asarray(tile)
-    Image.fromarray(sheet).save(given.out, optimize=True)
+        top, left = i // COLUMNS * height, i % COLUMNS * arguments.width
+        sheet[top : top + tile.height, left : left + arguments.width] = np.asarray(tile)
+    Image.fromarray(sheet).save(arguments.out, optimize=True)
     return 0
 
 

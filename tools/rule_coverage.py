@@ -1,7 +1,7 @@
-"""Which operators of some models lack a gradient rule: `python tools/rule_coverage.py MODEL_OR_FOLDER...`.
+"""Lists the operators of models that lack a gradient rule: `python tools/rule_coverage.py MODEL_OR_FOLDER...`.
 
-Counts the operators between the picture and the score, as onnxcam's gradients meet them: after loops are written out,
-the batch is freed and the opset is raised. A folder stands for the .onnx files in it. Ends with 1 if a rule is missing.
+Counts the operators between the image and the score in the graph that onnxcam differentiates: loops unrolled, the batch
+open, the opset raised. A folder stands for the .onnx files in it. Exits with 1 if a rule is missing.
 """
 
 import argparse
@@ -23,9 +23,9 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("models", nargs="+", type=Path, metavar="MODEL_OR_FOLDER")
     parser.add_argument("--json", action="store_true", help="print the records as JSON")
-    given = parser.parse_args(words)
-    records = [coverage(path) for path in _files(given.models)]
-    if given.json:
+    arguments = parser.parse_args(words)
+    records = [coverage(path) for path in _files(arguments.models)]
+    if arguments.json:
         print(json.dumps(records, indent=2))
     else:
         _print(records)
@@ -38,7 +38,7 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
 
 
 def coverage(path: Path) -> dict[str, Any]:
-    """The model's record: missing (operator -> nodes), or why it could not be opened."""
+    """The model's record: missing (operator -> number of nodes), and refused (why it could not be opened, or None)."""
     record: dict[str, Any] = {"model": str(path), "missing": {}, "refused": None}
     try:
         file = read_model(path)

@@ -1,9 +1,10 @@
-"""Try every model of a zoo of exports, and print what came out beside the truth that is known about each.
+"""Opens and explains every model of a folder of exports, and compares the results with what is known of each model.
 
-    python tools/zoo_report.py ZOO [--only NAME] [--explain none|quick|all] [--json FILE] [--markdown FILE]
+    python tools/zoo_report.py ZOO [--only NAME] [--no-explain] [--variants] [--json FILE] [--markdown FILE]
 
-ZOO is a folder with zoo.json, a record a model: file, target and pool_input (the tensors that may be taken for the last
-spatial features; none where there is no spatial map), batch ('fixed1', 'dynamic'), inputs, size.
+ZOO is a folder with models, photographs (images/) and zoo.json. That file has a record for each model: file; target and
+pool_input, the tensors that are right as last spatial features (none if there is no spatial map); batch, 'fixed1' or
+'dynamic'; inputs; size. Exits with 1 if a model gave a wrong answer without a note.
 """
 
 import json
@@ -36,12 +37,16 @@ from onnxcam.surgeon.loading import ModelFile, ModelSource, read_model
 
 PICTURES = 8
 TOLERANCE = 1e-4
-"""Of the largest number of the output."""
+"""Largest difference of an output, as a share of its largest number."""
 
 
 @dataclass
 class Row:
-    """One model's results. features: 'right', 'refused' or 'other'; same: difference of 8 at once to singles."""
+    """One model's results.
+
+    features: 'right', 'other' or 'refused'; notes: number of notes; difference: of 8 pictures in one run
+    to 8 single runs; seconds: to open the model; explained: 'yes', or what is wrong with the map.
+    """
 
     model: str
     framework: str
@@ -51,21 +56,21 @@ class Row:
     fixed: bool
     features: str = ""
     tensor: str = ""
-    doubts: int = 0
+    notes: int = 0
     batch: str = ""
-    same: float | None = None
-    prepared: float = 0.0
+    difference: float | None = None
+    seconds: float = 0.0
     explained: str = ""
     error: str = ""
 
 
 def records(zoo: Path, only: str = "") -> list[dict[str, Any]]:
-    """The zoo's records whose file name holds `only`."""
+    """The zoo's records whose file name contains `only`."""
     return [r for r in json.loads((zoo / "zoo.json").read_text())["models"] if only in r["file"]]
 
 
 def examine(zoo: Path, record: Mapping[str, Any], *, explain: bool = True) -> Row:
-    """Locate, open, compare 8 pictures at once with 8 single runs, and explain one."""
+    """Opens the model, compares 8 pictures in one run with 8 single runs, and explains one picture."""
     row = Row(
         Path(record["file"]).stem,
         record["framework"].split()[0],
@@ -81,11 +86,11 @@ def examine(zoo: Path, record: Mapping[str, Any], *, explain: bool = True) -> Ro
         options = options_for(file, record)
         opened = open_model(file, options)
         opened.network.close()
-        row.prepared = time.perf_counter() - start
+        row.seconds = time.perf_counter() - start
         row.tensor, row.batch = opened.anatomy.features.tensor, opened.batching.mode
-        row.doubts = len(opened.notes) + len(opened.anatomy.notes)
+        row.notes = len(opened.notes) + len(opened.anatomy.notes)
         row.features = "right" if row.tensor in (record.get("target"), record.get("pool_input")) else "other"
-        row.same = largest_difference(zoo, file, options, opened)
+        row.difference = largest_difference(zoo, file, options, opened)
         if explain:
             row.explained = explained(zoo, file, options, opened)
     except OnnxCamError as error:
@@ -95,7 +100,7 @@ def examine(zoo: Path, record: Mapping[str, Any], *, explain: bool = True) -> Ro
 
 
 def options_for(source: ModelSource, record: Mapping[str, Any]) -> OpenOptions:
-    """What a user would have to say: a size where the model takes any, zeros for extra inputs."""
+    """The options that a user would give: a size if the model takes any, and zeros for extra inputs."""
     model = read_model(source).model
     image = find_image(model)
     size = None
@@ -106,34 +111,37 @@ def options_for(source: ModelSource, record: Mapping[str, Any]) -> OpenOptions:
 
 
 def largest_difference(zoo: Path, file: ModelFile, options: OpenOptions, opened: OpenedModel) -> float:
-    """Of the rewritten model over 8 pictures in one run to the file over each alone; a share of the largest number."""
-    made, name = rewrite(file, options), opened.anatomy.image.name
-    whole, single = session(made.data), session(file.proto.SerializeToString())
-    pictures = inputs_of(zoo, file, opened, PICTURES)
+    """The difference of the rewritten model's output for 8 pictures in one run from the file's outputs for each alone.
+
+    It is a share of the largest number.
+    """
+    name = opened.anatomy.image.name
+    rewritten, original = session(rewrite(file, options).data), session(file.proto.SerializeToString())
+    images = inputs_of(zoo, file, opened, PICTURES)
     output, extra = opened.anatomy.logits.output, dict(opened.inputs)
 
     def one_by_one(runner: ort.InferenceSession) -> np.ndarray:
-        runs = [runner.run([output], {name: pictures[i : i + 1], **extra})[0] for i in range(PICTURES)]
+        runs = [runner.run([output], {name: images[i : i + 1], **extra})[0] for i in range(PICTURES)]
         return np.stack([np.asarray(r, np.float64).reshape(-1) for r in runs])
 
-    expected = one_by_one(single)
+    expected = one_by_one(original)
     if opened.batching.mode == "looped":
-        given = one_by_one(whole)
+        outputs = one_by_one(rewritten)
     else:
         spread = {n: np.repeat(a, PICTURES, axis=0) if a.ndim and len(a) == 1 else a for n, a in extra.items()}
-        given = np.asarray(whole.run([output], {name: pictures, **spread})[0], np.float64).reshape(PICTURES, -1)
-    if np.array_equal(given, expected, equal_nan=True):  # also of a model whose weights are NaN
+        outputs = np.asarray(rewritten.run([output], {name: images, **spread})[0], np.float64).reshape(PICTURES, -1)
+    if np.array_equal(outputs, expected, equal_nan=True):  # also of a model whose weights are NaN
         return 0.0
-    return float(np.abs(given - expected).max() / max(np.abs(expected).max(), 1e-12))
+    return float(np.abs(outputs - expected).max() / max(np.abs(expected).max(), 1e-12))
 
 
 def inputs_of(zoo: Path, file: ModelFile, opened: OpenedModel, count: int) -> np.ndarray:
-    """(count, ...) in the model's own layout and type: photographs, or smooth noise for what takes no photographs."""
+    """(count, ...) images in the model's layout and type: photographs, or smooth noise if the model takes none."""
     image, size = opened.anatomy.image, opened.size
     if len(size) == 2 and image.channels in (1, 3):
         preset, _ = choose_preset(file, None, image)
-        intake = ImageLoader(image, size, preset)
-        arrays = [intake.prepare(p).image for p in find_pictures(zoo / "images")[:count]]
+        loader = ImageLoader(image, size, preset)
+        arrays = [loader.prepare(p).image for p in find_pictures(zoo / "images")[:count]]
     else:
         rng = np.random.default_rng(2)
         coarse = rng.standard_normal((count, image.channels, *(max(2, s // 8) for s in size))).astype(np.float32)
@@ -151,7 +159,7 @@ def session(data: bytes) -> ort.InferenceSession:
 
 
 def explained(zoo: Path, file: ModelFile, options: OpenOptions, opened: OpenedModel) -> str:
-    """'yes' where Score-CAM of a picture gives a finite map that varies and has the input's shape, else why not."""
+    """'yes' if Score-CAM gives a finite map that varies and has the input's shape, or what is wrong with it."""
     array = inputs_of(zoo, file, opened, 1)[0].astype(np.float32)
     with Explainer(file, providers=["cpu"], size=options.size, inputs=dict(options.inputs)) as explainer:
         saliency = explainer(array)
@@ -160,22 +168,22 @@ def explained(zoo: Path, file: ModelFile, options: OpenOptions, opened: OpenedMo
 
 
 def summary(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    """The lines that say how well it went."""
+    """(name, value) of each sum over the models."""
     mapped = [r for r in rows if r.has_map]
     targeted = [r for r in rows if r.has_target]
     right = [r for r in targeted if r.features == "right"]
-    silent = [r.model for r in targeted if r.features == "other" and not r.doubts]
-    compared = [r for r in rows if r.same is not None]
-    worst = max((r.same or 0 for r in compared), default=0)
+    silent = [r.model for r in targeted if r.features == "other" and not r.notes]
+    compared = [r for r in rows if r.difference is not None]
+    worst = max((r.difference or 0 for r in compared), default=0)
+    equal = [r for r in compared if (r.difference or 0) <= TOLERANCE]
     fixed = [r for r in compared if r.fixed]
     batched = [r for r in fixed if r.batch == "rewritten"]
     explained_ = [r for r in mapped if r.explained]
     return [
         ("models", str(len(rows))),
         ("feature tensor right", share(right, targeted)),
-        ("other tensor without a stated doubt", ", ".join(silent) or "none"),
-        ("8 pictures at once as 8 singles", f"{share([r for r in compared if (r.same or 0) <= TOLERANCE], compared)}, "
-         f"largest difference {worst:.1e}"),
+        ("other tensor without a note", ", ".join(silent) or "none"),
+        ("8 pictures at once as 8 singles", f"{share(equal, compared)}, largest difference {worst:.1e}"),
         ("fixed batch made dynamic", share(batched, fixed)),
         ("looped", ", ".join(r.model for r in compared if r.batch == "looped") or "none"),
         ("Score-CAM end to end", share([r for r in explained_ if r.explained == "yes"], mapped)),
@@ -191,9 +199,9 @@ REFERENCE = "pt_efflite0_ts"
 
 
 def variants(zoo: Path, count: int = 5, files: Mapping[str, str] = VARIANTS) -> list[tuple[str, float, float]]:
-    """(variant, mean, worst) Pearson correlation of EfficientNet-Lite0's variants' maps with the fp32 export's.
+    """(variant, mean, worst) correlation (Pearson) of the maps of EfficientNet-Lite0's variants with the fp32 export's.
 
-    The optimised ones are made here, by onnxruntime. All explain the fp32 export's own prediction.
+    onnxruntime makes the optimised variants here. All explain the class that the fp32 export predicts.
     """
     models = {name: zoo / "models" / f"{file}.onnx" for name, file in files.items()}
     pictures = find_pictures(zoo / "images")[:count]
@@ -203,17 +211,17 @@ def variants(zoo: Path, count: int = 5, files: Mapping[str, str] = VARIANTS) -> 
             optimise(zoo / "models" / f"{REFERENCE}.onnx", models[f"optimised {level}"], level)
         with Explainer(zoo / "models" / f"{REFERENCE}.onnx", providers=["cpu"]) as explainer:
             expected = [explainer(p) for p in pictures]
-        found = []
+        rows = []
         for name, path in models.items():
             with Explainer(path, providers=["cpu"]) as explainer:
                 pairs = [(explainer(p, e.target.index).map, e.map) for p, e in zip(pictures, expected, strict=True)]
-            likeness = [float(np.corrcoef(a.ravel(), b.ravel())[0, 1]) for a, b in pairs]
-            found.append((name, float(np.mean(likeness)), min(likeness)))
-    return found
+            correlations = [float(np.corrcoef(a.ravel(), b.ravel())[0, 1]) for a, b in pairs]
+            rows.append((name, float(np.mean(correlations)), min(correlations)))
+    return rows
 
 
 def optimise(source: Path, target: Path, level: str) -> None:
-    """What onnxruntime's offline optimiser writes."""
+    """Writes the model as onnxruntime's offline optimiser changes it."""
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, f"ORT_ENABLE_{level}")
@@ -221,38 +229,38 @@ def optimise(source: Path, target: Path, level: str) -> None:
     ort.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
 
 
-def share(part: Sequence[Row], whole: Sequence[Row]) -> str:
-    return f"{len(part)} of {len(whole)} ({len(part) / len(whole):.1%})" if whole else "none"
+def share(part: Sequence[Row], total: Sequence[Row]) -> str:
+    return f"{len(part)} of {len(total)} ({len(part) / len(total):.1%})" if total else "none"
 
 
 def markdown(rows: Iterable[Row]) -> str:
-    """A line a model, for the documentation."""
+    """A Markdown table with a line for each model."""
     lines = ["| model | exporter | features | batch | 8 at once | Score-CAM |", "|---|---|---|---|---|---|"]
     for r in rows:
-        same = "" if r.same is None else f"{r.same:.0e}"
+        difference = "" if r.difference is None else f"{r.difference:.0e}"
         features = r.features if r.features != "right" else r.tensor
         refusal = r.error.split(";")[0].replace("|", "/")[:110]
-        lines.append(f"| {r.model} | {r.exporter} | {features} | {r.batch or refusal} | {same} | {r.explained} |")
+        lines.append(f"| {r.model} | {r.exporter} | {features} | {r.batch or refusal} | {difference} | {r.explained} |")
     return "\n".join(lines)
 
 
 def main(
     zoo: Path,
-    only: Annotated[str, typer.Option(help="Models whose file name holds this.")] = "",
-    explain: Annotated[bool, typer.Option(help="Run Score-CAM too.")] = True,
+    only: Annotated[str, typer.Option(help="Only models whose file name contains this.")] = "",
+    explain: Annotated[bool, typer.Option(help="Run Score-CAM on each model too.")] = True,
     with_variants: Annotated[
         bool, typer.Option("--variants", help="Compare the maps of quantised, fp16 and optimised variants.")
     ] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
     markdown_file: Annotated[Path | None, typer.Option("--markdown", help="Write the table here.")] = None,
 ) -> None:
-    """Print a line a model and the sums; exit 1 when a model gave a wrong answer in silence."""
+    """Print a line for each model, and the sums. Exit with 1 if a model gave a wrong answer without a note."""
     console = Console()
     rows = [examine(zoo, r, explain=explain) for r in track(records(zoo, only), "models", console=Console(stderr=True))]
-    table = Table("model", "features", "batch", "8 at once", "Score-CAM", "prepared")
+    table = Table("model", "features", "batch", "8 at once", "Score-CAM", "opened in")
     for r in rows:
-        same = "" if r.same is None else f"{r.same:.0e}"
-        table.add_row(r.model, r.features, r.batch or r.error[:60], same, r.explained, f"{r.prepared:.2f} s")
+        difference = "" if r.difference is None else f"{r.difference:.0e}"
+        table.add_row(r.model, r.features, r.batch or r.error[:60], difference, r.explained, f"{r.seconds:.2f} s")
     console.print(table)
     for name, value in summary(rows):
         console.print(f"{name:38} {value}", markup=False)
@@ -264,7 +272,9 @@ def main(
     if markdown_file is not None:
         sums = "\n".join(f"- {name}: {value}" for name, value in summary(rows))
         markdown_file.write_text(f"{sums}\n\n{markdown(rows)}\n")
-    bad = [r for r in rows if (r.same or 0) > TOLERANCE or (r.features == "other" and not r.doubts and r.has_target)]
+    bad = [
+        r for r in rows if (r.difference or 0) > TOLERANCE or (r.features == "other" and not r.notes and r.has_target)
+    ]
     sys.exit(1 if bad else 0)
 
 
