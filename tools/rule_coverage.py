@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from onnxcam.cli.inspect import asked
+from onnxcam.cli.opening import open_options
+from onnxcam.cli.options import OpeningArgs
 from onnxcam.errors import OnnxCamError
 from onnxcam.network.gradients import without_rules
 from onnxcam.network.opening import open_model
@@ -42,7 +43,7 @@ def coverage(path: Path) -> dict[str, Any]:
     record: dict[str, Any] = {"model": str(path), "missing": {}, "refused": None}
     try:
         file = read_model(path)
-        opened = open_model(file, asked(file, layer="auto", size=None, layout=None, extra=None))
+        opened = open_model(file, open_options(file, OpeningArgs()))
     except OnnxCamError as error:
         return record | {"refused": f"{type(error).__name__}: {error}"}
     try:

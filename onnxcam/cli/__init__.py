@@ -1,1 +1,8 @@
-"""The command line: parsing and printing only; everything it does, the library does."""
+"""The command line, `onnxcam`: parse, call the library, print. It has no logic of its own.
+
+In: the words of a command. Out: files, text or JSON on standard output, and an exit code.
+
+options.py declares every option once; parsing.py turns their text into the library's values; opening.py opens a model
+with them. Each command has a file of its name: explain, inspect, rewrite, methods, demo. progress.py and summary.py
+are what a person sees; main.py registers the commands and turns errors into exit codes.
+"""

@@ -1,23 +1,13 @@
-"""`onnxcam demo`: the embedded model explains the embedded photographs."""
+"""`onnxcam demo`: explain the embedded photographs with the embedded model."""
 
-from typing import Annotated
-
-import typer
-
-from onnxcam.cli.explain import Request, carry_out
-from onnxcam.cli.options import Fast, Json, Quiet
-from onnxcam.cli.parsing import MethodArgs
+from onnxcam.cli.explain import explain_pictures
+from onnxcam.cli.options import ExplainArgs, FileArgs, Json, MethodArgs, Quiet, command
 
 
-def demo(
-    fast: Fast = False,
-    output: Annotated[str | None, typer.Option("--out", "-o", help="Where to write: a folder/ or a file.")] = None,
-    json_output: Json = False,
-    quiet: Quiet = False,
-) -> None:
+@command
+def demo(method: MethodArgs, files: FileArgs, quiet: Quiet = False, json: Json = False) -> None:
     """Explain a photograph of a cat and one of a cup with the embedded EfficientNet-Lite0."""
     from onnxcam.inputs.bundled import model, pictures
 
-    images = tuple(pictures().values())
-    words = MethodArgs(fast=fast)
-    carry_out(Request(model=model(), images=images, method=words, output=output, json=json_output, quiet=quiet))
+    images = [str(path) for path in pictures().values()]
+    explain_pictures(ExplainArgs(model=str(model()), images=images, method=method, files=files, quiet=quiet, json=json))

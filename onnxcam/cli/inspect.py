@@ -1,64 +1,34 @@
-"""`onnxcam inspect`: what onnxcam sees in a model, and why."""
+"""`onnxcam inspect`: show what onnxcam sees in a model, and why."""
 
-import json
-from collections.abc import Sequence
+import json as json_format
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from onnxcam.cli.options import Input, Json, Layer, Layout, ModelPath, Output, Size, path_of
-from onnxcam.cli.rewrite import shown
+from onnxcam.cli.opening import open_options
+from onnxcam.cli.options import Json, ModelPath, OpeningArgs, command
+from onnxcam.cli.parsing import parse_path
+from onnxcam.cli.summary import shape_text
 
 if TYPE_CHECKING:
-    from onnxcam.network.opening import OpenedModel, OpenOptions
+    from onnxcam.network.opening import OpenedModel
     from onnxcam.surgeon.loading import ModelFile
 
 
 SIDES = ("depth", "height", "width")
 
 
-def inspect(
-    model: ModelPath,
-    layer: Layer = "auto",
-    size: Size = None,
-    layout: Layout = None,
-    output: Output = None,
-    extra: Input = None,
-    json_output: Json = False,
-) -> None:
+@command
+def inspect(model: ModelPath, opening: OpeningArgs, json: Json = False) -> None:
     """Show inputs, outputs, the feature tensor and the logits that were chosen, why, and what lost."""
     from onnxcam.network.opening import open_model
     from onnxcam.surgeon.loading import read_model
 
-    file = read_model(path_of(model))
-    options = asked(file, layer=layer, size=size, layout=layout, extra=extra, output=output)
-    opened = open_model(file, options)
+    file = read_model(parse_path(model))
+    opened = open_model(file, open_options(file, opening))
     opened.network.close()
-    found = description(file, opened)
-    typer.echo(json.dumps(found, indent=2, ensure_ascii=False) if json_output else page(found))
-
-
-def asked(
-    file: "ModelFile",
-    *,
-    layer: str,
-    size: str | None,
-    layout: str | None,
-    extra: Sequence[str] | None,
-    output: str | None = None,
-) -> "OpenOptions":
-    """The wish of a command that looks at a model without a picture; missing extra inputs are filled with zeros."""
-    from onnxcam.cli.parsing import parse_inputs
-    from onnxcam.inputs.choices import choose_inputs, choose_preset, choose_size
-    from onnxcam.inputs.presets import parse_size
-    from onnxcam.network.extra_inputs import blank_inputs
-    from onnxcam.network.opening import OpenOptions
-    from onnxcam.surgeon.analysis.locate import find_image
-
-    image = find_image(file.model, layout)
-    sides, _ = choose_size(image, parse_size(size) if size is not None else None, choose_preset(file, None, image)[0])
-    inputs = {**blank_inputs(file.model, image), **choose_inputs(parse_inputs(extra or ()))}
-    return OpenOptions(layout=layout, size=sides, layer=layer, output=output, inputs=inputs, providers=("cpu",))
+    record = description(file, opened)
+    typer.echo(json_format.dumps(record, indent=2, ensure_ascii=False) if json else page(record))
 
 
 def description(file: "ModelFile", opened: "OpenedModel") -> dict[str, Any]:
@@ -108,8 +78,8 @@ def _gradient(opened: "OpenedModel") -> dict[str, Any]:
         missing, reason = why_no_gradient(opened)
     except ModelError as error:
         missing, reason = [], str(error)
-    found = [{"operator": m.operator, "nodes": len(m.nodes)} for m in missing]
-    return {"works": reason is None, "missing": found, "reason": reason or "every operator on the way has a rule"}
+    operators = [{"operator": m.operator, "nodes": len(m.nodes)} for m in missing]
+    return {"works": reason is None, "missing": operators, "reason": reason or "every operator on the way has a rule"}
 
 
 def _tensor(value: Any) -> dict[str, Any]:
@@ -122,34 +92,34 @@ def _tensor(value: Any) -> dict[str, Any]:
     }
 
 
-def _gradient_line(found: dict[str, Any]) -> str:
-    missing = ", ".join(f"{m['operator']} ({m['nodes']})" for m in found["missing"])
-    return f"{'yes' if found['works'] else 'no'}: {found['reason']}{f': {missing}' if missing else ''}"
+def _gradient_line(gradient: dict[str, Any]) -> str:
+    missing = ", ".join(f"{m['operator']} ({m['nodes']})" for m in gradient["missing"])
+    return f"{'yes' if gradient['works'] else 'no'}: {gradient['reason']}{f': {missing}' if missing else ''}"
 
 
-def page(found: dict[str, Any]) -> str:
+def page(record: dict[str, Any]) -> str:
     """The record for a reader."""
-    features, logits = found["features"], found["logits"]
+    features, logits = record["features"], record["logits"]
     lines = [
-        found["model"],
-        f"  opset       {found['opset']}",
-        *(f"  input       {_line(t)}" for t in found["inputs"]),
-        *(f"  output      {_line(t)}" for t in found["outputs"]),
-        f"  picture     {found['image']['input']}, {found['image']['layout']}, {_sides(found['image'])}",
-        f"  batch       {found['batch']['mode']}: {found['batch']['reason']}",
-        f"  features    {features['tensor']}  {shown(features['shape'])} {features['layout']}",
+        record["model"],
+        f"  opset       {record['opset']}",
+        *(f"  input       {_line(t)}" for t in record["inputs"]),
+        *(f"  output      {_line(t)}" for t in record["outputs"]),
+        f"  picture     {record['image']['input']}, {record['image']['layout']}, {_sides(record['image'])}",
+        f"  batch       {record['batch']['mode']}: {record['batch']['reason']}",
+        f"  features    {features['tensor']}  {shape_text(features['shape'])} {features['layout']}",
         f"              made by {features['producer']}; {features['reason']}",
         f"  logits      {logits['tensor']}, {logits['classes']} classes: {logits['reason']}",
-        f"  gradient    {_gradient_line(found['gradient'])}",
-        f"  preset      {found['preset']['name']} ({found['preset']['source']})",
-        f"  labels      {found['labels']['count'] or 'none'} ({found['labels']['source']})",
+        f"  gradient    {_gradient_line(record['gradient'])}",
+        f"  preset      {record['preset']['name']} ({record['preset']['source']})",
+        f"  labels      {record['labels']['count'] or 'none'} ({record['labels']['source']})",
     ]
-    for candidate in found["candidates"]:
+    for candidate in record["candidates"]:
         lines += [
-            f"  not chosen  {candidate['tensor']}  {shown(candidate['shape'])}",
+            f"  not chosen  {candidate['tensor']}  {shape_text(candidate['shape'])}",
             f"              {candidate['why_not']}",
         ]
-    lines += [f"  warning     {w}" for w in found["warnings"]]
+    lines += [f"  warning     {w}" for w in record["warnings"]]
     return "\n".join(lines)
 
 
@@ -162,5 +132,5 @@ def _sides(image: dict[str, Any]) -> str:
     sides = [image[name] for name in SIDES if name in image]
     if all(side is None for side in sides):
         return "any size"
-    shown_sides = "x".join("?" if side is None else str(side) for side in sides)
-    return f"{shown_sides} pixels (HxW)" if len(sides) == 2 else shown_sides
+    text = "x".join("?" if side is None else str(side) for side in sides)
+    return f"{text} pixels (HxW)" if len(sides) == 2 else text

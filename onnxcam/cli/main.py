@@ -1,9 +1,11 @@
-"""The parser, and the one place where errors become exit codes."""
+"""The parser with its commands, and the one place where errors and signals become exit codes."""
 
 import io
 import logging
+import signal
 import sys
 import warnings
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -30,8 +32,8 @@ app.command()(rewrite)
 app.command()(demo)
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(print_it: bool) -> None:
+    if print_it:
         from importlib.metadata import version
 
         typer.echo(f"onnxcam {version('onnxcam')}")
@@ -52,13 +54,19 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
+def _terminate(number: int, frame: FrameType | None) -> None:
+    """Ends the run as an exception, so that temporary files are removed."""
+    raise SystemExit(128 + number)
+
+
 def run() -> None:
-    """Entry point: a deliberate error is one or two lines and exit code 1; anything else keeps its traceback."""
+    """Entry point. An OnnxCamError is printed in one or two lines, exit code 1; any other error keeps its traceback."""
+    signal.signal(signal.SIGTERM, _terminate)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file's name need not be text
     warnings.filterwarnings("ignore", module="PIL")  # of large photographs and odd metadata
-    # Libraries log what onnxcam says in its own words; without a handler Python would print it.
+    # Libraries log what onnxcam reports itself; without a handler Python would print it too.
     logging.getLogger().addHandler(logging.NullHandler())
     try:
         app()

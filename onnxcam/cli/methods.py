@@ -1,35 +1,48 @@
-"""`onnxcam methods`: what can be asked for, what it needs, and what it costs."""
+"""`onnxcam methods`: list the methods with their papers, needs, costs and options."""
 
-import json
-from typing import Any
+import json as json_format
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from onnxcam.cli.options import Json
+from onnxcam.cli.options import Json, command
+
+if TYPE_CHECKING:
+    from onnxcam.methods import Available
 
 
-def methods(json_output: Json = False) -> None:
-    """List the methods: paper, needs, cost in forward passes, options with their defaults."""
-    from onnxcam.methods import METHODS, defaults
+@command
+def methods(json: Json = False) -> None:
+    """List the methods: paper, needs, cost in forward passes, options with their defaults.
 
-    found = []
-    for name, make in METHODS.items():
-        method = make()
-        found.append(
-            {
-                "name": name,
-                "summary": _summary(make.__doc__ or ""),
-                "paper": method.paper,
-                "needs": sorted(map(str, method.needs)),
-                "cost": method.cost,
-                "options": {k: _plain(v) for k, v in defaults(name).items()},
-            }
-        )
-    typer.echo(json.dumps(found, indent=2, ensure_ascii=False) if json_output else page(found))
+    Methods of other installed packages (entry points of the group onnxcam.methods) are listed too.
+    """
+    from onnxcam.methods import available
+
+    records = [description(one) for one in available()]
+    typer.echo(json_format.dumps(records, indent=2, ensure_ascii=False) if json else page(records))
+
+
+def description(available: "Available") -> dict[str, Any]:
+    """The JSON record of a method; of one that cannot be loaded, its name, origin and error alone."""
+    from onnxcam.methods import defaults
+
+    if available.maker is None:
+        return {"name": available.name, "origin": available.origin, "error": available.error}
+    method = available.maker()
+    return {
+        "name": available.name,
+        "origin": available.origin,
+        "summary": _summary(available.maker.__doc__ or method.name),
+        "paper": method.paper,
+        "needs": sorted(map(str, method.needs)),
+        "cost": method.cost,
+        "options": {name: _plain(default) for name, default in defaults(available.name).items()},
+    }
 
 
 def _summary(documentation: str) -> str:
-    """What the first line of a docstring says behind the citation; the whole line where it says nothing more."""
+    """The first line of a docstring without its citation; the line itself if that is all it says."""
     first = documentation.strip().splitlines()[0]
     return first.partition("): ")[2] or first.partition(" (")[0]
 
@@ -38,14 +51,20 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float | str) else getattr(value, "name", str(value))
 
 
-def page(found: list[dict[str, Any]]) -> str:
+def page(records: list[dict[str, Any]]) -> str:
     """The list for a reader."""
+    from onnxcam.methods.registry import BUILT_IN
+
     lines = []
-    for method in found:
+    for method in records:
+        if "error" in method:
+            lines += [method["name"], f"  error     {method['error']}"]
+            continue
         options = ", ".join(f"{k}={v}" for k, v in method["options"].items()) or "none"
         lines += [
             method["name"],
             f"  {method['paper']}",
+            *([f"  package   {method['origin']}"] if method["origin"] != BUILT_IN else []),
             f"  needs     {', '.join(method['needs']) or 'nothing'}",
             f"  cost      {method['cost']}",
             f"  options   {options}",

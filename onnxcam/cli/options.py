@@ -1,260 +1,240 @@
-"""The options that several commands share, and what their words mean."""
+"""Every option of the command line, declared once.
 
-import re
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+An option is a field of a group below: its type, its flags, its help and its default. A command names the groups it
+takes; `command` turns their fields into the options that Typer parses, and gives the command its groups with the
+parsed values. To add an option, add a field. The values are still text: parsing.py turns them into the library's.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from functools import wraps
+from inspect import Parameter, Signature, signature
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from onnxcam.errors import OptionError
-
-if TYPE_CHECKING:
-    from onnxcam.engine.options import EngineOptions
-
 WHAT, HOW, PICTURE, FILES, RUN = "What is explained", "How", "The picture", "Files", "Running"
-"""The groups of `--help`."""
+"""The panels of `--help`."""
+
+DEFAULT_METHOD = "score-cam"
+
+
+def option(panel: str, help: str, *flags: str, metavar: str | None = None) -> Any:
+    """An option of `--help`'s panel. flags: by default the field's name, as in --gpu-mem."""
+    return typer.Option(*flags, rich_help_panel=panel, help=help, metavar=metavar)
+
 
 ModelPath = Annotated[str, typer.Argument(help="The exported ONNX file.", show_default=False)]
-Providers = Annotated[
-    str,
-    typer.Option(
-        rich_help_panel=RUN,
-        help="Execution providers in order, short names (cuda,cpu); each must start. auto: the best that does.",
-    ),
-]
-Threads = Annotated[
-    int | None, typer.Option(rich_help_panel=RUN, help="Threads of one forward pass. Default: measured, see --batch.")
-]
-Batch = Annotated[
-    int | None,
-    typer.Option(
-        rich_help_panel=RUN, help="Masks a forward pass. Default: by the free memory and, on a CPU, a measurement."
-    ),
-]
-GpuMem = Annotated[
-    str | None,
-    typer.Option(
-        "--gpu-mem", rich_help_panel=RUN, help="Most GPU memory of an open graph: 4GB, 512MiB, or 50% of what is free."
-    ),
-]
-Half = Annotated[
-    bool, typer.Option("--half", rich_help_panel=RUN, help="Score in half precision (GPU): faster, rounds more.")
-]
-Tf32 = Annotated[
-    bool, typer.Option("--tf32", rich_help_panel=RUN, help="Let CUDA multiply float32 as TF32: faster, rounds more.")
-]
-CudaGraph = Annotated[
-    bool,
-    typer.Option("--cuda-graph", rich_help_panel=RUN, help="Record a chunk's kernels once and replay them (CUDA)."),
-]
-Layer = Annotated[
-    str,
-    typer.Option(
-        rich_help_panel=HOW,
-        help="The feature map: a tensor or node name, last-conv, or auto (what enters the pooling).",
-    ),
-]
-Size = Annotated[
-    str | None,
-    typer.Option(rich_help_panel=PICTURE, help="Input size for models that take any: 224, or 224x192 as HxW."),
-]
-Layout = Annotated[
-    str | None,
-    typer.Option(
-        rich_help_panel=PICTURE, help="The input's axes: nchw, nhwc, ncw, ncdhw ... Default: read from its shape."
-    ),
-]
-Input = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--input",
-        metavar="NAME=VALUE",
-        rich_help_panel=PICTURE,
-        help="An extra input of the model: a number, numbers with commas, or FILE.npy.",
-    ),
-]
-Output = Annotated[
-    str | None,
-    typer.Option("--output", metavar="NAME", rich_help_panel=WHAT, help="Which of the model's outputs is explained."),
-]
 Images = Annotated[list[str], typer.Argument(help="Pictures, .npy arrays, or folders of pictures.", show_default=False)]
-Target = Annotated[
-    list[str] | None,
-    typer.Option(
-        rich_help_panel=WHAT,
-        help="A class: index, label, top1 .. top5. Repeat for several; they share the forward passes.",
-    ),
-]
-Index = Annotated[
-    list[str] | None,
-    typer.Option(
-        rich_help_panel=WHAT,
-        metavar="I,J,...",
-        help="Explain one number of an output, by its place after the batch axis.",
-    ),
-]
-Box = Annotated[
-    list[str] | None,
-    typer.Option(
-        rich_help_panel=WHAT,
-        metavar="N",
-        help="A detector's box: its place in the table, or top1. --target says the class.",
-    ),
-]
-Region = Annotated[
-    str | None,
-    typer.Option(
-        rich_help_panel=WHAT,
-        metavar="L,T,R,B",
-        help="Where a segmentation's class is scored: pixels, or FILE of a mask.",
-    ),
-]
-Reference = Annotated[
-    list[str] | None,
-    typer.Option(
-        rich_help_panel=WHAT,
-        metavar="FILE",
-        help="Explain the similarity to this picture's, or .npy file's, embedding.",
-    ),
-]
-Labels = Annotated[
-    str | None,
-    typer.Option(rich_help_panel=WHAT, help="File of class names (.txt a line each, .json), or imagenet."),
-]
-Method = Annotated[str, typer.Option("--method", "-m", rich_help_panel=HOW, help="See `onnxcam methods`.")]
-Convention = Annotated[
-    str | None, typer.Option(rich_help_panel=HOW, help="constructive (keep it) or destructive (remove it).")
-]
-Variant = Annotated[
-    str | None,
-    typer.Option(rich_help_panel=HOW, help="Score-CAM as in the authors' code (official) or as in the paper."),
-]
-Fill = Annotated[
-    str | None,
-    typer.Option(rich_help_panel=HOW, help="What replaces what a mask removes: zero, black, mean, blur."),
-]
-MethodOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--option",
-        metavar="NAME=VALUE",
-        rich_help_panel=HOW,
-        help="An option of the method, such as max_iter=50; `onnxcam methods` lists them.",
-    ),
-]
-Budget = Annotated[
-    int | None,
-    typer.Option(
-        rich_help_panel=HOW,
-        metavar="N",
-        help="Score-CAM: score at most N feature maps and estimate the others, with an error bound.",
-    ),
-]
-Tolerance = Annotated[
-    float | None,
-    typer.Option(
-        rich_help_panel=HOW,
-        metavar="X",
-        help="Score-CAM: score as many maps as it takes for the map (0 to 1) to be off by at most X.",
-    ),
-]
-Fast = Annotated[
-    bool,
-    typer.Option(
-        "--fast", rich_help_panel=HOW, help="Score-CAM with the tolerance 0.02: typically 5 to 20 % of the passes."
-    ),
-]
-Step = Annotated[
-    str | None,
-    typer.Option(
-        rich_help_panel=HOW,
-        metavar="FILE",
-        help="A graph with the gradient, made by tools/export_step.py. Default: built from the model.",
-    ),
-]
-Preset = Annotated[
-    str | None,
-    typer.Option(rich_help_panel=PICTURE, help="Preprocessing by name. Default: what travels with the model."),
-]
-Mean = Annotated[str | None, typer.Option(rich_help_panel=PICTURE, help="Mean a channel, e.g. 0.485,0.456,0.406.")]
-Std = Annotated[
-    str | None, typer.Option(rich_help_panel=PICTURE, help="Standard deviation a channel, e.g. 0.229,0.224,0.225.")
-]
-Scale = Annotated[
-    str | None,
-    typer.Option(rich_help_panel=PICTURE, help="Factor on the 0..255 pixels before mean and std, e.g. 1/255."),
-]
-Crop = Annotated[
-    str | None,
-    typer.Option(
-        rich_help_panel=PICTURE, help="Share of the resized picture that the centre crop keeps (0.875), or none."
-    ),
-]
-Color = Annotated[str | None, typer.Option(rich_help_panel=PICTURE, help="Channel order: rgb, bgr or gray.")]
-Out = Annotated[
-    str | None,
-    typer.Option("--out", "-o", rich_help_panel=FILES, help="FILE, or FOLDER/. Default: the working directory."),
-]
-Format = Annotated[
-    str | None,
-    typer.Option(rich_help_panel=FILES, help="png (overlay), npy (the map), json (the record); several with commas."),
-]
-Colormap = Annotated[
-    str | None, typer.Option(rich_help_panel=FILES, help="Colours of the overlay, e.g. turbo, viridis, jet.")
-]
-Alpha = Annotated[float | None, typer.Option(rich_help_panel=FILES, help="Strength of the overlay's colours, 0 to 1.")]
-Caption = Annotated[
-    bool, typer.Option(rich_help_panel=FILES, help="Write class, probability and a scale under the overlay.")
-]
-KeepGoing = Annotated[
-    bool,
-    typer.Option(
-        "--keep-going", rich_help_panel=FILES, help="Skip pictures that cannot be explained, and say so at the end."
-    ),
-]
-Json = Annotated[
-    bool, typer.Option("--json", rich_help_panel=RUN, help="Print JSON on standard output and nothing else.")
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", rich_help_panel=RUN, help="Print nothing but errors.")]
+Json = Annotated[bool, option(RUN, "Print JSON on standard output and nothing else.", "--json")]
+Quiet = Annotated[bool, option(RUN, "Print nothing but errors.", "--quiet", "-q")]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class OpeningArgs:
+    """How a model is opened: which of its tensors are used, and what its inputs are."""
+
+    output: Annotated[str | None, option(WHAT, "The model's output that is explained.", metavar="NAME")] = None
+    layer: Annotated[
+        str, option(HOW, "The feature map: a tensor or node name, last-conv, or auto (what enters the pooling).")
+    ] = "auto"
+    size: Annotated[
+        str | None, option(PICTURE, "Input size for models that take any: 224, or 224x192 for height x width.")
+    ] = None
+    layout: Annotated[
+        str | None, option(PICTURE, "The input's axes: nchw, nhwc, ncw, ncdhw ... Default: read from its shape.")
+    ] = None
+    inputs: Annotated[
+        list[str] | None,
+        option(
+            PICTURE,
+            "Value of an extra input of the model: a number, several with commas, or FILE.npy.",
+            "--input",
+            metavar="NAME=VALUE",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetArgs:
+    """What is scored."""
+
+    target: Annotated[
+        list[str] | None,
+        option(WHAT, "A class: index, label, or top1 to top5. Repeat it for several; they share the forward passes."),
+    ] = None
+    index: Annotated[
+        list[str] | None,
+        option(WHAT, "Explain one number of an output, by its place after the batch axis.", metavar="I,J,..."),
+    ] = None
+    box: Annotated[
+        list[str] | None,
+        option(WHAT, "A detector's box: its place in the table, or top1. --target says the class.", metavar="N"),
+    ] = None
+    region: Annotated[
+        str | None,
+        option(WHAT, "Where a segmentation's class is scored: pixels, or FILE of a mask.", metavar="L,T,R,B"),
+    ] = None
+    reference: Annotated[
+        list[str] | None,
+        option(WHAT, "Explain the similarity to the embedding of this picture or .npy file.", metavar="FILE"),
+    ] = None
+    labels: Annotated[
+        str | None, option(WHAT, "File of class names (.txt with one a line, or .json), or imagenet.")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodArgs:
+    """The method and its options; None for what is left to the method."""
+
+    method: Annotated[str, option(HOW, "The method; `onnxcam methods` lists them.", "--method", "-m")] = DEFAULT_METHOD
+    convention: Annotated[
+        str | None, option(HOW, "What makes a region matter: constructive (keep it) or destructive (remove it).")
+    ] = None
+    variant: Annotated[
+        str | None, option(HOW, "Score-CAM as in the authors' code (official) or as in the paper (paper).")
+    ] = None
+    fill: Annotated[str | None, option(HOW, "What replaces the pixels a mask removes: zero, black, mean, blur.")] = None
+    options: Annotated[
+        list[str] | None,
+        option(
+            HOW,
+            "An option of the method, such as max_iter=50; `onnxcam methods` lists them.",
+            "--option",
+            metavar="NAME=VALUE",
+        ),
+    ] = None
+    budget: Annotated[
+        int | None,
+        option(
+            HOW, "Score-CAM: score at most N feature maps and estimate the others, with an error bound.", metavar="N"
+        ),
+    ] = None
+    tolerance: Annotated[
+        float | None,
+        option(
+            HOW, "Score-CAM: score as many maps as it takes to be off by at most X (the map is 0 to 1).", metavar="X"
+        ),
+    ] = None
+    fast: Annotated[
+        bool, option(HOW, "Score-CAM with the tolerance 0.02: typically 5 to 20 % of the passes.", "--fast")
+    ] = False
+    step: Annotated[
+        str | None,
+        option(HOW, "A step graph: the gradient as an ONNX file. Default: built from the model.", metavar="FILE"),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreprocessingArgs:
+    """How a picture becomes the model's input. Each field overrides that of the preset."""
+
+    preset: Annotated[str | None, option(PICTURE, "Preprocessing by name. Default: what travels with the model.")] = (
+        None
+    )
+    mean: Annotated[str | None, option(PICTURE, "Mean of each channel, e.g. 0.485,0.456,0.406.")] = None
+    std: Annotated[str | None, option(PICTURE, "Standard deviation of each channel, e.g. 0.229,0.224,0.225.")] = None
+    scale: Annotated[str | None, option(PICTURE, "Factor on the 0..255 pixels before mean and std, e.g. 1/255.")] = None
+    crop: Annotated[
+        str | None, option(PICTURE, "Share of the resized picture that the centre crop keeps (0.875), or none.")
+    ] = None
+    color: Annotated[str | None, option(PICTURE, "Channel order: rgb, bgr or gray.")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class EngineArgs:
-    """How a GPU is used, words not yet looked up."""
+    """Where and how fast the model runs."""
 
-    gpu_mem: str | None = None
-    half: bool = False
-    tf32: bool = False
-    cuda_graph: bool = False
-
-    def options(self) -> "EngineOptions":
-        from onnxcam.engine.options import EngineOptions, memory_cap
-
-        cap = memory_cap(self.gpu_mem) if self.gpu_mem is not None else None
-        return EngineOptions(cap, self.half, self.tf32, self.cuda_graph)
-
-
-def path_of(text: str) -> Path:
-    """A path; an empty word, as a shell makes it of a variable that is not set, is no path to the working directory."""
-    if not text:
-        raise OptionError("a file name is empty; was a variable not set?")
-    return Path(text)
-
-
-def words(text: str, what: str) -> list[str]:
-    """A comma-separated list; raises OptionError if it is empty."""
-    found = [w.strip() for w in text.split(",") if w.strip()]
-    if not found:
-        raise OptionError(f"--{what} is empty")
-    return list(dict.fromkeys(found))
+    providers: Annotated[
+        str,
+        option(RUN, "Execution providers in order, short names (cuda,cpu); each must start. auto: the best that does."),
+    ] = "auto"
+    batch: Annotated[
+        int | None, option(RUN, "Masks a forward pass. Default: by the free memory and, on a CPU, a measurement.")
+    ] = None
+    threads: Annotated[int | None, option(RUN, "Threads of one forward pass. Default: measured, see --batch.")] = None
+    gpu_mem: Annotated[
+        str | None, option(RUN, "Most GPU memory that an open graph takes: 4GB, 512MiB, or 50% of what is free.")
+    ] = None
+    half: Annotated[bool, option(RUN, "Score in half precision (GPU): faster, rounds more.", "--half")] = False
+    tf32: Annotated[bool, option(RUN, "Let CUDA multiply float32 as TF32: faster, rounds more.", "--tf32")] = False
+    cuda_graph: Annotated[
+        bool, option(RUN, "Record the kernels of a batch once and replay them (CUDA).", "--cuda-graph")
+    ] = False
 
 
-def target_words(given: list[str]) -> list[str]:
-    """Targets as given, where indices and ranks may also share one word (top1,top2); labels may contain commas."""
-    found: list[str] = []
-    for text in given:
-        parts = [p.strip() for p in text.split(",")]
-        several = all(re.fullmatch(r"top-?\d+|\d+", p, re.IGNORECASE) for p in parts)
-        found.extend(parts if several else [text])
-    return list(dict.fromkeys(found))
+@dataclass(frozen=True, kw_only=True)
+class FileArgs:
+    """Which files are written, and how they look."""
+
+    out: Annotated[
+        str | None, option(FILES, "Where to write: FILE, or FOLDER/. Default: the working directory.", "--out", "-o")
+    ] = None
+    format: Annotated[
+        str | None, option(FILES, "png (overlay), npy (the map), json (the record); several with commas.")
+    ] = None
+    colormap: Annotated[str | None, option(FILES, "Colours of the overlay, e.g. turbo, viridis, jet.")] = None
+    alpha: Annotated[float | None, option(FILES, "Strength of the overlay's colours, 0 to 1.")] = None
+    caption: Annotated[bool, option(FILES, "Write class, probability and a scale under the overlay.")] = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainArgs:
+    """One call of `onnxcam explain`."""
+
+    model: ModelPath
+    images: Images
+    targets: TargetArgs = field(default_factory=TargetArgs)
+    method: MethodArgs = field(default_factory=MethodArgs)
+    opening: OpeningArgs = field(default_factory=OpeningArgs)
+    preprocessing: PreprocessingArgs = field(default_factory=PreprocessingArgs)
+    engine: EngineArgs = field(default_factory=EngineArgs)
+    files: FileArgs = field(default_factory=FileArgs)
+    keep_going: Annotated[
+        bool, option(FILES, "Skip pictures that cannot be explained, and list them at the end.", "--keep-going")
+    ] = False
+    quiet: Quiet = False
+    json: Json = False
+
+
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """`function` as Typer reads it: a parameter that is a group becomes the options of the group.
+
+    Every value reaches the function by keyword, those of a group inside their dataclass.
+    """
+    hints = get_type_hints(function, include_extras=True)
+    parameters: list[Parameter] = []
+    for parameter in signature(function).parameters.values():
+        kind = hints[parameter.name]
+        flat = _parameters(kind) if is_dataclass(kind) else [parameter.replace(annotation=kind)]
+        parameters += [p.replace(kind=Parameter.KEYWORD_ONLY) for p in flat]
+
+    @wraps(function)
+    def call(**values: Any) -> None:
+        function(**{name: _value(name, hints[name], values) for name in signature(function).parameters})
+
+    # What inspect.signature() reads, as functools.wraps sets __wrapped__.
+    call.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {p.name: p.annotation for p in parameters}
+    return call
+
+
+def _parameters(group: Any) -> Iterator[Parameter]:
+    """A group's fields as parameters of a function, groups within it included."""
+    hints = get_type_hints(group, include_extras=True)
+    for one in fields(group):
+        kind = hints[one.name]
+        if is_dataclass(kind):
+            yield from _parameters(kind)
+        else:
+            default = Parameter.empty if one.default is MISSING else one.default
+            yield Parameter(one.name, Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+
+
+def _value(name: str, kind: Any, values: Mapping[str, Any]) -> Any:
+    """The parsed value of an option, or the group made of its options' values."""
+    if not is_dataclass(kind):
+        return values[name]
+    hints = get_type_hints(kind, include_extras=True)
+    return kind(**{one.name: _value(one.name, hints[one.name], values) for one in fields(kind)})  # type: ignore[operator]

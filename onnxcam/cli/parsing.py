@@ -1,105 +1,140 @@
-"""What the command line's words ask to explain: targets and extra inputs, as the library's values."""
+"""The command line's text as the library's values: targets, a method, extra inputs, preprocessing, files' style."""
 
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onnxcam.cli.options import target_words
-from onnxcam.errors import OptionError, near
+from onnxcam.cli.options import EngineArgs, FileArgs, MethodArgs, PreprocessingArgs, TargetArgs
+from onnxcam.errors import OptionError
 
 if TYPE_CHECKING:
+    from onnxcam.engine.options import EngineOptions
     from onnxcam.explainer.targets.values import TargetLike
+    from onnxcam.inputs.presets import Preset
     from onnxcam.methods.blocks import Method
+    from onnxcam.outputs.overlay import Style
 
 PLAIN = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 NUMBER = rf"{PLAIN}|true|false|nan|[+-]?inf"
 
 
-@dataclass(frozen=True)
-class TargetArgs:
-    """The options that say what is scored, as they were given. target: () if none was."""
+def parse_path(text: str) -> Path:
+    """A path. Raises OptionError for an empty text, which a shell makes of an unset variable."""
+    if not text:
+        raise OptionError("a file name is empty; was a variable not set?")
+    return Path(text)
 
-    target: tuple[str, ...] = ()
-    output: str | None = None
-    index: tuple[str, ...] = ()
-    box: tuple[str, ...] = ()
-    region: str | None = None
-    reference: tuple[str, ...] = ()
+
+def parse_list(text: str, option: str) -> list[str]:
+    """The parts of a text with commas, each once. Raises OptionError if there is none."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts:
+        raise OptionError(f"--{option} is empty")
+    return list(dict.fromkeys(parts))
 
 
 @dataclass(frozen=True)
 class ParsedTargets:
-    """targets, a name of each for files, and the kind of head (None: the model decides)."""
+    """Targets, a name of each for files, and the kind of head that they need; None if the model decides."""
 
     targets: "tuple[TargetLike, ...]"
     names: tuple[str, ...]
     kind: str | None
 
 
-METHOD = "score-cam"
-"""What `explain` runs unless --method says otherwise."""
+def parse_targets(args: TargetArgs) -> ParsedTargets:
+    """Raises OptionError for options that contradict each other or cannot be read."""
+    from onnxcam.explainer.targets.values import Box, Element, Region, Similarity
+
+    used = [f"--{name}" for name in ("index", "box", "region", "reference") if getattr(args, name)]
+    if len(used) > 1:
+        raise OptionError(f"{' and '.join(used)} contradict each other: each says what is scored")
+    classes = split_classes(args.target or ())
+    if args.index:
+        _refuse_target(args, "--index names a number of the output")
+        elements = tuple(Element(parse_index(text)) for text in args.index)
+        return ParsedTargets(elements, tuple(args.index), "elements")
+    if args.reference:
+        _refuse_target(args, "--reference compares embeddings")
+        names = tuple(Path(reference).stem for reference in args.reference)
+        return ParsedTargets(tuple(Similarity(reference) for reference in args.reference), names, "embedding")
+    if args.box:
+        pairs = [(box, label) for box in args.box for label in (classes or ("",))]
+        boxes = tuple(Box(int(b) if re.fullmatch(r"\d+", b) else b, label or None) for b, label in pairs)
+        return ParsedTargets(boxes, tuple(f"box-{b}" + (f"-{label}" if label else "") for b, label in pairs), "boxes")
+    labels = tuple(classes or ("top1",))
+    if args.region is not None:
+        where = parse_region(args.region)
+        return ParsedTargets(tuple(Region(label, where) for label in labels), labels, "region")
+    return ParsedTargets(labels, labels, None)
 
 
-@dataclass(frozen=True)
-class MethodArgs:
-    """The options that say how, as they were given; None for what was not."""
-
-    name: str = METHOD
-    convention: str | None = None
-    variant: str | None = None
-    fill: str | None = None
-    options: tuple[str, ...] = ()
-    step: str | None = None
-    budget: int | None = None
-    tolerance: float | None = None
-    fast: bool = False
+def _refuse_target(args: TargetArgs, why: str) -> None:
+    if args.target:
+        raise OptionError(f"{why}, so it goes without --target")
 
 
-def build_method(words: MethodArgs) -> "Method":
-    """The method with its options; raises OptionError for a name, an option or a value that it does not have."""
-    from onnxcam.methods import METHODS, defaults
+def split_classes(texts: Sequence[str]) -> list[str]:
+    """Classes, each once. Indices and ranks may share one text (top1,top2); a label may contain commas."""
+    classes: list[str] = []
+    for text in texts:
+        parts = [part.strip() for part in text.split(",")]
+        several = all(re.fullmatch(r"top-?\d+|\d+", part, re.IGNORECASE) for part in parts)
+        classes.extend(parts if several else [text])
+    return list(dict.fromkeys(classes))
+
+
+def build_method(args: MethodArgs) -> "Method":
+    """The method with its options. Raises OptionError for an unknown name, option or value."""
+    from onnxcam.methods import defaults, method
     from onnxcam.methods.fills import fill_named
 
-    name = words.name.strip().lower()
-    if name not in METHODS:
-        raise OptionError(f"no method is called {words.name!r}; {near(words.name, METHODS)}")
-    given: dict[str, str] = {}
-    for text in words.options:
-        key, equals, value = text.partition("=")
-        key = key.strip().replace("-", "_")
-        if not equals or key in given:
-            raise OptionError(f"--option {text!r}: give NAME=VALUE, each name once")
-        given[key] = value.strip()
-    for key in ("convention", "variant", "fill", "budget", "tolerance"):
-        value = getattr(words, key)
-        if value is not None and key in given:
-            raise OptionError(f"{key} is given twice: as --{key} and as --option")
-        if value is not None:
-            given[key] = str(value)
+    name = args.method.strip().lower()
+    texts = _option_texts(args)
     known = defaults(name)
-    _spare(words, name, known, given)
-    for key in given:
+    _check_estimate(args, name, known, texts)
+    for key in texts:
         if key not in known:
             listed = f"it has {', '.join(known)}" if known else "it has none"
             raise OptionError(f"{name} has no option {key!r}; {listed}")
-    values = {k: fill_named(v) if k == "fill" else parse_option(k, v, known[k]) for k, v in given.items()}
-    return METHODS[name](**values)
+    values = {k: fill_named(v) if k == "fill" else parse_option(k, v, known[k]) for k, v in texts.items()}
+    return method(name, **values)
 
 
-def _spare(words: MethodArgs, name: str, known: Mapping[str, Any], given: dict[str, str]) -> None:
-    """What --budget, --tolerance and --fast have in common: they spare passes of Score-CAM."""
+def _option_texts(args: MethodArgs) -> dict[str, str]:
+    """The text of every option of the method that is given, by --option or by a flag of its own."""
+    texts: dict[str, str] = {}
+    for text in args.options or ():
+        key, equals, value = text.partition("=")
+        key = key.strip().replace("-", "_")
+        if not equals or key in texts:
+            raise OptionError(f"--option {text!r}: give NAME=VALUE, each name once")
+        texts[key] = value.strip()
+    for key in ("convention", "variant", "fill", "budget", "tolerance"):
+        value = getattr(args, key)
+        if value is not None and key in texts:
+            raise OptionError(f"{key} is given twice: as --{key} and as --option")
+        if value is not None:
+            texts[key] = str(value)
+    return texts
+
+
+def _check_estimate(args: MethodArgs, name: str, known: Mapping[str, Any], texts: dict[str, str]) -> None:
+    """Refuses --budget, --tolerance and --fast for a method without them; adds --fast as a tolerance."""
     from onnxcam.methods.score_cam import FAST
 
-    for word, value in (("budget", words.budget), ("tolerance", words.tolerance), ("fast", words.fast or None)):
+    for flag, value in (("budget", args.budget), ("tolerance", args.tolerance), ("fast", args.fast or None)):
         if value is not None and "budget" not in known:
-            raise OptionError(f"--{word} is for score-cam, not for {name} (onnxcam methods lists the options of each)")
-    if words.fast and "tolerance" in given:
+            raise OptionError(
+                f"--{flag} is for score-cam, not for {name} (`onnxcam methods` lists the options of each)"
+            )
+    if args.fast and "tolerance" in texts:
         raise OptionError(f"--fast is a tolerance of {FAST:g}; give one of the two")
-    if words.fast:
-        given["tolerance"] = str(FAST)
+    if args.fast:
+        texts["tolerance"] = str(FAST)
 
 
 def parse_option(name: str, text: str, default: Any) -> Any:
@@ -111,8 +146,8 @@ def parse_option(name: str, text: str, default: Any) -> Any:
     if default is None and text.lower() == "none":
         return None
     value = _number(name, text)
-    whole = isinstance(default, int) or (default is None and re.fullmatch(r"[+-]?[0-9]+", text.strip()) is not None)
-    return int(value) if whole and value == int(value) else value
+    integer = isinstance(default, int) or (default is None and re.fullmatch(r"[+-]?[0-9]+", text.strip()) is not None)
+    return int(value) if integer and value == int(value) else value
 
 
 def _number(name: str, text: str) -> float:
@@ -121,37 +156,6 @@ def _number(name: str, text: str) -> float:
     if not math.isfinite(float(text)):
         raise OptionError(f"the option {name} is too large: {text}")
     return float(text)
-
-
-def wanted(words: TargetArgs) -> ParsedTargets:
-    """Raises OptionError for words that contradict each other or cannot be read."""
-    from onnxcam.explainer.targets.values import Box, Element, Region, Similarity
-
-    used = [f"--{name}" for name in ("index", "box", "region", "reference") if getattr(words, name)]
-    if len(used) > 1:
-        raise OptionError(f"{' and '.join(used)} contradict each other: each says what is scored")
-    labels = target_words(list(words.target))
-    if words.index:
-        _without_target(words, "--index names a number of the output")
-        found = [Element(parse_index(text)) for text in words.index]
-        return ParsedTargets(tuple(found), words.index, "elements")
-    if words.reference:
-        _without_target(words, "--reference compares embeddings")
-        names = [Path(r).stem for r in words.reference]
-        return ParsedTargets(tuple(Similarity(r) for r in words.reference), tuple(names), "embedding")
-    if words.box:
-        pairs = [(box, label) for box in words.box for label in (labels or ("",))]
-        boxes = tuple(Box(int(b) if re.fullmatch(r"\d+", b) else b, label or None) for b, label in pairs)
-        return ParsedTargets(boxes, tuple(f"box-{b}" + (f"-{label}" if label else "") for b, label in pairs), "boxes")
-    if words.region is not None:
-        where = parse_region(words.region)
-        return ParsedTargets(tuple(Region(t, where) for t in labels or ["top1"]), tuple(labels or ["top1"]), "region")
-    return ParsedTargets(tuple(labels or ["top1"]), tuple(labels or ["top1"]), None)
-
-
-def _without_target(words: TargetArgs, why: str) -> None:
-    if words.target:
-        raise OptionError(f"{why}, so it goes without --target")
 
 
 def parse_index(text: str) -> tuple[int, ...]:
@@ -180,27 +184,56 @@ def parse_region(text: str) -> Any:
     return mask.max(axis=2) > 127 if mask.ndim == 3 and mask.shape[2] == 3 else mask != 0
 
 
-def parse_inputs(given: Sequence[str]) -> dict[str, Any]:
-    """NAME=FILE.npy or NAME=VALUE, a number or several with commas."""
+def parse_inputs(texts: Sequence[str]) -> dict[str, Any]:
+    """Extra inputs by name: NAME=FILE.npy or NAME=VALUE, a number or several with commas. Raises OptionError."""
     import numpy as np
 
     from onnxcam.inputs.loader import read_array
 
-    found: dict[str, Any] = {}
-    for text in given:
+    inputs: dict[str, Any] = {}
+    for text in texts:
         name, sign, value = text.partition("=")
         if not sign or not name or not value:
             raise OptionError(f"input {text!r} is not NAME=FILE.npy or NAME=VALUE")
-        if name in found:
+        if name in inputs:
             raise OptionError(f"the input {name!r} is given twice")
         if value.lower().endswith(".npy"):
-            found[name] = read_array(value)
+            inputs[name] = read_array(value)
             continue
         parts = [p.strip().lower() for p in value.split(",")]
         if not all(re.fullmatch(NUMBER, p) for p in parts):
             raise OptionError(f"the value of input {name!r}, {value!r}, is no number and no .npy file")
-        numbers = np.asarray(
-            [{"true": 1.0, "false": 0.0}.get(p) if p in ("true", "false") else float(p) for p in parts]
-        )
-        found[name] = numbers[0] if len(numbers) == 1 else numbers
-    return found
+        numbers = np.asarray([1.0 if p == "true" else 0.0 if p == "false" else float(p) for p in parts])
+        inputs[name] = numbers[0] if len(numbers) == 1 else numbers
+    return inputs
+
+
+def parse_engine(args: EngineArgs) -> "EngineOptions":
+    """Raises OptionError for an amount of memory that cannot be read."""
+    from onnxcam.engine.options import EngineOptions, memory_cap
+
+    cap = memory_cap(args.gpu_mem) if args.gpu_mem is not None else None
+    return EngineOptions(gpu_mem=cap, half=args.half, tf32=args.tf32, cuda_graph=args.cuda_graph)
+
+
+def parse_adjustment(args: PreprocessingArgs) -> "Callable[[Preset], Preset]":
+    """A function that lays the fields of the command line over a preset. Raises OptionError or PresetError."""
+    from onnxcam.inputs.presets import override, parse_crop, parse_numbers, parse_scale
+
+    mean = parse_numbers(args.mean) if args.mean is not None else None
+    std = parse_numbers(args.std) if args.std is not None else None
+    scale = parse_scale(args.scale) if args.scale is not None else None
+    crop = parse_crop(args.crop) if args.crop is not None else None
+    return lambda preset: override(preset, mean=mean, std=std, scale=scale, crop=crop, color=args.color)
+
+
+def parse_style(args: FileArgs) -> "Style":
+    """How overlays are drawn. Raises OptionError for an unknown colormap or an alpha outside 0 to 1."""
+    from onnxcam.outputs.overlay import Style
+
+    style = Style(caption=args.caption)
+    return replace(
+        style,
+        colormap=args.colormap if args.colormap is not None else style.colormap,
+        alpha=args.alpha if args.alpha is not None else style.alpha,
+    )

@@ -6,50 +6,50 @@ from typing import Annotated
 
 import typer
 
-from onnxcam.cli.options import Input, Layer, Layout, ModelPath, Quiet, Size, path_of
+from onnxcam.cli.opening import open_options
+from onnxcam.cli.options import FILES, ModelPath, OpeningArgs, Quiet, command, option
+from onnxcam.cli.parsing import parse_path
+from onnxcam.cli.summary import shape_text
 
 
+@command
 def rewrite(
     model: ModelPath,
+    opening: OpeningArgs,
     out: Annotated[
-        str | None,
-        typer.Option("--out", "--output", "-o", help="FILE, or FOLDER/. Default: MODEL.cam.onnx where you are."),
+        str | None, option(FILES, "FILE, or FOLDER/. Default: MODEL.cam.onnx in the working directory.", "--out", "-o")
     ] = None,
-    layer: Layer = "auto",
-    size: Size = None,
-    layout: Layout = None,
-    extra: Input = None,
     quiet: Quiet = False,
 ) -> None:
     """Add the feature tensor to a model's outputs and let it take any batch; its answers stay as they were."""
-    from onnxcam.cli.inspect import asked
     from onnxcam.errors import OutputError
-    from onnxcam.network.export import rewrite as rewritten
+    from onnxcam.network.export import rewrite as rewrite_model
     from onnxcam.outputs.atomic import Staging, check_writable
     from onnxcam.surgeon.loading import read_model
 
-    source = path_of(model)
-    name = f"{source.stem}.cam.onnx"
-    target = path_of(out) if out is not None else Path(name)
-    if target.is_dir() or (out or "").endswith(("/", os.sep)):
-        target = target / name
-    if target.resolve() == source.resolve():
-        raise OutputError(f"{target} is the model itself; choose another name with -o")
-    check_writable([target])
+    source = parse_path(model)
+    path = _destination(source, out)
+    if path.resolve() == source.resolve():
+        raise OutputError(f"{path} is the model itself; choose another name with -o")
+    check_writable([path])
     file = read_model(source)
-    found = rewritten(file, asked(file, layer=layer, size=size, layout=layout, extra=extra))
+    rewritten = rewrite_model(file, open_options(file, opening))
     with Staging() as staging:
-        staging.stage(target, found.data)
+        staging.stage(path, rewritten.data)
         staging.commit()
     if not quiet:
-        features = found.anatomy.features
-        typer.echo(f"{target}: also returns {features.tensor}  {shown(features.shape)} {features.layout}")
+        features = rewritten.anatomy.features
+        typer.echo(f"{path}: also returns {features.tensor}  {shape_text(features.shape)} {features.layout}")
         typer.echo(f"  because it is {features.reason}")
-        typer.echo(f"  batch {found.batching.mode}: {found.batching.reason}")
-        for note in found.notes:
+        typer.echo(f"  batch {rewritten.batching.mode}: {rewritten.batching.reason}")
+        for note in rewritten.notes:
             typer.echo(f"  note  {note}")
 
 
-def shown(shape: tuple[int | None, ...] | None) -> str:
-    """1x1280x7x7, with ? for what the graph does not tell."""
-    return "x".join("?" if d is None else str(d) for d in shape) if shape is not None else "unknown shape"
+def _destination(source: Path, out: str | None) -> Path:
+    """The file that -o names, or the usual name in its folder."""
+    name = f"{source.stem}.cam.onnx"
+    if out is None:
+        return Path(name)
+    path = parse_path(out)
+    return path / name if path.is_dir() or out.endswith(("/", os.sep)) else path

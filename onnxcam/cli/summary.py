@@ -1,48 +1,104 @@
-"""What `onnxcam explain` prints of an explanation for a person to read."""
+"""Text that the commands print for a reader: an explanation, the shape of a tensor."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import json as json_format
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
 
 if TYPE_CHECKING:
-    from onnxcam.outputs.saliency import Saliency
+    from onnxcam.outputs.saliency import Channels, Saliency
+
+
+Show = Callable[["Sequence[Saliency]", Sequence[Mapping[str, Path]]], None]
+"""Called with the maps of a picture, and the files of each map."""
+
+
+@contextmanager
+def printer(*, json: bool, quiet: bool) -> Iterator[Show]:
+    """Prints each picture's explanations as they come: records in a JSON list, or a summary, or nothing."""
+    if json:
+        from onnxcam.outputs.record import record
+
+        with json_list() as add:
+            yield lambda saliencies, files: add(
+                [record(one, paths.values()) for one, paths in zip(saliencies, files, strict=True)]
+            )
+    elif quiet:
+        yield lambda saliencies, files: None
+    else:
+        yield lambda saliencies, files: typer.echo(
+            "\n".join(summary(one, [*map(str, paths.values())]) for one, paths in zip(saliencies, files, strict=True))
+        )
+
+
+@contextmanager
+def json_list() -> Iterator[Callable[[Sequence[Mapping[str, Any]]], None]]:
+    """Prints a JSON list record by record. It is closed however the run ends; one that fails at once prints nothing."""
+    started = False
+
+    def add(records: Sequence[Mapping[str, Any]]) -> None:
+        nonlocal started
+        for record in records:
+            text = json_format.dumps(record, indent=2, ensure_ascii=False).replace("\n", "\n  ")
+            typer.echo(f"{',' if started else '['}\n  {text}", nl=False)
+            started = True
+
+    try:
+        yield add
+    except BaseException:
+        if started:
+            typer.echo("\n]")
+        raise
+    typer.echo("\n]" if started else "[]")
 
 
 def summary(saliency: "Saliency", outputs: Sequence[str]) -> str:
-    """What a person wants to know of one explanation: what, where, how, and where each choice came from."""
-    made = saliency.provenance
-    settings = ", ".join(f"{name} {value}" for name, value in made.options.items() if value != "none") or "no options"
-    lines = [f"{made.image} -> {', '.join(outputs)}", _target_line(saliency)]
-    if _has(made.method, "layer"):
-        lines.append(f"  layer         {made.layer} ({maps_text(made.features)}): {made.layer_reason}")
-    removed = f"; removed pixels: {made.fill}" if _has(made.method, "fill") else ""
+    """One explanation: its files, target, layer and method, and where each choice came from."""
+    provenance = saliency.provenance
+    options = [f"{name} {value}" for name, value in provenance.options.items() if value not in (None, "none")]
+    lines = [f"{provenance.image} -> {', '.join(outputs)}", _target_line(saliency)]
+    if _has(provenance.method, "layer"):
+        lines.append(f"  layer         {provenance.layer} ({_maps(provenance.features)}): {provenance.layer_reason}")
+    removed = f"; removed pixels: {provenance.fill}" if _has(provenance.method, "fill") else ""
     lines += [
-        f"  method        {made.method}: {settings}{removed}",
-        f"  provider      {made.provider}",
+        f"  method        {provenance.method}: {', '.join(options) or 'no options'}{removed}",
+        f"  provider      {provenance.provider}",
         f"  preprocessing {_preprocessing(saliency)}",
     ]
-    if made.channels is not None:
-        estimated = f", {made.channels.estimated} estimated" if made.channels.estimated else ""
+    if provenance.channels is not None:
+        lines.append(_channels_line(provenance.channels))
+    if provenance.error is not None:
         lines.append(
-            f"  channels      {made.channels.scored} scored{estimated}, {made.channels.skipped} skipped (constant over "
-            f"space)"
+            f"  error         {provenance.error:.2g} at most in 9 of 10 cases (root mean square, the map is 0 to 1)"
         )
-    if made.error is not None:
-        lines.append(f"  error         {made.error:.2g} at most in 9 of 10 cases (root mean square, the map is 0 to 1)")
-    passes = made.forwards + made.steps
-    steps = f", {made.steps} with a gradient" if made.steps else ""
+    passes = provenance.forwards + provenance.steps
+    steps = f", {provenance.steps} with a gradient" if provenance.steps else ""
     lines.append(
-        f"  time          {made.seconds:.2f} s, {passes} forward pass{'es' if passes != 1 else ''}{steps}, "
-        f"batch {made.batch}"
+        f"  time          {provenance.seconds:.2f} s, {passes} forward pass{'es' if passes != 1 else ''}{steps}, "
+        f"batch {provenance.batch}"
     )
-    return "\n".join([*lines, *(f"  note          {note}" for note in made.notes)])
+    return "\n".join([*lines, *(f"  note          {note}" for note in provenance.notes)])
 
 
-def maps_text(features: Sequence[int]) -> str:
-    return f"{features[0]} maps of {'x'.join(map(str, features[1:]))}"
+def shape_text(shape: Sequence[int | None] | None) -> str:
+    """1x1280x7x7, with ? for a dimension that the graph leaves open."""
+    return "x".join("?" if d is None else str(d) for d in shape) if shape is not None else "unknown shape"
+
+
+def _maps(features: Sequence[int]) -> str:
+    return f"{features[0]} maps of {shape_text(features[1:])}"
+
+
+def _channels_line(channels: "Channels") -> str:
+    estimated = f", {channels.estimated} estimated" if channels.estimated else ""
+    return f"  channels      {channels.scored} scored{estimated}, {channels.skipped} skipped (constant over space)"
 
 
 def _has(name: str, what: str) -> bool:
-    """Whether a method reads a layer, or fills what it removes; one from elsewhere is taken to."""
+    """Whether a method reads a layer, or fills what it removes. An unknown method is taken to do both."""
     from onnxcam.methods import METHODS, defaults
     from onnxcam.methods.blocks import Need
 
@@ -52,17 +108,17 @@ def _has(name: str, what: str) -> bool:
 
 
 def _preprocessing(saliency: "Saliency") -> str:
-    made = saliency.provenance
+    provenance = saliency.provenance
     if saliency.placement is None:
         return "none: the array is taken as it is"
-    return f"{made.preset.name} ({made.preset_origin})"
+    return f"{provenance.preset.name} ({provenance.preset_origin})"
 
 
 def _target_line(saliency: "Saliency") -> str:
-    target, made = saliency.target, saliency.provenance
+    target, provenance = saliency.target, saliency.provenance
     label = f" {target.label}" if target.label is not None else ""
-    activation = "softmax of the logits" if made.activation == "none" else f"the model's {made.activation}"
-    # Four decimals, unless they would say that it is none at all.
+    activation = "softmax of the logits" if provenance.activation == "none" else f"the model's {provenance.activation}"
+    # Four decimals, unless they would all be zero.
     shown = f"{target.probability:.4f}" if target.probability >= 1e-4 else f"{target.probability:.1e}"
     if target.kind == "classes":
         return f"  class         {target.index}{label}, probability {shown} ({activation})"

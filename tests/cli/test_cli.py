@@ -106,14 +106,14 @@ def test_layer_convention_variant_and_fill_reach_the_record(folder: Path) -> Non
 
 
 def test_inspect_tells_what_was_chosen_and_what_lost(folder: Path) -> None:
-    found = json.loads(onnxcam("inspect", "tiny.onnx", "--json", cwd=folder).stdout)
-    assert found["inputs"][0]["shape"] == ["N", 3, 16, 12]
-    assert found["opset"] == 17
-    assert found["features"]["tensor"] == "features"
-    assert found["features"]["shape"] == [1, 8, 4, 3]
-    assert found["logits"] == found["logits"] | {"tensor": "logits", "activation": "none"}
-    assert found["candidates"][0]["tensor"] == "c2"
-    assert found["batch"]["mode"] == "dynamic"
+    record = json.loads(onnxcam("inspect", "tiny.onnx", "--json", cwd=folder).stdout)
+    assert record["inputs"][0]["shape"] == ["N", 3, 16, 12]
+    assert record["opset"] == 17
+    assert record["features"]["tensor"] == "features"
+    assert record["features"]["shape"] == [1, 8, 4, 3]
+    assert record["logits"] == record["logits"] | {"tensor": "logits", "activation": "none"}
+    assert record["candidates"][0]["tensor"] == "c2"
+    assert record["batch"]["mode"] == "dynamic"
     page = onnxcam("inspect", "tiny.onnx", cwd=folder).stdout
     assert "GlobalAveragePool" in page
     assert "not chosen" in page
@@ -232,7 +232,6 @@ BAD = [
     ("tiny.onnx photo.png -o photo.png", "photo.png"),
     ("tiny.onnx photo.png -o /proc/onnxcam/out.png", "cannot write"),
     ("tiny.onnx photo.png -o labels.txt/out.png", "cannot write"),
-    ("tiny.onnx photo.png text.png", "text.png"),
 ]
 
 
@@ -253,6 +252,23 @@ def test_bad_input_is_one_or_two_lines_and_leaves_no_trace(folder: Path, words: 
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["photo.png", "text.png"], ["photo.png", "photo2.png", "--target", "dog", "--labels", "labels.txt", "text.png"]],
+)
+def test_the_first_error_ends_the_run_and_keeps_the_pictures_before(folder: Path, words: list[str]) -> None:
+    damaged_pictures(folder)
+    (folder / "photo2.png").write_bytes((folder / "photo.png").read_bytes())
+    written = {f"{Path(w).stem}.score-cam.png" for w in words if w.startswith("photo")}
+    before = files(folder)
+    done = onnxcam("explain", "tiny.onnx", *words, "--json", cwd=folder)
+    assert done.returncode == 1
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert f"{len(written)} of {len(written) + 1} pictures w" in done.stderr
+    assert files(folder) == before | written
+    assert [record["outputs"] for record in json.loads(done.stdout)] == [[name] for name in sorted(written)]
+
+
 def test_keep_going_skips_what_cannot_be_read_and_says_so(folder: Path) -> None:
     damaged_pictures(folder)
     done = onnxcam("explain", "tiny.onnx", "photo.png", "text.png", "--keep-going", cwd=folder)
@@ -271,20 +287,21 @@ def test_pictures_that_go_together_keep_their_order_their_files_and_their_errors
     assert done.returncode == 1
     assert done.stderr.startswith("error: skipped 1 of 5 pictures:\n  ")
     assert done.stderr.count("text.png") == 1
-    found = json.loads(done.stdout)
-    assert [made["image"] for made in found] == ["1.png", "2.png", "3.png", "4.png"]
-    for made in found:
-        alone = onnxcam("explain", "tiny.onnx", made["image"], "--fast", "-o", "alone/", cwd=folder)
+    records = json.loads(done.stdout)
+    assert [record["image"] for record in records] == ["1.png", "2.png", "3.png", "4.png"]
+    for record in records:
+        alone = onnxcam("explain", "tiny.onnx", record["image"], "--fast", "-o", "alone/", cwd=folder)
         assert alone.returncode == 0
-        name = Path(made["outputs"][0]).name
+        name = Path(record["outputs"][0]).name
         assert (folder / "together" / name).read_bytes() == (folder / "alone" / name).read_bytes()
-    stopped = onnxcam("explain", "tiny.onnx", *names, "-o", "none/", cwd=folder)
+    stopped = onnxcam("explain", "tiny.onnx", *names, "-o", "before/", cwd=folder)
     assert stopped.returncode == 1
-    assert "text.png" in stopped.stderr
-    assert "nothing was written (--keep-going leaves such a picture out)" in stopped.stderr
-    assert not list((folder / "none").glob("*.png"))
+    assert stopped.stderr.startswith("error: text.png: ")
+    assert stopped.stderr.endswith("; 2 of 5 pictures were written (--keep-going leaves such a picture out)\n")
+    assert files(folder / "before") == {"1.score-cam.png", "2.score-cam.png"}
     broken = onnxcam("explain", "tiny.onnx", "text.png", "empty.png", "-o", "none/", "--keep-going", cwd=folder)
     assert broken.returncode == 1
+    assert not (folder / "none").exists()
     assert "skipped 2 of 2 pictures:" in broken.stderr
     assert [
         line.count(name) for line, name in zip(broken.stderr.splitlines()[1:], ("text.png", "empty.png"), strict=True)

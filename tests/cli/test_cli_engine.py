@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from onnxcam.cli.main import app
 from onnxcam.cli.options import EngineArgs
+from onnxcam.cli.parsing import parse_engine
 from onnxcam.engine.options import EngineOptions, MemoryCap
 from onnxcam.errors import OptionError
 from onnxcam.inputs import bundled
@@ -15,9 +16,10 @@ PICTURE = bundled.pictures()["coffee"]
 
 
 def test_words_become_engine_options() -> None:
-    assert EngineArgs().options() == EngineOptions()
-    assert EngineArgs("50%", half=True).options() == EngineOptions(MemoryCap(share=0.5), half=True)
-    assert EngineArgs("4GB", False, True, True).options() == EngineOptions(MemoryCap(4 * 10**9), False, True, True)
+    assert parse_engine(EngineArgs()) == EngineOptions()
+    assert parse_engine(EngineArgs(gpu_mem="50%", half=True)) == EngineOptions(MemoryCap(share=0.5), half=True)
+    options = parse_engine(EngineArgs(gpu_mem="4GB", tf32=True, cuda_graph=True))
+    assert options == EngineOptions(MemoryCap(4 * 10**9), False, True, True)
 
 
 @pytest.mark.parametrize("words", [["--half"], ["--tf32"], ["--cuda-graph"], ["--gpu-mem", "4GB"]])

@@ -1,4 +1,4 @@
-"""The command line's words for targets and inputs."""
+"""The text of options becomes targets, methods and inputs."""
 
 from pathlib import Path
 
@@ -6,35 +6,41 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from onnxcam.cli.parsing import TargetArgs, parse_index, parse_inputs, parse_region, wanted
+from onnxcam.cli.options import TargetArgs
+from onnxcam.cli.parsing import parse_index, parse_inputs, parse_region, parse_targets
 from onnxcam.errors import OptionError
 from onnxcam.explainer.targets.values import Box, Element, Region, Similarity
 
 
-def test_words_become_targets(tmp_path: Path) -> None:
-    assert wanted(TargetArgs()).targets == ("top1",)
-    assert wanted(TargetArgs(("3,top2",))).targets == ("3", "top2")
-    found = wanted(TargetArgs(output="age", index=("4,-1", "[0, 2]")))
-    assert (found.targets, found.kind) == ((Element((4, -1)), Element((0, 2))), "elements")
-    assert wanted(TargetArgs(("cat", "dog"), box=("top1", "17"))).targets == (
+def test_options_become_targets(tmp_path: Path) -> None:
+    assert parse_targets(TargetArgs()).targets == ("top1",)
+    assert parse_targets(TargetArgs(target=["3,top2"])).targets == ("3", "top2")
+    elements = parse_targets(TargetArgs(index=["4,-1", "[0, 2]"]))
+    assert (elements.targets, elements.kind) == ((Element((4, -1)), Element((0, 2))), "elements")
+    assert parse_targets(TargetArgs(target=["cat", "dog"], box=["top1", "17"])).targets == (
         Box("top1", "cat"), Box("top1", "dog"), Box(17, "cat"), Box(17, "dog"),
     )  # fmt: skip
-    assert wanted(TargetArgs(box=("7",))).targets == (Box(7, None),)
-    region = wanted(TargetArgs(("sky",), region="0,1.5,20,30")).targets[0]
+    assert parse_targets(TargetArgs(box=["7"])).targets == (Box(7, None),)
+    region = parse_targets(TargetArgs(target=["sky"], region="0,1.5,20,30")).targets[0]
     assert isinstance(region, Region)
     assert (region.label, region.where) == ("sky", (0.0, 1.5, 20.0, 30.0))
-    like = wanted(TargetArgs(reference=("other.jpg",)))
-    assert isinstance(like.targets[0], Similarity)
-    assert (like.names, like.kind) == (("other",), "embedding")
+    embedding = parse_targets(TargetArgs(reference=["other.jpg"]))
+    assert isinstance(embedding.targets[0], Similarity)
+    assert (embedding.names, embedding.kind) == (("other",), "embedding")
 
 
 @pytest.mark.parametrize(
-    "words",
-    [TargetArgs(index=("1",), box=("1",)), TargetArgs(("3",), index=("1",)), TargetArgs(("3",), reference=("a.npy",)), TargetArgs(index=("x",))],
-)  # fmt: skip
-def test_contradictions_are_refused(words: TargetArgs) -> None:
+    "args",
+    [
+        TargetArgs(index=["1"], box=["1"]),
+        TargetArgs(target=["3"], index=["1"]),
+        TargetArgs(target=["3"], reference=["a.npy"]),
+        TargetArgs(index=["x"]),
+    ],
+)
+def test_contradictions_are_refused(args: TargetArgs) -> None:
     with pytest.raises(OptionError):
-        wanted(words)
+        parse_targets(args)
 
 
 @pytest.mark.parametrize("text", ["", "a", "1.5", "1;2", "1,,2", "9" * 30])
@@ -57,9 +63,9 @@ def test_a_region_may_be_a_mask(tmp_path: Path) -> None:
 
 def test_inputs_are_numbers_lists_and_files(tmp_path: Path) -> None:
     np.save(tmp_path / "m.npy", np.arange(4))
-    found = parse_inputs([f"meta={tmp_path / 'm.npy'}", "scale=0.5", "flags=1,0,true", "a=b=-2e3".replace("b=", "")])
-    assert found["meta"].tolist() == [0, 1, 2, 3]
-    assert (found["scale"], found["flags"].tolist(), found["a"]) == (0.5, [1, 0, 1], -2000)
-    for given in (["x"], ["=3"], ["x="], ["x=abc"], ["x=1", "x=2"], ["x=1,,2"]):
+    inputs = parse_inputs([f"meta={tmp_path / 'm.npy'}", "scale=0.5", "flags=1,0,true", "a=-2e3"])
+    assert inputs["meta"].tolist() == [0, 1, 2, 3]
+    assert (inputs["scale"], inputs["flags"].tolist(), inputs["a"]) == (0.5, [1, 0, 1], -2000)
+    for texts in (["x"], ["=3"], ["x="], ["x=abc"], ["x=1", "x=2"], ["x=1,,2"]):
         with pytest.raises(OptionError):
-            parse_inputs(given)
+            parse_inputs(texts)

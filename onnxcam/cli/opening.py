@@ -1,0 +1,62 @@
+"""How a command opens a model: for pictures as an Explainer, or alone as `inspect` and `rewrite` do."""
+
+from typing import TYPE_CHECKING
+
+from onnxcam.cli.options import ExplainArgs, OpeningArgs
+from onnxcam.cli.parsing import (
+    ParsedTargets,
+    parse_adjustment,
+    parse_engine,
+    parse_inputs,
+    parse_list,
+    parse_path,
+)
+
+if TYPE_CHECKING:
+    from onnxcam.explainer.explainer import Explainer
+    from onnxcam.methods.blocks import Method
+    from onnxcam.network.opening import OpenOptions
+    from onnxcam.surgeon.loading import ModelFile
+
+
+def open_explainer(args: ExplainArgs, targets: ParsedTargets, method: "Method") -> "Explainer":
+    """The explainer of one call. Raises OnnxCamError."""
+    from onnxcam.explainer.explainer import Explainer
+    from onnxcam.inputs.presets import parse_size
+
+    opening, engine, step = args.opening, args.engine, args.method.step
+    return Explainer(
+        parse_path(args.model),
+        method,
+        step=parse_path(step) if step is not None else None,
+        providers=parse_list(engine.providers, "providers"),
+        preset=args.preprocessing.preset,
+        adjust=parse_adjustment(args.preprocessing),
+        layer=opening.layer,
+        layout=opening.layout,
+        size=parse_size(opening.size) if opening.size is not None else None,
+        output=opening.output,
+        kind=targets.kind,
+        inputs=parse_inputs(opening.inputs or ()),
+        labels=args.targets.labels,
+        batch=engine.batch,
+        threads=engine.threads,
+        engine=parse_engine(engine),
+    )
+
+
+def open_options(file: "ModelFile", args: OpeningArgs) -> "OpenOptions":
+    """How a model is opened without a picture: on the CPU, extra inputs that are not given filled with zeros."""
+    from onnxcam.inputs.choices import choose_inputs, choose_preset, choose_size
+    from onnxcam.inputs.presets import parse_size
+    from onnxcam.network.extra_inputs import blank_inputs
+    from onnxcam.network.opening import OpenOptions
+    from onnxcam.surgeon.analysis.locate import find_image
+
+    image = find_image(file.model, args.layout)
+    size = parse_size(args.size) if args.size is not None else None
+    sides, _ = choose_size(image, size, choose_preset(file, None, image)[0])
+    inputs = {**blank_inputs(file.model, image), **choose_inputs(parse_inputs(args.inputs or ()))}
+    return OpenOptions(
+        layout=args.layout, size=sides, layer=args.layer, output=args.output, inputs=inputs, providers=("cpu",)
+    )

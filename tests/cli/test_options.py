@@ -1,0 +1,109 @@
+"""An option is declared once: help shows it, and its value reaches the command by keyword."""
+
+import ast
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from inspect import signature
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import onnxcam.cli
+from onnxcam.cli import demo, explain, inspect, methods, options, rewrite
+from onnxcam.cli.main import app
+from onnxcam.cli.options import ExplainArgs, MethodArgs, OpeningArgs, TargetArgs, command, option
+
+COMMANDS = {
+    "explain": explain.explain,
+    "inspect": inspect.inspect,
+    "rewrite": rewrite.rewrite,
+    "methods": methods.methods,
+    "demo": demo.demo,
+}
+GROUPS = [kind for kind in vars(options).values() if isinstance(kind, type) and is_dataclass(kind)]
+PARSED = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+
+def flat_names(group: Any) -> list[str]:
+    hints = get_type_hints(group)
+    kinds = {f.name: hints[f.name] for f in fields(group)}
+    return [n for name, kind in kinds.items() for n in (flat_names(kind) if is_dataclass(kind) else [name])]
+
+
+def test_every_command_is_walked_here() -> None:
+    assert set(PARSED) == set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_is_in_the_help_with_a_text(name: str) -> None:
+    parameters = [p for p in PARSED[name].params if p.name != "help"]
+    assert [p.name for p in parameters] == list(signature(COMMANDS[name]).parameters)
+    page = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "300", "TERM": "dumb"}).output
+    for parameter in parameters:
+        assert parameter.help, f"{parameter.name} has no help"
+        assert parameter.help.rstrip().endswith((".", ")")), f"{parameter.help!r} is no sentence"
+        assert not any(folder in parameter.help for folder in ("tools/", "docs/")), "a command is named, not a file"
+        assert max(parameter.opts, key=len) in page or parameter.param_type_name == "argument"
+        assert parameter.help.split(": ")[0][:40] in page
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.__name__)
+def test_a_group_belongs_to_a_command_and_takes_keywords_only(group: Any) -> None:
+    assert any(set(flat_names(group)) <= set(signature(call).parameters) for call in COMMANDS.values())
+    with pytest.raises(TypeError, match="positional"):
+        group("word")
+
+
+def test_explain_has_every_option_of_its_groups_once() -> None:
+    names = flat_names(ExplainArgs)
+    assert len(names) == len(set(names))
+    assert list(signature(explain.explain).parameters) == names
+
+
+def test_no_group_is_built_by_position() -> None:
+    kinds = {group.__name__ for group in GROUPS}
+    for path in Path(onnxcam.cli.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in kinds:
+                assert not node.args, f"{path.name}:{node.lineno}"
+
+
+def test_words_reach_a_command_by_keyword_in_their_groups() -> None:
+    calls: list[dict[str, Any]] = []
+    inner = typer.Typer()
+
+    @dataclass(frozen=True, kw_only=True)
+    class Outer:
+        picture: Annotated[str, typer.Argument(help="A picture.")]
+        targets: TargetArgs
+        opening: OpeningArgs
+
+    @inner.command()
+    @command
+    def look(args: Outer, method: MethodArgs, often: Annotated[int, option("How", "How often.")] = 1) -> None:
+        calls.append({"args": args, "method": method, "often": often})
+
+    words = ["a.png", "--target", "cat", "--target", "dog", "--input", "n=1", "--method", "rise", "--often", "3"]
+    done = CliRunner().invoke(inner, [*words, "--option", "masks=5", "--fast"])
+    assert done.exit_code == 0, done.output
+    args = Outer(picture="a.png", targets=TargetArgs(target=["cat", "dog"]), opening=OpeningArgs(inputs=["n=1"]))
+    method = MethodArgs(method="rise", options=["masks=5"], fast=True)
+    assert calls == [{"args": args, "method": method, "often": 3}]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_out_is_a_file_and_output_is_a_models_output(name: str) -> None:
+    flags = {flag: p.name for p in PARSED[name].params for flag in p.opts}
+    assert flags.get("-o", "out") == flags.get("--out", "out") == "out"
+    assert flags.get("--output", "output") == "output"
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.__name__)
+def test_an_option_that_is_left_out_has_the_default_of_its_group(group: Any) -> None:
+    defaults = {f.name: f.default for f in fields(group) if f.default is not MISSING}
+    for call in COMMANDS.values():
+        parameters = signature(call).parameters
+        if set(flat_names(group)) <= set(parameters):
+            assert {name: parameters[name].default for name in defaults} == defaults
