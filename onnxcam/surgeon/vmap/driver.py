@@ -1,9 +1,8 @@
-"""A batch of N pictures through a graph that was exported for one: vmap over ONNX.
+"""free_batch(): makes a graph that was exported for a fixed batch accept any number of samples (vmap over ONNX).
 
-The graph is taken for a function of one picture, and every node is replaced by one that computes it for N: a walk in
-the graph's order that knows of each tensor where its batch lies (surgeon/batching/task.py), and asks the rule of each
-operator (surgeon/batching/). Shapes are those of one measured run, so what is computed from them stays what it is for
-one picture.
+The graph counts as a function of one sample. Its nodes are visited in order, and each is rewritten by the rule of its
+operator (rules.py says where the rules are) so that it computes N samples; task.py describes where the batch axis of a
+tensor can lie. Shapes are those of one measured run, so whatever is computed from a shape stays as for one sample.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -17,27 +16,28 @@ from onnxcam.surgeon.builder import Builder
 from onnxcam.surgeon.ir import Model, Node, Shapes, Value
 from onnxcam.surgeon.vmap import indexing, layers, pointwise, products, shaping
 from onnxcam.surgeon.vmap.rules import FOREIGN, REFUSED, STANDARD, Rule
-from onnxcam.surgeon.vmap.task import EXTRA, SAME, CannotBatch, Dims, Operand, Pictures, Task
+from onnxcam.surgeon.vmap.task import SHARED, STACKED, BatchSize, CannotBatch, Dims, Operand, Task
 
 __all__ = ["BATCH", "CannotBatch", "free_batch"]
 
 BATCH = "N"
-"""The name of the freed dimension."""
-RULES = (indexing, layers, pointwise, products, shaping)
-"""Modules whose import fills the table of rules."""
+"""The name of the batch dimension in the new graph."""
+RULE_MODULES = (indexing, layers, pointwise, products, shaping)
+"""Importing them fills the registry of rules."""
 BLOCKED = "com.microsoft.nchwc"
-NAMED = frozenset({"com.microsoft", "ai.onnx.ml", BLOCKED})
-"""Domains whose operators have the batch in front unless a rule says otherwise."""
+"""onnxruntime's domain for tensors stored in blocks of channels: known operator names, but other rules."""
+BATCH_FIRST_DOMAINS = frozenset({"com.microsoft", "ai.onnx.ml", BLOCKED})
+"""Domains whose operators are assumed to have the batch axis first, unless they have a rule."""
 
 
 def free_batch(
     model: Model, shapes: Shapes, values: Mapping[str, npt.NDArray[np.generic]], batched: Collection[str]
 ) -> Model:
-    """A copy that takes any number of pictures and computes for each what `model` computes for it alone.
+    """A copy of the model that takes N samples and computes for each what `model` computes for it alone.
 
-    shapes: of every tensor of the top-level graph, from a run at the model's own batch size. values: tensors that
-    depend on shapes and constants alone, from the same run. batched: the inputs whose axis 0 is the batch. All other
-    dimensions become those of the run. An output that had lost its batch axis gains one in front. Raises CannotBatch.
+    shapes: of every tensor of the top-level graph, from a run at the batch size of the export. values: the tensors of
+    that run that depend only on shapes and constants. batched: names of the inputs whose axis 0 is the batch. All other
+    dimensions are fixed to those of the run. An output without a batch axis gets one in front. Raises CannotBatch.
     """
     copy = ir.without_recorded_shapes(model)
     walk = _Walk(copy, shapes, values, batched)
@@ -48,113 +48,113 @@ def free_batch(
 
 
 class _Walk:
-    """The state of one walk: what stands, in the new graph, for each value of the old one."""
+    """One walk through the graph: replaces its nodes and records what each tensor of the original became."""
 
     def __init__(
         self, model: Model, shapes: Shapes, values: Mapping[str, npt.NDArray[np.generic]], batched: Collection[str]
     ) -> None:
         self._model, self._shapes, self._known = model, shapes, values
         self._b = Builder(model, "onnxcam/batch")
-        self._state: dict[Value, Operand] = {}
-        self._placed: set[Value] = set()
+        self._operands: dict[Value, Operand] = {}
+        self._named_values: set[Value] = set()
         sources = [v for v in model.graph.inputs if v.name in batched]
         sizes = {self._dims(v)[:1] for v in sources}
         if len(sizes) != 1 or sizes & {(), (0,)}:
             raise CannotBatch(f"the inputs {', '.join(batched)} have no batch size in common")
-        self._fixed = sizes.pop()[0]
-        self._pictures = Pictures(self._b, sources[0])
+        self._original_batch = sizes.pop()[0]
+        self._batch_size = BatchSize(self._b, sources[0])
         for value in sources:
-            self._state[value] = self._operand(value, self._dims(value), 0)
+            self._operands[value] = self._operand(value, self._dims(value), 0)
 
     def visit(self, node: Node) -> None:
-        if any(v in self._state for v in ir.captured(node)):
-            raise CannotBatch(f"{node.op_type} ({node.name!r}) has a subgraph that reads what depends on the picture")
-        if any(v in self._state for v in node.inputs if v is not None) and self._is_known(node):
+        if any(v in self._operands for v in ir.captured(node)):
+            raise CannotBatch(f"{node.op_type} ({node.name!r}) has a subgraph that reads what depends on the image")
+        if any(v in self._operands for v in node.inputs if v is not None) and self._is_known(node):
             for v in node.outputs:
                 array = self._known[str(v.name)]
-                self._state[v] = Operand(self._b.constant(array, array.dtype), array.shape, SAME)
+                self._operands[v] = Operand(self._b.constant(array, array.dtype), array.shape, SHARED)
             return
-        standing = [self._state.get(v) if v is not None else None for v in node.inputs]
-        for i, x in enumerate(standing):
+        inputs = [self._operands.get(v) if v is not None else None for v in node.inputs]
+        for i, x in enumerate(inputs):
             if x is not None:
                 node.replace_input_with(i, x.value)
-        if any(x is not None and not x.is_same for x in standing):
-            task = self._task(node, [x or self._same(v) for x, v in zip(standing, node.inputs, strict=True)])
-            for old, (value, place) in zip(list(node.outputs), _rule(task)(task), strict=False):
+        if any(x is not None and not x.is_shared for x in inputs):
+            task = self._task(node, [x or self._shared(v) for x, v in zip(inputs, node.inputs, strict=True)])
+            for old, (value, batch) in zip(list(node.outputs), _rule(task)(task), strict=False):
                 if old.name:
-                    self._settle(task, old, value, place)
+                    self._record(task, old, value, batch)
 
     def finish(self) -> None:
-        """Shapes of inputs and outputs; order; nodes and weights that nothing reads any more."""
+        """Sets the shapes of inputs and outputs, sorts the graph, and removes what nothing reads any more."""
         outputs = self._model.graph.outputs
         for i, old in enumerate(list(outputs)):
-            if old in self._state:
-                outputs[i] = self._output(old, self._state[old])
+            if old in self._operands:
+                outputs[i] = self._output(old, self._operands[old])
         for value in self._model.graph.inputs:
             dims = self._shapes.get(str(value.name))
             if dims is not None:
-                value.shape = onnx_ir.Shape([BATCH, *dims[1:]] if value in self._state else dims)
+                value.shape = onnx_ir.Shape([BATCH, *dims[1:]] if value in self._operands else dims)
         self._model.graph.sort()
         _drop_unused(self._model)
 
     def _task(self, node: Node, inputs: Sequence[Operand | None]) -> Task:
         shapes = [self._dims(v) if v.name else () for v in node.outputs]
-        return Task(self._model, node, inputs, shapes, self._known, self._fixed, self._b, self._pictures)
+        return Task(self._model, node, inputs, shapes, self._known, self._original_batch, self._b, self._batch_size)
 
     def _is_known(self, node: Node) -> bool:
         return all(v.name in self._known for v in node.outputs if v.name)
 
     def _dims(self, value: Value) -> Dims:
         array = ir.constant(value)
-        found = self._shapes.get(str(value.name)) if array is None else array.shape
-        if found is None or None in found:
+        dims = self._shapes.get(str(value.name)) if array is None else array.shape
+        if dims is None or None in dims:
             raise CannotBatch(f"the shape of {value.name!r} was not measured")
-        return tuple(int(d or 0) for d in found)
+        return tuple(int(d or 0) for d in dims)
 
-    def _same(self, value: Value | None) -> Operand | None:
-        return None if value is None else Operand(value, self._dims(value), SAME)
+    def _shared(self, value: Value | None) -> Operand | None:
+        return None if value is None else Operand(value, self._dims(value), SHARED)
 
-    def _operand(self, value: Value, measured: Dims, place: int) -> Operand:
-        if place < 0:
-            return Operand(value, measured, place)
-        single = measured[place] // self._fixed
-        return Operand(value, (*measured[:place], single, *measured[place + 1 :]), place)
+    def _operand(self, value: Value, measured: Dims, batch: int) -> Operand:
+        if batch < 0:
+            return Operand(value, measured, batch)
+        single = measured[batch] // self._original_batch
+        return Operand(value, (*measured[:batch], single, *measured[batch + 1 :]), batch)
 
-    def _settle(self, task: Task, old: Value, value: Value, place: int) -> None:
-        """Notes what stands for `old` from now on; it takes over the name, so that layers are found by it."""
+    def _record(self, task: Task, old: Value, value: Value, batch: int) -> None:
+        """Records that `value` replaces `old`. It takes the name of `old`, so that layers are found."""
         measured = self._dims(old)
-        old.shape = None  # recorded for one picture, and a runtime believes it
-        if place == SAME:
-            self._state[old] = Operand(value, measured, SAME)
+        old.shape = None  # recorded for the fixed batch; a runtime would rely on it
+        if batch == SHARED:
+            self._operands[old] = Operand(value, measured, SHARED)
             return
-        if self._fixed > 1 and (place == EXTRA or measured[place] % self._fixed):
-            raise task.refusal(f"mixes the {self._fixed} pictures of the fixed batch")
-        if place == EXTRA and measured[:1] == (1,):
-            value, place = task.reshape(value, [-1, *measured[1:]]), 0
-        self._state[old] = self._operand(self._named(old, value), measured, place)
+        if self._original_batch > 1 and (batch == STACKED or measured[batch] % self._original_batch):
+            raise task.refusal(f"mixes the {self._original_batch} samples of the fixed batch")
+        if batch == STACKED and measured[:1] == (1,):
+            value, batch = task.reshape(value, [-1, *measured[1:]]), 0
+        self._operands[old] = self._operand(self._take_name(old, value), measured, batch)
 
-    def _named(self, old: Value, value: Value) -> Value:
+    def _take_name(self, old: Value, value: Value) -> Value:
         if value is not old:
-            if value in self._placed or value.producer() is None:
+            if value in self._named_values or value.producer() is None:
                 value = self._b("Identity", value)
             old.name, value.name = f"{old.name}/inner", old.name
-        self._placed.add(value)
+        self._named_values.add(value)
         return value
 
     def _output(self, old: Value, x: Operand) -> Value:
         value, dims = x.value, list[int | str](x.shape)
-        if x.is_same:
-            value = self._named(old, value)
-        elif x.batch == EXTRA:
+        if x.is_shared:
+            value = self._take_name(old, value)
+        elif x.batch == STACKED:
             dims = [BATCH, *dims]
         elif dims[x.batch] == 1:
             dims[x.batch] = BATCH
         else:
             node = old.producer()
-            assert node is not None  # an input has one entry a picture
-            leads = dims[0] == 1
-            moved = self._task(node, [x]).at(x, 0 if leads else EXTRA)
-            value, dims = self._named(x.value, moved.value), [BATCH, *dims[leads:]]
+            assert node is not None  # an input has one entry per sample
+            has_batch_axis = dims[0] == 1
+            moved = self._task(node, [x]).batch_at(x, 0 if has_batch_axis else STACKED)
+            value, dims = self._take_name(x.value, moved.value), [BATCH, *dims[has_batch_axis:]]
         value.type, value.shape = old.type, onnx_ir.Shape(dims)
         return value
 
@@ -164,9 +164,8 @@ def _rule(task: Task) -> Rule:
     if node.op_type in REFUSED:
         raise task.refusal(REFUSED[node.op_type])
     if not ir.is_standard(node):
-        if node.domain not in NAMED:
+        if node.domain not in BATCH_FIRST_DOMAINS:
             raise task.refusal(f"of {node.domain} has no batching rule")
-        # Memory in blocks of channels has operators of well-known names but other rules.
         return layers.foreign if node.domain == BLOCKED else FOREIGN.get(node.op_type, layers.foreign)
     if node.op_type not in STANDARD:
         raise task.refusal("has no batching rule")
@@ -174,7 +173,7 @@ def _rule(task: Task) -> Rule:
 
 
 def _drop_unused(model: Model) -> None:
-    """Inputs stay, read or not: they are the model's signature."""
+    """Removes nodes and weights that nothing reads. Inputs stay: they are the model's signature."""
     for node in reversed(list(model.graph)):
         if not any(v.uses() or v.is_graph_output() for v in node.outputs):
             model.graph.remove(node, safe=True)

@@ -1,4 +1,4 @@
-"""The last step as a graph, against the host's."""
+"""The graph of the last step, against the same step in numpy."""
 
 import numpy as np
 import onnx
@@ -27,13 +27,13 @@ def finished(raw: np.ndarray, size: tuple[int, ...], coarse: bool) -> np.ndarray
 
 @pytest.mark.parametrize("coarse", [False, True])
 @pytest.mark.parametrize("name", list(RAWS))
-def test_the_graph_does_what_the_host_does(name: str, coarse: bool) -> None:
-    found = finished(RAWS[name], (32, 20), coarse)
-    np.testing.assert_allclose(found, rectified(RAWS[name], (32, 20), coarse=coarse).map, atol=1e-6)
-    assert (found.min(), found.max()) == (0, 1)
+def test_the_graph_gives_the_map_of_the_host(name: str, coarse: bool) -> None:
+    saliency = finished(RAWS[name], (32, 20), coarse)
+    np.testing.assert_allclose(saliency, rectified(RAWS[name], (32, 20), coarse=coarse).map, atol=1e-6)
+    assert (saliency.min(), saliency.max()) == (0, 1)
 
 
 @pytest.mark.parametrize(("grid", "size"), [((5,), (40,)), ((2, 3, 4), (8, 9, 16)), ((4, 4), (4, 4)), ((3, 2), (2, 3))])
-def test_signals_volumes_and_grids_of_any_size(grid: tuple[int, ...], size: tuple[int, ...]) -> None:
+def test_signals_volumes_and_grids_of_any_size_are_finished(grid: tuple[int, ...], size: tuple[int, ...]) -> None:
     raw = RNG.standard_normal(grid).astype(np.float32)
     np.testing.assert_allclose(finished(raw, size, False), rectified(raw, size).map, atol=1e-6)

@@ -1,4 +1,4 @@
-"""What is scored, kind by kind, against numpy on the plain model's output; and masks on signals and volumes."""
+"""The score of each kind of head, against numpy on the original model's output; and masks on signals and volumes."""
 
 import numpy as np
 import onnx
@@ -38,14 +38,14 @@ def run(proto: onnx.ModelProto, feeds: dict[str, np.ndarray], **options: object)
 
 
 def plain(proto: onnx.ModelProto, image: np.ndarray, maps: np.ndarray, output: str) -> np.ndarray:
-    """The output for the picture seen through each mask, masks made by hand."""
+    """The original model's output for the image under each mask, masked in numpy."""
     session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
-    size, found = image.shape[2:], []
-    for one in maps[:, 0]:
-        up = upsample(one, size)
+    size, outputs = image.shape[2:], []
+    for grid_map in maps[:, 0]:
+        up = upsample(grid_map, size)
         mask = (up - up.min()) / np.ptp(up)
-        found.append(session.run([output], {"x": image * mask})[0][0])
-    return np.stack(found)
+        outputs.append(session.run([output], {"x": image * mask})[0][0])
+    return np.stack(outputs)
 
 
 def softmax(values: np.ndarray, axis: int) -> np.ndarray:
@@ -74,7 +74,7 @@ def test_a_class_is_averaged_over_its_region(make: Make, opset: int) -> None:
         np.testing.assert_allclose(probability[:, t], softmax(expected, 1)[:, c] @ regions[:, t], rtol=1e-4, atol=1e-5)
 
 
-def test_an_element_is_the_outputs_own_number(make: Make) -> None:
+def test_an_element_is_scored_by_its_number_in_the_output(make: Make) -> None:
     proto = make(CLASSIFIER)
     image, maps = (RNG.standard_normal(s).astype(np.float32) for s in ((1, 3, 16, 12), (4, 1, 4, 3)))
     feeds = {IMAGE: image, MAPS: maps, TARGETS: np.array([2])}

@@ -1,4 +1,4 @@
-"""The network behind its feature tensor: against the whole file, and against the same part cut out by onnx itself."""
+"""The tail of a model, against the entire model and against the same part cut out by onnx's extractor."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,55 +16,55 @@ from onnxcam.surgeon.analysis.axes import Tokens
 from onnxcam.types import Score
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>\n'
-PICTURE = "net (float[N,3,16,12] x) => (float[N,5] logits)\n"
+SIGNATURE = "net (float[N,3,16,12] x) => (float[N,5] logits)\n"
 BODY = """
   c = Conv <kernel_shape=[3,3], pads=[1,1,1,1], strides=[4,4]> (x, w)
   r = Relu (c)
 """
 WEIGHTS = "float[8,3,3,3] w, float[8,5] v"
-CHANNELS_LAST = f"""{HEAD}{PICTURE}<{WEIGHTS}>{{{BODY}
+CHANNELS_LAST = f"""{HEAD}{SIGNATURE}<{WEIGHTS}>{{{BODY}
   f = Transpose <perm=[0,2,3,1]> (r)
   t = Tanh (f)
   p = ReduceMean <axes=[1,2], keepdims=0> (t)
   logits = MatMul (p, v)
 }}"""
-TOKENS = f"""{HEAD}{PICTURE}<float[8,3,4,4] w, float[1,1,8] first, float[1,13,8] places, float[8,8] q, float[8,8] k,
+TOKENS = f"""{HEAD}{SIGNATURE}<float[8,3,4,4] w, float[1,1,8] first, float[1,13,8] places, float[8,8] q, float[8,8] k,
   float[8,5] v, int64[3] s = {{0, 8, 12}}, int64[2] one = {{1, 8}}, int64 top = {{0}}>
 {{
   c = Conv <kernel_shape=[4,4], strides=[4,4]> (x, w)
   flat = Reshape (c, s)
-  rows = Transpose <perm=[0,2,1]> (flat)
+  patches = Transpose <perm=[0,2,1]> (flat)
   n = Shape <start=0, end=1> (x)
   several = Concat <axis=0> (n, one)
   class = Expand (first, several)
-  joined = Concat <axis=1> (class, rows)
+  joined = Concat <axis=1> (class, patches)
   f = Add (joined, places)
-  asked = MatMul (f, q)
+  queries = MatMul (f, q)
   keys = MatMul (f, k)
   turned = Transpose <perm=[0,2,1]> (keys)
-  dots = MatMul (asked, turned)
+  dots = MatMul (queries, turned)
   soft = Softmax <axis=2> (dots)
   mixed = MatMul (soft, f)
   chosen = Gather <axis=1> (mixed, top)
   logits = MatMul (chosen, v)
 }}"""
-"""A class token in front of twelve others, which it looks at: the tail reads both."""
-TOKENS_LAST = f"""{HEAD}{PICTURE}<{WEIGHTS}, int64[3] s = {{0, 8, 12}}>{{{BODY}
+"""A class token in front of twelve patch tokens that it attends to: the tail reads both."""
+TOKENS_LAST = f"""{HEAD}{SIGNATURE}<{WEIGHTS}, int64[3] s = {{0, 8, 12}}>{{{BODY}
   f = Reshape (r, s)
   t = Tanh (f)
   p = ReduceMean <axes=[2], keepdims=0> (t)
   logits = MatMul (p, v)
 }}"""
-FURTHER = f"""{HEAD}net (float[N,3,16,12] x, float[N,4] facts, float[1] warmth) => (float[N,5] logits)
+EXTRA_INPUTS = f"""{HEAD}net (float[N,3,16,12] x, float[N,4] facts, float[1] warmth) => (float[N,5] logits)
 <{WEIGHTS}, float[4,5] u>{{{BODY}
   f = Mul (r, warmth)
   p = ReduceMean <axes=[2,3], keepdims=0> (f)
-  from_picture = MatMul (p, v)
+  from_image = MatMul (p, v)
   from_facts = MatMul (facts, u)
-  both = Add (from_picture, from_facts)
+  both = Add (from_image, from_facts)
   logits = Mul (both, warmth)
 }}"""
-PAST = f"""{HEAD}{PICTURE}<{WEIGHTS}, float[3,5] u>{{{BODY}
+PAST = f"""{HEAD}{SIGNATURE}<{WEIGHTS}, float[3,5] u>{{{BODY}
   f = Tanh (r)
   p = ReduceMean <axes=[2,3], keepdims=0> (f)
   from_features = MatMul (p, v)
@@ -72,13 +72,13 @@ PAST = f"""{HEAD}{PICTURE}<{WEIGHTS}, float[3,5] u>{{{BODY}
   from_colours = MatMul (colours, u)
   logits = Add (from_features, from_colours)
 }}"""
-HALF = f"""{HEAD}{PICTURE}<{WEIGHTS}>{{{BODY}
+HALF = f"""{HEAD}{SIGNATURE}<{WEIGHTS}>{{{BODY}
   f = Cast <to=10> (r)
   t = Cast <to=1> (f)
   p = ReduceMean <axes=[2,3], keepdims=0> (t)
   logits = MatMul (p, v)
 }}"""
-INTEGERS = f"""{HEAD}{PICTURE}<{WEIGHTS}, float step = {{0.05}}, uint8 zero = {{20}}>{{{BODY}
+INTEGERS = f"""{HEAD}{SIGNATURE}<{WEIGHTS}, float step = {{0.05}}, uint8 zero = {{20}}>{{{BODY}
   f = QuantizeLinear (r, step, zero)
   t = DequantizeLinear (f, step, zero)
   p = ReduceMean <axes=[2,3], keepdims=0> (t)
@@ -90,7 +90,7 @@ SEGMENTS = f"""{HEAD}net (float[N,3,16,12] x) => (float[N,5,4,3] logits)
   f = Tanh (r)
   logits = Conv <kernel_shape=[3,3], pads=[1,1,1,1]> (f, u)
 }}"""
-SCALED_BY_BATCH = f"""{HEAD}{PICTURE}<{WEIGHTS}>{{
+SCALED_BY_BATCH = f"""{HEAD}{SIGNATURE}<{WEIGHTS}>{{
   b, s, z = DynamicQuantizeLinear (x)
   a = DequantizeLinear (b, s, z)
   c = Conv <kernel_shape=[3,3], pads=[1,1,1,1], strides=[4,4]> (a, w)
@@ -98,7 +98,7 @@ SCALED_BY_BATCH = f"""{HEAD}{PICTURE}<{WEIGHTS}>{{
   p = ReduceMean <axes=[2,3], keepdims=0> (f)
   logits = MatMul (p, v)
 }}"""
-"""Its pictures change each other's numbers, so that it stays bound to the batch that it was exported with."""
+"""The samples of a batch influence each other, so the model stays fixed to the batch that it was exported with."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ CASES = {
     "channels last": Case(CHANNELS_LAST, layout="NHWC"),
     "a class token": Case(TOKENS, layout="NTC (T=4x3)"),
     "tokens behind channels": Case(TOKENS_LAST, layout="NCT (T=4x3)"),
-    "extra inputs": Case(FURTHER, inputs={"facts": np.array([1.0, -2.0, 0.5, 3.0]), "warmth": 1.5}),
+    "extra inputs": Case(EXTRA_INPUTS, inputs={"facts": np.array([1.0, -2.0, 0.5, 3.0]), "warmth": 1.5}),
     "past the features": Case(PAST),
     "bytes, channels last": Case(PIXELS, layer="c"),
     "half precision": Case(HALF, tolerance=2e-3),
@@ -127,13 +127,13 @@ CASES = {
     "a volume": Case(network_over((6, 8, 4), channels=3, batch="N"), layout="NCDHW", layer="auto", size=(6, 8, 4)),
     "a batch of one": Case(CLASSIFIER, batch="1", mode="rewritten", layer="auto"),
     "a class token in a batch of one": Case(TOKENS, batch="1", mode="rewritten", layout="NTC (T=4x3)"),
-    "extra inputs in a batch of one": Case(FURTHER, "1", "rewritten", inputs={"facts": np.ones(4), "warmth": 0.5}),
+    "extra inputs in a batch of one": Case(EXTRA_INPUTS, "1", "rewritten", inputs={"facts": np.ones(4), "warmth": 0.5}),
     "bound to a batch of one": Case(SCALED_BY_BATCH, batch="1", mode="looped"),
     "bound to a batch of four": Case(SCALED_BY_BATCH, batch="4", mode="looped"),
 }  # fmt: skip
 
 
-def picture(case: Case) -> np.ndarray:
+def image_of(case: Case) -> np.ndarray:
     rng = np.random.default_rng(4)
     if case.text is PIXELS:
         return rng.integers(0, 256, (3, 16, 12)).astype(np.float32)
@@ -144,33 +144,33 @@ def proto_of(case: Case) -> onnx.ModelProto:
     return filled(case.text.replace("[N,", f"[{case.batch},"))
 
 
-def shown(proto: onnx.ModelProto, case: Case, targets: tuple[Any, ...] = (3, 0)) -> tuple[Any, Explainer]:
-    """The probe that a method gets, with its network still open."""
-    seen: list[Any] = []
+def probe_of(proto: onnx.ModelProto, case: Case, targets: tuple[Any, ...] = (3, 0)) -> tuple[Any, Explainer]:
+    """The probe that a method receives, and the explainer, which is still open."""
+    probes: list[Any] = []
 
     def explain(probe: Any) -> list[Outcome]:
-        seen.append(probe)
+        probes.append(probe)
         return [Outcome(np.zeros(probe.size, np.float32), np.zeros(probe.size, np.float32))] * probe.targets
 
     explainer = Explainer(
         proto, Method("looks", "none", "none", explain), providers=["cpu"], layer=case.layer, inputs=case.inputs
     )
-    explainer.explain(picture(case), targets)
-    return seen[0], explainer
+    explainer.explain(image_of(case), targets)
+    return probes[0], explainer
 
 
-def inputs_of(proto: onnx.ModelProto, case: Case, rows: int) -> dict[str, np.ndarray]:
-    """What the file itself is fed for so many copies of the picture."""
-    x = picture(case)
+def inputs_of(proto: onnx.ModelProto, case: Case, count: int) -> dict[str, np.ndarray]:
+    """Feeds for the original model: `count` copies of the image."""
+    x = image_of(case)
     x = x.transpose(1, 2, 0).astype(np.uint8) if case.text is PIXELS else x
-    fed = {"x": np.repeat(x[None], rows, 0)}
+    feeds = {"x": np.repeat(x[None], count, 0)}
     if case.inputs:
-        fed["facts"] = np.repeat(np.float32(case.inputs["facts"])[None], rows, 0)
-        fed["warmth"] = np.float32([case.inputs["warmth"]])
-    return fed
+        feeds["facts"] = np.repeat(np.float32(case.inputs["facts"])[None], count, 0)
+        feeds["warmth"] = np.float32([case.inputs["warmth"]])
+    return feeds
 
 
-def answered(proto: onnx.ModelProto, feeds: dict[str, np.ndarray], tensors: list[str]) -> list[np.ndarray]:
+def computed(proto: onnx.ModelProto, feeds: dict[str, np.ndarray], tensors: list[str]) -> list[np.ndarray]:
     model = onnx.shape_inference.infer_shapes(proto)
     session = ort.InferenceSession(
         onnx.utils.Extractor(model).extract_model(list(feeds), tensors).SerializeToString(),
@@ -180,59 +180,59 @@ def answered(proto: onnx.ModelProto, feeds: dict[str, np.ndarray], tensors: list
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_unchanged_features_give_the_files_own_logits(name: str) -> None:
+def test_unchanged_features_give_the_logits_of_the_model(name: str) -> None:
     case = CASES[name]
     proto = proto_of(case)
-    rows = 1 if case.batch == "N" else int(case.batch)
-    (logits,) = answered(proto, inputs_of(proto, case, rows), ["logits"])
-    probe, explainer = shown(proto, case)
+    count = 1 if case.batch == "N" else int(case.batch)
+    (logits,) = computed(proto, inputs_of(proto, case, count), ["logits"])
+    probe, explainer = probe_of(proto, case)
     assert explainer.anatomy.features.layout == case.layout
     assert explainer.batching.mode == case.mode
     np.testing.assert_allclose(probe.tail(probe.features[None], Score.LOGIT), logits[:1, [3, 0]], atol=case.tolerance * np.abs(logits).max())  # fmt: skip
     for score in Score:
-        found = probe.tail(np.repeat(probe.features[None], 3, 0), score)
-        assert found.shape == (3, 2)
-        reach = case.tolerance * (np.abs(logits).max() if score is Score.LOGIT else 1)
-        np.testing.assert_allclose(found, np.tile(probe.original(score), (3, 1)), atol=reach)
+        scores = probe.tail(np.repeat(probe.features[None], 3, 0), score)
+        assert scores.shape == (3, 2)
+        tolerance = case.tolerance * (np.abs(logits).max() if score is Score.LOGIT else 1)
+        np.testing.assert_allclose(scores, np.tile(probe.original(score), (3, 1)), atol=tolerance)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_changed_features_give_what_the_part_behind_them_makes_of_them(name: str) -> None:
-    """Seven different ones, by onnx's own extractor; a class token keeps the picture's."""
+def test_changed_features_give_the_logits_of_the_part_behind_them(name: str) -> None:
+    """Seven sets of features, against onnx's extractor; a class token keeps the value that it has for the image."""
     case = CASES[name]
     proto = proto_of(case)
-    probe, explainer = shown(proto, case)
+    probe, explainer = probe_of(proto, case)
     features = explainer.anatomy.features
     rng = np.random.default_rng(8)
     changed = (probe.features * rng.uniform(0, 2, (7, *probe.features.shape))).astype(np.float32)
-    rows = 1 if case.batch == "N" else int(case.batch)
-    feeds = inputs_of(proto, case, rows)
-    (own,) = answered(proto, feeds, [features.tensor])
+    count = 1 if case.batch == "N" else int(case.batch)
+    feeds = inputs_of(proto, case, count)
+    (original,) = computed(proto, feeds, [features.tensor])
     expected = []
     for maps in changed:
-        given = np.repeat(by_hand(features, maps, own[:1]), rows, 0)
-        (logits,) = answered(proto, {**feeds, features.tensor: quantised(given, own.dtype)}, ["logits"])
+        tensor = np.repeat(in_layout(features, maps, original[:1]), count, 0)
+        (logits,) = computed(proto, {**feeds, features.tensor: quantised(tensor, original.dtype)}, ["logits"])
         expected.append(logits[0, [3, 0]])
     assert np.ptp(expected, axis=0).min() > 1e-2
     np.testing.assert_allclose(probe.tail(changed, Score.LOGIT), expected, atol=10 * case.tolerance)
 
 
-def quantised(given: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
-    return np.clip(np.rint(given / 0.05) + 20, 0, 255).astype(dtype) if dtype == np.uint8 else given.astype(dtype)
+def quantised(tensor: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    return np.clip(np.rint(tensor / 0.05) + 20, 0, 255).astype(dtype) if dtype == np.uint8 else tensor.astype(dtype)
 
 
-def by_hand(features: FeatureTensor, maps: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """One picture's maps (K,h,w) in the tensor's own axes."""
+def in_layout(features: FeatureTensor, maps: np.ndarray, original: np.ndarray) -> np.ndarray:
+    """Maps (K,h,w) in the axis order of the feature tensor; other tokens as in `original`."""
     if features.layout == "NHWC":
         return np.moveaxis(maps, 0, -1)[None]
     if features.layout.startswith("NTC"):
-        return np.concatenate([own[:, :1], maps.reshape(len(maps), -1).T[None]], axis=1)
-    return maps.reshape(1, *own.shape[1:])
+        return np.concatenate([original[:, :1], maps.reshape(len(maps), -1).T[None]], axis=1)
+    return maps.reshape(1, *original.shape[1:])
 
 
 @pytest.mark.parametrize(("text", "activation"), [(CHANNELS_LAST, "softmax"), (SIGMOID, "sigmoid")])
-def test_the_probability_is_the_heads_own_activation(text: str, activation: str) -> None:
-    probe, _ = shown(filled(text), Case(text), targets=(0, 1, 2, 3, 4))
+def test_the_probability_is_the_activation_of_the_head(text: str, activation: str) -> None:
+    probe, _ = probe_of(filled(text), Case(text), targets=(0, 1, 2, 3, 4))
     changed = np.stack([probe.features, probe.features / 2, probe.features * 0])
     z = probe.tail(changed, Score.LOGIT).astype(np.float64)
     expected = np.exp(z) / np.exp(z).sum(1, keepdims=True) if activation == "softmax" else 1 / (1 + np.exp(-z))
@@ -241,22 +241,22 @@ def test_the_probability_is_the_heads_own_activation(text: str, activation: str)
 
 def test_regions_and_elements_are_scored_behind_the_features_too() -> None:
     proto = filled(SEGMENTS)
-    (whole,) = answered(proto, inputs_of(proto, Case(SEGMENTS), 1), ["logits"])
-    predicted = whole[0].argmax(axis=0)
+    (segments,) = computed(proto, inputs_of(proto, Case(SEGMENTS), 1), ["logits"])
+    predicted = segments[0].argmax(axis=0)
     common = int(np.bincount(predicted.ravel()).argmax())
     # The cells' centres lie at 2, 6 and 10 of 12 pixels, so that the box holds the first two columns.
     for target in (Region(2, (0, 0, 7, 16)), Region(common), Element((3, 2, 1))):
-        probe, _ = shown(proto, Case(SEGMENTS), (target,))
+        probe, _ = probe_of(proto, Case(SEGMENTS), (target,))
         for share in (1.0, 0.5):
-            given = probe.features[None] * np.float32(share)
-            (logits,) = answered(proto, {"f": given}, ["logits"])
+            features = probe.features[None] * np.float32(share)
+            (logits,) = computed(proto, {"f": features}, ["logits"])
             if isinstance(target, Element):
                 expected = logits[0, 3, 2, 1]
             elif target.where is not None:
                 expected = logits[0, 2, :, :2].mean()
             else:
                 expected = logits[0, common][predicted == common].mean()
-            np.testing.assert_allclose(probe.tail(given, Score.LOGIT), [[expected]], atol=1e-5)
+            np.testing.assert_allclose(probe.tail(features, Score.LOGIT), [[expected]], atol=1e-5)
 
 
 AXES: list[tuple[tuple[Any, ...], tuple[int, ...]]] = [
@@ -284,5 +284,5 @@ def test_from_channels_is_the_inverse_of_to_channels(axes: tuple[Any, ...], shap
     if token is not None:
         before = axes[token].before
         kept = [i for i in range(shape[token]) if not before <= i < before + 12]
-        for row in back:
-            np.testing.assert_array_equal(row.take(kept, token - 1), tensor[0].take(kept, token - 1))
+        for sample in back:
+            np.testing.assert_array_equal(sample.take(kept, token - 1), tensor[0].take(kept, token - 1))

@@ -1,4 +1,4 @@
-"""Whole graphs made to take any batch: fixed batches of two, what is kept, and real exports."""
+"""The batch rewrite on graphs of several nodes: exports fixed at two samples, names and dimensions, models of the zoo."""
 
 import json
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from batched import Feed, apart, assert_same, declared, drawn, freed, head, joined, model_of, session
+from batched import Feed, assert_same, declared, drawn, freed, head, joined, model_of, session, smallest_gap
 from conftest import Make
 
 from onnxcam.surgeon import ir
@@ -29,9 +29,9 @@ def test_a_batch_fixed_at_two_takes_any_number(make: Make, case: str) -> None:
     original, feeds = session(proto.SerializeToString()), drawn(proto, 3)
     right = np.concatenate([original.run(None, feed)[0] for feed in feeds])
     batch = session(ir.to_bytes(freed(proto, feeds[0])))
-    pictures = joined(feeds)["x"]
+    images = joined(feeds)["x"]
     for count in (1, 5, 6):
-        np.testing.assert_allclose(batch.run(None, {"x": pictures[:count]})[0], right[:count], rtol=0, atol=1e-5)
+        np.testing.assert_allclose(batch.run(None, {"x": images[:count]})[0], right[:count], rtol=0, atol=1e-5)
 
 
 def test_names_and_dimensions_are_kept(make: Make) -> None:
@@ -47,14 +47,14 @@ def test_names_and_dimensions_are_kept(make: Make) -> None:
     }}"""
     proto = make(text, check=False)
     model = assert_same(proto, drawn(proto, 4), 1e-5)
-    found = ir.to_proto(model).graph
+    graph = ir.to_proto(model).graph
     dims = {
         v.name: [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim]
-        for v in (*found.input, *found.output)
+        for v in (*graph.input, *graph.output)
     }
     assert dims == {"x": ["N", 4, 6, 8], "meta": ["N", 3], "lost": ["N", 4], "moved": [6, "N", 8], "kept": ["N", 4]}
-    assert {"features", "first", "turned"} <= {o for node in found.node for o in node.output}
-    assert not {v.name for v in found.value_info if v.type.tensor_type.HasField("shape")} & {
+    assert {"features", "first", "turned"} <= {o for node in graph.node for o in node.output}
+    assert not {v.name for v in graph.value_info if v.type.tensor_type.HasField("shape")} & {
         "features",
         "first",
         "turned",
@@ -70,7 +70,7 @@ def test_inputs_without_a_common_batch_are_refused(make: Make) -> None:
 
 
 def informative(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """With weights that let pictures be told apart: some exports hold NaN, or one constant throughout."""
+    """The model with weights that make samples differ: some exports hold NaN, or one constant throughout."""
     rng = np.random.default_rng(7)
     for tensor in proto.graph.initializer:
         array = onnx.numpy_helper.to_array(tensor)
@@ -81,7 +81,7 @@ def informative(proto: onnx.ModelProto) -> onnx.ModelProto:
     fills = [n for n in proto.graph.node if n.op_type == "ConstantOfShape" and n.input[0] in shapes]
     for node in fills:
         shape = tuple(int(d) for d in shapes[node.input[0]])
-        # One axis: gains and variances, which must be positive, and biases, which may be.
+        # One axis: gains and variances, which must be positive, or biases.
         fresh = (
             rng.uniform(0.5, 1, shape)
             if len(shape) < 2
@@ -90,23 +90,23 @@ def informative(proto: onnx.ModelProto) -> onnx.ModelProto:
         proto.graph.initializer.append(onnx.numpy_helper.from_array(fresh.astype(np.float32), node.output[0]))
         proto.graph.node.remove(node)
     if fills and proto.graph.node[-1].op_type == "Softmax":
-        # Saturated by such weights, it would give the same for every picture.
+        # Such weights saturate it, so that it would give the same for every sample.
         proto.graph.output[0].name = proto.graph.node[-1].input[0]
         del proto.graph.node[-1]
     return proto
 
 
-def telling(proto: onnx.ModelProto) -> list[Feed]:
-    """Four pictures that the model tells apart: fainter ones where it saturates."""
+def distinct_samples(proto: onnx.ModelProto) -> list[Feed]:
+    """Four samples with different outputs; of smaller values if the model saturates."""
     original = session(proto.SerializeToString())
     for scale in (1, 0.1, 0.01, 0.001):
         feeds = drawn(proto, 4, scale)
-        if apart([original.run(None, feed) for feed in feeds]) > 1e-3:
+        if smallest_gap([original.run(None, feed) for feed in feeds]) > 1e-3:
             break
     return feeds
 
 
-def test_real_exports_of_one_picture_take_four(zoo: Path) -> None:
+def test_models_of_the_zoo_exported_for_one_image_take_four(zoo: Path) -> None:
     slow = {"bvlc_alexnet", "densenet121", "inception_v1", "resnet50", "vgg19"}
     records = json.loads((zoo / "zoo.json").read_text())["models"]
     fixed = [r for r in records if r["batch"] == "fixed1" and r["id"] not in {f"caffe2_{name}" for name in slow}]
@@ -115,7 +115,7 @@ def test_real_exports_of_one_picture_take_four(zoo: Path) -> None:
     for record in fixed:
         proto = informative(onnx.load(zoo / record["file"]))
         try:
-            assert_same(proto, telling(proto), 1e-4)
+            assert_same(proto, distinct_samples(proto), 1e-4)
         except (AssertionError, CannotBatch) as error:
             failed.append(f"{record['id']}: {error}")
     assert not failed, "\n".join(failed)

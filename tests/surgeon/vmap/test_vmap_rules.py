@@ -1,4 +1,4 @@
-"""Each operator's rule on a graph that is little more than that operator."""
+"""Every batch rule, each on a graph of little more than its operator."""
 
 import onnx
 import pytest
@@ -18,8 +18,8 @@ CASES: dict[str, tuple[int, str, str, str]] = {
     "add-weight": (17, X4, "float[4,1,1] w", "y = Add (x, w)"),
     "add-itself-pooled": (17, X4, "", "p = GlobalAveragePool (x) y = Mul (x, p)"),
     "lower-rank-with-batch": (17, X3, "int64[1] c = {2}", "r = Gather <axis=1> (x, c) s = Squeeze (r, one) y = Add (x, s)"),
-    "scalar-of-the-picture": (17, X4, "", "m = ReduceMean <keepdims=0> (x) y = Sub (x, m)"),
-    "vector-of-the-picture": (17, X4, "", "f = Gather <axis=0> (x, zero0) m = ReduceMean <axes=[0,1], keepdims=0> (f) y = Div (x, m)"),
+    "scalar-of-the-sample": (17, X4, "", "m = ReduceMean <keepdims=0> (x) y = Sub (x, m)"),
+    "vector-of-the-sample": (17, X4, "", "f = Gather <axis=0> (x, zero0) m = ReduceMean <axes=[0,1], keepdims=0> (f) y = Div (x, m)"),
     "extra-and-weight": (17, X4, "float[3,4,6,8] w", "f = Gather <axis=0> (x, zero0) y = Mul (f, w)"),
     "weight-stretches-the-batch": (17, X4, "float[3,4,1,1] w", "y = Mul (x, w)"),
     "batches-at-two-axes": (17, X3, "", "t = Transpose <perm=[1,0,2]> (x) y = Add (x, t)"),
@@ -28,8 +28,8 @@ CASES: dict[str, tuple[int, str, str, str]] = {
     "sum-of-three": (17, X4, "float[4,1,1] w", "y = Sum (x, w, x)"),
     "clip": (17, X4, "float lo = {-0.5}, float hi = {0.5}", "y = Clip (x, lo, hi)"),
     "clip-attributes": (9, X4, "", "y = Clip <min=-0.5, max=0.5> (x)"),
-    "clip-by-the-picture": (17, X4, "float hi = {0.5}", "lo = ReduceMean <keepdims=0> (x) y = Clip (x, lo, hi)"),
-    "cast-like-the-picture": (17, X4, "double[1] w = {2.0}", "c = CastLike (w, x) y = Mul (x, c)"),
+    "clip-by-the-sample": (17, X4, "float hi = {0.5}", "lo = ReduceMean <keepdims=0> (x) y = Clip (x, lo, hi)"),
+    "cast-like-the-sample": (17, X4, "double[1] w = {2.0}", "c = CastLike (w, x) y = Mul (x, c)"),
     "dropout": (12, X4, "", "y = Dropout (x)"),
     "quantise-per-tensor": (17, X4, "float s = {0.1}, uint8 z = {128}", "q = QuantizeLinear (x, s, z) y = DequantizeLinear (q, s, z)"),
     "quantise-per-channel": (17, X4, "float[4] s = {0.1,0.2,0.1,0.3}, int8[4] z = {0,1,0,2}", "q = QuantizeLinear <axis=1> (x, s, z) y = DequantizeLinear <axis=-3> (q, s, z)"),
@@ -104,7 +104,7 @@ CASES: dict[str, tuple[int, str, str, str]] = {
     "slice": (17, X4, "int64[2] s = {1,2}, int64[2] e = {4,-1}, int64[2] a = {1,-1}", "y = Slice (x, s, e, a)"),
     "slice-attributes": (9, X4, "", "y = Slice <starts=[0,1], ends=[1,3], axes=[0,1]> (x)"),
     "slice-all-axes": (17, X4, "int64[4] s = {0,1,0,2}, int64[4] e = {1,4,6,8}", "y = Slice (x, s, e)"),
-    "slice-the-picture": (17, X4, "", "y = Slice (x, zero, one, zero)"),
+    "slice-the-batch": (17, X4, "", "y = Slice (x, zero, one, zero)"),
     "slice-backwards": (17, X3, "int64[2] s = {-1,-1}, int64[2] e = {-9,-9}, int64[2] a = {0,1}, int64[2] t = {-1,-1}", "y = Slice (x, s, e, a, t)"),
     "slice-extra": (17, X4, "int64[1] s = {1}, int64[1] e = {3}", "f = Squeeze (x, zero) y = Slice (f, s, e)"),
     "slice-a-merged-batch": (17, X3, "int64[2] s = {6,4}, int64[1] b = {1}, int64[1] e = {5}, int64[1] t = {2}", "r = Reshape (x, s) y = Slice (r, b, e, zero, t)"),
@@ -118,7 +118,7 @@ CASES: dict[str, tuple[int, str, str, str]] = {
     "shape-arithmetic": (17, X4, "int64[1] rest = {-1}", "s = Shape (x) n = Gather (s, zero) t = Concat <axis=0> (n, rest) y = Reshape (x, t)"),
     "divided-by-size": (17, X2, "", "s = Size (x) c = Cast <to=1> (s) y = Div (x, c)"),
     "zeros-of-its-shape": (17, X3, "float[1,6,4] w", "s = Shape (x) z = ConstantOfShape (s) a = Add (z, w) y = Concat <axis=2> (x, a)"),
-    # picking entries
+    # indexing
     "index-0": (17, X4, "", "y = Gather <axis=0> (x, zero0)"),
     "index-minus-1-of-a-moved-batch": (17, X3, "int64 i = {-1}", "t = Transpose <perm=[1,0,2]> (x) y = Gather <axis=1> (t, i)"),
     "index-list": (17, X4, "", "y = Gather <axis=0> (x, zero)"),
@@ -127,8 +127,8 @@ CASES: dict[str, tuple[int, str, str, str]] = {
     "gather-before-the-batch": (17, X3, "int64 i = {2}", "t = Transpose <perm=[1,0,2]> (x) y = Gather <axis=0> (t, i)"),
     "embedding": (17, "int64[1,6] x", "float[9,3] w", "y = Gather (w, x)"),
     "embedding-behind": (17, "int64[1,6] x", "float[3,9] w", "f = Squeeze (x, zero) y = Gather <axis=1> (w, f)"),
-    "own-numbers": (17, X3, "", "i = ArgMax <axis=1, keepdims=0> (x) y = Gather <axis=1> (x, i)"),
-    "own-numbers-behind": (17, X4, "", "i = ArgMax <axis=2, keepdims=0> (x) y = Gather <axis=2> (x, i)"),
+    "indices-of-the-sample": (17, X3, "", "i = ArgMax <axis=1, keepdims=0> (x) y = Gather <axis=1> (x, i)"),
+    "indices-of-the-sample-behind": (17, X4, "", "i = ArgMax <axis=2, keepdims=0> (x) y = Gather <axis=2> (x, i)"),
     "gather-elements": (17, X3, "", "i = ArgMax <axis=1> (x) y = GatherElements <axis=1> (x, i)"),
     "gather-elements-of-a-weight": (17, X3, "float[1,6,4] w", "i = ArgMax <axis=1> (x) y = GatherElements <axis=1> (w, i)"),
     "scatter-elements": (17, X3, "int64[1,1,4] i = {1,0,3,2}, float[1,1,4] w", "y = ScatterElements <axis=1> (x, i, w)"),
@@ -192,7 +192,7 @@ CASES: dict[str, tuple[int, str, str, str]] = {
     "gemm-transposed": (17, X2, "float[6,5] w, float[1,5] b", "t = Transpose (x) y = Gemm <transA=1> (t, w, b)"),
     "gemm-on-extra": (17, X3, "float[4,5] w, float[5] b", "f = Squeeze (x, zero) y = Gemm (f, w, b)"),
     "gemm-weight-first": (17, X2, "float[5,6] w", "t = Transpose (x) y = Gemm (w, t)"),
-    "gemm-adds-the-picture": (17, X2, "float[6,6] w", "y = Gemm (x, w, x)"),
+    "gemm-adds-the-sample": (17, X2, "float[6,6] w", "y = Gemm (x, w, x)"),
     "einsum": (17, X3, "float[4,5] w", 'y = Einsum <equation="btc,cd->bdt"> (x, w)'),
     "einsum-implicit": (17, X3, "", 'f = Squeeze (x, zero) y = Einsum <equation="ij,kj"> (f, f)'),
     "einsum-ellipsis": (17, X3, "float[4,5] w", 'y = Einsum <equation="...c,cd->...d"> (x, w)'),
@@ -201,28 +201,28 @@ CASES: dict[str, tuple[int, str, str, str]] = {
 # (opset, inputs, weights, nodes, what the message says)
 REFUSALS: dict[str, tuple[int, str, str, str, str]] = {
     "dynamic-scale": (17, X4, "", "y, s, z = DynamicQuantizeLinear (x)", "DynamicQuantizeLinear .* computes its scale over the whole batch"),
-    "scale-of-the-picture": (17, X4, "uint8 z = {0}", "s = ReduceMax <keepdims=0> (x) y = QuantizeLinear (x, s, z)", "QuantizeLinear .* scale that depends on the picture"),
-    "non-zero": (17, X2, "", "y = NonZero (x)", "NonZero .* differs from picture to picture"),
+    "scale-of-the-sample": (17, X4, "uint8 z = {0}", "s = ReduceMax <keepdims=0> (x) y = QuantizeLinear (x, s, z)", "QuantizeLinear .* scale that depends on the image"),
+    "non-zero": (17, X2, "", "y = NonZero (x)", "NonZero .* differs from image to image"),
     "if": (17, X2, "", "m = ReduceMax <keepdims=0> (x) c = Cast <to=9> (m) y = If <then_branch = a () => (float[1,6] p) { p = Abs (x) }, else_branch = b () => (float[1,6] q) { q = Neg (x) }> (c)", "If .* has a subgraph"),
     "random": (17, X2, "", "y = RandomNormalLike (x)", "RandomNormalLike .* random"),
     "dropout-in-training": (17, X2, "float r = {0.5}, bool t = {1}", "y = Dropout (x, r, t)", "Dropout .* random"),
-    "places-of-maxima": (17, X4, "", "p, i = MaxPool <kernel_shape=[2,2]> (x) y = Identity (i)", "MaxPool .* numbers the places"),
-    "weights-of-the-picture": (17, X4, "", "k = ReduceMean <axes=[2,3]> (x) y = Conv (x, k)", "Conv .* depends on the picture"),
-    "two-factors": (17, X3, "", "f = Squeeze (x, zero) y = Gemm <transB=1> (f, f)", "Gemm .* both depend on the picture"),
-    "scatter-to-own-places": (17, X2, "float[1] w", "i = ArgMax <axis=1> (x) z = Sub (i, i) j = Concat <axis=1> (z, i) y = ScatterND (x, j, w)", "ScatterND .* places that depend"),
+    "positions-of-maxima": (17, X4, "", "p, i = MaxPool <kernel_shape=[2,2]> (x) y = Identity (i)", "MaxPool .* numbers the positions"),
+    "weights-of-the-sample": (17, X4, "", "k = ReduceMean <axes=[2,3]> (x) y = Conv (x, k)", "Conv .* depends on the image"),
+    "two-factors": (17, X3, "", "f = Squeeze (x, zero) y = Gemm <transB=1> (f, f)", "Gemm .* both depend on the image"),
+    "scatter-to-indices-of-the-sample": (17, X2, "float[1] w", "i = ArgMax <axis=1> (x) z = Sub (i, i) j = Concat <axis=1> (z, i) y = ScatterND (x, j, w)", "ScatterND .* indices that depend"),
     "unknown": (17, "float[1,4,4] x", "", "y = Det (x)", "Det .* has no batching rule"),
     "regions": (17, X4, "float[1,4] r = {0,0,3,3}, int64[1] i = {0}", "y = RoiAlign (x, r, i)", "RoiAlign .* by number"),
     "quantised-in-blocks": (21, "float[1,4] x", "float[1,2] s = {0.1,0.2}", "y = QuantizeLinear <axis=1, block_size=2> (x, s)", "QuantizeLinear .* in blocks"),
     "old-gather-nd": (11, X3, "int64[1,3] i = {0,1,2}", "y = GatherND (x, i)", "GatherND .* opset 12"),
     "foreign-without-a-batch": (17, "float[1,4,4] x", "", "f = Squeeze (x, zero) y = com.microsoft.Inverse (f)", "Inverse .* com.microsoft has no batching rule"),
-    "row-for-each-place": (17, "float[2,6] x", "float[2,6] w", "y = Add (x, w)", "Add .* a row of its own"),
-    "mean-over-two-pictures": (17, "float[2,6] x", "", "y = ReduceMean <axes=[0]> (x)", "ReduceMean .* fixed batch"),
-    "first-of-two-pictures": (17, "float[2,6] x", "", "y = Gather (x, zero0)", "Gather .* fixed batch"),
+    "value-for-each-sample-of-two": (17, "float[2,6] x", "float[2,6] w", "y = Add (x, w)", "Add .* differs between the samples of the fixed batch"),
+    "mean-over-two-samples": (17, "float[2,6] x", "", "y = ReduceMean <axes=[0]> (x)", "ReduceMean .* fixed batch"),
+    "first-of-two-samples": (17, "float[2,6] x", "", "y = Gather (x, zero0)", "Gather .* fixed batch"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_five_pictures_at_once_are_five_pictures_one_by_one(make: Make, case: str) -> None:
+def test_a_batch_of_five_equals_five_single_samples(make: Make, case: str) -> None:
     proto = declared(model_of(make, *CASES[case]))
     assert_same(proto, drawn(proto, 5), 1e-5)
 
@@ -248,7 +248,7 @@ def test_every_rule_has_a_case() -> None:
     assert not REFUSED.keys() & table.keys()
 
 
-def test_the_given_model_is_left_as_it_was(make: Make) -> None:
+def test_the_original_model_is_not_changed(make: Make) -> None:
     proto = declared(model_of(make, *CASES["class-token-by-shape"]))
     model, feed = ir.from_proto(proto), drawn(proto, 1)[0]
     before = ir.to_bytes(model)
@@ -257,7 +257,7 @@ def test_the_given_model_is_left_as_it_was(make: Make) -> None:
 
 
 def test_a_quantised_mean_is_refused(make: Make) -> None:
-    """Its shapes are given by hand: not every runtime has the operator."""
+    """The shapes are written by hand: not every runtime has the operator."""
     nodes = "y = com.microsoft.QLinearReduceMean <axes=[0,2], keepdims=1> (x, s, z, s, z)"
     proto = model_of(make, 17, "uint8[1,4,6] x", "float s = {0.1}, uint8 z = {128}", nodes)
     with pytest.raises(CannotBatch, match=r"QLinearReduceMean .* mean over the batch"):

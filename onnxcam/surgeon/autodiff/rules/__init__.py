@@ -17,7 +17,7 @@ is the public extension point: the decorator registers a rule, also from outside
     foreign       operators of onnxruntime (com.microsoft): FusedConv, FusedMatMul, Gelu, BiasGelu, QuickGelu
     guided        other rules for Relu, Clip and FusedConv: guided backpropagation
 
-Importing this package fills the table, so that a rule registered after the import replaces the package's own.
+Importing this package fills the table, so that a rule registered after the import replaces the built-in one.
 `windows` (kernel, stride, padding) and `sampling` (resize and pad as matrices) are helpers of these.
 """
 
