@@ -1,7 +1,8 @@
 """Files that appear all together or not at all.
 
-A file is written beside its place under a temporary name and moved there on commit, so that nobody ever reads
-half a file, and a failure, an interrupt or a full disk leaves what was there before.
+`Staging` writes each file beside its place under a temporary name and moves it there on commit, so that nobody ever
+reads half a file, and a failure, an interrupt or a full disk leaves what was there before. `write_together` does that
+for the files of one picture. `check_writable` looks for obstacles before long work begins. paths.py names the files.
 """
 
 import logging
@@ -9,7 +10,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,23 +24,50 @@ LONGEST_NAME = 255
 """Bytes of a file's name that the common file systems take."""
 
 
+def write_together(files: Mapping[Path | str, bytes]) -> None:
+    """Writes every file with its content, or none of them; makes missing folders. Raises OutputError."""
+    with Staging() as staging:
+        for path, data in files.items():
+            staging.stage(path, data)
+        staging.commit()
+
+
 def check_writable(paths: Iterable[Path | str]) -> None:
     """Raises OutputError for the first path that cannot be written, before long work; leaves nothing behind.
 
-    Every folder, or the nearest one that exists, is tried with an empty file. A full disk shows only later.
+    Each folder, or the nearest one above it that exists, is tried once with an empty file. A full disk shows only
+    later.
     """
-    tried: set[Path] = set()
+    folders: dict[str, Path] = {}
     for path in paths:
+        parent, name = os.path.split(path)
+        try:
+            if parent not in folders:
+                folders[parent] = Path(os.path.realpath(parent or os.curdir))
+                _try_folder(path, _nearest_folder(path, folders[parent]))
+            _check_place(path, folders[parent] / name)
+        except OSError as error:
+            raise _refused(path, error) from error
+
+
+def _try_folder(path: Path | str, folder: Path) -> None:
+    probe = _temporary(folder)
+    try:
+        probe.touch(exist_ok=False)
+    except OSError as error:
+        raise _refused(path, error) from error
+    finally:
+        _remove(probe)
+
+
+def _check_place(path: Path | str, target: Path) -> None:
+    """Raises OutputError for what cannot be replaced at target, whose folder is resolved; follows a link there."""
+    if target.name in ("", os.curdir, os.pardir) or os.path.islink(target):
         place = _Place.of(path)
-        if place.folder not in tried:
-            tried.add(place.folder)
-            probe = _temporary(place.folder)
-            try:
-                probe.touch(exist_ok=False)
-            except OSError as error:
-                raise _refused(path, error) from error
-            finally:
-                _remove(probe)
+        _try_folder(path, place.folder)
+    else:
+        _check_name(path, target)
+        _check_file(path, target)
 
 
 @dataclass(frozen=True)
@@ -55,22 +83,32 @@ class _Place:
         """Raises OutputError for a folder, a device or pipe, a read-only file, and a file as its folder."""
         try:
             target = Path(os.path.realpath(path))
-            exists = os.path.lexists(target)
-            if exists:
-                _check_file(path, target)
-            folder = target.parent
-            while not os.path.lexists(folder) and folder != folder.parent:
-                folder = folder.parent
-            if not stat.S_ISDIR(os.stat(folder).st_mode):
-                raise OutputError(f"cannot write {path}: {folder} is a file, not a folder; choose another place")
-            if len(os.fsencode(target.name)) > LONGEST_NAME:
-                raise OutputError(f"cannot write {path}: the name is too long; choose a shorter one")
+            exists = _check_file(path, target)
+            folder = _nearest_folder(path, target.parent)
+            _check_name(path, target)
         except OSError as error:
             raise _refused(path, error) from error
         return _Place(target, folder, exists)
 
 
-def _check_file(path: Path | str, target: Path) -> None:
+def _nearest_folder(path: Path | str, folder: Path) -> Path:
+    """The folder, or the nearest above it that exists; raises OutputError where a file is in the way."""
+    while not os.path.lexists(folder) and folder != folder.parent:
+        folder = folder.parent
+    if not stat.S_ISDIR(os.stat(folder).st_mode):
+        raise OutputError(f"cannot write {path}: {folder} is a file, not a folder; choose another place")
+    return folder
+
+
+def _check_name(path: Path | str, target: Path) -> None:
+    if len(os.fsencode(target.name)) > LONGEST_NAME:
+        raise OutputError(f"cannot write {path}: the name is too long; choose a shorter one")
+
+
+def _check_file(path: Path | str, target: Path) -> bool:
+    """Whether target exists; raises OutputError where it cannot be replaced."""
+    if not os.path.lexists(target):
+        return False
     mode = os.stat(target).st_mode
     if stat.S_ISDIR(mode):
         raise OutputError(f"cannot write {path}: a folder of this name is in the way; choose another name")
@@ -78,11 +116,12 @@ def _check_file(path: Path | str, target: Path) -> None:
         raise OutputError(f"cannot write {path}: it is not a regular file; choose another name")
     if not os.access(target, os.W_OK):
         raise OutputError(f"cannot write {path}: it exists and is read-only; choose another name")
+    return True
 
 
 @dataclass
 class _Move:
-    """One file on its way. backup: its name, set before it is made; begun: the backup, if any, is whole."""
+    """One file on its way. backup: its name, set before it is written; begun: the backup, if any, is complete."""
 
     path: Path
     place: _Place
@@ -92,14 +131,15 @@ class _Move:
 
 
 class Staging:
-    """`with Staging() as staging: staging.stage(path, data); ...; staging.commit()`.
+    """A set of files that is written completely or not at all.
 
-    Leaving the block without a finished commit, for whatever reason, removes every temporary file and new
-    folder and puts back what a broken commit had replaced.
+    `with Staging() as staging: staging.stage(path, data); ...; staging.commit()`. Leaving the block without a finished
+    commit, for whatever reason, removes every temporary file and new folder and puts back what a broken commit had
+    replaced. Use one Staging for the files of each picture: what was committed before stays.
     """
 
     def __init__(self) -> None:
-        self._moves: list[_Move] = []
+        self._moves: dict[Path, _Move] = {}
         self._folders: list[Path] = []
         self._committed = False
 
@@ -107,12 +147,12 @@ class Staging:
         return self
 
     def stage(self, path: Path | str, data: bytes) -> None:
-        """Write data beside path. Raises OutputError if it cannot be, or if path was staged before."""
+        """Writes data beside path. Raises OutputError if that fails, or if path was staged before."""
         place = _Place.of(path)
-        if any(m.place.target == place.target for m in self._moves):
+        if place.target in self._moves:
             raise OutputError(f"cannot write {path} twice in one call; give each output its own name")
         move = _Move(Path(path), place, _temporary(place.folder))
-        self._moves.append(move)
+        self._moves[place.target] = move
         try:
             with open(move.temporary, "xb") as file:
                 file.write(data)
@@ -124,13 +164,14 @@ class Staging:
             raise _refused(path, error) from error
 
     def commit(self) -> None:
-        """Move every staged file into its place, making folders. After an OutputError, leaving undoes it."""
-        for move in self._moves:
-            target = move.place.target
+        """Moves every staged file into its place and makes missing folders.
+
+        Raises OutputError if a move fails; leaving the block then undoes those before it.
+        """
+        for target, move in self._moves.items():
             try:
                 self._make(target.parent)
-                if os.path.lexists(target):
-                    _check_file(move.path, target)
+                if _check_file(move.path, target):
                     move.backup = _temporary(target.parent)
                     _keep(target, move.backup)
                 move.begun = True
@@ -143,9 +184,10 @@ class Staging:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         lost = [] if self._committed else self._undo()
-        for move in self._moves:
+        to_keep = set(lost)
+        for move in self._moves.values():
             _remove(move.temporary)
-            if move.backup is not None and move.backup not in lost:
+            if move.backup is not None and move.backup not in to_keep:
                 _remove(move.backup)
         if not self._committed:
             for folder in reversed(self._folders):
@@ -155,15 +197,16 @@ class Staging:
             raise OutputError(f"files that were replaced could not be put back; their content is kept in {kept}")
 
     def _make(self, folder: Path) -> None:
-        missing = [folder, *folder.parents]
-        for new in reversed([f for f in missing if not f.exists()]):
+        if folder.exists():
+            return
+        for new in reversed([f for f in (folder, *folder.parents) if not f.exists()]):
             self._folders.append(new)
             new.mkdir(exist_ok=True)
 
     def _undo(self) -> list[Path]:
-        """Put back what was replaced; the backups that could not be."""
+        """Puts back what was replaced; returns the backups for which that failed."""
         lost = []
-        for move in reversed([m for m in self._moves if m.begun]):
+        for move in reversed([m for m in self._moves.values() if m.begun]):
             if move.backup is None:
                 if not move.temporary.exists():  # it was moved
                     _remove(move.place.target)
@@ -176,7 +219,7 @@ class Staging:
 
 
 def _keep(target: Path, backup: Path) -> None:
-    """A second name for a file, so that it is never absent; a copy where the file system has no links."""
+    """Gives a file a second name, so that it is never absent; copies it where the file system has no links."""
     try:
         os.link(target, backup)
     except OSError:
@@ -188,7 +231,7 @@ def _temporary(folder: Path) -> Path:
 
 
 def _remove(path: Path, how: Callable[[Path], None] = os.unlink) -> None:
-    """What is not there is no error; what cannot be removed is logged and left."""
+    """Removes a path; what is not there is no error, and what cannot be removed is logged and stays."""
     try:
         how(path)
     except FileNotFoundError:

@@ -1,6 +1,7 @@
-"""The names of the files that one call writes.
+"""Names the files that one call writes, before anything is explained.
 
-No two are the same, none is an input, and each is allowed on every common file system.
+`plan` gives each picture, target and format its file. No two are the same, none is an input, and each is allowed on
+every common file system. atomic.py writes them.
 """
 
 import os
@@ -14,7 +15,7 @@ from onnxcam.errors import OptionError, OutputError, near
 from onnxcam.outputs.formats import FORMATS
 
 Plan = list[list[dict[str, Path]]]
-"""Picture -> target -> the name of a format -> its file."""
+"""For each picture and each of its targets, the file of each format, by the format's name."""
 
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 """Names that Windows keeps for devices."""
@@ -31,12 +32,12 @@ def plan(
 ) -> Plan:
     """Names for all files of one call, no two the same, not even where upper and lower case are one.
 
-    targets: for each image a name of each target, which slug() makes safe; "" leaves it out. formats: names
-    in FORMATS; None is output's suffix, else png. output: None for `<stem>.<target>.<method>.<suffix>` in the
-    working directory; a folder (it exists, or ends in a separator) for the same names in there; else a file,
-    into whose name picture and target are put only where there are several. protected: files besides the
-    images that must not be overwritten. Raises OptionError for an unknown format; OutputError for a suffix
-    that is none, and for overwriting an input.
+    targets: for each image the names of its targets, which slug() makes safe; "" leaves a name out. formats: names in
+    FORMATS; None means that of output's suffix, else png. output: None for `<stem>.<target>.<method>.<suffix>` in the
+    working directory; a folder (it exists, or ends in a separator) for the same names in there; else a file, into whose
+    name picture and target are put only where there are several. protected: files besides the images that must not be
+    overwritten. The time grows in proportion to the number of files. Raises OptionError for an unknown format,
+    OutputError for a suffix that names no format, and for a file that would overwrite an input.
     """
     place = _destination(formats, output)
     stems = _distinct(_stems([Path(image) for image in images]))
@@ -57,7 +58,7 @@ def plan(
 
 
 def slug(text: str, longest: int = 60) -> str:
-    """text as part of a file name on any system: letters and digits of any script, - _ and +; never empty."""
+    """The text as part of a file name on any system: letters and digits of any script, - _ and +; never empty."""
     kept = "".join(
         c if unicodedata.category(c)[0] in "LMN" or c in "-_+" else " " for c in unicodedata.normalize("NFC", text)
     )
@@ -69,7 +70,7 @@ def slug(text: str, longest: int = 60) -> str:
 
 @dataclass(frozen=True)
 class _Destination:
-    """stem: of the file that was asked for, None for a folder. suffix: its own if it has a single format."""
+    """Where the files go. stem: of the file that output names, None for a folder. suffix: its suffix, if one format."""
 
     folder: Path
     formats: tuple[str, ...]
@@ -77,8 +78,8 @@ class _Destination:
     suffix: str | None = None
 
     def files(self, name: str) -> dict[str, Path]:
-        own = self.suffix
-        return {f: self.folder / (name + (FORMATS[f].suffix if own is None else own)) for f in self.formats}
+        suffixes = {f: FORMATS[f].suffix if self.suffix is None else self.suffix for f in self.formats}
+        return {f: self.folder / (name + suffix) for f, suffix in suffixes.items()}
 
 
 def _destination(formats: Sequence[str] | None, output: str | None) -> _Destination:
@@ -94,8 +95,8 @@ def _destination(formats: Sequence[str] | None, output: str | None) -> _Destinat
     named = next((name for name, writer in FORMATS.items() if writer.suffix == path.suffix.lower()), None)
     if not chosen and named is None:
         known = ", ".join(writer.suffix for writer in FORMATS.values())
-        found = f"the suffix {path.suffix!r} names no format" if path.suffix else "it has no suffix"
-        raise OutputError(f"output {output!r}: {found}; use {known}, name the format, or end a folder's name in /")
+        reason = f"the suffix {path.suffix!r} names no format" if path.suffix else "it has no suffix"
+        raise OutputError(f"output {output!r}: {reason}; use {known}, name the format, or end a folder's name in /")
     if len(chosen) == 1 and named not in (None, *chosen):
         raise OutputError(
             f"output {output!r} is named as {named}, but {chosen[0]} was asked for; leave one of them out"
@@ -124,44 +125,48 @@ def _stems(images: Sequence[Path]) -> list[str]:
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    """The names, with -2, -3 and so on after those that came before; empty ones stay."""
+    """The names, with -2, -3 and so on appended where one came before; empty ones stay."""
     counts = Counter(_key(name) for name in names)
     taken = {key for key, count in counts.items() if count == 1}
     last: Counter[str] = Counter()
-    found = []
+    distinct = []
     for name in names:
         new, key = name, _key(name)
         while name and counts[key] > 1 and _key(new) in taken:
             last[key] = max(2, last[key] + 1)
             new = f"{name}-{last[key]}"
         taken.add(_key(new))
-        found.append(new)
-    return found
+        distinct.append(new)
+    return distinct
 
 
 def _key(name: str) -> str:
-    """What names share that are one file on macOS or Windows."""
+    """The same for names that are one file on macOS or Windows."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
 def _cut(name: str, longest: int = 100) -> str:
-    """At most so many bytes, so that stem, target and method together stay below a file system's 255."""
+    """The name cut to so many bytes, so that stem, target and method together stay below a file system's 255."""
     while len(os.fsencode(name)) > longest:
         name = name[:-1]
     return name
 
 
 def _protect(planned: Plan, inputs: Iterable[Path | str]) -> None:
-    """By inode, so that links and the letters' case do not matter."""
-    kept = {(found.st_dev, found.st_ino) for path in inputs if (found := _stat(path)) is not None}
+    """Raises OutputError for a planned file that is an input.
+
+    Files are compared by inode, so that links and the letters' case do not matter.
+    """
+    protected = {_inode(path) for path in inputs} - {None}
     for path in (path for targets in planned for files in targets for path in files.values()):
-        found = _stat(path)
-        if found is not None and (found.st_dev, found.st_ino) in kept:
+        if _inode(path) in protected:
             raise OutputError(f"{path} is an input of this very call and would be overwritten; choose another output")
 
 
-def _stat(path: Path | str) -> os.stat_result | None:
+def _inode(path: Path | str) -> tuple[int, int] | None:
+    """(device, inode), None for a file that is not there."""
     try:
-        return os.stat(path)
+        status = os.stat(path)
     except OSError:
         return None
+    return status.st_dev, status.st_ino

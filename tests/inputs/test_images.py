@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
+from timing import growth
 
 from onnxcam.errors import PictureError
 from onnxcam.inputs.images import MAX_PIXELS, find_pictures, read_picture, size_of
@@ -304,3 +305,12 @@ def test_a_folder_gives_its_pictures_sorted(tmp_path: Path) -> None:
         find_pictures(tmp_path / "empty")
     with pytest.raises(PictureError):
         find_pictures(tmp_path / "none")
+
+
+def test_twice_as_many_pictures_take_about_twice_as_long_to_list(tmp_path: Path) -> None:
+    for count in (1_000, 2_000):
+        (tmp_path / str(count)).mkdir()
+        for i in range(count):
+            (tmp_path / str(count) / f"{i:05}.jpg").touch()
+        assert len(find_pictures(tmp_path / str(count))) == count
+    assert growth(lambda n: find_pictures(tmp_path / str(n)), 2_000) < 3

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from timing import growth
 
 from onnxcam.errors import OutputError
-from onnxcam.outputs.atomic import Staging, check_writable
+from onnxcam.outputs.atomic import Staging, check_writable, write_together
 
 
 def tree(folder: Path) -> dict[str, bytes | None]:
@@ -293,3 +294,64 @@ def test_somebody_elses_file_in_a_new_folder_survives_a_failure(
         monkeypatch.setattr(os, "replace", replace)
         staging.commit()
     assert tree(tmp_path) == {"new": None, "new/theirs": b"theirs"}
+
+
+def test_files_are_written_together_or_not_at_all(tmp_path: Path, old: dict[str, bytes | None]) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OutputError, match="folder"):
+        write_together({tmp_path / "a.png": b"new a", tmp_path / "folder": b""})
+    assert tree(tmp_path) == old | {"folder": None}
+    write_together({tmp_path / "a.png": b"new a", tmp_path / "new" / "c.png": b"new c"})
+    assert tree(tmp_path) == {"a.png": b"new a", "b.png": b"old b", "folder": None, "new": None, "new/c.png": b"new c"}
+
+
+def test_a_set_that_fails_leaves_the_sets_before_it(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError):  # noqa: PT012
+        for i in range(3):
+            with Staging() as staging:
+                staging.stage(tmp_path / "out" / f"{i}.png", bytes([i]))
+                staging.stage(tmp_path / "out" / f"{i}.npy", bytes([i]))
+                if i == 2:
+                    raise ZeroDivisionError
+                staging.commit()
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["0.npy", "0.png", "1.npy", "1.png"]
+
+
+def test_twice_as_many_files_take_about_twice_as_long_to_check_and_to_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the disk's own time, which other processes share."""
+    paths = [tmp_path / f"{i}.png" for i in range(10_000)]
+    assert growth(lambda n: check_writable(paths[:n]), 10_000) < 3
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    monkeypatch.setattr("onnxcam.outputs.atomic.open", lambda *_: open(os.devnull, "wb"), raising=False)  # noqa: SIM115
+
+    def stage(count: int) -> None:
+        with Staging() as staging:
+            for path in paths[:count]:
+                staging.stage(path, b"x")
+
+    assert growth(stage, 10_000) < 3
+
+
+def test_each_folder_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "there").mkdir()
+    touched: list[Path] = []
+    touch = Path.touch
+
+    def counted(path: Path, **options: Any) -> None:
+        touched.append(path.parent)
+        touch(path, **options)
+
+    monkeypatch.setattr(Path, "touch", counted)
+    check_writable([tmp_path / folder / f"{i}.png" for i in range(100) for folder in ("", "there", "new/deep")])
+    assert sorted(touched) == sorted([tmp_path, tmp_path, tmp_path / "there"])
+
+
+def test_a_link_to_a_place_that_cannot_be_written_is_refused_early(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link.png").symlink_to("folder")
+    (tmp_path / "dangling.png").symlink_to("new/a.png")
+    check_writable([tmp_path / "dangling.png"])
+    with pytest.raises(OutputError, match=r"link\.png.*a folder of this name"):
+        check_writable([tmp_path / "good.png", tmp_path / "link.png"])

@@ -2,9 +2,11 @@
 
 import os
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from timing import growth
 
 from onnxcam.errors import OptionError, OutputError
 from onnxcam.outputs.formats import FORMATS
@@ -145,13 +147,13 @@ def test_no_two_names_are_one_file_where_capitals_and_accents_are_folded(
     case: tuple[list[str], list[list[str]], list[str] | None, str | None, list[str]],
 ) -> None:
     images, targets, formats, output, _ = case
-    found = [unicodedata.normalize("NFD", n).casefold() for n in names(images, targets, "m", formats, output)]
-    assert len(set(found)) == len(found)
+    folded = [unicodedata.normalize("NFD", n).casefold() for n in names(images, targets, "m", formats, output)]
+    assert len(set(folded)) == len(folded)
 
 
 def test_an_accent_in_one_or_two_code_points_is_one_name() -> None:
-    found = names(["x/a/\u00e9.jpg", "y/a/e\u0301.jpg"], ONE * 2, "m", None, None)
-    assert len({unicodedata.normalize("NFC", name) for name in found}) == 2
+    planned = names(["x/a/\u00e9.jpg", "y/a/e\u0301.jpg"], ONE * 2, "m", None, None)
+    assert len({unicodedata.normalize("NFC", name) for name in planned}) == 2
 
 
 @pytest.mark.parametrize("output", ["out.jpg", "out.jpeg", "out", "out.PNGG", "x/out.tiff"])
@@ -241,5 +243,19 @@ def test_a_file_name_that_is_not_unicode_survives() -> None:
 
 def test_ten_thousand_pictures_of_one_name_are_planned_at_once() -> None:
     images = [f"{i}/img.jpg" for i in range(5000)] * 2
-    found = names(images, ONE * 10_000, "m", None, None)
-    assert len(set(found)) == 10_000
+    planned = names(images, ONE * 10_000, "m", None, None)
+    assert len(set(planned)) == 10_000
+
+
+NAMINGS: dict[str, Callable[[int], str]] = {
+    "different": lambda i: f"p{i}.jpg",
+    "all alike": lambda i: f"{i}/a/img.jpg",
+    "numbers taken": lambda i: f"{i}/a/img.jpg" if i % 2 else f"img-{i}.jpg",
+}
+
+
+@pytest.mark.parametrize("naming", NAMINGS)
+def test_twice_as_many_pictures_take_about_twice_as_long_to_name(naming: str) -> None:
+    images = [NAMINGS[naming](i) for i in range(10_000)]
+    assert growth(lambda n: plan(images[:n], ONE * n, "m", ["png", "json"], "out/"), 10_000) < 3
+    assert len(set(names(images, ONE * 10_000, "m", None, None))) == 10_000
