@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from onnxcam.errors import OnnxCamError
     from onnxcam.explainer.device_maps import DeviceSaliency
     from onnxcam.explainer.explainer import Explainer
-    from onnxcam.explainer.targets.values import Box, Element, Region, Similarity
+    from onnxcam.explainer.targets.box import Box
+    from onnxcam.explainer.targets.element import Element
+    from onnxcam.explainer.targets.region import Region
+    from onnxcam.explainer.targets.similarity import Similarity
     from onnxcam.inputs.images import read_picture
     from onnxcam.inputs.presets import PRESETS, Preset
     from onnxcam.methods.blocks import Convention, Method
@@ -71,7 +74,10 @@ _HOMES = {
     "onnxcam.inputs.images": ("read_picture",),
     "onnxcam.inputs.presets": ("PRESETS", "Preset"),
     "onnxcam.outputs.overlay": ("overlay",),
-    "onnxcam.explainer.targets.values": ("Box", "Element", "Region", "Similarity"),
+    "onnxcam.explainer.targets.box": ("Box",),
+    "onnxcam.explainer.targets.element": ("Element",),
+    "onnxcam.explainer.targets.region": ("Region",),
+    "onnxcam.explainer.targets.similarity": ("Similarity",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

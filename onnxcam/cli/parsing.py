@@ -12,7 +12,7 @@ from onnxcam.errors import OptionError
 
 if TYPE_CHECKING:
     from onnxcam.engine.options import EngineOptions
-    from onnxcam.explainer.targets.values import TargetLike
+    from onnxcam.explainer.targets.kind import TargetLike
     from onnxcam.inputs.presets import Preset
     from onnxcam.methods.blocks import Method
     from onnxcam.outputs.overlay import Style
@@ -47,7 +47,7 @@ class ParsedTargets:
 
 def parse_targets(args: TargetArgs) -> ParsedTargets:
     """Raises OptionError for options that contradict each other or cannot be read."""
-    from onnxcam.explainer.targets.values import Box, Element, Region, Similarity
+    from onnxcam import Box, Element, Region, Similarity
 
     used = [f"--{name}" for name in ("index", "box", "region", "reference") if getattr(args, name)]
     if len(used) > 1:

@@ -22,7 +22,8 @@ from onnxcam.explainer.lockstep import group_size
 from onnxcam.explainer.pipeline import Explained, Pipeline
 from onnxcam.explainer.prefetch import explain_each
 from onnxcam.explainer.results import ExplainerInfo, ForwardPass
-from onnxcam.explainer.targets.values import TargetLike, Targets, is_sequence, target_list
+from onnxcam.explainer.targets.kind import TargetLike, Targets
+from onnxcam.explainer.targets.registry import is_sequence, target_list
 from onnxcam.inputs.choices import choose_inputs, choose_labels, choose_preset, choose_size
 from onnxcam.inputs.loader import ImageLike, ImageLoader, ModelInput
 from onnxcam.inputs.presets import Preset

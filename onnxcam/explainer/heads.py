@@ -1,12 +1,16 @@
-"""The networks of one model: one for each head that targets name, which share nothing but the file."""
+"""The heads of one model: a runner for each output and kind of target, opened when a target first needs it.
+
+Heads share the file and nothing else: each has a graph, sessions and feature maps of its own.
+"""
 
 import threading
+from concurrent.futures import CancelledError, Future
 from dataclasses import replace
 
-from onnxcam.errors import OptionError
+from onnxcam.errors import OnnxCamError, OptionError
 from onnxcam.explainer.results import Head
-from onnxcam.explainer.targets.scoring import kind_of
-from onnxcam.explainer.targets.values import TargetLike
+from onnxcam.explainer.targets.kind import TargetLike
+from onnxcam.explainer.targets.registry import head_of
 from onnxcam.methods.blocks import Method, choose
 from onnxcam.network.gradients import GradientRunner, check_step
 from onnxcam.network.opening import OpenedModel, OpenOptions, open_model
@@ -16,7 +20,7 @@ from onnxcam.types import MaskForm
 
 
 class Heads:
-    """Each opened when it is first asked for; safe to use from several threads at once."""
+    """The runners of one model by head. Safe to use from several threads: opening one head blocks no other."""
 
     def __init__(
         self,
@@ -27,45 +31,77 @@ class Heads:
         output: str | None,
         kind: Kind | str | None,
     ) -> None:
-        """step, output, kind: as the Explainer takes them."""
-        self._file, self._wish, self._method = file, options, method
-        self._lock, self._closed = threading.Lock(), False
+        """Opens the head that the model suggests. step, output, kind: as the Explainer takes them."""
+        self._file, self._options, self._method = file, options, method
         chosen = choose(Kind, kind, "kind of target") if kind is not None else None
         first = open_model(file, replace(options, output=output, kind=chosen))
-        # The head that the model itself suggests answers for targets that name no other.
+        # Targets that name no output and no kind, such as a class, are scored on this head.
         self.default: Head = (first.anatomy.logits.kind, first.anatomy.logits.output)
         self._step_file = self._checked(step, first)
         self._step = None if self._step_file is None else self._step_file.proto.SerializeToString()
-        self._opened: dict[Head, GradientRunner] = {self.default: GradientRunner(first, self._step)}
+        self._first = GradientRunner(first, self._step)
+        # The lock guards the table only. A head is opened without it; threads that need the same head wait for it.
+        self._lock, self._closed = threading.Lock(), False
+        self._runners: dict[Head, Future[GradientRunner]] = {}
 
     @property
     def first(self) -> OpenedModel:
-        """What the model itself suggests."""
-        return self._opened[self.default].opened
+        """The model opened on the default head."""
+        return self._first.opened
 
     def head(self, target: TargetLike) -> Head:
-        """Which one a target is about."""
-        kind, output = kind_of(target, self.default[0] or Kind.CLASSES)
-        if kind is self.default[0] and output in (None, self.default[1]):
+        """The head that a target is scored on. Raises TargetError for what is no target."""
+        kind, output = head_of(target)
+        if kind in (None, self.default[0]) and output in (None, self.default[1]):
             return self.default
-        # Several outputs: what an element or an embedding is of must be said, unless the explainer was opened on one.
         return kind, output
 
     def of(self, head: Head) -> GradientRunner:
-        """The network of a head; once closed, one that answers with an error. Raises OnnxCamError."""
-        with self._lock:
-            if head not in self._opened and not self._closed:
-                opened = open_model(self._file, replace(self._wish, kind=head[0], output=head[1]))
-                if self._step_file is not None:
-                    check_step(self._step_file, opened, self._method.score, self._file.sha256)
-                self._opened[head] = GradientRunner(opened, self._step)
-            return self._opened[head if head in self._opened else self.default]
+        """The runner of a head, which is opened if need be. Raises OnnxCamError; a closed runner does so when used."""
+        while True:
+            with self._lock:
+                if head == self.default or self._closed:
+                    return self._first
+                runner, opens = self._runners.get(head), False
+                if runner is None:
+                    runner, opens = Future(), True
+                    self._runners[head] = runner
+            if opens:
+                self._open(head, runner)
+            try:
+                return runner.result()
+            except CancelledError:
+                continue  # the thread that was opening it was interrupted
 
     def close(self) -> None:
+        """Frees every session; a head that is being opened is closed once it is open."""
         with self._lock:
             self._closed = True
-            for opened in self._opened.values():
-                opened.close()
+            runners = {id(r): r.result() for r in self._runners.values() if r.done() and r.exception() is None}
+        for runner in (self._first, *runners.values()):
+            runner.close()
+
+    def _open(self, head: Head, future: "Future[GradientRunner]") -> None:
+        try:
+            opened = open_model(self._file, replace(self._options, kind=head[0], output=head[1]))
+            if self._step_file is not None:
+                check_step(self._step_file, opened, self._method.score, self._file.sha256)
+            runner = GradientRunner(opened, self._step)
+        except BaseException as error:
+            with self._lock:
+                del self._runners[head]  # the next target of this head tries again
+            if isinstance(error, OnnxCamError):
+                future.set_exception(error)
+            else:
+                future.cancel()  # an interrupt of this thread is none of those that wait
+            raise
+        with self._lock:
+            # A target may name the output that the model chose for a target that named none.
+            self._runners.setdefault((head[0], opened.anatomy.logits.output), future)
+            future.set_result(runner)
+            closed = self._closed
+        if closed:
+            runner.close()
 
     def _checked(self, step: ModelSource | None, opened: OpenedModel) -> ModelFile | None:
         """The step graph, read and checked. Raises OptionError or ModelError where it is of no use or does not fit."""

@@ -4,11 +4,9 @@ Explainer loads pictures and hands them to a Pipeline, which runs them through t
 pictures share forward passes (lockstep.py); each gets the maps that it would get alone.
 """
 
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,16 +15,15 @@ from onnxcam.errors import MissingGradient, OnnxCamError, OptionError
 from onnxcam.explainer.heads import Heads
 from onnxcam.explainer.lockstep import run_lockstep
 from onnxcam.explainer.results import BoundRequest, ExplainerInfo, ForwardPass, ForwardResult, Head, saliencies
-from onnxcam.explainer.targets.scoring import HeadOutput, similarity, targets
-from onnxcam.explainer.targets.values import Similarity, TargetLike
+from onnxcam.explainer.targets.kind import HeadOutput, TargetLike
+from onnxcam.explainer.targets.registry import bind
 from onnxcam.inputs.choices import choose_inputs, fits
-from onnxcam.inputs.loader import ImageLoader, ModelInput, read_array
+from onnxcam.inputs.loader import ImageLike, ImageLoader, ModelInput
 from onnxcam.methods import gradient_free
 from onnxcam.network.gradients import GradientRunner
 from onnxcam.network.probe import Count, PictureProbe
-from onnxcam.outputs.saliency import Saliency, ScoredTarget
-from onnxcam.surgeon.analysis.anatomy import Kind
-from onnxcam.types import Arrays, Progress, Score, Source
+from onnxcam.outputs.saliency import Saliency
+from onnxcam.types import Progress, Score, Source
 
 Explained = list[Saliency] | OnnxCamError
 """One Saliency per target of a picture, or what went wrong with the picture."""
@@ -104,7 +101,7 @@ class Pipeline:
     def resolve(self, forward: ForwardResult, targets: Sequence[TargetLike], progress: Progress | None) -> BoundRequest:
         """Binds a picture to its targets. Releases the picture and raises OnnxCamError for targets it does not have."""
         try:
-            target_feeds, scored = self._scored_targets(targets, forward)
+            target_feeds, scored = bind(targets, self._output(forward))
         except OnnxCamError:
             forward.release()
             raise
@@ -168,37 +165,17 @@ class Pipeline:
                 explained[k] = saliencies(self.info, outcome, request, request.forward.seconds + share)
         return [explained[k] for k in range(len(forwards))]
 
-    def _scored_targets(
-        self, requested: Sequence[TargetLike], forward: ForwardResult
-    ) -> tuple[Arrays, list[ScoredTarget]]:
+    def _output(self, forward: ForwardResult) -> HeadOutput:
+        """What the targets of a picture are resolved against."""
+
+        def embed(reference: ImageLike) -> npt.NDArray[np.float64]:
+            embedded = self._forward_head(forward.runner, self.loader.prepare(reference), {})
+            embedded.release()
+            return embedded.values
+
         logits = forward.runner.opened.anatomy.logits
         labels = self.labels if self.labels is not None and fits(self.labels, logits) else None
-        output = HeadOutput(logits, forward.values, labels, self.info.size, forward.model_input.placement)
-        if logits.kind is not Kind.EMBEDDING:
-            return targets(requested, output)
-        references = [t.reference if isinstance(t, Similarity) else None for t in requested]
-        names = [
-            os.path.basename(os.fspath(r)) if isinstance(r, str | os.PathLike) else f"reference {i}"
-            for i, r in enumerate(references)
-        ]
-        return similarity([self._reference(t, forward) for t in requested], output, names)
-
-    def _reference(self, target: TargetLike, forward: ForwardResult) -> npt.NDArray[Any]:
-        """The reference embedding of a target; a reference picture is embedded by a forward pass."""
-        if not isinstance(target, Similarity):
-            raise OptionError("an embedding is explained by its similarity to a reference; give one (--reference)")
-        reference = target.reference
-        if isinstance(reference, str | os.PathLike) and os.fspath(reference).lower().endswith(".npy"):
-            reference = read_array(reference)
-        if (
-            isinstance(reference, np.ndarray)
-            and reference.size == forward.runner.opened.anatomy.logits.classes
-            and reference.ndim <= 2
-        ):
-            return reference
-        embedded = self._forward_head(forward.runner, self.loader.prepare(reference), {})
-        embedded.release()
-        return embedded.values
+        return HeadOutput(logits, forward.values, labels, self.info.size, forward.model_input.placement, embed)
 
 
 def _result_of(forward_pass: ForwardPass, head: Head, runner: GradientRunner) -> ForwardResult:

@@ -22,7 +22,7 @@ from onnxcam.types import Progress
 
 if TYPE_CHECKING:
     from onnxcam.explainer.explainer import Explainer
-    from onnxcam.explainer.targets.values import TargetLike
+    from onnxcam.explainer.targets.kind import TargetLike
     from onnxcam.inputs.loader import ImageLike
 
 Item = TypeVar("Item")

@@ -7,6 +7,9 @@ from typing import Any
 from onnxcam.inputs.presets import Preset
 from onnxcam.types import Finish, Floats, Map, Note, Origin, Placement
 
+MASKED = "mask"
+"""ScoredTarget.where of a region that was a mask."""
+
 
 @dataclass(frozen=True)
 class ScoredTarget:
@@ -14,7 +17,11 @@ class ScoredTarget:
 
     index: the class; of an element or a box, the number's place in the flattened output; of a similarity, the
     reference's. kind: 'classes', 'region', 'boxes', 'elements' or 'embedding'; for the last three, probability and
-    logit are both the number that is scored.
+    logit are both the number that is scored. output: the output's name. where: of a region, its (left, top, right,
+    bottom) in pixels; None where the class is predicted, MASKED where it was a mask, which is not kept.
+
+    Every Explainer takes it as a target again, of whatever picture; a mask and a similarity's reference have to be
+    given anew.
     """
 
     index: int
@@ -22,6 +29,8 @@ class ScoredTarget:
     probability: float
     logit: float
     kind: str = "classes"
+    output: str | None = None
+    where: tuple[float, float, float, float] | str | None = None
 
     @property
     def is_probability(self) -> bool:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from onnxcam import Box, Element, Region, Similarity
 from onnxcam.cli.options import TargetArgs
 from onnxcam.cli.parsing import parse_index, parse_inputs, parse_region, parse_targets
 from onnxcam.errors import OptionError
-from onnxcam.explainer.targets.values import Box, Element, Region, Similarity
 
 
 def test_options_become_targets(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from onnxcam.explainer.lockstep import group_size
 from onnxcam.explainer.pipeline import Explained
 from onnxcam.explainer.prefetch import explain_each
 from onnxcam.explainer.results import ForwardPass
-from onnxcam.explainer.targets.values import Region
+from onnxcam.explainer.targets.region import Region
 from onnxcam.methods.maps import Outcome
 from onnxcam.network.device_scorer import OnDevice
 from onnxcam.network.probe import scores

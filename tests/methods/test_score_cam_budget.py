@@ -8,7 +8,7 @@ from tiny import IMAGE, TARGET, Array, explained, model, probe
 
 from onnxcam import Explainer, rise, score_cam
 from onnxcam.errors import UndefinedSaliency
-from onnxcam.explainer.targets.values import Element
+from onnxcam.explainer.targets.element import Element
 from onnxcam.inputs.bundled import model as embedded
 from onnxcam.inputs.bundled import pictures
 from onnxcam.methods.blocks import run

@@ -1,0 +1,145 @@
+"""Box targets: one box of a detector, scored by its number for a class."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxcam.errors import TargetError
+from onnxcam.explainer.targets.classes import class_index
+from onnxcam.explainer.targets.kind import TARGETS, ClassLike, Feeds, HeadOutput, TargetKind, Vector, literal
+from onnxcam.outputs.saliency import ScoredTarget
+from onnxcam.surgeon.analysis.anatomy import Kind
+
+OVERLAP = 0.5
+"""Intersection over union from which two boxes show one object."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """One box of a detector, scored by its number for a class.
+
+    box: its place in the output's table, or 'top1' to 'topN' among the boxes that non-maximum suppression keeps. label:
+    a class index or label; the box's best class if None. output: the output's name; needed only where the model has
+    several. Explaining raises TargetError for a box or a class that is not there.
+    """
+
+    box: int | str = "top1"
+    label: int | str | None = None
+    output: str | None = None
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The detector's table. scores: (boxes, classes); sides: (boxes, 4) as centre x, y, width, height, or None.
+
+    columns: of the output's table, in which a box is a column (by_column) or a row; first: the first class's entry.
+    """
+
+    scores: Vector
+    sides: Vector | None
+    columns: int
+    by_column: bool
+    first: int
+
+    def place(self, box: int, label: int) -> int:
+        """The place of a box's number for a class in the flattened output."""
+        column = self.first + label
+        return column * self.columns + box if self.by_column else box * self.columns + column
+
+    def entry(self, place: int) -> tuple[int, int]:
+        """The box and the class at a place of the flattened output."""
+        row, column = divmod(place, self.columns)
+        return (column, row - self.first) if self.by_column else (row, column - self.first)
+
+
+def _table(output: HeadOutput) -> _Table:
+    rows, columns = output.logits.shape[1:]
+    by_column, first = not output.logits.boxes_first, output.logits.first_class
+    table = output.values.reshape(rows, columns)
+    table = table.T if by_column else table  # (boxes, numbers)
+    # Columns beyond the labels hold something else, such as a mask's coefficients.
+    last = first + (len(output.labels) if output.labels is not None else output.logits.classes)
+    # Boxes are ranked as detectors rank them: by the class score, times the objectness where there is one.
+    scores = table[:, first:last] * (table[:, 4:5] if first == 5 else 1)
+    return _Table(scores, table[:, :4] if first else None, columns, by_column, first)
+
+
+def feed(targets: Sequence[Box], output: HeadOutput) -> Feeds:
+    """Places in the flattened table."""
+    table = _table(output)
+    places = []
+    for target in targets:
+        label = target.label
+        c = class_index(label, table.scores.max(axis=0), output.labels) if label is not None else None
+        i = _box_index(target.box, table.sides, table.scores.max(axis=1) if c is None else table.scores[:, c])
+        places.append(table.place(i, int(table.scores[i].argmax()) if c is None else c))
+    return {TARGETS: np.asarray(places, np.int64)}
+
+
+def describe(targets: Sequence[Box], feeds: Feeds, output: HeadOutput) -> list[ScoredTarget]:
+    """Boxes are called by their class and place, such as 'dog in box 17'."""
+    table, places = _table(output), [int(place) for place in feeds[TARGETS]]
+    entries = [table.entry(place) for place in places]
+    return literal(places, [f"{output.label(c) or f'class {c}'} in box {i}" for i, c in entries], output)
+
+
+def _box_index(box: int | str, sides: Vector | None, scores: Vector) -> int:
+    """sides (boxes,4) as centre x, y, width, height; None where the table holds scores alone, which are only ranked."""
+    if isinstance(box, str) and box.strip().lower().startswith("top"):
+        kept = suppressed(sides, scores) if sides is not None else [int(i) for i in np.argsort(-scores, kind="stable")]
+        return kept[class_index(box, np.arange(len(kept), 0, -1.0), None)]
+    try:
+        return class_index(box, scores, None)
+    except TargetError:
+        raise TargetError(f"box {box!r} is none of the boxes 0 to {len(scores) - 1}, nor 'top1'") from None
+
+
+def suppressed(boxes: Vector, scores: Vector, most: int = 100) -> list[int]:
+    """Indices of the best boxes, best first, without those that overlap a better one (non-maximum suppression)."""
+    low, high = boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2
+    area = np.prod(np.maximum(high - low, 0), axis=1)
+    candidates = [int(i) for i in np.argsort(-scores, kind="stable")]
+    kept: list[int] = []
+    while candidates and len(kept) < most:
+        best = candidates.pop(0)
+        kept.append(best)
+        rest = np.asarray(candidates, int)
+        shared = np.prod(np.maximum(np.minimum(high[rest], high[best]) - np.maximum(low[rest], low[best]), 0), axis=1)
+        union = area[rest] + area[best] - shared
+        candidates = [i for i, s, u in zip(candidates, shared, union, strict=True) if not s > OVERLAP * u]
+    return kept
+
+
+def parse(words: Sequence[str], labels: Sequence[str]) -> list[Box]:
+    """'top1' or a place in the table, for each label of --target."""
+    boxes = [int(text) if re.fullmatch(r"\d+", text) else text for text in words]
+    return [Box(box, label) for box in boxes for label in (labels or (None,))]
+
+
+def file_name(target: Box) -> str:
+    """The box and the label, such as 'box-top1-dog'."""
+    return f"box-{target.box}" + (f"-{target.label}" if target.label is not None else "")
+
+
+def of_class(label: ClassLike) -> Box:
+    """'top2' and None are about boxes; anything else is a class, whose best box is meant."""
+    if isinstance(label, str) and label.strip().lower().startswith("top"):
+        return Box(label)
+    return Box("top1", label)
+
+
+def again(scored: ScoredTarget, output: HeadOutput) -> Box:
+    """The box and the class at the place of a result's target."""
+    if not 0 <= scored.index < output.values.size:
+        raise TargetError(
+            f"place {scored.index} of a result's target is not inside the output {output.logits.output!r}"
+        )
+    box, label = _table(output).entry(scored.index)
+    return Box(box, label, scored.output)
+
+
+BOX = TargetKind(
+    "box", Box, Kind.BOXES, feed, describe, file_name, of_class=of_class, again=again, option="box", parse=parse
+)

@@ -1,0 +1,91 @@
+"""Class targets: an index, a label, a rank ('top1') or None for the prediction."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxcam.errors import TargetError
+from onnxcam.explainer.targets.kind import TARGETS, ClassLike, Feeds, HeadOutput, TargetKind
+from onnxcam.inputs.labels import find_class
+from onnxcam.outputs.saliency import ScoredTarget
+from onnxcam.surgeon.analysis.anatomy import Kind
+
+LONGEST = 1000
+"""Characters of a target; no label is longer."""
+
+
+def class_index(target: ClassLike, scores: npt.NDArray[np.float64], labels: Sequence[str] | None) -> int:
+    """The index of a class. scores: (classes,) by which 'top1' and None rank them.
+
+    Raises TargetError, with the range of indices or the labels that come near.
+    """
+    if target is None:
+        return int(scores.argmax())
+    if isinstance(target, str):
+        text = target.strip()
+        if len(text) > LONGEST:
+            raise TargetError(f"a target of {len(text)} characters is neither an index nor a label")
+        rank = re.fullmatch(r"top-?(\d+)", text, re.IGNORECASE)
+        if rank:
+            return _of_rank(int(rank[1]), scores)
+        if not re.fullmatch(r"[+-]?\d+", text):
+            return _of_label(text, labels, len(scores))
+        target = int(text)
+    if isinstance(target, bool) or not isinstance(target, int | np.integer):
+        raise TargetError(f"a target is a class index, a label or 'top1', not {target!r}")
+    if not 0 <= target < len(scores):
+        raise TargetError(f"target {target} is out of range: the model has the classes 0 to {len(scores) - 1}")
+    return int(target)
+
+
+def _of_rank(rank: int, scores: npt.NDArray[np.float64]) -> int:
+    if not 1 <= rank <= len(scores):
+        raise TargetError(f"top{rank} does not exist: the model has {len(scores)} classes")
+    return int(np.argsort(-scores, kind="stable")[rank - 1])
+
+
+def _of_label(text: str, labels: Sequence[str] | None, classes: int) -> int:
+    if labels is None:
+        raise TargetError(
+            f"no labels are known for this model, so {text!r} names no class; "
+            f"give an index from 0 to {classes - 1}, 'top1', or --labels FILE"
+        )
+    return int(find_class(labels, text))
+
+
+def feed(targets: Sequence[ClassLike], output: HeadOutput) -> Feeds:
+    """The class indices."""
+    return {TARGETS: np.asarray([class_index(t, output.values, output.labels) for t in targets], np.int64)}
+
+
+def describe(targets: Sequence[Any], feeds: Feeds, output: HeadOutput) -> list[ScoredTarget]:
+    """Classes with their probability and logit on the unmasked picture."""
+    indices = [int(i) for i in feeds[TARGETS]]
+    return [ScoredTarget(i, output.label(i), float(output.probabilities[i]), float(output.values[i])) for i in indices]
+
+
+def parse(words: Sequence[str], labels: Sequence[str]) -> list[ClassLike]:
+    """The labels of --target; the prediction if there are none."""
+    return [*labels] or ["top1"]
+
+
+def file_name(target: ClassLike) -> str:
+    """The label or the index as it was given."""
+    return "top1" if target is None else str(target)
+
+
+def _same(target: ClassLike) -> ClassLike:
+    return target
+
+
+def _again(scored: ScoredTarget, output: HeadOutput) -> int:
+    return scored.index
+
+
+CLASS = TargetKind(
+    "class", (int, np.integer, str, type(None)), Kind.CLASSES, feed, describe, file_name,
+    of_class=_same, again=_again, any_head=True, parse=parse,
+)  # fmt: skip

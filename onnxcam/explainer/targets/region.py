@@ -1,0 +1,145 @@
+"""Region targets: a class over a part of a segmentation."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxcam.errors import OptionError, TargetError
+from onnxcam.explainer.targets.classes import class_index
+from onnxcam.explainer.targets.classes import file_name as class_name
+from onnxcam.explainer.targets.kind import REGIONS, TARGETS, ClassLike, Feeds, HeadOutput, TargetKind
+from onnxcam.outputs.saliency import MASKED, ScoredTarget
+from onnxcam.surgeon.analysis.anatomy import Kind
+
+Where = tuple[float, float, float, float] | npt.NDArray[Any] | None
+NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """A class over a part of a segmentation: the mean of its scores there.
+
+    label: an index, a label or 'top1' (the class that is predicted most often). where: (left, top, right, bottom) in
+    pixels of the picture (of the array, if one was given), or a mask of the picture's (height, width), non-zero inside;
+    where the class is predicted if None. output: the output's name; needed only where the model has several. Raises
+    TargetError for a `where` that is neither; explaining does so for a region without a cell of the class map.
+    """
+
+    label: int | str | None = None
+    where: Where = None
+    output: str | None = None
+
+    def __post_init__(self) -> None:
+        where = self.where
+        if where is None or (isinstance(where, np.ndarray) and where.dtype.kind in "fiub"):
+            return
+        numbers = isinstance(where, tuple | list) and len(where) == 4
+        if not numbers or not all(isinstance(w, int | float | np.number) for w in where):
+            raise TargetError(
+                f"a region is (left, top, right, bottom) in pixels, or a mask as an array, not {self.where!r}"
+            )
+        object.__setattr__(self, "where", tuple(float(w) for w in where))
+
+
+def feed(targets: Sequence[Region], output: HeadOutput) -> Feeds:
+    """The classes, and for each region the weights of the class map's places, which add up to one."""
+    table, classes = output.values.reshape(-1, output.logits.classes), output.logits.classes
+    predicted = table.argmax(axis=1) if classes > 1 else np.where(table[:, 0] > 0, 0, 1)
+    votes = np.bincount(predicted, minlength=classes)[:classes].astype(np.float64)
+    indices, weights = [], []
+    for target in targets:
+        index = class_index(target.label, votes, output.labels)
+        inside = (predicted == index) if target.where is None else _inside(target.where, output)
+        if not inside.any():
+            reason = (
+                "the class is predicted nowhere"
+                if target.where is None
+                else "the region holds no cell of what the model sees (a crop may have cut it off)"
+            )
+            raise TargetError(f"{reason}, so there is nothing to score; give another class or region")
+        indices.append(index)
+        weights.append(inside / inside.sum())
+    return {TARGETS: np.asarray(indices, np.int64), REGIONS: np.stack(weights)}
+
+
+def describe(targets: Sequence[Region], feeds: Feeds, output: HeadOutput) -> list[ScoredTarget]:
+    """Classes with the mean of their probability and logit over the region."""
+    table = output.values.reshape(-1, output.logits.classes)
+    return [
+        ScoredTarget(
+            i, output.label(i), float(weights @ output.probabilities[:, i]), float(weights @ table[:, i]), Kind.REGION,
+            where=MASKED if isinstance(target.where, np.ndarray) else target.where,
+        )
+        for target, i, weights in zip(targets, map(int, feeds[TARGETS]), feeds[REGIONS], strict=True)
+    ]  # fmt: skip
+
+
+def _inside(where: tuple[float, float, float, float] | npt.NDArray[Any], output: HeadOutput) -> npt.NDArray[np.bool_]:
+    """(places,) whether the centre of a cell of the class map lies in the region of the picture."""
+    if len(output.size) != 2:
+        raise TargetError("a region is given on pictures only; leave it out to score where the class is predicted")
+    placement, (height, width) = output.placement, output.size
+    rows, columns = ((np.arange(n) + 0.5) / n for n in output.logits.space)
+    left, top, right, bottom = placement.box if placement is not None else (0, 0, width, height)
+    y, x = top + rows * (bottom - top), left + columns * (right - left)
+    if isinstance(where, tuple):
+        return np.outer((y >= where[1]) & (y < where[3]), (x >= where[0]) & (x < where[2])).reshape(-1)
+    picture = placement.picture if placement is not None else output.size
+    if where.shape != tuple(picture):
+        raise TargetError(
+            f"a region's mask has the picture's shape {tuple(picture)} (height, width), not {where.shape}"
+        )
+    i, j = np.clip(y.astype(int), 0, picture[0] - 1), np.clip(x.astype(int), 0, picture[1] - 1)
+    on_picture = np.outer((y >= 0) & (y < picture[0]), (x >= 0) & (x < picture[1]))
+    return np.asarray((where[np.ix_(i, j)] != 0) & on_picture).reshape(-1)
+
+
+def parse(words: Sequence[str], labels: Sequence[str]) -> list[Region]:
+    """One region for each label of --target, the class that is predicted most often if there is none."""
+    return [Region(label, parse_region(text)) for text in words for label in labels or ["top1"]]
+
+
+def parse_region(text: str) -> tuple[float, float, float, float] | npt.NDArray[Any]:
+    """'left,top,right,bottom' in pixels, or the file of a mask: a picture or an .npy array. Raises OptionError."""
+    parts = text.split(",")
+    if len(parts) == 4 and all(re.fullmatch(rf"\s*{NUMBER}\s*", p) for p in parts):
+        left, top, right, bottom = (float(p) for p in parts)
+        if not (left < right and top < bottom):
+            raise OptionError(f"region {text!r} is empty: it is left,top,right,bottom in pixels")
+        return left, top, right, bottom
+    if Path(text).suffix and not Path(text).is_file():
+        raise OptionError(f"region {text!r}: no such file")
+    if not Path(text).is_file():
+        raise OptionError(f"region {text!r} is neither left,top,right,bottom in pixels nor a file with a mask")
+    from onnxcam.inputs.loader import read_image
+
+    mask = read_image(text)
+    return np.asarray(mask.max(axis=2) > 127 if mask.ndim == 3 and mask.shape[2] == 3 else mask != 0)
+
+
+def file_name(target: Region) -> str:
+    """The class."""
+    return class_name(target.label)
+
+
+def of_class(label: ClassLike) -> Region:
+    """The class where it is predicted."""
+    return Region(label)
+
+
+def again(scored: ScoredTarget, output: HeadOutput) -> Region:
+    """The class over the same rectangle, or where it is predicted."""
+    if isinstance(scored.where, str):
+        raise TargetError("a result does not keep the mask of its region; give Region(label, mask) again")
+    return Region(scored.index, scored.where, scored.output)
+
+
+REGION = TargetKind(
+    "region", Region, Kind.REGION, feed, describe, file_name,
+    of_class=of_class, again=again, option="region", parse=parse,
+)  # fmt: skip
