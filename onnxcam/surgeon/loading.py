@@ -52,10 +52,12 @@ class ModelFile:
 
     @property
     def metadata(self) -> Mapping[str, str]:
+        """The file's metadata_props, where exporters put presets and labels."""
         return {p.key: p.value for p in self.proto.metadata_props}
 
     @property
     def opset(self) -> int:
+        """Version of the default operator set."""
         return opset_of(self.proto)
 
 

@@ -28,7 +28,7 @@ net (float[N,3,8,6] x) => (float[N,5] probability)
   probability = Softmax (logits)
 }
 """
-"""The picture's normalisation, a network, and a softmax."""
+"""The normalisation of the image, a network, and a softmax."""
 
 
 def computed_in(model: Model) -> dict[str, str]:
@@ -103,7 +103,7 @@ def test_the_epsilon_of_a_normalisation_does_not_underflow(make: Make) -> None:
     types = computed_in(halved(proto))
     assert (types["Add"], types["Pow"], types["ReduceMean"], types["Sqrt"]) == ("float",) * 4
     assert types["MatMul"] == "half"
-    constant = np.ones((1, 4, 4), np.float32)  # as a picture without any contrast
+    constant = np.ones((1, 4, 4), np.float32)  # an image without contrast
     assert np.isfinite(outputs(halved(proto), {"x": constant * 0})[0]).all()
 
 
