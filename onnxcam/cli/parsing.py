@@ -47,7 +47,10 @@ class ParsedTargets:
 
 def parse_targets(args: TargetArgs) -> ParsedTargets:
     """Raises OptionError for options that contradict each other or cannot be read."""
-    from onnxcam import Box, Element, Region, Similarity
+    from onnxcam.explainer.targets.box import Box
+    from onnxcam.explainer.targets.element import Element
+    from onnxcam.explainer.targets.region import Region
+    from onnxcam.explainer.targets.similarity import Similarity
 
     used = [f"--{name}" for name in ("index", "box", "region", "reference") if getattr(args, name)]
     if len(used) > 1:
