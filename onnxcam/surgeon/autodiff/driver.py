@@ -34,10 +34,7 @@ MULTIPLE_OUTPUTS = frozenset({"Split"})
 """Operators whose rule reads the cotangents of all outputs. Of any other operator only output 0 may have one."""
 ONE_REAL_OUTPUT = frozenset({"Dropout", "DynamicQuantizeLinear", "MaxPool", "TopK"})
 """Operators whose other outputs are indices, masks or scales, which count as constants."""
-ADVICE = (
-    "use a method without gradients such as score-cam, "
-    "or register a rule with the decorator onnxcam.surgeon.autodiff.rules.gradient"
-)
+ADVICE = "a rule can be registered with the decorator onnxcam.surgeon.autodiff.rules.gradient"
 
 
 @dataclass(frozen=True)

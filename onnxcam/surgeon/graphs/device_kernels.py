@@ -30,7 +30,7 @@ def channels_model(tensor: FeatureTensor) -> Model:
     """
     model = empty_model("channels")
     b, (order, cells) = Builder(model, "onnxcam/channels"), tensor.channels_first
-    x = new_input(model, FEATURES, onnx_ir.DataType.FLOAT, ["pictures", *tensor.sides])
+    x = new_input(model, FEATURES, onnx_ir.DataType.FLOAT, ["images", *tensor.sides])
     x = b("Transpose", b("Gather", x, b.constant([0], np.int64), axis=0), perm=order)
     if cells != slice(None):
         last = len(order) - 1

@@ -67,17 +67,15 @@ def scoring_model(
     # A model whose batch size is fixed gets that many masks per run.
     count: int | str = batch or "masks"
     shape = anatomy.image.shape(size)
-    image_dims = ["pictures" if a == "N" else d for a, d in zip(anatomy.image.layout, shape, strict=True)]
+    image_dims = ["images" if a == "N" else d for a, d in zip(anatomy.image.layout, shape, strict=True)]
     image = new_input(copy, IMAGE, onnx_ir.DataType.FLOAT, image_dims)
     maps = new_input(copy, MAPS, onnx_ir.DataType.FLOAT, [count, 1, *grid])
     fill = new_input(copy, FILL, onnx_ir.DataType.FLOAT, image_dims) if with_fill else None
 
-    mask_shape = [-1 if a == "N" else 1 if a == "C" else d for a, d in zip(anatomy.image.layout, shape, strict=True)]
     up = upsampled(b, maps, grid, size)
+    mask_shape = [-1 if a == "N" else 1 if a == "C" else d for a, d in zip(anatomy.image.layout, shape, strict=True)]
     mask = b.reshape(_normalised(b, up, len(size)) if form.normalised else up, mask_shape)
-    masked = b("Mul", image, mask)
-    if fill is not None:
-        masked = b("Add", masked, b("Mul", fill, b("Sub", b.constant(1, np.float32), mask)))
+    masked = _masked(b, image, mask, fill)
     rewire(network_input, as_input_type(b, masked, network_input))
     for name, batched in (extra or {}).items():
         if batched:
@@ -86,6 +84,14 @@ def scoring_model(
     copy.graph.outputs.clear()
     _set_outputs(copy, b, as_float(b, head), features, anatomy, count)
     return tidy(copy)
+
+
+def _masked(b: Builder, image: Value, mask: Value, fill: Value | None) -> Value:
+    """image * mask, plus fill * (1 - mask) if there is a fill. A mask of 1 keeps the pixel."""
+    masked = b("Mul", image, mask)
+    if fill is not None:
+        masked = b("Add", masked, b("Mul", fill, b("Sub", b.constant(1, np.float32), mask)))
+    return masked
 
 
 def tensor_named(model: Model, name: str) -> Value:

@@ -67,6 +67,7 @@ class _Walk:
             self._operands[value] = self._operand(value, self._dims(value), 0)
 
     def visit(self, node: Node) -> None:
+        """Rewrites the node if one of its inputs has a batch."""
         if any(v in self._operands for v in ir.captured(node)):
             raise CannotBatch(f"{node.op_type} ({node.name!r}) has a subgraph that reads what depends on the image")
         if any(v in self._operands for v in node.inputs if v is not None) and self._is_known(node):
@@ -115,6 +116,7 @@ class _Walk:
         return None if value is None else Operand(value, self._dims(value), SHARED)
 
     def _operand(self, value: Value, measured: Dims, batch: int) -> Operand:
+        """measured: the tensor's shape in the original graph."""
         if batch < 0:
             return Operand(value, measured, batch)
         single = measured[batch] // self._original_batch
@@ -134,6 +136,7 @@ class _Walk:
         self._operands[old] = self._operand(self._take_name(old, value), measured, batch)
 
     def _take_name(self, old: Value, value: Value) -> Value:
+        """Gives `value` the name of `old`; through an Identity if it already has the name of another tensor."""
         if value is not old:
             if value in self._named_values or value.producer() is None:
                 value = self._b("Identity", value)
@@ -142,6 +145,7 @@ class _Walk:
         return value
 
     def _output(self, old: Value, x: Operand) -> Value:
+        """The graph output that replaces `old`, with a batch axis in front if the original had lost it."""
         value, dims = x.value, list[int | str](x.shape)
         if x.is_shared:
             value = self._take_name(old, value)
@@ -160,6 +164,7 @@ class _Walk:
 
 
 def _rule(task: Task) -> Rule:
+    """The rule of the node's operator. Raises CannotBatch."""
     node = task.node
     if node.op_type in REFUSED:
         raise task.refusal(REFUSED[node.op_type])
