@@ -6,9 +6,9 @@ import sys
 import numpy as np
 from table import Rows, row
 
+import onnxcam
 from gradient_parts.searches import MAIN, PAIRS, STEPS, all_searches, cosine, probe_of, targeted_images
 from gradient_parts.subjects import explainer
-from onnxcam import methods as ours
 from onnxcam import score_cam
 from onnxcam.inputs.bundled import model
 from onnxcam.methods.blocks import live
@@ -26,7 +26,7 @@ def parity(arguments: argparse.Namespace) -> Rows:
     cosines: dict[str, list[float]] = {}
     scores: dict[str, list[float]] = {}
     notes = []
-    with explainer(ours.opti_cam()) as explain:
+    with explainer(onnxcam.opti_cam()) as explain:
         for subject in targeted_images(explain, arguments.pictures, 5):
             searches, varying = all_searches(explain, subject, 1e-8), live(probe_of(explain, subject).features)
             for a, b in (MAIN, *PAIRS):
@@ -55,7 +55,7 @@ def quality(arguments: argparse.Namespace) -> Rows:
     higher: dict[Score, list[bool]] = {Score.LOGIT: [], Score.PROBABILITY: []}
     means: dict[Score, list[tuple[float, float, float]]] = {Score.LOGIT: [], Score.PROBABILITY: []}
     missed: dict[Score, list[str]] = {Score.LOGIT: [], Score.PROBABILITY: []}
-    with explainer(ours.opti_cam(), model()) as search_, explainer(score_cam(), model()) as scoring:
+    with explainer(onnxcam.opti_cam(), model()) as search_, explainer(score_cam(), model()) as scoring:
         subjects = targeted_images(search_, arguments.pictures, MOST_PICTURES)
         for subject in subjects:
             probe = probe_of(search_, subject)

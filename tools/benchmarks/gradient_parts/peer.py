@@ -10,9 +10,9 @@ import torch
 from interleaving import stand_in_for_torchvision
 from table import Rows, row
 
+import onnxcam
 from gradient_parts.searches import RATE, STEPS, library_search, targeted_images
 from gradient_parts.subjects import explainer, lite0
-from onnxcam import methods as ours
 from onnxcam import score_cam
 from onnxcam.types import Score
 
@@ -30,8 +30,8 @@ def muppet(arguments: argparse.Namespace) -> Rows:
         return []
     rows: Rows = []
     network = lite0()
-    bounded = {"score": Score.PROBABILITY, "bounds": (0.0, 1.0)}
-    with explainer(ours.opti_cam(max_iter=STEPS, lr=RATE, **bounded)) as search_, explainer(score_cam()) as scoring:
+    bounded: dict[str, Any] = {"score": Score.PROBABILITY, "bounds": (0.0, 1.0)}
+    with explainer(onnxcam.opti_cam(max_iter=STEPS, lr=RATE, **bounded)) as search_, explainer(score_cam()) as scoring:
         for subject in targeted_images(search_, arguments.pictures, 5):
             steps = library_search(search_, subject, **bounded)
             peer = OptiCAMExplainer(network, max_iter=STEPS, lr=RATE)

@@ -11,6 +11,7 @@ import torch
 from table import Rows, row
 from torch_models import Step, coefficient_gradient
 
+import onnxcam
 from gradient_parts.searches import (
     PAIRS,
     STEPS,
@@ -22,7 +23,6 @@ from gradient_parts.searches import (
     targeted_images,
 )
 from gradient_parts.subjects import explainer, lite0
-from onnxcam import methods as ours
 from onnxcam.methods.blocks import live
 
 COMPARED_STEPS = (5, 20, 60, 100)
@@ -35,7 +35,7 @@ RELATIVE = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 def precision(arguments: argparse.Namespace) -> Rows:
     """Rows without a bound: how far the searches drift apart and what they score, for each epsilon."""
     rows: Rows = []
-    with explainer(ours.opti_cam()) as explain:
+    with explainer(onnxcam.opti_cam()) as explain:
         subjects = targeted_images(explain, arguments.pictures, arguments.precision_pictures)
         size = {s.name: first_gradient(s) for s in subjects}
         varying = [live(probe_of(explain, s).features) for s in subjects]

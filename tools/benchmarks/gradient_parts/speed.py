@@ -8,10 +8,10 @@ import torch
 from table import Rows, row
 from torch_models import Lite0, mask_of, opti_cam, score_gradient
 
+import onnxcam
 from gradient_parts.searches import RATE, STEPS
 from gradient_parts.subjects import THREADS, explainer, lite0, opened, subjects
 from gradient_parts.timing import Case, samples
-from onnxcam import methods as ours
 from onnxcam.engine.session import Session
 from onnxcam.inputs.bundled import model, pictures
 from onnxcam.network.gradients import noise_rows, step_graph
@@ -61,7 +61,7 @@ def building(arguments: argparse.Namespace) -> Rows:
 
 def search(arguments: argparse.Namespace) -> Rows:
     """A complete Opti-CAM: PyTorch over onnxcam, and four pictures in one batch over one by one."""
-    method = ours.opti_cam(max_iter=STEPS, lr=RATE, tolerance=0)
+    method = onnxcam.opti_cam(max_iter=STEPS, lr=RATE, tolerance=0)
     with explainer(method, model()) as explain:
         image = explain.prepare(pictures()["chelsea"]).image
         target = explain(image).target.index
@@ -73,7 +73,7 @@ def search(arguments: argparse.Namespace) -> Rows:
         times = samples(cases, arguments.samples, 3 * arguments.patience)
     note = times.note()
     rows = [row(f"{STEPS} Opti-CAM steps: PyTorch / onnxcam", [times.ratio("PyTorch", "onnxcam")], ">= 1.4", note)]
-    with explainer(ours.opti_cam(max_iter=25, tolerance=0), model()) as explain:
+    with explainer(onnxcam.opti_cam(max_iter=25, tolerance=0), model()) as explain:
         images = [explain.prepare(p).image for p in pictures().values()]
         images += [np.ascontiguousarray(i[:, :, ::-1]) for i in images]
         cases = {
