@@ -4,5 +4,6 @@ In: the words of a command. Out: files, text or JSON on standard output, and an 
 
 options.py declares every option once; parsing.py turns their text into the library's values; opening.py opens a model
 with them. Each command has a file of its name: explain, inspect, rewrite, methods, demo. progress.py and summary.py
-are what a person sees; main.py registers the commands and turns errors into exit codes.
+are what a person sees, stopping.py is how Ctrl-C ends a run; main.py registers the commands and turns errors into exit
+codes.
 """

@@ -1,7 +1,7 @@
 """`onnxcam explain`: pictures in, saliency maps out, one picture after another.
 
-The files of a picture are written together as soon as it is explained, and its maps are let go then, so that a run
-takes constant memory and one that is stopped keeps what it finished.
+The files of a picture are written together as soon as it is explained, and its maps are dropped then. So a run takes
+constant memory, and one that is stopped keeps the pictures that it finished.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,15 +16,13 @@ from onnxcam.cli.opening import open_explainer
 from onnxcam.cli.options import ExplainArgs, command
 from onnxcam.cli.parsing import build_method, parse_list, parse_path, parse_style, parse_targets
 from onnxcam.cli.progress import progress_bar
+from onnxcam.cli.stopping import Stop, stoppable
 from onnxcam.cli.summary import printer
 from onnxcam.errors import OnnxCamError, PictureError
 
 if TYPE_CHECKING:
     from onnxcam.explainer.prefetch import PictureResult
     from onnxcam.outputs.overlay import Style
-
-INTERRUPTED = 130
-"""Exit code of a run that Ctrl-C stopped, as a shell reports it."""
 
 
 @command
@@ -68,7 +66,7 @@ def explain_pictures(args: ExplainArgs) -> None:
     check_writable(path for files in planned for paths in files for path in paths.values())
     pictures = ((image, targets.targets) for image in images)
     with (
-        _stop_message(tally),
+        _stoppable(tally) as stop,
         printer(json=args.json, quiet=args.quiet) as show,
         open_explainer(args, targets, method) as explainer,
         progress_bar(images, quiet=args.quiet) as progress,
@@ -76,8 +74,9 @@ def explain_pictures(args: ExplainArgs) -> None:
     ):
         for image, files, result in zip(images, planned, results, strict=True):
             if result.error is None:
-                _write(result, image, files, style, tally)
-                show(result.saliencies, files)
+                with stop.deferred():
+                    _write(result, image, files, style, tally)
+                    show(result.saliencies, files)
             elif args.keep_going:
                 failures.append(_named(result.error, image))
             else:
@@ -130,13 +129,11 @@ def _write(
 
 
 @contextmanager
-def _stop_message(tally: Tally) -> Iterator[None]:
+def _stoppable(tally: Tally) -> Iterator[Stop]:
     """Says what was written when Ctrl-C or SIGTERM ends the run."""
     try:
-        yield
-    except KeyboardInterrupt:
-        typer.echo(f"stopped: {tally}", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+        with stoppable() as stop:
+            yield stop
     except SystemExit:
         typer.echo(f"stopped: {tally}", err=True)
         raise

@@ -1,11 +1,9 @@
-"""The parser with its commands, and the one place where errors and signals become exit codes."""
+"""The parser with its commands, and the one place where errors become exit codes."""
 
 import io
 import logging
-import signal
 import sys
 import warnings
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -54,14 +52,8 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
-    """Ends the run as an exception, so that temporary files are removed."""
-    raise SystemExit(128 + number)
-
-
 def run() -> None:
     """Entry point. An OnnxCamError is printed in one or two lines, exit code 1; any other error keeps its traceback."""
-    signal.signal(signal.SIGTERM, _terminate)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file's name need not be text

@@ -1,6 +1,7 @@
-"""Methods as a person or a program asks for them on the command line."""
+"""Methods on the command line: their list, their options, and methods of other packages."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -43,13 +44,14 @@ def folder(classifier: onnx.ModelProto, tmp_path: Path) -> Path:
 
 
 def test_the_list_names_every_method_with_what_it_needs_and_costs(folder: Path) -> None:
-    found = json.loads(onnxcam("methods", "--json", cwd=folder).stdout)
-    assert [m["name"] for m in found] == list(METHODS)
-    by_name = {m["name"]: m for m in found}
+    listed = json.loads(onnxcam("methods", "--json", cwd=folder).stdout)
+    assert [m["name"] for m in listed] == list(METHODS)
+    assert {m["origin"] for m in listed} == {"onnxcam"}
+    by_name = {m["name"]: m for m in listed}
     assert by_name["grad-cam"]["needs"] == ["features", "gradient", "tail"]
     assert by_name["score-cam"]["needs"] == ["features"]
     assert by_name["opti-cam"]["options"]["max_iter"] == 100
-    assert all(m["paper"] and m["cost"] and m["summary"] for m in found)
+    assert all(m["paper"] and m["cost"] and m["summary"] for m in listed)
     page = onnxcam("methods", cwd=folder).stdout
     assert all(name in page for name in METHODS)
 
@@ -89,7 +91,7 @@ def test_a_pair_of_numbers_is_an_option_too(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--method", "grad-camm"], "no method is called 'grad-camm'; did you mean grad-cam"),
         (["--method", ""], "no method is called ''"),
@@ -112,11 +114,11 @@ def test_a_pair_of_numbers_is_an_option_too(folder: Path) -> None:
         (["--method", "opti-cam", "--step", "tiny.onnx", "--fill", "mean"], "a step graph fills"),
     ],
 )
-def test_slips_are_told_in_a_line_and_nothing_is_written(words: list[str], said: str, folder: Path) -> None:
+def test_slips_are_errors_of_a_line_and_nothing_is_written(words: list[str], message: str, folder: Path) -> None:
     before = sorted(folder.iterdir())
     done = onnxcam("explain", "tiny.onnx", "photo.png", *words, cwd=folder)
     assert done.returncode == 1
-    assert said in done.stderr
+    assert message in done.stderr
     assert len(done.stderr.splitlines()) <= 2
     assert done.stdout == ""
     assert sorted(folder.iterdir()) == before
@@ -138,7 +140,7 @@ def test_an_operator_without_a_rule_is_named_with_the_methods_that_work(folder: 
     assert "ReduceProd-18 (1)" in onnxcam("inspect", "odd.onnx", cwd=folder).stdout
 
 
-def test_the_overlays_caption_tells_options_that_are_no_default(folder: Path) -> None:
+def test_the_overlay_records_options_that_are_no_default(folder: Path) -> None:
     words = ["--method", "opti-cam", "--option", "max_iter=2", "--convention", "destructive"]
     onnxcam("explain", "tiny.onnx", "photo.png", *words, cwd=folder)
     text = Image.open(folder / "photo.opti-cam.png").text  # type: ignore[attr-defined]
@@ -146,7 +148,7 @@ def test_the_overlays_caption_tells_options_that_are_no_default(folder: Path) ->
     assert text["onnxcam:method"] == "opti-cam"
 
 
-def test_a_budget_is_kept_and_its_error_told(folder: Path) -> None:
+def test_a_budget_is_kept_and_its_error_reported(folder: Path) -> None:
     done = onnxcam("explain", EMBEDDED, "photo.png", "--budget", "12", "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
     (record,) = json.loads(done.stdout)
@@ -154,13 +156,13 @@ def test_a_budget_is_kept_and_its_error_told(folder: Path) -> None:
     assert record["channels"]["estimated"] + record["channels"]["skipped"] == 1280 - 12
     assert record["passes"]["forward"] == 13
     assert record["error"] > 0
-    spoken = onnxcam("explain", EMBEDDED, "photo.png", "--budget", "12", cwd=folder).stdout
-    assert f"{record['error']:.2g} at most in 9 of 10 cases" in spoken
-    assert "12 scored, " in spoken
-    assert "tolerance none" not in spoken
+    summary = onnxcam("explain", EMBEDDED, "photo.png", "--budget", "12", cwd=folder).stdout
+    assert f"{record['error']:.2g} at most in 9 of 10 cases" in summary
+    assert "12 scored, " in summary
+    assert "tolerance none" not in summary
 
 
-def test_too_small_a_budget_has_no_error_to_tell(folder: Path) -> None:
+def test_too_small_a_budget_has_no_known_error(folder: Path) -> None:
     done = onnxcam("explain", "tiny.onnx", "photo.png", "--budget", "4", "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
     (record,) = json.loads(done.stdout)
@@ -176,7 +178,7 @@ def test_fast_is_a_tolerance_that_the_record_names(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--budget", "0"], "budget must be a whole number from 1 on"),
         (["--budget", "-3"], "budget must be a whole number from 1 on, not -3"),
@@ -193,9 +195,75 @@ def test_fast_is_a_tolerance_that_the_record_names(folder: Path) -> None:
         (["--option", "budget=1.5"], "budget must be a whole number"),
     ],
 )
-def test_a_budget_that_makes_no_sense_is_refused(folder: Path, words: list[str], said: str) -> None:
+def test_a_budget_that_makes_no_sense_is_refused(folder: Path, words: list[str], message: str) -> None:
     done = onnxcam("explain", "tiny.onnx", "photo.png", *words, cwd=folder)
     assert done.returncode == 1
-    assert said in done.stderr
+    assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) <= 2
     assert not list(folder.glob("*.score-cam.png"))
+
+
+OTHER = """
+import numpy as np
+from onnxcam import Method
+from onnxcam.methods.maps import Outcome
+
+
+def centre(power: float = 1.0) -> Method:
+    "Centre (nobody 2026): marks the middle of the picture."
+
+    def explain(probe):
+        y, x = np.meshgrid(*(np.linspace(-1, 1, side) for side in probe.size), indexing="ij")
+        middle = np.maximum(1.5 - np.hypot(y, x), 0).astype(np.float32) ** power
+        return [Outcome((middle - middle.min()) / np.ptp(middle), middle) for _ in range(probe.targets)]
+
+    return Method("centre", "nobody 2026", "none", explain, needs=frozenset(), options={"power": power})
+
+
+def broken() -> Method:
+    raise ValueError("no licence")
+"""
+
+
+def install(folder: Path, package: str, module: str, entries: dict[str, str]) -> dict[str, str]:
+    """Installs a package of one module in the folder; returns the environment in which it is seen."""
+    (folder / f"{package}.py").write_text(module)
+    info = folder / f"{package}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+    lines = [f"{name} = {package}:{function}" for name, function in entries.items()]
+    (info / "entry_points.txt").write_text("\n".join(["[onnxcam.methods]", *lines]))
+    return {"PYTHONPATH": f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+
+
+def test_methods_of_other_packages_are_listed_with_their_origin_and_explain(folder: Path, tmp_path: Path) -> None:
+    env = install(tmp_path, "centred", OTHER, {"centre": "centre", "lame": "broken", "rise": "centre"})
+    listed = json.loads(onnxcam("methods", "--json", cwd=folder, env=env).stdout)
+    others = {m["name"]: m for m in listed if m["origin"] != "onnxcam"}
+    assert [m["name"] for m in listed if m["origin"] == "onnxcam"] == list(METHODS)
+    assert others["centre"] == {
+        "name": "centre",
+        "origin": "centred",
+        "summary": "marks the middle of the picture.",
+        "paper": "nobody 2026",
+        "needs": [],
+        "cost": "none",
+        "options": {"power": 1.0},
+    }
+    assert others["lame"].keys() == others["rise"].keys() == {"name", "origin", "error"}
+    assert "no licence" in others["lame"]["error"]
+    assert "the built-in one is used" in others["rise"]["error"]
+    page = onnxcam("methods", cwd=folder, env=env).stdout
+    assert "centre\n  nobody 2026\n  package   centred\n" in page
+    assert "lame\n  error     " in page
+    words = ["explain", "tiny.onnx", "photo.png", "--method", "centre", "--option", "power=2", "--json"]
+    done = onnxcam(*words, "--format", "npy", cwd=folder, env=env)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)[0]["method"]["name"] == "centre"
+    saved = np.load(folder / "photo.centre.npy")
+    assert saved[8, 6] == saved.max() == 1
+    wrong = onnxcam(*words[:-1], "--option", "size=3", cwd=folder, env=env)
+    assert "centre has no option 'size'; it has power" in wrong.stderr
+    lame = onnxcam("explain", "tiny.onnx", "photo.png", "--method", "lame", cwd=folder, env=env)
+    assert (lame.returncode, "no licence" in lame.stderr, "Traceback" in lame.stderr) == (1, True, False)
+    assert "did you mean centre" in onnxcam(*words[:3], "--method", "center", cwd=folder, env=env).stderr
