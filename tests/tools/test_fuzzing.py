@@ -15,11 +15,11 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the fuzze
 sys.path.append(str(Path(__file__).parents[2] / "tools"))
 
 from fuzzing import run as fuzzer  # noqa: E402
-from fuzzing.comparing import agreement  # noqa: E402
-from fuzzing.judging import Limits, Verdict, judge, sandboxed  # noqa: E402
+from fuzzing.comparison import agreement  # noqa: E402
 from fuzzing.mutations import STRUCTURED, Rng  # noqa: E402
 from fuzzing.raw import RAW  # noqa: E402
 from fuzzing.seeds import MODEL, built_in  # noqa: E402
+from fuzzing.verdict import Limits, Verdict, judge, sandboxed  # noqa: E402
 
 SECONDS = 1.0
 

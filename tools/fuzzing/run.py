@@ -35,11 +35,11 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package's folder, where this file runs as a program
 
-from fuzzing.comparing import COMMANDS, command, compared, fault_of
-from fuzzing.judging import Limits, Verdict, judge, sandboxed
+from fuzzing.comparison import COMMANDS, command, compared, fault_of
 from fuzzing.mutations import STRUCTURED, Rng
 from fuzzing.raw import RAW
 from fuzzing.seeds import MODEL, TEXTS, Files, built_in, read_seeds
+from fuzzing.verdict import Limits, Verdict, judge, sandboxed
 
 WORKERS = 2
 UNCHANGED = 50

@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 import numpy as np
 from PIL import Image
 
-from fuzzing.judging import Ended, Limits, sandboxed
 from fuzzing.seeds import MODEL
+from fuzzing.verdict import Ended, Limits, sandboxed
 
 TOLERANCE = 1e-2
 """Share of the largest number. Mutated weights lose digits when the runtime fuses operators in another order."""
