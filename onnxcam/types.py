@@ -180,6 +180,17 @@ class Score(StrEnum):
     LOGIT = "logit"
 
 
+class BatchMode(StrEnum):
+    """How a model takes several images in one forward pass."""
+
+    DYNAMIC = "dynamic"
+    """As exported: the model takes any batch, which was checked."""
+    REWRITTEN = "rewritten"
+    """The graph was rewritten to take any batch, which was checked."""
+    LOOPED = "looped"
+    """One image a forward pass, or the batch that the export is fixed to."""
+
+
 class Finish(StrEnum):
     """How a map follows from its raw one; every map is stretched to [0,1] in the end."""
 

@@ -16,7 +16,7 @@ from greenlet import getcurrent, greenlet
 from onnxcam.errors import OnnxCamError
 from onnxcam.methods.blocks import Method, Need, run
 from onnxcam.methods.maps import Outcome
-from onnxcam.network.probe import PictureProbe, score_gradients, scores
+from onnxcam.network.probe import ImageProbe, score_gradients, scores
 from onnxcam.network.scorer import Network
 from onnxcam.types import AnyMasks, Floats, Masks, Rows, Score, Scores
 
@@ -36,11 +36,11 @@ def group_size(method: Method, network: Network) -> int:
     return max(2, min(MOST, -(-in_flight // (method.asks or in_flight))))
 
 
-def run_lockstep(method: Method, probes: Sequence[PictureProbe]) -> list[list[Outcome] | OnnxCamError]:
+def run_lockstep(method: Method, probes: Sequence[ImageProbe]) -> list[list[Outcome] | OnnxCamError]:
     """Each picture's outcomes, or what went wrong with it. The probes are of one network."""
     found: list[list[Outcome] | OnnxCamError] = [[] for _ in probes]
 
-    def search(i: int, probe: PictureProbe) -> None:
+    def search(i: int, probe: ImageProbe) -> None:
         try:
             found[i] = run(method, probe)
             probe.count.finish()
@@ -58,7 +58,7 @@ def run_lockstep(method: Method, probes: Sequence[PictureProbe]) -> list[list[Ou
 class _Question:
     """answer: gives each of several probes its answer to what it was given."""
 
-    answer: Callable[[Sequence[PictureProbe], Sequence[Any], Score], list[Any]]
+    answer: Callable[[Sequence[ImageProbe], Sequence[Any], Score], list[Any]]
     score: Score
     given: Any
 
@@ -67,7 +67,7 @@ class _Question:
 
 
 @dataclass(frozen=True, eq=False)
-class _Asking(PictureProbe):
+class _Asking(ImageProbe):
     """A probe that leaves to the hub what can be asked together with others."""
 
     scheduler: greenlet = field(kw_only=True)
@@ -81,7 +81,7 @@ class _Asking(PictureProbe):
         return self.scheduler.switch(_Question(score_gradients, score, (maps, rows, shift)))  # type: ignore[no-any-return]
 
 
-def _side_by_side(search: Callable[[int, PictureProbe], None], probes: Sequence[PictureProbe]) -> None:
+def _side_by_side(search: Callable[[int, ImageProbe], None], probes: Sequence[ImageProbe]) -> None:
     scheduler = getcurrent()
     searches = [greenlet(search) for _ in probes]
     asked: dict[int, Any] = {}
@@ -103,7 +103,7 @@ def _side_by_side(search: Callable[[int, PictureProbe], None], probes: Sequence[
                 left.throw()  # ends it
 
 
-def _answers(probes: Sequence[PictureProbe], questions: Sequence[_Question]) -> list[Any]:
+def _answers(probes: Sequence[ImageProbe], questions: Sequence[_Question]) -> list[Any]:
     """To questions that may be asked together; an error in the place of an answer that there is none to."""
     counted = [(p.count.forwards, p.count.steps) for p in probes]
     try:
@@ -112,11 +112,11 @@ def _answers(probes: Sequence[PictureProbe], questions: Sequence[_Question]) -> 
         if len(probes) == 1:
             return [error]
         for probe, before in zip(probes, counted, strict=True):
-            probe.count.again(*before)
+            probe.count.reset(*before)
         # One of them may be the reason: each is asked alone.
         logger.info("a run that %d pictures share failed: %s", len(probes), error)
         return [found for p, q in zip(probes, questions, strict=True) for found in _answers([p], [q])]
 
 
-def _fields(probe: PictureProbe) -> dict[str, Any]:
-    return {name: getattr(probe, name) for name in PictureProbe.__dataclass_fields__}
+def _fields(probe: ImageProbe) -> dict[str, Any]:
+    return {name: getattr(probe, name) for name in ImageProbe.__dataclass_fields__}

@@ -21,7 +21,7 @@ from onnxcam.inputs.choices import choose_inputs, fits
 from onnxcam.inputs.loader import ImageLike, ImageLoader, ModelInput
 from onnxcam.methods import gradient_free
 from onnxcam.network.gradients import GradientRunner
-from onnxcam.network.probe import Count, PictureProbe
+from onnxcam.network.probe import ImageProbe, PassCount
 from onnxcam.outputs.saliency import Saliency
 from onnxcam.types import Progress, Score, Source
 
@@ -109,9 +109,9 @@ class Pipeline:
             Score.LOGIT: np.asarray([t.logit for t in scored], np.float32),
             Score.PROBABILITY: np.asarray([t.probability for t in scored], np.float32),
         }
-        feeds, count = {**forward.feeds, **target_feeds}, Count(progress=progress)
+        feeds, count = {**forward.feeds, **target_feeds}, PassCount(progress=progress)
         image = forward.model_input.image
-        probe = PictureProbe(forward.runner, image, forward.fill, feeds, forward.features, originals, count)
+        probe = ImageProbe(forward.runner, image, forward.fill, feeds, forward.features, originals, count)
         return BoundRequest(forward, scored, probe)
 
     def _forward_head(

@@ -15,7 +15,7 @@ from onnxcam.methods import changed_options
 from onnxcam.methods.blocks import Method
 from onnxcam.methods.maps import Outcome
 from onnxcam.network.gradients import GradientRunner
-from onnxcam.network.probe import PictureProbe
+from onnxcam.network.probe import ImageProbe
 from onnxcam.outputs.saliency import Channels, Provenance, Saliency, ScoredTarget
 from onnxcam.surgeon.analysis.anatomy import Kind
 from onnxcam.types import Arrays, Features, FeaturesOnDevice, Image, Note, NoteCode, Origin, Source
@@ -67,7 +67,7 @@ class BoundRequest:
 
     forward: ForwardResult
     targets: Sequence[ScoredTarget]
-    probe: PictureProbe
+    probe: ImageProbe
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,1 +1,20 @@
-"""TODO"""
+"""One opened model: turns a model file into a network that answers what a method needs of it.
+
+In: a ModelFile and OpenOptions, then images (C,H,W) and targets. Out: feature maps, logits, scores of masked images,
+gradients. It builds graphs with the surgeon and runs them on the engine.
+
+Opening a model:
+    opening        open_model: the steps from a file to an OpenedModel, each verified
+    dry_run        shapes of all tensors and branches taken, from a run on noise
+    batch_check    whether images in one batch change each other
+    class_token    the last feature tensor whose patches count, for transformers
+    extra_inputs   values of inputs other than the image
+    cache          records of earlier openings, checked when they are read
+Answering:
+    scorer             Network: features, logits, scores of masked images
+    packing            several images in one batch
+    device_scorer      the same with tensors that stay on a GPU; device_features: feature maps and masks there
+    gradients          GradientRunner: step graphs, opened by gradient_session; tail: the network after its features
+    probe              ImageProbe: one image and its targets, what a method sees
+    export             the command `rewrite`: the model with its feature tensor as an output and a dynamic batch
+"""

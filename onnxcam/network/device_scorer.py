@@ -1,4 +1,8 @@
-"""A network's runs where the picture, the feature maps and the masks stay on the device, and scores come back."""
+"""Scores masks where image, feature maps and masks stay on the device, and only scores come back: DeviceScorer.
+
+scorer.py uses it for providers other than the CPU's. It stands on engine.io_binding (runs), device_features.py (feature
+maps as masks) and packing.py (several images in one batch).
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,15 +18,14 @@ from onnxcam.engine.session import Session
 from onnxcam.engine.views import ScoreRequest, TensorView
 from onnxcam.errors import OutOfMemory
 from onnxcam.network.device_features import DeviceFeatures, DeviceOps
-from onnxcam.network.packing import BatchPacker, MaskRequest, PackedBatch, RowNumbers, Segment
-from onnxcam.network.target_rows import AXES
+from onnxcam.network.packing import TARGET_AXES, BatchPacker, Indices, MaskRequest, PackedBatch, Segment
 from onnxcam.surgeon.analysis.anatomy import FeatureTensor
 from onnxcam.surgeon.graphs import masked_score
 from onnxcam.types import Arrays, Scores
 
 
-class OnDevice:
-    """The scoring graph on one device, and what of it is kept there."""
+class DeviceScorer:
+    """The scoring graph on one device. bound: its session, which keeps uploads and runs one call at a time."""
 
     def __init__(
         self,
@@ -33,100 +36,101 @@ class OnDevice:
         *,
         pad_to_batch: bool = False,
     ) -> None:
-        """fixed: the batch that the graph is bound to, None if it takes any. steady: as BoundSession takes it.
+        """fixed: the batch that the graph is fixed to, None if it takes any. pad_to_batch: as BoundSession takes it.
 
         Raises ModelError where the shape of the feature tensor is not known.
         """
-        self.resident = BoundSession(session, device, pad_to_batch=pad_to_batch, fixed=fixed is not None)
-        self._ops = DeviceOps(features, device, self.resident, session.engine)
-        self._features = (fixed or 1, *features.sides)
+        self.bound = BoundSession(session, device, pad_to_batch=pad_to_batch, fixed=fixed is not None)
+        self._ops = DeviceOps(features, device, self.bound, session.engine)
+        self._feature_shape = (fixed or 1, *features.sides)
 
     def close(self) -> None:
-        self.resident.close()
+        self.bound.close()
         self._ops.close()
 
     def forward(self, feeds: Arrays) -> tuple[DeviceFeatures, npt.NDArray[np.float32]]:
-        """The feature maps, which stay, and (N,numbers) of the scored tensor."""
-        value = self.resident.new(self._features)
-        device_outputs = {masked_score.FEATURES: TensorView(value, self._features)}
-        (logits,) = self.resident.run([masked_score.LOGITS], feeds, device_outputs=device_outputs)
+        """(feature maps, which stay on the device, and (N,numbers) of the scored tensor on the host)."""
+        value = self.bound.new(self._feature_shape)
+        device_outputs = {masked_score.FEATURES: TensorView(value, self._feature_shape)}
+        (logits,) = self.bound.run([masked_score.LOGITS], feeds, device_outputs=device_outputs)
         return DeviceFeatures(self._ops, value), logits
 
     def scores(
-        self, pictures: Sequence[MaskRequest], output: str, batch: int, fitted: Callable[[int], None]
+        self, requests: Sequence[MaskRequest], output: str, batch: int, on_shrink: Callable[[int], None]
     ) -> list[Scores]:
-        """(K,T) of each picture. fitted: told of the batch that fits into memory, as soon as it is known.
+        """(K,T) of each request. on_shrink: called with the batch that fits into memory, as soon as it is known.
 
-        Whole runs picture by picture, from what lies on the device; the rest of each together if that saves runs.
+        Full batches run image by image from what lies on the device. What remains of each image shares batches if that
+        saves runs.
         """
-        left = [len(picture.masks) % batch for picture in pictures]
-        shares = -(-sum(left) // batch) < sum(count > 0 for count in left)
-        parts = [p.split(len(p.masks) - (count if shares else 0)) for p, count in zip(pictures, left, strict=True)]
-        found: list[list[Scores]] = [[] for _ in pictures]
-        for scores, (whole, _) in zip(found, parts, strict=True):
-            if len(whole.masks) or not shares:
-                rows = ScoreRequest(masked_score.MAPS, whole.masks, output, whole.targets)
-                told, batch = self.resident.score(whole.feeds, rows, batch, whole.progress)
-                fitted(batch)
-                scores.append(told)
+        remains = [len(request.masks) % batch for request in requests]
+        shares = -(-sum(remains) // batch) < sum(count > 0 for count in remains)
+        parts = [r.split(len(r.masks) - (count if shares else 0)) for r, count in zip(requests, remains, strict=True)]
+        scores: list[list[Scores]] = [[] for _ in requests]
+        for results, (first, _) in zip(scores, parts, strict=True):
+            if len(first.masks) or not shares:
+                request = ScoreRequest(masked_score.MAPS, first.masks, output, first.target_count)
+                result, batch = self.bound.score(first.feeds, request, batch, first.progress)
+                on_shrink(batch)
+                results.append(result)
         rests = {i: rest for i, (_, rest) in enumerate(parts) if len(rest.masks)}
         if rests:
-            for i, told in zip(rests, self._mixed(list(rests.values()), output, batch, fitted), strict=True):
-                found[i].append(told)
-        return [np.concatenate(each) for each in found]
+            shared = self._score_packed(list(rests.values()), output, batch, on_shrink)
+            for i, result in zip(rests, shared, strict=True):
+                scores[i].append(result)
+        return [np.concatenate(results) for results in scores]
 
-    def _mixed(
-        self, pictures: Sequence[MaskRequest], output: str, batch: int, fitted: Callable[[int], None]
+    def _score_packed(
+        self, requests: Sequence[MaskRequest], output: str, batch: int, on_shrink: Callable[[int], None]
     ) -> list[Scores]:
-        """Runs whose rows are of different pictures: these and the masks are lined up on the device."""
-        crowd = BatchPacker(pictures, batch)
+        """Scores batches of several images, whose images and masks are stacked on the device."""
+        packer = BatchPacker(requests, batch)
 
-        def chunk_scores(rows: RowNumbers) -> Scores:
-            run = crowd.run(rows)
-            feeds = run.feeds
+        def score_chunk(samples: Indices) -> Scores:
+            packed = packer.pack(samples)
+            feeds = packed.feeds
             try:
-                device_inputs = {masked_score.MAPS: self._masks(run)} | {
-                    name: self._pictures(run, name) for name in run.differing
+                device_inputs = {masked_score.MAPS: self._stacked_masks(packed)} | {
+                    name: self._stacked_images(packed, name) for name in packed.stacked_inputs
                 }
-                return run.scatter(self.resident.run([output], feeds, device_inputs=device_inputs)[0], crowd.width)
+                return packed.scatter(self.bound.run([output], feeds, device_inputs=device_inputs)[0], packer.width)
             except OutOfMemory:
-                fitted(max(1, len(rows) // 2))
+                on_shrink(max(1, len(samples) // 2))
                 raise
             finally:
-                self.resident.forget(feeds[name] for name in AXES if name in feeds and not run.alone)
+                self.bound.forget(feeds[name] for name in TARGET_AXES if name in feeds and not packed.has_one_image)
 
-        return crowd.scores(in_chunks(chunk_scores, np.arange(len(crowd)), batch, crowd.progress()))
+        return packer.unpack(in_chunks(score_chunk, np.arange(len(packer)), batch, packer.progress()))
 
-    def _masks(self, run: PackedBatch) -> TensorView:
-        def bring(part: Segment, into: TensorView) -> None:
-            masks, numbers = part.masks, np.arange(len(part))
+    def _stacked_masks(self, packed: PackedBatch) -> TensorView:
+        def write(segment: Segment, into: TensorView) -> None:
+            masks, indices = segment.masks, np.arange(len(segment))
             if isinstance(masks, np.ndarray):
-                self._ops.pick(_rows(self.resident.uploaded(masks, keep=False), masks), numbers, into=into)
+                self._ops.pick(_rows(self.bound.uploaded(masks, keep=False), masks), indices, into=into)
             else:
-                masks.gathered(numbers, into=into)
+                masks.gathered(indices, into=into)
 
-        return self._lined_up(run, run.parts[0].masks.shape[1:], bring)
+        return self._stacked(packed, packed.segments[0].masks.shape[1:], write)
 
-    def _pictures(self, run: PackedBatch, name: str) -> TensorView:
-        def bring(part: Segment, into: TensorView) -> None:
-            picture = part.picture.feeds[name]
-            rows = _rows(self.resident.uploaded(picture), picture)
-            self._ops.pick(rows, np.zeros(len(part), np.int64), into=into)
+    def _stacked_images(self, packed: PackedBatch, name: str) -> TensorView:
+        def write(segment: Segment, into: TensorView) -> None:
+            image = segment.request.feeds[name]
+            self._ops.pick(_rows(self.bound.uploaded(image), image), np.zeros(len(segment), np.int64), into=into)
 
-        return self._lined_up(run, run.parts[0].picture.feeds[name].shape[1:], bring)
+        return self._stacked(packed, packed.segments[0].request.feeds[name].shape[1:], write)
 
-    def _lined_up(
-        self, run: PackedBatch, row: tuple[int, ...], bring: Callable[[Segment, TensorView], object]
+    def _stacked(
+        self, packed: PackedBatch, shape: tuple[int, ...], write: Callable[[Segment, TensorView], object]
     ) -> TensorView:
-        """(rows,*row): of each part what `bring` writes into its place."""
-        size = math.prod(row)
-        count = sum(len(part) for part in run.parts)
-        value = self.resident.new((count, *row))
-        for part in run.parts:
-            bring(part, TensorView(value, (len(part), size), part.rows.start * size))
-        return TensorView(value, (count, *row))
+        """(samples,*shape) on the device, to which `write` copies each segment's samples."""
+        size = math.prod(shape)
+        count = sum(len(segment) for segment in packed.segments)
+        value = self.bound.new((count, *shape))
+        for segment in packed.segments:
+            write(segment, TensorView(value, (len(segment), size), segment.samples.start * size))
+        return TensorView(value, (count, *shape))
 
 
 def _rows(value: Any, array: npt.NDArray[np.generic]) -> TensorView:
-    """(rows,numbers) of the array, which is on the device as this OrtValue."""
+    """(samples, numbers) of the array, which lies on the device as this OrtValue."""
     return TensorView(value, (len(array), array.size // len(array)))

@@ -1,4 +1,7 @@
-"""What a run over a picture of noise shows: the shapes of all tensors, and which way every If goes."""
+"""Runs a model once on an image of noise and records the shapes of all tensors and the branch that every If takes.
+
+opening.py starts with `without_branches`: all later passes need the shapes, and a graph without Ifs.
+"""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,51 +18,54 @@ from onnxcam.surgeon.ir import Model
 from onnxcam.surgeon.passes.control_flow import take_branches, unroll_loops
 from onnxcam.types import Arrays, Note, NoteCode
 
-MOST_BRANCHES = 8
-"""Nested Ifs that are taken one inside the other before giving up."""
-PATIENCE = 120.0
-"""Seconds for the first forward pass of a model; a loop without an end would take longer."""
+MAX_NESTED = 8
+"""Depth of nested Ifs; inner ones of deeper models stay."""
+FORWARD_TIMEOUT = 120.0
+"""Seconds for the first forward pass; only an endless loop takes longer."""
 
 
 def without_branches(
     model: Model, image: ImageInput, size: tuple[int, ...], inputs: Arrays, trace: Trace | None
 ) -> tuple[Model, Trace, tuple[Note, ...]]:
-    """The model with every If taken the way that a picture takes it, its trace, and what has to be said about that."""
+    """(the model with each If replaced by the branch that an image takes, its trace, notes on the branches).
+
+    trace: of an earlier opening, None to run the model. Raises what Session raises.
+    """
     if trace is not None:
         for taken in trace.taken:
             model = take_branches(model, {taken: trace.taken[taken]})
         return unroll_loops(model), trace, _branch_notes(trace.taken)
-    ways: dict[str, bool] = {}
-    for _ in range(MOST_BRANCHES):
+    branches: dict[str, bool] = {}
+    for _ in range(MAX_NESTED):
         trace = run_trace(model, image, size, inputs)
         if not trace.taken:
             break
-        ways.update(trace.taken)
+        branches.update(trace.taken)
         model = unroll_loops(take_branches(model, trace.taken))
     assert trace is not None
-    return model, replace(trace, taken=ways), _branch_notes(ways)
+    return model, replace(trace, taken=branches), _branch_notes(branches)
 
 
 def _branch_notes(taken: Mapping[str, bool]) -> tuple[Note, ...]:
     return tuple(
         Note(
             NoteCode.BRANCH_TAKEN,
-            f"the condition {name!r} was {'true' if way else 'false'} for a test picture: "
+            f"the condition {name!r} was {'true' if branch else 'false'} for a test picture: "
             f"only that branch is explained",
         )
-        for name, way in taken.items()
+        for name, branch in taken.items()
     )
 
 
 def run_trace(model: Model, image: ImageInput, size: tuple[int, ...], inputs: Arrays) -> Trace:
-    """What one run over noise shows; on the CPU, unoptimised, with the batch that the export has (one if dynamic)."""
+    """Runs the model on noise, on the CPU, unoptimised, with the batch of the export (one if dynamic)."""
     traced = build_tracer(model)
     session = Session(ir.to_bytes(traced.model), ("cpu",), optimise=False)
     try:
         shape = image.shape(size, image.batch or 1)
         feeds = {image.name: noise(image, shape), **for_batch(model, image, inputs, shape[0])}
-        known = {n: a for n, a in feeds.items() if n in session.inputs}
-        results = session.run(traced.outputs, known, seconds=PATIENCE)
+        read = {n: a for n, a in feeds.items() if n in session.inputs}
+        results = session.run(traced.outputs, read, seconds=FORWARD_TIMEOUT)
     finally:
         session.close()
     trace = traced.read(dict(zip(traced.outputs, results, strict=True)))
@@ -68,7 +74,7 @@ def run_trace(model: Model, image: ImageInput, size: tuple[int, ...], inputs: Ar
 
 
 def noise(image: ImageInput, shape: tuple[int, ...]) -> npt.NDArray[np.generic]:
-    """A picture of noise as the input takes it."""
+    """An image of noise with this shape, in the type and range of the model's input."""
     values = np.random.default_rng(0).standard_normal(shape)
     if image.dtype == "uint8":
         values = np.clip(128 + 64 * values, 0, 255)

@@ -1,4 +1,8 @@
-"""The rewriting tool: an exported graph in, the same graph that also returns its feature tensor and takes any batch."""
+"""Rewrites an exported graph so that it also returns its feature tensor and takes any batch; for the command `rewrite`.
+
+It opens the model as an explanation does (opening.py), which verifies the rewritten graph against the file, and saves
+the graph.
+"""
 
 from dataclasses import dataclass
 
@@ -11,12 +15,12 @@ from onnxcam.surgeon.analysis.anatomy import Anatomy
 from onnxcam.surgeon.analysis.axes import CHANNEL, Axis
 from onnxcam.surgeon.loading import ModelSource, read_model
 from onnxcam.surgeon.passes.expose_features import expose_features
-from onnxcam.types import Note, NoteCode
+from onnxcam.types import BatchMode, Note, NoteCode
 
 
 @dataclass(frozen=True)
 class Rewritten:
-    """data: the file's bytes. notes: what has to be said about them."""
+    """data: the new file's bytes. notes: what a user of the file should know."""
 
     data: bytes
     anatomy: Anatomy
@@ -29,16 +33,16 @@ def _is_channel(axis: Axis) -> bool:
 
 
 def rewrite(source: ModelSource, options: OpenOptions | None = None) -> Rewritten:
-    """A model that returns its feature tensor as one more output, under its own name; checked with onnx's checker.
+    """Returns the model with its feature tensor as one more output, under its own name, checked by onnx's checker.
 
-    Inputs, outputs and their values stay. The batch is made dynamic where that can be done and was verified; a batch of
-    one that the export had squeezed away is an axis again. Local functions are inlined, loops of a known length
-    written out, weights listed as inputs become plain weights, external data comes inside. Raises OnnxCamError.
+    Inputs, outputs and their values stay. The batch becomes dynamic where that is possible and verified; a batch of one
+    that the export squeezed away becomes an axis again. Local functions are inlined, loops of known length unrolled,
+    weights that were inputs become constants, and external data moves into the file. Raises OnnxCamError.
     """
     opened = open_model(read_model(source), options or OpenOptions())
     opened.network.close()
     features = opened.anatomy.features
-    # With dynamic sides the grid that was seen is that of one size.
+    # With dynamic sides, the grid is known for one size only.
     dynamic = None in opened.anatomy.image.sides
     shape = [None if dynamic and not _is_channel(a) else d for a, d in zip(features.axes, features.shape, strict=True)]
     proto = ir.to_proto(expose_features(opened.model, features.tensor, tuple(shape), opened.anatomy.image.name))
@@ -48,7 +52,7 @@ def rewrite(source: ModelSource, options: OpenOptions | None = None) -> Rewritte
         reason = str(error).strip().splitlines()[0][:300]
         raise ModelError(f"the rewritten graph does not pass onnx's checker ({reason})") from None
     notes = (*opened.notes, *opened.anatomy.notes)
-    if opened.batching.mode == "looped":
-        text = "run this model with one picture at a time: more of them change each other's answers or do not run"
+    if opened.batching.mode is BatchMode.LOOPED:
+        text = "run this model with one image at a time: several change each other's outputs or do not run"
         notes += (Note(NoteCode.LOOPED, text),)
     return Rewritten(proto.SerializeToString(deterministic=True), opened.anatomy, opened.batching, notes)

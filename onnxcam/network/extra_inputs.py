@@ -1,4 +1,8 @@
-"""Values for a model's inputs besides the picture's: metadata, thresholds, switches."""
+"""Values for a model's inputs other than the image: metadata, thresholds, switches.
+
+`extra_inputs` checks what the caller gives and casts it to each input's type and shape. `is_batched` tells whether an
+extra input has one entry for each image of a batch.
+"""
 
 import numpy as np
 import numpy.typing as npt
@@ -9,31 +13,31 @@ from onnxcam.surgeon.ir import Model, Value, shape_with_names
 from onnxcam.types import Arrays
 
 
-def extra_inputs(model: Model, image: ImageInput, given: Arrays) -> dict[str, npt.NDArray[np.generic]]:
-    """A value for each input besides the picture's, in its own type and shape; a number fills the whole input.
+def extra_inputs(model: Model, image: ImageInput, values: Arrays) -> dict[str, npt.NDArray[np.generic]]:
+    """Returns a value for each input other than the image, in its type and shape. A single number fills the input.
 
-    Raises OptionError for names that the model does not have, shapes that do not fit, and ModelError for a missing one.
+    Raises OptionError for unknown names and for values that do not fit, and ModelError for a missing value.
     """
     others = {str(v.name): v for v in model.graph.inputs if v.name != image.name}
-    for name in given:
+    for name in values:
         if name not in others:
             known = near(name, others) if others else "it has no extra inputs"
             raise OptionError(f"the model has no extra input {name!r}; {known}")
-    missing = [name for name in others if name not in given]
+    missing = [name for name in others if name not in values]
     if missing:
         shown = ", ".join(f"{n} {shape_with_names(others[n]) or ''}".strip() for n in missing)
         raise ModelError(
             f"the model needs extra inputs besides the picture: {shown}; give each with --input NAME=VALUE"
         )
-    picture = next(v for v in model.graph.inputs if v.name == image.name)
+    image_value = next(v for v in model.graph.inputs if v.name == image.name)
     return {
-        name: _fitted(name, given[name], value, is_batched(value, picture, image.batch))
+        name: _fitted(name, values[name], value, is_batched(value, image_value, image.batch))
         for name, value in others.items()
     }
 
 
 def blank_inputs(model: Model, image: ImageInput) -> dict[str, npt.NDArray[np.generic]]:
-    """Zeros for every input besides the picture's, for a look at a model before there are values."""
+    """Zeros for every input other than the image, to open a model before its values are known."""
     others = [v for v in model.graph.inputs if v.name != image.name and v.shape is not None]
     return {str(v.name): np.zeros(()) for v in others}
 
@@ -57,30 +61,30 @@ def _fitted(name: str, array: npt.NDArray[np.generic], value: Value, batched: bo
     except (TypeError, ValueError):
         raise OptionError(f"the input {name!r} takes {value.dtype.name}, not {array.dtype}") from None
     if cast.dtype.kind in "iub" and not np.array_equal(cast, array):
-        raise OptionError(f"the input {name!r} takes {value.dtype.name}, which cannot hold the values given")
+        raise OptionError(f"the input {name!r} takes {value.dtype.name}, which cannot hold these values")
     return cast
 
 
-def is_batched(value: Value, picture: Value, batch: int | None) -> bool:
-    """Whether an extra input's first axis is the batch of the picture's input.
+def is_batched(value: Value, image: Value, batch: int | None) -> bool:
+    """Whether the first axis of an extra input is the batch of the image input.
 
-    It is if both are dynamic and do not bear different names, or if it is as long as the picture's fixed batch. Names
-    that an exporter has only numbered say nothing.
+    It is if both are dynamic and have no different names, or if it is as long as the image's fixed batch. Names that an
+    exporter only numbered (unk__7) do not count.
     """
     if value.shape is None or len(value.shape) == 0:
         return False
-    first, own = value.shape[0], picture.shape[0] if picture.shape is not None and len(picture.shape) else None
+    first, of_image = value.shape[0], image.shape[0] if image.shape is not None and len(image.shape) else None
     if isinstance(first, int) and first >= 1:
         return batch is not None and first == batch
-    names = [getattr(d, "value", None) for d in (first, own)]
+    names = [getattr(d, "value", None) for d in (first, of_image)]
     return None in names or names[0] == names[1] or any(str(n).startswith("unk") for n in names)
 
 
 def for_batch(model: Model, image: ImageInput, inputs: Arrays, batch: int) -> Arrays:
-    """One picture's values for an export that is fixed to a larger batch: what is batched is repeated."""
+    """One image's values, repeated along the batch for an export that is fixed to a larger batch."""
     values = {str(v.name): v for v in model.graph.inputs}
-    picture = values[image.name]
+    image_value = values[image.name]
     return {
-        name: np.repeat(array, batch, axis=0) if is_batched(values[name], picture, image.batch) else array
+        name: np.repeat(array, batch, axis=0) if is_batched(values[name], image_value, image.batch) else array
         for name, array in inputs.items()
     }

@@ -1,6 +1,8 @@
-"""What an opened network can do beside scoring masks: gradients, and running its tail alone.
+"""GradientRunner: an opened network with its gradients and its tail, for methods that need more than scores of masks.
 
-Each is a graph of its own, built and opened when a method first asks for it, so that a method pays for what it needs.
+Each kind of gradient is a graph of its own, a step graph: (image, maps, targets) -> (score, gradient). It is built by
+surgeon/graphs/score_gradient.py and opened when a method first needs it. probe.py calls the runner; gradient_session.py
+and tail.py run the graphs. `check_step` checks a step graph that the caller gives.
 """
 
 import threading
@@ -13,11 +15,12 @@ import numpy.typing as npt
 
 from onnxcam.engine.session import Session
 from onnxcam.errors import InferenceError, ModelError, UndefinedSaliency
-from onnxcam.network.dry_run import PATIENCE, noise
-from onnxcam.network.gradient_session import GradientSession, ScoreAndGradient, Tail
+from onnxcam.network.dry_run import FORWARD_TIMEOUT, noise
+from onnxcam.network.gradient_session import GradientSession, ScoreAndGradient
 from onnxcam.network.opening import OpenedModel
-from onnxcam.network.scorer import OUTPUT
-from onnxcam.network.target_rows import rows_of
+from onnxcam.network.packing import select_targets
+from onnxcam.network.scorer import SCORE_OUTPUTS
+from onnxcam.network.tail import Tail
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import Kind
 from onnxcam.surgeon.analysis.tracing import build_tracer
@@ -32,27 +35,30 @@ from onnxcam.surgeon.passes.single_precision import convert_to_single_precision
 from onnxcam.types import Arrays, Floats, Masks, Note, NoteCode, Score
 
 FLOAT, INT64 = 1, 7
-"""ONNX's numbers of these types."""
+"""ONNX's codes of these types."""
 
 
 def step_graph(opened: OpenedModel, score: Score, wrt: Wrt, *, guided: bool = False) -> Model:
-    """The graph that gives each row's score and its gradient. Raises MissingGradient."""
-    output, tensor = OUTPUT[score], wrt_tensor(wrt, opened.anatomy)
+    """Builds the graph that gives each sample's score and its gradient. guided: as guided backpropagation changes it.
+
+    Raises MissingGradient, and UndefinedSaliency for guided backpropagation without a ReLU.
+    """
+    output, tensor = SCORE_OUTPUTS[score], wrt_tensor(wrt, opened.anatomy)
     model = score_gradient.make_differentiable(scoring_graph(opened), output, tensor)
     if not guided:
         return score_gradient.step_model(model, output, tensor, _traces(opened, model))
     rules = GuidedRules()
-    made = score_gradient.step_model(model, output, tensor, _traces(opened, model), rules.overrides)
+    graph = score_gradient.step_model(model, output, tensor, _traces(opened, model), rules.overrides)
     if not rules.relu_count:
         raise UndefinedSaliency(
             "guided backpropagation changes what passes a ReLU, and this model has none on the way; use gradient or "
             "smooth-grad"
         )
-    return made
+    return graph
 
 
 def why_no_gradient(opened: OpenedModel) -> tuple[list[MissingRule], str | None]:
-    """The operators without a rule, and what else stands in the way; ([], None) where gradients work."""
+    """(operators without a gradient rule, the reason against gradients); ([], None) where gradients work."""
     missing = without_rules(opened)
     if missing:
         return missing, "operators without a gradient rule"
@@ -64,12 +70,12 @@ def why_no_gradient(opened: OpenedModel) -> tuple[list[MissingRule], str | None]
 
 
 def without_rules(opened: OpenedModel) -> list[MissingRule]:
-    """The operators between the picture and the score that no gradient rule covers."""
+    """Operators between the masks and the score that no gradient rule covers."""
     return score_gradient.decompose(scoring_graph(opened), masked_score.LOGIT, masked_score.MAPS)[1]
 
 
 def scoring_graph(opened: OpenedModel) -> Model:
-    """The scoring graph in float32 throughout."""
+    """The scoring graph with all tensors in float32."""
     network, image = opened.network, opened.anatomy.image
     return masked_score.scoring_model(
         convert_to_single_precision(opened.model, image.name),
@@ -83,74 +89,76 @@ def scoring_graph(opened: OpenedModel) -> Model:
 
 
 def _traces(opened: OpenedModel, model: Model) -> Traces:
-    """Two runs without the heavy weights show which entries of which shapes depend on the number of rows."""
+    """Traces of two batch sizes, without heavy weights: they show which sides of which shapes depend on the batch."""
     traced = build_tracer(blank_weights(model))
     session = Session(ir.to_bytes(traced.model), ("cpu",), optimise=False)
     fixed = opened.network.fixed
-    found = []
+    traces = []
     try:
         for count in (2, 3) if fixed is None else (fixed,):
-            feeds = {n: a for n, a in noise_rows(opened, count).items() if n in session.inputs}
-            results = session.run(traced.outputs, feeds, seconds=PATIENCE)
-            found.append(traced.read(dict(zip(traced.outputs, results, strict=True))))
+            feeds = {n: a for n, a in noise_feeds(opened, count).items() if n in session.inputs}
+            results = session.run(traced.outputs, feeds, seconds=FORWARD_TIMEOUT)
+            traces.append(traced.read(dict(zip(traced.outputs, results, strict=True))))
     finally:
         session.close()
-    return Traces(found[0], found[-1])
+    return Traces(traces[0], traces[-1])
 
 
-def noise_rows(opened: OpenedModel, count: int) -> dict[str, npt.NDArray[Any]]:
-    """What a step graph is fed for `count` rows of one picture of noise."""
+def noise_feeds(opened: OpenedModel, count: int) -> dict[str, npt.NDArray[Any]]:
+    """Inputs of a step graph for `count` samples of one image of noise."""
     image = replace(opened.anatomy.image, dtype="float32")
-    picture = np.repeat(noise(image, image.shape(opened.size)), count, axis=0)
+    images = np.repeat(noise(image, image.shape(opened.size)), count, axis=0)
     return {
         **opened.inputs,
-        masked_score.IMAGE: picture,
-        masked_score.FILL: picture,
+        masked_score.IMAGE: images,
+        masked_score.FILL: images,
         masked_score.MAPS: np.random.default_rng(0).random((count, 1, *opened.network.grid), np.float32),
-        **rows_of(opened.network.blank_targets(), np.zeros(count, np.int64)),
+        **select_targets(opened.network.blank_targets(), np.zeros(count, np.int64)),
     }
 
 
 class GradientRunner:
-    """An opened network with its gradients and its tail; safe to share between threads."""
+    """An opened network with its gradients and its tail. Threads may share it."""
 
     def __init__(self, opened: OpenedModel, step: bytes | None = None) -> None:
-        """step: a graph of the contract in stepping.py that gives d score / d maps in place of the built-in one."""
+        """step: a step graph of the caller that gives d score / d maps, in place of the built one."""
         self.opened = opened
         self._step = step
         self._lock = threading.Lock()
-        self._steps: dict[tuple[Score, Wrt, bool], GradientSession] = {}
+        self._sessions: dict[tuple[Score, Wrt, bool], GradientSession] = {}
         self._tail: Tail | None = None
         self._closed = False
 
     def close(self) -> None:
+        """Frees all sessions. Later calls raise InferenceError."""
         with self._lock:
             self._closed = True
             self.opened.network.close()
-            for steps in self._steps.values():
-                steps.session.close()
+            for gradient_session in self._sessions.values():
+                gradient_session.session.close()
             if self._tail is not None:
                 self._tail.session.close()
 
     def gradient(
-        self, feeds: Arrays, maps: Masks, score: Score, wrt: Wrt, *, whole: Arrays, guided: bool = False
+        self, feeds: Arrays, maps: Masks, score: Score, wrt: Wrt, *, check_feeds: Arrays, guided: bool = False
     ) -> ScoreAndGradient:
-        """(N,) scores and (N,...) gradients of the rows.
+        """(N,) scores and (N,...) gradients of N samples with respect to `wrt`.
 
-        feeds: a picture for all rows or one for each, and a target a row. whole: the same for one row of the picture as
-        it is, by which the graph is checked when it is first used.
+        feeds: one image for all samples or one for each, and one target a sample. maps: (N,1,*grid) masks. check_feeds:
+        the feeds of one unmasked sample, by which the graph is checked when it is first used. guided: as guided
+        backpropagation changes it. Raises MissingGradient, ModelError, InferenceError.
         """
-        return self._opened_steps(score, wrt, guided).run(feeds, maps, whole)
+        return self._session_of(score, wrt, guided).run(feeds, maps, check_feeds)
 
     @property
     def notes(self) -> tuple[Note, ...]:
-        """What has to be said about the graphs that were opened."""
-        apart = any(steps.apart for steps in self._steps.values())
-        text = "rows of a batch change each other's gradients, so each went alone"
-        return (Note(NoteCode.ROWS_APART, text),) if apart else ()
+        """What a reader of the result should know about the gradients."""
+        alone = any(gradient_session.runs_alone for gradient_session in self._sessions.values())
+        text = "samples of a batch change each other's gradients, so each went alone"
+        return (Note(NoteCode.ROWS_APART, text),) if alone else ()
 
     def tail(self, feeds: Arrays, features: Floats, score: Score) -> Floats:
-        """(N,T) of the network behind features (N,...) in the feature tensor's own axes."""
+        """(N,T) scores of the network's tail on features (N,...) in the model's own layout."""
         with self._lock:
             self._check_open()
             if self._tail is None:
@@ -158,18 +166,19 @@ class GradientRunner:
             tail = self._tail
         return tail.run(feeds, features, score)
 
-    def _opened_steps(self, score: Score, wrt: Wrt, guided: bool) -> GradientSession:
+    def _session_of(self, score: Score, wrt: Wrt, guided: bool) -> GradientSession:
         key = (score, wrt, guided)
         with self._lock:
             self._check_open()
-            if key not in self._steps:
-                given = self._step if wrt is Wrt.MAPS else None
-                model = given if given is not None else ir.to_bytes(step_graph(self.opened, score, wrt, guided=guided))
-                self._steps[key] = GradientSession(self.opened, model, score, wrt, self._held())
-            return self._steps[key]
+            if key not in self._sessions:
+                model = self._step if wrt is Wrt.MAPS else None
+                if model is None:
+                    model = ir.to_bytes(step_graph(self.opened, score, wrt, guided=guided))
+                self._sessions[key] = GradientSession(self.opened, model, score, wrt, self._activation_bytes())
+            return self._sessions[key]
 
-    def _held(self) -> int:
-        """Bytes that all tensors of one picture take together."""
+    def _activation_bytes(self) -> int:
+        """Bytes of all tensors of one image together."""
         shapes = self.opened.shapes.values()
         return 4 * sum(int(np.prod([d or 1 for d in shape], dtype=np.int64)) for shape in shapes)
 
@@ -179,7 +188,10 @@ class GradientRunner:
 
 
 def check_step(file: ModelFile, opened: OpenedModel, score: Score, sha256: str) -> None:
-    """Raises ModelError where a step graph does not fit the model: its inputs, outputs, shapes or score."""
+    """Raises ModelError unless the step graph fits the model: its inputs, outputs, shapes, score and origin.
+
+    sha256: of the model's file, which the graph's metadata may name.
+    """
     grid, image = opened.network.grid, opened.anatomy.image
     inputs = {v.name: _sides(v) for v in file.proto.graph.input}
     outputs = {v.name for v in file.proto.graph.output}
@@ -187,34 +199,34 @@ def check_step(file: ModelFile, opened: OpenedModel, score: Score, sha256: str) 
         masked_score.IMAGE: image.shape(opened.size)[1:], masked_score.MAPS: (1, *grid), masked_score.TARGETS: (),
     }  # fmt: skip
     if opened.anatomy.logits.kind is not Kind.CLASSES:
-        raise ModelError("a step graph scores classes, and this model is asked about something else")
+        raise ModelError("a step graph scores classes, and something else of this model is explained")
     if set(inputs) != set(expected) or not {SCORE, GRADIENT} <= outputs:
         raise ModelError(
-            f"the step graph must take {', '.join(expected)} and give {SCORE} and {GRADIENT}; it takes "
-            f"{', '.join(inputs) or 'nothing'} and gives {', '.join(sorted(outputs))} (see tools/export_step.py)"
+            f"the step graph must take {', '.join(expected)} and give {SCORE} (N,) and {GRADIENT} (N,1,"
+            f"{','.join(map(str, grid))}), d score / d maps; it takes {', '.join(inputs) or 'nothing'} and gives "
+            f"{', '.join(sorted(outputs)) or 'nothing'}"
         )
     types = {v.name: v.type.tensor_type.elem_type for v in file.proto.graph.input}
-    wrong = [n for n in expected if types[n] != (INT64 if n == masked_score.TARGETS else FLOAT)]
-    closed = [n for n, found in inputs.items() if found[:1] != (opened.network.fixed,) and found[:1] != (None,)]
-    if wrong or closed:
+    wrong_types = [n for n in expected if types[n] != (INT64 if n == masked_score.TARGETS else FLOAT)]
+    wrong_batches = [n for n, shape in inputs.items() if shape[:1] not in ((opened.network.fixed,), (None,))]
+    if wrong_types or wrong_batches:
         raise ModelError(
             f"the step graph's inputs must be float32, its targets int64, with a first axis that takes any number of "
-            f"rows; not so: {', '.join(dict.fromkeys([*wrong, *closed]))}"
+            f"samples; not so: {', '.join(dict.fromkeys([*wrong_types, *wrong_batches]))}"
         )
     for name, sides in expected.items():
-        found = inputs[name][1:]
-        if len(found) != len(sides) or any(f not in (None, s) for f, s in zip(found, sides, strict=True)):
+        shape = inputs[name][1:]
+        if len(shape) != len(sides) or any(d not in (None, s) for d, s in zip(shape, sides, strict=True)):
             raise ModelError(
-                f"the step graph was made for another model: its {name} is a row of {list(found)}, and this model's "
-                f"is {list(sides)}"
+                f"the step graph was made for another model: one sample of its {name} is {list(shape)}, and this "
+                f"model's is {list(sides)}"
             )
     metadata = {p.key: p.value for p in file.proto.metadata_props}
-    made_of = metadata.get("onnxcam.model_sha256")
-    if made_of not in (None, sha256):
+    if metadata.get("onnxcam.model_sha256") not in (None, sha256):
         raise ModelError("the step graph was made of another model file (its metadata names another sha256)")
-    named = metadata.get("onnxcam.score")
-    if named not in (None, str(score)):
-        raise ModelError(f"the step graph scores the {named}, and the {score} is asked for; choose with --score")
+    step_score = metadata.get("onnxcam.score")
+    if step_score not in (None, str(score)):
+        raise ModelError(f"the step graph scores the {step_score}, and the method the {score}; choose with --score")
 
 
 def _sides(value: Any) -> tuple[int | None, ...]:

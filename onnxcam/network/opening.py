@@ -1,9 +1,10 @@
-"""From a model's file to an opened network: what stands before the first picture.
+"""Opens a model: from its file to a Network that is ready for images. `open_model` is the room's entry.
 
-    file ─ unroll loops ─ trace ─ take branches ─ locate ─ free the batch ─ open ─ verify
+    file -> unroll loops -> dry run -> take branches -> locate features -> make the batch dynamic -> open -> verify
 
-Each step is a pass of the surgeon; this is the place that runs models in between to see what is true. What was seen
-is kept for the next start (cache.py), so that only the passes are repeated.
+The passes come from the surgeon; this module runs the model in between to see what is true of it. Three ways to batch
+are tried, best first: as exported, rewritten, one image at a time. Each is compared with runs of single images, and the
+graph with the file. What was learnt is stored for the next opening (cache.py).
 """
 
 import hashlib
@@ -20,7 +21,7 @@ from onnxcam.engine.providers import ProviderSpec
 from onnxcam.engine.session import Session
 from onnxcam.errors import InferenceError, ModelError, OptionError, OutOfMemory
 from onnxcam.network import cache
-from onnxcam.network.batch_check import HALF_TOLERANCE, TOLERANCE, rows_interact, why_not_batched
+from onnxcam.network.batch_check import HALF_TOLERANCE, TOLERANCE, samples_interact, why_not_batched
 from onnxcam.network.class_token import before_class_token
 from onnxcam.network.dry_run import noise, without_branches
 from onnxcam.network.extra_inputs import extra_inputs, for_batch, is_batched
@@ -35,20 +36,23 @@ from onnxcam.surgeon.loading import ModelFile
 from onnxcam.surgeon.passes.control_flow import unroll_loops
 from onnxcam.surgeon.passes.fill_weights import store_filled_weights
 from onnxcam.surgeon.vmap.driver import CannotBatch, free_batch
-from onnxcam.types import Arrays, MaskForm, Note, NoteCode
+from onnxcam.types import Arrays, BatchMode, MaskForm, Note, NoteCode
 
 SURGERY_TOLERANCE = 1e-2
-"""Of the largest number: what the runtime's own optimisations may change in a quantised model."""
+"""Share of the largest number: the runtime's own optimisations change that much in a quantised model."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class OpenOptions:
-    """What was asked for when a model is opened.
+    """How to open a model; None and 'auto' leave the choice to onnxcam.
 
-    inputs: of the model's extra inputs, one picture's values. every_cell_counts: a feature tensor is needed that the
-    score reads at every cell, not at a class token only.
+    layout: axes of the image input. size: (H,W). layer: a tensor or node, or 'auto'. output: name of the output to
+    explain. kind: what is scored. inputs: values of the extra inputs. providers: as Session takes them. threads, batch:
+    of a run. with_fill: removed pixels are filled with an image, not with zero. form: how masks come.
+    every_cell_counts: the feature tensor must count at every cell, not at a class token only. engine: how a GPU
+    computes. cache: read and store what openings learn, in the user's cache folder.
     """
 
     layout: str | None = None
@@ -64,21 +68,23 @@ class OpenOptions:
     form: MaskForm = FEATURE_MASKS
     every_cell_counts: bool = False
     engine: EngineOptions = PLAIN
+    cache: bool = True
 
 
 @dataclass(frozen=True)
 class BatchSupport:
-    """mode: 'dynamic' (as exported), 'rewritten' (made dynamic and verified) or 'looped' (one run a picture)."""
+    """How the model takes several images at once, and why (a text for people)."""
 
-    mode: str
+    mode: BatchMode
     reason: str
 
 
 @dataclass(frozen=True, eq=False)
 class OpenedModel:
-    """A network ready for pictures. model: the graph that it runs, without masking; inputs: further ones, filled in.
+    """A network that is ready for images.
 
-    shapes: of every tensor of the export, at the batch that it has (one if dynamic).
+    model: the graph that it runs, without masking. size: (H,W). inputs: values of the extra inputs. notes: what a
+    reader of the result should know. shapes: of every tensor of the export, at its batch (one if dynamic).
     """
 
     network: Network
@@ -91,35 +97,38 @@ class OpenedModel:
     options: OpenOptions
     shapes: Shapes
 
-    def extra(self, given: Arrays) -> Arrays:
-        """The extra inputs' values, with those of one picture laid over them."""
-        if not given:
+    def extra(self, values: Arrays) -> Arrays:
+        """The values of the extra inputs, with those of one image in place of the model's. Raises OptionError."""
+        if not values:
             return self.inputs
         if any(note.code is NoteCode.BRANCH_TAKEN for note in self.notes):
             raise OptionError(
-                "the inputs of a model with an If are given when it is opened: they may choose the branch"
+                "a model with an If takes its inputs when it is opened, because they may choose the branch"
             )
-        return extra_inputs(self.model, self.anatomy.image, {**self.inputs, **given})
+        return extra_inputs(self.model, self.anatomy.image, {**self.inputs, **values})
 
 
 def open_model(file: ModelFile, options: OpenOptions) -> OpenedModel:
-    """Raises ModelError, PresetError, OptionError, ProviderError or InferenceError, all before any picture is read."""
+    """Opens the model of a file, verified and ready to run.
+
+    Raises ModelError, OptionError, ProviderError, InferenceError, or OutOfMemory.
+    """
     try:
-        return _opened(file, options)
+        return _open(file, options)
     except MemoryError:
         raise OutOfMemory("the model or its input does not fit into memory") from None
 
 
-def _opened(file: ModelFile, options: OpenOptions) -> OpenedModel:
+def _open(file: ModelFile, options: OpenOptions) -> OpenedModel:
     model = unroll_loops(store_filled_weights(file.model))
     image = find_image(model, options.layout)
     size = resolve_size(image, options.size)
     inputs = extra_inputs(model, image, options.inputs)
     key = _key(file, options, size)
-    known = cache.load(key)
-    if known is not None and not _describes(known.trace, model):
-        known = None
-    trace = known.trace if known is not None else None
+    record = cache.load(key) if options.cache else None
+    if record is not None and not _describes(record.trace, model):
+        record = None
+    trace = record.trace if record is not None else None
     model, trace, notes = without_branches(model, image, size, inputs, trace)
     anatomy = locate(
         model,
@@ -134,15 +143,15 @@ def _opened(file: ModelFile, options: OpenOptions) -> OpenedModel:
         shape = image.shape(size, image.batch or 1)
         feeds = {image.name: noise(image, shape), **for_batch(model, image, inputs, shape[0])}
         anatomy = before_class_token(model, anatomy, trace.shapes, feeds, size)
-    maker = _Opener(file, model, trace, anatomy, size, inputs, options, known)
-    network, used, batching = maker.open()
-    if known is None and not trace.taken:  # which way an If goes is looked at anew every time
-        cache.store(key, cache.Known(trace, batching.mode, batching.reason))
-    return OpenedModel(network, used, anatomy, size, batching, inputs, notes, options, trace.shapes)
+    opener = _Opener(file, model, trace, anatomy, size, inputs, options, record)
+    network, graph, batching = opener.open()
+    if options.cache and record is None and not trace.taken:  # the branch of an If is found anew at every opening
+        cache.store(key, cache.ModelRecord(trace, batching.mode, batching.reason))
+    return OpenedModel(network, graph, anatomy, size, batching, inputs, notes, options, trace.shapes)
 
 
 def _key(file: ModelFile, options: OpenOptions, size: tuple[int, ...]) -> str:
-    asked = (
+    choices = (
         options.layout,
         size,
         options.layer,
@@ -151,21 +160,21 @@ def _key(file: ModelFile, options: OpenOptions, size: tuple[int, ...]) -> str:
         tuple(options.providers),
         options.engine.half,
     )
-    # Their values too: a switch among the inputs may choose the branch that was seen.
+    # The values of the inputs too, because a switch among them may choose the branch.
     inputs = [
         (n, a.shape, a.dtype.str, hashlib.sha256(a.tobytes()).hexdigest()) for n, a in sorted(options.inputs.items())
     ]
-    return cache.key(file.fingerprint, *map(str, (*asked, inputs)))
+    return cache.key(file.fingerprint, *map(str, (*choices, inputs)))
 
 
 def _describes(trace: Trace, model: Model) -> bool:
-    """Whether a record is of this graph: it names every tensor."""
+    """Whether a record is of this graph: it has a shape for every tensor."""
     return {str(v.name) for v in ir.values(model)} <= set(trace.shapes)
 
 
 @dataclass(frozen=True, eq=False)
 class _Opener:
-    """Tries the ways to batch, best first, and believes none before it was verified."""
+    """Tries the ways to batch, best first, and verifies each before it is used."""
 
     file: ModelFile
     model: Model
@@ -174,71 +183,74 @@ class _Opener:
     size: tuple[int, ...]
     inputs: Arrays
     options: OpenOptions
-    known: "cache.Known | None"
+    record: "cache.ModelRecord | None"
 
     def open(self) -> tuple[Network, Model, BatchSupport]:
-        if self.known is not None:
-            return self._again(self.known)
+        """Returns (the network, the graph that it runs, how it batches)."""
+        if self.record is not None:
+            return self._from_record(self.record)
         fixed = self.anatomy.image.batch
         reason = f"the export is fixed to a batch of {fixed}"
         if fixed is None:
             network = self._network(self.model, None)
-            trouble = why_not_batched(network, self.inputs, self._tolerance)
-            if trouble is None:
+            problem = why_not_batched(network, self.inputs, self._tolerance)
+            if problem is None:
                 verified = self._check_surgery(network)
-                return network, self.model, BatchSupport("dynamic", f"the export takes any batch; {verified}")
+                return network, self.model, BatchSupport(BatchMode.DYNAMIC, f"the export takes any batch; {verified}")
             network.close()
-            reason = f"the export declares a dynamic batch, but {trouble}"
-        rewritten, trouble = self._rewritten()
+            reason = f"the export declares a dynamic batch, but {problem}"
+        rewritten, problem = self._rewritten()
         if rewritten is not None:
-            network, freed, verified = rewritten
-            return network, freed, BatchSupport("rewritten", f"{reason}; made dynamic and {verified}")
+            network, graph, verified = rewritten
+            return network, graph, BatchSupport(BatchMode.REWRITTEN, f"{reason}; made dynamic and {verified}")
         network = self._network(self.model, fixed or 1)
-        if rows_interact(network, self.inputs, self._tolerance):
-            network.keep_apart()
+        if samples_interact(network, self.inputs, self._tolerance):
+            network.run_masks_alone()
         self._check_surgery(network)
-        return network, self.model, BatchSupport("looped", f"{reason}, and cannot be made dynamic: {trouble}")
+        return network, self.model, BatchSupport(BatchMode.LOOPED, f"{reason}, and cannot be made dynamic: {problem}")
 
-    def _again(self, known: "cache.Known") -> tuple[Network, Model, BatchSupport]:
-        """As it was found to work at the first start."""
-        batching = BatchSupport(known.mode, known.reason)
-        model = self._freed() if known.mode == "rewritten" else self.model
-        fixed = (self.anatomy.image.batch or 1) if known.mode == "looped" else None
+    def _from_record(self, record: "cache.ModelRecord") -> tuple[Network, Model, BatchSupport]:
+        """Opens the model in the way that an earlier opening verified."""
+        batching = BatchSupport(record.mode, record.reason)
+        model = self._with_free_batch() if record.mode is BatchMode.REWRITTEN else self.model
+        fixed = (self.anatomy.image.batch or 1) if record.mode is BatchMode.LOOPED else None
         network = self._network(model, fixed)
-        if rows_interact(network, self.inputs, self._tolerance):
-            network.keep_apart()
+        if samples_interact(network, self.inputs, self._tolerance):
+            network.run_masks_alone()
         return network, model, batching
 
     def _rewritten(self) -> tuple[tuple[Network, Model, str] | None, str]:
+        """Makes the graph take any batch. Returns ((network, graph, how verified), ''), or (None, the problem)."""
         try:
-            freed = self._freed()
-            network = self._network(freed, None)
+            graph = self._with_free_batch()
+            network = self._network(graph, None)
         except OutOfMemory:
             raise
         except (CannotBatch, InferenceError) as error:
             return None, str(error)
         try:
-            trouble = why_not_batched(network, self.inputs, self._tolerance)
+            problem = why_not_batched(network, self.inputs, self._tolerance)
         except OutOfMemory:
             raise
         except InferenceError as error:
-            trouble = str(error)
-        if trouble is None:
-            return (network, freed, self._check_surgery(network)), ""
+            problem = str(error)
+        if problem is None:
+            return (network, graph, self._check_surgery(network)), ""
         network.close()
-        return None, f"in the rewritten graph {trouble}"
+        return None, f"in the rewritten graph {problem}"
 
-    def _freed(self) -> Model:
-        pinned = ir.edit(self.model)
-        names = [self.anatomy.image.name, *(n for n, b in self._extra.items() if b)]
-        return free_batch(pinned, self.trace.shapes, self.trace.values, names)
+    def _with_free_batch(self) -> Model:
+        model = ir.edit(self.model)
+        names = [self.anatomy.image.name, *(n for n, batched in self._extra.items() if batched)]
+        return free_batch(model, self.trace.shapes, self.trace.values, names)
 
     @property
     def _extra(self) -> dict[str, bool]:
+        """Of each extra input, whether it has one entry for each image of a batch."""
         batch = self.anatomy.image.batch
         values = {str(v.name): v for v in self.model.graph.inputs}
-        picture = values[self.anatomy.image.name]
-        return {name: is_batched(values[name], picture, batch) for name in self.inputs}
+        image = values[self.anatomy.image.name]
+        return {name: is_batched(values[name], image, batch) for name in self.inputs}
 
     @property
     def _tolerance(self) -> float:
@@ -247,9 +259,9 @@ class _Opener:
 
     def _network(self, model: Model, fixed: int | None) -> Network:
         options = self.options
-        measured = options.threads is None and options.batch is None and cache.folder() is not None
+        can_measure = options.threads is None and options.batch is None and options.cache and cache.folder() is not None
         name = cache.key(
-            "pace", _key(self.file, options, self.size), cache.machine(), str(options.form), str(options.with_fill)
+            "plan", _key(self.file, options, self.size), cache.machine(), str(options.form), str(options.with_fill)
         )
         return Network(
             model,
@@ -263,36 +275,36 @@ class _Opener:
             extra=self._extra,
             form=options.form,
             engine=options.engine,
-            plan=cache.load_plan(name) if measured else None,
-            keep=partial(cache.store_plan, name) if measured else None,
+            plan=cache.load_plan(name) if can_measure else None,
+            save_plan=partial(cache.store_plan, name) if can_measure else None,
         )
 
     def _check_surgery(self, network: Network) -> str:
-        """The numbers of the file as it is, against those of the graph that was made of it, on a picture of noise.
+        """Compares the scored tensor of the file's own graph with the network's, on an image of noise.
 
-        Gives 'verified', or says why it could not be.
+        Returns 'verified', or why it could not be verified. Raises ModelError where they differ.
         """
         logits, image = self.anatomy.logits, self.anatomy.image
         session = Session(self.file.proto.SerializeToString(), ("cpu",), self.options.threads)
-        picture = noise(image, image.shape(self.size))
+        batch_of_one = noise(image, image.shape(self.size))
         shape = image.shape(self.size, image.batch or 1)
-        feeds = {image.name: np.repeat(picture, shape[0], axis=0)}
+        feeds = {image.name: np.repeat(batch_of_one, shape[0], axis=0)}
         feeds |= for_batch(self.model, image, self.inputs, shape[0])
         try:
-            raw = session.run([logits.output], {n: a for n, a in feeds.items() if n in session.inputs})[0]
+            output = session.run([logits.output], {n: a for n, a in feeds.items() if n in session.inputs})[0]
         finally:
             session.close()
-        canonical = np.moveaxis(picture[0], image.layout.index("C") - 1, 0).astype(np.float32)
-        if not np.isfinite(np.asarray(raw, np.float64)).all():
+        channels_first = np.moveaxis(batch_of_one[0], image.layout.index("C") - 1, 0).astype(np.float32)
+        if not np.isfinite(np.asarray(output, np.float64)).all():
             return "NOT verified: the model answers NaN or infinity to a test picture"
-        own = network.forward(network.feeds(canonical, canonical, self.inputs))[1]
-        expected = np.asarray(raw, np.float64).reshape(-1)[: own.size]
+        values = network.forward(network.feeds(channels_first, channels_first, self.inputs))[1]
+        expected = np.asarray(output, np.float64).reshape(-1)[: values.size]
         if logits.kind is Kind.REGION:
-            expected = np.moveaxis(np.asarray(raw[0], np.float64), logits.channel_axis - 1, -1).reshape(-1)
-            own = own.reshape(-1, logits.classes)
-        given = _activated(own, logits.activation).reshape(-1)
-        reach = SURGERY_TOLERANCE * max(float(np.abs(expected).max(initial=0)), 1e-6)
-        if expected.shape != given.shape or not np.allclose(given, expected, 0, reach):
+            expected = np.moveaxis(np.asarray(output[0], np.float64), logits.channel_axis - 1, -1).reshape(-1)
+            values = values.reshape(-1, logits.classes)
+        activated = _activated(values, logits.activation).reshape(-1)
+        limit = SURGERY_TOLERANCE * max(float(np.abs(expected).max(initial=0)), 1e-6)
+        if expected.shape != activated.shape or not np.allclose(activated, expected, 0, limit):
             raise ModelError(
                 f"the graph that was made of {self.file.name} gives other numbers than the file itself, so nothing is "
                 f"explained; {'leave out --half' if self.options.engine.half else 'please report this model'}"
@@ -303,5 +315,5 @@ class _Opener:
 def _activated(values: npt.NDArray[np.float64], activation: str) -> npt.NDArray[np.float64]:
     if activation == "none":
         return values
-    found = probabilities(values, activation)
-    return np.log(np.maximum(found, 1e-300)) if activation == "log_softmax" else found
+    activated = probabilities(values, activation)
+    return np.log(np.maximum(activated, 1e-300)) if activation == "log_softmax" else activated

@@ -1,25 +1,42 @@
-"""Masks of several pictures in one line, so that what one picture leaves of a run is filled with another's masks."""
+"""Packs the masks of several images into batches, so that what one image leaves of a batch is filled by another.
+
+A MaskRequest is one image with its targets and masks. BatchPacker orders the masks of all requests in one line. `pack`
+returns a stretch of that line as a PackedBatch, which holds the feeds; `unpack` gives each request its scores back.
+Every mask is scored for the targets of its own image only. Used by scorer.py and device_scorer.py.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from onnxcam.engine.batching import offset_progress
-from onnxcam.network.target_rows import AXES, rows_together
 from onnxcam.surgeon.graphs import masked_score
 from onnxcam.types import AnyMasks, Arrays, Floats, Masks, Progress, Scores
 
-PICTURES = (masked_score.IMAGE, masked_score.FILL)
-RowNumbers = npt.NDArray[np.int64]
+IMAGE_INPUTS = (masked_score.IMAGE, masked_score.FILL)
+TARGET_AXES = {masked_score.TARGETS: 0, masked_score.REGIONS: 1, masked_score.REFERENCES: 0}
+"""The axis of the targets in each input that describes them."""
+Indices = npt.NDArray[np.int64]
+
+
+def select_targets(feeds: Arrays, indices: Indices) -> dict[str, npt.NDArray[Any]]:
+    """Target inputs for a graph that scores one target a sample: the targets of these indices, in this order."""
+    return {name: np.take(feeds[name], indices, axis) for name, axis in TARGET_AXES.items() if name in feeds}
+
+
+def join_targets(feeds: Sequence[Arrays]) -> dict[str, npt.NDArray[Any]]:
+    """Joins the target inputs of several images, which must be for the same network."""
+    return {name: np.concatenate([f[name] for f in feeds], TARGET_AXES[name]) for name in feeds[0]}
 
 
 @dataclass(frozen=True, eq=False)
 class MaskRequest:
-    """A picture with its targets, as a scoring graph is fed them, and the masks (K,1,*grid) it is to be seen through.
+    """Masks (K,1,*grid) of one image to score for its targets.
 
-    progress: told of masks that were scored, and of all K.
+    feeds: inputs of the scoring graph: image, fill, targets, extra inputs. progress: called with (masks scored, K).
     """
 
     feeds: Arrays
@@ -27,27 +44,30 @@ class MaskRequest:
     progress: Progress | None = None
 
     @property
-    def targets(self) -> int:
-        return next(int(self.feeds[name].shape[axis]) for name, axis in AXES.items() if name in self.feeds)
+    def target_count(self) -> int:
+        return next(int(self.feeds[name].shape[axis]) for name, axis in TARGET_AXES.items() if name in self.feeds)
 
     def split(self, count: int) -> "tuple[MaskRequest, MaskRequest]":
-        """The first `count` masks, and the rest; both tell of their part of the whole."""
-        every = len(self.masks)
+        """The first `count` masks and the others, as two requests. Both report their share of all K masks."""
+        total = len(self.masks)
         return (
-            replace(self, masks=self.masks[:count], progress=offset_progress(self.progress, 0, every)),
-            replace(self, masks=self.masks[count:], progress=offset_progress(self.progress, count, every)),
+            replace(self, masks=self.masks[:count], progress=offset_progress(self.progress, 0, total)),
+            replace(self, masks=self.masks[count:], progress=offset_progress(self.progress, count, total)),
         )
 
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """Masks start to stop of the picture with the number `owner`: the rows `rows` of a run, its targets `columns`."""
+    """Masks start to stop of one request in a packed batch.
 
-    owner: int
-    picture: MaskRequest
+    index: of the request. samples: their place in the batch. columns: the request's targets among all of the batch.
+    """
+
+    index: int
+    request: MaskRequest
     start: int
     stop: int
-    rows: slice
+    samples: slice
     columns: slice
 
     def __len__(self) -> int:
@@ -55,133 +75,131 @@ class Segment:
 
     @property
     def masks(self) -> AnyMasks:
-        return self.picture.masks[self.start : self.stop]
+        return self.request.masks[self.start : self.stop]
 
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """Rows that go through the network at one time."""
+    """Samples that go through the network at one time."""
 
-    parts: Sequence[Segment]
-
-    @property
-    def alone(self) -> bool:
-        return len(self.parts) == 1
+    segments: Sequence[Segment]
 
     @property
-    def differing(self) -> Sequence[str]:
-        """The inputs that need a row for each mask: none where all are of one picture."""
-        return [] if self.alone else [name for name in PICTURES if name in self.parts[0].picture.feeds]
+    def has_one_image(self) -> bool:
+        return len(self.segments) == 1
+
+    @property
+    def stacked_inputs(self) -> Sequence[str]:
+        """The image inputs that need one entry a sample; none where all samples are of one image."""
+        return [] if self.has_one_image else [n for n in IMAGE_INPUTS if n in self.segments[0].request.feeds]
 
     @property
     def feeds(self) -> Arrays:
-        """What all rows share: the extra inputs, the targets of all pictures one behind the other, and the picture
-        if it is one.
-        """
-        first = self.parts[0].picture
-        if self.alone:
+        """The inputs that all samples share: extra inputs, the targets of all images, and the image if it is one."""
+        first = self.segments[0].request
+        if self.has_one_image:
             return first.feeds
-        pictures = {part.owner: part.picture for part in self.parts}.values()
-        targets = rows_together([{n: a for n, a in p.feeds.items() if n in AXES} for p in pictures])
-        return {name: a for name, a in first.feeds.items() if name not in self.differing} | targets
+        requests = {segment.index: segment.request for segment in self.segments}.values()
+        targets = join_targets([{n: a for n, a in r.feeds.items() if n in TARGET_AXES} for r in requests])
+        return {name: a for name, a in first.feeds.items() if name not in self.stacked_inputs} | targets
 
-    def in_numpy(self) -> tuple[Arrays, Masks]:
-        """All that is fed, and the masks."""
+    def to_numpy(self) -> tuple[Arrays, Masks]:
+        """(all feeds but the masks, masks)."""
         images = {
-            name: np.concatenate([np.repeat(p.picture.feeds[name], len(p), axis=0) for p in self.parts])
-            for name in self.differing
+            name: np.concatenate([np.repeat(s.request.feeds[name], len(s), axis=0) for s in self.segments])
+            for name in self.stacked_inputs
         }
-        masks = [np.asarray(part.masks) for part in self.parts]
-        return {**self.feeds, **images}, masks[0] if self.alone else np.concatenate(masks)
+        masks = [np.asarray(segment.masks) for segment in self.segments]
+        return {**self.feeds, **images}, masks[0] if self.has_one_image else np.concatenate(masks)
 
-    def scatter(self, found: Floats, width: int) -> Floats:
-        """(rows, width) of what the run answered, each row's own targets first."""
-        kept = np.zeros((len(found), width), np.float32)
-        for part in self.parts:
-            kept[part.rows, : part.columns.stop - part.columns.start] = found[part.rows, part.columns]
-        return kept
+    def scatter(self, scores: Floats, width: int) -> Floats:
+        """(samples, width) out of the batch's scores (samples, all targets): each sample's own targets come first."""
+        scattered = np.zeros((len(scores), width), np.float32)
+        for s in self.segments:
+            scattered[s.samples, : s.columns.stop - s.columns.start] = scores[s.samples, s.columns]
+        return scattered
 
 
 class BatchPacker:
-    """The rows of several pictures of one network whose extra inputs are the same, numbered in the order of running.
+    """The masks of several requests in one line, numbered in the order in which they run.
 
-    Each picture's whole runs come first, so that these are fed one picture; what is left over of each comes last, side
-    by side.
+    The requests are for one network and share their extra inputs. Full batches of a single image come first; what
+    remains of each image comes last, side by side.
     """
 
-    def __init__(self, pictures: Sequence[MaskRequest], step: int) -> None:
-        """step: rows that fill the network."""
-        self._pictures = pictures
-        counts = [len(p.masks) for p in pictures]
-        whole = [count // step * step if len(pictures) > 1 else count for count in counts]
-        parts = [(i, 0, w) for i, w in enumerate(whole)]
-        parts += [(i, w, count) for i, (w, count) in enumerate(zip(whole, counts, strict=True))]
-        self._owner = np.concatenate([np.full(stop - start, i) for i, start, stop in parts])
-        self._place = np.concatenate([np.arange(start, stop) for _, start, stop in parts])
-        self._width = max(p.targets for p in pictures)
+    def __init__(self, requests: Sequence[MaskRequest], batch: int) -> None:
+        """batch: samples that fill the network."""
+        self._requests = requests
+        counts = [len(r.masks) for r in requests]
+        full = [count // batch * batch if len(requests) > 1 else count for count in counts]
+        stretches = [(i, 0, end) for i, end in enumerate(full)]
+        stretches += [(i, end, count) for i, (end, count) in enumerate(zip(full, counts, strict=True))]
+        self._request_of = np.concatenate([np.full(stop - start, i) for i, start, stop in stretches])
+        self._mask_of = np.concatenate([np.arange(start, stop) for _, start, stop in stretches])
+        self.width = max(r.target_count for r in requests)
+        """Most targets of a request: the columns of the scores of all samples."""
 
     def __len__(self) -> int:
-        return len(self._owner)
+        """Number of samples."""
+        return len(self._request_of)
 
-    @property
-    def width(self) -> int:
-        return self._width
-
-    def run(self, rows: RowNumbers) -> PackedBatch:
-        """Of rows that follow each other."""
-        segments, parts, done = list(self._segments(rows)), [], 0
-        owners = list(dict.fromkeys(i for i, _, _ in segments))
-        ends = np.cumsum([0, *(self._pictures[i].targets for i in owners)]).tolist()
-        columns = {i: slice(ends[k], ends[k + 1]) for k, i in enumerate(owners)}
-        for i, start, stop in segments:
-            parts.append(Segment(i, self._pictures[i], start, stop, slice(done, done + stop - start), columns[i]))
+    def pack(self, samples: Indices) -> PackedBatch:
+        """The batch of these samples, which must be consecutive."""
+        stretches, segments, done = list(self._stretches(samples)), [], 0
+        images = list(dict.fromkeys(i for i, _, _ in stretches))
+        ends = np.cumsum([0, *(self._requests[i].target_count for i in images)]).tolist()
+        columns = {i: slice(ends[k], ends[k + 1]) for k, i in enumerate(images)}
+        for i, start, stop in stretches:
+            place = slice(done, done + stop - start)
+            segments.append(Segment(i, self._requests[i], start, stop, place, columns[i]))
             done += stop - start
-        return PackedBatch(parts)
+        return PackedBatch(segments)
 
-    def scores(self, found: Floats) -> list[Scores]:
-        """Each picture's (K,T) out of those of all rows (rows, width)."""
-        split = []
-        for i, picture in enumerate(self._pictures):
-            own = np.empty((len(picture.masks), picture.targets), np.float32)
-            own[self._place[self._owner == i]] = found[self._owner == i, : picture.targets]
-            split.append(own)
-        return split
+    def unpack(self, scores: Floats) -> list[Scores]:
+        """Each request's (K,T) out of the scores of all samples (samples, width), as scatter() returns them."""
+        unpacked = []
+        for i, request in enumerate(self._requests):
+            result = np.empty((len(request.masks), request.target_count), np.float32)
+            result[self._mask_of[self._request_of == i]] = scores[self._request_of == i, : request.target_count]
+            unpacked.append(result)
+        return unpacked
 
     def progress(self) -> Progress | None:
-        """Tells each picture of its own rows, out of how many rows of all are done."""
-        if all(p.progress is None for p in self._pictures):
+        """Turns progress over all samples into the progress of each request; None if no request wants it."""
+        if all(r.progress is None for r in self._requests):
             return None
-        told, counts = 0, np.zeros(len(self._pictures), int)
+        before, counts = 0, np.zeros(len(self._requests), int)
 
         def progress(done: int, _: int) -> None:
-            nonlocal told
-            more = np.bincount(self._owner[told:done], minlength=len(counts))
-            told = done
+            nonlocal before
+            more = np.bincount(self._request_of[before:done], minlength=len(counts))
+            before = done
             counts[:] += more
             for i in np.flatnonzero(more).tolist():
-                tell = self._pictures[i].progress
-                if tell is not None:
-                    tell(int(counts[i]), len(self._pictures[i].masks))
+                report = self._requests[i].progress
+                if report is not None:
+                    report(int(counts[i]), len(self._requests[i].masks))
 
         return progress
 
-    def _segments(self, rows: RowNumbers) -> Iterator[tuple[int, int, int]]:
-        """(picture, first mask, end) of each stretch of one picture's masks."""
-        owner, place = self._owner[rows[0] : rows[-1] + 1], self._place[rows[0] : rows[-1] + 1]
-        if owner[0] == owner[-1] and place[-1] - place[0] == len(place) - 1:
-            yield int(owner[0]), int(place[0]), int(place[-1]) + 1
+    def _stretches(self, samples: Indices) -> Iterator[tuple[int, int, int]]:
+        """(request, first mask, end) of each run of consecutive masks of one request."""
+        stretch = slice(samples[0], samples[-1] + 1)
+        request_of, mask_of = self._request_of[stretch], self._mask_of[stretch]
+        if request_of[0] == request_of[-1] and mask_of[-1] - mask_of[0] == len(mask_of) - 1:
+            yield int(request_of[0]), int(mask_of[0]), int(mask_of[-1]) + 1
             return
-        breaks = np.flatnonzero((np.diff(owner) != 0) | (np.diff(place) != 1)) + 1
-        for part in np.split(np.arange(len(owner)), breaks):
-            yield int(owner[part[0]]), int(place[part[0]]), int(place[part[-1]]) + 1
+        breaks = np.flatnonzero((np.diff(request_of) != 0) | (np.diff(mask_of) != 1)) + 1
+        for part in np.split(np.arange(len(request_of)), breaks):
+            yield int(request_of[part[0]]), int(mask_of[part[0]]), int(mask_of[part[-1]]) + 1
 
 
-def alike(feeds: Sequence[Arrays]) -> list[list[int]]:
-    """The pictures that may share a run, by their numbers: those whose extra inputs are the same."""
+def group_by_extra_inputs(feeds: Sequence[Arrays]) -> list[list[int]]:
+    """Groups images that may share a batch, as indices into `feeds`: their extra inputs are equal."""
     groups: list[list[int]] = []
-    for i, own in enumerate(feeds):
+    for i, one in enumerate(feeds):
         for group in groups:
-            if _same_further(feeds[group[0]], own):
+            if _same_extra_inputs(feeds[group[0]], one):
                 group.append(i)
                 break
         else:
@@ -189,6 +207,6 @@ def alike(feeds: Sequence[Arrays]) -> list[list[int]]:
     return groups
 
 
-def _same_further(one: Arrays, other: Arrays) -> bool:
-    extra = [n for n in one if n not in PICTURES and n not in AXES]
+def _same_extra_inputs(one: Arrays, other: Arrays) -> bool:
+    extra = [n for n in one if n not in IMAGE_INPUTS and n not in TARGET_AXES]
     return all(one[n] is other[n] or np.array_equal(one[n], other[n]) for n in extra)

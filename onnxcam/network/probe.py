@@ -1,4 +1,9 @@
-"""A PictureProbe answers for one picture and its targets before one network: what a method sees."""
+"""ImageProbe: one image with its targets before one network, which is all that a method sees of a model.
+
+It has the methods of methods.blocks.Probe: scores of masks, gradients, the tail. It turns them into runs of Network
+(scorer.py) and GradientRunner (gradients.py), and counts the forward passes. `scores` and `score_gradients` do the same
+for several probes of one network in shared batches.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,9 +12,8 @@ from functools import cached_property
 import numpy as np
 
 from onnxcam.network.gradients import GradientRunner
-from onnxcam.network.packing import MaskRequest, alike
+from onnxcam.network.packing import MaskRequest, group_by_extra_inputs, join_targets, select_targets
 from onnxcam.network.scorer import Network
-from onnxcam.network.target_rows import rows_of, rows_together
 from onnxcam.surgeon.graphs import masked_score
 from onnxcam.surgeon.graphs.score_gradient import Wrt
 from onnxcam.types import (
@@ -26,10 +30,17 @@ from onnxcam.types import (
     Scores,
 )
 
+GradientRequest = tuple[Masks, Rows, Sequence[int] | None]
+"""(maps (N,1,h,w), the target of each (N,), pixels by which image and fill are rolled along each side)."""
+
 
 @dataclass
-class Count:
-    """Rows that went through the network: forwards, and steps, which came back with a gradient."""
+class PassCount:
+    """Samples that went through the network, and the progress that is reported of them.
+
+    forwards: without a gradient. steps: with one. expected: in all, as far as the method knows. progress: called with
+    (passes done, passes expected).
+    """
 
     forwards: int = 0
     steps: int = 0
@@ -38,54 +49,56 @@ class Count:
 
     @property
     def passes(self) -> int:
+        """Forwards and steps."""
         return self.forwards + self.steps
 
-    def forward(self, rows: int) -> None:
-        self.forwards += rows
-        self._tell()
+    def add_forwards(self, count: int) -> None:
+        self.forwards += count
+        self._report()
 
-    def following(self) -> Progress:
-        """Counts the forwards of one more question, as they are told of: done of all."""
+    def add_steps(self, count: int) -> None:
+        self.steps += count
+        self._report()
+
+    def forward_progress(self) -> Progress:
+        """A progress callback of one call, which counts the forwards that it hears of."""
         before = self.forwards
-        return lambda done, _: self.forward(before + done - self.forwards)
+        return lambda done, _: self.add_forwards(before + done - self.forwards)
 
-    def step(self, rows: int) -> None:
-        self.steps += rows
-        self._tell()
-
-    def again(self, forwards: int, steps: int) -> None:
-        """Takes back what was counted since there were these many: it failed."""
+    def reset(self, forwards: int, steps: int) -> None:
+        """Sets the counts back to earlier values, after a failed call."""
         self.forwards, self.steps = forwards, steps
 
     def finish(self) -> None:
-        """A search that stopped early needed no more rows than these."""
+        """Reports the end of a search, which may have stopped before the expected number of passes."""
         if self.passes < self.expected:
             self.expected = self.passes
-            self._tell()
+            self._report()
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         if self.progress is not None:
             self.progress(self.passes, max(self.passes, self.expected))
 
 
 @dataclass(frozen=True, eq=False)
-class PictureProbe:
-    """methods.blocks.Probe for one network. feeds: the picture and its targets. seen: its feature maps.
+class ImageProbe:
+    """methods.blocks.Probe for one network.
 
-    originals: of the unmasked picture.
+    image, fill: (C,H,W). feeds: the image and its targets as the scoring graph takes them. feature_maps: of the image,
+    on the host or on the device. originals: (T,) scores of the unmasked image.
     """
 
-    differentiated: GradientRunner
+    runner: GradientRunner
     image: Image
     fill: Image
     feeds: Arrays
-    seen: Features | FeaturesOnDevice
+    feature_maps: Features | FeaturesOnDevice
     originals: Mapping[Score, Floats]
-    count: Count = field(default_factory=Count)
+    count: PassCount = field(default_factory=PassCount)
 
     @property
     def network(self) -> Network:
-        return self.differentiated.opened.network
+        return self.runner.opened.network
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -103,26 +116,26 @@ class PictureProbe:
 
     @property
     def features(self) -> Features:
-        return self.seen if isinstance(self.seen, np.ndarray) else self.seen.host
+        return self.feature_maps if isinstance(self.feature_maps, np.ndarray) else self.feature_maps.host
 
     @property
     def held(self) -> FeaturesOnDevice | None:
-        return None if isinstance(self.seen, np.ndarray) else self.seen
+        return None if isinstance(self.feature_maps, np.ndarray) else self.feature_maps
 
     def score(self, masks: AnyMasks, score: Score) -> Scores:
         return scores([self], [masks], score)[0]
 
     def tail(self, features: Features, score: Score) -> Scores:
         tensor = self.network.anatomy.features
-        given = tensor.from_channels(features, self._raw_features)
-        found = self.differentiated.tail(self.feeds, given, score)
-        self.count.forward(len(found))
-        return found
+        result = self.runner.tail(self.feeds, tensor.from_channels(features, self._raw_features), score)
+        self.count.add_forwards(len(result))
+        return result
 
     @cached_property
     def _raw_features(self) -> Floats:
+        """The image's feature tensor in the model's own layout, from a forward pass of its own."""
         self.count.expected += 1
-        self.count.forward(1)
+        self.count.add_forwards(1)
         return self.network.raw_features(self.feeds)
 
     def score_gradient(
@@ -132,79 +145,85 @@ class PictureProbe:
 
     def feature_gradient(self) -> Floats:
         rows = np.arange(self.targets)
-        feeds = {**self.feeds, **rows_of(self.feeds, rows)}
-        _, found = self.differentiated.gradient(
-            feeds, self.network.identity_masks(len(rows)), Score.LOGIT, Wrt.FEATURES, whole=self.whole(0)
+        feeds = {**self.feeds, **select_targets(self.feeds, rows)}
+        masks = self.network.identity_masks(len(rows))
+        _, gradient = self.runner.gradient(
+            feeds, masks, Score.LOGIT, Wrt.FEATURES, check_feeds=self.feeds_for_target(0)
         )
-        self.count.step(len(rows))
-        return self.network.anatomy.features.to_channels(found)
+        self.count.add_steps(len(rows))
+        return self.network.anatomy.features.to_channels(gradient)
 
     def image_gradient(self, images: Floats, rows: Rows, *, guided: bool = False) -> tuple[Floats, Floats]:
         network = self.network
-        feeds = {**self.feeds, **rows_of(self.feeds, rows), masked_score.IMAGE: network.rows_out(images)}
-        scores, found = self.differentiated.gradient(
+        feeds = {
+            **self.feeds,
+            **select_targets(self.feeds, rows),
+            masked_score.IMAGE: network.batch_to_model_layout(images),
+        }
+        logits, gradient = self.runner.gradient(
             feeds,
             network.identity_masks(len(rows)),
             Score.LOGIT,
             Wrt.IMAGE,
-            whole=self.whole(int(rows[0])),
+            check_feeds=self.feeds_for_target(int(rows[0])),
             guided=guided,
         )
-        self.count.step(len(rows))
-        return scores, network.rows_in(found)
+        self.count.add_steps(len(rows))
+        return logits, network.batch_from_model_layout(gradient)
 
-    def whole(self, target: int) -> Arrays:
-        """One row: the picture as it is, and this target."""
-        return {**self.feeds, **rows_of(self.feeds, np.asarray([target]))}
+    def feeds_for_target(self, target: int) -> Arrays:
+        """Feeds of one sample: the unmasked image and one of the targets, by its index."""
+        return {**self.feeds, **select_targets(self.feeds, np.asarray([target]))}
 
-    def pictures(self, shift: Sequence[int] | None) -> dict[str, Floats]:
-        """The picture and its fill as the network is fed them, rolled by so many pixels along each side."""
-        network, found = self.network, {}
-        for name, picture in ((masked_score.IMAGE, self.image), (masked_score.FILL, self.fill)):
+    def rolled_images(self, shift: Sequence[int] | None) -> dict[str, Floats]:
+        """Image and fill in the model's layout, rolled by so many pixels along each side."""
+        network, rolled = self.network, {}
+        for name, image in ((masked_score.IMAGE, self.image), (masked_score.FILL, self.fill)):
             if name in self.feeds:
-                axes = tuple(range(1, picture.ndim))
-                rolled = picture if shift is None or not any(shift) else np.roll(picture, tuple(shift), axes)
-                found[name] = network.to_model_layout(rolled)
-        return found
+                axes = tuple(range(1, image.ndim))
+                moved = image if shift is None or not any(shift) else np.roll(image, tuple(shift), axes)
+                rolled[name] = network.to_model_layout(moved)
+        return rolled
 
 
-def scores(probes: Sequence[PictureProbe], masks: Sequence[AnyMasks], score: Score) -> list[Scores]:
-    """What each probe's score() gives, in runs that they share. The probes are of one network."""
-    pictures = [MaskRequest(p.feeds, m, p.count.following()) for p, m in zip(probes, masks, strict=True)]
+def scores(probes: Sequence[ImageProbe], masks: Sequence[AnyMasks], score: Score) -> list[Scores]:
+    """What each probe's score() returns, in shared batches. The probes are of one network."""
+    requests = [MaskRequest(p.feeds, m, p.count.forward_progress()) for p, m in zip(probes, masks, strict=True)]
     before = [p.count.forwards for p in probes]
-    found = probes[0].network.score_together(pictures, score)
+    results = probes[0].network.score_images(requests, score)
     assert all(p.count.forwards - b == len(m) for p, b, m in zip(probes, before, masks, strict=True))
-    return found
+    return results
 
 
 def score_gradients(
-    probes: Sequence[PictureProbe], given: Sequence[tuple[Masks, Rows, Sequence[int] | None]], score: Score
+    probes: Sequence[ImageProbe], requests: Sequence[GradientRequest], score: Score
 ) -> list[tuple[Floats, Masks]]:
-    """What each probe's score_gradient() gives for (maps, rows, shift), in runs that they share, as scores() does."""
-    found: dict[int, tuple[Floats, Masks]] = {}
-    for group in alike([p.feeds for p in probes]):
-        found |= zip(group, _joined([probes[i] for i in group], [given[i] for i in group], score), strict=True)
-    return [found[i] for i in range(len(probes))]
+    """What each probe's score_gradient() returns, in shared batches. The probes are of one network."""
+    results: dict[int, tuple[Floats, Masks]] = {}
+    for group in group_by_extra_inputs([p.feeds for p in probes]):
+        joint = _joint_gradients([probes[i] for i in group], [requests[i] for i in group], score)
+        results |= zip(group, joint, strict=True)
+    return [results[i] for i in range(len(probes))]
 
 
-def _joined(
-    probes: Sequence[PictureProbe], given: Sequence[tuple[Masks, Rows, Sequence[int] | None]], score: Score
+def _joint_gradients(
+    probes: Sequence[ImageProbe], requests: Sequence[GradientRequest], score: Score
 ) -> list[tuple[Floats, Masks]]:
-    """The same of pictures whose extra inputs are those of the first."""
+    """Score gradients of several images that share the extra inputs of the first."""
     first = probes[0]
-    maps, rows, shifts = zip(*given, strict=True)
-    targets = [rows_of(p.feeds, r) for p, r in zip(probes, rows, strict=True)]
-    pictures = [p.pictures(s) for p, s in zip(probes, shifts, strict=True)]
-    feeds = {**first.feeds, **rows_together(targets)}
-    for name in pictures[0]:
+    maps, rows, shifts = zip(*requests, strict=True)
+    targets = [select_targets(p.feeds, r) for p, r in zip(probes, rows, strict=True)]
+    images = [p.rolled_images(s) for p, s in zip(probes, shifts, strict=True)]
+    feeds = {**first.feeds, **join_targets(targets)}
+    for name in images[0]:
         if len(probes) == 1:
-            feeds[name] = pictures[0][name]
+            feeds[name] = images[0][name]
         else:
-            feeds[name] = np.concatenate([np.repeat(p[name], len(r), 0) for p, r in zip(pictures, rows, strict=True)])
+            feeds[name] = np.concatenate([np.repeat(i[name], len(r), 0) for i, r in zip(images, rows, strict=True)])
     ends = np.cumsum([len(r) for r in rows])[:-1]
-    told, gradient = first.differentiated.gradient(
-        feeds, np.concatenate(maps), score, Wrt.MAPS, whole=first.whole(int(rows[0][0]))
+    values, gradient = first.runner.gradient(
+        feeds, np.concatenate(maps), score, Wrt.MAPS, check_feeds=first.feeds_for_target(int(rows[0][0]))
     )
-    for probe, own in zip(probes, rows, strict=True):
-        probe.count.step(len(own))
-    return list(zip(np.split(told, ends), np.split(gradient, ends), strict=True))
+    for probe, of_probe in zip(probes, rows, strict=True):
+        probe.count.add_steps(len(of_probe))
+    return list(zip(np.split(values, ends), np.split(gradient, ends), strict=True))

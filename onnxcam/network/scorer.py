@@ -1,4 +1,9 @@
-"""A Network answers for one model: its features, its logits, and the scores of masked pictures."""
+"""Network: one opened scoring graph, which gives an image's feature maps, its logits, and the scores of masked images.
+
+It builds the scoring graph of surgeon/graphs/masked_score.py and runs it through engine.parallel on the host, or
+through device_scorer.py where tensors stay on a device. Masks come in at the resolution of the feature maps; the graph
+enlarges them and blends them with the image. opening.py makes it, probe.py uses it.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -12,8 +17,8 @@ from onnxcam.engine.parallel import ParallelRunner, RunLimits, RunPlan
 from onnxcam.engine.providers import ProviderSpec
 from onnxcam.engine.session import Session
 from onnxcam.errors import OutOfMemory, UndefinedSaliency
-from onnxcam.network.device_scorer import OnDevice
-from onnxcam.network.packing import BatchPacker, MaskRequest, RowNumbers, alike
+from onnxcam.network.device_scorer import DeviceScorer
+from onnxcam.network.packing import BatchPacker, Indices, MaskRequest, group_by_extra_inputs
 from onnxcam.surgeon.analysis.anatomy import Anatomy, Kind
 from onnxcam.surgeon.graphs import masked_score
 from onnxcam.surgeon.graphs.masked_score import FEATURE_MASKS
@@ -35,11 +40,16 @@ from onnxcam.types import (
     Scores,
 )
 
-OUTPUT = {Score.PROBABILITY: masked_score.PROBABILITY, Score.LOGIT: masked_score.LOGIT}
+SCORE_OUTPUTS = {Score.PROBABILITY: masked_score.PROBABILITY, Score.LOGIT: masked_score.LOGIT}
+"""The scoring graph's output for each kind of score."""
 
 
 class Network:
-    """One opened scoring graph: features, logits and masked scores from a single copy of the weights."""
+    """One opened scoring graph: features, logits and masked scores from a single copy of the weights.
+
+    size: (H,W) of the image. grid: (h,w) of the masks. fixed: the batch that the graph is fixed to, None if it takes
+    any. notes: what a reader of the result should know about it. Threads may share it.
+    """
 
     def __init__(
         self,
@@ -56,11 +66,12 @@ class Network:
         form: MaskForm = FEATURE_MASKS,
         engine: EngineOptions = PLAIN,
         plan: RunPlan | None = None,
-        keep: Callable[[RunPlan], None] | None = None,
+        save_plan: Callable[[RunPlan], None] | None = None,
     ) -> None:
-        """fixed: the batch that the graph is bound to, None if it takes any. extra: as scoring_model takes it.
+        """fixed: the batch that the graph is fixed to, None if it takes any. extra: as scoring_model() takes it.
 
-        pace, keep: as ParallelRunner takes them.
+        plan, save_plan: a measured RunPlan, and what stores a new one, as ParallelRunner takes them. Raises what it
+        raises.
         """
         self.anatomy, self.size = anatomy, size
         self.form, self.with_fill = form, with_fill
@@ -69,33 +80,33 @@ class Network:
 
         def graph() -> bytes:
             plain = convert_to_mixed_precision(model) if engine.half else model
-            made = masked_score.scoring_model(
+            scoring = masked_score.scoring_model(
                 plain, anatomy, size, with_fill=with_fill, batch=fixed, extra=extra, form=form
             )
-            return to_bytes(made)
+            return to_bytes(scoring)
 
-        asked = RunLimits(threads, batch, fixed, anatomy.bytes_per_picture, engine)
-        self._runner = ParallelRunner(graph, providers, asked, plan, keep)
+        limits = RunLimits(threads, batch, fixed, anatomy.bytes_per_picture, engine)
+        self._runner = ParallelRunner(graph, providers, limits, plan, save_plan)
         self._copies = 1
         self.notes = (*self._engine_notes(), *self._runner.notes)
-        # On the CPU there is nothing to bring anywhere, and plain runs may overlap.
-        self._on_device: OnDevice | None = None
+        # On the CPU nothing has to be copied to a device, and plain runs may overlap.
+        self._device_scorer: DeviceScorer | None = None
         if self._session.device is not None and self.provider != "cpu":
-            self._on_device = OnDevice(
+            self._device_scorer = DeviceScorer(
                 self._session, self._session.device, anatomy.features, fixed, pad_to_batch=self.provider == "tensorrt"
             )
 
     def _engine_notes(self) -> tuple[Note, ...]:
-        """What is to be said about how the providers compute."""
-        found = list[Note]()
+        """Notes on how the providers compute."""
+        notes = list[Note]()
         if self.provider == "tensorrt":
             others = "the CUDA provider" if self._session.companions else "the CPU"
             text = f"operators that TensorRT lacks run on {others}; it may use TF32 where that is faster"
-            found.append(Note(NoteCode.PROVIDER_FALLBACK, text))
+            notes.append(Note(NoteCode.PROVIDER_FALLBACK, text))
         if self._session.recorded_options:
             text = "engine: " + ", ".join(f"{name} {value}" for name, value in self._session.recorded_options.items())
-            found.append(Note(NoteCode.ENGINE_OPTIONS, text))
-        return tuple(found)
+            notes.append(Note(NoteCode.ENGINE_OPTIONS, text))
+        return tuple(notes)
 
     @property
     def _session(self) -> Session:
@@ -108,7 +119,7 @@ class Network:
 
     @property
     def in_flight(self) -> int:
-        """Masks on their way at one time, in all runs beside each other."""
+        """Masks in all parallel runs together at one time."""
         return self._runner.plan.in_flight
 
     @property
@@ -121,125 +132,127 @@ class Network:
         return self._session.provider
 
     def close(self) -> None:
-        if self._on_device is not None:
-            self._on_device.close()
+        if self._device_scorer is not None:
+            self._device_scorer.close()
         self._runner.close()
 
     def feeds(self, image: Image, fill: Image | None, extra: Arrays) -> Arrays:
-        """What stays the same for every mask of a picture."""
-        found: dict[str, npt.NDArray[np.generic]] = {masked_score.IMAGE: self.to_model_layout(image), **extra}
+        """Inputs of the scoring graph that are the same for every mask of an image (C,H,W)."""
+        feeds: dict[str, npt.NDArray[np.generic]] = {masked_score.IMAGE: self.to_model_layout(image), **extra}
         if self.with_fill and fill is not None:
-            found[masked_score.FILL] = self.to_model_layout(fill)
-        if self._on_device is not None:
-            self._on_device.resident.forget(found.values())
-        return found
+            feeds[masked_score.FILL] = self.to_model_layout(fill)
+        if self._device_scorer is not None:
+            self._device_scorer.bound.forget(feeds.values())
+        return feeds
 
     def release(self, feeds: Arrays) -> None:
-        """The picture is done with: what lies of it on the device need not stay there."""
-        if self._on_device is not None:
-            self._on_device.resident.forget(feeds.values())
+        """Frees what is kept on the device for an image that is finished."""
+        if self._device_scorer is not None:
+            self._device_scorer.bound.forget(feeds.values())
 
     def register_device_copy(self, image: Image, value: object) -> None:
-        """`value`, an OrtValue where this network runs, holds the image (C,*size) already, so it need not go there."""
-        to_model_layout = self.to_model_layout(image)
-        if self._on_device is not None and np.shares_memory(to_model_layout, image):
-            self._on_device.resident.register_device_copy(to_model_layout, value)
+        """Uses `value`, an OrtValue on this network's device, instead of uploading the image (C,*size)."""
+        array = self.to_model_layout(image)
+        if self._device_scorer is not None and np.shares_memory(array, image):
+            self._device_scorer.bound.register_device_copy(array, value)
 
     def forward(self, feeds: Arrays) -> tuple[Features | FeaturesOnDevice, npt.NDArray[np.float64]]:
-        """(K,*grid) feature maps and (numbers,) of the scored tensor, for the picture as it is."""
-        found: Features | FeaturesOnDevice
-        if self._on_device is not None:
-            found, logits = self._on_device.forward(self._fed(feeds, self.identity_masks(1)))
+        """(feature maps (K,*grid), scored tensor (numbers,)) of the unmasked image; UndefinedSaliency if it is NaN."""
+        maps: Features | FeaturesOnDevice
+        if self._device_scorer is not None:
+            maps, logits = self._device_scorer.forward(self._complete(feeds, self.identity_masks(1)))
         else:
             features, logits = self.run(feeds, self.identity_masks(1), [masked_score.FEATURES, masked_score.LOGITS])
-            found = self.anatomy.features.to_channels(features)[0]
+            maps = self.anatomy.features.to_channels(features)[0]
         if not np.isfinite(logits[0]).all():
             self.release(feeds)
             raise UndefinedSaliency(
                 "the model's logits are NaN or infinite on this picture; check the preprocessing, or the weights"
             )
-        return found, logits[0].astype(np.float64)
+        return maps, logits[0].astype(np.float64)
 
     def identity_masks(self, count: int) -> Masks:
-        """Masks that keep the picture as it is: a map without extent has a mask of ones."""
+        """Masks (count,1,*grid) that keep the image as it is. A constant map normalises to a mask of ones."""
         return np.full((count, 1, *self.grid), 0 if self.form.normalised else 1, np.float32)
 
     def score(self, feeds: Arrays, masks: AnyMasks, score: Score, progress: Progress | None = None) -> Scores:
-        """(K,T) numbers of the targets that feeds hold, the picture seen through each of the masks (K,1,*grid)."""
-        return self.score_together([MaskRequest(feeds, masks, progress)], score)[0]
+        """(K,T) scores of the image seen through each mask (K,1,*grid), for the targets in the feeds."""
+        return self.score_images([MaskRequest(feeds, masks, progress)], score)[0]
 
-    def score_together(self, pictures: Sequence[MaskRequest], score: Score) -> list[Scores]:
-        """What score() gives for each; what would not fill a run by itself shares one with the rest of others."""
-        ask = self._in_runner if self._on_device is None else self._there
-        pictures = [self._repeated(replace(p, masks=_floats(p.masks))) for p in pictures]
-        found: dict[int, Scores] = {}
-        for group in alike([p.feeds for p in pictures]) if self.can_pack else [[i] for i in range(len(pictures))]:
-            found |= zip(group, ask([pictures[i] for i in group], OUTPUT[score]), strict=True)
-        return [found[i][:: self._copies] for i in range(len(pictures))]
+    def score_images(self, requests: Sequence[MaskRequest], score: Score) -> list[Scores]:
+        """Scores of several images: (K,T) of each. Images share a forward pass where that is possible and saves one."""
+        scorer = self._score_on_host if self._device_scorer is None else self._score_on_device
+        requests = [self._with_copies(replace(r, masks=_as_floats(r.masks))) for r in requests]
+        scores: dict[int, Scores] = {}
+        singles = [[i] for i in range(len(requests))]
+        for group in group_by_extra_inputs([r.feeds for r in requests]) if self.can_pack else singles:
+            scores |= zip(group, scorer([requests[i] for i in group], SCORE_OUTPUTS[score]), strict=True)
+        return [scores[i][:: self._copies] for i in range(len(requests))]
 
-    def _repeated(self, picture: MaskRequest) -> MaskRequest:
-        """Each mask as often as a run has rows, where rows of a run would change each other."""
+    def _with_copies(self, request: MaskRequest) -> MaskRequest:
+        """Each mask as often as a batch has samples, where samples of a batch change each other."""
         if self._copies == 1:
-            return picture
-        rows, tell = np.repeat(np.arange(len(picture.masks)), self._copies), picture.progress
-        told = None if tell is None else lambda done, every: tell(done // self._copies, every // self._copies)
-        return replace(picture, masks=picture.masks[rows], progress=told)
+            return request
+        indices, report = np.repeat(np.arange(len(request.masks)), self._copies), request.progress
+        progress = None if report is None else lambda done, of: report(done // self._copies, of // self._copies)
+        return replace(request, masks=request.masks[indices], progress=progress)
 
     @property
     def can_pack(self) -> bool:
-        """Whether pictures may share a run: rows of a bound batch may change each other, and some providers compile for
-        every shape.
+        """Whether images may share a batch.
+
+        False for a fixed batch, whose samples may change each other, and for providers that compile for every shape.
         """
-        own = self._on_device is None or not self._on_device.resident.pad_to_batch
-        return self.fixed is None and own and self.provider in ("cpu", "cuda")
+        any_size = self._device_scorer is None or not self._device_scorer.bound.pad_to_batch
+        return self.fixed is None and any_size and self.provider in ("cpu", "cuda")
 
-    def _in_runner(self, pictures: Sequence[MaskRequest], output: str) -> list[Scores]:
-        crowd = BatchPacker(pictures, self.in_flight)
+    def _score_on_host(self, requests: Sequence[MaskRequest], output: str) -> list[Scores]:
+        packer = BatchPacker(requests, self.in_flight)
 
-        def chunk_scores(session: Session, rows: RowNumbers) -> Scores:
+        def score_chunk(session: Session, samples: Indices) -> Scores:
             try:
-                run = crowd.run(rows)
+                packed = packer.pack(samples)
                 with session.translating():
-                    feeds, masks = run.in_numpy()
-                return run.scatter(self._run_in(session, feeds, masks, [output])[0], crowd.width)
+                    feeds, masks = packed.to_numpy()
+                return packed.scatter(self._run_in(session, feeds, masks, [output])[0], packer.width)
             except OutOfMemory:
                 if self.fixed is None:
-                    self._runner.shrink(max(1, len(rows) // 2))  # for later pictures too
+                    self._runner.shrink(max(1, len(samples) // 2))  # for later images too
                 raise
 
-        return crowd.scores(self._runner.map(chunk_scores, np.arange(len(crowd)), crowd.progress()))
+        return packer.unpack(self._runner.map(score_chunk, np.arange(len(packer)), packer.progress()))
 
-    def _there(self, pictures: Sequence[MaskRequest], output: str) -> list[Scores]:
-        assert self._on_device is not None
-        return self._on_device.scores(pictures, output, self.batch, self._runner.shrink)
+    def _score_on_device(self, requests: Sequence[MaskRequest], output: str) -> list[Scores]:
+        assert self._device_scorer is not None
+        return self._device_scorer.scores(requests, output, self.batch, self._runner.shrink)
 
-    def answer(self, feeds: Arrays, masks: Masks, score: Score) -> tuple[float, float]:
-        """The first mask's score for the first target, and the largest of all scored numbers' sizes."""
-        value, everything = self.run(feeds, masks[:1], [OUTPUT[score], masked_score.LOGITS])
-        return float(value[0, 0]), float(np.abs(everything[0]).max(initial=0))
+    def reference_score(self, feeds: Arrays, masks: Masks, score: Score) -> tuple[float, float]:
+        """(the first mask's score for the first target, the largest absolute value of the scored tensor)."""
+        scores, logits = self.run(feeds, masks[:1], [SCORE_OUTPUTS[score], masked_score.LOGITS])
+        return float(scores[0, 0]), float(np.abs(logits[0]).max(initial=0))
 
     def raw_features(self, feeds: Arrays) -> Floats:
-        """(1,...) the feature tensor of the picture as it is, in its own axes."""
+        """(1,...) the feature tensor of the unmasked image, in the model's own layout."""
         return self.run(feeds, self.identity_masks(1), [masked_score.FEATURES])[0]
 
-    def keep_apart(self) -> None:
-        """From now on every mask goes alone, with copies of itself: rows of the bound batch change each other."""
+    def run_masks_alone(self) -> None:
+        """Fills the fixed batch with copies of one mask from now on, because its samples change each other."""
         assert self.fixed is not None
         self._copies = self.fixed
-        text = "rows of the batch that the model is bound to change each other, so every mask went alone"
+        text = "samples of the model's fixed batch change each other, so every mask went alone"
         self.notes = (*self.notes, Note(NoteCode.ROWS_APART, text))
 
     def to_model_layout(self, image: Image) -> Floats:
-        """(C,*size) to the model's own axis order with a batch of one."""
-        return self.rows_out(image[None])
+        """(C,*size) to the model's own layout, with a batch of one."""
+        return self.batch_to_model_layout(image[None])
 
-    def rows_out(self, images: Floats) -> Floats:
-        """(N,C,*size) to the model's own axis order."""
+    def batch_to_model_layout(self, images: Floats) -> Floats:
+        """(N,C,*size) to the model's own layout."""
         order = [self._canonical.index(letter) for letter in self.anatomy.image.layout]
         return np.ascontiguousarray(images.transpose(order), np.float32)
 
-    def rows_in(self, images: Floats) -> Floats:
-        """The way back of rows_out()."""
+    def batch_from_model_layout(self, images: Floats) -> Floats:
+        """The model's own layout to (N,C,*size)."""
         order = [self.anatomy.image.layout.index(letter) for letter in self._canonical]
         return np.ascontiguousarray(images.transpose(order), np.float32)
 
@@ -248,24 +261,24 @@ class Network:
         return "NC" + "".join(self.anatomy.image.letters)
 
     def run(self, feeds: Arrays, masks: Masks, outputs: list[str]) -> list[Floats]:
-        """The outputs for these masks, in one run."""
+        """Returns the outputs for these masks, in one run."""
         return self._run_in(
-            self._session if self._on_device is None else self._on_device.resident, feeds, masks, outputs
+            self._session if self._device_scorer is None else self._device_scorer.bound, feeds, masks, outputs
         )
 
     def _run_in(self, runner: Session | BoundSession, feeds: Arrays, masks: Masks, outputs: list[str]) -> list[Floats]:
-        return [a[: len(masks)] for a in runner.run(outputs, self._fed(feeds, masks))]
+        return [a[: len(masks)] for a in runner.run(outputs, self._complete(feeds, masks))]
 
-    def _fed(self, feeds: Arrays, masks: Masks) -> Arrays:
-        """What the graph takes of these, and what else it needs for the run."""
+    def _complete(self, feeds: Arrays, masks: Masks) -> Arrays:
+        """All inputs of a run: the feeds that the graph takes, the masks, padded to a fixed batch, and any targets."""
         count = len(masks)
         if self.fixed is not None and count < self.fixed:
             masks = np.concatenate([masks, np.repeat(masks[-1:], self.fixed - count, axis=0)])
-        fed = {**self.blank_targets(), **feeds, masked_score.MAPS: masks}
-        return {name: array for name, array in fed.items() if name in self._session.inputs}
+        inputs = {**self.blank_targets(), **feeds, masked_score.MAPS: masks}
+        return {name: array for name, array in inputs.items() if name in self._session.inputs}
 
     def blank_targets(self) -> Arrays:
-        """Targets for a run that is not about targets."""
+        """Target inputs for a run whose scores are not read."""
         logits = self.anatomy.logits
         if logits.kind is Kind.EMBEDDING:
             return {masked_score.REFERENCES: np.zeros((1, logits.classes), np.float32)}
@@ -276,13 +289,13 @@ class Network:
 
 
 def probabilities(logits: npt.NDArray[np.float64], activation: str) -> npt.NDArray[np.float64]:
-    """(..., classes) by the model's own activation: softmax, or a sigmoid each; a single logit is a sigmoid's."""
+    """Probabilities (..., classes): a sigmoid for 'sigmoid' or a single class, softmax for any other activation."""
     if activation == "sigmoid" or logits.shape[-1] == 1:
         return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)))
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
 
 
-def _floats(masks: AnyMasks) -> AnyMasks:
-    """As the graph takes them; on a device they are bound by address."""
+def _as_floats(masks: AnyMasks) -> AnyMasks:
+    """Contiguous float32 masks, since runs on a device bind them by address."""
     return np.ascontiguousarray(masks, np.float32) if isinstance(masks, np.ndarray) else masks

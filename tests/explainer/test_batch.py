@@ -25,7 +25,7 @@ from onnxcam.explainer.prefetch import explain_each
 from onnxcam.explainer.results import ForwardPass
 from onnxcam.explainer.targets.region import Region
 from onnxcam.methods.maps import Outcome
-from onnxcam.network.device_scorer import OnDevice
+from onnxcam.network.device_scorer import DeviceScorer
 from onnxcam.network.probe import scores
 from onnxcam.network.scorer import Network
 from onnxcam.types import Score
@@ -178,7 +178,7 @@ def test_a_bound_batch_mixes_no_pictures() -> None:
 def on_device(explainer: Explainer, *, pad_to_batch: bool = False) -> Any:
     """The explainer's network, everything bound as on a GPU."""
     network = explainer._heads.first.network
-    network._on_device = OnDevice(
+    network._device_scorer = DeviceScorer(
         network._session, Device("cpu", 0), network.anatomy.features, pad_to_batch=pad_to_batch
     )
     return network
@@ -206,7 +206,7 @@ def test_on_a_device_whole_runs_are_each_pictures_own_and_the_rest_is_shared(mon
             for found, map_ in zip(together, expected, strict=True):
                 assert isinstance(found, list)
                 np.testing.assert_allclose(found[0].map, map_, atol=1e-6)
-            held = [array for array, _ in network._on_device.resident._uploads.values()]
+            held = [array for array, _ in network._device_scorer.bound._uploads.values()]
             assert {array.shape for array in held if array.ndim == 1} == {(1,)}, "the targets of mixed runs are let go"
             assert max(len(array) for array in held if array.ndim == 4) <= (1 if method.name == "score-cam" else 3)
 
@@ -214,13 +214,13 @@ def test_on_a_device_whole_runs_are_each_pictures_own_and_the_rest_is_shared(mon
 def mixing(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Rows of every run on a device that is of several pictures, from here on."""
     seen: list[int] = []
-    own = OnDevice._lined_up
+    own = DeviceScorer._stacked
 
-    def watched(self: OnDevice, run: Any, *rest: Any) -> Any:
-        seen.append(sum(len(part) for part in run.parts))
+    def watched(self: DeviceScorer, run: Any, *rest: Any) -> Any:
+        seen.append(sum(len(part) for part in run.segments))
         return own(self, run, *rest)
 
-    monkeypatch.setattr(OnDevice, "_lined_up", watched)
+    monkeypatch.setattr(DeviceScorer, "_stacked", watched)
     return seen
 
 
@@ -255,19 +255,19 @@ def test_rests_on_a_device_have_targets_regions_and_pictures_of_their_own() -> N
 def test_memory_that_runs_out_on_a_device_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rests of 2 in runs of 6, of which no more than 3 fit: nothing is tried twice."""
     tried: list[int] = []
-    own = OnDevice._lined_up
+    own = DeviceScorer._stacked
 
-    def small(self: OnDevice, run: Any, *rest: Any) -> Any:
+    def small(self: DeviceScorer, run: Any, *rest: Any) -> Any:
         if len(rest[0]) == 3:  # of masks, which come first
-            tried.append(sum(len(part) for part in run.parts))
-        if sum(len(part) for part in run.parts) > 3:
+            tried.append(sum(len(part) for part in run.segments))
+        if sum(len(part) for part in run.segments) > 3:
             raise OutOfMemory("out of memory")
         return own(self, run, *rest)
 
     with opened(batch=6) as explainer:
         expected = [explainer(p).map for p in PHOTOGRAPHS]
         network = on_device(explainer)
-        monkeypatch.setattr(OnDevice, "_lined_up", small)
+        monkeypatch.setattr(DeviceScorer, "_stacked", small)
         for found, map_ in zip(explain_batch(explainer, forward_passes(explainer)), expected, strict=True):
             assert isinstance(found, list)
             np.testing.assert_allclose(found[0].map, map_, atol=1e-5)
@@ -289,7 +289,7 @@ def test_masks_of_any_type_and_order_are_scored_as_their_numbers(monkeypatch: py
             for graphs in (False, True):
                 network = on_device(explainer)
                 network._session.engine = EngineOptions(cuda_graph=graphs)
-                network._on_device = OnDevice(network._session, Device("cpu", 0), network.anatomy.features)
+                network._device_scorer = DeviceScorer(network._session, Device("cpu", 0), network.anatomy.features)
                 found = [probe.score(masks, Score.LOGIT) for probe in asked]
                 together = scores(asked, [masks] * 3, Score.LOGIT)
                 for one, two, right in zip(found, together, expected, strict=True):

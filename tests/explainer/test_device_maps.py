@@ -18,7 +18,7 @@ from onnxcam.explainer.device_maps import DeviceSaliency, Finisher
 from onnxcam.explainer.results import PREPROCESSED
 from onnxcam.inputs.dlpack import is_device_array, taken
 from onnxcam.methods.blocks import Method
-from onnxcam.network.device_scorer import OnDevice
+from onnxcam.network.device_scorer import DeviceScorer
 from onnxcam.surgeon.graphs.masked_score import LOGIT, TARGETS
 from onnxcam.surgeon.vmap.task import CannotBatch
 from onnxcam.types import Note, NoteCode, Score
@@ -180,7 +180,7 @@ def bound(explain: Explainer, graphs: bool = False) -> Any:
     """The explainer's network, its tensors bound as on a GPU."""
     network = explain._heads.first.network
     network._session.engine = EngineOptions(cuda_graph=graphs)
-    network._on_device = OnDevice(network._session, CPU, network.anatomy.features)
+    network._device_scorer = DeviceScorer(network._session, CPU, network.anatomy.features)
     return network
 
 
@@ -232,7 +232,7 @@ def test_rows_of_a_bound_batch_that_change_each_other_go_alone(resident: bool) -
         assert network.fixed == 2
         expected = explain.explain(X, [0, 3])
         if resident:
-            network._on_device = OnDevice(network._session, CPU, network.anatomy.features, network.fixed)
+            network._device_scorer = DeviceScorer(network._session, CPU, network.anatomy.features, network.fixed)
         feeds = {**network.feeds(X, X, {}), TARGETS: np.array([0, 3])}
         found = network.score(feeds, masks, Score.LOGIT, lambda done, of: told.append((done, of)))
         each = [network.run(feeds, masks[i : i + 1], [LOGIT])[0] for i in range(5)]
@@ -269,10 +269,10 @@ def test_a_stream_lets_go_of_its_picture_also_when_it_is_left_early(classifier: 
             for _, saliency in zip(range(count), stream := explain.stream(X), strict=False):
                 assert saliency.map.shape == (16, 12)
             stream.close()
-            assert (1, 3, 16, 12) not in {array.shape for array, _ in network._on_device.resident._uploads.values()}
+            assert (1, 3, 16, 12) not in {array.shape for array, _ in network._device_scorer.bound._uploads.values()}
         with pytest.raises(TargetError, match="99"):
             next(explain.stream(X, 99))
-        assert (1, 3, 16, 12) not in {array.shape for array, _ in network._on_device.resident._uploads.values()}
+        assert (1, 3, 16, 12) not in {array.shape for array, _ in network._device_scorer.bound._uploads.values()}
 
 
 def test_threads_that_share_a_device_get_what_each_gets_alone(classifier: onnx.ModelProto) -> None:

@@ -12,7 +12,7 @@ from onnxcam import Explainer, Method
 from onnxcam.errors import InferenceError, OnnxCamError, UndefinedSaliency
 from onnxcam.explainer.lockstep import run_lockstep
 from onnxcam.methods.maps import Outcome
-from onnxcam.network.probe import PictureProbe
+from onnxcam.network.probe import ImageProbe
 from onnxcam.network.scorer import Network
 from onnxcam.types import Score
 
@@ -23,7 +23,7 @@ MASKS = np.random.default_rng(6).random((9, 1, 4, 3)).astype(np.float32)
 class Script:
     """A method that asks as often as its picture's number says, and then ends as it says."""
 
-    def __init__(self, probes: list[PictureProbe], lengths: tuple[int, ...], gradients: bool = False) -> None:
+    def __init__(self, probes: list[ImageProbe], lengths: tuple[int, ...], gradients: bool = False) -> None:
         self.number = {p.image.tobytes(): i for i, p in enumerate(probes)}
         self.lengths, self.gradients, self.ended = lengths, gradients, []  # type: ignore[var-annotated]
         self.end: Callable[[int], None] = lambda i: None
@@ -44,7 +44,7 @@ class Script:
 
 
 @pytest.fixture
-def probes() -> Iterator[list[PictureProbe]]:
+def probes() -> Iterator[list[ImageProbe]]:
     with Explainer(filled(CLASSIFIER.replace("Relu", "Tanh")), providers=["cpu"]) as explainer:
         forwards = [next(iter(explainer._forward(picture).results.values())) for picture in PICTURES]
         yield [explainer._pipeline.resolve(forward, [2], None).probe for forward in forwards]
@@ -55,7 +55,7 @@ LENGTHS = (2, 6, 0, 4, 4)
 
 @pytest.mark.parametrize("gradients", [False, True])
 def test_methods_of_different_lengths_get_their_own_answers_to_the_end(
-    probes: list[PictureProbe], gradients: bool
+    probes: list[ImageProbe], gradients: bool
 ) -> None:
     method = Method("script", "none", "none", Script(probes, LENGTHS, gradients))
     for found, probe, length in zip(run_lockstep(method, probes), probes, LENGTHS, strict=True):
@@ -64,7 +64,7 @@ def test_methods_of_different_lengths_get_their_own_answers_to_the_end(
         np.testing.assert_allclose(found[0].raw, expected, rtol=1e-4)
 
 
-def test_an_error_of_one_picture_leaves_the_others_alone(probes: list[PictureProbe]) -> None:
+def test_an_error_of_one_picture_leaves_the_others_alone(probes: list[ImageProbe]) -> None:
     script = Script(probes, LENGTHS)
 
     def end(i: int) -> None:
@@ -78,7 +78,7 @@ def test_an_error_of_one_picture_leaves_the_others_alone(probes: list[PicturePro
 
 
 def test_a_shared_run_that_fails_is_asked_again_one_by_one(
-    probes: list[PictureProbe], monkeypatch: pytest.MonkeyPatch
+    probes: list[ImageProbe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What fails for one picture's numbers fails for it alone, and is counted once."""
     script = Script(probes, LENGTHS)
@@ -97,7 +97,7 @@ def test_a_shared_run_that_fails_is_asked_again_one_by_one(
 
 
 @pytest.mark.parametrize("count", [1, 5])
-def test_a_picture_that_fails_is_not_told_to_be_finished(probes: list[PictureProbe], count: int) -> None:
+def test_a_picture_that_fails_is_not_told_to_be_finished(probes: list[ImageProbe], count: int) -> None:
     told: list[tuple[int, int]] = []
     seen = [replace(p, count=replace(p.count, progress=lambda *given: told.append(given))) for p in probes[:count]]
 
@@ -110,7 +110,7 @@ def test_a_picture_that_fails_is_not_told_to_be_finished(probes: list[PicturePro
     assert told == []
 
 
-def test_what_a_caller_set_for_the_thread_holds_in_every_method(probes: list[PictureProbe]) -> None:
+def test_what_a_caller_set_for_the_thread_holds_in_every_method(probes: list[ImageProbe]) -> None:
     def divides(probe: Any) -> list[Outcome]:
         probe.score(MASKS[:1], Score.LOGIT)
         return [Outcome(np.ones(probe.size, np.float32) / np.float32(0), np.zeros(1, np.float32))]
@@ -119,7 +119,7 @@ def test_what_a_caller_set_for_the_thread_holds_in_every_method(probes: list[Pic
         run_lockstep(Method("divides", "none", "none", divides), probes)
 
 
-def test_any_other_error_ends_all_and_leaves_nothing_behind(probes: list[PictureProbe]) -> None:
+def test_any_other_error_ends_all_and_leaves_nothing_behind(probes: list[ImageProbe]) -> None:
     script = Script(probes, LENGTHS)
 
     def end(i: int) -> None:
@@ -132,7 +132,7 @@ def test_any_other_error_ends_all_and_leaves_nothing_behind(probes: list[Picture
     assert sorted(script.ended) == [0, 1, 2, 3, 4]
 
 
-def test_a_callback_that_raises_ends_all(probes: list[PictureProbe]) -> None:
+def test_a_callback_that_raises_ends_all(probes: list[ImageProbe]) -> None:
     def stop(done: int, of: int) -> None:
         raise RuntimeError("enough")
 

@@ -1,4 +1,4 @@
-"""Records come back as they were written; anything damaged is no record."""
+"""Records are read as they were written; a damaged one counts as none."""
 
 import json
 from pathlib import Path
@@ -10,9 +10,12 @@ from onnxcam.engine.parallel import RunPlan
 from onnxcam.engine.session import available_threads
 from onnxcam.network import cache
 from onnxcam.surgeon.analysis.tracing import Trace
+from onnxcam.types import BatchMode
 
-KNOWN = cache.Known(
-    Trace({"x": (1, 3), "s": ()}, {"v": np.array([2, -1]), "b": np.array(True)}, {"c": False}), "rewritten", "why"
+RECORD = cache.ModelRecord(
+    Trace({"x": (1, 3), "s": ()}, {"v": np.array([2, -1]), "b": np.array(True)}, {"c": False}),
+    BatchMode.REWRITTEN,
+    "why",
 )
 
 
@@ -22,20 +25,20 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "deep" / "cache"
 
 
-def test_a_record_comes_back(folder: Path) -> None:
+def test_a_record_is_read_as_it_was_written(folder: Path) -> None:
     assert cache.load("a") is None
-    cache.store("a", KNOWN)
-    found = cache.load("a")
-    assert found is not None
-    assert (found.mode, found.reason, found.trace.taken) == ("rewritten", "why", {"c": False})
-    assert found.trace.shapes == KNOWN.trace.shapes
-    assert {k: v.tolist() for k, v in found.trace.values.items()} == {"v": [2, -1], "b": True}
+    cache.store("a", RECORD)
+    record = cache.load("a")
+    assert record is not None
+    assert (record.mode, record.reason, record.trace.taken) == (BatchMode.REWRITTEN, "why", {"c": False})
+    assert record.trace.shapes == RECORD.trace.shapes
+    assert {k: v.tolist() for k, v in record.trace.values.items()} == {"v": [2, -1], "b": True}
     assert [p.name for p in folder.iterdir()] == ["a.json"]
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", "{}", "null", '{"shapes": 3}', "\x00"]
+    ["", "{", "[]", "{}", "null", '{"shapes": 3}', "\x00", '{"shapes": {}, "values": {}, "taken": {}, "mode": "m", "reason": "r"}']
     + [json.dumps({"shapes": {}, "values": {"v": v}, "taken": {}, "mode": "m", "reason": "r"}) for v in (
         1, {"dtype": "O", "shape": [1], "data": "00" * 8}, {"dtype": "<i8", "shape": [2], "data": "00"},
         {"dtype": "nonsense", "shape": [], "data": ""},
@@ -47,16 +50,16 @@ def test_a_damaged_record_is_none(folder: Path, text: str) -> None:
     assert cache.load("a") is None
 
 
-def test_off_keeps_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_off_stores_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ONNXCAM_CACHE", "off")
-    cache.store("a", KNOWN)
+    cache.store("a", RECORD)
     assert cache.load("a") is None
     assert not folder.exists()
 
 
 def test_a_folder_that_cannot_be_made_is_no_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ONNXCAM_CACHE", "/proc/onnxcam")
-    cache.store("a", KNOWN)
+    cache.store("a", RECORD)
     assert cache.load("a") is None
 
 
@@ -65,7 +68,7 @@ def test_keys_differ_with_every_part() -> None:
     assert len(names) == 4
 
 
-def test_a_pace_comes_back_and_a_damaged_one_is_none(folder: Path) -> None:
+def test_a_plan_is_read_as_it_was_written_and_a_damaged_one_is_none(folder: Path) -> None:
     assert cache.load_plan("p") is None
     cache.store_plan("p", RunPlan(1, 4, 2))
     assert cache.load_plan("p") == RunPlan(1, 4, 2)
@@ -75,6 +78,6 @@ def test_a_pace_comes_back_and_a_damaged_one_is_none(folder: Path) -> None:
         assert cache.load_plan("p") is None, text
 
 
-def test_a_pace_is_of_this_machine() -> None:
+def test_a_plan_is_of_this_machine() -> None:
     assert cache.machine().endswith(f"{available_threads()} cores")
     assert not cache.machine().startswith(",")

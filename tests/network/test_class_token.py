@@ -1,4 +1,4 @@
-"""A network with a class token: behind its last attention the patches are computed and read by nobody."""
+"""A network with a class token: after its last attention the patches are computed and not read."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ vit (float[1,3,12,12] x) => (float[1,5] logits)
   logits = MatMul (chosen, v)
 }
 """
-PICTURE = np.random.default_rng(2).standard_normal((3, 12, 12)).astype(np.float32)
+IMAGE = np.random.default_rng(2).standard_normal((3, 12, 12)).astype(np.float32)
 
 
 @pytest.fixture
@@ -43,9 +43,9 @@ def transformer() -> onnx.ModelProto:
     return filled(TRANSFORMER)
 
 
-def test_cuts_are_the_tensors_that_every_way_leads_through(transformer: onnx.ModelProto) -> None:
-    found = dominators(ir.in_order(ir.from_proto(transformer)), "x", "logits")
-    assert found == ["c", "flat", "patches", "tokens", "attended", "out", "chosen"]
+def test_dominators_are_the_tensors_on_every_path(transformer: onnx.ModelProto) -> None:
+    names = dominators(ir.in_order(ir.from_proto(transformer)), "x", "logits")
+    assert names == ["c", "flat", "patches", "tokens", "attended", "out", "chosen"]
 
 
 def test_a_method_that_reads_the_gradient_takes_the_last_tensor_whose_patches_count(
@@ -55,23 +55,23 @@ def test_a_method_that_reads_the_gradient_takes_the_last_tensor_whose_patches_co
         assert explain.anatomy.features.tensor == "out"
     for method in (grad_cam(), recipro_cam()):
         with Explainer(transformer, method, providers=["cpu"]) as explain:
-            saliency = explain(PICTURE)
+            saliency = explain(IMAGE)
         assert saliency.provenance.layer == "tokens"
         assert "behind it only the class token is read" in saliency.provenance.layer_reason
         assert saliency.raw.shape == (3, 3)
 
 
-def test_the_layer_that_the_user_names_is_taken_as_it_is(transformer: onnx.ModelProto) -> None:
+def test_a_layer_that_the_caller_names_is_used_unchanged(transformer: onnx.ModelProto) -> None:
     with (
         Explainer(transformer, grad_cam(), providers=["cpu"], layer="out") as explain,
         pytest.raises(UndefinedSaliency, match="zero at every feature"),
     ):
-        explain(PICTURE)
+        explain(IMAGE)
 
 
 def test_the_map_is_grad_cam_by_finite_differences_of_the_tokens(transformer: onnx.ModelProto) -> None:
     with Explainer(transformer, grad_cam(), providers=["cpu"]) as explain:
-        saliency = explain(PICTURE)
+        saliency = explain(IMAGE)
     weights = {t.name: onnx.numpy_helper.to_array(t).astype(np.float64) for t in transformer.graph.initializer}
 
     def logit(tokens: np.ndarray) -> float:
@@ -81,7 +81,7 @@ def test_the_map_is_grad_cam_by_finite_differences_of_the_tokens(transformer: on
         out = attended + np.maximum(attended @ weights["w"], 0)
         return float((out[0] @ weights["v"])[saliency.target.index])
 
-    blocks = PICTURE.astype(np.float64).reshape(3, 3, 4, 3, 4).transpose(1, 3, 0, 2, 4).reshape(9, -1)
+    blocks = IMAGE.astype(np.float64).reshape(3, 3, 4, 3, 4).transpose(1, 3, 0, 2, 4).reshape(9, -1)
     tokens = np.concatenate([weights["token"][0], blocks @ weights["patch"].reshape(6, -1).T])
     slope = np.zeros((9, 6))
     for cell in range(9):

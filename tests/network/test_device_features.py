@@ -1,4 +1,4 @@
-"""Feature maps that stay on the device: the same answers as NumPy's, and nothing large that travels."""
+"""Feature maps that stay on the device give what NumPy gives, and nothing large is copied."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +18,7 @@ from onnxcam.engine.views import TensorView
 from onnxcam.errors import InferenceError, UndefinedSaliency
 from onnxcam.methods.blocks import Method, live, live_numbers
 from onnxcam.network.device_features import DeviceFeatures, DeviceOps
-from onnxcam.network.device_scorer import OnDevice
+from onnxcam.network.device_scorer import DeviceScorer
 from onnxcam.surgeon.analysis.anatomy import FeatureTensor
 from onnxcam.surgeon.analysis.axes import Axes, Tokens
 from onnxcam.surgeon.graphs.device_kernels import picking_model
@@ -38,23 +38,23 @@ TENSORS: dict[str, tuple[tuple[int, ...], Axes]] = {
 }
 
 
-def held(name: str, array: np.ndarray | None = None) -> tuple[DeviceFeatures, np.ndarray]:
-    """What the shelf makes of random numbers of that shape, and the same by NumPy (K,*grid)."""
+def device_features(name: str, array: np.ndarray | None = None) -> tuple[DeviceFeatures, np.ndarray]:
+    """Device features of random numbers of that shape, and the same maps in NumPy (K,*grid)."""
     shape, axes = TENSORS[name]
     tensor = FeatureTensor("features", (1, *shape[1:]), axes, "", "")
-    given = array if array is not None else RNG.standard_normal(shape).astype(np.float32)
-    return DeviceFeatures(ops(tensor), OrtValue.ortvalue_from_numpy(given)), tensor.to_channels(given)[0]
+    values = array if array is not None else RNG.standard_normal(shape).astype(np.float32)
+    return DeviceFeatures(ops(tensor), OrtValue.ortvalue_from_numpy(values)), tensor.to_channels(values)[0]
 
 
 def ops(tensor: FeatureTensor) -> DeviceOps:
-    """Beside a network that is not asked anything."""
+    """Operations that share the lock of an unused session."""
     session = Session(to_bytes(picking_model()), ("cpu",), 1)
     return DeviceOps(tensor, CPU, BoundSession(session, CPU), EngineOptions())
 
 
 @pytest.mark.parametrize("name", TENSORS)
 def test_maps_masks_and_sums_are_numpys(name: str) -> None:
-    features, expected = held(name)
+    features, expected = device_features(name)
     assert features.shape == expected.shape
     np.testing.assert_array_equal(features.host, expected)
     chosen, weights = np.array([5, 0, 3]), RNG.standard_normal((3, 2))
@@ -73,58 +73,57 @@ def test_maps_masks_and_sums_are_numpys(name: str) -> None:
 
 
 def test_masks_are_written_into_a_place_among_others() -> None:
-    features, expected = held("NCHW")
+    features, expected = device_features("NCHW")
     buffer = OrtValue.ortvalue_from_numpy(np.zeros((4, 12), np.float32))
     features.masks(np.array([2, 6])).gathered(np.array([1, 0]), into=TensorView(buffer, (2, 12), 12))
     np.testing.assert_array_equal(buffer.numpy(), [0 * expected[0].ravel(), *expected[[6, 2]].reshape(2, -1), [0] * 12])
 
 
 @pytest.mark.parametrize("name", TENSORS)
-def test_which_maps_vary_is_told_as_numpy_tells_it(name: str) -> None:
-    """A constant one, one that varies by rounding, by a little more than rounding, and one of zeros."""
+def test_the_maps_that_vary_are_those_of_numpy(name: str) -> None:
+    """Constant maps, one that varies by rounding, one by a little more than rounding, and one of zeros."""
     shape, axes = TENSORS[name]
     tensor = FeatureTensor("features", (1, *shape[1:]), axes, "", "")
     cells = int(np.prod(tensor.grid))
     maps = RNG.standard_normal((tensor.channels, cells)).astype(np.float32)
     maps[0], maps[1], maps[2], maps[3] = 3, -3, 3, 0
     maps[1, 0], maps[2, 0] = np.nextafter(np.float32(-3), np.float32(0)), 3 + 16 * np.spacing(np.float32(3))
-    given = tensor.from_channels(maps.reshape(1, -1, *tensor.grid), np.ones((1, *shape[1:]), np.float32))
-    features, expected = held(name, np.repeat(given, shape[0], axis=0))
-    numbers = live_numbers(SimpleNamespace(held=features))  # type: ignore[arg-type]
-    np.testing.assert_array_equal(numbers, np.flatnonzero(live(expected)))
-    np.testing.assert_array_equal(numbers[:3], [2, 4, 5])
+    values = tensor.from_channels(maps.reshape(1, -1, *tensor.grid), np.ones((1, *shape[1:]), np.float32))
+    features, expected = device_features(name, np.repeat(values, shape[0], axis=0))
+    indices = live_numbers(SimpleNamespace(held=features))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(indices, np.flatnonzero(live(expected)))
+    np.testing.assert_array_equal(indices[:3], [2, 4, 5])
     np.testing.assert_array_equal(features.extent, np.ptp(expected.reshape(len(expected), -1), axis=1))
     np.testing.assert_array_equal(features.peak, np.abs(expected).reshape(len(expected), -1).max(axis=1))
     assert features.finite
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_what_overflows_is_told(value: float) -> None:
+def test_overflow_is_reported(value: float) -> None:
     array = RNG.standard_normal((1, 7, 4, 3)).astype(np.float32)
     array[0, 5, 2, 1] = value
-    assert not held("NCHW", array)[0].finite
+    assert not device_features("NCHW", array)[0].finite
 
 
-def test_what_lies_beside_the_grid_does_not_count() -> None:
-    """The class token of a transformer, and the second picture of a bound batch."""
+def test_values_outside_the_grid_do_not_count() -> None:
+    """The class token of a transformer, and the second image of a fixed batch."""
     tokens = RNG.standard_normal((1, 14, 7)).astype(np.float32)
     tokens[0, [0, 13]] = np.nan
-    assert held("tokens", tokens)[0].finite
+    assert device_features("tokens", tokens)[0].finite
     two = RNG.standard_normal((2, 7, 4, 3)).astype(np.float32)
     two[1] = np.inf
-    assert held("a batch of two", two)[0].finite
+    assert device_features("a batch of two", two)[0].finite
 
 
-def test_after_closing_there_is_nothing_to_ask() -> None:
-    features, _ = held("NCHW")
-    asked = features.masks(np.arange(2))
-    asked.summed(np.ones((2, 1)))
+def test_operations_after_closing_are_errors() -> None:
+    features, _ = device_features("NCHW")
+    features.masks(np.arange(2)).summed(np.ones((2, 1)))
     features.ops.close()
-    for ask in (lambda: features.masks(np.arange(2)).summed(np.ones((2, 1))),
+    for run in (lambda: features.masks(np.arange(2)).summed(np.ones((2, 1))),
                 lambda: features.masks(np.arange(2)).gathered(np.arange(2)),
-                lambda: features.ops.told(OrtValue.ortvalue_from_numpy(np.zeros((1, 7, 4, 3), np.float32)))):  # fmt: skip
+                lambda: features.ops.stats(OrtValue.ortvalue_from_numpy(np.zeros((1, 7, 4, 3), np.float32)))):  # fmt: skip
         with pytest.raises(InferenceError, match="closed"):
-            ask()
+            run()
 
 
 X = np.random.default_rng(0).standard_normal((3, 16, 12)).astype(np.float32)
@@ -132,30 +131,30 @@ X = np.random.default_rng(0).standard_normal((3, 16, 12)).astype(np.float32)
 
 @pytest.fixture
 def traffic(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[tuple[int, ...]]]:
-    """Shapes of all that goes to the device and comes back from it."""
-    seen: dict[str, list[tuple[int, ...]]] = {"up": [], "down": []}
+    """Shapes of all arrays that are copied to the device and back."""
+    shapes: dict[str, list[tuple[int, ...]]] = {"up": [], "down": []}
     make, read = OrtValue.ortvalue_from_numpy, OrtValue.numpy
 
     def up(array: np.ndarray, *device: Any) -> Any:
-        seen["up"].append(array.shape)
+        shapes["up"].append(array.shape)
         return make(array, *device)
 
     def down(value: Any) -> np.ndarray:
-        seen["down"].append(tuple(value.shape()))
+        shapes["down"].append(tuple(value.shape()))
         return read(value)
 
     monkeypatch.setattr(OrtValue, "ortvalue_from_numpy", up)
     monkeypatch.setattr(OrtValue, "numpy", down)
-    return seen
+    return shapes
 
 
 def bound(explainer: Explainer, *, graphs: bool = False, pad_to_batch: bool = False) -> None:
     network = explainer._heads.first.network
     network._session.engine = EngineOptions(cuda_graph=graphs)
-    network._on_device = OnDevice(network._session, CPU, network.anatomy.features, pad_to_batch=pad_to_batch)
+    network._device_scorer = DeviceScorer(network._session, CPU, network.anatomy.features, pad_to_batch=pad_to_batch)
 
 
-WAYS = [{}, {"graphs": True}, {"steady": True}]
+WAYS = [{}, {"graphs": True}, {"pad_to_batch": True}]
 EXACT = [
     score_cam(), score_cam(convention="destructive"), score_cam(variant="paper"),
     score_cam(convention="destructive", variant="paper"),
@@ -164,36 +163,36 @@ EXACT = [
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
 @pytest.mark.parametrize("method", EXACT, ids=lambda m: "-".join(m.options.values()))
-def test_an_exact_explanation_sends_a_picture_and_gets_scores_and_a_map(
+def test_an_exact_explanation_uploads_an_image_and_downloads_scores_and_a_map(
     classifier: onnx.ModelProto, traffic: dict[str, list[tuple[int, ...]]], method: Method, way: dict[str, bool]
 ) -> None:
-    """8 maps of 4x3, 5 classes, 2 targets: no feature map and no mask travels."""
+    """8 maps of 4x3, 5 classes, 2 targets: no feature map and no mask is copied."""
     with Explainer(classifier, method, providers=["cpu"], preset="unit", batch=3) as explain:
         expected = explain.explain(X, [0, 3])
         scored = expected[0].provenance.channels.scored
         bound(explain, **way)
-        for shapes in traffic.values():
-            shapes.clear()
-        found = explain.explain(X, [0, 3])
-        for one, other in zip(found, expected, strict=True):
+        for copied in traffic.values():
+            copied.clear()
+        saliencies = explain.explain(X, [0, 3])
+        for one, other in zip(saliencies, expected, strict=True):
             np.testing.assert_allclose(one.map, other.map, atol=1e-6)
             np.testing.assert_allclose(one.raw, other.raw, rtol=1e-5)
-            assert one.provenance.features == other.provenance.features == "8 maps of 4x3"
+            assert one.provenance.features == other.provenance.features == (8, 4, 3)
             assert one.provenance.channels == other.provenance.channels
-    # The picture (a graph has a copy of its own), the mask of ones that keeps it whole, targets; numbers of maps and a
-    # sign for each time that masks are picked, and a weight for each map and target.
+    # The image (a graph has its own copy), the mask of ones, targets; indices and a sign for each time that masks are
+    # picked, and a weight for each map and target.
     runs = -(-scored // 3) if way.get("graphs") else 1
-    numbers = 3 if way.get("graphs") else -(-scored // 3) * 3 if way else scored
+    indices = 3 if way.get("graphs") else -(-scored // 3) * 3 if way else scored
     again = [(1, 3, 16, 12)] if way.get("graphs") else []
-    sent = [(1, 3, 16, 12), (1, 1, 4, 3), (1,), (2,), *again, *[(numbers,), (1,)] * runs, (2, 8)]
+    sent = [(1, 3, 16, 12), (1, 1, 4, 3), (1,), (2,), *again, *[(indices,), (1,)] * runs, (2, 8)]
     assert sorted(traffic["up"]) == sorted(sent)
-    # Logits, whether all are finite, how each varies and its peak, scores, the sum of the maps on its grid.
-    scores = [(3, 2)] * runs if way.get("graphs") else [(numbers, 2)]
+    # Logits, whether all maps are finite, extent and peak of each, scores, the weighted sum of the maps.
+    scores = [(3, 2)] * runs if way.get("graphs") else [(indices, 2)]
     assert sorted(traffic["down"]) == sorted([(1, 5), (), (8,), (8,), *scores, (2, 12)])
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
-def test_an_estimate_looks_at_the_maps_once_and_sends_no_masks(
+def test_an_estimate_downloads_the_maps_once_and_uploads_no_masks(
     classifier: onnx.ModelProto, traffic: dict[str, list[tuple[int, ...]]], way: dict[str, bool]
 ) -> None:
     for method in (score_cam(budget=5), score_cam(budget=5, convention="destructive")):
@@ -201,8 +200,8 @@ def test_an_estimate_looks_at_the_maps_once_and_sends_no_masks(
             expected = explain(X)
             streamed = [s.map for s in explain.stream(X)]
             bound(explain, **way)
-            for shapes in traffic.values():
-                shapes.clear()
+            for copied in traffic.values():
+                copied.clear()
             np.testing.assert_allclose(explain(X).map, expected.map, atol=1e-6)
             assert traffic["down"].count((8, 1, 4, 3)) == 1
             assert {shape for shape in traffic["up"] if len(shape) == 4} == {(1, 3, 16, 12), (1, 1, 4, 3)}
@@ -210,7 +209,7 @@ def test_an_estimate_looks_at_the_maps_once_and_sends_no_masks(
                 np.testing.assert_allclose(one.map, other, atol=1e-6)
 
 
-def test_errors_about_the_maps_are_those_of_the_host(classifier: onnx.ModelProto) -> None:
+def test_errors_about_the_maps_are_those_on_the_host(classifier: onnx.ModelProto) -> None:
     flat = filled(
         """<ir_version: 8, opset_import: ["" : 17]>
 net (float[N,3,16,12] x) => (float[N,4] logits)
@@ -226,12 +225,12 @@ net (float[N,3,16,12] x) => (float[N,4] logits)
         with pytest.raises(UndefinedSaliency) as plain:
             explain(np.ones_like(X))
         bound(explain)
-        with pytest.raises(UndefinedSaliency, match="all 4 feature maps are constant over space") as there:
+        with pytest.raises(UndefinedSaliency, match="all 4 feature maps are constant over space") as on_device:
             explain(np.ones_like(X))
-        assert str(there.value) == str(plain.value)
+        assert str(on_device.value) == str(plain.value)
 
 
 def test_maps_that_overflow_are_an_error_on_a_device_too() -> None:
     array = np.full((1, 7, 4, 3), np.inf, np.float32)
     with pytest.raises(UndefinedSaliency, match="the feature maps hold NaN or infinity"):
-        live_numbers(SimpleNamespace(held=held("NCHW", array)[0]))  # type: ignore[arg-type]
+        live_numbers(SimpleNamespace(held=device_features("NCHW", array)[0]))  # type: ignore[arg-type]

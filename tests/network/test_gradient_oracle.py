@@ -1,4 +1,4 @@
-"""Step graphs of every export of the zoo: the gradient at the picture against PyTorch's own, in float64."""
+"""Step graphs of every export of the zoo: the gradient at the image against PyTorch's autograd in float64."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ from test_zoo import MAPPED, NAN, name_of
 
 from onnxcam.engine.session import Session
 from onnxcam.errors import MissingGradient
-from onnxcam.network.gradients import noise_rows, scoring_graph, step_graph, without_rules
+from onnxcam.network.gradients import noise_feeds, scoring_graph, step_graph, without_rules
 from onnxcam.network.opening import OpenedModel, open_model
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.graphs import masked_score
@@ -24,21 +24,21 @@ from onnxcam.types import Score
 Feeds = dict[str, np.ndarray]
 
 COSINE, DISTANCE = 0.9999, 1e-2
-"""Of float32 to float64 over up to a hundred layers; the distance is relative, in the Euclidean norm."""
+"""Of float32 against float64 over up to a hundred layers; the distance is relative, in the Euclidean norm."""
 COARSE = {"q_efflite0_dyn": (0.97, 0.25), "q_efflite0_qdq_s8s8": (0.9, 0.4), "q_efflite0_qop_u8s8": (0.9, 0.4)}
 """Quantised: what falls to the other side of a tie decides what saturates. PyTorch's own float32 gradients are as far
 from its float64 ones: cosines of 0.977, 0.936 and 0.963."""
 RECORDS = [r for r in MAPPED if name_of(r) not in NAN | {"caffe2_vgg19"}]
-"""vgg19: half a gigabyte of equal weights."""
+"""Without vgg19, half a gigabyte of equal weights."""
 WITHOUT = {f"pt_crnn_lstm_{name}": "LSTM" for name in ("dy18_b1", "ts17_b1", "ts17_dyn")}
-"""What has no rule, by model."""
+"""Operators without a rule, by model."""
 COMPLETE = 0.95
 """Share of the models with a spatial map that have a rule for every operator."""
 
 
 @pytest.fixture(scope="module")
 def runner() -> Iterator[ModuleType]:
-    """The interpreter, with the operators of onnxruntime's own domain that occur in the zoo; it sees no domains."""
+    """The interpreter, with the operators of onnxruntime's own domain in the zoo; it ignores domains."""
     pytest.importorskip("torch")
     module = tool("torch_export/onnx_torch")
     with patch.dict(module.OPERATORS):
@@ -47,7 +47,7 @@ def runner() -> Iterator[ModuleType]:
 
 
 def register_foreign(module: ModuleType) -> None:
-    """What onnxruntime's own operators say in PyTorch."""
+    """Registers onnxruntime's own operators in PyTorch."""
     import torch
     from onnx_torch.products import conv
     from onnx_torch.quantised import dequantise, quantise
@@ -75,20 +75,20 @@ def register_foreign(module: ModuleType) -> None:
 
 def opened(zoo: Path, record: dict[str, Any]) -> OpenedModel:
     path = zoo / record["file"]
-    found = open_model(read_model(path), tool("zoo_report").options_for(path, record))
-    found.network.close()
-    return found
+    model = open_model(read_model(path), tool("zoo_report").options_for(path, record))
+    model.network.close()
+    return model
 
 
-def fed(found: OpenedModel, rows: int) -> Feeds:
-    feeds = noise_rows(found, found.network.fixed or rows)
+def gradient_feeds(model: OpenedModel, count: int) -> Feeds:
+    feeds = noise_feeds(model, model.network.fixed or count)
     if masked_score.REGIONS in feeds:
-        feeds[masked_score.REGIONS] = np.full_like(feeds[masked_score.REGIONS], 1 / found.anatomy.logits.places)
+        feeds[masked_score.REGIONS] = np.full_like(feeds[masked_score.REGIONS], 1 / model.anatomy.logits.places)
     return feeds
 
 
-def by_step_graph(found: OpenedModel, feeds: Feeds) -> tuple[np.ndarray, np.ndarray]:
-    session = Session(ir.to_bytes(step_graph(found, Score.LOGIT, Wrt.IMAGE)), ("cpu",), 2)
+def by_step_graph(model: OpenedModel, feeds: Feeds) -> tuple[np.ndarray, np.ndarray]:
+    session = Session(ir.to_bytes(step_graph(model, Score.LOGIT, Wrt.IMAGE)), ("cpu",), 2)
     try:
         score, gradient = session.run([SCORE, GRADIENT], {n: feeds[n] for n in session.inputs})
     finally:
@@ -96,40 +96,40 @@ def by_step_graph(found: OpenedModel, feeds: Feeds) -> tuple[np.ndarray, np.ndar
     return score, gradient
 
 
-def by_torch(runner: ModuleType, found: OpenedModel, feeds: Feeds) -> tuple[np.ndarray, np.ndarray]:
+def by_torch(runner: ModuleType, model: OpenedModel, feeds: Feeds) -> tuple[np.ndarray, np.ndarray]:
     import torch
 
-    proto = ir.to_proto(scoring_graph(found))
+    proto = ir.to_proto(scoring_graph(model))
     for node in proto.graph.node:
         node.domain = ""
     names = {v.name for v in proto.graph.input}
-    given = {
+    tensors = {
         n: torch.from_numpy(a.astype(np.float64) if a.dtype == np.float32 else a)
         for n, a in feeds.items()
         if n in names
     }
-    picture = given[masked_score.IMAGE].requires_grad_()
-    (logits,) = runner.OnnxModule(proto, torch.float64)(given, [masked_score.LOGIT])
-    score = torch.diagonal(logits)  # row i is about target i
-    (gradient,) = torch.autograd.grad(score.sum(), picture)
+    image = tensors[masked_score.IMAGE].requires_grad_()
+    (logits,) = runner.OnnxModule(proto, torch.float64)(tensors, [masked_score.LOGIT])
+    score = torch.diagonal(logits)  # sample i is scored for target i
+    (gradient,) = torch.autograd.grad(score.sum(), image)
     return score.detach().numpy(), gradient.numpy()
 
 
 @pytest.mark.torch
 @pytest.mark.parametrize("record", RECORDS or [None], ids=lambda r: name_of(r) if r else "zoo")
-def test_the_gradient_at_the_picture_is_the_one_of_autograd(
-    zoo: Path, runner: ModuleType, record: dict[str, Any]
-) -> None:
-    found, name = opened(zoo, record), name_of(record)
+def test_the_gradient_at_the_image_is_that_of_autograd(zoo: Path, runner: ModuleType, record: dict[str, Any]) -> None:
+    model, name = opened(zoo, record), name_of(record)
     if name in WITHOUT:
         with pytest.raises(MissingGradient, match=WITHOUT[name]):
-            step_graph(found, Score.LOGIT, Wrt.IMAGE)
+            step_graph(model, Score.LOGIT, Wrt.IMAGE)
         return
-    feeds = fed(found, 1 if name in COARSE else 2)
-    score, gradient = by_step_graph(found, feeds)
-    wanted, expected = by_torch(runner, found, feeds)
+    feeds = gradient_feeds(model, 1 if name in COARSE else 2)
+    score, gradient = by_step_graph(model, feeds)
+    expected_score, expected = by_torch(runner, model, feeds)
     cosine, distance = COARSE.get(name, (COSINE, DISTANCE))
-    np.testing.assert_allclose(score, wanted, rtol=0, atol=(0.05 if name in COARSE else 1e-3) * np.abs(wanted).max())
+    np.testing.assert_allclose(
+        score, expected_score, rtol=0, atol=(0.05 if name in COARSE else 1e-3) * np.abs(expected_score).max()
+    )
     length = float(np.linalg.norm(expected))
     assert length > 0
     assert float((gradient * expected).sum()) / (float(np.linalg.norm(gradient)) * length) >= cosine
@@ -138,6 +138,6 @@ def test_the_gradient_at_the_picture_is_the_one_of_autograd(
 
 def test_nearly_all_exports_have_every_rule(zoo: Path) -> None:
     lacking = {name_of(r): without_rules(opened(zoo, r)) for r in RECORDS}
-    missing = {name: {m.operator for m in found} for name, found in lacking.items() if found}
+    missing = {name: {m.operator for m in rules} for name, rules in lacking.items() if rules}
     assert len(missing) <= (1 - COMPLETE) * len(lacking), missing
     assert missing.keys() == WITHOUT.keys()

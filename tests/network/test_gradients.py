@@ -1,4 +1,4 @@
-"""Step graphs of small models: against slopes of the model itself in float64, in every batch, from every precision."""
+"""Step graphs of small models against slopes of the model itself in float64, for any batch and precision."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -11,7 +11,7 @@ from conftest import CLASSIFIER, PIXELS, filled, network_over
 from onnx.reference import ReferenceEvaluator
 
 from onnxcam.errors import UndefinedSaliency
-from onnxcam.network.gradients import noise_rows, step_graph
+from onnxcam.network.gradients import noise_feeds, step_graph
 from onnxcam.network.opening import OpenedModel, OpenOptions, open_model
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.graphs import masked_score
@@ -20,36 +20,36 @@ from onnxcam.surgeon.loading import read_model
 from onnxcam.types import Score
 
 NUDGE = 1e-6
-Told = tuple[np.ndarray, np.ndarray]
+ScoreAndGradient = tuple[np.ndarray, np.ndarray]
 
 
 def opened(proto: onnx.ModelProto) -> OpenedModel:
-    found = open_model(read_model(proto), OpenOptions(providers=("cpu",)))
-    found.network.close()
-    return found
+    model = open_model(read_model(proto), OpenOptions(providers=("cpu",)))
+    model.network.close()
+    return model
 
 
-def steps(
-    found: OpenedModel, score: Score, wrt: Wrt, *, guided: bool = False
-) -> Callable[[dict[str, np.ndarray]], Told]:
-    """The step graph in onnxruntime."""
+def run_steps(
+    model: OpenedModel, score: Score, wrt: Wrt, *, guided: bool = False
+) -> Callable[[dict[str, np.ndarray]], ScoreAndGradient]:
+    """Opens the step graph in onnxruntime; the result takes feeds."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 2
-    data = ir.to_bytes(step_graph(found, score, wrt, guided=guided))
+    data = ir.to_bytes(step_graph(model, score, wrt, guided=guided))
     session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     names = {v.name for v in session.get_inputs()}
 
-    def run(feeds: dict[str, np.ndarray]) -> Told:
+    def run(feeds: dict[str, np.ndarray]) -> ScoreAndGradient:
         score, gradient = session.run([SCORE, GRADIENT], {n: a for n, a in feeds.items() if n in names})
         return score, gradient
 
     return run
 
 
-def rows(found: OpenedModel, count: int) -> dict[str, np.ndarray]:
-    """As many different pictures and maps, each asked about a class of its own."""
+def sample_feeds(model: OpenedModel, count: int) -> dict[str, np.ndarray]:
+    """Feeds of `count` different images and maps, each with its own class as target."""
     rng = np.random.default_rng(7)
-    feeds = noise_rows(found, count)
+    feeds = noise_feeds(model, count)
     feeds[masked_score.IMAGE] = rng.standard_normal(feeds[masked_score.IMAGE].shape).astype(np.float32)
     feeds[masked_score.MAPS] = rng.random(feeds[masked_score.MAPS].shape).astype(np.float32)
     feeds[masked_score.TARGETS] = np.arange(count) * 3 % 5
@@ -57,16 +57,16 @@ def rows(found: OpenedModel, count: int) -> dict[str, np.ndarray]:
 
 
 def in_double(proto: onnx.ModelProto) -> onnx.ModelProto:
-    made = onnx.ModelProto.FromString(proto.SerializeToString())
-    for tensor in made.graph.initializer:
+    copy = onnx.ModelProto.FromString(proto.SerializeToString())
+    for tensor in copy.graph.initializer:
         if tensor.data_type == onnx.TensorProto.FLOAT:
             array = onnx.numpy_helper.to_array(tensor).astype(np.float64)
             tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
-    for info in (*made.graph.input, *made.graph.output):
+    for info in (*copy.graph.input, *copy.graph.output):
         if info.type.tensor_type.elem_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.UINT8):
             info.type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
-    del made.graph.value_info[:]
-    for node in made.graph.node:
+    del copy.graph.value_info[:]
+    for node in copy.graph.node:
         for attribute in node.attribute:
             if (node.op_type, attribute.name) in (
                 ("Cast", "to"),
@@ -77,31 +77,31 @@ def in_double(proto: onnx.ModelProto) -> onnx.ModelProto:
                 attribute.t.CopyFrom(
                     onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(attribute.t).astype(np.float64))
                 )
-    return made
+    return copy
 
 
 def slope(proto: onnx.ModelProto, x: np.ndarray, u: np.ndarray, target: int, score: Score) -> float:
-    """Of the score along u, the picture as it is."""
+    """Slope of the unmasked image's score along u."""
     evaluator = ReferenceEvaluator(in_double(proto))
 
-    def at(by: float) -> float:
+    def score_at(by: float) -> float:
         logits = np.asarray(evaluator.run(None, {"x": x.astype(np.float64) + by * u})[0])[0]
         if score is Score.LOGIT:
             return float(logits[target])
         return float(np.exp(logits[target]) / np.exp(logits).sum())
 
-    return (at(NUDGE) - at(-NUDGE)) / (2 * NUDGE)
+    return (score_at(NUDGE) - score_at(-NUDGE)) / (2 * NUDGE)
 
 
 @pytest.mark.parametrize("score", Score)
-@pytest.mark.parametrize("text", [CLASSIFIER, network_over((16,), channels=2, batch="N"), network_over((6, 8, 4), channels=1, batch="N"), network_over((16, 12), channels=3, batch="1")], ids=["picture", "signal", "volume", "one picture"])  # fmt: skip
+@pytest.mark.parametrize("text", [CLASSIFIER, network_over((16,), channels=2, batch="N"), network_over((6, 8, 4), channels=1, batch="N"), network_over((16, 12), channels=3, batch="1")], ids=["image", "signal", "volume", "one image"])  # fmt: skip
 def test_the_gradient_is_the_slope_of_the_model_itself(text: str, score: Score) -> None:
     proto = filled(text)
-    found = opened(proto)
+    model = opened(proto)
     count = 3
-    feeds = rows(found, count)
-    feeds[masked_score.MAPS] = found.network.identity_masks(count)
-    _, gradient = steps(found, score, Wrt.IMAGE)(feeds)
+    feeds = sample_feeds(model, count)
+    feeds[masked_score.MAPS] = model.network.identity_masks(count)
+    _, gradient = run_steps(model, score, Wrt.IMAGE)(feeds)
     rng = np.random.default_rng(1)
     for i in range(count):
         u = rng.standard_normal(gradient[i : i + 1].shape)
@@ -111,10 +111,10 @@ def test_the_gradient_is_the_slope_of_the_model_itself(text: str, score: Score) 
 
 @pytest.mark.parametrize("wrt", Wrt)
 @pytest.mark.parametrize("batch", ["N", "1"])
-def test_the_number_of_rows_does_not_change_a_row(wrt: Wrt, batch: str) -> None:
-    found = opened(filled(network_over((16, 12), channels=3, batch=batch)))
-    run = steps(found, Score.PROBABILITY, wrt)
-    feeds = rows(found, 5)
+def test_the_number_of_samples_does_not_change_a_sample(wrt: Wrt, batch: str) -> None:
+    model = opened(filled(network_over((16, 12), channels=3, batch=batch)))
+    run = run_steps(model, Score.PROBABILITY, wrt)
+    feeds = sample_feeds(model, 5)
     scores, gradients = run(feeds)
     assert len(scores) == len(gradients) == 5
     assert all(np.abs(a - b).max() > 1e-3 * np.abs(a).max() for a, b in pairwise(gradients))
@@ -127,27 +127,27 @@ def test_the_number_of_rows_does_not_change_a_row(wrt: Wrt, batch: str) -> None:
 @pytest.mark.parametrize("score", Score)
 @pytest.mark.parametrize("wrt", [Wrt.MAPS, Wrt.IMAGE])
 def test_the_gradient_is_the_slope_of_the_masked_score(wrt: Wrt, score: Score) -> None:
-    """Of the step graph's own score, both in float64, and row by row."""
-    found = opened(filled(CLASSIFIER))
-    evaluator = ReferenceEvaluator(in_double(ir.to_proto(step_graph(found, score, wrt))))
-    feeds = {n: a.astype(np.float64) if a.dtype == np.float32 else a for n, a in rows(found, 3).items()}
+    """The step graph's own score, in float64, sample by sample."""
+    model = opened(filled(CLASSIFIER))
+    evaluator = ReferenceEvaluator(in_double(ir.to_proto(step_graph(model, score, wrt))))
+    feeds = {n: a.astype(np.float64) if a.dtype == np.float32 else a for n, a in sample_feeds(model, 3).items()}
     moved = masked_score.MAPS if wrt is Wrt.MAPS else masked_score.IMAGE
 
     def run(by: float, u: np.ndarray) -> list[np.ndarray]:
-        fed = {**feeds, moved: feeds[moved] + by * u}
-        return evaluator.run([SCORE, GRADIENT], {n: a for n, a in fed.items() if n in evaluator.input_names})
+        inputs = {**feeds, moved: feeds[moved] + by * u}
+        return evaluator.run([SCORE, GRADIENT], {n: a for n, a in inputs.items() if n in evaluator.input_names})
 
     u = np.random.default_rng(2).standard_normal(feeds[moved].shape)
     expected = (run(NUDGE, u)[0] - run(-NUDGE, u)[0]) / (2 * NUDGE)
     np.testing.assert_allclose((run(0, u)[1] * u).sum(axis=(1, 2, 3)), expected, rtol=1e-6, atol=1e-9)
 
 
-def test_the_gradient_of_the_features_is_what_follows_them() -> None:
+def test_the_gradient_of_the_features_is_that_of_the_layers_after_them() -> None:
     """An average over the 12 cells and a matrix, so it is the class's weights over 12."""
     proto = filled(CLASSIFIER)
-    found = opened(proto)
-    feeds = rows(found, 2)
-    _, gradient = steps(found, Score.LOGIT, Wrt.FEATURES)(feeds)
+    model = opened(proto)
+    feeds = sample_feeds(model, 2)
+    _, gradient = run_steps(model, Score.LOGIT, Wrt.FEATURES)(feeds)
     weights = {t.name: onnx.numpy_helper.to_array(t) for t in proto.graph.initializer}["w3"]
     expected = np.broadcast_to(weights[feeds[masked_score.TARGETS]][:, :, None, None] / 12, (2, 8, 4, 3))
     np.testing.assert_allclose(gradient, expected, rtol=1e-5)
@@ -184,7 +184,7 @@ WRITTEN = {
         u = Resize <mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"> (f, , sc) h = Slice (u, i, j, k) q = Dropout (h)
         a = ReduceMean <keepdims=1> (q, t) z = Squeeze (a, t) logits = Gemm <transB=1> (z, w3, b3)"""),
 }  # fmt: skip
-"""One network in the forms that its operators had over the years."""
+"""One network in the forms of its operators in different opsets."""
 
 
 def in_opset(opset: int) -> onnx.ModelProto:
@@ -192,26 +192,25 @@ def in_opset(opset: int) -> onnx.ModelProto:
     return filled(f"{HEAD.format(opset)} <{weights}> {{ {nodes} }}")
 
 
-def test_the_newest_writing_has_the_gradient_of_its_slope() -> None:
+def test_the_newest_opset_has_the_gradient_of_its_slope() -> None:
     proto = in_opset(18)
-    found = opened(proto)
-    feeds = {**rows(found, 2), masked_score.MAPS: found.network.identity_masks(2)}
-    _, gradient = steps(found, Score.LOGIT, Wrt.IMAGE)(feeds)
+    model = opened(proto)
+    feeds = {**sample_feeds(model, 2), masked_score.MAPS: model.network.identity_masks(2)}
+    _, gradient = run_steps(model, Score.LOGIT, Wrt.IMAGE)(feeds)
     u = np.random.default_rng(1).standard_normal(gradient[1:].shape)
     expected = slope(proto, feeds[masked_score.IMAGE][1:], u, int(feeds[masked_score.TARGETS][1]), Score.LOGIT)
     assert float((gradient[1:] * u).sum()) == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.parametrize("opset", [7, 11, 13])
-def test_models_of_older_opsets_have_the_gradient_of_the_newest_writing(opset: int) -> None:
-    found, newest = opened(in_opset(opset)), opened(in_opset(18))
-    feeds = rows(newest, 2)
-    model = step_graph(found, Score.LOGIT, Wrt.IMAGE)
-    assert ir.opset(model) == 18
-    for given, expected in zip(
-        steps(found, Score.LOGIT, Wrt.IMAGE)(feeds), steps(newest, Score.LOGIT, Wrt.IMAGE)(feeds), strict=True
+def test_models_of_older_opsets_have_the_gradient_of_the_newest(opset: int) -> None:
+    model, newest = opened(in_opset(opset)), opened(in_opset(18))
+    feeds = sample_feeds(newest, 2)
+    assert ir.opset(step_graph(model, Score.LOGIT, Wrt.IMAGE)) == 18
+    for values, expected in zip(
+        run_steps(model, Score.LOGIT, Wrt.IMAGE)(feeds), run_steps(newest, Score.LOGIT, Wrt.IMAGE)(feeds), strict=True
     ):
-        np.testing.assert_allclose(given, expected, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(values, expected, rtol=1e-4, atol=1e-6)
 
 
 COMPUTED = """
@@ -237,11 +236,11 @@ computed (float[N,3,16,12] x) => (float[N,5] logits)
 
 
 def test_parameters_computed_from_shapes_are_known() -> None:
-    """Bounds of a Slice that no picture changes; the number of rows goes its own way through the same arithmetic."""
+    """Bounds of a Slice that no image changes; the batch passes through the same arithmetic."""
     proto = filled(COMPUTED)
-    found = opened(proto)
-    feeds = {**rows(found, 3), masked_score.MAPS: found.network.identity_masks(3)}
-    _, gradient = steps(found, Score.LOGIT, Wrt.IMAGE)(feeds)
+    model = opened(proto)
+    feeds = {**sample_feeds(model, 3), masked_score.MAPS: model.network.identity_masks(3)}
+    _, gradient = run_steps(model, Score.LOGIT, Wrt.IMAGE)(feeds)
     u = np.random.default_rng(1).standard_normal((1, 3, 16, 12))
     expected = slope(proto, feeds[masked_score.IMAGE][2:], u, int(feeds[masked_score.TARGETS][2]), Score.LOGIT)
     assert float((gradient[2:] * u).sum()) == pytest.approx(expected, rel=1e-4)
@@ -249,14 +248,14 @@ def test_parameters_computed_from_shapes_are_known() -> None:
 
 
 def in_half(proto: onnx.ModelProto) -> onnx.ModelProto:
-    made = onnx.ModelProto.FromString(proto.SerializeToString())
-    for tensor in made.graph.initializer:
+    copy = onnx.ModelProto.FromString(proto.SerializeToString())
+    for tensor in copy.graph.initializer:
         tensor.CopyFrom(
             onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor).astype(np.float16), tensor.name)
         )
-    for info in (*made.graph.input, *made.graph.output):
+    for info in (*copy.graph.input, *copy.graph.output):
         info.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
-    return made
+    return copy
 
 
 @pytest.mark.parametrize("wrt", Wrt)
@@ -266,31 +265,31 @@ def test_models_in_half_precision_are_differentiated_in_float32(wrt: Wrt) -> Non
     for tensor, rounded in zip(single.graph.initializer, half.graph.initializer, strict=True):
         array = onnx.numpy_helper.to_array(rounded).astype(np.float32)
         tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
-    feeds = rows(opened(single), 2)
-    expected = steps(opened(single), Score.PROBABILITY, wrt)(feeds)
-    found = steps(opened(half), Score.PROBABILITY, wrt)(feeds)
-    for given, wanted in zip(found, expected, strict=True):
-        assert given.dtype == np.float32
-        np.testing.assert_allclose(given, wanted, rtol=1e-5, atol=1e-7)
+    feeds = sample_feeds(opened(single), 2)
+    expected = run_steps(opened(single), Score.PROBABILITY, wrt)(feeds)
+    results = run_steps(opened(half), Score.PROBABILITY, wrt)(feeds)
+    for of_half, of_single in zip(results, expected, strict=True):
+        assert of_half.dtype == np.float32
+        np.testing.assert_allclose(of_half, of_single, rtol=1e-5, atol=1e-7)
 
 
 def test_bytes_are_differentiated_as_numbers() -> None:
     proto = filled(PIXELS)
-    found = opened(proto)
-    feeds = {**rows(found, 2), masked_score.MAPS: found.network.identity_masks(2)}
+    model = opened(proto)
+    feeds = {**sample_feeds(model, 2), masked_score.MAPS: model.network.identity_masks(2)}
     assert feeds[masked_score.IMAGE].dtype == np.float32
     assert feeds[masked_score.IMAGE].shape == (2, 16, 12, 3)
-    _, gradient = steps(found, Score.LOGIT, Wrt.IMAGE)(feeds)
+    _, gradient = run_steps(model, Score.LOGIT, Wrt.IMAGE)(feeds)
     u = np.random.default_rng(1).standard_normal((1, 16, 12, 3))
     expected = slope(proto, feeds[masked_score.IMAGE][:1], u, int(feeds[masked_score.TARGETS][0]), Score.LOGIT)
     assert float((gradient[:1] * u).sum()) == pytest.approx(expected, rel=1e-4)
 
 
 def test_guided_steps_need_a_relu_and_change_the_gradient() -> None:
-    found = opened(filled(CLASSIFIER))
-    feeds = rows(found, 2)
-    score, plain = steps(found, Score.LOGIT, Wrt.IMAGE)(feeds)
-    same, guided = steps(found, Score.LOGIT, Wrt.IMAGE, guided=True)(feeds)
+    model = opened(filled(CLASSIFIER))
+    feeds = sample_feeds(model, 2)
+    score, plain = run_steps(model, Score.LOGIT, Wrt.IMAGE)(feeds)
+    same, guided = run_steps(model, Score.LOGIT, Wrt.IMAGE, guided=True)(feeds)
     np.testing.assert_array_equal(same, score)
     assert np.abs(plain - guided).max() > 1e-3
     with pytest.raises(UndefinedSaliency, match="ReLU"):

@@ -1,19 +1,21 @@
-"""From a file to a network: what is believed only after it was seen, and what is remembered."""
+"""Opening a model: what is verified before it is used, and what the cache stores."""
 
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir
 import onnxruntime as ort
 import pytest
 from conftest import CLASSIFIER, Make, network_over
 
 from onnxcam import Box, Element, Explainer, Region, Similarity, score_cam
 from onnxcam.errors import ModelError, OptionError, TargetError
-from onnxcam.network import dry_run, opening
+from onnxcam.network import cache, dry_run, opening
 from onnxcam.network.export import rewrite
 from onnxcam.network.opening import OpenOptions, open_model
 from onnxcam.surgeon.loading import read_model
+from onnxcam.types import BatchMode, NoteCode
 
 RNG = np.random.default_rng(5)
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>\n'
@@ -38,17 +40,17 @@ def quantised(make: Make) -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize("fill", ["zero", "blur", "black"])
-def test_a_scale_over_the_whole_batch_is_run_one_by_one_and_said(make: Make, fill: str) -> None:
-    """Whatever a mask leaves in the picture's place: a fill like the picture itself would show no difference."""
+def test_a_model_that_scales_over_the_batch_runs_one_by_one_with_a_note(make: Make, fill: str) -> None:
+    """With any fill: a fill equal to the image would show no difference between samples."""
     with Explainer(quantised(make), score_cam(fill=fill), preset="imagenet", providers=["cpu"]) as explainer:
-        assert explainer.batching.mode == "looped"
+        assert explainer.batching.mode is BatchMode.LOOPED
         assert "DynamicQuantizeLinear" in explainer.batching.reason
         saliency = explainer(RNG.standard_normal((3, 8, 6)).astype(np.float32), 2)
     assert saliency.provenance.batch == 1
-    assert any("one mask a forward pass" in note for note in saliency.provenance.notes)
+    assert any(n.code is NoteCode.LOOPED and "one mask a forward pass" in n.text for n in saliency.provenance.notes)
 
 
-def test_the_second_start_remembers_and_gives_the_same(
+def test_a_second_opening_reads_the_record_and_gives_the_same_map(
     classifier: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ONNXCAM_CACHE", str(tmp_path))
@@ -63,10 +65,24 @@ def test_the_second_start_remembers_and_gives_the_same(
         assert second.batching == first.batching
         np.testing.assert_array_equal(second(image).map, expected.map)
     with pytest.raises(TypeError):
-        Explainer(fixed, layer="r1", providers=["cpu"])  # another question, another record
+        Explainer(fixed, layer="r1", providers=["cpu"])  # other options, another record
 
 
-def test_a_graph_that_answers_otherwise_than_the_file_is_not_believed(
+def test_an_opening_without_the_cache_neither_reads_nor_writes_a_record(
+    classifier: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ONNXCAM_CACHE", str(tmp_path))
+    file, without = read_model(classifier), OpenOptions(providers=("cpu",), cache=False)
+    first = open_model(file, without)
+    assert list(tmp_path.iterdir()) == []
+    open_model(file, OpenOptions(providers=("cpu",))).network.close()
+    assert len(list(tmp_path.iterdir())) == 1
+    monkeypatch.setattr(cache, "load", lambda name: pytest.fail("read"))
+    assert open_model(file, without).batching == first.batching
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_graph_that_differs_from_the_file_is_not_used(
     classifier: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def spoiled(model: object) -> object:
@@ -75,7 +91,7 @@ def test_a_graph_that_answers_otherwise_than_the_file_is_not_believed(
         copy = ir.edit(model)  # type: ignore[arg-type]
         weights = copy.graph.initializers["b3"]
         array = np.asarray(weights.const_value.numpy()) + 1  # type: ignore[union-attr]
-        weights.const_value = ir.ir.tensor(array, name="b3")
+        weights.const_value = onnx_ir.tensor(array, name="b3")
         return copy
 
     monkeypatch.setattr(opening, "unroll_loops", spoiled)
@@ -99,7 +115,7 @@ IF = f"""{HEAD}net (float[N,3,8,6] x) => (float[N,5] logits)
 
 
 def branched() -> onnx.ModelProto:
-    """Weights inside the branches, as exporters write them."""
+    """A model with its weights inside the branches, as exporters write them."""
     model = onnx.parser.parse_model(IF.replace(" <float[8,3,3,3] w, float[8,5] v>", "").replace(" <float[3,5] u>", ""))
     node = next(n for n in model.graph.node if n.op_type == "If")
     for attribute, weights in zip(node.attribute, ({"w": (8, 3, 3, 3), "v": (8, 5)}, {"u": (3, 5)}), strict=True):
@@ -109,14 +125,14 @@ def branched() -> onnx.ModelProto:
     return model
 
 
-def test_a_network_inside_a_branch_is_explained_with_a_stated_doubt() -> None:
+def test_a_network_inside_a_branch_is_explained_with_a_note() -> None:
     with Explainer(branched(), providers=["cpu"]) as explainer:
         assert explainer.anatomy.features.tensor == "f"
         saliency = explainer(RNG.standard_normal((3, 8, 6)).astype(np.float32))
-    assert any("'small' was true" in note for note in saliency.provenance.notes)
+    assert any(n.code is NoteCode.BRANCH_TAKEN and "'small' was true" in n.text for n in saliency.provenance.notes)
 
 
-def test_the_rewritten_model_takes_any_batch_and_answers_as_the_file(make: Make) -> None:
+def test_the_rewritten_model_takes_any_batch_and_gives_the_files_outputs(make: Make) -> None:
     text = f"""{HEAD}net (float[1,3,8,6] x) => (float[5] logits, float[1,8,8,6] side)
     <float[8,3,3,3] w, float[8,5] v, int64[1] flat = {{-1}}, int64[2] axes = {{1, 2}}>
     {{
@@ -127,10 +143,10 @@ def test_the_rewritten_model_takes_any_batch_and_answers_as_the_file(make: Make)
       logits = MatMul (p, v)
     }}"""
     proto = make(text)
-    made = rewrite(proto, OpenOptions(providers=("cpu",)))
-    assert (made.batching.mode, made.anatomy.features.tensor) == ("rewritten", "side")
+    rewritten = rewrite(proto, OpenOptions(providers=("cpu",)))
+    assert (rewritten.batching.mode, rewritten.anatomy.features.tensor) == (BatchMode.REWRITTEN, "side")
     new, old = (
-        ort.InferenceSession(d, providers=["CPUExecutionProvider"]) for d in (made.data, proto.SerializeToString())
+        ort.InferenceSession(d, providers=["CPUExecutionProvider"]) for d in (rewritten.data, proto.SerializeToString())
     )
     x = RNG.standard_normal((4, 3, 8, 6)).astype(np.float32)
     logits, side = new.run(["logits", "side"], {"x": x})
@@ -141,7 +157,7 @@ def test_the_rewritten_model_takes_any_batch_and_answers_as_the_file(make: Make)
         np.testing.assert_allclose(side[i], expected[1][0], atol=1e-5)
 
 
-def test_further_inputs_are_given_by_name(make: Make) -> None:
+def test_extra_inputs_are_given_by_name(make: Make) -> None:
     text = CLASSIFIER.replace("(float[N,3,16,12] x)", "(float[N,3,16,12] x, float[N,5] meta, float gain)")
     text = text.replace(
         "logits = Gemm <transB=1> (flat, w3, b3)",
@@ -219,7 +235,7 @@ def test_signals_and_volumes_are_explained(make: Make, sides: tuple[int, ...]) -
 @pytest.mark.parametrize(
     ("dims", "batched"), [(["N", 4], True), (["points", 4], False), (["unk__7", 4], True), ([4], False)]
 )
-def test_a_further_inputs_batch_is_the_pictures(dims: list[object], batched: bool) -> None:
+def test_whether_an_extra_input_has_the_batch_of_the_image(dims: list[object], batched: bool) -> None:
     from onnxcam.network.extra_inputs import is_batched
     from onnxcam.surgeon import ir
 
@@ -229,8 +245,8 @@ def test_a_further_inputs_batch_is_the_pictures(dims: list[object], batched: boo
     ]
     nodes = [onnx.helper.make_node("Relu", ["x"], ["y"])]
     model = ir.from_proto(onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", info[:2], info[2:])))
-    picture, other = model.graph.inputs
-    assert is_batched(other, picture, None) is batched
+    image, other = model.graph.inputs
+    assert is_batched(other, image, None) is batched
 
 
 def test_records_depend_on_the_weights_outside_the_file_and_on_the_inputs_values(
@@ -246,15 +262,15 @@ def test_records_depend_on_the_weights_outside_the_file_and_on_the_inputs_values
         prints.add(read_model(path).fingerprint)
     assert len(prints) == 2
     file = read_model(classifier)
-    wishes = [OpenOptions(inputs={"flag": np.array(v)}) for v in (True, False)] + [
+    variants = [OpenOptions(inputs={"flag": np.array(v)}) for v in (True, False)] + [
         OpenOptions(layer="r1"),
         OpenOptions(),
         OpenOptions(output="logits"),
     ]
-    assert len({opening._key(file, options, (16, 12)) for options in wishes}) == 5
+    assert len({opening._key(file, options, (16, 12)) for options in variants}) == 5
 
 
-def test_slips_in_the_library_are_told_in_words(classifier: onnx.ModelProto) -> None:
+def test_wrong_arguments_are_errors_in_words(classifier: onnx.ModelProto) -> None:
     image = RNG.standard_normal((3, 16, 12)).astype(np.float32)
     for wrong in ("mask.png", (1, 2, 3), ("a", 1, 2, 3), 5):
         with pytest.raises(TargetError, match="region"):
@@ -273,7 +289,7 @@ def test_slips_in_the_library_are_told_in_words(classifier: onnx.ModelProto) -> 
         assert explainer.explain(image, 3)[0].target.index == 3  # type: ignore[arg-type]
 
 
-def test_a_model_that_answers_nan_is_not_called_verified(classifier: onnx.ModelProto) -> None:
+def test_a_model_that_gives_nan_is_not_called_verified(classifier: onnx.ModelProto) -> None:
     broken = onnx.ModelProto()
     broken.CopyFrom(classifier)
     bias = next(t for t in broken.graph.initializer if t.name == "b3")
@@ -285,9 +301,9 @@ def test_a_model_that_answers_nan_is_not_called_verified(classifier: onnx.ModelP
 
 def test_a_rewritten_model_of_any_size_declares_no_grid(make: Make) -> None:
     text = CLASSIFIER.replace("float[N,3,16,12]", "float[N,3,H,W]")
-    made = rewrite(make(text, check=False), OpenOptions(size=(16, 12), providers=("cpu",)))
+    rewritten = rewrite(make(text, check=False), OpenOptions(size=(16, 12), providers=("cpu",)))
     outputs = {
-        o.name: o.shape for o in ort.InferenceSession(made.data, providers=["CPUExecutionProvider"]).get_outputs()
+        o.name: o.shape for o in ort.InferenceSession(rewritten.data, providers=["CPUExecutionProvider"]).get_outputs()
     }
     assert outputs["features"][:2] == ["N", 8]
     assert not any(isinstance(d, int) for d in outputs["features"][2:])

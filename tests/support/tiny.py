@@ -18,7 +18,7 @@ from onnxcam.methods.adam import Adam
 from onnxcam.methods.blocks import Method
 from onnxcam.network.gradients import GradientRunner
 from onnxcam.network.opening import OpenOptions, open_model
-from onnxcam.network.probe import PictureProbe
+from onnxcam.network.probe import ImageProbe
 from onnxcam.outputs.saliency import Saliency
 from onnxcam.surgeon.graphs.masked_score import TARGETS
 from onnxcam.surgeon.loading import read_model
@@ -183,7 +183,7 @@ def watched_adam(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Array, Array]]:
     return found
 
 
-def probe(proto: onnx.ModelProto, method: Method, image: Array = IMAGE, targets: tuple[int, ...] = (TARGET,)) -> PictureProbe:  # fmt: skip
+def probe(proto: onnx.ModelProto, method: Method, image: Array = IMAGE, targets: tuple[int, ...] = (TARGET,)) -> ImageProbe:  # fmt: skip
     """What the explainer shows to a method."""
     filled_in = method.perturb.make
     options = OpenOptions(providers=("cpu",), with_fill=filled_in is not None, form=method.form)
@@ -193,7 +193,7 @@ def probe(proto: onnx.ModelProto, method: Method, image: Array = IMAGE, targets:
     features, values = opened.network.forward(feeds)
     own = {Score.LOGIT: values, Score.PROBABILITY: softmax(values)}
     originals = {score: numbers[list(targets)].astype(np.float32) for score, numbers in own.items()}
-    return PictureProbe(GradientRunner(opened), image, fill, feeds, features, originals)
+    return ImageProbe(GradientRunner(opened), image, fill, feeds, features, originals)
 
 
 class Watched:

@@ -16,7 +16,7 @@ from onnxcam.inputs.bundled import pictures
 from onnxcam.methods.adam import Adam
 from onnxcam.methods.blocks import Convention
 from onnxcam.methods.opti_cam import Settings, coefficients
-from onnxcam.network.probe import PictureProbe
+from onnxcam.network.probe import ImageProbe
 from onnxcam.types import Floats, Score
 
 STEPS, RATE = 100, 0.2
@@ -52,14 +52,14 @@ def logits(explain: Explainer, image: Floats) -> npt.NDArray[np.float64]:
     return network.forward(network.feeds(image, None, {}))[1]
 
 
-def probe_of(explain: Explainer, subject: TargetedImage) -> PictureProbe:
+def probe_of(explain: Explainer, subject: TargetedImage) -> ImageProbe:
     """The probe that the explainer's method would get."""
     (forward,) = explain._forward(subject.image).results.values()
     return explain._pipeline.resolve(forward, [subject.target], None).probe
 
 
 @dataclass(frozen=True, eq=False)
-class RecordingProbe(PictureProbe):
+class RecordingProbe(ImageProbe):
     """A probe that records each step's mask (h,w) and its score."""
 
     steps: list[tuple[npt.NDArray[np.float64], float]] = field(default_factory=list, kw_only=True)
@@ -80,7 +80,7 @@ def library_search(
         tolerance=0.0, epsilon=epsilon, seed=0,
     )  # fmt: skip
     plain = probe_of(explain, subject)
-    probe = RecordingProbe(**{f.name: getattr(plain, f.name) for f in fields(PictureProbe)})
+    probe = RecordingProbe(**{f.name: getattr(plain, f.name) for f in fields(ImageProbe)})
     coefficients_of_steps = [np.full(len(probe.features), np.clip(0.0, *bounds) if bounds is not None else 0.0)]
     original = Adam.step
 

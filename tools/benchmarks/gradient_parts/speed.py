@@ -14,7 +14,7 @@ from gradient_parts.subjects import THREADS, explainer, lite0, opened, subjects
 from gradient_parts.timing import Case, samples
 from onnxcam.engine.session import Session
 from onnxcam.inputs.bundled import model, pictures
-from onnxcam.network.gradients import noise_rows, step_graph
+from onnxcam.network.gradients import noise_feeds, step_graph
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.graphs.masked_score import IMAGE, MAPS
 from onnxcam.surgeon.graphs.score_gradient import GRADIENT, SCORE, Wrt
@@ -27,7 +27,7 @@ def cost(arguments: argparse.Namespace) -> Rows:
     for subject in subjects():
         model_, file = opened(subject.file), subject.file
         step = Session(ir.to_bytes(step_graph(model_, Score.LOGIT, Wrt.MAPS)), ("cpu",), THREADS)
-        feeds = {name: array for name, array in noise_rows(model_, 1).items() if name in step.inputs}
+        feeds = {name: array for name, array in noise_feeds(model_, 1).items() if name in step.inputs}
         plain = Session(file.proto.SerializeToString(), ("cpu",), THREADS)
         image = {plain.inputs[0]: feeds[IMAGE]}
         eager = score_gradient(subject.network, torch.from_numpy(feeds[IMAGE]), 0)

@@ -1,4 +1,4 @@
-"""A pace is measured once for a machine and a model, by the explanation itself, and found again at the next start."""
+"""A run plan is measured once for a machine and a model, during an explanation, and read from the cache later."""
 
 from pathlib import Path
 
@@ -10,6 +10,10 @@ from onnxcam import Explainer, Preset, rise
 from onnxcam.engine import parallel
 from onnxcam.engine.parallel import RunPlan
 from onnxcam.network import cache
+from onnxcam.network.opening import OpenOptions, open_model
+from onnxcam.surgeon.graphs.masked_score import TARGETS
+from onnxcam.surgeon.loading import read_model
+from onnxcam.types import Score
 
 PLAIN = Preset("plain", 1 / 255, (0.5,), (0.25,), crop=1.0)
 PHOTOGRAPH = np.random.default_rng(3).integers(0, 256, (40, 30, 3)).astype(np.uint8)
@@ -30,24 +34,24 @@ def explained(model: onnx.ModelProto, threads: int | None = None) -> tuple[np.nd
         return saliency.map, explainer._heads.first.network._runner.plan
 
 
-def test_the_first_explanation_measures_and_the_next_start_knows(
+def test_the_first_explanation_measures_and_the_next_opening_reads_the_plan(
     classifier: onnx.ModelProto, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[list[RunPlan]] = []
+    measured: list[list[RunPlan]] = []
 
     def last(times: dict[RunPlan, list[float]]) -> RunPlan:
-        asked.append(list(times))
+        measured.append(list(times))
         return list(times)[-1]
 
     monkeypatch.setattr(parallel, "fastest", last)
     plain, plan = explained(classifier, threads=1)
-    assert asked == []
+    assert measured == []
     assert plan == RunPlan(1, 1, 2)
     first, plan = explained(classifier)
-    assert asked == [[RunPlan(1, 2, 2), RunPlan(1, 2, 4), RunPlan(2, 1, 4)]]
+    assert measured == [[RunPlan(1, 2, 2), RunPlan(1, 2, 4), RunPlan(2, 1, 4)]]
     assert plan == RunPlan(2, 1, 4)
     again, plan = explained(classifier)
-    assert len(asked) == 1
+    assert len(measured) == 1
     assert plan == RunPlan(2, 1, 4)
     np.testing.assert_allclose(first, plain, 0, 1e-5)
     np.testing.assert_allclose(again, plain, 0, 1e-5)
@@ -66,3 +70,15 @@ def test_without_a_cache_nothing_is_measured(classifier: onnx.ModelProto, monkey
     monkeypatch.setenv("ONNXCAM_CACHE", "off")
     monkeypatch.setattr(parallel, "fastest", lambda times: pytest.fail("measured"))
     assert explained(classifier)[1] == RunPlan(1, 2, 2)
+
+
+def test_an_opening_without_the_cache_neither_reads_nor_writes_a_plan(
+    classifier: onnx.ModelProto, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parallel, "fastest", lambda times: pytest.fail("measured"))
+    monkeypatch.setattr(cache, "load_plan", lambda name: pytest.fail("read"))
+    opened = open_model(read_model(classifier), OpenOptions(providers=("cpu",), cache=False))
+    feeds = {**opened.network.feeds(np.zeros((3, 16, 12), np.float32), None, {}), TARGETS: np.zeros(1, np.int64)}
+    assert opened.network.score(feeds, np.ones((200, 1, 4, 3), np.float32), Score.LOGIT).shape == (200, 1)
+    opened.network.close()
+    assert list(folder.iterdir()) == []
