@@ -13,7 +13,7 @@ from onnxcam.explainer.targets.element import ELEMENT
 from onnxcam.explainer.targets.kind import HeadOutput, TargetKind, TargetLike, Targets
 from onnxcam.explainer.targets.region import REGION
 from onnxcam.explainer.targets.similarity import SIMILARITY
-from onnxcam.network.target_rows import AXES
+from onnxcam.network.packing import TARGET_AXES
 from onnxcam.outputs.saliency import ScoredTarget
 from onnxcam.surgeon.analysis.anatomy import Kind
 from onnxcam.types import Arrays
@@ -89,7 +89,7 @@ def bind(targets: Sequence[TargetLike], output: HeadOutput) -> tuple[Arrays, lis
         scored.update(zip(places, kind.describe(group, feeds, output), strict=True))
     order = np.argsort([i for places, _ in parts for i in places])
     joined = {name: np.concatenate([feeds[name] for _, feeds in parts])[order] for name in parts[0][1]}
-    arrays = {name: np.ascontiguousarray(np.moveaxis(_typed(a), 0, AXES[name])) for name, a in joined.items()}
+    arrays = {name: np.ascontiguousarray(np.moveaxis(_typed(a), 0, TARGET_AXES[name])) for name, a in joined.items()}
     return arrays, [replace(scored[i], output=output.logits.output) for i in range(len(targets))]
 
 
