@@ -114,15 +114,17 @@ def _write(
     result: "PictureResult", image: Path, files: Sequence[Mapping[str, Path]], style: "Style", tally: Tally
 ) -> None:
     """Writes all files of a picture, or none. files: of each target, by the name of the format."""
-    from onnxcam.outputs.atomic import Staging
+    from onnxcam.outputs.atomic import write_together
     from onnxcam.outputs.formats import FORMATS
 
     try:
-        with Staging() as staging:
-            for saliency, paths in zip(result.saliencies, files, strict=True):
-                for name, path in paths.items():
-                    staging.stage(path, FORMATS[name].write(saliency, result.original, style))
-            staging.commit()
+        write_together(
+            {
+                path: FORMATS[name].write(saliency, result.original, style)
+                for saliency, paths in zip(result.saliencies, files, strict=True)
+                for name, path in paths.items()
+            }
+        )
     except OnnxCamError as error:
         raise _last(error, image, tally) from None
     tally.written += 1

@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING
 
 from onnxcam.cli.options import ExplainArgs, OpeningArgs
 from onnxcam.cli.parsing import (
-    ParsedTargets,
     parse_adjustment,
     parse_engine,
     parse_inputs,
@@ -14,12 +13,13 @@ from onnxcam.cli.parsing import (
 
 if TYPE_CHECKING:
     from onnxcam.explainer.explainer import Explainer
+    from onnxcam.explainer.targets.registry import ParsedTargets
     from onnxcam.methods.blocks import Method
     from onnxcam.network.opening import OpenOptions
     from onnxcam.surgeon.loading import ModelFile
 
 
-def open_explainer(args: ExplainArgs, targets: ParsedTargets, method: "Method") -> "Explainer":
+def open_explainer(args: ExplainArgs, targets: "ParsedTargets", method: "Method") -> "Explainer":
     """The explainer of one call. Raises OnnxCamError."""
     from onnxcam.explainer.explainer import Explainer
     from onnxcam.inputs.presets import parse_size

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from onnxcam.errors import OptionError
 
 if TYPE_CHECKING:
     from onnxcam.engine.options import EngineOptions
-    from onnxcam.explainer.targets.kind import TargetLike
+    from onnxcam.explainer.targets.registry import ParsedTargets
     from onnxcam.inputs.presets import Preset
     from onnxcam.methods.blocks import Method
     from onnxcam.outputs.overlay import Style
@@ -36,48 +36,14 @@ def parse_list(text: str, option: str) -> list[str]:
     return list(dict.fromkeys(parts))
 
 
-@dataclass(frozen=True)
-class ParsedTargets:
-    """Targets, a name of each for files, and the kind of head that they need; None if the model decides."""
+def parse_targets(args: TargetArgs) -> "ParsedTargets":
+    """What is scored. Raises OptionError for options that contradict each other or cannot be read."""
+    from onnxcam.explainer.targets import registry
 
-    targets: "tuple[TargetLike, ...]"
-    names: tuple[str, ...]
-    kind: str | None
-
-
-def parse_targets(args: TargetArgs) -> ParsedTargets:
-    """Raises OptionError for options that contradict each other or cannot be read."""
-    from onnxcam.explainer.targets.box import Box
-    from onnxcam.explainer.targets.element import Element
-    from onnxcam.explainer.targets.region import Region
-    from onnxcam.explainer.targets.similarity import Similarity
-
-    used = [f"--{name}" for name in ("index", "box", "region", "reference") if getattr(args, name)]
-    if len(used) > 1:
-        raise OptionError(f"{' and '.join(used)} contradict each other: each says what is scored")
-    classes = split_classes(args.target or ())
-    if args.index:
-        _refuse_target(args, "--index names a number of the output")
-        elements = tuple(Element(parse_index(text)) for text in args.index)
-        return ParsedTargets(elements, tuple(args.index), "elements")
-    if args.reference:
-        _refuse_target(args, "--reference compares embeddings")
-        names = tuple(Path(reference).stem for reference in args.reference)
-        return ParsedTargets(tuple(Similarity(reference) for reference in args.reference), names, "embedding")
-    if args.box:
-        pairs = [(box, label) for box in args.box for label in (classes or ("",))]
-        boxes = tuple(Box(int(b) if re.fullmatch(r"\d+", b) else b, label or None) for b, label in pairs)
-        return ParsedTargets(boxes, tuple(f"box-{b}" + (f"-{label}" if label else "") for b, label in pairs), "boxes")
-    labels = tuple(classes or ("top1",))
-    if args.region is not None:
-        where = parse_region(args.region)
-        return ParsedTargets(tuple(Region(label, where) for label in labels), labels, "region")
-    return ParsedTargets(labels, labels, None)
-
-
-def _refuse_target(args: TargetArgs, why: str) -> None:
-    if args.target:
-        raise OptionError(f"{why}, so it goes without --target")
+    options = [kind.option for kind in registry.TARGET_KINDS.values() if kind.option is not None]
+    texts = {option: getattr(args, option, None) or () for option in options}
+    words = {option: [text] if isinstance(text, str) else list(text) for option, text in texts.items()}
+    return registry.parse_targets(split_classes(args.target or ()), words)
 
 
 def split_classes(texts: Sequence[str]) -> list[str]:
@@ -159,32 +125,6 @@ def _number(name: str, text: str) -> float:
     if not math.isfinite(float(text)):
         raise OptionError(f"the option {name} is too large: {text}")
     return float(text)
-
-
-def parse_index(text: str) -> tuple[int, ...]:
-    """'4,17', also '[4, 17]': one number an axis after the batch."""
-    parts = text.strip().removeprefix("[").removesuffix("]").split(",")
-    if not all(re.fullmatch(r"\s*-?[0-9]{1,18}\s*", p) for p in parts):
-        raise OptionError(f"index {text!r} is not a list of whole numbers such as 4,17")
-    return tuple(int(p) for p in parts)
-
-
-def parse_region(text: str) -> Any:
-    """'left,top,right,bottom' in pixels of the picture, or a file: a mask picture or an .npy of the picture's size."""
-    parts = text.split(",")
-    if len(parts) == 4 and all(re.fullmatch(rf"\s*{PLAIN}\s*", p) for p in parts):
-        left, top, right, bottom = (float(p) for p in parts)
-        if not (left < right and top < bottom):
-            raise OptionError(f"region {text!r} is empty: it is left,top,right,bottom in pixels")
-        return left, top, right, bottom
-    if Path(text).suffix and not Path(text).is_file():
-        raise OptionError(f"region {text!r}: no such file")
-    if not Path(text).is_file():
-        raise OptionError(f"region {text!r} is neither left,top,right,bottom in pixels nor a file with a mask")
-    from onnxcam.inputs.loader import read_image
-
-    mask = read_image(text)
-    return mask.max(axis=2) > 127 if mask.ndim == 3 and mask.shape[2] == 3 else mask != 0
 
 
 def parse_inputs(texts: Sequence[str]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def rewrite(
     """Add the feature tensor to a model's outputs and let it take any batch; its answers stay as they were."""
     from onnxcam.errors import OutputError
     from onnxcam.network.export import rewrite as rewrite_model
-    from onnxcam.outputs.atomic import Staging, check_writable
+    from onnxcam.outputs.atomic import check_writable, write_together
     from onnxcam.surgeon.loading import read_model
 
     source = parse_path(model)
@@ -34,9 +34,7 @@ def rewrite(
     check_writable([path])
     file = read_model(source)
     rewritten = rewrite_model(file, open_options(file, opening))
-    with Staging() as staging:
-        staging.stage(path, rewritten.data)
-        staging.commit()
+    write_together({path: rewritten.data})
     if not quiet:
         features = rewritten.anatomy.features
         typer.echo(f"{path}: also returns {features.tensor}  {shape_text(features.shape)} {features.layout}")

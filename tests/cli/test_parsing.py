@@ -1,5 +1,6 @@
 """The text of options becomes targets, methods and inputs."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,9 @@ from PIL import Image
 
 from onnxcam import Box, Element, Region, Similarity
 from onnxcam.cli.options import TargetArgs
-from onnxcam.cli.parsing import parse_index, parse_inputs, parse_region, parse_targets
+from onnxcam.cli.parsing import parse_inputs, parse_targets
 from onnxcam.errors import OptionError
+from onnxcam.explainer.targets.registry import TARGET_KINDS
 
 
 def test_options_become_targets(tmp_path: Path) -> None:
@@ -43,10 +45,15 @@ def test_contradictions_are_refused(args: TargetArgs) -> None:
         parse_targets(args)
 
 
+def test_every_target_kind_has_its_option() -> None:
+    options = {kind.option for kind in TARGET_KINDS.values() if kind.option is not None}
+    assert options <= {option.name for option in fields(TargetArgs)}
+
+
 @pytest.mark.parametrize("text", ["", "a", "1.5", "1;2", "1,,2", "9" * 30])
 def test_nonsense_indices_are_refused(text: str) -> None:
     with pytest.raises(OptionError, match="whole numbers"):
-        parse_index(text)
+        parse_targets(TargetArgs(index=[text]))
 
 
 def test_a_region_may_be_a_mask(tmp_path: Path) -> None:
@@ -55,10 +62,13 @@ def test_a_region_may_be_a_mask(tmp_path: Path) -> None:
     Image.fromarray(mask).save(tmp_path / "mask.png")
     np.save(tmp_path / "mask.npy", mask)
     for name in ("mask.png", "mask.npy"):
-        np.testing.assert_array_equal(parse_region(str(tmp_path / name)), mask > 0)
+        (region,) = parse_targets(TargetArgs(region=str(tmp_path / name))).targets
+        assert isinstance(region, Region)
+        assert region.label == "top1"
+        np.testing.assert_array_equal(region.where, mask > 0)
     for text in ("1,2,3", "5,0,5,9", "nowhere.png", ""):
         with pytest.raises(OptionError, match="region"):
-            parse_region(text)
+            parse_targets(TargetArgs(region=text))
 
 
 def test_inputs_are_numbers_lists_and_files(tmp_path: Path) -> None:
