@@ -210,7 +210,15 @@ class Word(StrEnum):
         ({1: Path("a")}, {"1": "a"}),
         (
             ScoredTarget(1, None, 0.5, 2.0),
-            {"index": 1, "label": None, "probability": 0.5, "logit": 2.0, "kind": "classes"},
+            {
+                "index": 1,
+                "label": None,
+                "probability": 0.5,
+                "logit": 2.0,
+                "kind": "classes",
+                "output": None,
+                "where": None,
+            },
         ),
         (float("-inf"), None),
     ],

@@ -70,10 +70,12 @@ def head_of(target: TargetLike) -> tuple[Kind | None, str | None]:
 
     None where the model decides: a class is scored on whatever the model offers. Raises TargetError.
     """
+    kind, output = _kind_of(target), getattr(target, "output", None)
+    if output is not None and not isinstance(output, str):
+        raise TargetError(f"the output of a target is its name, not {output!r}")
     if isinstance(target, ScoredTarget):
-        return _head(target), target.output
-    kind = _kind_of(target)
-    return (None, None) if kind.any_head else (kind.head, getattr(target, "output", None))
+        return _head(target), output
+    return (None, None) if kind.any_head else (kind.head, output)
 
 
 def bind(targets: Sequence[TargetLike], output: HeadOutput) -> tuple[Arrays, list[ScoredTarget]]:
