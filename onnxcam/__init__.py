@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from onnxcam.methods.feature_cams import ablation_cam, cam, eigen_cam, recipro_cam
     from onnxcam.methods.fills import BLACK, MEAN, ZERO, Fill, blur, fill_named
     from onnxcam.methods.grad_cam import grad_cam, grad_cam_plus_plus, hires_cam, layer_cam, xgrad_cam
-    from onnxcam.methods.input_gradients import gradient, guided_backprop, integrated_gradients, smooth_grad
+    from onnxcam.methods.input_gradients import gradient, guided_backprop, smooth_grad
+    from onnxcam.methods.integrated_gradients import integrated_gradients
     from onnxcam.methods.mask import mask
     from onnxcam.methods.opti_cam import opti_cam
     from onnxcam.methods.registry import METHODS, method
@@ -67,6 +68,7 @@ _HOMES = {
         "integrated_gradients",
         "smooth_grad",
     ),
+    "onnxcam.methods.integrated_gradients": ("integrated_gradients",),
     "onnxcam.methods.mask": ("mask",),
     "onnxcam.methods.opti_cam": ("opti_cam",),
     "onnxcam.methods.rise": ("rise",),

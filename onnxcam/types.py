@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 
 Picture = npt.NDArray[np.uint8]
 """(height, width, 3) RGB, 0 to 255, upright: a photograph as a person sees it."""

@@ -11,7 +11,8 @@ from onnxcam.errors import OnnxCamError, OptionError
 from onnxcam.explainer.results import Head
 from onnxcam.explainer.targets.kind import TargetLike
 from onnxcam.explainer.targets.registry import head_of
-from onnxcam.methods.blocks import Method, choose
+from onnxcam.methods.blocks import Method
+from onnxcam.methods.options import choose
 from onnxcam.network.gradients import GradientRunner, check_step
 from onnxcam.network.opening import OpenedModel, OpenOptions, open_model
 from onnxcam.surgeon.analysis.anatomy import Kind

@@ -29,11 +29,11 @@ def group_size(method: Method, network: Network) -> int:
     """Pictures that together fill the network, as far as the method asks anything that they can share."""
     in_flight = network.in_flight
     if method.searches:
-        return 1 if network.fixed is not None else max(1, min(MOST, in_flight // (method.asks or in_flight)))
+        return 1 if network.fixed is not None else max(1, min(MOST, in_flight // (method.smallest_batch or in_flight)))
     if in_flight == 1 or not network.can_pack or method.needs & {Need.TAIL, Need.GRADIENT}:
         return 1
     # Also of many masks the last ones do not fill a run.
-    return max(2, min(MOST, -(-in_flight // (method.asks or in_flight))))
+    return max(2, min(MOST, -(-in_flight // (method.smallest_batch or in_flight))))
 
 
 def run_lockstep(method: Method, probes: Sequence[ImageProbe]) -> list[list[Outcome] | OnnxCamError]:

@@ -1,21 +1,20 @@
-"""Adam for a few numbers on the host, in float64."""
+"""Adam, the optimiser of the methods that search, for a few numbers on the host in float64."""
 
 import numpy as np
-import numpy.typing as npt
 
-Doubles = npt.NDArray[np.float64]
+from onnxcam.types import Doubles, Rows
 
 
 class Adam:
-    """Kingma & Ba 2015, arXiv:1412.6980, Algorithm 1, for rows that may stop at different steps."""
+    """Kingma & Ba 2015, arXiv:1412.6980, Algorithm 1, for rows of parameters that may stop at different steps."""
 
     def __init__(self, shape: tuple[int, ...], rate: float, epsilon: float, beta1: float = 0.9, beta2: float = 0.999):
         self.rate, self.epsilon, self.beta1, self.beta2 = rate, epsilon, beta1, beta2
         self.first, self.second = np.zeros(shape), np.zeros(shape)
         self.count = np.zeros(shape[0], int)
 
-    def step(self, values: Doubles, gradient: Doubles, rows: npt.NDArray[np.int64]) -> Doubles:
-        """The new values of these rows, whose gradient (of what is minimised) is given."""
+    def step(self, values: Doubles, gradient: Doubles, rows: Rows) -> Doubles:
+        """The new values of these rows. gradient: of what is minimised, of the values' shape."""
         self.count[rows] += 1
         self.first[rows] += (1 - self.beta1) * (gradient - self.first[rows])
         self.second[rows] += (1 - self.beta2) * (gradient * gradient - self.second[rows])

@@ -1,23 +1,28 @@
-"""What methods are made of, and what they see.
+"""What a method is, what it sees, and the four blocks that a perturbation method is made of.
 
-A perturbation method is four blocks, as values: explore, perturb, attribute, aggregate. A generator carries the search:
-it yields masks and receives what they scored, so that a method may learn from its answers and a random one runs in
-constant memory. Every other method is a function of the probe. Where several pictures are explained at one time, what
-their methods ask of their probes, in the thread they were called in, goes through the network together (together.py).
+A Method is a value: a function from a Probe to one Outcome for each target, with its name, paper and options. A Probe
+is one image before one opened network: its features, and the scores and gradients that the network gives for it.
+
+A perturbation method is made of four blocks. explore: a generator yields masks and receives their scores, so that a
+search can learn from them and a random one runs in constant memory. perturb: the graph that the probe runs blends the
+fill in where a mask removes pixels. attribute: masks become scores. aggregate: masks and scores become a map. All
+blocks here are frozen dataclasses that are called like functions, so that methods compare equal and pickle.
 """
 
+import pickle
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from enum import StrEnum
-from typing import Protocol, TypeVar
+from types import FunctionType
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.errors import OptionError, UndefinedSaliency, near
+from onnxcam.errors import OptionError, UndefinedSaliency
 from onnxcam.methods.fills import ZERO, Fill
-from onnxcam.methods.maps import Outcome, flat, summed, weighed, weights
+from onnxcam.methods.maps import Outcome, as_maps, rectified_sums, summed, weights_of
 from onnxcam.types import AnyMasks, Features, FeaturesOnDevice, Floats, Image, MaskForm, Masks, Rows, Score, Scores
 
 
@@ -31,10 +36,10 @@ class Convention(StrEnum):
 
 
 class Need(StrEnum):
-    """What a method asks of a model beside its forward pass."""
+    """What a method requires of a model beside its forward pass."""
 
     FEATURES = "features"
-    """A feature tensor with the picture's geometry."""
+    """A feature tensor with the image's geometry."""
     TAIL = "tail"
     """A feature tensor that the score reads at every cell: the method changes it, or reads the gradient there."""
     GRADIENT = "gradient"
@@ -42,106 +47,83 @@ class Need(StrEnum):
 
 
 class Probe(Protocol):
-    """One picture before one model, with the targets that are asked about."""
+    """One image before one network, with the targets that are explained: N samples, K masks or channels, T targets."""
 
     @property
     def image(self) -> Image:
-        """As the network takes it, but for the order of the axes."""
+        """(C,H,W) as the network takes it, with the colours first whatever the model's layout."""
 
     @property
     def fill(self) -> Image:
-        """What stands where a mask removes the picture, of the image's shape."""
+        """(C,H,W) the replacement for removed pixels."""
 
     @property
-    def features(self) -> Features: ...
-    @property
-    def held(self) -> FeaturesOnDevice | None:
-        """The same where the network runs; None if that is where NumPy is."""
+    def features(self) -> Features:
+        """(K,h,w) feature maps of the image, as a NumPy array."""
 
     @property
-    def size(self) -> tuple[int, ...]: ...
+    def device_features(self) -> FeaturesOnDevice | None:
+        """The same maps on the network's device; None where the network runs on the host."""
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """(H,W) of the image."""
+
     @property
     def targets(self) -> int:
-        """How many targets are asked about."""
+        """T, the number of targets."""
 
     def expect(self, passes: int) -> None:
-        """Says how many rows will be run in all, for the progress that a person sees."""
+        """Announces how many samples the method will run in all, for the progress bar."""
 
     def original(self, score: Score) -> Floats:
-        """(T,) of the unmasked picture."""
+        """(T,) scores of the unmasked image."""
 
     def score(self, masks: AnyMasks, score: Score) -> Scores:
-        """(K,T) of the picture seen through each mask, which the graph makes ready as the method's form says."""
+        """(K,T) scores of the image seen through each mask; the graph prepares the masks as Method.form says."""
 
     def tail(self, features: Features, score: Score) -> Scores:
-        """(N,T) of what the network makes of these features (N,K,h,w) in the place of its own."""
+        """(N,T) scores of the network's tail with (N,K,h,w) in the place of the features."""
 
     def score_gradient(
         self, maps: Masks, rows: Rows, score: Score, shift: Sequence[int] | None = None
     ) -> tuple[Floats, Masks]:
-        """(N,) scores of the picture through each mask for its row's target, and (N,1,h,w) d score / d mask.
+        """(N,) scores of the image through each mask (N,1,h,w), and (N,1,h,w) d score / d mask.
 
-        shift: pixels along each side by which the picture is rolled first, its fill too.
+        rows (N,): the target of each mask. shift: pixels along each side by which image and fill are rolled first.
         """
 
     def feature_gradient(self) -> Floats:
-        """(T,K,h,w) d logit / d features on the unmasked picture."""
+        """(T,K,h,w) d logit / d features on the unmasked image."""
 
     def image_gradient(self, images: Floats, rows: Rows, *, guided: bool = False) -> tuple[Floats, Floats]:
         """(N,) logits of the images (N,C,H,W), and (N,C,H,W) d logit / d image.
 
-        guided: as guided backpropagation changes it; raises UndefinedSaliency where there is no ReLU on the way.
+        rows (N,): the target of each image. guided: the gradient of guided backpropagation; raises UndefinedSaliency
+        for a network without ReLU.
         """
 
 
-Choice = TypeVar("Choice", bound=StrEnum)
-
-
-def choose(kind: type[Choice], value: str, what: str) -> Choice:
-    """The enumeration's member of that name; raises OptionError that lists the near ones."""
-    try:
-        return kind(value)
-    except ValueError:
-        raise OptionError(f"no {what} is called {value!r}; {near(value, [str(k) for k in kind])}") from None
-
-
-def whole(value: int, name: str, least: int = 1, most: int = 10**7) -> int:
-    """A whole number from `least` to `most`; raises OptionError."""
-    if isinstance(value, int | np.integer) and not isinstance(value, bool) and value > most:
-        raise OptionError(f"{name} must be at most {most}, not {value}")
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise OptionError(f"{name} must be a whole number from {least} on, not {value!r}")
-    return int(value)
-
-
-LARGEST = 1e6
-"""Of an option that is a real number; beyond, float32 overflows somewhere."""
-
-
-def positive(value: float, name: str, *, or_zero: bool = False) -> float:
-    """A number above 0 and no larger than LARGEST; raises OptionError."""
-    good = isinstance(value, int | float | np.number) and not isinstance(value, bool) and np.isfinite(value)
-    if not good or value < 0 or (value == 0 and not or_zero):
-        raise OptionError(f"{name} must be {'0 or more' if or_zero else 'above 0'}, not {value!r}")
-    if value > LARGEST:
-        raise OptionError(f"{name} must be at most {LARGEST:g}, not {value!r}")
-    return float(value)
-
-
-Answers = TypeVar("Answers")
+Result = TypeVar("Result")
 Search = Generator[AnyMasks, Scores, None]
-Explored = Iterator[tuple[AnyMasks, Scores]]
+ScoredMasks = Iterator[tuple[AnyMasks, Scores]]
+Explorer = Callable[[Probe], Search]
+"""Yields masks (K,1,h,w) and receives their scores (K,T)."""
+Attributor = Callable[[Probe, AnyMasks], Scores]
+"""Scores (K,T) of masks (K,1,h,w)."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """A method is data. options are recorded with every result, under the names that made it.
+    """A method as a value. `onnxcam.method(m.name, **m.options)` makes the method `m` again.
 
-    explain: answers one picture. stream: the same with maps on the way, the last of which is the answer; beside explain
-    it is for who wants to watch. One of the two is given. cost: forward passes, for a reader. searches: it asks for the
-    gradients of masked scores, step by step, and a step graph serves it. asks: the least number of masks, or rows of a
-    step, that it asks about at one time, None if they fill the network anyway; where they are few, several pictures are
-    explained together. form: of its masks. score: what it measures. perturb: what stands where they remove the picture.
+    explain: one Outcome for each target of a probe. stream: the same with maps on the way, of which the last is the
+    result. One of the two is needed; explain() prefers the first. cost: forward passes, for a reader. searches: the
+    method needs gradients of masked scores, step by step; a precomputed step graph can serve it. smallest_batch: the
+    least number of masks, or of samples of a step, that the method scores at one time, None if they always fill the
+    network; where it is small, several images are explained together. score: what is measured. perturb: the fill where
+    a mask removes pixels. form: how the masks come. options: every parameter of the function that made the method, with
+    its value as a number, string, pair or None; enumerations and fills by their names.
     """
 
     name: str
@@ -151,50 +133,138 @@ class Method:
     stream: Callable[[Probe], Iterator[list[Outcome]]] | None = None
     needs: frozenset[Need] = frozenset({Need.FEATURES})
     searches: bool = False
-    asks: int | None = None
+    smallest_batch: int | None = None
     score: Score = Score.PROBABILITY
     perturb: Fill = ZERO
     form: MaskForm = field(default_factory=MaskForm)
-    options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __reduce__(self) -> tuple[Callable[..., "Method"], tuple[Any, ...]]:
+        """Pickles as name and options where these make the method again, else field by field."""
+        if _made_by_name(self):
+            return _by_name, (self.name, dict(self.options))
+        values = tuple(getattr(self, f.name) for f in fields(self))
+        try:
+            pickle.dumps(values)
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise pickle.PicklingError(
+                f"the method {self.name!r} is made of functions that cannot be pickled ({error}); register it as an "
+                f"entry point 'onnxcam.methods', or send its name and options and make it at the other end"
+            ) from error
+        return Method, values
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Method":
+        """The method itself, which never changes."""
+        return self
+
+
+def _by_name(name: str, options: Mapping[str, Any]) -> Method:
+    from onnxcam.methods.registry import method
+
+    return method(name, **options)
+
+
+def _made_by_name(method: Method) -> bool:
+    """Whether name and options make an equal method."""
+    try:
+        again = _by_name(method.name, method.options)
+    except OptionError:
+        return False
+    return _same(again, method)
+
+
+def _same(one: object, other: object) -> bool:
+    """Equality, but for functions that share their code: those of another package are new with every call."""
+    if isinstance(one, FunctionType) and isinstance(other, FunctionType):
+        return one.__code__ is other.__code__
+    if is_dataclass(one) and not isinstance(one, type) and type(one) is type(other):
+        return all(_same(getattr(one, f.name), getattr(other, f.name)) for f in fields(one))
+    return one == other
 
 
 def run(method: Method, probe: Probe) -> list[Outcome]:
-    """An outcome a target."""
+    """One Outcome for each target of the probe."""
     if method.explain is not None:
         return method.explain(probe)
     assert method.stream is not None
     return deque(method.stream(probe), maxlen=1)[0]
 
 
-def four_blocks(
-    explore: Callable[[Probe], Search],
-    attribute: Callable[[Probe, AnyMasks], Scores],
-    aggregate: Callable[[Explored, Probe], Answers],
-) -> Callable[[Probe], Answers]:
-    """Three of the blocks joined; the fourth, perturb, is in the graph that the probe runs.
+@dataclass(frozen=True)
+class FourBlocks(Generic[Result]):
+    """A method's function from explore, attribute and aggregate; the fourth block, perturb, is in the probe's graph.
 
-    Answers: the outcomes, or a stream of them.
+    Result: the outcomes, or a stream of them, as `aggregate` returns them.
     """
 
-    def explain(probe: Probe) -> Answers:
-        return aggregate(_explored(explore(probe), attribute, probe), probe)
+    explore: Explorer
+    attribute: Attributor
+    aggregate: Callable[[ScoredMasks, Probe], Result]
 
-    return explain
+    def __call__(self, probe: Probe) -> Result:
+        return self.aggregate(self._scored_masks(probe), probe)
+
+    def _scored_masks(self, probe: Probe) -> ScoredMasks:
+        search = self.explore(probe)
+        try:
+            masks = next(search)
+            while True:
+                scores = self.attribute(probe, masks)
+                yield masks, scores
+                masks = search.send(scores)
+        except StopIteration:
+            return
 
 
-def _explored(search: Search, attribute: Callable[[Probe, AnyMasks], Scores], probe: Probe) -> Explored:
-    try:
-        masks = next(search)
-        while True:
-            scores = attribute(probe, masks)
-            yield masks, scores
-            masks = search.send(scores)
-    except StopIteration:
-        return
+@dataclass(frozen=True)
+class FeatureMaps:
+    """Explorer: every feature map that varies over space is a mask.
+
+    A constant map has no normalised form; the authors' code of Score-CAM skips it too. On a GPU the masks are
+    MasksOnDevice. Raises UndefinedSaliency where all maps are constant, or hold NaN or infinity.
+    """
+
+    def __call__(self, probe: Probe) -> Search:
+        masks = channel_masks(probe, live_channels(probe))
+        probe.expect(len(masks))
+        yield masks
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """Attributor: the target's score through the mask; if destructive, how far the score falls without the masked part.
+
+    1 - n(U) = n(-U), so the destructive mask of a map is the mask of its negative.
+    """
+
+    score: Score
+    convention: Convention = Convention.CONSTRUCTIVE
+
+    def __call__(self, probe: Probe, masks: AnyMasks) -> Scores:
+        if self.convention is Convention.DESTRUCTIVE:
+            return probe.original(self.score)[None] - probe.score(-masks, self.score)
+        return probe.score(masks, self.score)
+
+
+@dataclass(frozen=True)
+class WeightedSum:
+    """Aggregator: n(ReLU(up(sum_k a_k A_k))), with a = s, or a = softmax of s over the masks.
+
+    up is linear, so the maps are combined at (h,w) and resized once.
+    """
+
+    softmax: bool = False
+
+    def __call__(self, scored: ScoredMasks, probe: Probe) -> list[Outcome]:
+        masks, scores = zip(*scored, strict=True)
+        all_weights = weights_of(np.concatenate(scores), softmax=self.softmax)
+        parts = np.split(all_weights, np.cumsum([len(part) for part in masks])[:-1])
+        raw = np.sum([summed(as_maps(m), w) for m, w in zip(masks, parts, strict=True)], axis=0)
+        return rectified_sums(raw, all_weights, probe.size)
 
 
 def finite_features(probe: Probe) -> Features:
-    """Raises UndefinedSaliency where the network overflows."""
+    """(K,h,w) feature maps. Raises UndefinedSaliency where they hold NaN or infinity."""
     _check_finite(bool(np.isfinite(probe.features).all()))
     return probe.features
 
@@ -205,7 +275,7 @@ def _check_finite(finite: bool) -> None:
 
 
 def live(maps: Features) -> npt.NDArray[np.bool_]:
-    """(K,) which maps vary over space; constant means to float32's rounding."""
+    """(K,) whether each map varies over space, beyond the rounding of float32."""
     space = tuple(range(1, maps.ndim))
     return _varies(np.ptp(maps, axis=space), np.abs(maps).max(axis=space))
 
@@ -214,65 +284,25 @@ def _varies(extent: npt.NDArray[np.float32], peak: npt.NDArray[np.float32]) -> n
     return np.asarray(extent > 8 * np.finfo(np.float32).eps * peak)
 
 
-def feature_maps() -> Callable[[Probe], Search]:
-    """Explorer: every feature map that varies over space is a mask.
+def live_channels(probe: Probe) -> Rows:
+    """Indices of the feature maps that vary over space, computed on the device where the features are there.
 
-    A constant map has no normalised form; the authors' code skips it too. On a GPU the masks are MasksOnDevice.
+    Raises UndefinedSaliency where none varies, or where they hold NaN or infinity.
     """
-
-    def explore(probe: Probe) -> Search:
-        masks = masks_of(probe, live_numbers(probe))
-        probe.expect(len(masks))
-        yield masks
-
-    return explore
-
-
-def live_numbers(probe: Probe) -> Rows:
-    """Of the feature maps that vary over space, told where they lie; raises UndefinedSaliency where none does."""
-    if probe.held is None:
-        chosen = live(finite_features(probe))
+    if probe.device_features is None:
+        varies = live(finite_features(probe))
     else:
-        _check_finite(probe.held.finite)
-        chosen = _varies(probe.held.extent, probe.held.peak)
-    if not chosen.any():
+        _check_finite(probe.device_features.finite)
+        varies = _varies(probe.device_features.extent, probe.device_features.peak)
+    if not varies.any():
         raise UndefinedSaliency(
-            f"all {len(chosen)} feature maps are constant over space for this picture, so none can be a mask; "
+            f"all {len(varies)} feature maps are constant over space for this picture, so none can be a mask; "
             f"try another --layer"
         )
-    return np.flatnonzero(chosen)
+    return np.flatnonzero(varies)
 
 
-def masks_of(probe: Probe, numbers: Rows) -> AnyMasks:
-    """(K,1,*grid), the feature maps of these numbers where the network runs."""
-    return probe.features[numbers, None] if probe.held is None else probe.held.masks(numbers)
-
-
-def class_score(score: Score, convention: Convention) -> Callable[[Probe, AnyMasks], Scores]:
-    """Attributor: the target's score through the mask, or how far the score falls when the mask is removed.
-
-    1 - n(U) = n(-U), so the destructive mask of a map is the mask of its negative.
-    """
-
-    def attribute(probe: Probe, masks: AnyMasks) -> Scores:
-        if convention is Convention.DESTRUCTIVE:
-            return probe.original(score)[None] - probe.score(-masks, score)
-        return probe.score(masks, score)
-
-    return attribute
-
-
-def weighted_sum(*, softmax: bool = False) -> Callable[[Explored, Probe], list[Outcome]]:
-    """Aggregator: n(ReLU(up(sum_k a_k A_k))), with a = s, or a = softmax over the masks of s.
-
-    up is linear, so the maps are combined at (h,w) and resized once.
-    """
-
-    def aggregate(explored: Explored, probe: Probe) -> list[Outcome]:
-        masks, scores = zip(*explored, strict=True)
-        found = weights(np.concatenate(scores), softmax=softmax)
-        parts = np.split(found, np.cumsum([len(part) for part in masks])[:-1])
-        raw = np.sum([summed(flat(part), own) for part, own in zip(masks, parts, strict=True)], axis=0)
-        return weighed(raw, found, probe.size)
-
-    return aggregate
+def channel_masks(probe: Probe, channels: Rows) -> AnyMasks:
+    """(K,1,*grid) the feature maps of these channels as masks, on the network's device."""
+    on_device = probe.device_features
+    return probe.features[channels, None] if on_device is None else on_device.masks(channels)

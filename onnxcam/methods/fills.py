@@ -1,6 +1,6 @@
-"""What stands where a mask removes the picture. The choice moves published figures a lot, so it is always recorded.
+"""Fills: what replaces the pixels that a mask removes. The choice moves published figures a lot, so results record it.
 
-A Fill makes a replacement image; the surgeon blends it in inside the graph: x * M + fill * (1 - M).
+A Fill makes a replacement image of the network's input; the graph blends it in: x * M + fill * (1 - M).
 """
 
 import re
@@ -17,19 +17,15 @@ from onnxcam.types import Image
 
 @dataclass(frozen=True)
 class Fill:
-    """What replaces the pixels that a mask removes.
+    """A replacement for removed pixels.
 
-    name: recorded with every result. make: (image (C,H,W), its preset) -> (C,H,W); None fills with zeros.
-    needs_preset: what it gives depends on the preprocessing, so an image that came preprocessed needs its preset given.
+    name: recorded with every result. make: (image (C,H,W), its preset) -> (C,H,W); None fills with zeros. needs_preset:
+    the replacement depends on the preprocessing, so an image that came preprocessed needs its preset too.
     """
 
     name: str
     make: Callable[[Image, Preset], Image] | None = None
     needs_preset: bool = False
-
-
-ZERO = Fill("zero")
-"""Zero on the normalised tensor: the data set's mean colour (MUPPET, the official Score-CAM). The default."""
 
 
 def _black(image: Image, preset: Preset) -> Image:
@@ -41,32 +37,41 @@ def _mean(image: Image, preset: Preset) -> Image:
     return np.broadcast_to(image.mean(axis=tuple(range(1, image.ndim)), keepdims=True), image.shape)
 
 
-BLACK = Fill("black", _black, needs_preset=True)
-"""Black pixels of the raw picture, as preprocessing would see them."""
+@dataclass(frozen=True)
+class _Blur:
+    """A Gaussian of `sigma` pixels. Frames of a volume are blurred one by one, a signal as an image of one row."""
 
-MEAN = Fill("mean", _mean)
-"""The picture's own mean colour."""
+    sigma: float
 
-
-def blur(sigma: float = 10.0) -> Fill:
-    """The picture blurred by a Gaussian of `sigma` pixels on the model's input (Fong & Vedaldi 2017 use 10).
-
-    A volume is blurred frame by frame.
-    """
-    if not (np.isfinite(sigma) and sigma > 0):
-        raise OptionError(f"blur needs a sigma above 0 in pixels, not {sigma}")
-
-    def make(image: Image, preset: Preset) -> Image:
+    def __call__(self, image: Image, preset: Preset) -> Image:
         import cv2
 
-        # Frames of a volume one by one; a signal as a picture of one row.
         planes = np.ascontiguousarray(image).reshape(
             -1, *(image.shape[-2:] if image.ndim > 2 else (1, image.shape[-1]))
         )
-        blurred = [cv2.GaussianBlur(plane, (0, 0), sigma) for plane in planes]
+        blurred = [cv2.GaussianBlur(plane, (0, 0), self.sigma) for plane in planes]
         return np.asarray(np.stack(blurred), np.float32).reshape(image.shape)
 
-    return Fill(f"blur(sigma={sigma:g})", make)
+
+ZERO = Fill("zero")
+"""Zero on the normalised tensor: the data set's mean colour (MUPPET, the official Score-CAM). The default."""
+
+BLACK = Fill("black", _black, needs_preset=True)
+"""Black pixels of the picture, as preprocessing turns them into numbers."""
+
+MEAN = Fill("mean", _mean)
+"""The image's own mean colour."""
+
+
+def blur(sigma: float = 10.0) -> Fill:
+    """The image blurred by a Gaussian of `sigma` pixels of the model's input (Fong & Vedaldi 2017 use 10).
+
+    A volume is blurred frame by frame. Raises OptionError for a sigma that is not above 0.
+    """
+    if not (np.isfinite(sigma) and sigma > 0):
+        raise OptionError(f"blur needs a sigma above 0 in pixels, not {sigma}")
+    short = f"{sigma:g}"
+    return Fill(f"blur(sigma={short if float(short) == sigma else repr(float(sigma))})", _Blur(float(sigma)))
 
 
 FILLS: Mapping[str, Callable[[], Fill]] = {
@@ -75,7 +80,7 @@ FILLS: Mapping[str, Callable[[], Fill]] = {
     "mean": lambda: MEAN,
     "blur": blur,
 }
-"""The short names; `blur(sigma=3)` is understood too."""
+"""The short names, and what each makes."""
 
 
 def fill_named(name: str) -> Fill:

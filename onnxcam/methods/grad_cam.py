@@ -1,35 +1,48 @@
-"""Grad-CAM and its kin: feature maps weighed by the gradient of the logit, one backward pass a target."""
+"""Grad-CAM and its kin: feature maps weighed by the gradient of the logit, one backward pass for each target."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from onnxcam.errors import UndefinedSaliency
-from onnxcam.methods.blocks import Method, Need, Probe, finite_features, positive
+from onnxcam.methods.blocks import Method, Need, Probe, finite_features
 from onnxcam.methods.maps import Outcome, rectified
-from onnxcam.types import Score
+from onnxcam.methods.options import non_negative_number
+from onnxcam.types import Doubles, Score
 
-Doubles = npt.NDArray[np.float64]
 Combine = Callable[[Doubles, Doubles], Doubles]
-"""(maps (K,h,w), gradient (K,h,w)) -> (h,w)."""
+"""(maps (K,h,w), gradient (K,h,w)) -> raw map (h,w)."""
 TINY = 1e-12
-"""Of a map's largest sum, below which it counts as zero."""
+"""The share of the largest sum over a map below which another map's sum counts as zero."""
 
 
-def _method(name: str, paper: str, combine: Combine, **options: str) -> Method:
-    def explain(probe: Probe) -> list[Outcome]:
+@dataclass(frozen=True)
+class _GradientCam:
+    """Combines maps and gradients, and rectifies the raw map before enlarging it."""
+
+    combine: Combine
+
+    def __call__(self, probe: Probe) -> list[Outcome]:
         maps = finite_features(probe).astype(np.float64)
-        found = []
+        outcomes = []
         for gradient in probe.feature_gradient().astype(np.float64):
             _check(gradient)
-            found.append(rectified(combine(maps, gradient).astype(np.float32), probe.size, coarse=True))
-        return found
+            outcomes.append(rectified(self.combine(maps, gradient).astype(np.float32), probe.size, coarse=True))
+        return outcomes
 
+
+def _method(name: str, paper: str, combine: Combine, options: dict[str, Any] | None = None) -> Method:
     return Method(
-        name=name, paper=paper, cost="1 step (forward and gradient)", explain=explain, score=Score.LOGIT,
-        needs=frozenset({Need.FEATURES, Need.TAIL, Need.GRADIENT}), options=options,
-    )  # fmt: skip
+        name=name,
+        paper=paper,
+        cost="1 step (forward and gradient)",
+        explain=_GradientCam(combine),
+        score=Score.LOGIT,
+        needs=frozenset({Need.FEATURES, Need.TAIL, Need.GRADIENT}),
+        options=options or {},
+    )
 
 
 def _check(gradient: Doubles) -> None:
@@ -46,17 +59,17 @@ def _space(maps: Doubles) -> tuple[int, ...]:
     return tuple(range(1, maps.ndim))
 
 
-def _weighed(weights: Doubles, maps: Doubles) -> Doubles:
+def _weighted(weights: Doubles, maps: Doubles) -> Doubles:
     return np.asarray(np.tensordot(weights, maps, 1))
 
 
 def grad_cam() -> Method:
     """Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391, equations 1, 2): a channel's weight is its mean gradient."""
+    return _method("grad-cam", "Selvaraju et al. 2017, arXiv:1610.02391", _by_mean_gradient)
 
-    def combine(maps: Doubles, gradient: Doubles) -> Doubles:
-        return _weighed(gradient.mean(axis=_space(maps)), maps)
 
-    return _method("grad-cam", "Selvaraju et al. 2017, arXiv:1610.02391", combine)
+def _by_mean_gradient(maps: Doubles, gradient: Doubles) -> Doubles:
+    return _weighted(gradient.mean(axis=_space(maps)), maps)
 
 
 def grad_cam_plus_plus(*, epsilon: float = 0.0) -> Method:
@@ -66,47 +79,52 @@ def grad_cam_plus_plus(*, epsilon: float = 0.0) -> Method:
     channel's weight is the sum of alpha ReLU(g). epsilon: pytorch-grad-cam adds 1e-6, as large as g^2 behind an average
     over 7x7 cells, which changes the weights; 0 is the paper's equation.
     """
-    epsilon = positive(epsilon, "epsilon", or_zero=True)
+    combine = _ByAlpha(non_negative_number(epsilon, "epsilon"))
+    paper = "Chattopadhay et al. 2018, arXiv:1710.11063"
+    return _method("grad-cam++", paper, combine, {"epsilon": combine.epsilon})
 
-    def combine(maps: Doubles, gradient: Doubles) -> Doubles:
+
+@dataclass(frozen=True)
+class _ByAlpha:
+    epsilon: float
+
+    def __call__(self, maps: Doubles, gradient: Doubles) -> Doubles:
         space = _space(maps)
-        there = gradient != 0
+        nonzero = gradient != 0
         # The factor g^2 of numerator and denominator cancels, which keeps small gradients from underflowing.
-        square = np.where(there, gradient * gradient, 1)
-        below = 2 + maps.sum(axis=space, keepdims=True) * gradient + epsilon / square
-        alpha = np.where(there & (below != 0), 1 / np.where(below == 0, 1, below), 0)
-        return _weighed((alpha * np.maximum(gradient, 0)).sum(axis=space), maps)
-
-    return _method("grad-cam++", "Chattopadhay et al. 2018, arXiv:1710.11063", combine, epsilon=f"{epsilon:g}")
+        square = np.where(nonzero, gradient * gradient, 1)
+        below = 2 + maps.sum(axis=space, keepdims=True) * gradient + self.epsilon / square
+        alpha = np.where(nonzero & (below != 0), 1 / np.where(below == 0, 1, below), 0)
+        return _weighted((alpha * np.maximum(gradient, 0)).sum(axis=space), maps)
 
 
 def layer_cam() -> Method:
-    """LayerCAM (Jiang et al. 2021, doi:10.1109/TIP.2021.3089943): each place weighed by its own positive gradient."""
+    """LayerCAM (Jiang et al. 2021, doi:10.1109/TIP.2021.3089943): each cell weighed by its own positive gradient."""
+    return _method("layer-cam", "Jiang et al. 2021, doi:10.1109/TIP.2021.3089943", _by_positive_cell)
 
-    def combine(maps: Doubles, gradient: Doubles) -> Doubles:
-        return np.asarray((np.maximum(gradient, 0) * maps).sum(axis=0))
 
-    return _method("layer-cam", "Jiang et al. 2021, doi:10.1109/TIP.2021.3089943", combine)
+def _by_positive_cell(maps: Doubles, gradient: Doubles) -> Doubles:
+    return np.asarray((np.maximum(gradient, 0) * maps).sum(axis=0))
 
 
 def hires_cam() -> Method:
-    """HiResCAM (Draelos & Carin 2020, arXiv:2011.08891): each place weighed by its own gradient."""
+    """HiResCAM (Draelos & Carin 2020, arXiv:2011.08891): each cell weighed by its own gradient."""
+    return _method("hires-cam", "Draelos & Carin 2020, arXiv:2011.08891", _by_cell)
 
-    def combine(maps: Doubles, gradient: Doubles) -> Doubles:
-        return np.asarray((gradient * maps).sum(axis=0))
 
-    return _method("hires-cam", "Draelos & Carin 2020, arXiv:2011.08891", combine)
+def _by_cell(maps: Doubles, gradient: Doubles) -> Doubles:
+    return np.asarray((gradient * maps).sum(axis=0))
 
 
 def xgrad_cam() -> Method:
     """XGrad-CAM (Fu et al. 2020, arXiv:2008.02312, equation 8): mean gradients, weighed by the activation."""
+    return _method("xgrad-cam", "Fu et al. 2020, arXiv:2008.02312", _by_activation)
 
-    def combine(maps: Doubles, gradient: Doubles) -> Doubles:
-        space = _space(maps)
-        total = maps.sum(axis=space)
-        size = np.abs(total)
-        present = size > TINY * size.max(initial=0)
-        weights = np.where(present, (gradient * maps).sum(axis=space) / np.where(present, total, 1), 0)
-        return _weighed(weights, maps)
 
-    return _method("xgrad-cam", "Fu et al. 2020, arXiv:2008.02312", combine)
+def _by_activation(maps: Doubles, gradient: Doubles) -> Doubles:
+    space = _space(maps)
+    total = maps.sum(axis=space)
+    size = np.abs(total)
+    present = size > TINY * size.max(initial=0)
+    weights = np.where(present, (gradient * maps).sum(axis=space) / np.where(present, total, 1), 0)
+    return _weighted(weights, maps)

@@ -1,4 +1,4 @@
-"""What a method gives: a map for each target, and how one is made of feature maps and their weights."""
+"""What a method returns: one Outcome for each target, and how its map is made of feature maps and weights."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,10 +8,10 @@ import numpy.typing as npt
 
 from onnxcam.errors import UndefinedSaliency
 from onnxcam.resampling import upsample
-from onnxcam.types import AnyMasks, Features, Finish, Floats, Map, MasksOnDevice, Note, NoteCode, Scores
+from onnxcam.types import AnyMasks, Doubles, Features, Finish, Floats, Map, MasksOnDevice, Note, NoteCode, Scores
 
 SAME = 1e-6
-"""Of the largest score: what rounding may change."""
+"""The share of the largest score that rounding may change."""
 ALIKE = Note(
     NoteCode.SCORES_ALIKE, "every mask scores the same, so the map shows the feature maps and nothing of the target"
 )
@@ -19,11 +19,13 @@ ALIKE = Note(
 
 @dataclass(frozen=True)
 class Outcome:
-    """One target's answer: map (H,W) in [0,1], raw before rectifying and normalising, and what should be said about it.
+    """The result for one target.
 
-    channels: how many feature maps were scored, by methods that score them; estimated: how many more have a score that
-    was estimated from those; left: how many are still to come, of a map on the way; error: by how much the map may be
-    off for what was estimated (see arrays.Provenance). finish: how the map follows from raw.
+    map: (H,W) in [0,1]. raw: the map before rectifying and normalising. notes: what a reader of the map should know.
+    channels: how many feature maps were scored, None for a method that scores none. estimated: how many more have a
+    score that was estimated from those. left: how many are still to be scored, of a map on the way. error: a bound on
+    how far the map may be off because of what was estimated (see Provenance.error). finish: how the map follows from
+    raw.
     """
 
     map: Map
@@ -36,52 +38,50 @@ class Outcome:
     finish: Finish = Finish.OWN
 
 
-def weights(scores: Scores | npt.NDArray[np.float64], *, softmax: bool) -> npt.NDArray[np.float64]:
-    """(K,T) of the maps; raises UndefinedSaliency on NaN."""
-    found = scores.astype(np.float64)
-    if not np.isfinite(found).all():
+def weights_of(scores: Scores | Doubles, *, softmax: bool) -> Doubles:
+    """(K,T) weights: the scores (K,T), or their softmax over K. Raises UndefinedSaliency on NaN or infinity."""
+    weights = scores.astype(np.float64)
+    if not np.isfinite(weights).all():
         raise UndefinedSaliency("the model's scores hold NaN or infinity on the masked pictures")
     if softmax:
-        found = np.exp(found - found.max(axis=0))
-        found /= found.sum(axis=0)
-    return found
+        weights = np.exp(weights - weights.max(axis=0))
+        weights /= weights.sum(axis=0)
+    return weights
 
 
-def combined(maps: Features | MasksOnDevice, weights: npt.NDArray[np.float64], size: tuple[int, ...]) -> list[Outcome]:
-    """n(ReLU(up(sum_k a_k A_k))) of maps (K,*grid) for each column of weights (K,T), on a picture of `size` (*sides).
+def combined(maps: Features | MasksOnDevice, weights: Doubles, size: tuple[int, ...]) -> list[Outcome]:
+    """n(ReLU(up(sum_k a_k A_k))) of maps (K,*grid) for each column of weights (K,T), enlarged to `size` (*sides).
 
     Maps on a device are summed there. A note says where all weights are the same. Raises UndefinedSaliency where a map
     is constant or holds NaN.
     """
-    return weighed(summed(maps, weights), weights, size)
+    return rectified_sums(summed(maps, weights), weights, size)
 
 
-def summed(maps: Features | MasksOnDevice, weights: npt.NDArray[np.float64]) -> npt.NDArray[np.floating[Any]]:
-    """(T,*grid): the sum of the maps times each column of weights (K,T)."""
+def summed(maps: Features | MasksOnDevice, weights: Doubles) -> npt.NDArray[np.floating[Any]]:
+    """(T,*grid): the sum of the maps (K,*grid) times each column of weights (K,T)."""
     if not isinstance(maps, np.ndarray):
         return maps.summed(weights)
     return np.asarray(np.tensordot(weights.T, maps.astype(np.float64), 1))
 
 
-def flat(masks: AnyMasks) -> Features | MasksOnDevice:
+def as_maps(masks: AnyMasks) -> Features | MasksOnDevice:
     """Masks (K,1,*grid) as maps (K,*grid)."""
     return masks[:, 0] if isinstance(masks, np.ndarray) else masks
 
 
-def weighed(
-    raw: npt.NDArray[np.floating[Any]], weights: npt.NDArray[np.float64], size: tuple[int, ...]
-) -> list[Outcome]:
-    """What combined() gives, of the sums (T,*grid) that summed() made."""
+def rectified_sums(sums: npt.NDArray[np.floating[Any]], weights: Doubles, size: tuple[int, ...]) -> list[Outcome]:
+    """combined() from the sums (T,*grid) that summed() returned for these weights (K,T)."""
     same = np.ptp(weights, axis=0) <= SAME * np.abs(weights).max(axis=0)
-    outcomes = [rectified(r, size, channels=len(weights)) for r in raw.astype(np.float32)]
+    outcomes = [rectified(raw, size, channels=len(weights)) for raw in sums.astype(np.float32)]
     return [replace(o, notes=(*o.notes, ALIKE)) if alike else o for o, alike in zip(outcomes, same, strict=True)]
 
 
 def rectified(raw: Floats, size: tuple[int, ...], *, coarse: bool = False, channels: int | None = None) -> Outcome:
     """n(ReLU(up(raw))); where ReLU leaves nothing, the un-rectified map as MUPPET does, and a note that says so.
 
-    raw (*grid); size (*sides) of the picture, as many axes. coarse: ReLU comes before upsampling, as in Grad-CAM and
-    its kin. channels: as Outcome has it. Raises UndefinedSaliency where the map is constant or holds NaN.
+    raw (*grid), size (*sides) of the image. coarse: ReLU comes before upsampling, as in Grad-CAM and its kin. channels:
+    see Outcome. Raises UndefinedSaliency where the map is constant or holds NaN.
     """
     up = upsample(np.maximum(raw, 0) if coarse and raw.max() > 0 else raw, size)
     notes: tuple[Note, ...] = ()

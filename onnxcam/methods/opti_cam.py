@@ -1,37 +1,28 @@
-"""Opti-CAM: the combination of the feature maps through which the model gives the target the most."""
+"""Opti-CAM: the weighted sum of the feature maps that, as a mask, gives the target the highest score."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from onnxcam.errors import OptionError, UndefinedSaliency
 from onnxcam.methods.adam import Adam
-from onnxcam.methods.blocks import Convention, Method, Need, Probe, choose, finite_features, live, positive, whole
+from onnxcam.methods.blocks import Convention, Method, Need, Probe, finite_features, live
 from onnxcam.methods.fills import ZERO, Fill, as_fill
 from onnxcam.methods.maps import Outcome, stretched
+from onnxcam.methods.options import (
+    choose,
+    non_negative_integer,
+    non_negative_number,
+    positive_integer,
+    positive_number,
+)
 from onnxcam.resampling import upsample
-from onnxcam.types import Floats, Note, NoteCode, Score
+from onnxcam.types import Doubles, Floats, Note, NoteCode, Rows, Score
 
 MOST_STARTS = 256
-"""They are held, and moved, all at once."""
-Doubles = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Of the search; opti_cam() describes them."""
-
-    convention: Convention
-    score: Score
-    iterations: int
-    rate: float
-    starts: int
-    bounds: tuple[float, float] | None
-    tolerance: float
-    epsilon: float
-    seed: int
+"""Starts are all in memory, and moved, at once."""
 
 
 def opti_cam(
@@ -49,41 +40,36 @@ def opti_cam(
 ) -> Method:
     """Opti-CAM (Zhang et al. 2024, arXiv:2301.07002, equations 9 to 13).
 
-    Maximises, over u in R^K with Adam, the score of the picture seen through n(up(sum_k softmax(u)_k A_k));
+    Maximises, over u in R^K with Adam, the score of the image seen through n(up(sum_k softmax(u)_k A_k));
     'destructive' minimises the score with that mask removed. score: 'logit' as in the paper, or 'probability'.
     nb_premises_at_startup: starts, run as one batch; the first has equal weights, the others are drawn with `seed`; the
     best score wins, of all starts and iterations. bounds: what u is clamped to after every step, if anything.
     tolerance: a start ends when its score moves by less. epsilon: Adam's, see docs/methods.md. What is outside the
     network is computed in float64.
     """
-    found = Settings(
+    fill = as_fill(fill)
+    settings = Settings(
         convention=choose(Convention, convention, "convention"),
         score=choose(Score, score, "score"),
-        iterations=whole(max_iter, "max_iter"),
-        rate=positive(lr, "lr"),
-        starts=whole(nb_premises_at_startup, "nb_premises_at_startup", most=MOST_STARTS),
+        max_iter=positive_integer(max_iter, "max_iter"),
+        lr=positive_number(lr, "lr"),
+        starts=positive_integer(nb_premises_at_startup, "nb_premises_at_startup", most=MOST_STARTS),
         bounds=_bounds(bounds),
-        tolerance=positive(tolerance, "tolerance", or_zero=True),
-        epsilon=positive(epsilon, "epsilon"),
-        seed=whole(seed, "seed", 0),
+        tolerance=non_negative_number(tolerance, "tolerance"),
+        epsilon=positive_number(epsilon, "epsilon"),
+        seed=non_negative_integer(seed, "seed"),
     )
-    options = {
-        "convention": str(found.convention), "score": str(found.score), "max_iter": f"{found.iterations}",
-        "lr": f"{found.rate:g}", "nb_premises_at_startup": f"{found.starts}",
-        "bounds": "none" if found.bounds is None else "{:g}..{:g}".format(*found.bounds),
-        "tolerance": f"{found.tolerance:g}", "epsilon": f"{found.epsilon:g}", "seed": f"{found.seed}",
-    }  # fmt: skip
     return Method(
         name="opti-cam",
         paper="Zhang et al. 2024, arXiv:2301.07002",
-        cost=f"{found.iterations + 1} steps (forward and gradient) a start",
-        explain=learnt_mask(coefficients(found)),
+        cost=f"{settings.max_iter + 1} steps (forward and gradient) a start",
+        explain=LearntMask(CoefficientSearch(settings)),
         searches=True,
-        asks=found.starts,
+        smallest_batch=settings.starts,
         needs=frozenset({Need.FEATURES, Need.GRADIENT}),
-        score=found.score,
-        perturb=as_fill(fill),
-        options=options,
+        score=settings.score,
+        perturb=fill,
+        options=settings.options() | {"fill": fill.name},
     )
 
 
@@ -97,8 +83,31 @@ def _bounds(bounds: tuple[float, float] | None) -> tuple[float, float] | None:
 
 
 @dataclass(frozen=True)
+class Settings:
+    """The search's parameters, as opti_cam() describes them."""
+
+    convention: Convention
+    score: Score
+    max_iter: int
+    lr: float
+    starts: int
+    bounds: tuple[float, float] | None
+    tolerance: float
+    epsilon: float
+    seed: int
+
+    def options(self) -> dict[str, Any]:
+        """By name, as opti_cam() takes them."""
+        return {
+            "convention": str(self.convention), "score": str(self.score), "max_iter": self.max_iter, "lr": self.lr,
+            "nb_premises_at_startup": self.starts, "bounds": self.bounds, "tolerance": self.tolerance,
+            "epsilon": self.epsilon, "seed": self.seed,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
 class Learnt:
-    """What a search ended with for one target: the mask (h,w) before normalisation, and its weights (K,)."""
+    """The end of a search for one target: the mask (h,w) before normalisation, and its weights (K,)."""
 
     mask: Floats
     weights: Doubles
@@ -107,21 +116,59 @@ class Learnt:
     notes: tuple[Note, ...]
 
 
-Explore = Callable[[Probe], list[Learnt]]
-
-
-def learnt_mask(explore: Explore) -> Callable[[Probe], list[Outcome]]:
+@dataclass(frozen=True)
+class LearntMask:
     """Aggregator: the mask that was learnt, n(up(S))."""
 
-    def explain(probe: Probe) -> list[Outcome]:
-        found = explore(probe)
-        return [Outcome(stretched(upsample(f.mask, probe.size)), f.mask, f.notes) for f in found]
+    explore: Callable[[Probe], list[Learnt]]
 
-    return explain
+    def __call__(self, probe: Probe) -> list[Outcome]:
+        return [Outcome(stretched(upsample(e.mask, probe.size)), e.mask, e.notes) for e in self.explore(probe)]
 
 
-class _Rows:
-    """All starts of all targets, one a row. maps: (K, cells)."""
+@dataclass(frozen=True)
+class CoefficientSearch:
+    """Explorer: a gradient search over the weights of the feature maps."""
+
+    settings: Settings
+
+    def __call__(self, probe: Probe) -> list[Learnt]:
+        settings, features = self.settings, finite_features(probe)
+        if not live(features).any():
+            raise UndefinedSaliency("all feature maps are constant over space for this picture; try another --layer")
+        grid = features.shape[1:]
+        starts = _Starts(settings, features.reshape(len(features), -1).astype(np.float64), probe.targets)
+        probe.expect(len(starts.u) * (settings.max_iter + 1))
+        for iteration in range(settings.max_iter + 1):
+            open_rows = np.flatnonzero(starts.open)
+            masks = starts.weights(starts.u[open_rows]) @ starts.maps
+            signed = (starts.sign * masks).reshape(-1, 1, *grid).astype(np.float32)
+            scores, gradient = probe.score_gradient(signed, starts.target[open_rows], settings.score)
+            if iteration == 0:
+                _check_start(scores, gradient, starts.target)
+            starts.learn(scores, gradient.reshape(len(open_rows), -1), iteration)
+            if not starts.open.any():
+                break
+        return [starts.best_of(t, grid) for t in range(probe.targets)]
+
+
+def _check_start(scores: Floats, gradient: Floats, target: Rows) -> None:
+    if not np.isfinite(scores).all() or not np.isfinite(gradient).all():
+        raise UndefinedSaliency("the score or its gradient is NaN or infinite on this picture: nothing can be learnt")
+    if not all(gradient[target == t].any() for t in target):
+        raise UndefinedSaliency(
+            "the gradient of the score is zero everywhere, so no mask can be learnt; "
+            "a saturated probability has none: try the logit, or a method without gradients"
+        )
+
+
+class _Starts:
+    """The state of the search: one row for each start of each target. maps: (K, cells).
+
+    u (rows,K): the coefficients. target (rows,): each row's target. open (rows,): whether the row is still moving.
+    last, best (rows,): its last and its best score, times `sign`. best_u (rows,K): the coefficients of the best score.
+    broken (rows,): the step at which the score was no longer a number, else -1. steps (rows,): the last step.
+    """
 
     def __init__(self, settings: Settings, maps: Doubles, targets: int) -> None:
         self.settings, self.maps = settings, maps
@@ -132,12 +179,12 @@ class _Rows:
         starts = np.concatenate([np.full((1, len(maps)), level), drawn])
         self.u = np.tile(starts, (targets, 1))
         self.target = np.repeat(np.arange(targets), settings.starts)
-        self.adam = Adam(self.u.shape, settings.rate, settings.epsilon)
+        self.adam = Adam(self.u.shape, settings.lr, settings.epsilon)
         count = len(self.u)
         self.open = np.ones(count, bool)
         self.last = np.full(count, np.nan)
         self.best = np.full(count, -np.inf)
-        self.kept = self.u.copy()
+        self.best_u = self.u.copy()
         self.broken = np.full(count, -1)
         self.steps = np.zeros(count, int)
 
@@ -147,6 +194,7 @@ class _Rows:
         return 1.0 if self.settings.convention is Convention.CONSTRUCTIVE else -1.0
 
     def weights(self, u: Doubles) -> Doubles:
+        """(rows,K) softmax of the coefficients."""
         e = np.exp(u - u.max(axis=1, keepdims=True))
         return np.asarray(e / e.sum(axis=1, keepdims=True))
 
@@ -158,14 +206,14 @@ class _Rows:
         sound = np.isfinite(value) & np.isfinite(slope).all(axis=1)
         self.broken[rows[~sound]] = iteration
         better = sound & (value > self.best[rows])
-        self.best[rows[better]], self.kept[rows[better]] = value[better], self.u[rows[better]]
+        self.best[rows[better]], self.best_u[rows[better]] = value[better], self.u[rows[better]]
         self.steps[rows] = iteration
         moved = ~(np.abs(value - self.last[rows]) < self.settings.tolerance)
         self.last[rows] = value
         self.open[rows[~(sound & moved)]] = False
         going = sound & moved
         rows = rows[going]
-        if iteration == self.settings.iterations or not len(rows):
+        if iteration == self.settings.max_iter or not len(rows):
             self.open[:] = False
             return
         # Of n(-S) too: d(-score)/dS = d score / d(-S), so the sign cancels.
@@ -177,11 +225,11 @@ class _Rows:
         if self.settings.bounds is not None:
             self.u[rows] = np.clip(self.u[rows], *self.settings.bounds)
 
-    def answer(self, target: int, grid: tuple[int, ...]) -> Learnt:
-        """Of the target's best start."""
+    def best_of(self, target: int, grid: tuple[int, ...]) -> Learnt:
+        """The result of the target's best start."""
         rows = np.flatnonzero(self.target == target)
         best = rows[int(self.best[rows].argmax())]
-        weights = self.weights(self.kept[best : best + 1])
+        weights = self.weights(self.best_u[best : best + 1])
         notes = tuple(
             Note(
                 NoteCode.SEARCH_BROKE,
@@ -204,38 +252,3 @@ def _without_invariances(slope: Doubles, masks: Doubles) -> Doubles:
     centred = masks - masks.mean(axis=1, keepdims=True)
     length = np.maximum((centred * centred).sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
     return np.asarray(slope - centred * ((slope * centred).sum(axis=1, keepdims=True) / length))
-
-
-def coefficients(settings: Settings) -> Explore:
-    """Explorer: a gradient search over the weights of the feature maps."""
-
-    def explore(probe: Probe) -> list[Learnt]:
-        features = finite_features(probe)
-        if not live(features).any():
-            raise UndefinedSaliency("all feature maps are constant over space for this picture; try another --layer")
-        grid = features.shape[1:]
-        rows = _Rows(settings, features.reshape(len(features), -1).astype(np.float64), probe.targets)
-        probe.expect(len(rows.u) * (settings.iterations + 1))
-        for iteration in range(settings.iterations + 1):
-            now = np.flatnonzero(rows.open)
-            masks = rows.weights(rows.u[now]) @ rows.maps
-            fed = (rows.sign * masks).reshape(-1, 1, *grid).astype(np.float32)
-            scores, gradient = probe.score_gradient(fed, rows.target[now], settings.score)
-            if iteration == 0:
-                _check_start(scores, gradient, rows.target)
-            rows.learn(scores, gradient.reshape(len(now), -1), iteration)
-            if not rows.open.any():
-                break
-        return [rows.answer(t, grid) for t in range(probe.targets)]
-
-    return explore
-
-
-def _check_start(scores: Floats, gradient: Floats, target: npt.NDArray[np.int64]) -> None:
-    if not np.isfinite(scores).all() or not np.isfinite(gradient).all():
-        raise UndefinedSaliency("the score or its gradient is NaN or infinite on this picture: nothing can be learnt")
-    if not all(gradient[target == t].any() for t in target):
-        raise UndefinedSaliency(
-            "the gradient of the score is zero everywhere, so no mask can be learnt; "
-            "a saturated probability has none: try the logit, or a method without gradients"
-        )

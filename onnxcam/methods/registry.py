@@ -16,7 +16,8 @@ from onnxcam.errors import OnnxCamError, OptionError, near
 from onnxcam.methods.blocks import Method, Need
 from onnxcam.methods.feature_cams import ablation_cam, cam, eigen_cam, recipro_cam
 from onnxcam.methods.grad_cam import grad_cam, grad_cam_plus_plus, hires_cam, layer_cam, xgrad_cam
-from onnxcam.methods.input_gradients import gradient, guided_backprop, integrated_gradients, smooth_grad
+from onnxcam.methods.input_gradients import gradient, guided_backprop, smooth_grad
+from onnxcam.methods.integrated_gradients import integrated_gradients
 from onnxcam.methods.mask import mask
 from onnxcam.methods.opti_cam import opti_cam
 from onnxcam.methods.rise import rise
@@ -131,8 +132,7 @@ def changed_options(method: Method) -> tuple[str, ...]:
         usual = maker(method.name)()
     except OptionError:
         return tuple(method.options)
-    names = [name for name, value in method.options.items() if usual.options.get(name) != value]
-    return (*names, *(["fill"] if usual.perturb.name != method.perturb.name and "fill" not in names else []))
+    return tuple(name for name, value in method.options.items() if usual.options.get(name) != value)
 
 
 def gradient_free() -> tuple[str, ...]:

@@ -119,7 +119,7 @@ class ImageProbe:
         return self.feature_maps if isinstance(self.feature_maps, np.ndarray) else self.feature_maps.host
 
     @property
-    def held(self) -> FeaturesOnDevice | None:
+    def device_features(self) -> FeaturesOnDevice | None:
         return None if isinstance(self.feature_maps, np.ndarray) else self.feature_maps
 
     def score(self, masks: AnyMasks, score: Score) -> Scores:

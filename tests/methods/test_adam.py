@@ -20,9 +20,9 @@ def slope(place: Array) -> Array:
 
 
 def walked(steps: int) -> list[Array]:
-    own, places = Adam(START.shape, RATE, EPSILON), [START]
+    optimiser, places = Adam(START.shape, RATE, EPSILON), [START]
     for _ in range(steps):
-        places.append(own.step(places[-1], slope(places[-1]), ALL))
+        places.append(optimiser.step(places[-1], slope(places[-1]), ALL))
     return places
 
 
@@ -33,15 +33,15 @@ def test_fifty_steps_are_those_of_algorithm_1() -> None:
 
 def test_the_first_step_has_the_length_of_the_rate_whatever_the_slope() -> None:
     gradient = np.array([[1e-3, -5.0, 200.0]])
-    found = Adam((1, 3), RATE, EPSILON).step(np.zeros((1, 3)), gradient, np.arange(1))
-    np.testing.assert_allclose(found, [[-RATE, RATE, -RATE]], rtol=1e-4)
+    moved = Adam((1, 3), RATE, EPSILON).step(np.zeros((1, 3)), gradient, np.arange(1))
+    np.testing.assert_allclose(moved, [[-RATE, RATE, -RATE]], rtol=1e-4)
 
 
 def test_a_large_epsilon_makes_it_plain_descent() -> None:
     """m / (1 - beta1) is the gradient at the first step, and epsilon drowns the spread."""
     gradient = np.array([[0.5, -2.0]])
-    found = Adam((1, 2), 1e6, 1e6).step(np.zeros((1, 2)), gradient, np.arange(1))
-    np.testing.assert_allclose(found, -gradient, rtol=1e-5)
+    moved = Adam((1, 2), 1e6, 1e6).step(np.zeros((1, 2)), gradient, np.arange(1))
+    np.testing.assert_allclose(moved, -gradient, rtol=1e-5)
 
 
 def test_rows_that_rest_keep_their_own_count_and_moments() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from onnxcam.errors import OptionError, UndefinedSaliency
 from onnxcam.methods import METHODS, defaults, gradient_free
-from onnxcam.methods.blocks import Convention, Method, feature_maps, four_blocks, run, weighted_sum
+from onnxcam.methods.blocks import Convention, FeatureMaps, FourBlocks, Method, WeightedSum, run
 from onnxcam.methods.maps import rectified
 from onnxcam.methods.score_cam import score_cam
 from onnxcam.types import Floats, Masks, Score, Scores
@@ -21,14 +21,14 @@ FLAT = np.full((2, 2), 3.0, np.float32)
 
 @dataclass
 class FakeProbe:
-    """Answers with fixed scores a mask, and remembers what it was asked."""
+    """Answers with fixed scores a mask, and remembers which masks it scored."""
 
     features: Floats
     answers: Sequence[Sequence[float]]
     size: tuple[int, int] = (2, 2)
-    asked: list[Masks] = field(default_factory=list)
+    scored: list[Masks] = field(default_factory=list)
     expected: int = 0
-    held: None = None
+    device_features: None = None
 
     def expect(self, passes: int) -> None:
         self.expected = passes
@@ -37,7 +37,7 @@ class FakeProbe:
         return np.full(len(self.answers[0]), 0.9, np.float32)
 
     def score(self, masks: Masks, score: Score) -> Scores:
-        self.asked.append(masks)
+        self.scored.append(masks)
         return np.array(self.answers, np.float32)
 
 
@@ -52,7 +52,7 @@ def test_constructive_weights_are_the_scores_and_constant_maps_are_skipped() -> 
 def test_destructive_masks_are_inverted_and_weights_are_the_drop() -> None:
     probe = FakeProbe(np.stack([ONE, TWO]), [[0.1], [0.8]])
     (outcome,) = run(score_cam(convention="destructive"), probe)
-    np.testing.assert_array_equal(probe.asked[0][:, 0], [-ONE, -TWO])
+    np.testing.assert_array_equal(probe.scored[0][:, 0], [-ONE, -TWO])
     np.testing.assert_allclose(outcome.raw, 0.8 * ONE + 0.1 * TWO, rtol=1e-6)
 
 
@@ -67,13 +67,13 @@ def test_each_target_has_its_own_weights_from_one_scoring() -> None:
     probe = FakeProbe(np.stack([ONE, TWO]), [[1.0, 0.0], [0.0, 1.0]])
     outcomes = run(score_cam(), probe)
     np.testing.assert_allclose([o.raw for o in outcomes], [ONE, TWO])
-    assert len(probe.asked) == 1
+    assert len(probe.scored) == 1
 
 
 def test_a_map_that_relu_empties_is_shown_unrectified_with_a_note() -> None:
     outcome = rectified(np.array([[-1.0, -3.0]], np.float32), (1, 2))
     np.testing.assert_allclose(outcome.map, [[1, 0]])
-    assert "un-rectified" in outcome.notes[0]
+    assert "un-rectified" in outcome.notes[0].text
 
 
 def test_negative_regions_are_cut_before_normalising() -> None:
@@ -90,7 +90,7 @@ def test_constant_maps_only_and_a_constant_result_are_errors() -> None:
 def test_a_map_that_varies_by_rounding_alone_is_constant() -> None:
     noisy = FLAT.copy()
     noisy[0, 0] = np.nextafter(np.float32(3), np.float32(4))
-    search = feature_maps()(FakeProbe(np.stack([ONE, noisy]), [[1.0]]))
+    search = FeatureMaps()(FakeProbe(np.stack([ONE, noisy]), [[1.0]]))
     assert len(next(search)) == 1
 
 
@@ -115,7 +115,7 @@ def test_a_search_receives_every_score_and_the_aggregator_sees_the_stream() -> N
         seen.append(masks)
         return np.array([[float(len(seen))]], np.float32)
 
-    explain = four_blocks(explore, attribute, weighted_sum())  # type: ignore[arg-type]
+    explain = FourBlocks(explore, attribute, WeightedSum())  # type: ignore[arg-type]
     (outcome,) = run(Method("test", "none", "none", explain), probe)
     assert outcome.channels == 2
     assert [float(r[0, 0]) for r in received] == [1.0, 2.0]
@@ -143,7 +143,7 @@ def test_unknown_conventions_and_variants_list_the_near_ones() -> None:
 def test_masks_that_all_score_the_same_are_told_target_by_target() -> None:
     probe = FakeProbe(np.stack([ONE, TWO]), [[0.5, 0.5], [0.5, 0.4]])
     alike, apart = run(score_cam(), probe)
-    assert "every mask scores the same" in alike.notes[-1]
+    assert "every mask scores the same" in alike.notes[-1].text
     assert not apart.notes
 
 

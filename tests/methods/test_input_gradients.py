@@ -11,7 +11,8 @@ from tiny import IMAGE, SIZE, TARGET, Array, Net, Watched, convolution_matrix, e
 from onnxcam.errors import UndefinedSaliency
 from onnxcam.methods.blocks import run
 from onnxcam.methods.fills import MEAN, ZERO, Fill
-from onnxcam.methods.input_gradients import gradient, guided_backprop, integrated_gradients, smooth_grad
+from onnxcam.methods.input_gradients import gradient, guided_backprop, smooth_grad
+from onnxcam.methods.integrated_gradients import integrated_gradients
 from onnxcam.methods.maps import Outcome
 
 HEAD = """<ir_version: 8, opset_import: ["" : 17]>
@@ -33,8 +34,8 @@ OVERFLOWS = HEAD.replace("ACTIVATION", "Relu (s)").replace("  f =", "  r = Relu 
 
 
 def weights(proto: onnx.ModelProto) -> tuple[Array, Array]:
-    found = {t.name: onnx.numpy_helper.to_array(t).astype(np.float64) for t in proto.graph.initializer}
-    return convolution_matrix(found["w"], IMAGE.shape), found["v"]
+    tensors = {t.name: onnx.numpy_helper.to_array(t).astype(np.float64) for t in proto.graph.initializer}
+    return convolution_matrix(tensors["w"], IMAGE.shape), tensors["v"]
 
 
 def linear_slope(proto: onnx.ModelProto) -> Array:
@@ -70,12 +71,12 @@ def test_integrated_gradients_of_a_linear_model_are_weight_times_change_at_any_n
     baseline = 0 if fill is ZERO else IMAGE.mean(axis=(1, 2), keepdims=True)
     expected = (linear_slope(proto) * (IMAGE - baseline)).sum(axis=0)
     np.testing.assert_allclose(outcome.raw, expected, atol=1e-5 * np.abs(expected).max())
-    assert outcome.notes[0].startswith("complete")
+    assert outcome.notes[0].text.startswith("complete")
 
 
 def stated(outcome: Outcome) -> tuple[float, float]:
     """The note's attributions' sum and the logit's change."""
-    total, change = re.findall(r"(?:sum to|changes by) (-?[\d.e-]+)", outcome.notes[0])
+    total, change = re.findall(r"(?:sum to|changes by) (-?[\d.e-]+)", outcome.notes[0].text)
     return float(total), float(change)
 
 
@@ -89,7 +90,7 @@ def test_the_attributions_sum_to_the_change_of_the_logit_and_the_note_says_how_w
         (outcome,) = run(method, probe(model(), method, image))
         assert stated(outcome) == (pytest.approx(outcome.raw.sum(dtype=float), rel=1e-3), pytest.approx(change, rel=1e-3))  # fmt: skip
         gaps.append(abs(outcome.raw.sum(dtype=float) - change))
-        assert outcome.notes[0].startswith("complete" if gaps[-1] <= 0.01 * abs(change) else "not complete")
+        assert outcome.notes[0].text.startswith("complete" if gaps[-1] <= 0.01 * abs(change) else "not complete")
     assert gaps[2] < 0.01 * abs(change) < gaps[0]
 
 
@@ -107,7 +108,7 @@ def test_the_way_starts_at_the_baseline_ends_at_the_picture_and_takes_every_step
 
 
 class Slope:
-    """A probe whose logit is a function of the picture's mean, and its gradient what is given."""
+    """A probe whose logit is a function of the picture's mean, and its gradient a given function of it."""
 
     size, fill, targets = SIZE, np.zeros((3, *SIZE), np.float32), 1
     image = np.ones((3, *SIZE), np.float32)
@@ -131,32 +132,32 @@ def test_steps_are_added_where_the_logit_changes_the_fastest() -> None:
     def logit(at: Array) -> Array:
         return np.tanh((at - 0.1) * 400)
 
-    asked = Slope(logit, lambda at: 400 * (1 - logit(at) ** 2))
+    slope_probe = Slope(logit, lambda at: 400 * (1 - logit(at) ** 2))
     with pytest.raises(UndefinedSaliency, match="constant"):  # every pixel has the same share
-        run(integrated_gradients(steps=200), asked)
+        run(integrated_gradients(steps=200), slope_probe)
     even = np.linspace(0, 1, 200)
     missed = abs(np.trapezoid(400 * (1 - logit(even) ** 2), even) - 2)
-    places = np.sort(asked.places)
+    places = np.sort(slope_probe.places)
     gap = abs(np.trapezoid(400 * (1 - logit(places) ** 2), places) - 2)
     assert gap < 1e-3 < 0.2 < missed
     assert (np.abs(places - 0.1) < 0.05).sum() > 100
 
 
-class Given(Slope):
-    """A probe with this gradient at the first colour, whatever it is asked."""
+class Constant(Slope):
+    """A probe with this gradient at the first colour, at any image."""
 
     def __init__(self, map_: Array) -> None:
-        self.given = np.zeros((3, *map_.shape), np.float32)
-        self.given[0] = map_
+        self.gradient = np.zeros((3, *map_.shape), np.float32)
+        self.gradient[0] = map_
 
     def image_gradient(self, images: Array, rows: Array, *, guided: bool = False) -> tuple[Array, Array]:
-        return np.zeros(len(images), np.float32), np.repeat(self.given[None], len(images), 0)
+        return np.zeros(len(images), np.float32), np.repeat(self.gradient[None], len(images), 0)
 
 
 def test_outliers_are_cut_at_the_99th_percentile() -> None:
     slope = np.arange(192, dtype=np.float32).reshape(SIZE)
     slope[0, 0] = -1e6
-    (outcome,) = run(gradient(), Given(slope))
+    (outcome,) = run(gradient(), Constant(slope))
     # Sorted sizes are 1 to 191 and 1e6; the percentile lies at place 0.99 * 191 = 189.09, between 190 and 191.
     cap = 190.09
     np.testing.assert_allclose(outcome.map, (np.minimum(np.abs(slope), cap) - 1) / (cap - 1), atol=1e-6)
@@ -166,7 +167,7 @@ def test_outliers_are_cut_at_the_99th_percentile() -> None:
 def test_where_less_than_one_pixel_in_a_hundred_has_a_gradient_the_largest_counts() -> None:
     slope = np.zeros((20, 20), np.float32)
     slope[3, 4], slope[5, 6], slope[7, 8] = -2, 0.5, 1
-    (outcome,) = run(gradient(), Given(slope))
+    (outcome,) = run(gradient(), Constant(slope))
     np.testing.assert_array_equal(outcome.map, np.abs(slope) / 2)
 
 

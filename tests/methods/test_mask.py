@@ -48,28 +48,28 @@ def objective(m: Array, fill: Array, *, convention: str, area: float, variation:
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Array, Array]]:
-    """(mask, the slope given to Adam) of every step."""
+def adam_steps(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Array, Array]]:
+    """(mask, the slope passed to Adam) of every step."""
     return watched_adam(monkeypatch)
 
 
 @pytest.mark.parametrize("terms", TRIED)
 def test_the_slope_of_score_area_and_variation_is_that_of_finite_differences(
-    told: list[tuple[Array, Array]], terms: dict[str, Any]
+    adam_steps: list[tuple[Array, Array]], terms: dict[str, Any]
 ) -> None:
     method = mask(max_iter=8, cell=4, jitter=0, fill=MEAN, **terms)
-    asked = probe(model(), method)
-    run(method, asked)
-    assert len(told) == 8
-    for m, given in told[1::3]:
-        expected = finite(lambda masks: objective(masks, asked.fill, **terms), m[0])
-        np.testing.assert_allclose(given[0], expected, atol=1e-4 * np.abs(expected).max())
+    original = probe(model(), method)
+    run(method, original)
+    assert len(adam_steps) == 8
+    for m, slope in adam_steps[1::3]:
+        expected = finite(lambda masks: objective(masks, original.fill, **terms), m[0])
+        np.testing.assert_allclose(slope[0], expected, atol=1e-4 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("terms", TRIED)
 @pytest.mark.parametrize("jitter", [0, 3])
 def test_the_whole_search_is_that_of_a_plain_loop(terms: dict[str, Any], jitter: int) -> None:
-    """With jitter, picture, fill and mask are rolled by what the masks that were asked about show."""
+    """With jitter, picture, fill and mask are rolled by what the masks that were scored show."""
     method = mask(max_iter=12, cell=4, jitter=jitter, fill=MEAN, lr=0.05, **terms)
     rolls: list[tuple[int, ...]] = []
 

@@ -15,10 +15,10 @@ from tiny import (
     adam,
     enlarge,
     finite,
-    made,
     network,
     probe,
     relu,
+    small_method,
     softmax,
     stretch,
 )
@@ -123,12 +123,12 @@ def _(net: Net, x: Array, target: int, seen: Watched) -> Array:
 
 @reference("recipro-cam")
 def _(net: Net, x: Array, target: int, seen: Watched) -> Array:
-    maps, found = net.features(x[None]), np.zeros(GRID)
+    maps, raw = net.features(x[None]), np.zeros(GRID)
     for i, j in np.ndindex(GRID):
         alone = np.zeros_like(maps)
         alone[:, :, i, j] = maps[:, :, i, j]
-        found[i, j] = softmax(net.tail(alone))[0, target]
-    return stretch(enlarge(found))
+        raw[i, j] = softmax(net.tail(alone))[0, target]
+    return stretch(enlarge(raw))
 
 
 @reference("eigen-cam")
@@ -211,7 +211,7 @@ INTEGRAL = 1e-3
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_gives_the_map_of_its_equations(name: str) -> None:
-    proto, method = network(name), made(name)
+    proto, method = network(name), small_method(name)
     seen = Watched(probe(proto, method))
     (outcome,) = run(method, seen)
     expected = REFERENCES[name](Net(proto), IMAGE.astype(np.float64), TARGET, seen)

@@ -42,9 +42,9 @@ class Climb(Watched):
         self.scores: list[Array] = []
 
     def score_gradient(self, maps: Array, rows: Array, score: Score, shift: Any = None) -> tuple[Array, Array]:
-        told = super().score_gradient(maps, rows, score, shift)
-        self.scores.append(told[0])
-        return told
+        scored = super().score_gradient(maps, rows, score, shift)
+        self.scores.append(scored[0])
+        return scored
 
 
 def climbed(targets: tuple[int, ...] = (TARGET,), **options: Any) -> tuple[list[Outcome], Climb]:
@@ -60,15 +60,15 @@ def through(mask: Array, convention: str = "constructive", target: int = TARGET)
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Array, Array]]:
-    """(u, the slope given to Adam) of every step."""
+def adam_steps(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Array, Array]]:
+    """(u, the slope passed to Adam) of every step."""
     return watched_adam(monkeypatch)
 
 
 @pytest.mark.parametrize("score", Score)
 @pytest.mark.parametrize("convention", CONVENTIONS)
 def test_the_slope_is_that_of_the_objective_by_finite_differences(
-    told: list[tuple[Array, Array]], convention: str, score: Score
+    adam_steps: list[tuple[Array, Array]], convention: str, score: Score
 ) -> None:
     """The objective as the forward-only scoring graph measures it: single precision, so a large nudge."""
     _, climb = climbed(convention=convention, score=score, max_iter=3, nb_premises_at_startup=2)
@@ -78,11 +78,11 @@ def test_the_slope_is_that_of_the_objective_by_finite_differences(
         masks = np.tensordot(softmax(u), climb.features, 1)[:, None]
         return sign * climb.score((sign * masks).astype(np.float32), score)[:, 0].astype(np.float64)
 
-    assert len(told) == 3
-    for u, given in told:
+    assert len(adam_steps) == 3
+    for u, slope in adam_steps:
         for row in range(2):
             expected = -finite(objective, u[row], 1e-3)
-            np.testing.assert_allclose(given[row], expected, atol=5e-3 * np.abs(expected).max())
+            np.testing.assert_allclose(slope[row], expected, atol=5e-3 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
@@ -124,7 +124,7 @@ def test_destructive_lowers_the_score_of_the_picture_without_the_mask() -> None:
     assert through(outcome.raw, "destructive") < through(built.raw, "destructive")
 
 
-def test_what_normalising_cannot_see_moves_no_weight(told: list[tuple[Array, Array]]) -> None:
+def test_what_normalising_cannot_see_moves_no_weight(adam_steps: list[tuple[Array, Array]]) -> None:
     """n(S) is the same for S shifted or scaled: a constant map has no slope, and all slopes sum to nothing.
 
     The probe's own slope, which knows no n(), has parts of both kinds.
@@ -132,26 +132,26 @@ def test_what_normalising_cannot_see_moves_no_weight(told: list[tuple[Array, Arr
     seen = Scripted([[1.0], [2.0], [3.0]])
     seen.features[1] = 5
     run(opti_cam(max_iter=2), seen)
-    assert len(told) == 2
-    for _, given in told:
-        assert np.abs(given[0, [0, 2]]).min() > 1e-3
-        assert abs(given[0, 1]) < 1e-9
-        assert abs(given.sum()) < 1e-9
+    assert len(adam_steps) == 2
+    for _, slope in adam_steps:
+        assert np.abs(slope[0, [0, 2]]).min() > 1e-3
+        assert abs(slope[0, 1]) < 1e-9
+        assert abs(slope.sum()) < 1e-9
 
 
-def test_bounds_are_kept_and_reached(told: list[tuple[Array, Array]]) -> None:
+def test_bounds_are_kept_and_reached(adam_steps: list[tuple[Array, Array]]) -> None:
     climbed(bounds=(-0.25, 0.5), max_iter=60, nb_premises_at_startup=3)
-    seen = np.concatenate([u.ravel() for u, _ in told])
+    seen = np.concatenate([u.ravel() for u, _ in adam_steps])
     assert (seen.min(), seen.max()) == (-0.25, 0.5)
-    told.clear()
+    adam_steps.clear()
     climbed(max_iter=60)
-    assert np.abs(told[-1][0]).max() > 0.5
+    assert np.abs(adam_steps[-1][0]).max() > 0.5
 
 
-def test_the_first_start_is_uniform_and_the_others_lie_within_the_bounds(told: list[tuple[Array, Array]]) -> None:
+def test_the_first_start_is_uniform_and_the_others_lie_within_the_bounds(adam_steps: list[tuple[Array, Array]]) -> None:
     climbed(nb_premises_at_startup=30, max_iter=1)
     climbed(nb_premises_at_startup=30, max_iter=1, bounds=(0, 3))
-    for (starts, _), (low, high) in zip(told, ((-1, 1), (0, 3)), strict=True):
+    for (starts, _), (low, high) in zip(adam_steps, ((-1, 1), (0, 3)), strict=True):
         assert not starts[0].any()
         assert low <= starts[1:].min() < low + 0.1 < high - 0.1 < starts[1:].max() <= high  # of 232 uniform numbers
         assert len(np.unique(starts, axis=0)) == 30
@@ -232,7 +232,7 @@ def test_a_later_score_that_is_no_number_ends_the_start_with_its_best_so_far() -
     (outcome,) = run(opti_cam(), seen)
     np.testing.assert_allclose(outcome.raw, seen.masks[1][0, 0])
     (note,) = outcome.notes
-    assert "no longer a number at step 3" in note
+    assert "no longer a number at step 3" in note.text
 
 
 def test_a_start_that_breaks_does_not_stop_the_others() -> None:
@@ -240,7 +240,7 @@ def test_a_start_that_breaks_does_not_stop_the_others() -> None:
     (outcome,) = run(opti_cam(nb_premises_at_startup=2, max_iter=3), seen)
     assert [len(m) for m in seen.masks] == [2, 2, 1, 1]
     np.testing.assert_allclose(outcome.raw, seen.masks[2][0, 0])
-    assert "step 1" in outcome.notes[0]
+    assert "step 1" in outcome.notes[0].text
 
 
 def test_a_slope_of_zero_is_an_error_that_names_the_way_out() -> None:
@@ -271,10 +271,10 @@ def test_bounds_and_conventions_that_make_no_sense_say_so() -> None:
 
 def test_the_recorded_options_make_the_map_again() -> None:
     (saliency,) = explained(model(), opti_cam(max_iter=4, nb_premises_at_startup=2, seed=3))
-    found = saliency.provenance.options
+    options = saliency.provenance.options
     again = opti_cam(
-        convention=found["convention"], score=found["score"], max_iter=int(found["max_iter"]), lr=float(found["lr"]),
-        nb_premises_at_startup=int(found["nb_premises_at_startup"]), seed=int(found["seed"]),
-        tolerance=float(found["tolerance"]), epsilon=float(found["epsilon"]),
+        convention=options["convention"], score=options["score"], max_iter=options["max_iter"], lr=options["lr"],
+        nb_premises_at_startup=options["nb_premises_at_startup"], seed=options["seed"],
+        tolerance=options["tolerance"], epsilon=options["epsilon"],
     )  # fmt: skip
     np.testing.assert_array_equal(explained(model(), again)[0].map, saliency.map)

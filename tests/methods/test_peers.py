@@ -50,15 +50,15 @@ def explained(peer: Peer, method: Method, picture: str, layer: str = "auto") -> 
 
     with Explainer(peer.proto, method, preset="efficientnet-lite", layer=layer) as explainer:
         image = np.array(explainer.prepare(PICTURES[picture]).image)
-        found = explainer(PICTURES[picture])
-        return found.map, torch.from_numpy(image).double()[None], found.target.index
+        saliency = explainer(PICTURES[picture])
+        return saliency.map, torch.from_numpy(image).double()[None], saliency.target.index
 
 
-def compared(found: np.ndarray, expected: Any) -> tuple[float, float]:
+def compared(shown: np.ndarray, expected: Any) -> tuple[float, float]:
     """Pearson's correlation, and the largest difference, of a map with what becomes one by min-max."""
     expected = expected.detach().numpy()
     expected = (expected - expected.min()) / (expected.max() - expected.min())
-    return float(np.corrcoef(found.ravel(), expected.ravel())[0, 1]), float(np.abs(found - expected).max())
+    return float(np.corrcoef(shown.ravel(), expected.ravel())[0, 1]), float(np.abs(shown - expected).max())
 
 
 def enlarged(raw: Any) -> Any:
@@ -111,12 +111,12 @@ FAMILY: dict[str, tuple[dict[str, Any], Callable[[Any, Any], Any]]] = {
 @pytest.mark.parametrize("name", FAMILY)
 def test_the_grad_cam_family_is_that_of_autograd(peer: Peer, name: str, layer: str, picture: str) -> None:
     options, formula = FAMILY[name]
-    found, x, target = explained(peer, METHODS[name](**options), picture, layer)
+    shown, x, target = explained(peer, METHODS[name](**options), picture, layer)
     if (layer, picture) not in peer.seen:
         peer.seen[layer, picture] = features_and_slope(peer, x, target, LAYERS[layer])
     maps, slope = peer.seen[layer, picture]
     assert maps.shape[1:] == ((7, 7) if layer == "auto" else (14, 14))
-    correlation, difference = compared(found, enlarged(formula(maps, slope)))
+    correlation, difference = compared(shown, enlarged(formula(maps, slope)))
     assert correlation >= LEAST
     assert difference <= MOST
 
@@ -126,7 +126,7 @@ def test_the_grad_cam_family_is_that_of_autograd(peer: Peer, name: str, layer: s
 def test_methods_without_gradients_are_those_of_the_module(peer: Peer, name: str, picture: str) -> None:
     import torch
 
-    found, x, target = explained(peer, METHODS[name](), picture)
+    shown, x, target = explained(peer, METHODS[name](), picture)
     a = peer.network.extract_features(x)[0]
 
     def logits(features: Any) -> Any:
@@ -146,7 +146,7 @@ def test_methods_without_gradients_are_those_of_the_module(peer: Peer, name: str
         centred = table - table.mean(0)
         raw = (centred @ torch.linalg.svd(centred, full_matrices=False)[2][0]).reshape(7, 7)
         raw = raw * torch.sign((raw * a.mean(0)).sum() - raw.sum() * a.mean())
-    correlation, difference = compared(found, enlarged(raw))
+    correlation, difference = compared(shown, enlarged(raw))
     assert correlation >= LEAST
     assert difference <= MOST
 
@@ -156,9 +156,9 @@ def test_gradients_at_the_pixels_are_those_of_autograd(peer: Peer, guided: bool)
     import torch
 
     name = "guided-backprop" if guided else "gradient"
-    found, x, target = explained(peer, METHODS[name](), "chelsea")
+    shown, x, target = explained(peer, METHODS[name](), "chelsea")
     handles = [
-        m.register_full_backward_hook(lambda _m, given, _out: (given[0].clamp(min=0),))
+        m.register_full_backward_hook(lambda _m, slopes, _out: (slopes[0].clamp(min=0),))
         for m in peer.network.modules()
         if guided and isinstance(m, torch.nn.ReLU6)
     ]
@@ -167,7 +167,7 @@ def test_gradients_at_the_pixels_are_those_of_autograd(peer: Peer, guided: bool)
     for handle in handles:
         handle.remove()
     size = x.grad[0].abs().amax(0)
-    correlation, difference = compared(found, size.clamp(max=float(np.percentile(size.numpy(), 99))))
+    correlation, difference = compared(shown, size.clamp(max=float(np.percentile(size.numpy(), 99))))
     assert correlation >= LEAST
     assert difference <= 0.1  # a pixel at the corner of a ReLU6 may go either way
 
@@ -196,7 +196,7 @@ def test_opti_cam_is_a_search_by_autograd_and_pytorchs_adam(peer: Peer, options:
     """
     import torch
 
-    found, x, target = explained(peer, METHODS["opti-cam"](max_iter=5, **options), "coffee")
+    shown, x, target = explained(peer, METHODS["opti-cam"](max_iter=5, **options), "coffee")
     a = peer.network.extract_features(x)[0]
     u = torch.zeros(len(a), dtype=torch.float64, requires_grad=True)
     adam = torch.optim.Adam([u], lr=0.2, eps=options.get("epsilon", 1e-8))
@@ -211,7 +211,7 @@ def test_opti_cam_is_a_search_by_autograd_and_pytorchs_adam(peer: Peer, options:
         if "bounds" in options:
             with torch.no_grad():
                 u.clamp_(*options["bounds"])
-    correlation, difference = compared(found, kept)
+    correlation, difference = compared(shown, kept)
     assert correlation >= least
     assert difference <= 5e-2
 
@@ -221,7 +221,7 @@ def test_mask_is_a_search_by_autograd_and_pytorchs_adam(peer: Peer) -> None:
     import cv2
     import torch
 
-    found, x, target = explained(peer, METHODS["mask"](max_iter=5, jitter=0), "chelsea")
+    shown, x, target = explained(peer, METHODS["mask"](max_iter=5, jitter=0), "chelsea")
     fill = torch.from_numpy(np.stack([cv2.GaussianBlur(c, (0, 0), 10) for c in x[0].float().numpy()])).double()[None]
     m = torch.ones(28, 28, dtype=torch.float64, requires_grad=True)
     adam = torch.optim.Adam([m], lr=0.1)
@@ -234,6 +234,6 @@ def test_mask_is_a_search_by_autograd_and_pytorchs_adam(peer: Peer) -> None:
         adam.step()
         with torch.no_grad():
             m.clamp_(0, 1)
-    correlation, difference = compared(found, enlarged(1 - m))
+    correlation, difference = compared(shown, enlarged(1 - m))
     assert correlation >= 0.999
     assert difference <= 0.1

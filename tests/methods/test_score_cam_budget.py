@@ -13,8 +13,8 @@ from onnxcam.inputs.bundled import model as embedded
 from onnxcam.inputs.bundled import pictures
 from onnxcam.methods.blocks import run
 from onnxcam.methods.estimate.quadrature import START
+from onnxcam.methods.estimate.rounds import SURE
 from onnxcam.methods.maps import Outcome
-from onnxcam.methods.score_cam import SURE
 from onnxcam.outputs.saliency import Saliency
 from onnxcam.types import Score
 
@@ -30,11 +30,11 @@ def coffee() -> dict[str, Saliency]:
         "exact": {}, "32": {"budget": 32}, "128": {"budget": 128}, "0.02": {"tolerance": 0.02},
         "both": {"budget": 20, "tolerance": 1e-9},
     }  # fmt: skip
-    found = {}
-    for name, given in options.items():
-        with Explainer(embedded(), score_cam(**given), providers=["cpu"]) as explain:
-            found[name] = explain(pictures()["coffee"])
-    return found
+    maps = {}
+    for name, chosen in options.items():
+        with Explainer(embedded(), score_cam(**chosen), providers=["cpu"]) as explain:
+            maps[name] = explain(pictures()["coffee"])
+    return maps
 
 
 def off(saliency: Saliency, exact: Saliency) -> float:
@@ -59,19 +59,19 @@ def test_what_was_scored_and_what_was_estimated_is_recorded(coffee: dict[str, Sa
     live = coffee["exact"].provenance.channels
     assert live is not None
     for name, scored in (("32", 32), ("128", 128), ("both", 20)):
-        made = coffee[name].provenance
-        assert made.channels is not None
-        assert (made.channels.scored, made.channels.estimated) == (scored, live.scored - scored)
-        assert (made.channels.total, made.channels.skipped) == (live.total, live.skipped)
-        assert made.forwards == scored + 1
-    assert coffee["32"].provenance.options["budget"] == "32"
-    assert coffee["0.02"].provenance.options["tolerance"] == "0.02"
+        provenance = coffee[name].provenance
+        assert provenance.channels is not None
+        assert (provenance.channels.scored, provenance.channels.estimated) == (scored, live.scored - scored)
+        assert (provenance.channels.total, provenance.channels.skipped) == (live.total, live.skipped)
+        assert provenance.forwards == scored + 1
+    assert coffee["32"].provenance.options["budget"] == 32
+    assert coffee["0.02"].provenance.options["tolerance"] == 0.02
 
 
 def test_a_tolerance_stops_as_soon_as_the_bound_is_below_it(coffee: dict[str, Saliency]) -> None:
-    made = coffee["0.02"].provenance
-    assert made.error is not None
-    assert made.error <= 0.02
+    provenance = coffee["0.02"].provenance
+    assert provenance.error is not None
+    assert provenance.error <= 0.02
     with Explainer(embedded(), score_cam(tolerance=0.02), providers=["cpu"]) as explain:
         on_the_way = list(explain.stream(pictures()["coffee"]))
     errors = [s.provenance.error for s in on_the_way]
@@ -107,12 +107,12 @@ def test_every_form_is_close_at_a_third_of_the_maps(convention: str, variant: st
 
 def test_targets_share_the_masks_and_each_has_an_error() -> None:
     with Explainer(embedded(), score_cam(budget=64), providers=["cpu"]) as explain:
-        found = explain.explain(pictures()["chelsea"], ["top1", "top2", "top3"])
+        estimated = explain.explain(pictures()["chelsea"], ["top1", "top2", "top3"])
     with Explainer(embedded(), score_cam(), providers=["cpu"]) as explain:
         exact = explain.explain(pictures()["chelsea"], ["top1", "top2", "top3"])
-    assert [s.provenance.forwards for s in found] == [65] * 3
-    assert len({s.provenance.error for s in found}) == 3
-    for one, whole in zip(found, exact, strict=True):
+    assert [s.provenance.forwards for s in estimated] == [65] * 3
+    assert len({s.provenance.error for s in estimated}) == 3
+    for one, whole in zip(estimated, exact, strict=True):
         assert pearson(one.map, whole.map) > 0.98
 
 
@@ -126,15 +126,15 @@ def test_numbers_beyond_probabilities_are_estimated_too() -> None:
 
 
 def test_a_budget_that_ends_before_the_tolerance_is_reached_is_said(coffee: dict[str, Saliency]) -> None:
-    assert any("the budget ended before the tolerance" in note for note in coffee["both"].provenance.notes)
-    assert not any("the budget ended" in note for name in ("32", "0.02") for note in coffee[name].provenance.notes)
+    assert any("the budget ended before the tolerance" in note.text for note in coffee["both"].provenance.notes)
+    assert not any("the budget ended" in note.text for name in ("32", "0.02") for note in coffee[name].provenance.notes)
 
 
 def test_a_budget_below_the_first_round_is_kept() -> None:
     with Explainer(embedded(), score_cam(budget=3), providers=["cpu"]) as explain:
-        made = explain(pictures()["coffee"]).provenance
+        provenance = explain(pictures()["coffee"]).provenance
     assert START > 3
-    assert made.forwards == 4
+    assert provenance.forwards == 4
 
 
 def test_the_exact_stream_ends_with_the_call_and_shows_part_of_the_maps_before() -> None:
@@ -174,7 +174,7 @@ def test_the_same_call_gives_the_same_map() -> None:
 class Stub:
     """A probe of random maps whose masks score what `answer` makes of their numbers (in the order of the maps)."""
 
-    held = None
+    device_features = None
 
     def __init__(self, answer: Array, targets: int = 1) -> None:
         self.features = np.random.default_rng(2).random((len(answer), 5, 4), np.float32)
@@ -187,8 +187,8 @@ class Stub:
         return np.full(self.targets, 0.9, np.float32)
 
     def score(self, masks: Array, score: Score) -> Array:
-        found = [np.flatnonzero((self.features == mask[0]).all(axis=(1, 2)))[0] for mask in masks]
-        return np.repeat(self.answer[found][:, None], self.targets, axis=1).astype(np.float32)
+        indices = [np.flatnonzero((self.features == mask[0]).all(axis=(1, 2)))[0] for mask in masks]
+        return np.repeat(self.answer[indices][:, None], self.targets, axis=1).astype(np.float32)
 
 
 def outcome(answer: Array, **options: Any) -> Outcome:
@@ -218,28 +218,28 @@ def test_scores_that_are_no_number_are_an_error(value: float) -> None:
 
 @pytest.mark.parametrize("options", [{"budget": 1}, {"budget": 9}, {"budget": 30}])
 def test_what_scored_alike_so_far_says_nothing_of_the_error(options: dict[str, Any]) -> None:
-    found = outcome(np.full(60, 0.3), **options)
-    assert found.error is None
-    assert found.notes[-1].startswith("too few masks were scored, or all scored alike")
-    assert not any("every mask scores the same" in note for note in found.notes)
+    estimated = outcome(np.full(60, 0.3), **options)
+    assert estimated.error is None
+    assert estimated.notes[-1].text.startswith("too few masks were scored, or all scored alike")
+    assert not any("every mask scores the same" in note.text for note in estimated.notes)
 
 
 def test_scores_that_are_all_the_same_are_said_to_be_once_all_are_known() -> None:
-    found = outcome(np.full(60, 0.3), tolerance=0.02)
-    assert found.channels == 60
-    assert any("every mask scores the same" in note for note in found.notes)
+    estimated = outcome(np.full(60, 0.3), tolerance=0.02)
+    assert estimated.channels == 60
+    assert any("every mask scores the same" in note.text for note in estimated.notes)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-9, 1e-17, 1e-30])
 def test_small_scores_are_worth_what_large_ones_are(scale: float) -> None:
     """A target's probability may be next to nothing: its map is as good, and its bound the same."""
     answer = 0.9 / (1 + np.exp(-4 * np.random.default_rng(2).random((300, 5, 4), np.float32)[:, 2, 1] + 5))
-    exact, found = outcome(scale * answer), outcome(scale * answer, budget=64)
-    assert pearson(found.map, exact.map) > 0.99
-    assert found.raw.max() == pytest.approx(exact.raw.max(), rel=0.1)
-    assert found.error is not None
-    assert np.sqrt(np.square(found.map - exact.map).mean()) <= BEYOND * found.error
-    assert found.error == pytest.approx(outcome(answer, budget=64).error or 0, rel=0.5)
+    exact, estimated = outcome(scale * answer), outcome(scale * answer, budget=64)
+    assert pearson(estimated.map, exact.map) > 0.99
+    assert estimated.raw.max() == pytest.approx(exact.raw.max(), rel=0.1)
+    assert estimated.error is not None
+    assert np.sqrt(np.square(estimated.map - exact.map).mean()) <= BEYOND * estimated.error
+    assert estimated.error == pytest.approx(outcome(answer, budget=64).error or 0, rel=0.5)
 
 
 def test_a_few_that_differ_are_not_overlooked() -> None:
@@ -247,9 +247,9 @@ def test_a_few_that_differ_are_not_overlooked() -> None:
     answer = np.ones(300)
     answer[::15] = 0.02
     assert np.ptp(answer[[17, 34, 51]]) == 0
-    found = outcome(answer, tolerance=0.02)
-    assert (found.channels or 0) > 26, "as many as scored alike when it once stopped"
-    assert found.error is None or 0.005 < found.error <= 0.02
+    estimated = outcome(answer, tolerance=0.02)
+    assert (estimated.channels or 0) > 26, "as many as scored alike when it once stopped"
+    assert estimated.error is None or 0.005 < estimated.error <= 0.02
 
 
 @pytest.mark.parametrize("convention", ["constructive", "destructive"])
@@ -263,8 +263,8 @@ def test_the_paper_variants_raw_map_keeps_its_scale(convention: str) -> None:
 
     raws = []
     for options in ({}, {"budget": 150}):
-        (found,) = run(score_cam(variant="paper", convention=convention, **options), Signed(logits))  # type: ignore[arg-type]
-        raws.append(found.raw)
+        (estimated,) = run(score_cam(variant="paper", convention=convention, **options), Signed(logits))  # type: ignore[arg-type]
+        raws.append(estimated.raw)
     np.testing.assert_allclose(raws[1], raws[0], rtol=0.1)
 
 
@@ -275,10 +275,10 @@ def test_an_exact_stream_begins_with_what_makes_a_map() -> None:
     answer[np.argsort(-features.std(axis=(1, 2)))[150:]] = 0.5
     method = score_cam()
     assert method.stream is not None
-    shown = [found for (found,) in method.stream(Stub(answer))]  # type: ignore[arg-type]
+    shown = [outcome_on_the_way for (outcome_on_the_way,) in method.stream(Stub(answer))]  # type: ignore[arg-type]
     assert 0 < len(shown) < 20
     np.testing.assert_array_equal(shown[-1].map, outcome(answer).map)
-    assert shown[0].notes[-1].endswith("of 300 feature maps so far")
+    assert shown[0].notes[-1].text.endswith("of 300 feature maps so far")
     assert (shown[0].channels or 0) + shown[0].left == 300
     assert shown[-1].notes == outcome(answer).notes
 
@@ -300,9 +300,9 @@ def test_scores_far_beyond_probabilities_are_taken_as_they_are(convention: str) 
             return super().score(sign * masks, score)
 
     method = score_cam(convention=convention, budget=45)
-    (found,) = run(method, Signed(answer))  # type: ignore[arg-type]
-    assert np.abs(found.raw).max() > 1000
+    (estimated,) = run(method, Signed(answer))  # type: ignore[arg-type]
+    assert np.abs(estimated.raw).max() > 1000
     exact, *_ = run(score_cam(convention=convention), Signed(answer))  # type: ignore[arg-type]
-    assert found.error is not None
-    assert np.sqrt(np.square(found.map - exact.map).mean()) <= BEYOND * found.error
-    assert pearson(found.raw, exact.raw) > 0.99
+    assert estimated.error is not None
+    assert np.sqrt(np.square(estimated.map - exact.map).mean()) <= BEYOND * estimated.error
+    assert pearson(estimated.raw, exact.raw) > 0.99

@@ -16,7 +16,7 @@ from onnxcam.engine.options import EngineOptions
 from onnxcam.engine.session import Session
 from onnxcam.engine.views import TensorView
 from onnxcam.errors import InferenceError, UndefinedSaliency
-from onnxcam.methods.blocks import Method, live, live_numbers
+from onnxcam.methods.blocks import Method, live, live_channels
 from onnxcam.network.device_features import DeviceFeatures, DeviceOps
 from onnxcam.network.device_scorer import DeviceScorer
 from onnxcam.surgeon.analysis.anatomy import FeatureTensor
@@ -90,7 +90,7 @@ def test_the_maps_that_vary_are_those_of_numpy(name: str) -> None:
     maps[1, 0], maps[2, 0] = np.nextafter(np.float32(-3), np.float32(0)), 3 + 16 * np.spacing(np.float32(3))
     values = tensor.from_channels(maps.reshape(1, -1, *tensor.grid), np.ones((1, *shape[1:]), np.float32))
     features, expected = device_features(name, np.repeat(values, shape[0], axis=0))
-    indices = live_numbers(SimpleNamespace(held=features))  # type: ignore[arg-type]
+    indices = live_channels(SimpleNamespace(device_features=features))  # type: ignore[arg-type]
     np.testing.assert_array_equal(indices, np.flatnonzero(live(expected)))
     np.testing.assert_array_equal(indices[:3], [2, 4, 5])
     np.testing.assert_array_equal(features.extent, np.ptp(expected.reshape(len(expected), -1), axis=1))
@@ -233,4 +233,4 @@ net (float[N,3,16,12] x) => (float[N,4] logits)
 def test_maps_that_overflow_are_an_error_on_a_device_too() -> None:
     array = np.full((1, 7, 4, 3), np.inf, np.float32)
     with pytest.raises(UndefinedSaliency, match="the feature maps hold NaN or infinity"):
-        live_numbers(SimpleNamespace(held=device_features("NCHW", array)[0]))  # type: ignore[arg-type]
+        live_channels(SimpleNamespace(device_features=device_features("NCHW", array)[0]))  # type: ignore[arg-type]

@@ -62,7 +62,7 @@ OPTIONS = {
 LINEAR_HEAD = ("cam",)
 
 
-def made(name: str, **options: object) -> Method:
+def small_method(name: str, **options: object) -> Method:
     return METHODS[name](**{**OPTIONS.get(name, {}), **options})
 
 
@@ -171,16 +171,16 @@ def adam(slope: Callable[[Array], Array], start: Array, rate: float, keep: Calla
 
 
 def watched_adam(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Array, Array]]:
-    """(values, the slope given to Adam) of every step from now on."""
-    found: list[tuple[Array, Array]] = []
+    """(values, the slope passed to Adam) of every step from now on."""
+    adam_steps: list[tuple[Array, Array]] = []
     step = Adam.step
 
     def watched(self: Adam, values: Array, gradient: Array, rows: Array) -> Array:
-        found.append((values.copy(), gradient.copy()))
+        adam_steps.append((values.copy(), gradient.copy()))
         return step(self, values, gradient, rows)
 
     monkeypatch.setattr(Adam, "step", watched)
-    return found
+    return adam_steps
 
 
 def probe(proto: onnx.ModelProto, method: Method, image: Array = IMAGE, targets: tuple[int, ...] = (TARGET,)) -> ImageProbe:  # fmt: skip
@@ -191,13 +191,13 @@ def probe(proto: onnx.ModelProto, method: Method, image: Array = IMAGE, targets:
     fill = filled_in(image, preset_named("imagenet")) if filled_in is not None else np.zeros_like(image)
     feeds = {**opened.network.feeds(image, fill, opened.inputs), TARGETS: np.asarray(targets)}
     features, values = opened.network.forward(feeds)
-    own = {Score.LOGIT: values, Score.PROBABILITY: softmax(values)}
-    originals = {score: numbers[list(targets)].astype(np.float32) for score, numbers in own.items()}
+    scores = {Score.LOGIT: values, Score.PROBABILITY: softmax(values)}
+    originals = {score: numbers[list(targets)].astype(np.float32) for score, numbers in scores.items()}
     return ImageProbe(GradientRunner(opened), image, fill, feeds, features, originals)
 
 
 class Watched:
-    """A probe that remembers the masks and the images that it was asked about."""
+    """A probe that remembers the masks and the images that it ran."""
 
     def __init__(self, inner: Any) -> None:
         self.inner = inner

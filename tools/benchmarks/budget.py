@@ -28,8 +28,9 @@ from onnxcam.errors import OnnxCamError
 from onnxcam.inputs.bundled import model as embedded_model
 from onnxcam.inputs.images import find_pictures
 from onnxcam.methods.blocks import Method, Probe, live, run
+from onnxcam.methods.estimate.rounds import SURE
 from onnxcam.methods.maps import Outcome
-from onnxcam.methods.score_cam import FAST, SURE
+from onnxcam.methods.score_cam import FAST
 from onnxcam.types import Features, Floats, Masks, Score, Scores
 
 BUDGETS = (32, 64, 128)

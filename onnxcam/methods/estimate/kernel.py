@@ -1,25 +1,24 @@
-"""How alike masks are: the covariance that a Gaussian process has over them."""
+"""The covariance of a Gaussian process over masks: how alike the scores of two masks are expected to be."""
 
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
-from onnxcam.types import Features
+from onnxcam.types import Doubles, Features, Floats, Rows
 
-Vector = npt.NDArray[np.float64]
-Matrix = npt.NDArray[np.float64]
-Indices = npt.NDArray[np.int64]
-Distances = TypeVar("Distances", npt.NDArray[np.float32], npt.NDArray[np.float64])
+Distances = TypeVar("Distances", Floats, Doubles)
 LEVEL = 100.0
-"""Prior variance of the scores' common level: as good as none is assumed."""
+"""Prior variance of the scores' common level: so large that next to nothing is assumed of it."""
 BLOCK = 512
-"""Rows of the covariance that are computed at a time; the whole is never held."""
+"""Rows of the covariance that are computed at a time; the full matrix is never in memory."""
 
 
-class Hyper(NamedTuple):
-    """Of a kernel in units of its signal variance. length: of the mean distance between masks; noise: a nugget."""
+class Hyperparameters(NamedTuple):
+    """A kernel, in units of its signal variance.
+
+    length: in units of the mean distance between masks. linear: the share of a linear kernel. noise: the nugget.
+    """
 
     length: float
     linear: float
@@ -28,17 +27,17 @@ class Hyper(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """Where the masks lie. points (K,cells) centred; squares (K,) their lengths; spread: mean squared distance."""
+    """The masks as points (K,cells), centred. squares (K,): squared lengths; spread: the mean squared distance."""
 
-    points: Matrix
-    squares: Vector
+    points: Doubles
+    squares: Doubles
     spread: float
 
     @staticmethod
     def of(maps: Features) -> "Geometry":
-        """Distances are between the roots of the normalised masks.
+        """From masks (K,*grid): their points are the square roots of the normalised masks.
 
-        Networks answer to contrast: what is dimmed to a tenth is still seen. Measured, the root predicts scores better
+        Networks respond to contrast: what is dimmed to a tenth is still seen. Measured, the root predicts scores better
         than the mask itself or its square.
         """
         flat = maps.reshape(len(maps), -1).astype(np.float64)
@@ -48,31 +47,32 @@ class Geometry:
         squares = np.einsum("kc,kc->k", points, points)
         return Geometry(points, squares, max(2 * float(squares.mean()), 1e-12))
 
-    def distances(self, rows: Indices | slice, columns: Indices | slice) -> tuple[Matrix, Matrix]:
+    def distances(self, rows: Rows | slice, columns: Rows | slice) -> tuple[Doubles, Doubles]:
         """Squared distances in units of the spread, and inner products in the same unit."""
         inner = self.points[rows] @ self.points[columns].T
         squared = self.squares[rows][:, None] + self.squares[columns][None] - 2 * inner
         return np.maximum(squared, 0) / self.spread, 2 * inner / self.spread
 
-    def variance(self, h: Hyper) -> Vector:
-        """(K,) of the prior."""
-        return np.asarray(1 + LEVEL + h.linear * 2 * self.squares / self.spread)
+    def variance(self, kernel: Hyperparameters) -> Doubles:
+        """(K,) prior variance of each mask's score."""
+        return np.asarray(1 + LEVEL + kernel.linear * 2 * self.squares / self.spread)
 
-    def covariance(self, h: Hyper, rows: Indices | slice, columns: Indices | slice) -> Matrix:
+    def covariance(self, kernel: Hyperparameters, rows: Rows | slice, columns: Rows | slice) -> Doubles:
+        """(rows,columns) prior covariance."""
         squared, inner = self.distances(rows, columns)
-        return np.asarray(matern(squared, h.length) + h.linear * inner + LEVEL)
+        return np.asarray(matern(squared, kernel.length) + kernel.linear * inner + LEVEL)
 
-    def times(self, h: Hyper, weights: Matrix) -> Matrix:
+    def times(self, kernel: Hyperparameters, weights: Doubles) -> Doubles:
         """(K,cells): the prior covariance of all masks times weights (K,cells), in float32 where nothing cancels."""
-        found = np.empty_like(weights)
+        smooth = np.empty_like(weights)
         points, squares = self.points.astype(np.float32), self.squares.astype(np.float32)
         single = weights.astype(np.float32)
         for i in range(0, len(weights), BLOCK):
             part = slice(i, i + BLOCK)
             squared = squares[part][:, None] + squares[None] - 2 * (points[part] @ points.T)
-            found[part] = matern(np.maximum(squared, 0) / np.float32(self.spread), h.length) @ single
+            smooth[part] = matern(np.maximum(squared, 0) / np.float32(self.spread), kernel.length) @ single
         linear = self.points @ (self.points.T @ weights)
-        return np.asarray(found + 2 * h.linear / self.spread * linear + LEVEL * weights.sum(axis=0))
+        return np.asarray(smooth + 2 * kernel.linear / self.spread * linear + LEVEL * weights.sum(axis=0))
 
 
 def matern(squared: Distances, length: float) -> Distances:

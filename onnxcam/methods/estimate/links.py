@@ -1,44 +1,45 @@
-"""Links: between what a mask scores and a number that a Gaussian process may take for normal."""
+"""Links between the score of a mask and a number that a Gaussian process may take for normally distributed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-Vector = npt.NDArray[np.float64]
+from onnxcam.types import Doubles
+
 NODES, _RAW = np.polynomial.hermite_e.hermegauss(5)
 SHARES = _RAW / _RAW.sum()
+"""Nodes and weights of Gauss-Hermite quadrature for a standard normal number."""
 ROUNDING = 1e-5
-"""By which float32 makes a probability more than 1."""
+"""How far above 1 float32 may put a probability."""
 SOFT = 1e-3
-"""Of the largest probability seen: differences far below it do not show in the map, so the link flattens there."""
+"""The share of the largest probability below which the link flattens: smaller differences do not show in the map."""
 
 
 @dataclass(frozen=True)
 class Link:
-    """forward: a score to the process's number; backward: that number to the weight; weight: a score to its weight."""
+    """forward: score to the process's number. backward: that number to the weight. weight: score to the weight."""
 
-    forward: Callable[[Vector], Vector]
-    backward: Callable[[Vector], Vector]
-    weight: Callable[[Vector], Vector]
-
-
-def link(seen: Vector) -> Link:
-    """For scores that are weights: a logit where all that were seen (n,) are probabilities, else the number itself."""
-    probable = seen.min() >= 0 and seen.max() <= 1 + ROUNDING
-    return _probability(seen) if probable else Link(np.asarray, np.asarray, np.asarray)
+    forward: Callable[[Doubles], Doubles]
+    backward: Callable[[Doubles], Doubles]
+    weight: Callable[[Doubles], Doubles]
 
 
-def _probability(seen: Vector) -> Link:
-    """A logit that flattens where probabilities are small beside the largest one seen."""
-    soft = max(SOFT * float(seen.max()), 1e-300)
+def link(scores: Doubles) -> Link:
+    """For weights that are the scores (n,) themselves: a logit if all are probabilities, else the number itself."""
+    probable = scores.min() >= 0 and scores.max() <= 1 + ROUNDING
+    return _probability(scores) if probable else Link(np.asarray, np.asarray, np.asarray)
 
-    def forward(p: Vector) -> Vector:
+
+def _probability(scores: Doubles) -> Link:
+    """A logit that flattens where probabilities are small beside the largest one."""
+    soft = max(SOFT * float(scores.max()), 1e-300)
+
+    def forward(p: Doubles) -> Doubles:
         p = np.minimum(p, 1)
         return np.asarray(np.log((p + soft) / (1 - p + soft)))
 
-    def backward(g: Vector) -> Vector:
+    def backward(g: Doubles) -> Doubles:
         # exp(-log(1 + exp(-g))) keeps its digits where 1 / (1 + exp(-g)) is next to nothing.
         return np.asarray(np.clip(np.exp(-np.logaddexp(0, -g)) * (1 + 2 * soft) - soft, 0, 1))
 
@@ -50,18 +51,18 @@ def falling(link: Link, original: float) -> Link:
     return Link(link.forward, lambda g: original - link.backward(g), lambda s: original - s)
 
 
-def exponential(seen: Vector, sign: int) -> Link:
-    """For weights that are a softmax over the masks: exp of sign times the score, over the largest one seen."""
-    top = float((sign * seen).max())
+def exponential(scores: Doubles, sign: int) -> Link:
+    """For weights that are a softmax over the masks: exp of sign times the score, relative to the largest one."""
+    top = float((sign * scores).max())
 
-    def weight(z: Vector) -> Vector:
+    def weight(z: Doubles) -> Doubles:
         return np.asarray(np.exp(np.minimum(sign * z - top, 30)))
 
     return Link(np.asarray, weight, weight)
 
 
-def moments(link: Link, mean: Vector, deviation: Vector) -> tuple[Vector, Vector]:
-    """(K,) mean and deviation of the weight where the process's number is normal; Gauss-Hermite, five nodes."""
+def moments(link: Link, mean: Doubles, deviation: Doubles) -> tuple[Doubles, Doubles]:
+    """(K,) mean and deviation of the weight, from mean and deviation (K,) of the process's number."""
     values = link.backward(mean + deviation * NODES[:, None])
     expected = SHARES @ values
     return expected, np.sqrt(np.maximum(SHARES @ (values - expected) ** 2, 0))

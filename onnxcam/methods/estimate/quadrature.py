@@ -4,108 +4,116 @@ The map is a linear functional of the scores, sum_k w_k A_k, and a mask's score 
 Gaussian process over the masks turns a few scores into a distribution over all of them, and hence over the map
 (O'Hagan 1991, doi:10.1016/0378-3758(91)90002-V; with a link as in Osborne et al. 2012, "Active learning of model
 evidence using Bayesian quadrature"). The next masks are those that take most of the map's posterior variance away.
+rounds.py scores the masks that Quadrature.choose() names and gives the scores to Quadrature.posterior().
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from onnxcam.methods.estimate.kernel import LEVEL, Geometry, Hyper, Indices, Matrix, Vector, matern
+from onnxcam.methods.estimate.kernel import LEVEL, Geometry, Hyperparameters, matern
 from onnxcam.methods.estimate.links import Link, moments
 from onnxcam.methods.estimate.threads import one_thread
 from onnxcam.resampling import upsample
-from onnxcam.types import Features
+from onnxcam.types import Doubles, Features, Floats, Rows
 
-GRID = tuple(Hyper(a, b, c) for a in (0.5, 0.7, 1.0, 1.4) for b in (0.0, 0.3, 1.0) for c in (1e-3, 1e-2, 1e-1))
-FIRST = Hyper(1.0, 0.1, 1e-2)
-"""Before anything was scored."""
+GRID = tuple(
+    Hyperparameters(length, linear, noise)
+    for length in (0.5, 0.7, 1.0, 1.4)
+    for linear in (0.0, 0.3, 1.0)
+    for noise in (1e-3, 1e-2, 1e-1)
+)
+"""The kernels that are tried."""
+FIRST = Hyperparameters(1.0, 0.1, 1e-2)
+"""The kernel before anything was scored."""
 MODELS, SHARE = 6, 0.02
-"""Kernels of the grid that are averaged: the likeliest ones, and their least share."""
+"""How many kernels of the grid are averaged, the likeliest ones, and the least share of each."""
 CELLS = 400
-"""Of a map, for choosing masks and for the error; finer grids are averaged down to no more."""
+"""Cells of a map, at most, for choosing masks and for the error; finer grids are averaged down."""
 DRAWS = 128
 """Maps drawn from the posterior for the error."""
 CONFIDENCE = 0.9
+"""The share of the drawn maps that the error bound covers."""
 INFLATION = 1.6
-"""On the posterior's deviation; calibrated by tools/benchmark_budget.py (docs/benchmarks.md)."""
+"""A factor on the posterior's deviation, so that the error bound holds in CONFIDENCE of the cases on photographs."""
 START, GROWTH, LEAST = 10, 4, 4
-"""Masks of the first round; a round adds a GROWTH-th of what there is, LEAST at least."""
+"""Masks of the first round; each later round adds a GROWTH-th of those scored so far, at least LEAST."""
 
 
 @dataclass(frozen=True, eq=False)
-class Belief:
-    """Of one target's scores, after some were seen.
+class Posterior:
+    """What is known of one target's scores after some masks were scored.
 
-    weights (K,): expected, or what was seen. h, scale: the likeliest kernel and its signal variance. reduced (n,K): its
-    whitened covariance with what was seen. rows (K,cells): what a mask adds to the map for each unit by which its
-    score's number is off, zero where it was seen. spread (K,cells): the posterior covariance times rows. left (K,): the
-    posterior variance.
+    kernel: the likeliest one. weights (K,): expected weight of each map, or the known one. whitened (n,K): the whitened
+    covariance of all masks with the n scored ones. contributions (K,cells): what a mask adds to the map for each unit
+    by which its score is off, zero where it was scored. covariance (K,cells): the posterior covariance times the
+    contributions. variance (K,): the posterior variance, in units of the signal's. scale: the signal variance.
     """
 
-    h: Hyper
-    weights: Vector
-    reduced: Matrix
-    rows: Matrix
-    spread: Matrix
-    left: Vector
+    kernel: Hyperparameters
+    weights: Doubles
+    whitened: Doubles
+    contributions: Doubles
+    covariance: Doubles
+    variance: Doubles
     scale: float
 
-    def map_covariance(self) -> Matrix:
-        """(cells,cells) of the map."""
-        return self.scale * (self.rows.T @ self.spread)
+    def map_covariance(self) -> Doubles:
+        """(cells,cells) posterior covariance of the map."""
+        return self.scale * (self.contributions.T @ self.covariance)
 
 
 @dataclass(frozen=True, eq=False)
 class Quadrature:
-    """shares (K,cells) of each mask in the map for a weight of 1, on a grid of no more than CELLS."""
+    """The masks of one image. shares (K,cells): their maps on a grid of at most CELLS. geometry: their distances."""
 
-    shares: Matrix
+    shares: Doubles
     grid: tuple[int, ...]
     geometry: Geometry
 
     @staticmethod
     def of(maps: Features, masks: Features) -> "Quadrature":
-        """maps (K,*grid) are summed; masks (K,*grid) are what the picture is seen through, each varying over space."""
+        """maps (K,*grid) are summed up; masks (K,*grid) cover the image, and each varies over space."""
         coarse = averaged(maps)
         return Quadrature(coarse.reshape(len(maps), -1).astype(np.float64), coarse.shape[1:], Geometry.of(masks))
 
     @one_thread()
-    def prior(self) -> Belief:
-        count, rows = len(self.shares), self.shares
-        spread = self.geometry.times(FIRST, rows)
-        left = self.geometry.variance(FIRST)
-        return Belief(FIRST, np.zeros(count), np.zeros((0, count)), rows, spread, left, 1.0)
+    def prior(self) -> Posterior:
+        """Before anything was scored."""
+        count = len(self.shares)
+        covariance = self.geometry.times(FIRST, self.shares)
+        variance = self.geometry.variance(FIRST)
+        return Posterior(FIRST, np.zeros(count), np.zeros((0, count)), self.shares, covariance, variance, 1.0)
 
     @one_thread()
-    def belief(self, seen: Indices, scores: Vector, link: Link) -> Belief:
-        """After scores (n,) of the masks that seen (n,) names."""
+    def posterior(self, scored: Rows, scores: Doubles, link: Link) -> Posterior:
+        """After the masks `scored` (n,) got these scores (n,)."""
         values = link.forward(scores)
         level = float(values.mean())
-        ranked = self._ranked(seen, values - level)
-        near = self.geometry.distances(seen, slice(None))
-        posteriors = [self._posterior(seen, values - level, h, near) for _, h, _ in ranked]
+        ranked = self._ranked(scored, values - level)
+        to_scored = self.geometry.distances(scored, slice(None))
+        fits = [self._fit(scored, values - level, kernel, to_scored) for _, kernel, _ in ranked]
         shares, scales = np.asarray([r[0] for r in ranked]), np.asarray([r[2] for r in ranked])
-        means, variances = np.stack([p[0] for p in posteriors]), np.stack([p[1] for p in posteriors])
+        means, variances = np.stack([f[0] for f in fits]), np.stack([f[1] for f in fits])
         mean = shares @ means
         deviation = np.sqrt(shares @ (scales[:, None] * variances + (means - mean) ** 2))
         expected, off = moments(link, level + mean, deviation)
-        (_, h, scale), (_, left, reduced) = ranked[0], posteriors[0]
-        off = INFLATION * off / np.sqrt(scale * left)
+        (_, kernel, scale), (_, variance, whitened) = ranked[0], fits[0]
+        off = INFLATION * off / np.sqrt(scale * variance)
         if not np.ptp(scores):
             # Nothing is known of how scores vary: the same is expected everywhere, and the prior chooses what is next.
             expected[:], off[:], scale = link.weight(scores[:1]), 1, 1.0
-        expected[seen] = link.weight(scores)
-        off[seen] = 0
-        rows = self.shares * off[:, None]
-        spread = self.geometry.times(h, rows) - reduced.T @ (reduced @ rows)
-        return Belief(h, expected, reduced, rows, spread, left, scale)
+        expected[scored] = link.weight(scores)
+        off[scored] = 0
+        contributions = self.shares * off[:, None]
+        covariance = self.geometry.times(kernel, contributions) - whitened.T @ (whitened @ contributions)
+        return Posterior(kernel, expected, whitened, contributions, covariance, variance, scale)
 
-    def _ranked(self, seen: Indices, values: Vector) -> list[tuple[float, Hyper, float]]:
-        """(share, kernel, signal variance) of the likeliest kernels; the variance is at its most likely value each."""
-        count = len(seen)
-        squared, inner = self.geometry.distances(seen, seen)
+    def _ranked(self, scored: Rows, values: Doubles) -> list[tuple[float, Hyperparameters, float]]:
+        """(share, kernel, signal variance) of the likeliest kernels, each with its most likely signal variance."""
+        count = len(scored)
+        squared, inner = self.geometry.distances(scored, scored)
         smooth = {length: matern(squared, length) for length in dict.fromkeys(h.length for h in GRID)}
         eye = np.eye(count)
         kernels = np.stack([smooth[h.length] + h.linear * inner + LEVEL + h.noise * eye for h in GRID])
@@ -119,45 +127,45 @@ class Quadrature:
         shares /= shares.sum()
         return [(float(s), GRID[i], float(scales[i])) for s, i in zip(shares, best, strict=True)]
 
-    def _posterior(
-        self, seen: Indices, values: Vector, h: Hyper, near: tuple[Matrix, Matrix]
-    ) -> tuple[Vector, Vector, Matrix]:
-        """(K,) mean, (K,) variance in units of the signal's, and the whitened covariance with the seen (n,K).
+    def _fit(
+        self, scored: Rows, values: Doubles, kernel: Hyperparameters, to_scored: tuple[Doubles, Doubles]
+    ) -> tuple[Doubles, Doubles, Doubles]:
+        """(K,) mean, (K,) variance in units of the signal's, and the whitened covariance with the scored masks (n,K).
 
-        near: distances and products between the seen and all masks.
+        to_scored: squared distances and inner products between the scored and all masks, both (n,K).
         """
         # Single precision is enough for what is at most 1 beside a nugget of 1e-3.
-        smooth = matern(near[0].astype(np.float32), h.length)
-        kernel = smooth.astype(np.float64) + h.linear * near[1] + LEVEL
-        whiten = np.linalg.inv(np.linalg.cholesky(kernel[:, seen] + h.noise * np.eye(len(seen))))
-        reduced = whiten @ kernel
-        left = self.geometry.variance(h) - np.einsum("nk,nk->k", reduced, reduced)
-        return reduced.T @ (whiten @ values), np.maximum(left, 1e-9), reduced
+        smooth = matern(to_scored[0].astype(np.float32), kernel.length)
+        covariance = smooth.astype(np.float64) + kernel.linear * to_scored[1] + LEVEL
+        whiten = np.linalg.inv(np.linalg.cholesky(covariance[:, scored] + kernel.noise * np.eye(len(scored))))
+        whitened = whiten @ covariance
+        variance = self.geometry.variance(kernel) - np.einsum("nk,nk->k", whitened, whitened)
+        return whitened.T @ (whiten @ values), np.maximum(variance, 1e-9), whitened
 
     @one_thread()
-    def choose(self, beliefs: Sequence[Belief], seen: Indices, count: int) -> Indices:
-        """The masks, one after another, that take most of the maps' variance away; targets count alike.
+    def choose(self, posteriors: Sequence[Posterior], scored: Rows, count: int) -> Rows:
+        """The next `count` masks, one after another, that take most of the maps' variance away; targets count alike.
 
-        A map's scale and offset are taken out of it first: normalisation does the same.
+        A map's scale and offset are taken out of it first, as normalisation does.
         """
         free = np.ones(len(self.shares), bool)
-        free[seen] = False
-        searches = [_Search(self, belief, count) for belief in beliefs]
+        free[scored] = False
+        choices = [_GreedyChoice(self, posterior, count) for posterior in posteriors]
         chosen: list[int] = []
         for _ in range(min(count, int(free.sum()))):
-            gain = sum(search.gain() for search in searches)
+            gain = sum(choice.gain() for choice in choices)
             best = int(np.argmax(np.where(free, gain, -1)))
             free[best] = False
             chosen.append(best)
-            for search in searches:
-                search.take(best)
+            for choice in choices:
+                choice.take(best)
         return np.asarray(chosen, np.int64)
 
     @one_thread()
-    def error(self, belief: Belief) -> float:
-        """Root mean square by which the map in [0,1] is off, at most, in CONFIDENCE of the draws from the posterior."""
-        raw = belief.weights @ self.shares
-        values, vectors = np.linalg.eigh(belief.map_covariance())
+    def error(self, posterior: Posterior) -> float:
+        """The root mean square by which the map in [0,1] is off, at most, in CONFIDENCE of draws from the posterior."""
+        raw = posterior.weights @ self.shares
+        values, vectors = np.linalg.eigh(posterior.map_covariance())
         normal = np.random.default_rng(0).standard_normal((DRAWS, len(values)))
         draws = raw + (normal * np.sqrt(np.maximum(values, 0))) @ vectors.T
         both = np.concatenate([raw[None], draws]).reshape(-1, *self.grid).astype(np.float32)
@@ -166,36 +174,39 @@ class Quadrature:
         return float(np.quantile(off, CONFIDENCE))
 
 
-class _Search:
-    """Greedy choice for one target: the belief as it will be once the chosen masks are seen, whatever they score."""
+class _GreedyChoice:
+    """For one target, the posterior as it will be once the chosen masks are scored; their scores do not matter."""
 
-    def __init__(self, quadrature: Quadrature, belief: Belief, room: int) -> None:
-        self._geometry, self._h = quadrature.geometry, belief.h
-        directions = _seen_by_normalising(quadrature.shares, belief.weights)
-        self._spread, self._left = belief.spread @ directions, belief.left.copy()
-        self._reduced = np.concatenate([belief.reduced, np.zeros((room, len(belief.weights)))])
-        self._seen = len(belief.reduced)
-        self._projected = belief.rows @ directions
-        self._whole = max(float(np.einsum("kc,kc->", self._projected, self._spread)), 1e-300)
+    def __init__(self, quadrature: Quadrature, posterior: Posterior, room: int) -> None:
+        """room: how many masks will be taken at most."""
+        self._geometry, self._kernel = quadrature.geometry, posterior.kernel
+        directions = _seen_by_normalising(quadrature.shares, posterior.weights)
+        self._covariance, self._variance = posterior.covariance @ directions, posterior.variance.copy()
+        self._whitened = np.concatenate([posterior.whitened, np.zeros((room, len(posterior.weights)))])
+        self._count = len(posterior.whitened)
+        self._contributions = posterior.contributions @ directions
+        self._total = max(float(np.einsum("kc,kc->", self._contributions, self._covariance)), 1e-300)
 
-    def gain(self) -> Vector:
-        """(K,) the share of the map's variance that a mask would take away."""
-        gain = np.einsum("kc,kc->k", self._spread, self._spread) / (self._left + self._h.noise)
-        return np.asarray(gain / self._whole)
+    def gain(self) -> Doubles:
+        """(K,) the share of the map's variance that each mask would take away."""
+        gain = np.einsum("kc,kc->k", self._covariance, self._covariance) / (self._variance + self._kernel.noise)
+        return np.asarray(gain / self._total)
 
     def take(self, mask: int) -> None:
-        known = self._reduced[: self._seen]
-        column = self._geometry.covariance(self._h, slice(None), np.asarray([mask]))[:, 0] - known.T @ known[:, mask]
-        own = max(float(column[mask]), 1e-9) + self._h.noise
-        self._spread -= np.outer(column, self._projected[mask])
-        self._projected[mask] = 0
-        self._spread -= np.outer(column, (column @ self._projected) / own)
-        self._reduced[self._seen] = column / np.sqrt(own)
-        self._left = np.maximum(self._left - self._reduced[self._seen] ** 2, 1e-9)
-        self._seen += 1
+        """Conditions on one more mask."""
+        known = self._whitened[: self._count]
+        prior = self._geometry.covariance(self._kernel, slice(None), np.asarray([mask]))[:, 0]
+        column = prior - known.T @ known[:, mask]
+        variance = max(float(column[mask]), 1e-9) + self._kernel.noise
+        self._covariance -= np.outer(column, self._contributions[mask])
+        self._contributions[mask] = 0
+        self._covariance -= np.outer(column, (column @ self._contributions) / variance)
+        self._whitened[self._count] = column / np.sqrt(variance)
+        self._variance = np.maximum(self._variance - self._whitened[self._count] ** 2, 1e-9)
+        self._count += 1
 
 
-def _seen_by_normalising(shares: Matrix, weights: Vector) -> Matrix:
+def _seen_by_normalising(shares: Doubles, weights: Doubles) -> Doubles:
     """(cells,cells) projection of raw maps that takes their offset and the scale of the expected one out."""
     raw = weights @ shares
     raw -= raw.mean()
@@ -205,17 +216,17 @@ def _seen_by_normalising(shares: Matrix, weights: Vector) -> Matrix:
 
 
 def rounds(count: int, most: int) -> Iterator[int]:
-    """How many masks are seen after each round."""
-    seen = min(START, count, most)
+    """How many of `count` masks are scored after each round, `most` at most."""
+    scored = min(START, count, most)
     while True:
-        yield seen
-        if seen >= min(count, most):
+        yield scored
+        if scored >= min(count, most):
             return
-        seen = min(seen + max(LEAST, seen // GROWTH // LEAST * LEAST), count, most)
+        scored = min(scored + max(LEAST, scored // GROWTH // LEAST * LEAST), count, most)
 
 
-def _normalised(maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """n(ReLU) of each of the maps (N,...), or n where ReLU leaves nothing; a constant one becomes zeros."""
+def _normalised(maps: Floats) -> Floats:
+    """n(ReLU) of each of the maps (N,...), or n where ReLU leaves nothing; a constant map becomes zeros."""
     axes = tuple(range(1, maps.ndim))
     high = maps.max(axis=axes, keepdims=True)
     maps = np.where(high > 0, np.maximum(maps, 0), maps)

@@ -5,7 +5,7 @@ import pytest
 from tiny import Array
 
 from onnxcam.methods.estimate import links, quadrature
-from onnxcam.methods.estimate.kernel import LEVEL, Geometry, Hyper
+from onnxcam.methods.estimate.kernel import LEVEL, Geometry, Hyperparameters
 from onnxcam.methods.estimate.quadrature import CELLS, CONFIDENCE, FIRST, START, Quadrature, rounds
 from onnxcam.resampling import upsample
 
@@ -14,32 +14,32 @@ COUNT = 40
 MAPS = (RNG.random((COUNT, 3, 4)) * RNG.uniform(0.5, 3, (COUNT, 1, 1))).astype(np.float32)
 SCORES = np.asarray(3 + MAPS.reshape(COUNT, -1) @ RNG.standard_normal(12), np.float64)
 SEEN = np.arange(0, COUNT, 3)
-ONE = Hyper(0.7, 0.3, 1e-2)
+ONE = Hyperparameters(0.7, 0.3, 1e-2)
 IDENTITY = links.Link(np.asarray, np.asarray, np.asarray)
 
 
-def kernel(maps: Array, h: Hyper) -> Array:
+def kernel(maps: Array, h: Hyperparameters) -> Array:
     """Matern-5/2 between the roots of the masks, a linear part and a level, one pair after another."""
     flat = maps.reshape(len(maps), -1).astype(np.float64)
     points = np.sqrt([(m - m.min()) / (m.max() - m.min()) for m in flat])
     points = points - points.mean(axis=0)
     spread = np.mean([((a - b) ** 2).sum() for a in points for b in points])
-    found = np.empty((len(maps), len(maps)))
+    covariance = np.empty((len(maps), len(maps)))
     for i, a in enumerate(points):
         for j, b in enumerate(points):
             d = np.sqrt(5 * ((a - b) ** 2).sum() / spread) / h.length
-            found[i, j] = (1 + d + d * d / 3) * np.exp(-d) + h.linear * 2 * (a @ b) / spread + LEVEL
-    return found
+            covariance[i, j] = (1 + d + d * d / 3) * np.exp(-d) + h.linear * 2 * (a @ b) / spread + LEVEL
+    return covariance
 
 
-def posterior(seen: Array, h: Hyper) -> tuple[Array, Array, float]:
+def textbook_posterior(seen: Array, h: Hyperparameters) -> tuple[Array, Array, float]:
     """Mean and covariance of all scores by the textbook's formulas, and the likeliest signal variance."""
     prior = kernel(MAPS, h)
-    own = prior[np.ix_(seen, seen)] + h.noise * np.eye(len(seen))
+    among_scored = prior[np.ix_(seen, seen)] + h.noise * np.eye(len(seen))
     level = SCORES[seen].mean()
-    solved = np.linalg.solve(own, SCORES[seen] - level)
+    solved = np.linalg.solve(among_scored, SCORES[seen] - level)
     scale = float((SCORES[seen] - level) @ solved / len(seen))
-    covariance = prior - prior[:, seen] @ np.linalg.solve(own, prior[seen])
+    covariance = prior - prior[:, seen] @ np.linalg.solve(among_scored, prior[seen])
     return level + prior[:, seen] @ solved, covariance, scale
 
 
@@ -58,53 +58,53 @@ def test_the_kernel_is_its_formula() -> None:
 
 
 def test_the_belief_is_a_gaussian_process(one_kernel: None) -> None:
-    belief = Quadrature.of(MAPS, MAPS).belief(SEEN, SCORES[SEEN], IDENTITY)
-    mean, covariance, scale = posterior(SEEN, ONE)
+    known = Quadrature.of(MAPS, MAPS).posterior(SEEN, SCORES[SEEN], IDENTITY)
+    mean, covariance, scale = textbook_posterior(SEEN, ONE)
     mean[SEEN] = SCORES[SEEN]
-    np.testing.assert_allclose(belief.weights, mean, rtol=1e-5)
-    assert belief.scale == pytest.approx(scale, rel=1e-6)
-    np.testing.assert_allclose(belief.left, np.diag(covariance), atol=1e-5)
+    np.testing.assert_allclose(known.weights, mean, rtol=1e-5)
+    assert known.scale == pytest.approx(scale, rel=1e-6)
+    np.testing.assert_allclose(known.variance, np.diag(covariance), atol=1e-5)
     free = np.setdiff1d(np.arange(COUNT), SEEN)
     maps = MAPS.reshape(COUNT, -1)[free].astype(np.float64)
     expected = scale * maps.T @ covariance[np.ix_(free, free)] @ maps
-    np.testing.assert_allclose(belief.map_covariance(), expected, atol=1e-3 * np.abs(expected).max())
+    np.testing.assert_allclose(known.map_covariance(), expected, atol=1e-3 * np.abs(expected).max())
 
 
 def test_kernels_are_weighed_by_what_they_make_of_the_scores() -> None:
     """The scores' likelihood under each kernel, with the signal's variance at its most likely value."""
-    found = Quadrature.of(MAPS, MAPS)._ranked(SEEN, SCORES[SEEN] - SCORES[SEEN].mean())
+    ranked = Quadrature.of(MAPS, MAPS)._ranked(SEEN, SCORES[SEEN] - SCORES[SEEN].mean())
     logs = {}
     for h in quadrature.GRID:
-        own = kernel(MAPS, h)[np.ix_(SEEN, SEEN)] + h.noise * np.eye(len(SEEN))
+        among_scored = kernel(MAPS, h)[np.ix_(SEEN, SEEN)] + h.noise * np.eye(len(SEEN))
         values = SCORES[SEEN] - SCORES[SEEN].mean()
-        scale = values @ np.linalg.solve(own, values) / len(SEEN)
-        full = scale * own
+        scale = values @ np.linalg.solve(among_scored, values) / len(SEEN)
+        full = scale * among_scored
         logs[h] = -0.5 * values @ np.linalg.solve(full, values) - 0.5 * np.linalg.slogdet(full)[1]
-    best = sorted(logs, key=lambda h: -logs[h])[: len(found)]
-    assert [h for _, h, _ in found] == best
+    best = sorted(logs, key=lambda h: -logs[h])[: len(ranked)]
+    assert [h for _, h, _ in ranked] == best
     ratios = np.exp([logs[h] - logs[best[0]] for h in best])
-    np.testing.assert_allclose([share for share, _, _ in found], ratios / ratios.sum(), rtol=1e-3)
+    np.testing.assert_allclose([share for share, _, _ in ranked], ratios / ratios.sum(), rtol=1e-3)
 
 
 def test_the_next_masks_are_those_that_leave_the_map_least_uncertain(one_kernel: None) -> None:
     """Every candidate tried, its posterior computed anew; scale and offset of the map do not count."""
-    whole = Quadrature.of(MAPS, MAPS)
-    belief = whole.belief(SEEN, SCORES[SEEN], IDENTITY)
-    chosen = whole.choose([belief], SEEN, 3)
+    masks = Quadrature.of(MAPS, MAPS)
+    known = masks.posterior(SEEN, SCORES[SEEN], IDENTITY)
+    chosen = masks.choose([known], SEEN, 3)
     flat = MAPS.reshape(COUNT, -1).astype(np.float64)
-    raw = belief.weights @ flat
+    raw = known.weights @ flat
     raw = raw - raw.mean()
     blind = np.eye(12) - 1 / 12 - np.outer(raw, raw) / (raw @ raw)
 
     def uncertainty(seen: Array) -> float:
-        covariance = posterior(seen, ONE)[1]
+        covariance = textbook_posterior(seen, ONE)[1]
         free = np.setdiff1d(np.arange(COUNT), seen)
         shares = flat[free] @ blind
         return float(np.trace(shares.T @ covariance[np.ix_(free, free)] @ shares))
 
     def gain(j: int, seen: Array) -> float:
         """What a mask takes away from what is left, itself included, as its score is then known."""
-        covariance = posterior(seen, ONE)[1]
+        covariance = textbook_posterior(seen, ONE)[1]
         free = np.setdiff1d(np.arange(COUNT), seen)
         shared = covariance[j, free] @ flat[free] @ blind
         return float(shared @ shared / (covariance[j, j] + ONE.noise))
@@ -119,25 +119,25 @@ def test_the_next_masks_are_those_that_leave_the_map_least_uncertain(one_kernel:
 
 
 def test_a_mask_is_chosen_once_and_none_beyond_the_last() -> None:
-    whole = Quadrature.of(MAPS, MAPS)
-    chosen = whole.choose([whole.prior()], np.zeros(0, np.int64), 100)
+    masks = Quadrature.of(MAPS, MAPS)
+    chosen = masks.choose([masks.prior()], np.zeros(0, np.int64), 100)
     assert sorted(chosen) == list(range(COUNT))
 
 
 def test_two_targets_both_have_their_say() -> None:
-    whole = Quadrature.of(MAPS, MAPS)
-    first = whole.belief(SEEN, SCORES[SEEN], IDENTITY)
-    second = whole.belief(SEEN, np.square(SCORES[SEEN]) * (np.arange(len(SEEN)) % 2), IDENTITY)
-    both = whole.choose([first, second], SEEN, 1)[0]
-    gains = [quadrature._Search(whole, belief, 1).gain() for belief in (first, second)]
+    masks = Quadrature.of(MAPS, MAPS)
+    first = masks.posterior(SEEN, SCORES[SEEN], IDENTITY)
+    second = masks.posterior(SEEN, np.square(SCORES[SEEN]) * (np.arange(len(SEEN)) % 2), IDENTITY)
+    both = masks.choose([first, second], SEEN, 1)[0]
+    gains = [quadrature._GreedyChoice(masks, known, 1).gain() for known in (first, second)]
     free = np.setdiff1d(np.arange(COUNT), SEEN)
     assert both == free[np.argmax((gains[0] + gains[1])[free])]
 
 
 def test_the_error_is_the_quantile_of_maps_drawn_from_the_posterior(one_kernel: None) -> None:
-    whole = Quadrature.of(MAPS, MAPS)
-    belief = whole.belief(SEEN, SCORES[SEEN], IDENTITY)
-    mean, covariance, scale = posterior(SEEN, ONE)
+    masks = Quadrature.of(MAPS, MAPS)
+    known = masks.posterior(SEEN, SCORES[SEEN], IDENTITY)
+    mean, covariance, scale = textbook_posterior(SEEN, ONE)
     mean[SEEN] = SCORES[SEEN]
     covariance[SEEN], covariance[:, SEEN] = 0, 0
     draws = np.random.default_rng(1).multivariate_normal(mean, scale * covariance, 4000, check_valid="ignore")
@@ -148,12 +148,12 @@ def test_the_error_is_the_quantile_of_maps_drawn_from_the_posterior(one_kernel: 
 
     center = shown(mean)
     off = [np.sqrt(((shown(w) - center) ** 2).mean()) for w in draws]
-    assert whole.error(belief) == pytest.approx(np.quantile(off, CONFIDENCE), rel=0.15)
+    assert masks.error(known) == pytest.approx(np.quantile(off, CONFIDENCE), rel=0.15)
 
 
 def test_the_error_falls_to_nothing_as_masks_are_seen() -> None:
-    whole = Quadrature.of(MAPS, MAPS)
-    errors = [whole.error(whole.belief(np.arange(n), SCORES[:n], IDENTITY)) for n in (12, 24, 36, COUNT)]
+    masks = Quadrature.of(MAPS, MAPS)
+    errors = [masks.error(masks.posterior(np.arange(n), SCORES[:n], IDENTITY)) for n in (12, 24, 36, COUNT)]
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] == 0
 

@@ -9,7 +9,7 @@ np.linalg.inv(np.eye(2))  # loads the library
 
 
 def threads() -> set[int]:
-    return {int(found["num_threads"]) for found in threadpool_info() if found["user_api"] == "blas"}
+    return {int(library["num_threads"]) for library in threadpool_info() if library["user_api"] == "blas"}
 
 
 def test_inside_there_is_one_thread_and_afterwards_what_there_was() -> None:

@@ -15,7 +15,7 @@ from onnxcam import Explainer
 from onnxcam.inputs.bundled import pictures
 from onnxcam.methods.adam import Adam
 from onnxcam.methods.blocks import Convention
-from onnxcam.methods.opti_cam import Settings, coefficients
+from onnxcam.methods.opti_cam import CoefficientSearch, Settings
 from onnxcam.network.probe import ImageProbe
 from onnxcam.types import Floats, Score
 
@@ -76,7 +76,7 @@ def library_search(
 ) -> list[Step]:  # fmt: skip
     """Every step of the library's search, recorded at its probe (masks, scores) and at its Adam (coefficients)."""
     settings = Settings(
-        convention=Convention.CONSTRUCTIVE, score=score, iterations=STEPS, rate=RATE, starts=1, bounds=bounds,
+        convention=Convention.CONSTRUCTIVE, score=score, max_iter=STEPS, lr=RATE, starts=1, bounds=bounds,
         tolerance=0.0, epsilon=epsilon, seed=0,
     )  # fmt: skip
     plain = probe_of(explain, subject)
@@ -90,7 +90,7 @@ def library_search(
         return u
 
     with patch.object(Adam, "step", step):
-        coefficients(settings)(probe)
+        CoefficientSearch(settings)(probe)
     return [Step(u, mask, value) for u, (mask, value) in zip(coefficients_of_steps, probe.steps, strict=True)]
 
 
