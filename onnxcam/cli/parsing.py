@@ -40,9 +40,11 @@ def parse_targets(args: TargetArgs) -> "ParsedTargets":
     """What is scored. Raises OptionError for options that contradict each other or cannot be read."""
     from onnxcam.explainer.targets import registry
 
-    options = [kind.option for kind in registry.TARGET_KINDS.values() if kind.option is not None]
-    texts = {option: getattr(args, option, None) or () for option in options}
-    words = {option: [text] if isinstance(text, str) else list(text) for option, text in texts.items()}
+    words: dict[str, list[str]] = {}
+    for kind in registry.TARGET_KINDS.values():
+        value = getattr(args, kind.option, None) if kind.option is not None else None
+        if kind.option is not None and value is not None:
+            words[kind.option] = [value] if isinstance(value, str) else value
     return registry.parse_targets(split_classes(args.target or ()), words)
 
 
