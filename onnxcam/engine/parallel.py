@@ -109,11 +109,7 @@ class ParallelRunner:
         self._capacity = masks_in_memory(limits.bytes_per_image, free_memory())
         batch_in_memory = choose_batch(limits.bytes_per_image, free_memory(), ON_DEVICE, limits.batch)
         best = default_plan(available_threads(), self._capacity, limits.fixed)
-        if (
-            known_plan is not None
-            and known_plan.in_flight <= self._capacity
-            and known_plan.threads <= available_threads()
-        ):
+        if known_plan is not None and self._fits(known_plan):
             best = known_plan
         on_cpu = limits.free_choice and not may_leave_the_cpu(providers)
         data = graph()
@@ -134,6 +130,10 @@ class ParallelRunner:
         self._trial_size = max(TRIAL_MASKS, limits.fixed or 1) * available_threads()
         self._pool = ThreadPoolExecutor(self.plan.parallel, "onnxcam") if self.plan.parallel > 1 else None
         self._measuring, self._total_samples = threading.Lock(), 0
+
+    def _fits(self, plan: RunPlan) -> bool:
+        """Whether this process has the memory and the cores for the plan."""
+        return plan.in_flight <= self._capacity and plan.threads <= available_threads()
 
     def _chunk(self, batch_in_memory: int, weights: int) -> Chunk:
         """Masks a run where runs do not go side by side.

@@ -182,9 +182,8 @@ class DeviceMasks:
     def summed(self, weights: npt.NDArray[np.float64]) -> Floats:
         of_all_maps = np.zeros((self.features.shape[0], weights.shape[1]))
         np.add.at(of_all_maps, self.indices, self.sign * weights)  # an index may occur twice
-        return self.features.ops.sum(self.features.rows, np.ascontiguousarray(of_all_maps.T)).reshape(
-            -1, *self.shape[2:]
-        )
+        sums = self.features.ops.sum(self.features.rows, np.ascontiguousarray(of_all_maps.T))
+        return sums.reshape(-1, *self.shape[2:])
 
     def gathered(self, rows: Indices, into: TensorView | None = None) -> Any:
         return self.features.ops.pick(self.features.rows, self.indices[rows], self.sign, into)

@@ -89,12 +89,15 @@ class Network:
         self._runner = ParallelRunner(graph, providers, limits, plan, save_plan)
         self._copies = 1
         self.notes = (*self._engine_notes(), *self._runner.notes)
-        # On the CPU nothing has to be copied to a device, and plain runs may overlap.
-        self._device_scorer: DeviceScorer | None = None
-        if self._session.device is not None and self.provider != "cpu":
-            self._device_scorer = DeviceScorer(
-                self._session, self._session.device, anatomy.features, fixed, pad_to_batch=self.provider == "tensorrt"
-            )
+        self._device_scorer = self._new_device_scorer()
+
+    def _new_device_scorer(self) -> DeviceScorer | None:
+        """None on the CPU, where nothing has to be copied to a device, and plain runs may overlap."""
+        session = self._session
+        if session.device is None or self.provider == "cpu":
+            return None
+        pad_to_batch = self.provider == "tensorrt"
+        return DeviceScorer(session, session.device, self.anatomy.features, self.fixed, pad_to_batch=pad_to_batch)
 
     def _engine_notes(self) -> tuple[Note, ...]:
         """Notes on how the providers compute."""
@@ -129,7 +132,13 @@ class Network:
 
     @property
     def provider(self) -> str:
+        """Short name of the provider that runs."""
         return self._session.provider
+
+    @property
+    def device_index(self) -> int:
+        """Index of the device that the provider runs on."""
+        return self._session.device.index if self._session.device is not None else 0
 
     def close(self) -> None:
         if self._device_scorer is not None:
