@@ -84,7 +84,7 @@ def _run(provenance: Provenance) -> dict[str, Any]:
             "scored": channels.scored,
             "estimated": channels.estimated,
             "skipped": channels.skipped,
-            "left": channels.left,
+            "pending": channels.pending,
         },
         "error": provenance.error,
         "passes": {"forward": provenance.forwards, "gradient": provenance.steps},

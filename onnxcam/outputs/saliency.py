@@ -1,7 +1,11 @@
-"""The result of an explanation: a Saliency, the target it is about, and how it was made."""
+"""The result of an explanation: `Saliency`, the target it is about, and its provenance.
+
+The explainer makes these values; the rest of this package draws, records and writes them. They are plain frozen data,
+so they can be pickled, copied and sent to other processes.
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from onnxcam.inputs.presets import Preset
@@ -15,10 +19,12 @@ MASKED = "mask"
 class ScoredTarget:
     """What was explained, and what the model gave it on the unmasked picture.
 
-    index: the class; of an element or a box, the number's place in the flattened output; of a similarity, the
-    reference's. kind: 'classes', 'region', 'boxes', 'elements' or 'embedding'; for the last three, probability and
-    logit are both the number that is scored. output: the output's name. where: of a region, its (left, top, right,
-    bottom) in pixels; None where the class is predicted, MASKED where it was a mask, which is not kept.
+    index: from 0; the class, for an element or a box the place of its number in the flattened output, for a similarity
+    the number of the reference. label: None where there are no labels. kind: 'classes', 'region', 'boxes', 'elements'
+    or 'embedding'. probability: in [0,1] for a class, for a region the mean over it. logit: the model's own number
+    before softmax or sigmoid. For boxes, elements and embeddings, both are the number that is scored, of any range.
+    output: the name of the model's output. where: of a region, its (left, top, right, bottom) in pixels; None where the
+    class is predicted, MASKED where it was a mask, which is not kept.
 
     Every Explainer takes it as a target again, of whatever picture; a mask and a similarity's reference have to be
     given anew.
@@ -39,6 +45,7 @@ class ScoredTarget:
 
     @property
     def name(self) -> str:
+        """The label, or `class N` without labels."""
         return self.label if self.label is not None else f"class {self.index}"
 
 
@@ -46,18 +53,18 @@ class ScoredTarget:
 class Channels:
     """How many feature maps there were, how many were scored, and how many were estimated from those.
 
-    left: of a map on the way, how many are still to be scored.
+    pending: how many are still to be scored, above 0 only for a map that is shown while a run goes on.
     """
 
     total: int
     scored: int
     estimated: int = 0
-    left: int = 0
+    pending: int = 0
 
     @property
     def skipped(self) -> int:
         """Maps that are constant over space: their mask is undefined and their weight changes nothing."""
-        return self.total - self.scored - self.estimated - self.left
+        return self.total - self.scored - self.estimated - self.pending
 
 
 @dataclass(frozen=True)
@@ -65,19 +72,20 @@ class Provenance:
     """How a map was made: enough to make it again, and where each choice came from.
 
     `onnxcam.method(provenance.method, **provenance.options)` is the method again, `fill_named(provenance.fill)` its
-    fill.
+    fill. `onnxcam.outputs.record.record(saliency)` gives all of it as JSON values.
 
-    versions: of onnxcam and the packages that compute. model: the file's name; image: the picture's. layer: the tensor
-    whose feature maps were used, and why; features: their shape (K,*grid). logits: the tensor that was scored;
-    activation: what the model applies to it. preset: the preprocessing; of an image that came preprocessed it is what a
-    fill took for the preprocessing. options: of the method, numbers as numbers; changed: the names of those that
-    differ from the method's defaults. batch: masks a forward pass; batch_mode: 'dynamic', 'rewritten' or 'looped'.
-    channels: how many feature maps were scored, None for a method that scores none. forwards: pictures that went
-    through the model, or through its part behind the feature maps; steps: those that came back with a gradient.
-    seconds: of this picture; of several explained in one batch, its share by passes. error: of a map whose scores were
-    estimated in part, a bound on the root mean square by which the map, in [0,1], is off from the exact one; it holds
-    in about 9 of 10 cases. None where nothing was estimated, and where too little was scored to tell, which a note
-    says.
+    versions: of onnxcam and of the packages that compute, by name. model, model_sha256: the ONNX file. image: the
+    picture's path or name. layer, layer_reason: the tensor whose feature maps were used, and why. features: their shape
+    (K,*grid). logits: the tensor that was scored. activation: what the model applies to it ('softmax', 'none', ...).
+    preset: the preprocessing; for an image that came preprocessed, what a fill took for it. options: every option of
+    the method, numbers as numbers. changed: the names of those that differ from the method's defaults. provider: the
+    short name of the execution provider. batch: masks per forward pass. batch_mode: 'dynamic', 'rewritten' or 'looped'.
+    channels: None for a method that scores no feature maps. forwards: images that went through the model, or through
+    the part of it behind the feature maps. steps: those that came back with a gradient. seconds: of this picture; of
+    several explained in one batch, its share by passes.
+
+    error: where scores were estimated, a bound on the root mean square error of the map, which is in [0,1]; it holds in
+    about 9 of 10 cases. None where nothing was estimated, and where too little was scored to tell, which a note says.
     """
 
     versions: Mapping[str, str]
@@ -109,12 +117,13 @@ class Provenance:
 
 @dataclass(frozen=True, eq=False)
 class Saliency:
-    """One explanation. The arrays are read-only.
+    """One explanation. Its arrays are read-only, after copying and unpickling too.
 
-    map: (H,W) float32 in [0,1] on the model's input. raw: float32 before rectifying and normalising: (h,w), the
-    combination of the feature maps or the mask that was learnt, or (H,W) of a method that works on pixels. score: what
-    the method attributes, on the unmasked picture (a probability or a logit, see provenance.options). placement: None
-    if the image came preprocessed. finish: how the map follows from raw.
+    map: (H,W) float32 in [0,1] on the model's input; (W,) for a signal, (D,H,W) for a volume. raw: float32 of any
+    range, before rectifying and normalising: (h,w), the combination of the feature maps or the mask that was learnt, or
+    (H,W) of a method that works on pixels. score: what the method attributes, on the unmasked picture: a probability or
+    a logit, as the method's options say. placement: where the map lies on the picture; None if the image came
+    preprocessed. finish: how the map follows from raw.
     """
 
     map: Map
@@ -129,6 +138,10 @@ class Saliency:
         # Views, so that the caller's own arrays stay writable.
         object.__setattr__(self, "map", _read_only(self.map))
         object.__setattr__(self, "raw", _read_only(self.raw))
+
+    def __reduce__(self) -> tuple[type["Saliency"], tuple[Any, ...]]:
+        """Pickles and copies by the constructor, since arrays come back writable."""
+        return type(self), tuple(getattr(self, f.name) for f in fields(self))
 
 
 def _read_only(array: Floats) -> Floats:

@@ -67,7 +67,7 @@ def reads_json(data: bytes, one: Saliency) -> np.ndarray:
         assert values["map"]["placement"] is None
     else:
         assert values["map"]["placement"] == {"picture": [240, 300], "box": [30.0, 0.5, 269.5, 240.0]}
-    assert values["channels"] == {"total": 320, "scored": 40, "estimated": 260, "skipped": 20, "left": 0}
+    assert values["channels"] == {"total": 320, "scored": 40, "estimated": 260, "skipped": 20, "pending": 0}
     assert values["notes"] == [{"code": "looped", "text": "one"}, {"code": "partial", "text": "two"}]
     return np.array(values["map"]["raw"], np.float32)
 

@@ -174,7 +174,7 @@ def test_the_record_names_every_choice_in_plain_json() -> None:
         "size": {"sides": [224, 230], "origin": {"source": "model", "text": "the model's"}},
         "provider": "cpu",
         "batch": {"size": 16, "mode": "dynamic"},
-        "channels": {"total": 320, "scored": 40, "estimated": 260, "skipped": 20, "left": 0},
+        "channels": {"total": 320, "scored": 40, "estimated": 260, "skipped": 20, "pending": 0},
         "error": 0.0125,
         "passes": {"forward": 301, "gradient": 0},
         "seconds": 1.25,

@@ -1,5 +1,6 @@
 """How a call's time grows with the size of its task."""
 
+import gc
 import time
 from collections.abc import Callable
 
@@ -12,9 +13,13 @@ def growth(call: Callable[[int], object], n: int) -> float:
     About 2 for work in proportion to n, about 4 for work in proportion to its square.
     """
     times: dict[int, list[float]] = {n // 2: [], n: []}
-    for _ in range(RUNS):
-        for size, seconds in times.items():
-            start = time.process_time()
-            call(size)
-            seconds.append(time.process_time() - start)
+    gc.disable()  # else the objects of other tests are walked through, the more often the more are made here
+    try:
+        for _ in range(RUNS):
+            for size, seconds in times.items():
+                start = time.process_time()
+                call(size)
+                seconds.append(time.process_time() - start)
+    finally:
+        gc.enable()
     return min(times[n]) / min(times[n // 2])
