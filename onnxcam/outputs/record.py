@@ -53,6 +53,8 @@ def _target(target: ScoredTarget) -> dict[str, Any]:
         "kind": target.kind,
         "probability": target.probability if target.is_probability else None,
         "value": target.logit,
+        "output": target.output,
+        "region": target.where,
     }
 
 

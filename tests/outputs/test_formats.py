@@ -61,6 +61,8 @@ def reads_json(data: bytes, one: Saliency) -> np.ndarray:
         "kind": "classes",
         "probability": 0.25,
         "value": 3.5,
+        "output": None,
+        "region": None,
     }
     assert values["score"] == 3.5
     if one.placement is None:

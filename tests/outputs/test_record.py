@@ -21,7 +21,7 @@ from onnxcam.inputs.presets import Color, Interpolation, Resize
 from onnxcam.outputs.formats import FORMATS
 from onnxcam.outputs.overlay import Style
 from onnxcam.outputs.record import SCHEMA, plain, record
-from onnxcam.outputs.saliency import ScoredTarget
+from onnxcam.outputs.saliency import MASKED, Channels, ScoredTarget
 from onnxcam.surgeon.analysis.anatomy import Kind
 from onnxcam.types import Source
 
@@ -87,9 +87,11 @@ def test_the_record_of_every_kind_of_explanation_fits_the_schema(kind: str) -> N
 
 
 def test_a_region_fits_the_schema_too() -> None:
-    one = replace(saliency(), target=ScoredTarget(3, None, 0.5, 1.5, "region"))
-    VALIDATOR.validate(record(one))
-    assert record(one)["target"]["probability"] == 0.5
+    for where, expected in ((None, None), (MASKED, "mask"), ((0.0, 1.0, 2.5, 4.0), [0.0, 1.0, 2.5, 4.0])):
+        one = replace(saliency(), target=ScoredTarget(3, None, 0.5, 1.5, "region", "out", where))
+        VALIDATOR.validate(record(one))
+        target = record(one)["target"]
+        assert (target["probability"], target["output"], target["region"]) == (0.5, "out", expected)
 
 
 def objects(schema: object) -> Iterator[Mapping[str, Any]]:
@@ -145,7 +147,15 @@ def test_the_record_names_every_choice_in_plain_json() -> None:
         "schema": 1,
         "image": "cat.jpg",
         "model": {"name": "net.onnx", "sha256": HASH},
-        "target": {"index": 281, "label": "tabby", "kind": "classes", "probability": 0.25, "value": 3.5},
+        "target": {
+            "index": 281,
+            "label": "tabby",
+            "kind": "classes",
+            "probability": 0.25,
+            "value": 3.5,
+            "output": None,
+            "region": None,
+        },
         "score": 3.5,
         "method": {
             "name": "score-cam",
@@ -209,16 +219,8 @@ class Word(StrEnum):
         ((1, (2.5, None)), [1, [2.5, None]]),
         ({1: Path("a")}, {"1": "a"}),
         (
-            ScoredTarget(1, None, 0.5, 2.0),
-            {
-                "index": 1,
-                "label": None,
-                "probability": 0.5,
-                "logit": 2.0,
-                "kind": "classes",
-                "output": None,
-                "where": None,
-            },
+            Channels(3, 2),
+            {"total": 3, "scored": 2, "estimated": 0, "pending": 0},
         ),
         (float("-inf"), None),
     ],
