@@ -1,8 +1,8 @@
 """Files that appear all together or not at all.
 
 `Staging` writes each file beside its place under a temporary name and moves it there on commit, so that nobody ever
-reads half a file, and a failure, an interrupt or a full disk leaves what was there before. `check_writable`
-looks for obstacles before long work begins. paths.py names the files.
+reads half a file, and a failure, an interrupt or a full disk leaves what was there before. `write_together` does that
+for the files of one picture. `check_writable` looks for obstacles before long work begins. paths.py names the files.
 """
 
 import logging
@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +22,14 @@ log = logging.getLogger(__name__)
 
 LONGEST_NAME = 255
 """Bytes of a file's name that the common file systems take."""
+
+
+def write_together(files: Mapping[Path | str, bytes]) -> None:
+    """Writes every file with its content, or none of them; makes missing folders. Raises OutputError."""
+    with Staging() as staging:
+        for path, data in files.items():
+            staging.stage(path, data)
+        staging.commit()
 
 
 def check_writable(paths: Iterable[Path | str]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from timing import growth
 
 from onnxcam.errors import OutputError
-from onnxcam.outputs.atomic import Staging, check_writable
+from onnxcam.outputs.atomic import Staging, check_writable, write_together
 
 
 def tree(folder: Path) -> dict[str, bytes | None]:
@@ -294,6 +294,15 @@ def test_somebody_elses_file_in_a_new_folder_survives_a_failure(
         monkeypatch.setattr(os, "replace", replace)
         staging.commit()
     assert tree(tmp_path) == {"new": None, "new/theirs": b"theirs"}
+
+
+def test_files_are_written_together_or_not_at_all(tmp_path: Path, old: dict[str, bytes | None]) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OutputError, match="folder"):
+        write_together({tmp_path / "a.png": b"new a", tmp_path / "folder": b""})
+    assert tree(tmp_path) == old | {"folder": None}
+    write_together({tmp_path / "a.png": b"new a", tmp_path / "new" / "c.png": b"new c"})
+    assert tree(tmp_path) == {"a.png": b"new a", "b.png": b"old b", "folder": None, "new": None, "new/c.png": b"new c"}
 
 
 def test_a_set_that_fails_leaves_the_sets_before_it(tmp_path: Path) -> None:
