@@ -2,7 +2,7 @@
 
 import onnx
 import pytest
-from recorder import Recorder
+from recorder import Recorder, install
 
 from onnxcam.engine.options import EngineOptions, MemoryCap, memory_cap
 from onnxcam.engine.providers import CUDA, TENSORRT
@@ -85,6 +85,11 @@ def test_the_options_of_each_provider() -> None:
     assert EngineOptions(half=True).provider_options(TENSORRT, None) == {"trt_fp16_enable": "True"}
     assert EngineOptions(half=True).provider_options("DmlExecutionProvider", 4000) == {}
     assert EngineOptions(cuda_graph=True, tf32=True).without_cuda_graph == EngineOptions(tf32=True)
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> type[Recorder]:
+    return install(monkeypatch)
 
 
 def test_tensorrt_gets_the_cuda_provider_for_what_it_lacks(gpu: type[Recorder]) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from recorder import Recorder
+from recorder import Recorder, install
 
 from onnxcam import Explainer
 from onnxcam.engine.options import EngineOptions, MemoryCap
@@ -14,6 +14,11 @@ from onnxcam.engine.session import Session, may_leave_the_cpu
 from onnxcam.errors import OptionError, ProviderError
 
 X = np.random.default_rng(0).standard_normal((2, 3, 16, 12)).astype(np.float32)
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> type[Recorder]:
+    return install(monkeypatch)
 
 
 def test_short_names_and_onnxruntimes_names_are_the_same_provider() -> None:

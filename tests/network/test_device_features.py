@@ -162,7 +162,7 @@ EXACT = [
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
-@pytest.mark.parametrize("method", EXACT, ids=lambda m: "-".join(m.options.values()))
+@pytest.mark.parametrize("method", EXACT, ids=lambda m: "-".join(map(str, m.options.values())))
 def test_an_exact_explanation_uploads_an_image_and_downloads_scores_and_a_map(
     classifier: onnx.ModelProto, traffic: dict[str, list[tuple[int, ...]]], method: Method, way: dict[str, bool]
 ) -> None:

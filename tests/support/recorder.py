@@ -3,6 +3,12 @@
 from types import SimpleNamespace
 from typing import Any
 
+import onnxruntime
+import pytest
+
+from onnxcam.engine import session
+from onnxcam.engine.providers import CPU, CUDA, TENSORRT
+
 
 class Recorder:
     """Stands for onnxruntime's InferenceSession on a machine with a GPU; records its arguments."""
@@ -20,3 +26,12 @@ class Recorder:
         return [SimpleNamespace(name="x")]
 
     get_outputs = get_inputs
+
+
+def install(monkeypatch: pytest.MonkeyPatch) -> type[Recorder]:
+    """Gives onnxruntime TensorRT and CUDA, both of which start, with 10 GB free."""
+    Recorder.calls = []
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [TENSORRT, CUDA, CPU])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Recorder)
+    monkeypatch.setattr(session, "free_memory_of", lambda device: (10**10, "a test"))
+    return Recorder
