@@ -8,14 +8,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Siz
 from contextlib import closing
 from dataclasses import replace
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from onnxcam.engine.options import PLAIN, EngineOptions
 from onnxcam.engine.providers import ProviderSpec, parse_providers
-from onnxcam.errors import OnnxCamError, OptionError, PictureError
+from onnxcam.errors import OnnxCamError, OptionError, PictureError, PresetError
+from onnxcam.explainer.arguments import check_arguments, checked_method, checked_model, shown
 from onnxcam.explainer.device_maps import DeviceSaliency, Finisher
 from onnxcam.explainer.heads import Heads
 from onnxcam.explainer.lockstep import group_size
@@ -28,22 +29,27 @@ from onnxcam.inputs.choices import choose_inputs, choose_labels, choose_preset, 
 from onnxcam.inputs.loader import ImageLike, ImageLoader, ModelInput
 from onnxcam.inputs.presets import Preset
 from onnxcam.methods.blocks import Method, Need
-from onnxcam.methods.score_cam import score_cam
 from onnxcam.network.opening import OpenOptions
 from onnxcam.outputs.saliency import Saliency
 from onnxcam.surgeon.analysis.anatomy import Kind
 from onnxcam.surgeon.analysis.locate import find_image
 from onnxcam.surgeon.loading import ModelSource, read_model
-from onnxcam.types import Progress
+from onnxcam.types import Origin, Progress
 
 
 class Explainer:
-    """One model and one method, opened once; safe to use from several threads at once, and silent."""
+    """One model and one method, opened once. Safe to use from several threads at once; it prints nothing.
+
+    Attributes, all read-only: method; model_name (the file's) and model_sha256; preset and preset_origin; size (H,W) of
+    the model's input and size_origin; labels (None if unknown) and labels_origin; anatomy (what was read from the
+    graph); batching (how several images go through the model); provider (short name); batch_size (masks a forward
+    pass). Use it in a `with` statement, or call close().
+    """
 
     def __init__(
         self,
         model: ModelSource,
-        method: Method | None = None,
+        method: Method | str | None = None,
         *,
         step: ModelSource | None = None,
         providers: str | Sequence[ProviderSpec] = ("auto",),
@@ -59,38 +65,49 @@ class Explainer:
         batch: int | None = None,
         threads: int | None = None,
         engine: EngineOptions | None = None,
+        cache: bool = True,
     ) -> None:
-        """model: path, bytes or ModelProto. method: score_cam() if None. step: a graph with the gradient of the masked
-        score, as tools/export_step.py makes it, for a method that searches with gradients; built if None.
+        """Opens the model. Raises OnnxCamError for whatever cannot be opened or makes no sense.
 
-        providers: in order of preference, short names or onnxruntime's, or (name, options) as onnxruntime takes them;
-        each must start; 'auto' takes the best that does. preset: a Preset or
-        the name of one; if None, the model's metadata, a preprocessor_config.json beside it, or 'imagenet', and the
-        result says which. adjust: changes that are laid over whichever preset it is. layer: 'auto', 'last-conv', a
-        tensor or a node. size: (H,W) for models with dynamic sides. output: the output that is explained, for models
-        with several. kind: what is scored where the model or the targets leave a choice: 'classes', 'region', 'boxes',
-        'elements', 'embedding'. inputs: values of the model's extra inputs, by name. labels: class names, or a file
-        of them, or 'imagenet'. batch: masks a forward pass; chosen from the model and the memory if None. engine: how a
-        GPU computes and how much of its memory it takes; refused on a CPU. Raises OnnxCamError.
+        model: a path, the file's bytes or a ModelProto. method: a Method such as score_cam(), or a name such as
+        'grad-cam'; Score-CAM if None. step: a graph with the gradient of the masked score, as `onnxcam rewrite` and
+        PyTorch's exporter can make it, for a method that searches with gradients; built from the model if None.
+
+        What the picture becomes: preset is a Preset or the name of one; if None, the model's metadata or a
+        preprocessor_config.json beside it, else 'imagenet', and the result says which. adjust changes whichever preset
+        it is. size is (H,W) of the input, for models with dynamic sides. layout is the order of the input's axes, such
+        as 'NHWC', where the graph does not say. inputs are values of the model's extra inputs, by name.
+
+        What is explained: output is the output's name, for models with several. kind says what is scored where the
+        model and the targets leave a choice: 'classes', 'region', 'boxes', 'elements' or 'embedding'. layer is 'auto',
+        'last-conv', a tensor or a node. labels are class names, a file of them, or 'imagenet'.
+
+        How it runs: providers in order of preference, short names or onnxruntime's, or (name, options) as onnxruntime
+        takes them; each must start, and 'auto' takes the best that does. batch is the number of masks a forward pass,
+        chosen from the model and the memory if None; threads that of the processor's threads. engine says how a GPU
+        computes and how much of its memory it takes; it is refused on a CPU. cache: whether what opening this model
+        taught is kept in the user's cache folder and used next time.
         """
-        self.method = method if method is not None else score_cam()
-        if not isinstance(self.method, Method):
-            raise OptionError(f"a method is made by a function such as score_cam(), not {method!r}")
+        check_arguments(
+            {
+                "preset": preset, "adjust": adjust, "layer": layer, "layout": layout, "size": size, "output": output,
+                "kind": kind, "inputs": inputs, "labels": labels, "batch": batch, "threads": threads, "engine": engine,
+                "cache": cache,
+            }
+        )  # fmt: skip
         parse_providers(providers)
-        file = read_model(model)
+        self.method = checked_method(method)
+        file = read_model(checked_model(model))
         self.model_name, self.model_sha256 = file.name, file.sha256
         image = find_image(file.model, layout)
-        chosen, self.preset_origin = choose_preset(file, preset, image)
-        self.preset = adjust(chosen) if adjust is not None else chosen
-        if self.preset != chosen:
-            text = f"{self.preset_origin}; then changed field by field"
-            self.preset_origin = replace(self.preset_origin, text=text)
+        self.preset, self.preset_origin = _adjusted(*choose_preset(file, preset, image), adjust)
         sides, self.size_origin = choose_size(image, size, self.preset)
         options = OpenOptions(
-            layout=layout, size=sides, layer=layer, inputs=choose_inputs(inputs or {}),
-            providers=(providers,) if isinstance(providers, str) else tuple(providers),
-            threads=threads, batch=batch, with_fill=self.method.perturb.make is not None, form=self.method.form,
+            layout=layout, size=sides, layer=layer, inputs=choose_inputs(inputs if inputs is not None else {}),
+            providers=(providers,) if isinstance(providers, str) else tuple(providers), threads=threads, batch=batch,
+            with_fill=self.method.perturb.make is not None, form=self.method.form,
             every_cell_counts=Need.TAIL in self.method.needs, engine=engine if engine is not None else PLAIN,
+            cache=cache,
         )  # fmt: skip
         self._heads = Heads(file, options, self.method, step, output, kind)
         first = self._heads.first
@@ -123,6 +140,7 @@ class Explainer:
         it is an array. inputs: values of the model's extra inputs for this picture. progress: called with (done, all)
         forward passes after the first; all is an expectation and may fall. Raises OnnxCamError.
         """
+        check_arguments({"progress": progress})
         requested = target_list(targets)
         forward = self._forward(image, requested, name=name, inputs=inputs)
         (explained,) = self._explain_batch([forward], [requested], progress=[progress])
@@ -158,6 +176,7 @@ class Explainer:
         before it is requested, so leaving the loop early costs nothing more. Raises what explain() raises, once the
         first map is requested.
         """
+        check_arguments({"progress": progress})
         yield from self._pipeline.stream(self._forward(image, [target]), target, progress)
 
     def explain_on_device(
@@ -182,12 +201,19 @@ class Explainer:
 
         Raises PictureError for a file or an array that fits neither a picture nor the model's input.
         """
+        check_arguments({"name": name})
         return self._loader.prepare(image, name)
 
     def close(self) -> None:
         """Frees the sessions; a later explanation raises InferenceError."""
         self._heads.close()
         self._finisher.close()
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        raise TypeError(
+            "an Explainer holds open sessions and is not pickled; send the model (its path or bytes) and the method (a "
+            "Method, or its name and options) instead, and open an Explainer there"
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -206,7 +232,9 @@ class Explainer:
         inputs: Mapping[str, npt.ArrayLike] | None = None,
     ) -> ForwardPass:
         """Loads a picture and runs it once, unmasked. A thread may do this ahead of the explanation."""
-        return self._pipeline.forward(self._loader.prepare(image, name), targets, inputs or {})
+        check_arguments({"name": name, "inputs": inputs})
+        model_input = self._loader.prepare(image, name)
+        return self._pipeline.forward(model_input, targets, inputs if inputs is not None else {})
 
     def _explain_batch(
         self,
@@ -226,6 +254,16 @@ class Explainer:
     def _batch_hint(self) -> int:
         """The number of pictures that fill the network together; 1 where nothing is shared."""
         return group_size(self.method, self._heads.of(self._heads.default).opened.network)
+
+
+def _adjusted(preset: Preset, origin: Origin, adjust: Callable[[Preset], Preset] | None) -> tuple[Preset, Origin]:
+    """The preset after adjust(). Its origin stays what it was, with a text that says that fields were changed."""
+    adjusted = adjust(preset) if adjust is not None else preset
+    if not isinstance(adjusted, Preset):
+        raise PresetError(f"adjust is a function that takes a Preset and returns one; it returned {shown(adjusted)}")
+    if adjusted == preset:
+        return preset, origin
+    return adjusted, replace(origin, text=f"{origin}; then changed field by field")
 
 
 def _with_targets(

@@ -25,7 +25,10 @@ def choose_inputs(given: Mapping[str, npt.ArrayLike]) -> dict[str, npt.NDArray[A
     """Further inputs as arrays of numbers; raises OptionError."""
     if not isinstance(given, Mapping):
         raise OptionError(f"extra inputs are given by name, as {{'meta': array}}, not as {type(given).__name__}")
-    found = {name: np.asarray(value) for name, value in given.items()}
+    try:
+        found = {name: np.asarray(value) for name, value in given.items()}
+    except ValueError as error:  # lists of different lengths
+        raise OptionError(f"an extra input is not an array of numbers: {error}") from None
     for name, array in found.items():
         if array.dtype.kind not in "fiub":
             raise OptionError(f"the input {name!r} is not made of numbers")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from onnxcam.errors import OptionError, TargetError
+from onnxcam.explainer.arguments import shown
 from onnxcam.explainer.targets.box import BOX
 from onnxcam.explainer.targets.classes import CLASS
 from onnxcam.explainer.targets.element import ELEMENT
@@ -20,9 +21,6 @@ from onnxcam.types import Arrays
 
 TARGET_KINDS: dict[str, TargetKind] = {kind.name: kind for kind in (CLASS, ELEMENT, BOX, REGION, SIMILARITY)}
 """Every kind of target by name; register() adds to it."""
-
-SHOWN = 60
-"""Characters of a wrong target that a message shows."""
 
 
 def register(kind: TargetKind) -> TargetKind:
@@ -134,10 +132,9 @@ def _kind_of(target: object) -> TargetKind:
     for kind in TARGET_KINDS.values():
         if isinstance(target, kind.value) and not isinstance(target, bool):
             return kind
-    shown = repr(target) if len(repr(target)) <= SHOWN else f"{repr(target)[:SHOWN]}..."
     values = ", ".join(t.__name__ for kind in TARGET_KINDS.values() if not kind.any_head for t in _types(kind))
     raise TargetError(
-        f"a target is a class index, a label or 'top1', or one of {values}, not {shown} ({type(target).__name__}); "
+        f"a target is a class index, a label or 'top1', or one of {values}, not {shown(target)}; "
         f"explain() takes several as a list"
     )
 

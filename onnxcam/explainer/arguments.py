@@ -1,0 +1,113 @@
+"""Checks of what people pass to an Explainer: a value of a wrong type is an OnnxCamError that says what to give."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from onnxcam.engine.options import EngineOptions
+from onnxcam.errors import LabelError, ModelError, OnnxCamError, OptionError, PresetError
+from onnxcam.inputs.presets import Preset
+from onnxcam.methods.blocks import Method
+from onnxcam.methods.registry import method as method_named
+from onnxcam.methods.score_cam import score_cam
+
+SHOWN = 60
+"""Characters of a wrong value that a message shows."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What an argument may be.
+
+    accepts: whether a value makes sense. expected: what does, for the message. error: which error is raised. optional:
+    whether None is accepted too, for an argument that was not given.
+    """
+
+    accepts: Callable[[Any], bool]
+    expected: str
+    error: type[OnnxCamError] = OptionError
+    optional: bool = True
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= 1
+
+
+def _is_size(value: Any) -> bool:
+    if isinstance(value, np.ndarray):
+        return value.ndim == 1 and all(map(_is_count, value))
+    return isinstance(value, list | tuple) and all(map(_is_count, value))
+
+
+def _is_labels(value: Any) -> bool:
+    if isinstance(value, str | os.PathLike):
+        return "\0" not in os.fspath(value)
+    if isinstance(value, np.ndarray):
+        return value.ndim == 1 and value.dtype.kind == "U"
+    return isinstance(value, Sequence) and all(isinstance(label, str) for label in value)
+
+
+RULES: Mapping[str, Rule] = {
+    "preset": Rule(
+        lambda value: isinstance(value, Preset | str), "a Preset or the name of one, such as 'imagenet'", PresetError
+    ),
+    "adjust": Rule(callable, "a function that takes a Preset and returns one", PresetError),
+    "layer": Rule(_is_text, "'auto', 'last-conv', or the name of a tensor or a node", optional=False),
+    "layout": Rule(_is_text, "the order of the axes of the model's input, such as 'NCHW'"),
+    "size": Rule(_is_size, "the input's sides as whole numbers from 1 on, such as (224, 224) for (height, width)"),
+    "output": Rule(_is_text, "the name of one of the model's outputs"),
+    "kind": Rule(_is_text, "'classes', 'region', 'boxes', 'elements' or 'embedding'"),
+    "inputs": Rule(lambda value: isinstance(value, Mapping), "the extra inputs by name, such as {'meta': array}"),
+    "labels": Rule(_is_labels, "a list of class names, a file of them, or 'imagenet'", LabelError),
+    "batch": Rule(_is_count, "a whole number of masks from 1 on"),
+    "threads": Rule(_is_count, "a whole number from 1 on"),
+    "engine": Rule(lambda value: isinstance(value, EngineOptions), "EngineOptions(...)"),
+    "cache": Rule(lambda value: isinstance(value, bool), "True or False", optional=False),
+    "name": Rule(_is_text, "what the provenance calls the picture, as a text"),
+    "progress": Rule(callable, "a function that takes (done, all)"),
+}
+"""By the argument's name."""
+
+
+def check_arguments(arguments: Mapping[str, object]) -> None:
+    """Raises the rule's error for the first argument, by name, that is not accepted."""
+    for name, value in arguments.items():
+        rule = RULES[name]
+        if value is None and rule.optional:
+            continue
+        if not rule.accepts(value):
+            raise rule.error(f"{name} is {rule.expected}, not {shown(value)}")
+
+
+def checked_model(model: Any) -> Any:
+    """The model as it is. Raises ModelError for a path that no file can have."""
+    if isinstance(model, str | os.PathLike) and "\0" in os.fspath(model):
+        raise ModelError(f"{shown(model)}: no such file, since a path holds no null character")
+    return model
+
+
+def checked_method(method: Any) -> Method:
+    """The method; a text is a method's name, None is Score-CAM. Raises OptionError."""
+    if method is None:
+        return score_cam()
+    if isinstance(method, str):
+        return method_named(method)
+    if not isinstance(method, Method):
+        hint = "; call it" if callable(method) and not isinstance(method, type) else ""
+        raise OptionError(
+            f"a method is made by a function such as score_cam(), or named as in 'grad-cam', not {shown(method)}{hint}"
+        )
+    return method
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it: shortened, with its type."""
+    text = repr(value)
+    return f"{text if len(text) <= SHOWN else text[:SHOWN] + '...'} ({type(value).__name__})"
