@@ -44,7 +44,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Rows]] = {
 
 
 def machine() -> dict[str, Any]:
-    """What the figures depend on."""
+    """The versions and the cores that the figures depend on."""
     versions = {"python": platform.python_version(), "torch": torch.__version__, "onnx": onnx.__version__}
     return {**versions, "onnxruntime": onnxruntime.__version__, "cores": os.cpu_count(), "threads": THREADS}
 

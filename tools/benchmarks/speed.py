@@ -25,7 +25,7 @@ from table import Rows, row, save, show
 NETWORKS = {"efficientnet-lite0": ">= 12", "resnet50": ">= 2.2", "vgg16": ">= 1.7"}
 """The networks, with the bound to reach for: faster PyTorch tool / exact Score-CAM, in seconds."""
 FAST = {"efficientnet-lite0": ">= 60", "resnet50": ">= 25", "vgg16": ">= 6"}
-"""The same for `--fast`."""
+"""The bounds for: faster PyTorch tool / Score-CAM with `--fast`, in seconds."""
 PEERS = ("pytorch-grad-cam", "torchcam", "plain")
 FLOOR = 64
 """Forward passes that the floor is measured on. Its time is multiplied up to as many as onnxcam needed."""

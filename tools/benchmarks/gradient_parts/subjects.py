@@ -15,7 +15,7 @@ from onnxcam.network.opening import OpenedModel, OpenOptions, open_model
 from onnxcam.surgeon.loading import ModelFile, read_model
 
 THREADS = 2
-"""Of every session, and of PyTorch."""
+"""Threads of every session and of PyTorch."""
 
 
 @dataclass(frozen=True)
