@@ -1,4 +1,4 @@
-"""The model and the pictures that travel with the package."""
+"""Paths of the model and the two photographs that the package holds, for the demo and for ImageNet's labels."""
 
 from pathlib import Path
 

@@ -1,4 +1,8 @@
-"""What is chosen before a model is opened: the preset, the size, the labels, the extra inputs, each with its origin."""
+"""Chooses what a model needs beside its file: the preset, the input's size, the labels, the extra inputs.
+
+Each `choose_*` takes what the caller gave, if anything, else what travels with the model, else a usual value, and
+returns its choice with an `Origin` that says which of these it was. The explainer calls them when it opens a model.
+"""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -21,28 +25,31 @@ from onnxcam.types import Origin, Source
 GIVEN = Origin(Source.GIVEN, "given")
 
 
-def choose_inputs(given: Mapping[str, npt.ArrayLike]) -> dict[str, npt.NDArray[Any]]:
-    """Further inputs as arrays of numbers; raises OptionError."""
-    if not isinstance(given, Mapping):
-        raise OptionError(f"extra inputs are given by name, as {{'meta': array}}, not as {type(given).__name__}")
+def choose_inputs(inputs: Mapping[str, npt.ArrayLike]) -> dict[str, npt.NDArray[Any]]:
+    """Values of the model's extra inputs as arrays, by name; raises OptionError for anything but numbers."""
+    if not isinstance(inputs, Mapping):
+        raise OptionError(f"extra inputs are a mapping by name, {{'meta': array}}, not {type(inputs).__name__}")
     try:
-        found = {name: np.asarray(value) for name, value in given.items()}
+        arrays = {name: np.asarray(value) for name, value in inputs.items()}
     except ValueError as error:  # lists of different lengths
         raise OptionError(f"an extra input is not an array of numbers: {error}") from None
-    for name, array in found.items():
+    for name, array in arrays.items():
         if array.dtype.kind not in "fiub":
-            raise OptionError(f"the input {name!r} is not made of numbers")
-    return found
+            raise OptionError(f"the value of the input {name!r} is not a number or an array of numbers")
+    return arrays
 
 
 def choose_size(image: ImageInput, size: Sequence[int] | None, preset: Preset) -> tuple[tuple[int, ...] | None, Origin]:
-    """The sides to ask for and where they came from: what was asked for, the model's, the preset's for dynamic ones."""
+    """The sides of the model's input, and where they came from; None leaves them to the model.
+
+    size: the caller's, taken as it is. Sides that the model leaves open are the preset's, else DEFAULT_SIDE.
+    """
     if size is not None:
         return tuple(size), GIVEN
     if None not in image.sides:
         return None, Origin(Source.MODEL, "the model's")
     if len(image.sides) == 2 and preset.size is not None:
-        sides = tuple(own or wanted for own, wanted in zip(image.sides, preset.size, strict=True))
+        sides = tuple(fixed or usual for fixed, usual in zip(image.sides, preset.size, strict=True))
         return sides, Origin(Source.PRESET, "the preset's")
     if len(image.sides) == 2:
         text = "assumed: the model takes any size; choose with --size"
@@ -51,14 +58,17 @@ def choose_size(image: ImageInput, size: Sequence[int] | None, preset: Preset) -
 
 
 def choose_preset(file: ModelFile, preset: Preset | str | None, image: ImageInput) -> tuple[Preset, Origin]:
-    """What was asked for, else what travels with the model, else a default; and which of these it is."""
+    """The preset and where it came from: the caller's, else what travels with the model, else an assumed one.
+
+    Raises PresetError for an unknown name, and for a damaged or unsupported preset beside the model.
+    """
     if isinstance(preset, Preset):
         return preset, GIVEN
     if preset is not None:
         return preset_named(preset), GIVEN
-    found = find_preset(file.metadata, file.path)
-    if found is not None:
-        return found
+    beside = find_preset(file.metadata, file.path)
+    if beside is not None:
+        return beside
     if image.dtype == "uint8":
         return PRESETS["raw"], Origin(Source.ASSUMED, "assumed: the model takes raw uint8 pixels")
     if image.channels == 1:
@@ -70,29 +80,30 @@ def choose_preset(file: ModelFile, preset: Preset | str | None, image: ImageInpu
 def choose_labels(
     file: ModelFile, labels: Sequence[str] | str | os.PathLike[str] | None, logits: Logits
 ) -> tuple[tuple[str, ...] | None, Origin]:
-    """Labels that fit what is scored and where they came from, None where there are none; 'imagenet' is the usual list.
+    """Class names and where they came from; None where there are none, or none that fit what is scored.
 
-    Raises LabelError for labels of another length; those that travel with the model may be of another of its outputs.
+    labels: a list, a file, or 'imagenet' for ImageNet's 1000 names. Raises LabelError for labels of another length than
+    the classes. Labels that travel with the model may belong to another of its outputs, so they may not fit.
     """
     if labels == "imagenet" and not Path("imagenet").exists():
-        found = find_labels(read_model(bundled.model()).metadata, None)
-        assert found is not None
-        given, origin = found[0], Origin(Source.GIVEN, "imagenet")
+        imagenet = find_labels(read_model(bundled.model()).metadata, None)
+        assert imagenet is not None
+        names, origin = imagenet[0], Origin(Source.GIVEN, "imagenet")
     elif labels is not None:
-        given = read_labels(Path(labels)) if isinstance(labels, str | os.PathLike) else list(labels)
+        names = read_labels(Path(labels)) if isinstance(labels, str | os.PathLike) else list(labels)
         origin = Origin(Source.GIVEN, str(labels)) if isinstance(labels, str | os.PathLike) else GIVEN
     else:
-        found = find_labels(file.metadata, file.path)
-        if found is None or (logits.kind is not Kind.CLASSES and not fits(found[0], logits)):
+        beside = find_labels(file.metadata, file.path)
+        if beside is None or (logits.kind is not Kind.CLASSES and not fits(beside[0], logits)):
             return None, Origin(Source.NONE, "none")
-        given, origin = found
-    if not fits(given, logits):
-        check_labels(given, logits.classes, "ImageNet's label list" if labels == "imagenet" else origin.text)
-    return tuple(given), origin
+        names, origin = beside
+    if not fits(names, logits):
+        check_labels(names, logits.classes, "ImageNet's label list" if labels == "imagenet" else origin.text)
+    return tuple(names), origin
 
 
 def fits(labels: Sequence[str], logits: Logits) -> bool:
-    """One a class; a table of boxes may hold more numbers a box than classes."""
+    """Whether there is one label per class; of boxes there may be fewer, as a table may hold more numbers per box."""
     if logits.kind is Kind.BOXES:
         return 0 < len(labels) <= logits.classes
     return logits.kind in (Kind.CLASSES, Kind.REGION) and len(labels) == logits.classes

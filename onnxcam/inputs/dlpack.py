@@ -1,4 +1,4 @@
-"""Images that come on a device: DLPack and onnxruntime's OrtValue."""
+"""Takes preprocessed images that lie on a device: DLPack exporters (PyTorch, JAX, CuPy) and onnxruntime's OrtValue."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -13,24 +13,24 @@ from onnxcam.types import Image
 KINDS: Mapping[int, str] = {1: "cpu", 2: "cuda", 3: "cuda-pinned", 4: "opencl", 7: "vulkan", 8: "metal", 10: "rocm"}
 """DLPack's DLDeviceType."""
 UNREADY = (BufferError, RuntimeError, TypeError, ValueError)
-"""What an array raises that cannot be exported, and onnxruntime for one that it cannot take."""
+"""Errors of an array that cannot be exported, and of onnxruntime for an array that it cannot take."""
 
 
 class DeviceArray(Protocol):
-    """What exports DLPack: a PyTorch or JAX tensor, a CuPy array, an OrtValue."""
+    """Exports DLPack: a PyTorch or JAX tensor, a CuPy array, an OrtValue."""
 
     def __dlpack__(self) -> Any: ...
     def __dlpack_device__(self) -> tuple[Any, Any]: ...
 
 
 def is_device_array(image: object) -> bool:
-    """Whether it is an OrtValue or exports DLPack; a NumPy array is a NumPy array."""
+    """Whether the image is an OrtValue or exports DLPack; False for a NumPy array, which exports it too."""
     if isinstance(image, np.ndarray | np.generic):
         return False
     return _is_ort_value(image) or (hasattr(image, "__dlpack__") and hasattr(image, "__dlpack_device__"))
 
 
-def taken(image: Any, device: Device | None, provider: str, shape: tuple[int, ...]) -> tuple[Image, Any]:
+def from_device(image: Any, device: Device | None, provider: str, shape: tuple[int, ...]) -> tuple[Image, Any]:
     """The preprocessed image (C,*size) or (1,C,*size) float32 as a host array (C,*size) and as an OrtValue.
 
     The OrtValue is the caller's own memory; the host copy is for what is computed there (a fill, a check for NaN).
@@ -42,13 +42,13 @@ def taken(image: Any, device: Device | None, provider: str, shape: tuple[int, ..
     where = _place(image)
     if where != device:
         raise PictureError(f"the array lies on {where}, but the model runs on {device}; move it there, or give NumPy's")
-    synchronise(device)  # what writes the picture may still be at work, on a stream that onnxruntime does not see
+    synchronise(device)  # the image may still be written, on a stream that onnxruntime does not see
     value = _as_ort_value(image)
-    found = tuple(value.shape())
-    if value.data_type() != "tensor(float)" or found not in (shape, (1, *shape)):
+    actual = tuple(value.shape())
+    if value.data_type() != "tensor(float)" or actual not in (shape, (1, *shape)):
         raise PictureError(
             f"an array on a device is the preprocessed image, float32 of shape {shape} or {(1, *shape)}, not "
-            f"{value.data_type().removeprefix('tensor(').removesuffix(')')} {found}"
+            f"{value.data_type().removeprefix('tensor(').removesuffix(')')} {actual}"
         )
     host = np.array(value.numpy()).reshape(shape)
     if not np.isfinite(host).all():

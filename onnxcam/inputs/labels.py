@@ -1,4 +1,8 @@
-"""Class labels: those that travel with a model, those of a file, and the index of a label."""
+"""Class labels: reads those that travel with a model and those of a file, and finds the class of a label.
+
+Labels are a list of names, one per class in the model's order. Control characters are removed, since labels are
+printed wherever they come from.
+"""
 
 import ast
 import json
@@ -16,30 +20,33 @@ LARGEST_LITERAL = 2**20
 
 
 def find_labels(metadata: Mapping[str, str], model_path: Path | None) -> tuple[list[str], Origin] | None:
-    """Class names and where they came from: 'onnxcam.labels' or Ultralytics' 'names' in the metadata, or the id2label
-    of a Hugging Face config.json beside the model. One that does not name the classes 0 to n-1 is passed over."""
+    """Class names that travel with a model, and where they came from; None if there are none.
+
+    Looked for in this order: 'onnxcam.labels' in the metadata, Ultralytics' 'names' there, and the id2label of a
+    Hugging Face config.json beside the model. One that does not name the classes 0 to n-1 is passed over.
+    """
     if "onnxcam.labels" in metadata:
-        found = _named(_json_or_none(metadata["onnxcam.labels"]))
-        if found is not None:
-            return found, Origin(Source.METADATA, "ONNX metadata onnxcam.labels")
+        labels = _names(_json_or_none(metadata["onnxcam.labels"]))
+        if labels is not None:
+            return labels, Origin(Source.METADATA, "ONNX metadata onnxcam.labels")
     if len(metadata.get("names", "")) <= LARGEST_LITERAL:
         try:
-            found = _named(ast.literal_eval(metadata.get("names", "").strip()))
+            labels = _names(ast.literal_eval(metadata.get("names", "").strip()))
         except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-            found = None
-        if found is not None:
-            return found, Origin(Source.METADATA, "ONNX metadata names")
+            labels = None
+        if labels is not None:
+            return labels, Origin(Source.METADATA, "ONNX metadata names")
     path = file_beside(model_path, "config.json")
     try:
         values = _json_or_none(read_text(path)) if path is not None else None
     except (OSError, ValueError):
         return None
-    found = _named(values.get("id2label")) if isinstance(values, dict) else None
-    return (found, Origin(Source.CONFIG_FILE, "config.json beside the model")) if found is not None else None
+    labels = _names(values.get("id2label")) if isinstance(values, dict) else None
+    return (labels, Origin(Source.CONFIG_FILE, "config.json beside the model")) if labels is not None else None
 
 
 def read_labels(path: Path) -> list[str]:
-    """From .json (a list, or an object of index to name) or text, a label a line. Raises LabelError."""
+    """Class names of a file: JSON (a list, or an object of index to name), or text, one a line. Raises LabelError."""
     try:
         text = read_text(path)
     except UnicodeDecodeError:
@@ -49,38 +56,41 @@ def read_labels(path: Path) -> list[str]:
     except ValueError as error:
         raise LabelError(f"{path}: not a label file ({error})") from None
     if path.suffix.lower() == ".json":
-        found = _named(_json_or_none(text))
-        if found is None:
+        labels = _names(_json_or_none(text))
+        if labels is None:
             raise LabelError(f"{path}: not a JSON list of names, nor an object of 0 to n-1 to names")
-        return found
+        return labels
     if not text.strip():
         raise LabelError(f"{path}: the label file is empty")
     return [_line(line) for line in text.rstrip().split("\n")]
 
 
 def check_labels(labels: Sequence[str], classes: int, source: str) -> None:
-    """Raises LabelError where there is not one label a class."""
+    """Raises LabelError unless there is one label per class. source: where the labels came from, for the message."""
     if len(labels) != classes:
         raise LabelError(f"{source}: {len(labels)} labels, but the model has {classes} classes; give --labels that fit")
 
 
 def find_class(labels: Sequence[str], text: str) -> int:
-    """The index of a label: exact, else ignoring case and taking '_' for a space. Raises TargetError."""
+    """The class that a label names: an exact match, else one that differs in case, or in '_' for a space.
+
+    Raises TargetError where none or several match.
+    """
     exact = [i for i, label in enumerate(labels) if label == text]
-    found = exact or [i for i, label in enumerate(labels) if _folded(label) == _folded(text)]
-    if len(found) > 1:
-        shown = ", ".join(map(str, found[:10])) + (", ..." if len(found) > 10 else "")
-        raise TargetError(f"{text!r} names {len(found)} classes: {shown}; give the index")
-    if not found:
+    matches = exact or [i for i, label in enumerate(labels) if _folded(label) == _folded(text)]
+    if len(matches) > 1:
+        shown = ", ".join(map(str, matches[:10])) + (", ..." if len(matches) > 10 else "")
+        raise TargetError(f"{text!r} names {len(matches)} classes: {shown}; give the index")
+    if not matches:
         raise TargetError(f"no class is called {text!r}; {near(text, dict.fromkeys(labels))}")
-    return found[0]
+    return matches[0]
 
 
 def _folded(label: str) -> str:
     return " ".join(label.casefold().replace("_", " ").split())
 
 
-def _named(values: Any) -> list[str] | None:
+def _names(values: Any) -> list[str] | None:
     """A list of names, or a mapping of 0 to n-1 to names, in order; None for anything else."""
     if isinstance(values, dict):
         keys = {str(k): v for k, v in values.items()}
@@ -91,7 +101,7 @@ def _named(values: Any) -> list[str] | None:
 
 
 def _line(label: str) -> str:
-    """Without line breaks, terminal commands and halves of characters: labels are printed, wherever they are from."""
+    """The label without line breaks, terminal commands and halves of characters."""
     return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+", " ", label).strip()
 
 

@@ -1,6 +1,8 @@
-"""From a photograph to the array that the network computes on, and where that array lies on the photograph.
+"""Applies a preset to a picture: resizes, cuts, scales, and remembers where the result lies on the picture.
 
-Resampling is Pillow's, because torchvision, timm and Hugging Face's image processors mean Pillow's filters.
+The way of an image: images.py reads a picture, `apply` makes the tensor that the network takes and its `Placement`, by
+which overlay.py draws the map on the picture. Resampling is Pillow's, because torchvision, timm and Hugging Face's
+image processors mean Pillow's filters.
 """
 
 import numpy as np
@@ -12,12 +14,12 @@ from onnxcam.types import Floats, Image, Picture, Placement
 
 
 def apply(picture: Picture, preset: Preset, size: tuple[int, int], channels: int) -> tuple[Image, Placement]:
-    """The (C,H,W) float32 image that the network sees, and where it lies on the picture.
+    """The (C,H,W) float32 image that the network takes, and where it lies on the picture.
 
-    Resize rounds the longer side down and the centre crop rounds half to even, as torchvision does. For a size that is
-    not square, 'shortest' scales until size / crop is covered in both directions, and rounds as timm does. Raises
-    PresetError for channels other than 1 and 3 and for a mean or std of another length; PictureError for a picture so
-    narrow that it would be resized to more than MAX_PIXELS.
+    size: (H,W). channels: C, 1 or 3. Resize rounds the longer side down and the centre crop rounds half to even, as
+    torchvision does. For a size that is not square, 'shortest' scales until size / crop is covered in both directions,
+    and rounds as timm does. Raises PresetError for other channels and for a mean or std of another length; PictureError
+    for a picture so narrow that it would be resized to more than MAX_PIXELS.
     """
     if channels not in (1, 3):
         raise PresetError(
@@ -42,20 +44,20 @@ def apply(picture: Picture, preset: Preset, size: tuple[int, int], channels: int
 
 
 def black(preset: Preset, channels: int) -> Floats:
-    """(C,) what a black pixel becomes."""
+    """(C,) float32, what a black pixel becomes."""
     return _table(preset, channels)[:, 0]
 
 
 def _table(preset: Preset, channels: int) -> Floats:
-    """(C,256) what the network sees for each value of a pixel, rounded to float32 once."""
-    mean, std = (_a_channel(v, channels, preset)[:, None] for v in (preset.mean, preset.std))
+    """(C,256) what each value of a pixel becomes, rounded to float32 once."""
+    mean, std = (_per_channel(v, channels, preset)[:, None] for v in (preset.mean, preset.std))
     return np.asarray((np.arange(256) * preset.scale - mean) / std, np.float32)
 
 
-def _a_channel(values: tuple[float, ...], channels: int, preset: Preset) -> npt.NDArray[np.float64]:
+def _per_channel(values: tuple[float, ...], channels: int, preset: Preset) -> npt.NDArray[np.float64]:
     if len(values) not in (1, channels):
         raise PresetError(
-            f"preset {preset.name!r} has {len(values)} values a pixel, but the model takes {channels} channel(s); "
+            f"preset {preset.name!r} has {len(values)} values per pixel, but the model takes {channels} channel(s); "
             f"give --mean and --std that fit"
         )
     return np.broadcast_to(np.asarray(values, np.float64), (channels,))
@@ -64,16 +66,16 @@ def _a_channel(values: tuple[float, ...], channels: int, preset: Preset) -> npt.
 def _resized_shape(picture: tuple[int, ...], size: tuple[int, int], preset: Preset) -> tuple[int, int]:
     from onnxcam.inputs.images import MAX_PIXELS
 
-    wanted = (_before_crop(size[0], preset.crop), _before_crop(size[1], preset.crop))
+    least = (_before_crop(size[0], preset.crop), _before_crop(size[1], preset.crop))
     height, width = picture
     if preset.resize == "squash":
-        resized = wanted
-    elif wanted[0] == wanted[1]:
+        resized = least
+    elif least[0] == least[1]:
         short = min(height, width)
-        resized = int(wanted[0] * height / short), int(wanted[1] * width / short)
+        resized = int(least[0] * height / short), int(least[1] * width / short)
     else:
-        ratio = min(height / wanted[0], width / wanted[1])
-        resized = max(wanted[0], round(height / ratio)), max(wanted[1], round(width / ratio))
+        ratio = min(height / least[0], width / least[1])
+        resized = max(least[0], round(height / ratio)), max(least[1], round(width / ratio))
     if resized[0] * resized[1] > MAX_PIXELS:
         raise PictureError(
             f"a picture of {width} x {height} pixels would be resized to {resized[1]} x {resized[0]} before its centre "

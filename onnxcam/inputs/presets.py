@@ -1,7 +1,8 @@
-"""Presets: how a photograph becomes the network's numbers, written down as values.
+"""Presets: how a picture becomes the network's numbers, as values.
 
-A `Preset` names resizing, cropping, scale, mean and deviation. `PRESETS` holds the common ones by name; a model may
-bring its own (see processor_config.py). preprocess.py applies a preset to a picture.
+A `Preset` holds resizing, cropping, scale, mean and deviation. `PRESETS` has the common ones by name; to add one, add a
+line there. `override` changes fields, and the `parse_*` functions read a field from the command line's text.
+processor_config.py reads presets that travel with a model; preprocess.py applies a preset to a picture.
 """
 
 import math
@@ -30,12 +31,14 @@ _NUMBER = r"\s*([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*"
 
 @dataclass(frozen=True)
 class Preset:
-    """The network sees (pixel * scale - mean) / std, with pixels from 0 to 255.
+    """Preprocessing as a value: the network takes (pixel * scale - mean) / std, with pixels from 0 to 255.
 
-    mean, std: one number, or one a channel, in the network's channel order. color: that order. resize: 'shortest'
-    brings the shorter side to floor(size / crop) and cuts size out of the centre (torchvision, timm); 'squash' brings
-    both sides there and ignores the aspect ratio. crop in (0,1], 1 cuts nothing of the shorter side. size: (H,W), used
-    where the model does not fix its own. Raises PresetError on values that make no sense.
+    mean, std: one number, or one per channel in the network's channel order; std and scale are not 0. color: the
+    channel order, 'rgb', 'bgr' or 'gray'. resize: 'shortest' resizes the shorter side to floor(size / crop) and cuts
+    size out of the centre (torchvision, timm); 'squash' resizes both sides to that and ignores the aspect ratio. crop:
+    in (0,1]; 1 cuts nothing of the shorter side. interpolation: 'nearest', 'bilinear', 'bicubic' or 'lanczos', as
+    Pillow has them. size: (H,W) in pixels, used where the model does not fix its input's size. Raises PresetError for
+    values that contradict each other, are not finite, or lead out of float32's range.
     """
 
     name: str
@@ -97,8 +100,8 @@ class Preset:
         missing = [f.name for f in fields(Preset) if f.default is MISSING and f.name not in values]
         if missing:
             raise PresetError(f"the preset is incomplete: it lacks {', '.join(missing)}")
-        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return Preset(**given)
+        arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return Preset(**arguments)
 
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -118,12 +121,14 @@ PRESETS: Mapping[str, Preset] = {
         Preset("raw", 1.0, (0.0,), (1.0,), resize="squash", crop=1.0),
     )
 }
-"""imagenet: torchvision. timm: its bicubic default. inception: mean and deviation one half. keras-tf, keras-caffe: the
+"""The presets that `--preset` and `Explainer(preset=...)` take, by name.
+
+imagenet: torchvision. timm: its bicubic default. inception: mean and deviation one half. keras-tf, keras-caffe: the
 modes of Keras' preprocess_input. efficientnet-lite: (x - 127) / 128. unit: 0 to 1. raw: 0 to 255 unchanged."""
 
 
 def preset_named(name: str) -> Preset:
-    """Look a preset up; raises PresetError that lists the near ones."""
+    """The preset of this name; raises PresetError that lists the near ones."""
     if name not in PRESETS:
         raise PresetError(f"no preset is called {name!r}; {near(name, PRESETS, most=9)}")
     return PRESETS[name]
@@ -141,8 +146,8 @@ def override(
     resize: str | None = None,
     interpolation: str | None = None,
 ) -> Preset:
-    """The preset with the given fields replaced; its name says so."""
-    given = {
+    """The preset with the fields replaced that are not None; its name then ends in '+custom'."""
+    replacements = {
         "mean": mean,
         "std": std,
         "scale": scale,
@@ -152,7 +157,7 @@ def override(
         "resize": resize,
         "interpolation": interpolation,
     }
-    changes: dict[str, Any] = {k: v for k, v in given.items() if v is not None and v != getattr(base, k)}
+    changes: dict[str, Any] = {k: v for k, v in replacements.items() if v is not None and v != getattr(base, k)}
     if not changes:
         return base
     return replace(base, name=base.name.removesuffix(CUSTOM) + CUSTOM, **changes)

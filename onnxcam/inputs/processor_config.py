@@ -1,4 +1,8 @@
-"""The preset that travels with a model: in its metadata, or in a Hugging Face preprocessor_config.json beside it."""
+"""Reads the preset that travels with a model: its metadata, or a Hugging Face preprocessor_config.json beside it.
+
+A preprocessor_config.json leaves much to the class that reads it, so PROCESSORS holds the defaults of each class. What
+a `Preset` cannot express is refused rather than guessed.
+"""
 
 import json
 import math
@@ -19,10 +23,10 @@ INTERPOLATIONS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 
 @dataclass(frozen=True)
 class Processor:
-    """What a Hugging Face image processor does where its configuration is silent.
+    """What a Hugging Face image processor does where its configuration leaves it open.
 
-    square: a bare number as size means both sides, else the shorter one. resample: Pillow's number. crops: it cuts out
-    the centre. flips: it swaps red and blue. normalises: it subtracts a mean.
+    square: a bare number as size means both sides, else the shorter one. resample: Pillow's number of a filter. crops:
+    it cuts out the centre. flips: it swaps red and blue. normalises: it subtracts a mean and divides by a deviation.
     """
 
     square: bool
@@ -47,17 +51,17 @@ PROCESSORS: Mapping[str, Processor] = {
     "MobileNetV2": Processor(square=False, resample=2, crops=True),
     "MobileViT": Processor(square=False, resample=2, crops=True, flips=True, normalises=False),
 }
-"""By the class name without 'ImageProcessor', as in transformers 4.57. Others have rules of their own (LeViT and
-PoolFormer scale their size) or are not for classifying, so a name that is not here is refused rather than guessed."""
+"""Defaults by the class name without 'ImageProcessor', as in transformers 4.57. Other processors have other rules
+(LeViT and PoolFormer scale their size) or are not for classifying, so a name that is not here is refused."""
 
 _STEPS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_flip_channel_order")
 _HARMLESS = ("do_convert_rgb", "do_reduce_labels")
 
 
 def find_preset(metadata: Mapping[str, str], model_path: Path | None) -> tuple[Preset, Origin] | None:
-    """The preset and where it came from: the file's metadata, else a preprocessor_config.json beside it.
+    """The preset and where it came from: the file's metadata, else a preprocessor_config.json beside it, else None.
 
-    Raises PresetError for a damaged or unsupported one: what says how a model wants its pictures is not passed over.
+    Raises PresetError for a damaged or unsupported one; the model's own preprocessing is never passed over in silence.
     """
     if "onnxcam.preset" in metadata:
         try:
@@ -79,16 +83,16 @@ def find_preset(metadata: Mapping[str, str], model_path: Path | None) -> tuple[P
 
 
 def from_hugging_face(values: Mapping[str, Any]) -> Preset:
-    """The preset that an image processor's configuration means; raises PresetError for what it cannot express.
+    """The preset of an image processor's configuration; raises PresetError for what a preset cannot express.
 
-    Where the margins of a centre crop are odd, the cut is torchvision's (as in Hugging Face's fast processors): it may
-    lie one pixel of the resized picture beside that of the slow ones.
+    Where the margins of a centre crop are odd, the cut is torchvision's, as in Hugging Face's fast processors; the slow
+    ones may cut one pixel of the resized picture beside it.
     """
     values = {key: value for key, value in values.items() if value is not None}
     kind = _kind(values)
     rules = PROCESSORS.get(kind, Processor(False, 2, crops=False, normalises="image_mean" in values))
-    for step, wanted in values.items():
-        if step.startswith("do_") and wanted and step not in (*_STEPS, *_HARMLESS):
+    for step, enabled in values.items():
+        if step.startswith("do_") and enabled and step not in (*_STEPS, *_HARMLESS):
             raise PresetError(f"the step {step} is not supported")
     size, resize, crop = _hugging_face_geometry(values, kind)
     resample = values.get("resample", rules.resample)
@@ -135,7 +139,7 @@ def _hugging_face_colours(
 
 
 def _hugging_face_geometry(values: Mapping[str, Any], kind: str) -> tuple[tuple[int, int], str, float]:
-    """(size, resize, crop) of the configuration's several ways to say them."""
+    """(size, resize, crop) of a preset; a configuration has several ways to say them."""
     if not _flag(values, "do_resize", True):
         raise PresetError("do_resize is false, but pictures of any size are to be explained")
     crops = _flag(values, "do_center_crop", PROCESSORS[kind].crops if kind else False)
@@ -174,13 +178,13 @@ def _flag(values: Mapping[str, Any], key: str, default: bool) -> bool:
 def _edges(values: Mapping[str, Any], key: str, *, square: bool) -> tuple[int, int] | int:
     """(height, width), or the length of the shorter side alone."""
     value = values.get(key)
-    given = {k: v for k, v in value.items() if v is not None} if isinstance(value, dict) else {"": value}
-    sides = {k: side for k, side in given.items() if type(side) is int and 1 <= side <= LARGEST_SIDE}
-    if set(given) == {"height", "width"} == set(sides):
+    edges = {k: v for k, v in value.items() if v is not None} if isinstance(value, dict) else {"": value}
+    sides = {k: side for k, side in edges.items() if type(side) is int and 1 <= side <= LARGEST_SIDE}
+    if set(edges) == {"height", "width"} == set(sides):
         return sides["height"], sides["width"]
-    if set(given) == {"shortest_edge"} == set(sides):
+    if set(edges) == {"shortest_edge"} == set(sides):
         return sides["shortest_edge"]
-    if set(given) == {""} == set(sides):
+    if set(edges) == {""} == set(sides):
         return (sides[""], sides[""]) if square else sides[""]
     return _refuse(key, value)
 

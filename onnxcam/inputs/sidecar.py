@@ -1,4 +1,4 @@
-"""Files beside a model: where they are looked for, and how they are read."""
+"""Finds and reads the files that lie beside a model: configurations and labels."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ LARGEST_TEXT = 16 * 2**20
 
 
 def read_text(path: Path) -> str:
+    """UTF-8 text; raises OSError, and ValueError for another encoding, no regular file, or more than LARGEST_TEXT."""
     if path.exists() and not path.is_file():
         raise ValueError("not a regular file")
     if path.stat().st_size > LARGEST_TEXT:
@@ -15,7 +16,7 @@ def read_text(path: Path) -> str:
 
 
 def file_beside(model_path: Path | None, name: str) -> Path | None:
-    """The file in the model's folder, or one up: Hugging Face keeps model.onnx in a folder called onnx."""
+    """The file in the model's folder, or above a folder called onnx, as Hugging Face has it; None if absent."""
     if model_path is None:
         return None
     folder = model_path.absolute().parent  # not resolved: in Hugging Face's cache the model is a link to elsewhere

@@ -16,7 +16,7 @@ from onnxcam.engine.devices import Device
 from onnxcam.errors import InferenceError, OptionError, OutOfMemory, PictureError, TargetError
 from onnxcam.explainer.device_maps import DeviceSaliency, Finisher
 from onnxcam.explainer.results import PREPROCESSED
-from onnxcam.inputs.dlpack import is_device_array, taken
+from onnxcam.inputs.dlpack import from_device, is_device_array
 from onnxcam.methods.blocks import Method
 from onnxcam.network.device_scorer import DeviceScorer
 from onnxcam.surgeon.graphs.masked_score import LOGIT, TARGETS
@@ -99,18 +99,18 @@ def test_an_array_that_may_not_be_shared_is_refused(explain: Explainer) -> None:
 
 def test_a_host_array_is_refused_where_the_model_runs_on_a_gpu() -> None:
     with pytest.raises(PictureError, match="lies on cpu, but the model runs on cuda:0"):
-        taken(Exporting(X), Device("cuda"), "cuda", (3, 16, 12))
+        from_device(Exporting(X), Device("cuda"), "cuda", (3, 16, 12))
 
 
 def test_a_provider_whose_tensors_cannot_be_bound_says_so() -> None:
     with pytest.raises(OptionError, match="need the provider cpu, cuda or tensorrt, not directml"):
-        taken(Exporting(X), None, "directml", (3, 16, 12))
+        from_device(Exporting(X), None, "directml", (3, 16, 12))
 
 
 def test_an_onnxruntime_without_dlpack_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(OrtValue, "from_dlpack")
     with pytest.raises(OptionError, match="does not read DLPack"):
-        taken(Exporting(X), CPU, "cpu", (3, 16, 12))
+        from_device(Exporting(X), CPU, "cpu", (3, 16, 12))
 
 
 @pytest.mark.parametrize(
