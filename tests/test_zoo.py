@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from conftest import tool
 
+from onnxcam.types import BatchMode
+
 HEAVY = frozenset(
     f"caffe2_{name}" for name in ("bvlc_alexnet", "densenet121", "inception_v1", "resnet50", "vgg19")
 )  # fmt: skip
@@ -50,8 +52,8 @@ def test_the_features_are_right_the_batch_is_sound_and_a_map_comes_out(zoo: Path
     assert row.difference is not None
     assert row.difference <= module.TOLERANCE
     if row.fixed:
-        assert row.batch == "rewritten"
-    assert row.batch == "looped" or name != "q_efflite0_dyn"
+        assert row.batch == BatchMode.REWRITTEN
+    assert row.batch == BatchMode.LOOPED or name != "q_efflite0_dyn"
     assert row.explained == "yes" or name in NAN
 
 
@@ -67,7 +69,7 @@ def test_heavy_models_whose_weights_are_computed_by_nodes_are_opened_with_an_ope
     opened = module.open_model(module.read_model(path), module.options_for(path, record))
     opened.network.close()
     assert opened.anatomy.features.tensor in (record["target"], record.get("pool_input"))
-    assert opened.batching.mode == "rewritten"
+    assert opened.batching.mode is BatchMode.REWRITTEN
 
 
 @pytest.mark.parametrize("record", OTHERS or [None], ids=lambda r: name_of(r) if r else "zoo")

@@ -34,6 +34,7 @@ from onnxcam.network.opening import OpenedModel, OpenOptions, open_model
 from onnxcam.resampling import upsample
 from onnxcam.surgeon.analysis.locate import find_image
 from onnxcam.surgeon.loading import ModelFile, ModelSource, read_model
+from onnxcam.types import BatchMode
 
 PICTURES = 8
 TOLERANCE = 1e-4
@@ -125,7 +126,7 @@ def largest_difference(zoo: Path, file: ModelFile, options: OpenOptions, opened:
         return np.stack([np.asarray(r, np.float64).reshape(-1) for r in runs])
 
     expected = one_by_one(original)
-    if opened.batching.mode == "looped":
+    if opened.batching.mode is BatchMode.LOOPED:
         outputs = one_by_one(rewritten)
     else:
         spread = {n: np.repeat(a, PICTURES, axis=0) if a.ndim and len(a) == 1 else a for n, a in extra.items()}
@@ -177,7 +178,7 @@ def summary(rows: Sequence[Row]) -> list[tuple[str, str]]:
     worst = max((r.difference or 0 for r in compared), default=0)
     equal = [r for r in compared if (r.difference or 0) <= TOLERANCE]
     fixed = [r for r in compared if r.fixed]
-    batched = [r for r in fixed if r.batch == "rewritten"]
+    batched = [r for r in fixed if r.batch == BatchMode.REWRITTEN]
     explained_ = [r for r in mapped if r.explained]
     return [
         ("models", str(len(rows))),
@@ -185,7 +186,7 @@ def summary(rows: Sequence[Row]) -> list[tuple[str, str]]:
         ("other tensor without a note", ", ".join(silent) or "none"),
         ("8 pictures at once as 8 singles", f"{share(equal, compared)}, largest difference {worst:.1e}"),
         ("fixed batch made dynamic", share(batched, fixed)),
-        ("looped", ", ".join(r.model for r in compared if r.batch == "looped") or "none"),
+        ("looped", ", ".join(r.model for r in compared if r.batch == BatchMode.LOOPED) or "none"),
         ("Score-CAM end to end", share([r for r in explained_ if r.explained == "yes"], mapped)),
         ("refused with a reason", str(sum(r.features == "refused" for r in rows))),
     ]  # fmt: skip

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from onnxcam.engine.batching import ON_DEVICE, choose_batch
+from onnxcam.engine.providers import ProviderSpec
 from onnxcam.errors import ProviderError
 from onnxcam.types import Note, NoteCode
 
@@ -37,6 +38,11 @@ def device_of(provider: str, index: int = 0) -> Device | None:
     """Where the provider of this short name keeps its tensors; None if IO binding is not used with it."""
     kind = DEVICES.get(provider)
     return Device(kind, index) if kind is not None else None
+
+
+def provider_on(device: Device) -> ProviderSpec:
+    """The provider that runs on this device, as Session takes it."""
+    return (device.kind, {"device_id": device.index}) if device.index else device.kind
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.engine.devices import Device, device_of
+from onnxcam.engine.devices import Device, device_of, provider_on
 from onnxcam.engine.io_binding import BoundSession
 from onnxcam.engine.session import Session, runtime
 from onnxcam.engine.views import TensorView
@@ -37,10 +37,10 @@ class DeviceSaliency:
 class Finisher:
     """Puts maps where the network runs; opened for a map's size when one is first asked for."""
 
-    def __init__(self, provider: str, threads: int | None) -> None:
-        """provider: the short name of the one that runs the network."""
+    def __init__(self, provider: str, threads: int | None, device_index: int = 0) -> None:
+        """provider: the short name of the one that runs the network. device_index: of the device that it runs on."""
         self._provider = "cuda" if provider == "tensorrt" else provider
-        self._asked, self._threads = provider, threads
+        self._asked, self._threads, self._device_index = provider, threads, device_index
         self._opened: dict[tuple[tuple[int, ...], tuple[int, ...], Finish], tuple[Session, BoundSession]] = {}
         self._lock, self._closed = threading.Lock(), False
 
@@ -49,7 +49,7 @@ class Finisher:
 
         A map that follows from its raw one by resizing and ReLU is made there; another is brought there.
         """
-        device = device_of(self._provider)
+        device = device_of(self._provider, self._device_index)
         if device is None:
             raise OptionError(f"maps on a device need the provider cpu, cuda or tensorrt, not {self._asked}")
         if saliency.finish is Finish.OWN:
@@ -78,6 +78,6 @@ class Finisher:
                 raise InferenceError("this explainer is closed")
             if key not in self._opened:
                 model = finishing_model(key[0], key[1], coarse=saliency.finish is Finish.COARSE)
-                session = Session(ir.to_bytes(model), (self._provider,), self._threads)
+                session = Session(ir.to_bytes(model), (provider_on(device),), self._threads)
                 self._opened[key] = session, BoundSession(session, device)
             return self._opened[key][1]

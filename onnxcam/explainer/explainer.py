@@ -114,8 +114,8 @@ class Explainer:
         self.anatomy, self.size, self.batching = first.anatomy, first.size, first.batching
         self.labels, self.labels_origin = choose_labels(file, labels, self.anatomy.logits)
         self.provider, self.batch_size = first.network.provider, first.network.batch
-        self._loader = ImageLoader(image, self.size, self.preset, self.provider)
-        self._finisher = Finisher(self.provider, threads)
+        self._loader = ImageLoader(image, self.size, self.preset, self.provider, first.network.device_index)
+        self._finisher = Finisher(self.provider, threads, first.network.device_index)
         info = ExplainerInfo(
             file.name, file.sha256, self.preset, self.preset_origin, self.size, self.size_origin, self.method
         )

@@ -18,7 +18,7 @@ from onnxcam.network.gradients import GradientRunner
 from onnxcam.network.probe import ImageProbe
 from onnxcam.outputs.saliency import Channels, Provenance, Saliency, ScoredTarget
 from onnxcam.surgeon.analysis.anatomy import Kind
-from onnxcam.types import Arrays, Features, FeaturesOnDevice, Image, Note, NoteCode, Origin, Source
+from onnxcam.types import Arrays, BatchMode, Features, FeaturesOnDevice, Image, Note, NoteCode, Origin, Source
 from onnxcam.versions import versions
 
 Head = tuple[Kind | None, str | None]
@@ -139,7 +139,7 @@ def doubts(forward: ForwardResult, size: tuple[int, ...], size_origin: Origin) -
     if size_origin.source is Source.ASSUMED:
         notes.append(Note(NoteCode.SIZE_ASSUMED, f"input size {'x'.join(map(str, size))} (HxW) {size_origin}"))
     notes += [*opened.notes, *(w for w in opened.anatomy.notes if w.code is not NoteCode.SIZE_ASSUMED)]
-    if opened.batching.mode == "looped":
+    if opened.batching.mode is BatchMode.LOOPED:
         notes.append(Note(NoteCode.LOOPED, f"one mask a forward pass: {opened.batching.reason}"))
     if logits.kind is Kind.CLASSES and logits.activation == "none" and len(values) == 1:
         text = (

@@ -45,12 +45,16 @@ class ModelInput:
 
 @dataclass(frozen=True)
 class ImageLoader:
-    """Loads images for one model. size: the sides of its input. provider: the short name of the one that runs it."""
+    """Loads images for one model.
+
+    size: the sides of its input. provider: the short name of the one that runs it. device_index: of its device.
+    """
 
     input: ImageInput
     size: tuple[int, ...]
     preset: Preset
     provider: str = "cpu"
+    device_index: int = 0
 
     def prepare(self, image: ImageLike, name: str | None = None) -> ModelInput:
         """Reads and preprocesses an image; name: what it is called in results, by default its path.
@@ -82,7 +86,7 @@ class ImageLoader:
     def _from_device(self, image: Any, name: str | None) -> ModelInput:
         """An image that the caller preprocessed and put where the model runs."""
         shape = (self.input.channels, *self.size)
-        host, value = from_device(image, device_of(self.provider), self.provider, shape)
+        host, value = from_device(image, device_of(self.provider, self.device_index), self.provider, shape)
         label = name or f"<device array {'x'.join(map(str, shape))}>"
         return ModelInput(self._in_range(host), None, label, value)
 

@@ -11,10 +11,9 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.engine.devices import Device
+from onnxcam.engine.devices import Device, provider_on
 from onnxcam.engine.io_binding import BoundSession
 from onnxcam.engine.options import EngineOptions
-from onnxcam.engine.providers import ProviderSpec
 from onnxcam.engine.session import Session
 from onnxcam.engine.views import TensorView
 from onnxcam.errors import InferenceError
@@ -90,9 +89,8 @@ class DeviceOps:
             if self._closed:
                 raise InferenceError("this explainer is closed")
             if name not in self._opened:
-                device = self._device
-                provider: ProviderSpec = (device.kind, {"device_id": device.index}) if device.index else device.kind
-                session = Session(to_bytes(models[name]()), (provider,), threads=1, engine=self._engine)
+                providers = (provider_on(self._device),)
+                session = Session(to_bytes(models[name]()), providers, threads=1, engine=self._engine)
                 self._opened[name] = session, BoundSession(session, self._device, lock_of=self.network)
             return self._opened[name][1]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from onnxcam.inputs.presets import Preset
-from onnxcam.types import Finish, Floats, Map, Note, Origin, Placement
+from onnxcam.types import BatchMode, Finish, Floats, Map, Note, Origin, Placement
 
 MASKED = "mask"
 """ScoredTarget.where of a region that was a mask."""
@@ -79,7 +79,7 @@ class Provenance:
     (K,*grid). logits: the tensor that was scored. activation: what the model applies to it ('softmax', 'none', ...).
     preset: the preprocessing; for an image that came preprocessed, what a fill took for it. options: every option of
     the method, numbers as numbers. changed: the names of those that differ from the method's defaults. provider: the
-    short name of the execution provider. batch: masks per forward pass. batch_mode: 'dynamic', 'rewritten' or 'looped'.
+    short name of the execution provider. batch: masks per forward pass. batch_mode: a BatchMode.
     channels: None for a method that scores no feature maps. forwards: images that went through the model, or through
     the part of it behind the feature maps. steps: those that came back with a gradient. seconds: of this picture; of
     several explained in one batch, its share by passes.
@@ -105,7 +105,7 @@ class Provenance:
     changed: tuple[str, ...]
     provider: str
     batch: int
-    batch_mode: str
+    batch_mode: BatchMode
     features: tuple[int, ...]
     channels: Channels | None
     forwards: int

@@ -9,7 +9,7 @@ import pytest
 
 from onnxcam.engine import devices
 from onnxcam.engine.batching import ON_DEVICE
-from onnxcam.engine.devices import Device, chunk_on, device_of, free_memory_of, synchronise
+from onnxcam.engine.devices import Device, chunk_on, device_of, free_memory_of, provider_on, synchronise
 from onnxcam.errors import OptionError, ProviderError
 from onnxcam.types import NoteCode
 
@@ -63,6 +63,11 @@ def nvidia_smi(folder: Path, answer: str) -> None:
 def test_where_providers_keep_their_tensors() -> None:
     assert [device_of(p) for p in ("cpu", "cuda", "tensorrt", "directml")] == [Device("cpu"), GPU, GPU, None]
     assert device_of("cuda", 1) == Device("cuda", 1)
+    assert [provider_on(d) for d in (Device("cpu"), GPU, Device("cuda", 1))] == [
+        "cpu",
+        "cuda",
+        ("cuda", {"device_id": 1}),
+    ]
 
 
 def test_the_driver_is_read_in_the_devices_primary_context_which_is_released(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ from onnxcam.methods.maps import Outcome
 from onnxcam.network.device_scorer import DeviceScorer
 from onnxcam.network.probe import scores
 from onnxcam.network.scorer import Network
-from onnxcam.types import Score
+from onnxcam.types import BatchMode, Score
 
 PLAIN = Preset("plain", 1 / 255, (0.5,), (0.25,), crop=1.0)
 PHOTOGRAPHS = np.random.default_rng(3).integers(0, 256, (5, 40, 30, 3)).astype(np.uint8)
@@ -168,7 +168,7 @@ def test_gradients_of_pictures_whose_further_inputs_differ_are_their_own() -> No
 def test_a_bound_batch_mixes_no_pictures() -> None:
     """The export is bound to two pictures and mixes them: each has what it has alone."""
     with opened(filled(SCALED_BY_BATCH)) as explainer:
-        assert explainer.batching.mode == "looped"
+        assert explainer.batching.mode is BatchMode.LOOPED
         assert explainer._batch_hint == 1
         for found, photograph in zip(explain_batch(explainer, forward_passes(explainer)), PHOTOGRAPHS, strict=True):
             assert isinstance(found, list)

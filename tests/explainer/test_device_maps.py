@@ -21,7 +21,7 @@ from onnxcam.methods.blocks import Method
 from onnxcam.network.device_scorer import DeviceScorer
 from onnxcam.surgeon.graphs.masked_score import LOGIT, TARGETS
 from onnxcam.surgeon.vmap.task import CannotBatch
-from onnxcam.types import Note, NoteCode, Score
+from onnxcam.types import BatchMode, Note, NoteCode, Score
 
 X = np.random.default_rng(0).standard_normal((3, 16, 12)).astype(np.float32)
 CPU = Device("cpu")
@@ -256,7 +256,7 @@ def test_rows_of_a_bound_batch_that_leave_each_other_alone_share_it(monkeypatch:
     monkeypatch.setattr("onnxcam.network.opening.free_batch", refuse)
     apart = SCALED_BY_BATCH.replace("ReduceMean <keepdims=1>", "ReduceMean <axes=[1,2,3], keepdims=1>")
     with Explainer(filled(apart), providers=["cpu"], preset="unit") as explain:
-        assert explain.batching.mode == "looped"
+        assert explain.batching.mode is BatchMode.LOOPED
         network = explain._heads.first.network
         assert (network.fixed, network._copies) == (2, 1)
         assert NoteCode.ROWS_APART not in {note.code for note in explain(X).provenance.notes}

@@ -20,7 +20,7 @@ from onnxcam.errors import (
     TargetError,
 )
 from onnxcam.inputs import bundled
-from onnxcam.types import NoteCode, Origin, Source
+from onnxcam.types import BatchMode, NoteCode, Origin, Source
 
 PLAIN = Preset("plain", 1 / 255, (0.5,), (0.25,), crop=1.0)
 RNG = np.random.default_rng(3)
@@ -237,7 +237,7 @@ def test_a_fixed_batch_export_gives_the_map_of_a_dynamic_one(classifier: onnx.Mo
         model.graph.output[0].type.tensor_type.shape.dim[0].dim_value = fixed
         freed = Explainer(model, preset=PLAIN)(PHOTOGRAPH)
         np.testing.assert_allclose(freed.map, Explainer(classifier, preset=PLAIN)(PHOTOGRAPH).map, atol=1e-5)
-        assert freed.provenance.batch_mode == "rewritten"
+        assert freed.provenance.batch_mode is BatchMode.REWRITTEN
 
 
 @pytest.mark.parametrize("broken", ["mixes", "fails"])
@@ -255,7 +255,7 @@ def test_an_export_that_only_declares_a_dynamic_batch_is_rewritten(classifier: o
     expected.CopyFrom(single)
     expected.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
     explainer = Explainer(single, preset=PLAIN, batch=8)
-    assert explainer.batching.mode == "rewritten"
+    assert explainer.batching.mode is BatchMode.REWRITTEN
     assert "declares a dynamic batch, but" in explainer.batching.reason
     saliency = explainer(PHOTOGRAPH)
     assert saliency.provenance.batch == 8

@@ -6,7 +6,7 @@ import numpy as np
 
 from onnxcam.inputs.presets import Preset
 from onnxcam.outputs.saliency import Channels, Provenance, Saliency, ScoredTarget
-from onnxcam.types import Note, NoteCode, Origin, Placement, Source
+from onnxcam.types import BatchMode, Note, NoteCode, Origin, Placement, Source
 
 HASH = "ab" * 32
 
@@ -30,7 +30,7 @@ def provenance(**changed: Any) -> Provenance:
         "changed": (),
         "provider": "cpu",
         "batch": 16,
-        "batch_mode": "dynamic",
+        "batch_mode": BatchMode.DYNAMIC,
         "features": (320, 7, 8),
         "channels": Channels(320, 40, 260),
         "forwards": 301,

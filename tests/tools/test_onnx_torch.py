@@ -19,6 +19,7 @@ from onnxcam.network.extra_inputs import for_batch
 from onnxcam.network.opening import OpenedModel, open_model
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.loading import read_model
+from onnxcam.types import BatchMode
 
 pytestmark = pytest.mark.torch
 
@@ -72,7 +73,7 @@ def opened_with_feeds(zoo: Path, record: dict[str, Any]) -> tuple[OpenedModel, o
     path = zoo / record["file"]
     opened = open_model(read_model(path), tool("zoo_report").options_for(path, record))
     opened.network.close()
-    image, batch = opened.anatomy.image, 1 if opened.batching.mode == "looped" else 2
+    image, batch = opened.anatomy.image, 1 if opened.batching.mode is BatchMode.LOOPED else 2
     feeds = {image.name: noise(image, image.shape(opened.size, batch))}
     return opened, ir.to_proto(opened.model), feeds | for_batch(opened.model, image, opened.inputs, batch)
 

@@ -39,7 +39,7 @@ from onnxcam.surgeon.analysis.locate import find_image
 from onnxcam.surgeon.graphs.masked_score import IMAGE, MAPS, TARGETS
 from onnxcam.surgeon.graphs.score_gradient import GRADIENT, SCORE
 from onnxcam.surgeon.loading import ModelSource, read_model
-from onnxcam.types import Score
+from onnxcam.types import BatchMode, Score
 
 
 class TorchMissing(OnnxCamError):
@@ -130,7 +130,7 @@ def _of_file(source: ModelSource, layer: str, size: tuple[int, ...] | None, inpu
     output = anatomy.logits
     if output.kind is not Kind.CLASSES:
         raise OptionError(f"a step graph scores classes, and {file.name} gives {output.kind} ({output.tensor!r})")
-    if batching.mode == "looped":
+    if batching.mode is BatchMode.LOOPED:
         raise ModelError(f"a step graph takes several pictures, and {file.name} one at a time: {batching.reason}")
     module = OnnxModule(ir.to_proto(opened.model), torch.float32)
     batched = {str(v.name) for v in opened.model.graph.inputs if v.shape and not isinstance(v.shape[0], int)}

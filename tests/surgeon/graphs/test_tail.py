@@ -13,7 +13,7 @@ from onnxcam import Element, Explainer, Method, Region
 from onnxcam.methods.maps import Outcome
 from onnxcam.surgeon.analysis.anatomy import FeatureTensor
 from onnxcam.surgeon.analysis.axes import Tokens
-from onnxcam.types import Score
+from onnxcam.types import BatchMode, Score
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>\n'
 SIGNATURE = "net (float[N,3,16,12] x) => (float[N,5] logits)\n"
@@ -105,7 +105,7 @@ SCALED_BY_BATCH = f"""{HEAD}{SIGNATURE}<{WEIGHTS}>{{
 class Case:
     text: str
     batch: str = "N"
-    mode: str = "dynamic"
+    mode: BatchMode = BatchMode.DYNAMIC
     layout: str = "NCHW"
     tolerance: float = 1e-5
     layer: str = "f"
@@ -125,11 +125,11 @@ CASES = {
     "integers": Case(INTEGERS),
     "a signal": Case(network_over((16,), channels=3, batch="N"), layout="NCW", layer="auto", size=(16,)),
     "a volume": Case(network_over((6, 8, 4), channels=3, batch="N"), layout="NCDHW", layer="auto", size=(6, 8, 4)),
-    "a batch of one": Case(CLASSIFIER, batch="1", mode="rewritten", layer="auto"),
-    "a class token in a batch of one": Case(TOKENS, batch="1", mode="rewritten", layout="NTC (T=4x3)"),
-    "extra inputs in a batch of one": Case(EXTRA_INPUTS, "1", "rewritten", inputs={"facts": np.ones(4), "warmth": 0.5}),
-    "bound to a batch of one": Case(SCALED_BY_BATCH, batch="1", mode="looped"),
-    "bound to a batch of four": Case(SCALED_BY_BATCH, batch="4", mode="looped"),
+    "a batch of one": Case(CLASSIFIER, batch="1", mode=BatchMode.REWRITTEN, layer="auto"),
+    "a class token in a batch of one": Case(TOKENS, batch="1", mode=BatchMode.REWRITTEN, layout="NTC (T=4x3)"),
+    "extra inputs in a batch of one": Case(EXTRA_INPUTS, "1", BatchMode.REWRITTEN, inputs={"facts": np.ones(4), "warmth": 0.5}),
+    "bound to a batch of one": Case(SCALED_BY_BATCH, batch="1", mode=BatchMode.LOOPED),
+    "bound to a batch of four": Case(SCALED_BY_BATCH, batch="4", mode=BatchMode.LOOPED),
 }  # fmt: skip
 
 
@@ -187,7 +187,7 @@ def test_unchanged_features_give_the_logits_of_the_model(name: str) -> None:
     (logits,) = computed(proto, inputs_of(proto, case, count), ["logits"])
     probe, explainer = probe_of(proto, case)
     assert explainer.anatomy.features.layout == case.layout
-    assert explainer.batching.mode == case.mode
+    assert explainer.batching.mode is case.mode
     np.testing.assert_allclose(probe.tail(probe.features[None], Score.LOGIT), logits[:1, [3, 0]], atol=case.tolerance * np.abs(logits).max())  # fmt: skip
     for score in Score:
         scores = probe.tail(np.repeat(probe.features[None], 3, 0), score)
