@@ -143,7 +143,7 @@ def _stoppable(tally: Tally) -> Iterator[Stop]:
 
 def _named(error: OnnxCamError, image: Path) -> OnnxCamError:
     """The error with its picture's name, and without its traceback, whose frames hold arrays."""
-    return type(error)(str(error) if str(error).startswith(str(image)) else f"{image}: {error}")
+    return type(error)(f"{image}: {str(error).removeprefix(f'{image}: ')}")
 
 
 def _last(error: OnnxCamError, image: Path, tally: Tally) -> OnnxCamError:

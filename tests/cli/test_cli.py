@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from conftest import filled
 from jsonschema import Draft202012Validator
 from PIL import Image
 
@@ -130,6 +131,39 @@ def test_rewrite_adds_the_features_and_keeps_the_logits(folder: Path) -> None:
     logits, features = after.run(None, {"x": x})
     np.testing.assert_array_equal(before.run(None, {"x": x})[0], logits)
     assert features.shape == (2, 8, 4, 3)
+
+
+TWO_HEADS = """
+<ir_version: 8, opset_import: ["" : 17]>
+net (float[N,3,16,12] x) => (float[N,5] fine, float[N,4] coarse)
+<float[8,3,3,3] w, float[6,8,3,3] u, float[8,4] v, float[6,5] r>
+{
+  a = Conv <kernel_shape=[3,3], pads=[1,1,1,1], strides=[2,2]> (x, w)
+  b = Conv <kernel_shape=[3,3], pads=[1,1,1,1], strides=[2,2]> (a, u)
+  p = ReduceMean <axes=[2,3], keepdims=0> (a)
+  q = ReduceMean <axes=[2,3], keepdims=0> (b)
+  coarse = MatMul (p, v)
+  fine = MatMul (q, r)
+}
+"""
+
+
+def test_output_is_the_models_output_and_out_the_file(folder: Path) -> None:
+    onnx.save(filled(TWO_HEADS), folder / "two.onnx")
+    for output, features in (("fine", "b"), ("coarse", "a")):
+        words = ["two.onnx", "--output", output]
+        written = onnxcam("rewrite", *words, "--out", f"{output}.onnx", cwd=folder)
+        assert written.returncode == 0, written.stderr
+        assert [o.name for o in onnx.load(folder / f"{output}.onnx").graph.output] == ["fine", "coarse", features]
+        record = json.loads(onnxcam("inspect", *words, "--json", cwd=folder).stdout)
+        assert (record["logits"]["output"], record["features"]["tensor"]) == (output, features)
+        done = onnxcam("explain", "two.onnx", "photo.png", *words[1:], "-o", "maps/", "--json", cwd=folder)
+        assert json.loads(done.stdout)[0]["layer"]["tensor"] == features
+    wrong = onnxcam("rewrite", "two.onnx", "--output", "two.cam.onnx", cwd=folder)
+    assert (wrong.returncode, wrong.stderr.count("\n")) == (1, 1)
+    assert "fine, coarse" in wrong.stderr
+    assert not (folder / "two.cam.onnx").exists()
+    assert onnxcam("demo", "--output", "demo/", cwd=folder).returncode == 2
 
 
 def test_the_rewriting_tool_does_the_same(folder: Path) -> None:

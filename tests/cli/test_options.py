@@ -107,3 +107,11 @@ def test_an_option_that_is_left_out_has_the_default_of_its_group(group: Any) -> 
         parameters = signature(call).parameters
         if set(flat_names(group)) <= set(parameters):
             assert {name: parameters[name].default for name in defaults} == defaults
+
+
+def test_commands_do_not_import_each_other_but_demo_explains() -> None:
+    for name in COMMANDS:
+        tree = ast.parse((Path(onnxcam.cli.__file__).parent / f"{name}.py").read_text())
+        modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        others = {other for other in COMMANDS if f"onnxcam.cli.{other}" in modules}
+        assert others == ({"explain"} if name == "demo" else set())
