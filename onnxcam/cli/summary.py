@@ -58,7 +58,7 @@ def json_list() -> Iterator[Callable[[Sequence[Mapping[str, Any]]], None]]:
 def summary(saliency: "Saliency", outputs: Sequence[str]) -> str:
     """One explanation: its files, target, layer and method, and where each choice came from."""
     provenance = saliency.provenance
-    options = [f"{name} {value}" for name, value in provenance.options.items() if value not in (None, "none")]
+    options = [f"{k} {v}" for k, v in provenance.options.items() if v is not None and k != "fill"]
     lines = [f"{provenance.image} -> {', '.join(outputs)}", _target_line(saliency)]
     if _has(provenance.method, "layer"):
         lines.append(f"  layer         {provenance.layer} ({_maps(provenance.features)}): {provenance.layer_reason}")

@@ -101,7 +101,13 @@ def test_layer_convention_variant_and_fill_reach_the_record(folder: Path) -> Non
     record = json.loads(done.stdout)[0]
     assert record["layer"]["tensor"] == "c2"
     method = record["method"]
-    assert method["options"] == {"convention": "destructive", "variant": "paper", "budget": "none", "tolerance": "none"}
+    assert method["options"] == {
+        "convention": "destructive",
+        "variant": "paper",
+        "fill": "blur(sigma=10)",
+        "budget": None,
+        "tolerance": None,
+    }
     assert method["fill"] == "blur(sigma=10)"
     assert record["batch"]["size"] == 2
 
