@@ -1,8 +1,9 @@
-"""The saliency map as a picture: over the photograph it explains, alone, and with a caption underneath.
+"""Draws the saliency map as a picture: over the photograph that it explains, alone, and with a caption underneath.
 
-Red stands for saliency, not for a red drum: under the map the photograph loses as much of its own colour as
-the map is opaque, and keeps its light and dark. Where the map is low it hardly covers the photograph; what
-the model never saw is grey, dim and beyond a line.
+Under the map the photograph becomes grey, the more so the more opaque the map is, and keeps its light and dark, so that
+a red part of the picture is not mistaken for saliency. Where the map is low it hardly covers the photograph. What the
+model did not see is grey and dim, outside a white line. signal.py and volume.py draw arrays that are no photographs
+with the parts of this file; typesetting.py sets the caption.
 """
 
 import math
@@ -27,14 +28,14 @@ COLORMAPS: dict[str, str | None] = {
     "hot": "COLORMAP_HOT",
     "gray": None,
 }
-"""The name of a table of colours -> its constant in OpenCV; None is black to white."""
+"""Colormaps by name, with their constants in OpenCV; None is black to white."""
 
 COLORMAP = "turbo"
 ALPHA = 0.6
 LONG_SIDE = 224
-"""Pixels on the longer side that a picture is enlarged to if it has fewer."""
+"""Pixels on the longer side; a smaller picture is enlarged to at least as many."""
 BAND = 256
-"""Rows that are blended at once, so that a large photograph needs no large floats."""
+"""Rows of pixels that are blended at once, so that a large photograph needs no large float array."""
 ROUNDING = 1e-6
 """How far beyond [0,1] a map may reach; it is cut off."""
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
@@ -43,11 +44,10 @@ INK, PAPER, LINE, GREY = 24, 255, 255, 128
 
 @dataclass(frozen=True)
 class Style:
-    """How a map is drawn. Raises OptionError for a value that makes no sense.
+    """How a map is drawn. Raises OptionError for an unknown colormap, and for alpha outside [0,1].
 
-    colormap: a name in COLORMAPS. alpha: opacity in [0,1] where the map is 1. caption: whether class,
-    probability, method and colours stand under the picture. font: a font file or name for labels beyond the
-    built-in typefaces.
+    colormap: a name in COLORMAPS. alpha: opacity where the map is 1. caption: whether class, probability, method and
+    the scale of colours stand under the picture. font: a font file or name for labels that the built-in typefaces lack.
     """
 
     colormap: str = COLORMAP
@@ -63,13 +63,14 @@ class Style:
 def overlay(
     picture: Picture, saliency: Map, placement: Placement, *, colormap: str = COLORMAP, alpha: float = ALPHA
 ) -> Picture:
-    """The map on the upright original, at the original's resolution.
+    """Draws the map over the upright picture that it explains; returns (height, width, 3) uint8 RGB.
 
-    Pixel j of the map's W lies with its centre at left + (j + 0.5) (right - left) / W of the original; in
-    between it is bilinear. A picture of less than LONG_SIDE on its longer side is enlarged by a whole factor,
-    every pixel a block. alpha in [0,1] is the colour's weight where the map is 1; elsewhere it falls with the
-    root of the map. Raises OptionError for alpha, an unknown colormap and a map outside [0,1], PictureError
-    for another picture.
+    picture: (height, width, 3) uint8 RGB, 0 to 255. saliency: (H,W) in [0,1]. placement: where the map lies on the
+    picture; a Saliency has it. Pixel j of the map's W lies with its centre at left + (j + 0.5) (right - left) / W of
+    the picture; in between the map is bilinear. A picture of less than LONG_SIDE pixels on its longer side is enlarged
+    by an integer factor, every pixel a block. alpha: weight of the colour where the map is 1, in [0,1]; elsewhere it
+    falls with the root of the map. Raises OptionError for alpha, an unknown colormap and a map of another shape or range,
+    PictureError for a picture of another size than the placement's.
     """
     _check_map(saliency)
     check_alpha(alpha)
@@ -78,21 +79,21 @@ def overlay(
     height, width = placement.picture
     left, top, right, bottom = placement.box
     rows, columns = _axis(height, zoom, top, bottom), _axis(width, zoom, left, right)
-    seen = np.empty((height * zoom, width * zoom, 3), np.uint8)
+    drawn = np.empty((height * zoom, width * zoom, 3), np.uint8)
     for start in range(0, len(rows.centre), BAND):
-        some = _Axis(rows.centre[start : start + BAND], rows.start, rows.stop)
-        values = _sample(saliency, some, columns)
-        photograph = picture[some.centre.astype(int)][:, columns.centre.astype(int)].astype(np.float32)
-        inside = some.inside[:, None, None] & columns.inside[:, None]
-        seen[start : start + BAND] = np.where(inside, blend(photograph, values, table, alpha), _unseen(photograph))
-    _outline(seen, np.flatnonzero(rows.inside), np.flatnonzero(columns.inside))
-    return seen
+        band = _Axis(rows.centre[start : start + BAND], rows.start, rows.stop)
+        values = _sample(saliency, band, columns)
+        photograph = picture[band.centre.astype(int)][:, columns.centre.astype(int)].astype(np.float32)
+        inside = band.inside[:, None, None] & columns.inside[:, None]
+        drawn[start : start + BAND] = np.where(inside, blend(photograph, values, table, alpha), _unseen(photograph))
+    _outline(drawn, np.flatnonzero(rows.inside), np.flatnonzero(columns.inside))
+    return drawn
 
 
 def heatmap(saliency: Map, colormap: str = COLORMAP) -> Picture:
-    """The map alone, for an image that came preprocessed; smoothly enlarged to LONG_SIDE at least.
+    """Draws the map (H,W) alone, for an image that came preprocessed; smoothly enlarged to LONG_SIDE at least.
 
-    Raises OptionError for an unknown colormap and a map outside [0,1].
+    Returns (height, width, 3) uint8. Raises OptionError for an unknown colormap and a map outside [0,1].
     """
     _check_map(saliency)
     table, zoom = colour_table(colormap), _zoom(saliency.shape)
@@ -111,11 +112,11 @@ def caption(
     font: str | None = None,
     ground: int = GREY,
 ) -> Picture:
-    """The picture, untouched, above a strip: the title, and below it the detail and the colours from 0 to 1.
+    """The unchanged picture above a strip: the title, and below it the detail and the scale of colours from 0 to 1.
 
-    alpha: that of the overlay, so that the colours are shown as opaque as there; None for a heatmap. ground:
-    the grey that they lie on. A line that is too long ends in an ellipsis. A picture narrower than LONG_SIDE
-    gets white at its right. font: see Style.
+    alpha: that of the overlay, so that the scale is as opaque; None for a heatmap. ground: the grey, 0 to 255, under
+    the scale. A line that is too long ends in an ellipsis. A picture narrower than LONG_SIDE gets white at its right.
+    font: as in Style.
     """
     height, width = picture.shape[0], max(picture.shape[1], LONG_SIDE)
     size = max(13, round(min(width, 1.5 * height) / 32))
@@ -133,7 +134,7 @@ def caption(
 
 @dataclass(frozen=True)
 class _Axis:
-    """One side of what is drawn: the centres of its pixels and the box, in pixels of the original."""
+    """One axis of the drawing: the centres of its pixels, and where the map starts and stops, in picture pixels."""
 
     centre: npt.NDArray[np.float64]
     start: float
@@ -144,9 +145,9 @@ class _Axis:
         return (self.centre > self.start) & (self.centre < self.stop)
 
     def cells(self, count: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Floats]:
-        """The two of the map's count cells around each pixel, and the share of the second.
+        """For each pixel the two nearest of the map's `count` cells, and the weight of the second.
 
-        Not cv2.remap, which rounds the share to 1/32 and so draws steps on a large photograph.
+        Not cv2.remap, which rounds the weight to 1/32 and so draws steps on a large photograph.
         """
         at = (self.centre - self.start) * (count / (self.stop - self.start)) - 0.5
         at = np.clip(at, 0, count - 1)
@@ -159,15 +160,16 @@ def _axis(pixels: int, zoom: int, start: float, stop: float) -> _Axis:
 
 
 def _sample(saliency: Map, rows: _Axis, columns: _Axis) -> Map:
-    above, below, share = rows.cells(saliency.shape[0])
-    some = saliency[above] + share[:, None] * (saliency[below] - saliency[above])
-    before, behind, share = columns.cells(saliency.shape[1])
-    values: Map = some[:, before] + share * (some[:, behind] - some[:, before])
+    """The map at each pixel of the drawing, bilinear."""
+    above, below, weight = rows.cells(saliency.shape[0])
+    lines = saliency[above] + weight[:, None] * (saliency[below] - saliency[above])
+    before, behind, weight = columns.cells(saliency.shape[1])
+    values: Map = lines[:, before] + weight * (lines[:, behind] - lines[:, before])
     return np.clip(values, 0, 1)
 
 
 def blend(photograph: Floats, values: Map, table: Floats, alpha: float) -> Picture:
-    """The colours of values (h,w) in [0,1] over photograph (h,w,3), 0 to 255; see overlay for alpha."""
+    """The colours of values (h,w) in [0,1] over photograph (h,w,3), 0 to 255; alpha as in overlay."""
     grey = (photograph @ LUMA)[..., None]
     muted = photograph + alpha * (grey - photograph)
     weight = alpha * np.sqrt(values)[..., None]
@@ -179,22 +181,22 @@ def _unseen(photograph: Floats) -> Picture:
     return np.repeat(dim[..., None], 3, axis=2)
 
 
-def _outline(seen: Picture, rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]) -> None:
-    """A line just outside of the box; where the picture ends with the box there is none."""
+def _outline(drawn: Picture, rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]) -> None:
+    """Draws a line just outside the box, except where the picture ends with the box."""
     if not (rows.size and columns.size):
         return
-    thick = max(1, round(max(seen.shape) / 400))
+    thick = max(1, round(max(drawn.shape) / 400))
     top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
     tall = slice(max(0, top - thick), bottom + thick)
     wide = slice(max(0, left - thick), right + thick)
-    seen[tall.start : top, wide] = LINE
-    seen[bottom : tall.stop, wide] = LINE
-    seen[tall, wide.start : left] = LINE
-    seen[tall, right : wide.stop] = LINE
+    drawn[tall.start : top, wide] = LINE
+    drawn[bottom : tall.stop, wide] = LINE
+    drawn[tall, wide.start : left] = LINE
+    drawn[tall, right : wide.stop] = LINE
 
 
 def _scale(size: int, width: int, table: Floats, alpha: float | None, ground: int) -> Picture:
-    """(line height, about width, 3): a 0, the colours as the picture shows them over the ground, a 1."""
+    """The scale (line height, about width, 3): a 0, the colours over the ground as the picture shows them, a 1."""
     digits = [typesetting.line(d, size, width) for d in "01"]
     values = np.linspace(0, 1, max(2, width - sum(d.shape[1] for d in digits) - size), dtype=np.float32)
     under = np.full((1, len(values), 3), ground, np.float32)
@@ -208,7 +210,7 @@ def _scale(size: int, width: int, table: Floats, alpha: float | None, ground: in
 
 
 def write(paper: Picture, ink: typesetting.Ink, top: int, left: int) -> None:
-    """Dark ink on the paper, which is changed; what reaches beyond its right or lower edge is cut off."""
+    """Draws dark ink on the paper in place; what reaches beyond its right or lower edge is cut off."""
     part = paper[top : top + ink.shape[0], left : left + ink.shape[1]]
     cover = ink[: part.shape[0], : part.shape[1], None] / 255
     part[:] = np.rint(part + cover * (INK - part.astype(np.float32)))
@@ -229,7 +231,7 @@ def _known(colormap: str) -> str | None:
 
 
 def colour_table(colormap: str) -> Floats:
-    """(256,3) RGB, 0 to 255. Raises OptionError for an unknown colormap."""
+    """The colormap as (256,3) float32 RGB, 0 to 255. Raises OptionError for an unknown one."""
     import cv2
 
     constant, ramp = _known(colormap), np.arange(256, dtype=np.uint8)[:, None]
@@ -240,6 +242,7 @@ def colour_table(colormap: str) -> Floats:
 
 
 def check_alpha(alpha: float) -> None:
+    """Raises OptionError for a number outside [0,1]."""
     if not 0 <= alpha <= 1:  # NaN is neither
         raise OptionError(f"alpha is {alpha}; it lies between 0 (only the picture) and 1 (opaque where the map is 1)")
 
@@ -257,10 +260,10 @@ def _check_range(saliency: Map) -> None:
 
 
 def check_array(array: Floats | None, saliency: Map) -> None:
-    """For what draws an array (C,*spatial) and a map (*spatial), or a map alone.
+    """Checks an array (C,*spatial) and its map (*spatial), or a map alone, before they are drawn.
 
-    Raises OptionError for a map outside [0,1]; ValueError, since they come from one explanation, for an array
-    of another shape, and for one that is not finite.
+    Raises OptionError for a map outside [0,1]; ValueError for an array of another shape or with NaN or infinity, since
+    array and map come from one explanation.
     """
     if not saliency.size:
         raise ValueError(f"a saliency map of shape {saliency.shape} has nothing to draw")

@@ -1,4 +1,4 @@
-"""The saliency of a 1-D signal: its channels as traces, one below the other, on the colours of the map."""
+"""Draws the saliency of a 1-D signal: its channels as traces, one below the other, on the colours of the map."""
 
 from dataclasses import dataclass
 from itertools import product
@@ -10,24 +10,24 @@ from onnxcam.outputs import overlay, typesetting
 from onnxcam.types import Floats, Map, Picture
 
 CHANNELS = 8
-"""How many traces are drawn at most: those of the first channels."""
+"""The most traces that are drawn: those of the first channels."""
 WIDTH, HEIGHT = 1000, 400
-"""Pixels of the whole plot; with many channels it is higher."""
+"""Pixels of the plot; with many channels it is higher."""
 LEFT, RIGHT, TOP, BOTTOM = 124, 24, 12, 54
 """Pixels around the traces: for the values, for the axis below."""
-LANE, GAP = 64, 6
-"""Least height of a trace, and what lies between two."""
+TRACE, GAP = 64, 6
+"""Least height of a trace, and of the space between two, in pixels."""
 TICKS = 10
 SIZE = 14
 CONTRAST = 90
-"""How much lighter or darker than its ground, of 255, a trace is at least."""
+"""Least difference in brightness between a trace and its ground, of 255."""
 FINE = 3
-"""How many times finer than the plot the traces are drawn, so that they come out smooth."""
+"""The traces are drawn so many times finer than the plot and then reduced, so that they are smooth."""
 
 
 @dataclass(frozen=True)
-class _Lane:
-    """A trace and its place on the plot. values: (L,)."""
+class _Trace:
+    """A channel and its place on the plot. values: (L,). top, height: in pixels."""
 
     name: str
     values: Floats
@@ -39,7 +39,7 @@ class _Lane:
         return float(self.values.min()), float(self.values.max())
 
     def rows(self, values: Floats) -> npt.NDArray[np.float64]:
-        """How far below the lane's top each value lies; a tenth of the height stays free above and below."""
+        """How many pixels below the top each value lies; a tenth of the height stays free above and below."""
         low, high = self.range
         share = (high - values.astype(np.float64)) / (high - low) if high > low else np.full(len(values), 0.5)
         return np.asarray(self.height * (0.1 + 0.8 * share))
@@ -48,25 +48,25 @@ class _Lane:
 def draw_signal(
     array: Floats | None, saliency: Map, *, colormap: str = overlay.COLORMAP, alpha: float = overlay.ALPHA
 ) -> Picture:
-    """The first CHANNELS traces of array (C,L), each over its own range, on the colours of the map (L,).
+    """Draws the first CHANNELS traces of array (C,L), each over its own range, on the colours of the map (L,).
 
-    Sample j of L lies with its centre at (j + 0.5) / L of the axis, which counts from 0; in between the map is
-    linear. Of samples narrower than a pixel the map shows the highest, the trace the lowest and highest.
-    array: None draws the map itself as the trace. Raises as render.check_array does, and OptionError for alpha
-    and an unknown colormap.
+    Sample j of L lies with its centre at (j + 0.5) / L of the axis, which counts from 0; in between the map is linear.
+    Where samples are narrower than a pixel, the map shows the highest, the trace the lowest and the highest. Without an
+    array the map itself is the trace. Raises as overlay.check_array does, and OptionError for alpha and an unknown
+    colormap.
     """
     overlay.check_array(array, saliency)
     overlay.check_alpha(alpha)
-    lanes = _runner(array, saliency)
-    end = lanes[-1].top + lanes[-1].height
+    traces = _traces(array, saliency)
+    end = traces[-1].top + traces[-1].height
     plot = np.full((end + BOTTOM, WIDTH, 3), overlay.PAPER, np.uint8)
     under = background(colormap)
     columns = _columns(saliency, under, overlay.colour_table(colormap), alpha)
-    for lane in lanes:
-        plot[lane.top : lane.top + lane.height, LEFT : WIDTH - RIGHT] = _on(columns, _trace(lane), under)
-        _name(plot, lane)
+    for trace in traces:
+        plot[trace.top : trace.top + trace.height, LEFT : WIDTH - RIGHT] = _on(columns, _line(trace), under)
+        _write_range(plot, trace)
     _axis(plot, end, len(saliency))
-    hidden = 0 if array is None else len(array) - len(lanes)
+    hidden = 0 if array is None else len(array) - len(traces)
     if hidden:
         note = f"{hidden} more channel{'s' if hidden > 1 else ''} not shown"
         _text(plot, note, WIDTH - RIGHT, end + 40, across=1)
@@ -74,24 +74,24 @@ def draw_signal(
 
 
 def background(colormap: str) -> int:
-    """The grey under the colours: the end of black and white that a map of 1 is farther from.
+    """The grey under the colours: black or white, whichever differs more from the colour of a map of 1.
 
-    On white, a colour map that ends in white would show the highest and the lowest alike.
+    On white, a colormap that ends in white would show the highest and the lowest alike.
     """
     return overlay.PAPER if overlay.colour_table(colormap)[-1] @ overlay.LUMA < overlay.GREY else overlay.INK
 
 
-def _runner(array: Floats | None, saliency: Map) -> list[_Lane]:
+def _traces(array: Floats | None, saliency: Map) -> list[_Trace]:
     if array is None:
         named = [("map", saliency)]
     else:
         named = [(f"ch {i}", channel) for i, channel in enumerate(array[:CHANNELS])]
-    pitch = max(LANE + GAP, (HEIGHT - TOP - BOTTOM + GAP) // len(named))
-    return [_Lane(name, values, TOP + i * pitch, pitch - GAP) for i, (name, values) in enumerate(named)]
+    pitch = max(TRACE + GAP, (HEIGHT - TOP - BOTTOM + GAP) // len(named))
+    return [_Trace(name, values, TOP + i * pitch, pitch - GAP) for i, (name, values) in enumerate(named)]
 
 
 def _columns(saliency: Map, ground: int, table: Floats, alpha: float) -> Floats:
-    """(width,3) the colour behind each column of pixels."""
+    """(width,3) float32, the colour behind each column of pixels."""
     width, length = WIDTH - LEFT - RIGHT, len(saliency)
     if length > width:
         values = np.maximum.reduceat(saliency, _starts(length, width))
@@ -109,42 +109,42 @@ def _starts(length: int, width: int) -> npt.NDArray[np.intp]:
 
 
 def _on(columns: Floats, cover: Floats, ground: int) -> Picture:
-    """The trace on its columns: dark on light and light on dark, the other way where the colour is too near."""
+    """Draws the line on its columns: dark on light or light on dark, reversed where the contrast is too low."""
     usual, other = (overlay.INK, overlay.PAPER) if ground == overlay.PAPER else (overlay.PAPER, overlay.INK)
     legible = np.abs(columns @ overlay.LUMA - usual) >= CONTRAST
     ink = np.where(legible, usual, other)[:, None]
     return np.rint(columns + cover[..., None] * (ink - columns)).astype(np.uint8)
 
 
-def _trace(lane: _Lane) -> Floats:
-    """(height,width) how much of each pixel the line covers, 0 to 1."""
+def _line(trace: _Trace) -> Floats:
+    """(height,width) float32, the share of each pixel that the line covers."""
     from PIL import Image, ImageDraw
 
-    width, length = WIDTH - LEFT - RIGHT, len(lane.values)
+    width, length = WIDTH - LEFT - RIGHT, len(trace.values)
     if length == 1:
-        at, values = np.array([0.0, width]), lane.values.repeat(2)
+        at, values = np.array([0.0, width]), trace.values.repeat(2)
     elif length <= 2 * width:
-        at, values = (np.arange(length) + 0.5) * width / length, lane.values
+        at, values = (np.arange(length) + 0.5) * width / length, trace.values
     else:
         starts = _starts(length, width)
         at = (np.arange(width) + 0.5).repeat(2)
-        values = np.stack([np.minimum.reduceat(lane.values, starts), np.maximum.reduceat(lane.values, starts)], 1)
+        values = np.stack([np.minimum.reduceat(trace.values, starts), np.maximum.reduceat(trace.values, starts)], 1)
         values = values.reshape(-1)
-    points = np.stack([at, lane.rows(values)], axis=1) * FINE - 0.5  # Pillow counts from the pixel's centre
-    canvas = Image.new("L", (width * FINE, lane.height * FINE))
+    points = np.stack([at, trace.rows(values)], axis=1) * FINE - 0.5  # Pillow counts from the pixel's centre
+    canvas = Image.new("L", (width * FINE, trace.height * FINE))
     ImageDraw.Draw(canvas).line([(x, y) for x, y in points.tolist()], fill=255, width=2 * FINE, joint="curve")
-    cover = np.asarray(canvas.resize((width, lane.height), Image.Resampling.BOX), np.float32)
+    cover = np.asarray(canvas.resize((width, trace.height), Image.Resampling.BOX), np.float32)
     return cover / np.float32(255)
 
 
-def _name(plot: Picture, lane: _Lane) -> None:
-    """At the left of the trace its channel, its highest and its lowest value."""
-    low, high = lane.range
-    _text(plot, lane.name, 8, lane.top + lane.height / 2, across=0)
+def _write_range(plot: Picture, trace: _Trace) -> None:
+    """Writes the trace's name, its highest and its lowest value at its left."""
+    low, high = trace.range
+    _text(plot, trace.name, 8, trace.top + trace.height / 2, across=0)
     for value in dict.fromkeys((low, high)):
-        row = lane.rows(np.array([value], np.float32))[0]
+        row = trace.rows(np.array([value], np.float32))[0]
         text = f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
-        _text(plot, text, LEFT - 8, lane.top + row, across=1)
+        _text(plot, text, LEFT - 8, trace.top + row, across=1)
 
 
 def _axis(plot: Picture, top: int, length: int) -> None:
@@ -158,13 +158,13 @@ def _axis(plot: Picture, top: int, length: int) -> None:
 
 
 def _step(length: int) -> int:
-    """1, 2 or 5 times a power of ten: the least that gives no more than TICKS."""
+    """The distance of two ticks: the least of 1, 2 or 5 times a power of ten that gives at most TICKS."""
     steps = (m * int(10.0**k) for k, m in product(range(20), (1, 2, 5)))
     return next(step for step in steps if length <= TICKS * step)
 
 
 def _text(plot: Picture, text: str, x: float, y: float, *, across: float) -> None:
-    """y is the middle of its digits; x is its left edge for across=0, its middle for 0.5, its right edge for 1."""
+    """Writes text. y: the middle of its digits. x: its left edge for across=0, middle for 0.5, right edge for 1."""
     ink = typesetting.line(text, SIZE, WIDTH)
     left = min(max(round(x - across * ink.shape[1]), 0), WIDTH - ink.shape[1])
     overlay.write(plot, ink, max(0, round(y - 0.64 * SIZE)), left)

@@ -1,10 +1,9 @@
-"""Text on pictures: which typeface can draw a line, and how it is shortened to fit.
+"""Sets text for pictures: chooses a typeface that has every character of a line, and shortens the line to fit.
 
-Pillow's built-in typeface (Aileron) holds 113 characters: ASCII and some punctuation, not one accented
-letter. OpenCV 5 carries two more, good for Latin, Greek, Cyrillic and Chinese, Japanese and Korean; it
-neither joins nor reverses, so right-to-left scripts are kept from it. After these come common fonts of the
-operating system. A character that none of them has is written as its escape, such as \\u0e41, and logged: a
-wrong letter would be read as a right one.
+Pillow's built-in typeface (Aileron) has 113 characters: ASCII and some punctuation, no accented letters. OpenCV 5 has
+two more typefaces, for Latin, Greek, Cyrillic, Chinese, Japanese and Korean; it neither joins nor reverses letters, so
+it is not used for right-to-left scripts. After these come common fonts of the operating system. A character that none
+of them has is written as its escape, such as \\u0e41, and logged, since a wrong letter would be read as a right one.
 """
 
 import logging
@@ -21,7 +20,7 @@ from onnxcam.errors import OptionError
 log = logging.getLogger(__name__)
 
 Ink = npt.NDArray[np.uint8]
-"""(line height, width) how much of each pixel the text covers, 0 to 255."""
+"""(line height, width) the share of each pixel that the text covers, 0 to 255."""
 
 ELLIPSIS = "…"
 ESCAPE = "\\xuU0123456789abcdef"
@@ -30,24 +29,26 @@ SYSTEM_FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial Unicode.ttf", "
 
 @dataclass(frozen=True)
 class Typeface:
-    """has: whether a character can be drawn. ink: a line at a size in pixels, as high as line_height says."""
+    """A font. has: whether it has a character. ink: draws a line at a size in pixels, line_height(size) high."""
 
     has: Callable[[str], bool]
     ink: Callable[[str, int], Ink]
 
     def lacks(self, text: str) -> list[str]:
+        """The characters of the text, each once, that this typeface does not have."""
         return [c for c in dict.fromkeys(text) if not c.isspace() and (_is(c, "Cs") or not self.has(c))]
 
 
 def line_height(size: int) -> int:
+    """Pixels from one line to the next."""
     return round(size * 1.4)
 
 
 def line(text: str, size: int, width: int, font: str | None = None) -> Ink:
-    """text in one line at most width pixels wide, its end replaced by an ellipsis where it must be.
+    """Draws text in one line of at most `width` pixels; a longer one ends in an ellipsis.
 
-    font: a font file, or the name of an installed one, tried before the built-in ones. Raises OptionError if
-    it cannot be opened.
+    size: of the letters, in pixels. font: a font file, or the name of an installed one, tried before the built-in ones.
+    Raises OptionError if it cannot be opened.
     """
     visible = "".join(" " if _is(c, "Cc", "Zl", "Zp") else c for c in text)
     most = 8 * width // size + 1  # characters are seldom narrower than an eighth of their height
@@ -69,7 +70,7 @@ def _is(character: str, *categories: str) -> bool:
 
 
 def _choose(text: str, font: str | None) -> tuple[Typeface, str]:
-    """The first typeface that has every character; else the one that has most, and escapes for the rest."""
+    """The first typeface that has every character, and the text; else the one with most, and escapes for the rest."""
     best: tuple[list[str], Typeface] | None = None
     for face in _typefaces(font):
         missing = face.lacks(text + ELLIPSIS)
@@ -156,6 +157,6 @@ def _right_to_left(character: str) -> bool:
 
 
 def _trim(canvas: Ink) -> Ink:
-    """Without the empty columns on the right."""
+    """The canvas without the empty columns on its right."""
     used = np.flatnonzero(canvas.any(axis=0))
     return canvas[:, : used[-1] + 2] if used.size else canvas[:, :1]

@@ -1,4 +1,4 @@
-"""The saliency of an array that is no photograph: over the array shown as a picture, or over each of its slices."""
+"""Draws the saliency of an array that is no photograph: over the array as a picture, or over each of its slices."""
 
 import math
 
@@ -8,19 +8,19 @@ from onnxcam.outputs import overlay, typesetting
 from onnxcam.types import Floats, Map, Picture, Placement
 
 SHORT_SIDE, LONGEST = 256, 2048
-"""Pixels on the shorter side that a small array is enlarged to, unless the longer one gets beyond LONGEST."""
+"""A small array is enlarged to this many pixels on the shorter side, unless the longer one gets beyond LONGEST."""
 SLICES = 16
 TILE = 448
-"""Pixels that the longer side of a slice on a contact sheet has at most."""
+"""Most pixels on the longer side of a slice on a contact sheet."""
 GAP, SIZE = 8, 14
-"""Pixels between two slices, and the least of a letter."""
+"""Pixels between two slices, and the least size of a letter."""
 
 
 def as_picture(array: Floats) -> Picture:
-    """array (C,*spatial) as (*spatial,3): three channels as RGB, others as the grey of their mean.
+    """The array (C,*spatial) as (*spatial,3) uint8: three channels as RGB, others as the grey of their mean.
 
-    Its 1st percentile becomes 0 and its 99th 255, over all channels at once; where both are the same value, its
-    least and its greatest do. What is constant is mid-grey.
+    The 1st percentile over all channels becomes 0 and the 99th 255; where these are equal, the least value and the
+    greatest do. A constant array is mid-grey.
     """
     channels = array if len(array) == 3 else array.mean(axis=0, keepdims=True, dtype=np.float64)
     low, high = (float(v) for v in np.percentile(channels, (1, 99)))
@@ -36,9 +36,9 @@ def as_picture(array: Floats) -> Picture:
 def plane(
     array: Floats | None, saliency: Map, *, colormap: str = overlay.COLORMAP, alpha: float = overlay.ALPHA
 ) -> Picture:
-    """The map (H,W) over array (C,H,W); where that is small, each of its pixels becomes a block.
+    """Draws the map (H,W) over array (C,H,W); each pixel of a small one becomes a block. Without an array: the heatmap.
 
-    array: None gives the heatmap. Raises as render.check_array and render.overlay do.
+    Raises as overlay.check_array and overlay.overlay do.
     """
     overlay.check_array(array, saliency)
     if array is None:
@@ -46,16 +46,16 @@ def plane(
     short, long = sorted(saliency.shape)
     zoom = max(1, min(math.ceil(SHORT_SIDE / short), LONGEST // long))
     picture = as_picture(array).repeat(zoom, axis=0).repeat(zoom, axis=1)
-    return overlay.overlay(picture, saliency, _whole(picture), colormap=colormap, alpha=alpha)
+    return overlay.overlay(picture, saliency, _covering(picture), colormap=colormap, alpha=alpha)
 
 
 def contact_sheet(
     array: Floats | None, saliency: Map, *, colormap: str = overlay.COLORMAP, alpha: float = overlay.ALPHA
 ) -> Picture:
-    """Up to SLICES evenly spaced frames or slices of array (C,D,H,W), row by row, each with its own part of the map.
+    """Draws up to SLICES evenly spaced slices (frames) of array (C,D,H,W), row by row, each with its part of the map.
 
-    Above each stands its index, from 0. All are shown on one scale of brightness. array: None gives the
-    heatmaps. Raises as render.check_array and render.overlay do.
+    Above each stands its index, from 0. All share one scale of brightness. Without an array: the heatmaps. Raises as
+    overlay.check_array and overlay.overlay do.
     """
     overlay.check_array(array, saliency)
     depth = len(saliency)
@@ -64,16 +64,16 @@ def contact_sheet(
         tiles = [_reduced(overlay.heatmap(part, colormap)) for part in saliency[chosen]]
     else:
         tiles = []
-        for whole, part in zip(as_picture(array[:, chosen]), saliency[chosen], strict=True):
-            picture = _reduced(whole)
-            tiles.append(overlay.overlay(picture, part, _whole(picture), colormap=colormap, alpha=alpha))
+        for slice_, part in zip(as_picture(array[:, chosen]), saliency[chosen], strict=True):
+            picture = _reduced(slice_)
+            tiles.append(overlay.overlay(picture, part, _covering(picture), colormap=colormap, alpha=alpha))
     note = f"frames or slices 0 to {depth - 1}"
     shown = "" if len(chosen) == depth else f", {len(chosen)} of {depth} shown"
     return _arranged(tiles, [str(index) for index in chosen], note + shown)
 
 
 def _arranged(tiles: list[Picture], names: list[str], note: str) -> Picture:
-    """As near to a square as can be, with a name above each tile and the note below all."""
+    """The tiles in rows, as near to a square as possible, with a name above each and the note below all."""
     height, width = tiles[0].shape[:2]
     size = max(SIZE, round(max(height, width) / 22))
     label = typesetting.line_height(size)
@@ -91,7 +91,7 @@ def _arranged(tiles: list[Picture], names: list[str], note: str) -> Picture:
 
 
 def _reduced(picture: Picture) -> Picture:
-    """At most TILE on the longer side, by averaging."""
+    """The picture with at most TILE pixels on the longer side, by averaging."""
     from PIL import Image
 
     height, width = picture.shape[:2]
@@ -102,6 +102,7 @@ def _reduced(picture: Picture) -> Picture:
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX))
 
 
-def _whole(picture: Picture) -> Placement:
+def _covering(picture: Picture) -> Placement:
+    """The placement of a map that covers all of a picture."""
     height, width = picture.shape[:2]
     return Placement((height, width), (0.0, 0.0, float(width), float(height)))
