@@ -69,8 +69,8 @@ def overlay(
     picture; a Saliency has it. Pixel j of the map's W lies with its centre at left + (j + 0.5) (right - left) / W of
     the picture; in between the map is bilinear. A picture of less than LONG_SIDE pixels on its longer side is enlarged
     by an integer factor, every pixel a block. alpha: weight of the colour where the map is 1, in [0,1]; elsewhere it
-    falls with the root of the map. Raises OptionError for alpha, an unknown colormap and a map of another shape or range,
-    PictureError for a picture of another size than the placement's.
+    falls with the root of the map. Raises OptionError for alpha, an unknown colormap and a map of another shape or
+    range, PictureError for a picture of another size than the placement's.
     """
     _check_map(saliency)
     check_alpha(alpha)

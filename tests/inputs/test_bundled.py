@@ -44,8 +44,8 @@ def metadata() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def labels(metadata: dict[str, str]) -> list[str]:
-    found: list[str] = json.loads(metadata["onnxcam.labels"])
-    return found
+    labels: list[str] = json.loads(metadata["onnxcam.labels"])
+    return labels
 
 
 def test_the_card_states_the_files_sum_and_size() -> None:

@@ -199,17 +199,17 @@ def test_bytes_are_called_bytes() -> None:
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "BMP", "WEBP", "GIF"])
-def test_truncated_pictures_are_errors_or_whole(form: str) -> None:
+def test_truncated_pictures_are_errors_or_complete(form: str) -> None:
     big = RNG.integers(0, 256, (64, 64, 3)).astype(np.uint8)
     data = encoded(big, form)
-    whole = read_picture(data)
+    complete = read_picture(data)
     for length in range(0, len(data) - 12, max(1, len(data) // 40)):
         try:
             pixels = read_picture(data[:length])
         except PictureError as error:
             assert str(error)
         else:
-            np.testing.assert_array_equal(pixels, whole)
+            np.testing.assert_array_equal(pixels, complete)
 
 
 @pytest.mark.filterwarnings("ignore:::PIL")  # of metadata

@@ -1,4 +1,4 @@
-"""Class labels: where they are found, what is refused, and the index of a label."""
+"""Class labels: where they are read from, what is refused, and the index of a label."""
 
 import os
 from pathlib import Path

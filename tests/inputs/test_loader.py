@@ -1,4 +1,4 @@
-"""Arrays as they come, and what is said of those that do not fit."""
+"""Arrays and pictures become the model's input; those that do not fit are refused with the shape that does."""
 
 from pathlib import Path
 
@@ -16,54 +16,54 @@ from onnxcam.types import Source
 RNG = np.random.default_rng(0)
 
 
-def intake(layout: str, channels: int, sides: tuple[int, ...], dtype: str = "float32") -> ImageLoader:
+def loader(layout: str, channels: int, sides: tuple[int, ...], dtype: str = "float32") -> ImageLoader:
     return ImageLoader(ImageInput("x", dtype, layout, channels, sides, None), sides, PRESETS["imagenet"])
 
 
 @pytest.mark.parametrize(("layout", "sides"), [("NCW", (9,)), ("NHWC", (5, 7)), ("NCHW", (5, 7)), ("NCDHW", (4, 5, 7))])
 def test_an_array_is_taken_in_either_order_with_or_without_a_batch(layout: str, sides: tuple[int, ...]) -> None:
-    made, canonical = intake(layout, 2, sides), RNG.standard_normal((2, *sides)).astype(np.float32)
-    np.testing.assert_array_equal(made.prepare(canonical).image, canonical)
-    np.testing.assert_array_equal(made.prepare(canonical[None]).image, canonical)
+    images, canonical = loader(layout, 2, sides), RNG.standard_normal((2, *sides)).astype(np.float32)
+    np.testing.assert_array_equal(images.prepare(canonical).image, canonical)
+    np.testing.assert_array_equal(images.prepare(canonical[None]).image, canonical)
     if layout == "NHWC":
-        np.testing.assert_array_equal(made.prepare(np.moveaxis(canonical, 0, -1)).image, canonical)
+        np.testing.assert_array_equal(images.prepare(np.moveaxis(canonical, 0, -1)).image, canonical)
 
 
 def test_one_channel_may_be_left_out() -> None:
     signal = RNG.standard_normal(9)
-    np.testing.assert_allclose(intake("NCW", 1, (9,)).prepare(signal).image, signal[None], rtol=1e-6)
+    np.testing.assert_allclose(loader("NCW", 1, (9,)).prepare(signal).image, signal[None], rtol=1e-6)
 
 
 def test_whole_numbers_are_numbers() -> None:
     volume = RNG.integers(0, 4000, (1, 3, 4, 5)).astype(np.int16)
-    np.testing.assert_array_equal(intake("NCDHW", 1, (3, 4, 5)).prepare(volume).image, volume)
+    np.testing.assert_array_equal(loader("NCDHW", 1, (3, 4, 5)).prepare(volume).image, volume)
 
 
 def test_an_npy_file_is_read_by_its_suffix(tmp_path: Path) -> None:
     array = RNG.standard_normal((2, 9)).astype(np.float32)
     np.save(tmp_path / "signal.npy", array)
-    found = intake("NCW", 2, (9,)).prepare(tmp_path / "signal.npy")
-    np.testing.assert_array_equal(found.image, array)
-    assert found.name.endswith("signal.npy")
-    assert found.placement is None
+    loaded = loader("NCW", 2, (9,)).prepare(tmp_path / "signal.npy")
+    np.testing.assert_array_equal(loaded.image, array)
+    assert loaded.name.endswith("signal.npy")
+    assert loaded.placement is None
 
 
 def test_bytes_in_an_npy_file_are_a_photograph_for_a_colour_model(tmp_path: Path) -> None:
     np.save(tmp_path / "photo.npy", RNG.integers(0, 255, (20, 30, 3), np.uint8))
-    found = intake("NCHW", 3, (5, 7)).prepare(tmp_path / "photo.npy")
-    assert found.placement is not None
-    assert found.placement.picture == (20, 30)
+    loaded = loader("NCHW", 3, (5, 7)).prepare(tmp_path / "photo.npy")
+    assert loaded.placement is not None
+    assert loaded.placement.picture == (20, 30)
 
 
 @pytest.mark.parametrize("shape", [(2, 10), (3, 9), (9,), (2, 2, 9), (2, 9, 1)])
 def test_arrays_of_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(PictureError, match=r"\(2, 9\) \(C,W\)"):
-        intake("NCW", 2, (9,)).prepare(np.zeros(shape, np.float32))
+        loader("NCW", 2, (9,)).prepare(np.zeros(shape, np.float32))
 
 
 def test_a_photograph_for_a_signal_model_is_refused() -> None:
     with pytest.raises(PictureError, match=r"no pictures but arrays of shape \(2, 9\)"):
-        intake("NCW", 2, (9,)).prepare(np.zeros((20, 30, 3), np.uint8))
+        loader("NCW", 2, (9,)).prepare(np.zeros((20, 30, 3), np.uint8))
 
 
 def test_files_that_are_no_arrays_are_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""All files or none, and nothing left lying around."""
+"""All files or none, and no temporary file stays."""
 
 import errno
 import os

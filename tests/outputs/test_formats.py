@@ -138,7 +138,7 @@ def test_the_caption_shows_the_error_that_was_reached_rather_than_the_limit(
     assert details == [expected]
 
 
-def test_the_caption_is_added_below_only_if_asked_for() -> None:
+def test_the_caption_is_added_below_only_if_the_style_says_so() -> None:
     bare, captioned = (draw(saliency(), photograph(), Style(caption=c)) for c in (False, True))
     assert bare.shape == (240, 300, 3)
     assert captioned.shape[0] > 240

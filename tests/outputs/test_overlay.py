@@ -20,7 +20,7 @@ def centre_crop(height: int, width: int, crop: float = 0.875) -> Placement:
     return Placement((height, width), (left, top, left + side, top + side))
 
 
-def whole(height: int, width: int) -> Placement:
+def covering(height: int, width: int) -> Placement:
     return Placement((height, width), (0.0, 0.0, float(width), float(height)))
 
 
@@ -61,8 +61,8 @@ def test_a_hot_cell_lights_up_at_its_own_place_in_the_original(size: tuple[int, 
     y, x = np.indices(size) + 0.5
     left, top, right, bottom = placement.box
     expected = top + (cell[0] + 0.5) * (bottom - top) / 7, left + (cell[1] + 0.5) * (right - left) / 7
-    found = (drawn * y).sum() / drawn.sum(), (drawn * x).sum() / drawn.sum()
-    assert found == pytest.approx(expected, abs=0.1)
+    centre = (drawn * y).sum() / drawn.sum(), (drawn * x).sum() / drawn.sum()
+    assert centre == pytest.approx(expected, abs=0.1)
 
 
 def test_the_map_is_where_pillows_bilinear_affine_transform_puts_it() -> None:
@@ -108,7 +108,9 @@ def test_outside_the_box_the_picture_is_grey_and_darker_beyond_a_white_line() ->
 def test_the_identity_placement_draws_the_very_map_and_no_line() -> None:
     saliency = smooth(230, 310)
     expected = np.sqrt(saliency) * np.rint(saliency * 255)
-    drawn = overlay.overlay(np.zeros((230, 310, 3), np.uint8), saliency, whole(230, 310), colormap=BLACK_WHITE, alpha=1)
+    drawn = overlay.overlay(
+        np.zeros((230, 310, 3), np.uint8), saliency, covering(230, 310), colormap=BLACK_WHITE, alpha=1
+    )
     np.testing.assert_allclose(drawn, np.repeat(expected[..., None], 3, axis=2), atol=0.51)
 
 
@@ -134,21 +136,21 @@ def test_alpha_zero_leaves_what_the_model_saw_untouched() -> None:
 
 @pytest.mark.parametrize("name", overlay.COLORMAPS)
 def test_alpha_one_is_the_pure_colour_where_the_map_is_one(name: str) -> None:
-    drawn = overlay.overlay(noise(230, 230), np.ones((7, 7), np.float32), whole(230, 230), colormap=name, alpha=1)
+    drawn = overlay.overlay(noise(230, 230), np.ones((7, 7), np.float32), covering(230, 230), colormap=name, alpha=1)
     np.testing.assert_array_equal(drawn, overlay.heatmap(np.ones((230, 230), np.float32), name))
 
 
 @pytest.mark.parametrize("name", overlay.COLORMAPS)
 def test_a_map_of_zero_keeps_light_and_dark_whatever_the_colours(name: str) -> None:
     picture = noise(230, 240)
-    drawn = overlay.overlay(picture, np.zeros((7, 7), np.float32), whole(230, 240), colormap=name)
+    drawn = overlay.overlay(picture, np.zeros((7, 7), np.float32), covering(230, 240), colormap=name)
     luma = np.array([0.299, 0.587, 0.114])
     np.testing.assert_allclose(drawn @ luma, picture @ luma, atol=1)
 
 
 def test_bands_of_rows_leave_no_seam() -> None:
     rows = 3 * overlay.BAND + 17
-    drawn = read_back(whole(rows, 40), np.linspace(0, 1, 9, dtype=np.float32)[:, None].repeat(9, axis=1))
+    drawn = read_back(covering(rows, 40), np.linspace(0, 1, 9, dtype=np.float32)[:, None].repeat(9, axis=1))
     steps = np.diff(drawn[overlay.BAND // 2 : -overlay.BAND // 2, 0])
     assert steps.min() >= 0
     assert steps.max() < 0.01
@@ -157,13 +159,13 @@ def test_bands_of_rows_leave_no_seam() -> None:
 @pytest.mark.parametrize(("side", "zoom"), [(32, 7), (64, 4), (100, 3), (223, 2), (224, 1), (500, 1)])
 def test_a_small_picture_is_enlarged_by_a_whole_factor_to_224(side: int, zoom: int) -> None:
     picture = noise(side, side // 2)
-    drawn = overlay.overlay(picture, np.zeros((7, 7), np.float32), whole(side, side // 2), alpha=0)
+    drawn = overlay.overlay(picture, np.zeros((7, 7), np.float32), covering(side, side // 2), alpha=0)
     np.testing.assert_array_equal(drawn, picture.repeat(zoom, axis=0).repeat(zoom, axis=1))
 
 
 def test_the_map_stays_smooth_on_an_enlarged_picture() -> None:
     ramp = np.linspace(0.3, 1, 8, dtype=np.float32)[None].repeat(8, axis=0)
-    drawn = read_back(whole(32, 32), ramp)
+    drawn = read_back(covering(32, 32), ramp)
     assert drawn.shape == (224, 224)
     x = (np.arange(224) + 0.5) / 28 - 0.5
     np.testing.assert_allclose(drawn[100], 0.3 + np.clip(x, 0, 7) / 10, atol=0.006)
@@ -180,7 +182,7 @@ def test_a_small_heatmap_is_enlarged() -> None:
 
 
 @pytest.mark.parametrize("name", overlay.COLORMAPS)
-def test_every_colormap_tells_its_levels_apart(name: str) -> None:
+def test_the_levels_of_every_colormap_differ(name: str) -> None:
     colours = overlay.heatmap(np.linspace(0, 1, 256, dtype=np.float32)[None], name)
     assert len(np.unique(colours[0], axis=0)) > 150
     assert np.abs(colours[0, 0].astype(int) - colours[0, -1]).sum() > 100
@@ -189,7 +191,7 @@ def test_every_colormap_tells_its_levels_apart(name: str) -> None:
 @pytest.mark.parametrize("alpha", [-0.1, 1.1, float("nan"), float("inf")])
 def test_alpha_outside_its_range_is_refused(alpha: float) -> None:
     with pytest.raises(OptionError, match="alpha"):
-        overlay.overlay(noise(230, 230), smooth(7, 7), whole(230, 230), alpha=alpha)
+        overlay.overlay(noise(230, 230), smooth(7, 7), covering(230, 230), alpha=alpha)
     with pytest.raises(OptionError, match="alpha"):
         overlay.Style(alpha=alpha)
 
@@ -206,7 +208,7 @@ def test_a_map_outside_zero_to_one_is_refused(value: float) -> None:
     saliency = smooth(7, 7)
     saliency[3, 3] = value
     with pytest.raises(OptionError, match=r"\[0,1\]"):
-        overlay.overlay(noise(230, 230), saliency, whole(230, 230))
+        overlay.overlay(noise(230, 230), saliency, covering(230, 230))
     with pytest.raises(OptionError, match=r"\[0,1\]"):
         overlay.heatmap(saliency)
 
@@ -217,7 +219,7 @@ def test_a_map_outside_zero_to_one_is_refused(value: float) -> None:
 )
 def test_another_picture_than_the_one_explained_is_refused(picture: Picture) -> None:
     with pytest.raises(PictureError, match="picture"):
-        overlay.overlay(picture, smooth(7, 7), whole(230, 230))
+        overlay.overlay(picture, smooth(7, 7), covering(230, 230))
 
 
 def test_a_read_only_picture_and_map_can_be_drawn_and_stay_as_they_are() -> None:
@@ -225,7 +227,7 @@ def test_a_read_only_picture_and_map_can_be_drawn_and_stay_as_they_are() -> None
     before = picture.copy()
     picture.setflags(write=False)
     saliency.setflags(write=False)
-    overlay.overlay(picture, saliency, whole(230, 240))
+    overlay.overlay(picture, saliency, covering(230, 240))
     np.testing.assert_array_equal(picture, before)
 
 

@@ -28,7 +28,7 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 CASES = {
-    "nothing said": (["a/cat.jpg"], ONE, None, None, ["cat.score-cam.png"]),
+    "by default": (["a/cat.jpg"], ONE, None, None, ["cat.score-cam.png"]),
     "two formats": (["cat.jpg"], ONE, ["npy", "json"], None, ["cat.score-cam.npy", "cat.score-cam.json"]),
     "a format twice": (["cat.jpg"], ONE, ["npy", "npy"], None, ["cat.score-cam.npy"]),
     "two targets": (
@@ -54,7 +54,7 @@ CASES = {
     "a file implies its format": (["cat.jpg"], ONE, None, "out.npy", ["out.npy"]),
     "a file in capitals": (["cat.jpg"], ONE, None, "OUT.JSON", ["OUT.JSON"]),
     "a file as the format says": (["cat.jpg"], ONE, ["png"], "out.png", ["out.png"]),
-    "a file with a suffix of one's own": (["cat.jpg"], ONE, ["png"], "out.picture", ["out.picture"]),
+    "a file with a suffix that is no format": (["cat.jpg"], ONE, ["png"], "out.picture", ["out.picture"]),
     "a file without a suffix": (["cat.jpg"], ONE, ["png"], "out", ["out"]),
     "a file for two formats": (["cat.jpg"], ONE, ["png", "json"], "x/out.png", ["x/out.png", "x/out.json"]),
     "a file for two targets": (

@@ -60,20 +60,20 @@ def test_the_salient_stretch_has_the_colour_of_one_and_the_rest_the_ground(name:
 
 def test_between_two_samples_the_map_is_linear_and_the_colour_that_of_the_overlay() -> None:
     saliency = np.array([0.2, 1.0, 0.4], np.float32)
-    found = behind(draw_signal(flat(3), saliency, colormap="turbo", alpha=0.5))
+    colours = behind(draw_signal(flat(3), saliency, colormap="turbo", alpha=0.5))
     at = (np.arange(ACROSS) + 0.5) * 3 / ACROSS - 0.5
     values = np.where(at < 1, 0.2 + 0.8 * np.clip(at, 0, 1), 1 - 0.6 * np.clip(at - 1, 0, 1))
     weight = 0.5 * np.sqrt(values)[:, None]
     levels = np.rint(values * 255).astype(int)
     expected = 255 + weight * (overlay.colour_table("turbo")[levels] - 255)
-    np.testing.assert_allclose(found, expected, atol=3)  # a level may round the other way
+    np.testing.assert_allclose(colours, expected, atol=3)  # a level may round the other way
 
 
 @pytest.mark.parametrize("length", [852, 853, 5000, 100_000])
 def test_a_single_salient_sample_of_a_long_signal_is_not_lost(length: int) -> None:
     at = 2 * length // 3
-    found = behind(draw_signal(flat(length), block(length, at, at + 1), colormap="turbo", alpha=1))
-    hot = np.flatnonzero((found == overlay.colour_table("turbo")[255]).all(axis=1))
+    colours = behind(draw_signal(flat(length), block(length, at, at + 1), colormap="turbo", alpha=1))
+    hot = np.flatnonzero((colours == overlay.colour_table("turbo")[255]).all(axis=1))
     assert len(hot) == 1
     assert hot[0] == pytest.approx((at + 0.5) * ACROSS / length, abs=1)
 
@@ -130,7 +130,7 @@ def test_the_colours_lie_behind_every_channel() -> None:
 @pytest.mark.parametrize(
     ("channels", "note"), [(8, None), (9, "1 more channel not shown"), (13, "5 more channels not shown")]
 )
-def test_what_is_not_shown_is_said(channels: int, note: str | None) -> None:
+def test_the_number_of_channels_that_are_not_shown_is_written(channels: int, note: str | None) -> None:
     plot = draw_signal(flat(50, channels), np.zeros(50, np.float32))
     assert len(inked(plot, f"ch {CHANNELS - 1}")) == 1
     assert not inked(plot, f"ch {CHANNELS}")

@@ -26,8 +26,8 @@ def test_a_line_is_shortened_at_its_end_to_fit_and_ends_in_an_ellipsis() -> None
 
 
 def test_a_line_that_fits_is_left_alone() -> None:
-    whole = ink("tabby")
-    np.testing.assert_array_equal(ink("tabby", width=whole.shape[1]), whole)
+    word = ink("tabby")
+    np.testing.assert_array_equal(ink("tabby", width=word.shape[1]), word)
 
 
 @pytest.mark.parametrize("size", [13, 32, 94])

@@ -1,4 +1,4 @@
-"""An array becomes a picture, the map lies over it, and a volume's slices are each with their own part of it."""
+"""An array becomes a picture, the map lies over it, and a volume's slices are each with their part of it."""
 
 import numpy as np
 import pytest
@@ -33,9 +33,9 @@ def tiles(sheet: Picture, across: int, down: int) -> list[Picture]:
 
 def label(tile_above: Picture, text: str) -> bool:
     ink = typesetting.line(text, SIZE, 1000).astype(np.float32)
-    found = tile_above[: ink.shape[0], : ink.shape[1], 0]
+    written = tile_above[: ink.shape[0], : ink.shape[1], 0]
     rest = tile_above[:, ink.shape[1] :]
-    return bool((found == np.rint(255 + ink / 255 * (overlay.INK - 255))).all() and (rest == 255).all())
+    return bool((written == np.rint(255 + ink / 255 * (overlay.INK - 255))).all() and (rest == 255).all())
 
 
 def test_three_channels_are_the_colours_on_one_common_scale() -> None:
@@ -48,9 +48,9 @@ def test_other_channels_are_the_grey_of_their_mean(channels: int) -> None:
     ramp = np.linspace(-5, 900, 101)
     weights = np.arange(channels) + 1.0
     array = np.broadcast_to((weights / weights.mean())[:, None, None] * ramp, (channels, 4, 101))
-    found = as_picture(array.astype(np.float32))
+    picture = as_picture(array.astype(np.float32))
     expected = np.clip((np.arange(101) - 1) / 98, 0, 1) * 255  # the percentiles of 0..100 are 1 and 99
-    np.testing.assert_allclose(found, np.broadcast_to(expected[:, None], (4, 101, 3)), atol=0.51)
+    np.testing.assert_allclose(picture, np.broadcast_to(expected[:, None], (4, 101, 3)), atol=0.51)
 
 
 def test_outliers_do_not_darken_the_rest_and_a_few_bright_pixels_are_seen() -> None:
@@ -129,9 +129,9 @@ def test_each_tile_is_the_overlay_of_its_slice_on_one_scale_of_brightness() -> N
     array[:, 2] *= 5
     pictures = as_picture(array)
     sheet = contact_sheet(array, saliency, colormap="jet", alpha=0.7)
-    whole = Placement((30, 40), (0.0, 0.0, 40.0, 30.0))
+    covering = Placement((30, 40), (0.0, 0.0, 40.0, 30.0))
     for i, tile in enumerate(tiles(sheet, 2, 3)):
-        expected = overlay.overlay(pictures[i], saliency[i], whole, colormap="jet", alpha=0.7)
+        expected = overlay.overlay(pictures[i], saliency[i], covering, colormap="jet", alpha=0.7)
         np.testing.assert_array_equal(tile, expected)
 
 
@@ -195,8 +195,8 @@ def test_a_large_slice_is_reduced_with_the_map_in_its_place() -> None:
     assert tile.shape == (TILE, TILE // 2)
     tile[:3, :3] = 0
     y, x = np.indices(tile.shape) + 0.5
-    found = (tile * y).sum() / tile.sum(), (tile * x).sum() / tile.sum()
-    assert found == pytest.approx((0.75 * TILE, 0.15 * TILE), abs=0.3)
+    centre = (tile * y).sum() / tile.sum(), (tile * x).sum() / tile.sum()
+    assert centre == pytest.approx((0.75 * TILE, 0.15 * TILE), abs=0.3)
 
 
 def test_without_an_array_the_heatmaps_stand_alone() -> None:

@@ -1,4 +1,4 @@
-"""A saliency with its provenance, made by hand, for tests of what is written of one."""
+"""A saliency with its provenance, written by hand, for tests of the outputs."""
 
 from typing import Any
 
