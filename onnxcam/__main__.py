@@ -1,0 +1,6 @@
+"""`python -m onnxcam` is the command `onnxcam`."""
+
+from onnxcam.cli.main import run
+
+if __name__ == "__main__":
+    run()
