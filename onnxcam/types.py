@@ -135,7 +135,7 @@ class NoteCode(StrEnum):
 
 @dataclass(frozen=True)
 class Note:
-    """Something that a reader of the result should know. str(note) is its text."""
+    """Something that a reader of the result should know. code: for programs; text: for people, as str(note) gives."""
 
     code: NoteCode
     text: str

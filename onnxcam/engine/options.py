@@ -18,9 +18,10 @@ UNDERSTOOD = {"cuda": ("gpu_mem", "half", "tf32", "cuda_graph"), "tensorrt": ("g
 
 @dataclass(frozen=True)
 class MemoryCap:
-    """Upper limit on the device memory that a graph may take: bytes, or a share (0,1] of the free bytes.
+    """Upper limit on the device memory that a graph may take.
 
-    Raises OptionError unless exactly one of the two is set, and in its range.
+    amount: in bytes, from 1 on. share: of the free bytes, in (0,1]. Raises OptionError unless exactly one of the two is
+    set, and in its range.
     """
 
     amount: int | None = None

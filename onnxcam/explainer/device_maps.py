@@ -1,4 +1,4 @@
-"""Saliency maps that stay where the network runs, as onnxruntime's OrtValue."""
+"""Maps on the device: explain_on_device() makes the map of a Saliency there, as onnxruntime's OrtValue."""
 
 import threading
 from dataclasses import dataclass, field
@@ -20,10 +20,10 @@ from onnxcam.types import Finish, Floats, Placement
 
 @dataclass(frozen=True, eq=False)
 class DeviceSaliency:
-    """One explanation whose map stays where the network runs.
+    """One explanation whose map stays on the device of the network.
 
     map: an onnxruntime.OrtValue, (H,W) float32 in [0,1], which exports DLPack: torch.from_dlpack(saliency.map). The
-    rest as in Saliency; raw is on the host.
+    rest is as in Saliency and on the host: raw, target, score, placement, provenance.
     """
 
     map: Any
@@ -35,43 +35,48 @@ class DeviceSaliency:
 
 
 class Finisher:
-    """Puts maps where the network runs; opened for a map's size when one is first asked for."""
+    """Computes maps on the device of the network. Each size of map has a small graph, which is opened when needed.
+
+    Safe to use from several threads.
+    """
 
     def __init__(self, provider: str, threads: int | None, device_index: int = 0) -> None:
-        """provider: the short name of the one that runs the network. device_index: of the device that it runs on."""
+        """provider: short name of the network's provider. device_index: number of the device that it runs on."""
         self._provider = "cuda" if provider == "tensorrt" else provider
-        self._asked, self._threads, self._device_index = provider, threads, device_index
+        self._network_provider, self._threads, self._device_index = provider, threads, device_index
         self._opened: dict[tuple[tuple[int, ...], tuple[int, ...], Finish], tuple[Session, BoundSession]] = {}
         self._lock, self._closed = threading.Lock(), False
 
     def on_device(self, saliency: Saliency) -> DeviceSaliency:
         """The same explanation with its map on the device.
 
-        A map that follows from its raw one by resizing and ReLU is made there; another is brought there.
+        A map that follows from its raw map by resizing and ReLU is computed there; any other is copied there. Raises
+        OptionError for a provider whose tensors cannot be bound, InferenceError once this is closed.
         """
         device = device_of(self._provider, self._device_index)
         if device is None:
-            raise OptionError(f"maps on a device need the provider cpu, cuda or tensorrt, not {self._asked}")
+            raise OptionError(f"maps on a device need the provider cpu, cuda or tensorrt, not {self._network_provider}")
         if saliency.finish is Finish.OWN:
-            # A copy, which an OrtValue on the CPU is: who reads it through DLPack may write to it.
+            # On the CPU an OrtValue shares the array's memory, and a reader through DLPack may write to it: so copy.
             copy: npt.NDArray[np.float32] = np.array(saliency.map)
             value = runtime().OrtValue.ortvalue_from_numpy(copy, device.kind, device.index)
         else:
-            resident = self._resident(saliency, device)
-            value = resident.new(saliency.map.shape)
-            resident.run([], {RAW: np.array(saliency.raw)}, device_outputs={MAP: TensorView(value, saliency.map.shape)})
+            session = self._session(saliency, device)
+            value = session.new(saliency.map.shape)
+            session.run([], {RAW: np.array(saliency.raw)}, device_outputs={MAP: TensorView(value, saliency.map.shape)})
         return DeviceSaliency(
             value, saliency.raw, saliency.target, saliency.score, saliency.placement, saliency.provenance
         )
 
     def close(self) -> None:
+        """Frees the sessions."""
         with self._lock:
             self._closed = True
             for session, _ in self._opened.values():
                 session.close()
             self._opened.clear()
 
-    def _resident(self, saliency: Saliency, device: Device) -> BoundSession:
+    def _session(self, saliency: Saliency, device: Device) -> BoundSession:
         key = (saliency.raw.shape, saliency.map.shape, saliency.finish)
         with self._lock:
             if self._closed:

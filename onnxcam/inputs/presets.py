@@ -33,12 +33,12 @@ _NUMBER = r"\s*([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*"
 class Preset:
     """Preprocessing as a value: the network takes (pixel * scale - mean) / std, with pixels from 0 to 255.
 
-    mean, std: one number, or one per channel in the network's channel order; std and scale are not 0. color: the
-    channel order, 'rgb', 'bgr' or 'gray'. resize: 'shortest' resizes the shorter side to floor(size / crop) and cuts
-    size out of the centre (torchvision, timm); 'squash' resizes both sides to that and ignores the aspect ratio. crop:
-    in (0,1]; 1 cuts nothing of the shorter side. interpolation: 'nearest', 'bilinear', 'bicubic' or 'lanczos', as
-    Pillow has them. size: (H,W) in pixels, used where the model does not fix its input's size. Raises PresetError for
-    values that contradict each other, are not finite, or lead out of float32's range.
+    name: for people and records. mean, std: one number, or one per channel in the network's channel order; std and
+    scale are not 0. color: the channel order, 'rgb', 'bgr' or 'gray'. resize: 'shortest' resizes the shorter side to
+    floor(size / crop) and cuts size out of the centre (torchvision, timm); 'squash' resizes both sides to that and
+    ignores the aspect ratio. crop: in (0,1]; 1 cuts nothing of the shorter side. interpolation: 'nearest', 'bilinear',
+    'bicubic' or 'lanczos', as Pillow has them. size: (H,W) in pixels, used where the model does not fix its input's
+    size. Raises PresetError for values that contradict each other, are not finite, or lead out of float32's range.
     """
 
     name: str

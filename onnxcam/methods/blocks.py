@@ -117,6 +117,7 @@ Attributor = Callable[[Probe, AnyMasks], Scores]
 class Method:
     """A method as a value. `onnxcam.method(m.name, **m.options)` makes the method `m` again.
 
+    name: as `--method` takes it. paper: who proposed it, and where. needs: what it needs of a model.
     explain: one Outcome for each target of a probe. stream: the same with maps on the way, of which the last is the
     result. One of the two is needed; explain() prefers the first. cost: forward passes, for a reader. searches: the
     method needs gradients of masked scores, step by step; a precomputed step graph can serve it. smallest_batch: the

@@ -53,7 +53,8 @@ class ScoredTarget:
 class Channels:
     """How many feature maps there were, how many were scored, and how many were estimated from those.
 
-    pending: how many are still to be scored, above 0 only for a map that is shown while a run goes on.
+    total, scored, estimated: numbers of feature maps. pending: how many are still to be scored, above 0 only for a map
+    that is shown while a run goes on.
     """
 
     total: int
@@ -77,12 +78,13 @@ class Provenance:
     versions: of onnxcam and of the packages that compute, by name. model, model_sha256: the ONNX file. image: the
     picture's path or name. layer, layer_reason: the tensor whose feature maps were used, and why. features: their shape
     (K,*grid). logits: the tensor that was scored. activation: what the model applies to it ('softmax', 'none', ...).
-    preset: the preprocessing; for an image that came preprocessed, what a fill took for it. options: every option of
-    the method, numbers as numbers. changed: the names of those that differ from the method's defaults. provider: the
-    short name of the execution provider. batch: masks per forward pass. batch_mode: a BatchMode.
-    channels: None for a method that scores no feature maps. forwards: images that went through the model, or through
-    the part of it behind the feature maps. steps: those that came back with a gradient. seconds: of this picture; of
-    several explained in one batch, its share by passes.
+    preset_origin, size_origin: where the preprocessing and the input's size came from. notes: what a reader should
+    know. preset: the preprocessing; for an image that came preprocessed, what a fill took for it. options: every option
+    of the method, numbers as numbers. changed: the names of those that differ from the method's defaults. provider: the
+    short name of the execution provider. batch: masks per forward pass. batch_mode: a BatchMode. channels: None for a
+    method that scores no feature maps. forwards: images that went through the model, or through the part of it behind
+    the feature maps. steps: those that came back with a gradient. seconds: of this picture; of several explained in one
+    batch, its share by passes.
 
     error: where scores were estimated, a bound on the root mean square error of the map, which is in [0,1]; it holds in
     about 9 of 10 cases. None where nothing was estimated, and where too little was scored to tell, which a note says.
@@ -123,7 +125,7 @@ class Saliency:
     range, before rectifying and normalising: (h,w), the combination of the feature maps or the mask that was learnt, or
     (H,W) of a method that works on pixels. score: what the method attributes, on the unmasked picture: a probability or
     a logit, as the method's options say. placement: where the map lies on the picture; None if the image came
-    preprocessed. finish: how the map follows from raw.
+    preprocessed. finish: how the map follows from raw. target: what was explained. provenance: how it was made.
     """
 
     map: Map

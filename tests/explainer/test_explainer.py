@@ -117,8 +117,9 @@ def test_the_provenance_names_every_choice(explainer: Explainer, classifier: onn
     assert made.options == {
         "convention": "constructive",
         "variant": "official",
-        "budget": "none",
-        "tolerance": "none",
+        "fill": "zero",
+        "budget": None,
+        "tolerance": None,
     }
     assert made.fill == "zero"
     assert made.preset.name == "plain"

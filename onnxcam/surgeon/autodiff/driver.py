@@ -27,8 +27,6 @@ from onnxcam.surgeon.autodiff.rules.registry import (
 from onnxcam.surgeon.ir import Model, Node, Shapes, Value
 from onnxcam.types import Arrays
 
-__all__ = ["MissingRule", "gradients", "missing_rules"]
-
 REAL = (onnx_ir.DataType.FLOAT, onnx_ir.DataType.FLOAT16, onnx_ir.DataType.BFLOAT16, onnx_ir.DataType.DOUBLE)
 MULTIPLE_OUTPUTS = frozenset({"Split"})
 """Operators whose rule reads the cotangents of all outputs. Of any other operator only output 0 may have one."""

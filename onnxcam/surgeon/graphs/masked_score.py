@@ -21,7 +21,13 @@ from onnxcam.errors import UnknownLayer
 from onnxcam.resampling import bilinear_matrix, is_small, neighbours
 from onnxcam.surgeon.analysis.anatomy import Anatomy
 from onnxcam.surgeon.builder import Builder, publish
-from onnxcam.surgeon.graphs.score_heads import LOGIT, LOGITS, PROBABILITY, REFERENCES, REGIONS, TARGETS, add_score_head
+from onnxcam.surgeon.graphs.score_heads import LOGIT as LOGIT
+from onnxcam.surgeon.graphs.score_heads import LOGITS as LOGITS
+from onnxcam.surgeon.graphs.score_heads import PROBABILITY as PROBABILITY
+from onnxcam.surgeon.graphs.score_heads import REFERENCES as REFERENCES
+from onnxcam.surgeon.graphs.score_heads import REGIONS as REGIONS
+from onnxcam.surgeon.graphs.score_heads import TARGETS as TARGETS
+from onnxcam.surgeon.graphs.score_heads import add_score_head
 from onnxcam.surgeon.ir import Model, Value, edit, find_value, new_input, tidy
 from onnxcam.surgeon.passes.quantised import dequantise
 from onnxcam.types import MaskForm
@@ -29,8 +35,6 @@ from onnxcam.types import MaskForm
 FEATURE_MASKS = MaskForm()
 """The form of masks that are feature maps: on the feature grid, normalised in the graph."""
 IMAGE, MAPS, FILL, FEATURES = "onnxcam/image", "onnxcam/maps", "onnxcam/fill", "onnxcam/features"
-
-__all__ = ["FEATURES", "FILL", "IMAGE", "LOGIT", "LOGITS", "MAPS", "PROBABILITY", "REFERENCES", "REGIONS", "TARGETS"]
 
 
 def scoring_model(

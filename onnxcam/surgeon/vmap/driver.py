@@ -16,9 +16,8 @@ from onnxcam.surgeon.builder import Builder
 from onnxcam.surgeon.ir import Model, Node, Shapes, Value
 from onnxcam.surgeon.vmap import indexing, layers, pointwise, products, shaping
 from onnxcam.surgeon.vmap.rules import FOREIGN, REFUSED, STANDARD, Rule
-from onnxcam.surgeon.vmap.task import SHARED, STACKED, BatchSize, CannotBatch, Dims, Operand, Task
-
-__all__ = ["BATCH", "CannotBatch", "free_batch"]
+from onnxcam.surgeon.vmap.task import SHARED, STACKED, BatchSize, Dims, Operand, Task
+from onnxcam.surgeon.vmap.task import CannotBatch as CannotBatch
 
 BATCH = "N"
 """The name of the batch dimension in the new graph."""
