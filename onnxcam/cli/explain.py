@@ -69,14 +69,15 @@ def explain_pictures(args: ExplainArgs) -> None:
         _stoppable(tally) as stop,
         printer(json=args.json, quiet=args.quiet) as show,
         open_explainer(args, targets, method) as explainer,
-        progress_bar(images, quiet=args.quiet) as progress,
-        closing(explain_each(explainer, pictures, progress=progress)) as results,
+        progress_bar(images, quiet=args.quiet) as bar,
+        closing(explain_each(explainer, pictures, progress=bar.begin)) as results,
     ):
         for image, files, result in zip(images, planned, results, strict=True):
             if result.error is None:
                 with stop.deferred():
                     _write(result, image, files, style, tally)
-                    show(result.saliencies, files)
+                    with bar.hidden():
+                        show(result.saliencies, files)
             elif args.keep_going:
                 failures.append(_named(result.error, image))
             else:

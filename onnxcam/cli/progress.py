@@ -1,8 +1,9 @@
 """The bar that `onnxcam explain` shows on a terminal."""
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,15 +13,22 @@ if TYPE_CHECKING:
     from onnxcam.types import Progress as OnProgress
 
 
-@contextmanager
-def progress_bar(images: Sequence[Path], *, quiet: bool) -> Iterator["GroupProgress"]:
-    """A bar with the time left on a terminal's standard error; nothing in a pipe or when quiet.
+@dataclass(frozen=True)
+class ProgressBar:
+    """begin: what explain_each() calls when a group of pictures begins; the pictures before it are finished then.
 
-    Yields what explain_each() calls when a group of pictures begins; the pictures before it are finished. What is
-    printed meanwhile on the same terminal stands above the bar.
+    hidden: a block in which the bar is not on the terminal, so that something else can be printed there.
     """
+
+    begin: "GroupProgress"
+    hidden: Callable[[], AbstractContextManager[None]] = nullcontext
+
+
+@contextmanager
+def progress_bar(images: Sequence[Path], *, quiet: bool) -> Iterator[ProgressBar]:
+    """A bar with the time left on a terminal's standard error; nothing in a pipe or when quiet."""
     if quiet or not sys.stderr.isatty():
-        yield lambda group: [None] * len(group)
+        yield ProgressBar(lambda group: [None] * len(group))
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -31,9 +39,8 @@ def progress_bar(images: Sequence[Path], *, quiet: bool) -> Iterator["GroupProgr
         TextColumn("{task.percentage:3.0f} %"),
         TimeRemainingColumn(),
     )
-    # Rich would send standard output to the bar's console, and so records that are piped elsewhere.
-    shared = sys.stdout.isatty()
-    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=shared) as bar:
+    # Rich would send what is printed meanwhile to the bar's console: records, too, that are piped elsewhere.
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
         task = bar.add_task("opening the model", total=None)
 
         def begin(group: Sequence[int]) -> "list[OnProgress]":
@@ -50,4 +57,12 @@ def progress_bar(images: Sequence[Path], *, quiet: bool) -> Iterator["GroupProgr
 
             return [partial(on_progress, i) for i in group]
 
-        yield begin
+        @contextmanager
+        def hidden() -> Iterator[None]:
+            bar.stop()
+            try:
+                yield
+            finally:
+                bar.start()
+
+        yield ProgressBar(begin, hidden if sys.stdout.isatty() else nullcontext)

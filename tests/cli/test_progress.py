@@ -23,18 +23,18 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 
 def test_shares_of_all_pictures_add_up_and_skipped_ones_are_done_with(shown: list[dict[str, Any]]) -> None:
-    with progress_bar([Path(f"{i}.jpg") for i in range(7)], quiet=False) as begin:
-        first, second = begin([0, 1])
+    with progress_bar([Path(f"{i}.jpg") for i in range(7)], quiet=False) as bar:
+        first, second = bar.begin([0, 1])
         assert first is not None
         assert second is not None
         first(5, 10)
         second(2, 10)
         second(2, 100)
         first(10, 10)
-        _, fourth = begin([3, 5])  # 1 ended early, 2 and 4 could not be read
+        _, fourth = bar.begin([3, 5])  # 1 ended early, 2 and 4 could not be read
         assert fourth is not None
         fourth(1, 4)
-        begin([6])
+        bar.begin([6])
     done = [update["completed"] for update in shown]
     assert done == pytest.approx([0, 0.5, 0.7, 0.7, 1.2, 4, 4.25, 6]), "it never goes back"
     names = [update["description"] for update in shown if "description" in update]
@@ -42,9 +42,28 @@ def test_shares_of_all_pictures_add_up_and_skipped_ones_are_done_with(shown: lis
 
 
 def test_nothing_is_shown_in_a_pipe_or_when_quiet(shown: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
-    with progress_bar([Path("a.jpg"), Path("b.jpg")], quiet=True) as begin:
-        assert begin([0, 1]) == [None, None]
+    with progress_bar([Path("a.jpg"), Path("b.jpg")], quiet=True) as bar:
+        assert bar.begin([0, 1]) == [None, None]
     monkeypatch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
-    with progress_bar([Path("a.jpg")], quiet=False) as begin:
-        assert begin([0]) == [None]
+    with progress_bar([Path("a.jpg")], quiet=False) as bar:
+        assert bar.begin([0]) == [None]
     assert not shown
+
+
+def test_the_bar_is_off_the_terminal_while_something_is_printed_there(
+    shown: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    for name in ("start", "stop"):
+        method = getattr(Progress, name)
+        monkeypatch.setattr(Progress, name, lambda self, m=method, n=name: (calls.append(n), m(self))[1])
+    with progress_bar([Path("a.jpg")], quiet=False) as bar:
+        with bar.hidden():
+            calls.append("print")
+        calls.append("go on")
+    assert calls == ["start", "stop", "print", "start", "go on", "stop"]
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: False, raising=False)
+    with progress_bar([Path("a.jpg")], quiet=False) as bar, bar.hidden():
+        calls.append("piped")
+    assert calls[-3:] == ["start", "piped", "stop"], "what goes elsewhere leaves the bar alone"

@@ -36,7 +36,9 @@ import onnxcam.cli.explain as command
 def first(done, every):
     print(time.time() - float(os.environ["BEGAN"]), flush=True)
     os._exit(0)
-command.progress_bar = contextmanager(lambda images, quiet: (yield lambda group: [first] * len(group)))
+from onnxcam.cli.progress import ProgressBar
+bar = ProgressBar(lambda group: [first] * len(group))
+command.progress_bar = contextmanager(lambda images, quiet: (yield bar))
 from onnxcam.cli.main import run
 sys.argv = ["onnxcam", "explain", *sys.argv[1:]]
 run()
