@@ -280,7 +280,9 @@ def test_wrong_arguments_are_errors_in_words(classifier: onnx.ModelProto) -> Non
     with pytest.raises(TargetError, match="whole numbers"):
         Element(("a",))  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="score_cam"):
-        Explainer(classifier, "score-cam")  # type: ignore[arg-type]
+        Explainer(classifier, 5)  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="did you mean score-cam"):
+        Explainer(classifier, "score-camm")
     with pytest.raises(OptionError, match="by name"):
         Explainer(classifier, inputs=[1, 2])  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="not NoneType"):
