@@ -1,117 +1,14 @@
-"""Small models written as ONNX text, so that a reader sees the graph that a claim is about."""
+"""Fixtures that tests of several rooms use."""
 
-import importlib.util
 import os
-import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 
-import numpy as np
 import onnx
-import onnx.parser
 import pytest
+from small_models import CLASSIFIER, Make, filled
 
 pytest.register_assert_rewrite("batched", "differentiated")
-os.environ["ONNXCAM_CACHE"] = "off"  # what one test found out must not help the next one; commands inherit it
-
-Make = Callable[..., onnx.ModelProto]
-
-CLASSIFIER = """
-<ir_version: 8, opset_import: ["" : 17]>
-tiny (float[N,3,16,12] x) => (float[N,5] logits)
-<float[6,3,3,3] w1, float[8,6,3,3] w2, float[5,8] w3, float[5] b3>
-{
-  c1 = Conv <kernel_shape=[3,3], pads=[1,1,1,1], strides=[2,2]> (x, w1)
-  r1 = Relu (c1)
-  c2 = Conv <kernel_shape=[3,3], pads=[1,1,1,1], strides=[2,2]> (r1, w2)
-  features = Relu (c2)
-  pooled = GlobalAveragePool (features)
-  flat = Flatten (pooled)
-  logits = Gemm <transB=1> (flat, w3, b3)
-}
-"""
-"""Two convolutions, 4x3 features of 8 channels, pooling and a linear head; input 16 high and 12 wide."""
-
-PIXELS = """
-<ir_version: 8, opset_import: ["" : 17]>
-pixels (uint8[N,16,12,3] x) => (float[N,5] logits)
-<float[8,3,3,3] w, float[8,5] v>
-{
-  real = Cast <to=1> (x)
-  n = Transpose <perm=[0,3,1,2]> (real)
-  c = Conv <kernel_shape=[3,3], pads=[1,1,1,1], strides=[4,4]> (n, w)
-  p = ReduceMean <axes=[2,3], keepdims=0> (c)
-  logits = MatMul (p, v)
-}
-"""
-"""Takes bytes, channels last; 4x3 features of 8 channels."""
-
-
-SCALED_BY_BATCH = """<ir_version: 8, opset_import: ["" : 17]>
-net (float[2,3,16,12] x) => (float[2,5] logits)
-<float[8,3,3,3] w, float[8,5] v>
-{
-  c = Conv <kernel_shape=[3,3], pads=[1,1,1,1], strides=[4,4]> (x, w)
-  f = Tanh (c)
-  square = Mul (f, f)
-  size = ReduceMean <keepdims=1> (square)
-  part = Div (f, size)
-  p = ReduceMean <axes=[2,3], keepdims=0> (part)
-  logits = MatMul (p, v)
-}"""
-"""Bound to two pictures, which share the number that both are divided by."""
-
-
-def network_over(sides: Sequence[int], *, channels: int, batch: str, opset: int = 17) -> str:
-    """Signals, pictures or volumes of these sides: a convolution that halves them, 8 channels, pooling, 5 classes."""
-    kernel, pads, strides = ("3",) * len(sides), ("1",) * 2 * len(sides), ("2",) * len(sides)
-    return f"""<ir_version: 8, opset_import: ["" : {opset}]>
-    net (float[{batch},{channels},{",".join(map(str, sides))}] x) => (float[{batch},5] logits)
-    <float[8,{channels},{",".join(kernel)}] w, float[8,5] v>
-    {{
-      c = Conv <kernel_shape=[{",".join(kernel)}], pads=[{",".join(pads)}], strides=[{",".join(strides)}]> (x, w)
-      f = Relu (c)
-      g = GlobalAveragePool (f)
-      p = Flatten (g)
-      logits = MatMul (p, v)
-    }}"""
-
-
-def filled(text: str, seed: int = 0, *, check: bool = True) -> onnx.ModelProto:
-    """The parsed model; every tensor that is declared but not computed becomes a weight of about unit gain."""
-    model = onnx.parser.parse_model(text)
-    rng = np.random.default_rng(seed)
-    computed = {name for node in model.graph.node for name in node.output}
-    for info in [v for v in model.graph.value_info if v.name not in computed]:
-        shape = tuple(d.dim_value for d in info.type.tensor_type.shape.dim)
-        fan_in = int(np.prod(shape[1:])) if len(shape) > 1 else 1
-        values = 2 * rng.standard_normal(shape) / np.sqrt(fan_in)
-        model.graph.initializer.append(onnx.numpy_helper.from_array(values.astype(np.float32), info.name))
-        model.graph.value_info.remove(info)
-    if check:
-        onnx.checker.check_model(model, full_check=True)
-    return model
-
-
-def tool(path: str) -> ModuleType:
-    """tools/<path>.py, or the package tools/<path>, as a module, without tools becoming a place to import from."""
-    place = Path(__file__).parents[1] / "tools" / path
-    name = place.name
-    if not place.is_dir():
-        return _executed(name, place.with_suffix(".py"))
-    return sys.modules[name] if name in sys.modules else _executed(name, place / "__init__.py")
-
-
-def _executed(name: str, path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    if spec.submodule_search_locations is not None:
-        sys.modules[name] = module  # its parts import each other by this name
-    spec.loader.exec_module(module)
-    return module
+os.environ["ONNXCAM_CACHE"] = "off"  # what one test measured must not help the next one; commands inherit it
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """The command line as a person or a program meets it: in a process of its own, from the words to the exit code."""
 
 import json
-import os
 import subprocess
 import sys
 from importlib.resources import files as files_of
@@ -10,19 +9,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from conftest import filled
+from command import files, onnxcam
 from jsonschema import Draft202012Validator
 from PIL import Image
+from small_models import filled
 
 from onnxcam.inputs import bundled
 
 LABELS = ["ant", "bee", "cat", "dog", "eel"]
-
-
-def onnxcam(*words: object, cwd: Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "onnxcam.cli.main", *map(str, words)]
-    settings = {**os.environ, "COLUMNS": "200", **(env or {})}
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, env=settings)
 
 
 @pytest.fixture
@@ -33,10 +27,6 @@ def folder(classifier: onnx.ModelProto, tmp_path: Path) -> Path:
     pixels = np.random.default_rng(3).integers(0, 256, (40, 30, 3)).astype(np.uint8)
     Image.fromarray(pixels).save(tmp_path / "photo.png")
     return tmp_path
-
-
-def files(folder: Path) -> set[str]:
-    return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
 
 
 def test_explain_writes_the_overlay_and_says_what_it_did(folder: Path) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from conftest import filled
+from command import onnxcam
 from PIL import Image
-from test_cli import onnxcam
+from small_models import filled
 
 from onnxcam.inputs.bundled import model as embedded
 from onnxcam.methods import METHODS

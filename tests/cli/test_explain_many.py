@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from command import files, onnxcam
 from PIL import Image
-from test_cli import files, onnxcam
 from typer.testing import CliRunner
 
 from onnxcam.cli.explain import list_pictures

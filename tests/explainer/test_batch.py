@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from conftest import CLASSIFIER, SCALED_BY_BATCH, filled
 from onnxruntime import OrtValue
+from small_models import CLASSIFIER, SCALED_BY_BATCH, filled
 
 from onnxcam import METHODS, Explainer, Fill, Method, Preset, ablation_cam, grad_cam, mask, opti_cam, rise, score_cam
 from onnxcam.engine.devices import Device

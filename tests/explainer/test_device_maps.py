@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from conftest import SCALED_BY_BATCH, filled
+from small_models import SCALED_BY_BATCH, filled
 
 from onnxcam import EngineOptions, Explainer, MemoryCap, grad_cam, rise, score_cam
 from onnxcam.engine.devices import Device

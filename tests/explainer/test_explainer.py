@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from conftest import CLASSIFIER, PIXELS, Make
 from PIL import Image
+from small_models import CLASSIFIER, PIXELS, Make
 
 from onnxcam import BLACK, MEAN, Explainer, OnnxCamError, Preset, blur, score_cam
 from onnxcam.errors import (

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from conftest import CLASSIFIER, filled
+from small_models import CLASSIFIER, filled
 
 from onnxcam import Element, Explainer, Preset
 from onnxcam.errors import InferenceError, OnnxCamError

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import CLASSIFIER, filled
+from small_models import CLASSIFIER, filled
 
 from onnxcam import Explainer, Method
 from onnxcam.errors import InferenceError, OnnxCamError, UndefinedSaliency

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import CLASSIFIER, filled
+from small_models import CLASSIFIER, filled
 
 from onnxcam import Box, Element, Explainer, OnnxCamError, Preset, Region, ScoredTarget, Similarity, grad_cam
 from onnxcam.errors import OptionError, TargetError

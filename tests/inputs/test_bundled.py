@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from conftest import tool
 from PIL import Image
+from programs import tool
 
 from onnxcam.errors import ModelError
 from onnxcam.inputs import bundled

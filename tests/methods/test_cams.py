@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from conftest import CLASSIFIER
+from small_models import CLASSIFIER
 from tiny import DENSE, GRID, IMAGE, SIZE, TARGET, Array, Net, enlarge, explained, model, probe, relu, softmax, stretch
 
 from onnxcam.errors import OptionError, UndefinedSaliency

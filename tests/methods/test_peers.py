@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from conftest import tool
+from programs import tool
 
 from onnxcam import METHODS, Explainer
 from onnxcam.inputs import bundled

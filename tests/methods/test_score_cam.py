@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from conftest import tool
+from programs import tool
 
 from onnxcam import Explainer, score_cam
 from onnxcam.inputs import bundled

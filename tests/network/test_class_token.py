@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from conftest import filled, tool
+from programs import tool
+from small_models import filled
 
 from onnxcam import Explainer, grad_cam, recipro_cam, score_cam
 from onnxcam.errors import UndefinedSaliency

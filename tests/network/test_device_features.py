@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from conftest import filled
+from small_models import filled
 
 from onnxcam import Explainer, score_cam
 from onnxcam.engine.devices import Device

@@ -8,8 +8,8 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from conftest import tool
-from test_zoo import MAPPED, NAN, name_of
+from programs import tool
+from zoo_records import MAPPED, NAN, name_of
 
 from onnxcam.engine.session import Session
 from onnxcam.errors import MissingGradient

@@ -7,8 +7,8 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from conftest import CLASSIFIER, PIXELS, filled, network_over
 from onnx.reference import ReferenceEvaluator
+from small_models import CLASSIFIER, PIXELS, filled, network_over
 
 from onnxcam.errors import UndefinedSaliency
 from onnxcam.network.gradients import noise_feeds, step_graph

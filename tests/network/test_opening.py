@@ -7,7 +7,7 @@ import onnx
 import onnx_ir
 import onnxruntime as ort
 import pytest
-from conftest import CLASSIFIER, Make, network_over
+from small_models import CLASSIFIER, Make, network_over
 
 from onnxcam import Box, Element, Explainer, Region, Similarity, score_cam
 from onnxcam.errors import ModelError, OptionError, TargetError

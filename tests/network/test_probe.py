@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from conftest import CLASSIFIER, PIXELS, SCALED_BY_BATCH, filled, network_over
+from small_models import CLASSIFIER, PIXELS, SCALED_BY_BATCH, filled, network_over
 
 from onnxcam import METHODS, Explainer, Fill, Method, mask, opti_cam, score_cam
 from onnxcam.errors import InferenceError, ModelError, OptionError, UndefinedSaliency

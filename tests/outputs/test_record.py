@@ -12,9 +12,9 @@ from typing import Any, get_args
 import numpy as np
 import onnx
 import pytest
-from conftest import CLASSIFIER, filled
 from jsonschema import Draft202012Validator
 from results import HASH, saliency
+from small_models import CLASSIFIER, filled
 
 from onnxcam import PRESETS, Box, Element, Explainer, Saliency, Similarity, grad_cam, rise, score_cam
 from onnxcam.inputs.presets import Color, Interpolation, Resize

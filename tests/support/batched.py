@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import onnx
 import onnxruntime as ort
-from conftest import Make
+from small_models import Make
 
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.vmap.driver import free_batch

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from conftest import CLASSIFIER, filled
+from small_models import CLASSIFIER, filled
 
 from onnxcam import Explainer
 from onnxcam.inputs.presets import preset_named

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from conftest import Make
+from small_models import Make
 from typer.testing import CliRunner
 
 from onnxcam import Element, Explainer

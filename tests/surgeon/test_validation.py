@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from conftest import Make
+from small_models import Make
 
 from onnxcam.errors import ModelError
 from onnxcam.surgeon import validation

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import tool
+from programs import tool
 
 TOOL = Path(__file__).parents[2] / "tools" / "benchmarks" / "run_all.py"
 WITHOUT_GPU = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}

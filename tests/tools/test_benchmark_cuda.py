@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import tool
+from programs import tool
 
 pytestmark = pytest.mark.torch
 TOOL = Path(__file__).parents[2] / "tools" / "benchmarks" / "cuda.py"

@@ -12,7 +12,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from conftest import PIXELS, Make, tool
+from programs import tool
+from small_models import PIXELS, Make
 
 from onnxcam.errors import ModelError, OptionError
 from onnxcam.inputs import bundled

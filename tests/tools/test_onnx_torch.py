@@ -10,9 +10,10 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from conftest import Make, tool
 from onnx import numpy_helper
-from test_zoo import MAPPED, name_of
+from programs import tool
+from small_models import Make
+from zoo_records import MAPPED, name_of
 
 from onnxcam.network.dry_run import noise
 from onnxcam.network.extra_inputs import for_batch

@@ -1,7 +1,7 @@
 """Axes after reshapes, attention and pooling, each for one small case."""
 
 import pytest
-from conftest import Make
+from small_models import Make
 
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.axes import Axes, Folded, Tokens, reshaped

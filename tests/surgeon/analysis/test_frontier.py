@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from conftest import Make
 from located import BODY, HEAD, LINEAR, SIGNATURE, anatomy_of
+from small_models import Make
 
 from onnxcam.surgeon.analysis.anatomy import Kind
 

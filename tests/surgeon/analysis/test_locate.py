@@ -3,8 +3,8 @@
 import numpy as np
 import onnx
 import pytest
-from conftest import Make
 from located import BODY, HEAD, LINEAR, SIGNATURE, anatomy_of
+from small_models import Make
 
 from onnxcam.errors import ModelError, NoSpatialFeatures, PresetError, UnknownLayer
 from onnxcam.surgeon import ir

@@ -2,7 +2,7 @@
 
 import numpy as np
 import onnx
-from conftest import Make
+from small_models import Make
 
 from onnxcam.engine.session import Session
 from onnxcam.surgeon import ir

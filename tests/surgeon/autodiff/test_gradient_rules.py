@@ -7,6 +7,7 @@ from typing import Any
 
 import onnx
 import pytest
+from cases_corners import BY_HAND
 from cases_elementwise import CASES as ELEMENTWISE
 from cases_foreign import CASES as FOREIGN
 from cases_moving import CASES as MOVING
@@ -14,7 +15,6 @@ from cases_moving import DISPUTED
 from cases_pooling import CASES as POOLING
 from cases_products import CASES as PRODUCTS
 from differentiated import Case, inner_product_error, runtime_error, runtime_slope_error
-from test_gradient_corners import BY_HAND
 
 from onnxcam.surgeon.autodiff.rules.registry import VJP_RULES, ZERO_GRADIENT
 

@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from conftest import CLASSIFIER, PIXELS, Make
+from small_models import CLASSIFIER, PIXELS, Make
 
 from onnxcam.resampling import upsample
 from onnxcam.surgeon import ir

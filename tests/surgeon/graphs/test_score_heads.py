@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from conftest import CLASSIFIER, Make, network_over
+from small_models import CLASSIFIER, Make, network_over
 
 from onnxcam import resampling
 from onnxcam.resampling import upsample

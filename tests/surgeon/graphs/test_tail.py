@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from conftest import CLASSIFIER, PIXELS, filled, network_over
+from small_models import CLASSIFIER, PIXELS, filled, network_over
 
 from onnxcam import Element, Explainer, Method, Region
 from onnxcam.methods.maps import Outcome

@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from conftest import Make
+from small_models import Make
 
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.passes.control_flow import MOST_ROUNDS, take_branches, unroll_loops

@@ -3,7 +3,7 @@
 import numpy as np
 import onnxruntime as ort
 import pytest
-from conftest import Make
+from small_models import Make
 
 from onnxcam.errors import ModelError, NoSpatialFeatures
 from onnxcam.surgeon import ir

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from batched import Feed, assert_same, declared, drawn, freed, head, joined, model_of, session, smallest_gap
-from conftest import Make
+from small_models import Make
 
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.vmap.driver import CannotBatch, free_batch

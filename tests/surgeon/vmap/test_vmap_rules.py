@@ -3,7 +3,7 @@
 import onnx
 import pytest
 from batched import assert_same, declared, drawn, freed, measured, model_of
-from conftest import Make
+from small_models import Make
 
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.vmap.driver import CannotBatch, free_batch
