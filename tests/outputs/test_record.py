@@ -18,6 +18,7 @@ from small_models import CLASSIFIER, filled
 
 from onnxcam import PRESETS, Box, Element, Explainer, Saliency, Similarity, grad_cam, rise, score_cam
 from onnxcam.inputs.presets import Color, Interpolation, Resize
+from onnxcam.methods import METHODS, method
 from onnxcam.outputs.formats import FORMATS
 from onnxcam.outputs.overlay import Style
 from onnxcam.outputs.record import SCHEMA, plain, record
@@ -92,6 +93,23 @@ def test_a_region_fits_the_schema_too() -> None:
         VALIDATOR.validate(record(one))
         target = record(one)["target"]
         assert (target["probability"], target["output"], target["region"]) == (0.5, "out", expected)
+
+
+VARIED: dict[str, dict[str, Any]] = {
+    "score-cam": {"tolerance": 0.02, "fill": "blur(sigma=3)"},
+    "opti-cam": {"bounds": (0.0, 1.0), "max_iter": 3, "seed": 7, "fill": "mean"},
+    "rise": {"masks": 8, "probability": 0.25},
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_is_made_again_from_its_record(name: str) -> None:
+    for options in ({}, VARIED.get(name, {})):
+        original = method(name, **options)
+        one = saliency(method=name, options=dict(original.options), fill=original.perturb.name)
+        values = json.loads(json.dumps(record(one)))
+        VALIDATOR.validate(values)
+        assert method(values["method"]["name"], **values["method"]["options"]) == original
 
 
 def objects(schema: object) -> Iterator[Mapping[str, Any]]:

@@ -13,14 +13,14 @@ ACROSS = WIDTH - RIGHT - LEFT
 INK = overlay.INK
 
 
-def lane(plot: Picture, index: int = 0, count: int = 1) -> Picture:
+def trace(plot: Picture, index: int = 0, count: int = 1) -> Picture:
     pitch = (len(plot) - TOP - BOTTOM + GAP) // count
     return plot[TOP + index * pitch : TOP + (index + 1) * pitch - GAP, LEFT : WIDTH - RIGHT]
 
 
 def behind(plot: Picture) -> Picture:
     """(width,3) the colours alone, from above the highest point of a trace, where a tenth is free."""
-    return lane(plot)[2]
+    return trace(plot)[2]
 
 
 def block(length: int, start: int, stop: int) -> Map:
@@ -82,7 +82,7 @@ def test_a_single_salient_sample_of_a_long_signal_is_not_lost(length: int) -> No
 def test_the_trace_runs_through_its_values(length: int) -> None:
     t = np.linspace(0, 1, length, dtype=np.float32)
     values = t * t * 7 - 3
-    ink = dark(lane(draw_signal(values[None], np.zeros(length, np.float32))))
+    ink = dark(trace(draw_signal(values[None], np.zeros(length, np.float32))))
     height = len(ink)
     rows = (ink * (np.arange(height) + 0.5)[:, None]).sum(axis=0) / np.maximum(ink.sum(axis=0), 1)
     x = (np.arange(ACROSS) + 0.5) / ACROSS * length - 0.5
@@ -94,7 +94,7 @@ def test_the_trace_runs_through_its_values(length: int) -> None:
 def test_one_odd_sample_of_a_long_signal_stays_a_spike() -> None:
     values = flat(50_000)
     values[0, 25_003] = 9
-    ink = dark(lane(draw_signal(values, np.zeros(50_000, np.float32))))
+    ink = dark(trace(draw_signal(values, np.zeros(50_000, np.float32))))
     assert ink[int(0.15 * len(ink)), ACROSS // 2 - 3 : ACROSS // 2 + 4].any()
     assert not ink[: int(0.7 * len(ink)), : ACROSS // 2 - 5].any()
 
@@ -103,7 +103,7 @@ def test_one_odd_sample_of_a_long_signal_stays_a_spike() -> None:
 @pytest.mark.parametrize("alpha", [0.0, 0.6, 1.0])
 def test_the_trace_stands_out_from_every_colour(name: str, alpha: float) -> None:
     saliency = np.linspace(0, 1, 500, dtype=np.float32)
-    plot = lane(draw_signal(flat(500), saliency, colormap=name, alpha=alpha)).astype(float) @ overlay.LUMA
+    plot = trace(draw_signal(flat(500), saliency, colormap=name, alpha=alpha)).astype(float) @ overlay.LUMA
     middle = plot[len(plot) // 2]
     assert np.abs(middle - plot[2])[1:-1].min() > 80
 
@@ -111,7 +111,7 @@ def test_the_trace_stands_out_from_every_colour(name: str, alpha: float) -> None
 def test_every_channel_has_its_own_trace_and_range() -> None:
     ramp = np.linspace(0, 1, 200, dtype=np.float32)
     plot = draw_signal(np.stack([ramp, 2000 - 4000 * ramp]), np.zeros(200, np.float32))
-    first, second = dark(lane(plot, 0, 2)), dark(lane(plot, 1, 2))
+    first, second = dark(trace(plot, 0, 2)), dark(trace(plot, 1, 2))
     half = len(first) // 2
     assert not first[:half, :300].any()
     assert first[half:, :300].any()
@@ -124,7 +124,7 @@ def test_every_channel_has_its_own_trace_and_range() -> None:
 def test_the_colours_lie_behind_every_channel() -> None:
     plot = draw_signal(flat(100, 3), block(100, 30, 40), alpha=1)
     for index in range(3):
-        np.testing.assert_array_equal(lane(plot, index, 3)[2], behind(plot))
+        np.testing.assert_array_equal(trace(plot, index, 3)[2], behind(plot))
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_a_few_channels_share_the_usual_height_and_many_make_it_higher() -> None
 @pytest.mark.parametrize("values", [np.full((1, 30), 7.0), np.full((1, 1), 7.0), np.array([[-3e38, 3e38, 0]])])
 def test_constant_single_and_huge_values_are_drawn(values: Floats) -> None:
     array = values.astype(np.float32)
-    ink = dark(lane(draw_signal(array, np.zeros(array.shape[1], np.float32))))
+    ink = dark(trace(draw_signal(array, np.zeros(array.shape[1], np.float32))))
     assert ink.any(axis=0).mean() > 0.5
     if np.ptp(array[0].astype(float)) == 0:
         assert ink[len(ink) // 2].mean() > 0.95
@@ -171,7 +171,7 @@ def test_constant_single_and_huge_values_are_drawn(values: Floats) -> None:
 def test_without_an_array_the_map_is_its_own_trace() -> None:
     saliency = np.linspace(0, 1, 300, dtype=np.float32)
     plot = draw_signal(None, saliency)
-    np.testing.assert_array_equal(lane(plot), lane(draw_signal(saliency[None], saliency)))
+    np.testing.assert_array_equal(trace(plot), trace(draw_signal(saliency[None], saliency)))
     assert len(inked(plot, "map")) == 1
 
 
