@@ -1,4 +1,4 @@
-"""Several pictures at one time: each gets what it would get alone, runs are shared, and one's trouble is its own."""
+"""Several pictures in one batch: each gets the maps that it gets alone, and an error of one leaves the others alone."""
 
 import re
 from collections.abc import Sequence
@@ -55,8 +55,8 @@ SHIFTED = CLASSIFIER.replace("x) =>", "x, float[N,5] shift) =>").replace("logits
 
 
 def opened(proto: onnx.ModelProto | None = None, method: Method | None = None, **options: Any) -> Explainer:
-    given = {"preset": PLAIN, "providers": ["cpu"], **options}
-    return Explainer(proto if proto is not None else filled(ALIVE), method, **given)
+    arguments = {"preset": PLAIN, "providers": ["cpu"], **options}
+    return Explainer(proto if proto is not None else filled(ALIVE), method, **arguments)
 
 
 def explain_batch(
@@ -73,11 +73,11 @@ def forward_passes(explainer: Explainer, targets: Any = (None,), count: int = 5)
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Masks of every scoring run from here on."""
     seen: list[int] = []
-    own = Network._run_in
+    run_in = Network._run_in
 
     def watched(self: Network, session: Any, feeds: Any, masks: Any, outputs: Any) -> Any:
         seen.append(len(masks))
-        return own(self, session, feeds, masks, outputs)
+        return run_in(self, session, feeds, masks, outputs)
 
     monkeypatch.setattr(Network, "_run_in", watched)
     return seen
@@ -87,13 +87,13 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_pictures_together_get_the_maps_of_each_alone(name: str) -> None:
     with opened(filled(CLASSIFIER), METHODS[name](**OPTIONS.get(name, {})), batch=4) as explainer:
         together = explain_batch(explainer, forward_passes(explainer, (2, "top1")), (2, "top1"))
-        assert sum(isinstance(found, list) for found in together) >= 3
-        for found, photograph in zip(together, PHOTOGRAPHS, strict=True):
-            if isinstance(found, OnnxCamError):
-                with pytest.raises(type(found), match=re.escape(str(found))):
+        assert sum(isinstance(explained, list) for explained in together) >= 3
+        for explained, photograph in zip(together, PHOTOGRAPHS, strict=True):
+            if isinstance(explained, OnnxCamError):
+                with pytest.raises(type(explained), match=re.escape(str(explained))):
                     explainer.explain(photograph, (2, "top1"))
                 continue
-            for one, alone in zip(found, explainer.explain(photograph, (2, "top1")), strict=True):
+            for one, alone in zip(explained, explainer.explain(photograph, (2, "top1")), strict=True):
                 np.testing.assert_allclose(one.map, alone.map, atol=2e-4)
                 assert (one.target.index, one.provenance.forwards) == (alone.target.index, alone.provenance.forwards)
                 assert one.provenance.steps == alone.provenance.steps
@@ -101,23 +101,23 @@ def test_pictures_together_get_the_maps_of_each_alone(name: str) -> None:
 
 @pytest.mark.parametrize("options", [{"batch": 4}, {"batch": 3, "threads": 1}, {"batch": 1}, {}])
 @pytest.mark.parametrize("method", [score_cam(), score_cam(fill=TURNED), score_cam(budget=5), rise(masks=17)])
-def test_whatever_the_batch(method: Method, options: dict[str, Any]) -> None:
+def test_the_batch_size_does_not_change_the_maps_of_several_pictures(method: Method, options: dict[str, Any]) -> None:
     with opened(method=method, **options) as explainer:
-        for found, photograph in zip(explainer.batch(PHOTOGRAPHS), PHOTOGRAPHS, strict=True):
-            np.testing.assert_allclose(found.map, explainer(photograph).map, atol=1e-5)
+        for saliency, photograph in zip(explainer.batch(PHOTOGRAPHS), PHOTOGRAPHS, strict=True):
+            np.testing.assert_allclose(saliency.map, explainer(photograph).map, atol=1e-5)
 
 
-def test_regions_and_other_heads_share_too() -> None:
+def test_regions_share_runs_too() -> None:
     with opened(filled(SEGMENTER), batch=4) as explainer:
-        wanted = [Region(1, (0, 0, 30, 20)), Region(2, (10, 5, 30, 40))]
-        together = explain_batch(explainer, forward_passes(explainer, wanted), wanted)
-        for found, photograph in zip(together, PHOTOGRAPHS, strict=True):
-            assert isinstance(found, list)
-            for one, alone in zip(found, explainer.explain(photograph, wanted), strict=True):
+        regions = [Region(1, (0, 0, 30, 20)), Region(2, (10, 5, 30, 40))]
+        together = explain_batch(explainer, forward_passes(explainer, regions), regions)
+        for explained, photograph in zip(together, PHOTOGRAPHS, strict=True):
+            assert isinstance(explained, list)
+            for one, alone in zip(explained, explainer.explain(photograph, regions), strict=True):
                 np.testing.assert_allclose(one.map, alone.map, atol=1e-5)
 
 
-def test_what_is_left_over_shares_runs(runs: list[int]) -> None:
+def test_the_last_masks_of_pictures_share_runs(runs: list[int]) -> None:
     """8 channels in runs of 3: 3 + 3 + 2 alone; five times 2 are 3 + 3 + 3 + 1 together."""
     with opened(batch=3) as explainer:
         ready = forward_passes(explainer)
@@ -139,7 +139,7 @@ def test_a_few_masks_at_a_time_fill_the_runs_of_many_pictures(runs: list[int]) -
         assert runs == [25]
 
 
-def test_pictures_whose_further_inputs_differ_do_not_share(runs: list[int]) -> None:
+def test_pictures_whose_extra_inputs_differ_share_no_run(runs: list[int]) -> None:
     proto = filled(SHIFTED)
     with Explainer(proto, batch=3, preset=PLAIN, providers=["cpu"], inputs={"shift": 0.0}) as explainer:
         shifts = [np.full((1, 5), 0.1 * i, np.float32) * np.arange(5, dtype=np.float32) for i in range(3)]
@@ -147,22 +147,24 @@ def test_pictures_whose_further_inputs_differ_do_not_share(runs: list[int]) -> N
         runs.clear()
         together = explain_batch(explainer, ready, [2])
         assert runs == [3, 3, 2] * 3
-        for found, photograph, shift in zip(together, PHOTOGRAPHS, shifts, strict=False):
-            assert isinstance(found, list)
+        for explained, photograph, shift in zip(together, PHOTOGRAPHS, shifts, strict=False):
+            assert isinstance(explained, list)
             alone = explainer.explain(photograph, [2], inputs={"shift": shift})[0]
-            np.testing.assert_allclose(found[0].map, alone.map, atol=1e-6)
-            assert found[0].score == pytest.approx(alone.score)
+            np.testing.assert_allclose(explained[0].map, alone.map, atol=1e-6)
+            assert explained[0].score == pytest.approx(alone.score)
 
 
-def test_gradients_of_pictures_whose_further_inputs_differ_are_their_own() -> None:
+def test_gradients_of_pictures_whose_extra_inputs_differ_are_their_own() -> None:
     method = opti_cam(max_iter=4, score=Score.PROBABILITY)
     with Explainer(filled(SHIFTED), method, preset=PLAIN, providers=["cpu"], inputs={"shift": 0.0}) as explainer:
         shifts = [np.full((1, 5), i, np.float32) * np.arange(5, dtype=np.float32) for i in range(3)]
         ready = [explainer._forward(p, [2], inputs={"shift": s}) for p, s in zip(PHOTOGRAPHS, shifts, strict=False)]
-        for found, photograph, shift in zip(explain_batch(explainer, ready, [2]), PHOTOGRAPHS, shifts, strict=False):
-            assert isinstance(found, list)
+        for explained, photograph, shift in zip(
+            explain_batch(explainer, ready, [2]), PHOTOGRAPHS, shifts, strict=False
+        ):
+            assert isinstance(explained, list)
             alone = explainer.explain(photograph, [2], inputs={"shift": shift})[0]
-            np.testing.assert_allclose(found[0].map, alone.map, atol=1e-5)
+            np.testing.assert_allclose(explained[0].map, alone.map, atol=1e-5)
 
 
 def test_a_bound_batch_mixes_no_pictures() -> None:
@@ -170,9 +172,9 @@ def test_a_bound_batch_mixes_no_pictures() -> None:
     with opened(filled(SCALED_BY_BATCH)) as explainer:
         assert explainer.batching.mode is BatchMode.LOOPED
         assert explainer._batch_hint == 1
-        for found, photograph in zip(explain_batch(explainer, forward_passes(explainer)), PHOTOGRAPHS, strict=True):
-            assert isinstance(found, list)
-            np.testing.assert_array_equal(found[0].map, explainer(photograph).map)
+        for explained, photograph in zip(explain_batch(explainer, forward_passes(explainer)), PHOTOGRAPHS, strict=True):
+            assert isinstance(explained, list)
+            np.testing.assert_array_equal(explained[0].map, explainer(photograph).map)
 
 
 def on_device(explainer: Explainer, *, pad_to_batch: bool = False) -> Any:
@@ -186,12 +188,12 @@ def on_device(explainer: Explainer, *, pad_to_batch: bool = False) -> Any:
 
 def test_on_a_device_whole_runs_are_each_pictures_own_and_the_rest_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    own = BoundSession._bind
+    bind_tensor = BoundSession._bind
 
     def watched(self: BoundSession, bind: Any, name: str, span: TensorView) -> None:
         if name == "onnxcam/maps":
             sizes.append(span.shape[0])
-        own(self, bind, name, span)
+        bind_tensor(self, bind, name, span)
 
     for method in (score_cam(), score_cam(fill=TURNED, convention="destructive"), rise(masks=8)):
         with opened(method=method, batch=3) as explainer:
@@ -201,24 +203,26 @@ def test_on_a_device_whole_runs_are_each_pictures_own_and_the_rest_is_shared(mon
             ready = forward_passes(explainer)
             sizes.clear()
             together = explain_batch(explainer, ready)
-            monkeypatch.setattr(BoundSession, "_bind", own)
+            monkeypatch.setattr(BoundSession, "_bind", bind_tensor)
             assert sizes == [*[3, 3] * 5, 3, 3, 3, 1]
-            for found, map_ in zip(together, expected, strict=True):
-                assert isinstance(found, list)
-                np.testing.assert_allclose(found[0].map, map_, atol=1e-6)
-            held = [array for array, _ in network._device_scorer.bound._uploads.values()]
-            assert {array.shape for array in held if array.ndim == 1} == {(1,)}, "the targets of mixed runs are let go"
-            assert max(len(array) for array in held if array.ndim == 4) <= (1 if method.name == "score-cam" else 3)
+            for explained, map_ in zip(together, expected, strict=True):
+                assert isinstance(explained, list)
+                np.testing.assert_allclose(explained[0].map, map_, atol=1e-6)
+            arrays = [array for array, _ in network._device_scorer.bound._uploads.values()]
+            assert {array.shape for array in arrays if array.ndim == 1} == {(1,)}, (
+                "the targets of mixed runs are released"
+            )
+            assert max(len(array) for array in arrays if array.ndim == 4) <= (1 if method.name == "score-cam" else 3)
 
 
 def mixing(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Rows of every run on a device that is of several pictures, from here on."""
+    """Masks of every run on a device that several pictures share, from here on."""
     seen: list[int] = []
-    own = DeviceScorer._stacked
+    stacked = DeviceScorer._stacked
 
     def watched(self: DeviceScorer, run: Any, *rest: Any) -> Any:
         seen.append(sum(len(part) for part in run.segments))
-        return own(self, run, *rest)
+        return stacked(self, run, *rest)
 
     monkeypatch.setattr(DeviceScorer, "_stacked", watched)
     return seen
@@ -229,88 +233,88 @@ def test_a_device_that_keeps_its_shapes_scores_each_alone(monkeypatch: pytest.Mo
         expected = [explainer(p).map for p in PHOTOGRAPHS]
         on_device(explainer, pad_to_batch=True)
         mixed = mixing(monkeypatch)
-        for found, map_ in zip(explain_batch(explainer, forward_passes(explainer)), expected, strict=True):
-            assert isinstance(found, list)
-            np.testing.assert_allclose(found[0].map, map_, atol=1e-6)
+        for explained, map_ in zip(explain_batch(explainer, forward_passes(explainer)), expected, strict=True):
+            assert isinstance(explained, list)
+            np.testing.assert_allclose(explained[0].map, map_, atol=1e-6)
         assert not mixed
 
 
 def test_rests_on_a_device_have_targets_regions_and_pictures_of_their_own() -> None:
     """Several targets a picture, regions, and pictures that lie there already."""
-    wanted = [Region(1, (0, 0, 30, 20)), Region(2, (10, 5, 30, 40))]
-    for proto, targets in ((filled(ALIVE), (2, "top1", 0)), (filled(SEGMENTER), wanted)):
-        with opened(proto, batch=4 if targets is wanted else 3) as explainer:
+    regions = [Region(1, (0, 0, 30, 20)), Region(2, (10, 5, 30, 40))]
+    for proto, targets in ((filled(ALIVE), (2, "top1", 0)), (filled(SEGMENTER), regions)):
+        with opened(proto, batch=4 if targets is regions else 3) as explainer:
             images = [np.array(explainer.prepare(p).image) for p in PHOTOGRAPHS]
-            expected = [[explainer.explain(p, targets) for p in given] for given in (PHOTOGRAPHS, images)]
+            expected = [[explainer.explain(p, targets) for p in pictures] for pictures in (PHOTOGRAPHS, images)]
             on_device(explainer)
             there = [OrtValue.ortvalue_from_numpy(image) for image in images]
-            for given, alone in zip((list(PHOTOGRAPHS), there), expected, strict=True):
-                passes = [explainer._forward(picture, targets) for picture in given]
-                for found, own in zip(explain_batch(explainer, passes, targets), alone, strict=True):
-                    assert isinstance(found, list)
-                    for one, other in zip(found, own, strict=True):
+            for pictures, alone in zip((list(PHOTOGRAPHS), there), expected, strict=True):
+                passes = [explainer._forward(picture, targets) for picture in pictures]
+                for explained, each in zip(explain_batch(explainer, passes, targets), alone, strict=True):
+                    assert isinstance(explained, list)
+                    for one, other in zip(explained, each, strict=True):
                         np.testing.assert_allclose(one.map, other.map, atol=1e-5)
 
 
-def test_memory_that_runs_out_on_a_device_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_that_runs_out_on_a_device_ends_the_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rests of 2 in runs of 6, of which no more than 3 fit: nothing is tried twice."""
     tried: list[int] = []
-    own = DeviceScorer._stacked
+    stacked = DeviceScorer._stacked
 
     def small(self: DeviceScorer, run: Any, *rest: Any) -> Any:
         if len(rest[0]) == 3:  # of masks, which come first
             tried.append(sum(len(part) for part in run.segments))
         if sum(len(part) for part in run.segments) > 3:
             raise OutOfMemory("out of memory")
-        return own(self, run, *rest)
+        return stacked(self, run, *rest)
 
     with opened(batch=6) as explainer:
         expected = [explainer(p).map for p in PHOTOGRAPHS]
         network = on_device(explainer)
         monkeypatch.setattr(DeviceScorer, "_stacked", small)
-        for found, map_ in zip(explain_batch(explainer, forward_passes(explainer)), expected, strict=True):
-            assert isinstance(found, list)
-            np.testing.assert_allclose(found[0].map, map_, atol=1e-5)
+        for explained, map_ in zip(explain_batch(explainer, forward_passes(explainer)), expected, strict=True):
+            assert isinstance(explained, list)
+            np.testing.assert_allclose(explained[0].map, map_, atol=1e-5)
         assert network.batch == 3
 
 
 def test_masks_of_any_type_and_order_are_scored_as_their_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     """What an explorer of somebody else yields: float64, slices, Fortran's order; alone and with others."""
     rng = np.random.default_rng(9)
-    given = [rng.random((8, 1, 4, 3)), rng.random((16, 1, 4, 3)).astype(np.float32)[::2],
+    kinds = [rng.random((8, 1, 4, 3)), rng.random((16, 1, 4, 3)).astype(np.float32)[::2],
              np.asfortranarray(rng.random((8, 1, 4, 3)).astype(np.float32))]  # fmt: skip
-    for masks in given:
+    for masks in kinds:
         plain = np.ascontiguousarray(masks, np.float32)
         with opened(batch=3) as explainer:
             ready = [next(iter(one.results.values())) for one in forward_passes(explainer, count=3)]
-            asked = [explainer._pipeline.resolve(a, [2, 0], None).probe for a in ready]
-            expected = [probe.score(plain, Score.LOGIT) for probe in asked]
-            np.testing.assert_array_equal(asked[0].score(masks, Score.LOGIT), expected[0])
+            probes = [explainer._pipeline.resolve(a, [2, 0], None).probe for a in ready]
+            expected = [probe.score(plain, Score.LOGIT) for probe in probes]
+            np.testing.assert_array_equal(probes[0].score(masks, Score.LOGIT), expected[0])
             for graphs in (False, True):
                 network = on_device(explainer)
                 network._session.engine = EngineOptions(cuda_graph=graphs)
                 network._device_scorer = DeviceScorer(network._session, Device("cpu", 0), network.anatomy.features)
-                found = [probe.score(masks, Score.LOGIT) for probe in asked]
-                together = scores(asked, [masks] * 3, Score.LOGIT)
-                for one, two, right in zip(found, together, expected, strict=True):
+                alone = [probe.score(masks, Score.LOGIT) for probe in probes]
+                together = scores(probes, [masks] * 3, Score.LOGIT)
+                for one, two, right in zip(alone, together, expected, strict=True):
                     np.testing.assert_allclose(one, right, rtol=1e-5)
                     np.testing.assert_allclose(two, right, rtol=1e-5)
 
 
 def test_memory_that_runs_out_in_a_shared_run_halves_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    own = Network._run_in
+    run_in = Network._run_in
 
     def small(self: Network, session: Any, feeds: Any, masks: Any, outputs: Any) -> Any:
         if len(masks) > 2:
             raise OutOfMemory("out of memory")
-        return own(self, session, feeds, masks, outputs)
+        return run_in(self, session, feeds, masks, outputs)
 
     with opened(batch=8, method=score_cam(budget=5)) as explainer:
         expected, ready = explainer.batch(PHOTOGRAPHS), forward_passes(explainer)
         monkeypatch.setattr(Network, "_run_in", small)
-        for found, alone in zip(explain_batch(explainer, ready), expected, strict=True):
-            assert isinstance(found, list)
-            np.testing.assert_allclose(found[0].map, alone.map, atol=1e-5)
+        for explained, alone in zip(explain_batch(explainer, ready), expected, strict=True):
+            assert isinstance(explained, list)
+            np.testing.assert_allclose(explained[0].map, alone.map, atol=1e-5)
         assert explainer._heads.first.network.batch <= 2
 
 
@@ -326,11 +330,13 @@ def test_mixing_on_a_device_saves_runs_or_is_left(monkeypatch: pytest.MonkeyPatc
 
 
 def test_progress_is_each_pictures_own_and_ends_at_its_total() -> None:
-    told: dict[int, list[tuple[int, int]]] = {i: [] for i in range(5)}
+    reports: dict[int, list[tuple[int, int]]] = {i: [] for i in range(5)}
     with opened(batch=3) as explainer:
         ready = forward_passes(explainer)
-        explain_batch(explainer, ready, progress=[lambda done, of, i=i: told[i].append((done, of)) for i in range(5)])
-    for each in told.values():
+        explain_batch(
+            explainer, ready, progress=[lambda done, of, i=i: reports[i].append((done, of)) for i in range(5)]
+        )
+    for each in reports.values():
         assert each == [(3, 8), (6, 8), *each[2:]]
         assert each[-1] == (8, 8)
 
@@ -343,13 +349,13 @@ def test_a_target_that_one_picture_lacks_is_its_own_error() -> None:
         ready = [explainer._forward(picture, [Region(0)]) for picture in pictures]
         predicted = [next(iter(one.results.values())).values.reshape(-1, 4).argmax(axis=1) for one in ready]
         lacks = [0 not in classes for classes in predicted]
-        found = explain_batch(explainer, ready, [Region(0)])
+        together = explain_batch(explainer, ready, [Region(0)])
         broken, *others = explain_each(explainer, [(p, [Region(0)]) for p in ("nowhere.png", *pictures)])
         assert isinstance(broken.error, PictureError)
         assert [isinstance(result.error, OnnxCamError) for result in others] == lacks
         assert 0 < sum(lacks) < 5, "the case is one"
-        assert [isinstance(f, OnnxCamError) for f in found] == lacks
-        for one, picture in zip(found, pictures, strict=True):
+        assert [isinstance(f, OnnxCamError) for f in together] == lacks
+        for one, picture in zip(together, pictures, strict=True):
             if isinstance(one, list):
                 np.testing.assert_allclose(one[0].map, explainer.explain(picture, [Region(0)])[0].map, atol=1e-5)
 
@@ -358,8 +364,8 @@ def test_several_threads_may_explain_pictures_together() -> None:
     with opened(batch=3, method=score_cam(budget=6)) as explainer:
         expected = [explainer(p).map for p in PHOTOGRAPHS]
         with ThreadPoolExecutor(4) as pool:
-            for found in pool.map(explainer.batch, [PHOTOGRAPHS] * 8):
-                for one, map_ in zip(found, expected, strict=True):
+            for saliencies in pool.map(explainer.batch, [PHOTOGRAPHS] * 8):
+                for one, map_ in zip(saliencies, expected, strict=True):
                     np.testing.assert_allclose(one.map, map_, atol=1e-5)
 
 
@@ -386,16 +392,20 @@ def test_a_broken_picture_leaves_its_neighbours_alone(tmp_path: Path) -> None:
 
 
 def test_the_time_is_shared_by_passes() -> None:
-    def asks(probe: Any) -> list[Outcome]:
+    def some_scores(probe: Any) -> list[Outcome]:
         count = 1 + int(abs(float(probe.image.sum()) * 1000)) % 9
-        found = probe.score(MASKS[:count], Score.LOGIT)
-        return [Outcome(np.ones(probe.size, np.float32), found[0])]
+        results = probe.score(MASKS[:count], Score.LOGIT)
+        return [Outcome(np.ones(probe.size, np.float32), results[0])]
 
-    with opened(method=Method("asks", "none", "none", asks)) as explainer:
+    with opened(method=Method("some-scores", "none", "none", some_scores)) as explainer:
         ready = forward_passes(explainer)
-        made = [found[0].provenance for found in explain_batch(explainer, ready) if isinstance(found, list)]
-        spent = [m.seconds - next(iter(one.results.values())).seconds for m, one in zip(made, ready, strict=True)]
-        passes = [m.forwards - 1 for m in made]
+        provenances = [
+            results[0].provenance for results in explain_batch(explainer, ready) if isinstance(results, list)
+        ]
+        spent = [
+            m.seconds - next(iter(one.results.values())).seconds for m, one in zip(provenances, ready, strict=True)
+        ]
+        passes = [m.forwards - 1 for m in provenances]
         assert len(set(passes)) > 1
         np.testing.assert_allclose(np.divide(spent, sum(spent)), np.divide(passes, sum(passes)), rtol=1e-6)
 
@@ -406,6 +416,6 @@ def test_the_time_is_shared_by_passes() -> None:
     (rise(), 4, 2), (rise(), 128, 4), (grad_cam(), 64, 1), (ablation_cam(), 64, 1), (mask(), 1, 1), (opti_cam(), 4, 4),
     (opti_cam(), 64, 8), (opti_cam(nb_premises_at_startup=4), 64, 8), (opti_cam(nb_premises_at_startup=100), 64, 1),
 ])  # fmt: skip
-def test_how_many_go_together(method: Method, in_flight: int, expected: int) -> None:
+def test_the_size_of_a_group_follows_the_method_and_the_network(method: Method, in_flight: int, expected: int) -> None:
     assert group_size(method, SimpleNamespace(in_flight=in_flight, can_pack=True, fixed=None)) == expected  # type: ignore[arg-type]
     assert group_size(method, SimpleNamespace(in_flight=in_flight, can_pack=False, fixed=2)) == 1  # type: ignore[arg-type]

@@ -49,17 +49,17 @@ def explain(classifier: onnx.ModelProto) -> Iterator[Explainer]:
 
 
 @pytest.mark.parametrize(
-    "given",
+    "image",
     [Exporting(X.copy()), Exporting(X[None].copy()), OrtValue.ortvalue_from_numpy(X.copy()),
      VALUE._get_c_value()],
     ids=["dlpack", "a batch of one", "OrtValue", "the C OrtValue"],
 )  # fmt: skip
-def test_an_array_on_the_device_is_explained_as_its_numbers_are(explain: Explainer, given: Any) -> None:
-    expected, found = explain(X), explain(given)
-    np.testing.assert_array_equal(found.map, expected.map)
-    assert found.placement is None
-    assert found.provenance.preset_origin == PREPROCESSED
-    assert found.provenance.image == "<device array 3x16x12>"
+def test_an_array_on_the_device_is_explained_as_its_numbers_are(explain: Explainer, image: Any) -> None:
+    expected, saliency = explain(X), explain(image)
+    np.testing.assert_array_equal(saliency.map, expected.map)
+    assert saliency.placement is None
+    assert saliency.provenance.preset_origin == PREPROCESSED
+    assert saliency.provenance.image == "<device array 3x16x12>"
 
 
 def test_numpys_arrays_are_no_device_arrays_although_they_export_dlpack() -> None:
@@ -69,7 +69,7 @@ def test_numpys_arrays_are_no_device_arrays_although_they_export_dlpack() -> Non
 
 
 @pytest.mark.parametrize(
-    ("given", "complaint"),
+    ("image", "complaint"),
     [
         (Exporting(X.astype(np.float64)), r"float32 of shape \(3, 16, 12\) or \(1, 3, 16, 12\), not double \(3, 16, 12\)"),
         (Exporting(X.astype(np.float16)), r"not float16 \(3, 16, 12\)"),
@@ -84,9 +84,9 @@ def test_numpys_arrays_are_no_device_arrays_although_they_export_dlpack() -> Non
     ],
     ids=["float64", "float16", "shape", "two pictures", "strides", "transposed", "cuda", "rocm", "unknown", "NaN"],
 )  # fmt: skip
-def test_what_does_not_fit_is_refused_in_one_line(explain: Explainer, given: Any, complaint: str) -> None:
+def test_what_does_not_fit_is_refused_in_one_line(explain: Explainer, image: Any, complaint: str) -> None:
     with pytest.raises(PictureError, match=complaint) as error:
-        explain(given)
+        explain(image)
     assert "\n" not in str(error.value)
 
 
@@ -120,8 +120,8 @@ def test_an_onnxruntime_without_dlpack_says_so(monkeypatch: pytest.MonkeyPatch) 
 def test_the_map_on_the_device_is_the_map(classifier: onnx.ModelProto, method: Method) -> None:
     with Explainer(classifier, method, providers=["cpu"], preset="unit") as explain:
         expected = explain.explain(X, [0, 1])
-        found = explain.explain_on_device(Exporting(X.copy()), [0, 1])
-    for one, other in zip(found, expected, strict=True):
+        on_device = explain.explain_on_device(Exporting(X.copy()), [0, 1])
+    for one, other in zip(on_device, expected, strict=True):
         assert isinstance(one, DeviceSaliency)
         assert isinstance(one.map, OrtValue)
         np.testing.assert_allclose(np.from_dlpack(one.map), other.map, atol=1e-6)
@@ -131,11 +131,11 @@ def test_the_map_on_the_device_is_the_map(classifier: onnx.ModelProto, method: M
 
 def test_whoever_writes_to_the_map_changes_nothing_else(classifier: onnx.ModelProto) -> None:
     with Explainer(classifier, rise(masks=40, seed=0), providers=["cpu"], preset="unit") as explain:
-        (found,) = explain.explain_on_device(X)
-    raw = np.array(found.raw)
-    np.from_dlpack(found.map)
-    found.map.update_inplace(np.zeros(found.map.shape(), np.float32))
-    np.testing.assert_array_equal(found.raw, raw)
+        (saliency,) = explain.explain_on_device(X)
+    raw = np.array(saliency.raw)
+    np.from_dlpack(saliency.map)
+    saliency.map.update_inplace(np.zeros(saliency.map.shape(), np.float32))
+    np.testing.assert_array_equal(saliency.raw, raw)
 
 
 def test_a_closed_explainer_says_so(classifier: onnx.ModelProto) -> None:
@@ -163,17 +163,17 @@ def test_what_a_result_says_about_the_providers(classifier: onnx.ModelProto) -> 
 def test_the_chunk_on_a_gpu_follows_its_memory_the_cap_and_the_precision(
     classifier: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[Any, ...]] = []
-    monkeypatch.setattr("onnxcam.engine.parallel.chunk_on", lambda *given: asked.append(given))
+    calls: list[tuple[Any, ...]] = []
+    monkeypatch.setattr("onnxcam.engine.parallel.chunk_on", lambda *arguments: calls.append(arguments))
     with Explainer(classifier, providers=["cpu"], preset="unit") as explain:
         network = explain._heads.first.network
         needed = network.anatomy.bytes_per_picture
-        lanes = network._runner
-        lanes.session.provider, lanes.session.cap = "cuda", 10**9
-        lanes._chunk(50, 500)
-        lanes._limits = replace(lanes._limits, batch=7, engine=EngineOptions(half=True))
-        lanes._chunk(7, 500)
-    assert asked == [(Device("cuda"), needed, 500, 10**9, None), (Device("cuda"), needed // 2, 500, 10**9, 7)]
+        runner = network._runner
+        runner.session.provider, runner.session.cap = "cuda", 10**9
+        runner._chunk(50, 500)
+        runner._limits = replace(runner._limits, batch=7, engine=EngineOptions(half=True))
+        runner._chunk(7, 500)
+    assert calls == [(Device("cuda"), needed, 500, 10**9, None), (Device("cuda"), needed // 2, 500, 10**9, 7)]
 
 
 def bound(explain: Explainer, graphs: bool = False) -> Any:
@@ -191,8 +191,8 @@ def test_a_whole_explanation_over_bound_tensors_is_the_same(classifier: onnx.Mod
             expected = [explain.explain(x, [0, 3]) for x in (X, 2 * X)]
             bound(explain, graphs)
             for x, pair in zip((X, 2 * X), expected, strict=True):
-                for given in (x, Exporting(x.copy())):
-                    for one, other in zip(explain.explain(given, [0, 3]), pair, strict=True):
+                for image in (x, Exporting(x.copy())):
+                    for one, other in zip(explain.explain(image, [0, 3]), pair, strict=True):
                         np.testing.assert_allclose(one.map, other.map, atol=1e-6)
 
 
@@ -201,15 +201,15 @@ def test_a_picture_that_is_there_already_is_not_brought_there(
 ) -> None:
     with Explainer(classifier, providers=["cpu"], preset="unit") as explain:
         bound(explain)
-        made: list[tuple[int, ...]] = []
+        shapes: list[tuple[int, ...]] = []
         make = OrtValue.ortvalue_from_numpy
         monkeypatch.setattr(
-            OrtValue, "ortvalue_from_numpy", lambda a, *device: made.append(a.shape) or make(a, *device)
+            OrtValue, "ortvalue_from_numpy", lambda a, *device: shapes.append(a.shape) or make(a, *device)
         )
         explain(X)
-        assert made.count((1, 3, 16, 12)) == 1
+        assert shapes.count((1, 3, 16, 12)) == 1
         explain(Exporting(X.copy()))
-        assert made.count((1, 3, 16, 12)) == 1
+        assert shapes.count((1, 3, 16, 12)) == 1
 
 
 def test_the_callers_array_may_be_filled_anew(classifier: onnx.ModelProto) -> None:
@@ -226,7 +226,7 @@ def test_the_callers_array_may_be_filled_anew(classifier: onnx.ModelProto) -> No
 def test_rows_of_a_bound_batch_that_change_each_other_go_alone(resident: bool) -> None:
     """Two pictures a run, which share a number: each mask goes with a copy of itself."""
     masks = np.random.default_rng(1).random((5, 1, 4, 3)).astype(np.float32)
-    told: list[tuple[int, int]] = []
+    reports: list[tuple[int, int]] = []
     with Explainer(filled(SCALED_BY_BATCH), providers=["cpu"], preset="unit") as explain:
         network = explain._heads.first.network
         assert network.fixed == 2
@@ -234,12 +234,12 @@ def test_rows_of_a_bound_batch_that_change_each_other_go_alone(resident: bool) -
         if resident:
             network._device_scorer = DeviceScorer(network._session, CPU, network.anatomy.features, network.fixed)
         feeds = {**network.feeds(X, X, {}), TARGETS: np.array([0, 3])}
-        found = network.score(feeds, masks, Score.LOGIT, lambda done, of: told.append((done, of)))
+        scores = network.score(feeds, masks, Score.LOGIT, lambda done, of: reports.append((done, of)))
         each = [network.run(feeds, masks[i : i + 1], [LOGIT])[0] for i in range(5)]
-        np.testing.assert_allclose(found, np.concatenate(each), rtol=1e-5)
+        np.testing.assert_allclose(scores, np.concatenate(each), rtol=1e-5)
         mixed = network.run(feeds, masks[:2], [LOGIT])[0]
-        assert np.abs(mixed - found[:2]).max() > 0.01, "the network mixes them, or this tests nothing"
-        assert told == [(i, 5) for i in range(1, 6)]
+        assert np.abs(mixed - scores[:2]).max() > 0.01, "the network mixes them, or this tests nothing"
+        assert reports == [(i, 5) for i in range(1, 6)]
         for one, other in zip(explain.explain(X, [0, 3]), expected, strict=True):
             np.testing.assert_allclose(one.map, other.map, atol=1e-6)
         notes = {note.code: note.text for note in expected[0].provenance.notes}
@@ -281,8 +281,8 @@ def test_threads_that_share_a_device_get_what_each_gets_alone(classifier: onnx.M
         expected = [explain(x).map for x in pictures]
         bound(explain)
         with ThreadPoolExecutor(4) as pool:
-            for found, map_ in zip(pool.map(explain, pictures), expected, strict=True):
-                np.testing.assert_allclose(found.map, map_, atol=1e-6)
+            for saliency, map_ in zip(pool.map(explain, pictures), expected, strict=True):
+                np.testing.assert_allclose(saliency.map, map_, atol=1e-6)
 
 
 @pytest.mark.parametrize("resident", [False, True])
@@ -293,10 +293,10 @@ def test_a_batch_that_did_not_fit_stays_halved_for_later_pictures(
         expected = explain(X)
         network = bound(explain) if resident else explain._heads.first.network
         limited(network._session, 3)
-        found = explain(X)
-        np.testing.assert_allclose(found.map, expected.map, atol=1e-6)
+        saliency = explain(X)
+        np.testing.assert_allclose(saliency.map, expected.map, atol=1e-6)
         assert network.batch == 2
-        assert found.provenance.batch == 2
+        assert saliency.provenance.batch == 2
 
 
 def limited(session: Any, largest: int) -> None:

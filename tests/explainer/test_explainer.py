@@ -110,25 +110,25 @@ def test_a_label_without_labels_asks_for_them(classifier: onnx.ModelProto) -> No
 
 
 def test_the_provenance_names_every_choice(explainer: Explainer, classifier: onnx.ModelProto) -> None:
-    made = explainer.explain(PHOTOGRAPH, name="my photo")[0].provenance
-    assert made.image == "my photo"
-    assert made.layer == "features"
-    assert made.method == "score-cam"
-    assert made.options == {
+    provenance = explainer.explain(PHOTOGRAPH, name="my photo")[0].provenance
+    assert provenance.image == "my photo"
+    assert provenance.layer == "features"
+    assert provenance.method == "score-cam"
+    assert provenance.options == {
         "convention": "constructive",
         "variant": "official",
         "fill": "zero",
         "budget": None,
         "tolerance": None,
     }
-    assert made.fill == "zero"
-    assert made.preset.name == "plain"
-    assert made.provider == "cpu"
-    assert made.channels.scored + made.channels.skipped == made.channels.total == 8
-    assert made.forwards == made.channels.scored + 1
-    assert {"onnxcam", "onnx", "numpy"} <= set(made.versions)
-    assert len(made.model_sha256) == 64
-    json.dumps(made.preset.to_json())
+    assert provenance.fill == "zero"
+    assert provenance.preset.name == "plain"
+    assert provenance.provider == "cpu"
+    assert provenance.channels.scored + provenance.channels.skipped == provenance.channels.total == 8
+    assert provenance.forwards == provenance.channels.scored + 1
+    assert {"onnxcam", "onnx", "numpy"} <= set(provenance.versions)
+    assert len(provenance.model_sha256) == 64
+    json.dumps(provenance.preset.to_json())
 
 
 def test_the_same_call_gives_the_same_map_bit_for_bit(explainer: Explainer) -> None:

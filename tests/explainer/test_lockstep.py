@@ -1,4 +1,4 @@
-"""Methods of several pictures that take turns at asking: each gets its own answers, and one's trouble is its own."""
+"""Methods that run in lockstep: each gets the answers to its requests, and an error of one leaves the others alone."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -21,7 +21,7 @@ MASKS = np.random.default_rng(6).random((9, 1, 4, 3)).astype(np.float32)
 
 
 class Script:
-    """A method that asks as often as its picture's number says, and then ends as it says."""
+    """A method that requests as many scores as its picture's number says, and then calls end()."""
 
     def __init__(self, probes: list[ImageProbe], lengths: tuple[int, ...], gradients: bool = False) -> None:
         self.number = {p.image.tobytes(): i for i, p in enumerate(probes)}
@@ -58,10 +58,10 @@ def test_methods_of_different_lengths_get_their_own_answers_to_the_end(
     probes: list[ImageProbe], gradients: bool
 ) -> None:
     method = Method("script", "none", "none", Script(probes, LENGTHS, gradients))
-    for found, probe, length in zip(run_lockstep(method, probes), probes, LENGTHS, strict=True):
-        assert isinstance(found, list)
+    for outcomes, probe, length in zip(run_lockstep(method, probes), probes, LENGTHS, strict=True):
+        assert isinstance(outcomes, list)
         expected = probe.score(MASKS[:length], Score.LOGIT)[:, 0] if length else np.zeros(0, np.float32)
-        np.testing.assert_allclose(found[0].raw, expected, rtol=1e-4)
+        np.testing.assert_allclose(outcomes[0].raw, expected, rtol=1e-4)
 
 
 def test_an_error_of_one_picture_leaves_the_others_alone(probes: list[ImageProbe]) -> None:
@@ -72,42 +72,44 @@ def test_an_error_of_one_picture_leaves_the_others_alone(probes: list[ImageProbe
             raise UndefinedSaliency(f"picture {i}")
 
     script.end = end
-    found = run_lockstep(Method("script", "none", "none", script), probes)
-    assert [str(f) if isinstance(f, OnnxCamError) else len(f) for f in found] == ["picture 0", 1, "picture 2", 1, 1]
+    results = run_lockstep(Method("script", "none", "none", script), probes)
+    assert [str(f) if isinstance(f, OnnxCamError) else len(f) for f in results] == ["picture 0", 1, "picture 2", 1, 1]
     assert sorted(script.ended) == [0, 1, 2, 3, 4]
 
 
-def test_a_shared_run_that_fails_is_asked_again_one_by_one(
+def test_a_shared_run_that_fails_is_repeated_picture_by_picture(
     probes: list[ImageProbe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What fails for one picture's numbers fails for it alone, and is counted once."""
     script = Script(probes, LENGTHS)
-    own, broken = Network._run_in, np.asarray(probes[1].feeds["onnxcam/image"])
+    original, broken = Network._run_in, np.asarray(probes[1].feeds["onnxcam/image"])
 
     def run_in(self: Network, session: Any, feeds: Any, masks: Any, outputs: Any) -> Any:
         if any(np.array_equal(image, broken[0]) for image in feeds["onnxcam/image"]):
             raise InferenceError("index out of range")
-        return own(self, session, feeds, masks, outputs)
+        return original(self, session, feeds, masks, outputs)
 
     monkeypatch.setattr(Network, "_run_in", run_in)
-    found = run_lockstep(Method("script", "none", "none", script), probes)
-    assert [str(f) if isinstance(f, OnnxCamError) else len(f) for f in found] == [1, "index out of range", 1, 1, 1]
+    results = run_lockstep(Method("script", "none", "none", script), probes)
+    assert [str(f) if isinstance(f, OnnxCamError) else len(f) for f in results] == [1, "index out of range", 1, 1, 1]
     assert [p.count.forwards for p in probes] == [2, 0, 0, 4, 4]
     assert sorted(script.ended) == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("count", [1, 5])
-def test_a_picture_that_fails_is_not_told_to_be_finished(probes: list[ImageProbe], count: int) -> None:
-    told: list[tuple[int, int]] = []
-    seen = [replace(p, count=replace(p.count, progress=lambda *given: told.append(given))) for p in probes[:count]]
+def test_a_picture_that_fails_reports_no_end(probes: list[ImageProbe], count: int) -> None:
+    reports: list[tuple[int, int]] = []
+    watched = [
+        replace(p, count=replace(p.count, progress=lambda *report: reports.append(report))) for p in probes[:count]
+    ]
 
     def fail(probe: Any) -> list[Outcome]:
         probe.expect(7)
         raise UndefinedSaliency("nothing")
 
-    found = run_lockstep(Method("fails", "none", "none", fail), seen)
-    assert all(isinstance(f, UndefinedSaliency) for f in found)
-    assert told == []
+    results = run_lockstep(Method("fails", "none", "none", fail), watched)
+    assert all(isinstance(f, UndefinedSaliency) for f in results)
+    assert reports == []
 
 
 def test_what_a_caller_set_for_the_thread_holds_in_every_method(probes: list[ImageProbe]) -> None:
@@ -137,7 +139,7 @@ def test_a_callback_that_raises_ends_all(probes: list[ImageProbe]) -> None:
         raise RuntimeError("enough")
 
     script = Script(probes, LENGTHS)
-    told = [replace(p, count=replace(p.count, progress=stop)) for p in probes]
+    watched = [replace(p, count=replace(p.count, progress=stop)) for p in probes]
     with pytest.raises(RuntimeError, match="enough"):
-        run_lockstep(Method("script", "none", "none", script), told)
+        run_lockstep(Method("script", "none", "none", script), watched)
     assert sorted(script.ended) == [0, 1, 2, 3, 4]

@@ -1,4 +1,4 @@
-"""The next picture is made ready while the present one is scored; order, errors and memory are as one after another."""
+"""The next pictures are read while the present ones are scored; order, errors and memory are as one after another."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -34,7 +34,7 @@ def test_the_next_is_made_while_the_present_one_is_dealt_with_and_no_more() -> N
     each = ahead(range(4), lambda i: begun[i].set())
     next(each).result()
     assert begun[1].wait(DEADLINE), "the second is made without being asked for"
-    assert not begun[2].wait(0.05), "two at most are held"
+    assert not begun[2].wait(0.05), "two at most are alive"
     next(each)
     assert begun[2].wait(DEADLINE)
 
@@ -51,21 +51,21 @@ def test_an_error_is_raised_at_its_place() -> None:
 
 
 def test_closing_ends_what_runs_and_begins_nothing() -> None:
-    made: list[int] = []
-    each = ahead(range(9), made.append)
+    done: list[int] = []
+    each = ahead(range(9), done.append)
     next(each).result()
     each.close()
-    count = len(made)
+    count = len(done)
     assert count <= 2
     assert not any(t.name.startswith("onnxcam-ahead") for t in threading.enumerate())
 
 
 def test_a_batch_gives_what_one_after_another_gives(explainer: Explainer) -> None:
-    for found, photograph in zip(explainer.batch(PHOTOGRAPHS), PHOTOGRAPHS, strict=True):
+    for saliency, photograph in zip(explainer.batch(PHOTOGRAPHS), PHOTOGRAPHS, strict=True):
         alone = explainer(photograph)
-        np.testing.assert_array_equal(found.map, alone.map)
-        assert found.target == alone.target
-        assert found.provenance.forwards == alone.provenance.forwards
+        np.testing.assert_array_equal(saliency.map, alone.map)
+        assert saliency.target == alone.target
+        assert saliency.provenance.forwards == alone.provenance.forwards
 
 
 def test_the_pictures_of_a_batch_are_run_ahead_in_another_thread(explainer: Explainer) -> None:
