@@ -142,6 +142,7 @@ class Explainer:
         """
         check_arguments({"progress": progress})
         requested = target_list(targets)
+        # Load the picture and run it once; then resolve the targets, run the method and make the results.
         forward = self._forward(image, requested, name=name, inputs=inputs)
         (explained,) = self._explain_batch([forward], [requested], progress=[progress])
         if isinstance(explained, OnnxCamError):

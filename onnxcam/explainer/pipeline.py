@@ -20,6 +20,7 @@ from onnxcam.explainer.targets.registry import bind
 from onnxcam.inputs.choices import choose_inputs, fits
 from onnxcam.inputs.loader import ImageLike, ImageLoader, ModelInput
 from onnxcam.methods import gradient_free
+from onnxcam.methods.maps import Outcome
 from onnxcam.network.gradients import GradientRunner
 from onnxcam.network.probe import ImageProbe, PassCount
 from onnxcam.outputs.saliency import Saliency
@@ -152,18 +153,29 @@ class Pipeline:
         outcomes = run_lockstep(self.info.method, [request.probe for request in requests.values()])
         for request in requests.values():
             request.forward.release()
-        seconds = time.perf_counter() - start
-        passes = sum(request.probe.count.passes for request in requests.values())
-        for (k, request), outcome in zip(requests.items(), outcomes, strict=True):
-            if isinstance(outcome, MissingGradient):
-                explained[k] = MissingGradient(f"{outcome}; without gradients work: {', '.join(gradient_free())}")
-            elif isinstance(outcome, OnnxCamError):
-                explained[k] = outcome
-            else:
-                # Pictures that were explained in one batch share its time by their forward passes.
-                share = seconds * request.probe.count.passes / passes if passes else seconds / len(requests)
-                explained[k] = saliencies(self.info, outcome, request, request.forward.seconds + share)
+        results = self._results(list(requests.values()), outcomes, time.perf_counter() - start)
+        explained.update(zip(requests, results, strict=True))
         return [explained[k] for k in range(len(forwards))]
+
+    def _results(
+        self,
+        requests: Sequence[BoundRequest],
+        outcomes: Sequence[list[Outcome] | OnnxCamError],
+        seconds: float,
+    ) -> list[Explained]:
+        """The results of pictures that were explained in one batch, which share its seconds by their forward passes."""
+        passes = sum(request.probe.count.passes for request in requests)
+        results: list[Explained] = []
+        for request, outcome in zip(requests, outcomes, strict=True):
+            if isinstance(outcome, MissingGradient):
+                methods = ", ".join(gradient_free())
+                results.append(MissingGradient(f"{outcome}; without gradients work: {methods}"))
+            elif isinstance(outcome, OnnxCamError):
+                results.append(outcome)
+            else:
+                share = seconds * request.probe.count.passes / passes if passes else seconds / len(requests)
+                results.append(saliencies(self.info, outcome, request, request.forward.seconds + share))
+        return results
 
     def _output(self, forward: ForwardResult) -> HeadOutput:
         """What the targets of a picture are resolved against."""

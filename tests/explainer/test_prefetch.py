@@ -9,7 +9,7 @@ import onnx
 import pytest
 from PIL import Image
 
-from onnxcam import Element, Explainer, Preset, score_cam
+from onnxcam import Element, Explainer, Preset, Similarity, score_cam
 from onnxcam.errors import OptionError, PictureError
 from onnxcam.explainer.prefetch import ahead, explain_each
 
@@ -186,3 +186,12 @@ def test_an_explanation_of_many_ends_its_thread_when_it_is_closed(explainer: Exp
     assert next(results).number == 0
     results.close()
     assert not any(t.name.startswith("onnxcam-ahead") for t in threading.enumerate())
+
+
+def test_the_targets_of_a_batch_may_be_of_different_heads(explainer: Explainer) -> None:
+    targets = [Element((1,)), 2, Similarity(PHOTOGRAPHS[0], "logits"), "top1"]
+    for saliency, photograph, target in zip(explainer.batch(PHOTOGRAPHS, targets), PHOTOGRAPHS, targets, strict=True):
+        alone = explainer(photograph, target)
+        np.testing.assert_allclose(saliency.map, alone.map, atol=1e-5)
+        assert saliency.target.index == alone.target.index
+        assert saliency.target.kind == alone.target.kind
