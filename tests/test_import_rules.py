@@ -117,5 +117,18 @@ def test_only_one_file_touches_onnx_irs_passes() -> None:
             assert not any("passes" in name or "onnxscript" in name for name in used), path
 
 
+PROCESS_WIDE = {"catch_warnings", "filterwarnings", "simplefilter", "redirect_stdout", "redirect_stderr", "chdir"}
+"""Calls that change the process for every thread; only the command line, which owns its process, may make them."""
+
+
+@pytest.mark.parametrize("room", sorted({room_of(dotted(p)) for p in files() if p.parent != ROOT} - {"cli"}))
+def test_library_code_changes_nothing_of_the_process(room: str) -> None:
+    for path in (ROOT / room).rglob("*.py"):
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        names = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+        names |= {node.id for node in nodes if isinstance(node, ast.Name)}
+        assert not names & PROCESS_WIDE, path
+
+
 def test_importing_the_package_stays_light() -> None:
     assert not loaded("onnxcam.cli.main") & {"onnx", "onnxruntime", "numpy", "cv2", "PIL"}
