@@ -125,12 +125,12 @@ def _provenance(info: ExplainerInfo, outcome: Outcome, request: BoundRequest, se
         forwards=count.forwards + 1,
         steps=count.steps,
         seconds=seconds,
-        notes=(*doubts(forward, info.size, info.size_origin), *forward.runner.notes, *outcome.notes),
+        notes=(*notes_of(forward, info.size, info.size_origin), *forward.runner.notes, *outcome.notes),
         error=outcome.error,
     )
 
 
-def doubts(forward: ForwardResult, size: tuple[int, ...], size_origin: Origin) -> tuple[Note, ...]:
+def notes_of(forward: ForwardResult, size: tuple[int, ...], size_origin: Origin) -> tuple[Note, ...]:
     """Notes about choices that were assumed, and about outputs that contradict what was read from the graph."""
     opened, values = forward.runner.opened, forward.values
     logits = opened.anatomy.logits

@@ -170,7 +170,7 @@ def test_black_is_known_where_a_preset_was_given_even_if_it_was_then_adjusted(cl
 def test_black_keeps_its_guard_when_it_is_pickled(classifier: onnx.ModelProto) -> None:
     image = np.random.default_rng(0).random((3, 16, 12)).astype(np.float32)
     black = pickle.loads(pickle.dumps(BLACK))
-    for method in (score_cam(fill=BLACK), score_cam(fill=black)):
+    for method in (score_cam(fill=black), pickle.loads(pickle.dumps(score_cam(fill=BLACK)))):
         assert method.perturb.needs_preset
         with Explainer(classifier, method, providers=["cpu"]) as explainer, pytest.raises(OptionError, match="black"):
             explainer(image)

@@ -62,7 +62,7 @@ def test_an_array_on_the_device_is_explained_as_its_numbers_are(explain: Explain
     assert saliency.provenance.image == "<device array 3x16x12>"
 
 
-def test_numpys_arrays_are_no_device_arrays_although_they_export_dlpack() -> None:
+def test_numpy_arrays_are_no_device_arrays_although_they_export_dlpack() -> None:
     assert not is_device_array(X)
     assert not is_device_array("photo.jpg")
     assert is_device_array(Exporting(X))
@@ -129,7 +129,7 @@ def test_the_map_on_the_device_is_the_map(classifier: onnx.ModelProto, method: M
         assert (one.target, one.score) == (other.target, other.score)
 
 
-def test_whoever_writes_to_the_map_changes_nothing_else(classifier: onnx.ModelProto) -> None:
+def test_writing_to_the_map_on_the_device_changes_nothing_else(classifier: onnx.ModelProto) -> None:
     with Explainer(classifier, rise(masks=40, seed=0), providers=["cpu"], preset="unit") as explain:
         (saliency,) = explain.explain_on_device(X)
     raw = np.array(saliency.raw)
@@ -196,7 +196,7 @@ def test_a_whole_explanation_over_bound_tensors_is_the_same(classifier: onnx.Mod
                         np.testing.assert_allclose(one.map, other.map, atol=1e-6)
 
 
-def test_a_picture_that_is_there_already_is_not_brought_there(
+def test_an_image_that_is_on_the_device_is_not_copied_there(
     classifier: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Explainer(classifier, providers=["cpu"], preset="unit") as explain:
@@ -223,7 +223,7 @@ def test_the_callers_array_may_be_filled_anew(classifier: onnx.ModelProto) -> No
 
 
 @pytest.mark.parametrize("resident", [False, True])
-def test_rows_of_a_bound_batch_that_change_each_other_go_alone(resident: bool) -> None:
+def test_samples_of_a_bound_batch_that_change_each_other_go_alone(resident: bool) -> None:
     """Two pictures a run, which share a number: each mask goes with a copy of itself."""
     masks = np.random.default_rng(1).random((5, 1, 4, 3)).astype(np.float32)
     reports: list[tuple[int, int]] = []
@@ -247,7 +247,7 @@ def test_rows_of_a_bound_batch_that_change_each_other_go_alone(resident: bool) -
         assert expected[0].provenance.forwards == expected[0].provenance.channels.scored + 1
 
 
-def test_rows_of_a_bound_batch_that_leave_each_other_alone_share_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_samples_of_a_bound_batch_that_leave_each_other_alone_share_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a graph that, let us say, cannot be made dynamic."""
 
     def refuse(*_: object) -> None:
@@ -262,7 +262,7 @@ def test_rows_of_a_bound_batch_that_leave_each_other_alone_share_it(monkeypatch:
         assert NoteCode.ROWS_APART not in {note.code for note in explain(X).provenance.notes}
 
 
-def test_a_stream_lets_go_of_its_picture_also_when_it_is_left_early(classifier: onnx.ModelProto) -> None:
+def test_a_stream_releases_its_picture_even_when_it_is_left_early(classifier: onnx.ModelProto) -> None:
     with Explainer(classifier, providers=["cpu"], preset="unit", batch=3) as explain:
         network = bound(explain)
         for count in (1, 100):
