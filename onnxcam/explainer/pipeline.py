@@ -44,9 +44,14 @@ class Pipeline:
     ) -> ForwardPass:
         """Runs the unmasked picture once through each head that the targets need. Raises OnnxCamError."""
         heads = dict.fromkeys(self.heads.head(target) for target in targets)
-        return ForwardPass(
-            model_input, {head: self._forward_head(self.heads.of(head), model_input, inputs) for head in heads}
-        )
+        results: dict[Head, ForwardResult] = {}
+        try:
+            for head in heads:
+                results[head] = self._forward_head(self.heads.of(head), model_input, inputs)
+        except OnnxCamError:
+            ForwardPass(model_input, results).release()
+            raise
+        return ForwardPass(model_input, results)
 
     def explain(
         self,
@@ -78,6 +83,8 @@ class Pipeline:
                     errors[k] = outcome
                 else:
                     maps[k].update(zip(places[k], outcome, strict=True))
+        for k in errors:
+            passes[k].release()  # from the heads that it was not explained on
         return [errors[k] if k in errors else [each[i] for i in sorted(each)] for k, each in enumerate(maps)]
 
     def stream(self, forward_pass: ForwardPass, target: TargetLike, progress: Progress | None) -> Iterator[Saliency]:
@@ -150,9 +157,11 @@ class Pipeline:
                 requests[k] = self.resolve(forward, each, callback)
             except OnnxCamError as error:
                 explained[k] = error
-        outcomes = run_lockstep(self.info.method, [request.probe for request in requests.values()])
-        for request in requests.values():
-            request.forward.release()
+        try:
+            outcomes = run_lockstep(self.info.method, [request.probe for request in requests.values()])
+        finally:
+            for request in requests.values():
+                request.forward.release()
         results = self._results(list(requests.values()), outcomes, time.perf_counter() - start)
         explained.update(zip(requests, results, strict=True))
         return [explained[k] for k in range(len(forwards))]

@@ -60,25 +60,33 @@ def explain_each(
     stop early: the thread that reads ahead has ended then.
     """
 
+    waiting: dict[int, _Begun] = {}  # pictures whose forward pass was made, and which are not explained yet
+
     def begin(group: "Sequence[tuple[int, tuple[ImageLike, Sequence[TargetLike]]]]") -> list[_Begun]:
-        return [_begin(explainer, number, *picture) for number, picture in group]
+        begun = [_begin(explainer, number, *picture) for number, picture in group]
+        waiting.update((each.number, each) for each in begun)
+        return begun
 
     groups = grouped(enumerate(pictures), explainer._batch_hint)
-    with closing(ahead(groups, begin)) as futures:
-        for future in futures:
-            group = future.result()
-            failed = [begun for begun in group if begun.error is not None]
-            if failed and not keep_going:
-                for begun in group:
-                    begun.release()
-                yield PictureResult(failed[0].number, error=failed[0].error)
-                return
-            explained = _explain_group(explainer, [begun for begun in group if begun.error is None], progress)
-            for begun in group:
-                result = explained.get(begun.number, PictureResult(begun.number, error=begun.error))
-                yield result
-                if result.error is not None and not keep_going:
+    try:
+        with closing(ahead(groups, begin)) as futures:
+            for future in futures:
+                group = future.result()
+                failed = [begun for begun in group if begun.error is not None]
+                if failed and not keep_going:
+                    yield PictureResult(failed[0].number, error=failed[0].error)
                     return
+                explained = _explain_group(explainer, [begun for begun in group if begun.error is None], progress)
+                for begun in group:
+                    del waiting[begun.number]
+                for begun in group:
+                    result = explained.get(begun.number, PictureResult(begun.number, error=begun.error))
+                    yield result
+                    if result.error is not None and not keep_going:
+                        return
+    finally:
+        for begun in waiting.values():
+            begun.release()
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from onnxcam import Element, Explainer, Preset, Similarity, score_cam
-from onnxcam.errors import OptionError, PictureError
+from onnxcam.errors import OnnxCamError, OptionError, PictureError, TargetError
 from onnxcam.explainer.prefetch import ahead, explain_each
+from onnxcam.explainer.results import ForwardPass, ForwardResult
 
 PLAIN = Preset("plain", 1 / 255, (0.5,), (0.25,), crop=1.0)
 PHOTOGRAPHS = np.random.default_rng(3).integers(0, 256, (4, 40, 30, 3)).astype(np.uint8)
@@ -195,3 +196,35 @@ def test_the_targets_of_a_batch_may_be_of_different_heads(explainer: Explainer) 
         np.testing.assert_allclose(saliency.map, alone.map, atol=1e-5)
         assert saliency.target.index == alone.target.index
         assert saliency.target.kind == alone.target.kind
+
+
+def test_pictures_that_were_read_ahead_are_released_when_the_generator_is_closed(
+    explainer: Explainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released: list[str] = []
+    release = ForwardPass.release
+    monkeypatch.setattr(ForwardPass, "release", lambda self: (released.append(self.model_input.name), release(self))[1])
+    pictures = [explainer.prepare(photograph).image for photograph in PHOTOGRAPHS]
+    results = explain_each(explainer, [(picture, [0]) for picture in pictures])
+    next(results)
+    results.close()
+    assert 0 < len(released) <= explainer._batch_hint
+    released.clear()
+    assert len(list(explain_each(explainer, [(picture, [0]) for picture in pictures]))) == 4
+    assert released == []
+
+
+def test_a_picture_that_fails_is_released_on_every_head(explainer: Explainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    released: list[str] = []
+    release = ForwardResult.release
+    monkeypatch.setattr(
+        ForwardResult, "release",
+        lambda self: (released.append(self.runner.opened.anatomy.logits.kind), release(self))[1],
+    )  # fmt: skip
+    with pytest.raises(TargetError):
+        explainer.explain(PHOTOGRAPHS[0], [99, Element((1,))])
+    assert {"classes", "elements"} <= set(released)
+    released.clear()
+    with pytest.raises(OnnxCamError):
+        explainer.explain(PHOTOGRAPHS[0], [0, Element((1,), output="nope")])
+    assert set(released) == {"classes"}
