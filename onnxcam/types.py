@@ -217,11 +217,11 @@ class MaskForm:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where the model's input lies on the upright picture: resize and crop, remembered to be inverted.
+    """Where the model's input lies on the upright picture, as resizing and cropping put it there.
 
-    picture: (height, width) of the upright original in pixels. box: (left, top, right, bottom), the part of it that the
-    model sees, in pixels of the original with 0 at the outer edge of the first pixel; fractions are meant, and a padded
-    input reaches beyond the picture.
+    picture: (height, width) of the upright picture in pixels. box: (left, top, right, bottom) of the part that the
+    model sees, in pixels of the picture, with 0 at the outer edge of the first pixel. The numbers may be fractions, and
+    a padded input reaches beyond the picture.
     """
 
     picture: tuple[int, int]

@@ -1,8 +1,7 @@
 """The JSON record of an explanation: one schema for `--json`, for `--format json` and for programs.
 
 `record` turns a `Saliency` into plain JSON values. `record.schema.json` beside this file is its JSON Schema, and
-docs/record.md describes it for readers. The schema's number rises with
-every change of the fields.
+docs/record.md describes it for readers. The schema's number rises with every change of the fields.
 """
 
 import math
