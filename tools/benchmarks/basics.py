@@ -25,7 +25,7 @@ from onnxcam import Explainer, score_cam
 from onnxcam.inputs.bundled import model, pictures
 from onnxcam.inputs.images import read_picture
 
-Photograph = npt.NDArray[np.uint8]
+Picture = npt.NDArray[np.uint8]
 PICTURE = pictures()["chelsea"]
 MEMORY = """
 from onnxcam import Explainer, score_cam
@@ -91,7 +91,7 @@ def agreement(folder: Path | None) -> Rows:
     return rows
 
 
-def fifty(photographs: Sequence[Photograph]) -> list[Photograph]:
+def fifty(photographs: Sequence[Picture]) -> list[Picture]:
     """50 pictures: the photographs, then their mirror images, over and over."""
     repeated = (list(photographs) * 50)[:50]
     return [p if i < len(photographs) else np.ascontiguousarray(p[:, ::-1]) for i, p in enumerate(repeated)]
