@@ -1,4 +1,7 @@
-"""The arrays that travel through onnxcam, named by their shape, and the result of an explanation.
+"""Values that travel between the rooms of onnxcam: arrays named by their shape, enums, notes and origins.
+
+Also the interfaces of arrays that stay on a device (FeaturesOnDevice, MasksOnDevice). Results are in
+outputs/saliency.py.
 
 Axes: N pictures, K masks or channels, T targets, C colours, h w the feature grid, H W the model's input. For 1-D
 networks read w and W instead of h w and H W, for 3-D networks d h w and D H W.

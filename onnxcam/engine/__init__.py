@@ -1,7 +1,8 @@
-"""Runs ONNX graphs on onnxruntime, as fast as the machine allows, and knows nothing of models or maps.
+"""Runs ONNX graphs on onnxruntime, as fast as the machine allows, and knows nothing of how a model is built.
 
 In: the bytes of a graph, NumPy arrays or tensors on a device, and options. Out: arrays, in the order of the samples.
-Everything that onnxruntime raises becomes an error of onnxcam.
+A sample is one row of a batch: a mask, for the scoring graph. Everything that onnxruntime raises becomes an error of
+onnxcam.
 
     providers    which execution providers run, in onnxruntime's own form or by short names
     options      how a GPU computes: memory cap, half precision, TF32, CUDA graphs

@@ -1,6 +1,6 @@
 """How a GPU computes: EngineOptions, one value that travels from the caller to every session.
 
-It says what onnxruntime's providers are set to, and refuses what would do nothing on the provider that runs.
+It becomes settings of onnxruntime's providers. An option that has no effect on the provider that runs is an error.
 """
 
 import re

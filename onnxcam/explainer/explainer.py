@@ -1,6 +1,6 @@
 """The library's front door: an Explainer opens a model once and explains many pictures.
 
-It loads pictures (inputs), runs them through a Pipeline (pipeline.py) and returns Saliency results (outputs).
+It loads pictures with onnxcam.inputs, has pipeline.py run the steps, and returns Saliency results.
 """
 
 import os

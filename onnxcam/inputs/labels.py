@@ -1,4 +1,4 @@
-"""Class labels: reads those that travel with a model and those of a file, and finds the class of a label.
+"""Class labels: reads those that travel with a model and those of a file, and finds the index of a label (find_class).
 
 Labels are a list of names, one per class in the model's order. Control characters are removed, since labels are
 printed wherever they come from.

@@ -1,4 +1,6 @@
-"""Class activation maps without gradients: they run only the network behind the feature maps, or nothing at all."""
+"""CAM, Ablation-CAM, Recipro-CAM and Eigen-CAM: class activation maps without gradients.
+
+They run only the part of the network behind the feature maps, or nothing at all."""
 
 from collections.abc import Iterator
 

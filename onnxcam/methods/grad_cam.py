@@ -1,4 +1,6 @@
-"""Grad-CAM and its kin: feature maps weighed by the gradient of the logit, one backward pass for each target."""
+"""Grad-CAM, Grad-CAM++, LayerCAM, HiResCAM and XGrad-CAM: feature maps weighed by the gradient of the logit.
+
+Each takes one backward pass for each target."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The gradient of the logit at the pixels: as it is, through guided ReLUs, and averaged over noisy copies."""
+"""Gradient, guided backpropagation and SmoothGrad: the gradient of the logit at the pixels."""
 
 from dataclasses import dataclass
 

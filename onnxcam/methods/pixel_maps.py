@@ -1,4 +1,4 @@
-"""What the methods at the pixels share: one attribution for each target, shown by its size at each pixel."""
+"""What the methods at the pixels share: an attribution for each target, shown by its absolute value at each pixel."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

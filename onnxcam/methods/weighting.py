@@ -1,4 +1,7 @@
-"""Score-CAM's two conventions and two variants: which masks are scored, and how their scores become weights."""
+"""Which masks Score-CAM scores, and how their scores become the weights of the feature maps.
+
+That depends on the convention (constructive: keep a region; destructive: remove it) and on the variant (official: class
+probabilities, as in the authors' code; paper: a softmax over the channels' logits, as in Algorithm 1)."""
 
 from dataclasses import dataclass
 from enum import StrEnum

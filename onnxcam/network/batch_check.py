@@ -1,7 +1,8 @@
 """Checks that images in one batch do not change each other, by runs on noise.
 
-opening.py calls `why_not_batched` for a network that should take any batch, and `samples_interact` for one that is
-fixed to a batch.
+`why_not_batched` compares three images in one run with each alone, for a network that should take any batch.
+`samples_interact` asks of a network that is fixed to a batch whether its samples change each other. opening.py calls
+both.
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
 """Runs a model once on an image of noise and records the shapes of all tensors and the branch that every If takes.
 
-opening.py starts with `without_branches`: all later passes need the shapes, and a graph without Ifs.
+opening.py calls `without_branches` once loops are unrolled: all later steps need the shapes, and a graph without Ifs.
 """
 
 from collections.abc import Mapping

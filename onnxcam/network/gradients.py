@@ -1,8 +1,9 @@
 """GradientRunner: an opened network with its gradients and its tail, for methods that need more than scores of masks.
 
-Each kind of gradient is a graph of its own, a step graph: (image, maps, targets) -> (score, gradient). It is built by
-surgeon/graphs/score_gradient.py and opened when a method first needs it. probe.py calls the runner; gradient_session.py
-and tail.py run the graphs. `check_step` checks a step graph that the caller gives.
+Each kind of gradient is a graph of its own, a step graph (one run is one step of a search): image, masks and targets
+in, scores and their gradient out. It is built by surgeon/graphs/score_gradient.py and opened when a method first needs
+it. probe.py calls the runner; gradient_session.py and tail.py run the graphs. `check_step` checks a step graph that the
+caller gives.
 """
 
 import threading

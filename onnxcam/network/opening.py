@@ -1,10 +1,11 @@
-"""Opens a model: from its file to a Network that is ready for images. `open_model` is the room's entry.
+"""Opens a model: from its file to a Network that is ready for images. Start reading at `open_model`.
 
-    file -> unroll loops -> dry run -> take branches -> locate features -> make the batch dynamic -> open -> verify
+    store weights that nodes fill -> unroll loops -> dry run -> take the branches of every If -> locate the feature map
+    -> (with a class token: an earlier feature map) -> make the batch dynamic -> open the session -> verify
 
 The passes come from the surgeon; this module runs the model in between to see what is true of it. Three ways to batch
 are tried, best first: as exported, rewritten, one image at a time. Each is compared with runs of single images, and the
-graph with the file. What was learnt is stored for the next opening (cache.py).
+rewritten graph with the file. What was learnt is stored for the next opening (cache.py).
 """
 
 import hashlib

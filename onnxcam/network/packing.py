@@ -1,8 +1,8 @@
-"""Packs the masks of several images into batches, so that what one image leaves of a batch is filled by another.
+"""Packs the masks of several images into batches: where one image does not fill its last batch, another image does.
 
-A MaskRequest is one image with its targets and masks. BatchPacker orders the masks of all requests in one line. `pack`
-returns a stretch of that line as a PackedBatch, which holds the feeds; `unpack` gives each request its scores back.
-Every mask is scored for the targets of its own image only. Used by scorer.py and device_scorer.py.
+A MaskRequest is one image with its targets and masks. BatchPacker puts the masks of all requests into one sequence.
+`pack` returns a part of that sequence as a PackedBatch, which holds the feeds; `unpack` gives each request its scores
+back. Every mask is scored for the targets of its own image only. Used by scorer.py and device_scorer.py.
 """
 
 from collections.abc import Iterator, Sequence

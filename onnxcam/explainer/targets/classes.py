@@ -1,4 +1,6 @@
-"""Class targets: an index, a label, a rank ('top1') or None for the prediction."""
+"""Class targets: an index, a label, a rank ('top1') or None for the prediction become the index of a class here.
+
+The look-up of a label in the list of labels is inputs/labels.find_class."""
 
 import re
 from collections.abc import Sequence

@@ -1,4 +1,6 @@
-"""Links between the score of a mask and a number that a Gaussian process may take for normally distributed."""
+"""Link functions: they map the score of a mask to the number that the Gaussian process models, and back.
+
+For a probability that is a logit, flattened where the probabilities are small beside the largest one."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,9 +1,9 @@
 """Walks back from the scored tensor to the frontier: the last tensors that keep the image's spatial grid.
 
-A node that reads a full grid and returns none is the pooling, whatever its operator. refine() then steps back over what
-belongs to the pooling: flattening, attention weights, the removal of a class token, a convolution to one map for each
-class. Class maps and tables of boxes have walks of their own: before_prediction() and common_trunk(). locate.py chooses
-among the results.
+A node that reads a full grid and returns none is the pooling, whatever its operator. refine() then walks on back over
+whatever belongs to the pooling: flattening, attention weights, the removal of a class token, a convolution that makes
+one map for each class. The outputs of segmentation networks (N,classes,H,W) and of detectors are walked back by
+before_prediction() and common_trunk(). locate.py chooses among the results.
 """
 
 import math

@@ -1,6 +1,7 @@
 """Small graphs for feature maps that stay on a device: they run there, so that only results are copied to the host.
 
-    channels_model   the feature tensor to maps (K,1,*grid), with their range and peak
+    channels_model   reshapes the feature tensor to masks (K,1,*grid), and computes of each its range and its largest
+                     absolute value, which tell the maps that vary
     picking_model    selects rows of a matrix and scales them by 1 or -1
     summing_model    weighted sums of the rows of a matrix
 

@@ -1,13 +1,13 @@
-"""The scoring graph, where the mask meets the image: low-resolution maps in, one score per map and target out.
+"""The scoring graph, where the mask meets the image: low-resolution masks in, one score per mask and target out.
 
-    U = upsample(map)                          half-pixel linear, one small matrix per side
+    U = upsample(mask)                          half-pixel linear, one small matrix per side
     M = (U - min U) / (max U - min U)
     x' = x * M        or        x * M + fill * (1 - M)
     logit, probability = score_head(model(x'))
 
 scoring_model() builds it around a copy of the user's model. The second step is left out for masks that are already in
-[0,1] (`MaskForm.normalised` is False). A constant map has no range to normalise: its mask is 1 everywhere and keeps the
-image. So one run with a map of zeros gives the features and logits of the unmasked image, and one session is enough
+[0,1] (`MaskForm.normalised` is False). A constant mask has no range to normalise: it becomes 1 everywhere and keeps the
+image. So one run with a mask of zeros gives the features and logits of the unmasked image, and one session is enough
 for a whole explanation. score_heads.py holds the last step.
 """
 

@@ -1,6 +1,6 @@
 """A pass that stores the weights that ConstantOfShape nodes make, as in Caffe2's exports without weights.
 
-The first pass at opening: the analysis and onnxruntime then see plain weights.
+It is the first pass at opening, before loops are unrolled: the analysis and onnxruntime then see plain weights.
 """
 
 import math

@@ -1,7 +1,8 @@
-"""Passes that onnx's own tools do on the model as a whole: a newer opset, operators written as simpler ones.
+"""Passes by onnx's own tools on the model as a whole: a newer opset, operators decomposed into simpler ones.
 
-Gradients need both (graphs/score_gradient.py): their rules are written for opset 18. blank_weights() serves runs that
-only report shapes. All of them spare the heavy weights, which would be copied for nothing.
+graphs/score_gradient.py uses both before it builds a gradient, because gradient rules are written for opset 18.
+blank_weights() takes the large weights out of a model that is only run to learn its shapes. All of them spare the heavy
+weights, which would be copied for nothing.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,7 +1,7 @@
 """A pass that converts everything that a gradient flows through to float32.
 
-network/gradients.py applies it before the gradient is built: gradients underflow in half precision, and the bytes of an
-image have none. The numbers that the model computes change by rounding only.
+network/gradients.py applies it before the gradient is built: gradients underflow in half precision, and integer tensors
+(an image of bytes) have no gradient. The numbers that the model computes change by rounding only.
 """
 
 from collections.abc import Iterable

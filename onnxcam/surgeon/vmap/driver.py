@@ -1,8 +1,9 @@
 """free_batch(): makes a graph that was exported for a fixed batch accept any number of samples (vmap over ONNX).
 
 The graph counts as a function of one sample. Its nodes are visited in order, and each is rewritten by the rule of its
-operator (rules.py says where the rules are) so that it computes N samples; task.py describes where the batch axis of a
-tensor can lie. Shapes are those of one measured run, so whatever is computed from a shape stays as for one sample.
+operator (registry.py says where the rules are) so that it computes N samples; task.py describes where the batch axis of
+a tensor can lie. Shapes are those of one measured run, so what a graph computes from a shape (Shape, Size) becomes a
+constant, with the value that it has for one sample.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -15,7 +16,7 @@ from onnxcam.surgeon import ir
 from onnxcam.surgeon.builder import Builder
 from onnxcam.surgeon.ir import Model, Node, Shapes, Value
 from onnxcam.surgeon.vmap import indexing, layers, pointwise, products, shaping
-from onnxcam.surgeon.vmap.rules import FOREIGN, REFUSED, STANDARD, Rule
+from onnxcam.surgeon.vmap.registry import FOREIGN, REFUSED, STANDARD, Rule
 from onnxcam.surgeon.vmap.task import SHARED, STACKED, BatchSize, Dims, Operand, Task
 from onnxcam.surgeon.vmap.task import CannotBatch as CannotBatch
 

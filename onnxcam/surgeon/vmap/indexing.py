@@ -3,7 +3,7 @@ ArrayFeatureExtractor of ai.onnx.ml.
 """
 
 from onnxcam.surgeon.vmap.pointwise import off_axis
-from onnxcam.surgeon.vmap.rules import rule
+from onnxcam.surgeon.vmap.registry import rule
 from onnxcam.surgeon.vmap.task import SHARED, STACKED, Operand, Results, Task
 
 

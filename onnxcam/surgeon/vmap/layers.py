@@ -8,7 +8,7 @@ Attention; and foreign(), for operators of com.microsoft and ai.onnx.ml that hav
 import numpy as np
 
 from onnxcam.surgeon.vmap.pointwise import check_parameters_shared
-from onnxcam.surgeon.vmap.rules import rule
+from onnxcam.surgeon.vmap.registry import rule
 from onnxcam.surgeon.vmap.task import SHARED, STACKED, Operand, Results, Task
 
 

@@ -5,7 +5,7 @@ Softmax, LogSoftmax, LayerNormalization, RMSNormalization, LpNormalization, Mean
 ArgMax, ArgMin, and all reductions (ReduceMean, ReduceSum, ReduceMax, ...).
 """
 
-from onnxcam.surgeon.vmap.rules import rule
+from onnxcam.surgeon.vmap.registry import rule
 from onnxcam.surgeon.vmap.task import SHARED, STACKED, Operand, Results, Task
 
 UNARY = (

@@ -2,7 +2,7 @@
 MatMulIntegerToFloat, FusedMatMul, FusedGemm, QGemm.
 """
 
-from onnxcam.surgeon.vmap.rules import rule
+from onnxcam.surgeon.vmap.registry import rule
 from onnxcam.surgeon.vmap.task import SHARED, STACKED, Operand, Results, Task
 
 NEW_LETTERS = "ZYXWVUTSRQPONMLKJIHGFEDCBAzyxwvutsrqponmlkjihgfedcba"

@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from onnxcam.surgeon.vmap.pointwise import off_axis
-from onnxcam.surgeon.vmap.rules import rule
+from onnxcam.surgeon.vmap.registry import rule
 from onnxcam.surgeon.vmap.task import SHARED, STACKED, Operand, Results, Task
 
 

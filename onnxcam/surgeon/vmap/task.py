@@ -4,7 +4,7 @@ Let v_i be the tensor that the original graph computes for sample i alone. In th
     v                   SHARED    it is the same for every sample
     concat(v_i, axis)   axis      that axis is N times as long, one sample after the other
     stack(v_i, 0)       STACKED   there is a new axis of length N in front
-Each form can be turned into every other except SHARED, so a rule states which form it needs.
+A tensor in any form can be turned into the second or the third, so a rule states which form it needs.
 """
 
 from collections.abc import Mapping, Sequence

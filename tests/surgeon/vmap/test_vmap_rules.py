@@ -7,7 +7,7 @@ from small_models import Make
 
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.vmap.driver import CannotBatch, free_batch
-from onnxcam.surgeon.vmap.rules import FOREIGN, REFUSED, STANDARD
+from onnxcam.surgeon.vmap.registry import FOREIGN, REFUSED, STANDARD
 
 X4, X3, X2 = "float[1,4,6,8] x", "float[1,6,4] x", "float[1,6] x"
 
