@@ -7,7 +7,7 @@ import onnx
 import pytest
 from small_models import CLASSIFIER, Make, filled
 
-pytest.register_assert_rewrite("batched", "differentiated")
+pytest.register_assert_rewrite("batched", "differentiated", "programs")
 os.environ["ONNXCAM_CACHE"] = "off"  # what one test measured must not help the next one; commands inherit it
 
 

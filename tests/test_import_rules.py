@@ -2,8 +2,10 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
+import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -24,6 +26,9 @@ STOREYS = (
 )
 """From the ground up. A package imports from those below it; those on one storey do not know each other."""
 STOREY = {room: i for i, rooms in enumerate(STOREYS) for room in rooms}
+PROJECT = Path(__file__).parents[1] / "pyproject.toml"
+DISTRIBUTIONS = {"PIL": "pillow", "cv2": "opencv-python", "google": "protobuf", "onnx_ir": "onnx-ir"}
+"""The distribution that a top-level import belongs to, where its name differs."""
 PACKAGES, MODULES = 8, 7
 """Entries directly in onnxcam/, at most."""
 
@@ -87,6 +92,7 @@ def test_what_is_loaded_lies_below_too(room: str) -> None:
     ("room", "never"),
     [
         ("methods", "onnxruntime"),
+        ("methods", "onnx"),
         ("engine", "onnx"),
         ("engine", "onnxcam.surgeon"),
         ("surgeon", "onnxruntime"),
@@ -96,6 +102,21 @@ def test_what_is_loaded_lies_below_too(room: str) -> None:
 def test_what_a_room_never_imports(room: str, never: str) -> None:
     for path in (ROOT / room).rglob("*.py"):
         assert not any(name == never or name.startswith(never + ".") for name in imported(path)), path
+
+
+def declared() -> set[str]:
+    """The distributions that pyproject.toml declares: always needed, or in an extra that users choose."""
+    project = tomllib.loads(PROJECT.read_text())["project"]
+    requirements = [*project["dependencies"], *project["optional-dependencies"]["cpu"]]
+    return {re.split(r"[\[<>=!~; ]", requirement)[0].lower() for requirement in requirements}
+
+
+def test_every_package_that_is_imported_is_declared() -> None:
+    packages = {name.split(".")[0] for path in files() for name in imported(path)}
+    packages |= {"onnxruntime"}  # imported by import_module()
+    others = packages - set(sys.stdlib_module_names) - {"onnxcam"}
+    assert {"numpy", "google"} <= others
+    assert sorted(name for name in others if DISTRIBUTIONS.get(name, name).lower() not in declared()) == []
 
 
 def test_the_engine_loads_nothing_of_onnx_or_the_surgeon() -> None:

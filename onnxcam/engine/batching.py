@@ -22,7 +22,7 @@ Samples = npt.NDArray[Any]
 """What is cut into chunks along its first axis: masks, or the numbers of the samples to run."""
 
 PER_THREAD = 2
-"""Masks a thread on a CPU: throughput is flat from here on, and more costs memory and cache (docs/benchmarks.md)."""
+"""Masks a thread on a CPU: throughput is flat from here on, and more costs memory and cache, as the benchmarks show."""
 ON_DEVICE = 64
 """Masks a chunk on anything but a CPU, where small chunks leave the device idle."""
 SHARE = 0.25

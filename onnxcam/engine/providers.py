@@ -34,9 +34,16 @@ RESERVED: Mapping[str, str] = MappingProxyType(
         "enable_cuda_graph": "ask for CUDA graphs with EngineOptions(cuda_graph=True), or --cuda-graph",
         "trt_cuda_graph_enable": "CUDA graphs run on the provider cuda, with EngineOptions(cuda_graph=True)",
         "use_ep_level_unified_stream": "runs on a GPU are queued on one stream",
+        **dict.fromkeys(
+            ("trt_fp16_enable", "trt_bf16_enable", "trt_int8_enable"),
+            "ask for half precision with EngineOptions(half=True), or --half",
+        ),
     }
 )
-"""Options that decide whether bound runs give the right numbers, and what to do instead of setting them."""
+"""Options that decide whether runs give the right numbers, and what to do instead of setting them.
+
+What an opening verifies is compared with a wider tolerance in half precision, so onnxcam must know of it.
+"""
 
 ProviderSpec = str | tuple[str, Mapping[str, Any]]
 """A provider as a caller gives it: a name, or a name with onnxruntime's options for that provider."""
@@ -85,7 +92,8 @@ def resolve_providers(providers: Sequence[Provider], available: Sequence[str]) -
     """The providers that onnxruntime is to start, in this order.
 
     available: onnxruntime's names of the providers in the installed build. TensorRT gets the CUDA provider for the
-    operators that it lacks, ahead of the CPU. Raises ProviderError for a provider that is unknown or not available.
+    operators that it lacks, ahead of the CPU, on its own device. Raises ProviderError for a provider that is unknown or
+    not available, and OptionError for TensorRT and CUDA on different devices.
     """
     for provider in providers:
         _check_available(provider.name, available)
@@ -93,10 +101,20 @@ def resolve_providers(providers: Sequence[Provider], available: Sequence[str]) -
         raise ProviderError(f"no provider given; known: auto, {', '.join(PROVIDERS)}")
     resolved = list(providers)
     names = [provider.name for provider in resolved]
-    if TENSORRT in names and CUDA not in names and CUDA in available:
-        place = names.index(TENSORRT)
-        device = {key: value for key, value in resolved[place].options.items() if key == "device_id"}
-        resolved.insert(place + 1, Provider(CUDA, device))
+    if TENSORRT not in names:
+        return resolved
+    tensorrt = resolved[names.index(TENSORRT)]
+    device = {key: value for key, value in tensorrt.options.items() if key == "device_id"}
+    if CUDA in names:
+        place = names.index(CUDA)
+        resolved[place] = with_options(resolved[place], device)
+        if resolved[place].device_id != tensorrt.device_id:
+            raise OptionError(
+                f"tensorrt would run on device {tensorrt.device_id} and cuda, which runs what it lacks, on device "
+                f"{resolved[place].device_id}; give both the same device_id"
+            )
+    elif CUDA in available:
+        resolved.insert(names.index(TENSORRT) + 1, Provider(CUDA, device))
     return resolved
 
 

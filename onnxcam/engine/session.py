@@ -284,8 +284,15 @@ def _preload_cuda(ort: ModuleType) -> None:
     if not isinstance(preload, FunctionType):  # an older onnxruntime
         return
     # onnxruntime prints here. Redirecting stdout would do so for all threads of the process, so it gets another print.
-    names = {**preload.__globals__, "print": lambda *words: logger.info("preload_dlls: %s", " ".join(map(str, words)))}
-    FunctionType(preload.__code__, names, preload.__name__, preload.__defaults__, preload.__closure__)()
+    names = {**preload.__globals__, "print": _log}
+    copy = FunctionType(preload.__code__, names, preload.__name__, preload.__defaults__, preload.__closure__)
+    copy.__kwdefaults__ = preload.__kwdefaults__
+    copy()
+
+
+def _log(*words: object, sep: str | None = " ", end: str | None = "", file: object = None, flush: bool = False) -> None:
+    """Logs what print() would write; `end`, `file` and `flush` have no use in a log."""
+    logger.info("preload_dlls: %s", (" " if sep is None else sep).join(map(str, words)))
 
 
 def may_leave_the_cpu(providers: str | Sequence[ProviderSpec]) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from onnxcam.engine.options import EngineOptions
-from onnxcam.errors import LabelError, ModelError, OnnxCamError, OptionError, PresetError
+from onnxcam.errors import LabelError, OnnxCamError, OptionError, PresetError
 from onnxcam.inputs.presets import Preset
 from onnxcam.methods.blocks import Method
 from onnxcam.methods.registry import method as method_named
@@ -84,13 +84,6 @@ def check_arguments(arguments: Mapping[str, object]) -> None:
             continue
         if not rule.accepts(value):
             raise rule.error(f"{name} is {rule.expected}, not {shown(value)}")
-
-
-def checked_model(model: Any) -> Any:
-    """The model as it is. Raises ModelError for a path that no file can have."""
-    if isinstance(model, str | os.PathLike) and "\0" in os.fspath(model):
-        raise ModelError(f"{shown(model)}: no such file, since a path holds no null character")
-    return model
 
 
 def checked_method(method: Any) -> Method:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from onnxcam.engine.options import PLAIN, EngineOptions
 from onnxcam.engine.providers import ProviderSpec, parse_providers
 from onnxcam.errors import OnnxCamError, OptionError, PictureError, PresetError
-from onnxcam.explainer.arguments import check_arguments, checked_method, checked_model, shown
+from onnxcam.explainer.arguments import check_arguments, checked_method, shown
 from onnxcam.explainer.device_maps import DeviceSaliency, Finisher
 from onnxcam.explainer.heads import Heads
 from onnxcam.explainer.lockstep import group_size
@@ -97,7 +97,7 @@ class Explainer:
         )  # fmt: skip
         parse_providers(providers)
         self.method = checked_method(method)
-        file = read_model(checked_model(model))
+        file = read_model(model)
         self.model_name, self.model_sha256 = file.name, file.sha256
         image = find_image(file.model, layout)
         self.preset, self.preset_origin = _adjusted(*choose_preset(file, preset, image), adjust)

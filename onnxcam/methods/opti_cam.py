@@ -44,7 +44,7 @@ def opti_cam(
     'destructive' minimises the score with that mask removed. score: 'logit' as in the paper, or 'probability'.
     nb_premises_at_startup: starts, run as one batch; the first has equal weights, the others are drawn with `seed`; the
     best score wins, of all starts and iterations. bounds: what u is clamped to after every step, if anything.
-    tolerance: a start ends when its score moves by less. epsilon: Adam's, see docs/methods.md. What is outside the
+    tolerance: a start ends when its score moves by less. epsilon: Adam's. What is outside the
     network is computed in float64.
     """
     fill = as_fill(fill)

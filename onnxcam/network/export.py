@@ -49,8 +49,7 @@ def rewrite(source: ModelSource, options: OpenOptions | None = None) -> Rewritte
     try:
         onnx.checker.check_model(proto, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0][:300]
-        raise ModelError(f"the rewritten graph does not pass onnx's checker ({reason})") from None
+        raise ModelError(f"the rewritten graph does not pass onnx's checker ({ir.cause(error)})") from None
     notes = (*opened.notes, *opened.anatomy.notes)
     if opened.batching.mode is BatchMode.LOOPED:
         text = "run this model with one image at a time: several change each other's outputs or do not run"

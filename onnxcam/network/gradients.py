@@ -147,7 +147,8 @@ class GradientRunner:
 
         feeds: one image for all samples or one for each, and one target a sample. maps: (N,1,*grid) masks. check_feeds:
         the feeds of one unmasked sample, by which the graph is checked when it is first used. guided: as guided
-        backpropagation changes it. Raises MissingGradient, ModelError, InferenceError.
+        backpropagation changes it. Raises MissingGradient, ModelError, InferenceError, and UndefinedSaliency for guided
+        backpropagation without a ReLU.
         """
         return self._session_of(score, wrt, guided).run(feeds, maps, check_feeds)
 

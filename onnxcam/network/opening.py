@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.engine.options import PLAIN, EngineOptions
-from onnxcam.engine.providers import ProviderSpec
+from onnxcam.engine.providers import ProviderSpec, parse_providers
 from onnxcam.engine.session import Session
 from onnxcam.errors import InferenceError, ModelError, OptionError, OutOfMemory
 from onnxcam.network import cache
@@ -112,7 +112,8 @@ class OpenedModel:
 def open_model(file: ModelFile, options: OpenOptions) -> OpenedModel:
     """Opens the model of a file, verified and ready to run.
 
-    Raises ModelError, OptionError, ProviderError, InferenceError, or OutOfMemory.
+    Raises ModelError, OptionError, PresetError (a layout or size that does not fit), ProviderError, RuntimeMissing,
+    InferenceError, OutOfMemory, or UndefinedSaliency.
     """
     try:
         return _open(file, options)
@@ -158,7 +159,8 @@ def _key(file: ModelFile, options: OpenOptions, size: tuple[int, ...]) -> str:
         options.layer,
         options.output,
         options.kind,
-        tuple(options.providers),
+        # ['cpu'] and [('cpu', {})] are the same.
+        [(p.name, sorted(p.options.items())) for p in parse_providers(options.providers)],
         options.engine.half,
     )
     # The values of the inputs too, because a switch among them may choose the branch.

@@ -1,7 +1,7 @@
 """The JSON record of an explanation: one schema for `--json`, for `--format json` and for programs.
 
-`record` turns a `Saliency` into plain JSON values. `record.schema.json` beside this file is its JSON Schema, and
-docs/record.md describes it for readers. The schema's number rises with every change of the fields.
+`record` turns a `Saliency` into plain JSON values. `record.schema.json` beside this file is its JSON Schema, which
+describes every field. The schema's number rises with every change of the fields.
 """
 
 import math

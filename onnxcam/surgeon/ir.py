@@ -55,10 +55,10 @@ def from_proto(proto: onnx.ModelProto) -> Model:
 
 
 def cause(error: BaseException) -> str:
-    """The first line of the message of the error that began the chain."""
+    """The first line of the message of the error that began the chain; the name of its type if it has no message."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def to_bytes(model: Model) -> bytes:
@@ -246,7 +246,7 @@ def _inferred(model: Model) -> dict[str, Shape]:
         # Strict mode stops at the first contradiction; a partial result is enough here.
         copy = passes.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model).model
     except (onnx_ir.passes.PassError, onnx_ir.passes.InvariantError, RuntimeError, *MALFORMED) as error:
-        raise ModelError(f"the shapes contradict each other ({str(error).splitlines()[0][:200]})") from None
+        raise ModelError(f"the shapes contradict each other ({cause(error)})") from None
     return {str(v.name): _shape(v) for v in values(copy) if v.shape is not None}
 
 

@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
 
 from onnxcam.errors import ModelError, NoSpatialFeatures
-from onnxcam.surgeon.ir import Model, from_proto
+from onnxcam.surgeon.ir import Model, cause, from_proto
 from onnxcam.surgeon.validation import all_nodes, check_calls, check_loops, check_tensors, check_text
 
 OLDEST_OPSET = 7
@@ -96,6 +96,8 @@ def _read_bytes(path: Path) -> bytes:
         raise ModelError(f"{path}: no such model file") from None
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:  # a null character, or half of a surrogate pair
+        raise ModelError(f"{str(path)!r}: no such model file ({cause(error)})") from None
 
 
 def _parse(data: bytes, name: str) -> onnx.ModelProto:
@@ -135,8 +137,7 @@ def _checked(proto: onnx.ModelProto, name: str, data: bytes, path: Path | None) 
     try:
         onnx.checker.check_model(proto)
     except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"{name}: not a valid ONNX model ({reason[:300]})") from None
+        raise ModelError(f"{name}: not a valid ONNX model ({cause(error)})") from None
     return ModelFile(proto, name, digest.copy().hexdigest(), path, _fingerprint(digest, outside))
 
 
@@ -227,8 +228,7 @@ def _with_external_data(proto: onnx.ModelProto, name: str, path: Path | None) ->
         try:
             load_external_data_for_tensor(tensor, str(folder))
         except (onnx.checker.ValidationError, ValueError, OSError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ModelError(f"{name}: the weights file {location!r} cannot be read ({reason[:200]})") from None
+            raise ModelError(f"{name}: the weights file {location!r} cannot be read ({cause(error)})") from None
         tensor.data_location = onnx.TensorProto.DEFAULT
         del tensor.external_data[:]
     return loaded

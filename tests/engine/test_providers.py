@@ -52,6 +52,9 @@ def test_options_become_text_as_onnxruntime_does_it() -> None:
         ),
         ([("cuda", {"enable_cuda_graph": 1})], r"EngineOptions\(cuda_graph=True\)"),
         ([("tensorrt", {"trt_cuda_graph_enable": True})], r"EngineOptions\(cuda_graph=True\)"),
+        ([("tensorrt", {"trt_fp16_enable": True})], r"EngineOptions\(half=True\), or --half"),
+        ([("tensorrt", {"trt_bf16_enable": True})], r"EngineOptions\(half=True\), or --half"),
+        ([("tensorrt", {"trt_int8_enable": True})], r"EngineOptions\(half=True\), or --half"),
         ([("cuda", {"use_ep_level_unified_stream": 0})], "queued on one stream"),
         (["cpu", (CPU, {})], "the provider cpu is listed twice"),
     ],
@@ -101,10 +104,25 @@ def test_the_callers_options_win_over_the_engines(gpu: type[Recorder]) -> None:
 
 def test_the_chosen_device_is_where_the_tensors_lie(gpu: type[Recorder]) -> None:
     assert str(Session(b"", [("cuda", {"device_id": 1})]).device) == "cuda:1"
-    session = Session(b"", [("tensorrt", {"device_id": "2", "trt_fp16_enable": True})])
+    session = Session(b"", [("tensorrt", {"device_id": "2", "trt_builder_optimization_level": 5})])
     assert str(session.device) == "cuda:2"
     assert gpu.calls[1]["providers"] == [TENSORRT, CUDA]
     assert [o["device_id"] for o in gpu.calls[1]["provider_options"]] == ["2", "2"]
-    assert gpu.calls[1]["provider_options"][0]["trt_fp16_enable"] == "True"
+    assert gpu.calls[1]["provider_options"][0]["trt_builder_optimization_level"] == "5"
     with pytest.raises(OptionError, match="device_id must be a number"):
         Session(b"", [("cuda", {"device_id": "first"})])
+
+
+@pytest.mark.parametrize("order", [("tensorrt", "cuda"), ("cuda", "tensorrt")])
+def test_a_listed_cuda_runs_on_tensorrts_device(order: tuple[str, str], gpu: type[Recorder]) -> None:
+    Session(b"", [(name, {"device_id": 1}) if name == "tensorrt" else name for name in order])
+    assert [o["device_id"] for o in gpu.calls[0]["provider_options"]] == ["1", "1"]
+    same = [("tensorrt", {"device_id": 1}), ("cuda", {"device_id": "1"})]
+    assert [p.device_id for p in resolve_providers(parse_providers(same), [TENSORRT, CUDA, CPU])] == [1, 1]
+
+
+@pytest.mark.parametrize("tensorrt", [{"device_id": 1}, {}])
+def test_tensorrt_and_cuda_on_different_devices_are_refused(tensorrt: dict[str, Any], gpu: type[Recorder]) -> None:
+    with pytest.raises(OptionError, match=r"tensorrt would run on device \d and cuda, .* on device 2; give both"):
+        Session(b"", [("tensorrt", tensorrt), ("cuda", {"device_id": 2})])
+    assert gpu.calls == []

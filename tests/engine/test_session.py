@@ -116,3 +116,15 @@ def test_what_onnxruntime_prints_while_loading_cuda_is_logged_and_stdout_stays(
     assert streams == [printed], "no other stdout is in place meanwhile"
     assert sys.stdout is stdout
     assert "no libcublas True" in caplog.text
+
+
+def test_loading_cudas_libraries_may_print_with_keywords_and_have_keyword_only_arguments(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names: dict[str, object] = {"sys": sys}
+    body = "print('no', cuda, folder, sep='-', end='', file=sys.stderr, flush=True)"
+    exec(f"def preload_dlls(cuda=True, *, folder='x'):\n    {body}", names)
+    with caplog.at_level("INFO", "onnxcam.engine.session"):
+        _preload_cuda(SimpleNamespace(preload_dlls=names["preload_dlls"]))  # type: ignore[arg-type]
+    assert "preload_dlls: no-True-x" in caplog.text
+    assert capsys.readouterr() == ("", "")

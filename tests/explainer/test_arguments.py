@@ -65,7 +65,8 @@ def test_every_argument_of_an_explainer_takes_junk_as_an_error(classifier: onnx.
         ({"method": "gradcam"}, OptionError, "grad-cam"),
         ({"method": score_cam}, OptionError, r"score_cam\(\).*; call it"),
         ({"method": 3}, OptionError, "named as in 'grad-cam', not 3"),
-        ({"model": "a\0b"}, ModelError, "no such file"),
+        ({"model": "a\0b"}, ModelError, "no such model file"),
+        ({"model": "a\ud800"}, ModelError, "no such model file"),
         ({"cache": None}, OptionError, "True or False"),
     ],
 )

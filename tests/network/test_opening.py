@@ -68,6 +68,18 @@ def test_a_second_opening_reads_the_record_and_gives_the_same_map(
         Explainer(fixed, layer="r1", providers=["cpu"])  # other options, another record
 
 
+def test_a_record_is_the_same_for_either_form_of_the_providers(
+    classifier: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ONNXCAM_CACHE", str(tmp_path))
+    file = read_model(classifier)
+    open_model(file, OpenOptions(providers=("cpu",))).network.close()
+    (record,) = tmp_path.iterdir()
+    for providers in ([("cpu", {})], ["CPUExecutionProvider"], "cpu"):
+        open_model(file, OpenOptions(providers=providers)).network.close()
+        assert list(tmp_path.iterdir()) == [record]
+
+
 def test_an_opening_without_the_cache_neither_reads_nor_writes_a_record(
     classifier: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 from small_models import Make
 from typer.testing import CliRunner
 
-from onnxcam import Element, Explainer
+from onnxcam import Element, Explainer, opti_cam
 from onnxcam.cli.main import app
 from onnxcam.errors import ModelError
 from onnxcam.network.export import rewrite
@@ -44,6 +44,26 @@ def test_path_bytes_and_proto_give_the_same_model(classifier: onnx.ModelProto, c
     assert from_path.proto == from_bytes.proto == read_model(classifier).proto
     assert from_path.sha256 == from_bytes.sha256
     assert from_path.opset == 17
+
+
+@pytest.mark.parametrize("path", ["a\0b", "a\ud800"])
+def test_a_path_that_no_file_can_have_is_a_model_error(path: str, classifier: onnx.ModelProto) -> None:
+    for name in (path, Path(path)):
+        with pytest.raises(ModelError, match="no such model file") as caught:
+            read_model(name)
+        str(caught.value).encode()  # can be printed
+    with pytest.raises(ModelError, match="no such model file"):
+        rewrite(path)
+    with pytest.raises(ModelError, match="no such model file"):
+        Explainer(classifier, opti_cam(), step=path, preset="imagenet", providers=["cpu"])
+
+
+def test_an_error_without_a_message_is_named_by_its_type() -> None:
+    assert ir.cause(RuntimeError("")) == ir.cause(RuntimeError(" \n")) == "RuntimeError"
+    assert ir.cause(ValueError("\nfirst\nsecond")) == "first"
+    chained = RuntimeError("outer")
+    chained.__cause__ = ValueError()
+    assert ir.cause(chained) == "ValueError"
 
 
 def test_external_weights_are_read_from_the_models_folder(classifier: onnx.ModelProto, tmp_path: Path) -> None:

@@ -37,9 +37,15 @@ ADVICE = "a rule can be registered with the decorator onnxcam.surgeon.autodiff.r
 
 @dataclass(frozen=True)
 class MissingRule:
-    """An operator between wrt and the outputs that has no gradient rule. nodes: descriptions of its nodes."""
+    """An operator between wrt and the outputs that has no gradient rule.
+
+    operator: its name for messages, such as 'Conv-11'. op_type: without version and domain. is_standard: of the ONNX
+    standard. nodes: descriptions of its nodes.
+    """
 
     operator: str
+    op_type: str
+    is_standard: bool
     nodes: tuple[str, ...]
 
 
@@ -134,12 +140,13 @@ def _has_zero_gradient(node: Node) -> bool:
 
 def _missing(model: Model, path: _Path) -> list[MissingRule]:
     version = ir.opset(model)
-    nodes: dict[str, list[str]] = {}
+    nodes: dict[tuple[str, str, bool], list[str]] = {}
     for node in path.nodes:
         if _registered(node, version) is None:
             since = ir.since(node, version)
-            nodes.setdefault(operator_name(node, since), []).append(describe(node, since))
-    return [MissingRule(operator, tuple(descriptions)) for operator, descriptions in nodes.items()]
+            operator = (operator_name(node, since), node.op_type, ir.is_standard(node))
+            nodes.setdefault(operator, []).append(describe(node, since))
+    return [MissingRule(*operator, tuple(descriptions)) for operator, descriptions in nodes.items()]
 
 
 def _registered(node: Node, version: int) -> RegisteredRule | None:

@@ -63,7 +63,7 @@ def decompose(scoring: Model, score: str, wrt: str) -> tuple[Model, list[Missing
     """
     model = raise_opset(scoring)
     missing = _missing(model, score, wrt)
-    defined = [m.operator.rpartition("-")[0] for m in missing if "." not in m.operator]
+    defined = [m.op_type for m in missing if m.is_standard]
     if defined:
         model = decompose_operators(model, defined)
         missing = _missing(model, score, wrt)

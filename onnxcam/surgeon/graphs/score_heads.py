@@ -21,7 +21,6 @@ from onnxcam.surgeon.ir import Model, Value, new_input
 
 TARGETS, REGIONS, REFERENCES = "onnxcam/targets", "onnxcam/regions", "onnxcam/references"
 LOGITS, LOGIT, PROBABILITY = "onnxcam/logits", "onnxcam/logit", "onnxcam/probability"
-LARGEST_VECTOR = 2**22
 TINY = 1e-30
 
 

@@ -5,7 +5,7 @@ samples and computes for each what the original computes for it alone. Nothing i
 
     driver      free_batch(): walks the graph and applies the rule of each operator
     task        what a rule receives: the node, its inputs, and where the batch axis lies in each
-    rules       the registry of rules, and the operators that cannot be batched
+    registry    the table of rules, and the operators that cannot be batched
     shaping     Reshape, Flatten, Transpose, Squeeze, Unsqueeze, Expand, Tile, Concat, Split, Slice, Pad, Shape, ...
     indexing    Gather, GatherElements, GatherND, ScatterElements, ScatterND, OneHot
     pointwise   elementwise operators, Softmax, LayerNormalization, CumSum, TopK, ArgMax, Reduce*, quantisation

@@ -6,6 +6,7 @@ from small_models import Make
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.axes import Axes, Folded, Tokens, reshaped
 from onnxcam.surgeon.analysis.locate import locate
+from onnxcam.types import NoteCode
 
 NCHW: Axes = ("N", "C", "H", "W")
 
@@ -105,4 +106,5 @@ def test_many_layers_after_the_features_give_a_note(make: Make) -> None:
       p = ReduceMean <axes=[2,3], keepdims=0> (f)
       {layers} logits = MatMul (h3, v)
     }}"""
-    assert any("5 layers with weights still follow" in str(note) for note in locate(ir.from_proto(make(text))).notes)
+    (note,) = [n for n in locate(ir.from_proto(make(text))).notes if n.code is NoteCode.FEATURES_EARLY]
+    assert "5 layers with weights still follow" in note.text

@@ -6,6 +6,7 @@ from located import BODY, HEAD, LINEAR, SIGNATURE, anatomy_of
 from small_models import Make
 
 from onnxcam.surgeon.analysis.anatomy import Kind
+from onnxcam.types import NoteCode
 
 
 @pytest.mark.parametrize(
@@ -204,7 +205,7 @@ def test_the_features_of_a_detector_are_the_coarsest_map_before_its_branches(mak
     anatomy = anatomy_of(make(text))
     assert anatomy.features.tensor == "coarse"
     assert (anatomy.logits.kind, anatomy.logits.classes) == (Kind.BOXES, 6)
-    assert any("finer maps" in str(note) for note in anatomy.notes)
+    assert any(note.code is NoteCode.OTHER_SCALES and "finer maps" in note.text for note in anatomy.notes)
 
 
 def test_an_average_over_windows_before_flattening_belongs_to_the_pooling(make: Make) -> None:
@@ -285,7 +286,8 @@ def test_maps_pooled_beside_the_chosen_one_are_named(make: Make) -> None:
     }}"""
     anatomy = anatomy_of(make(text))
     assert anatomy.features.tensor == "g"
-    assert any("a pooling of their own ('f')" in str(note) for note in anatomy.notes)
+    (note,) = [n for n in anatomy.notes if n.code is NoteCode.OTHER_BRANCHES]
+    assert "a pooling of their own ('f')" in note.text
 
 
 def test_a_gate_over_space_is_part_of_the_features(make: Make) -> None:

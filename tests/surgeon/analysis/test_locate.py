@@ -11,6 +11,7 @@ from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import Kind
 from onnxcam.surgeon.analysis.locate import find_image
 from onnxcam.surgeon.loading import read_model
+from onnxcam.types import NoteCode
 
 
 @pytest.mark.parametrize(
@@ -202,7 +203,7 @@ def test_the_features_of_a_sequence_model_are_not_those_of_a_detector(make: Make
     }}"""
     anatomy = anatomy_of(make(text))
     assert anatomy.features.tensor == "f"
-    assert any("read as a table of boxes" in str(note) for note in anatomy.notes)
+    assert any(n.code is NoteCode.READ_AS_BOXES and "read as a table of boxes" in n.text for n in anatomy.notes)
 
 
 def test_a_wider_embedding_is_not_taken_for_the_logits(make: Make) -> None:
