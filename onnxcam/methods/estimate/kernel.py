@@ -5,6 +5,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from onnxcam.methods.estimate.products import product
 from onnxcam.types import Doubles, Features, Floats, Rows
 
 Distances = TypeVar("Distances", Floats, Doubles)
@@ -49,7 +50,7 @@ class Geometry:
 
     def distances(self, rows: Rows | slice, columns: Rows | slice) -> tuple[Doubles, Doubles]:
         """Squared distances in units of the spread, and inner products in the same unit."""
-        inner = self.points[rows] @ self.points[columns].T
+        inner = product(self.points[rows], self.points[columns].T)
         squared = self.squares[rows][:, None] + self.squares[columns][None] - 2 * inner
         return np.maximum(squared, 0) / self.spread, 2 * inner / self.spread
 
@@ -69,9 +70,9 @@ class Geometry:
         single = weights.astype(np.float32)
         for i in range(0, len(weights), BLOCK):
             part = slice(i, i + BLOCK)
-            squared = squares[part][:, None] + squares[None] - 2 * (points[part] @ points.T)
-            smooth[part] = matern(np.maximum(squared, 0) / np.float32(self.spread), kernel.length) @ single
-        linear = self.points @ (self.points.T @ weights)
+            squared = squares[part][:, None] + squares[None] - 2 * product(points[part], points.T)
+            smooth[part] = product(matern(np.maximum(squared, 0) / np.float32(self.spread), kernel.length), single)
+        linear = product(self.points, product(self.points.T, weights))
         return np.asarray(smooth + 2 * kernel.linear / self.spread * linear + LEVEL * weights.sum(axis=0))
 
 

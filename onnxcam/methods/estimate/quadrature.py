@@ -14,6 +14,7 @@ import numpy as np
 
 from onnxcam.methods.estimate.kernel import LEVEL, Geometry, Hyperparameters, matern
 from onnxcam.methods.estimate.links import Link, moments
+from onnxcam.methods.estimate.products import product
 from onnxcam.methods.estimate.threads import one_thread
 from onnxcam.resampling import upsample
 from onnxcam.types import Doubles, Features, Floats, Rows
@@ -61,7 +62,7 @@ class Posterior:
 
     def map_covariance(self) -> Doubles:
         """(cells,cells) posterior covariance of the map."""
-        return self.scale * (self.contributions.T @ self.covariance)
+        return self.scale * product(self.contributions.T, self.covariance)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +79,6 @@ class Quadrature:
         coarse = averaged(maps)
         return Quadrature(coarse.reshape(len(maps), -1).astype(np.float64), coarse.shape[1:], Geometry.of(masks))
 
-    @one_thread()
     def prior(self) -> Posterior:
         """Before anything was scored."""
         count = len(self.shares)
@@ -86,7 +86,6 @@ class Quadrature:
         variance = self.geometry.variance(FIRST)
         return Posterior(FIRST, np.zeros(count), np.zeros((0, count)), self.shares, covariance, variance, 1.0)
 
-    @one_thread()
     def posterior(self, scored: Rows, scores: Doubles, link: Link) -> Posterior:
         """After the masks `scored` (n,) got these scores (n,)."""
         values = link.forward(scores)
@@ -107,9 +106,10 @@ class Quadrature:
         expected[scored] = link.weight(scores)
         off[scored] = 0
         contributions = self.shares * off[:, None]
-        covariance = self.geometry.times(kernel, contributions) - whitened.T @ (whitened @ contributions)
+        covariance = self.geometry.times(kernel, contributions) - product(whitened.T, product(whitened, contributions))
         return Posterior(kernel, expected, whitened, contributions, covariance, variance, scale)
 
+    @one_thread()
     def _ranked(self, scored: Rows, values: Doubles) -> list[tuple[float, Hyperparameters, float]]:
         """(share, kernel, signal variance) of the likeliest kernels, each with its most likely signal variance."""
         count = len(scored)
@@ -137,12 +137,12 @@ class Quadrature:
         # Single precision is enough for what is at most 1 beside a nugget of 1e-3.
         smooth = matern(to_scored[0].astype(np.float32), kernel.length)
         covariance = smooth.astype(np.float64) + kernel.linear * to_scored[1] + LEVEL
-        whiten = np.linalg.inv(np.linalg.cholesky(covariance[:, scored] + kernel.noise * np.eye(len(scored))))
-        whitened = whiten @ covariance
+        with one_thread():
+            whiten = np.linalg.inv(np.linalg.cholesky(covariance[:, scored] + kernel.noise * np.eye(len(scored))))
+        whitened = product(whiten, covariance)
         variance = self.geometry.variance(kernel) - np.einsum("nk,nk->k", whitened, whitened)
         return whitened.T @ (whiten @ values), np.maximum(variance, 1e-9), whitened
 
-    @one_thread()
     def choose(self, posteriors: Sequence[Posterior], scored: Rows, count: int) -> Rows:
         """The next `count` masks, one after another, that take most of the maps' variance away; targets count alike.
 
@@ -161,13 +161,14 @@ class Quadrature:
                 choice.take(best)
         return np.asarray(chosen, np.int64)
 
-    @one_thread()
     def error(self, posterior: Posterior) -> float:
         """The root mean square by which the map in [0,1] is off, at most, in CONFIDENCE of draws from the posterior."""
         raw = posterior.weights @ self.shares
-        values, vectors = np.linalg.eigh(posterior.map_covariance())
+        covariance = posterior.map_covariance()
+        with one_thread():
+            values, vectors = np.linalg.eigh(covariance)
         normal = np.random.default_rng(0).standard_normal((DRAWS, len(values)))
-        draws = raw + (normal * np.sqrt(np.maximum(values, 0))) @ vectors.T
+        draws = raw + product(normal * np.sqrt(np.maximum(values, 0)), vectors.T)
         both = np.concatenate([raw[None], draws]).reshape(-1, *self.grid).astype(np.float32)
         drawn = _normalised(upsample(both, tuple(2 * side for side in self.grid)))
         off = np.sqrt(np.square(drawn[1:] - drawn[0]).mean(axis=tuple(range(1, drawn.ndim))))
@@ -181,10 +182,10 @@ class _GreedyChoice:
         """room: how many masks will be taken at most."""
         self._geometry, self._kernel = quadrature.geometry, posterior.kernel
         directions = _seen_by_normalising(quadrature.shares, posterior.weights)
-        self._covariance, self._variance = posterior.covariance @ directions, posterior.variance.copy()
+        self._covariance, self._variance = product(posterior.covariance, directions), posterior.variance.copy()
         self._whitened = np.concatenate([posterior.whitened, np.zeros((room, len(posterior.weights)))])
         self._count = len(posterior.whitened)
-        self._contributions = posterior.contributions @ directions
+        self._contributions = product(posterior.contributions, directions)
         self._total = max(float(np.einsum("kc,kc->", self._contributions, self._covariance)), 1e-300)
 
     def gain(self) -> Doubles:

@@ -1,9 +1,11 @@
+"""BLAS on one thread for NumPy's LAPACK calls, and as it was afterwards."""
+
 import threading
 
 import numpy as np
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from onnxcam.methods.estimate.threads import one_thread
+from onnxcam.methods.estimate.threads import _numpy_blas, one_thread
 
 np.linalg.inv(np.eye(2))  # loads the library
 
@@ -21,6 +23,14 @@ def test_inside_there_is_one_thread_and_afterwards_what_there_was() -> None:
                 assert threads() == {1}
             assert threads() == {1}
         assert threads() == before
+
+
+def test_only_numpys_library_is_limited() -> None:
+    """The wheel of NumPy holds its BLAS; libraries that other packages brought along keep their threads."""
+    paths = [library["filepath"] for library in _numpy_blas().info()]
+    assert paths
+    if any("numpy" in library["filepath"] for library in threadpool_info()):
+        assert all("numpy" in path for path in paths)
 
 
 def test_an_error_inside_leaves_nothing_behind() -> None:

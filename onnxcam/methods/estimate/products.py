@@ -1,0 +1,57 @@
+"""Matrix products in pieces so small that BLAS computes each of them on the calling thread.
+
+BLAS splits a large product over threads of its own. For matrices of a few hundred rows these cost more than they bring:
+they wait for each other, and they spin beside the threads of the runtime. Their number can be set for the process only,
+and OpenBLAS heeds that from one thread alone. But it takes its threads from a number of multiplications on
+(interface/gemm.c), and every piece stays below that. Products with a vector stay below theirs.
+"""
+
+from collections.abc import Iterator
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+Number = TypeVar("Number", np.float32, np.float64)
+LARGEST = 4 * 65536
+"""Multiplications up to which OpenBLAS computes a product of two matrices on one thread."""
+UNIT = 4
+"""Rows and columns that BLAS kernels compute together: pieces of whole units round in float64 as the product does."""
+
+
+def product(left: npt.NDArray[Number], right: npt.NDArray[Number]) -> npt.NDArray[Number]:
+    """left (M,K) @ right (K,N)."""
+    m, n = len(left), right.shape[1]
+    rows, columns = _piece(m, left.shape[1], n)
+    if rows >= m and columns >= n:
+        return np.asarray(left @ right)
+    result = np.empty((m, n), left.dtype)
+    for i in _cuts(m, rows):
+        for j in _cuts(n, columns):
+            result[i, j] = left[i] @ right[:, j]
+    return result
+
+
+def _piece(m: int, k: int, n: int) -> tuple[int, int]:
+    """Rows and columns of a piece of the result (m,n), each number of which takes k multiplications."""
+    area = max(1, LARGEST // max(k, 1))
+    side = int(area**0.5)
+    if m * n <= area or min(m, n) == 1:
+        return m, n
+    if n <= 2 * side:
+        return _whole_units(area // n), n
+    if m <= 2 * side:
+        return m, _whole_units(area // m)
+    return _whole_units(side), _whole_units(side)
+
+
+def _whole_units(length: int) -> int:
+    return length // UNIT * UNIT if length >= UNIT else max(1, length)
+
+
+def _cuts(length: int, size: int) -> Iterator[slice]:
+    """Parts of `size`. A last one below a unit joins the one before: BLAS rounds a single row in another way."""
+    starts = list(range(0, length, size))
+    if len(starts) > 1 and length - starts[-1] < UNIT <= size:
+        starts.pop()
+    return (slice(start, end) for start, end in zip(starts, [*starts[1:], length], strict=True))
