@@ -6,12 +6,16 @@ It becomes settings of onnxruntime's providers. An option that has no effect on 
 import re
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from onnxcam.engine.providers import CUDA, TENSORRT
 from onnxcam.errors import OptionError
 
 UNITS = {"": 1, "b": 1, **{f"{p}b": 10 ** (3 * i) for i, p in enumerate("kmgt", 1)}}
 UNITS |= {f"{p}ib": 2 ** (10 * i) for i, p in enumerate("kmgt", 1)}
 """Bytes by unit: GB counts in thousands, GiB in 1024s."""
+MOST_BYTES = 2**63 - 1
+"""Of a memory cap: what onnxruntime can read."""
 UNDERSTOOD = {"cuda": ("gpu_mem", "half", "tf32", "cuda_graph"), "tensorrt": ("gpu_mem", "half")}
 """Options by provider. Every other provider but the CPU's understands `half` alone."""
 
@@ -30,10 +34,10 @@ class MemoryCap:
     def __post_init__(self) -> None:
         if (self.amount is None) == (self.share is None):
             raise OptionError("a memory cap is either an amount in bytes or a share of the free memory")
-        if self.amount is not None and self.amount < 1:
-            raise OptionError(f"the memory cap must be 1 byte or more, not {self.amount}")
-        if self.share is not None and not 0 < self.share <= 1:
-            raise OptionError(f"the memory cap must be above 0 % and at most 100 %, not {self.share:.0%}")
+        if self.amount is not None:
+            _check_amount(self.amount)
+        if self.share is not None:
+            _check_share(self.share)
 
     def limit(self, free: int | None) -> int:
         """The limit in bytes. Raises OptionError for a share of an unknown amount (free is None)."""
@@ -48,15 +52,39 @@ class MemoryCap:
         return f"{self.share:.4g} of the free memory" if self.share is not None else f"{self.amount} bytes"
 
 
+def _check_amount(amount: int) -> None:
+    if not isinstance(amount, int | np.integer) or isinstance(amount, bool):
+        raise OptionError(
+            f"the amount of a memory cap is a whole number of bytes, such as MemoryCap(4 * 10**9), not {amount!r:.60}"
+        )
+    if not 1 <= amount <= MOST_BYTES:
+        raise OptionError(f"the memory cap must be 1 to {MOST_BYTES} bytes; write 4GB, or MemoryCap(4 * 10**9)")
+
+
+def _check_share(share: float) -> None:
+    if not isinstance(share, int | float | np.integer | np.floating) or isinstance(share, bool):
+        raise OptionError(
+            f"the share of a memory cap is a number above 0 and at most 1, such as MemoryCap(share=0.5), not "
+            f"{share!r:.60}"
+        )
+    if not 0 < share <= 1:
+        raise OptionError("the memory cap must be above 0 % and at most 100 %; write 50%, or MemoryCap(share=0.5)")
+
+
 def memory_cap(text: str) -> MemoryCap:
     """Parses '4GB', '512MiB', '3000000000' (bytes) or '50%' (of what is free). Raises OptionError."""
+    if not isinstance(text, str):
+        raise OptionError(f"an amount of memory is a text such as '4GB' or '50%', not {text!r:.60}")
     share = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", text)
     if share is not None:
         return MemoryCap(share=float(share[1]) / 100)
     amount = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower())
     if amount is None or amount[2] not in UNITS:
-        raise OptionError(f"{text!r} is no amount of memory; write 4GB, 512MiB, or 50% of what is free")
-    return MemoryCap(amount=int(float(amount[1]) * UNITS[amount[2]]))
+        raise OptionError(f"{text!r:.60} is no amount of memory; write 4GB, 512MiB, or 50% of what is free")
+    count = float(amount[1]) * UNITS[amount[2]]
+    if count > MOST_BYTES:
+        raise OptionError(f"{text!r:.60} is more memory than a cap can be; write 4GB, 512MiB, or 50% of what is free")
+    return MemoryCap(amount=int(count))
 
 
 @dataclass(frozen=True)
@@ -64,13 +92,24 @@ class EngineOptions:
     """How a GPU computes. A CPU refuses all of these.
 
     gpu_mem: upper limit on the memory of each open graph. half: the scoring graph computes in float16. tf32: float32
-    products with a mantissa of 10 bits. cuda_graph: chunks of one size are recorded once and replayed.
+    products with a mantissa of 10 bits. cuda_graph: chunks of one size are recorded once and replayed. Raises
+    OptionError for values of other types.
     """
 
     gpu_mem: MemoryCap | None = None
     half: bool = False
     tf32: bool = False
     cuda_graph: bool = False
+
+    def __post_init__(self) -> None:
+        if self.gpu_mem is not None and not isinstance(self.gpu_mem, MemoryCap):
+            raise OptionError(
+                f"gpu_mem is a MemoryCap, such as MemoryCap(4 * 10**9) or MemoryCap(share=0.5), not "
+                f"{self.gpu_mem!r:.60}"
+            )
+        for name, value in (("half", self.half), ("tf32", self.tf32), ("cuda_graph", self.cuda_graph)):
+            if not isinstance(value, bool):
+                raise OptionError(f"{name} is True or False, not {value!r:.60}")
 
     @property
     def changed(self) -> tuple[str, ...]:

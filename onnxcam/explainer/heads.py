@@ -3,11 +3,9 @@
 Heads share the file and nothing else: each has a graph, sessions and feature maps of its own.
 """
 
-import threading
-from concurrent.futures import CancelledError, Future
 from dataclasses import replace
 
-from onnxcam.errors import OnnxCamError, OptionError
+from onnxcam.errors import OptionError
 from onnxcam.explainer.results import Head
 from onnxcam.explainer.targets.kind import TargetLike
 from onnxcam.explainer.targets.registry import head_of
@@ -15,6 +13,7 @@ from onnxcam.methods.blocks import Method
 from onnxcam.methods.options import choose
 from onnxcam.network.gradients import GradientRunner, check_step
 from onnxcam.network.opening import OpenedModel, OpenOptions, open_model
+from onnxcam.network.single_flight import SingleFlight
 from onnxcam.surgeon.analysis.anatomy import Kind
 from onnxcam.surgeon.loading import ModelFile, ModelSource, read_model
 from onnxcam.types import MaskForm
@@ -41,9 +40,7 @@ class Heads:
         self._step_file = self._checked(step, first)
         self._step = None if self._step_file is None else self._step_file.proto.SerializeToString()
         self._first = GradientRunner(first, self._step)
-        # The lock guards the table only. A head is opened without it; threads that need the same head wait for it.
-        self._lock, self._closed = threading.Lock(), False
-        self._runners: dict[Head, Future[GradientRunner]] = {}
+        self._runners = SingleFlight[Head, GradientRunner](GradientRunner.close)
 
     @property
     def first(self) -> OpenedModel:
@@ -58,51 +55,24 @@ class Heads:
         return kind, output
 
     def of(self, head: Head) -> GradientRunner:
-        """The runner of a head, which is opened if need be. Raises OnnxCamError; a closed runner does so when used."""
-        while True:
-            with self._lock:
-                if head == self.default or self._closed:
-                    return self._first
-                runner, opens = self._runners.get(head), False
-                if runner is None:
-                    runner, opens = Future(), True
-                    self._runners[head] = runner
-            if opens:
-                self._open(head, runner)
-            try:
-                return runner.result()
-            except CancelledError:
-                continue  # the thread that was opening it was interrupted
+        """The runner of a head, which is opened if need be. Raises OnnxCamError."""
+        if head == self.default:
+            return self._first
+        runner = self._runners.get(head, lambda: self._open(head))
+        # A target may name the output that the model chose for a target that named none.
+        self._runners.add((head[0], runner.opened.anatomy.logits.output), runner)
+        return runner
 
     def close(self) -> None:
         """Frees every session; a head that is being opened is closed once it is open."""
-        with self._lock:
-            self._closed = True
-            runners = {id(r): r.result() for r in self._runners.values() if r.done() and r.exception() is None}
-        for runner in (self._first, *runners.values()):
-            runner.close()
+        self._first.close()
+        self._runners.close()
 
-    def _open(self, head: Head, future: "Future[GradientRunner]") -> None:
-        try:
-            opened = open_model(self._file, replace(self._options, kind=head[0], output=head[1]))
-            if self._step_file is not None:
-                check_step(self._step_file, opened, self._method.score, self._file.sha256)
-            runner = GradientRunner(opened, self._step)
-        except BaseException as error:
-            with self._lock:
-                del self._runners[head]  # the next target of this head tries again
-            if isinstance(error, OnnxCamError):
-                future.set_exception(error)
-            else:
-                future.cancel()  # an interrupt of this thread is none of those that wait
-            raise
-        with self._lock:
-            # A target may name the output that the model chose for a target that named none.
-            self._runners.setdefault((head[0], opened.anatomy.logits.output), future)
-            future.set_result(runner)
-            closed = self._closed
-        if closed:
-            runner.close()
+    def _open(self, head: Head) -> GradientRunner:
+        opened = open_model(self._file, replace(self._options, kind=head[0], output=head[1]))
+        if self._step_file is not None:
+            check_step(self._step_file, opened, self._method.score, self._file.sha256)
+        return GradientRunner(opened, self._step)
 
     def _checked(self, step: ModelSource | None, opened: OpenedModel) -> ModelFile | None:
         """The step graph, read and checked. Raises OptionError or ModelError where it is of no use or does not fit."""

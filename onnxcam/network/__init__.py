@@ -15,6 +15,7 @@ Answering:
     packing            several images in one batch
     device_scorer      the same with tensors that stay on a GPU; device_features: feature maps and masks there
     gradients          GradientRunner: step graphs, opened by gradient_session; tail: the network after its features
+    single_flight      values made when first needed, each by one thread: the opened sessions
     probe              ImageProbe: one image and its targets, what a method sees
     export             the command `rewrite`: the model with its feature tensor as an output and a dynamic batch
 """

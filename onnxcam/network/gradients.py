@@ -6,7 +6,6 @@ it. probe.py calls the runner; gradient_session.py and tail.py run the graphs. `
 caller gives.
 """
 
-import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -15,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.engine.session import Session
-from onnxcam.errors import InferenceError, ModelError, UndefinedSaliency
+from onnxcam.errors import ModelError, UndefinedSaliency
 from onnxcam.network.dry_run import FORWARD_TIMEOUT, noise
 from onnxcam.network.gradient_session import GradientSession, ScoreAndGradient
 from onnxcam.network.opening import OpenedModel
 from onnxcam.network.packing import select_targets
 from onnxcam.network.scorer import SCORE_OUTPUTS
+from onnxcam.network.single_flight import SingleFlight
 from onnxcam.network.tail import Tail
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import Kind
@@ -125,20 +125,14 @@ class GradientRunner:
         """step: a step graph of the caller that gives d score / d maps, in place of the built one."""
         self.opened = opened
         self._step = step
-        self._lock = threading.Lock()
-        self._sessions: dict[tuple[Score, Wrt, bool], GradientSession] = {}
-        self._tail: Tail | None = None
-        self._closed = False
+        self._sessions = SingleFlight[tuple[Score, Wrt, bool], GradientSession](lambda opened: opened.session.close())
+        self._tails = SingleFlight[None, Tail](lambda tail: tail.session.close())
 
     def close(self) -> None:
-        """Frees all sessions. Later calls raise InferenceError."""
-        with self._lock:
-            self._closed = True
-            self.opened.network.close()
-            for gradient_session in self._sessions.values():
-                gradient_session.session.close()
-            if self._tail is not None:
-                self._tail.session.close()
+        """Frees all sessions, also those that are being opened. Later calls raise InferenceError."""
+        self.opened.network.close()
+        self._sessions.close()
+        self._tails.close()
 
     def gradient(
         self, feeds: Arrays, maps: Masks, score: Score, wrt: Wrt, *, check_feeds: Arrays, guided: bool = False
@@ -150,43 +144,30 @@ class GradientRunner:
         backpropagation changes it. Raises MissingGradient, ModelError, InferenceError, and UndefinedSaliency for guided
         backpropagation without a ReLU.
         """
-        return self._session_of(score, wrt, guided).run(feeds, maps, check_feeds)
+        session = self._sessions.get((score, wrt, guided), lambda: self._open_session(score, wrt, guided))
+        return session.run(feeds, maps, check_feeds)
 
     @property
     def notes(self) -> tuple[Note, ...]:
         """What a reader of the result should know about the gradients."""
-        alone = any(gradient_session.runs_alone for gradient_session in self._sessions.values())
+        alone = any(gradient_session.runs_alone for gradient_session in self._sessions.values)
         text = "samples of a batch change each other's gradients, so each went alone"
         return (Note(NoteCode.ROWS_APART, text),) if alone else ()
 
     def tail(self, feeds: Arrays, features: Floats, score: Score) -> Floats:
         """(N,T) scores of the network's tail on features (N,...) in the model's own layout."""
-        with self._lock:
-            self._check_open()
-            if self._tail is None:
-                self._tail = Tail(self.opened)
-            tail = self._tail
-        return tail.run(feeds, features, score)
+        return self._tails.get(None, lambda: Tail(self.opened)).run(feeds, features, score)
 
-    def _session_of(self, score: Score, wrt: Wrt, guided: bool) -> GradientSession:
-        key = (score, wrt, guided)
-        with self._lock:
-            self._check_open()
-            if key not in self._sessions:
-                model = self._step if wrt is Wrt.MAPS else None
-                if model is None:
-                    model = ir.to_bytes(step_graph(self.opened, score, wrt, guided=guided))
-                self._sessions[key] = GradientSession(self.opened, model, score, wrt, self._activation_bytes())
-            return self._sessions[key]
+    def _open_session(self, score: Score, wrt: Wrt, guided: bool) -> GradientSession:
+        model = self._step if wrt is Wrt.MAPS else None
+        if model is None:
+            model = ir.to_bytes(step_graph(self.opened, score, wrt, guided=guided))
+        return GradientSession(self.opened, model, score, wrt, self._activation_bytes())
 
     def _activation_bytes(self) -> int:
         """Bytes of all tensors of one image together."""
         shapes = self.opened.shapes.values()
         return 4 * sum(int(np.prod([d or 1 for d in shape], dtype=np.int64)) for shape in shapes)
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise InferenceError("this explainer is closed")
 
 
 def check_step(file: ModelFile, opened: OpenedModel, score: Score, sha256: str) -> None:

@@ -1,5 +1,8 @@
 """Engine options: how they are parsed, which are refused, and what onnxruntime gets."""
 
+from typing import Any
+
+import numpy as np
 import onnx
 import pytest
 from recorder import Recorder, install
@@ -29,6 +32,56 @@ def test_amounts_of_memory_as_people_write_them(text: str, cap: MemoryCap) -> No
 def test_what_is_no_amount_of_memory_is_refused(text: str) -> None:
     with pytest.raises(OptionError, match=r"memory"):
         memory_cap(text)
+
+
+@pytest.mark.parametrize("text", ["9" * 400 + "GB", "9" * 5000, "9" * 400 + "%", "10000000000GB", 4, None, b"4GB"])
+def test_amounts_beyond_any_memory_and_other_types_are_refused(text: Any) -> None:
+    with pytest.raises(OptionError, match=r"memory") as caught:
+        memory_cap(text)
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"amount": "4GB"}, r"a whole number of bytes, such as MemoryCap\(4 \* 10\*\*9\), not '4GB'"),
+        ({"amount": 1.5}, "a whole number of bytes"),
+        ({"amount": float("nan")}, "a whole number of bytes"),
+        ({"amount": True}, "a whole number of bytes"),
+        ({"amount": 0}, "must be 1 to"),
+        ({"amount": 10**5000}, "must be 1 to"),
+        ({"share": "x"}, r"at most 1, such as MemoryCap\(share=0.5\), not 'x'"),
+        ({"share": True}, "at most 1, such as"),
+        ({"share": 1j}, "at most 1, such as"),
+        ({"share": float("nan")}, "at most 100 %"),
+        ({"share": 50}, "at most 100 %"),
+        ({"share": 10**400}, "at most 100 %"),
+    ],
+)
+def test_what_is_no_cap_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        MemoryCap(**arguments)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    assert MemoryCap(np.int64(5)).limit(None) == 5  # type: ignore[arg-type]
+    assert MemoryCap(share=np.float32(0.5)).limit(100) == 50  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"gpu_mem": "4GB"}, r"gpu_mem is a MemoryCap, such as MemoryCap\(4 \* 10\*\*9\) .* not '4GB'"),
+        ({"gpu_mem": 0}, "gpu_mem is a MemoryCap"),
+        ({"half": "x"}, "half is True or False, not 'x'"),
+        ({"half": None}, "half is True or False"),
+        ({"tf32": 1}, "tf32 is True or False"),
+        ({"cuda_graph": 0.0}, "cuda_graph is True or False"),
+    ],
+)
+def test_options_of_a_wrong_type_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        EngineOptions(**options)
 
 
 def test_a_cap_is_one_of_the_two() -> None:
