@@ -1,7 +1,9 @@
 """The rooms: imports go down only, checked on what a file writes and on what an import of it loads."""
 
 import ast
+import importlib
 import json
+import pkgutil
 import re
 import subprocess
 import sys
@@ -153,3 +155,12 @@ def test_library_code_changes_nothing_of_the_process(room: str) -> None:
 
 def test_importing_the_package_stays_light() -> None:
     assert not loaded("onnxcam.cli.main") & {"onnx", "onnxruntime", "numpy", "cv2", "PIL"}
+
+
+def test_no_attribute_of_a_package_hides_a_module() -> None:
+    """`import onnxcam.methods.rise` gives the module, whatever a package's own names are."""
+    for package in [dotted(path) for path in files() if path.name == "__init__.py"]:
+        home = importlib.import_module(package)
+        for name in {module.name for module in pkgutil.iter_modules(home.__path__)} - {"__main__"}:
+            submodule = importlib.import_module(f"{package}.{name}")
+            assert getattr(home, name) is submodule, f"{package}.{name}"

@@ -4,7 +4,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny import IMAGE, TARGET, Net, explained, model, network, probe, small_method
+from tiny import (
+    EVERY_OPTION,
+    IMAGE,
+    TARGET,
+    Net,
+    changed_value,
+    explained,
+    model,
+    network,
+    probe,
+    small_method,
+)
 
 from onnxcam import Explainer
 from onnxcam.errors import OptionError
@@ -12,12 +23,6 @@ from onnxcam.methods import METHODS, defaults
 from onnxcam.methods.blocks import Need, run
 from onnxcam.methods.fills import MEAN, ZERO
 
-CHANGED: dict[str, Any] = {
-    "variant": "paper", "score": "probability", "max_iter": 7, "lr": 0.03, "nb_premises_at_startup": 3,
-    "bounds": (-1, 2), "tolerance": 1e-3, "epsilon": 1e-5, "seed": 11, "samples": 9, "noise": 0.25, "steps": 17,
-    "masks": 33, "cells": 4, "probability": 0.25, "cell": 5, "area": 0.5, "budget": 9, "variation": 0.75, "beta": 2.5, "jitter": 2,
-}  # fmt: skip
-"""Values that are no default."""
 RECORDED = {"bounds": (-1.0, 2.0)}
 WRONG: dict[str, Any] = {
     "convention": ["constructiv", "Destructive", ""], "variant": ["papers"], "score": ["logits", "softmax"],
@@ -27,7 +32,6 @@ WRONG: dict[str, Any] = {
     "cells": [0], "probability": [0, 1, 1.5, -0.5, np.nan], "cell": [0], "area": [-1, np.nan], "variation": [-0.1],
     "beta": [0, 0.5, np.inf], "budget": [0, 1.5, True, "9", 10**7 + 1], "jitter": [-1, 0.5],
 }  # fmt: skip
-EVERY_OPTION = [(method, option) for method in METHODS for option in defaults(method) if option != "fill"]
 DRAWN: dict[str, dict[str, Any]] = {
     "rise": {}, "smooth-grad": {}, "mask": {"jitter": 3}, "opti-cam": {"nb_premises_at_startup": 5, "max_iter": 2},
 }  # fmt: skip
@@ -41,9 +45,7 @@ raw features; CAM asks for no features and for all of them, Ablation-CAM for all
 @pytest.mark.parametrize(("name", "option"), EVERY_OPTION)
 def test_an_option_that_is_changed_is_recorded_and_no_other(name: str, option: str) -> None:
     before = METHODS[name]().options
-    value = CHANGED.get(option)
-    if option == "convention":
-        value = "destructive" if before[option] == "constructive" else "constructive"
+    value = changed_value(option, name)
     after = METHODS[name](**{option: value}).options
     assert {o for o in before if before[o] != after[o]} == {option}
     assert after[option] == RECORDED.get(option, value)

@@ -13,7 +13,7 @@ from small_models import CLASSIFIER, filled
 
 from onnxcam import Explainer
 from onnxcam.inputs.presets import preset_named
-from onnxcam.methods import METHODS
+from onnxcam.methods import METHODS, defaults
 from onnxcam.methods.adam import Adam
 from onnxcam.methods.blocks import Method
 from onnxcam.network.gradients import GradientRunner
@@ -60,6 +60,23 @@ OPTIONS = {
 }
 """Few rows, and where steps are drawn at random none; else a method's defaults."""
 LINEAR_HEAD = ("cam",)
+
+
+CHANGED: dict[str, Any] = {
+    "variant": "paper", "score": "probability", "max_iter": 7, "lr": 0.03, "nb_premises_at_startup": 3,
+    "bounds": (-1, 2), "tolerance": 1e-3, "epsilon": 1e-5, "seed": 11, "samples": 9, "noise": 0.25, "steps": 17,
+    "masks": 33, "cells": 4, "probability": 0.25, "cell": 5, "area": 0.5, "budget": 9, "variation": 0.75, "beta": 2.5, "jitter": 2,
+}  # fmt: skip
+"""Values that are no default."""
+EVERY_OPTION = [(method, option) for method in METHODS for option in defaults(method) if option != "fill"]
+"""Every option of every method but the fill."""
+
+
+def changed_value(option: str, name: str) -> Any:
+    """A value for the method's option that is not its default."""
+    if option == "convention":
+        return "destructive" if defaults(name)["convention"] == "constructive" else "constructive"
+    return CHANGED[option]
 
 
 def small_method(name: str, **options: object) -> Method:
