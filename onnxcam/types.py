@@ -3,7 +3,7 @@
 Also the interfaces of arrays that stay on a device (FeaturesOnDevice, MasksOnDevice). Results are in
 outputs/saliency.py.
 
-Axes: N pictures, K masks or channels, T targets, C colours, h w the feature grid, H W the model's input. For 1-D
+Axes: N samples, K masks or channels, T targets, C colours, h w the feature grid, H W the model's input. For 1-D
 networks read w and W instead of h w and H W, for 3-D networks d h w and D H W.
 """
 
@@ -23,13 +23,14 @@ Picture = npt.NDArray[np.uint8]
 Image = Floats
 """(C,H,W) preprocessed, what the network computes on."""
 Features = Floats
-"""(K,h,w) feature maps of one picture."""
+"""(K,h,w) feature maps of one image."""
 Masks = Floats
 """(K,1,h,w) low-resolution masks before normalisation; after it, 1 keeps a pixel and 0 removes it."""
 Scores = Floats
 """(K,T) one number a mask and target."""
-Rows = npt.NDArray[np.int64]
-"""(N,) indices: of the target that each row is about, or of feature maps."""
+Indices = npt.NDArray[np.int64]
+"""(N,) indices: of the target of each sample, of samples of a batch, or of feature maps."""
+Rows = Indices  # the name that methods/estimate still uses
 Arrays = Mapping[str, npt.NDArray[np.generic]]
 """Arrays by the name of the graph's input that they feed."""
 Progress = Callable[[int, int], None]
@@ -45,17 +46,17 @@ class MasksOnDevice(Protocol):
     def shape(self) -> tuple[int, ...]: ...
     def __len__(self) -> int: ...
     def __neg__(self) -> Self: ...
-    def __getitem__(self, rows: slice | npt.NDArray[np.int64]) -> Self: ...
+    def __getitem__(self, indices: slice | Indices) -> Self: ...
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]: ...
     def summed(self, weights: npt.NDArray[np.float64]) -> Floats:
         """(T,*grid) on the host: the sum of the masks times each column of weights (K,T)."""
 
-    def gathered(self, rows: npt.NDArray[np.int64], into: Any = None) -> Any:
+    def gathered(self, indices: Indices, into: Any = None) -> Any:
         """The masks of these indices as an OrtValue. into: an engine.views.TensorView to write them to instead."""
 
 
 class FeaturesOnDevice(Protocol):
-    """(K,*grid) feature maps of one picture that lie where the network runs."""
+    """(K,*grid) feature maps of one image that lie where the network runs."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -75,7 +76,7 @@ class FeaturesOnDevice(Protocol):
     def peak(self) -> npt.NDArray[np.float32]:
         """(K,) of each map, the largest size of its numbers."""
 
-    def masks(self, chosen: npt.NDArray[np.int64]) -> MasksOnDevice:
+    def masks(self, chosen: Indices) -> MasksOnDevice:
         """The maps of these numbers as masks, in this order."""
 
 
@@ -111,9 +112,9 @@ class NoteCode(StrEnum):
     CLASS_MAP = "class-map"
     """The chosen tensor is a map of the classes themselves, or what enters one."""
     LOOPED = "looped"
-    """The model takes one picture a forward pass."""
-    ROWS_APART = "rows-apart"
-    """Rows of a batch change each other, so each went alone."""
+    """The model takes one image a forward pass."""
+    SAMPLES_APART = "samples-apart"
+    """Samples of a batch change each other, so each went alone."""
     SINGLE_OUTPUT = "single-output"
     """One number without activation was taken for a logit."""
     ALREADY_PROBABILITIES = "already-probabilities"

@@ -18,7 +18,7 @@ from onnxcam.methods.blocks import Method, Need, run
 from onnxcam.methods.maps import Outcome
 from onnxcam.network.probe import ImageProbe, score_gradients, scores
 from onnxcam.network.scorer import Network
-from onnxcam.types import AnyMasks, Floats, Masks, Rows, Score, Scores
+from onnxcam.types import AnyMasks, Floats, Indices, Masks, Score, Scores
 
 logger = logging.getLogger(__name__)
 MOST = 8
@@ -77,9 +77,9 @@ class _ScheduledProbe(ImageProbe):
         return self.scheduler.switch(_Request(scores, score, masks))  # type: ignore[no-any-return]
 
     def score_gradient(
-        self, maps: Masks, rows: Rows, score: Score, shift: Sequence[int] | None = None
+        self, maps: Masks, targets: Indices, score: Score, shift: Sequence[int] | None = None
     ) -> tuple[Floats, Masks]:
-        return self.scheduler.switch(_Request(score_gradients, score, (maps, rows, shift)))  # type: ignore[no-any-return]
+        return self.scheduler.switch(_Request(score_gradients, score, (maps, targets, shift)))  # type: ignore[no-any-return]
 
 
 def _side_by_side(search: Callable[[int, ImageProbe], None], probes: Sequence[ImageProbe]) -> None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from onnxcam.types import Doubles, Rows
+from onnxcam.types import Doubles, Indices
 
 
 class Adam:
@@ -13,7 +13,7 @@ class Adam:
         self.first, self.second = np.zeros(shape), np.zeros(shape)
         self.count = np.zeros(shape[0], int)
 
-    def step(self, values: Doubles, gradient: Doubles, rows: Rows) -> Doubles:
+    def step(self, values: Doubles, gradient: Doubles, rows: Indices) -> Doubles:
         """The new values of these rows. gradient: of what is minimised, of the values' shape."""
         self.count[rows] += 1
         self.first[rows] += (1 - self.beta1) * (gradient - self.first[rows])

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from onnxcam.errors import OptionError, UndefinedSaliency
 from onnxcam.methods.fills import ZERO, Fill
 from onnxcam.methods.maps import Outcome, as_maps, rectified_sums, summed, weights_of
-from onnxcam.types import AnyMasks, Features, FeaturesOnDevice, Floats, Image, MaskForm, Masks, Rows, Score, Scores
+from onnxcam.types import AnyMasks, Features, FeaturesOnDevice, Floats, Image, Indices, MaskForm, Masks, Score, Scores
 
 
 class Convention(StrEnum):
@@ -86,20 +86,20 @@ class Probe(Protocol):
         """(N,T) scores of the network's tail with (N,K,h,w) in the place of the features."""
 
     def score_gradient(
-        self, maps: Masks, rows: Rows, score: Score, shift: Sequence[int] | None = None
+        self, maps: Masks, targets: Indices, score: Score, shift: Sequence[int] | None = None
     ) -> tuple[Floats, Masks]:
         """(N,) scores of the image through each mask (N,1,h,w), and (N,1,h,w) d score / d mask.
 
-        rows (N,): the target of each mask. shift: pixels along each side by which image and fill are rolled first.
+        targets (N,): the target of each mask. shift: pixels along each side by which image and fill are rolled first.
         """
 
     def feature_gradient(self) -> Floats:
         """(T,K,h,w) d logit / d features on the unmasked image."""
 
-    def image_gradient(self, images: Floats, rows: Rows, *, guided: bool = False) -> tuple[Floats, Floats]:
+    def image_gradient(self, images: Floats, targets: Indices, *, guided: bool = False) -> tuple[Floats, Floats]:
         """(N,) logits of the images (N,C,H,W), and (N,C,H,W) d logit / d image.
 
-        rows (N,): the target of each image. guided: the gradient of guided backpropagation; raises UndefinedSaliency
+        targets (N,): the target of each image. guided: the gradient of guided backpropagation; raises UndefinedSaliency
         for a network without ReLU.
         """
 
@@ -285,7 +285,7 @@ def _varies(extent: npt.NDArray[np.float32], peak: npt.NDArray[np.float32]) -> n
     return np.asarray(extent > 8 * np.finfo(np.float32).eps * peak)
 
 
-def live_channels(probe: Probe) -> Rows:
+def live_channels(probe: Probe) -> Indices:
     """Indices of the feature maps that vary over space, computed on the device where the features are there.
 
     Raises UndefinedSaliency where none varies, or where they hold NaN or infinity.
@@ -303,7 +303,7 @@ def live_channels(probe: Probe) -> Rows:
     return np.flatnonzero(varies)
 
 
-def channel_masks(probe: Probe, channels: Rows) -> AnyMasks:
+def channel_masks(probe: Probe, channels: Indices) -> AnyMasks:
     """(K,1,*grid) the feature maps of these channels as masks, on the network's device."""
     on_device = probe.device_features
     return probe.features[channels, None] if on_device is None else on_device.masks(channels)

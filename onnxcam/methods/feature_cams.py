@@ -10,7 +10,7 @@ from onnxcam.errors import UndefinedSaliency
 from onnxcam.methods.blocks import Method, Need, Probe, finite_features, live
 from onnxcam.methods.maps import Outcome, rectified, stretched
 from onnxcam.resampling import upsample
-from onnxcam.types import Doubles, Features, Floats, Note, NoteCode, Rows, Score
+from onnxcam.types import Doubles, Features, Floats, Indices, Note, NoteCode, Score
 
 AT_ONCE = 64
 """Variants of the feature tensor that are made at a time, so that memory stays small."""
@@ -47,14 +47,14 @@ def _ablation_maps(probe: Probe) -> list[Outcome]:
     return [rectified(r, probe.size, coarse=True, channels=len(channels)) for r in raw]
 
 
-def _without(maps: Features, channels: Rows) -> Floats:
+def _without(maps: Features, channels: Indices) -> Floats:
     """(N,K,h,w): the features with one of N channels set to zero in each."""
     variants = np.repeat(maps[None], len(channels), axis=0)
     variants[np.arange(len(channels)), channels] = 0
     return variants
 
 
-def _parts(indices: Rows) -> Iterator[Rows]:
+def _parts(indices: Indices) -> Iterator[Indices]:
     return (indices[i : i + AT_ONCE] for i in range(0, len(indices), AT_ONCE))
 
 
@@ -162,7 +162,7 @@ def _linear_head_maps(probe: Probe) -> list[Outcome]:
     return [rectified(r, probe.size, coarse=True) for r in raw]
 
 
-def _ones(maps: Features, channels: Rows) -> Floats:
+def _ones(maps: Features, channels: Indices) -> Floats:
     """(N,K,h,w): zeros, with ones in one of N channels in each."""
     variants = np.zeros((len(channels), *maps.shape), np.float32)
     variants[np.arange(len(channels)), channels] = 1

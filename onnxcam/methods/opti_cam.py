@@ -19,7 +19,7 @@ from onnxcam.methods.options import (
     positive_number,
 )
 from onnxcam.resampling import upsample
-from onnxcam.types import Doubles, Floats, Note, NoteCode, Rows, Score
+from onnxcam.types import Doubles, Floats, Indices, Note, NoteCode, Score
 
 MOST_STARTS = 256
 """Starts are all in memory, and moved, at once."""
@@ -152,7 +152,7 @@ class CoefficientSearch:
         return [starts.best_of(t, grid) for t in range(probe.targets)]
 
 
-def _check_start(scores: Floats, gradient: Floats, target: Rows) -> None:
+def _check_start(scores: Floats, gradient: Floats, target: Indices) -> None:
     if not np.isfinite(scores).all() or not np.isfinite(gradient).all():
         raise UndefinedSaliency("the score or its gradient is NaN or infinite on this picture: nothing can be learnt")
     if not all(gradient[target == t].any() for t in target):

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from onnxcam.errors import OptionError, UndefinedSaliency
 from onnxcam.methods.blocks import ClassScore, FourBlocks, Method, Probe, ScoredMasks, Search
@@ -11,7 +12,7 @@ from onnxcam.methods.fills import ZERO, Fill, as_fill
 from onnxcam.methods.maps import SAME, Outcome, as_maps, stretched, summed
 from onnxcam.methods.options import non_negative_integer, positive_integer, positive_number
 from onnxcam.resampling import upsample
-from onnxcam.types import Floats, MaskForm, Rows, Score
+from onnxcam.types import Floats, MaskForm, Score
 
 AT_ONCE = 32
 """Masks that are made at a time; they have the image's size."""
@@ -80,7 +81,7 @@ class RandomMasks:
             yield np.stack([_cropped(m, s, probe.size) for m, s in zip(enlarged, shifts, strict=True)])[:, None]
 
 
-def _cropped(mask: Floats, shift: Rows, size: tuple[int, ...]) -> Floats:
+def _cropped(mask: Floats, shift: npt.NDArray[np.int64], size: tuple[int, ...]) -> Floats:
     return mask[tuple(slice(s, s + side) for s, side in zip(shift.tolist(), size, strict=True))]
 
 

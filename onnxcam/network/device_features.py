@@ -17,12 +17,11 @@ from onnxcam.engine.options import EngineOptions
 from onnxcam.engine.session import Session
 from onnxcam.engine.views import TensorView
 from onnxcam.errors import InferenceError
-from onnxcam.network.packing import Indices
 from onnxcam.surgeon.analysis.anatomy import FeatureTensor
 from onnxcam.surgeon.graphs import device_kernels
 from onnxcam.surgeon.graphs.masked_score import FEATURES
 from onnxcam.surgeon.ir import Model, to_bytes
-from onnxcam.types import Arrays, Features, Floats
+from onnxcam.types import Arrays, Features, Floats, Indices
 
 
 class DeviceOps:
@@ -171,8 +170,8 @@ class DeviceMasks:
     def __neg__(self) -> Self:
         return replace(self, sign=-self.sign)
 
-    def __getitem__(self, rows: slice | Indices) -> Self:
-        return replace(self, indices=self.indices[rows])
+    def __getitem__(self, indices: slice | Indices) -> Self:
+        return replace(self, indices=self.indices[indices])
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
         return np.asarray(np.float32(self.sign) * self.features.host[self.indices, None], dtype)
@@ -183,5 +182,5 @@ class DeviceMasks:
         sums = self.features.ops.sum(self.features.rows, np.ascontiguousarray(of_all_maps.T))
         return sums.reshape(-1, *self.shape[2:])
 
-    def gathered(self, rows: Indices, into: TensorView | None = None) -> Any:
-        return self.features.ops.pick(self.features.rows, self.indices[rows], self.sign, into)
+    def gathered(self, indices: Indices, into: TensorView | None = None) -> Any:
+        return self.features.ops.pick(self.features.rows, self.indices[indices], self.sign, into)

@@ -18,10 +18,10 @@ from onnxcam.engine.session import Session
 from onnxcam.engine.views import ScoreRequest, TensorView
 from onnxcam.errors import OutOfMemory
 from onnxcam.network.device_features import DeviceFeatures, DeviceOps
-from onnxcam.network.packing import TARGET_AXES, BatchPacker, Indices, MaskRequest, PackedBatch, Segment
+from onnxcam.network.packing import TARGET_AXES, BatchPacker, MaskRequest, PackedBatch, Segment
 from onnxcam.surgeon.analysis.anatomy import FeatureTensor
 from onnxcam.surgeon.graphs import masked_score
-from onnxcam.types import Arrays, Scores
+from onnxcam.types import Arrays, Indices, Scores
 
 
 class DeviceScorer:

@@ -12,10 +12,10 @@ from onnxcam.engine.batching import ON_DEVICE, PER_THREAD, choose_batch, free_me
 from onnxcam.engine.session import Session
 from onnxcam.errors import ModelError, OutOfMemory
 from onnxcam.network.opening import OpenedModel
-from onnxcam.network.packing import IMAGE_INPUTS, Indices, select_targets
+from onnxcam.network.packing import IMAGE_INPUTS, select_targets
 from onnxcam.surgeon.graphs import masked_score
 from onnxcam.surgeon.graphs.score_gradient import GRADIENT, SCORE, Wrt
-from onnxcam.types import Arrays, Floats, Masks, Score
+from onnxcam.types import Arrays, Floats, Indices, Masks, Score
 
 SCORE_TOLERANCE = 1e-2
 """Share of the largest logit by which scores may differ: another opset and precision round differently."""
@@ -42,7 +42,7 @@ class GradientSession:
         self.session = Session(model, options.providers, options.threads, engine=options.engine.without_cuda_graph)
         network = opened.network
         most = PER_THREAD * self.session.threads if self.session.provider == "cpu" else ON_DEVICE
-        memory = max(BACKWARD_MEMORY * opened.anatomy.bytes_per_picture, activation_bytes)
+        memory = max(BACKWARD_MEMORY * opened.anatomy.bytes_per_image, activation_bytes)
         self.batch = network.fixed or choose_batch(memory, free_memory(), most, options.batch)
         self._lock, self._score_checked, self._batch_checked = threading.Lock(), False, network.fixed == 1
         self.runs_alone = False

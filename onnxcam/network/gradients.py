@@ -152,7 +152,7 @@ class GradientRunner:
         """What a reader of the result should know about the gradients."""
         alone = any(gradient_session.runs_alone for gradient_session in self._sessions.values)
         text = "samples of a batch change each other's gradients, so each went alone"
-        return (Note(NoteCode.ROWS_APART, text),) if alone else ()
+        return (Note(NoteCode.SAMPLES_APART, text),) if alone else ()
 
     def tail(self, feeds: Arrays, features: Floats, score: Score) -> Floats:
         """(N,T) scores of the network's tail on features (N,...) in the model's own layout."""

@@ -14,12 +14,11 @@ import numpy.typing as npt
 
 from onnxcam.engine.batching import offset_progress
 from onnxcam.surgeon.graphs import masked_score
-from onnxcam.types import AnyMasks, Arrays, Floats, Masks, Progress, Scores
+from onnxcam.types import AnyMasks, Arrays, Floats, Indices, Masks, Progress, Scores
 
 IMAGE_INPUTS = (masked_score.IMAGE, masked_score.FILL)
 TARGET_AXES = {masked_score.TARGETS: 0, masked_score.REGIONS: 1, masked_score.REFERENCES: 0}
 """The axis of the targets in each input that describes them."""
-Indices = npt.NDArray[np.int64]
 
 
 def select_targets(feeds: Arrays, indices: Indices) -> dict[str, npt.NDArray[Any]]:

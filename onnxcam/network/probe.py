@@ -23,15 +23,15 @@ from onnxcam.types import (
     FeaturesOnDevice,
     Floats,
     Image,
+    Indices,
     Masks,
     Progress,
-    Rows,
     Score,
     Scores,
 )
 
-GradientRequest = tuple[Masks, Rows, Sequence[int] | None]
-"""(maps (N,1,h,w), the target of each (N,), pixels by which image and fill are rolled along each side)."""
+GradientRequest = tuple[Masks, Indices, Sequence[int] | None]
+"""(maps (N,1,h,w), the index of each one's target (N,), pixels by which image and fill are rolled along each side)."""
 
 
 @dataclass
@@ -139,36 +139,35 @@ class ImageProbe:
         return self.network.raw_features(self.feeds)
 
     def score_gradient(
-        self, maps: Masks, rows: Rows, score: Score, shift: Sequence[int] | None = None
+        self, maps: Masks, targets: Indices, score: Score, shift: Sequence[int] | None = None
     ) -> tuple[Floats, Masks]:
-        return score_gradients([self], [(maps, rows, shift)], score)[0]
+        return score_gradients([self], [(maps, targets, shift)], score)[0]
 
     def feature_gradient(self) -> Floats:
-        rows = np.arange(self.targets)
-        feeds = {**self.feeds, **select_targets(self.feeds, rows)}
-        masks = self.network.identity_masks(len(rows))
+        feeds = {**self.feeds, **select_targets(self.feeds, np.arange(self.targets))}
+        masks = self.network.identity_masks(self.targets)
         _, gradient = self.runner.gradient(
             feeds, masks, Score.LOGIT, Wrt.FEATURES, check_feeds=self.feeds_for_target(0)
         )
-        self.count.add_steps(len(rows))
+        self.count.add_steps(self.targets)
         return self.network.anatomy.features.to_channels(gradient)
 
-    def image_gradient(self, images: Floats, rows: Rows, *, guided: bool = False) -> tuple[Floats, Floats]:
+    def image_gradient(self, images: Floats, targets: Indices, *, guided: bool = False) -> tuple[Floats, Floats]:
         network = self.network
         feeds = {
             **self.feeds,
-            **select_targets(self.feeds, rows),
+            **select_targets(self.feeds, targets),
             masked_score.IMAGE: network.batch_to_model_layout(images),
         }
         logits, gradient = self.runner.gradient(
             feeds,
-            network.identity_masks(len(rows)),
+            network.identity_masks(len(targets)),
             Score.LOGIT,
             Wrt.IMAGE,
-            check_feeds=self.feeds_for_target(int(rows[0])),
+            check_feeds=self.feeds_for_target(int(targets[0])),
             guided=guided,
         )
-        self.count.add_steps(len(rows))
+        self.count.add_steps(len(targets))
         return logits, network.batch_from_model_layout(gradient)
 
     def feeds_for_target(self, target: int) -> Arrays:
@@ -211,19 +210,19 @@ def _joint_gradients(
 ) -> list[tuple[Floats, Masks]]:
     """Score gradients of several images that share the extra inputs of the first."""
     first = probes[0]
-    maps, rows, shifts = zip(*requests, strict=True)
-    targets = [select_targets(p.feeds, r) for p, r in zip(probes, rows, strict=True)]
+    maps, targets, shifts = zip(*requests, strict=True)
+    target_feeds = [select_targets(p.feeds, t) for p, t in zip(probes, targets, strict=True)]
     images = [p.rolled_images(s) for p, s in zip(probes, shifts, strict=True)]
-    feeds = {**first.feeds, **join_targets(targets)}
+    feeds = {**first.feeds, **join_targets(target_feeds)}
     for name in images[0]:
         if len(probes) == 1:
             feeds[name] = images[0][name]
         else:
-            feeds[name] = np.concatenate([np.repeat(i[name], len(r), 0) for i, r in zip(images, rows, strict=True)])
-    ends = np.cumsum([len(r) for r in rows])[:-1]
+            feeds[name] = np.concatenate([np.repeat(i[name], len(t), 0) for i, t in zip(images, targets, strict=True)])
+    ends = np.cumsum([len(t) for t in targets])[:-1]
     values, gradient = first.runner.gradient(
-        feeds, np.concatenate(maps), score, Wrt.MAPS, check_feeds=first.feeds_for_target(int(rows[0][0]))
+        feeds, np.concatenate(maps), score, Wrt.MAPS, check_feeds=first.feeds_for_target(int(targets[0][0]))
     )
-    for probe, of_probe in zip(probes, rows, strict=True):
+    for probe, of_probe in zip(probes, targets, strict=True):
         probe.count.add_steps(len(of_probe))
     return list(zip(np.split(values, ends), np.split(gradient, ends), strict=True))

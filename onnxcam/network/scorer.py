@@ -18,7 +18,7 @@ from onnxcam.engine.providers import ProviderSpec
 from onnxcam.engine.session import Session
 from onnxcam.errors import OutOfMemory, UndefinedSaliency
 from onnxcam.network.device_scorer import DeviceScorer
-from onnxcam.network.packing import BatchPacker, Indices, MaskRequest, group_by_extra_inputs
+from onnxcam.network.packing import BatchPacker, MaskRequest, group_by_extra_inputs
 from onnxcam.surgeon.analysis.anatomy import Anatomy, Kind
 from onnxcam.surgeon.graphs import masked_score
 from onnxcam.surgeon.graphs.masked_score import FEATURE_MASKS
@@ -31,6 +31,7 @@ from onnxcam.types import (
     FeaturesOnDevice,
     Floats,
     Image,
+    Indices,
     MaskForm,
     Masks,
     Note,
@@ -85,7 +86,7 @@ class Network:
             )
             return to_bytes(scoring)
 
-        limits = RunLimits(threads, batch, fixed, anatomy.bytes_per_picture, engine)
+        limits = RunLimits(threads, batch, fixed, anatomy.bytes_per_image, engine)
         self._runner = ParallelRunner(graph, providers, limits, plan, save_plan)
         self._copies = 1
         self.notes = (*self._engine_notes(), *self._runner.notes)
@@ -249,7 +250,7 @@ class Network:
         assert self.fixed is not None
         self._copies = self.fixed
         text = "samples of the model's fixed batch change each other, so every mask went alone"
-        self.notes = (*self.notes, Note(NoteCode.ROWS_APART, text))
+        self.notes = (*self.notes, Note(NoteCode.SAMPLES_APART, text))
 
     def to_model_layout(self, image: Image) -> Floats:
         """(C,*size) to the model's own layout, with a batch of one."""

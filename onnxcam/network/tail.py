@@ -29,7 +29,7 @@ class Tail:
         engine = options.engine.without_cuda_graph
         self.session = Session(ir.to_bytes(model), options.providers, options.threads, engine=engine)
         self.batch = network.fixed or choose_batch(
-            opened.anatomy.bytes_per_picture, free_memory(), ON_DEVICE, options.batch
+            opened.anatomy.bytes_per_image, free_memory(), ON_DEVICE, options.batch
         )
 
     def run(self, feeds: Arrays, features: Floats, score: Score) -> Floats:

@@ -167,7 +167,7 @@ def test_the_chunk_on_a_gpu_follows_its_memory_the_cap_and_the_precision(
     monkeypatch.setattr("onnxcam.engine.parallel.chunk_on", lambda *arguments: calls.append(arguments))
     with Explainer(classifier, providers=["cpu"], preset="unit") as explain:
         network = explain._heads.first.network
-        needed = network.anatomy.bytes_per_picture
+        needed = network.anatomy.bytes_per_image
         runner = network._runner
         runner.session.provider, runner.session.cap = "cuda", 10**9
         runner._chunk(50, 500)
@@ -243,7 +243,7 @@ def test_samples_of_a_bound_batch_that_change_each_other_go_alone(resident: bool
         for one, other in zip(explain.explain(X, [0, 3]), expected, strict=True):
             np.testing.assert_allclose(one.map, other.map, atol=1e-6)
         notes = {note.code: note.text for note in expected[0].provenance.notes}
-        assert "every mask went alone" in notes[NoteCode.ROWS_APART]
+        assert "every mask went alone" in notes[NoteCode.SAMPLES_APART]
         assert expected[0].provenance.forwards == expected[0].provenance.channels.scored + 1
 
 
@@ -259,7 +259,7 @@ def test_samples_of_a_bound_batch_that_leave_each_other_alone_share_it(monkeypat
         assert explain.batching.mode is BatchMode.LOOPED
         network = explain._heads.first.network
         assert (network.fixed, network._copies) == (2, 1)
-        assert NoteCode.ROWS_APART not in {note.code for note in explain(X).provenance.notes}
+        assert NoteCode.SAMPLES_APART not in {note.code for note in explain(X).provenance.notes}
 
 
 def test_a_stream_releases_its_picture_even_when_it_is_left_early(classifier: onnx.ModelProto) -> None:

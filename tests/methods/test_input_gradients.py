@@ -119,7 +119,7 @@ class Slope:
     def expect(self, passes: int) -> None:
         pass
 
-    def image_gradient(self, images: Array, rows: Array, *, guided: bool = False) -> tuple[Array, Array]:
+    def image_gradient(self, images: Array, targets: Array, *, guided: bool = False) -> tuple[Array, Array]:
         at = images.mean(axis=(1, 2, 3), dtype=np.float64)
         self.places += at.tolist()
         spread = np.broadcast_to(self.slope(at).reshape(-1, 1, 1, 1) / images[0].size, images.shape)
@@ -150,7 +150,7 @@ class Constant(Slope):
         self.gradient = np.zeros((3, *map_.shape), np.float32)
         self.gradient[0] = map_
 
-    def image_gradient(self, images: Array, rows: Array, *, guided: bool = False) -> tuple[Array, Array]:
+    def image_gradient(self, images: Array, targets: Array, *, guided: bool = False) -> tuple[Array, Array]:
         return np.zeros(len(images), np.float32), np.repeat(self.gradient[None], len(images), 0)
 
 

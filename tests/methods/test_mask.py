@@ -74,9 +74,9 @@ def test_the_whole_search_is_that_of_a_plain_loop(terms: dict[str, Any], jitter:
     rolls: list[tuple[int, ...]] = []
 
     class Rolled(Watched):
-        def score_gradient(self, maps: Array, rows: Array, score: Score, shift: Any = None) -> tuple[Array, Array]:
+        def score_gradient(self, maps: Array, targets: Array, score: Score, shift: Any = None) -> tuple[Array, Array]:
             rolls.append(tuple(shift))
-            return super().score_gradient(maps, rows, score, shift)
+            return super().score_gradient(maps, targets, score, shift)
 
     seen = Rolled(probe(model(), method))
     (outcome,) = run(method, seen)
@@ -152,7 +152,7 @@ class Scripted:
     def expect(self, passes: int) -> None:
         pass
 
-    def score_gradient(self, maps: Array, rows: Array, score: Score, shift: Any = None) -> tuple[Array, Array]:
+    def score_gradient(self, maps: Array, targets: Array, score: Score, shift: Any = None) -> tuple[Array, Array]:
         return np.asarray(self.scores.pop(0), np.float32), np.ones_like(maps) * self.slope[:, None, None, None]
 
 

@@ -41,8 +41,8 @@ class Climb(Watched):
         super().__init__(inner)
         self.scores: list[Array] = []
 
-    def score_gradient(self, maps: Array, rows: Array, score: Score, shift: Any = None) -> tuple[Array, Array]:
-        scored = super().score_gradient(maps, rows, score, shift)
+    def score_gradient(self, maps: Array, targets: Array, score: Score, shift: Any = None) -> tuple[Array, Array]:
+        scored = super().score_gradient(maps, targets, score, shift)
         self.scores.append(scored[0])
         return scored
 
@@ -215,10 +215,10 @@ class Scripted:
     def expect(self, passes: int) -> None:
         pass
 
-    def score_gradient(self, maps: Array, rows: Array, score: Score, shift: Any = None) -> tuple[Array, Array]:
+    def score_gradient(self, maps: Array, targets: Array, score: Score, shift: Any = None) -> tuple[Array, Array]:
         self.masks.append(maps)
         pattern = np.random.default_rng(1).standard_normal((1, 1, *GRID)).astype(np.float32)
-        return np.asarray(self.script.pop(0), np.float32), self.slope[rows] * pattern
+        return np.asarray(self.script.pop(0), np.float32), self.slope[targets] * pattern
 
 
 @pytest.mark.parametrize(("first", "slope"), [(np.nan, 1.0), (np.inf, 1.0), (1.0, np.nan)])

@@ -74,12 +74,12 @@ def test_the_gradient_of_the_masks_is_that_of_the_scores(text: str, score: Score
     probe = recorder(IMAGES[0], 1, 4)
     grid = probe.features.shape[1:]
     maps = RNG.random((5, 1, *grid)).astype(np.float32)
-    rows = np.array([0, 1, 1, 0, 1])
-    scores, gradient = probe.score_gradient(maps, rows, score)
+    indices = np.array([0, 1, 1, 0, 1])
+    scores, gradient = probe.score_gradient(maps, indices, score)
     of_all_targets = probe.score(maps, score)
-    np.testing.assert_allclose(scores, of_all_targets[np.arange(5), rows], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(scores, of_all_targets[np.arange(5), indices], rtol=1e-4, atol=1e-6)
     for k in range(5):
-        assert_agree(gradient[k], slope(lambda m, k=k: probe.score(m, score)[:, rows[k]], maps[k], 10, 1e-3))
+        assert_agree(gradient[k], slope(lambda m, k=k: probe.score(m, score)[:, indices[k]], maps[k], 10, 1e-3))
 
 
 def test_the_gradient_of_the_features_is_that_of_the_tail() -> None:
@@ -100,12 +100,12 @@ def test_the_gradient_of_each_image_is_that_of_the_file_for_its_target(text: str
     session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     targets = (3, 0, 1)
     probe = ProbeRecorder(proto)(IMAGES[0], *targets)
-    rows = np.array([2, 0, 1])
-    logits, gradient = probe.image_gradient(IMAGES, rows)
+    indices = np.array([2, 0, 1])
+    logits, gradient = probe.image_gradient(IMAGES, indices)
     for n in range(3):
 
         def f(images: np.ndarray, n: int = n) -> np.ndarray:
-            return np.concatenate([session.run(None, {"x": i[None]})[0] for i in images])[:, targets[rows[n]]]
+            return np.concatenate([session.run(None, {"x": i[None]})[0] for i in images])[:, targets[indices[n]]]
 
         assert logits[n] == pytest.approx(f(IMAGES[n : n + 1])[0], rel=1e-4, abs=1e-5)
         assert_agree(gradient[n], slope(f, IMAGES[n], 20, 1e-2))
@@ -132,15 +132,15 @@ def test_a_shift_rolls_the_image_and_its_fill(form: MaskForm) -> None:
     """As a rolled image whose fill is rolled too."""
     rolled = Fill("rolled", lambda image, preset: np.roll(ROTATED.make(np.roll(image, (-3, 2), (1, 2)), preset), (3, -2), (1, 2)))  # fmt: skip
     maps = RNG.random((4, 1, *((4, 3) if form.normalised else (16, 12)))).astype(np.float32)
-    rows = np.array([0, 1, 0, 1])
+    indices = np.array([0, 1, 0, 1])
     by_shift = ProbeRecorder(filled(CLASSIFIER), fill=ROTATED, form=form)(IMAGES[0], 2, 3)
     by_hand = ProbeRecorder(filled(CLASSIFIER), fill=rolled, form=form)(np.roll(IMAGES[0], (3, -2), (1, 2)), 2, 3)
-    rolled_scores, expected = by_shift.score_gradient(maps, rows, Score.LOGIT, (3, -2)), by_hand.score_gradient(maps, rows, Score.LOGIT)  # fmt: skip
+    rolled_scores, expected = by_shift.score_gradient(maps, indices, Score.LOGIT, (3, -2)), by_hand.score_gradient(maps, indices, Score.LOGIT)  # fmt: skip
     for one, other in zip(rolled_scores, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
-    unmoved = by_shift.score_gradient(maps, rows, Score.LOGIT)
+    unmoved = by_shift.score_gradient(maps, indices, Score.LOGIT)
     assert np.abs(unmoved[0] - rolled_scores[0]).max() > 1e-2
-    for one, other in zip(by_shift.score_gradient(maps, rows, Score.LOGIT, (0, 0)), unmoved, strict=True):
+    for one, other in zip(by_shift.score_gradient(maps, indices, Score.LOGIT, (0, 0)), unmoved, strict=True):
         np.testing.assert_array_equal(one, other)
 
 
@@ -148,12 +148,12 @@ def test_a_shift_rolls_the_image_and_its_fill(form: MaskForm) -> None:
 def test_gradients_of_several_images_in_shared_batches_are_those_of_each_alone(batch: int) -> None:
     recorder = ProbeRecorder(filled(CLASSIFIER), fill=ROTATED, batch=batch)
     probes = [recorder(IMAGES[0], 1, 4), recorder(IMAGES[1], 0), recorder(IMAGES[2], 3, 2, 1)]
-    rows = [np.array([1, 0]), np.array([0, 0]), np.array([2, 0, 1])]
+    indices = [np.array([1, 0]), np.array([0, 0]), np.array([2, 0, 1])]
     maps = [MASKS[:2], MASKS[2:4], MASKS[4:]]
     shifts: list[Any] = [None, (2, -1), (0, 5)]
-    joint = score_gradients(probes, list(zip(maps, rows, shifts, strict=True)), Score.LOGIT)
+    joint = score_gradients(probes, list(zip(maps, indices, shifts, strict=True)), Score.LOGIT)
     for i, probe in enumerate(probes):
-        for one, other in zip(joint[i], probe.score_gradient(maps[i], rows[i], Score.LOGIT, shifts[i]), strict=True):
+        for one, other in zip(joint[i], probe.score_gradient(maps[i], indices[i], Score.LOGIT, shifts[i]), strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
     assert [p.count.steps for p in probes] == [4, 4, 6]
 
@@ -172,7 +172,7 @@ def test_images_that_change_each_other_are_run_one_by_one() -> None:
 
         np.testing.assert_allclose(scores, alone(MASKS[:2]), rtol=1e-4)
         assert [(n.code, n.text) for n in probe.runner.notes] == [
-            (NoteCode.ROWS_APART, "samples of a batch change each other's gradients, so each went alone")
+            (NoteCode.SAMPLES_APART, "samples of a batch change each other's gradients, so each went alone")
         ]
         assert_agree(gradient[1], slope(alone, MASKS[1], 8, 1e-3))
 

@@ -228,13 +228,13 @@ class Watched:
         self.masks.append(masks)
         return self.inner.score(masks, score)
 
-    def score_gradient(self, maps: Array, rows: Array, score: Score, shift: Any = None) -> tuple[Array, Array]:
+    def score_gradient(self, maps: Array, targets: Array, score: Score, shift: Any = None) -> tuple[Array, Array]:
         self.masks.append(maps)
-        return self.inner.score_gradient(maps, rows, score, shift)
+        return self.inner.score_gradient(maps, targets, score, shift)
 
-    def image_gradient(self, images: Array, rows: Array, *, guided: bool = False) -> tuple[Array, Array]:
+    def image_gradient(self, images: Array, targets: Array, *, guided: bool = False) -> tuple[Array, Array]:
         self.images.append(images)
-        return self.inner.image_gradient(images, rows, guided=guided)
+        return self.inner.image_gradient(images, targets, guided=guided)
 
 
 def explained(proto: onnx.ModelProto, method: Method, targets: tuple[int, ...] = (TARGET,), image: Array = IMAGE) -> list[Saliency]:  # fmt: skip

@@ -10,7 +10,7 @@ from onnxcam.methods.blocks import Probe, channel_masks, live_channels
 from onnxcam.methods.estimate.quadrature import START, Posterior, Quadrature, rounds
 from onnxcam.methods.maps import ALIKE, SAME, Outcome, combined, weights_of
 from onnxcam.methods.weighting import Weighting
-from onnxcam.types import Doubles, Features, Note, NoteCode, Rows
+from onnxcam.types import Doubles, Features, Indices, Note, NoteCode
 
 SURE = 24
 """Scored masks from which an error bound is believed: fewer tell too little of how the score varies."""
@@ -56,7 +56,7 @@ class EstimatedMaps:
         originals = probe.original(weighting.score).astype(np.float64)
         quadrature = Quadrature.of(maps, weighting.masks(maps))
         posteriors = [quadrature.prior()] * probe.targets
-        scored: Rows = np.zeros(0, np.int64)
+        scored: Indices = np.zeros(0, np.int64)
         scores = np.zeros((0, probe.targets))
         for count in rounds(len(maps), most):
             chosen = quadrature.choose(posteriors, scored, count - len(scored))

@@ -187,7 +187,7 @@ class Candidate:
 class Anatomy:
     """Everything that an explanation must know of a model.
 
-    candidates are the tensors that were not chosen, notes say what a reader should doubt, and bytes_per_picture is the
+    candidates are the tensors that were not chosen, notes say what a reader should doubt, and bytes_per_image is the
     memory of the largest node of one forward pass of one image.
     """
 
@@ -196,4 +196,4 @@ class Anatomy:
     features: FeatureTensor
     candidates: tuple[Candidate, ...]
     notes: tuple[Note, ...]
-    bytes_per_picture: int
+    bytes_per_image: int
