@@ -3,10 +3,13 @@
 from collections.abc import Mapping
 
 import numpy as np
+import onnx.parser
 import pytest
 from differentiated import SEED, computed_gradients, evaluated, inner_product_error, with_gradient
 
 from onnxcam.errors import MissingGradient
+from onnxcam.surgeon import ir
+from onnxcam.surgeon.autodiff.driver import MissingRule, missing_rules
 from onnxcam.surgeon.autodiff.rules.guided import GuidedRules
 from onnxcam.surgeon.autodiff.rules.registry import BackwardNode, Cotangents, Ops, Rule
 from onnxcam.surgeon.ir import Value
@@ -166,3 +169,11 @@ def test_a_deep_mixture_of_operators() -> None:
     }""".replace("{0, 4, -1}", "{0, 4, -1}, int64[2] j = {2, 3}, int64[1] k = {2}")
     x = np.random.default_rng(0).standard_normal((4, 4, 6, 6))
     assert inner_product_error(text, {"x": x}) <= 1e-6
+
+
+def test_an_operator_without_a_rule_says_whether_it_is_of_the_standard() -> None:
+    nodes = "a = ReduceProd (x) b = com.example.Odd (a) y = Mul (b, x)"
+    model = ir.from_proto(onnx.parser.parse_model(net(nodes)))
+    standard, foreign = missing_rules(model, list(model.graph.outputs), list(model.graph.inputs))
+    assert standard == MissingRule("ReduceProd-18", "ReduceProd", True, standard.nodes)
+    assert foreign == MissingRule("com.example.Odd", "Odd", False, foreign.nodes)
