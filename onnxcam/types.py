@@ -30,7 +30,6 @@ Scores = Floats
 """(K,T) one number a mask and target."""
 Indices = npt.NDArray[np.int64]
 """(N,) indices: of the target of each sample, of samples of a batch, or of feature maps."""
-Rows = Indices  # the name that methods/estimate still uses
 Arrays = Mapping[str, npt.NDArray[np.generic]]
 """Arrays by the name of the graph's input that they feed."""
 Progress = Callable[[int, int], None]

@@ -35,7 +35,7 @@ RESERVED: Mapping[str, str] = MappingProxyType(
         "trt_cuda_graph_enable": "CUDA graphs run on the provider cuda, with EngineOptions(cuda_graph=True)",
         "use_ep_level_unified_stream": "runs on a GPU are queued on one stream",
         **dict.fromkeys(
-            ("trt_fp16_enable", "trt_bf16_enable", "trt_int8_enable"),
+            ("trt_fp16_enable", "trt_bf16_enable"),
             "ask for half precision with EngineOptions(half=True), or --half",
         ),
     }

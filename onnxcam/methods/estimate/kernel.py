@@ -6,13 +6,13 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from onnxcam.methods.estimate.products import product
-from onnxcam.types import Doubles, Features, Floats, Rows
+from onnxcam.types import Doubles, Features, Floats, Indices
 
 Distances = TypeVar("Distances", Floats, Doubles)
 LEVEL = 100.0
 """Prior variance of the scores' common level: so large that next to nothing is assumed of it."""
 BLOCK = 512
-"""Rows of the covariance that are computed at a time; the full matrix is never in memory."""
+"""Indices of the covariance that are computed at a time; the full matrix is never in memory."""
 
 
 class Hyperparameters(NamedTuple):
@@ -48,7 +48,7 @@ class Geometry:
         squares = np.einsum("kc,kc->k", points, points)
         return Geometry(points, squares, max(2 * float(squares.mean()), 1e-12))
 
-    def distances(self, rows: Rows | slice, columns: Rows | slice) -> tuple[Doubles, Doubles]:
+    def distances(self, rows: Indices | slice, columns: Indices | slice) -> tuple[Doubles, Doubles]:
         """Squared distances in units of the spread, and inner products in the same unit."""
         inner = product(self.points[rows], self.points[columns].T)
         squared = self.squares[rows][:, None] + self.squares[columns][None] - 2 * inner
@@ -58,7 +58,7 @@ class Geometry:
         """(K,) prior variance of each mask's score."""
         return np.asarray(1 + LEVEL + kernel.linear * 2 * self.squares / self.spread)
 
-    def covariance(self, kernel: Hyperparameters, rows: Rows | slice, columns: Rows | slice) -> Doubles:
+    def covariance(self, kernel: Hyperparameters, rows: Indices | slice, columns: Indices | slice) -> Doubles:
         """(rows,columns) prior covariance."""
         squared, inner = self.distances(rows, columns)
         return np.asarray(matern(squared, kernel.length) + kernel.linear * inner + LEVEL)

@@ -16,7 +16,7 @@ Number = TypeVar("Number", np.float32, np.float64)
 LARGEST = 4 * 65536
 """Multiplications up to which OpenBLAS computes a product of two matrices on one thread."""
 UNIT = 4
-"""Rows and columns that BLAS kernels compute together: pieces of whole units round in float64 as the product does."""
+"""Indices and columns that BLAS kernels compute together: pieces of whole units round in float64 as the product does."""
 
 
 def product(left: npt.NDArray[Number], right: npt.NDArray[Number]) -> npt.NDArray[Number]:
@@ -33,7 +33,7 @@ def product(left: npt.NDArray[Number], right: npt.NDArray[Number]) -> npt.NDArra
 
 
 def _piece(m: int, k: int, n: int) -> tuple[int, int]:
-    """Rows and columns of a piece of the result (m,n), each number of which takes k multiplications."""
+    """Indices and columns of a piece of the result (m,n), each number of which takes k multiplications."""
     area = max(1, LARGEST // max(k, 1))
     side = int(area**0.5)
     if m * n <= area or min(m, n) == 1:

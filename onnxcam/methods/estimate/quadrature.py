@@ -17,7 +17,7 @@ from onnxcam.methods.estimate.links import Link, moments
 from onnxcam.methods.estimate.products import product
 from onnxcam.methods.estimate.threads import one_thread
 from onnxcam.resampling import upsample
-from onnxcam.types import Doubles, Features, Floats, Rows
+from onnxcam.types import Doubles, Features, Floats, Indices
 
 GRID = tuple(
     Hyperparameters(length, linear, noise)
@@ -86,7 +86,7 @@ class Quadrature:
         variance = self.geometry.variance(FIRST)
         return Posterior(FIRST, np.zeros(count), np.zeros((0, count)), self.shares, covariance, variance, 1.0)
 
-    def posterior(self, scored: Rows, scores: Doubles, link: Link) -> Posterior:
+    def posterior(self, scored: Indices, scores: Doubles, link: Link) -> Posterior:
         """After the masks `scored` (n,) got these scores (n,)."""
         values = link.forward(scores)
         level = float(values.mean())
@@ -110,7 +110,7 @@ class Quadrature:
         return Posterior(kernel, expected, whitened, contributions, covariance, variance, scale)
 
     @one_thread()
-    def _ranked(self, scored: Rows, values: Doubles) -> list[tuple[float, Hyperparameters, float]]:
+    def _ranked(self, scored: Indices, values: Doubles) -> list[tuple[float, Hyperparameters, float]]:
         """(share, kernel, signal variance) of the likeliest kernels, each with its most likely signal variance."""
         count = len(scored)
         squared, inner = self.geometry.distances(scored, scored)
@@ -128,7 +128,7 @@ class Quadrature:
         return [(float(s), GRID[i], float(scales[i])) for s, i in zip(shares, best, strict=True)]
 
     def _fit(
-        self, scored: Rows, values: Doubles, kernel: Hyperparameters, to_scored: tuple[Doubles, Doubles]
+        self, scored: Indices, values: Doubles, kernel: Hyperparameters, to_scored: tuple[Doubles, Doubles]
     ) -> tuple[Doubles, Doubles, Doubles]:
         """(K,) mean, (K,) variance in units of the signal's, and the whitened covariance with the scored masks (n,K).
 
@@ -143,7 +143,7 @@ class Quadrature:
         variance = self.geometry.variance(kernel) - np.einsum("nk,nk->k", whitened, whitened)
         return whitened.T @ (whiten @ values), np.maximum(variance, 1e-9), whitened
 
-    def choose(self, posteriors: Sequence[Posterior], scored: Rows, count: int) -> Rows:
+    def choose(self, posteriors: Sequence[Posterior], scored: Indices, count: int) -> Indices:
         """The next `count` masks, one after another, that take most of the maps' variance away; targets count alike.
 
         A map's scale and offset are taken out of it first, as normalisation does.
