@@ -33,24 +33,24 @@ def test_a_row_is_the_median_and_whether_it_reaches(
 
 
 def test_without_a_gpu_its_rows_are_listed_as_not_measured(tmp_path: Path) -> None:
-    done = run(tmp_path, "--only", "cuda")
+    done = run(tmp_path, "--only", "gpu")
     results = json.loads((tmp_path / "rows.json").read_text())
     assert done.returncode == 0
-    assert all("provider cuda" in row["note"] for row in results["cuda"]["rows"])
-    assert [row["reach"] for row in results["cuda"]["rows"]] == [">= 0.95", ">= 5", ">= 10", ">= 0.9999", ">= 0.999"]
-    assert all(row["value"] is None for row in results["cuda"]["rows"])
-    assert set(results["cuda"]) >= {"when", "machine", "versions"}
+    assert all("provider cuda" in row["note"] for row in results["gpu"]["rows"])
+    assert [row["reach"] for row in results["gpu"]["rows"]] == [">= 0.95", ">= 5", ">= 10", ">= 0.9999", ">= 0.999"]
+    assert all(row["value"] is None for row in results["gpu"]["rows"])
+    assert set(results["gpu"]) >= {"when", "machine", "versions"}
 
 
 def test_a_part_that_fails_says_why_and_the_others_go_on(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    done = run(tmp_path, "--only", "several_pictures", "--only", "cuda", "--pictures", str(tmp_path / "empty"))
+    done = run(tmp_path, "--only", "several_pictures", "--only", "gpu", "--pictures", str(tmp_path / "empty"))
     assert done.returncode == 1
     parts = json.loads((tmp_path / "rows.json").read_text())
     assert parts["several_pictures"]["rows"][-1]["what"] == "the rest of several_pictures"
     assert "ended with 1" in parts["several_pictures"]["rows"][-1]["note"]
     assert "empty" in parts["several_pictures"]["rows"][-1]["note"]
-    assert parts["cuda"]["rows"]
+    assert parts["gpu"]["rows"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "rows.json"]
 
 
@@ -63,11 +63,11 @@ def test_parts_measured_earlier_stay_in_the_file(tmp_path: Path) -> None:
         }
     }
     file.write_text(json.dumps(before))
-    done = run(tmp_path, "--only", "cuda")
+    done = run(tmp_path, "--only", "gpu")
     assert done.returncode == 0, done.stderr
     results = json.loads(file.read_text())
     assert results["speed"] == before["speed"]
-    assert set(results) == {"speed", "cuda"}
+    assert set(results) == {"speed", "gpu"}
     assert "quick [as ever" in done.stdout
     assert "[/odd] [gpu]" in done.stdout
 
@@ -83,7 +83,7 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(tm
 def test_a_file_that_holds_something_else_is_left_as_it_is(tmp_path: Path, text: str) -> None:
     file = tmp_path / "rows.json"
     file.write_bytes(text.encode("latin-1"))
-    done = run(tmp_path, "--only", "cuda")
+    done = run(tmp_path, "--only", "gpu")
     assert done.returncode == 2
     assert "rows.json cannot be used" in done.stderr
     assert file.read_bytes() == text.encode("latin-1")
@@ -101,4 +101,4 @@ def test_every_part_takes_the_arguments_that_run_all_passes(tmp_path: Path, monk
 def test_an_unknown_part_is_named_with_the_known_ones(tmp_path: Path) -> None:
     done = run(tmp_path, "--only", "tpu")
     assert done.returncode == 2
-    assert "no part is called tpu; there are basics, budget, several_pictures, speed, cuda" in done.stderr
+    assert "no part is called tpu; there are basics, budget, several_pictures, speed, gpu" in done.stderr

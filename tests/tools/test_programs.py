@@ -18,7 +18,7 @@ EXTRAS = {
     "torchvision",
 }  # fmt: skip
 """Packages that only some tools need, and that need not be installed."""
-NEED_TORCH = {"cuda.py", "gradients.py", "export_step.py"}
+NEED_TORCH = {"gpu.py", "gradients.py", "export_step.py"}
 WITHOUT_HELP = {"speed_workers.py"}
 """Is started by speed.py, with four words."""
 PROGRAMS = [

@@ -37,7 +37,7 @@ NEEDS_A_GPU = {
     "fp32: Pearson with the CPU's map, worst": ">= 0.9999",
     "fp16: Pearson with the CPU's map, worst": ">= 0.999",
 }
-"""The rows of cuda.py that have a bound to reach. On a machine without a GPU they are listed as not measured."""
+"""The rows of gpu.py that have a bound to reach. On a machine without a GPU they are listed as not measured."""
 PEERS = ("torch", "grad-cam", "torchcam")
 """Packages whose versions the figures depend on, beside those that onnxcam reports itself."""
 
@@ -51,7 +51,7 @@ def commands(arguments: argparse.Namespace) -> Mapping[str, Sequence[str]]:
         "budget": [str(arguments.pictures), *models],
         "several_pictures": [str(arguments.pictures), *rounds],
         "speed": [*rounds, "--work", str(arguments.work)],
-        "cuda": ["--repeats", str(arguments.rounds)] if arguments.rounds is not None else [],
+        "gpu": ["--repeats", str(arguments.rounds)] if arguments.rounds is not None else [],
     }
 
 
@@ -109,7 +109,7 @@ def main() -> int:
     parser.add_argument("--boxes", type=Path, help="folder of labelled photographs, as basics.py takes it")
     parser.add_argument("--rounds", type=int, help="rounds of every part; default: the part's own number")
     parser.add_argument("--work", type=Path, default=Path("benchmark-speed"), help="folder of the exported networks")
-    names = "basics, budget, several_pictures, speed, cuda"
+    names = "basics, budget, several_pictures, speed, gpu"
     parser.add_argument("--only", action="append", metavar="PART", help=f"one part alone, repeatable: {names}")
     parser.add_argument("--json", type=Path, default=Path("benchmark.json"), help="file that keeps the rows")
     arguments = parser.parse_args()
@@ -122,7 +122,7 @@ def main() -> int:
     for part in arguments.only or words:
         print(f"measuring: {part}", file=sys.stderr)
         start = conditions()
-        if part == "cuda" and (reason := why_no_gpu()) is not None:
+        if part == "gpu" and (reason := why_no_gpu()) is not None:
             rows = [row(what, [], reach, reason) for what, reach in NEEDS_A_GPU.items()]
         else:
             file = arguments.json.with_name(f"{arguments.json.stem}.{part}.json")

@@ -1,6 +1,6 @@
 """The benchmarks' PyTorch side: networks of well-known shapes, the masked score, and Opti-CAM by autograd.
 
-speed_workers.py, cuda.py and gradients.py use it. ResNet-50 and VGG-16 have random weights from a fixed seed, because
+speed_workers.py, gpu.py and gradients.py use it. ResNet-50 and VGG-16 have random weights from a fixed seed, because
 only their speed counts. Their batch normalisations use the statistics of one batch of noise, so that numbers keep an
 ordinary size up to the last layer. EfficientNet-Lite0 has its ImageNet weights, from tools/build_models.py.
 """

@@ -16,7 +16,7 @@ Number = TypeVar("Number", np.float32, np.float64)
 LARGEST = 4 * 65536
 """Multiplications up to which OpenBLAS computes a product of two matrices on one thread."""
 UNIT = 4
-"""Indices and columns that BLAS kernels compute together: pieces of whole units round in float64 as the product does."""
+"""Indices and columns that BLAS kernels compute together; whole units round in float64 as the whole product does."""
 
 
 def product(left: npt.NDArray[Number], right: npt.NDArray[Number]) -> npt.NDArray[Number]:

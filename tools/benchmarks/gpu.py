@@ -1,8 +1,8 @@
 """Benchmark of onnxcam on a GPU: its speed against bare inference and pytorch-grad-cam, its maps against the CPU's.
 
     pip install ".[gpu]" torch          # and grad-cam, to measure its own code
-    python tools/benchmarks/cuda.py --json cuda.json
-    python tools/benchmarks/cuda.py --provider cpu --channels 64 --repeats 1      # a dry run without a GPU
+    python tools/benchmarks/gpu.py --json cuda.json
+    python tools/benchmarks/gpu.py --provider cpu --channels 64 --repeats 1      # a dry run without a GPU
 
 The network has ResNet-50's shapes and random weights, so nothing is downloaded. Every time is a median over interleaved
 rounds. `--channels` makes the network narrower, for a dry run. Rows that the provider cannot have say "not measured".

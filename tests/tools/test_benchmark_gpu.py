@@ -10,7 +10,7 @@ import pytest
 from programs import tool
 
 pytestmark = pytest.mark.torch
-TOOL = Path(__file__).parents[2] / "tools" / "benchmarks" / "cuda.py"
+TOOL = Path(__file__).parents[2] / "tools" / "benchmarks" / "gpu.py"
 WITHOUT_GPU = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
 
 
