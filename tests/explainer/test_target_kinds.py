@@ -3,7 +3,7 @@
 import dataclasses
 import pickle
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from onnxcam import Box, Element, Explainer, OnnxCamError, Preset, Region, Score
 from onnxcam.errors import OptionError, TargetError
 from onnxcam.explainer.targets import classes
 from onnxcam.explainer.targets.classes import CLASS, class_index
-from onnxcam.explainer.targets.kind import TARGETS, HeadOutput, TargetKind
+from onnxcam.explainer.targets.kind import TARGETS, HeadOutput, TargetKind, TargetValue
 from onnxcam.explainer.targets.registry import TARGET_KINDS, parse_targets, register
 from onnxcam.outputs.saliency import MASKED
 from onnxcam.surgeon.analysis.anatomy import Kind
@@ -181,6 +181,50 @@ def test_a_kind_that_takes_what_is_anothers_is_refused(kinds: dict[str, TargetKi
     with pytest.raises(OptionError, match="clashes"):
         register(dataclasses.replace(kind, **changes))
     assert "best-of" not in kinds
+
+
+@dataclasses.dataclass(frozen=True)
+class FromTheEnd(Element):
+    """An element that is explained by a function of its own."""
+
+
+class Pair(NamedTuple):
+    """Two numbers, which is also two targets."""
+
+    first: int
+    second: int
+
+
+class Number(int):
+    """A class index by another name."""
+
+
+def test_a_value_that_derives_from_another_kinds_value_is_of_its_own_kind(kinds: dict[str, TargetKind]) -> None:
+    def last(targets: Sequence[FromTheEnd], output: HeadOutput) -> dict[str, Any]:
+        return {TARGETS: np.array([output.values.size - 1 - target.index[0] for target in targets])}
+
+    register(TargetKind("from-the-end", FromTheEnd, Kind.ELEMENTS, last, TARGET_KINDS["element"].describe))
+    with opened("element") as explainer:
+        places = [s.target.index for s in explainer.explain(PHOTOGRAPH, [FromTheEnd((1,)), Element((1,)), 1])]
+    assert places == [3, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [object, bool, Number, Pair, list, tuple, bytes, np.ndarray, np.float32, ScoredTarget, TargetValue, "BestOf", (BestOf, Pair)],
+    ids=repr,
+)  # fmt: skip
+def test_a_kind_whose_values_are_like_other_targets_is_refused(kinds: dict[str, TargetKind], value: Any) -> None:
+    with pytest.raises(OptionError, match="a class of its own"):
+        register(TargetKind("best-of", value, Kind.CLASSES, feed, classes.describe))
+    assert "best-of" not in kinds
+
+
+@pytest.mark.parametrize("index", [0.5, None, True, "0", (0,), np.zeros(1)], ids=repr)
+@pytest.mark.parametrize("name", ["class", "element", "box", "region"])
+def test_the_index_of_a_results_target_is_a_whole_number(name: str, index: Any) -> None:
+    with opened(name) as explainer, pytest.raises(TargetError, match="whole number"):
+        explainer(PHOTOGRAPH, ScoredTarget(index, None, 0.0, 0.0, kind=str(TARGET_KINDS[name].head)))
 
 
 WRONG: list[Any] = [

@@ -24,12 +24,21 @@ TARGET_KINDS: dict[str, TargetKind] = {kind.name: kind for kind in (CLASS, ELEME
 
 
 def register(kind: TargetKind) -> TargetKind:
-    """Adds a kind of target and returns it. Raises OptionError if another kind has its name, value or option."""
+    """Adds a kind of target and returns it; its value may derive from that of another kind.
+
+    Raises OptionError if another kind has its name, value or option, and for a value's type that other targets share.
+    """
     for other in TARGET_KINDS.values():
         shares_value = bool(set(_types(kind)) & set(_types(other)))
         if kind.name == other.name or shares_value or (kind.option is not None and kind.option == other.option):
             raise OptionError(
                 f"the target kind {kind.name!r} clashes with the kind {other.name!r}; give it its own name"
+            )
+    for value in _types(kind):
+        if not _is_distinct(value):
+            raise OptionError(
+                f"values of the target kind {kind.name!r} cannot be told from other targets by their type "
+                f"{getattr(value, '__name__', value)}; give it a class of its own, such as a frozen dataclass"
             )
     TARGET_KINDS[kind.name] = kind
     return kind
@@ -125,13 +134,25 @@ def _types(kind: TargetKind) -> tuple[type, ...]:
     return kind.value if isinstance(kind.value, tuple) else (kind.value,)
 
 
+def _is_distinct(value: object) -> bool:
+    """Whether a type tells its values from several targets (a sequence), from a class and from a result's target."""
+    if not isinstance(value, type) or value is object or getattr(value, "_is_protocol", False):
+        return False
+    return not issubclass(value, Sequence | np.ndarray | np.generic | int | bytes | bytearray | ScoredTarget)
+
+
 def _kind_of(target: object) -> TargetKind:
-    """The kind of a target, of a result's target the kind of its head. Raises TargetError for what is no target."""
+    """The kind of a target by its most specific type; of a result's target, the kind that owns its head.
+
+    Raises TargetError for what is no target.
+    """
     if isinstance(target, ScoredTarget):
         return _owner(_head(target))
-    for kind in TARGET_KINDS.values():
-        if isinstance(target, kind.value) and not isinstance(target, bool):
-            return kind
+    if not isinstance(target, bool):
+        matches = [(t, kind) for kind in TARGET_KINDS.values() for t in _types(kind) if isinstance(target, t)]
+        for value, kind in matches:
+            if not any(other is not value and issubclass(other, value) for other, _ in matches):
+                return kind
     values = ", ".join(t.__name__ for kind in TARGET_KINDS.values() if not kind.any_head for t in _types(kind))
     raise TargetError(
         f"a target is a class index, a label or 'top1', or one of {values}, not {shown(target)}; "
@@ -140,6 +161,8 @@ def _kind_of(target: object) -> TargetKind:
 
 
 def _head(scored: ScoredTarget) -> Kind:
+    if not isinstance(scored.index, int | np.integer) or isinstance(scored.index, bool):
+        raise TargetError(f"the index of a result's target is a whole number, not {shown(scored.index)}")
     try:
         return Kind(scored.kind)
     except ValueError:
