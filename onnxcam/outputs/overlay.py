@@ -61,7 +61,7 @@ class Style:
 
 
 def overlay(
-    picture: Picture, saliency: Map, placement: Placement, *, colormap: str = COLORMAP, alpha: float = ALPHA
+    picture: Picture, saliency: Map, placement: Placement | None, *, colormap: str = COLORMAP, alpha: float = ALPHA
 ) -> Picture:
     """Draws the map over the upright picture that it explains; returns (height, width, 3) uint8 RGB.
 
@@ -70,10 +70,15 @@ def overlay(
     the picture; in between the map is bilinear. A picture of less than LONG_SIDE pixels on its longer side is enlarged
     by an integer factor, every pixel a block. alpha: weight of the colour where the map is 1, in [0,1]; elsewhere it
     falls with the root of the map. Raises OptionError for alpha, an unknown colormap and a map of another shape or
-    range, PictureError for a picture of another size than the placement's.
+    range, PictureError for a picture of another size than the placement's, and for placement None: an image that came
+    preprocessed has no picture.
     """
     _check_map(saliency)
     check_alpha(alpha)
+    if placement is None:
+        raise PictureError(
+            "the image came preprocessed, so the map has no place on a picture; draw the map alone with heatmap()"
+        )
     _check_picture(picture, placement)
     table, zoom = colour_table(colormap), _zoom(picture.shape)
     height, width = placement.picture
@@ -225,6 +230,8 @@ def _zoom(shape: tuple[int, ...]) -> int:
 
 
 def _known(colormap: str) -> str | None:
+    if not isinstance(colormap, str):
+        raise OptionError(f"colormap is a name such as {COLORMAP!r}, not a value of {type(colormap).__name__}")
     if colormap not in COLORMAPS:
         raise OptionError(f"unknown colormap {colormap!r}; {near(colormap, COLORMAPS)}")
     return COLORMAPS[colormap]
@@ -243,11 +250,17 @@ def colour_table(colormap: str) -> Floats:
 
 def check_alpha(alpha: float) -> None:
     """Raises OptionError for a number outside [0,1]."""
+    if not isinstance(alpha, int | float | np.integer | np.floating):
+        raise OptionError(f"alpha is a number from 0 to 1, not a value of {type(alpha).__name__}")
     if not 0 <= alpha <= 1:  # NaN is neither
         raise OptionError(f"alpha is {alpha}; it lies between 0 (only the picture) and 1 (opaque where the map is 1)")
 
 
 def _check_map(saliency: Map) -> None:
+    if not isinstance(saliency, np.ndarray):
+        raise OptionError(f"a saliency map is a numpy array (H,W), not {type(saliency).__name__}; a Saliency has .map")
+    if saliency.dtype.kind not in "fiub":
+        raise OptionError(f"a saliency map holds numbers from 0 to 1, not {saliency.dtype}")
     if saliency.ndim != 2 or not saliency.size:
         raise OptionError(f"a saliency map has the shape (H,W), this one {saliency.shape}")
     _check_range(saliency)
@@ -277,6 +290,10 @@ def check_array(array: Floats | None, saliency: Map) -> None:
 
 
 def _check_picture(picture: Picture, placement: Placement) -> None:
+    if not isinstance(picture, np.ndarray):
+        raise PictureError(f"a picture is a uint8 array, not {type(picture).__name__}; read_picture() reads a file")
+    if not isinstance(placement, Placement):
+        raise PictureError(f"a placement is that of a Saliency, not {type(placement).__name__}")
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
         raise PictureError(f"a picture is (height,width,3) of uint8, this one {picture.shape} of {picture.dtype}")
     if picture.shape[:2] != placement.picture:

@@ -1,6 +1,7 @@
 """The map lies where the model saw it, the photograph stays visible, and the caption touches nothing."""
 
 import dataclasses
+from typing import Any
 
 import cv2
 import numpy as np
@@ -194,6 +195,29 @@ def test_alpha_outside_its_range_is_refused(alpha: float) -> None:
         overlay.overlay(noise(230, 230), smooth(7, 7), covering(230, 230), alpha=alpha)
     with pytest.raises(OptionError, match="alpha"):
         overlay.Style(alpha=alpha)
+
+
+def test_without_a_placement_there_is_no_picture_to_draw_on() -> None:
+    with pytest.raises(PictureError, match="came preprocessed, so the map has no place on a picture"):
+        overlay.overlay(noise(230, 230), smooth(7, 7), None)
+
+
+@pytest.mark.parametrize("junk", [None, "x", 3j, [1], {}, object()], ids=repr)
+def test_values_of_other_types_are_refused_with_what_to_give(junk: Any) -> None:
+    picture, saliency, placement = noise(230, 230), smooth(7, 7), covering(230, 230)
+    for call, error, message in (
+        (lambda: overlay.overlay(junk, saliency, placement), PictureError, "a picture is"),
+        (lambda: overlay.overlay(picture, junk, placement), OptionError, "a saliency map"),
+        (lambda: overlay.overlay(picture, np.array([[junk]], object), placement), OptionError, "a saliency map"),
+        (lambda: overlay.overlay(picture, saliency, junk), PictureError, "placement|no place"),
+        (lambda: overlay.overlay(picture, saliency, placement, alpha=junk), OptionError, "alpha is a number"),
+        (lambda: overlay.overlay(picture, saliency, placement, colormap=junk), OptionError, "colormap"),
+        (lambda: overlay.heatmap(junk), OptionError, "a saliency map"),
+        (lambda: overlay.Style(alpha=junk), OptionError, "alpha is a number"),
+        (lambda: overlay.Style(colormap=junk), OptionError, "colormap"),
+    ):
+        with pytest.raises(error, match=message):
+            call()
 
 
 def test_an_unknown_colormap_is_refused_with_the_nearest() -> None:
