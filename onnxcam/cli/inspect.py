@@ -1,6 +1,5 @@
 """`onnxcam inspect`: show what onnxcam sees in a model, and why."""
 
-import json as json_format
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -8,7 +7,7 @@ import typer
 from onnxcam.cli.opening import open_options
 from onnxcam.cli.options import Json, ModelPath, OpeningArgs, command
 from onnxcam.cli.parsing import parse_path
-from onnxcam.cli.summary import shape_text
+from onnxcam.cli.summary import json_text, shape_text
 
 if TYPE_CHECKING:
     from onnxcam.network.opening import OpenedModel
@@ -28,7 +27,7 @@ def inspect(model: ModelPath, opening: OpeningArgs, json: Json = False) -> None:
     opened = open_model(file, open_options(file, opening))
     opened.network.close()
     record = description(file, opened)
-    typer.echo(json_format.dumps(record, indent=2, ensure_ascii=False) if json else page(record))
+    typer.echo(json_text(record) if json else page(record))
 
 
 def description(file: "ModelFile", opened: "OpenedModel") -> dict[str, Any]:

@@ -1,11 +1,11 @@
 """`onnxcam methods`: list the methods with their papers, needs, costs and options."""
 
-import json as json_format
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from onnxcam.cli.options import Json, command
+from onnxcam.cli.summary import json_text
 
 if TYPE_CHECKING:
     from onnxcam.methods import Available
@@ -20,7 +20,7 @@ def methods(json: Json = False) -> None:
     from onnxcam.methods import available
 
     records = [description(one) for one in available()]
-    typer.echo(json_format.dumps(records, indent=2, ensure_ascii=False) if json else page(records))
+    typer.echo(json_text(records) if json else page(records))
 
 
 def description(available: "Available") -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Text that the commands print for a reader: an explanation, the shape of a tensor."""
 
 import json as json_format
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,12 @@ if TYPE_CHECKING:
 
 Show = Callable[["Sequence[Saliency]", Sequence[Mapping[str, Path]]], None]
 """Called with the maps of a picture, and the files of each map."""
+
+
+def json_text(value: object) -> str:
+    """The value as indented JSON: in UTF-8 where standard output is, else in ASCII, which every encoding has."""
+    encoding = (sys.stdout.encoding or "").lower().replace("_", "-")
+    return json_format.dumps(value, indent=2, ensure_ascii=encoding not in ("utf-8", "utf8"))
 
 
 @contextmanager
@@ -42,7 +49,7 @@ def json_list() -> Iterator[Callable[[Sequence[Mapping[str, Any]]], None]]:
     def add(records: Sequence[Mapping[str, Any]]) -> None:
         nonlocal started
         for record in records:
-            text = json_format.dumps(record, indent=2, ensure_ascii=False).replace("\n", "\n  ")
+            text = json_text(record).replace("\n", "\n  ")
             typer.echo(f"{',' if started else '['}\n  {text}", nl=False)
             started = True
 
@@ -115,9 +122,16 @@ def _preprocessing(saliency: "Saliency") -> str:
 
 
 def _target_line(saliency: "Saliency") -> str:
+    from onnxcam.types import NoteCode
+
     target, provenance = saliency.target, saliency.provenance
     label = f" {target.label}" if target.label is not None else ""
-    activation = "softmax of the logits" if provenance.activation == "none" else f"the model's {provenance.activation}"
+    if provenance.activation != "none":
+        activation = f"the model's {provenance.activation}"
+    elif any(note.code is NoteCode.SINGLE_OUTPUT for note in provenance.notes):
+        activation = "sigmoid of the logit"
+    else:
+        activation = "softmax of the logits"
     # Four decimals, unless they would all be zero.
     shown = f"{target.probability:.4f}" if target.probability >= 1e-4 else f"{target.probability:.1e}"
     if target.kind == "classes":

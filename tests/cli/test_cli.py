@@ -1,6 +1,7 @@
 """The command line as a person or a program meets it: in a process of its own, from the words to the exit code."""
 
 import json
+import os
 import subprocess
 import sys
 from importlib.resources import files as files_of
@@ -12,7 +13,7 @@ import pytest
 from command import files, onnxcam
 from jsonschema import Draft202012Validator
 from PIL import Image
-from small_models import filled
+from small_models import CLASSIFIER, filled
 
 from onnxcam.inputs import bundled
 
@@ -56,6 +57,30 @@ def test_json_is_all_there_is_on_standard_output(folder: Path) -> None:
     saved = np.load(folder / next(o for o in records[0]["outputs"] if o.endswith(".npy")))
     assert saved.shape == (16, 12)
     assert saved.dtype == np.float32
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8", "UTF8"])
+def test_json_is_json_in_every_encoding_of_standard_output(folder: Path, encoding: str) -> None:
+    name = "é\N{GRINNING FACE}.png"
+    (folder / "photo.png").rename(folder / name)
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "1"}
+    command = [sys.executable, "-m", "onnxcam.cli.main", "explain", "tiny.onnx", name, "--json"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, timeout=300, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.decode(encoding))[0]["image"] == name
+    assert done.stdout.isascii() is not encoding.lower().startswith("utf")
+
+
+def test_the_probability_of_a_single_output_is_called_a_sigmoid(folder: Path) -> None:
+    onnx.save(
+        filled(
+            CLASSIFIER.replace("N,5]", "N,1]").replace("w3, float[5] b3", "w3, float[1] b3").replace("[5,8]", "[1,8]")
+        ),
+        folder / "one.onnx",
+    )
+    done = onnxcam("explain", "one.onnx", "photo.png", "-m", "grad-cam", cwd=folder)
+    assert "(sigmoid of the logit)" in done.stdout, done.stderr
+    assert "softmax" not in done.stdout
 
 
 def test_several_pictures_and_targets_never_share_a_file(folder: Path) -> None:
