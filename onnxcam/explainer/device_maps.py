@@ -33,6 +33,13 @@ class DeviceSaliency:
     placement: Placement | None
     provenance: Provenance = field(repr=False)
 
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        # onnxruntime aborts the process when an OrtValue is pickled by protocol 0.
+        raise TypeError(
+            "a DeviceSaliency holds memory of a device and is not pickled; send map.numpy(), an array on the host, or "
+            "the Saliency of explain()"
+        )
+
 
 class Finisher:
     """Computes maps on the device of the network. Each size of map has a small graph, which is opened when needed.

@@ -1,5 +1,6 @@
 """Pictures that come through DLPack, maps that stay where the network runs; the device is the CPU here."""
 
+import pickle
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -317,3 +318,11 @@ def limited(session: Any, largest: int) -> None:
     session_run = session.run_bound
     session.run = guarded(session.run, lambda outputs, feeds: len(feeds["onnxcam/maps"]))
     session.run_bound = guarded(session.run_bound, bound_rows)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_map_on_a_device_is_not_pickled_and_says_what_to_send(classifier: onnx.ModelProto, protocol: int) -> None:
+    with Explainer(classifier, grad_cam(), providers=["cpu"], preset="unit") as explainer:
+        (saliency,) = explainer.explain_on_device(X)
+    with pytest.raises(TypeError, match=r"send map.numpy\(\)"):
+        pickle.dumps(saliency, protocol)
