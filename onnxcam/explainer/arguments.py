@@ -42,8 +42,8 @@ def _is_count(value: Any) -> bool:
 
 def _is_size(value: Any) -> bool:
     if isinstance(value, np.ndarray):
-        return value.ndim == 1 and all(map(_is_count, value))
-    return isinstance(value, list | tuple) and all(map(_is_count, value))
+        return value.ndim == 1 and value.size > 0 and all(map(_is_count, value))
+    return isinstance(value, list | tuple) and len(value) > 0 and all(map(_is_count, value))
 
 
 def _is_labels(value: Any) -> bool:

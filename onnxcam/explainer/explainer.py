@@ -273,12 +273,25 @@ def _with_targets(
     """Pairs each picture with its target. Raises OptionError, before the first picture where their number is known."""
     if not isinstance(images, Iterable) or np.ndim(images if isinstance(images, np.ndarray) else [()]) == 0:
         raise PictureError(f"batch() takes a list of pictures or an array of them, not {type(images).__name__}")
+    if isinstance(images, np.ndarray) and _is_one_picture(images):
+        raise PictureError(f"batch() takes several pictures, not one of shape {images.shape}; pass a list: [picture]")
+    if isinstance(images, Sized) and len(images) == 0 and _is_empty(targets):
+        return iter(())
     requested = target_list(targets)
     if not is_sequence(targets):
         return ((image, requested) for image in images)
     if isinstance(images, Sized) and len(images) != len(requested):
         raise _unpaired(len(requested), f"{len(images)} pictures")
     return _paired(images, requested)
+
+
+def _is_empty(targets: object) -> bool:
+    return is_sequence(targets) and isinstance(targets, Sized) and len(targets) == 0
+
+
+def _is_one_picture(array: npt.NDArray[Any]) -> bool:
+    """Whether an array is one photograph, (height,width,3) or (height,width) of bytes."""
+    return array.dtype == np.uint8 and (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3))
 
 
 def _paired(images: Iterable[ImageLike], targets: list[TargetLike]) -> Iterator[tuple[ImageLike, list[TargetLike]]]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from small_models import CLASSIFIER, filled
 
 from onnxcam import BLACK, METHODS, PRESETS, Explainer, Preset, grad_cam, score_cam
 from onnxcam.errors import LabelError, ModelError, OnnxCamError, OptionError, PictureError, PresetError
@@ -53,6 +54,9 @@ def test_every_argument_of_an_explainer_takes_junk_as_an_error(classifier: onnx.
         ({"threads": 0}, OptionError, "threads is a whole number from 1 on, not 0"),
         ({"size": "224x224"}, OptionError, r"such as \(224, 224\)"),
         ({"size": (224, 0)}, OptionError, "whole numbers from 1 on"),
+        ({"size": ()}, OptionError, "whole numbers from 1 on"),
+        ({"size": []}, OptionError, "whole numbers from 1 on"),
+        ({"size": np.array([], int)}, OptionError, "whole numbers from 1 on"),
         ({"preset": 3}, PresetError, "the name of one"),
         ({"adjust": "crop"}, PresetError, "a function that takes a Preset"),
         ({"adjust": lambda preset: None}, PresetError, "it returned None"),
@@ -108,6 +112,28 @@ def test_a_batch_of_no_pictures_is_empty(explainer: Explainer) -> None:
     assert explainer.batch([]) == []
     with pytest.raises(OptionError, match="2 targets for 0 pictures"):
         explainer.batch([], [1, 2])
+    for nothing in ([], (), np.array([], int)):
+        assert explainer.batch([], nothing) == []
+        with pytest.raises(OptionError, match="no target given"):
+            explainer.batch([PHOTOGRAPH], nothing)
+
+
+@pytest.mark.parametrize("picture", [PHOTOGRAPH, PHOTOGRAPH[..., 0]], ids=["colour", "grey"])
+def test_one_picture_is_no_batch_of_its_rows(explainer: Explainer, picture: Any) -> None:
+    with pytest.raises(PictureError, match=r"pass a list: \[picture\]"):
+        explainer.batch(picture)
+    assert len(explainer.batch([picture, picture])) == 2
+
+
+def test_an_array_of_photographs_is_a_batch(explainer: Explainer) -> None:
+    assert len(explainer.batch(np.stack([PHOTOGRAPH, PHOTOGRAPH]))) == 2
+
+
+@pytest.mark.parametrize("size", [(2**63, 1), (2**31 + 1, 1), (2**31 - 1, 2**31 - 1), (2**63,), (2**20, 2**20)])
+def test_a_size_that_no_array_has_is_refused(size: tuple[int, ...]) -> None:
+    model = filled(CLASSIFIER.replace("16,12", "h,w"))
+    with pytest.raises(PresetError, match="is too large: an input has at most 2147483648 places"):
+        Explainer(model, providers=["cpu"], preset="unit", size=size)
 
 
 @pytest.mark.parametrize("junk", [3, 0, "", [], np.zeros(3), {1}], ids=repr)

@@ -5,6 +5,7 @@ image's grid: what enters global pooling, flattening or attention pooling, reach
 tensor (frontier.py). Names of tensors play no part.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -52,6 +53,8 @@ COLOURS = (1, 3, 4)
 
 DEFAULT_SIDE = 224
 """Side of the image for a model that takes any size; signals and volumes have no usual size."""
+LARGEST_INPUT = 2**31
+"""Places (pixels, samples, voxels) of an input; a larger one has no address in an array."""
 
 
 def locate(
@@ -93,7 +96,8 @@ def locate(
 def resolve_size(image: ImageInput, size: Sequence[int] | None) -> tuple[int, ...]:
     """The sides of the image, with the dynamic ones filled in from `size`; one number stands for all sides.
 
-    Raises PresetError where a fixed side differs, the number of sides is wrong, or a size is needed and missing.
+    Raises PresetError where a fixed side differs, the number of sides is wrong, a size is needed and missing, or the
+    input would have more than LARGEST_INPUT places.
     """
     count = len(image.sides)
     if size is None and count != 2 and None in image.sides:
@@ -110,6 +114,10 @@ def resolve_size(image: ImageInput, size: Sequence[int] | None) -> tuple[int, ..
     resolved = tuple(fixed or side for fixed, side in zip(image.sides, requested, strict=True))
     if size is not None and resolved != requested:
         raise PresetError(f"the model's input is {shown}, so it cannot take {refused}; leave the size out")
+    if math.prod(resolved) > LARGEST_INPUT:
+        raise PresetError(
+            f"size {refused} is too large: an input has at most {LARGEST_INPUT} places; give a smaller one"
+        )
     return resolved
 
 
