@@ -107,8 +107,8 @@ def find_pictures(path: str | os.PathLike[str]) -> list[Path]:
 
     Raises PictureError if there is no such path, or no picture in the folder.
     """
-    path = Path(path)
     name = _name(path)
+    path = Path(path)
     try:
         if not stat.S_ISDIR(path.stat().st_mode):
             return [path]
@@ -129,6 +129,11 @@ def _is_picture(entry: os.DirEntry[str]) -> bool:
 def _name(source: str | os.PathLike[str] | bytes) -> str:
     if isinstance(source, bytes):
         return "<bytes>"
+    if not isinstance(source, str | os.PathLike):
+        raise PictureError(
+            f"a picture file is a path, or its content as bytes, not {type(source).__name__}; "
+            f"an array is a picture already"
+        )
     name = os.fspath(source)
     return name if name.isprintable() and name else repr(name)
 

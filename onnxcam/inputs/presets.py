@@ -55,10 +55,11 @@ class Preset:
         if not isinstance(self.name, str):
             raise PresetError(f"a preset's name is text, not {self.name!r}")
         for field, known in WORDS.items():
-            if getattr(self, field) not in known:
-                raise PresetError(
-                    f"{field} {getattr(self, field)!r} is unknown; {near(str(getattr(self, field)), known)}"
-                )
+            word = getattr(self, field)
+            if not isinstance(word, str):
+                raise PresetError(f"{field} is one of {', '.join(known)}, not a value of {type(word).__name__}")
+            if word not in known:
+                raise PresetError(f"{field} {word!r} is unknown; {near(word, known)}")
         if not isinstance(self.mean, tuple) or not isinstance(self.std, tuple):
             raise PresetError(f"preset {self.name!r}: mean and std are each a list of numbers")
         lengths = {len(self.mean), len(self.std)}
@@ -90,9 +91,10 @@ class Preset:
 
     @staticmethod
     def from_json(values: object) -> "Preset":
-        """The inverse of to_json; raises PresetError for anything else."""
+        """The inverse of to_json, also of a record's "preset", whose origin is ignored; raises PresetError."""
         if not isinstance(values, dict):
             raise PresetError(f"a preset is a JSON object, not {type(values).__name__}")
+        values = {key: value for key, value in values.items() if key != "origin"}
         known = [f.name for f in fields(Preset)]
         for key in values:
             if key not in known:

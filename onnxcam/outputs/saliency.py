@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+import numpy as np
+
+from onnxcam.errors import OptionError
 from onnxcam.inputs.presets import Preset
 from onnxcam.types import BatchMode, Finish, Floats, Map, Note, Origin, Placement
 
@@ -26,8 +29,8 @@ class ScoredTarget:
     output: the name of the model's output. where: of a region, its (left, top, right, bottom) in pixels; None where the
     class is predicted, MASKED where it was a mask, which is not kept.
 
-    Every Explainer takes it as a target again, of whatever picture; a mask and a similarity's reference have to be
-    given anew.
+    An Explainer takes it as a target again, for any picture, if its model has an output of that name (any model, where
+    output is None). A mask and a similarity's reference are not kept, so they have to be passed again.
     """
 
     index: int
@@ -126,6 +129,7 @@ class Saliency:
     (H,W) of a method that works on pixels. score: what the method attributes, on the unmasked picture: a probability or
     a logit, as the method's options say. placement: where the map lies on the picture; None if the image came
     preprocessed. finish: how the map follows from raw. target: what was explained. provenance: how it was made.
+    Raises OptionError if map or raw is no array.
     """
 
     map: Map
@@ -138,15 +142,17 @@ class Saliency:
 
     def __post_init__(self) -> None:
         # Views, so that the caller's own arrays stay writable.
-        object.__setattr__(self, "map", _read_only(self.map))
-        object.__setattr__(self, "raw", _read_only(self.raw))
+        object.__setattr__(self, "map", _read_only("map", self.map))
+        object.__setattr__(self, "raw", _read_only("raw", self.raw))
 
     def __reduce__(self) -> tuple[type["Saliency"], tuple[Any, ...]]:
         """Pickles and copies by the constructor, since arrays come back writable."""
         return type(self), tuple(getattr(self, f.name) for f in fields(self))
 
 
-def _read_only(array: Floats) -> Floats:
+def _read_only(name: str, array: Floats) -> Floats:
+    if not isinstance(array, np.ndarray):
+        raise OptionError(f"{name} of a Saliency is a numpy array, not {type(array).__name__}; use numpy.asarray")
     view = array.view()
     view.setflags(write=False)
     return view

@@ -10,6 +10,7 @@ import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -314,3 +315,10 @@ def test_twice_as_many_pictures_take_about_twice_as_long_to_list(tmp_path: Path)
             (tmp_path / str(count) / f"{i:05}.jpg").touch()
         assert len(find_pictures(tmp_path / str(count))) == count
     assert growth(lambda n: find_pictures(tmp_path / str(n)), 2_000) < 3
+
+
+@pytest.mark.parametrize("source", [None, 3, ["a.png"], np.zeros((4, 4, 3), np.uint8), b"".join, {}], ids=repr)
+def test_what_names_no_file_is_refused_with_what_does(source: Any) -> None:
+    for read in (read_picture, size_of, find_pictures):
+        with pytest.raises(PictureError, match="a picture file is a path, or its content as bytes"):
+            read(source)

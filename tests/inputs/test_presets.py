@@ -1,5 +1,6 @@
 """Presets: values, JSON, overriding, and words that become numbers."""
 
+import numpy as np
 import pytest
 
 from onnxcam.errors import PresetError
@@ -51,6 +52,14 @@ def test_json_there_and_back_is_the_same_preset(name: str) -> None:
         {"name": "x", "scale": 1, "mean": {}, "std": [1]},
         {"name": 5, "scale": 1, "mean": [0], "std": [1]},
         {"name": "x", "scale": 1, "mean": [0], "std": [1], "color": ["rgb"]},
+        {"name": "x", "scale": 1, "mean": [0], "std": [1], "color": np.zeros(2)},
+        {"name": "x", "scale": 1, "mean": [0], "std": [1], "resize": np.zeros(2)},
+        {"name": "x", "scale": 1, "mean": [0], "std": [1], "interpolation": np.array(["bicubic", "nearest"])},
+        {"name": "x", "scale": 1, "mean": np.zeros(3), "std": [1]},
+        {"name": "x", "scale": 1, "mean": [0], "std": [1], "crop": np.zeros(2)},
+        {"name": "x", "scale": np.zeros(2), "mean": [0], "std": [1]},
+        {"name": "x", "scale": 1, "mean": [0], "std": [1], "size": np.zeros(2)},
+        {"name": np.zeros(2), "scale": 1, "mean": [0], "std": [1]},
     ],
 )
 def test_what_is_no_preset_is_refused(values: object) -> None:

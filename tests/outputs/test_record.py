@@ -17,7 +17,7 @@ from results import HASH, saliency
 from small_models import CLASSIFIER, filled
 
 from onnxcam import PRESETS, Box, Element, Explainer, Saliency, Similarity, grad_cam, rise, score_cam
-from onnxcam.inputs.presets import Color, Interpolation, Resize
+from onnxcam.inputs.presets import Color, Interpolation, Preset, Resize
 from onnxcam.methods import METHODS, method
 from onnxcam.outputs.formats import FORMATS
 from onnxcam.outputs.overlay import Style
@@ -254,3 +254,10 @@ def test_an_enumeration_becomes_a_mere_string() -> None:
 def test_what_has_no_counterpart_in_json_is_a_bug_and_named() -> None:
     with pytest.raises(TypeError, match="object"):
         plain({"a": object()})
+
+
+def test_the_preset_of_a_record_is_the_preset_again() -> None:
+    one = saliency()
+    values = json.loads(json.dumps(record(one)))["preset"]
+    assert values["origin"]
+    assert Preset.from_json(values) == one.provenance.preset

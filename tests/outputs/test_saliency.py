@@ -11,6 +11,7 @@ import pytest
 from results import provenance, saliency
 
 from onnxcam import PRESETS, Placement
+from onnxcam.errors import OptionError
 from onnxcam.outputs.saliency import Channels, Saliency, ScoredTarget
 
 VALUES = {
@@ -46,6 +47,13 @@ def test_a_saliency_comes_back_equal_and_read_only_from_pickle_and_copy(way: str
             getattr(other, name)[0, 0] = 1
     for name in ("target", "score", "placement", "provenance", "finish"):
         assert getattr(other, name) == getattr(one, name)
+
+
+@pytest.mark.parametrize("field", ["map", "raw"])
+@pytest.mark.parametrize("value", [None, [[0.5]], 1.0, "map"], ids=repr)
+def test_a_map_is_an_array(field: str, value: Any) -> None:
+    with pytest.raises(OptionError, match=f"{field} of a Saliency is a numpy array"):
+        replace(saliency(), **{field: value})
 
 
 def test_the_callers_arrays_stay_writable() -> None:

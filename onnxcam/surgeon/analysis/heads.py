@@ -34,9 +34,7 @@ def find_logits(model: Model, geometry: Geometry, output: str | None = None, kin
         chosen = next((v for v in outputs if v.name == output), None)
         if chosen is None:
             names = [str(v.name) for v in outputs]
-            raise ModelError(
-                f"the model has no output {output!r}; {near(output, names)} (-o names the file that is written)"
-            )
+            raise ModelError(f"the model has no output {output!r}; {near(output, names)}")
         return _described(chosen, kind or _kind_of(chosen, geometry), geometry, "; the output that was named", outputs)
     outputs = [v for v in outputs if v.const_value is None and v.producer() is not None] or outputs
     if kind in (None, Kind.CLASSES):
