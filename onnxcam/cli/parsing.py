@@ -19,12 +19,16 @@ if TYPE_CHECKING:
 
 PLAIN = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 NUMBER = rf"{PLAIN}|true|false|nan|[+-]?inf"
+ADDRESS = r"[a-z][a-z0-9+.-]+://"
+"""How a URL starts; the drive of a Windows path has one letter."""
 
 
 def parse_path(text: str) -> Path:
-    """A path. Raises OptionError for an empty text, which a shell makes of an unset variable."""
+    """A path. Raises OptionError for a URL, and for an empty text, which a shell makes of an unset variable."""
     if not text:
         raise OptionError("a file name is empty; was a variable not set?")
+    if re.match(ADDRESS, text, re.IGNORECASE):
+        raise OptionError(f"{text}: nothing is fetched: download it first, and give the file")
     return Path(text)
 
 
@@ -84,8 +88,14 @@ def _option_texts(args: MethodArgs) -> dict[str, str]:
         if not equals or key in texts:
             raise OptionError(f"--option {text!r}: give NAME=VALUE, each name once")
         texts[key] = value.strip()
-    for key in ("convention", "variant", "fill", "budget", "tolerance"):
-        value = getattr(args, key)
+    flags = {
+        "convention": args.convention,
+        "variant": args.variant,
+        "fill": args.fill,
+        "budget": args.budget,
+        "tolerance": args.tolerance,
+    }
+    for key, value in flags.items():
         if value is not None and key in texts:
             raise OptionError(f"{key} is given twice: as --{key} and as --option")
         if value is not None:

@@ -153,7 +153,8 @@ def _check_available(name: str, available: Sequence[str]) -> None:
     if name == "auto":
         raise ProviderError("the provider auto stands alone: it takes the best that starts")
     if name not in PROVIDERS.values():
-        raise ProviderError(f"no provider is called {name!r}; {near(name, [*PROVIDERS, 'auto'])}")
+        known = "did you mean cuda?" if name.lower() == "gpu" else near(name, [*PROVIDERS, "auto"])
+        raise ProviderError(f"no provider is called {name!r}; {known}")
     if name not in available:
         have = ", ".join(short_name(a) for a in available)
         way = 'install it with `pip install "onnxcam[gpu]"`, or use' if name == CUDA else "use"

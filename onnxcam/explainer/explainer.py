@@ -254,7 +254,7 @@ class Explainer:
     @property
     def _batch_hint(self) -> int:
         """The number of pictures that fill the network together; 1 where nothing is shared."""
-        return group_size(self.method, self._heads.of(self._heads.default).opened.network)
+        return group_size(self.method, self._heads.first.network)
 
 
 def _adjusted(preset: Preset, origin: Origin, adjust: Callable[[Preset], Preset] | None) -> tuple[Preset, Origin]:

@@ -5,7 +5,7 @@ Heads share the file and nothing else: each has a graph, sessions and feature ma
 
 from dataclasses import replace
 
-from onnxcam.errors import OptionError
+from onnxcam.errors import InferenceError, OptionError
 from onnxcam.explainer.results import Head
 from onnxcam.explainer.targets.kind import TargetLike
 from onnxcam.explainer.targets.registry import head_of
@@ -40,6 +40,7 @@ class Heads:
         self._step_file = self._checked(step, first)
         self._step = None if self._step_file is None else self._step_file.proto.SerializeToString()
         self._first = GradientRunner(first, self._step)
+        self._closed = False
         self._runners = SingleFlight[Head, GradientRunner](GradientRunner.close)
 
     @property
@@ -55,7 +56,9 @@ class Heads:
         return kind, output
 
     def of(self, head: Head) -> GradientRunner:
-        """The runner of a head, which is opened if need be. Raises OnnxCamError."""
+        """The runner of a head, which is opened if need be. Raises OnnxCamError, an InferenceError when closed."""
+        if self._closed:
+            raise InferenceError("this explainer is closed")
         if head == self.default:
             return self._first
         runner = self._runners.get(head, lambda: self._open(head))
@@ -65,6 +68,7 @@ class Heads:
 
     def close(self) -> None:
         """Frees every session; a head that is being opened is closed once it is open."""
+        self._closed = True
         self._first.close()
         self._runners.close()
 

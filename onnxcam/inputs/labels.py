@@ -82,8 +82,13 @@ def find_class(labels: Sequence[str], text: str) -> int:
         shown = ", ".join(map(str, matches[:10])) + (", ..." if len(matches) > 10 else "")
         raise TargetError(f"{text!r} names {len(matches)} classes: {shown}; give the index")
     if not matches:
-        raise TargetError(f"no class is called {text!r}; {near(text, dict.fromkeys(labels))}")
+        raise TargetError(f"no class is called {text!r}; {near(text, dict.fromkeys(labels))}{several(text)}")
     return matches[0]
+
+
+def several(text: str) -> str:
+    """The end of a message on an unknown label; for a text with a comma it says how several labels are given."""
+    return "; repeat --target for several labels" if "," in text else ""
 
 
 def _folded(label: str) -> str:

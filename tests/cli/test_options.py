@@ -1,6 +1,8 @@
 """An option is declared once: help shows it, and its value reaches the command by keyword."""
 
 import ast
+import re
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from inspect import signature
 from pathlib import Path
@@ -14,6 +16,9 @@ import onnxcam.cli
 from onnxcam.cli import demo, explain, inspect, methods, options, rewrite
 from onnxcam.cli.main import app
 from onnxcam.cli.options import ExplainArgs, MethodArgs, OpeningArgs, TargetArgs, command, option
+from onnxcam.explainer.targets.registry import TARGET_KINDS
+from onnxcam.methods.fills import FILLS
+from onnxcam.outputs.formats import FORMATS
 
 COMMANDS = {
     "explain": explain.explain,
@@ -60,6 +65,26 @@ def test_explain_has_every_option_of_its_groups_once() -> None:
     names = flat_names(ExplainArgs)
     assert len(names) == len(set(names))
     assert list(signature(explain.explain).parameters) == names
+
+
+def test_every_option_is_read_by_a_command() -> None:
+    kinds = {f.name for f in fields(ExplainArgs) if is_dataclass(get_type_hints(ExplainArgs)[f.name])}
+    holders = kinds | {"args"}
+    read: set[str | None] = {kind.option for kind in TARGET_KINDS.values()}  # parse_targets walks the kinds
+    for path in Path(onnxcam.cli.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name | ast.Attribute):
+                holder = node.value.id if isinstance(node.value, ast.Name) else node.value.attr
+                read |= {node.attr} if holder in holders else set()
+    unread = {f"{group.__name__}.{f.name}" for group in GROUPS for f in fields(group) if f.name not in read}
+    assert not unread, f"declared but read nowhere; hand it on in cli/parsing.py or cli/opening.py: {unread}"
+
+
+@pytest.mark.parametrize(("flag", "table"), [("format", FORMATS), ("fill", FILLS)])
+def test_the_help_names_every_format_and_every_fill(flag: str, table: Mapping[str, object]) -> None:
+    (parameter,) = (p for p in PARSED["explain"].params if p.name == flag)
+    unnamed = set(table) - set(re.findall(r"[\w-]+", parameter.help))
+    assert not unnamed, f"name it in the help of --{flag} in cli/options.py: {unnamed}"
 
 
 def test_no_group_is_built_by_position() -> None:

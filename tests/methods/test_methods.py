@@ -214,6 +214,7 @@ def test_every_method_gives_the_map_of_its_equations(name: str) -> None:
     proto, method = network(name), small_method(name)
     seen = Watched(probe(proto, method))
     (outcome,) = run(method, seen)
+    assert name in REFERENCES, f"write the equations of {name} in numpy, under @reference({name!r}), in this file"
     expected = REFERENCES[name](Net(proto), IMAGE.astype(np.float64), TARGET, seen)
     assert outcome.map.dtype == np.float32
     np.testing.assert_allclose(outcome.map, expected, atol=INTEGRAL if name == "integrated-gradients" else 1e-5)

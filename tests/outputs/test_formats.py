@@ -88,6 +88,7 @@ def numbers(name: str, one: Saliency, picture: Original | None) -> np.ndarray:
 @pytest.mark.parametrize("placed", [True, False])
 def test_every_format_comes_back_as_it_was_written(name: str, label: str | None, placed: bool) -> None:
     one, picture = saliency(label=label, placed=placed), photograph() if placed else None
+    assert name in READERS, f"add how {name} is read to READERS, and what its file holds to numbers()"
     back, written = READERS[name](FORMATS[name].write(one, picture, PLAIN), one), numbers(name, one, picture)
     assert (back.shape, back.dtype) == (written.shape, written.dtype)
     assert (back == written).all()

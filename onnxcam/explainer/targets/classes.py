@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from onnxcam.errors import TargetError
 from onnxcam.explainer.targets.kind import TARGETS, ClassLike, Feeds, HeadOutput, TargetKind
-from onnxcam.inputs.labels import find_class
+from onnxcam.inputs.labels import find_class, several
 from onnxcam.outputs.saliency import ScoredTarget
 from onnxcam.surgeon.analysis.anatomy import Kind
 
@@ -30,6 +30,8 @@ def class_index(target: ClassLike, scores: npt.NDArray[np.float64], labels: Sequ
         text = target.strip()
         if len(text) > LONGEST:
             raise TargetError(f"a target of {len(text)} characters is neither an index nor a label")
+        if not text:
+            raise TargetError("a target is empty; give an index, a label or 'top1'")
         rank = re.fullmatch(r"top-?(\d+)", text, re.IGNORECASE)
         if rank:
             return _of_rank(int(rank[1]), scores)
@@ -44,7 +46,9 @@ def class_index(target: ClassLike, scores: npt.NDArray[np.float64], labels: Sequ
 
 
 def _of_rank(rank: int, scores: npt.NDArray[np.float64]) -> int:
-    if not 1 <= rank <= len(scores):
+    if rank == 0:
+        raise TargetError("top0 does not exist: ranks start at top1")
+    if rank > len(scores):
         raise TargetError(f"top{rank} does not exist: the model has {len(scores)} classes")
     return int(np.argsort(-scores, kind="stable")[rank - 1])
 
@@ -53,7 +57,7 @@ def _of_label(text: str, labels: Sequence[str] | None, classes: int) -> int:
     if labels is None:
         raise TargetError(
             f"no labels are known for this model, so {text!r} names no class; "
-            f"give an index from 0 to {classes - 1}, 'top1', or --labels FILE"
+            f"give an index from 0 to {classes - 1}, 'top1', or --labels FILE{several(text)}"
         )
     return int(find_class(labels, text))
 

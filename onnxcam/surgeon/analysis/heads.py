@@ -87,7 +87,7 @@ def _other(outputs: list[Value], kind: Kind | None, geometry: Geometry) -> Logit
         raise ModelError(f"no output is {what}; found {shown}")
     raise ModelError(
         f"no output is a class vector (N, classes), a class map or a table of boxes; found {shown}; "
-        f"name a number with --output NAME --index ..."
+        f"name a number with onnxcam explain --output NAME --index ..."
     )
 
 
@@ -118,7 +118,7 @@ def _described(output: Value, kind: Kind, geometry: Geometry, why: str, others: 
     if chosen and min(shape[1:]) <= 7:
         raise ModelError(
             f"the output {output.name!r} lists boxes that {', '.join(sorted(chosen))} chose, so a row is another box "
-            f"for every masked image; explain the export without that step, or a number with --index"
+            f"for every masked image; explain the export without that step, or a number (onnxcam explain --index)"
         )
     return _as_boxes(logits, others, geometry)
 

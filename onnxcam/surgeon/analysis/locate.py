@@ -83,7 +83,7 @@ def locate(
     logits = find_logits(model, geometry, output, kind)
     notes = _size_notes(image, size)
     if logits.kind is Kind.BOXES and kind is None:
-        text = f"{logits.output!r} is read as a table of boxes; if it is none, choose a number of it with --index"
+        text = f"{logits.output!r} is read as a table of boxes; if it is none, explain a number of it: onnxcam explain --index"
         notes += (Note(NoteCode.READ_AS_BOXES, text),)
     if layer == "auto":
         features, candidates, doubt = _auto(model, logits, geometry)
@@ -178,7 +178,7 @@ def _auto(model: Model, logits: Logits, geometry: Geometry) -> tuple[FeatureTens
         return _feature(value, reason, geometry), (), None
     if logits.kind is Kind.BOXES and (trunk := common_trunk(head, geometry)) is not None:
         reason = "the coarsest map under the layers that predict boxes"
-        text = "boxes of other scales are predicted from finer maps; choose one of these with --layer"
+        text = "boxes of other scales are predicted from finer maps; --layer takes the tensor name of one"
         return _feature(trunk, reason, geometry), (), Note(NoteCode.OTHER_SCALES, text)
     order = {id(n): i for i, n in enumerate(model.graph)}
     pairs = find_frontier(head, geometry)
@@ -302,9 +302,11 @@ def _chosen(model: Model, layer: str, geometry: Geometry) -> FeatureTensor:
         value, reason = match, "chosen by the user"
     if value.is_graph_input() or not geometry.has_grid(value):
         shape = geometry.shape(value)
+        maps = [str(v.name) for v in values(model) if geometry.has_grid(v) and is_learned(v)]
+        way_out = f"the last that are: {', '.join(maps[-3:])}" if maps else "no tensor is one"
         raise NoSpatialFeatures(
             f"{value.name!r} with shape {list(shape) if shape else 'unknown'} is not a spatial feature map; "
-            f"`onnxcam inspect` lists tensors that are"
+            f"{way_out}"
         )
     return _feature(value, reason, geometry)
 

@@ -57,7 +57,8 @@ def test_a_linear_rule_is_the_transpose_of_what_onnxruntime_computes(case: Case)
 
 def test_every_rule_has_a_case() -> None:
     tested = {op for case in CASES.values() for op in case.operators} | BY_HAND
-    assert {op for op, _ in VJP_RULES} - tested == set()
+    untested = {op for op, _ in VJP_RULES} - tested
+    assert untested == set(), f"add a case to CASES of tests/support/cases_*.py for {untested}"
 
 
 def test_every_form_of_a_covered_operator_has_a_rule() -> None:
@@ -66,7 +67,8 @@ def test_every_form_of_a_covered_operator_has_a_rule() -> None:
         (op, onnx.defs.get_schema(op, opset).since_version)
         for op, _ in VJP_RULES for opset in range(18, newest + 1) if onnx.defs.has(op, opset, "")
     }  # fmt: skip
-    assert forms - set(VJP_RULES) == set()
+    missing = forms - set(VJP_RULES)
+    assert missing == set(), f"add the version to since= of the rule in surgeon/autodiff/rules/: {missing}"
 
 
 def test_the_extension_point_loads_the_table_so_that_a_later_rule_replaces_the_packages() -> None:
