@@ -1,6 +1,6 @@
 """Saliency maps for image models exported to ONNX from any framework.
 
-    from onnxcam import Explainer, score_cam
+    from onnxcam import Explainer as Explainer, score_cam as score_cam
 
     with Explainer("model.onnx", score_cam(), providers=["cpu"]) as explain:
         saliency = explain("photo.jpg")
@@ -13,83 +13,56 @@ network (one opened model), methods (masks and gradients to maps), explainer (al
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from onnxcam.engine.options import EngineOptions, MemoryCap
-    from onnxcam.errors import OnnxCamError
-    from onnxcam.explainer.device_maps import DeviceSaliency
-    from onnxcam.explainer.explainer import Explainer
-    from onnxcam.explainer.targets.box import Box
-    from onnxcam.explainer.targets.element import Element
-    from onnxcam.explainer.targets.region import Region
-    from onnxcam.explainer.targets.similarity import Similarity
-    from onnxcam.inputs.images import read_picture
-    from onnxcam.inputs.presets import PRESETS, Preset
-    from onnxcam.methods.blocks import Convention, Method
-    from onnxcam.methods.feature_cams import ablation_cam, cam, eigen_cam, recipro_cam
-    from onnxcam.methods.fills import BLACK, MEAN, ZERO, Fill, blur, fill_named
-    from onnxcam.methods.grad_cam import grad_cam, grad_cam_plus_plus, hires_cam, layer_cam, xgrad_cam
-    from onnxcam.methods.input_gradients import gradient, guided_backprop, smooth_grad
-    from onnxcam.methods.integrated_gradients import integrated_gradients
-    from onnxcam.methods.mask import mask
-    from onnxcam.methods.opti_cam import opti_cam
-    from onnxcam.methods.registry import METHODS, method
-    from onnxcam.methods.rise import rise
-    from onnxcam.methods.score_cam import score_cam
-    from onnxcam.outputs.overlay import overlay
-    from onnxcam.outputs.saliency import Channels, Provenance, Saliency, ScoredTarget
-    from onnxcam.types import Note, NoteCode, Origin, Placement, Source
-
-__all__ = [
-    "BLACK",
-    "MEAN",
-    "METHODS",
-    "PRESETS",
-    "ZERO",
-    "Box",
-    "Channels",
-    "Convention",
-    "DeviceSaliency",
-    "Element",
-    "EngineOptions",
-    "Explainer",
-    "Fill",
-    "MemoryCap",
-    "Method",
-    "Note",
-    "NoteCode",
-    "OnnxCamError",
-    "Origin",
-    "Placement",
-    "Preset",
-    "Provenance",
-    "Region",
-    "Saliency",
-    "ScoredTarget",
-    "Similarity",
-    "Source",
-    "ablation_cam",
-    "blur",
-    "cam",
-    "eigen_cam",
-    "fill_named",
-    "grad_cam",
-    "grad_cam_plus_plus",
-    "gradient",
-    "guided_backprop",
-    "hires_cam",
-    "integrated_gradients",
-    "layer_cam",
-    "mask",
-    "method",
-    "opti_cam",
-    "overlay",
-    "read_picture",
-    "recipro_cam",
-    "rise",
-    "score_cam",
-    "smooth_grad",
-    "xgrad_cam",
-]
+if TYPE_CHECKING:  # `as` exports a name to type checkers, which do not read _HOMES
+    from onnxcam.engine.options import EngineOptions as EngineOptions
+    from onnxcam.engine.options import MemoryCap as MemoryCap
+    from onnxcam.errors import OnnxCamError as OnnxCamError
+    from onnxcam.explainer.device_maps import DeviceSaliency as DeviceSaliency
+    from onnxcam.explainer.explainer import Explainer as Explainer
+    from onnxcam.explainer.targets.box import Box as Box
+    from onnxcam.explainer.targets.element import Element as Element
+    from onnxcam.explainer.targets.region import Region as Region
+    from onnxcam.explainer.targets.similarity import Similarity as Similarity
+    from onnxcam.inputs.images import read_picture as read_picture
+    from onnxcam.inputs.presets import PRESETS as PRESETS
+    from onnxcam.inputs.presets import Preset as Preset
+    from onnxcam.methods.blocks import Convention as Convention
+    from onnxcam.methods.blocks import Method as Method
+    from onnxcam.methods.feature_cams import ablation_cam as ablation_cam
+    from onnxcam.methods.feature_cams import cam as cam
+    from onnxcam.methods.feature_cams import eigen_cam as eigen_cam
+    from onnxcam.methods.feature_cams import recipro_cam as recipro_cam
+    from onnxcam.methods.fills import BLACK as BLACK
+    from onnxcam.methods.fills import MEAN as MEAN
+    from onnxcam.methods.fills import ZERO as ZERO
+    from onnxcam.methods.fills import Fill as Fill
+    from onnxcam.methods.fills import blur as blur
+    from onnxcam.methods.fills import fill_named as fill_named
+    from onnxcam.methods.grad_cam import grad_cam as grad_cam
+    from onnxcam.methods.grad_cam import grad_cam_plus_plus as grad_cam_plus_plus
+    from onnxcam.methods.grad_cam import hires_cam as hires_cam
+    from onnxcam.methods.grad_cam import layer_cam as layer_cam
+    from onnxcam.methods.grad_cam import xgrad_cam as xgrad_cam
+    from onnxcam.methods.input_gradients import gradient as gradient
+    from onnxcam.methods.input_gradients import guided_backprop as guided_backprop
+    from onnxcam.methods.input_gradients import smooth_grad as smooth_grad
+    from onnxcam.methods.integrated_gradients import integrated_gradients as integrated_gradients
+    from onnxcam.methods.mask import mask as mask
+    from onnxcam.methods.opti_cam import opti_cam as opti_cam
+    from onnxcam.methods.registry import METHODS as METHODS
+    from onnxcam.methods.registry import method as method
+    from onnxcam.methods.rise import rise as rise
+    from onnxcam.methods.score_cam import score_cam as score_cam
+    from onnxcam.outputs.overlay import overlay as overlay
+    from onnxcam.outputs.saliency import Channels as Channels
+    from onnxcam.outputs.saliency import Provenance as Provenance
+    from onnxcam.outputs.saliency import Saliency as Saliency
+    from onnxcam.outputs.saliency import ScoredTarget as ScoredTarget
+    from onnxcam.types import Note as Note
+    from onnxcam.types import NoteCode as NoteCode
+    from onnxcam.types import Origin as Origin
+    from onnxcam.types import Placement as Placement
+    from onnxcam.types import Source as Source
 
 # Names are looked up on first use, so that `onnxcam --help` does not wait for onnx and onnxruntime.
 _HOMES = {
@@ -119,6 +92,8 @@ _HOMES = {
     "onnxcam.types": ("Note", "NoteCode", "Origin", "Placement", "Source"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME_OF)
 
 
 def __getattr__(name: str) -> Any:

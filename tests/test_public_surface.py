@@ -84,6 +84,14 @@ def test_type_checkers_see_the_names_where_they_are() -> None:
     assert seen == onnxcam._HOME_OF
 
 
+def test_every_method_is_public_and_in_the_documentation() -> None:
+    page = (ROOT.parent / "docs" / "methods.md").read_text()
+    for name, make in onnxcam.METHODS.items():
+        public = onnxcam._HOME_OF.get(make.__name__)
+        assert public == make.__module__, f"add {make.__name__} to both lists of onnxcam/__init__.py"
+        assert f"`{name}`" in page, f"add {name} to the table of docs/methods.md"
+
+
 def test_a_star_import_brings_every_name() -> None:
     names: dict[str, Any] = {}
     exec("from onnxcam import *", names)

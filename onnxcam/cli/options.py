@@ -2,8 +2,8 @@
 
 An option is a field of a group below: its type, its flags, its help and its default. A command names the groups it
 takes; `command` turns their fields into the options that Typer parses, and gives the command its groups with the
-parsed values. To add an option, add a field here and the line in parsing.py or opening.py that hands it on. The values are
-still text: parsing.py turns them into the library's.
+parsed values. The values are still text: parsing.py turns them into the library's. To add an option, add a field here
+and the line in parsing.py or opening.py that hands it on.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -95,11 +95,11 @@ def _option_texts(args: MethodArgs) -> dict[str, str]:
         "budget": args.budget,
         "tolerance": args.tolerance,
     }
-    for key, value in flags.items():
-        if value is not None and key in texts:
+    for key, flag in flags.items():
+        if flag is not None and key in texts:
             raise OptionError(f"{key} is given twice: as --{key} and as --option")
-        if value is not None:
-            texts[key] = str(value)
+        if flag is not None:
+            texts[key] = str(flag)
     return texts
 
 

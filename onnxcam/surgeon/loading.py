@@ -95,7 +95,7 @@ def _read_bytes(path: Path) -> bytes:
     except FileNotFoundError:
         raise ModelError(f"{path}: no such model file") from None
     except IsADirectoryError:
-        raise ModelError(f"{path}: is a folder; give the .onnx file") from None
+        raise ModelError(f"{path}: cannot be read: it is a folder; give the .onnx file") from None
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError as error:  # a null character, or half of a surrogate pair

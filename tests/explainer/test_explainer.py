@@ -176,7 +176,7 @@ def test_eight_threads_share_one_explainer(explainer: Explainer) -> None:
 def test_a_closed_explainer_says_so(classifier: onnx.ModelProto) -> None:
     with Explainer(classifier, preset=PLAIN) as explainer:
         explainer(PHOTOGRAPH)
-    with pytest.raises(InferenceError, match="closed"):
+    with pytest.raises(InferenceError, match="this explainer is closed"):
         explainer(PHOTOGRAPH)
 
 

@@ -39,6 +39,7 @@ EXPECTED = {
 
 def as_torchvision_does(picture: np.ndarray, name: str) -> np.ndarray:
     """Resize the shorter side, cut 224 out of the centre, normalise: written out from torchvision's documentation."""
+    assert name in EXPECTED, f"add the pipeline of the preset {name} to EXPECTED, from its own documentation"
     scale, mean, std, kind, short, order = EXPECTED[name]
     photograph = Image.fromarray(picture)
     filter_ = getattr(Image.Resampling, str(kind))

@@ -47,7 +47,7 @@ def class_index(target: ClassLike, scores: npt.NDArray[np.float64], labels: Sequ
 
 def _of_rank(rank: int, scores: npt.NDArray[np.float64]) -> int:
     if rank == 0:
-        raise TargetError("top0 does not exist: ranks start at top1")
+        raise TargetError(f"top0 does not exist: ranks start at top1, and the model has {len(scores)} classes")
     if rank > len(scores):
         raise TargetError(f"top{rank} does not exist: the model has {len(scores)} classes")
     return int(np.argsort(-scores, kind="stable")[rank - 1])

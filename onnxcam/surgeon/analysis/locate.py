@@ -83,7 +83,7 @@ def locate(
     logits = find_logits(model, geometry, output, kind)
     notes = _size_notes(image, size)
     if logits.kind is Kind.BOXES and kind is None:
-        text = f"{logits.output!r} is read as a table of boxes; if it is none, explain a number of it: onnxcam explain --index"
+        text = f"{logits.output!r} is read as a table of boxes; else explain one number (onnxcam explain --index)"
         notes += (Note(NoteCode.READ_AS_BOXES, text),)
     if layer == "auto":
         features, candidates, doubt = _auto(model, logits, geometry)
@@ -305,8 +305,7 @@ def _chosen(model: Model, layer: str, geometry: Geometry) -> FeatureTensor:
         maps = [str(v.name) for v in values(model) if geometry.has_grid(v) and is_learned(v)]
         way_out = f"the last that are: {', '.join(maps[-3:])}" if maps else "no tensor is one"
         raise NoSpatialFeatures(
-            f"{value.name!r} with shape {list(shape) if shape else 'unknown'} is not a spatial feature map; "
-            f"{way_out}"
+            f"{value.name!r} with shape {list(shape) if shape else 'unknown'} is not a spatial feature map; {way_out}"
         )
     return _feature(value, reason, geometry)
 

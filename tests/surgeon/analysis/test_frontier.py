@@ -205,7 +205,10 @@ def test_the_features_of_a_detector_are_the_coarsest_map_before_its_branches(mak
     anatomy = anatomy_of(make(text))
     assert anatomy.features.tensor == "coarse"
     assert (anatomy.logits.kind, anatomy.logits.classes) == (Kind.BOXES, 6)
-    assert any(note.code is NoteCode.OTHER_SCALES and "finer maps" in note.text for note in anatomy.notes)
+    assert any(
+        note.code is NoteCode.OTHER_SCALES and "finer maps; --layer takes the tensor name of one" in note.text
+        for note in anatomy.notes
+    )
 
 
 def test_an_average_over_windows_before_flattening_belongs_to_the_pooling(make: Make) -> None:

@@ -204,6 +204,7 @@ def test_the_features_of_a_sequence_model_are_not_those_of_a_detector(make: Make
     anatomy = anatomy_of(make(text))
     assert anatomy.features.tensor == "f"
     assert any(n.code is NoteCode.READ_AS_BOXES and "read as a table of boxes" in n.text for n in anatomy.notes)
+    assert any("onnxcam explain --index" in n.text for n in anatomy.notes)
 
 
 def test_a_wider_embedding_is_not_taken_for_the_logits(make: Make) -> None:
