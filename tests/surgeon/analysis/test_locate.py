@@ -60,7 +60,7 @@ def test_models_without_a_spatial_map_are_refused_with_the_reason(make: Make) ->
 
 def test_an_output_that_cannot_be_scored_is_refused(make: Make) -> None:
     text = f"{HEAD}net (float[N,3,8,6] x) => (int64[N,8,4,3] i)\n<float[8,3,3,3] w>{{{BODY}\n i = Cast <to=7> (f)}}"
-    with pytest.raises(ModelError, match="class vector.*onnxcam explain --output NAME --index"):
+    with pytest.raises(ModelError, match=r"class vector.*onnxcam explain --output NAME --index"):
         anatomy_of(make(text))
 
 
