@@ -19,12 +19,12 @@ def snippets(page: Path) -> list[str]:
 
 @pytest.mark.parametrize("name", ["docs/extending.md", "docs/record.md", "README.md"])
 def test_the_snippets_of_a_page_run(name: str, tmp_path: Path) -> None:
-    snippets = snippets(ROOT / name)
-    assert snippets
+    blocks = snippets(ROOT / name)
+    assert blocks
     shutil.copy(bundled.model(), tmp_path / "model.onnx")
     for photo in ("photo.jpg", "other.jpg"):
         shutil.copy(bundled.pictures()["coffee"], tmp_path / photo)
     script = tmp_path / "snippets.py"
-    script.write_text("\n".join(snippets))
+    script.write_text("\n".join(blocks))
     done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
