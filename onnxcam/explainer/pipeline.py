@@ -132,7 +132,7 @@ class Pipeline:
             raise OptionError(
                 "what black is after preprocessing is not known for this image; give the preset, or another fill"
             )
-        replacement = perturb.make(model_input.image, self.info.preset) if perturb.make is not None else None
+        replacement = perturb.replacement(model_input.image, self.info.preset)
         feeds = network.feeds(model_input.image, replacement, runner.opened.extra(choose_inputs(inputs)))
         if model_input.on_device is not None:
             network.register_device_copy(model_input.image, model_input.on_device)

@@ -27,6 +27,22 @@ class Fill:
     make: Callable[[Image, Preset], Image] | None = None
     needs_preset: bool = False
 
+    def replacement(self, image: Image, preset: Preset) -> Image | None:
+        """The replacement (C,H,W) of this image; None stands for zeros.
+
+        Raises OptionError where `make` is no function, or returns anything but an array of the image's shape.
+        """
+        if self.make is None:
+            return None
+        if not callable(self.make):
+            raise OptionError(f"the fill {self.name!r} is made by a function of image and preset, not by {self.make!r}")
+        pixels = self.make(image, preset)
+        if not isinstance(pixels, np.ndarray):
+            raise OptionError(f"the fill {self.name!r} returned {type(pixels).__name__}, not an array")
+        if pixels.shape != image.shape:
+            raise OptionError(f"the fill {self.name!r} returned the shape {pixels.shape}, not {image.shape}")
+        return pixels
+
 
 def _black(image: Image, preset: Preset) -> Image:
     colour = black(preset, image.shape[0]).astype(np.float32)
@@ -68,10 +84,12 @@ def blur(sigma: float = 10.0) -> Fill:
 
     A volume is blurred frame by frame. Raises OptionError for a sigma that is not above 0.
     """
-    if not (np.isfinite(sigma) and sigma > 0):
-        raise OptionError(f"blur needs a sigma above 0 in pixels, not {sigma}")
+    number = isinstance(sigma, int | float | np.integer | np.floating) and not isinstance(sigma, bool)
+    if not (number and np.isfinite(sigma) and sigma > 0):
+        raise OptionError(f"blur needs a sigma above 0 in pixels, not {sigma!r}")
+    sigma = float(sigma)
     short = f"{sigma:g}"
-    return Fill(f"blur(sigma={short if float(short) == sigma else repr(float(sigma))})", _Blur(float(sigma)))
+    return Fill(f"blur(sigma={short if float(short) == sigma else repr(sigma)})", _Blur(sigma))
 
 
 FILLS: Mapping[str, Callable[[], Fill]] = {
@@ -86,8 +104,10 @@ FILLS: Mapping[str, Callable[[], Fill]] = {
 def fill_named(name: str) -> Fill:
     """The fill of that name: 'zero', 'black', 'mean', 'blur' or 'blur(sigma=3)'.
 
-    `fill_named(fill.name)` is `fill` again. Raises OptionError, with the names that come near, for any other name.
+    `fill_named(fill.name)` is `fill` again. Raises OptionError, with the names that come near, for anything else.
     """
+    if not isinstance(name, str):
+        raise OptionError(f"a fill's name is a text such as 'zero', not {name!r}")
     match = re.fullmatch(r"blur\((?:sigma=)?([^()]+)\)", name.strip())
     if match is not None:
         try:
