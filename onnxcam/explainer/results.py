@@ -5,6 +5,7 @@ ForwardPass (one picture, run once) -> BoundRequest (the picture with its target
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -82,6 +83,11 @@ class ExplainerInfo:
     size_origin: Origin
     method: Method
 
+    @cached_property
+    def changed(self) -> tuple[str, ...]:
+        """Names of the method's options that differ from the defaults."""
+        return changed_options(self.method)
+
 
 def saliencies(
     info: ExplainerInfo, outcomes: Sequence[Outcome], request: BoundRequest, seconds: float
@@ -115,8 +121,8 @@ def _provenance(info: ExplainerInfo, outcome: Outcome, request: BoundRequest, se
         size_origin=info.size_origin,
         fill=method.perturb.name,
         method=method.name,
-        options=dict(method.options),
-        changed=changed_options(method),
+        options=method.options,
+        changed=info.changed,
         provider=opened.network.provider,
         batch=opened.network.batch,
         batch_mode=opened.batching.mode,

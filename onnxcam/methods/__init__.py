@@ -6,6 +6,26 @@ a paper or a family of papers: score_cam.py (with estimate/, which predicts scor
 opti_cam.py, grad_cam.py, feature_cams.py, input_gradients.py, rise.py, mask.py. registry.py is the table of them all.
 """
 
-from onnxcam.methods.registry import METHODS, Available, available, changed_options, defaults, gradient_free, method
+from onnxcam.methods.registry import (
+    METHODS,
+    Available,
+    available,
+    changed_options,
+    default_method,
+    defaults,
+    gradient_free,
+    method,
+    method_names,
+)
 
-__all__ = ["METHODS", "Available", "available", "changed_options", "defaults", "gradient_free", "method"]
+__all__ = [
+    "METHODS",
+    "Available",
+    "available",
+    "changed_options",
+    "default_method",
+    "defaults",
+    "gradient_free",
+    "method",
+    "method_names",
+]

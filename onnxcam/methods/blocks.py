@@ -9,20 +9,22 @@ fill in where a mask removes pixels. attribute: masks become scores. aggregate: 
 blocks here are frozen dataclasses that are called like functions, so that methods compare equal and pickle.
 """
 
+import json
 import pickle
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from types import FunctionType
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import OptionError, UndefinedSaliency
+from onnxcam.methods.equality import same
 from onnxcam.methods.fills import ZERO, Fill
 from onnxcam.methods.maps import Outcome, as_maps, rectified_sums, summed, weights_of
+from onnxcam.methods.options import OptionValues
 from onnxcam.types import AnyMasks, Features, FeaturesOnDevice, Floats, Image, Indices, MaskForm, Masks, Score, Scores
 
 
@@ -124,7 +126,10 @@ class Method:
     least number of masks, or of samples of a step, that the method scores at one time, None if they always fill the
     network; where it is small, several images are explained together. score: what is measured. perturb: the fill where
     a mask removes pixels. form: how the masks come. options: every parameter of the function that made the method, with
-    its value as a number, string, pair or None; enumerations and fills by their names.
+    its value as a number, string, pair or None; enumerations and fills by their names. The method keeps a
+    read-only copy.
+
+    Raises OptionError for a method with neither explain nor stream, and for options that JSON cannot hold.
     """
 
     name: str
@@ -139,6 +144,20 @@ class Method:
     perturb: Fill = ZERO
     form: MaskForm = field(default_factory=MaskForm)
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not all(isinstance(text, str) for text in (self.name, self.paper, self.cost)):
+            raise OptionError(f"name, paper and cost of a method are texts; those of {self.name!r} are not")
+        if self.explain is None and self.stream is None:
+            raise OptionError(f"the method {self.name!r} has neither explain nor stream; give one of the two")
+        try:
+            json.dumps(dict(**self.options), allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise OptionError(
+                f"the options of the method {self.name!r} cannot be recorded ({error}); "
+                f"give numbers, strings, pairs or None"
+            ) from error
+        object.__setattr__(self, "options", OptionValues(self.options))
 
     def __reduce__(self) -> tuple[Callable[..., "Method"], tuple[Any, ...]]:
         """Pickles as name and options where these make the method again, else field by field."""
@@ -171,16 +190,7 @@ def _made_by_name(method: Method) -> bool:
         again = _by_name(method.name, method.options)
     except OptionError:
         return False
-    return _same(again, method)
-
-
-def _same(one: object, other: object) -> bool:
-    """Equality, but for functions that share their code: those of another package are new with every call."""
-    if isinstance(one, FunctionType) and isinstance(other, FunctionType):
-        return one.__code__ is other.__code__
-    if is_dataclass(one) and not isinstance(one, type) and type(one) is type(other):
-        return all(_same(getattr(one, f.name), getattr(other, f.name)) for f in fields(one))
-    return one == other
+    return same(again, method)
 
 
 def run(method: Method, probe: Probe) -> list[Outcome]:

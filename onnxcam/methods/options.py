@@ -1,7 +1,11 @@
-"""Checks of option values: each function returns the value in its proper type or raises OptionError."""
+"""Option values: their checks, and the read-only mapping in which a method records them.
 
+Each check returns the value in its proper type or raises OptionError.
+"""
+
+from collections.abc import Callable
 from enum import StrEnum
-from typing import TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 
@@ -10,6 +14,30 @@ from onnxcam.errors import OptionError, near
 Member = TypeVar("Member", bound=StrEnum)
 LARGEST = 1e6
 """The largest value of an option that is a real number; beyond it float32 overflows somewhere."""
+
+
+class OptionValues(dict[str, Any]):
+    """The options of a method by name: a dict, for JSON and pickle, that raises TypeError when it is changed.
+
+    Lists become tuples and mappings become OptionValues, so that nothing inside can change either.
+    """
+
+    def __init__(self, values: Any = ()) -> None:
+        super().__init__({name: _frozen(value) for name, value in dict(values).items()})
+
+    def __reduce__(self) -> tuple[Callable[..., "OptionValues"], tuple[dict[str, Any]]]:
+        return OptionValues, (dict(self),)
+
+    def _refuse(self, *arguments: object, **named: object) -> NoReturn:
+        raise TypeError("the options of a method do not change; make another method with onnxcam.method(name, ...)")
+
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, dict):
+        return OptionValues(value)
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
 
 
 def choose(kind: type[Member], value: str, what: str) -> Member:

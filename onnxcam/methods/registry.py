@@ -12,7 +12,7 @@ from importlib import metadata
 from inspect import Parameter, signature
 from typing import Any, NamedTuple
 
-from onnxcam.errors import OnnxCamError, OptionError, near
+from onnxcam.errors import OptionError, near
 from onnxcam.methods.blocks import Method, Need
 from onnxcam.methods.feature_cams import ablation_cam, cam, eigen_cam, recipro_cam
 from onnxcam.methods.grad_cam import grad_cam, grad_cam_plus_plus, hires_cam, layer_cam, xgrad_cam
@@ -51,11 +51,6 @@ GROUP = "onnxcam.methods"
 """The entry point group through which other packages add methods."""
 BUILT_IN = "onnxcam"
 """The origin of the methods in METHODS."""
-IMPORT_ERRORS = (
-    ImportError, AttributeError, NameError, SyntaxError, TypeError, ValueError, LookupError, OSError, RuntimeError,
-)  # fmt: skip
-"""What the module of another package may raise while it is imported."""
-
 NAMED = (Parameter.KEYWORD_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -89,13 +84,19 @@ def method(name: str, /, **options: Any) -> Method:
 
 def maker(name: str) -> Maker:
     """The function that makes the method of that name. Raises OptionError as method() does."""
-    if name in METHODS:
-        return METHODS[name]
-    entries = [entry for entry in _entry_points() if entry.name == name]
-    if not entries:
-        names = (*METHODS, *dict.fromkeys(entry.name for entry in _entry_points()))
-        raise OptionError(f"no method is called {name!r}; {near(str(name), names)}")
-    return _load(name, entries)
+    if not isinstance(name, str):
+        raise OptionError(f"a method's name is a text such as 'score-cam', not {name!r}")
+    return METHODS[name] if name in METHODS else _loaded(name)[0]
+
+
+def default_method(name: str) -> Method:
+    """The method of that name with its default options. Raises OptionError as method() does."""
+    return METHODS[name]() if name in METHODS else _loaded(name)[1]
+
+
+def method_names() -> tuple[str, ...]:
+    """The names of all methods, built-in and of other packages, each once. Loads no module of another package."""
+    return tuple(dict.fromkeys((*METHODS, *(entry.name for entry in _entry_points()))))
 
 
 def available() -> list[Available]:
@@ -112,7 +113,7 @@ def available() -> list[Available]:
             methods.append(Available(name, None, origin, error))
             continue
         try:
-            methods.append(Available(name, _load(name, entries), origin, None))
+            methods.append(Available(name, _loaded(name)[0], origin, None))
         except OptionError as broken:
             methods.append(Available(name, None, origin, str(broken)))
     return methods
@@ -121,15 +122,13 @@ def available() -> list[Available]:
 def defaults(name: str) -> Mapping[str, Any]:
     """A method's options with their defaults, by option name. Raises OptionError for an unknown method."""
     parameters = signature(maker(name)).parameters.values()
-    return {
-        p.name: p.default for p in parameters if p.kind in (Parameter.KEYWORD_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
-    }
+    return {p.name: p.default for p in parameters if p.kind in NAMED}
 
 
 def changed_options(method: Method) -> tuple[str, ...]:
     """The names of the options that differ from the defaults; all of them for a method that no name makes."""
     try:
-        usual = maker(method.name)()
+        usual = default_method(method.name)
     except OptionError:
         return tuple(method.options)
     return tuple(name for name, value in method.options.items() if usual.options.get(name) != value)
@@ -140,28 +139,49 @@ def gradient_free() -> tuple[str, ...]:
     return tuple(name for name, make in METHODS.items() if Need.GRADIENT not in make().needs and name != "cam")
 
 
-def _load(name: str, entries: list[metadata.EntryPoint]) -> Maker:
-    """The maker behind an entry point, tried once. Raises OptionError, which names the distribution."""
+def _loaded(name: str) -> tuple[Maker, Method]:
+    """The maker of that name from another package, and its default method. Raises OptionError."""
+    entries = tuple(entry for entry in _entry_points() if entry.name == name)
+    if not entries:
+        raise OptionError(f"no method is called {name!r}; {near(name, method_names())}")
+    return _load(tuple(sys.path), name, entries)
+
+
+@cache
+def _load(path: tuple[str, ...], name: str, entries: tuple[metadata.EntryPoint, ...]) -> tuple[Maker, Method]:
+    """The maker behind an entry point and the method that it makes of its defaults.
+
+    Loaded once for each search path. Raises OptionError, which names the distribution.
+    """
     origin = ", ".join(_origin(entry) for entry in entries)
     if len(entries) > 1:
         raise OptionError(f"the method {name!r} comes from several packages ({origin}); uninstall all but one")
+    label = f"the method {name!r} of the package {origin}"
+    # Here the code of another package runs for the first time. It may raise anything, even SystemExit, and one broken
+    # package must not stop the others. So this is the one place that catches every exception.
     try:
         make = entries[0].load()
+        if not callable(make):
+            kind = type(make).__name__
+            raise OptionError(f"its entry point names a value of the type {kind}; give the function that makes it")
         method = make()
-    except (OnnxCamError, *IMPORT_ERRORS) as error:
+        parameters = [p.name for p in signature(make).parameters.values() if p.kind in NAMED]
+    except (Exception, SystemExit) as error:
         reason = f"{type(error).__name__}: {error}"
-        raise OptionError(f"the method {name!r} of the package {origin} cannot be loaded: {reason}") from error
+        raise OptionError(f"{label} cannot be loaded: {reason}") from error
     if not isinstance(method, Method):
-        raise OptionError(
-            f"the method {name!r} of the package {origin} is no onnxcam.Method but {type(method).__name__}"
-        )
+        raise OptionError(f"{label} is no onnxcam.Method but {type(method).__name__}")
     if method.name != name:
-        raise OptionError(f"the method {name!r} of the package {origin} calls itself {method.name!r}")
-    return make  # type: ignore[no-any-return]
+        raise OptionError(f"{label} calls itself {method.name!r}")
+    if missing := [option for option in parameters if option not in method.options]:
+        raise OptionError(f"{label} does not record {', '.join(missing)}; Method.options must hold every parameter")
+    if unknown := [option for option in method.options if option not in parameters]:
+        raise OptionError(f"{label} records {', '.join(unknown)}, which is no parameter of its function")
+    return make, method
 
 
 def _origin(entry: metadata.EntryPoint) -> str:
-    return entry.dist.name if entry.dist is not None else "unknown"
+    return (entry.dist.name or "unknown") if entry.dist is not None else "unknown"
 
 
 def _entry_points() -> tuple[metadata.EntryPoint, ...]:

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import sys
 from copy import deepcopy
 from dataclasses import replace
@@ -10,14 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny import EVERY_OPTION, IMAGE, changed_value, explained, model
+from tiny import EVERY_OPTION, changed_value, explained, model
 
 import onnxcam
 from onnxcam.errors import OptionError
-from onnxcam.inputs.presets import preset_named
-from onnxcam.methods import METHODS, available, changed_options, defaults, method
+from onnxcam.methods import METHODS, available, changed_options, defaults, method, method_names, registry
 from onnxcam.methods.blocks import ClassScore, FeatureMaps, FourBlocks, Method, WeightedSum
-from onnxcam.methods.fills import BLACK, FILLS, MEAN, ZERO, Fill, blur, fill_named
+from onnxcam.methods.fills import BLACK, MEAN, ZERO, Fill, blur, fill_named
 from onnxcam.methods.score_cam import score_cam
 from onnxcam.types import Image, Score
 
@@ -73,26 +73,6 @@ def test_unknown_names_and_options_list_the_near_ones() -> None:
         method("score-cam", convention=3)
 
 
-@pytest.mark.parametrize("fill", FILL_VALUES, ids=lambda f: f.name)
-def test_a_fill_is_made_again_from_its_name_and_from_a_pickle(fill: Fill) -> None:
-    assert fill_named(fill.name) == fill == pickle.loads(pickle.dumps(fill))
-    assert pickle.loads(pickle.dumps(fill)).needs_preset == (fill is BLACK)
-    if fill.make is not None and fill.name != "blur(sigma=12345678.5)":
-        again = fill_named(fill.name).make
-        assert again is not None
-        np.testing.assert_array_equal(
-            again(IMAGE, preset_named("imagenet")), fill.make(IMAGE, preset_named("imagenet"))
-        )
-
-
-def test_short_names_of_fills_and_names_that_are_none() -> None:
-    assert {name: fill_named(name) for name in FILLS} == {"zero": ZERO, "black": BLACK, "mean": MEAN, "blur": blur(10)}
-    assert fill_named("blur(3)") == fill_named("blur(sigma=3.0)") == blur(3)
-    for name, message in (("blurr", "did you mean blur"), ("blur(sigma=x)", "'x'"), ("blur(sigma=0)", "above 0")):
-        with pytest.raises(OptionError, match=message):
-            fill_named(name)
-
-
 def double(image: Image, preset: Any) -> Image:
     return 2 * image
 
@@ -138,7 +118,36 @@ def misnamed() -> Method:
 
 def no_method():
     return 3
+
+
+def forgetful(power=1.0, steepness=2.0):
+    return Method("forgetful", "none", "none", lambda probe: [], options={"power": power})
+
+
+def boastful():
+    return Method("boastful", "none", "none", lambda probe: [], options={"power": 1.0})
+
+
+def needy(power):
+    return Method("needy", "none", "none", lambda probe: [], options={"power": power})
+
+
+def empty():
+    return Method("empty", "none", "none")
+
+
+class Licence(Exception):
+    pass
+
+
+def unlicensed():
+    raise Licence("no licence")
+
+
+value = brightest()
+ready = 3
 '''
+RAISING = {"asserts": "assert 1 == 2", "divides": "1 / 0", "exits": "raise SystemExit(3)"}
 
 
 @pytest.fixture
@@ -156,6 +165,111 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     yield tmp_path
     for name in ("onnxcam_bright", "onnxcam_broken"):
         sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def bad_plugins(plugin: Path) -> Path:
+    """Adds a distribution for each way in which a package can be broken."""
+    entries = {name: f"onnxcam_bright:{name}" for name in ("forgetful", "boastful", "needy", "empty", "unlicensed")}
+    entries |= {"value": "onnxcam_bright:value", "ready": "onnxcam_bright:ready"}
+    for name, code in RAISING.items():
+        (plugin / f"onnxcam_{name}.py").write_text(f"{code}\n")
+        entries[name] = f"onnxcam_{name}:make"
+    distribution(plugin, "onnxcam-bad", entries)
+    yield plugin
+    for name in RAISING:
+        sys.modules.pop(f"onnxcam_{name}", None)
+
+
+BAD = [
+    ("asserts", "cannot be loaded: AssertionError"),
+    ("divides", "cannot be loaded: ZeroDivisionError"),
+    ("exits", "cannot be loaded: SystemExit: 3"),
+    ("unlicensed", "cannot be loaded: Licence: no licence"),
+    ("needy", "cannot be loaded: TypeError"),
+    ("empty", "'empty' has neither explain nor stream"),
+    ("value", "of the type Method; give the function that makes it"),
+    ("ready", "of the type int; give the function that makes it"),
+    ("forgetful", "'forgetful' of the package onnxcam-bad does not record steepness; Method.options must"),
+    ("boastful", "'boastful' of the package onnxcam-bad records power, which is no parameter"),
+]
+
+
+@pytest.mark.parametrize(("name", "message"), BAD)
+def test_whatever_a_package_does_wrong_is_an_error_that_says_it(bad_plugins: Path, name: str, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        onnxcam.method(name)
+
+
+def test_broken_packages_do_not_hide_the_methods_that_work(bad_plugins: Path) -> None:
+    methods = {m.name: m for m in available() if m.origin != "onnxcam"}
+    assert methods["brightest"].error is None
+    for name, message in BAD:
+        assert re.search(message, str(methods[name].error))
+
+
+def test_names_of_methods_are_known_without_loading_a_package(plugin: Path) -> None:
+    names = method_names()
+    assert names[: len(METHODS)] == tuple(METHODS)
+    assert set(names) - set(METHODS) == {"brightest", "twice", "misnamed", "number", "gone", "broken"}
+    assert "onnxcam_bright" not in sys.modules
+
+
+def test_the_function_of_a_package_makes_its_default_method_once(plugin: Path) -> None:
+    (plugin / "onnxcam_counted.py").write_text(
+        "from onnxcam import Method\nbuilt = []\n"
+        "def counted(power=1.0):\n    built.append(power)\n"
+        "    explain = lambda probe: [rectified(probe.features[0], probe.size)] * probe.targets\n"
+        "    return Method('counted', 'none', 'none', explain, options={'power': power})\n"
+        "from onnxcam.methods.maps import rectified\n"
+    )
+    distribution(plugin, "onnxcam-counted", {"counted": "onnxcam_counted:counted"})
+    registry._entry_points_on.cache_clear()
+    saliencies = explained(model(), onnxcam.method("counted", power=2.0), (0, 1, 2))
+    assert [s.provenance.changed for s in saliencies] == [("power",)] * len(saliencies)
+    assert sys.modules.pop("onnxcam_counted").built == [1.0, 2.0]
+
+
+def test_a_method_with_other_values_in_its_closures_does_not_pickle_as_the_packages(plugin: Path) -> None:
+    weak = replace(onnxcam.method("brightest", power=3), options={"power": 1.0})
+    with pytest.raises(pickle.PicklingError, match="'brightest'"):
+        pickle.dumps(weak)
+
+
+def test_a_method_without_a_function_or_with_options_that_json_cannot_hold_is_refused() -> None:
+    with pytest.raises(OptionError, match="'mine' has neither explain nor stream"):
+        Method("mine", "none", "none")
+    for value in (np.zeros(2), float("nan"), object(), np.float32(1)):
+        with pytest.raises(OptionError, match="options of the method 'mine' cannot be recorded"):
+            Method("mine", "none", "none", lambda probe: [], options={"a": value})
+    with pytest.raises(OptionError, match="cannot be recorded"):
+        Method("mine", "none", "none", lambda probe: [], options={1: 2})  # type: ignore[dict-item]
+
+
+def test_options_of_a_method_do_not_change() -> None:
+    values: dict[str, Any] = {"power": 1, "bounds": [0, 1]}
+    custom = Method("mine", "none", "none", double, options=values)
+    values["power"] = 2
+    values["bounds"].append(2)
+    assert custom.options == {"power": 1, "bounds": (0, 1)}
+    for options in (custom.options, explained(model(), method("grad-cam"))[0].provenance.options):
+        with pytest.raises(TypeError, match="do not change"):
+            options["power"] = 3  # type: ignore[index]
+        with pytest.raises(TypeError, match="do not change"):
+            options.update(power=3)  # type: ignore[attr-defined]
+        again = pickle.loads(pickle.dumps(options))
+        assert again == options == deepcopy(options)
+        assert type(again) is type(options)
+        assert json.loads(json.dumps(options)).keys() == options.keys()
+
+
+@pytest.mark.parametrize("value", [3, None, [1], {}])
+def test_a_name_that_is_no_text_is_an_option_error(value: Any) -> None:
+    with pytest.raises(OptionError, match="name is a text"):
+        fill_named(value)
+    for call in (method, defaults):
+        with pytest.raises(OptionError, match="name is a text"):
+            call(value)
 
 
 def distribution(folder: Path, name: str, entry_points: dict[str, str]) -> None:
