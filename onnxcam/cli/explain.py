@@ -92,9 +92,10 @@ def list_pictures(paths: Sequence[str], *, keep_going: bool) -> tuple[list[Path]
     Of a folder, overlays that an earlier call wrote there are left out, unless it holds nothing else.
     """
     from onnxcam.inputs.images import find_pictures
-    from onnxcam.methods import METHODS
+    from onnxcam.methods import method_names
+    from onnxcam.outputs.paths import slug
 
-    overlays = tuple(f".{name}.png" for name in METHODS)
+    overlays = tuple(f".{slug(name)}.png" for name in method_names())
     images: dict[Path, None] = {}
     failures: list[OnnxCamError] = []
     for path in map(parse_path, paths):

@@ -25,15 +25,15 @@ def methods(json: Json = False) -> None:
 
 def description(available: "Available") -> dict[str, Any]:
     """The JSON record of a method; of one that cannot be loaded, its name, origin and error alone."""
-    from onnxcam.methods import defaults
+    from onnxcam.methods import default_method, defaults
 
     if available.maker is None:
         return {"name": available.name, "origin": available.origin, "error": available.error}
-    method = available.maker()
+    method = default_method(available.name)
     return {
         "name": available.name,
         "origin": available.origin,
-        "summary": _summary(available.maker.__doc__ or method.name),
+        "summary": _summary(available.maker.__doc__) or method.name,
         "paper": method.paper,
         "needs": sorted(map(str, method.needs)),
         "cost": method.cost,
@@ -41,9 +41,9 @@ def description(available: "Available") -> dict[str, Any]:
     }
 
 
-def _summary(documentation: str) -> str:
-    """The first line of a docstring without its citation; the line itself if that is all it says."""
-    first = documentation.strip().splitlines()[0]
+def _summary(documentation: str | None) -> str:
+    """The first line of a docstring, without its citation if there is more; empty without a docstring."""
+    first, *_ = [*(documentation or "").strip().splitlines(), ""]
     return first.partition("): ")[2] or first.partition(" (")[0]
 
 

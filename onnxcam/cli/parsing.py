@@ -64,10 +64,12 @@ def split_classes(texts: Sequence[str]) -> list[str]:
 
 def build_method(args: MethodArgs) -> "Method":
     """The method with its options. Raises OptionError for an unknown name, option or value."""
-    from onnxcam.methods import defaults, method
+    from onnxcam.methods import defaults, method, method_names
     from onnxcam.methods.fills import fill_named
 
-    name = args.method.strip().lower()
+    name, names = args.method.strip(), method_names()
+    if name not in names:
+        name = next((known for known in names if known.casefold() == name.casefold()), name)
     texts = _option_texts(args)
     known = defaults(name)
     _check_estimate(args, name, known, texts)
@@ -75,7 +77,7 @@ def build_method(args: MethodArgs) -> "Method":
         if key not in known:
             listed = f"it has {', '.join(known)}" if known else "it has none"
             raise OptionError(f"{name} has no option {key!r}; {listed}")
-    values = {k: fill_named(v) if k == "fill" else parse_option(k, v, known[k]) for k, v in texts.items()}
+    values = {k: fill_named(v).name if k == "fill" else parse_option(k, v, known[k]) for k, v in texts.items()}
     return method(name, **values)
 
 

@@ -222,6 +222,16 @@ def centre(power: float = 1.0) -> Method:
 
 def broken() -> Method:
     raise ValueError("no licence")
+
+
+def upper(fill: str = "zero") -> Method:
+    " "
+    assert isinstance(fill, str)
+    return Method("Upper-CAM", "none", "none", centre().explain, needs=frozenset(), options={"fill": fill})
+
+
+def quit() -> Method:
+    raise SystemExit(7)
 """
 
 
@@ -267,3 +277,26 @@ def test_methods_of_other_packages_are_listed_with_their_origin_and_explain(fold
     lame = onnxcam("explain", "tiny.onnx", "photo.png", "--method", "lame", cwd=folder, env=env)
     assert (lame.returncode, "no licence" in lame.stderr, "Traceback" in lame.stderr) == (1, True, False)
     assert "did you mean centre" in onnxcam(*words[:3], "--method", "center", cwd=folder, env=env).stderr
+
+
+def test_a_package_that_ends_the_program_does_not_end_the_list(folder: Path, tmp_path: Path) -> None:
+    env = install(tmp_path, "quitting", OTHER, {"quits": "quit", "Upper-CAM": "upper"})
+    done = onnxcam("methods", "--json", cwd=folder, env=env)
+    assert done.returncode == 0, done.stderr
+    others = {m["name"]: m for m in json.loads(done.stdout) if m["origin"] != "onnxcam"}
+    assert "SystemExit: 7" in others["quits"]["error"]
+    assert others["Upper-CAM"]["summary"] == "Upper-CAM"  # its docstring is blank
+
+
+@pytest.mark.parametrize("name", ["Upper-CAM", "upper-cam"])
+def test_a_name_with_capitals_is_used_and_its_overlays_are_no_pictures(folder: Path, tmp_path: Path, name: str) -> None:
+    env = install(tmp_path, "capital", OTHER, {"Upper-CAM": "upper"})
+    words = ["explain", "tiny.onnx", ".", "--method", name, "--fill", "blur(3)", "--json"]
+    for _ in range(2):
+        done = onnxcam(*words, cwd=folder, env=env)
+        assert done.returncode == 0, done.stderr
+        (record,) = json.loads(done.stdout)
+        assert record["method"]["name"] == "Upper-CAM"
+        assert record["method"]["options"] == {"fill": "blur(sigma=3)"}
+    assert [path.name for path in folder.glob("*.png")].count("photo.Upper-CAM.png") == 1
+    assert not list(folder.glob("*.Upper-CAM.Upper-CAM.png"))
