@@ -193,6 +193,14 @@ def test_a_table_of_boxes_says_where_its_classes_are(make: Make, outputs: str, e
     assert (logits.classes, logits.first_class, logits.boxes_first) == expected
 
 
+def test_boxes_that_the_model_chose_itself_are_refused_with_the_way_out(make: Make) -> None:
+    text = f"""{HEAD}net (float[1,3,8,6] x) => (float[1,5,6] t)
+    <float[8,3,3,3] w, int64[3] s = {{1, 16, 6}}, int64[1] k = {{5}}>
+    {{{BODY} r = Reshape (f, s)\n t, i = TopK <axis=1> (r, k)\n}}"""
+    with pytest.raises(ModelError, match=r"TopK chose.*a number \(onnxcam explain --index\)"):
+        anatomy_of(make(text))
+
+
 def test_the_features_of_a_sequence_model_are_not_those_of_a_detector(make: Make) -> None:
     text = f"""{HEAD}net (float[1,3,8,24] x) => (float[1,12,7] logits)
     <float[8,3,3,3] w, float[8,7] v>
