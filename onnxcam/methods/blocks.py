@@ -148,6 +148,8 @@ class Method:
     def __post_init__(self) -> None:
         if not all(isinstance(text, str) for text in (self.name, self.paper, self.cost)):
             raise OptionError(f"name, paper and cost of a method are texts; those of {self.name!r} are not")
+        if not isinstance(self.needs, frozenset | set) or not all(isinstance(need, Need) for need in self.needs):
+            raise OptionError(f"needs of the method {self.name!r} is a set of onnxcam.methods.blocks.Need values")
         if self.explain is None and self.stream is None:
             raise OptionError(f"the method {self.name!r} has neither explain nor stream; give one of the two")
         try:

@@ -239,6 +239,11 @@ def test_a_method_with_other_values_in_its_closures_does_not_pickle_as_the_packa
 def test_a_method_without_a_function_or_with_options_that_json_cannot_hold_is_refused() -> None:
     with pytest.raises(OptionError, match="'mine' has neither explain nor stream"):
         Method("mine", "none", "none")
+    for needs in (None, frozenset({"features"})):
+        with pytest.raises(OptionError, match="needs of the method 'mine' is a set"):
+            Method("mine", "none", "none", double, needs=needs)  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="are texts; those of 'mine' are not"):
+        Method("mine", None, "none", double)  # type: ignore[arg-type]
     for value in (np.zeros(2), float("nan"), object(), np.float32(1)):
         with pytest.raises(OptionError, match="options of the method 'mine' cannot be recorded"):
             Method("mine", "none", "none", lambda probe: [], options={"a": value})
