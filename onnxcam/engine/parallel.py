@@ -1,8 +1,9 @@
 """Runs the chunks of one graph as fast as the machine allows: ParallelRunner, between the network and a Session.
 
-A RunPlan says how many runs go side by side, how many threads each has, and how many masks a chunk holds. On a CPU the
-default is a one-thread run on every core, which needs no barrier after each operator. Other plans are faster for some
-models and machines, so an Autotuner times them on the first masks that are to be scored anyway.
+Threads are chosen here. A RunPlan says how many runs go side by side, how many threads each has, and how many masks a
+chunk holds. On a CPU the default is a one-thread run on every core, which needs no barrier after each operator. Other
+plans are faster for some models and machines, so an Autotuner times them on the first masks that are to be scored
+anyway.
 """
 
 import logging

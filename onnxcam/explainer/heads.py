@@ -1,6 +1,7 @@
-"""The heads of one model: a runner for each output and kind of target, opened when a target first needs it.
+"""The heads of one model: for each output and kind of target a runner, which network/opening opens when it is needed.
 
-Heads share the file and nothing else: each has a graph, sessions and feature maps of its own.
+A head is what targets of one kind need: a graph that ends in the score of that kind, with sessions and feature maps of
+its own. Heads share the model file and nothing else.
 """
 
 from dataclasses import replace

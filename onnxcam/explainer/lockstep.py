@@ -1,8 +1,8 @@
 """Runs the methods of several pictures in lockstep, so that their masks share forward passes of the network.
 
-Each method runs in a greenlet. Where it asks its probe for scores it stops, and the scheduler answers the requests of
-all pictures together before each method goes on. So a method is written for one picture, everything happens in one
-thread, and which masks share a run depends on the pictures and the run plan, not on which thread was first.
+Each method runs in a greenlet (a function that can pause). Where it asks its probe for scores it pauses, and the
+scheduler answers the requests of all pictures together before each method goes on. So a method is written for one
+picture, and all of them run in the caller's thread. Which masks share a run depends on the pictures and the run plan.
 """
 
 import logging

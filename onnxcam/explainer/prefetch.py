@@ -1,7 +1,7 @@
 """Explains many pictures in order: a thread reads and runs the next ones while the present ones are scored.
 
-Explainer.batch and the command line walk explain_each(). Memory is constant: the pictures
-that are explained at one time and as many that are read ahead are alive, no more.
+Explainer.batch and the command line walk explain_each(). Memory is constant: a group of pictures is explained at one
+time, and one further group is read ahead.
 """
 
 import os

@@ -1,4 +1,6 @@
-"""What a method returns: one Outcome for each target, and how its map is made of feature maps and weights."""
+"""What a method returns: one Outcome for each target, and how its map is made of feature maps and weights.
+
+The raw map on the feature grid is finished here: ReLU, resizing to the image, stretching to [0,1]."""
 
 from dataclasses import dataclass, replace
 from typing import Any

@@ -1,7 +1,7 @@
 """GradientSession: an opened step graph, which gives each sample's score and its gradient.
 
-The graph is built by gradients.py, or given by the caller. Before its first result is returned, its score is compared
-with the scoring graph's, and samples of a batch with the same samples alone.
+The graph is built by gradients.py, or given by the caller. Before it returns its first result, it
+compares its score with the scoring graph's, and the samples of a batch with the same samples run alone.
 """
 
 import threading

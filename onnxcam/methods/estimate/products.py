@@ -1,9 +1,9 @@
 """Matrix products in pieces so small that BLAS computes each of them on the calling thread.
 
-BLAS splits a large product over threads of its own. For matrices of a few hundred rows these cost more than they bring:
-they wait for each other, and they spin beside the threads of the runtime. Their number can be set for the process only,
-and OpenBLAS heeds that from one thread alone. But it takes its threads from a number of multiplications on
-(interface/gemm.c), and every piece stays below that. Products with a vector stay below theirs.
+BLAS splits a large product over threads of its own. For matrices of a few hundred rows these threads cost more than
+they gain: they wait for each other, and they spin beside the threads of the runtime. Limiting their number is a setting
+of the whole process, and OpenBLAS applies it only for the thread that set it. But OpenBLAS starts threads only for
+products above a number of multiplications (interface/gemm.c), and every piece here stays below that number.
 """
 
 from collections.abc import Iterator

@@ -6,9 +6,9 @@
     logit, probability = score_head(model(x'))
 
 scoring_model() builds it around a copy of the user's model. The second step is left out for masks that are already in
-[0,1] (`MaskForm.normalised` is False). A constant mask has no range to normalise: it becomes 1 everywhere and keeps the
-image. So one run with a mask of zeros gives the features and logits of the unmasked image, and one session is enough
-for a whole explanation. score_heads.py holds the last step.
+[0,1] (`MaskForm.normalised` is False). Where it is kept, a constant mask has no range: it becomes 1 everywhere and
+keeps the image. So a constant mask (one of ones, without the second step) gives the features and logits of the unmasked
+image, and one session is enough for a whole explanation. score_heads.py holds the last step.
 """
 
 import math

@@ -1,9 +1,9 @@
 """The step graph: the scoring graph with the gradient of its scores. One run of it is one step of a search.
 
 Inputs: those of the scoring graph (masked_score.py), with N samples and one target per sample. Outputs: SCORE (N,), the
-logit or the probability of each sample's target, and GRADIENT (N,...), d score_i / d sample i of the tensor named by
-Wrt: the maps (N,1,*grid), the image (N,C,*size) or the feature tensor (N,...). Files for `explain --step` have the same
-inputs and outputs.
+logit or the probability of each sample's target, and GRADIENT (N,...). Row i of GRADIENT is the gradient of score i
+with respect to sample i of the tensor that Wrt names: the maps (N,1,*grid), the image (N,C,*size) or the feature tensor
+(N,...). A user can give such a graph as a file (`onnxcam explain --step FILE`); it has the same inputs and outputs.
 
 make_differentiable() prepares the scoring graph, step_model() adds the gradient with autodiff.
 """

@@ -2,9 +2,9 @@
 
 Inputs and outputs keep their types. A Cast stands where a tensor passes between the two groups. Operators that sum many
 numbers or span many powers of ten stay in float32, and so do cheap ones that read only float32 tensors: the image's
-normalisation, the `+ epsilon` before a square root. A weight beyond float16's range is clipped where it is a bound of
-Clip or stands for infinity, as in an attention mask; elsewhere its operator stays in float32. network/scorer.py applies
-the pass for EngineOptions(half=True).
+normalisation, the `+ epsilon` before a square root. Weights beyond float16's range: those that are bounds of Clip, or
+stand for infinity as in an attention mask, are clipped; an operator with any other stays in float32. network/scorer.py
+applies the pass for EngineOptions(half=True).
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,8 @@
 """Passes by onnx's own tools on the model as a whole: a newer opset, operators decomposed into simpler ones.
 
-graphs/score_gradient.py uses both before it builds a gradient, because gradient rules are written for opset 18.
-blank_weights() takes the large weights out of a model that is only run to learn its shapes. All of them spare the heavy
-weights, which would be copied for nothing.
+graphs/score_gradient.py uses both before it builds a gradient, because gradient rules are written for opset 18. The
+tools would copy the heavy weights for nothing, so these passes take them out meanwhile. blank_weights() is for models
+that are run only to learn their shapes: it replaces the heavy weights for good.
 """
 
 from collections.abc import Callable, Sequence
