@@ -11,7 +11,9 @@ np.linalg.inv(np.eye(2))  # loads the library
 
 
 def threads() -> set[int]:
-    return {int(library["num_threads"]) for library in threadpool_info() if library["user_api"] == "blas"}
+    """Of NumPy's own library: OpenCV's wheel may have loaded another one, which is none of ours."""
+    paths = {library["filepath"] for library in _numpy_blas().info()}
+    return {int(library["num_threads"]) for library in threadpool_info() if library["filepath"] in paths}
 
 
 def test_inside_there_is_one_thread_and_afterwards_what_there_was() -> None:
