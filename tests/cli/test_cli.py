@@ -298,6 +298,7 @@ BAD = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "message"), BAD, ids=[w for w, _ in BAD])
 def test_bad_input_is_one_or_two_lines_and_leaves_no_trace(folder: Path, words: str, message: str) -> None:
     damaged_models(folder)
@@ -386,6 +387,7 @@ def test_no_onnxruntime_names_both_commands(folder: Path) -> None:
     assert "onnxcam[gpu]" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [

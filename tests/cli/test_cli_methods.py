@@ -56,6 +56,7 @@ def test_the_list_names_every_method_with_what_it_needs_and_costs(folder: Path) 
     assert all(name in page for name in METHODS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_explains_from_the_command_line(name: str, folder: Path) -> None:
     options = [word for option in QUICK.get(name, []) for word in ("--option", option)]
@@ -90,6 +91,7 @@ def test_a_pair_of_numbers_is_an_option_too(folder: Path) -> None:
     assert record["passes"]["gradient"] == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -177,6 +179,7 @@ def test_fast_is_a_tolerance_that_the_record_names(folder: Path) -> None:
     assert json.loads(done.stdout)[0]["method"]["options"]["tolerance"] == 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [

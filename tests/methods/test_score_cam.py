@@ -67,6 +67,7 @@ def difference(explainer: Explainer, picture: Path, variant: str, convention: st
     return float(np.abs(saliency.map - expected).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["official", "paper"])
 @pytest.mark.parametrize("convention", ["constructive", "destructive"])
 def test_the_map_equals_a_naive_loop_over_channels(variant: str, convention: str) -> None:
@@ -80,6 +81,7 @@ def test_the_map_equals_a_naive_loop_on_five_photographs(zoo: Path) -> None:
             assert difference(explainer, picture, "official", "constructive") <= TOLERANCE, picture.name
 
 
+@pytest.mark.slow
 def test_batch_size_does_not_change_the_map() -> None:
     maps = []
     for batch in (1, 7, 64):
@@ -89,6 +91,7 @@ def test_batch_size_does_not_change_the_map() -> None:
     assert np.abs(maps[0] - maps[2]).max() <= 1e-5
 
 
+@pytest.mark.slow
 def test_five_targets_in_one_call_give_the_maps_of_five_calls() -> None:
     targets = [f"top{i}" for i in range(1, 6)]
     picture = bundled.pictures()["chelsea"]

@@ -92,6 +92,7 @@ def test_a_budget_of_every_map_is_the_exact_method(convention: str, variant: str
         assert spent.provenance.channels == exact.provenance.channels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("convention", "variant"), FORMS)
 def test_every_form_is_close_at_a_third_of_the_maps(convention: str, variant: str) -> None:
     photograph = pictures()["coffee"]

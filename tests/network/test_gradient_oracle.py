@@ -136,6 +136,7 @@ def test_the_gradient_at_the_image_is_that_of_autograd(zoo: Path, runner: Module
     assert float(np.linalg.norm(gradient - expected)) / length <= distance
 
 
+@pytest.mark.slow
 def test_nearly_all_exports_have_every_rule(zoo: Path) -> None:
     lacking = {name_of(r): without_rules(opened(zoo, r)) for r in RECORDS}
     missing = {name: {m.operator for m in rules} for name, rules in lacking.items() if rules}
