@@ -148,7 +148,7 @@ def test_the_schema_lists_the_values_that_the_code_knows() -> None:
 def test_the_example_in_the_documentation_fits_the_schema() -> None:
     page = (Path(__file__).parents[2] / "docs" / "record.md").read_text("utf-8")
     (example,) = re.findall(r"^```json\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
-    VALIDATOR.validate(json.loads(example))
+    assert not list(VALIDATOR.iter_errors(json.loads(example)))
 
 
 def test_an_unknown_field_or_a_missing_one_does_not_fit() -> None:
