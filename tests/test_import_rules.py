@@ -141,6 +141,7 @@ def test_only_one_file_touches_onnx_irs_passes() -> None:
 
 
 PROCESS_WIDE = {"catch_warnings", "filterwarnings", "simplefilter", "redirect_stdout", "redirect_stderr", "chdir"}
+PROCESS_WIDE |= {"threadpool_limits", "ThreadpoolController", "putenv"}
 """Calls that change the process for every thread; only the command line, which owns its process, may make them."""
 
 

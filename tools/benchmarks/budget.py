@@ -69,7 +69,7 @@ class Case:
     _places: dict[bytes, int] = field(default_factory=dict)
 
     @property
-    def held(self) -> None:
+    def device_features(self) -> None:
         """None: its maps are in NumPy."""
 
     @property

@@ -20,15 +20,15 @@ UNIT = 4
 
 
 def product(left: npt.NDArray[Number], right: npt.NDArray[Number]) -> npt.NDArray[Number]:
-    """left (M,K) @ right (K,N)."""
-    m, n = len(left), right.shape[1]
-    rows, columns = _piece(m, left.shape[1], n)
+    """left (...,M,K) @ right (...,K,N)."""
+    m, n = left.shape[-2], right.shape[-1]
+    rows, columns = _piece(m, left.shape[-1], n)
     if rows >= m and columns >= n:
         return np.asarray(left @ right)
-    result = np.empty((m, n), left.dtype)
+    result = np.empty((*np.broadcast_shapes(left.shape[:-2], right.shape[:-2]), m, n), left.dtype)
     for i in _cuts(m, rows):
         for j in _cuts(n, columns):
-            result[i, j] = left[i] @ right[:, j]
+            result[..., i, j] = left[..., i, :] @ right[..., j]
     return result
 
 
@@ -36,7 +36,7 @@ def _piece(m: int, k: int, n: int) -> tuple[int, int]:
     """Indices and columns of a piece of the result (m,n), each number of which takes k multiplications."""
     area = max(1, LARGEST // max(k, 1))
     side = int(area**0.5)
-    if m * n <= area or min(m, n) == 1:
+    if m * n <= area:
         return m, n
     if n <= 2 * side:
         return _whole_units(area // n), n

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onnxcam.methods.estimate import cholesky
 from onnxcam.methods.estimate.kernel import LEVEL, Geometry, Hyperparameters, matern
 from onnxcam.methods.estimate.links import Link, moments
 from onnxcam.methods.estimate.products import product
-from onnxcam.methods.estimate.threads import one_thread
 from onnxcam.resampling import upsample
 from onnxcam.types import Doubles, Features, Floats, Indices
 
@@ -109,7 +109,6 @@ class Quadrature:
         covariance = self.geometry.times(kernel, contributions) - product(whitened.T, product(whitened, contributions))
         return Posterior(kernel, expected, whitened, contributions, covariance, variance, scale)
 
-    @one_thread()
     def _ranked(self, scored: Indices, values: Doubles) -> list[tuple[float, Hyperparameters, float]]:
         """(share, kernel, signal variance) of the likeliest kernels, each with its most likely signal variance."""
         count = len(scored)
@@ -117,9 +116,10 @@ class Quadrature:
         smooth = {length: matern(squared, length) for length in dict.fromkeys(h.length for h in GRID)}
         eye = np.eye(count)
         kernels = np.stack([smooth[h.length] + h.linear * inner + LEVEL + h.noise * eye for h in GRID])
-        logs = np.log(np.diagonal(np.linalg.cholesky(kernels), axis1=1, axis2=2)).sum(axis=1)
-        solved = np.linalg.solve(kernels, np.broadcast_to(values[:, None], (len(GRID), count, 1)))[..., 0]
-        scales = np.maximum(solved @ values / count, 1e-12 * max(float(np.square(values).max()), 1e-200))
+        lower = cholesky.factor(kernels)
+        logs = np.log(np.diagonal(lower, axis1=1, axis2=2)).sum(axis=1)
+        squares = np.square(cholesky.solve(lower, values[:, None])).sum(axis=(1, 2))
+        scales = np.maximum(squares / count, 1e-12 * max(float(np.square(values).max()), 1e-200))
         likelihood = -0.5 * count * np.log(scales) - logs
         best = np.argsort(-likelihood, kind="stable")[:MODELS]
         shares = np.exp(likelihood[best] - likelihood[best[0]])
@@ -137,11 +137,11 @@ class Quadrature:
         # Single precision is enough for what is at most 1 beside a nugget of 1e-3.
         smooth = matern(to_scored[0].astype(np.float32), kernel.length)
         covariance = smooth.astype(np.float64) + kernel.linear * to_scored[1] + LEVEL
-        with one_thread():
-            whiten = np.linalg.inv(np.linalg.cholesky(covariance[:, scored] + kernel.noise * np.eye(len(scored))))
-        whitened = product(whiten, covariance)
+        lower = cholesky.factor(covariance[:, scored] + kernel.noise * np.eye(len(scored)))
+        whitened = cholesky.solve(lower, covariance)
         variance = self.geometry.variance(kernel) - np.einsum("nk,nk->k", whitened, whitened)
-        return whitened.T @ (whiten @ values), np.maximum(variance, 1e-9), whitened
+        mean = product(whitened.T, cholesky.solve(lower, values[:, None]))[:, 0]
+        return mean, np.maximum(variance, 1e-9), whitened
 
     def choose(self, posteriors: Sequence[Posterior], scored: Indices, count: int) -> Indices:
         """The next `count` masks, one after another, that take most of the maps' variance away; targets count alike.
@@ -163,12 +163,10 @@ class Quadrature:
 
     def error(self, posterior: Posterior) -> float:
         """The root mean square by which the map in [0,1] is off, at most, in CONFIDENCE of draws from the posterior."""
-        raw = posterior.weights @ self.shares
-        covariance = posterior.map_covariance()
-        with one_thread():
-            values, vectors = np.linalg.eigh(covariance)
-        normal = np.random.default_rng(0).standard_normal((DRAWS, len(values)))
-        draws = raw + product(normal * np.sqrt(np.maximum(values, 0)), vectors.T)
+        raw = product(posterior.weights[None], self.shares)[0]
+        root = cholesky.root(posterior.map_covariance())
+        normal = np.random.default_rng(0).standard_normal((DRAWS, len(root)))
+        draws = raw + product(normal, root.T)
         both = np.concatenate([raw[None], draws]).reshape(-1, *self.grid).astype(np.float32)
         drawn = _normalised(upsample(both, tuple(2 * side for side in self.grid)))
         off = np.sqrt(np.square(drawn[1:] - drawn[0]).mean(axis=tuple(range(1, drawn.ndim))))
@@ -197,7 +195,7 @@ class _GreedyChoice:
         """Conditions on one more mask."""
         known = self._whitened[: self._count]
         prior = self._geometry.covariance(self._kernel, slice(None), np.asarray([mask]))[:, 0]
-        column = prior - known.T @ known[:, mask]
+        column = prior - product(known.T, known[:, mask : mask + 1])[:, 0]
         variance = max(float(column[mask]), 1e-9) + self._kernel.noise
         self._covariance -= np.outer(column, self._contributions[mask])
         self._contributions[mask] = 0
@@ -209,7 +207,7 @@ class _GreedyChoice:
 
 def _seen_by_normalising(shares: Doubles, weights: Doubles) -> Doubles:
     """(cells,cells) projection of raw maps that takes their offset and the scale of the expected one out."""
-    raw = weights @ shares
+    raw = product(weights[None], shares)[0]
     raw -= raw.mean()
     directions = np.eye(len(raw)) - 1 / len(raw)
     length = float(raw @ raw)

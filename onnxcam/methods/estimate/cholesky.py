@@ -1,0 +1,59 @@
+"""Cholesky factors in blocks, so that LAPACK and BLAS compute every step on the calling thread.
+
+LAPACK starts BLAS threads for matrices of about a hundred rows. It does not for one block, and the products between
+blocks are computed in pieces, see products.py. One algorithm serves stacks of matrices (...,n,n) too.
+"""
+
+import numpy as np
+
+from onnxcam.methods.estimate.products import product
+from onnxcam.types import Doubles
+
+BLOCK = 48
+"""Rows of a block: OpenBLAS factors it and inverts it on one thread."""
+JITTERS = (1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
+
+
+def factor(matrices: Doubles) -> Doubles:
+    """The lower triangular L (...,n,n) with L @ L.T = the symmetric positive definite matrices (...,n,n)."""
+    lower = np.zeros_like(matrices)
+    for start in range(0, matrices.shape[-1], BLOCK):
+        block, below = slice(start, start + BLOCK), slice(start + BLOCK, None)
+        left, above = lower[..., start:, :start], _transposed(lower[..., block, :start])
+        rest = matrices[..., start:, block] - product(left, above)
+        lower[..., block, block] = np.linalg.cholesky(rest[..., :BLOCK, :])
+        lower[..., below, block] = product(rest[..., BLOCK:, :], _transposed(_inverse(lower[..., block, block])))
+    return lower
+
+
+def solve(lower: Doubles, right: Doubles) -> Doubles:
+    """X (...,n,k) with lower @ X = right, by forward substitution; lower (...,n,n), right (...,n,k)."""
+    stack = np.broadcast_shapes(lower.shape[:-2], right.shape[:-2])
+    solution: Doubles = np.empty((*stack, *right.shape[-2:]))
+    for start in range(0, lower.shape[-1], BLOCK):
+        block = slice(start, start + BLOCK)
+        rest = right[..., block, :] - product(lower[..., block, :start], solution[..., :start, :])
+        solution[..., block, :] = product(_inverse(lower[..., block, block]), rest)
+    return solution
+
+
+def root(covariance: Doubles) -> Doubles:
+    """L (n,n) with L @ L.T = the covariance (n,n), which rounding may have left with eigenvalues of zero and below.
+
+    Its diagonal is raised by the smallest of JITTERS that will do, in units of the mean variance.
+    """
+    mean = max(float(np.diagonal(covariance).mean()), float(np.finfo(np.float64).tiny))
+    for jitter in JITTERS:
+        try:
+            return factor(covariance + jitter * mean * np.eye(len(covariance)))
+        except np.linalg.LinAlgError:
+            continue
+    raise np.linalg.LinAlgError("this is no covariance: it has eigenvalues far below zero")
+
+
+def _transposed(matrices: Doubles) -> Doubles:
+    return np.swapaxes(matrices, -1, -2)
+
+
+def _inverse(matrices: Doubles) -> Doubles:
+    return np.asarray(np.linalg.inv(matrices), np.float64)

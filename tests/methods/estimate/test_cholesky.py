@@ -1,0 +1,71 @@
+"""Cholesky factors in blocks: the same numbers as LAPACK's, for stacks too, and no BLAS threads."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from tiny import Array
+
+from onnxcam.methods.estimate import cholesky
+
+RNG = np.random.default_rng(5)
+THREADS = """
+import os, time
+import numpy as np
+from onnxcam.methods.estimate import cholesky
+matrix = np.random.default_rng(0).standard_normal((350, 350))
+matrix = matrix @ matrix.T + np.eye(350)
+time.sleep(0.2)  # BLAS' threads of that product spin for a while
+ticks = lambda: sum(
+    sum(map(int, open(f"/proc/self/task/{task}/stat").read().rpartition(")")[2].split()[11:13]))
+    for task in os.listdir("/proc/self/task") if int(task) != os.getpid()
+)
+before, start = ticks(), time.thread_time()
+while time.thread_time() - start < 1:
+    cholesky.solve(cholesky.factor(matrix), matrix)
+    cholesky.root(matrix)
+print(ticks() - before)
+"""
+
+
+def covariances(*shape: int) -> Array:
+    factors = RNG.standard_normal((*shape, shape[-1]))
+    return factors @ np.swapaxes(factors, -1, -2) + 1e-3 * np.eye(shape[-1])
+
+
+@pytest.mark.parametrize("shape", [(1,), (3,), (48,), (49,), (97,), (200,), (36, 5), (36, 130)])
+def test_factors_and_solutions_are_lapacks(shape: tuple[int, ...]) -> None:
+    matrices, right = covariances(*shape), RNG.standard_normal((shape[-1], 7))
+    lower = cholesky.factor(matrices)
+    expected = np.linalg.cholesky(matrices)
+    np.testing.assert_allclose(lower, expected, atol=1e-9)
+    assert not np.triu(lower, 1).any()
+    solution = cholesky.solve(expected, right)
+    np.testing.assert_allclose(expected @ solution, np.broadcast_to(right, solution.shape), atol=1e-9)
+
+
+@pytest.mark.parametrize("rank", [0, 1, 20, 100])
+def test_the_root_of_a_singular_covariance_gives_it_back(rank: int) -> None:
+    factors = RNG.standard_normal((100, rank))
+    covariance = factors @ factors.T
+    root = cholesky.root(covariance)
+    np.testing.assert_allclose(root @ root.T, covariance, atol=1e-6)
+
+
+def test_the_root_bears_eigenvalues_that_rounding_left_below_zero() -> None:
+    factors = RNG.standard_normal((60, 5))
+    covariance = factors @ factors.T - 1e-6 * np.eye(60)
+    root = cholesky.root(covariance)
+    np.testing.assert_allclose(root @ root.T, covariance, atol=1e-2)
+
+
+def test_what_is_no_covariance_has_no_root() -> None:
+    with pytest.raises(np.linalg.LinAlgError, match="no covariance"):
+        cholesky.root(-np.eye(4))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the processor time of threads from /proc")
+def test_blas_starts_no_work_on_threads_of_its_own() -> None:
+    run = subprocess.run([sys.executable, "-c", THREADS], check=True, capture_output=True, text=True)
+    assert int(run.stdout) <= 2, "hundredths of a second on other threads, beside a second on this one"
