@@ -32,7 +32,7 @@ from onnxcam.network.export import rewrite
 from onnxcam.network.extra_inputs import blank_inputs
 from onnxcam.network.opening import OpenedModel, OpenOptions, open_model
 from onnxcam.resampling import upsample
-from onnxcam.surgeon.analysis.locate import find_image
+from onnxcam.surgeon.analysis.images import find_image
 from onnxcam.surgeon.loading import ModelFile, ModelSource, read_model
 from onnxcam.types import BatchMode
 

@@ -51,7 +51,7 @@ def open_options(file: "ModelFile", args: OpeningArgs) -> "OpenOptions":
     from onnxcam.inputs.presets import parse_size
     from onnxcam.network.extra_inputs import blank_inputs
     from onnxcam.network.opening import OpenOptions
-    from onnxcam.surgeon.analysis.locate import find_image
+    from onnxcam.surgeon.analysis.images import find_image
 
     image = find_image(file.model, args.layout)
     size = parse_size(args.size) if args.size is not None else None

@@ -32,7 +32,7 @@ from onnxcam.methods.blocks import Method, Need
 from onnxcam.network.opening import OpenOptions
 from onnxcam.outputs.saliency import Saliency
 from onnxcam.surgeon.analysis.anatomy import Kind
-from onnxcam.surgeon.analysis.locate import find_image
+from onnxcam.surgeon.analysis.images import find_image
 from onnxcam.surgeon.loading import ModelSource, read_model
 from onnxcam.types import Origin, Progress
 

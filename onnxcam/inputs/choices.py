@@ -18,7 +18,7 @@ from onnxcam.inputs.labels import check_labels, find_labels, read_labels
 from onnxcam.inputs.presets import PRESETS, Preset, preset_named
 from onnxcam.inputs.processor_config import find_preset
 from onnxcam.surgeon.analysis.anatomy import ImageInput, Kind, Logits
-from onnxcam.surgeon.analysis.locate import DEFAULT_SIDE
+from onnxcam.surgeon.analysis.images import DEFAULT_SIDE
 from onnxcam.surgeon.loading import ModelFile, read_model
 from onnxcam.types import Origin, Source
 

@@ -29,7 +29,8 @@ from onnxcam.network.extra_inputs import extra_inputs, for_batch, is_batched
 from onnxcam.network.scorer import Network, probabilities
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import Anatomy, Kind
-from onnxcam.surgeon.analysis.locate import find_image, locate, resolve_size
+from onnxcam.surgeon.analysis.images import find_image, resolve_size
+from onnxcam.surgeon.analysis.locate import locate
 from onnxcam.surgeon.analysis.tracing import Trace
 from onnxcam.surgeon.graphs.masked_score import FEATURE_MASKS
 from onnxcam.surgeon.ir import Model, Shapes

@@ -35,7 +35,7 @@ from onnxcam.outputs.atomic import Staging, check_writable
 from onnxcam.resampling import bilinear_matrix, is_small
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import Kind
-from onnxcam.surgeon.analysis.locate import find_image
+from onnxcam.surgeon.analysis.images import find_image
 from onnxcam.surgeon.graphs.masked_score import IMAGE, MAPS, TARGETS
 from onnxcam.surgeon.graphs.score_gradient import GRADIENT, SCORE
 from onnxcam.surgeon.loading import ModelSource, read_model

@@ -9,7 +9,7 @@ from small_models import Make
 from onnxcam.errors import ModelError, NoSpatialFeatures, PresetError, UnknownLayer
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import Kind
-from onnxcam.surgeon.analysis.locate import find_image
+from onnxcam.surgeon.analysis.images import find_image
 from onnxcam.surgeon.loading import read_model
 from onnxcam.types import NoteCode
 
