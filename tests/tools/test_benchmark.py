@@ -102,3 +102,14 @@ def test_an_unknown_part_is_named_with_the_known_ones(tmp_path: Path) -> None:
     done = run(tmp_path, "--only", "tpu")
     assert done.returncode == 2
     assert "no part is called tpu; there are basics, budget, several_pictures, speed, gpu" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_budget_part_measures_a_picture(tmp_path: Path) -> None:
+    """It gives methods a probe of its own, which type checkers cannot compare with the network's."""
+    pictures = Path(__file__).parents[2] / "models"
+    rows = tmp_path / "budget.json"
+    command = [sys.executable, TOOL.with_name("budget.py"), pictures, "--limit", "1", "--json", rows]
+    subprocess.run(command, check=True, timeout=300, capture_output=True, env=WITHOUT_GPU)
+    measured = {row["what"]: row["value"] for row in json.loads(rows.read_text())}
+    assert measured["embedded, budget 64: pearson mean"] > 0.99
