@@ -229,3 +229,11 @@ class Placement:
 
     picture: tuple[int, int]
     box: tuple[float, float, float, float]
+
+    @property
+    def hidden(self) -> float:
+        """The share of the picture, in [0,1], that the model does not see, as a centre crop cut it off."""
+        (height, width), (left, top, right, bottom) = self.picture, self.box
+        across = max(0.0, min(right, width) - max(left, 0.0)) / width
+        down = max(0.0, min(bottom, height) - max(top, 0.0)) / height
+        return max(0.0, 1 - across * down)

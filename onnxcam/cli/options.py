@@ -141,6 +141,18 @@ class PreprocessingArgs:
         str | None, option(PICTURE, "Share of the resized picture that the centre crop keeps (0.875), or none.")
     ] = None
     color: Annotated[str | None, option(PICTURE, "Channel order: rgb, bgr or gray.")] = None
+    resize: Annotated[
+        str | None,
+        option(
+            PICTURE, "How a picture is fitted: shortest (then a centre crop), squash, letterbox or letterbox-corner."
+        ),
+    ] = None
+    padding: Annotated[
+        str | None, option(PICTURE, "Colour of a letterbox's bars, 0 to 255: one number, or one a channel. Usual: 114.")
+    ] = None
+    whole: Annotated[
+        bool, option(PICTURE, "Explain the whole picture: no crop, but squashed, or in a letterbox.", "--whole")
+    ] = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -175,13 +175,24 @@ def parse_engine(args: EngineArgs) -> "EngineOptions":
 
 def parse_adjustment(args: PreprocessingArgs) -> "Callable[[Preset], Preset]":
     """A function that lays the fields of the command line over a preset. Raises OptionError or PresetError."""
-    from onnxcam.inputs.presets import override, parse_crop, parse_numbers, parse_scale
+    from onnxcam.inputs.presets import LETTERBOXES, override, parse_crop, parse_numbers, parse_scale, whole
 
     mean = parse_numbers(args.mean) if args.mean is not None else None
     std = parse_numbers(args.std) if args.std is not None else None
     scale = parse_scale(args.scale) if args.scale is not None else None
     crop = parse_crop(args.crop) if args.crop is not None else None
-    return lambda preset: override(preset, mean=mean, std=std, scale=scale, crop=crop, color=args.color)
+    padding = parse_numbers(args.padding) if args.padding is not None else None
+    if args.whole and (crop not in (None, 1.0) or args.resize == "shortest"):
+        raise OptionError("--whole cuts nothing of the picture, so it goes without --crop and --resize shortest")
+
+    def adjust(preset: "Preset") -> "Preset":
+        preset = override(preset, mean=mean, std=std, scale=scale, crop=crop, color=args.color, resize=args.resize)
+        if padding is not None and preset.resize not in LETTERBOXES:
+            raise OptionError("--padding is the colour of a letterbox's bars; give --resize letterbox too")
+        preset = override(preset, padding=padding)
+        return whole(preset) if args.whole else preset
+
+    return adjust
 
 
 def parse_style(args: FileArgs) -> "Style":

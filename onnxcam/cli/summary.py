@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from onnxcam.outputs.saliency import Channels, Saliency
 
 
+SHOWN_SHARE = 0.005
+"""A smaller share of the picture rounds to 0 %."""
+
 Show = Callable[["Sequence[Saliency]", Sequence[Mapping[str, Path]]], None]
 """Called with the maps of a picture, and the files of each map."""
 
@@ -75,6 +78,9 @@ def summary(saliency: "Saliency", outputs: Sequence[str]) -> str:
         f"  provider      {provenance.provider}",
         f"  preprocessing {_preprocessing(saliency)}",
     ]
+    hidden = saliency.placement.hidden if saliency.placement is not None else 0.0
+    if hidden >= SHOWN_SHARE:
+        lines.append(f"  crop          hid {hidden:.0%} of the picture from the model; --whole explains all of it")
     if provenance.channels is not None:
         lines.append(_channels_line(provenance.channels))
     if provenance.error is not None:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import PictureError, PresetError
-from onnxcam.inputs.presets import Preset
+from onnxcam.inputs.presets import LETTERBOXES, Preset
 from onnxcam.types import Floats, Image, Picture, Placement
 
 
@@ -18,29 +18,62 @@ def apply(picture: Picture, preset: Preset, size: tuple[int, int], channels: int
 
     size: (H,W). channels: C, 1 or 3. Resize rounds the longer side down and the centre crop rounds half to even, as
     torchvision does. For a size that is not square, 'shortest' scales until size / crop is covered in both directions,
-    and rounds as timm does. Raises PresetError for other channels and for a mean or std of another length; PictureError
+    and rounds as timm does. A letterbox rounds and centres as Ultralytics does; in the corner it rounds down, as YOLOX
+    does, and its placement reaches beyond the picture. Raises PresetError for other channels and for a mean or std of another length; PictureError
     for a picture so narrow that it would be resized to more than MAX_PIXELS.
     """
     if channels not in (1, 3):
         raise PresetError(
             f"the model takes {channels} channels, which no photograph has; pass a preprocessed (C,H,W) float array"
         )
-    from PIL import Image as Pil
-
     table = _table(preset, channels)
     resized = _resized_shape(picture.shape[:2], size, preset)
-    photograph = Pil.fromarray(picture)
-    if channels == 1 or preset.color == "gray":
-        photograph = photograph.convert("L")
-    if (photograph.height, photograph.width) != resized:
-        photograph = photograph.resize(resized[::-1], Pil.Resampling[preset.interpolation.upper()])
-    top, left = (round((resized[i] - size[i]) / 2) for i in (0, 1))
-    pixels = np.asarray(photograph)[top : top + size[0], left : left + size[1]]
+    pixels = _resized(picture, resized, preset, grey=channels == 1 or preset.color == "gray")
+    if preset.resize in LETTERBOXES:
+        top, left = _bars(resized, size, preset)
+    else:
+        top, left = (-round((resized[i] - size[i]) / 2) for i in (0, 1))
+        pixels = pixels[-top : size[0] - top, -left : size[1] - left]
     planes = [pixels] * channels if pixels.ndim == 2 else list(np.moveaxis(pixels, 2, 0))
     if preset.color == "bgr":
         planes.reverse()
     image = np.stack([values[plane] for values, plane in zip(table, planes, strict=True)])
-    return image, _placement(picture.shape[:2], resized, (top, left), size)
+    if preset.resize in LETTERBOXES:
+        image = _padded(image, (top, left), size, preset)
+    return image, _placement(picture.shape[:2], resized, (-top, -left), size)
+
+
+def _resized(picture: Picture, shape: tuple[int, int], preset: Preset, *, grey: bool) -> Picture:
+    """The picture at this (height, width): (height,width,3), or (height,width) if grey."""
+    from PIL import Image as Pil
+
+    photograph = Pil.fromarray(picture)
+    if grey:
+        photograph = photograph.convert("L")
+    if (photograph.height, photograph.width) == shape:
+        return np.asarray(photograph)
+    if preset.interpolation == "cv2-linear":
+        import cv2
+
+        return np.asarray(cv2.resize(np.asarray(photograph), shape[::-1], interpolation=cv2.INTER_LINEAR), np.uint8)
+    return np.asarray(photograph.resize(shape[::-1], Pil.Resampling[preset.interpolation.upper()]))
+
+
+def _bars(resized: tuple[int, int], size: tuple[int, int], preset: Preset) -> tuple[int, int]:
+    """(top, left) of the picture in the letterbox; of an odd rest, the smaller half is above and at the left."""
+    if preset.resize == "letterbox-corner":
+        return 0, 0
+    return (size[0] - resized[0]) // 2, (size[1] - resized[1]) // 2
+
+
+def _padded(image: Image, corner: tuple[int, int], size: tuple[int, int], preset: Preset) -> Image:
+    """The image (C,h,w) at this corner (top, left) of an image (C,*size) of the preset's padding."""
+    channels, height, width = image.shape
+    mean, std, bars = (_per_channel(v, channels, preset) for v in (preset.mean, preset.std, preset.padding))
+    canvas = np.empty((channels, *size), np.float32)
+    canvas[:] = ((bars * preset.scale - mean) / std)[:, None, None]
+    canvas[:, corner[0] : corner[0] + height, corner[1] : corner[1] + width] = image
+    return canvas
 
 
 def black(preset: Preset, channels: int) -> Floats:
@@ -68,7 +101,11 @@ def _resized_shape(picture: tuple[int, ...], size: tuple[int, int], preset: Pres
 
     least = (_before_crop(size[0], preset.crop), _before_crop(size[1], preset.crop))
     height, width = picture
-    if preset.resize == "squash":
+    if preset.resize in LETTERBOXES:
+        ratio = min(size[0] / height, size[1] / width)
+        rounded = round if preset.resize == "letterbox" else int
+        resized = max(1, rounded(height * ratio)), max(1, rounded(width * ratio))
+    elif preset.resize == "squash":
         resized = least
     elif least[0] == least[1]:
         short = min(height, width)

@@ -14,14 +14,16 @@ from typing import Any, Literal
 from onnxcam.errors import PresetError, near
 
 Color = Literal["rgb", "bgr", "gray"]
-Resize = Literal["shortest", "squash"]
-Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+Resize = Literal["shortest", "squash", "letterbox", "letterbox-corner"]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "cv2-linear"]
 
 WORDS: Mapping[str, tuple[str, ...]] = {
     "color": ("rgb", "bgr", "gray"),
-    "resize": ("shortest", "squash"),
-    "interpolation": ("nearest", "bilinear", "bicubic", "lanczos"),
+    "resize": ("shortest", "squash", "letterbox", "letterbox-corner"),
+    "interpolation": ("nearest", "bilinear", "bicubic", "lanczos", "cv2-linear"),
 }
+LETTERBOXES = ("letterbox", "letterbox-corner")
+"""The words of `resize` that show the whole picture in its aspect ratio, between bars of padding."""
 LARGEST_SIDE = 16384
 LARGEST_NUMBER = 3.4e38
 """What float32 holds."""
@@ -36,9 +38,13 @@ class Preset:
     name: for people and records. mean, std: one number, or one per channel in the network's channel order; std and
     scale are not 0. color: the channel order, 'rgb', 'bgr' or 'gray'. resize: 'shortest' resizes the shorter side to
     floor(size / crop) and cuts size out of the centre (torchvision, timm); 'squash' resizes both sides to that and
-    ignores the aspect ratio. crop: in (0,1]; 1 cuts nothing of the shorter side. interpolation: 'nearest', 'bilinear',
-    'bicubic' or 'lanczos', as Pillow has them. size: (H,W) in pixels, used where the model does not fix its input's
-    size. Raises PresetError for values that contradict each other, are not finite, or lead out of float32's range.
+    ignores the aspect ratio; 'letterbox' resizes until the whole picture fits, in the centre (Ultralytics), and
+    'letterbox-corner' in the upper left corner (YOLOX, MMDetection), and pads the rest. crop: in (0,1]; 1 cuts nothing
+    of the shorter side, and a letterbox has no other. interpolation: 'nearest', 'bilinear', 'bicubic' or 'lanczos', as
+    Pillow has them, or 'cv2-linear', OpenCV's, which does not smooth a picture that shrinks. size: (H,W) in pixels,
+    used where the model does not fix its input's size. padding: of a letterbox, the colour of the bars as pixels from
+    0 to 255, one number or one per channel in the network's order. Raises PresetError for values that contradict each
+    other, are not finite, or lead out of float32's range.
     """
 
     name: str
@@ -50,6 +56,7 @@ class Preset:
     crop: float = 0.875
     interpolation: Interpolation = "bilinear"
     size: tuple[int, int] | None = None
+    padding: tuple[float, ...] = (114.0,)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
@@ -60,27 +67,32 @@ class Preset:
                 raise PresetError(f"{field} is one of {', '.join(known)}, not a value of {type(word).__name__}")
             if word not in known:
                 raise PresetError(f"{field} {word!r} is unknown; {near(word, known)}")
-        if not isinstance(self.mean, tuple) or not isinstance(self.std, tuple):
-            raise PresetError(f"preset {self.name!r}: mean and std are each a list of numbers")
-        lengths = {len(self.mean), len(self.std)}
+        lists = (self.mean, self.std, self.padding)
+        if not all(isinstance(values, tuple) for values in lists):
+            raise PresetError(f"preset {self.name!r}: mean, std and padding are each a list of numbers")
+        lengths = {len(values) for values in lists}
         if 0 in lengths or len(lengths - {1}) > 1:
             raise PresetError(
-                f"preset {self.name!r}: mean and std have {len(self.mean)} and {len(self.std)} values; "
+                f"preset {self.name!r}: mean, std and padding have {', '.join(str(len(v)) for v in lists)} values; "
                 f"give one each, or one a channel"
             )
         self._check_numbers()
         if not 0 < self.crop <= 1:
             raise PresetError(f"preset {self.name!r}: crop is a share above 0 up to 1, not {self.crop}")
+        if self.resize in LETTERBOXES and self.crop != 1:
+            raise PresetError(f"preset {self.name!r}: a letterbox shows the whole picture, so its crop is 1 (none)")
         if self.size is not None:
             _check_size(self.size)
 
     def _check_numbers(self) -> None:
-        numbers = (self.scale, self.crop, *self.mean, *self.std)
+        numbers = (self.scale, self.crop, *self.mean, *self.std, *self.padding)
         for number in numbers:
             if isinstance(number, bool) or not isinstance(number, int | float):
                 raise PresetError(f"preset {self.name!r}: {number!r} stands where a number should")
         if not all(abs(n) <= LARGEST_NUMBER for n in numbers) or 0 in self.std or self.scale == 0:
             raise PresetError(f"preset {self.name!r}: scale, mean and std must be finite, scale and std not 0")
+        if not all(0 <= value <= 255 for value in self.padding):
+            raise PresetError(f"preset {self.name!r}: padding is a pixel from 0 to 255, not {self.padding}")
         brightest = 255 * abs(self.scale) + max(abs(m) for m in self.mean)
         if brightest / min(abs(s) for s in self.std) > LARGEST_NUMBER:
             raise PresetError(f"preset {self.name!r}: (pixel * scale - mean) / std leaves the range of float32")
@@ -121,18 +133,23 @@ PRESETS: Mapping[str, Preset] = {
         Preset("clip", 1 / 255, CLIP_MEAN, CLIP_STD, crop=1.0, interpolation="bicubic"),
         Preset("unit", 1 / 255, (0.0,), (1.0,), resize="squash", crop=1.0),
         Preset("raw", 1.0, (0.0,), (1.0,), resize="squash", crop=1.0),
+        Preset("ultralytics", 1 / 255, (0.0,), (1.0,), resize="letterbox", crop=1.0, interpolation="cv2-linear"),
+        Preset(
+            "yolox", 1.0, (0.0,), (1.0,), color="bgr", resize="letterbox-corner", crop=1.0, interpolation="cv2-linear"
+        ),
     )
 }
 """The presets that `--preset` and `Explainer(preset=...)` take, by name.
 
 imagenet: torchvision. timm: its bicubic default. inception: mean and deviation one half. keras-tf, keras-caffe: the
-modes of Keras' preprocess_input. efficientnet-lite: (x - 127) / 128. unit: 0 to 1. raw: 0 to 255 unchanged."""
+modes of Keras' preprocess_input. efficientnet-lite: (x - 127) / 128. unit: 0 to 1. raw: 0 to 255 unchanged.
+ultralytics: YOLOv5, v8, v11 and later: 0 to 1 in a letterbox. yolox: 0 to 255, BGR, padded at the right and below."""
 
 
 def preset_named(name: str) -> Preset:
     """The preset of this name; raises PresetError that lists the near ones."""
     if name not in PRESETS:
-        raise PresetError(f"no preset is called {name!r}; {near(name, PRESETS, most=9)}")
+        raise PresetError(f"no preset is called {name!r}; {near(name, PRESETS, most=11)}")
     return PRESETS[name]
 
 
@@ -147,8 +164,14 @@ def override(
     color: str | None = None,
     resize: str | None = None,
     interpolation: str | None = None,
+    padding: tuple[float, ...] | None = None,
 ) -> Preset:
-    """The preset with the fields replaced that are not None; its name then ends in '+custom'."""
+    """The preset with the fields replaced that are not None; its name then ends in '+custom'.
+
+    A letterbox cuts nothing, so with that as `resize` the preset's own crop becomes 1.
+    """
+    if resize in LETTERBOXES and crop is None:
+        crop = 1.0
     replacements = {
         "mean": mean,
         "std": std,
@@ -158,11 +181,20 @@ def override(
         "color": color,
         "resize": resize,
         "interpolation": interpolation,
+        "padding": padding,
     }
     changes: dict[str, Any] = {k: v for k, v in replacements.items() if v is not None and v != getattr(base, k)}
     if not changes:
         return base
     return replace(base, name=base.name.removesuffix(CUSTOM) + CUSTOM, **changes)
+
+
+def whole(preset: Preset) -> Preset:
+    """The preset without a crop, so that the model sees the whole picture: squashed, or in the letterbox it has.
+
+    `Explainer(model, adjust=whole)` explains whole pictures.
+    """
+    return override(preset, crop=1.0, resize=preset.resize if preset.resize in LETTERBOXES else "squash")
 
 
 def parse_numbers(text: str) -> tuple[float, ...]:

@@ -37,6 +37,7 @@ def record(saliency: Saliency, outputs: Iterable[Path | str] = (), *, raw: bool 
         "map": {
             "shape": saliency.map.shape,
             "placement": saliency.placement,
+            "hidden": saliency.placement.hidden if saliency.placement is not None else None,
             **({"raw": saliency.raw} if raw else {}),
         },
         "outputs": list(outputs),

@@ -110,6 +110,54 @@ def test_explicit_preprocessing_overrides_and_is_reported(folder: Path) -> None:
     assert (preset["mean"], preset["color"], preset["crop"]) == ([0.5], "bgr", 1.0)
 
 
+@pytest.mark.parametrize(
+    ("words", "resize", "crop", "hidden"),
+    [
+        (["--resize", "letterbox"], "letterbox", 1.0, 0.0),
+        (["--resize", "letterbox-corner", "--padding", "0"], "letterbox-corner", 1.0, 0.0),
+        (["--resize", "letterbox", "--whole"], "letterbox", 1.0, 0.0),
+        (["--whole"], "squash", 1.0, 0.0),
+        (["--whole", "--crop", "none"], "squash", 1.0, 0.0),
+        (["--resize", "squash"], "squash", 0.875, None),
+    ],
+)
+def test_the_whole_picture_is_explained_squashed_or_in_a_letterbox(
+    folder: Path, words: list[str], resize: str, crop: float, hidden: float | None
+) -> None:
+    done = onnxcam("explain", "tiny.onnx", "photo.png", "--json", *words, cwd=folder)
+    record = json.loads(done.stdout)[0]
+    assert (record["preset"]["resize"], record["preset"]["crop"]) == (resize, crop)
+    assert record["map"]["hidden"] == hidden if hidden is not None else record["map"]["hidden"] > 0
+    if "--padding" in words:
+        assert record["preset"]["padding"] == [0.0]
+
+
+def test_the_summary_says_what_the_crop_hid_and_how_to_see_it(folder: Path) -> None:
+    done = onnxcam("explain", "tiny.onnx", "photo.png", cwd=folder)
+    hidden = json.loads(onnxcam("explain", "tiny.onnx", "photo.png", "--json", cwd=folder).stdout)[0]["map"]["hidden"]
+    assert f"hid {hidden:.0%} of the picture from the model; --whole" in done.stdout
+    assert "--whole" not in onnxcam("explain", "tiny.onnx", "photo.png", "--whole", cwd=folder).stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--whole", "--crop", "0.9"], "--whole cuts nothing"),
+        (["--whole", "--resize", "shortest"], "--whole cuts nothing"),
+        (["--padding", "0"], "give --resize letterbox"),
+        (["--resize", "letterbox", "--padding", "300"], "from 0 to 255"),
+        (["--resize", "letterbox", "--crop", "0.5"], "a letterbox shows the whole picture"),
+        (["--resize", "boxed"], "resize 'boxed' is unknown"),
+    ],
+)
+def test_ways_to_fit_a_picture_that_contradict_each_other_are_refused(
+    folder: Path, words: list[str], message: str
+) -> None:
+    done = onnxcam("explain", "tiny.onnx", "photo.png", *words, cwd=folder)
+    assert done.returncode == 1
+    assert message in done.stderr
+
+
 def test_layer_convention_variant_and_fill_reach_the_record(folder: Path) -> None:
     words = ["--layer", "last-conv", "--convention", "destructive", "--variant", "paper", "--fill", "blur"]
     done = onnxcam("explain", "tiny.onnx", "photo.png", "--json", *words, "--batch", "2", "--threads", "1", cwd=folder)

@@ -13,6 +13,7 @@ from onnxcam.inputs.presets import (
     parse_scale,
     parse_size,
     preset_named,
+    whole,
 )
 
 
@@ -59,6 +60,14 @@ def test_json_there_and_back_is_the_same_preset(name: str) -> None:
         {"name": "x", "scale": 1, "mean": [0], "std": [1], "crop": np.zeros(2)},
         {"name": "x", "scale": np.zeros(2), "mean": [0], "std": [1]},
         {"name": "x", "scale": 1, "mean": [0], "std": [1], "size": np.zeros(2)},
+        {"name": "x", "scale": 1, "mean": [0], "std": [1], "resize": "letterbox"},  # its crop would be 0.875
+        {"name": "x", "scale": 1, "mean": [0], "std": [1], "padding": 114},
+        {"name": "x", "scale": 1, "mean": [0], "std": [1], "padding": []},
+        {"name": "x", "scale": 1, "mean": [0], "std": [1], "padding": [256]},
+        {"name": "x", "scale": 1, "mean": [0], "std": [1], "padding": [-1]},
+        {"name": "x", "scale": 1, "mean": [0], "std": [1], "padding": [float("nan")]},
+        {"name": "x", "scale": 1, "mean": [0, 0, 0], "std": [1], "padding": [1, 2]},
+        {"name": "x", "scale": 1, "mean": [0], "std": [1], "padding": np.zeros(3)},
         {"name": np.zeros(2), "scale": 1, "mean": [0], "std": [1]},
     ],
 )
@@ -73,6 +82,10 @@ def test_overriding_names_itself_once() -> None:
     assert once.mean == (0.5,)
     assert override(once, crop=1.0).name == "imagenet+custom"
     assert override(PRESETS["imagenet"], scale=1 / 255, size=None) is PRESETS["imagenet"]
+    assert override(PRESETS["imagenet"], resize="letterbox").crop == 1.0
+    assert override(PRESETS["ultralytics"], resize="letterbox") is PRESETS["ultralytics"]
+    with pytest.raises(PresetError, match="a letterbox shows the whole picture"):
+        override(PRESETS["imagenet"], resize="letterbox", crop=0.9)
     assert override(PRESETS["imagenet"], size=(96, 64)).size == (96, 64)
     with pytest.raises(PresetError, match="color 'rbg' is unknown; did you mean rgb"):
         override(PRESETS["imagenet"], color="rbg")
@@ -109,3 +122,10 @@ def test_nonsense_crops_are_refused(text: str) -> None:
 def test_unknown_names_list_the_near_ones() -> None:
     with pytest.raises(PresetError, match="did you mean keras-caffe"):
         preset_named("keras-cafe")
+
+
+def test_the_whole_picture_is_squashed_or_stays_in_its_letterbox() -> None:
+    assert (whole(PRESETS["imagenet"]).crop, whole(PRESETS["imagenet"]).resize) == (1.0, "squash")
+    assert whole(PRESETS["imagenet"]).mean == PRESETS["imagenet"].mean
+    for name in ("ultralytics", "yolox", "unit"):
+        assert whole(PRESETS[name]) is PRESETS[name]

@@ -157,6 +157,9 @@ def test_an_unknown_field_or_a_missing_one_does_not_fit() -> None:
         assert not VALIDATOR.is_valid(wrong)
 
 
+HIDDEN = 1 - (269.5 - 30) * (240 - 0.5) / (240 * 300)
+
+
 def test_the_record_names_every_choice_in_plain_json() -> None:
     values = record(saliency(), [Path("cat.score-cam.png"), "x.npy"])
     VALIDATOR.validate(values)
@@ -197,6 +200,7 @@ def test_the_record_names_every_choice_in_plain_json() -> None:
             "crop": 0.875,
             "interpolation": "bilinear",
             "size": [224, 224],
+            "padding": [114.0],
             "origin": {"source": "metadata", "text": "ONNX metadata onnxcam.preset"},
         },
         "size": {"sides": [224, 230], "origin": {"source": "model", "text": "the model's"}},
@@ -206,7 +210,11 @@ def test_the_record_names_every_choice_in_plain_json() -> None:
         "error": 0.0125,
         "passes": {"forward": 301, "gradient": 0},
         "seconds": 1.25,
-        "map": {"shape": [224, 230], "placement": {"picture": [240, 300], "box": [30.0, 0.5, 269.5, 240.0]}},
+        "map": {
+            "shape": [224, 230],
+            "placement": {"picture": [240, 300], "box": [30.0, 0.5, 269.5, 240.0]},
+            "hidden": HIDDEN,
+        },
         "outputs": ["cat.score-cam.png", "x.npy"],
         "notes": [{"code": "looped", "text": "one"}, {"code": "partial", "text": "two"}],
         "versions": {"onnxcam": "0.1.0", "onnx": "1.23.2"},
