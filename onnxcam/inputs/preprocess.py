@@ -19,8 +19,8 @@ def apply(picture: Picture, preset: Preset, size: tuple[int, int], channels: int
     size: (H,W). channels: C, 1 or 3. Resize rounds the longer side down and the centre crop rounds half to even, as
     torchvision does. For a size that is not square, 'shortest' scales until size / crop is covered in both directions,
     and rounds as timm does. A letterbox rounds and centres as Ultralytics does; in the corner it rounds down, as YOLOX
-    does, and its placement reaches beyond the picture. Raises PresetError for other channels and for a mean or std of another length; PictureError
-    for a picture so narrow that it would be resized to more than MAX_PIXELS.
+    does, and its placement reaches beyond the picture. Raises PresetError for other channels and for a mean or std of
+    another length; PictureError for a picture so narrow that it would be resized to more than MAX_PIXELS.
     """
     if channels not in (1, 3):
         raise PresetError(
