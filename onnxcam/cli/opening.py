@@ -47,7 +47,7 @@ def open_explainer(args: ExplainArgs, targets: "ParsedTargets", method: "Method"
 
 def open_options(file: "ModelFile", args: OpeningArgs) -> "OpenOptions":
     """How a model is opened without a picture: on the CPU, extra inputs that are not given filled with zeros."""
-    from onnxcam.inputs.choices import choose_inputs, choose_preset, choose_size
+    from onnxcam.inputs.choices import choose_inputs, choose_kind, choose_preset, choose_size
     from onnxcam.inputs.presets import parse_size
     from onnxcam.network.extra_inputs import blank_inputs
     from onnxcam.network.opening import OpenOptions
@@ -58,5 +58,6 @@ def open_options(file: "ModelFile", args: OpeningArgs) -> "OpenOptions":
     sides, _ = choose_size(image, size, choose_preset(file, None, image)[0])
     inputs = {**blank_inputs(file.model, image), **choose_inputs(parse_inputs(args.inputs or ()))}
     return OpenOptions(
-        layout=args.layout, size=sides, layer=args.layer, output=args.output, inputs=inputs, providers=("cpu",)
-    )
+        layout=args.layout, size=sides, layer=args.layer, output=args.output, kind=choose_kind(file, args.output),
+        inputs=inputs, providers=("cpu",),
+    )  # fmt: skip

@@ -25,7 +25,7 @@ from onnxcam.explainer.prefetch import explain_each
 from onnxcam.explainer.results import ExplainerInfo, ForwardPass
 from onnxcam.explainer.targets.kind import TargetLike, Targets
 from onnxcam.explainer.targets.registry import is_sequence, target_list
-from onnxcam.inputs.choices import choose_inputs, choose_labels, choose_preset, choose_size
+from onnxcam.inputs.choices import choose_inputs, choose_kind, choose_labels, choose_preset, choose_size
 from onnxcam.inputs.loader import ImageLike, ImageLoader, ModelInput
 from onnxcam.inputs.presets import Preset
 from onnxcam.methods.blocks import Method, Need
@@ -109,6 +109,7 @@ class Explainer:
             every_cell_counts=Need.TAIL in self.method.needs, engine=engine if engine is not None else PLAIN,
             cache=cache,
         )  # fmt: skip
+        kind = kind if kind is not None else choose_kind(file, output)
         self._heads = Heads(file, options, self.method, step, output, kind)
         first = self._heads.first
         self.anatomy, self.size, self.batching = first.anatomy, first.size, first.batching

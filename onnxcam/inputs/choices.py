@@ -6,6 +6,7 @@ returns its choice with an `Origin` that says which of these it was. The explain
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from onnxcam.errors import OptionError
 from onnxcam.inputs import bundled
 from onnxcam.inputs.labels import check_labels, find_labels, read_labels
 from onnxcam.inputs.presets import PRESETS, Preset, preset_named
-from onnxcam.inputs.processor_config import find_preset
+from onnxcam.inputs.processor_config import METADATA_KEY, find_preset
+from onnxcam.inputs.ultralytics import Export, read_export
 from onnxcam.surgeon.analysis.anatomy import ImageInput, Kind, Logits
 from onnxcam.surgeon.analysis.images import DEFAULT_SIDE
+from onnxcam.surgeon.ir import shape_of
 from onnxcam.surgeon.loading import ModelFile, read_model
 from onnxcam.types import Origin, Source
 
@@ -66,6 +69,9 @@ def choose_preset(file: ModelFile, preset: Preset | str | None, image: ImageInpu
         return preset, GIVEN
     if preset is not None:
         return preset_named(preset), GIVEN
+    export = read_export(file.metadata)
+    if export is not None and METADATA_KEY not in file.metadata:
+        return _of_export(export, file, image), export.origin
     beside = find_preset(file.metadata, file.path)
     if beside is not None:
         return beside
@@ -75,6 +81,18 @@ def choose_preset(file: ModelFile, preset: Preset | str | None, image: ImageInpu
         text = "assumed for a grey picture: nothing beside the model says; choose with --preset"
         return PRESETS["unit"], Origin(Source.ASSUMED, text)
     return PRESETS["imagenet"], Origin(Source.ASSUMED, "assumed: nothing beside the model says; choose with --preset")
+
+
+def _of_export(export: Export, file: ModelFile, image: ImageInput) -> Preset:
+    """Ultralytics' preprocessing, for the input that the model has."""
+    preset = export.preset(classifies=all(len(shape_of(v) or ()) == 2 for v in file.model.graph.outputs))
+    return replace(preset, scale=1.0) if image.dtype == "uint8" else preset
+
+
+def choose_kind(file: ModelFile, output: str | None) -> Kind | None:
+    """What is scored, as Ultralytics' metadata says; None leaves it to the model, as does an output that was named."""
+    export = read_export(file.metadata)
+    return export.kind if export is not None and output is None else None
 
 
 def choose_labels(

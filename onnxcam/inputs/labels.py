@@ -4,7 +4,6 @@ Labels are a list of names, one per class in the model's order. Control characte
 printed wherever they come from.
 """
 
-import ast
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -13,10 +12,8 @@ from typing import Any
 
 from onnxcam.errors import LabelError, TargetError, near
 from onnxcam.inputs.sidecar import file_beside, read_text
+from onnxcam.inputs.ultralytics import literal
 from onnxcam.types import Origin, Source
-
-LARGEST_LITERAL = 2**20
-"""Characters of Ultralytics' names: a syntax tree takes some hundred times the memory of its text."""
 
 
 def find_labels(metadata: Mapping[str, str], model_path: Path | None) -> tuple[list[str], Origin] | None:
@@ -29,13 +26,9 @@ def find_labels(metadata: Mapping[str, str], model_path: Path | None) -> tuple[l
         labels = _names(_json_or_none(metadata["onnxcam.labels"]))
         if labels is not None:
             return labels, Origin(Source.METADATA, "ONNX metadata onnxcam.labels")
-    if len(metadata.get("names", "")) <= LARGEST_LITERAL:
-        try:
-            labels = _names(ast.literal_eval(metadata.get("names", "").strip()))
-        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-            labels = None
-        if labels is not None:
-            return labels, Origin(Source.METADATA, "ONNX metadata names")
+    labels = _names(literal(metadata.get("names", "")))
+    if labels is not None:
+        return labels, Origin(Source.METADATA, "ONNX metadata names")
     path = file_beside(model_path, "config.json")
     try:
         values = _json_or_none(read_text(path)) if path is not None else None

@@ -17,6 +17,7 @@ from onnxcam.inputs.presets import LARGEST_SIDE, Preset
 from onnxcam.inputs.sidecar import file_beside, read_text
 from onnxcam.types import Origin, Source
 
+METADATA_KEY = "onnxcam.preset"
 INTERPOLATIONS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 """Pillow's numbers, which Hugging Face's `resample` uses."""
 
@@ -63,13 +64,13 @@ def find_preset(metadata: Mapping[str, str], model_path: Path | None) -> tuple[P
 
     Raises PresetError for a damaged or unsupported one; the model's own preprocessing is never passed over in silence.
     """
-    if "onnxcam.preset" in metadata:
+    if METADATA_KEY in metadata:
         try:
-            return Preset.from_json(json.loads(metadata["onnxcam.preset"])), Origin(
-                Source.METADATA, "ONNX metadata onnxcam.preset"
+            return Preset.from_json(json.loads(metadata[METADATA_KEY])), Origin(
+                Source.METADATA, f"ONNX metadata {METADATA_KEY}"
             )
         except (ValueError, RecursionError, PresetError) as error:
-            raise PresetError(f"the model's metadata onnxcam.preset is damaged ({error}); use --preset") from None
+            raise PresetError(f"the model's metadata {METADATA_KEY} is damaged ({error}); use --preset") from None
     path = file_beside(model_path, "preprocessor_config.json")
     if path is None:
         return None
