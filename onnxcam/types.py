@@ -101,7 +101,7 @@ class NoteCode(StrEnum):
     READ_AS_BOXES = "read-as-boxes"
     """An output was taken for a detector's table."""
     OTHER_SCALES = "other-scales"
-    """A detector predicts from finer maps too."""
+    """From which of a detector's maps a box is predicted is not known."""
     OTHER_BRANCHES = "other-branches"
     """Other feature maps reach the score past the chosen one."""
     FEATURES_EARLY = "features-early"

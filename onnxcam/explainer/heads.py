@@ -10,11 +10,12 @@ from onnxcam.errors import InferenceError, OptionError
 from onnxcam.explainer.results import Head
 from onnxcam.explainer.targets.kind import TargetLike
 from onnxcam.explainer.targets.registry import head_of
-from onnxcam.methods.blocks import Method
+from onnxcam.methods.blocks import Method, Need
 from onnxcam.methods.options import choose
 from onnxcam.network.gradients import GradientRunner, check_step
 from onnxcam.network.opening import OpenedModel, OpenOptions, open_model
 from onnxcam.network.single_flight import SingleFlight
+from onnxcam.outputs.saliency import ScoredTarget
 from onnxcam.surgeon.analysis.anatomy import Kind
 from onnxcam.surgeon.loading import ModelFile, ModelSource, read_model
 from onnxcam.types import MaskForm
@@ -37,7 +38,7 @@ class Heads:
         chosen = choose(Kind, kind, "kind of target") if kind is not None else None
         first = open_model(file, replace(options, output=output, kind=chosen))
         # Targets that name no output and no kind, such as a class, are scored on this head.
-        self.default: Head = (first.anatomy.logits.kind, first.anatomy.logits.output)
+        self.default = Head(first.anatomy.logits.kind, first.anatomy.logits.output)
         self._step_file = self._checked(step, first)
         self._step = None if self._step_file is None else self._step_file.proto.SerializeToString()
         self._first = GradientRunner(first, self._step)
@@ -54,7 +55,29 @@ class Heads:
         kind, output = head_of(target)
         if kind in (None, self.default[0]) and output in (None, self.default[1]):
             return self.default
-        return kind, output
+        return Head(kind, output)
+
+    def of_scale(self, head: Head, scored: ScoredTarget) -> Head:
+        """The head that explains a target of this head: for a box, the one with the feature map of its scale."""
+        anatomy = self.of(head).opened.anatomy
+        box, _ = anatomy.logits.entry(scored.index)
+        scale = next((scale for scale in anatomy.scales if scale.holds(box)), None)
+        if scale is None or scale.features.tensor == anatomy.features.tensor:
+            return head
+        return head._replace(layer=scale.features.tensor)
+
+    def has_scales(self, head: Head) -> bool:
+        """Whether the targets of this head are boxes of several scales, each explained by its own feature map.
+
+        A layer that the caller chose stays, and so does the one that a step graph was made for.
+        """
+        needs_features = bool({Need.FEATURES, Need.TAIL} & self._method.needs)
+        return (
+            needs_features
+            and self._step is None
+            and self._options.layer == "auto"
+            and len(self.of(head).opened.anatomy.scales) > 1
+        )
 
     def of(self, head: Head) -> GradientRunner:
         """The runner of a head, which is opened if need be. Raises OnnxCamError, an InferenceError when closed."""
@@ -62,9 +85,11 @@ class Heads:
             raise InferenceError("this explainer is closed")
         if head == self.default:
             return self._first
+        if head.layer is not None:  # the output of a scale is that of its table
+            head = head._replace(output=self.of(head._replace(layer=None)).opened.anatomy.logits.output)
         runner = self._runners.get(head, lambda: self._open(head))
         # A target may name the output that the model chose for a target that named none.
-        self._runners.add((head[0], runner.opened.anatomy.logits.output), runner)
+        self._runners.add(head._replace(output=runner.opened.anatomy.logits.output), runner)
         return runner
 
     def close(self) -> None:
@@ -74,7 +99,10 @@ class Heads:
         self._runners.close()
 
     def _open(self, head: Head) -> GradientRunner:
-        opened = open_model(self._file, replace(self._options, kind=head[0], output=head[1]))
+        options = replace(self._options, kind=head.kind, output=head.output)
+        if head.layer is not None:
+            return GradientRunner(_with_reason(open_model(self._file, replace(options, layer=head.layer))), None)
+        opened = open_model(self._file, options)
         if self._step_file is not None:
             check_step(self._step_file, opened, self._method.score, self._file.sha256)
         return GradientRunner(opened, self._step)
@@ -91,3 +119,10 @@ class Heads:
         file = read_model(step)
         check_step(file, opened, method.score, self._file.sha256)
         return file
+
+
+def _with_reason(opened: OpenedModel) -> OpenedModel:
+    """The opened model with the reason why the feature map of this scale was chosen, which no caller did."""
+    anatomy = opened.anatomy
+    scale = next(scale for scale in anatomy.scales if scale.features.tensor == anatomy.features.tensor)
+    return replace(opened, anatomy=replace(anatomy, features=scale.features))

@@ -6,7 +6,7 @@ pictures share forward passes (lockstep.py); each gets the maps that it would ge
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -42,16 +42,33 @@ class Pipeline:
     def forward(
         self, model_input: ModelInput, targets: Sequence[TargetLike], inputs: Mapping[str, npt.ArrayLike]
     ) -> ForwardPass:
-        """Runs the unmasked picture once through each head that the targets need. Raises OnnxCamError."""
-        heads = dict.fromkeys(self.heads.head(target) for target in targets)
+        """Runs the unmasked picture once through each head that the targets need. Raises OnnxCamError.
+
+        A box is looked up in the answer of its output first, which says whose scale's head it needs.
+        """
+        heads = [self.heads.head(target) for target in targets]
         results: dict[Head, ForwardResult] = {}
         try:
-            for head in heads:
+            for head in dict.fromkeys(heads):
                 results[head] = self._forward_head(self.heads.of(head), model_input, inputs)
+            heads = [self._own_head(results[head], head, target) for head, target in zip(heads, targets, strict=True)]
+            for head in dict.fromkeys(heads):
+                if head not in results:
+                    again = self._forward_head(self.heads.of(head), model_input, inputs)
+                    results[head] = replace(again, forwards=2)
         except OnnxCamError:
-            ForwardPass(model_input, results).release()
+            ForwardPass(model_input, results, ()).release()
             raise
-        return ForwardPass(model_input, results)
+        for head in set(results) - set(heads):
+            results.pop(head).release()
+        return ForwardPass(model_input, results, tuple(heads))
+
+    def _own_head(self, result: ForwardResult, head: Head, target: TargetLike) -> Head:
+        """The head with the feature map of the target's scale. Raises TargetError for a box that is not there."""
+        if not self.heads.has_scales(head):
+            return head
+        (scored,) = bind([target], self._output(result))[1]
+        return self.heads.of_scale(head, scored)
 
     def explain(
         self,
@@ -65,7 +82,7 @@ class Pipeline:
         """
         if callable(progress) or len(progress) != len(passes):
             raise OptionError(f"progress is a sequence of callbacks, one for each of the {len(passes)} pictures")
-        heads = [[self.heads.head(target) for target in each] for each in targets]
+        heads = [_heads_of(each, [self.heads.head(t) for t in of]) for each, of in zip(passes, targets, strict=True)]
         maps: list[dict[int, Saliency]] = [{} for _ in passes]
         errors: dict[int, OnnxCamError] = {}
         for head in dict.fromkeys(head for each in heads for head in each):
@@ -89,7 +106,7 @@ class Pipeline:
 
     def stream(self, forward_pass: ForwardPass, target: TargetLike, progress: Progress | None) -> Iterator[Saliency]:
         """Saliency results of increasing accuracy; of a method that cannot stream, the last one only."""
-        head = self.heads.head(target)
+        (head,) = _heads_of(forward_pass, [self.heads.head(target)])
         runner, forward = self.heads.of(head), forward_pass.results[head]
         if self.info.method.stream is None:
             (explained,) = self._explain_head(runner, [forward], [[target]], [progress])
@@ -199,9 +216,14 @@ class Pipeline:
         return HeadOutput(logits, forward.values, labels, self.info.size, forward.model_input.placement, embed)
 
 
-def _result_of(forward_pass: ForwardPass, head: Head, runner: GradientRunner) -> ForwardResult:
-    if head not in forward_pass.results:
+def _heads_of(forward_pass: ForwardPass, heads: Sequence[Head]) -> tuple[Head, ...]:
+    """The heads of a picture's targets. heads: the same, before the scales of their boxes were known."""
+    if [head._replace(layer=None) for head in forward_pass.heads] != list(heads):
         raise OptionError("the forward pass of this picture was made for other targets")
+    return forward_pass.heads
+
+
+def _result_of(forward_pass: ForwardPass, head: Head, runner: GradientRunner) -> ForwardResult:
     if forward_pass.results[head].runner is not runner:
         raise OptionError("the forward pass of this picture was made by another explainer")
     return forward_pass.results[head]

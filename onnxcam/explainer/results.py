@@ -6,6 +6,7 @@ ForwardPass (one picture, run once) -> BoundRequest (the picture with its target
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +23,17 @@ from onnxcam.surgeon.analysis.anatomy import Kind
 from onnxcam.types import Arrays, BatchMode, Features, FeaturesOnDevice, Image, Note, NoteCode, Origin, Source
 from onnxcam.versions import versions
 
-Head = tuple[Kind | None, str | None]
-"""What is scored: its kind and the name of the output. None where the model decides."""
+
+class Head(NamedTuple):
+    """What is scored: its kind and the name of the output, None where the model decides.
+
+    layer: the feature tensor, for boxes of a scale that is not the one which the output is opened with.
+    """
+
+    kind: Kind | None
+    output: str | None
+    layer: str | None = None
+
 
 PREPROCESSED = Origin(Source.GIVEN, "preprocessed by the caller")
 
@@ -33,7 +43,8 @@ class ForwardResult:
     """One unmasked picture before one head: what all its targets share.
 
     features: (K,*grid). values: (numbers,) of the scored tensor, flattened. feeds: the picture and the extra inputs by
-    the scoring graph's input names. seconds: duration of the forward pass with its preparation.
+    the scoring graph's input names. seconds: duration of the forward pass with its preparation. forwards: passes of the
+    picture up to here, two where the first one only showed from which scale a box is.
     """
 
     runner: GradientRunner
@@ -43,6 +54,7 @@ class ForwardResult:
     features: Features | FeaturesOnDevice
     values: npt.NDArray[np.float64]
     seconds: float
+    forwards: int = 1
 
     def release(self) -> None:
         """Frees the copy of this picture on the device."""
@@ -51,10 +63,14 @@ class ForwardResult:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ForwardPass:
-    """A picture that was read and run once, with a result for each head that its targets need."""
+    """A picture that was read and run once, with a result for each head that its targets need.
+
+    heads: of each target.
+    """
 
     model_input: ModelInput
     results: Mapping[Head, ForwardResult]
+    heads: tuple[Head, ...]
 
     def release(self) -> None:
         """Frees the copies of this picture on the device; called for a picture that is not explained."""
@@ -128,7 +144,7 @@ def _provenance(info: ExplainerInfo, outcome: Outcome, request: BoundRequest, se
         batch_mode=opened.batching.mode,
         features=tuple(forward.features.shape),
         channels=Channels(total, scored, outcome.estimated, outcome.left) if scored is not None else None,
-        forwards=count.forwards + 1,
+        forwards=count.forwards + forward.forwards,
         steps=count.steps,
         seconds=seconds,
         notes=(*notes_of(forward, info.size, info.size_origin), *forward.runner.notes, *outcome.notes),

@@ -141,6 +141,7 @@ def _open(file: ModelFile, options: OpenOptions) -> OpenedModel:
         output=options.output,
         kind=options.kind,
         shapes=trace.shapes,
+        fixed=trace.values,
     )
     if options.every_cell_counts and options.layer == "auto":
         shape = image.shape(size, image.batch or 1)

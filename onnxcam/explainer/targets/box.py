@@ -32,26 +32,10 @@ class Box:
 
 @dataclass(frozen=True)
 class _Table:
-    """The detector's table. scores: (boxes, classes); sides: (boxes, 4) as centre x, y, width, height, or None.
-
-    columns: of the output's table, in which a box is a column (by_column) or a row; first: the first class's entry.
-    """
+    """The detector's table. scores: (boxes, classes); sides: (boxes, 4) as centre x, y, width, height, or None."""
 
     scores: Vector
     sides: Vector | None
-    columns: int
-    by_column: bool
-    first: int
-
-    def place(self, box: int, label: int) -> int:
-        """The place of a box's number for a class in the flattened output."""
-        column = self.first + label
-        return column * self.columns + box if self.by_column else box * self.columns + column
-
-    def entry(self, place: int) -> tuple[int, int]:
-        """The box and the class at a place of the flattened output."""
-        row, column = divmod(place, self.columns)
-        return (column, row - self.first) if self.by_column else (row, column - self.first)
 
 
 def _table(output: HeadOutput) -> _Table:
@@ -63,7 +47,7 @@ def _table(output: HeadOutput) -> _Table:
     last = first + (len(output.labels) if output.labels is not None else output.logits.classes)
     # Boxes are ranked as detectors rank them: by the class score, times the objectness where there is one.
     scores = table[:, first:last] * (table[:, 4:5] if first == 5 else 1)
-    return _Table(scores, table[:, :4] if first else None, columns, by_column, first)
+    return _Table(scores, table[:, :4] if first else None)
 
 
 def feed(targets: Sequence[Box], output: HeadOutput) -> Feeds:
@@ -74,14 +58,14 @@ def feed(targets: Sequence[Box], output: HeadOutput) -> Feeds:
         label = target.label
         c = class_index(label, table.scores.max(axis=0), output.labels) if label is not None else None
         i = _box_index(target.box, table.sides, table.scores.max(axis=1) if c is None else table.scores[:, c])
-        places.append(table.place(i, int(table.scores[i].argmax()) if c is None else c))
+        places.append(output.logits.place(i, int(table.scores[i].argmax()) if c is None else c))
     return {TARGETS: np.asarray(places, np.int64)}
 
 
 def describe(targets: Sequence[Box], feeds: Feeds, output: HeadOutput) -> list[ScoredTarget]:
     """Boxes are called by their class and place, such as 'dog in box 17'."""
-    table, places = _table(output), [int(place) for place in feeds[TARGETS]]
-    entries = [table.entry(place) for place in places]
+    places = [int(place) for place in feeds[TARGETS]]
+    entries = [output.logits.entry(place) for place in places]
     return literal(places, [f"{output.label(c) or f'class {c}'} in box {i}" for i, c in entries], output)
 
 
@@ -136,7 +120,7 @@ def again(scored: ScoredTarget, output: HeadOutput) -> Box:
         raise TargetError(
             f"place {scored.index} of a result's target is not inside the output {output.logits.output!r}"
         )
-    box, label = _table(output).entry(scored.index)
+    box, label = output.logits.entry(scored.index)
     return Box(box, label, scored.output)
 
 

@@ -70,7 +70,7 @@ class Logits:
     or 'none' where no activation follows. classes: their number; for ELEMENTS and EMBEDDING all numbers of the tensor.
     shape: for one image. channel_axis: the axis of the classes (REGION). first_class: the columns before the classes
     (BOXES): 4 for the sides, 5 with an objectness, 0 where the boxes are another output. boxes_first: whether the shape
-    is (N, boxes, columns).
+    is (N, boxes, columns). sides_output: the output that holds the sides of the boxes, None where the table does.
     """
 
     tensor: str
@@ -83,6 +83,22 @@ class Logits:
     channel_axis: int = 1
     first_class: int = 0
     boxes_first: bool = False
+    sides_output: str | None = None
+
+    @property
+    def boxes(self) -> int:
+        """The number of boxes in the table (BOXES)."""
+        return self.shape[1] if self.boxes_first else self.shape[2]
+
+    def entry(self, place: int) -> tuple[int, int]:
+        """The box and the class at a place of the flattened table (BOXES); the class is below 0 for other columns."""
+        row, column = divmod(place, self.shape[2])
+        return (row, column - self.first_class) if self.boxes_first else (column, row - self.first_class)
+
+    def place(self, box: int, label: int) -> int:
+        """The place of a box's number for a class in the flattened table (BOXES)."""
+        column = self.first_class + label
+        return box * self.shape[2] + column if self.boxes_first else column * self.shape[2] + box
 
     @property
     def space(self) -> tuple[int, ...]:
@@ -175,6 +191,21 @@ class FeatureTensor:
 
 
 @dataclass(frozen=True)
+class Scale:
+    """The boxes of a detector's table that are predicted from one feature map.
+
+    rows: (start, stop) of each run of their places in the table. features: what enters the layers that predict them.
+    """
+
+    rows: tuple[tuple[int, int], ...]
+    features: FeatureTensor
+
+    def holds(self, box: int) -> bool:
+        """Whether the box at this place of the table is one of them."""
+        return any(start <= box < stop for start, stop in self.rows)
+
+
+@dataclass(frozen=True)
 class Candidate:
     """A tensor that was considered as feature tensor, and why it was not chosen."""
 
@@ -188,7 +219,8 @@ class Anatomy:
     """Everything that an explanation must know of a model.
 
     candidates are the tensors that were not chosen, notes say what a reader should doubt, and bytes_per_image is the
-    memory of the largest node of one forward pass of one image.
+    memory of the largest node of one forward pass of one image. scales: of a detector's table, from the finest map to
+    the coarsest; () where the rows cannot be traced to a map.
     """
 
     image: ImageInput
@@ -197,3 +229,4 @@ class Anatomy:
     candidates: tuple[Candidate, ...]
     notes: tuple[Note, ...]
     bytes_per_image: int
+    scales: tuple[Scale, ...] = ()

@@ -3,16 +3,15 @@
 A node that reads a full grid and returns none is the pooling, whatever its operator. refine() then walks on back over
 whatever belongs to the pooling: flattening, attention weights, the removal of a class token, a convolution that makes
 one map for each class. The outputs of segmentation networks (N,classes,H,W) and of detectors are walked back by
-before_prediction() and common_trunk(). locate.py chooses among the results.
+before_prediction() and the functions of detections.py. locate.py chooses among the results.
 """
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from onnxcam.surgeon.analysis.axes import CHANNEL, Axes, Tokens, has_grid
 from onnxcam.surgeon.ir import Node, Shape, Shapes, Value, ancestors, constant, integers, shape_of
-from onnxcam.types import Note, NoteCode
+from onnxcam.types import Arrays, Note, NoteCode
 
 WEIGHTED = frozenset(
     "Conv ConvTranspose Gemm MatMul QLinearConv ConvInteger MatMulInteger QLinearMatMul FusedConv FusedMatMul "
@@ -27,13 +26,15 @@ RESHAPING = frozenset({"Reshape", "Flatten", "Squeeze", "Identity"})
 class Geometry:
     """Shapes and axes of all tensors by name.
 
-    letters: the image's spatial axes, e.g. ('H', 'W'). batch: the size of the batch that the shapes are for.
+    letters: the image's spatial axes, e.g. ('H', 'W'). batch: the size of the batch that the shapes are for. fixed: the
+    numbers of tensors that follow from shapes and constants alone.
     """
 
     shapes: Shapes
     axes: dict[str, Axes]
     letters: tuple[str, ...]
     batch: int | None = None
+    fixed: Arrays = field(default_factory=dict)
 
     def shape(self, value: Value) -> Shape | None:
         """The tensor's shape; None where it is unknown."""
@@ -267,36 +268,3 @@ def before_prediction(head: Value, geometry: Geometry) -> Value:
         if node.op_type in WEIGHTED:
             return value
     return value
-
-
-def common_trunk(head: Value, geometry: Geometry) -> Value | None:
-    """The last map before the branches that predict a table of boxes from the coarsest maps; None without branches."""
-    maps = _prediction_inputs(head, geometry)
-    if not maps:
-        return None
-    fewest = min(_cells(v, geometry) for v in maps)
-    lineages = [[v, *ancestors(v)] for v in maps if _cells(v, geometry) == fewest]
-    ids = [{id(v) for v in lineage} for lineage in lineages]
-    shared = [v for v in lineages[0] if all(id(v) in i for i in ids) and geometry.is_map(v) and is_learned(v)]
-    return most_derived(shared) if shared else None
-
-
-def _prediction_inputs(head: Value, geometry: Geometry) -> list[Value]:
-    """The maps that enter the last layers with weights before the table; steps over the decoding of boxes."""
-    maps: dict[int, Value] = {}
-    ahead = [head]
-    for node in _walked_back(ahead):
-        first = node.inputs[0] if node.inputs else None
-        if node.op_type in WEIGHTED and first is not None and geometry.is_map(first) and is_learned(first):
-            maps[id(first)] = first
-        elif node.op_type in WEIGHTED and not node.op_type.endswith(("Conv", "Transpose")):
-            return []  # layers over tokens or sequences follow the maps, so these are no branches of a detector
-        else:
-            ahead.extend(_computed_inputs(node))
-    return list(maps.values())
-
-
-def _cells(value: Value, geometry: Geometry) -> int:
-    """Cells of the tensor's grid."""
-    sizes = zip(geometry.axes_of(value), geometry.shape(value) or (), strict=True)
-    return math.prod(d or 1 for a, d in sizes if a in geometry.letters)

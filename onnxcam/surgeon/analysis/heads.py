@@ -131,7 +131,8 @@ def _as_boxes(table: Logits, others: Sequence[Value], geometry: Geometry) -> Log
         if sides in ((rows, 4), (4, columns)):
             boxes_first = sides == (rows, 4)
             reason = f"{table.reason}; its boxes are in {other.name!r}"
-            return replace(table, classes=columns if boxes_first else rows, boxes_first=boxes_first, reason=reason)
+            classes = columns if boxes_first else rows
+            return replace(table, classes=classes, boxes_first=boxes_first, reason=reason, sides_output=str(other.name))
     boxes_first = rows > columns
     first = 5 if boxes_first else 4
     classes = min(rows, columns) - first

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from onnxcam.errors import ModelError, NoSpatialFeatures, UnknownLayer, near
-from onnxcam.surgeon.analysis.anatomy import Anatomy, Candidate, FeatureTensor, Kind, Logits
+from onnxcam.surgeon.analysis.anatomy import Anatomy, Candidate, FeatureTensor, Kind, Logits, Scale
 from onnxcam.surgeon.analysis.axes import propagate
+from onnxcam.surgeon.analysis.detections import TableScales, common_trunk, table_scales
 from onnxcam.surgeon.analysis.frontier import (
     Geometry,
     before_prediction,
     before_shared_pooling,
-    common_trunk,
     find_frontier,
     is_learned,
     layers_after,
@@ -38,7 +38,7 @@ from onnxcam.surgeon.ir import (
     values,
 )
 from onnxcam.surgeon.passes.quantised import check_dequantisable, is_blocked
-from onnxcam.types import Note, NoteCode
+from onnxcam.types import Arrays, Note, NoteCode
 
 LONGEST_HEAD = 3
 """Layers with weights after the features of a classifier, as in VGG; more of them raise a doubt."""
@@ -53,12 +53,14 @@ def locate(
     output: str | None = None,
     kind: Kind | None = None,
     shapes: Shapes | None = None,
+    fixed: Arrays | None = None,
 ) -> Anatomy:
     """Finds the image input, the scored tensor and the feature tensor.
 
     layout: overrides the one that is read from the shape, e.g. NHWC. size: (H,W) for a model with dynamic sides, 224 if
     None. layer: 'auto', 'last-conv', or the name of a tensor or node. output, kind: what is scored, if no class vector.
-    shapes: of every tensor, as a run showed them (tracing.py); inferred if None.
+    shapes: of every tensor, as a run showed them (tracing.py); inferred if None. fixed: the numbers of tensors that
+    follow from shapes and constants, as the run showed them.
 
     Raises NoSpatialFeatures, UnknownLayer, PresetError or ModelError.
     """
@@ -66,18 +68,35 @@ def locate(
     if shapes is None:
         shapes = infer_shapes(model, {image.name: image.shape(resolve_size(image, size))})
     axes = propagate(model, shapes, {image.name: tuple(image.layout)})
-    geometry = Geometry(shapes, axes, image.letters, (shapes.get(image.name) or (None,))[0])
+    geometry = Geometry(shapes, axes, image.letters, (shapes.get(image.name) or (None,))[0], fixed or {})
     logits = find_logits(model, geometry, output, kind)
     notes = size_notes(image, size)
     if logits.kind is Kind.BOXES and kind is None:
         text = f"{logits.output!r} is read as a table of boxes; else explain one number (onnxcam explain --index)"
         notes += (Note(NoteCode.READ_AS_BOXES, text),)
-    if layer == "auto":
+    table = table_scales(model, logits, geometry) if logits.kind is Kind.BOXES else None
+    scales = _scales(table, logits, geometry)
+    candidates: tuple[Candidate, ...] = ()
+    if layer != "auto":
+        features = _chosen(model, layer, geometry)
+    elif scales and table is not None:
+        # The coarsest; a box of another scale is explained by its own (explainer/heads.py).
+        features = scales[-1].features
+        notes += () if table.traced else (_untraced(features),)
+    else:
         features, candidates, doubt = _auto(model, logits, geometry)
         notes += (doubt,) if doubt else ()
-    else:
-        features, candidates = _chosen(model, layer, geometry), ()
-    return Anatomy(image, logits, features, candidates, notes, footprint(model, shapes))
+    return Anatomy(image, logits, features, candidates, notes, footprint(model, shapes), scales)
+
+
+def _scales(table: TableScales | None, logits: Logits, geometry: Geometry) -> tuple[Scale, ...]:
+    """The scales of a detector's table, from the finest map to the coarsest."""
+    scales = []
+    for rows, value in table.scales if table is not None else ():
+        text = ", ".join(f"{start} to {stop - 1}" for start, stop in rows[:3]) + (", ..." if len(rows) > 3 else "")
+        reason = f"what enters the layers that predict boxes {text} of {logits.boxes}"
+        scales.append(Scale(rows, _feature(value, reason, geometry)))
+    return tuple(scales)
 
 
 def _auto(model: Model, logits: Logits, geometry: Geometry) -> tuple[FeatureTensor, tuple[Candidate, ...], Note | None]:
@@ -90,9 +109,8 @@ def _auto(model: Model, logits: Logits, geometry: Geometry) -> tuple[FeatureTens
         reason = "what enters the layer that predicts a class for every pixel"
         return _feature(value, reason, geometry), (), None
     if logits.kind is Kind.BOXES and (trunk := common_trunk(head, geometry)) is not None:
-        reason = "the coarsest map under the layers that predict boxes"
-        text = "boxes of other scales are predicted from finer maps; --layer takes the tensor name of one"
-        return _feature(trunk, reason, geometry), (), Note(NoteCode.OTHER_SCALES, text)
+        features = _feature(trunk, "the coarsest map under the layers that predict boxes", geometry)
+        return features, (), _untraced(features)
     order = {id(n): i for i, n in enumerate(model.graph)}
     pairs = find_frontier(head, geometry)
     learned = [(v, n) for v, n in pairs if is_learned(v)]
@@ -115,6 +133,14 @@ def _auto(model: Model, logits: Logits, geometry: Geometry) -> tuple[FeatureTens
         or _branch_doubt([v for v, _ in ranked[1:]], chosen)
     )
     return features, (*losers, *_naive_candidates(model, chosen, geometry)), doubt
+
+
+def _untraced(features: FeatureTensor) -> Note:
+    text = (
+        f"from which map some boxes are predicted cannot be followed through the graph, so {features.tensor!r} is "
+        f"explained for them; --layer takes the tensor name of another map"
+    )
+    return Note(NoteCode.OTHER_SCALES, text)
 
 
 def _branch_doubt(others: Sequence[Value], chosen: Value) -> Note | None:

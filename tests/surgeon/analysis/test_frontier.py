@@ -181,36 +181,6 @@ def test_the_features_of_a_segmentation_enter_the_layer_that_predicts_classes(ma
     assert anatomy.logits.space == (8, 6)
 
 
-def test_the_features_of_a_detector_are_the_coarsest_map_before_its_branches(make: Make) -> None:
-    text = f"""{HEAD}net (float[1,3,16,16] x) => (float[1,10,20] boxes)
-    <float[8,3,3,3] w, float[8,8,3,3] u, float[4,8,1,1] b1, float[6,8,1,1] k1, float[4,8,1,1] b2, float[6,8,1,1] k2,
-     int64[3] s = {{0, 0, -1}}>
-    {{
-      c = Conv <kernel_shape=[3,3], pads=[1,1,1,1], strides=[4,4]> (x, w)
-      fine = Relu (c)
-      d = Conv <kernel_shape=[3,3], pads=[1,1,1,1], strides=[2,2]> (fine, u)
-      coarse = Relu (d)
-      box1 = Conv (fine, b1)
-      class1 = Conv (fine, k1)
-      box2 = Conv (coarse, b2)
-      class2 = Conv (coarse, k2)
-      p1 = Sigmoid (class1)
-      p2 = Sigmoid (class2)
-      all1 = Concat <axis=1> (box1, p1)
-      all2 = Concat <axis=1> (box2, p2)
-      t1 = Reshape (all1, s)
-      t2 = Reshape (all2, s)
-      boxes = Concat <axis=2> (t1, t2)
-    }}"""
-    anatomy = anatomy_of(make(text))
-    assert anatomy.features.tensor == "coarse"
-    assert (anatomy.logits.kind, anatomy.logits.classes) == (Kind.BOXES, 6)
-    assert any(
-        note.code is NoteCode.OTHER_SCALES and "finer maps; --layer takes the tensor name of one" in note.text
-        for note in anatomy.notes
-    )
-
-
 def test_an_average_over_windows_before_flattening_belongs_to_the_pooling(make: Make) -> None:
     pooled = "a = AveragePool <kernel_shape=[2,3], strides=[2,3]> (f)\n p = Flatten (a)"
     text = f"{HEAD}{SIGNATURE}<float[8,3,3,3] w, float[16,5] v>{{{BODY}{pooled}\n logits = MatMul (p, v)\n}}"
