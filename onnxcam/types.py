@@ -98,6 +98,8 @@ class NoteCode(StrEnum):
     """The model takes any size, and none was given."""
     BRANCH_TAKEN = "branch-taken"
     """Only one branch of an If is explained."""
+    COMPUTED_IN_FLOAT32 = "computed-in-float32"
+    """The model's own number type has no kernels, so float32 is used."""
     READ_AS_BOXES = "read-as-boxes"
     """An output was taken for a detector's table."""
     OTHER_SCALES = "other-scales"

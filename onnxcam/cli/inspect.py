@@ -45,7 +45,7 @@ def description(file: "ModelFile", opened: "OpenedModel") -> dict[str, Any]:
         "inputs": [_tensor(v) for v in file.model.graph.inputs],
         "outputs": [_tensor(v) for v in file.model.graph.outputs],
         "image": {
-            "input": image.name, "layout": image.layout, "dtype": image.dtype, "channels": image.channels,
+            "input": image.name, "layout": image.file_layout, "dtype": image.dtype, "channels": image.channels,
             **dict(zip(SIDES[-len(image.sides):], image.sides, strict=True)),
         },
         "features": {

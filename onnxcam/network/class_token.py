@@ -46,8 +46,7 @@ def before_class_token(model: Model, anatomy: Anatomy, shapes: Shapes, feeds: Ar
             continue
         try:
             located = locate(
-                model, layout=anatomy.image.layout, size=size, layer=name, output=logits.output, kind=logits.kind,
-                shapes=shapes,
+                model, size=size, layer=name, output=logits.output, kind=logits.kind, shapes=shapes, image=anatomy.image,
             )  # fmt: skip
         except NoSpatialFeatures:
             continue

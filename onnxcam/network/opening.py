@@ -1,6 +1,6 @@
 """Opens a model: from its file to a Network that is ready for images. Start reading at `open_model`.
 
-    store weights that nodes fill -> unroll loops -> dry run -> take the branches of every If -> locate the feature map
+    prepare the input -> store filled weights -> unroll loops -> dry run -> take the branches of Ifs -> locate the features
     -> (with a class token: an earlier feature map) -> make the batch dynamic -> open the session -> verify
 
 The passes come from the surgeon; this module runs the model in between to see what is true of it. Three ways to batch
@@ -11,7 +11,7 @@ rewritten graph with the file. What was learnt is stored for the next opening (c
 import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -24,12 +24,12 @@ from onnxcam.errors import InferenceError, ModelError, OptionError, OutOfMemory
 from onnxcam.network import cache
 from onnxcam.network.batch_check import HALF_TOLERANCE, TOLERANCE, samples_interact, why_not_batched
 from onnxcam.network.class_token import before_class_token
-from onnxcam.network.dry_run import noise, without_branches
+from onnxcam.network.dry_run import noise, run_trace, without_branches
 from onnxcam.network.extra_inputs import extra_inputs, for_batch, is_batched
 from onnxcam.network.scorer import Network, probabilities
 from onnxcam.surgeon import ir
-from onnxcam.surgeon.analysis.anatomy import Anatomy, Kind
-from onnxcam.surgeon.analysis.images import find_image, resolve_size
+from onnxcam.surgeon.analysis.anatomy import Anatomy, ImageInput, Kind
+from onnxcam.surgeon.analysis.images import resolve_size
 from onnxcam.surgeon.analysis.locate import locate
 from onnxcam.surgeon.analysis.tracing import Trace
 from onnxcam.surgeon.graphs.masked_score import FEATURE_MASKS
@@ -37,6 +37,7 @@ from onnxcam.surgeon.ir import Model, Shapes
 from onnxcam.surgeon.loading import ModelFile
 from onnxcam.surgeon.passes.control_flow import unroll_loops
 from onnxcam.surgeon.passes.fill_weights import store_filled_weights
+from onnxcam.surgeon.preparation import prepare_model
 from onnxcam.surgeon.vmap.driver import CannotBatch, free_batch
 from onnxcam.types import Arrays, BatchMode, MaskForm, Note, NoteCode
 
@@ -50,7 +51,7 @@ logger = logging.getLogger(__name__)
 class OpenOptions:
     """How to open a model; None and 'auto' leave the choice to onnxcam.
 
-    layout: axes of the image input. size: (H,W). layer: a tensor or node, or 'auto'. output: name of the output to
+    layout: axes of the image input. image_input: its name. size: (H,W). layer: a tensor or node, or 'auto'. output: name of the output to
     explain. kind: what is scored. inputs: values of the extra inputs. providers: as Session takes them. threads, batch:
     of a run. with_fill: removed pixels are filled with an image, not with zero. form: how masks come.
     every_cell_counts: the feature tensor must count at every cell, not at a class token only. engine: how a GPU
@@ -58,6 +59,7 @@ class OpenOptions:
     """
 
     layout: str | None = None
+    image_input: str | None = None
     size: tuple[int, ...] | None = None
     layer: str = "auto"
     output: str | None = None
@@ -123,40 +125,58 @@ def open_model(file: ModelFile, options: OpenOptions) -> OpenedModel:
 
 
 def _open(file: ModelFile, options: OpenOptions) -> OpenedModel:
-    model = unroll_loops(store_filled_weights(file.model))
-    image = find_image(model, options.layout)
+    prepared = prepare_model(file.model, options.layout, options.image_input)
+    model, image = unroll_loops(store_filled_weights(prepared.model)), prepared.image
     size = resolve_size(image, options.size)
     inputs = extra_inputs(model, image, options.inputs)
     key = _key(file, options, size)
-    record = cache.load(key) if options.cache else None
+    cached = options.cache and 0 not in image.added  # what is recorded is the trace of a graph with a batch axis
+    record = cache.load(key) if cached else None
     if record is not None and not _describes(record.trace, model):
         record = None
     trace = record.trace if record is not None else None
     model, trace, notes = without_branches(model, image, size, inputs, trace)
+    if 0 in image.added:
+        model, image, trace = _with_batch(model, image, size, inputs, trace)
     anatomy = locate(
         model,
-        layout=options.layout,
         size=size,
         layer=options.layer,
         output=options.output,
         kind=options.kind,
         shapes=trace.shapes,
         fixed=trace.values,
+        image=image,
     )
+    notes = (*prepared.notes, *notes)
     if options.every_cell_counts and options.layer == "auto":
         shape = image.shape(size, image.batch or 1)
         feeds = {image.name: noise(image, shape), **for_batch(model, image, inputs, shape[0])}
         anatomy = before_class_token(model, anatomy, trace.shapes, feeds, size)
-    opener = _Opener(file, model, trace, anatomy, size, inputs, options, record)
+    opener = _Opener(file, prepared.runnable, model, trace, anatomy, size, inputs, options, record)
     network, graph, batching = opener.open()
-    if options.cache and record is None and not trace.taken:  # the branch of an If is found anew at every opening
+    if cached and record is None and not trace.taken:  # the branch of an If is found anew at every opening
         cache.store(key, cache.ModelRecord(trace, batching.mode, batching.reason))
     return OpenedModel(network, graph, anatomy, size, batching, inputs, notes, options, trace.shapes)
+
+
+def _with_batch(
+    model: Model, image: ImageInput, size: tuple[int, ...], inputs: Arrays, trace: Trace
+) -> tuple[Model, ImageInput, Trace]:
+    """A model of one picture without batch axis, made to take any batch, with its trace; as it is where that fails."""
+    try:
+        batched = free_batch(model, trace.shapes, trace.values, [image.name])
+    except CannotBatch as error:
+        logger.info("no batch axis: %s", error)
+        return model, image, trace
+    image = replace(image, batch=None)
+    return batched, image, replace(run_trace(batched, image, size, inputs), taken=trace.taken)
 
 
 def _key(file: ModelFile, options: OpenOptions, size: tuple[int, ...]) -> str:
     choices = (
         options.layout,
+        options.image_input,
         size,
         options.layer,
         options.output,
@@ -182,6 +202,7 @@ class _Opener:
     """Tries the ways to batch, best first, and verifies each before it is used."""
 
     file: ModelFile
+    runnable: Model | None
     model: Model
     trace: Trace
     anatomy: Anatomy
@@ -195,15 +216,21 @@ class _Opener:
         if self.record is not None:
             return self._from_record(self.record)
         fixed = self.anatomy.image.batch
-        reason = f"the export is fixed to a batch of {fixed}"
+        has_none = 0 in self.anatomy.image.added
+        reason = "the export has no batch axis" if has_none else f"the export is fixed to a batch of {fixed}"
         if fixed is None:
             network = self._network(self.model, None)
             problem = why_not_batched(network, self.inputs, self._tolerance)
             if problem is None:
                 verified = self._check_surgery(network)
-                return network, self.model, BatchSupport(BatchMode.DYNAMIC, f"the export takes any batch; {verified}")
+                if has_none:
+                    batching = BatchSupport(BatchMode.REWRITTEN, f"{reason}; made dynamic and {verified}")
+                else:
+                    batching = BatchSupport(BatchMode.DYNAMIC, f"the export takes any batch; {verified}")
+                return network, self.model, batching
             network.close()
-            reason = f"the export declares a dynamic batch, but {problem}"
+            reason = f"{reason}, and" if has_none else "the export declares a dynamic batch, but"
+            reason = f"{reason} {problem}"
         rewritten, problem = self._rewritten()
         if rewritten is not None:
             network, graph, verified = rewritten
@@ -290,10 +317,11 @@ class _Opener:
         Returns 'verified', or why it could not be verified. Raises ModelError where they differ.
         """
         logits, image = self.anatomy.logits, self.anatomy.image
-        session = Session(self.file.proto.SerializeToString(), ("cpu",), self.options.threads)
+        own = self.file.proto.SerializeToString() if self.runnable is None else ir.to_bytes(self.runnable)
+        session = Session(own, ("cpu",), self.options.threads)
         batch_of_one = noise(image, image.shape(self.size))
         shape = image.shape(self.size, image.batch or 1)
-        feeds = {image.name: np.repeat(batch_of_one, shape[0], axis=0)}
+        feeds = {image.name: np.repeat(batch_of_one, shape[0], axis=0).squeeze(image.added)}
         feeds |= for_batch(self.model, image, self.inputs, shape[0])
         try:
             output = session.run([logits.output], {n: a for n, a in feeds.items() if n in session.inputs})[0]
@@ -305,7 +333,8 @@ class _Opener:
         values = network.forward(network.feeds(channels_first, channels_first, self.inputs))[1]
         expected = np.asarray(output, np.float64).reshape(-1)[: values.size]
         if logits.kind is Kind.REGION:
-            expected = np.moveaxis(np.asarray(output[0], np.float64), logits.channel_axis - 1, -1).reshape(-1)
+            first = output[0] if output.ndim == len(logits.shape) else output  # one without batch axis
+            expected = np.moveaxis(np.asarray(first, np.float64), logits.channel_axis - 1, -1).reshape(-1)
             values = values.reshape(-1, logits.classes)
         activated = _activated(values, logits.activation).reshape(-1)
         limit = SURGERY_TOLERANCE * max(float(np.abs(expected).max(initial=0)), 1e-6)

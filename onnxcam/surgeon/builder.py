@@ -71,6 +71,12 @@ class Builder:
             return self("Unsqueeze", x, self.constant(list(axes), np.int64))
         return self("Unsqueeze", x, axes=list(axes))
 
+    def squeeze(self, x: Value, axes: Sequence[int]) -> Value:
+        """Adds Squeeze, whose axes are an input from opset 13 on."""
+        if self._opset >= 13:
+            return self("Squeeze", x, self.constant(list(axes), np.int64))
+        return self("Squeeze", x, axes=list(axes))
+
     def reshape(self, x: Value, shape: Sequence[int]) -> Value:
         """Adds Reshape to a constant shape, in which 0 keeps an axis and -1 takes the rest."""
         return self("Reshape", x, self.constant(list(shape), np.int64))

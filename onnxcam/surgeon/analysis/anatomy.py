@@ -26,7 +26,8 @@ class ImageInput:
     """The input that takes the image, the signal or the volume.
 
     layout has one letter for each axis, e.g. NCHW, NWC, NDHWC. sides holds the sizes of the spatial axes, with None for
-    a dynamic one; batch is None where it is dynamic.
+    a dynamic one; batch is None where it is dynamic. added: positions of the axes of size 1 that the file's own input
+    lacks, and passes/added_axes.py adds.
     """
 
     name: str
@@ -35,11 +36,17 @@ class ImageInput:
     channels: int
     sides: tuple[int | None, ...]
     batch: int | None
+    added: tuple[int, ...] = ()
 
     @property
     def letters(self) -> tuple[str, ...]:
         """The letters of the spatial axes: ('W',), ('H', 'W') or ('D', 'H', 'W')."""
         return tuple(letter for letter in self.layout if letter not in "NC")
+
+    @property
+    def file_layout(self) -> str:
+        """The layout of the file's own input: without the axes that are added."""
+        return "".join(letter for i, letter in enumerate(self.layout) if i not in self.added)
 
     def shape(self, sides: Sequence[int], batch: int = 1) -> tuple[int, ...]:
         """The input's shape, in its own layout, for a batch of images with these sides."""

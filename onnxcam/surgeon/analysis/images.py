@@ -1,16 +1,20 @@
 """Finds which input takes the picture, in which layout, and how large the picture is.
 
-The layout is read from the input's shape. locate.py calls find_image() first; what opens a model calls it too, to know
-how to load a picture.
+The layout is read from the input's shape, and from the first convolution (entry.py) where the shape is ambiguous: it
+tells a picture without batch axis from signals, and frames from volumes. locate.py calls find_image() first; what opens
+a model calls it too, to know how to load a picture.
 """
 
 import math
 from collections.abc import Sequence
 
-from onnxcam.errors import ModelError, NoSpatialFeatures, PresetError
+import onnx_ir
+
+from onnxcam.errors import ModelError, NoSpatialFeatures, OptionError, PresetError, near
 from onnxcam.surgeon.analysis.anatomy import ImageInput
 from onnxcam.surgeon.analysis.axes import BATCH, CHANNEL, GRIDS
-from onnxcam.surgeon.ir import NUMERIC, Model, Shape, shape_of
+from onnxcam.surgeon.analysis.entry import Entry, find_entry
+from onnxcam.surgeon.ir import NUMERIC, Model, Shape, Value, shape_of
 from onnxcam.types import Note, NoteCode
 
 LARGEST_SIDE = 2**24
@@ -19,48 +23,143 @@ LARGEST_BATCH = 4096
 COLOURS = (1, 3, 4)
 """Usual numbers of channels of an image."""
 
+OTHER_TYPES = tuple(onnx_ir.DataType[name] for name in "BFLOAT16 INT8 INT16 UINT16 INT32 INT64".split())
+"""Element types that few models take a picture in."""
+DEPTH, TIME = "D", "T"
+SHORTEST_SIDE, LONGEST_RATIO = 16, 4
+"""The shorter side of a grey picture, and how much longer the other one can be, for a picture without channel axis."""
+
 DEFAULT_SIDE = 224
 """Side of the image for a model that takes any size; signals and volumes have no usual size."""
 LARGEST_INPUT = 2**31
 """Places (pixels, samples, voxels) of an input; a larger one has no address in an array."""
 
 
-def find_image(model: Model, layout: str | None = None) -> ImageInput:
+def find_image(model: Model, layout: str | None = None, name: str | None = None) -> ImageInput:
     """The input that takes the image: the first with four axes, else five (a volume), else three (a signal).
 
-    layout overrides the one that is read from the shape. Raises NoSpatialFeatures where no input has such a shape, and
+    An input of three axes may be one picture without batch axis, too. layout overrides the one that is read from the
+    shape and the graph: a letter for each axis of the input, as in NHWC, CHW or NTCHW. name: of the input, if the
+    caller chose one. Raises NoSpatialFeatures where no input has such a shape, OptionError for an unknown name, and
     ModelError for a layout that does not fit.
     """
-    ranked = [
+    value = _chosen(model, name)
+    shape = shape_of(value) or ()
+    letters = _checked(layout, shape) if layout is not None else _layout_of(model, value, shape)
+    channel = letters.find(CHANNEL)
+    colours = [shape[i] in COLOURS for i in (1, len(shape) - 1)]
+    if BATCH in letters and channel >= 0 and shape[channel] not in (None, *COLOURS) and layout is not None:
+        if colours[0 if channel != 1 else 1]:
+            raise ModelError(f"layout {letters} does not fit the input {value.name!r} of shape {list(shape)}")
+    batch = shape[0] if letters[0] == BATCH else 1
+    sides = tuple(d for letter, d in zip(letters, shape, strict=True) if letter not in (BATCH, CHANNEL))
+    if any(d is not None and d > LARGEST_SIDE for d in sides) or (batch or 0) > LARGEST_BATCH:
+        raise ModelError(
+            f"the input {value.name!r} of shape {list(shape)} is larger than any image; the file may be damaged"
+        )
+    channels = 1 if channel < 0 else int(shape[channel] or 3)
+    full = letters if BATCH in letters else BATCH + letters
+    full = full if CHANNEL in full else BATCH + CHANNEL + full[1:]
+    added = tuple(i for i, letter in enumerate(full) if letter not in letters)
+    return ImageInput(str(value.name), _numpy_type(value), full, channels, sides, batch, added)
+
+
+def picture_inputs(model: Model) -> list[Value]:
+    """The inputs that can take a picture, a signal or a volume, the likeliest first."""
+    inputs = [v for v in model.graph.inputs if v.shape is not None]
+    return [
         v
+        for types in (NUMERIC, OTHER_TYPES)
         for rank in (4, 5, 3)
-        for v in model.graph.inputs
-        if v.shape is not None and len(v.shape) == rank and v.dtype in NUMERIC
+        for v in inputs
+        if v.shape is not None and len(v.shape) == rank and v.dtype in types
     ]
-    if not ranked:
+
+
+def _chosen(model: Model, name: str | None) -> Value:
+    candidates = picture_inputs(model)
+    if not candidates:
         shown = ", ".join(f"{v.name} {list(shape_of(v) or ())}" for v in model.graph.inputs) or "none"
         raise NoSpatialFeatures(
             f"the model takes no picture: an input such as NCHW, NHWC, NCW or NCDHW is needed, found {shown}"
         )
-    value = ranked[0]
-    shape = shape_of(value) or ()
-    chosen = (layout if layout is not None else _layout_of(shape)).upper()
-    letters = "".join(GRIDS[len(shape)])
-    if chosen[:1] != BATCH or sorted(chosen) != sorted(f"NC{letters}") or chosen.replace(CHANNEL, "") != f"N{letters}":
-        raise ModelError(f"layout {layout!r} is not NC{letters} or N{letters}C")
-    channel = chosen.index(CHANNEL)
-    if shape[channel] not in (None, *COLOURS) and shape[1 if channel != 1 else -1] in COLOURS:
-        raise ModelError(f"layout {chosen} does not fit the input {value.name!r} of shape {list(shape)}")
-    dtype = value.dtype.numpy().name if value.dtype is not None else "float32"
-    sides = tuple(d for i, d in enumerate(shape) if i not in (0, channel))
-    if any(d is not None and d > LARGEST_SIDE for d in sides) or (shape[0] or 0) > LARGEST_BATCH:
-        raise ModelError(
-            f"the input {value.name!r} of shape {list(shape)} is larger than any image; the file may be damaged"
-        )
-    return ImageInput(str(value.name), dtype, chosen, int(shape[channel] or 3), sides, shape[0])
+    by_name = {str(v.name): v for v in candidates}
+    if name is not None and name not in by_name:
+        raise OptionError(f"no input called {name!r} takes a picture; {near(name, by_name)}")
+    return by_name[name] if name is not None else candidates[0]
 
 
-def _layout_of(shape: Shape) -> str:
+def _numpy_type(value: Value) -> str:
+    """numpy's name of the input's element type; float32 for types that numpy lacks, which are converted."""
+    if value.dtype is None or value.dtype == onnx_ir.DataType.BFLOAT16:
+        return "float32"
+    return value.dtype.numpy().name
+
+
+def _checked(layout: str, shape: Shape) -> str:
+    """The caller's layout in capitals, with D for time. Raises ModelError unless it can be that of the shape."""
+    letters = layout.upper().replace(TIME, DEPTH)
+    sides = letters.replace(BATCH, "").replace(CHANNEL, "")
+    is_possible = (
+        len(letters) == len(shape)
+        and len(set(letters)) == len(letters)
+        and letters.find(BATCH) < 1
+        and (len(sides) > 1 or {BATCH, CHANNEL} <= set(letters))
+        and sides in ("W", "HW", "DHW")
+    )
+    if not is_possible:
+        usual = "".join(GRIDS[len(shape)])
+        raise ModelError(f"layout {layout!r} is not NC{usual} or N{usual}C")
+    return letters
+
+
+def _layout_of(model: Model, value: Value, shape: Shape) -> str:
+    """A letter for each axis of the input: by the first convolution where the shape is ambiguous, else by the shape."""
+    if len(shape) == 4 and (shape[1] in COLOURS) != (shape[-1] in COLOURS):
+        return _layout_of_shape(shape)
+    entry = find_entry(model, value)
+    letters = _letters_of(entry, shape) if entry is not None else None
+    if letters is None and entry is None and len(shape) == 3:
+        letters = _without_batch(shape)
+    return letters or _layout_of_shape(shape)
+
+
+def _without_batch(shape: Shape) -> str | None:
+    """CHW or HWC where a network without convolutions takes an input of the sizes of one picture in colours."""
+    if shape[0] in COLOURS[1:] and None not in shape and _is_picture(shape[1:]):
+        return "CHW"
+    return "HWC" if shape[2] in COLOURS[1:] and None not in shape and _is_picture(shape[:2]) else None
+
+
+def _letters_of(entry: Entry, shape: Shape) -> str | None:
+    """The layout by what the first convolution reads; None where that does not say."""
+    rank, sides = len(shape), entry.sides
+    rest = [i for i in range(rank) if i not in (*sides, entry.channel)]
+    letters = dict(zip(sides, GRIDS[len(sides) + 2], strict=True))
+    if list(sides) != sorted(sides):
+        return None
+    if entry.channel is not None:
+        letters[entry.channel] = CHANNEL
+    elif rank > 3 or not _is_picture([shape[i] for i in sides]):
+        return None
+    elif rest and shape[rest[-1]] == 1 and not entry.batch:
+        letters[rest.pop()] = CHANNEL  # one colour, whose axis cannot be told from others of size 1
+    if len(sides) == 2 and len(rest) == 2 and rest[-1] in entry.batch:
+        letters[rest.pop()] = DEPTH  # frames, which become the batch of a convolution of pictures
+    if rest not in ([], [0]):
+        return None
+    return "".join(BATCH if i in rest else letters[i] for i in range(rank))
+
+
+def _is_picture(sides: Sequence[int | None]) -> bool:
+    """Whether sides are those of a picture rather than the channels and the length of a signal."""
+    if None in sides:
+        return sides.count(None) == len(sides)
+    short, long = min(d or 0 for d in sides), max(d or 0 for d in sides)
+    return len(sides) == 2 and short >= SHORTEST_SIDE and long <= LONGEST_RATIO * short
+
+
+def _layout_of_shape(shape: Shape) -> str:
     """The layout by the shape: the channels are the axis that has 1, 3 or 4 entries, else the shorter one."""
     letters = "".join(GRIDS[len(shape)])
     first, final = f"NC{letters}", f"N{letters}C"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from onnxcam.errors import ModelError, NoSpatialFeatures, UnknownLayer, near
-from onnxcam.surgeon.analysis.anatomy import Anatomy, Candidate, FeatureTensor, Kind, Logits, Scale
+from onnxcam.surgeon.analysis.anatomy import Anatomy, Candidate, FeatureTensor, ImageInput, Kind, Logits, Scale
 from onnxcam.surgeon.analysis.axes import propagate
 from onnxcam.surgeon.analysis.detections import TableScales, common_trunk, table_scales
 from onnxcam.surgeon.analysis.frontier import (
@@ -54,17 +54,19 @@ def locate(
     kind: Kind | None = None,
     shapes: Shapes | None = None,
     fixed: Arrays | None = None,
+    image: ImageInput | None = None,
 ) -> Anatomy:
     """Finds the image input, the scored tensor and the feature tensor.
 
     layout: overrides the one that is read from the shape, e.g. NHWC. size: (H,W) for a model with dynamic sides, 224 if
     None. layer: 'auto', 'last-conv', or the name of a tensor or node. output, kind: what is scored, if no class vector.
     shapes: of every tensor, as a run showed them (tracing.py); inferred if None. fixed: the numbers of tensors that
-    follow from shapes and constants, as the run showed them.
+    follow from shapes and constants, as the run showed them. image: the input that takes the image, if it is known;
+    layout is not read then.
 
     Raises NoSpatialFeatures, UnknownLayer, PresetError or ModelError.
     """
-    image = find_image(model, layout)
+    image = image or find_image(model, layout)
     if shapes is None:
         shapes = infer_shapes(model, {image.name: image.shape(resolve_size(image, size))})
     axes = propagate(model, shapes, {image.name: tuple(image.layout)})

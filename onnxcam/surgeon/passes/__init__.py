@@ -5,12 +5,14 @@ model that it receives stays as it is (ir.edit() gives the copy). It runs nothin
 do its work.
 
     fill_weights.py      store_filled_weights: weights that ConstantOfShape makes become initializers
+    added_axes.py        add_axes: an input without batch or channel axis gets one of size 1
     control_flow.py      unroll_loops, take_branches: Loop and If are replaced by their contents
     expose_features.py   expose_features: the feature tensor becomes an output
     opset.py             raise_opset, decompose_operators, blank_weights: changes of the operators or weights as a whole
-    single_precision.py  convert_to_single_precision: float32 everywhere, for gradients
+    single_precision.py  convert_to_single_precision: float32 everywhere, for gradients; convert_to_float32: in place of
+                         a type that onnxruntime's CPU has no layers for
     mixed_precision.py   convert_to_mixed_precision: float16 where it is safe, for fast devices
 
 quantised.py is no pass: its functions tell whether a tensor is quantised and give it back as real numbers.
-network/opening.py and network/gradients.py call the passes, in the order that they need.
+preparation.py, network/opening.py and network/gradients.py call the passes, in the order that they need.
 """

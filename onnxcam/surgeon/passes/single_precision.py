@@ -1,17 +1,18 @@
-"""A pass that converts everything that a gradient flows through to float32.
+"""Passes that convert a graph's numbers to float32; what the model computes changes by rounding only.
 
-network/gradients.py applies it before the gradient is built: gradients underflow in half precision, and integer tensors
-(an image of bytes) have no gradient. The numbers that the model computes change by rounding only.
+network/gradients.py applies convert_to_single_precision() before a gradient is built: gradients underflow in half
+precision, and integer tensors (an image of bytes) have no gradient. preparation.py applies convert_to_float32() to a
+model in a type whose layers onnxruntime's CPU lacks.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterator
 
 import numpy as np
 import onnx_ir
 
 from onnxcam.errors import MissingGradient
 from onnxcam.surgeon import ir
-from onnxcam.surgeon.ir import Model, Node, Value, edit
+from onnxcam.surgeon.ir import Graph, Model, Node, Value, edit
 
 INTEGER_ONLY = frozenset({"DequantizeLinear", "QLinearConv", "ConvInteger", "QLinearMatMul", "MatMulInteger"})
 """Operators that read integers only."""
@@ -35,12 +36,41 @@ def convert_to_single_precision(model: Model, image: str) -> Model:
     is_affected = takes_bytes or any(v.dtype in OTHER_FLOATS for v in tensors)
     if not is_affected and not any(_named_type(n) in OTHER_FLOATS for n in copy.graph):
         return copy
-    _convert_weights(copy)
-    for value in (*copy.graph.inputs, *copy.graph.outputs):
-        if value.dtype in OTHER_FLOATS or (value.name == image and value.dtype == onnx_ir.DataType.UINT8):
-            value.type = onnx_ir.TensorType(onnx_ir.DataType.FLOAT)
-    _convert_nodes(copy.graph)
+    _convert(copy, OTHER_FLOATS)
+    if entry is not None and takes_bytes:
+        entry.type = onnx_ir.TensorType(onnx_ir.DataType.FLOAT)
     return copy
+
+
+def convert_to_float32(model: Model, types: Collection[onnx_ir.DataType]) -> Model | None:
+    """Converts the tensors of these float types to float32, those of subgraphs too; None where there are none."""
+    graphs = [model.graph, *model.graph.subgraphs()]
+    values = (v for graph in graphs for v in (*graph.initializers.values(), *graph.inputs, *graph.outputs))
+    nodes = (n for graph in graphs for n in graph)
+    if not any(v.dtype in types for v in values) and not any(_named_type(n) in types for n in nodes):
+        return None
+    copy = edit(model)
+    _convert(copy, types)
+    return copy
+
+
+def is_double_network(model: Model) -> bool:
+    """Whether a convolution computes in double precision, which onnxruntime's CPU has no kernel for."""
+    return any(
+        v is not None and v.dtype == onnx_ir.DataType.DOUBLE
+        for node in model.graph
+        if node.op_type in ("Conv", "ConvTranspose", "GlobalAveragePool", "AveragePool")
+        for v in node.inputs
+    )
+
+
+def _convert(model: Model, types: Collection[onnx_ir.DataType]) -> None:
+    for graph in (model.graph, *model.graph.subgraphs()):
+        _convert_weights(graph, types)
+        for value in (*graph.inputs, *graph.outputs):
+            if value.dtype in types:
+                value.type = onnx_ir.TensorType(onnx_ir.DataType.FLOAT)
+        _convert_nodes(graph, types)
 
 
 def _check_readers(image: Value) -> None:
@@ -53,32 +83,37 @@ def _check_readers(image: Value) -> None:
         )
 
 
-def _convert_weights(model: Model) -> None:
-    weights = dict(model.graph.initializers)
-    for name, value in weights.items():
+def _convert_weights(graph: Graph, types: Collection[onnx_ir.DataType]) -> None:
+    for name, value in list(graph.initializers.items()):
         array = ir.constant(value)
-        if value.dtype not in OTHER_FLOATS or array is None:
+        if value.dtype not in types or array is None:
             continue
         tensor = onnx_ir.tensor(array.astype(np.float32), name=name)
         stored = onnx_ir.Value(name=name, type=onnx_ir.TensorType(tensor.dtype), shape=value.shape, const_value=tensor)
-        del model.graph.initializers[name]
+        del graph.initializers[name]
         onnx_ir.convenience.replace_all_uses_with(value, stored, replace_graph_outputs=True)
-        model.graph.register_initializer(stored)
+        graph.register_initializer(stored)
 
 
-def _convert_nodes(nodes: Iterable[Node]) -> None:
+def _convert_nodes(graph: Graph, types: Collection[onnx_ir.DataType]) -> None:
     """Changes the types that attributes name, and drops the recorded types of inner tensors."""
-    for node in nodes:
+    for node in graph:
         attribute = TYPED_BY.get(node.op_type)
-        if attribute is not None and _named_type(node) in OTHER_FLOATS:
+        if attribute is not None and _named_type(node) in types:
             node.attributes[attribute] = onnx_ir.AttrInt64(attribute, int(onnx_ir.DataType.FLOAT))
-        fill = node.attributes.get("value") if node.op_type == "ConstantOfShape" else None
-        if fill is not None and fill.as_tensor().dtype in OTHER_FLOATS:
-            tensor = onnx_ir.tensor(fill.as_tensor().numpy().astype(np.float32))
-            node.attributes["value"] = onnx_ir.AttrTensor("value", tensor)
+        for name, tensor in _tensors(node):
+            if tensor.dtype in types:
+                node.attributes[name] = onnx_ir.AttrTensor(name, onnx_ir.tensor(tensor.numpy().astype(np.float32)))
         for value in node.outputs:
             if not value.is_graph_output():
                 value.type, value.shape = None, None
+
+
+def _tensors(node: Node) -> Iterator[tuple[str, onnx_ir.TensorProtocol]]:
+    """The tensor by which the node fills its output, with the name of the attribute."""
+    stored = node.attributes.get("value") if node.op_type in ("ConstantOfShape", "Constant") else None
+    if stored is not None and stored.type == onnx_ir.AttributeType.TENSOR:
+        yield "value", stored.as_tensor()
 
 
 def _named_type(node: Node) -> onnx_ir.DataType | None:
