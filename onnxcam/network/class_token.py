@@ -46,7 +46,8 @@ def before_class_token(model: Model, anatomy: Anatomy, shapes: Shapes, feeds: Ar
             continue
         try:
             located = locate(
-                model, size=size, layer=name, output=logits.output, kind=logits.kind, shapes=shapes, image=anatomy.image,
+                model, size=size, layer=name, output=logits.output, kind=logits.kind, shapes=shapes,
+                image=anatomy.image,
             )  # fmt: skip
         except NoSpatialFeatures:
             continue

@@ -1,7 +1,8 @@
 """Opens a model: from its file to a Network that is ready for images. Start reading at `open_model`.
 
-    prepare the input -> store filled weights -> unroll loops -> dry run -> take the branches of Ifs -> locate the features
-    -> (with a class token: an earlier feature map) -> make the batch dynamic -> open the session -> verify
+    prepare the input -> store weights that nodes fill -> unroll loops -> dry run -> take the branches of every If
+    -> locate the feature map -> (with a class token: an earlier feature map) -> make the batch dynamic
+    -> open the session -> verify
 
 The passes come from the surgeon; this module runs the model in between to see what is true of it. Three ways to batch
 are tried, best first: as exported, rewritten, one image at a time. Each is compared with runs of single images, and the
@@ -51,10 +52,10 @@ logger = logging.getLogger(__name__)
 class OpenOptions:
     """How to open a model; None and 'auto' leave the choice to onnxcam.
 
-    layout: axes of the image input. image_input: its name. size: (H,W). layer: a tensor or node, or 'auto'. output: name of the output to
-    explain. kind: what is scored. inputs: values of the extra inputs. providers: as Session takes them. threads, batch:
-    of a run. with_fill: removed pixels are filled with an image, not with zero. form: how masks come.
-    every_cell_counts: the feature tensor must count at every cell, not at a class token only. engine: how a GPU
+    layout: axes of the image input. image_input: its name. size: (H,W). layer: a tensor or node, or 'auto'. output:
+    name of the output to explain. kind: what is scored. inputs: values of the extra inputs. providers: as Session takes
+    them. threads, batch: of a run. with_fill: removed pixels are filled with an image, not with zero. form: how masks
+    come. every_cell_counts: the feature tensor must count at every cell, not at a class token only. engine: how a GPU
     computes. cache: read and store what openings learn, in the user's cache folder.
     """
 

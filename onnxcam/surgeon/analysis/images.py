@@ -47,10 +47,8 @@ def find_image(model: Model, layout: str | None = None, name: str | None = None)
     shape = shape_of(value) or ()
     letters = _checked(layout, shape) if layout is not None else _layout_of(model, value, shape)
     channel = letters.find(CHANNEL)
-    colours = [shape[i] in COLOURS for i in (1, len(shape) - 1)]
-    if BATCH in letters and channel >= 0 and shape[channel] not in (None, *COLOURS) and layout is not None:
-        if colours[0 if channel != 1 else 1]:
-            raise ModelError(f"layout {letters} does not fit the input {value.name!r} of shape {list(shape)}")
+    if layout is not None and BATCH in letters and _contradicts(channel, shape):
+        raise ModelError(f"layout {letters} does not fit the input {value.name!r} of shape {list(shape)}")
     batch = shape[0] if letters[0] == BATCH else 1
     sides = tuple(d for letter, d in zip(letters, shape, strict=True) if letter not in (BATCH, CHANNEL))
     if any(d is not None and d > LARGEST_SIDE for d in sides) or (batch or 0) > LARGEST_BATCH:
@@ -111,6 +109,11 @@ def _checked(layout: str, shape: Shape) -> str:
         usual = "".join(GRIDS[len(shape)])
         raise ModelError(f"layout {layout!r} is not NC{usual} or N{usual}C")
     return letters
+
+
+def _contradicts(channel: int, shape: Shape) -> bool:
+    """Whether another axis than this one has a usual number of channels, and this one has not."""
+    return channel > 0 and shape[channel] not in (None, *COLOURS) and shape[1 if channel != 1 else -1] in COLOURS
 
 
 def _layout_of(model: Model, value: Value, shape: Shape) -> str:

@@ -1,4 +1,4 @@
-"""A pass that gives an input the axes of size 1 that the analysis expects: a batch, or the one channel of a grey picture.
+"""A pass that gives an input axes of size 1 that the analysis expects: a batch, or the one channel of a grey picture.
 
 The graph itself goes on as it was: it reads the input without these axes. Outputs without a batch axis get one, too.
 """
