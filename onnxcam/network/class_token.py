@@ -15,8 +15,8 @@ from onnxcam.engine.session import Session
 from onnxcam.errors import NoSpatialFeatures
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import Anatomy, Candidate
-from onnxcam.surgeon.analysis.axes import Axes, Tokens
 from onnxcam.surgeon.analysis.dominators import TOKEN_SCALE, add_token_scales, dominators
+from onnxcam.surgeon.analysis.factors import Axes, extra_tokens, has_extra_tokens
 from onnxcam.surgeon.analysis.locate import locate
 from onnxcam.surgeon.ir import Model, Shape, Shapes
 from onnxcam.types import Arrays
@@ -29,7 +29,7 @@ MIN_CHANGE = 1e-4
 
 def has_class_token(anatomy: Anatomy) -> bool:
     """Whether the feature tensor holds tokens that are not patches of the image."""
-    return any(isinstance(a, Tokens) and a.before + a.after > 0 for a in anatomy.features.axes)
+    return has_extra_tokens(anatomy.features.axes)
 
 
 def before_class_token(model: Model, anatomy: Anatomy, shapes: Shapes, feeds: Arrays, size: tuple[int, ...]) -> Anatomy:
@@ -82,9 +82,9 @@ def _last_that_counts(
 
     unchanged = run_logits()
     for name, axes in tokens.items():
-        place, axis = next((i, a) for i, a in enumerate(axes) if isinstance(a, Tokens))
+        place, (before, after) = next((i, extra) for i, a in enumerate(axes) if (extra := extra_tokens(a)) is not None)
         patches = [slice(None)] * len(axes)
-        patches[place] = slice(axis.before, scales[name].shape[place] - axis.after)
+        patches[place] = slice(before, scales[name].shape[place] - after)
         scales[name][tuple(patches)] = 0
         if np.abs(run_logits() - unchanged).max() > MIN_CHANGE * max(float(np.abs(unchanged).max()), 1e-6):
             return name
@@ -94,4 +94,4 @@ def _last_that_counts(
 
 def _scale_shape(shape: Shape, axes: Axes) -> list[int]:
     """Shape of the factors of tokens: one entry along all other axes."""
-    return [int(d or 1) if isinstance(a, Tokens) else 1 for d, a in zip(shape, axes, strict=True)]
+    return [int(d or 1) if extra_tokens(a) is not None else 1 for d, a in zip(shape, axes, strict=True)]

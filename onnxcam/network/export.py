@@ -12,7 +12,7 @@ from onnxcam.errors import ModelError
 from onnxcam.network.opening import BatchSupport, OpenOptions, open_model
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import Anatomy
-from onnxcam.surgeon.analysis.axes import CHANNEL, Axis
+from onnxcam.surgeon.analysis.factors import CHANNEL, Axis
 from onnxcam.surgeon.loading import ModelSource, read_model
 from onnxcam.surgeon.passes.expose_features import expose_features
 from onnxcam.types import BatchMode, Note, NoteCode

@@ -20,7 +20,7 @@ from onnxcam.methods.blocks import Method, live, live_channels
 from onnxcam.network.device_features import DeviceFeatures, DeviceOps
 from onnxcam.network.device_scorer import DeviceScorer
 from onnxcam.surgeon.analysis.anatomy import FeatureTensor
-from onnxcam.surgeon.analysis.axes import Axes, Tokens
+from onnxcam.surgeon.analysis.factors import Axes, tokens
 from onnxcam.surgeon.graphs.device_kernels import picking_model
 from onnxcam.surgeon.ir import to_bytes
 
@@ -31,8 +31,8 @@ TENSORS: dict[str, tuple[tuple[int, ...], Axes]] = {
     "NCHW": ((1, 7, 4, 3), ("N", "C", "H", "W")),
     "NHWC": ((1, 4, 3, 7), ("N", "H", "W", "C")),
     "a batch of two": ((2, 7, 4, 3), ("N", "C", "H", "W")),
-    "tokens": ((1, 14, 7), ("N", Tokens((4, 3), 1, 1), "C")),
-    "heads of tokens": ((1, 2, 13, 5), ("N", "C", Tokens((4, 3), 1, 0), None)),
+    "tokens": ((1, 14, 7), ("N", tokens((4, 3), 1, 1), "C")),
+    "heads of tokens": ((1, 2, 13, 5), ("N", "C", tokens((4, 3), 1, 0), None)),
     "signal": ((1, 9, 6), ("N", "C", "W")),
     "volume": ((1, 2, 3, 4, 7), ("N", "D", "H", "W", "C")),
 }

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import ModelError
-from onnxcam.surgeon.analysis.axes import Axes, Tokens
+from onnxcam.surgeon.analysis.cell_order import CellOrder, cell_order, layout_text
+from onnxcam.surgeon.analysis.factors import SPATIAL, Axes
 from onnxcam.surgeon.ir import Shape
 from onnxcam.types import Note
 
-SPATIAL = ("D", "H", "W")
 LARGEST = 2**31
 """Numbers in the feature tensor of one image; only a damaged file has more."""
 
@@ -25,9 +25,9 @@ LARGEST = 2**31
 class ImageInput:
     """The input that takes the image, the signal or the volume.
 
-    layout has one letter for each axis, e.g. NCHW, NWC, NDHWC. sides holds the sizes of the spatial axes, with None for
-    a dynamic one; batch is None where it is dynamic. added: positions of the axes of size 1 that the file's own input
-    lacks, and passes/added_axes.py adds.
+    layout has one letter for each axis, e.g. NCHW, NWC, NDHWC, NCWH. sides holds the sizes along depth, height and
+    width, in this order whatever the layout, with None for a dynamic one; batch is None where it is dynamic. added:
+    positions of the axes of size 1 that the file's own input lacks, and passes/added_axes.py adds.
     """
 
     name: str
@@ -41,7 +41,7 @@ class ImageInput:
     @property
     def letters(self) -> tuple[str, ...]:
         """The letters of the spatial axes: ('W',), ('H', 'W') or ('D', 'H', 'W')."""
-        return tuple(letter for letter in self.layout if letter not in "NC")
+        return tuple(letter for letter in SPATIAL if letter in self.layout)
 
     @property
     def file_layout(self) -> str:
@@ -134,67 +134,42 @@ class FeatureTensor:
 
     @property
     def grid(self) -> tuple[int, ...]:
-        """Cells along the spatial axes. Raises ModelError where the shape is unknown or implausible."""
-        return self._channels_and_grid()[1]
+        """Cells along depth, height and width. Raises ModelError where the shape is unknown or implausible."""
+        return self.order.grid
 
     @property
     def channels(self) -> int:
         """The number of feature maps. Raises as grid does."""
-        return self._channels_and_grid()[0]
+        return self.order.channels
 
-    def _channels_and_grid(self) -> tuple[int, tuple[int, ...]]:
-        sizes = list(zip(self.axes, self.shape, strict=True))[1:]
-        tokens = [a.grid for a, _ in sizes if isinstance(a, Tokens)]
-        grid = tokens[0] if tokens else tuple(d for a, d in sizes if a in SPATIAL)
-        rest = [d for a, d in sizes if not isinstance(a, Tokens) and a not in SPATIAL]
-        if any(d is None for d in (*grid, *rest)) or math.prod(d or 0 for d in (*grid, *rest)) > LARGEST:
-            raise ModelError(f"the shape of {self.tensor!r}, {list(self.shape)}, is unknown or not plausible")
-        return math.prod(d or 0 for d in rest), tuple(int(d or 0) for d in grid)
+    @property
+    def order(self) -> CellOrder:
+        """Where the cells lie, and how to reorder them. Raises ModelError where the shape is unknown or implausible."""
+        return cell_order(self.axes, (1, *self.sides))
 
     @property
     def sides(self) -> tuple[int, ...]:
-        """The shape without the batch. Raises ModelError where it is unknown."""
-        self._channels_and_grid()
-        if None in self.shape[1:]:
-            raise ModelError(f"the shape of {self.tensor!r}, {list(self.shape)}, is unknown")
-        return tuple(d for d in self.shape[1:] if d is not None)
+        """The shape without the batch. Raises ModelError where it is unknown or implausible."""
+        sides = tuple(d for d in self.shape[1:] if d is not None)
+        if None in self.shape[1:] or math.prod(sides) > LARGEST:
+            raise ModelError(f"the shape of {self.tensor!r}, {list(self.shape)}, is unknown or not plausible")
+        return sides
 
     @property
     def layout(self) -> str:
         """NCHW, NHWC, or NTC (T=14x14) for tokens with their grid."""
-        letters = "".join("T" if isinstance(a, Tokens) else a if isinstance(a, str) else "?" for a in self.axes)
-        grids = [a.grid for a in self.axes if isinstance(a, Tokens)]
-        return letters + "".join(f" (T={'x'.join(map(str, g))})" for g in grids)
-
-    @property
-    def channels_first(self) -> tuple[list[int], slice]:
-        """(order, cells): the axes as batch, channels, cells, and the slice of the last axis that holds the grid."""
-        rank = range(len(self.axes))
-        tokens = [i for i in rank if isinstance(self.axes[i], Tokens)][:1]
-        cells = tokens or [i for i in rank if self.axes[i] in SPATIAL]
-        order = [0, *(i for i in rank[1:] if i not in cells and self.axes[i] not in SPATIAL), *cells]
-        axis = self.axes[tokens[0]] if tokens else None
-        if isinstance(axis, Tokens):
-            return order, slice(axis.before, axis.before + math.prod(axis.grid))
-        return order, slice(None)
+        return layout_text(self.axes)
 
     def to_channels(self, array: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
         """Converts the tensor of a batch to (N,K,*grid) float32, without class tokens and other extra tokens."""
-        order, cells = self.channels_first
-        data = np.asarray(array, np.float32).transpose(order)[..., cells]
-        return np.ascontiguousarray(data.reshape(data.shape[0], -1, *self.grid))
+        return self.order.to_maps(array)
 
     def from_channels(self, maps: npt.NDArray[np.float32], tensor: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """The inverse of to_channels(): converts maps (N,K,*grid) to the tensor's own axes.
 
         tensor is that of one image, with a batch axis of 1; the extra tokens are copied from it.
         """
-        order, cells = self.channels_first
-        if cells == slice(None):
-            return maps.reshape(len(maps), *(tensor.shape[i] for i in order[1:])).transpose(np.argsort(order))
-        batch = np.repeat(tensor.transpose(order), len(maps), axis=0)
-        batch[..., cells] = maps.reshape(batch[..., cells].shape)
-        return batch.transpose(np.argsort(order))
+        return self.order.from_maps(maps, tensor)
 
 
 @dataclass(frozen=True)

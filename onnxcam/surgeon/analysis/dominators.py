@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import onnx_ir
 
-from onnxcam.surgeon.analysis.axes import Axes, Tokens
+from onnxcam.surgeon.analysis.factors import Axes, extra_tokens
 from onnxcam.surgeon.builder import Builder
 from onnxcam.surgeon.ir import Model, Value, ancestors, edit, find_value, new_input, tidy
 
@@ -57,7 +57,7 @@ def add_token_scales(model: Model, tensors: Mapping[str, Axes], logits: str) -> 
     for name, axes in tensors.items():
         value = find_value(copy, name)
         assert value is not None
-        shape: list[int | str] = ["tokens" if isinstance(a, Tokens) else 1 for a in axes]
+        shape: list[int | str] = ["tokens" if extra_tokens(a) is not None else 1 for a in axes]
         scale = new_input(copy, f"{TOKEN_SCALE}{name}", onnx_ir.DataType.FLOAT, shape)
         readers = list(value.uses())
         scaled = b("Mul", value, b("CastLike", scale, value))

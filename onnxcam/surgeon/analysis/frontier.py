@@ -9,7 +9,8 @@ before_prediction() and the functions of detections.py. locate.py chooses among 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from onnxcam.surgeon.analysis.axes import CHANNEL, Axes, Tokens, has_grid
+from onnxcam.surgeon.analysis.axes import has_grid
+from onnxcam.surgeon.analysis.factors import CHANNEL, Axes, Factored, has_extra_tokens, is_spatial
 from onnxcam.surgeon.ir import Node, Shape, Shapes, Value, ancestors, constant, integers, shape_of
 from onnxcam.types import Arrays, Note, NoteCode
 
@@ -151,7 +152,7 @@ def _averaged(node: Node, geometry: Geometry) -> Value | None:
 
 
 def _has_tokens(axes: Axes) -> bool:
-    return any(isinstance(a, Tokens) for a in axes)
+    return any(isinstance(a, Factored) and is_spatial(a) for a in axes)
 
 
 def _weighed_by_attention(node: Node, geometry: Geometry) -> Value | None:
@@ -184,8 +185,7 @@ def _before_class_attention(value: Value, geometry: Geometry) -> Value | None:
     A single layer only pools, as nothing reads what the other tokens become. More layers, or one layer over a patch
     embedding, are a transformer, whose last tokens are the features.
     """
-    tokens = next((a for a in geometry.axes_of(value) if isinstance(a, Tokens)), None)
-    if tokens is None or not tokens.before + tokens.after:
+    if not has_extra_tokens(geometry.axes_of(value)):
         return None
     lineage = ancestors(value)
     softmaxes = {id(n) for v in lineage if (n := v.producer()) is not None and n.op_type in ATTENTION}

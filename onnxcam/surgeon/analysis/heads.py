@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from onnxcam.errors import ModelError, near
 from onnxcam.surgeon.analysis.anatomy import Kind, Logits
-from onnxcam.surgeon.analysis.axes import CHANNEL
+from onnxcam.surgeon.analysis.factors import CHANNEL
 from onnxcam.surgeon.analysis.frontier import Geometry
 from onnxcam.surgeon.ir import NUMERIC, Model, Shape, Value, ancestors, shape_of
 

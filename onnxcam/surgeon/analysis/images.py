@@ -12,8 +12,9 @@ import onnx_ir
 
 from onnxcam.errors import ModelError, NoSpatialFeatures, OptionError, PresetError, near
 from onnxcam.surgeon.analysis.anatomy import ImageInput
-from onnxcam.surgeon.analysis.axes import BATCH, CHANNEL, GRIDS
+from onnxcam.surgeon.analysis.axes import GRIDS
 from onnxcam.surgeon.analysis.entry import Entry, find_entry
+from onnxcam.surgeon.analysis.factors import BATCH, CHANNEL, SPATIAL
 from onnxcam.surgeon.ir import NUMERIC, Model, Shape, Value, shape_of
 from onnxcam.types import Note, NoteCode
 
@@ -50,7 +51,7 @@ def find_image(model: Model, layout: str | None = None, name: str | None = None)
     if layout is not None and BATCH in letters and _contradicts(channel, shape):
         raise ModelError(f"layout {letters} does not fit the input {value.name!r} of shape {list(shape)}")
     batch = shape[0] if letters[0] == BATCH else 1
-    sides = tuple(d for letter, d in zip(letters, shape, strict=True) if letter not in (BATCH, CHANNEL))
+    sides = tuple(shape[letters.index(letter)] for letter in SPATIAL if letter in letters)
     if any(d is not None and d > LARGEST_SIDE for d in sides) or (batch or 0) > LARGEST_BATCH:
         raise ModelError(
             f"the input {value.name!r} of shape {list(shape)} is larger than any image; the file may be damaged"
@@ -103,11 +104,11 @@ def _checked(layout: str, shape: Shape) -> str:
         and len(set(letters)) == len(letters)
         and letters.find(BATCH) < 1
         and (len(sides) > 1 or {BATCH, CHANNEL} <= set(letters))
-        and sides in ("W", "HW", "DHW")
+        and "".join(sorted(sides)) in ("W", "HW", "DHW")  # in any order: NWHC is a picture on its side
     )
     if not is_possible:
         usual = "".join(GRIDS[len(shape)])
-        raise ModelError(f"layout {layout!r} is not NC{usual} or N{usual}C")
+        raise ModelError(f"layout {layout!r} is not NC{usual} or N{usual}C, nor another order of these letters")
     return letters
 
 

@@ -14,7 +14,7 @@ import onnx_ir
 from onnxcam.surgeon.analysis.anatomy import FeatureTensor
 from onnxcam.surgeon.builder import Builder, empty_model, publish
 from onnxcam.surgeon.graphs.masked_score import FEATURES
-from onnxcam.surgeon.ir import Model, Value, new_input
+from onnxcam.surgeon.ir import END, Model, Value, new_input
 
 CHANNELS, FINITE, EXTENT, PEAK = "onnxcam/channels", "onnxcam/finite", "onnxcam/extent", "onnxcam/peak"
 ROWS, CHOSEN, SIGN, PICKED = "onnxcam/rows", "onnxcam/chosen", "onnxcam/sign", "onnxcam/picked"
@@ -30,12 +30,18 @@ def channels_model(tensor: FeatureTensor) -> Model:
     shape is not known.
     """
     model = empty_model("channels")
-    b, (order, cells) = Builder(model, "onnxcam/channels"), tensor.channels_first
+    b, order = Builder(model, "onnxcam/channels"), tensor.order
     x = new_input(model, FEATURES, onnx_ir.DataType.FLOAT, ["images", *tensor.sides])
-    x = b("Transpose", b("Gather", x, b.constant([0], np.int64), axis=0), perm=order)
-    if cells != slice(None):
-        last = len(order) - 1
-        x = b("Slice", x, *(b.constant([n], np.int64) for n in (cells.start, cells.stop, last)))
+    x = b("Gather", x, b.constant([0], np.int64), axis=0)
+    if order.extra is not None:
+        axis, first, last = order.extra
+        x = b("Slice", x, *(b.constant([n], np.int64) for n in (first, last, axis)))
+    if (1, *order.parts) != (1, *tensor.sides):
+        x = b.reshape(x, [1, *order.parts])
+    x = b("Transpose", x, perm=list(order.order))
+    for side in order.mirrored:
+        x = b.reshape(x, [order.channels, *order.grid])
+        x = b("Slice", x, *(b.constant([n], np.int64) for n in (-1, -END, 1 + side, -1)))
     shape = [tensor.channels, 1, *tensor.grid]
     maps = b("Reshape", x, b.constant(shape, np.int64), name=CHANNELS)
     size = b("Abs", maps)

@@ -19,7 +19,7 @@ import onnx_ir
 
 from onnxcam.errors import UnknownLayer
 from onnxcam.resampling import bilinear_matrix, is_small, neighbours
-from onnxcam.surgeon.analysis.anatomy import Anatomy
+from onnxcam.surgeon.analysis.anatomy import Anatomy, ImageInput
 from onnxcam.surgeon.builder import Builder, publish
 from onnxcam.surgeon.graphs.score_heads import LOGIT as LOGIT
 from onnxcam.surgeon.graphs.score_heads import LOGITS as LOGITS
@@ -77,8 +77,7 @@ def scoring_model(
     fill = new_input(copy, FILL, onnx_ir.DataType.FLOAT, image_dims) if with_fill else None
 
     up = upsampled(b, maps, grid, size)
-    mask_shape = [-1 if a == "N" else 1 if a == "C" else d for a, d in zip(anatomy.image.layout, shape, strict=True)]
-    mask = b.reshape(_normalised(b, up, len(size)) if form.normalised else up, mask_shape)
+    mask = _in_layout(b, _normalised(b, up, len(size)) if form.normalised else up, anatomy.image, size)
     masked = _masked(b, image, mask, fill)
     rewire(network_input, as_input_type(b, masked, network_input))
     for name, batched in (extra or {}).items():
@@ -88,6 +87,15 @@ def scoring_model(
     copy.graph.outputs.clear()
     _set_outputs(copy, b, as_float(b, head), features, anatomy, count)
     return tidy(copy)
+
+
+def _in_layout(b: Builder, mask: Value, image: ImageInput, size: tuple[int, ...]) -> Value:
+    """A mask (N,1,*size) in the axis order of the image, with one entry along the channels."""
+    canonical = f"NC{''.join(image.letters)}"
+    if image.layout.replace("C", "") != canonical.replace("C", ""):  # width before height
+        return b("Transpose", mask, perm=[canonical.index(letter) for letter in image.layout])
+    sizes = zip(image.layout, image.shape(size), strict=True)
+    return b.reshape(mask, [-1 if a == "N" else 1 if a == "C" else d for a, d in sizes])
 
 
 def _masked(b: Builder, image: Value, mask: Value, fill: Value | None) -> Value:

@@ -12,7 +12,7 @@ from small_models import CLASSIFIER, PIXELS, filled, network_over
 from onnxcam import Element, Explainer, Method, Region
 from onnxcam.methods.maps import Outcome
 from onnxcam.surgeon.analysis.anatomy import FeatureTensor
-from onnxcam.surgeon.analysis.axes import Tokens
+from onnxcam.surgeon.analysis.factors import extra_tokens, tokens
 from onnxcam.types import BatchMode, Score
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>\n'
@@ -262,9 +262,9 @@ def test_regions_and_elements_are_scored_behind_the_features_too() -> None:
 AXES: list[tuple[tuple[Any, ...], tuple[int, ...]]] = [
     (("N", "C", "H", "W"), (1, 8, 4, 3)),
     (("N", "H", "W", "C"), (1, 4, 3, 8)),
-    (("N", Tokens((4, 3), 1), "C"), (1, 13, 8)),
-    (("N", Tokens((4, 3), 2, 1), "C"), (1, 15, 8)),
-    (("N", "C", Tokens((4, 3))), (1, 8, 12)),
+    (("N", tokens((4, 3), 1), "C"), (1, 13, 8)),
+    (("N", tokens((4, 3), 2, 1), "C"), (1, 15, 8)),
+    (("N", "C", tokens((4, 3))), (1, 8, 12)),
     (("N", None, "H", "W", "C"), (1, 2, 4, 3, 8)),
     (("N", "C", "W"), (1, 8, 5)),
     (("N", "D", "C", "H", "W"), (1, 2, 8, 4, 3)),
@@ -280,7 +280,7 @@ def test_from_channels_is_the_inverse_of_to_channels(axes: tuple[Any, ...], shap
     back = features.from_channels(maps, tensor)
     assert back.shape == (6, *shape[1:])
     np.testing.assert_array_equal(features.to_channels(back), maps)
-    token = next((i for i, a in enumerate(axes) if isinstance(a, Tokens)), None)
+    token = next((i for i, a in enumerate(axes) if extra_tokens(a) is not None), None)
     if token is not None:
         before = axes[token].before
         kept = [i for i in range(shape[token]) if not before <= i < before + 12]

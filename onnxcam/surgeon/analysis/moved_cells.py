@@ -1,0 +1,215 @@
+"""Axes after operators that take, move, repeat or join entries: Slice, Gather, Concat, Split, Pad, Resize.
+
+An axis that lists all cells of a letter keeps it while most of them stay in order. One that is rolled or mirrored keeps
+it too, with the shift, so that the roll back restores it. Where the order of the cells is not known, an axis has no
+meaning any more.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxcam.surgeon.analysis.factors import SPATIAL, Axes, Axis, Factor, Factored, is_spatial
+from onnxcam.surgeon.ir import Node, Shape, Value, constant, integer, integers, shape_of
+
+Known = Mapping[str, Axes]
+Shapes = Mapping[str, Shape]
+
+
+def resized(axes: Axes, before: Shape, after: Shape) -> Axes:
+    """Axes after the sizes have changed: a whole letter stays, a part of one does not."""
+    return tuple(_resized(a, p, q) for a, p, q in zip(axes, before, after, strict=True))
+
+
+def _resized(axis: Axis, before: int | None, after: int | None) -> Axis:
+    if before == after or not isinstance(axis, Factored):
+        return axis
+    if after is None and not axis.before + axis.after:
+        return axis
+    if len(axis.factors) == 1 and _is_moved(axis) and not axis.factors[0].shift and after is not None:
+        f = axis.factors[0]
+        return Factored((Factor(f.letter, after, 1, after, 0, f.mirrored),))
+    return None
+
+
+def _is_moved(axis: Axis) -> bool:
+    """Whether the axis is all of one letter, rolled or mirrored."""
+    if not isinstance(axis, Factored) or len(axis.factors) != 1 or axis.before + axis.after:
+        return False
+    return axis.factors[0].size == axis.factors[0].extent and axis.factors[0].letter in SPATIAL
+
+
+def along_axes(node: Node, axes: Axes, before: Shape, after: Shape) -> Axes | None:
+    """Axes after Tile, Expand, CumSum or TopK: repeated or sorted cells are no grid."""
+    if len(axes) != len(after):
+        return None
+    ordered = integer(node, "axis", -1) % len(after) if node.op_type == "TopK" else None
+    return tuple(
+        None if is_spatial(a) and (p != q or i == ordered) else a
+        for i, (a, p, q) in enumerate(zip(axes, before, after, strict=True))
+    )
+
+
+def sliced(node: Node, axes: Axes, before: Shape, after: Shape) -> Axes | None:
+    """Axes after Slice."""
+    starts, over = integers(node, "starts", 1), integers(node, "axes", 3)
+    steps = integers(node, "steps", 4)
+    order = over if over is not None else list(range(len(starts or ())))
+    result = list(axes)
+    for i, axis in enumerate(axes):
+        at = [a % len(axes) for a in order].index(i) if i in [a % len(axes) for a in order] else None
+        start = starts[at] if starts is not None and at is not None else (0 if at is None else None)
+        step = steps[at] if steps is not None and at is not None and at < len(steps) else 1
+        result[i] = _taken(axis, before[i], after[i], start, step)
+    return tuple(result)
+
+
+def _taken(axis: Axis, before: int | None, after: int | None, start: int | None, step: int) -> Axis:
+    """An axis of which `after` entries were taken from `start` on (None if unknown), every step-th one."""
+    if not is_spatial(axis):
+        return axis
+    if step < 0:
+        return _mirrored(axis, after) if before == after and step == -1 else None
+    if before == after or before is None or after is None:
+        return axis
+    if isinstance(axis, Factored):
+        first = start + before if start is not None and start < 0 else start
+        return _without_extra(axis, first, after) if step == 1 and first is not None else None
+    # Half a picture is no picture; every second row is.
+    return axis if step > 1 or 2 * after > before else None
+
+
+def _without_extra(axis: Factored, start: int, size: int) -> Axis:
+    """The axis without some of its extra entries; None where cells are gone too, or a part of a letter."""
+    cells = axis.size - axis.before - axis.after
+    before, after = axis.before - start, size - (axis.before - start) - cells
+    if before < 0 or after < 0:
+        return None
+    return Factored(axis.factors, before, after)
+
+
+def _mirrored(axis: Axis, size: int | None) -> Axis:
+    if isinstance(axis, Factored) and not _is_moved(axis):
+        return None
+    if size is None:
+        return None
+    f = axis.factors[0] if isinstance(axis, Factored) else Factor(str(axis), size, 1, size)
+    if f.shift:
+        return None
+    return f.letter if f.mirrored else Factored((Factor(f.letter, size, 1, size, 0, True),))
+
+
+def gathered(node: Node, axes: Axes, before: Shape, shapes: Shapes, shape: Shape) -> Axes | None:
+    """Axes after Gather: an axis stays where the indices take its entries in a known order."""
+    at = integer(node, "axis", 0) % len(axes)
+    index = node.inputs[1]
+    dims = shapes.get(str(index.name), shape_of(index)) if index is not None else None
+    rank = len(dims) if dims is not None else len(shape) - len(axes) + 1
+    if len(shape) != len(axes) - 1 + rank:
+        return None
+    kept: Axis = None
+    if rank == 1:
+        kept = axes[at] if not is_spatial(axes[at]) else _picked(axes[at], before[at], constant(index))
+    return (*axes[:at], *([kept] * rank), *axes[at + 1 :])
+
+
+def _picked(axis: Axis, size: int | None, index: npt.NDArray[np.generic] | None) -> Axis:
+    """The axis after its entries at these indices were taken."""
+    if index is None or size is None or index.size < 2:
+        return None
+    places = index.astype(np.int64).reshape(-1) % size
+    steps = set(np.diff(places).tolist())
+    if len(steps) == 1 and (step := steps.pop()) != 0:
+        return _taken(axis, size, len(places), int(places[0]), step)
+    if len(places) == size and sorted(places) == list(range(size)):
+        shift = int(places[0])
+        return _rolled(axis, size, shift) if (np.roll(np.arange(size), -shift) == places).all() else None
+    nearest = np.floor((np.arange(len(places)) + 0.5) * size / len(places)).astype(np.int64)
+    return axis if isinstance(axis, str) and np.abs(nearest - places).max() <= 1 else None
+
+
+def _rolled(axis: Axis, size: int, shift: int) -> Axis:
+    """The axis after entry `shift` became the first."""
+    if isinstance(axis, Factored) and not _is_moved(axis):
+        return None
+    f = axis.factors[0] if isinstance(axis, Factored) else Factor(str(axis), size, 1, size)
+    if f.mirrored:
+        return None
+    shift = (f.shift + shift) % size
+    return Factored((Factor(f.letter, size, 1, size, shift),)) if shift else f.letter
+
+
+def split(node: Node, position: int, axes: Axes, before: Shape, shapes: Shapes) -> Axes | None:
+    """Axes of one output of Split."""
+    at = integer(node, "axis", 0) % len(axes)
+    sizes = [(shapes.get(str(v.name)) or (None,) * len(axes))[at] for v in node.outputs]
+    if None in sizes[: position + 1]:
+        return tuple(None if i == at and is_spatial(a) else a for i, a in enumerate(axes))
+    start = sum(int(d or 0) for d in sizes[:position])
+    return tuple(_taken(a, before[i], sizes[position], start, 1) if i == at else a for i, a in enumerate(axes))
+
+
+def concatenated(node: Node, shape: Shape, shapes: Shapes, known: Known) -> Axes | None:
+    """Axes after Concat: tokens stay among extra entries, and a rolled letter keeps its shift."""
+    inputs = [v for v in node.inputs if v is not None]
+    at = integer(node, "axis", 0) % len(shape)
+    operands = [known.get(str(v.name), ()) for v in inputs]
+    operands = [axes if len(axes) == len(shape) else (None,) * len(shape) for axes in operands]
+    if not any(a is not None for axes in operands for a in axes):
+        return None
+    result = [next((axes[i] for axes in operands if axes[i] is not None), None) for i in range(len(shape))]
+    result[at] = _joined(inputs, [axes[at] for axes in operands], at, shape, shapes, known)
+    return tuple(result)
+
+
+def _joined(
+    inputs: Sequence[Value], pieces: Sequence[Axis], at: int, shape: Shape, shapes: Shapes, known: Known
+) -> Axis:
+    """The axis along which the inputs are joined."""
+    rolled = _roll(inputs, at, shape, shapes, known)
+    if rolled is not None:
+        return rolled
+    spatial = [i for i, a in enumerate(pieces) if is_spatial(a)]
+    if not spatial:
+        return next((a for a in pieces if a is not None), None)
+    first = spatial[0]
+    axis = pieces[first]
+    if not isinstance(axis, Factored):
+        # Two maps side by side are not the picture's; a border of constants is.
+        return axis if len(spatial) == 1 else None
+    sizes = [_size(v, at, shapes, len(shape)) for v in inputs]
+    if sizes.count(None) == 1 and shape[at] is not None:
+        sizes[sizes.index(None)] = (shape[at] or 0) - sum(d for d in sizes if d is not None)
+    if None in sizes or _is_moved(axis):
+        return None
+    front, back = sum(d or 0 for d in sizes[:first]), sum(d or 0 for d in sizes[first + 1 :])
+    return Factored(axis.factors, axis.before + front, axis.after + back)
+
+
+def _size(value: Value, at: int, shapes: Shapes, rank: int) -> int | None:
+    """The size of a computed tensor or weight along an axis."""
+    dims = shapes.get(str(value.name)) or shape_of(value) or ()
+    return dims[at] if len(dims) == rank else None
+
+
+def _roll(inputs: Sequence[Value], at: int, shape: Shape, shapes: Shapes, known: Known) -> Axis:
+    """The axis where the two inputs are the rear and the front of one tensor, as torch.roll is exported; else None."""
+    nodes = [n for v in inputs if (n := v.producer()) is not None and n.op_type == "Slice"]
+    if len(nodes) != 2 or len(inputs) != 2:
+        return None
+    source = nodes[0].inputs[0]
+    if source is None or nodes[1].inputs[0] is not source:
+        return None
+    axes, before = known.get(str(source.name)), shapes.get(str(source.name))
+    if axes is None or before is None or before[at] is None or before != shape:
+        return None
+    for node in nodes:
+        over, steps = integers(node, "axes", 3), integers(node, "steps", 4)
+        if over is None or [a % len(shape) for a in over] != [at] or steps not in (None, [1]):
+            return None
+    size, front = int(before[at] or 0), _size(inputs[1], at, shapes, len(shape))
+    start = integers(nodes[1], "starts", 1)
+    if front is None or not is_spatial(axes[at]) or start not in (None, [0], [-size]):
+        return None
+    return _rolled(axes[at], size, front)
