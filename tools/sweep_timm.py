@@ -281,7 +281,7 @@ def check(name: str, variant: str, folder: Path) -> Row:
         image = find_image(model, None)
         size = resolve_size(image, expected["x"].shape[2:])
         model, trace, _ = without_branches(model, image, size, {}, None)
-        anatomy = locate(model, size=size, shapes=trace.shapes)
+        anatomy = locate(model, size=size, shapes=trace.shapes, fixed=trace.values)
         features = anatomy.features
         row.tensor, row.layout = features.tensor, features.layout
         notes = [n for n in anatomy.notes if n.code not in DOUBTS]

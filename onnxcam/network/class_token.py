@@ -18,6 +18,7 @@ from onnxcam.surgeon.analysis.anatomy import Anatomy, Candidate
 from onnxcam.surgeon.analysis.dominators import TOKEN_SCALE, add_token_scales, dominators
 from onnxcam.surgeon.analysis.factors import Axes, extra_tokens, has_extra_tokens
 from onnxcam.surgeon.analysis.locate import locate
+from onnxcam.surgeon.analysis.tracing import Trace
 from onnxcam.surgeon.ir import Model, Shape, Shapes
 from onnxcam.types import Arrays
 
@@ -32,14 +33,14 @@ def has_class_token(anatomy: Anatomy) -> bool:
     return has_extra_tokens(anatomy.features.axes)
 
 
-def before_class_token(model: Model, anatomy: Anatomy, shapes: Shapes, feeds: Arrays, size: tuple[int, ...]) -> Anatomy:
+def before_class_token(model: Model, anatomy: Anatomy, trace: Trace, feeds: Arrays, size: tuple[int, ...]) -> Anatomy:
     """The anatomy with the last tensor whose patches count as its features; unchanged if there is none, or no need.
 
-    feeds: a test image and the extra inputs, by the model's input names.
+    trace: of a run of the model. feeds: a test image and the extra inputs, by the model's input names.
     """
     if not has_class_token(anatomy):
         return anatomy
-    image, logits = anatomy.image.name, anatomy.logits
+    image, logits, shapes = anatomy.image.name, anatomy.logits, trace.shapes
     anatomies: dict[str, Anatomy] = {}
     for name in reversed(dominators(model, image, logits.tensor)):
         if shapes.get(name, ())[1:2] != anatomy.features.shape[1:2] or len(anatomies) == MAX_CANDIDATES:
@@ -47,6 +48,7 @@ def before_class_token(model: Model, anatomy: Anatomy, shapes: Shapes, feeds: Ar
         try:
             located = locate(
                 model, size=size, layer=name, output=logits.output, kind=logits.kind, shapes=shapes,
+                fixed=trace.values,
                 image=anatomy.image,
             )  # fmt: skip
         except NoSpatialFeatures:

@@ -153,7 +153,7 @@ def _open(file: ModelFile, options: OpenOptions) -> OpenedModel:
     if options.every_cell_counts and options.layer == "auto":
         shape = image.shape(size, image.batch or 1)
         feeds = {image.name: noise(image, shape), **for_batch(model, image, inputs, shape[0])}
-        anatomy = before_class_token(model, anatomy, trace.shapes, feeds, size)
+        anatomy = before_class_token(model, anatomy, trace, feeds, size)
     opener = _Opener(file, prepared.runnable, model, trace, anatomy, size, inputs, options, record)
     network, graph, batching = opener.open()
     if cached and record is None and not trace.taken:  # the branch of an If is found anew at every opening

@@ -22,6 +22,7 @@ from onnxcam.surgeon.analysis.factors import (
     reshaped,
 )
 from onnxcam.surgeon.analysis.moved_cells import (
+    Seen,
     along_axes,
     concatenated,
     gathered,
@@ -29,7 +30,8 @@ from onnxcam.surgeon.analysis.moved_cells import (
     sliced,
     split,
 )
-from onnxcam.surgeon.ir import Model, Node, Shape, Value, integer, integers, shape_of
+from onnxcam.surgeon.ir import Model, Node, Shape, Shapes, Value, integer, integers
+from onnxcam.types import Arrays
 
 GRIDS = {3: ("W",), 4: ("H", "W"), 5: ("D", "H", "W")}
 """The spatial letters of a tensor with batch and channels, by its rank."""
@@ -45,15 +47,18 @@ SCATTERED = frozenset("GatherElements GatherND NonZero Unique Compress Col2Im".s
 """Operators whose result has its entries in an order of its own."""
 
 
-def propagate(model: Model, shapes: Mapping[str, Shape], seeds: Mapping[str, Axes]) -> dict[str, Axes]:
-    """Axes of every top-level tensor that can be followed from the inputs in `seeds`, by name."""
-    known: dict[str, Axes] = dict(seeds)
+def propagate(model: Model, shapes: Shapes, seeds: Mapping[str, Axes], values: Arrays | None = None) -> dict[str, Axes]:
+    """Axes of every top-level tensor that can be followed from the inputs in `seeds`, by name.
+
+    values: the numbers of the tensors that follow from shapes, such as the start of a slice (tracing.py).
+    """
+    known, seen = dict(seeds), Seen(shapes, values or {})
     for node in model.graph:
         for position, output in enumerate(node.outputs):
             shape = shapes.get(str(output.name))
             if shape is None or (position and node.op_type not in ("Split", "MaxPool")):
                 continue
-            axes = _axes_of_output(node, position, shape, shapes, known)
+            axes = _axes_of_output(node, position, shape, known, seen)
             if axes is not None and len(axes) == len(shape) and any(a is not None for a in axes):
                 known[str(output.name)] = axes
     return known
@@ -76,36 +81,34 @@ def has_grid(axes: Axes | None, shape: Shape | None, letters: tuple[str, ...]) -
     return None in sizes or any(d != 1 for d in sizes)
 
 
-def _axes_of_output(
-    node: Node, position: int, shape: Shape, shapes: Mapping[str, Shape], known: Mapping[str, Axes]
-) -> Axes | None:
+def _axes_of_output(node: Node, position: int, shape: Shape, known: Mapping[str, Axes], seen: Seen) -> Axes | None:
     first = str(node.inputs[0].name) if node.inputs and node.inputs[0] is not None else ""
-    axes, before = known.get(first), shapes.get(first)
+    axes, before = known.get(first), seen.shapes.get(first)
     op = node.op_type
     if op in CHANNEL_FIRST:
         return _channel_first(axes, before, shape)
     if op == "Concat":
-        return concatenated(node, shape, shapes, known)
+        return concatenated(node, shape, known, seen)
     if op in PRODUCTS:
-        return _multiplied(node, axes, shape, shapes, known)
+        return _multiplied(node, axes, shape, known, seen)
     if op == "Einsum":
-        return _summed(node, shape, shapes, known)
+        return _summed(node, shape, known)
     if axes is None or before is None or len(axes) != len(before):
-        return None if op in (*RESHAPES, *SCATTERED, "Transpose") else _elementwise(node, shape, shapes, known)
+        return None if op in (*RESHAPES, *SCATTERED, "Transpose") else _elementwise(node, shape, seen.shapes, known)
     if op in RESHAPES:
         return reshaped(axes, before, shape, keep_single=op != "Squeeze")
     if op.startswith("Reduce"):
-        return _reduced(node, axes, before)
+        return _reduced(node, axes, before, seen)
     rules: dict[str, Callable[[], Axes | None]] = {
         "Transpose": lambda: tuple(axes[i] for i in integers(node, "perm") or list(range(len(axes)))[::-1]),
-        "Gather": lambda: gathered(node, axes, before, shapes, shape),
-        "Slice": lambda: sliced(node, axes, before, shape),
-        "Split": lambda: split(node, position, axes, before, shapes),
+        "Gather": lambda: gathered(node, axes, before, shape, seen),
+        "Slice": lambda: sliced(node, axes, before, shape, seen),
+        "Split": lambda: split(node, position, axes, before, seen),
         **dict.fromkeys(("Pad", "Resize", "Upsample"), lambda: resized(axes, before, shape)),
         **dict.fromkeys(("Tile", "Expand", "CumSum", "TopK"), lambda: along_axes(node, axes, before, shape)),
         **dict.fromkeys(SCATTERED, lambda: None),
     }
-    return rules[op]() if op in rules else _elementwise(node, shape, shapes, known)
+    return rules[op]() if op in rules else _elementwise(node, shape, seen.shapes, known)
 
 
 def _channel_first(axes: Axes | None, before: Shape | None, shape: Shape) -> Axes | None:
@@ -127,8 +130,8 @@ def _named(axes: Axes, shape: Shape) -> Axes:
     return named([a if isinstance(a, Factored) else factors_of(a, d) for a, d in zip(axes, sizes, strict=True)])
 
 
-def _reduced(node: Node, axes: Axes, before: Shape) -> Axes | None:
-    over = integers(node, "axes", 1)
+def _reduced(node: Node, axes: Axes, before: Shape, seen: Seen) -> Axes | None:
+    over = seen.integers(node, "axes", 1)
     rank = len(axes)
     if over is None:
         over = [] if integer(node, "noop_with_empty_axes", 0) else list(range(rank))
@@ -140,15 +143,7 @@ def _reduced(node: Node, axes: Axes, before: Shape) -> Axes | None:
     return _named(tuple(axes[i] for i in rest), tuple(before[i] for i in rest))
 
 
-def _dims(value: Value, shapes: Mapping[str, Shape], rank: int) -> Shape:
-    """The shape of a computed tensor or weight, with None for every size where it is unknown."""
-    dims = shapes.get(str(value.name)) or shape_of(value) or ()
-    return dims if len(dims) == rank else (None,) * rank
-
-
-def _multiplied(
-    node: Node, axes: Axes | None, shape: Shape, shapes: Mapping[str, Shape], known: Mapping[str, Axes]
-) -> Axes | None:
+def _multiplied(node: Node, axes: Axes | None, shape: Shape, known: Mapping[str, Axes], seen: Seen) -> Axes | None:
     """Axes of a matrix product: all axes of the first operand but the last, e.g. the query tokens of attention.
 
     The last axis holds channels where it did before (x @ weights) or where the second operand's does; else it has no
@@ -158,13 +153,13 @@ def _multiplied(
     if axes is None or other is None or len(axes) != len(shape):
         return None
     name = str(other.name)
-    if len(shapes.get(name, other.shape or ())) == 2:
+    if len(seen.shape(other) or ()) == 2:
         return _named((*axes[:-1], CHANNEL if holds(axes[-1], CHANNEL) else None), shape)
     columns = known.get(name, (None,))[-1]
     return without_repeats(_named((*axes[:-1], columns), shape))
 
 
-def _summed(node: Node, shape: Shape, shapes: Mapping[str, Shape], known: Mapping[str, Axes]) -> Axes | None:
+def _summed(node: Node, shape: Shape, known: Mapping[str, Axes]) -> Axes | None:
     """Axes of an Einsum: each letter of the result means what it does in the first operand that it comes from."""
     stored = node.attributes.get("equation")
     equation = stored.as_string().replace(" ", "") if stored is not None else ""
@@ -193,7 +188,7 @@ def without_repeats(axes: Axes) -> Axes:
     return tuple(result)
 
 
-def _elementwise(node: Node, shape: Shape, shapes: Mapping[str, Shape], known: Mapping[str, Axes]) -> Axes | None:
+def _elementwise(node: Node, shape: Shape, shapes: Shapes, known: Mapping[str, Axes]) -> Axes | None:
     """Axes after broadcasting, aligned from the right: a letter comes from an operand that is not stretched there."""
     axes: list[Axis] = [None] * len(shape)
     for value in _operands(node, known):

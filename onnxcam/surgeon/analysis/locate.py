@@ -69,7 +69,7 @@ def locate(
     image = image or find_image(model, layout)
     if shapes is None:
         shapes = infer_shapes(model, {image.name: image.shape(resolve_size(image, size))})
-    axes = propagate(model, shapes, {image.name: tuple(image.layout)})
+    axes = propagate(model, shapes, {image.name: tuple(image.layout)}, fixed)
     geometry = Geometry(shapes, axes, image.letters, (shapes.get(image.name) or (None,))[0], fixed or {})
     logits = find_logits(model, geometry, output, kind)
     notes = size_notes(image, size)

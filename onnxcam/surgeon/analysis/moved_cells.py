@@ -6,15 +6,41 @@ meaning any more.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from onnxcam.surgeon.analysis.factors import SPATIAL, Axes, Axis, Factor, Factored, is_spatial
-from onnxcam.surgeon.ir import Node, Shape, Value, constant, integer, integers, shape_of
+from onnxcam.surgeon.ir import Node, Shape, Shapes, Value, constant, integer, integers, shape_of
+from onnxcam.types import Arrays
 
 Known = Mapping[str, Axes]
-Shapes = Mapping[str, Shape]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is known of a model's tensors by name: shapes, and the numbers of those that follow from shapes alone."""
+
+    shapes: Shapes
+    values: Arrays = field(default_factory=dict)
+
+    def shape(self, value: Value | None) -> Shape | None:
+        """The shape of a computed tensor or weight; None where it is unknown."""
+        return None if value is None else self.shapes.get(str(value.name)) or shape_of(value)
+
+    def array(self, value: Value | None) -> npt.NDArray[np.generic] | None:
+        """The numbers of a weight, or of a tensor that follows from shapes; None for any other."""
+        stored = constant(value)
+        return stored if stored is not None or value is None else self.values.get(str(value.name))
+
+    def integers(self, node: Node, attribute: str, operand: int) -> list[int] | None:
+        """Integers that an operator holds in an attribute or an input; None where absent or not known."""
+        stored = integers(node, attribute, operand)
+        if stored is not None or operand >= len(node.inputs):
+            return stored
+        array = self.array(node.inputs[operand])
+        return None if array is None else [int(i) for i in array.reshape(-1)]
 
 
 def resized(axes: Axes, before: Shape, after: Shape) -> Axes:
@@ -51,10 +77,10 @@ def along_axes(node: Node, axes: Axes, before: Shape, after: Shape) -> Axes | No
     )
 
 
-def sliced(node: Node, axes: Axes, before: Shape, after: Shape) -> Axes | None:
+def sliced(node: Node, axes: Axes, before: Shape, after: Shape, seen: Seen) -> Axes | None:
     """Axes after Slice."""
-    starts, over = integers(node, "starts", 1), integers(node, "axes", 3)
-    steps = integers(node, "steps", 4)
+    starts, over = seen.integers(node, "starts", 1), seen.integers(node, "axes", 3)
+    steps = seen.integers(node, "steps", 4)
     order = over if over is not None else list(range(len(starts or ())))
     result = list(axes)
     for i, axis in enumerate(axes):
@@ -100,17 +126,17 @@ def _mirrored(axis: Axis, size: int | None) -> Axis:
     return f.letter if f.mirrored else Factored((Factor(f.letter, size, 1, size, 0, True),))
 
 
-def gathered(node: Node, axes: Axes, before: Shape, shapes: Shapes, shape: Shape) -> Axes | None:
+def gathered(node: Node, axes: Axes, before: Shape, shape: Shape, seen: Seen) -> Axes | None:
     """Axes after Gather: an axis stays where the indices take its entries in a known order."""
     at = integer(node, "axis", 0) % len(axes)
     index = node.inputs[1]
-    dims = shapes.get(str(index.name), shape_of(index)) if index is not None else None
+    dims = seen.shape(index)
     rank = len(dims) if dims is not None else len(shape) - len(axes) + 1
     if len(shape) != len(axes) - 1 + rank:
         return None
     kept: Axis = None
     if rank == 1:
-        kept = axes[at] if not is_spatial(axes[at]) else _picked(axes[at], before[at], constant(index))
+        kept = axes[at] if not is_spatial(axes[at]) else _picked(axes[at], before[at], seen.array(index))
     return (*axes[:at], *([kept] * rank), *axes[at + 1 :])
 
 
@@ -140,17 +166,17 @@ def _rolled(axis: Axis, size: int, shift: int) -> Axis:
     return Factored((Factor(f.letter, size, 1, size, shift),)) if shift else f.letter
 
 
-def split(node: Node, position: int, axes: Axes, before: Shape, shapes: Shapes) -> Axes | None:
+def split(node: Node, position: int, axes: Axes, before: Shape, seen: Seen) -> Axes | None:
     """Axes of one output of Split."""
     at = integer(node, "axis", 0) % len(axes)
-    sizes = [(shapes.get(str(v.name)) or (None,) * len(axes))[at] for v in node.outputs]
+    sizes = [(seen.shape(v) or (None,) * len(axes))[at] for v in node.outputs]
     if None in sizes[: position + 1]:
         return tuple(None if i == at and is_spatial(a) else a for i, a in enumerate(axes))
     start = sum(int(d or 0) for d in sizes[:position])
     return tuple(_taken(a, before[i], sizes[position], start, 1) if i == at else a for i, a in enumerate(axes))
 
 
-def concatenated(node: Node, shape: Shape, shapes: Shapes, known: Known) -> Axes | None:
+def concatenated(node: Node, shape: Shape, known: Known, seen: Seen) -> Axes | None:
     """Axes after Concat: tokens stay among extra entries, and a rolled letter keeps its shift."""
     inputs = [v for v in node.inputs if v is not None]
     at = integer(node, "axis", 0) % len(shape)
@@ -159,15 +185,13 @@ def concatenated(node: Node, shape: Shape, shapes: Shapes, known: Known) -> Axes
     if not any(a is not None for axes in operands for a in axes):
         return None
     result = [next((axes[i] for axes in operands if axes[i] is not None), None) for i in range(len(shape))]
-    result[at] = _joined(inputs, [axes[at] for axes in operands], at, shape, shapes, known)
+    result[at] = _joined(inputs, [axes[at] for axes in operands], at, shape, known, seen)
     return tuple(result)
 
 
-def _joined(
-    inputs: Sequence[Value], pieces: Sequence[Axis], at: int, shape: Shape, shapes: Shapes, known: Known
-) -> Axis:
+def _joined(inputs: Sequence[Value], pieces: Sequence[Axis], at: int, shape: Shape, known: Known, seen: Seen) -> Axis:
     """The axis along which the inputs are joined."""
-    rolled = _roll(inputs, at, shape, shapes, known)
+    rolled = _roll(inputs, at, shape, known, seen)
     if rolled is not None:
         return rolled
     spatial = [i for i, a in enumerate(pieces) if is_spatial(a)]
@@ -178,7 +202,7 @@ def _joined(
     if not isinstance(axis, Factored):
         # Two maps side by side are not the picture's; a border of constants is.
         return axis if len(spatial) == 1 else None
-    sizes = [_size(v, at, shapes, len(shape)) for v in inputs]
+    sizes = [_size(v, at, len(shape), seen) for v in inputs]
     if sizes.count(None) == 1 and shape[at] is not None:
         sizes[sizes.index(None)] = (shape[at] or 0) - sum(d for d in sizes if d is not None)
     if None in sizes or _is_moved(axis):
@@ -187,13 +211,13 @@ def _joined(
     return Factored(axis.factors, axis.before + front, axis.after + back)
 
 
-def _size(value: Value, at: int, shapes: Shapes, rank: int) -> int | None:
+def _size(value: Value, at: int, rank: int, seen: Seen) -> int | None:
     """The size of a computed tensor or weight along an axis."""
-    dims = shapes.get(str(value.name)) or shape_of(value) or ()
+    dims = seen.shape(value) or ()
     return dims[at] if len(dims) == rank else None
 
 
-def _roll(inputs: Sequence[Value], at: int, shape: Shape, shapes: Shapes, known: Known) -> Axis:
+def _roll(inputs: Sequence[Value], at: int, shape: Shape, known: Known, seen: Seen) -> Axis:
     """The axis where the two inputs are the rear and the front of one tensor, as torch.roll is exported; else None."""
     nodes = [n for v in inputs if (n := v.producer()) is not None and n.op_type == "Slice"]
     if len(nodes) != 2 or len(inputs) != 2:
@@ -201,15 +225,15 @@ def _roll(inputs: Sequence[Value], at: int, shape: Shape, shapes: Shapes, known:
     source = nodes[0].inputs[0]
     if source is None or nodes[1].inputs[0] is not source:
         return None
-    axes, before = known.get(str(source.name)), shapes.get(str(source.name))
+    axes, before = known.get(str(source.name)), seen.shape(source)
     if axes is None or before is None or before[at] is None or before != shape:
         return None
     for node in nodes:
-        over, steps = integers(node, "axes", 3), integers(node, "steps", 4)
+        over, steps = seen.integers(node, "axes", 3), seen.integers(node, "steps", 4)
         if over is None or [a % len(shape) for a in over] != [at] or steps not in (None, [1]):
             return None
-    size, front = int(before[at] or 0), _size(inputs[1], at, shapes, len(shape))
-    start = integers(nodes[1], "starts", 1)
+    size, front = int(before[at] or 0), _size(inputs[1], at, len(shape), seen)
+    start = seen.integers(nodes[1], "starts", 1)
     if front is None or not is_spatial(axes[at]) or start not in (None, [0], [-size]):
         return None
     return _rolled(axes[at], size, front)
