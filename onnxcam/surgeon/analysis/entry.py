@@ -8,7 +8,8 @@ are looked at.
 from dataclasses import dataclass
 
 from onnxcam.errors import ModelError
-from onnxcam.surgeon.analysis.axes import BATCH, Axes, Axis, Folded, propagate
+from onnxcam.surgeon.analysis.axes import propagate
+from onnxcam.surgeon.analysis.factors import BATCH, Axes, Axis, Factored
 from onnxcam.surgeon.ir import Model, Node, Shape, Value, edit, find_value, infer_shapes, shape_of, tidy
 
 CONVOLUTIONS = frozenset({"Conv", "ConvInteger", "QLinearConv", "FusedConv"})
@@ -63,7 +64,7 @@ def _number(axis: Axis) -> int | None:
 
 def _numbers(axis: Axis) -> tuple[int, ...] | None:
     """The input's axes that this one is, or is folded from."""
-    parts = [_number(a) for a in (axis.axes if isinstance(axis, Folded) else (axis,))]
+    parts = [_number(a) for a in ([f.letter for f in axis.factors] if isinstance(axis, Factored) else [axis])]
     known = tuple(part for part in parts if part is not None)
     return known if len(known) == len(parts) else None
 

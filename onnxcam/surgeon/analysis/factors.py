@@ -251,13 +251,13 @@ def _distributed(merged: list[tuple[Axis, int]], sizes: list[int]) -> list[Parts
 
 
 def _singles(old: list[tuple[Axis, int]]) -> Iterator[tuple[Factor, int]]:
-    """(factor of size one, its place in memory): a batch of one, and a grid that is one cell high or wide."""
+    """(factor of size one, its place in memory), e.g. of a batch of one, or a grid that is one cell high or wide."""
     offset = 1
     for axis, size in old:
         if not isinstance(axis, Factored) or not axis.before + axis.after:
             at = offset
             for f in factors_of(axis, size):
-                if f.size == 1 and f.letter in (BATCH, *SPATIAL):
+                if f.size == 1 and f.letter != UNKNOWN:
                     yield f, at
                 at *= f.size
         offset *= size
@@ -276,7 +276,7 @@ def _place(single: Factor, offset: int, sizes: list[int], result: list[Parts]) -
         parts = result[j] if j is not None else None
         if j is None or parts is None or isinstance(parts, Factored):
             continue
-        if single.letter == BATCH or any(f.letter in SPATIAL for f in parts):
+        if single.letter == BATCH or (single.letter in SPATIAL and any(f.letter in SPATIAL for f in parts)):
             result[j] = (*parts, single) if j == left else (single, *parts)
             return
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import onnx_ir
 
-from onnxcam.surgeon.analysis.axes import BATCH, Axes, propagate
+from onnxcam.surgeon.analysis.axes import propagate
+from onnxcam.surgeon.analysis.factors import BATCH, Axes
 from onnxcam.surgeon.builder import Builder
 from onnxcam.surgeon.graphs.masked_score import rewire
 from onnxcam.surgeon.ir import Model, Shape, edit, infer_shapes
