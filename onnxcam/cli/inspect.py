@@ -33,6 +33,7 @@ def inspect(model: ModelPath, opening: OpeningArgs, json: Json = False) -> None:
 def description(file: "ModelFile", opened: "OpenedModel") -> dict[str, Any]:
     """The JSON record of `inspect --json`."""
     from onnxcam.inputs.choices import choose_labels, choose_preset
+    from onnxcam.inputs.graph_preset import preset_notes
 
     anatomy = opened.anatomy
     preset, source = choose_preset(file, None, anatomy.image)
@@ -64,7 +65,10 @@ def description(file: "ModelFile", opened: "OpenedModel") -> dict[str, Any]:
         "gradient": _gradient(opened),
         "preset": {"name": preset.name, "source": str(source)},
         "labels": {"count": len(labels) if labels is not None else 0, "source": str(labels_source)},
-        "warnings": [str(note) for note in (*opened.notes, *anatomy.notes)],
+        "warnings": [
+            str(note)
+            for note in (*preset_notes(file.model, anatomy.image, preset, source), *opened.notes, *anatomy.notes)
+        ],
     }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -26,6 +27,7 @@ from onnxcam.explainer.results import ExplainerInfo, ForwardPass
 from onnxcam.explainer.targets.kind import TargetLike, Targets
 from onnxcam.explainer.targets.registry import is_sequence, target_list
 from onnxcam.inputs.choices import choose_inputs, choose_kind, choose_labels, choose_preset, choose_size
+from onnxcam.inputs.graph_preset import array_notes, preset_notes
 from onnxcam.inputs.loader import ImageLike, ImageLoader, ModelInput
 from onnxcam.inputs.presets import Preset
 from onnxcam.methods.blocks import Method, Need
@@ -118,8 +120,9 @@ class Explainer:
         self._loader = ImageLoader(image, self.size, self.preset, self.provider, first.network.device_index)
         self._finisher = Finisher(self.provider, threads, first.network.device_index)
         info = ExplainerInfo(
-            file.name, file.sha256, self.preset, self.preset_origin, self.size, self.size_origin, self.method
-        )
+            file.name, file.sha256, self.preset, self.preset_origin, self.size, self.size_origin, self.method,
+            preset_notes(file.model, image, self.preset, self.preset_origin), partial(array_notes, file.model, image),
+        )  # fmt: skip
         self._pipeline = Pipeline(info, self.labels, self._loader, self._heads)
 
     def __call__(self, image: ImageLike, target: TargetLike = None) -> Saliency:

@@ -3,7 +3,7 @@
 ForwardPass (one picture, run once) -> BoundRequest (the picture with its targets, ready for a method) -> Saliency.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -89,7 +89,11 @@ class BoundRequest:
 
 @dataclass(frozen=True, eq=False)
 class ExplainerInfo:
-    """What all explanations of one Explainer share. model: the file's name; size: (H,W) of the model's input."""
+    """What all explanations of one Explainer share.
+
+    model: the file's name. size: (H,W) of the model's input. preset_notes: doubts about the preset; array_notes: makes
+    those about an image that came preprocessed.
+    """
 
     model: str
     model_sha256: str
@@ -98,6 +102,8 @@ class ExplainerInfo:
     size: tuple[int, ...]
     size_origin: Origin
     method: Method
+    preset_notes: tuple[Note, ...] = ()
+    array_notes: Callable[[Image], tuple[Note, ...]] = lambda image: ()
 
     @cached_property
     def changed(self) -> tuple[str, ...]:
@@ -147,9 +153,19 @@ def _provenance(info: ExplainerInfo, outcome: Outcome, request: BoundRequest, se
         forwards=count.forwards + forward.forwards,
         steps=count.steps,
         seconds=seconds,
-        notes=(*notes_of(forward, info.size, info.size_origin), *forward.runner.notes, *outcome.notes),
+        notes=(
+            *preprocessing_notes(info, model_input),
+            *notes_of(forward, info.size, info.size_origin),
+            *forward.runner.notes,
+            *outcome.notes,
+        ),
         error=outcome.error,
     )
+
+
+def preprocessing_notes(info: ExplainerInfo, model_input: ModelInput) -> tuple[Note, ...]:
+    """Doubts about the numbers that the model was given."""
+    return info.preset_notes if model_input.placement is not None else info.array_notes(model_input.image)
 
 
 def notes_of(forward: ForwardResult, size: tuple[int, ...], size_origin: Origin) -> tuple[Note, ...]:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from onnxcam.errors import OptionError
 from onnxcam.inputs import bundled
+from onnxcam.inputs.graph_preset import graph_preset, integer_preset, without_graphs_part
 from onnxcam.inputs.labels import check_labels, find_labels, read_labels
 from onnxcam.inputs.presets import PRESETS, Preset, preset_named
 from onnxcam.inputs.processor_config import METADATA_KEY, find_preset
@@ -61,7 +62,8 @@ def choose_size(image: ImageInput, size: Sequence[int] | None, preset: Preset) -
 
 
 def choose_preset(file: ModelFile, preset: Preset | str | None, image: ImageInput) -> tuple[Preset, Origin]:
-    """The preset and where it came from: the caller's, else what travels with the model, else an assumed one.
+    """The preset and where it came from: the caller's, else what travels with the model, what the graph leaves to be
+    done, else an assumed one.
 
     Raises PresetError for an unknown name, and for a damaged or unsupported preset beside the model.
     """
@@ -71,12 +73,17 @@ def choose_preset(file: ModelFile, preset: Preset | str | None, image: ImageInpu
         return preset_named(preset), GIVEN
     export = read_export(file.metadata)
     if export is not None and METADATA_KEY not in file.metadata:
-        return _of_export(export, file, image), export.origin
+        return without_graphs_part(_of_export(export, file, image), export.origin, file.model, image)
     beside = find_preset(file.metadata, file.path)
     if beside is not None:
-        return beside
-    if image.dtype == "uint8":
-        return PRESETS["raw"], Origin(Source.ASSUMED, "assumed: the model takes raw uint8 pixels")
+        return without_graphs_part(*beside, file.model, image)
+    inside = graph_preset(file.model, image)
+    if inside is not None:
+        return inside
+    whole = integer_preset(image)
+    if whole is not None:
+        less = " less 128" if image.dtype == "int8" else ""
+        return whole, Origin(Source.ASSUMED, f"assumed: the model takes raw {image.dtype} pixels{less}")
     if image.channels == 1:
         text = "assumed for a grey picture: nothing beside the model says; choose with --preset"
         return PRESETS["unit"], Origin(Source.ASSUMED, text)
