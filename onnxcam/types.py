@@ -102,6 +102,8 @@ class NoteCode(StrEnum):
     """The graph quantises its input to another range than the preset makes."""
     SIZE_ASSUMED = "size-assumed"
     """The model takes any size, and none was given."""
+    SIZE_TRIED = "size-tried"
+    """The model takes few sizes although it declares any; the one that is used was found by trying."""
     BRANCH_TAKEN = "branch-taken"
     """Only one branch of an If is explained."""
     COMPUTED_IN_FLOAT32 = "computed-in-float32"

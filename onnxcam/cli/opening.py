@@ -52,12 +52,13 @@ def open_options(file: "ModelFile", args: OpeningArgs) -> "OpenOptions":
     from onnxcam.network.extra_inputs import blank_inputs
     from onnxcam.network.opening import OpenOptions
     from onnxcam.surgeon.analysis.images import find_image
+    from onnxcam.types import Source
 
     image = find_image(file.model, args.layout)
     size = parse_size(args.size) if args.size is not None else None
-    sides, _ = choose_size(image, size, choose_preset(file, None, image)[0])
+    sides, origin = choose_size(image, size, choose_preset(file, None, image)[0])
     inputs = {**blank_inputs(file.model, image), **choose_inputs(parse_inputs(args.inputs or ()))}
     return OpenOptions(
-        layout=args.layout, size=sides, layer=args.layer, output=args.output, kind=choose_kind(file, args.output),
-        inputs=inputs, providers=("cpu",),
+        layout=args.layout, size=sides, size_is_assumed=origin.source is not Source.GIVEN, layer=args.layer,
+        output=args.output, kind=choose_kind(file, args.output), inputs=inputs, providers=("cpu",),
     )  # fmt: skip

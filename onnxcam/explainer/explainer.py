@@ -36,7 +36,7 @@ from onnxcam.outputs.saliency import Saliency
 from onnxcam.surgeon.analysis.anatomy import Kind
 from onnxcam.surgeon.analysis.images import find_image
 from onnxcam.surgeon.loading import ModelSource, read_model
-from onnxcam.types import Origin, Progress
+from onnxcam.types import Origin, Progress, Source
 
 
 class Explainer:
@@ -105,7 +105,8 @@ class Explainer:
         self.preset, self.preset_origin = _adjusted(*choose_preset(file, preset, image), adjust)
         sides, self.size_origin = choose_size(image, size, self.preset)
         options = OpenOptions(
-            layout=layout, size=sides, layer=layer, inputs=choose_inputs(inputs if inputs is not None else {}),
+            layout=layout, size=sides, size_is_assumed=self.size_origin.source is not Source.GIVEN, layer=layer,
+            inputs=choose_inputs(inputs if inputs is not None else {}),
             providers=(providers,) if isinstance(providers, str) else tuple(providers), threads=threads, batch=batch,
             with_fill=self.method.perturb.make is not None, form=self.method.form,
             every_cell_counts=Need.TAIL in self.method.needs, engine=engine if engine is not None else PLAIN,
@@ -115,6 +116,8 @@ class Explainer:
         self._heads = Heads(file, options, self.method, step, output, kind)
         first = self._heads.first
         self.anatomy, self.size, self.batching = first.anatomy, first.size, first.batching
+        if sides not in (None, self.size):
+            self.size_origin = Origin(Source.MODEL, "found by trying: the model does not take every size")
         self.labels, self.labels_origin = choose_labels(file, labels, self.anatomy.logits)
         self.provider, self.batch_size = first.network.provider, first.network.batch
         self._loader = ImageLoader(image, self.size, self.preset, self.provider, first.network.device_index)

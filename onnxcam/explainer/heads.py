@@ -37,6 +37,7 @@ class Heads:
         self._file, self._options, self._method = file, options, method
         chosen = choose(Kind, kind, "kind of target") if kind is not None else None
         first = open_model(file, replace(options, output=output, kind=chosen))
+        self._options = replace(options, size=first.size)
         # Targets that name no output and no kind, such as a class, are scored on this head.
         self.default = Head(first.anatomy.logits.kind, first.anatomy.logits.output)
         self._step_file = self._checked(step, first)

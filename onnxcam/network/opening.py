@@ -28,6 +28,7 @@ from onnxcam.network.class_token import before_class_token
 from onnxcam.network.dry_run import noise, run_trace, without_branches
 from onnxcam.network.extra_inputs import extra_inputs, for_batch, is_batched
 from onnxcam.network.scorer import Network, probabilities
+from onnxcam.network.sizes import size_notes, traced_at_fitting_size
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import Anatomy, ImageInput, Kind
 from onnxcam.surgeon.analysis.images import resolve_size
@@ -52,16 +53,18 @@ logger = logging.getLogger(__name__)
 class OpenOptions:
     """How to open a model; None and 'auto' leave the choice to onnxcam.
 
-    layout: axes of the image input. image_input: its name. size: (H,W). layer: a tensor or node, or 'auto'. output:
-    name of the output to explain. kind: what is scored. inputs: values of the extra inputs. providers: as Session takes
-    them. threads, batch: of a run. with_fill: removed pixels are filled with an image, not with zero. form: how masks
-    come. every_cell_counts: the feature tensor must count at every cell, not at a class token only. engine: how a GPU
-    computes. cache: read and store what openings learn, in the user's cache folder.
+    layout: axes of the image input. image_input: its name. size: (H,W). size_is_assumed: another one may be used, where
+    the model does not run at this one. layer: a tensor or node, or 'auto'. output: name of the output to explain. kind:
+    what is scored. inputs: values of the extra inputs. providers: as Session takes them. threads, batch: of a run.
+    with_fill: removed pixels are filled with an image, not with zero. form: how masks come. every_cell_counts: the
+    feature tensor must count at every cell, not at a class token only. engine: how a GPU computes. cache: read and
+    store what openings learn, in the user's cache folder.
     """
 
     layout: str | None = None
     image_input: str | None = None
     size: tuple[int, ...] | None = None
+    size_is_assumed: bool = False
     layer: str = "auto"
     output: str | None = None
     kind: Kind | None = None
@@ -128,15 +131,19 @@ def open_model(file: ModelFile, options: OpenOptions) -> OpenedModel:
 def _open(file: ModelFile, options: OpenOptions) -> OpenedModel:
     prepared = prepare_model(file.model, options.layout, options.image_input)
     model, image = unroll_loops(store_filled_weights(prepared.model)), prepared.image
-    size = resolve_size(image, options.size)
+    requested = resolve_size(image, options.size)
     inputs = extra_inputs(model, image, options.inputs)
-    key = _key(file, options, size)
+    key = _key(file, options, requested)
     cached = options.cache and 0 not in image.added  # what is recorded is the trace of a graph with a batch axis
     record = cache.load(key) if cached else None
     if record is not None and not _describes(record.trace, model):
         record = None
-    trace = record.trace if record is not None else None
-    model, trace, notes = without_branches(model, image, size, inputs, trace)
+    if record is None:
+        assumed = options.size is None or options.size_is_assumed
+        size, model, trace, notes = traced_at_fitting_size(model, image, requested, inputs, assumed=assumed)
+    else:
+        size = image.sides_in(record.trace.shapes[image.name])
+        model, trace, notes = without_branches(model, image, size, inputs, record.trace)
     if 0 in image.added:
         model, image, trace = _with_batch(model, image, size, inputs, trace)
     anatomy = locate(
@@ -149,7 +156,7 @@ def _open(file: ModelFile, options: OpenOptions) -> OpenedModel:
         fixed=trace.values,
         image=image,
     )
-    notes = (*prepared.notes, *notes)
+    notes = (*prepared.notes, *size_notes(requested, size), *notes)
     if options.every_cell_counts and options.layer == "auto":
         shape = image.shape(size, image.batch or 1)
         feeds = {image.name: noise(image, shape), **for_batch(model, image, inputs, shape[0])}
@@ -179,6 +186,7 @@ def _key(file: ModelFile, options: OpenOptions, size: tuple[int, ...]) -> str:
         options.layout,
         options.image_input,
         size,
+        options.size_is_assumed,
         options.layer,
         options.output,
         options.kind,

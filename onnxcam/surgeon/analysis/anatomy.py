@@ -43,6 +43,10 @@ class ImageInput:
         """The letters of the spatial axes: ('W',), ('H', 'W') or ('D', 'H', 'W')."""
         return tuple(letter for letter in SPATIAL if letter in self.layout)
 
+    def sides_in(self, shape: Sequence[int | None]) -> tuple[int, ...]:
+        """The sides that a tensor of this shape has, in the input's layout."""
+        return tuple(int(d or 0) for letter, d in zip(self.layout, shape, strict=True) if letter in self.letters)
+
     @property
     def file_layout(self) -> str:
         """The layout of the file's own input: without the axes that are added."""
