@@ -70,7 +70,7 @@ def test_boxes_are_ranked_after_non_maximum_suppression() -> None:
 
 def test_a_table_with_boxes_first_has_an_objectness_column() -> None:
     table = np.concatenate([BOXES[:, :4], np.ones((10, 1)), BOXES[:, 4:]], axis=1)
-    logits = Logits("t", "out", "none", 3, "", Kind.BOXES, (1, 10, 8), first_class=5, boxes_first=True)
+    logits = Logits("t", "out", "none", 3, "", Kind.BOXES, (1, 10, 8), first_class=5, boxes_first=True, objectness=4)
     feeds, scored = bind([Box("top2")], HeadOutput(logits, table.reshape(-1), None, (8, 8), None))
     assert np.unravel_index(int(feeds[TARGETS][0]), (10, 8)) == (2, 5)
     assert scored[0].logit == 0.7

@@ -39,15 +39,15 @@ class _Table:
 
 
 def _table(output: HeadOutput) -> _Table:
-    rows, columns = output.logits.shape[1:]
-    by_column, first = not output.logits.boxes_first, output.logits.first_class
-    table = output.values.reshape(rows, columns)
-    table = table.T if by_column else table  # (boxes, numbers)
+    logits = output.logits
+    table = output.values.reshape(logits.shape[1:])
+    table = table if logits.boxes_first else table.T  # (boxes, numbers)
     # Columns beyond the labels hold something else, such as a mask's coefficients.
-    last = first + (len(output.labels) if output.labels is not None else output.logits.classes)
+    last = logits.first_class + (len(output.labels) if output.labels is not None else logits.classes)
     # Boxes are ranked as detectors rank them: by the class score, times the objectness where there is one.
-    scores = table[:, first:last] * (table[:, 4:5] if first == 5 else 1)
-    return _Table(scores, table[:, :4] if first else None)
+    objects = table[:, logits.objectness, None] if logits.objectness is not None else 1
+    sides = table[:, logits.sides : logits.sides + 4] if logits.sides is not None else None
+    return _Table(table[:, logits.first_class : last] * objects, sides)
 
 
 def feed(targets: Sequence[Box], output: HeadOutput) -> Feeds:

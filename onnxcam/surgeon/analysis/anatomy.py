@@ -81,7 +81,9 @@ class Logits:
     or 'none' where no activation follows. classes: their number; for ELEMENTS and EMBEDDING all numbers of the tensor.
     shape: for one image. channel_axis: the axis of the classes (REGION). first_class: the columns before the classes
     (BOXES): 4 for the sides, 5 with an objectness, 0 where the boxes are another output. boxes_first: whether the shape
-    is (N, boxes, columns). sides_output: the output that holds the sides of the boxes, None where the table does.
+    is (N, boxes, columns). objectness, sides: the column of the objectness and the first of the four sides, None where
+    there is none. sides_output: the output that holds the sides, None where the table does. exclusive: whether the
+    classes of a box compete in a softmax, so that one of them may be the background (BOXES).
     """
 
     tensor: str
@@ -94,7 +96,10 @@ class Logits:
     channel_axis: int = 1
     first_class: int = 0
     boxes_first: bool = False
+    objectness: int | None = None
+    sides: int | None = 0
     sides_output: str | None = None
+    exclusive: bool = False
 
     @property
     def boxes(self) -> int:

@@ -5,11 +5,11 @@ nodes that turn it into one score for each masked image.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 
 from onnxcam.errors import ModelError, near
 from onnxcam.surgeon.analysis.anatomy import Kind, Logits
+from onnxcam.surgeon.analysis.columns import as_boxes, is_beside_prototypes
 from onnxcam.surgeon.analysis.factors import CHANNEL
 from onnxcam.surgeon.analysis.frontier import Geometry
 from onnxcam.surgeon.ir import NUMERIC, Model, Shape, Value, ancestors, shape_of
@@ -27,15 +27,20 @@ def find_logits(model: Model, geometry: Geometry, output: str | None = None, kin
 
     Without one, the first of these wins: a class vector, a class map, a table of boxes. Among several class vectors it
     is the one with a final softmax, else the widest. An output from which another output is computed is an embedding,
-    not the logits. Raises ModelError.
+    not the logits. Of a table of boxes the columns are read too (columns.py). Raises ModelError.
     """
+    logits = _scored(model, geometry, output, kind)
+    return as_boxes(model, logits, geometry) if logits.kind is Kind.BOXES else logits
+
+
+def _scored(model: Model, geometry: Geometry, output: str | None, kind: Kind | None) -> Logits:
     outputs = list(model.graph.outputs)
     if output is not None:
         chosen = next((v for v in outputs if v.name == output), None)
         if chosen is None:
             names = [str(v.name) for v in outputs]
             raise ModelError(f"the model has no output {output!r}; {near(output, names)}")
-        return _described(chosen, kind or _kind_of(chosen, geometry), geometry, "; the output that was named", outputs)
+        return _described(chosen, kind or _kind_of(chosen, geometry), geometry, "; the output that was named")
     outputs = [v for v in outputs if v.const_value is None and v.producer() is not None] or outputs
     if kind in (None, Kind.CLASSES):
         vectors = [v for v in outputs if _is_vector(v, geometry)]
@@ -43,7 +48,7 @@ def find_logits(model: Model, geometry: Geometry, output: str | None = None, kin
             return _classifier(vectors, geometry, len(outputs))
         if kind is Kind.CLASSES:
             raise ModelError(f"no output is a class vector of shape (N, classes); found {_shown(outputs, geometry)}")
-    return _other(outputs, kind, geometry)
+    return _other(model, outputs, kind, geometry)
 
 
 def _classifier(vectors: list[Value], geometry: Geometry, outputs: int) -> Logits:
@@ -67,15 +72,17 @@ def _is_linear(output: Value) -> bool:
     return False
 
 
-def _other(outputs: list[Value], kind: Kind | None, geometry: Geometry) -> Logits:
+def _other(model: Model, outputs: list[Value], kind: Kind | None, geometry: Geometry) -> Logits:
     """The scored tensor of a model without class vector: a class map, then boxes; others must be named."""
     maps = [v for v in outputs if geometry.is_map(v) and _is_scorable(v, geometry)]
     boxes = [v for v in outputs if len(_dims(v, geometry)) == 3 and v not in maps and _is_scorable(v, geometry)]
+    if kind is None and maps and (tables := [v for v in boxes if is_beside_prototypes(model, v, maps, geometry)]):
+        boxes, maps = tables, []
     if maps and kind in (None, Kind.REGION):
         return _described(maps[0], Kind.REGION, geometry, "; a map of classes")
     if boxes and kind in (None, Kind.BOXES):
         table = max(boxes, key=lambda v: (_dims(v, geometry)[2] != 4, _size(v, geometry)))
-        return _described(table, Kind.BOXES, geometry, "; a table of boxes", outputs)
+        return _described(table, Kind.BOXES, geometry, "; a table of boxes")
     scorable = [v for v in outputs if _is_scorable(v, geometry)]
     if kind in (Kind.ELEMENTS, Kind.EMBEDDING) and len(scorable) == 1:
         return _described(scorable[0], kind, geometry, "; the only output of numbers")
@@ -99,8 +106,8 @@ def _kind_of(output: Value, geometry: Geometry) -> Kind:
     return Kind.BOXES if len(_dims(output, geometry)) == 3 else Kind.ELEMENTS
 
 
-def _described(output: Value, kind: Kind, geometry: Geometry, why: str, others: Sequence[Value] = ()) -> Logits:
-    """The Logits of an output. why ends the reason; others are all outputs, one of which may hold a table's boxes."""
+def _described(output: Value, kind: Kind, geometry: Geometry, why: str) -> Logits:
+    """The Logits of an output. why ends the reason."""
     shape = _checked_shape(output, kind, geometry)
     # Elements, boxes and embeddings are scored as the model returns them, after any activation.
     literal = kind in (Kind.ELEMENTS, Kind.BOXES, Kind.EMBEDDING)
@@ -120,28 +127,7 @@ def _described(output: Value, kind: Kind, geometry: Geometry, why: str, others: 
             f"the output {output.name!r} lists boxes that {', '.join(sorted(chosen))} chose, so a row is another box "
             f"for every masked image; explain the export without that step, or a number (onnxcam explain --index)"
         )
-    return _as_boxes(logits, others, geometry)
-
-
-def _as_boxes(table: Logits, others: Sequence[Value], geometry: Geometry) -> Logits:
-    """Adds the columns of a table of boxes, whose longer axis lists the boxes; their sides may be in another output."""
-    rows, columns = table.shape[1:]
-    for other in others:
-        sides = _dims(other, geometry)[1:] if other.name != table.output else ()
-        if sides in ((rows, 4), (4, columns)):
-            boxes_first = sides == (rows, 4)
-            reason = f"{table.reason}; its boxes are in {other.name!r}"
-            classes = columns if boxes_first else rows
-            return replace(table, classes=classes, boxes_first=boxes_first, reason=reason, sides_output=str(other.name))
-    boxes_first = rows > columns
-    first = 5 if boxes_first else 4
-    classes = min(rows, columns) - first
-    if classes < 1:
-        raise ModelError(f"the output {table.output!r} of shape {list(table.shape)} has no room for boxes and classes")
-    reason = (
-        f"{table.reason}; {'4 sides, an objectness' if boxes_first else '4 sides'} and {classes} classes for each box"
-    )
-    return replace(table, classes=classes, first_class=first, boxes_first=boxes_first, reason=reason)
+    return logits
 
 
 def _checked_shape(output: Value, kind: Kind, geometry: Geometry) -> tuple[int, ...]:

@@ -107,3 +107,78 @@ def test_rows_that_mix_scales_are_not_traced_and_a_note_says_so() -> None:
     assert anatomy.scales == ()
     assert anatomy.features.tensor == "coarse"
     assert any(n.code is NoteCode.OTHER_SCALES and "cannot be followed" in n.text for n in anatomy.notes)
+
+
+SEGMENTER = """
+      p1 = Sigmoid (class1)
+      a1 = Concat <axis=1> (box1, p1, mask1)
+      boxes = Reshape (a1, s)
+      more = Conv (fine, q)
+      prototypes = Relu (more)
+"""
+
+
+def segmenter(names: str | None = None) -> onnx.ModelProto:
+    """A table of 4 sides, 6 classes and 8 coefficients for each of 16 boxes, and 8 prototypes."""
+    text = f"""{HEAD}net (float[1,3,16,16] x) => (float[1,18,16] boxes, float[1,8,4,4] prototypes)
+    <{WEIGHTS}, float[8,8,1,1] q, float[8,8,1,1] m, int64[3] s = {{0, 0, -1}}>
+    {{{TRUNK}{BRANCHES}mask1 = Conv (fine, m){SEGMENTER}}}"""
+    proto = filled(text)
+    if names is not None:
+        proto.metadata_props.add(key="names", value=names)
+    return proto
+
+
+@pytest.mark.parametrize("names", [None, str({i: f"kind {i}" for i in range(6)})])
+def test_prototypes_of_masks_beside_a_table_are_no_classes(names: str | None) -> None:
+    logits = anatomy_of(segmenter(names)).logits
+    assert (logits.output, logits.kind) == ("boxes", Kind.BOXES)
+    assert (logits.first_class, logits.classes, logits.objectness) == (4, 6, None)
+    assert "4 sides, 6 classes and 8 further numbers" in logits.reason
+
+
+def test_the_prototypes_can_still_be_named() -> None:
+    assert anatomy_of(segmenter(), output="prototypes").logits.kind is Kind.REGION
+
+
+def test_names_in_the_metadata_say_where_the_classes_end() -> None:
+    proto = detector(COARSE_FIRST, ", int64[3] r = {0, -1, 10}")
+    proto.metadata_props.add(key="names", value="{0: 'bolt', 1: 'nut', 2: 'washer', 3: 'pin', 4: 'clip'}")
+    logits = anatomy_of(proto).logits
+    assert (logits.first_class, logits.classes, logits.objectness) == (5, 5, 4), "one column more than names"
+
+
+ANCHORS = """
+      y = Reshape (head, grid)
+      cells = Transpose <perm=[0,1,3,4,2]> (y)
+      p = Sigmoid (cells)
+      xy, wh, conf = Split <axis=4> (p, parts)
+      xy2 = Mul (xy, eight)
+      wh2 = Mul (wh, wh)
+      all = Concat <axis=4> (xy2, wh2, conf)"""
+
+
+@pytest.mark.parametrize(
+    ("last", "shape", "boxes_first"),
+    [("boxes = Reshape (all, t)", "1,48,8", True), ("u = Reshape (all, t)\n boxes = Transpose <perm=[0,2,1]> (u)", "1,8,48", False)],
+)  # fmt: skip
+def test_a_sigmoid_over_the_whole_cell_means_an_objectness_whatever_axis_lists_the_boxes(
+    last: str, shape: str, boxes_first: bool
+) -> None:
+    text = f"""{HEAD}net (float[1,3,16,16] x) => (float[{shape}] boxes)
+    <float[8,3,3,3] w, float[8,8,3,3] u0, float[24,8,1,1] h, int64[5] grid = {{1, 3, 8, 4, 4}},
+     int64[3] parts = {{2, 2, 4}}, float eight = {{8.0}}, int64[3] t = {{1, 48, 8}}>
+    {{
+      c = Conv <kernel_shape=[3,3], pads=[1,1,1,1], strides=[4,4]> (x, w)
+      f = Relu (c)
+      d = Conv <kernel_shape=[3,3], pads=[1,1,1,1]> (f, u0)
+      g = Relu (d)
+      head = Conv (g, h)
+      {ANCHORS}
+      {last}
+    }}"""
+    anatomy = anatomy_of(filled(text))
+    logits = anatomy.logits
+    assert (logits.first_class, logits.classes, logits.objectness) == (5, 3, 4)
+    assert logits.boxes_first is boxes_first
+    assert rows_by_map(anatomy) == {"g": ((0, 48),)}
