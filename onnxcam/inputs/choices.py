@@ -74,7 +74,7 @@ def choose_preset(file: ModelFile, preset: Preset | str | None, image: ImageInpu
     export = read_export(file.metadata)
     if export is not None and METADATA_KEY not in file.metadata:
         return without_graphs_part(_of_export(export, file, image), export.origin, file.model, image)
-    beside = find_preset(file.metadata, file.path)
+    beside = find_preset(file.metadata, file.path, image.sides)
     if beside is not None:
         return without_graphs_part(*beside, file.model, image)
     inside = graph_preset(file.model, image)

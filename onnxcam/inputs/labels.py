@@ -12,6 +12,7 @@ from typing import Any
 
 from onnxcam.errors import LabelError, TargetError, near
 from onnxcam.inputs.sidecar import file_beside, read_text
+from onnxcam.inputs.timm_config import is_timm, timm_labels
 from onnxcam.inputs.ultralytics import literal
 from onnxcam.types import Origin, Source
 
@@ -20,7 +21,8 @@ def find_labels(metadata: Mapping[str, str], model_path: Path | None) -> tuple[l
     """Class names that travel with a model, and where they came from; None if there are none.
 
     Looked for in this order: 'onnxcam.labels' in the metadata, Ultralytics' 'names' there, and the id2label of a
-    Hugging Face config.json beside the model. One that does not name the classes 0 to n-1 is passed over.
+    Hugging Face config.json beside the model, or the label_names of timm's. One that does not name the classes 0 to
+    n-1 is passed over.
     """
     if "onnxcam.labels" in metadata:
         labels = _names(_json_or_none(metadata["onnxcam.labels"]))
@@ -34,7 +36,9 @@ def find_labels(metadata: Mapping[str, str], model_path: Path | None) -> tuple[l
         values = _json_or_none(read_text(path)) if path is not None else None
     except (OSError, ValueError):
         return None
-    labels = _names(values.get("id2label")) if isinstance(values, dict) else None
+    labels = (
+        _names(timm_labels(values) if is_timm(values) else values.get("id2label")) if isinstance(values, dict) else None
+    )
     return (labels, Origin(Source.CONFIG_FILE, "config.json beside the model")) if labels is not None else None
 
 

@@ -1,20 +1,24 @@
-"""Reads the preset that travels with a model: its metadata, or a Hugging Face preprocessor_config.json beside it.
+"""Reads the preset that travels with a model: its metadata, or a configuration beside it.
 
-A preprocessor_config.json leaves much to the class that reads it, so PROCESSORS holds the defaults of each class. What
-a `Preset` cannot express is refused rather than guessed.
+timm_config.py and nvinfer_config.py read the files of timm and of TAO, this module Hugging Face's. A
+preprocessor_config.json leaves much to the class that reads it, so PROCESSORS holds the defaults of each class. What a
+`Preset` cannot express is refused rather than guessed.
 """
 
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from onnxcam.errors import PresetError, near
+from onnxcam.inputs.nvinfer_config import NAME as NVINFER
+from onnxcam.inputs.nvinfer_config import from_nvinfer
 from onnxcam.inputs.presets import LARGEST_SIDE, Preset
 from onnxcam.inputs.sidecar import file_beside, read_text
+from onnxcam.inputs.timm_config import from_timm, is_timm
 from onnxcam.types import Origin, Source
 
 METADATA_KEY = "onnxcam.preset"
@@ -59,10 +63,14 @@ _STEPS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_flip_
 _HARMLESS = ("do_convert_rgb", "do_reduce_labels")
 
 
-def find_preset(metadata: Mapping[str, str], model_path: Path | None) -> tuple[Preset, Origin] | None:
-    """The preset and where it came from: the file's metadata, else a preprocessor_config.json beside it, else None.
+def find_preset(
+    metadata: Mapping[str, str], model_path: Path | None, sides: Sequence[int | None] = ()
+) -> tuple[Preset, Origin] | None:
+    """The preset and where it came from: the file's metadata, else a configuration beside it, else None.
 
-    Raises PresetError for a damaged or unsupported one; the model's own preprocessing is never passed over in silence.
+    Beside it lies a preprocessor_config.json (Hugging Face), a config.json of timm, or an nvinfer_config.txt (NVIDIA's
+    TAO). sides: those of the model's input, by which timm's size is chosen. Raises PresetError for a damaged or
+    unsupported one; the model's own preprocessing is never passed over in silence.
     """
     if METADATA_KEY in metadata:
         try:
@@ -71,16 +79,41 @@ def find_preset(metadata: Mapping[str, str], model_path: Path | None) -> tuple[P
             )
         except (ValueError, RecursionError, PresetError) as error:
             raise PresetError(f"the model's metadata {METADATA_KEY} is damaged ({error}); use --preset") from None
-    path = file_beside(model_path, "preprocessor_config.json")
-    if path is None:
-        return None
+    for name, read in _READERS.items():
+        path = file_beside(model_path, name)
+        if path is None:
+            continue
+        try:
+            preset = read(path, sides)
+        except (OSError, ValueError, RecursionError, PresetError) as error:
+            raise PresetError(f"{path}: cannot be used ({error}); choose the preprocessing with --preset") from None
+        if preset is not None:
+            return preset, Origin(Source.CONFIG_FILE, f"{path.name} beside the model")
+    return None
+
+
+def _read_processor(path: Path, sides: Sequence[int | None]) -> Preset:
+    values = json.loads(read_text(path))
+    if not isinstance(values, dict):
+        raise PresetError("it is no JSON object")
+    return from_timm(values, sides) if is_timm(values) else from_hugging_face(values)
+
+
+def _read_config(path: Path, sides: Sequence[int | None]) -> Preset | None:
+    """The preset of timm's config.json; None of anybody else's, and of a damaged one, which may be anybody's."""
     try:
         values = json.loads(read_text(path))
-        if not isinstance(values, dict):
-            raise PresetError("it is no JSON object")
-        return from_hugging_face(values), Origin(Source.CONFIG_FILE, f"{path.name} beside the model")
-    except (OSError, ValueError, RecursionError, PresetError) as error:
-        raise PresetError(f"{path}: cannot be used ({error}); choose the preprocessing with --preset") from None
+    except (OSError, ValueError, RecursionError):
+        return None
+    return from_timm(values, sides) if is_timm(values) else None
+
+
+_READERS: Mapping[str, Callable[[Path, Sequence[int | None]], Preset | None]] = {
+    "preprocessor_config.json": _read_processor,
+    "config.json": _read_config,
+    NVINFER: lambda path, sides: from_nvinfer(read_text(path)),
+}
+"""How each file beside a model is read, in the order in which they are looked for."""
 
 
 def from_hugging_face(values: Mapping[str, Any]) -> Preset:
