@@ -128,16 +128,12 @@ def _preprocessing(saliency: "Saliency") -> str:
 
 
 def _target_line(saliency: "Saliency") -> str:
-    from onnxcam.types import NoteCode
-
     target, provenance = saliency.target, saliency.provenance
-    label = f" {target.label}" if target.label is not None else ""
+    label = f" {target.name}" if target.label is not None or target.side is not None else ""
     if provenance.activation != "none":
         activation = f"the model's {provenance.activation}"
-    elif any(note.code is NoteCode.SINGLE_OUTPUT for note in provenance.notes):
-        activation = "sigmoid of the logit"
     else:
-        activation = "softmax of the logits"
+        activation = "sigmoid of the logit" if target.side is not None else "softmax of the logits"
     # Four decimals, unless they would all be zero.
     shown = f"{target.probability:.4f}" if target.probability >= 1e-4 else f"{target.probability:.1e}"
     if target.kind == "classes":

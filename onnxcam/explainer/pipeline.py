@@ -213,6 +213,8 @@ class Pipeline:
 
         logits = forward.runner.opened.anatomy.logits
         labels = self.labels if self.labels is not None and fits(self.labels, logits) else None
+        if labels is not None and logits.two_sided and len(labels) == 1:
+            labels = (f"not {labels[0]}", labels[0])
         return HeadOutput(logits, forward.values, labels, self.info.size, forward.model_input.placement, embed)
 
 

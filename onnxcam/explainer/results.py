@@ -179,13 +179,13 @@ def notes_of(forward: ForwardResult, size: tuple[int, ...], size_origin: Origin)
     notes += [*opened.notes, *(w for w in opened.anatomy.notes if w.code is not NoteCode.SIZE_ASSUMED)]
     if opened.batching.mode is BatchMode.LOOPED:
         notes.append(Note(NoteCode.LOOPED, f"one mask a forward pass: {opened.batching.reason}"))
-    if logits.kind is Kind.CLASSES and logits.activation == "none" and len(values) == 1:
+    if logits.kind is Kind.CLASSES and logits.activation == "none" and logits.two_sided:
         text = (
             "a single output without activation: its sigmoid is taken for the probability; "
             "if it is a quantity, explain the number itself (--index 0)"
         )
         notes.append(Note(NoteCode.SINGLE_OUTPUT, text))
-    plain = logits.kind is Kind.CLASSES and logits.activation == "none" and len(values) > 1
+    plain = logits.kind is Kind.CLASSES and logits.activation == "none" and not logits.two_sided
     if plain and values.min() >= 0 and abs(values.sum() - 1) < 1e-3:
         text = (
             "the outputs are probabilities already although no softmax was found in the graph: "

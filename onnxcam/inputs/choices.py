@@ -131,4 +131,6 @@ def fits(labels: Sequence[str], logits: Logits) -> bool:
     """Whether there is one label per class; of boxes there may be fewer, as a table may hold more numbers per box."""
     if logits.kind is Kind.BOXES:
         return 0 < len(labels) <= logits.classes
+    if logits.two_sided and len(labels) == 1:  # the name of the positive side
+        return True
     return logits.kind in (Kind.CLASSES, Kind.REGION) and len(labels) == logits.classes

@@ -17,6 +17,7 @@ from functools import partial
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 
 from onnxcam.engine.options import PLAIN, EngineOptions
 from onnxcam.engine.providers import ProviderSpec, parse_providers
@@ -30,7 +31,7 @@ from onnxcam.network.extra_inputs import extra_inputs, for_batch, is_batched
 from onnxcam.network.scorer import Network, probabilities
 from onnxcam.network.sizes import size_notes, traced_at_fitting_size
 from onnxcam.surgeon import ir
-from onnxcam.surgeon.analysis.anatomy import Anatomy, ImageInput, Kind
+from onnxcam.surgeon.analysis.anatomy import Anatomy, ImageInput, Kind, Logits
 from onnxcam.surgeon.analysis.images import resolve_size
 from onnxcam.surgeon.analysis.locate import locate
 from onnxcam.surgeon.analysis.tracing import Trace
@@ -326,26 +327,31 @@ class _Opener:
         Returns 'verified', or why it could not be verified. Raises ModelError where they differ.
         """
         logits, image = self.anatomy.logits, self.anatomy.image
-        own = self.file.proto.SerializeToString() if self.runnable is None else ir.to_bytes(self.runnable)
-        session = Session(own, ("cpu",), self.options.threads)
+        own = self.file.proto if self.runnable is None else ir.to_proto(self.runnable)
+        name = logits.verified_by or logits.output
+        if not _computes(own, name):
+            return "NOT verified: what is scored is inside a function of the file"
+        session = Session(_with_output(own, name), ("cpu",), self.options.threads)
         batch_of_one = noise(image, image.shape(self.size))
         shape = image.shape(self.size, image.batch or 1)
         feeds = {image.name: np.repeat(batch_of_one, shape[0], axis=0).squeeze(image.added)}
         feeds |= for_batch(self.model, image, self.inputs, shape[0])
         try:
-            output = session.run([logits.output], {n: a for n, a in feeds.items() if n in session.inputs})[0]
+            output = session.run([name], {n: a for n, a in feeds.items() if n in session.inputs})[0]
         finally:
             session.close()
         channels_first = np.moveaxis(batch_of_one[0], image.layout.index("C") - 1, 0).astype(np.float32)
         if not np.isfinite(np.asarray(output, np.float64)).all():
             return "NOT verified: the model answers NaN or infinity to a test picture"
         values = network.forward(network.feeds(channels_first, channels_first, self.inputs))[1]
+        if logits.two_sided:
+            values = values.reshape(-1, 2)[:, 1:]
         expected = np.asarray(output, np.float64).reshape(-1)[: values.size]
         if logits.kind is Kind.REGION:
             first = output[0] if output.ndim == len(logits.shape) else output  # one without batch axis
             expected = np.moveaxis(np.asarray(first, np.float64), logits.channel_axis - 1, -1).reshape(-1)
-            values = values.reshape(-1, logits.classes)
-        activated = _activated(values, logits.activation).reshape(-1)
+            values = values.reshape(-1, logits.columns)
+        activated = _activated(values, logits).reshape(-1)
         limit = SURGERY_TOLERANCE * max(float(np.abs(expected).max(initial=0)), 1e-6)
         if expected.shape != activated.shape or not np.allclose(activated, expected, 0, limit):
             raise ModelError(
@@ -355,8 +361,21 @@ class _Opener:
         return "verified"
 
 
-def _activated(values: npt.NDArray[np.float64], activation: str) -> npt.NDArray[np.float64]:
-    if activation == "none":
+def _computes(proto: onnx.ModelProto, name: str) -> bool:
+    return any(name in node.output for node in proto.graph.node) or any(v.name == name for v in proto.graph.output)
+
+
+def _with_output(proto: onnx.ModelProto, name: str) -> bytes:
+    """The file with a tensor of its graph as a further output. Bytes of two messages in a row are their merger."""
+    data = bytes(proto.SerializeToString())
+    if any(v.name == name for v in proto.graph.output):
+        return data
+    further = onnx.ModelProto(graph=onnx.GraphProto(output=[onnx.ValueInfoProto(name=name)]))
+    return data + bytes(further.SerializeToString())
+
+
+def _activated(values: npt.NDArray[np.float64], logits: Logits) -> npt.NDArray[np.float64]:
+    if logits.activation == "none":
         return values
-    activated = probabilities(values, activation)
-    return np.log(np.maximum(activated, 1e-300)) if activation == "log_softmax" else activated
+    activated = probabilities(values, logits)
+    return np.log(np.maximum(activated, 1e-300)) if logits.activation == "log_softmax" else activated

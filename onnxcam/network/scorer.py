@@ -19,7 +19,7 @@ from onnxcam.engine.session import Session
 from onnxcam.errors import OutOfMemory, UndefinedSaliency
 from onnxcam.network.device_scorer import DeviceScorer
 from onnxcam.network.packing import BatchPacker, MaskRequest, group_by_extra_inputs
-from onnxcam.surgeon.analysis.anatomy import Anatomy, Kind
+from onnxcam.surgeon.analysis.anatomy import Anatomy, Kind, Logits
 from onnxcam.surgeon.graphs import masked_score
 from onnxcam.surgeon.graphs.masked_score import FEATURE_MASKS
 from onnxcam.surgeon.ir import Model, to_bytes
@@ -298,11 +298,11 @@ class Network:
         return blank
 
 
-def probabilities(logits: npt.NDArray[np.float64], activation: str) -> npt.NDArray[np.float64]:
-    """Probabilities (..., classes): a sigmoid for 'sigmoid' or a single class, softmax for any other activation."""
-    if activation == "sigmoid" or logits.shape[-1] == 1:
-        return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)))
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+def probabilities(values: npt.NDArray[np.float64], logits: Logits) -> npt.NDArray[np.float64]:
+    """Probabilities of logits (..., classes): their sigmoid or their softmax, as the model or one output implies."""
+    if logits.has_sigmoid:
+        return np.asarray(0.5 * (1 + np.tanh(0.5 * values)))
+    shifted = np.exp(values - values.max(axis=-1, keepdims=True))
     return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
 
 

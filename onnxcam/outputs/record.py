@@ -56,6 +56,7 @@ def _target(target: ScoredTarget) -> dict[str, Any]:
         "value": target.logit,
         "output": target.output,
         "region": target.where,
+        "side": target.side,
     }
 
 

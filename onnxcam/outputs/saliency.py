@@ -27,7 +27,8 @@ class ScoredTarget:
     or 'embedding'. probability: in [0,1] for a class, for a region the mean over it. logit: the model's own number
     before softmax or sigmoid. For boxes, elements and embeddings, both are the number that is scored, of any range.
     output: the name of the model's output. where: of a region, its (left, top, right, bottom) in pixels; None where the
-    class is predicted, MASKED where it was a mask, which is not kept.
+    class is predicted, MASKED where it was a mask, which is not kept. side: 'negative' or 'positive' of a single output
+    that stands for two classes, 0 and 1; the logit of the negative side is that of the output, negated.
 
     An Explainer takes it as a target again, for any picture, if its model has an output of that name (any model, where
     output is None). A mask and a similarity's reference are not kept, so they have to be passed again.
@@ -40,6 +41,7 @@ class ScoredTarget:
     kind: str = "classes"
     output: str | None = None
     where: tuple[float, float, float, float] | str | None = None
+    side: str | None = None
 
     @property
     def is_probability(self) -> bool:
@@ -48,7 +50,9 @@ class ScoredTarget:
 
     @property
     def name(self) -> str:
-        """The label, or `class N` without labels."""
+        """The label, or `class N` without labels; of a single output its side too."""
+        if self.side is not None:
+            return self.side if self.label is None else f"{self.label} ({self.side})"
         return self.label if self.label is not None else f"class {self.index}"
 
 

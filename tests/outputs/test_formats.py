@@ -63,6 +63,7 @@ def reads_json(data: bytes, one: Saliency) -> np.ndarray:
         "value": 3.5,
         "output": None,
         "region": None,
+        "side": one.target.side,
     }
     assert values["score"] == 3.5
     if one.placement is None:

@@ -176,6 +176,7 @@ def test_the_record_names_every_choice_in_plain_json() -> None:
             "value": 3.5,
             "output": None,
             "region": None,
+            "side": None,
         },
         "score": 3.5,
         "method": {

@@ -138,9 +138,9 @@ def _of_file(source: ModelSource, layer: str, size: tuple[int, ...] | None, inpu
 
     def logits(images: Tensor) -> Tensor:
         spread = {n: v.expand(images.shape[0], *v.shape[1:]) if n in batched else v for n, v in extra.items()}
-        return module({anatomy.image.name: images, **spread}, [output.tensor])[0].reshape(-1, output.classes)
+        return module({anatomy.image.name: images, **spread}, [output.tensor])[0].reshape(-1, output.columns)
 
-    activation = "sigmoid" if output.classes == 1 else output.activation
+    activation = "sigmoid" if output.has_sigmoid else output.activation
     sample = anatomy.image.shape(opened.size)[1:]
     metadata = {"onnxcam.model_sha256": file.sha256}
     return Subject(logits, anatomy.image.layout, sample, anatomy.features.grid, activation, metadata)
@@ -169,6 +169,8 @@ def step_of(subject: Subject, score: Score) -> Callable[[Tensor, Tensor, Tensor]
         for axis, matrix in enumerate(matrices, start=2):
             up = along(up, axis, matrix)
         logits = subject.logits(image * _normalised(up).reshape(-1, *mask_shape))
+        if logits.shape[1] == 1:  # the two sides of a single output
+            logits = torch.cat([-logits, logits], 1)
         if score is Score.PROBABILITY:
             logits = torch.sigmoid(logits) if subject.activation == "sigmoid" else torch.softmax(logits, 1)
         scores = logits.gather(1, targets[:, None])[:, 0]

@@ -64,13 +64,26 @@ def _of_label(text: str, labels: Sequence[str] | None, classes: int) -> int:
 
 def feed(targets: Sequence[ClassLike], output: HeadOutput) -> Feeds:
     """The class indices."""
-    return {TARGETS: np.asarray([class_index(t, output.values, output.labels) for t in targets], np.int64)}
+    return {TARGETS: np.asarray([class_of(t, output, output.decided) for t in targets], np.int64)}
+
+
+def class_of(target: ClassLike, output: HeadOutput, scores: npt.NDArray[np.float64]) -> int:
+    """The index of a class of this output: as class_index() gives it, or by the side of a single output."""
+    word = " ".join(target.casefold().split()) if isinstance(target, str) else None
+    if word in output.sides and word not in (output.labels or ()):
+        return output.sides.index(word)
+    return class_index(target, scores, output.labels if output.labels is not None else output.sides or None)
 
 
 def describe(targets: Sequence[Any], feeds: Feeds, output: HeadOutput) -> list[ScoredTarget]:
     """Classes with their probability and logit on the unmasked picture."""
     indices = [int(i) for i in feeds[TARGETS]]
-    return [ScoredTarget(i, output.label(i), float(output.probabilities[i]), float(output.values[i])) for i in indices]
+    return [
+        ScoredTarget(
+            i, output.label(i), float(output.probabilities[i]), float(output.values[i]), side=output.side(i)
+        )
+        for i in indices
+    ]  # fmt: skip
 
 
 def parse(words: Sequence[str], labels: Sequence[str]) -> list[ClassLike]:

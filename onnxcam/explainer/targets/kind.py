@@ -39,6 +39,10 @@ Targets = Sequence[TargetLike] | npt.NDArray[np.integer[Any]]
 """Several targets; an array holds class indices."""
 
 
+SIDES = ("negative", "positive")
+"""What the classes 0 and 1 of a single output are."""
+
+
 def _no_embedding(reference: Any) -> Vector:
     raise TargetError("this reference is no embedding, and nothing here can embed a picture")
 
@@ -68,7 +72,21 @@ class HeadOutput:
     def probabilities(self) -> Vector:
         """(..., classes) by the model's own activation; a region's has one line per place of the class map."""
         table = self.values.reshape(-1, self.logits.classes) if self.logits.kind is Kind.REGION else self.values
-        return probabilities(table, self.logits.activation)
+        return probabilities(table, self.logits)
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """NEGATIVE and POSITIVE where one number stands for two classes, else ()."""
+        return SIDES if self.logits.two_sided else ()
+
+    @property
+    def decided(self) -> Vector:
+        """(classes,) of a class vector, by which classes are ranked: a graph may decide by a threshold of its own."""
+        return self.values - np.array([-1.0, 1.0]) * self.logits.threshold if self.logits.two_sided else self.values
+
+    def side(self, index: int) -> str | None:
+        """Which side of a single output the class is; None where every class has a number of its own."""
+        return self.sides[index] if self.sides else None
 
     def label(self, index: int) -> str | None:
         """The name of a class, None if unknown."""

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import OptionError, TargetError
-from onnxcam.explainer.targets.classes import class_index
+from onnxcam.explainer.targets.classes import class_of
 from onnxcam.explainer.targets.classes import file_name as class_name
 from onnxcam.explainer.targets.kind import REGIONS, TARGETS, ClassLike, Feeds, HeadOutput, TargetKind
 from onnxcam.outputs.saliency import MASKED, ScoredTarget
@@ -24,7 +24,8 @@ NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 class Region:
     """A class over a part of a segmentation: the mean of its scores there.
 
-    label: an index, a label or 'top1' (the class that is predicted most often). where: (left, top, right, bottom) in
+    label: an index, a label or 'top1' (the class that is predicted most often; of a map of one class its positive side,
+    if that is predicted anywhere). where: (left, top, right, bottom) in
     pixels of the picture (of the array, if one was given), or a mask of the picture's (height, width), non-zero inside;
     where the class is predicted if None. output: the output's name; needed only where the model has several. Raises
     TargetError for a `where` that is neither; explaining does so for a region without a cell of the class map.
@@ -49,11 +50,14 @@ class Region:
 def feed(targets: Sequence[Region], output: HeadOutput) -> Feeds:
     """The classes, and for each region the weights of the class map's places, which add up to one."""
     table, classes = output.values.reshape(-1, output.logits.classes), output.logits.classes
-    predicted = table.argmax(axis=1) if classes > 1 else np.where(table[:, 0] > 0, 0, 1)
-    votes = np.bincount(predicted, minlength=classes)[:classes].astype(np.float64)
+    two_sided, threshold = output.logits.two_sided, output.logits.threshold
+    predicted = (table[:, 1] > threshold).astype(np.int64) if two_sided else table.argmax(axis=1)
+    votes = np.bincount(predicted, minlength=classes).astype(np.float64)
+    if two_sided and votes[1]:  # the map is about its positive side, however small
+        votes = np.array([0.0, 1.0])
     indices, weights = [], []
     for target in targets:
-        index = class_index(target.label, votes, output.labels)
+        index = class_of(target.label, output, votes)
         inside = (predicted == index) if target.where is None else _inside(target.where, output)
         if not inside.any():
             reason = (
@@ -73,7 +77,7 @@ def describe(targets: Sequence[Region], feeds: Feeds, output: HeadOutput) -> lis
     return [
         ScoredTarget(
             i, output.label(i), float(weights @ output.probabilities[:, i]), float(weights @ table[:, i]), Kind.REGION,
-            where=MASKED if isinstance(target.where, np.ndarray) else target.where,
+            where=MASKED if isinstance(target.where, np.ndarray) else target.where, side=output.side(i),
         )
         for target, i, weights in zip(targets, map(int, feeds[TARGETS]), feeds[REGIONS], strict=True)
     ]  # fmt: skip

@@ -84,6 +84,11 @@ class Logits:
     is (N, boxes, columns). objectness, sides: the column of the objectness and the first of the four sides, None where
     there is none. sides_output: the output that holds the sides, None where the table does. exclusive: whether the
     classes of a box compete in a softmax, so that one of them may be the background (BOXES).
+
+    two_sided: one number z stands for two classes, whose logits are -z (class 0) and z (class 1). threshold: the z
+    above which the graph decides for class 1; 0 is a probability of a half. labels: names that the graph itself gives
+    the classes. verified_by: the tensor of the file whose numbers are those of `tensor` after the activation, where
+    that is not the output.
     """
 
     tensor: str
@@ -100,6 +105,20 @@ class Logits:
     sides: int | None = 0
     sides_output: str | None = None
     exclusive: bool = False
+    two_sided: bool = False
+    threshold: float = 0.0
+    labels: tuple[str, ...] = ()
+    verified_by: str = ""
+
+    @property
+    def columns(self) -> int:
+        """Numbers of the tensor along its class axis: one for the two sides of a single output."""
+        return 1 if self.two_sided else self.classes
+
+    @property
+    def has_sigmoid(self) -> bool:
+        """Whether the probability is the sigmoid of a logit, by the model or by our reading; else it is a softmax."""
+        return self.activation == "sigmoid" or self.two_sided
 
     @property
     def boxes(self) -> int:

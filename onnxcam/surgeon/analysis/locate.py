@@ -120,7 +120,7 @@ def _auto(model: Model, logits: Logits, geometry: Geometry) -> tuple[FeatureTens
         _refuse(model, only_image=bool(pairs))
     ranked = sorted(without_attention_weights(learned), key=lambda pair: order[id(pair[1])], reverse=True)
     final, consumer = ranked[0]
-    refinement = refine(before_shared_pooling(final, learned), head, logits.classes, geometry)
+    refinement = refine(before_shared_pooling(final, learned), head, logits.columns, geometry)
     chosen = refinement.value
     reason = f"{refinement.how or 'what '}enters {consumer.op_type}, where the grid is lost"
     features = _feature(chosen, reason, geometry)

@@ -2,6 +2,7 @@
 
     kind of head        LOGIT of target t                                 PROBABILITY
     classes             output[t]                                         softmax or sigmoid of the output, [t]
+    ... of one number   -output for target 0, output for target 1         sigmoid of that logit
     region              class logit, averaged over the target's region    class probability, averaged likewise
     boxes, elements     element t of the flattened output                 the same
     embedding           cosine between the output and reference t         the same
@@ -44,14 +45,15 @@ def add_score_head(model: Model, b: Builder, head: Value, logits: Logits) -> Sco
         return _region(model, b, head, logits)
     numbers = math.prod(logits.shape[1:] if len(logits.shape) > 1 else logits.shape)
     # Reshape, not Flatten: some exports squeeze a batch of one away.
-    flat = b("Reshape", head, b.constant([-1, numbers], np.int64), name=LOGITS)
+    flat = b("Reshape", head, b.constant([-1, numbers], np.int64), name=None if logits.two_sided else LOGITS)
     if logits.kind is Kind.EMBEDDING:
         return _embedding(model, b, flat, numbers)
     targets = new_input(model, TARGETS, onnx_ir.DataType.INT64, ["targets"])
     probabilities = flat
+    if logits.two_sided:
+        flat, numbers = _both_sides(b, flat, LOGITS), 2
     if logits.kind is Kind.CLASSES:
-        sigmoid = logits.activation == "sigmoid" or logits.classes == 1
-        probabilities = b("Sigmoid", flat) if sigmoid else b("Softmax", flat, axis=1)
+        probabilities = b("Sigmoid", flat) if logits.has_sigmoid else b("Softmax", flat, axis=1)
     logit = b("Gather", flat, targets, axis=1, name=LOGIT)
     return ScoreTensors(logit, b("Gather", probabilities, targets, axis=1, name=PROBABILITY), flat, numbers)
 
@@ -61,11 +63,12 @@ def _region(model: Model, b: Builder, head: Value, logits: Logits) -> ScoreTenso
     space = [i for i in range(1, rank) if i != channel]
     places = math.prod(logits.shape[i] for i in space)
     classes_last = b("Transpose", head, perm=[0, *space, channel])
-    table = b.reshape(classes_last, [-1, places, logits.classes])
+    table = b.reshape(classes_last, [-1, places, logits.columns])
+    if logits.two_sided:
+        table = _both_sides(b, table)
     targets = new_input(model, TARGETS, onnx_ir.DataType.INT64, ["targets"])
     regions = new_input(model, REGIONS, onnx_ir.DataType.FLOAT, [places, "targets"])
-    sigmoid = logits.activation == "sigmoid" or logits.classes == 1
-    probabilities = b("Sigmoid", table) if sigmoid else b("Softmax", table, axis=2)
+    probabilities = b("Sigmoid", table) if logits.has_sigmoid else b("Softmax", table, axis=2)
     scores = []
     for source, name in ((table, LOGIT), (probabilities, PROBABILITY)):
         weighted = b("Mul", b("Gather", source, targets, axis=2), regions)
@@ -73,6 +76,11 @@ def _region(model: Model, b: Builder, head: Value, logits: Logits) -> ScoreTenso
     numbers = places * logits.classes
     flat = b("Reshape", table, b.constant([-1, numbers], np.int64), name=LOGITS)
     return ScoreTensors(scores[0], scores[1], flat, numbers)
+
+
+def _both_sides(b: Builder, logit: Value, name: str | None = None) -> Value:
+    """(..., 1) logits z of a single output to (..., 2): -z for the negative side and z for the positive one."""
+    return b("Concat", b("Neg", logit), logit, axis=-1, name=name)
 
 
 def _embedding(model: Model, b: Builder, flat: Value, numbers: int) -> ScoreTensors:

@@ -1,0 +1,154 @@
+"""The activation at the end of a network: its sigmoid or softmax, whether one operator or several write it.
+
+Also the ends that are no activation of a classifier: a vector divided by its length (an embedding) and a number behind
+a function that no logit passes (a quantity).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxcam.surgeon.ir import Node, Value, constant
+
+FINAL_ACTIVATIONS = {"Softmax": "softmax", "LogSoftmax": "log_softmax", "Sigmoid": "sigmoid"}
+TRANSPARENT = frozenset({"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Dropout"})
+"""Operators that keep the numbers and their order."""
+MOVING = TRANSPARENT | {"Transpose"}
+"""Operators that keep the numbers of a map."""
+QUANTITIES = frozenset(
+    "Relu Softplus Exp Abs Sqrt Pow Clip Tanh Atan Sin Cos Floor Ceil HardSigmoid ReduceMax ReduceMin ReduceL1 "
+    "ReduceL2 ReduceSumSquare".split()
+)
+"""Operators at the end of a number that is no logit: a count, a distance, an angle."""
+LONGEST_LENGTH = 8
+"""Nodes between a vector and the length by which it is divided."""
+
+
+@dataclass(frozen=True)
+class Activation:
+    """The end of an output. value: what enters the activation. activated: its result, of the same shape. name: as in
+    Logits.activation; 'none' where the output ends in no activation, and then both values are the output."""
+
+    value: Value
+    name: str
+    activated: Value
+
+
+def final_activation(output: Value, through: frozenset[str] = TRANSPARENT) -> Activation:
+    """The activation behind which only operators of `through` follow."""
+    value = output
+    while (node := value.producer()) is not None and node.inputs and node.inputs[0] is not None:
+        if node.op_type in FINAL_ACTIVATIONS:
+            return Activation(node.inputs[0], FINAL_ACTIVATIONS[node.op_type], value)
+        written = _written_out(node)
+        if written is not None:
+            return Activation(*written, value)
+        if node.op_type not in through:
+            break
+        value = node.inputs[0]
+    return Activation(output, "none", output)
+
+
+def _written_out(node: Node) -> tuple[Value, str] | None:
+    """(x, its name) of an activation that several operators compute: 1 / (1 + exp(-x)), exp(x) / sum(exp(x)), log."""
+    if node.op_type == "Log":
+        inner = _producer(node.inputs[0])
+        first = inner.inputs[0] if inner is not None and inner.op_type == "Softmax" else None
+        return (first, "log_softmax") if first is not None else None
+    if node.op_type == "Reciprocal":
+        return _sigmoid(node.inputs[0])
+    if node.op_type != "Div" or len(node.inputs) != 2:
+        return None
+    if _is_number(node.inputs[0], 1):
+        return _sigmoid(node.inputs[1])
+    exponential, total = _producer(node.inputs[0]), _producer(node.inputs[1])
+    if exponential is None or total is None or (exponential.op_type, total.op_type) != ("Exp", "ReduceSum"):
+        return None
+    x = exponential.inputs[0] if total.inputs[0] is node.inputs[0] else None
+    shifted = _producer(x)
+    if shifted is not None and shifted.op_type == "Sub" and shifted.inputs[0] is not None:
+        largest = _producer(shifted.inputs[1])
+        if largest is not None and largest.op_type == "ReduceMax" and largest.inputs[0] is shifted.inputs[0]:
+            x = shifted.inputs[0]
+    return (x, "softmax") if x is not None else None
+
+
+def _sigmoid(denominator: Value | None) -> tuple[Value, str] | None:
+    """(x, 'sigmoid') of the denominator 1 + exp(-x)."""
+    total = _producer(denominator)
+    if total is None or total.op_type != "Add" or len(total.inputs) != 2:
+        return None
+    for one, other in (total.inputs, total.inputs[::-1]):
+        power = _producer(other)
+        if not _is_number(one, 1) or power is None or power.op_type != "Exp":
+            continue
+        negated = _producer(power.inputs[0])
+        if negated is not None and negated.op_type == "Neg" and negated.inputs[0] is not None:
+            return negated.inputs[0], "sigmoid"
+        if negated is not None and negated.op_type == "Mul":
+            for x, minus in (negated.inputs, negated.inputs[::-1]):
+                if _is_number(minus, -1) and x is not None:
+                    return x, "sigmoid"
+    return None
+
+
+def _producer(value: Value | None) -> Node | None:
+    return value.producer() if value is not None else None
+
+
+def _is_number(value: Value | None, number: float) -> bool:
+    array = constant(value)
+    return array is not None and array.size == 1 and bool(np.all(array == number))
+
+
+def last_operator(value: Value) -> Node | None:
+    """The operator that computes the numbers of a value, before those that only move them."""
+    while (node := value.producer()) is not None and node.op_type in TRANSPARENT and node.inputs[0] is not None:
+        value = node.inputs[0]
+    return node
+
+
+def is_quantity(value: Value) -> bool:
+    """Whether a number ends in an operator that no logit ends in, such as ReLU: it counts, or measures."""
+    node = last_operator(value)
+    return node is not None and node.op_type in QUANTITIES
+
+
+def has_unit_length(value: Value) -> bool:
+    """Whether the value is a vector divided by its own length, as embeddings are."""
+    node = last_operator(value)
+    while node is not None and node.op_type == "Mul" and any(_is_scalar(v) for v in node.inputs):
+        rest = [v for v in node.inputs if v is not None and not _is_scalar(v)]
+        node = last_operator(rest[0]) if rest else None
+    if node is None:
+        return False
+    if node.op_type == "LpNormalization":
+        return True
+    if node.op_type == "Mul":
+        return any(_is_length(v) and "Reciprocal" in _operators(v) for v in node.inputs if v is not None)
+    return node.op_type == "Div" and node.inputs[1] is not None and _is_length(node.inputs[1])
+
+
+def _is_scalar(value: Value | None) -> bool:
+    array = constant(value)
+    return array is not None and array.size == 1
+
+
+def _is_length(value: Value) -> bool:
+    operators = set(_operators(value))
+    squares = "ReduceSumSquare" in operators or ("ReduceSum" in operators and operators & {"Mul", "Pow"})
+    return "ReduceL2" in operators or bool(squares and operators & {"Sqrt", "Pow"})
+
+
+def _operators(value: Value) -> Iterator[str]:
+    """The operators on the way back from a value along first inputs, until a vector is reduced."""
+    for _ in range(LONGEST_LENGTH):
+        node = value.producer()
+        if node is None:
+            return
+        yield node.op_type
+        before = [v for v in node.inputs if v is not None and constant(v) is None]
+        if not before or node.op_type in ("Gemm", "MatMul", "Conv"):
+            return
+        value = before[0]

@@ -1,0 +1,190 @@
+"""Heads of classes: class vectors and class maps, also behind an operator that chooses among the classes.
+
+head_of() says which scores an output comes from; best_head() chooses among several outputs; described_head() gives the
+Logits: what enters the final activation, the two sides of a single number, the graph's own labels and threshold.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from onnxcam.surgeon.analysis.activations import (
+    FINAL_ACTIVATIONS,
+    MOVING,
+    TRANSPARENT,
+    Activation,
+    final_activation,
+    has_unit_length,
+    is_quantity,
+)
+from onnxcam.surgeon.analysis.anatomy import Kind, Logits
+from onnxcam.surgeon.analysis.factors import CHANNEL
+from onnxcam.surgeon.analysis.frontier import Geometry
+from onnxcam.surgeon.analysis.output_shapes import check_size, dims, image_shape, is_scorable, is_vector, size
+from onnxcam.surgeon.analysis.selections import Selection, is_chosen, selection_of, threshold_of
+from onnxcam.surgeon.ir import Value, ancestors
+
+
+@dataclass(frozen=True)
+class Head:
+    """An output of classes. scores: the tensor of their numbers, which is the output itself unless it only chooses."""
+
+    output: Value
+    scores: Value
+    selection: Selection | None = None
+
+
+def head_of(output: Value, geometry: Geometry) -> Head | None:
+    """The head of an output of classes, or None: boxes, embeddings of several axes, what is chosen of these."""
+    selection = selection_of(output)
+    if selection is None:
+        if not is_scorable(output, geometry) or is_chosen(output):
+            return None
+        is_head = is_vector(output, geometry) or class_map(output, geometry) is not None
+        return Head(output, output) if is_head else None
+    scores = selection.scores
+    if selection.inverted or not is_scorable(scores, geometry):
+        return None
+    rank = len(dims(scores, geometry))
+    if is_vector(scores, geometry):
+        wide = [i for i, d in enumerate(dims(scores, geometry)) if i and d != 1]
+        along = selection.axis is None or wide in ([], [selection.axis % rank])
+        return Head(output, scores, selection) if along and not _merges_axes(scores, geometry) else None
+    if class_map(scores, geometry) is None:
+        return None
+    axes = geometry.axes_of(scores)
+    along = selection.axis is None or (CHANNEL in axes and axes.index(CHANNEL) == selection.axis % rank)
+    return Head(output, scores, selection) if along else None
+
+
+def _merges_axes(scores: Value, geometry: Geometry) -> bool:
+    """Whether a vector lists the numbers of a table, such as those of every query for every class."""
+    value = scores
+    while (node := value.producer()) is not None and node.inputs and node.inputs[0] is not None:
+        if node.op_type not in TRANSPARENT and node.op_type not in FINAL_ACTIVATIONS:
+            return False
+        value = node.inputs[0]
+        if len([d for d in dims(value, geometry)[1:] if d != 1]) > 1:
+            return True
+    return False
+
+
+def vector_heads(outputs: Sequence[Value], geometry: Geometry) -> list[Head]:
+    """The heads that are class vectors. One number beside a table is no head: it counts the table's rows."""
+    heads = [h for v in outputs if (h := head_of(v, geometry)) is not None and is_vector(h.scores, geometry)]
+    has_table = any(len(dims(v, geometry)) == 3 and not geometry.has_grid(v) for v in outputs)
+    return [
+        h for h in heads if not (has_table and len(dims(h.scores, geometry)) == 1 and size(h.scores, geometry) == 1)
+    ]
+
+
+def best_head(heads: Sequence[Head], geometry: Geometry) -> Head:
+    """The class vector that is explained by default: one with a final softmax, else the widest.
+
+    An output from which another one is computed is an embedding, not the logits.
+    """
+    others = {id(v) for h in heads for v in ancestors(h.scores)}
+    ends = [h for h in heads if id(h.scores) not in others] or list(heads)
+    ends.sort(key=lambda h: h.selection is not None)  # of equals, the scores themselves
+    activated = [h for h in ends if final_activation(h.scores).name in ("softmax", "log_softmax")]
+    return max(activated or ends, key=lambda h: (_is_linear(h.scores), size(h.scores, geometry)))
+
+
+def _is_linear(output: Value) -> bool:
+    """Whether a linear layer computes the output; an embedding is usually normalised after its linear layer."""
+    value = output
+    while (node := value.producer()) is not None and node.inputs and node.inputs[0] is not None:
+        if node.op_type in ("Gemm", "MatMul", "Conv", "QGemm", "FusedGemm", "FusedMatMul", *FINAL_ACTIVATIONS):
+            return True
+        if node.op_type not in (*TRANSPARENT, "Add", "DequantizeLinear", "QuantizeLinear"):
+            return False
+        value = next((v for v in node.inputs if v is not None and v.const_value is None), node.inputs[0])
+    return False
+
+
+def map_heads(outputs: Sequence[Value], geometry: Geometry) -> list[Head]:
+    """The heads that are class maps."""
+    heads = [h for v in outputs if (h := head_of(v, geometry)) is not None]
+    return [h for h in heads if class_map(h.scores, geometry) is not None]
+
+
+def class_map(scores: Value, geometry: Geometry) -> Activation | None:
+    """The end of a class map, whose value is a tensor with the axes of one; None for what is no class map.
+
+    An axis of one class may be squeezed away or moved, so the tensor before that is taken.
+    """
+    if len(dims(scores, geometry)) <= len(geometry.letters) or is_vector(scores, geometry):
+        return None
+    numbers = _count(scores, geometry)
+    end = final_activation(scores, MOVING)
+    if geometry.is_map(end.value) and _count(end.value, geometry) == numbers and end.name != "none":
+        return end
+    if geometry.is_map(scores):
+        return Activation(scores, "none", scores)
+    value = scores
+    while (node := value.producer()) is not None and node.op_type in MOVING and node.inputs[0] is not None:
+        value = node.inputs[0]
+        if geometry.is_map(value) and _count(value, geometry) == numbers and _classes(value, geometry) == 1:
+            return Activation(value, "none", value)
+    return None
+
+
+def _count(value: Value, geometry: Geometry) -> int:
+    return math.prod(int(d or 0) for d in dims(value, geometry))
+
+
+def _classes(value: Value, geometry: Geometry) -> int:
+    return int(dims(value, geometry)[geometry.axes_of(value).index(CHANNEL)] or 0)
+
+
+def described_head(head: Head, kind: Kind | None, geometry: Geometry, why: str) -> Logits:
+    """The Logits of a head. kind: the caller's choice; without one a quantity and an embedding are no classes."""
+    region = class_map(head.scores, geometry)
+    end = region or final_activation(head.scores)
+    value, name = end.value, end.name
+    single = size(value, geometry) == 1
+    check_size(value, image_shape(value, geometry))
+    of = Kind.REGION if region is not None else Kind.CLASSES
+    if kind is None and region is None and name == "none":
+        of = Kind.ELEMENTS if single and is_quantity(value) else of
+        of = Kind.EMBEDDING if not single and has_unit_length(value) else of
+    logits = Logits(
+        str(value.name), str(head.output.name), name, size(value, geometry), _reason(head, of, name) + why, of,
+        image_shape(value, geometry), verified_by=_verified_by(head, end, geometry),
+        labels=head.selection.labels if head.selection is not None else (),
+    )  # fmt: skip
+    if of is Kind.REGION:
+        channel = geometry.axes_of(value).index(CHANNEL)
+        logits = replace(logits, classes=logits.shape[channel], channel_axis=channel)
+    if of in (Kind.CLASSES, Kind.REGION) and logits.classes == 1:
+        return replace(logits, classes=2, two_sided=True, threshold=_threshold(head, end))
+    return logits
+
+
+def _reason(head: Head, kind: Kind, activation: str) -> str:
+    how = f"before the final {activation}" if activation != "none" else "the output itself, no activation follows"
+    if head.selection is not None:
+        how = f"what {head.selection.operator} chooses from" + (f", {how}" if activation != "none" else "")
+    if kind is Kind.ELEMENTS:
+        how += "; a quantity, whose number is scored"
+    return how + ("; a vector of length 1: an embedding" if kind is Kind.EMBEDDING else "")
+
+
+def _verified_by(head: Head, end: Activation, geometry: Geometry) -> str:
+    """The tensor of the file that has the activated numbers in the order of the scored tensor; '' for the output."""
+    plain = final_activation(head.output).activated is end.activated or end.activated is head.output
+    same = geometry.shape(end.activated) == geometry.shape(head.output)
+    return "" if head.selection is None and plain and same else str(end.activated.name)
+
+
+def _threshold(head: Head, end: Activation) -> float:
+    """The logit above which the graph itself decides for the positive side; 0 where it does not say."""
+    compared = threshold_of([head.scores, end.activated, end.value])
+    if head.selection is not None and head.selection.threshold is not None:
+        compared = (head.selection.scores, head.selection.threshold)
+    if compared is None:
+        return 0.0
+    value, number = compared
+    if end.name != "sigmoid" or value is end.value:
+        return number
+    return math.log(number / (1 - number)) if 0 < number < 1 else 0.0
