@@ -118,6 +118,8 @@ class NoteCode(StrEnum):
     """Many layers follow the chosen feature map."""
     POOLED_BY_ATTENTION = "pooled-by-attention"
     """Tokens after the last attention keep the grid too."""
+    GATED = "gated"
+    """The features are a map times a gate over space; the map before it keeps the grid too."""
     CLASS_MAP = "class-map"
     """The chosen tensor is a map of the classes themselves, or what enters one."""
     LOOPED = "looped"

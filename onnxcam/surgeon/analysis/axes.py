@@ -150,13 +150,17 @@ def _multiplied(node: Node, axes: Axes | None, shape: Shape, known: Mapping[str,
     meaning.
     """
     other = node.inputs[3 if node.op_type == "QLinearMatMul" else 1]
-    if axes is None or other is None or len(axes) != len(shape):
-        return None
-    name = str(other.name)
-    if len(seen.shape(other) or ()) == 2:
+    second = known.get(str(other.name)) if other is not None else None
+    if axes is not None and len(axes) == len(shape) and other is not None and len(seen.shape(other) or ()) == 2:
         return _named((*axes[:-1], CHANNEL if holds(axes[-1], CHANNEL) else None), shape)
-    columns = known.get(name, (None,))[-1]
-    return without_repeats(_named((*axes[:-1], columns), shape))
+    rank = len(shape)
+    rows, columns = (a if a is not None and len(a) == rank else (None,) * rank for a in (axes, second))
+    if rank < 2 or (rows == columns == (None,) * rank):
+        return None
+    # Weights before the picture's channels make channels, too.
+    row = CHANNEL if axes is None and holds(columns[-2], CHANNEL) else rows[-2]
+    batch = [a if a is not None else b for a, b in zip(rows[:-2], columns[:-2], strict=True)]
+    return without_repeats(_named((*batch, row, columns[-1]), shape))
 
 
 def _summed(node: Node, shape: Shape, known: Mapping[str, Axes]) -> Axes | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from onnxcam.surgeon.analysis.axes import has_grid
 from onnxcam.surgeon.analysis.factors import CHANNEL, Axes, Factored, has_extra_tokens, is_spatial
-from onnxcam.surgeon.ir import Node, Shape, Shapes, Value, ancestors, constant, integers, shape_of
+from onnxcam.surgeon.ir import Node, Shape, Shapes, Value, ancestors, constant, integer, integers, shape_of
 from onnxcam.types import Arrays, Note, NoteCode
 
 WEIGHTED = frozenset(
@@ -156,22 +156,35 @@ def _has_tokens(axes: Axes) -> bool:
 
 
 def _weighed_by_attention(node: Node, geometry: Geometry) -> Value | None:
-    """x of Mul(x, w) where w has one channel and x has many: w pools x over space, it does not gate channels."""
+    """x of Mul(x, w) where a softmax over space makes w: it pools x over space, it does not gate channels.
+
+    w has one channel for all of x, or as many as x has.
+    """
     if len(node.inputs) != 2:
         return None
     for x, w in (node.inputs, node.inputs[::-1]):
-        if x is None or w is None or constant(w) is not None or not _sums_to_one(w):
+        if x is None or w is None or constant(w) is not None or not sums_to_one(w):
             continue
         axes, sizes, weights = geometry.axes_of(x), geometry.shape(x), geometry.shape(w)
         if sizes is None or weights is None or len(weights) != len(sizes) or CHANNEL not in axes:
             continue
         c = axes.index(CHANNEL)
-        if weights[c] == 1 and (sizes[c] or 1) > 1 and all(weights[i] == sizes[i] for i in range(len(sizes)) if i != c):
+        fits = weights[c] == 1 or (weights[c] == sizes[c] and _is_over_space(w, geometry))
+        if fits and (sizes[c] or 1) > 1 and all(weights[i] == sizes[i] for i in range(len(sizes)) if i != c):
             return x
     return None
 
 
-def _sums_to_one(weights: Value) -> bool:
+def _is_over_space(weights: Value, geometry: Geometry) -> bool:
+    """Whether the softmax that makes the weights runs over an axis of cells."""
+    node = weights.producer()
+    while node is not None and node.op_type != "Softmax":
+        node = node.inputs[0].producer() if node.inputs[0] is not None else None
+    axes = geometry.axes_of(node.outputs[0]) if node is not None else ()
+    return node is not None and bool(axes) and is_spatial(axes[integer(node, "axis", -1) % len(axes)])
+
+
+def sums_to_one(weights: Value) -> bool:
     """Whether a softmax computes the weights; a sigmoid over space only gates."""
     node = weights.producer()
     while node is not None and node.op_type in (*RESHAPING, "Transpose", "Unsqueeze", "Expand") and node.inputs[0]:
@@ -199,7 +212,7 @@ def _before_class_attention(value: Value, geometry: Geometry) -> Value | None:
 
 def without_attention_weights(pairs: Sequence[tuple[Value, Node]]) -> list[tuple[Value, Node]]:
     """The pairs of the frontier without attention weights, which are no features; all pairs if none remain."""
-    rest = [(v, n) for v, n in pairs if (node := v.producer()) is None or node.op_type != "Softmax"]
+    rest = [(v, n) for v, n in pairs if not sums_to_one(v)]
     return rest or list(pairs)
 
 

@@ -24,6 +24,7 @@ from onnxcam.surgeon.analysis.frontier import (
 )
 from onnxcam.surgeon.analysis.heads import find_logits
 from onnxcam.surgeon.analysis.images import find_image, resolve_size, size_notes
+from onnxcam.surgeon.analysis.pooling import before_pooling, gate_doubt
 from onnxcam.surgeon.ir import (
     Model,
     Node,
@@ -120,9 +121,10 @@ def _auto(model: Model, logits: Logits, geometry: Geometry) -> tuple[FeatureTens
         _refuse(model, only_image=bool(pairs))
     ranked = sorted(without_attention_weights(learned), key=lambda pair: order[id(pair[1])], reverse=True)
     final, consumer = ranked[0]
-    refinement = refine(before_shared_pooling(final, learned), head, logits.columns, geometry)
+    start, how = before_pooling(ranked[0], learned, geometry) or (before_shared_pooling(final, learned), "what ")
+    refinement = refine(start, head, logits.columns, geometry)
     chosen = refinement.value
-    reason = f"{refinement.how or 'what '}enters {consumer.op_type}, where the grid is lost"
+    reason = f"{refinement.how or how}enters {consumer.op_type}, where the grid is lost"
     features = _feature(chosen, reason, geometry)
     losers = [
         Candidate(str(v.name), geometry.shape(v), f"enters {n.op_type} earlier in the graph")
@@ -133,6 +135,7 @@ def _auto(model: Model, logits: Logits, geometry: Geometry) -> tuple[FeatureTens
         refinement.doubt
         or _depth_doubt(layers_after(chosen, head), consumer)
         or _branch_doubt([v for v, _ in ranked[1:]], chosen)
+        or gate_doubt(chosen, geometry)
     )
     return features, (*losers, *_naive_candidates(model, chosen, geometry)), doubt
 

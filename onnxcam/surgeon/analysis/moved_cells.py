@@ -134,10 +134,26 @@ def gathered(node: Node, axes: Axes, before: Shape, shape: Shape, seen: Seen) ->
     rank = len(dims) if dims is not None else len(shape) - len(axes) + 1
     if len(shape) != len(axes) - 1 + rank:
         return None
-    kept: Axis = None
+    kept: tuple[Axis, ...] = (None,) * rank
     if rank == 1:
-        kept = axes[at] if not is_spatial(axes[at]) else _picked(axes[at], before[at], seen.array(index))
-    return (*axes[:at], *([kept] * rank), *axes[at + 1 :])
+        kept = (axes[at] if not is_spatial(axes[at]) else _picked(axes[at], before[at], seen.array(index)),)
+    elif rank == 2 and axes[at] in SPATIAL:
+        kept = _windows(str(axes[at]), seen.array(index))
+    return (*axes[:at], *kept, *axes[at + 1 :])
+
+
+def _windows(letter: str, index: npt.NDArray[np.generic] | None) -> tuple[Axis, Axis]:
+    """The two axes of windows that are cut along a letter, as torch.nn.functional.unfold is exported.
+
+    The axis with the longer step lists the windows, which are a coarser grid; the other the places in a window.
+    """
+    if index is None or min(index.shape) < 2:
+        return None, None
+    places = index.astype(np.int64)
+    steps = [np.unique(np.diff(places, axis=axis)) for axis in (0, 1)]
+    if any(len(s) != 1 or s[0] < 1 for s in steps) or steps[0][0] == steps[1][0]:
+        return None, None
+    return (letter, None) if steps[0][0] > steps[1][0] else (None, letter)
 
 
 def _picked(axis: Axis, size: int | None, index: npt.NDArray[np.generic] | None) -> Axis:
