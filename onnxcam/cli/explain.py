@@ -16,8 +16,9 @@ from onnxcam.cli.opening import open_explainer
 from onnxcam.cli.options import ExplainArgs, command
 from onnxcam.cli.parsing import build_method, parse_list, parse_path, parse_style, parse_targets
 from onnxcam.cli.progress import progress_bar
+from onnxcam.cli.several_inputs import by_input
 from onnxcam.cli.stopping import Stop, stoppable
-from onnxcam.cli.summary import printer
+from onnxcam.cli.summary import Show, printer
 from onnxcam.errors import OnnxCamError, PictureError
 
 if TYPE_CHECKING:
@@ -50,6 +51,14 @@ class Tally:
 
 def explain_pictures(args: ExplainArgs) -> None:
     """Explains the pictures in their order, writes and prints each. Raises OnnxCamError."""
+    calls = by_input(args)
+    with printer(json=args.json, quiet=args.quiet) as show:
+        for one, name in calls:
+            _explain(one, show, name)
+
+
+def _explain(args: ExplainArgs, show: Show, input_name: str) -> None:
+    """Explains the pictures of one input of the model, whose name files bear if there are several inputs."""
     from onnxcam.explainer.prefetch import explain_each
     from onnxcam.outputs.atomic import check_writable
     from onnxcam.outputs.paths import plan
@@ -61,13 +70,13 @@ def explain_pictures(args: ExplainArgs) -> None:
     if not images:
         raise failures[0] if len(failures) == 1 else _skipped(tally)
     names = list(targets.names) if len(targets.names) > 1 else [""]
+    names = [" ".join(filter(None, (input_name, name))) for name in names] if input_name else names
     model = parse_path(args.model)
     planned = plan(images, [names] * len(images), method.name, formats, args.files.out, protected=[model])
     check_writable(path for files in planned for paths in files for path in paths.values())
     pictures = ((image, targets.targets) for image in images)
     with (
         _stoppable(tally) as stop,
-        printer(json=args.json, quiet=args.quiet) as show,
         open_explainer(args, targets, method) as explainer,
         progress_bar(images, quiet=args.quiet) as bar,
         closing(explain_each(explainer, pictures, progress=bar.begin)) as results,

@@ -1,11 +1,13 @@
 """How a command opens a model: for pictures as an Explainer, or alone as `inspect` and `rewrite` do."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onnxcam.cli.options import ExplainArgs, OpeningArgs
 from onnxcam.cli.parsing import (
     parse_adjustment,
     parse_engine,
+    parse_image_input,
     parse_inputs,
     parse_list,
     parse_path,
@@ -34,6 +36,7 @@ def open_explainer(args: ExplainArgs, targets: "ParsedTargets", method: "Method"
         adjust=parse_adjustment(args.preprocessing),
         layer=opening.layer,
         layout=opening.layout,
+        image_input=parse_image_input(opening.image_input),
         size=parse_size(opening.size) if opening.size is not None else None,
         output=opening.output,
         kind=targets.kind,
@@ -54,11 +57,13 @@ def open_options(file: "ModelFile", args: OpeningArgs) -> "OpenOptions":
     from onnxcam.surgeon.analysis.images import find_image
     from onnxcam.types import Source
 
-    image = find_image(file.model, args.layout)
+    name = parse_image_input(args.image_input)
+    image = find_image(file.model, args.layout, name)
     size = parse_size(args.size) if args.size is not None else None
     sides, origin = choose_size(image, size, choose_preset(file, None, image)[0])
-    inputs = {**blank_inputs(file.model, image), **choose_inputs(parse_inputs(args.inputs or ()))}
+    given = {name: value for name, value in parse_inputs(args.inputs or ()).items() if not isinstance(value, Path)}
+    inputs = {**blank_inputs(file.model, image), **choose_inputs(given)}
     return OpenOptions(
-        layout=args.layout, size=sides, size_is_assumed=origin.source is not Source.GIVEN, layer=args.layer,
-        output=args.output, kind=choose_kind(file, args.output), inputs=inputs, providers=("cpu",),
+        layout=args.layout, image_input=name, size=sides, size_is_assumed=origin.source is not Source.GIVEN,
+        layer=args.layer, output=args.output, kind=choose_kind(file, args.output), inputs=inputs, providers=("cpu",),
     )  # fmt: skip

@@ -45,11 +45,19 @@ class OpeningArgs:
     layout: Annotated[
         str | None, option(PICTURE, "The input's axes: nchw, nhwc, ncw, ncdhw ... Default: read from its shape.")
     ] = None
+    image_input: Annotated[
+        list[str] | None,
+        option(
+            PICTURE,
+            "The input that takes the picture, of a model that takes several; repeat it for a map of each input.",
+            metavar="NAME",
+        ),
+    ] = None
     inputs: Annotated[
         list[str] | None,
         option(
             PICTURE,
-            "Value of an extra input of the model: a number, several with commas, or FILE.npy.",
+            "Value of another input of the model: a number, several with commas, FILE.npy, or a picture.",
             "--input",
             metavar="NAME=VALUE",
         ),

@@ -142,9 +142,13 @@ def _number(name: str, text: str) -> float:
 
 
 def parse_inputs(texts: Sequence[str]) -> dict[str, Any]:
-    """Extra inputs by name: NAME=FILE.npy or NAME=VALUE, a number or several with commas. Raises OptionError."""
+    """Extra inputs by name: the path of a picture, the array of an .npy file, or numbers with commas between them.
+
+    Raises OptionError.
+    """
     import numpy as np
 
+    from onnxcam.inputs.images import SUFFIXES
     from onnxcam.inputs.loader import read_array
 
     inputs: dict[str, Any] = {}
@@ -157,12 +161,22 @@ def parse_inputs(texts: Sequence[str]) -> dict[str, Any]:
         if value.lower().endswith(".npy"):
             inputs[name] = read_array(value)
             continue
+        if Path(value).suffix.lower() in SUFFIXES:
+            inputs[name] = parse_path(value)
+            continue
         parts = [p.strip().lower() for p in value.split(",")]
         if not all(re.fullmatch(NUMBER, p) for p in parts):
-            raise OptionError(f"the value of input {name!r}, {value!r}, is no number and no .npy file")
+            raise OptionError(f"the value of input {name!r}, {value!r}, is no number, no .npy file and no picture")
         numbers = np.asarray([1.0 if p == "true" else 0.0 if p == "false" else float(p) for p in parts])
         inputs[name] = numbers[0] if len(numbers) == 1 else numbers
     return inputs
+
+
+def parse_image_input(names: Sequence[str] | None) -> str | None:
+    """The one input that takes the picture. Raises OptionError for several, which `explain` takes one by one."""
+    if names and len(names) > 1:
+        raise OptionError("--image-input is given several times; name one input")
+    return names[0] if names else None
 
 
 def parse_engine(args: EngineArgs) -> "EngineOptions":

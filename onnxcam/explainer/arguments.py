@@ -61,6 +61,7 @@ RULES: Mapping[str, Rule] = {
     "adjust": Rule(callable, "a function that takes a Preset and returns one", PresetError),
     "layer": Rule(_is_text, "'auto', 'last-conv', or the name of a tensor or a node", optional=False),
     "layout": Rule(_is_text, "the order of the axes of the model's input, such as 'NCHW'"),
+    "image_input": Rule(_is_text, "the name of the input that takes the picture"),
     "size": Rule(_is_size, "the input's sides as whole numbers from 1 on, such as (224, 224) for (height, width)"),
     "output": Rule(_is_text, "the name of one of the model's outputs"),
     "kind": Rule(_is_text, "'classes', 'region', 'boxes', 'elements' or 'embedding'"),

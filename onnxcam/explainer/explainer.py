@@ -21,12 +21,13 @@ from onnxcam.explainer.arguments import check_arguments, checked_method, shown
 from onnxcam.explainer.device_maps import DeviceSaliency, Finisher
 from onnxcam.explainer.heads import Heads
 from onnxcam.explainer.lockstep import group_size
+from onnxcam.explainer.picture_inputs import InputReader
 from onnxcam.explainer.pipeline import Explained, Pipeline
 from onnxcam.explainer.prefetch import explain_each
 from onnxcam.explainer.results import ExplainerInfo, ForwardPass
 from onnxcam.explainer.targets.kind import TargetLike, Targets
 from onnxcam.explainer.targets.registry import is_sequence, target_list
-from onnxcam.inputs.choices import choose_inputs, choose_kind, choose_labels, choose_preset, choose_size
+from onnxcam.inputs.choices import choose_kind, choose_labels, choose_preset, choose_size
 from onnxcam.inputs.graph_preset import array_notes, preset_notes
 from onnxcam.inputs.loader import ImageLike, ImageLoader, ModelInput
 from onnxcam.inputs.presets import Preset
@@ -59,6 +60,7 @@ class Explainer:
         adjust: Callable[[Preset], Preset] | None = None,
         layer: str = "auto",
         layout: str | None = None,
+        image_input: str | None = None,
         size: Sequence[int] | None = None,
         output: str | None = None,
         kind: Kind | str | None = None,
@@ -78,7 +80,9 @@ class Explainer:
         What the picture becomes: preset is a Preset or the name of one; if None, the model's metadata or a
         preprocessor_config.json beside it, else 'imagenet', and the result says which. adjust changes whichever preset
         it is. size is (H,W) of the input, for models with dynamic sides. layout is the order of the input's axes, such
-        as 'NHWC', where the graph does not say. inputs are values of the model's extra inputs, by name.
+        as 'NHWC', where the graph does not say. image_input is the name of the input that takes the picture, for models
+        that take several. inputs are values of the model's other inputs, by name; of one that takes a picture too, a
+        path or an array, which is preprocessed in the same way.
 
         What is explained: output is the output's name, for models with several. kind says what is scored where the
         model and the targets leave a choice: 'classes', 'region', 'boxes', 'elements' or 'embedding'. layer is 'auto',
@@ -92,21 +96,23 @@ class Explainer:
         """
         check_arguments(
             {
-                "preset": preset, "adjust": adjust, "layer": layer, "layout": layout, "size": size, "output": output,
-                "kind": kind, "inputs": inputs, "labels": labels, "batch": batch, "threads": threads, "engine": engine,
-                "cache": cache,
+                "preset": preset, "adjust": adjust, "layer": layer, "layout": layout, "image_input": image_input,
+                "size": size, "output": output, "kind": kind, "inputs": inputs, "labels": labels, "batch": batch,
+                "threads": threads, "engine": engine, "cache": cache,
             }
         )  # fmt: skip
         parse_providers(providers)
         self.method = checked_method(method)
         file = read_model(model)
         self.model_name, self.model_sha256 = file.name, file.sha256
-        image = find_image(file.model, layout)
+        image = find_image(file.model, layout, image_input)
         self.preset, self.preset_origin = _adjusted(*choose_preset(file, preset, image), adjust)
         sides, self.size_origin = choose_size(image, size, self.preset)
+        self._reader = InputReader(file.model, image, sides or image.sides, self.preset)
         options = OpenOptions(
-            layout=layout, size=sides, size_is_assumed=self.size_origin.source is not Source.GIVEN, layer=layer,
-            inputs=choose_inputs(inputs if inputs is not None else {}),
+            layout=layout, image_input=image_input, size=sides,
+            size_is_assumed=self.size_origin.source is not Source.GIVEN, layer=layer,
+            inputs=self._reader.read(inputs if inputs is not None else {}),
             providers=(providers,) if isinstance(providers, str) else tuple(providers), threads=threads, batch=batch,
             with_fill=self.method.perturb.make is not None, form=self.method.form,
             every_cell_counts=Need.TAIL in self.method.needs, engine=engine if engine is not None else PLAIN,
@@ -242,7 +248,7 @@ class Explainer:
         """Loads a picture and runs it once, unmasked. A thread may do this ahead of the explanation."""
         check_arguments({"name": name, "inputs": inputs})
         model_input = self._loader.prepare(image, name)
-        return self._pipeline.forward(model_input, targets, inputs if inputs is not None else {})
+        return self._pipeline.forward(model_input, targets, self._reader.read(inputs if inputs is not None else {}))
 
     def _explain_batch(
         self,

@@ -160,6 +160,7 @@ def _provenance(info: ExplainerInfo, outcome: Outcome, request: BoundRequest, se
             *outcome.notes,
         ),
         error=outcome.error,
+        image_input=opened.anatomy.image.name,
     )
 
 

@@ -27,7 +27,8 @@ def extra_inputs(model: Model, image: ImageInput, values: Arrays) -> dict[str, n
     if missing:
         shown = ", ".join(f"{n} {shape_with_names(others[n]) or ''}".strip() for n in missing)
         raise ModelError(
-            f"the model needs extra inputs besides the picture: {shown}; give each with --input NAME=VALUE"
+            f"the model needs extra inputs besides the picture: {shown}; give each with --input NAME=VALUE: "
+            f"a number, an .npy file or a picture"
         )
     image_value = next(v for v in model.graph.inputs if v.name == image.name)
     return {

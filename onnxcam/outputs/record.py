@@ -28,6 +28,7 @@ def record(saliency: Saliency, outputs: Iterable[Path | str] = (), *, raw: bool 
     values = {
         "schema": SCHEMA,
         "image": provenance.image,
+        "image_input": provenance.image_input,
         "model": {"name": provenance.model, "sha256": provenance.model_sha256},
         "target": _target(saliency.target),
         "score": saliency.score,

@@ -83,15 +83,15 @@ class Provenance:
     fill. `onnxcam.outputs.record.record(saliency)` gives all of it as JSON values.
 
     versions: of onnxcam and of the packages that compute, by name. model, model_sha256: the ONNX file. image: the
-    picture's path or name. layer, layer_reason: the tensor whose feature maps were used, and why. features: their shape
-    (K,*grid). logits: the tensor that was scored. activation: what the model applies to it ('softmax', 'none', ...).
-    preset_origin, size_origin: where the preprocessing and the input's size came from. notes: what a reader should
-    know. preset: the preprocessing; for an image that came preprocessed, what a fill took for it. options: every option
-    of the method, numbers as numbers. changed: the names of those that differ from the method's defaults. provider: the
-    short name of the execution provider. batch: masks per forward pass. batch_mode: a BatchMode. channels: None for a
-    method that scores no feature maps. forwards: images that went through the model, or through the part of it behind
-    the feature maps. steps: those that came back with a gradient. seconds: of this picture; of several explained in one
-    batch, its share by passes.
+    picture's path or name; image_input: the name of the model's input that took it. layer, layer_reason: the tensor
+    whose feature maps were used, and why. features: their shape (K,*grid). logits: the tensor that was scored.
+    activation: what the model applies to it ('softmax', 'none', ...). preset_origin, size_origin: where the
+    preprocessing and the input's size came from. notes: what a reader should know. preset: the preprocessing; for an
+    image that came preprocessed, what a fill took for it. options: every option of the method, numbers as numbers.
+    changed: the names of those that differ from the method's defaults. provider: the short name of the execution
+    provider. batch: masks per forward pass. batch_mode: a BatchMode. channels: None for a method that scores no feature
+    maps. forwards: images that went through the model, or through the part of it behind the feature maps. steps: those
+    that came back with a gradient. seconds: of this picture; of several explained in one batch, its share by passes.
 
     error: where scores were estimated, a bound on the root mean square error of the map, which is in [0,1]; it holds in
     about 9 of 10 cases. None where nothing was estimated, and where too little was scored to tell, which a note says.
@@ -122,6 +122,7 @@ class Provenance:
     seconds: float
     notes: tuple[Note, ...] = ()
     error: float | None = None
+    image_input: str | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -158,6 +158,16 @@ def ancestors(value: Value) -> list[Value]:
     return list(seen.values())
 
 
+def reached_from(model: Model, name: str) -> set[str]:
+    """Names of the tensors that depend on the numbers of this one, and its own; not those that read its shape only."""
+    reached = {name}
+    for node in model.graph:
+        reads = {str(v.name) for v in (*node.inputs, *captured(node)) if v is not None}
+        if node.op_type not in ("Shape", "Size") and not reached.isdisjoint(reads):
+            reached.update(str(v.name) for v in node.outputs)
+    return reached
+
+
 def integers(node: Node, attribute: str, operand: int | None = None) -> list[int] | None:
     """Integers of an operator that old opsets hold in an attribute and new ones in an input (axes, pads, shape).
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import onnx_ir
 
 from onnxcam.surgeon.analysis.anatomy import ImageInput
-from onnxcam.surgeon.analysis.images import DEFAULT_SIDE, find_image
+from onnxcam.surgeon.analysis.images import DEFAULT_SIDE, find_image, other_pictures
 from onnxcam.surgeon.ir import Model
 from onnxcam.surgeon.passes.added_axes import add_axes
 from onnxcam.surgeon.passes.single_precision import convert_to_float32, is_double_network
@@ -41,6 +41,10 @@ def prepare_model(model: Model, layout: str | None = None, name: str | None = No
             notes.append(Note(NoteCode.COMPUTED_IN_FLOAT32, text))
     model = runnable or model
     image = find_image(model, layout, name)
+    others = other_pictures(model, image) if name is None else []
+    if others:
+        text = f"the map is of the input {image.name!r}; --image-input explains another one: {', '.join(others)}"
+        notes.append(Note(NoteCode.OTHER_PICTURES, text))
     if image.added:
         sides = image.shape([side or DEFAULT_SIDE for side in image.sides], image.batch or 1)
         model = add_axes(model, image.name, image.added, image.layout, sides)

@@ -21,7 +21,7 @@ JUNK: list[Any] = [
     3, 0, -1, 1.5, True, "x", "", b"x", [], [1], ["x"], {1}, {"a": 1}, (), object(), np.zeros(3), np.zeros(()), type,
     [None], (1, 2), (0, 0), (-1, 4), ("a", "b"), float("nan"), 10**30, "\0", [[1], [1, 2]],
 ]  # fmt: skip
-TAKEN = {"batch": [3, 10**30], "threads": [3], "adjust": [type]}
+TAKEN = {"batch": [3, 10**30], "threads": [3], "adjust": [type], "image_input": ["x"]}
 """Values of JUNK that an argument takes."""
 CALLED = {"name", "progress"}
 """Arguments of explain(), not of Explainer."""

@@ -167,6 +167,7 @@ def test_the_record_names_every_choice_in_plain_json() -> None:
     assert values == {
         "schema": 1,
         "image": "cat.jpg",
+        "image_input": None,
         "model": {"name": "net.onnx", "sha256": HASH},
         "target": {
             "index": 281,

@@ -75,6 +75,13 @@ def picture_inputs(model: Model) -> list[Value]:
     ]
 
 
+def other_pictures(model: Model, image: ImageInput) -> list[str]:
+    """Names of further inputs that can take a picture of their own, rather than numbers of the same rank."""
+    names = [str(v.name) for v in picture_inputs(model) if v.name != image.name]
+    others = [find_image(model, None, name) for name in names]
+    return [o.name for o in others if len(o.sides) == len(image.sides) > 1 and min(s or 8 for s in o.sides) >= 8]
+
+
 def _chosen(model: Model, name: str | None) -> Value:
     candidates = picture_inputs(model)
     if not candidates:

@@ -36,6 +36,7 @@ from onnxcam.surgeon.ir import (
     footprint,
     infer_shapes,
     is_standard,
+    reached_from,
     values,
 )
 from onnxcam.surgeon.passes.quantised import check_dequantisable, is_blocked
@@ -70,7 +71,9 @@ def locate(
     image = image or find_image(model, layout)
     if shapes is None:
         shapes = infer_shapes(model, {image.name: image.shape(resolve_size(image, size))})
+    reached = reached_from(model, image.name)
     axes = propagate(model, shapes, {image.name: tuple(image.layout)}, fixed)
+    axes = {name: letters for name, letters in axes.items() if name in reached}
     geometry = Geometry(shapes, axes, image.letters, (shapes.get(image.name) or (None,))[0], fixed or {})
     logits = find_logits(model, geometry, output, kind)
     notes = size_notes(image, size)

@@ -129,10 +129,16 @@ def rewire(old: Value, new: Value) -> None:
 def _repeat_for_masks(b: Builder, value: Value, maps: Value) -> None:
     """The extra input `value` takes a single sample (1,...), which is repeated for every mask."""
     assert value.shape is not None
-    rest = [int(d) if isinstance(d, int) else 1 for d in list(value.shape)[1:]]
-    value.shape = onnx_ir.Shape([1, *rest])
+    declared = list(value.shape)[1:]
+    rest = [d for d in declared if isinstance(d, int)]
+    value.shape = onnx_ir.Shape([1, *declared])
     masks = b("Gather", b("Shape", maps), b.constant([0], np.int64), axis=0)
-    target = b("Concat", masks, b.constant(rest, np.int64), axis=0) if rest else masks
+    if len(rest) == len(declared):
+        sides = b.constant(rest, np.int64)
+    else:
+        places = b.constant(np.arange(1, len(declared) + 1), np.int64)
+        sides = b("Gather", b("Shape", value), places, axis=0)
+    target = b("Concat", masks, sides, axis=0) if declared else masks
     rewire(value, b("Expand", value, target))
 
 

@@ -1,0 +1,193 @@
+"""Networks that take two pictures: the map of each is that of the network whose other picture is a constant."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from PIL import Image
+from small_models import filled
+
+from onnxcam import Explainer
+from onnxcam.errors import ModelError, OptionError, PresetError
+from onnxcam.inputs.presets import preset_named
+from onnxcam.outputs.saliency import Saliency
+from onnxcam.surgeon.passes import own_part
+from onnxcam.types import BatchMode, NoteCode
+
+UNIT = preset_named("unit")
+RNG = np.random.default_rng(11)
+BEFORE, AFTER = (RNG.integers(0, 256, (20, 16, 3)).astype(np.uint8) for _ in range(2))
+WEIGHTS = "<float[6,3,3,3] w1, float[8,6,3,3] w2, float[8,5] v, float[16,5] u, int64[1] one = {1}>"
+BRANCH = """
+  c1X = Conv <kernel_shape=[3,3], pads=[1,1,1,1], strides=[2,2]> (X, w1)
+  r1X = Relu (c1X)
+  c2X = Conv <kernel_shape=[3,3], pads=[1,1,1,1], strides=[2,2]> (r1X, w2)
+  fX = Relu (c2X)
+"""
+POOL = "pX = ReduceMean <axes=[2,3], keepdims=0> (fX)"
+TRUNK = BRANCH.replace("X", "ab") + POOL.replace("X", "ab")
+
+
+def network(body: str, batch: str = "N", opset: int = 17) -> onnx.ModelProto:
+    signature = f"net (float[{batch},3,20,16] before, float[{batch},3,20,16] after) => (float[{batch},5] logits)"
+    return filled(f'<ir_version: 8, opset_import: ["" : {opset}]>\n{signature} {WEIGHTS} {{ {body} }}')
+
+
+def branches(head: str) -> str:
+    parts = [part.replace("X", name) for name in ("before", "after") for part in (BRANCH, POOL)]
+    return "".join(parts) + head
+
+
+def joined(unjoin: str) -> str:
+    return f"ab = Concat <axis=0> (before, after) {TRUNK} {unjoin}"
+
+
+DIFFERENCE = "d = Sub (pbefore, pafter) s = Abs (d) logits = MatMul (s, v)"
+NETWORKS: dict[str, onnx.ModelProto] = {
+    "difference of two branches": network(branches(DIFFERENCE)),
+    "difference, fixed batch": network(branches(DIFFERENCE), "1"),
+    "both poolings joined": network(branches("j = Concat <axis=1> (pbefore, pafter) logits = MatMul (j, u)")),
+    "maps that are subtracted": network(
+        "".join(BRANCH.replace("X", name) for name in ("before", "after"))
+        + "d = Sub (fbefore, fafter) s = Abs (d) p = ReduceMean <axes=[2,3], keepdims=0> (s) logits = MatMul (p, v)"
+    ),
+    "one trunk over a joined batch": network(
+        joined("before_, after_ = Split <axis=0> (pab) d = Sub (before_, after_) s = Abs (d) logits = MatMul (s, v)")
+    ),
+    "one trunk over a joined batch of one": network(
+        joined("before_, after_ = Split <axis=0> (pab) d = Sub (before_, after_) s = Abs (d) logits = MatMul (s, v)"),
+        "1",
+    ),
+    "one trunk, opset 18": network(
+        joined(
+            "before_, after_ = Split <axis=0, num_outputs=2> (pab)"
+            " d = Sub (before_, after_) s = Abs (d) logits = MatMul (s, v)"
+        ).replace("ReduceMean <axes=[2,3], keepdims=0> (fab)", "ReduceMean <keepdims=0> (fab, sides)")
+        .replace("ab = Concat", "sides = Constant <value_ints=[2,3]> () ab = Concat"),
+        opset=18,
+    ),
+}  # fmt: skip
+
+
+def with_constant(model: onnx.ModelProto, name: str, picture: np.ndarray) -> onnx.ModelProto:
+    """The network of one picture: the other input is a constant, which broadcasts over any batch."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    array = np.moveaxis(picture, 2, 0)[None].astype(np.float32) / 255
+    copy.graph.initializer.append(numpy_helper.from_array(array, name))
+    (index,) = [i for i, value in enumerate(copy.graph.input) if value.name == name]
+    del copy.graph.input[index]
+    for value in copy.graph.input:
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    copy.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 1
+    return copy
+
+
+def saliency(model: onnx.ModelProto, method: str, picture: np.ndarray, **options: object) -> Saliency:
+    with Explainer(model, method, preset=UNIT, providers=["cpu"], **options) as explainer:  # type: ignore[arg-type]
+        return explainer(picture, 3)
+
+
+@pytest.mark.parametrize(("method", "least"), [("score-cam", 0.9999), ("grad-cam", 0.9999), ("layer-cam", 0.9999)])
+@pytest.mark.parametrize("explained", ["before", "after"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_each_picture_has_the_map_of_the_network_of_that_picture_alone(
+    name: str, explained: str, method: str, least: float
+) -> None:
+    model, pictures = NETWORKS[name], {"before": BEFORE, "after": AFTER}
+    other = "after" if explained == "before" else "before"
+    single = with_constant(model, other, pictures[other])
+    layer = None
+    two = saliency(model, method, pictures[explained], image_input=explained, inputs={other: pictures[other]})
+    if "joined batch" in name or "one trunk" in name:
+        layer = {"layer": "f" + explained}
+        single = with_constant(NETWORKS["difference of two branches"], other, pictures[other])
+    expected = saliency(single, method, pictures[explained], **(layer or {}))
+    assert np.corrcoef(two.map.ravel(), expected.map.ravel())[0, 1] >= least
+    np.testing.assert_allclose(two.map, expected.map, atol=1e-3)
+    assert two.score == pytest.approx(expected.score, rel=1e-4)
+
+
+def test_a_tensor_that_the_picture_does_not_reach_is_no_feature_map() -> None:
+    model = NETWORKS["difference of two branches"]
+    for name, other in (("before", "after"), ("after", "before")):
+        with Explainer(model, image_input=name, inputs={other: AFTER}, preset=UNIT, providers=["cpu"]) as explainer:
+            assert explainer.anatomy.features.tensor == f"f{name}"
+            assert f"f{other}" not in {candidate.tensor for candidate in explainer.anatomy.candidates}
+
+
+def test_the_first_picture_is_explained_with_a_note_on_the_other() -> None:
+    result = saliency(NETWORKS["difference of two branches"], "grad-cam", BEFORE, inputs={"after": AFTER})
+    (note,) = [note for note in result.provenance.notes if note.code is NoteCode.OTHER_PICTURES]
+    assert "'before'" in note.text
+    assert note.text.endswith("after")
+
+
+def test_an_input_that_was_chosen_brings_no_note() -> None:
+    result = saliency(
+        NETWORKS["difference of two branches"], "grad-cam", BEFORE, inputs={"after": AFTER}, image_input="before"
+    )
+    assert NoteCode.OTHER_PICTURES not in {note.code for note in result.provenance.notes}
+
+
+def test_pictures_in_one_batch_are_told_apart_and_share_forward_passes() -> None:
+    for name in ("one trunk over a joined batch", "one trunk over a joined batch of one"):
+        model = NETWORKS[name]
+        with Explainer(model, image_input="after", inputs={"before": BEFORE}, preset=UNIT, providers=["cpu"]) as opened:
+            assert opened.anatomy.features.tensor == "fab/after"
+            assert opened.anatomy.features.shape == (1, 8, 5, 4)
+            assert opened.batching.mode is not BatchMode.LOOPED
+
+
+@pytest.mark.parametrize("form", [str, Path, np.asarray])
+def test_the_other_picture_is_a_file_or_an_array(form: Callable[[object], object], tmp_path: Path) -> None:
+    path = tmp_path / "after.png"
+    Image.fromarray(AFTER).save(path)
+    value = AFTER if form is np.asarray else form(path)
+    result = saliency(NETWORKS["difference of two branches"], "grad-cam", BEFORE, inputs={"after": value})
+    array = np.moveaxis(AFTER, 2, 0).astype(np.float32) / 255
+    expected = saliency(NETWORKS["difference of two branches"], "grad-cam", BEFORE, inputs={"after": array})
+    np.testing.assert_array_equal(result.map, expected.map)
+
+
+def test_each_picture_may_bring_its_own_other_picture() -> None:
+    model = NETWORKS["difference of two branches"]
+    with Explainer(model, "grad-cam", preset=UNIT, inputs={"after": BEFORE}, providers=["cpu"]) as explainer:
+        (own,) = explainer.explain(BEFORE, [3], inputs={"after": AFTER})
+    np.testing.assert_array_equal(own.map, saliency(model, "grad-cam", BEFORE, inputs={"after": AFTER}).map)
+
+
+def test_colour_and_depth_are_two_inputs_of_different_channels(tmp_path: Path) -> None:
+    model = filled("""<ir_version: 8, opset_import: ["" : 17]>
+    net (float[N,3,20,16] rgb, float[N,1,h,w] depth) => (float[N,5] logits) <float[8,4,3,3] w, float[8,5] v> {
+      x = Concat <axis=1> (rgb, depth)
+      c = Conv <pads=[1,1,1,1], strides=[2,2]> (x, w)
+      f = Relu (c)
+      p = ReduceMean <axes=[2,3], keepdims=0> (f)
+      logits = MatMul (p, v)
+    }""")
+    Image.fromarray(AFTER[..., 0]).save(tmp_path / "depth.png")
+    depth = AFTER[..., 0].astype(np.float32)[None] / 255
+    by_file = saliency(model, "grad-cam", BEFORE, inputs={"depth": tmp_path / "depth.png"})
+    np.testing.assert_array_equal(by_file.map, saliency(model, "grad-cam", BEFORE, inputs={"depth": depth}).map)
+    with pytest.raises(PresetError, match=r"the picture of the input 'depth': .*\.npy"):
+        Explainer(model, inputs={"depth": tmp_path / "depth.png"}, preset="imagenet", providers=["cpu"])
+
+
+def test_a_missing_picture_is_asked_for_by_name() -> None:
+    with pytest.raises(ModelError, match=r"after \['N', 3, 20, 16\]; give each with --input NAME=VALUE: .* a picture"):
+        Explainer(NETWORKS["difference of two branches"], preset=UNIT, providers=["cpu"])
+
+
+def test_an_input_that_takes_no_picture_is_named() -> None:
+    with pytest.raises(OptionError, match="no input called 'afer' takes a picture; did you mean after"):
+        Explainer(NETWORKS["difference of two branches"], image_input="afer", providers=["cpu"])
+
+
+def test_features_of_several_pictures_that_cannot_be_told_apart_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own_part, "_join", lambda *_: None)
+    with pytest.raises(ModelError, match="2 entries for 1 picture"):
+        Explainer(NETWORKS["one trunk over a joined batch"], inputs={"after": AFTER}, preset=UNIT, providers=["cpu"])
