@@ -114,6 +114,8 @@ class NoteCode(StrEnum):
     """An output was taken for a detector's table."""
     OTHER_SCALES = "other-scales"
     """From which of a detector's maps a box is predicted is not known."""
+    BACKGROUND = "background"
+    """Which class is the background is assumed, or not known."""
     OTHER_BRANCHES = "other-branches"
     """Other feature maps reach the score past the chosen one."""
     FEATURES_EARLY = "features-early"

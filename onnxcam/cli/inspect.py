@@ -57,6 +57,13 @@ def description(file: "ModelFile", opened: "OpenedModel") -> dict[str, Any]:
             "tensor": logits.tensor, "output": logits.output, "activation": logits.activation,
             "classes": logits.classes, "kind": str(logits.kind), "reason": logits.reason,
         },
+        "scales": [
+            {
+                "tensor": scale.features.tensor, "shape": list(scale.features.shape), "layout": scale.features.layout,
+                "rows": [list(run) for run in scale.rows], "boxes": scale.boxes,
+            }
+            for scale in anatomy.scales
+        ],
         "candidates": [
             {"tensor": c.tensor, "shape": list(c.shape) if c.shape is not None else None, "why_not": c.why_not}
             for c in anatomy.candidates
@@ -117,6 +124,11 @@ def page(record: dict[str, Any]) -> str:
         f"  preset      {record['preset']['name']} ({record['preset']['source']})",
         f"  labels      {record['labels']['count'] or 'none'} ({record['labels']['source']})",
     ]
+    for scale in record["scales"] if len(record["scales"]) > 1 else ():
+        lines += [
+            f"  scale       {scale['tensor']}  {shape_text(scale['shape'])} {scale['layout']}",
+            f"              boxes {scale['boxes']}",
+        ]
     for candidate in record["candidates"]:
         lines += [
             f"  not chosen  {candidate['tensor']}  {shape_text(candidate['shape'])}",

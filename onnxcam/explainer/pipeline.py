@@ -15,6 +15,7 @@ from onnxcam.errors import MissingGradient, OnnxCamError, OptionError
 from onnxcam.explainer.heads import Heads
 from onnxcam.explainer.lockstep import run_lockstep
 from onnxcam.explainer.results import BoundRequest, ExplainerInfo, ForwardPass, ForwardResult, Head, saliencies
+from onnxcam.explainer.targets.background import background_notes
 from onnxcam.explainer.targets.kind import HeadOutput, TargetLike
 from onnxcam.explainer.targets.registry import bind
 from onnxcam.inputs.choices import choose_inputs, fits
@@ -126,7 +127,8 @@ class Pipeline:
     def resolve(self, forward: ForwardResult, targets: Sequence[TargetLike], progress: Progress | None) -> BoundRequest:
         """Binds a picture to its targets. Releases the picture and raises OnnxCamError for targets it does not have."""
         try:
-            target_feeds, scored = bind(targets, self._output(forward))
+            output = self._output(forward)
+            target_feeds, scored = bind(targets, output)
         except OnnxCamError:
             forward.release()
             raise
@@ -137,7 +139,7 @@ class Pipeline:
         feeds, count = {**forward.feeds, **target_feeds}, PassCount(progress=progress)
         image = forward.model_input.image
         probe = ImageProbe(forward.runner, image, forward.fill, feeds, forward.features, originals, count)
-        return BoundRequest(forward, scored, probe)
+        return BoundRequest(forward, scored, probe, background_notes(targets, output))
 
     def _forward_head(
         self, runner: GradientRunner, model_input: ModelInput, inputs: Mapping[str, npt.ArrayLike]

@@ -80,11 +80,12 @@ class ForwardPass:
 
 @dataclass(frozen=True, eq=False)
 class BoundRequest:
-    """A picture with its targets of one head, ready for a method."""
+    """A picture with its targets of one head, ready for a method. notes: on how the targets were chosen."""
 
     forward: ForwardResult
     targets: Sequence[ScoredTarget]
     probe: ImageProbe
+    notes: tuple[Note, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,6 +157,7 @@ def _provenance(info: ExplainerInfo, outcome: Outcome, request: BoundRequest, se
         notes=(
             *preprocessing_notes(info, model_input),
             *notes_of(forward, info.size, info.size_origin),
+            *request.notes,
             *forward.runner.notes,
             *outcome.notes,
         ),

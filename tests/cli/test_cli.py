@@ -13,7 +13,7 @@ import pytest
 from command import files, onnxcam
 from jsonschema import Draft202012Validator
 from PIL import Image
-from small_models import CLASSIFIER, filled
+from small_models import CLASSIFIER, TWO_SCALES, filled
 
 from onnxcam.inputs import bundled
 
@@ -187,6 +187,16 @@ def test_inspect_tells_what_was_chosen_and_what_lost(folder: Path) -> None:
     page = onnxcam("inspect", "tiny.onnx", cwd=folder).stdout
     assert "GlobalAveragePool" in page
     assert "not chosen" in page
+
+
+def test_inspect_lists_the_scales_of_a_detector(folder: Path) -> None:
+    onnx.save(filled(TWO_SCALES), folder / "detector.onnx")
+    record = json.loads(onnxcam("inspect", "detector.onnx", "--json", cwd=folder).stdout)
+    scales = [(scale["tensor"], scale["shape"], scale["rows"]) for scale in record["scales"]]
+    assert scales == [("fine", [1, 8, 4, 4], [[0, 16]]), ("coarse", [1, 8, 2, 2], [[16, 20]])]
+    page = onnxcam("inspect", "detector.onnx", cwd=folder).stdout
+    assert "scale       fine  1x8x4x4 NCHW" in page
+    assert "boxes 16 to 19" in page
 
 
 def test_rewrite_adds_the_features_and_keeps_the_logits(folder: Path) -> None:

@@ -4,40 +4,19 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from small_models import filled
+from small_models import TWO_SCALES, filled
 
 from onnxcam import Box, Explainer, method
 from onnxcam.methods import METHODS
 from onnxcam.methods.blocks import Need
 from onnxcam.types import NoteCode
 
-DETECTOR = """
-<ir_version: 8, opset_import: ["" : 17]>
-detector (float[1,3,16,16] x) => (float[1,10,20] boxes)
-<float[8,3,3,3] w, float[8,8,3,3] u, float[10,8,1,1] h1, float[10,8,1,1] h2, int64[3] s = {0, 0, -1},
- int64[2] parts = {4, 6}>
-{
-  c = Conv <kernel_shape=[3,3], pads=[1,1,1,1], strides=[4,4]> (x, w)
-  fine = Relu (c)
-  d = Conv <kernel_shape=[3,3], pads=[1,1,1,1], strides=[2,2]> (fine, u)
-  coarse = Relu (d)
-  head1 = Conv (fine, h1)
-  head2 = Conv (coarse, h2)
-  t1 = Reshape (head1, s)
-  t2 = Reshape (head2, s)
-  raw = Concat <axis=2> (t1, t2)
-  side, class = Split <axis=1> (raw, parts)
-  prob = Sigmoid (class)
-  boxes = Concat <axis=1> (side, prob)
-}
-"""
-"""16 boxes of the fine map, then 4 of the coarse one."""
 IMAGE = np.random.default_rng(2).standard_normal((3, 16, 16)).astype(np.float32)
 PLACE = {"fine": Box(5, 2), "coarse": Box(18, 2)}
 
 
 def run(output: str) -> np.ndarray:
-    proto = filled(DETECTOR)
+    proto = filled(TWO_SCALES)
     proto.graph.output.append(onnx.ValueInfoProto(name=output))
     session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     return np.asarray(session.run([output], {"x": IMAGE[None]})[0])
@@ -50,7 +29,7 @@ def test_grad_cam_of_a_box_is_that_of_its_own_map(layer: str, head: str, cells: 
     box = {"fine": 5, "coarse": 2}[layer]
     probability = 1 / (1 + np.exp(-raw.reshape(-1)[box]))
     expected = raw * probability * (1 - probability) / cells
-    with Explainer(filled(DETECTOR), "grad-cam", providers=["cpu"], preset="raw") as explainer:
+    with Explainer(filled(TWO_SCALES), "grad-cam", providers=["cpu"], preset="raw") as explainer:
         saliency = explainer(IMAGE, PLACE[layer])
     np.testing.assert_allclose(saliency.raw, expected, rtol=1e-4, atol=1e-7)
     provenance = saliency.provenance
@@ -66,21 +45,21 @@ ON_FEATURES = [name for name in METHODS if {Need.FEATURES, Need.TAIL} & method(n
 
 @pytest.mark.parametrize("name", ON_FEATURES)
 def test_every_method_on_feature_maps_takes_the_map_of_the_box(name: str) -> None:
-    with Explainer(filled(DETECTOR), name, providers=["cpu"], preset="raw", layer="auto") as explainer:
+    with Explainer(filled(TWO_SCALES), name, providers=["cpu"], preset="raw", layer="auto") as explainer:
         maps = {s.provenance.layer: s for s in explainer.explain(IMAGE, list(PLACE.values()))}
     assert list(maps) == ["fine", "coarse"]
     for layer, saliency in maps.items():
-        with Explainer(filled(DETECTOR), name, providers=["cpu"], preset="raw", layer=layer) as explainer:
+        with Explainer(filled(TWO_SCALES), name, providers=["cpu"], preset="raw", layer=layer) as explainer:
             np.testing.assert_array_equal(explainer(IMAGE, PLACE[layer]).map, saliency.map)
 
 
 def test_a_layer_that_was_chosen_stays() -> None:
-    with Explainer(filled(DETECTOR), "score-cam", providers=["cpu"], preset="raw", layer="c") as explainer:
+    with Explainer(filled(TWO_SCALES), "score-cam", providers=["cpu"], preset="raw", layer="c") as explainer:
         assert {s.provenance.layer for s in explainer.explain(IMAGE, list(PLACE.values()))} == {"c"}
 
 
 def test_pictures_and_boxes_of_several_scales_come_back_in_order() -> None:
-    with Explainer(filled(DETECTOR), "score-cam", providers=["cpu"], preset="raw") as explainer:
+    with Explainer(filled(TWO_SCALES), "score-cam", providers=["cpu"], preset="raw") as explainer:
         results = explainer.batch([IMAGE, IMAGE, IMAGE], [PLACE["coarse"], PLACE["fine"], PLACE["coarse"]])
         assert [r.provenance.layer for r in results] == ["coarse", "fine", "coarse"]
         again = explainer(IMAGE, results[1].target)

@@ -54,6 +54,29 @@ net (float[2,3,16,12] x) => (float[2,5] logits)
 """Bound to two pictures, which share the number that both are divided by."""
 
 
+TWO_SCALES = """
+<ir_version: 8, opset_import: ["" : 17]>
+detector (float[1,3,16,16] x) => (float[1,10,20] boxes)
+<float[8,3,3,3] w, float[8,8,3,3] u, float[10,8,1,1] h1, float[10,8,1,1] h2, int64[3] s = {0, 0, -1},
+ int64[2] parts = {4, 6}>
+{
+  c = Conv <kernel_shape=[3,3], pads=[1,1,1,1], strides=[4,4]> (x, w)
+  fine = Relu (c)
+  d = Conv <kernel_shape=[3,3], pads=[1,1,1,1], strides=[2,2]> (fine, u)
+  coarse = Relu (d)
+  head1 = Conv (fine, h1)
+  head2 = Conv (coarse, h2)
+  t1 = Reshape (head1, s)
+  t2 = Reshape (head2, s)
+  raw = Concat <axis=2> (t1, t2)
+  side, class = Split <axis=1> (raw, parts)
+  prob = Sigmoid (class)
+  boxes = Concat <axis=1> (side, prob)
+}
+"""
+"""A detector: 4 sides and 6 classes of 16 boxes of the fine map, then 4 of the coarse one."""
+
+
 def network_over(sides: Sequence[int], *, channels: int, batch: str, opset: int = 17) -> str:
     """Signals, pictures or volumes of these sides: a convolution that halves them, 8 channels, pooling, 5 classes."""
     kernel, pads, strides = ("3",) * len(sides), ("1",) * 2 * len(sides), ("2",) * len(sides)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxcam.errors import TargetError
+from onnxcam.explainer.targets.background import background_of_boxes, class_scores, without
 from onnxcam.explainer.targets.classes import class_index
 from onnxcam.explainer.targets.kind import TARGETS, ClassLike, Feeds, HeadOutput, TargetKind, Vector, literal
 from onnxcam.outputs.saliency import ScoredTarget
@@ -32,10 +33,14 @@ class Box:
 
 @dataclass(frozen=True)
 class _Table:
-    """The detector's table. scores: (boxes, classes); sides: (boxes, 4) as centre x, y, width, height, or None."""
+    """The detector's table. scores: (boxes, classes); sides: (boxes, 4) as centre x, y, width, height, or None.
+
+    ranked: the scores with the background's below all others.
+    """
 
     scores: Vector
     sides: Vector | None
+    ranked: Vector
 
 
 def _table(output: HeadOutput) -> _Table:
@@ -47,7 +52,9 @@ def _table(output: HeadOutput) -> _Table:
     # Boxes are ranked as detectors rank them: by the class score, times the objectness where there is one.
     objects = table[:, logits.objectness, None] if logits.objectness is not None else 1
     sides = table[:, logits.sides : logits.sides + 4] if logits.sides is not None else None
-    return _Table(table[:, logits.first_class : last] * objects, sides)
+    scores = table[:, logits.first_class : last] * objects
+    background = background_of_boxes(logits, output.labels, class_scores(output)).classes
+    return _Table(scores, sides, without(scores, [c for c in background if c < scores.shape[1] > 1]))
 
 
 def feed(targets: Sequence[Box], output: HeadOutput) -> Feeds:
@@ -56,9 +63,9 @@ def feed(targets: Sequence[Box], output: HeadOutput) -> Feeds:
     places = []
     for target in targets:
         label = target.label
-        c = class_index(label, table.scores.max(axis=0), output.labels) if label is not None else None
-        i = _box_index(target.box, table.sides, table.scores.max(axis=1) if c is None else table.scores[:, c])
-        places.append(output.logits.place(i, int(table.scores[i].argmax()) if c is None else c))
+        c = class_index(label, table.ranked.max(axis=0), output.labels) if label is not None else None
+        i = _box_index(target.box, table.sides, table.ranked.max(axis=1) if c is None else table.scores[:, c])
+        places.append(output.logits.place(i, int(table.ranked[i].argmax()) if c is None else c))
     return {TARGETS: np.asarray(places, np.int64)}
 
 

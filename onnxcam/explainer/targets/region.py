@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import OptionError, TargetError
+from onnxcam.explainer.targets.background import background_of_map, without
 from onnxcam.explainer.targets.classes import class_of
 from onnxcam.explainer.targets.classes import file_name as class_name
 from onnxcam.explainer.targets.kind import REGIONS, TARGETS, ClassLike, Feeds, HeadOutput, TargetKind
@@ -55,9 +56,11 @@ def feed(targets: Sequence[Region], output: HeadOutput) -> Feeds:
     votes = np.bincount(predicted, minlength=classes).astype(np.float64)
     if two_sided and votes[1]:  # the map is about its positive side, however small
         votes = np.array([0.0, 1.0])
+    # The background is what is left, so it is not what the picture shows.
+    ranked = without(votes, background_of_map(output.labels, votes).classes)
     indices, weights = [], []
     for target in targets:
-        index = class_of(target.label, output, votes)
+        index = class_of(target.label, output, ranked)
         inside = (predicted == index) if target.where is None else _inside(target.where, output)
         if not inside.any():
             reason = (

@@ -83,7 +83,8 @@ class Logits:
     (BOXES): 4 for the sides, 5 with an objectness, 0 where the boxes are another output. boxes_first: whether the shape
     is (N, boxes, columns). objectness, sides: the column of the objectness and the first of the four sides, None where
     there is none. sides_output: the output that holds the sides, None where the table does. exclusive: whether the
-    classes of a box compete in a softmax, so that one of them may be the background (BOXES).
+    classes of a box compete in a softmax, so that one of them is likely the background; None where the table holds
+    numbers before any activation. background: the class that the graph drops elsewhere, None if unknown (BOXES).
 
     two_sided: one number z stands for two classes, whose logits are -z (class 0) and z (class 1). threshold: the z
     above which the graph decides for class 1; 0 is a probability of a half. labels: names that the graph itself gives
@@ -104,7 +105,8 @@ class Logits:
     objectness: int | None = None
     sides: int | None = 0
     sides_output: str | None = None
-    exclusive: bool = False
+    exclusive: bool | None = False
+    background: int | None = None
     two_sided: bool = False
     threshold: float = 0.0
     labels: tuple[str, ...] = ()
@@ -209,6 +211,12 @@ class Scale:
 
     rows: tuple[tuple[int, int], ...]
     features: FeatureTensor
+
+    @property
+    def boxes(self) -> str:
+        """The places for people, such as '0 to 255'."""
+        text = ", ".join(f"{start} to {stop - 1}" for start, stop in self.rows[:3])
+        return text + (", ..." if len(self.rows) > 3 else "")
 
     def holds(self, box: int) -> bool:
         """Whether the box at this place of the table is one of them."""

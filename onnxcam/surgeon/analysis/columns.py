@@ -17,11 +17,13 @@ from onnxcam.surgeon.analysis.dependence import MOVES, Bits, dependence, joined
 from onnxcam.surgeon.analysis.detections import cells, prediction_layers
 from onnxcam.surgeon.analysis.factors import CHANNEL
 from onnxcam.surgeon.analysis.frontier import Geometry
-from onnxcam.surgeon.ir import Model, Node, Value, ancestors, constant, find_value
+from onnxcam.surgeon.ir import Model, Node, Value, ancestors, constant, find_value, integer, integers
 
 SIDES = 4
 """Columns of a box: centre x, centre y, width, height."""
-ACTIVATIONS = frozenset({"Sigmoid", "HardSigmoid", "Softmax"})
+_EXCLUSIVE = {"Sigmoid": False, "HardSigmoid": False, "Softmax": True}
+"""Activations of scores, and whether the classes compete in it."""
+ACTIVATIONS = frozenset(_EXCLUSIVE)
 TRANSPARENT = MOVES | {"QuantizeLinear", "DequantizeLinear", "ScatterND"}
 LONGEST_NAMES = 2**20
 """Characters of the names in the metadata: a syntax tree takes some hundred times the memory of its text."""
@@ -33,7 +35,7 @@ class Columns:
 
     boxes_first: whether the boxes are listed along its first axis. first, classes: the first class's column and the
     number of classes. objectness, sides: the column of the objectness and the first of the four sides, None where there
-    is none. exclusive: whether the classes of a box compete in a softmax.
+    is none. exclusive: whether the classes of a box compete in a softmax, None where they pass no activation.
     """
 
     boxes_first: bool
@@ -41,7 +43,7 @@ class Columns:
     classes: int
     objectness: int | None = None
     sides: int | None = 0
-    exclusive: bool = False
+    exclusive: bool | None = False
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ def as_boxes(model: Model, table: Logits, geometry: Geometry) -> Logits:
     return replace(
         table, reason=reason, classes=read.classes, first_class=read.first, boxes_first=read.boxes_first,
         objectness=read.objectness, sides=read.sides, exclusive=read.exclusive,
+        background=_dropped(output, read) if read.classes > 1 and read.sides is None else None,
         sides_output=str(sides.name) if sides is not None else None,
     )  # fmt: skip
 
@@ -167,10 +170,38 @@ def _sides_output(model: Model, table: str, shape: tuple[int | None, int | None]
     return None
 
 
-def _is_exclusive(table: Value | None) -> bool:
-    """Whether a softmax gives all scores of a table."""
+def _is_exclusive(table: Value | None) -> bool | None:
+    """Whether a softmax gives all scores of a table; None where they pass no activation."""
     producers = [v.producer() for v in leaves(table)] if table is not None else []
-    return bool(producers) and all(node is not None and node.op_type == "Softmax" for node in producers)
+    operators = {node.op_type for node in producers if node is not None}
+    return _EXCLUSIVE.get(operators.pop()) if len(operators) == 1 else None
+
+
+def _dropped(table: Value | None, columns: Columns) -> int | None:
+    """The first or the last class, where the graph goes on with all classes of the table but this one."""
+    ahead = [table, *leaves(table)] if table is not None else []
+    for value in ahead:
+        for node in value.consumers():
+            if node.op_type == "Softmax" and node.outputs[0] not in ahead:
+                ahead.append(node.outputs[0])
+            bounds = _kept(node, columns.classes)
+            if bounds in ((1, columns.classes), (0, columns.classes - 1)):
+                return 0 if bounds == (1, columns.classes) else columns.classes - 1
+    return None
+
+
+def _kept(node: Node, classes: int) -> tuple[int, int] | None:
+    """(start, stop) of the entries that a Slice or a Gather keeps along the last axis."""
+    if node.op_type == "Slice":
+        starts, ends, axes = (integers(node, n, i) for i, n in enumerate(("starts", "ends", "axes"), 1))
+        if starts is None or ends is None or len(starts) != 1 or axes is None or axes[0] not in (-1, 2):
+            return None
+        return starts[0] % classes, min(ends[0] + classes if ends[0] < 0 else ends[0], classes)
+    if node.op_type == "Gather" and integer(node, "axis", 0) in (-1, 2):
+        indices = constant(node.inputs[1])
+        if indices is not None and indices.ndim == 1 and len(indices) and (np.diff(indices) == 1).all():
+            return int(indices[0]), int(indices[-1]) + 1
+    return None
 
 
 def _by_shape(rows: int, columns: int, names: int | None) -> Columns:
@@ -225,7 +256,7 @@ def _read(runs: Sequence[_Run], width: int, names: int | None, prototypes: int) 
         objectness, first = first, first + 1
     if names is not None and names < run.stop - first + 1:
         classes = names
-    return Columns(True, first, classes, objectness, exclusive=run.activation == "Softmax")
+    return Columns(True, first, classes, objectness, exclusive=_EXCLUSIVE.get(str(run.activation)))
 
 
 def _runs(leaf: Bits, layer: Bits, ends: Sequence[Value]) -> list[_Run]:

@@ -6,6 +6,7 @@ tensor (frontier.py). Names of tensors play no part.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NoReturn
 
 from onnxcam.errors import ModelError, NoSpatialFeatures, UnknownLayer, near
@@ -97,12 +98,14 @@ def locate(
 
 def _scales(table: TableScales | None, logits: Logits, geometry: Geometry) -> tuple[Scale, ...]:
     """The scales of a detector's table, from the finest map to the coarsest."""
-    scales = []
-    for rows, value in table.scales if table is not None else ():
-        text = ", ".join(f"{start} to {stop - 1}" for start, stop in rows[:3]) + (", ..." if len(rows) > 3 else "")
-        reason = f"what enters the layers that predict boxes {text} of {logits.boxes}"
-        scales.append(Scale(rows, _feature(value, reason, geometry)))
-    return tuple(scales)
+    scales = [
+        Scale(rows, _feature(value, "what enters the layers that predict boxes", geometry))
+        for rows, value in (table.scales if table is not None else ())
+    ]
+    return tuple(
+        replace(s, features=replace(s.features, reason=f"{s.features.reason} {s.boxes} of {logits.boxes}"))
+        for s in scales
+    )
 
 
 def _auto(model: Model, logits: Logits, geometry: Geometry) -> tuple[FeatureTensor, tuple[Candidate, ...], Note | None]:
