@@ -116,6 +116,8 @@ class NoteCode(StrEnum):
     """From which of a detector's maps a box is predicted is not known."""
     BACKGROUND = "background"
     """Which class is the background is assumed, or not known."""
+    FOLLOWED = "followed"
+    """Rows of a detector's table are other places for every picture; says what is scored instead."""
     OTHER_BRANCHES = "other-branches"
     """Other feature maps reach the score past the chosen one."""
     FEATURES_EARLY = "features-early"

@@ -56,7 +56,7 @@ class Pipeline:
             for head in dict.fromkeys(heads):
                 if head not in results:
                     again = self._forward_head(self.heads.of(head), model_input, inputs)
-                    results[head] = replace(again, forwards=2)
+                    results[head] = replace(again, forwards=again.forwards + 1)
         except OnnxCamError:
             ForwardPass(model_input, results, ()).release()
             raise
@@ -156,9 +156,11 @@ class Pipeline:
         if model_input.on_device is not None:
             network.register_device_copy(model_input.image, model_input.on_device)
         features, values = network.forward(feeds)
+        detections = runner.opened.detections(model_input.image, choose_inputs(inputs))
         fill = np.asarray(replacement if replacement is not None else np.zeros_like(model_input.image), np.float32)
         seconds = time.perf_counter() - start
-        return ForwardResult(runner, model_input, fill, feeds, features, values, seconds)
+        forwards = 1 if detections is None else 2
+        return ForwardResult(runner, model_input, fill, feeds, features, values, seconds, forwards, detections)
 
     def _explain_head(
         self,
@@ -214,10 +216,14 @@ class Pipeline:
             return embedded.values
 
         logits = forward.runner.opened.anatomy.logits
-        labels = self.labels if self.labels is not None and fits(self.labels, logits) else None
+        detections = forward.detections
+        classes = logits.classes + (detections.first_class or 0 if detections is not None else 0)
+        fitting = self.labels is not None and fits(self.labels, replace(logits, classes=classes))
+        labels = self.labels if fitting else None
         if labels is not None and logits.two_sided and len(labels) == 1:
             labels = (f"not {labels[0]}", labels[0])
-        return HeadOutput(logits, forward.values, labels, self.info.size, forward.model_input.placement, embed)
+        placement = forward.model_input.placement
+        return HeadOutput(logits, forward.values, labels, self.info.size, placement, embed, detections)
 
 
 def _heads_of(forward_pass: ForwardPass, heads: Sequence[Head]) -> tuple[Head, ...]:

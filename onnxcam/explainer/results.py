@@ -18,6 +18,7 @@ from onnxcam.methods.blocks import Method
 from onnxcam.methods.maps import Outcome
 from onnxcam.network.gradients import GradientRunner
 from onnxcam.network.probe import ImageProbe
+from onnxcam.network.selection import Detections
 from onnxcam.outputs.saliency import Channels, Provenance, Saliency, ScoredTarget
 from onnxcam.surgeon.analysis.anatomy import Kind
 from onnxcam.types import Arrays, BatchMode, Features, FeaturesOnDevice, Image, Note, NoteCode, Origin, Source
@@ -44,7 +45,8 @@ class ForwardResult:
 
     features: (K,*grid). values: (numbers,) of the scored tensor, flattened. feeds: the picture and the extra inputs by
     the scoring graph's input names. seconds: duration of the forward pass with its preparation. forwards: passes of the
-    picture up to here, two where the first one only showed from which scale a box is.
+    picture up to here, more than one where another showed from which scale a box is, or what was detected. detections:
+    of a detector that chooses among candidates.
     """
 
     runner: GradientRunner
@@ -55,6 +57,7 @@ class ForwardResult:
     values: npt.NDArray[np.float64]
     seconds: float
     forwards: int = 1
+    detections: Detections | None = None
 
     def release(self) -> None:
         """Frees the copy of this picture on the device."""

@@ -29,9 +29,11 @@ from onnxcam.network.class_token import before_class_token
 from onnxcam.network.dry_run import noise, run_trace, without_branches
 from onnxcam.network.extra_inputs import extra_inputs, for_batch, is_batched
 from onnxcam.network.scorer import Network, probabilities
+from onnxcam.network.selection import Detections, Selection, split_selection
 from onnxcam.network.sizes import size_notes, traced_at_fitting_size
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import Anatomy, ImageInput, Kind, Logits
+from onnxcam.surgeon.analysis.candidate_table import CANDIDATES
 from onnxcam.surgeon.analysis.images import resolve_size
 from onnxcam.surgeon.analysis.locate import locate
 from onnxcam.surgeon.analysis.tracing import Trace
@@ -43,7 +45,7 @@ from onnxcam.surgeon.passes.fill_weights import store_filled_weights
 from onnxcam.surgeon.passes.own_part import split_off
 from onnxcam.surgeon.preparation import prepare_model
 from onnxcam.surgeon.vmap.driver import CannotBatch, free_batch
-from onnxcam.types import Arrays, BatchMode, MaskForm, Note, NoteCode
+from onnxcam.types import Arrays, BatchMode, Image, MaskForm, Note, NoteCode
 
 SURGERY_TOLERANCE = 1e-2
 """Share of the largest number: the runtime's own optimisations change that much in a quantised model."""
@@ -94,7 +96,8 @@ class OpenedModel:
     """A network that is ready for images.
 
     model: the graph that it runs, without masking. size: (H,W). inputs: values of the extra inputs. notes: what a
-    reader of the result should know. shapes: of every tensor of the export, at its batch (one if dynamic).
+    reader of the result should know. shapes: of every tensor of the export, at its batch (one if dynamic). selection:
+    at the end of a detector, whose table of candidates is opened.
     """
 
     network: Network
@@ -106,6 +109,14 @@ class OpenedModel:
     notes: tuple[Note, ...]
     options: OpenOptions
     shapes: Shapes
+    selection: Selection | None = None
+
+    def detections(self, image: Image, inputs: Arrays) -> Detections | None:
+        """What a detector that chooses among candidates detects on an image (C,H,W); None for another model."""
+        if self.selection is None:
+            return None
+        given = {**self.options.inputs, **inputs}
+        return self.selection.detections(self.network.to_model_layout(image), given)
 
     def extra(self, values: Arrays) -> Arrays:
         """The values of the extra inputs, with those of one image in place of the model's. Raises OptionError."""
@@ -115,7 +126,7 @@ class OpenedModel:
             raise OptionError(
                 "a model with an If takes its inputs when it is opened, because they may choose the branch"
             )
-        return extra_inputs(self.model, self.anatomy.image, {**self.inputs, **values})
+        return extra_inputs(self.model, self.anatomy.image, {**self.inputs, **_still_read(values, self.selection)})
 
 
 def open_model(file: ModelFile, options: OpenOptions) -> OpenedModel:
@@ -134,15 +145,23 @@ def _open(file: ModelFile, options: OpenOptions) -> OpenedModel:
     prepared = prepare_model(file.model, options.layout, options.image_input)
     model, image = unroll_loops(store_filled_weights(prepared.model)), prepared.image
     requested = resolve_size(image, options.size)
-    inputs = extra_inputs(model, image, options.inputs)
-    key = _key(file, options, requested)
+    assumed = options.size is None or options.size_is_assumed
+    selection = None
+    if options.kind in (None, Kind.BOXES):
+        selection = split_selection(model, image, requested, options.output, options.inputs, assumed=assumed)
+    if selection is not None:
+        model, image = selection.graphs.candidates, replace(image, added=())
+        prepared = replace(prepared, runnable=model)
+        options = replace(options, output=CANDIDATES, kind=Kind.BOXES)
+    tried = requested if selection is None else selection.size
+    inputs = extra_inputs(model, image, _still_read(options.inputs, selection))
+    key = _key(file, options, tried)
     cached = options.cache and 0 not in image.added  # what is recorded is the trace of a graph with a batch axis
     record = cache.load(key) if cached else None
     if record is not None and not _describes(record.trace, model):
         record = None
     if record is None:
-        assumed = options.size is None or options.size_is_assumed
-        size, model, trace, notes = traced_at_fitting_size(model, image, requested, inputs, assumed=assumed)
+        size, model, trace, notes = traced_at_fitting_size(model, image, tried, inputs, assumed=assumed)
     else:
         size = image.sides_in(record.trace.shapes[image.name])
         model, trace, notes = without_branches(model, image, size, inputs, record.trace)
@@ -158,7 +177,8 @@ def _open(file: ModelFile, options: OpenOptions) -> OpenedModel:
         fixed=trace.values,
         image=image,
     )
-    notes = (*prepared.notes, *size_notes(requested, size), *notes)
+    selecting = selection.notes if selection is not None else ()
+    notes = (*prepared.notes, *size_notes(requested, size), *notes, *selecting)
     if options.every_cell_counts and options.layer == "auto":
         shape = image.shape(size, image.batch or 1)
         feeds = {image.name: noise(image, shape), **for_batch(model, image, inputs, shape[0])}
@@ -169,7 +189,16 @@ def _open(file: ModelFile, options: OpenOptions) -> OpenedModel:
     network, graph, batching = opener.open()
     if cached and record is None and not trace.taken:  # the branch of an If is found anew at every opening
         cache.store(key, cache.ModelRecord(trace, batching.mode, batching.reason))
-    return OpenedModel(network, graph, anatomy, size, batching, inputs, notes, options, trace.shapes)
+    return OpenedModel(network, graph, anatomy, size, batching, inputs, notes, options, trace.shapes, selection)
+
+
+def _still_read(inputs: Arrays, selection: Selection | None) -> Arrays:
+    """The values of the inputs that a table of candidates depends on: the selection may read more."""
+    if selection is None:
+        return inputs
+    read = {str(v.name) for v in selection.graphs.candidates.graph.inputs}
+    dropped = {str(v.name) for v in selection.model.graph.inputs} - read
+    return {name: value for name, value in inputs.items() if name not in dropped}
 
 
 def _with_batch(

@@ -9,6 +9,7 @@ import numpy as np
 from onnxcam.errors import TargetError
 from onnxcam.explainer.targets.background import background_of_boxes, class_scores, without
 from onnxcam.explainer.targets.classes import class_index
+from onnxcam.explainer.targets.detected import name_of, place_of
 from onnxcam.explainer.targets.kind import TARGETS, ClassLike, Feeds, HeadOutput, TargetKind, Vector, literal
 from onnxcam.outputs.saliency import ScoredTarget
 from onnxcam.surgeon.analysis.anatomy import Kind
@@ -21,7 +22,8 @@ OVERLAP = 0.5
 class Box:
     """One box of a detector, scored by its number for a class.
 
-    box: its place in the output's table, or 'top1' to 'topN' among the boxes that non-maximum suppression keeps. label:
+    box: its place in the output's table (of a model with non-maximum suppression or TopK inside, in its list of
+    detections), or 'top1' to 'topN' among the boxes that non-maximum suppression keeps. label:
     a class index or label; the box's best class if None. output: the output's name; needed only where the model has
     several. Explaining raises TargetError for a box or a class that is not there.
     """
@@ -29,6 +31,11 @@ class Box:
     box: int | str = "top1"
     label: int | str | None = None
     output: str | None = None
+
+
+@dataclass(frozen=True)
+class _Candidate(Box):
+    """A row of the table itself, of which the model may make a detection or not."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,9 @@ def feed(targets: Sequence[Box], output: HeadOutput) -> Feeds:
     table = _table(output)
     places = []
     for target in targets:
+        if output.detections is not None and not isinstance(target, _Candidate):
+            places.append(place_of(target.box, target.label, output, output.detections))
+            continue
         label = target.label
         c = class_index(label, table.ranked.max(axis=0), output.labels) if label is not None else None
         i = _box_index(target.box, table.sides, table.ranked.max(axis=1) if c is None else table.scores[:, c])
@@ -72,6 +82,9 @@ def feed(targets: Sequence[Box], output: HeadOutput) -> Feeds:
 def describe(targets: Sequence[Box], feeds: Feeds, output: HeadOutput) -> list[ScoredTarget]:
     """Boxes are called by their class and place, such as 'dog in box 17'."""
     places = [int(place) for place in feeds[TARGETS]]
+    detections = output.detections
+    if detections is not None:
+        return literal(places, [name_of(place, output, detections) for place in places], output)
     entries = [output.logits.entry(place) for place in places]
     return literal(places, [f"{output.label(c) or f'class {c}'} in box {i}" for i, c in entries], output)
 
@@ -128,7 +141,7 @@ def again(scored: ScoredTarget, output: HeadOutput) -> Box:
             f"place {scored.index} of a result's target is not inside the output {output.logits.output!r}"
         )
     box, label = output.logits.entry(scored.index)
-    return Box(box, label, scored.output)
+    return _Candidate(box, label, scored.output)
 
 
 BOX = TargetKind(

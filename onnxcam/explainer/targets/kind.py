@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from onnxcam.errors import OptionError, TargetError
 from onnxcam.network.scorer import probabilities
+from onnxcam.network.selection import Detections
 from onnxcam.outputs.saliency import ScoredTarget
 from onnxcam.surgeon.analysis.anatomy import Kind, Logits
 from onnxcam.surgeon.graphs import masked_score
@@ -53,7 +54,8 @@ class HeadOutput:
 
     values: (numbers,) the scored tensor, flattened. labels: the classes' names, None if unknown. size: (H,W) of the
     model's input. placement: where the input lies on the picture, None for a preprocessed image. embed: returns the
-    embedding (numbers,) of a reference picture.
+    embedding (numbers,) of a reference picture. detections: of a detector that chooses among candidates; values are
+    the candidates' scores then.
     """
 
     logits: Logits
@@ -62,6 +64,7 @@ class HeadOutput:
     size: tuple[int, ...]
     placement: Placement | None
     embed: Callable[[Any], Vector] = _no_embedding
+    detections: Detections | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:

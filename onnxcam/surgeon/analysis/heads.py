@@ -6,6 +6,7 @@ nodes that turn it into one score for each masked image.
 
 from onnxcam.errors import ModelError, near
 from onnxcam.surgeon.analysis.anatomy import Kind, Logits
+from onnxcam.surgeon.analysis.candidate_table import CANDIDATES, as_candidates
 from onnxcam.surgeon.analysis.class_heads import best_head, described_head, head_of, map_heads, vector_heads
 from onnxcam.surgeon.analysis.columns import as_boxes, is_beside_prototypes
 from onnxcam.surgeon.analysis.frontier import Geometry
@@ -25,6 +26,8 @@ def find_logits(model: Model, geometry: Geometry, output: str | None = None, kin
     not the logits. Of a table of boxes the columns are read too (columns.py). Raises ModelError.
     """
     logits = _scored(model, geometry, output, kind)
+    if logits.output == CANDIDATES:
+        return as_candidates(logits, [str(v.name) for v in model.graph.outputs])
     return as_boxes(model, logits, geometry) if logits.kind is Kind.BOXES else logits
 
 
@@ -97,7 +100,7 @@ def _described(output: Value, kind: Kind, geometry: Geometry, why: str) -> Logit
     if kind is not Kind.BOXES:
         return logits
     chosen = {n.op_type for v in (output, *ancestors(output)) if (n := v.producer()) is not None} & CHOOSING
-    if chosen and min(shape[1:]) <= 7:
+    if chosen and min(shape[1:]) <= 7 and output.name != CANDIDATES:
         raise ModelError(
             f"the output {output.name!r} lists boxes that {', '.join(sorted(chosen))} chose, so a row is another box "
             f"for every masked image; explain the export without that step, or a number (onnxcam explain --index)"

@@ -1,0 +1,182 @@
+"""A detector that chooses its detections, opened: what is explained is its table of candidates before the choice.
+
+split_selection() gives open_model a Selection: its graph of candidates is opened in place of the user's model, and that
+model is run once on each unmasked picture, to tell which candidates it chose: Detections.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxcam.engine.session import Session
+from onnxcam.errors import InferenceError, ModelError
+from onnxcam.network.dry_run import FORWARD_TIMEOUT, run_trace
+from onnxcam.network.extra_inputs import blank_inputs, extra_inputs, for_batch
+from onnxcam.network.sizes import traced_at_fitting_size
+from onnxcam.surgeon import ir
+from onnxcam.surgeon.analysis.anatomy import ImageInput
+from onnxcam.surgeon.analysis.candidate_table import CANDIDATES
+from onnxcam.surgeon.analysis.queries import Follow
+from onnxcam.surgeon.analysis.selection import may_choose
+from onnxcam.surgeon.graphs.candidates import (
+    BOXES,
+    LABELS,
+    PLACES,
+    SCORES,
+    SelectionGraphs,
+    split_at_selection,
+)
+from onnxcam.surgeon.ir import Model
+from onnxcam.types import Arrays, Floats, Indices, Note, NoteCode
+
+FOLLOWING: Mapping[Follow, str] = {
+    Follow.CELL: (
+        "the detector chooses its queries by the picture, so a box is followed by the cell that its query was chosen "
+        "from: a masked picture scores 0 where that cell is not chosen"
+    ),
+    Follow.BEST: (
+        "the detector proposes other regions for every picture, so the score is that of the best box of the class, "
+        "wherever it is"
+    ),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """The detections of one picture, in the order of the model's output.
+
+    places (D,): of their scores in the flattened table of candidates. scores (D,). boxes (D,4): as the model returns
+    them, None if it returns them in an unknown form. first_class: what the model adds to a column of the table to name
+    the class, such as 1 where it dropped a background; None where its classes do not follow from the columns. follow:
+    what the rows of the table are. every_row: whether all rows of the model's own table are detections.
+    """
+
+    places: Indices
+    scores: Floats
+    boxes: Floats | None
+    first_class: int | None
+    follow: Follow
+    every_row: bool
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """Tells which candidates a model chose. image: of the user's model. model: that model. size: at which it runs."""
+
+    graphs: SelectionGraphs
+    image: ImageInput
+    model: Model
+    size: tuple[int, ...]
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What a reader of the result should know about the rows that are followed."""
+        text = FOLLOWING.get(self.graphs.follow)
+        return (Note(NoteCode.FOLLOWED, text),) if text is not None else ()
+
+    def detections(self, image: Floats, inputs: Arrays) -> Detections:
+        """Runs the model on one image (1,...), in the model's own layout. inputs: values of extra inputs.
+
+        Raises InferenceError, and ModelError where the scores of the output cannot be told from its other numbers.
+        """
+        others = extra_inputs(self.model, self.image, {**blank_inputs(self.model, self.image), **inputs})
+        others_given = set(others) <= set(inputs)
+        batch = self.image.batch or 1
+        feeds = {self.image.name: np.repeat(_as_type(image, self.image.dtype), batch, axis=0)}
+        feeds |= for_batch(self.model, self.image, others, batch)
+        session = self._session
+        names = list(session.outputs)
+        results = session.run(names, {n: a for n, a in feeds.items() if n in session.inputs}, seconds=FORWARD_TIMEOUT)
+        detections = self._read(dict(zip(names, results, strict=True)))
+        # Boxes may be scaled by an input that was not given, such as the size of the picture.
+        return detections if others_given else replace(detections, boxes=None)
+
+    @cached_property
+    def _session(self) -> Session:
+        return Session(ir.to_bytes(self.graphs.detections), ("cpu",))
+
+    def _read(self, outputs: Mapping[str, npt.NDArray[Any]]) -> Detections:
+        _, rows, classes = self.graphs.shape
+        first = {name: array[0] if self.graphs.batched else array for name, array in outputs.items()}
+        places, scores, boxes = first[PLACES], first[SCORES], first.get(BOXES)
+        labels = first[LABELS].reshape(-1) if LABELS in first else None
+        if self.graphs.every_row:
+            best = scores.argmax(axis=1)
+            each = np.arange(len(scores))
+            places, scores = places[each, best], scores[each, best]
+        elif boxes is None:
+            boxes, places, scores, labels = _columns(places, scores)
+        places, scores = places.reshape(-1), scores.reshape(-1)
+        # A place beyond the table is of another image of the batch.
+        chosen = (places > 0) & (places <= rows * classes)
+        places = places[chosen] - 1
+        offset = _first_class(labels[chosen] if labels is not None else None, places % classes)
+        return Detections(
+            places, scores[chosen], boxes[chosen] if boxes is not None else None, offset, self.graphs.follow,
+            self.graphs.every_row,
+        )  # fmt: skip
+
+
+def _columns(
+    places: npt.NDArray[Any], table: npt.NDArray[Any]
+) -> tuple[Floats | None, npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any] | None]:
+    """(boxes, places, scores, labels) of detections in one table (D,columns), in the usual orders of its columns."""
+    (columns,) = np.nonzero((places > 0).any(axis=0))
+    if not len(columns):
+        return None, places[:, :1], table[:, :1], None
+    if len(columns) > 1:
+        raise ModelError(
+            f"columns {', '.join(map(str, columns))} of the detections are all scores of candidates; explain the "
+            f"export without selection"
+        )
+    score = int(columns[0])
+    # x1, y1, x2, y2, score, class; (batch,) x1, y1, x2, y2, class, score; class, score, x1, y1, x2, y2
+    label, first = {4: (5, 0), 1: (0, 2)}.get(score, (score - 1, score - 5))
+    if first < 0 or table.shape[1] < first + 4:
+        return None, places[:, score], table[:, score], None
+    labels = table[:, label]
+    is_class = bool((labels == np.rint(labels)).all())
+    return table[:, first : first + 4], places[:, score], table[:, score], labels if is_class else None
+
+
+def _first_class(labels: npt.NDArray[Any] | None, columns: npt.NDArray[Any]) -> int | None:
+    if labels is None or not len(labels):
+        return 0 if labels is None else None
+    differences = np.unique(np.rint(labels).astype(np.int64) - columns)
+    return int(differences[0]) if len(differences) == 1 else None
+
+
+def _as_type(image: Floats, dtype: str) -> npt.NDArray[Any]:
+    if dtype == "uint8":
+        return np.rint(np.clip(image, 0, 255)).astype(np.uint8)
+    return image.astype(dtype)
+
+
+def split_selection(
+    model: Model, image: ImageInput, size: tuple[int, ...], output: str | None, inputs: Arrays, *, assumed: bool
+) -> Selection | None:
+    """The selection at the end of a model; None for a model without one, or where another output is asked for.
+
+    inputs: values of extra inputs; zeros stand for those that are missing. assumed: whether another size may be taken
+    where the model does not run at this one. Raises what a run raises, and ModelError where detections cannot be led
+    back to candidates.
+    """
+    if not may_choose(model):
+        return None
+    values = extra_inputs(model, image, {**blank_inputs(model, image), **inputs})
+    try:
+        trace = run_trace(model, image, size, values)
+    except InferenceError:
+        size = traced_at_fitting_size(model, image, size, values, assumed=assumed)[0]
+        trace = run_trace(model, image, size, values)
+    graphs = split_at_selection(model, trace.shapes, image.batch)
+    if graphs is None or output not in (None, CANDIDATES, *graphs.outputs):
+        return None
+    return Selection(graphs, image, model, size)
