@@ -27,7 +27,7 @@ from onnxcam.explainer.prefetch import explain_each
 from onnxcam.explainer.results import ExplainerInfo, ForwardPass
 from onnxcam.explainer.targets.kind import TargetLike, Targets
 from onnxcam.explainer.targets.registry import is_sequence, target_list
-from onnxcam.inputs.choices import choose_kind, choose_labels, choose_preset, choose_size
+from onnxcam.inputs.choices import choose_kind, choose_labels, choose_preset, choose_size, turns_boxes
 from onnxcam.inputs.graph_preset import array_notes, preset_notes
 from onnxcam.inputs.loader import ImageLike, ImageLoader, ModelInput
 from onnxcam.inputs.presets import Preset
@@ -131,6 +131,7 @@ class Explainer:
         info = ExplainerInfo(
             file.name, file.sha256, self.preset, self.preset_origin, self.size, self.size_origin, self.method,
             preset_notes(file.model, image, self.preset, self.preset_origin), partial(array_notes, file.model, image),
+            turns_boxes(file),
         )  # fmt: skip
         self._pipeline = Pipeline(info, self.labels, self._loader, self._heads)
 

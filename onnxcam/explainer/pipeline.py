@@ -7,6 +7,7 @@ pictures share forward passes (lockstep.py); each gets the maps that it would ge
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from onnxcam.explainer.lockstep import run_lockstep
 from onnxcam.explainer.results import BoundRequest, ExplainerInfo, ForwardPass, ForwardResult, Head, saliencies
 from onnxcam.explainer.targets.background import background_notes
 from onnxcam.explainer.targets.kind import HeadOutput, TargetLike
+from onnxcam.explainer.targets.notes import target_notes
 from onnxcam.explainer.targets.registry import bind
 from onnxcam.inputs.choices import choose_inputs, fits
 from onnxcam.inputs.loader import ImageLike, ImageLoader, ModelInput
@@ -139,7 +141,8 @@ class Pipeline:
         feeds, count = {**forward.feeds, **target_feeds}, PassCount(progress=progress)
         image = forward.model_input.image
         probe = ImageProbe(forward.runner, image, forward.fill, feeds, forward.features, originals, count)
-        return BoundRequest(forward, scored, probe, background_notes(targets, output))
+        notes = background_notes(targets, output)
+        return BoundRequest(forward, scored, probe, notes, target_notes(scored, output))
 
     def _forward_head(
         self, runner: GradientRunner, model_input: ModelInput, inputs: Mapping[str, npt.ArrayLike]
@@ -222,8 +225,10 @@ class Pipeline:
         labels = self.labels if fitting else None
         if labels is not None and logits.two_sided and len(labels) == 1:
             labels = (f"not {labels[0]}", labels[0])
-        placement = forward.model_input.placement
-        return HeadOutput(logits, forward.values, labels, self.info.size, placement, embed, detections)
+        sides = partial(forward.runner.sides, forward.feeds) if logits.sides_output is not None else None
+        placement, size = forward.model_input.placement, self.info.size
+        turned = self.info.turned_boxes
+        return HeadOutput(logits, forward.values, labels, size, placement, embed, detections, sides, turned)
 
 
 def _heads_of(forward_pass: ForwardPass, heads: Sequence[Head]) -> tuple[Head, ...]:

@@ -83,12 +83,16 @@ class ForwardPass:
 
 @dataclass(frozen=True, eq=False)
 class BoundRequest:
-    """A picture with its targets of one head, ready for a method. notes: on how the targets were chosen."""
+    """A picture with its targets of one head, ready for a method.
+
+    notes: on how the targets were chosen. target_notes: further ones on each target.
+    """
 
     forward: ForwardResult
     targets: Sequence[ScoredTarget]
     probe: ImageProbe
-    notes: tuple[Note, ...] = ()
+    notes: tuple[Note, ...]
+    target_notes: Sequence[tuple[Note, ...]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +100,8 @@ class ExplainerInfo:
     """What all explanations of one Explainer share.
 
     model: the file's name. size: (H,W) of the model's input. preset_notes: doubts about the preset; array_notes: makes
-    those about an image that came preprocessed.
+    those about an image that came preprocessed. turned_boxes: whether the last number of a detector's box is the angle
+    by which it is turned.
     """
 
     model: str
@@ -108,6 +113,7 @@ class ExplainerInfo:
     method: Method
     preset_notes: tuple[Note, ...] = ()
     array_notes: Callable[[Image], tuple[Note, ...]] = lambda image: ()
+    turned_boxes: bool = False
 
     @cached_property
     def changed(self) -> tuple[str, ...]:
@@ -123,13 +129,17 @@ def saliencies(
     return [
         Saliency(
             outcome.map, outcome.raw, target, float(score), model_input.placement,
-            _provenance(info, outcome, request, seconds), outcome.finish,
+            _provenance(info, outcome, request, notes, seconds), outcome.finish,
         )
-        for outcome, target, score in zip(outcomes, request.targets, scores, strict=True)
+        for outcome, target, score, notes in zip(
+            outcomes, request.targets, scores, request.target_notes, strict=True
+        )
     ]  # fmt: skip
 
 
-def _provenance(info: ExplainerInfo, outcome: Outcome, request: BoundRequest, seconds: float) -> Provenance:
+def _provenance(
+    info: ExplainerInfo, outcome: Outcome, request: BoundRequest, target_notes: Sequence[Note], seconds: float
+) -> Provenance:
     forward, count, method = request.forward, request.probe.count, info.method
     opened, model_input, scored = forward.runner.opened, forward.model_input, outcome.channels
     total = forward.features.shape[0]
@@ -162,6 +172,7 @@ def _provenance(info: ExplainerInfo, outcome: Outcome, request: BoundRequest, se
             *notes_of(forward, info.size, info.size_origin),
             *request.notes,
             *forward.runner.notes,
+            *target_notes,
             *outcome.notes,
         ),
         error=outcome.error,

@@ -102,6 +102,12 @@ def choose_kind(file: ModelFile, output: str | None) -> Kind | None:
     return export.kind if export is not None and output is None else None
 
 
+def turns_boxes(file: ModelFile) -> bool:
+    """Whether the last number of a box is its angle, as Ultralytics' metadata says of oriented boxes."""
+    export = read_export(file.metadata)
+    return export is not None and export.task == "obb"
+
+
 def choose_labels(
     file: ModelFile, labels: Sequence[str] | str | os.PathLike[str] | None, logits: Logits
 ) -> tuple[tuple[str, ...] | None, Origin]:

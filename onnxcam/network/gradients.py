@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from onnxcam.engine.session import Session
 from onnxcam.errors import ModelError, UndefinedSaliency
+from onnxcam.network.box_sides import BoxSides
 from onnxcam.network.dry_run import FORWARD_TIMEOUT, noise
 from onnxcam.network.gradient_session import GradientSession, ScoreAndGradient
 from onnxcam.network.opening import OpenedModel
@@ -127,12 +128,14 @@ class GradientRunner:
         self._step = step
         self._sessions = SingleFlight[tuple[Score, Wrt, bool], GradientSession](lambda opened: opened.session.close())
         self._tails = SingleFlight[None, Tail](lambda tail: tail.session.close())
+        self._sides = SingleFlight[None, BoxSides](lambda sides: sides.session.close())
 
     def close(self) -> None:
         """Frees all sessions, also those that are being opened. Later calls raise InferenceError."""
         self.opened.network.close()
         self._sessions.close()
         self._tails.close()
+        self._sides.close()
 
     def gradient(
         self, feeds: Arrays, maps: Masks, score: Score, wrt: Wrt, *, check_feeds: Arrays, guided: bool = False
@@ -157,6 +160,10 @@ class GradientRunner:
     def tail(self, feeds: Arrays, features: Floats, score: Score) -> Floats:
         """(N,T) scores of the network's tail on features (N,...) in the model's own layout."""
         return self._tails.get(None, lambda: Tail(self.opened)).run(feeds, features, score)
+
+    def sides(self, feeds: Arrays) -> npt.NDArray[np.float64]:
+        """(boxes,4) of a detector that has them in another output than the scores."""
+        return self._sides.get(None, lambda: BoxSides(self.opened)).run(feeds)
 
     def _open_session(self, score: Score, wrt: Wrt, guided: bool) -> GradientSession:
         model = self._step if wrt is Wrt.MAPS else None

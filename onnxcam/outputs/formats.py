@@ -13,6 +13,7 @@ import numpy as np
 
 from onnxcam.errors import PictureError
 from onnxcam.outputs import overlay
+from onnxcam.outputs.boxes import draw_target, shown_part
 from onnxcam.outputs.overlay import Style
 from onnxcam.outputs.record import plain, record
 from onnxcam.outputs.saliency import Provenance, Saliency, ScoredTarget
@@ -70,6 +71,9 @@ def draw(saliency: Saliency, picture: Original | None, style: Style) -> Picture:
         drawn = ARRAYS[rank](cast(Image | None, picture), saliency.map, colormap=style.colormap, alpha=style.alpha)
         if rank == 1:
             alpha, ground = style.alpha, background(style.colormap)
+    if saliency.target.box is not None and rank == 2:
+        part = shown_part(saliency.map.shape, saliency.placement, heatmap=picture is None)
+        drawn = draw_target(drawn, saliency.target, part, target_text(saliency.target), style.font)
     if not style.caption:
         return drawn
     detail = " · ".join([shown_score(saliency.target), *_method_words(saliency.provenance)])
@@ -88,6 +92,11 @@ def _method_words(provenance: Provenance) -> list[str]:
 
 def _error(error: float) -> str:
     return f"{error:.3f}" if error >= 0.001 else f"{error:.1g}"
+
+
+def target_text(target: ScoredTarget) -> str:
+    """The target and its score, for the label of its box."""
+    return f"{target.name}: {shown_score(target)}"
 
 
 def shown_score(target: ScoredTarget) -> str:

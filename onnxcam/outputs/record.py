@@ -58,6 +58,8 @@ def _target(target: ScoredTarget) -> dict[str, Any]:
         "output": target.output,
         "region": target.where,
         "side": target.side,
+        "box": target.box,
+        "outline": target.outline,
     }
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from onnxcam.errors import OptionError
 from onnxcam.inputs.presets import Preset
+from onnxcam.outputs.outlines import Outline
 from onnxcam.types import BatchMode, Finish, Floats, Map, Note, Origin, Placement
 
 MASKED = "mask"
@@ -28,7 +29,10 @@ class ScoredTarget:
     before softmax or sigmoid. For boxes, elements and embeddings, both are the number that is scored, of any range.
     output: the name of the model's output. where: of a region, its (left, top, right, bottom) in pixels; None where the
     class is predicted, MASKED where it was a mask, which is not kept. side: 'negative' or 'positive' of a single output
-    that stands for two classes, 0 and 1; the logit of the negative side is that of the output, negated.
+    that stands for two classes, 0 and 1; the logit of the negative side is that of the output, negated. box: of a
+    detector's box and of a region, (left, top, right, bottom) in pixels of the upright picture, or of the model's input
+    for an image that came preprocessed; a detector's may reach beyond the picture. None for other kinds, and where it
+    is not known. outline: polygons around a mask and around a box that is turned, in the same pixels.
 
     An Explainer takes it as a target again, for any picture, if its model has an output of that name (any model, where
     output is None). A mask and a similarity's reference are not kept, so they have to be passed again.
@@ -42,6 +46,8 @@ class ScoredTarget:
     output: str | None = None
     where: tuple[float, float, float, float] | str | None = None
     side: str | None = None
+    box: tuple[float, float, float, float] | None = None
+    outline: Outline = ()
 
     @property
     def is_probability(self) -> bool:

@@ -64,6 +64,8 @@ def reads_json(data: bytes, one: Saliency) -> np.ndarray:
         "output": None,
         "region": None,
         "side": one.target.side,
+        "box": None,
+        "outline": [],
     }
     assert values["score"] == 3.5
     if one.placement is None:

@@ -178,6 +178,8 @@ def test_the_record_names_every_choice_in_plain_json() -> None:
             "output": None,
             "region": None,
             "side": None,
+            "box": None,
+            "outline": [],
         },
         "score": 3.5,
         "method": {

@@ -8,11 +8,13 @@ import numpy as np
 
 from onnxcam.errors import TargetError
 from onnxcam.explainer.targets.background import background_of_boxes, class_scores, without
+from onnxcam.explainer.targets.box_sides import corners_of, place_box, read_boxes
 from onnxcam.explainer.targets.classes import class_index
 from onnxcam.explainer.targets.detected import name_of, place_of
 from onnxcam.explainer.targets.kind import TARGETS, ClassLike, Feeds, HeadOutput, TargetKind, Vector, literal
 from onnxcam.outputs.saliency import ScoredTarget
 from onnxcam.surgeon.analysis.anatomy import Kind
+from onnxcam.types import Note
 
 OVERLAP = 0.5
 """Intersection over union from which two boxes show one object."""
@@ -40,13 +42,13 @@ class _Candidate(Box):
 
 @dataclass(frozen=True)
 class _Table:
-    """The detector's table. scores: (boxes, classes); sides: (boxes, 4) as centre x, y, width, height, or None.
+    """The detector's table. scores: (boxes, classes). corners: (boxes, 4) by which boxes overlap, or None.
 
     ranked: the scores with the background's below all others.
     """
 
     scores: Vector
-    sides: Vector | None
+    corners: Vector | None
     ranked: Vector
 
 
@@ -58,10 +60,24 @@ def _table(output: HeadOutput) -> _Table:
     last = logits.first_class + (len(output.labels) if output.labels is not None else logits.classes)
     # Boxes are ranked as detectors rank them: by the class score, times the objectness where there is one.
     objects = table[:, logits.objectness, None] if logits.objectness is not None else 1
-    sides = table[:, logits.sides : logits.sides + 4] if logits.sides is not None else None
     scores = table[:, logits.first_class : last] * objects
     background = background_of_boxes(logits, output.labels, class_scores(output)).classes
-    return _Table(scores, sides, without(scores, [c for c in background if c < scores.shape[1] > 1]))
+    ranked = without(scores, [c for c in background if c < scores.shape[1] > 1])
+    if logits.sides is None:
+        return _Table(scores, None, ranked)
+    corners = read_boxes(output, ranked.max(axis=1)).corners
+    sides = table[:, logits.sides : logits.sides + 4]
+    return _Table(scores, corners if corners is not None else corners_of(sides), ranked)
+
+
+def scores_of(output: HeadOutput) -> Vector:
+    """(boxes, classes) the scores by which boxes are ranked."""
+    return _table(output).scores
+
+
+def box_note(output: HeadOutput) -> Note | None:
+    """What is doubtful about where the boxes are."""
+    return read_boxes(output, _table(output).ranked.max(axis=1)).doubt
 
 
 def feed(targets: Sequence[Box], output: HeadOutput) -> Feeds:
@@ -74,7 +90,7 @@ def feed(targets: Sequence[Box], output: HeadOutput) -> Feeds:
             continue
         label = target.label
         c = class_index(label, table.ranked.max(axis=0), output.labels) if label is not None else None
-        i = _box_index(target.box, table.sides, table.ranked.max(axis=1) if c is None else table.scores[:, c])
+        i = _box_index(target.box, table.corners, table.ranked.max(axis=1) if c is None else table.scores[:, c])
         places.append(output.logits.place(i, int(table.ranked[i].argmax()) if c is None else c))
     return {TARGETS: np.asarray(places, np.int64)}
 
@@ -86,13 +102,18 @@ def describe(targets: Sequence[Box], feeds: Feeds, output: HeadOutput) -> list[S
     if detections is not None:
         return literal(places, [name_of(place, output, detections) for place in places], output)
     entries = [output.logits.entry(place) for place in places]
-    return literal(places, [f"{output.label(c) or f'class {c}'} in box {i}" for i, c in entries], output)
+    scored = literal(places, [f"{output.label(c) or f'class {c}'} in box {i}" for i, c in entries], output)
+    corners = read_boxes(output, _table(output).ranked.max(axis=1)).corners
+    if corners is None:
+        return scored
+    return [place_box(one, corners[i], i, output) for one, (i, _) in zip(scored, entries, strict=True)]
 
 
-def _box_index(box: int | str, sides: Vector | None, scores: Vector) -> int:
-    """sides (boxes,4) as centre x, y, width, height; None where the table holds scores alone, which are only ranked."""
+def _box_index(box: int | str, corners: Vector | None, scores: Vector) -> int:
+    """corners (boxes,4); None where the table holds scores alone, which are only ranked."""
     if isinstance(box, str) and box.strip().lower().startswith("top"):
-        kept = suppressed(sides, scores) if sides is not None else [int(i) for i in np.argsort(-scores, kind="stable")]
+        ranked = [int(i) for i in np.argsort(-scores, kind="stable")]
+        kept = _without_overlaps(corners, scores) if corners is not None else ranked
         return kept[class_index(box, np.arange(len(kept), 0, -1.0), None)]
     try:
         return class_index(box, scores, None)
@@ -101,8 +122,15 @@ def _box_index(box: int | str, sides: Vector | None, scores: Vector) -> int:
 
 
 def suppressed(boxes: Vector, scores: Vector, most: int = 100) -> list[int]:
-    """Indices of the best boxes, best first, without those that overlap a better one (non-maximum suppression)."""
-    low, high = boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2
+    """Indices of the best boxes, best first, without those that overlap a better one (non-maximum suppression).
+
+    boxes: (boxes,4) as centre x, centre y, width, height.
+    """
+    return _without_overlaps(corners_of(boxes), scores, most)
+
+
+def _without_overlaps(corners: Vector, scores: Vector, most: int = 100) -> list[int]:
+    low, high = corners[:, :2], corners[:, 2:]
     area = np.prod(np.maximum(high - low, 0), axis=1)
     candidates = [int(i) for i in np.argsort(-scores, kind="stable")]
     kept: list[int] = []

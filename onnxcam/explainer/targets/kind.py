@@ -55,7 +55,8 @@ class HeadOutput:
     values: (numbers,) the scored tensor, flattened. labels: the classes' names, None if unknown. size: (H,W) of the
     model's input. placement: where the input lies on the picture, None for a preprocessed image. embed: returns the
     embedding (numbers,) of a reference picture. detections: of a detector that chooses among candidates; values are
-    the candidates' scores then.
+    the candidates' scores then. read_sides: returns (boxes,4) of a detector whose boxes are another output than the
+    scores. turned_boxes: whether the last number of a detector's box is its angle.
     """
 
     logits: Logits
@@ -65,6 +66,13 @@ class HeadOutput:
     placement: Placement | None
     embed: Callable[[Any], Vector] = _no_embedding
     detections: Detections | None = None
+    read_sides: Callable[[], Vector] | None = None
+    turned_boxes: bool = False
+
+    @cached_property
+    def other_sides(self) -> Vector | None:
+        """(boxes,4) of another output; None where there is none."""
+        return self.read_sides() if self.read_sides is not None else None
 
     @property
     def shape(self) -> tuple[int, ...]:

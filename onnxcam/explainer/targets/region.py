@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from onnxcam.explainer.targets.background import background_of_map, without
 from onnxcam.explainer.targets.classes import class_of
 from onnxcam.explainer.targets.classes import file_name as class_name
 from onnxcam.explainer.targets.kind import REGIONS, TARGETS, ClassLike, Feeds, HeadOutput, TargetKind
+from onnxcam.outputs.outlines import bounds, contours
 from onnxcam.outputs.saliency import MASKED, ScoredTarget
 from onnxcam.surgeon.analysis.anatomy import Kind
 
@@ -77,13 +78,22 @@ def feed(targets: Sequence[Region], output: HeadOutput) -> Feeds:
 def describe(targets: Sequence[Region], feeds: Feeds, output: HeadOutput) -> list[ScoredTarget]:
     """Classes with the mean of their probability and logit over the region."""
     table = output.values.reshape(-1, output.logits.classes)
-    return [
+    scored = [
         ScoredTarget(
             i, output.label(i), float(weights @ output.probabilities[:, i]), float(weights @ table[:, i]), Kind.REGION,
-            where=MASKED if isinstance(target.where, np.ndarray) else target.where, side=output.side(i),
+            side=output.side(i),
         )
-        for target, i, weights in zip(targets, map(int, feeds[TARGETS]), feeds[REGIONS], strict=True)
+        for i, weights in zip(map(int, feeds[TARGETS]), feeds[REGIONS], strict=True)
     ]  # fmt: skip
+    return [replace(one, **_place(target.where)) for one, target in zip(scored, targets, strict=True)]
+
+
+def _place(where: Where) -> dict[str, Any]:
+    """The fields of a ScoredTarget that say where a region is."""
+    if not isinstance(where, np.ndarray):
+        return {"where": where, "box": where}
+    outline = contours(where != 0)
+    return {"where": MASKED, "box": bounds(outline), "outline": outline}
 
 
 def _inside(where: tuple[float, float, float, float] | npt.NDArray[Any], output: HeadOutput) -> npt.NDArray[np.bool_]:

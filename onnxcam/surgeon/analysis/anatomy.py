@@ -82,9 +82,11 @@ class Logits:
     shape: for one image. channel_axis: the axis of the classes (REGION). first_class: the columns before the classes
     (BOXES): 4 for the sides, 5 with an objectness, 0 where the boxes are another output. boxes_first: whether the shape
     is (N, boxes, columns). objectness, sides: the column of the objectness and the first of the four sides, None where
-    there is none. sides_output: the output that holds the sides, None where the table does. exclusive: whether the
-    classes of a box compete in a softmax, so that one of them is likely the background; None where the table holds
-    numbers before any activation. background: the class that the graph drops elsewhere, None if unknown (BOXES).
+    there is none. sides_output: the output that holds the sides, None where the table does. corners: whether the sides
+    are (left, top, right, bottom) rather than (centre x, centre y, width, height), None where the graph does not say.
+    exclusive: whether the classes of a box compete in a softmax, so that one of them is likely the background; None
+    where the table holds numbers before any activation. background: the class that the graph drops elsewhere, None if
+    unknown (BOXES).
 
     two_sided: one number z stands for two classes, whose logits are -z (class 0) and z (class 1). threshold: the z
     above which the graph decides for class 1; 0 is a probability of a half. labels: names that the graph itself gives
@@ -105,6 +107,7 @@ class Logits:
     objectness: int | None = None
     sides: int | None = 0
     sides_output: str | None = None
+    corners: bool | None = None
     exclusive: bool | None = False
     background: int | None = None
     two_sided: bool = False

@@ -12,6 +12,7 @@ from typing import NoReturn
 from onnxcam.errors import ModelError, NoSpatialFeatures, UnknownLayer, near
 from onnxcam.surgeon.analysis.anatomy import Anatomy, Candidate, FeatureTensor, ImageInput, Kind, Logits, Scale
 from onnxcam.surgeon.analysis.axes import propagate
+from onnxcam.surgeon.analysis.box_sides import sides_are_corners
 from onnxcam.surgeon.analysis.detections import TableScales, common_trunk, table_scales
 from onnxcam.surgeon.analysis.frontier import (
     Geometry,
@@ -81,6 +82,8 @@ def locate(
     if logits.kind is Kind.BOXES and kind is None:
         text = f"{logits.output!r} is read as a table of boxes; else explain one number (onnxcam explain --index)"
         notes += (Note(NoteCode.READ_AS_BOXES, text),)
+    if logits.kind is Kind.BOXES:
+        logits = replace(logits, corners=sides_are_corners(model, logits, geometry))
     table = table_scales(model, logits, geometry) if logits.kind is Kind.BOXES else None
     scales = _scales(table, logits, geometry)
     candidates: tuple[Candidate, ...] = ()

@@ -1,0 +1,123 @@
+"""Where the boxes of a detector's table lie on the model's input: what its four sides mean, and of which unit they are.
+
+A table holds (left, top, right, bottom) or (centre x, centre y, width, height), in pixels of the input or in fractions
+of it. The graph says which where it computes them from one another (surgeon/analysis/box_sides.py); else the numbers
+do: right is right of left in every box only if these are corners, and numbers that are all small are fractions.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxcam.explainer.targets.kind import HeadOutput, Vector
+from onnxcam.outputs.outlines import bounds
+from onnxcam.outputs.saliency import ScoredTarget
+from onnxcam.types import Note, NoteCode
+
+LARGEST_FRACTION = 2.0
+"""Sides up to this size are fractions of the input: a box of a whole table reaches farther than two pixels."""
+MARGIN = 0.05
+"""How far beyond the input the centre of a box may lie, as a fraction of it."""
+MOST, TOP = 0.95, 100
+"""Corners are in order in this share of all boxes, and in every one of the TOP boxes with the best scores."""
+PLAUSIBLE = 0.8
+"""The share of boxes that must lie on the input, by one reading or the other."""
+FEW = 20
+"""With fewer boxes a table of centres may look like corners by chance."""
+
+
+@dataclass(frozen=True, eq=False)
+class InputBoxes:
+    """corners: (boxes,4) left, top, right, bottom in pixels of the model's input; None where they cannot be read.
+
+    doubt: why the reading may be wrong, as a note; None where there is no doubt.
+    """
+
+    corners: Vector | None
+    doubt: Note | None = None
+
+
+def sides_of(output: HeadOutput) -> Vector | None:
+    """(boxes,4) the sides of the boxes as the model gives them; None where it gives scores alone."""
+    logits = output.logits
+    if logits.sides is None:
+        return output.other_sides
+    table = output.values.reshape(logits.shape[1:])
+    return (table if logits.boxes_first else table.T)[:, logits.sides : logits.sides + 4]
+
+
+def read_boxes(output: HeadOutput, scores: Vector) -> InputBoxes:
+    """The boxes on the model's input. scores: (boxes,) the best score of each box."""
+    sides = sides_of(output)
+    if sides is None or len(output.size) != 2 or not len(sides) or not np.isfinite(sides).all():
+        return InputBoxes(None)
+    height, width = output.size
+    if np.abs(sides).max() <= LARGEST_FRACTION:
+        sides = sides * np.array([width, height, width, height])
+    centred, cornered = corners_of(sides), _plausible(sides, output.size)
+    if output.logits.corners is not None:
+        return InputBoxes(sides if output.logits.corners else centred)
+    best = np.argsort(-scores, kind="stable")[:TOP]
+    if cornered.mean() >= MOST and cornered[best].all():
+        return InputBoxes(sides, _few(sides, "left, top, right, bottom"))
+    if _plausible(centred, output.size).mean() < PLAUSIBLE:
+        text = (
+            f"the first four numbers of {output.logits.sides_output or output.logits.output!r} do not look like boxes "
+            f"on the picture, so none is drawn"
+        )
+        return InputBoxes(None, Note(NoteCode.BOX_READING, text))
+    return InputBoxes(centred, _few(sides, "centre, width, height"))
+
+
+def corners_of(sides: Vector) -> Vector:
+    """(boxes,4) corners of boxes given as centre x, centre y, width, height."""
+    half = sides[:, 2:] / 2
+    return np.concatenate([sides[:, :2] - half, sides[:, :2] + half], axis=1)
+
+
+def place_box(scored: ScoredTarget, corners: Vector, box: int, output: HeadOutput) -> ScoredTarget:
+    """The target with the place of its box on the picture. corners: (4,) on the model's input; box: its number."""
+    if not (corners[2] > corners[0] and corners[3] > corners[1]):
+        return scored
+    left, top, right, bottom = (float(c) for c in corners)
+    points = np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
+    if output.turned_boxes:
+        points = _turned(points, _last_number(box, output))
+    outline = (tuple((float(x), float(y)) for x, y in _on_picture(points, output)),)
+    return replace(scored, box=bounds(outline), outline=outline if output.turned_boxes else ())
+
+
+def _turned(points: Vector, angle: float) -> Vector:
+    """The points (4,2) turned about their centre by an angle in radians, from the x axis towards the y axis."""
+    centre, (c, s) = points.mean(axis=0), (np.cos(angle), np.sin(angle))
+    return np.asarray((points - centre) @ np.array([[c, s], [-s, c]]) + centre)
+
+
+def _last_number(box: int, output: HeadOutput) -> float:
+    table = output.values.reshape(output.logits.shape[1:])
+    return float(table[box, -1] if output.logits.boxes_first else table[-1, box])
+
+
+def _on_picture(points: Vector, output: HeadOutput) -> Vector:
+    """Points (n,2) of the model's input as points of the picture; the same where there is no picture."""
+    if output.placement is None:
+        return points
+    left, top, right, bottom = output.placement.box
+    height, width = output.size
+    return np.asarray(points * ((right - left) / width, (bottom - top) / height) + (left, top))
+
+
+def _plausible(corners: Vector, size: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """(boxes,) whether the corners are in order and the centre is on the input."""
+    centre, extent = (corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]
+    most = np.array(size[::-1], np.float64)
+    inside = (centre >= -MARGIN * most) & (centre <= (1 + MARGIN) * most)
+    return np.asarray((inside & (extent >= 0)).all(axis=1))
+
+
+def _few(sides: Vector, words: str) -> Note | None:
+    if len(sides) >= FEW:
+        return None
+    text = f"the sides of the boxes are read as {words}, by the numbers of only {len(sides)} boxes; check the drawn box"
+    return Note(NoteCode.BOX_READING, text)

@@ -1,0 +1,43 @@
+"""Reads the boxes of a detector that has them in an output of their own, beside the scores that are explained.
+
+The scoring graph holds what the scores need and no more, so the boxes come from a session of their own, on the CPU.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxcam.engine.session import Session
+from onnxcam.network.extra_inputs import for_batch
+from onnxcam.network.opening import OpenedModel
+from onnxcam.surgeon import ir
+from onnxcam.surgeon.graphs import masked_score
+from onnxcam.types import Arrays
+
+
+class BoxSides:
+    """The part of a model that computes its boxes, opened. Threads may share it."""
+
+    def __init__(self, opened: OpenedModel) -> None:
+        """Raises what Session raises. The model has a `sides_output`."""
+        self.opened = opened
+        model = ir.edit(opened.model)
+        sides = ir.find_value(model, str(opened.anatomy.logits.sides_output))
+        assert sides is not None, "the analysis named an output of this model"
+        model.graph.outputs[:] = [sides]
+        self.session = Session(ir.to_bytes(ir.tidy(model)), ("cpu",), opened.options.threads)
+
+    def run(self, feeds: Arrays) -> npt.NDArray[np.float64]:
+        """(boxes,4) as the model returns them for one unmasked image. feeds: those of the scoring graph."""
+        image, network = self.opened.anatomy.image, self.opened.network
+        pixels = feeds[masked_score.IMAGE]
+        if image.dtype == "uint8":
+            pixels = np.rint(np.clip(pixels, 0, 255))
+        batch = network.fixed or 1
+        extra = {name: feeds[name] for name in self.opened.inputs if name in feeds}
+        inputs = {
+            image.name: np.repeat(pixels.astype(image.dtype), batch, axis=0),
+            **for_batch(self.opened.model, image, extra, batch),
+        }
+        outputs = self.session.run(self.session.outputs, {n: inputs[n] for n in self.session.inputs})
+        sides = np.asarray(outputs[0][0], np.float64)
+        return sides if sides.shape[-1] == 4 else sides.T

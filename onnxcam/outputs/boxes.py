@@ -1,0 +1,95 @@
+"""Draws where a target lies over the finished picture: a detector's box, a region or a mask's outline, with its name.
+
+A line is white between two dark ones, so that it is seen on any ground and in no colour of the map.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxcam.outputs import overlay, typesetting
+from onnxcam.outputs.outlines import Outline
+from onnxcam.outputs.saliency import ScoredTarget
+from onnxcam.types import Picture, Placement
+
+DARK, LIGHT = (overlay.INK,) * 3, (overlay.PAPER,) * 3
+Rectangle = tuple[float, float, float, float]
+"""(left, top, right, bottom)"""
+EDGE = 2
+"""Pixels of dark on either side of the white line."""
+SUBPIXEL = 4
+"""Bits after the point in OpenCV's coordinates."""
+FARTHEST = 2**15
+"""Pixels beyond which a point is moved nearer, since OpenCV's coordinates are 32 bits wide."""
+
+
+def draw_target(drawn: Picture, target: ScoredTarget, part: Rectangle, text: str, font: str | None = None) -> Picture:
+    """A copy of the drawing (height,width,3) with the target's outline or box, and a label; unchanged if it has none.
+
+    part: (left, top, right, bottom) of what the drawing shows, in the pixels in which the target's box is. A side of
+    the box beyond the drawing is drawn at its border. font: as in overlay.Style.
+    """
+    if target.box is None:
+        return drawn
+    drawn = np.ascontiguousarray(drawn).copy()
+    thick = max(2, round(max(drawn.shape) / 300))
+    (box,) = _scaled((_rectangle(target.box),), part, drawn)
+    inner = thick / 2 + EDGE
+    most = np.array([drawn.shape[1], drawn.shape[0]]) - inner
+    inside = np.clip(box, inner, np.maximum(most, inner))
+    lines = [inside] if not target.outline else _scaled(target.outline, part, drawn)
+    for colour, width in ((DARK, thick + 2 * EDGE), (LIGHT, thick)):
+        for line in lines:
+            _polygon(drawn, line, colour, width)
+    _label(drawn, text, inside, thick, font)
+    return drawn
+
+
+def shown_part(map_shape: tuple[int, ...], placement: Placement | None, *, heatmap: bool) -> Rectangle:
+    """What a drawing of a map (H,W) shows, in the pixels of a target's box.
+
+    heatmap: whether the map stands alone, without the picture that it was placed on.
+    """
+    if placement is None:
+        return 0.0, 0.0, float(map_shape[1]), float(map_shape[0])
+    if heatmap:
+        return placement.box
+    height, width = placement.picture
+    return 0.0, 0.0, float(width), float(height)
+
+
+def _rectangle(box: Rectangle) -> tuple[tuple[float, float], ...]:
+    left, top, right, bottom = box
+    return (left, top), (right, top), (right, bottom), (left, bottom)
+
+
+def _scaled(outline: Outline, part: Rectangle, drawn: Picture) -> list[npt.NDArray[np.float64]]:
+    """The polygons in pixels of the drawing, with 0 at the outer edge of the first one."""
+    left, top, right, bottom = part
+    zoom = np.array([drawn.shape[1] / (right - left), drawn.shape[0] / (bottom - top)])
+    return [(np.array(polygon, np.float64) - (left, top)) * zoom for polygon in outline]
+
+
+def _polygon(drawn: Picture, points: npt.NDArray[np.float64], colour: tuple[int, ...], thick: int) -> None:
+    import cv2
+
+    # OpenCV's 0 is the centre of the first pixel.
+    near = np.clip(points - 0.5, -FARTHEST, FARTHEST)
+    fixed = np.rint(near * 2**SUBPIXEL).astype(np.int32)
+    cv2.polylines(drawn, [fixed], isClosed=True, color=colour, thickness=thick, lineType=cv2.LINE_AA, shift=SUBPIXEL)
+
+
+def _label(drawn: Picture, text: str, box: npt.NDArray[np.float64], thick: int, font: str | None) -> None:
+    """Writes the text on a white ground above the box; inside it where there is no room, and never over the border."""
+    height, width = drawn.shape[:2]
+    size = max(11, round(min(width, 1.5 * height) / 40))
+    edge = max(2, size // 4)
+    ink = typesetting.line(text, size, width - 2 * (edge + 1), font)
+    tall, wide = ink.shape[0] + 2, ink.shape[1] + 2 * (edge + 1)
+    outer = thick / 2 + EDGE
+    left = max(0, min(round(box[0, 0] - outer), width - wide))
+    top = round(box[0, 1] - outer) - tall
+    if top < 0:
+        top = max(0, min(round(box[0, 1] + outer), height - tall))
+    drawn[top : top + tall, left : left + wide] = overlay.INK
+    drawn[top + 1 : top + tall - 1, left + 1 : left + wide - 1] = overlay.PAPER
+    overlay.write(drawn, ink[: tall - 2], top + 1, left + edge + 1)
