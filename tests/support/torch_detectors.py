@@ -47,16 +47,30 @@ class Trunk(nn.Module):
 
 
 class Detector(nn.Module):
-    """A trunk and a head. maps: the feature maps of the last run, in the order of the scales."""
+    """A trunk and a head."""
 
     def __init__(self, head: nn.Module) -> None:
         super().__init__()
         self.trunk, self.head = Trunk(), head
-        self.maps: list[Tensor] = []
 
     def forward(self, x: Tensor) -> Any:
-        self.maps = self.trunk(x)
-        return self.head(self.maps)
+        return self.head(self.trunk(x))
+
+    def grad_cam(self, x: Tensor, output: int, place: int, scale: int) -> tuple[float, Any]:
+        """(score, (h,w) map before the ReLU) of a number of an output, by autograd at the map of a scale.
+
+        The map is what enters the branches of its scale: the trunk's, or what the head makes of it first.
+        """
+        before = getattr(self.head, "before", None)
+        maps = self.trunk(x)
+        maps = maps if before is None else [layer(m) for layer, m in zip(before, maps, strict=True)]
+        for m in maps:
+            m.retain_grad()
+        results = self.head.predict(maps) if before is not None else self.head(maps)
+        score = (results if isinstance(results, tuple) else (results,))[output].reshape(-1)[place]
+        score.backward()
+        gradient = maps[scale].grad[0]
+        return float(score), (gradient.mean((1, 2))[:, None, None] * maps[scale][0]).sum(0).detach().numpy()
 
 
 def anchor_points(maps: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -143,7 +157,9 @@ class V5(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> Any:
         tables, outputs = [], []
-        for layer, x, stride, anchor in zip(self.out, maps, STRIDES, self.sizes, strict=True):
+        for layer, x, stride, anchor in zip(
+            self.out, maps, STRIDES, [self.sizes[k] for k in range(len(STRIDES))], strict=True
+        ):
             b, _, h, w = x.shape
             y = layer(x).view(b, self.anchors, 5 + self.classes + self.masks, h, w).permute(0, 1, 3, 4, 2).contiguous()
             outputs.append(y)
@@ -165,7 +181,7 @@ class YoloX(nn.Module):
 
     def __init__(self, classes: int = 5) -> None:
         super().__init__()
-        self.stems = nn.ModuleList(conv(c, 8, 1) for c in CHANNELS)
+        self.before = nn.ModuleList(conv(c, 8, 1) for c in CHANNELS)
         self.class_branch = nn.ModuleList(nn.Sequential(conv(8, 8), conv(8, 8)) for _ in CHANNELS)
         self.side_branch = nn.ModuleList(nn.Sequential(conv(8, 8), conv(8, 8)) for _ in CHANNELS)
         self.classes = nn.ModuleList(nn.Conv2d(8, classes, 1) for _ in CHANNELS)
@@ -173,9 +189,11 @@ class YoloX(nn.Module):
         self.objects = nn.ModuleList(nn.Conv2d(8, 1, 1) for _ in CHANNELS)
 
     def forward(self, maps: list[Tensor]) -> Tensor:
+        return self.predict([layer(x) for layer, x in zip(self.before, maps, strict=True)])
+
+    def predict(self, maps: list[Tensor]) -> Tensor:
         outputs = []
         for k, x in enumerate(maps):
-            x = self.stems[k](x)
             c, s = self.class_branch[k](x), self.side_branch[k](x)
             outputs.append(torch.cat([self.sides[k](s), self.objects[k](s).sigmoid(), self.classes[k](c).sigmoid()], 1))
         table = torch.cat([o.flatten(start_dim=2) for o in outputs], 2).permute(0, 2, 1)
@@ -192,15 +210,17 @@ class TwoOutputs(nn.Module):
 
     def __init__(self, classes: int = 5, anchors: int = 9, softmax: bool = False, drop: bool = False) -> None:
         super().__init__()
-        self.level = nn.ModuleList(nn.Conv2d(c, 8, 1) for c in CHANNELS)
+        self.before = nn.ModuleList(nn.Conv2d(c, 8, 1) for c in CHANNELS)
         self.score_tower, self.side_tower = conv(8, 8), conv(8, 8)
         self.scores, self.sides = nn.Conv2d(8, classes * anchors, 3, 1, 1), nn.Conv2d(8, 4 * anchors, 3, 1, 1)
         self.classes, self.softmax, self.drop = classes, softmax, drop
 
     def forward(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
+        return self.predict([layer(x) for layer, x in zip(self.before, maps, strict=True)])
+
+    def predict(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
         scores, sides = [], []
-        for level, x in zip(self.level, maps, strict=True):
-            x = level(x)
+        for x in maps:
             b = x.shape[0]
             s = self.scores(self.score_tower(x)).permute(0, 2, 3, 1).reshape(b, -1, self.classes)
             scores.append(s)
