@@ -21,7 +21,7 @@ from onnxcam.inputs.presets import PRESETS, Preset, preset_named
 from onnxcam.inputs.processor_config import METADATA_KEY, find_preset
 from onnxcam.inputs.ultralytics import Export, read_export
 from onnxcam.surgeon.analysis.anatomy import ImageInput, Kind, Logits
-from onnxcam.surgeon.analysis.images import DEFAULT_SIDE
+from onnxcam.surgeon.analysis.images import resolve_size
 from onnxcam.surgeon.ir import shape_of
 from onnxcam.surgeon.loading import ModelFile, read_model
 from onnxcam.types import Origin, Source
@@ -55,9 +55,9 @@ def choose_size(image: ImageInput, size: Sequence[int] | None, preset: Preset) -
     if len(image.sides) == 2 and preset.size is not None:
         sides = tuple(fixed or usual for fixed, usual in zip(image.sides, preset.size, strict=True))
         return sides, Origin(Source.PRESET, "the preset's")
-    if len(image.sides) == 2:
+    if len(image.sides) == 2 or image.frames is not None:
         text = "assumed: the model takes any size; choose with --size"
-        return tuple(side or DEFAULT_SIDE for side in image.sides), Origin(Source.ASSUMED, text)
+        return resolve_size(image, None), Origin(Source.ASSUMED, text)
     return None, Origin(Source.MODEL, "the model's")
 
 

@@ -42,6 +42,7 @@ from onnxcam.surgeon.ir import Model, Shapes
 from onnxcam.surgeon.loading import ModelFile
 from onnxcam.surgeon.passes.control_flow import unroll_loops
 from onnxcam.surgeon.passes.fill_weights import store_filled_weights
+from onnxcam.surgeon.passes.frame_axis import add_frame_axis
 from onnxcam.surgeon.passes.own_part import split_off
 from onnxcam.surgeon.preparation import prepare_model
 from onnxcam.surgeon.vmap.driver import CannotBatch, free_batch
@@ -183,7 +184,7 @@ def _open(file: ModelFile, options: OpenOptions) -> OpenedModel:
         shape = image.shape(size, image.batch or 1)
         feeds = {image.name: noise(image, shape), **for_batch(model, image, inputs, shape[0])}
         anatomy = before_class_token(model, anatomy, trace, feeds, size)
-    model, anatomy, shapes = split_off(model, anatomy, trace.shapes)
+    model, anatomy, shapes = add_frame_axis(*split_off(model, anatomy, trace.shapes))
     trace = replace(trace, shapes=shapes)
     opener = _Opener(file, prepared.runnable, model, trace, anatomy, size, inputs, options, record)
     network, graph, batching = opener.open()

@@ -21,6 +21,17 @@ LARGEST = 2**31
 """Numbers in the feature tensor of one image; only a damaged file has more."""
 
 
+class Frames(StrEnum):
+    """Where the frames of a clip are, in a network of pictures that takes several of them."""
+
+    IN_BATCH = "in the batch"
+    """(N,T,C,H,W) becomes (N*T,C,H,W): every frame goes through the same network."""
+    IN_CHANNELS = "in the channels"
+    """(N,T,C,H,W) becomes (N,T*C,H,W): the first layer sees all frames at once."""
+    APART = "apart"
+    """Each frame goes through a branch of its own."""
+
+
 @dataclass(frozen=True)
 class ImageInput:
     """The input that takes the image, the signal or the volume.
@@ -28,6 +39,7 @@ class ImageInput:
     layout has one letter for each axis, e.g. NCHW, NWC, NDHWC, NCWH. sides holds the sizes along depth, height and
     width, in this order whatever the layout, with None for a dynamic one; batch is None where it is dynamic. added:
     positions of the axes of size 1 that the file's own input lacks, and passes/added_axes.py adds.
+    frames: of a clip that a network of pictures takes, whose depth is time.
     """
 
     name: str
@@ -37,6 +49,7 @@ class ImageInput:
     sides: tuple[int | None, ...]
     batch: int | None
     added: tuple[int, ...] = ()
+    frames: Frames | None = None
 
     @property
     def letters(self) -> tuple[str, ...]:
@@ -45,7 +58,8 @@ class ImageInput:
 
     def sides_in(self, shape: Sequence[int | None]) -> tuple[int, ...]:
         """The sides that a tensor of this shape has, in the input's layout."""
-        return tuple(int(d or 0) for letter, d in zip(self.layout, shape, strict=True) if letter in self.letters)
+        sizes = dict(zip(self.layout, shape, strict=True))
+        return tuple(int(sizes[letter] or 0) for letter in self.letters)
 
     @property
     def file_layout(self) -> str:

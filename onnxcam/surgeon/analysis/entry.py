@@ -24,12 +24,14 @@ class Entry:
     batch: the axes that are folded into the convolution's first one, () if the graph adds that axis itself. channel:
     the axis that holds the channels, None if it cannot be followed or is none of the input's. sides: the axes of the
     convolution's sides, in its order. shape: of what the convolution reads.
+    merged: the axes that the convolution's channels are folded from, if they are several.
     """
 
     batch: tuple[int, ...]
     channel: int | None
     sides: tuple[int, ...]
     shape: Shape
+    merged: tuple[int, ...] = ()
 
 
 def find_entry(model: Model, value: Value) -> Entry | None:
@@ -55,7 +57,9 @@ def _entry(axes: Axes, shape: Shape) -> Entry | None:
     known = [side for side in sides if side is not None]
     if batch is None or len(known) != len(sides):
         return None
-    return Entry(batch, _number(axes[1]), tuple(known), shape)
+    channel = _number(axes[1])
+    merged = _numbers(axes[1]) if channel is None and axes[1] is not None else None
+    return Entry(batch, channel, tuple(known), shape, merged or ())
 
 
 def _number(axis: Axis) -> int | None:

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 import onnx_ir
 
 from onnxcam.errors import ModelError, NoSpatialFeatures, OptionError, PresetError, near
-from onnxcam.surgeon.analysis.anatomy import ImageInput
+from onnxcam.surgeon.analysis.anatomy import Frames, ImageInput
 from onnxcam.surgeon.analysis.axes import GRIDS
 from onnxcam.surgeon.analysis.entry import Entry, find_entry
 from onnxcam.surgeon.analysis.factors import BATCH, CHANNEL, SPATIAL
+from onnxcam.surgeon.analysis.frames import DEFAULT_FRAMES, DEPTH, batch_is_time, frames_of
 from onnxcam.surgeon.ir import NUMERIC, Model, Shape, Value, shape_of
 from onnxcam.types import Note, NoteCode
 
@@ -26,7 +27,7 @@ COLOURS = (1, 3, 4)
 
 OTHER_TYPES = tuple(onnx_ir.DataType[name] for name in "BFLOAT16 INT8 INT16 UINT16 INT32 INT64".split())
 """Element types that few models take a picture in."""
-DEPTH, TIME = "D", "T"
+TIME = "T"
 SHORTEST_SIDE, LONGEST_RATIO = 16, 4
 """The shorter side of a grey picture, and how much longer the other one can be, for a picture without channel axis."""
 
@@ -46,7 +47,11 @@ def find_image(model: Model, layout: str | None = None, name: str | None = None)
     """
     value = _chosen(model, name)
     shape = shape_of(value) or ()
-    letters = _checked(layout, shape) if layout is not None else _layout_of(model, value, shape)
+    entry = find_entry(model, value) if len(shape) != 4 or not _is_clear(shape) else None
+    letters = _checked(layout, shape) if layout is not None else _layout_of(entry, shape)
+    frames = frames_of(entry, letters)
+    if layout is None and len(shape) == 4 and batch_is_time(model, value):
+        letters, frames = letters.replace(BATCH, DEPTH), Frames.IN_BATCH
     channel = letters.find(CHANNEL)
     if layout is not None and BATCH in letters and _contradicts(channel, shape):
         raise ModelError(f"layout {letters} does not fit the input {value.name!r} of shape {list(shape)}")
@@ -60,7 +65,7 @@ def find_image(model: Model, layout: str | None = None, name: str | None = None)
     full = letters if BATCH in letters else BATCH + letters
     full = full if CHANNEL in full else BATCH + CHANNEL + full[1:]
     added = tuple(i for i, letter in enumerate(full) if letter not in letters)
-    return ImageInput(str(value.name), _numpy_type(value), full, channels, sides, batch, added)
+    return ImageInput(str(value.name), _numpy_type(value), full, channels, sides, batch, added, frames)
 
 
 def picture_inputs(model: Model) -> list[Value]:
@@ -124,11 +129,13 @@ def _contradicts(channel: int, shape: Shape) -> bool:
     return channel > 0 and shape[channel] not in (None, *COLOURS) and shape[1 if channel != 1 else -1] in COLOURS
 
 
-def _layout_of(model: Model, value: Value, shape: Shape) -> str:
-    """A letter for each axis of the input: by the first convolution where the shape is ambiguous, else by the shape."""
-    if len(shape) == 4 and (shape[1] in COLOURS) != (shape[-1] in COLOURS):
-        return _layout_of_shape(shape)
-    entry = find_entry(model, value)
+def _is_clear(shape: Shape) -> bool:
+    """Whether one axis of a picture's shape has a usual number of channels, and not both that may be the channels."""
+    return (shape[1] in COLOURS) != (shape[-1] in COLOURS)
+
+
+def _layout_of(entry: Entry | None, shape: Shape) -> str:
+    """A letter for each axis of the input: by the first convolution, else by the shape."""
     letters = _letters_of(entry, shape) if entry is not None else None
     if letters is None and entry is None and len(shape) == 3:
         letters = _without_batch(shape)
@@ -151,12 +158,18 @@ def _letters_of(entry: Entry, shape: Shape) -> str | None:
         return None
     if entry.channel is not None:
         letters[entry.channel] = CHANNEL
+    elif rank == 5 and len(entry.merged) == 2:
+        time, colours = entry.merged
+        if shape[time] in COLOURS and shape[colours] not in COLOURS:
+            time, colours = colours, time
+        letters[colours] = CHANNEL  # the frames are the other axis
     elif rank > 3 or not _is_picture([shape[i] for i in sides]):
         return None
     elif rest and shape[rest[-1]] == 1 and not entry.batch:
         letters[rest.pop()] = CHANNEL  # one colour, whose axis cannot be told from others of size 1
-    if len(sides) == 2 and len(rest) == 2 and rest[-1] in entry.batch:
-        letters[rest.pop()] = DEPTH  # frames, which become the batch of a convolution of pictures
+    rest = [i for i in rest if i not in letters]
+    if len(sides) == 2 and len(rest) == 2:
+        letters[rest.pop()] = DEPTH  # frames, each of which goes through a convolution of pictures
     if rest not in ([], [0]):
         return None
     return "".join(BATCH if i in rest else letters[i] for i in range(rank))
@@ -174,6 +187,8 @@ def _layout_of_shape(shape: Shape) -> str:
     """The layout by the shape: the channels are the axis that has 1, 3 or 4 entries, else the shorter one."""
     letters = "".join(GRIDS[len(shape)])
     first, final = f"NC{letters}", f"N{letters}C"
+    if len(shape) == 5 and shape[2] in COLOURS and shape[1] not in COLOURS and shape[-1] not in COLOURS:
+        return "NDCHW"
     if shape[1] in COLOURS or shape[-1] in COLOURS:
         return first if shape[1] in COLOURS else final
     if shape[1] is None or shape[-1] is None:
@@ -188,13 +203,15 @@ def resolve_size(image: ImageInput, size: Sequence[int] | None) -> tuple[int, ..
     input would have more than LARGEST_INPUT places.
     """
     count = len(image.sides)
-    if size is None and count != 2 and None in image.sides:
+    if size is None and count != 2 and image.frames is None and None in image.sides:
         raise PresetError(
             f"the model takes any size of {'signal' if count == 1 else 'volume'}; choose one with --size "
             f"{'512' if count == 1 else '16x112x112'}"
         )
     requested = tuple(size or (DEFAULT_SIDE,))
-    requested = requested * count if len(requested) == 1 else requested
+    requested = requested * min(count, 2 if image.frames is not None else 3) if len(requested) == 1 else requested
+    if image.frames is not None and len(requested) == 2:
+        requested = (image.sides[0] or DEFAULT_FRAMES, *requested)
     shown = "x".join("?" if side is None else str(side) for side in image.sides)
     refused = "x".join(map(str, requested))
     if len(requested) != count:

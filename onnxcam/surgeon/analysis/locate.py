@@ -10,10 +10,11 @@ from dataclasses import replace
 from typing import NoReturn
 
 from onnxcam.errors import ModelError, NoSpatialFeatures, UnknownLayer, near
-from onnxcam.surgeon.analysis.anatomy import Anatomy, Candidate, FeatureTensor, ImageInput, Kind, Logits, Scale
+from onnxcam.surgeon.analysis.anatomy import Anatomy, Candidate, FeatureTensor, Frames, ImageInput, Kind, Logits, Scale
 from onnxcam.surgeon.analysis.axes import propagate
 from onnxcam.surgeon.analysis.box_sides import sides_are_corners
 from onnxcam.surgeon.analysis.detections import TableScales, common_trunk, table_scales
+from onnxcam.surgeon.analysis.frames import seeds
 from onnxcam.surgeon.analysis.frontier import (
     Geometry,
     before_prediction,
@@ -74,9 +75,15 @@ def locate(
     if shapes is None:
         shapes = infer_shapes(model, {image.name: image.shape(resolve_size(image, size))})
     reached = reached_from(model, image.name)
-    axes = propagate(model, shapes, {image.name: tuple(image.layout)}, fixed)
+    if image.frames is Frames.APART:
+        raise NoSpatialFeatures(
+            "every frame (or slice) goes through a branch of its own, so no tensor holds the feature maps of all; "
+            "export the network with the frames folded into the batch"
+        )
+    axes = propagate(model, shapes, {image.name: seeds(image.layout, image.frames)}, fixed)
     axes = {name: letters for name, letters in axes.items() if name in reached}
-    geometry = Geometry(shapes, axes, image.letters, (shapes.get(image.name) or (None,))[0], fixed or {})
+    letters = image.letters if image.frames is None else image.letters[1:]
+    geometry = Geometry(shapes, axes, letters, (shapes.get(image.name) or (None,))[0], fixed or {})
     logits = find_logits(model, geometry, output, kind)
     notes = size_notes(image, size)
     if logits.kind is Kind.BOXES and kind is None:

@@ -23,7 +23,7 @@ def split_off(model: Model, anatomy: Anatomy, shapes: Shapes) -> tuple[Model, An
     more, and they cannot be told apart.
     """
     features, batch = anatomy.features, shapes[anatomy.image.name][0]
-    if not batch or features.shape[0] in (None, batch):
+    if not batch or features.shape[0] in (None, batch) or anatomy.image.frames is not None:
         return model, anatomy, shapes
     join = _join(model, anatomy, shapes)
     if join is None:
