@@ -172,7 +172,7 @@ def test_the_layout_can_be_given(layout: str) -> None:
         assert (explainer.anatomy.image.layout, explainer.anatomy.image.file_layout) == ("NCHW", "CHW")
 
 
-@pytest.mark.parametrize("layout", ["CH", "WHC", "NHWC"])
+@pytest.mark.parametrize("layout", ["CH", "CWN", "NHWC"])
 def test_a_layout_that_no_input_of_this_rank_has_is_an_error(layout: str) -> None:
     with pytest.raises(ModelError, match="layout"):
         Explainer(network(*UNBATCHED["CHW"]), layout=layout, providers=["cpu"])

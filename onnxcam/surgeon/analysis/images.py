@@ -165,7 +165,7 @@ def _letters_of(entry: Entry, shape: Shape) -> str | None:
         letters[colours] = CHANNEL  # the frames are the other axis
     elif rank > 3 or not _is_picture([shape[i] for i in sides]):
         return None
-    elif rest and shape[rest[-1]] == 1 and not entry.batch:
+    elif rest and shape[rest[-1]] == 1 and 0 not in entry.batch:
         letters[rest.pop()] = CHANNEL  # one colour, whose axis cannot be told from others of size 1
     rest = [i for i in rest if i not in letters]
     if len(sides) == 2 and len(rest) == 2:
