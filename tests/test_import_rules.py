@@ -109,7 +109,8 @@ def test_what_a_room_never_imports(room: str, never: str) -> None:
 def declared() -> set[str]:
     """The distributions that pyproject.toml declares: always needed, or in an extra that users choose."""
     project = tomllib.loads(PROJECT.read_text())["project"]
-    requirements = [*project["dependencies"], *project["optional-dependencies"]["cpu"]]
+    extras = project["optional-dependencies"]
+    requirements = [*project["dependencies"], *extras["cpu"], *extras["dicom"], *extras["tiff"]]
     return {re.split(r"[\[<>=!~; ]", requirement)[0].lower() for requirement in requirements}
 
 

@@ -107,8 +107,9 @@ def list_pictures(paths: Sequence[str], *, keep_going: bool) -> tuple[list[Path]
     overlays = tuple(f".{slug(name)}.png" for name in method_names())
     images: dict[Path, None] = {}
     failures: list[OnnxCamError] = []
-    for path in map(parse_path, paths):
+    for text in paths:
         try:
+            path = parse_path(text)
             pictures = find_pictures(path)
         except OnnxCamError as error:
             if not keep_going:

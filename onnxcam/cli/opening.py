@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 from onnxcam.cli.options import ExplainArgs, OpeningArgs
 from onnxcam.cli.parsing import (
     parse_adjustment,
+    parse_bands,
     parse_engine,
     parse_image_input,
     parse_inputs,
     parse_list,
     parse_path,
+    parse_window,
 )
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ def open_explainer(args: ExplainArgs, targets: "ParsedTargets", method: "Method"
         providers=parse_list(engine.providers, "providers"),
         preset=args.preprocessing.preset,
         adjust=parse_adjustment(args.preprocessing),
+        window=parse_window(args.preprocessing.window),
+        bands=parse_bands(args.preprocessing.bands),
         layer=opening.layer,
         layout=opening.layout,
         image_input=parse_image_input(opening.image_input),

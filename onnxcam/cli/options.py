@@ -149,6 +149,18 @@ class PreprocessingArgs:
         str | None, option(PICTURE, "Share of the resized picture that the centre crop keeps (0.875), or none.")
     ] = None
     color: Annotated[str | None, option(PICTURE, "Channel order: rgb, bgr or gray.")] = None
+    window: Annotated[
+        str | None,
+        option(
+            PICTURE,
+            "What becomes black and white of 16-bit, float or DICOM pictures. Default: the file's own window.",
+            metavar="LOW,HIGH",
+        ),
+    ] = None
+    bands: Annotated[
+        str | None,
+        option(PICTURE, "Bands from 1 that are drawn as red, green and blue, of pictures with many.", metavar="R,G,B"),
+    ] = None
     resize: Annotated[
         str | None,
         option(

@@ -209,6 +209,26 @@ def parse_adjustment(args: PreprocessingArgs) -> "Callable[[Preset], Preset]":
     return adjust
 
 
+def parse_window(text: str | None) -> tuple[float, ...] | None:
+    """'-160,240' to two numbers. Raises OptionError."""
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) != 2 or not all(re.fullmatch(PLAIN, part) for part in parts):
+        raise OptionError(f"--window {text!r} is not LOW,HIGH, two numbers such as -160,240")
+    return tuple(float(part) for part in parts)
+
+
+def parse_bands(text: str | None) -> tuple[int, ...] | None:
+    """'4,3,2' to three numbers. Raises OptionError."""
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(re.fullmatch(r"[0-9]{1,6}", part) for part in parts):
+        raise OptionError(f"--bands {text!r} is not three numbers such as 4,3,2")
+    return tuple(int(part) for part in parts)
+
+
 def parse_style(args: FileArgs) -> "Style":
     """How overlays are drawn. Raises OptionError for an unknown colormap or an alpha outside 0 to 1."""
     from onnxcam.outputs.overlay import Style

@@ -11,7 +11,6 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
 import numpy.typing as npt
 
 from onnxcam.engine.options import PLAIN, EngineOptions
@@ -27,7 +26,9 @@ from onnxcam.explainer.prefetch import explain_each
 from onnxcam.explainer.results import ExplainerInfo, ForwardPass
 from onnxcam.explainer.targets.kind import TargetLike, Targets
 from onnxcam.explainer.targets.registry import is_sequence, target_list
-from onnxcam.inputs.choices import choose_kind, choose_labels, choose_preset, choose_size, turns_boxes
+from onnxcam.inputs.bands import check_bands
+from onnxcam.inputs.choices import changed_fields, choose_kind, choose_labels, choose_preset, choose_size, turns_boxes
+from onnxcam.inputs.depth import check_window
 from onnxcam.inputs.graph_preset import array_notes, preset_notes
 from onnxcam.inputs.loader import ImageLike, ImageLoader, ModelInput
 from onnxcam.inputs.presets import Preset
@@ -62,6 +63,8 @@ class Explainer:
         layout: str | None = None,
         image_input: str | None = None,
         size: Sequence[int] | None = None,
+        window: Sequence[float] | None = None,
+        bands: Sequence[int] | None = None,
         output: str | None = None,
         kind: Kind | str | None = None,
         inputs: Mapping[str, npt.ArrayLike] | None = None,
@@ -80,9 +83,11 @@ class Explainer:
         What the picture becomes: preset is a Preset or the name of one; if None, the model's metadata or a
         preprocessor_config.json beside it, else 'imagenet', and the result says which. adjust changes whichever preset
         it is. size is (H,W) of the input, for models with dynamic sides. layout is the order of the input's axes, such
-        as 'NHWC', where the graph does not say. image_input is the name of the input that takes the picture, for models
-        that take several. inputs are values of the model's other inputs, by name; of one that takes a picture too, a
-        path or an array, which is preprocessed in the same way.
+        as 'NHWC', where the graph does not say. window is (low, high), what becomes black and white of a deep picture.
+        bands are the numbers, from 1, of the bands that are red, green and blue where a picture has many. image_input
+        is the name of the input that takes the picture, for models that take several. inputs are values of the model's
+        other inputs, by name; of one that takes a picture too, a path or an array, which is preprocessed in the same
+        way.
 
         What is explained: output is the output's name, for models with several. kind says what is scored where the
         model and the targets leave a choice: 'classes', 'region', 'boxes', 'elements' or 'embedding'. layer is 'auto',
@@ -102,11 +107,13 @@ class Explainer:
             }
         )  # fmt: skip
         parse_providers(providers)
+        spread, composite = check_window(window), check_bands(bands)
         self.method = checked_method(method)
         file = read_model(model)
         self.model_name, self.model_sha256 = file.name, file.sha256
         image = find_image(file.model, layout, image_input)
-        self.preset, self.preset_origin = _adjusted(*choose_preset(file, preset, image), adjust)
+        chosen, origin = choose_preset(file, preset, image)
+        self.preset, self.preset_origin = _adjusted(chosen, origin, adjust)
         sides, self.size_origin = choose_size(image, size, self.preset)
         self._reader = InputReader(file.model, image, sides or image.sides, self.preset)
         options = OpenOptions(
@@ -126,7 +133,10 @@ class Explainer:
             self.size_origin = Origin(Source.MODEL, "found by trying: the model does not take every size")
         self.labels, self.labels_origin = choose_labels(file, labels, self.anatomy.logits)
         self.provider, self.batch_size = first.network.provider, first.network.batch
-        self._loader = ImageLoader(image, self.size, self.preset, self.provider, first.network.device_index)
+        self._loader = ImageLoader(
+            image, self.size, self.preset, self.provider, first.network.device_index, changed_fields(chosen, adjust),
+            spread, composite,
+        )  # fmt: skip
         self._finisher = Finisher(self.provider, threads, first.network.device_index)
         info = ExplainerInfo(
             file.name, file.sha256, self.preset, self.preset_origin, self.size, self.size_origin, self.method,
@@ -172,7 +182,7 @@ class Explainer:
         would not fill are shared. Raises OnnxCamError for the first picture that cannot be explained, and OptionError
         if there are more or fewer targets than pictures.
         """
-        pictures = [images] if isinstance(images, str | os.PathLike) else images
+        pictures = self._loader.several(images)
         with closing(explain_each(self, _with_targets(pictures, targets), keep_going=False)) as results:
             saliencies: list[Saliency] = []
             for result in results:
@@ -285,10 +295,8 @@ def _with_targets(
     images: Iterable[ImageLike], targets: Targets | TargetLike
 ) -> Iterator[tuple[ImageLike, list[TargetLike]]]:
     """Pairs each picture with its target. Raises OptionError, before the first picture where their number is known."""
-    if not isinstance(images, Iterable) or np.ndim(images if isinstance(images, np.ndarray) else [()]) == 0:
+    if not isinstance(images, Iterable) or getattr(images, "ndim", 1) == 0:
         raise PictureError(f"batch() takes a list of pictures or an array of them, not {type(images).__name__}")
-    if isinstance(images, np.ndarray) and _is_one_picture(images):
-        raise PictureError(f"batch() takes several pictures, not one of shape {images.shape}; pass a list: [picture]")
     if isinstance(images, Sized) and len(images) == 0 and _is_empty(targets):
         return iter(())
     requested = target_list(targets)
@@ -301,11 +309,6 @@ def _with_targets(
 
 def _is_empty(targets: object) -> bool:
     return is_sequence(targets) and isinstance(targets, Sized) and len(targets) == 0
-
-
-def _is_one_picture(array: npt.NDArray[Any]) -> bool:
-    """Whether an array is one photograph, (height,width,3) or (height,width) of bytes."""
-    return array.dtype == np.uint8 and (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3))
 
 
 def _paired(images: Iterable[ImageLike], targets: list[TargetLike]) -> Iterator[tuple[ImageLike, list[TargetLike]]]:

@@ -17,7 +17,6 @@ import numpy.typing as npt
 
 from onnxcam.errors import OnnxCamError
 from onnxcam.explainer.results import ForwardPass
-from onnxcam.inputs.loader import read_image
 from onnxcam.outputs.saliency import Saliency
 from onnxcam.types import Progress
 
@@ -96,7 +95,6 @@ class _Begun:
 
     number: int
     targets: "Sequence[TargetLike]"
-    picture: Any = None
     forward: ForwardPass | None = None
     error: OnnxCamError | None = None
 
@@ -108,8 +106,7 @@ class _Begun:
 def _begin(explainer: "Explainer", number: int, picture: "ImageLike", targets: "Sequence[TargetLike]") -> _Begun:
     name = str(picture) if isinstance(picture, str | os.PathLike) else None
     try:
-        image = read_image(picture) if isinstance(picture, str | os.PathLike) else picture
-        return _Begun(number, targets, image, explainer._forward(image, targets, name=name))
+        return _Begun(number, targets, explainer._forward(picture, targets, name=name))
     except OnnxCamError as error:
         return _Begun(number, targets, error=error)
 
@@ -128,9 +125,7 @@ def _explain_group(
         if isinstance(outcome, OnnxCamError):
             results[begun.number] = PictureResult(begun.number, error=outcome)
         else:
-            prepared = forward.model_input.placement is None
-            original = forward.model_input.image if prepared else begun.picture
-            results[begun.number] = PictureResult(begun.number, outcome, original)
+            results[begun.number] = PictureResult(begun.number, outcome, forward.model_input.drawn)
     return results
 
 

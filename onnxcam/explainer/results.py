@@ -168,6 +168,7 @@ def _provenance(
         steps=count.steps,
         seconds=seconds,
         notes=(
+            *model_input.notes,
             *preprocessing_notes(info, model_input),
             *notes_of(forward, info.size, info.size_origin),
             *request.notes,

@@ -5,19 +5,20 @@ returns its choice with an `Origin` that says which of these it was. The explain
 """
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.errors import OptionError
+from onnxcam.errors import OnnxCamError, OptionError
 from onnxcam.inputs import bundled
 from onnxcam.inputs.graph_preset import graph_preset, integer_preset, without_graphs_part
 from onnxcam.inputs.labels import check_labels, find_labels, read_labels
-from onnxcam.inputs.presets import PRESETS, Preset, preset_named
+from onnxcam.inputs.prepared import ARITHMETIC
+from onnxcam.inputs.presets import PRESETS, Color, Preset, preset_named
 from onnxcam.inputs.processor_config import METADATA_KEY, find_preset
 from onnxcam.inputs.ultralytics import Export, read_export
 from onnxcam.surgeon.analysis.anatomy import ImageInput, Kind, Logits
@@ -84,10 +85,31 @@ def choose_preset(file: ModelFile, preset: Preset | str | None, image: ImageInpu
     if whole is not None:
         less = " less 128" if image.dtype == "int8" else ""
         return whole, Origin(Source.ASSUMED, f"assumed: the model takes raw {image.dtype} pixels{less}")
+    if image.channels not in (1, 3) and len(image.sides) == 2:
+        text = f"assumed for {image.channels} bands, whose numbers stay; choose with --scale, --mean and --std"
+        return PRESETS["raw"], Origin(Source.ASSUMED, text)
     if image.channels == 1:
         text = "assumed for a grey picture: nothing beside the model says; choose with --preset"
         return PRESETS["unit"], Origin(Source.ASSUMED, text)
     return PRESETS["imagenet"], Origin(Source.ASSUMED, "assumed: nothing beside the model says; choose with --preset")
+
+
+def changed_fields(preset: Preset, adjust: Callable[[Preset], Preset] | None) -> frozenset[str]:
+    """The fields of a preset that the caller sets by adjust(), to the value that they had too.
+
+    Of scale, mean, std and color that shows where another preset comes out with the same value.
+    """
+    if adjust is None:
+        return frozenset()
+    adjusted = adjust(preset)
+    changed = {f.name for f in fields(Preset) if getattr(adjusted, f.name) != getattr(preset, f.name)}
+    mean, std = tuple(m + 1 for m in preset.mean), tuple(2 * s for s in preset.std)
+    color: Color = "bgr" if preset.color == "rgb" else "rgb"
+    try:
+        other = adjust(replace(preset, scale=2 * preset.scale, mean=mean, std=std, color=color))
+    except OnnxCamError:
+        return frozenset(changed)
+    return frozenset(changed | {f for f in ARITHMETIC if getattr(other, f) == getattr(adjusted, f)})
 
 
 def _of_export(export: Export, file: ModelFile, image: ImageInput) -> Preset:

@@ -30,6 +30,17 @@ def is_device_array(image: object) -> bool:
     return _is_ort_value(image) or (hasattr(image, "__dlpack__") and hasattr(image, "__dlpack_device__"))
 
 
+def lies_ready(image: Any, device: Device | None, shape: tuple[int, ...]) -> bool:
+    """Whether this is the preprocessed image, float32 of this shape, contiguous, and where the model runs."""
+    if device is None or place_of(image) != device:
+        return False
+    try:
+        value = _as_ort_value(image)
+    except (OptionError, PictureError):
+        return False
+    return value.data_type() == "tensor(float)" and tuple(value.shape()) in (shape, (1, *shape))
+
+
 def from_device(image: Any, device: Device | None, provider: str, shape: tuple[int, ...]) -> tuple[Image, Any]:
     """The preprocessed image (C,*size) or (1,C,*size) float32 as a host array (C,*size) and as an OrtValue.
 
@@ -39,7 +50,7 @@ def from_device(image: Any, device: Device | None, provider: str, shape: tuple[i
     """
     if device is None:
         raise OptionError(f"arrays on a device need the provider cpu, cuda or tensorrt, not {provider}; give NumPy's")
-    where = _place(image)
+    where = place_of(image)
     if where != device:
         raise PictureError(f"the array lies on {where}, but the model runs on {device}; move it there, or give NumPy's")
     synchronise(device)  # the image may still be written, on a stream that onnxruntime does not see
@@ -60,7 +71,8 @@ def _is_ort_value(image: object) -> bool:
     return type(image).__name__ == "OrtValue" and type(image).__module__.startswith("onnxruntime.")
 
 
-def _place(image: Any) -> Device:
+def place_of(image: Any) -> Device:
+    """Where an array lies that exports DLPack, or an OrtValue."""
     if _is_ort_value(image) and not hasattr(image, "__dlpack_device__"):  # of an older onnxruntime
         return Device(str(image.device_name()).lower())
     kind, index = (int(n) for n in image.__dlpack_device__())

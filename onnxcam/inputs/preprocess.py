@@ -5,6 +5,8 @@ which overlay.py draws the map on the picture. Resampling is Pillow's, because t
 image processors mean Pillow's filters.
 """
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -27,24 +29,50 @@ def apply(picture: Picture, preset: Preset, size: tuple[int, int], channels: int
             f"the model takes {channels} channels, which no photograph has; pass a preprocessed (C,H,W) float array"
         )
     table = _table(preset, channels)
-    resized = _resized_shape(picture.shape[:2], size, preset)
+    resized, corner = _fit(picture.shape[:2], size, preset)
     pixels = _resized(picture, resized, preset, grey=channels == 1 or preset.color == "gray")
-    if preset.resize in LETTERBOXES:
-        top, left = _bars(resized, size, preset)
-    else:
-        top, left = (-round((resized[i] - size[i]) / 2) for i in (0, 1))
-        pixels = pixels[-top : size[0] - top, -left : size[1] - left]
     planes = [pixels] * channels if pixels.ndim == 2 else list(np.moveaxis(pixels, 2, 0))
     if preset.color == "bgr":
         planes.reverse()
+    planes = [_cut(plane, corner, size) for plane in planes]
     image = np.stack([values[plane] for values, plane in zip(table, planes, strict=True)])
     if preset.resize in LETTERBOXES:
-        image = _padded(image, (top, left), size, preset)
-    return image, _placement(picture.shape[:2], resized, (-top, -left), size)
+        image = _padded(image, corner, size, preset)
+    return image, _placement(picture.shape[:2], resized, (-corner[0], -corner[1]), size)
 
 
-def _resized(picture: Picture, shape: tuple[int, int], preset: Preset, *, grey: bool) -> Picture:
-    """The picture at this (height, width): (height,width,3), or (height,width) if grey."""
+def apply_bands(bands: npt.NDArray[Any], preset: Preset, size: tuple[int, int]) -> tuple[Image, Placement]:
+    """Bands (C,height,width) of any range as the (C,H,W) float32 image, and where it lies on them.
+
+    As apply() does it, but band by band, in float32, and without a change of colours: (value * scale - mean) / std.
+    """
+    mean, std = (_per_channel(v, len(bands), preset)[:, None, None] for v in (preset.mean, preset.std))
+    resized, corner = _fit(bands.shape[1:], size, preset)
+    planes = [_cut(_resized(band.astype(np.float32), resized, preset), corner, size) for band in bands]
+    image = np.asarray((np.stack(planes) * np.float64(preset.scale) - mean) / std, np.float32)
+    if preset.resize in LETTERBOXES:
+        image = _padded(image, corner, size, preset)
+    return image, _placement(bands.shape[1:], resized, (-corner[0], -corner[1]), size)
+
+
+def _fit(picture: tuple[int, ...], size: tuple[int, int], preset: Preset) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The (height, width) that a picture is resized to, and its (top, left) on the input: below 0 for what is cut."""
+    resized = _resized_shape(picture, size, preset)
+    if preset.resize in LETTERBOXES:
+        return resized, _bars(resized, size, preset)
+    return resized, (-round((resized[0] - size[0]) / 2), -round((resized[1] - size[1]) / 2))
+
+
+def _cut(plane: npt.NDArray[Any], corner: tuple[int, int], size: tuple[int, int]) -> npt.NDArray[Any]:
+    """The part of a plane that lies on the input."""
+    top, left = (max(0, -edge) for edge in corner)
+    return plane[top : top + size[0], left : left + size[1]]
+
+
+def _resized(
+    picture: npt.NDArray[Any], shape: tuple[int, int], preset: Preset, *, grey: bool = False
+) -> npt.NDArray[Any]:
+    """The picture at this (height, width): (height,width,3), or (height,width) if it is grey or a float32 band."""
     from PIL import Image as Pil
 
     photograph = Pil.fromarray(picture)
@@ -55,7 +83,9 @@ def _resized(picture: Picture, shape: tuple[int, int], preset: Preset, *, grey: 
     if preset.interpolation == "cv2-linear":
         import cv2
 
-        return np.asarray(cv2.resize(np.asarray(photograph), shape[::-1], interpolation=cv2.INTER_LINEAR), np.uint8)
+        return np.asarray(
+            cv2.resize(np.asarray(photograph), shape[::-1], interpolation=cv2.INTER_LINEAR), picture.dtype
+        )
     return np.asarray(photograph.resize(shape[::-1], Pil.Resampling[preset.interpolation.upper()]))
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import OptionError, PictureError, near
+from onnxcam.inputs.images import read_picture
 from onnxcam.outputs import typesetting
 from onnxcam.types import Floats, Map, Picture, Placement
 
@@ -61,17 +62,17 @@ class Style:
 
 
 def overlay(
-    picture: Picture, saliency: Map, placement: Placement | None, *, colormap: str = COLORMAP, alpha: float = ALPHA
+    picture: object, saliency: Map, placement: Placement | None, *, colormap: str = COLORMAP, alpha: float = ALPHA
 ) -> Picture:
     """Draws the map over the upright picture that it explains; returns (height, width, 3) uint8 RGB.
 
-    picture: (height, width, 3) uint8 RGB, 0 to 255. saliency: (H,W) in [0,1]. placement: where the map lies on the
-    picture; a Saliency has it. Pixel j of the map's W lies with its centre at left + (j + 0.5) (right - left) / W of
-    the picture; in between the map is bilinear. A picture of less than LONG_SIDE pixels on its longer side is enlarged
-    by an integer factor, every pixel a block. alpha: weight of the colour where the map is 1, in [0,1]; elsewhere it
-    falls with the root of the map. Raises OptionError for alpha, an unknown colormap and a map of another shape or
-    range, PictureError for a picture of another size than the placement's, and for placement None: an image that came
-    preprocessed has no picture.
+    picture: the one that was explained, as (height, width, 3) uint8 RGB, or as anything that read_picture() takes.
+    saliency: (H,W) in [0,1]. placement: where the map lies on the picture; a Saliency has it. Pixel j of the map's W
+    lies with its centre at left + (j + 0.5) (right - left) / W of the picture; in between the map is bilinear. A
+    picture of less than LONG_SIDE pixels on its longer side is enlarged by an integer factor, every pixel a block.
+    alpha: weight of the colour where the map is 1, in [0,1]; elsewhere it falls with the root of the map. Raises
+    OptionError for alpha, an unknown colormap and a map of another shape or range, PictureError for a picture of
+    another size than the placement's, and for placement None: an image that came preprocessed has no picture.
     """
     _check_map(saliency)
     check_alpha(alpha)
@@ -79,8 +80,8 @@ def overlay(
         raise PictureError(
             "the image came preprocessed, so the map has no place on a picture; draw the map alone with heatmap()"
         )
-    _check_picture(picture, placement)
-    table, zoom = colour_table(colormap), _zoom(picture.shape)
+    pixels = _pixels(picture, placement)
+    table, zoom = colour_table(colormap), _zoom(pixels.shape)
     height, width = placement.picture
     left, top, right, bottom = placement.box
     rows, columns = _axis(height, zoom, top, bottom), _axis(width, zoom, left, right)
@@ -88,7 +89,7 @@ def overlay(
     for start in range(0, len(rows.centre), BAND):
         band = _Axis(rows.centre[start : start + BAND], rows.start, rows.stop)
         values = _sample(saliency, band, columns)
-        photograph = picture[band.centre.astype(int)][:, columns.centre.astype(int)].astype(np.float32)
+        photograph = pixels[band.centre.astype(int)][:, columns.centre.astype(int)].astype(np.float32)
         inside = band.inside[:, None, None] & columns.inside[:, None]
         drawn[start : start + BAND] = np.where(inside, blend(photograph, values, table, alpha), _unseen(photograph))
     _outline(drawn, np.flatnonzero(rows.inside), np.flatnonzero(columns.inside))
@@ -289,13 +290,12 @@ def check_array(array: Floats | None, saliency: Map) -> None:
         raise ValueError("the array holds NaN or infinity")
 
 
-def _check_picture(picture: Picture, placement: Placement) -> None:
-    if not isinstance(picture, np.ndarray):
-        raise PictureError(f"a picture is a uint8 array, not {type(picture).__name__}; read_picture() reads a file")
+def _pixels(picture: object, placement: Placement) -> Picture:
+    """The picture as (height, width, 3) uint8; raises PictureError unless it has the placement's size."""
     if not isinstance(placement, Placement):
         raise PictureError(f"a placement is that of a Saliency, not {type(placement).__name__}")
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-        raise PictureError(f"a picture is (height,width,3) of uint8, this one {picture.shape} of {picture.dtype}")
-    if picture.shape[:2] != placement.picture:
-        (height, width), (h, w) = picture.shape[:2], placement.picture
+    pixels = read_picture(picture)
+    if pixels.shape[:2] != placement.picture:
+        (height, width), (h, w) = pixels.shape[:2], placement.picture
         raise PictureError(f"the picture is {width}x{height}, the one explained {w}x{h}; give the upright original")
+    return pixels

@@ -63,6 +63,30 @@ def test_an_array_on_the_device_is_explained_as_its_numbers_are(explain: Explain
     assert saliency.provenance.image == "<device array 3x16x12>"
 
 
+class Copying(Exporting):
+    """An array on a GPU whose library copies it to the host when asked."""
+
+    def __dlpack__(self, *, dl_device: tuple[int, int] | None = None, **_: Any) -> Any:
+        if dl_device != (1, 0):
+            raise BufferError("only a copy reaches the host")
+        return self.array.__dlpack__()
+
+
+@pytest.mark.parametrize(
+    ("image", "tolerance"),
+    [
+        (Exporting(X.astype(np.float64)), 0),
+        (Exporting(X.astype(np.float16)), 1e-3),
+        (Exporting(np.repeat(X, 2, 2)[..., ::2]), 0),
+        (Exporting(np.ascontiguousarray(X.T).T), 0),
+        (Copying(X.copy(), (2, 1)), 0),
+    ],
+    ids=["float64", "half", "strides", "permuted", "another device"],
+)
+def test_any_librarys_array_is_taken_as_its_numbers(explain: Explainer, image: Any, tolerance: float) -> None:
+    np.testing.assert_allclose(explain.prepare(image).image, X, atol=tolerance * 4)
+
+
 def test_numpy_arrays_are_no_device_arrays_although_they_export_dlpack() -> None:
     assert not is_device_array(X)
     assert not is_device_array("photo.jpg")
@@ -72,18 +96,14 @@ def test_numpy_arrays_are_no_device_arrays_although_they_export_dlpack() -> None
 @pytest.mark.parametrize(
     ("image", "complaint"),
     [
-        (Exporting(X.astype(np.float64)), r"float32 of shape \(3, 16, 12\) or \(1, 3, 16, 12\), not double \(3, 16, 12\)"),
-        (Exporting(X.astype(np.float16)), r"not float16 \(3, 16, 12\)"),
-        (Exporting(X[:2].copy()), r"not float \(2, 16, 12\)"),
-        (Exporting(np.stack([X, X])), r"not float \(2, 3, 16, 12\)"),
-        (Exporting(np.repeat(X, 2, 2)[..., ::2]), "do not lie one behind the other; make it contiguous"),
-        (Exporting(np.ascontiguousarray(X.T).T), "make it contiguous"),
-        (Exporting(X, (2, 1)), "lies on cuda:1, but the model runs on cpu; move it there"),
-        (Exporting(X, (10, 0)), "lies on rocm:0, but"),
+        (Exporting(X[:2].copy()), r"shape \(3, 16, 12\) .*, not float32 \(2, 16, 12\)"),
+        (Exporting(np.stack([X, X])), r"not float32 \(2, 3, 16, 12\)"),
+        (Exporting(X, (2, 1)), r"lies on cuda:1, and cannot be brought to the host .*; give it there, such as tensor.cpu"),
+        (Exporting(X, (10, 0)), "lies on rocm:0, and"),
         (Exporting(X, (99, 0)), "a device of type 99"),
         (Exporting(np.full_like(X, np.nan)), "NaN or infinity"),
     ],
-    ids=["float64", "float16", "shape", "two pictures", "strides", "transposed", "cuda", "rocm", "unknown", "NaN"],
+    ids=["shape", "two pictures", "cuda", "rocm", "unknown", "NaN"],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_in_one_line(explain: Explainer, image: Any, complaint: str) -> None:
     with pytest.raises(PictureError, match=complaint) as error:

@@ -97,7 +97,7 @@ def test_grey_values_beyond_sixteen_bits_are_refused() -> None:
 def test_float_grey_is_a_share_of_white() -> None:
     np.testing.assert_array_equal(read_picture(encoded(np.float32([[0, 0.2, 1]]), "TIFF"))[..., 1], [[0, 51, 255]])
     for wrong in (-0.1, 1.5, 255.0, np.nan):
-        with pytest.raises(PictureError, match=r"within \[0,1\]"):
+        with pytest.raises(PictureError, match=r"within \[0,1\]|NaN"):
             read_picture(encoded(np.float32([[0, wrong]]), "TIFF"))
 
 
@@ -188,7 +188,7 @@ def test_a_file_without_permission_is_an_error(tmp_path: Path, monkeypatch: pyte
         raise PermissionError(13, "Permission denied")
 
     (tmp_path / "a.png").write_bytes(encoded(COLOURS))
-    monkeypatch.setattr("onnxcam.inputs.images.open", refuse, raising=False)  # chmod does not stop the superuser
+    monkeypatch.setattr("onnxcam.inputs.sources.open", refuse, raising=False)  # chmod does not stop the superuser
     with pytest.raises(PictureError, match=r"a\.png: permission denied"):
         read_picture(tmp_path / "a.png")
 
@@ -317,7 +317,7 @@ def test_twice_as_many_pictures_take_about_twice_as_long_to_list(tmp_path: Path)
     assert growth(lambda n: find_pictures(tmp_path / str(n)), 2_000) < 3
 
 
-@pytest.mark.parametrize("source", [None, 3, ["a.png"], np.zeros((4, 4, 3), np.uint8), b"".join, {}], ids=repr)
+@pytest.mark.parametrize("source", [None, 3, ["a.png"], b"".join, {}], ids=repr)
 def test_what_names_no_file_is_refused_with_what_does(source: Any) -> None:
     for read in (read_picture, size_of, find_pictures):
         with pytest.raises(PictureError, match="a picture file is a path, or its content as bytes"):

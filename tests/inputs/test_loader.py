@@ -88,9 +88,10 @@ def test_sizes_come_from_the_user_the_model_or_the_preset() -> None:
     assert choose_size(ImageInput("x", "float32", "NCHW", 3, (8, 6), None), None, PRESETS["raw"])[0] is None
 
 
-def test_an_array_must_lie_on_the_device_that_the_network_runs_on() -> None:
+def test_a_host_array_is_taken_for_a_network_on_a_gpu_as_its_numbers() -> None:
     network_input = ImageInput("x", "float32", "NCHW", 3, (4, 5), None)
     on_second_gpu = ImageLoader(network_input, (4, 5), PRESETS["imagenet"], provider="cuda", device_index=1)
-    array = onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros((3, 4, 5), np.float32))
-    with pytest.raises(PictureError, match="lies on cpu, but the model runs on cuda:1"):
-        on_second_gpu.prepare(array)
+    numbers = RNG.standard_normal((3, 4, 5)).astype(np.float32)
+    prepared = on_second_gpu.prepare(onnxruntime.OrtValue.ortvalue_from_numpy(numbers))
+    np.testing.assert_array_equal(prepared.image, numbers)
+    assert prepared.on_device is None

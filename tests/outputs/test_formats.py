@@ -214,7 +214,7 @@ def test_an_array_that_does_not_fit_the_map_is_a_bug() -> None:
 
 
 def test_an_array_for_a_photograph_that_has_its_placement_is_refused() -> None:
-    with pytest.raises(PictureError, match="uint8"):
+    with pytest.raises(PictureError, match="the picture is 230x224, the one explained"):
         draw(saliency(), np.zeros((3, 224, 230), np.float32), PLAIN)
 
 

@@ -206,7 +206,7 @@ def test_without_a_placement_there_is_no_picture_to_draw_on() -> None:
 def test_values_of_other_types_are_refused_with_what_to_give(junk: Any) -> None:
     picture, saliency, placement = noise(230, 230), smooth(7, 7), covering(230, 230)
     for call, error, message in (
-        (lambda: overlay.overlay(junk, saliency, placement), PictureError, "a picture is"),
+        (lambda: overlay.overlay(junk, saliency, placement), PictureError, "a picture file is a path|no such file"),
         (lambda: overlay.overlay(picture, junk, placement), OptionError, "a saliency map"),
         (lambda: overlay.overlay(picture, np.array([[junk]], object), placement), OptionError, "a saliency map"),
         (lambda: overlay.overlay(picture, saliency, junk), PictureError, "placement|no place"),
@@ -239,7 +239,7 @@ def test_a_map_outside_zero_to_one_is_refused(value: float) -> None:
 
 @pytest.mark.parametrize(
     "picture",
-    [noise(230, 231), noise(230, 230)[..., 0], noise(230, 230)[..., :2], noise(230, 230).astype(np.float32)],
+    [noise(230, 231), noise(231, 230)[..., 0], noise(230, 230)[:, :5, :2], -noise(230, 230).astype(np.float32)],
 )
 def test_another_picture_than_the_one_explained_is_refused(picture: Picture) -> None:
     with pytest.raises(PictureError, match="picture"):

@@ -1,0 +1,112 @@
+"""Pictures with any number of bands, as satellites and multispectral cameras take them: TIFF files and arrays.
+
+A model of as many channels takes the bands' own numbers. `composite` makes the picture that is looked at. TIFF files
+are read with tifffile (the extra `tiff`), since Pillow and OpenCV have no more than four bands.
+"""
+
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
+
+from onnxcam.errors import OptionError, PictureError
+from onnxcam.inputs.decoding import samples
+from onnxcam.inputs.depth import Window, windowed
+from onnxcam.inputs.sources import TIFF, reason
+from onnxcam.types import Picture
+
+Numbers = npt.NDArray[Any]
+Bands = tuple[int, ...]
+
+LARGEST = 2**31
+"""Bytes of all bands."""
+_SAMPLES, _PHOTOMETRIC, _GREY = 277, 262, (0, 1)
+_BROKEN = (ValueError, TypeError, LookupError, OSError, RuntimeError, ArithmeticError, MemoryError, EOFError)
+"""What tifffile and its codecs raise on damaged files."""
+DARKEST, BRIGHTEST = 1, 99
+"""Percentiles that become black and white where there is no window."""
+
+
+def check_bands(bands: Sequence[int] | None) -> Bands | None:
+    """The numbers of the bands; raises OptionError unless they are one or three, each from 1 on."""
+    if bands is None:
+        return None
+    numbers = tuple(bands) if isinstance(bands, Sequence | np.ndarray) and not isinstance(bands, str) else ()
+    whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) and n >= 1 for n in numbers)
+    if len(numbers) not in (1, 3) or not whole:
+        raise OptionError(f"bands are three numbers from 1, those of red, green and blue, or one, not {bands!r}")
+    return tuple(int(n) for n in numbers)
+
+
+def is_tiff(file: BinaryIO) -> bool:
+    """Whether the file begins as a TIFF; it is rewound."""
+    file.seek(0)
+    start = file.read(4)
+    file.seek(0)
+    return start in TIFF
+
+
+def is_multiband(image: Image.Image) -> bool:
+    """Whether a TIFF has more bands than Pillow reads of it. Those beside red, green and blue do not count."""
+    if not isinstance(image, TiffImageFile):
+        return False
+    photometric = image.tag_v2.get(_PHOTOMETRIC, _GREY[0])
+    return photometric in _GREY and int(image.tag_v2.get(_SAMPLES, 1)) != len(image.getbands())
+
+
+def read_bands(file: BinaryIO, name: str) -> Numbers:
+    """The bands of a TIFF (bands, height, width), samples of a pixel or pages; of other pictures Pillow's.
+
+    Raises PictureError for a damaged file, for one of more axes, and where tifffile or a codec is not installed.
+    """
+    if not is_tiff(file):
+        return samples(file, name)
+    try:
+        import tifffile
+    except ImportError:
+        raise PictureError(f'{name}: bands of a TIFF are read with tifffile: pip install "onnxcam[tiff]"') from None
+    try:
+        with tifffile.TiffFile(BytesIO(file.read())) as tiff:
+            series = tiff.series[0]
+            if series.nbytes > LARGEST:
+                raise PictureError(f"{name}: the bands are larger than {LARGEST >> 30} GiB; cut out a part")
+            axes, values = str(series.axes), np.asarray(series.asarray())
+    except _BROKEN as error:
+        missing = "imagecodecs" in str(error)
+        way = 'pip install "onnxcam[tiff]"' if missing else "get the file again"
+        raise PictureError(f"{name}: the bands cannot be read ({reason(error)}); {way}") from error
+    sides = [axes.find("Y"), axes.find("X")]
+    rest = [axis for axis in range(values.ndim) if axis not in sides]
+    if -1 in sides or len(rest) > 1 or values.dtype.kind not in "fiu":
+        raise PictureError(f"{name}: a picture with bands has three axes, not {axes} {values.shape} of {values.dtype}")
+    return np.ascontiguousarray(values.transpose(*rest, *sides).reshape(-1, *(values.shape[axis] for axis in sides)))
+
+
+def composite(bands: Numbers, chosen: Bands | None, window: Window | None, name: str) -> Picture:
+    """The chosen bands of (bands, height, width) as red, green and blue, or as grey; by default the first three.
+
+    Bytes stay as they are. Of other numbers the 1st percentile becomes black and the 99th white, over all chosen bands
+    alike, unless there is a window. Raises PictureError for a band that is not there.
+    """
+    count = len(bands)
+    chosen = chosen if chosen is not None else ((1, 2, 3) if count >= 3 else (1,))
+    if max(chosen) > count:
+        raise PictureError(f"{name}: has {count} bands, so there is no band {max(chosen)}; choose others with --bands")
+    picked = np.moveaxis(bands[[n - 1 for n in chosen]], 0, -1)
+    if picked.dtype != np.uint8 or window is not None:
+        low, high = window if window is not None else np.nanpercentile(picked, (DARKEST, BRIGHTEST))
+        picked = windowed(picked, (float(low), float(high) if high > low else float(low) + 1))
+    return np.ascontiguousarray(np.broadcast_to(picked, (*picked.shape[:2], 3)))
+
+
+def bands_first(array: Numbers, count: int | None = None) -> Numbers:
+    """(bands, height, width) of an array whose first axis, or whose last, holds the bands.
+
+    count: how many there are; if None, the shorter of the two axes holds them.
+    """
+    last = array.shape[-1] < array.shape[0] if count is None else len(array) != count
+    return np.moveaxis(array, -1, 0) if last else array

@@ -1,0 +1,97 @@
+"""Deep pictures as 8 bits: 16-bit and floating-point values, through a window if one is chosen.
+
+A window (low, high) makes low and what is below black, high and what is above white, and what is between linear.
+Without one 16 bits are divided by 257 and floats in [0,1] multiplied by 255.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxcam.errors import OptionError, PictureError
+from onnxcam.types import Note, NoteCode
+
+Numbers = npt.NDArray[Any]
+Bytes = npt.NDArray[np.uint8]
+Window = tuple[float, float]
+
+DEEP = 65535
+NARROW = (DEEP + 1) // 8
+"""A deep picture whose values reach over this much of its range or less is nearly flat."""
+
+
+def check_window(window: Sequence[float] | None) -> Window | None:
+    """The window as two numbers; raises OptionError unless low is below high."""
+    if window is None:
+        return None
+    values = tuple(window) if isinstance(window, Sequence | np.ndarray) and not isinstance(window, str) else ()
+    numbers = all(isinstance(v, int | float | np.integer | np.floating) and not isinstance(v, bool) for v in values)
+    if len(values) != 2 or not numbers or not np.isfinite(values).all() or not values[0] < values[1]:
+        raise OptionError(f"a window is two numbers (low, high), what becomes black and white, not {window!r}")
+    return float(values[0]), float(values[1])
+
+
+def windowed(values: Numbers, window: Window) -> Bytes:
+    """The values as 0 to 255 through the window; any shape."""
+    low, high = window
+    shares = (np.asarray(values, np.float64) - low) / (high - low)
+    return np.asarray(np.rint(255 * np.clip(shares, 0, 1)), np.uint8)
+
+
+def from_deep(values: Numbers, window: Window | None, name: str) -> tuple[Bytes, tuple[Note, ...]]:
+    """Whole numbers of 16 bits as 8 bits, and a note if they use little of their range.
+
+    Raises PictureError for numbers beyond 16 bits where there is no window.
+    """
+    if window is not None:
+        return windowed(values, window), ()
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > DEEP:
+        raise PictureError(
+            f"{name}: values from {low} to {high}, not 16-bit; say which become black and white with --window LOW,HIGH"
+        )
+    grey = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return grey, narrow(values, name)
+
+
+def narrow(values: Numbers, name: str) -> tuple[Note, ...]:
+    """A note if 16-bit values reach over an eighth of their range or less."""
+    low, high = int(values.min()), int(values.max())
+    if high - low > NARROW:
+        return ()
+    text = (
+        f"{name}: of 16 bits the picture uses {low} to {high} only, so the model sees it nearly flat; "
+        f"spread that with --window {low},{high}"
+    )
+    return (Note(NoteCode.NARROW_RANGE, text if high > low else f"{name}: every pixel is {low}"),)
+
+
+def from_floats(values: Numbers, window: Window | None, name: str) -> Bytes:
+    """Floats in [0,1] as 8 bits. Raises PictureError for others, and for NaN, where there is no window."""
+    low, high = values.min(), values.max()
+    if not np.isfinite((low, high)).all():
+        raise PictureError(f"{name}: holds NaN or infinity; replace them first")
+    if window is not None:
+        return windowed(values, window)
+    if not (low >= 0 and high <= 1):
+        raise PictureError(
+            f"{name}: floats from {low:g} to {high:g}, not within [0,1]; "
+            f"say which become black and white with --window LOW,HIGH"
+        )
+    return np.asarray(np.rint(values * 255), np.uint8)
+
+
+def laid_over_white(colours: Bytes, alpha: Numbers, name: str) -> tuple[Bytes, tuple[Note, ...]]:
+    """(height, width, 3) over white, as a viewer shows it, and a note if that changes it. alpha: (height, width, 1)."""
+    from PIL import Image
+
+    opaque = np.rint(alpha).astype(np.uint8) if alpha.size else np.full_like(colours[..., :1], 255)
+    share = float((opaque < 255).mean())
+    if not share:
+        return np.ascontiguousarray(colours), ()
+    layer = Image.fromarray(np.ascontiguousarray(np.concatenate([colours, opaque], axis=2)))
+    pixels = np.array(Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB"))
+    text = f"{name}: {share:.0%} of the pixels are transparent, in part at least, and were laid over white"
+    return pixels, (Note(NoteCode.TRANSPARENT, text),)

@@ -1,0 +1,93 @@
+"""Whether a file's data ends early, where Pillow does not say so.
+
+Pillow raises for data that ends before the pixels do, with two exceptions. A JPEG with an end marker behind cut or lost
+data is filled with grey, as libjpeg only warns. And a process may have set ImageFile.LOAD_TRUNCATED_IMAGES, as training
+scripts do, so that nothing is raised; so the structure of the commonest formats is read here.
+"""
+
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from io import BytesIO
+from itertools import pairwise
+
+import numpy as np
+from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
+
+CHECKED = ("JPEG", "MPO", "PNG", "WEBP")
+"""Formats, as Pillow names them, whose whole file `ends_early` reads."""
+EARLY = "a part of the pixels is missing"
+
+_MARKER = re.compile(rb"\xff[^\x00\xff]")
+_AFTER_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+"""In a scan 0xFF is followed by 0, and 0xD0 to 0xD7 restart it."""
+_START_OF_SCAN, _END_OF_IMAGE, _RESTART_INTERVAL, _PROGRESSIVE = 0xDA, 0xD9, 0xDD, 0xC2
+_FILLER = bytes(np.random.default_rng(0).integers(1, 255, 1024, np.uint8))
+"""Bytes that any decoder takes for data of a scan, and which mean something."""
+_GREY, _FAR = 128, 40
+"""What libjpeg fills with, and how far from it a pixel cannot be the filling, whatever the colours beside it."""
+
+
+def ends_early(form: str | None, data: bytes, image: Image.Image) -> bool:
+    """Whether the file's data ends before its pixels do. form: Pillow's name of the format. image: as decoded."""
+    if form in ("JPEG", "MPO"):
+        return _jpeg_ends_early(data, image)
+    if form == "PNG":
+        return not _png_is_whole(data)
+    if form == "WEBP":
+        return len(data) < 8 + int.from_bytes(data[4:8], "little")
+    return False
+
+
+def _jpeg_ends_early(data: bytes, image: Image.Image) -> bool:
+    """Whether libjpeg filled a part of the picture, because a scan of it ended early.
+
+    Decoded once more with further data at the end of every scan: a scan that was complete ignores them. Not if the last
+    pixel alone shows that a picture of one scan is complete.
+    """
+    markers = list(_jpeg_markers(data))
+    kinds = [kind for kind, _ in markers]
+    simple = _PROGRESSIVE not in kinds and _RESTART_INTERVAL not in kinds and kinds.count(_START_OF_SCAN) == 1
+    if not kinds or kinds[-1] != _END_OF_IMAGE:
+        return True
+    if simple and image.mode in ("L", "RGB"):
+        last = image.crop((image.width - 1, image.height - 1, image.width, image.height)).convert("L")
+        if abs(int(np.asarray(last)[0, 0]) - _GREY) > _FAR:
+            return False
+    filled, start = bytearray(), 0
+    for (kind, _), (_, position) in pairwise(markers):
+        if kind == _START_OF_SCAN:
+            filled += data[start:position] + _FILLER
+            start = position
+    filled += data[start : markers[-1][1] + 2]
+    return not np.array_equal(np.asarray(image), np.asarray(JpegImageFile(BytesIO(filled), "")))
+
+
+def _jpeg_markers(data: bytes) -> Iterator[tuple[int, int]]:
+    """Each marker and its position, up to the end of the first image; the data of a scan are passed over."""
+    position, behind_scan = 2, False
+    while (match := (_AFTER_SCAN if behind_scan else _MARKER).search(data, position)) is not None:
+        kind, position = data[match.start() + 1], match.start()
+        yield kind, position
+        if kind == _END_OF_IMAGE:
+            return
+        behind_scan = kind == _START_OF_SCAN
+        alone = 0xD0 <= kind <= 0xD8 or kind == 0x01  # these have no content
+        position += 2 if alone else 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+
+
+def _png_is_whole(data: bytes) -> bool:
+    """Whether every chunk that the pixels need has its length and its checksum, as far as the last of them."""
+    position, pixels = 8, False
+    while len(data) >= position + 8:
+        length, kind = struct.unpack_from(">I4s", data, position)
+        if pixels and kind != b"IDAT":
+            return True
+        end = position + 8 + length
+        needed = kind in (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
+        if needed and data[end : end + 4] != zlib.crc32(data[position + 4 : end]).to_bytes(4, "big"):
+            return False
+        position, pixels = end + 4, kind == b"IDAT"
+    return pixels

@@ -1,0 +1,103 @@
+"""Where a picture's bytes come from: a path, the content of a file, an open file. Nothing is ever fetched.
+
+`opened` gives a source as a file that can be rewound, `name_of` what messages and results call it.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from typing import BinaryIO, TypeGuard
+
+from onnxcam.errors import PictureError
+
+FileSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+"""A path, or what stands in a file: its bytes, or the file opened for reading bytes."""
+
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/|data:", re.IGNORECASE)
+"""How a URL starts, in a Path too, which makes one slash of two; the drive of a Windows path has one letter."""
+
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""How a TIFF begins, and a BigTIFF."""
+
+
+def is_file_source(source: object) -> TypeGuard[FileSource]:
+    """Whether this names or holds a file: a path, bytes, or an open file. A memoryview of numbers is an array."""
+    if isinstance(source, memoryview):
+        return source.ndim == 1 and source.format in ("B", "b", "c")
+    return isinstance(source, str | os.PathLike | bytes | bytearray) or callable(getattr(source, "read", None))
+
+
+def name_of(source: FileSource) -> str:
+    """What messages call the source: its path, printable; '<bytes>' or '<file>' where it has none."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        return "<bytes>"
+    name = os.fspath(source) if isinstance(source, str | os.PathLike) else getattr(source, "name", None)
+    if not isinstance(name, str):  # of a file in memory, or of one that has a number only
+        return "<file>"
+    return name if name.isprintable() and name else repr(name)
+
+
+def check_address(source: object) -> None:
+    """Raises PictureError for a URL."""
+    if isinstance(source, str | os.PathLike) and ADDRESS.match(text := os.fspath(source)) and not os.path.lexists(text):
+        shown = text if len(text) <= 100 else f"{text[:100]}..."
+        raise PictureError(f"{shown}: nothing is fetched: download it first, and give the file or its bytes")
+
+
+@contextmanager
+def opened(source: FileSource, name: str) -> Iterator[BinaryIO]:
+    """The source as a file that can be rewound. A file that the caller opened is read from its start, and stays open.
+
+    Raises PictureError for what is missing, empty, no regular file, or gives no bytes.
+    """
+    if isinstance(source, str | os.PathLike):
+        with _regular_file(source, name) as file:
+            yield file
+        return
+    content = source if isinstance(source, bytes | bytearray | memoryview) else _content(source, name)
+    if not len(content):
+        raise PictureError(f"{name}: empty (0 bytes)")
+    yield BytesIO(content)
+
+
+def reason(error: BaseException) -> str:
+    """What an error says, in one line."""
+    if isinstance(error, FileNotFoundError):
+        return "no such file or folder"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return " ".join(str(error).split())[:160] or type(error).__name__
+
+
+def _regular_file(source: str | os.PathLike[str], name: str) -> BinaryIO:
+    check_address(source)
+    try:
+        status = os.stat(source)
+        if stat.S_ISDIR(status.st_mode):
+            raise PictureError(f"{name}: a folder, not a picture; name a file in it")
+        if not stat.S_ISREG(status.st_mode):  # a pipe cannot be rewound, and a device may never end
+            raise PictureError(f"{name}: not a regular file; save the picture to a file first")
+        if not status.st_size:
+            raise PictureError(f"{name}: empty (0 bytes)")
+        return open(source, "rb")
+    except (OSError, ValueError) as error:
+        raise PictureError(f"{name}: {reason(error)}") from error
+
+
+def _content(file: BinaryIO, name: str) -> bytes:
+    """All bytes of an open file."""
+    try:
+        if callable(seekable := getattr(file, "seekable", None)) and seekable():
+            file.seek(0)
+        content = file.read()
+    except (OSError, ValueError) as error:  # closed, or not opened for reading
+        raise PictureError(f"{name}: the open file cannot be read ({reason(error)})") from error
+    if callable(close := getattr(content, "close", None)):  # a coroutine: unawaited, it would warn
+        close()
+    if not isinstance(content, bytes | bytearray | memoryview):
+        hint = "open it with 'rb'" if isinstance(content, str) else "give the bytes themselves"
+        raise PictureError(f"{name}: read() gives {type(content).__name__}, not bytes; {hint}")
+    return bytes(content)
