@@ -115,7 +115,7 @@ class Explainer:
         chosen, origin = choose_preset(file, preset, image)
         self.preset, self.preset_origin = _adjusted(chosen, origin, adjust)
         sides, self.size_origin = choose_size(image, size, self.preset)
-        self._reader = InputReader(file.model, image, sides or image.sides, self.preset)
+        self._reader = InputReader(file.model, image, sides or image.sides, self.preset, spread)
         options = OpenOptions(
             layout=layout, image_input=image_input, size=sides,
             size_is_assumed=self.size_origin.source is not Source.GIVEN, layer=layer,

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from onnxcam.errors import OptionError, PresetError
 from onnxcam.inputs.choices import choose_inputs
+from onnxcam.inputs.depth import Window
 from onnxcam.inputs.loader import ImageLoader, read_array
 from onnxcam.inputs.presets import Preset
 from onnxcam.surgeon.analysis.anatomy import ImageInput
@@ -25,13 +26,14 @@ from onnxcam.surgeon.ir import Model
 class InputReader:
     """Reads values of the inputs of one model other than the one that takes the explained picture.
 
-    size: of the explained picture, for inputs whose sides are dynamic.
+    size: of the explained picture, for inputs whose sides are dynamic. window: (low, high) of deep ones.
     """
 
     model: Model
     image: ImageInput
     size: tuple[int | None, ...]
     preset: Preset
+    window: Window | None = None
 
     def read(self, inputs: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
         """The values as arrays by name. Raises OptionError, PictureError or PresetError."""
@@ -56,7 +58,7 @@ class InputReader:
         if len(size) != len(image.sides):
             raise OptionError(f"the size of the input {name!r} is not known; give an .npy array")
         try:
-            picture = ImageLoader(image, size, self.preset).prepare(value).image
+            picture = ImageLoader(image, size, self.preset, window=self.window).prepare(value).image
         except PresetError as error:
             raise PresetError(f"the picture of the input {name!r}: {error}; or give it as an .npy array") from None
         canonical = "NC" + "".join(image.letters)
