@@ -68,6 +68,10 @@ def description(file: "ModelFile", opened: "OpenedModel") -> dict[str, Any]:
             {"tensor": c.tensor, "shape": list(c.shape) if c.shape is not None else None, "why_not": c.why_not}
             for c in anatomy.candidates
         ],
+        "branches": [
+            {"tensor": f.tensor, "shape": list(f.shape), "layout": f.layout, "producer": f.producer}
+            for f in anatomy.branches
+        ],
         "batch": {"mode": opened.batching.mode, "reason": opened.batching.reason},
         "gradient": _gradient(opened),
         "preset": {"name": preset.name, "source": str(source)},
@@ -129,6 +133,8 @@ def page(record: dict[str, Any]) -> str:
             f"  scale       {scale['tensor']}  {shape_text(scale['shape'])} {scale['layout']}",
             f"              boxes {scale['boxes']}",
         ]
+    for branch in record["branches"]:
+        lines.append(f"  feeds score {branch['tensor']}  {shape_text(branch['shape'])} {branch['layout']}")
     for candidate in record["candidates"]:
         lines += [
             f"  not chosen  {candidate['tensor']}  {shape_text(candidate['shape'])}",

@@ -255,7 +255,8 @@ class Anatomy:
 
     candidates are the tensors that were not chosen, notes say what a reader should doubt, and bytes_per_image is the
     memory of the largest node of one forward pass of one image. scales: of a detector's table, from the finest map to
-    the coarsest; () where the rows cannot be traced to a map.
+    the coarsest; () where the rows cannot be traced to a map. branches: all maps that feed the score, if there are
+    several; --layer fuses them.
     """
 
     image: ImageInput
@@ -265,3 +266,4 @@ class Anatomy:
     notes: tuple[Note, ...]
     bytes_per_image: int
     scales: tuple[Scale, ...] = ()
+    branches: tuple[FeatureTensor, ...] = ()

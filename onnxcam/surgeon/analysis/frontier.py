@@ -58,8 +58,8 @@ def find_frontier(head: Value, geometry: Geometry) -> list[tuple[Value, Node]]:
     """Pairs (tensor with a grid, node that loses the grid), reached by walking back from the scored tensor."""
     pairs: dict[int, tuple[Value, Node]] = {}
     ahead = [head]
-    for node in _walked_back(ahead):
-        for value in _computed_inputs(node):
+    for node in walked_back(ahead):
+        for value in computed_inputs(node):
             if geometry.has_grid(value):
                 pairs.setdefault(id(value), (value, node))
             else:
@@ -67,7 +67,7 @@ def find_frontier(head: Value, geometry: Geometry) -> list[tuple[Value, Node]]:
     return list(pairs.values())
 
 
-def _walked_back(ahead: list[Value]) -> Iterator[Node]:
+def walked_back(ahead: list[Value]) -> Iterator[Node]:
     """Yields the producers of the values ahead, each once. The caller appends values to `ahead` to go on from there."""
     seen: set[int] = set()
     while ahead:
@@ -77,7 +77,7 @@ def _walked_back(ahead: list[Value]) -> Iterator[Node]:
             yield node
 
 
-def _computed_inputs(node: Node) -> list[Value]:
+def computed_inputs(node: Node) -> list[Value]:
     """The inputs of a node that are no constants."""
     return [v for v in node.inputs if v is not None and constant(v) is None]
 
@@ -235,7 +235,7 @@ def _class_map(value: Value, head: Value, classes: int, geometry: Geometry) -> V
         return None
     node = value.producer()
     while node is not None and node.op_type not in WEIGHTED:
-        parents = _computed_inputs(node)
+        parents = computed_inputs(node)
         if len(parents) != 1 or geometry.axes_of(parents[0]) != axes:
             return None
         node = parents[0].producer()
@@ -247,8 +247,7 @@ def _class_map(value: Value, head: Value, classes: int, geometry: Geometry) -> V
 
 def layers_after(value: Value, head: Value) -> int:
     """The number of layers with weights between the tensor and the logits."""
-    above = {id(v) for v in (value, *ancestors(value))}
-    nodes = {id(n): n for v in (head, *ancestors(head)) if id(v) not in above and (n := v.producer()) is not None}
+    nodes = {id(n): n for n in _nodes_between(value, head)}
     return sum(n.op_type in WEIGHTED and any(v is not None and constant(v) is not None for v in n.inputs[1:])
                for n in nodes.values())  # fmt: skip
 
@@ -262,9 +261,20 @@ def _is_pointwise(convolution: Node) -> bool:
 
 def _weighted_between(value: Value, head: Value) -> bool:
     """Whether any layer with weights lies between the tensor and the logits."""
-    above = {id(v) for v in (value, *ancestors(value))}
-    below = [v for v in (head, *ancestors(head)) if id(v) not in above]
-    return any((node := v.producer()) is not None and node.op_type in WEIGHTED for v in below)
+    return any(node.op_type in WEIGHTED for node in _nodes_between(value, head))
+
+
+def _nodes_between(value: Value, head: Value) -> Iterator[Node]:
+    """The nodes that what is scored gets the tensor through. Another network beside it is not among them."""
+    lineage = {id(v) for v in (head, *ancestors(head))}
+    ahead, seen = [value], {id(value)}
+    while ahead:
+        for node in ahead.pop().consumers():
+            for after in node.outputs:
+                if id(after) in lineage and id(after) not in seen:
+                    seen.add(id(after))
+                    ahead.append(after)
+                    yield node
 
 
 def before_prediction(head: Value, geometry: Geometry) -> Value:
@@ -274,7 +284,7 @@ def before_prediction(head: Value, geometry: Geometry) -> Value:
     """
     value = head
     while (node := value.producer()) is not None:
-        parents = [v for v in _computed_inputs(node) if geometry.has_grid(v)]
+        parents = [v for v in computed_inputs(node) if geometry.has_grid(v)]
         if len(parents) != 1 or not is_learned(parents[0]):
             return value
         value = parents[0]

@@ -6,13 +6,20 @@ tensor (frontier.py). Names of tensors play no part.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from onnxcam.errors import ModelError, NoSpatialFeatures, UnknownLayer, near
 from onnxcam.surgeon.analysis.anatomy import Anatomy, Candidate, FeatureTensor, Frames, ImageInput, Kind, Logits, Scale
 from onnxcam.surgeon.analysis.axes import propagate
 from onnxcam.surgeon.analysis.box_sides import sides_are_corners
+from onnxcam.surgeon.analysis.branches import (
+    branch_features,
+    pooled_apart,
+    pooled_note,
+    summed_note,
+    summed_predictions,
+)
 from onnxcam.surgeon.analysis.detections import TableScales, common_trunk, table_scales
 from onnxcam.surgeon.analysis.frames import seeds
 from onnxcam.surgeon.analysis.frontier import (
@@ -47,6 +54,16 @@ from onnxcam.types import Arrays, Note, NoteCode
 
 LONGEST_HEAD = 3
 """Layers with weights after the features of a classifier, as in VGG; more of them raise a doubt."""
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """The feature tensor, its rivals, what to doubt, and all maps that feed the score if there are several."""
+
+    features: FeatureTensor
+    candidates: tuple[Candidate, ...] = ()
+    notes: tuple[Note, ...] = ()
+    branches: tuple[FeatureTensor, ...] = ()
 
 
 def locate(
@@ -94,6 +111,7 @@ def locate(
     table = table_scales(model, logits, geometry) if logits.kind is Kind.BOXES else None
     scales = _scales(table, logits, geometry)
     candidates: tuple[Candidate, ...] = ()
+    branches: tuple[FeatureTensor, ...] = ()
     if layer != "auto":
         features = _chosen(model, layer, geometry)
     elif scales and table is not None:
@@ -101,9 +119,10 @@ def locate(
         features = scales[-1].features
         notes += () if table.traced else (_untraced(features),)
     else:
-        features, candidates, doubt = _auto(model, logits, geometry)
-        notes += (doubt,) if doubt else ()
-    return Anatomy(image, logits, features, candidates, notes, footprint(model, shapes), scales)
+        choice = _auto(model, logits, geometry)
+        features, candidates, branches = choice.features, choice.candidates, choice.branches
+        notes += choice.notes
+    return Anatomy(image, logits, features, candidates, notes, footprint(model, shapes), scales, branches)
 
 
 def _scales(table: TableScales | None, logits: Logits, geometry: Geometry) -> tuple[Scale, ...]:
@@ -118,18 +137,21 @@ def _scales(table: TableScales | None, logits: Logits, geometry: Geometry) -> tu
     )
 
 
-def _auto(model: Model, logits: Logits, geometry: Geometry) -> tuple[FeatureTensor, tuple[Candidate, ...], Note | None]:
-    """The feature tensor for `--layer auto`, the rival candidates, and a doubt, if any."""
+def _auto(model: Model, logits: Logits, geometry: Geometry) -> _Choice:
+    """The feature tensor for `--layer auto`."""
     head = find_value(model, logits.tensor)
     if head is None:
         raise ModelError(f"what is scored, {logits.tensor!r}, is a constant: it does not depend on the image")
     if logits.kind is Kind.REGION:
         value = before_prediction(head, geometry)
         reason = "what enters the layer that predicts a class for every pixel"
-        return _feature(value, reason, geometry), (), None
+        predictions = branch_features(summed_predictions(head, geometry, model), geometry)
+        if len(predictions) < 2:
+            return _Choice(_feature(value, reason, geometry))
+        return _Choice(_feature(value, reason, geometry), (), (summed_note(predictions),), predictions)
     if logits.kind is Kind.BOXES and (trunk := common_trunk(head, geometry)) is not None:
         features = _feature(trunk, "the coarsest map under the layers that predict boxes", geometry)
-        return features, (), _untraced(features)
+        return _Choice(features, (), (_untraced(features),))
     order = {id(n): i for i, n in enumerate(model.graph)}
     pairs = find_frontier(head, geometry)
     learned = [(v, n) for v, n in pairs if is_learned(v)]
@@ -147,13 +169,14 @@ def _auto(model: Model, logits: Logits, geometry: Geometry) -> tuple[FeatureTens
         for v, n in ranked[1:]
         if v is not chosen
     ]
-    doubt = (
-        refinement.doubt
-        or _depth_doubt(layers_after(chosen, head), consumer)
-        or _branch_doubt([v for v, _ in ranked[1:]], chosen)
-        or gate_doubt(chosen, geometry)
-    )
-    return features, (*losers, *_naive_candidates(model, chosen, geometry)), doubt
+    doubts = [
+        refinement.doubt or _depth_doubt(layers_after(chosen, head), consumer) or gate_doubt(chosen, geometry)
+    ]
+    others = branch_features(pooled_apart(ranked, chosen, head, logits.columns, geometry), geometry)
+    doubts += [pooled_note(chosen, others)] if others else []
+    notes = tuple(doubt for doubt in doubts if doubt is not None)
+    branches = (features, *others) if others else ()
+    return _Choice(features, (*losers, *_naive_candidates(model, chosen, geometry)), notes, branches)
 
 
 def _untraced(features: FeatureTensor) -> Note:
@@ -162,16 +185,6 @@ def _untraced(features: FeatureTensor) -> Note:
         f"explained for them; --layer takes the tensor name of another map"
     )
     return Note(NoteCode.OTHER_SCALES, text)
-
-
-def _branch_doubt(others: Sequence[Value], chosen: Value) -> Note | None:
-    """A note on other maps that reach the scored tensor through a pooling of their own, past the chosen one."""
-    apart = [v for v in others if v is not chosen and id(chosen) not in {id(a) for a in ancestors(v)}]
-    if not apart:
-        return None
-    names = ", ".join(repr(v.name) for v in apart[:3])
-    text = f"other maps reach the logits through a pooling of their own ({names}); choose one with --layer instead"
-    return Note(NoteCode.OTHER_BRANCHES, text)
 
 
 def _depth_doubt(layers: int, consumer: Node) -> Note | None:
