@@ -169,9 +169,7 @@ def _auto(model: Model, logits: Logits, geometry: Geometry) -> _Choice:
         for v, n in ranked[1:]
         if v is not chosen
     ]
-    doubts = [
-        refinement.doubt or _depth_doubt(layers_after(chosen, head), consumer) or gate_doubt(chosen, geometry)
-    ]
+    doubts = [refinement.doubt or _depth_doubt(layers_after(chosen, head), consumer) or gate_doubt(chosen, geometry)]
     others = branch_features(pooled_apart(ranked, chosen, head, logits.columns, geometry), geometry)
     doubts += [pooled_note(chosen, others)] if others else []
     notes = tuple(doubt for doubt in doubts if doubt is not None)
