@@ -134,10 +134,12 @@ class TargetKind:
 
 
 def literal(indices: Sequence[int], names: Sequence[str], output: HeadOutput) -> list[ScoredTarget]:
-    """ScoredTargets of single numbers: probability and logit are both the number itself."""
+    """ScoredTargets of single numbers: probability and logit are both the number itself, unless it is a logit."""
+    chosen = output.values[list(indices)]
+    shown = probabilities(chosen, output.logits) if output.logits.activation == "sigmoid" else chosen
     return [
-        ScoredTarget(i, name, float(output.values[i]), float(output.values[i]), output.logits.kind)
-        for i, name in zip(indices, names, strict=True)
+        ScoredTarget(i, name, float(p), float(value), output.logits.kind)
+        for i, name, p, value in zip(indices, names, shown, chosen, strict=True)
     ]
 
 

@@ -12,10 +12,12 @@ from dataclasses import dataclass, replace
 from onnxcam.errors import ModelError
 from onnxcam.surgeon.analysis.anatomy import Logits
 from onnxcam.surgeon.analysis.selection import SIDES, Candidates, Path, Tracer
-from onnxcam.surgeon.ir import Node, Shape, Value
+from onnxcam.surgeon.ir import Model, Node, Shape, Value, find_value
 
 CANDIDATES, CANDIDATE_BOXES = "onnxcam/candidates", "onnxcam/candidate_boxes"
 """Names of the outputs of a detector that ends in its candidates (graphs/candidates.py)."""
+CANDIDATE_LOGITS = "onnxcam/candidate_logits"
+"""What enters the sigmoid of CANDIDATES, where there is one."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,12 @@ def lay_out(candidates: Candidates, tracer: Tracer, batch: int) -> Layout:
     return Layout(tuple(sources), axis, elementwise, tuple(joined), three, classes_first)
 
 
-def as_candidates(logits: Logits, outputs: Sequence[str]) -> Logits:
+def as_candidates(logits: Logits, model: Model) -> Logits:
     """The Logits of the output CANDIDATES: (N,rows,classes) without sides, which may be the other output."""
-    sides = CANDIDATE_BOXES if CANDIDATE_BOXES in outputs else None
+    sides = CANDIDATE_BOXES if find_value(model, CANDIDATE_BOXES) is not None else None
     reason = "the candidates' scores, before detections are chosen among them"
+    if find_value(model, CANDIDATE_LOGITS) is not None:
+        logits = replace(logits, tensor=CANDIDATE_LOGITS, activation="sigmoid")
     return replace(logits, classes=logits.shape[2], boxes_first=True, sides=None, sides_output=sides, reason=reason)
 
 

@@ -27,7 +27,7 @@ def find_logits(model: Model, geometry: Geometry, output: str | None = None, kin
     """
     logits = _scored(model, geometry, output, kind)
     if logits.output == CANDIDATES:
-        return as_candidates(logits, [str(v.name) for v in model.graph.outputs])
+        return as_candidates(logits, model)
     return as_boxes(model, logits, geometry) if logits.kind is Kind.BOXES else logits
 
 

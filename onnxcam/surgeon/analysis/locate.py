@@ -35,6 +35,7 @@ from onnxcam.surgeon.analysis.frontier import (
 from onnxcam.surgeon.analysis.heads import find_logits
 from onnxcam.surgeon.analysis.images import find_image, resolve_size, size_notes
 from onnxcam.surgeon.analysis.pooling import before_pooling, gate_doubt
+from onnxcam.surgeon.analysis.query_levels import candidate_scales
 from onnxcam.surgeon.ir import (
     Model,
     Node,
@@ -108,7 +109,9 @@ def locate(
         notes += (Note(NoteCode.READ_AS_BOXES, text),)
     if logits.kind is Kind.BOXES:
         logits = replace(logits, corners=sides_are_corners(model, logits, geometry))
-    table = table_scales(model, logits, geometry) if logits.kind is Kind.BOXES else None
+    table = None
+    if logits.kind is Kind.BOXES:
+        table = candidate_scales(model, logits, geometry) or table_scales(model, logits, geometry)
     scales = _scales(table, logits, geometry)
     candidates: tuple[Candidate, ...] = ()
     branches: tuple[FeatureTensor, ...] = ()

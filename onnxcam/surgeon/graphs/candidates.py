@@ -19,7 +19,14 @@ import numpy as np
 import onnx_ir
 
 from onnxcam.errors import ModelError
-from onnxcam.surgeon.analysis.candidate_table import CANDIDATE_BOXES, CANDIDATES, Layout, full_shape, lay_out
+from onnxcam.surgeon.analysis.candidate_table import (
+    CANDIDATE_BOXES,
+    CANDIDATE_LOGITS,
+    CANDIDATES,
+    Layout,
+    full_shape,
+    lay_out,
+)
 from onnxcam.surgeon.analysis.queries import Follow, Followed, followed_by
 from onnxcam.surgeon.analysis.selection import SIDES, Candidates, Tracer, find_candidates, find_queries
 from onnxcam.surgeon.builder import Builder, publish
@@ -27,6 +34,8 @@ from onnxcam.surgeon.graphs.places import PlacesMoved
 from onnxcam.surgeon.ir import Model, Shapes, Value, ancestors, edit, tidy
 
 PLACES, SCORES, BOXES, LABELS = "onnxcam/places", "onnxcam/scores", "onnxcam/boxes", "onnxcam/labels"
+ABSENT = -20.0
+"""The logit of a cell without a query: a probability of 2e-9."""
 INT64, FLOAT = onnx_ir.DataType.INT64, onnx_ir.DataType.FLOAT
 
 
@@ -77,7 +86,7 @@ def _detection_graph(model: Model, table: "_Table", candidates: Candidates) -> M
     b = table.b
     outputs = [b("Identity", table.places(), name=PLACES)]
     scores = b.cast(candidates.scores, FLOAT)
-    outputs.append(b("Sigmoid" if table.squashed else "Identity", scores, name=SCORES))
+    outputs.append(b("Identity", scores, name=SCORES))
     if candidates.boxes is not candidates.scores:
         outputs.append(b("Cast", candidates.boxes, to=int(FLOAT), name=BOXES))
     if candidates.labels is not None:
@@ -92,7 +101,8 @@ def _detection_graph(model: Model, table: "_Table", candidates: Candidates) -> M
 def _candidate_graph(model: Model, table: "_Table", batch: int | None) -> Model:
     sizes: Sequence[int | str | None] = ["N" if batch is None else batch, *table.shape[1:]]
     model.graph.outputs.clear()
-    publish(model, table.b("Identity", table.value, name=CANDIDATES), FLOAT, sizes)
+    scores = table.b("Identity", table.value, name=CANDIDATE_LOGITS if table.are_logits else None)
+    publish(model, table.b("Sigmoid" if table.are_logits else "Identity", scores, name=CANDIDATES), FLOAT, sizes)
     if table.sides is not None:
         sides = table.b("Identity", table.sides, name=CANDIDATE_BOXES)
         publish(model, sides, FLOAT, [*sizes[:2], SIDES])
@@ -106,8 +116,8 @@ def _candidate_graph(model: Model, table: "_Table", batch: int | None) -> Model:
 class _Table:
     """The table of candidates in a copy of the model.
 
-    value: (N,rows,classes) float32. sides: (N,rows,4), None if unknown. shape: for one image. squashed: whether a
-    sigmoid was added, so that 0 stands for what is not there.
+    value: (N,rows,classes) float32. sides: (N,rows,4), None if unknown. shape: for one image. are_logits: whether rows
+    that are followed have logits, to which a sigmoid is added, so that 0 stands for what is not there.
     """
 
     def __init__(
@@ -122,31 +132,22 @@ class _Table:
             self._joined = self.b("Concat", *layout.sources, axis=layout.axis)
         _, rows, classes = layout.shape
         scores, sides = self._scores(), self._sides(rows)
-        self.squashed = followed.by is not Follow.ROW and not self._is_probability()
-        if self.squashed:
-            scores = self.b("Sigmoid", scores)
+        self.are_logits = followed.by is not Follow.ROW and not self._are_probabilities()
+        self._absent = ABSENT if self.are_logits else 0.0
         self._own = scores  # (N,rows,classes) by the model's own rows
         if followed.by is Follow.CELL:
-            scores, sides = self._by_cell(scores), self._by_cell(sides) if sides is not None else None
+            scores = self._by_cell(scores, self._absent)
+            sides = self._by_cell(sides, 0.0) if sides is not None else None
             rows = followed.count
         elif followed.by is Follow.BEST:
             scores, sides, rows = self._best(scores), None, 1
         self.value, self.sides, self.shape = scores, sides, (1, rows, classes)
 
-    def _is_probability(self) -> bool:
-        """Whether the scores come from a sigmoid or a softmax."""
-        producer = self._layout.sources[0].producer()
-        last = [n.op_type for n in self._layout.elementwise] or [producer.op_type if producer is not None else ""]
-        return bool({"Sigmoid", "Softmax", "HardSigmoid", "Slice", "Split"} & set(last)) and self._bounded(last)
-
-    def _bounded(self, last: Sequence[str]) -> bool:
-        """Whether a softmax or sigmoid comes before the slicing that drops the background."""
-        value = self._layout.sources[0]
-        for step in self._tracer.single_line(value):
-            producer = step.source.producer()
-            if producer is not None and producer.op_type in ("Sigmoid", "Softmax", "HardSigmoid"):
-                return True
-        return bool({"Sigmoid", "HardSigmoid"} & set(last))
+    def _are_probabilities(self) -> bool:
+        """Whether the scores come from a sigmoid or a softmax, perhaps without the background's column."""
+        lines = [step.source.producer() for step in self._tracer.single_line(self._layout.sources[0])]
+        nodes = [*self._layout.elementwise, *(n for n in lines if n is not None)]
+        return any(n.op_type in ("Sigmoid", "HardSigmoid", "Softmax") for n in nodes)
 
     def _scores(self) -> Value:
         """The layout's table."""
@@ -184,21 +185,21 @@ class _Table:
         alone = any(v.is_graph_input() and id(v) not in needed for v in ancestors(sides))
         return value if shape[-2] == rows and not alone else None
 
-    def _by_cell(self, rows: Value) -> Value:
-        """Rows (N,queries,numbers) at their cells (N,cells,numbers), with zeros at the others."""
+    def _by_cell(self, rows: Value, absent: float) -> Value:
+        """Rows (N,queries,numbers) at their cells (N,cells,numbers), with the number `absent` at the others."""
         b, cells = self.b, self._followed.cells
         assert cells is not None
         index = b("Expand", b.unsqueeze(cells, [2]), b("Shape", rows))
         shape = b("Shape", rows)
         ends = [b("Gather", shape, b.constant([i], np.int64), axis=0) for i in (0, 2)]
         blank = b("Concat", ends[0], b.constant([self._followed.count], np.int64), ends[1], axis=0)
-        return b("ScatterElements", b("Expand", b.constant(0, np.float32), blank), index, rows, axis=1)
+        return b("ScatterElements", b("Expand", b.constant(absent, np.float32), blank), index, rows, axis=1)
 
     def _best(self, rows: Value) -> Value:
-        """The largest number of each column (N,1,classes), 0 where there is no row."""
+        """The largest number of each column (N,1,classes); absent where there is no row."""
         b = self.b
         classes = self._layout.shape[2]
-        some = b("Concat", rows, b.constant(np.zeros((1, 1, classes)), np.float32), axis=1)
+        some = b("Concat", rows, b.constant(np.full((1, 1, classes), self._absent), np.float32), axis=1)
         return b.reduce("ReduceMax", some, [1])
 
     def places(self) -> Value:

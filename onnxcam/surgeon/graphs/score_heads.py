@@ -4,7 +4,7 @@
     classes             output[t]                                         softmax or sigmoid of the output, [t]
     ... of one number   -output for target 0, output for target 1         sigmoid of that logit
     region              class logit, averaged over the target's region    class probability, averaged likewise
-    boxes, elements     element t of the flattened output                 the same
+    boxes, elements     element t of the flattened output                 the same; of logits their sigmoid
     embedding           cosine between the output and reference t         the same
 
 Targets are graph inputs (TARGETS, REGIONS, REFERENCES), so a new class, box, region or reference needs no new session.
@@ -52,7 +52,7 @@ def add_score_head(model: Model, b: Builder, head: Value, logits: Logits) -> Sco
     probabilities = flat
     if logits.two_sided:
         flat, numbers = _both_sides(b, flat, LOGITS), 2
-    if logits.kind is Kind.CLASSES:
+    if logits.kind is Kind.CLASSES or logits.activation == "sigmoid":
         probabilities = b("Sigmoid", flat) if logits.has_sigmoid else b("Softmax", flat, axis=1)
     logit = b("Gather", flat, targets, axis=1, name=LOGIT)
     return ScoreTensors(logit, b("Gather", probabilities, targets, axis=1, name=PROBABILITY), flat, numbers)
