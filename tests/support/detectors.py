@@ -183,6 +183,36 @@ TAILS: dict[str, tuple[str, str]] = {
 """By name: (the outputs, the nodes)."""
 
 
+QUERIES = """<ir_version: 8, opset_import: ["" : 17]>
+queries (float[1,3,8,8] x) => (float[1,5,3] logits, float[1,5,4] boxes)
+<float[6,3,3,3] w0, float[6,3] we, float[6,6] wa, float[6,6] wd, float[6,3] wl, float[6,4] wb, int64[3] s6 = {1,6,-1},
+ int64[1] five = {5}, int64[1] two = {2}, int64[3] by_six = {1,1,6}>
+{
+  f0 = Conv <kernel_shape=[3,3], pads=[1,1,1,1], strides=[2,2]> (x, w0)
+  f = Tanh (f0)
+  c = Reshape (f, s6)
+  cells = Transpose <perm=[0,2,1]> (c)
+  proposed = MatMul (cells, we)
+  best = ReduceMax <axes=[2], keepdims=0> (proposed)
+  top, chosen = TopK (best, five)
+  u = Unsqueeze (chosen, two)
+  index = Tile (u, by_six)
+  q = GatherElements <axis=1> (cells, index)
+  turned = Transpose <perm=[0,2,1]> (cells)
+  seen = MatMul (q, wa)
+  likeness = MatMul (seen, turned)
+  weights = Softmax <axis=2> (likeness)
+  read = MatMul (weights, cells)
+  joined = Add (q, read)
+  hidden0 = MatMul (joined, wd)
+  hidden = Tanh (hidden0)
+  logits = MatMul (hidden, wl)
+  b = MatMul (hidden, wb)
+  boxes = Sigmoid (b)
+}"""
+"""Predicts for five queries, which it chooses by TopK among the 16 cells of its encoder."""
+
+
 def detector(tail: str, *, outputs: str | None = None, seed: int = 0) -> onnx.ModelProto:
     """The trunk with a tail of TAILS, or with nodes of another one and its outputs."""
     signature, nodes = TAILS[tail] if outputs is None else (outputs, tail)

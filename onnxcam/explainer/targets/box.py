@@ -10,7 +10,7 @@ from onnxcam.errors import TargetError
 from onnxcam.explainer.targets.background import background_of_boxes, class_scores, without
 from onnxcam.explainer.targets.box_sides import corners_of, place_box, read_boxes
 from onnxcam.explainer.targets.classes import class_index
-from onnxcam.explainer.targets.detected import name_of, place_of
+from onnxcam.explainer.targets.detected import boxes_of, describe_detected, place_of
 from onnxcam.explainer.targets.kind import TARGETS, ClassLike, Feeds, HeadOutput, TargetKind, Vector, literal
 from onnxcam.outputs.saliency import ScoredTarget
 from onnxcam.surgeon.analysis.anatomy import Kind
@@ -77,6 +77,8 @@ def scores_of(output: HeadOutput) -> Vector:
 
 def box_note(output: HeadOutput) -> Note | None:
     """What is doubtful about where the boxes are."""
+    if output.detections is not None:
+        return boxes_of(output, output.detections).doubt
     return read_boxes(output, _table(output).ranked.max(axis=1)).doubt
 
 
@@ -100,7 +102,7 @@ def describe(targets: Sequence[Box], feeds: Feeds, output: HeadOutput) -> list[S
     places = [int(place) for place in feeds[TARGETS]]
     detections = output.detections
     if detections is not None:
-        return literal(places, [name_of(place, output, detections) for place in places], output)
+        return describe_detected(places, output, detections)
     entries = [output.logits.entry(place) for place in places]
     scored = literal(places, [f"{output.label(c) or f'class {c}'} in box {i}" for i, c in entries], output)
     corners = read_boxes(output, _table(output).ranked.max(axis=1)).corners

@@ -5,14 +5,17 @@ candidates, so that the same candidate is scored in every masked image.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import TargetError
+from onnxcam.explainer.targets.box_sides import InputBoxes, place_box, read_boxes
 from onnxcam.explainer.targets.classes import class_index
-from onnxcam.explainer.targets.kind import HeadOutput
+from onnxcam.explainer.targets.kind import HeadOutput, literal
 from onnxcam.network.selection import Detections
+from onnxcam.outputs.saliency import ScoredTarget
 from onnxcam.surgeon.analysis.queries import Follow
 
 TOLERANCE = 2e-2
@@ -49,6 +52,30 @@ def place_of(box: int | str, label: int | str | None, output: HeadOutput, detect
         raise TargetError(f"no {label!r} was detected on this picture; detected: {_listed(output, detections)}")
     ranked = members[np.argsort(-detections.scores[members], kind="stable")]
     return _checked(int(ranked[class_index(box, np.arange(len(ranked), 0, -1.0), None)]), output, detections)
+
+
+def describe_detected(places: Sequence[int], output: HeadOutput, detections: Detections) -> list[ScoredTarget]:
+    """A ScoredTarget for each place of the table of candidates, with its box where the model returns it."""
+    scored = literal(places, [name_of(place, output, detections) for place in places], output)
+    corners = boxes_of(output, detections).corners
+    rows = detections.places // output.logits.classes
+    described = []
+    for one, place in zip(scored, places, strict=True):
+        row = place // output.logits.classes
+        among = np.flatnonzero(detections.places == place if detections.follow is Follow.BEST else rows == row)
+        if corners is not None and len(among):
+            one = place_box(one, corners[among[detections.scores[among].argmax()]], row, output)
+        described.append(one)
+    return described
+
+
+def boxes_of(output: HeadOutput, detections: Detections) -> InputBoxes:
+    """The boxes of the detections on the model's input, as the model returns them."""
+    boxes = detections.boxes
+    if boxes is None or output.turned_boxes:
+        return InputBoxes(None)
+    listed = replace(output, read_sides=lambda: np.asarray(boxes, np.float64))
+    return read_boxes(listed, np.asarray(detections.scores, np.float64))
 
 
 def name_of(place: int, output: HeadOutput, detections: Detections) -> str:
