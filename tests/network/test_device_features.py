@@ -20,13 +20,15 @@ from onnxcam.methods.blocks import Method, live, live_channels
 from onnxcam.network.device_features import DeviceFeatures, DeviceOps
 from onnxcam.network.device_scorer import DeviceScorer
 from onnxcam.surgeon.analysis.anatomy import FeatureTensor
-from onnxcam.surgeon.analysis.factors import Axes, tokens
+from onnxcam.surgeon.analysis.factors import Axes, Factor, Factored, tokens
 from onnxcam.surgeon.graphs.device_kernels import picking_model
 from onnxcam.surgeon.ir import to_bytes
 
 OrtValue = onnxruntime.OrtValue
 CPU = Device("cpu")
 RNG = np.random.default_rng(4)
+WINDOWS = Factored((Factor("H", 2, 2, 4), Factor("W", 3, 1, 3))), Factored((Factor("H", 2, 1, 4),))
+ROLLED, MIRRORED = Factored((Factor("H", 4, 1, 4, shift=3),)), Factored((Factor("W", 3, 1, 3, mirrored=True),))
 TENSORS: dict[str, tuple[tuple[int, ...], Axes]] = {
     "NCHW": ((1, 7, 4, 3), ("N", "C", "H", "W")),
     "NHWC": ((1, 4, 3, 7), ("N", "H", "W", "C")),
@@ -34,6 +36,11 @@ TENSORS: dict[str, tuple[tuple[int, ...], Axes]] = {
     "tokens": ((1, 14, 7), ("N", tokens((4, 3), 1, 1), "C")),
     "heads of tokens": ((1, 2, 13, 5), ("N", "C", tokens((4, 3), 1, 0), None)),
     "signal": ((1, 9, 6), ("N", "C", "W")),
+    "on its side": ((1, 3, 4, 7), ("N", "W", "H", "C")),
+    "columns": ((1, 7, 12), ("N", "C", tokens((3, 4), letters="WH"))),
+    "windows": ((1, 6, 2, 7), ("N", *WINDOWS, "C")),
+    "unrolled": ((1, 12, 7), ("N", Factored((*WINDOWS[1].factors, *WINDOWS[0].factors)), "C")),
+    "mirrored and rolled": ((1, 7, 4, 3), ("N", "C", ROLLED, MIRRORED)),
     "volume": ((1, 2, 3, 4, 7), ("N", "D", "H", "W", "C")),
 }
 

@@ -20,7 +20,7 @@ class CellOrder:
 
     extra: (axis, first, last) of the cells on an axis that has other tokens too, or None. parts: the sizes of the
     factors of all axes but the batch. order: the permutation of (batch, *parts) to batch, channels, cells. channels
-    and grid are K and the sides. mirrored: the sides that run backwards.
+    and grid are K and the sides. mirrored: the sides that run backwards. rolled: (side, the cell that comes first).
     """
 
     extra: tuple[int, int, int] | None
@@ -29,17 +29,23 @@ class CellOrder:
     channels: int
     grid: tuple[int, ...]
     mirrored: tuple[int, ...] = ()
+    rolled: tuple[tuple[int, int], ...] = ()
 
     def to_maps(self, tensor: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
         """(N,...) to (N,K,*grid) float32, without extra tokens."""
         data = np.asarray(tensor, np.float32)[self._cells(tensor.ndim)]
         maps = data.reshape(len(data), *self.parts).transpose(self.order).reshape(len(data), self.channels, *self.grid)
+        for side, first in self.rolled:
+            maps = np.roll(maps, first, 2 + side)
         return np.ascontiguousarray(self._turned(maps))
 
     def from_maps(self, maps: npt.NDArray[np.float32], tensor: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """The inverse: (N,K,*grid) in the tensor's own axes. tensor is that of one image; its extra tokens are kept."""
         permuted = (len(maps), *(self.parts[i - 1] for i in self.order[1:]))
-        data = self._turned(maps).reshape(permuted).transpose(np.argsort(self.order))
+        maps = self._turned(maps)
+        for side, first in self.rolled:
+            maps = np.roll(maps, -first, 2 + side)
+        data = maps.reshape(permuted).transpose(np.argsort(self.order))
         cells = self._cells(tensor.ndim)
         if self.extra is None:
             return data.reshape(len(maps), *tensor.shape[1:])
@@ -76,9 +82,11 @@ def cell_order(axes: Axes, shape: Sequence[int]) -> CellOrder:
     ]
     grid = tuple(math.prod(f.size for f, _ in factors if f.letter == n) for n in letters)
     mirrored = tuple(k for k, n in enumerate(letters) if any(f.letter == n and f.mirrored for f, _ in factors))
+    shifts = [max((f.shift for f, _ in factors if f.letter == n), default=0) for n in letters]
+    rolled = tuple((side, shift) for side, shift in enumerate(shifts) if shift)
     parts = tuple(f.size for f, _ in factors)
     order = (0, *(i + 1 for i in channels), *(i + 1 for i in cells))
-    return CellOrder(extra, parts, order, math.prod(parts[i] for i in channels), grid, mirrored)
+    return CellOrder(extra, parts, order, math.prod(parts[i] for i in channels), grid, mirrored, rolled)
 
 
 def layout_text(axes: Axes) -> str:
@@ -92,6 +100,10 @@ def layout_text(axes: Axes) -> str:
         letters.append("T")
         plain = [f.letter for f in axis.factors] == [n for n in SPATIAL if n in {f.letter for f in axis.factors}]
         whole = len(axis.factors) > 1 and plain and all(f.is_whole for f in axis.factors)
-        sides = [f"{'' if whole else f.letter}{f.size}{' mirrored' if f.mirrored else ''}" for f in axis.factors]
+        sides = [f"{'' if whole else f.letter}{f.size}{_moved(f)}" for f in axis.factors]
         notes.append(f"T={'x'.join(sides)}")
     return "".join(letters) + (f" ({', '.join(notes)})" if notes else "")
+
+
+def _moved(factor: Factor) -> str:
+    return " mirrored" if factor.mirrored else f" rolled by {factor.shift}" if factor.shift else ""

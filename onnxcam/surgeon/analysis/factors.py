@@ -98,7 +98,7 @@ def holds(axis: Axis, letter: str) -> bool:
 
 
 def is_complete(axes: Axes, letter: str) -> bool:
-    """Whether all cells along the letter are there, in axes that hold nothing but cells, and not rolled."""
+    """Whether all cells along the letter are there, in axes that hold nothing but cells."""
     if letter in axes:
         return sum(holds(a, letter) for a in axes) == 1
     held = [a for a in axes if isinstance(a, Factored) and holds(a, letter)]
@@ -106,14 +106,14 @@ def is_complete(axes: Axes, letter: str) -> bool:
     if not held or any(f.letter not in SPATIAL for f in factors):
         return False
     chain = _chain(f for f in factors if f.letter == letter)
-    return chain is not None and not any(f.shift for f in chain) and (not chain or chain[0].stride == 1)
+    return chain is not None and (not chain or chain[0].stride == 1)
 
 
 def _chain(factors: Iterable[Factor]) -> list[Factor] | None:
     """The factors of one letter, fastest first, if each begins where the one before ends, and the last at the end."""
     chain = sorted((f for f in factors if f.size > 1), key=lambda f: f.stride)
     for slow, fast in zip(chain[1:], chain, strict=False):
-        if (slow.stride, slow.extent) != (fast.stride * fast.size, fast.extent):
+        if replace(slow, size=fast.size, stride=fast.stride) != fast or slow.stride != fast.stride * fast.size:
             return None
     if chain and chain[-1].stride * chain[-1].size != chain[-1].extent:
         return None

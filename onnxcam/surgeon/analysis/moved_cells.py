@@ -12,10 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.surgeon.analysis.factors import SPATIAL, Axes, Axis, Factor, Factored, is_spatial
-from onnxcam.surgeon.ir import Node, Shape, Shapes, Value, constant, integer, integers, shape_of
+from onnxcam.surgeon.ir import Node, Shape, Shapes, Value, ancestors, constant, integer, integers, shape_of
 from onnxcam.types import Arrays
 
 Known = Mapping[str, Axes]
+SMALLEST_CROP = 8
+"""A crop of more than the picture's side over this is not the whole picture any more."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,23 @@ def sliced(node: Node, axes: Axes, before: Shape, after: Shape, seen: Seen) -> A
         start = starts[at] if starts is not None and at is not None else (0 if at is None else None)
         step = steps[at] if steps is not None and at is not None and at < len(steps) else 1
         result[i] = _taken(axis, before[i], after[i], start, step)
+        cropped = step == 1 and isinstance(axis, str) and is_spatial(axis) and result[i] is not None
+        if cropped and not _is_border(node, (before[i] or 0) - (after[i] or 0), before[i] or 0, seen):
+            result[i] = None
     return tuple(result)
+
+
+def _is_border(node: Node, removed: int, size: int, seen: Seen) -> bool:
+    """Whether so many cells are a border: an eighth of the side at most, or what was padded before."""
+    if removed * SMALLEST_CROP <= size:
+        return True
+    pads = [n for v in ancestors(node.outputs[0]) if (n := v.producer()) is not None and n.op_type == "Pad"]
+    for pad in pads:
+        amounts = seen.integers(pad, "pads", 1) or []
+        rank = len(amounts) // 2
+        if any(amounts[i] + amounts[i + rank] >= removed for i in range(rank)):
+            return True
+    return False
 
 
 def _taken(axis: Axis, before: int | None, after: int | None, start: int | None, step: int) -> Axis:

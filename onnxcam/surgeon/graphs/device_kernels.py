@@ -39,6 +39,12 @@ def channels_model(tensor: FeatureTensor) -> Model:
     if (1, *order.parts) != (1, *tensor.sides):
         x = b.reshape(x, [1, *order.parts])
     x = b("Transpose", x, perm=list(order.order))
+    for side, first in order.rolled:
+        x = b.reshape(x, [order.channels, *order.grid])
+        cells = order.grid[side]
+        ends = [(cells - first, cells), (0, cells - first)]
+        pieces = [b("Slice", x, *(b.constant([n], np.int64) for n in (*piece, 1 + side))) for piece in ends]
+        x = b("Concat", *pieces, axis=1 + side)
     for side in order.mirrored:
         x = b.reshape(x, [order.channels, *order.grid])
         x = b("Slice", x, *(b.constant([n], np.int64) for n in (-1, -END, 1 + side, -1)))
