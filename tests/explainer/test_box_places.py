@@ -1,6 +1,7 @@
 """Where a box lies on the picture, worked out by hand for every form of table and every way to fit a picture."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import onnx
@@ -10,8 +11,10 @@ from onnxcam import Box, Explainer, Region, ScoredTarget
 from onnxcam.explainer.targets.kind import HeadOutput
 from onnxcam.explainer.targets.registry import bind
 from onnxcam.inputs.presets import PRESETS, Preset, override
+from onnxcam.network.selection import Detections
 from onnxcam.outputs.saliency import Saliency
 from onnxcam.surgeon.analysis.anatomy import Kind, Logits
+from onnxcam.surgeon.analysis.queries import Follow
 from onnxcam.types import NoteCode, Placement
 from tests.support.small_models import filled
 
@@ -118,6 +121,42 @@ def head_output(numbers: np.ndarray, *, corners: bool | None = None, **more: obj
     logits = Logits("t", "out", "none", numbers.shape[1] - 4, "", Kind.BOXES, shape, first_class=4, corners=corners)
     placement = Placement((32, 64), (0.0, 0.0, 64.0, 32.0))
     return HeadOutput(logits, numbers.T.reshape(-1).astype(np.float64), None, (32, 64), placement, **more)  # type: ignore[arg-type]
+
+
+def detected(
+    boxes: np.ndarray | None, follow: Follow = Follow.ROW, *, candidates: np.ndarray | None = None
+) -> HeadOutput:
+    """Three detections of 16 candidates in 3 classes: candidates 5, 9 and 5 again, of the classes 1, 2 and 0."""
+    logits = Logits("t", "out", "none", 3, "", Kind.BOXES, (1, 16, 3), sides=None, boxes_first=True)
+    values = np.zeros(48)
+    places, scores = np.array([5 * 3 + 1, 9 * 3 + 2, 5 * 3]), np.array([0.9, 0.5, 0.7], np.float32)
+    values[places] = scores
+    detections = Detections(places, scores, boxes, 0, follow, every_row=False)
+    placement = Placement((64, 128), (0.0, 0.0, 128.0, 64.0))
+    read = partial(np.asarray, candidates) if candidates is not None else None
+    return HeadOutput(logits, values, None, (32, 64), placement, detections=detections, read_sides=read)
+
+
+DETECTED = np.array([(8, 4, 24, 20), (30, 10, 60, 30), (2, 4, 30, 20)], np.float32)
+"""Corners on an input of 32 x 64, which is half the picture."""
+
+
+@pytest.mark.parametrize("fractions", [False, True])
+def test_a_detection_has_the_box_that_the_model_lists_for_it(fractions: bool) -> None:
+    boxes = DETECTED / ((64, 32, 64, 32) if fractions else 1)
+    scored = bind([Box(0), Box(1), Box(2), Box("top2")], detected(boxes.astype(np.float32)))[1]
+    for target, i in zip(scored, (0, 1, 2, 2), strict=True):
+        np.testing.assert_allclose(target.box, DETECTED[i] * 2, rtol=1e-5)
+    (other,) = bind([Box(1, 0)], detected(boxes.astype(np.float32)))[1]
+    np.testing.assert_allclose(other.box, DETECTED[1] * 2, rtol=1e-5)  # its candidate in another class
+
+
+def test_a_detection_that_the_model_lists_without_a_box_has_that_of_its_candidate() -> None:
+    sides = np.zeros((16, 4))
+    sides[5], sides[9] = (8, 4, 24, 20), (30, 10, 60, 30)
+    scored = bind([Box(0), Box(1)], detected(None, candidates=sides))[1]
+    assert [target.box for target in scored] == [(16, 8, 48, 40), (60, 20, 120, 60)]
+    assert all(t.box is None for t in bind([Box(0), Box(1)], detected(None))[1])
 
 
 def test_what_the_graph_says_comes_before_the_numbers() -> None:

@@ -100,15 +100,20 @@ def feed(targets: Sequence[Box], output: HeadOutput) -> Feeds:
 def describe(targets: Sequence[Box], feeds: Feeds, output: HeadOutput) -> list[ScoredTarget]:
     """Boxes are called by their class and place, such as 'dog in box 17'."""
     places = [int(place) for place in feeds[TARGETS]]
-    detections = output.detections
-    if detections is not None:
-        return describe_detected(places, output, detections)
     entries = [output.logits.entry(place) for place in places]
-    scored = literal(places, [f"{output.label(c) or f'class {c}'} in box {i}" for i, c in entries], output)
+    if output.detections is not None:
+        scored = describe_detected(places, output, output.detections)
+    else:
+        scored = literal(places, [f"{output.label(c) or f'class {c}'} in box {i}" for i, c in entries], output)
+    if all(one.box is not None for one in scored):
+        return scored
     corners = read_boxes(output, _table(output).ranked.max(axis=1)).corners
     if corners is None:
         return scored
-    return [place_box(one, corners[i], i, output) for one, (i, _) in zip(scored, entries, strict=True)]
+    return [
+        place_box(one, corners[i], i, output) if one.box is None else one
+        for one, (i, _) in zip(scored, entries, strict=True)
+    ]
 
 
 def _box_index(box: int | str, corners: Vector | None, scores: Vector) -> int:

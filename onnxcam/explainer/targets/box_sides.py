@@ -50,24 +50,38 @@ def sides_of(output: HeadOutput) -> Vector | None:
 def read_boxes(output: HeadOutput, scores: Vector) -> InputBoxes:
     """The boxes on the model's input. scores: (boxes,) the best score of each box."""
     sides = sides_of(output)
-    if sides is None or len(output.size) != 2 or not len(sides) or not np.isfinite(sides).all():
+    if sides is None:
         return InputBoxes(None)
-    height, width = output.size
+    what = f"the four numbers that {output.logits.sides_output or output.logits.output!r} holds for a box"
+    return read_sides(sides, scores, output.size, output.logits.corners, what=what)
+
+
+def read_sides(
+    sides: Vector, scores: Vector, size: tuple[int, ...], known: bool | None = None, *, what: str, chosen: bool = False
+) -> InputBoxes:
+    """The boxes (boxes,4) on a model's input of this size. A row of zeros is no box.
+
+    known: what the graph says of corners. what: what these numbers are, for a note. chosen: whether a detector chose
+    these boxes, and nearly all that do return corners, so that a few boxes that look like corners are.
+    """
+    if len(size) != 2 or not len(sides):
+        return InputBoxes(None)
+    live: npt.NDArray[np.bool_] = (sides != 0).any(axis=1)
+    if not live.any() or not np.isfinite(sides).all():
+        return InputBoxes(None)
+    height, width = size
     if np.abs(sides).max() <= LARGEST_FRACTION:
         sides = sides * np.array([width, height, width, height])
-    centred, cornered = corners_of(sides), _plausible(sides, output.size)
-    if output.logits.corners is not None:
-        return InputBoxes(sides if output.logits.corners else centred)
-    best = np.argsort(-scores, kind="stable")[:TOP]
-    if cornered.mean() >= MOST and cornered[best].all():
-        return InputBoxes(sides, _few(sides, "left, top, right, bottom"))
-    if _plausible(centred, output.size).mean() < PLAUSIBLE:
-        text = (
-            f"the first four numbers of {output.logits.sides_output or output.logits.output!r} do not look like boxes "
-            f"on the picture, so none is drawn"
-        )
+    centred, cornered = corners_of(sides), _plausible(sides, size)
+    if known is not None:
+        return InputBoxes(sides if known else centred)
+    best = [i for i in np.argsort(-scores, kind="stable")[:TOP] if live[i]]
+    if cornered[live].mean() >= MOST and cornered[best].all():
+        return InputBoxes(sides, None if chosen else _few(int(live.sum()), "left, top, right, bottom"))
+    if _plausible(centred, size)[live].mean() < PLAUSIBLE:
+        text = f"{what} do not look like boxes on the picture, so none is drawn"
         return InputBoxes(None, Note(NoteCode.BOX_READING, text))
-    return InputBoxes(centred, _few(sides, "centre, width, height"))
+    return InputBoxes(centred, _few(int(live.sum()), "centre, width, height"))
 
 
 def corners_of(sides: Vector) -> Vector:
@@ -116,8 +130,8 @@ def _plausible(corners: Vector, size: tuple[int, ...]) -> npt.NDArray[np.bool_]:
     return np.asarray((inside & (extent >= 0)).all(axis=1))
 
 
-def _few(sides: Vector, words: str) -> Note | None:
-    if len(sides) >= FEW:
+def _few(boxes: int, words: str) -> Note | None:
+    if boxes >= FEW:
         return None
-    text = f"the sides of the boxes are read as {words}, by the numbers of only {len(sides)} boxes; check the drawn box"
+    text = f"the sides of the boxes are read as {words}, by the numbers of only {boxes} boxes; check the drawn box"
     return Note(NoteCode.BOX_READING, text)

@@ -5,13 +5,12 @@ candidates, so that the same candidate is scored in every masked image.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import TargetError
-from onnxcam.explainer.targets.box_sides import InputBoxes, place_box, read_boxes
+from onnxcam.explainer.targets.box_sides import InputBoxes, place_box, read_sides
 from onnxcam.explainer.targets.classes import class_index
 from onnxcam.explainer.targets.kind import HeadOutput, literal
 from onnxcam.network.selection import Detections
@@ -62,7 +61,9 @@ def describe_detected(places: Sequence[int], output: HeadOutput, detections: Det
     described = []
     for one, place in zip(scored, places, strict=True):
         row = place // output.logits.classes
-        among = np.flatnonzero(detections.places == place if detections.follow is Follow.BEST else rows == row)
+        among = np.flatnonzero(detections.places == place)
+        if not len(among) and detections.follow is not Follow.BEST:  # another class of the same candidate
+            among = np.flatnonzero(rows == row)
         if corners is not None and len(among):
             one = place_box(one, corners[among[detections.scores[among].argmax()]], row, output)
         described.append(one)
@@ -74,8 +75,9 @@ def boxes_of(output: HeadOutput, detections: Detections) -> InputBoxes:
     boxes = detections.boxes
     if boxes is None or output.turned_boxes:
         return InputBoxes(None)
-    listed = replace(output, read_sides=lambda: np.asarray(boxes, np.float64))
-    return read_boxes(listed, np.asarray(detections.scores, np.float64))
+    chosen = not detections.every_row
+    sides, scores = np.asarray(boxes, np.float64), np.asarray(detections.scores, np.float64)
+    return read_sides(sides, scores, output.size, what="the numbers of a detection", chosen=chosen)
 
 
 def name_of(place: int, output: HeadOutput, detections: Detections) -> str:
