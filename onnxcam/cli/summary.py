@@ -69,7 +69,11 @@ def summary(saliency: "Saliency", outputs: Sequence[str]) -> str:
     """One explanation: its files, target, layer and method, and where each choice came from."""
     provenance = saliency.provenance
     options = [f"{k} {v}" for k, v in provenance.options.items() if v is not None and k != "fill"]
-    lines = [f"{provenance.image} -> {', '.join(outputs)}", _target_line(saliency)]
+    lines = [f"{provenance.image} -> {', '.join(outputs)}{_assumed(saliency)}", _target_line(saliency)]
+    if saliency.target.box is not None:
+        lines.append(
+            f"  box           {', '.join(f'{side:.1f}' for side in saliency.target.box)} (left, top, right, bottom)"
+        )
     if _has(provenance.method, "layer"):
         lines.append(f"  layer         {provenance.layer} ({_maps(provenance.features)}): {provenance.layer_reason}")
     removed = f"; removed pixels: {provenance.fill}" if _has(provenance.method, "fill") else ""
@@ -118,6 +122,16 @@ def _has(name: str, what: str) -> bool:
     if name not in METHODS:
         return True
     return Need.FEATURES in METHODS[name]().needs if what == "layer" else "fill" in defaults(name)
+
+
+def _assumed(saliency: "Saliency") -> str:
+    """The end of the first line, where the preset is only assumed."""
+    from onnxcam.types import Source
+
+    provenance = saliency.provenance
+    if provenance.preset_origin.source is not Source.ASSUMED:
+        return ""
+    return f" (preprocessing assumed: {provenance.preset.name}; if that is wrong, so is the map: --preset)"
 
 
 def _preprocessing(saliency: "Saliency") -> str:

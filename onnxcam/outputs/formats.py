@@ -14,9 +14,10 @@ import numpy as np
 from onnxcam.errors import PictureError
 from onnxcam.outputs import overlay
 from onnxcam.outputs.boxes import draw_target, shown_part
+from onnxcam.outputs.captions import caption, target_text
 from onnxcam.outputs.overlay import Style
 from onnxcam.outputs.record import plain, record
-from onnxcam.outputs.saliency import Provenance, Saliency, ScoredTarget
+from onnxcam.outputs.saliency import Saliency
 from onnxcam.outputs.signal import background, draw_signal
 from onnxcam.outputs.volume import contact_sheet, plane
 from onnxcam.types import Image, Map, Picture
@@ -41,12 +42,6 @@ class Writer:
 
     suffix: str
     write: Callable[[Saliency, Original | None, Style], bytes]
-
-
-SELF_EXPLAINING = ("convention", "variant")
-"""Options whose value needs no name beside it in a caption."""
-LIMITS = ("budget", "tolerance")
-"""Options that end an estimate; the caption shows the error that was reached instead."""
 
 
 def draw(saliency: Saliency, picture: Original | None, style: Style) -> Picture:
@@ -76,39 +71,10 @@ def draw(saliency: Saliency, picture: Original | None, style: Style) -> Picture:
         drawn = draw_target(drawn, saliency.target, part, target_text(saliency.target), style.font)
     if not style.caption:
         return drawn
-    detail = " · ".join([shown_score(saliency.target), *_method_words(saliency.provenance)])
-    name = saliency.target.name
-    return overlay.caption(drawn, name, detail, colormap=style.colormap, alpha=alpha, font=style.font, ground=ground)
-
-
-def _method_words(provenance: Provenance) -> list[str]:
-    """The method and what differs from its defaults: that changes the meaning of the picture."""
-    differing = {name: provenance.options[name] for name in provenance.changed if name != "fill"}
-    if provenance.error is not None:
-        differing = {k: v for k, v in differing.items() if k not in LIMITS} | {"map error": _error(provenance.error)}
-    words = [str(value) if name in SELF_EXPLAINING else f"{name} {value}" for name, value in differing.items()]
-    return [provenance.method, *words, *([provenance.fill] if "fill" in provenance.changed else [])]
-
-
-def _error(error: float) -> str:
-    return f"{error:.3f}" if error >= 0.001 else f"{error:.1g}"
-
-
-def target_text(target: ScoredTarget) -> str:
-    """The target and its score, for the label of its box."""
-    return f"{target.name}: {shown_score(target)}"
-
-
-def shown_score(target: ScoredTarget) -> str:
-    """What the model gave the target: a probability in percent, or the number itself."""
-    return percent(target.probability) if target.is_probability else f"{target.logit:.3g}"
-
-
-def percent(probability: float) -> str:
-    """A probability with one decimal, never rounded to 0% or 100% unless it is exactly that."""
-    if 0 < probability < 0.0005:
-        return "<0.1%"
-    return ">99.9%" if 0.9995 <= probability < 1 else f"{probability:.1%}"
+    words = caption(saliency)
+    return overlay.caption(
+        drawn, words.title, words.detail, colormap=style.colormap, alpha=alpha, font=style.font, ground=ground
+    )
 
 
 def _png(saliency: Saliency, picture: Original | None, style: Style) -> bytes:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from onnxcam.outputs.captions import caption
 from onnxcam.outputs.saliency import Provenance, Saliency, ScoredTarget
 
 SCHEMA = 1
@@ -32,6 +33,7 @@ def record(saliency: Saliency, outputs: Iterable[Path | str] = (), *, raw: bool 
         "model": {"name": provenance.model, "sha256": provenance.model_sha256},
         "target": _target(saliency.target),
         "score": saliency.score,
+        "caption": caption(saliency),
         **_choices(provenance),
         "size": {"sides": saliency.map.shape, "origin": provenance.size_origin},
         **_run(provenance),

@@ -132,6 +132,16 @@ def test_the_whole_picture_is_explained_squashed_or_in_a_letterbox(
         assert record["preset"]["padding"] == [0.0]
 
 
+def test_the_first_line_and_the_record_say_that_the_preset_is_only_assumed(folder: Path) -> None:
+    first = onnxcam("explain", "tiny.onnx", "photo.png", cwd=folder).stdout.splitlines()[0]
+    assert "preprocessing assumed: imagenet" in first
+    (record,) = json.loads(onnxcam("explain", "tiny.onnx", "photo.png", "--json", cwd=folder).stdout)
+    assert record["caption"]["detail"].endswith("imagenet assumed")
+    words = ["explain", "tiny.onnx", "photo.png", "--preset", "imagenet"]
+    assert "assumed" not in onnxcam(*words, cwd=folder).stdout
+    assert "assumed" not in json.loads(onnxcam(*words, "--json", cwd=folder).stdout)[0]["caption"]["detail"]
+
+
 def test_the_summary_says_what_the_crop_hid_and_how_to_see_it(folder: Path) -> None:
     done = onnxcam("explain", "tiny.onnx", "photo.png", cwd=folder)
     hidden = json.loads(onnxcam("explain", "tiny.onnx", "photo.png", "--json", cwd=folder).stdout)[0]["map"]["hidden"]

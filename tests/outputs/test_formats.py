@@ -12,10 +12,11 @@ from results import HASH, saliency
 
 from onnxcam.errors import PictureError
 from onnxcam.outputs import overlay, signal, volume
-from onnxcam.outputs.formats import FORMATS, Original, draw, percent
+from onnxcam.outputs.captions import caption, percent
+from onnxcam.outputs.formats import FORMATS, Original, draw
 from onnxcam.outputs.overlay import Style
 from onnxcam.outputs.saliency import Saliency
-from onnxcam.types import Image, Picture
+from onnxcam.types import Image, Note, NoteCode, Origin, Picture, Source
 
 PLAIN = Style()
 
@@ -238,3 +239,24 @@ def test_a_path_that_is_not_unicode_can_be_written() -> None:
 )
 def test_a_percentage_is_never_a_certainty_that_it_is_not(probability: float, text: str) -> None:
     assert percent(probability) == text
+
+
+def test_a_low_score_and_an_assumed_preset_are_in_the_captions_words() -> None:
+    assert caption(saliency()).detail == "25.0% · score-cam · map error 0.013"
+    low = saliency(notes=(Note(NoteCode.LOW_SCORE, "..."),))
+    assert caption(low).detail == "only 25.0% · score-cam · map error 0.013"
+    assumed = saliency(preset_origin=Origin(Source.ASSUMED, "..."))
+    assert caption(assumed).detail == "25.0% · score-cam · map error 0.013 · torch assumed"
+    assert caption(saliency(label=None)).title == "class 281"
+
+
+def test_the_box_of_a_target_is_drawn_and_labelled_in_every_kind_of_picture() -> None:
+    one = saliency()
+    boxed = replace(one, target=replace(one.target, box=(60.0, 60.0, 200.0, 200.0)))
+    for picture in (photograph(), None):
+        plain, drawn = draw(one, picture, PLAIN), draw(boxed, picture, PLAIN)
+        assert drawn.shape == plain.shape
+        assert (drawn != plain).any(axis=2).sum() > 1000
+    array = np.zeros((3, *one.map.shape), np.float32)
+    alone = replace(boxed, placement=None)
+    assert (draw(alone, array, PLAIN) != draw(replace(one, placement=None), array, PLAIN)).any()

@@ -157,6 +157,7 @@ def test_an_unknown_field_or_a_missing_one_does_not_fit() -> None:
         assert not VALIDATOR.is_valid(wrong)
 
 
+CAPTION = "25.0% · score-cam · map error 0.013"
 HIDDEN = 1 - (269.5 - 30) * (240 - 0.5) / (240 * 300)
 
 
@@ -182,6 +183,7 @@ def test_the_record_names_every_choice_in_plain_json() -> None:
             "outline": [],
         },
         "score": 3.5,
+        "caption": {"title": "tabby", "detail": CAPTION},
         "method": {
             "name": "score-cam",
             "options": {"score": "logit", "sigma": 0.5, "keep": True},

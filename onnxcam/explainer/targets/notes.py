@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from onnxcam.explainer.targets.box import box_note, scores_of
 from onnxcam.explainer.targets.kind import HeadOutput
-from onnxcam.outputs.formats import percent
+from onnxcam.outputs.captions import percent
 from onnxcam.outputs.saliency import ScoredTarget
 from onnxcam.surgeon.analysis.anatomy import Kind
 from onnxcam.types import Note, NoteCode

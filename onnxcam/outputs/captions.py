@@ -1,0 +1,58 @@
+"""The words of a caption: what was explained, what the model gave it, and how the map was made."""
+
+from dataclasses import dataclass
+
+from onnxcam.outputs.saliency import Provenance, Saliency, ScoredTarget
+from onnxcam.types import NoteCode, Source
+
+SELF_EXPLAINING = ("convention", "variant")
+"""Options whose value needs no name beside it in a caption."""
+LIMITS = ("budget", "tolerance")
+"""Options that end an estimate; the caption shows the error that was reached instead."""
+
+
+@dataclass(frozen=True)
+class Caption:
+    """The two lines under an overlay. The record holds them too, whether they are drawn or not."""
+
+    title: str
+    detail: str
+
+
+def caption(saliency: Saliency) -> Caption:
+    """The target's name, and below it its score, the method, and a preset that is only assumed."""
+    provenance, score = saliency.provenance, shown_score(saliency.target)
+    if any(note.code is NoteCode.LOW_SCORE for note in provenance.notes):
+        score = f"only {score}"
+    assumed = [f"{provenance.preset.name} assumed"] if provenance.preset_origin.source is Source.ASSUMED else []
+    return Caption(saliency.target.name, " · ".join([score, *_method_words(provenance), *assumed]))
+
+
+def _method_words(provenance: Provenance) -> list[str]:
+    """The method and what differs from its defaults: that changes the meaning of the picture."""
+    differing = {name: provenance.options[name] for name in provenance.changed if name != "fill"}
+    if provenance.error is not None:
+        differing = {k: v for k, v in differing.items() if k not in LIMITS} | {"map error": _error(provenance.error)}
+    words = [str(value) if name in SELF_EXPLAINING else f"{name} {value}" for name, value in differing.items()]
+    return [provenance.method, *words, *([provenance.fill] if "fill" in provenance.changed else [])]
+
+
+def _error(error: float) -> str:
+    return f"{error:.3f}" if error >= 0.001 else f"{error:.1g}"
+
+
+def target_text(target: ScoredTarget) -> str:
+    """The target and its score, for the label of its box."""
+    return f"{target.name}: {shown_score(target)}"
+
+
+def shown_score(target: ScoredTarget) -> str:
+    """What the model gave the target: a probability in percent, or the number itself."""
+    return percent(target.probability) if target.is_probability else f"{target.logit:.3g}"
+
+
+def percent(probability: float) -> str:
+    """A probability with one decimal, never rounded to 0% or 100% unless it is exactly that."""
+    if 0 < probability < 0.0005:
+        return "<0.1%"
+    return ">99.9%" if 0.9995 <= probability < 1 else f"{probability:.1%}"
