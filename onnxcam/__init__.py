@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # `as` exports a name to type checkers, which do not read _HO
     from onnxcam.explainer.targets.element import Element as Element
     from onnxcam.explainer.targets.region import Region as Region
     from onnxcam.explainer.targets.similarity import Similarity as Similarity
+    from onnxcam.explainer.targets.timestep import Timestep as Timestep
     from onnxcam.inputs.images import read_picture as read_picture
     from onnxcam.inputs.presets import PRESETS as PRESETS
     from onnxcam.inputs.presets import Preset as Preset
@@ -74,6 +75,7 @@ _HOMES = {
     "onnxcam.explainer.targets.element": ("Element",),
     "onnxcam.explainer.targets.region": ("Region",),
     "onnxcam.explainer.targets.similarity": ("Similarity",),
+    "onnxcam.explainer.targets.timestep": ("Timestep",),
     "onnxcam.inputs.images": ("read_picture",),
     "onnxcam.inputs.presets": ("PRESETS", "Preset"),
     "onnxcam.methods.blocks": ("Convention", "Method"),

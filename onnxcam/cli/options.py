@@ -84,6 +84,10 @@ class TargetArgs:
         str | None,
         option(WHAT, "Where a segmentation's class is scored: pixels, or FILE of a mask.", metavar="L,T,R,B"),
     ] = None
+    timestep: Annotated[
+        list[str] | None,
+        option(WHAT, "A step of a sequence: 5, a range 0-15 for a map each, or all. Default: all.", metavar="T"),
+    ] = None
     reference: Annotated[
         list[str] | None,
         option(WHAT, "Explain the similarity to the embedding of this picture or .npy file.", metavar="FILE"),

@@ -152,6 +152,10 @@ def _target_line(saliency: "Saliency") -> str:
     shown = f"{target.probability:.4f}" if target.probability >= 1e-4 else f"{target.probability:.1e}"
     if target.kind == "classes":
         return f"  class         {target.index}{label}, probability {shown} ({activation})"
-    if target.kind == "region":
+    if target.kind == "sequence":
+        mean = "" if isinstance(target.step, int) else "mean "
+        where = "" if target.step is not None else f" where it is the best class, {target.index}"
+        return f"  sequence      {target.name}{where}, {mean}probability {shown} ({activation})"
+    if target.kind == "region" and target.is_probability:
         return f"  class         {target.index}{label} over a region, mean probability {target.probability:.4f}"
     return f"  target        {target.name}, {target.logit:.6g}"

@@ -145,6 +145,8 @@ def choose_labels(
     elif labels is not None:
         names = read_labels(Path(labels)) if isinstance(labels, str | os.PathLike) else list(labels)
         origin = Origin(Source.GIVEN, str(labels)) if isinstance(labels, str | os.PathLike) else GIVEN
+    elif (stored := graph_labels(file, logits)) and fits(stored, logits):
+        return stored, Origin(Source.MODEL, "the graph")
     else:
         beside = find_labels(file.metadata, file.path)
         if beside is None or (logits.kind is not Kind.CLASSES and not fits(beside[0], logits)):
@@ -155,10 +157,16 @@ def choose_labels(
     return tuple(names), origin
 
 
+def graph_labels(file: ModelFile, logits: Logits) -> tuple[str, ...]:
+    """The names that the graph itself gives the classes of an output: ZipMap's, or those that it looks up."""
+    stored = file.maps.get(logits.output)
+    return logits.labels or (stored.labels if stored is not None else ())
+
+
 def fits(labels: Sequence[str], logits: Logits) -> bool:
     """Whether there is one label per class; of boxes there may be fewer, as a table may hold more numbers per box."""
     if logits.kind is Kind.BOXES:
         return 0 < len(labels) <= logits.classes
     if logits.two_sided and len(labels) == 1:  # the name of the positive side
         return True
-    return logits.kind in (Kind.CLASSES, Kind.REGION) and len(labels) == logits.classes
+    return logits.kind in (Kind.CLASSES, Kind.REGION, Kind.SEQUENCE) and len(labels) == logits.classes

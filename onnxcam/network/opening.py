@@ -362,6 +362,7 @@ class _Opener:
         logits, image = self.anatomy.logits, self.anatomy.image
         own = self.file.proto if self.runnable is None else ir.to_proto(self.runnable)
         name = logits.verified_by or logits.output
+        name = self.file.maps[name].source if name in self.file.maps else name
         if not _computes(own, name):
             return "NOT verified: what is scored is inside a function of the file"
         session = Session(_with_output(own, name), ("cpu",), self.options.threads)
@@ -380,6 +381,9 @@ class _Opener:
         if logits.two_sided:
             values = values.reshape(-1, 2)[:, 1:]
         expected = np.asarray(output, np.float64).reshape(-1)[: values.size]
+        if logits.kind is Kind.SEQUENCE:
+            steps = np.moveaxis(output, [logits.batch_axis, logits.step_axis, logits.channel_axis], [0, 1, 2])[0]
+            expected, values = np.asarray(steps, np.float64).reshape(-1), values.reshape(-1, logits.classes)
         if logits.kind is Kind.REGION:
             first = output[0] if output.ndim == len(logits.shape) else output  # one without batch axis
             expected = np.moveaxis(np.asarray(first, np.float64), logits.channel_axis - 1, -1).reshape(-1)

@@ -292,6 +292,8 @@ class Network:
         logits = self.anatomy.logits
         if logits.kind is Kind.EMBEDDING:
             return {masked_score.REFERENCES: np.zeros((1, logits.classes), np.float32)}
+        if logits.kind is Kind.SEQUENCE:
+            return {masked_score.REGIONS: np.zeros((logits.steps * logits.classes, 1), np.float32)}
         blank: dict[str, npt.NDArray[np.generic]] = {masked_score.TARGETS: np.zeros(1, np.int64)}
         if logits.kind is Kind.REGION:
             blank[masked_score.REGIONS] = np.zeros((logits.places, 1), np.float32)
@@ -300,6 +302,8 @@ class Network:
 
 def probabilities(values: npt.NDArray[np.float64], logits: Logits) -> npt.NDArray[np.float64]:
     """Probabilities of logits (..., classes): their sigmoid or their softmax, as the model or one output implies."""
+    if logits.literal:
+        return values
     if logits.has_sigmoid:
         return np.asarray(0.5 * (1 + np.tanh(0.5 * values)))
     shifted = np.exp(values - values.max(axis=-1, keepdims=True))

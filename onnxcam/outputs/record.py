@@ -62,6 +62,7 @@ def _target(target: ScoredTarget) -> dict[str, Any]:
         "side": target.side,
         "box": target.box,
         "outline": target.outline,
+        "step": target.step,
     }
 
 

@@ -15,6 +15,8 @@ from onnxcam.inputs.presets import Preset
 from onnxcam.outputs.outlines import Outline
 from onnxcam.types import BatchMode, Finish, Floats, Map, Note, Origin, Placement
 
+ALL_STEPS = "all"
+"""ScoredTarget.step of the reading of all steps of a sequence."""
 MASKED = "mask"
 """ScoredTarget.where of a region that was a mask."""
 
@@ -24,12 +26,15 @@ class ScoredTarget:
     """What was explained, and what the model gave it on the unmasked picture.
 
     index: from 0; the class, for an element or a box the place of its number in the flattened output, for a similarity
-    the number of the reference. label: None where there are no labels. kind: 'classes', 'region', 'boxes', 'elements'
-    or 'embedding'. probability: in [0,1] for a class, for a region the mean over it. logit: the model's own number
-    before softmax or sigmoid. For boxes, elements and embeddings, both are the number that is scored, of any range.
-    output: the name of the model's output. where: of a region, its (left, top, right, bottom) in pixels; None where the
-    class is predicted, MASKED where it was a mask, which is not kept. side: 'negative' or 'positive' of a single output
-    that stands for two classes, 0 and 1; the logit of the negative side is that of the output, negated. box: of a
+    the number of the reference. label: None where there are no labels. kind: 'classes', 'region', 'boxes', 'elements',
+    'sequence' or 'embedding'. probability: in [0,1] for a class, for a region and for several steps the mean. logit:
+    the model's own number before softmax or sigmoid. For boxes, elements and embeddings, both are the number that is
+    scored, of any range. output: the name of the model's output. where: of a region, its (left, top, right, bottom) in
+    pixels; None where the class is predicted, MASKED where it was a mask, which is not kept. side: 'negative' or
+    'positive' of a single output that stands for two classes, 0 and 1; the logit of the negative side is that of the
+    output, negated. step: of a sequence; ALL_STEPS for the reading of all steps, None for a class over the steps where
+    it is the best one. quantity: of a region, whether the map holds a quantity such as a distance, so that the
+    probability too is the number itself. box: of a
     detector's box and of a region, (left, top, right, bottom) in pixels of the upright picture, or of the model's input
     for an image that came preprocessed; a detector's may reach beyond the picture. None for other kinds, and where it
     is not known. outline: polygons around a mask and around a box that is turned, in the same pixels.
@@ -48,15 +53,23 @@ class ScoredTarget:
     side: str | None = None
     box: tuple[float, float, float, float] | None = None
     outline: Outline = ()
+    step: int | str | None = None
+    quantity: bool = False
 
     @property
     def is_probability(self) -> bool:
         """False where the model's own number is scored, which may be anything."""
-        return self.kind in ("classes", "region")
+        return self.kind in ("classes", "region", "sequence") and not self.quantity
 
     @property
     def name(self) -> str:
-        """The label, or `class N` without labels; of a single output its side too."""
+        """The label, or `class N` without labels; of a single output its side too, of a sequence its step."""
+        if self.quantity:
+            return f"mean of {self.output}"
+        if self.step == ALL_STEPS:
+            return "all steps"
+        if self.step is not None:
+            return f"{self.label if self.label is not None else f'class {self.index}'} at step {self.step}"
         if self.side is not None:
             return self.side if self.label is None else f"{self.label} ({self.side})"
         return self.label if self.label is not None else f"class {self.index}"

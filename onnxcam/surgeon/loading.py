@@ -17,6 +17,7 @@ from onnx.external_data_helper import load_external_data_for_tensor, uses_extern
 
 from onnxcam.errors import ModelError, NoSpatialFeatures
 from onnxcam.surgeon.ir import Model, cause, from_proto
+from onnxcam.surgeon.maps import MapOutput, map_outputs, without_maps
 from onnxcam.surgeon.validation import all_nodes, check_calls, check_loops, check_tensors, check_text
 
 OLDEST_OPSET = 7
@@ -48,7 +49,12 @@ class ModelFile:
 
         Raises ModelError for a graph that cannot be read.
         """
-        return from_proto(self.proto)
+        return from_proto(without_maps(self.proto))
+
+    @cached_property
+    def maps(self) -> Mapping[str, MapOutput]:
+        """The outputs that are maps of labels to scores, by name; the graph has tensors in their place."""
+        return map_outputs(self.proto)
 
     @property
     def metadata(self) -> Mapping[str, str]:

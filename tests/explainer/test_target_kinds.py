@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from small_models import CLASSIFIER, filled
 
-from onnxcam import Box, Element, Explainer, OnnxCamError, Preset, Region, ScoredTarget, Similarity, grad_cam
+from onnxcam import Box, Element, Explainer, OnnxCamError, Preset, Region, ScoredTarget, Similarity, Timestep, grad_cam
 from onnxcam.errors import OptionError, TargetError
 from onnxcam.explainer.targets import classes
 from onnxcam.explainer.targets.classes import CLASS, class_index
@@ -41,6 +41,18 @@ net (float[N,3,16,12] x) => (float[N,5,8,6] logits)
 }"""
 
 
+RECOGNISER = """<ir_version: 8, opset_import: ["" : 17]>
+net (float[N,3,16,12] x) => (float[6,N,5] y)
+<float[6,3,3,3] w, float[5,6,1,1] v>
+{
+  c = Conv <kernel_shape=[3,3], pads=[1,1,1,1], strides=[2,2]> (x, w)
+  f = Tanh (c)
+  k = Conv <kernel_shape=[1,1]> (f, v)
+  r = ReduceMean <axes=[2], keepdims=0> (k)
+  y = Transpose <perm=[2,0,1]> (r)
+}"""
+
+
 @dataclasses.dataclass(frozen=True)
 class Case:
     """A target of a kind on a model whose head is of the kind's. words, labels: what the command line calls it."""
@@ -57,6 +69,7 @@ CASES = {
     "class": Case(CLASSIFIER, "dog", (), ("dog",), "dog"),
     "element": Case(CLASSIFIER, Element((-2,)), ("[-2]",), (), "-2"),
     "box": Case(DETECTOR, Box("top1", "cat"), ("top1",), ("cat",), "box-top1-cat"),
+    "timestep": Case(RECOGNISER, Timestep(2, "cat"), ("2",), ("cat",), "step-2-cat"),
     "region": Case(SEGMENTER, Region("top1", (0, 0, 30, 20)), ("0,0,30,20",), (), "top1"),
     "similarity": Case(CLASSIFIER, Similarity(OTHER), ("other.png",), (), "other", again=False),
 }
@@ -64,7 +77,7 @@ CASES = {
 
 def opened(name: str) -> Explainer:
     kind, case = TARGET_KINDS[name], CASES[name]
-    labels = LABELS if kind.head in (Kind.CLASSES, Kind.BOXES, Kind.REGION) else None
+    labels = LABELS if kind.head in (Kind.CLASSES, Kind.BOXES, Kind.REGION, Kind.SEQUENCE) else None
     return Explainer(filled(case.model), grad_cam(), kind=kind.head, providers=["cpu"], preset=PLAIN, labels=labels)
 
 

@@ -67,6 +67,7 @@ def reads_json(data: bytes, one: Saliency) -> np.ndarray:
         "side": one.target.side,
         "box": None,
         "outline": [],
+        "step": one.target.step,
     }
     assert values["score"] == 3.5
     if one.placement is None:

@@ -181,6 +181,7 @@ def test_the_record_names_every_choice_in_plain_json() -> None:
             "side": None,
             "box": None,
             "outline": [],
+            "step": None,
         },
         "score": 3.5,
         "caption": {"title": "tabby", "detail": CAPTION},

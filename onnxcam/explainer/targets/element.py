@@ -17,8 +17,8 @@ class Element:
     """One number of an output.
 
     index: one entry per axis after the batch, such as (4, 17); negative ones count from the end; an integer for an
-    output with one axis. output: the output's name; needed only where the model has several. Raises TargetError for an
-    index that is not made of whole numbers.
+    output with one axis; () for the only number of an output of one. output: the output's name; needed only where the
+    model has several. Raises TargetError for an index that is not made of whole numbers.
     """
 
     index: tuple[int, ...]
@@ -42,6 +42,8 @@ def feed(targets: Sequence[Element], output: HeadOutput) -> Feeds:
 
 def _place(target: Element, output: HeadOutput) -> int:
     shape = output.shape
+    if not target.index and output.values.size == 1:  # the only number of the output
+        return 0
     index = tuple(i + d if i < 0 else i for i, d in zip(target.index, shape, strict=False))
     if len(target.index) != len(shape) or not all(0 <= i < d for i, d in zip(index, shape, strict=True)):
         raise TargetError(
@@ -53,7 +55,10 @@ def _place(target: Element, output: HeadOutput) -> int:
 
 def describe(targets: Sequence[Element], feeds: Feeds, output: HeadOutput) -> list[ScoredTarget]:
     """Elements are called by their output and index, such as 'age[0]'."""
-    names = [f"{output.logits.output}[{', '.join(map(str, target.index))}]" for target in targets]
+    names = [
+        f"{output.logits.output}[{', '.join(map(str, target.index))}]" if target.index else output.logits.output
+        for target in targets
+    ]
     return literal([int(i) for i in feeds[TARGETS]], names, output)
 
 
@@ -77,9 +82,11 @@ def file_name(target: Element) -> str:
 
 
 def of_class(label: ClassLike) -> Element:
-    """An integer is the index of an output with one axis."""
+    """An integer is the index of an output with one axis; None and 'top1' are the only number of an output of one."""
+    if label in (None, "top1"):
+        return Element(())
     if _is_integer(label):
-        return Element((int(label),))  # type: ignore[arg-type]
+        return Element((int(label),))
     raise TargetError(f"an element of an output is named by its index, not by {label!r}; use --index, or Element(...)")
 
 

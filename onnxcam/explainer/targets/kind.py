@@ -40,6 +40,8 @@ Targets = Sequence[TargetLike] | npt.NDArray[np.integer[Any]]
 """Several targets; an array holds class indices."""
 
 
+TABLES = (Kind.REGION, Kind.SEQUENCE)
+"""Kinds with classes at every place or step."""
 SIDES = ("negative", "positive")
 """What the classes 0 and 1 of a single output are."""
 
@@ -81,8 +83,8 @@ class HeadOutput:
 
     @cached_property
     def probabilities(self) -> Vector:
-        """(..., classes) by the model's own activation; a region's has one line per place of the class map."""
-        table = self.values.reshape(-1, self.logits.classes) if self.logits.kind is Kind.REGION else self.values
+        """(..., classes) by the model's own activation; one line per place of a class map or step of a sequence."""
+        table = self.values.reshape(-1, self.logits.classes) if self.logits.kind in TABLES else self.values
         return probabilities(table, self.logits)
 
     @property

@@ -13,7 +13,7 @@ from onnxcam.errors import OptionError, TargetError
 from onnxcam.explainer.targets.background import background_of_map, without
 from onnxcam.explainer.targets.classes import class_of
 from onnxcam.explainer.targets.classes import file_name as class_name
-from onnxcam.explainer.targets.kind import REGIONS, TARGETS, ClassLike, Feeds, HeadOutput, TargetKind
+from onnxcam.explainer.targets.kind import REGIONS, TARGETS, ClassLike, Feeds, HeadOutput, TargetKind, Vector
 from onnxcam.outputs.outlines import bounds, contours
 from onnxcam.outputs.saliency import MASKED, ScoredTarget
 from onnxcam.surgeon.analysis.anatomy import Kind
@@ -53,6 +53,8 @@ def feed(targets: Sequence[Region], output: HeadOutput) -> Feeds:
     """The classes, and for each region the weights of the class map's places, which add up to one."""
     table, classes = output.values.reshape(-1, output.logits.classes), output.logits.classes
     two_sided, threshold = output.logits.two_sided, output.logits.threshold
+    if output.logits.literal:
+        return _quantity(targets, table[:, 0], output)
     predicted = (table[:, 1] > threshold).astype(np.int64) if two_sided else table.argmax(axis=1)
     votes = np.bincount(predicted, minlength=classes).astype(np.float64)
     if two_sided and votes[1]:  # the map is about its positive side, however small
@@ -75,13 +77,29 @@ def feed(targets: Sequence[Region], output: HeadOutput) -> Feeds:
     return {TARGETS: np.asarray(indices, np.int64), REGIONS: np.stack(weights)}
 
 
+def _quantity(targets: Sequence[Region], values: Vector, output: HeadOutput) -> Feeds:
+    """Regions of a map of a quantity: by default where it is above the graph's own threshold, else all of it."""
+    above = values > output.logits.threshold
+    weights = []
+    for target in targets:
+        if target.label not in (None, "top1", 0):
+            raise TargetError(f"the output {output.logits.output!r} is a map of one quantity; leave the class out")
+        inside = (
+            (above if above.any() else np.ones_like(above)) if target.where is None else _inside(target.where, output)
+        )
+        if not inside.any():
+            raise TargetError("the region holds no cell of what the model sees (a crop may have cut it off)")
+        weights.append(inside / inside.sum())
+    return {TARGETS: np.zeros(len(targets), np.int64), REGIONS: np.stack(weights)}
+
+
 def describe(targets: Sequence[Region], feeds: Feeds, output: HeadOutput) -> list[ScoredTarget]:
     """Classes with the mean of their probability and logit over the region."""
     table = output.values.reshape(-1, output.logits.classes)
     scored = [
         ScoredTarget(
             i, output.label(i), float(weights @ output.probabilities[:, i]), float(weights @ table[:, i]), Kind.REGION,
-            side=output.side(i),
+            side=output.side(i), quantity=output.logits.literal,
         )
         for i, weights in zip(map(int, feeds[TARGETS]), feeds[REGIONS], strict=True)
     ]  # fmt: skip

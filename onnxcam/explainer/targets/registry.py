@@ -14,12 +14,13 @@ from onnxcam.explainer.targets.element import ELEMENT
 from onnxcam.explainer.targets.kind import HeadOutput, TargetKind, TargetLike, Targets
 from onnxcam.explainer.targets.region import REGION
 from onnxcam.explainer.targets.similarity import SIMILARITY
+from onnxcam.explainer.targets.timestep import TIMESTEP
 from onnxcam.network.packing import TARGET_AXES
 from onnxcam.outputs.saliency import ScoredTarget
 from onnxcam.surgeon.analysis.anatomy import Kind
 from onnxcam.types import Arrays
 
-TARGET_KINDS: dict[str, TargetKind] = {kind.name: kind for kind in (CLASS, ELEMENT, BOX, REGION, SIMILARITY)}
+TARGET_KINDS: dict[str, TargetKind] = {kind.name: kind for kind in (CLASS, ELEMENT, BOX, REGION, TIMESTEP, SIMILARITY)}
 """Every kind of target by name; register() adds to it."""
 
 

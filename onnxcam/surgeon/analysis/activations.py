@@ -102,16 +102,16 @@ def _is_number(value: Value | None, number: float) -> bool:
     return array is not None and array.size == 1 and bool(np.all(array == number))
 
 
-def last_operator(value: Value) -> Node | None:
-    """The operator that computes the numbers of a value, before those that only move them."""
-    while (node := value.producer()) is not None and node.op_type in TRANSPARENT and node.inputs[0] is not None:
+def last_operator(value: Value, through: frozenset[str] = TRANSPARENT) -> Node | None:
+    """The operator that computes the numbers of a value, before those of `through`, which only move them."""
+    while (node := value.producer()) is not None and node.op_type in through and node.inputs[0] is not None:
         value = node.inputs[0]
     return node
 
 
-def is_quantity(value: Value) -> bool:
+def is_quantity(value: Value, through: frozenset[str] = TRANSPARENT) -> bool:
     """Whether a number ends in an operator that no logit ends in, such as ReLU: it counts, or measures."""
-    node = last_operator(value)
+    node = last_operator(value, through)
     return node is not None and node.op_type in QUANTITIES
 
 

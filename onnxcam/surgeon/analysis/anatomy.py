@@ -83,6 +83,8 @@ class Kind(StrEnum):
     """(N, 4 + classes, boxes) or (N, boxes, 5 + classes): the score is a box's number for a class."""
     ELEMENTS = "elements"
     """Any tensor: the score is one of its numbers."""
+    SEQUENCE = "sequence"
+    """(T, N, classes) or (N, T, classes): one number for each class and step of a sequence."""
     EMBEDDING = "embedding"
     """Any tensor as a vector: the score is its cosine similarity to a reference."""
 
@@ -104,8 +106,9 @@ class Logits:
 
     two_sided: one number z stands for two classes, whose logits are -z (class 0) and z (class 1). threshold: the z
     above which the graph decides for class 1; 0 is a probability of a half. labels: names that the graph itself gives
-    the classes. verified_by: the tensor of the file whose numbers are those of `tensor` after the activation, where
-    that is not the output.
+    the classes. step_axis, batch_axis: the axis of the steps (SEQUENCE), and of the batch. literal: the number itself
+    is scored and is no probability (a REGION's; the kinds below BOXES always are). verified_by: the tensor of the file
+    whose numbers are those of `tensor` after the activation, where that is not the output.
     """
 
     tensor: str
@@ -127,6 +130,9 @@ class Logits:
     two_sided: bool = False
     threshold: float = 0.0
     labels: tuple[str, ...] = ()
+    step_axis: int = 1
+    batch_axis: int = 0
+    literal: bool = False
     verified_by: str = ""
 
     @property
@@ -138,6 +144,11 @@ class Logits:
     def has_sigmoid(self) -> bool:
         """Whether the probability is the sigmoid of a logit, by the model or by our reading; else it is a softmax."""
         return self.activation == "sigmoid" or self.two_sided
+
+    @property
+    def steps(self) -> int:
+        """The number of steps (SEQUENCE)."""
+        return self.shape[self.step_axis]
 
     @property
     def boxes(self) -> int:

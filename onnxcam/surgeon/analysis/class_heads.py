@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from onnxcam.errors import ModelError
 from onnxcam.surgeon.analysis.activations import (
     FINAL_ACTIVATIONS,
     MOVING,
@@ -21,7 +22,7 @@ from onnxcam.surgeon.analysis.anatomy import Kind, Logits
 from onnxcam.surgeon.analysis.factors import CHANNEL
 from onnxcam.surgeon.analysis.frontier import Geometry
 from onnxcam.surgeon.analysis.output_shapes import check_size, dims, image_shape, is_scorable, is_vector, size
-from onnxcam.surgeon.analysis.selections import Selection, is_chosen, selection_of, threshold_of
+from onnxcam.surgeon.analysis.selections import ENLARGING, Selection, is_chosen, selection_of, threshold_of
 from onnxcam.surgeon.ir import Value, ancestors
 
 
@@ -52,9 +53,19 @@ def head_of(output: Value, geometry: Geometry) -> Head | None:
         return Head(output, scores, selection) if along and not _merges_axes(scores, geometry) else None
     if class_map(scores, geometry) is None:
         return None
-    axes = geometry.axes_of(scores)
-    along = selection.axis is None or (CHANNEL in axes and axes.index(CHANNEL) == selection.axis % rank)
+    along = selection.axis is None or _class_axis(scores, geometry) == selection.axis % rank
     return Head(output, scores, selection) if along else None
+
+
+def refuse_least(outputs: Sequence[Value]) -> None:
+    """Raises ModelError for an output that names the least of some numbers: less is better there, unlike a score."""
+    for output in outputs:
+        selection = selection_of(output)
+        if selection is not None and selection.inverted:
+            raise ModelError(
+                f"the output {output.name!r} names the least of {selection.scores.name!r}, which are distances and no "
+                f"scores of classes; make that tensor an output of the export, and explain a number of it (--index)"
+            )
 
 
 def _merges_axes(scores: Value, geometry: Geometry) -> bool:
@@ -117,14 +128,15 @@ def class_map(scores: Value, geometry: Geometry) -> Activation | None:
         return None
     numbers = _count(scores, geometry)
     end = final_activation(scores, MOVING)
-    if geometry.is_map(end.value) and _count(end.value, geometry) == numbers and end.name != "none":
+    if _class_axis(end.value, geometry) is not None and _count(end.value, geometry) == numbers and end.name != "none":
         return end
-    if geometry.is_map(scores):
+    if _class_axis(scores, geometry) is not None:
         return Activation(scores, "none", scores)
     value = scores
     while (node := value.producer()) is not None and node.op_type in MOVING and node.inputs[0] is not None:
         value = node.inputs[0]
-        if geometry.is_map(value) and _count(value, geometry) == numbers and _classes(value, geometry) == 1:
+        axis = _class_axis(value, geometry)
+        if axis is not None and _count(value, geometry) == numbers and dims(value, geometry)[axis] == 1:
             return Activation(value, "none", value)
     return None
 
@@ -133,8 +145,15 @@ def _count(value: Value, geometry: Geometry) -> int:
     return math.prod(int(d or 0) for d in dims(value, geometry))
 
 
-def _classes(value: Value, geometry: Geometry) -> int:
-    return int(dims(value, geometry)[geometry.axes_of(value).index(CHANNEL)] or 0)
+def _class_axis(value: Value, geometry: Geometry) -> int | None:
+    """The axis of the classes of a map: the channels, or the one axis beside batch and grid, if that has size 1."""
+    axes, shape = geometry.axes_of(value), dims(value, geometry)
+    if geometry.is_map(value):
+        return axes.index(CHANNEL)
+    if not geometry.has_grid(value) or not set(geometry.letters) <= set(axes):
+        return None
+    rest = [i for i in range(1, len(axes)) if axes[i] not in geometry.letters]
+    return rest[0] if len(rest) == 1 and shape[rest[0]] == 1 else None
 
 
 def described_head(head: Head, kind: Kind | None, geometry: Geometry, why: str) -> Logits:
@@ -154,10 +173,14 @@ def described_head(head: Head, kind: Kind | None, geometry: Geometry, why: str) 
         labels=head.selection.labels if head.selection is not None else (),
     )  # fmt: skip
     if of is Kind.REGION:
-        channel = geometry.axes_of(value).index(CHANNEL)
+        channel = _class_axis(value, geometry)
+        assert channel is not None, "a class map has an axis of classes"
         logits = replace(logits, classes=logits.shape[channel], channel_axis=channel)
+        if kind is None and name == "none" and logits.classes == 1 and is_quantity(value, MOVING | ENLARGING):
+            compared = _threshold(head, end)
+            return replace(logits, literal=True, threshold=-math.inf if compared is None else compared)
     if of in (Kind.CLASSES, Kind.REGION) and logits.classes == 1:
-        return replace(logits, classes=2, two_sided=True, threshold=_threshold(head, end))
+        return replace(logits, classes=2, two_sided=True, threshold=_threshold(head, end) or 0.0)
     return logits
 
 
@@ -177,14 +200,14 @@ def _verified_by(head: Head, end: Activation, geometry: Geometry) -> str:
     return "" if head.selection is None and plain and same else str(end.activated.name)
 
 
-def _threshold(head: Head, end: Activation) -> float:
-    """The logit above which the graph itself decides for the positive side; 0 where it does not say."""
+def _threshold(head: Head, end: Activation) -> float | None:
+    """The logit above which the graph itself decides for the positive side; None where it does not say."""
     compared = threshold_of([head.scores, end.activated, end.value])
     if head.selection is not None and head.selection.threshold is not None:
         compared = (head.selection.scores, head.selection.threshold)
     if compared is None:
-        return 0.0
+        return None
     value, number = compared
     if end.name != "sigmoid" or value is end.value:
         return number
-    return math.log(number / (1 - number)) if 0 < number < 1 else 0.0
+    return math.log(number / (1 - number)) if 0 < number < 1 else None

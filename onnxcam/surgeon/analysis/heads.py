@@ -4,18 +4,34 @@ find_logits() returns it as Logits, with the kind of its targets. locate.py walk
 nodes that turn it into one score for each masked image.
 """
 
+from dataclasses import replace
+
 from onnxcam.errors import ModelError, near
 from onnxcam.surgeon.analysis.anatomy import Kind, Logits
 from onnxcam.surgeon.analysis.candidate_table import CANDIDATES, as_candidates
-from onnxcam.surgeon.analysis.class_heads import best_head, described_head, head_of, map_heads, vector_heads
+from onnxcam.surgeon.analysis.class_heads import (
+    best_head,
+    described_head,
+    head_of,
+    map_heads,
+    refuse_least,
+    vector_heads,
+)
 from onnxcam.surgeon.analysis.columns import as_boxes, is_beside_prototypes
 from onnxcam.surgeon.analysis.frontier import Geometry
 from onnxcam.surgeon.analysis.output_shapes import checked_shape, dims, is_scorable, is_vector, shown, size
 from onnxcam.surgeon.analysis.selections import is_tensor
+from onnxcam.surgeon.analysis.sequences import sequence_of
 from onnxcam.surgeon.ir import Model, Value, ancestors
 
 CHOOSING = frozenset({"NonMaxSuppression", "TopK", "NonZero"})
 """Operators that choose boxes, after which a row of the table is another box for every image."""
+SHAPES = {
+    Kind.CLASSES: "a class vector (N, classes)",
+    Kind.REGION: "a class map (N, classes, H, W)",
+    Kind.BOXES: "a table of boxes (N, numbers, boxes)",
+    Kind.SEQUENCE: "a sequence of class vectors (T, N, classes) or (N, T, classes)",
+}
 
 
 def find_logits(model: Model, geometry: Geometry, output: str | None = None, kind: Kind | None = None) -> Logits:
@@ -41,6 +57,10 @@ def _scored(model: Model, geometry: Geometry, output: str | None, kind: Kind | N
         head, why = head_of(chosen, geometry), "; the output that was named"
         if head is not None and kind in (None, Kind.CLASSES if is_vector(head.scores, geometry) else Kind.REGION):
             return described_head(head, kind, geometry, why)
+        refuse_least([chosen] if kind is None else [])
+        sequence = sequence_of(model, chosen, geometry, requested=kind is Kind.SEQUENCE)
+        if sequence is not None and kind in (None, Kind.SEQUENCE):
+            return replace(sequence, reason=sequence.reason + why)
         return _described(chosen, kind or _kind_of(chosen, geometry), geometry, why)
     outputs = [v for v in outputs if v.const_value is None and v.producer() is not None] or outputs
     if kind in (None, Kind.CLASSES):
@@ -54,7 +74,12 @@ def _scored(model: Model, geometry: Geometry, output: str | None, kind: Kind | N
 
 
 def _other(model: Model, outputs: list[Value], kind: Kind | None, geometry: Geometry) -> Logits:
-    """The scored tensor of a model without class vector: a class map, then boxes; others must be named."""
+    """The scored tensor of a model without class vector: a sequence, a class map, then boxes; others must be named."""
+    if kind in (None, Kind.SEQUENCE):
+        read = [sequence_of(model, v, geometry, requested=kind is Kind.SEQUENCE) for v in outputs]
+        sequences = [logits for logits in read if logits is not None]
+        if sequences:
+            return sequences[0]
     maps = map_heads(outputs, geometry)
     mapped = {id(h.output) for h in maps}
     boxes = [v for v in outputs if len(dims(v, geometry)) == 3 and id(v) not in mapped and is_scorable(v, geometry)]
@@ -73,10 +98,11 @@ def _other(model: Model, outputs: list[Value], kind: Kind | None, geometry: Geom
     if kind in (Kind.ELEMENTS, Kind.EMBEDDING):
         raise ModelError(f"the model has several outputs; say which is meant with --output: {listed}")
     if kind is not None:
-        what = "a class map (N, classes, H, W)" if kind is Kind.REGION else "a table of boxes (N, numbers, boxes)"
+        what = SHAPES[kind]
         raise ModelError(f"no output is {what}; found {listed}")
+    refuse_least(outputs)
     raise ModelError(
-        f"no output is a class vector (N, classes), a class map or a table of boxes; found {listed}; "
+        f"no output is a class vector (N, classes), a class map, a sequence or a table of boxes; found {listed}; "
         f"name a number with onnxcam explain --output NAME --index ..."
     )
 
@@ -89,9 +115,8 @@ def _kind_of(output: Value, geometry: Geometry) -> Kind:
 def _described(output: Value, kind: Kind, geometry: Geometry, why: str) -> Logits:
     """The Logits of an output. why ends the reason."""
     shape = checked_shape(output, geometry)
-    if kind in (Kind.CLASSES, Kind.REGION):
-        what = "class vector (N, classes)" if kind is Kind.CLASSES else "class map (N, classes, H, W)"
-        raise ModelError(f"the output {output.name!r} of shape {list(shape)} is no {what}")
+    if kind in (Kind.CLASSES, Kind.REGION, Kind.SEQUENCE):
+        raise ModelError(f"the output {output.name!r} of shape {list(shape)} is no {SHAPES[kind].removeprefix('a ')}")
     if kind is Kind.BOXES and len(shape) != 3:
         raise ModelError(f"the output {output.name!r} of shape {list(shape)} is no table of boxes (N, numbers, boxes)")
     # Elements, boxes and embeddings are scored as the model returns them, after any activation.

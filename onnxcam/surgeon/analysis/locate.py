@@ -36,6 +36,7 @@ from onnxcam.surgeon.analysis.heads import find_logits
 from onnxcam.surgeon.analysis.images import find_image, resolve_size, size_notes
 from onnxcam.surgeon.analysis.pooling import before_pooling, gate_doubt
 from onnxcam.surgeon.analysis.query_levels import candidate_scales
+from onnxcam.surgeon.analysis.single_channel import before_single_channel
 from onnxcam.surgeon.ir import (
     Model,
     Node,
@@ -146,7 +147,7 @@ def _auto(model: Model, logits: Logits, geometry: Geometry) -> _Choice:
     if head is None:
         raise ModelError(f"what is scored, {logits.tensor!r}, is a constant: it does not depend on the image")
     if logits.kind is Kind.REGION:
-        value = before_prediction(head, geometry)
+        value = before_single_channel(before_prediction(head, geometry), geometry)
         reason = "what enters the layer that predicts a class for every pixel"
         predictions = branch_features(summed_predictions(head, geometry, model), geometry)
         if len(predictions) < 2:
@@ -164,8 +165,10 @@ def _auto(model: Model, logits: Logits, geometry: Geometry) -> _Choice:
     final, consumer = ranked[0]
     start, how = before_pooling(ranked[0], learned, geometry) or (before_shared_pooling(final, learned), "what ")
     refinement = refine(start, head, logits.columns, geometry)
-    chosen = refinement.value
+    chosen = before_single_channel(refinement.value, geometry)
     reason = f"{refinement.how or how}enters {consumer.op_type}, where the grid is lost"
+    if chosen is not refinement.value:
+        reason = f"the last map of several channels before {refinement.value.name!r}, which has one"
     features = _feature(chosen, reason, geometry)
     losers = [
         Candidate(str(v.name), geometry.shape(v), f"enters {n.op_type} earlier in the graph")

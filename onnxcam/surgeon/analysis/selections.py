@@ -11,6 +11,7 @@ import onnx_ir
 
 from onnxcam.surgeon.analysis.activations import MOVING, TRANSPARENT
 from onnxcam.surgeon.ir import Node, Value, ancestors, constant, integer, integers
+from onnxcam.surgeon.maps import label_texts
 
 COMPARISONS = frozenset({"Greater", "GreaterOrEqual", "Less", "LessOrEqual"})
 LOOKUPS = frozenset({"Gather", "ArrayFeatureExtractor", "LabelEncoder"})
@@ -144,7 +145,7 @@ def _two_names(node: Node) -> tuple[str, ...]:
 def _texts(names: Sequence[object]) -> tuple[str, ...]:
     """Names as text. Integers that only repeat the index name nothing; others are called 'label 7'."""
     if all(isinstance(n, int) for n in names):
-        return () if list(names) == list(range(len(names))) else tuple(f"label {n}" for n in names)
+        return label_texts([int(str(n)) for n in names])
     return tuple(n.decode(errors="replace") if isinstance(n, bytes) else str(n) for n in names)
 
 

@@ -4,6 +4,7 @@
     classes             output[t]                                         softmax or sigmoid of the output, [t]
     ... of one number   -output for target 0, output for target 1         sigmoid of that logit
     region              class logit, averaged over the target's region    class probability, averaged likewise
+    sequence            class logits, weighted over steps and classes     class probabilities, weighted likewise
     boxes, elements     element t of the flattened output                 the same; of logits their sigmoid
     embedding           cosine between the output and reference t         the same
 
@@ -43,6 +44,8 @@ def add_score_head(model: Model, b: Builder, head: Value, logits: Logits) -> Sco
     """
     if logits.kind is Kind.REGION:
         return _region(model, b, head, logits)
+    if logits.kind is Kind.SEQUENCE:
+        return _sequence(model, b, head, logits)
     numbers = math.prod(logits.shape[1:] if len(logits.shape) > 1 else logits.shape)
     # Reshape, not Flatten: some exports squeeze a batch of one away.
     flat = b("Reshape", head, b.constant([-1, numbers], np.int64), name=None if logits.two_sided else LOGITS)
@@ -68,7 +71,10 @@ def _region(model: Model, b: Builder, head: Value, logits: Logits) -> ScoreTenso
         table = _both_sides(b, table)
     targets = new_input(model, TARGETS, onnx_ir.DataType.INT64, ["targets"])
     regions = new_input(model, REGIONS, onnx_ir.DataType.FLOAT, [places, "targets"])
-    probabilities = b("Sigmoid", table) if logits.has_sigmoid else b("Softmax", table, axis=2)
+    if logits.literal:
+        probabilities = table
+    else:
+        probabilities = b("Sigmoid", table) if logits.has_sigmoid else b("Softmax", table, axis=2)
     scores = []
     for source, name in ((table, LOGIT), (probabilities, PROBABILITY)):
         weighted = b("Mul", b("Gather", source, targets, axis=2), regions)
@@ -76,6 +82,20 @@ def _region(model: Model, b: Builder, head: Value, logits: Logits) -> ScoreTenso
     numbers = places * logits.classes
     flat = b("Reshape", table, b.constant([-1, numbers], np.int64), name=LOGITS)
     return ScoreTensors(scores[0], scores[1], flat, numbers)
+
+
+def _sequence(model: Model, b: Builder, head: Value, logits: Logits) -> ScoreTensors:
+    """REGIONS weighs every class of every step, so a target is one number or the mean along a reading."""
+    wide = [logits.batch_axis, logits.step_axis, logits.channel_axis]
+    order = [*wide, *(i for i in range(len(logits.shape)) if i not in wide)]
+    numbers = logits.steps * logits.classes
+    table = b.reshape(b("Transpose", head, perm=order), [-1, logits.steps, logits.classes])
+    probabilities = b("Sigmoid", table) if logits.has_sigmoid else b("Softmax", table, axis=2)
+    weights = new_input(model, REGIONS, onnx_ir.DataType.FLOAT, [numbers, "targets"])
+    flat = b("Reshape", table, b.constant([-1, numbers], np.int64), name=LOGITS)
+    likely = b("Reshape", probabilities, b.constant([-1, numbers], np.int64))
+    logit = b("MatMul", flat, weights, name=LOGIT)
+    return ScoreTensors(logit, b("MatMul", likely, weights, name=PROBABILITY), flat, numbers)
 
 
 def _both_sides(b: Builder, logit: Value, name: str | None = None) -> Value:

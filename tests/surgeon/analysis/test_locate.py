@@ -11,7 +11,6 @@ from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import Kind
 from onnxcam.surgeon.analysis.images import find_image
 from onnxcam.surgeon.loading import read_model
-from onnxcam.types import NoteCode
 
 
 @pytest.mark.parametrize(
@@ -211,8 +210,9 @@ def test_the_features_of_a_sequence_model_are_not_those_of_a_detector(make: Make
     }}"""
     anatomy = anatomy_of(make(text))
     assert anatomy.features.tensor == "f"
-    assert any(n.code is NoteCode.READ_AS_BOXES and "read as a table of boxes" in n.text for n in anatomy.notes)
-    assert any("onnxcam explain --index" in n.text for n in anatomy.notes)
+    assert (anatomy.logits.kind, anatomy.logits.steps, anatomy.logits.classes) == (Kind.SEQUENCE, 12, 7)
+    boxes = anatomy_of(make(text), kind=Kind.BOXES)
+    assert boxes.features.tensor == "f"
 
 
 def test_a_wider_embedding_is_not_taken_for_the_logits(make: Make) -> None:
