@@ -34,10 +34,10 @@ class ScoredTarget:
     'positive' of a single output that stands for two classes, 0 and 1; the logit of the negative side is that of the
     output, negated. step: of a sequence; ALL_STEPS for the reading of all steps, None for a class over the steps where
     it is the best one. quantity: of a region, whether the map holds a quantity such as a distance, so that the
-    probability too is the number itself. box: of a
-    detector's box and of a region, (left, top, right, bottom) in pixels of the upright picture, or of the model's input
-    for an image that came preprocessed; a detector's may reach beyond the picture. None for other kinds, and where it
-    is not known. outline: polygons around a mask and around a box that is turned, in the same pixels.
+    probability too is the number itself. box: of a detector's box and of a region, (left, top, right, bottom) in pixels
+    of the upright picture, or of the model's input for an image that came preprocessed; a detector's may reach beyond
+    the picture. None for other kinds, and where it is not known. outline: polygons around a mask and around a box that
+    is turned, in the same pixels.
 
     An Explainer takes it as a target again, for any picture, if its model has an output of that name (any model, where
     output is None). A mask and a similarity's reference are not kept, so they have to be passed again.
