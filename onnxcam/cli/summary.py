@@ -135,8 +135,10 @@ def _assumed(saliency: "Saliency") -> str:
 
 
 def _preprocessing(saliency: "Saliency") -> str:
+    from onnxcam.explainer.results import PREPROCESSED
+
     provenance = saliency.provenance
-    if saliency.placement is None:
+    if saliency.placement is None and provenance.preset_origin == PREPROCESSED:
         return "none: the array is taken as it is"
     return f"{provenance.preset.name} ({provenance.preset_origin})"
 

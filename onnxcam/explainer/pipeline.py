@@ -149,7 +149,7 @@ class Pipeline:
     ) -> ForwardResult:
         start = time.perf_counter()
         network, perturb = runner.opened.network, self.info.method.perturb
-        preset_known = model_input.placement is not None or self.info.preset_origin.source is Source.GIVEN
+        preset_known = not model_input.is_prepared or self.info.preset_origin.source is Source.GIVEN
         if perturb.needs_preset and not preset_known:
             raise OptionError(
                 "what black is after preprocessing is not known for this image; give the preset, or another fill"

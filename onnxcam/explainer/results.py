@@ -153,7 +153,7 @@ def _provenance(
         logits=opened.anatomy.logits.tensor,
         activation=opened.anatomy.logits.activation,
         preset=info.preset,
-        preset_origin=info.preset_origin if model_input.placement is not None else PREPROCESSED,
+        preset_origin=info.preset_origin if not model_input.is_prepared else PREPROCESSED,
         size_origin=info.size_origin,
         fill=method.perturb.name,
         method=method.name,
@@ -183,7 +183,7 @@ def _provenance(
 
 def preprocessing_notes(info: ExplainerInfo, model_input: ModelInput) -> tuple[Note, ...]:
     """Doubts about the numbers that the model was given."""
-    return info.preset_notes if model_input.placement is not None else info.array_notes(model_input.image)
+    return info.preset_notes if not model_input.is_prepared else info.array_notes(model_input.image)
 
 
 def notes_of(forward: ForwardResult, size: tuple[int, ...], size_origin: Origin) -> tuple[Note, ...]:

@@ -6,7 +6,7 @@ taken as it is (prepared.py), unless options say what else to do with it.
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,10 +27,11 @@ from onnxcam.inputs.arrays import (
 )
 from onnxcam.inputs.arrays import read_array as read_array
 from onnxcam.inputs.bands import Bands, bands_first, composite, read_bands
+from onnxcam.inputs.clips import chosen, frames_of, stacked, unchanged
 from onnxcam.inputs.decoding import Reading
 from onnxcam.inputs.depth import Window, windowed
 from onnxcam.inputs.dlpack import DeviceArray, from_device, is_device_array, lies_ready
-from onnxcam.inputs.images import read_file, read_picture, read_pillow
+from onnxcam.inputs.images import read, read_file, read_picture, read_pillow
 from onnxcam.inputs.prepared import ARITHMETIC, as_it_is, calculated, reads_as_pixels
 from onnxcam.inputs.preprocess import apply, apply_bands
 from onnxcam.inputs.presets import Preset
@@ -52,18 +53,23 @@ class ModelInput:
 
     image: (C,H,W) float32. placement: where it lies on the picture; None if it came preprocessed. name: its path, or
     what messages call it. on_device: an OrtValue with the same numbers, if the image came on a device. picture: what
-    maps are drawn over, if it has a placement. window: what became black and white, if that was chosen. notes: what to
-    doubt.
+    maps are drawn over, if it has a placement; of a clip its frames (3,T,H,W) as the model sees them. window: what
+    became black and white, if that was chosen. notes: what to doubt.
     """
 
     image: Image
     placement: Placement | None
     name: str
     on_device: Any = None
-    picture: Picture | None = None
+    picture: npt.NDArray[Any] | None = None
     bands: Bands | None = None
     window: Window | None = None
     notes: tuple[Note, ...] = ()
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether it came preprocessed."""
+        return self.placement is None and self.picture is None
 
     @property
     def drawn(self) -> npt.NDArray[Any]:
@@ -97,6 +103,8 @@ class ImageLoader:
         Raises PictureError for what is neither a picture nor an array that fits the model's input, and PresetError for
         a preset that does not fit the model.
         """
+        if self._takes_clips and (frames := frames_of(image, lambda each: read(each).picture)) is not None:
+            return self._from_frames(frames, name or (name_of(image) if is_file_source(image) else "<clip>"))
         if isinstance(image, Pil.Image):
             return self._from_picture(lambda: read_pillow(image, self.window), name or _label(image))
         if is_file_source(image):
@@ -154,6 +162,21 @@ class ImageLoader:
         return ModelInput(
             self._in_range(image), placement, name, picture=reading.picture, window=reading.window, notes=reading.notes
         )
+
+    @property
+    def _takes_clips(self) -> bool:
+        """Whether the model takes pictures in time, rather than a volume of other numbers."""
+        return len(self.size) == 3 and (self.input.frames is not None or self.input.channels == 3)
+
+    def _from_frames(self, frames: Sequence[Picture], name: str) -> ModelInput:
+        """The frames of a clip, each preprocessed as a picture."""
+        count, *sides = self.size
+        pictures, notes = chosen(frames, count, name)
+        size, channels = (sides[0], sides[1]), self.input.channels
+        images = [apply(picture, self.preset, size, channels)[0] for picture in pictures]
+        pixels = [apply(picture, unchanged(self.preset), size, 3)[0] for picture in pictures]
+        drawn = stacked(pixels)
+        return ModelInput(self._in_range(stacked(images)), None, name, picture=drawn, notes=notes)
 
     def _from_array(self, array: npt.NDArray[Any], name: str) -> ModelInput:
         exact = self._channels_first(array)

@@ -24,9 +24,10 @@ from onnxcam.engine.providers import ProviderSpec, parse_providers
 from onnxcam.engine.session import Session
 from onnxcam.errors import InferenceError, ModelError, OptionError, OutOfMemory
 from onnxcam.network import cache
+from onnxcam.network.added_batch import with_batch
 from onnxcam.network.batch_check import HALF_TOLERANCE, TOLERANCE, samples_interact, why_not_batched
 from onnxcam.network.class_token import before_class_token
-from onnxcam.network.dry_run import noise, run_trace, without_branches
+from onnxcam.network.dry_run import noise, without_branches
 from onnxcam.network.extra_inputs import extra_inputs, for_batch, is_batched
 from onnxcam.network.scorer import Network, probabilities
 from onnxcam.network.selection import Detections, Selection, split_selection
@@ -167,7 +168,25 @@ def _open(file: ModelFile, options: OpenOptions) -> OpenedModel:
         size = image.sides_in(record.trace.shapes[image.name])
         model, trace, notes = without_branches(model, image, size, inputs, record.trace)
     if 0 in image.added:
-        model, image, trace = _with_batch(model, image, size, inputs, trace)
+        model, image, trace = with_batch(model, image, size, inputs, trace)
+    anatomy = _located(model, image, size, inputs, trace, options)
+    selecting = selection.notes if selection is not None else ()
+    notes = (*prepared.notes, *size_notes(requested, size), *notes, *selecting)
+    joined = model
+    model, anatomy, shapes = add_frame_axis(*split_off(model, anatomy, trace.shapes))
+    joins_pictures = model is not joined and image.frames is None
+    trace = replace(trace, shapes=shapes)
+    opener = _Opener(file, prepared.runnable, model, joins_pictures, trace, anatomy, size, inputs, options, record)
+    network, graph, batching = opener.open()
+    if cached and record is None and not trace.taken:  # the branch of an If is found anew at every opening
+        cache.store(key, cache.ModelRecord(trace, batching.mode, batching.reason))
+    return OpenedModel(network, graph, anatomy, size, batching, inputs, notes, options, trace.shapes, selection)
+
+
+def _located(
+    model: Model, image: ImageInput, size: tuple[int, ...], inputs: Arrays, trace: Trace, options: OpenOptions
+) -> Anatomy:
+    """What the analysis finds in the graph, with the features that the method can use."""
     anatomy = locate(
         model,
         size=size,
@@ -178,19 +197,11 @@ def _open(file: ModelFile, options: OpenOptions) -> OpenedModel:
         fixed=trace.values,
         image=image,
     )
-    selecting = selection.notes if selection is not None else ()
-    notes = (*prepared.notes, *size_notes(requested, size), *notes, *selecting)
     if options.every_cell_counts and options.layer == "auto":
         shape = image.shape(size, image.batch or 1)
         feeds = {image.name: noise(image, shape), **for_batch(model, image, inputs, shape[0])}
         anatomy = before_class_token(model, anatomy, trace, feeds, size)
-    model, anatomy, shapes = add_frame_axis(*split_off(model, anatomy, trace.shapes))
-    trace = replace(trace, shapes=shapes)
-    opener = _Opener(file, prepared.runnable, model, trace, anatomy, size, inputs, options, record)
-    network, graph, batching = opener.open()
-    if cached and record is None and not trace.taken:  # the branch of an If is found anew at every opening
-        cache.store(key, cache.ModelRecord(trace, batching.mode, batching.reason))
-    return OpenedModel(network, graph, anatomy, size, batching, inputs, notes, options, trace.shapes, selection)
+    return anatomy
 
 
 def _still_read(inputs: Arrays, selection: Selection | None) -> Arrays:
@@ -200,19 +211,6 @@ def _still_read(inputs: Arrays, selection: Selection | None) -> Arrays:
     read = {str(v.name) for v in selection.graphs.candidates.graph.inputs}
     dropped = {str(v.name) for v in selection.model.graph.inputs} - read
     return {name: value for name, value in inputs.items() if name not in dropped}
-
-
-def _with_batch(
-    model: Model, image: ImageInput, size: tuple[int, ...], inputs: Arrays, trace: Trace
-) -> tuple[Model, ImageInput, Trace]:
-    """A model of one picture without batch axis, made to take any batch, with its trace; as it is where that fails."""
-    try:
-        batched = free_batch(model, trace.shapes, trace.values, [image.name])
-    except CannotBatch as error:
-        logger.info("no batch axis: %s", error)
-        return model, image, trace
-    image = replace(image, batch=None)
-    return batched, image, replace(run_trace(batched, image, size, inputs), taken=trace.taken)
 
 
 def _key(file: ModelFile, options: OpenOptions, size: tuple[int, ...]) -> str:
@@ -247,6 +245,7 @@ class _Opener:
     file: ModelFile
     runnable: Model | None
     model: Model
+    joins_pictures: bool
     trace: Trace
     anatomy: Anatomy
     size: tuple[int, ...]
@@ -261,6 +260,13 @@ class _Opener:
         fixed = self.anatomy.image.batch
         has_none = 0 in self.anatomy.image.added
         reason = "the export has no batch axis" if has_none else f"the export is fixed to a batch of {fixed}"
+        if self.joins_pictures and fixed is None:
+            # As exported, where one picture's part begins may depend on the batch, and no gradient goes through that.
+            rewritten, _ = self._rewritten()
+            if rewritten is not None:
+                network, graph, verified = rewritten
+                text = f"the export joins several pictures in one batch; rewritten for any batch and {verified}"
+                return network, graph, BatchSupport(BatchMode.REWRITTEN, text)
         if fixed is None:
             network = self._network(self.model, None)
             problem = why_not_batched(network, self.inputs, self._tolerance)

@@ -61,6 +61,13 @@ NETWORKS: dict[str, onnx.ModelProto] = {
         joined("before_, after_ = Split <axis=0> (pab) d = Sub (before_, after_) s = Abs (d) logits = MatMul (s, v)"),
         "1",
     ),
+    "one trunk, told apart by the batch's size": network(
+        joined(
+            "n = Shape <start=0, end=1> (before) m = Shape <start=0, end=1> (pab) start = Constant <value_ints=[0]> ()"
+            " before_ = Slice (pab, start, n) after_ = Slice (pab, n, m)"
+            " d = Sub (before_, after_) s = Abs (d) logits = MatMul (s, v)"
+        )
+    ),
     "one trunk, opset 18": network(
         joined(
             "before_, after_ = Split <axis=0, num_outputs=2> (pab)"
