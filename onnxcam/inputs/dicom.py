@@ -65,7 +65,7 @@ def read(file: BinaryIO, name: str, window: Window | None) -> tuple[Picture, tup
 def _colours(
     data: Any, pixels: npt.NDArray[Any], window: Window | None, name: str
 ) -> tuple[Picture, tuple[Note, ...], Window | None]:
-    from pydicom.pixels import apply_color_lut
+    from pydicom.pixels.processing import apply_color_lut
 
     palette = data.PhotometricInterpretation == "PALETTE COLOR"
     pixels = apply_color_lut(pixels, data) if palette else pixels
@@ -79,7 +79,7 @@ def _colours(
 def _grey(
     data: Any, pixels: npt.NDArray[Any], window: Window | None, name: str
 ) -> tuple[Picture, tuple[Note, ...], Window | None]:
-    from pydicom.pixels import apply_modality_lut
+    from pydicom.pixels.processing import apply_modality_lut
 
     values = np.asarray(apply_modality_lut(pixels, data), np.float64)
     if values.ndim != 2 or not values.size:
@@ -126,7 +126,7 @@ def _by_window(data: Any, values: npt.NDArray[np.float64], name: str) -> tuple[B
 
 def _by_table(data: Any, values: npt.NDArray[Any]) -> Bytes:
     """Through the file's table of values of interest, whose entries have the bits that its descriptor says."""
-    from pydicom.pixels import apply_voi
+    from pydicom.pixels.processing import apply_voi
 
     bits = int(data.VOILUTSequence[0].LUTDescriptor[2])
     shown = apply_voi(np.rint(values).astype(np.int64), data)
