@@ -53,8 +53,8 @@ def _noise(network: Network, extra: Arrays) -> tuple[Arrays, Masks]:
     rng, image = np.random.default_rng(0), network.anatomy.image
     # A fill equal to the image would make all three samples the same.
     images = rng.standard_normal((2, image.channels, *network.size)).astype(np.float32)
-    if image.dtype == "uint8":
-        images = np.clip(128 + 64 * images, 0, 255)
+    if image.takes_integers:
+        images = image.pixels_of(images).astype(np.float32)
     return network.feeds(images[0], images[1], extra), rng.random((3, 1, *network.grid), np.float32)
 
 

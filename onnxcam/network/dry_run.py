@@ -76,6 +76,6 @@ def run_trace(model: Model, image: ImageInput, size: tuple[int, ...], inputs: Ar
 def noise(image: ImageInput, shape: tuple[int, ...]) -> npt.NDArray[np.generic]:
     """An image of noise with this shape, in the type and range of the model's input."""
     values = np.random.default_rng(0).standard_normal(shape)
-    if image.dtype == "uint8":
-        values = np.clip(128 + 64 * values, 0, 255)
+    if image.takes_integers:
+        values = image.pixels_of(values)
     return values.astype(image.dtype)

@@ -109,3 +109,40 @@ def test_double_precision_is_explained_in_float32_with_a_note(make: Make, casts:
 def test_a_model_in_float32_has_no_such_note(make: Make) -> None:
     notes = explained(make(CLASSIFIER), "grad-cam").provenance.notes
     assert all(note.code is not NoteCode.COMPUTED_IN_FLOAT32 for note in notes)
+
+
+PIXELS_IN = """
+<ir_version: 8, opset_import: ["" : 17]>
+pixels (TYPE[N,16,12,3] x) => (float[N,5] logits)
+<float[8,3,3,3] w, float[8,5] v, float shift = {SHIFT}, float part = {0.004}>
+{
+  real = Cast <to=1> (x)
+  n = Transpose <perm=[0,3,1,2]> (real)
+  m = Add (n, shift)
+  s = Mul (m, part)
+  c = Conv <kernel_shape=[3,3], pads=[1,1,1,1], strides=[4,4]> (s, w)
+  f = Relu (c)
+  p = ReduceMean <axes=[2,3], keepdims=0> (f)
+  logits = MatMul (p, v)
+}
+"""
+PICTURE = np.random.default_rng(6).integers(0, 256, (16, 12, 3)).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shift", "method"),
+    [(t, 0, m) for t in ("int32", "int64", "uint16", "int16") for m in ("score-cam", "grad-cam", "rise")]
+    # What is removed is 0, which is black for bytes and grey for int8, so only a gradient is the same.
+    + [("int8", 128, "grad-cam")],
+)
+def test_an_input_of_any_integers_takes_pixels_as_one_of_bytes_does(
+    make: Make, dtype: str, shift: int, method: str
+) -> None:
+    def saliency(text: str, offset: int) -> Saliency:
+        model = make(PIXELS_IN.replace("TYPE", text).replace("SHIFT", str(offset)))
+        with Explainer(model, method, providers=["cpu"]) as explainer:
+            return explainer(PICTURE, 2)
+
+    result, expected = saliency(dtype, shift), saliency("uint8", 0)
+    assert result.provenance.preset.name.startswith("raw")
+    np.testing.assert_allclose(result.map, expected.map, atol=1e-5)

@@ -56,6 +56,16 @@ class ImageInput:
         """The letters of the spatial axes: ('W',), ('H', 'W') or ('D', 'H', 'W')."""
         return tuple(letter for letter in SPATIAL if letter in self.layout)
 
+    @property
+    def takes_integers(self) -> bool:
+        """Whether it takes pixels from 0 to 255 rather than real numbers."""
+        return np.issubdtype(np.dtype(self.dtype), np.integer)
+
+    def pixels_of(self, noise: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Noise of unit deviation as pixels of an input of integers."""
+        low = -128 if self.dtype == "int8" else 0
+        return np.clip(low + 128 + 64 * np.asarray(noise, np.float64), low, low + 255)
+
     def sides_in(self, shape: Sequence[int | None]) -> tuple[int, ...]:
         """The sides that a tensor of this shape has, in the input's layout."""
         sizes = dict(zip(self.layout, shape, strict=True))

@@ -34,6 +34,8 @@ from onnxcam.types import MaskForm
 
 FEATURE_MASKS = MaskForm()
 """The form of masks that are feature maps: on the feature grid, normalised in the graph."""
+BYTES = {onnx_ir.DataType.UINT8: (0, 255), onnx_ir.DataType.INT8: (-128, 127)}
+"""The range of the element types of one byte."""
 IMAGE, MAPS, FILL, FEATURES = "onnxcam/image", "onnxcam/maps", "onnxcam/fill", "onnxcam/features"
 
 
@@ -184,13 +186,17 @@ def _normalised(b: Builder, up: Value, sides: int) -> Value:
 
 
 def as_input_type(b: Builder, masked: Value, network_input: Value) -> Value:
-    """The float32 tensor cast to the element type of the model's input; clipped and rounded for uint8."""
+    """The float32 tensor cast to the element type of the model's input; rounded for integers, and clipped for bytes."""
     dtype = network_input.dtype
     if dtype is None or dtype == onnx_ir.DataType.FLOAT:
         return masked
-    if dtype == onnx_ir.DataType.UINT8:
-        inside = b("Min", b("Max", masked, b.constant(0, np.float32)), b.constant(255, np.float32))
+    if dtype in BYTES:
+        low, high = BYTES[dtype]
+        inside = b("Min", b("Max", masked, b.constant(low, np.float32)), b.constant(high, np.float32))
         masked = b("Add", inside, b.constant(0.5, np.float32))  # Cast truncates: this rounds
+        masked = b("Floor", masked) if low < 0 else masked
+    elif dtype.is_integer():
+        masked = b("Floor", b("Add", masked, b.constant(0.5, np.float32)))
     return b.cast(masked, dtype)
 
 

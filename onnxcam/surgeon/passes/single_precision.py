@@ -23,13 +23,13 @@ TYPED_BY = {"Cast": "to", "EyeLike": "dtype", "RandomNormalLike": "dtype", "Rand
 
 
 def convert_to_single_precision(model: Model, image: str) -> Model:
-    """Converts every float tensor to float32, and the input `image` too where it takes bytes.
+    """Converts every float tensor to float32, and the input `image` too where it takes integers.
 
     Raises MissingGradient where an integer operator reads the image's bytes.
     """
     copy = edit(model)
     entry = next((v for v in copy.graph.inputs if v.name == image), None)
-    takes_bytes = entry is not None and entry.dtype == onnx_ir.DataType.UINT8
+    takes_bytes = entry is not None and entry.dtype is not None and entry.dtype.is_integer()
     if entry is not None and takes_bytes:
         _check_readers(entry)
     tensors = (*copy.graph.initializers.values(), *copy.graph.inputs)
