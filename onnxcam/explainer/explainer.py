@@ -141,7 +141,7 @@ class Explainer:
         info = ExplainerInfo(
             file.name, file.sha256, self.preset, self.preset_origin, self.size, self.size_origin, self.method,
             preset_notes(file.model, image, self.preset, self.preset_origin), partial(array_notes, file.model, image),
-            turns_boxes(file),
+            turns_boxes(file), self.labels is not None,
         )  # fmt: skip
         self._pipeline = Pipeline(info, self.labels, self._loader, self._heads)
 

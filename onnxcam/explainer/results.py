@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from onnxcam.explainer.head_notes import head_notes
 from onnxcam.inputs.loader import ModelInput
 from onnxcam.inputs.presets import Preset
 from onnxcam.methods import changed_options
@@ -101,7 +102,7 @@ class ExplainerInfo:
 
     model: the file's name. size: (H,W) of the model's input. preset_notes: doubts about the preset; array_notes: makes
     those about an image that came preprocessed. turned_boxes: whether the last number of a detector's box is the angle
-    by which it is turned.
+    by which it is turned. labelled: whether names of the classes are known.
     """
 
     model: str
@@ -114,6 +115,7 @@ class ExplainerInfo:
     preset_notes: tuple[Note, ...] = ()
     array_notes: Callable[[Image], tuple[Note, ...]] = lambda image: ()
     turned_boxes: bool = False
+    labelled: bool = False
 
     @cached_property
     def changed(self) -> tuple[str, ...]:
@@ -170,7 +172,7 @@ def _provenance(
         notes=(
             *model_input.notes,
             *preprocessing_notes(info, model_input),
-            *notes_of(forward, info.size, info.size_origin),
+            *notes_of(forward, info.size, info.size_origin, labelled=info.labelled),
             *request.notes,
             *forward.runner.notes,
             *target_notes,
@@ -186,10 +188,11 @@ def preprocessing_notes(info: ExplainerInfo, model_input: ModelInput) -> tuple[N
     return info.preset_notes if not model_input.is_prepared else info.array_notes(model_input.image)
 
 
-def notes_of(forward: ForwardResult, size: tuple[int, ...], size_origin: Origin) -> tuple[Note, ...]:
+def notes_of(
+    forward: ForwardResult, size: tuple[int, ...], size_origin: Origin, *, labelled: bool = False
+) -> tuple[Note, ...]:
     """Notes about choices that were assumed, and about outputs that contradict what was read from the graph."""
     opened, values = forward.runner.opened, forward.values
-    logits = opened.anatomy.logits
     notes = [Note(NoteCode.PROVIDER_SKIPPED, f"auto: {reason}") for reason in opened.network.skipped_providers]
     notes += opened.network.notes
     if size_origin.source is Source.ASSUMED:
@@ -197,17 +200,5 @@ def notes_of(forward: ForwardResult, size: tuple[int, ...], size_origin: Origin)
     notes += [*opened.notes, *(w for w in opened.anatomy.notes if w.code is not NoteCode.SIZE_ASSUMED)]
     if opened.batching.mode is BatchMode.LOOPED:
         notes.append(Note(NoteCode.LOOPED, f"one mask a forward pass: {opened.batching.reason}"))
-    if logits.kind is Kind.CLASSES and logits.activation == "none" and logits.two_sided:
-        text = (
-            "a single output without activation: its sigmoid is taken for the probability; "
-            "if it is a quantity, explain the number itself (--index 0)"
-        )
-        notes.append(Note(NoteCode.SINGLE_OUTPUT, text))
-    plain = logits.kind is Kind.CLASSES and logits.activation == "none" and not logits.two_sided
-    if plain and values.min() >= 0 and abs(values.sum() - 1) < 1e-3:
-        text = (
-            "the outputs are probabilities already although no softmax was found in the graph: "
-            "the probabilities shown are a softmax too much; use the paper variant, which scores the outputs"
-        )
-        notes.append(Note(NoteCode.ALREADY_PROBABILITIES, text))
+    notes += head_notes(opened.anatomy.logits, values, labelled=labelled)
     return tuple(notes)

@@ -366,12 +366,12 @@ class _Opener:
         Returns 'verified', or why it could not be verified. Raises ModelError where they differ.
         """
         logits, image = self.anatomy.logits, self.anatomy.image
-        own = self.file.proto if self.runnable is None else ir.to_proto(self.runnable)
+        exported = self.file.proto if self.runnable is None else ir.to_proto(self.runnable)
         name = logits.verified_by or logits.output
         name = self.file.maps[name].source if name in self.file.maps else name
-        if not _computes(own, name):
+        if not _computes(exported, name):
             return "NOT verified: what is scored is inside a function of the file"
-        session = Session(_with_output(own, name), ("cpu",), self.options.threads)
+        session = Session(_with_output(exported, name), ("cpu",), self.options.threads)
         batch_of_one = noise(image, image.shape(self.size))
         shape = image.shape(self.size, image.batch or 1)
         feeds = {image.name: np.repeat(batch_of_one, shape[0], axis=0).squeeze(image.added)}

@@ -115,6 +115,12 @@ def is_quantity(value: Value, through: frozenset[str] = TRANSPARENT) -> bool:
     return node is not None and node.op_type in QUANTITIES
 
 
+def is_normalised(value: Value) -> bool:
+    """Whether a batch or layer normalisation is the last layer."""
+    node = last_operator(value)
+    return node is not None and node.op_type in ("BatchNormalization", "LayerNormalization")
+
+
 def has_unit_length(value: Value) -> bool:
     """Whether the value is a vector divided by its own length, as embeddings are."""
     node = last_operator(value)

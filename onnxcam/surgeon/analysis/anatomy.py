@@ -118,7 +118,9 @@ class Logits:
     above which the graph decides for class 1; 0 is a probability of a half. labels: names that the graph itself gives
     the classes. step_axis, batch_axis: the axis of the steps (SEQUENCE), and of the batch. literal: the number itself
     is scored and is no probability (a REGION's; the kinds below BOXES always are). verified_by: the tensor of the file
-    whose numbers are those of `tensor` after the activation, where that is not the output.
+    whose numbers are those of `tensor` after the activation, where that is not the output. others: further outputs of
+    classes. normalised: whether the last layer normalises, as that of an embedding may, linear: whether it is linear
+    (CLASSES).
     """
 
     tensor: str
@@ -144,6 +146,9 @@ class Logits:
     batch_axis: int = 0
     literal: bool = False
     verified_by: str = ""
+    others: tuple[str, ...] = ()
+    normalised: bool = False
+    linear: bool = True
 
     @property
     def columns(self) -> int:

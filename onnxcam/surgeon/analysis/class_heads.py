@@ -16,6 +16,7 @@ from onnxcam.surgeon.analysis.activations import (
     Activation,
     final_activation,
     has_unit_length,
+    is_normalised,
     is_quantity,
 )
 from onnxcam.surgeon.analysis.anatomy import Kind, Logits
@@ -101,6 +102,17 @@ def best_head(heads: Sequence[Head], geometry: Geometry) -> Head:
     return max(activated or ends, key=lambda h: (_is_linear(h.scores), size(h.scores, geometry)))
 
 
+def other_heads(chosen: Head, heads: Sequence[Head]) -> tuple[str, ...]:
+    """Names of the outputs of further classes: not those that the chosen ones come from, or that are made of them."""
+    names, logits = list[str](), final_activation(chosen.scores).value
+    above = {id(v) for v in (logits, *ancestors(logits))}
+    for head in heads:
+        value = final_activation(head.scores).value
+        if id(value) not in above and id(logits) not in {id(v) for v in ancestors(value)}:
+            names.append(str(head.output.name))
+    return tuple(names)
+
+
 def _is_linear(output: Value) -> bool:
     """Whether a linear layer computes the output; an embedding is usually normalised after its linear layer."""
     value = output
@@ -170,7 +182,8 @@ def described_head(head: Head, kind: Kind | None, geometry: Geometry, why: str) 
     logits = Logits(
         str(value.name), str(head.output.name), name, size(value, geometry), _reason(head, of, name) + why, of,
         image_shape(value, geometry), verified_by=_verified_by(head, end, geometry),
-        labels=head.selection.labels if head.selection is not None else (),
+        labels=head.selection.labels if head.selection is not None else (), normalised=is_normalised(value),
+        linear=_is_linear(head.scores),
     )  # fmt: skip
     if of is Kind.REGION:
         channel = _class_axis(value, geometry)

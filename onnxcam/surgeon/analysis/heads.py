@@ -14,6 +14,7 @@ from onnxcam.surgeon.analysis.class_heads import (
     described_head,
     head_of,
     map_heads,
+    other_heads,
     refuse_least,
     vector_heads,
 )
@@ -67,7 +68,9 @@ def _scored(model: Model, geometry: Geometry, output: str | None, kind: Kind | N
         vectors = vector_heads(outputs, geometry)
         if vectors:
             why = f"; chosen of {len(outputs)} outputs" if len(outputs) > 1 else ""
-            return described_head(best_head(vectors, geometry), kind, geometry, why)
+            best = best_head(vectors, geometry)
+            logits = described_head(best, kind, geometry, why)
+            return replace(logits, others=other_heads(best, vectors))
         if kind is Kind.CLASSES:
             raise ModelError(f"no output is a class vector of shape (N, classes); found {shown(outputs, geometry)}")
     return _other(model, outputs, kind, geometry)
