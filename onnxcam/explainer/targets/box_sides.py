@@ -15,8 +15,8 @@ from onnxcam.outputs.outlines import bounds
 from onnxcam.outputs.saliency import ScoredTarget
 from onnxcam.types import Note, NoteCode
 
-LARGEST_FRACTION = 2.0
-"""Sides up to this size are fractions of the input: a box of a whole table reaches farther than two pixels."""
+LARGEST_FRACTION = 1.5
+"""Centres up to this size are fractions of the input: those of a whole table reach farther than two pixels."""
 MARGIN = 0.05
 """How far beyond the input the centre of a box may lie, as a fraction of it."""
 MOST, TOP = 0.95, 100
@@ -70,7 +70,7 @@ def read_sides(
     if not live.any() or not np.isfinite(sides).all():
         return InputBoxes(None)
     height, width = size
-    if np.abs(sides).max() <= LARGEST_FRACTION:
+    if _are_fractions(sides[live], known):
         sides = sides * np.array([width, height, width, height])
     centred, cornered = corners_of(sides), _plausible(sides, size)
     if known is not None:
@@ -82,6 +82,13 @@ def read_sides(
         text = f"{what} do not look like boxes on the picture, so none is drawn"
         return InputBoxes(None, Note(NoteCode.BOX_READING, text))
     return InputBoxes(centred, _few(int(live.sum()), "centre, width, height"))
+
+
+def _are_fractions(sides: Vector, known: bool | None) -> bool:
+    """Whether nearly all boxes have their centres in a square of one pixel or so. Unknown: by either reading."""
+    centres = {False: sides[:, :2], True: (sides[:, :2] + sides[:, 2:]) / 2}
+    readings = centres.values() if known is None else [centres[known]]
+    return all((np.abs(each) <= LARGEST_FRACTION).all(axis=1).mean() >= MOST for each in readings)
 
 
 def corners_of(sides: Vector) -> Vector:
