@@ -23,12 +23,14 @@ FARTHEST = 2**15
 
 
 def draw_target(drawn: Picture, target: ScoredTarget, part: Rectangle, text: str, font: str | None = None) -> Picture:
-    """A copy of the drawing (height,width,3) with the target's outline or box, and a label; unchanged if it has none.
+    """A copy of the drawing (height,width,3) with the target's outline or box, and a label.
+
+    The drawing itself comes back for a target without a box, and for a box that lies outside what is drawn.
 
     part: (left, top, right, bottom) of what the drawing shows, in the pixels in which the target's box is. A side of
     the box beyond the drawing is drawn at its border. font: as in overlay.Style.
     """
-    if target.box is None:
+    if target.box is None or not _meets(target.box, part):
         return drawn
     drawn = np.ascontiguousarray(drawn).copy()
     thick = max(2, round(max(drawn.shape) / 300))
@@ -55,6 +57,10 @@ def shown_part(map_shape: tuple[int, ...], placement: Placement | None, *, heatm
         return placement.box
     height, width = placement.picture
     return 0.0, 0.0, float(width), float(height)
+
+
+def _meets(box: Rectangle, part: Rectangle) -> bool:
+    return box[0] < part[2] and box[2] > part[0] and box[1] < part[3] and box[3] > part[1]
 
 
 def _rectangle(box: Rectangle) -> tuple[tuple[float, float], ...]:

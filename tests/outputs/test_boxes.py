@@ -85,6 +85,11 @@ def test_a_box_beyond_the_picture_is_drawn_at_its_border(box: tuple[float, float
     assert not plain.any()
 
 
+def test_a_box_in_the_padding_of_a_letterbox_is_not_drawn_on_the_picture() -> None:
+    plain = np.full((200, 300, 3), 100, np.uint8)
+    assert draw_target(plain, boxed((310, 20, 400, 90)), (0, 0, 300, 200), "cat") is plain
+
+
 @pytest.mark.parametrize("box", [(10, 5, 60, 60), (280, 5, 299, 30), (200, 170, 299, 199), (0, 0, 300, 200)])
 @pytest.mark.parametrize("label", ["cat", "a label that is much longer than the picture is wide " * 3, "", "猫"])
 def test_a_label_stays_on_the_picture(box: tuple[float, float, float, float], label: str) -> None:
