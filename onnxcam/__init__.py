@@ -56,6 +56,7 @@ if TYPE_CHECKING:  # `as` exports a name to type checkers, which do not read _HO
     from onnxcam.methods.score_cam import score_cam as score_cam
     from onnxcam.outputs.overlay import overlay as overlay
     from onnxcam.outputs.saliency import Channels as Channels
+    from onnxcam.outputs.saliency import FusedLayer as FusedLayer
     from onnxcam.outputs.saliency import Provenance as Provenance
     from onnxcam.outputs.saliency import Saliency as Saliency
     from onnxcam.outputs.saliency import ScoredTarget as ScoredTarget
@@ -90,7 +91,7 @@ _HOMES = {
     "onnxcam.methods.rise": ("rise",),
     "onnxcam.methods.score_cam": ("score_cam",),
     "onnxcam.outputs.overlay": ("overlay",),
-    "onnxcam.outputs.saliency": ("Channels", "Provenance", "Saliency", "ScoredTarget"),
+    "onnxcam.outputs.saliency": ("Channels", "FusedLayer", "Provenance", "Saliency", "ScoredTarget"),
     "onnxcam.types": ("Note", "NoteCode", "Origin", "Placement", "Source"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

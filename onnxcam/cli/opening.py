@@ -14,6 +14,7 @@ from onnxcam.cli.parsing import (
     parse_path,
     parse_window,
 )
+from onnxcam.errors import OptionError
 
 if TYPE_CHECKING:
     from onnxcam.explainer.explainer import Explainer
@@ -38,7 +39,7 @@ def open_explainer(args: ExplainArgs, targets: "ParsedTargets", method: "Method"
         adjust=parse_adjustment(args.preprocessing),
         window=parse_window(args.preprocessing.window),
         bands=parse_bands(args.preprocessing.bands),
-        layer=opening.layer,
+        layer=opening.layer or "auto",
         layout=opening.layout,
         image_input=parse_image_input(opening.image_input),
         size=parse_size(opening.size) if opening.size is not None else None,
@@ -69,5 +70,14 @@ def open_options(file: "ModelFile", args: OpeningArgs) -> "OpenOptions":
     inputs = {**blank_inputs(file.model, image), **choose_inputs(given)}
     return OpenOptions(
         layout=args.layout, image_input=name, size=sides, size_is_assumed=origin.source is not Source.GIVEN,
-        layer=args.layer, output=args.output, kind=choose_kind(file, args.output), inputs=inputs, providers=("cpu",),
+        layer=_one_layer(args), output=args.output, kind=choose_kind(file, args.output), inputs=inputs,
+        providers=("cpu",),
     )  # fmt: skip
+
+
+def _one_layer(args: OpeningArgs) -> str:
+    """The layer of a command that makes no maps. Raises OptionError for several."""
+    layers = args.layer or ["auto"]
+    if len(layers) > 1:
+        raise OptionError("several layers are fused by `onnxcam explain`; give one --layer")
+    return layers[0]

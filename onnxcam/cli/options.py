@@ -37,8 +37,13 @@ class OpeningArgs:
 
     output: Annotated[str | None, option(WHAT, "The model's output that is explained.", metavar="NAME")] = None
     layer: Annotated[
-        str, option(HOW, "The feature map: a tensor or node name, last-conv, or auto (what enters the pooling).")
-    ] = "auto"
+        list[str] | None,
+        option(
+            HOW,
+            "The feature map: a tensor or node name, last-conv, or auto (what enters the pooling; the default). Repeat "
+            "it to fuse the maps of several.",
+        ),
+    ] = None
     size: Annotated[
         str | None, option(PICTURE, "Input size for models that take any: 224, or 224x192 for height x width.")
     ] = None

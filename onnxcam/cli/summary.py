@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from onnxcam.outputs.saliency import Channels, Saliency
+    from onnxcam.outputs.saliency import Channels, Provenance, Saliency
 
 
 SHOWN_SHARE = 0.005
@@ -75,7 +75,7 @@ def summary(saliency: "Saliency", outputs: Sequence[str]) -> str:
             f"  box           {', '.join(f'{side:.1f}' for side in saliency.target.box)} (left, top, right, bottom)"
         )
     if _has(provenance.method, "layer"):
-        lines.append(f"  layer         {provenance.layer} ({_maps(provenance.features)}): {provenance.layer_reason}")
+        lines += _layer_lines(provenance)
     removed = f"; removed pixels: {provenance.fill}" if _has(provenance.method, "fill") else ""
     lines += [
         f"  method        {provenance.method}: {', '.join(options) or 'no options'}{removed}",
@@ -98,6 +98,14 @@ def summary(saliency: "Saliency", outputs: Sequence[str]) -> str:
         f"batch {provenance.batch}"
     )
     return "\n".join([*lines, *(f"  note          {note}" for note in provenance.notes)])
+
+
+def _layer_lines(provenance: "Provenance") -> list[str]:
+    """A line of each layer, and one that says that their maps were fused."""
+    if not provenance.layers:
+        return [f"  layer         {provenance.layer} ({_maps(provenance.features)}): {provenance.layer_reason}"]
+    lines = [f"  layer         {layer.tensor} ({_maps(layer.features)}): {layer.reason}" for layer in provenance.layers]
+    return [*lines, f"                fused: the mean of the {len(lines)} maps"]
 
 
 def shape_text(shape: Sequence[int | None] | None) -> str:

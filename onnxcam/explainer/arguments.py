@@ -36,6 +36,10 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def _is_layer(value: Any) -> bool:
+    return _is_text(value) or (isinstance(value, list | tuple) and len(value) > 0 and all(map(_is_text, value)))
+
+
 def _is_count(value: Any) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= 1
 
@@ -59,7 +63,7 @@ RULES: Mapping[str, Rule] = {
         lambda value: isinstance(value, Preset | str), "a Preset or the name of one, such as 'imagenet'", PresetError
     ),
     "adjust": Rule(callable, "a function that takes a Preset and returns one", PresetError),
-    "layer": Rule(_is_text, "'auto', 'last-conv', or the name of a tensor or a node", optional=False),
+    "layer": Rule(_is_layer, "'auto', 'last-conv', the name of a tensor or a node, or a list of these", optional=False),
     "layout": Rule(_is_text, "the order of the axes of the model's input, such as 'NCHW'"),
     "image_input": Rule(_is_text, "the name of the input that takes the picture"),
     "size": Rule(_is_size, "the input's sides as whole numbers from 1 on, such as (224, 224) for (height, width)"),

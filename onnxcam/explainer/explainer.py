@@ -18,6 +18,7 @@ from onnxcam.engine.providers import ProviderSpec, parse_providers
 from onnxcam.errors import OnnxCamError, OptionError, PictureError, PresetError
 from onnxcam.explainer.arguments import check_arguments, checked_method, shown
 from onnxcam.explainer.device_maps import DeviceSaliency, Finisher
+from onnxcam.explainer.fusion import FusedPipeline, check_layers, open_heads
 from onnxcam.explainer.heads import Heads
 from onnxcam.explainer.lockstep import group_size
 from onnxcam.explainer.picture_inputs import InputReader
@@ -59,7 +60,7 @@ class Explainer:
         providers: str | Sequence[ProviderSpec] = ("auto",),
         preset: Preset | str | None = None,
         adjust: Callable[[Preset], Preset] | None = None,
-        layer: str = "auto",
+        layer: str | Sequence[str] = "auto",
         layout: str | None = None,
         image_input: str | None = None,
         size: Sequence[int] | None = None,
@@ -91,7 +92,8 @@ class Explainer:
 
         What is explained: output is the output's name, for models with several. kind says what is scored where the
         model and the targets leave a choice: 'classes', 'region', 'boxes', 'elements' or 'embedding'. layer is 'auto',
-        'last-conv', a tensor or a node. labels are class names, a file of them, or 'imagenet'.
+        'last-conv', a tensor or a node; of a list of these the maps are fused: their mean. labels are class names, a
+        file of them, or 'imagenet'.
 
         How it runs: providers in order of preference, short names or onnxruntime's, or (name, options) as onnxruntime
         takes them; each must start, and 'auto' takes the best that does. batch is the number of masks a forward pass,
@@ -118,7 +120,7 @@ class Explainer:
         self._reader = InputReader(file.model, image, sides or image.sides, self.preset, spread)
         options = OpenOptions(
             layout=layout, image_input=image_input, size=sides,
-            size_is_assumed=self.size_origin.source is not Source.GIVEN, layer=layer,
+            size_is_assumed=self.size_origin.source is not Source.GIVEN,
             inputs=self._reader.read(inputs if inputs is not None else {}),
             providers=(providers,) if isinstance(providers, str) else tuple(providers), threads=threads, batch=batch,
             with_fill=self.method.perturb.make is not None, form=self.method.form,
@@ -126,7 +128,11 @@ class Explainer:
             cache=cache,
         )  # fmt: skip
         kind = kind if kind is not None else choose_kind(file, output)
-        self._heads = Heads(file, options, self.method, step, output, kind)
+        layers = check_layers(layer, self.method, has_step=step is not None)
+        self._all_heads = open_heads(
+            layers, lambda one: Heads(file, replace(options, layer=one), self.method, step, output, kind)
+        )
+        self._heads = self._all_heads[0]
         first = self._heads.first
         self.anatomy, self.size, self.batching = first.anatomy, first.size, first.batching
         if sides not in (None, self.size):
@@ -143,7 +149,8 @@ class Explainer:
             preset_notes(file.model, image, self.preset, self.preset_origin), partial(array_notes, file.model, image),
             turns_boxes(file), self.labels is not None,
         )  # fmt: skip
-        self._pipeline = Pipeline(info, self.labels, self._loader, self._heads)
+        pipelines = tuple(Pipeline(info, self.labels, self._loader, heads) for heads in self._all_heads)
+        self._pipeline = FusedPipeline(pipelines, layers) if len(pipelines) > 1 else pipelines[0]
 
     def __call__(self, image: ImageLike, target: TargetLike = None) -> Saliency:
         """Explains one picture for one target; the target is the predicted class if None. Raises OnnxCamError."""
@@ -231,7 +238,8 @@ class Explainer:
 
     def close(self) -> None:
         """Frees the sessions; a later explanation raises InferenceError."""
-        self._heads.close()
+        for heads in self._all_heads:
+            heads.close()
         self._finisher.close()
 
     def __reduce__(self) -> str | tuple[Any, ...]:

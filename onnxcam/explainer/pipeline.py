@@ -5,7 +5,7 @@ pictures share forward passes (lockstep.py); each gets the maps that it would ge
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -107,7 +107,9 @@ class Pipeline:
             passes[k].release()  # from the heads that it was not explained on
         return [errors[k] if k in errors else [each[i] for i in sorted(each)] for k, each in enumerate(maps)]
 
-    def stream(self, forward_pass: ForwardPass, target: TargetLike, progress: Progress | None) -> Iterator[Saliency]:
+    def stream(
+        self, forward_pass: ForwardPass, target: TargetLike, progress: Progress | None
+    ) -> Generator[Saliency, None, None]:
         """Saliency results of increasing accuracy; of a method that cannot stream, the last one only."""
         (head,) = _heads_of(forward_pass, [self.heads.head(target)])
         runner, forward = self.heads.of(head), forward_pass.results[head]

@@ -69,17 +69,20 @@ class ForwardResult:
 class ForwardPass:
     """A picture that was read and run once, with a result for each head that its targets need.
 
-    heads: of each target.
+    heads: of each target. others: those of further layers, whose maps are fused with this one's (fusion.py).
     """
 
     model_input: ModelInput
     results: Mapping[Head, ForwardResult]
     heads: tuple[Head, ...]
+    others: tuple["ForwardPass", ...] = ()
 
     def release(self) -> None:
         """Frees the copies of this picture on the device; called for a picture that is not explained."""
         for result in self.results.values():
             result.release()
+        for other in self.others:
+            other.release()
 
 
 @dataclass(frozen=True, eq=False)

@@ -87,7 +87,7 @@ def _png(saliency: Saliency, picture: Original | None, style: Style) -> bytes:
         "Software": f"onnxcam {provenance.versions.get('onnxcam', '')}".strip(),
         "onnxcam:method": provenance.method,
         "onnxcam:options": json.dumps(plain(provenance.options)),
-        "onnxcam:layer": provenance.layer,
+        "onnxcam:layer": ", ".join(provenance.tensors),
         "onnxcam:target": json.dumps(plain(saliency.target)),
         "onnxcam:model_sha256": provenance.model_sha256,
         "onnxcam:preset": json.dumps(plain(provenance.preset)),

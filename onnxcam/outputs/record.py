@@ -75,10 +75,17 @@ def _choices(provenance: Provenance) -> dict[str, Any]:
             "fill": provenance.fill,
             "changed": provenance.changed,
         },
-        "layer": {"tensor": provenance.layer, "reason": provenance.layer_reason, "shape": provenance.features},
+        "layer": {
+            **_layer(provenance.layer, provenance.layer_reason, provenance.features),
+            "fused": [_layer(layer.tensor, layer.reason, layer.features) for layer in provenance.layers],
+        },
         "logits": {"tensor": provenance.logits, "activation": provenance.activation},
         "preset": {**provenance.preset.to_json(), "origin": provenance.preset_origin},
     }
+
+
+def _layer(tensor: str, reason: str, features: tuple[int, ...]) -> dict[str, Any]:
+    return {"tensor": tensor, "reason": reason, "shape": features}
 
 
 def _run(provenance: Provenance) -> dict[str, Any]:

@@ -95,6 +95,15 @@ class Channels:
 
 
 @dataclass(frozen=True)
+class FusedLayer:
+    """One of several layers whose maps were fused. tensor: its name. reason: why. features: their shape (K,*grid)."""
+
+    tensor: str
+    reason: str
+    features: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Provenance:
     """How a map was made: enough to make it again, and where each choice came from.
 
@@ -112,6 +121,7 @@ class Provenance:
     maps. forwards: images that went through the model, or through the part of it behind the feature maps. steps: those
     that came back with a gradient. seconds: of this picture; of several explained in one batch, its share by passes.
 
+    layers: where the maps of several layers were fused, each of them; layer and features are those of the first then.
     error: where scores were estimated, a bound on the root mean square error of the map, which is in [0,1]; it holds in
     about 9 of 10 cases. None where nothing was estimated, and where too little was scored to tell, which a note says.
     """
@@ -142,6 +152,12 @@ class Provenance:
     notes: tuple[Note, ...] = ()
     error: float | None = None
     image_input: str | None = None
+    layers: tuple[FusedLayer, ...] = ()
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Names of the tensors whose feature maps were used, as Explainer(layer=...) takes them."""
+        return tuple(layer.tensor for layer in self.layers) or (self.layer,)
 
 
 @dataclass(frozen=True, eq=False)

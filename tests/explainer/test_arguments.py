@@ -47,7 +47,7 @@ def test_every_argument_of_an_explainer_takes_junk_as_an_error(classifier: onnx.
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"layer": 3}, OptionError, r"layer is 'auto', 'last-conv', or the name .*, not 3 \(int\)"),
+        ({"layer": 3}, OptionError, r"layer is 'auto', 'last-conv', the name .*, not 3 \(int\)"),
         ({"layer": None}, OptionError, "layer is"),
         ({"batch": "x"}, OptionError, r"batch is a whole number of masks from 1 on, not 'x'"),
         ({"batch": 0}, OptionError, "from 1 on, not 0"),

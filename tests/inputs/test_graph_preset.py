@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from normalising import PRELUDES, Prelude, normalising
+from small_models import CLASSIFIER, filled
 
 from onnxcam import Explainer, NoteCode, grad_cam
 from onnxcam.inputs.choices import choose_preset
@@ -15,8 +17,6 @@ from onnxcam.outputs.saliency import Saliency
 from onnxcam.surgeon.analysis.images import find_image
 from onnxcam.surgeon.loading import read_model
 from onnxcam.types import Origin, Source
-from tests.support.normalising import PRELUDES, Prelude, normalising
-from tests.support.small_models import CLASSIFIER, filled
 
 BY_NAME = {p.name: p for p in PRELUDES}
 PICTURE = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)

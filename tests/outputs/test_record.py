@@ -195,6 +195,7 @@ def test_the_record_names_every_choice_in_plain_json() -> None:
             "tensor": "/features/conv/Relu_output_0",
             "reason": "the last tensor with a grid",
             "shape": [320, 7, 8],
+            "fused": [],
         },
         "logits": {"tensor": "logits", "activation": "softmax"},
         "preset": {

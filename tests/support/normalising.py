@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 import onnx
-
-from tests.support.small_models import filled
+from small_models import filled
 
 MEAN, STD = "{0.485, 0.456, 0.406}", "{0.229, 0.224, 0.225}"
 MEAN255, STD255 = "{123.675, 116.28, 103.53}", "{58.395, 57.12, 57.375}"

@@ -77,6 +77,28 @@ detector (float[1,3,16,16] x) => (float[1,10,20] boxes)
 """A detector: 4 sides and 6 classes of 16 boxes of the fine map, then 4 of the coarse one."""
 
 
+ENSEMBLE = """<ir_version: 8, opset_import: ["" : 17]>
+net (float[N,3,16,12] x) => (float[N,5] logits)
+<float[8,3,3,3] w, float[6,3,3,3] w2, float[6,6,3,3] w3, float[8,5] v, float[6,5] u, float[7,3,3,3] dead>
+{
+  c = Conv <kernel_shape=[3,3], pads=[1,1,1,1], strides=[4,4]> (x, w)
+  f = Relu (c)
+  a = GlobalAveragePool (f)
+  p = Flatten (a)
+  s = MatMul (p, v)
+  d = Conv <kernel_shape=[3,3], pads=[1,1,1,1], strides=[2,2]> (x, w2)
+  e = Relu (d)
+  k = Conv <kernel_shape=[3,3], pads=[1,1,1,1]> (e, w3)
+  g = Relu (k)
+  b = GlobalAveragePool (g)
+  q = Flatten (b)
+  t = MatMul (q, u)
+  logits = Add (s, t)
+}
+"""
+"""Two networks whose logits are added: features f (8 of 4x3) and g (6 of 8x6)."""
+
+
 def network_over(sides: Sequence[int], *, channels: int, batch: str, opset: int = 17) -> str:
     """Signals, pictures or volumes of these sides: a convolution that halves them, 8 channels, pooling, 5 classes."""
     kernel, pads, strides = ("3",) * len(sides), ("1",) * 2 * len(sides), ("2",) * len(sides)

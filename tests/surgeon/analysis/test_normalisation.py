@@ -4,13 +4,13 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
+from normalising import PRELUDES, normalising
 from onnx.reference import ReferenceEvaluator
+from small_models import filled
 
 from onnxcam.surgeon.analysis.images import find_image
 from onnxcam.surgeon.analysis.normalisation import read_normalisation
 from onnxcam.surgeon.loading import read_model
-from tests.support.normalising import PRELUDES, normalising
-from tests.support.small_models import filled
 
 KNOWN = {p.name: p for p in PRELUDES}
 
