@@ -61,7 +61,8 @@ class Heads:
     def of_scale(self, head: Head, scored: ScoredTarget) -> Head:
         """The head that explains a target of this head: for a box, the one with the feature map of its scale."""
         anatomy = self.of(head).opened.anatomy
-        box, _ = anatomy.logits.entry(scored.index)
+        boxes = anatomy.logits.kind is Kind.BOXES
+        box = anatomy.logits.entry(scored.index)[0] if boxes else scored.index
         scale = next((scale for scale in anatomy.scales if scale.holds(box)), None)
         if scale is None or scale.features.tensor == anatomy.features.tensor:
             return head

@@ -39,6 +39,7 @@ from onnxcam.surgeon.analysis.images import resolve_size
 from onnxcam.surgeon.analysis.locate import locate
 from onnxcam.surgeon.analysis.tracing import Trace
 from onnxcam.surgeon.graphs.masked_score import FEATURE_MASKS
+from onnxcam.surgeon.graphs.raw_table import RAW_TABLE, join_raw_scales
 from onnxcam.surgeon.ir import Model, Shapes
 from onnxcam.surgeon.loading import ModelFile
 from onnxcam.surgeon.passes.control_flow import unroll_loops
@@ -155,6 +156,10 @@ def _open(file: ModelFile, options: OpenOptions) -> OpenedModel:
         model, image = selection.graphs.candidates, replace(image, added=())
         prepared = replace(prepared, runnable=model)
         options = replace(options, output=CANDIDATES, kind=Kind.BOXES)
+    joined = join_raw_scales(model, image) if options.output in (None, RAW_TABLE) and selection is None else None
+    if joined is not None and options.kind in (None, Kind.BOXES):
+        prepared = replace(prepared, runnable=joined[0], notes=(*prepared.notes, joined[1]))
+        model, options = joined[0], replace(options, output=RAW_TABLE, kind=Kind.BOXES)
     tried = requested if selection is None else selection.size
     inputs = extra_inputs(model, image, _still_read(options.inputs, selection))
     key = _key(file, options, tried)

@@ -6,7 +6,7 @@ import onnxruntime as ort
 import pytest
 from small_models import TWO_SCALES, filled
 
-from onnxcam import Box, Explainer, method
+from onnxcam import Box, Element, Explainer, method
 from onnxcam.methods import METHODS
 from onnxcam.methods.blocks import Need
 from onnxcam.types import NoteCode
@@ -65,3 +65,11 @@ def test_pictures_and_boxes_of_several_scales_come_back_in_order() -> None:
         again = explainer(IMAGE, results[1].target)
     assert again.provenance.layer == "fine"
     np.testing.assert_allclose(again.map, results[1].map, atol=1e-6)
+
+
+def test_a_number_of_a_table_is_explained_by_the_map_that_it_comes_from() -> None:
+    with Explainer(filled(TWO_SCALES), "grad-cam", providers=["cpu"], preset="raw") as explainer:
+        for layer, box in PLACE.items():
+            number = explainer(IMAGE, Element((4 + 2, int(box.box)), "boxes"))
+            assert number.provenance.layer == layer
+            np.testing.assert_allclose(number.map, explainer(IMAGE, box).map, atol=1e-6)

@@ -41,7 +41,12 @@ def background_of_boxes(logits: Logits, labels: Sequence[str] | None, scores: Ve
         return Background(classes)
     if logits.background is not None:
         return Background((logits.background,))
-    if logits.classes < 2 or logits.exclusive is False or (labels is not None and len(labels) == logits.classes):
+    if (
+        logits.classes < 2
+        or logits.exclusive is False
+        or logits.objectness is not None
+        or (labels is not None and len(labels) == logits.classes)
+    ):
         return Background()
     wins = np.bincount(scores.argmax(axis=1), minlength=logits.classes) / max(len(scores), 1)
     last = logits.classes - 1

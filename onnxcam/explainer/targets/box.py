@@ -59,8 +59,11 @@ def _table(output: HeadOutput) -> _Table:
     # Columns beyond the labels hold something else, such as a mask's coefficients.
     last = logits.first_class + (len(output.labels) if output.labels is not None else logits.classes)
     # Boxes are ranked as detectors rank them: by the class score, times the objectness where there is one.
-    objects = table[:, logits.objectness, None] if logits.objectness is not None else 1
-    scores = table[:, logits.first_class : last] * objects
+    scores = table[:, logits.first_class : last]
+    if logits.objectness is not None:
+        objects = table[:, logits.objectness, None]
+        raw = logits.exclusive is None  # numbers before their sigmoid
+        scores = _sigmoid(scores) * _sigmoid(objects) if raw else scores * objects
     background = background_of_boxes(logits, output.labels, class_scores(output)).classes
     ranked = without(scores, [c for c in background if c < scores.shape[1] > 1])
     if logits.sides is None:
@@ -68,6 +71,10 @@ def _table(output: HeadOutput) -> _Table:
     corners = read_boxes(output, ranked.max(axis=1)).corners
     sides = table[:, logits.sides : logits.sides + 4]
     return _Table(scores, corners if corners is not None else corners_of(sides), ranked)
+
+
+def _sigmoid(numbers: Vector) -> Vector:
+    return np.asarray(0.5 + 0.5 * np.tanh(numbers / 2))
 
 
 def scores_of(output: HeadOutput) -> Vector:

@@ -16,7 +16,7 @@ from onnxcam.surgeon.analysis.anatomy import Logits
 from onnxcam.surgeon.analysis.dependence import MOVES, Bits, dependence, joined
 from onnxcam.surgeon.analysis.detections import cells, prediction_layers
 from onnxcam.surgeon.analysis.factors import CHANNEL
-from onnxcam.surgeon.analysis.frontier import Geometry
+from onnxcam.surgeon.analysis.frontier import WEIGHTED, Geometry
 from onnxcam.surgeon.ir import Model, Node, Value, ancestors, constant, find_value, integer, integers
 
 SIDES = 4
@@ -79,7 +79,11 @@ def as_boxes(model: Model, table: Logits, geometry: Geometry) -> Logits:
         read = traced if traced is not None else _by_shape(rows, columns, names)
         further = min(rows, columns) if traced is None else (columns if read.boxes_first else rows)
         further -= read.classes + SIDES + (read.objectness is not None)
-        parts = ["4 sides", *(["an objectness"] if read.objectness is not None else []), f"{read.classes} classes"]
+        parts = [
+            "4 sides" if read.sides is not None else "4 numbers before decoding",
+            *(["an objectness"] if read.objectness is not None else []),
+            f"{read.classes} classes",
+        ]
         parts += [f"{further} further numbers"] if further > 0 else []
         reason = f"{table.reason}; {', '.join(parts[:-1])} and {parts[-1]} for each box"
     if read.classes < 1:
@@ -87,7 +91,7 @@ def as_boxes(model: Model, table: Logits, geometry: Geometry) -> Logits:
     return replace(
         table, reason=reason, classes=read.classes, first_class=read.first, boxes_first=read.boxes_first,
         objectness=read.objectness, sides=read.sides, exclusive=read.exclusive,
-        background=_dropped(output, read) if read.classes > 1 and read.sides is None else None,
+        background=_dropped(output, read) if read.classes > 1 and sides is not None else None,
         sides_output=str(sides.name) if sides is not None else None,
     )  # fmt: skip
 
@@ -137,6 +141,8 @@ def read_columns(table: Value, geometry: Geometry, names: int | None, prototypes
         coupled = int(joined(rows[0, :SIDES], (0,))) == int(rows[0, columns.first])
         if same_sigmoid or (coupled and anchors > 1):
             columns = replace(columns, objectness=columns.first, first=columns.first + 1, classes=columns.classes - 1)
+    if columns.exclusive is None and all(_is_bare(v) for v in _of(ends, int(joined(leaf_rows[0, :SIDES], (0,))))):
+        columns = replace(columns, sides=None)  # what a layer predicts, before it is decoded
     return replace(columns, boxes_first=boxes_first)
 
 
@@ -274,6 +280,11 @@ def _runs(leaf: Bits, layer: Bits, ends: Sequence[Value]) -> list[_Run]:
         runs.append(_Run(start, stop, activation, layers))
         start = stop
     return runs
+
+
+def _is_bare(value: Value) -> bool:
+    node = value.producer()
+    return node is not None and node.op_type in WEIGHTED
 
 
 def _of(values: Sequence[Value], bits: int) -> list[Value]:

@@ -63,6 +63,31 @@ def table_scales(model: Model, logits: Logits, geometry: Geometry) -> TableScale
     return TableScales(tuple(sorted(ranked, key=lambda s: -cells(s[1], geometry))), traced)
 
 
+def element_scales(model: Model, logits: Logits, geometry: Geometry) -> TableScales | None:
+    """The scales of the numbers of any output, by their places in the flattened output; None for fewer than two scales.
+
+    Numbers that come from layers of several scales, or from none, belong to no scale.
+    """
+    output = find_value(model, logits.output)
+    layers = prediction_layers([output], geometry) if output is not None else []
+    if output is None or len({cells(v, geometry) for n in layers if (v := n.inputs[0]) is not None}) < 2:
+        return None
+    bits = dependence([output], [node.outputs[0] for node in layers], geometry.shapes, geometry.fixed)
+    if bits is None:
+        return None
+    first = bits[0].reshape(-1, math.prod(d or 1 for d in logits.shape[1:]))[0]
+    scales: dict[str, tuple[list[npt.NDArray[np.intp]], Value]] = {}
+    for value in np.unique(first):
+        chosen = _chosen(layers, int(value))
+        trunk = _trunk(chosen, chosen, geometry)
+        if trunk is not None:
+            scales.setdefault(str(trunk.name), ([], trunk))[0].append(np.flatnonzero(first == value))
+    ranked = [(_runs(np.sort(np.concatenate(members))), trunk) for members, trunk in scales.values()]
+    if len(ranked) < 2:
+        return None
+    return TableScales(tuple(sorted(ranked, key=lambda s: -cells(s[1], geometry))), traced=True)
+
+
 def prediction_layers(tables: Sequence[Value], geometry: Geometry) -> list[Node]:
     """The last layers with weights that read a map, on every way to the tables; [] for no detector's.
 

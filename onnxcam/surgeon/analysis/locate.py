@@ -20,7 +20,7 @@ from onnxcam.surgeon.analysis.branches import (
     summed_note,
     summed_predictions,
 )
-from onnxcam.surgeon.analysis.detections import TableScales, common_trunk, table_scales
+from onnxcam.surgeon.analysis.detections import TableScales, common_trunk, element_scales, table_scales
 from onnxcam.surgeon.analysis.frames import seeds
 from onnxcam.surgeon.analysis.frontier import (
     Geometry,
@@ -113,6 +113,8 @@ def locate(
     table = None
     if logits.kind is Kind.BOXES:
         table = candidate_scales(model, logits, geometry) or table_scales(model, logits, geometry)
+    elif logits.kind is Kind.ELEMENTS:
+        table = element_scales(model, logits, geometry)
     scales = _scales(table, logits, geometry)
     candidates: tuple[Candidate, ...] = ()
     branches: tuple[FeatureTensor, ...] = ()
@@ -131,13 +133,14 @@ def locate(
 
 def _scales(table: TableScales | None, logits: Logits, geometry: Geometry) -> tuple[Scale, ...]:
     """The scales of a detector's table, from the finest map to the coarsest."""
+    boxes = logits.kind is Kind.BOXES
+    what, of = ("boxes", logits.boxes) if boxes else ("the numbers", logits.classes)
     scales = [
-        Scale(rows, _feature(value, "what enters the layers that predict boxes", geometry))
+        Scale(rows, _feature(value, f"what enters the layers that predict {what}", geometry))
         for rows, value in (table.scales if table is not None else ())
     ]
     return tuple(
-        replace(s, features=replace(s.features, reason=f"{s.features.reason} {s.boxes} of {logits.boxes}"))
-        for s in scales
+        replace(s, features=replace(s.features, reason=f"{s.features.reason} {s.boxes} of {of}")) for s in scales
     )
 
 
