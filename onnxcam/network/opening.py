@@ -156,10 +156,10 @@ def _open(file: ModelFile, options: OpenOptions) -> OpenedModel:
         model, image = selection.graphs.candidates, replace(image, added=())
         prepared = replace(prepared, runnable=model)
         options = replace(options, output=CANDIDATES, kind=Kind.BOXES)
-    joined = join_raw_scales(model, image) if options.output in (None, RAW_TABLE) and selection is None else None
-    if joined is not None and options.kind in (None, Kind.BOXES):
-        prepared = replace(prepared, runnable=joined[0], notes=(*prepared.notes, joined[1]))
-        model, options = joined[0], replace(options, output=RAW_TABLE, kind=Kind.BOXES)
+    scales = join_raw_scales(model, image) if options.output in (None, RAW_TABLE) and selection is None else None
+    if scales is not None and options.kind in (None, Kind.BOXES):
+        prepared = replace(prepared, runnable=scales[0], notes=(*prepared.notes, scales[1]))
+        model, options = scales[0], replace(options, output=RAW_TABLE, kind=Kind.BOXES)
     tried = requested if selection is None else selection.size
     inputs = extra_inputs(model, image, _still_read(options.inputs, selection))
     key = _key(file, options, tried)
