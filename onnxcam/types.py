@@ -119,7 +119,7 @@ class NoteCode(StrEnum):
     LOW_SCORE = "low-score"
     """The model gives what is explained a low probability: it hardly sees it."""
     OTHER_SCALES = "other-scales"
-    """From which of a detector's maps a box is predicted is not known."""
+    """From which of a detector's maps a box is predicted is not known, or its outputs may be scales before decoding."""
     BACKGROUND = "background"
     """Which class is the background is assumed, or not known."""
     FOLLOWED = "followed"

@@ -16,9 +16,9 @@ from onnxcam.network.gradients import GradientRunner, check_step
 from onnxcam.network.opening import OpenedModel, OpenOptions, open_model
 from onnxcam.network.single_flight import SingleFlight
 from onnxcam.outputs.saliency import ScoredTarget
-from onnxcam.surgeon.analysis.anatomy import Kind
+from onnxcam.surgeon.analysis.anatomy import Anatomy, Kind
 from onnxcam.surgeon.loading import ModelFile, ModelSource, read_model
-from onnxcam.types import MaskForm
+from onnxcam.types import MaskForm, NoteCode
 
 
 class Heads:
@@ -103,7 +103,9 @@ class Heads:
     def _open(self, head: Head) -> GradientRunner:
         options = replace(self._options, kind=head.kind, output=head.output)
         if head.layer is not None:
-            return GradientRunner(_with_reason(open_model(self._file, replace(options, layer=head.layer))), None)
+            table = self.of(head._replace(layer=None)).opened.anatomy
+            opened = open_model(self._file, replace(options, layer=head.layer))
+            return GradientRunner(_of_scale(opened, table), None)
         opened = open_model(self._file, options)
         if self._step_file is not None:
             check_step(self._step_file, opened, self._method.score, self._file.sha256)
@@ -123,8 +125,9 @@ class Heads:
         return file
 
 
-def _with_reason(opened: OpenedModel) -> OpenedModel:
-    """The opened model with the reason why the feature map of this scale was chosen, which no caller did."""
+def _of_scale(opened: OpenedModel, table: Anatomy) -> OpenedModel:
+    """The model opened on a scale, with the notes of its table and the reason of the layer, which no caller chose."""
     anatomy = opened.anatomy
-    scale = next(scale for scale in anatomy.scales if scale.features.tensor == anatomy.features.tensor)
-    return replace(opened, anatomy=replace(anatomy, features=scale.features))
+    scale = next(scale for scale in table.scales if scale.features.tensor == anatomy.features.tensor)
+    notes = tuple(note for note in table.notes if note.code is not NoteCode.OTHER_SCALES)
+    return replace(opened, anatomy=replace(anatomy, features=scale.features, notes=notes))

@@ -36,7 +36,9 @@ def test_grad_cam_of_a_box_is_that_of_its_own_map(layer: str, head: str, cells: 
     assert provenance.layer == layer
     assert provenance.layer_reason.endswith({"fine": "boxes 0 to 15 of 20", "coarse": "boxes 16 to 19 of 20"}[layer])
     assert provenance.forwards == {"fine": 2, "coarse": 1}[layer], "the picture's extra pass only"
-    assert NoteCode.OTHER_SCALES not in {note.code for note in provenance.notes}
+    codes = {note.code for note in provenance.notes}
+    assert NoteCode.OTHER_SCALES not in codes
+    assert NoteCode.READ_AS_BOXES in codes, "whatever the scale"
 
 
 ON_FEATURES = [name for name in METHODS if {Need.FEATURES, Need.TAIL} & method(name).needs and name != "cam"]

@@ -18,6 +18,7 @@ from onnxcam.surgeon.analysis.detections import cells, prediction_layers
 from onnxcam.surgeon.analysis.factors import CHANNEL
 from onnxcam.surgeon.analysis.frontier import WEIGHTED, Geometry
 from onnxcam.surgeon.ir import Model, Node, Value, ancestors, constant, find_value, integer, integers
+from onnxcam.types import Note, NoteCode
 
 SIDES = 4
 """Columns of a box: centre x, centre y, width, height."""
@@ -94,6 +95,19 @@ def as_boxes(model: Model, table: Logits, geometry: Geometry) -> Logits:
         background=_dropped(output, read) if read.classes > 1 and sides is not None else None,
         sides_output=str(sides.name) if sides is not None else None,
     )  # fmt: skip
+
+
+def raw_scales_note(model: Model, geometry: Geometry) -> tuple[Note, ...]:
+    """A note where the outputs are maps with the same channels on grids of several sizes, as a raw detector gives."""
+    maps = [v for v in model.graph.outputs if geometry.is_map(v)]
+    if len({cells(v, geometry) for v in maps}) < 2 or len({_channels(v, geometry) for v in maps}) > 1:
+        return ()
+    text = (
+        f"the outputs {', '.join(repr(v.name) for v in maps)} have the same channels on several grids: if they are a "
+        f"detector's scales before decoding, the channels are no classes; export it with its decoding, or explain a "
+        f"number with --output NAME --index C,Y,X"
+    )
+    return (Note(NoteCode.OTHER_SCALES, text),)
 
 
 def is_beside_prototypes(model: Model, table: Value, maps: Sequence[Value], geometry: Geometry) -> bool:

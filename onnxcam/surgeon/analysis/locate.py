@@ -20,6 +20,7 @@ from onnxcam.surgeon.analysis.branches import (
     summed_note,
     summed_predictions,
 )
+from onnxcam.surgeon.analysis.columns import raw_scales_note
 from onnxcam.surgeon.analysis.detections import TableScales, common_trunk, element_scales, table_scales
 from onnxcam.surgeon.analysis.frames import seeds
 from onnxcam.surgeon.analysis.frontier import (
@@ -108,6 +109,8 @@ def locate(
     if logits.kind is Kind.BOXES and kind is None:
         text = f"{logits.output!r} is read as a table of boxes; else explain one number (onnxcam explain --index)"
         notes += (Note(NoteCode.READ_AS_BOXES, text),)
+    if logits.kind is Kind.REGION and kind is None and output is None:
+        notes += raw_scales_note(model, geometry)
     if logits.kind is Kind.BOXES:
         logits = replace(logits, corners=sides_are_corners(model, logits, geometry))
     table = None
