@@ -67,6 +67,10 @@ USUAL = (
     *(600, 608, 640, 672, 700, 704, 728, 736, 768, 784, 800, 832, 896, 960, 1008, 1024),
 )
 """Sides that published networks take."""
+COMMON = (256, 224, 384, 128, 512, 320, 192, 640, 299, 448, 64, 96, 32)
+"""Those that most of them take."""
+LIKELY = 12
+"""Derived sizes that are tried before the common ones."""
 OBLONG = (
     (256, 128),
     (256, 192),
@@ -96,7 +100,8 @@ def candidate_sizes(model: Model, image: ImageInput) -> list[tuple[int, ...]]:
     derived = [(h * s, w * s) for (h, w), s in product(grids, strides)]
     squares = sorted({(side, side) for side in USUAL}, key=lambda size: abs(math.log(size[0] / 224)))
     sizes: dict[tuple[int, ...], None] = {}
-    for size in (*derived, *squares, *OBLONG):
+    common = [(side, side) for side in COMMON]
+    for size in (*derived[:LIKELY], *common, *derived[LIKELY:], *squares, *OBLONG):
         fitted = tuple(fixed or side for fixed, side in zip(image.sides, size, strict=True))
         if all(SMALLEST <= side <= LARGEST for side in fitted):
             sizes[fitted] = None
