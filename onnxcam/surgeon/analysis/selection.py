@@ -299,8 +299,9 @@ def _score_outputs(
     for output in outputs:
         shape = tracer.shape(output)
         beside = [o for o in boxes if o is not output and tracer.shape(o)[-1] == SIDES]
-        is_table = output in boxes and shape[-1] != SIDES
-        if not tracer.is_real(output) or not (is_table or any(_lists_alike(shape, tracer.shape(o)) for o in beside)):
+        alike = any(_lists_alike(shape, tracer.shape(o)) for o in beside)
+        is_table = not alike and output in boxes and shape[-1] != SIDES
+        if not tracer.is_real(output) or not (alike or is_table):
             continue
         paths = [p for p in tracer.paths(output) if id(p.source) in ranked and tracer.is_real(p.source)]
         if paths:
@@ -309,8 +310,8 @@ def _score_outputs(
 
 def _lists_alike(scores: Shape, boxes: Shape) -> bool:
     """Whether the scores, (D), (N,D) or (N,D,1), are of as many detections as the boxes (D,4) or (N,D,4)."""
-    lead = boxes[:-1]
-    return scores == lead or scores == (*lead, 1)
+    # Axes of size 1 come and go, as where an export of one image gets a batch axis.
+    return [d for d in scores if d != 1] == [d for d in boxes[:-1] if d != 1]
 
 
 def _ranked_by(node: Node) -> list[Value]:

@@ -107,7 +107,8 @@ def _candidate_graph(model: Model, table: "_Table", batch: int | None) -> Model:
         sides = table.b("Identity", table.sides, name=CANDIDATE_BOXES)
         publish(model, sides, FLOAT, [*sizes[:2], SIDES])
     names = [str(v.name) for v in model.graph.inputs]
-    pruned = tidy(model)
+    # A branch that was removed still counts as a reader of the tensors around it, but not in a copy.
+    pruned = tidy(edit(tidy(model)))
     if not pruned.graph.inputs:
         raise ModelError(f"no candidate of the detector depends on {names[0]!r}; name an output with --output")
     return pruned

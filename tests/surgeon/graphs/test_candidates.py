@@ -117,3 +117,37 @@ def test_a_table_without_selection_is_left_as_it_is() -> None:
         split(detector("t = Identity (scores) s = Identity (sides)", outputs="float[1,16,3] t, float[1,16,4] s"))
         is None
     )
+
+
+def test_an_axis_of_one_image_beside_boxes_without_it_hides_no_labels() -> None:
+    nodes, signature = TAILS["suppressed by class"][1], "float[D,4] boxes, float[1,D] b1, int64[1,D] l1"
+    nodes += " b1 = Unsqueeze (best, zero)  l1 = Unsqueeze (labels, zero)"
+    graphs = split(detector(nodes, outputs=signature))
+    assert graphs is not None
+    found = run(graphs.detections, picture())
+    np.testing.assert_array_equal(found[LABELS], (found[PLACES] - 1) % 3)
+
+
+def test_what_only_a_branch_behind_the_candidates_reads_is_left_out() -> None:
+    """As torchvision exports suppression: in a branch for the case that there is any box."""
+    nodes = """
+      top = ReduceMax <axes=[2], keepdims=0> (scores)  line = Squeeze (top, zero)  s = Squeeze (sides, zero)
+      above = Greater (line, half)  where = NonZero (above)  k = Squeeze (where, zero)
+      l1 = Gather <axis=0> (line, k)  s1 = Gather <axis=0> (s, k)
+      n = Size (l1)  any = Greater (n, i0)
+      keep = If (any) <
+        then_branch = some () => (int64[E] kept) {
+          lb = Unsqueeze (l1, two_axes)  sb = Unsqueeze (s1, zero)
+          chosen = NonMaxSuppression (sb, lb, most, iou, least)
+          picked = Gather <axis=1> (chosen, i2)  kept = Identity (picked) },
+        else_branch = none_left () => (int64[E] nothing) { nothing = Identity (k) }>
+      best = Gather <axis=0> (l1, keep)  boxes = Gather <axis=0> (s1, keep)"""
+    model = detector(nodes, outputs="float[D,4] boxes, float[D] best")
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([0, 1]), "two_axes"))
+    graphs = split(model)
+    assert graphs is not None
+    assert graphs.follow is Follow.ROW
+    assert not {n.op_type for n in graphs.candidates.graph} & {"If", "NonZero", "Gather"}
+    found = run(graphs.detections, picture())
+    table = tensor(model, "scores", picture()).reshape(-1)
+    np.testing.assert_array_equal(table[found[PLACES] - 1], found[SCORES])
