@@ -130,6 +130,8 @@ class NoteCode(StrEnum):
     """Many layers follow the chosen feature map."""
     POOLED_BY_ATTENTION = "pooled-by-attention"
     """Tokens after the last attention keep the grid too."""
+    GRID_ASSUMED = "grid-assumed"
+    """Which axes of the feature map are height and width is assumed."""
     GATED = "gated"
     """The features are a map times a gate over space; the map before it keeps the grid too."""
     CLASS_MAP = "class-map"

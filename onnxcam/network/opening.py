@@ -385,7 +385,7 @@ class _Opener:
             output = session.run([name], {n: a for n, a in feeds.items() if n in session.inputs})[0]
         finally:
             session.close()
-        channels_first = np.moveaxis(batch_of_one[0], image.layout.index("C") - 1, 0).astype(np.float32)
+        channels_first = network.batch_from_model_layout(batch_of_one.astype(np.float32))[0]
         if not np.isfinite(np.asarray(output, np.float64)).all():
             return "NOT verified: the model answers NaN or infinity to a test picture"
         values = network.forward(network.feeds(channels_first, channels_first, self.inputs))[1]

@@ -9,7 +9,7 @@ import onnxruntime as ort
 import pytest
 from small_models import filled
 
-from onnxcam import Explainer
+from onnxcam import Explainer, Region
 from onnxcam.methods.registry import METHODS
 from onnxcam.network.export import rewrite
 from onnxcam.network.opening import OpenOptions
@@ -176,3 +176,47 @@ def test_the_rewritten_model_returns_the_features_as_they_lie(name: str, tmp_pat
         session = ort.InferenceSession(data, providers=["CPUExecutionProvider"])
         maps.append(features.to_channels(session.run([features.tensor], {"x": images})[0]))
     np.testing.assert_allclose(maps[1], maps[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["score-cam", "grad-cam", "gradient", "rise", "integrated-gradients"])
+@pytest.mark.parametrize("layout", ["NWHC", "NCWH", "NHCW"])
+def test_a_layout_in_any_order_gives_upright_maps(layout: str, method: str) -> None:
+    plain_model = network(PLAIN, (16, 12))
+    model = onnx.ModelProto.FromString(plain_model.SerializeToString())
+    del model.graph.input[:]
+    shape = [{"N": "N", "C": 3, "H": 16, "W": 12}[letter] for letter in layout]
+    model.graph.input.append(onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, shape))
+    order = [layout.index(letter) for letter in "NCHW"]
+    model.graph.node.insert(0, onnx.helper.make_node("Transpose", ["y"], ["x"], perm=order))
+    photograph = np.random.default_rng(7).integers(0, 256, (40, 30, 3)).astype(np.uint8)
+    maps = []
+    for proto, options in ((plain_model, {}), (model, {"layout": layout})):
+        with Explainer(proto, METHODS[method](), providers=["cpu"], **options) as explainer:
+            assert tuple(explainer.size) == (16, 12)
+            maps.append(explainer(photograph, 1).map)
+    np.testing.assert_allclose(maps[1], maps[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("sideways", [False, True])
+def test_a_region_lies_where_it_does_on_the_picture_if_the_class_map_lies_on_its_side(sideways: bool) -> None:
+    turn = "logits = Transpose <perm=[0,1,3,2]> (m)" if sideways else "logits = Identity (m)"
+    sides = "6,8" if sideways else "8,6"
+    model = filled(f"""<ir_version: 8, opset_import: ["" : 17]>
+    net (float[N,3,16,12] x) => (float[N,4,{sides}] logits)
+    <float[6,3,3,3] w1, float[4,6,1,1] w2>
+    {{
+      c1 = Conv <kernel_shape=[3,3], pads=[1,1,1,1], strides=[2,2]> (x, w1)
+      f = Relu (c1)
+      m = Conv (f, w2)
+      {turn}
+    }}""")
+    image = image_of((16, 12))
+    table = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(
+        None, {"x": image[None]}
+    )[0][0]
+    upright = table.transpose(0, 2, 1) if sideways else table
+    with Explainer(model, providers=["cpu"]) as explainer:
+        scored = explainer(image, Region(1, (0, 0, 4, 16))).target
+        masked = explainer(image, Region(1, np.arange(16 * 12).reshape(16, 12) < 4 * 12)).target
+    assert scored.logit == pytest.approx(upright[1][:, :2].mean(), rel=1e-4)
+    assert masked.logit == pytest.approx(upright[1][:2].mean(), rel=1e-4)

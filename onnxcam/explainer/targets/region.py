@@ -119,11 +119,13 @@ def _inside(where: tuple[float, float, float, float] | npt.NDArray[Any], output:
     if len(output.size) != 2:
         raise TargetError("a region is given on pictures only; leave it out to score where the class is predicted")
     placement, (height, width) = output.placement, output.size
-    rows, columns = ((np.arange(n) + 0.5) / n for n in output.logits.space)
+    sides = output.logits.space[::-1] if output.logits.sideways else output.logits.space
+    rows, columns = ((np.arange(n) + 0.5) / n for n in sides)
     left, top, right, bottom = placement.box if placement is not None else (0, 0, width, height)
     y, x = top + rows * (bottom - top), left + columns * (right - left)
     if isinstance(where, tuple):
-        return np.outer((y >= where[1]) & (y < where[3]), (x >= where[0]) & (x < where[2])).reshape(-1)
+        inside = np.outer((y >= where[1]) & (y < where[3]), (x >= where[0]) & (x < where[2]))
+        return (inside.T if output.logits.sideways else inside).reshape(-1)
     picture = placement.picture if placement is not None else output.size
     if where.shape != tuple(picture):
         raise TargetError(
@@ -131,7 +133,8 @@ def _inside(where: tuple[float, float, float, float] | npt.NDArray[Any], output:
         )
     i, j = np.clip(y.astype(int), 0, picture[0] - 1), np.clip(x.astype(int), 0, picture[1] - 1)
     on_picture = np.outer((y >= 0) & (y < picture[0]), (x >= 0) & (x < picture[1]))
-    return np.asarray((where[np.ix_(i, j)] != 0) & on_picture).reshape(-1)
+    inside = np.asarray((where[np.ix_(i, j)] != 0) & on_picture)
+    return (inside.T if output.logits.sideways else inside).reshape(-1)
 
 
 def parse(words: Sequence[str], labels: Sequence[str]) -> list[Region]:

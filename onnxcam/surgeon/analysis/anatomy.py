@@ -105,7 +105,8 @@ class Logits:
 
     tensor: its name. output: the name of the model's output behind it. activation: 'softmax', 'log_softmax', 'sigmoid',
     or 'none' where no activation follows. classes: their number; for ELEMENTS and EMBEDDING all numbers of the tensor.
-    shape: for one image. channel_axis: the axis of the classes (REGION). first_class: the columns before the classes
+    shape: for one image. channel_axis: the axis of the classes, and sideways: whether the width comes before the height
+    (REGION). first_class: the columns before the classes
     (BOXES): 4 for the sides, 5 with an objectness, 0 where the boxes are another output. boxes_first: whether the shape
     is (N, boxes, columns). objectness, sides: the column of the objectness and the first of the four sides, None where
     there is none. sides_output: the output that holds the sides, None where the table does. corners: whether the sides
@@ -131,6 +132,7 @@ class Logits:
     kind: Kind = Kind.CLASSES
     shape: tuple[int, ...] = ()
     channel_axis: int = 1
+    sideways: bool = False
     first_class: int = 0
     boxes_first: bool = False
     objectness: int | None = None

@@ -64,15 +64,6 @@ def propagate(model: Model, shapes: Shapes, seeds: Mapping[str, Axes], values: A
     return known
 
 
-def assumed_maps(model: Model, axes: Mapping[str, Axes]) -> set[str]:
-    """Names of the convolutions' results whose grid is assumed: nothing is known of the axes of what they read."""
-    return {
-        str(node.outputs[0].name)
-        for node in model.graph
-        if node.op_type in CHANNEL_FIRST and node.inputs[0] is not None and str(node.inputs[0].name) not in axes
-    }
-
-
 def has_grid(axes: Axes | None, shape: Shape | None, letters: tuple[str, ...]) -> bool:
     """Whether a tensor is a batch of grids: it has all cells along all spatial letters, and more than one cell."""
     if axes is None or shape is None or axes[:1] != (BATCH,) or not all(is_complete(axes, n) for n in letters):

@@ -188,7 +188,8 @@ def described_head(head: Head, kind: Kind | None, geometry: Geometry, why: str) 
     if of is Kind.REGION:
         channel = _class_axis(value, geometry)
         assert channel is not None, "a class map has an axis of classes"
-        logits = replace(logits, classes=logits.shape[channel], channel_axis=channel)
+        sideways = [a for a in geometry.axes_of(value) if a in geometry.letters] != list(geometry.letters)
+        logits = replace(logits, classes=logits.shape[channel], channel_axis=channel, sideways=sideways)
         if kind is None and name == "none" and logits.classes == 1 and is_quantity(value, MOVING | ENLARGING):
             compared = _threshold(head, end)
             return replace(logits, literal=True, threshold=-math.inf if compared is None else compared)

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from onnxcam.errors import ModelError, NoSpatialFeatures, UnknownLayer, near
 from onnxcam.surgeon.analysis.anatomy import Anatomy, Candidate, FeatureTensor, Frames, ImageInput, Kind, Logits, Scale
-from onnxcam.surgeon.analysis.axes import propagate
+from onnxcam.surgeon.analysis.axes import CHANNEL_FIRST, propagate
 from onnxcam.surgeon.analysis.box_sides import sides_are_corners
 from onnxcam.surgeon.analysis.branches import (
     branch_features,
@@ -183,7 +183,7 @@ def _auto(model: Model, logits: Logits, geometry: Geometry) -> _Choice:
     ]
     doubts = [refinement.doubt or _depth_doubt(layers_after(chosen, head), consumer) or gate_doubt(chosen, geometry)]
     others = branch_features(pooled_apart(ranked, chosen, head, logits.columns, geometry), geometry)
-    doubts += [pooled_note(chosen, others)] if others else []
+    doubts += [pooled_note(chosen, others) if others else None, _assumed_doubt(chosen, geometry)]
     notes = tuple(doubt for doubt in doubts if doubt is not None)
     branches = (features, *others) if others else ()
     return _Choice(features, (*losers, *_naive_candidates(model, chosen, geometry)), notes, branches)
@@ -195,6 +195,22 @@ def _untraced(features: FeatureTensor) -> Note:
         f"explained for them; --layer takes the tensor name of another map"
     )
     return Note(NoteCode.OTHER_SCALES, text)
+
+
+def _assumed_doubt(chosen: Value, geometry: Geometry) -> Note | None:
+    """A note where the axes of a convolution are assumed, as those of the picture cannot be followed to it."""
+    for value in (chosen, *ancestors(chosen)):
+        node = value.producer()
+        first = node.inputs[0] if node is not None and node.op_type in CHANNEL_FIRST else None
+        if first is None or first.is_graph_input() or geometry.axes_of(first):
+            continue
+        if any(geometry.axes_of(v) for v in ancestors(first)):
+            text = (
+                f"the picture's sides cannot be followed to {value.name!r}, so its axes are assumed to be channels, "
+                f"height and width; the map may lie on its side if they are not"
+            )
+            return Note(NoteCode.GRID_ASSUMED, text)
+    return None
 
 
 def _depth_doubt(layers: int, consumer: Node) -> Note | None:

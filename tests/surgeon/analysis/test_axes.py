@@ -4,6 +4,7 @@ import pytest
 from small_models import Make
 
 from onnxcam.surgeon import ir
+from onnxcam.surgeon.analysis.axes import propagate
 from onnxcam.surgeon.analysis.factors import (
     Axes,
     Axis,
@@ -161,3 +162,45 @@ def test_many_layers_after_the_features_give_a_note(make: Make) -> None:
     }}"""
     (note,) = [n for n in locate(ir.from_proto(make(text))).notes if n.code is NoteCode.FEATURES_EARLY]
     assert "5 layers with weights still follow" in note.text
+
+
+def test_a_grid_whose_axes_are_assumed_is_noted(make: Make) -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    net (float[1,3,8,8] x) => (float[1,5] logits)
+    <float[8,3,3,3] u, float[8,8,3,3] w, float[8,5] v, int64[1,8,8,8,4] at = {%s}>
+    {
+      first = Conv <kernel_shape=[3,3], pads=[1,1,1,1]> (x, u)
+      moved = GatherND (first, at)
+      f = Conv <kernel_shape=[3,3], pads=[1,1,1,1]> (moved, w)
+      p = ReduceMean <axes=[2,3], keepdims=0> (f)
+      logits = MatMul (p, v)
+    }"""
+    turned = [(0, c, j, i) for c in range(8) for i in range(8) for j in range(8)]
+    anatomy = locate(ir.from_proto(make(text % ", ".join(str(n) for place in turned for n in place))))
+    assert anatomy.features.tensor == "f"
+    (note,) = [n for n in anatomy.notes if n.code is NoteCode.GRID_ASSUMED]
+    assert "the map may lie on its side" in note.text
+
+
+@pytest.mark.parametrize(
+    ("node", "order"),
+    [
+        ('y = Einsum <equation="nchw->nwhc"> (x)', "NWHC"),
+        ("i = Constant <value_ints=[5,4,3,2,1,0]> ()\n y = Gather <axis=3> (x, i)", "NCH-"),
+        ("i = Constant <value_ints=[2,3,4,5,0,1]> ()\n y = Gather <axis=3> (x, i)", "NCH-"),
+        ("i = Constant <value_ints=[2,0,3,5,1,4]> ()\n y = Gather <axis=3> (x, i)", "NCH"),
+        ("y = Transpose (x)", "WHCN"),
+        ("k = Constant <value_ints=[4]> ()\n y, z = TopK <axis=2> (x, k)", "NC?W"),
+    ],
+)
+def test_operators_that_move_cells(make: Make, node: str, order: str) -> None:
+    model = ir.from_proto(
+        make(
+            f"""<ir_version: 8, opset_import: ["" : 17]>
+    net (float[1,3,4,6] x) => (float y) {{ {node} }}""",
+            check=False,
+        )
+    )
+    axes = propagate(model, {**ir.infer_shapes(model, {"x": (1, 3, 4, 6)})}, {"x": NCHW})["y"]
+    letters = "".join(a if isinstance(a, str) else "-" if isinstance(a, Factored) else "?" for a in axes)
+    assert letters.rstrip("?") == order.rstrip("?")
