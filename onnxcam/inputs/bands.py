@@ -71,10 +71,13 @@ def read_bands(file: BinaryIO, name: str) -> Numbers:
         raise PictureError(f'{name}: bands of a TIFF are read with tifffile: pip install "onnxcam[tiff]"') from None
     try:
         with tifffile.TiffFile(BytesIO(file.read())) as tiff:
-            series = tiff.series[0]
-            if series.nbytes > LARGEST:
+            first = tiff.series[0]
+            alike = [one for one in tiff.series if (one.shape, one.dtype) == (first.shape, first.dtype)]
+            paged = len(first.shape) == 2 and len(alike) > 1  # a page of its own for each band
+            if first.nbytes * (len(alike) if paged else 1) > LARGEST:
                 raise PictureError(f"{name}: the bands are larger than {LARGEST >> 30} GiB; cut out a part")
-            axes, values = str(series.axes), np.asarray(series.asarray())
+            axes = f"I{first.axes}" if paged else str(first.axes)
+            values = np.stack([one.asarray() for one in alike]) if paged else np.asarray(first.asarray())
     except _BROKEN as error:
         missing = "imagecodecs" in str(error)
         way = 'pip install "onnxcam[tiff]"' if missing else "get the file again"
