@@ -507,6 +507,20 @@ def test_imagenets_labels_are_at_hand_by_name(tmp_path: Path) -> None:
     assert json.loads(done.stdout)[0]["target"]["index"] == 967
 
 
+def test_keep_going_also_skips_a_url_and_a_picture_that_ends_early(folder: Path) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)).save(folder / "whole.jpg")
+    content = (folder / "whole.jpg").read_bytes()
+    (folder / "cut.jpg").write_bytes(content[: len(content) // 2] + content[-2:])
+    address = "https://example.org/a.png"
+    words = ("photo.png", address, "cut.jpg", "whole.jpg")
+    done = onnxcam("explain", "tiny.onnx", *words, "-o", "going/", "--keep-going", cwd=folder)
+    assert done.returncode == 1
+    assert {path.name for path in (folder / "going").iterdir()} == {"photo.score-cam.png", "whole.score-cam.png"}
+    assert "skipped 2 of 4 pictures" in done.stderr
+    assert f"{address}: nothing is fetched: download it first" in done.stderr
+    assert "cut.jpg: damaged or cut short (a part of the pixels is missing)" in done.stderr
+
+
 def test_keep_going_also_skips_what_is_not_there(folder: Path) -> None:
     done = onnxcam("explain", "tiny.onnx", "nowhere.png", "photo.png", "-o", "kept/", "--keep-going", cwd=folder)
     assert done.returncode == 1
