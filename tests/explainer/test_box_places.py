@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import onnx
 import pytest
+from small_models import filled
 
 from onnxcam import Box, Explainer, Region, ScoredTarget
 from onnxcam.explainer.targets.kind import HeadOutput
@@ -16,7 +17,6 @@ from onnxcam.outputs.saliency import Saliency
 from onnxcam.surgeon.analysis.anatomy import Kind, Logits
 from onnxcam.surgeon.analysis.queries import Follow
 from onnxcam.types import NoteCode, Placement
-from tests.support.small_models import filled
 
 CORNERS = np.random.default_rng(4).uniform(0, 1, (48, 4)) * (20, 10, 43, 21) + (0, 0, 1, 1)
 CORNERS[:, 2:] += CORNERS[:, :2]

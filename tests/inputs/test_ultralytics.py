@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from PIL import Image
+from small_models import filled
 
 from onnxcam.explainer.explainer import Explainer
 from onnxcam.inputs.choices import choose_kind, choose_preset
@@ -18,7 +19,6 @@ from onnxcam.surgeon.analysis.anatomy import Kind
 from onnxcam.surgeon.analysis.images import find_image
 from onnxcam.surgeon.loading import read_model
 from onnxcam.types import Source
-from tests.support.small_models import filled
 
 NAMES = "{0: 'bolt', 1: \"wing's nut\", 2: 'washer'}"
 MADE_BY_V8 = {

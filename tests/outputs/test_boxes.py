@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from results import provenance
 
 from onnxcam.outputs import overlay
 from onnxcam.outputs.boxes import draw_target, shown_part
@@ -12,7 +13,6 @@ from onnxcam.outputs.outlines import bounds, contours
 from onnxcam.outputs.overlay import Style
 from onnxcam.outputs.saliency import Saliency, ScoredTarget
 from onnxcam.types import Map, Placement
-from tests.support.results import provenance
 
 FLAT = np.full((20, 40), 0.5, np.float32)
 

@@ -1,11 +1,11 @@
 """Whether a table holds corners or centres is read from the arithmetic that computes it."""
 
 import pytest
+from small_models import filled
 
 from onnxcam.surgeon.analysis.anatomy import Kind
 from onnxcam.surgeon.analysis.locate import locate
 from onnxcam.surgeon.ir import from_proto
-from tests.support.small_models import filled
 
 START = """<ir_version: 8, opset_import: ["" : {opset}]>
 detector (float[1,3,16,16] x) => (float[{shape}] table{outputs})
