@@ -131,6 +131,7 @@ SEGMENTERS = {
     "argmax of softmax": ("int64[N,8,6] i", "s = Softmax <axis=1> (z) i = ArgMax <axis=1, keepdims=0> (s)"),
     "channels last": ("int64[N,8,6] i", "t = Transpose <perm=[0,2,3,1]> (z) i = ArgMax <axis=3, keepdims=0> (t)"),
     "enlarged": ("float[N,1,16,12] y", "i = ArgMax <axis=1> (z) r = Cast <to=1> (i) k = Constant <value_floats=[1.0,1.0,2.0,2.0]> () y = Resize <mode=\"nearest\"> (r, , k)"),
+    "argmax and softmax": ("int64[N,8,6] i, float[N,5,8,6] s", "s = Softmax <axis=1> (z) i = ArgMax <axis=1, keepdims=0> (s)"),
     "topk": ("int64[N,1,8,6] i", "k = Constant <value_ints=[1]> () t, i = TopK <axis=1> (z, k)"),
     "softmax, channels last": ("float[N,8,6,5] y", "s = Softmax <axis=1> (z) y = Transpose <perm=[0,2,3,1]> (s)"),
 }  # fmt: skip
@@ -169,9 +170,14 @@ def test_the_threshold_of_the_graph_decides_the_side() -> None:
         assert (target.probability >= 0.5) is (side == "negative")
 
 
-@pytest.mark.parametrize("end", ["Relu", "Softplus", "Exp", "Sqrt"])
+ONE_LESS = "o = Constant <value_float=1.0> () h = Sigmoid (r) y = Sub (o, h)"
+
+
+@pytest.mark.parametrize(
+    "end", ["y = Relu (a)", "y = Softplus (a)", "y = Exp (a)", "y = Sqrt (a)", "y = Tanh (r)", ONE_LESS]
+)
 def test_a_number_that_no_logit_ends_in_is_explained_as_it_is(end: str) -> None:
-    text = BODY.format(outputs="float[N,1] y", end=f"r = MatMul (p, u) a = Abs (r) y = {end} (a)")
+    text = BODY.format(outputs="float[N,1] y", end=f"r = MatMul (p, u) a = Abs (r) {end}")
     with Explainer(filled(text), "grad-cam", preset=PLAIN) as explainer:
         saliency = explainer(PHOTOGRAPH)
         again = explainer(PHOTOGRAPH, [Element((0,))][0])

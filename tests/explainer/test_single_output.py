@@ -39,6 +39,8 @@ ENDS = {
     "written-out": ("float[N,1]", "n = Neg (z) e = Exp (n) o = Constant <value_float=1.0> () s = Add (e, o) y = Div (o, s)"),
     "reciprocal": ("float[N,1]", "n = Neg (z) e = Exp (n) o = Constant <value_float=1.0> () s = Add (o, e) y = Reciprocal (s)"),
     "half": ("float16[N,1]", "q = Sigmoid (z) y = Cast <to=10> (q)"),
+    "without-axes": ("float", "q = Sigmoid (z) y = Squeeze (q)"),
+    "batch-of-four": ("float[4]", "q = Sigmoid (z) y = Squeeze (q, at)"),
     "four-axes": ("float[N,1,1,1]", "s = Constant <value_ints=[-1,1,1,1]> () q = Reshape (z, s) y = Sigmoid (q)"),
 }  # fmt: skip
 SEGMENTER = """<ir_version: 8, opset_import: ["" : 17]>
@@ -63,7 +65,11 @@ MAPS = {
 def network(make: Make, end: str, bias: float = 0.0) -> onnx.ModelProto:
     """A network with one number, of which the bias is added to that of a picture."""
     shape, nodes = ENDS[end]
-    return shifted(make(NETWORK.format(shape=shape, end=nodes)), bias)
+    batch = {"without-axes": "1", "batch-of-four": "4"}.get(end, "N")
+    model = make(NETWORK.format(shape=shape, end=nodes).replace("float[N,3", f"float[{batch},3"), check=False)
+    model.graph.output[0].type.tensor_type.shape.SetInParent()  # text cannot say that there are no axes
+    onnx.checker.check_model(model, full_check=True)
+    return shifted(model, bias)
 
 
 def shifted(model: onnx.ModelProto, bias: float) -> onnx.ModelProto:

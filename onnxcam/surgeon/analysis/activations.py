@@ -17,7 +17,7 @@ TRANSPARENT = frozenset({"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "U
 MOVING = TRANSPARENT | {"Transpose"}
 """Operators that keep the numbers of a map."""
 QUANTITIES = frozenset(
-    "Relu Softplus Exp Abs Sqrt Pow Clip Tanh Atan Sin Cos Floor Ceil HardSigmoid ReduceMax ReduceMin ReduceL1 "
+    "Relu Softplus Exp Log Abs Sqrt Pow Clip Tanh Atan Sin Cos Floor Ceil HardSigmoid ReduceMax ReduceMin ReduceL1 "
     "ReduceL2 ReduceSumSquare".split()
 )
 """Operators at the end of a number that is no logit: a count, a distance, an angle."""
@@ -112,6 +112,8 @@ def last_operator(value: Value, through: frozenset[str] = TRANSPARENT) -> Node |
 def is_quantity(value: Value, through: frozenset[str] = TRANSPARENT) -> bool:
     """Whether a number ends in an operator that no logit ends in, such as ReLU: it counts, or measures."""
     node = last_operator(value, through)
+    if node is not None and node.op_type == "Sub" and constant(node.inputs[0]) is not None:  # 1 - p
+        return node.inputs[1] is not None and final_activation(node.inputs[1]).name != "none"
     return node is not None and node.op_type in QUANTITIES
 
 

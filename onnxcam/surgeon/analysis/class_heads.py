@@ -85,9 +85,7 @@ def vector_heads(outputs: Sequence[Value], geometry: Geometry) -> list[Head]:
     """The heads that are class vectors. One number beside a table is no head: it counts the table's rows."""
     heads = [h for v in outputs if (h := head_of(v, geometry)) is not None and is_vector(h.scores, geometry)]
     has_table = any(len(dims(v, geometry)) == 3 and not geometry.has_grid(v) for v in outputs)
-    return [
-        h for h in heads if not (has_table and len(dims(h.scores, geometry)) == 1 and size(h.scores, geometry) == 1)
-    ]
+    return [h for h in heads if not (has_table and len(dims(h.scores, geometry)) < 2 and size(h.scores, geometry) == 1)]
 
 
 def best_head(heads: Sequence[Head], geometry: Geometry) -> Head:

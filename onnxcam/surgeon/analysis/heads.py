@@ -83,7 +83,7 @@ def _other(model: Model, outputs: list[Value], kind: Kind | None, geometry: Geom
         sequences = [logits for logits in read if logits is not None]
         if sequences:
             return sequences[0]
-    maps = map_heads(outputs, geometry)
+    maps = sorted(map_heads(outputs, geometry), key=lambda h: h.selection is not None)
     mapped = {id(h.output) for h in maps}
     boxes = [v for v in outputs if len(dims(v, geometry)) == 3 and id(v) not in mapped and is_scorable(v, geometry)]
     outlines = [h.scores for h in maps if geometry.is_map(h.scores)]

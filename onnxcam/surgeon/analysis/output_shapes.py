@@ -13,6 +13,8 @@ LARGEST_OUTPUT = 2**26
 def is_vector(value: Value, geometry: Geometry) -> bool:
     """Whether the shape is (N, classes), with any axes of size 1, (N) of one class, or (classes) without batch axis."""
     shape = dims(value, geometry)
+    if is_scalar(value, geometry):
+        return is_scorable(value, geometry)
     wide = [d for d in (shape if len(shape) == 1 else shape[1:]) if d != 1]
     # A first axis of another size than the batch lists something else, such as points or proposals.
     if (
@@ -25,16 +27,21 @@ def is_vector(value: Value, geometry: Geometry) -> bool:
 
 
 def is_one_number(value: Value, geometry: Geometry) -> bool:
-    """Whether the shape is (N): one number for each image, without an axis of classes."""
+    """Whether the shape is (N), or () of one image: one number for each image, without an axis of classes."""
     shape = dims(value, geometry)
-    return len(shape) == 1 and (shape[0] in (None, 1) or shape[0] == geometry.batch)
+    return is_scalar(value, geometry) or (len(shape) == 1 and (shape[0] in (None, 1) or shape[0] == geometry.batch))
+
+
+def is_scalar(value: Value, geometry: Geometry) -> bool:
+    """Whether a run for one image showed a number without axes."""
+    return geometry.shape(value) == () and geometry.batch == 1
 
 
 def is_scorable(value: Value, geometry: Geometry) -> bool:
     """Whether the tensor holds numbers of a known shape. An inner tensor need not record its element type."""
     shape = dims(value, geometry)
     known = value.dtype in NUMERIC or (value.dtype is None and not value.is_graph_output())
-    return known and None not in shape[1:] and 0 not in shape and bool(shape)
+    return known and None not in shape[1:] and 0 not in shape and (bool(shape) or is_scalar(value, geometry))
 
 
 def dims(value: Value, geometry: Geometry) -> Shape:
