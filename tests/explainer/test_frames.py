@@ -172,3 +172,9 @@ def test_a_fixed_batch_of_pictures_is_no_clip() -> None:
     model = network("6,3,20,16", "frames = Identity (x)", "logits = MatMul (p, v)", "6,5")
     with Explainer(model, preset="unit", providers=["cpu"]) as explainer:
         assert (explainer.anatomy.image.layout, explainer.anatomy.image.frames) == ("NCHW", None)
+
+
+def test_a_fixed_batch_of_several_clips_is_refused() -> None:
+    model = network("2,6,3,20,16", FOLD, output="2,5", more=PICTURES)
+    with pytest.raises(NoSpatialFeatures, match="fixed to a batch of 2 clips"):
+        Explainer(model, preset="unit", providers=["cpu"])

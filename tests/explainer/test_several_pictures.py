@@ -198,3 +198,12 @@ def test_features_of_several_pictures_that_cannot_be_told_apart_are_refused(monk
     monkeypatch.setattr(own_part, "_join", lambda *_: None)
     with pytest.raises(ModelError, match="2 entries for 1 picture"):
         Explainer(NETWORKS["one trunk over a joined batch"], inputs={"after": AFTER}, preset=UNIT, providers=["cpu"])
+
+
+def test_pictures_that_are_joined_along_a_new_axis_are_refused() -> None:
+    stacked = """
+      x1 = Unsqueeze (before, one) x2 = Unsqueeze (after, one) x = Concat <axis=1> (x1, x2)
+      fold = Constant <value_ints=[-1,3,20,16]> () ab = Reshape (x, fold)"""
+    apart = "two = Constant <value_ints=[-1,16]> () q = Reshape (pab, two) logits = MatMul (q, u)"
+    with pytest.raises(ModelError, match=r"joined before the first layer .* a branch for each picture"):
+        Explainer(network(stacked + TRUNK + apart), inputs={"after": AFTER}, preset=UNIT, providers=["cpu"])

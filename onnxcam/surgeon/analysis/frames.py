@@ -5,8 +5,8 @@ frames become its batch, and what follows joins them again. Then the axis of tim
 until passes/frame_axis.py makes it one.
 """
 
-from onnxcam.errors import ModelError
-from onnxcam.surgeon.analysis.anatomy import Frames
+from onnxcam.errors import ModelError, NoSpatialFeatures
+from onnxcam.surgeon.analysis.anatomy import Frames, ImageInput
 from onnxcam.surgeon.analysis.entry import TRIAL_SIDES, Entry
 from onnxcam.surgeon.analysis.factors import BATCH, Axes
 from onnxcam.surgeon.ir import Model, Shape, Value, infer_shapes, shape_of
@@ -25,6 +25,20 @@ def frames_of(entry: Entry | None, letters: str) -> Frames | None:
     if time in entry.batch:
         return Frames.IN_BATCH
     return Frames.IN_CHANNELS if time in entry.merged else Frames.APART
+
+
+def check_frames(image: ImageInput) -> None:
+    """Raises NoSpatialFeatures for frames whose feature maps are in no one tensor."""
+    if image.frames is Frames.APART:
+        raise NoSpatialFeatures(
+            "every frame (or slice) goes through a branch of its own, so no tensor holds the feature maps of all; "
+            "export the network with the frames folded into the batch"
+        )
+    if image.frames is Frames.IN_BATCH and (image.batch or 1) > 1:
+        raise NoSpatialFeatures(
+            f"the export is fixed to a batch of {image.batch} clips, whose frames share one axis; export the network "
+            f"for one clip, or for any number of them"
+        )
 
 
 def seeds(layout: str, frames: Frames | None) -> Axes:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from onnxcam.errors import ModelError, NoSpatialFeatures, UnknownLayer, near
-from onnxcam.surgeon.analysis.anatomy import Anatomy, Candidate, FeatureTensor, Frames, ImageInput, Kind, Logits, Scale
+from onnxcam.surgeon.analysis.anatomy import Anatomy, Candidate, FeatureTensor, ImageInput, Kind, Logits, Scale
 from onnxcam.surgeon.analysis.axes import CHANNEL_FIRST, propagate
 from onnxcam.surgeon.analysis.box_sides import sides_are_corners
 from onnxcam.surgeon.analysis.branches import (
@@ -22,7 +22,7 @@ from onnxcam.surgeon.analysis.branches import (
 )
 from onnxcam.surgeon.analysis.columns import raw_scales_note
 from onnxcam.surgeon.analysis.detections import TableScales, common_trunk, element_scales, table_scales
-from onnxcam.surgeon.analysis.frames import seeds
+from onnxcam.surgeon.analysis.frames import check_frames, seeds
 from onnxcam.surgeon.analysis.frontier import (
     Geometry,
     before_prediction,
@@ -34,7 +34,7 @@ from onnxcam.surgeon.analysis.frontier import (
     without_attention_weights,
 )
 from onnxcam.surgeon.analysis.heads import find_logits
-from onnxcam.surgeon.analysis.images import find_image, resolve_size, size_notes
+from onnxcam.surgeon.analysis.images import find_image, picture_inputs, resolve_size, size_notes
 from onnxcam.surgeon.analysis.pooling import before_pooling, gate_doubt
 from onnxcam.surgeon.analysis.query_levels import candidate_scales
 from onnxcam.surgeon.analysis.single_channel import before_single_channel
@@ -95,11 +95,7 @@ def locate(
     if shapes is None:
         shapes = infer_shapes(model, {image.name: image.shape(resolve_size(image, size))})
     reached = reached_from(model, image.name)
-    if image.frames is Frames.APART:
-        raise NoSpatialFeatures(
-            "every frame (or slice) goes through a branch of its own, so no tensor holds the feature maps of all; "
-            "export the network with the frames folded into the batch"
-        )
+    check_frames(image)
     axes = propagate(model, shapes, {image.name: seeds(image.layout, image.frames)}, fixed)
     axes = {name: letters for name, letters in axes.items() if name in reached}
     letters = image.letters if image.frames is None else image.letters[1:]
@@ -236,6 +232,11 @@ def _refuse(model: Model, *, only_image: bool) -> NoReturn:
             raise NoSpatialFeatures(
                 f"the grid cannot be followed through {node.op_type} ({node.name!r}); export the network without it"
             )
+    if only_image and len(picture_inputs(model)) > 1:
+        raise NoSpatialFeatures(
+            "the pictures are joined before the first layer in a way that cannot be followed; export the network with "
+            "a branch for each picture, or joined along the batch axis"
+        )
     why = (
         "the image itself is flattened before any layer has seen it"
         if only_image
