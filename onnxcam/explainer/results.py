@@ -182,6 +182,7 @@ def _provenance(
             *outcome.notes,
         ),
         error=outcome.error,
+        window=model_input.window,
         image_input=opened.anatomy.image.name,
     )
 

@@ -35,6 +35,7 @@ def record(saliency: Saliency, outputs: Iterable[Path | str] = (), *, raw: bool 
         "score": saliency.score,
         "caption": caption(saliency),
         **_choices(provenance),
+        **({"window": provenance.window} if provenance.window is not None else {}),
         "size": {"sides": saliency.map.shape, "origin": provenance.size_origin},
         **_run(provenance),
         "map": {

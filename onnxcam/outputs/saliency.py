@@ -122,6 +122,8 @@ class Provenance:
     that came back with a gradient. seconds: of this picture; of several explained in one batch, its share by passes.
 
     layers: where the maps of several layers were fused, each of them; layer and features are those of the first then.
+    window: (low, high), the values that became black and white; None where none was chosen.
+
     error: where scores were estimated, a bound on the root mean square error of the map, which is in [0,1]; it holds in
     about 9 of 10 cases. None where nothing was estimated, and where too little was scored to tell, which a note says.
     """
@@ -151,6 +153,7 @@ class Provenance:
     seconds: float
     notes: tuple[Note, ...] = ()
     error: float | None = None
+    window: tuple[float, float] | None = None
     image_input: str | None = None
     layers: tuple[FusedLayer, ...] = ()
 

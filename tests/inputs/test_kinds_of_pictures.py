@@ -1,9 +1,11 @@
 """Every kind of file and object that holds a picture gives the answer of Pillow's own RGB; damage and URLs are refused."""
 
 import io
+import json
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,13 @@ import cv2
 import numpy as np
 import onnx
 import pytest
+from jsonschema import Draft202012Validator
 from PIL import Image, ImageFile, ImageOps
 
 from onnxcam import Explainer, NoteCode, overlay, read_picture
 from onnxcam.errors import OptionError, PictureError
 from onnxcam.inputs.bundled import pictures
+from onnxcam.outputs.record import record
 
 RNG = np.random.default_rng(0)
 ROWS, COLUMNS = np.mgrid[:38, :54]
@@ -332,3 +336,19 @@ def test_transparency_and_further_frames_are_noted(explain: Explainer) -> None:
         (note,) = [note for note in explain(content).provenance.notes if note.code is NoteCode.FIRST_FRAME]
         assert "2 frames" in note.text
         assert NoteCode.FIRST_FRAME not in codes(explain(encoded(frames[0], form)))
+
+
+def test_the_window_stands_in_the_record(classifier: onnx.ModelProto) -> None:
+    grey = np.linspace(0, 4095, 40 * 30).reshape(40, 30).astype(np.uint16)
+    with Explainer(classifier, "grad-cam", providers=["cpu"], preset="unit", window=(0, 4095)) as explain:
+        saliency = explain(grey)
+    values = record(saliency)
+    schema = files("onnxcam.outputs").joinpath("record.schema.json").read_text("utf-8")
+    Draft202012Validator(json.loads(schema)).validate(values)
+    assert values["window"] == [0, 4095]
+    assert saliency.provenance.window is not None
+    np.testing.assert_array_equal(
+        read_picture(grey, window=saliency.provenance.window), read_picture(grey, window=values["window"])
+    )
+    with Explainer(classifier, "grad-cam", providers=["cpu"], preset="unit") as explain:
+        assert "window" not in record(explain(grey))
