@@ -70,7 +70,7 @@ class Detector(nn.Module):
         score = (results if isinstance(results, tuple) else (results,))[output].reshape(-1)[place]
         score.backward()
         gradient = maps[scale].grad[0]
-        return float(score), (gradient.mean((1, 2))[:, None, None] * maps[scale][0]).sum(0).detach().numpy()
+        return float(score.detach()), (gradient.mean((1, 2))[:, None, None] * maps[scale][0]).sum(0).detach().numpy()
 
 
 def anchor_points(maps: list[Tensor]) -> tuple[Tensor, Tensor]:
