@@ -5,7 +5,7 @@ Methods that read a gradient at the features, or run the network's tail, need an
 `before_class_token` for them, which zeroes patches in a run on the CPU and looks whether the logits move.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,12 +15,13 @@ from onnxcam.engine.session import Session
 from onnxcam.errors import NoSpatialFeatures
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import Anatomy, Candidate
+from onnxcam.surgeon.analysis.branches import pooled_note
 from onnxcam.surgeon.analysis.dominators import TOKEN_SCALE, add_token_scales, dominators
 from onnxcam.surgeon.analysis.factors import Axes, extra_tokens, has_extra_tokens
 from onnxcam.surgeon.analysis.locate import locate
 from onnxcam.surgeon.analysis.tracing import Trace
-from onnxcam.surgeon.ir import Model, Shape, Shapes
-from onnxcam.types import Arrays
+from onnxcam.surgeon.ir import Model, Shape, Shapes, ancestors, constant, find_value
+from onnxcam.types import Arrays, NoteCode
 
 MAX_CANDIDATES = 12
 """Tensors to try, from the last one backwards; a transformer's block has three that everything passes through."""
@@ -40,9 +41,53 @@ def before_class_token(model: Model, anatomy: Anatomy, trace: Trace, feeds: Arra
     """
     if not has_class_token(anatomy):
         return anatomy
-    image, logits, shapes = anatomy.image.name, anatomy.logits, trace.shapes
+    # In networks of several streams nothing but the score is passed by all, so sums of one stream are tried then.
+    through = dominators(model, anatomy.image.name, anatomy.logits.tensor)
+    moved = _before(through, model, anatomy, trace, feeds, size)
+    return moved or _before(_sums(model, anatomy, trace.shapes), model, anatomy, trace, feeds, size) or anatomy
+
+
+def several_before_class_tokens(
+    model: Model, anatomy: Anatomy, trace: Trace, feeds: Arrays, size: tuple[int, ...]
+) -> Anatomy:
+    """before_class_token() of every branch of the anatomy, the features included, with the note that names them."""
+    moved = before_class_token(model, anatomy, trace, feeds, size)
+    if not anatomy.branches:
+        return moved
+    others = [before_class_token(model, replace(anatomy, features=b), trace, feeds, size) for b in anatomy.branches[1:]]
+    branches = (moved.features, *(other.features for other in others))
+    notes = [
+        pooled_note(branches[0].tensor, branches[1:]) if note.code is NoteCode.OTHER_BRANCHES else note
+        for note in moved.notes
+    ]
+    return replace(moved, branches=branches, notes=tuple(notes))
+
+
+def _sums(model: Model, anatomy: Anatomy, shapes: Shapes) -> list[str]:
+    """Names of the residual sums that the features are computed from, in the graph's order, and of the features.
+
+    They add two computed tensors and have the shape of the features, so that no sum inside an attention is among them.
+    """
+    features = find_value(model, anatomy.features.tensor)
+    lineage = {id(v) for v in ancestors(features)} if features is not None else set()
+    sums = [
+        str(node.outputs[0].name)
+        for node in model.graph
+        if node.op_type == "Add"
+        and id(node.outputs[0]) in lineage
+        and shapes.get(str(node.outputs[0].name)) == anatomy.features.shape
+        and all(value is not None and constant(value) is None for value in node.inputs)
+    ]
+    return [*sums, anatomy.features.tensor]
+
+
+def _before(
+    names: Sequence[str], model: Model, anatomy: Anatomy, trace: Trace, feeds: Arrays, size: tuple[int, ...]
+) -> Anatomy | None:
+    """The anatomy with the last of these tensors whose patches count; None if there is none among them."""
+    logits, shapes = anatomy.logits, trace.shapes
     anatomies: dict[str, Anatomy] = {}
-    for name in reversed(dominators(model, image, logits.tensor)):
+    for name in reversed(names):
         if shapes.get(name, ())[1:2] != anatomy.features.shape[1:2] or len(anatomies) == MAX_CANDIDATES:
             continue
         try:
@@ -57,13 +102,15 @@ def before_class_token(model: Model, anatomy: Anatomy, trace: Trace, feeds: Arra
             anatomies[name] = located
     tokens = {name: located.features.axes for name, located in anatomies.items()}
     if not tokens:
-        return anatomy
+        return None
     session = Session(ir.to_bytes(add_token_scales(model, tokens, logits.tensor)), ("cpu",))
     try:
         last = _last_that_counts(session, tokens, shapes, feeds, logits.tensor)
     finally:
         session.close()
-    if last is None or last == anatomy.features.tensor:
+    if last is None:
+        return None
+    if last == anatomy.features.tensor:
         return anatomy
     chosen = anatomies[last]
     reason = "the last tensor whose patches count for the score; behind it only the class token is read"

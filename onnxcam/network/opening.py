@@ -26,7 +26,7 @@ from onnxcam.errors import InferenceError, ModelError, OptionError, OutOfMemory
 from onnxcam.network import cache
 from onnxcam.network.added_batch import with_batch
 from onnxcam.network.batch_check import HALF_TOLERANCE, TOLERANCE, samples_interact, why_not_batched
-from onnxcam.network.class_token import before_class_token
+from onnxcam.network.class_token import several_before_class_tokens
 from onnxcam.network.dry_run import noise, without_branches
 from onnxcam.network.extra_inputs import extra_inputs, for_batch, is_batched
 from onnxcam.network.scorer import Network, probabilities
@@ -205,7 +205,7 @@ def _located(
     if options.every_cell_counts and options.layer == "auto":
         shape = image.shape(size, image.batch or 1)
         feeds = {image.name: noise(image, shape), **for_batch(model, image, inputs, shape[0])}
-        anatomy = before_class_token(model, anatomy, trace, feeds, size)
+        anatomy = several_before_class_tokens(model, anatomy, trace, feeds, size)
     return anatomy
 
 

@@ -1,5 +1,6 @@
 """A network with a class token: after its last attention the patches are computed and not read."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from programs import tool
 from small_models import filled
 
-from onnxcam import Explainer, grad_cam, recipro_cam, score_cam
+from onnxcam import Explainer, NoteCode, grad_cam, recipro_cam, score_cam
 from onnxcam.errors import UndefinedSaliency
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.dominators import dominators
@@ -107,3 +108,52 @@ def test_rule_coverage_counts_what_lacks_a_rule(
     assert "complete: 1 of 1 = 100.0%" in capsys.readouterr().out
     assert coverage.main([str(tmp_path)]) == 0
     assert "odd.onnx: not opened" in capsys.readouterr().out
+
+
+def two_streams() -> onnx.ModelProto:
+    """Two transformers, of patches of 4 and of 6 pixels, whose logits are added; in each a residual sum comes first."""
+    names = ("patch token q w v rows c flat patches tokens query keys similar weights mixed attended hidden active out"
+             " chosen logits").split()  # fmt: skip
+    words = TRANSFORMER[TRANSFORMER.index("  c = Conv") : TRANSFORMER.rindex("}")]
+    words = words.replace("tokens = Concat <axis=1> (token, patches)", "start = Concat <axis=1> (token, patches)\n"
+                          "  moved = MatMul (start, w)\n  tokens = Add (start, moved)")  # fmt: skip
+    second = words.replace("4,4", "6,6")
+    for name in [*names, "start", "moved"]:
+        second = re.sub(rf"\b{name}\b", f"{name}2", second)
+    first = re.sub(r"\blogits\b", "one", words)
+    return filled(
+        f"""<ir_version: 8, opset_import: ["" : 17]>
+        vit (float[1,3,12,12] x) => (float[1,5] logits)
+        <float[6,3,4,4] patch, float[1,1,6] token, float[6,6] q, float[6,6] w, float[6,5] v, int64[3] rows = {{0, 6, 9}},
+         float[6,3,6,6] patch2, float[1,1,6] token2, float[6,6] q2, float[6,6] w2, float[6,5] v2,
+         int64[3] rows2 = {{0, 6, 4}}, int64 first = {{0}}>
+        {{ {first} {second}
+           logits = Add (one, logits2) }}"""
+    )
+
+
+def test_two_streams_with_class_tokens_each_have_a_last_tensor_whose_patches_count() -> None:
+    with Explainer(two_streams(), grad_cam(), providers=["cpu"]) as explain:
+        saliency = explain(IMAGE)
+        names = [f.tensor for f in explain.anatomy.branches]
+    assert names == ["tokens2", "tokens"]
+    assert saliency.provenance.layer == "tokens2"
+    (note,) = [n for n in saliency.provenance.notes if n.code is NoteCode.OTHER_BRANCHES]
+    assert note.text.endswith("--layer tokens2 --layer tokens fuses the maps")
+    with Explainer(two_streams(), grad_cam(), providers=["cpu"], layer=names) as explain:
+        assert len(explain(IMAGE).provenance.layers) == 2
+    with Explainer(two_streams(), score_cam(), providers=["cpu"]) as explain:
+        assert [f.tensor for f in explain.anatomy.branches] == ["out2", "out"]
+
+
+def test_streams_whose_patches_are_averaged_keep_their_last_tokens() -> None:
+    proto = two_streams()
+    for node in proto.graph.node:
+        if node.op_type == "Gather":
+            del node.input[1:]
+            node.op_type = "ReduceMean"
+            node.attribute[0].CopyFrom(onnx.helper.make_attribute("axes", [1]))
+            node.attribute.append(onnx.helper.make_attribute("keepdims", 0))
+    with Explainer(proto, grad_cam(), providers=["cpu"]) as explain:
+        assert [f.tensor for f in explain.anatomy.branches] == ["out2", "out"]
+        assert explain(IMAGE).provenance.layer == "out2"

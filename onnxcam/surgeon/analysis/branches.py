@@ -67,11 +67,11 @@ def branch_features(values: Sequence[Value], geometry: Geometry) -> tuple[Featur
     return tuple(features)
 
 
-def pooled_note(chosen: Value, others: Sequence[FeatureTensor]) -> Note:
+def pooled_note(chosen: str, others: Sequence[FeatureTensor]) -> Note:
     """A note on maps beside the chosen one."""
     text = (
         f"other maps reach the logits through a pooling of their own ({_listed(others)}); --layer takes one of them, "
-        f"and {_options([str(chosen.name), *(f.tensor for f in others)])} fuses the maps"
+        f"and {_options([chosen, *(f.tensor for f in others)])} fuses the maps"
     )
     return Note(NoteCode.OTHER_BRANCHES, text)
 

@@ -179,7 +179,7 @@ def _auto(model: Model, logits: Logits, geometry: Geometry) -> _Choice:
     ]
     doubts = [refinement.doubt or _depth_doubt(layers_after(chosen, head), consumer) or gate_doubt(chosen, geometry)]
     others = branch_features(pooled_apart(ranked, chosen, head, logits.columns, geometry), geometry)
-    doubts += [pooled_note(chosen, others) if others else None, _assumed_doubt(chosen, geometry)]
+    doubts += [pooled_note(features.tensor, others) if others else None, _assumed_doubt(chosen, geometry)]
     notes = tuple(doubt for doubt in doubts if doubt is not None)
     branches = (features, *others) if others else ()
     return _Choice(features, (*losers, *_naive_candidates(model, chosen, geometry)), notes, branches)
