@@ -176,7 +176,7 @@ def split_selection(
     except InferenceError:
         size = traced_at_fitting_size(model, image, size, values, assumed=assumed)[0]
         trace = run_trace(model, image, size, values)
-    graphs = split_at_selection(model, trace.shapes, image.batch)
+    graphs = split_at_selection(model, trace.shapes, image.batch, output)
     if graphs is None or output not in (None, CANDIDATES, *graphs.outputs):
         return None
     return Selection(graphs, image, model, size)

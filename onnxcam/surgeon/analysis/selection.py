@@ -182,8 +182,8 @@ class Tracer:
             return [Path(moved[0])]
         return list({(id(p.source), p.elementwise): p for p in paths}.values())
 
-    def origins(self, value: Value) -> set[int]:
-        """Ids of the tensors that the value's numbers come from, one by one, itself among them."""
+    def origins(self, value: Value) -> dict[int, Value]:
+        """By id the tensors that the value's numbers come from, one by one, itself among them."""
         seen: dict[int, Value] = {}
         ahead = [value]
         while ahead:
@@ -191,7 +191,7 @@ class Tracer:
             if id(current) not in seen:
                 seen[id(current)] = current
                 ahead += self._before(current)
-        return set(seen)
+        return seen
 
     def single_line(self, value: Value) -> Iterator[Path]:
         """The value, then what it comes from along moves that every image makes alike, each from one tensor."""
@@ -267,17 +267,20 @@ def _labels(outputs: Sequence[Value], scores: Value, boxes: Value, tracer: Trace
     return min(alike, key=tracer.is_real, default=None)
 
 
-def find_queries(model: Model, tracer: Tracer) -> Candidates | None:
+def find_queries(model: Model, tracer: Tracer, output: str | None = None) -> Candidates | None:
     """The outputs (N,queries,classes) and (N,queries,4) of a detection transformer; None where there are no such.
 
-    Its queries may be chosen among the cells of the encoder (queries.py).
+    Its queries may be chosen among the cells of the encoder (queries.py). output: the name of the scores to take.
     """
     outputs = [v for v in model.graph.outputs if v.producer() is not None and v.const_value is None]
     if not any(n.op_type == "TopK" for n in model.graph):
         return None
     tables = [o for o in outputs if tracer.is_real(o) and len(tracer.shape(o)) == 3]
-    for boxes in tables:
-        for scores in tables:
+    # An output that another one is computed from is no table of scores but an embedding of the queries.
+    earlier = {id(a) for v in outputs for a in ancestors(v)}
+    ends = [v for v in tables if id(v) not in earlier]
+    for scores in [v for v in tables if v.name == output] or ends:
+        for boxes in tables:
             if tracer.shape(boxes)[2] == SIDES and scores is not boxes and _of_same_rows(scores, boxes, tracer):
                 return Candidates(scores, boxes, None, (Path(scores),), boxes)
     return None
@@ -303,9 +306,22 @@ def _score_outputs(
         is_table = not alike and output in boxes and shape[-1] != SIDES
         if not tracer.is_real(output) or not (alike or is_table):
             continue
+        if is_table and not _joins_other_numbers(output, ranked, tracer):
+            continue  # rows of scores alone, such as what an encoder gives its chosen queries
         paths = [p for p in tracer.paths(output) if id(p.source) in ranked and tracer.is_real(p.source)]
         if paths:
             yield output, paths
+
+
+def _joins_other_numbers(output: Value, ranked: set[int], tracer: Tracer) -> bool:
+    """Whether columns that are no scores of candidates are joined to those that are."""
+    for value in tracer.origins(output).values():
+        node = value.producer()
+        parts = [v for v in node.inputs if v is not None] if node is not None and node.op_type == "Concat" else []
+        scored = [any(id(p.source) in ranked for p in tracer.paths(v)) for v in parts]
+        if any(scored) and not all(scored):
+            return True
+    return False
 
 
 def _lists_alike(scores: Shape, boxes: Shape) -> bool:

@@ -56,16 +56,19 @@ class SelectionGraphs:
     batched: bool
 
 
-def split_at_selection(model: Model, shapes: Shapes, batch: int | None) -> SelectionGraphs | None:
+def split_at_selection(
+    model: Model, shapes: Shapes, batch: int | None, output: str | None = None
+) -> SelectionGraphs | None:
     """Splits a detector before it chooses among its candidates; None for a model that does not choose.
 
-    shapes: of every tensor, from a run. batch: that of the image input, None if dynamic. Raises ModelError where the
+    shapes: of every tensor, from a run. batch: that of the image input, None if dynamic. output: the name of the output
+    that is asked for, if any. Raises ModelError where the
     detections cannot be led back to candidates.
     """
     copy = edit(model)
     tracer = Tracer.of(copy, shapes)
     chosen = find_candidates(copy, tracer)
-    candidates = chosen or find_queries(copy, tracer)
+    candidates = chosen or find_queries(copy, tracer, output)
     if candidates is None:
         return None
     layout = lay_out(candidates, tracer, batch or 1)
