@@ -24,6 +24,7 @@ from onnxcam.surgeon.analysis.queries import Follow
 from onnxcam.surgeon.analysis.selection import may_choose
 from onnxcam.surgeon.graphs.candidates import (
     BOXES,
+    CELLS,
     LABELS,
     PLACES,
     SCORES,
@@ -52,7 +53,8 @@ class Detections:
     places (D,): of their scores in the flattened table of candidates. scores (D,). boxes (D,4): as the model returns
     them, None if it returns them in an unknown form. first_class: what the model adds to a column of the table to name
     the class, such as 1 where it dropped a background; None where its classes do not follow from the columns. follow:
-    what the rows of the table are. every_row: whether all rows of the model's own table are detections.
+    what the rows of the table are. every_row: whether all rows of the model's own table are detections. shared: cells
+    that several queries were chosen from.
     """
 
     places: Indices
@@ -61,6 +63,7 @@ class Detections:
     first_class: int | None
     follow: Follow
     every_row: bool
+    shared: frozenset[int] = frozenset()
 
     def __len__(self) -> int:
         return len(self.places)
@@ -117,10 +120,12 @@ class Selection:
         # A place beyond the table is of another image of the batch.
         chosen = (places > 0) & (places <= rows * classes)
         places = places[chosen] - 1
+        cells, counts = np.unique(first.get(CELLS, np.zeros(0, np.int64)), return_counts=True)
+        shared = frozenset(int(cell) for cell in cells[counts > 1])
         offset = _first_class(labels[chosen] if labels is not None else None, places % classes)
         return Detections(
             places, scores[chosen], boxes[chosen] if boxes is not None else None, offset, self.graphs.follow,
-            self.graphs.every_row,
+            self.graphs.every_row, shared,
         )  # fmt: skip
 
 

@@ -20,6 +20,14 @@ from tests.support.small_models import filled
 PLAIN = detector("t = Identity (scores) s = Identity (sides)", outputs="float[1,16,3] t, float[1,16,4] s")
 
 
+FLAT = (
+    QUERIES.replace("best = ReduceMax <axes=[2], keepdims=0> (proposed)", "best = Flatten <axis=1> (proposed)")
+    .replace("top, chosen = TopK (best, five)", "top, places = TopK (best, five)  chosen = Div (places, three)")
+    .replace("int64[1] five = {5}", "int64[1] five = {5}, int64 three = {3}")
+)
+"""The same for the five best scores of all cells and classes, so that a cell may have several queries."""
+
+
 def explainer(model: onnx.ModelProto, method: str = "score-cam", labels: Sequence[str] | None = None) -> Explainer:
     return Explainer(model, method, providers=["cpu"], preset="raw", cache=False, labels=labels)
 
@@ -150,6 +158,26 @@ def test_a_query_is_followed_by_its_cell_through_masked_images() -> None:
         assert score == pytest.approx(expected, abs=1e-5)
     assert 0 < lost < len(masks)
     network.close()
+
+
+def test_queries_that_are_the_best_numbers_of_all_cells_are_followed_too() -> None:
+    proto, x = filled(FLAT, seed=3, check=False), picture(2)
+    logits, chosen = outputs(proto, "logits", "chosen", x=x)
+    query, column = divmod(int(logits[0].argmax()), 3)
+    with explainer(proto, "grad-cam") as e:
+        (saliency,) = e.explain(x[0])
+    assert divmod(saliency.target.index, 3) == (int(chosen[0, query]), column)
+    assert saliency.target.logit == pytest.approx(float(logits.max()), abs=1e-5)
+
+
+def test_two_queries_of_one_cell_are_refused() -> None:
+    proto = filled(FLAT, seed=3, check=False)
+    (chosen,) = outputs(proto, "chosen", x=picture(6))
+    cells, counts = np.unique(chosen[0], return_counts=True)
+    assert counts.max() > 1
+    query = int(np.flatnonzero(chosen[0] == cells[counts.argmax()])[0])
+    with explainer(proto) as e, pytest.raises(TargetError, match="cell another query was chosen from too"):
+        e.explain(picture(6)[0], Box(query))
 
 
 def _enlarged(mask: np.ndarray) -> np.ndarray:

@@ -120,6 +120,11 @@ def _detection(box: int | str, count: int) -> int:
 def _checked(i: int, output: HeadOutput, detections: Detections) -> int:
     """The place of detection i. Raises TargetError where the table has another score there."""
     place, score = int(detections.places[i]), float(detections.scores[i])
+    if place // output.logits.classes in detections.shared:
+        raise TargetError(
+            f"detection {i} is of a query whose cell another query was chosen from too, so its cell does not tell it from "
+            f"that one; choose another detection"
+        )
     if abs(output.values[place] - score) <= TOLERANCE * max(abs(score), 1e-3):
         return place
     if detections.follow is Follow.BEST:

@@ -12,7 +12,7 @@ from enum import StrEnum
 import onnx_ir
 
 from onnxcam.surgeon.analysis.selection import Tracer
-from onnxcam.surgeon.ir import Node, Value, ancestors
+from onnxcam.surgeon.ir import Node, Value, ancestors, constant
 
 INDEXED = frozenset({"Gather", "GatherElements", "GatherND"})
 
@@ -49,8 +49,9 @@ def followed_by(table: Value, rows: int, tracer: Tracer) -> Followed:
     for node in chosen:
         data = node.inputs[0]
         count = tracer.shape(data)[-1] if data is not None else None
-        if count is not None and _reads(node.outputs[1], count, nodes, tracer):
-            return Followed(Follow.CELL, node.outputs[1], count)
+        for cells, classes in ((node.outputs[1], 1), *_divided(node.outputs[1])):
+            if count is not None and not count % classes and _reads(cells, count // classes, nodes, tracer):
+                return Followed(Follow.CELL, cells, count // classes)
     return Followed(Follow.BEST if chosen else Follow.ROW)
 
 
@@ -60,6 +61,14 @@ def _operators(node: Node) -> Iterator[str]:
     for attribute in node.attributes.values():
         if attribute.type == onnx_ir.AttributeType.GRAPH:
             yield from (inner.op_type for inner in attribute.as_graph().all_nodes())
+
+
+def _divided(indices: Value) -> Iterator[tuple[Value, int]]:
+    """The indices divided by a number of classes, as where TopK ranks all scores of all cells; and that number."""
+    for use in indices.uses():
+        divisor = constant(use.node.inputs[1]) if use.node.op_type == "Div" and use.idx == 0 else None
+        if divisor is not None and divisor.size == 1 and int(divisor.reshape(-1)[0]) > 1:
+            yield use.node.outputs[0], int(divisor.reshape(-1)[0])
 
 
 def _takes(node: Node, rows: int, tracer: Tracer) -> bool:

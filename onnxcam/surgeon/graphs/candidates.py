@@ -34,6 +34,8 @@ from onnxcam.surgeon.graphs.places import PlacesMoved
 from onnxcam.surgeon.ir import Model, Shapes, Value, ancestors, edit, tidy
 
 PLACES, SCORES, BOXES, LABELS = "onnxcam/places", "onnxcam/scores", "onnxcam/boxes", "onnxcam/labels"
+CELLS = "onnxcam/cells"
+"""(N,queries): the cell of each query, where queries are followed by it."""
 ABSENT = -20.0
 """The logit of a cell without a query: a probability of 2e-9."""
 INT64, FLOAT = onnx_ir.DataType.INT64, onnx_ir.DataType.FLOAT
@@ -92,11 +94,13 @@ def _detection_graph(model: Model, table: "_Table", candidates: Candidates) -> M
     outputs.append(b("Identity", scores, name=SCORES))
     if candidates.boxes is not candidates.scores:
         outputs.append(b("Cast", candidates.boxes, to=int(FLOAT), name=BOXES))
+    if table.cells is not None:
+        outputs.append(b("Cast", table.cells, to=int(INT64), name=CELLS))
     if candidates.labels is not None:
         outputs.append(b("Cast", candidates.labels, to=int(INT64), name=LABELS))
     model.graph.outputs.clear()
     for value in outputs:
-        value.type = onnx_ir.TensorType(INT64 if value.name in (PLACES, LABELS) else FLOAT)
+        value.type = onnx_ir.TensorType(INT64 if value.name in (PLACES, LABELS, CELLS) else FLOAT)
         model.graph.outputs.append(value)
     return tidy(edit(model))
 
@@ -138,6 +142,7 @@ class _Table:
         scores, sides = self._scores(), self._sides(rows)
         self.are_logits = followed.by is not Follow.ROW and not self._are_probabilities()
         self._absent = ABSENT if self.are_logits else 0.0
+        self.cells = followed.cells
         self._own = scores  # (N,rows,classes) by the model's own rows
         if followed.by is Follow.CELL:
             scores = self._by_cell(scores, self._absent)
