@@ -122,8 +122,8 @@ def _checked(i: int, output: HeadOutput, detections: Detections) -> int:
     place, score = int(detections.places[i]), float(detections.scores[i])
     if place // output.logits.classes in detections.shared:
         raise TargetError(
-            f"detection {i} is of a query whose cell another query was chosen from too, so its cell does not tell it from "
-            f"that one; choose another detection"
+            f"detection {i} is of a query whose cell another query was chosen from too, so its cell does not tell the "
+            f"two apart; choose another detection"
         )
     if abs(output.values[place] - score) <= TOLERANCE * max(abs(score), 1e-3):
         return place
