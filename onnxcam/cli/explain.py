@@ -53,11 +53,13 @@ def explain_pictures(args: ExplainArgs) -> None:
     """Explains the pictures in their order, writes and prints each. Raises OnnxCamError."""
     calls = by_input(args)
     with printer(json=args.json, quiet=args.quiet) as show:
-        for one, name in calls:
-            _explain(one, show, name)
+        tallies = [_explain(one, show, name) for one, name in calls]
+    for tally in tallies:
+        if tally.failures:
+            raise _skipped(tally)
 
 
-def _explain(args: ExplainArgs, show: Show, input_name: str) -> None:
+def _explain(args: ExplainArgs, show: Show, input_name: str) -> Tally:
     """Explains the pictures of one input of the model, whose name files bear if there are several inputs."""
     from onnxcam.explainer.prefetch import explain_each
     from onnxcam.outputs.atomic import check_writable
@@ -91,8 +93,7 @@ def _explain(args: ExplainArgs, show: Show, input_name: str) -> None:
                 failures.append(_named(result.error, image))
             else:
                 raise _last(result.error, image, tally)
-    if failures:
-        raise _skipped(tally)
+    return tally
 
 
 def list_pictures(paths: Sequence[str], *, keep_going: bool) -> tuple[list[Path], list[OnnxCamError]]:
