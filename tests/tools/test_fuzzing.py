@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the fuzze
 sys.path.append(str(Path(__file__).parents[2] / "tools"))
 
 from fuzzing import run as fuzzer  # noqa: E402
-from fuzzing.comparison import agreement  # noqa: E402
+from fuzzing.comparison import agreement, both_sides  # noqa: E402
 from fuzzing.mutations import STRUCTURED, Rng  # noqa: E402
 from fuzzing.raw import RAW  # noqa: E402
 from fuzzing.seeds import MODEL, built_in  # noqa: E402
@@ -98,6 +98,15 @@ def test_an_answer_that_differs_from_a_plain_run_is_wrong() -> None:
     other = np.array([1.0, -4.0, 2.6])
     assert agreement(record, other, other).startswith("differs: value")
     assert agreement(record, numbers, -numbers).startswith("not comparable")
+
+
+def test_the_sides_of_a_single_output_are_compared_as_two_classes() -> None:
+    record = {"target": {"index": 0, "value": -2.5, "probability": 0.25}, "logits": {"activation": "none"}}
+    logit, probability = np.array([2.5]), np.array([0.75])
+    assert agreement(record, *[both_sides(logit, "none")] * 2) == "same"
+    record["logits"]["activation"] = "sigmoid"
+    assert agreement(record, *[both_sides(probability, "sigmoid")] * 2) == "same"
+    assert agreement(record, *[both_sides(probability + 0.1, "sigmoid")] * 2).startswith("differs: probability")
 
 
 @pytest.mark.parametrize("name", [*STRUCTURED, *RAW])

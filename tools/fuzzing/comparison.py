@@ -104,14 +104,24 @@ def compare(folder: Path) -> None:
             session = onnxruntime.InferenceSession(folder / file, options, providers=["CPUExecutionProvider"])
             output = np.asarray(session.run([anatomy.logits.output], feeds)[0], np.float64)
             outputs.append((output if output.ndim == 1 else output[:1]).ravel())  # some exports squeeze the batch away
+    if record["target"].get("side") is not None:
+        outputs = [both_sides(o, record["logits"]["activation"]) for o in outputs]
     if record["target"]["kind"] == "region":
         outputs = [region_means(o, anatomy.logits, record["target"]["index"]) for o in outputs]
     print(agreement(record, *outputs))
 
 
+def both_sides(numbers: Any, activation: str) -> Any:
+    """Numbers of the negative and the positive class of an output of one class, side by side."""
+    return np.stack([1 - numbers if activation == "sigmoid" else -numbers, numbers], axis=-1).ravel()
+
+
 def region_means(numbers: Any, logits: Any, index: int) -> Any:
     """(classes,) means of the output over the places where class `index` is predicted."""
-    table = np.moveaxis(numbers.reshape(logits.shape[1:]), logits.channel_axis - 1, -1).reshape(-1, logits.classes)
+    table = numbers.reshape(-1, 2)
+    if not logits.two_sided:
+        shape = logits.shape[1:]
+        table = np.moveaxis(numbers.reshape(shape), logits.channel_axis - 1, -1).reshape(-1, logits.classes)
     return table[table.argmax(axis=1) == index].mean(axis=0)
 
 
