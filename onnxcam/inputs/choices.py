@@ -18,16 +18,17 @@ from onnxcam.inputs import bundled
 from onnxcam.inputs.graph_preset import graph_preset, integer_preset, without_graphs_part
 from onnxcam.inputs.labels import check_labels, find_labels, read_labels
 from onnxcam.inputs.prepared import ARITHMETIC
-from onnxcam.inputs.presets import PRESETS, Color, Preset, preset_named
+from onnxcam.inputs.presets import PRESETS, Color, Preset, preset_named, whole
 from onnxcam.inputs.processor_config import METADATA_KEY, find_preset
 from onnxcam.inputs.ultralytics import Export, read_export
 from onnxcam.surgeon.analysis.anatomy import ImageInput, Kind, Logits
 from onnxcam.surgeon.analysis.images import resolve_size
-from onnxcam.surgeon.ir import shape_of
+from onnxcam.surgeon.ir import Model, shape_of
 from onnxcam.surgeon.loading import ModelFile, read_model
 from onnxcam.types import Origin, Source
 
 GIVEN = Origin(Source.GIVEN, "given")
+CHOOSE = "choose with --preset"
 
 
 def choose_inputs(inputs: Mapping[str, npt.ArrayLike]) -> dict[str, npt.NDArray[Any]]:
@@ -81,17 +82,33 @@ def choose_preset(file: ModelFile, preset: Preset | str | None, image: ImageInpu
     inside = graph_preset(file.model, image)
     if inside is not None:
         return inside
-    whole = integer_preset(image)
-    if whole is not None:
+    integers = integer_preset(image)
+    if integers is not None:
         less = " less 128" if image.dtype == "int8" else ""
-        return whole, Origin(Source.ASSUMED, f"assumed: the model takes raw {image.dtype} pixels{less}")
+        return integers, Origin(Source.ASSUMED, f"assumed: the model takes raw {image.dtype} pixels{less}")
     if image.channels not in (1, 3) and len(image.sides) == 2:
         text = f"assumed for {image.channels} bands, whose numbers stay; choose with --scale, --mean and --std"
         return PRESETS["raw"], Origin(Source.ASSUMED, text)
     if image.channels == 1:
         text = "assumed for a grey picture: nothing beside the model says; choose with --preset"
         return PRESETS["unit"], Origin(Source.ASSUMED, text)
-    return PRESETS["imagenet"], Origin(Source.ASSUMED, "assumed: nothing beside the model says; choose with --preset")
+    if not _classifies(file.model):
+        text = "assumed, of the whole picture since no output is a class vector: nothing beside the model says; "
+        return replace(whole(PRESETS["imagenet"]), name="imagenet+whole"), Origin(Source.ASSUMED, f"{text}{CHOOSE}")
+    return PRESETS["imagenet"], Origin(Source.ASSUMED, f"assumed: nothing beside the model says; {CHOOSE}")
+
+
+def _classifies(model: Model) -> bool:
+    """Whether an output may be a class vector, whose pictures are usually cropped.
+
+    Pictures of detectors, segmenters and readers of text are not: what lies at the side counts as well.
+    """
+    if any(node.op_type in ("NonMaxSuppression", "RoiAlign") for node in model.graph):
+        return False
+    shapes = [shape_of(value) for value in model.graph.outputs]
+    if any(shape is not None and len(shape) == 3 and shape[-1] == 4 for shape in shapes):
+        return False
+    return any(shape is None or sum(d != 1 for d in shape[1:]) <= 1 for shape in shapes)
 
 
 def changed_fields(preset: Preset, adjust: Callable[[Preset], Preset] | None) -> frozenset[str]:
