@@ -3,10 +3,11 @@
     python tools/sweep_timm.py FOLDER [--only NAME] [--recheck] [--seconds 600] [--markdown FILE]
 
 Each architecture is exported four times: by TorchScript (opset 17) and by dynamo (opset 18), with a batch of one and
-with a dynamic batch. timm's own map is the result of `forward_features`, as (K,h,w), without prefix tokens; where that
-is no grid, the last map of `forward_intermediates`. It is compared with the tensor that the analysis chooses by the
-values of both on a random image. Exports stay in FOLDER. Results are lines of FOLDER/results.jsonl, so that a run that
-was stopped goes on where it was; --recheck compares existing exports again. Needs timm, torch, onnxscript.
+with a dynamic batch. timm's own map is the result of `forward_features`, as (K,h,w), without prefix tokens, or what
+enters its global pool; where both are no grid, the last map of `forward_intermediates`. It is compared with the tensor
+that the analysis chooses by the values of both on a random image. Exports stay in FOLDER. Results are lines of
+FOLDER/results.jsonl, so that a run that was stopped goes on where it was; --recheck compares existing exports again.
+Needs timm, torch, onnxscript.
 """
 
 import json
@@ -222,7 +223,17 @@ def export(model: Any, x: Any, path: Path, variant: str) -> None:
 
 
 def own_maps(model: Any, x: Any) -> list[np.ndarray]:
-    """timm's own last maps, each (K,h,w): one for most architectures, one for each branch of others."""
+    """timm's own last maps, each (K,h,w): of forward_features, one for each branch, and what enters its global pool."""
+    entering: list[np.ndarray] = []
+
+    def note(_: Any, inputs: Sequence[Any]) -> None:
+        if inputs and inputs[0].ndim == 4 and inputs[0][0, 0].numel() > 1:
+            entering.append(np.asarray(inputs[0][0]))
+
+    hooks = [m.register_forward_pre_hook(note) for n, m in model.named_modules() if n.endswith("global_pool")]
+    model(x)
+    for hook in hooks:
+        hook.remove()
     features = model.forward_features(x)
     maps = [as_map(model, f) for f in (features if isinstance(features, list | tuple) else [features])]
     good = [m for m in maps if m is not None and m[0].size > 1]
@@ -233,7 +244,7 @@ def own_maps(model: Any, x: Any) -> list[np.ndarray]:
         good = [last]
     if not good:
         raise ValueError(f"timm has no last map of {type(model).__name__}: {[getattr(m, 'shape', m) for m in maps]}")
-    return good
+    return [*good, *entering[-1:]]
 
 
 def last_intermediate(model: Any, x: Any) -> np.ndarray | None:
