@@ -183,6 +183,7 @@ def _provenance(
         ),
         error=outcome.error,
         window=model_input.window,
+        bands=model_input.bands,
         image_input=opened.anatomy.image.name,
     )
 

@@ -14,10 +14,10 @@ from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from onnxcam.errors import OptionError, PictureError
-from onnxcam.inputs.decoding import samples
+from onnxcam.inputs.decoding import Reading, identified, samples
 from onnxcam.inputs.depth import Window, windowed
 from onnxcam.inputs.sources import TIFF, reason
-from onnxcam.types import Picture
+from onnxcam.types import Note, NoteCode, Picture
 
 Numbers = npt.NDArray[Any]
 Bands = tuple[int, ...]
@@ -64,7 +64,7 @@ def read_bands(file: BinaryIO, name: str) -> Numbers:
     Raises PictureError for a damaged file, for one of more axes, and where tifffile or a codec is not installed.
     """
     if not is_tiff(file):
-        return samples(file, name)
+        return samples(identified(file, name), file, name)
     try:
         import tifffile
     except ImportError:
@@ -101,9 +101,32 @@ def composite(bands: Numbers, chosen: Bands | None, window: Window | None, name:
         raise PictureError(f"{name}: has {count} bands, so there is no band {max(chosen)}; choose others with --bands")
     picked = np.moveaxis(bands[[n - 1 for n in chosen]], 0, -1)
     if picked.dtype != np.uint8 or window is not None:
-        low, high = window if window is not None else np.nanpercentile(picked, (DARKEST, BRIGHTEST))
-        picked = windowed(picked, (float(low), float(high) if high > low else float(low) + 1))
+        picked = windowed(picked, window if window is not None else _spread(picked))
     return np.ascontiguousarray(np.broadcast_to(picked, (*picked.shape[:2], 3)))
+
+
+def composed(bands: Numbers, chosen: Bands, window: Window | None, name: str) -> Reading:
+    """The composite as the picture that a model of three channels sees, with a note where its brightness is assumed.
+
+    Raises PictureError for a band that is not there, and for NaN and infinity.
+    """
+    if bands.dtype.kind == "f" and not np.isfinite(bands).all():
+        raise PictureError(f"{name}: the bands hold NaN or infinity; replace them first")
+    picture = composite(bands, chosen, window, name)
+    if bands.dtype == np.uint8 or window is not None:
+        return Reading(picture, (), window)
+    low, high = _spread(bands[[n - 1 for n in chosen]])
+    text = (
+        f"{name}: of the chosen bands {low:g} becomes black and {high:g} white, the 1st and the 99th percentile, "
+        f"as nothing says otherwise; choose with --window LOW,HIGH"
+    )
+    return Reading(picture, (Note(NoteCode.WINDOW_ASSUMED, text),))
+
+
+def _spread(values: Numbers) -> Window:
+    """The percentiles that become black and white, NaN left out."""
+    low, high = (float(v) for v in np.nanpercentile(values, (DARKEST, BRIGHTEST)))
+    return low, high if high > low else low + 1
 
 
 def bands_first(array: Numbers, count: int | None = None) -> Numbers:

@@ -173,11 +173,17 @@ def metadata_behind_pixels(image: Image.Image, file: BinaryIO) -> bool:
     return metadata
 
 
-def samples(file: BinaryIO, name: str) -> npt.NDArray[Any]:
-    """(channels, height, width) of a picture as they lie in the file, transparency among them."""
-    image = identified(file, name)
-    _load(image, _content(file), name)
-    return np.moveaxis(np.atleast_3d(np.asarray(image)), -1, 0)
+def samples(image: Image.Image, file: BinaryIO | None, name: str) -> npt.NDArray[Any]:
+    """(channels, height, width) of an upright picture, of a palette its colours, transparency among them.
+
+    file: what it is read from; None if it is loaded already.
+    """
+    _load(image, _content(file) if file is not None else b"", name)
+    turn = _TURNS.get(orientation(image))
+    if image.mode in ("P", "PA", "1"):
+        image = image.convert({"P": "RGB", "PA": "RGBA", "1": "L"}[image.mode])
+    values = np.atleast_3d(np.asarray(image))
+    return np.moveaxis(values if turn is None else turn(values), -1, 0)
 
 
 def _load(image: Image.Image, content: bytes, name: str) -> None:

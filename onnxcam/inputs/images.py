@@ -10,7 +10,6 @@ import stat
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
 
 from PIL import ExifTags, Image
 from PIL.ImageFile import ImageFile
@@ -19,9 +18,9 @@ from PIL.TiffImagePlugin import TiffImageFile
 from onnxcam.errors import PictureError
 from onnxcam.inputs import dicom
 from onnxcam.inputs.arrays import host_array, is_array_file, picture_of, read_array
-from onnxcam.inputs.bands import Bands, bands_first, check_bands, composite, is_multiband, read_bands
+from onnxcam.inputs.bands import Bands, bands_first, check_bands, composed, is_multiband, read_bands
 from onnxcam.inputs.decoding import MAX_PIXELS as MAX_PIXELS
-from onnxcam.inputs.decoding import Reading, decoded, identified, metadata_behind_pixels, orientation
+from onnxcam.inputs.decoding import Reading, decoded, identified, metadata_behind_pixels, orientation, samples
 from onnxcam.inputs.depth import Window, check_window
 from onnxcam.inputs.sources import FileSource, is_file_source, name_of, opened, reason
 from onnxcam.types import Note, NoteCode, Picture
@@ -51,7 +50,7 @@ def read_picture(
 def read(source: object, window: Window | None = None, bands: Bands | None = None) -> Reading:
     """What read_picture reads, with its notes."""
     if isinstance(source, Image.Image):
-        return read_pillow(source, window)
+        return read_pillow(source, window, bands)
     if is_file_source(source):
         if not is_array_file(source):
             return read_file(source, window, bands)
@@ -62,7 +61,7 @@ def read(source: object, window: Window | None = None, bands: Bands | None = Non
             raise _no_file(source)
         array, name = shared, "<array>"
     if bands is not None and array.ndim == 3:
-        return Reading(composite(bands_first(array), bands, window, name), window=window)
+        return composed(bands_first(array), bands, window, name)
     pixels, notes = picture_of(array, window, name)
     return Reading(pixels, notes, window)
 
@@ -75,7 +74,7 @@ def read_file(source: FileSource, window: Window | None = None, bands: Bands | N
             pixels, notes, used = dicom.read(file, name, window)
             return Reading(pixels, notes, used)
         if bands is not None:
-            return _composed(file, name, window, bands)
+            return composed(read_bands(file, name), bands, window, name)
         image = identified(file, name)
         if is_multiband(image):
             raise PictureError(
@@ -84,22 +83,19 @@ def read_file(source: FileSource, window: Window | None = None, bands: Bands | N
         return decoded(image, file, name, window)
 
 
-def read_pillow(image: Image.Image, window: Window | None = None) -> Reading:
+def read_pillow(image: Image.Image, window: Window | None = None, bands: Bands | None = None) -> Reading:
     """The picture of a Pillow image, turned upright as that of a file, with a note if the image was changed since."""
     name = getattr(image, "filename", "") or "<picture>"
     file = getattr(image, "fp", None) if isinstance(image, ImageFile) else None
-    reading = decoded(image, file, str(name), window)
+    if bands is None:
+        reading = decoded(image, file, str(name), window)
+    else:
+        reading = composed(samples(image, file, str(name)), bands, window, str(name))
     number = orientation(image)
     if number == 1 or isinstance(image, ImageFile):
         return reading
     text = f"{name}: turned upright by its EXIF orientation {number}; if it was upright, remove that from its EXIF"
     return replace(reading, notes=(*reading.notes, Note(NoteCode.TURNED, text)))
-
-
-def _composed(file: BinaryIO, name: str, window: Window | None, bands: Bands) -> Reading:
-    """The picture that three bands of a file make."""
-    values = read_bands(file, name)
-    return Reading(composite(values, bands, window, name), window=window)
 
 
 def size_of(source: FileSource) -> tuple[int, int]:

@@ -26,7 +26,7 @@ from onnxcam.inputs.arrays import (
     pixel_factor,
 )
 from onnxcam.inputs.arrays import read_array as read_array
-from onnxcam.inputs.bands import Bands, bands_first, composite, read_bands
+from onnxcam.inputs.bands import Bands, bands_first, composed, composite, read_bands
 from onnxcam.inputs.clips import chosen, frames_of, stacked, unchanged
 from onnxcam.inputs.decoding import Reading
 from onnxcam.inputs.depth import Window, windowed
@@ -53,8 +53,9 @@ class ModelInput:
 
     image: (C,H,W) float32. placement: where it lies on the picture; None if it came preprocessed. name: its path, or
     what messages call it. on_device: an OrtValue with the same numbers, if the image came on a device. picture: what
-    maps are drawn over, if it has a placement; of a clip its frames (3,T,H,W) as the model sees them. window: what
-    became black and white, if that was chosen. notes: what to doubt.
+    maps are drawn over, if it has a placement; of a clip its frames (3,T,H,W) as the model sees them. bands:
+    those that are red, green and blue, if they were chosen. window: what became black and white, if that was chosen.
+    notes: what to doubt.
     """
 
     image: Image
@@ -106,7 +107,7 @@ class ImageLoader:
         if self._takes_clips and (frames := frames_of(image, lambda each: read(each).picture)) is not None:
             return self._from_frames(frames, name or (name_of(image) if is_file_source(image) else "<clip>"))
         if isinstance(image, Pil.Image):
-            return self._from_picture(lambda: read_pillow(image, self.window), name or _label(image))
+            return self._from_picture(lambda: read_pillow(image, self.window, self.bands), name or _label(image))
         if is_file_source(image):
             name = name or name_of(image)
             if not is_array_file(image):
@@ -160,8 +161,9 @@ class ImageLoader:
         reading, size = read(), (self.size[0], self.size[1])
         image, placement = apply(reading.picture, preset or self.preset, size, self.input.channels)
         return ModelInput(
-            self._in_range(image), placement, name, picture=reading.picture, window=reading.window, notes=reading.notes
-        )
+            self._in_range(image), placement, name, picture=reading.picture, bands=self.bands, window=reading.window,
+            notes=reading.notes,
+        )  # fmt: skip
 
     @property
     def _takes_clips(self) -> bool:
@@ -197,8 +199,8 @@ class ImageLoader:
     def _from_pixels(self, array: npt.NDArray[Any], name: str, *, fitted: bool) -> ModelInput:
         """An array that is a picture. fitted: it has the model's size already, so that nothing of it is cut."""
         if self.bands is not None and array.ndim == 3:
-            values = composite(bands_first(array), self.bands, self.window, name)
-            return self._from_picture(lambda: Reading(values, (), self.window), name)
+            reading = composed(bands_first(array), self.bands, self.window, name)
+            return self._from_picture(lambda: reading, name)
         if not is_picture_shape(array):
             raise self._misfit(array, name)
         if array.dtype.kind == "f" and self.window is None and pixel_factor(array) is None:
@@ -228,7 +230,7 @@ class ImageLoader:
         picture = composite(bands, self.bands, self.window, name)
         values = bands if self.window is None else windowed(bands, self.window)
         image, placement = apply_bands(values, self.preset, (self.size[0], self.size[1]))
-        return ModelInput(self._in_range(image), placement, name, picture=picture, window=self.window)
+        return ModelInput(self._in_range(image), placement, name, picture=picture, bands=self.bands, window=self.window)
 
     def _is_bands(self, array: npt.NDArray[Any]) -> bool:
         """Whether the first axis or the last holds the model's channels, and the other two are a picture's."""

@@ -1,7 +1,8 @@
 """The JSON record of an explanation: one schema for `--json`, for `--format json` and for programs.
 
 `record` turns a `Saliency` into plain JSON values. `record.schema.json` beside this file is its JSON Schema, which
-describes every field. The schema's number rises with every change of the fields.
+describes every field. The schema's number rises when a field goes or changes its meaning; a field that is added is
+optional there, so that earlier records fit.
 """
 
 import math
@@ -36,6 +37,7 @@ def record(saliency: Saliency, outputs: Iterable[Path | str] = (), *, raw: bool 
         "caption": caption(saliency),
         **_choices(provenance),
         **({"window": provenance.window} if provenance.window is not None else {}),
+        **({"bands": provenance.bands} if provenance.bands is not None else {}),
         "size": {"sides": saliency.map.shape, "origin": provenance.size_origin},
         **_run(provenance),
         "map": {

@@ -9,13 +9,15 @@ import numpy as np
 import onnx
 import pytest
 import tifffile
-from small_models import Make, network_over
+from PIL import Image
+from small_models import CLASSIFIER, Make, filled, network_over
 from typer.testing import CliRunner
 
-from onnxcam import Explainer, NoteCode, read_picture
+from onnxcam import Explainer, NoteCode, grad_cam, read_picture
 from onnxcam.cli.main import app
 from onnxcam.errors import OptionError, PictureError
 from onnxcam.inputs.presets import override
+from onnxcam.outputs.record import record
 
 RNG = np.random.default_rng(0)
 BANDS = RNG.integers(0, 10_000, (7, 24, 20)).astype(np.uint16)
@@ -159,3 +161,41 @@ def test_without_tifffile_the_error_says_what_to_install(
 def test_whole_numbers_that_stay_are_noted(seven: onnx.ModelProto) -> None:
     with explainer(seven) as explain:
         assert NoteCode.WHOLE_NUMBERS in {note.code for note in explain(BANDS, 1).provenance.notes}
+
+
+def as_png(image: Image.Image, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG", **options)
+    return file.getvalue()
+
+
+def test_chosen_bands_of_an_ordinary_picture_are_upright_and_in_colours() -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8))
+    exif = Image.Exif()
+    exif[274] = 6
+    for content in (as_png(image, exif=exif.tobytes()), as_png(image.quantize())):
+        expected = read_picture(content)
+        assert np.array_equal(read_picture(content, bands=(1, 2, 3)), expected)
+        assert np.array_equal(read_picture(Image.open(io.BytesIO(content)), bands=(3, 2, 1)), expected[..., ::-1])
+
+
+def test_a_composite_for_three_channels_says_what_became_black_and_white_and_can_be_made_again() -> None:
+    values = np.random.default_rng(0).integers(0, 10000, (5, 40, 30)).astype(np.uint16)
+    with Explainer(filled(CLASSIFIER), grad_cam(), bands=(3, 2, 1), providers=["cpu"]) as explain:
+        one = explain(values)
+    low, high = np.percentile(values[:3], (1, 99))
+    (note,) = (note for note in one.provenance.notes if note.code is NoteCode.WINDOW_ASSUMED)
+    assert f"{low:g} becomes black and {high:g} white" in note.text
+    assert record(one)["bands"] == [3, 2, 1] == list(one.provenance.bands or ())
+    bands, window = one.provenance.bands, (low, high)
+    with Explainer(filled(CLASSIFIER), grad_cam(), bands=bands, window=window, providers=["cpu"]) as explain:
+        again = explain(values)
+    assert np.array_equal(again.map, one.map)
+    assert not [note for note in again.provenance.notes if note.code is NoteCode.WINDOW_ASSUMED]
+
+
+def test_a_composite_with_nan_is_refused() -> None:
+    values = np.ones((5, 40, 30), np.float32)
+    values[1, 3, 4] = np.nan
+    with pytest.raises(PictureError, match="NaN"):
+        read_picture(values, bands=(3, 2, 1))

@@ -157,6 +157,24 @@ def test_an_unknown_field_or_a_missing_one_does_not_fit() -> None:
         assert not VALIDATOR.is_valid(wrong)
 
 
+LATER = {
+    "": ("image_input", "caption"),
+    "target": ("side", "box", "outline", "step"),
+    "layer": ("fused",),
+    "preset": ("padding",),
+    "map": ("hidden",),
+}
+"""Fields that are written always, and that the first records of this schema's number did not have."""
+
+
+def test_a_record_without_the_fields_that_were_added_later_still_fits() -> None:
+    values = record(explained("class"))
+    for part, names in LATER.items():
+        for name in names:
+            del (values[part] if part else values)[name]
+    VALIDATOR.validate(values)
+
+
 CAPTION = "25.0% · score-cam · map error 0.013"
 HIDDEN = 1 - (269.5 - 30) * (240 - 0.5) / (240 * 300)
 
