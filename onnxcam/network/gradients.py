@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from onnxcam.engine.session import Session
 from onnxcam.errors import ModelError, UndefinedSaliency
-from onnxcam.network.box_sides import BoxSides
+from onnxcam.network.box_output import BoxOutput
 from onnxcam.network.dry_run import FORWARD_TIMEOUT, noise
 from onnxcam.network.gradient_session import GradientSession, ScoreAndGradient
 from onnxcam.network.opening import OpenedModel
@@ -128,7 +128,7 @@ class GradientRunner:
         self._step = step
         self._sessions = SingleFlight[tuple[Score, Wrt, bool], GradientSession](lambda opened: opened.session.close())
         self._tails = SingleFlight[None, Tail](lambda tail: tail.session.close())
-        self._sides = SingleFlight[None, BoxSides](lambda sides: sides.session.close())
+        self._sides = SingleFlight[None, BoxOutput](lambda sides: sides.session.close())
 
     def close(self) -> None:
         """Frees all sessions, also those that are being opened. Later calls raise InferenceError."""
@@ -163,7 +163,7 @@ class GradientRunner:
 
     def sides(self, feeds: Arrays) -> npt.NDArray[np.float64]:
         """(boxes,4) of a detector that has them in another output than the scores."""
-        return self._sides.get(None, lambda: BoxSides(self.opened)).run(feeds)
+        return self._sides.get(None, lambda: BoxOutput(self.opened)).run(feeds)
 
     def _open_session(self, score: Score, wrt: Wrt, guided: bool) -> GradientSession:
         model = self._step if wrt is Wrt.MAPS else None

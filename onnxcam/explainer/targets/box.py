@@ -8,7 +8,7 @@ import numpy as np
 
 from onnxcam.errors import TargetError
 from onnxcam.explainer.targets.background import background_of_boxes, class_scores, without
-from onnxcam.explainer.targets.box_sides import corners_of, place_box, read_boxes
+from onnxcam.explainer.targets.box_places import corners_of, place_box, read_boxes
 from onnxcam.explainer.targets.classes import class_index
 from onnxcam.explainer.targets.detected import boxes_of, describe_detected, place_of
 from onnxcam.explainer.targets.kind import TARGETS, ClassLike, Feeds, HeadOutput, TargetKind, Vector, literal

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import TargetError
-from onnxcam.explainer.targets.box_sides import InputBoxes, place_box, read_sides
+from onnxcam.explainer.targets.box_places import InputBoxes, place_box, read_sides
 from onnxcam.explainer.targets.classes import class_index
 from onnxcam.explainer.targets.kind import HeadOutput, literal
 from onnxcam.network.selection import Detections

@@ -23,7 +23,7 @@ from onnxcam.surgeon.analysis.anatomy import Kind, Logits
 from onnxcam.surgeon.analysis.factors import CHANNEL
 from onnxcam.surgeon.analysis.frontier import Geometry
 from onnxcam.surgeon.analysis.output_shapes import check_size, dims, image_shape, is_scorable, is_vector, size
-from onnxcam.surgeon.analysis.selections import ENLARGING, Selection, is_chosen, selection_of, threshold_of
+from onnxcam.surgeon.analysis.decision import ENLARGING, Decision, decision_of, is_chosen, threshold_of
 from onnxcam.surgeon.ir import Value, ancestors
 
 
@@ -33,38 +33,38 @@ class Head:
 
     output: Value
     scores: Value
-    selection: Selection | None = None
+    decision: Decision | None = None
 
 
 def head_of(output: Value, geometry: Geometry) -> Head | None:
     """The head of an output of classes, or None: boxes, embeddings of several axes, what is chosen of these."""
-    selection = selection_of(output)
-    if selection is None:
+    decision = decision_of(output)
+    if decision is None:
         if not is_scorable(output, geometry) or is_chosen(output):
             return None
         is_head = is_vector(output, geometry) or class_map(output, geometry) is not None
         return Head(output, output) if is_head else None
-    scores = selection.scores
-    if selection.inverted or not is_scorable(scores, geometry):
+    scores = decision.scores
+    if decision.inverted or not is_scorable(scores, geometry):
         return None
     rank = len(dims(scores, geometry))
     if is_vector(scores, geometry):
         wide = [i for i, d in enumerate(dims(scores, geometry)) if i and d != 1]
-        along = selection.axis is None or wide in ([], [selection.axis % rank])
-        return Head(output, scores, selection) if along and not _merges_axes(scores, geometry) else None
+        along = decision.axis is None or wide in ([], [decision.axis % rank])
+        return Head(output, scores, decision) if along and not _merges_axes(scores, geometry) else None
     if class_map(scores, geometry) is None:
         return None
-    along = selection.axis is None or _class_axis(scores, geometry) == selection.axis % rank
-    return Head(output, scores, selection) if along else None
+    along = decision.axis is None or _class_axis(scores, geometry) == decision.axis % rank
+    return Head(output, scores, decision) if along else None
 
 
 def refuse_least(outputs: Sequence[Value]) -> None:
     """Raises ModelError for an output that names the least of some numbers: less is better there, unlike a score."""
     for output in outputs:
-        selection = selection_of(output)
-        if selection is not None and selection.inverted:
+        decision = decision_of(output)
+        if decision is not None and decision.inverted:
             raise ModelError(
-                f"the output {output.name!r} names the least of {selection.scores.name!r}, which are distances and no "
+                f"the output {output.name!r} names the least of {decision.scores.name!r}, which are distances and no "
                 f"scores of classes; make that tensor an output of the export, and explain a number of it (--index)"
             )
 
@@ -95,7 +95,7 @@ def best_head(heads: Sequence[Head], geometry: Geometry) -> Head:
     """
     others = {id(v) for h in heads for v in ancestors(h.scores)}
     ends = [h for h in heads if id(h.scores) not in others] or list(heads)
-    ends.sort(key=lambda h: h.selection is not None)  # of equals, the scores themselves
+    ends.sort(key=lambda h: h.decision is not None)  # of equals, the scores themselves
     activated = [h for h in ends if final_activation(h.scores).name in ("softmax", "log_softmax")]
     return max(activated or ends, key=lambda h: (_is_linear(h.scores), size(h.scores, geometry)))
 
@@ -180,7 +180,7 @@ def described_head(head: Head, kind: Kind | None, geometry: Geometry, why: str) 
     logits = Logits(
         str(value.name), str(head.output.name), name, size(value, geometry), _reason(head, of, name) + why, of,
         image_shape(value, geometry), verified_by=_verified_by(head, end, geometry),
-        labels=head.selection.labels if head.selection is not None else (), normalised=is_normalised(value),
+        labels=head.decision.labels if head.decision is not None else (), normalised=is_normalised(value),
         linear=_is_linear(head.scores),
     )  # fmt: skip
     if of is Kind.REGION:
@@ -198,8 +198,8 @@ def described_head(head: Head, kind: Kind | None, geometry: Geometry, why: str) 
 
 def _reason(head: Head, kind: Kind, activation: str) -> str:
     how = f"before the final {activation}" if activation != "none" else "the output itself, no activation follows"
-    if head.selection is not None:
-        how = f"what {head.selection.operator} chooses from" + (f", {how}" if activation != "none" else "")
+    if head.decision is not None:
+        how = f"what {head.decision.operator} chooses from" + (f", {how}" if activation != "none" else "")
     if kind is Kind.ELEMENTS:
         how += "; a quantity, whose number is scored"
     return how + ("; a vector of length 1: an embedding" if kind is Kind.EMBEDDING else "")
@@ -209,14 +209,14 @@ def _verified_by(head: Head, end: Activation, geometry: Geometry) -> str:
     """The tensor of the file that has the activated numbers in the order of the scored tensor; '' for the output."""
     plain = final_activation(head.output).activated is end.activated or end.activated is head.output
     same = geometry.shape(end.activated) == geometry.shape(head.output)
-    return "" if head.selection is None and plain and same else str(end.activated.name)
+    return "" if head.decision is None and plain and same else str(end.activated.name)
 
 
 def _threshold(head: Head, end: Activation) -> float | None:
     """The logit above which the graph itself decides for the positive side; None where it does not say."""
     compared = threshold_of([head.scores, end.activated, end.value])
-    if head.selection is not None and head.selection.threshold is not None:
-        compared = (head.selection.scores, head.selection.threshold)
+    if head.decision is not None and head.decision.threshold is not None:
+        compared = (head.decision.scores, head.decision.threshold)
     if compared is None:
         return None
     value, number = compared

@@ -21,7 +21,7 @@ from onnxcam.surgeon.analysis.class_heads import (
 from onnxcam.surgeon.analysis.columns import as_boxes, is_beside_prototypes
 from onnxcam.surgeon.analysis.frontier import Geometry
 from onnxcam.surgeon.analysis.output_shapes import checked_shape, dims, is_scorable, is_vector, shown, size
-from onnxcam.surgeon.analysis.selections import is_tensor
+from onnxcam.surgeon.analysis.decision import is_tensor
 from onnxcam.surgeon.analysis.sequences import sequence_of
 from onnxcam.surgeon.ir import Model, Value, ancestors
 
@@ -83,7 +83,7 @@ def _other(model: Model, outputs: list[Value], kind: Kind | None, geometry: Geom
         sequences = [logits for logits in read if logits is not None]
         if sequences:
             return sequences[0]
-    maps = sorted(map_heads(outputs, geometry), key=lambda h: h.selection is not None)
+    maps = sorted(map_heads(outputs, geometry), key=lambda h: h.decision is not None)
     mapped = {id(h.output) for h in maps}
     boxes = [v for v in outputs if len(dims(v, geometry)) == 3 and id(v) not in mapped and is_scorable(v, geometry)]
     outlines = [h.scores for h in maps if geometry.is_map(h.scores)]

@@ -12,7 +12,7 @@ from typing import NoReturn
 from onnxcam.errors import ModelError, NoSpatialFeatures, UnknownLayer, near
 from onnxcam.surgeon.analysis.anatomy import Anatomy, Candidate, FeatureTensor, ImageInput, Kind, Logits, Scale
 from onnxcam.surgeon.analysis.axes import CHANNEL_FIRST, propagate
-from onnxcam.surgeon.analysis.box_sides import sides_are_corners
+from onnxcam.surgeon.analysis.box_format import sides_are_corners
 from onnxcam.surgeon.analysis.branches import (
     branch_features,
     pooled_apart,

@@ -1,7 +1,7 @@
 """Where the boxes of a detector's table lie on the model's input: what its four sides mean, and of which unit they are.
 
 A table holds (left, top, right, bottom) or (centre x, centre y, width, height), in pixels of the input or in fractions
-of it. The graph says which where it computes them from one another (surgeon/analysis/box_sides.py); else the numbers
+of it. The graph says which where it computes them from one another (surgeon/analysis/box_format.py); else the numbers
 do: right is right of left in every box only if these are corners, and numbers that are all small are fractions.
 """
 

@@ -6,7 +6,7 @@ The first column (left or centre x) and the third (right or width) are followed 
     centre = (left + right) / 2, width = right - left             centre
     centre = offset + grid,      width = exp or square of offset  centre
 
-Where the graph has neither, as behind a perceptron, the numbers must tell (explainer/targets/box_sides.py).
+Where the graph has neither, as behind a perceptron, the numbers must tell (explainer/targets/box_places.py).
 """
 
 import math

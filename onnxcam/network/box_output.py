@@ -14,7 +14,7 @@ from onnxcam.surgeon.graphs import masked_score
 from onnxcam.types import Arrays
 
 
-class BoxSides:
+class BoxOutput:
     """The part of a model that computes its boxes, opened. Threads may share it."""
 
     def __init__(self, opened: OpenedModel) -> None:

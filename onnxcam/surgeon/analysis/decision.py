@@ -1,6 +1,6 @@
 """Outputs that only say which class was chosen: ArgMax, TopK, one-hot vectors, labels looked up, thresholds.
 
-selection_of() walks back from such an output to the scores that were chosen from, which are what a classifier is
+decision_of() walks back from such an output to the scores that were chosen from, which are what a classifier is
 explained by. Labels that the graph looks up by the class's index become the names of the classes.
 """
 
@@ -21,10 +21,13 @@ CHOOSING = frozenset({"ArgMax", "ArgMin", "TopK", "Hardmax"})
 
 
 @dataclass(frozen=True)
-class Selection:
-    """What an output was chosen from. scores: the tensor, and its axis of classes; None where every number has a
-    decision of its own. operator: what chooses. labels: the classes' names that the graph holds. threshold: of a
-    comparison, on the scores. inverted: whether the least is chosen."""
+class Decision:
+    """What an output was chosen from.
+
+    scores: the tensor. axis: that of its classes; None where every number has a decision of its own. operator: what
+    chooses. labels: the classes' names that the graph holds. threshold: of a comparison, on the scores. inverted:
+    whether the least is chosen.
+    """
 
     scores: Value
     axis: int | None
@@ -34,7 +37,7 @@ class Selection:
     inverted: bool = False
 
 
-def selection_of(output: Value) -> Selection | None:
+def decision_of(output: Value) -> Decision | None:
     """The scores behind an output that chooses, or None for an output of scores."""
     value = output
     labels: tuple[str, ...] = ()
@@ -57,49 +60,49 @@ def selection_of(output: Value) -> Selection | None:
     return None
 
 
-def _chosen_by(node: Node) -> Selection | None:
+def _chosen_by(node: Node) -> Decision | None:
     """The selection that this node makes; None for a node of another kind."""
     scores = node.inputs[0]
     assert scores is not None
     if node.op_type in ("ArgMax", "ArgMin"):
-        return Selection(scores, integer(node, "axis", 0), node.op_type, inverted=node.op_type == "ArgMin")
+        return Decision(scores, integer(node, "axis", 0), node.op_type, inverted=node.op_type == "ArgMin")
     if node.op_type == "Hardmax":
-        return Selection(scores, integer(node, "axis", -1), node.op_type)
+        return Decision(scores, integer(node, "axis", -1), node.op_type)
     if node.op_type == "TopK":
-        return Selection(scores, integer(node, "axis", -1), "TopK", inverted=not integer(node, "largest", 1))
+        return Decision(scores, integer(node, "axis", -1), "TopK", inverted=not integer(node, "largest", 1))
     if node.op_type == "ReduceMax":
         axes = integers(node, "axes", 1)
         beside = [n for n in scores.consumers() if n.op_type == "ArgMax"]
         if axes is not None and len(axes) == 1 and beside:
-            return Selection(scores, axes[0], "ReduceMax")
+            return Decision(scores, axes[0], "ReduceMax")
     if node.op_type in COMPARISONS and len(node.inputs) == 2:
         return _compared(node)
     if node.op_type == "Round":
-        return Selection(scores, None, "Round", threshold=0.5)
+        return Decision(scores, None, "Round", threshold=0.5)
     return _column(node, scores)
 
 
-def _column(node: Node, scores: Value) -> Selection | None:
+def _column(node: Node, scores: Value) -> Decision | None:
     """One class's column of a softmax: the other classes are scored beside it."""
     softmax = scores.producer()
     if softmax is None or softmax.op_type not in ("Softmax", "LogSoftmax"):
         return None
     index = constant(node.inputs[1]) if node.op_type == "Gather" and len(node.inputs) > 1 else None
     if index is not None and index.size == 1:
-        return Selection(scores, integer(node, "axis", 0), "Gather")
+        return Decision(scores, integer(node, "axis", 0), "Gather")
     if node.op_type == "Slice":
         starts, ends, axes = (integers(node, n, i) for i, n in enumerate(("starts", "ends", "axes"), start=1))
         if starts and ends and axes and len(axes) == 1 and (ends[0] - starts[0] == 1 or starts[0] == -1):
-            return Selection(scores, axes[0], "Slice")
+            return Decision(scores, axes[0], "Slice")
     return None
 
 
-def _compared(node: Node) -> Selection | None:
+def _compared(node: Node) -> Decision | None:
     """Greater(scores, number) and its like; also with the number first."""
     for scores, number in (node.inputs, node.inputs[::-1]):
         array = constant(number)
         if scores is not None and constant(scores) is None and array is not None and array.size == 1:
-            return Selection(scores, None, node.op_type, threshold=float(array.reshape(-1)[0]))
+            return Decision(scores, None, node.op_type, threshold=float(array.reshape(-1)[0]))
     return None
 
 
