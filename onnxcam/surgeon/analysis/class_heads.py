@@ -20,10 +20,10 @@ from onnxcam.surgeon.analysis.activations import (
     is_quantity,
 )
 from onnxcam.surgeon.analysis.anatomy import Kind, Logits
+from onnxcam.surgeon.analysis.decision import ENLARGING, Decision, decision_of, is_chosen, threshold_of
 from onnxcam.surgeon.analysis.factors import CHANNEL
 from onnxcam.surgeon.analysis.frontier import Geometry
 from onnxcam.surgeon.analysis.output_shapes import check_size, dims, image_shape, is_scorable, is_vector, size
-from onnxcam.surgeon.analysis.decision import ENLARGING, Decision, decision_of, is_chosen, threshold_of
 from onnxcam.surgeon.ir import Value, ancestors
 
 

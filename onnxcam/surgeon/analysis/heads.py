@@ -19,9 +19,9 @@ from onnxcam.surgeon.analysis.class_heads import (
     vector_heads,
 )
 from onnxcam.surgeon.analysis.columns import as_boxes, is_beside_prototypes
+from onnxcam.surgeon.analysis.decision import is_tensor
 from onnxcam.surgeon.analysis.frontier import Geometry
 from onnxcam.surgeon.analysis.output_shapes import checked_shape, dims, is_scorable, is_vector, shown, size
-from onnxcam.surgeon.analysis.decision import is_tensor
 from onnxcam.surgeon.analysis.sequences import sequence_of
 from onnxcam.surgeon.ir import Model, Value, ancestors
 
