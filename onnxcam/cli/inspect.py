@@ -25,7 +25,7 @@ def inspect(model: ModelPath, opening: OpeningArgs, json: Json = False) -> None:
 
     file = read_model(parse_path(model))
     opened = open_model(file, open_options(file, opening))
-    opened.network.close()
+    opened.close()
     record = description(file, opened)
     typer.echo(json_text(record) if json else page(record))
 

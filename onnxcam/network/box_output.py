@@ -29,13 +29,10 @@ class BoxOutput:
     def run(self, feeds: Arrays) -> npt.NDArray[np.float64]:
         """(boxes,4) as the model returns them for one unmasked image. feeds: those of the scoring graph."""
         image, network = self.opened.anatomy.image, self.opened.network
-        pixels = feeds[masked_score.IMAGE]
-        if image.dtype == "uint8":
-            pixels = np.rint(np.clip(pixels, 0, 255))
         batch = network.fixed or 1
         extra = {name: feeds[name] for name in self.opened.inputs if name in feeds}
         inputs = {
-            image.name: np.repeat(pixels.astype(image.dtype), batch, axis=0),
+            image.name: np.repeat(image.cast(feeds[masked_score.IMAGE]), batch, axis=0),
             **for_batch(self.opened.model, image, extra, batch),
         }
         outputs = self.session.run(self.session.outputs, {n: inputs[n] for n in self.session.inputs})

@@ -26,7 +26,8 @@ from onnxcam.surgeon.analysis.tracing import Trace
 from onnxcam.types import BatchMode
 from onnxcam.versions import versions
 
-FORMAT = 2
+FORMAT = 3
+"""To be raised whenever the same file and options give another trace, so that records of before are not read."""
 LARGEST = 2**24
 """Bytes of a record; larger ones are not stored."""
 logger = logging.getLogger(__name__)

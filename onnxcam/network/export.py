@@ -40,7 +40,7 @@ def rewrite(source: ModelSource, options: OpenOptions | None = None) -> Rewritte
     weights that were inputs become constants, and external data moves into the file. Raises OnnxCamError.
     """
     opened = open_model(read_model(source), options or OpenOptions())
-    opened.network.close()
+    opened.close()
     features = opened.anatomy.features
     # With dynamic sides, the grid is known for one size only.
     dynamic = None in opened.anatomy.image.sides

@@ -132,7 +132,7 @@ class GradientRunner:
 
     def close(self) -> None:
         """Frees all sessions, also those that are being opened. Later calls raise InferenceError."""
-        self.opened.network.close()
+        self.opened.close()
         self._sessions.close()
         self._tails.close()
         self._sides.close()

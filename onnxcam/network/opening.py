@@ -10,30 +10,25 @@ rewritten graph with the file. What was learnt is stored for the next opening (c
 """
 
 import hashlib
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-import numpy as np
-import numpy.typing as npt
-import onnx
-
 from onnxcam.engine.options import PLAIN, EngineOptions
 from onnxcam.engine.providers import ProviderSpec, parse_providers
-from onnxcam.engine.session import Session
-from onnxcam.errors import InferenceError, ModelError, OptionError, OutOfMemory
+from onnxcam.errors import InferenceError, OptionError, OutOfMemory
 from onnxcam.network import cache
 from onnxcam.network.added_batch import with_batch
 from onnxcam.network.batch_check import HALF_TOLERANCE, TOLERANCE, samples_interact, why_not_batched
 from onnxcam.network.class_token import several_before_class_tokens
 from onnxcam.network.dry_run import noise, without_branches
 from onnxcam.network.extra_inputs import extra_inputs, for_batch, is_batched
-from onnxcam.network.scorer import Network, probabilities
+from onnxcam.network.scorer import Network
 from onnxcam.network.selection import Detections, Selection, split_selection
 from onnxcam.network.sizes import size_notes, traced_at_fitting_size
+from onnxcam.network.verification import check_surgery
 from onnxcam.surgeon import ir
-from onnxcam.surgeon.analysis.anatomy import Anatomy, ImageInput, Kind, Logits
+from onnxcam.surgeon.analysis.anatomy import Anatomy, ImageInput, Kind
 from onnxcam.surgeon.analysis.candidate_table import CANDIDATES
 from onnxcam.surgeon.analysis.images import resolve_size
 from onnxcam.surgeon.analysis.locate import locate
@@ -49,11 +44,6 @@ from onnxcam.surgeon.passes.own_part import split_off
 from onnxcam.surgeon.preparation import prepare_model
 from onnxcam.surgeon.vmap.driver import CannotBatch, free_batch
 from onnxcam.types import Arrays, BatchMode, Image, MaskForm, Note, NoteCode
-
-SURGERY_TOLERANCE = 1e-2
-"""Share of the largest number: the runtime's own optimisations change that much in a quantised model."""
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -114,6 +104,12 @@ class OpenedModel:
     shapes: Shapes
     selection: Selection | None = None
 
+    def close(self) -> None:
+        """Frees the sessions; a later run raises InferenceError."""
+        self.network.close()
+        if self.selection is not None:
+            self.selection.close()
+
     def detections(self, image: Image, inputs: Arrays) -> Detections | None:
         """What a detector that chooses among candidates detects on an image (C,H,W); None for another model."""
         if self.selection is None:
@@ -144,44 +140,74 @@ def open_model(file: ModelFile, options: OpenOptions) -> OpenedModel:
         raise OutOfMemory("the model or its input does not fit into memory") from None
 
 
-def _open(file: ModelFile, options: OpenOptions) -> OpenedModel:
+@dataclass(frozen=True, eq=False)
+class _Start:
+    """The graph that an opening starts from: the file's own, or one that ends in a detector's table.
+
+    runnable, notes: as PreparedModel has them, of this graph. size: (H,W) to begin with. options: those of the caller,
+    with the output and the kind of the table.
+    """
+
+    model: Model
+    image: ImageInput
+    runnable: Model | None
+    notes: tuple[Note, ...]
+    size: tuple[int, ...]
+    options: OpenOptions
+    selection: Selection | None = None
+
+
+def _start(file: ModelFile, options: OpenOptions) -> _Start:
+    """Prepares the file's graph, and puts the table of a detector's candidates, or of its raw scales, at its end."""
     prepared = prepare_model(file.model, options.layout, options.image_input)
     model, image = unroll_loops(store_filled_weights(prepared.model)), prepared.image
-    requested = resolve_size(image, options.size)
-    assumed = options.size is None or options.size_is_assumed
-    selection = None
-    if options.kind in (None, Kind.BOXES):
-        selection = split_selection(model, image, requested, options.output, options.inputs, assumed=assumed)
+    size, notes = resolve_size(image, options.size), prepared.notes
+    if options.kind not in (None, Kind.BOXES):
+        return _Start(model, image, prepared.runnable, notes, size, options)
+    selection = split_selection(model, image, size, options.output, options.inputs, assumed=_is_assumed(options))
     if selection is not None:
         model, image = selection.graphs.candidates, replace(image, added=())
-        prepared = replace(prepared, runnable=model)
         options = replace(options, output=CANDIDATES, kind=Kind.BOXES)
-    scales = join_raw_scales(model, image) if options.output in (None, RAW_TABLE) and selection is None else None
-    if scales is not None and options.kind in (None, Kind.BOXES):
-        prepared = replace(prepared, runnable=scales[0], notes=(*prepared.notes, scales[1]))
-        model, options = scales[0], replace(options, output=RAW_TABLE, kind=Kind.BOXES)
-    tried = requested if selection is None else selection.size
+        return _Start(model, image, model, notes, selection.size, options, selection)
+    scales = join_raw_scales(model, image) if options.output in (None, RAW_TABLE) else None
+    if scales is not None:
+        options = replace(options, output=RAW_TABLE, kind=Kind.BOXES)
+        return _Start(scales[0], image, scales[0], (*notes, scales[1]), size, options)
+    return _Start(model, image, prepared.runnable, notes, size, options)
+
+
+def _is_assumed(options: OpenOptions) -> bool:
+    """Whether another size may be used, where the model does not run at this one."""
+    return options.size is None or options.size_is_assumed
+
+
+def _open(file: ModelFile, options: OpenOptions) -> OpenedModel:
+    start = _start(file, options)
+    key = _key(file, options, start.size)  # the caller's options, from which the start follows
+    requested = resolve_size(start.image, options.size)
+    model, image, selection, options = start.model, start.image, start.selection, start.options
     inputs = extra_inputs(model, image, _still_read(options.inputs, selection))
-    key = _key(file, options, tried)
     cached = options.cache and 0 not in image.added  # what is recorded is the trace of a graph with a batch axis
     record = cache.load(key) if cached else None
     if record is not None and not _describes(record.trace, model):
         record = None
     if record is None:
-        size, model, trace, notes = traced_at_fitting_size(model, image, tried, inputs, assumed=assumed)
+        size, model, trace, notes = traced_at_fitting_size(
+            model, image, start.size, inputs, assumed=_is_assumed(options)
+        )
     else:
         size = image.sides_in(record.trace.shapes[image.name])
         model, trace, notes = without_branches(model, image, size, inputs, record.trace)
     if 0 in image.added:
         model, image, trace = with_batch(model, image, size, inputs, trace)
     anatomy = _located(model, image, size, inputs, trace, options)
-    selecting = selection.notes if selection is not None else ()
-    notes = (*prepared.notes, *size_notes(requested, size), *notes, *selecting)
+    followed = selection.notes if selection is not None else ()
+    notes = (*start.notes, *size_notes(requested, size), *notes, *followed)
     joined = model
     model, anatomy, shapes = add_frame_axis(*split_off(model, anatomy, trace.shapes))
     joins_pictures = model is not joined and image.frames is None
     trace = replace(trace, shapes=shapes)
-    opener = _Opener(file, prepared.runnable, model, joins_pictures, trace, anatomy, size, inputs, options, record)
+    opener = _Opener(file, start.runnable, model, joins_pictures, trace, anatomy, size, inputs, options, record, key)
     network, graph, batching = opener.open()
     if cached and record is None and not trace.taken:  # the branch of an If is found anew at every opening
         cache.store(key, cache.ModelRecord(trace, batching.mode, batching.reason))
@@ -219,6 +245,7 @@ def _still_read(inputs: Arrays, selection: Selection | None) -> Arrays:
 
 
 def _key(file: ModelFile, options: OpenOptions, size: tuple[int, ...]) -> str:
+    """Name of the record of a file that is opened with these options, of the caller, and tried at this size first."""
     choices = (
         options.layout,
         options.image_input,
@@ -227,6 +254,7 @@ def _key(file: ModelFile, options: OpenOptions, size: tuple[int, ...]) -> str:
         options.layer,
         options.output,
         options.kind,
+        options.every_cell_counts,
         # ['cpu'] and [('cpu', {})] are the same.
         [(p.name, sorted(p.options.items())) for p in parse_providers(options.providers)],
         options.engine.half,
@@ -257,6 +285,7 @@ class _Opener:
     inputs: Arrays
     options: OpenOptions
     record: "cache.ModelRecord | None"
+    key: str
 
     def open(self) -> tuple[Network, Model, BatchSupport]:
         """Returns (the network, the graph that it runs, how it batches)."""
@@ -276,7 +305,7 @@ class _Opener:
             network = self._network(self.model, None)
             problem = why_not_batched(network, self.inputs, self._tolerance)
             if problem is None:
-                verified = self._check_surgery(network)
+                verified = self._verified(network)
                 if has_none:
                     batching = BatchSupport(BatchMode.REWRITTEN, f"{reason}; made dynamic and {verified}")
                 else:
@@ -292,7 +321,7 @@ class _Opener:
         network = self._network(self.model, fixed or 1)
         if samples_interact(network, self.inputs, self._tolerance):
             network.run_masks_alone()
-        self._check_surgery(network)
+        self._verified(network)
         return network, self.model, BatchSupport(BatchMode.LOOPED, f"{reason}, and cannot be made dynamic: {problem}")
 
     def _from_record(self, record: "cache.ModelRecord") -> tuple[Network, Model, BatchSupport]:
@@ -321,7 +350,7 @@ class _Opener:
         except InferenceError as error:
             problem = str(error)
         if problem is None:
-            return (network, graph, self._check_surgery(network)), ""
+            return (network, graph, self._verified(network)), ""
         network.close()
         return None, f"in the rewritten graph {problem}"
 
@@ -346,9 +375,7 @@ class _Opener:
     def _network(self, model: Model, fixed: int | None) -> Network:
         options = self.options
         can_measure = options.threads is None and options.batch is None and options.cache and cache.folder() is not None
-        name = cache.key(
-            "plan", _key(self.file, options, self.size), cache.machine(), str(options.form), str(options.with_fill)
-        )
+        name = cache.key("plan", self.key, str(self.size), cache.machine(), str(options.form), str(options.with_fill))
         return Network(
             model,
             self.anatomy,
@@ -365,65 +392,8 @@ class _Opener:
             save_plan=partial(cache.store_plan, name) if can_measure else None,
         )
 
-    def _check_surgery(self, network: Network) -> str:
-        """Compares the scored tensor of the file's own graph with the network's, on an image of noise.
-
-        Returns 'verified', or why it could not be verified. Raises ModelError where they differ.
-        """
-        logits, image = self.anatomy.logits, self.anatomy.image
-        exported = self.file.proto if self.runnable is None else ir.to_proto(self.runnable)
-        name = logits.verified_by or logits.output
-        name = self.file.maps[name].source if name in self.file.maps else name
-        if not _computes(exported, name):
-            return "NOT verified: what is scored is inside a function of the file"
-        session = Session(_with_output(exported, name), ("cpu",), self.options.threads)
-        batch_of_one = noise(image, image.shape(self.size))
-        shape = image.shape(self.size, image.batch or 1)
-        feeds = {image.name: np.repeat(batch_of_one, shape[0], axis=0).squeeze(image.added)}
-        feeds |= for_batch(self.model, image, self.inputs, shape[0])
-        try:
-            output = session.run([name], {n: a for n, a in feeds.items() if n in session.inputs})[0]
-        finally:
-            session.close()
-        channels_first = network.batch_from_model_layout(batch_of_one.astype(np.float32))[0]
-        if not np.isfinite(np.asarray(output, np.float64)).all():
-            return "NOT verified: the model answers NaN or infinity to a test picture"
-        values = network.forward(network.feeds(channels_first, channels_first, self.inputs))[1]
-        if logits.two_sided:
-            values = values.reshape(-1, 2)[:, 1:]
-        expected = np.asarray(output, np.float64).reshape(-1)[: values.size]
-        if logits.kind is Kind.SEQUENCE:
-            steps = np.moveaxis(output, [logits.batch_axis, logits.step_axis, logits.channel_axis], [0, 1, 2])[0]
-            expected, values = np.asarray(steps, np.float64).reshape(-1), values.reshape(-1, logits.classes)
-        if logits.kind is Kind.REGION:
-            first = output[0] if output.ndim == len(logits.shape) else output  # one without batch axis
-            expected = np.moveaxis(np.asarray(first, np.float64), logits.channel_axis - 1, -1).reshape(-1)
-            values = values.reshape(-1, logits.columns)
-        activated = _activated(values, logits).reshape(-1)
-        limit = SURGERY_TOLERANCE * max(float(np.abs(expected).max(initial=0)), 1e-6)
-        if expected.shape != activated.shape or not np.allclose(activated, expected, 0, limit):
-            raise ModelError(
-                f"the graph that was made of {self.file.name} gives other numbers than the file itself, so nothing is "
-                f"explained; {'leave out --half' if self.options.engine.half else 'please report this model'}"
-            )
-        return "verified"
-
-
-def _computes(proto: onnx.ModelProto, name: str) -> bool:
-    return any(name in node.output for node in proto.graph.node) or any(v.name == name for v in proto.graph.output)
-
-
-def _with_output(proto: onnx.ModelProto, name: str) -> bytes:
-    """The file with a tensor of its graph as a further output. Bytes of two messages in a row are their merger."""
-    data = bytes(proto.SerializeToString())
-    if any(v.name == name for v in proto.graph.output):
-        return data
-    further = onnx.ModelProto(graph=onnx.GraphProto(output=[onnx.ValueInfoProto(name=name)]))
-    return data + bytes(further.SerializeToString())
-
-
-def _activated(values: npt.NDArray[np.float64], logits: Logits) -> npt.NDArray[np.float64]:
-    if logits.activation == "none":
-        return values
-    activated = probabilities(values, logits)
-    return np.log(np.maximum(activated, 1e-300)) if logits.activation == "log_softmax" else activated
+    def _verified(self, network: Network) -> str:
+        options = self.options
+        return check_surgery(
+            network, self.file, self.runnable, self.model, self.inputs, threads=options.threads, engine=options.engine
+        )

@@ -5,8 +5,7 @@ model is run once on each unmasked picture, to tell which candidates it chose: D
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from onnxcam.engine.session import Session
 from onnxcam.errors import InferenceError, ModelError
 from onnxcam.network.dry_run import FORWARD_TIMEOUT, run_trace
 from onnxcam.network.extra_inputs import blank_inputs, extra_inputs, for_batch
+from onnxcam.network.single_flight import SingleFlight
 from onnxcam.network.sizes import traced_at_fitting_size
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import ImageInput
@@ -77,6 +77,11 @@ class Selection:
     image: ImageInput
     model: Model
     size: tuple[int, ...]
+    _sessions: SingleFlight[None, Session] = field(default_factory=lambda: SingleFlight(Session.close))
+
+    def close(self) -> None:
+        """Frees the session; a later run raises InferenceError."""
+        self._sessions.close()
 
     @property
     def notes(self) -> tuple[Note, ...]:
@@ -92,18 +97,14 @@ class Selection:
         others = extra_inputs(self.model, self.image, {**blank_inputs(self.model, self.image), **inputs})
         others_given = set(others) <= set(inputs)
         batch = self.image.batch or 1
-        feeds = {self.image.name: np.repeat(_as_type(image, self.image.dtype), batch, axis=0)}
+        feeds = {self.image.name: np.repeat(self.image.cast(image), batch, axis=0)}
         feeds |= for_batch(self.model, self.image, others, batch)
-        session = self._session
+        session = self._sessions.get(None, lambda: Session(ir.to_bytes(self.graphs.detections), ("cpu",)))
         names = list(session.outputs)
         results = session.run(names, {n: a for n, a in feeds.items() if n in session.inputs}, seconds=FORWARD_TIMEOUT)
         detections = self._read(dict(zip(names, results, strict=True)))
         # Boxes may be scaled by an input that was not given, such as the size of the picture.
         return detections if others_given else replace(detections, boxes=None)
-
-    @cached_property
-    def _session(self) -> Session:
-        return Session(ir.to_bytes(self.graphs.detections), ("cpu",))
 
     def _read(self, outputs: Mapping[str, npt.NDArray[Any]]) -> Detections:
         _, rows, classes = self.graphs.shape
@@ -156,12 +157,6 @@ def _first_class(labels: npt.NDArray[Any] | None, columns: npt.NDArray[Any]) -> 
         return 0 if labels is None else None
     differences = np.unique(np.rint(labels).astype(np.int64) - columns)
     return int(differences[0]) if len(differences) == 1 else None
-
-
-def _as_type(image: Floats, dtype: str) -> npt.NDArray[Any]:
-    if dtype == "uint8":
-        return np.rint(np.clip(image, 0, 255)).astype(np.uint8)
-    return image.astype(dtype)
 
 
 def split_selection(

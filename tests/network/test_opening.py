@@ -1,5 +1,6 @@
 """Opening a model: what is verified before it is used, and what the cache stores."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,12 @@ import pytest
 from small_models import CLASSIFIER, Make, network_over
 
 from onnxcam import Box, Element, Explainer, Region, Similarity, score_cam
+from onnxcam.engine.options import EngineOptions
 from onnxcam.errors import ModelError, OptionError, TargetError
 from onnxcam.network import cache, dry_run, opening
 from onnxcam.network.export import rewrite
 from onnxcam.network.opening import OpenOptions, open_model
+from onnxcam.surgeon.analysis.anatomy import Kind
 from onnxcam.surgeon.loading import read_model
 from onnxcam.types import BatchMode, NoteCode
 
@@ -280,6 +283,35 @@ def test_records_depend_on_the_weights_outside_the_file_and_on_the_inputs_values
         OpenOptions(output="logits"),
     ]
     assert len({opening._key(file, options, (16, 12)) for options in variants}) == 5
+
+
+OTHER_OPTIONS = {
+    "layout": "NHWC",
+    "image_input": "x",
+    "size_is_assumed": True,
+    "layer": "r1",
+    "output": "logits",
+    "kind": Kind.CLASSES,
+    "inputs": {"flag": np.array(True)},
+    "providers": ("cuda",),
+    "every_cell_counts": True,
+    "engine": EngineOptions(half=True),
+}
+"""Another value of each option that a record depends on."""
+OF_NO_RECORD = {
+    "size",  # the size that is tried first is a part of the key of its own
+    "threads", "batch", "cache",  # how it runs, not what it is
+    "with_fill", "form",  # of the graph that is scored; a run plan has them in its key
+}  # fmt: skip
+
+
+def test_openings_with_different_options_share_no_record(classifier: onnx.ModelProto) -> None:
+    names = {field.name for field in dataclasses.fields(OpenOptions)}
+    assert set(OTHER_OPTIONS) | OF_NO_RECORD == names, "a new option: say whether a record depends on it"
+    file = read_model(classifier)
+    options = [OpenOptions(), *(dataclasses.replace(OpenOptions(), **{n: v}) for n, v in OTHER_OPTIONS.items())]
+    keys = {opening._key(file, one, (16, 12)) for one in options} | {opening._key(file, OpenOptions(), (12, 16))}
+    assert len(keys) == len(options) + 1
 
 
 def test_wrong_arguments_are_errors_in_words(classifier: onnx.ModelProto) -> None:

@@ -66,6 +66,15 @@ class ImageInput:
         low = -128 if self.dtype == "int8" else 0
         return np.clip(low + 128 + 64 * np.asarray(noise, np.float64), low, low + 255)
 
+    def cast(self, pixels: npt.ArrayLike) -> npt.NDArray[np.generic]:
+        """Numbers in the input's element type, as the scoring graph casts them: integers are rounded, bytes clipped."""
+        numbers, dtype = np.asarray(pixels), np.dtype(self.dtype)
+        if not self.takes_integers:
+            return numbers.astype(dtype)
+        if dtype.itemsize == 1:
+            numbers = np.clip(numbers, np.iinfo(dtype).min, np.iinfo(dtype).max)
+        return np.floor(numbers + 0.5).astype(dtype)
+
     def sides_in(self, shape: Sequence[int | None]) -> tuple[int, ...]:
         """The sides that a tensor of this shape has, in the input's layout."""
         sizes = dict(zip(self.layout, shape, strict=True))

@@ -1,0 +1,112 @@
+"""Compares the network with the file that it was made of: both must give the same scores for an image of noise.
+
+opening.py calls check_surgery() before a rewritten graph is used.
+"""
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from onnxcam.engine.options import EngineOptions
+from onnxcam.engine.session import Session
+from onnxcam.errors import ModelError
+from onnxcam.network.dry_run import noise
+from onnxcam.network.extra_inputs import for_batch
+from onnxcam.network.scorer import Network, probabilities
+from onnxcam.surgeon import ir
+from onnxcam.surgeon.analysis.anatomy import Kind, Logits
+from onnxcam.surgeon.ir import Model
+from onnxcam.surgeon.loading import ModelFile
+from onnxcam.types import Arrays
+
+SURGERY_TOLERANCE = 1e-2
+"""Share of the largest number: the runtime's own optimisations change that much in a quantised model."""
+
+
+def check_surgery(
+    network: Network,
+    file: ModelFile,
+    runnable: Model | None,
+    model: Model,
+    inputs: Arrays,
+    *,
+    threads: int | None,
+    engine: EngineOptions,
+) -> str:
+    """Compares the scored tensor of the file's own graph with the network's, on an image of noise.
+
+    runnable: the file's graph where it is not the file itself (PreparedModel). model: the graph of the network, without
+    masking. inputs: values of its extra inputs. Returns 'verified', or why it could not be verified. Raises ModelError
+    where they differ.
+    """
+    logits, image = network.anatomy.logits, network.anatomy.image
+    exported = file.proto if runnable is None else ir.to_proto(runnable)
+    name = logits.verified_by or logits.output
+    name = file.maps[name].source if name in file.maps else name
+    if not _computes(exported, name):
+        return "NOT verified: what is scored is inside a function of the file"
+    batch_of_one = noise(image, image.shape(network.size))
+    batch = image.shape(network.size, image.batch or 1)[0]
+    feeds = {image.name: np.repeat(batch_of_one, batch, axis=0).squeeze(image.added)}
+    output = _run(exported, name, {**feeds, **for_batch(model, image, inputs, batch)}, threads)
+    channels_first = network.batch_from_model_layout(batch_of_one.astype(np.float32))[0]
+    if not np.isfinite(np.asarray(output, np.float64)).all():
+        return "NOT verified: the model answers NaN or infinity to a test picture"
+    values = network.forward(network.feeds(channels_first, channels_first, inputs))[1]
+    expected, actual = _aligned(output, values, logits)
+    limit = SURGERY_TOLERANCE * max(float(np.abs(expected).max(initial=0)), 1e-6)
+    if expected.shape != actual.shape or not np.allclose(actual, expected, 0, limit):
+        raise ModelError(
+            f"the graph that was made of {file.name} gives other numbers than the file itself, so nothing is "
+            f"explained; {'leave out --half' if engine.half else 'please report this model'}"
+        )
+    return "verified"
+
+
+def _aligned(
+    output: npt.NDArray[np.generic], values: npt.NDArray[np.float64], logits: Logits
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """(the file's numbers, the network's after the model's activation), each (numbers,), in the same order.
+
+    output: of the file, in its own axes. values: (numbers,) of the network, before the activation.
+    """
+    if logits.two_sided:
+        values = values.reshape(-1, 2)[:, 1:]
+    expected = np.asarray(output, np.float64).reshape(-1)[: values.size]
+    if logits.kind is Kind.SEQUENCE:
+        steps = np.moveaxis(output, [logits.batch_axis, logits.step_axis, logits.channel_axis], [0, 1, 2])[0]
+        expected, values = np.asarray(steps, np.float64).reshape(-1), values.reshape(-1, logits.classes)
+    if logits.kind is Kind.REGION:
+        first = output[0] if output.ndim == len(logits.shape) else output  # one without batch axis
+        expected = np.moveaxis(np.asarray(first, np.float64), logits.channel_axis - 1, -1).reshape(-1)
+        values = values.reshape(-1, logits.columns)
+    return expected, _activated(values, logits).reshape(-1)
+
+
+def _activated(values: npt.NDArray[np.float64], logits: Logits) -> npt.NDArray[np.float64]:
+    if logits.activation == "none":
+        return values
+    activated = probabilities(values, logits)
+    return np.log(np.maximum(activated, 1e-300)) if logits.activation == "log_softmax" else activated
+
+
+def _computes(proto: onnx.ModelProto, name: str) -> bool:
+    return any(name in node.output for node in proto.graph.node) or any(v.name == name for v in proto.graph.output)
+
+
+def _run(proto: onnx.ModelProto, name: str, feeds: Arrays, threads: int | None) -> npt.NDArray[np.generic]:
+    """The tensor of this name, by a run on the CPU."""
+    session = Session(_with_output(proto, name), ("cpu",), threads)
+    try:
+        return session.run([name], {n: a for n, a in feeds.items() if n in session.inputs})[0]
+    finally:
+        session.close()
+
+
+def _with_output(proto: onnx.ModelProto, name: str) -> bytes:
+    """The file with a tensor of its graph as a further output. Bytes of two messages in a row are their merger."""
+    data = bytes(proto.SerializeToString())
+    if any(v.name == name for v in proto.graph.output):
+        return data
+    further = onnx.ModelProto(graph=onnx.GraphProto(output=[onnx.ValueInfoProto(name=name)]))
+    return data + bytes(further.SerializeToString())
