@@ -37,7 +37,8 @@ def rewrite(source: ModelSource, options: OpenOptions | None = None) -> Rewritte
 
     Inputs, outputs and their values stay. The batch becomes dynamic where that is possible and verified; a batch of one
     that the export squeezed away becomes an axis again. Local functions are inlined, loops of known length unrolled,
-    weights that were inputs become constants, and external data moves into the file. Raises OnnxCamError.
+    weights that were inputs become constants, and external data moves into the file. The batch stays as exported where
+    a detector's table had to be made for the explanation. Raises OnnxCamError.
     """
     opened = open_model(read_model(source), options or OpenOptions())
     opened.close()
@@ -45,13 +46,23 @@ def rewrite(source: ModelSource, options: OpenOptions | None = None) -> Rewritte
     # With dynamic sides, the grid is known for one size only.
     dynamic = None in opened.anatomy.image.sides
     shape = [None if dynamic and not _is_channel(a) else d for a, d in zip(features.axes, features.shape, strict=True)]
-    proto = ir.to_proto(expose_features(opened.model, features.tensor, tuple(shape), opened.anatomy.image.name))
+    model = opened.exported if opened.exported is not None else opened.model
+    if ir.find_value(model, features.tensor) is None:
+        raise ModelError(
+            f"the feature tensor {features.tensor!r} is no tensor of the file itself; choose another one with --layer"
+        )
+    proto = ir.to_proto(expose_features(model, features.tensor, tuple(shape), opened.anatomy.image.name))
     try:
         onnx.checker.check_model(proto, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
         raise ModelError(f"the rewritten graph does not pass onnx's checker ({ir.cause(error)})") from None
     notes = (*opened.notes, *opened.anatomy.notes)
-    if opened.batching.mode is BatchMode.LOOPED:
+    batching = opened.batching
+    if opened.exported is not None:
+        batching = BatchSupport(BatchMode.LOOPED, "as exported; only the table of boxes was checked in batches")
+    if batching.mode is BatchMode.LOOPED:
         text = "run this model with one image at a time: several change each other's outputs or do not run"
+        if opened.exported is not None:
+            text = "run this model with the batch that it was exported for"
         notes += (Note(NoteCode.LOOPED, text),)
-    return Rewritten(proto.SerializeToString(deterministic=True), opened.anatomy, opened.batching, notes)
+    return Rewritten(proto.SerializeToString(deterministic=True), opened.anatomy, batching, notes)

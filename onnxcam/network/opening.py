@@ -90,7 +90,8 @@ class OpenedModel:
 
     model: the graph that it runs, without masking. size: (H,W). inputs: values of the extra inputs. notes: what a
     reader of the result should know. shapes: of every tensor of the export, at its batch (one if dynamic). selection:
-    at the end of a detector, whose table of candidates is opened.
+    at the end of a detector, whose table of candidates is opened. exported: the graph with the file's own outputs,
+    where `model` ends in a table that was made for the explanation; else None.
     """
 
     network: Network
@@ -103,6 +104,7 @@ class OpenedModel:
     options: OpenOptions
     shapes: Shapes
     selection: Selection | None = None
+    exported: Model | None = None
 
     def close(self) -> None:
         """Frees the sessions; a later run raises InferenceError."""
@@ -145,7 +147,7 @@ class _Start:
     """The graph that an opening starts from: the file's own, or one that ends in a detector's table.
 
     runnable, notes: as PreparedModel has them, of this graph. size: (H,W) to begin with. options: those of the caller,
-    with the output and the kind of the table.
+    with the output and the kind of the table. exported: as OpenedModel has it.
     """
 
     model: Model
@@ -155,6 +157,7 @@ class _Start:
     size: tuple[int, ...]
     options: OpenOptions
     selection: Selection | None = None
+    exported: Model | None = None
 
 
 def _start(file: ModelFile, options: OpenOptions) -> _Start:
@@ -166,13 +169,13 @@ def _start(file: ModelFile, options: OpenOptions) -> _Start:
         return _Start(model, image, prepared.runnable, notes, size, options)
     selection = split_selection(model, image, size, options.output, options.inputs, assumed=_is_assumed(options))
     if selection is not None:
-        model, image = selection.graphs.candidates, replace(image, added=())
+        table, image = selection.graphs.candidates, replace(image, added=())
         options = replace(options, output=CANDIDATES, kind=Kind.BOXES)
-        return _Start(model, image, model, notes, selection.size, options, selection)
+        return _Start(table, image, table, notes, selection.size, options, selection, model)
     scales = join_raw_scales(model, image) if options.output in (None, RAW_TABLE) else None
     if scales is not None:
         options = replace(options, output=RAW_TABLE, kind=Kind.BOXES)
-        return _Start(scales[0], image, scales[0], (*notes, scales[1]), size, options)
+        return _Start(scales[0], image, scales[0], (*notes, scales[1]), size, options, None, model)
     return _Start(model, image, prepared.runnable, notes, size, options)
 
 
@@ -211,7 +214,9 @@ def _open(file: ModelFile, options: OpenOptions) -> OpenedModel:
     network, graph, batching = opener.open()
     if cached and record is None and not trace.taken:  # the branch of an If is found anew at every opening
         cache.store(key, cache.ModelRecord(trace, batching.mode, batching.reason))
-    return OpenedModel(network, graph, anatomy, size, batching, inputs, notes, options, trace.shapes, selection)
+    return OpenedModel(
+        network, graph, anatomy, size, batching, inputs, notes, options, trace.shapes, selection, start.exported
+    )
 
 
 def _located(

@@ -19,6 +19,7 @@ from onnxcam.network.opening import OpenOptions, open_model
 from onnxcam.surgeon.analysis.anatomy import Kind
 from onnxcam.surgeon.loading import read_model
 from onnxcam.types import BatchMode, NoteCode
+from tests.support.detectors import TAILS, detector, picture
 
 RNG = np.random.default_rng(5)
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>\n'
@@ -343,6 +344,21 @@ def test_a_model_that_gives_nan_is_not_called_verified(classifier: onnx.ModelPro
     opened = open_model(read_model(broken), OpenOptions(providers=("cpu",)))
     assert "NOT verified" in opened.batching.reason
     assert "verified" in open_model(read_model(classifier), OpenOptions(providers=("cpu",))).batching.reason
+
+
+@pytest.mark.parametrize("tail", TAILS)
+def test_a_rewritten_detector_keeps_its_own_outputs(tail: str) -> None:
+    proto = detector(tail)
+    rewritten = rewrite(proto, OpenOptions(providers=("cpu",)))
+    image = {"x": picture()}
+    before, after = (
+        ort.InferenceSession(data, providers=["CPUExecutionProvider"]).run(None, image)
+        for data in (proto.SerializeToString(), rewritten.data)
+    )
+    for one, other in zip(before, after, strict=False):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    assert len(after) == len(before) + 1
+    assert after[-1].shape[2:] == rewritten.anatomy.features.grid
 
 
 def test_a_rewritten_model_of_any_size_declares_no_grid(make: Make) -> None:
