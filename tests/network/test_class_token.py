@@ -63,6 +63,21 @@ def test_a_method_that_reads_the_gradient_takes_the_last_tensor_whose_patches_co
         assert saliency.raw.shape == (3, 3)
 
 
+def test_a_size_that_is_read_from_an_earlier_tensor_is_no_way_around_the_tokens() -> None:
+    """As PiT's class token is cut off: by the number of cells of the map before the block."""
+    text = TRANSFORMER.replace(
+        "chosen = Gather <axis=1> (out, first)",
+        """sizes = Shape (flat)
+  cells = Gather <axis=0> (sizes, two)
+  minus = Neg (cells)
+  length = Unsqueeze (minus, zeros)
+  cut = Slice (out, zeros, length, ones)
+  chosen = Gather <axis=1> (cut, first)""",
+    ).replace("first = {0}", "first = {0}, int64 two = {2}, int64[1] zeros = {0}, int64[1] ones = {1}")
+    with Explainer(filled(text), grad_cam(), providers=["cpu"]) as explain:
+        assert explain(IMAGE).provenance.layer == "tokens"
+
+
 def test_a_layer_that_the_caller_names_is_used_unchanged(transformer: onnx.ModelProto) -> None:
     with (
         Explainer(transformer, grad_cam(), providers=["cpu"], layer="out") as explain,

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import onnx_ir
 
 from onnxcam.surgeon.analysis.factors import Axes, extra_tokens
+from onnxcam.surgeon.analysis.tracing import free_of_data
 from onnxcam.surgeon.builder import Builder
 from onnxcam.surgeon.ir import Model, Value, ancestors, edit, find_value, new_input, tidy
 
@@ -20,12 +21,13 @@ def dominators(model: Model, start: str, end: str) -> list[str]:
     """Names of the tensors that every path from `start` to `end` crosses, in order, without the two ends.
 
     The nodes must be sorted. A tensor is such a dominator if, right after the node that computes it, no other tensor
-    that depends on the start is still to be read.
+    that depends on the start is still to be read. What follows from shapes alone does not depend on it.
     """
     first, last = find_value(model, start), find_value(model, end)
     assert first is not None
     assert last is not None
-    needed = {id(v) for v in (last, *ancestors(last))}
+    fixed = free_of_data(model)
+    needed = {id(v) for v in (last, *ancestors(last)) if str(v.name) not in fixed}
     waiting = {id(first): _readers(first, needed)}
     names = []
     for node in model.graph:
