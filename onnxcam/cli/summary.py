@@ -154,7 +154,9 @@ def _preprocessing(saliency: "Saliency") -> str:
 def _target_line(saliency: "Saliency") -> str:
     target, provenance = saliency.target, saliency.provenance
     label = f" {target.name}" if target.label is not None or target.side is not None else ""
-    if provenance.activation != "none":
+    if provenance.activation == "probability":
+        activation = "as the model returns it"
+    elif provenance.activation != "none":
         activation = f"the model's {provenance.activation}"
     else:
         activation = "sigmoid of the logit" if target.side is not None else "softmax of the logits"

@@ -40,6 +40,7 @@ from onnxcam.surgeon.loading import ModelFile
 from onnxcam.surgeon.passes.control_flow import unroll_loops
 from onnxcam.surgeon.passes.fill_weights import store_filled_weights
 from onnxcam.surgeon.passes.frame_axis import add_frame_axis
+from onnxcam.surgeon.passes.joined_sides import with_plain_heads
 from onnxcam.surgeon.passes.own_part import split_off
 from onnxcam.surgeon.preparation import prepare_model
 from onnxcam.surgeon.vmap.driver import CannotBatch, free_batch
@@ -163,7 +164,7 @@ class _Start:
 def _start(file: ModelFile, options: OpenOptions) -> _Start:
     """Prepares the file's graph, and puts the table of a detector's candidates, or of its raw scales, at its end."""
     prepared = prepare_model(file.model, options.layout, options.image_input)
-    model, image = unroll_loops(store_filled_weights(prepared.model)), prepared.image
+    model, image = unroll_loops(store_filled_weights(with_plain_heads(prepared.model))), prepared.image
     size, notes = resolve_size(image, options.size), prepared.notes
     if options.kind not in (None, Kind.BOXES):
         return _Start(model, image, prepared.runnable, notes, size, options)

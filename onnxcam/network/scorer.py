@@ -302,7 +302,7 @@ class Network:
 
 def probabilities(values: npt.NDArray[np.float64], logits: Logits) -> npt.NDArray[np.float64]:
     """Probabilities of logits (..., classes): their sigmoid or their softmax, as the model or one output implies."""
-    if logits.literal:
+    if logits.literal or logits.has_probabilities:
         return values
     if logits.has_sigmoid:
         return np.asarray(0.5 * (1 + np.tanh(0.5 * values)))

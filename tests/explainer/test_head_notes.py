@@ -1,7 +1,6 @@
 """Notes on outputs whose meaning the graph does not settle: other heads, embeddings, quantities."""
 
 import numpy as np
-import onnx
 import pytest
 from small_models import filled
 
@@ -56,23 +55,3 @@ def test_a_single_number_far_from_a_logit_is_said_to_be_a_quantity() -> None:
     end = "a = MatMul (p, u) y = Add (a, far)"
     assert "probably" in codes("float[N,1] y", end, 40.0)[NoteCode.SINGLE_OUTPUT]
     assert "probably" not in codes("float[N,1] y", end, 1.0)[NoteCode.SINGLE_OUTPUT]
-
-
-@pytest.mark.parametrize("transform", ["NONE", "SOFTMAX", "LOGISTIC"])
-def test_a_classifier_of_the_ml_domain_behind_a_network_is_explained_without_gradients(transform: str) -> None:
-    model = filled(BODY.format(outputs="float[N,5] y", end="y = MatMul (p, v)", far=0.0))
-    w = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}["v"]
-    del model.graph.node[-1]
-    model.graph.node.append(
-        onnx.helper.make_node(
-            "LinearClassifier", ["p"], ["label", "y"], domain="ai.onnx.ml", post_transform=transform,
-            coefficients=w.T.ravel().tolist(), intercepts=[0.0] * 5, classlabels_ints=list(range(5)),
-        )
-    )  # fmt: skip
-    model.graph.output.insert(0, onnx.helper.make_tensor_value_info("label", onnx.TensorProto.INT64, ["N"]))
-    plain = filled(BODY.format(outputs="float[N,5] y", end="y = MatMul (p, v)", far=0.0))
-    with Explainer(model, "score-cam", preset=PLAIN) as one, Explainer(plain, "score-cam", preset=PLAIN) as other:
-        first, second = one(PHOTOGRAPH), other(PHOTOGRAPH)
-    assert first.target.index == second.target.index
-    doubted = NoteCode.ALREADY_PROBABILITIES in [n.code for n in first.provenance.notes]
-    assert doubted is (transform != "NONE")

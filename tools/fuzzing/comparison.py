@@ -113,7 +113,7 @@ def compare(folder: Path) -> None:
 
 def both_sides(numbers: Any, activation: str) -> Any:
     """Numbers of the negative and the positive class of an output of one class, side by side."""
-    return np.stack([1 - numbers if activation == "sigmoid" else -numbers, numbers], axis=-1).ravel()
+    return np.stack([-numbers if activation == "none" else 1 - numbers, numbers], axis=-1).ravel()
 
 
 def region_means(numbers: Any, logits: Any, index: int) -> Any:

@@ -95,7 +95,9 @@ class HeadOutput:
     @property
     def decided(self) -> Vector:
         """(classes,) of a class vector, by which classes are ranked: a graph may decide by a threshold of its own."""
-        return self.values - np.array([-1.0, 1.0]) * self.logits.threshold if self.logits.two_sided else self.values
+        logits = self.logits
+        threshold = logits.threshold - 0.5 if logits.has_probabilities else logits.threshold
+        return self.values - np.array([-1.0, 1.0]) * threshold if logits.two_sided else self.values
 
     def side(self, index: int) -> str | None:
         """Which side of a single output the class is; None where every class has a number of its own."""

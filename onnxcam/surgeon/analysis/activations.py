@@ -21,6 +21,8 @@ QUANTITIES = frozenset(
     "ReduceL2 ReduceSumSquare".split()
 )
 """Operators at the end of a number that is no logit: a count, a distance, an angle."""
+MARGIN = 1e-3
+"""What a Clip of probabilities may leave out at 0 and at 1."""
 LONGEST_LENGTH = 8
 """Nodes between a vector and the length by which it is divided."""
 
@@ -44,10 +46,28 @@ def final_activation(output: Value, through: frozenset[str] = TRANSPARENT) -> Ac
         written = _written_out(node)
         if written is not None:
             return Activation(*written, value)
-        if node.op_type not in through:
+        if node.op_type not in through and not (through and _is_margin(node)):
             break
         value = node.inputs[0]
     return Activation(output, "none", output)
+
+
+def _is_margin(node: Node) -> bool:
+    """Whether the node only keeps probabilities away from 0 and 1, as before a logarithm."""
+    if node.op_type != "Clip" or final_activation_name(node.inputs[0]) == "none":
+        return False
+    attributes = [node.attributes.get(name) for name in ("min", "max")]
+    operands = [constant(v) for v in (*node.inputs[1:], None, None)][:2]
+    ends = [
+        float(a.as_float()) if a is not None else float(o.item()) if o is not None and o.size == 1 else default
+        for a, o, default in zip(attributes, operands, (0.0, 1.0), strict=True)
+    ]
+    return ends[0] <= MARGIN and ends[1] >= 1 - MARGIN
+
+
+def final_activation_name(value: Value | None) -> str:
+    """The name of the activation at the end of a value; 'none' without one."""
+    return final_activation(value).name if value is not None else "none"
 
 
 def _written_out(node: Node) -> tuple[Value, str] | None:

@@ -113,7 +113,8 @@ class Logits:
     """The tensor that is scored, before the final activation.
 
     tensor: its name. output: the name of the model's output behind it. activation: 'softmax', 'log_softmax', 'sigmoid',
-    or 'none' where no activation follows. classes: their number; for ELEMENTS and EMBEDDING all numbers of the tensor.
+    'none' where no activation follows, or 'probability' where the tensor itself holds probabilities that several
+    activations made. classes: their number; for ELEMENTS and EMBEDDING all numbers of the tensor.
     shape: for one image. channel_axis: the axis of the classes, and sideways: whether the width comes before the height
     (REGION). first_class: the columns before the classes
     (BOXES): 4 for the sides, 5 with an objectness, 0 where the boxes are another output. boxes_first: whether the shape
@@ -124,8 +125,9 @@ class Logits:
     where the table holds numbers before any activation. background: the class that the graph drops elsewhere, None if
     unknown (BOXES).
 
-    two_sided: one number z stands for two classes, whose logits are -z (class 0) and z (class 1). threshold: the z
-    above which the graph decides for class 1; 0 is a probability of a half. labels: names that the graph itself gives
+    two_sided: one number z stands for two classes, whose logits are -z (class 0) and z (class 1), or the
+    probabilities 1 - z and z. threshold: the z above which the graph decides for class 1: a logit of 0, a probability
+    of a half. labels: names that the graph itself gives
     the classes. step_axis, batch_axis: the axis of the steps (SEQUENCE), and of the batch. literal: the number itself
     is scored and is no probability (a REGION's; the kinds below BOXES always are). verified_by: the tensor of the file
     whose numbers are those of `tensor` after the activation, where that is not the output. others: further outputs of
@@ -169,7 +171,12 @@ class Logits:
     @property
     def has_sigmoid(self) -> bool:
         """Whether the probability is the sigmoid of a logit, by the model or by our reading; else it is a softmax."""
-        return self.activation == "sigmoid" or self.two_sided
+        return self.activation == "sigmoid" or (self.two_sided and not self.has_probabilities)
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether the tensor itself holds probabilities."""
+        return self.activation == "probability"
 
     @property
     def steps(self) -> int:

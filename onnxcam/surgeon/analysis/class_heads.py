@@ -18,13 +18,15 @@ from onnxcam.surgeon.analysis.activations import (
     has_unit_length,
     is_normalised,
     is_quantity,
+    last_operator,
 )
 from onnxcam.surgeon.analysis.anatomy import Kind, Logits
+from onnxcam.surgeon.analysis.bounds import are_probabilities
 from onnxcam.surgeon.analysis.decision import ENLARGING, Decision, decision_of, is_chosen, threshold_of
 from onnxcam.surgeon.analysis.factors import CHANNEL
 from onnxcam.surgeon.analysis.frontier import Geometry
 from onnxcam.surgeon.analysis.output_shapes import check_size, dims, image_shape, is_scorable, is_vector, size
-from onnxcam.surgeon.ir import Value, ancestors
+from onnxcam.surgeon.ir import Value, ancestors, constant
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,8 @@ def described_head(head: Head, kind: Kind | None, geometry: Geometry, why: str) 
     single = size(value, geometry) == 1
     check_size(value, image_shape(value, geometry))
     of = Kind.REGION if region is not None else Kind.CLASSES
+    if name == "none" and are_probabilities(value) and not (kind is None and single and _is_complement(value)):
+        name = "probability"
     if kind is None and region is None and name == "none":
         of = Kind.ELEMENTS if single and is_quantity(value) else of
         of = Kind.EMBEDDING if not single and has_unit_length(value) else of
@@ -192,12 +196,16 @@ def described_head(head: Head, kind: Kind | None, geometry: Geometry, why: str) 
             compared = _threshold(head, end)
             return replace(logits, literal=True, threshold=-math.inf if compared is None else compared)
     if of in (Kind.CLASSES, Kind.REGION) and logits.classes == 1:
-        return replace(logits, classes=2, two_sided=True, threshold=_threshold(head, end) or 0.0)
+        decided = _threshold(head, end)
+        even = 0.5 if name == "probability" else 0.0
+        return replace(logits, classes=2, two_sided=True, threshold=even if decided is None else decided)
     return logits
 
 
 def _reason(head: Head, kind: Kind, activation: str) -> str:
     how = f"before the final {activation}" if activation != "none" else "the output itself, no activation follows"
+    if activation == "probability":
+        how = "the output itself, made of probabilities"
     if head.decision is not None:
         how = f"what {head.decision.operator} chooses from" + (f", {how}" if activation != "none" else "")
     if kind is Kind.ELEMENTS:
@@ -223,3 +231,9 @@ def _threshold(head: Head, end: Activation) -> float | None:
     if end.name != "sigmoid" or value is end.value:
         return number
     return math.log(number / (1 - number)) if 0 < number < 1 else None
+
+
+def _is_complement(value: Value) -> bool:
+    """Whether the number is 1 - p, the probability of what the activation does not stand for."""
+    node = last_operator(value)
+    return node is not None and node.op_type == "Sub" and constant(node.inputs[0]) is not None

@@ -3,6 +3,7 @@
     kind of head        LOGIT of target t                                 PROBABILITY
     classes             output[t]                                         softmax or sigmoid of the output, [t]
     ... of one number   -output for target 0, output for target 1         sigmoid of that logit
+    ... probabilities   output[t]; 1 - output and output of one number    the same
     region              class logit, averaged over the target's region    class probability, averaged likewise
     sequence            class logits, weighted over steps and classes     class probabilities, weighted likewise
     boxes, elements     element t of the flattened output                 the same; of logits their sigmoid
@@ -54,8 +55,10 @@ def add_score_head(model: Model, b: Builder, head: Value, logits: Logits) -> Sco
     targets = new_input(model, TARGETS, onnx_ir.DataType.INT64, ["targets"])
     probabilities = flat
     if logits.two_sided:
-        flat, numbers = _both_sides(b, flat, LOGITS), 2
-    if logits.kind is Kind.CLASSES or logits.activation == "sigmoid":
+        flat, numbers = _both_sides(b, flat, logits, LOGITS), 2
+    if logits.has_probabilities:
+        probabilities = flat
+    elif logits.kind is Kind.CLASSES or logits.activation == "sigmoid":
         probabilities = b("Sigmoid", flat) if logits.has_sigmoid else b("Softmax", flat, axis=1)
     logit = b("Gather", flat, targets, axis=1, name=LOGIT)
     return ScoreTensors(logit, b("Gather", probabilities, targets, axis=1, name=PROBABILITY), flat, numbers)
@@ -68,10 +71,10 @@ def _region(model: Model, b: Builder, head: Value, logits: Logits) -> ScoreTenso
     classes_last = b("Transpose", head, perm=[0, *space, channel])
     table = b.reshape(classes_last, [-1, places, logits.columns])
     if logits.two_sided:
-        table = _both_sides(b, table)
+        table = _both_sides(b, table, logits)
     targets = new_input(model, TARGETS, onnx_ir.DataType.INT64, ["targets"])
     regions = new_input(model, REGIONS, onnx_ir.DataType.FLOAT, [places, "targets"])
-    if logits.literal:
+    if logits.literal or logits.has_probabilities:
         probabilities = table
     else:
         probabilities = b("Sigmoid", table) if logits.has_sigmoid else b("Softmax", table, axis=2)
@@ -98,9 +101,10 @@ def _sequence(model: Model, b: Builder, head: Value, logits: Logits) -> ScoreTen
     return ScoreTensors(logit, b("MatMul", likely, weights, name=PROBABILITY), flat, numbers)
 
 
-def _both_sides(b: Builder, logit: Value, name: str | None = None) -> Value:
-    """(..., 1) logits z of a single output to (..., 2): -z for the negative side and z for the positive one."""
-    return b("Concat", b("Neg", logit), logit, axis=-1, name=name)
+def _both_sides(b: Builder, z: Value, logits: Logits, name: str | None = None) -> Value:
+    """(..., 1) numbers z of a single output to (..., 2): -z (1 - z of a probability) and z, the negative side first."""
+    negative = b("Sub", b.constant(1, np.float32), z) if logits.has_probabilities else b("Neg", z)
+    return b("Concat", negative, z, axis=-1, name=name)
 
 
 def _embedding(model: Model, b: Builder, flat: Value, numbers: int) -> ScoreTensors:
