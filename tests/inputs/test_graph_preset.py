@@ -53,6 +53,31 @@ def test_the_map_of_a_graph_that_normalises_is_that_of_the_network_alone() -> No
     assert not codes(one)
 
 
+@pytest.mark.parametrize("layout", ["3,6,8", "6,8,3"])
+def test_a_graph_without_a_batch_axis_that_normalises_is_noticed_too(layout: str) -> None:
+    """As torchvision exports its detectors: the picture (C,H,W) is normalised, then gets a batch axis."""
+    mean, std = "{0.485, 0.456, 0.406}", "{0.229, 0.224, 0.225}"
+    shape, turned = ("3,1,1", "Identity (d)") if layout == "3,6,8" else ("3", "Transpose <perm=[2,0,1]> (d)")
+    proto = filled(
+        f"""<ir_version: 8, opset_import: ["" : 17]>
+        net (float[{layout}] x) => (float[1,5] logits)
+        <float[8,3,3,3] w, float[8,5] v, float[{shape}] mean = {mean}, float[{shape}] std = {std}, int64[1] zero = {{0}}>
+        {{
+          s = Sub (x, mean)  d = Div (s, std)  t = {turned}
+          n = Unsqueeze (t, zero)
+          c = Conv <kernel_shape=[3,3], pads=[1,1,1,1], strides=[2,2]> (n, w)
+          features = Relu (c)
+          pooled = GlobalAveragePool (features)
+          flat = Flatten (pooled)
+          logits = MatMul (flat, v)
+        }}"""
+    )
+    with Explainer(proto, grad_cam()) as explainer:
+        assert explainer(PICTURE).provenance.preset.name == "unit"
+    with Explainer(proto, grad_cam(), preset="imagenet") as explainer:
+        assert NoteCode.NORMALISED_TWICE in codes(explainer(PICTURE))
+
+
 @pytest.mark.parametrize("name", ["imagenet", "unit", "keras-tf"])
 def test_a_preset_that_normalises_a_second_time_is_said_loudly(name: str) -> None:
     with Explainer(normalising(BY_NAME["torch, opset 13"]), grad_cam(), preset=name) as explainer:

@@ -94,6 +94,8 @@ def read_normalisation(model: Model, image: ImageInput) -> tuple[Normalisation, 
     """
     value = find_value(model, image.name)
     letters = [letter for i, letter in enumerate(image.layout) if i not in image.added]
+    if value is not None and value.shape is not None and len(value.shape) == len(letters) - 1 and "N" in letters:
+        letters.remove("N")  # a file without a batch axis, which opening it adds
     if value is None or (value.shape is not None and len(value.shape) != len(letters)):
         return ()
     sides = dict(zip(image.letters, image.sides, strict=True))
