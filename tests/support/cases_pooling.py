@@ -95,4 +95,31 @@ NORMS = {
     "local-wide": Case("y = LRN <size=9, alpha=0.5> (x)", "real[N,4,2,3] x"),
 }  # fmt: skip
 
-CASES = POOLS | REDUCTIONS | NORMS
+AWKWARD = "0.3, 0.7, 5.1, 4.4,  -3, -2.5, 12, 9.5,  2, 2, 2.2, 2.1,  6.5, 5.5, 8.9, 6.9,  4, 4, 1, 1.5,  -9, -9, -4, -3"
+"""Regions within (2,3,7,9), around it, between its cells, over its end, turned inside out, and outside."""
+
+
+def regions(
+    attributes: str, sides: str = AWKWARD, samples: str = "0, 1, 1, 0, 1, 0", x: str = "2,3,7,9", opset: int = 18
+) -> Case:
+    count = len(samples.split(","))
+    weights = f"real[{count},4] r = {{{sides}}}, int64[{count}] i = {{{samples}}}"
+    return Case(
+        f"y = RoiAlign <output_height=2, output_width=3, {attributes}> (x, r, i)", f"real[{x}] x", weights, opset
+    )
+
+
+OF_OLD = 'coordinate_transformation_mode="output_half_pixel"'
+REGIONS = {
+    **{f"regions-{n}": regions(f"sampling_ratio={n}") for n in (1, 2, 3)},
+    **{f"regions-of-old-{n}": regions(f"sampling_ratio={n}, {OF_OLD}") for n in (1, 2)},
+    "regions-adaptive": regions("sampling_ratio=0"),
+    "regions-adaptive-of-old": regions(f"sampling_ratio=0, {OF_OLD}"),
+    "regions-scaled": regions("sampling_ratio=2, spatial_scale=0.7"),
+    "regions-scaled-adaptive": regions("spatial_scale=1.3"),
+    "regions-of-one-cell": regions("sampling_ratio=2", x="2,1,1,1"),
+    "regions-of-no-extent": regions("sampling_ratio=0", "2, 2, 2, 2,  1, 1, 5, 5", "0, 1"),
+    "regions-of-some-samples": regions("sampling_ratio=2", "1, 1, 5, 4,  0, 0, 3, 6", "3, 1", "N,2,6,7"),
+}
+
+CASES = POOLS | REDUCTIONS | NORMS | REGIONS

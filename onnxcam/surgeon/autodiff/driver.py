@@ -32,6 +32,8 @@ MULTIPLE_OUTPUTS = frozenset({"Split"})
 """Operators whose rule reads the cotangents of all outputs. Of any other operator only output 0 may have one."""
 ONE_REAL_OUTPUT = frozenset({"Dropout", "DynamicQuantizeLinear", "MaxPool", "TopK"})
 """Operators whose other outputs are indices, masks or scales, which count as constants."""
+ONE_REAL_INPUT = frozenset({"CastLike", "RoiAlign"})
+"""Operators of whose other inputs only the type is read, or where numbers are read. These count as constants."""
 ADVICE = "a rule can be registered with the decorator onnxcam.surgeon.autodiff.rules.gradient"
 
 
@@ -124,12 +126,9 @@ def _path(model: Model, outputs: Sequence[Value], wrt: Iterable[Value]) -> _Path
 
 
 def _real_inputs(node: Node) -> list[tuple[int, Value]]:
-    """The inputs whose numbers the node reads, including what its branches and loops read by name.
-
-    CastLike reads only the type of its second input.
-    """
+    """The inputs whose numbers the node passes on, including what its branches and loops read by name."""
     inputs = [(i, v) for i, v in enumerate((*node.inputs, *ir.captured(node))) if v is not None]
-    return inputs[:1] if node.op_type == "CastLike" else inputs
+    return inputs[:1] if node.op_type in ONE_REAL_INPUT else inputs
 
 
 def _has_zero_gradient(node: Node) -> bool:

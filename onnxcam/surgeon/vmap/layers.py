@@ -1,14 +1,15 @@
 """Batch rules for layers whose batch axis is fixed by the operator, mostly axis 0.
 
 Conv, ConvTranspose, ConvInteger, QLinearConv, FusedConv, DeformConv; MaxPool, AveragePool and the other poolings;
-BatchNormalization, InstanceNormalization, GroupNormalization, LRN; Resize, Upsample, GridSample; LSTM, GRU, RNN;
-Attention; and foreign(), for operators of com.microsoft and ai.onnx.ml that have no rule.
+BatchNormalization, InstanceNormalization, GroupNormalization, LRN; Resize, Upsample, GridSample; RoiAlign; LSTM, GRU,
+RNN; Attention; and foreign(), for operators of com.microsoft and ai.onnx.ml that have no rule.
 """
 
 import numpy as np
+import onnx_ir
 
 from onnxcam.surgeon.vmap.pointwise import check_parameters_shared
-from onnxcam.surgeon.vmap.registry import rule
+from onnxcam.surgeon.vmap.registry import REGIONS, rule
 from onnxcam.surgeon.vmap.task import SHARED, STACKED, Operand, Results, Task
 
 
@@ -114,6 +115,22 @@ def _batch_on_kept_axis(task: Task) -> Operand:
     if not free:
         raise task.refusal("resizes every axis of a tensor that has lost its batch axis")
     return task.batch_at(x, free[0])
+
+
+@rule("RoiAlign")
+def roi_align(task: Task) -> Results:
+    """Regions refer to the samples of the feature map by number, so sample n adds n times the number of its own."""
+    if task.original_batch > 1:
+        raise task.refusal(REGIONS)
+    x, regions, samples = (task.operand(i) for i in range(3))
+    moved = {i: task.batch_at(operand, 0) for i, operand in enumerate((x, regions, samples)) if i or not x.is_shared}
+    if not x.is_shared:
+        each = task.b("ConstantOfShape", task.batch_size.value(), value=onnx_ir.tensor(np.ones(1, np.int64)))
+        numbers = task.b("Transpose", task.b("NonZero", each), perm=[1, 0])  # 0 to N-1 in a column
+        first = task.b("Mul", numbers, task.b.constant([x.shape[0]], np.int64))
+        shifted = task.b("Add", task.stacked(samples).value, first)
+        moved[2] = Operand(task.reshape(shifted, [-1]), samples.shape, 0)
+    return task.reuse(0, moved)
 
 
 @rule("GRU LSTM RNN")

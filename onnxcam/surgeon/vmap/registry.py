@@ -25,7 +25,7 @@ REFUSED = {
     "NonZero": NUMBER, "NonMaxSuppression": NUMBER, "Unique": NUMBER, "Compress": NUMBER,
     "If": SUBGRAPH, "Loop": SUBGRAPH, "Scan": SUBGRAPH, "SequenceMap": SUBGRAPH,
     "RandomNormalLike": DRAWN, "RandomUniformLike": DRAWN, "Bernoulli": DRAWN, "Multinomial": DRAWN,
-    "MaxRoiPool": REGIONS, "RoiAlign": REGIONS, "CropAndResize": REGIONS,
+    "MaxRoiPool": REGIONS, "CropAndResize": REGIONS,
     "QLinearReduceMean": "may compute a mean over the batch",
     "CDist": "compares all samples of the batch with each other",
     "MaxUnpool": "numbers the positions of its maxima over the whole batch",

@@ -30,6 +30,7 @@ REFUSED = {
     "einsum-diagonal": ("equation", Case('y = Einsum <equation="nii->ni"> (x)', "float[N,4,4] x")),
     "batch-norm-in-training": ("training mode", Case("y, n, o = BatchNormalization <training_mode=1> (x, s, b, m, v)", IMAGE, STATISTICS)),
     "max-pool-by-columns": ("columns", Case("y, i = MaxPool <kernel_shape=[2,2], storage_order=1> (x)", IMAGE)),
+    "largest-of-a-region": ("largest", Case('y = RoiAlign <mode="max"> (x, r, i)', IMAGE, "float[1,4] r = {0.0, 0.0, 3.0, 3.0}, int64[1] i = {0}")),
     "scatter-nd-product": ("mul", Case('y = ScatterND <reduction="mul"> (x, i, u)', "float[4] x", "int64[1,1] i = {2}, float[1] u")),
     "scatter-largest": ("max", Case('y = ScatterElements <reduction="max"> (x, i, u)', "float[4] x", f"{INTS('i', 2)}, float[1] u")),
     "gather-nd-two-axes": ("batch axis", Case("y = GatherND <batch_dims=2> (x, i)", "float[2,2,3] x", "int64[2,2,1] i = {0, 1, 2, 0}")),

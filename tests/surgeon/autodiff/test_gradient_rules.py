@@ -20,7 +20,7 @@ from onnxcam.surgeon.autodiff.rules.registry import VJP_RULES, ZERO_GRADIENT
 
 CASES = {**ELEMENTWISE, **PRODUCTS, **POOLING, **MOVING, **FOREIGN}
 LINEAR = frozenset(
-    "Conv ConvTranspose AveragePool GlobalAveragePool ReduceMean ReduceSum Resize Pad Slice Gather DepthToSpace SpaceToDepth Tile Transpose Expand".split()
+    "Conv ConvTranspose AveragePool GlobalAveragePool ReduceMean ReduceSum Resize Pad Slice Gather DepthToSpace SpaceToDepth Tile Transpose Expand RoiAlign".split()
 )
 NOT_RUN = {
     "transposed-padding-as-long-as-a-stride": "onnxruntime refuses such an output_padding",

@@ -10,6 +10,8 @@ from onnxcam.surgeon.vmap.driver import CannotBatch, free_batch
 from onnxcam.surgeon.vmap.registry import FOREIGN, REFUSED, STANDARD
 
 X4, X3, X2 = "float[1,4,6,8] x", "float[1,6,4] x", "float[1,6] x"
+REGIONS = "float[3,4] r = {0,0,3,3,1,2,7,5,0,0,9,2}, int64[3] i = {0,0,0}"
+POOLED = "RoiAlign <output_height=2, output_width=2, sampling_ratio=2>"
 
 # (opset, inputs, weights, nodes whose last result is y)
 CASES: dict[str, tuple[int, str, str, str]] = {
@@ -157,6 +159,13 @@ CASES: dict[str, tuple[int, str, str, str]] = {
     "resize-scales": (17, X4, "float[4] s = {1,1,2,2}", "y = Resize (x, , s)"),
     "resize-sizes": (17, X4, "int64[4] s = {1,4,9,16}", 'y = Resize <mode="linear"> (x, , , s)'),
     "resize-sizes-by-shape": (17, X4, "int64[1] two = {2}, int64[2] t = {9,16}", "s = Shape (x) h = Slice (s, zero, two) c = Concat <axis=0> (h, t) y = Resize (x, , , c)"),
+    "regions": (17, X4, REGIONS, f"y = {POOLED} (x, r, i)"),
+    "regions-10": (10, X4, REGIONS, f"y = {POOLED} (x, r, i)"),
+    "regions-one": (17, X4, "float[1,4] r = {1,0,5,3}, int64[1] i = {0}", f"y = {POOLED} (x, r, i)"),
+    "regions-of-the-sample": (17, "float[1,1,6,4] x", "int64[2] s = {6,4}, int64[6] i = {0,0,0,0,0,0}", f"e = Exp (x) r = Reshape (e, s) y = {POOLED} (x, r, i)"),
+    "regions-of-several-maps": (17, X4, "int64[4] s = {2,2,6,8}, float[3,4] r = {0,0,3,3,1,2,7,5,0,0,9,2}, int64[3] i = {1,0,1}", f"m = Reshape (x, s) y = {POOLED} (m, r, i)"),
+    "regions-chosen-by-the-sample": (17, X4, "float[4,4] r = {0,0,3,3,1,2,7,5,0,0,9,2,0,4,3,5}, int64[4] z = {0,0,0,0}", f"m = ReduceMax <axes=[0,2,3], keepdims=0> (x) k = ArgMax <keepdims=1> (m) q = Gather (r, k) i = Gather (z, k) y = {POOLED} (x, q, i)"),
+    "regions-of-a-weight": (17, "float[1,6,4] x", "float[1,2,5,5] w, int64[2] s = {6,4}, int64[6] i = {0,0,0,0,0,0}", f"r = Reshape (x, s) y = {POOLED} (w, r, i)"),
     "resize-axes": (18, X4, "int64[2] s = {9,16}", "y = Resize <axes=[2,3]> (x, , , s)"),
     "resize-10": (10, X4, "float[4] s = {1,1,2,2}", "y = Resize (x, s)"),
     "upsample": (9, X4, "float[4] s = {1,1,2,2}", "y = Upsample (x, s)"),
@@ -211,7 +220,7 @@ REFUSALS: dict[str, tuple[int, str, str, str, str]] = {
     "two-factors": (17, X3, "", "f = Squeeze (x, zero) y = Gemm <transB=1> (f, f)", "Gemm .* both depend on the image"),
     "scatter-to-indices-of-the-sample": (17, X2, "float[1] w", "i = ArgMax <axis=1> (x) z = Sub (i, i) j = Concat <axis=1> (z, i) y = ScatterND (x, j, w)", "ScatterND .* indices that depend"),
     "unknown": (17, "float[1,4,4] x", "", "y = Det (x)", "Det .* has no batching rule"),
-    "regions": (17, X4, "float[1,4] r = {0,0,3,3}, int64[1] i = {0}", "y = RoiAlign (x, r, i)", "RoiAlign .* by number"),
+    "regions-of-two-samples": (17, "float[2,4,6,8] x", REGIONS, "y = RoiAlign (x, r, i)", "RoiAlign .* by number"),
     "quantised-in-blocks": (21, "float[1,4] x", "float[1,2] s = {0.1,0.2}", "y = QuantizeLinear <axis=1, block_size=2> (x, s)", "QuantizeLinear .* in blocks"),
     "old-gather-nd": (11, X3, "int64[1,3] i = {0,1,2}", "y = GatherND (x, i)", "GatherND .* opset 12"),
     "foreign-without-a-batch": (17, "float[1,4,4] x", "", "f = Squeeze (x, zero) y = com.microsoft.Inverse (f)", "Inverse .* com.microsoft has no batching rule"),

@@ -13,6 +13,7 @@ is the public extension point: the decorator registers a rule, also from outside
     reduce        ReduceSum, ReduceMean, ReduceMax, ..., Softmax, LogSoftmax
     shape         Reshape, Transpose, Expand, Tile, Concat, Split, Slice, Pad, Resize, DepthToSpace, Trilu
     indexing      Gather, GatherElements, GatherND, ScatterND, ScatterElements, TopK
+    regions       RoiAlign
     quantised     QuantizeLinear, DequantizeLinear, QLinearConv, ConvInteger, MatMulInteger, ... (straight-through)
     foreign       operators of onnxruntime (com.microsoft): FusedConv, FusedMatMul, Gelu, BiasGelu, QuickGelu
     guided        other rules for Relu, Clip and FusedConv: guided backpropagation
@@ -31,10 +32,11 @@ from onnxcam.surgeon.autodiff.rules import (
     pool,
     quantised,
     reduce,
+    regions,
     shape,
 )
 from onnxcam.surgeon.autodiff.rules.registry import BackwardNode, Cotangents, Ops, gradient
 
 __all__ = ["RULE_MODULES", "BackwardNode", "Cotangents", "Ops", "gradient"]
 
-RULE_MODULES = (conv, elementwise, foreign, indexing, linear, norm, pool, quantised, reduce, shape)
+RULE_MODULES = (conv, elementwise, foreign, indexing, linear, norm, pool, quantised, reduce, regions, shape)
