@@ -80,6 +80,22 @@ def test_a_class_means_its_best_detection() -> None:
     assert saliency.target.name.startswith("nut in detection ")
 
 
+def test_the_rank_of_a_class_is_that_of_its_best_detection() -> None:
+    model = detector("suppressed by class")
+    best, labels = outputs(model, "best", "labels")
+    classes = sorted(set(labels.tolist()), key=lambda c: -best[labels == c].max())
+    assert classes != sorted(classes)
+    for rank, c in enumerate(classes, start=1):
+        assert explain(model, Box("top1", f"top{rank}")).target.logit == pytest.approx(float(best[labels == c].max()))
+
+
+def test_a_label_that_begins_with_top_is_no_rank() -> None:
+    model = detector("suppressed by class")
+    with explainer(model, labels=["bolt", "top nut", "washer"]) as e:
+        (saliency,) = e.explain(picture()[0], "top nut")
+    assert saliency.target.name.startswith("top nut in detection ")
+
+
 def test_the_target_of_a_result_is_the_same_candidate_on_another_picture() -> None:
     model = detector("suppressed by class")
     with explainer(model) as e:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from onnxcam.explainer.targets.classes import is_rank
 from onnxcam.explainer.targets.kind import HeadOutput, TargetLike, Vector
 from onnxcam.outputs.saliency import ScoredTarget
 from onnxcam.surgeon.analysis.anatomy import Kind, Logits
@@ -95,7 +96,7 @@ def is_ranked(target: TargetLike) -> bool:
     label = target if target is None or isinstance(target, str) else getattr(target, "label", "")
     if isinstance(target, ScoredTarget):
         return False
-    return label is None or (isinstance(label, str) and label.strip().lower().startswith("top"))
+    return label is None or is_rank(label)
 
 
 def class_scores(output: HeadOutput) -> Vector:

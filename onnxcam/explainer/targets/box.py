@@ -9,7 +9,7 @@ import numpy as np
 from onnxcam.errors import TargetError
 from onnxcam.explainer.targets.background import background_of_boxes, class_scores, without
 from onnxcam.explainer.targets.box_places import corners_of, place_box, read_boxes
-from onnxcam.explainer.targets.classes import class_index
+from onnxcam.explainer.targets.classes import class_index, is_rank
 from onnxcam.explainer.targets.detected import boxes_of, describe_detected, place_of
 from onnxcam.explainer.targets.kind import TARGETS, ClassLike, Feeds, HeadOutput, TargetKind, Vector, literal
 from onnxcam.outputs.saliency import ScoredTarget
@@ -125,7 +125,7 @@ def describe(targets: Sequence[Box], feeds: Feeds, output: HeadOutput) -> list[S
 
 def _box_index(box: int | str, corners: Vector | None, scores: Vector) -> int:
     """corners (boxes,4); None where the table holds scores alone, which are only ranked."""
-    if isinstance(box, str) and box.strip().lower().startswith("top"):
+    if is_rank(box):
         ranked = [int(i) for i in np.argsort(-scores, kind="stable")]
         kept = _without_overlaps(corners, scores) if corners is not None else ranked
         return kept[class_index(box, np.arange(len(kept), 0, -1.0), None)]
@@ -171,7 +171,7 @@ def file_name(target: Box) -> str:
 
 def of_class(label: ClassLike) -> Box:
     """'top2' and None are about boxes; anything else is a class, whose best box is meant."""
-    if isinstance(label, str) and label.strip().lower().startswith("top"):
+    if isinstance(label, str) and is_rank(label):
         return Box(label)
     return Box("top1", label)
 

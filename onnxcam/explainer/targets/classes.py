@@ -17,6 +17,8 @@ from onnxcam.surgeon.analysis.anatomy import Kind
 
 LONGEST = 1000
 """Characters of a target; no label is longer."""
+RANK = re.compile(r"top-?(\d+)", re.IGNORECASE)
+"""A rank, such as 'top1'. A label may begin with 'top' too."""
 
 
 def class_index(target: ClassLike, scores: npt.NDArray[np.float64], labels: Sequence[str] | None) -> int:
@@ -32,8 +34,7 @@ def class_index(target: ClassLike, scores: npt.NDArray[np.float64], labels: Sequ
             raise TargetError(f"a target of {len(text)} characters is neither an index nor a label")
         if not text:
             raise TargetError("a target is empty; give an index, a label or 'top1'")
-        rank = re.fullmatch(r"top-?(\d+)", text, re.IGNORECASE)
-        if rank:
+        if rank := RANK.fullmatch(text):
             return _of_rank(int(rank[1]), scores)
         if not re.fullmatch(r"[+-]?\d+", text):
             return _of_label(text, labels, len(scores))
@@ -43,6 +44,11 @@ def class_index(target: ClassLike, scores: npt.NDArray[np.float64], labels: Sequ
     if not 0 <= target < len(scores):
         raise TargetError(f"target {target} is out of range: the model has the classes 0 to {len(scores) - 1}")
     return int(target)
+
+
+def is_rank(target: object) -> bool:
+    """Whether this is 'top1' to 'topN'."""
+    return isinstance(target, str) and RANK.fullmatch(target.strip()) is not None
 
 
 def _of_rank(rank: int, scores: npt.NDArray[np.float64]) -> int:

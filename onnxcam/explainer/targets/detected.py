@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from onnxcam.errors import TargetError
 from onnxcam.explainer.targets.box_places import InputBoxes, place_box, read_sides
-from onnxcam.explainer.targets.classes import class_index
+from onnxcam.explainer.targets.classes import class_index, is_rank
 from onnxcam.explainer.targets.kind import HeadOutput, literal
 from onnxcam.network.selection import Detections
 from onnxcam.outputs.saliency import ScoredTarget
@@ -30,8 +30,7 @@ def place_of(box: int | str, label: int | str | None, output: HeadOutput, detect
     if not len(detections):
         raise TargetError("nothing was detected on this picture, so there is no detection to explain")
     column = _column(label, output, detections) if label is not None else None
-    is_rank = isinstance(box, str) and box.strip().lower().startswith("top")
-    if not is_rank:
+    if not is_rank(box):
         i = _detection(box, len(detections))
         place = int(detections.places[i])
         if column is None or place % output.logits.classes == column:
@@ -99,12 +98,13 @@ def _name(column: int, output: HeadOutput, detections: Detections) -> str:
 
 
 def _column(label: int | str, output: HeadOutput, detections: Detections) -> int:
-    """The column of a class in the table of candidates."""
+    """The column of a class in the table of candidates; of 'topN' by the best detection of each class."""
     first = detections.first_class
     if first is None:
         raise TargetError("which class is which column of the model's candidates is not known; leave out the class")
-    classes = output.logits.classes + first
-    column = class_index(label, np.arange(classes, 0, -1.0), output.labels) - first
+    best = np.full(output.logits.classes + first, -np.inf)
+    np.maximum.at(best, detections.places % output.logits.classes + first, detections.scores)
+    column = class_index(label, best, output.labels) - first
     if column < 0:
         raise TargetError(f"class {label!r} is the background, which is never detected")
     return column
