@@ -39,7 +39,7 @@ class Heads:
         first = open_model(file, replace(options, output=output, kind=chosen))
         self._options = replace(options, size=first.size)
         # Targets that name no output and no kind, such as a class, are scored on this head.
-        self.default = Head(first.anatomy.logits.kind, first.anatomy.logits.output)
+        self.default = Head(first.anatomy.logits.kind, first.output)
         self._step_file = self._checked(step, first)
         self._step = None if self._step_file is None else self._step_file.proto.SerializeToString()
         self._first = GradientRunner(first, self._step)
@@ -88,10 +88,10 @@ class Heads:
         if head == self.default:
             return self._first
         if head.layer is not None:  # the output of a scale is that of its table
-            head = head._replace(output=self.of(head._replace(layer=None)).opened.anatomy.logits.output)
+            head = head._replace(output=self.of(head._replace(layer=None)).opened.output)
         runner = self._runners.get(head, lambda: self._open(head))
         # A target may name the output that the model chose for a target that named none.
-        self._runners.add(head._replace(output=runner.opened.anatomy.logits.output), runner)
+        self._runners.add(head._replace(output=runner.opened.output), runner)
         return runner
 
     def close(self) -> None:

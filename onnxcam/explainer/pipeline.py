@@ -132,10 +132,11 @@ class Pipeline:
         """Binds a picture to its targets. Releases the picture and raises OnnxCamError for targets it does not have."""
         try:
             output = self._output(forward)
-            target_feeds, scored = bind(targets, output)
+            target_feeds, bound = bind(targets, output)
         except OnnxCamError:
             forward.release()
             raise
+        scored = [replace(target, output=forward.runner.opened.output) for target in bound]
         originals = {
             Score.LOGIT: np.asarray([t.logit for t in scored], np.float32),
             Score.PROBABILITY: np.asarray([t.probability for t in scored], np.float32),

@@ -107,6 +107,11 @@ class OpenedModel:
     selection: Selection | None = None
     exported: Model | None = None
 
+    @property
+    def output(self) -> str:
+        """The name of the model's output that is scored, or listed by the detections whose candidates are scored."""
+        return self.anatomy.logits.output if self.selection is None else self.selection.graphs.outputs[0]
+
     def close(self) -> None:
         """Frees the sessions; a later run raises InferenceError."""
         self.network.close()

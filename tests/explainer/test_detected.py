@@ -102,6 +102,7 @@ def test_the_target_of_a_result_is_the_same_candidate_on_another_picture() -> No
         (first,) = e.explain(picture()[0])
         (again,) = e.explain(picture(5)[0], first.target)
     assert again.target.index == first.target.index
+    assert first.target.output == "best"  # an output of the model, not of the graph that is made of it
     (scores,) = outputs(PLAIN, "t", x=picture(5))
     assert again.target.logit == pytest.approx(float(scores.reshape(-1)[first.target.index]))
 
@@ -220,3 +221,24 @@ def test_a_query_that_is_followed_is_noted_and_named_by_its_row() -> None:
 def test_the_map_of_a_query_is_the_one_that_its_cell_lies_on() -> None:
     saliency = explain(filled(QUERIES, seed=3, check=False), None, "grad-cam")
     assert saliency.provenance.features == (6, 4, 4)
+
+
+TWO_TABLES = (
+    QUERIES.replace("float[1,5,3] logits,", "float[1,5,3] logits, float[1,5,2] early,")
+    .replace("float[6,4] wb,", "float[6,4] wb, float[6,2] wr,")
+    .replace("logits = MatMul (hidden, wl)", "logits = MatMul (hidden, wl)  early = MatMul (hidden, wr)")
+)
+
+
+@pytest.mark.parametrize(("name", "first"), [("logits", "early"), ("early", "logits")])
+def test_of_two_tables_the_named_one_is_explained_again(name: str, first: str) -> None:
+    model = filled(TWO_TABLES, seed=3, check=False)
+    with Explainer(model, "grad-cam", providers=["cpu"], preset="raw", cache=False, output=name) as e:
+        (saliency,) = e.explain(picture()[0])
+        e.explain(picture()[0], Box("top1", output=first))
+        (again,) = e.explain(picture()[0], saliency.target)
+    (logits,) = outputs(model, name)
+    assert saliency.target.output == name
+    assert saliency.target.logit == pytest.approx(float(logits.max()), rel=1e-4)
+    assert again.target == saliency.target
+    np.testing.assert_array_equal(again.map, saliency.map)

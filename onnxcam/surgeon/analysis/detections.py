@@ -121,7 +121,7 @@ def common_trunk(head: Value, geometry: Geometry) -> Value | None:
     if not maps:
         return None
     fewest = min(cells(v, geometry) for v in maps)
-    return _shared([v for v in maps if cells(v, geometry) == fewest], geometry)
+    return shared_map([v for v in maps if cells(v, geometry) == fewest], geometry)
 
 
 def _is_expectation(node: Node) -> bool:
@@ -159,17 +159,18 @@ def _trunk(scoring: Sequence[Node], every: Sequence[Node], geometry: Geometry) -
     (size,) = sizes
     more = [v for node in every if (v := node.inputs[0]) is not None and cells(v, geometry) == size]
     for branches in (more, maps):
-        trunk = _shared(branches, geometry)
+        trunk = shared_map(branches, geometry)
         if trunk is not None and cells(trunk, geometry) == size:
             return trunk
     return maps[0] if len(maps) == 1 else None
 
 
-def _shared(maps: Sequence[Value], geometry: Geometry) -> Value | None:
-    """The last map from which all of these are computed."""
+def shared_map(maps: Sequence[Value], geometry: Geometry) -> Value | None:
+    """The last map from which all of these are computed, or which is all of them; None where they share none."""
     lineages = [[v, *ancestors(v)] for v in maps]
     ids = [{id(v) for v in lineage} for lineage in lineages]
-    shared = [v for v in lineages[0] if all(id(v) in i for i in ids) and geometry.is_map(v) and is_learned(v)]
+    first = lineages[0] if lineages else []
+    shared = [v for v in first if all(id(v) in i for i in ids) and geometry.is_map(v) and is_learned(v)]
     return most_derived(shared) if shared else None
 
 

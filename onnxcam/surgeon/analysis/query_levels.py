@@ -6,9 +6,9 @@ own map. Regions are read from maps of several sizes too; they are explained by 
 
 from onnxcam.surgeon.analysis.anatomy import Logits
 from onnxcam.surgeon.analysis.candidate_table import CANDIDATES
-from onnxcam.surgeon.analysis.detections import TableScales
+from onnxcam.surgeon.analysis.detections import TableScales, shared_map
 from onnxcam.surgeon.analysis.factors import Factored, is_spatial
-from onnxcam.surgeon.analysis.frontier import Geometry, find_frontier, is_learned, most_derived, refine
+from onnxcam.surgeon.analysis.frontier import Geometry, find_frontier, is_learned, refine
 from onnxcam.surgeon.analysis.queries import INDEXED
 from onnxcam.surgeon.ir import Model, Node, Value, ancestors, find_value, integer
 
@@ -25,7 +25,7 @@ def candidate_scales(model: Model, logits: Logits, geometry: Geometry) -> TableS
         return _by_cell(table, node, logits, geometry)
     if node.op_type == "ReduceMax" and logits.boxes == 1:
         maps = [v for v, _ in find_frontier(table, geometry) if is_learned(v)]
-        trunk = _shared_map(maps, geometry)
+        trunk = shared_map(maps, geometry)
         return TableScales(((((0, 1),), trunk),), traced=False) if trunk is not None else None
     return None
 
@@ -89,11 +89,3 @@ def _is_grid(value: Value, geometry: Geometry) -> bool:
     if axis is None or not is_spatial(axis) or not geometry.has_grid(value):
         return False
     return not isinstance(axis, Factored) or not (axis.before or axis.after)
-
-
-def _shared_map(maps: list[Value], geometry: Geometry) -> Value | None:
-    """The last map from which all of these are computed."""
-    ids = [{id(v), *(id(a) for a in ancestors(v))} for v in maps]
-    lineage = [maps[0], *ancestors(maps[0])] if maps else []
-    shared = [v for v in lineage if all(id(v) in i for i in ids) and geometry.is_map(v) and is_learned(v)]
-    return most_derived(shared) if shared else None
