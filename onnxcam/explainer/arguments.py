@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from onnxcam.inputs.presets import Preset
 from onnxcam.methods.blocks import Method
 from onnxcam.methods.registry import method as method_named
 from onnxcam.methods.score_cam import score_cam
+from onnxcam.types import Origin
 
 SHOWN = 60
 """Characters of a wrong value that a message shows."""
@@ -109,3 +110,13 @@ def shown(value: object) -> str:
     """A value as a message shows it: shortened, with its type."""
     text = repr(value)
     return f"{text if len(text) <= SHOWN else text[:SHOWN] + '...'} ({type(value).__name__})"
+
+
+def adjusted(preset: Preset, origin: Origin, adjust: Callable[[Preset], Preset] | None) -> tuple[Preset, Origin]:
+    """The preset after adjust(). Its origin stays what it was, with a text that says that fields were changed."""
+    adjusted = adjust(preset) if adjust is not None else preset
+    if not isinstance(adjusted, Preset):
+        raise PresetError(f"adjust is a function that takes a Preset and returns one; it returned {shown(adjusted)}")
+    if adjusted == preset:
+        return preset, origin
+    return adjusted, replace(origin, text=f"{origin}; then changed field by field")

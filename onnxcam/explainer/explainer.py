@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from onnxcam.engine.options import PLAIN, EngineOptions
 from onnxcam.engine.providers import ProviderSpec, parse_providers
-from onnxcam.errors import OnnxCamError, OptionError, PictureError, PresetError
-from onnxcam.explainer.arguments import check_arguments, checked_method, shown
+from onnxcam.errors import OnnxCamError, OptionError, PictureError
+from onnxcam.explainer.arguments import adjusted, check_arguments, checked_method
 from onnxcam.explainer.device_maps import DeviceSaliency, Finisher
 from onnxcam.explainer.fusion import FusedPipeline, check_layers, open_heads
 from onnxcam.explainer.heads import Heads
@@ -115,13 +115,14 @@ class Explainer:
         self.model_name, self.model_sha256 = file.name, file.sha256
         image = find_image(file.model, layout, image_input)
         chosen, origin = choose_preset(file, preset, image)
-        self.preset, self.preset_origin = _adjusted(chosen, origin, adjust)
+        self.preset, self.preset_origin = adjusted(chosen, origin, adjust)
         sides, self.size_origin = choose_size(image, size, self.preset)
-        self._reader = InputReader(file.model, image, sides or image.sides, self.preset, spread)
+        self._reader = InputReader(file, image, sides or image.sides, self.preset, preset, adjust, spread)
+        values, self._input_notes = self._reader.read(inputs if inputs is not None else {})
         options = OpenOptions(
             layout=layout, image_input=image_input, size=sides,
             size_is_assumed=self.size_origin.source is not Source.GIVEN,
-            inputs=self._reader.read(inputs if inputs is not None else {}),
+            inputs=values,
             providers=(providers,) if isinstance(providers, str) else tuple(providers), threads=threads, batch=batch,
             with_fill=self.method.perturb.make is not None, form=self.method.form,
             every_cell_counts=Need.TAIL in self.method.needs, engine=engine if engine is not None else PLAIN,
@@ -267,7 +268,10 @@ class Explainer:
         """Loads a picture and runs it once, unmasked. A thread may do this ahead of the explanation."""
         check_arguments({"name": name, "inputs": inputs})
         model_input = self._loader.prepare(image, name)
-        return self._pipeline.forward(model_input, targets, self._reader.read(inputs if inputs is not None else {}))
+        values, doubts = self._reader.read(inputs if inputs is not None else {})
+        also = [note for notes in (self._input_notes | doubts).values() for note in notes]
+        model_input = replace(model_input, notes=(*model_input.notes, *also)) if also else model_input
+        return self._pipeline.forward(model_input, targets, values)
 
     def _explain_batch(
         self,
@@ -287,16 +291,6 @@ class Explainer:
     def _batch_hint(self) -> int:
         """The number of pictures that fill the network together; 1 where nothing is shared."""
         return group_size(self.method, self._heads.first.network)
-
-
-def _adjusted(preset: Preset, origin: Origin, adjust: Callable[[Preset], Preset] | None) -> tuple[Preset, Origin]:
-    """The preset after adjust(). Its origin stays what it was, with a text that says that fields were changed."""
-    adjusted = adjust(preset) if adjust is not None else preset
-    if not isinstance(adjusted, Preset):
-        raise PresetError(f"adjust is a function that takes a Preset and returns one; it returned {shown(adjusted)}")
-    if adjusted == preset:
-        return preset, origin
-    return adjusted, replace(origin, text=f"{origin}; then changed field by field")
 
 
 def _with_targets(

@@ -1,11 +1,12 @@
-"""Pictures for a model's other inputs, as of a network that compares two: preprocessed as the explained picture is.
+"""Pictures for a model's other inputs, as of a network that compares two: fitted as the explained picture is.
 
 Values of extra inputs come as numbers and arrays, or as a picture: a path, or what the Explainer takes as a picture.
+Where the graph normalises one input by itself and not the other, each picture gets what its own input takes.
 """
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,57 +14,84 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import OptionError, PresetError
-from onnxcam.inputs.choices import choose_inputs
+from onnxcam.explainer.arguments import adjusted
+from onnxcam.inputs.choices import choose_inputs, choose_preset
 from onnxcam.inputs.depth import Window
+from onnxcam.inputs.graph_preset import array_notes, preset_notes
 from onnxcam.inputs.loader import ImageLoader, read_array
 from onnxcam.inputs.presets import Preset
 from onnxcam.surgeon.analysis.anatomy import ImageInput
 from onnxcam.surgeon.analysis.images import find_image, picture_inputs
-from onnxcam.surgeon.ir import Model
+from onnxcam.surgeon.loading import ModelFile
+from onnxcam.types import Note, NoteCode
+
+ARITHMETIC = ("scale", "mean", "std", "color")
 
 
 @dataclass(frozen=True, eq=False)
 class InputReader:
     """Reads values of the inputs of one model other than the one that takes the explained picture.
 
-    size: of the explained picture, for inputs whose sides are dynamic. window: (low, high) of deep ones.
+    size: of the explained picture, for inputs whose sides are dynamic. used: its preset, made of what the caller gave:
+    preset and adjust. window: (low, high) of deep pictures.
     """
 
-    model: Model
+    file: ModelFile
     image: ImageInput
     size: tuple[int | None, ...]
-    preset: Preset
+    used: Preset
+    preset: Preset | str | None
+    adjust: Callable[[Preset], Preset] | None
     window: Window | None = None
 
-    def read(self, inputs: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
-        """The values as arrays by name. Raises OptionError, PictureError or PresetError."""
-        pictures = {str(v.name) for v in picture_inputs(self.model)} - {self.image.name}
+    def read(self, inputs: Mapping[str, Any]) -> tuple[dict[str, npt.NDArray[Any]], dict[str, tuple[Note, ...]]]:
+        """The values as arrays, and what to doubt of each, by name.
+
+        Raises OptionError, PictureError or PresetError.
+        """
+        pictures = {str(v.name) for v in picture_inputs(self.file.model)} - {self.image.name}
         arrays: dict[str, npt.NDArray[Any]] = {}
+        notes: dict[str, tuple[Note, ...]] = {}
         for name, value in inputs.items():
-            if _is_array_file(value):
-                arrays[name] = read_array(value)
-            elif name in pictures and _is_picture(value):
-                arrays[name] = self._picture(name, value)
+            value = read_array(value) if _is_array_file(value) else value
+            if name in pictures and _is_picture(value):
+                arrays[name], notes[name] = self._picture(name, value)
             elif isinstance(value, os.PathLike | bytes):
                 raise OptionError(f"the input {name!r} takes no picture, but numbers or an .npy array")
             else:
                 arrays |= choose_inputs({name: value})
-        return arrays
+                notes[name] = ()
+        return arrays, notes
 
-    def _picture(self, name: str, value: Any) -> npt.NDArray[Any]:
-        """A picture as this input of the file takes it."""
-        image = find_image(self.model, None, name)
+    def _picture(self, name: str, value: Any) -> tuple[npt.NDArray[Any], tuple[Note, ...]]:
+        """A picture as this input of the file takes it, and what to doubt."""
+        image = find_image(self.file.model, None, name)
         sides = [side or usual for side, usual in zip(image.sides, self.size, strict=False)]
         size = tuple(side for side in sides if side is not None)
         if len(size) != len(image.sides):
             raise OptionError(f"the size of the input {name!r} is not known; give an .npy array")
+        preset, doubts = self._preset(image)
         try:
-            picture = ImageLoader(image, size, self.preset, window=self.window).prepare(value).image
+            prepared = ImageLoader(image, size, preset, window=self.window).prepare(value)
         except PresetError as error:
             raise PresetError(f"the picture of the input {name!r}: {error}; or give it as an .npy array") from None
+        if prepared.is_prepared:
+            doubts = array_notes(self.file.model, image, prepared.image)
+        notes = tuple(Note(note.code, f"the input {name!r}: {note}") for note in (*doubts, *prepared.notes))
         canonical = "NC" + "".join(image.letters)
-        batch = picture[None].transpose([canonical.index(letter) for letter in image.layout])
-        return np.ascontiguousarray(batch.squeeze(image.added))
+        batch = prepared.image[None].transpose([canonical.index(letter) for letter in image.layout])
+        return np.ascontiguousarray(batch.squeeze(image.added)), notes
+
+    def _preset(self, image: ImageInput) -> tuple[Preset, tuple[Note, ...]]:
+        """(the numbers that this input takes, fitted as the explained picture is; what to doubt)."""
+        numbers, origin = adjusted(*choose_preset(self.file, self.preset, image), self.adjust)
+        doubts = preset_notes(self.file.model, image, numbers, origin)
+        if all(getattr(numbers, field) == getattr(self.used, field) for field in ARITHMETIC):
+            return self.used, doubts
+        padding = self.used.padding if image.channels == self.image.channels else numbers.padding
+        fit = {field: getattr(self.used, field) for field in ("resize", "crop", "interpolation", "size")}
+        text = f"its picture is preprocessed as {numbers.name} ({origin}), and fitted as the explained one"
+        return replace(numbers, padding=padding, **fit), (Note(NoteCode.OTHER_PICTURES, text), *doubts)
 
 
 def _is_array_file(value: Any) -> bool:

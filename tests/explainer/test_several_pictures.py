@@ -12,7 +12,7 @@ from small_models import filled
 
 from onnxcam import Explainer
 from onnxcam.errors import ModelError, OptionError, PresetError
-from onnxcam.inputs.presets import preset_named
+from onnxcam.inputs.presets import preset_named, whole
 from onnxcam.outputs.saliency import Saliency
 from onnxcam.surgeon.passes import own_part
 from onnxcam.types import BatchMode, NoteCode
@@ -207,3 +207,56 @@ def test_pictures_that_are_joined_along_a_new_axis_are_refused() -> None:
     apart = "two = Constant <value_ints=[-1,16]> () q = Reshape (pab, two) logits = MatMul (q, u)"
     with pytest.raises(ModelError, match=r"joined before the first layer .* a branch for each picture"):
         Explainer(network(stacked + TRUNK + apart), inputs={"after": AFTER}, preset=UNIT, providers=["cpu"])
+
+
+NORMALISES = """
+  zX = Div (X, scale) yX = Sub (zX, mean) nX = Div (yX, std)
+"""
+ITSELF = (
+    ", float scale = {255}, float[1,3,1,1] mean = {0.485, 0.456, 0.406}, float[1,3,1,1] std = {0.229, 0.224, 0.225}>"
+)
+
+
+def one_normalises_itself() -> onnx.ModelProto:
+    """A difference of two branches, of which that of `after` starts with the preprocessing of ImageNet."""
+    text = BRANCH.replace("X", "before") + NORMALISES.replace("X", "after") + BRANCH.replace("X", "after")
+    body = text.replace("(after, w1)", "(nafter, w1)") + "".join(POOL.replace("X", n) for n in ("before", "after"))
+    signature = "net (float[N,3,20,16] before, float[N,3,20,16] after) => (float[N,5] logits)"
+    header = f'<ir_version: 8, opset_import: ["" : 17]>\n{signature} {WEIGHTS.removesuffix(">")}{ITSELF}'
+    return filled(f"{header} {{ {body} {DIFFERENCE} }}")
+
+
+@pytest.mark.parametrize("explained", ["before", "after"])
+def test_each_picture_gets_the_numbers_that_its_own_input_takes(explained: str) -> None:
+    """The network without arithmetic, given ImageNet's numbers for both, has the same map."""
+    other = "after" if explained == "before" else "before"
+    results = []
+    for model in (NETWORKS["difference of two branches"], one_normalises_itself()):
+        options = {"image_input": explained, "inputs": {other: AFTER}, "providers": ["cpu"], "adjust": whole}
+        with Explainer(model, "grad-cam", **options) as explain:
+            results.append(explain(BEFORE))
+    plain, itself = results
+    np.testing.assert_allclose(itself.map, plain.map, atol=1e-4)
+    np.testing.assert_allclose(itself.target.logit, plain.target.logit, rtol=1e-4)
+    (note,) = (n for n in itself.provenance.notes if n.code is NoteCode.OTHER_PICTURES)
+    assert other in note.text
+    assert ("raw" if other == "after" else "imagenet") in note.text
+
+
+def test_a_doubtful_picture_of_another_input_is_noted() -> None:
+    deep = Image.fromarray(AFTER[..., 0].astype(np.uint16) * 10)
+    model = NETWORKS["difference of two branches"]
+    with Explainer(model, "grad-cam", providers=["cpu"], inputs={"after": deep}) as explain:
+        assert "after" in next(n.text for n in explain(BEFORE).provenance.notes if n.code is NoteCode.NARROW_RANGE)
+        replaced = explain.explain(BEFORE, inputs={"after": AFTER})[0]
+    assert not [n for n in replaced.provenance.notes if n.code is NoteCode.NARROW_RANGE]
+
+
+def test_bytes_of_an_array_file_are_the_other_picture(tmp_path: Path) -> None:
+    np.save(tmp_path / "after.npy", AFTER)
+    model = NETWORKS["difference of two branches"]
+    maps = []
+    for value in (AFTER, tmp_path / "after.npy"):
+        with Explainer(model, "grad-cam", providers=["cpu"], inputs={"after": value}) as explain:
+            maps.append(explain(BEFORE).map)
+    np.testing.assert_array_equal(*maps)
