@@ -221,7 +221,8 @@ class Pipeline:
             embedded.release()
             return embedded.values
 
-        logits = forward.runner.opened.anatomy.logits
+        anatomy = forward.runner.opened.anatomy
+        logits, scales = anatomy.logits, anatomy.scales
         detections = forward.detections
         classes = logits.classes + (detections.first_class or 0 if detections is not None else 0)
         fitting = self.labels is not None and fits(self.labels, replace(logits, classes=classes))
@@ -231,7 +232,7 @@ class Pipeline:
         sides = partial(forward.runner.sides, forward.feeds) if logits.sides_output is not None else None
         placement, size = forward.model_input.placement, self.info.size
         turned = self.info.turned_boxes
-        return HeadOutput(logits, forward.values, labels, size, placement, embed, detections, sides, turned)
+        return HeadOutput(logits, forward.values, labels, size, placement, embed, detections, sides, turned, scales)
 
 
 def _heads_of(forward_pass: ForwardPass, heads: Sequence[Head]) -> tuple[Head, ...]:

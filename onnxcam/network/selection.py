@@ -54,7 +54,7 @@ class Detections:
     them, None if it returns them in an unknown form. first_class: what the model adds to a column of the table to name
     the class, such as 1 where it dropped a background; None where its classes do not follow from the columns. follow:
     what the rows of the table are. every_row: whether all rows of the model's own table are detections. shared: cells
-    that several queries were chosen from.
+    that several queries were chosen from. boxes_name: the output that holds the boxes.
     """
 
     places: Indices
@@ -64,6 +64,7 @@ class Detections:
     follow: Follow
     every_row: bool
     shared: frozenset[int] = frozenset()
+    boxes_name: str = ""
 
     def __len__(self) -> int:
         return len(self.places)
@@ -126,7 +127,7 @@ class Selection:
         offset = _first_class(labels[chosen] if labels is not None else None, places % classes)
         return Detections(
             places, scores[chosen], boxes[chosen] if boxes is not None else None, offset, self.graphs.follow,
-            self.graphs.every_row, shared,
+            self.graphs.every_row, shared, self.graphs.outputs[-1],
         )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from onnxcam.explainer.targets.box_axes import y_first
 from onnxcam.explainer.targets.kind import HeadOutput, Vector
 from onnxcam.outputs.outlines import bounds
 from onnxcam.outputs.saliency import ScoredTarget
@@ -52,8 +53,25 @@ def read_boxes(output: HeadOutput, scores: Vector) -> InputBoxes:
     sides = sides_of(output)
     if sides is None:
         return InputBoxes(None)
-    what = f"the four numbers that {output.logits.sides_output or output.logits.output!r} holds for a box"
-    return read_sides(sides, scores, output.size, output.logits.corners, what=what)
+    name = output.logits.sides_output or output.logits.output
+    what = f"the four numbers that {name!r} holds for a box"
+    known = output.logits.corners
+    upright, doubt = with_x_first(sides, np.arange(len(sides)), output, name, known)
+    boxes = read_sides(upright, scores, output.size, known, what=what)
+    return boxes if doubt is None else replace(boxes, doubt=doubt)
+
+
+def with_x_first(
+    sides: Vector, rows: npt.NDArray[np.intp], output: HeadOutput, name: str, known: bool | None
+) -> tuple[Vector, Note | None]:
+    """The sides (boxes,4) with x before y, and what is doubtful about it. known: as in read_sides().
+
+    rows: places in the table that the output's scales divide. name: that of the boxes in the model.
+    """
+    middles = (sides[:, :2] + sides[:, 2:]) / 2
+    # The middle of centre and size, taken for corners, still follows the grid.
+    swapped, doubt = y_first(sides[:, :2] if known is False else middles, rows, output, name)
+    return (sides[:, [1, 0, 3, 2]], doubt) if swapped else (sides, None)
 
 
 def read_sides(

@@ -5,12 +5,14 @@ candidates, so that the same candidate is scored in every masked image.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import TargetError
-from onnxcam.explainer.targets.box_places import InputBoxes, place_box, read_sides
+from onnxcam.explainer.targets.box_axes import rows_of_detections
+from onnxcam.explainer.targets.box_places import InputBoxes, place_box, read_sides, with_x_first
 from onnxcam.explainer.targets.classes import class_index, is_rank
 from onnxcam.explainer.targets.kind import HeadOutput, literal
 from onnxcam.network.selection import Detections
@@ -76,7 +78,9 @@ def boxes_of(output: HeadOutput, detections: Detections) -> InputBoxes:
         return InputBoxes(None)
     chosen = not detections.every_row
     sides, scores = np.asarray(boxes, np.float64), np.asarray(detections.scores, np.float64)
-    return read_sides(sides, scores, output.size, what="the numbers of a detection", chosen=chosen)
+    upright, doubt = with_x_first(sides, rows_of_detections(output), output, detections.boxes_name, None)
+    read = read_sides(upright, scores, output.size, what="the numbers of a detection", chosen=chosen)
+    return read if doubt is None else replace(read, doubt=doubt)
 
 
 def name_of(place: int, output: HeadOutput, detections: Detections) -> str:

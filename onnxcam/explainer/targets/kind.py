@@ -13,7 +13,7 @@ from onnxcam.errors import OptionError, TargetError
 from onnxcam.network.scorer import probabilities
 from onnxcam.network.selection import Detections
 from onnxcam.outputs.saliency import ScoredTarget
-from onnxcam.surgeon.analysis.anatomy import Kind, Logits
+from onnxcam.surgeon.analysis.anatomy import Kind, Logits, Scale
 from onnxcam.surgeon.graphs import masked_score
 from onnxcam.types import Placement
 
@@ -58,7 +58,7 @@ class HeadOutput:
     model's input. placement: where the input lies on the picture, None for a preprocessed image. embed: returns the
     embedding (numbers,) of a reference picture. detections: of a detector that chooses among candidates; values are
     the candidates' scores then. read_sides: returns (boxes,4) of a detector whose boxes are another output than the
-    scores. turned_boxes: whether the last number of a detector's box is its angle.
+    scores. turned_boxes: whether the last number of a detector's box is its angle. scales: of a detector's table.
     """
 
     logits: Logits
@@ -70,6 +70,7 @@ class HeadOutput:
     detections: Detections | None = None
     read_sides: Callable[[], Vector] | None = None
     turned_boxes: bool = False
+    scales: Sequence[Scale] = ()
 
     @cached_property
     def other_sides(self) -> Vector | None:
