@@ -144,6 +144,8 @@ class NoteCode(StrEnum):
     """One number without activation was taken for a logit."""
     OTHER_HEADS = "other-heads"
     """The model has other outputs of classes."""
+    MAY_BE_BLANK = "may-be-blank"
+    """The first or the last class of a sequence wins steps, and may be CTC's blank; no labels say so."""
     MAY_BE_EMBEDDING = "may-be-embedding"
     """The output was read as classes and may be an embedding."""
     ALREADY_PROBABILITIES = "already-probabilities"

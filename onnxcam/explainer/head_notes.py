@@ -17,6 +17,8 @@ def head_notes(logits: Logits, values: npt.NDArray[np.float64], *, labelled: boo
     notes = []
     if logits.kind is Kind.CLASSES and logits.activation == "none":
         notes += _single(values) if logits.two_sided else _several(logits, values, labelled=labelled)
+    if logits.kind is Kind.SEQUENCE and not labelled:
+        notes += _blank(values.reshape(-1, logits.classes))
     if logits.others:
         text = (
             f"{logits.output!r} is explained; the model has other outputs of classes: {', '.join(logits.others)} "
@@ -24,6 +26,20 @@ def head_notes(logits: Logits, values: npt.NDArray[np.float64], *, labelled: boo
         )
         notes.append(Note(NoteCode.OTHER_HEADS, text))
     return notes
+
+
+def _blank(table: npt.NDArray[np.float64]) -> list[Note]:
+    """table: (steps, classes) in the order of the scored tensor. CTC's blank is the first class or the last one."""
+    best = table.argmax(axis=1)
+    counts = {index: int((best == index).sum()) for index in (0, table.shape[1] - 1)}
+    index = max(counts, key=lambda i: counts[i])
+    if not counts[index]:
+        return []
+    text = (
+        f"class {index} is the best one at {counts[index]} of {len(best)} steps; if it is CTC's blank, which stands "
+        f"for no character, name the classes with --labels FILE ('blank' is left out then), or explain a class (--target)"
+    )
+    return [Note(NoteCode.MAY_BE_BLANK, text)]
 
 
 def _single(values: npt.NDArray[np.float64]) -> list[Note]:

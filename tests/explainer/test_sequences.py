@@ -16,6 +16,7 @@ from onnxcam.errors import OptionError, TargetError
 from onnxcam.explainer.targets.timestep import parse_steps
 from onnxcam.outputs.record import record
 from onnxcam.surgeon.analysis.anatomy import Kind
+from onnxcam.types import NoteCode
 
 PLAIN = Preset("plain", 1 / 255, (0.5,), (0.25,), crop=1.0)
 PHOTOGRAPH = np.random.default_rng(3).integers(0, 256, (16, 20, 3)).astype(np.uint8)
@@ -188,3 +189,21 @@ def test_a_table_of_boxes_is_no_sequence() -> None:
     }"""
     with Explainer(filled(text), "grad-cam", preset=PLAIN) as explainer:
         assert explainer.anatomy.logits.kind is Kind.BOXES
+
+
+@pytest.mark.parametrize("blank", [0, CLASSES - 1])
+def test_a_class_that_may_be_the_blank_is_doubted_unless_labels_name_it(blank: int) -> None:
+    model, _ = MODELS["time-first"]
+    shifted = onnx.ModelProto()
+    shifted.CopyFrom(model)
+    bias = np.eye(CLASSES, dtype=np.float32)[blank] * 50
+    shifted.graph.initializer.append(onnx.numpy_helper.from_array(bias, "blank"))
+    shifted.graph.node[-1].output[0] = "scores"
+    shifted.graph.node.append(onnx.helper.make_node("Add", ["scores", "blank"], ["y"]))
+    names = [f"c{i}" for i in range(CLASSES)]
+    names[blank] = "blank"
+    with Explainer(shifted, "eigen-cam", preset=PLAIN) as explainer:
+        notes = {n.code: n.text for n in explainer(PHOTOGRAPH).provenance.notes}
+    assert notes[NoteCode.MAY_BE_BLANK].startswith(f"class {blank} is the best one at {STEPS} of {STEPS} steps")
+    with Explainer(shifted, "eigen-cam", preset=PLAIN, labels=names) as explainer:
+        assert NoteCode.MAY_BE_BLANK not in [n.code for n in explainer(PHOTOGRAPH).provenance.notes]
