@@ -37,7 +37,7 @@ def _blank(table: npt.NDArray[np.float64]) -> list[Note]:
         return []
     text = (
         f"class {index} is the best one at {counts[index]} of {len(best)} steps; if it is CTC's blank, which stands "
-        f"for no character, name the classes with --labels FILE ('blank' is left out then), or explain a class (--target)"
+        f"for no character, name the classes (--labels FILE; 'blank' is left out then) or explain one (--target)"
     )
     return [Note(NoteCode.MAY_BE_BLANK, text)]
 

@@ -134,7 +134,35 @@ def is_quantity(value: Value, through: frozenset[str] = TRANSPARENT) -> bool:
     node = last_operator(value, through)
     if node is not None and node.op_type == "Sub" and constant(node.inputs[0]) is not None:  # 1 - p
         return node.inputs[1] is not None and final_activation(node.inputs[1]).name != "none"
-    return node is not None and node.op_type in QUANTITIES
+    return node is not None and (node.op_type in QUANTITIES or _is_scaled(node) or _is_expectation(node))
+
+
+def _is_scaled(node: Node) -> bool:
+    """Whether the node moves a sigmoid or a tanh to another range, such as that of an age or a depth."""
+    scaled: Node | None = node
+    while scaled is not None and scaled.op_type in ("Mul", "Add", "Sub", "Div") and any(map(_is_scalar, scaled.inputs)):
+        rest = [v for v in scaled.inputs if v is not None and not _is_scalar(v)]
+        scaled = last_operator(rest[0]) if len(rest) == 1 else None
+    return scaled is not None and scaled is not node and scaled.op_type in ("Sigmoid", "Tanh")
+
+
+def _is_expectation(node: Node) -> bool:
+    """Whether the node adds up probabilities, each with its own number: an expected value, such as an age."""
+    x = node.inputs[0] if node.inputs else None
+    if node.op_type in ("MatMul", "Gemm"):
+        return final_activation_name(x) == "softmax" and constant(node.inputs[1]) is not None
+    if node.op_type != "ReduceSum" or x is None:
+        return False
+    product = last_operator(x)
+    factors = product.inputs if product is not None and product.op_type == "Mul" else [x]
+    rest = [v for v in factors if v is not None and constant(v) is None]
+    return len(rest) == 1 and final_activation_name(rest[0]) in ("softmax", "sigmoid")
+
+
+def is_distance(value: Value) -> bool:
+    """Whether a length or a root is the last operator: less is better there, unlike a score."""
+    node = last_operator(value)
+    return node is not None and node.op_type in ("Sqrt", "ReduceL2", "ReduceL1", "ReduceSumSquare")
 
 
 def is_normalised(value: Value) -> bool:

@@ -16,6 +16,7 @@ from onnxcam.surgeon.analysis.activations import (
     Activation,
     final_activation,
     has_unit_length,
+    is_distance,
     is_normalised,
     is_quantity,
     last_operator,
@@ -26,6 +27,7 @@ from onnxcam.surgeon.analysis.decision import ENLARGING, Decision, decision_of, 
 from onnxcam.surgeon.analysis.factors import CHANNEL
 from onnxcam.surgeon.analysis.frontier import Geometry
 from onnxcam.surgeon.analysis.output_shapes import check_size, dims, image_shape, is_scorable, is_vector, size
+from onnxcam.surgeon.analysis.scaled_scores import before_scaling, before_transposition
 from onnxcam.surgeon.ir import Value, ancestors, constant
 
 
@@ -40,11 +42,17 @@ class Head:
 
 def head_of(output: Value, geometry: Geometry) -> Head | None:
     """The head of an output of classes, or None: boxes, embeddings of several axes, what is chosen of these."""
+    scaled = before_scaling(output)
+    if scaled is not None and (is_vector(scaled, geometry) or class_map(scaled, geometry) is not None):
+        return Head(output, scaled)
     decision = decision_of(output)
     if decision is None:
         if not is_scorable(output, geometry) or is_chosen(output):
             return None
         is_head = is_vector(output, geometry) or class_map(output, geometry) is not None
+        classes_first = before_transposition(output) if not is_head else None
+        if classes_first is not None and is_vector(classes_first, geometry):
+            return Head(output, classes_first)
         return Head(output, output) if is_head else None
     scores = decision.scores
     if decision.inverted or not is_scorable(scores, geometry):
@@ -179,7 +187,7 @@ def described_head(head: Head, kind: Kind | None, geometry: Geometry, why: str) 
     if name == "none" and are_probabilities(value) and not (kind is None and single and _is_complement(value)):
         name = "probability"
     if kind is None and region is None and name == "none":
-        of = Kind.ELEMENTS if single and is_quantity(value) else of
+        of = Kind.ELEMENTS if is_distance(value) or (single and is_quantity(value)) else of
         of = Kind.EMBEDDING if not single and has_unit_length(value) else of
     logits = Logits(
         str(value.name), str(head.output.name), name, size(value, geometry), _reason(head, of, name) + why, of,

@@ -55,9 +55,17 @@ def decision_of(output: Value) -> Decision | None:
         elif node.op_type == "Where" and all(constant(v) is not None for v in node.inputs[1:]):
             labels = labels or _two_names(node)
             value = node.inputs[0]
+        elif node.op_type == "Where" and (certain := _unless_uncertain(node)) is not None:
+            value = certain
         else:
             return None
     return None
+
+
+def _unless_uncertain(node: Node) -> Value | None:
+    """The choice that Where(sure, choice, number) replaces by a number where the scores are low."""
+    choices = [v for v in node.inputs[1:] if v is not None and constant(v) is None]
+    return choices[0] if len(choices) == 1 else None
 
 
 def _chosen_by(node: Node) -> Decision | None:
@@ -77,6 +85,8 @@ def _chosen_by(node: Node) -> Decision | None:
             return Decision(scores, axes[0], "ReduceMax")
     if node.op_type in COMPARISONS and len(node.inputs) == 2:
         return _compared(node)
+    if node.op_type == "Sign":
+        return Decision(scores, None, "Sign", threshold=0.0)
     if node.op_type == "Round":
         return Decision(scores, None, "Round", threshold=0.5)
     return _column(node, scores)
