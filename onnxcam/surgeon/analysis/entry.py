@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from onnxcam.errors import ModelError
 from onnxcam.surgeon.analysis.axes import propagate
 from onnxcam.surgeon.analysis.factors import BATCH, Axes, Axis, Factored
-from onnxcam.surgeon.ir import Model, Node, Shape, Value, edit, find_value, infer_shapes, shape_of, tidy
+from onnxcam.surgeon.ir import Model, Node, Shape, Value, edit, find_value, infer_shapes, integers, shape_of, tidy
 
 CONVOLUTIONS = frozenset({"Conv", "ConvInteger", "QLinearConv", "FusedConv"})
 TRIAL_SIDES = (48, 80, 112, 144, 176)
@@ -24,7 +24,8 @@ class Entry:
     batch: the axes that are folded into the convolution's first one, () if the graph adds that axis itself. channel:
     the axis that holds the channels, None if it cannot be followed or is none of the input's. sides: the axes of the
     convolution's sides, in its order. shape: of what the convolution reads.
-    merged: the axes that the convolution's channels are folded from, if they are several.
+    merged: the axes that the convolution's channels are folded from, if they are several. channels: how many it reads,
+    None if its weights are not known.
     """
 
     batch: tuple[int, ...]
@@ -32,6 +33,7 @@ class Entry:
     sides: tuple[int, ...]
     shape: Shape
     merged: tuple[int, ...] = ()
+    channels: int | None = None
 
 
 def find_entry(model: Model, value: Value) -> Entry | None:
@@ -48,10 +50,25 @@ def find_entry(model: Model, value: Value) -> Entry | None:
         return None
     axes = propagate(before, shapes, {name: tuple(str(i) for i in range(len(shape)))})
     read = str(node.inputs[0].name)
-    return _entry(axes[read], shapes[read]) if read in axes and read in shapes else None
+    return _entry(axes[read], shapes[read], _channels(node)) if read in axes and read in shapes else None
 
 
-def _entry(axes: Axes, shape: Shape) -> Entry | None:
+def channels_read(model: Model, value: Value) -> int | None:
+    """How many channels the first convolution behind an input reads; None where that is not known."""
+    node = _first_convolution(model, value)
+    return _channels(node) if node is not None else None
+
+
+def _channels(node: Node) -> int | None:
+    place = 3 if node.op_type == "QLinearConv" else 1
+    weights = node.inputs[place] if len(node.inputs) > place else None
+    shape = shape_of(weights) if weights is not None else None
+    if not shape or len(shape) < 2 or shape[1] is None:
+        return None
+    return shape[1] * (integers(node, "group") or [1])[0]
+
+
+def _entry(axes: Axes, shape: Shape, channels: int | None) -> Entry | None:
     batch = () if axes[0] == BATCH else _numbers(axes[0])
     sides = [_number(axis) for axis in axes[2:]]
     known = [side for side in sides if side is not None]
@@ -59,7 +76,7 @@ def _entry(axes: Axes, shape: Shape) -> Entry | None:
         return None
     channel = _number(axes[1])
     merged = _numbers(axes[1]) if channel is None and axes[1] is not None else None
-    return Entry(batch, channel, tuple(known), shape, merged or ())
+    return Entry(batch, channel, tuple(known), shape, merged or (), channels)
 
 
 def _number(axis: Axis) -> int | None:

@@ -13,7 +13,7 @@ import onnx_ir
 from onnxcam.errors import ModelError, NoSpatialFeatures, OptionError, PresetError, near
 from onnxcam.surgeon.analysis.anatomy import Frames, ImageInput
 from onnxcam.surgeon.analysis.axes import GRIDS
-from onnxcam.surgeon.analysis.entry import Entry, find_entry
+from onnxcam.surgeon.analysis.entry import Entry, channels_read, find_entry
 from onnxcam.surgeon.analysis.factors import BATCH, CHANNEL, SPATIAL
 from onnxcam.surgeon.analysis.frames import DEFAULT_FRAMES, DEPTH, batch_is_time, frames_of
 from onnxcam.surgeon.ir import NUMERIC, Model, Shape, Value, shape_of
@@ -47,10 +47,13 @@ def find_image(model: Model, layout: str | None = None, name: str | None = None)
     """
     value = _chosen(model, name)
     shape = shape_of(value) or ()
-    entry = find_entry(model, value) if len(shape) != 4 or not _is_clear(shape) else None
+    is_time = layout is None and len(shape) == 4 and batch_is_time(model, value)
+    entry = find_entry(model, value) if len(shape) != 4 or is_time or not _is_clear(model, value, shape) else None
     letters = _checked(layout, shape) if layout is not None else _layout_of(entry, shape)
     frames = frames_of(entry, letters)
-    if layout is None and len(shape) == 4 and batch_is_time(model, value):
+    if layout is None and entry is not None:
+        _check_batch_first(value, entry)
+    if is_time and letters[0] == BATCH and frames is None:
         letters, frames = letters.replace(BATCH, DEPTH), Frames.IN_BATCH
     channel = letters.find(CHANNEL)
     if layout is not None and BATCH in letters and _contradicts(channel, shape):
@@ -61,7 +64,7 @@ def find_image(model: Model, layout: str | None = None, name: str | None = None)
         raise ModelError(
             f"the input {value.name!r} of shape {list(shape)} is larger than any image; the file may be damaged"
         )
-    channels = 1 if channel < 0 else int(shape[channel] or 3)
+    channels = 1 if channel < 0 else int(shape[channel] or _channels_read(entry, channel) or 3)
     full = letters if BATCH in letters else BATCH + letters
     full = full if CHANNEL in full else BATCH + CHANNEL + full[1:]
     added = tuple(i for i, letter in enumerate(full) if letter not in letters)
@@ -129,9 +132,30 @@ def _contradicts(channel: int, shape: Shape) -> bool:
     return channel > 0 and shape[channel] not in (None, *COLOURS) and shape[1 if channel != 1 else -1] in COLOURS
 
 
-def _is_clear(shape: Shape) -> bool:
-    """Whether one axis of a picture's shape has a usual number of channels, and not both that may be the channels."""
-    return (shape[1] in COLOURS) != (shape[-1] in COLOURS)
+def _check_batch_first(value: Value, entry: Entry) -> None:
+    """Raises ModelError where the graph takes another axis than the first for the batch."""
+    clips = len(shape_of(value) or ()) == 5  # whose frames may be the batch
+    if not clips and len(entry.batch) == 1 and entry.batch != (0,) and entry.channel is not None:
+        shape = [d if d is not None else "?" for d in shape_of(value) or ()]
+        raise ModelError(
+            f"the batch axis of the input {value.name!r} of shape {shape} is not its first one; export the model with "
+            f"(N,C,H,W) or (N,H,W,C)"
+        )
+
+
+def _is_clear(model: Model, value: Value, shape: Shape) -> bool:
+    """Whether one axis of a picture's shape has a usual number of channels, and not both that may be the channels.
+
+    The first convolution must not read another number of them: then that axis may be a side.
+    """
+    if (shape[1] in COLOURS) == (shape[-1] in COLOURS):
+        return False
+    return channels_read(model, value) in (None, shape[1] if shape[1] in COLOURS else shape[-1])
+
+
+def _channels_read(entry: Entry | None, channel: int) -> int | None:
+    """How many channels a dynamic axis has, if the first convolution reads that axis."""
+    return entry.channels if entry is not None and entry.channel == channel else None
 
 
 def _layout_of(entry: Entry | None, shape: Shape) -> str:
@@ -163,6 +187,10 @@ def _letters_of(entry: Entry, shape: Shape) -> str | None:
         if shape[time] in COLOURS and shape[colours] not in COLOURS:
             time, colours = colours, time
         letters[colours] = CHANNEL  # the frames are the other axis
+    elif len(sides) == 3 and rank in (3, 4):
+        pass  # a volume of one channel, which the graph adds
+    elif rank == 4 and entry.batch in ((0, 1), (1,)):
+        letters[1] = DEPTH  # grey frames
     elif rank > 3 or not _is_picture([shape[i] for i in sides]):
         return None
     elif rest and shape[rest[-1]] == 1 and 0 not in entry.batch:
