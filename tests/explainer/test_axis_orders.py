@@ -84,5 +84,5 @@ def test_the_map_is_the_weighted_sum_of_the_feature_maps(name: str) -> None:
 )
 def test_a_batch_axis_that_is_not_the_first_is_refused(shape: str, order: str) -> None:
     model = network(shape, f"t = Transpose <perm=[{order}]> (x)", PLANE, "8,3,3,3", "1,3")
-    with pytest.raises(ModelError, match="the batch axis of the input 'x' .* is not its first one; export"):
+    with pytest.raises(ModelError, match=r"the batch axis of the input 'x' .* is not its first one; export"):
         Explainer(model, providers=["cpu"])
