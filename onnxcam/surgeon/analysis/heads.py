@@ -22,6 +22,7 @@ from onnxcam.surgeon.analysis.columns import as_boxes, is_beside_prototypes
 from onnxcam.surgeon.analysis.decision import is_tensor
 from onnxcam.surgeon.analysis.frontier import Geometry
 from onnxcam.surgeon.analysis.output_shapes import checked_shape, dims, is_scorable, is_vector, shown, size
+from onnxcam.surgeon.analysis.score_tables import beside_sides, best_table
 from onnxcam.surgeon.analysis.sequences import sequence_of
 from onnxcam.surgeon.ir import Model, Value, ancestors
 
@@ -65,7 +66,8 @@ def _scored(model: Model, geometry: Geometry, output: str | None, kind: Kind | N
         return _described(chosen, kind or _kind_of(chosen, geometry), geometry, why)
     outputs = [v for v in outputs if v.const_value is None and v.producer() is not None] or outputs
     if kind in (None, Kind.CLASSES):
-        vectors = vector_heads(outputs, geometry)
+        of_boxes = beside_sides(outputs, geometry)
+        vectors = vector_heads([v for v in outputs if v not in of_boxes], geometry)
         if vectors:
             why = f"; chosen of {len(outputs)} outputs" if len(outputs) > 1 else ""
             best = best_head(vectors, geometry)
@@ -92,8 +94,8 @@ def _other(model: Model, outputs: list[Value], kind: Kind | None, geometry: Geom
     if maps and kind in (None, Kind.REGION):
         return described_head(maps[0], kind, geometry, "; a map of classes")
     if boxes and kind in (None, Kind.BOXES):
-        table = max(boxes, key=lambda v: (dims(v, geometry)[2] != 4, size(v, geometry)))
-        return _described(table, Kind.BOXES, geometry, "; a table of boxes")
+        table, others = best_table(boxes, geometry)
+        return replace(_described(table, Kind.BOXES, geometry, "; a table of boxes"), others=others)
     scorable = [v for v in outputs if is_scorable(v, geometry)]
     if kind in (Kind.ELEMENTS, Kind.EMBEDDING) and len(scorable) == 1:
         return _described(scorable[0], kind, geometry, "; the only output of numbers")
