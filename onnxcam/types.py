@@ -124,6 +124,8 @@ class NoteCode(StrEnum):
     """Which class is the background is assumed, or not known."""
     FOLLOWED = "followed"
     """Rows of a detector's table are other places for every picture; says what is scored instead."""
+    INPUTS_BLANK = "inputs-blank"
+    """Inputs by which a detector chooses its detections were not given, so zeros stand for them."""
     OTHER_BRANCHES = "other-branches"
     """Other feature maps reach the score past the chosen one."""
     FEATURES_EARLY = "features-early"

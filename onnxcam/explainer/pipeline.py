@@ -17,6 +17,7 @@ from onnxcam.explainer.heads import Heads
 from onnxcam.explainer.lockstep import run_lockstep
 from onnxcam.explainer.results import BoundRequest, ExplainerInfo, ForwardPass, ForwardResult, Head, saliencies
 from onnxcam.explainer.targets.background import background_notes
+from onnxcam.explainer.targets.detected import blank_notes
 from onnxcam.explainer.targets.kind import HeadOutput, TargetLike
 from onnxcam.explainer.targets.notes import target_notes
 from onnxcam.explainer.targets.registry import bind
@@ -144,7 +145,7 @@ class Pipeline:
         feeds, count = {**forward.feeds, **target_feeds}, PassCount(progress=progress)
         image = forward.model_input.image
         probe = ImageProbe(forward.runner, image, forward.fill, feeds, forward.features, originals, count)
-        notes = background_notes(targets, output)
+        notes = (*background_notes(targets, output), *blank_notes(forward.detections))
         return BoundRequest(forward, scored, probe, notes, target_notes(scored, output))
 
     def _forward_head(

@@ -54,7 +54,8 @@ class Detections:
     them, None if it returns them in an unknown form. first_class: what the model adds to a column of the table to name
     the class, such as 1 where it dropped a background; None where its classes do not follow from the columns. follow:
     what the rows of the table are. every_row: whether all rows of the model's own table are detections. shared: cells
-    that several queries were chosen from. boxes_name: the output that holds the boxes.
+    that several queries were chosen from. boxes_name: the output that holds the boxes. blank: the model's inputs that
+    were not given, for which zeros stood.
     """
 
     places: Indices
@@ -65,6 +66,7 @@ class Detections:
     every_row: bool
     shared: frozenset[int] = frozenset()
     boxes_name: str = ""
+    blank: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.places)
@@ -96,7 +98,7 @@ class Selection:
         Raises InferenceError, and ModelError where the scores of the output cannot be told from its other numbers.
         """
         others = extra_inputs(self.model, self.image, {**blank_inputs(self.model, self.image), **inputs})
-        others_given = set(others) <= set(inputs)
+        blank = tuple(name for name in others if name not in inputs)
         batch = self.image.batch or 1
         feeds = {self.image.name: np.repeat(self.image.cast(image), batch, axis=0)}
         feeds |= for_batch(self.model, self.image, others, batch)
@@ -105,7 +107,7 @@ class Selection:
         results = session.run(names, {n: a for n, a in feeds.items() if n in session.inputs}, seconds=FORWARD_TIMEOUT)
         detections = self._read(dict(zip(names, results, strict=True)))
         # Boxes may be scaled by an input that was not given, such as the size of the picture.
-        return detections if others_given else replace(detections, boxes=None)
+        return replace(detections, boxes=None, blank=blank) if blank else detections
 
     def _read(self, outputs: Mapping[str, npt.NDArray[Any]]) -> Detections:
         _, rows, classes = self.graphs.shape

@@ -126,6 +126,26 @@ def test_nothing_detected_is_said() -> None:
         explain(model, None)
 
 
+def test_inputs_by_which_detections_are_chosen_and_which_are_not_given_are_noted() -> None:
+    model = detector("suppressed by class")
+    for weight in [w for w in model.graph.initializer if w.name in ("least", "most")]:
+        model.graph.initializer.remove(weight)
+        declared = onnx.helper.make_tensor_value_info(weight.name, weight.data_type, weight.dims)
+        model.graph.input.append(declared)
+    given = {"most": np.array([20])}
+    with Explainer(model, "grad-cam", providers=["cpu"], preset="raw", cache=False, inputs=given) as e:
+        blank = e.explain(picture()[0])[0]
+        both = e.explain(picture()[0], inputs={"least": np.array([0.3])})[0]
+    notes = [[n.text for n in s.provenance.notes if n.code is NoteCode.INPUTS_BLANK] for s in (blank, both)]
+    assert [len(n) for n in notes] == [1, 0]
+    assert "least" in notes[0][0] and "most" not in notes[0][0]
+    with (
+        Explainer(model, "grad-cam", providers=["cpu"], preset="raw", cache=False) as e,
+        pytest.raises(TargetError, match="zeros stand for most, least"),
+    ):
+        e.explain(picture()[0])
+
+
 def test_a_class_that_is_not_detected_is_said_with_those_that_are() -> None:
     model = detector("of each class")
     with pytest.raises(TargetError, match=r"no 0 was detected on this picture; detected: class \d 0\.\d+"):
