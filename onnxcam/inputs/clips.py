@@ -12,10 +12,11 @@ import numpy.typing as npt
 
 from onnxcam.errors import PictureError
 from onnxcam.inputs.arrays import is_array_file, read_array
-from onnxcam.inputs.decoding import identified
+from onnxcam.inputs.decoding import DAMAGED, content_of, identified
 from onnxcam.inputs.images import read_pillow
+from onnxcam.inputs.intact import EARLY, gif_is_whole
 from onnxcam.inputs.presets import Preset
-from onnxcam.inputs.sources import FileSource, is_file_source, name_of, opened
+from onnxcam.inputs.sources import FileSource, is_file_source, name_of, opened, reason
 from onnxcam.types import Note, NoteCode, Picture
 
 MOST_FRAMES = 4096
@@ -57,7 +58,12 @@ def _read_file(source: FileSource) -> list[Picture]:
     name = name_of(source)
     with opened(source, name) as file:
         image = identified(file, name)
-        count = getattr(image, "n_frames", 1)
+        if image.format == "GIF" and not gif_is_whole(content_of(file)):
+            raise PictureError(f"{name}: damaged or cut short ({EARLY}); get the file again")
+        try:
+            count = getattr(image, "n_frames", 1)
+        except DAMAGED as error:
+            raise PictureError(f"{name}: damaged or cut short ({reason(error)}); get the file again") from error
         if count > MOST_FRAMES:
             raise PictureError(f"{name}: has {count} frames; cut it to at most {MOST_FRAMES}")
         frames = []
@@ -65,7 +71,7 @@ def _read_file(source: FileSource) -> list[Picture]:
             try:
                 image.seek(place)
                 frame = image.copy()
-            except (OSError, SyntaxError, EOFError, ValueError) as error:
+            except DAMAGED as error:
                 raise PictureError(f"{name}: frame {place} is damaged or cut short; get the file again") from error
             frames.append(read_pillow(frame).picture)
         return frames

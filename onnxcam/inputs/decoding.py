@@ -29,9 +29,7 @@ MAX_PIXELS = 178_956_970
 # The readers that may run. Of Pillow's others one starts Ghostscript, and few are meant for files of unknown origin.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF")
 
-# What Pillow's readers raise on damaged files; only OSError and SyntaxError are documented. Warnings are among them for
-# callers who turn warnings into errors.
-_DAMAGED = (
+DAMAGED = (
     OSError,
     SyntaxError,
     ValueError,
@@ -48,6 +46,9 @@ _DAMAGED = (
     Image.DecompressionBombError,
     Warning,
 )
+"""What Pillow's readers raise on damaged files; only OSError and SyntaxError are documented. Warnings are among them
+for callers who turn warnings into errors."""
+
 # Of these, what a reader raises on a file of another format.
 _OTHER_FORMAT = (SyntaxError, IndexError, TypeError, struct.error)
 
@@ -95,7 +96,7 @@ def decoded(image: Image.Image, file: BinaryIO | None, name: str, window: Window
         and len(image.getbands()) > 1
         and ";16" in str([tile.args for tile in getattr(image, "tile", ())])
     )
-    content = _content(file) if file is not None and (deep or image.format in CHECKED) else b""
+    content = content_of(file) if file is not None and (deep or image.format in CHECKED) else b""
     _load(image, content, name)
     colours = _deep_colours(content) if deep else None
     if colours is not None:
@@ -132,7 +133,7 @@ def _header(file: BinaryIO, name: str) -> Image.Image:
             continue
         except Image.DecompressionBombError as error:
             raise PictureError(f"{name}: {_too_large(MAX_PIXELS)}") from error
-        except _DAMAGED as error:
+        except DAMAGED as error:
             raise PictureError(_damage(name, reason(error), error)) from error
     kinds = "JPEG, PNG, WebP, GIF, TIFF, BMP, PNM, JPEG 2000 and AVIF can be"
     hint = "; of a TIFF with many bands choose three with --bands, as in --bands 4,3,2" if prefix[:4] in TIFF else ""
@@ -151,7 +152,7 @@ def orientation(image: Image.Image, *, late: bool = True) -> int:
     try:
         exif = image.getexif() if late else Image.Image.getexif(image)
         number = exif.get(ExifTags.Base.Orientation)
-    except _DAMAGED as error:
+    except DAMAGED as error:
         _log.warning("EXIF cannot be read (%s); the picture is taken to be upright", reason(error))
         return 1
     return int(number) if number in _TURNS else 1
@@ -178,7 +179,7 @@ def samples(image: Image.Image, file: BinaryIO | None, name: str) -> npt.NDArray
 
     file: what it is read from; None if it is loaded already.
     """
-    _load(image, _content(file) if file is not None else b"", name)
+    _load(image, content_of(file) if file is not None else b"", name)
     turn = _TURNS.get(orientation(image))
     if image.mode in ("P", "PA", "1"):
         image = image.convert({"P": "RGB", "PA": "RGBA", "1": "L"}[image.mode])
@@ -191,7 +192,7 @@ def _load(image: Image.Image, content: bytes, name: str) -> None:
     try:
         image.load()
         early = content and ends_early(image.format, content, image)
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise PictureError(_damage(name, reason(error), error)) from error
     if early:
         raise PictureError(_damage(name, EARLY))
@@ -203,7 +204,8 @@ def _damage(name: str, why: str, error: BaseException | None = None) -> str:
     return f"{name}: damaged or cut short ({why}); get the file again"
 
 
-def _content(file: BinaryIO) -> bytes:
+def content_of(file: BinaryIO) -> bytes:
+    """All bytes of a file, which stays where it was."""
     position = file.tell()
     file.seek(0)
     content = file.read()
@@ -217,7 +219,7 @@ def _frames(image: Image.Image, name: str) -> tuple[Note, ...]:
         if image.format not in ("GIF", "WEBP", "PNG", "TIFF") or not getattr(image, "is_animated", False):
             return ()
         text = f"{name}: the first of {getattr(image, 'n_frames', 'several')} frames or pages is explained"
-    except _DAMAGED:  # of a later frame
+    except DAMAGED:  # of a later frame
         return ()
     return (Note(NoteCode.FIRST_FRAME, text),)
 
@@ -242,7 +244,7 @@ def _rgb(image: Image.Image, name: str, window: Window | None) -> tuple[Picture,
             pixels = np.array(image.convert("RGB"))
             return (pixels if window is None else windowed(pixels, window)), ()
         layer = np.array(image.convert("RGBA"))
-    except _DAMAGED as error:  # a palette picture that lost its palette
+    except DAMAGED as error:  # a palette picture that lost its palette
         raise PictureError(f"{name}: colour mode {image.mode} cannot become RGB; convert the file") from error
     colours = layer[..., :3] if window is None else windowed(layer[..., :3], window)
     return laid_over_white(colours, layer[..., 3:], name)

@@ -5,6 +5,8 @@ window is the caller's, else the file's (PS3.3 C.11.2.1.2), else from the least 
 MONOCHROME1, where the greatest number is black, is turned round.
 """
 
+import struct
+import zlib
 from io import BytesIO
 from typing import Any, BinaryIO
 
@@ -19,8 +21,11 @@ from onnxcam.types import Note, NoteCode, Picture
 SUFFIXES = (".dcm", ".dicom")
 LARGEST = 178_956_970
 """Pixels, as of other pictures."""
-_BROKEN = (ValueError, TypeError, LookupError, AttributeError, OSError, RuntimeError, NotImplementedError, MemoryError)
-"""What pydicom and its decoders raise."""
+_BROKEN = (
+    *(ValueError, TypeError, LookupError, AttributeError, OSError, EOFError, RuntimeError, NotImplementedError),
+    *(ArithmeticError, MemoryError, struct.error, zlib.error),
+)
+"""What pydicom and its decoders raise on damaged files, beside errors of their own."""
 
 
 def is_dicom(file: BinaryIO, name: str) -> bool:
@@ -38,7 +43,7 @@ def read(file: BinaryIO, name: str, window: Window | None) -> tuple[Picture, tup
     """
     try:
         import pydicom
-        from pydicom.errors import InvalidDicomError
+        from pydicom.errors import BytesLengthException, InvalidDicomError
     except ImportError:
         raise PictureError(f'{name}: DICOM is read with pydicom: pip install "onnxcam[dicom]"') from None
     try:
@@ -56,7 +61,7 @@ def read(file: BinaryIO, name: str, window: Window | None) -> tuple[Picture, tup
         return _grey(data, pixels, window, name)
     except InvalidDicomError as error:
         raise PictureError(f"{name}: no DICOM file, or damaged ({reason(error)})") from error
-    except _BROKEN as error:
+    except (*_BROKEN, BytesLengthException) as error:
         raise PictureError(
             f"{name}: the DICOM file cannot be decoded ({reason(error)}); get it uncompressed"
         ) from error

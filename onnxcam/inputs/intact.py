@@ -91,3 +91,23 @@ def _png_is_whole(data: bytes) -> bool:
             return False
         position, pixels = end + 4, kind == b"IDAT"
     return pixels
+
+
+def gif_is_whole(data: bytes) -> bool:
+    """Whether a GIF has its end mark behind its last frame. Pillow counts the frames that are there."""
+    position = 13 + _colour_table(data, 10)
+    while position + 1 < len(data) and data[position] in (0x21, 0x2C):
+        if data[position] == 0x21:  # an extension: its label, then blocks
+            position += 2
+        else:  # an image: its place and size, its colours, the width of its codes, then blocks
+            position += 11 + _colour_table(data, position + 9)
+        while position < len(data) and data[position]:
+            position += 1 + data[position]
+        position += 1
+    return data[position : position + 1] == b";"
+
+
+def _colour_table(data: bytes, flags: int) -> int:
+    """Bytes of the colour table that the flags at this position announce."""
+    packed = data[flags] if flags < len(data) else 0
+    return 3 << (packed % 8 + 1) if packed & 0x80 else 0

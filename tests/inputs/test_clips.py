@@ -102,6 +102,19 @@ def test_a_damaged_frame_is_an_error_that_names_it() -> None:
         loader().prepare(animated("WEBP")[:-200])
 
 
+@pytest.mark.parametrize("form", ["GIF", "PNG", "TIFF"])
+@pytest.mark.filterwarnings("ignore")
+def test_a_file_that_ends_early_is_an_error_wherever_it_ends(form: str) -> None:
+    content = animated(form)
+    whole = loader().prepare(content).image
+    for cut in range(10, len(content) - 1, len(content) // 60):
+        try:
+            prepared = loader().prepare(content[:cut])
+        except PictureError:
+            continue
+        np.testing.assert_array_equal(prepared.image, whole)
+
+
 def test_a_volume_of_one_channel_takes_no_animation() -> None:
     volume = ImageInput("x", "float32", "NCDHW", 1, (5, 16, 12), None)
     with pytest.raises(PictureError, match="takes no pictures but arrays"):

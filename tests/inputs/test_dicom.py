@@ -8,7 +8,7 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, RLELossless
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless
 
 from onnxcam import NoteCode, read_picture
 from onnxcam.errors import PictureError
@@ -18,9 +18,16 @@ STORED = np.random.default_rng(0).integers(0, 4096, (12, 9)).astype(np.uint16)
 HOUNSFIELD = STORED * 2.0 - 1024
 
 
-def dicom(pixels: np.ndarray = STORED, photometric: str = "MONOCHROME2", *, packed: bool = False, **tags: Any) -> bytes:
+def dicom(
+    pixels: np.ndarray = STORED,
+    photometric: str = "MONOCHROME2",
+    *,
+    packed: bool = False,
+    syntax: str = ExplicitVRLittleEndian,
+    **tags: Any,
+) -> bytes:
     meta = FileMetaDataset()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.TransferSyntaxUID = syntax
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = "1.2.840.10008.5.1.4.1.1.2", "1.2.3"
     data = FileDataset("x", {}, file_meta=meta, preamble=bytes(128))
     data.Rows, data.Columns = pixels.shape[-2:] if photometric.startswith("MONO") else pixels.shape[:2]
@@ -106,6 +113,22 @@ def test_what_cannot_be_shown_is_refused() -> None:
         with pytest.raises(PictureError, match=message) as error:
             read_picture(wrong)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
+@pytest.mark.filterwarnings("ignore")
+def test_damage_is_an_error_of_the_picture(syntax: str) -> None:
+    content, rng = dicom(syntax=syntax, WindowCenter=40, WindowWidth=400, **RESCALE), np.random.default_rng(0)
+    refused = 0
+    for _ in range(300):
+        damaged = np.frombuffer(content, np.uint8).copy()
+        damaged[rng.integers(0, len(damaged), 4)] = rng.integers(0, 256, 4)
+        cut = rng.integers(132, len(content) + 1) if rng.random() < 0.5 else len(content)
+        try:
+            read(damaged[:cut].tobytes())
+        except PictureError:
+            refused += 1
+    assert refused > 30
 
 
 def test_without_pydicom_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
