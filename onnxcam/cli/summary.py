@@ -133,10 +133,13 @@ def _has(name: str, what: str) -> bool:
 
 
 def _assumed(saliency: "Saliency") -> str:
-    """The end of the first line, where the preset is only assumed."""
+    """The end of the first line, where the preset is only assumed, or an array that came preprocessed is doubtful."""
+    from onnxcam.outputs.captions import is_doubtful_array
     from onnxcam.types import Source
 
     provenance = saliency.provenance
+    if is_doubtful_array(saliency):
+        return " (its numbers are those of a picture; if it is not preprocessed, the map is wrong: see the note)"
     if provenance.preset_origin.source is not Source.ASSUMED:
         return ""
     return f" (preprocessing assumed: {provenance.preset.name}; if that is wrong, so is the map: --preset)"

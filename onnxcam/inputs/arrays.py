@@ -53,7 +53,9 @@ def read_array(source: FileSource) -> Numbers:
         raise PictureError(f"{name}: cannot be read ({error.strerror or error})") from None
     except (ValueError, EOFError, SyntaxError, MemoryError, BadZipFile):
         raise PictureError(f"{name}: not an .npy array of numbers, or a damaged one") from None
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub" or array.size == 0:
+    if isinstance(array, np.ndarray) and array.size == 0:
+        raise PictureError(f"{name}: the array of shape {array.shape} is empty")
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
         raise PictureError(f"{name}: an .npy array of numbers is needed, not one of {getattr(array, 'dtype', 'files')}")
     return array
 

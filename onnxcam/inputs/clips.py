@@ -3,6 +3,7 @@
 `frames_of` gives the pictures of a clip, `chosen` those of them that a network of fewer frames sees.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from onnxcam.errors import PictureError
 from onnxcam.inputs.arrays import is_array_file, read_array
 from onnxcam.inputs.decoding import DAMAGED, content_of, identified
-from onnxcam.inputs.images import read_pillow
+from onnxcam.inputs.images import find_pictures, read_pillow
 from onnxcam.inputs.intact import EARLY, gif_is_whole
 from onnxcam.inputs.presets import Preset
 from onnxcam.inputs.sources import FileSource, is_file_source, name_of, opened, reason
@@ -24,11 +25,14 @@ MOST_FRAMES = 4096
 
 
 def frames_of(image: Any, read: Callable[[Any], Picture]) -> list[Picture] | None:
-    """The frames of a clip: of an animated GIF, WebP or PNG, of a list of pictures, of (T,height,width,3) bytes.
+    """The frames of a clip: of an animated GIF, WebP or PNG, of a folder or a list of pictures, of (T,height,width,3)
+    bytes.
 
     read: gives a picture of the list. None for an array of anything else, which may be a preprocessed clip. Raises
     PictureError.
     """
+    if isinstance(image, str | os.PathLike) and os.path.isdir(image):
+        image = list(find_pictures(image))
     if isinstance(image, list | tuple):
         return [read(picture) for picture in image]
     if is_file_source(image) and is_array_file(image):
@@ -44,9 +48,12 @@ def chosen(frames: Sequence[Picture], count: int, name: str) -> tuple[list[Pictu
     """(so many evenly spaced frames, a note where they are not all). Raises PictureError for a single picture."""
     if len(frames) < 2 <= count:
         raise PictureError(
-            f"{name}: a single picture, and the model takes clips of {count} frames; give an animated GIF, WebP or "
-            f"PNG, a list of pictures, or an .npy array (frames, height, width, 3) of bytes"
+            f"{name}: {'a single picture' if frames else 'no frames'}, and the model takes clips of {count} frames; "
+            f"give an animated GIF, WebP or PNG, an .npy array (frames, height, width, 3) of bytes, or in Python a "
+            f"folder or a list of pictures"
         )
+    if not frames:
+        raise PictureError(f"{name}: no frames")
     if len(frames) == count:
         return list(frames), ()
     places = np.rint(np.linspace(0, len(frames) - 1, count)).astype(int).tolist()

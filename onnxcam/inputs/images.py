@@ -136,7 +136,12 @@ def find_pictures(path: str | os.PathLike[str]) -> list[Path]:
 
 def _is_picture(entry: os.DirEntry[str]) -> bool:
     suffix = os.path.splitext(entry.name)[1].lower()
-    return suffix in SUFFIXES and not entry.name.startswith(".") and not entry.is_dir()
+    if suffix not in SUFFIXES or entry.name.startswith("."):
+        return False
+    try:
+        return not entry.is_dir()
+    except OSError:  # a link to itself: an error of this picture, not of the folder
+        return True
 
 
 def _file_name(source: object) -> str:

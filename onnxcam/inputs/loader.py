@@ -43,8 +43,9 @@ ImageLike = FileSource | Pil.Image | npt.NDArray[Any] | DeviceArray
 """What the explainer takes as an image.
 
 A picture: the path of a file, its bytes, the open file; a Pillow image; an array (height,width,3) or (3,height,width)
-of bytes or of floats in [0,1]. Or a preprocessed array (C,H,W), (C,W) or (C,D,H,W), also as an .npy file. Arrays may
-be those of any library, and may lie on a device."""
+of bytes or of floats in [0,1]. Or a preprocessed array (C,H,W), (C,W) or (C,D,H,W), also as an .npy file: floats of the
+model's size, in that order or in the model's, count as preprocessed whatever their numbers are. For a network that
+takes clips, also a folder or a list of pictures. Arrays may be those of any library, and may lie on a device."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -62,8 +62,9 @@ def as_it_is(exact: Numbers, image_input: ImageInput, preset: Preset, name: str)
         return image, ()
     text = (
         f"{name}: its numbers from {low:.3g} to {high:.3g} are those of a picture, where the preset {preset.name} "
-        f"gives {least:.3g} to {most:.3g}; they are taken as they are. If the network takes others, give the picture "
-        f"as uint8 (height, width, 3), or --scale, --mean and --std"
+        f"gives {least:.3g} to {most:.3g}; floats of the model's size count as preprocessed, so they are taken as they "
+        f"are. If they are not, the map is wrong: give the picture as uint8 (height, width, 3), or --scale, --mean and "
+        f"--std"
     )
     return image, (Note(NoteCode.VALUE_RANGE, text),)
 

@@ -25,7 +25,14 @@ def caption(saliency: Saliency) -> Caption:
     if any(note.code is NoteCode.LOW_SCORE for note in provenance.notes):
         score = f"only {score}"
     assumed = [f"{provenance.preset.name} assumed"] if provenance.preset_origin.source is Source.ASSUMED else []
-    return Caption(saliency.target.name, " · ".join([score, *_method_words(provenance), *assumed]))
+    doubtful = ["array perhaps not preprocessed"] if is_doubtful_array(saliency) else []
+    return Caption(saliency.target.name, " · ".join([score, *_method_words(provenance), *assumed, *doubtful]))
+
+
+def is_doubtful_array(saliency: Saliency) -> bool:
+    """Whether an array was taken as it is although its numbers are those of a picture."""
+    came_preprocessed = saliency.placement is None
+    return came_preprocessed and any(note.code is NoteCode.VALUE_RANGE for note in saliency.provenance.notes)
 
 
 def _method_words(provenance: Provenance) -> list[str]:

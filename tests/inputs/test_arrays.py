@@ -13,6 +13,7 @@ from onnxcam.errors import PictureError, PresetError
 from onnxcam.inputs.arrays import host_array
 from onnxcam.inputs.choices import changed_fields
 from onnxcam.inputs.presets import PRESETS, Preset, override
+from onnxcam.outputs.captions import caption
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (16, 12, 3)).astype(np.uint8)
@@ -197,3 +198,23 @@ def test_torch_tensors_of_every_kind(classifier: onnx.ModelProto) -> None:
         normal = torch.from_numpy(NORMALISED)
         flipped = torch.from_numpy(np.ascontiguousarray(NORMALISED.T)).permute(2, 1, 0)
         np.testing.assert_array_equal(explain(flipped, 1).map, explain(normal, 1).map)
+
+
+def test_a_tensor_that_was_not_normalised_is_said_in_the_caption_and_the_same_picture_is_not(
+    classifier: onnx.ModelProto,
+) -> None:
+    with explainer(classifier, preset="imagenet") as explain:
+        as_it_is, pixels = explain(FLOATS), explain(RGB)
+        assert caption(as_it_is).detail.endswith("array perhaps not preprocessed")
+        assert "perhaps" not in caption(pixels).detail
+        by_options = explain(NORMALISED)
+        assert "perhaps" not in caption(by_options).detail
+
+
+@pytest.mark.parametrize("preset", ["imagenet", "inception", "unit", "raw", "keras-caffe"])
+def test_what_prepare_gives_is_explained_as_the_picture_is(classifier: onnx.ModelProto, preset: str) -> None:
+    """Also of a bright picture, whose preprocessed numbers might be those of a darker one."""
+    bright = (RGB // 2 + 128).astype(np.uint8)
+    with explainer(classifier, preset=preset) as explain:
+        for picture in (RGB, bright):
+            np.testing.assert_array_equal(explain(explain.prepare(picture).image).map, explain(picture).map)

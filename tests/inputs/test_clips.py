@@ -119,3 +119,15 @@ def test_a_volume_of_one_channel_takes_no_animation() -> None:
     volume = ImageInput("x", "float32", "NCDHW", 1, (5, 16, 12), None)
     with pytest.raises(PictureError, match="takes no pictures but arrays"):
         loader(image=volume).prepare(animated("WEBP"))
+
+
+def test_a_folder_of_frames_is_a_clip_in_the_order_of_names(tmp_path: Path) -> None:
+    for number in (2, 0, 4, 3, 1):
+        Image.fromarray(FRAMES[number]).save(tmp_path / f"{number}.png")
+    for folder in (tmp_path, str(tmp_path)):
+        np.testing.assert_array_equal(loader().prepare(folder).image, expected([0, 1, 2, 3, 4]))
+
+
+def test_a_clip_without_frames_says_so() -> None:
+    with pytest.raises(PictureError, match="no frames, and the model takes clips of 5 frames"):
+        loader().prepare([])

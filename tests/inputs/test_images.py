@@ -322,3 +322,11 @@ def test_what_names_no_file_is_refused_with_what_does(source: Any) -> None:
     for read in (read_picture, size_of, find_pictures):
         with pytest.raises(PictureError, match="a picture file is a path, or its content as bytes"):
             read(source)
+
+
+def test_a_link_to_itself_is_an_error_of_that_picture_only(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    assert find_pictures(tmp_path) == [tmp_path / "a.png", tmp_path / "loop.png"]
+    with pytest.raises(PictureError, match=r"loop\.png"):
+        read_picture(tmp_path / "loop.png")
