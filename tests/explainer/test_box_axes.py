@@ -22,6 +22,8 @@ def anchors(form: str) -> np.ndarray:
     corners = np.stack([x - 6, y - 3, x + 6, y + 3])
     if "centre" in form:
         corners = np.stack([x, y, np.full_like(x, 12), np.full_like(x, 6)])
+    if "corner and size" in form:
+        corners = np.stack([x - 6, y - 3, np.full_like(x, 12), np.full_like(x, 6)])
     if "fractions" in form:
         corners = corners / np.array([64, 32, 64, 32])[:, None]
     return (corners[[1, 0, 3, 2]] if "y first" in form else corners).astype(np.float32)
@@ -69,6 +71,15 @@ def test_a_box_lies_about_its_cell_whatever_axis_comes_first(form: str) -> None:
         saliency = explain(PICTURE, Box(BOX, 0))
     np.testing.assert_allclose(saliency.target.box, PLACE, atol=0.1)
     assert NoteCode.BOX_READING not in {note.code for note in saliency.provenance.notes}
+
+
+@pytest.mark.parametrize("form", ["pixels", "fractions", "fractions, y first"])
+def test_left_top_width_height_is_read_with_a_note(form: str) -> None:
+    model = detector(f"corner and size in {form}")
+    with Explainer(model, "grad-cam", preset=PRESETS["unit"], providers=["cpu"]) as explain:
+        saliency = explain(PICTURE, Box(BOX, 0))
+    np.testing.assert_allclose(saliency.target.box, PLACE, atol=0.1)
+    assert NoteCode.BOX_READING in {note.code for note in saliency.provenance.notes}
 
 
 SUPPRESSED = """

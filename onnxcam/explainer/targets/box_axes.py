@@ -1,4 +1,5 @@
-"""Says whether a detector lists a box's y before its x, as TensorFlow's do: (top, left, bottom, right).
+"""Says whether a detector lists a box's y before its x, as TensorFlow's do: (top, left, bottom, right), or its corner
+and size, as COCO's files do: (left, top, width, height).
 
 Nothing in four numbers tells. But a box lies near the cell of the feature map that predicts it: over many boxes the
 first number follows the cells' columns where it is an x, and their rows where it is a y. Without enough cells the name
@@ -21,6 +22,8 @@ FEWEST = 8
 """Boxes from which their places on the grid tell the order of the axes."""
 CLEAR, MARGIN = 0.5, 0.3
 """The least correlation of both coordinates with the grid, and how much more it is than in the other order."""
+NEAR = 0.25
+"""How far from the middle of its box the middle of a cell may lie in the median, in widths and heights."""
 
 Indices = npt.NDArray[np.intp]
 
@@ -37,6 +40,23 @@ def y_first(centres: Vector, rows: Indices, output: HeadOutput, name: str) -> tu
         return False, None
     text = f"the boxes are read as top, left, bottom, right, by the name {name!r} alone; check the drawn box"
     return True, Note(NoteCode.BOX_READING, text)
+
+
+def starts_at_corner(sides: Vector, scales: Sequence[Scale]) -> bool:
+    """Whether the boxes (left, top, width, height), and not (centre x, centre y, width, height), lie about their cells.
+
+    sides: (boxes,4) of a whole table, as fractions of the picture.
+    """
+    for cells in (_cells(np.arange(len(sides)), scales, anchors_last=last) for last in (True, False)):
+        known = np.isfinite(cells).all(axis=1) & (sides[:, 2:] > 0).all(axis=1)
+        if known.sum() < FEWEST:
+            continue
+        start, extent = (sides[:, :2] - cells)[known], sides[known, 2:]
+        places = np.median(start / extent, axis=0)  # 0 for centres, -1/2 for corners
+        spread, centred = (np.abs(start + part * extent).mean(axis=0) for part in (0.5, 0.0))
+        if (np.abs(places + 0.5) <= NEAR).all() and (spread <= CLEAR * centred).all():
+            return True
+    return False
 
 
 def rows_of_detections(output: HeadOutput) -> Indices:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.explainer.targets.box_axes import y_first
+from onnxcam.explainer.targets.box_axes import starts_at_corner, y_first
 from onnxcam.explainer.targets.kind import HeadOutput, Vector
 from onnxcam.outputs.outlines import bounds
 from onnxcam.outputs.saliency import ScoredTarget
@@ -57,6 +57,13 @@ def read_boxes(output: HeadOutput, scores: Vector) -> InputBoxes:
     what = f"the four numbers that {name!r} holds for a box"
     known = output.logits.corners
     upright, doubt = with_x_first(sides, np.arange(len(sides)), output, name, known)
+    if known is None and len(output.size) == 2:
+        unit = (1.0, 1.0) if _are_fractions(upright, known) else output.size[::-1]
+        if starts_at_corner(upright / np.tile(unit, 2), output.scales):
+            upright = upright + np.pad(upright[:, 2:] / 2, ((0, 0), (0, 2)))
+            known = False
+            text = f"{what} are read as left, top, width, height, since the boxes then lie about their cells"
+            doubt = doubt or Note(NoteCode.BOX_READING, text)
     boxes = read_sides(upright, scores, output.size, known, what=what)
     return boxes if doubt is None else replace(boxes, doubt=doubt)
 
