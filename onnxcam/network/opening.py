@@ -169,7 +169,7 @@ class _Start:
 def _start(file: ModelFile, options: OpenOptions) -> _Start:
     """Prepares the file's graph, and puts the table of a detector's candidates, or of its raw scales, at its end."""
     prepared = prepare_model(file.model, options.layout, options.image_input)
-    model, image = unroll_loops(store_filled_weights(with_plain_heads(prepared.model))), prepared.image
+    model, image = unroll_loops(with_plain_heads(store_filled_weights(prepared.model))), prepared.image
     size, notes = resolve_size(image, options.size), prepared.notes
     if options.kind not in (None, Kind.BOXES):
         return _Start(model, image, prepared.runnable, notes, size, options)

@@ -18,7 +18,7 @@ net (float[{batch},3,16,12] x) => ({outputs})
 <float[6,3,3,3] w, float[6,1] u, float[6,1] u2, float[6,5] v, float[6,5] v2, float[1] bias = {{{bias}}},
  float one = {{1.0}}, float two = {{2.0}}, float half = {{0.5}}, float zero = {{0.0}}, float[1,2] turn = {{-1.0, 1.0}},
  float[2] shift = {{1.0, 0.0}}, int64[1] at = {{1}}, int64[1] last = {{2}}, float low = {{0.0000001}},
- float high = {{0.9999999}}, int64[4] pads = {{0,1,0,0}}, int64[2] pair = {{-1, 2}}, int64[2] col = {{-1, 1}}>
+ float high = {{0.9999999}}, int64[4] pads = {{0,1,0,0}}, int64[4] pairs = {{1,0,0,0}}, int64[2] two_columns = {{-1, 2}}, int64[2] pair = {{-1, 2}}, int64[2] col = {{-1, 1}}>
 {{
   c = Conv <kernel_shape=[3,3], pads=[1,1,1,1], strides=[2,2]> (x, w)
   f = Relu (c)
@@ -42,6 +42,7 @@ JOINED = {
     "softmax over a zero": ("float[N,2] y", "o = Mul (z, zero) s = Concat <axis=1> (o, z) y = Softmax <axis=1> (s)"),
     "softmax over a filled zero": ("float[N,2] y", "h = Shape (z) o = ConstantOfShape (h) s = Concat <axis=1> (o, z) y = Softmax <axis=-1> (s)"),
     "softmax over a pad": ("float[N,2] y", "s = Pad (z, pads) y = Softmax <axis=1> (s)"),
+    "softmax over a pad as PyTorch writes it": ("float[N,2] y", "h = Reshape (pairs, two_columns) b = Constant <value_ints=[-1]> () e = Constant <value_ints=[-9223372036854775807]> () o = Constant <value_ints=[0]> () i = Slice (h, b, e, o, b) t = Transpose <perm=[1,0]> (i) k = Reshape (t, b) s = Pad (z, k) y = Softmax <axis=1> (s)"),
     "clipped": ("float[N,1] y", "q = Sigmoid (z) y = Clip (q, low, high)"),
     "label and probabilities": ("float[N,2] y, int64[N] i", S + "y = Concat <axis=1> (n, q) i = ArgMax <axis=1, keepdims=0> (y)"),
     "label alone": ("int64[N] i", S + "y = Concat <axis=1> (n, q) i = ArgMax <axis=1, keepdims=0> (y)"),

@@ -159,10 +159,24 @@ def _is_expectation(node: Node) -> bool:
     return len(rest) == 1 and final_activation_name(rest[0]) in ("softmax", "sigmoid")
 
 
+def _is_root(exponent: Value | None) -> bool:
+    """Whether the exponent lies between 0 and 1; PyTorch writes a square root as 0.49999976."""
+    array = constant(exponent)
+    return array is not None and array.size == 1 and 0 < float(array.item()) < 1
+
+
 def is_distance(value: Value) -> bool:
     """Whether a length or a root is the last operator: less is better there, unlike a score."""
     node = last_operator(value)
-    return node is not None and node.op_type in ("Sqrt", "ReduceL2", "ReduceL1", "ReduceSumSquare")
+    if node is not None and (node.op_type == "Sqrt" or (node.op_type == "Pow" and _is_root(node.inputs[1]))):
+        return True
+    if node is not None and node.op_type == "ReduceSum" and node.inputs[0] is not None:
+        square = last_operator(node.inputs[0])
+        if square is None or square.op_type == "Abs":
+            return square is not None
+        twice = square.op_type == "Mul" and square.inputs[0] is square.inputs[1]
+        return twice or (square.op_type == "Pow" and _is_number(square.inputs[1], 2))
+    return node is not None and node.op_type in ("ReduceL2", "ReduceL1", "ReduceSumSquare")
 
 
 def is_normalised(value: Value) -> bool:

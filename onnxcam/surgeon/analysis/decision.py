@@ -102,9 +102,21 @@ def _column(node: Node, scores: Value) -> Decision | None:
         return Decision(scores, integer(node, "axis", 0), "Gather")
     if node.op_type == "Slice":
         starts, ends, axes = (integers(node, n, i) for i, n in enumerate(("starts", "ends", "axes"), start=1))
-        if starts and ends and axes and len(axes) == 1 and (ends[0] - starts[0] == 1 or starts[0] == -1):
+        if (
+            starts
+            and ends
+            and axes
+            and len(axes) == 1
+            and (ends[0] - starts[0] == 1 or starts[0] == -1 or _is_one_wide(node))
+        ):
             return Decision(scores, axes[0], "Slice")
     return None
+
+
+def _is_one_wide(node: Node) -> bool:
+    """Whether the file says that a slice from the second class on is one class wide: there are two."""
+    shape = node.outputs[0].shape
+    return shape is not None and len(shape) == 2 and shape[1] == 1
 
 
 def _compared(node: Node) -> Decision | None:

@@ -69,6 +69,19 @@ def _concat(node: Node, inputs: list[Array]) -> Array:
     return np.concatenate(inputs, integer(node, "axis", 0))
 
 
+def _slice(node: Node, inputs: list[Array]) -> Array:
+    names = ("starts", "ends", "axes", "steps")
+    starts, ends, axes, steps = (integers(node, name, i) for i, name in enumerate(names, start=1))
+    if starts is None or ends is None:
+        raise ValueError("a Slice has both")
+    cuts = [slice(None)] * inputs[0].ndim
+    for i, axis in enumerate(axes or range(len(starts))):
+        step, length = steps[i] if steps else 1, inputs[0].shape[axis]
+        end = None if step < 0 and ends[i] < -length else ends[i]
+        cuts[axis] = slice(starts[i], end, step)
+    return inputs[0][tuple(cuts)]
+
+
 def _dequantised(node: Node, inputs: list[Array]) -> Array:
     zero = np.asarray(inputs[2], np.float64) if len(inputs) > 2 else 0.0
     return (np.asarray(inputs[0], np.float64) - zero) * np.asarray(inputs[1], np.float64)
@@ -96,5 +109,6 @@ _RULES: Mapping[str, Callable[[Node, list[Array]], Array]] = {
     "Transpose": _transpose,
     "Expand": _expand,
     "Concat": _concat,
+    "Slice": _slice,
     "DequantizeLinear": _dequantised,
 }

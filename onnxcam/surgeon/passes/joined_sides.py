@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.surgeon.analysis.activations import TRANSPARENT, final_activation
+from onnxcam.surgeon.analysis.folding import folded
 from onnxcam.surgeon.builder import Builder
 from onnxcam.surgeon.ir import Model, Node, Shapes, Value, constant, edit, infer_shapes, integer, integers
 from onnxcam.surgeon.passes.linear_classifiers import with_standard_classifiers
@@ -168,7 +169,8 @@ def _beside_zero(softmax: Node, shapes: Shapes | None) -> list[_Column] | None:
 
 def _beside_padding(pad: Node, logit: Value, shapes: Shapes | None) -> list[_Column] | None:
     """The two columns of a logit that is padded with a zero before or behind it."""
-    pads = integers(pad, "pads", 1)
+    computed = folded(pad.inputs[1]) if len(pad.inputs) > 1 else None
+    pads = integers(pad, "pads") if computed is None else computed.reshape(-1).tolist()
     number = constant(pad.inputs[2]) if len(pad.inputs) > 2 else None
     mode = pad.attributes.get("mode")
     if len(pad.inputs) > 3 or not _is_column(logit, shapes) or (mode is not None and mode.as_string() != "constant"):
