@@ -47,8 +47,8 @@ def _place(target: Element, output: HeadOutput) -> int:
     if not target.index:
         places = ",".join("0" for _ in shape)
         raise TargetError(
-            f"the {output.values.size} numbers of {output.logits.output!r}, of shape {list(shape)} for one picture, are "
-            f"no scores of classes, so none is the best one; name one by its index, such as --index {places}"
+            f"the {output.values.size} numbers of {output.logits.output!r}, of shape {list(shape)} for one picture, "
+            f"are no scores of classes, so none is the best one; name one by its index, such as --index {places}"
         )
     index = tuple(i + d if i < 0 else i for i, d in zip(target.index, shape, strict=False))
     if len(target.index) != len(shape) or not all(0 <= i < d for i, d in zip(index, shape, strict=True)):
