@@ -11,8 +11,18 @@ from onnxcam.types import NoteCode
 
 pytestmark = pytest.mark.torch
 
-EVERY = ("TopKTwice", "TopKFlat", "Suppressed", "SuppressedPerClass", "PerLevel", "Peaks", "Queries", "QueriesChosen")
-SUPPRESSING = {"Suppressed", "SuppressedPerClass"}
+EVERY = (
+    "TopKTwice",
+    "TopKFlat",
+    "Suppressed",
+    "SuppressedPerClass",
+    "PerLevel",
+    "Peaks",
+    "Queries",
+    "QueriesChosen",
+    "Proposed",
+)
+SUPPRESSING = {"Suppressed", "SuppressedPerClass", "Proposed"}
 """Exported by TorchScript alone, which has a symbolic function for NonMaxSuppression."""
 
 
@@ -39,4 +49,4 @@ def test_grad_cam_of_the_best_detection_is_autograds(
     expected = maps[saliency.raw.shape]
     assert np.corrcoef(saliency.raw.reshape(-1), expected.reshape(-1))[0, 1] >= 0.999
     followed = NoteCode.FOLLOWED in {note.code for note in saliency.provenance.notes}
-    assert followed == name.startswith("Queries")
+    assert followed == name.startswith(("Queries", "Proposed"))

@@ -194,10 +194,70 @@ class QueriesChosen(Queries):
         return k % CLASSES, boxes.gather(1, (k // CLASSES).unsqueeze(-1).repeat(1, 1, 4)), best
 
 
+class PoolRegions(torch.autograd.Function):
+    """ONNX's RoiAlign, 2x2 with two points to a side; in PyTorch it returns placeholders."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, regions: Tensor) -> Tensor:
+        return x.new_zeros(len(regions), x.shape[1], 2, 2)
+
+    @staticmethod
+    def symbolic(g: Any, x: Any, regions: Any) -> Any:
+        first = g.op("Slice", regions, *(g.op("Constant", value_t=torch.tensor([i])) for i in (0, 1, 1)))
+        samples = g.op("Cast", g.op("Squeeze", g.op("Mul", first, g.op("Constant", value_t=torch.zeros(1))),
+                                    g.op("Constant", value_t=torch.tensor([1]))), to_i=7)  # fmt: skip
+        sizes = {"output_height_i": 2, "output_width_i": 2, "sampling_ratio_i": 2, "spatial_scale_f": 1 / 8}
+        return g.op("RoiAlign", x, regions, samples, coordinate_transformation_mode_s="half_pixel", **sizes)
+
+
+def pooled_by_grid(x: Tensor, regions: Tensor) -> Tensor:
+    """What PoolRegions stands for, by PyTorch's grid_sample. The regions lie within the map."""
+    share = (torch.arange(4) + 0.5) / 4
+    left, top, right, bottom = (regions / 8 - 0.5).unsqueeze(-1).unbind(1)
+    columns, rows = left + (right - left) * share, top + (bottom - top) * share
+    size = x.shape[-1] - 1
+    grid = torch.stack([columns[:, None].expand(-1, 4, 4), rows[:, :, None].expand(-1, 4, 4)], -1) / size * 2 - 1
+    every = x.expand(len(regions), -1, -1, -1)
+    points = functional.grid_sample(every, grid, padding_mode="border", align_corners=True)
+    return functional.avg_pool2d(points, 2)
+
+
+class Proposed(TwoScales):
+    """Faster R-CNN: regions that suppression chose are pooled, classified and chosen from again.
+
+    The first suppression removes no overlap, so that it is TopK in PyTorch.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.propose, self.classify = nn.Conv2d(16, 5, 1), nn.Linear(16 * 4, 1 + CLASSES)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        (fine, _) = self.trunk(x)
+        objectness, sides = self.propose(fine).flatten(2).split([1, 4], 1)
+        size = functional.softplus(sides[:, 2:]) * 12
+        centre = _centres(8, 8.0)[None] + sides[:, :2] * 4
+        boxes = torch.cat([centre - size / 2, centre + size / 2], 1).clamp(0, 64).transpose(1, 2)
+        if torch.onnx.is_in_onnx_export():
+            limits = (torch.tensor([DETECTIONS]), torch.tensor([1.0]), torch.tensor([0.0]))
+            chosen = Suppress.apply(boxes, objectness.sigmoid(), *limits)[:, 2]
+            regions = boxes[0][chosen]
+            pooled = PoolRegions.apply(fine, regions)
+        else:
+            regions = boxes[0][objectness[0, 0].topk(DETECTIONS)[1]].detach()
+            pooled = pooled_by_grid(fine, regions)
+        self.candidates = (self.classify(pooled.flatten(1)) * 4).softmax(-1)[:, 1:]
+        by_class = self.candidates.t()[None]
+        kept = Suppress.apply(regions[None], by_class, *SUPPRESSION)
+        image, label, row = kept.unbind(1)
+        best, k = by_class[image, label, row].topk(3)
+        return regions[row][k], best, label[k]
+
+
 LISTS, TABLE = ["boxes", "scores", "labels"], ["output0"]
 OUTPUTS = {
     "TopKTwice": TABLE, "TopKFlat": LISTS, "Suppressed": TABLE, "SuppressedPerClass": LISTS, "PerLevel": LISTS,
-    "Peaks": TABLE, "Queries": ["logits", "pred_boxes"], "QueriesChosen": ["labels", "boxes", "scores"],
+    "Proposed": LISTS, "Peaks": TABLE, "Queries": ["logits", "pred_boxes"], "QueriesChosen": ["labels", "boxes", "scores"],
 }  # fmt: skip
 
 
