@@ -82,16 +82,30 @@ class InputReader:
         batch = prepared.image[None].transpose([canonical.index(letter) for letter in image.layout])
         return np.ascontiguousarray(batch.squeeze(image.added)), notes
 
+    @property
+    def _is_automatic(self) -> bool:
+        """Whether the explained picture has the numbers that it would have if no preset were given, as of a record."""
+        try:
+            return self.preset is None or _alike(choose_preset(self.file, None, self.image)[0], self.used)
+        except PresetError:  # what travels with the model is damaged
+            return False
+
     def _preset(self, image: ImageInput) -> tuple[Preset, tuple[Note, ...]]:
         """(the numbers that this input takes, fitted as the explained picture is; what to doubt)."""
-        numbers, origin = adjusted(*choose_preset(self.file, self.preset, image), self.adjust)
+        preset = None if self._is_automatic else self.preset
+        numbers, origin = adjusted(*choose_preset(self.file, preset, image), self.adjust)
         doubts = preset_notes(self.file.model, image, numbers, origin)
-        if all(getattr(numbers, field) == getattr(self.used, field) for field in ARITHMETIC):
+        if _alike(numbers, self.used):
             return self.used, doubts
         padding = self.used.padding if image.channels == self.image.channels else numbers.padding
         fit = {field: getattr(self.used, field) for field in ("resize", "crop", "interpolation", "size")}
         text = f"its picture is preprocessed as {numbers.name} ({origin}), and fitted as the explained one"
         return replace(numbers, padding=padding, **fit), (Note(NoteCode.OTHER_PICTURES, text), *doubts)
+
+
+def _alike(preset: Preset, other: Preset) -> bool:
+    """Whether both make the same numbers of a pixel."""
+    return all(getattr(preset, field) == getattr(other, field) for field in ARITHMETIC)
 
 
 def _is_array_file(value: Any) -> bool:

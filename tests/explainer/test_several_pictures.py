@@ -12,7 +12,8 @@ from small_models import filled
 
 from onnxcam import Explainer
 from onnxcam.errors import ModelError, OptionError, PresetError
-from onnxcam.inputs.presets import preset_named, whole
+from onnxcam.inputs.presets import Preset, preset_named, whole
+from onnxcam.outputs.record import record
 from onnxcam.outputs.saliency import Saliency
 from onnxcam.surgeon.passes import own_part
 from onnxcam.types import BatchMode, NoteCode
@@ -181,7 +182,7 @@ def test_colour_and_depth_are_two_inputs_of_different_channels(tmp_path: Path) -
     by_file = saliency(model, "grad-cam", BEFORE, inputs={"depth": tmp_path / "depth.png"})
     np.testing.assert_array_equal(by_file.map, saliency(model, "grad-cam", BEFORE, inputs={"depth": depth}).map)
     with pytest.raises(PresetError, match=r"the picture of the input 'depth': .*\.npy"):
-        Explainer(model, inputs={"depth": tmp_path / "depth.png"}, preset="imagenet", providers=["cpu"])
+        Explainer(model, inputs={"depth": tmp_path / "depth.png"}, preset="clip", providers=["cpu"])
 
 
 def test_a_missing_picture_is_asked_for_by_name() -> None:
@@ -260,3 +261,15 @@ def test_bytes_of_an_array_file_are_the_other_picture(tmp_path: Path) -> None:
         with Explainer(model, "grad-cam", providers=["cpu"], inputs={"after": value}) as explain:
             maps.append(explain(BEFORE).map)
     np.testing.assert_array_equal(*maps)
+
+
+@pytest.mark.parametrize("explained", ["before", "after"])
+def test_a_record_makes_the_map_again_although_each_input_takes_other_numbers(explained: str) -> None:
+    inputs = {"after" if explained == "before" else "before": AFTER}
+    model = one_normalises_itself()
+    with Explainer(model, "grad-cam", providers=["cpu"], image_input=explained, inputs=inputs) as explain:
+        one = explain(BEFORE)
+    values = record(one)
+    options = {"preset": Preset.from_json(values["preset"]), "image_input": values["image_input"], "inputs": inputs}
+    with Explainer(model, "grad-cam", providers=["cpu"], **options) as explain:
+        np.testing.assert_array_equal(explain(BEFORE, one.target).map, one.map)
