@@ -13,7 +13,7 @@ from typing import Any
 from onnxcam.errors import LabelError, TargetError, near
 from onnxcam.inputs.sidecar import file_beside, read_text
 from onnxcam.inputs.timm_config import is_timm, timm_labels
-from onnxcam.inputs.ultralytics import literal
+from onnxcam.surgeon.metadata import literal
 from onnxcam.types import Origin, Source
 
 

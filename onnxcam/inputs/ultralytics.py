@@ -4,7 +4,6 @@ YOLOv8 and later write `task`, `names`, `imgsz` and `stride`; YOLOv5 writes `nam
 the names.
 """
 
-import ast
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ from typing import Any
 
 from onnxcam.inputs.presets import IMAGENET_MEAN, IMAGENET_STD, LARGEST_SIDE, PRESETS, Preset
 from onnxcam.surgeon.analysis.anatomy import Kind
+from onnxcam.surgeon.metadata import literal
 from onnxcam.types import Origin, Source
 
 TASKS: Mapping[str, Kind] = {
@@ -22,8 +22,6 @@ TASKS: Mapping[str, Kind] = {
     "classify": Kind.CLASSES,
 }
 """What the export of each task is explained on: of a segmentation its table of boxes, not the masks' prototypes."""
-LARGEST_LITERAL = 2**20
-"""Characters of a literal: a syntax tree takes some hundred times the memory of its text."""
 
 
 @dataclass(frozen=True)
@@ -71,16 +69,6 @@ def read_export(metadata: Mapping[str, str]) -> Export | None:
         return Export(task, size, squashes)
     is_yolov5 = "task" not in metadata and isinstance(literal(metadata.get("names", "")), dict | list)
     return Export(None, size) if is_yolov5 and isinstance(literal(metadata.get("stride", "")), int) else None
-
-
-def literal(text: str) -> Any:
-    """The value of a Python literal, such as a dict of names; None for anything else and for too long a text."""
-    if len(text) > LARGEST_LITERAL:
-        return None
-    try:
-        return ast.literal_eval(text.strip())
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-        return None
 
 
 def _size(value: Any) -> tuple[int, int] | None:

@@ -4,7 +4,6 @@ Further numbers are the coefficients of mask prototypes, keypoints or an angle. 
 layers and pass the same activation, which dependence.py shows; names of classes in the metadata say their number.
 """
 
-import ast
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -18,6 +17,7 @@ from onnxcam.surgeon.analysis.detections import cells, prediction_layers
 from onnxcam.surgeon.analysis.factors import CHANNEL
 from onnxcam.surgeon.analysis.frontier import WEIGHTED, Geometry
 from onnxcam.surgeon.ir import Model, Node, Value, ancestors, constant, find_value, integer, integers
+from onnxcam.surgeon.metadata import literal
 from onnxcam.types import Note, NoteCode
 
 SIDES = 4
@@ -26,8 +26,6 @@ _EXCLUSIVE = {"Sigmoid": False, "HardSigmoid": False, "Softmax": True}
 """Activations of scores, and whether the classes compete in it."""
 ACTIVATIONS = frozenset(_EXCLUSIVE)
 TRANSPARENT = MOVES | {"QuantizeLinear", "DequantizeLinear", "ScatterND"}
-LONGEST_NAMES = 2**20
-"""Characters of the names in the metadata: a syntax tree takes some hundred times the memory of its text."""
 
 
 @dataclass(frozen=True)
@@ -246,11 +244,7 @@ def _channels(value: Value, geometry: Geometry) -> int:
 
 def class_names(model: Model) -> int | None:
     """The number of classes that Ultralytics' metadata names, None without."""
-    text = model.metadata_props.get("names", "")
-    try:
-        names = ast.literal_eval(text.strip()) if 0 < len(text) <= LONGEST_NAMES else None
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-        return None
+    names = literal(model.metadata_props.get("names", ""))
     return len(names) if isinstance(names, dict | list) and names else None
 
 
