@@ -40,8 +40,8 @@ from onnxcam.surgeon.loading import ModelFile
 from onnxcam.surgeon.passes.control_flow import unroll_loops
 from onnxcam.surgeon.passes.fill_weights import store_filled_weights
 from onnxcam.surgeon.passes.frame_axis import add_frame_axis
+from onnxcam.surgeon.passes.joined_pictures import split_off
 from onnxcam.surgeon.passes.joined_sides import with_plain_heads
-from onnxcam.surgeon.passes.own_part import split_off
 from onnxcam.surgeon.preparation import prepare_model
 from onnxcam.surgeon.vmap.driver import CannotBatch, free_batch
 from onnxcam.types import Arrays, BatchMode, Image, MaskForm, Note, NoteCode

@@ -17,8 +17,8 @@ from onnx.external_data_helper import load_external_data_for_tensor, uses_extern
 
 from onnxcam.errors import ModelError, NoSpatialFeatures
 from onnxcam.surgeon.ir import Model, cause, from_proto
-from onnxcam.surgeon.maps import MapOutput, map_outputs, without_maps
 from onnxcam.surgeon.validation import all_nodes, check_calls, check_loops, check_tensors, check_text
+from onnxcam.surgeon.zip_map import MapOutput, map_outputs, without_maps
 
 OLDEST_OPSET = 7
 """The oldest opset that onnxruntime promises to run, and the first with numpy-style broadcasting."""

@@ -15,7 +15,7 @@ from onnxcam.errors import ModelError, OptionError, PresetError
 from onnxcam.inputs.presets import Preset, preset_named, whole
 from onnxcam.outputs.record import record
 from onnxcam.outputs.saliency import Saliency
-from onnxcam.surgeon.passes import own_part
+from onnxcam.surgeon.passes import joined_pictures
 from onnxcam.types import BatchMode, NoteCode
 
 UNIT = preset_named("unit")
@@ -196,7 +196,7 @@ def test_an_input_that_takes_no_picture_is_named() -> None:
 
 
 def test_features_of_several_pictures_that_cannot_be_told_apart_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(own_part, "_join", lambda *_: None)
+    monkeypatch.setattr(joined_pictures, "_join", lambda *_: None)
     with pytest.raises(ModelError, match="2 entries for 1 picture"):
         Explainer(NETWORKS["one trunk over a joined batch"], inputs={"after": AFTER}, preset=UNIT, providers=["cpu"])
 

@@ -11,7 +11,7 @@ import onnx_ir
 
 from onnxcam.surgeon.analysis.activations import MOVING, TRANSPARENT
 from onnxcam.surgeon.ir import Node, Value, ancestors, constant, integer, integers
-from onnxcam.surgeon.maps import label_texts
+from onnxcam.surgeon.zip_map import label_texts
 
 COMPARISONS = frozenset({"Greater", "GreaterOrEqual", "Less", "LessOrEqual"})
 LOOKUPS = frozenset({"Gather", "ArrayFeatureExtractor", "LabelEncoder"})

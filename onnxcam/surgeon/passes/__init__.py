@@ -8,7 +8,7 @@ do its work.
     added_axes.py        add_axes: an input without batch or channel axis gets one of size 1
     control_flow.py      unroll_loops, take_branches: Loop and If are replaced by their contents
     expose_features.py   expose_features: the feature tensor becomes an output
-    own_part.py          split_off: features of several pictures in one batch become a tensor for each
+    joined_pictures.py          split_off: features of several pictures in one batch become a tensor for each
     frame_axis.py        add_frame_axis: the features of frames that became a batch get an axis of time
     opset.py             raise_opset, decompose_operators, blank_weights: changes of the operators or weights as a whole
     single_precision.py  convert_to_single_precision: float32 everywhere, for gradients; convert_to_float32: in place of
