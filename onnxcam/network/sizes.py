@@ -20,7 +20,7 @@ from onnxcam.types import Arrays, Note, NoteCode
 
 CHOOSING = frozenset({"NonMaxSuppression", "NonZero", "Compress", "Unique", "TopK", *CONTROL})
 """Operators whose number of results depends on the numbers of the image."""
-MOST_SECONDS = 30.0
+MOST_SECONDS = 10.0
 """Time for trying sizes; a size that does not fit usually fails early in the graph."""
 
 

@@ -180,7 +180,10 @@ def _check_inputs(proto: onnx.ModelProto, name: str) -> None:
     ranks = {name: len(t.shape.dim) if t.HasField("shape") else None for name, t in types.items()}
     if all(rank is not None and rank < 3 for rank in ranks.values()):
         shown = ", ".join(f"{n} with {r} axes" for n, r in ranks.items()) or "none"
-        raise NoSpatialFeatures(f"{name}: the model takes no picture (its inputs: {shown}), so there is nothing to map")
+        raise NoSpatialFeatures(
+            f"{name}: the model takes no picture (its inputs: {shown}), so there is nothing to map; if a picture is "
+            f"flattened before, export that with the model, as (N,C,H,W)"
+        )
 
 
 def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:

@@ -8,7 +8,7 @@ from onnx import numpy_helper
 from small_models import filled
 
 from onnxcam import Explainer
-from onnxcam.errors import ModelError
+from onnxcam.errors import ModelError, NoSpatialFeatures
 
 HEAD = "f = Relu (c) p = GlobalAveragePool (f) q = Flatten (p)"
 PLANE, VOLUME = "c = Conv <pads=[1,1,1,1]> (t, w)", "c = Conv <pads=[1,1,1,1,1,1]> (t, w)"
@@ -85,4 +85,10 @@ def test_the_map_is_the_weighted_sum_of_the_feature_maps(name: str) -> None:
 def test_a_batch_axis_that_is_not_the_first_is_refused(shape: str, order: str) -> None:
     model = network(shape, f"t = Transpose <perm=[{order}]> (x)", PLANE, "8,3,3,3", "1,3")
     with pytest.raises(ModelError, match=r"the batch axis of the input 'x' .* is not its first one; export"):
+        Explainer(model, providers=["cpu"])
+
+
+def test_a_picture_that_comes_flattened_is_refused_with_what_to_export() -> None:
+    model = network("N,120", "s = Constant <value_ints=[-1,1,12,10]> () t = Reshape (x, s)", PLANE, "8,1,3,3")
+    with pytest.raises(NoSpatialFeatures, match=r"flattened before, export that with the model, as \(N,C,H,W\)"):
         Explainer(model, providers=["cpu"])
