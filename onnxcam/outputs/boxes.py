@@ -46,7 +46,7 @@ def draw_target(drawn: Picture, target: ScoredTarget, part: Rectangle, text: str
     return drawn
 
 
-def shjoined_pictures(map_shape: tuple[int, ...], placement: Placement | None, *, heatmap: bool) -> Rectangle:
+def shown_part(map_shape: tuple[int, ...], placement: Placement | None, *, heatmap: bool) -> Rectangle:
     """What a drawing of a map (H,W) shows, in the pixels of a target's box.
 
     heatmap: whether the map stands alone, without the picture that it was placed on.

@@ -13,7 +13,7 @@ import numpy as np
 
 from onnxcam.errors import PictureError
 from onnxcam.outputs import overlay
-from onnxcam.outputs.boxes import draw_target, shjoined_pictures
+from onnxcam.outputs.boxes import draw_target, shown_part
 from onnxcam.outputs.captions import caption, target_text
 from onnxcam.outputs.overlay import Style
 from onnxcam.outputs.record import plain, record
@@ -67,7 +67,7 @@ def draw(saliency: Saliency, picture: Original | None, style: Style) -> Picture:
         if rank == 1:
             alpha, ground = style.alpha, background(style.colormap)
     if saliency.target.box is not None and rank == 2:
-        part = shjoined_pictures(saliency.map.shape, saliency.placement, heatmap=picture is None)
+        part = shown_part(saliency.map.shape, saliency.placement, heatmap=picture is None)
         drawn = draw_target(drawn, saliency.target, part, target_text(saliency.target), style.font)
     if not style.caption:
         return drawn

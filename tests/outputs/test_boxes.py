@@ -7,7 +7,7 @@ import pytest
 from results import provenance
 
 from onnxcam.outputs import overlay
-from onnxcam.outputs.boxes import draw_target, shjoined_pictures
+from onnxcam.outputs.boxes import draw_target, shown_part
 from onnxcam.outputs.formats import draw
 from onnxcam.outputs.outlines import bounds, contours
 from onnxcam.outputs.overlay import Style
@@ -54,9 +54,9 @@ def test_a_box_is_drawn_at_its_pixels_of_the_picture_also_of_an_enlarged_one(siz
 def test_a_heatmap_shows_the_box_in_its_own_pixels(heatmap: bool) -> None:
     """The model's input is a letterbox: 40 x 20 cells on (-10, 0) to (30, 20) of a picture of 20 x 20."""
     placement = Placement((20, 20), (-10.0, 0.0, 30.0, 20.0))
-    part = shjoined_pictures(FLAT.shape, placement, heatmap=heatmap)
+    part = shown_part(FLAT.shape, placement, heatmap=heatmap)
     assert part == ((-10, 0, 30, 20) if heatmap else (0, 0, 20, 20))
-    assert shjoined_pictures(FLAT.shape, None, heatmap=True) == (0, 0, 40, 20)
+    assert shown_part(FLAT.shape, None, heatmap=True) == (0, 0, 40, 20)
     drawn = np.zeros((200, 400, 3), np.uint8)
     expected = (110 if heatmap else 20, 120, 190 if heatmap else 180, 180)  # 10 pixels a cell, or 20
     frame = frame_of(draw_target(drawn, boxed((1, 12, 9, 18)), part, "cat"), drawn, 110)
