@@ -14,7 +14,7 @@ from onnxcam.types import Picture, Placement
 DARK, LIGHT = (overlay.INK,) * 3, (overlay.PAPER,) * 3
 Rectangle = tuple[float, float, float, float]
 """(left, top, right, bottom)"""
-EDGE = 2
+EDGE = 1
 """Pixels of dark on either side of the white line."""
 SUBPIXEL = 4
 """Bits after the point in OpenCV's coordinates."""
@@ -33,15 +33,18 @@ def draw_target(drawn: Picture, target: ScoredTarget, part: Rectangle, text: str
     if target.box is None or not _meets(target.box, part):
         return drawn
     drawn = np.ascontiguousarray(drawn).copy()
-    thick = max(2, round(max(drawn.shape) / 300))
+    thick = max(1, round(max(drawn.shape) / 400))
     (box,) = _scaled((_rectangle(target.box),), part, drawn)
     inner = thick / 2 + EDGE
     most = np.array([drawn.shape[1], drawn.shape[0]]) - inner
-    inside = np.clip(box, inner, np.maximum(most, inner))
-    lines = [inside] if not target.outline else _scaled(target.outline, part, drawn)
+    # On whole pixels, so that thin lines stay sharp.
+    inside = np.floor(np.clip(box, inner, np.maximum(most, inner))) + thick % 2 / 2
+    lines = _scaled(target.outline, part, drawn) if target.outline else []
     for colour, width in ((DARK, thick + 2 * EDGE), (LIGHT, thick)):
         for line in lines:
             _polygon(drawn, line, colour, width)
+        if not lines:
+            _frame(drawn, inside, colour, width)
     _label(drawn, text, inside, thick, font)
     return drawn
 
@@ -73,6 +76,14 @@ def _scaled(outline: Outline, part: Rectangle, drawn: Picture) -> list[npt.NDArr
     left, top, right, bottom = part
     zoom = np.array([drawn.shape[1] / (right - left), drawn.shape[0] / (bottom - top)])
     return [(np.array(polygon, np.float64) - (left, top)) * zoom for polygon in outline]
+
+
+def _frame(drawn: Picture, box: npt.NDArray[np.float64], colour: tuple[int, ...], thick: int) -> None:
+    """Draws four bands of whole pixels along the sides of a box, given by its corners (4,2)."""
+    left, top = (max(0, round(c)) for c in box.min(axis=0) - thick / 2)
+    right, bottom = (max(0, round(c)) for c in box.max(axis=0) + thick / 2)
+    drawn[top:bottom, left : left + thick] = drawn[top:bottom, max(0, right - thick) : right] = colour
+    drawn[top : top + thick, left:right] = drawn[max(0, bottom - thick) : bottom, left:right] = colour
 
 
 def _polygon(drawn: Picture, points: npt.NDArray[np.float64], colour: tuple[int, ...], thick: int) -> None:

@@ -109,6 +109,16 @@ def test_the_line_grows_with_the_picture() -> None:
     assert counts[1] >= 3 * counts[0]
 
 
+@pytest.mark.parametrize(("width", "white"), [(300, 1), (600, 2), (1200, 3)])
+def test_the_line_of_a_box_is_sharp_and_thin(width: int, white: int) -> None:
+    """White between one dark pixel on either side, and nothing else changes; the box lies off the pixels' edges."""
+    plain = np.full((200, width, 3), 100, np.uint8)
+    drawn = draw_target(plain, boxed((50.3, 60.7, 150.6, 160.2)), (0, 0, width, 200), "cat")
+    expected = [overlay.INK, *[255] * white, overlay.INK]
+    for across in (drawn[110, :100, 0], drawn[110, 100:200, 0], drawn[120:, 100, 0]):
+        assert across[across != 100].tolist() == expected
+
+
 def test_a_tiny_drawing_holds_a_box() -> None:
     for shape in ((1, 1, 3), (3, 3, 3), (1, 500, 3)):
         assert draw_target(np.zeros(shape, np.uint8), boxed((0, 0, 1, 1)), (0, 0, 1, 1), "cat").shape == shape
