@@ -136,6 +136,7 @@ class Explainer:
         self._heads = self._all_heads[0]
         first = self._heads.first
         self.anatomy, self.size, self.batching = first.anatomy, first.size, first.batching
+        self._reader = replace(self._reader, size=self.size)  # another one may have been found by trying
         if sides not in (None, self.size):
             self.size_origin = Origin(Source.MODEL, "found by trying: the model does not take every size")
         self.labels, self.labels_origin = choose_labels(file, labels, self.anatomy.logits)
