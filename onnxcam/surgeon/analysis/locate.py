@@ -100,34 +100,40 @@ def locate(
     axes = {name: letters for name, letters in axes.items() if name in reached}
     letters = image.letters if image.frames is None else image.letters[1:]
     geometry = Geometry(shapes, axes, letters, (shapes.get(image.name) or (None,))[0], fixed or {})
-    logits = find_logits(model, geometry, output, kind)
-    notes = size_notes(image, size)
-    if logits.kind is Kind.BOXES and kind is None:
-        text = f"{logits.output!r} is read as a table of boxes; else explain one number (onnxcam explain --index)"
-        notes += (Note(NoteCode.READ_AS_BOXES, text),)
-    if logits.kind is Kind.REGION and kind is None and output is None:
-        notes += raw_scales_note(model, geometry)
-    if logits.kind is Kind.BOXES:
-        logits = replace(logits, corners=sides_are_corners(model, logits, geometry))
-    table = None
-    if logits.kind is Kind.BOXES:
-        table = candidate_scales(model, logits, geometry) or table_scales(model, logits, geometry)
-    elif logits.kind is Kind.ELEMENTS:
-        table = element_scales(model, logits, geometry)
+    logits, doubts = _scored(model, geometry, output, kind)
+    table = _table(model, logits, geometry)
     scales = _scales(table, logits, geometry)
-    candidates: tuple[Candidate, ...] = ()
-    branches: tuple[FeatureTensor, ...] = ()
     if layer != "auto":
-        features = _chosen(model, layer, geometry)
+        choice = _Choice(_chosen(model, layer, geometry))
     elif scales and table is not None:
         # The coarsest; a box of another scale is explained by its own (explainer/heads.py).
         features = scales[-1].features
-        notes += () if table.traced else (_untraced(features),)
+        choice = _Choice(features, notes=() if table.traced else (_untraced(features),))
     else:
         choice = _auto(model, logits, geometry)
-        features, candidates, branches = choice.features, choice.candidates, choice.branches
-        notes += choice.notes
-    return Anatomy(image, logits, features, candidates, notes, footprint(model, shapes), scales, branches)
+    notes = (*size_notes(image, size), *doubts, *choice.notes)
+    memory = footprint(model, shapes)
+    return Anatomy(image, logits, choice.features, choice.candidates, notes, memory, scales, choice.branches)
+
+
+def _scored(model: Model, geometry: Geometry, output: str | None, kind: Kind | None) -> tuple[Logits, tuple[Note, ...]]:
+    """The scored tensor, and notes on an output that was read as something that nobody said."""
+    logits, notes = find_logits(model, geometry, output, kind), tuple[Note, ...]()
+    if logits.kind is Kind.BOXES and kind is None:
+        text = f"{logits.output!r} is read as a table of boxes; else explain one number (onnxcam explain --index)"
+        notes = (Note(NoteCode.READ_AS_BOXES, text),)
+    if logits.kind is Kind.REGION and kind is None and output is None:
+        notes = raw_scales_note(model, geometry)
+    if logits.kind is Kind.BOXES:
+        logits = replace(logits, corners=sides_are_corners(model, logits, geometry))
+    return logits, notes
+
+
+def _table(model: Model, logits: Logits, geometry: Geometry) -> TableScales | None:
+    """From which maps the rows of a detector's table, or the numbers of another output, are predicted."""
+    if logits.kind is Kind.BOXES:
+        return candidate_scales(model, logits, geometry) or table_scales(model, logits, geometry)
+    return element_scales(model, logits, geometry) if logits.kind is Kind.ELEMENTS else None
 
 
 def _scales(table: TableScales | None, logits: Logits, geometry: Geometry) -> tuple[Scale, ...]:
