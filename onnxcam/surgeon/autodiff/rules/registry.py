@@ -179,6 +179,11 @@ class BackwardNode:
         code = ir.integer(self.forward, "output_dtype", 0)
         return onnx_ir.DataType(code).numpy() if code else np.dtype(np.uint8)
 
+    def is_counted(self, value: Value) -> bool:
+        """Whether a size may differ between images, because an operator before it counts what it finds in one."""
+        producers = [v.producer() for v in (value, *ir.ancestors(value))]
+        return any(n.op_type in COUNTING for n in producers if n is not None)
+
     def static(self, value: Value, axes: Sequence[int]) -> list[int]:
         """Sizes of these axes. Raises MissingGradient if one depends on the batch."""
         sizes = [self.dims(value)[a] for a in axes]
@@ -240,6 +245,8 @@ class BackwardNode:
             raise self.refusal(f"has an input {i} that depends on the image, and the rule takes it for a parameter")
 
 
+COUNTING = frozenset({"Compress", "NonMaxSuppression", "NonZero", "Unique"})
+"""Operators that give as many results as the numbers of the image decide."""
 Cotangents = Value | None | Sequence[Value | None]
 """What a rule returns: one cotangent per input, or a single value for the first input."""
 Rule = Callable[[Ops, BackwardNode, Value], Cotangents]

@@ -19,7 +19,7 @@ from onnxcam.surgeon.ir import END, Value
 def reshape(op: Ops, node: BackwardNode, dy: Value) -> Cotangents:
     node.only(0)
     shape = node.dims(node.x)
-    if shape.count(None) <= 1 and 0 not in shape:
+    if shape.count(None) <= 1 and 0 not in shape and not node.is_counted(node.x):
         return op.reshape(dy, [-1 if d is None else d for d in shape])
     return op.Reshape(dy, op.Shape(node.x))
 
@@ -60,7 +60,7 @@ def concat(op: Ops, node: BackwardNode, dy: Value) -> Cotangents:
     axis = node.integer("axis", 0) % rank
     if len(node.inputs) == 1:
         return dy
-    if None in [node.dims(x)[axis] for x in node.inputs]:
+    if None in [node.dims(x)[axis] for x in node.inputs] or any(map(node.is_counted, node.inputs)):
         sizes = [op.slice(op.Shape(x), {0: (axis, axis + 1)}) for x in node.inputs]
         return op.several("Split", dy, op.Concat(*sizes, axis=0), outputs=len(sizes), axis=axis)
     parts: list[Value | None] = []
