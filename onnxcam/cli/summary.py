@@ -172,5 +172,6 @@ def _target_line(saliency: "Saliency") -> str:
         where = "" if target.step is not None else f" where it is the best class, {target.index}"
         return f"  sequence      {target.name}{where}, {mean}probability {shown} ({activation})"
     if target.kind == "region" and target.is_probability:
-        return f"  class         {target.index}{label} over a region, mean probability {target.probability:.4f}"
+        where = "over the region" if target.where is not None else "where it is predicted"
+        return f"  class         {target.index}{label} {where}, mean probability {target.probability:.4f}"
     return f"  target        {target.name}, {target.logit:.6g}"

@@ -33,6 +33,8 @@ COLORMAPS: dict[str, str | None] = {
 
 COLORMAP = "turbo"
 ALPHA = 0.6
+DOT = " · "
+"""What parts the words of a caption; long captions are broken there."""
 LONG_SIDE = 224
 """Pixels on the longer side; a smaller picture is enlarged to at least as many."""
 BAND = 256
@@ -121,21 +123,36 @@ def caption(
     """The unchanged picture above a strip: the title, and below it the detail and the scale of colours from 0 to 1.
 
     alpha: that of the overlay, so that the scale is as opaque; None for a heatmap. ground: the grey, 0 to 255, under
-    the scale. A line that is too long ends in an ellipsis. A picture narrower than LONG_SIDE gets white at its right.
-    font: as in Style.
+    the scale. A detail that is too long goes on in further lines, parted at its dots; a part that is too long ends in an
+    ellipsis. A picture narrower than LONG_SIDE gets white at its right. font: as in Style.
     """
     height, width = picture.shape[0], max(picture.shape[1], LONG_SIDE)
     size = max(13, round(min(width, 1.5 * height) / 32))
     step, edge = typesetting.line_height(size), size // 2
-    strip = np.full((2 * step + 2 * edge, width, 3), PAPER, np.uint8)
-    write(strip, typesetting.line(title, size, width - 2 * edge, font), edge, edge)
     scale = _scale(size, max(width // 4, 6 * size), colour_table(colormap), alpha, ground)
     start = width - edge - scale.shape[1]
+    lines = _lines(detail, size, start - 2 * edge, width - 2 * edge, font)
+    strip = np.full(((1 + len(lines)) * step + 2 * edge, width, 3), PAPER, np.uint8)
+    write(strip, typesetting.line(title, size, width - 2 * edge, font), edge, edge)
     strip[edge + step : edge + 2 * step, start : start + scale.shape[1]] = scale
-    write(strip, typesetting.line(detail, size, start - 2 * edge, font), edge + step, edge)
+    for i, ink in enumerate(lines):
+        write(strip, ink, edge + (1 + i) * step, edge)
     above = np.full((height, width, 3), PAPER, np.uint8)
     above[:, : picture.shape[1]] = picture
     return np.concatenate([above, strip])
+
+
+def _lines(detail: str, size: int, first: int, width: int, font: str | None) -> list[typesetting.Ink]:
+    """The detail in lines: the first of at most `first` pixels, beside the scale, the others of at most `width`."""
+    lines: list[str] = []
+    for part in detail.split(DOT):
+        longer = f"{lines[-1]}{DOT}{part}" if lines else part
+        room = first if len(lines) == 1 else width
+        if lines and typesetting.fits(longer, size, room, font):
+            lines[-1] = longer
+        else:
+            lines.append(part)
+    return [typesetting.line(text, size, width if i else first, font) for i, text in enumerate(lines)]
 
 
 @dataclass(frozen=True)

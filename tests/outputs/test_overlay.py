@@ -296,3 +296,14 @@ def test_a_style_is_a_value() -> None:
     assert overlay.Style() == overlay.Style(colormap=overlay.COLORMAP, alpha=overlay.ALPHA)
     with pytest.raises(dataclasses.FrozenInstanceError):
         overlay.Style().alpha = 1  # type: ignore[misc]
+
+
+def test_a_caption_too_long_for_its_line_goes_on_below() -> None:
+    """On a narrow picture the last words, that a preset is only assumed, would else be cut off."""
+    narrow = noise(300, 80)
+    short = overlay.caption(narrow, "tabby", "99.1% · score-cam")
+    long = overlay.caption(narrow, "tabby", "99.1% · score-cam · imagenet assumed")
+    added = len(long) - len(short)
+    assert added > 0
+    np.testing.assert_array_equal(long[: len(short) - 7], short[:-7])  # the edge below is 7 pixels or less
+    assert (long[-added:] < 128).any(), "words are written in the new line"
