@@ -123,8 +123,8 @@ def caption(
     """The unchanged picture above a strip: the title, and below it the detail and the scale of colours from 0 to 1.
 
     alpha: that of the overlay, so that the scale is as opaque; None for a heatmap. ground: the grey, 0 to 255, under
-    the scale. A detail that is too long goes on in further lines, parted at its dots; a part that is too long ends in an
-    ellipsis. A picture narrower than LONG_SIDE gets white at its right. font: as in Style.
+    the scale. A detail that is too long goes on in further lines, parted at its dots; a longer part ends in ....
+    A picture narrower than LONG_SIDE gets white at its right. font: as in Style.
     """
     height, width = picture.shape[0], max(picture.shape[1], LONG_SIDE)
     size = max(13, round(min(width, 1.5 * height) / 32))
