@@ -68,7 +68,7 @@ def line(text: str, size: int, width: int, font: str | None = None) -> Ink:
 def fits(text: str, size: int, width: int, font: str | None = None) -> bool:
     """Whether the text in one line takes at most `width` pixels."""
     face, clean = _choose(unicodedata.normalize("NFC", text), font)
-    return face.ink(clean, size).shape[1] <= width
+    return bool(face.ink(clean, size).shape[1] <= width)
 
 
 def _is(character: str, *categories: str) -> bool:
