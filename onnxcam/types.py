@@ -116,6 +116,8 @@ class NoteCode(StrEnum):
     """An output was taken for a detector's table."""
     BOX_READING = "box-reading"
     """What the four sides of a detector's boxes mean is a guess."""
+    BOX_OUTSIDE = "box-outside"
+    """A detector's box lies wholly outside of the picture, so it is not drawn."""
     LOW_SCORE = "low-score"
     """The model gives what is explained a low probability: it hardly sees it."""
     OTHER_SCALES = "other-scales"

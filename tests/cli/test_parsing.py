@@ -23,6 +23,9 @@ def test_options_become_targets(tmp_path: Path) -> None:
         Box("top1", "cat"), Box("top1", "dog"), Box(17, "cat"), Box(17, "dog"),
     )  # fmt: skip
     assert parse_targets(TargetArgs(box=["7"])).targets == (Box(7, None),)
+    assert parse_targets(TargetArgs(box=["top1,top2", "5, 3"])).targets == (
+        Box("top1"), Box("top2"), Box(5), Box(3),
+    )  # fmt: skip
     region = parse_targets(TargetArgs(target=["sky"], region="0,1.5,20,30")).targets[0]
     assert isinstance(region, Region)
     assert (region.label, region.where) == ("sky", (0.0, 1.5, 20.0, 30.0))

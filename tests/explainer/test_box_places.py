@@ -242,3 +242,15 @@ def codes(saliency: Saliency) -> set[NoteCode]:
 
 def test_a_target_made_by_hand_needs_no_box() -> None:
     assert ScoredTarget(3, None, 0.5, 0.5).box is None
+
+
+@pytest.mark.parametrize(("top", "outside"), [(2, True), (24, True), (4, False)])
+def test_a_box_in_the_bar_of_a_letterbox_is_noted(top: float, outside: bool) -> None:
+    """The picture of 16x64 fills rows 8 to 24 of an input of 32x64; the box is 5 high."""
+    from onnxcam.explainer.targets.notes import target_notes
+
+    rows = np.array([[10, top, 20, top + 5, 0.9]] + [[10, 10, 20, 20, 0.1]] * 3, float)
+    output = head_output(rows, corners=True)
+    output = replace(output, placement=Placement((16, 64), (0.0, -8.0, 64.0, 24.0)))
+    (target,) = bind([Box(0)], output)[1]
+    assert outside == (NoteCode.BOX_OUTSIDE in {note.code for note in target_notes([target], output)[0]})

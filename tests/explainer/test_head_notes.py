@@ -5,6 +5,7 @@ import pytest
 from small_models import filled
 
 from onnxcam import Explainer, Preset
+from onnxcam.errors import ModelError
 from onnxcam.types import NoteCode
 
 PLAIN = Preset("plain", 1 / 255, (0.5,), (0.25,), crop=1.0)
@@ -55,3 +56,13 @@ def test_a_single_number_far_from_a_logit_is_said_to_be_a_quantity() -> None:
     end = "a = MatMul (p, u) y = Add (a, far)"
     assert "probably" in codes("float[N,1] y", end, 40.0)[NoteCode.SINGLE_OUTPUT]
     assert "probably" not in codes("float[N,1] y", end, 1.0)[NoteCode.SINGLE_OUTPUT]
+
+
+@pytest.mark.parametrize(("kind", "option"), [("boxes", "--box"), ("region", "--region"), ("sequence", "--timestep")])
+@pytest.mark.parametrize("output", [None, "y"])
+def test_a_target_of_another_kind_than_a_classifiers_is_refused_with_the_way_out(
+    kind: str, option: str, output: str | None
+) -> None:
+    model = filled(BODY.format(outputs="float[N,5] y", end="y = MatMul (p, v)", far=0.0))
+    with pytest.raises(ModelError, match=f"leave {option} out: the model gives one vector of classes"):
+        Explainer(model, "score-cam", preset=PLAIN, kind=kind, output=output)

@@ -76,6 +76,15 @@ def test_a_table_with_boxes_first_has_an_objectness_column() -> None:
     assert scored[0].logit == 0.7
 
 
+@pytest.mark.parametrize(
+    ("box", "way_out"),
+    [(10, "'top1', 'top2', ... for the best ones$"), ("-1", "for the best ones$"), ("bolt", "use --target bolt")],
+)
+def test_an_unknown_box_is_refused_with_what_names_one(box: int | str, way_out: str) -> None:
+    with pytest.raises(TargetError, match=way_out):
+        bind([Box(box)], seen(Kind.BOXES, (1, 7, 10), BOXES.T.reshape(-1)))
+
+
 @pytest.mark.parametrize("box", ["top11", "best", 10, -1])
 def test_boxes_that_are_not_there_are_refused(box: int | str) -> None:
     with pytest.raises(TargetError):

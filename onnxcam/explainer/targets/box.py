@@ -10,7 +10,7 @@ from onnxcam.errors import TargetError
 from onnxcam.explainer.targets.background import background_of_boxes, class_scores, without
 from onnxcam.explainer.targets.box_places import corners_of, place_box, read_boxes
 from onnxcam.explainer.targets.classes import class_index, is_rank
-from onnxcam.explainer.targets.detected import boxes_of, describe_detected, place_of
+from onnxcam.explainer.targets.detected import boxes_of, describe_detected, no_such_box, place_of
 from onnxcam.explainer.targets.kind import TARGETS, ClassLike, Feeds, HeadOutput, TargetKind, Vector, literal
 from onnxcam.outputs.saliency import ScoredTarget
 from onnxcam.surgeon.analysis.anatomy import Kind
@@ -132,7 +132,7 @@ def _box_index(box: int | str, corners: Vector | None, scores: Vector) -> int:
     try:
         return class_index(box, scores, None)
     except TargetError:
-        raise TargetError(f"box {box!r} is none of the boxes 0 to {len(scores) - 1}, nor 'top1'") from None
+        raise no_such_box(box, len(scores), "boxes") from None
 
 
 def suppressed(boxes: Vector, scores: Vector, most: int = 100) -> list[int]:
@@ -159,8 +159,9 @@ def _without_overlaps(corners: Vector, scores: Vector, most: int = 100) -> list[
 
 
 def parse(words: Sequence[str], labels: Sequence[str]) -> list[Box]:
-    """'top1' or a place in the table, for each label of --target."""
-    boxes = [int(text) if re.fullmatch(r"\d+", text) else text for text in words]
+    """'top1' or a place in the table, or several with commas between them, for each label of --target."""
+    parts = [part.strip() for text in words for part in text.split(",")]
+    boxes = [int(text) if re.fullmatch(r"\d+", text) else text for text in parts]
     return [Box(box, label) for box in boxes for label in (labels or (None,))]
 
 

@@ -4,6 +4,7 @@ network/selection.py tells which candidates a picture's detections are. What is 
 candidates, so that the same candidate is scored in every masked image.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -132,7 +133,15 @@ def _detection(box: int | str, count: int) -> int:
     try:
         return class_index(box, np.zeros(count), None)
     except TargetError:
-        raise TargetError(f"box {box!r} is none of the detections 0 to {count - 1}, nor 'top1'") from None
+        raise no_such_box(box, count, "detections") from None
+
+
+def no_such_box(box: int | str, count: int, what: str) -> TargetError:
+    """The error for a box that is not there. count: the number of boxes. what: their name, such as 'detections'."""
+    text = f"box {box!r} is none of the {what} 0 to {count - 1}, nor 'top1', 'top2', ... for the best ones"
+    if isinstance(box, str) and not re.fullmatch(r"[+-]?\d+|", box.strip()):
+        text += f"; of a class use --target {box.strip()[:40]} (without --box: its best box)"
+    return TargetError(text)
 
 
 def _checked(i: int, output: HeadOutput, detections: Detections) -> int:

@@ -16,7 +16,25 @@ LOW = 0.05
 def target_notes(targets: Sequence[ScoredTarget], output: HeadOutput) -> list[tuple[Note, ...]]:
     """The notes on each target."""
     shared = box_note(output) if output.logits.kind is Kind.BOXES else None
-    return [tuple(note for note in (shared, _low(target, output)) if note is not None) for target in targets]
+    return [
+        tuple(note for note in (shared, _outside(target, output), _low(target, output)) if note is not None)
+        for target in targets
+    ]
+
+
+def _outside(target: ScoredTarget, output: HeadOutput) -> Note | None:
+    """The note on a box of which no part lies on the picture, so that nothing is drawn."""
+    if output.logits.kind is not Kind.BOXES or target.box is None:
+        return None
+    height, width = output.placement.picture if output.placement is not None else output.size
+    left, top, right, bottom = target.box
+    if right > 0 and bottom > 0 and left < width and top < height:
+        return None
+    text = (
+        f"the box of {target.name} lies wholly outside of the picture, such as in a bar of a letterbox, so it is not "
+        f"drawn"
+    )
+    return Note(NoteCode.BOX_OUTSIDE, text)
 
 
 def _low(target: ScoredTarget, output: HeadOutput) -> Note | None:

@@ -34,6 +34,8 @@ SHAPES = {
     Kind.BOXES: "a table of boxes (N, numbers, boxes)",
     Kind.SEQUENCE: "a sequence of class vectors (T, N, classes) or (N, T, classes)",
 }
+OPTIONS = {Kind.REGION: "--region", Kind.BOXES: "--box", Kind.SEQUENCE: "--timestep"}
+"""The command line's option for targets of a kind."""
 
 
 def find_logits(model: Model, geometry: Geometry, output: str | None = None, kind: Kind | None = None) -> Logits:
@@ -104,12 +106,26 @@ def _other(model: Model, outputs: list[Value], kind: Kind | None, geometry: Geom
         raise ModelError(f"the model has several outputs; say which is meant with --output: {listed}")
     if kind is not None:
         what = SHAPES[kind]
-        raise ModelError(f"no output is {what}; found {listed}")
+        raise ModelError(f"no output is {what}; found {listed}{_other_kind(outputs, kind, geometry)}")
     refuse_least(outputs)
     raise ModelError(
         f"no output is a class vector (N, classes), a class map, a sequence or a table of boxes; found {listed}; "
         f"name a number with onnxcam explain --output NAME --index ..."
     )
+
+
+def _other_kind(outputs: list[Value], kind: Kind, geometry: Geometry) -> str:
+    """What the model gives in place of the requested kind, to end an error; '' where it gives no classes either."""
+    option = OPTIONS.get(kind)
+    if option is None:
+        return ""
+    if vector_heads(outputs, geometry):
+        return f"; leave {option} out: the model gives one vector of classes"
+    if kind is not Kind.REGION and map_heads(outputs, geometry):
+        return f"; leave {option} out: the model gives a map of classes"
+    if kind is not Kind.BOXES and any(len(dims(v, geometry)) == 3 and is_scorable(v, geometry) for v in outputs):
+        return f"; leave {option} out, or use --box: the model gives a table of three axes"
+    return ""
 
 
 def _kind_of(output: Value, geometry: Geometry) -> Kind:
@@ -121,9 +137,15 @@ def _described(output: Value, kind: Kind, geometry: Geometry, why: str) -> Logit
     """The Logits of an output. why ends the reason."""
     shape = checked_shape(output, geometry)
     if kind in (Kind.CLASSES, Kind.REGION, Kind.SEQUENCE):
-        raise ModelError(f"the output {output.name!r} of shape {list(shape)} is no {SHAPES[kind].removeprefix('a ')}")
+        raise ModelError(
+            f"the output {output.name!r} of shape {list(shape)} is no {SHAPES[kind].removeprefix('a ')}"
+            f"{_other_kind([output], kind, geometry)}"
+        )
     if kind is Kind.BOXES and len(shape) != 3:
-        raise ModelError(f"the output {output.name!r} of shape {list(shape)} is no table of boxes (N, numbers, boxes)")
+        raise ModelError(
+            f"the output {output.name!r} of shape {list(shape)} is no table of boxes (N, numbers, boxes)"
+            f"{_other_kind([output], kind, geometry)}"
+        )
     # Elements, boxes and embeddings are scored as the model returns them, after any activation.
     reason = f"the output itself, no activation follows{why}"
     logits = Logits(str(output.name), str(output.name), "none", size(output, geometry), reason, kind, shape)
