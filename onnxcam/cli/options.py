@@ -83,7 +83,9 @@ class TargetArgs:
     ] = None
     box: Annotated[
         list[str] | None,
-        option(WHAT, "A detector's box: its place in the table, or top1, top2, ... --target says the class.", metavar="N"),
+        option(
+            WHAT, "A detector's box: its place in the table, or top1, top2, ... --target says the class.", metavar="N"
+        ),
     ] = None
     region: Annotated[
         str | None,
