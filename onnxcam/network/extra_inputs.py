@@ -4,6 +4,8 @@
 extra input has one entry for each image of a batch.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -14,9 +16,10 @@ from onnxcam.types import Arrays
 
 
 def extra_inputs(model: Model, image: ImageInput, values: Arrays) -> dict[str, npt.NDArray[np.generic]]:
-    """Returns a value for each input other than the image, in its type and shape. A single number fills the input.
+    """Returns a value for each input other than the image, in its type and shape.
 
-    Raises OptionError for unknown names and for values that do not fit, and ModelError for a missing value.
+    A single number is the value of an input of one number only. Raises OptionError for unknown names and for values
+    that do not fit, and ModelError for a missing value.
     """
     others = {str(v.name): v for v in model.graph.inputs if v.name != image.name}
     for name in values:
@@ -40,17 +43,24 @@ def extra_inputs(model: Model, image: ImageInput, values: Arrays) -> dict[str, n
 def blank_inputs(model: Model, image: ImageInput) -> dict[str, npt.NDArray[np.generic]]:
     """Zeros for every input other than the image, to open a model before its values are known."""
     others = [v for v in model.graph.inputs if v.name != image.name and v.shape is not None]
-    return {str(v.name): np.zeros(()) for v in others}
+    image_value = next(v for v in model.graph.inputs if v.name == image.name)
+    batched = {str(v.name): is_batched(v, image_value, image.batch) for v in others}
+    return {str(v.name): np.zeros([d or 1 for d in _declared(v, batched[str(v.name)])]) for v in others}
+
+
+def _declared(value: Value, batched: bool) -> list[int | None]:
+    """The shape of one image's value, with None for a dimension of any size."""
+    declared = [d if isinstance(d, int) and d > 0 else None for d in value.shape or ()]
+    return [1, *declared[1:]] if batched else declared
 
 
 def _fitted(name: str, array: npt.NDArray[np.generic], value: Value, batched: bool) -> npt.NDArray[np.generic]:
     if value.dtype is None or value.shape is None:
         raise ModelError(f"the input {name!r} has no number type or shape, so no value can be fed")
-    declared = [d if isinstance(d, int) and d > 0 else None for d in value.shape]
-    if batched:
-        declared[0] = 1
+    declared = _declared(value, batched)
     if array.ndim == 0:
-        array = np.full([d or 1 for d in declared], array)
+        _check_one_number(name, declared)
+        array = np.full([1] * len(declared), array)
     elif array.ndim == len(declared) - 1:
         array = array[None]
     if array.ndim != len(declared) or any(d not in (None, s) for d, s in zip(declared, array.shape, strict=True)):
@@ -64,6 +74,19 @@ def _fitted(name: str, array: npt.NDArray[np.generic], value: Value, batched: bo
     if cast.dtype.kind in "iub" and not np.array_equal(cast, array):
         raise OptionError(f"the input {name!r} takes {value.dtype.name}, which cannot hold these values")
     return cast
+
+
+def _check_one_number(name: str, declared: Sequence[int | None]) -> None:
+    """Raises OptionError where the input takes several numbers, as one that fills them all is rarely meant."""
+    sides = [d for d in declared if d not in (None, 1)]
+    if not sides:
+        return
+    shape = ["?" if d is None else d for d in declared]
+    way_out = "an array (.npy file)"
+    if len(sides) == 1 and declared[-1] == sides[0]:
+        example = ",".join(["0"] * sides[0]) if sides[0] <= 4 else "0,0,0,..."
+        way_out = f"{sides[0]} numbers, as in --input {name}={example}, or {way_out}"
+    raise OptionError(f"the input {name!r} has the shape {shape}, which a single number does not fit; give {way_out}")
 
 
 def is_batched(value: Value, image: Value, batch: int | None) -> bool:

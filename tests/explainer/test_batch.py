@@ -141,7 +141,7 @@ def test_a_few_masks_at_a_time_fill_the_runs_of_many_pictures(runs: list[int]) -
 
 def test_pictures_whose_extra_inputs_differ_share_no_run(runs: list[int]) -> None:
     proto = filled(SHIFTED)
-    with Explainer(proto, batch=3, preset=PLAIN, providers=["cpu"], inputs={"shift": 0.0}) as explainer:
+    with Explainer(proto, batch=3, preset=PLAIN, providers=["cpu"], inputs={"shift": np.zeros(5)}) as explainer:
         shifts = [np.full((1, 5), 0.1 * i, np.float32) * np.arange(5, dtype=np.float32) for i in range(3)]
         ready = [explainer._forward(p, [2], inputs={"shift": s}) for p, s in zip(PHOTOGRAPHS, shifts, strict=False)]
         runs.clear()
@@ -156,7 +156,9 @@ def test_pictures_whose_extra_inputs_differ_share_no_run(runs: list[int]) -> Non
 
 def test_gradients_of_pictures_whose_extra_inputs_differ_are_their_own() -> None:
     method = opti_cam(max_iter=4, score=Score.PROBABILITY)
-    with Explainer(filled(SHIFTED), method, preset=PLAIN, providers=["cpu"], inputs={"shift": 0.0}) as explainer:
+    with Explainer(
+        filled(SHIFTED), method, preset=PLAIN, providers=["cpu"], inputs={"shift": np.zeros(5)}
+    ) as explainer:
         shifts = [np.full((1, 5), i, np.float32) * np.arange(5, dtype=np.float32) for i in range(3)]
         ready = [explainer._forward(p, [2], inputs={"shift": s}) for p, s in zip(PHOTOGRAPHS, shifts, strict=False)]
         for explained, photograph, shift in zip(

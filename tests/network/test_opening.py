@@ -195,6 +195,30 @@ def test_extra_inputs_are_given_by_name(make: Make) -> None:
             Explainer(proto, providers=["cpu"], inputs=bad)
 
 
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ("N,4", r"'meta' has the shape \[1, 4\], which a single number does not fit; .* meta=0,0,0,0, or an array"),
+        ("1,5", r"shape \[1, 5\].* 5 numbers, as in --input meta=0,0,0,\.\.\., or an array"),
+        ("N,2,3", r"shape \[1, 2, 3\].* give an array \(\.npy file\)"),
+        ("N,1", None),
+        ("1", None),
+    ],
+)
+def test_one_number_does_not_stand_for_several(make: Make, shape: str, message: str | None) -> None:
+    text = CLASSIFIER.replace("(float[N,3,16,12] x)", f"(float[N,3,16,12] x, float[{shape}] meta)")
+    text = text.replace(
+        "logits = Gemm <transB=1> (flat, w3, b3)",
+        "z = Gemm <transB=1> (flat, w3, b3)\n m = ReduceSum <keepdims=0> (meta)\n logits = Add (z, m)",
+    )
+    options = OpenOptions(inputs={"meta": np.array(1.0)}, providers=("cpu",))
+    if message is None:
+        rewrite(make(text), options)
+    else:
+        with pytest.raises(OptionError, match=message):
+            rewrite(make(text), options)
+
+
 def test_a_target_may_be_an_element_or_a_similarity_and_all_share_one_call(classifier: onnx.ModelProto) -> None:
     image, other = (RNG.standard_normal((3, 16, 12)).astype(np.float32) for _ in range(2))
     with Explainer(classifier, providers=["cpu"]) as explainer:
