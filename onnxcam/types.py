@@ -106,6 +106,8 @@ class NoteCode(StrEnum):
     """The model takes few sizes although it declares any; the one that is used was found by trying."""
     FRAMES_CHOSEN = "frames-chosen"
     """A clip has another number of frames than the model takes."""
+    FRAMES_CUT = "frames-cut"
+    """A crop cut frames of different sizes, whose placements differ."""
     OTHER_PICTURES = "other-pictures"
     """The model takes further pictures; the map is of one of them."""
     BRANCH_TAKEN = "branch-taken"

@@ -18,7 +18,7 @@ from onnxcam.inputs.images import find_pictures, read_pillow
 from onnxcam.inputs.intact import EARLY, gif_is_whole
 from onnxcam.inputs.presets import Preset
 from onnxcam.inputs.sources import FileSource, is_file_source, name_of, opened, reason
-from onnxcam.types import Note, NoteCode, Picture
+from onnxcam.types import Note, NoteCode, Picture, Placement
 
 MOST_FRAMES = 4096
 """Frames of a file that are read; a longer one has to be cut first."""
@@ -59,6 +59,20 @@ def chosen(frames: Sequence[Picture], count: int, name: str) -> tuple[list[Pictu
     places = np.rint(np.linspace(0, len(frames) - 1, count)).astype(int).tolist()
     text = f"{name}: has {len(frames)} frames and the model takes {count}; explained: {', '.join(map(str, places))}"
     return [frames[place] for place in places], (Note(NoteCode.FRAMES_CHOSEN, text),)
+
+
+def shared_placement(frames: Sequence[Placement], name: str) -> tuple[Placement | None, tuple[Note, ...]]:
+    """(where the model's input lies on every frame, a note). None where frames differ; the note says what is hidden."""
+    if len(set(frames)) == 1:
+        return frames[0], ()
+    most = max(placement.hidden for placement in frames)
+    if round(most, 2) == 0:
+        return None, ()
+    text = (
+        f"{name}: its frames have different sizes, and the crop hid up to {most:.0%} of one from the model; "
+        f"--whole explains all of them"
+    )
+    return None, (Note(NoteCode.FRAMES_CUT, text),)
 
 
 def _read_file(source: FileSource) -> list[Picture]:

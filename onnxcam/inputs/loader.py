@@ -27,7 +27,7 @@ from onnxcam.inputs.arrays import (
 )
 from onnxcam.inputs.arrays import read_array as read_array
 from onnxcam.inputs.bands import Bands, bands_first, composed, composite, read_bands
-from onnxcam.inputs.clips import chosen, frames_of, stacked, unchanged
+from onnxcam.inputs.clips import chosen, frames_of, shared_placement, stacked, unchanged
 from onnxcam.inputs.decoding import Reading
 from onnxcam.inputs.depth import Window, windowed
 from onnxcam.inputs.dlpack import DeviceArray, from_device, is_device_array, lies_ready
@@ -52,11 +52,11 @@ takes clips, also a folder or a list of pictures. Arrays may be those of any lib
 class ModelInput:
     """An image ready for the model.
 
-    image: (C,H,W) float32. placement: where it lies on the picture; None if it came preprocessed. name: its path, or
-    what messages call it. on_device: an OrtValue with the same numbers, if the image came on a device. picture: what
-    maps are drawn over, if it has a placement; of a clip its frames (3,T,H,W) as the model sees them. bands:
-    those that are red, green and blue, if they were chosen. window: what became black and white, if that was chosen.
-    notes: what to doubt.
+    image: (C,H,W) float32. placement: where it lies on the picture, or on each frame; None if it came preprocessed or
+    frames differ. name: its path, or what messages call it. on_device: an OrtValue with the same numbers, if the image
+    came on a device. picture: what maps are drawn over, if it has a placement; of a clip its frames (3,T,H,W) as the
+    model sees them. bands: those that are red, green and blue, if they were chosen. window: what became black and
+    white, if that was chosen. notes: what to doubt.
     """
 
     image: Image
@@ -176,10 +176,11 @@ class ImageLoader:
         count, *sides = self.size
         pictures, notes = chosen(frames, count, name)
         size, channels = (sides[0], sides[1]), self.input.channels
-        images = [apply(picture, self.preset, size, channels)[0] for picture in pictures]
+        images, places = zip(*(apply(picture, self.preset, size, channels) for picture in pictures), strict=True)
+        placement, doubts = shared_placement(places, name)
         pixels = [apply(picture, unchanged(self.preset), size, 3)[0] for picture in pictures]
         drawn = stacked(pixels)
-        return ModelInput(self._in_range(stacked(images)), None, name, picture=drawn, notes=notes)
+        return ModelInput(self._in_range(stacked(images)), placement, name, picture=drawn, notes=(*notes, *doubts))
 
     def _from_array(self, array: npt.NDArray[Any], name: str) -> ModelInput:
         exact = self._channels_first(array)

@@ -47,13 +47,13 @@ class Writer:
 def draw(saliency: Saliency, picture: Original | None, style: Style) -> Picture:
     """The map over what it explains, or alone if there is no picture, with the caption that style asks for.
 
-    picture: the upright photograph if the saliency has a placement; else the array (C,*spatial) that the network
+    picture: the upright photograph if a map (H,W) has a placement; else the array (C,*spatial) that the network
     saw. Raises PictureError for a photograph with a saliency that has no placement on one, and for an array with
     one that has; ValueError for an array that does not have the map's axes.
     """
     rank, ground = saliency.map.ndim, overlay.GREY
     alpha = None if picture is None else style.alpha
-    if saliency.placement is not None and picture is not None:
+    if saliency.placement is not None and picture is not None and rank == 2:
         photograph = cast(Picture, picture)  # overlay refuses another
         drawn = overlay.overlay(
             photograph, saliency.map, saliency.placement, colormap=style.colormap, alpha=style.alpha

@@ -9,7 +9,7 @@ from PIL import Image
 
 from onnxcam.errors import PictureError
 from onnxcam.inputs.loader import ImageLoader
-from onnxcam.inputs.presets import PRESETS
+from onnxcam.inputs.presets import PRESETS, whole
 from onnxcam.surgeon.analysis.anatomy import Frames, ImageInput
 from onnxcam.types import NoteCode
 
@@ -87,6 +87,25 @@ def test_the_map_is_drawn_over_the_frames_as_the_model_sees_them() -> None:
     drawn = loader().prepare(FRAMES).drawn
     raw = ImageLoader(CLIPS, (5, 16, 12), PRESETS["imagenet"].__class__("raw", 1.0, (0.0,), (1.0,)))
     np.testing.assert_array_equal(drawn, raw.prepare(FRAMES).image)
+
+
+def test_a_crop_of_the_frames_is_that_of_a_picture_of_their_size() -> None:
+    picture = ImageLoader(ImageInput("x", "float32", "NCHW", 3, (16, 12), None), (16, 12), PRESET)
+    for clip in (FRAMES, list(FRAMES), animated("PNG")):
+        placement = loader().prepare(clip).placement
+        assert placement == picture.prepare(FRAMES[0]).placement
+        assert placement is not None
+        assert placement.hidden > 0.2
+
+
+def test_frames_of_different_sizes_have_no_placement_and_a_note_on_the_crop() -> None:
+    wide = np.tile(FRAMES[0], (1, 3, 1))
+    prepared = loader().prepare([*FRAMES[:4], wide])
+    (note,) = prepared.notes
+    assert (prepared.placement, note.code) == (None, NoteCode.FRAMES_CUT)
+    assert not prepared.is_prepared
+    uncut = ImageLoader(CLIPS, (5, 16, 12), whole(PRESET)).prepare([*FRAMES[:4], wide])
+    assert (uncut.placement, uncut.notes) == (None, ())
 
 
 def test_a_single_picture_is_no_clip() -> None:

@@ -150,7 +150,7 @@ def _on_picture(points: Vector, output: HeadOutput) -> Vector:
     if output.placement is None:
         return points
     left, top, right, bottom = output.placement.box
-    height, width = output.size
+    height, width = output.size[-2:]
     return np.asarray(points * ((right - left) / width, (bottom - top) / height) + (left, top))
 
 
