@@ -120,6 +120,8 @@ class NoteCode(StrEnum):
     """What the four sides of a detector's boxes mean is a guess."""
     BOX_OUTSIDE = "box-outside"
     """A detector's box lies wholly outside of the picture, so it is not drawn."""
+    PROTOTYPES = "prototypes"
+    """A map of classes is probably one of mask prototypes, which a detector's boxes combine."""
     LOW_SCORE = "low-score"
     """The model gives what is explained a low probability: it hardly sees it."""
     OTHER_SCALES = "other-scales"

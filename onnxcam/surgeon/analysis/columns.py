@@ -125,6 +125,27 @@ def is_beside_prototypes(model: Model, table: Value, maps: Sequence[Value], geom
     return behind in {_channels(v, geometry) for v in maps}
 
 
+def prototype_note(model: Model, tensor: Value | None, geometry: Geometry) -> tuple[Note, ...]:
+    """A note where a map of classes has as many channels as a table beside it has mask coefficients for a box."""
+    if tensor is None or not geometry.is_map(tensor):
+        return ()
+    channels = _channels(tensor, geometry)
+    for table in model.graph.outputs:
+        shape = geometry.shape(table) or ()
+        if len(shape) != 3 or None in shape:
+            continue
+        sides = _sides_output(model, str(table.name), (shape[1], shape[2]), geometry)
+        # Beside sides and scores, coefficients are a table of their own.
+        apart = sides is not None and channels in shape[1:]
+        if apart or (sides is None and is_beside_prototypes(model, table, [tensor], geometry)):
+            text = (
+                f"the {channels} channels are probably prototypes of masks and no classes, since {table.name!r} holds "
+                f"{channels} coefficients for each box; explain a box (--output {table.name} --box top1)"
+            )
+            return (Note(NoteCode.PROTOTYPES, text),)
+    return ()
+
+
 def read_columns(table: Value, geometry: Geometry, names: int | None, prototypes: int) -> Columns | None:
     """What the columns of a table of boxes hold; None where the graph does not show it.
 

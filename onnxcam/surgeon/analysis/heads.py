@@ -9,6 +9,7 @@ from dataclasses import replace
 from onnxcam.errors import ModelError, near
 from onnxcam.surgeon.analysis.anatomy import Kind, Logits
 from onnxcam.surgeon.analysis.candidate_table import CANDIDATES, as_candidates
+from onnxcam.surgeon.analysis.chosen_rows import choosing_operator
 from onnxcam.surgeon.analysis.class_heads import (
     best_head,
     described_head,
@@ -114,6 +115,22 @@ def _other(model: Model, outputs: list[Value], kind: Kind | None, geometry: Geom
     )
 
 
+def _refuse_chosen(output: Value, geometry: Geometry) -> None:
+    """Raises ModelError for an output whose numbers are of other boxes, or classes, for every masked image."""
+    operator = choosing_operator(output, geometry)
+    if operator is None:
+        return
+    if head_of(output, geometry) is not None:
+        raise ModelError(
+            f"what the output {output.name!r} lists is chosen by {operator}, so a number of it is of another class for "
+            f"every masked image; leave --index out, and name a class with --target"
+        )
+    raise ModelError(
+        f"the rows of the output {output.name!r} are chosen by {operator}, so a row is another box for every masked "
+        f"image; use --box ROW --target CLASS in place of --index"
+    )
+
+
 def _other_kind(outputs: list[Value], kind: Kind, geometry: Geometry) -> str:
     """What the model gives in place of the requested kind, to end an error; '' where it gives no classes either."""
     option = OPTIONS.get(kind)
@@ -146,6 +163,8 @@ def _described(output: Value, kind: Kind, geometry: Geometry, why: str) -> Logit
             f"the output {output.name!r} of shape {list(shape)} is no table of boxes (N, numbers, boxes)"
             f"{_other_kind([output], kind, geometry)}"
         )
+    if kind is Kind.ELEMENTS:
+        _refuse_chosen(output, geometry)
     # Elements, boxes and embeddings are scored as the model returns them, after any activation.
     reason = f"the output itself, no activation follows{why}"
     logits = Logits(str(output.name), str(output.name), "none", size(output, geometry), reason, kind, shape)
@@ -155,6 +174,6 @@ def _described(output: Value, kind: Kind, geometry: Geometry, why: str) -> Logit
     if chosen and min(shape[1:]) <= 7 and output.name != CANDIDATES:
         raise ModelError(
             f"the output {output.name!r} lists boxes that {', '.join(sorted(chosen))} chose, so a row is another box "
-            f"for every masked image; explain the export without that step, or a number (onnxcam explain --index)"
+            f"for every masked image; explain the export without that step"
         )
     return logits

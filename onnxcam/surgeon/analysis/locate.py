@@ -20,7 +20,7 @@ from onnxcam.surgeon.analysis.branches import (
     summed_note,
     summed_predictions,
 )
-from onnxcam.surgeon.analysis.columns import raw_scales_note
+from onnxcam.surgeon.analysis.columns import prototype_note, raw_scales_note
 from onnxcam.surgeon.analysis.detections import TableScales, common_trunk, element_scales, table_scales
 from onnxcam.surgeon.analysis.frames import check_frames, seeds
 from onnxcam.surgeon.analysis.frontier import (
@@ -124,6 +124,8 @@ def _scored(model: Model, geometry: Geometry, output: str | None, kind: Kind | N
         notes = (Note(NoteCode.READ_AS_BOXES, text),)
     if logits.kind is Kind.REGION and kind is None and output is None:
         notes = raw_scales_note(model, geometry)
+    if logits.kind is Kind.REGION:
+        notes = (*notes, *prototype_note(model, find_value(model, logits.output), geometry))
     if logits.kind is Kind.BOXES:
         logits = replace(logits, corners=sides_are_corners(model, logits, geometry))
     return logits, notes

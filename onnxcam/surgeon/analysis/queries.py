@@ -43,7 +43,7 @@ def followed_by(table: Value, rows: int, tracer: Tracer) -> Followed:
     BEST where regions are proposed by non-maximum suppression, or where queries are chosen in a way that names no cell.
     """
     nodes = list({id(n): n for v in (table, *ancestors(table)) if (n := v.producer()) is not None}.values())
-    if any(op == "NonMaxSuppression" for n in nodes for op in _operators(n)):
+    if any(op == "NonMaxSuppression" for n in nodes for op in operators(n)):
         return Followed(Follow.BEST)
     chosen = [n for n in nodes if n.op_type == "TopK" and len(n.outputs) > 1 and _takes(n, rows, tracer)]
     for node in chosen:
@@ -55,7 +55,7 @@ def followed_by(table: Value, rows: int, tracer: Tracer) -> Followed:
     return Followed(Follow.BEST if chosen else Follow.ROW)
 
 
-def _operators(node: Node) -> Iterator[str]:
+def operators(node: Node) -> Iterator[str]:
     """The operators of a node and of its branches, where exporters put the suppression of what may be no box at all."""
     yield node.op_type
     for attribute in node.attributes.values():
