@@ -36,7 +36,11 @@ def _count(node: Node, geometry: Geometry) -> int | None:
 
 def _joins_places(node: Node) -> bool:
     """Whether the node makes one number of many, so that an axis may end in it."""
-    return node.op_type in (*WEIGHTED, "Einsum") or node.op_type.startswith(("Reduce", "Global")) or node.op_type.endswith("Pool")
+    return (
+        node.op_type in (*WEIGHTED, "Einsum")
+        or node.op_type.startswith(("Reduce", "Global"))
+        or node.op_type.endswith("Pool")
+    )
 
 
 def _leads_to(chosen: Node, output: Value, count: int, geometry: Geometry) -> bool:
