@@ -39,7 +39,7 @@ def test_a_number_of_what_a_detector_chose_is_refused(tail: str) -> None:
 
 @pytest.mark.parametrize("output", ["logits", "boxes"])
 def test_a_number_of_a_query_that_is_chosen_is_refused_with_the_way_out(output: str) -> None:
-    with pytest.raises(ModelError, match="chosen by TopK.*--box ROW --target CLASS"):
+    with pytest.raises(ModelError, match=r"chosen by TopK.*--box ROW --target CLASS"):
         opened(filled(QUERIES, seed=3, check=False), output)
 
 

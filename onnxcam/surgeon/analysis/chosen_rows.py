@@ -1,4 +1,4 @@
-"""Finds outputs whose numbers are of other boxes for every image, since an operator chooses by the image what they list."""
+"""Finds outputs whose rows are other boxes for every image, since an operator chooses by the image what they list."""
 
 from onnxcam.surgeon.analysis.frontier import WEIGHTED, Geometry
 from onnxcam.surgeon.analysis.queries import operators
