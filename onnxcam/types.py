@@ -134,6 +134,8 @@ class NoteCode(StrEnum):
     """Inputs by which a detector chooses its detections were not given, so zeros stand for them."""
     OTHER_BRANCHES = "other-branches"
     """Other feature maps reach the score past the chosen one."""
+    FEATURES_SHARED = "features-shared"
+    """The features follow from other pictures too: those of several inputs are joined before them."""
     FEATURES_EARLY = "features-early"
     """Many layers follow the chosen feature map."""
     POOLED_BY_ATTENTION = "pooled-by-attention"

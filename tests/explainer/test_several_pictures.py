@@ -21,7 +21,7 @@ from onnxcam.types import BatchMode, NoteCode
 UNIT = preset_named("unit")
 RNG = np.random.default_rng(11)
 BEFORE, AFTER = (RNG.integers(0, 256, (20, 16, 3)).astype(np.uint8) for _ in range(2))
-WEIGHTS = "<float[6,3,3,3] w1, float[8,6,3,3] w2, float[8,5] v, float[16,5] u, int64[1] one = {1}>"
+WEIGHTS = "<float[6,3,3,3] w1, float[8,6,3,3] w2, float[8,5] v, float[16,5] u, float[8,16,3,3] w3, float[8,8,3,3] w4, int64[1] one = {1}>"
 BRANCH = """
   c1X = Conv <kernel_shape=[3,3], pads=[1,1,1,1], strides=[2,2]> (X, w1)
   r1X = Relu (c1X)
@@ -110,6 +110,8 @@ def test_each_picture_has_the_map_of_the_network_of_that_picture_alone(
     single = with_constant(model, other, pictures[other])
     layer = None
     two = saliency(model, method, pictures[explained], image_input=explained, inputs={other: pictures[other]})
+    if name == "maps that are subtracted":
+        layer = {"layer": "f" + explained}
     if "joined batch" in name or "one trunk" in name:
         layer = {"layer": "f" + explained}
         single = with_constant(NETWORKS["difference of two branches"], other, pictures[other])
@@ -117,6 +119,106 @@ def test_each_picture_has_the_map_of_the_network_of_that_picture_alone(
     assert np.corrcoef(two.map.ravel(), expected.map.ravel())[0, 1] >= least
     np.testing.assert_allclose(two.map, expected.map, atol=1e-3)
     assert two.score == pytest.approx(expected.score, rel=1e-4)
+
+
+HEADS = {
+    "joined along the channels": ("j = Concat <axis=1> (fbefore, fafter) p = GlobalAveragePool (j)", "u"),
+    "one layer after the join": (
+        "j = Concat <axis=1> (fbefore, fafter) c3 = Conv <pads=[1,1,1,1]> (j, w3) r3 = Relu (c3)"
+        " p = GlobalAveragePool (r3)", "v"
+    ),
+    "subtracted": ("d = Sub (fbefore, fafter) s = Abs (d) p = GlobalAveragePool (s)", "v"),
+    "multiplied": ("s = Mul (fbefore, fafter) p = GlobalAveragePool (s)", "v"),
+    "the larger of both": ("s = Max (fbefore, fafter) p = GlobalAveragePool (s)", "v"),
+    "stacked along a new axis": (
+        "b1 = Unsqueeze (fbefore, one) a1 = Unsqueeze (fafter, one) j = Concat <axis=1> (b1, a1)"
+        " m = ReduceMax <axes=[1], keepdims=0> (j) p = GlobalAveragePool (m)", "v"
+    ),
+    "difference and product": (
+        "d = Sub (fbefore, fafter) s = Abs (d) t = Mul (fbefore, fafter) j = Concat <axis=1> (s, t)"
+        " p = GlobalAveragePool (j)", "u"
+    ),
+    "flattened together": ("j = Concat <axis=1> (fbefore, fafter) p = GlobalMaxPool (j)", "u"),
+    "one map and the difference, pooled apart": (
+        "d = Sub (fbefore, fafter) p1 = GlobalAveragePool (fbefore) p2 = GlobalAveragePool (d) "
+        " p = Concat <axis=1> (p1, p2)", "u"
+    ),
+}  # fmt: skip
+"""How the maps of two branches are joined (p), and the last layer's weights."""
+
+
+def late(head: str, weights: str, batch: str = "N") -> onnx.ModelProto:
+    body = "".join(BRANCH.replace("X", name) for name in ("before", "after"))
+    end = f"flat = Constant <value_ints=[0,-1]> () q = Reshape (p, flat) logits = MatMul (q, {weights})"
+    return network(f"{body} {head} {end}", batch)
+
+
+@pytest.mark.parametrize("batch", ["N", "1"])
+@pytest.mark.parametrize("explained", ["before", "after"])
+@pytest.mark.parametrize("name", HEADS)
+def test_the_features_are_those_of_the_explained_picture_alone(name: str, explained: str, batch: str) -> None:
+    model, pictures = late(*HEADS[name], batch), {"before": BEFORE, "after": AFTER}
+    other = "after" if explained == "before" else "before"
+    two = saliency(model, "grad-cam", pictures[explained], image_input=explained, inputs={other: pictures[other]})
+    single = with_constant(model, other, pictures[other])
+    expected = saliency(single, "grad-cam", pictures[explained], layer="f" + explained)
+    if not (name.endswith("pooled apart") and explained == "after"):
+        assert two.provenance.layer == "f" + explained
+    assert NoteCode.FEATURES_SHARED not in {note.code for note in two.provenance.notes}
+    assert np.corrcoef(two.map.ravel(), expected.map.ravel())[0, 1] >= 0.999
+
+
+@pytest.mark.parametrize("join", ["d = Sub (fbefore, fafter) s = Abs (d)", "s = Max (fbefore, fafter)"])
+def test_a_map_of_changes_is_explained_by_the_features_of_one_picture(join: str) -> None:
+    body = "".join(BRANCH.replace("X", name) for name in ("before", "after"))
+    signature = "net (float[N,3,20,16] before, float[N,3,20,16] after) => (float[N,4,5,4] logits)"
+    header = f'<ir_version: 8, opset_import: ["" : 17]>\n{signature} {WEIGHTS.removesuffix(">")}, float[4,8,1,1] k>'
+    model = filled(f"{header} {{ {body} {join} logits = Conv (s, k) }}")
+    for explained, other in (("before", "after"), ("after", "before")):
+        two = saliency(model, "grad-cam", BEFORE, image_input=explained, inputs={other: AFTER})
+        single = saliency(with_constant(model, other, AFTER), "grad-cam", BEFORE, layer="f" + explained)
+        assert (two.target.kind, two.provenance.layer) == ("region", "f" + explained)
+        assert np.corrcoef(two.map.ravel(), single.map.ravel())[0, 1] >= 0.999
+
+
+def test_a_mask_that_hides_features_is_no_branch_and_noted() -> None:
+    body = (
+        BRANCH.replace("X", "before")
+        + """small = MaxPool <kernel_shape=[4,4], strides=[4,4]> (after)
+      s = Mul (fbefore, small) p = ReduceMean <axes=[2,3], keepdims=0> (s) logits = MatMul (p, v)"""
+    )
+    text = f"net (float[N,3,20,16] before, float[N,1,20,16] after) => (float[N,5] logits) {WEIGHTS} {{ {body} }}"
+    model = filled(f'<ir_version: 8, opset_import: ["" : 17]>\n{text}')
+    result = saliency(model, "grad-cam", BEFORE, inputs={"after": np.ones((1, 20, 16), np.float32)})
+    assert result.provenance.layer == "s"
+    assert NoteCode.FEATURES_SHARED in {note.code for note in result.provenance.notes}
+
+
+def test_one_trunk_whose_parts_are_joined_along_the_channels_has_the_part_of_the_picture() -> None:
+    body = "ab = Concat <axis=0> (before, after)" + BRANCH.replace("X", "ab")
+    body += "b, a = Split <axis=0> (fab) j = Concat <axis=1> (b, a) p = ReduceMean <axes=[2,3], keepdims=0> (j)"
+    trunk = network(body + "logits = MatMul (p, u)")
+    for explained, other in (("before", "after"), ("after", "before")):
+        maps = [
+            saliency(model, "grad-cam", BEFORE, image_input=explained, inputs={other: AFTER}).map
+            for model in (trunk, late(*HEADS["joined along the channels"]))
+        ]
+        np.testing.assert_allclose(*maps, atol=1e-4)
+
+
+@pytest.mark.parametrize("form", ["before the first layer", "long after"])
+def test_features_of_both_pictures_are_noted(form: str) -> None:
+    if form == "before the first layer":
+        body = "ab = Add (before, after)" + TRUNK + "logits = MatMul (pab, v)"
+    else:
+        layers = "".join(f"c{i} = Conv <pads=[1,1,1,1]> (r{i - 1}, w4) r{i} = Relu (c{i})" for i in range(4, 8))
+        body = "".join(BRANCH.replace("X", name) for name in ("before", "after"))
+        body += "j = Concat <axis=1> (fbefore, fafter) c3 = Conv <pads=[1,1,1,1]> (j, w3) r3 = Relu (c3)" + layers
+        body += "p = ReduceMean <axes=[2,3], keepdims=0> (r7) logits = MatMul (p, v)"
+    result = saliency(network(body), "grad-cam", BEFORE, inputs={"after": AFTER})
+    (note,) = [n for n in result.provenance.notes if n.code is NoteCode.FEATURES_SHARED]
+    assert "'after'" in note.text
+    assert result.provenance.layer == ("r7" if form == "long after" else "fab")
 
 
 def test_a_tensor_that_the_picture_does_not_reach_is_no_feature_map() -> None:

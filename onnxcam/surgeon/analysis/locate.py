@@ -37,6 +37,7 @@ from onnxcam.surgeon.analysis.heads import find_logits
 from onnxcam.surgeon.analysis.images import find_image, picture_inputs, resolve_size, size_notes
 from onnxcam.surgeon.analysis.pooling import before_pooling, gate_doubt
 from onnxcam.surgeon.analysis.query_levels import candidate_scales
+from onnxcam.surgeon.analysis.shared_features import of_one_picture, shared_note
 from onnxcam.surgeon.analysis.single_channel import before_single_channel
 from onnxcam.surgeon.ir import (
     Model,
@@ -57,6 +58,7 @@ from onnxcam.types import Arrays, Note, NoteCode
 
 LONGEST_HEAD = 3
 """Layers with weights after the features of a classifier, as in VGG; more of them raise a doubt."""
+OF_ONE_PICTURE = "the last map of this picture alone, before it is joined with another picture's"
 
 
 @dataclass(frozen=True)
@@ -110,8 +112,9 @@ def locate(
         features = scales[-1].features
         choice = _Choice(features, notes=() if table.traced else (_untraced(features),))
     else:
-        choice = _auto(model, logits, geometry)
-    notes = (*size_notes(image, size), *doubts, *choice.notes)
+        choice = _auto(model, logits, geometry, image)
+    shared = shared_note(choice.features, geometry, model, image)
+    notes = (*size_notes(image, size), *doubts, *choice.notes, *((shared,) if shared is not None else ()))
     memory = footprint(model, shapes)
     return Anatomy(image, logits, choice.features, choice.candidates, notes, memory, scales, choice.branches)
 
@@ -151,16 +154,17 @@ def _scales(table: TableScales | None, logits: Logits, geometry: Geometry) -> tu
     )
 
 
-def _auto(model: Model, logits: Logits, geometry: Geometry) -> _Choice:
+def _auto(model: Model, logits: Logits, geometry: Geometry, image: ImageInput) -> _Choice:
     """The feature tensor for `--layer auto`."""
     head = find_value(model, logits.tensor)
     if head is None:
         raise ModelError(f"what is scored, {logits.tensor!r}, is a constant: it does not depend on the image")
     if logits.kind is Kind.REGION:
-        value = before_single_channel(before_prediction(head, geometry), geometry)
-        reason = "what enters the layer that predicts a class for every pixel"
+        joint = before_single_channel(before_prediction(head, geometry), geometry)
+        value = of_one_picture(joint, head, geometry, model, image)
+        reason = "what enters the layer that predicts a class for every pixel" if value is joint else OF_ONE_PICTURE
         predictions = branch_features(summed_predictions(head, geometry, model), geometry)
-        if len(predictions) < 2:
+        if len(predictions) < 2 or value is not joint:
             return _Choice(_feature(value, reason, geometry))
         return _Choice(_feature(value, reason, geometry), (), (summed_note(predictions),), predictions)
     if logits.kind is Kind.BOXES and (trunk := common_trunk(head, geometry)) is not None:
@@ -175,9 +179,12 @@ def _auto(model: Model, logits: Logits, geometry: Geometry) -> _Choice:
     final, consumer = ranked[0]
     start, how = before_pooling(ranked[0], learned, geometry) or (before_shared_pooling(final, learned), "what ")
     refinement = refine(start, head, logits.columns, geometry)
-    chosen = before_single_channel(refinement.value, geometry)
+    joint = before_single_channel(refinement.value, geometry)
+    chosen = of_one_picture(joint, head, geometry, model, image)
     reason = f"{refinement.how or how}enters {consumer.op_type}, where the grid is lost"
-    if chosen is not refinement.value:
+    if chosen is not joint:
+        reason = OF_ONE_PICTURE
+    elif chosen is not refinement.value:
         reason = f"the last map of several channels before {refinement.value.name!r}, which has one"
     features = _feature(chosen, reason, geometry)
     losers = [
@@ -185,10 +192,11 @@ def _auto(model: Model, logits: Logits, geometry: Geometry) -> _Choice:
         for v, n in ranked[1:]
         if v is not chosen
     ]
-    doubts = [refinement.doubt or _depth_doubt(layers_after(chosen, head), consumer) or gate_doubt(chosen, geometry)]
+    doubt = refinement.doubt or _depth_doubt(layers_after(joint, head), consumer)
+    doubts = [(doubt if chosen is joint else None) or gate_doubt(chosen, geometry)]
     others = branch_features(pooled_apart(ranked, chosen, head, logits.columns, geometry), geometry)
     doubts += [pooled_note(features.tensor, others) if others else None, _assumed_doubt(chosen, geometry)]
-    notes = tuple(doubt for doubt in doubts if doubt is not None)
+    notes = tuple(note for note in doubts if note is not None)
     branches = (features, *others) if others else ()
     return _Choice(features, (*losers, *_naive_candidates(model, chosen, geometry)), notes, branches)
 
