@@ -40,10 +40,17 @@ def test_an_element_is_found_by_its_place_and_negative_places_count_from_the_end
     ]
 
 
-@pytest.mark.parametrize("index", [(2, 0), (0,), (0, 0, 0), (0, 5), (-3, 0), ()])
+@pytest.mark.parametrize("index", [(2, 0), (0,), (0, 0, 0), (0, 5), (-3, 0)])
 def test_places_outside_an_output_are_refused(index: tuple[int, ...]) -> None:
     with pytest.raises(TargetError, match="not inside the output"):
         bind([Element(index)], seen(Kind.ELEMENTS, (1, 2, 5), np.arange(10.0)))
+
+
+def test_no_place_means_the_only_number_of_an_output_and_else_none() -> None:
+    with pytest.raises(TargetError, match="none is the best one; name one by its index, such as --index 0,0"):
+        bind([Element(())], seen(Kind.ELEMENTS, (1, 2, 5), np.arange(10.0)))
+    feeds, _ = bind([Element(())], seen(Kind.ELEMENTS, (1, 1), np.arange(1.0)))
+    assert feeds[TARGETS].tolist() == [0]
 
 
 BOXES = np.array(
