@@ -67,7 +67,7 @@ def as_boxes(model: Model, table: Logits, geometry: Geometry) -> Logits:
     """
     output = find_value(model, table.output)
     rows, columns = table.shape[1:]
-    sides = _sides_output(model, table.output, (rows, columns), geometry)
+    sides = sides_output(model, table.output, (rows, columns), geometry)
     names, prototypes = class_names(model), _prototypes(model, geometry)
     if sides is not None:
         boxes_first = geometry.shape(sides)[1:] == (rows, SIDES)  # type: ignore[index]
@@ -116,7 +116,7 @@ def is_beside_prototypes(model: Model, table: Value, maps: Sequence[Value], geom
     shape = geometry.shape(table) or ()
     if len(shape) != 3 or None in shape:
         return False
-    if _sides_output(model, str(table.name), (shape[1], shape[2]), geometry) is not None:
+    if sides_output(model, str(table.name), (shape[1], shape[2]), geometry) is not None:
         return True
     read = read_columns(table, geometry, class_names(model), 0)
     if read is None:
@@ -134,7 +134,7 @@ def prototype_note(model: Model, tensor: Value | None, geometry: Geometry) -> tu
         shape = geometry.shape(table) or ()
         if len(shape) != 3 or None in shape:
             continue
-        sides = _sides_output(model, str(table.name), (shape[1], shape[2]), geometry)
+        sides = sides_output(model, str(table.name), (shape[1], shape[2]), geometry)
         # Beside sides and scores, coefficients are a table of their own.
         apart = sides is not None and channels in shape[1:]
         if apart or (sides is None and is_beside_prototypes(model, table, [tensor], geometry)):
@@ -199,7 +199,7 @@ def leaves(table: Value) -> list[Value]:
     return list(results.values())
 
 
-def _sides_output(model: Model, table: str, shape: tuple[int | None, int | None], geometry: Geometry) -> Value | None:
+def sides_output(model: Model, table: str, shape: tuple[int | None, int | None], geometry: Geometry) -> Value | None:
     """The output that holds four sides for each row, or each column, of a table of this shape."""
     for value in model.graph.outputs:
         sides = (geometry.shape(value) or ())[1:]

@@ -66,7 +66,8 @@ def table_scales(model: Model, logits: Logits, geometry: Geometry) -> TableScale
 def element_scales(model: Model, logits: Logits, geometry: Geometry) -> TableScales | None:
     """The scales of the numbers of any output, by their places in the flattened output; None for fewer than two scales.
 
-    Numbers that come from layers of several scales, or from none, belong to no scale.
+    Numbers that come from layers of several scales, or from none, belong to no scale. Where the numbers cannot be
+    followed to the layers there is no scale, and `traced` is False.
     """
     output = find_value(model, logits.output)
     layers = prediction_layers([output], geometry) if output is not None else []
@@ -74,18 +75,21 @@ def element_scales(model: Model, logits: Logits, geometry: Geometry) -> TableSca
         return None
     bits = dependence([output], [node.outputs[0] for node in layers], geometry.shapes, geometry.fixed)
     if bits is None:
-        return None
+        return TableScales((), traced=False)
     first = bits[0].reshape(-1, math.prod(d or 1 for d in logits.shape[1:]))[0]
     scales: dict[str, tuple[list[npt.NDArray[np.intp]], Value]] = {}
+    traced = True
     for value in np.unique(first):
         chosen = _chosen(layers, int(value))
         trunk = _trunk(chosen, chosen, geometry)
-        if trunk is not None:
-            scales.setdefault(str(trunk.name), ([], trunk))[0].append(np.flatnonzero(first == value))
+        if trunk is None:
+            traced = traced and not chosen
+            continue
+        scales.setdefault(str(trunk.name), ([], trunk))[0].append(np.flatnonzero(first == value))
     ranked = [(_runs(np.sort(np.concatenate(members))), trunk) for members, trunk in scales.values()]
     if len(ranked) < 2:
         return None
-    return TableScales(tuple(sorted(ranked, key=lambda s: -cells(s[1], geometry))), traced=True)
+    return TableScales(tuple(sorted(ranked, key=lambda s: -cells(s[1], geometry))), traced)
 
 
 def prediction_layers(tables: Sequence[Value], geometry: Geometry) -> list[Node]:

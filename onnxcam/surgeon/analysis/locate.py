@@ -35,6 +35,7 @@ from onnxcam.surgeon.analysis.frontier import (
 )
 from onnxcam.surgeon.analysis.heads import find_logits
 from onnxcam.surgeon.analysis.images import find_image, picture_inputs, resolve_size, size_notes
+from onnxcam.surgeon.analysis.numbers_of_boxes import by_place, table_of_numbers
 from onnxcam.surgeon.analysis.pooling import before_pooling, gate_doubt
 from onnxcam.surgeon.analysis.query_levels import candidate_scales
 from onnxcam.surgeon.analysis.shared_features import of_one_picture, shared_note
@@ -103,8 +104,7 @@ def locate(
     letters = image.letters if image.frames is None else image.letters[1:]
     geometry = Geometry(shapes, axes, letters, (shapes.get(image.name) or (None,))[0], fixed or {})
     logits, doubts = _scored(model, geometry, output, kind)
-    table = _table(model, logits, geometry)
-    scales = _scales(table, logits, geometry)
+    table, scales = _table(model, logits, geometry)
     if layer != "auto":
         choice = _Choice(_chosen(model, layer, geometry))
     elif scales and table is not None:
@@ -113,6 +113,8 @@ def locate(
         choice = _Choice(features, notes=() if table.traced else (_untraced(features),))
     else:
         choice = _auto(model, logits, geometry, image)
+        if logits.kind is Kind.ELEMENTS and table is not None and not table.traced:
+            choice = replace(choice, notes=(*choice.notes, _untraced(choice.features)))
     shared = shared_note(choice.features, geometry, model, image)
     notes = (*size_notes(image, size), *doubts, *choice.notes, *((shared,) if shared is not None else ()))
     memory = footprint(model, shapes)
@@ -134,11 +136,19 @@ def _scored(model: Model, geometry: Geometry, output: str | None, kind: Kind | N
     return logits, notes
 
 
-def _table(model: Model, logits: Logits, geometry: Geometry) -> TableScales | None:
+def _table(model: Model, logits: Logits, geometry: Geometry) -> tuple[TableScales | None, tuple[Scale, ...]]:
     """From which maps the rows of a detector's table, or the numbers of another output, are predicted."""
     if logits.kind is Kind.BOXES:
-        return candidate_scales(model, logits, geometry) or table_scales(model, logits, geometry)
-    return element_scales(model, logits, geometry) if logits.kind is Kind.ELEMENTS else None
+        table = candidate_scales(model, logits, geometry) or table_scales(model, logits, geometry)
+        return table, _scales(table, logits, geometry)
+    if logits.kind is not Kind.ELEMENTS:
+        return None, ()
+    of_boxes = table_of_numbers(model, logits, geometry)
+    table = table_scales(model, of_boxes, geometry) if of_boxes is not None else None
+    if table is not None and of_boxes is not None and table.scales:
+        return table, tuple(by_place(s, logits, of_boxes) for s in _scales(table, of_boxes, geometry))
+    table = element_scales(model, logits, geometry)
+    return table, _scales(table, logits, geometry)
 
 
 def _scales(table: TableScales | None, logits: Logits, geometry: Geometry) -> tuple[Scale, ...]:
@@ -203,8 +213,8 @@ def _auto(model: Model, logits: Logits, geometry: Geometry, image: ImageInput) -
 
 def _untraced(features: FeatureTensor) -> Note:
     text = (
-        f"from which map some boxes are predicted cannot be followed through the graph, so {features.tensor!r} is "
-        f"explained for them; --layer takes the tensor name of another map"
+        f"from which map some boxes or numbers are predicted cannot be followed through the graph, so "
+        f"{features.tensor!r} is explained for them; --layer takes the tensor name of another map"
     )
     return Note(NoteCode.OTHER_SCALES, text)
 
