@@ -18,6 +18,7 @@ from onnxcam.methods.blocks import Method, Need, run
 from onnxcam.methods.maps import Outcome
 from onnxcam.network.probe import ImageProbe, score_gradients, scores
 from onnxcam.network.scorer import Network
+from onnxcam.network.selection import refused_if_not_led_back
 from onnxcam.types import AnyMasks, Floats, Indices, Masks, Score, Scores
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,8 @@ def run_lockstep(method: Method, probes: Sequence[ImageProbe]) -> list[list[Outc
 
     def search(i: int, probe: ImageProbe) -> None:
         try:
-            results[i] = run(method, probe)
+            with refused_if_not_led_back():
+                results[i] = run(method, probe)
             probe.count.finish()
         except OnnxCamError as error:
             results[i] = error

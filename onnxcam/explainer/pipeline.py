@@ -27,6 +27,7 @@ from onnxcam.methods import gradient_free
 from onnxcam.methods.maps import Outcome
 from onnxcam.network.gradients import GradientRunner
 from onnxcam.network.probe import ImageProbe, PassCount
+from onnxcam.network.selection import refused_if_not_led_back
 from onnxcam.outputs.saliency import Saliency
 from onnxcam.types import Progress, Score, Source
 
@@ -162,8 +163,9 @@ class Pipeline:
         feeds = network.feeds(model_input.image, replacement, runner.opened.extra(choose_inputs(inputs)))
         if model_input.on_device is not None:
             network.register_device_copy(model_input.image, model_input.on_device)
-        features, values = network.forward(feeds)
-        detections = runner.opened.detections(model_input.image, choose_inputs(inputs))
+        with refused_if_not_led_back(runner.opened.output):
+            features, values = network.forward(feeds)
+            detections = runner.opened.detections(model_input.image, choose_inputs(inputs))
         fill = np.asarray(replacement if replacement is not None else np.zeros_like(model_input.image), np.float32)
         seconds = time.perf_counter() - start
         forwards = 1 if detections is None else 2

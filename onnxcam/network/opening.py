@@ -24,7 +24,7 @@ from onnxcam.network.class_token import several_before_class_tokens
 from onnxcam.network.dry_run import noise, without_branches
 from onnxcam.network.extra_inputs import extra_inputs, for_batch, is_batched
 from onnxcam.network.scorer import Network
-from onnxcam.network.selection import Detections, Selection, split_selection
+from onnxcam.network.selection import Detections, Selection, refused_if_not_led_back, split_selection
 from onnxcam.network.sizes import size_notes, traced_at_fitting_size
 from onnxcam.network.verification import check_surgery
 from onnxcam.surgeon import ir
@@ -143,7 +143,8 @@ def open_model(file: ModelFile, options: OpenOptions) -> OpenedModel:
     InferenceError, OutOfMemory, or UndefinedSaliency.
     """
     try:
-        return _open(file, options)
+        with refused_if_not_led_back():
+            return _open(file, options)
     except MemoryError:
         raise OutOfMemory("the model or its input does not fit into memory") from None
 

@@ -4,7 +4,8 @@ split_selection() gives open_model a Selection: its graph of candidates is opene
 model is run once on each unmasked picture, to tell which candidates it chose: Detections.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.engine.session import Session
-from onnxcam.errors import InferenceError, ModelError
+from onnxcam.errors import InferenceError, ModelError, OutOfMemory
 from onnxcam.network.dry_run import FORWARD_TIMEOUT, run_trace
 from onnxcam.network.extra_inputs import blank_inputs, extra_inputs, for_batch
 from onnxcam.network.single_flight import SingleFlight
@@ -23,6 +24,7 @@ from onnxcam.surgeon.analysis.candidate_table import CANDIDATES
 from onnxcam.surgeon.analysis.queries import Follow
 from onnxcam.surgeon.analysis.selection import may_choose
 from onnxcam.surgeon.graphs.candidates import (
+    ADDED,
     BOXES,
     CELLS,
     LABELS,
@@ -131,6 +133,23 @@ class Selection:
             places, scores[chosen], boxes[chosen] if boxes is not None else None, offset, self.graphs.follow,
             self.graphs.every_row, shared, self.graphs.outputs[-1],
         )  # fmt: skip
+
+
+@contextmanager
+def refused_if_not_led_back(name: str | None = None) -> Iterator[None]:
+    """Refuses a detector where what was added to lead its detections back does not run on a picture.
+
+    name: of the output that lists its detections. Raises ModelError in place of that InferenceError; others pass.
+    """
+    try:
+        yield
+    except InferenceError as error:
+        if isinstance(error, OutOfMemory) or f"{ADDED}/" not in str(error):
+            raise
+        raise ModelError(
+            f"the detections{f' in {name!r}' if name else ''} cannot be led back to the candidates that they are "
+            f"chosen from; explain the export without selection (all candidates, with their scores)"
+        ) from error
 
 
 def _columns(

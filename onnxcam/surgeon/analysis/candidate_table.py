@@ -8,9 +8,12 @@ pyramid, the tensors are joined.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from onnxcam.errors import ModelError
 from onnxcam.surgeon.analysis.anatomy import Logits
+from onnxcam.surgeon.analysis.class_axis import REMOVED, class_axis
+from onnxcam.surgeon.analysis.queries import is_proposed
 from onnxcam.surgeon.analysis.selection import SIDES, Candidates, Path, Tracer
 from onnxcam.surgeon.ir import Model, Node, Shape, Value, find_value
 
@@ -50,7 +53,8 @@ def lay_out(candidates: Candidates, tracer: Tracer, batch: int) -> Layout:
     joined[axis] = sum(s[axis] for s in shapes)
     rows = full_shape(candidates.sides, tracer) if candidates.sides is not None else None
     count = math.prod(rows[-2:]) // SIDES if rows is not None else None
-    three, classes_first = _as_table(tuple(joined), batch, count)
+    proposed = _of_proposals(tuple(joined), sources[0], tracer) if is_proposed(sources[0]) else None
+    three, classes_first = proposed or _as_table(tuple(joined), batch, count)
     return Layout(tuple(sources), axis, elementwise, tuple(joined), three, classes_first)
 
 
@@ -78,6 +82,8 @@ def _joined(paths: Sequence[Path], tracer: Tracer, batch: int) -> tuple[list[Val
     if len({id(p.source) for p in paths}) == 1:
         sizes = {_size(tracer.shape(paths[0].source)), batch * _size(tracer.shape(paths[0].source))}
         shared = [s for s in shared if _size(tracer.shape(s.source)) in sizes]
+        if 0 in sizes:  # a run without proposals, where all sizes are alike
+            shared = shared[: 1 + sum(1 for _ in takewhile(lambda s: not _is_part(s.source, tracer), shared))]
     best = _most_telling(shared, tracer, batch)
     if best is not None:
         chains = [
@@ -97,6 +103,14 @@ def _joined(paths: Sequence[Path], tracer: Tracer, batch: int) -> tuple[list[Val
             "without non-maximum suppression"
         )
     return sources, chains[0], axis
+
+
+def _is_part(value: Value, tracer: Tracer) -> bool:
+    """Whether the tensor is a part of what it was cut from, such as the columns without the background's."""
+    node = value.producer()
+    if node is None or node.op_type not in ("Slice", "Gather", "Split") or node.inputs[0] is None:
+        return False
+    return tracer.shape(node.inputs[0]) != tracer.shape(value)
 
 
 def _most_telling(steps: Sequence[Path], tracer: Tracer, batch: int) -> Path | None:
@@ -153,6 +167,23 @@ def _as_table(shape: tuple[int, ...], batch: int, rows: int | None) -> tuple[tup
     if rows is not None and rows in three[1:]:
         return three, three[1] != rows
     return three, three[2] > three[1]
+
+
+def _of_proposals(shape: tuple[int, ...], table: Value, tracer: Tracer) -> tuple[tuple[int, ...], bool] | None:
+    """What _as_table() tells, by the axis of classes: the number of proposals in one run says nothing.
+
+    None where there is no such axis. Raises ModelError where it is not known, and the run had hardly any proposal.
+    """
+    classes = class_axis(table, tracer)
+    if classes is None and len(shape) > 1 and min(shape[-2:]) <= 1 < max(shape[-2:]):
+        raise ModelError(
+            f"hardly a region was proposed in a test run, so which axis of {table.name!r} lists the classes is not "
+            f"known; explain the export without selection (all candidates, with their scores)"
+        )
+    if classes in (None, REMOVED) or not 2 <= len(shape) <= 3 or len(shape) - classes > 2:
+        return None
+    three = shape if len(shape) == 3 else (1, *shape)
+    return three, classes == len(shape) - 2
 
 
 def _size(shape: Shape) -> int:

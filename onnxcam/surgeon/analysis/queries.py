@@ -42,9 +42,9 @@ def followed_by(table: Value, rows: int, tracer: Tracer) -> Followed:
 
     BEST where regions are proposed by non-maximum suppression, or where queries are chosen in a way that names no cell.
     """
-    nodes = list({id(n): n for v in (table, *ancestors(table)) if (n := v.producer()) is not None}.values())
-    if any(op == "NonMaxSuppression" for n in nodes for op in operators(n)):
+    if is_proposed(table):
         return Followed(Follow.BEST)
+    nodes = _computed_by(table)
     chosen = [n for n in nodes if n.op_type == "TopK" and len(n.outputs) > 1 and _takes(n, rows, tracer)]
     for node in chosen:
         data = node.inputs[0]
@@ -53,6 +53,15 @@ def followed_by(table: Value, rows: int, tracer: Tracer) -> Followed:
             if count is not None and not count % classes and _reads(cells, count // classes, nodes, tracer):
                 return Followed(Follow.CELL, cells, count // classes)
     return Followed(Follow.BEST if chosen else Follow.ROW)
+
+
+def is_proposed(table: Value) -> bool:
+    """Whether the rows of a table are of regions that suppression left, so that the image decides their number."""
+    return any(op == "NonMaxSuppression" for n in _computed_by(table) for op in operators(n))
+
+
+def _computed_by(table: Value) -> list[Node]:
+    return list({id(n): n for v in (table, *ancestors(table)) if (n := v.producer()) is not None}.values())
 
 
 def operators(node: Node) -> Iterator[str]:

@@ -34,6 +34,8 @@ from onnxcam.surgeon.graphs.places import PlacesMoved
 from onnxcam.surgeon.ir import Model, Shapes, Value, ancestors, edit, tidy
 
 PLACES, SCORES, BOXES, LABELS = "onnxcam/places", "onnxcam/scores", "onnxcam/boxes", "onnxcam/labels"
+ADDED = "onnxcam/selection"
+"""Begins the names of the nodes that are added to the model."""
 CELLS = "onnxcam/cells"
 """(N,queries): the cell of each query, where queries are followed by it."""
 ABSENT = -20.0
@@ -131,7 +133,7 @@ class _Table:
     def __init__(
         self, model: Model, tracer: Tracer, candidates: Candidates, layout: Layout, followed: Followed
     ) -> None:
-        self.b = Builder(model, "onnxcam/selection")
+        self.b = Builder(model, ADDED)
         self._model, self._tracer, self._candidates, self._layout, self._followed = (
             model, tracer, candidates, layout, followed,
         )  # fmt: skip
@@ -164,10 +166,12 @@ class _Table:
         for node in layout.elementwise:
             attributes = list(node.attributes.values())
             clone = onnx_ir.Node(node.domain, node.op_type, [value, *node.inputs[1:]], attributes)
-            clone.outputs[0].name = f"onnxcam/selection/{node.op_type}_of_{value.name}"
+            clone.name = clone.outputs[0].name = f"{ADDED}/{node.op_type}_of_{value.name}"
             self._model.graph.append(clone)
             value = clone.outputs[0]
-        if layout.joined != layout.three:
+        if self._followed.by is Follow.BEST and layout.three == (1, *layout.joined):
+            value = self.b.unsqueeze(value, [0])  # whose sizes are those of one run
+        elif layout.joined != layout.three:
             value = self.b.reshape(value, [-1 if layout.three[0] != 1 or len(layout.joined) > 2 else 1,
                                            *self._open(layout.three[1:])])  # fmt: skip
         if layout.classes_first:
