@@ -387,12 +387,14 @@ def summary(rows: Sequence[Row]) -> list[str]:
         "|---|---|---|---|---|---|",
     ]
     for name in (n for n in ARCHITECTURES if n in models):
-        own = {r.variant: r for r in rows if r.model == name}
+        cells_of = {r.variant: r for r in rows if r.model == name}
         cells = [
-            own[v].verdict + (f" ({own[v].notes})" if own[v].verdict == "doubted" else "") if v in own else ""
+            cells_of[v].verdict + (f" ({cells_of[v].notes})" if cells_of[v].verdict == "doubted" else "")
+            if v in cells_of
+            else ""
             for v in VARIANTS
         ]
-        layouts = ", ".join(dict.fromkeys(r.layout for r in own.values() if r.layout))
+        layouts = ", ".join(dict.fromkeys(r.layout for r in cells_of.values() if r.layout))
         lines.append(f"| {name} | {' | '.join(cells)} | {layouts} |")
     return lines
 

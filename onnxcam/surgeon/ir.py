@@ -300,6 +300,14 @@ def new_input(model: Model, name: str, dtype: onnx_ir.DataType, shape: Sequence[
     return value
 
 
+def take_place(old: Value, new: Value, suffix: str) -> None:
+    """Puts a tensor in the place of another one, under its name, also as an output; the old name gets the suffix."""
+    name = str(old.name)
+    old.name, new.name = f"{name}/{suffix}", name
+    new.type, new.shape = old.type, old.shape
+    onnx_ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
+
+
 def in_order(model: Model) -> Model:
     """Sorts the nodes and makes all names unique, those of subgraphs included. Changes the model and returns it."""
     model.graph.sort()

@@ -24,8 +24,10 @@ net (float[1,3,8,8] x) => (float[1,6] y, float[1,2,3] parts)
 """A classifier that pools the four largest numbers of each channel."""
 
 
-def opened(model: onnx.ModelProto, output: str, kind: str = "elements") -> None:
-    Explainer(model, "score-cam", providers=["cpu"], preset="raw", output=output, kind=kind).close()
+def opened(model: onnx.ModelProto, output: str, kind: str = "elements") -> tuple[str, str]:
+    """The output that is scored, and the kind of its targets."""
+    with Explainer(model, "score-cam", providers=["cpu"], preset="raw", output=output, kind=kind) as explainer:
+        return explainer.anatomy.logits.output, str(explainer.anatomy.logits.kind)
 
 
 @pytest.mark.parametrize("tail", TAILS)
@@ -44,9 +46,9 @@ def test_a_number_of_a_query_that_is_chosen_is_refused_with_the_way_out(output: 
 
 
 def test_numbers_at_fixed_places_are_explained() -> None:
-    opened(filled(POOLED), "parts")
-    opened(filled(POOLED), "y")
-    opened(detector("s2 = Identity (scores)", outputs="float[1,16,3] s2"), "s2")
+    assert opened(filled(POOLED), "parts") == ("parts", "elements")
+    assert opened(filled(POOLED), "y") == ("y", "elements")
+    assert opened(detector("s2 = Identity (scores)", outputs="float[1,16,3] s2"), "s2") == ("s2", "elements")
 
 
 SEGMENTER = """<ir_version: 8, opset_import: ["" : 17]>

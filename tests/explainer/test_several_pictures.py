@@ -266,8 +266,8 @@ def test_the_other_picture_is_a_file_or_an_array(form: Callable[[object], object
 def test_each_picture_may_bring_its_own_other_picture() -> None:
     model = NETWORKS["difference of two branches"]
     with Explainer(model, "grad-cam", preset=UNIT, inputs={"after": BEFORE}, providers=["cpu"]) as explainer:
-        (own,) = explainer.explain(BEFORE, [3], inputs={"after": AFTER})
-    np.testing.assert_array_equal(own.map, saliency(model, "grad-cam", BEFORE, inputs={"after": AFTER}).map)
+        (given,) = explainer.explain(BEFORE, [3], inputs={"after": AFTER})
+    np.testing.assert_array_equal(given.map, saliency(model, "grad-cam", BEFORE, inputs={"after": AFTER}).map)
 
 
 def test_colour_and_depth_are_two_inputs_of_different_channels(tmp_path: Path) -> None:

@@ -140,8 +140,8 @@ def test_what_the_caller_gives_comes_before_the_metadata() -> None:
 
 
 def test_onnxcams_own_preset_comes_before_ultralytics_and_a_file_beside_after(tmp_path: Path) -> None:
-    own = {**MADE_BY_V8, "onnxcam.preset": json.dumps(PRESETS["clip"].to_json())}
-    assert preset_of(detector(own)) == PRESETS["clip"]
+    both = {**MADE_BY_V8, "onnxcam.preset": json.dumps(PRESETS["clip"].to_json())}
+    assert preset_of(detector(both)) == PRESETS["clip"]
     (tmp_path / "model.onnx").write_bytes(detector(MADE_BY_V8))
     (tmp_path / "preprocessor_config.json").write_text("{}")
     file = read_model(tmp_path / "model.onnx")

@@ -172,7 +172,7 @@ def test_a_record_without_the_fields_that_were_added_later_still_fits() -> None:
     for part, names in LATER.items():
         for name in names:
             del (values[part] if part else values)[name]
-    VALIDATOR.validate(values)
+    assert not list(VALIDATOR.iter_errors(values))
 
 
 CAPTION = "25.0% · score-cam · map error 0.013"

@@ -40,6 +40,11 @@ SUPPRESSED = """
   boxes0 = GatherND (sides, ib)
   label0 = Gather <axis=1> (chosen, i1)
 """
+ROWS_OF_PLACES = """row = Div (k, classes)
+           r = Unsqueeze (row, two)  r4 = Tile (r, by_four)
+           boxes = GatherElements <axis=1> (sides, r4)"""
+"""The boxes of the places k in the flattened scores."""
+
 TAILS: dict[str, tuple[str, str]] = {
     "suppressed by class": (
         LISTS,
@@ -124,27 +129,24 @@ TAILS: dict[str, tuple[str, str]] = {
         """line = Reshape (logits, flat)
            v, k = TopK (line, five)
            best = Sigmoid (v)
-           row = Div (k, classes)
-           r = Unsqueeze (row, two)  r4 = Tile (r, by_four)
-           boxes = GatherElements <axis=1> (sides, r4)""",
+"""
+        + ROWS_OF_PLACES,
     ),
     "blanks among them": (
         "float[1,5] best, float[1,5,4] boxes",
         """above = Greater (scores, half)  kept = Where (above, scores, none)
            line = Reshape (kept, flat)
            best, k = TopK (line, five)
-           row = Div (k, classes)
-           r = Unsqueeze (row, two)  r4 = Tile (r, by_four)
-           boxes = GatherElements <axis=1> (sides, r4)""",
+"""
+        + ROWS_OF_PLACES,
     ),
     "switched by peaks": (
         "float[1,5] best, float[1,5,4] boxes",
         """above = Greater (scores, half)  on = Cast <to=1> (above)  kept = Mul (scores, on)
            line = Reshape (kept, flat)
            best, k = TopK (line, five)
-           row = Div (k, classes)
-           r = Unsqueeze (row, two)  r4 = Tile (r, by_four)
-           boxes = GatherElements <axis=1> (sides, r4)""",
+"""
+        + ROWS_OF_PLACES,
     ),
     "padded to a fixed number": (
         "float[1,A,6] dets",

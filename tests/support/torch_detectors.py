@@ -135,8 +135,8 @@ class V8(nn.Module):
         if self.kind == "pose":
             points3 = extras.view(b, self.extras // 3, 3, -1)
             place = (points3[:, :, :2] * 2.0 + (points - 0.5)) * strides
-            found = torch.cat((place, points3[:, :, 2:3].sigmoid()), 2).view(b, self.extras, -1)
-            return torch.cat([boxes, scores.sigmoid(), found], 1)
+            keypoints = torch.cat((place, points3[:, :, 2:3].sigmoid()), 2).view(b, self.extras, -1)
+            return torch.cat([boxes, scores.sigmoid(), keypoints], 1)
         return torch.cat([boxes, scores.sigmoid()], 1)
 
 

@@ -119,16 +119,16 @@ class PerLevel(TwoScales):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         boxes, scores = self.table(x)
-        found: list[list[Tensor]] = [[], [], []]
+        chosen: list[list[Tensor]] = [[], [], []]
         for level, sides in zip(scores.split([64, 16], 1), boxes.split([64, 16], 1), strict=True):
             numbers = level[0].flatten()
             keep = numbers > 0.1
             numbers, index = numbers[keep], torch.where(keep)[0]
             best, k = numbers.topk(4)
             k = index[k]
-            for values, more in zip(found, (sides[0][k // CLASSES], best, k % CLASSES), strict=True):
+            for values, more in zip(chosen, (sides[0][k // CLASSES], best, k % CLASSES), strict=True):
                 values.append(more)
-        return torch.cat(found[0]), torch.cat(found[1]), torch.cat(found[2])
+        return torch.cat(chosen[0]), torch.cat(chosen[1]), torch.cat(chosen[2])
 
 
 class Peaks(TwoScales):

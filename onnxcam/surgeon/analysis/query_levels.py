@@ -75,11 +75,11 @@ def _joined_levels(chosen: Node, cells: int, geometry: Geometry) -> list[Value]:
 
 def _readers(node: Node, most: int = 4) -> list[Node]:
     """The nodes that read what a node makes of its input, over a few steps such as Unsqueeze and Expand."""
-    found, ahead = list[Node](), [node]
+    readers, ahead = list[Node](), [node]
     for _ in range(most):
         ahead = [use.node for n in ahead for output in n.outputs for use in output.uses()]
-        found += ahead
-    return found
+        readers += ahead
+    return readers
 
 
 def _is_grid(value: Value, geometry: Geometry) -> bool:

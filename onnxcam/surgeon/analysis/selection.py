@@ -149,20 +149,20 @@ class Tracer:
 
     def paths(self, value: Value) -> list[Path]:
         """The paths from the tensors before the first selection to the value; [] where none is on the way."""
-        found: dict[int, list[Path]] = {}
+        paths: dict[int, list[Path]] = {}
         # A tensor is done once all that its numbers are moved from is done; chains may be long, so no recursion.
         stack = [value]
         while stack:
             last = stack[-1]
             before = self._before(last)
-            waiting = [v for v in before if id(v) not in found]
-            if id(last) in found or not waiting:
+            waiting = [v for v in before if id(v) not in paths]
+            if id(last) in paths or not waiting:
                 stack.pop()
-                if id(last) not in found:
-                    found[id(last)] = self._extended(last, [p for v in before for p in found[id(v)]])
+                if id(last) not in paths:
+                    paths[id(last)] = self._extended(last, [p for v in before for p in paths[id(v)]])
             else:
                 stack += waiting
-        return found[id(value)]
+        return paths[id(value)]
 
     def _before(self, value: Value) -> list[Value]:
         """The inputs that the value's numbers come from one by one, moved or changed by themselves."""

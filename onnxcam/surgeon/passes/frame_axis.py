@@ -37,9 +37,9 @@ def add_frame_axis(model: Model, anatomy: Anatomy, shapes: Shapes) -> tuple[Mode
     back = next(v for u in with_time.uses() for v in u.node.outputs)
     with_time.name = f"{features.tensor}/frames"
     copy.graph.sort()
-    own = replace(
+    separate = replace(
         features, tensor=str(with_time.name), shape=(1, count, *sides), axes=("N", "D", *features.axes[1:]),
         reason=f"{features.reason}; {'one map for all frames' if joined else 'a map of each frame'}",
     )  # fmt: skip
-    added = {str(with_time.name): own.shape, str(back.name): features.shape}
-    return copy, replace(anatomy, features=own), {**shapes, **added}
+    added = {str(with_time.name): separate.shape, str(back.name): features.shape}
+    return copy, replace(anatomy, features=separate), {**shapes, **added}

@@ -45,8 +45,8 @@ def split_off(model: Model, anatomy: Anatomy, shapes: Shapes) -> tuple[Model, An
     alone = (batch, *features.shape[1:])
     added = {str(piece.name): alone for piece in pieces} | {str(joined.name): features.shape}
     reason = f"{features.reason}; of several pictures in one batch the part of {anatomy.image.name!r}"
-    own = replace(features, tensor=str(pieces[index].name), shape=alone, reason=reason)
-    return copy, replace(anatomy, features=own), {**shapes, **added}
+    part = replace(features, tensor=str(pieces[index].name), shape=alone, reason=reason)
+    return copy, replace(anatomy, features=part), {**shapes, **added}
 
 
 def _join(model: Model, anatomy: Anatomy, shapes: Shapes) -> tuple[int, int] | None:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from onnxcam.surgeon.analysis.activations import TRANSPARENT, final_activation
 from onnxcam.surgeon.analysis.folding import folded
 from onnxcam.surgeon.builder import Builder
-from onnxcam.surgeon.ir import Model, Node, Shapes, Value, constant, edit, infer_shapes, integer, integers
+from onnxcam.surgeon.ir import Model, Node, Shapes, Value, constant, edit, infer_shapes, integer, integers, take_place
 from onnxcam.surgeon.passes.linear_classifiers import with_standard_classifiers
 
 SIGNS = {(1.0, 0.0): 1.0, (-1.0, 1.0): -1.0}
@@ -214,14 +214,7 @@ def _replace(model: Model, b: Builder, node: Node, columns: list[_Column]) -> No
     casts = [move for column in columns for move in column.moves if move.op_type == "Cast"]
     if casts:
         new = b("Cast", new, to=integer(casts[-1], "to", FLOAT))
-    name = str(old.name)
-    old.name, new.name = f"{name}/joined", name
-    new.type, new.shape = old.type, old.shape
-    for use in list(old.uses()):
-        use.node.replace_input_with(use.idx, new)
-    for i, output in enumerate(model.graph.outputs):
-        if output is old:
-            model.graph.outputs[i] = new
+    take_place(old, new, "joined")
     if not list(old.uses()):
         model.graph.remove(node, safe=True)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from onnxcam.surgeon.analysis.activations import final_activation
 from onnxcam.surgeon.builder import Builder
-from onnxcam.surgeon.ir import Model, Node, Value, edit
+from onnxcam.surgeon.ir import Model, Node, Value, edit, take_place
 
 ACTIVATIONS = {"NONE": "", "SOFTMAX": "Softmax", "SOFTMAX_ZERO": "Softmax", "LOGISTIC": "Sigmoid"}
 """Operators by post_transform."""
@@ -22,9 +22,9 @@ def with_standard_classifiers(model: Model) -> Model:
     b = Builder(copy, "onnxcam/linear")
     for node in list(copy.graph):
         if _is_linear(node):
-            _replace(copy, node.outputs[1], _scores(b, node))
+            take_place(node.outputs[1], _scores(b, node), "ml")
         elif _is_share(node):
-            _replace(copy, node.outputs[0], _shares(b, node))
+            take_place(node.outputs[0], _shares(b, node), "ml")
     copy.graph.sort()
     return copy
 
@@ -76,15 +76,3 @@ def _shares(b: Builder, node: Node) -> Value:
     if final_activation(x).name == "softmax":
         return b("Identity", x)
     return b("Div", x, b.reduce("ReduceL1", x, [1]))
-
-
-def _replace(model: Model, old: Value, new: Value) -> None:
-    """Puts a tensor in the place of another one, under its name."""
-    name = str(old.name)
-    old.name, new.name = f"{name}/ml", name
-    new.type, new.shape = old.type, old.shape
-    for use in list(old.uses()):
-        use.node.replace_input_with(use.idx, new)
-    for i, output in enumerate(model.graph.outputs):
-        if output is old:
-            model.graph.outputs[i] = new

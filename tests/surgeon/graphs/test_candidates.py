@@ -45,8 +45,8 @@ def test_each_score_is_led_back_to_the_only_candidate_that_has_it(tail: str) -> 
     graphs = split(model)
     assert graphs is not None
     assert graphs.follow is Follow.ROW
-    found = run(graphs.detections, x)
-    places, scores = found[PLACES].reshape(-1), found[SCORES].reshape(-1)
+    results = run(graphs.detections, x)
+    places, scores = results[PLACES].reshape(-1), results[SCORES].reshape(-1)
     table = tensor(model, "scores", x)[0]  # (16,3)
     if "probabilities of each" in tail:
         table = table**2
@@ -73,21 +73,21 @@ def test_the_boxes_of_the_candidates_are_those_of_the_detections(tail: str) -> N
     model, x = detector(tail), picture()
     graphs = split(model)
     assert graphs is not None
-    sides, found = run(graphs.candidates, x)[CANDIDATE_BOXES], run(graphs.detections, x)
+    sides, results = run(graphs.candidates, x)[CANDIDATE_BOXES], run(graphs.detections, x)
     np.testing.assert_array_equal(sides, tensor(model, "sides", x))
-    if BOXES in found:
-        rows = (found[PLACES].reshape(-1) - 1) // 3
-        np.testing.assert_array_equal(found[BOXES].reshape(-1, 4), sides[0][rows])
+    if BOXES in results:
+        rows = (results[PLACES].reshape(-1) - 1) // 3
+        np.testing.assert_array_equal(results[BOXES].reshape(-1, 4), sides[0][rows])
 
 
 def test_labels_are_the_columns_of_the_table() -> None:
-    found = run(split(detector("suppressed by class")).detections, picture())  # type: ignore[union-attr]
-    np.testing.assert_array_equal(found[LABELS], (found[PLACES] - 1) % 3)
+    results = run(split(detector("suppressed by class")).detections, picture())  # type: ignore[union-attr]
+    np.testing.assert_array_equal(results[LABELS], (results[PLACES] - 1) % 3)
 
 
 def test_numbers_that_are_no_scores_have_no_place() -> None:
-    found = run(split(detector("padded to a fixed number")).detections, picture())  # type: ignore[union-attr]
-    places = found[PLACES][0]
+    results = run(split(detector("padded to a fixed number")).detections, picture())  # type: ignore[union-attr]
+    places = results[PLACES][0]
     assert not places[:, [0, 1, 2, 3, 5]].any()
     assert not places[-6:].any()
     assert places[:-6, 4].all()
@@ -124,8 +124,8 @@ def test_an_axis_of_one_image_beside_boxes_without_it_hides_no_labels() -> None:
     nodes += " b1 = Unsqueeze (best, zero)  l1 = Unsqueeze (labels, zero)"
     graphs = split(detector(nodes, outputs=signature))
     assert graphs is not None
-    found = run(graphs.detections, picture())
-    np.testing.assert_array_equal(found[LABELS], (found[PLACES] - 1) % 3)
+    results = run(graphs.detections, picture())
+    np.testing.assert_array_equal(results[LABELS], (results[PLACES] - 1) % 3)
 
 
 def test_what_only_a_branch_behind_the_candidates_reads_is_left_out() -> None:
@@ -148,6 +148,6 @@ def test_what_only_a_branch_behind_the_candidates_reads_is_left_out() -> None:
     assert graphs is not None
     assert graphs.follow is Follow.ROW
     assert not {n.op_type for n in graphs.candidates.graph} & {"If", "NonZero", "Gather"}
-    found = run(graphs.detections, picture())
+    results = run(graphs.detections, picture())
     table = tensor(model, "scores", picture()).reshape(-1)
-    np.testing.assert_array_equal(table[found[PLACES] - 1], found[SCORES])
+    np.testing.assert_array_equal(table[results[PLACES] - 1], results[SCORES])
