@@ -220,6 +220,8 @@ class Source(StrEnum):
     """It follows from the preset."""
     ASSUMED = "assumed"
     """Nothing says; a usual value was taken."""
+    PREPARED = "prepared"
+    """The caller's array was preprocessed already."""
     NONE = "none"
     """There is none."""
 

@@ -146,10 +146,10 @@ def _assumed(saliency: "Saliency") -> str:
 
 
 def _preprocessing(saliency: "Saliency") -> str:
-    from onnxcam.explainer.results import PREPROCESSED
+    from onnxcam.types import Source
 
     provenance = saliency.provenance
-    if saliency.placement is None and provenance.preset_origin == PREPROCESSED:
+    if saliency.placement is None and provenance.preset_origin.source is Source.PREPARED:
         return "none: the array is taken as it is"
     return f"{provenance.preset.name} ({provenance.preset_origin})"
 

@@ -5,7 +5,7 @@ It loads pictures with onnxcam.inputs, has pipeline.py run the steps, and return
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
@@ -36,9 +36,9 @@ from onnxcam.inputs.presets import Preset
 from onnxcam.methods.blocks import Method, Need
 from onnxcam.network.opening import OpenOptions
 from onnxcam.outputs.saliency import Saliency
-from onnxcam.surgeon.analysis.anatomy import Kind
+from onnxcam.surgeon.analysis.anatomy import ImageInput, Kind
 from onnxcam.surgeon.analysis.images import find_image
-from onnxcam.surgeon.loading import ModelSource, read_model
+from onnxcam.surgeon.loading import ModelFile, ModelSource, read_model
 from onnxcam.types import Origin, Progress, Source
 
 
@@ -130,9 +130,24 @@ class Explainer:
         )  # fmt: skip
         kind = kind if kind is not None else choose_kind(file, output)
         layers = check_layers(layer, self.method, has_step=step is not None)
-        self._all_heads = open_heads(
-            layers, lambda one: Heads(file, replace(options, layer=one), self.method, step, output, kind)
-        )
+        with ExitStack() as opened:
+            self._all_heads = open_heads(
+                layers, lambda one: Heads(file, replace(options, layer=one), self.method, step, output, kind)
+            )
+            for heads in self._all_heads:
+                opened.callback(heads.close)
+            self._take_from_first_head(file, sides, labels)
+            changed = changed_fields(chosen, adjust)
+            device = self._heads.first.network.device_index
+            self._loader = ImageLoader(image, self.size, self.preset, self.provider, device, changed, spread, composite)
+            self._finisher = Finisher(self.provider, threads, device)
+            self._pipeline = self._pipeline_of(file, image, layers)
+            opened.pop_all()
+
+    def _take_from_first_head(
+        self, file: ModelFile, sides: tuple[int, ...] | None, labels: Sequence[str] | str | os.PathLike[str] | None
+    ) -> None:
+        """What the opened model says of itself. sides: those that were chosen for it before it was opened."""
         self._heads = self._all_heads[0]
         first = self._heads.first
         self.anatomy, self.size, self.batching = first.anatomy, first.size, first.batching
@@ -141,18 +156,16 @@ class Explainer:
             self.size_origin = Origin(Source.MODEL, "found by trying: the model does not take every size")
         self.labels, self.labels_origin = choose_labels(file, labels, self.anatomy.logits)
         self.provider, self.batch_size = first.network.provider, first.network.batch
-        self._loader = ImageLoader(
-            image, self.size, self.preset, self.provider, first.network.device_index, changed_fields(chosen, adjust),
-            spread, composite,
-        )  # fmt: skip
-        self._finisher = Finisher(self.provider, threads, first.network.device_index)
+
+    def _pipeline_of(self, file: ModelFile, image: ImageInput, layers: tuple[str, ...]) -> Pipeline | FusedPipeline:
+        """The way of an explanation: one pipeline a layer, whose maps are fused if there are several."""
         info = ExplainerInfo(
             file.name, file.sha256, self.preset, self.preset_origin, self.size, self.size_origin, self.method,
             preset_notes(file.model, image, self.preset, self.preset_origin), partial(array_notes, file.model, image),
             turns_boxes(file), self.labels is not None,
         )  # fmt: skip
         pipelines = tuple(Pipeline(info, self.labels, self._loader, heads) for heads in self._all_heads)
-        self._pipeline = FusedPipeline(pipelines, layers) if len(pipelines) > 1 else pipelines[0]
+        return FusedPipeline(pipelines, layers) if len(pipelines) > 1 else pipelines[0]
 
     def __call__(self, image: ImageLike, target: TargetLike = None) -> Saliency:
         """Explains one picture for one target; the target is the predicted class if None. Raises OnnxCamError."""

@@ -37,7 +37,7 @@ class Head(NamedTuple):
     layer: str | None = None
 
 
-PREPROCESSED = Origin(Source.GIVEN, "preprocessed by the caller")
+PREPROCESSED = Origin(Source.PREPARED, "preprocessed by the caller")
 
 
 @dataclass(frozen=True, eq=False)

@@ -113,6 +113,8 @@ def _by_window(data: Any, values: npt.NDArray[np.float64], name: str) -> tuple[B
         np.atleast_1d(np.asarray(data[tag].value, np.float64)) for tag in ("WindowCenter", "WindowWidth")
     )
     centre, width, function = float(centres[0]), float(widths[0]), str(data.get("VOILUTFunction") or "LINEAR")
+    if not width > 0:
+        raise PictureError(f"{name}: the file's window has the width {width:g}; choose one with --window LOW,HIGH")
     notes: tuple[Note, ...] = ()
     if len(centres) > 1:
         text = (

@@ -19,6 +19,7 @@ from onnxcam.errors import (
     PresetError,
     TargetError,
 )
+from onnxcam.explainer.heads import Heads
 from onnxcam.inputs import bundled
 from onnxcam.types import BatchMode, NoteCode, Origin, Source
 
@@ -65,7 +66,7 @@ def test_path_array_and_preprocessed_image_give_the_same_map(explainer: Explaine
     preprocessed = explainer(prepared)
     np.testing.assert_array_equal(from_array.map, preprocessed.map)
     assert preprocessed.placement is None
-    assert preprocessed.provenance.preset_origin == Origin(Source.GIVEN, "preprocessed by the caller")
+    assert preprocessed.provenance.preset_origin == Origin(Source.PREPARED, "preprocessed by the caller")
 
 
 def test_a_batch_of_pictures_gives_one_saliency_each(explainer: Explainer) -> None:
@@ -107,6 +108,16 @@ def test_targets_that_do_not_exist_are_said(explainer: Explainer, target: object
 def test_a_label_without_labels_asks_for_them(classifier: onnx.ModelProto) -> None:
     with pytest.raises(TargetError, match="--labels"):
         Explainer(classifier, preset=PLAIN)(PHOTOGRAPH, "cat")
+
+
+def test_labels_that_do_not_fit_leave_no_session_open(
+    classifier: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[Heads] = []
+    monkeypatch.setattr(Heads, "close", lambda heads: closed.append(heads))
+    with pytest.raises(LabelError):
+        Explainer(classifier, preset=PLAIN, providers=["cpu"], labels=["one", "too", "few"])
+    assert len(closed) == 1
 
 
 def test_the_provenance_names_every_choice(explainer: Explainer, classifier: onnx.ModelProto) -> None:

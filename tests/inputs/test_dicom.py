@@ -68,6 +68,12 @@ def test_the_callers_window_goes_before_the_files() -> None:
     np.testing.assert_array_equal(read_picture(content, window=(-1000, 500))[..., 2], grey(-1000, 500))
 
 
+@pytest.mark.parametrize("function", ["LINEAR", "SIGMOID"])
+def test_a_window_without_a_width_is_refused(function: str) -> None:
+    with pytest.raises(PictureError, match="has the width 0; choose one with --window"):
+        read_picture(dicom(WindowCenter=40, WindowWidth=0, VOILUTFunction=function))
+
+
 def test_the_greatest_number_of_monochrome1_is_black() -> None:
     tags = {"WindowCenter": 1000, "WindowWidth": 2000}
     bright, dark = read_picture(dicom(**tags)), read_picture(dicom(photometric="MONOCHROME1", **tags))
