@@ -17,6 +17,7 @@ def snippets(page: Path) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["docs/extending.md", "docs/record.md", "README.md"])
 def test_the_snippets_of_a_page_run(name: str, tmp_path: Path) -> None:
     blocks = snippets(ROOT / name)

@@ -59,6 +59,7 @@ def test_json_is_all_there_is_on_standard_output(folder: Path) -> None:
     assert saved.dtype == np.float32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8", "UTF8"])
 def test_json_is_json_in_every_encoding_of_standard_output(folder: Path, encoding: str) -> None:
     name = "é\N{GRINNING FACE}.png"
@@ -110,6 +111,7 @@ def test_explicit_preprocessing_overrides_and_is_reported(folder: Path) -> None:
     assert (preset["mean"], preset["color"], preset["crop"]) == ([0.5], "bgr", 1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "resize", "crop", "hidden"),
     [
@@ -132,6 +134,7 @@ def test_the_whole_picture_is_explained_squashed_or_in_a_letterbox(
         assert record["preset"]["padding"] == [0.0]
 
 
+@pytest.mark.slow
 def test_the_first_line_and_the_record_say_that_the_preset_is_only_assumed(folder: Path) -> None:
     first = onnxcam("explain", "tiny.onnx", "photo.png", cwd=folder).stdout.splitlines()[0]
     assert "preprocessing assumed: imagenet" in first
@@ -142,6 +145,7 @@ def test_the_first_line_and_the_record_say_that_the_preset_is_only_assumed(folde
     assert "assumed" not in json.loads(onnxcam(*words, "--json", cwd=folder).stdout)[0]["caption"]["detail"]
 
 
+@pytest.mark.slow
 def test_the_summary_says_what_the_crop_hid_and_how_to_see_it(folder: Path) -> None:
     done = onnxcam("explain", "tiny.onnx", "photo.png", cwd=folder)
     hidden = json.loads(onnxcam("explain", "tiny.onnx", "photo.png", "--json", cwd=folder).stdout)[0]["map"]["hidden"]
@@ -149,6 +153,7 @@ def test_the_summary_says_what_the_crop_hid_and_how_to_see_it(folder: Path) -> N
     assert "--whole" not in onnxcam("explain", "tiny.onnx", "photo.png", "--whole", cwd=folder).stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -237,6 +242,7 @@ net (float[N,3,16,12] x) => (float[N,5] fine, float[N,4] coarse)
 """
 
 
+@pytest.mark.slow
 def test_output_is_the_models_output_and_out_the_file(folder: Path) -> None:
     onnx.save(filled(TWO_HEADS), folder / "two.onnx")
     for output, features in (("fine", "b"), ("coarse", "a")):
@@ -262,6 +268,7 @@ def test_the_rewriting_tool_does_the_same(folder: Path) -> None:
     assert (folder / "tool.onnx").read_bytes() == (folder / "command.onnx").read_bytes()
 
 
+@pytest.mark.slow
 def test_demo_explains_the_embedded_photographs(tmp_path: Path) -> None:
     done = onnxcam("demo", "--json", cwd=tmp_path)
     records = json.loads(done.stdout)
@@ -409,6 +416,7 @@ def test_keep_going_skips_what_cannot_be_read_and_says_so(folder: Path) -> None:
     assert (folder / "photo.score-cam.png").is_file()
 
 
+@pytest.mark.slow
 def test_pictures_that_go_together_keep_their_order_their_files_and_their_errors(folder: Path) -> None:
     damaged_pictures(folder)
     names = ["1.png", "2.png", "text.png", "3.png", "4.png"]
@@ -497,6 +505,7 @@ def test_the_model_is_not_overwritten_by_its_rewriting(folder: Path) -> None:
     assert (folder / "tiny.onnx").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_imagenets_labels_are_at_hand_by_name(tmp_path: Path) -> None:
     bare = onnx.load(bundled.model())
     del bare.metadata_props[:]

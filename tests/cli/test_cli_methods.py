@@ -126,6 +126,7 @@ def test_slips_are_errors_of_a_line_and_nothing_is_written(words: list[str], mes
     assert sorted(folder.iterdir()) == before
 
 
+@pytest.mark.slow
 def test_an_operator_without_a_rule_is_named_with_the_methods_that_work(folder: Path) -> None:
     onnx.save(filled(WITHOUT_RULE), folder / "odd.onnx")
     done = onnxcam("explain", "odd.onnx", "photo.png", "--method", "grad-cam", "--layer", "c", cwd=folder)
@@ -150,6 +151,7 @@ def test_the_overlay_records_options_that_are_no_default(folder: Path) -> None:
     assert text["onnxcam:method"] == "opti-cam"
 
 
+@pytest.mark.slow
 def test_a_budget_is_kept_and_its_error_reported(folder: Path) -> None:
     done = onnxcam("explain", EMBEDDED, "photo.png", "--budget", "12", "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
@@ -249,6 +251,7 @@ def install(folder: Path, package: str, module: str, entries: dict[str, str]) ->
     return {"PYTHONPATH": f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
 
 
+@pytest.mark.slow
 def test_methods_of_other_packages_are_listed_with_their_origin_and_explain(folder: Path, tmp_path: Path) -> None:
     env = install(tmp_path, "centred", OTHER, {"centre": "centre", "lame": "broken", "rise": "centre"})
     listed = json.loads(onnxcam("methods", "--json", cwd=folder, env=env).stdout)
@@ -291,6 +294,7 @@ def test_a_package_that_ends_the_program_does_not_end_the_list(folder: Path, tmp
     assert others["Upper-CAM"]["summary"] == "Upper-CAM"  # its docstring is blank
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Upper-CAM", "upper-cam"])
 def test_a_name_with_capitals_is_used_and_its_overlays_are_no_pictures(folder: Path, tmp_path: Path, name: str) -> None:
     env = install(tmp_path, "capital", OTHER, {"Upper-CAM": "upper"})

@@ -23,6 +23,7 @@ net (float[N,4,3,20,16] x) => (float[N,5] logits)
 }"""
 
 
+@pytest.mark.slow
 def test_an_animation_becomes_a_sheet_with_a_map_of_each_frame(tmp_path: Path) -> None:
     onnx.save(filled(FRAMES), tmp_path / "clip.onnx")
     pixels = np.random.default_rng(0).integers(0, 256, (6, 40, 30, 3)).astype(np.uint8)

@@ -38,6 +38,7 @@ def folder(classifier: onnx.ModelProto, tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_run_keeps_and_counts_the_pictures_that_it_finished(folder: Path, number: int, code: int) -> None:
     command = [sys.executable, "-m", "onnxcam.cli.main", "explain", "tiny.onnx", "pictures"]

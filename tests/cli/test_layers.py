@@ -40,6 +40,7 @@ def test_the_file_and_the_record_are_those_of_python(folder: Path) -> None:
     assert [layer["tensor"] for layer in values["layer"]["fused"]] == ["f", "g"]
 
 
+@pytest.mark.slow
 def test_inspect_lists_all_maps_that_feed_the_score_and_takes_one_layer(folder: Path) -> None:
     done = onnxcam("inspect", "two.onnx", cwd=folder)
     assert "feeds score g  1x6x8x6 NCHW" in done.stdout

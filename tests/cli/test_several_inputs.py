@@ -56,6 +56,7 @@ def test_one_input_can_be_chosen(folder: Path) -> None:
     assert (record["layer"]["tensor"], record["image_input"], record["image"]) == ("fb", "after", "new.png")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("out", "expected"),
     [

@@ -102,6 +102,7 @@ def features_of(text: str, sides: tuple[int, int]) -> str:
     return text.format(h=sides[0] // 2, w=sides[1] // 2, h2=sides[0] // 4, w2=sides[1] // 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sides", SIDES)
 @pytest.mark.parametrize("name", BODIES)
 def test_the_maps_of_every_method_are_those_of_the_plain_layout(name: str, sides: str) -> None:

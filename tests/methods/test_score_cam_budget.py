@@ -45,6 +45,7 @@ def pearson(a: Array, b: Array) -> float:
     return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
 
 
+@pytest.mark.slow
 def test_more_forward_passes_come_closer_and_the_bound_holds(coffee: dict[str, Saliency]) -> None:
     exact = coffee["exact"]
     assert pearson(coffee["32"].map, exact.map) > 0.99
@@ -106,6 +107,7 @@ def test_every_form_is_close_at_a_third_of_the_maps(convention: str, variant: st
     assert pearson(spent.map, exact.map) > 0.995
 
 
+@pytest.mark.slow
 def test_targets_share_the_masks_and_each_has_an_error() -> None:
     with Explainer(embedded(), score_cam(budget=64), providers=["cpu"]) as explain:
         estimated = explain.explain(pictures()["chelsea"], ["top1", "top2", "top3"])
@@ -117,6 +119,7 @@ def test_targets_share_the_masks_and_each_has_an_error() -> None:
         assert pearson(one.map, whole.map) > 0.98
 
 
+@pytest.mark.slow
 def test_numbers_beyond_probabilities_are_estimated_too() -> None:
     """An element of the output: its own value is scored, here below zero and above one."""
     with Explainer(embedded(), score_cam(), providers=["cpu"], kind="elements") as explain:
@@ -138,6 +141,7 @@ def test_a_budget_below_the_first_round_is_kept() -> None:
     assert provenance.forwards == 4
 
 
+@pytest.mark.slow
 def test_the_exact_stream_ends_with_the_call_and_shows_part_of_the_maps_before() -> None:
     with Explainer(embedded(), score_cam(), providers=["cpu"]) as explain:
         exact, on_the_way = explain(pictures()["coffee"]), list(explain.stream(pictures()["coffee"]))

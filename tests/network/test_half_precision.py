@@ -8,6 +8,7 @@ from onnxcam.inputs import bundled
 from onnxcam.types import Note, NoteCode
 
 
+@pytest.mark.slow
 def test_the_map_of_half_precision_is_that_of_single_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     picture = bundled.pictures()["chelsea"]
     with Explainer(bundled.model(), providers=["cpu"]) as explain:

@@ -317,6 +317,7 @@ def test_a_set_that_fails_leaves_the_sets_before_it(tmp_path: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["0.npy", "0.png", "1.npy", "1.png"]
 
 
+@pytest.mark.slow
 def test_twice_as_many_files_take_about_twice_as_long_to_check_and_to_stage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -254,6 +254,7 @@ NAMINGS: dict[str, Callable[[int], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("naming", NAMINGS)
 def test_twice_as_many_pictures_take_about_twice_as_long_to_name(naming: str) -> None:
     images = [NAMINGS[naming](i) for i in range(10_000)]

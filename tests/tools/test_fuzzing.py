@@ -132,6 +132,7 @@ def test_seed_and_index_make_the_same_case_again() -> None:
     assert fuzzer.make_case(seeds, 3, 1) != fuzzer.make_case(seeds, 4, 1)
 
 
+@pytest.mark.slow
 def test_damaged_models_give_a_typed_error_or_a_right_answer() -> None:
     results = list(fuzzer.run_all(built_in(), 0, range(60), Limits()))
     assert len(results) == 60

@@ -73,6 +73,7 @@ def test_every_module_and_name_that_a_tool_imports_exists(file: Path) -> None:
             assert top in sys.stdlib_module_names or top in EXTRAS or importlib.util.find_spec(top), module
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda f: str(f.relative_to(TOOLS)))
 def test_every_program_starts_from_the_repository_root(program: Path) -> None:
     command = [sys.executable, str(program.relative_to(ROOT)), "--help"]
