@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 from command import onnxcam
 from PIL import Image
 from small_models import filled
