@@ -18,7 +18,7 @@ from onnxcam.surgeon.analysis.tracing import CONTROL, Trace
 from onnxcam.surgeon.ir import Model, Shapes, shape_of
 from onnxcam.types import Arrays, Note, NoteCode
 
-CHOOSING = frozenset({"NonMaxSuppression", "NonZero", "Compress", "Unique", "TopK", *CONTROL})
+OF_UNKNOWN_COUNT = frozenset({"NonMaxSuppression", "NonZero", "Compress", "Unique", "TopK", *CONTROL})
 """Operators whose number of results depends on the numbers of the image."""
 MOST_SECONDS = 10.0
 """Time for trying sizes; a size that does not fit usually fails early in the graph."""
@@ -123,7 +123,7 @@ def _keeps_batch(model: Model, image: ImageInput, shapes: Shapes) -> bool:
 
     A flattening to a constant length would else make several samples of a picture of another size.
     """
-    if image.batch is not None or any(node.op_type in CHOOSING for node in model.graph):
+    if image.batch is not None or any(node.op_type in OF_UNKNOWN_COUNT for node in model.graph):
         return True
     outputs = [v for v in model.graph.outputs if (shape_of(v) or (0,))[0] is None and len(shape_of(v) or ()) > 1]
     return all(shapes.get(str(v.name), (1,))[:1] == (1,) for v in outputs)

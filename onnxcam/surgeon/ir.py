@@ -158,6 +158,11 @@ def ancestors(value: Value) -> list[Value]:
     return list(seen.values())
 
 
+def depends_on(value: Value, other: Value) -> bool:
+    """Whether the value is the other one, or computed from it."""
+    return value is other or any(v is other for v in ancestors(value))
+
+
 def reached_from(model: Model, name: str) -> set[str]:
     """Names of the tensors that depend on the numbers of this one, and its own; not those that read its shape only."""
     reached = {name}

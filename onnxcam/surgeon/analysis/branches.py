@@ -16,7 +16,7 @@ from onnxcam.surgeon.analysis.frontier import (
     walked_back,
 )
 from onnxcam.surgeon.analysis.pooling import before_pooling
-from onnxcam.surgeon.ir import Model, Node, Value, ancestors
+from onnxcam.surgeon.ir import Model, Node, Value, depends_on
 from onnxcam.types import Note, NoteCode
 
 SHOWN = 3
@@ -33,12 +33,12 @@ def pooled_apart(
     values: dict[int, Value] = {}
     for pair in pairs:
         value = pair[0]
-        if value is chosen or _depends_on(value, chosen):
+        if depends_on(value, chosen):
             continue
         computed = before_pooling(pair, pairs, geometry)
         start = computed[0] if computed is not None else before_shared_pooling(value, pairs)
         before = refine(start, head, classes, geometry).value
-        if before is not chosen and not _depends_on(before, chosen):
+        if not depends_on(before, chosen):
             values[id(before)] = before
     return list(values.values())
 
@@ -94,7 +94,3 @@ def _listed(features: Sequence[FeatureTensor]) -> str:
 def _options(names: Sequence[str]) -> str:
     shown = " ".join(f"--layer {name}" for name in names[: SHOWN + 1])
     return shown + (" ..." if len(names) > SHOWN + 1 else "")
-
-
-def _depends_on(value: Value, other: Value) -> bool:
-    return any(v is other for v in ancestors(value))

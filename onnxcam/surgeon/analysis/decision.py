@@ -17,7 +17,8 @@ COMPARISONS = frozenset({"Greater", "GreaterOrEqual", "Less", "LessOrEqual"})
 LOOKUPS = frozenset({"Gather", "ArrayFeatureExtractor", "LabelEncoder"})
 ENLARGING = frozenset({"Resize", "Upsample"})
 """Operators after which a map of chosen classes is still one."""
-CHOOSING = frozenset({"ArgMax", "ArgMin", "TopK", "Hardmax"})
+DECIDING = frozenset({"ArgMax", "ArgMin", "TopK", "Hardmax"})
+"""Operators that say which class is the best."""
 
 
 @dataclass(frozen=True)
@@ -178,12 +179,12 @@ def is_chosen(output: Value) -> bool:
     """Whether only operators that move numbers follow an operator that chooses among boxes or classes."""
     value = output
     while (node := value.producer()) is not None and node.inputs and node.inputs[0] is not None:
-        if node.op_type in CHOOSING or node.op_type in ("NonMaxSuppression", "NonZero"):
+        if node.op_type in DECIDING or node.op_type in ("NonMaxSuppression", "NonZero"):
             return True
         if node.op_type in ("Gather", "GatherElements", "GatherND"):
             index = node.inputs[1]
             lineage = [index, *ancestors(index)] if index is not None and constant(index) is None else []
-            if any((n := v.producer()) is not None and n.op_type in {*CHOOSING, "NonMaxSuppression"} for v in lineage):
+            if any((n := v.producer()) is not None and n.op_type in {*DECIDING, "NonMaxSuppression"} for v in lineage):
                 return True
         elif node.op_type not in TRANSPARENT:
             return False

@@ -24,11 +24,10 @@ from onnxcam.surgeon.analysis.decision import is_tensor
 from onnxcam.surgeon.analysis.frontier import Geometry
 from onnxcam.surgeon.analysis.output_shapes import checked_shape, dims, is_scorable, is_vector, shown, size
 from onnxcam.surgeon.analysis.score_tables import beside_sides, best_table
+from onnxcam.surgeon.analysis.selection import CHOOSING
 from onnxcam.surgeon.analysis.sequences import sequence_of
 from onnxcam.surgeon.ir import Model, Value, ancestors
 
-CHOOSING = frozenset({"NonMaxSuppression", "TopK", "NonZero"})
-"""Operators that choose boxes, after which a row of the table is another box for every image."""
 SHAPES = {
     Kind.CLASSES: "a class vector (N, classes)",
     Kind.REGION: "a class map (N, classes, H, W)",

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import onnx_ir
 
 from onnxcam.errors import ModelError
+from onnxcam.surgeon.analysis.decision import COMPARISONS
 from onnxcam.surgeon.analysis.tracing import free_of_data
 from onnxcam.surgeon.ir import (
     Model,
@@ -31,7 +32,6 @@ CHOOSING = frozenset({"NonMaxSuppression", "TopK", "NonZero", "Compress"})
 """Operators that choose among rows by the numbers of the image."""
 ELEMENTWISE = frozenset({"Sigmoid", "Sqrt", "Exp", "Log", "Cast", "Neg", "HardSigmoid", "Softplus"})
 """Operators on single numbers, which commute with moving them."""
-COMPARING = frozenset({"Greater", "GreaterOrEqual", "Less", "LessOrEqual"})
 REAL = (onnx_ir.DataType.FLOAT, onnx_ir.DataType.FLOAT16, onnx_ir.DataType.DOUBLE)
 SIDES = 4
 """Numbers of a box."""
@@ -215,7 +215,7 @@ def _is_switch(value: Value | None) -> bool:
     """Whether the tensor holds zeros and ones that a comparison made, as where only peaks are kept."""
     node = value.producer() if value is not None else None
     compared = node.inputs[0].producer() if node is not None and node.op_type == "Cast" and node.inputs[0] else None
-    return compared is not None and compared.op_type in (*COMPARING, "Equal", "Not", "And")
+    return compared is not None and compared.op_type in (*COMPARISONS, "Equal", "Not", "And")
 
 
 def may_choose(model: Model) -> bool:
@@ -337,7 +337,7 @@ def _ranked_by(node: Node) -> list[Value]:
         places = (0,)
     elif node.op_type == "NonMaxSuppression":
         places = (1,)
-    elif node.op_type in COMPARING:
+    elif node.op_type in COMPARISONS:
         places = (0, 1)
     return [v for i in places if (v := node.inputs[i]) is not None and constant(v) is None]
 

@@ -10,7 +10,7 @@ from onnxcam.errors import NoSpatialFeatures
 from onnxcam.surgeon.analysis.anatomy import Anatomy
 from onnxcam.surgeon.builder import Builder
 from onnxcam.surgeon.graphs.masked_score import rewire
-from onnxcam.surgeon.ir import Model, Shapes, Value, ancestors, edit, find_value, integer, opset
+from onnxcam.surgeon.ir import Model, Shapes, ancestors, depends_on, edit, find_value, integer, opset
 
 SPLIT_INTO = 18
 """The opset from which on Split says by an attribute into how many parts it splits."""
@@ -58,13 +58,9 @@ def _join(model: Model, anatomy: Anatomy, shapes: Shapes) -> tuple[int, int] | N
         node = value.producer()
         if node is None or node.op_type != "Concat" or integer(node, "axis", 0) != 0 or len(node.inputs) < 2:
             continue
-        reached = [i for i, v in enumerate(node.inputs) if v is not None and _depends(v, image)]
+        reached = [i for i, v in enumerate(node.inputs) if v is not None and depends_on(v, image)]
         sizes = {shapes.get(str(v.name), ())[:1] for v in node.inputs if v is not None}
         whole = shapes.get(str(value.name), ())[:1] == anatomy.features.shape[:1]
         if len(reached) == 1 and sizes == {shapes[anatomy.image.name][:1]} and whole:
             return len(node.inputs), reached[0]
     return None
-
-
-def _depends(value: Value, image: Value) -> bool:
-    return value is image or any(v is image for v in ancestors(value))

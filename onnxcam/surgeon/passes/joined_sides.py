@@ -25,7 +25,8 @@ FLOAT = 1
 """ONNX's code of float32."""
 PADDED: dict[tuple[int, ...], tuple[float, float]] = {(0, 1, 0, 0): (-1.0, 1.0), (0, 0, 0, 1): (1.0, -1.0)}
 """The signs of the two columns for the `pads` of (N,1)."""
-CHOOSING = frozenset({"ArgMax", "TopK", "ReduceMax", "Gather", "Slice"})
+READING = frozenset({"ArgMax", "TopK", "ReduceMax", "Gather", "Slice"})
+"""Operators that read some of the joined numbers."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def _ends(model: Model) -> list[Node]:
         value: Value | None = output
         while value is not None and (node := value.producer()) is not None and node.inputs:
             ends[id(node)] = node
-            value = node.inputs[0] if node.op_type in TRANSPARENT | CHOOSING else None
+            value = node.inputs[0] if node.op_type in TRANSPARENT | READING else None
     return list(ends.values())
 
 
