@@ -1,11 +1,10 @@
 """The files of an explanation: `FORMATS` names each format and its writer, `draw` makes the picture of a PNG.
 
-To add a format, write a function (saliency, picture, style) -> bytes and a line in FORMATS.
+To add a format, write a function (saliency, picture, style, metrics) -> bytes and a line in FORMATS.
 """
 
 import io
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -16,7 +15,7 @@ from onnxcam.outputs import overlay
 from onnxcam.outputs.boxes import draw_target, shown_part
 from onnxcam.outputs.captions import caption, target_text
 from onnxcam.outputs.overlay import Style
-from onnxcam.outputs.record import plain, record
+from onnxcam.outputs.record import NOT_MEASURED, Measurements, plain, record
 from onnxcam.outputs.saliency import Saliency
 from onnxcam.outputs.signal import background, draw_signal
 from onnxcam.outputs.volume import contact_sheet, plane
@@ -36,12 +35,20 @@ ARRAYS: dict[int, Drawing] = {1: draw_signal, 2: plane, 3: contact_sheet}
 """Number of the map's axes -> how an array is drawn."""
 
 
+class Write(Protocol):
+    """Gives a file's content; draw() says what the picture is, record() what the metrics are."""
+
+    def __call__(
+        self, saliency: Saliency, picture: Original | None, style: Style, metrics: Measurements = NOT_MEASURED, /
+    ) -> bytes: ...
+
+
 @dataclass(frozen=True)
 class Writer:
-    """How a format is written. suffix: with its dot. write: gives a file's content; draw() says what it takes."""
+    """How a format is written. suffix: with its dot."""
 
     suffix: str
-    write: Callable[[Saliency, Original | None, Style], bytes]
+    write: Write
 
 
 def draw(saliency: Saliency, picture: Original | None, style: Style) -> Picture:
@@ -77,7 +84,9 @@ def draw(saliency: Saliency, picture: Original | None, style: Style) -> Picture:
     )
 
 
-def _png(saliency: Saliency, picture: Original | None, style: Style) -> bytes:
+def _png(
+    saliency: Saliency, picture: Original | None, style: Style, metrics: Measurements = NOT_MEASURED
+) -> bytes:
     """The drawing, with the essentials of the provenance as text chunks; free text is a JSON string."""
     from PIL import Image as Pillow
     from PIL import PngImagePlugin
@@ -101,16 +110,20 @@ def _png(saliency: Saliency, picture: Original | None, style: Style) -> bytes:
     return file.getvalue()
 
 
-def _npy(saliency: Saliency, picture: Original | None, style: Style) -> bytes:
+def _npy(
+    saliency: Saliency, picture: Original | None, style: Style, metrics: Measurements = NOT_MEASURED
+) -> bytes:
     """The map, float32 in [0,1]."""
     file = io.BytesIO()
     np.save(file, np.ascontiguousarray(saliency.map, np.float32), allow_pickle=False)
     return file.getvalue()
 
 
-def _json(saliency: Saliency, picture: Original | None, style: Style) -> bytes:
-    """The record with the raw map."""
-    text = json.dumps(record(saliency, raw=True), ensure_ascii=False, allow_nan=False)
+def _json(
+    saliency: Saliency, picture: Original | None, style: Style, metrics: Measurements = NOT_MEASURED
+) -> bytes:
+    """The record with the raw map and the metrics."""
+    text = json.dumps(record(saliency, raw=True, metrics=metrics), ensure_ascii=False, allow_nan=False)
     # Half a surrogate pair, as in a file name that is not UTF-8, comes out as JSON's own escape.
     return text.encode("utf-8", "backslashreplace") + b"\n"
 

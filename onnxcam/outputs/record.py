@@ -9,22 +9,56 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path, PurePath
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Protocol
 
 import numpy as np
 
 from onnxcam.outputs.captions import caption
 from onnxcam.outputs.saliency import Provenance, Saliency, ScoredTarget
+from onnxcam.types import Floats
 
 SCHEMA = 1
 """The number of the schema that `record` writes."""
 
 
-def record(saliency: Saliency, outputs: Iterable[Path | str] = (), *, raw: bool = False) -> dict[str, Any]:
+class Measured(Protocol):
+    """A metric of the map, as onnxcam.metrics returns it in a Measurement, which says what the fields are."""
+
+    @property
+    def value(self) -> float | None: ...
+    @property
+    def protocol(self) -> str | None: ...
+    @property
+    def reason(self) -> str | None: ...
+    @property
+    def curve(self) -> Floats | None: ...
+    @property
+    def options(self) -> Mapping[str, Any]: ...
+    @property
+    def passes(self) -> int: ...
+
+
+Measurements = Mapping[str, Measured]
+"""Metrics by the name under which they were requested, such as 'deletion' or 'average-drop:half'."""
+
+NOT_MEASURED: Measurements = MappingProxyType({})
+"""No metric was requested."""
+
+
+def record(
+    saliency: Saliency,
+    outputs: Iterable[Path | str] = (),
+    *,
+    raw: bool = False,
+    metrics: Measurements = NOT_MEASURED,
+) -> dict[str, Any]:
     """What was explained and how, in plain JSON values that fit record.schema.json.
 
     outputs: the files that were written of it. raw: whether the map before rectifying and normalising comes along, as
-    nested lists. A number that is not finite becomes None. Raises TypeError for a value that JSON cannot hold.
+    nested lists. metrics: as Explainer.measure() returns them; the record holds them under the same names, with
+    underscores in the metric's name. A number that is not finite becomes None. Raises TypeError for a value that JSON
+    cannot hold.
     """
     provenance = saliency.provenance
     values = {
@@ -46,11 +80,29 @@ def record(saliency: Saliency, outputs: Iterable[Path | str] = (), *, raw: bool 
             "hidden": saliency.placement.hidden if saliency.placement is not None else None,
             **({"raw": saliency.raw} if raw else {}),
         },
+        **({"metrics": {_key(name): _measured(one) for name, one in metrics.items()}} if metrics else {}),
         "outputs": list(outputs),
         "notes": provenance.notes,
         "versions": provenance.versions,
     }
     return {key: plain(value) for key, value in values.items()}
+
+
+def _key(name: str) -> str:
+    """The field of a metric: 'average-drop:half-soft' is average_drop:half-soft, since protocols are values."""
+    metric, colon, protocol = name.partition(":")
+    return f"{metric.replace('-', '_')}{colon}{protocol}"
+
+
+def _measured(one: Measured) -> dict[str, Any]:
+    return {
+        "value": one.value,
+        "protocol": one.protocol,
+        "reason": one.reason,
+        **({"curve": one.curve} if one.curve is not None else {}),
+        "options": one.options,
+        "passes": one.passes,
+    }
 
 
 def _target(target: ScoredTarget) -> dict[str, Any]:
