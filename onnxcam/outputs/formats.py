@@ -84,9 +84,7 @@ def draw(saliency: Saliency, picture: Original | None, style: Style) -> Picture:
     )
 
 
-def _png(
-    saliency: Saliency, picture: Original | None, style: Style, metrics: Measurements = NOT_MEASURED
-) -> bytes:
+def _png(saliency: Saliency, picture: Original | None, style: Style, metrics: Measurements = NOT_MEASURED) -> bytes:
     """The drawing, with the essentials of the provenance as text chunks; free text is a JSON string."""
     from PIL import Image as Pillow
     from PIL import PngImagePlugin
@@ -110,18 +108,14 @@ def _png(
     return file.getvalue()
 
 
-def _npy(
-    saliency: Saliency, picture: Original | None, style: Style, metrics: Measurements = NOT_MEASURED
-) -> bytes:
+def _npy(saliency: Saliency, picture: Original | None, style: Style, metrics: Measurements = NOT_MEASURED) -> bytes:
     """The map, float32 in [0,1]."""
     file = io.BytesIO()
     np.save(file, np.ascontiguousarray(saliency.map, np.float32), allow_pickle=False)
     return file.getvalue()
 
 
-def _json(
-    saliency: Saliency, picture: Original | None, style: Style, metrics: Measurements = NOT_MEASURED
-) -> bytes:
+def _json(saliency: Saliency, picture: Original | None, style: Style, metrics: Measurements = NOT_MEASURED) -> bytes:
     """The record with the raw map and the metrics."""
     text = json.dumps(record(saliency, raw=True, metrics=metrics), ensure_ascii=False, allow_nan=False)
     # Half a surrogate pair, as in a file name that is not UTF-8, comes out as JSON's own escape.
