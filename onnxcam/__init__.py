@@ -54,6 +54,8 @@ if TYPE_CHECKING:  # `as` exports a name to type checkers, which do not read _HO
     from onnxcam.methods.registry import method as method
     from onnxcam.methods.rise import rise as rise
     from onnxcam.methods.score_cam import score_cam as score_cam
+    from onnxcam.metrics.measurement import Measurement as Measurement
+    from onnxcam.metrics.scorer import Scorer as Scorer
     from onnxcam.outputs.overlay import overlay as overlay
     from onnxcam.outputs.saliency import Channels as Channels
     from onnxcam.outputs.saliency import FusedLayer as FusedLayer
@@ -90,6 +92,8 @@ _HOMES = {
     "onnxcam.methods.registry": ("METHODS", "method"),
     "onnxcam.methods.rise": ("rise",),
     "onnxcam.methods.score_cam": ("score_cam",),
+    "onnxcam.metrics.measurement": ("Measurement",),
+    "onnxcam.metrics.scorer": ("Scorer",),
     "onnxcam.outputs.overlay": ("overlay",),
     "onnxcam.outputs.saliency": ("Channels", "FusedLayer", "Provenance", "Saliency", "ScoredTarget"),
     "onnxcam.types": ("Note", "NoteCode", "Origin", "Placement", "Source"),

@@ -34,12 +34,14 @@ from onnxcam.inputs.graph_preset import array_notes, preset_notes
 from onnxcam.inputs.loader import ImageLike, ImageLoader, ModelInput
 from onnxcam.inputs.presets import Preset
 from onnxcam.methods.blocks import Method, Need
+from onnxcam.methods.options import choose
+from onnxcam.metrics.scorer import Scorer
 from onnxcam.network.opening import OpenOptions
 from onnxcam.outputs.saliency import Saliency
 from onnxcam.surgeon.analysis.anatomy import ImageInput, Kind
 from onnxcam.surgeon.analysis.images import find_image
 from onnxcam.surgeon.loading import ModelFile, ModelSource, read_model
-from onnxcam.types import Origin, Progress, Source
+from onnxcam.types import Origin, Progress, Score, Source
 
 
 class Explainer:
@@ -243,6 +245,23 @@ class Explainer:
         saliencies = self.explain(image, targets, name=name, inputs=inputs, progress=progress)
         return [self._finisher.on_device(saliency) for saliency in saliencies]
 
+    def scorer(
+        self,
+        image: ImageLike,
+        targets: Targets | TargetLike = (None,),
+        *,
+        inputs: Mapping[str, npt.ArrayLike] | None = None,
+        score: Score | str = Score.PROBABILITY,
+    ) -> Scorer:
+        """What the model gives a picture's targets when parts of the picture are changed, for metrics.
+
+        targets: of one output; None is the predicted class. inputs: values of the model's extra inputs for this
+        picture. score: 'probability' or 'logit'. The Scorer is valid until this Explainer is closed. Raises
+        OnnxCamError.
+        """
+        model_input, values = self._read(image, None, inputs)
+        return self._pipeline.scorer(model_input, target_list(targets), values, choose(Score, score, "score"))
+
     def prepare(self, image: ImageLike, name: str | None = None) -> ModelInput:
         """Reads and preprocesses one picture; .image is (C,H,W) float32 as the network takes it.
 
@@ -280,12 +299,18 @@ class Explainer:
         inputs: Mapping[str, npt.ArrayLike] | None = None,
     ) -> ForwardPass:
         """Loads a picture and runs it once, unmasked. A thread may do this ahead of the explanation."""
+        model_input, values = self._read(image, name, inputs)
+        return self._pipeline.forward(model_input, targets, values)
+
+    def _read(
+        self, image: ImageLike, name: str | None, inputs: Mapping[str, npt.ArrayLike] | None
+    ) -> tuple[ModelInput, Mapping[str, npt.ArrayLike]]:
+        """The picture as the network takes it, with notes on all inputs, and the values of the extra inputs."""
         check_arguments({"name": name, "inputs": inputs})
         model_input = self._loader.prepare(image, name)
         values, doubts = self._reader.read(inputs if inputs is not None else {})
         also = [note for notes in (self._input_notes | doubts).values() for note in notes]
-        model_input = replace(model_input, notes=(*model_input.notes, *also)) if also else model_input
-        return self._pipeline.forward(model_input, targets, values)
+        return (replace(model_input, notes=(*model_input.notes, *also)) if also else model_input), values
 
     def _explain_batch(
         self,

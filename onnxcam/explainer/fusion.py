@@ -18,8 +18,9 @@ from onnxcam.explainer.targets.kind import TargetLike
 from onnxcam.inputs.loader import ModelInput
 from onnxcam.methods.blocks import Method, Need
 from onnxcam.methods.maps import stretched
+from onnxcam.metrics.scorer import Scorer
 from onnxcam.outputs.saliency import Channels, FusedLayer, Provenance, Saliency
-from onnxcam.types import Finish, Note, Progress
+from onnxcam.types import Finish, Note, Progress, Score
 
 
 def check_layers(layer: str | Sequence[str], method: Method, *, has_step: bool) -> tuple[str, ...]:
@@ -100,6 +101,12 @@ class FusedPipeline:
                 else:
                     maps[k].append(outcome)
         return [errors[k] if k in errors else _fused_targets(maps[k]) for k in range(len(passes))]
+
+    def scorer(
+        self, model_input: ModelInput, targets: Sequence[TargetLike], inputs: Mapping[str, npt.ArrayLike], score: Score
+    ) -> Scorer:
+        """As Pipeline.scorer(): what a changed picture scores does not depend on the layer."""
+        return self.pipelines[0].scorer(model_input, targets, inputs, score)
 
     def stream(self, forward_pass: ForwardPass, target: TargetLike, progress: Progress | None) -> Iterator[Saliency]:
         """Fused maps of increasing accuracy; the layers sharpen in turn, and one that is done keeps its last map."""

@@ -25,10 +25,12 @@ from onnxcam.inputs.choices import choose_inputs, fits
 from onnxcam.inputs.loader import ImageLike, ImageLoader, ModelInput
 from onnxcam.methods import gradient_free
 from onnxcam.methods.maps import Outcome
+from onnxcam.metrics.scorer import Scorer
 from onnxcam.network.gradients import GradientRunner
 from onnxcam.network.probe import ImageProbe, PassCount
 from onnxcam.network.selection import refused_if_not_led_back
 from onnxcam.outputs.saliency import Saliency
+from onnxcam.surgeon.graphs import masked_score
 from onnxcam.types import Progress, Score, Source
 
 Explained = list[Saliency] | OnnxCamError
@@ -148,6 +150,23 @@ class Pipeline:
         probe = ImageProbe(forward.runner, image, forward.fill, feeds, forward.features, originals, count)
         notes = (*background_notes(targets, output), *blank_notes(forward.detections))
         return BoundRequest(forward, scored, probe, notes, target_notes(scored, output))
+
+    def scorer(
+        self, model_input: ModelInput, targets: Sequence[TargetLike], inputs: Mapping[str, npt.ArrayLike], score: Score
+    ) -> Scorer:
+        """What scores the picture with parts of it changed, for targets of one output. Raises OnnxCamError."""
+        heads = dict.fromkeys(self.heads.head(target) for target in targets)
+        if len(heads) > 1:
+            raise OptionError("a Scorer scores targets of one output and one kind; make one for each")
+        forward = self._forward_head(self.heads.of(next(iter(heads))), model_input, inputs)
+        request = self.resolve(forward, targets, None)
+        forward.release()
+        feeds = {n: a for n, a in request.probe.feeds.items() if n not in (masked_score.IMAGE, masked_score.FILL)}
+        known = not model_input.is_prepared or self.info.preset_origin.source is Source.GIVEN
+        return Scorer(
+            forward.runner, feeds, model_input.image, request.targets, model_input.placement,
+            self.info.preset if known else None, score,
+        )  # fmt: skip
 
     def _forward_head(
         self, runner: GradientRunner, model_input: ModelInput, inputs: Mapping[str, npt.ArrayLike]

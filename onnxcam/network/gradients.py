@@ -20,6 +20,7 @@ from onnxcam.network.dry_run import FORWARD_TIMEOUT, noise
 from onnxcam.network.gradient_session import GradientSession, ScoreAndGradient
 from onnxcam.network.opening import OpenedModel
 from onnxcam.network.packing import select_targets
+from onnxcam.network.ranked_scorer import RankedScorer
 from onnxcam.network.scorer import SCORE_OUTPUTS
 from onnxcam.network.single_flight import SingleFlight
 from onnxcam.network.tail import Tail
@@ -129,6 +130,7 @@ class GradientRunner:
         self._sessions = SingleFlight[tuple[Score, Wrt, bool], GradientSession](lambda opened: opened.session.close())
         self._tails = SingleFlight[None, Tail](lambda tail: tail.session.close())
         self._sides = SingleFlight[None, BoxOutput](lambda sides: sides.session.close())
+        self._ranked = SingleFlight[None, RankedScorer](RankedScorer.close)
 
     def close(self) -> None:
         """Frees all sessions, also those that are being opened. Later calls raise InferenceError."""
@@ -136,6 +138,7 @@ class GradientRunner:
         self._sessions.close()
         self._tails.close()
         self._sides.close()
+        self._ranked.close()
 
     def gradient(
         self, feeds: Arrays, maps: Masks, score: Score, wrt: Wrt, *, check_feeds: Arrays, guided: bool = False
@@ -164,6 +167,11 @@ class GradientRunner:
     def sides(self, feeds: Arrays) -> npt.NDArray[np.float64]:
         """(boxes,4) of a detector that has them in another output than the scores."""
         return self._sides.get(None, lambda: BoxOutput(self.opened)).run(feeds)
+
+    @property
+    def ranked(self) -> RankedScorer:
+        """What scores images with some of their pixels replaced; opened when first asked for."""
+        return self._ranked.get(None, lambda: RankedScorer(self.opened))
 
     def _open_session(self, score: Score, wrt: Wrt, guided: bool) -> GradientSession:
         model = self._step if wrt is Wrt.MAPS else None

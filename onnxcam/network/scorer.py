@@ -122,6 +122,16 @@ class Network:
         return self._runner.plan.batch
 
     @property
+    def plan(self) -> RunPlan:
+        """How chunks are run at present."""
+        return self._runner.plan
+
+    @property
+    def masks_alone(self) -> bool:
+        """Whether each mask goes alone, because samples of the model's fixed batch change each other."""
+        return self._copies > 1
+
+    @property
     def in_flight(self) -> int:
         """Masks in all parallel runs together at one time."""
         return self._runner.plan.in_flight

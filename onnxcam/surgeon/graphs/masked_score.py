@@ -79,19 +79,28 @@ def scoring_model(
     fill = new_input(copy, FILL, onnx_ir.DataType.FLOAT, image_dims) if with_fill else None
 
     up = upsampled(b, maps, grid, size)
-    mask = _in_layout(b, _normalised(b, up, len(size)) if form.normalised else up, anatomy.image, size)
-    masked = _masked(b, image, mask, fill)
-    rewire(network_input, as_input_type(b, masked, network_input))
-    for name, batched in (extra or {}).items():
-        if batched:
-            _repeat_for_masks(b, tensor_named(copy, name), maps)
+    mask = in_layout(b, _normalised(b, up, len(size)) if form.normalised else up, anatomy.image, size)
+    feed_network(copy, b, network_input, _masked(b, image, mask, fill), maps, extra or {})
 
     copy.graph.outputs.clear()
     _set_outputs(copy, b, as_float(b, head), features, anatomy, count)
     return tidy(copy)
 
 
-def _in_layout(b: Builder, mask: Value, image: ImageInput, size: tuple[int, ...]) -> Value:
+def feed_network(
+    model: Model, b: Builder, network_input: Value, images: Value, samples: Value, extra: Mapping[str, bool]
+) -> None:
+    """Makes the network read `images` in place of its own input, and repeats its batched extra inputs.
+
+    samples: a tensor with one entry a sample. extra: as scoring_model() takes it.
+    """
+    rewire(network_input, as_input_type(b, images, network_input))
+    for name, batched in extra.items():
+        if batched:
+            _repeat_for_samples(b, tensor_named(model, name), samples)
+
+
+def in_layout(b: Builder, mask: Value, image: ImageInput, size: tuple[int, ...]) -> Value:
     """A mask (N,1,*size) in the axis order of the image, with one entry along the channels."""
     canonical = f"NC{''.join(image.letters)}"
     if image.layout.replace("C", "") != canonical.replace("C", ""):  # width before height
@@ -128,19 +137,19 @@ def rewire(old: Value, new: Value) -> None:
         use.node.replace_input_with(use.idx, new)
 
 
-def _repeat_for_masks(b: Builder, value: Value, maps: Value) -> None:
-    """The extra input `value` takes a single sample (1,...), which is repeated for every mask."""
+def _repeat_for_samples(b: Builder, value: Value, samples: Value) -> None:
+    """The extra input `value` takes a single sample (1,...), which is repeated for every entry of `samples`."""
     assert value.shape is not None
     declared = list(value.shape)[1:]
     rest = [d for d in declared if isinstance(d, int)]
     value.shape = onnx_ir.Shape([1, *declared])
-    masks = b("Gather", b("Shape", maps), b.constant([0], np.int64), axis=0)
+    count = b("Gather", b("Shape", samples), b.constant([0], np.int64), axis=0)
     if len(rest) == len(declared):
         sides = b.constant(rest, np.int64)
     else:
         places = b.constant(np.arange(1, len(declared) + 1), np.int64)
         sides = b("Gather", b("Shape", value), places, axis=0)
-    target = b("Concat", masks, sides, axis=0) if declared else masks
+    target = b("Concat", count, sides, axis=0) if declared else count
     rewire(value, b("Expand", value, target))
 
 
