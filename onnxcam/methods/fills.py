@@ -49,24 +49,40 @@ def _black(image: Image, preset: Preset) -> Image:
     return np.broadcast_to(colour.reshape(-1, *[1] * (image.ndim - 1)), image.shape)
 
 
-def _mean(image: Image, preset: Preset) -> Image:
+def mean_colour(image: Image) -> Image:
+    """(C,*size) the image's mean colour in every pixel."""
     return np.broadcast_to(image.mean(axis=tuple(range(1, image.ndim)), keepdims=True), image.shape)
+
+
+def gaussian_blur(image: Image, sigma: float) -> Image:
+    """The image (C,*size) blurred by a Gaussian of `sigma` pixels.
+
+    Frames of a volume are blurred one by one, a signal as an image of one row.
+    """
+    import cv2
+
+    blurred = [cv2.GaussianBlur(plane, (0, 0), sigma) for plane in planes(image)]
+    return np.asarray(np.stack(blurred), np.float32).reshape(image.shape)
+
+
+def planes(image: Image) -> Image:
+    """(N,rows,columns) the channels of an image, the frames of a volume's channels, or the rows of a signal."""
+    rows = image.shape[-2:] if image.ndim > 2 else (1, image.shape[-1])
+    return np.ascontiguousarray(image).reshape(-1, *rows)
+
+
+def _mean(image: Image, preset: Preset) -> Image:
+    return mean_colour(image)
 
 
 @dataclass(frozen=True)
 class _Blur:
-    """A Gaussian of `sigma` pixels. Frames of a volume are blurred one by one, a signal as an image of one row."""
+    """A Gaussian of `sigma` pixels, as a value that compares equal to another of that sigma."""
 
     sigma: float
 
     def __call__(self, image: Image, preset: Preset) -> Image:
-        import cv2
-
-        planes = np.ascontiguousarray(image).reshape(
-            -1, *(image.shape[-2:] if image.ndim > 2 else (1, image.shape[-1]))
-        )
-        blurred = [cv2.GaussianBlur(plane, (0, 0), self.sigma) for plane in planes]
-        return np.asarray(np.stack(blurred), np.float32).reshape(image.shape)
+        return gaussian_blur(image, self.sigma)
 
 
 ZERO = Fill("zero")

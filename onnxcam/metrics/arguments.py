@@ -1,0 +1,62 @@
+"""Checks of what a metric takes: a map of the image's shape, a Scorer of one target, a protocol that there is."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxcam.errors import OptionError
+from onnxcam.metrics.scorer import Scorer
+from onnxcam.types import Doubles
+
+ROUNDING = 1e-6
+"""How far beyond [0,1] float32 may take a map or a probability."""
+NOT_FINITE = "the model's scores hold NaN or infinity"
+
+
+def finite_map(saliency_map: npt.ArrayLike) -> Doubles:
+    """The map in float64. Raises OptionError where it is no array of finite numbers, or empty."""
+    given = np.asarray(saliency_map)
+    if given.dtype.kind not in "fiub" or given.size == 0 or given.ndim == 0:
+        raise OptionError(f"a map is an array of real numbers, not {given.dtype} of the shape {given.shape}")
+    if not np.isfinite(given).all():
+        raise OptionError("the map holds NaN or infinity; a metric needs finite numbers")
+    return np.asarray(given, np.float64)
+
+
+def fitting_map(saliency_map: npt.ArrayLike, scorer: Scorer) -> Doubles:
+    """The map in float64. Raises OptionError where it is not finite, or not of the shape of the scorer's image."""
+    given = finite_map(saliency_map)
+    if given.shape != tuple(scorer.size):
+        sides = "x".join(map(str, scorer.size))
+        raise OptionError(
+            f"the map has the shape {given.shape}, and the model's input {sides}; enlarge the map to the input first"
+        )
+    return given
+
+
+def unit_map(saliency_map: npt.ArrayLike, scorer: Scorer) -> Doubles:
+    """As fitting_map(), for a map that is multiplied with the image. Raises OptionError where it leaves [0,1]."""
+    given = fitting_map(saliency_map, scorer)
+    low, high = float(given.min()), float(given.max())
+    if low < -ROUNDING or high > 1 + ROUNDING:
+        raise OptionError(
+            f"the map runs from {low:.4g} to {high:.4g}; to multiply the image it must lie in [0,1], "
+            f"so stretch it first: (m - m.min()) / (m.max() - m.min())"
+        )
+    return np.clip(given, 0, 1)
+
+
+def single_target(scorer: Scorer) -> None:
+    """Raises OptionError for a Scorer of several targets."""
+    if len(scorer.targets) != 1:
+        raise OptionError(f"a metric takes a Scorer of one target, not of {len(scorer.targets)}; use scorer.only(i)")
+
+
+def known_protocol(metric: str, protocol: str, protocols: Iterable[str]) -> str:
+    """The protocol. Raises OptionError, which lists the known ones, where the metric has none of that name."""
+    known = tuple(protocols)
+    if protocol not in known:
+        listed = f"known: {', '.join(known)}" if known else "it has only one, without a name"
+        raise OptionError(f"{metric} has no protocol {protocol!r}; {listed}")
+    return protocol

@@ -1,0 +1,134 @@
+"""The table of metrics, and measure(), which measures by name.
+
+METRICS maps each name to its Metric: direction, range, source, protocols, needs, cost. To add a metric, write a
+function in a file of this package and a row here.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import numpy.typing as npt
+
+from onnxcam.errors import OptionError
+from onnxcam.metrics.arguments import known_protocol
+from onnxcam.metrics.average import MASK_PROTOCOLS, average_drop, average_gain, average_increase
+from onnxcam.metrics.curves import DELETION_PROTOCOLS, INSERTION_PROTOCOLS, deletion, insertion
+from onnxcam.metrics.measurement import Measurement
+from onnxcam.metrics.metric import Better, Box, Explain, Metric, MetricInputs, Need
+from onnxcam.metrics.scorer import Scorer
+from onnxcam.types import Placement, Progress
+
+GRAD_CAM_PP = "Chattopadhay et al. 2018, arXiv:1710.11063"
+SCORE_CAM = "Wang et al. 2020, arXiv:1910.01279"
+OPTI_CAM = "Zhang et al. 2024, arXiv:2301.07002"
+RISE = "Petsiuk et al. 2018, arXiv:1806.07421"
+CURVE_COST = "1 forward pass a step and one more (30 by default)"
+
+
+class _Masked(Protocol):
+    def __call__(
+        self, scorer: Scorer, saliency_map: npt.ArrayLike, *, protocol: str, progress: Progress | None
+    ) -> Measurement: ...
+
+
+class _Curve(Protocol):
+    def __call__(
+        self, scorer: Scorer, saliency_map: npt.ArrayLike, *, protocol: str, step: int | None, progress: Progress | None
+    ) -> Measurement: ...
+
+
+def _masked(function: _Masked) -> Callable[[MetricInputs, str | None], Measurement]:
+    def run(inputs: MetricInputs, protocol: str | None) -> Measurement:
+        assert inputs.scorer is not None
+        assert protocol is not None
+        return function(inputs.scorer, inputs.saliency_map, protocol=protocol, progress=inputs.progress)
+
+    return run
+
+
+def _curve(function: _Curve) -> Callable[[MetricInputs, str | None], Measurement]:
+    def run(inputs: MetricInputs, protocol: str | None) -> Measurement:
+        assert inputs.scorer is not None
+        assert protocol is not None
+        return function(
+            inputs.scorer, inputs.saliency_map, protocol=protocol, step=inputs.step, progress=inputs.progress
+        )
+
+    return run
+
+
+ROWS = (
+    Metric(
+        "average_drop", "Average drop", Better.LOWER, "0 to 100 %", f"{GRAD_CAM_PP}; {SCORE_CAM}; {OPTI_CAM}",
+        frozenset({Need.SCORER}), "1 forward pass", _masked(average_drop), MASK_PROTOCOLS,
+    ),
+    Metric(
+        "average_increase", "Average increase", Better.HIGHER, "0 or 100 %", f"{GRAD_CAM_PP}; {SCORE_CAM}; {OPTI_CAM}",
+        frozenset({Need.SCORER}), "1 forward pass", _masked(average_increase), MASK_PROTOCOLS,
+    ),
+    Metric(
+        "average_gain", "Average gain", Better.HIGHER, "0 to 100 %", OPTI_CAM,
+        frozenset({Need.SCORER}), "1 forward pass", _masked(average_gain), MASK_PROTOCOLS,
+    ),
+    Metric(
+        "deletion", "Deletion", Better.LOWER, "0 to 1", RISE,
+        frozenset({Need.SCORER}), CURVE_COST, _curve(deletion), DELETION_PROTOCOLS,
+    ),
+    Metric(
+        "insertion", "Insertion", Better.HIGHER, "0 to 1", RISE,
+        frozenset({Need.SCORER}), CURVE_COST, _curve(insertion), INSERTION_PROTOCOLS,
+    ),
+)  # fmt: skip
+
+METRICS: Mapping[str, Metric] = {metric.name: metric for metric in ROWS}
+"""The metrics by name."""
+
+MISSING = {
+    Need.SCORER: "it needs the model, as a Scorer of the picture",
+    Need.BOX: "no box of the object was given",
+    Need.EXPLAIN: "it explains the masked image too, and no method was given for that",
+}
+"""Why a metric has no value without what it needs."""
+
+
+def measure(
+    name: str,
+    saliency_map: npt.ArrayLike,
+    scorer: Scorer | None = None,
+    *,
+    box: Box | None = None,
+    placement: Placement | None = None,
+    explain: Explain | None = None,
+    step: int | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Measurement:
+    """Measures a map by a metric's name, such as 'deletion', 'average-drop' or 'deletion:blur-gaussian'.
+
+    The part behind the colon is the protocol. The other arguments are those of MetricInputs; a metric reads what it
+    needs, and where that is missing its value is None with the reason. Raises OptionError for an unknown metric or
+    protocol, and what the metric's function raises.
+    """
+    metric, protocol = metric_named(name)
+    present = {Need.SCORER: scorer, Need.BOX: box, Need.EXPLAIN: explain}
+    reasons = [MISSING[need] for need, value in present.items() if need in metric.needs and value is None]
+    if reasons:
+        return Measurement(metric.name, None, protocol, "; ".join(reasons))
+    inputs = MetricInputs(saliency_map, scorer, box, placement, explain, step, seed, progress)
+    return metric.run(inputs, protocol)
+
+
+def metric_named(name: str) -> tuple[Metric, str | None]:
+    """The metric and the protocol of a name; without one, the metric's default, and None where it has no protocols.
+
+    Dashes and underscores of the metric's name are the same. Raises OptionError, which lists the known names.
+    """
+    if not isinstance(name, str):
+        raise OptionError(f"a metric's name is a text such as 'deletion', not {name!r}")
+    word, colon, protocol = (part.strip() for part in name.partition(":"))
+    metric = METRICS.get(word.replace("-", "_"))
+    if metric is None:
+        raise OptionError(f"no metric is called {word!r}; known: {', '.join(METRICS)}")
+    if not colon:
+        return metric, metric.protocols[0] if metric.protocols else None
+    return metric, known_protocol(metric.name, protocol, metric.protocols)
