@@ -7,6 +7,7 @@ becomes an InferenceError, or OutOfMemory. On top of it stand parallel.py (sever
 
 import logging
 import os
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -46,8 +47,19 @@ logger = logging.getLogger(__name__)
 Array = npt.NDArray[Any]
 
 
+NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"
+"""Read by onnxruntime while it is imported. Its disable_telemetry_events() comes too late: the files are there then."""
+
+
 def runtime() -> ModuleType:
-    """Imports and returns onnxruntime. Raises RuntimeMissing, which names both ways to install it."""
+    """Imports and returns onnxruntime, its telemetry off unless the environment says otherwise.
+
+    Nothing can be done where the process imported it before. Raises RuntimeMissing, which names both ways to install it.
+    """
+    if "onnxruntime" not in sys.modules:
+        os.environ.setdefault(NO_TELEMETRY, "1")
+    elif NO_TELEMETRY not in os.environ:
+        logger.info("onnxruntime was imported before onnxcam could turn its telemetry off; set %s=1", NO_TELEMETRY)
     try:
         onnxruntime = import_module("onnxruntime")
     except ImportError as error:
