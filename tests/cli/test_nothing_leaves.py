@@ -26,7 +26,10 @@ def settings(folder: Path, **more: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("words", "outputs"),
     [
-        (["explain", "../tiny.onnx", "../x.npy", "--format", "png,npy,json"], {f"x.score-cam.{e}" for e in ("png", "npy", "json")}),
+        (
+            ["explain", "../tiny.onnx", "../x.npy", "--format", "png,npy,json"],
+            {f"x.score-cam.{e}" for e in ("png", "npy", "json")},
+        ),
         (["demo", "--fast", "--quiet"], {"coffee.score-cam.png", "chelsea.score-cam.png"}),
         (["inspect", "../tiny.onnx"], set()),
         (["rewrite", "../tiny.onnx"], {"tiny.cam.onnx"}),

@@ -57,4 +57,6 @@ def _end_at_call(number: int) -> None:
 def confined(code: str, *, cwd: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """Runs Python code in a process of its own that may not open a socket. env: all of its environment."""
     program = PROGRAM.format(support=str(Path(__file__).parent), code=code)
-    return subprocess.run([sys.executable, "-c", program], cwd=cwd, capture_output=True, text=True, timeout=120, env=env)
+    return subprocess.run(
+        [sys.executable, "-c", program], cwd=cwd, capture_output=True, text=True, timeout=120, env=env
+    )
