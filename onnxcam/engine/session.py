@@ -54,7 +54,7 @@ NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"
 def runtime() -> ModuleType:
     """Imports and returns onnxruntime, its telemetry off unless the environment says otherwise.
 
-    Nothing can be done where the process imported it before. Raises RuntimeMissing, which names both ways to install it.
+    Nothing can be done where the process imported it before. Raises RuntimeMissing, which says how to install it.
     """
     if "onnxruntime" not in sys.modules:
         os.environ.setdefault(NO_TELEMETRY, "1")
