@@ -76,9 +76,7 @@ def test_ties_go_in_raster_order() -> None:
     two_levels = np.array([[0.2, 0.9, 0.2, 0.9]])
     with sum_scorer(np.array([[0.1, 0.2, 0.3, 0.4]]), np.ones((1, 4))) as scorer:
         # Pixels 1, 3, 0, 2 go.
-        np.testing.assert_allclose(
-            deletion(scorer, two_levels, step=1).curve[:, 1], [1, 0.8, 0.4, 0.3, 0], atol=1e-6
-        )
+        np.testing.assert_allclose(deletion(scorer, two_levels, step=1).curve[:, 1], [1, 0.8, 0.4, 0.3, 0], atol=1e-6)
 
 
 def test_the_order_of_float64_maps_is_not_lost_to_rounding() -> None:

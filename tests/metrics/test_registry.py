@@ -19,7 +19,9 @@ def test_every_metric_says_what_it_is() -> None:
     for name, metric in METRICS.items():
         assert metric.name == name
         assert all((metric.title, metric.range, metric.source, metric.cost))
-        assert metric.better is (Better.LOWER if name in LOWER else Better.NEITHER if name in NEITHER else Better.HIGHER)
+        assert metric.better is (
+            Better.LOWER if name in LOWER else Better.NEITHER if name in NEITHER else Better.HIGHER
+        )
         assert "19" in metric.source or "20" in metric.source, "the year of the paper"
 
 
