@@ -140,8 +140,9 @@ def test_what_does_not_fit_is_said(name: str) -> None:
         with pytest.raises(OptionError, match="NaN"):
             metric(scorer, np.where(PERFECT > 0, np.inf, 0))
     with Explainer(filled(CLASSIFIER), "grad-cam", providers=["cpu"]) as explainer:
+        two = explainer.scorer(np.zeros((3, 16, 12), np.float32), [0, 1])
         with pytest.raises(OptionError, match="one target, not of 2"):
-            metric(explainer.scorer(np.zeros((3, 16, 12), np.float32), [0, 1]), np.eye(16, 12))
+            metric(two, np.eye(16, 12))
 
 
 @pytest.fixture(scope="module")
