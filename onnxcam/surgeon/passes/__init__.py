@@ -13,6 +13,7 @@ do its work.
     opset.py             raise_opset, decompose_operators, blank_weights: changes of the operators or weights as a whole
     single_precision.py  convert_to_single_precision: float32 everywhere, for gradients; convert_to_float32: in place of
                          a type that onnxruntime's CPU has no layers for
+    randomise.py         randomise: the weights of some layers are drawn again, for the sanity check of maps
     mixed_precision.py   convert_to_mixed_precision: float16 where it is safe, for fast devices
 
 quantised.py is no pass: its functions tell whether a tensor is quantised and give it back as real numbers.
