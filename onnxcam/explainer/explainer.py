@@ -33,12 +33,12 @@ from onnxcam.inputs.depth import check_window
 from onnxcam.inputs.graph_preset import array_notes, preset_notes
 from onnxcam.inputs.loader import ImageLike, ImageLoader, ModelInput
 from onnxcam.inputs.presets import Preset
-from onnxcam.methods.blocks import Method, Need
+from onnxcam.methods.blocks import Method
 from onnxcam.methods.options import choose
 from onnxcam.metrics.scorer import Scorer
 from onnxcam.network.opening import OpenOptions
 from onnxcam.outputs.saliency import Saliency
-from onnxcam.surgeon.analysis.anatomy import ImageInput, Kind
+from onnxcam.surgeon.analysis.anatomy import Kind
 from onnxcam.surgeon.analysis.images import find_image
 from onnxcam.surgeon.loading import ModelFile, ModelSource, read_model
 from onnxcam.types import Origin, Progress, Score, Source
@@ -126,15 +126,13 @@ class Explainer:
             size_is_assumed=self.size_origin.source is not Source.GIVEN,
             inputs=values,
             providers=(providers,) if isinstance(providers, str) else tuple(providers), threads=threads, batch=batch,
-            with_fill=self.method.perturb.make is not None, form=self.method.form,
-            every_cell_counts=Need.TAIL in self.method.needs, engine=engine if engine is not None else PLAIN,
-            cache=cache,
+            engine=engine if engine is not None else PLAIN, cache=cache,
         )  # fmt: skip
         kind = kind if kind is not None else choose_kind(file, output)
-        layers = check_layers(layer, self.method, has_step=step is not None)
+        self._layers = check_layers(layer, self.method, has_step=step is not None)
         with ExitStack() as opened:
             self._all_heads = open_heads(
-                layers, lambda one: Heads(file, replace(options, layer=one), self.method, step, output, kind)
+                self._layers, lambda one: Heads(file, replace(options, layer=one), self.method, step, output, kind)
             )
             for heads in self._all_heads:
                 opened.callback(heads.close)
@@ -143,7 +141,7 @@ class Explainer:
             device = self._heads.first.network.device_index
             self._loader = ImageLoader(image, self.size, self.preset, self.provider, device, changed, spread, composite)
             self._finisher = Finisher(self.provider, threads, device)
-            self._pipeline = self._pipeline_of(file, image, layers)
+            self._pipeline = self._new_pipeline()
             opened.pop_all()
 
     def _take_from_first_head(
@@ -159,15 +157,43 @@ class Explainer:
         self.labels, self.labels_origin = choose_labels(file, labels, self.anatomy.logits)
         self.provider, self.batch_size = first.network.provider, first.network.batch
 
-    def _pipeline_of(self, file: ModelFile, image: ImageInput, layers: tuple[str, ...]) -> Pipeline | FusedPipeline:
+    def _new_pipeline(self) -> Pipeline | FusedPipeline:
         """The way of an explanation: one pipeline a layer, whose maps are fused if there are several."""
+        file, image = self._reader.file, self._reader.image
         info = ExplainerInfo(
             file.name, file.sha256, self.preset, self.preset_origin, self.size, self.size_origin, self.method,
             preset_notes(file.model, image, self.preset, self.preset_origin), partial(array_notes, file.model, image),
             turns_boxes(file), self.labels is not None,
         )  # fmt: skip
         pipelines = tuple(Pipeline(info, self.labels, self._loader, heads) for heads in self._all_heads)
-        return FusedPipeline(pipelines, layers) if len(pipelines) > 1 else pipelines[0]
+        return FusedPipeline(pipelines, self._layers) if len(pipelines) > 1 else pipelines[0]
+
+    def with_method(self, method: Method | str) -> "Explainer":
+        """An Explainer of the same model for another method, which shares this one's sessions where it can.
+
+        Methods whose masks come in the same way, with a fill or without, share all of it; for another kind of mask the
+        scoring graph is built anew, but the model is not read, traced or verified again. Maps are those of an Explainer
+        of its own. Each of the two is closed by itself, in any order; the last one frees the shared sessions.
+        onnxcam.explainer.together.explain_together() shares the forward pass of a picture too. Raises OptionError for a
+        step graph, which serves one method, InferenceError when this one is closed, and what opening a model raises.
+        """
+        chosen = checked_method(method)
+        check_layers(self._layers, chosen, has_step=False)
+        another = object.__new__(type(self))
+        another.__dict__.update(self.__dict__)
+        another.method = chosen
+        with ExitStack() as opened:
+            heads: list[Heads] = []
+            for each in self._all_heads:
+                heads.append(each.with_method(chosen))
+                opened.callback(heads[-1].close)
+            another._all_heads, another._heads = tuple(heads), heads[0]
+            first = another._heads.first
+            another.anatomy, another.batching, another.batch_size = first.anatomy, first.batching, first.network.batch
+            another._finisher = Finisher(self.provider, first.options.threads, first.network.device_index)
+            another._pipeline = another._new_pipeline()
+            opened.pop_all()
+        return another
 
     def __call__(self, image: ImageLike, target: TargetLike = None) -> Saliency:
         """Explains one picture for one target; the target is the predicted class if None. Raises OnnxCamError."""

@@ -63,13 +63,18 @@ class FusedPipeline:
     layers: tuple[str, ...]
 
     def forward(
-        self, model_input: ModelInput, targets: Sequence[TargetLike], inputs: Mapping[str, npt.ArrayLike]
+        self,
+        model_input: ModelInput,
+        targets: Sequence[TargetLike],
+        inputs: Mapping[str, npt.ArrayLike],
+        earlier: Sequence[ForwardPass] = (),
     ) -> ForwardPass:
-        """Runs the unmasked picture for each layer. Raises OnnxCamError."""
+        """Runs the unmasked picture for each layer. earlier: as Pipeline.forward() takes it. Raises OnnxCamError."""
+        before = [part for each in earlier for part in (each, *each.others)]
         passes: list[ForwardPass] = []
         try:
             for pipeline in self.pipelines:
-                passes.append(pipeline.forward(model_input, targets, inputs))
+                passes.append(pipeline.forward(model_input, targets, inputs, before))
         except OnnxCamError:
             for each in passes:
                 each.release()

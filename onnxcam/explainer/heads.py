@@ -1,20 +1,22 @@
 """The heads of one model: for each output and kind of target a runner, which network/opening opens when it is needed.
 
 A head is what targets of one kind need: a graph that ends in the score of that kind, with sessions and feature maps of
-its own. Heads share the model file and nothing else.
+its own. Heads share the model file and nothing else; the heads of several methods share their runners
+(shared_runners.py).
 """
 
+import threading
 from dataclasses import replace
 
-from onnxcam.errors import InferenceError, OptionError
+from onnxcam.errors import InferenceError, OnnxCamError, OptionError
 from onnxcam.explainer.results import Head
+from onnxcam.explainer.shared_runners import SharedRunners, form_of
 from onnxcam.explainer.targets.kind import TargetLike
 from onnxcam.explainer.targets.registry import head_of
 from onnxcam.methods.blocks import Method, Need
 from onnxcam.methods.options import choose
 from onnxcam.network.gradients import GradientRunner, check_step
 from onnxcam.network.opening import OpenedModel, OpenOptions, open_model
-from onnxcam.network.single_flight import SingleFlight
 from onnxcam.outputs.saliency import ScoredTarget
 from onnxcam.surgeon.analysis.anatomy import Anatomy, Kind
 from onnxcam.surgeon.loading import ModelFile, ModelSource, read_model
@@ -32,19 +34,57 @@ class Heads:
         step: ModelSource | None,
         output: str | None,
         kind: Kind | str | None,
+        shared: SharedRunners | None = None,
+        default: Head | None = None,
     ) -> None:
-        """Opens the head that the model suggests. step, output, kind: as the Explainer takes them."""
-        self._file, self._options, self._method = file, options, method
-        chosen = choose(Kind, kind, "kind of target") if kind is not None else None
-        first = open_model(file, replace(options, output=output, kind=chosen))
-        self._options = replace(options, size=first.size)
+        """Opens the head that the model suggests. step, output, kind: as the Explainer takes them.
+
+        shared: the runners of the same model for another method, and default: its default head; None for the first
+        method of a model.
+        """
+        self._file, self._method, self._form = file, method, form_of(method)
+        self._output, self._kind = output, choose(Kind, kind, "kind of target") if kind is not None else None
+        self._options = replace(options, **self._form._asdict())
+        self._lock, self._closed = threading.Lock(), False
+        self._step_file: ModelFile | None = None
+        self._step: bytes | None = None
+        self._shared = shared if shared is not None else SharedRunners()
+        self._shared.join()
+        try:
+            self._first = self._open_first(step) if default is None else self._first_of(default)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open_first(self, step: ModelSource | None) -> GradientRunner:
+        first = open_model(self._file, replace(self._options, output=self._output, kind=self._kind))
+        try:
+            self._step_file = self._checked(step, first)
+        except OnnxCamError:
+            first.close()
+            raise
+        self._step = None if self._step_file is None else self._step_file.proto.SerializeToString()
         # Targets that name no output and no kind, such as a class, are scored on this head.
         self.default = Head(first.anatomy.logits.kind, first.output)
-        self._step_file = self._checked(step, first)
-        self._step = None if self._step_file is None else self._step_file.proto.SerializeToString()
-        self._first = GradientRunner(first, self._step)
-        self._closed = False
-        self._runners = SingleFlight[Head, GradientRunner](GradientRunner.close)
+        self._options = replace(self._options, size=first.size)
+        return self._shared.get(self.default, self._form, lambda: GradientRunner(first, self._step))
+
+    def _first_of(self, default: Head) -> GradientRunner:
+        """The runner of another method's default head, for this method."""
+        self.default = default
+        options = replace(self._options, output=self._output, kind=self._kind)
+        return self._shared.get(default, self._form, lambda: GradientRunner(open_model(self._file, options)))
+
+    def with_method(self, method: Method) -> "Heads":
+        """The heads of the same model for another method, with shared runners; close them too.
+
+        Raises OptionError for a step graph, which serves one method, and what opening a model raises.
+        """
+        if self._closed:
+            raise InferenceError("this explainer is closed")
+        if self._step is not None:
+            raise OptionError("a step graph serves one method; leave it out to share a model between methods")
+        return Heads(self._file, self._options, method, None, self._output, self._kind, self._shared, self.default)
 
     @property
     def first(self) -> OpenedModel:
@@ -89,16 +129,17 @@ class Heads:
             return self._first
         if head.layer is not None:  # the output of a scale is that of its table
             head = head._replace(output=self.of(head._replace(layer=None)).opened.output)
-        runner = self._runners.get(head, lambda: self._open(head))
+        runner = self._shared.get(head, self._form, lambda: self._open(head))
         # A target may name the output that the model chose for a target that named none.
-        self._runners.add(head._replace(output=runner.opened.output), runner)
+        self._shared.add(head._replace(output=runner.opened.output), self._form, runner)
         return runner
 
     def close(self) -> None:
-        """Frees every session; a head that is being opened is closed once it is open."""
-        self._closed = True
-        self._first.close()
-        self._runners.close()
+        """Frees every session that no other method uses; a head that is being opened is closed once it is open."""
+        with self._lock:
+            closed, self._closed = self._closed, True
+        if not closed:
+            self._shared.leave()
 
     def _open(self, head: Head) -> GradientRunner:
         options = replace(self._options, kind=head.kind, output=head.output)

@@ -31,7 +31,7 @@ from onnxcam.network.probe import ImageProbe, PassCount
 from onnxcam.network.selection import refused_if_not_led_back
 from onnxcam.outputs.saliency import Saliency
 from onnxcam.surgeon.graphs import masked_score
-from onnxcam.types import Progress, Score, Source
+from onnxcam.types import Image, Progress, Score, Source
 
 Explained = list[Saliency] | OnnxCamError
 """One Saliency per target of a picture, or what went wrong with the picture."""
@@ -47,22 +47,29 @@ class Pipeline:
     heads: Heads
 
     def forward(
-        self, model_input: ModelInput, targets: Sequence[TargetLike], inputs: Mapping[str, npt.ArrayLike]
+        self,
+        model_input: ModelInput,
+        targets: Sequence[TargetLike],
+        inputs: Mapping[str, npt.ArrayLike],
+        earlier: Sequence[ForwardPass] = (),
     ) -> ForwardPass:
         """Runs the unmasked picture once through each head that the targets need. Raises OnnxCamError.
 
-        A box is looked up in the answer of its output first, which says whose scale's head it needs.
+        A box is looked up in the answer of its output first, which says whose scale's head it needs. earlier: forward
+        passes of the same picture for other methods, whose results serve again where the runner is the same.
         """
+        known = {result.runner: result for each in earlier for result in each.results.values()}
         heads = [self.heads.head(target) for target in targets]
         results: dict[Head, ForwardResult] = {}
         try:
             for head in dict.fromkeys(heads):
-                results[head] = self._forward_head(self.heads.of(head), model_input, inputs)
+                results[head] = self._forward_head(self.heads.of(head), model_input, inputs, known)
             heads = [self._own_head(results[head], head, target) for head, target in zip(heads, targets, strict=True)]
             for head in dict.fromkeys(heads):
                 if head not in results:
-                    again = self._forward_head(self.heads.of(head), model_input, inputs)
-                    results[head] = replace(again, forwards=again.forwards + 1)
+                    runner = self.heads.of(head)
+                    again = self._forward_head(runner, model_input, inputs, known)
+                    results[head] = replace(again, forwards=again.forwards + (runner not in known))
         except OnnxCamError:
             ForwardPass(model_input, results, ()).release()
             raise
@@ -147,7 +154,9 @@ class Pipeline:
         }
         feeds, count = {**forward.feeds, **target_feeds}, PassCount(progress=progress)
         image = forward.model_input.image
-        probe = ImageProbe(forward.runner, image, forward.fill, feeds, forward.features, originals, count)
+        probe = ImageProbe(
+            forward.runner, image, forward.fill, feeds, forward.features, originals, count, forward.computed
+        )
         notes = (*background_notes(targets, output), *blank_notes(forward.detections))
         return BoundRequest(forward, scored, probe, notes, target_notes(scored, output))
 
@@ -169,8 +178,13 @@ class Pipeline:
         )  # fmt: skip
 
     def _forward_head(
-        self, runner: GradientRunner, model_input: ModelInput, inputs: Mapping[str, npt.ArrayLike]
+        self,
+        runner: GradientRunner,
+        model_input: ModelInput,
+        inputs: Mapping[str, npt.ArrayLike],
+        known: Mapping[GradientRunner, ForwardResult] | None = None,
     ) -> ForwardResult:
+        """Runs the picture, unless this runner did so for another method (known)."""
         start = time.perf_counter()
         network, perturb = runner.opened.network, self.info.method.perturb
         preset_known = not model_input.is_prepared or self.info.preset_origin.source is Source.GIVEN
@@ -179,13 +193,15 @@ class Pipeline:
                 "what black is after preprocessing is not known for this image; give the preset, or another fill"
             )
         replacement = perturb.replacement(model_input.image, self.info.preset)
+        fill = np.asarray(replacement if replacement is not None else np.zeros_like(model_input.image), np.float32)
+        if known is not None and runner in known:
+            return _refilled(known[runner], fill)
         feeds = network.feeds(model_input.image, replacement, runner.opened.extra(choose_inputs(inputs)))
         if model_input.on_device is not None:
             network.register_device_copy(model_input.image, model_input.on_device)
         with refused_if_not_led_back(runner.opened.output):
             features, values = network.forward(feeds)
             detections = runner.opened.detections(model_input.image, choose_inputs(inputs))
-        fill = np.asarray(replacement if replacement is not None else np.zeros_like(model_input.image), np.float32)
         seconds = time.perf_counter() - start
         forwards = 1 if detections is None else 2
         return ForwardResult(runner, model_input, fill, feeds, features, values, seconds, forwards, detections)
@@ -255,6 +271,14 @@ class Pipeline:
         placement, size = forward.model_input.placement, self.info.size
         turned = self.info.turned_boxes
         return HeadOutput(logits, forward.values, labels, size, placement, embed, detections, sides, turned, scales)
+
+
+def _refilled(forward: ForwardResult, fill: Image) -> ForwardResult:
+    """The forward pass of a picture for a method that fills what masks remove with another image."""
+    feeds, network = dict(forward.feeds), forward.runner.opened.network
+    if masked_score.FILL in feeds:
+        feeds[masked_score.FILL] = network.to_model_layout(fill)
+    return replace(forward, fill=fill, feeds=feeds)
 
 
 def _heads_of(forward_pass: ForwardPass, heads: Sequence[Head]) -> tuple[Head, ...]:

@@ -4,7 +4,7 @@ ForwardPass (one picture, run once) -> BoundRequest (the picture with its target
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from onnxcam.methods import changed_options
 from onnxcam.methods.blocks import Method
 from onnxcam.methods.maps import Outcome
 from onnxcam.network.gradients import GradientRunner
-from onnxcam.network.probe import ImageProbe
+from onnxcam.network.probe import Computed, ImageProbe
 from onnxcam.network.selection import Detections
 from onnxcam.outputs.saliency import Channels, Provenance, Saliency, ScoredTarget
 from onnxcam.surgeon.analysis.anatomy import Kind
@@ -42,12 +42,12 @@ PREPROCESSED = Origin(Source.PREPARED, "preprocessed by the caller")
 
 @dataclass(frozen=True, eq=False)
 class ForwardResult:
-    """One unmasked picture before one head: what all its targets share.
+    """One unmasked picture before one head: what all its targets share, and all methods that use the same runner.
 
     features: (K,*grid). values: (numbers,) of the scored tensor, flattened. feeds: the picture and the extra inputs by
     the scoring graph's input names. seconds: duration of the forward pass with its preparation. forwards: passes of the
     picture up to here, more than one where another showed from which scale a box is, or what was detected. detections:
-    of a detector that chooses among candidates.
+    of a detector that chooses among candidates. computed: what methods computed from it that others use again.
     """
 
     runner: GradientRunner
@@ -59,6 +59,7 @@ class ForwardResult:
     seconds: float
     forwards: int = 1
     detections: Detections | None = None
+    computed: Computed = field(default_factory=Computed)
 
     def release(self) -> None:
         """Frees the copy of this picture on the device."""

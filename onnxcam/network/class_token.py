@@ -14,7 +14,7 @@ import numpy.typing as npt
 from onnxcam.engine.session import Session
 from onnxcam.errors import NoSpatialFeatures
 from onnxcam.surgeon import ir
-from onnxcam.surgeon.analysis.anatomy import Anatomy, Candidate
+from onnxcam.surgeon.analysis.anatomy import Anatomy, Candidate, FeatureTensor
 from onnxcam.surgeon.analysis.branches import pooled_note
 from onnxcam.surgeon.analysis.dominators import TOKEN_SCALE, add_token_scales, dominators
 from onnxcam.surgeon.analysis.factors import Axes, extra_tokens, has_extra_tokens
@@ -29,9 +29,9 @@ MIN_CHANGE = 1e-4
 """Share of the largest logit that must change for the patches to count."""
 
 
-def has_class_token(anatomy: Anatomy) -> bool:
+def has_class_token(features: FeatureTensor) -> bool:
     """Whether the feature tensor holds tokens that are not patches of the image."""
-    return has_extra_tokens(anatomy.features.axes)
+    return has_extra_tokens(features.axes)
 
 
 def before_class_token(model: Model, anatomy: Anatomy, trace: Trace, feeds: Arrays, size: tuple[int, ...]) -> Anatomy:
@@ -39,7 +39,7 @@ def before_class_token(model: Model, anatomy: Anatomy, trace: Trace, feeds: Arra
 
     trace: of a run of the model. feeds: a test image and the extra inputs, by the model's input names.
     """
-    if not has_class_token(anatomy):
+    if not has_class_token(anatomy.features):
         return anatomy
     # In networks of several streams nothing but the score is passed by all, so sums of one stream are tried then.
     through = dominators(model, anatomy.image.name, anatomy.logits.tensor)
@@ -98,7 +98,7 @@ def _before(
             )  # fmt: skip
         except NoSpatialFeatures:
             continue
-        if has_class_token(located):
+        if has_class_token(located.features):
             anatomies[name] = located
     tokens = {name: located.features.axes for name, located in anatomies.items()}
     if not tokens:

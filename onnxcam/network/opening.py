@@ -10,7 +10,7 @@ rewritten graph with the file. What was learnt is stored for the next opening (c
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -20,7 +20,7 @@ from onnxcam.errors import InferenceError, OptionError, OutOfMemory
 from onnxcam.network import cache
 from onnxcam.network.added_batch import with_batch
 from onnxcam.network.batch_check import HALF_TOLERANCE, TOLERANCE, samples_interact, why_not_batched
-from onnxcam.network.class_token import several_before_class_tokens
+from onnxcam.network.class_token import has_class_token, several_before_class_tokens
 from onnxcam.network.dry_run import noise, without_branches
 from onnxcam.network.extra_inputs import extra_inputs, for_batch, is_batched
 from onnxcam.network.scorer import Network
@@ -92,7 +92,8 @@ class OpenedModel:
     model: the graph that it runs, without masking. size: (H,W). inputs: values of the extra inputs. notes: what a
     reader of the result should know. shapes: of every tensor of the export, at its batch (one if dynamic). selection:
     at the end of a detector, whose table of candidates is opened. exported: the graph with the file's own outputs,
-    where `model` ends in a table that was made for the explanation; else None.
+    where `model` ends in a table that was made for the explanation; else None. key: of what is recorded of the opening.
+    has_class_token: whether OpenOptions.every_cell_counts may choose other features.
     """
 
     network: Network
@@ -106,6 +107,8 @@ class OpenedModel:
     shapes: Shapes
     selection: Selection | None = None
     exported: Model | None = None
+    key: str = ""
+    has_class_token: bool = False
 
     @property
     def output(self) -> str:
@@ -117,6 +120,18 @@ class OpenedModel:
         self.network.close()
         if self.selection is not None:
             self.selection.close()
+
+    def with_form(self, *, with_fill: bool, form: MaskForm) -> "OpenedModel":
+        """The same model with a scoring graph for other masks, and sessions of its own, except those of a selection.
+
+        Raises InferenceError or OutOfMemory.
+        """
+        options = replace(self.options, with_fill=with_fill, form=form)
+        old = self.network
+        network = _network(self.model, self.anatomy, self.size, options, self.key, fixed=old.fixed, extra=old.extra)
+        if old.masks_alone:
+            network.run_masks_alone()
+        return replace(self, network=network, options=options)
 
     def detections(self, image: Image, inputs: Arrays) -> Detections | None:
         """What a detector that chooses among candidates detects on an image (C,H,W); None for another model."""
@@ -211,6 +226,7 @@ def _open(file: ModelFile, options: OpenOptions) -> OpenedModel:
     if 0 in image.added:
         model, image, trace = with_batch(model, image, size, inputs, trace)
     anatomy = _located(model, image, size, inputs, trace, options)
+    tokens = options.layer == "auto" and any(map(has_class_token, (anatomy.features, *anatomy.branches)))
     followed = selection.notes if selection is not None else ()
     notes = (*start.notes, *size_notes(requested, size), *notes, *followed)
     joined = model
@@ -222,8 +238,9 @@ def _open(file: ModelFile, options: OpenOptions) -> OpenedModel:
     if cached and record is None and not trace.taken:  # the branch of an If is found anew at every opening
         cache.store(key, cache.ModelRecord(trace, batching.mode, batching.reason))
     return OpenedModel(
-        network, graph, anatomy, size, batching, inputs, notes, options, trace.shapes, selection, start.exported
-    )
+        network, graph, anatomy, size, batching, inputs, notes, options, trace.shapes, selection,
+        start.exported, key, tokens,
+    )  # fmt: skip
 
 
 def _located(
@@ -385,27 +402,40 @@ class _Opener:
         return HALF_TOLERANCE if half else TOLERANCE
 
     def _network(self, model: Model, fixed: int | None) -> Network:
-        options = self.options
-        can_measure = options.threads is None and options.batch is None and options.cache and cache.folder() is not None
-        name = cache.key("plan", self.key, str(self.size), cache.machine(), str(options.form), str(options.with_fill))
-        return Network(
-            model,
-            self.anatomy,
-            self.size,
-            with_fill=options.with_fill,
-            providers=options.providers,
-            threads=options.threads,
-            batch=options.batch,
-            fixed=fixed,
-            extra=self._extra,
-            form=options.form,
-            engine=options.engine,
-            plan=cache.load_plan(name) if can_measure else None,
-            save_plan=partial(cache.store_plan, name) if can_measure else None,
-        )
+        return _network(model, self.anatomy, self.size, self.options, self.key, fixed=fixed, extra=self._extra)
 
     def _verified(self, network: Network) -> str:
         options = self.options
         return check_surgery(
             network, self.file, self.runnable, self.model, self.inputs, threads=options.threads, engine=options.engine
         )
+
+
+def _network(
+    model: Model,
+    anatomy: Anatomy,
+    size: tuple[int, ...],
+    options: OpenOptions,
+    key: str,
+    *,
+    fixed: int | None,
+    extra: Mapping[str, bool],
+) -> Network:
+    """Opens a scoring graph. key: name of the model's record, by which a measured plan is stored."""
+    can_measure = options.threads is None and options.batch is None and options.cache and cache.folder() is not None
+    name = cache.key("plan", key, str(size), cache.machine(), str(options.form), str(options.with_fill))
+    return Network(
+        model,
+        anatomy,
+        size,
+        with_fill=options.with_fill,
+        providers=options.providers,
+        threads=options.threads,
+        batch=options.batch,
+        fixed=fixed,
+        extra=extra,
+        form=options.form,
+        engine=options.engine,
+        plan=cache.load_plan(name) if can_measure else None,
+        save_plan=partial(cache.store_plan, name) if can_measure else None,
+    )

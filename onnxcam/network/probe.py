@@ -5,7 +5,8 @@ It has the methods of methods.blocks.Probe: scores of masks, gradients, the tail
 for several probes of one network in shared batches.
 """
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -80,12 +81,35 @@ class PassCount:
             self.progress(self.passes, max(self.passes, self.expected))
 
 
+@dataclass(eq=False)
+class Computed:
+    """What one method computed of an unmasked picture, for other methods of the same network. Threads may share it.
+
+    saved: passes that were not made because their result was here.
+    """
+
+    saved: int = 0
+    _arrays: dict[Hashable, Floats] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def get(self, key: Hashable, passes: int, compute: Callable[[], Floats]) -> Floats:
+        """The array of that key, which compute() makes in so many passes if it is not there yet; not to be changed."""
+        with self._lock:
+            if key in self._arrays:
+                self.saved += passes
+            else:
+                self._arrays[key] = compute()
+                self._arrays[key].setflags(write=False)
+            return self._arrays[key]
+
+
 @dataclass(frozen=True, eq=False)
 class ImageProbe:
     """methods.blocks.Probe for one network.
 
     image, fill: (C,H,W). feeds: the image and its targets as the scoring graph takes them. feature_maps: of the image,
-    on the host or on the device. originals: (T,) scores of the unmasked image.
+    on the host or on the device. originals: (T,) scores of the unmasked image. computed: arrays that other methods
+    share; their passes count here too, so that the count is that of the method alone.
     """
 
     runner: GradientRunner
@@ -95,6 +119,7 @@ class ImageProbe:
     feature_maps: Features | FeaturesOnDevice
     originals: Mapping[Score, Floats]
     count: PassCount = field(default_factory=PassCount)
+    computed: Computed = field(default_factory=Computed)
 
     @property
     def network(self) -> Network:
@@ -136,7 +161,7 @@ class ImageProbe:
         """The image's feature tensor in the model's own layout, from a forward pass of its own."""
         self.count.expected += 1
         self.count.add_forwards(1)
-        return self.network.raw_features(self.feeds)
+        return self.computed.get("features", 1, lambda: self.network.raw_features(self.feeds))
 
     def score_gradient(
         self, maps: Masks, targets: Indices, score: Score, shift: Sequence[int] | None = None
@@ -144,12 +169,17 @@ class ImageProbe:
         return score_gradients([self], [(maps, targets, shift)], score)[0]
 
     def feature_gradient(self) -> Floats:
-        feeds = {**self.feeds, **select_targets(self.feeds, np.arange(self.targets))}
+        targets = select_targets(self.feeds, np.arange(self.targets))
+        key = tuple((name, array.shape, array.tobytes()) for name, array in sorted(targets.items()))
+        gradient = self.computed.get(key, self.targets, lambda: self._feature_gradient({**self.feeds, **targets}))
+        self.count.add_steps(self.targets)
+        return gradient
+
+    def _feature_gradient(self, feeds: Arrays) -> Floats:
         masks = self.network.identity_masks(self.targets)
         _, gradient = self.runner.gradient(
             feeds, masks, Score.LOGIT, Wrt.FEATURES, check_feeds=self.feeds_for_target(0)
         )
-        self.count.add_steps(self.targets)
         return self.network.anatomy.features.to_channels(gradient)
 
     def image_gradient(self, images: Floats, targets: Indices, *, guided: bool = False) -> tuple[Floats, Floats]:

@@ -60,6 +60,12 @@ class SingleFlight(Generic[Key, Value]):
             made = [f.result() for f in self._futures.values() if f.done() and f.exception() is None]
         return tuple({id(value): value for value in made}.values())
 
+    @property
+    def items(self) -> tuple[tuple[Key, Value], ...]:
+        """(key, value) of each key whose value is made."""
+        with self._lock:
+            return tuple((k, f.result()) for k, f in self._futures.items() if f.done() and f.exception() is None)
+
     def close(self) -> None:
         """Closes every value; one that is being made is closed once it is there. Waits for none."""
         with self._lock:

@@ -7,36 +7,13 @@ import numpy as np
 import onnx
 import pytest
 from programs import tool
-from small_models import filled
+from small_models import TRANSFORMER, filled
 
 from onnxcam import Explainer, NoteCode, grad_cam, recipro_cam, score_cam
 from onnxcam.errors import UndefinedSaliency
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.dominators import dominators
 
-TRANSFORMER = """
-<ir_version: 8, opset_import: ["" : 17]>
-vit (float[1,3,12,12] x) => (float[1,5] logits)
-<float[6,3,4,4] patch, float[1,1,6] token, float[6,6] q, float[6,6] w, float[6,5] v,
- int64[3] rows = {0, 6, 9}, int64 first = {0}>
-{
-  c = Conv <kernel_shape=[4,4], strides=[4,4]> (x, patch)
-  flat = Reshape (c, rows)
-  patches = Transpose <perm=[0,2,1]> (flat)
-  tokens = Concat <axis=1> (token, patches)
-  query = MatMul (tokens, q)
-  keys = Transpose <perm=[0,2,1]> (tokens)
-  similar = MatMul (query, keys)
-  weights = Softmax <axis=-1> (similar)
-  mixed = MatMul (weights, tokens)
-  attended = Add (tokens, mixed)
-  hidden = MatMul (attended, w)
-  active = Relu (hidden)
-  out = Add (attended, active)
-  chosen = Gather <axis=1> (out, first)
-  logits = MatMul (chosen, v)
-}
-"""
 IMAGE = np.random.default_rng(2).standard_normal((3, 12, 12)).astype(np.float32)
 
 

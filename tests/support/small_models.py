@@ -77,6 +77,32 @@ detector (float[1,3,16,16] x) => (float[1,10,20] boxes)
 """A detector: 4 sides and 6 classes of 16 boxes of the fine map, then 4 of the coarse one."""
 
 
+TRANSFORMER = """
+<ir_version: 8, opset_import: ["" : 17]>
+vit (float[1,3,12,12] x) => (float[1,5] logits)
+<float[6,3,4,4] patch, float[1,1,6] token, float[6,6] q, float[6,6] w, float[6,5] v,
+ int64[3] rows = {0, 6, 9}, int64 first = {0}>
+{
+  c = Conv <kernel_shape=[4,4], strides=[4,4]> (x, patch)
+  flat = Reshape (c, rows)
+  patches = Transpose <perm=[0,2,1]> (flat)
+  tokens = Concat <axis=1> (token, patches)
+  query = MatMul (tokens, q)
+  keys = Transpose <perm=[0,2,1]> (tokens)
+  similar = MatMul (query, keys)
+  weights = Softmax <axis=-1> (similar)
+  mixed = MatMul (weights, tokens)
+  attended = Add (tokens, mixed)
+  hidden = MatMul (attended, w)
+  active = Relu (hidden)
+  out = Add (attended, active)
+  chosen = Gather <axis=1> (out, first)
+  logits = MatMul (chosen, v)
+}
+"""
+"""A vision transformer of one block and a class token; after it the score reads the token only."""
+
+
 ENSEMBLE = """<ir_version: 8, opset_import: ["" : 17]>
 net (float[N,3,16,12] x) => (float[N,5] logits)
 <float[8,3,3,3] w, float[6,3,3,3] w2, float[6,6,3,3] w3, float[8,5] v, float[6,5] u, float[7,3,3,3] dead>
