@@ -1,6 +1,5 @@
 """Explainers of several methods share one opened model, and their maps are those of Explainers of their own."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -37,12 +36,12 @@ def assert_same(one: Saliency, other: Saliency) -> None:
 
 
 @pytest.fixture
-def openings(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+def openings(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """One entry for each model that is opened as a whole."""
     calls: list[Any] = []
     original = heads.open_model
     monkeypatch.setattr(heads, "open_model", lambda *args: calls.append(args) or original(*args))
-    yield calls
+    return calls
 
 
 def test_every_method_has_the_map_that_it_has_alone(openings: list[Any]) -> None:
