@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from onnxcam.cli.measuring import Measuring
 from onnxcam.cli.opening import open_explainer
 from onnxcam.cli.options import ExplainArgs, command
-from onnxcam.cli.parsing import build_method, parse_list, parse_path, parse_style, parse_targets
+from onnxcam.cli.parsing import build_method, parse_list, parse_path, parse_requests, parse_style, parse_targets
 from onnxcam.cli.progress import progress_bar
 from onnxcam.cli.several_inputs import by_input
 from onnxcam.cli.stopping import Stop, stoppable
@@ -23,6 +24,7 @@ from onnxcam.errors import OnnxCamError, PictureError
 
 if TYPE_CHECKING:
     from onnxcam.explainer.prefetch import PictureResult
+    from onnxcam.metrics.measurement import Measurement
     from onnxcam.outputs.overlay import Style
 
 
@@ -69,6 +71,7 @@ def _explain(args: ExplainArgs, show: Show, input_name: str) -> Tally:
     formats = parse_list(args.files.format, "format") if args.files.format is not None else None
     images, failures = list_pictures(args.images, keep_going=args.keep_going)
     tally = Tally(len(images) + len(failures), failures)
+    measuring = Measuring(targets.targets, parse_requests(args.measuring, tally.pictures))
     if not images:
         raise failures[0] if len(failures) == 1 else _skipped(tally)
     names = list(targets.names) if len(targets.names) > 1 else [""]
@@ -81,14 +84,15 @@ def _explain(args: ExplainArgs, show: Show, input_name: str) -> Tally:
         _stoppable(tally) as stop,
         open_explainer(args, targets, method) as explainer,
         progress_bar(images, quiet=args.quiet) as bar,
-        closing(explain_each(explainer, pictures, progress=bar.begin)) as results,
+        closing(explain_each(explainer, pictures, progress=measuring.counted(bar.begin))) as results,
     ):
-        for image, files, result in zip(images, planned, results, strict=True):
+        for image, files, explained in zip(images, planned, results, strict=True):
+            result, metrics = measuring.measured(explainer, explained, image)
             if result.error is None:
                 with stop.deferred():
-                    _write(result, image, files, style, tally)
+                    _write(result, metrics, image, files, style, tally)
                     with bar.hidden():
-                        show(result.saliencies, files)
+                        show(result.saliencies, files, metrics)
             elif args.keep_going:
                 failures.append(_named(result.error, image))
             else:
@@ -124,17 +128,22 @@ def list_pictures(paths: Sequence[str], *, keep_going: bool) -> tuple[list[Path]
 
 
 def _write(
-    result: "PictureResult", image: Path, files: Sequence[Mapping[str, Path]], style: "Style", tally: Tally
+    result: "PictureResult",
+    metrics: "Sequence[Mapping[str, Measurement]]",
+    image: Path,
+    files: Sequence[Mapping[str, Path]],
+    style: "Style",
+    tally: Tally,
 ) -> None:
-    """Writes all files of a picture, or none. files: of each target, by the name of the format."""
+    """Writes all files of a picture, or none. metrics, files: of each target; files by the name of the format."""
     from onnxcam.outputs.atomic import write_together
     from onnxcam.outputs.formats import FORMATS
 
     try:
         write_together(
             {
-                path: FORMATS[name].write(saliency, result.original, style)
-                for saliency, paths in zip(result.saliencies, files, strict=True)
+                path: FORMATS[name].write(saliency, result.original, style, measured)
+                for saliency, measured, paths in zip(result.saliencies, metrics, files, strict=True)
                 for name, path in paths.items()
             }
         )

@@ -14,7 +14,8 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-WHAT, HOW, PICTURE, FILES, RUN = "What is explained", "How", "The picture", "Files", "Running"
+WHAT, HOW, PICTURE, MEASURE = "What is explained", "How", "The picture", "Measuring"
+FILES, RUN = "Files", "Running"
 """The panels of `--help`."""
 
 DEFAULT_METHOD = "score-cam"
@@ -147,6 +148,30 @@ class MethodArgs:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MeasuringArgs:
+    """Which numbers are taken of each map."""
+
+    metrics: Annotated[
+        str | None,
+        option(
+            MEASURE,
+            "Measure each map: deletion,insertion,average-drop ..., each with :PROTOCOL if not the usual one, or all. "
+            "`onnxcam metrics` lists them.",
+            metavar="NAMES",
+        ),
+    ] = None
+    truth: Annotated[
+        list[str] | None,
+        option(
+            MEASURE,
+            "The object's box on the picture in pixels, as a person drew it, for the pointing games. Repeat it for "
+            "several.",
+            metavar="L,T,R,B",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class PreprocessingArgs:
     """How a picture becomes the model's input. Each field overrides that of the preset."""
 
@@ -231,6 +256,7 @@ class ExplainArgs:
     images: Images
     targets: TargetArgs = field(default_factory=TargetArgs)
     method: MethodArgs = field(default_factory=MethodArgs)
+    measuring: MeasuringArgs = field(default_factory=MeasuringArgs)
     opening: OpeningArgs = field(default_factory=OpeningArgs)
     preprocessing: PreprocessingArgs = field(default_factory=PreprocessingArgs)
     engine: EngineArgs = field(default_factory=EngineArgs)

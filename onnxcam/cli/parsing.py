@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onnxcam.cli.options import EngineArgs, FileArgs, MethodArgs, PreprocessingArgs, TargetArgs
+from onnxcam.cli.options import EngineArgs, FileArgs, MeasuringArgs, MethodArgs, PreprocessingArgs, TargetArgs
 from onnxcam.errors import OptionError
 
 if TYPE_CHECKING:
     from onnxcam.engine.options import EngineOptions
+    from onnxcam.explainer.measuring import Requests
     from onnxcam.explainer.targets.registry import ParsedTargets
     from onnxcam.inputs.presets import Preset
     from onnxcam.methods.blocks import Method
@@ -139,6 +140,38 @@ def _number(name: str, text: str) -> float:
     if not math.isfinite(float(text)):
         raise OptionError(f"the option {name} is too large: {text}")
     return float(text)
+
+
+def parse_requests(args: MeasuringArgs, pictures: int) -> "Requests | None":
+    """What is measured of each map; None without --metrics. pictures: how many are explained.
+
+    Raises OptionError for an unknown metric, for a box that cannot be read or that no metric needs, and for a box where
+    there are several pictures.
+    """
+    if args.metrics is None:
+        if args.truth:
+            raise OptionError("--truth is the object's box for metrics that need one; name them with --metrics")
+        return None
+    from onnxcam.explainer.measuring import Requests
+    from onnxcam.metrics.requests import requested
+
+    boxes = tuple(parse_box(text) for text in args.truth or ())
+    if boxes and pictures > 1:
+        raise OptionError(
+            f"--truth is where the object is on one picture, and {pictures} are given; explain them apart"
+        )
+    return Requests(requested(parse_list(args.metrics, "metrics"), has_box=bool(boxes)), boxes)
+
+
+def parse_box(text: str) -> tuple[float, float, float, float]:
+    """'40,20,300,280' to (left, top, right, bottom). Raises OptionError."""
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) != 4 or not all(re.fullmatch(PLAIN, part) for part in parts):
+        raise OptionError(f"--truth {text!r} is not LEFT,TOP,RIGHT,BOTTOM, four numbers such as 40,20,300,280")
+    left, top, right, bottom = map(float, parts)
+    if not (left < right and top < bottom):
+        raise OptionError(f"--truth {text!r} holds no pixel: left lies left of right, and top above bottom")
+    return left, top, right, bottom
 
 
 def parse_inputs(texts: Sequence[str]) -> dict[str, Any]:

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
+    from onnxcam.metrics.measurement import Measurement
     from onnxcam.outputs.saliency import Channels, Provenance, Saliency
 
 
 SHOWN_SHARE = 0.005
 """A smaller share of the picture rounds to 0 %."""
 
-Show = Callable[["Sequence[Saliency]", Sequence[Mapping[str, Path]]], None]
-"""Called with the maps of a picture, and the files of each map."""
+Show = Callable[["Sequence[Saliency]", Sequence[Mapping[str, Path]], "Sequence[Mapping[str, Measurement]]"], None]
+"""Called with the maps of a picture, and the files and the metrics of each map."""
 
 
 def json_text(value: object) -> str:
@@ -33,14 +34,20 @@ def printer(*, json: bool, quiet: bool) -> Iterator[Show]:
         from onnxcam.outputs.record import record
 
         with json_list() as add:
-            yield lambda saliencies, files: add(
-                [record(one, paths.values()) for one, paths in zip(saliencies, files, strict=True)]
+            yield lambda saliencies, files, metrics: add(
+                [
+                    record(one, paths.values(), metrics=measured)
+                    for one, paths, measured in zip(saliencies, files, metrics, strict=True)
+                ]
             )
     elif quiet:
-        yield lambda saliencies, files: None
+        yield lambda saliencies, files, metrics: None
     else:
-        yield lambda saliencies, files: typer.echo(
-            "\n".join(summary(one, [*map(str, paths.values())]) for one, paths in zip(saliencies, files, strict=True))
+        yield lambda saliencies, files, metrics: typer.echo(
+            "\n".join(
+                summary(one, [*map(str, paths.values())], measured)
+                for one, paths, measured in zip(saliencies, files, metrics, strict=True)
+            )
         )
 
 
@@ -65,8 +72,8 @@ def json_list() -> Iterator[Callable[[Sequence[Mapping[str, Any]]], None]]:
     typer.echo("\n]" if started else "[]")
 
 
-def summary(saliency: "Saliency", outputs: Sequence[str]) -> str:
-    """One explanation: its files, target, layer and method, and where each choice came from."""
+def summary(saliency: "Saliency", outputs: Sequence[str], metrics: "Mapping[str, Measurement]") -> str:
+    """One explanation: its files, target, layer, method and metrics, and where each choice came from."""
     provenance = saliency.provenance
     options = [f"{k} {v}" for k, v in provenance.options.items() if v is not None and k != "fill"]
     lines = [f"{provenance.image} -> {', '.join(outputs)}{_assumed(saliency)}", _target_line(saliency)]
@@ -97,7 +104,53 @@ def summary(saliency: "Saliency", outputs: Sequence[str]) -> str:
         f"  time          {provenance.seconds:.2f} s, {passes} forward pass{'es' if passes != 1 else ''}{steps}, "
         f"batch {provenance.batch}"
     )
+    lines += metric_lines(metrics)
     return "\n".join([*lines, *(f"  note          {note}" for note in provenance.notes)])
+
+
+def metric_lines(metrics: "Mapping[str, Measurement]") -> list[str]:
+    """A line of each metric: name, value, which way is better, protocol; or why it has no value."""
+    from onnxcam.metrics.metric import Better
+    from onnxcam.metrics.registry import METRICS
+
+    if not metrics:
+        return []
+    marks = {Better.HIGHER: "\N{UPWARDS ARROW}", Better.LOWER: "\N{DOWNWARDS ARROW}", Better.NEITHER: " "}
+    if not _prints("".join(marks.values())):
+        marks = {Better.HIGHER: "+", Better.LOWER: "-", Better.NEITHER: " "}
+    names = {name: name.partition(":")[0].replace("_", "-") for name in metrics}
+    width = max(map(len, names.values()))
+    lines = []
+    for name, one in metrics.items():
+        metric = METRICS[one.metric]
+        if one.value is None:
+            lines.append(f"{names[name]:{width}}        -  undefined: {one.reason}")
+        else:
+            value = f"{metric_value(one.value, metric.unit):>8} {metric.unit:1} {marks[metric.better]}"
+            lines.append(f"{names[name]:{width}} {value}  {one.protocol or ''}".rstrip())
+    passes = sum(one.passes for one in metrics.values())
+    lines.append(
+        f"({marks[Better.HIGHER]} higher is better, {marks[Better.LOWER]} lower; {passes} forward "
+        f"pass{'es' if passes != 1 else ''})"
+    )
+    return [f"  {'metrics' if i == 0 else '':13} {line}" for i, line in enumerate(lines)]
+
+
+def metric_value(value: float, unit: str) -> str:
+    """A metric's value without its unit: 12.93 of %, else 0.2275."""
+    if unit:
+        return f"{value:.2f}"
+    # Four decimals, unless they would all be zero.
+    return f"{value:.4f}" if value == 0 or abs(value) >= 1e-4 else f"{value:.1e}"
+
+
+def _prints(text: str) -> bool:
+    """Whether standard output has these characters."""
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
 
 
 def _layer_lines(provenance: "Provenance") -> list[str]:

@@ -45,6 +45,10 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= 1
 
 
+def _is_seed(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= 0
+
+
 def _is_size(value: Any) -> bool:
     if isinstance(value, np.ndarray):
         return value.ndim == 1 and value.size > 0 and all(map(_is_count, value))
@@ -57,6 +61,28 @@ def _is_labels(value: Any) -> bool:
     if isinstance(value, np.ndarray):
         return value.ndim == 1 and value.dtype.kind == "U"
     return isinstance(value, Sequence) and all(isinstance(label, str) for label in value)
+
+
+def _is_box(value: Any) -> bool:
+    if not isinstance(value, list | tuple | np.ndarray) or len(value) != 4:
+        return False
+    if not all(isinstance(side, int | float | np.number) and np.isfinite(side) for side in value):
+        return False
+    return bool(value[0] < value[2] and value[1] < value[3])
+
+
+def _is_boxes(value: Any) -> bool:
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        return False
+    several = isinstance(value, list | tuple | np.ndarray) and len(value) > 0
+    return _is_box(value) or (several and all(map(_is_box, value)))
+
+
+def box_list(value: Any) -> tuple[tuple[float, float, float, float], ...]:
+    """The boxes of a checked `box`: one, several, or none."""
+    if value is None:
+        return ()
+    return tuple((float(b[0]), float(b[1]), float(b[2]), float(b[3])) for b in ([value] if _is_box(value) else value))
 
 
 RULES: Mapping[str, Rule] = {
@@ -77,6 +103,10 @@ RULES: Mapping[str, Rule] = {
     "engine": Rule(lambda value: isinstance(value, EngineOptions), "EngineOptions(...)"),
     "cache": Rule(lambda value: isinstance(value, bool), "True or False", optional=False),
     "name": Rule(_is_text, "what the provenance calls the picture, as a text"),
+    "box": Rule(
+        _is_boxes, "(left, top, right, bottom) in pixels, with left below right and top below bottom, or a list of such"
+    ),
+    "seed": Rule(_is_seed, "a whole number from 0 on", optional=False),
     "progress": Rule(callable, "a function that takes (done, all)"),
 }
 """By the argument's name."""

@@ -16,15 +16,17 @@ import numpy.typing as npt
 from onnxcam.engine.options import PLAIN, EngineOptions
 from onnxcam.engine.providers import ProviderSpec, parse_providers
 from onnxcam.errors import OnnxCamError, OptionError, PictureError
-from onnxcam.explainer.arguments import adjusted, check_arguments, checked_method
+from onnxcam.explainer.arguments import adjusted, box_list, check_arguments, checked_method
 from onnxcam.explainer.device_maps import DeviceSaliency, Finisher
 from onnxcam.explainer.fusion import FusedPipeline, check_layers, open_heads
 from onnxcam.explainer.heads import Heads
 from onnxcam.explainer.lockstep import group_size
+from onnxcam.explainer.measuring import USUAL_PASSES, Requests, measure_maps, picture_of, target_of
 from onnxcam.explainer.picture_inputs import InputReader
 from onnxcam.explainer.pipeline import Explained, Pipeline
 from onnxcam.explainer.prefetch import explain_each
 from onnxcam.explainer.results import ExplainerInfo, ForwardPass
+from onnxcam.explainer.shares import Shares
 from onnxcam.explainer.targets.kind import TargetLike, Targets
 from onnxcam.explainer.targets.registry import is_sequence, target_list
 from onnxcam.inputs.bands import check_bands
@@ -35,6 +37,8 @@ from onnxcam.inputs.loader import ImageLike, ImageLoader, ModelInput
 from onnxcam.inputs.presets import Preset
 from onnxcam.methods.blocks import Method
 from onnxcam.methods.options import choose
+from onnxcam.metrics.measurement import Measurement
+from onnxcam.metrics.requests import ALL, requested
 from onnxcam.metrics.scorer import Scorer
 from onnxcam.network.opening import OpenOptions
 from onnxcam.outputs.saliency import Saliency
@@ -287,6 +291,45 @@ class Explainer:
         """
         model_input, values = self._read(image, None, inputs)
         return self._pipeline.scorer(model_input, target_list(targets), values, choose(Score, score, "score"))
+
+    def measure(
+        self,
+        saliency: Saliency | npt.ArrayLike,
+        *metrics: str,
+        picture: ImageLike | None = None,
+        target: TargetLike = None,
+        box: Sequence[float] | Sequence[Sequence[float]] | None = None,
+        step: int | None = None,
+        seed: int = 0,
+        inputs: Mapping[str, npt.ArrayLike] | None = None,
+        progress: Progress | None = None,
+    ) -> dict[str, Measurement]:
+        """Measures a map on this model, and returns a Measurement for each metric, by the name that was given.
+
+        saliency: a Saliency, or a map (*size) of any tool on the model's input. metrics: names such as 'deletion',
+        'average-drop' or 'average-drop:half', where the part behind the colon is the protocol; METRICS lists them. All
+        that need no more than what is given if none is named. picture: what was explained; of a Saliency that was made
+        of a file, that file if None. target: the map's own if None, of a bare map the predicted class. box: of the
+        object as a person drew it, (left, top, right, bottom) in pixels of the upright picture, or of the model's input
+        for an image that came preprocessed; a list for several objects. step: pixels a step of a curve. seed: of
+        metrics that draw numbers. inputs: values of the model's extra inputs for this picture. progress: called with
+        (done, all) forward passes.
+
+        Raises OptionError for unknown names, for a picture that is not the one that was explained, and for a metric
+        without the box that it needs; PictureError for a file that is gone; and what scorer() raises.
+        """
+        check_arguments({"progress": progress, "box": box, "seed": seed})
+        names = requested(metrics or (ALL,), has_box=box is not None)
+        shares = Shares(progress, len(names), USUAL_PASSES) if progress is not None else None
+        (results,) = measure_maps(
+            self,
+            picture if picture is not None else picture_of(saliency),
+            [(saliency, target if target is not None else target_of(saliency))],
+            Requests(names, box_list(box), step, seed),
+            inputs=inputs,
+            parts=[shares.part(i) for i in range(len(names))] if shares is not None else None,
+        )
+        return results
 
     def prepare(self, image: ImageLike, name: str | None = None) -> ModelInput:
         """Reads and preprocesses one picture; .image is (C,H,W) float32 as the network takes it.

@@ -5,7 +5,7 @@ For ensembles, two streams and networks that pool several scales, where no singl
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from onnxcam.errors import OnnxCamError, OptionError, UndefinedSaliency
 from onnxcam.explainer.heads import Heads
 from onnxcam.explainer.pipeline import Explained, Pipeline
 from onnxcam.explainer.results import ForwardPass
+from onnxcam.explainer.shares import Shares
 from onnxcam.explainer.targets.kind import TargetLike
 from onnxcam.inputs.loader import ModelInput
 from onnxcam.methods.blocks import Method, Need
@@ -91,7 +92,7 @@ class FusedPipeline:
         if callable(progress) or len(progress) != len(passes):
             raise OptionError(f"progress is a sequence of callbacks, one for each of the {len(passes)} pictures")
         parts = [self._parts(each) for each in passes]
-        shares = [_Shares(each, len(self.pipelines)) if each is not None else None for each in progress]
+        shares = [Shares(each, len(self.pipelines)) if each is not None else None for each in progress]
         maps: list[list[list[Saliency]]] = [[] for _ in passes]
         errors: dict[int, OnnxCamError] = {}
         for i, pipeline in enumerate(self.pipelines):
@@ -115,7 +116,7 @@ class FusedPipeline:
 
     def stream(self, forward_pass: ForwardPass, target: TargetLike, progress: Progress | None) -> Iterator[Saliency]:
         """Fused maps of increasing accuracy; the layers sharpen in turn, and one that is done keeps its last map."""
-        shares = _Shares(progress, len(self.pipelines)) if progress is not None else None
+        shares = Shares(progress, len(self.pipelines)) if progress is not None else None
         with ExitStack() as stack:
             stack.callback(forward_pass.release)
             streams = []
@@ -135,26 +136,6 @@ class FusedPipeline:
         if len(parts) != len(self.pipelines):
             raise OptionError("the forward pass of this picture was made by another explainer")
         return parts
-
-
-@dataclass(eq=False)
-class _Shares:
-    """Reports the progress of several parts as that of a whole. A part that has not begun is expected to be as long."""
-
-    progress: Progress
-    parts: int
-    reported: dict[int, tuple[int, int]] = field(default_factory=dict)
-
-    def part(self, i: int) -> Progress:
-        """What the i-th part reports to."""
-
-        def report(done: int, expected: int) -> None:
-            self.reported[i] = done, expected
-            begun = list(self.reported.values())
-            still = (self.parts - len(begun)) * max(e for _, e in begun)
-            self.progress(sum(d for d, _ in begun), sum(e for _, e in begun) + still)
-
-        return report
 
 
 def _fused_targets(maps: Sequence[Sequence[Saliency]]) -> Explained:

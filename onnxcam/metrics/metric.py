@@ -1,6 +1,6 @@
 """What a metric is, as data: `Metric`, a row of the table in registry.py, and `MetricInputs`, what a row measures."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -12,6 +12,8 @@ from onnxcam.types import Image, Map, Placement, Progress
 
 Box = tuple[float, float, float, float]
 """(left, top, right, bottom) in pixels, with 0 at the outer edge of the first pixel."""
+Boxes = Box | Sequence[Box]
+"""One box, or several of one object's class, whose union counts."""
 Explain = Callable[[Image], Map]
 """Gives the map (*size) of an image (C,*size), by the method that is measured, for the same target."""
 
@@ -48,7 +50,7 @@ class MetricInputs:
 
     saliency_map: npt.ArrayLike
     scorer: Scorer | None = None
-    box: Box | None = None
+    box: Boxes | None = None
     placement: Placement | None = None
     explain: Explain | None = None
     step: int | None = None
@@ -60,9 +62,10 @@ class MetricInputs:
 class Metric:
     """A row of METRICS.
 
-    name: as in records. title: for tables. range: the values it takes, as text, with the unit. source: the papers.
-    protocols: how it can be measured, the default first; empty where there is one way without a name. cost: forward
-    passes, as text. run: measures under a protocol (None where there are none); it is called only with all of `needs`.
+    name: as in records. title: for tables. range: the values it takes, as text. source: the papers. protocols: how it
+    can be measured, the default first; empty where there is one way without a name. cost: forward passes, as text. run:
+    measures under a protocol (None where there are none); it is called only with all of `needs`. unit: of the value,
+    '%' or none.
     """
 
     name: str
@@ -74,3 +77,4 @@ class Metric:
     cost: str
     run: Callable[[MetricInputs, str | None], Measurement]
     protocols: tuple[str, ...] = ()
+    unit: str = ""

@@ -14,7 +14,7 @@ from onnxcam.metrics.arguments import known_protocol
 from onnxcam.metrics.average import MASK_PROTOCOLS, average_drop, average_gain, average_increase
 from onnxcam.metrics.curves import DELETION_PROTOCOLS, INSERTION_PROTOCOLS, deletion, insertion
 from onnxcam.metrics.measurement import Measurement
-from onnxcam.metrics.metric import Better, Box, Explain, Metric, MetricInputs, Need
+from onnxcam.metrics.metric import Better, Boxes, Explain, Metric, MetricInputs, Need
 from onnxcam.metrics.scorer import Scorer
 from onnxcam.types import Placement, Progress
 
@@ -60,15 +60,15 @@ def _curve(function: _Curve) -> Callable[[MetricInputs, str | None], Measurement
 ROWS = (
     Metric(
         "average_drop", "Average drop", Better.LOWER, "0 to 100 %", f"{GRAD_CAM_PP}; {SCORE_CAM}; {OPTI_CAM}",
-        frozenset({Need.SCORER}), "1 forward pass", _masked(average_drop), MASK_PROTOCOLS,
+        frozenset({Need.SCORER}), "1 forward pass", _masked(average_drop), MASK_PROTOCOLS, "%",
     ),
     Metric(
         "average_increase", "Average increase", Better.HIGHER, "0 or 100 %", f"{GRAD_CAM_PP}; {SCORE_CAM}; {OPTI_CAM}",
-        frozenset({Need.SCORER}), "1 forward pass", _masked(average_increase), MASK_PROTOCOLS,
+        frozenset({Need.SCORER}), "1 forward pass", _masked(average_increase), MASK_PROTOCOLS, "%",
     ),
     Metric(
         "average_gain", "Average gain", Better.HIGHER, "0 to 100 %", OPTI_CAM,
-        frozenset({Need.SCORER}), "1 forward pass", _masked(average_gain), MASK_PROTOCOLS,
+        frozenset({Need.SCORER}), "1 forward pass", _masked(average_gain), MASK_PROTOCOLS, "%",
     ),
     Metric(
         "deletion", "Deletion", Better.LOWER, "0 to 1", RISE,
@@ -96,7 +96,7 @@ def measure(
     saliency_map: npt.ArrayLike,
     scorer: Scorer | None = None,
     *,
-    box: Box | None = None,
+    box: Boxes | None = None,
     placement: Placement | None = None,
     explain: Explain | None = None,
     step: int | None = None,

@@ -23,8 +23,8 @@ JUNK: list[Any] = [
 ]  # fmt: skip
 TAKEN = {"batch": [3, 10**30], "threads": [3], "adjust": [type], "image_input": ["x"]}
 """Values of JUNK that an argument takes."""
-CALLED = {"name", "progress"}
-"""Arguments of explain(), not of Explainer."""
+CALLED = {"name", "progress", "box", "seed"}
+"""Arguments of explain() or measure(), not of Explainer."""
 
 
 @pytest.fixture

@@ -1,0 +1,173 @@
+"""Measures maps on the model of an Explainer: a Scorer for each target, and every requested metric with it.
+
+Explainer.measure() and the command line call measure_maps(). The metrics are functions of onnxcam.metrics; this file
+gives them what they need: the picture as the network takes it, the target, and the method for what is explained again.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxcam.errors import OnnxCamError, OptionError, TargetError, UndefinedSaliency
+from onnxcam.explainer.targets.kind import TargetLike
+from onnxcam.inputs.loader import ImageLike, ModelInput
+from onnxcam.metrics.measurement import Measurement
+from onnxcam.metrics.metric import Box, Explain
+from onnxcam.metrics.registry import measure
+from onnxcam.metrics.scorer import Scorer
+from onnxcam.outputs.saliency import MASKED, Saliency, ScoredTarget
+from onnxcam.types import Image, Map, Progress, Score
+
+if TYPE_CHECKING:
+    from onnxcam.explainer.explainer import Explainer
+
+USUAL_PASSES = 30
+"""Forward passes of a metric that has not begun, for the progress: those of a curve."""
+SAME_SCORE = 0.02
+"""By how much a score may differ, of a picture that is the same, between providers and precisions."""
+
+
+@dataclass(frozen=True)
+class Requests:
+    """What is measured of each map. names: as onnxcam.metrics.requests.requested() returns them.
+
+    boxes: of the object, in pixels of the upright picture, or of the model's input for an image that came preprocessed.
+    step: pixels a step of a curve. seed: of metrics that draw numbers.
+    """
+
+    names: tuple[str, ...]
+    boxes: tuple[Box, ...] = ()
+    step: int | None = None
+    seed: int = 0
+
+
+def measure_maps(
+    explainer: "Explainer",
+    picture: ImageLike,
+    maps: Sequence[tuple[Saliency | npt.ArrayLike, TargetLike]],
+    requests: Requests,
+    *,
+    inputs: Mapping[str, npt.ArrayLike] | None = None,
+    parts: Sequence[Progress] | None = None,
+) -> list[dict[str, Measurement]]:
+    """The metrics of each map of one picture, by the names that were requested.
+
+    maps: each with its target. parts: what each metric of each map reports its forward passes to. The picture is read
+    once. Raises OptionError for a Saliency of another picture, and OnnxCamError.
+    """
+    model_input, values = explainer._read(picture, None, inputs)
+    count = len(requests.names)
+    results: list[dict[str, Measurement]] = []
+    for i, (saliency, target) in enumerate(maps):
+        scorer = explainer._pipeline.scorer(model_input, [target], values, Score.PROBABILITY)
+        if isinstance(saliency, Saliency) and saliency.provenance.model_sha256 == explainer.model_sha256:
+            _check_picture(saliency, scorer)
+        explain = _again(explainer, saliency, model_input, _same(target, scorer.targets[0]), values)
+        reports = parts[i * count : (i + 1) * count] if parts is not None else None
+        results.append(_measured(saliency, scorer, explain, requests, reports))
+    return results
+
+
+def _measured(
+    saliency: Saliency | npt.ArrayLike,
+    scorer: Scorer,
+    explain: Explain,
+    requests: Requests,
+    parts: Sequence[Progress] | None,
+) -> dict[str, Measurement]:
+    """The metrics of one map by name. parts: what each reports to."""
+    values = saliency.map if isinstance(saliency, Saliency) else saliency
+    results: dict[str, Measurement] = {}
+    for i, name in enumerate(requests.names):
+        results[name] = measure(
+            name,
+            values,
+            scorer,
+            box=requests.boxes or None,
+            placement=scorer.placement,
+            explain=explain,
+            step=requests.step,
+            seed=requests.seed,
+            progress=parts[i] if parts is not None else None,
+        )
+        if parts is not None:
+            passes = max(1, results[name].passes)  # one that took none is done too
+            parts[i](passes, passes)
+    return results
+
+
+def picture_of(saliency: Saliency | npt.ArrayLike) -> Path:
+    """The file that a map was made of. Raises OptionError where there is none, so that the picture has to be passed."""
+    if not isinstance(saliency, Saliency):
+        raise OptionError("a bare map does not say what it is of; pass the picture as picture=, and the target")
+    name = saliency.provenance.image
+    if "\0" in name or not os.path.exists(name):
+        raise OptionError(f"the map was made of {name}, which is no file here; pass the picture as picture=")
+    return Path(name)
+
+
+def target_of(saliency: Saliency | npt.ArrayLike) -> TargetLike:
+    """The target that a map is about; of a bare map the prediction. Raises OptionError for one that is not kept."""
+    if not isinstance(saliency, Saliency):
+        return None
+    if saliency.target.kind == "embedding" or saliency.target.where == MASKED:
+        what = "reference" if saliency.target.kind == "embedding" else "mask"
+        raise OptionError(f"the {what} of this map's target is not kept in a result; pass the target as target=")
+    return saliency.target
+
+
+def _check_picture(saliency: Saliency, scorer: Scorer) -> None:
+    """Raises OptionError if the Scorer's picture cannot be the one that was explained."""
+    (score,), target, before = scorer.whole, saliency.target, saliency.target.probability
+    if saliency.placement != scorer.placement:
+        difference = "the model sees another part of this picture, whose size or preprocessing differs"
+    elif not abs(float(score) - before) <= SAME_SCORE * max(1.0, abs(before)):
+        difference = f"the model gives {target.name} {score:.4g} here, and gave {before:.4g} there"
+    else:
+        return
+    raise OptionError(
+        f"the picture is not the one that was explained ({saliency.provenance.image}): {difference}; pass that one, "
+        f"or the bare map with its target"
+    )
+
+
+def _same(target: TargetLike, scored: ScoredTarget) -> TargetLike:
+    """What names the same target on another image: what was scored, unless a result does not keep it."""
+    return target if scored.kind == "embedding" or scored.where == MASKED else scored
+
+
+def _again(
+    explainer: "Explainer",
+    saliency: Saliency | npt.ArrayLike,
+    model_input: ModelInput,
+    target: TargetLike,
+    values: Mapping[str, npt.ArrayLike],
+) -> Explain:
+    """Explains another image in the place of this one, for the same target, by the Explainer's method.
+
+    It raises UndefinedSaliency where that image has no map, and where the map at hand is another method's.
+    """
+    made = saliency.provenance if isinstance(saliency, Saliency) else None
+    method = explainer.method
+
+    def explain(image: Image) -> Map:
+        if made is not None and (made.method, dict(made.options)) != (method.name, dict(method.options)):
+            raise UndefinedSaliency(
+                f"the map is of {made.method} with other options or another method than the Explainer's"
+            )
+        there = replace(model_input, image=np.asarray(image, np.float32), on_device=None)
+        try:
+            forward = explainer._pipeline.forward(there, [target], values)
+            (explained,) = explainer._explain_batch([forward], [[target]])
+        except TargetError as error:  # the image has no such region
+            raise UndefinedSaliency(str(error)) from error
+        if isinstance(explained, OnnxCamError):
+            raise explained
+        return explained[0].map
+
+    return explain
