@@ -12,6 +12,7 @@ from onnxcam.cli.demo import demo
 from onnxcam.cli.explain import explain
 from onnxcam.cli.inspect import inspect
 from onnxcam.cli.methods import methods
+from onnxcam.cli.metrics import metrics
 from onnxcam.cli.rewrite import rewrite
 from onnxcam.errors import OnnxCamError
 
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 app.command()(explain)
 app.command()(methods)
+app.command()(metrics)
 app.command()(inspect)
 app.command()(rewrite)
 app.command()(demo)

@@ -13,7 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 import onnxcam.cli
-from onnxcam.cli import demo, explain, inspect, methods, options, rewrite
+from onnxcam.cli import demo, explain, inspect, methods, metrics, options, rewrite
 from onnxcam.cli.main import app
 from onnxcam.cli.options import ExplainArgs, MethodArgs, OpeningArgs, TargetArgs, command, option
 from onnxcam.explainer.targets.registry import TARGET_KINDS
@@ -25,6 +25,7 @@ COMMANDS = {
     "inspect": inspect.inspect,
     "rewrite": rewrite.rewrite,
     "methods": methods.methods,
+    "metrics": metrics.metrics,
     "demo": demo.demo,
 }
 GROUPS = [kind for kind in vars(options).values() if isinstance(kind, type) and is_dataclass(kind)]
