@@ -123,10 +123,11 @@ def target_of(saliency: Saliency | npt.ArrayLike) -> TargetLike:
 
 def _check_picture(saliency: Saliency, scorer: Scorer) -> None:
     """Raises OptionError if the Scorer's picture cannot be the one that was explained."""
-    (score,), target, before = scorer.whole, saliency.target, saliency.target.probability
+    (score,), (scored,), target, before = scorer.whole, scorer.targets, saliency.target, saliency.target.probability
+    same_target = (scored.kind, scored.output, scored.index) == (target.kind, target.output, target.index)
     if saliency.placement != scorer.placement:
         difference = "the model sees another part of this picture, whose size or preprocessing differs"
-    elif not abs(float(score) - before) <= SAME_SCORE * max(1.0, abs(before)):
+    elif same_target and not abs(float(score) - before) <= SAME_SCORE * max(1.0, abs(before)):
         difference = f"the model gives {target.name} {score:.4g} here, and gave {before:.4g} there"
     else:
         return

@@ -62,10 +62,10 @@ class MetricInputs:
 class Metric:
     """A row of METRICS.
 
-    name: as in records. title: for tables. range: the values it takes, as text. source: the papers. protocols: how it
-    can be measured, the default first; empty where there is one way without a name. cost: forward passes, as text. run:
-    measures under a protocol (None where there are none); it is called only with all of `needs`. unit: of the value,
-    '%' or none.
+    name: as in records. title: for tables. better: which values speak for a map. range: the values it takes, as text.
+    source: the papers. protocols: how it can be measured, the default first; empty where there is one way without a
+    name. cost: forward passes, as text. run: measures under a protocol (None where there are none); it is called only
+    with all of `needs`. unit: of the value, '%' or none.
     """
 
     name: str
