@@ -80,7 +80,7 @@ def scoring_model(
 
     up = upsampled(b, maps, grid, size)
     mask = in_layout(b, _normalised(b, up, len(size)) if form.normalised else up, anatomy.image, size)
-    feed_network(copy, b, network_input, _masked(b, image, mask, fill), maps, extra or {})
+    feed_network(copy, b, network_input, blended(b, image, mask, fill), maps, extra or {})
 
     copy.graph.outputs.clear()
     _set_outputs(copy, b, as_float(b, head), features, anatomy, count)
@@ -109,7 +109,7 @@ def in_layout(b: Builder, mask: Value, image: ImageInput, size: tuple[int, ...])
     return b.reshape(mask, [-1 if a == "N" else 1 if a == "C" else d for a, d in sizes])
 
 
-def _masked(b: Builder, image: Value, mask: Value, fill: Value | None) -> Value:
+def blended(b: Builder, image: Value, mask: Value, fill: Value | None) -> Value:
     """image * mask, plus fill * (1 - mask) if there is a fill. A mask of 1 keeps the pixel."""
     masked = b("Mul", image, mask)
     if fill is not None:
