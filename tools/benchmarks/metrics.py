@@ -126,7 +126,9 @@ def speed(explainer: Explainer, scorer: Scorer, saliency: Saliency, rounds: int)
     """Seconds of both curves of one picture against bare forward passes and against TorchCAM."""
     bare = BareForwards(scorer._runner.ranked._runner.plan, scorer.image)
     cases: Cases = {
-        "curves": lambda: [metric(scorer, saliency.map, protocol="zero", step=STEP) for metric in (deletion, insertion)],
+        "curves": lambda: [
+            metric(scorer, saliency.map, protocol="zero", step=STEP) for metric in (deletion, insertion)
+        ],
         "bare": bare,
     }
     note = f"EfficientNet-Lite0, {PASSES} forward passes"
