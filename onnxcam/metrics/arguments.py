@@ -60,3 +60,10 @@ def known_protocol(metric: str, protocol: str, protocols: Iterable[str]) -> str:
         listed = f"known: {', '.join(known)}" if known else "it has only one, without a name"
         raise OptionError(f"{metric} has no protocol {protocol!r}; {listed}")
     return protocol
+
+
+def known_seed(seed: int) -> int:
+    """The seed. Raises OptionError where it is no whole number from 0."""
+    if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or seed < 0:
+        raise OptionError(f"a seed is a whole number from 0, not {seed!r}")
+    return int(seed)

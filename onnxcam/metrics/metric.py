@@ -43,9 +43,9 @@ class Need(StrEnum):
 class MetricInputs:
     """What is measured, and what a metric may need for it.
 
-    saliency_map: (*size) of any tool. scorer: of one target. box: in pixels of the upright picture where there is a
-    placement, else of the model's input. placement: where the map lies on the picture. step: pixels a step of a curve;
-    None takes the metric's default. seed: of metrics that draw numbers.
+    saliency_map: (*size) of any tool. scorer: of one target. box: one or several, in pixels of the upright picture
+    where there is a placement, else of the model's input. placement: where the map lies on the picture. step: pixels a
+    step of a curve; None takes the metric's default. seed: of metrics that draw numbers.
     """
 
     saliency_map: npt.ArrayLike

@@ -10,11 +10,16 @@ from typing import Protocol
 import numpy.typing as npt
 
 from onnxcam.errors import OptionError
+from onnxcam.metrics.adcc import adcc
 from onnxcam.metrics.arguments import known_protocol
 from onnxcam.metrics.average import MASK_PROTOCOLS, average_drop, average_gain, average_increase
+from onnxcam.metrics.complexity import sparseness
 from onnxcam.metrics.curves import DELETION_PROTOCOLS, INSERTION_PROTOCOLS, deletion, insertion
+from onnxcam.metrics.faithfulness import CORRELATION_PROTOCOLS, faithfulness_correlation
+from onnxcam.metrics.localisation import POINTING_PROTOCOLS, energy_pointing_game, pointing_game
 from onnxcam.metrics.measurement import Measurement
 from onnxcam.metrics.metric import Better, Boxes, Explain, Metric, MetricInputs, Need
+from onnxcam.metrics.road import road
 from onnxcam.metrics.scorer import Scorer
 from onnxcam.types import Placement, Progress
 
@@ -22,6 +27,11 @@ GRAD_CAM_PP = "Chattopadhay et al. 2018, arXiv:1710.11063"
 SCORE_CAM = "Wang et al. 2020, arXiv:1910.01279"
 OPTI_CAM = "Zhang et al. 2024, arXiv:2301.07002"
 RISE = "Petsiuk et al. 2018, arXiv:1806.07421"
+ZHANG = "Zhang et al. 2016, arXiv:1608.00507"
+ROAD = "Rong et al. 2022, arXiv:2202.00449"
+BHATT = "Bhatt et al. 2020, arXiv:2005.00631"
+POPPI = "Poppi et al. 2021, arXiv:2104.10252"
+CHALASANI = "Chalasani et al. 2020, arXiv:1810.06583"
 CURVE_COST = "1 forward pass a step and one more (30 by default)"
 
 
@@ -57,6 +67,40 @@ def _curve(function: _Curve) -> Callable[[MetricInputs, str | None], Measurement
     return run
 
 
+def _energy(inputs: MetricInputs, protocol: str | None) -> Measurement:
+    assert inputs.box is not None
+    return energy_pointing_game(inputs.saliency_map, inputs.box, placement=inputs.placement)
+
+
+def _pointing(inputs: MetricInputs, protocol: str | None) -> Measurement:
+    assert inputs.box is not None
+    assert protocol is not None
+    return pointing_game(inputs.saliency_map, inputs.box, protocol=protocol, placement=inputs.placement)
+
+
+def _road(inputs: MetricInputs, protocol: str | None) -> Measurement:
+    assert inputs.scorer is not None
+    return road(inputs.scorer, inputs.saliency_map, seed=inputs.seed, progress=inputs.progress)
+
+
+def _correlation(inputs: MetricInputs, protocol: str | None) -> Measurement:
+    assert inputs.scorer is not None
+    assert protocol is not None
+    return faithfulness_correlation(
+        inputs.scorer, inputs.saliency_map, protocol=protocol, seed=inputs.seed, progress=inputs.progress
+    )
+
+
+def _adcc(inputs: MetricInputs, protocol: str | None) -> Measurement:
+    assert inputs.scorer is not None
+    assert inputs.explain is not None
+    return adcc(inputs.scorer, inputs.saliency_map, inputs.explain, progress=inputs.progress)
+
+
+def _sparseness(inputs: MetricInputs, protocol: str | None) -> Measurement:
+    return sparseness(inputs.saliency_map)
+
+
 ROWS = (
     Metric(
         "average_drop", "Average drop", Better.LOWER, "0 to 100 %", f"{GRAD_CAM_PP}; {SCORE_CAM}; {OPTI_CAM}",
@@ -77,6 +121,30 @@ ROWS = (
     Metric(
         "insertion", "Insertion", Better.HIGHER, "0 to 1", RISE,
         frozenset({Need.SCORER}), CURVE_COST, _curve(insertion), INSERTION_PROTOCOLS,
+    ),
+    Metric(
+        "energy_pointing_game", "Energy pointing game", Better.HIGHER, "0 to 1", SCORE_CAM,
+        frozenset({Need.BOX}), "no forward pass", _energy,
+    ),
+    Metric(
+        "pointing_game", "Pointing game", Better.HIGHER, "0 or 1, between at ties", ZHANG,
+        frozenset({Need.BOX}), "no forward pass", _pointing, POINTING_PROTOCOLS,
+    ),
+    Metric(
+        "road", "ROAD", Better.HIGHER, "-0.5 to 0.5", ROAD,
+        frozenset({Need.SCORER, Need.SEED}), "2 forward passes a percentile (8), and the imputation", _road,
+    ),
+    Metric(
+        "faithfulness_correlation", "Faithfulness correlation", Better.HIGHER, "-1 to 1", f"{BHATT}; Xplique",
+        frozenset({Need.SCORER, Need.SEED}), "1 forward pass a subset (200)", _correlation, CORRELATION_PROTOCOLS,
+    ),
+    Metric(
+        "adcc", "ADCC", Better.HIGHER, "0 to 1", POPPI,
+        frozenset({Need.SCORER, Need.EXPLAIN}), "1 forward pass and one explanation", _adcc,
+    ),
+    Metric(
+        "sparseness", "Sparseness (Gini)", Better.NEITHER, "0 to 1", CHALASANI,
+        frozenset(), "no forward pass", _sparseness,
     ),
 )  # fmt: skip
 
