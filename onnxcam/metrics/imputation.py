@@ -41,7 +41,8 @@ def imputed(image: Image, kept: Bools) -> Image:
         raise OptionError("the image holds NaN or infinity, which cannot be imputed")
     means = image[:, kept].mean(axis=1, dtype=np.float64).reshape(-1, *[1] * kept.ndim)
     known = np.where(kept, image - means, 0)  # the weights add up to 1, so a constant can be taken off
-    solution = _solved(known, ~kept) + means
+    spread = float(np.abs(known).max()) or 1.0
+    solution = _solved(known / spread, ~kept) * spread + means
     return np.asarray(np.where(kept, image, solution), np.float32)
 
 
@@ -82,13 +83,12 @@ def _system(unknown: Bools, scale: float, dtype: npt.DTypeLike) -> _System:
 
 
 def _solved(known: Reals, unknown: Bools) -> Doubles:
-    """(C,*size) the unknown pixels; zero elsewhere. known: (C,*size), zero where unknown."""
+    """(C,*size) the unknown pixels; zero elsewhere. known: (C,*size) in [-1,1], zero where unknown."""
     system, levels = _system(unknown, 1.0, np.float64), _levels(unknown)
     residual = np.asarray(_kernel(known, unknown.ndim) * system.neighbours, np.float64)
-    limit = RESIDUAL * float(np.abs(known).max())
     x, direction, before = np.zeros_like(residual), np.zeros_like(residual), np.ones(1)
     for _ in range(STEPS):
-        if float(np.abs(residual).max()) <= limit:
+        if float(np.abs(residual).max()) <= RESIDUAL:
             return x
         improved = np.asarray(_cycle(levels, residual.astype(np.float32)), np.float64)
         now = _dots(residual, improved)
