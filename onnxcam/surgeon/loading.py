@@ -6,18 +6,28 @@ ModelError with the reason. The checks beyond onnx's own are in validation.py.
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
-from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
+from onnx.external_data_helper import uses_external_data
 
 from onnxcam.errors import ModelError, NoSpatialFeatures
+from onnxcam.files import MODEL, read_bytes
+from onnxcam.surgeon.external_data import with_external_data
 from onnxcam.surgeon.ir import Model, cause, from_proto
-from onnxcam.surgeon.validation import all_nodes, check_calls, check_loops, check_tensors, check_text
+from onnxcam.surgeon.sparse_weights import with_dense_weights
+from onnxcam.surgeon.validation import (
+    all_nodes,
+    all_tensors,
+    check_calls,
+    check_loops,
+    check_tensors,
+    check_text,
+)
 from onnxcam.surgeon.zip_map import MapOutput, map_outputs, without_maps
 
 OLDEST_OPSET = 7
@@ -86,26 +96,13 @@ def read_model(source: ModelSource) -> ModelFile:
     if not isinstance(source, str | os.PathLike):
         raise ModelError(f"a model is a path, bytes or a ModelProto, not {type(source).__name__}")
     path = Path(source)
-    data = _read_bytes(path)
+    data = read_bytes(path, MODEL)
     return _checked(_parse(data, str(path)), str(path), data, path)
 
 
 def opset_of(proto: onnx.ModelProto) -> int:
     """Version of the default operator set; 0 where the model imports none."""
     return max((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), default=0)
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise ModelError(f"{path}: no such model file") from None
-    except IsADirectoryError:
-        raise ModelError(f"{path}: cannot be read: it is a folder; give the .onnx file") from None
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:  # a null character, or half of a surrogate pair
-        raise ModelError(f"{str(path)!r}: no such model file ({cause(error)})") from None
 
 
 def _parse(data: bytes, name: str) -> onnx.ModelProto:
@@ -135,11 +132,14 @@ def _checked(proto: onnx.ModelProto, name: str, data: bytes, path: Path | None) 
     _check_inputs(proto, name)
     _check_operators(proto, name)
     digest, outside = hashlib.sha256(data), []  # outside: bytes of the external weights
-    external = [t.name for t in _tensors(proto) if uses_external_data(t)]
+    proto = _without_training(proto)
+    external = [i for i, t in enumerate(all_tensors(proto)) if uses_external_data(t)]
     if external:
-        proto = _with_external_data(proto, name, path)
-        outside = [t.raw_data for t in _tensors(proto) if t.name in set(external)]
-    check_tensors(_tensors(proto), name)
+        proto = with_external_data(proto, name, path)
+        tensors = list(all_tensors(proto))
+        outside = [tensors[i].raw_data for i in external]
+    proto = with_dense_weights(proto, name)
+    check_tensors(all_tensors(proto), name)
     check_calls(proto, name)
     check_loops(proto, name)
     try:
@@ -147,6 +147,16 @@ def _checked(proto: onnx.ModelProto, name: str, data: bytes, path: Path | None) 
     except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
         raise ModelError(f"{name}: not a valid ONNX model ({cause(error)})") from None
     return ModelFile(proto, name, digest.copy().hexdigest(), path, _fingerprint(digest, outside))
+
+
+def _without_training(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model without graphs of its training, which nothing here runs."""
+    if not proto.training_info:
+        return proto
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    del copy.training_info[:]
+    return copy
 
 
 def _check_operators(proto: onnx.ModelProto, name: str) -> None:
@@ -174,7 +184,7 @@ def _check_operators(proto: onnx.ModelProto, name: str) -> None:
 
 def _check_inputs(proto: onnx.ModelProto, name: str) -> None:
     """Refuses models of tables and text, whose map and sequence outputs no later step expects."""
-    weights = {t.name for t in proto.graph.initializer}
+    weights = {t.name for t in proto.graph.initializer} | {s.values.name for s in proto.graph.sparse_initializer}
     inputs = [v for v in proto.graph.input if v.name not in weights]
     types = {v.name: v.type.tensor_type for v in inputs}
     ranks = {name: len(t.shape.dim) if t.HasField("shape") else None for name, t in types.items()}
@@ -186,60 +196,7 @@ def _check_inputs(proto: onnx.ModelProto, name: str) -> None:
         )
 
 
-def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Every tensor that the file holds: weights and attributes, of subgraphs and functions too."""
-    graphs = [proto.graph]
-    nodes = [n for f in proto.functions for n in f.node]
-    while graphs or nodes:
-        if graphs:
-            graph = graphs.pop()
-            yield from graph.initializer
-            nodes.extend(graph.node)
-            continue
-        for attribute in nodes.pop().attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-            graphs.extend([attribute.g] if attribute.HasField("g") else [])
-            graphs.extend(attribute.graphs)
-
-
 def _fingerprint(digest: "hashlib._Hash", outside: Sequence[bytes]) -> str:
     for raw in outside:
         digest.update(raw)
     return digest.hexdigest()
-
-
-def _check_location(folder: Path, location: str, tensor: str, name: str) -> None:
-    """Raises ModelError unless the weights' file is there and inside the folder, links followed."""
-    shown = location if len(location) <= 100 else location[:100] + "..."
-    try:
-        file = folder / location
-        inside, exists = file.resolve().is_relative_to(folder), file.is_file()
-    except (OSError, ValueError):  # a name that no file can have
-        inside, exists = True, False
-    if not location or not inside:
-        raise ModelError(f"{name}: the weights of {tensor!r} point outside the model's folder ({shown!r}); refused")
-    if not exists:
-        raise ModelError(f"{name}: its weights file {shown!r} is missing; put it beside the model")
-
-
-def _with_external_data(proto: onnx.ModelProto, name: str, path: Path | None) -> onnx.ModelProto:
-    """A copy whose tensors hold their bytes. Reads regular files inside the model's folder only."""
-    if path is None:
-        raise ModelError(f"{name}: the weights are in external files; give the model's path instead")
-    loaded = onnx.ModelProto()
-    loaded.CopyFrom(proto)
-    folder = path.resolve().parent
-    for tensor in _tensors(loaded):
-        if not uses_external_data(tensor):
-            continue
-        location = next((e.value for e in tensor.external_data if e.key == "location"), "")
-        _check_location(folder, location, tensor.name, name)
-        try:
-            load_external_data_for_tensor(tensor, str(folder))
-        except (onnx.checker.ValidationError, ValueError, OSError) as error:
-            raise ModelError(f"{name}: the weights file {location!r} cannot be read ({cause(error)})") from None
-        tensor.data_location = onnx.TensorProto.DEFAULT
-        del tensor.external_data[:]
-    return loaded

@@ -48,17 +48,11 @@ def check_tensors(tensors: Iterable[onnx.TensorProto], name: str) -> None:
     for tensor in tensors:
         if tensor.data_type in (onnx.TensorProto.UNDEFINED, onnx.TensorProto.STRING):
             continue
-        count = math.prod(tensor.dims)
-        if any(d < 0 for d in tensor.dims):
-            raise ModelError(f"{name}: the tensor {tensor.name!r} has a negative size; the file is damaged")
+        in_bytes = bytes_needed(tensor, name)
         if tensor.HasField("raw_data"):
-            try:
-                needed = -(-count * onnx_ir.DataType(tensor.data_type).bitwidth // 8)
-            except (ValueError, TypeError):
-                raise ModelError(f"{name}: the tensor {tensor.name!r} has an unknown number type") from None
-            stored = len(tensor.raw_data)
+            needed, stored = in_bytes, len(tensor.raw_data)
         elif tensor.data_type in TYPED_FIELDS:
-            needed, stored = count, len(getattr(tensor, TYPED_FIELDS[tensor.data_type]))
+            needed, stored = math.prod(tensor.dims), len(getattr(tensor, TYPED_FIELDS[tensor.data_type]))
         else:
             continue
         if needed != stored:
@@ -66,6 +60,18 @@ def check_tensors(tensors: Iterable[onnx.TensorProto], name: str) -> None:
                 f"{name}: the tensor {tensor.name!r} of shape {list(tensor.dims)} needs {needed} bytes or numbers and "
                 f"holds {stored}; the file is damaged"
             )
+
+
+def bytes_needed(tensor: onnx.TensorProto, name: str) -> int:
+    """Bytes that the numbers of a tensor take by its shape and type. Raises ModelError for a damaged one."""
+    if any(d < 0 for d in tensor.dims):
+        raise ModelError(f"{name}: the tensor {tensor.name!r} has a negative size; the file is damaged")
+    try:
+        bits = int(onnx_ir.DataType(tensor.data_type).bitwidth)
+    except (ValueError, TypeError):
+        raise ModelError(f"{name}: the tensor {tensor.name!r} has an unknown number type") from None
+    count: int = math.prod(tensor.dims)
+    return -(-count * bits // 8)
 
 
 def check_calls(proto: onnx.ModelProto, name: str) -> None:
@@ -124,3 +130,32 @@ def all_nodes(nodes: Iterable[onnx.NodeProto], depth: int = 0) -> Iterator[onnx.
                 yield from all_nodes(attribute.g.node, depth + 1)
             for inner in attribute.graphs:
                 yield from all_nodes(inner.node, depth + 1)
+
+
+def all_graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
+    """The model's graph and every subgraph, those in functions too. Raises ModelError below DEEPEST levels."""
+    yield proto.graph
+    for nodes in (proto.graph.node, *(f.node for f in proto.functions)):
+        for node in all_nodes(nodes):
+            for attribute in node.attribute:
+                if attribute.HasField("g"):
+                    yield attribute.g
+                yield from attribute.graphs
+
+
+def all_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Every tensor of the graphs and functions: weights and attributes, and the parts of sparse ones."""
+    for graph in all_graphs(proto):
+        yield from graph.initializer
+        for sparse in graph.sparse_initializer:
+            yield from (sparse.values, sparse.indices)
+    for nodes in (proto.graph.node, *(f.node for f in proto.functions)):
+        for node in all_nodes(nodes):
+            for attribute in node.attribute:
+                if attribute.HasField("t"):
+                    yield attribute.t
+                yield from attribute.tensors
+                if attribute.HasField("sparse_tensor"):
+                    yield from (attribute.sparse_tensor.values, attribute.sparse_tensor.indices)
+                for sparse in attribute.sparse_tensors:
+                    yield from (sparse.values, sparse.indices)

@@ -154,11 +154,11 @@ def test_a_file_is_read_parsed_and_converted_once(
     classifier_file: Path, monkeypatch: pytest.MonkeyPatch, use: str
 ) -> None:
     calls: Counter[str] = Counter()
-    for name in ("_read_bytes", "_parse", "_checked", "from_proto"):
+    for name in ("read_bytes", "_parse", "_checked", "from_proto"):
         monkeypatch.setattr(loading, name, counted(calls, name, getattr(loading, name)))
     monkeypatch.setattr(ir, "from_proto", None)  # nobody converts past the file
     USES[use](classifier_file)
-    assert calls == {"_read_bytes": 1, "_parse": 1, "_checked": 1, "from_proto": 1}
+    assert calls == {"read_bytes": 1, "_parse": 1, "_checked": 1, "from_proto": 1}
 
 
 def test_a_model_that_was_read_is_not_read_again(classifier_file: Path) -> None:
