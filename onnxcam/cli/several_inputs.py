@@ -21,6 +21,8 @@ def by_input(args: ExplainArgs) -> list[tuple[ExplainArgs, str]]:
     names = list(dict.fromkeys(args.opening.image_input or ()))
     if len(names) < 2:
         return [(args, "")]
+    if args.measuring.truth:
+        raise OptionError("--truth is where the object is on one picture; explain one --image-input at a time with it")
     texts = args.opening.inputs or []
     given = {text.partition("=")[0]: text for text in texts}
     rest = [name for name in names if name not in given]

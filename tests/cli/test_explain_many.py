@@ -90,7 +90,7 @@ def alive(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counts: list[int] = []
     maps: list[Any] = []
 
-    def write(saliency: Any, picture: Any, style: Any) -> bytes:
+    def write(saliency: Any, picture: Any, style: Any, metrics: Any) -> bytes:
         maps.append(weakref.ref(saliency))
         counts.append(sum(one() is not None for one in maps))
         return b"map"
@@ -130,7 +130,7 @@ def test_a_file_that_cannot_be_written_ends_the_run_and_says_what_was_written(
 ) -> None:
     full: Iterator[bool] = iter([False, False, False, True, False, False])
 
-    def write(saliency: Any, picture: Any, style: Any) -> bytes:
+    def write(saliency: Any, picture: Any, style: Any, metrics: Any) -> bytes:
         if next(full):
             raise OutputError("cannot write maps/0003.score-cam.npy: no space left; make room")
         return b"map"
