@@ -1,5 +1,7 @@
 """ADCC: one number of three properties of a map, as a harmonic mean (Poppi et al. 2021)."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 
@@ -9,12 +11,14 @@ from onnxcam.metrics.average import average_drop
 from onnxcam.metrics.correlation import pearson
 from onnxcam.metrics.measurement import Measurement
 from onnxcam.metrics.metric import Explain
-from onnxcam.metrics.scorer import Scorer
 from onnxcam.types import Progress
+
+if TYPE_CHECKING:
+    from onnxcam.metrics.scorer import Scorer
 
 
 def adcc(
-    scorer: Scorer, saliency_map: npt.ArrayLike, explain: Explain, *, progress: Progress | None = None
+    scorer: "Scorer", saliency_map: npt.ArrayLike, explain: Explain, *, progress: Progress | None = None
 ) -> Measurement:
     """3 / (1 / coherency + 1 / (1 - complexity) + 1 / (1 - drop)), in [0,1]; higher is better (arXiv:2104.10252).
 

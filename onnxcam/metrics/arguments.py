@@ -1,13 +1,16 @@
 """Checks of what a metric takes: a map of the image's shape, a Scorer of one target, a protocol that there is."""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import OptionError
-from onnxcam.metrics.scorer import Scorer
 from onnxcam.types import Doubles
+
+if TYPE_CHECKING:
+    from onnxcam.metrics.scorer import Scorer
 
 ROUNDING = 1e-6
 """How far beyond [0,1] float32 may take a map or a probability."""
@@ -24,7 +27,7 @@ def finite_map(saliency_map: npt.ArrayLike) -> Doubles:
     return np.asarray(given, np.float64)
 
 
-def fitting_map(saliency_map: npt.ArrayLike, scorer: Scorer) -> Doubles:
+def fitting_map(saliency_map: npt.ArrayLike, scorer: "Scorer") -> Doubles:
     """The map in float64. Raises OptionError where it is not finite, or not of the shape of the scorer's image."""
     given = finite_map(saliency_map)
     if given.shape != tuple(scorer.size):
@@ -35,7 +38,7 @@ def fitting_map(saliency_map: npt.ArrayLike, scorer: Scorer) -> Doubles:
     return given
 
 
-def unit_map(saliency_map: npt.ArrayLike, scorer: Scorer) -> Doubles:
+def unit_map(saliency_map: npt.ArrayLike, scorer: "Scorer") -> Doubles:
     """As fitting_map(), for a map that is multiplied with the image. Raises OptionError where it leaves [0,1]."""
     given = fitting_map(saliency_map, scorer)
     low, high = float(given.min()), float(given.max())
@@ -47,7 +50,7 @@ def unit_map(saliency_map: npt.ArrayLike, scorer: Scorer) -> Doubles:
     return np.clip(given, 0, 1)
 
 
-def single_target(scorer: Scorer) -> None:
+def single_target(scorer: "Scorer") -> None:
     """Raises OptionError for a Scorer of several targets."""
     if len(scorer.targets) != 1:
         raise OptionError(f"a metric takes a Scorer of one target, not of {len(scorer.targets)}; use scorer.only(i)")

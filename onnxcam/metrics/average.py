@@ -4,7 +4,7 @@ p is the score of the whole image, o that of the masked one, both from the same 
 one picture in percent; the number of a set is the mean over its pictures where it is defined.
 """
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +12,10 @@ import numpy.typing as npt
 from onnxcam.metrics.arguments import NOT_FINITE, ROUNDING, fitting_map, known_protocol, single_target, unit_map
 from onnxcam.metrics.measurement import Measurement
 from onnxcam.metrics.ranking import NO_ORDER, descending_ranks, is_constant
-from onnxcam.metrics.scorer import Scorer
 from onnxcam.types import Doubles, Floats, Progress, Score
+
+if TYPE_CHECKING:
+    from onnxcam.metrics.scorer import Scorer
 
 MASK_PROTOCOLS = ("mult", "half", "half-soft")
 """How the map becomes a mask.
@@ -29,7 +31,7 @@ LARGEST_P = 1 - 1e-6
 
 
 def average_drop(
-    scorer: Scorer, saliency_map: npt.ArrayLike, *, protocol: str = "mult", progress: Progress | None = None
+    scorer: "Scorer", saliency_map: npt.ArrayLike, *, protocol: str = "mult", progress: Progress | None = None
 ) -> Measurement:
     """Average drop: max(0, p - o) / p in percent, in [0,100]; lower is better (Grad-CAM++, arXiv:1710.11063).
 
@@ -46,7 +48,7 @@ def average_drop(
 
 
 def average_increase(
-    scorer: Scorer, saliency_map: npt.ArrayLike, *, protocol: str = "mult", progress: Progress | None = None
+    scorer: "Scorer", saliency_map: npt.ArrayLike, *, protocol: str = "mult", progress: Progress | None = None
 ) -> Measurement:
     """Average increase: 100 where o exceeds p by more than 1e-6, else 0; higher is better (Grad-CAM++).
 
@@ -59,7 +61,7 @@ def average_increase(
 
 
 def average_gain(
-    scorer: Scorer, saliency_map: npt.ArrayLike, *, protocol: str = "mult", progress: Progress | None = None
+    scorer: "Scorer", saliency_map: npt.ArrayLike, *, protocol: str = "mult", progress: Progress | None = None
 ) -> Measurement:
     """Average gain: max(0, o - p) / (1 - p) in percent, in [0,100]; higher is better (Opti-CAM, arXiv:2301.07002).
 
@@ -83,7 +85,7 @@ class _Seen(NamedTuple):
 
 
 def _seen_through(
-    scorer: Scorer, saliency_map: npt.ArrayLike, metric: str, protocol: str, progress: Progress | None
+    scorer: "Scorer", saliency_map: npt.ArrayLike, metric: str, protocol: str, progress: Progress | None
 ) -> _Seen:
     single_target(scorer)
     known_protocol(metric, protocol, MASK_PROTOCOLS)
@@ -108,7 +110,7 @@ def _rows(mask: Doubles) -> Floats:
     return np.asarray(mask[None], np.float32)
 
 
-def _no_probability(scorer: Scorer, seen: _Seen) -> str | None:
+def _no_probability(scorer: "Scorer", seen: _Seen) -> str | None:
     """Why the score of the target is no probability; None if it is one."""
     (target,) = scorer.targets
     if scorer.score is Score.LOGIT and target.is_probability:

@@ -5,6 +5,8 @@ the pixels that were really changed, by the trapezoid rule. All rows of a curve 
 graph eight bytes.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 
@@ -13,8 +15,10 @@ from onnxcam.metrics.arguments import NOT_FINITE, fitting_map, known_protocol, s
 from onnxcam.metrics.measurement import Measurement
 from onnxcam.metrics.ranking import NO_ORDER, descending_ranks, is_constant
 from onnxcam.metrics.replacements import REPLACEMENTS, SIGMA
-from onnxcam.metrics.scorer import Scorer
 from onnxcam.types import Floats, Indices, Progress
+
+if TYPE_CHECKING:
+    from onnxcam.metrics.scorer import Scorer
 
 PARTS = 28
 """The default step is this part of the pixels: 1792 pixels at 224x224."""
@@ -25,7 +29,7 @@ INSERTION_PROTOCOLS = ("blur-rise", "blur-gaussian", "zero", "mean")
 
 
 def deletion(
-    scorer: Scorer,
+    scorer: "Scorer",
     saliency_map: npt.ArrayLike,
     *,
     protocol: str = "zero",
@@ -44,7 +48,7 @@ def deletion(
 
 
 def insertion(
-    scorer: Scorer,
+    scorer: "Scorer",
     saliency_map: npt.ArrayLike,
     *,
     protocol: str = "blur-rise",
@@ -72,7 +76,7 @@ def area(fractions: npt.ArrayLike, scores: npt.ArrayLike) -> float:
 
 def _measured(
     metric: str,
-    scorer: Scorer,
+    scorer: "Scorer",
     saliency_map: npt.ArrayLike,
     protocol: str,
     step: int | None,

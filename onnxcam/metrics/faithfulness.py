@@ -1,6 +1,7 @@
 """Faithfulness correlation (muFidelity): whether the map's sum over removed parts follows the score's drop."""
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -10,8 +11,10 @@ from onnxcam.metrics.arguments import NOT_FINITE, fitting_map, known_protocol, k
 from onnxcam.metrics.correlation import spearman
 from onnxcam.metrics.measurement import Measurement
 from onnxcam.metrics.ranking import is_constant
-from onnxcam.metrics.scorer import Scorer
 from onnxcam.types import Doubles, Floats, Indices, Progress
+
+if TYPE_CHECKING:
+    from onnxcam.metrics.scorer import Scorer
 
 Bools = npt.NDArray[np.bool_]
 
@@ -29,7 +32,7 @@ CELLS = {1: 81, 2: 9, 3: 9}
 
 
 def faithfulness_correlation(
-    scorer: Scorer,
+    scorer: "Scorer",
     saliency_map: npt.ArrayLike,
     *,
     protocol: str = "fixed",

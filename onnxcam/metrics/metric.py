@@ -3,12 +3,15 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import numpy.typing as npt
 
 from onnxcam.metrics.measurement import Measurement
-from onnxcam.metrics.scorer import Scorer
 from onnxcam.types import Image, Map, Placement, Progress
+
+if TYPE_CHECKING:
+    from onnxcam.metrics.scorer import Scorer
 
 Box = tuple[float, float, float, float]
 """(left, top, right, bottom) in pixels, with 0 at the outer edge of the first pixel."""
@@ -49,7 +52,7 @@ class MetricInputs:
     """
 
     saliency_map: npt.ArrayLike
-    scorer: Scorer | None = None
+    scorer: "Scorer | None" = None
     box: Boxes | None = None
     placement: Placement | None = None
     explain: Explain | None = None

@@ -5,7 +5,7 @@ function in a file of this package and a row here.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy.typing as npt
 
@@ -20,8 +20,10 @@ from onnxcam.metrics.localisation import POINTING_PROTOCOLS, energy_pointing_gam
 from onnxcam.metrics.measurement import Measurement
 from onnxcam.metrics.metric import Better, Boxes, Explain, Metric, MetricInputs, Need
 from onnxcam.metrics.road import road
-from onnxcam.metrics.scorer import Scorer
 from onnxcam.types import Placement, Progress
+
+if TYPE_CHECKING:
+    from onnxcam.metrics.scorer import Scorer
 
 GRAD_CAM_PP = "Chattopadhay et al. 2018, arXiv:1710.11063"
 SCORE_CAM = "Wang et al. 2020, arXiv:1910.01279"
@@ -37,13 +39,19 @@ CURVE_COST = "1 forward pass a step and one more (30 by default)"
 
 class _Masked(Protocol):
     def __call__(
-        self, scorer: Scorer, saliency_map: npt.ArrayLike, *, protocol: str, progress: Progress | None
+        self, scorer: "Scorer", saliency_map: npt.ArrayLike, *, protocol: str, progress: Progress | None
     ) -> Measurement: ...
 
 
 class _Curve(Protocol):
     def __call__(
-        self, scorer: Scorer, saliency_map: npt.ArrayLike, *, protocol: str, step: int | None, progress: Progress | None
+        self,
+        scorer: "Scorer",
+        saliency_map: npt.ArrayLike,
+        *,
+        protocol: str,
+        step: int | None,
+        progress: Progress | None,
     ) -> Measurement: ...
 
 
@@ -162,7 +170,7 @@ MISSING = {
 def measure(
     name: str,
     saliency_map: npt.ArrayLike,
-    scorer: Scorer | None = None,
+    scorer: "Scorer | None" = None,
     *,
     box: Boxes | None = None,
     placement: Placement | None = None,

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from fractions import Fraction
 from math import ceil
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -12,15 +13,17 @@ from onnxcam.metrics.arguments import NOT_FINITE, fitting_map, known_seed, singl
 from onnxcam.metrics.imputation import Bools, imputed
 from onnxcam.metrics.measurement import Measurement
 from onnxcam.metrics.ranking import NO_ORDER, descending_ranks, is_constant
-from onnxcam.metrics.scorer import Scorer
 from onnxcam.types import Floats, Image, Indices, Progress
+
+if TYPE_CHECKING:
+    from onnxcam.metrics.scorer import Scorer
 
 PERCENTILES = (20, 40, 60, 80)
 NOISE = 0.01
 
 
 def road(
-    scorer: Scorer,
+    scorer: "Scorer",
     saliency_map: npt.ArrayLike,
     *,
     percentiles: Sequence[float] = PERCENTILES,
