@@ -1,0 +1,190 @@
+"""The maps that a sanity check compares: of the intact model, and of one with other weights, for the same targets."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from onnxcam.errors import ModelError, TargetError, UndefinedSaliency
+from onnxcam.evaluation.similarity import map_spearman
+from onnxcam.explainer.explainer import Explainer
+from onnxcam.explainer.targets.kind import TargetLike
+from onnxcam.inputs.loader import ImageLike
+from onnxcam.methods.blocks import Method
+from onnxcam.outputs.saliency import Saliency, ScoredTarget
+from onnxcam.surgeon.analysis.anatomy import Kind
+from onnxcam.surgeon.loading import ModelFile
+from onnxcam.types import Progress
+
+Opener = Callable[[ModelFile, Method, Sequence[str] | None], Explainer]
+"""Opens a model for a method, without the cache. The tensors are the layer that is pinned; None for the first time."""
+OnPart = Callable[[float, float], None]
+"""Called with (maps that are made, all of them); the first may be a fraction."""
+Explanation = Saliency | str
+"""A map, or in one sentence why there is none."""
+
+OTHER_CLASSES = 4
+"""Other classes whose maps are compared with that of the target."""
+CLASS_KINDS = (Kind.CLASSES, Kind.REGION, Kind.SEQUENCE)
+UNDEFINED = (UndefinedSaliency, TargetError)
+"""Errors of one picture that leave its map undefined."""
+
+
+class Count:
+    """Counts the maps that are made for a progress callback. all: how many there will be."""
+
+    def __init__(self, progress: OnPart | None, number: float) -> None:
+        self.all, self._done, self._progress = number, 0.0, progress
+
+    def within(self) -> Progress | None:
+        """The callback of one explanation."""
+        if self._progress is None:
+            return None
+        call, done = self._progress, self._done
+        return lambda part, expected: call(done + min(1.0, part / max(expected, 1)), self.all)
+
+    def add(self, number: float = 1) -> None:
+        """Says that maps are made."""
+        self._done += number
+        if self._progress is not None:
+            self._progress(self._done, self.all)
+
+
+@dataclass(frozen=True, eq=False)
+class IntactMaps:
+    """What the intact model gives. results: of each method, the explanation of each picture. other_classes: of each
+    method, Spearman of maps for the target and for other classes; None where the target is no class. picture: the
+    first one as it is drawn."""
+
+    methods: tuple[Method, ...]
+    pictures: tuple[ImageLike, ...]
+    names: tuple[str, ...]
+    results: tuple[tuple[Explanation, ...], ...]
+    other_classes: tuple[tuple[float | None, ...] | None, ...]
+    picture: Any
+
+    def saliencies(self, method: int) -> list[Saliency]:
+        """The maps of a method, of the pictures that have one."""
+        return [result for result in self.results[method] if isinstance(result, Saliency)]
+
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the model's outputs that are explained."""
+        scored = [s.target.output for i in range(len(self.methods)) for s in self.saliencies(i)]
+        return tuple(dict.fromkeys(name for name in scored if name is not None))
+
+    def again(self, file: ModelFile, opener: Opener, count: Count) -> list[list[Explanation]]:
+        """The same explanations by a model with other weights: same layers, same targets."""
+        results: list[list[Explanation]] = [list(each) for each in self.results]
+        for layer, wanted in self._by_layer().items():
+            try:
+                with _opened(file, [self.methods[i] for i in wanted], opener, layer) as explainers:
+                    for explainer, (i, places) in zip(explainers, wanted.items(), strict=True):
+                        for k in places:
+                            before = self.results[i][k]
+                            assert isinstance(before, Saliency)
+                            results[i][k] = explained(explainer, self.pictures[k], before.target, count)
+                            count.add()
+            except (UndefinedSaliency, ModelError) as error:  # other weights may not be opened, as where they overflow
+                for i, places in wanted.items():
+                    for k in places:
+                        results[i][k] = str(error)
+        return results
+
+    def _by_layer(self) -> dict[tuple[str, ...], dict[int, list[int]]]:
+        """The pictures of each method that use a layer: boxes of several scales have one each."""
+        layers: dict[tuple[str, ...], dict[int, list[int]]] = {}
+        for i, results in enumerate(self.results):
+            for k, result in enumerate(results):
+                if isinstance(result, Saliency):
+                    layers.setdefault(result.provenance.tensors, {}).setdefault(i, []).append(k)
+        return layers
+
+
+def intact_maps(
+    file: ModelFile,
+    pictures: Sequence[ImageLike],
+    methods: Sequence[Method],
+    target: TargetLike,
+    opener: Opener,
+    count: Count,
+    *,
+    seed: int,
+) -> IntactMaps:
+    """Explains the pictures with every method. seed: of the choice of other classes. Raises OnnxCamError."""
+    results: list[list[Explanation]] = []
+    others: list[tuple[float | None, ...] | None] = []
+    with _opened(file, methods, opener, None) as explainers:
+        prepared = [explainers[0].prepare(picture) for picture in pictures]
+        for explainer in explainers:
+            results.append([])
+            compared: list[float | None] = []
+            for k, picture in enumerate(pictures):
+                result = explained(explainer, picture, target, count)
+                pinned = _pinned(result.target) if isinstance(result, Saliency) else None
+                if pinned is not None and isinstance(result, Saliency) and pinned is not result.target:
+                    result = explained(explainer, picture, pinned, None)
+                results[-1].append(result)
+                if isinstance(result, Saliency):
+                    compared += _of_other_classes(explainer, picture, result, np.random.default_rng([seed, k]))
+                count.add()
+            others.append(tuple(compared) if compared else None)
+    names = tuple(each.name for each in prepared)
+    return IntactMaps(
+        tuple(methods), tuple(pictures), names, tuple(map(tuple, results)), tuple(others), prepared[0].drawn
+    )
+
+
+def explained(explainer: Explainer, picture: ImageLike, target: TargetLike, count: Count | None) -> Explanation:
+    """The explanation, or why it is undefined. Raises OnnxCamError for anything else."""
+    try:
+        (result,) = explainer.explain(picture, [target], progress=count.within() if count is not None else None)
+    except UNDEFINED as error:
+        return str(error)
+    return result
+
+
+def _pinned(target: ScoredTarget) -> ScoredTarget:
+    """The target that stays when the weights change: a region where a class is predicted becomes its rectangle."""
+    moves = target.kind == Kind.REGION and target.where is None and target.box is not None
+    return replace(target, where=target.box) if moves else target
+
+
+def _of_other_classes(
+    explainer: Explainer, picture: ImageLike, saliency: Saliency, rng: np.random.Generator
+) -> list[float | None]:
+    """Spearman of the map with the maps of other classes of the same picture; empty where there are none."""
+    target, classes = saliency.target, explainer.anatomy.logits.classes
+    if target.kind not in CLASS_KINDS or target.quantity or isinstance(target.step, str):
+        return []
+    others = [c for c in range(classes) if c != target.index]
+    drawn = rng.choice(others, min(OTHER_CLASSES, len(others)), replace=False) if others else ()
+    targets: list[TargetLike] = [
+        int(c) if target.kind == Kind.CLASSES else replace(target, index=int(c), label=None) for c in drawn
+    ]
+    return [_compared(saliency, other) for other in _explained_together(explainer, picture, targets)]
+
+
+def _explained_together(explainer: Explainer, picture: ImageLike, targets: list[TargetLike]) -> list[Explanation]:
+    """The maps of several targets, which share passes; one by one where one of them has no map."""
+    if not targets:
+        return []
+    try:
+        return list(explainer.explain(picture, targets))
+    except UNDEFINED:
+        return [explained(explainer, picture, target, None) for target in targets]
+
+
+def _compared(saliency: Saliency, other: Explanation) -> float | None:
+    return map_spearman(saliency.map, other.map) if isinstance(other, Saliency) else None
+
+
+@contextmanager
+def _opened(
+    file: ModelFile, methods: Sequence[Method], opener: Opener, layer: Sequence[str] | None
+) -> Iterator[list[Explainer]]:
+    """An Explainer for each method; they share what they can of one opened model."""
+    with ExitStack() as stack:
+        first = stack.enter_context(opener(file, methods[0], layer))
+        yield [first, *(stack.enter_context(first.with_method(method)) for method in methods[1:])]
