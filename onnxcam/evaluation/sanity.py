@@ -172,6 +172,6 @@ class _Tally:
             tuple(self.steps), overall, spread_of((v for step in hog for v in step), mean_over_steps(hog)),
             spread_of(map_spearman(*pair) for pair in pairs), spread_of(map_hog(*pair) for pair in pairs),
             spread_of(others) if others is not None else None,
-            spread_of(self.rises), verdict, reason,
+            spread_of(self.rises), verdict, reason, tuple(e if isinstance(e, str) else None for e in self.intact),
             {0: saliencies[0].map, **self.maps} if with_map[0] == 0 else {},
         )  # fmt: skip

@@ -106,7 +106,7 @@ class MethodSanity:
     spearman, hog: over all steps; the mean is that of the means of the steps. null, null_hog: of maps of different
     pictures on the intact model. other_classes: Spearman of the maps of one picture for its target and for other
     classes, on the intact model; None for targets that are no classes. complexity_rise: of the last step of the
-    top-down order (eMPRT). maps: those of the first picture and seed, by depth; the one of depth 0 is the intact map.
+    top-down order (eMPRT). left_out: of each picture, why it is left out; None where it is not. maps: those of the first picture and seed, by depth; the one of depth 0 is the intact map.
     """
 
     method: str
@@ -121,6 +121,7 @@ class MethodSanity:
     complexity_rise: Spread
     verdict: Verdict
     reason: str
+    left_out: tuple[str | None, ...] = ()
     maps: Mapping[int, Map] = field(repr=False, default_factory=dict)
 
 
