@@ -112,7 +112,7 @@ def declared() -> set[str]:
     """The distributions that pyproject.toml declares: always needed, or in an extra that users choose."""
     project = tomllib.loads(PROJECT.read_text())["project"]
     extras = project["optional-dependencies"]
-    requirements = [*project["dependencies"], *extras["cpu"], *extras["dicom"], *extras["tiff"]]
+    requirements = [*project["dependencies"], *extras["cpu"], *extras["dicom"], *extras["tiff"], *extras["plot"]]
     return {re.split(r"[\[<>=!~; ]", requirement)[0].lower() for requirement in requirements}
 
 

@@ -14,6 +14,7 @@ from onnxcam.cli.inspect import inspect
 from onnxcam.cli.methods import methods
 from onnxcam.cli.metrics import metrics
 from onnxcam.cli.rewrite import rewrite
+from onnxcam.cli.sanity import sanity
 from onnxcam.errors import OnnxCamError
 
 app = typer.Typer(
@@ -29,6 +30,7 @@ app.command()(methods)
 app.command()(metrics)
 app.command()(inspect)
 app.command()(rewrite)
+app.command()(sanity)
 app.command()(demo)
 
 

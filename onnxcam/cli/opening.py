@@ -1,9 +1,10 @@
 """How a command opens a model: for pictures as an Explainer, or alone as `inspect` and `rewrite` do."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onnxcam.cli.options import ExplainArgs, OpeningArgs
+from onnxcam.cli.options import ExplainArgs, OpeningArgs, SanityArgs
 from onnxcam.cli.parsing import (
     parse_adjustment,
     parse_bands,
@@ -24,14 +25,22 @@ if TYPE_CHECKING:
     from onnxcam.surgeon.loading import ModelFile
 
 
-def open_explainer(args: ExplainArgs, targets: "ParsedTargets", method: "Method") -> "Explainer":
-    """The explainer of one call. Raises OnnxCamError."""
+def open_explainer(
+    args: ExplainArgs | SanityArgs,
+    targets: "ParsedTargets",
+    method: "Method",
+    *,
+    file: "ModelFile | None" = None,
+    layer: Sequence[str] | None = None,
+    cache: bool = True,
+) -> "Explainer":
+    """The explainer of one call. file, layer: in place of those of the arguments. Raises OnnxCamError."""
     from onnxcam.explainer.explainer import Explainer
     from onnxcam.inputs.presets import parse_size
 
     opening, engine, step = args.opening, args.engine, args.method.step
     return Explainer(
-        parse_path(args.model),
+        file if file is not None else parse_path(args.model),
         method,
         step=parse_path(step) if step is not None else None,
         providers=parse_list(engine.providers, "providers"),
@@ -39,7 +48,7 @@ def open_explainer(args: ExplainArgs, targets: "ParsedTargets", method: "Method"
         adjust=parse_adjustment(args.preprocessing),
         window=parse_window(args.preprocessing.window),
         bands=parse_bands(args.preprocessing.bands),
-        layer=opening.layer or "auto",
+        layer=layer or opening.layer or "auto",
         layout=opening.layout,
         image_input=parse_image_input(opening.image_input),
         size=parse_size(opening.size) if opening.size is not None else None,
@@ -50,6 +59,7 @@ def open_explainer(args: ExplainArgs, targets: "ParsedTargets", method: "Method"
         batch=engine.batch,
         threads=engine.threads,
         engine=parse_engine(engine),
+        cache=cache,
     )
 
 

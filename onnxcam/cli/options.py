@@ -268,6 +268,44 @@ class ExplainArgs:
     json: Json = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class SanityArgs:
+    """One call of `onnxcam sanity`."""
+
+    model: ModelPath
+    images: Images
+    order: Annotated[
+        str, option(MEASURE, "top-down: more and more layers from the output on. independent: one at a time.")
+    ] = "top-down"
+    redraw: Annotated[
+        str,
+        option(
+            MEASURE, "How weights are drawn again: shuffle, normal (same mean and deviation), or he (as a new net)."
+        ),
+    ] = "shuffle"
+    seed: Annotated[str, option(MEASURE, "Seed of the draw; several with commas, for a run each.", metavar="N")] = "0"
+    steps: Annotated[
+        str, option(MEASURE, "How many models with other weights, at evenly spaced layers, or all.", metavar="N")
+    ] = "10"
+    targets: TargetArgs = field(default_factory=TargetArgs)
+    method: MethodArgs = field(default_factory=MethodArgs)
+    opening: OpeningArgs = field(default_factory=OpeningArgs)
+    preprocessing: PreprocessingArgs = field(default_factory=PreprocessingArgs)
+    engine: EngineArgs = field(default_factory=EngineArgs)
+    out: Annotated[
+        str | None,
+        option(
+            FILES,
+            "The figure (.png, .pdf, .svg) or the record (.json), or FOLDER/ for both. Default: MODEL.sanity.png in "
+            "the working directory.",
+            "--out",
+            "-o",
+        ),
+    ] = None
+    quiet: Quiet = False
+    json: Json = False
+
+
 def command(function: Callable[..., None]) -> Callable[..., None]:
     """`function` as Typer reads it: a parameter that is a group becomes the options of the group.
 

@@ -82,6 +82,45 @@ def build_method(args: MethodArgs) -> "Method":
     return method(name, **values)
 
 
+def build_methods(args: MethodArgs) -> "list[Method]":
+    """The methods of a list with commas. An option goes to each method that has it, and one of them must.
+
+    Raises OptionError as build_method() does.
+    """
+    from onnxcam.methods import defaults
+
+    names = parse_list(args.method, "method")
+    if len(names) == 1:
+        return [build_method(replace(args, method=names[0]))]
+    known = {name: set(defaults(name)) for name in names}
+    texts = _option_texts(args)
+    for key in texts:
+        if not any(key in options for options in known.values()):
+            raise OptionError(f"none of {', '.join(names)} has an option {key!r}")
+    if args.fast and not any("tolerance" in options for options in known.values()):
+        raise OptionError(f"--fast is for score-cam, which is not among {', '.join(names)}")
+    plain = MethodArgs(step=args.step)
+    return [
+        build_method(
+            replace(
+                plain,
+                method=name,
+                options=[f"{key}={text}" for key, text in texts.items() if key in options],
+                fast=args.fast and "tolerance" in options,
+            )
+        )
+        for name, options in known.items()
+    ]
+
+
+def parse_integers(text: str, option: str) -> list[int]:
+    """'0,1,2' to numbers of 0 or more. Raises OptionError."""
+    parts = parse_list(text, option)
+    if not all(re.fullmatch(r"[0-9]{1,9}", part) for part in parts):
+        raise OptionError(f"--{option} {text!r} is not a number of 0 or more, or several with commas")
+    return [int(part) for part in parts]
+
+
 def _option_texts(args: MethodArgs) -> dict[str, str]:
     """The text of every option of the method that is given, by --option or by a flag of its own."""
     texts: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""The bar that `onnxcam explain` shows on a terminal."""
+"""The bars that commands show on a terminal: of the pictures that are explained, or of the maps of a check."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -66,3 +66,18 @@ def progress_bar(images: Sequence[Path], *, quiet: bool) -> Iterator[ProgressBar
                 bar.start()
 
         yield ProgressBar(begin, hidden if sys.stdout.isatty() else nullcontext)
+
+
+@contextmanager
+def share_bar(text: str, *, quiet: bool) -> "Iterator[Callable[[float, float], None] | None]":
+    """A bar with the time left, moved by calls with (done, all); None in a pipe or when quiet."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
+        task = bar.add_task(text, total=None)
+        yield lambda done, expected: bar.update(task, completed=done, total=expected)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".png", ".pdf", ".svg")
 MOST_MAPS = 5
 """Maps of models with other weights in a row."""
-WIDTH, ROW, PLOT = 7.2, 1.25, 2.6
+WIDTH, ROW, PLOT = 7.2, 1.15, 2.5
 """Inches: of the figure, of a row of maps, and of the plot below."""
 DOTS = 150
 """Pixels an inch, of a PNG."""
@@ -57,7 +57,8 @@ def _drawn(report: SanityReport) -> "Figure":
 
     rows = [method for method in report.methods if method.maps]
     figure = Figure(figsize=(WIDTH, ROW * len(rows) + 0.25 + PLOT), layout="constrained")
-    upper, lower = figure.subfigures(2, 1, height_ratios=(max(ROW * len(rows) + 0.25, 0.01), PLOT))
+    parts = figure.subfigures(2, 1, height_ratios=(ROW * len(rows) + 0.25, PLOT), squeeze=False)
+    upper, lower = parts[0, 0], parts[1, 0]
     if rows:
         _maps(upper, report, rows)
     _plot(lower.subplots(), report)

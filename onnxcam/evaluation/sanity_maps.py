@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -11,12 +10,12 @@ from onnxcam.errors import ModelError, TargetError, UndefinedSaliency
 from onnxcam.evaluation.similarity import map_spearman
 from onnxcam.explainer.explainer import Explainer
 from onnxcam.explainer.targets.kind import TargetLike
-from onnxcam.inputs.loader import ImageLike
+from onnxcam.inputs.loader import ImageLike, ModelInput
 from onnxcam.methods.blocks import Method
 from onnxcam.outputs.saliency import Saliency, ScoredTarget
 from onnxcam.surgeon.analysis.anatomy import Kind
 from onnxcam.surgeon.loading import ModelFile
-from onnxcam.types import Progress
+from onnxcam.types import Picture, Progress
 
 Opener = Callable[[ModelFile, Method, Sequence[str] | None], Explainer]
 """Opens a model for a method, without the cache. The tensors are the layer that is pinned; None for the first time."""
@@ -54,16 +53,19 @@ class Count:
 
 @dataclass(frozen=True, eq=False)
 class IntactMaps:
-    """What the intact model gives. results: of each method, the explanation of each picture. other_classes: of each
-    method, Spearman of maps for the target and for other classes; None where the target is no class. picture: the
-    first one as it is drawn."""
+    """What the intact model gives.
+
+    results: of each method, the explanation of each picture. other_classes: of each method, Spearman of maps for the
+    target and for other classes; None where the target is no class. picture: the part of the first picture that the
+    model sees; None where it is no picture.
+    """
 
     methods: tuple[Method, ...]
     pictures: tuple[ImageLike, ...]
     names: tuple[str, ...]
     results: tuple[tuple[Explanation, ...], ...]
     other_classes: tuple[tuple[float | None, ...] | None, ...]
-    picture: Any
+    picture: Picture | None
 
     def saliencies(self, method: int) -> list[Saliency]:
         """The maps of a method, of the pictures that have one."""
@@ -132,7 +134,7 @@ def intact_maps(
             others.append(tuple(compared) if compared else None)
     names = tuple(each.name for each in prepared)
     return IntactMaps(
-        tuple(methods), tuple(pictures), names, tuple(map(tuple, results)), tuple(others), prepared[0].drawn
+        tuple(methods), tuple(pictures), names, tuple(map(tuple, results)), tuple(others), _seen(prepared[0])
     )
 
 
@@ -143,6 +145,17 @@ def explained(explainer: Explainer, picture: ImageLike, target: TargetLike, coun
     except UNDEFINED as error:
         return str(error)
     return result
+
+
+def _seen(image: ModelInput) -> Picture | None:
+    """The part of a picture that the model sees."""
+    picture, placement = image.picture, image.placement
+    if picture is None or placement is None or picture.dtype != np.uint8 or picture.ndim != 3:
+        return None
+    (height, width), (left, top, right, bottom) = placement.picture, placement.box
+    rows = slice(max(0, round(top)), min(height, round(bottom)))
+    columns = slice(max(0, round(left)), min(width, round(right)))
+    return np.ascontiguousarray(picture[rows, columns])
 
 
 def _pinned(target: ScoredTarget) -> ScoredTarget:

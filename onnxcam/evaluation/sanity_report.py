@@ -102,11 +102,12 @@ class SanityStep:
 class MethodSanity:
     """The sanity check of one method.
 
-    targets: of each picture, what was explained; None where the intact model gives no map, and the picture is left out.
-    spearman, hog: over all steps; the mean is that of the means of the steps. null, null_hog: of maps of different
-    pictures on the intact model. other_classes: Spearman of the maps of one picture for its target and for other
-    classes, on the intact model; None for targets that are no classes. complexity_rise: of the last step of the
-    top-down order (eMPRT). left_out: of each picture, why it is left out; None where it is not. maps: those of the first picture and seed, by depth; the one of depth 0 is the intact map.
+    targets: of each picture, what was explained; None where the intact model gives no map. Such a picture is left out,
+    for the reason in left_out. spearman, hog: over all steps; the mean is that of the means of the steps. null,
+    null_hog: of maps of different pictures on the intact model. other_classes: Spearman of the maps of one picture for
+    its target and for other classes, on the intact model; None for targets that are no classes. complexity_rise: where
+    every layer was drawn again (eMPRT). maps: those of the first picture and seed, by depth; the one of depth 0 is the
+    intact map.
     """
 
     method: str
@@ -127,8 +128,11 @@ class MethodSanity:
 
 @dataclass(frozen=True, eq=False)
 class SanityReport:
-    """The sanity check of a model. layers: how many have weights that were drawn. notes: what to doubt. picture: the
-    first one as it is drawn, (height, width, 3) or what the model takes."""
+    """The sanity check of a model.
+
+    layers: how many have weights that were drawn again. notes: what to doubt. picture: (height, width, 3) uint8, the
+    part of the first picture that the model sees; None where it is no picture.
+    """
 
     model: str
     model_sha256: str

@@ -13,7 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 import onnxcam.cli
-from onnxcam.cli import demo, explain, inspect, methods, metrics, options, rewrite
+from onnxcam.cli import demo, explain, inspect, methods, metrics, options, rewrite, sanity
 from onnxcam.cli.main import app
 from onnxcam.cli.options import ExplainArgs, MethodArgs, OpeningArgs, TargetArgs, command, option
 from onnxcam.explainer.targets.registry import TARGET_KINDS
@@ -24,6 +24,7 @@ COMMANDS = {
     "explain": explain.explain,
     "inspect": inspect.inspect,
     "rewrite": rewrite.rewrite,
+    "sanity": sanity.sanity,
     "methods": methods.methods,
     "metrics": metrics.metrics,
     "demo": demo.demo,

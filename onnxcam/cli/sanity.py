@@ -1,0 +1,170 @@
+"""`onnxcam sanity`: does the map of a method change when the model's weights are drawn again?"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from onnxcam.cli.explain import list_pictures
+from onnxcam.cli.opening import open_explainer
+from onnxcam.cli.options import SanityArgs, command
+from onnxcam.cli.parsing import build_methods, parse_integers, parse_path, parse_targets
+from onnxcam.cli.progress import share_bar
+from onnxcam.cli.stopping import stoppable
+from onnxcam.cli.summary import json_text
+from onnxcam.errors import OptionError, OutputError
+
+if TYPE_CHECKING:
+    from onnxcam.evaluation.sanity_report import SanityOptions, SanityReport, Spread
+    from onnxcam.explainer.explainer import Explainer
+    from onnxcam.methods.blocks import Method
+    from onnxcam.surgeon.loading import ModelFile
+
+RECORD = ".json"
+
+
+@command
+def sanity(args: SanityArgs) -> None:
+    """Check that maps depend on the weights: draw these again and compare the maps (Adebayo 2018).
+
+    Takes 3 or more pictures and several methods with commas, such as --method grad-cam,guided-backprop.
+    Prints a verdict on each method: pass, fail or undecided. Any verdict is a result, so the exit code is 0.
+    """
+    from onnxcam.evaluation.sanity_record import sanity_record
+    from onnxcam.outputs.atomic import check_writable, write_together
+
+    options, methods = _options(args), build_methods(args.method)
+    images, _ = list_pictures(args.images, keep_going=False)
+    files = _writable(_destinations(args), args)
+    _protect(files, [parse_path(args.model), *images])
+    check_writable(files)
+    report = _report(args, methods, images, options)
+    record = {**sanity_record(report), "outputs": list(map(str, files))}
+    write_together({path: _content(report, record, path) for path in files})
+    if args.json:
+        typer.echo(json_text(record))
+    elif not args.quiet:
+        typer.echo(summary(report, files))
+
+
+def _options(args: SanityArgs) -> "SanityOptions":
+    """Raises OptionError for a word that is not known and a number that cannot be read."""
+    from onnxcam.evaluation.sanity_report import Order, SanityOptions
+    from onnxcam.methods.options import choose
+    from onnxcam.surgeon.passes.randomise import Redraw
+
+    if args.method.step is not None:
+        raise OptionError("a step graph holds the intact weights, so it cannot serve models with others")
+    steps = None if args.steps.strip().lower() == "all" else parse_integers(args.steps, "steps")
+    if steps is not None and len(steps) > 1:
+        raise OptionError(f"--steps {args.steps!r} is one number, or all")
+    return SanityOptions(
+        choose(Order, args.order, "order"),
+        choose(Redraw, args.redraw, "redraw"),
+        tuple(parse_integers(args.seed, "seed")),
+        steps[0] if steps is not None else None,
+    )
+
+
+def _report(
+    args: SanityArgs, methods: "Sequence[Method]", images: Sequence[Path], options: "SanityOptions"
+) -> "SanityReport":
+    from onnxcam.evaluation.sanity import sanity_check
+
+    targets = parse_targets(args.targets)
+    if len(targets.targets) > 1:
+        raise OptionError("a sanity check follows one target of each picture; give one")
+
+    def opener(file: "ModelFile", method: "Method", layer: Sequence[str] | None) -> "Explainer":
+        return open_explainer(args, targets, method, file=file, layer=layer, cache=False)
+
+    with stoppable(), share_bar("maps before and after", quiet=args.quiet) as progress:
+        return sanity_check(
+            parse_path(args.model),
+            images,
+            methods,
+            options,
+            target=targets.targets[0],
+            opener=opener,
+            progress=progress,
+        )
+
+
+def _destinations(args: SanityArgs) -> list[Path]:
+    """The files that -o names. Raises OptionError for a file of another kind."""
+    from onnxcam.evaluation.sanity_figure import SUFFIXES
+
+    stem = f"{parse_path(args.model).stem}.sanity"
+    if args.out is None:
+        return [Path(f"{stem}{SUFFIXES[0]}")]
+    path = parse_path(args.out)
+    if path.is_dir() or args.out.endswith(("/", os.sep)):
+        return [path / f"{stem}{SUFFIXES[0]}", path / f"{stem}{RECORD}"]
+    if path.suffix.lower() not in (*SUFFIXES, RECORD):
+        raise OptionError(f"-o {args.out}: give FOLDER/, or a file that ends in {', '.join((*SUFFIXES, RECORD))}")
+    return [path]
+
+
+def _writable(files: list[Path], args: SanityArgs) -> list[Path]:
+    """The files without the figure, and a note about it, where matplotlib is missing: the numbers come all the same."""
+    from onnxcam.evaluation.sanity_figure import check_matplotlib
+
+    try:
+        check_matplotlib()
+    except OptionError as missing:
+        if any(path.suffix.lower() != RECORD for path in files):
+            typer.echo(f"note: no figure is drawn; {missing}", err=True)
+        return [path for path in files if path.suffix.lower() == RECORD]
+    return files
+
+
+def _protect(files: Sequence[Path], inputs: Sequence[Path]) -> None:
+    taken = {path.resolve() for path in inputs}
+    for path in files:
+        if path.resolve() in taken:
+            raise OutputError(f"{path} is a file that is read; choose another name with -o")
+
+
+def _content(report: "SanityReport", record: object, path: Path) -> bytes:
+    from onnxcam.evaluation.sanity_figure import sanity_figure
+
+    suffix = path.suffix.lower()
+    return (json_text(record) + "\n").encode() if suffix == RECORD else sanity_figure(report, suffix)
+
+
+def summary(report: "SanityReport", files: Sequence[Path]) -> str:
+    """The report for a reader."""
+    options, pictures = report.options, len(report.pictures)
+    seeds = ", ".join(map(str, options.seeds))
+    models = len(report.methods[0].steps)
+    lines = [
+        f"{report.model}: {pictures} picture{'s' if pictures > 1 else ''}, {report.layers} layers, {models} models "
+        f"with weights drawn again ({options.order}, {options.redraw}, seed {seeds})",
+        f"  {'method':22}{'verdict':11}{'Spearman':26}{'HOG':8}{'other pictures':16}other classes",
+    ]
+    for method in report.methods:
+        others = _number(method.other_classes)
+        lines.append(
+            f"  {method.method:22}{method.verdict:11}{_range(method.spearman):26}{_number(method.hog):8}"
+            f"{_number(method.null):16}{others}"
+        )
+    lines += [f"  {method.method}: {method.reason}" for method in report.methods]
+    lines.append(f"  rule: {report.rule}")
+    lines += [f"  note: {note}" for note in report.notes]
+    left_out = {reason: None for method in report.methods for reason in method.left_out if reason is not None}
+    lines += [f"  note: a picture is left out: {reason}" for reason in left_out]
+    lines += [f"  -> {path}" for path in files]
+    return "\n".join(lines)
+
+
+def _number(spread: "Spread | None") -> str:
+    return "-" if spread is None or spread.mean is None else f"{spread.mean:.2f}"
+
+
+def _range(spread: "Spread") -> str:
+    if spread.mean is None:
+        return f"undefined ({spread.undefined})"
+    undefined = f", {spread.undefined} undefined" if spread.undefined else ""
+    return f"{spread.mean:.2f} ({spread.lowest:.2f} to {spread.highest:.2f}{undefined})"
