@@ -17,6 +17,9 @@ if TYPE_CHECKING:  # `as` exports a name to type checkers, which do not read _HO
     from onnxcam.engine.options import EngineOptions as EngineOptions
     from onnxcam.engine.options import MemoryCap as MemoryCap
     from onnxcam.errors import OnnxCamError as OnnxCamError
+    from onnxcam.evaluation.sanity import sanity_check as sanity_check
+    from onnxcam.evaluation.sanity_report import SanityOptions as SanityOptions
+    from onnxcam.evaluation.sanity_report import SanityReport as SanityReport
     from onnxcam.explainer.device_maps import DeviceSaliency as DeviceSaliency
     from onnxcam.explainer.explainer import Explainer as Explainer
     from onnxcam.explainer.targets.box import Box as Box
@@ -79,6 +82,8 @@ if TYPE_CHECKING:  # `as` exports a name to type checkers, which do not read _HO
 _HOMES = {
     "onnxcam.engine.options": ("EngineOptions", "MemoryCap"),
     "onnxcam.errors": ("OnnxCamError",),
+    "onnxcam.evaluation.sanity": ("sanity_check",),
+    "onnxcam.evaluation.sanity_report": ("SanityOptions", "SanityReport"),
     "onnxcam.explainer.device_maps": ("DeviceSaliency",),
     "onnxcam.explainer.explainer": ("Explainer",),
     "onnxcam.explainer.targets.box": ("Box",),

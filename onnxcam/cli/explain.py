@@ -16,6 +16,7 @@ from onnxcam.cli.measuring import Measuring
 from onnxcam.cli.opening import open_explainer
 from onnxcam.cli.options import ExplainArgs, command
 from onnxcam.cli.parsing import build_method, parse_list, parse_path, parse_requests, parse_style, parse_targets
+from onnxcam.cli.pictures import list_pictures
 from onnxcam.cli.progress import progress_bar
 from onnxcam.cli.several_inputs import by_input
 from onnxcam.cli.stopping import Stop, stoppable
@@ -98,33 +99,6 @@ def _explain(args: ExplainArgs, show: Show, input_name: str) -> Tally:
             else:
                 raise _last(result.error, image, tally)
     return tally
-
-
-def list_pictures(paths: Sequence[str], *, keep_going: bool) -> tuple[list[Path], list[OnnxCamError]]:
-    """Every picture once, in order, and with keep_going the errors of paths that cannot be read; else the first raises.
-
-    Of a folder, overlays that an earlier call wrote there are left out, unless it holds nothing else.
-    """
-    from onnxcam.inputs.images import find_pictures
-    from onnxcam.methods import method_names
-    from onnxcam.outputs.paths import slug
-
-    overlays = tuple(f".{slug(name)}.png" for name in method_names())
-    images: dict[Path, None] = {}
-    failures: list[OnnxCamError] = []
-    for text in paths:
-        try:
-            path = parse_path(text)
-            pictures = find_pictures(path)
-        except OnnxCamError as error:
-            if not keep_going:
-                raise
-            failures.append(error)
-            continue
-        if pictures != [path]:
-            pictures = [picture for picture in pictures if not picture.name.endswith(overlays)] or pictures
-        images.update(dict.fromkeys(pictures))
-    return list(images), failures
 
 
 def _write(

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from onnxcam.cli.explain import list_pictures
 from onnxcam.cli.opening import open_explainer
 from onnxcam.cli.options import SanityArgs, command
 from onnxcam.cli.parsing import build_methods, parse_integers, parse_path, parse_targets
+from onnxcam.cli.pictures import list_pictures
 from onnxcam.cli.progress import share_bar
 from onnxcam.cli.stopping import stoppable
 from onnxcam.cli.summary import json_text
@@ -51,9 +51,7 @@ def sanity(args: SanityArgs) -> None:
 
 def _options(args: SanityArgs) -> "SanityOptions":
     """Raises OptionError for a word that is not known and a number that cannot be read."""
-    from onnxcam.evaluation.sanity_report import Order, SanityOptions
-    from onnxcam.methods.options import choose
-    from onnxcam.surgeon.passes.randomise import Redraw
+    from onnxcam.evaluation.sanity_report import SanityOptions
 
     if args.method.step is not None:
         raise OptionError("a step graph holds the intact weights, so it cannot serve models with others")
@@ -61,8 +59,8 @@ def _options(args: SanityArgs) -> "SanityOptions":
     if steps is not None and len(steps) > 1:
         raise OptionError(f"--steps {args.steps!r} is one number, or all")
     return SanityOptions(
-        choose(Order, args.order, "order"),
-        choose(Redraw, args.redraw, "redraw"),
+        args.order,
+        args.redraw,
         tuple(parse_integers(args.seed, "seed")),
         steps[0] if steps is not None else None,
     )

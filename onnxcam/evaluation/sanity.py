@@ -106,7 +106,9 @@ def _expected_steps(base: Model, options: SanityOptions) -> int:
     return len(options.seeds) * len(spread_evenly(len(find_weight_layers(base).layers), options.steps))
 
 
-def _layers(base: Model, outputs: Sequence[str], redraw: Redraw) -> tuple[tuple[WeightLayer, ...], tuple[str, ...]]:
+def _layers(
+    base: Model, outputs: Sequence[str], redraw: Redraw | str
+) -> tuple[tuple[WeightLayer, ...], tuple[str, ...]]:
     """(the layers that a draw changes, in order from the output; what to doubt). Raises ModelError if there is none."""
     existing = {str(value.name) for value in base.graph.outputs}
     found = find_weight_layers(base, outputs if existing.issuperset(outputs) else ())

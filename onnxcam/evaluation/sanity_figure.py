@@ -92,7 +92,7 @@ def _shown(depths: Sequence[int]) -> list[int]:
     return [depths[i] for i in places]
 
 
-def _title(depth: int, order: Order) -> str:
+def _title(depth: int, order: Order | str) -> str:
     if depth == 0:
         return "intact"
     if order is Order.INDEPENDENT:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from onnxcam.errors import OptionError
+from onnxcam.methods.options import choose
 from onnxcam.outputs.saliency import ScoredTarget
 from onnxcam.surgeon.passes.randomise import Redraw
 from onnxcam.types import Map
@@ -42,16 +43,19 @@ class Verdict(StrEnum):
 class SanityOptions:
     """How a sanity check goes.
 
-    order: of the layers. redraw: how weights are drawn again. seeds: one run each. steps: how many models with other
-    weights, at layers that are spread evenly, both ends included; None for one at every layer. Raises OptionError.
+    order: of the layers, 'top-down' or 'independent'. redraw: how weights are drawn again, 'shuffle', 'normal' or 'he'.
+    seeds: one run each. steps: how many models with other weights, at layers that are spread evenly, both ends
+    included; None for one at every layer. Raises OptionError.
     """
 
-    order: Order = Order.TOP_DOWN
-    redraw: Redraw = Redraw.SHUFFLE
+    order: Order | str = Order.TOP_DOWN
+    redraw: Redraw | str = Redraw.SHUFFLE
     seeds: tuple[int, ...] = (0,)
     steps: int | None = DEFAULT_STEPS
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "order", choose(Order, self.order, "order"))
+        object.__setattr__(self, "redraw", choose(Redraw, self.redraw, "redraw"))
         if not self.seeds or any(seed < 0 for seed in self.seeds) or len(set(self.seeds)) < len(self.seeds):
             raise OptionError(f"seeds are different numbers of 0 or more, not {self.seeds}")
         if self.steps is not None and self.steps < 1:
@@ -102,12 +106,13 @@ class SanityStep:
 class MethodSanity:
     """The sanity check of one method.
 
-    targets: of each picture, what was explained; None where the intact model gives no map. Such a picture is left out,
-    for the reason in left_out. spearman, hog: over all steps; the mean is that of the means of the steps. null,
-    null_hog: of maps of different pictures on the intact model. other_classes: Spearman of the maps of one picture for
-    its target and for other classes, on the intact model; None for targets that are no classes. complexity_rise: where
-    every layer was drawn again (eMPRT). maps: those of the first picture and seed, by depth; the one of depth 0 is the
-    intact map.
+    method, options: its name and options. targets: of each picture, what was explained; None where the intact model
+    gives no map. Such a picture is left out, for the reason in left_out. steps: one a model with other weights.
+    spearman, hog: over all steps; the mean is that of the means of the steps. null, null_hog: of maps of different
+    pictures on the intact model. other_classes: Spearman of the maps of one picture for its target and for other
+    classes, on the intact model; None for targets that are no classes. complexity_rise: where every layer was drawn
+    again (eMPRT). verdict, reason: by RULE. maps: those of the first picture and seed, by depth; the one of depth 0 is
+    the intact map.
     """
 
     method: str
@@ -130,8 +135,10 @@ class MethodSanity:
 class SanityReport:
     """The sanity check of a model.
 
-    layers: how many have weights that were drawn again. notes: what to doubt. picture: (height, width, 3) uint8, the
-    part of the first picture that the model sees; None where it is no picture.
+    model, model_sha256: the intact file. pictures: their paths or names. options: those of the check. layers: how many
+    have weights that can be drawn again. methods: the check of each, in order. notes: what to doubt. seconds: duration.
+    picture: (height, width, 3) uint8, the part of the first picture that the model sees; None where it is no picture.
+    rule: by which the verdicts were given.
     """
 
     model: str
@@ -158,7 +165,7 @@ def mean_over_steps(steps: Sequence[Sequence[float | None]]) -> float | None:
     return float(np.mean(means)) if means else None
 
 
-def judge(spearman: Spread, pictures: int, order: Order) -> tuple[Verdict, str]:
+def judge(spearman: Spread, pictures: int, order: Order | str) -> tuple[Verdict, str]:
     """(the verdict by RULE, why, in one sentence). pictures: how many have a map of the intact model."""
     mean = spearman.mean
     if order is not Order.TOP_DOWN:

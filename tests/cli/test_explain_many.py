@@ -18,8 +18,8 @@ from command import files, onnxcam
 from PIL import Image
 from typer.testing import CliRunner
 
-from onnxcam.cli.explain import list_pictures
 from onnxcam.cli.main import app
+from onnxcam.cli.pictures import list_pictures
 from onnxcam.cli.stopping import stoppable
 from onnxcam.errors import OutputError, PictureError
 from onnxcam.outputs.formats import FORMATS, Writer

@@ -32,7 +32,9 @@ class Redraw(StrEnum):
     HE = "he"
 
 
-def randomise(model: Model, layers: Iterable[WeightLayer], redraw: Redraw = Redraw.SHUFFLE, *, seed: int = 0) -> Model:
+def randomise(
+    model: Model, layers: Iterable[WeightLayer], redraw: Redraw | str = Redraw.SHUFFLE, *, seed: int = 0
+) -> Model:
     """A copy in which every tensor of these layers of the model is drawn again.
 
     What a tensor becomes depends on the seed and its own name only, so each has a stream of its own, and more layers
@@ -50,16 +52,16 @@ def randomise(model: Model, layers: Iterable[WeightLayer], redraw: Redraw = Redr
     return copy
 
 
-def redrawn(parameter: Parameter, redraw: Redraw, seed: int) -> npt.NDArray[Any]:
+def redrawn(parameter: Parameter, redraw: Redraw | str, seed: int) -> npt.NDArray[Any]:
     """The numbers of a tensor drawn again, in the stored type and shape."""
     rng = np.random.default_rng([seed, *parameter.name.encode("utf-8", "surrogatepass")])
     stored, array = parameter.stored, parameter.stored.array
-    if redraw is Redraw.SHUFFLE and not _has_wide_integers(stored):
+    if redraw == Redraw.SHUFFLE and not _has_wide_integers(stored):
         return rng.permutation(array.reshape(-1)).reshape(array.shape)
     real = _real(stored)
-    if redraw is Redraw.SHUFFLE:
+    if redraw == Redraw.SHUFFLE:
         new = rng.permutation(real.reshape(-1)).reshape(real.shape)
-    elif redraw is Redraw.NORMAL:
+    elif redraw == Redraw.NORMAL:
         new = rng.normal(real.mean(), real.std(), real.shape)
         new = np.abs(new) if parameter.role is Role.VARIANCE else new  # no variance is negative
     else:
