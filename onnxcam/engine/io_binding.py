@@ -4,7 +4,6 @@ It stands on session.py. Every kind of device takes the same code, and so does t
 is one that onnxruntime need not copy.
 """
 
-import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.engine.devices import Device
+from onnxcam.engine.forking import Lock
 from onnxcam.engine.session import Session, runtime
 from onnxcam.engine.views import ScoreRequest, TensorView, padded_indices, sample_view, take_samples
 from onnxcam.errors import OutOfMemory
@@ -65,7 +65,7 @@ class BoundSession:
         self._queues = session.provider == "cuda" and not self._graphs
         self._uploads: OrderedDict[_Key, tuple[Array, Any]] = OrderedDict()
         self._graph_buffers: dict[tuple[Any, ...], _GraphBuffers] = {}
-        self.lock: Any = threading.RLock() if lock_of is None else lock_of.lock
+        self.lock: Lock = Lock(reentrant=True) if lock_of is None else lock_of.lock
         self._max_uploads = MAX_UPLOADS if lock_of is None else 0
 
     def register_device_copy(self, array: Array, value: Any) -> None:

@@ -8,7 +8,6 @@ anyway.
 
 import logging
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +29,7 @@ from onnxcam.engine.batching import (
     trim_heap,
 )
 from onnxcam.engine.devices import Chunk, chunk_on
+from onnxcam.engine.forking import Lock, renew_in_child
 from onnxcam.engine.options import PLAIN, EngineOptions
 from onnxcam.engine.providers import ProviderSpec
 from onnxcam.engine.session import Session, available_threads, may_leave_the_cpu
@@ -114,7 +114,8 @@ class ParallelRunner:
             best = known_plan
         on_cpu = limits.free_choice and not may_leave_the_cpu(providers)
         data = graph()
-        self.session = Session(data, providers, best.threads if on_cpu else limits.threads, engine=limits.engine)
+        threads = best.threads if on_cpu else limits.threads
+        self.session = Session(data, providers, threads, engine=limits.engine, again=graph)
         chunk = self._chunk(batch_in_memory, len(data))
         del data
         trim_heap()
@@ -129,8 +130,17 @@ class ParallelRunner:
         )
         self._max_batch = sys.maxsize
         self._trial_size = max(TRIAL_MASKS, limits.fixed or 1) * available_threads()
-        self._pool = ThreadPoolExecutor(self.plan.parallel, "onnxcam") if self.plan.parallel > 1 else None
-        self._measuring, self._total_samples = threading.Lock(), 0
+        self._pool = self._new_pool()
+        self._measuring, self._total_samples = Lock(), 0
+        renew_in_child(self)
+
+    def _new_pool(self) -> ThreadPoolExecutor | None:
+        """Threads that run chunks side by side; they start with the first chunk. None where none do."""
+        return ThreadPoolExecutor(self.plan.parallel, "onnxcam") if self.plan.parallel > 1 else None
+
+    def after_fork(self) -> None:
+        """Makes the pool anew in a forked child, which has none of its threads."""
+        self._pool = self._new_pool() if self._pool is not None else None
 
     def _fits(self, plan: RunPlan) -> bool:
         """Whether this process has the memory and the cores for the plan."""
@@ -229,7 +239,7 @@ class ParallelRunner:
         if OPENING_COPIES * len(graph) > SHARE * free_memory():
             return False
         try:
-            autotuner.sessions[threads] = Session(graph, self._providers, threads)
+            autotuner.sessions[threads] = Session(graph, self._providers, threads, again=self._graph)
         except OutOfMemory as error:
             logger.info("run plan: %d threads are not tried (%s)", threads, error)
             return False

@@ -5,21 +5,23 @@ becomes an InferenceError, or OutOfMemory. On top of it stand parallel.py (sever
 (tensors that stay on a device).
 """
 
+import ctypes
 import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import FunctionType, ModuleType, TracebackType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from onnxcam.engine.devices import Device, device_of, free_memory_of
+from onnxcam.engine.forking import Lock, renew_in_child
 from onnxcam.engine.options import PLAIN, EngineOptions
 from onnxcam.engine.providers import (
     AUTO,
@@ -93,12 +95,14 @@ class Session:
         *,
         optimise: bool = True,
         engine: EngineOptions = PLAIN,
+        again: Callable[[], bytes] | None = None,
     ) -> None:
         """providers: in order, names or (name, options), each of which must start; 'auto' takes the best that does.
 
         threads: within one run; one for each core if None. optimise: False opens faster and keeps every tensor, for a
-        graph that is run once or twice. engine: how a GPU computes; a provider's own options win over it. Raises
-        ProviderError, InferenceError, and OptionError for options that the provider ignores.
+        graph that is run once or twice. engine: how a GPU computes; a provider's own options win over it. again: gives
+        the model once more, by which a forked child reopens it. Raises ProviderError, InferenceError, and OptionError
+        for options that the provider ignores.
         """
         if threads is not None and not 1 <= threads <= MOST_THREADS:
             raise OptionError(f"threads must be 1 to {MOST_THREADS}, not {threads}")
@@ -109,18 +113,18 @@ class Session:
         self.cap: int | None = None
         self._requested = parse_providers(providers)
         self._device_index = 0
+        self._again, self._lost, self._reopening = again, False, Lock()
+        self._runs: set[_InUse] = set()
         self._session = self._open(model, threads)
         running = [short_name(name) for name in self._session.get_providers()]
         self.provider = running[0]
         self.companions = tuple(name for name in running[1:] if name == "cuda")
         self.inputs = tuple(i.name for i in self._session.get_inputs())
         self.outputs = tuple(o.name for o in self._session.get_outputs())
+        renew_in_child(self)
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, Array], *, seconds: float | None = None) -> list[Array]:
         """Returns the named outputs, in that order. Raises OutOfMemory, or InferenceError, also after `seconds`."""
-        session = self._session
-        if session is None:
-            raise InferenceError("this session is closed")
         options, late = self._ort.RunOptions(), threading.Event()
         options.log_severity_level = 4
         if self.engine.cuda_graph:
@@ -135,7 +139,8 @@ class Session:
             timer.daemon = True
             timer.start()
         try:
-            return [np.asarray(a) for a in session.run(list(outputs), dict(feeds), options)]
+            with _InUse(self) as session:
+                return [np.asarray(a) for a in session.run(list(outputs), dict(feeds), options)]
         except MemoryError:
             raise OutOfMemory("out of memory") from None
         except self._errors() as error:
@@ -163,9 +168,8 @@ class Session:
 
     def binding(self) -> Any:
         """A new onnxruntime IOBinding, whose tensors stay where they are. Raises InferenceError if closed."""
-        if self._session is None:
-            raise InferenceError("this session is closed")
-        return self._session.io_binding()
+        with _InUse(self) as session:
+            return session.io_binding()
 
     def run_bound(self, binding: Any, *, wait: bool = True, graph: int | None = None) -> None:
         """Runs once on the bound buffers. wait: False returns when the work is queued, after all queued before it.
@@ -173,15 +177,13 @@ class Session:
         graph: the number under which a CUDA graph of these buffers is recorded and replayed. Raises OutOfMemory or
         InferenceError.
         """
-        session, options = self._session, self._ort.RunOptions()
-        if session is None:
-            raise InferenceError("this session is closed")
+        options = self._ort.RunOptions()
         options.log_severity_level = 4
         if not wait:
             options.add_run_config_entry("disable_synchronize_execution_providers", "1")
         if self.engine.cuda_graph:
             options.add_run_config_entry("gpu_graph_id", str(-1 if graph is None else graph))
-        with self.translating():
+        with _InUse(self) as session, self.translating():
             session.run_with_iobinding(binding, options)
 
     @contextmanager
@@ -198,6 +200,38 @@ class Session:
     def close(self) -> None:
         """Frees the session's memory. Closing twice is harmless; a later run raises InferenceError."""
         self._session = None
+
+    def after_fork(self) -> None:
+        """Gives up what the child of a fork cannot use: threads of the session, a device, a run that was under way.
+
+        A session of one thread goes on, and shares the memory of its weights with the parent.
+        """
+        if self._session is not None and (self.threads > 1 or self.provider != "cpu" or self._runs):
+            # Its destructor would wait for threads that the child does not have, also at the end of the process.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
+            self._lost = True
+        self._runs = set()
+
+    def _live(self) -> Any:
+        """The open session, which a forked child opens once more where it lost it. Raises InferenceError."""
+        if not self._lost and (session := self._session) is not None:
+            return session
+        with self._reopening:
+            if self._session is None:
+                raise InferenceError("this session is closed")
+            if not self._lost:  # another thread has opened it
+                return self._session
+            if self.provider != "cpu" or self._again is None:
+                raise InferenceError(
+                    f"this model was opened on the provider {self.provider} before the process forked, and such a "
+                    f"session does not survive a fork; open it in the child, or start workers by spawn or forkserver"
+                )
+            logger.info("opening a session of %d threads once more in a forked child", self.threads)
+            session = self._open(self._again(), self.threads)
+            if self._session is None:  # closed meanwhile
+                raise InferenceError("this session is closed")
+            self._session, self._lost = session, False
+            return session
 
     def _errors(self) -> tuple[type[Exception], ...]:
         state = self._ort.capi.onnxruntime_pybind11_state
@@ -288,6 +322,29 @@ class Session:
         # Idle pools of several sessions in one process would burn the cores that the others need.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         return options
+
+
+class _InUse:
+    """`with _InUse(session) as opened:` gives what is open in this process, and marks it as running within the block.
+
+    A class, because a generator takes as long as a tenth of a small model's run. Raises InferenceError if closed.
+    """
+
+    __slots__ = ("_session",)
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def __enter__(self) -> Any:
+        self._session._runs.add(self)
+        try:
+            return self._session._live()
+        except BaseException:
+            self._session._runs.discard(self)
+            raise
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._session._runs.discard(self)
 
 
 def _preload_cuda(ort: ModuleType) -> None:

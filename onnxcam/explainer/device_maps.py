@@ -1,6 +1,5 @@
 """Maps on the device: explain_on_device() makes the map of a Saliency there, as onnxruntime's OrtValue."""
 
-import threading
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.engine.devices import Device, device_of, provider_on
+from onnxcam.engine.forking import Lock
 from onnxcam.engine.io_binding import BoundSession
 from onnxcam.engine.session import Session, runtime
 from onnxcam.engine.views import TensorView
@@ -52,7 +52,7 @@ class Finisher:
         self._provider = "cuda" if provider == "tensorrt" else provider
         self._network_provider, self._threads, self._device_index = provider, threads, device_index
         self._opened: dict[tuple[tuple[int, ...], tuple[int, ...], Finish], tuple[Session, BoundSession]] = {}
-        self._lock, self._closed = threading.Lock(), False
+        self._lock, self._closed = Lock(), False
 
     def on_device(self, saliency: Saliency) -> DeviceSaliency:
         """The same explanation with its map on the device.
@@ -89,7 +89,10 @@ class Finisher:
             if self._closed:
                 raise InferenceError("this explainer is closed")
             if key not in self._opened:
-                model = finishing_model(key[0], key[1], coarse=saliency.finish is Finish.COARSE)
-                session = Session(ir.to_bytes(model), (provider_on(device),), self._threads)
+
+                def graph() -> bytes:
+                    return ir.to_bytes(finishing_model(key[0], key[1], coarse=key[2] is Finish.COARSE))
+
+                session = Session(graph(), (provider_on(device),), self._threads, again=graph)
                 self._opened[key] = session, BoundSession(session, device)
             return self._opened[key][1]

@@ -5,9 +5,9 @@ its own. Heads share the model file and nothing else; the heads of several metho
 (shared_runners.py).
 """
 
-import threading
 from dataclasses import replace
 
+from onnxcam.engine.forking import Lock
 from onnxcam.errors import InferenceError, OnnxCamError, OptionError
 from onnxcam.explainer.results import Head
 from onnxcam.explainer.shared_runners import SharedRunners, form_of
@@ -45,7 +45,7 @@ class Heads:
         self._file, self._method, self._form = file, method, form_of(method)
         self._output, self._kind = output, choose(Kind, kind, "kind of target") if kind is not None else None
         self._options = replace(options, **self._form._asdict())
-        self._lock, self._closed = threading.Lock(), False
+        self._lock, self._closed = Lock(), False
         self._step_file: ModelFile | None = None
         self._step: bytes | None = None
         self._shared = shared if shared is not None else SharedRunners()

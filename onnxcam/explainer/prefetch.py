@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy.typing as npt
 
-from onnxcam.errors import OnnxCamError
+from onnxcam.errors import InferenceError, OnnxCamError
 from onnxcam.explainer.results import ForwardPass
 from onnxcam.outputs.saliency import Saliency
 from onnxcam.types import Progress
@@ -135,17 +135,25 @@ def ahead(items: Iterable[Item], work: Callable[[Item], Result]) -> Generator[Fu
     One thread does the work and is one item ahead of the consumer, so that two results are alive at most. Close the
     generator to stop early: no more work begins then, and what runs has ended.
     """
-    pool = ThreadPoolExecutor(1, "onnxcam-ahead")
+    pool, process = ThreadPoolExecutor(1, "onnxcam-ahead"), os.getpid()
     waiting: deque[Future[Result]] = deque()
     try:
         for item in items:
+            _check_process(process)
             waiting.append(pool.submit(work, item))
             if len(waiting) > 1:
                 yield waiting.popleft()
         while waiting:
+            _check_process(process)
             yield waiting.popleft()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _check_process(process: int) -> None:
+    """Raises InferenceError in a forked child, where the thread that reads ahead is missing."""
+    if os.getpid() != process:
+        raise InferenceError("the process forked while pictures were explained; explain the rest in the parent")
 
 
 def grouped(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

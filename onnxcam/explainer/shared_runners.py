@@ -5,10 +5,10 @@ form. Methods of one form share a scoring graph, its gradients and its tail. For
 anew, without reading, tracing or verifying the model again.
 """
 
-import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
+from onnxcam.engine.forking import Lock
 from onnxcam.errors import InferenceError
 from onnxcam.explainer.results import Head
 from onnxcam.methods.blocks import Method, Need
@@ -38,7 +38,7 @@ class SharedRunners:
     """
 
     def __init__(self) -> None:
-        self._lock, self._users = threading.Lock(), 0
+        self._lock, self._users = Lock(), 0
         self._runners = SingleFlight[tuple[Head, Form], GradientRunner](GradientRunner.close)
 
     def join(self) -> None:

@@ -4,15 +4,15 @@ Explainer.scorer() makes one. All that it returns, the score of the whole pictur
 that differences are the model's and not those of two ways to compute.
 """
 
-import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from onnxcam.engine.forking import Lock
 from onnxcam.errors import OptionError
 from onnxcam.inputs.presets import Preset
 from onnxcam.network.gradients import GradientRunner
@@ -32,7 +32,7 @@ LARGEST_RANK = 2**31 - 1
 class _Passes:
     """Forward passes of a Scorer and those made from it by only()."""
 
-    lock: threading.Lock
+    lock: Lock = field(default_factory=Lock)
     count: int = 0
 
     def add(self, count: int) -> None:
@@ -64,7 +64,7 @@ class Scorer:
         self._runner, self._feeds = runner, feeds
         self.image, self.targets = image, tuple(targets)
         self.placement, self.preset, self.score = placement, preset, score
-        self._passes = passes if passes is not None else _Passes(threading.Lock())
+        self._passes = passes if passes is not None else _Passes()
         self._whole: Floats | None = None
 
     @property

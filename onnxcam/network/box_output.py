@@ -20,11 +20,15 @@ class BoxOutput:
     def __init__(self, opened: OpenedModel) -> None:
         """Raises what Session raises. The model has a `sides_output`."""
         self.opened = opened
-        model = ir.edit(opened.model)
-        sides = ir.find_value(model, str(opened.anatomy.logits.sides_output))
-        assert sides is not None, "the analysis named an output of this model"
-        model.graph.outputs[:] = [sides]
-        self.session = Session(ir.to_bytes(ir.tidy(model)), ("cpu",), opened.options.threads)
+
+        def graph() -> bytes:
+            model = ir.edit(opened.model)
+            sides = ir.find_value(model, str(opened.anatomy.logits.sides_output))
+            assert sides is not None, "the analysis named an output of this model"
+            model.graph.outputs[:] = [sides]
+            return ir.to_bytes(ir.tidy(model))
+
+        self.session = Session(graph(), ("cpu",), opened.options.threads, again=graph)
 
     def run(self, feeds: Arrays) -> npt.NDArray[np.float64]:
         """(boxes,4) as the model returns them for one unmasked image. feeds: those of the scoring graph."""

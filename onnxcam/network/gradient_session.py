@@ -4,11 +4,12 @@ The graph is built by gradients.py, or given by the caller. Before it returns it
 compares its score with the scoring graph's, and the samples of a batch with the same samples run alone.
 """
 
-import threading
+from collections.abc import Callable
 
 import numpy as np
 
 from onnxcam.engine.batching import ON_DEVICE, PER_THREAD, choose_batch, free_memory, in_chunks
+from onnxcam.engine.forking import Lock
 from onnxcam.engine.session import Session
 from onnxcam.errors import ModelError, OutOfMemory
 from onnxcam.network.opening import OpenedModel
@@ -35,16 +36,22 @@ class GradientSession:
     runs_alone: whether samples of a batch change each other's gradients, so that each runs alone.
     """
 
-    def __init__(self, opened: OpenedModel, model: bytes, score: Score, wrt: Wrt, activation_bytes: int) -> None:
-        """activation_bytes: all tensors of one sample together, which are kept for the backward pass."""
+    def __init__(
+        self, opened: OpenedModel, model: Callable[[], bytes], score: Score, wrt: Wrt, activation_bytes: int
+    ) -> None:
+        """model: gives the step graph.
+
+        activation_bytes: all tensors of one sample together, which are kept for the backward pass.
+        """
         self.opened, self.score, self.wrt = opened, score, wrt
         options = opened.options
-        self.session = Session(model, options.providers, options.threads, engine=options.engine.without_cuda_graph)
+        engine = options.engine.without_cuda_graph
+        self.session = Session(model(), options.providers, options.threads, engine=engine, again=model)
         network = opened.network
         most = PER_THREAD * self.session.threads if self.session.provider == "cpu" else ON_DEVICE
         memory = max(BACKWARD_MEMORY * opened.anatomy.bytes_per_image, activation_bytes)
         self.batch = network.fixed or choose_batch(memory, free_memory(), most, options.batch)
-        self._lock, self._score_checked, self._batch_checked = threading.Lock(), False, network.fixed == 1
+        self._lock, self._score_checked, self._batch_checked = Lock(), False, network.fixed == 1
         self.runs_alone = False
 
     def run(self, feeds: Arrays, maps: Masks, check_feeds: Arrays) -> ScoreAndGradient:

@@ -174,10 +174,12 @@ class GradientRunner:
         return self._ranked.get(None, lambda: RankedScorer(self.opened))
 
     def _open_session(self, score: Score, wrt: Wrt, guided: bool) -> GradientSession:
-        model = self._step if wrt is Wrt.MAPS else None
-        if model is None:
-            model = ir.to_bytes(step_graph(self.opened, score, wrt, guided=guided))
-        return GradientSession(self.opened, model, score, wrt, self._activation_bytes())
+        given, opened = self._step if wrt is Wrt.MAPS else None, self.opened
+
+        def graph() -> bytes:
+            return given if given is not None else ir.to_bytes(step_graph(opened, score, wrt, guided=guided))
+
+        return GradientSession(opened, graph, score, wrt, self._activation_bytes())
 
     def _activation_bytes(self) -> int:
         """Bytes of all tensors of one image together."""

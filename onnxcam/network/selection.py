@@ -7,6 +7,7 @@ model is run once on each unmasked picture, to tell which candidates it chose: D
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -104,7 +105,8 @@ class Selection:
         batch = self.image.batch or 1
         feeds = {self.image.name: np.repeat(self.image.cast(image), batch, axis=0)}
         feeds |= for_batch(self.model, self.image, others, batch)
-        session = self._sessions.get(None, lambda: Session(ir.to_bytes(self.graphs.detections), ("cpu",)))
+        graph = partial(ir.to_bytes, self.graphs.detections)
+        session = self._sessions.get(None, lambda: Session(graph(), ("cpu",), again=graph))
         names = list(session.outputs)
         results = session.run(names, {n: a for n, a in feeds.items() if n in session.inputs}, seconds=FORWARD_TIMEOUT)
         detections = self._read(dict(zip(names, results, strict=True)))

@@ -4,11 +4,11 @@ The network's gradients and the explainer's heads open their sessions with it. M
 values nor close(); threads that need the same value wait for the one that makes it.
 """
 
-import threading
 from collections.abc import Callable, Hashable
 from concurrent.futures import CancelledError, Future
 from typing import Generic, TypeVar
 
+from onnxcam.engine.forking import Lock, renew_in_child
 from onnxcam.errors import InferenceError, OnnxCamError
 
 Key = TypeVar("Key", bound=Hashable)
@@ -22,8 +22,14 @@ class SingleFlight(Generic[Key, Value]):
         """close_value: frees a value, which may be in use."""
         self._close_value = close_value
         # The lock guards the table only, and is never held while a value is made.
-        self._lock, self._closed = threading.Lock(), False
+        self._lock, self._closed = Lock(), False
         self._futures: dict[Key, Future[Value]] = {}
+        self._made: dict[Key, Value] = {}
+        renew_in_child(self)
+
+    def after_fork(self) -> None:
+        """Forgets in a forked child what another thread was making: that thread is not there."""
+        self._futures = {key: _done(value) for key, value in self._made.items()}
 
     def get(self, key: Key, make: Callable[[], Value]) -> Value:
         """The key's value, which `make` gives if there is none yet.
@@ -48,23 +54,22 @@ class SingleFlight(Generic[Key, Value]):
 
     def add(self, key: Key, value: Value) -> None:
         """Puts a value that get() returned under one more key, unless that has one."""
-        future: Future[Value] = Future()
-        future.set_result(value)
         with self._lock:
-            self._futures.setdefault(key, future)
+            if key not in self._futures:
+                self._made[key] = value
+                self._futures[key] = _done(value)
 
     @property
     def values(self) -> tuple[Value, ...]:
         """The values made so far, each once."""
         with self._lock:
-            made = [f.result() for f in self._futures.values() if f.done() and f.exception() is None]
-        return tuple({id(value): value for value in made}.values())
+            return tuple({id(value): value for value in self._made.values()}.values())
 
     @property
     def items(self) -> tuple[tuple[Key, Value], ...]:
         """(key, value) of each key whose value is made."""
         with self._lock:
-            return tuple((k, f.result()) for k, f in self._futures.items() if f.done() and f.exception() is None)
+            return tuple(self._made.items())
 
     def close(self) -> None:
         """Closes every value; one that is being made is closed once it is there. Waits for none."""
@@ -85,7 +90,14 @@ class SingleFlight(Generic[Key, Value]):
                 future.cancel()  # an interrupt of this thread is none of those that wait
             raise
         with self._lock:
+            self._made[key] = value
             future.set_result(value)
             closed = self._closed
         if closed:
             self._close_value(value)
+
+
+def _done(value: Value) -> "Future[Value]":
+    future: Future[Value] = Future()
+    future.set_result(value)
+    return future

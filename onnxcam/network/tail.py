@@ -25,9 +25,14 @@ class Tail:
         """Raises what Session raises."""
         self.opened = opened
         network, options = opened.network, opened.options
-        model = tail_model(opened.model, opened.anatomy, opened.size, batch=network.fixed, extra=network.extra)
+
+        def graph() -> bytes:
+            return ir.to_bytes(
+                tail_model(opened.model, opened.anatomy, opened.size, batch=network.fixed, extra=network.extra)
+            )
+
         engine = options.engine.without_cuda_graph
-        self.session = Session(ir.to_bytes(model), options.providers, options.threads, engine=engine)
+        self.session = Session(graph(), options.providers, options.threads, engine=engine, again=graph)
         self.batch = network.fixed or choose_batch(
             opened.anatomy.bytes_per_image, free_memory(), ON_DEVICE, options.batch
         )
