@@ -57,14 +57,22 @@ if TYPE_CHECKING:  # `as` exports a name to type checkers, which do not read _HO
     from onnxcam.methods.registry import method as method
     from onnxcam.methods.rise import rise as rise
     from onnxcam.methods.score_cam import score_cam as score_cam
+    from onnxcam.metrics.adcc import adcc as adcc
     from onnxcam.metrics.average import average_drop as average_drop
     from onnxcam.metrics.average import average_gain as average_gain
     from onnxcam.metrics.average import average_increase as average_increase
+    from onnxcam.metrics.baselines import BASELINES as BASELINES
+    from onnxcam.metrics.baselines import centred_gaussian as centred_gaussian
+    from onnxcam.metrics.complexity import sparseness as sparseness
     from onnxcam.metrics.curves import deletion as deletion
     from onnxcam.metrics.curves import insertion as insertion
+    from onnxcam.metrics.faithfulness import faithfulness_correlation as faithfulness_correlation
+    from onnxcam.metrics.localisation import energy_pointing_game as energy_pointing_game
+    from onnxcam.metrics.localisation import pointing_game as pointing_game
     from onnxcam.metrics.measurement import Measurement as Measurement
     from onnxcam.metrics.metric import Metric as Metric
     from onnxcam.metrics.registry import METRICS as METRICS
+    from onnxcam.metrics.road import road as road
     from onnxcam.metrics.scorer import Scorer as Scorer
     from onnxcam.outputs.overlay import overlay as overlay
     from onnxcam.outputs.saliency import Channels as Channels
@@ -104,11 +112,17 @@ _HOMES = {
     "onnxcam.methods.registry": ("METHODS", "method"),
     "onnxcam.methods.rise": ("rise",),
     "onnxcam.methods.score_cam": ("score_cam",),
+    "onnxcam.metrics.adcc": ("adcc",),
     "onnxcam.metrics.average": ("average_drop", "average_gain", "average_increase"),
+    "onnxcam.metrics.baselines": ("BASELINES", "centred_gaussian"),
+    "onnxcam.metrics.complexity": ("sparseness",),
     "onnxcam.metrics.curves": ("deletion", "insertion"),
+    "onnxcam.metrics.faithfulness": ("faithfulness_correlation",),
+    "onnxcam.metrics.localisation": ("energy_pointing_game", "pointing_game"),
     "onnxcam.metrics.measurement": ("Measurement",),
     "onnxcam.metrics.metric": ("Metric",),
     "onnxcam.metrics.registry": ("METRICS",),
+    "onnxcam.metrics.road": ("road",),
     "onnxcam.metrics.scorer": ("Scorer",),
     "onnxcam.outputs.overlay": ("overlay",),
     "onnxcam.outputs.saliency": ("Channels", "FusedLayer", "Provenance", "Saliency", "ScoredTarget"),

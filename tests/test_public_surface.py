@@ -92,6 +92,15 @@ def test_every_method_is_public_and_in_the_documentation() -> None:
         assert f"`{name}`" in page, f"add {name} to the table of docs/methods.md"
 
 
+def test_every_metric_is_public_and_in_the_documentation() -> None:
+    page = (ROOT.parent / "docs" / "metrics.md").read_text()
+    for name, metric in onnxcam.METRICS.items():
+        home = onnxcam._HOME_OF.get(name, "")
+        assert home.startswith("onnxcam.metrics."), f"add {name} to both lists of onnxcam/__init__.py"
+        title = metric.title.partition(" (")[0]
+        assert f"### {title}\n" in page, f"add a section on {title} to docs/metrics.md"
+
+
 def test_a_star_import_brings_every_name() -> None:
     names: dict[str, Any] = {}
     exec("from onnxcam import *", names)
