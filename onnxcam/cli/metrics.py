@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 NEEDS = {
     "scorer": "the model",
     "box": "the object's box (--truth)",
-    "explain": "the method, for the masked picture",
+    "explain": "the method (for the masked picture)",
     "seed": "a seed (0)",
 }
 """What a metric needs beside the map, for a reader."""

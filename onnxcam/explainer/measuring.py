@@ -17,7 +17,7 @@ from onnxcam.errors import OnnxCamError, OptionError, TargetError, UndefinedSali
 from onnxcam.explainer.targets.kind import TargetLike
 from onnxcam.inputs.loader import ImageLike, ModelInput
 from onnxcam.metrics.measurement import Measurement
-from onnxcam.metrics.metric import Box, Explain
+from onnxcam.metrics.metric import Box
 from onnxcam.metrics.registry import measure
 from onnxcam.metrics.scorer import Scorer
 from onnxcam.outputs.saliency import MASKED, Saliency, ScoredTarget
@@ -67,24 +67,26 @@ def measure_maps(
         scorer = explainer._pipeline.scorer(model_input, [target], values, Score.PROBABILITY)
         if isinstance(saliency, Saliency) and saliency.provenance.model_sha256 == explainer.model_sha256:
             _check_picture(saliency, scorer)
-        explain = _again(explainer, saliency, model_input, _same(target, scorer.targets[0]), values)
+        again = _Again(explainer, saliency, model_input, _same(target, scorer.targets[0]), values)
         reports = parts[i * count : (i + 1) * count] if parts is not None else None
-        results.append(_measured(saliency, scorer, explain, requests, reports))
+        results.append(_measured(saliency, scorer, again, requests, reports))
     return results
 
 
 def _measured(
     saliency: Saliency | npt.ArrayLike,
     scorer: Scorer,
-    explain: Explain,
+    again: "_Again",
     requests: Requests,
     parts: Sequence[Progress] | None,
 ) -> dict[str, Measurement]:
-    """The metrics of one map by name. parts: what each reports to."""
+    """The metrics of one map by name; passes include those of what is explained again. parts: what each reports to."""
     values = saliency.map if isinstance(saliency, Saliency) else saliency
     results: dict[str, Measurement] = {}
     for i, name in enumerate(requests.names):
-        results[name] = measure(
+        progress = parts[i] if parts is not None else None
+        explain = replace(again, progress=progress)
+        one = measure(
             name,
             values,
             scorer,
@@ -93,11 +95,12 @@ def _measured(
             explain=explain,
             step=requests.step,
             seed=requests.seed,
-            progress=parts[i] if parts is not None else None,
+            progress=progress,
         )
-        if parts is not None:
+        results[name] = replace(one, passes=one.passes + explain.passes)
+        if progress is not None:
             passes = max(1, results[name].passes)  # one that took none is done too
-            parts[i](passes, passes)
+            progress(passes, passes)
     return results
 
 
@@ -142,33 +145,37 @@ def _same(target: TargetLike, scored: ScoredTarget) -> TargetLike:
     return target if scored.kind == "embedding" or scored.where == MASKED else scored
 
 
-def _again(
-    explainer: "Explainer",
-    saliency: Saliency | npt.ArrayLike,
-    model_input: ModelInput,
-    target: TargetLike,
-    values: Mapping[str, npt.ArrayLike],
-) -> Explain:
-    """Explains another image in the place of this one, for the same target, by the Explainer's method.
+@dataclass(eq=False)
+class _Again:
+    """Explains another image in the place of the picture, for the same target, by the Explainer's method.
 
-    It raises UndefinedSaliency where that image has no map, and where the map at hand is another method's.
+    map: the one that is measured. passes: forward passes that it took so far.
     """
-    made = saliency.provenance if isinstance(saliency, Saliency) else None
-    method = explainer.method
 
-    def explain(image: Image) -> Map:
-        if made is not None and (made.method, dict(made.options)) != (method.name, dict(method.options)):
-            raise UndefinedSaliency(
-                f"the map is of {made.method} with other options or another method than the Explainer's"
-            )
-        there = replace(model_input, image=np.asarray(image, np.float32), on_device=None)
+    explainer: "Explainer"
+    map: Saliency | npt.ArrayLike
+    model_input: ModelInput
+    target: TargetLike
+    inputs: Mapping[str, npt.ArrayLike]
+    progress: Progress | None = None
+    passes: int = 0
+
+    def __call__(self, image: Image) -> Map:
+        """The map of the image (C,*size). Raises UndefinedSaliency where it has none, and for another method's map."""
+        method = self.explainer.method
+        if isinstance(self.map, Saliency):
+            made = self.map.provenance
+            if (made.method, dict(made.options)) != (method.name, dict(method.options)):
+                raise UndefinedSaliency(
+                    f"the map was not made by this Explainer's method, {method.name} with its options"
+                )
+        there = replace(self.model_input, image=np.asarray(image, np.float32), on_device=None)
         try:
-            forward = explainer._pipeline.forward(there, [target], values)
-            (explained,) = explainer._explain_batch([forward], [[target]])
+            forward = self.explainer._pipeline.forward(there, [self.target], self.inputs)
+            (explained,) = self.explainer._explain_batch([forward], [[self.target]], progress=[self.progress])
         except TargetError as error:  # the image has no such region
             raise UndefinedSaliency(str(error)) from error
         if isinstance(explained, OnnxCamError):
             raise explained
+        self.passes += explained[0].provenance.forwards + explained[0].provenance.steps
         return explained[0].map
-
-    return explain

@@ -215,6 +215,7 @@ def test_the_masked_image_is_explained_by_the_explainers_method_for_the_same_cla
     r = float(np.corrcoef(saliency.map.ravel(), again.ravel())[0, 1])
     measured = explainer.measure(saliency, "adcc", picture=IMAGE)["adcc"]
     assert measured.options["coherency"] == pytest.approx((r + 1) / 2, abs=1e-5)
+    assert measured.passes == 1 + explainer(IMAGE).provenance.forwards + explainer(IMAGE).provenance.steps
     assert measured.options["complexity"] == pytest.approx(float(saliency.map.mean()), abs=1e-6)
 
 
