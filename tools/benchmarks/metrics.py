@@ -1,16 +1,19 @@
-"""Benchmark of the metrics: deletion and insertion against bare forward passes, and against TorchCAM.
+"""Benchmark of the metrics: both curves against bare forward passes and TorchCAM, ROAD against pytorch-grad-cam.
 
-    pip install ".[cpu,torch]" torchcam
+    pip install ".[cpu,torch,peers]" torchcam
     python tools/benchmarks/metrics.py --json metrics.json
 
 Both curves of one picture take 450 forward passes of the embedded EfficientNet-Lite0, 224 pixels a step. Bare forward
 passes are as many runs of the file itself, by the same plan of threads and images a run. TorchCAM gets the file in an
 onnxruntime session of its own, behind a torch module, at onnxruntime's defaults and batches of 32, so that only the two
 tools differ and not what computes. The cases take turns. Where TorchCAM is installed, its numbers are compared too.
+pytorch-grad-cam's ROAD gets the file in the same way. Its noise is not seeded, so numbers are compared without noise,
+on maps whose ties are broken: it removes different numbers of pixels from the two ends of a map with ties.
 """
 
 import argparse
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from importlib.util import find_spec
@@ -20,6 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
+from interleaving import stand_in_for_torchvision
 from table import Rows, row, save, show
 
 from onnxcam import Explainer, Saliency, Scorer
@@ -29,6 +33,7 @@ from onnxcam.inputs.bundled import model, pictures
 from onnxcam.inputs.images import find_pictures
 from onnxcam.metrics.average import average_drop, average_increase
 from onnxcam.metrics.curves import deletion, insertion
+from onnxcam.metrics.road import PERCENTILES, road
 
 Cases = dict[str, Callable[[], object]]
 STEP = 224
@@ -36,6 +41,7 @@ STEP = 224
 PASSES = 2 * (224 * 224 // STEP + 1)
 TORCHCAM_BATCH = 32
 NO_TORCHCAM = "TorchCAM is not installed"
+NO_GRAD_CAM = "pytorch-grad-cam is not installed"
 
 
 def ratios(cases: Cases, one: str, other: str, rounds: int) -> list[float]:
@@ -75,20 +81,27 @@ class BareForwards:
         self._runner.close()
 
 
+def behind_torch() -> Any:
+    """The file in an onnxruntime session of its own, as a torch module: images (N,C,H,W) to logits (N,classes)."""
+    import torch
+
+    session = onnxruntime.InferenceSession(str(model()), providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+
+    class Network(torch.nn.Module):
+        def forward(self, images: Any) -> Any:
+            return torch.from_numpy(session.run(None, {name: images.numpy()})[0])
+
+    return Network().eval()
+
+
 class OfTorchCam:
     """TorchCAM's metrics of the file in an onnxruntime session and of a given map."""
 
     def __init__(self, saliency: Saliency) -> None:
         import torch
 
-        session = onnxruntime.InferenceSession(str(model()), providers=["CPUExecutionProvider"])
-        name = session.get_inputs()[0].name
-
-        class Network(torch.nn.Module):
-            def forward(self, images: Any) -> Any:
-                return torch.from_numpy(session.run(None, {name: images.numpy()})[0])
-
-        self.model, self._index = Network().eval(), saliency.target.index
+        self.model, self._index = behind_torch(), saliency.target.index
         self._map = torch.from_numpy(saliency.map.copy())[None]
         self._softmax = lambda logits: torch.softmax(logits, dim=-1)
         self._tensor: Callable[[Any], Any] = torch.from_numpy
@@ -171,6 +184,65 @@ def agreement(explainer: Explainer, files: Sequence[Path]) -> Rows:
     return [row(what, [max(differences[name])], "<= 1e-6", note) for what, name in zip(whats, names, strict=True)]
 
 
+class OfGradCam:
+    """pytorch-grad-cam's ROADCombined of the file and of given maps."""
+
+    def __init__(self, index: int) -> None:
+        import torch
+
+        stand_in_for_torchvision()
+        self._model, self._torch = behind_torch(), torch
+        self._target = lambda logits: torch.softmax(logits, dim=-1)[index]
+
+    def road(self, image: npt.NDArray[np.float32], saliency_map: npt.NDArray[np.float32], noise: float) -> float:
+        from pytorch_grad_cam.metrics.road import ROADCombined
+
+        combined = ROADCombined(list(PERCENTILES))
+        with warnings.catch_warnings():  # of the sparse solver, about the format of its matrix
+            warnings.simplefilter("ignore")
+            for averager in (combined.morf_averager, combined.lerf_averager):
+                averager.imputer = with_noise(averager.imputer, noise)
+            tensor = self._torch.from_numpy(image[None])
+            return float(combined(tensor, saliency_map[None], [self._target], self._model)[0])
+
+
+def with_noise(maker: Callable[[float], Any], noise: float) -> Callable[[float], Any]:
+    """The peer's maker of a removal at a percentile, with another deviation of the noise."""
+
+    def make(percentile: float) -> Any:
+        removal = maker(percentile)
+        removal.perturbation.imputer.noise = noise
+        return removal
+
+    return make
+
+
+def road_rows(explainer: Explainer, files: Sequence[Path], rounds: int) -> Rows:
+    """ROAD at four percentiles against pytorch-grad-cam's: seconds, and the numbers over the pictures."""
+    speed_, same = "ROAD: pytorch-grad-cam / onnxcam, seconds", "ROAD without noise: Pearson with pytorch-grad-cam"
+    if find_spec("pytorch_grad_cam") is None:
+        return [row(speed_, [], ">= 5", NO_GRAD_CAM), row(same, [], ">= 0.999", NO_GRAD_CAM)]
+    pairs: list[tuple[float, float]] = []
+    rows: Rows = []
+    for file in files:
+        saliency, scorer = explainer(file), explainer.scorer(file)
+        peer, image = OfGradCam(saliency.target.index), scorer.image
+        ties = np.random.default_rng(0).random(saliency.map.shape, np.float32)
+        untied = saliency.map + 1e-6 * ties
+        if not rows:
+            cases: Cases = {
+                "onnxcam": lambda scorer=scorer, untied=untied: road(scorer, untied),
+                "peer": lambda peer=peer, image=image, untied=untied: peer.road(image, untied, 0.01),
+            }
+            note = "EfficientNet-Lite0, 4 percentiles combined"
+            rows.append(row(speed_, ratios(cases, "peer", "onnxcam", rounds), ">= 5", note))
+        pairs.append((value_of(road(scorer, untied, noise=0)), peer.road(image, untied, 0)))
+    ours, theirs = np.asarray(pairs).T
+    note = f"{len(files)} pictures, largest difference {np.abs(ours - theirs).max():.1e}"
+    values = [float(np.corrcoef(ours, theirs)[0, 1])] if len(files) > 2 else []  # two points always correlate
+    return [*rows, row(same, values, ">= 0.999", note)]
+
+
 def value_of(measurement: Any) -> float:
     """The value. Raises SystemExit where the metric is undefined."""
     if measurement.value is None:
@@ -192,6 +264,8 @@ def main() -> None:
         rows += speed(explainer, scorer, saliency, arguments.rounds)
         save(rows, arguments.json)
         rows += agreement(explainer, files)
+        save(rows, arguments.json)
+        rows += road_rows(explainer, files, arguments.rounds)
         save(rows, arguments.json)
     show(rows)
 
