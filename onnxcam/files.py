@@ -33,16 +33,17 @@ _NO_LINK, _FOLDER = getattr(os, "O_NOFOLLOW", 0), getattr(os, "O_DIRECTORY", 0)
 class FileKind:
     """What a file is for. noun: what messages call it. most: bytes at most. error: made of a message and raised.
 
-    instead: what to give in place of a folder.
+    missing: said where there is no such file. instead: what to give in place of a folder.
     """
 
     noun: str
     most: int
     error: Callable[[str], Exception]
+    missing: str = "no such file or folder"
     instead: str = "name a file in it"
 
 
-MODEL = FileKind("model", 2**31 - 1, ModelError, "give the .onnx file")
+MODEL = FileKind("model", 2**31 - 1, ModelError, "no such model file", "give the .onnx file")
 """protobuf reads no larger one; larger models have external weights."""
 WEIGHTS = FileKind("weights file", 2**40, ModelError)
 """Any size: what the model's tensors need of it is limited."""
@@ -52,8 +53,12 @@ LABELS = FileKind("label file", 8 * MEBIBYTE, LabelError)
 CONFIG = FileKind("configuration", 8 * MEBIBYTE, PresetError)
 
 
-def open_regular(path: PathLike, kind: FileKind, *, most: int | None = None, follow: bool = True) -> BinaryIO:
+def open_regular(
+    path: PathLike, kind: FileKind, *, most: int | None = None, follow: bool = True, name: str | None = None
+) -> BinaryIO:
     """The file, opened for reading. most: bytes at most, by default those of its kind. follow: links are followed.
+
+    name: what messages call it, by default its path.
 
     Raises the error of its kind for what is missing, cannot be read, is no regular file, is empty, is larger than
     `most`, or consists of holes.
@@ -61,8 +66,8 @@ def open_regular(path: PathLike, kind: FileKind, *, most: int | None = None, fol
     try:
         descriptor = os.open(path, _FLAGS | (0 if follow else _NO_LINK))
     except (OSError, ValueError, TypeError) as error:
-        raise kind.error(f"{shown(path)}: {_why_not_opened(path, error, kind)}") from None
-    return checked(descriptor, path, kind, most=most)
+        raise kind.error(f"{name or shown(path)}: {_why_not_opened(path, error, kind)}") from None
+    return checked(descriptor, name or path, kind, most=most)
 
 
 def open_inside(folder: PathLike, parts: Sequence[str], kind: FileKind) -> BinaryIO:
@@ -241,12 +246,12 @@ def _stored(descriptor: int, size: int) -> int:
 
 def _why_not_opened(path: object, error: Exception, kind: FileKind) -> str:
     if isinstance(error, FileNotFoundError):
-        return f"no such {kind.noun}" if kind.noun.endswith("file") else f"no such {kind.noun} file"
+        return kind.missing
     if isinstance(error, OSError):
         if isinstance(error, PermissionError) and os.path.isdir(str(path)):  # Windows opens no folder
             return f"cannot be read: it is a folder, not a {kind.noun}; {kind.instead}"
         return f"cannot be read ({reason(error)})"
-    return f"no such {kind.noun} file ({reason(error)})"  # a null character, or half of a surrogate pair
+    return f"{kind.missing} ({reason(error)})"  # a null character, or half of a surrogate pair
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -7,25 +7,22 @@ pixels, with a note; others are refused unless a window says which become black 
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
 from onnxcam.engine.devices import Device
 from onnxcam.errors import PictureError
+from onnxcam.files import ARRAY
 from onnxcam.inputs.depth import Bytes, Window, from_deep, laid_over_white, windowed
 from onnxcam.inputs.dlpack import place_of
-from onnxcam.inputs.sources import FileSource, check_address, name_of, opened
+from onnxcam.inputs.npy import MAGIC, read_npy
+from onnxcam.inputs.sources import FileSource, name_of, opened
 from onnxcam.types import Note, NoteCode, Picture
 
 Numbers = npt.NDArray[Any]
 
-LARGEST_ARRAY = 2**31
-"""Bytes of an .npy file; larger ones are refused."""
-MAGIC = b"\x93NUMPY"
 OVERSHOOT = 1e-3
 """How far beyond [0,1] floats may lie, by rounding, and are cut off."""
 LEAST_PIXEL = 2
@@ -41,23 +38,8 @@ ARRAY_ERRORS = (BufferError, RuntimeError, TypeError, ValueError)
 def read_array(source: FileSource) -> Numbers:
     """The array of an .npy file; raises PictureError for anything but numbers of a reasonable size."""
     name = name_of(source)
-    check_address(source)
-    try:
-        if isinstance(source, str | Path) and Path(source).stat().st_size > LARGEST_ARRAY:
-            raise PictureError(f"{name}: the array is larger than {LARGEST_ARRAY >> 30} GiB")
-        with opened(source, name) as file:
-            array = np.load(file, allow_pickle=False)
-    except FileNotFoundError:
-        raise PictureError(f"{name}: no such file") from None
-    except OSError as error:
-        raise PictureError(f"{name}: cannot be read ({error.strerror or error})") from None
-    except (ValueError, EOFError, SyntaxError, MemoryError, BadZipFile):
-        raise PictureError(f"{name}: not an .npy array of numbers, or a damaged one") from None
-    if isinstance(array, np.ndarray) and array.size == 0:
-        raise PictureError(f"{name}: the array of shape {array.shape} is empty")
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
-        raise PictureError(f"{name}: an .npy array of numbers is needed, not one of {getattr(array, 'dtype', 'files')}")
-    return array
+    with opened(source, name, ARRAY) as file:
+        return read_npy(file, name)
 
 
 def is_array_file(source: FileSource) -> bool:

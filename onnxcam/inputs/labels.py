@@ -4,17 +4,20 @@ Labels are a list of names, one per class in the model's order. Control characte
 printed wherever they come from.
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from onnxcam.errors import LabelError, TargetError, near
-from onnxcam.inputs.sidecar import file_beside, read_text
+from onnxcam.files import LABELS, parse_json, read_text
+from onnxcam.inputs.sidecar import file_beside
 from onnxcam.inputs.timm_config import is_timm, timm_labels
 from onnxcam.surgeon.metadata import literal
 from onnxcam.types import Origin, Source
+
+MOST_LABELS = 1_000_000
+"""Classes that a label file may name."""
 
 
 def find_labels(metadata: Mapping[str, str], model_path: Path | None) -> tuple[list[str], Origin] | None:
@@ -33,8 +36,8 @@ def find_labels(metadata: Mapping[str, str], model_path: Path | None) -> tuple[l
         return labels, Origin(Source.METADATA, "ONNX metadata names")
     path = file_beside(model_path, "config.json")
     try:
-        values = _json_or_none(read_text(path)) if path is not None else None
-    except (OSError, ValueError):
+        values = _json_or_none(read_text(path, LABELS)) if path is not None else None
+    except LabelError:
         return None
     labels = (
         _names(timm_labels(values) if is_timm(values) else values.get("id2label")) if isinstance(values, dict) else None
@@ -44,14 +47,7 @@ def find_labels(metadata: Mapping[str, str], model_path: Path | None) -> tuple[l
 
 def read_labels(path: Path) -> list[str]:
     """Class names of a file: JSON (a list, or an object of index to name), or text, one a line. Raises LabelError."""
-    try:
-        text = read_text(path)
-    except UnicodeDecodeError:
-        raise LabelError(f"{path}: not UTF-8 text; a label file has one class name a line") from None
-    except OSError as error:
-        raise LabelError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise LabelError(f"{path}: not a label file ({error})") from None
+    text = read_text(path, LABELS)
     if path.suffix.lower() == ".json":
         labels = _names(_json_or_none(text))
         if labels is None:
@@ -59,6 +55,9 @@ def read_labels(path: Path) -> list[str]:
         return labels
     if not text.strip():
         raise LabelError(f"{path}: the label file is empty")
+    count = text.rstrip().count("\n") + 1
+    if count > MOST_LABELS:
+        raise LabelError(f"{path}: {count:,} lines; a label file has one class name a line, {MOST_LABELS:,} at most")
     return [_line(line) for line in text.rstrip().split("\n")]
 
 
@@ -109,6 +108,6 @@ def _line(label: str) -> str:
 
 def _json_or_none(text: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return parse_json(text)
+    except ValueError:
         return None

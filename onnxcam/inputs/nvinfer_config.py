@@ -16,8 +16,7 @@ COLORS = {"0": "rgb", "1": "bgr", "2": "gray"}
 
 def from_nvinfer(text: str) -> Preset:
     """The preset of the file's text. Raises PresetError for values that it cannot read."""
-    lines = re.findall(r"^[ \t]*([a-z][a-z0-9-]*)[ \t]*=[ \t]*(.*?)[ \t;]*$", text, re.MULTILINE)
-    values = dict(lines)
+    values = _values(text)
     if not {"net-scale-factor", "offsets", "model-color-format"} & set(values):
         raise PresetError("it says nothing of net-scale-factor, offsets or model-color-format")
     color = values.get("model-color-format", "0")
@@ -39,6 +38,13 @@ def from_nvinfer(text: str) -> Preset:
         size=_size(values["infer-dims"]) if "infer-dims" in values else None,
         padding=(0.0,),
     )
+
+
+def _values(text: str) -> dict[str, str]:
+    """Each key and its value, without spaces around it and semicolons behind it."""
+    parts = [line.partition("=") for line in text.split("\n")]
+    entries = [(key.strip(" \t"), value.strip(" \t\r").rstrip(" \t\r;")) for key, equals, value in parts if equals]
+    return {key: value for key, value in entries if re.fullmatch("[a-z][a-z0-9-]*", key)}
 
 
 def _number(key: str, text: str) -> float:

@@ -5,7 +5,6 @@ preprocessor_config.json leaves much to the class that reads it, so PROCESSORS h
 `Preset` cannot express is refused rather than guessed.
 """
 
-import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -14,10 +13,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from onnxcam.errors import PresetError, near
+from onnxcam.files import CONFIG, parse_json, read_text
 from onnxcam.inputs.nvinfer_config import NAME as NVINFER
 from onnxcam.inputs.nvinfer_config import from_nvinfer
 from onnxcam.inputs.presets import LARGEST_SIDE, Preset
-from onnxcam.inputs.sidecar import file_beside, read_text
+from onnxcam.inputs.sidecar import file_beside
 from onnxcam.inputs.timm_config import from_timm, is_timm
 from onnxcam.types import Origin, Source
 
@@ -74,44 +74,55 @@ def find_preset(
     """
     if METADATA_KEY in metadata:
         try:
-            return Preset.from_json(json.loads(metadata[METADATA_KEY])), Origin(
+            return Preset.from_json(parse_json(metadata[METADATA_KEY])), Origin(
                 Source.METADATA, f"ONNX metadata {METADATA_KEY}"
             )
-        except (ValueError, RecursionError, PresetError) as error:
+        except (ValueError, PresetError) as error:
             raise PresetError(f"the model's metadata {METADATA_KEY} is damaged ({error}); use --preset") from None
     for name, read in _READERS.items():
         path = file_beside(model_path, name)
         if path is None:
             continue
+        text = _text(path)
         try:
-            preset = read(path, sides)
-        except (OSError, ValueError, RecursionError, PresetError) as error:
+            preset = read(text, sides) if text is not None else None
+        except (ValueError, PresetError) as error:
             raise PresetError(f"{path}: cannot be used ({error}); choose the preprocessing with --preset") from None
         if preset is not None:
             return preset, Origin(Source.CONFIG_FILE, f"{path.name} beside the model")
     return None
 
 
-def _read_processor(path: Path, sides: Sequence[int | None]) -> Preset:
-    values = json.loads(read_text(path))
+def _text(path: Path) -> str | None:
+    """The text of a file beside a model; None of a config.json that cannot be read, which may be anybody's."""
+    try:
+        return read_text(path, CONFIG)
+    except PresetError as error:
+        if path.name == "config.json":
+            return None
+        raise PresetError(f"{error}; or choose the preprocessing with --preset") from None
+
+
+def _read_processor(text: str, sides: Sequence[int | None]) -> Preset:
+    values = parse_json(text)
     if not isinstance(values, dict):
         raise PresetError("it is no JSON object")
     return from_timm(values, sides) if is_timm(values) else from_hugging_face(values)
 
 
-def _read_config(path: Path, sides: Sequence[int | None]) -> Preset | None:
+def _read_config(text: str, sides: Sequence[int | None]) -> Preset | None:
     """The preset of timm's config.json; None of anybody else's, and of a damaged one, which may be anybody's."""
     try:
-        values = json.loads(read_text(path))
-    except (OSError, ValueError, RecursionError):
+        values = parse_json(text)
+    except ValueError:
         return None
     return from_timm(values, sides) if is_timm(values) else None
 
 
-_READERS: Mapping[str, Callable[[Path, Sequence[int | None]], Preset | None]] = {
+_READERS: Mapping[str, Callable[[str, Sequence[int | None]], Preset | None]] = {
     "preprocessor_config.json": _read_processor,
     "config.json": _read_config,
-    NVINFER: lambda path, sides: from_nvinfer(read_text(path)),
+    NVINFER: lambda text, sides: from_nvinfer(text),
 }
 """How each file beside a model is read, in the order in which they are looked for."""
 

@@ -5,13 +5,14 @@
 
 import os
 import re
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from typing import BinaryIO, TypeGuard
 
 from onnxcam.errors import PictureError
+from onnxcam.files import PICTURE, FileKind, is_device, open_regular, read_stream
+from onnxcam.files import reason as reason
 
 FileSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 """A path, or what stands in a file: its bytes, or the file opened for reading bytes."""
@@ -48,51 +49,32 @@ def check_address(source: object) -> None:
 
 
 @contextmanager
-def opened(source: FileSource, name: str) -> Iterator[BinaryIO]:
+def opened(source: FileSource, name: str, kind: FileKind = PICTURE) -> Iterator[BinaryIO]:
     """The source as a file that can be rewound. A file that the caller opened is read from its start, and stays open.
 
-    Raises PictureError for what is missing, empty, no regular file, or gives no bytes.
+    Raises PictureError for what is missing, empty, no regular file, too large, or gives no bytes.
     """
     if isinstance(source, str | os.PathLike):
-        with _regular_file(source, name) as file:
+        check_address(source)
+        with open_regular(source, kind, name=name) as file:
             yield file
         return
-    content = source if isinstance(source, bytes | bytearray | memoryview) else _content(source, name)
+    content = source if isinstance(source, bytes | bytearray | memoryview) else _content(source, name, kind)
     if not len(content):
         raise PictureError(f"{name}: empty (0 bytes)")
+    if len(content) > kind.most:
+        raise PictureError(f"{name}: more than {kind.most:,} bytes, which no {kind.noun} may have")
     yield BytesIO(content)
 
 
-def reason(error: BaseException) -> str:
-    """What an error says, in one line."""
-    if isinstance(error, FileNotFoundError):
-        return "no such file or folder"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
-    return " ".join(str(error).split())[:160] or type(error).__name__
-
-
-def _regular_file(source: str | os.PathLike[str], name: str) -> BinaryIO:
-    check_address(source)
-    try:
-        status = os.stat(source)
-        if stat.S_ISDIR(status.st_mode):
-            raise PictureError(f"{name}: a folder, not a picture; name a file in it")
-        if not stat.S_ISREG(status.st_mode):  # a pipe cannot be rewound, and a device may never end
-            raise PictureError(f"{name}: not a regular file; save the picture to a file first")
-        if not status.st_size:
-            raise PictureError(f"{name}: empty (0 bytes)")
-        return open(source, "rb")
-    except (OSError, ValueError) as error:
-        raise PictureError(f"{name}: {reason(error)}") from error
-
-
-def _content(file: BinaryIO, name: str) -> bytes:
-    """All bytes of an open file."""
+def _content(file: BinaryIO, name: str, kind: FileKind) -> bytes:
+    """All bytes of an open file, or one more than its kind may have."""
+    if is_device(file):
+        raise PictureError(f"{name}: the open file is a device or a folder; save the {kind.noun} to a file first")
     try:
         if callable(seekable := getattr(file, "seekable", None)) and seekable():
             file.seek(0)
-        content = file.read()
+        content = read_stream(file, kind.most)
     except (OSError, ValueError) as error:  # closed, or not opened for reading
         raise PictureError(f"{name}: the open file cannot be read ({reason(error)})") from error
     if callable(close := getattr(content, "close", None)):  # a coroutine: unawaited, it would warn

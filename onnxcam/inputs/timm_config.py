@@ -35,7 +35,7 @@ def from_timm(values: Mapping[str, Any], sides: Sequence[int | None] = ()) -> Pr
     crop = config.get("test_crop_pct" if tests and "test_crop_pct" in config else "crop_pct", CROP) or CROP
     mode = config.get("crop_mode", "center")
     interpolation = config.get("interpolation", "bicubic")
-    if mode not in MODES:
+    if not isinstance(mode, str) or mode not in MODES:
         raise PresetError(f"crop_mode {mode!r} is not supported")
     if (
         not isinstance(crop, int | float)
@@ -90,6 +90,10 @@ def _sides(config: Mapping[str, Any], key: str) -> tuple[int, int] | None:
 
 def _numbers(config: Mapping[str, Any], key: str, default: tuple[float, ...]) -> tuple[float, ...]:
     numbers = config.get(key, default)
-    if not isinstance(numbers, list | tuple) or not numbers:
+    if (
+        not isinstance(numbers, list | tuple)
+        or not numbers
+        or not all(isinstance(n, int | float) and not isinstance(n, bool) and abs(n) < 1e30 for n in numbers)
+    ):
         raise PresetError(f"{key} {numbers!r} is not supported")
     return tuple(numbers)

@@ -188,8 +188,8 @@ def test_a_file_without_permission_is_an_error(tmp_path: Path, monkeypatch: pyte
         raise PermissionError(13, "Permission denied")
 
     (tmp_path / "a.png").write_bytes(encoded(COLOURS))
-    monkeypatch.setattr("onnxcam.inputs.sources.open", refuse, raising=False)  # chmod does not stop the superuser
-    with pytest.raises(PictureError, match=r"a\.png: permission denied"):
+    monkeypatch.setattr("onnxcam.files.os.open", refuse)  # chmod does not stop the superuser
+    with pytest.raises(PictureError, match=r"a\.png: cannot be read \(permission denied\)"):
         read_picture(tmp_path / "a.png")
 
 

@@ -1,5 +1,6 @@
 """Region targets: a class over a part of a segmentation."""
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -150,9 +151,9 @@ def parse_region(text: str) -> tuple[float, float, float, float] | npt.NDArray[A
         if not (left < right and top < bottom):
             raise OptionError(f"region {text!r} is empty: it is left,top,right,bottom in pixels")
         return left, top, right, bottom
-    if Path(text).suffix and not Path(text).is_file():
-        raise OptionError(f"region {text!r}: no such file")
-    if not Path(text).is_file():
+    if not os.path.exists(text):
+        if Path(text).suffix:
+            raise OptionError(f"region {text!r}: no such file")
         raise OptionError(f"region {text!r} is neither left,top,right,bottom in pixels nor a file with a mask")
     from onnxcam.inputs.loader import read_image
 
