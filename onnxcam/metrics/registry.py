@@ -34,7 +34,7 @@ ROAD = "Rong et al. 2022, arXiv:2202.00449"
 BHATT = "Bhatt et al. 2020, arXiv:2005.00631"
 POPPI = "Poppi et al. 2021, arXiv:2104.10252"
 CHALASANI = "Chalasani et al. 2020, arXiv:1810.06583"
-CURVE_COST = "1 forward pass a step and one more (30 by default)"
+CURVE_COST = "1 forward pass a step and one more (29 or 30 by default)"
 
 
 class _Masked(Protocol):
