@@ -51,6 +51,7 @@ def commands(arguments: argparse.Namespace) -> Mapping[str, Sequence[str]]:
         "budget": [str(arguments.pictures), *models],
         "several_pictures": [str(arguments.pictures), *rounds],
         "speed": [*rounds, "--work", str(arguments.work)],
+        "metrics": ["--pictures", str(arguments.pictures), *rounds],
         "gpu": ["--repeats", str(arguments.rounds)] if arguments.rounds is not None else [],
     }
 
@@ -109,7 +110,7 @@ def main() -> int:
     parser.add_argument("--boxes", type=Path, help="folder of labelled photographs, as basics.py takes it")
     parser.add_argument("--rounds", type=int, help="rounds of every part; default: the part's own number")
     parser.add_argument("--work", type=Path, default=Path("benchmark-speed"), help="folder of the exported networks")
-    names = "basics, budget, several_pictures, speed, gpu"
+    names = "basics, budget, several_pictures, speed, metrics, gpu"
     parser.add_argument("--only", action="append", metavar="PART", help=f"one part alone, repeatable: {names}")
     parser.add_argument("--json", type=Path, default=Path("benchmark.json"), help="file that keeps the rows")
     arguments = parser.parse_args()
