@@ -1,7 +1,9 @@
 """Text that the commands print for a reader: an explanation, the shape of a tensor."""
 
 import json as json_format
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from onnxcam.outputs.saliency import Channels, Provenance, Saliency
 
 
+MARGIN = 16
+"""Columns that the summary's first words take."""
 SHOWN_SHARE = 0.005
 """A smaller share of the picture rounds to 0 %."""
 
@@ -124,7 +128,7 @@ def metric_lines(metrics: "Mapping[str, Measurement]") -> list[str]:
     for name, one in metrics.items():
         metric = METRICS[one.metric]
         if one.value is None:
-            lines.append(f"{names[name]:{width}}        -  undefined: {one.reason}")
+            lines += _wrapped(f"{names[name]:{width}}        -  ", f"undefined: {one.reason}")
         else:
             value = f"{metric_value(one.value, metric.unit):>8} {metric.unit:1} {marks[metric.better]}"
             lines.append(f"{names[name]:{width}} {value}  {one.protocol or ''}".rstrip())
@@ -133,7 +137,7 @@ def metric_lines(metrics: "Mapping[str, Measurement]") -> list[str]:
         f"({marks[Better.HIGHER]} higher is better, {marks[Better.LOWER]} lower; {passes} forward "
         f"pass{'es' if passes != 1 else ''})"
     )
-    return [f"  {'metrics' if i == 0 else '':13} {line}" for i, line in enumerate(lines)]
+    return [f"{'  metrics' if i == 0 else '':{MARGIN}}{line}" for i, line in enumerate(lines)]
 
 
 def metric_value(value: float, unit: str) -> str:
@@ -142,6 +146,15 @@ def metric_value(value: float, unit: str) -> str:
         return f"{value:.2f}"
     # Four decimals, unless they would all be zero.
     return f"{value:.4f}" if value == 0 or abs(value) >= 1e-4 else f"{value:.1e}"
+
+
+def _wrapped(start: str, text: str) -> list[str]:
+    """The text behind its start, broken to the width of a terminal, with its further lines below its first."""
+    if not sys.stdout.isatty():
+        return [start + text]
+    room = shutil.get_terminal_size().columns - MARGIN - len(start)
+    first, *rest = textwrap.wrap(text, max(room, 20)) or [""]
+    return [start + first, *(" " * len(start) + line for line in rest)]
 
 
 def _prints(text: str) -> bool:

@@ -297,3 +297,15 @@ def test_the_progress_counts_the_metrics_and_ends_complete(folder: Path, monkeyp
     assert completed == sorted(completed)
     assert completed[-1] == pytest.approx(2)
     assert len([each for each in completed if 0 < each < 1]) > 10
+
+
+def test_on_a_terminal_a_long_reason_is_broken_to_its_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    reason = "no pixel of the model's input has its centre in the box: it lies outside of what the model sees"
+    lines = metric_lines({"pointing-game": Measurement("pointing_game", None, "15px", reason)})
+    assert len(lines) > 3
+    assert max(map(len, lines)) <= 80
+    starts = [len(line) - len(line.lstrip()) for line in lines[1:-1]]
+    assert set(starts) == {lines[0].index("undefined")}
+    assert " ".join(line.strip() for line in lines[:-1]).endswith(f"undefined: {reason}")

@@ -1,6 +1,7 @@
 """Explainer.measure: the metrics of a map on its own picture and target, by the names that were requested."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,12 @@ from onnxcam import (
     Element,
     Explainer,
     Measurement,
+    Region,
     Similarity,
     grad_cam,
     score_cam,
 )  # fmt: skip
-from onnxcam.errors import OptionError
+from onnxcam.errors import InferenceError, OptionError
 from onnxcam.metrics.average import average_drop
 from onnxcam.metrics.curves import deletion, insertion
 from onnxcam.metrics.metric import Need
@@ -299,3 +301,68 @@ def test_boxes_of_two_scales_elements_and_similarities_are_measured() -> None:
         with pytest.raises(OptionError, match="reference of this map's target is not kept"):
             opened.measure(opened(PHOTOGRAPH, alike), picture=PHOTOGRAPH)
         check(opened.measure(opened(PHOTOGRAPH, alike), picture=PHOTOGRAPH, target=alike))
+
+
+SEGMENTER = """
+<ir_version: 8, opset_import: ["" : 17]>
+net (float[N,3,16,12] x) => (float[N,4,16,12] classes)
+<float[6,3,3,3] w, float[4,6,1,1] v>
+{
+  c = Conv <kernel_shape=[3,3], pads=[1,1,1,1]> (x, w)
+  f = Relu (c)
+  classes = Conv <kernel_shape=[1,1]> (f, v)
+}
+"""
+TWO_INPUTS = """
+<ir_version: 8, opset_import: ["" : 17]>
+net (float[N,3,16,12] x, float[N,2] meta) => (float[N,5] logits)
+<float[8,3,3,3] w, float[8,5] v, float[2,5] u>
+{
+  c = Conv <kernel_shape=[3,3], pads=[1,1,1,1], strides=[2,2]> (x, w)
+  f = Relu (c)
+  g = GlobalAveragePool (f)
+  p = Flatten (g)
+  a = MatMul (p, v)
+  b = MatMul (meta, u)
+  logits = Add (a, b)
+}
+"""
+
+
+def test_regions_are_measured_where_they_were_and_a_mask_is_passed_again() -> None:
+    mask = np.zeros((40, 30), bool)
+    mask[10:20, 5:25] = True
+    with Explainer(filled(SEGMENTER), grad_cam(), providers=["cpu"], cache=False) as opened:
+        for target in (None, Region(1, where=(4, 6, 22, 30))):
+            check(opened.measure(opened(PHOTOGRAPH, target), picture=PHOTOGRAPH))
+        saliency = opened(PHOTOGRAPH, Region(1, where=mask))
+        with pytest.raises(OptionError, match="mask of this map's target is not kept"):
+            opened.measure(saliency, picture=PHOTOGRAPH)
+        check(opened.measure(saliency, picture=PHOTOGRAPH, target=Region(1, where=mask)))
+
+
+def test_extra_inputs_are_those_of_the_picture() -> None:
+    few, many = {"meta": np.zeros(2, np.float32)}, {"meta": np.array([3, -3], np.float32)}
+    with Explainer(
+        filled(TWO_INPUTS), grad_cam(), providers=["cpu"], cache=False, inputs={"meta": np.zeros(2, np.float32)}
+    ) as opened:
+        (saliency,) = opened.explain(IMAGE, [1], inputs=many)
+        measured = opened.measure(saliency, "deletion", "adcc", picture=IMAGE, inputs=many)
+        assert measured["deletion"].curve is not None
+        assert measured["deletion"].curve[0, 1] == pytest.approx(saliency.target.probability, abs=1e-6)
+        with pytest.raises(OptionError, match="not the one that was explained"):
+            opened.measure(saliency, "deletion", picture=IMAGE, inputs=few)
+
+
+def test_the_maps_of_several_layers_and_of_several_threads_are_measured() -> None:
+    with Explainer(filled(CLASSIFIER), grad_cam(), providers=["cpu"], layer=["r1", "features"], cache=False) as opened:
+        saliency = opened(IMAGE)
+        alone = opened.measure(saliency, picture=IMAGE)
+        check(alone)
+        with ThreadPoolExecutor(4) as pool:
+            results = list(pool.map(lambda _: opened.measure(saliency, picture=IMAGE), range(8)))
+    for result in results:
+        for name, one in result.items():
+            assert one.value == pytest.approx(alone[name].value, abs=1e-5), name
+    with pytest.raises(InferenceError, match="closed"):
+        opened.measure(saliency, "deletion", picture=IMAGE)
