@@ -140,3 +140,20 @@ def test_signals_and_volumes_are_measured_too(size: tuple[int, ...]) -> None:
 def test_options_that_make_no_sense_are_refused(options: dict) -> None:
     with sum_scorer(object_at([3]), np.ones(SIDES)) as scorer, pytest.raises(OptionError):
         faithfulness_correlation(scorer, np.arange(24).reshape(SIDES), **options)
+
+
+def test_the_maps_scale_and_the_scores_do_not_matter() -> None:
+    # Infidelity, which is not offered, depends on the map's scale: a map ten times as large is another number there.
+    rng = np.random.default_rng(6)
+    weights, values = rng.random(LARGE) / 1200, rng.random(LARGE)
+    with sum_scorer(weights, np.ones(LARGE)) as scorer, sum_scorer(weights, np.full(LARGE, 0.5)) as darker:
+        value = faithfulness_correlation(scorer, values).value
+        assert faithfulness_correlation(scorer, 1000 * values).value == pytest.approx(value, abs=1e-6)
+        assert faithfulness_correlation(darker, values).value == pytest.approx(value, abs=1e-3)
+
+
+def test_at_p_1_it_is_defined() -> None:
+    weights = np.random.default_rng(7).random(LARGE)
+    with sum_scorer(weights / weights.sum(), np.ones(LARGE)) as scorer:
+        assert float(scorer.whole[0]) == pytest.approx(1, abs=1e-5)
+        assert faithfulness_correlation(scorer, weights).value == pytest.approx(1, abs=1e-4)

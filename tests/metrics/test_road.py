@@ -187,3 +187,20 @@ def test_a_score_that_is_not_finite_is_undefined() -> None:
     with sum_scorer(np.ones((1, 3)), np.array([[3e38, -3e38, 3e38]])) as scorer:
         result = road(scorer, np.array([[0.2, 0.5, 0.1]]))
         assert (result.value, result.reason) == (None, "the model's scores hold NaN or infinity")
+
+
+def test_the_maps_scale_does_not_matter_its_order_does() -> None:
+    rng = np.random.default_rng(6)
+    weights, image, values = rng.random(LARGE) / 300, rng.random(LARGE), rng.random(LARGE)
+    with sum_scorer(weights, image) as scorer:
+        value = road(scorer, values).value
+        for other in (1000 * values, values - 5, np.exp(values)):
+            assert road(scorer, other).value == value
+
+
+def test_the_number_is_an_area_over_percentiles_and_not_their_sum() -> None:
+    weights, image, inside = bright_object()
+    with sum_scorer(weights, image) as scorer:
+        few, many = (road(scorer, inside, percentiles=q, noise=0) for q in ((50,), tuple(range(20, 90, 5))))
+        assert few.value == pytest.approx(many.value, abs=1e-6)
+        assert (few.passes, many.passes) == (2, 28)
