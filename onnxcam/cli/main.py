@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from onnxcam.cli.compare import compare
 from onnxcam.cli.demo import demo
 from onnxcam.cli.explain import explain
 from onnxcam.cli.inspect import inspect
@@ -26,6 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(explain)
+app.command()(compare)
 app.command()(methods)
 app.command()(metrics)
 app.command()(inspect)

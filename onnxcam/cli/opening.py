@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onnxcam.cli.options import ExplainArgs, OpeningArgs, SanityArgs
+from onnxcam.cli.options import CompareArgs, ExplainArgs, OpeningArgs, SanityArgs
 from onnxcam.cli.parsing import (
     parse_adjustment,
     parse_bands,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def open_explainer(
-    args: ExplainArgs | SanityArgs,
+    args: ExplainArgs | CompareArgs | SanityArgs,
     targets: "ParsedTargets",
     method: "Method",
     *,
@@ -39,8 +39,12 @@ def open_explainer(
     from onnxcam.inputs.presets import parse_size
 
     opening, engine, step = args.opening, args.engine, args.method.step
+    model: ModelFile | Path | None = file
+    if not isinstance(args, CompareArgs) and file is None:
+        model = parse_path(args.model)
+    assert model is not None, "a command that takes several models opens them one by one"
     return Explainer(
-        file if file is not None else parse_path(args.model),
+        model,
         method,
         step=parse_path(step) if step is not None else None,
         providers=parse_list(engine.providers, "providers"),

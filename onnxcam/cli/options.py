@@ -42,7 +42,7 @@ class OpeningArgs:
         option(
             HOW,
             "The feature map: a tensor or node name, last-conv, or auto (what enters the pooling; the default). Repeat "
-            "it to fuse the maps of several.",
+            "it to fuse the maps of several, or in `compare` to see them side by side.",
         ),
     ] = None
     size: Annotated[
@@ -302,6 +302,47 @@ class SanityArgs:
             "-o",
         ),
     ] = None
+    quiet: Quiet = False
+    json: Json = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareArgs:
+    """One call of `onnxcam compare`."""
+
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            help="Models, then pictures, arrays or folders of pictures. A file's ending or content tells which it is.",
+            show_default=False,
+            metavar="MODELS... PICTURES...",
+        ),
+    ]
+    targets: TargetArgs = field(default_factory=TargetArgs)
+    method: MethodArgs = field(default_factory=MethodArgs)
+    measuring: MeasuringArgs = field(default_factory=MeasuringArgs)
+    curves: Annotated[
+        bool, option(MEASURE, "Draw the curves of deletion and insertion too, and measure them.", "--curves")
+    ] = False
+    opening: OpeningArgs = field(default_factory=OpeningArgs)
+    preprocessing: PreprocessingArgs = field(default_factory=PreprocessingArgs)
+    engine: EngineArgs = field(default_factory=EngineArgs)
+    out: Annotated[
+        str | None,
+        option(
+            FILES,
+            "The figure: FILE.png, .pdf or .svg, with a row for each picture; or FOLDER/ for one of each picture. "
+            "Default: PICTURE.compare.png of each in the working directory.",
+            "--out",
+            "-o",
+        ),
+    ] = None
+    width: Annotated[
+        float | None,
+        option(FILES, "Width in inches. Default: 3.4, a column of print, or 7 for more than four maps in a row."),
+    ] = None
+    colormap: Annotated[str | None, option(FILES, "Colours of the maps, e.g. turbo, viridis, jet.")] = None
+    alpha: Annotated[float | None, option(FILES, "Strength of the maps' colours, 0 to 1.")] = None
     quiet: Quiet = False
     json: Json = False
 

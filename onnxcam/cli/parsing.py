@@ -53,6 +53,16 @@ def parse_targets(args: TargetArgs) -> "ParsedTargets":
     return registry.parse_targets(split_classes(args.target or ()), words)
 
 
+def split_labels(texts: Sequence[str], labels: Sequence[str]) -> list[str]:
+    """Classes, each once: a text with commas is several, unless it is one of the labels as a whole."""
+    known = {label.casefold() for label in labels}
+    classes: list[str] = []
+    for text in texts:
+        parts = [part.strip() for part in text.split(",") if part.strip()]
+        classes.extend([text] if text.strip().casefold() in known or not parts else parts)
+    return list(dict.fromkeys(classes))
+
+
 def split_classes(texts: Sequence[str]) -> list[str]:
     """Classes, each once. Indices and ranks may share one text (top1,top2); a label may contain commas."""
     classes: list[str] = []
@@ -65,12 +75,10 @@ def split_classes(texts: Sequence[str]) -> list[str]:
 
 def build_method(args: MethodArgs) -> "Method":
     """The method with its options. Raises OptionError for an unknown name, option or value."""
-    from onnxcam.methods import defaults, method, method_names
+    from onnxcam.methods import defaults, method
     from onnxcam.methods.fills import fill_named
 
-    name, names = args.method.strip(), method_names()
-    if name not in names:
-        name = next((known for known in names if known.casefold() == name.casefold()), name)
+    name = _method_name(args.method)
     texts = _option_texts(args)
     known = defaults(name)
     _check_estimate(args, name, known, texts)
@@ -83,34 +91,40 @@ def build_method(args: MethodArgs) -> "Method":
 
 
 def build_methods(args: MethodArgs) -> "list[Method]":
-    """The methods of a list with commas. An option goes to each method that has it, and one of them must.
+    """The methods of a list with commas, each perhaps with options of its own: score-cam:budget=50:variant=paper.
 
-    Raises OptionError as build_method() does.
+    Another option goes to each method that has it, and one of them must. Raises OptionError as build_method() does.
     """
     from onnxcam.methods import defaults
+    from onnxcam.methods.score_cam import FAST
 
-    names = parse_list(args.method, "method")
-    if len(names) == 1:
-        return [build_method(replace(args, method=names[0]))]
-    known = {name: set(defaults(name)) for name in names}
-    texts = _option_texts(args)
-    for key in texts:
-        if not any(key in options for options in known.values()):
-            raise OptionError(f"none of {', '.join(names)} has an option {key!r}")
-    if args.fast and not any("tolerance" in options for options in known.values()):
-        raise OptionError(f"--fast is for score-cam, which is not among {', '.join(names)}")
-    plain = MethodArgs(step=args.step)
-    return [
-        build_method(
-            replace(
-                plain,
-                method=name,
-                options=[f"{key}={text}" for key, text in texts.items() if key in options],
-                fast=args.fast and "tolerance" in options,
-            )
-        )
-        for name, options in known.items()
-    ]
+    # A comma before a digit parts the numbers of a pair, as in bounds=-1,2.
+    parts = [part.strip() for part in re.split(r",(?!\s*[-+.0-9])", args.method) if part.strip()]
+    if not parts:
+        raise OptionError("--method is empty")
+    words = [part.split(":") for part in parts]
+    known = [set(defaults(_method_name(name))) for name, *_ in words]
+    names = ", ".join(name for name, *_ in words)
+    if args.fast and not any("tolerance" in options for options in known):
+        raise OptionError(f"--fast is for score-cam, which is not among {names}")
+    shared = {**_option_texts(args), **({"tolerance": str(FAST)} if args.fast else {})}
+    for key in shared:
+        if not any(key in options for options in known):
+            raise OptionError(f"none of {names} has an option {key!r}")
+    methods = []
+    for (name, *own), options in zip(words, known, strict=True):
+        given = {text.partition("=")[0].strip().replace("-", "_") for text in own}
+        rest = [f"{key}={text}" for key, text in shared.items() if key in options - given]
+        methods.append(build_method(MethodArgs(method=name, options=[*own, *rest], step=args.step)))
+    return methods
+
+
+def _method_name(text: str) -> str:
+    """The name of a method, whatever its letters' case; the text itself if there is none."""
+    from onnxcam.methods import method_names
+
+    name, names = text.strip(), method_names()
+    return name if name in names else next((known for known in names if known.casefold() == name.casefold()), name)
 
 
 def parse_integers(text: str, option: str) -> list[int]:

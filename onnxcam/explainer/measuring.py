@@ -67,16 +67,16 @@ def measure_maps(
         scorer = explainer._pipeline.scorer(model_input, [target], values, Score.PROBABILITY)
         if isinstance(saliency, Saliency) and saliency.provenance.model_sha256 == explainer.model_sha256:
             _check_picture(saliency, scorer)
-        again = _Again(explainer, saliency, model_input, _same(target, scorer.targets[0]), values)
+        again = Again(explainer, saliency, model_input, same_target(target, scorer.targets[0]), values)
         reports = parts[i * count : (i + 1) * count] if parts is not None else None
-        results.append(_measured(saliency, scorer, again, requests, reports))
+        results.append(measured(saliency, scorer, again, requests, reports))
     return results
 
 
-def _measured(
+def measured(
     saliency: Saliency | npt.ArrayLike,
     scorer: Scorer,
-    again: "_Again",
+    again: "Again",
     requests: Requests,
     parts: Sequence[Progress] | None,
 ) -> dict[str, Measurement]:
@@ -140,13 +140,13 @@ def _check_picture(saliency: Saliency, scorer: Scorer) -> None:
     )
 
 
-def _same(target: TargetLike, scored: ScoredTarget) -> TargetLike:
+def same_target(target: TargetLike, scored: ScoredTarget) -> TargetLike:
     """What names the same target on another image: what was scored, unless a result does not keep it."""
     return target if scored.kind == "embedding" or scored.where == MASKED else scored
 
 
 @dataclass(eq=False)
-class _Again:
+class Again:
     """Explains another image in the place of the picture, for the same target, by the Explainer's method.
 
     map: the one that is measured. passes: forward passes that it took so far.

@@ -24,12 +24,13 @@ class Together:
     """What explain_together() returns.
 
     results: of each Explainer, one Saliency per target, or why its method has no map of this picture. picture: the
-    picture as the network took it. passes: forward passes and steps that were made; the provenance of each Saliency
-    counts those that its method takes alone.
+    picture as the network took it. inputs: values of the model's extra inputs. passes: forward passes and steps that
+    were made; the provenance of each Saliency counts those that its method takes alone.
     """
 
     results: tuple[Explained, ...]
     picture: ModelInput
+    inputs: Mapping[str, npt.ArrayLike]
     passes: int
 
 
@@ -66,7 +67,7 @@ def explain_together(
     finally:
         for forward in passes:
             forward.release()
-    return Together(tuple(results), model_input, _passes(passes, results))
+    return Together(tuple(results), model_input, values, _passes(passes, results))
 
 
 def _passes(passes: Sequence[ForwardPass], results: Sequence[Explained]) -> int:

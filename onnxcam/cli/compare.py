@@ -1,0 +1,226 @@
+"""`onnxcam compare`: the maps of several methods beside each other, for targets, layers, models or pictures."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from onnxcam.cli.opening import open_explainer
+from onnxcam.cli.options import CompareArgs, command
+from onnxcam.cli.parsing import build_methods, parse_list, parse_path, parse_requests, parse_targets, split_labels
+from onnxcam.cli.pictures import list_pictures
+from onnxcam.cli.progress import share_bar
+from onnxcam.cli.stopping import stoppable
+from onnxcam.cli.summary import json_list
+from onnxcam.errors import OptionError, OutputError
+
+if TYPE_CHECKING:
+    from onnxcam.explainer.explainer import Explainer
+    from onnxcam.explainer.targets.kind import TargetLike
+    from onnxcam.methods.blocks import Method
+    from onnxcam.outputs.comparison import Comparison
+    from onnxcam.outputs.overlay import Style
+
+MODEL_SUFFIXES = (".onnx", ".ort")
+FIRST_BYTE = b"\x08"
+"""Of an ONNX file: the field of its version. No picture's file begins with it."""
+Add = Callable[[Sequence[Mapping[str, Any]]], None]
+
+
+@command
+def compare(args: CompareArgs) -> None:
+    """Draw the maps of several methods side by side, for print. Needs matplotlib, the extra `plot`.
+
+    Columns are methods: --method score-cam,grad-cam. A method's own option follows its name: score-cam:fill=blur.
+    Rows are the pictures; or targets (--target cat,dog), layers (--layer A,B) or models of one picture.
+    The methods of a model share its sessions and the picture's forward pass.
+    """
+    from onnxcam.outputs.atomic import check_writable
+    from onnxcam.outputs.figure import check_matplotlib
+
+    check_matplotlib()
+    job = _parsed(args)
+    check_writable(job.figures)
+    with stoppable(), _printer(args) as add, ExitStack() as opened:
+        kept: list[Explainer] = []
+        if len(job.figures) > 1:  # the next picture needs them again
+            kept = [opened.enter_context(one) for one in job.openings()]
+        for file, pictures in job.figures.items():
+            _write(args, job, kept or _in_turn(job), file, pictures, add)
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """What the words say. figures: the pictures of each file. metrics: names; boxes: of the object."""
+
+    args: CompareArgs
+    models: tuple[Path, ...]
+    figures: dict[Path, list[Path]]
+    methods: "list[Method]"
+    layers: tuple[str, ...]
+    metrics: tuple[str, ...]
+    boxes: tuple[tuple[float, float, float, float], ...]
+    style: "Style"
+
+    def openings(self) -> "Iterator[Explainer]":
+        """An Explainer of each model at each layer, opened when it is asked for; the caller closes it."""
+        from onnxcam.surgeon.loading import read_model
+
+        targets = parse_targets(self.args.targets)
+        for model in self.models:
+            file = read_model(model)
+            for layer in self.layers:
+                yield open_explainer(self.args, targets, self.methods[0], file=file, layer=[layer])
+
+    def targets(self, explainer: "Explainer") -> "tuple[TargetLike, ...]":
+        """The targets; a text with commas that is no label of the model is several."""
+        words = split_labels(self.args.targets.target or (), explainer.labels or ())
+        return parse_targets(replace(self.args.targets, target=words or None)).targets
+
+
+def _in_turn(job: _Job) -> "Iterator[Explainer]":
+    """The Explainers one after the other, so that one model is in memory at a time."""
+    for opened in job.openings():
+        with opened as explainer:
+            yield explainer
+
+
+def _write(
+    args: CompareArgs,
+    job: _Job,
+    explainers: "Iterable[Explainer]",
+    file: Path,
+    pictures: list[Path],
+    add: Add | None,
+) -> None:
+    """Makes one figure, writes it, and prints what it shows."""
+    from onnxcam.evaluation.comparison import compare
+    from onnxcam.outputs.atomic import write_together
+    from onnxcam.outputs.comparison import comparison_record
+    from onnxcam.outputs.figure import figure, figure_bytes
+
+    rest = iter(explainers)
+    with share_bar(pictures[0].name if len(pictures) == 1 else f"{len(pictures)} pictures", quiet=args.quiet) as bar:
+        first = next(rest)
+        comparison = compare(
+            chain([first], rest), pictures, job.methods, job.targets(first), metrics=job.metrics,
+            box=job.boxes or None, progress=bar,
+        )  # fmt: skip
+    drawn = figure(comparison, width=args.width, curves=args.curves, style=job.style)
+    write_together({file: figure_bytes(drawn, file.suffix)})
+    if add is not None:
+        add([comparison_record(comparison, [file])])
+    elif not args.quiet:
+        typer.echo(_summary(comparison, pictures, file))
+
+
+def _parsed(args: CompareArgs) -> _Job:
+    """The words of the command line, checked before anything is opened. Raises OnnxCamError."""
+    models, pictures = _sorted(args.paths)
+    requests = parse_requests(args.measuring, len(pictures))
+    metrics = requests.names if requests is not None else ()
+    if args.curves:
+        measured = {name.partition(":")[0] for name in metrics}
+        metrics = (*metrics, *(name for name in ("deletion", "insertion") if name not in measured))
+    if args.width is not None and not 1 <= args.width <= 100:
+        raise OptionError(f"--width is a number of inches from 1 to 100, not {args.width:g}")
+    layers = tuple(dict.fromkeys(part for text in args.opening.layer or ["auto"] for part in parse_list(text, "layer")))
+    if len(layers) > 1 < len(models):
+        raise OptionError("compare several layers or several models, not both at once")
+    figures = _figures(args.out, pictures, [*models, *pictures])
+    if len(layers) * len(models) > 1 and any(len(of) > 1 for of in figures.values()):
+        raise OptionError(
+            "the rows of a figure are its pictures, or the layers or models of one; end -o in / for a figure each"
+        )
+    boxes = requests.boxes if requests is not None else ()
+    if args.method.step is not None:
+        raise OptionError("a step graph serves one method, so `compare` takes none")
+    return _Job(args, tuple(models), figures, build_methods(args.method), layers, metrics, boxes, _style(args))
+
+
+def _style(args: CompareArgs) -> "Style":
+    from onnxcam.outputs.overlay import Style
+
+    plain = Style()
+    return replace(
+        plain,
+        colormap=args.colormap if args.colormap is not None else plain.colormap,
+        alpha=args.alpha if args.alpha is not None else plain.alpha,
+    )
+
+
+def _sorted(paths: Sequence[str]) -> tuple[list[Path], list[Path]]:
+    """(the models, the pictures) among files and folders. Raises OptionError where one kind is missing."""
+    models = [path for path in map(parse_path, paths) if _is_model(path)]
+    pictures = list_pictures([text for text in paths if parse_path(text) not in models], keep_going=False)[0]
+    if not models:
+        raise OptionError("there is no model among the files; give MODEL.onnx and then the pictures")
+    if not pictures:
+        raise OptionError("there is no picture among the files; give MODEL.onnx and then the pictures")
+    return list(dict.fromkeys(models)), pictures
+
+
+def _is_model(path: Path) -> bool:
+    """Whether a file is a model, by its ending, and where that says nothing by its first byte."""
+    from onnxcam.inputs.images import SUFFIXES
+
+    suffix = path.suffix.lower()
+    if suffix in MODEL_SUFFIXES or suffix in (*SUFFIXES, ".npy") or not path.is_file():
+        return suffix in MODEL_SUFFIXES
+    with open(path, "rb") as file:
+        return file.read(1) == FIRST_BYTE
+
+
+def _figures(out: str | None, pictures: list[Path], protected: Sequence[Path]) -> dict[Path, list[Path]]:
+    """The pictures of each file: all in the file that -o names, else each in one of its own."""
+    from onnxcam.outputs.figure import FORMATS
+    from onnxcam.outputs.paths import plan
+
+    if out is None or out.endswith(("/", os.sep)) or os.path.isdir(out):
+        planned = plan(pictures, [[""]] * len(pictures), "compare", ["png"], out, protected=protected)
+        return {files["png"]: [picture] for (files,), picture in zip(planned, pictures, strict=True)}
+    path = parse_path(out)
+    if path.suffix.lower() not in FORMATS:
+        raise OutputError(f"output {out!r}: a figure is a {', '.join(FORMATS)} file, or end a folder's name in /")
+    if any(other.exists() and path.exists() and os.path.samefile(path, other) for other in protected):
+        raise OutputError(f"{path} is an input of this very call and would be overwritten; choose another output")
+    return {path: pictures}
+
+
+@contextmanager
+def _printer(args: CompareArgs) -> Iterator[Add | None]:
+    """Takes the records of the figures, which become a JSON list; None where no JSON is printed."""
+    if not args.json:
+        yield None
+        return
+    with json_list() as add:
+        yield add
+
+
+def _summary(comparison: "Comparison", pictures: Sequence[Path], file: Path) -> str:
+    """The file, and below it each row with its target and the metrics of each method."""
+    from onnxcam.outputs.captions import target_text
+    from onnxcam.outputs.figure_cells import shown_number
+
+    lines = [f"{', '.join(map(str, pictures))} -> {file}"]
+    units = {metric.name: metric.unit for metric in comparison.metrics}
+    wide = max(len(str(method)) for method in comparison.methods)
+    for row in comparison.rows:
+        scored = target_text(row.target) if row.target is not None else "no map"
+        lines.append(f"  {scored}" if scored.startswith(row.name) else f"  {row.name}  {scored}")
+        for method, cell in zip(comparison.methods, row.maps, strict=True):
+            numbers = [
+                f"{name} {shown_number(one.value, units[name])}" if one.value is not None
+                else f"{name} undefined ({one.reason})"
+                for name, one in cell.metrics.items()
+            ]  # fmt: skip
+            if cell.saliency is None or numbers:
+                shown = "  ".join(numbers) if cell.saliency is not None else f"no map: {cell.reason}"
+                lines.append(f"    {str(method).ljust(wide)}  {shown}")
+    lines.append(f"  {comparison.passes} forward passes, {comparison.seconds:.2f} s")
+    return "\n".join(lines)

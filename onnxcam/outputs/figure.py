@@ -1,0 +1,210 @@
+"""Draws a comparison for print: figure() makes a matplotlib Figure, figure_bytes() a PNG, PDF or SVG of it.
+
+Lengths are in points, 72 an inch, from the upper left corner. A column of print is 3.4 inches wide; no letter is
+smaller than 6 points there. Nothing of matplotlib's global state is used or changed: no pyplot, and rcParams only
+within rc_context(). matplotlib is the extra `plot`.
+"""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from onnxcam.errors import OptionError
+from onnxcam.outputs import overlay
+from onnxcam.outputs.comparison import Comparison
+from onnxcam.outputs.figure_cells import ACROSS, Cell, Line, lines
+from onnxcam.outputs.figure_curves import Curves, curves_of
+from onnxcam.outputs.figure_drawing import draw_cell
+from onnxcam.outputs.figure_sheet import Sheet
+from onnxcam.outputs.figure_text import LEADING, LEAST, Words, fitted
+from onnxcam.outputs.figure_text import width as width_of
+from onnxcam.outputs.overlay import Style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLUMN, PAGE = 3.4, 7.0
+"""Inches: the width of one column of print, and of two."""
+EDGE, GAP, AIR = 2.0, 4.0, 2.0
+"""Points: around the figure, between cells, between a picture and its words."""
+CELL = 0.85
+"""Inches of a cell where there are too many for a page."""
+FORMATS = (".png", ".pdf", ".svg")
+DPI = 300
+PLAIN: dict[Any, Any] = {
+    "text.usetex": False, "pdf.fonttype": 42, "ps.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "onnxcam",
+    "savefig.bbox": None, "path.simplify": True, "axes.unicode_minus": True, "figure.autolayout": False,
+    "figure.constrained_layout.use": False,
+}  # fmt: skip
+"""Settings of a file: letters stay letters, and the same figure gives the same file."""
+
+
+def check_matplotlib() -> None:
+    """Raises OptionError where matplotlib is not installed."""
+    if find_spec("matplotlib") is None:
+        raise OptionError('a figure needs matplotlib, which is not installed: pip install "onnxcam[plot]"')
+
+
+def figure(
+    comparison: Comparison, *, width: float | None = None, curves: bool = False, style: Style | None = None
+) -> "Figure":
+    """The comparison as a matplotlib Figure, which belongs to nobody else and may be changed.
+
+    width: inches; by default 3.4, one column of print, for at most four cells beside each other, and 7 for up to eight.
+    curves: whether the curves of deletion and insertion are drawn below, a line a method. style: colormap, alpha and
+    font. Raises OptionError where matplotlib is missing, and for curves that were not measured.
+    """
+    check_matplotlib()
+    style = style if style is not None else Style()
+    rows = lines(comparison)
+    points = 72 * (width if width is not None else _usual_width(max(len(line.cells) for line in rows)))
+    panels = curves_of(comparison, points - 2 * EDGE) if curves else []
+    if curves and not panels:
+        raise OptionError("no curve was measured; measure deletion or insertion")
+    return _Page(points, style, rows, panels, _scale_name(comparison)).figure()
+
+
+def figure_bytes(drawn: "Figure", suffix: str) -> bytes:
+    """The figure as a file with this suffix: .png (300 dpi), .pdf or .svg; the same figure gives the same bytes.
+
+    Raises OptionError for another suffix.
+    """
+    import matplotlib
+    from matplotlib.backends import backend_agg, backend_pdf, backend_svg
+
+    canvases: dict[str, tuple[Any, dict[str, Any]]] = {
+        ".png": (backend_agg.FigureCanvasAgg, {"Software": "onnxcam"}),
+        ".pdf": (backend_pdf.FigureCanvasPdf, {"Creator": "onnxcam", "CreationDate": None}),
+        ".svg": (backend_svg.FigureCanvasSVG, {"Creator": "onnxcam", "Date": None}),
+    }
+    if suffix.lower() not in canvases:
+        raise OptionError(f"a figure is a {', '.join(FORMATS)} file, not {suffix!r}")
+    canvas, metadata = canvases[suffix.lower()]
+    file = io.BytesIO()
+    with matplotlib.rc_context(PLAIN):
+        canvas(drawn).print_figure(file, format=suffix[1:].lower(), dpi=DPI, metadata=metadata)
+    return file.getvalue()
+
+
+def _usual_width(across: int) -> float:
+    if across <= ACROSS:
+        return COLUMN
+    return PAGE if across <= 2 * ACROSS else CELL * across
+
+
+def _scale_name(comparison: Comparison) -> str:
+    """What the scale of colours measures: the method too, where no heading names it."""
+    return f"saliency ({comparison.methods[0]})" if len(comparison.methods) == 1 < len(comparison.rows) else "saliency"
+
+
+@dataclass(eq=False)
+class _Page:
+    """A figure on its way. width: points. top: where the next line begins."""
+
+    width: float
+    style: Style
+    lines: Sequence[Line]
+    curves: Sequence[Curves]
+    scale_name: str
+
+    def figure(self) -> "Figure":
+        import matplotlib
+        from matplotlib.figure import Figure
+
+        blocks = [self._height(line) for line in self.lines]
+        panels = sum(panel.height for panel in self.curves)
+        height = 2 * EDGE + sum(blocks) + self._scale_height + panels
+        with matplotlib.rc_context(PLAIN):
+            drawn = Figure(figsize=(self.width / 72, height / 72), dpi=DPI, facecolor="white", edgecolor="none")
+            sheet = Sheet(drawn, self.width, height, self.style)
+            top = EDGE
+            for line, block in zip(self.lines, blocks, strict=True):
+                self._draw_line(sheet, line, top)
+                top += block
+            self._draw_scale(sheet, top)
+            top += self._scale_height
+            for panel in self.curves:
+                panel.draw(sheet, EDGE, top)
+                top += panel.height
+        return drawn
+
+    @property
+    def _strip(self) -> float:
+        """Width of the labels at the left."""
+        return max((sum(words.height for words in line.label) + AIR if line.label else 0) for line in self.lines)
+
+    @property
+    def _cell(self) -> float:
+        """Width of a cell."""
+        across = max(len(line.cells) for line in self.lines)
+        return (self.width - 2 * EDGE - self._strip - (across - 1) * GAP) / across
+
+    def _picture_height(self, line: Line) -> float:
+        return max(cell.aspect for cell in line.cells if cell is not None) * self._cell
+
+    def _height(self, line: Line) -> float:
+        return _words_height(line, "above") + max(self._below(line, cell) for cell in line.cells) + GAP
+
+    def _below(self, line: Line, cell: Cell | None) -> float:
+        """Height of a cell's picture and the words below it."""
+        if cell is None:
+            return self._picture_height(line)
+        down = min(self._cell, self._picture_height(line) / cell.aspect) * cell.aspect
+        return down + sum(words.height for words in cell.below) + (AIR if cell.below else 0.0)
+
+    def _draw_line(self, sheet: Sheet, line: Line, top: float) -> None:
+        height = self._picture_height(line)
+        middle = top + _words_height(line, "above")
+        left = EDGE
+        for words in line.label:
+            sheet.turned(words, left, middle, height)
+            left += words.height
+        for i, cell in enumerate(line.cells):
+            if cell is not None:
+                self._draw(sheet, cell, EDGE + self._strip + i * (self._cell + GAP), middle, height)
+
+    def _draw(self, sheet: Sheet, cell: Cell, left: float, top: float, height: float) -> None:
+        """A cell with its words. left, top, height: of the room for its picture."""
+        room = self._cell
+        across = min(room, height / cell.aspect)
+        down = across * cell.aspect
+        box = left + (room - across) / 2, top, across, down
+        draw_cell(sheet.axes(*box), cell, self.style, across / 72 * DPI)
+        baseline = top - AIR
+        for words in reversed(cell.above):
+            sheet.line(words, left, baseline - words.height, room)
+            baseline -= words.height
+        below = top + down + AIR / 2
+        for words in cell.below:
+            sheet.line(words, left, below, room)
+            below += words.height
+
+    @property
+    def _scale_height(self) -> float:
+        return LEAST * LEADING + GAP
+
+    def _draw_scale(self, sheet: Sheet, top: float) -> None:
+        """The scale of colours, as opaque as on the pictures: its name, 0, the colours, 1."""
+        bar = min(90.0, self.width / 3)
+        name = fitted(Words(self.scale_name), self.width - bar - 40)
+        total = width_of(name) + 6 + 5 + bar + 5
+        left = (self.width - total) / 2
+        sheet.line(name, left, top, width_of(name) + 3, centred=False)
+        left += width_of(name) + 6
+        sheet.line(Words("0"), left, top, 6, centred=False)
+        sheet.line(Words("1"), left + 6 + bar + 2, top, 6, centred=False)
+        axes = sheet.axes(left + 6, top + 1.5, bar, 5)
+        ramp = np.linspace(0, 1, 256, dtype=np.float32)[None]
+        ground = np.full((1, 256, 3), overlay.GREY, np.float32)
+        colours = overlay.blend(ground, ramp, overlay.colour_table(self.style.colormap), self.style.alpha)
+        axes.imshow(colours, aspect="auto", interpolation="nearest")
+
+
+def _words_height(line: Line, place: str) -> float:
+    heights = [sum(w.height for w in getattr(cell, place)) for cell in line.cells if cell is not None]
+    most = max(heights, default=0.0)
+    return most + AIR if most else 0.0

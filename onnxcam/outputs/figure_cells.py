@@ -1,0 +1,245 @@
+"""Arranges a comparison as lines of cells, each with the words above and below it; figure.py places and draws them.
+
+One line that is long is broken; of a table the longer side goes down the page, since a column of print is narrow.
+"""
+
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+
+import numpy as np
+
+from onnxcam.outputs.captions import shown_score
+from onnxcam.outputs.comparison import Axis, Best, ComparedMap, Comparison, ComparisonRow
+from onnxcam.outputs.figure_text import USUAL, Words
+from onnxcam.outputs.formats import Original
+from onnxcam.outputs.saliency import Saliency, ScoredTarget
+
+ACROSS = 4
+"""Most cells beside each other in one column of print."""
+Part = tuple[float, float, float, float]
+UNDEFINED = "n/a"
+SHORT = {
+    "average_drop": "AD", "average_increase": "AI", "average_gain": "AG", "energy_pointing_game": "EPG",
+    "pointing_game": "pointing", "faithfulness_correlation": "faithful",
+}  # fmt: skip
+"""Shorter names of metrics, where a cell is narrow."""
+SIGNAL_ASPECT = 0.6
+TALLEST, FLATTEST = 1.5, 0.2
+"""A cell's height at most and at least, as a multiple of its width."""
+
+
+class Shown(Enum):
+    """What a cell shows."""
+
+    PICTURE = auto()
+    """The picture, with what the model did not see of it grey and dim."""
+    MAP = auto()
+    """The map over what the model saw."""
+    NOTHING = auto()
+    """That there is no map."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """A picture of the figure.
+
+    saliency: the map; where there is none, and for the picture itself, another of the row, which has the same place;
+    None for a row without maps. shown: what is drawn. above, below: lines of words. slice_index: of a volume.
+    """
+
+    saliency: Saliency | None
+    original: Original | None
+    shown: Shown = Shown.MAP
+    above: tuple[Words, ...] = ()
+    below: tuple[Words, ...] = ()
+    slice_index: int | None = None
+
+    @property
+    def part(self) -> Part:
+        """(left, top, right, bottom) of what is drawn, in the pixels of a target's box.
+
+        Of a map only what the model saw of a photograph; the picture itself is whole.
+        """
+        if self.saliency is None or self.saliency.map.ndim == 1:
+            return 0.0, 0.0, 1.0, 1.0
+        height, width = map(float, self.saliency.map.shape[-2:])
+        placement = self.saliency.placement
+        if placement is None or self.saliency.map.ndim == 3:
+            return 0.0, 0.0, width, height
+        if self.original is None:
+            return placement.box
+        (height, width), (left, top, right, bottom) = placement.picture, placement.box
+        if self.shown is Shown.PICTURE:
+            return 0.0, 0.0, float(width), float(height)
+        return max(0.0, left), max(0.0, top), min(float(width), right), min(float(height), bottom)
+
+    @property
+    def aspect(self) -> float:
+        """Height by width, within what a figure takes."""
+        if self.saliency is None:
+            return 1.0
+        if self.saliency.map.ndim == 1:
+            return SIGNAL_ASPECT
+        left, top, right, bottom = self.part
+        return min(max((bottom - top) / (right - left), FLATTEST), TALLEST)
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """Cells beside each other; None leaves a place free. label: words at the left, turned by 90 degrees."""
+
+    cells: tuple[Cell | None, ...]
+    label: tuple[Words, ...] = ()
+
+
+def lines(comparison: Comparison) -> list[Line]:
+    """The comparison as lines of at most ACROSS cells where it can be."""
+    methods, rows = len(comparison.methods), len(comparison.rows)
+    if rows == 1:
+        row = comparison.rows[0]
+        maps = [_map(comparison, row, i, above=_method(comparison, i)) for i in range(methods)]
+        return _broken([_picture(comparison, row, with_target=True), *maps])
+    if methods == 1 and comparison.axis is not Axis.PICTURES:
+        maps = [_map(comparison, row, 0, above=_row(comparison, row)) for row in comparison.rows]
+        first = _picture(comparison, comparison.rows[0], with_target=_names_no_target(comparison))
+        return _broken([first, *maps])
+    if methods < ACROSS or rows >= ACROSS:
+        return _methods_across(comparison)
+    return _rows_across(comparison)
+
+
+def _methods_across(comparison: Comparison) -> list[Line]:
+    """A line for each row, the picture first; where all rows have the same picture, only once."""
+    result = []
+    for number, row in enumerate(comparison.rows):
+        above = [_method(comparison, i) if number == 0 else () for i in range(len(comparison.methods))]
+        maps = [_map(comparison, row, i, above=above[i]) for i in range(len(comparison.methods))]
+        picture = None
+        if number == 0 or comparison.axis is Axis.PICTURES:
+            shown = _picture(comparison, row, with_target=number == 0 and _names_no_target(comparison))
+            picture = shown if number == 0 else replace(shown, above=())
+        result.append(Line((picture, *maps), _row(comparison, row)))
+    return result
+
+
+def _rows_across(comparison: Comparison) -> list[Line]:
+    """A line for each method, under a heading for each row; pictures that differ in a line of their own."""
+    result = []
+    headings = [_row(comparison, row) for row in comparison.rows]
+    differ = comparison.axis is Axis.PICTURES
+    if differ:
+        pictures = [
+            replace(_picture(comparison, row), above=h) for row, h in zip(comparison.rows, headings, strict=True)
+        ]
+        result.append(Line(tuple(pictures), (Words("input", size=USUAL),)))
+    for i in range(len(comparison.methods)):
+        first = i == 0 and not differ
+        maps = [
+            _map(comparison, row, i, above=h if first else ()) for row, h in zip(comparison.rows, headings, strict=True)
+        ]
+        picture = _picture(comparison, comparison.rows[0], with_target=_names_no_target(comparison)) if i == 0 else None
+        result.append(Line(tuple(maps) if differ else (picture, *maps), _method(comparison, i)))
+    return result
+
+
+def _broken(cells: list[Cell]) -> list[Line]:
+    """The cells in lines of three or four, whichever leaves fewer places free."""
+    count = len(cells)
+    across = count if count <= ACROSS else min((ACROSS - 1, ACROSS), key=lambda n: (-count % n, -n))
+    parts = [cells[i : i + across] for i in range(0, count, across)]
+    return [Line((*part, *[None] * (across - len(part)))) for part in parts]
+
+
+def _names_no_target(comparison: Comparison) -> bool:
+    """Whether the rows have one target, which is named below the picture."""
+    return comparison.axis is Axis.LAYERS
+
+
+def _method(comparison: Comparison, i: int) -> tuple[Words, ...]:
+    """A method's name, and below it its options, in as many lines as the methods have at most."""
+    method = comparison.methods[i]
+    return _padded(comparison, (Words(method.name, size=USUAL), *map(Words, method.options)))
+
+
+def _padded(comparison: Comparison, heading: tuple[Words, ...]) -> tuple[Words, ...]:
+    """A heading with as many lines as that of the method with most options, so that names stand in one line."""
+    most = 1 + max(len(method.options) for method in comparison.methods)
+    return (*heading, *[Words("")] * (most - len(heading)))
+
+
+def _row(comparison: Comparison, row: ComparisonRow) -> tuple[Words, ...]:
+    """What sets a row apart, and below it the score of its target."""
+    if comparison.axis is Axis.LAYERS:
+        return (Words(row.name, size=USUAL, from_start=True),)
+    if comparison.axis is Axis.MODELS:
+        return Words(row.name, size=USUAL), *_target(row.target, one_line=True)
+    return _target(row.target) or (Words(row.name),)
+
+
+def _target(target: ScoredTarget | None, *, one_line: bool = False) -> tuple[Words, ...]:
+    if target is None:
+        return ()
+    if one_line:
+        return (Words(target.name, shown_score(target)),)
+    return Words(target.name), Words("", shown_score(target))
+
+
+def _picture(comparison: Comparison, row: ComparisonRow, *, with_target: bool = False) -> Cell:
+    """The picture with what the model saw of it."""
+    index, target = _slice(row), _target(row.target) if with_target else ()
+    slices = () if index is None else (Words("slice", str(index)),)
+    heading: tuple[Words, ...] = (Words("input", size=USUAL),)
+    if len(comparison.methods) > 1 or len(comparison.rows) == 1:
+        heading = _padded(comparison, heading)
+    return Cell(_any_of(row), row.original, Shown.PICTURE, above=heading, below=(*target, *slices), slice_index=index)
+
+
+def _map(comparison: Comparison, row: ComparisonRow, method: int, *, above: tuple[Words, ...]) -> Cell:
+    cell = row.maps[method]
+    below = tuple(_value(comparison, row, cell, i) for i in range(len(comparison.metrics)))
+    if cell.saliency is None:
+        return Cell(_any_of(row), row.original, Shown.NOTHING, above, below, _slice(row))
+    return Cell(cell.saliency, row.original, above=above, below=below, slice_index=_slice(row))
+
+
+def _any_of(row: ComparisonRow) -> Saliency | None:
+    return next((cell.saliency for cell in row.maps if cell.saliency is not None), None)
+
+
+def _value(comparison: Comparison, row: ComparisonRow, cell: ComparedMap, metric: int) -> Words:
+    """A metric of a map; the best of a row stands out, and those that look the same, unless all do."""
+    compared = comparison.metrics[metric]
+    name, best = compared.name, compared.best
+    value, numbers = _number(cell, name), [n for n in (_number(other, name) for other in row.maps) if n is not None]
+    spoken_name, short = spoken(name), SHORT.get(name.partition(":")[0].replace("-", "_"), "")
+    if value is None:
+        return Words(spoken_name, UNDEFINED, short=short)
+    bold = False
+    if best is not Best.NONE:
+        leading = shown_number(max(numbers) if best is Best.HIGHEST else min(numbers), compared.unit)
+        shown = {shown_number(n, compared.unit) for n in numbers}
+        bold = shown_number(value, compared.unit) == leading and len(shown) > 1
+    return Words(spoken_name, shown_number(value, compared.unit), bold=bold, short=short)
+
+
+def _number(cell: ComparedMap, metric: str) -> float | None:
+    return cell.metrics[metric].value if metric in cell.metrics else None
+
+
+def shown_number(value: float, unit: str = "") -> str:
+    """Three decimals, or one of a percentage and of a number of 10 and more."""
+    return f"{value:.1f}{unit}" if unit or abs(value) >= 10 else f"{value:.3f}"
+
+
+def spoken(metric: str) -> str:
+    """'average-drop:half' as 'average drop, half'."""
+    name, colon, protocol = metric.partition(":")
+    return name.replace("_", " ").replace("-", " ") + (f", {protocol}" if colon else "")
+
+
+def _slice(row: ComparisonRow) -> int | None:
+    """Of volumes, the index of the slice whose maps are largest together; None for others."""
+    maps = [cell.saliency.map for cell in row.maps if cell.saliency is not None]
+    if not maps or maps[0].ndim != 3:
+        return None
+    return int(sum(m.mean(axis=(1, 2), dtype=np.float64) for m in maps).argmax())
