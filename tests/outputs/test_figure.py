@@ -1,0 +1,299 @@
+"""A figure for print: no two texts meet, none leaves the paper, none is smaller than 6 points, and files hold text."""
+
+import io
+import re
+import threading
+from collections.abc import Iterator
+from itertools import combinations
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+from results import provenance
+
+from onnxcam.errors import OptionError
+from onnxcam.metrics.measurement import Measurement
+from onnxcam.outputs import figure as module
+from onnxcam.outputs.comparison import (
+    Axis,
+    Best,
+    ComparedMap,
+    ComparedMethod,
+    ComparedMetric,
+    Comparison,
+    ComparisonRow,
+)
+from onnxcam.outputs.figure import COLUMN, check_matplotlib, figure, figure_bytes
+from onnxcam.outputs.figure_text import LEAST, Words, fitted, width
+from onnxcam.outputs.overlay import Style
+from onnxcam.outputs.saliency import Saliency, ScoredTarget
+from onnxcam.types import Placement
+
+RANDOM = np.random.default_rng(4)
+LABELS = ["tiger cat", "a label that is far too long for any cell of a column of print", "$x_1$ \n 東京 \t 🐱", "æ"]
+METHODS = ["score-cam", "grad-cam", "integrated-gradients", "guided-backprop", "opti-cam", "rise", "cam", "mask"]
+CURVE = np.stack([np.linspace(0, 1, 9), np.linspace(0.83, 0, 9)], 1).astype(np.float32)
+METRICS = (
+    ComparedMetric("deletion", Best.LOWEST),
+    ComparedMetric("insertion:blur-gaussian", Best.HIGHEST),
+    ComparedMetric("average-drop", Best.LOWEST, "%"),
+    ComparedMetric("faithfulness-correlation", Best.HIGHEST),
+)
+SIZES = {"wide": (300, 451), "tall": (500, 200), "square": (224, 224), "flat": (60, 900)}
+
+
+def measured(value: float | None) -> dict[str, Measurement]:
+    one = Measurement("deletion", value, reason=None if value is not None else "it is constant", curve=CURVE)
+    return {"deletion": one, **{m.name: Measurement(m.name, value) for m in METRICS[1:]}}
+
+
+def saliency_of(shape: tuple[int, ...], placement: Placement | None, target: ScoredTarget) -> Saliency:
+    values = RANDOM.random(shape, np.float32)
+    return Saliency(values, values, target, target.probability, placement, provenance())
+
+
+def row(i: int, methods: int, size: tuple[int, int] = (300, 451), box: Any = None) -> ComparisonRow:
+    height, width_ = size
+    side = min(size)
+    left, top = (width_ - side) / 2, (height - side) / 2
+    target = ScoredTarget(i, LABELS[i % len(LABELS)], 0.123, 4.0, box=box)
+    maps = [
+        saliency_of((14, 14), Placement(size, (left, top, left + side, top + side)), target) for _ in range(methods)
+    ]
+    cells = tuple(ComparedMap(m, metrics=measured(0.1 * k if k else None)) for k, m in enumerate(maps))
+    picture = RANDOM.integers(0, 256, (height, width_, 3)).astype(np.uint8)
+    return ComparisonRow(f"/features/block.{i}/Relu_output_0", f"{i}.jpg", picture, target, cells)
+
+
+def comparison(methods: int, rows: int, axis: Axis = Axis.TARGETS, size: str = "wide", **changed: Any) -> Comparison:
+    names = tuple(
+        ComparedMethod(METHODS[i % len(METHODS)], ("budget 20", "blur (sigma 10)") if i == 2 else ())
+        for i in range(methods)
+    )
+    values = {"axis": axis, "methods": names, "metrics": METRICS} | changed
+    return Comparison(rows=tuple(row(i, methods, SIZES[size]) for i in range(rows)), **values)
+
+
+def texts(drawn: Figure) -> list[Any]:
+    return [t for t in drawn.findobj(matplotlib.text.Text) if t.get_text() and t.get_visible()]
+
+
+def assert_legible(drawn: Figure) -> None:
+    renderer = FigureCanvasAgg(drawn).get_renderer()
+    boxes = {
+        t: t.get_window_extent(renderer)
+        for t in texts(drawn)
+        if t.axes is None or t.axes.axison or t.get_text() == "no map"
+    }
+    paper = drawn.bbox
+    for text, box in boxes.items():
+        assert text.get_fontsize() >= LEAST, text.get_text()
+        inside = box.x0 >= paper.x0 and box.x1 <= paper.x1 and box.y0 >= paper.y0 and box.y1 <= paper.y1
+        assert inside, f"{text.get_text()!r} leaves the paper"
+    for (one, a), (other, b) in combinations(boxes.items(), 2):
+        meet = min(a.x1, b.x1) - max(a.x0, b.x0) > 0.5 and min(a.y1, b.y1) - max(a.y0, b.y0) > 0.5
+        assert not meet, f"{one.get_text()!r} over {other.get_text()!r}"
+    pictures = [axes.get_window_extent(renderer) for axes in drawn.axes if axes.images]
+    for (one, a), b in ((pair, picture) for pair in boxes.items() for picture in pictures):
+        meet = min(a.x1, b.x1) - max(a.x0, b.x0) > 0.5 and min(a.y1, b.y1) - max(a.y0, b.y0) > 0.5
+        assert not meet or one.get_text() == "no map", f"{one.get_text()!r} over a picture"
+    for a, b in combinations(pictures, 2):
+        assert not (min(a.x1, b.x1) - max(a.x0, b.x0) > 0.5 and min(a.y1, b.y1) - max(a.y0, b.y0) > 0.5)
+
+
+@pytest.mark.parametrize(
+    ("methods", "rows", "axis", "size"),
+    [
+        (1, 1, Axis.TARGETS, "wide"),
+        (6, 1, Axis.TARGETS, "tall"),
+        (8, 1, Axis.TARGETS, "square"),
+        (3, 3, Axis.TARGETS, "wide"),
+        (5, 3, Axis.TARGETS, "tall"),
+        (1, 3, Axis.TARGETS, "square"),
+        (2, 2, Axis.LAYERS, "flat"),
+        (1, 5, Axis.LAYERS, "wide"),
+        (1, 3, Axis.MODELS, "wide"),
+        (4, 3, Axis.MODELS, "square"),
+        (1, 4, Axis.PICTURES, "tall"),
+        (2, 4, Axis.PICTURES, "flat"),
+        (5, 2, Axis.PICTURES, "wide"),
+        (6, 6, Axis.TARGETS, "square"),
+        (17, 4, Axis.TARGETS, "square"),
+    ],
+)
+def test_every_layout_is_legible(methods: int, rows: int, axis: Axis, size: str) -> None:
+    assert_legible(figure(comparison(methods, rows, axis, size), curves=rows < 4))
+
+
+@pytest.mark.parametrize("inches", [2.0, COLUMN, 7.0])
+def test_every_width_is_legible(inches: float) -> None:
+    drawn = figure(comparison(3, 2), width=inches, curves=True)
+    assert drawn.get_size_inches()[0] == pytest.approx(inches)
+    assert_legible(drawn)
+
+
+def test_four_cells_beside_each_other_take_a_column_and_more_a_page() -> None:
+    assert figure(comparison(3, 3)).get_size_inches()[0] == pytest.approx(3.4)
+    assert figure(comparison(6, 1)).get_size_inches()[0] == pytest.approx(3.4), "one line is broken"
+    assert figure(comparison(6, 6)).get_size_inches()[0] == pytest.approx(7.0)
+
+
+@pytest.mark.parametrize("shape", [(2, 500), (1, 5000), (3, 6, 20, 30), (3, 40, 50)])
+def test_signals_volumes_and_arrays_are_drawn(shape: tuple[int, ...]) -> None:
+    target = ScoredTarget(1, "a", 0.5, 1.0)
+    maps = tuple(ComparedMap(saliency_of(shape[1:], None, target)) for _ in range(3))
+    array = RANDOM.standard_normal(shape).astype(np.float32)
+    one = Comparison(
+        Axis.TARGETS, tuple(map(ComparedMethod, METHODS[:3])), (ComparisonRow("a", "x.npy", array, target, maps),)
+    )
+    assert_legible(figure(one))
+
+
+def test_a_volume_shows_the_slice_whose_maps_are_largest() -> None:
+    values = np.zeros((6, 8, 8), np.float32)
+    values[4, 2, 2] = 1
+    target = ScoredTarget(1, "a", 0.5, 1.0)
+    saliency = Saliency(values, values, target, 0.5, None, provenance())
+    array = np.zeros((1, 6, 8, 8), np.float32)
+    one = Comparison(
+        Axis.TARGETS, (ComparedMethod("rise"),), (ComparisonRow("a", "x", array, target, (ComparedMap(saliency),)),)
+    )
+    assert "slice 4" in [t.get_text() for t in texts(figure(one))]
+
+
+def test_a_map_that_there_is_none_of_is_said() -> None:
+    full = row(0, 3)
+    holes = ComparisonRow(
+        full.name, full.picture, full.original, full.target, (*full.maps[:2], ComparedMap(None, "why"))
+    )
+    none = ComparisonRow("b", "b", full.original, None, (ComparedMap(None, "why"),) * 3)
+    drawn = figure(
+        comparison(3, 1, axis=Axis.PICTURES, metrics=()).__class__(
+            Axis.PICTURES, tuple(map(ComparedMethod, METHODS[:3])), (holes, none), METRICS
+        )
+    )
+    assert [t.get_text() for t in texts(drawn)].count("no map") == 4
+    assert_legible(drawn)
+
+
+def test_a_map_shows_what_the_model_saw_and_the_picture_all_of_it() -> None:
+    drawn = figure(comparison(1, 1))
+    picture, saliency = (axes for axes in drawn.axes[:2])
+    assert (picture.get_xlim(), picture.get_ylim()) == ((0, 451), (300, 0))
+    assert (saliency.get_xlim(), saliency.get_ylim()) == ((75.5, 375.5), (300, 0))
+
+
+def test_the_best_value_of_a_row_is_bold() -> None:
+    drawn = figure(comparison(4, 1, metrics=METRICS[:2]))
+    bold = {t.get_text() for t in texts(drawn) if t.get_fontproperties().get_weight() == "bold"}
+    assert bold == {"deletion 0.100", next(t for t in bold if "0.300" in t)}
+    assert any("n/a" in t.get_text() for t in texts(drawn)), "an undefined metric has no number"
+
+
+def test_a_label_is_text_and_no_formula() -> None:
+    drawn = figure(comparison(1, 3))
+    labels = [t.get_text() for t in texts(drawn)]
+    assert any("$x_1$" in label for label in labels)
+    assert not any("\n" in label or "\t" in label for label in labels)
+    assert any(label.endswith("…") for label in labels)
+
+
+def test_words_are_made_smaller_before_they_are_cut_and_an_end_stays() -> None:
+    assert fitted(Words("score-cam", size=7), 100).size == 7
+    assert str(fitted(Words("a rather long heading", size=7), 69)) == "a rather long heading"
+    cut = fitted(Words("a rather long label", "12.3%"), 60)
+    assert str(cut).endswith("… 12.3%")
+    assert width(cut) <= 60
+    assert str(fitted(Words("/a/very/long/layer/name", from_start=True), 50)).startswith("…")
+    assert fitted(Words("average drop", "1.0%", short="AD"), 40).text == "AD"
+
+
+def test_the_file_holds_letters_and_is_the_same_each_time() -> None:
+    one = comparison(2, 2)
+    pdf = figure_bytes(figure(one), ".pdf")
+    assert pdf.startswith(b"%PDF")
+    assert b"/FontFile2" in pdf, "fonts are embedded as TrueType"
+    assert b"/Type3" not in pdf
+    svg = figure_bytes(figure(one), ".svg").decode()
+    assert re.search(r"<text[^>]*>[^<]*score-cam", svg) or "score-cam</text>" in svg
+    png = Image.open(io.BytesIO(figure_bytes(figure(one), ".PNG")))
+    assert png.width == round(3.4 * 300)
+    for suffix in (".png", ".pdf", ".svg"):
+        assert figure_bytes(figure(one), suffix) == figure_bytes(figure(one), suffix)
+    with pytest.raises(OptionError, match=r"\.png, \.pdf, \.svg"):
+        figure_bytes(figure(one), ".gif")
+
+
+@pytest.fixture
+def strange_settings() -> Iterator[None]:
+    with matplotlib.rc_context(
+        {
+            "font.family": "serif",
+            "axes.facecolor": "red",
+            "figure.facecolor": "black",
+            "lines.linewidth": 9,
+            "text.color": "white",
+        }
+    ):
+        yield
+
+
+def test_a_figure_does_not_depend_on_settings(strange_settings: None) -> None:
+    one = comparison(2, 2)
+    there = figure_bytes(figure(one, curves=True), ".png")
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        assert figure_bytes(figure(one, curves=True), ".png") == there
+
+
+def test_no_global_setting_changes_and_pyplot_is_not_loaded() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, onnxcam.outputs.figure, matplotlib.figure; sys.exit('matplotlib.pyplot' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    before = dict(matplotlib.rcParams)
+    figure_bytes(figure(comparison(2, 1)), ".pdf")
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_threads_draw_at_the_same_time() -> None:
+    one = comparison(2, 1)
+    expected, results = figure_bytes(figure(one), ".png"), list[bytes]()
+    threads = [threading.Thread(target=lambda: results.append(figure_bytes(figure(one), ".png"))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [expected] * 3
+
+
+def test_curves_that_were_not_measured_are_refused() -> None:
+    with pytest.raises(OptionError, match="no curve was measured"):
+        figure(comparison(2, 1, metrics=METRICS[2:]), curves=True)
+
+
+def test_each_method_has_its_line_in_a_panel() -> None:
+    drawn = figure(comparison(3, 1, metrics=METRICS[:1]), curves=True)
+    panels = [axes for axes in drawn.axes if len(axes.lines) > 2]
+    assert len(panels) == 1
+    assert sum(len(line.get_xdata()) == len(CURVE) for line in panels[0].lines) == 3
+
+
+def test_without_matplotlib_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    with pytest.raises(OptionError, match=re.escape('pip install "onnxcam[plot]"')):
+        check_matplotlib()
+
+
+def test_boxes_and_colours_are_drawn() -> None:
+    boxed = row(0, 2, box=(20.0, 30.0, 200.0, 250.0))
+    one = Comparison(Axis.TARGETS, tuple(map(ComparedMethod, METHODS[:2])), (boxed,))
+    plain = Comparison(Axis.TARGETS, one.methods, (row(0, 2),))
+    assert sum(len(axes.lines) for axes in figure(one).axes) == 6, "two lines in each picture"
+    assert sum(len(axes.lines) for axes in figure(plain).axes) == 0
+    assert figure_bytes(figure(one), ".png") != figure_bytes(figure(one, style=Style("viridis")), ".png")
