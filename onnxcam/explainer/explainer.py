@@ -4,7 +4,7 @@ It loads pictures with onnxcam.inputs, has pipeline.py run the steps, and return
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
@@ -15,20 +15,21 @@ import numpy.typing as npt
 
 from onnxcam.engine.options import PLAIN, EngineOptions
 from onnxcam.engine.providers import ProviderSpec, parse_providers
-from onnxcam.errors import OnnxCamError, OptionError, PictureError
+from onnxcam.errors import OnnxCamError
 from onnxcam.explainer.arguments import adjusted, box_list, check_arguments, checked_method
 from onnxcam.explainer.device_maps import DeviceSaliency, Finisher
 from onnxcam.explainer.fusion import FusedPipeline, check_layers, open_heads
 from onnxcam.explainer.heads import Heads
 from onnxcam.explainer.lockstep import group_size
 from onnxcam.explainer.measuring import USUAL_PASSES, Requests, measure_maps, picture_of, target_of
+from onnxcam.explainer.pairing import with_targets
 from onnxcam.explainer.picture_inputs import InputReader
 from onnxcam.explainer.pipeline import Explained, Pipeline
 from onnxcam.explainer.prefetch import explain_each
 from onnxcam.explainer.results import ExplainerInfo, ForwardPass
 from onnxcam.explainer.shares import Shares
 from onnxcam.explainer.targets.kind import TargetLike, Targets
-from onnxcam.explainer.targets.registry import is_sequence, target_list
+from onnxcam.explainer.targets.registry import target_list
 from onnxcam.inputs.bands import check_bands
 from onnxcam.inputs.choices import changed_fields, choose_kind, choose_labels, choose_preset, choose_size, turns_boxes
 from onnxcam.inputs.depth import check_window
@@ -237,7 +238,7 @@ class Explainer:
         if there are more or fewer targets than pictures.
         """
         pictures = self._loader.several(images)
-        with closing(explain_each(self, _with_targets(pictures, targets), keep_going=False)) as results:
+        with closing(explain_each(self, with_targets(pictures, targets), keep_going=False)) as results:
             saliencies: list[Saliency] = []
             for result in results:
                 if result.error is not None:
@@ -399,37 +400,3 @@ class Explainer:
     def _batch_hint(self) -> int:
         """The number of pictures that fill the network together; 1 where nothing is shared."""
         return group_size(self.method, self._heads.first.network)
-
-
-def _with_targets(
-    images: Iterable[ImageLike], targets: Targets | TargetLike
-) -> Iterator[tuple[ImageLike, list[TargetLike]]]:
-    """Pairs each picture with its target. Raises OptionError, before the first picture where their number is known."""
-    if not isinstance(images, Iterable) or getattr(images, "ndim", 1) == 0:
-        raise PictureError(f"batch() takes a list of pictures or an array of them, not {type(images).__name__}")
-    if isinstance(images, Sized) and len(images) == 0 and _is_empty(targets):
-        return iter(())
-    requested = target_list(targets)
-    if not is_sequence(targets):
-        return ((image, requested) for image in images)
-    if isinstance(images, Sized) and len(images) != len(requested):
-        raise _unpaired(len(requested), f"{len(images)} pictures")
-    return _paired(images, requested)
-
-
-def _is_empty(targets: object) -> bool:
-    return is_sequence(targets) and isinstance(targets, Sized) and len(targets) == 0
-
-
-def _paired(images: Iterable[ImageLike], targets: list[TargetLike]) -> Iterator[tuple[ImageLike, list[TargetLike]]]:
-    count = 0
-    for count, image in enumerate(images, start=1):
-        if count > len(targets):
-            raise _unpaired(len(targets), "more pictures")
-        yield image, [targets[count - 1]]
-    if count < len(targets):
-        raise _unpaired(len(targets), f"{count} pictures")
-
-
-def _unpaired(targets: int, pictures: str) -> OptionError:
-    return OptionError(f"{targets} targets for {pictures}; give one target per picture, or one for all (not in a list)")
