@@ -1,8 +1,11 @@
 """What an opening learnt about a model, stored for the next one: tensor shapes, how it batches, the fastest run plan.
 
 A record is a small JSON file in the user's cache folder. Its name is a hash of everything that it depends on; weights
-are never stored. Each record is checked when it is read: a damaged one counts as none. The environment variable
-ONNXCAM_CACHE names another folder, or 'off'. opening.py reads and writes the records.
+are never stored. ONNXCAM_CACHE names another folder, or 'off'. opening.py reads and writes the records.
+
+Records are not trusted. One counts only if it is a regular file of this user that nobody else may write, has the right
+size, version, name and checksum, and describes the model at hand (recorded.py). Anything else is no record: what it
+would have said is learnt again, never an error.
 """
 
 import hashlib
@@ -10,45 +13,64 @@ import json
 import logging
 import os
 import platform
-import tempfile
+import secrets
+import stat
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
-import numpy as np
-import numpy.typing as npt
 from platformdirs import user_cache_path
 
 from onnxcam.engine.parallel import RunPlan
 from onnxcam.engine.session import MOST_THREADS, available_threads
-from onnxcam.surgeon.analysis.tracing import Trace
+from onnxcam.files import FileKind, open_regular, parse_json, read_exactly, size_of
+from onnxcam.surgeon.ir import Shapes
 from onnxcam.types import BatchMode
 from onnxcam.versions import versions
 
-FORMAT = 3
+FORMAT = 4
 """To be raised whenever the same file and options give another trace, so that records of before are not read."""
 LARGEST = 2**24
-"""Bytes of a record; larger ones are not stored."""
+"""Bytes of a record; larger ones are neither stored nor read."""
+LARGEST_SIDE, MOST_AXES, LONGEST_REASON = 2**31, 64, 5000
+TEMPORARY = ".onnxcam-{}.tmp"
+ABANDONED = 3600.0
+"""Seconds after which a temporary file of a process that cannot be asked for is removed."""
 logger = logging.getLogger(__name__)
 Record = TypeVar("Record")
 
 
+class Unusable(ValueError):
+    """Why a record counts as none. It never leaves this module."""
+
+
+RECORD = FileKind("record", LARGEST, Unusable)
+
+
 @dataclass(frozen=True)
 class ModelRecord:
-    """trace: of the model with its branches taken. mode, reason: how images are batched, as BatchSupport has them."""
+    """shapes: of every tensor, by name. mode, reason: how images are batched, as BatchSupport has them."""
 
-    trace: Trace
+    shapes: Shapes
     mode: BatchMode
     reason: str
 
 
 def folder() -> Path | None:
-    """Where records are stored; None if ONNXCAM_CACHE turns the cache off."""
+    """Where records are stored; None if ONNXCAM_CACHE turns the cache off, or if there is no such place.
+
+    '~' is expanded; a relative path is one of the working directory.
+    """
     chosen = os.environ.get("ONNXCAM_CACHE")
-    if chosen is not None and chosen.lower() in ("", "off", "0"):
+    if chosen is not None and chosen.strip().lower() in ("", "off", "0"):
         return None
-    return Path(chosen) if chosen else user_cache_path("onnxcam", appauthor=False)
+    path = os.path.expanduser(chosen) if chosen else str(user_cache_path("onnxcam", appauthor=False))
+    if path.startswith("~") or "\0" in path or not (chosen or os.path.isabs(path)):  # a user without a home
+        logger.info("cache: there is no folder %r", path)
+        return None
+    return Path(path)
 
 
 def key(*parts: str) -> str:
@@ -68,26 +90,19 @@ def machine() -> str:
 
 
 def load(name: str) -> ModelRecord | None:
-    """The record of a model; None if there is none, or if it is damaged."""
+    """The record of a model; None if there is none, or if it is not as it was written."""
     return _load(name, _model_record)
 
 
 def load_plan(name: str) -> RunPlan | None:
-    """The measured plan; None if there is none, or if its record is damaged."""
+    """The measured plan; None if there is none, or if its record is not as it was written."""
     return _load(name, _run_plan)
 
 
 def store(name: str, model: ModelRecord) -> None:
     """Writes the record at once or not at all. A folder that cannot be written to is only logged."""
-    trace = model.trace
-    record = {
-        "shapes": {k: list(v) for k, v in trace.shapes.items()},
-        "values": {k: _to_json(v) for k, v in trace.values.items()},
-        "taken": dict(trace.taken),
-        "mode": model.mode,
-        "reason": model.reason,
-    }
-    _store(name, record)
+    shapes = {tensor: list(shape) for tensor, shape in model.shapes.items()}
+    _store(name, {"shapes": shapes, "mode": model.mode, "reason": model.reason})
 
 
 def store_plan(name: str, plan: RunPlan) -> None:
@@ -96,54 +111,126 @@ def store_plan(name: str, plan: RunPlan) -> None:
 
 
 def _model_record(data: Any) -> ModelRecord:
-    shapes = {str(k): tuple(int(d) for d in v) for k, v in data["shapes"].items()}
-    values = {str(k): _array(v) for k, v in data["values"].items()}
-    taken = {str(k): bool(v) for k, v in data["taken"].items()}
-    return ModelRecord(Trace(shapes, values, taken), BatchMode(data["mode"]), str(data["reason"]))
+    shapes, mode, reason = _fields(data, "shapes", "mode", "reason")
+    if not isinstance(shapes, dict):
+        raise Unusable("no shapes")
+    if not isinstance(reason, str) or len(reason) > LONGEST_REASON or not reason.isprintable():
+        raise Unusable("no reason")
+    return ModelRecord({name: _shape(shape) for name, shape in shapes.items()}, BatchMode(mode), reason)
 
 
 def _run_plan(data: Any) -> RunPlan:
-    plan = RunPlan(*(int(data[name]) for name in ("threads", "parallel", "batch")))
-    if not all(1 <= n <= MOST_THREADS for n in (plan.threads, plan.parallel, plan.batch)):
-        raise ValueError(f"out of range: {plan}")
-    return plan
+    numbers = _fields(data, "threads", "parallel", "batch")
+    if not all(type(n) is int and 1 <= n <= MOST_THREADS for n in numbers):
+        raise Unusable(f"out of range: {data}")
+    return RunPlan(*numbers)
 
 
 def _load(name: str, parse: Callable[[Any], Record]) -> Record | None:
     directory = folder()
-    if directory is None:
+    path = directory / f"{name}.json" if directory is not None else None
+    if path is None or not os.path.lexists(path):
         return None
     try:
-        return parse(json.loads((directory / f"{name}.json").read_text("utf-8")))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, OverflowError, KeyError, TypeError, AttributeError) as error:
+        with open_regular(path, RECORD, follow=False) as file:
+            _check_owner(file)
+            data = read_exactly(file, size_of(file), path, RECORD)
+        return parse(_unsealed(parse_json(data.decode("ascii")), name))
+    except (OSError, ValueError, RecursionError) as error:
         logger.info("cache: the record %s is not usable (%s)", name, error)
         return None
 
 
+def _check_owner(file: BinaryIO) -> None:
+    """Raises Unusable for a file of another user, and for one that others may write. Windows has no such owners."""
+    status = os.fstat(file.fileno())
+    if hasattr(os, "geteuid") and (status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
+        raise Unusable("it belongs to another user, or others may write it")
+
+
+def _sealed(name: str, record: Mapping[str, Any]) -> str:
+    return json.dumps({"format": FORMAT, "sha256": _checksum(name, record), "record": record})
+
+
+def _unsealed(data: Any, name: str) -> Any:
+    version, checksum, record = _fields(data, "format", "sha256", "record")
+    if type(version) is not int or version != FORMAT or checksum != _checksum(name, record):
+        raise Unusable("it is not as it was written")
+    return record
+
+
+def _checksum(name: str, record: Any) -> str:
+    text = json.dumps([FORMAT, name, record], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def _fields(data: Any, *names: str) -> list[Any]:
+    """The values of exactly these fields."""
+    if not isinstance(data, dict) or set(data) != set(names):
+        raise Unusable(f"other fields than {', '.join(names)}")
+    return [data[name] for name in names]
+
+
 def _store(name: str, record: Mapping[str, Any]) -> None:
     directory = folder()
-    if directory is None:
-        return
-    text = json.dumps(record)
-    if len(text) > LARGEST:
+    text = _sealed(name, record)
+    if directory is None or len(text) > LARGEST:
         return
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=directory, delete=False) as file:
-            file.write(text)
-        os.replace(file.name, directory / f"{name}.json")
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _sweep(directory)
+        _write(directory / f"{name}.json", text.encode("ascii"))
     except OSError as error:
         logger.info("cache: %s cannot be written (%s)", directory, error)
 
 
-def _to_json(array: npt.NDArray[np.generic]) -> dict[str, Any]:
-    return {"dtype": array.dtype.str, "shape": list(array.shape), "data": array.tobytes().hex()}
+def _write(path: Path, data: bytes) -> None:
+    """Puts the file in its place whole, and leaves nothing else, whatever fails. Only this user may read it."""
+    temporary = path.parent / TEMPORARY.format(f"{os.getpid()}-{secrets.token_hex(8)}")
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+        with os.fdopen(os.open(temporary, flags | getattr(os, "O_CLOEXEC", 0), 0o600), "wb") as file:
+            file.write(data)
+        os.replace(temporary, path)
+    except BaseException:
+        _remove(temporary)
+        raise
 
 
-def _array(data: dict[str, Any]) -> npt.NDArray[np.generic]:
-    dtype = np.dtype(str(data["dtype"]))
-    if dtype.hasobject:
-        raise ValueError("a record holds numbers only")
-    return np.frombuffer(bytes.fromhex(data["data"]), dtype).reshape([int(d) for d in data["shape"]])
+def _sweep(directory: Path) -> None:
+    """Removes temporary files of processes that were killed while they wrote."""
+    before, after = TEMPORARY.split("{}")
+    with os.scandir(directory) as entries:
+        names = [e.name for e in entries if e.name.startswith(before) and e.name.endswith(after)]
+    for name in names:
+        number = name[len(before) :].partition("-")[0]
+        if not number.isdecimal() or not _is_running(int(number[:9]), directory / name):
+            _remove(directory / name)
+
+
+def _is_running(process: int, file: Path) -> bool:
+    """Whether the process may still write the file."""
+    try:
+        if time.time() - file.stat().st_mtime > ABANDONED:
+            return False
+        if os.name == "posix":  # elsewhere this would end the process
+            os.kill(process, 0)
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    except (OSError, OverflowError):  # of another user
+        return True
+    return True
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        logger.info("cache: %s cannot be removed (%s)", path, error)
+
+
+def _shape(data: Any) -> tuple[int, ...]:
+    whole = isinstance(data, list) and all(type(d) is int and 0 <= d <= LARGEST_SIDE for d in data)
+    if not whole or len(data) > MOST_AXES:
+        raise Unusable(f"no shape: {str(data)[:80]}")
+    return tuple(data)

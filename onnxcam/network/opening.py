@@ -10,19 +10,21 @@ rewritten graph with the file. What was learnt is stored for the next opening (c
 """
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 from onnxcam.engine.options import PLAIN, EngineOptions
 from onnxcam.engine.providers import ProviderSpec, parse_providers
-from onnxcam.errors import InferenceError, OptionError, OutOfMemory
+from onnxcam.errors import InferenceError, OnnxCamError, OptionError, OutOfMemory
 from onnxcam.network import cache
 from onnxcam.network.added_batch import with_batch
 from onnxcam.network.batch_check import HALF_TOLERANCE, TOLERANCE, samples_interact, why_not_batched
 from onnxcam.network.class_token import has_class_token, several_before_class_tokens
 from onnxcam.network.dry_run import noise, without_branches
 from onnxcam.network.extra_inputs import extra_inputs, for_batch, is_batched
+from onnxcam.network.recorded import trace_of
 from onnxcam.network.scorer import Network
 from onnxcam.network.selection import Detections, Selection, refused_if_not_led_back, split_selection
 from onnxcam.network.sizes import size_notes, traced_at_fitting_size
@@ -45,6 +47,8 @@ from onnxcam.surgeon.passes.joined_sides import with_plain_heads
 from onnxcam.surgeon.preparation import prepare_model
 from onnxcam.surgeon.vmap.driver import CannotBatch, free_batch
 from onnxcam.types import Arrays, BatchMode, Image, MaskForm, Note, NoteCode
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -209,20 +213,35 @@ def _is_assumed(options: OpenOptions) -> bool:
 def _open(file: ModelFile, options: OpenOptions) -> OpenedModel:
     start = _start(file, options)
     key = _key(file, options, start.size)  # the caller's options, from which the start follows
+    cached = options.cache and 0 not in start.image.added  # what is recorded is the trace of a graph with a batch axis
+    record = cache.load(key) if cached else None
+    if record is not None:
+        try:
+            return _opened(file, options, start, key, record)
+        except OutOfMemory:
+            raise
+        except OnnxCamError as error:
+            logger.info("cache: nothing opens by the record, which is learnt again (%s)", error)
+    return _opened(file, options, start, key, None)
+
+
+def _opened(
+    file: ModelFile, options: OpenOptions, start: _Start, key: str, record: "cache.ModelRecord | None"
+) -> OpenedModel:
+    """The model as opened from its start. record: of an earlier opening, which counts if it is of this model."""
     requested = resolve_size(start.image, options.size)
     model, image, selection, options = start.model, start.image, start.selection, start.options
     inputs = extra_inputs(model, image, _still_read(options.inputs, selection))
-    cached = options.cache and 0 not in image.added  # what is recorded is the trace of a graph with a batch axis
-    record = cache.load(key) if cached else None
-    if record is not None and not _describes(record.trace, model):
+    cached = options.cache and 0 not in image.added
+    assumed = _is_assumed(options)
+    known = trace_of(record, model, image, start.size, assumed=assumed) if record is not None else None
+    if record is None or known is None:
         record = None
-    if record is None:
-        size, model, trace, notes = traced_at_fitting_size(
-            model, image, start.size, inputs, assumed=_is_assumed(options)
-        )
+        size, model, trace, notes = traced_at_fitting_size(model, image, start.size, inputs, assumed=assumed)
     else:
-        size = image.sides_in(record.trace.shapes[image.name])
-        model, trace, notes = without_branches(model, image, size, inputs, record.trace)
+        size = image.sides_in(known.shapes[image.name])
+        model, trace, notes = without_branches(model, image, size, inputs, known)
+    traced = trace
     if 0 in image.added:
         model, image, trace = with_batch(model, image, size, inputs, trace)
     anatomy = _located(model, image, size, inputs, trace, options)
@@ -236,7 +255,7 @@ def _open(file: ModelFile, options: OpenOptions) -> OpenedModel:
     opener = _Opener(file, start.runnable, model, joins_pictures, trace, anatomy, size, inputs, options, record, key)
     network, graph, batching = opener.open()
     if cached and record is None and not trace.taken:  # the branch of an If is found anew at every opening
-        cache.store(key, cache.ModelRecord(trace, batching.mode, batching.reason))
+        cache.store(key, cache.ModelRecord(traced.shapes, batching.mode, batching.reason))
     return OpenedModel(
         network, graph, anatomy, size, batching, inputs, notes, options, trace.shapes, selection,
         start.exported, key, tokens,
@@ -293,11 +312,6 @@ def _key(file: ModelFile, options: OpenOptions, size: tuple[int, ...]) -> str:
         (n, a.shape, a.dtype.str, hashlib.sha256(a.tobytes()).hexdigest()) for n, a in sorted(options.inputs.items())
     ]
     return cache.key(file.fingerprint, *map(str, (*choices, inputs)))
-
-
-def _describes(trace: Trace, model: Model) -> bool:
-    """Whether a record is of this graph: it has a shape for every tensor."""
-    return {str(v.name) for v in ir.values(model)} <= set(trace.shapes)
 
 
 @dataclass(frozen=True, eq=False)
