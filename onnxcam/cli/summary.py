@@ -145,7 +145,7 @@ def metric_value(value: float, unit: str) -> str:
     if unit:
         return f"{value:.2f}"
     # Four decimals, unless they would all be zero.
-    return f"{value:.4f}" if value == 0 or abs(value) >= 1e-4 else f"{value:.1e}"
+    return f"{value + 0.0:.4f}" if value == 0 or abs(value) >= 1e-4 else f"{value:.1e}"  # + 0.0: no minus at zero
 
 
 def _wrapped(start: str, text: str) -> list[str]:

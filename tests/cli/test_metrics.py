@@ -130,6 +130,7 @@ def test_the_columns_stand_below_each_other_and_an_undefined_metric_says_why() -
 @pytest.mark.parametrize(
     ("value", "unit", "text"),
     [(12.928, "%", "12.93"), (0, "%", "0.00"), (100, "%", "100.00"), (0.22746, "", "0.2275"), (0, "", "0.0000"),
+        (-0.0, "", "0.0000"),
      (1.5e-5, "", "1.5e-05"), (-0.25, "", "-0.2500")],
 )  # fmt: skip
 def test_values_have_few_digits_and_never_hide_a_small_number(value: float, unit: str, text: str) -> None:
