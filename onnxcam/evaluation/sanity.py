@@ -72,17 +72,18 @@ def sanity_check(
     for i, method in enumerate(chosen):
         if not intact.saliencies(i):
             raise UndefinedSaliency(f"{method.name} has no map of any of these pictures: {intact.results[i][0]}")
-    layers, notes = _layers(base, intact.outputs(), options.redraw)
+    layers, kept, notes = _layers(base, intact.outputs(), options.redraw)
     tallies = [_Tally(tuple(results)) for results in intact.results]
     for seed, depth in _models(len(layers), options):
         drawn = layers[:depth] if options.order is Order.TOP_DOWN else layers[depth - 1 : depth]
         changed = _reread(file, randomise(base, drawn, options.redraw, seed=seed))
         for tally, maps in zip(tallies, intact.again(changed, opener, count), strict=True):
             tally.add(seed, depth, layers[depth - 1].name, maps, is_last=len(drawn) == len(layers))
-    results = tuple(tally.result(intact, i, options) for i, tally in enumerate(tallies))
+    drawn_share = len(layers) / (len(layers) + kept)
+    results = tuple(tally.result(intact, i, options, drawn_share) for i, tally in enumerate(tallies))
     seconds = time.perf_counter() - start
     return SanityReport(
-        file.name, file.sha256, intact.names, options, len(layers), results, notes, seconds, intact.picture
+        file.name, file.sha256, intact.names, options, len(layers), kept, results, notes, seconds, intact.picture
     )
 
 
@@ -108,21 +109,21 @@ def _expected_steps(base: Model, options: SanityOptions) -> int:
 
 def _layers(
     base: Model, outputs: Sequence[str], redraw: Redraw | str
-) -> tuple[tuple[WeightLayer, ...], tuple[str, ...]]:
-    """(the layers that a draw changes, in order from the output; what to doubt). Raises ModelError if there is none."""
+) -> tuple[tuple[WeightLayer, ...], int, tuple[str, ...]]:
+    """(the layers that a draw changes, in order from the output; how many others; what to doubt). Raises ModelError."""
     existing = {str(value.name) for value in base.graph.outputs}
-    found = find_weight_layers(base, outputs if existing.issuperset(outputs) else ())
-    layers, notes = found.layers, list(found.skipped)
+    listed = find_weight_layers(base, outputs if existing.issuperset(outputs) else ())
+    layers, notes = listed.layers, list(listed.skipped)
     if not layers:
         raise ModelError("no weights were found in the graph, so nothing can be drawn again")
-    if redraw is not Redraw.HE:
+    if redraw != Redraw.HE:
         layers = tuple(layer for layer in layers if not layer.is_constant)
-        if len(layers) < len(found.layers):
-            same = len(found.layers) - len(layers)
-            notes.append(f"{same} of {len(found.layers)} layers repeat one number; {redraw} leaves them as they are")
+    constant = len(listed.layers) - len(layers)
     if not layers:
         raise ModelError(f"every layer repeats one number, which {redraw} does not change; draw again with he")
-    return layers, tuple(notes)
+    if constant:
+        notes.append(f"{constant} of {len(listed.layers)} layers repeat one number; {redraw} leaves them as they are")
+    return layers, constant + len(listed.skipped), tuple(notes)
 
 
 def _reread(file: ModelFile, model: Model) -> ModelFile:
@@ -158,8 +159,8 @@ class _Tally:
             self.maps[depth] = pairs[0][1]
         self.steps.append(step)
 
-    def result(self, intact: IntactMaps, i: int, options: SanityOptions) -> MethodSanity:
-        """The method's check, with its verdict."""
+    def result(self, intact: IntactMaps, i: int, options: SanityOptions, drawn: float) -> MethodSanity:
+        """The method's check, with its verdict. drawn: the share of the layers that can be drawn again."""
         saliencies, method = intact.saliencies(i), intact.methods[i]
         pairs = list(combinations([saliency.map for saliency in saliencies], 2))
         with_map = [k for k, each in enumerate(self.intact) if isinstance(each, Saliency)]
@@ -167,7 +168,7 @@ class _Tally:
         hog = [[step.hog[k] for k in with_map] for step in self.steps]
         others = intact.other_classes[i]
         overall = spread_of((v for step in spearman for v in step), mean_over_steps(spearman))
-        verdict, reason = judge(overall, len(saliencies), options.order)
+        verdict, reason = judge(overall, len(saliencies), options.order, drawn)
         return MethodSanity(
             method.name, method.options,
             tuple(each.target if isinstance(each, Saliency) else None for each in self.intact),

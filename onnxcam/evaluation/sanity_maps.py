@@ -9,7 +9,9 @@ import numpy as np
 from onnxcam.errors import ModelError, TargetError, UndefinedSaliency
 from onnxcam.evaluation.similarity import map_spearman
 from onnxcam.explainer.explainer import Explainer
+from onnxcam.explainer.pinned import pinned
 from onnxcam.explainer.targets.kind import TargetLike
+from onnxcam.explainer.targets.region import Region
 from onnxcam.inputs.loader import ImageLike, ModelInput
 from onnxcam.methods.blocks import Method
 from onnxcam.outputs.saliency import Saliency, ScoredTarget
@@ -55,15 +57,16 @@ class Count:
 class IntactMaps:
     """What the intact model gives.
 
-    results: of each method, the explanation of each picture. other_classes: of each method, Spearman of maps for the
-    target and for other classes; None where the target is no class. picture: the part of the first picture that the
-    model sees; None where it is no picture.
+    results: of each method, the explanation of each picture. targets: the same target for another model.
+    other_classes: of each method, Spearman of maps for the target and for other classes; None where the target is no
+    class. picture: the part of the first picture that the model sees; None where it is no picture.
     """
 
     methods: tuple[Method, ...]
     pictures: tuple[ImageLike, ...]
     names: tuple[str, ...]
     results: tuple[tuple[Explanation, ...], ...]
+    targets: tuple[tuple[TargetLike, ...], ...]
     other_classes: tuple[tuple[float | None, ...] | None, ...]
     picture: Picture | None
 
@@ -84,9 +87,7 @@ class IntactMaps:
                 with _opened(file, [self.methods[i] for i in wanted], opener, layer) as explainers:
                     for explainer, (i, places) in zip(explainers, wanted.items(), strict=True):
                         for k in places:
-                            before = self.results[i][k]
-                            assert isinstance(before, Saliency)
-                            results[i][k] = explained(explainer, self.pictures[k], before.target, count)
+                            results[i][k] = explained(explainer, self.pictures[k], self.targets[i][k], count)
                             count.add()
             except (UndefinedSaliency, ModelError) as error:  # other weights may not be opened, as where they overflow
                 for i, places in wanted.items():
@@ -115,27 +116,26 @@ def intact_maps(
     seed: int,
 ) -> IntactMaps:
     """Explains the pictures with every method. seed: of the choice of other classes. Raises OnnxCamError."""
-    results: list[list[Explanation]] = []
-    others: list[tuple[float | None, ...] | None] = []
+    results: list[list[Explanation]] = [[] for _ in methods]
+    targets: list[list[TargetLike]] = [[] for _ in methods]
+    others: list[list[float | None]] = [[] for _ in methods]
     with _opened(file, methods, opener, None) as explainers:
         prepared = [explainers[0].prepare(picture) for picture in pictures]
-        for explainer in explainers:
-            results.append([])
-            compared: list[float | None] = []
+        for i, explainer in enumerate(explainers):
             for k, picture in enumerate(pictures):
                 result = explained(explainer, picture, target, count)
-                pinned = _pinned(result.target) if isinstance(result, Saliency) else None
-                if pinned is not None and isinstance(result, Saliency) and pinned is not result.target:
-                    result = explained(explainer, picture, pinned, None)
-                results[-1].append(result)
+                fixed = pinned(explainer, picture, target, result) if isinstance(result, Saliency) else target
+                if isinstance(fixed, Region):  # its mask is as fine as the picture, the class map may be finer
+                    result = explained(explainer, picture, fixed, None)
                 if isinstance(result, Saliency):
-                    compared += _of_other_classes(explainer, picture, result, np.random.default_rng([seed, k]))
+                    others[i] += _of_other_classes(explainer, picture, result, fixed, np.random.default_rng([seed, k]))
+                results[i].append(result)
+                targets[i].append(fixed)
                 count.add()
-            others.append(tuple(compared) if compared else None)
     names = tuple(each.name for each in prepared)
-    return IntactMaps(
-        tuple(methods), tuple(pictures), names, tuple(map(tuple, results)), tuple(others), _seen(prepared[0])
-    )
+    compared = tuple(tuple(each) if each else None for each in others)
+    nested = tuple(map(tuple, results)), tuple(map(tuple, targets))
+    return IntactMaps(tuple(methods), tuple(pictures), names, *nested, compared, _seen(prepared[0]))
 
 
 def explained(explainer: Explainer, picture: ImageLike, target: TargetLike, count: Count | None) -> Explanation:
@@ -158,14 +158,8 @@ def _seen(image: ModelInput) -> Picture | None:
     return np.ascontiguousarray(picture[rows, columns])
 
 
-def _pinned(target: ScoredTarget) -> ScoredTarget:
-    """The target that stays when the weights change: a region where a class is predicted becomes its rectangle."""
-    moves = target.kind == Kind.REGION and target.where is None and target.box is not None
-    return replace(target, where=target.box) if moves else target
-
-
 def _of_other_classes(
-    explainer: Explainer, picture: ImageLike, saliency: Saliency, rng: np.random.Generator
+    explainer: Explainer, picture: ImageLike, saliency: Saliency, fixed: TargetLike, rng: np.random.Generator
 ) -> list[float | None]:
     """Spearman of the map with the maps of other classes of the same picture; empty where there are none."""
     target, classes = saliency.target, explainer.anatomy.logits.classes
@@ -173,10 +167,15 @@ def _of_other_classes(
         return []
     others = [c for c in range(classes) if c != target.index]
     drawn = rng.choice(others, min(OTHER_CLASSES, len(others)), replace=False) if others else ()
-    targets: list[TargetLike] = [
-        int(c) if target.kind == Kind.CLASSES else replace(target, index=int(c), label=None) for c in drawn
-    ]
+    targets = [_of_class(int(c), fixed) for c in drawn]
     return [_compared(saliency, other) for other in _explained_together(explainer, picture, targets)]
+
+
+def _of_class(index: int, fixed: TargetLike) -> TargetLike:
+    """The same target for another class."""
+    if isinstance(fixed, Region):
+        return replace(fixed, label=index)
+    return replace(fixed, index=index, label=None) if isinstance(fixed, ScoredTarget) else index
 
 
 def _explained_together(explainer: Explainer, picture: ImageLike, targets: list[TargetLike]) -> list[Explanation]:

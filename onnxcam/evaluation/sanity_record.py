@@ -19,6 +19,7 @@ def sanity_record(report: SanityReport) -> dict[str, Any]:
         "redraw": str(options.redraw),
         "seeds": list(options.seeds),
         "layers": report.layers,
+        "layers_kept": report.kept,
         "notes": list(report.notes),
         "methods": [_method(method) for method in report.methods],
         "seconds": round(report.seconds, 3),

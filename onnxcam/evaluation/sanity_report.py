@@ -20,7 +20,7 @@ DEFAULT_STEPS = 10
 RULE = (
     f"mean Spearman correlation with the maps of the intact model, over all steps of the top-down order and all "
     f"pictures: below {PASSES_BELOW:g} passes, above {FAILS_ABOVE:g} fails, else undecided; undecided too with fewer "
-    f"than {FEWEST_PICTURES} pictures, or where fewer than half of the maps are defined"
+    f"than {FEWEST_PICTURES} pictures, or where half of the maps are undefined or half of the layers keep their weights"
 )
 
 
@@ -136,9 +136,9 @@ class SanityReport:
     """The sanity check of a model.
 
     model, model_sha256: the intact file. pictures: their paths or names. options: those of the check. layers: how many
-    have weights that can be drawn again. methods: the check of each, in order. notes: what to doubt. seconds: duration.
-    picture: (height, width, 3) uint8, the part of the first picture that the model sees; None where it is no picture.
-    rule: by which the verdicts were given.
+    have weights that can be drawn again. kept: how many have weights that stay, for the reasons in notes. methods: the
+    check of each, in order. notes: what to doubt. seconds: duration. picture: (height, width, 3) uint8, the part of the
+    first picture that the model sees; None where it is no picture. rule: by which the verdicts were given.
     """
 
     model: str
@@ -146,6 +146,7 @@ class SanityReport:
     pictures: tuple[str, ...]
     options: SanityOptions
     layers: int
+    kept: int
     methods: tuple[MethodSanity, ...]
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
@@ -165,14 +166,19 @@ def mean_over_steps(steps: Sequence[Sequence[float | None]]) -> float | None:
     return float(np.mean(means)) if means else None
 
 
-def judge(spearman: Spread, pictures: int, order: Order | str) -> tuple[Verdict, str]:
-    """(the verdict by RULE, why, in one sentence). pictures: how many have a map of the intact model."""
+def judge(spearman: Spread, pictures: int, order: Order | str, drawn: float = 1.0) -> tuple[Verdict, str]:
+    """(the verdict by RULE, why, in one sentence).
+
+    pictures: how many have a map of the intact model. drawn: the share of the layers whose weights can be drawn again.
+    """
     mean = spearman.mean
     if order is not Order.TOP_DOWN:
         return Verdict.UNDECIDED, "the rule is for the top-down order; one layer alone may matter little to any map"
     if pictures < FEWEST_PICTURES:
         return Verdict.UNDECIDED, f"{pictures} pictures are fewer than {FEWEST_PICTURES}, and one scatters widely"
-    if mean is None or spearman.undefined > spearman.count:
+    if drawn <= 0.5:
+        return Verdict.UNDECIDED, f"the weights of {1 - drawn:.0%} of the layers cannot be drawn again"
+    if mean is None or spearman.undefined >= spearman.count:
         return Verdict.UNDECIDED, f"{spearman.undefined} of {spearman.count + spearman.undefined} maps are undefined"
     if mean < PASSES_BELOW:
         return Verdict.PASS, f"the mean Spearman {mean:.2f} is below {PASSES_BELOW:g}: the map follows the weights"

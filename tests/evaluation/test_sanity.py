@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx.reference import ReferenceEvaluator
 from small_models import CLASSIFIER, PIXELS, filled
 
 from onnxcam.errors import ModelError, OptionError, UndefinedSaliency
@@ -162,7 +163,8 @@ def test_the_verdict_follows_the_rule(mean: float | None, images: int, order: Or
 
 def test_mostly_undefined_maps_decide_nothing() -> None:
     assert judge(Spread(0.0, 0.0, 0.0, 4, 5), 3, Order.TOP_DOWN)[0] is Verdict.UNDECIDED
-    assert judge(Spread(0.0, 0.0, 0.0, 5, 5), 3, Order.TOP_DOWN)[0] is Verdict.PASS
+    assert judge(Spread(0.0, 0.0, 0.0, 5, 5), 3, Order.TOP_DOWN)[0] is Verdict.UNDECIDED
+    assert judge(Spread(0.0, 0.0, 0.0, 6, 5), 3, Order.TOP_DOWN)[0] is Verdict.PASS
 
 
 def test_undefined_similarities_are_left_out_of_the_mean_and_counted() -> None:
@@ -235,3 +237,49 @@ def test_the_record_holds_the_verdict_the_rule_and_every_number(classifier: onnx
     assert one["spearman"]["mean"] == report.methods[0].spearman.mean
     assert [step["spearman"] for step in one["steps"]] == [list(step.spearman) for step in report.methods[0].steps]
     assert record["model"]["sha256"] == read_model(classifier).sha256
+
+
+def test_a_model_with_mostly_repeated_weights_decides_nothing() -> None:
+    proto = filled(CLASSIFIER, 3)
+    for tensor in proto.graph.initializer:
+        if tensor.name in ("w1", "w2"):
+            rows = np.repeat(np.float32([[[[0.5]]]]), 6, 0) if tensor.name == "w1" else np.float32([[[[0.5]]]])
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.broadcast_to(rows, tensor.dims).copy(), tensor.name))
+    report = sanity_check(proto, pictures(), ["gradient"], ALL)
+    assert (report.layers, report.kept, report.verdict) == (1, 2, Verdict.UNDECIDED)
+    assert "2 of 3 layers repeat one number" in report.notes[0]
+    assert "67%" in report.methods[0].reason
+
+
+SEGMENTER = """<ir_version: 8, opset_import: ["" : 17]>
+net (float[N,3,16,12] x) => (float[N,4,16,12] y)
+<float[6,3,3,3] w1, float[4,6,3,3] w2>
+{
+  c = Conv <kernel_shape=[3,3], pads=[1,1,1,1]> (x, w1)
+  r = Relu (c)
+  y = Conv <kernel_shape=[3,3], pads=[1,1,1,1]> (r, w2)
+}"""
+
+
+def test_a_region_stays_where_the_intact_model_predicted_the_class() -> None:
+    """The re-drawn model predicts the class elsewhere; the mean over the same places is still what is explained."""
+    proto = filled(SEGMENTER, 2)
+    images = pictures()
+    (result,) = sanity_check(proto, images, ["gradient"], ALL).methods
+    model = read_model(proto).model
+    layers = find_weight_layers(model).layers
+    for step in result.steps:
+        changed = ir.to_proto(randomise(model, layers[: step.depth]))
+        for k, image in enumerate(images):
+            before, after = (reference_run(m, image) for m in (proto, changed))
+            predicted = before.argmax(axis=0)
+            index = np.bincount(predicted.ravel()).argmax()
+            chances = np.exp(after - after.max(axis=0))
+            share = (chances / chances.sum(axis=0))[index][predicted == index].mean()
+            expected = share if result.targets[k].is_probability else None
+            assert step.reasons[k] is None
+            assert step.probabilities[k] == pytest.approx(expected, rel=1e-4)
+
+
+def reference_run(proto: onnx.ModelProto, image: np.ndarray) -> np.ndarray:
+    return np.asarray(ReferenceEvaluator(proto).run(None, {"x": image[None]})[0][0])

@@ -17,7 +17,8 @@ from onnxcam.explainer.targets.classes import file_name as class_name
 from onnxcam.explainer.targets.kind import REGIONS, TARGETS, ClassLike, Feeds, HeadOutput, TargetKind, Vector
 from onnxcam.outputs.outlines import bounds, contours
 from onnxcam.outputs.saliency import MASKED, ScoredTarget
-from onnxcam.surgeon.analysis.anatomy import Kind
+from onnxcam.surgeon.analysis.anatomy import Kind, Logits
+from onnxcam.types import Placement
 
 Where = tuple[float, float, float, float] | npt.NDArray[Any] | None
 NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
@@ -136,6 +137,24 @@ def _inside(where: tuple[float, float, float, float] | npt.NDArray[Any], output:
     on_picture = np.outer((y >= 0) & (y < picture[0]), (x >= 0) & (x < picture[1]))
     inside = np.asarray((where[np.ix_(i, j)] != 0) & on_picture)
     return (inside.T if output.logits.sideways else inside).reshape(-1)
+
+
+def mask_of(
+    places: npt.NDArray[np.bool_], logits: Logits, size: tuple[int, ...], placement: Placement | None
+) -> npt.NDArray[np.bool_]:
+    """(height, width) of the picture, the pixels whose centres lie in these places of the class map.
+
+    It is a mask for a Region, which then holds the same places wherever they are as large as a pixel. placement: None
+    for an image that came preprocessed, whose mask has the size of the model's input.
+    """
+    rows, columns = logits.space[::-1] if logits.sideways else logits.space
+    table = places.reshape(logits.space).T if logits.sideways else places.reshape(logits.space)
+    picture = placement.picture if placement is not None else size
+    left, top, right, bottom = placement.box if placement is not None else (0, 0, size[1], size[0])
+    i = np.floor((np.arange(picture[0]) + 0.5 - top) / (bottom - top) * rows).astype(int)
+    j = np.floor((np.arange(picture[1]) + 0.5 - left) / (right - left) * columns).astype(int)
+    inside = np.outer((i >= 0) & (i < rows), (j >= 0) & (j < columns))
+    return np.asarray(table[np.ix_(i.clip(0, rows - 1), j.clip(0, columns - 1))] & inside)
 
 
 def parse(words: Sequence[str], labels: Sequence[str]) -> list[Region]:
