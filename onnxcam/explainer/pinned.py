@@ -38,7 +38,7 @@ def pinned(explainer: Explainer, image: ImageLike, target: TargetLike, saliency:
     forward = first.forward(model_input, [scored], values)
     try:
         (result,) = forward.results.values()
-        places = np.asarray(first.resolve(result, [scored], None).probe.feeds[REGIONS])[:, 0] > 0
+        places = np.asarray(first.resolve(result, [scored], None).probe.feeds[REGIONS], np.float64)[:, 0] > 0
         logits = result.runner.opened.anatomy.logits
     finally:
         forward.release()
