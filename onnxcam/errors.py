@@ -13,7 +13,8 @@
     ├── ProviderError           an execution provider that is not installed or does not start
     ├── RuntimeMissing          no onnxruntime installed
     ├── InferenceError          the runtime refused or failed to run the graph
-    │   └── OutOfMemory         not even one image fits into memory
+    │   ├── OutOfMemory         not even one image fits into memory
+    │   └── ProcessDied         the process of an isolated explainer crashed, or was ended
     ├── UndefinedSaliency       the method gives no map for this image (a constant map, NaN)
     └── OutputError             a file that cannot be written
 
@@ -77,6 +78,10 @@ class InferenceError(OnnxCamError):
 
 
 class OutOfMemory(InferenceError):
+    pass
+
+
+class ProcessDied(InferenceError):
     pass
 
 

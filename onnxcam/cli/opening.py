@@ -64,6 +64,7 @@ def open_explainer(
         threads=engine.threads,
         engine=parse_engine(engine),
         cache=cache,
+        isolated=engine.isolated,
     )
 
 

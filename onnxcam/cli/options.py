@@ -223,6 +223,10 @@ class EngineArgs:
         int | None, option(RUN, "Masks a forward pass. Default: by the free memory and, on a CPU, a measurement.")
     ] = None
     threads: Annotated[int | None, option(RUN, "Threads of one forward pass. Default: measured, see --batch.")] = None
+    isolated: Annotated[
+        bool,
+        option(RUN, "Read and run the model in a process of its own, which a stranger's file may crash.", "--isolated"),
+    ] = False
     gpu_mem: Annotated[
         str | None, option(RUN, "Most GPU memory that an open graph takes: 4GB, 512MiB, or 50% of what is free.")
     ] = None

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -275,7 +276,7 @@ def parse_engine(args: EngineArgs) -> "EngineOptions":
 
 def parse_adjustment(args: PreprocessingArgs) -> "Callable[[Preset], Preset]":
     """A function that lays the fields of the command line over a preset. Raises OptionError or PresetError."""
-    from onnxcam.inputs.presets import LETTERBOXES, override, parse_crop, parse_numbers, parse_scale, whole
+    from onnxcam.inputs.presets import parse_crop, parse_numbers, parse_scale
 
     mean = parse_numbers(args.mean) if args.mean is not None else None
     std = parse_numbers(args.std) if args.std is not None else None
@@ -285,14 +286,20 @@ def parse_adjustment(args: PreprocessingArgs) -> "Callable[[Preset], Preset]":
     if args.whole and (crop not in (None, 1.0) or args.resize == "shortest"):
         raise OptionError("--whole cuts nothing of the picture, so it goes without --crop and --resize shortest")
 
-    def adjust(preset: "Preset") -> "Preset":
-        preset = override(preset, mean=mean, std=std, scale=scale, crop=crop, color=args.color, resize=args.resize)
-        if padding is not None and preset.resize not in LETTERBOXES:
-            raise OptionError("--padding is the colour of a letterbox's bars; give --resize letterbox too")
-        preset = override(preset, padding=padding)
-        return whole(preset) if args.whole else preset
+    given = {"mean": mean, "std": std, "scale": scale, "crop": crop, "color": args.color, "resize": args.resize}
+    return partial(_adjusted, given, padding, args.whole)  # can be pickled, as an isolated process needs it
 
-    return adjust
+
+def _adjusted(
+    given: Mapping[str, Any], padding: tuple[float, ...] | None, is_whole: bool, preset: "Preset"
+) -> "Preset":
+    from onnxcam.inputs.presets import LETTERBOXES, override, whole
+
+    preset = override(preset, **given)
+    if padding is not None and preset.resize not in LETTERBOXES:
+        raise OptionError("--padding is the colour of a letterbox's bars; give --resize letterbox too")
+    preset = override(preset, padding=padding)
+    return whole(preset) if is_whole else preset
 
 
 def parse_window(text: str | None) -> tuple[float, ...] | None:

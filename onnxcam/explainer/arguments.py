@@ -102,6 +102,7 @@ RULES: Mapping[str, Rule] = {
     "threads": Rule(_is_count, "a whole number from 1 on"),
     "engine": Rule(lambda value: isinstance(value, EngineOptions), "EngineOptions(...)"),
     "cache": Rule(lambda value: isinstance(value, bool), "True or False", optional=False),
+    "isolated": Rule(lambda value: isinstance(value, bool), "True or False", optional=False),
     "name": Rule(_is_text, "what the provenance calls the picture, as a text"),
     "box": Rule(
         _is_boxes, "(left, top, right, bottom) in pixels, with left below right and top below bottom, or a list of such"

@@ -20,6 +20,7 @@ from onnxcam.explainer.arguments import adjusted, box_list, check_arguments, che
 from onnxcam.explainer.device_maps import DeviceSaliency, Finisher
 from onnxcam.explainer.fusion import FusedPipeline, check_layers, open_heads
 from onnxcam.explainer.heads import Heads
+from onnxcam.explainer.isolation import Isolated
 from onnxcam.explainer.lockstep import group_size
 from onnxcam.explainer.measuring import USUAL_PASSES, Requests, measure_maps, picture_of, target_of
 from onnxcam.explainer.pairing import with_targets
@@ -47,6 +48,9 @@ from onnxcam.surgeon.analysis.anatomy import Kind
 from onnxcam.surgeon.analysis.images import find_image
 from onnxcam.surgeon.loading import ModelFile, ModelSource, read_model
 from onnxcam.types import Origin, Progress, Score, Source
+
+MEMORY, SECONDS = 8 * 2**30, 120.0
+"""Limits of an isolated process, as isolation.Isolated takes them."""
 
 
 class Explainer:
@@ -81,6 +85,7 @@ class Explainer:
         threads: int | None = None,
         engine: EngineOptions | None = None,
         cache: bool = True,
+        isolated: bool = False,
     ) -> None:
         """Opens the model. Raises OnnxCamError for whatever cannot be opened or makes no sense.
 
@@ -106,18 +111,30 @@ class Explainer:
         takes them; each must start, and 'auto' takes the best that does. batch is the number of masks a forward pass,
         chosen from the model and the memory if None; threads that of the processor's threads. engine says how a GPU
         computes and how much of its memory it takes; it is refused on a CPU. cache: whether what opening this model
-        taught is kept in the user's cache folder and used next time.
+        taught is kept in the user's cache folder and used next time. isolated: whether model and pictures are read and
+        run in a process of their own, with limits, so that a stranger's file cannot end this one (docs/security.md).
         """
         check_arguments(
             {
                 "preset": preset, "adjust": adjust, "layer": layer, "layout": layout, "image_input": image_input,
                 "size": size, "output": output, "kind": kind, "inputs": inputs, "labels": labels, "batch": batch,
-                "threads": threads, "engine": engine, "cache": cache,
+                "threads": threads, "engine": engine, "cache": cache, "isolated": isolated,
             }
         )  # fmt: skip
         parse_providers(providers)
         spread, composite = check_window(window), check_bands(bands)
         self.method = checked_method(method)
+        self._isolated: Isolated | None = None
+        if isolated:
+            self._isolate(
+                {
+                    "model": model, "method": self.method, "step": step, "providers": providers, "preset": preset,
+                    "adjust": adjust, "layer": layer, "layout": layout, "image_input": image_input, "size": size,
+                    "window": window, "bands": bands, "output": output, "kind": kind, "inputs": inputs,
+                    "labels": labels, "batch": batch, "threads": threads, "engine": engine, "cache": cache,
+                }
+            )  # fmt: skip
+            return
         file = read_model(model)
         self.model_name, self.model_sha256 = file.name, file.sha256
         image = find_image(file.model, layout, image_input)
@@ -148,6 +165,18 @@ class Explainer:
             self._finisher = Finisher(self.provider, threads, device)
             self._pipeline = self._new_pipeline()
             opened.pop_all()
+
+    def _isolate(self, arguments: Mapping[str, Any]) -> None:
+        """Opens the model in a process of its own. arguments: those of __init__()."""
+        self._isolated = Isolated(arguments, MEMORY, SECONDS)
+        opened = self._isolated.opened
+        self.model_name, self.model_sha256 = opened.model_name, opened.model_sha256
+        self.preset, self.preset_origin = opened.preset, opened.preset_origin
+        self.size, self.size_origin = opened.size, opened.size_origin
+        self.labels, self.labels_origin = opened.labels, opened.labels_origin
+        self.anatomy, self.batching = opened.anatomy, opened.batching
+        self.provider, self.batch_size = opened.provider, opened.batch_size
+        self._loader = ImageLoader(self.anatomy.image, self.size, self.preset, self.provider)
 
     def _take_from_first_head(
         self, file: ModelFile, sides: tuple[int, ...] | None, labels: Sequence[str] | str | os.PathLike[str] | None
@@ -183,6 +212,7 @@ class Explainer:
         step graph, which serves one method, InferenceError when this one is closed, and what opening a model raises.
         """
         chosen = checked_method(method)
+        self._refuse_isolated("with_method()")
         check_layers(self._layers, chosen, has_step=False)
         another = object.__new__(type(self))
         another.__dict__.update(self.__dict__)
@@ -221,6 +251,9 @@ class Explainer:
         """
         check_arguments({"progress": progress})
         requested = target_list(targets)
+        if self._isolated is not None:
+            check_arguments({"name": name, "inputs": inputs})
+            return self._isolated.explain(image, requested, {"name": name, "inputs": inputs}, progress)
         # Load the picture and run it once; then resolve the targets, run the method and make the results.
         forward = self._forward(image, requested, name=name, inputs=inputs)
         (explained,) = self._explain_batch([forward], [requested], progress=[progress])
@@ -257,6 +290,9 @@ class Explainer:
         first map is requested.
         """
         check_arguments({"progress": progress})
+        if self._isolated is not None:
+            yield from self._isolated.stream(image, target, progress)
+            return
         yield from self._pipeline.stream(self._forward(image, [target]), target, progress)
 
     def explain_on_device(
@@ -272,6 +308,7 @@ class Explainer:
 
         Raises OptionError for a provider whose tensors cannot be bound.
         """
+        self._refuse_isolated("explain_on_device()")
         # A method of its own, so that no argument's value changes a return type.
         saliencies = self.explain(image, targets, name=name, inputs=inputs, progress=progress)
         return [self._finisher.on_device(saliency) for saliency in saliencies]
@@ -290,6 +327,7 @@ class Explainer:
         picture. score: 'probability' or 'logit'. The Scorer is valid until this Explainer is closed. Raises
         OnnxCamError.
         """
+        self._refuse_isolated("scorer()")
         model_input, values = self._read(image, None, inputs)
         return self._pipeline.scorer(model_input, target_list(targets), values, choose(Score, score, "score"))
 
@@ -338,13 +376,22 @@ class Explainer:
         Raises PictureError for a file or an array that fits neither a picture nor the model's input.
         """
         check_arguments({"name": name})
+        self._refuse_isolated("prepare()")
         return self._loader.prepare(image, name)
 
     def close(self) -> None:
         """Frees the sessions; a later explanation raises InferenceError."""
+        if self._isolated is not None:
+            self._isolated.close()
+            return
         for heads in self._all_heads:
             heads.close()
         self._finisher.close()
+
+    def _refuse_isolated(self, what: str) -> None:
+        """Raises OptionError for what hands out parts of the opened model, which is in another process if isolated."""
+        if self._isolated is not None:
+            raise OptionError(f"{what} needs an Explainer without isolated=True, whose model is opened in this process")
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         raise TypeError(
@@ -376,6 +423,7 @@ class Explainer:
         self, image: ImageLike, name: str | None, inputs: Mapping[str, npt.ArrayLike] | None
     ) -> tuple[ModelInput, Mapping[str, npt.ArrayLike]]:
         """The picture as the network takes it, with notes on all inputs, and the values of the extra inputs."""
+        self._refuse_isolated("this")
         check_arguments({"name": name, "inputs": inputs})
         model_input = self._loader.prepare(image, name)
         values, doubts = self._reader.read(inputs if inputs is not None else {})

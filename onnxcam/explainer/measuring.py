@@ -60,6 +60,8 @@ def measure_maps(
     maps: each with its target. parts: what each metric of each map reports its forward passes to. The picture is read
     once. Raises OptionError for a Saliency of another picture, and OnnxCamError.
     """
+    if explainer._isolated is not None:
+        return explainer._isolated.measure(picture, maps, requests, inputs, parts)
     model_input, values = explainer._read(picture, None, inputs)
     count = len(requests.names)
     results: list[dict[str, Measurement]] = []

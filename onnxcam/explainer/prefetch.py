@@ -60,6 +60,9 @@ def explain_each(
     stop early: the thread that reads ahead has ended then.
     """
 
+    if explainer._isolated is not None:
+        yield from explainer._isolated.explain_each(pictures, keep_going, progress)
+        return
     waiting: dict[int, _Begun] = {}  # pictures whose forward pass was made, and which are not explained yet
 
     def begin(group: "Sequence[tuple[int, tuple[ImageLike, Sequence[TargetLike]]]]") -> list[_Begun]:

@@ -1,0 +1,276 @@
+"""The process that an isolated Explainer works in: it opens the model and answers requests until its input ends.
+
+Requests come pickled from the parent, which is trusted; answers go back as plain data (plain_data.py). isolation.py is
+the parent's side. Output and errors of the process go nowhere: what libraries print there is a stranger's text.
+"""
+
+import os
+import pickle
+import resource
+import signal
+import struct
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy.typing as npt
+
+from onnxcam.engine.forking import Lock
+from onnxcam.engine.session import available_threads, runtime
+from onnxcam.errors import OnnxCamError, OutOfMemory
+from onnxcam.explainer.explainer import Explainer
+from onnxcam.explainer.measuring import measure_maps
+from onnxcam.explainer.plain_data import packed
+from onnxcam.explainer.prefetch import PictureResult, explain_each
+from onnxcam.inputs.presets import Preset
+from onnxcam.metrics.measurement import Measurement
+from onnxcam.network.opening import BatchSupport
+from onnxcam.outputs.saliency import Saliency
+from onnxcam.surgeon.analysis.anatomy import Anatomy
+from onnxcam.types import Origin, Progress
+
+LENGTH = struct.Struct("<Q")
+LIFE = 1.0
+"""Seconds between signs of life."""
+LARGEST_FILE = 2**26
+"""Bytes of a file that the process may write: it writes nothing but records of the cache."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Attributes of the Explainer in the process."""
+
+    model_name: str
+    model_sha256: str
+    preset: Preset
+    preset_origin: Origin
+    size: tuple[int, ...]
+    size_origin: Origin
+    labels: Sequence[str] | None
+    labels_origin: Origin
+    anatomy: Anatomy
+    batching: BatchSupport
+    provider: str
+    batch_size: int
+
+
+@dataclass(frozen=True, eq=False)
+class Explained:
+    """A PictureResult as plain data."""
+
+    number: int
+    saliencies: tuple[Saliency, ...]
+    original: npt.NDArray[Any] | None
+    error: "Failure | None"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An error. kind: the name of its class. text: its message."""
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """One message to the parent.
+
+    event: 'progress', 'begin' and 'picture' are on the way, 'done' and 'failed' end a request. numbers: (part, done,
+    all) of a progress, the pictures that begin. One of the others holds what was requested.
+    """
+
+    event: str
+    numbers: tuple[int, ...] = ()
+    failure: Failure | None = None
+    opened: Opened | None = None
+    saliencies: tuple[Saliency, ...] | None = None
+    measurements: tuple[Mapping[str, Measurement], ...] | None = None
+    explained: Explained | None = None
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the process may take.
+
+    memory: bytes beyond those of an empty process. seconds: of each core between two answers.
+    """
+
+    memory: int | None
+    seconds: float | None
+
+
+class Worker:
+    """Answers requests. explainer: opened by the first one; iterators: streams and batches that go on, by number."""
+
+    def __init__(self, requests: BinaryIO, answers: BinaryIO) -> None:
+        self._requests, self._answers, self._writing = requests, answers, Lock()
+        self._explainer: Explainer | None = None
+        self._iterators: dict[int, Iterator[Answer]] = {}
+        self._budget, self._sent = Budget(None, None), 0.0
+
+    def serve(self) -> None:
+        """Answers until the parent closes its end."""
+        while (request := self._received()) is not None:
+            name, arguments = request
+            limit_seconds(self._budget.seconds)
+            try:
+                answer = getattr(self, f"on_{name}")(**arguments)
+            except OnnxCamError as error:
+                answer = Answer("failed", failure=failure_of(error))
+            except MemoryError:
+                answer = Answer("failed", failure=Failure(OutOfMemory.__name__, "out of memory"))
+            except (
+                ArithmeticError,
+                AssertionError,
+                AttributeError,
+                LookupError,
+                OSError,
+                RuntimeError,
+                TypeError,
+                ValueError,
+            ) as error:
+                text = f"the isolated process failed: {type(error).__name__}: {str(error)[:300]}"
+                answer = Answer("failed", failure=Failure("InferenceError", text))
+            self._send(answer)
+
+    def on_open(self, budget: Budget, arguments: Mapping[str, Any]) -> Answer:
+        self._budget = budget
+        limit_memory(budget.memory)
+        limit_seconds(budget.seconds)
+        explainer = self._explainer = Explainer(**arguments)
+        values = {name: getattr(explainer, name) for name in Opened.__dataclass_fields__}
+        return Answer("done", opened=Opened(**values))
+
+    def on_explain(self, image: Any, targets: Any, options: Mapping[str, Any], reports: bool) -> Answer:
+        progress = self._progress(0, reports)
+        return Answer("done", saliencies=tuple(self.explainer.explain(image, targets, **options, progress=progress)))
+
+    def on_measure(self, picture: Any, maps: Any, requests: Any, inputs: Any, parts: int | None) -> Answer:
+        reports = [self._progress(i, parts is not None) for i in range(len(maps) * len(requests.names))]
+        measured = measure_maps(self.explainer, picture, maps, requests, inputs=inputs, parts=reports)
+        return Answer("done", measurements=tuple(measured))
+
+    def on_stream(self, number: int, image: Any, target: Any, reports: bool) -> Answer:
+        progress = self._progress(0, reports)
+        stream = self.explainer.stream(image, target, progress=progress)
+        self._iterators[number] = (Answer("done", saliencies=(saliency,)) for saliency in stream)
+        return Answer("done")
+
+    def on_each(self, number: int, keep_going: bool, reports: bool) -> Answer:
+        begin = partial(self._begin, reports)
+        results = explain_each(self.explainer, self._pictures(), keep_going=keep_going, progress=begin)
+        self._iterators[number] = (Answer("done", explained=plain_result(result)) for result in results)
+        return Answer("done")
+
+    def on_next(self, number: int) -> Answer:
+        answer = next(self._iterators[number], None)
+        if answer is None:
+            del self._iterators[number]
+        return answer if answer is not None else Answer("done")
+
+    def on_end(self, number: int) -> Answer:
+        iterator = self._iterators.pop(number, None)
+        if iterator is not None:
+            iterator.close()  # type: ignore[attr-defined]
+        return Answer("done")
+
+    @property
+    def explainer(self) -> Explainer:
+        assert self._explainer is not None, "the first request opens it"
+        return self._explainer
+
+    def _pictures(self) -> Iterator[Any]:
+        """Pictures with their targets, asked for one by one."""
+        while True:
+            self._send(Answer("picture"))
+            received = self._received()
+            if received is None or received[0] == "no_picture":
+                return
+            yield received[1]["picture"]
+
+    def _progress(self, part: int, reports: bool) -> Progress:
+        """A callback that sends the progress on; where nobody reads it, now and then as a sign of life."""
+
+        def report(done: int, of: int) -> None:
+            if reports or time.monotonic() - self._sent > LIFE:
+                self._send(Answer("progress", (part, done, of)))
+
+        return report
+
+    def _begin(self, reports: bool, numbers: Sequence[int]) -> list[Progress]:
+        if reports:
+            self._send(Answer("begin", tuple(numbers)))
+        return [self._progress(number, reports) for number in numbers]
+
+    def _received(self) -> tuple[str, Mapping[str, Any]] | None:
+        """The next request: its name and its arguments; None where the parent has ended."""
+        length = self._requests.read(LENGTH.size)
+        if len(length) < LENGTH.size:
+            return None
+        folder, request = pickle.loads(self._requests.read(LENGTH.unpack(length)[0]))
+        with suppress(OSError):
+            os.chdir(folder)  # relative paths are the parent's
+        return request  # type: ignore[no-any-return]
+
+    def _send(self, answer: Answer) -> None:
+        with self._writing:
+            for part in packed(answer):
+                self._answers.write(part)
+            self._answers.flush()
+        self._sent = time.monotonic()
+        limit_seconds(self._budget.seconds)
+
+
+def failure_of(error: OnnxCamError) -> Failure:
+    """The error as plain data, as the nearest class that onnxcam.errors has."""
+    kind = next(kind for kind in type(error).__mro__ if kind.__module__ == OnnxCamError.__module__)
+    return Failure(kind.__name__, str(error))
+
+
+def plain_result(result: PictureResult) -> Explained:
+    error = failure_of(result.error) if result.error is not None else None
+    return Explained(result.number, tuple(result.saliencies), result.original, error)
+
+
+def limit_memory(memory: int | None) -> None:
+    """Limits the address space to what is taken now and `memory` bytes; no limit for None."""
+    if memory is not None:
+        pages = int(Path("/proc/self/statm").read_text().split()[0]) if sys.platform == "linux" else 0
+        _lower(resource.RLIMIT_AS, pages * resource.getpagesize() + memory)
+
+
+def limit_seconds(seconds: float | None) -> None:
+    """Has the system end this process when it has computed for `seconds` on every core from now on."""
+    if seconds is not None:
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        _lower(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime + seconds * available_threads()) + 1)
+
+
+def _lower(limit: int, value: int) -> None:
+    """Sets the soft limit, which may rise again, as far as the system allows."""
+    _, hard = resource.getrlimit(limit)
+    resource.setrlimit(limit, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
+
+
+def main() -> None:
+    """Serves on standard input and output, which other code in this process then finds empty and closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    _lower(resource.RLIMIT_CORE, 0)
+    _lower(resource.RLIMIT_FSIZE, LARGEST_FILE)
+    if sys.platform == "linux":
+        with suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text("300")  # rather this process than the service
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
+    os.dup2(nothing, 1)
+    runtime()  # loaded before the memory is limited
+    with suppress(BrokenPipeError):
+        Worker(requests, answers).serve()
+    os._exit(0)  # destructors may hang, and the parent has what it needs

@@ -1,0 +1,306 @@
+"""An isolated Explainer gives the maps of a plain one, and what ends its process ends no other."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from command import onnxcam
+from forked import in_fork
+from PIL import Image
+from small_models import CLASSIFIER, filled
+
+from onnxcam import Explainer
+from onnxcam.errors import InferenceError, OptionError, OutOfMemory, PictureError, ProcessDied
+from onnxcam.explainer.isolation import Isolated
+from onnxcam.explainer.prefetch import explain_each
+from onnxcam.outputs.saliency import Saliency
+
+X = np.random.default_rng(0).standard_normal((3, 16, 12)).astype(np.float32)
+OTHER = X[:, ::-1].copy()
+
+TAIL = "logits0 = Gemm <transB=1> (flat, w3, b3)  zero = Mul (extra, none)  logits = Add (logits0, zero)"
+DIVIDES = CLASSIFIER.replace("b3>", "b3, int64 lowest = {-9223372036854775808}, float none = {0}>").replace(
+    "logits = Gemm <transB=1> (flat, w3, b3)",
+    f"""top = ReduceMax <keepdims=0> (x)  whole = Cast <to=7> (top)  divided = Div (lowest, whole)
+    extra = Cast <to=1> (divided)  {TAIL}""",
+)
+"""Divides -2^63 by the largest number of the picture: by -1, the processor refuses and onnxruntime dies of SIGFPE."""
+DEADLY = np.full((3, 16, 12), -1, np.float32)
+
+GROWS = CLASSIFIER.replace("b3>", "b3, float none = {0}, float one = {1}, int64[1] first = {1}>").replace(
+    "logits = Gemm <transB=1> (flat, w3, b3)",
+    f"""top = ReduceMax <keepdims=0> (x)  whole = Cast <to=7> (top)  sides = Reshape (whole, first)
+    big = Expand (one, sides)  extra = ReduceMax <keepdims=0> (big)  {TAIL}""",
+)
+"""Makes as many numbers as the largest number of the picture says."""
+
+ENDLESS = CLASSIFIER.replace("b3>", "b3, float none = {0}, bool yes = {1}>").replace(
+    "logits = Gemm <transB=1> (flat, w3, b3)",
+    f"""top = ReduceMax <keepdims=0> (x)  rounds = Cast <to=7> (top)
+    extra = Loop (rounds, yes, none) <body = step (int64 i, bool c, float s) => (bool go, float t) {{
+      go = Identity (c)  t = Add (s, s) }}>  {TAIL}""",
+)
+"""Counts to the largest number of the picture."""
+
+
+def large(top: float) -> np.ndarray:
+    image = X.copy()
+    image[0, 0, 0] = top
+    return image
+
+
+def explainer(
+    model: onnx.ModelProto | Path, method: str = "score-cam", *, isolated: bool = True, **named: Any
+) -> Explainer:
+    return Explainer(model, method, providers=["cpu"], preset="raw", isolated=isolated, **named)
+
+
+def described(saliencies: Sequence[Saliency]) -> list[Any]:
+    """All that a Saliency says, but how long it took."""
+    records = []
+    for each in saliencies:
+        record = {**asdict(each), "provenance": {**asdict(each.provenance), "seconds": 0}}
+        assert not each.map.flags.writeable
+        records.append({k: v.tobytes() if isinstance(v, np.ndarray) else v for k, v in record.items()})
+    return records
+
+
+def process_of(explain: Explainer) -> "subprocess.Popen[bytes]":
+    return explain._isolated._process._process
+
+
+@pytest.fixture(scope="module")
+def pair(classifier: onnx.ModelProto) -> Iterator[tuple[Explainer, Explainer]]:
+    with explainer(classifier) as isolated, explainer(classifier, isolated=False) as plain:
+        yield isolated, plain
+
+
+def test_results_and_attributes_are_those_of_a_plain_explainer(pair: tuple[Explainer, Explainer]) -> None:
+    isolated, plain = pair
+    for entry in (
+        lambda e: e.explain(X, ["top1", 2]),
+        lambda e: e.batch([X, OTHER, X], [0, 1, 2]),
+        lambda e: e.batch(np.stack([X, OTHER])),
+        lambda e: list(e.stream(X, 1)),
+        lambda e: [e(X, e(OTHER).target)],
+    ):
+        assert described(entry(isolated)) == described(entry(plain))
+    assert len(list(isolated.stream(X))) > 1
+    measured = [
+        {n: (m.value, m.options, m.passes) for n, m in e.measure(e(X), "average-drop", "deletion", picture=X).items()}
+        for e in pair
+    ]
+    assert measured[0] == measured[1]
+    for name in (
+        "method", "model_sha256", "model_name", "preset", "preset_origin", "size", "size_origin", "labels",
+        "labels_origin", "anatomy", "batching", "provider", "batch_size",
+    ):  # fmt: skip
+        assert getattr(isolated, name) == getattr(plain, name), name
+
+
+def test_pictures_of_every_kind_and_their_errors_arrive(pair: tuple[Explainer, Explainer], tmp_path: Path) -> None:
+    photo = Image.fromarray(np.random.default_rng(1).integers(0, 255, (20, 30, 3), np.uint8))
+    path = tmp_path / "photo.png"
+    photo.save(path)
+    isolated, plain = pair
+    with path.open("rb") as file:
+        for source in (path, str(path), path.read_bytes(), file, photo, np.asarray(photo)):
+            assert np.array_equal(isolated(source).map, plain(source).map)
+    for wrong in (tmp_path / "none.png", b"GIF89a", np.zeros((5, 7, 16, 12))):
+        with pytest.raises(PictureError) as raised:
+            isolated(wrong)
+        with pytest.raises(PictureError) as expected:
+            plain(wrong)
+        assert str(raised.value) == str(expected.value)
+
+
+def test_paths_are_those_of_the_callers_present_folder(
+    pair: tuple[Explainer, Explainer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "x.npy", X)
+    monkeypatch.chdir(tmp_path)
+    assert pair[0]("x.npy").provenance.image == "x.npy"
+
+
+@pytest.mark.slow
+def test_progress_arrives_and_a_callback_that_raises_is_raised(pair: tuple[Explainer, Explainer]) -> None:
+    seen: dict[Explainer, list[tuple[int, int]]] = {e: [] for e in pair}
+    for e in pair:
+        e.explain(X, progress=lambda done, of, e=e: seen[e].append((done, of)))
+    assert seen[pair[0]] == seen[pair[1]]
+
+    def fail(done: int, of: int) -> None:
+        raise KeyError("a callback")
+
+    def nested(done: int, of: int) -> None:
+        pair[0](X)
+
+    with pytest.raises(KeyError, match="a callback"):
+        pair[0].explain(X, progress=fail)
+    with pytest.raises(InferenceError, match="one thing at a time"):
+        pair[0].explain(X, progress=nested)
+    assert np.array_equal(pair[0](X).map, pair[1](X).map)
+
+
+def test_streams_may_be_left_and_walked_beside_other_calls(pair: tuple[Explainer, Explainer]) -> None:
+    isolated, plain = pair
+    first, second = isolated.stream(X), isolated.stream(OTHER)
+    maps = [next(first).map, next(second).map, isolated(X).map]
+    first.close()
+    assert np.array_equal(maps[0], next(plain.stream(X)).map)
+    assert np.array_equal(maps[1], next(plain.stream(OTHER)).map)
+    assert np.array_equal(maps[2], plain(X).map)
+    assert np.array_equal(list(second)[-1].map, plain(OTHER).map)
+
+
+def test_what_needs_the_opened_model_here_says_so(pair: tuple[Explainer, Explainer]) -> None:
+    isolated = pair[0]
+    for call in (isolated.scorer, isolated.prepare, isolated.explain_on_device):
+        with pytest.raises(OptionError, match="without isolated=True"):
+            call(X)
+    with pytest.raises(OptionError, match="without isolated=True"):
+        isolated.with_method("grad-cam")
+
+
+@pytest.mark.slow
+def test_an_argument_that_cannot_be_sent_is_an_option_error(classifier: onnx.ModelProto) -> None:
+    with pytest.raises(OptionError, match="cannot be sent to the isolated process"):
+        explainer(classifier, adjust=lambda preset: preset)
+
+
+def test_the_process_has_limits_and_no_core_files(pair: tuple[Explainer, Explainer]) -> None:
+    if sys.platform != "linux":
+        return
+    pair[0](X)
+    lines = Path(f"/proc/{process_of(pair[0]).pid}/limits").read_text().splitlines()
+    soft = {line[:26].strip(): line[26:].split()[0] for line in lines[1:]}
+    assert soft["Max core file size"] == "0"
+    assert soft["Max address space"].isdigit()
+    assert soft["Max cpu time"].isdigit()
+    assert soft["Max file size"].isdigit()
+    assert Path(f"/proc/{process_of(pair[0]).pid}/oom_score_adj").read_text().strip() == "300"
+
+
+@pytest.mark.slow
+def test_a_forked_child_starts_a_process_of_its_own(pair: tuple[Explainer, Explainer]) -> None:
+    isolated, plain = pair
+    before = process_of(isolated).pid
+    mine, same = in_fork(lambda: (isolated(X).map, process_of(isolated).pid == before))
+    assert not same
+    assert np.array_equal(mine, plain(X).map)
+    assert np.array_equal(isolated(X).map, mine)
+    assert process_of(isolated).pid == before
+
+
+def test_a_crash_in_onnxruntime_is_a_typed_error_and_the_next_picture_is_explained(tmp_path: Path) -> None:
+    model = filled(DIVIDES)
+    with explainer(model, isolated=False) as plain:
+        expected, other = plain(X).map, plain(OTHER).map
+    with explainer(model) as isolated:
+        with pytest.raises(ProcessDied, match="died of SIGFPE"):
+            isolated(DEADLY)
+        assert np.array_equal(isolated(X).map, expected)
+        results = list(explain_each(isolated, [(image, [None]) for image in (X, DEADLY, OTHER, X)]))
+    assert [result.number for result in results] == [0, 1, 2, 3]
+    assert isinstance(results[1].error, ProcessDied)
+    for result, one in zip(results[:1] + results[2:], (expected, other, expected), strict=True):
+        assert np.array_equal(result.saliencies[0].map, one)
+
+
+def test_a_model_that_crashes_while_it_is_opened_is_a_typed_error(tmp_path: Path) -> None:
+    model = filled(
+        DIVIDES.replace(
+            "divided = Div (lowest, whole)", "divided = Div (lowest, minus)  unused = Identity (whole)"
+        ).replace("float none", "int64 minus = {-1}, float none")
+    )
+    onnx.save(model, tmp_path / "deadly.onnx")
+    Image.new("RGB", (12, 16)).save(tmp_path / "a.png")
+    done = onnxcam("explain", "deadly.onnx", "a.png", "--isolated", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: the isolated process died of SIGFPE")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_lack_of_memory_is_a_typed_error() -> None:
+    arguments = {"model": filled(GROWS), "providers": ["cpu"], "preset": "raw", "threads": 1}
+    isolated = Isolated(arguments, 2**28, None)
+    try:
+        isolated.explain(X, [None], {}, None)
+        with pytest.raises((OutOfMemory, ProcessDied)):
+            isolated.explain(large(2e9), [None], {}, None)
+        isolated.explain(X, [None], {}, None)
+    finally:
+        isolated.close()
+
+
+@pytest.mark.slow
+def test_a_process_that_gives_no_sign_of_life_is_ended() -> None:
+    arguments = {"model": filled(ENDLESS), "providers": ["cpu"], "preset": "raw", "threads": 1}
+    isolated = Isolated(arguments, None, 1.0)
+    try:
+        start = time.monotonic()
+        with pytest.raises(InferenceError, match=r"died of SIGXCPU|no sign of life|takes more than"):
+            isolated.explain(large(9e15), [None], {}, None)
+        assert time.monotonic() - start < 25
+    finally:
+        isolated.close()
+
+
+@pytest.mark.slow
+def test_a_killed_process_is_started_again_and_a_closed_one_is_not(classifier: onnx.ModelProto) -> None:
+    isolated = explainer(classifier)
+    expected = isolated(X).map
+    stream = isolated.stream(X)
+    next(stream)
+    process_of(isolated).kill()
+    with pytest.raises(ProcessDied, match="SIGKILL"):
+        isolated(X)
+    assert np.array_equal(isolated(X).map, expected)
+    with pytest.raises(ProcessDied, match="begin again"):
+        next(stream)
+    process = process_of(isolated)
+    isolated.close()
+    isolated.close()
+    assert process.poll() == -signal.SIGKILL
+    with pytest.raises(InferenceError, match="closed"):
+        isolated(X)
+
+
+PARENT = """
+import os, time
+from onnxcam import Explainer
+explain = Explainer("tiny.onnx", providers=["cpu"], isolated=True)
+print(explain._isolated._process._process.pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.slow
+def test_the_process_ends_when_its_parent_was_killed(classifier_file: Path) -> None:
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], cwd=classifier_file.parent, stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    end = time.monotonic() + 20
+    while time.monotonic() < end and _runs(child):
+        time.sleep(0.05)
+    assert not _runs(child)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+        return "State:\tZ" not in Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return False
