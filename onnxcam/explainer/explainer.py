@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from onnxcam.engine.options import PLAIN, EngineOptions
 from onnxcam.engine.providers import ProviderSpec, parse_providers
-from onnxcam.errors import OnnxCamError
+from onnxcam.errors import OnnxCamError, OptionError
 from onnxcam.explainer.arguments import adjusted, box_list, check_arguments, checked_method
 from onnxcam.explainer.device_maps import DeviceSaliency, Finisher
 from onnxcam.explainer.fusion import FusedPipeline, check_layers, open_heads
