@@ -145,12 +145,14 @@ def test_only_one_file_touches_onnx_irs_passes() -> None:
 
 PROCESS_WIDE = {"catch_warnings", "filterwarnings", "simplefilter", "redirect_stdout", "redirect_stderr", "chdir"}
 PROCESS_WIDE |= {"threadpool_limits", "ThreadpoolController", "putenv"}
-"""Calls that change the process for every thread; only the command line, which owns its process, may make them."""
+"""Calls that change the process for every thread; only what owns its process may make them."""
+OWNERS = {ROOT / "explainer" / "isolated_process.py"}
+"""The main program of a process of onnxcam's own, beside the command line."""
 
 
 @pytest.mark.parametrize("room", sorted({room_of(dotted(p)) for p in files() if p.parent != ROOT} - {"cli"}))
 def test_library_code_changes_nothing_of_the_process(room: str) -> None:
-    for path in (ROOT / room).rglob("*.py"):
+    for path in set((ROOT / room).rglob("*.py")) - OWNERS:
         nodes = list(ast.walk(ast.parse(path.read_text())))
         names = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
         names |= {node.id for node in nodes if isinstance(node, ast.Name)}
