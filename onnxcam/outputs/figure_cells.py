@@ -3,6 +3,7 @@
 One line that is long is broken; of a table the longer side goes down the page, since a column of print is narrow.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
@@ -98,7 +99,8 @@ def lines(comparison: Comparison) -> list[Line]:
     if rows == 1:
         row = comparison.rows[0]
         maps = [_map(comparison, row, i, above=_method(comparison, i)) for i in range(methods)]
-        return _broken([_picture(comparison, row, with_target=True), *maps])
+        parts = _broken([_picture(comparison, row, with_target=True), *maps])
+        return [Line(_aligned(part.cells)) for part in parts]
     if methods == 1 and comparison.axis is not Axis.PICTURES:
         maps = [_map(comparison, row, 0, above=_row(comparison, row)) for row in comparison.rows]
         first = _picture(comparison, comparison.rows[0], with_target=_names_no_target(comparison))
@@ -118,7 +120,7 @@ def _methods_across(comparison: Comparison) -> list[Line]:
         if number == 0 or comparison.axis is Axis.PICTURES:
             shown = _picture(comparison, row, with_target=number == 0 and _names_no_target(comparison))
             picture = shown if number == 0 else replace(shown, above=())
-        result.append(Line((picture, *maps), _row(comparison, row)))
+        result.append(Line(_aligned((picture, *maps)), _row(comparison, row)))
     return result
 
 
@@ -156,15 +158,18 @@ def _names_no_target(comparison: Comparison) -> bool:
 
 
 def _method(comparison: Comparison, i: int) -> tuple[Words, ...]:
-    """A method's name, and below it its options, in as many lines as the methods have at most."""
+    """A method's name, and below it its options."""
     method = comparison.methods[i]
-    return _padded(comparison, (Words(method.name, size=USUAL), *map(Words, method.options)))
+    return Words(method.name, size=USUAL), *map(Words, method.options)
 
 
-def _padded(comparison: Comparison, heading: tuple[Words, ...]) -> tuple[Words, ...]:
-    """A heading with as many lines as that of the method with most options, so that names stand in one line."""
-    most = 1 + max(len(method.options) for method in comparison.methods)
-    return (*heading, *[Words("")] * (most - len(heading)))
+def _aligned(cells: Sequence[Cell | None]) -> tuple[Cell | None, ...]:
+    """The cells with headings of as many lines each, so that the methods' names stand in one line."""
+    most = max(len(cell.above) for cell in cells if cell is not None)
+    return tuple(
+        replace(cell, above=(*cell.above, *[Words("")] * (most - len(cell.above)))) if cell is not None else None
+        for cell in cells
+    )
 
 
 def _row(comparison: Comparison, row: ComparisonRow) -> tuple[Words, ...]:
@@ -189,8 +194,6 @@ def _picture(comparison: Comparison, row: ComparisonRow, *, with_target: bool = 
     index, target = _slice(row), _target(row.target) if with_target else ()
     slices = () if index is None else (Words("slice", str(index)),)
     heading: tuple[Words, ...] = (Words("input", size=USUAL),)
-    if len(comparison.methods) > 1 or len(comparison.rows) == 1:
-        heading = _padded(comparison, heading)
     return Cell(_any_of(row), row.original, Shown.PICTURE, above=heading, below=(*target, *slices), slice_index=index)
 
 
