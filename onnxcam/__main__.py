@@ -1,6 +1,6 @@
 """`python -m onnxcam` is the command `onnxcam`."""
 
-from onnxcam.cli.main import run
+from onnxcam.cli.start import start
 
 if __name__ == "__main__":
-    run()
+    start()

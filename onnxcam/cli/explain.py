@@ -10,18 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from onnxcam.cli.measuring import Measuring
 from onnxcam.cli.opening import open_explainer
 from onnxcam.cli.options import ExplainArgs, command
 from onnxcam.cli.parsing import build_method, parse_list, parse_path, parse_requests, parse_style, parse_targets
 from onnxcam.cli.pictures import list_pictures
+from onnxcam.cli.printing import print_note
 from onnxcam.cli.progress import progress_bar
 from onnxcam.cli.several_inputs import by_input
 from onnxcam.cli.stopping import Stop, stoppable
 from onnxcam.cli.summary import Show, printer
-from onnxcam.errors import OnnxCamError, PictureError
+from onnxcam.errors import OnnxCamError, OutputError, PictureError
 
 if TYPE_CHECKING:
     from onnxcam.explainer.prefetch import PictureResult
@@ -59,7 +58,7 @@ def explain_pictures(args: ExplainArgs) -> None:
         tallies = [_explain(one, show, name) for one, name in calls]
     for tally in tallies:
         if tally.failures:
-            raise _skipped(tally)
+            raise SkippedPictures(tally)
 
 
 def _explain(args: ExplainArgs, show: Show, input_name: str) -> Tally:
@@ -74,7 +73,7 @@ def _explain(args: ExplainArgs, show: Show, input_name: str) -> Tally:
     tally = Tally(len(images) + len(failures), failures)
     measuring = Measuring(targets.targets, parse_requests(args.measuring, tally.pictures))
     if not images:
-        raise failures[0] if len(failures) == 1 else _skipped(tally)
+        raise failures[0] if len(failures) == 1 else SkippedPictures(tally)
     names = list(targets.names) if len(targets.names) > 1 else [""]
     names = [" ".join(filter(None, (input_name, name))) for name in names] if input_name else names
     model = parse_path(args.model)
@@ -92,7 +91,7 @@ def _explain(args: ExplainArgs, show: Show, input_name: str) -> Tally:
             if result.error is None:
                 with stop.deferred():
                     _write(result, metrics, image, files, style, tally)
-                    with bar.hidden():
+                    with bar.hidden(), _counted(tally):
                         show(result.saliencies, files, metrics)
             elif args.keep_going:
                 failures.append(_named(result.error, image))
@@ -128,13 +127,22 @@ def _write(
 
 @contextmanager
 def _stoppable(tally: Tally) -> Iterator[Stop]:
-    """Says what was written when Ctrl-C or SIGTERM ends the run."""
+    """Says what was written when a signal or a closed standard output ends the run."""
     try:
         with stoppable() as stop:
             yield stop
     except SystemExit:
-        typer.echo(f"stopped: {tally}", err=True)
+        print_note(f"stopped: {tally}")
         raise
+
+
+@contextmanager
+def _counted(tally: Tally) -> Iterator[None]:
+    """Says what was written where standard output takes no more."""
+    try:
+        yield
+    except OutputError as error:
+        raise OutputError(f"{error}; {tally}") from None
 
 
 def _named(error: OnnxCamError, image: Path) -> OnnxCamError:
@@ -150,6 +158,10 @@ def _last(error: OnnxCamError, image: Path, tally: Tally) -> OnnxCamError:
     return type(error)(f"{_named(error, image)}; {tally}{hint}")
 
 
-def _skipped(tally: Tally) -> PictureError:
-    count = f"skipped {len(tally.failures)} of {tally.pictures} pictures:"
-    return PictureError("\n  ".join([count, *map(str, tally.failures)]))
+class SkippedPictures(PictureError):
+    """Pictures that --keep-going left out. lines: how many, and why each."""
+
+    def __init__(self, tally: Tally) -> None:
+        count = f"skipped {len(tally.failures)} of {tally.pictures} pictures:"
+        self.lines = (count, *map(str, tally.failures))
+        super().__init__("\n  ".join(self.lines))

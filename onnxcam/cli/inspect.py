@@ -2,12 +2,11 @@
 
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from onnxcam.cli.opening import open_options
 from onnxcam.cli.options import Json, ModelPath, OpeningArgs, command
 from onnxcam.cli.parsing import parse_path
-from onnxcam.cli.summary import json_text, shape_text
+from onnxcam.cli.printing import print_json, print_lines
+from onnxcam.cli.summary import shape_text
 
 if TYPE_CHECKING:
     from onnxcam.network.opening import OpenedModel
@@ -27,7 +26,10 @@ def inspect(model: ModelPath, opening: OpeningArgs, json: Json = False) -> None:
     opened = open_model(file, open_options(file, opening))
     opened.close()
     record = description(file, opened)
-    typer.echo(json_text(record) if json else page(record))
+    if json:
+        print_json(record)
+    else:
+        print_lines(page(record))
 
 
 def description(file: "ModelFile", opened: "OpenedModel") -> dict[str, Any]:
@@ -111,8 +113,8 @@ def _gradient_line(gradient: dict[str, Any]) -> str:
     return f"{'yes' if gradient['works'] else 'no'}: {gradient['reason']}{f': {missing}' if missing else ''}"
 
 
-def page(record: dict[str, Any]) -> str:
-    """The record for a reader."""
+def page(record: dict[str, Any]) -> list[str]:
+    """The lines of the record for a reader."""
     features, logits = record["features"], record["logits"]
     lines = [
         record["model"],
@@ -140,8 +142,7 @@ def page(record: dict[str, Any]) -> str:
             f"  not chosen  {candidate['tensor']}  {shape_text(candidate['shape'])}",
             f"              {candidate['why_not']}",
         ]
-    lines += [f"  warning     {w}" for w in record["warnings"]]
-    return "\n".join(lines)
+    return [*lines, *(f"  warning     {w}" for w in record["warnings"])]
 
 
 def _line(tensor: dict[str, Any]) -> str:

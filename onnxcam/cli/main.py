@@ -1,10 +1,9 @@
 """The parser with its commands, and the one place where errors become exit codes."""
 
-import io
 import logging
 import sys
 import warnings
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,9 +13,17 @@ from onnxcam.cli.explain import explain
 from onnxcam.cli.inspect import inspect
 from onnxcam.cli.methods import methods
 from onnxcam.cli.metrics import metrics
+from onnxcam.cli.printing import print_lines, print_note
 from onnxcam.cli.rewrite import rewrite
 from onnxcam.cli.sanity import sanity
+from onnxcam.cli.stopping import stoppable
+from onnxcam.cli.streams import flush
 from onnxcam.errors import OnnxCamError
+
+# Typer exports one of the errors of its parser, and older versions take them from another package.
+USAGE_ERRORS: tuple[type[Any], ...] = tuple(
+    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
+)
 
 app = typer.Typer(
     name="onnxcam",
@@ -40,7 +47,7 @@ def _version(print_it: bool) -> None:
     if print_it:
         from importlib.metadata import version
 
-        typer.echo(f"onnxcam {version('onnxcam')}")
+        print_lines([f"onnxcam {version('onnxcam')}"])
         raise typer.Exit
 
 
@@ -53,25 +60,43 @@ def main(
     """Show what an image model exported to ONNX saw."""
 
 
-def printable(text: str) -> str:
-    """Without control characters: a tensor's name must not steer the terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
-
-
 def run() -> None:
-    """Entry point. An OnnxCamError is printed in one or two lines, exit code 1; any other error keeps its traceback."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a file's name need not be text
+    """Runs the command of sys.argv; raises SystemExit where its exit code is not 0.
+
+    A wrong command line is exit code 2, an OnnxCamError 1; both are printed in one or two lines. Any other error keeps
+    its traceback.
+    """
     warnings.filterwarnings("ignore", module="PIL")  # of large photographs and odd metadata
     # Libraries log what onnxcam reports itself; without a handler Python would print it too.
     logging.getLogger().addHandler(logging.NullHandler())
-    try:
-        app()
-    except OnnxCamError as error:
-        sys.stderr.write(f"error: {printable(str(error))}\n")
-        raise SystemExit(1) from None
+    command = typer.main.get_command(app)
+    with stoppable() as stop:
+        try:
+            code = command(prog_name="onnxcam", standalone_mode=False) or 0
+            flush(sys.stdout)
+        except USAGE_ERRORS as error:
+            code = _print_usage(error)
+        except OnnxCamError as error:
+            first, *details = getattr(error, "lines", [str(error)])
+            print_note(f"error: {first}", details)
+            code = 1
+        if code or stop.code:
+            raise SystemExit(stop.code or code)
+
+
+def _print_usage(error: Any) -> int:
+    """Prints what is wrong with the command line, and returns the exit code of that. No words at all print the help."""
+    message = error.format_message()
+    context = getattr(error, "ctx", None)
+    if message and context is not None:
+        print_note(context.get_usage())
+        print_note(f"Try '{context.command_path} --help' for help.")
+    if message:
+        print_note(f"error: {message}")
+    return int(error.exit_code)
 
 
 if __name__ == "__main__":
-    run()
+    from onnxcam.cli.start import start
+
+    start()

@@ -2,10 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from onnxcam.cli.options import Json, command
-from onnxcam.cli.summary import json_text
+from onnxcam.cli.printing import print_json, print_lines
 
 if TYPE_CHECKING:
     from onnxcam.methods import Available
@@ -20,7 +18,10 @@ def methods(json: Json = False) -> None:
     from onnxcam.methods import available
 
     records = [description(one) for one in available()]
-    typer.echo(json_text(records) if json else page(records))
+    if json:
+        print_json(records)
+    else:
+        print_lines(page(records))
 
 
 def description(available: "Available") -> dict[str, Any]:
@@ -51,8 +52,8 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float | str) else getattr(value, "name", str(value))
 
 
-def page(records: list[dict[str, Any]]) -> str:
-    """The list for a reader."""
+def page(records: list[dict[str, Any]]) -> list[str]:
+    """The lines of the list for a reader."""
     from onnxcam.methods.registry import BUILT_IN
 
     lines = []
@@ -69,4 +70,4 @@ def page(records: list[dict[str, Any]]) -> str:
             f"  cost      {method['cost']}",
             f"  options   {options}",
         ]
-    return "\n".join(lines)
+    return lines

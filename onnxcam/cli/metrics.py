@@ -2,10 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from onnxcam.cli.options import Json, command
-from onnxcam.cli.summary import json_text
+from onnxcam.cli.printing import print_json, print_lines
 
 if TYPE_CHECKING:
     from onnxcam.metrics.metric import Metric
@@ -28,7 +26,10 @@ def metrics(json: Json = False) -> None:
     from onnxcam.metrics.registry import METRICS
 
     records = [description(metric) for metric in METRICS.values()]
-    typer.echo(json_text(records) if json else page(records))
+    if json:
+        print_json(records)
+    else:
+        print_lines(page(records))
 
 
 def description(metric: "Metric") -> dict[str, Any]:
@@ -46,8 +47,8 @@ def description(metric: "Metric") -> dict[str, Any]:
     }
 
 
-def page(records: list[dict[str, Any]]) -> str:
-    """The list for a reader, with names as they are typed."""
+def page(records: list[dict[str, Any]]) -> list[str]:
+    """The lines of the list for a reader, with names as they are typed."""
     lines = []
     for metric in records:
         better = f"{metric['better']} is better" if metric["better"] != "neither" else "neither way is better"
@@ -59,4 +60,4 @@ def page(records: list[dict[str, Any]]) -> str:
             f"  needs      {', '.join(NEEDS[need] for need in metric['needs']) or 'nothing but the map'}",
             f"  cost       {metric['cost']}",
         ]
-    return "\n".join(lines)
+    return lines

@@ -1,5 +1,6 @@
 """The bars that commands show on a terminal: of the pictures that are explained, or of the maps of a check."""
 
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -7,6 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from onnxcam.cli.printing import bar_console, bar_text
 
 if TYPE_CHECKING:
     from onnxcam.explainer.prefetch import GroupProgress
@@ -24,13 +27,17 @@ class ProgressBar:
     hidden: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
+def _room() -> int:
+    """Columns that the words of a bar may take: half of the terminal."""
+    return max(20, shutil.get_terminal_size().columns // 2)
+
+
 @contextmanager
 def progress_bar(images: Sequence[Path], *, quiet: bool) -> Iterator[ProgressBar]:
     """A bar with the time left on a terminal's standard error; nothing in a pipe or when quiet."""
     if quiet or not sys.stderr.isatty():
         yield ProgressBar(lambda group: [None] * len(group))
         return
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
@@ -40,14 +47,14 @@ def progress_bar(images: Sequence[Path], *, quiet: bool) -> Iterator[ProgressBar
         TimeRemainingColumn(),
     )
     # Rich would send what is printed meanwhile to the bar's console: records, too, that are piped elsewhere.
-    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
+    with Progress(*columns, console=bar_console(), transient=True, redirect_stdout=False) as bar:
         task = bar.add_task("opening the model", total=None)
 
         def begin(group: Sequence[int]) -> "list[OnProgress]":
             shares = dict.fromkeys(group, 0.0)
             finished, last = group[-1] + 1 - len(group), group[-1]
             numbers = f"{last + 1}" if len(group) == 1 else f"{group[0] + 1} to {last + 1}"
-            name = images[last].name
+            name = bar_text(images[last].name, _room())
             description = name if len(images) == 1 else f"{name} ({numbers} of {len(images)})"
             bar.update(task, description=description, completed=finished, total=len(images))
 
@@ -74,10 +81,9 @@ def share_bar(text: str, *, quiet: bool) -> "Iterator[Callable[[float, float], N
     if quiet or not sys.stderr.isatty():
         yield None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
-        task = bar.add_task(text, total=None)
+    with Progress(*columns, console=bar_console(), transient=True, redirect_stdout=False) as bar:
+        task = bar.add_task(bar_text(text, _room()), total=None)
         yield lambda done, expected: bar.update(task, completed=done, total=expected)

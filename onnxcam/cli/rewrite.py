@@ -4,11 +4,10 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from onnxcam.cli.opening import open_options
 from onnxcam.cli.options import FILES, ModelPath, OpeningArgs, Quiet, command, option
 from onnxcam.cli.parsing import parse_path
+from onnxcam.cli.printing import print_lines
 from onnxcam.cli.summary import shape_text
 
 
@@ -37,11 +36,14 @@ def rewrite(
     write_together({path: rewritten.data})
     if not quiet:
         features = rewritten.anatomy.features
-        typer.echo(f"{path}: also returns {features.tensor}  {shape_text(features.shape)} {features.layout}")
-        typer.echo(f"  because it is {features.reason}")
-        typer.echo(f"  batch {rewritten.batching.mode}: {rewritten.batching.reason}")
-        for note in rewritten.notes:
-            typer.echo(f"  note  {note}")
+        print_lines(
+            [
+                f"{path}: also returns {features.tensor}  {shape_text(features.shape)} {features.layout}",
+                f"  because it is {features.reason}",
+                f"  batch {rewritten.batching.mode}: {rewritten.batching.reason}",
+                *(f"  note  {note}" for note in rewritten.notes),
+            ]
+        )
 
 
 def _destination(source: Path, out: str | None) -> Path:

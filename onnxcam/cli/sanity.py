@@ -5,15 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from onnxcam.cli.opening import open_explainer
 from onnxcam.cli.options import SanityArgs, command
 from onnxcam.cli.parsing import build_methods, parse_integers, parse_path, parse_targets
 from onnxcam.cli.pictures import list_pictures
+from onnxcam.cli.printing import json_text, print_json, print_lines, print_note
 from onnxcam.cli.progress import share_bar
 from onnxcam.cli.stopping import stoppable
-from onnxcam.cli.summary import json_text
 from onnxcam.errors import OptionError, OutputError
 
 if TYPE_CHECKING:
@@ -44,9 +42,9 @@ def sanity(args: SanityArgs) -> None:
     record = {**sanity_record(report), "outputs": list(map(str, files))}
     write_together({path: _content(report, record, path) for path in files})
     if args.json:
-        typer.echo(json_text(record))
+        print_json(record)
     elif not args.quiet:
-        typer.echo(summary(report, files))
+        print_lines(summary(report, files))
 
 
 def _options(args: SanityArgs) -> "SanityOptions":
@@ -113,7 +111,7 @@ def _writable(files: list[Path], args: SanityArgs) -> list[Path]:
         check_matplotlib()
     except OptionError as missing:
         if any(path.suffix.lower() != RECORD for path in files):
-            typer.echo(f"note: no figure is drawn; {missing}", err=True)
+            print_note(f"note: no figure is drawn; {missing}")
         return [path for path in files if path.suffix.lower() == RECORD]
     return files
 
@@ -132,7 +130,7 @@ def _content(report: "SanityReport", record: object, path: Path) -> bytes:
     return (json_text(record) + "\n").encode() if suffix == RECORD else sanity_figure(report, suffix)
 
 
-def summary(report: "SanityReport", files: Sequence[Path]) -> str:
+def summary(report: "SanityReport", files: Sequence[Path]) -> list[str]:
     """The report for a reader."""
     options, pictures = report.options, len(report.pictures)
     seeds = ", ".join(map(str, options.seeds))
@@ -154,7 +152,7 @@ def summary(report: "SanityReport", files: Sequence[Path]) -> str:
     left_out = {reason: None for method in report.methods for reason in method.left_out if reason is not None}
     lines += [f"  note: a picture is left out: {reason}" for reason in left_out]
     lines += [f"  -> {path}" for path in files]
-    return "\n".join(lines)
+    return lines
 
 
 def _number(spread: "Spread | None") -> str:

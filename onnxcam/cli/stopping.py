@@ -1,27 +1,44 @@
-"""How Ctrl-C and SIGTERM stop a long command: between two pictures, never while the files of one are written."""
+"""How signals stop a command: as soon as nothing is half done, with what was begun cleaned up, and no traceback."""
 
+import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGBREAK")
+SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
+"""What a keyboard, a service manager or a terminal that is closed sends. No system has all of them."""
 
 
 class Stop:
-    """Ends the program on a signal, with 128 + its number as exit code, as shells report it."""
+    """Ends the program on a signal, with 128 + its number as exit code, as shells report it.
+
+    The first signal waits for the end of a deferred() block. The second one does not, and both let `finally` blocks
+    clean up. The third ends the process at once: the next run sweeps what it leaves.
+    """
 
     def __init__(self) -> None:
         self._deferred = False
-        self._code: int | None = None
+        self._over = False
+        self._count = 0
+        self._code = 0
+
+    @property
+    def code(self) -> int:
+        """The exit code of the first signal; 0 before it."""
+        return self._code
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """The signal handler. Raises SystemExit, within a deferred() block from the second signal on."""
-        self._code = 128 + number
-        if not self._deferred:
+        self._count += 1
+        self._code = self._code or 128 + number
+        if self._over or self._count > 2:
+            os._exit(self._code)
+        if not self._deferred or self._count > 1:
             raise SystemExit(self._code)
-        self._deferred = False
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
@@ -31,22 +48,57 @@ class Stop:
             yield
         finally:
             self._deferred = False
-        if self._code is not None:
+        if self._code:
             raise SystemExit(self._code)
+
+    def finish(self) -> None:
+        """From here on a signal ends the process at once: there is nothing left to clean up."""
+        self._over = True
+
+
+def install() -> tuple[Stop, dict[int, Any]]:
+    """Handles the signals that are not ignored, as SIGHUP is under nohup. Returns the handlers that were replaced too.
+
+    Only the main thread receives signals; elsewhere nothing is installed.
+    """
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        return stop, {}
+    previous = {number: signal.getsignal(number) for number in SIGNALS}
+    # A handler is None if it was not installed from Python, as that of an embedding program.
+    handled = {number: old for number, old in previous.items() if old is not signal.SIG_IGN and old is not None}
+    for number in handled:
+        signal.signal(number, stop.handle)
+    return stop, handled
 
 
 @contextmanager
 def stoppable() -> Iterator[Stop]:
-    """Handles SIGINT and SIGTERM within the block, unless they are ignored. Only the main thread receives signals."""
-    stop = Stop()
-    previous = {number: signal.getsignal(number) for number in SIGNALS}
-    if threading.current_thread() is not threading.main_thread():
-        previous = {}
-    handled = {number: handler for number, handler in previous.items() if handler is not signal.SIG_IGN}
+    """Handles the signals within the block, or uses what install() has put there for the whole process."""
+    installed = _installed()
+    if installed is not None:
+        yield installed
+        return
+    stop, previous = install()
     try:
-        for number in handled:
-            signal.signal(number, stop.handle)
         yield stop
     finally:
-        for number, handler in handled.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def quiet_unraisable(show: Callable[[Any], object]) -> Callable[[Any], None]:
+    """A sys.unraisablehook: a signal that came within a destructor or a callback is not printed as a fault."""
+
+    def hook(unraisable: Any) -> None:
+        if not issubclass(unraisable.exc_type, SystemExit):
+            show(unraisable)
+
+    return hook
+
+
+def _installed() -> Stop | None:
+    if threading.current_thread() is not threading.main_thread():
+        return None
+    owners = (getattr(signal.getsignal(number), "__self__", None) for number in SIGNALS)
+    return next((owner for owner in owners if isinstance(owner, Stop)), None)

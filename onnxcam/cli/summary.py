@@ -1,15 +1,14 @@
 """Text that the commands print for a reader: an explanation, the shape of a tensor."""
 
-import json as json_format
 import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import typer
+from onnxcam.cli.printing import json_list, print_lines
 
 if TYPE_CHECKING:
     from onnxcam.metrics.measurement import Measurement
@@ -23,12 +22,6 @@ SHOWN_SHARE = 0.005
 
 Show = Callable[["Sequence[Saliency]", Sequence[Mapping[str, Path]], "Sequence[Mapping[str, Measurement]]"], None]
 """Called with the maps of a picture, and the files and the metrics of each map."""
-
-
-def json_text(value: object) -> str:
-    """The value as indented JSON: in UTF-8 where standard output is, else in ASCII, which every encoding has."""
-    encoding = (sys.stdout.encoding or "").lower().replace("_", "-")
-    return json_format.dumps(value, indent=2, ensure_ascii=encoding not in ("utf-8", "utf8"))
 
 
 @contextmanager
@@ -47,37 +40,15 @@ def printer(*, json: bool, quiet: bool) -> Iterator[Show]:
     elif quiet:
         yield lambda saliencies, files, metrics: None
     else:
-        yield lambda saliencies, files, metrics: typer.echo(
-            "\n".join(
-                summary(one, [*map(str, paths.values())], measured)
-                for one, paths, measured in zip(saliencies, files, metrics, strict=True)
-            )
+        yield lambda saliencies, files, metrics: print_lines(
+            line
+            for one, paths, measured in zip(saliencies, files, metrics, strict=True)
+            for line in summary(one, [*map(str, paths.values())], measured)
         )
 
 
-@contextmanager
-def json_list() -> Iterator[Callable[[Sequence[Mapping[str, Any]]], None]]:
-    """Prints a JSON list record by record. It is closed however the run ends; one that fails at once prints nothing."""
-    started = False
-
-    def add(records: Sequence[Mapping[str, Any]]) -> None:
-        nonlocal started
-        for record in records:
-            text = json_text(record).replace("\n", "\n  ")
-            typer.echo(f"{',' if started else '['}\n  {text}", nl=False)
-            started = True
-
-    try:
-        yield add
-    except BaseException:
-        if started:
-            typer.echo("\n]")
-        raise
-    typer.echo("\n]" if started else "[]")
-
-
-def summary(saliency: "Saliency", outputs: Sequence[str], metrics: "Mapping[str, Measurement]") -> str:
-    """One explanation: its files, target, layer, method and metrics, and where each choice came from."""
+def summary(saliency: "Saliency", outputs: Sequence[str], metrics: "Mapping[str, Measurement]") -> list[str]:
+    """The lines of one explanation: its files, target, layer, method and metrics, and where each choice came from."""
     provenance = saliency.provenance
     options = [f"{k} {v}" for k, v in provenance.options.items() if v is not None and k != "fill"]
     lines = [f"{provenance.image} -> {', '.join(outputs)}{_assumed(saliency)}", _target_line(saliency)]
@@ -109,7 +80,7 @@ def summary(saliency: "Saliency", outputs: Sequence[str], metrics: "Mapping[str,
         f"batch {provenance.batch}"
     )
     lines += metric_lines(metrics)
-    return "\n".join([*lines, *(f"  note          {note}" for note in provenance.notes)])
+    return [*lines, *(f"  note          {note}" for note in provenance.notes)]
 
 
 def metric_lines(metrics: "Mapping[str, Measurement]") -> list[str]:

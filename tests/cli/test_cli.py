@@ -65,7 +65,7 @@ def test_json_is_json_in_every_encoding_of_standard_output(folder: Path, encodin
     name = "é\N{GRINNING FACE}.png"
     (folder / "photo.png").rename(folder / name)
     environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "1"}
-    command = [sys.executable, "-m", "onnxcam.cli.main", "explain", "tiny.onnx", name, "--json"]
+    command = [sys.executable, "-m", "onnxcam", "explain", "tiny.onnx", name, "--json"]
     done = subprocess.run(command, cwd=folder, capture_output=True, timeout=300, env=environment)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.decode(encoding))[0]["image"] == name

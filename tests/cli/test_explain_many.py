@@ -41,7 +41,7 @@ def folder(classifier: onnx.ModelProto, tmp_path: Path) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_run_keeps_and_counts_the_pictures_that_it_finished(folder: Path, number: int, code: int) -> None:
-    command = [sys.executable, "-m", "onnxcam.cli.main", "explain", "tiny.onnx", "pictures"]
+    command = [sys.executable, "-m", "onnxcam", "explain", "tiny.onnx", "pictures"]
     with open(folder / "records.json", "wb") as out:
         run = subprocess.Popen(
             [*command, "--json", "--format", "png,npy", "-o", "maps/"], cwd=folder, stdout=out, stderr=subprocess.PIPE

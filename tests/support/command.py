@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def onnxcam(*words: object, cwd: Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "onnxcam.cli.main", *map(str, words)]
+    command = [sys.executable, "-m", "onnxcam", *map(str, words)]
     settings = {**os.environ, "COLUMNS": "200", **(env or {})}
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, env=settings)
 

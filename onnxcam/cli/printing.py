@@ -1,0 +1,147 @@
+"""The one place through which the command line prints: nothing that a file says reaches the terminal as it is.
+
+Names of tensors, labels, metadata and files come from strangers. Here they lose what steers a terminal or misleads its
+reader: escapes and other control codes, line breaks, marks that reverse the order of letters, invisible characters,
+halves of surrogate pairs. Each becomes its escape, as in \\x1b or \\u202e, and what is endless is cut. Pages are
+printed line by line, so that a line break within a name cannot pass for one of the page. JSON keeps the true names, in
+its own escapes.
+"""
+
+import json as json_format
+import re
+import sys
+import traceback
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+LONGEST_WORD, LONGEST_LINE = 600, 4000
+"""Characters that are printed of what has no blanks, and of a line. The rest is cut out of the middle."""
+MOST_MARKS = 8
+"""Accents on one letter; more of them grow over the lines above."""
+JOINERS = "\u200c\u200d\ufe0e\ufe0f"
+"""Invisible, but spelling in several scripts, and the glue of emoji. Shown behind a letter that is not ASCII."""
+INVISIBLE = re.compile(
+    "[\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0d\uffa0\U000e0100-\U000e01ef]"
+)
+"""Letters and marks that leave no ink, beside those that Python calls not printable."""
+NOT_ASCII = re.compile(r"[^ -~]+")
+NOT_ASCII_NOR_BREAK = re.compile(r"[^\n -~]+")
+
+
+def printable(text: str) -> str:
+    """The text as one line, with the escape of each character that could steer the terminal or mislead a reader."""
+    return NOT_ASCII.sub(lambda run: _escaped(run[0], _escape), text)
+
+
+def one_line(text: str) -> str:
+    """printable(), without the middle of what is too long: names of a megabyte."""
+    return _cut(printable(_cut(text)))
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Prints lines on standard output. A line break within one of them is escaped."""
+    _write(sys.stdout, "".join(f"{one_line(line)}\n" for line in lines))
+
+
+def print_note(text: str, details: Iterable[str] = ()) -> None:
+    """Prints a line on standard error, and the details below it."""
+    _write(sys.stderr, "".join(f"{one_line(line)}\n" for line in (text, *(f"  {detail}" for detail in details))))
+
+
+def print_json(value: object) -> None:
+    """Prints the value as indented JSON on standard output."""
+    _write(sys.stdout, f"{json_text(value)}\n")
+
+
+@contextmanager
+def json_list() -> Iterator[Callable[[Sequence[Mapping[str, Any]]], None]]:
+    """Prints a JSON list record by record. It is closed however the run ends; one that fails at once prints nothing."""
+    started = False
+
+    def add(records: Sequence[Mapping[str, Any]]) -> None:
+        nonlocal started
+        for record in records:
+            text = json_text(record).replace("\n", "\n  ")
+            _write(sys.stdout, f"{',' if started else '['}\n  {text}")
+            started = True
+
+    try:
+        yield add
+    except BaseException:
+        if started:
+            _write(sys.stdout, "\n]\n")
+        raise
+    _write(sys.stdout, "\n]\n" if started else "[]\n")
+
+
+def json_text(value: object) -> str:
+    """The value as indented JSON: in UTF-8 where standard output is, else in ASCII, which every encoding has.
+
+    The names are the true ones. What printable() escapes stands in JSON's own escapes.
+    """
+    encoding = (sys.stdout.encoding or "").lower().replace("_", "-")
+    text = json_format.dumps(value, indent=2, ensure_ascii=encoding not in ("utf-8", "utf8"))
+    return NOT_ASCII_NOR_BREAK.sub(lambda run: _escaped(run[0], lambda c: json_format.dumps(c)[1:-1]), text)
+
+
+def bar_console() -> "Console":
+    """Where progress bars are drawn: standard error."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def bar_text(text: str, columns: int) -> str:
+    """The words of a bar in so many columns at most, of which the end is cut."""
+    line = one_line(text)
+    return line if len(line) <= columns else f"{line[: columns - 3]}..."
+
+
+def print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Prints the traceback of a bug, as sys.excepthook does, with the names in it escaped."""
+    lines = [line for part in traceback.format_exception(kind, error, trace) for line in part.splitlines()]
+    _write(sys.stderr, "".join(f"{one_line(line)}\n" for line in lines))
+
+
+def _write(stream: TextIO | None, text: str) -> None:
+    if stream is not None:  # Python has none where the descriptor was closed
+        stream.write(text)
+        stream.flush()
+
+
+def _cut(text: str) -> str:
+    if len(text) > LONGEST_WORD:
+        text = re.sub(f"[^ ]{{{LONGEST_WORD + 1},}}", lambda word: _without_middle(word[0], LONGEST_WORD), text)
+    return _without_middle(text, LONGEST_LINE) if len(text) > LONGEST_LINE else text
+
+
+def _without_middle(text: str, most: int) -> str:
+    gap = f"[...{len(text) - most + 40:,} characters...]"
+    return f"{text[: (most - 40) * 2 // 3]}{gap}{text[len(text) - (most - 40) // 3 :]}"
+
+
+def _escaped(run: str, escape: Callable[[str], str]) -> str:
+    """The run of characters that are not ASCII, or control codes, with the escapes of those that mislead."""
+    shown, before, marks = [], "", 0
+    for character in run:
+        category = unicodedata.category(character)
+        marks = marks + 1 if category in ("Mn", "Me") else 0
+        safe = before not in ("", *JOINERS) if character in JOINERS else _is_safe(character, category)
+        safe = safe and marks <= MOST_MARKS
+        shown.append(character if safe else escape(character))
+        before = character if safe else ""
+    return "".join(shown)
+
+
+def _is_safe(character: str, category: str) -> bool:
+    return (character.isprintable() or category == "Zs") and not INVISIBLE.match(character)
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
