@@ -8,15 +8,13 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from onnxcam.cli.opening import open_explainer
 from onnxcam.cli.options import CompareArgs, command
 from onnxcam.cli.parsing import build_methods, parse_list, parse_path, parse_requests, parse_targets, split_labels
 from onnxcam.cli.pictures import list_pictures
+from onnxcam.cli.printing import json_list, print_lines
 from onnxcam.cli.progress import share_bar
 from onnxcam.cli.stopping import stoppable
-from onnxcam.cli.summary import json_list
 from onnxcam.errors import OptionError, OutputError
 
 if TYPE_CHECKING:
@@ -116,7 +114,7 @@ def _write(
     if add is not None:
         add([comparison_record(comparison, [file])])
     elif not args.quiet:
-        typer.echo(_summary(comparison, pictures, file))
+        print_lines(_summary(comparison, pictures, file))
 
 
 def _parsed(args: CompareArgs) -> _Job:
@@ -202,7 +200,7 @@ def _printer(args: CompareArgs) -> Iterator[Add | None]:
         yield add
 
 
-def _summary(comparison: "Comparison", pictures: Sequence[Path], file: Path) -> str:
+def _summary(comparison: "Comparison", pictures: Sequence[Path], file: Path) -> list[str]:
     """The file, and below it each row with its target and the metrics of each method."""
     from onnxcam.outputs.captions import target_text
     from onnxcam.outputs.figure_cells import shown_number
@@ -223,4 +221,4 @@ def _summary(comparison: "Comparison", pictures: Sequence[Path], file: Path) -> 
                 shown = "  ".join(numbers) if cell.saliency is not None else f"no map: {cell.reason}"
                 lines.append(f"    {str(method).ljust(wide)}  {shown}")
     lines.append(f"  {comparison.passes} forward passes, {comparison.seconds:.2f} s")
-    return "\n".join(lines)
+    return lines
