@@ -105,7 +105,9 @@ def lines(comparison: Comparison) -> list[Line]:
         maps = [_map(comparison, row, 0, above=_row(comparison, row)) for row in comparison.rows]
         first = _picture(comparison, comparison.rows[0], with_target=_names_no_target(comparison))
         return _broken([first, *maps])
-    if methods < ACROSS or rows >= ACROSS:
+    differ = comparison.axis is Axis.PICTURES  # the pictures take a line, else the one picture takes a column
+    across, down = rows + (not differ), methods + differ
+    if methods < ACROSS or across > ACROSS or down > 2 * across:  # a longer one is no page
         return _methods_across(comparison)
     return _rows_across(comparison)
 
