@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # `as` exports a name to type checkers, which do not read _HO
     from onnxcam.inputs.images import read_picture as read_picture
     from onnxcam.inputs.presets import PRESETS as PRESETS
     from onnxcam.inputs.presets import Preset as Preset
+    from onnxcam.limits import Limits as Limits
     from onnxcam.methods.blocks import Convention as Convention
     from onnxcam.methods.blocks import Method as Method
     from onnxcam.methods.feature_cams import ablation_cam as ablation_cam
@@ -101,6 +102,7 @@ _HOMES = {
     "onnxcam.explainer.targets.timestep": ("Timestep",),
     "onnxcam.inputs.images": ("read_picture",),
     "onnxcam.inputs.presets": ("PRESETS", "Preset"),
+    "onnxcam.limits": ("Limits",),
     "onnxcam.methods.blocks": ("Convention", "Method"),
     "onnxcam.methods.feature_cams": ("ablation_cam", "cam", "eigen_cam", "recipro_cam"),
     "onnxcam.methods.fills": ("BLACK", "MEAN", "ZERO", "Fill", "blur", "fill_named"),

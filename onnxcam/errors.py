@@ -14,7 +14,8 @@
     ├── RuntimeMissing          no onnxruntime installed
     ├── InferenceError          the runtime refused or failed to run the graph
     │   ├── OutOfMemory         not even one image fits into memory
-    │   └── ProcessDied         the process of an isolated explainer crashed, or was ended
+    │   ├── ProcessDied         the process of an isolated explainer crashed, or was ended
+    │   └── TimedOut            a forward pass took longer than the limit
     ├── UndefinedSaliency       the method gives no map for this image (a constant map, NaN)
     └── OutputError             a file that cannot be written
 
@@ -82,6 +83,10 @@ class OutOfMemory(InferenceError):
 
 
 class ProcessDied(InferenceError):
+    pass
+
+
+class TimedOut(InferenceError):
     pass
 
 

@@ -178,6 +178,8 @@ class NoteCode(StrEnum):
     """A picture of 16 bits uses an eighth of its range or less, so it is nearly flat."""
     WINDOW_ASSUMED = "window-assumed"
     """Which values became black and white was not given, and the file leaves a choice."""
+    READ_REDUCED = "read-reduced"
+    """A JPEG of more pixels than the limit was decoded at a fraction of its sides."""
     FIRST_FRAME = "first-frame"
     """Of several frames or pages of a file the first is explained."""
     TRANSPARENT = "transparent"

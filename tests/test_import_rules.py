@@ -17,7 +17,7 @@ import onnxcam
 
 ROOT = Path(onnxcam.__file__).parent
 STOREYS = (
-    {"errors", "types", "files", "resampling", "versions"},
+    {"errors", "types", "files", "limits", "resampling", "versions"},
     {"surgeon", "engine"},
     {"inputs"},
     {"network"},

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from onnxcam.cli.opening import open_explainer
 from onnxcam.cli.options import CompareArgs, command
-from onnxcam.cli.parsing import build_methods, parse_list, parse_path, parse_requests, parse_targets, split_labels
+from onnxcam.cli.parsing import (
+    build_methods,
+    parse_limits,
+    parse_list,
+    parse_path,
+    parse_requests,
+    parse_targets,
+    split_labels,
+)
 from onnxcam.cli.pictures import list_pictures
 from onnxcam.cli.printing import json_list, print_lines
 from onnxcam.cli.progress import share_bar
@@ -71,7 +79,7 @@ class _Job:
 
         targets = parse_targets(self.args.targets)
         for model in self.models:
-            file = read_model(model)
+            file = read_model(model, parse_limits(self.args.limits))
             for layer in self.layers:
                 yield open_explainer(self.args, targets, self.methods[0], file=file, layer=[layer])
 

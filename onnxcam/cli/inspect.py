@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 from onnxcam.cli.opening import open_options
-from onnxcam.cli.options import Json, ModelPath, OpeningArgs, command
-from onnxcam.cli.parsing import parse_path
+from onnxcam.cli.options import Json, LimitArgs, ModelPath, OpeningArgs, command
+from onnxcam.cli.parsing import parse_limits, parse_path
 from onnxcam.cli.printing import print_json, print_lines
 from onnxcam.cli.summary import shape_text
 
@@ -17,13 +17,14 @@ SIDES = ("depth", "height", "width")
 
 
 @command
-def inspect(model: ModelPath, opening: OpeningArgs, json: Json = False) -> None:
+def inspect(model: ModelPath, opening: OpeningArgs, limits: LimitArgs, json: Json = False) -> None:
     """Show inputs, outputs, the feature tensor and the logits that were chosen, why, and what lost."""
     from onnxcam.network.opening import open_model
     from onnxcam.surgeon.loading import read_model
 
-    file = read_model(parse_path(model))
-    opened = open_model(file, open_options(file, opening))
+    allowed = parse_limits(limits)
+    file = read_model(parse_path(model), allowed)
+    opened = open_model(file, open_options(file, opening, allowed))
     opened.close()
     record = description(file, opened)
     if json:

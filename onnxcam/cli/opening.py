@@ -11,6 +11,7 @@ from onnxcam.cli.parsing import (
     parse_engine,
     parse_image_input,
     parse_inputs,
+    parse_limits,
     parse_list,
     parse_path,
     parse_window,
@@ -20,6 +21,7 @@ from onnxcam.errors import OptionError
 if TYPE_CHECKING:
     from onnxcam.explainer.explainer import Explainer
     from onnxcam.explainer.targets.registry import ParsedTargets
+    from onnxcam.limits import Limits
     from onnxcam.methods.blocks import Method
     from onnxcam.network.opening import OpenOptions
     from onnxcam.surgeon.loading import ModelFile
@@ -65,10 +67,11 @@ def open_explainer(
         engine=parse_engine(engine),
         cache=cache,
         isolated=engine.isolated,
+        limits=parse_limits(args.limits),
     )
 
 
-def open_options(file: "ModelFile", args: OpeningArgs) -> "OpenOptions":
+def open_options(file: "ModelFile", args: OpeningArgs, limits: "Limits") -> "OpenOptions":
     """How a model is opened without a picture: on the CPU, extra inputs that are not given filled with zeros."""
     from onnxcam.inputs.choices import choose_inputs, choose_kind, choose_preset, choose_size
     from onnxcam.inputs.presets import parse_size
@@ -86,7 +89,7 @@ def open_options(file: "ModelFile", args: OpeningArgs) -> "OpenOptions":
     return OpenOptions(
         layout=args.layout, image_input=name, size=sides, size_is_assumed=origin.source is not Source.GIVEN,
         layer=_one_layer(args), output=args.output, kind=choose_kind(file, args.output), inputs=inputs,
-        providers=("cpu",),
+        providers=("cpu",), limits=limits,
     )  # fmt: skip
 
 

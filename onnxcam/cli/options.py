@@ -238,6 +238,31 @@ class EngineArgs:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LimitArgs:
+    """What a picture or a model may take; none: no limit. None for the default."""
+
+    max_pixels: Annotated[
+        str | None,
+        option(
+            RUN,
+            "Largest picture: 50M, 10000x10000, or none. Default: 134,217,728. Larger JPEGs are read reduced.",
+            metavar="N",
+        ),
+    ] = None
+    timeout: Annotated[
+        str | None,
+        option(RUN, "Longest forward pass, for each picture in it, in seconds, or none. Default: 120.", metavar="S"),
+    ] = None
+    max_memory: Annotated[
+        str | None,
+        option(
+            RUN, "Largest weights of a model, and largest tensor that it computes: 4GB, or none. Default: 8GiB.",
+            metavar="N",
+        ),
+    ] = None  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
 class FileArgs:
     """Which files are written, and how they look."""
 
@@ -264,6 +289,7 @@ class ExplainArgs:
     opening: OpeningArgs = field(default_factory=OpeningArgs)
     preprocessing: PreprocessingArgs = field(default_factory=PreprocessingArgs)
     engine: EngineArgs = field(default_factory=EngineArgs)
+    limits: LimitArgs = field(default_factory=LimitArgs)
     files: FileArgs = field(default_factory=FileArgs)
     keep_going: Annotated[
         bool, option(FILES, "Skip pictures that cannot be explained, and list them at the end.", "--keep-going")
@@ -296,6 +322,7 @@ class SanityArgs:
     opening: OpeningArgs = field(default_factory=OpeningArgs)
     preprocessing: PreprocessingArgs = field(default_factory=PreprocessingArgs)
     engine: EngineArgs = field(default_factory=EngineArgs)
+    limits: LimitArgs = field(default_factory=LimitArgs)
     out: Annotated[
         str | None,
         option(
@@ -331,6 +358,7 @@ class CompareArgs:
     opening: OpeningArgs = field(default_factory=OpeningArgs)
     preprocessing: PreprocessingArgs = field(default_factory=PreprocessingArgs)
     engine: EngineArgs = field(default_factory=EngineArgs)
+    limits: LimitArgs = field(default_factory=LimitArgs)
     out: Annotated[
         str | None,
         option(

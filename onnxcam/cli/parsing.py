@@ -8,7 +8,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onnxcam.cli.options import EngineArgs, FileArgs, MeasuringArgs, MethodArgs, PreprocessingArgs, TargetArgs
+from onnxcam.cli.options import (
+    EngineArgs,
+    FileArgs,
+    LimitArgs,
+    MeasuringArgs,
+    MethodArgs,
+    PreprocessingArgs,
+    TargetArgs,
+)
 from onnxcam.errors import OptionError
 
 if TYPE_CHECKING:
@@ -16,6 +24,7 @@ if TYPE_CHECKING:
     from onnxcam.explainer.measuring import Requests
     from onnxcam.explainer.targets.registry import ParsedTargets
     from onnxcam.inputs.presets import Preset
+    from onnxcam.limits import Limits
     from onnxcam.methods.blocks import Method
     from onnxcam.outputs.overlay import Style
 
@@ -272,6 +281,38 @@ def parse_engine(args: EngineArgs) -> "EngineOptions":
 
     cap = memory_cap(args.gpu_mem) if args.gpu_mem is not None else None
     return EngineOptions(gpu_mem=cap, half=args.half, tf32=args.tf32, cuda_graph=args.cuda_graph)
+
+
+def parse_limits(args: LimitArgs) -> "Limits":
+    """Raises OptionError for a limit that cannot be read."""
+    from onnxcam.engine.options import memory_cap
+    from onnxcam.limits import Limits
+
+    limits = Limits()
+    if args.max_pixels is not None:
+        limits = replace(limits, pixels=_pixels(args.max_pixels.strip().lower()))
+    if args.timeout is not None:
+        text = args.timeout.strip().lower()
+        if text != "none" and not re.fullmatch(PLAIN, text):
+            raise OptionError(f"--timeout {args.timeout!r} is no number of seconds, such as 60 or 0.5, nor none")
+        limits = replace(limits, seconds=None if text == "none" else float(text))
+    if args.max_memory is not None:
+        cap = memory_cap(args.max_memory) if args.max_memory.strip().lower() != "none" else None
+        if cap is not None and cap.amount is None:
+            raise OptionError(f"--max-memory is an amount such as 4GB, or none, not {args.max_memory!r}")
+        limits = replace(limits, memory=cap.amount if cap is not None else None)
+    return limits
+
+
+def _pixels(text: str) -> int | None:
+    """50000000, 50M, 10000x10000 or none."""
+    if text == "none":
+        return None
+    match = re.fullmatch(r"([0-9]{1,12})(m?)|([0-9]{1,9})x([0-9]{1,9})", text)
+    if match is None:
+        raise OptionError(f"--max-pixels {text!r} is no number of pixels, such as 50M or 10000x10000, nor none")
+    number, million, width, height = match.groups()
+    return int(width) * int(height) if number is None else int(number) * (10**6 if million else 1)
 
 
 def parse_adjustment(args: PreprocessingArgs) -> "Callable[[Preset], Preset]":

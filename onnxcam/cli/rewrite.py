@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Annotated
 
 from onnxcam.cli.opening import open_options
-from onnxcam.cli.options import FILES, ModelPath, OpeningArgs, Quiet, command, option
-from onnxcam.cli.parsing import parse_path
+from onnxcam.cli.options import FILES, LimitArgs, ModelPath, OpeningArgs, Quiet, command, option
+from onnxcam.cli.parsing import parse_limits, parse_path
 from onnxcam.cli.printing import print_lines
 from onnxcam.cli.summary import shape_text
 
@@ -15,6 +15,7 @@ from onnxcam.cli.summary import shape_text
 def rewrite(
     model: ModelPath,
     opening: OpeningArgs,
+    limits: LimitArgs,
     out: Annotated[
         str | None, option(FILES, "FILE, or FOLDER/. Default: MODEL.cam.onnx in the working directory.", "--out", "-o")
     ] = None,
@@ -26,13 +27,13 @@ def rewrite(
     from onnxcam.outputs.atomic import check_writable, write_together
     from onnxcam.surgeon.loading import read_model
 
-    source = parse_path(model)
+    source, allowed = parse_path(model), parse_limits(limits)
     path = _destination(source, out)
     if path.resolve() == source.resolve():
         raise OutputError(f"{path} is the model itself; choose another name with -o")
     check_writable([path])
-    file = read_model(source)
-    rewritten = rewrite_model(file, open_options(file, opening))
+    file = read_model(source, allowed)
+    rewritten = rewrite_model(file, open_options(file, opening, allowed))
     write_together({path: rewritten.data})
     if not quiet:
         features = rewritten.anatomy.features

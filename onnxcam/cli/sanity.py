@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from onnxcam.cli.opening import open_explainer
 from onnxcam.cli.options import SanityArgs, command
-from onnxcam.cli.parsing import build_methods, parse_integers, parse_path, parse_targets
+from onnxcam.cli.parsing import build_methods, parse_integers, parse_limits, parse_path, parse_targets
 from onnxcam.cli.pictures import list_pictures
 from onnxcam.cli.printing import json_text, print_json, print_lines, print_note
 from onnxcam.cli.progress import share_bar
@@ -68,6 +68,7 @@ def _report(
     args: SanityArgs, methods: "Sequence[Method]", images: Sequence[Path], options: "SanityOptions"
 ) -> "SanityReport":
     from onnxcam.evaluation.sanity import sanity_check
+    from onnxcam.surgeon.loading import read_model
 
     targets = parse_targets(args.targets)
     if len(targets.targets) > 1:
@@ -78,7 +79,7 @@ def _report(
 
     with stoppable(), share_bar("maps before and after", quiet=args.quiet) as progress:
         return sanity_check(
-            parse_path(args.model),
+            read_model(parse_path(args.model), parse_limits(args.limits)),
             images,
             methods,
             options,

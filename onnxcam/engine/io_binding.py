@@ -92,11 +92,12 @@ class BoundSession:
         *,
         device_inputs: Mapping[str, TensorView] | None = None,
         device_outputs: Mapping[str, TensorView] | None = None,
+        pictures: int = 1,
     ) -> list[Floats]:
         """Returns the named outputs on the host, in that order.
 
         device_inputs: inputs that lie on the device, by name. device_outputs: outputs that stay there, and where they
-        are written. Raises OutOfMemory or InferenceError.
+        are written. pictures: as Session.run takes it. Raises OutOfMemory, TimedOut or InferenceError.
         """
         with self.lock, self._session.translating():
             binding, kept_alive = self._bound(feeds)
@@ -107,7 +108,7 @@ class BoundSession:
             for name in outputs:
                 binding.bind_output(name)
             binding.synchronize_inputs()
-            self._session.run_bound(binding)
+            self._session.run_bound(binding, pictures=pictures)
             results = [np.array(value.numpy()) for value in binding.get_outputs()[len(device_outputs or {}) :]]
             del kept_alive
             return results
@@ -161,7 +162,7 @@ class BoundSession:
                     mask_view = sample_view(maps, request.masks.shape[1:], done, size)
                     self._bind(binding.bind_input, request.input, mask_view)
                     self._bind(binding.bind_output, request.output, sample_view(scores, (request.columns,), done, size))
-                    self._session.run_bound(binding, wait=not self._queues)
+                    self._session.run_bound(binding, wait=not self._queues, pictures=size)
                 except OutOfMemory as error:
                     batch = self._halved(size, error)
                     continue
@@ -199,7 +200,7 @@ class BoundSession:
                 if buffers is None:
                     buffers = self._buffers_for(feeds, request, batch)
                 self._fill_masks(buffers, request.input, chunk, batch)
-                self._session.run_bound(buffers.binding, graph=buffers.number)
+                self._session.run_bound(buffers.binding, graph=buffers.number, pictures=batch)
                 scores.append(self.read(buffers.output)[: len(chunk)])
             except OutOfMemory as error:
                 batch, buffers = self._halved(batch, error), None

@@ -34,6 +34,7 @@ from onnxcam.engine.options import PLAIN, EngineOptions
 from onnxcam.engine.providers import ProviderSpec
 from onnxcam.engine.session import Session, available_threads, may_leave_the_cpu
 from onnxcam.errors import OutOfMemory
+from onnxcam.limits import SAFE, Limits
 from onnxcam.types import Floats, Progress
 
 ROUNDS = 3
@@ -68,7 +69,7 @@ class RunLimits:
     """What restricts the plan. threads, batch: the caller's choice, None for the best.
 
     fixed: the batch that the graph is fixed to, None if it takes any. bytes_per_image: memory of one image's forward
-    pass. engine: how a GPU computes.
+    pass. engine: how a GPU computes. limits: how long a run may take.
     """
 
     threads: int | None
@@ -76,6 +77,7 @@ class RunLimits:
     fixed: int | None
     bytes_per_image: int
     engine: EngineOptions = PLAIN
+    limits: Limits = SAFE
 
     @property
     def free_choice(self) -> bool:
@@ -115,7 +117,7 @@ class ParallelRunner:
         on_cpu = limits.free_choice and not may_leave_the_cpu(providers)
         data = graph()
         threads = best.threads if on_cpu else limits.threads
-        self.session = Session(data, providers, threads, engine=limits.engine, again=graph)
+        self.session = Session(data, providers, threads, engine=limits.engine, limits=limits.limits, again=graph)
         chunk = self._chunk(batch_in_memory, len(data))
         del data
         trim_heap()
@@ -239,7 +241,9 @@ class ParallelRunner:
         if OPENING_COPIES * len(graph) > SHARE * free_memory():
             return False
         try:
-            autotuner.sessions[threads] = Session(graph, self._providers, threads, again=self._graph)
+            autotuner.sessions[threads] = Session(
+                graph, self._providers, threads, limits=self._limits.limits, again=self._graph
+            )
         except OutOfMemory as error:
             logger.info("run plan: %d threads are not tried (%s)", threads, error)
             return False

@@ -9,7 +9,6 @@ import ctypes
 import logging
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from onnxcam.engine.deadlines import Deadline
 from onnxcam.engine.devices import Device, device_of, free_memory_of
 from onnxcam.engine.forking import Lock, renew_in_child
 from onnxcam.engine.options import PLAIN, EngineOptions
@@ -36,7 +36,8 @@ from onnxcam.engine.providers import (
     short_name,
     with_options,
 )
-from onnxcam.errors import InferenceError, OptionError, OutOfMemory, ProviderError, RuntimeMissing
+from onnxcam.errors import InferenceError, OptionError, OutOfMemory, ProviderError, RuntimeMissing, TimedOut
+from onnxcam.limits import SAFE, Limits
 
 MOST_THREADS = 1024
 NO_MEMORY = (
@@ -96,20 +97,21 @@ class Session:
         optimise: bool = True,
         engine: EngineOptions = PLAIN,
         again: Callable[[], bytes] | None = None,
+        limits: Limits = SAFE,
     ) -> None:
         """providers: in order, names or (name, options), each of which must start; 'auto' takes the best that does.
 
         threads: within one run; one for each core if None. optimise: False opens faster and keeps every tensor, for a
         graph that is run once or twice. engine: how a GPU computes; a provider's own options win over it. again: gives
-        the model once more, by which a forked child reopens it. Raises ProviderError, InferenceError, and OptionError
-        for options that the provider ignores.
+        the model once more, by which a forked child reopens it. limits: how long a run may take. Raises ProviderError,
+        InferenceError, and OptionError for options that the provider ignores.
         """
         if threads is not None and not 1 <= threads <= MOST_THREADS:
             raise OptionError(f"threads must be 1 to {MOST_THREADS}, not {threads}")
         self.skipped_providers: tuple[str, ...] = ()
         self._ort = runtime()
         self.threads = threads or available_threads()
-        self._optimise, self.engine = optimise, engine
+        self._optimise, self.engine, self._limits = optimise, engine, limits
         self.cap: int | None = None
         self._requested = parse_providers(providers)
         self._device_index = 0
@@ -123,33 +125,48 @@ class Session:
         self.outputs = tuple(o.name for o in self._session.get_outputs())
         renew_in_child(self)
 
-    def run(self, outputs: Sequence[str], feeds: Mapping[str, Array], *, seconds: float | None = None) -> list[Array]:
-        """Returns the named outputs, in that order. Raises OutOfMemory, or InferenceError, also after `seconds`."""
-        options, late = self._ort.RunOptions(), threading.Event()
-        options.log_severity_level = 4
+    def run(self, outputs: Sequence[str], feeds: Mapping[str, Array], *, pictures: int = 1) -> list[Array]:
+        """Returns the named outputs, in that order. pictures: in this forward pass, by which its deadline is set.
+
+        Raises OutOfMemory, TimedOut or InferenceError.
+        """
+        options = self._run_options()
         if self.engine.cuda_graph:
             options.add_run_config_entry("gpu_graph_id", "-1")  # a graph replays addresses, and each run has new ones
+        with _InUse(self) as session, self._deadline(options, pictures):
+            try:
+                return [np.asarray(a) for a in session.run(list(outputs), dict(feeds), options)]
+            except MemoryError:
+                raise OutOfMemory("out of memory") from None
+            except self._errors() as error:
+                raise self._translated(error) from None
+
+    def _run_options(self) -> Any:
+        options = self._ort.RunOptions()
+        options.log_severity_level = 4
+        return options
+
+    @contextmanager
+    def _deadline(self, options: Any, pictures: int) -> Iterator[None]:
+        """Ends a run of the block that takes too long. Raises TimedOut in place of its InferenceError."""
 
         def stop() -> None:
-            late.set()
             options.terminate = True
 
-        timer = threading.Timer(seconds, stop) if seconds is not None else None
-        if timer is not None:
-            timer.daemon = True
-            timer.start()
-        try:
-            with _InUse(self) as session:
-                return [np.asarray(a) for a in session.run(list(outputs), dict(feeds), options)]
-        except MemoryError:
-            raise OutOfMemory("out of memory") from None
-        except self._errors() as error:
-            if late.is_set():
-                raise InferenceError(f"one forward pass takes more than {seconds:g} s, so it was given up") from None
-            raise self._translated(error) from None
-        finally:
-            if timer is not None:
-                timer.cancel()
+        # TensorRT compiles the graph for minutes, in the first run of each shape.
+        seconds = None if self._limits.seconds is None or self.provider == "tensorrt" else self._limits.seconds
+        with Deadline(seconds * pictures if seconds is not None else None, stop) as deadline:
+            try:
+                yield
+            except InferenceError:
+                if not deadline.passed:
+                    raise
+                number = "" if pictures == 1 else f" of {pictures} pictures"
+                each = "" if pictures == 1 else " a picture"
+                raise TimedOut(
+                    f"a forward pass{number} took more than {deadline.seconds:g} s and was given up; "
+                    f"{self._limits.way_out('seconds')}{each}"
+                ) from None
 
     @property
     def device(self) -> Device | None:
@@ -171,19 +188,18 @@ class Session:
         with _InUse(self) as session:
             return session.io_binding()
 
-    def run_bound(self, binding: Any, *, wait: bool = True, graph: int | None = None) -> None:
+    def run_bound(self, binding: Any, *, wait: bool = True, graph: int | None = None, pictures: int = 1) -> None:
         """Runs once on the bound buffers. wait: False returns when the work is queued, after all queued before it.
 
-        graph: the number under which a CUDA graph of these buffers is recorded and replayed. Raises OutOfMemory or
-        InferenceError.
+        graph: the number under which a CUDA graph of these buffers is recorded and replayed. pictures: as run() takes
+        it. Raises OutOfMemory, TimedOut or InferenceError.
         """
-        options = self._ort.RunOptions()
-        options.log_severity_level = 4
+        options = self._run_options()
         if not wait:
             options.add_run_config_entry("disable_synchronize_execution_providers", "1")
         if self.engine.cuda_graph:
             options.add_run_config_entry("gpu_graph_id", str(-1 if graph is None else graph))
-        with _InUse(self) as session, self.translating():
+        with _InUse(self) as session, self._deadline(options, pictures), self.translating():
             session.run_with_iobinding(binding, options)
 
     @contextmanager

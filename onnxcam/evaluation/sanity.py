@@ -28,6 +28,7 @@ from onnxcam.explainer.arguments import checked_method
 from onnxcam.explainer.explainer import Explainer
 from onnxcam.explainer.targets.kind import TargetLike
 from onnxcam.inputs.loader import ImageLike
+from onnxcam.limits import Limits
 from onnxcam.methods.blocks import Method
 from onnxcam.outputs.saliency import Saliency
 from onnxcam.surgeon.analysis.weights import WeightLayer, find_weight_layers
@@ -38,6 +39,8 @@ from onnxcam.surgeon.passes.randomise import Redraw, randomise
 from onnxcam.types import Map
 
 DEFAULTS = SanityOptions()
+UNLIMITED = Limits(memory=None, nodes=None, depth=None)
+"""For a model that was read within its limits before."""
 
 
 def open_uncached(file: ModelFile, method: Method, layer: Sequence[str] | None) -> Explainer:
@@ -128,7 +131,7 @@ def _layers(
 
 def _reread(file: ModelFile, model: Model) -> ModelFile:
     """The model with other weights, under the file's name and beside its other files, such as its labels."""
-    return replace(read_model(to_proto(model)), name=file.name, path=file.path)
+    return replace(read_model(to_proto(model), UNLIMITED), name=file.name, path=file.path)
 
 
 @dataclass(eq=False)

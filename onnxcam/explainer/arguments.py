@@ -10,6 +10,7 @@ import numpy as np
 from onnxcam.engine.options import EngineOptions
 from onnxcam.errors import LabelError, OnnxCamError, OptionError, PresetError
 from onnxcam.inputs.presets import Preset
+from onnxcam.limits import Limits
 from onnxcam.methods.blocks import Method
 from onnxcam.methods.registry import method as method_named
 from onnxcam.methods.score_cam import score_cam
@@ -101,6 +102,7 @@ RULES: Mapping[str, Rule] = {
     "batch": Rule(_is_count, "a whole number of masks from 1 on"),
     "threads": Rule(_is_count, "a whole number from 1 on"),
     "engine": Rule(lambda value: isinstance(value, EngineOptions), "EngineOptions(...)"),
+    "limits": Rule(lambda value: isinstance(value, Limits), "Limits(...)"),
     "cache": Rule(lambda value: isinstance(value, bool), "True or False", optional=False),
     "isolated": Rule(lambda value: isinstance(value, bool), "True or False", optional=False),
     "name": Rule(_is_text, "what the provenance calls the picture, as a text"),

@@ -37,6 +37,7 @@ from onnxcam.inputs.depth import check_window
 from onnxcam.inputs.graph_preset import array_notes, preset_notes
 from onnxcam.inputs.loader import ImageLike, ImageLoader, ModelInput
 from onnxcam.inputs.presets import Preset
+from onnxcam.limits import SAFE, Limits
 from onnxcam.methods.blocks import Method
 from onnxcam.methods.options import choose
 from onnxcam.metrics.measurement import Measurement
@@ -48,9 +49,6 @@ from onnxcam.surgeon.analysis.anatomy import Kind
 from onnxcam.surgeon.analysis.images import find_image
 from onnxcam.surgeon.loading import ModelFile, ModelSource, read_model
 from onnxcam.types import Origin, Progress, Score, Source
-
-MEMORY, SECONDS = 8 * 2**30, 120.0
-"""Limits of an isolated process, as isolation.Isolated takes them."""
 
 
 class Explainer:
@@ -84,6 +82,7 @@ class Explainer:
         batch: int | None = None,
         threads: int | None = None,
         engine: EngineOptions | None = None,
+        limits: Limits | None = None,
         cache: bool = True,
         isolated: bool = False,
     ) -> None:
@@ -110,7 +109,8 @@ class Explainer:
         How it runs: providers in order of preference, short names or onnxruntime's, or (name, options) as onnxruntime
         takes them; each must start, and 'auto' takes the best that does. batch is the number of masks a forward pass,
         chosen from the model and the memory if None; threads that of the processor's threads. engine says how a GPU
-        computes and how much of its memory it takes; it is refused on a CPU. cache: whether what opening this model
+        computes and how much of its memory it takes; it is refused on a CPU. limits: how large a picture or a model may
+        be, and how long a forward pass; the safe defaults of Limits if None. cache: whether what opening this model
         taught is kept in the user's cache folder and used next time. isolated: whether model and pictures are read and
         run in a process of their own, with limits, so that a stranger's file cannot end this one (docs/security.md).
         """
@@ -118,11 +118,12 @@ class Explainer:
             {
                 "preset": preset, "adjust": adjust, "layer": layer, "layout": layout, "image_input": image_input,
                 "size": size, "output": output, "kind": kind, "inputs": inputs, "labels": labels, "batch": batch,
-                "threads": threads, "engine": engine, "cache": cache, "isolated": isolated,
+                "threads": threads, "engine": engine, "limits": limits, "cache": cache, "isolated": isolated,
             }
         )  # fmt: skip
         parse_providers(providers)
         spread, composite = check_window(window), check_bands(bands)
+        limits = limits if limits is not None else SAFE
         self.method = checked_method(method)
         self._isolated: Isolated | None = None
         if isolated:
@@ -131,24 +132,25 @@ class Explainer:
                     "model": model, "method": self.method, "step": step, "providers": providers, "preset": preset,
                     "adjust": adjust, "layer": layer, "layout": layout, "image_input": image_input, "size": size,
                     "window": window, "bands": bands, "output": output, "kind": kind, "inputs": inputs,
-                    "labels": labels, "batch": batch, "threads": threads, "engine": engine, "cache": cache,
+                    "labels": labels, "batch": batch, "threads": threads, "engine": engine, "limits": limits,
+                    "cache": cache,
                 }
             )  # fmt: skip
             return
-        file = read_model(model)
+        file = read_model(model, limits)
         self.model_name, self.model_sha256 = file.name, file.sha256
         image = find_image(file.model, layout, image_input)
         chosen, origin = choose_preset(file, preset, image)
         self.preset, self.preset_origin = adjusted(chosen, origin, adjust)
         sides, self.size_origin = choose_size(image, size, self.preset)
-        self._reader = InputReader(file, image, sides or image.sides, self.preset, preset, adjust, spread)
+        self._reader = InputReader(file, image, sides or image.sides, self.preset, preset, adjust, spread, limits)
         values, self._input_notes = self._reader.read(inputs if inputs is not None else {})
         options = OpenOptions(
             layout=layout, image_input=image_input, size=sides,
             size_is_assumed=self.size_origin.source is not Source.GIVEN,
             inputs=values,
             providers=(providers,) if isinstance(providers, str) else tuple(providers), threads=threads, batch=batch,
-            engine=engine if engine is not None else PLAIN, cache=cache,
+            engine=engine if engine is not None else PLAIN, cache=cache, limits=limits,
         )  # fmt: skip
         kind = kind if kind is not None else choose_kind(file, output)
         self._layers = check_layers(layer, self.method, has_step=step is not None)
@@ -161,14 +163,17 @@ class Explainer:
             self._take_from_first_head(file, sides, labels)
             changed = changed_fields(chosen, adjust)
             device = self._heads.first.network.device_index
-            self._loader = ImageLoader(image, self.size, self.preset, self.provider, device, changed, spread, composite)
+            self._loader = ImageLoader(
+                image, self.size, self.preset, self.provider, device, changed, spread, composite, limits
+            )
             self._finisher = Finisher(self.provider, threads, device)
             self._pipeline = self._new_pipeline()
             opened.pop_all()
 
     def _isolate(self, arguments: Mapping[str, Any]) -> None:
         """Opens the model in a process of its own. arguments: those of __init__()."""
-        self._isolated = Isolated(arguments, MEMORY, SECONDS)
+        limits = arguments["limits"]
+        self._isolated = Isolated(arguments, limits.memory, limits.seconds)
         opened = self._isolated.opened
         self.model_name, self.model_sha256 = opened.model_name, opened.model_sha256
         self.preset, self.preset_origin = opened.preset, opened.preset_origin

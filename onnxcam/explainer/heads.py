@@ -161,7 +161,7 @@ class Heads:
             raise OptionError(f"{method.name} searches without gradients of masks, so a step graph serves no purpose")
         if method.perturb.make is not None or method.form != MaskForm():
             raise OptionError("a step graph fills what a mask removes with zero and takes the feature maps' grid")
-        file = read_model(step)
+        file = read_model(step, opened.options.limits)
         check_step(file, opened, method.score, self._file.sha256)
         return file
 

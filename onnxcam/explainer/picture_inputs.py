@@ -20,6 +20,7 @@ from onnxcam.inputs.depth import Window
 from onnxcam.inputs.graph_preset import array_notes, preset_notes
 from onnxcam.inputs.loader import ImageLoader, read_array
 from onnxcam.inputs.presets import Preset
+from onnxcam.limits import SAFE, Limits
 from onnxcam.surgeon.analysis.anatomy import ImageInput
 from onnxcam.surgeon.analysis.images import find_image, picture_inputs
 from onnxcam.surgeon.loading import ModelFile
@@ -33,7 +34,7 @@ class InputReader:
     """Reads values of the inputs of one model other than the one that takes the explained picture.
 
     size: of the explained picture, for inputs whose sides are dynamic. used: its preset, made of what the caller gave:
-    preset and adjust. window: (low, high) of deep pictures.
+    preset and adjust. window: (low, high) of deep pictures. limits: how large a picture or an array may be.
     """
 
     file: ModelFile
@@ -43,6 +44,7 @@ class InputReader:
     preset: Preset | str | None
     adjust: Callable[[Preset], Preset] | None
     window: Window | None = None
+    limits: Limits = SAFE
 
     def read(self, inputs: Mapping[str, Any]) -> tuple[dict[str, npt.NDArray[Any]], dict[str, tuple[Note, ...]]]:
         """The values as arrays, and what to doubt of each, by name.
@@ -53,7 +55,7 @@ class InputReader:
         arrays: dict[str, npt.NDArray[Any]] = {}
         notes: dict[str, tuple[Note, ...]] = {}
         for name, value in inputs.items():
-            value = read_array(value) if _is_array_file(value) else value
+            value = read_array(value, self.limits) if _is_array_file(value) else value
             if name in pictures and _is_picture(value):
                 arrays[name], notes[name] = self._picture(name, value)
             elif isinstance(value, os.PathLike | bytes):
@@ -72,7 +74,7 @@ class InputReader:
             raise OptionError(f"the size of the input {name!r} is not known; give an .npy array")
         preset, doubts = self._preset(image)
         try:
-            prepared = ImageLoader(image, size, preset, window=self.window).prepare(value)
+            prepared = ImageLoader(image, size, preset, window=self.window, limits=self.limits).prepare(value)
         except PresetError as error:
             raise PresetError(f"the picture of the input {name!r}: {error}; or give it as an .npy array") from None
         if prepared.is_prepared:

@@ -19,6 +19,7 @@ from onnxcam.inputs.depth import Bytes, Window, from_deep, laid_over_white, wind
 from onnxcam.inputs.dlpack import place_of
 from onnxcam.inputs.npy import MAGIC, read_npy
 from onnxcam.inputs.sources import FileSource, name_of, opened
+from onnxcam.limits import SAFE, Limits
 from onnxcam.types import Note, NoteCode, Picture
 
 Numbers = npt.NDArray[Any]
@@ -35,11 +36,11 @@ ARRAY_ERRORS = (BufferError, RuntimeError, TypeError, ValueError)
 """What libraries raise for an array that they do not share."""
 
 
-def read_array(source: FileSource) -> Numbers:
-    """The array of an .npy file; raises PictureError for anything but numbers of a reasonable size."""
+def read_array(source: FileSource, limits: Limits = SAFE) -> Numbers:
+    """The array of an .npy file; raises PictureError for anything but numbers of a size within the limits."""
     name = name_of(source)
     with opened(source, name, ARRAY) as file:
-        return read_npy(file, name)
+        return read_npy(file, name, limits)
 
 
 def is_array_file(source: FileSource) -> bool:

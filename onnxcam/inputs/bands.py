@@ -16,14 +16,14 @@ from PIL.TiffImagePlugin import TiffImageFile
 from onnxcam.errors import OptionError, PictureError
 from onnxcam.inputs.decoding import Reading, identified, samples
 from onnxcam.inputs.depth import Window, windowed
+from onnxcam.inputs.pixel_limit import check_shape
 from onnxcam.inputs.sources import TIFF, reason
+from onnxcam.limits import SAFE, Limits
 from onnxcam.types import Note, NoteCode, Picture
 
 Numbers = npt.NDArray[Any]
 Bands = tuple[int, ...]
 
-LARGEST = 2**31
-"""Bytes of all bands."""
 _SAMPLES, _PHOTOMETRIC, _GREY = 277, 262, (0, 1)
 _BROKEN = (ValueError, TypeError, LookupError, OSError, RuntimeError, ArithmeticError, MemoryError, EOFError)
 """What tifffile and its codecs raise on damaged files."""
@@ -58,13 +58,13 @@ def is_multiband(image: Image.Image) -> bool:
     return photometric in _GREY and int(image.tag_v2.get(_SAMPLES, 1)) != len(image.getbands())
 
 
-def read_bands(file: BinaryIO, name: str) -> Numbers:
+def read_bands(file: BinaryIO, name: str, limits: Limits = SAFE) -> Numbers:
     """The bands of a TIFF (bands, height, width), samples of a pixel or pages; of other pictures Pillow's.
 
     Raises PictureError for a damaged file, for one of more axes, and where tifffile or a codec is not installed.
     """
     if not is_tiff(file):
-        return samples(identified(file, name), file, name)
+        return samples(identified(file, name, limits), file, name)
     try:
         import tifffile
     except ImportError:
@@ -74,8 +74,7 @@ def read_bands(file: BinaryIO, name: str) -> Numbers:
             first = tiff.series[0]
             alike = [one for one in tiff.series if (one.shape, one.dtype) == (first.shape, first.dtype)]
             paged = len(first.shape) == 2 and len(alike) > 1  # a page of its own for each band
-            if first.nbytes * (len(alike) if paged else 1) > LARGEST:
-                raise PictureError(f"{name}: the bands are larger than {LARGEST >> 30} GiB; cut out a part")
+            check_shape((len(alike), *first.shape) if paged else first.shape, first.dtype.itemsize, name, limits)
             axes = f"I{first.axes}" if paged else str(first.axes)
             values = np.stack([one.asarray() for one in alike]) if paged else np.asarray(first.asarray())
     except _BROKEN as error:

@@ -5,7 +5,8 @@
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -16,49 +17,71 @@ from onnxcam.inputs.arrays import is_array_file, read_array
 from onnxcam.inputs.decoding import DAMAGED, content_of, identified
 from onnxcam.inputs.images import find_pictures, read_pillow
 from onnxcam.inputs.intact import EARLY, gif_is_whole
+from onnxcam.inputs.pixel_limit import check_pixels, check_shape
 from onnxcam.inputs.presets import Preset
 from onnxcam.inputs.sources import FileSource, is_file_source, name_of, opened, reason
+from onnxcam.limits import SAFE, WORK, Limits
 from onnxcam.types import Note, NoteCode, Picture, Placement
 
 MOST_FRAMES = 4096
 """Frames of a file that are read; a longer one has to be cut first."""
 
 
-def frames_of(image: Any, read: Callable[[Any], Picture]) -> list[Picture] | None:
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """The frames of a clip, each of which is decoded when it is taken. read: gives the one at a place, from 0 on."""
+
+    count: int
+    read: Callable[[int], Picture]
+
+
+def frames_of(image: Any, read: Callable[[Any], Picture], most: int, limits: Limits = SAFE) -> Frames | None:
     """The frames of a clip: of an animated GIF, WebP or PNG, of a folder or a list of pictures, of (T,height,width,3)
     bytes.
 
-    read: gives a picture of the list. None for an array of anything else, which may be a preprocessed clip. Raises
-    PictureError.
+    read: gives a picture of the list. most: frames that will be kept, to which the limit of pixels applies. None for an
+    array of anything else, which may be a preprocessed clip. Raises PictureError.
     """
     if isinstance(image, str | os.PathLike) and os.path.isdir(image):
         image = list(find_pictures(image))
     if isinstance(image, list | tuple):
-        return [read(picture) for picture in image]
+        return Frames(len(image), lambda place: read(image[place]))
     if is_file_source(image) and is_array_file(image):
-        image = read_array(image)
+        image = read_array(image, limits)
     elif is_file_source(image):
-        return _read_file(image)
+        return _of_file(image, most, limits)
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 4 and image.shape[-1] == 3:
-        return list(image)
+        check_shape(image.shape, 1, "<clip>", limits)
+        return Frames(len(image), lambda place: image[place])
     return None
 
 
-def chosen(frames: Sequence[Picture], count: int, name: str) -> tuple[list[Picture], tuple[Note, ...]]:
-    """(so many evenly spaced frames, a note where they are not all). Raises PictureError for a single picture."""
-    if len(frames) < 2 <= count:
+def chosen(frames: Frames, count: int, name: str, limits: Limits = SAFE) -> tuple[list[Picture], tuple[Note, ...]]:
+    """(so many evenly spaced frames, a note where they are not all).
+
+    Raises PictureError for a single picture, and for more pixels in all than the limit.
+    """
+    if frames.count < 2 <= count:
+        what = "a single picture" if frames.count else "no frames"
         raise PictureError(
-            f"{name}: {'a single picture' if frames else 'no frames'}, and the model takes clips of {count} frames; "
-            f"give an animated GIF, WebP or PNG, an .npy array (frames, height, width, 3) of bytes, or in Python a "
-            f"folder or a list of pictures"
+            f"{name}: {what}, and the model takes clips of {count} frames; give an animated GIF, WebP or PNG, an .npy "
+            f"array (frames, height, width, 3) of bytes, or in Python a folder or a list of pictures"
         )
-    if not frames:
+    if not frames.count:
         raise PictureError(f"{name}: no frames")
-    if len(frames) == count:
-        return list(frames), ()
-    places = np.rint(np.linspace(0, len(frames) - 1, count)).astype(int).tolist()
-    text = f"{name}: has {len(frames)} frames and the model takes {count}; explained: {', '.join(map(str, places))}"
-    return [frames[place] for place in places], (Note(NoteCode.FRAMES_CHOSEN, text),)
+    places = range(count)
+    notes: tuple[Note, ...] = ()
+    if frames.count != count:
+        places = np.rint(np.linspace(0, frames.count - 1, count)).astype(int).tolist()
+        listed = ", ".join(map(str, places))
+        text = f"{name}: has {frames.count} frames and the model takes {count}; explained: {listed}"
+        notes = (Note(NoteCode.FRAMES_CHOSEN, text),)
+    pictures: dict[int, Picture] = {}
+    for place in dict.fromkeys(places):
+        pictures[place] = frames.read(place)
+        height, width = pictures[place].shape[:2]
+        check_pixels(width, height, name, limits, len(pictures))
+    return [pictures[place] for place in places], notes
 
 
 def shared_placement(frames: Sequence[Placement], name: str) -> tuple[Placement | None, tuple[Note, ...]]:
@@ -75,27 +98,34 @@ def shared_placement(frames: Sequence[Placement], name: str) -> tuple[Placement 
     return None, (Note(NoteCode.FRAMES_CUT, text),)
 
 
-def _read_file(source: FileSource) -> list[Picture]:
+def _of_file(source: FileSource, most: int, limits: Limits) -> Frames:
+    """The frames of an animated file, in the order of their places. It is read here, and decoded frame by frame."""
     name = name_of(source)
     with opened(source, name) as file:
-        image = identified(file, name)
-        if image.format == "GIF" and not gif_is_whole(content_of(file)):
-            raise PictureError(f"{name}: damaged or cut short ({EARLY}); get the file again")
+        content = content_of(file)
+    image = identified(BytesIO(content), name, limits)
+    if image.format == "GIF" and not gif_is_whole(content, MOST_FRAMES):
+        raise PictureError(f"{name}: damaged or cut short ({EARLY}), or more than {MOST_FRAMES} frames; get it again")
+    try:
+        count = getattr(image, "n_frames", 1)
+    except DAMAGED as error:
+        raise PictureError(f"{name}: damaged or cut short ({reason(error)}); get the file again") from error
+    if count > MOST_FRAMES:
+        raise PictureError(f"{name}: has {count} frames; cut it to at most {MOST_FRAMES}")
+    check_pixels(*image.size, name, limits, min(count, most))
+    if limits.pixels is not None:  # all frames are decoded, as each changes the one before
+        check_pixels(*image.size, name, replace(limits, pixels=WORK * limits.pixels), count)
+
+    def read(place: int) -> Picture:
         try:
-            count = getattr(image, "n_frames", 1)
+            image.seek(place)
+            check_pixels(*image.size, name, limits)  # of a TIFF each page has its own
+            frame = image.copy()
         except DAMAGED as error:
-            raise PictureError(f"{name}: damaged or cut short ({reason(error)}); get the file again") from error
-        if count > MOST_FRAMES:
-            raise PictureError(f"{name}: has {count} frames; cut it to at most {MOST_FRAMES}")
-        frames = []
-        for place in range(count):
-            try:
-                image.seek(place)
-                frame = image.copy()
-            except DAMAGED as error:
-                raise PictureError(f"{name}: frame {place} is damaged or cut short; get the file again") from error
-            frames.append(read_pillow(frame).picture)
-        return frames
+            raise PictureError(f"{name}: frame {place} is damaged or cut short; get the file again") from error
+        return read_pillow(frame, limits=limits).picture
+
+    return Frames(count, read)
 
 
 def unchanged(preset: Preset) -> Preset:

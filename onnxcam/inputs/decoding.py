@@ -14,17 +14,20 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image
+from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from onnxcam.errors import PictureError
 from onnxcam.inputs.depth import Window, from_deep, from_floats, laid_over_white, narrow, windowed
-from onnxcam.inputs.intact import CHECKED, EARLY, ends_early
+from onnxcam.inputs.intact import CHECKED, EARLY, claims_too_much, ends_early
+from onnxcam.inputs.pixel_limit import check_pixels
 from onnxcam.inputs.sources import TIFF, reason
+from onnxcam.limits import SAFE, WORK, Limits
 from onnxcam.types import Note, NoteCode, Picture
 
-MAX_PIXELS = 178_956_970
-"""Largest picture, width times height: where Pillow raises DecompressionBombError."""
+PILLOWS = 2**30 // 4 // 3
+"""Image.MAX_IMAGE_PIXELS, unless somebody changed it."""
 
 # The readers that may run. Of Pillow's others one starts Ghostscript, and few are meant for files of unknown origin.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF")
@@ -75,13 +78,56 @@ class Reading:
     window: Window | None = None
 
 
-def identified(file: BinaryIO, name: str) -> Image.Image:
-    """The picture with its size known and its pixels still in the file; raises PictureError."""
+def identified(file: BinaryIO, name: str, limits: Limits = SAFE) -> Image.Image:
+    """The picture with its size known and its pixels still in the file.
+
+    A JPEG beyond the limit of pixels will be decoded at 1/2, 1/4 or 1/8 of its sides. Raises PictureError for others
+    beyond it, and for a file that is too short for the pixels that it claims.
+    """
     image = _header(file, name)
-    limit = MAX_PIXELS if Image.MAX_IMAGE_PIXELS is None else min(MAX_PIXELS, 2 * Image.MAX_IMAGE_PIXELS)
-    if image.width * image.height > limit:
-        raise PictureError(f"{name}: {image.width} x {image.height} is {_too_large(limit)}")
+    theirs = Image.MAX_IMAGE_PIXELS
+    if theirs not in (None, PILLOWS) and image.width * image.height > 2 * theirs:  # where Pillow itself raises
+        raise PictureError(
+            f"{name}: {image.width} x {image.height} is more than {2 * theirs:,} pixels, twice the "
+            f"PIL.Image.MAX_IMAGE_PIXELS that this process set"
+        )
+    is_short = claims_too_much(image, _length(file))
+    if limits.exceeded("pixels", image.width * image.height):
+        _reduce(image, limits)
+    check_pixels(*image.size, name, limits)
+    if is_short:
+        raise PictureError(_damage(name, EARLY))
     return image
+
+
+def _reduce(image: Image.Image, limits: Limits) -> None:
+    """Has a JPEG be decoded at the largest size within the limit. libjpeg holds all of a progressive one in memory."""
+    if not isinstance(image, JpegImageFile) or "progressive" in image.info or limits.pixels is None:
+        return
+    if image.width * image.height > WORK * limits.pixels:
+        return
+    for scale in (2, 4, 8):
+        if -(-image.width // scale) * -(-image.height // scale) <= limits.pixels:
+            image.draft(None, (image.width // scale, image.height // scale))
+            return
+
+
+def _reduced(image: Image.Image, name: str) -> tuple[Note, ...]:
+    """A note on a JPEG that is decoded at a fraction of its size."""
+    scale = (getattr(image, "decoderconfig", None) or (1,))[0]
+    if scale == 1:
+        return ()
+    size = f"{image.width} x {image.height}"
+    text = f"{name}: read at 1/{scale} of its sides, as {size}; --max-pixels raises the limit of what is read whole"
+    return (Note(NoteCode.READ_REDUCED, text),)
+
+
+def _length(file: BinaryIO) -> int:
+    """Bytes of a file, which stays where it was."""
+    position = file.tell()
+    length = file.seek(0, os.SEEK_END)
+    file.seek(position)
+    return length
 
 
 def decoded(image: Image.Image, file: BinaryIO | None, name: str, window: Window | None) -> Reading:
@@ -89,7 +135,7 @@ def decoded(image: Image.Image, file: BinaryIO | None, name: str, window: Window
 
     Raises PictureError for a file that is damaged or ends early, and for values that 8 bits cannot show.
     """
-    notes = _frames(image, name)
+    notes = (*_frames(image, name), *_reduced(image, name))
     stored = orientation(image) if isinstance(image, TiffImageFile) else None  # Pillow turns a TIFF as it loads
     deep = (
         file is not None
@@ -131,17 +177,11 @@ def _header(file: BinaryIO, name: str) -> Image.Image:
             return factory(file, "")
         except _OTHER_FORMAT:
             continue
-        except Image.DecompressionBombError as error:
-            raise PictureError(f"{name}: {_too_large(MAX_PIXELS)}") from error
         except DAMAGED as error:
             raise PictureError(_damage(name, reason(error), error)) from error
     kinds = "JPEG, PNG, WebP, GIF, TIFF, BMP, PNM, JPEG 2000 and AVIF can be"
     hint = "; of a TIFF with many bands choose three with --bands, as in --bands 4,3,2" if prefix[:4] in TIFF else ""
     raise PictureError(f"{name}: not a picture that can be read; {kinds}{hint}")
-
-
-def _too_large(limit: int) -> str:
-    return f"more than {limit:,} pixels; make it smaller first"
 
 
 def orientation(image: Image.Image, *, late: bool = True) -> int:

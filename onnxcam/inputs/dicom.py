@@ -15,12 +15,12 @@ import numpy.typing as npt
 
 from onnxcam.errors import PictureError
 from onnxcam.inputs.depth import Bytes, Window, windowed
+from onnxcam.inputs.pixel_limit import check_pixels
 from onnxcam.inputs.sources import reason
+from onnxcam.limits import SAFE, Limits
 from onnxcam.types import Note, NoteCode, Picture
 
 SUFFIXES = (".dcm", ".dicom")
-LARGEST = 178_956_970
-"""Pixels, as of other pictures."""
 _BROKEN = (
     *(ValueError, TypeError, LookupError, AttributeError, OSError, EOFError, RuntimeError, NotImplementedError),
     *(ArithmeticError, MemoryError, struct.error, zlib.error),
@@ -36,7 +36,9 @@ def is_dicom(file: BinaryIO, name: str) -> bool:
     return start[128:] == b"DICM" or name.lower().endswith(SUFFIXES)
 
 
-def read(file: BinaryIO, name: str, window: Window | None) -> tuple[Picture, tuple[Note, ...], Window | None]:
+def read(
+    file: BinaryIO, name: str, window: Window | None, limits: Limits = SAFE
+) -> tuple[Picture, tuple[Note, ...], Window | None]:
     """(height, width, 3) as a person sees it, notes, and the window (low, high) that was used, None for colours.
 
     Raises PictureError for a damaged file, for several frames, and where pydicom or a decoder is not installed.
@@ -53,8 +55,7 @@ def read(file: BinaryIO, name: str, window: Window | None) -> tuple[Picture, tup
         frames = int(data.get("NumberOfFrames", 1) or 1)
         if frames > 1:
             raise PictureError(f"{name}: holds {frames} frames; save the one to explain, or all as an .npy array")
-        if int(data.Rows) * int(data.Columns) > LARGEST:
-            raise PictureError(f"{name}: {data.Columns} x {data.Rows} is more than {LARGEST:,} pixels; make it smaller")
+        check_pixels(int(data.Columns), int(data.Rows), name, limits)
         pixels = data.pixel_array
         if int(data.get("SamplesPerPixel", 1)) > 1 or data.PhotometricInterpretation == "PALETTE COLOR":
             return _colours(data, pixels, window, name)

@@ -19,10 +19,18 @@ from onnxcam.errors import PictureError
 from onnxcam.inputs import dicom
 from onnxcam.inputs.arrays import host_array, is_array_file, picture_of, read_array
 from onnxcam.inputs.bands import Bands, bands_first, check_bands, composed, is_multiband, read_bands
-from onnxcam.inputs.decoding import MAX_PIXELS as MAX_PIXELS
-from onnxcam.inputs.decoding import Reading, decoded, identified, metadata_behind_pixels, orientation, samples
+from onnxcam.inputs.decoding import (
+    Reading,
+    decoded,
+    identified,
+    metadata_behind_pixels,
+    orientation,
+    samples,
+)
 from onnxcam.inputs.depth import Window, check_window
+from onnxcam.inputs.pixel_limit import check_pixels, check_shape
 from onnxcam.inputs.sources import FileSource, is_file_source, name_of, opened, reason
+from onnxcam.limits import SAFE, Limits
 from onnxcam.types import Note, NoteCode, Picture
 
 _ENDINGS = "jpg jpeg jpe jfif mpo png apng webp gif tif tiff bmp dib ppm pgm pbm pnm jp2 avif dcm dicom"
@@ -30,7 +38,11 @@ SUFFIXES = frozenset(f".{ending}" for ending in _ENDINGS.split())
 
 
 def read_picture(
-    source: object, *, window: Sequence[float] | None = None, bands: Sequence[int] | None = None
+    source: object,
+    *,
+    window: Sequence[float] | None = None,
+    bands: Sequence[int] | None = None,
+    limits: Limits = SAFE,
 ) -> Picture:
     """A picture as (height, width, 3) uint8 RGB, 0 to 255, turned upright as its EXIF orientation says.
 
@@ -41,41 +53,44 @@ def read_picture(
 
     Transparent pixels are laid over white. 16-bit grey is divided by 257, float grey in [0,1] is multiplied by 255,
     both are rounded. Of an animation the first frame counts. Raises PictureError for what is missing, damaged or cut
-    short, for a URL, and for more than MAX_PIXELS before anything is decoded; OptionError for a window or bands that
-    make no sense. Pillow may warn (UserWarning) of odd metadata.
+    short, for a URL, and for more pixels than the limits allow before anything is decoded; OptionError for a window or
+    bands that make no sense. Pillow may warn (UserWarning) of odd metadata.
     """
-    return read(source, check_window(window), check_bands(bands)).picture
+    return read(source, check_window(window), check_bands(bands), limits).picture
 
 
-def read(source: object, window: Window | None = None, bands: Bands | None = None) -> Reading:
+def read(source: object, window: Window | None = None, bands: Bands | None = None, limits: Limits = SAFE) -> Reading:
     """What read_picture reads, with its notes."""
     if isinstance(source, Image.Image):
-        return read_pillow(source, window, bands)
+        return read_pillow(source, window, bands, limits)
     if is_file_source(source):
         if not is_array_file(source):
-            return read_file(source, window, bands)
-        array, name = read_array(source), name_of(source)
+            return read_file(source, window, bands, limits)
+        array, name = read_array(source, limits), name_of(source)
     else:
         shared = host_array(source)
         if shared is None:
             raise _no_file(source)
         array, name = shared, "<array>"
+        check_shape(array.shape, array.dtype.itemsize, name, limits)
     if bands is not None and array.ndim == 3:
         return composed(bands_first(array), bands, window, name)
     pixels, notes = picture_of(array, window, name)
     return Reading(pixels, notes, window)
 
 
-def read_file(source: FileSource, window: Window | None = None, bands: Bands | None = None) -> Reading:
+def read_file(
+    source: FileSource, window: Window | None = None, bands: Bands | None = None, limits: Limits = SAFE
+) -> Reading:
     """The picture in a file. Raises PictureError as read_picture does."""
     name = name_of(source)
     with opened(source, name) as file:
         if dicom.is_dicom(file, name):
-            pixels, notes, used = dicom.read(file, name, window)
+            pixels, notes, used = dicom.read(file, name, window, limits)
             return Reading(pixels, notes, used)
         if bands is not None:
-            return composed(read_bands(file, name), bands, window, name)
-        image = identified(file, name)
+            return composed(read_bands(file, name, limits), bands, window, name)
+        image = identified(file, name, limits)
         if is_multiband(image):
             raise PictureError(
                 f"{name}: has more bands than a picture shows; choose three with --bands, as in --bands 4,3,2"
@@ -83,10 +98,13 @@ def read_file(source: FileSource, window: Window | None = None, bands: Bands | N
         return decoded(image, file, name, window)
 
 
-def read_pillow(image: Image.Image, window: Window | None = None, bands: Bands | None = None) -> Reading:
+def read_pillow(
+    image: Image.Image, window: Window | None = None, bands: Bands | None = None, limits: Limits = SAFE
+) -> Reading:
     """The picture of a Pillow image, turned upright as that of a file, with a note if the image was changed since."""
     name = getattr(image, "filename", "") or "<picture>"
     file = getattr(image, "fp", None) if isinstance(image, ImageFile) else None
+    check_pixels(*image.size, str(name), limits)
     if bands is None:
         reading = decoded(image, file, str(name), window)
     else:
@@ -98,14 +116,14 @@ def read_pillow(image: Image.Image, window: Window | None = None, bands: Bands |
     return replace(reading, notes=(*reading.notes, Note(NoteCode.TURNED, text)))
 
 
-def size_of(source: FileSource) -> tuple[int, int]:
+def size_of(source: FileSource, limits: Limits = SAFE) -> tuple[int, int]:
     """(height, width) of the upright picture, read from the header; raises as read_picture does.
 
     Damage among the pixels goes unnoticed: only a PNG that has its EXIF behind the pixels is decoded.
     """
     name = _file_name(source)
     with opened(source, name) as file:
-        image = identified(file, name)
+        image = identified(file, name, limits)
         width, height = image.size
         if isinstance(image, TiffImageFile):  # some versions of Pillow turn the size beforehand, some not
             width, height = image.tag_v2[ExifTags.Base.ImageWidth], image.tag_v2[ExifTags.Base.ImageLength]

@@ -41,6 +41,21 @@ def ends_early(form: str | None, data: bytes, image: Image.Image) -> bool:
     return False
 
 
+def claims_too_much(image: Image.Image, length: int) -> bool:
+    """Whether a file of so many bytes is too short for its pixels, however plain they are; from the header alone.
+
+    A JPEG has 2 bits for each block of 8 x 8 pixels, or 1 in the first scan of a progressive one; deflate writes 1032
+    bytes as one (zlib's own figure). Other formats have no such bound.
+    """
+    if image.format in ("JPEG", "MPO"):
+        blocks = -(-image.width // 8) * -(-image.height // 8)
+        return 8 * length < (1 if "progressive" in image.info else 2) * blocks
+    tiles = getattr(image, "tile", ())
+    if image.format == "PNG" and tiles and tiles[0].args == image.mode != "1":  # a byte for each number of a pixel
+        return 1032 * length < image.width * image.height * len(image.getbands())
+    return False
+
+
 def _jpeg_ends_early(data: bytes, image: Image.Image) -> bool:
     """Whether libjpeg filled a part of the picture, because a scan of it ended early.
 
@@ -62,7 +77,10 @@ def _jpeg_ends_early(data: bytes, image: Image.Image) -> bool:
             filled += data[start:position] + _FILLER
             start = position
     filled += data[start : markers[-1][1] + 2]
-    return not np.array_equal(np.asarray(image), np.asarray(JpegImageFile(BytesIO(filled), "")))
+    again = JpegImageFile(BytesIO(filled), "")
+    scale = round(again.width / image.width)
+    again.draft(None, (again.width // scale, again.height // scale))
+    return not np.array_equal(np.asarray(image), np.asarray(again))
 
 
 def _jpeg_markers(data: bytes) -> Iterator[tuple[int, int]]:
@@ -93,18 +111,25 @@ def _png_is_whole(data: bytes) -> bool:
     return pixels
 
 
-def gif_is_whole(data: bytes) -> bool:
-    """Whether a GIF has its end mark behind its last frame. Pillow counts the frames that are there."""
-    position = 13 + _colour_table(data, 10)
-    while position + 1 < len(data) and data[position] in (0x21, 0x2C):
+def gif_is_whole(data: bytes, most: int) -> bool:
+    """Whether a GIF has its end mark behind its last frame, of `most` at most. Pillow counts those that are there."""
+    frames, end = gif_structure(data, most)
+    return frames <= most and data[end : end + 1] == b";"
+
+
+def gif_structure(data: bytes, most: int) -> tuple[int, int]:
+    """(frames, position behind them) of a GIF; it stops behind one frame more than `most`."""
+    position, frames = 13 + _colour_table(data, 10), 0
+    while position + 1 < len(data) and data[position] in (0x21, 0x2C) and frames <= most:
         if data[position] == 0x21:  # an extension: its label, then blocks
             position += 2
         else:  # an image: its place and size, its colours, the width of its codes, then blocks
             position += 11 + _colour_table(data, position + 9)
+            frames += 1
         while position < len(data) and data[position]:
             position += 1 + data[position]
         position += 1
-    return data[position : position + 1] == b";"
+    return frames, position
 
 
 def _colour_table(data: bytes, flags: int) -> int:

@@ -6,7 +6,7 @@ taken as it is (prepared.py), unless options say what else to do with it.
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,17 +27,19 @@ from onnxcam.inputs.arrays import (
 )
 from onnxcam.inputs.arrays import read_array as read_array
 from onnxcam.inputs.bands import Bands, bands_first, composed, composite, read_bands
-from onnxcam.inputs.clips import chosen, frames_of, shared_placement, stacked, unchanged
+from onnxcam.inputs.clips import Frames, chosen, frames_of, shared_placement, stacked, unchanged
 from onnxcam.inputs.decoding import Reading
 from onnxcam.inputs.depth import Window, windowed
 from onnxcam.inputs.dlpack import DeviceArray, from_device, is_device_array, lies_ready
 from onnxcam.inputs.images import read, read_file, read_picture, read_pillow
+from onnxcam.inputs.pixel_limit import check_shape
 from onnxcam.inputs.prepared import ARITHMETIC, as_it_is, calculated, reads_as_pixels
 from onnxcam.inputs.preprocess import apply, apply_bands
 from onnxcam.inputs.presets import Preset
 from onnxcam.inputs.sources import FileSource, is_file_source, name_of, opened
+from onnxcam.limits import SAFE, Limits
 from onnxcam.surgeon.analysis.anatomy import ImageInput
-from onnxcam.types import Image, Note, NoteCode, Picture, Placement
+from onnxcam.types import Image, Note, NoteCode, Placement
 
 ImageLike = FileSource | Pil.Image | npt.NDArray[Any] | DeviceArray
 """What the explainer takes as an image.
@@ -87,7 +89,7 @@ class ImageLoader:
 
     size: the sides of its input. provider: the short name of the one that runs it. device_index: of its device.
     changed: the preset's fields that the caller set, which count for arrays too. window: (low, high), what becomes
-    black and white. bands: which are red, green and blue of a picture with many.
+    black and white. bands: which are red, green and blue of a picture with many. limits: how large a picture may be.
     """
 
     input: ImageInput
@@ -98,6 +100,7 @@ class ImageLoader:
     changed: frozenset[str] = field(default_factory=frozenset)
     window: Window | None = None
     bands: Bands | None = None
+    limits: Limits = SAFE
 
     def prepare(self, image: ImageLike, name: str | None = None) -> ModelInput:
         """Reads and preprocesses an image; name: what it is called in results, by default its path.
@@ -105,15 +108,17 @@ class ImageLoader:
         Raises PictureError for what is neither a picture nor an array that fits the model's input, and PresetError for
         a preset that does not fit the model.
         """
-        if self._takes_clips and (frames := frames_of(image, lambda each: read(each).picture)) is not None:
+        if self._takes_clips and (frames := self._frames_of(image)) is not None:
             return self._from_frames(frames, name or (name_of(image) if is_file_source(image) else "<clip>"))
         if isinstance(image, Pil.Image):
-            return self._from_picture(lambda: read_pillow(image, self.window, self.bands), name or _label(image))
+            return self._from_picture(
+                lambda: read_pillow(image, self.window, self.bands, self.limits), name or _label(image)
+            )
         if is_file_source(image):
             name = name or name_of(image)
             if not is_array_file(image):
                 return self._from_file(image, name)
-            return self._from_array(read_array(image), name)
+            return self._from_array(read_array(image, self.limits), name)
         if is_device_array(image) and not self.changed & ARITHMETIC and self.window is None:
             shape = (self.input.channels, *self.size)
             if lies_ready(image, device_of(self.provider, self.device_index), shape):
@@ -124,6 +129,7 @@ class ImageLoader:
             raise PictureError(
                 f"a picture is a path, bytes, an image or an array, not {kind}; try numpy.asarray(image)"
             )
+        check_shape(array.shape, array.dtype.itemsize, name or "<array>", self.limits)
         return self._from_array(array, name or f"<array {'x'.join(map(str, array.shape))}>")
 
     def several(self, images: Iterable[ImageLike] | ImageLike) -> Iterable[ImageLike]:
@@ -153,8 +159,8 @@ class ImageLoader:
     def _from_file(self, source: FileSource, name: str) -> ModelInput:
         if len(self.size) == 2 and self.input.channels not in (1, 3):
             with opened(source, name) as file:
-                return self._from_bands(read_bands(file, name), name)
-        return self._from_picture(lambda: read_file(source, self.window, self.bands), name)
+                return self._from_bands(read_bands(file, name, self.limits), name)
+        return self._from_picture(lambda: read_file(source, self.window, self.bands, self.limits), name)
 
     def _from_picture(self, read: Callable[[], Reading], name: str, preset: Preset | None = None) -> ModelInput:
         if len(self.size) != 2:
@@ -171,10 +177,14 @@ class ImageLoader:
         """Whether the model takes pictures in time, rather than a volume of other numbers."""
         return len(self.size) == 3 and (self.input.frames is not None or self.input.channels == 3)
 
-    def _from_frames(self, frames: Sequence[Picture], name: str) -> ModelInput:
+    def _frames_of(self, image: Any) -> Frames | None:
+        count = self.size[0]
+        return frames_of(image, lambda each: read(each, limits=self.limits).picture, count, self.limits)
+
+    def _from_frames(self, frames: Frames, name: str) -> ModelInput:
         """The frames of a clip, each preprocessed as a picture."""
         count, *sides = self.size
-        pictures, notes = chosen(frames, count, name)
+        pictures, notes = chosen(frames, count, name, self.limits)
         size, channels = (sides[0], sides[1]), self.input.channels
         images, places = zip(*(apply(picture, self.preset, size, channels) for picture in pictures), strict=True)
         placement, doubts = shared_placement(places, name)

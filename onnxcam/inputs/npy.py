@@ -15,6 +15,8 @@ import numpy.typing as npt
 
 from onnxcam.errors import PictureError
 from onnxcam.files import ARRAY, read_exactly, reason
+from onnxcam.inputs.pixel_limit import check_shape
+from onnxcam.limits import SAFE, Limits
 
 MAGIC = b"\x93NUMPY"
 _LONGEST_HEADER = 10_000
@@ -27,11 +29,11 @@ _LONG = re.compile(r"\b([0-9]+)L\b")
 """How Python 2 wrote a whole number."""
 
 
-def read_npy(file: BinaryIO, name: str) -> npt.NDArray[Any]:
+def read_npy(file: BinaryIO, name: str, limits: Limits = SAFE) -> npt.NDArray[Any]:
     """The numbers of a file that stands at its start. What follows them is not read, as by NumPy.
 
-    Raises PictureError, in a sentence, for a header that is damaged or does not describe plain numbers, and for a shape
-    that needs more bytes than there are.
+    Raises PictureError, in a sentence, for a header that is damaged or does not describe plain numbers, for a shape
+    that needs more bytes than there are, and for one beyond the limit of pixels.
     """
     size = file.seek(0, 2)
     file.seek(0)
@@ -52,6 +54,7 @@ def read_npy(file: BinaryIO, name: str) -> npt.NDArray[Any]:
     count = math.prod(shape)
     if not count:
         raise PictureError(f"{name}: the array of shape {_short(shape)} is empty")
+    check_shape(shape, dtype.itemsize, name, limits)
     needed, held = count * dtype.itemsize, size - begin - length
     if needed > held:
         raise _damaged(name, f"its shape {_short(shape)} of {dtype} needs {_short(needed)} bytes, and {held} are there")

@@ -14,6 +14,9 @@ from onnxcam.errors import PictureError, PresetError
 from onnxcam.inputs.presets import LETTERBOXES, Preset
 from onnxcam.types import Floats, Image, Picture, Placement
 
+MOST_PIXELS = 178_956_970
+"""Of a picture after it is resized, before its centre is cut out."""
+
 
 def apply(picture: Picture, preset: Preset, size: tuple[int, int], channels: int) -> tuple[Image, Placement]:
     """The (C,H,W) float32 image that the network takes, and where it lies on the picture.
@@ -22,7 +25,7 @@ def apply(picture: Picture, preset: Preset, size: tuple[int, int], channels: int
     torchvision does. For a size that is not square, 'shortest' scales until size / crop is covered in both directions,
     and rounds as timm does. A letterbox rounds and centres as Ultralytics does; in the corner it rounds down, as YOLOX
     does, and its placement reaches beyond the picture. Raises PresetError for other channels and for a mean or std of
-    another length; PictureError for a picture so narrow that it would be resized to more than MAX_PIXELS.
+    another length; PictureError for a picture so narrow that it would be resized to more than MOST_PIXELS.
     """
     if channels not in (1, 3):
         raise PresetError(
@@ -127,8 +130,6 @@ def _per_channel(values: tuple[float, ...], channels: int, preset: Preset) -> np
 
 
 def _resized_shape(picture: tuple[int, ...], size: tuple[int, int], preset: Preset) -> tuple[int, int]:
-    from onnxcam.inputs.images import MAX_PIXELS
-
     least = (_before_crop(size[0], preset.crop), _before_crop(size[1], preset.crop))
     height, width = picture
     if preset.resize in LETTERBOXES:
@@ -143,10 +144,10 @@ def _resized_shape(picture: tuple[int, ...], size: tuple[int, int], preset: Pres
     else:
         ratio = min(height / least[0], width / least[1])
         resized = max(least[0], round(height / ratio)), max(least[1], round(width / ratio))
-    if resized[0] * resized[1] > MAX_PIXELS:
+    if resized[0] * resized[1] > MOST_PIXELS:
         raise PictureError(
             f"a picture of {width} x {height} pixels would be resized to {resized[1]} x {resized[0]} before its centre "
-            f"is cut out, above {MAX_PIXELS:,} pixels; cut it to a less narrow shape, or raise --crop"
+            f"is cut out, above {MOST_PIXELS:,} pixels; cut it to a less narrow shape, or raise --crop"
         )
     return resized
 

@@ -6,6 +6,7 @@ opening.py calls with_batch() after the first run. The analysis then sees the ax
 import logging
 from dataclasses import replace
 
+from onnxcam.limits import Limits
 from onnxcam.network.dry_run import run_trace
 from onnxcam.surgeon.analysis.anatomy import ImageInput
 from onnxcam.surgeon.analysis.tracing import Trace
@@ -17,11 +18,11 @@ logger = logging.getLogger(__name__)
 
 
 def with_batch(
-    model: Model, image: ImageInput, size: tuple[int, ...], inputs: Arrays, trace: Trace
+    model: Model, image: ImageInput, size: tuple[int, ...], inputs: Arrays, trace: Trace, limits: Limits
 ) -> tuple[Model, ImageInput, Trace]:
     """(the model for any batch, its image input, its trace); as they are where an operator stands in the way.
 
-    trace: of the model with a batch of one, which passes/added_axes.py gave it.
+    trace: of the model with a batch of one, which passes/added_axes.py gave it. limits: of the run.
     """
     try:
         batched = free_batch(model, trace.shapes, trace.values, [image.name])
@@ -29,4 +30,4 @@ def with_batch(
         logger.info("no batch axis: %s", error)
         return model, image, trace
     image = replace(image, batch=None)
-    return batched, image, replace(run_trace(batched, image, size, inputs), taken=trace.taken)
+    return batched, image, replace(run_trace(batched, image, size, inputs, limits), taken=trace.taken)

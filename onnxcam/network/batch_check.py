@@ -7,7 +7,7 @@ both.
 
 import numpy as np
 
-from onnxcam.errors import InferenceError, OutOfMemory
+from onnxcam.errors import InferenceError, OutOfMemory, TimedOut
 from onnxcam.network.scorer import Network
 from onnxcam.surgeon.graphs import masked_score
 from onnxcam.types import Arrays, Floats, Masks
@@ -28,7 +28,7 @@ def why_not_batched(network: Network, extra: Arrays, tolerance: float) -> str | 
     singles = [network.run(feeds, masks[i : i + 1], outputs) for i in range(3)]
     try:
         joint = network.run(feeds, masks, outputs)
-    except OutOfMemory:
+    except (OutOfMemory, TimedOut):
         raise
     except InferenceError:
         return "more than one picture at once does not run"

@@ -28,7 +28,8 @@ class BoxOutput:
             model.graph.outputs[:] = [sides]
             return ir.to_bytes(ir.tidy(model))
 
-        self.session = Session(graph(), ("cpu",), opened.options.threads, again=graph)
+        options = opened.options
+        self.session = Session(graph(), ("cpu",), options.threads, limits=options.limits, again=graph)
 
     def run(self, feeds: Arrays) -> npt.NDArray[np.float64]:
         """(boxes,4) as the model returns them for one unmasked image. feeds: those of the scoring graph."""
@@ -39,6 +40,7 @@ class BoxOutput:
             image.name: np.repeat(image.cast(feeds[masked_score.IMAGE]), batch, axis=0),
             **for_batch(self.opened.model, image, extra, batch),
         }
-        outputs = self.session.run(self.session.outputs, {n: inputs[n] for n in self.session.inputs})
+        read = {n: inputs[n] for n in self.session.inputs}
+        outputs = self.session.run(self.session.outputs, read, pictures=batch)
         sides = np.asarray(outputs[0][0], np.float64)
         return sides if sides.shape[-1] == 4 else sides.T

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from onnxcam.engine.session import Session
 from onnxcam.errors import NoSpatialFeatures
+from onnxcam.limits import Limits
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import Anatomy, Candidate, FeatureTensor
 from onnxcam.surgeon.analysis.branches import pooled_note
@@ -34,27 +35,34 @@ def has_class_token(features: FeatureTensor) -> bool:
     return has_extra_tokens(features.axes)
 
 
-def before_class_token(model: Model, anatomy: Anatomy, trace: Trace, feeds: Arrays, size: tuple[int, ...]) -> Anatomy:
+def before_class_token(
+    model: Model, anatomy: Anatomy, trace: Trace, feeds: Arrays, size: tuple[int, ...], limits: Limits
+) -> Anatomy:
     """The anatomy with the last tensor whose patches count as its features; unchanged if there is none, or no need.
 
     trace: of a run of the model. feeds: a test image and the extra inputs, by the model's input names.
+    limits: of a run.
     """
     if not has_class_token(anatomy.features):
         return anatomy
     # In networks of several streams nothing but the score is passed by all, so sums of one stream are tried then.
     through = dominators(model, anatomy.image.name, anatomy.logits.tensor)
-    moved = _before(through, model, anatomy, trace, feeds, size)
-    return moved or _before(_sums(model, anatomy, trace.shapes), model, anatomy, trace, feeds, size) or anatomy
+    moved = _before(through, model, anatomy, trace, feeds, size, limits)
+    sums = _sums(model, anatomy, trace.shapes)
+    return moved or _before(sums, model, anatomy, trace, feeds, size, limits) or anatomy
 
 
 def several_before_class_tokens(
-    model: Model, anatomy: Anatomy, trace: Trace, feeds: Arrays, size: tuple[int, ...]
+    model: Model, anatomy: Anatomy, trace: Trace, feeds: Arrays, size: tuple[int, ...], limits: Limits
 ) -> Anatomy:
     """before_class_token() of every branch of the anatomy, the features included, with the note that names them."""
-    moved = before_class_token(model, anatomy, trace, feeds, size)
+    moved = before_class_token(model, anatomy, trace, feeds, size, limits)
     if not anatomy.branches:
         return moved
-    others = [before_class_token(model, replace(anatomy, features=b), trace, feeds, size) for b in anatomy.branches[1:]]
+    others = [
+        before_class_token(model, replace(anatomy, features=b), trace, feeds, size, limits)
+        for b in anatomy.branches[1:]
+    ]
     branches = (moved.features, *(other.features for other in others))
     notes = [
         pooled_note(branches[0].tensor, branches[1:]) if note.code is NoteCode.OTHER_BRANCHES else note
@@ -82,7 +90,13 @@ def _sums(model: Model, anatomy: Anatomy, shapes: Shapes) -> list[str]:
 
 
 def _before(
-    names: Sequence[str], model: Model, anatomy: Anatomy, trace: Trace, feeds: Arrays, size: tuple[int, ...]
+    names: Sequence[str],
+    model: Model,
+    anatomy: Anatomy,
+    trace: Trace,
+    feeds: Arrays,
+    size: tuple[int, ...],
+    limits: Limits,
 ) -> Anatomy | None:
     """The anatomy with the last of these tensors whose patches count; None if there is none among them."""
     logits, shapes = anatomy.logits, trace.shapes
@@ -103,7 +117,7 @@ def _before(
     tokens = {name: located.features.axes for name, located in anatomies.items()}
     if not tokens:
         return None
-    session = Session(ir.to_bytes(add_token_scales(model, tokens, logits.tensor)), ("cpu",))
+    session = Session(ir.to_bytes(add_token_scales(model, tokens, logits.tensor)), ("cpu",), limits=limits)
     try:
         last = _last_that_counts(session, tokens, shapes, feeds, logits.tensor)
     finally:

@@ -93,7 +93,9 @@ class DeviceScorer:
                 device_inputs = {masked_score.MAPS: self._stacked_masks(packed)} | {
                     name: self._stacked_images(packed, name) for name in packed.stacked_inputs
                 }
-                return packed.scatter(self.bound.run([output], feeds, device_inputs=device_inputs)[0], packer.width)
+                pictures = len(samples)
+                results = self.bound.run([output], feeds, device_inputs=device_inputs, pictures=pictures)
+                return packed.scatter(results[0], packer.width)
             except OutOfMemory:
                 on_shrink(max(1, len(samples) // 2))
                 raise

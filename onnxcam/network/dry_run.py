@@ -9,27 +9,34 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from onnxcam.engine.batching import free_memory
 from onnxcam.engine.session import Session
+from onnxcam.errors import OutOfMemory
+from onnxcam.limits import SAFE, Limits, amount_of
 from onnxcam.network.extra_inputs import for_batch
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import ImageInput
 from onnxcam.surgeon.analysis.tracing import Trace, build_tracer
+from onnxcam.surgeon.budgets import check_computed
 from onnxcam.surgeon.ir import Model
 from onnxcam.surgeon.passes.control_flow import take_branches, unroll_loops
 from onnxcam.types import Arrays, Note, NoteCode
 
 MAX_NESTED = 8
 """Depth of nested Ifs; inner ones of deeper models stay."""
-FORWARD_TIMEOUT = 120.0
-"""Seconds for the first forward pass; only an endless loop takes longer."""
 
 
 def without_branches(
-    model: Model, image: ImageInput, size: tuple[int, ...], inputs: Arrays, trace: Trace | None
+    model: Model,
+    image: ImageInput,
+    size: tuple[int, ...],
+    inputs: Arrays,
+    trace: Trace | None,
+    limits: Limits = SAFE,
 ) -> tuple[Model, Trace, tuple[Note, ...]]:
     """(the model with each If replaced by the branch that an image takes, its trace, notes on the branches).
 
-    trace: of an earlier opening, None to run the model. Raises what Session raises.
+    trace: of an earlier opening, None to run the model. limits: of that run. Raises what Session raises.
     """
     if trace is not None:
         for taken in trace.taken:
@@ -37,7 +44,7 @@ def without_branches(
         return unroll_loops(model), trace, _branch_notes(trace.taken)
     branches: dict[str, bool] = {}
     for _ in range(MAX_NESTED):
-        trace = run_trace(model, image, size, inputs)
+        trace = run_trace(model, image, size, inputs, limits)
         if not trace.taken:
             break
         branches.update(trace.taken)
@@ -57,15 +64,18 @@ def _branch_notes(taken: Mapping[str, bool]) -> tuple[Note, ...]:
     )
 
 
-def run_trace(model: Model, image: ImageInput, size: tuple[int, ...], inputs: Arrays) -> Trace:
+def run_trace(model: Model, image: ImageInput, size: tuple[int, ...], inputs: Arrays, limits: Limits = SAFE) -> Trace:
     """Runs the model on noise, on the CPU, unoptimised, with the batch of the export (one if dynamic)."""
+    shape = image.shape(size, image.batch or 1)
+    largest = check_computed(model, {image.name: shape, **{n: value.shape for n, value in inputs.items()}}, limits)
+    if largest > (free := free_memory()):
+        raise OutOfMemory(f"one tensor of the model takes {amount_of(largest)}, and {amount_of(free)} are free")
     traced = build_tracer(model)
-    session = Session(ir.to_bytes(traced.model), ("cpu",), optimise=False)
+    session = Session(ir.to_bytes(traced.model), ("cpu",), optimise=False, limits=limits)
     try:
-        shape = image.shape(size, image.batch or 1)
         feeds = {image.name: noise(image, shape), **for_batch(model, image, inputs, shape[0])}
         read = {n: a for n, a in feeds.items() if n in session.inputs}
-        results = session.run(traced.outputs, read, seconds=FORWARD_TIMEOUT)
+        results = session.run(traced.outputs, read, pictures=shape[0])
     finally:
         session.close()
     trace = traced.read(dict(zip(traced.outputs, results, strict=True)))

@@ -40,7 +40,8 @@ def rewrite(source: ModelSource, options: OpenOptions | None = None) -> Rewritte
     weights that were inputs become constants, and external data moves into the file. The batch stays as exported where
     a detector's table had to be made for the explanation. Raises OnnxCamError.
     """
-    opened = open_model(read_model(source), options or OpenOptions())
+    options = options or OpenOptions()
+    opened = open_model(read_model(source, options.limits), options)
     opened.close()
     features = opened.anatomy.features
     # With dynamic sides, the grid is known for one size only.

@@ -46,7 +46,9 @@ class GradientSession:
         self.opened, self.score, self.wrt = opened, score, wrt
         options = opened.options
         engine = options.engine.without_cuda_graph
-        self.session = Session(model(), options.providers, options.threads, engine=engine, again=model)
+        self.session = Session(
+            model(), options.providers, options.threads, engine=engine, limits=options.limits, again=model
+        )
         network = opened.network
         most = PER_THREAD * self.session.threads if self.session.provider == "cpu" else ON_DEVICE
         memory = max(BACKWARD_MEMORY * opened.anatomy.bytes_per_image, activation_bytes)
@@ -87,7 +89,8 @@ class GradientSession:
         missing = [n for n in self.session.inputs if n not in inputs]
         if missing:
             raise ModelError(f"the step graph has inputs that the model does not have: {', '.join(missing)}")
-        score, gradient = self.session.run([SCORE, GRADIENT], {n: inputs[n] for n in self.session.inputs})
+        read = {n: inputs[n] for n in self.session.inputs}
+        score, gradient = self.session.run([SCORE, GRADIENT], read, pictures=len(indices))
         return score[:count], gradient[:count]
 
     def _check_score(self, feeds: Arrays) -> bool:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from onnxcam.engine.session import Session
 from onnxcam.errors import ModelError, UndefinedSaliency
 from onnxcam.network.box_output import BoxOutput
-from onnxcam.network.dry_run import FORWARD_TIMEOUT, noise
+from onnxcam.network.dry_run import noise
 from onnxcam.network.gradient_session import GradientSession, ScoreAndGradient
 from onnxcam.network.opening import OpenedModel
 from onnxcam.network.packing import select_targets
@@ -94,13 +94,13 @@ def scoring_graph(opened: OpenedModel) -> Model:
 def _traces(opened: OpenedModel, model: Model) -> Traces:
     """Traces of two batch sizes, without heavy weights: they show which sides of which shapes depend on the batch."""
     traced = build_tracer(blank_weights(model))
-    session = Session(ir.to_bytes(traced.model), ("cpu",), optimise=False)
+    session = Session(ir.to_bytes(traced.model), ("cpu",), optimise=False, limits=opened.options.limits)
     fixed = opened.network.fixed
     traces = []
     try:
         for count in (2, 3) if fixed is None else (fixed,):
             feeds = {n: a for n, a in noise_feeds(opened, count).items() if n in session.inputs}
-            results = session.run(traced.outputs, feeds, seconds=FORWARD_TIMEOUT)
+            results = session.run(traced.outputs, feeds, pictures=count)
             traces.append(traced.read(dict(zip(traced.outputs, results, strict=True))))
     finally:
         session.close()

@@ -17,7 +17,8 @@ from functools import partial
 
 from onnxcam.engine.options import PLAIN, EngineOptions
 from onnxcam.engine.providers import ProviderSpec, parse_providers
-from onnxcam.errors import InferenceError, OnnxCamError, OptionError, OutOfMemory
+from onnxcam.errors import InferenceError, OnnxCamError, OptionError, OutOfMemory, TimedOut
+from onnxcam.limits import SAFE, Limits
 from onnxcam.network import cache
 from onnxcam.network.added_batch import with_batch
 from onnxcam.network.batch_check import HALF_TOLERANCE, TOLERANCE, samples_interact, why_not_batched
@@ -60,7 +61,7 @@ class OpenOptions:
     what is scored. inputs: values of the extra inputs. providers: as Session takes them. threads, batch: of a run.
     with_fill: removed pixels are filled with an image, not with zero. form: how masks come. every_cell_counts: the
     feature tensor must count at every cell, not at a class token only. engine: how a GPU computes. cache: read and
-    store what openings learn, in the user's cache folder.
+    store what openings learn, in the user's cache folder. limits: what a run may take.
     """
 
     layout: str | None = None
@@ -79,6 +80,7 @@ class OpenOptions:
     every_cell_counts: bool = False
     engine: EngineOptions = PLAIN
     cache: bool = True
+    limits: Limits = SAFE
 
 
 @dataclass(frozen=True)
@@ -193,7 +195,9 @@ def _start(file: ModelFile, options: OpenOptions) -> _Start:
     size, notes = resolve_size(image, options.size), prepared.notes
     if options.kind not in (None, Kind.BOXES):
         return _Start(model, image, prepared.runnable, notes, size, options)
-    selection = split_selection(model, image, size, options.output, options.inputs, assumed=_is_assumed(options))
+    selection = split_selection(
+        model, image, size, options.output, options.inputs, assumed=_is_assumed(options), limits=options.limits
+    )
     if selection is not None:
         table, image = selection.graphs.candidates, replace(image, added=())
         options = replace(options, output=CANDIDATES, kind=Kind.BOXES)
@@ -237,13 +241,15 @@ def _opened(
     known = trace_of(record, model, image, start.size, assumed=assumed) if record is not None else None
     if record is None or known is None:
         record = None
-        size, model, trace, notes = traced_at_fitting_size(model, image, start.size, inputs, assumed=assumed)
+        size, model, trace, notes = traced_at_fitting_size(
+            model, image, start.size, inputs, assumed=assumed, limits=options.limits
+        )
     else:
         size = image.sides_in(known.shapes[image.name])
-        model, trace, notes = without_branches(model, image, size, inputs, known)
+        model, trace, notes = without_branches(model, image, size, inputs, known, options.limits)
     traced = trace
     if 0 in image.added:
-        model, image, trace = with_batch(model, image, size, inputs, trace)
+        model, image, trace = with_batch(model, image, size, inputs, trace, options.limits)
     anatomy = _located(model, image, size, inputs, trace, options)
     tokens = options.layer == "auto" and any(map(has_class_token, (anatomy.features, *anatomy.branches)))
     followed = selection.notes if selection is not None else ()
@@ -279,7 +285,7 @@ def _located(
     if options.every_cell_counts and options.layer == "auto":
         shape = image.shape(size, image.batch or 1)
         feeds = {image.name: noise(image, shape), **for_batch(model, image, inputs, shape[0])}
-        anatomy = several_before_class_tokens(model, anatomy, trace, feeds, size)
+        anatomy = several_before_class_tokens(model, anatomy, trace, feeds, size, options.limits)
     return anatomy
 
 
@@ -382,13 +388,13 @@ class _Opener:
         try:
             graph = self._with_free_batch()
             network = self._network(graph, None)
-        except OutOfMemory:
+        except (OutOfMemory, TimedOut):
             raise
         except (CannotBatch, InferenceError) as error:
             return None, str(error)
         try:
             problem = why_not_batched(network, self.inputs, self._tolerance)
-        except OutOfMemory:
+        except (OutOfMemory, TimedOut):
             raise
         except InferenceError as error:
             problem = str(error)
@@ -421,8 +427,9 @@ class _Opener:
     def _verified(self, network: Network) -> str:
         options = self.options
         return check_surgery(
-            network, self.file, self.runnable, self.model, self.inputs, threads=options.threads, engine=options.engine
-        )
+            network, self.file, self.runnable, self.model, self.inputs, threads=options.threads, engine=options.engine,
+            limits=options.limits,
+        )  # fmt: skip
 
 
 def _network(
@@ -450,6 +457,7 @@ def _network(
         extra=extra,
         form=options.form,
         engine=options.engine,
+        limits=options.limits,
         plan=cache.load_plan(name) if can_measure else None,
         save_plan=partial(cache.store_plan, name) if can_measure else None,
     )

@@ -40,7 +40,9 @@ class RankedScorer:
             plain = convert_to_mixed_precision(opened.model) if engine.half else opened.model
             return to_bytes(ranked_model(plain, opened.anatomy, opened.size, batch=network.fixed, extra=network.extra))
 
-        limits = RunLimits(options.threads, options.batch, network.fixed, opened.anatomy.bytes_per_image, engine)
+        limits = RunLimits(
+            options.threads, options.batch, network.fixed, opened.anatomy.bytes_per_image, engine, options.limits
+        )
         self._runner = ParallelRunner(graph, options.providers, limits, network.plan)
         # TensorRT compiles for every shape, so each run has the same.
         self._padded = self._runner.plan.batch if network.provider == "tensorrt" else None
@@ -75,7 +77,7 @@ class RankedScorer:
         size = self._fixed or self._padded or count
         inputs = {name: _padded(a, size) if name in PER_ROW else a for name, a in feeds.items()}
         inputs = {name: array for name, array in inputs.items() if name in session.inputs}
-        return session.run([SCORE_OUTPUTS[score]], inputs)[0][:count]
+        return session.run([SCORE_OUTPUTS[score]], inputs, pictures=size)[0][:count]
 
 
 def _padded(array: npt.NDArray[np.generic], size: int) -> npt.NDArray[np.generic]:

@@ -17,6 +17,7 @@ from onnxcam.engine.parallel import ParallelRunner, RunLimits, RunPlan
 from onnxcam.engine.providers import ProviderSpec
 from onnxcam.engine.session import Session
 from onnxcam.errors import OutOfMemory, UndefinedSaliency
+from onnxcam.limits import SAFE, Limits
 from onnxcam.network.device_scorer import DeviceScorer
 from onnxcam.network.packing import BatchPacker, MaskRequest, group_by_extra_inputs
 from onnxcam.surgeon.analysis.anatomy import Anatomy, Kind, Logits
@@ -66,13 +67,14 @@ class Network:
         extra: Mapping[str, bool] | None = None,
         form: MaskForm = FEATURE_MASKS,
         engine: EngineOptions = PLAIN,
+        limits: Limits = SAFE,
         plan: RunPlan | None = None,
         save_plan: Callable[[RunPlan], None] | None = None,
     ) -> None:
         """fixed: the batch that the graph is fixed to, None if it takes any. extra: as scoring_model() takes it.
 
-        plan, save_plan: a measured RunPlan, and what stores a new one, as ParallelRunner takes them. Raises what it
-        raises.
+        limits: how long a run may take. plan, save_plan: a measured RunPlan, and what stores a new one, as
+        ParallelRunner takes them. Raises what it raises.
         """
         self.anatomy, self.size = anatomy, size
         self.form, self.with_fill = form, with_fill
@@ -86,8 +88,8 @@ class Network:
             )
             return to_bytes(scoring)
 
-        limits = RunLimits(threads, batch, fixed, anatomy.bytes_per_image, engine)
-        self._runner = ParallelRunner(graph, providers, limits, plan, save_plan)
+        run_limits = RunLimits(threads, batch, fixed, anatomy.bytes_per_image, engine, limits)
+        self._runner = ParallelRunner(graph, providers, run_limits, plan, save_plan)
         self._copies = 1
         self.notes = (*self._engine_notes(), *self._runner.notes)
         self._device_scorer = self._new_device_scorer()
@@ -287,7 +289,8 @@ class Network:
         )
 
     def _run_in(self, runner: Session | BoundSession, feeds: Arrays, masks: Masks, outputs: list[str]) -> list[Floats]:
-        return [a[: len(masks)] for a in runner.run(outputs, self._complete(feeds, masks))]
+        inputs, pictures = self._complete(feeds, masks), self.fixed or len(masks)
+        return [a[: len(masks)] for a in runner.run(outputs, inputs, pictures=pictures)]
 
     def _complete(self, feeds: Arrays, masks: Masks) -> Arrays:
         """All inputs of a run: the feeds that the graph takes, the masks, padded to a fixed batch, and any targets."""

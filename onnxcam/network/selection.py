@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.engine.session import Session
-from onnxcam.errors import InferenceError, ModelError, OutOfMemory
-from onnxcam.network.dry_run import FORWARD_TIMEOUT, run_trace
+from onnxcam.errors import InferenceError, ModelError, OutOfMemory, TimedOut
+from onnxcam.limits import SAFE, Limits
+from onnxcam.network.dry_run import run_trace
 from onnxcam.network.extra_inputs import blank_inputs, extra_inputs, for_batch
 from onnxcam.network.single_flight import SingleFlight
 from onnxcam.network.sizes import traced_at_fitting_size
@@ -77,12 +78,16 @@ class Detections:
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """Tells which candidates a model chose. image: of the user's model. model: that model. size: at which it runs."""
+    """Tells which candidates a model chose. image: of the user's model. model: that model. size: at which it runs.
+
+    limits: what a run may take.
+    """
 
     graphs: SelectionGraphs
     image: ImageInput
     model: Model
     size: tuple[int, ...]
+    limits: Limits = SAFE
     _sessions: SingleFlight[None, Session] = field(default_factory=lambda: SingleFlight(Session.close))
 
     def close(self) -> None:
@@ -105,13 +110,17 @@ class Selection:
         batch = self.image.batch or 1
         feeds = {self.image.name: np.repeat(self.image.cast(image), batch, axis=0)}
         feeds |= for_batch(self.model, self.image, others, batch)
-        graph = partial(ir.to_bytes, self.graphs.detections)
-        session = self._sessions.get(None, lambda: Session(graph(), ("cpu",), again=graph))
+        session = self._sessions.get(None, self._opened)
         names = list(session.outputs)
-        results = session.run(names, {n: a for n, a in feeds.items() if n in session.inputs}, seconds=FORWARD_TIMEOUT)
+        read = {n: a for n, a in feeds.items() if n in session.inputs}
+        results = session.run(names, read, pictures=batch)
         detections = self._read(dict(zip(names, results, strict=True)))
         # Boxes may be scaled by an input that was not given, such as the size of the picture.
         return replace(detections, boxes=None, blank=blank) if blank else detections
+
+    def _opened(self) -> Session:
+        graph = partial(ir.to_bytes, self.graphs.detections)
+        return Session(graph(), ("cpu",), limits=self.limits, again=graph)
 
     def _read(self, outputs: Mapping[str, npt.NDArray[Any]]) -> Detections:
         _, rows, classes = self.graphs.shape
@@ -146,7 +155,7 @@ def refused_if_not_led_back(name: str | None = None) -> Iterator[None]:
     try:
         yield
     except InferenceError as error:
-        if isinstance(error, OutOfMemory) or f"{ADDED}/" not in str(error):
+        if isinstance(error, OutOfMemory | TimedOut) or f"{ADDED}/" not in str(error):
             raise
         raise ModelError(
             f"the detections{f' in {name!r}' if name else ''} cannot be led back to the candidates that they are "
@@ -184,7 +193,14 @@ def _first_class(labels: npt.NDArray[Any] | None, columns: npt.NDArray[Any]) -> 
 
 
 def split_selection(
-    model: Model, image: ImageInput, size: tuple[int, ...], output: str | None, inputs: Arrays, *, assumed: bool
+    model: Model,
+    image: ImageInput,
+    size: tuple[int, ...],
+    output: str | None,
+    inputs: Arrays,
+    *,
+    assumed: bool,
+    limits: Limits = SAFE,
 ) -> Selection | None:
     """The selection at the end of a model; None for a model without one, or where another output is asked for.
 
@@ -196,11 +212,13 @@ def split_selection(
         return None
     values = extra_inputs(model, image, {**blank_inputs(model, image), **inputs})
     try:
-        trace = run_trace(model, image, size, values)
+        trace = run_trace(model, image, size, values, limits)
+    except TimedOut:
+        raise
     except InferenceError:
-        size = traced_at_fitting_size(model, image, size, values, assumed=assumed)[0]
-        trace = run_trace(model, image, size, values)
+        size = traced_at_fitting_size(model, image, size, values, assumed=assumed, limits=limits)[0]
+        trace = run_trace(model, image, size, values, limits)
     graphs = split_at_selection(model, trace.shapes, image.batch, output)
     if graphs is None or output not in (None, CANDIDATES, *graphs.outputs):
         return None
-    return Selection(graphs, image, model, size)
+    return Selection(graphs, image, model, size, limits)

@@ -8,8 +8,9 @@ import time
 import numpy as np
 
 from onnxcam.engine.session import Session
-from onnxcam.errors import InferenceError, ModelError, OutOfMemory, PresetError
-from onnxcam.network.dry_run import FORWARD_TIMEOUT, noise, without_branches
+from onnxcam.errors import InferenceError, ModelError, OutOfMemory, PresetError, TimedOut
+from onnxcam.limits import SAFE, Limits
+from onnxcam.network.dry_run import noise, without_branches
 from onnxcam.network.extra_inputs import for_batch
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import ImageInput
@@ -25,30 +26,36 @@ MOST_SECONDS = 10.0
 
 
 def traced_at_fitting_size(
-    model: Model, image: ImageInput, size: tuple[int, ...], inputs: Arrays, *, assumed: bool
+    model: Model,
+    image: ImageInput,
+    size: tuple[int, ...],
+    inputs: Arrays,
+    *,
+    assumed: bool,
+    limits: Limits = SAFE,
 ) -> tuple[tuple[int, ...], Model, Trace, tuple[Note, ...]]:
     """(size, the model without Ifs, its trace, notes) at `size`, or at another one if the model does not run there.
 
-    assumed: whether another size may be used; if not, PresetError names the one that fits. Raises what Session raises,
-    and ModelError where no size fits.
+    assumed: whether another size may be used; if not, PresetError names the one that fits. limits: of each run. Raises
+    what Session raises, and ModelError where no size fits.
     """
     try:
-        branchless, trace, notes = without_branches(model, image, size, inputs, None)
+        branchless, trace, notes = without_branches(model, image, size, inputs, None, limits)
         if _keeps_batch(model, image, trace.shapes) or not assumed:
             return size, branchless, trace, notes
-        fitting = _fitting(model, image, size, inputs)[0]
+        fitting = _fitting(model, image, size, inputs, limits)[0]
         if fitting is None:
             return size, branchless, trace, notes
-    except OutOfMemory:
+    except (OutOfMemory, TimedOut):
         raise
     except InferenceError as error:
-        fitting = size_that_runs(model, image, size, inputs, error)
+        fitting = size_that_runs(model, image, size, inputs, error, limits)
     if not assumed:
         raise PresetError(
             f"the model does not run on an input of {_sides(size)}, although it declares its sides dynamic; it runs "
             f"with --size {_sides(fitting)}"
         )
-    branchless, trace, notes = without_branches(model, image, fitting, inputs, None)
+    branchless, trace, notes = without_branches(model, image, fitting, inputs, None, limits)
     return fitting, branchless, trace, notes
 
 
@@ -64,13 +71,18 @@ def size_notes(requested: tuple[int, ...], size: tuple[int, ...]) -> tuple[Note,
 
 
 def size_that_runs(
-    model: Model, image: ImageInput, size: tuple[int, ...], inputs: Arrays, error: InferenceError
+    model: Model,
+    image: ImageInput,
+    size: tuple[int, ...],
+    inputs: Arrays,
+    error: InferenceError,
+    limits: Limits = SAFE,
 ) -> tuple[int, ...]:
     """The first of the candidate sizes at which the model runs. error: of the run at `size`.
 
     Raises the error itself where no side is dynamic or the model does not open, and ModelError where no size fits.
     """
-    fitting, tried = _fitting(model, image, size, inputs)
+    fitting, tried = _fitting(model, image, size, inputs, limits)
     if fitting is not None:
         return fitting
     if not tried:
@@ -82,13 +94,13 @@ def size_that_runs(
 
 
 def _fitting(
-    model: Model, image: ImageInput, size: tuple[int, ...], inputs: Arrays
+    model: Model, image: ImageInput, size: tuple[int, ...], inputs: Arrays, limits: Limits
 ) -> tuple[tuple[int, ...] | None, int]:
     """(the first candidate at which the model runs, how many were tried)."""
     sizes = [s for s in candidate_sizes(model, image) if s != size] if None in image.sides else []
     if not sizes:
         return None, 0
-    session = Session(ir.to_bytes(model), ("cpu",), optimise=False)
+    session = Session(ir.to_bytes(model), ("cpu",), optimise=False, limits=limits)
     try:
         end = time.monotonic() + MOST_SECONDS
         for tried, candidate in enumerate(sizes):
@@ -112,7 +124,10 @@ def _runs(session: Session, model: Model, image: ImageInput, size: tuple[int, ..
     feeds = {image.name: noise(image, shape), **for_batch(model, image, inputs, shape[0])}
     names = [str(v.name) for v in model.graph.outputs]
     try:
-        results = session.run(names, {n: a for n, a in feeds.items() if n in session.inputs}, seconds=FORWARD_TIMEOUT)
+        read = {n: a for n, a in feeds.items() if n in session.inputs}
+        results = session.run(names, read, pictures=shape[0])
+    except TimedOut:
+        raise
     except InferenceError:
         return False
     return _keeps_batch(model, image, {n: np.shape(a) for n, a in zip(names, results, strict=True)})

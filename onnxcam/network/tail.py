@@ -32,7 +32,9 @@ class Tail:
             )
 
         engine = options.engine.without_cuda_graph
-        self.session = Session(graph(), options.providers, options.threads, engine=engine, again=graph)
+        self.session = Session(
+            graph(), options.providers, options.threads, engine=engine, limits=options.limits, again=graph
+        )
         self.batch = network.fixed or choose_batch(
             opened.anatomy.bytes_per_image, free_memory(), ON_DEVICE, options.batch
         )
@@ -50,6 +52,6 @@ class Tail:
             for name in self.session.inputs:
                 if name in feeds:
                     inputs[name] = np.repeat(feeds[name][:1], len(chunk), axis=0) if name in batched else feeds[name]
-            return self.session.run([SCORE_OUTPUTS[score]], inputs)[0][:count]
+            return self.session.run([SCORE_OUTPUTS[score]], inputs, pictures=len(chunk))[0][:count]
 
         return in_chunks(run_chunk, features, self.batch)

@@ -10,6 +10,7 @@ import onnx
 from onnxcam.engine.options import EngineOptions
 from onnxcam.engine.session import Session
 from onnxcam.errors import ModelError
+from onnxcam.limits import SAFE, Limits
 from onnxcam.network.dry_run import noise
 from onnxcam.network.extra_inputs import for_batch
 from onnxcam.network.scorer import Network, probabilities
@@ -32,6 +33,7 @@ def check_surgery(
     *,
     threads: int | None,
     engine: EngineOptions,
+    limits: Limits = SAFE,
 ) -> str:
     """Compares the scored tensor of the file's own graph with the network's, on an image of noise.
 
@@ -48,7 +50,7 @@ def check_surgery(
     batch_of_one = noise(image, image.shape(network.size))
     batch = image.shape(network.size, image.batch or 1)[0]
     feeds = {image.name: np.repeat(batch_of_one, batch, axis=0).squeeze(image.added)}
-    output = _run(exported, name, {**feeds, **for_batch(model, image, inputs, batch)}, threads)
+    output = _run(exported, name, {**feeds, **for_batch(model, image, inputs, batch)}, threads, limits)
     channels_first = network.batch_from_model_layout(batch_of_one.astype(np.float32))[0]
     if not np.isfinite(np.asarray(output, np.float64)).all():
         return "NOT verified: the model answers NaN or infinity to a test picture"
@@ -94,9 +96,11 @@ def _computes(proto: onnx.ModelProto, name: str) -> bool:
     return any(name in node.output for node in proto.graph.node) or any(v.name == name for v in proto.graph.output)
 
 
-def _run(proto: onnx.ModelProto, name: str, feeds: Arrays, threads: int | None) -> npt.NDArray[np.generic]:
+def _run(
+    proto: onnx.ModelProto, name: str, feeds: Arrays, threads: int | None, limits: Limits
+) -> npt.NDArray[np.generic]:
     """The tensor of this name, by a run on the CPU."""
-    session = Session(_with_output(proto, name), ("cpu",), threads)
+    session = Session(_with_output(proto, name), ("cpu",), threads, limits=limits)
     try:
         return session.run([name], {n: a for n, a in feeds.items() if n in session.inputs})[0]
     finally:

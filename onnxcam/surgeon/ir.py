@@ -5,6 +5,7 @@ Passes never change the model that they receive: edit() gives them a copy. build
 """
 
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -31,6 +32,12 @@ MALFORMED = (ValueError, KeyError, TypeError)
 """Errors that onnx_ir raises besides its own when a file contradicts itself."""
 END = 2**31 - 1
 """The `ends` of a Slice that goes on to the end of the axis, whatever its length."""
+MOST_FOLDED = 2**20
+"""Numbers of a tensor that is computed while shapes are inferred."""
+MOST_PROPAGATED = 2**18
+"""Numbers of a vector that onnx may propagate."""
+ENLARGING = frozenset({"Expand", "Tile", "Range", "Pad", "OneHot", "Resize", "Upsample"})
+"""Operators whose output may be of any size, whatever the sizes of their inputs."""
 NUMERIC = (onnx_ir.DataType.FLOAT, onnx_ir.DataType.FLOAT16, onnx_ir.DataType.DOUBLE, onnx_ir.DataType.UINT8)
 """Element types that an image or a score can have."""
 
@@ -209,17 +216,20 @@ def infer_shapes(model: Model, inputs: Mapping[str, Sequence[int | None]]) -> di
     Joins two results. Plain inference covers every tensor. Inference with constant folding also resolves the shape
     arithmetic of dynamic exports, but loses the tensors that it folds away.
     """
-    shapes = _inferred(_with_inputs(model, inputs))
     folded = _with_inputs(model, inputs)
     try:
-        fold_constants(folded, onnx_shape_inference=True, should_fold=_fold_small_fills)
+        fold_constants(folded, onnx_shape_inference=True, should_fold=_fold_small)
+        resolved = {str(v.name): shape for v in values(folded) if (shape := shape_of(v)) is not None}
     except (RuntimeError, ValueError, TypeError, KeyError, IndexError, NotImplementedError) as error:
         logger.info("shapes: constants could not be folded (%s)", error)
-        return shapes
-    for value in values(folded):
-        name, shape = str(value.name), shape_of(value)
+        resolved = {}
+    plain = _with_inputs(model, inputs)
+    lengths = resolved or _inferred(plain, propagate=False)
+    # onnx notes each number of a vector that it propagates, in 150 bytes each, also those that it does not know.
+    shapes = _inferred(plain, propagate=all(len(s) != 1 or (s[0] or 0) <= MOST_PROPAGATED for s in lengths.values()))
+    for name, shape in resolved.items():
         known = shapes.get(name)
-        if shape is not None and (known is None or None in known) and (known is None or len(known) == len(shape)):
+        if known is None or (None in known and len(known) == len(shape)):
             shapes[name] = shape
     return shapes
 
@@ -240,7 +250,7 @@ def _with_inputs(model: Model, inputs: Mapping[str, Sequence[int | None]]) -> Mo
 def recorded_type(model: Model, name: str) -> onnx_ir.TypeProtocol | None:
     """The tensor's type as onnx infers it; None where onnx cannot."""
     try:
-        copy = passes.ShapeInferencePass(check_type=False, strict_mode=False)(edit(model)).model
+        copy = passes.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(edit(model)).model
     except (onnx_ir.passes.PassError, onnx_ir.passes.InvariantError, RuntimeError, *MALFORMED):
         return None
     value = find_value(copy, name)
@@ -250,24 +260,34 @@ def recorded_type(model: Model, name: str) -> onnx_ir.TypeProtocol | None:
 def recorded_types(model: Model) -> dict[str, onnx_ir.DataType | None]:
     """The element type of every tensor, as far as onnx can infer it. Raises ModelError."""
     try:
-        inferred = passes.ShapeInferencePass(check_type=False, strict_mode=False)(edit(model)).model
+        inferred = passes.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(edit(model)).model
     except (onnx_ir.passes.PassError, onnx_ir.passes.InvariantError, RuntimeError, *MALFORMED) as error:
         raise ModelError(f"the types of the graph's tensors cannot be inferred ({cause(error)})") from None
     return {str(v.name): v.dtype for v in values(inferred)}
 
 
-def _inferred(model: Model) -> dict[str, Shape]:
+def _inferred(model: Model, *, propagate: bool) -> dict[str, Shape]:
+    """propagate: whether numbers of shapes are followed through arithmetic."""
     try:
         # Strict mode stops at the first contradiction; a partial result is enough here.
-        copy = passes.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model).model
+        copy = passes.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=propagate)(model).model
     except (onnx_ir.passes.PassError, onnx_ir.passes.InvariantError, RuntimeError, *MALFORMED) as error:
         raise ModelError(f"the shapes contradict each other ({cause(error)})") from None
     return {str(v.name): _shape(v) for v in values(copy) if v.shape is not None}
 
 
-def _fold_small_fills(node: Node) -> bool | None:
-    """Folds ConstantOfShape too, which the folder skips for its size: pads that are computed at run time need it."""
-    return True if node.op_type == "ConstantOfShape" else None
+def _fold_small(node: Node) -> bool | None:
+    """Folds nothing that becomes large: the folder looks at the size of the inputs only.
+
+    ConstantOfShape too, which the folder skips for its size: pads that are computed at run time need it.
+    """
+    if node.op_type == "ConstantOfShape":
+        sides = constant(node.inputs[0])
+        return sides is not None and math.prod(int(side) for side in sides.reshape(-1)) <= MOST_FOLDED
+    shapes = [shape_of(value) for value in node.outputs]
+    if all(shape is not None and None not in shape for shape in shapes):
+        return None if sum(math.prod(d or 0 for d in shape or ()) for shape in shapes) <= MOST_FOLDED else False
+    return False if node.op_type in ENLARGING else None
 
 
 def footprint(model: Model, shapes: Shapes) -> int:

@@ -17,6 +17,8 @@ from onnx.external_data_helper import uses_external_data
 
 from onnxcam.errors import ModelError, NoSpatialFeatures
 from onnxcam.files import MODEL, read_bytes
+from onnxcam.limits import SAFE, Limits
+from onnxcam.surgeon.budgets import check_declared
 from onnxcam.surgeon.external_data import with_external_data
 from onnxcam.surgeon.ir import Model, cause, from_proto
 from onnxcam.surgeon.sparse_weights import with_dense_weights
@@ -80,24 +82,24 @@ class ModelFile:
 ModelSource = str | os.PathLike[str] | bytes | onnx.ModelProto | ModelFile
 
 
-def read_model(source: ModelSource) -> ModelFile:
+def read_model(source: ModelSource, limits: Limits = SAFE) -> ModelFile:
     """Parses and checks a model; a ModelFile, which was read before, comes back as it is.
 
     External data is read from the model's own folder only. Raises ModelError for anything that is not a complete,
-    valid ONNX model of an opset and of operator domains that onnxruntime has.
+    valid ONNX model of an opset and of operator domains that onnxruntime has, and for one beyond the limits.
     """
     if isinstance(source, ModelFile):
         return source
     if isinstance(source, onnx.ModelProto):
         data = source.SerializeToString(deterministic=True)
-        return _checked(source, "<ModelProto>", data, None)
+        return _checked(source, "<ModelProto>", data, None, limits)
     if isinstance(source, bytes):
-        return _checked(_parse(source, "<bytes>"), "<bytes>", source, None)
+        return _checked(_parse(source, "<bytes>"), "<bytes>", source, None, limits)
     if not isinstance(source, str | os.PathLike):
         raise ModelError(f"a model is a path, bytes or a ModelProto, not {type(source).__name__}")
     path = Path(source)
     data = read_bytes(path, MODEL)
-    return _checked(_parse(data, str(path)), str(path), data, path)
+    return _checked(_parse(data, str(path)), str(path), data, path, limits)
 
 
 def opset_of(proto: onnx.ModelProto) -> int:
@@ -127,7 +129,8 @@ def _parse(data: bytes, name: str) -> onnx.ModelProto:
     return proto
 
 
-def _checked(proto: onnx.ModelProto, name: str, data: bytes, path: Path | None) -> ModelFile:
+def _checked(proto: onnx.ModelProto, name: str, data: bytes, path: Path | None, limits: Limits) -> ModelFile:
+    check_declared(proto, name, limits)
     check_text(proto, name)
     _check_inputs(proto, name)
     _check_operators(proto, name)
@@ -140,7 +143,7 @@ def _checked(proto: onnx.ModelProto, name: str, data: bytes, path: Path | None) 
         outside = [tensors[i].raw_data for i in external]
     proto = with_dense_weights(proto, name)
     check_tensors(all_tensors(proto), name)
-    check_calls(proto, name)
+    check_calls(proto, name, limits)
     check_loops(proto, name)
     try:
         onnx.checker.check_model(proto)

@@ -4,22 +4,35 @@ Each check raises ModelError with the reason and returns nothing. `name` is the 
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 import onnx
 import onnx_ir
 from google.protobuf.message import Message
 
 from onnxcam.errors import ModelError
+from onnxcam.limits import SAFE, Limits
 
-MOST_CALLS = 2000
-"""Calls of local functions, nested calls included. Inlining copies the function's nodes for each of them."""
-MOST_NODES = 200_000
-"""Nodes after all functions are inlined."""
+NODES_A_CALL = 100
+"""A call of a local function, nested calls included, counts as so many nodes: inlining copies the function."""
 MOST_ROUNDS = 100_000
 """Iterations of a Loop of constant length; more would keep the runtime busy for minutes."""
 DEEPEST = 25
-"""Depth of nested subgraphs."""
+"""Depth of nested subgraphs; protobuf itself reads no more than 33 levels of a file."""
+
+_Function = tuple[str, str, str]
+"""A local function's domain, name and overload."""
+
+
+class _Size(NamedTuple):
+    """What a piece of a graph becomes when local functions are inlined. depth: of functions that call functions."""
+
+    calls: int
+    nodes: int
+    depth: int
+
 
 TYPED_FIELDS: dict[int, str] = {
     onnx.TensorProto.FLOAT: "float_data", onnx.TensorProto.DOUBLE: "double_data", onnx.TensorProto.INT64: "int64_data",
@@ -74,36 +87,57 @@ def bytes_needed(tensor: onnx.TensorProto, name: str) -> int:
     return -(-count * bits // 8)
 
 
-def check_calls(proto: onnx.ModelProto, name: str) -> None:
-    """Raises ModelError where local functions call themselves, or where inlining them would give too many nodes."""
+def check_calls(proto: onnx.ModelProto, name: str, limits: Limits = SAFE) -> None:
+    """Raises ModelError where local functions call themselves, or too deep, or expand to too many nodes."""
     functions = {(f.domain, f.name, f.overload): f for f in proto.functions}
-    sizes: dict[tuple[str, str, str], tuple[int, int]] = {}
-    active: set[tuple[str, str, str]] = set()
-
-    def size(nodes: Iterable[onnx.NodeProto]) -> tuple[int, int]:
-        """(calls, nodes) after inlining these nodes."""
-        calls = count = 0
-        for node in all_nodes(nodes):
-            key = (node.domain, node.op_type, node.overload)
-            inner = of_function(key) if key in functions else (0, 0)
-            calls, count = calls + inner[0] + (key in functions), count + inner[1] + 1
-        return calls, count
-
-    def of_function(key: tuple[str, str, str]) -> tuple[int, int]:
-        if key in active:
-            raise ModelError(f"{name}: the function {key[1]!r} calls itself; the file is damaged")
-        if key not in sizes:
-            active.add(key)
-            sizes[key] = size(functions[key].node)
-            active.discard(key)
-        return sizes[key]
-
-    calls, count = size(proto.graph.node)
-    if calls > MOST_CALLS or count > MOST_NODES:
+    sizes: dict[_Function, _Size] = {}
+    stack, active = list(functions), set[_Function]()
+    inner = {key: _calls(function.node, functions) for key, function in functions.items()}
+    while stack:  # without recursion: a chain of functions may be longer than Python's stack
+        key = stack[-1]
+        pending = [called for called in inner[key][0] if called not in sizes]
+        if key in sizes or not pending:
+            sizes.setdefault(key, _expanded(*inner[key], sizes))
+            active.discard(stack.pop())
+            continue
+        active.add(key)
+        for called in pending:
+            if called in active:
+                raise ModelError(f"{name}: the function {called[1]!r} calls itself; the file is damaged")
+        stack.extend(pending)
+    size = _expanded(*_calls(proto.graph.node, functions), sizes)
+    if limits.exceeded("depth", size.depth):
         raise ModelError(
-            f"{name}: {calls} calls of local functions expand to {count} nodes; at most {MOST_CALLS} calls and "
-            f"{MOST_NODES} nodes can be read"
+            f"{name}: local functions call each other {size.depth} levels deep; {limits.way_out('depth')}, or inline "
+            f"them (onnx.inliner.inline_local_functions)"
         )
+    if limits.exceeded("nodes", size.nodes) or limits.exceeded("nodes", NODES_A_CALL * size.calls):
+        raise ModelError(
+            f"{name}: {size.calls} calls of local functions expand to {size.nodes} nodes; {limits.way_out('nodes')}, "
+            f"where a call counts as {NODES_A_CALL}"
+        )
+
+
+def _calls(
+    nodes: Iterable[onnx.NodeProto], functions: Mapping[_Function, onnx.FunctionProto]
+) -> tuple[Counter[_Function], int]:
+    """(how often each local function is called, nodes in all) of these nodes and of their subgraphs."""
+    calls, count = Counter[_Function](), 0
+    for node in all_nodes(nodes):
+        count += 1
+        key = (node.domain, node.op_type, node.overload)
+        if key in functions:
+            calls[key] += 1
+    return calls, count
+
+
+def _expanded(calls: Counter[_Function], count: int, sizes: Mapping[_Function, _Size]) -> _Size:
+    """What nodes that make these calls become when they are inlined."""
+    return _Size(
+        sum(times * (1 + sizes[key].calls) for key, times in calls.items()),
+        count + sum(times * sizes[key].nodes for key, times in calls.items()),
+        max((1 + sizes[key].depth for key in calls), default=0),
+    )
 
 
 def check_loops(proto: onnx.ModelProto, name: str) -> None:

@@ -154,7 +154,7 @@ def test_a_recorded_graph_always_sees_the_same_addresses_and_new_numbers(weighed
     session = opened(weighed, graphs=True)
     plain, seen = session.run_bound, []
 
-    def run_bound(binding: Any, *, graph: int | None = None, wait: bool = True) -> None:
+    def run_bound(binding: Any, *, graph: int | None = None, wait: bool = True, pictures: int = 1) -> None:
         inputs = {name: value.data_ptr() for name, value in binding._bound_inputs.items()}
         outputs = {name: value.data_ptr() for name, value in binding._bound_outputs.items()}
         seen.append((graph, wait, inputs, outputs))

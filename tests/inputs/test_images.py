@@ -19,7 +19,8 @@ from PIL.PngImagePlugin import PngImageFile
 from timing import growth
 
 from onnxcam.errors import PictureError
-from onnxcam.inputs.images import MAX_PIXELS, find_pictures, read_picture, size_of
+from onnxcam.inputs.images import find_pictures, read_picture, size_of
+from onnxcam.limits import SAFE
 
 RNG = np.random.default_rng(0)
 COLOURS = RNG.integers(0, 256, (6, 4, 3)).astype(np.uint8)
@@ -235,7 +236,10 @@ def test_a_huge_picture_is_refused_before_it_is_decoded() -> None:
     start = time.monotonic()
     tracemalloc.start()
     for read in (read_picture, size_of):
-        with pytest.raises(PictureError, match=rf"more than {MAX_PIXELS:,} pixels"):
+        with pytest.raises(
+            PictureError,
+            match=rf"2,500,000,000 pixels; the limit is {SAFE.pixels:,} pixels; raise it with --max-pixels",
+        ):
             read(data)
     assert tracemalloc.get_traced_memory()[1] < 2**24
     tracemalloc.stop()

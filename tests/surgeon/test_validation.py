@@ -9,6 +9,7 @@ import pytest
 from small_models import Make
 
 from onnxcam.errors import ModelError
+from onnxcam.limits import Limits
 from onnxcam.surgeon import validation
 from onnxcam.surgeon.loading import read_model
 from onnxcam.surgeon.validation import all_nodes, check_calls, check_loops, check_tensors, check_text
@@ -95,7 +96,14 @@ def test_functions_that_call_themselves_or_expand_without_end_are_refused() -> N
         check_calls(functions([["f1"], ["f2"], ["f0"]]), "m")
     doubling = [[f"f{i + 1}", f"f{i + 1}"] for i in range(40)] + [["Relu"]]
     with pytest.raises(ModelError, match="calls of local functions"):
-        check_calls(functions(doubling), "m")
+        check_calls(functions(doubling), "m", Limits(depth=None))
+
+
+def test_functions_that_call_each_other_deep_are_refused_without_recursion() -> None:
+    chain = [[f"f{i + 1}"] for i in range(5000)] + [["Relu"]]
+    with pytest.raises(ModelError, match=r"5001 levels deep; the limit is 32; raise it with Limits\(depth"):
+        check_calls(functions(chain), "m")
+    check_calls(functions([[f"f{i + 1}"] for i in range(31)] + [["Relu"]]), "m")
 
 
 def test_a_loop_of_too_many_rounds_is_refused(make: Make) -> None:

@@ -1,0 +1,69 @@
+"""How much a file may cost: `Limits`, one value for the library and the command line.
+
+Pictures and models come from strangers. What they claim (sides, numbers of frames, shapes, sizes of weights) is checked
+before it is read, and every run of a model has a deadline. An error says what was found, the limit, and what raises it.
+"""
+
+import math
+from dataclasses import dataclass
+
+from onnxcam.errors import OptionError
+
+OPTIONS = {"pixels": "--max-pixels", "seconds": "--timeout", "memory": "--max-memory"}
+"""The option of the command line that sets a limit; the others are set in Python only."""
+WORK = 16
+"""Times the limit of pixels that a decoder may go through for a picture that it makes smaller, or for a long clip."""
+BYTES_A_PIXEL = 24
+"""Of an array or of a file's bands: three doubles."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one picture or model may take; None means no limit. Raises OptionError for a limit that is not positive.
+
+    pixels: of a picture, width times height, and of all frames of a clip that are kept; the default holds what medium
+    formats and satellites take. A larger JPEG is read at a fraction of its size. seconds: of one forward pass, for each
+    picture in it; only an endless loop takes as long as the default. memory: bytes of a model's weights, and of any one
+    tensor that it computes for one picture. nodes: of a graph, functions inlined. depth: of functions that call
+    functions.
+    """
+
+    pixels: int | None = 2**27
+    seconds: float | None = 120.0
+    memory: int | None = 8 * 2**30
+    nodes: int | None = 200_000
+    depth: int | None = 32
+
+    def __post_init__(self) -> None:
+        for name in ("pixels", "memory", "nodes", "depth"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                raise OptionError(f"the limit {name} is a whole number from 1 on, or None for no limit, not {value!r}")
+        seconds = self.seconds
+        number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+        if seconds is not None and not (number and math.isfinite(seconds) and seconds > 0):
+            raise OptionError(f"the limit seconds is a number above 0, or None for no limit, not {seconds!r}")
+
+    def exceeded(self, name: str, amount: float) -> bool:
+        """Whether the amount is above the limit of this name."""
+        limit = getattr(self, name)
+        return limit is not None and amount > limit
+
+    def way_out(self, name: str, factor: int = 1) -> str:
+        """The end of a message: the limit of this name, times the factor, and what raises it."""
+        limit = getattr(self, name) * factor
+        shown = f"{limit:g} s" if name == "seconds" else amount_of(limit) if name == "memory" else f"{limit:,} {name}"
+        option = f"{OPTIONS[name]} or " if name in OPTIONS else ""
+        return f"the limit is {f'{limit:,}' if name == 'depth' else shown}; raise it with {option}Limits({name}=...)"
+
+
+SAFE = Limits()
+"""The defaults."""
+
+
+def amount_of(size: int) -> str:
+    """Bytes as people read them: 1.5 GiB."""
+    value, units = float(size), ["bytes", "KiB", "MiB", "GiB", "TiB"]
+    while value >= 1024 and len(units) > 1:
+        value, units = value / 1024, units[1:]
+    return f"{value:.4g} {units[0]}"
