@@ -13,9 +13,7 @@ import json
 import logging
 import os
 import platform
-import secrets
 import stat
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +25,7 @@ from onnxcam.engine.parallel import RunPlan
 from onnxcam.engine.session import MOST_THREADS, available_threads
 from onnxcam.files import FileKind, open_regular, parse_json, read_exactly, size_of
 from onnxcam.surgeon.ir import Shapes
+from onnxcam.temporary import sweep, temporary
 from onnxcam.types import BatchMode
 from onnxcam.versions import versions
 
@@ -35,9 +34,6 @@ FORMAT = 4
 LARGEST = 2**24
 """Bytes of a record; larger ones are neither stored nor read."""
 LARGEST_SIDE, MOST_AXES, LONGEST_REASON = 2**31, 64, 5000
-TEMPORARY = ".onnxcam-{}.tmp"
-ABANDONED = 3600.0
-"""Seconds after which a temporary file of a process that cannot be asked for is removed."""
 logger = logging.getLogger(__name__)
 Record = TypeVar("Record")
 
@@ -178,7 +174,7 @@ def _store(name: str, record: Mapping[str, Any]) -> None:
         return
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _sweep(directory)
+        sweep(directory)
         _write(directory / f"{name}.json", text.encode("ascii"))
     except OSError as error:
         logger.info("cache: %s cannot be written (%s)", directory, error)
@@ -186,40 +182,15 @@ def _store(name: str, record: Mapping[str, Any]) -> None:
 
 def _write(path: Path, data: bytes) -> None:
     """Puts the file in its place whole, and leaves nothing else, whatever fails. Only this user may read it."""
-    temporary = path.parent / TEMPORARY.format(f"{os.getpid()}-{secrets.token_hex(8)}")
+    new = temporary(path.parent)
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-        with os.fdopen(os.open(temporary, flags | getattr(os, "O_CLOEXEC", 0), 0o600), "wb") as file:
+        with os.fdopen(os.open(new, flags | getattr(os, "O_CLOEXEC", 0), 0o600), "wb") as file:
             file.write(data)
-        os.replace(temporary, path)
+        os.replace(new, path)
     except BaseException:
-        _remove(temporary)
+        _remove(new)
         raise
-
-
-def _sweep(directory: Path) -> None:
-    """Removes temporary files of processes that were killed while they wrote."""
-    before, after = TEMPORARY.split("{}")
-    with os.scandir(directory) as entries:
-        names = [e.name for e in entries if e.name.startswith(before) and e.name.endswith(after)]
-    for name in names:
-        number = name[len(before) :].partition("-")[0]
-        if not number.isdecimal() or not _is_running(int(number[:9]), directory / name):
-            _remove(directory / name)
-
-
-def _is_running(process: int, file: Path) -> bool:
-    """Whether the process may still write the file."""
-    try:
-        if time.time() - file.stat().st_mtime > ABANDONED:
-            return False
-        if os.name == "posix":  # elsewhere this would end the process
-            os.kill(process, 0)
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    except (OSError, OverflowError):  # of another user
-        return True
-    return True
 
 
 def _remove(path: Path) -> None:

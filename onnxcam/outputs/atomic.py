@@ -2,7 +2,8 @@
 
 `Staging` writes each file beside its place under a temporary name and moves it there on commit, so that nobody ever
 reads half a file, and a failure, an interrupt or a full disk leaves what was there before. `write_together` does that
-for the files of one picture. `check_writable` looks for obstacles before long work begins. paths.py names the files.
+for the files of one picture. `check_writable` looks for obstacles before long work begins. paths.py names the files,
+temporary.py the temporary ones.
 """
 
 import logging
@@ -17,6 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from onnxcam.errors import OutputError
+from onnxcam.temporary import sweep, sweep_once, temporary
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +37,8 @@ def write_together(files: Mapping[Path | str, bytes]) -> None:
 def check_writable(paths: Iterable[Path | str]) -> None:
     """Raises OutputError for the first path that cannot be written, before long work; leaves nothing behind.
 
-    Each folder, or the nearest one above it that exists, is tried once with an empty file. A full disk shows only
-    later.
+    Each folder, or the nearest one above it that exists, is tried once with an empty file, and loses the temporary
+    files that killed processes left there. A full disk shows only later.
     """
     folders: dict[str, Path] = {}
     for path in paths:
@@ -44,14 +46,16 @@ def check_writable(paths: Iterable[Path | str]) -> None:
         try:
             if parent not in folders:
                 folders[parent] = Path(os.path.realpath(parent or os.curdir))
-                _try_folder(path, _nearest_folder(path, folders[parent]))
+                nearest = _nearest_folder(path, folders[parent])
+                sweep(nearest)
+                _try_folder(path, nearest)
             _check_place(path, folders[parent] / name)
         except OSError as error:
             raise _refused(path, error) from error
 
 
 def _try_folder(path: Path | str, folder: Path) -> None:
-    probe = _temporary(folder)
+    probe = temporary(folder)
     try:
         probe.touch(exist_ok=False)
     except OSError as error:
@@ -151,7 +155,8 @@ class Staging:
         place = _Place.of(path)
         if place.target in self._moves:
             raise OutputError(f"cannot write {path} twice in one call; give each output its own name")
-        move = _Move(Path(path), place, _temporary(place.folder))
+        sweep_once(place.folder)
+        move = _Move(Path(path), place, temporary(place.folder))
         self._moves[place.target] = move
         try:
             with open(move.temporary, "xb") as file:
@@ -172,7 +177,7 @@ class Staging:
             try:
                 self._make(target.parent)
                 if _check_file(move.path, target):
-                    move.backup = _temporary(target.parent)
+                    move.backup = temporary(target.parent)
                     _keep(target, move.backup)
                 move.begun = True
                 os.replace(move.temporary, target)
@@ -214,7 +219,7 @@ class Staging:
             try:
                 os.replace(move.backup, move.place.target)
             except OSError:
-                lost.append(move.backup)
+                lost.append(_kept(move.backup, move.place.target))
         return lost
 
 
@@ -226,8 +231,14 @@ def _keep(target: Path, backup: Path) -> None:
         shutil.copy2(target, backup)
 
 
-def _temporary(folder: Path) -> Path:
-    return folder / f".onnxcam-{secrets.token_hex(8)}.tmp"
+def _kept(backup: Path, target: Path) -> Path:
+    """The backup under a name that is never swept; as it is where that fails."""
+    place = backup.with_name(f"{target.name[:200]}.kept-{secrets.token_hex(4)}")
+    try:
+        os.rename(backup, place)
+    except OSError:
+        return backup
+    return place
 
 
 def _remove(path: Path, how: Callable[[Path], None] = os.unlink) -> None:

@@ -163,7 +163,7 @@ def test_what_cannot_be_put_back_is_kept_and_named(tmp_path: Path, monkeypatch: 
         staging.stage(tmp_path / "b.png", b"new b")
         monkeypatch.setattr(os, "replace", only_once)
         staging.commit()
-    kept = {path.read_bytes() for path in tmp_path.glob("*.tmp") if str(path) in str(caught.value)}
+    kept = {path.read_bytes() for path in tmp_path.glob("*.kept-*") if str(path) in str(caught.value)}
     assert b"old a" in kept
 
 
