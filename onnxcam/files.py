@@ -248,6 +248,8 @@ def _why_not_opened(path: object, error: Exception, kind: FileKind) -> str:
     if isinstance(error, FileNotFoundError):
         return kind.missing
     if isinstance(error, OSError):
+        if error.errno == errno.ENXIO:
+            return f"not a regular file but a socket; save the {kind.noun} to a file first"
         if isinstance(error, PermissionError) and os.path.isdir(str(path)):  # Windows opens no folder
             return f"cannot be read: it is a folder, not a {kind.noun}; {kind.instead}"
         return f"cannot be read ({reason(error)})"

@@ -42,7 +42,7 @@ def link_to_itself(folder: Path) -> Path:
 
 HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a pipe that nobody writes to": (pipe, "not a regular file but a pipe"),
-    "a socket": (bound_socket, "cannot be read|a socket"),
+    "a socket": (bound_socket, "not a regular file but a socket"),
     "an endless device": (lambda folder: Path("/dev/zero"), "not a regular file but a device"),
     "an empty device": (lambda folder: Path("/dev/null"), "not a regular file but a device"),
     "a folder": (lambda folder: folder, "a folder, not a model; give the .onnx file"),

@@ -136,13 +136,15 @@ def _checked(proto: onnx.ModelProto, name: str, data: bytes, path: Path | None, 
     _check_operators(proto, name)
     digest, outside = hashlib.sha256(data), []  # outside: bytes of the external weights
     proto = _without_training(proto)
-    external = [i for i, t in enumerate(all_tensors(proto)) if uses_external_data(t)]
+    tensors = list(all_tensors(proto))
+    external = [i for i, t in enumerate(tensors) if uses_external_data(t)]
     if external:
         proto = with_external_data(proto, name, path)
         tensors = list(all_tensors(proto))
         outside = [tensors[i].raw_data for i in external]
-    proto = with_dense_weights(proto, name)
-    check_tensors(all_tensors(proto), name)
+    dense = with_dense_weights(proto, name)
+    check_tensors(tensors if dense is proto else all_tensors(dense), name)
+    proto = dense
     check_calls(proto, name, limits)
     check_loops(proto, name)
     try:

@@ -5,7 +5,6 @@ since a few bytes can declare a tensor of any size.
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +13,7 @@ import onnx
 from onnx import numpy_helper
 
 from onnxcam.errors import ModelError
-from onnxcam.surgeon.validation import all_graphs, all_nodes, check_tensors
+from onnxcam.surgeon.validation import all_parts, check_tensors, sparse_tensors
 
 MOST = 2**28
 """Bytes of all sparse weights of a model once they are dense."""
@@ -32,34 +31,22 @@ def with_dense_weights(proto: onnx.ModelProto, name: str, most: int = MOST) -> o
 
     Raises ModelError for indices that do not fit, and where more than `most` bytes would be needed.
     """
-    if not _is_sparse(proto):
+    if not any(map(sparse_tensors, all_parts(proto))):
         return proto
     dense, budget = onnx.ModelProto(), _Budget(most)
     dense.CopyFrom(proto)
-    for graph in all_graphs(dense):
-        graph.initializer.extend([_dense(sparse, name, budget) for sparse in graph.sparse_initializer])
-        del graph.sparse_initializer[:]
-    for attribute in _attributes(dense):
-        if attribute.type == onnx.AttributeProto.SPARSE_TENSOR and attribute.name == "sparse_value":
-            tensor = _dense(attribute.sparse_tensor, name, budget)
-            attribute.Clear()
-            attribute.name, attribute.type = "value", onnx.AttributeProto.TENSOR
-            attribute.t.CopyFrom(tensor)
-        elif attribute.HasField("sparse_tensor") or attribute.sparse_tensors:
-            raise ModelError(f"{name}: the attribute {attribute.name!r} is sparse; only the value of a Constant may be")
+    for part in list(all_parts(dense)):
+        if isinstance(part, onnx.GraphProto):
+            part.initializer.extend([_dense(sparse, name, budget) for sparse in part.sparse_initializer])
+            del part.sparse_initializer[:]
+        elif part.type == onnx.AttributeProto.SPARSE_TENSOR and part.name == "sparse_value":
+            tensor = _dense(part.sparse_tensor, name, budget)
+            part.Clear()
+            part.name, part.type = "value", onnx.AttributeProto.TENSOR
+            part.t.CopyFrom(tensor)
+        elif sparse_tensors(part):
+            raise ModelError(f"{name}: the attribute {part.name!r} is sparse; only the value of a Constant may be")
     return dense
-
-
-def _is_sparse(proto: onnx.ModelProto) -> bool:
-    return any(graph.sparse_initializer for graph in all_graphs(proto)) or any(
-        attribute.HasField("sparse_tensor") or attribute.sparse_tensors for attribute in _attributes(proto)
-    )
-
-
-def _attributes(proto: onnx.ModelProto) -> Iterator[onnx.AttributeProto]:
-    for nodes in (proto.graph.node, *(f.node for f in proto.functions)):
-        for node in all_nodes(nodes):
-            yield from node.attribute
 
 
 def _dense(sparse: onnx.SparseTensorProto, name: str, budget: _Budget) -> onnx.TensorProto:

@@ -166,12 +166,16 @@ def all_nodes(nodes: Iterable[onnx.NodeProto], depth: int = 0) -> Iterator[onnx.
                 yield from all_nodes(inner.node, depth + 1)
 
 
-def all_graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
-    """The model's graph and every subgraph, those in functions too. Raises ModelError below DEEPEST levels."""
+def all_parts(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.AttributeProto]:
+    """Every graph and every attribute of a node, those in subgraphs and functions too, in one walk.
+
+    Raises ModelError below DEEPEST levels.
+    """
     yield proto.graph
     for nodes in (proto.graph.node, *(f.node for f in proto.functions)):
         for node in all_nodes(nodes):
             for attribute in node.attribute:
+                yield attribute
                 if attribute.HasField("g"):
                     yield attribute.g
                 yield from attribute.graphs
@@ -179,17 +183,18 @@ def all_graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
 
 def all_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     """Every tensor of the graphs and functions: weights and attributes, and the parts of sparse ones."""
-    for graph in all_graphs(proto):
-        yield from graph.initializer
-        for sparse in graph.sparse_initializer:
+    for part in all_parts(proto):
+        if isinstance(part, onnx.GraphProto):
+            yield from part.initializer
+        else:
+            yield from [part.t] if part.HasField("t") else []
+            yield from part.tensors
+        for sparse in sparse_tensors(part):
             yield from (sparse.values, sparse.indices)
-    for nodes in (proto.graph.node, *(f.node for f in proto.functions)):
-        for node in all_nodes(nodes):
-            for attribute in node.attribute:
-                if attribute.HasField("t"):
-                    yield attribute.t
-                yield from attribute.tensors
-                if attribute.HasField("sparse_tensor"):
-                    yield from (attribute.sparse_tensor.values, attribute.sparse_tensor.indices)
-                for sparse in attribute.sparse_tensors:
-                    yield from (sparse.values, sparse.indices)
+
+
+def sparse_tensors(part: onnx.GraphProto | onnx.AttributeProto) -> list[onnx.SparseTensorProto]:
+    """Those of a graph or of an attribute."""
+    if isinstance(part, onnx.GraphProto):
+        return list(part.sparse_initializer)
+    return [*([part.sparse_tensor] if part.HasField("sparse_tensor") else []), *part.sparse_tensors]
