@@ -20,8 +20,6 @@ from onnxcam.errors import ModelError
 from onnxcam.files import WEIGHTS, open_inside, read_exactly, size_of
 from onnxcam.surgeon.validation import all_tensors, bytes_needed
 
-MOST = 2**33
-"""Bytes of all external weights together."""
 BLOBS = "blobs"
 """The folder of a Hugging Face cache in which the files lie, each under the hash of its content."""
 
@@ -35,8 +33,10 @@ class _Part:
     length: int
 
 
-def with_external_data(proto: onnx.ModelProto, name: str, path: Path | None, most: int = MOST) -> onnx.ModelProto:
-    """A copy whose tensors hold their bytes. path: of the model. most: bytes of all of them together.
+def with_external_data(
+    proto: onnx.ModelProto, name: str, path: Path | None, most: int | None = None
+) -> onnx.ModelProto:
+    """A copy whose tensors hold their bytes. path: of the model. most: bytes of all of them together, None for any.
 
     All sizes are checked before anything is read. Raises ModelError.
     """
@@ -51,7 +51,7 @@ def with_external_data(proto: onnx.ModelProto, name: str, path: Path | None, mos
             part = _part(tensor, name)
             files.setdefault(part.location, []).append((tensor, part))
             total += part.length
-    if total > most:
+    if most is not None and total > most:
         raise ModelError(f"{name}: its external weights take {total:,} bytes, more than the limit of {most:,}")
     for location, tensors in files.items():
         with _opened(path, location, tensors[0][0].name, name) as file:

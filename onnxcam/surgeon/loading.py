@@ -139,7 +139,7 @@ def _checked(proto: onnx.ModelProto, name: str, data: bytes, path: Path | None, 
     tensors = list(all_tensors(proto))
     external = [i for i, t in enumerate(tensors) if uses_external_data(t)]
     if external:
-        proto = with_external_data(proto, name, path)
+        proto = with_external_data(proto, name, path, limits.memory)
         tensors = list(all_tensors(proto))
         outside = [tensors[i].raw_data for i in external]
     dense = with_dense_weights(proto, name)
