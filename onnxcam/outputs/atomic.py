@@ -97,11 +97,23 @@ class _Place:
 
 def _nearest_folder(path: Path | str, folder: Path) -> Path:
     """The folder, or the nearest above it that exists; raises OutputError where a file is in the way."""
-    while not os.path.lexists(folder) and folder != folder.parent:
+    while not _exists(folder) and folder != folder.parent:
         folder = folder.parent
     if not stat.S_ISDIR(os.stat(folder).st_mode):
         raise OutputError(f"cannot write {path}: {folder} is a file, not a folder; choose another place")
     return folder
+
+
+def _exists(path: Path) -> bool:
+    """Whether there is such a file, folder or link. Unlike os.path.lexists, raises OSError where that cannot be known.
+
+    A file that is overwritten because it was taken for absent could not be put back.
+    """
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _check_name(path: Path | str, target: Path) -> None:
@@ -111,7 +123,7 @@ def _check_name(path: Path | str, target: Path) -> None:
 
 def _check_file(path: Path | str, target: Path) -> bool:
     """Whether target exists; raises OutputError where it cannot be replaced."""
-    if not os.path.lexists(target):
+    if not _exists(target):
         return False
     mode = os.stat(target).st_mode
     if stat.S_ISDIR(mode):
@@ -188,39 +200,76 @@ class Staging:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        lost = [] if self._committed else self._undo()
-        to_keep = set(lost)
-        for move in self._moves.values():
-            _remove(move.temporary)
-            if move.backup is not None and move.backup not in to_keep:
-                _remove(move.backup)
-        if not self._committed:
-            for folder in reversed(self._folders):
-                _remove(folder, os.rmdir)
+        with _Completed() as completed:
+            lost = [] if self._committed else self._undo(completed)
+            for move in self._moves.values():
+                completed.run(_remove, move.temporary)
+                if move.backup is not None and move.backup not in lost:
+                    completed.run(_remove, move.backup)
+            if not self._committed:
+                for folder in reversed(self._folders):
+                    completed.run(_remove_folder, folder)
         if lost:
             kept = ", ".join(map(str, lost))
             raise OutputError(f"files that were replaced could not be put back; their content is kept in {kept}")
 
     def _make(self, folder: Path) -> None:
-        if folder.exists():
-            return
-        for new in reversed([f for f in (folder, *folder.parents) if not f.exists()]):
+        missing = []
+        while not _exists(folder):
+            missing.append(folder)
+            folder = folder.parent
+        for new in reversed(missing):
             self._folders.append(new)
             new.mkdir(exist_ok=True)
 
-    def _undo(self) -> list[Path]:
+    def _undo(self, completed: "_Completed") -> list[Path]:
         """Puts back what was replaced; returns the backups for which that failed."""
-        lost = []
+        lost: list[Path] = []
         for move in reversed([m for m in self._moves.values() if m.begun]):
-            if move.backup is None:
-                if not move.temporary.exists():  # it was moved
-                    _remove(move.place.target)
-                continue
-            try:
-                os.replace(move.backup, move.place.target)
-            except OSError:
-                lost.append(_kept(move.backup, move.place.target))
+            completed.run(_put_back, move, lost)
         return lost
+
+
+class _Completed:
+    """Steps that are all run, whatever interrupts one of them: that step is run again, and the interrupt raised last.
+
+    A second Ctrl-C, or memory that runs out, must not end the putting back of files half-way.
+    """
+
+    def __init__(self) -> None:
+        self._interrupt: BaseException | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def run(self, step: Callable[..., None], *arguments: object) -> None:
+        for _ in range(2):
+            try:
+                step(*arguments)
+            except (KeyboardInterrupt, SystemExit, MemoryError) as interrupt:
+                self._interrupt = interrupt
+            else:
+                return
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._interrupt is not None and error is None:
+            raise self._interrupt
+
+
+def _put_back(move: _Move, lost: list[Path]) -> None:
+    """Undoes a move; adds to `lost` the backup of a file that cannot be put back. May be run again."""
+    if move.backup is None:
+        if not os.path.lexists(move.temporary):  # it was moved
+            _remove(move.place.target)
+        return
+    try:
+        os.replace(move.backup, move.place.target)
+    except FileNotFoundError:  # it is back
+        return
+    except OSError:
+        lost.append(_kept(move.backup, move.place.target))
 
 
 def _keep(target: Path, backup: Path) -> None:
@@ -241,10 +290,20 @@ def _kept(backup: Path, target: Path) -> Path:
     return place
 
 
-def _remove(path: Path, how: Callable[[Path], None] = os.unlink) -> None:
-    """Removes a path; what is not there is no error, and what cannot be removed is logged and stays."""
+def _remove(path: Path) -> None:
+    """Removes a file; what is not there is no error, and what cannot be removed is logged and stays."""
     try:
-        how(path)
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        log.warning("could not remove %s: %s", path, error.strerror or error)
+
+
+def _remove_folder(path: Path) -> None:
+    """Removes an empty folder, as _remove() a file."""
+    try:
+        os.rmdir(path)
     except FileNotFoundError:
         return
     except OSError as error:
