@@ -102,7 +102,7 @@ def second_faults(folder: Path, every: int) -> Iterable[tuple[Fault, Fault]]:
         if first.call in ("replace", "mkdir", "link", "fsync") and first.when == "before":
             calls = count(folder, first)
             later = [f for f in faults_of(calls, ("interrupt", "memory")) if f.at > first.at]
-            yield from ((first, second) for second in later[:: every])
+            yield from ((first, second) for second in later[::every])
 
 
 @pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.slow)])
