@@ -75,7 +75,7 @@ class Machine:
         with self._patched():
             try:
                 action()
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - it is what the caller asks for
                 return error
         return None
 
@@ -188,7 +188,7 @@ def interrupted(action: Callable[[], object], module: str, at: int | None) -> tu
     sys.settrace(enter)
     try:
         action()
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - it is what the caller asks for
         return error, count
     finally:
         sys.settrace(before)
