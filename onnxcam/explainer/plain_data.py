@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 LARGEST_TEXT = 2**28
 """Bytes of the JSON of one message."""
+MOST_AXES, LONGEST_SIDE = 8, 2**40
 ARRAY = "array"
 HEADER = struct.Struct("<Q")
 
@@ -87,7 +88,7 @@ class _Reader:
         origin, arms = get_origin(hint), get_args(hint)
         if origin in (Union, UnionType):
             return self._one_of(value, arms)
-        if origin is np.ndarray:
+        if np.ndarray in (origin, hint):
             return self._array(value)
         if origin is Literal and value in arms:
             return value
@@ -121,7 +122,7 @@ class _Reader:
 
     def _array(self, value: Any) -> npt.NDArray[Any]:
         match value:
-            case {"array": [str(text), *sides]} if all(type(side) is int and side >= 0 for side in sides):
+            case {"array": [str(text), *sides]} if len(sides) <= MOST_AXES and all(map(_is_side, sides)):
                 pass
             case _:
                 raise DamagedData("no array")
@@ -148,6 +149,10 @@ def _may_be(value: Any, hint: Any) -> bool:
     if isinstance(value, list):
         return origin in (tuple, list, Sequence)
     return type(value) is origin or (origin is float and type(value) is int) or (type(value) is str and _is_enum(hint))
+
+
+def _is_side(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= LONGEST_SIDE
 
 
 def _is_enum(hint: Any) -> bool:
