@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from onnxcam.cli.isolated import ran_isolated
 from onnxcam.cli.opening import open_explainer
 from onnxcam.cli.options import CompareArgs, command
 from onnxcam.cli.parsing import (
@@ -46,6 +47,8 @@ def compare(args: CompareArgs) -> None:
     Rows are the pictures; or targets (--target cat,dog), layers (--layer A,B) or models of one picture.
     The methods of a model share its sessions and the picture's forward pass.
     """
+    if ran_isolated(args.engine.isolated, args.limits):
+        return
     from onnxcam.outputs.atomic import check_writable
     from onnxcam.outputs.figure import check_matplotlib
 

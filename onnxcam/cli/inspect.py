@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
+from onnxcam.cli.isolated import ran_isolated
 from onnxcam.cli.opening import open_options
-from onnxcam.cli.options import Json, LimitArgs, ModelPath, OpeningArgs, command
+from onnxcam.cli.options import Isolated, Json, LimitArgs, ModelPath, OpeningArgs, command
 from onnxcam.cli.parsing import parse_limits, parse_path
 from onnxcam.cli.printing import print_json, print_lines
 from onnxcam.cli.summary import shape_text
@@ -17,8 +18,12 @@ SIDES = ("depth", "height", "width")
 
 
 @command
-def inspect(model: ModelPath, opening: OpeningArgs, limits: LimitArgs, json: Json = False) -> None:
+def inspect(
+    model: ModelPath, opening: OpeningArgs, limits: LimitArgs, json: Json = False, isolated: Isolated = False
+) -> None:
     """Show inputs, outputs, the feature tensor and the logits that were chosen, why, and what lost."""
+    if ran_isolated(isolated, limits, short=True):
+        return
     from onnxcam.network.opening import open_model
     from onnxcam.surgeon.loading import read_model
 

@@ -29,6 +29,10 @@ def option(panel: str, help: str, *flags: str, metavar: str | None = None) -> An
 ModelPath = Annotated[str, typer.Argument(help="The exported ONNX file.", show_default=False)]
 Images = Annotated[list[str], typer.Argument(help="Pictures, .npy arrays, or folders of pictures.", show_default=False)]
 Json = Annotated[bool, option(RUN, "Print JSON on standard output and nothing else.", "--json")]
+Isolated = Annotated[
+    bool,
+    option(RUN, "Read and run the model in a process of its own, which a stranger's file may crash.", "--isolated"),
+]
 Quiet = Annotated[bool, option(RUN, "Print nothing but errors.", "--quiet", "-q")]
 
 
@@ -223,10 +227,7 @@ class EngineArgs:
         int | None, option(RUN, "Masks a forward pass. Default: by the free memory and, on a CPU, a measurement.")
     ] = None
     threads: Annotated[int | None, option(RUN, "Threads of one forward pass. Default: measured, see --batch.")] = None
-    isolated: Annotated[
-        bool,
-        option(RUN, "Read and run the model in a process of its own, which a stranger's file may crash.", "--isolated"),
-    ] = False
+    isolated: Isolated = False
     gpu_mem: Annotated[
         str | None, option(RUN, "Most GPU memory that an open graph takes: 4GB, 512MiB, or 50% of what is free.")
     ] = None

@@ -4,8 +4,9 @@ import os
 from pathlib import Path
 from typing import Annotated
 
+from onnxcam.cli.isolated import ran_isolated
 from onnxcam.cli.opening import open_options
-from onnxcam.cli.options import FILES, LimitArgs, ModelPath, OpeningArgs, Quiet, command, option
+from onnxcam.cli.options import FILES, Isolated, LimitArgs, ModelPath, OpeningArgs, Quiet, command, option
 from onnxcam.cli.parsing import parse_limits, parse_path
 from onnxcam.cli.printing import print_lines
 from onnxcam.cli.summary import shape_text
@@ -20,8 +21,11 @@ def rewrite(
         str | None, option(FILES, "FILE, or FOLDER/. Default: MODEL.cam.onnx in the working directory.", "--out", "-o")
     ] = None,
     quiet: Quiet = False,
+    isolated: Isolated = False,
 ) -> None:
     """Add the feature tensor to a model's outputs and let it take any batch; its answers stay as they were."""
+    if ran_isolated(isolated, limits, short=True):
+        return
     from onnxcam.errors import OutputError
     from onnxcam.network.export import rewrite as rewrite_model
     from onnxcam.outputs.atomic import check_writable, write_together

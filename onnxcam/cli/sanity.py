@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from onnxcam.cli.isolated import ran_isolated
 from onnxcam.cli.opening import open_explainer
 from onnxcam.cli.options import SanityArgs, command
 from onnxcam.cli.parsing import build_methods, parse_integers, parse_limits, parse_path, parse_targets
@@ -30,6 +31,8 @@ def sanity(args: SanityArgs) -> None:
     Takes 3 or more pictures and several methods with commas, such as --method grad-cam,guided-backprop.
     Prints a verdict on each method: pass, fail or undecided. Any verdict is a result, so the exit code is 0.
     """
+    if ran_isolated(args.engine.isolated, args.limits):
+        return
     from onnxcam.evaluation.sanity_record import sanity_record
     from onnxcam.outputs.atomic import check_writable, write_together
 

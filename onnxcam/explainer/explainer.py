@@ -172,8 +172,7 @@ class Explainer:
 
     def _isolate(self, arguments: Mapping[str, Any]) -> None:
         """Opens the model in a process of its own. arguments: those of __init__()."""
-        limits = arguments["limits"]
-        self._isolated = Isolated(arguments, limits.memory, limits.seconds)
+        self._isolated = Isolated(arguments, arguments["limits"])
         opened = self._isolated.opened
         self.model_name, self.model_sha256 = opened.model_name, opened.model_sha256
         self.preset, self.preset_origin = opened.preset, opened.preset_origin

@@ -28,6 +28,7 @@ from onnxcam.explainer.measuring import measure_maps
 from onnxcam.explainer.plain_data import packed
 from onnxcam.explainer.prefetch import PictureResult, explain_each
 from onnxcam.inputs.presets import Preset
+from onnxcam.limits import Limits
 from onnxcam.metrics.measurement import Measurement
 from onnxcam.network.opening import BatchSupport
 from onnxcam.outputs.saliency import Saliency
@@ -35,6 +36,10 @@ from onnxcam.surgeon.analysis.anatomy import Anatomy
 from onnxcam.types import Origin, Progress
 
 LENGTH = struct.Struct("<Q")
+COPIES, ROOM = 4, 2**31
+"""Address space a byte of the limit on memory, as a session takes three copies while it opens; and for the rest."""
+PATIENCE = 8
+"""Without a sign of life for this many times the seconds of a forward pass, the process is ended."""
 LIFE = 1.0
 """Seconds between signs of life."""
 LARGEST_FILE = 2**26
@@ -98,11 +103,17 @@ class Answer:
 class Budget:
     """What the process may take.
 
-    memory: bytes beyond those of an empty process. seconds: of each core between two answers.
+    memory: bytes of address space beyond that of an idle process. seconds: of each core between two answers.
     """
 
     memory: int | None
     seconds: float | None
+
+
+def budget_of(limits: Limits, batch: int = 0) -> Budget:
+    """What limits of one model and one forward pass leave to a process. batch: masks that are run at once."""
+    memory = limits.memory * COPIES + ROOM if limits.memory is not None else None
+    return Budget(memory, limits.seconds * max(PATIENCE, 2 * batch) if limits.seconds is not None else None)
 
 
 class Worker:
@@ -258,14 +269,27 @@ def _lower(limit: int, value: int) -> None:
     resource.setrlimit(limit, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
 
 
+def confine(memory: int | None, seconds: float | None) -> None:
+    """Limits a process that runs one whole command, as limit_memory() and limit_seconds() do."""
+    _expect_a_crash()
+    runtime()  # loaded before the memory is limited
+    limit_memory(memory)
+    limit_seconds(seconds)
+
+
+def _expect_a_crash() -> None:
+    """No core file, and rather this process than the service where the system's memory runs out."""
+    _lower(resource.RLIMIT_CORE, 0)
+    if sys.platform == "linux":
+        with suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text("300")
+
+
 def main() -> None:
     """Serves on standard input and output, which other code in this process then finds empty and closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    _lower(resource.RLIMIT_CORE, 0)
     _lower(resource.RLIMIT_FSIZE, LARGEST_FILE)
-    if sys.platform == "linux":
-        with suppress(OSError):
-            Path("/proc/self/oom_score_adj").write_text("300")  # rather this process than the service
+    _expect_a_crash()
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)

@@ -25,6 +25,7 @@ import onnxcam.errors
 from onnxcam.engine.forking import Lock, renew_in_child
 from onnxcam.errors import InferenceError, OnnxCamError, OptionError, ProcessDied
 from onnxcam.explainer.plain_data import DamagedData, unpacked
+from onnxcam.limits import Limits
 from onnxcam.outputs.saliency import Saliency
 from onnxcam.types import Progress
 
@@ -41,10 +42,6 @@ main()
 """
 CHUNK = 2**20
 """Bytes that are read or written at a time."""
-COPIES = 4
-"""Address space of the process for each byte of the limit on memory: a session takes three copies while it opens."""
-PATIENCE = 8
-"""Without a sign of life for this many times the seconds of a forward pass, the process is ended."""
 LARGEST_RESULT = 2**32
 """Bytes of the arrays of one answer."""
 CRASHES = {
@@ -66,15 +63,13 @@ class Isolated:
     the model.
     """
 
-    def __init__(self, arguments: Mapping[str, Any], memory: int | None, seconds: float | None) -> None:
-        """arguments: of the Explainer. memory: bytes, and seconds: of a forward pass; None for no limit.
+    def __init__(self, arguments: Mapping[str, Any], limits: Limits) -> None:
+        """arguments: of the Explainer. limits: those of memory and seconds become limits of the process too.
 
         Raises OptionError where the system has no such limits, or an argument cannot be sent, and what opening raises.
         """
-        if sys.platform == "win32":
-            raise OptionError("an isolated process needs Linux or macOS; leave out --isolated, or use a container")
-        self._arguments, self._seconds = dict(arguments), seconds
-        self._memory = memory * COPIES if memory is not None else None
+        check_system()
+        self._arguments, self._limits = dict(arguments), limits
         self._lock, self._numbers, self._closed = Lock(reentrant=True), count(), False
         self._process: _Process | None = None
         self._busy = False
@@ -260,12 +255,12 @@ class Isolated:
         """Starts the process, which opens the model. Raises what opening raises."""
         if self._closed:
             raise InferenceError("this explainer is closed")
-        from onnxcam.explainer.isolated_process import Budget
+        from onnxcam.explainer.isolated_process import budget_of
 
-        silence = self._seconds * max(PATIENCE, 2 * (self._arguments.get("batch") or 0)) if self._seconds else None
-        self._process = _Process(silence)
+        budget = budget_of(self._limits, self._arguments.get("batch") or 0)
+        self._process = _Process(budget.seconds)
         try:
-            answer = self._call("open", {"budget": Budget(self._memory, silence), "arguments": self._arguments})
+            answer = self._call("open", {"budget": budget, "arguments": self._arguments})
             if answer.opened is None:
                 raise self._died("sent what was not asked for")
         except BaseException:
@@ -396,10 +391,21 @@ class _Process:
             code = self._process.wait(5)
         except subprocess.TimeoutExpired:
             return "closed its output"
-        if code >= 0:
-            return f"ended with exit code {code}"
-        name = signal.Signals(-code).name if -code in signal.valid_signals() else f"signal {-code}"
-        return f"died of {name}{f' ({CRASHES[name]})' if name in CRASHES else ''}"
+        return how_it_ended(code)
+
+
+def check_system() -> None:
+    """Raises OptionError where processes have no limits."""
+    if sys.platform == "win32":
+        raise OptionError("an isolated process needs Linux or macOS; leave out --isolated, or use a container")
+
+
+def how_it_ended(code: int) -> str:
+    """In words. code: as subprocess gives it, below 0 for a signal."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    name = signal.Signals(-code).name if -code in signal.valid_signals() else f"signal {-code}"
+    return f"died of {name}{f' ({CRASHES[name]})' if name in CRASHES else ''}"
 
 
 def _kill(process: "subprocess.Popen[bytes]") -> None:

@@ -1,6 +1,7 @@
 """An isolated Explainer gives the maps of a plain one, and what ends its process ends no other."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from onnxcam import Explainer
 from onnxcam.errors import InferenceError, OptionError, OutOfMemory, PictureError, ProcessDied
 from onnxcam.explainer.isolation import Isolated
 from onnxcam.explainer.prefetch import explain_each
+from onnxcam.limits import Limits
 from onnxcam.outputs.saliency import Saliency
 
 X = np.random.default_rng(0).standard_normal((3, 16, 12)).astype(np.float32)
@@ -216,23 +218,72 @@ def test_a_crash_in_onnxruntime_is_a_typed_error_and_the_next_picture_is_explain
         assert np.array_equal(result.saliencies[0].map, one)
 
 
-def test_a_model_that_crashes_while_it_is_opened_is_a_typed_error(tmp_path: Path) -> None:
-    model = filled(
-        DIVIDES.replace(
-            "divided = Div (lowest, whole)", "divided = Div (lowest, minus)  unused = Identity (whole)"
-        ).replace("float none", "int64 minus = {-1}, float none")
+@pytest.fixture
+def deadly(tmp_path: Path) -> Path:
+    """A folder with deadly.onnx, which crashes whatever the picture is, and a.png."""
+    fixed = "divided = Div (lowest, minus)  unused = Identity (whole)"
+    text = DIVIDES.replace("divided = Div (lowest, whole)", fixed).replace(
+        "float none", "int64 minus = {-1}, float none"
     )
-    onnx.save(model, tmp_path / "deadly.onnx")
+    onnx.save(filled(text), tmp_path / "deadly.onnx")
     Image.new("RGB", (12, 16)).save(tmp_path / "a.png")
-    done = onnxcam("explain", "deadly.onnx", "a.png", "--isolated", cwd=tmp_path)
-    assert done.returncode == 1
+    return tmp_path
+
+
+COMMANDS = [
+    ["explain", "deadly.onnx", "a.png"],
+    pytest.param(["explain", "deadly.onnx", "a.png", "--keep-going", "--json"], marks=pytest.mark.slow),
+    ["inspect", "deadly.onnx"],
+    pytest.param(["rewrite", "deadly.onnx", "-o", "out.onnx"], marks=pytest.mark.slow),
+    pytest.param(["sanity", "deadly.onnx", "a.png", "a.png", "a.png", "-m", "grad-cam"], marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_a_model_that_crashes_while_it_is_opened_is_one_line_of_a_command(words: list[str], deadly: Path) -> None:
+    done = onnxcam(*words, "--isolated", cwd=deadly)
+    assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("error: the isolated process died of SIGFPE")
-    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert {path.name for path in deadly.iterdir()} == {"deadly.onnx", "a.png"}
+
+
+@pytest.mark.slow
+def test_isolated_commands_print_and_write_what_plain_ones_do(classifier_file: Path) -> None:
+    folder = classifier_file.parent
+    np.save(folder / "x.npy", X)
+    for words in (
+        ["inspect", "tiny.onnx", "--json"],
+        ["rewrite", "tiny.onnx", "-o", "out.onnx"],
+        [
+            "explain",
+            "tiny.onnx",
+            "x.npy",
+            "--format",
+            "npy",
+            "-o",
+            "out.npy",
+            "--scale",
+            "1",
+            "--metrics",
+            "average-drop",
+        ],
+    ):
+        outputs = []
+        for more in ([], ["--isolated"]):
+            done = onnxcam(*words, *more, cwd=folder)
+            assert done.returncode == 0, done.stderr
+            written = [(path.name, path.read_bytes()) for path in sorted(folder.glob("out.*"))]
+            outputs.append((re.sub(r"time .*", "", done.stdout), done.stderr, written))
+        assert outputs[0] == outputs[1]
+    wrong = onnxcam("inspect", "none.onnx", "--isolated", cwd=folder)
+    assert (wrong.returncode, wrong.stderr) == (1, onnxcam("inspect", "none.onnx", cwd=folder).stderr)
 
 
 def test_a_lack_of_memory_is_a_typed_error() -> None:
     arguments = {"model": filled(GROWS), "providers": ["cpu"], "preset": "raw", "threads": 1}
-    isolated = Isolated(arguments, 2**28, None)
+    limits = Limits(memory=2**28, seconds=None)
+    isolated = Isolated({**arguments, "limits": limits}, limits)
     try:
         isolated.explain(X, [None], {}, None)
         with pytest.raises((OutOfMemory, ProcessDied)):
@@ -245,7 +296,7 @@ def test_a_lack_of_memory_is_a_typed_error() -> None:
 @pytest.mark.slow
 def test_a_process_that_gives_no_sign_of_life_is_ended() -> None:
     arguments = {"model": filled(ENDLESS), "providers": ["cpu"], "preset": "raw", "threads": 1}
-    isolated = Isolated(arguments, None, 1.0)
+    isolated = Isolated(arguments, Limits(seconds=1.0))
     try:
         start = time.monotonic()
         with pytest.raises(InferenceError, match=r"died of SIGXCPU|no sign of life|takes more than"):
