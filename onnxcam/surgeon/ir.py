@@ -218,7 +218,8 @@ def infer_shapes(model: Model, inputs: Mapping[str, Sequence[int | None]]) -> di
     """
     folded = _with_inputs(model, inputs)
     try:
-        fold_constants(folded, onnx_shape_inference=True, should_fold=_fold_small)
+        with np.errstate(all="ignore"):  # the arithmetic is the model's own
+            fold_constants(folded, onnx_shape_inference=True, should_fold=_fold_small)
         resolved = {str(v.name): shape for v in values(folded) if (shape := shape_of(v)) is not None}
     except (RuntimeError, ValueError, TypeError, KeyError, IndexError, NotImplementedError) as error:
         logger.info("shapes: constants could not be folded (%s)", error)
