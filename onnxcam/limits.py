@@ -63,7 +63,7 @@ SAFE = Limits()
 
 def amount_of(size: int) -> str:
     """Bytes as people read them: 1.5 GiB."""
-    value, units = float(size), ["bytes", "KiB", "MiB", "GiB", "TiB"]
+    value, units = float(min(size, 2**99)), ["bytes", "KiB", "MiB", "GiB", "TiB"]
     while value >= 1024 and len(units) > 1:
         value, units = value / 1024, units[1:]
     return f"{value:.4g} {units[0]}"

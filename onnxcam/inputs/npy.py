@@ -54,10 +54,10 @@ def read_npy(file: BinaryIO, name: str, limits: Limits = SAFE) -> npt.NDArray[An
     count = math.prod(shape)
     if not count:
         raise PictureError(f"{name}: the array of shape {_short(shape)} is empty")
-    check_shape(shape, dtype.itemsize, name, limits)
     needed, held = count * dtype.itemsize, size - begin - length
     if needed > held:
         raise _damaged(name, f"its shape {_short(shape)} of {dtype} needs {_short(needed)} bytes, and {held} are there")
+    check_shape(shape, dtype.itemsize, name, limits)
     numbers = np.frombuffer(_content(file, needed, name), np.uint8 if dtype.kind == "b" else dtype)
     numbers = numbers != 0 if dtype.kind == "b" else numbers
     return numbers.reshape(shape[::-1]).T if fortran else numbers.reshape(shape)
