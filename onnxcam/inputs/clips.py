@@ -16,7 +16,7 @@ from onnxcam.errors import PictureError
 from onnxcam.inputs.arrays import is_array_file, read_array
 from onnxcam.inputs.decoding import DAMAGED, content_of, identified
 from onnxcam.inputs.images import find_pictures, read_pillow
-from onnxcam.inputs.intact import EARLY, gif_is_whole
+from onnxcam.inputs.intact import EARLY, clip_is_whole, made_strict
 from onnxcam.inputs.pixel_limit import check_pixels, check_shape
 from onnxcam.inputs.presets import Preset
 from onnxcam.inputs.sources import FileSource, is_file_source, name_of, opened, reason
@@ -104,7 +104,7 @@ def _of_file(source: FileSource, most: int, limits: Limits) -> Frames:
     with opened(source, name) as file:
         content = content_of(file)
     image = identified(BytesIO(content), name, limits)
-    if image.format == "GIF" and not gif_is_whole(content, MOST_FRAMES):
+    if not clip_is_whole(image.format, content, MOST_FRAMES):
         raise PictureError(f"{name}: damaged or cut short ({EARLY}), or more than {MOST_FRAMES} frames; get it again")
     try:
         count = getattr(image, "n_frames", 1)
@@ -119,6 +119,7 @@ def _of_file(source: FileSource, most: int, limits: Limits) -> Frames:
     def read(place: int) -> Picture:
         try:
             image.seek(place)
+            made_strict(image)
             check_pixels(*image.size, name, limits)  # of a TIFF each page has its own
             frame = image.copy()
         except DAMAGED as error:

@@ -20,7 +20,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from onnxcam.errors import PictureError
 from onnxcam.inputs.depth import Window, from_deep, from_floats, laid_over_white, narrow, windowed
-from onnxcam.inputs.intact import CHECKED, EARLY, claims_too_much, ends_early
+from onnxcam.inputs.intact import CHECKED, EARLY, claims_too_much, ends_early, made_strict
 from onnxcam.inputs.pixel_limit import check_pixels
 from onnxcam.inputs.sources import TIFF, reason
 from onnxcam.limits import SAFE, WORK, Limits
@@ -229,6 +229,7 @@ def samples(image: Image.Image, file: BinaryIO | None, name: str) -> npt.NDArray
 
 def _load(image: Image.Image, content: bytes, name: str) -> None:
     """Decodes the pixels. content: that of the file, if it is to be checked. Raises PictureError."""
+    made_strict(image)
     try:
         image.load()
         early = content and ends_early(image.format, content, image)

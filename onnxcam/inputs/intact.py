@@ -1,8 +1,9 @@
 """Whether a file's data ends early, where Pillow does not say so.
 
 Pillow raises for data that ends before the pixels do, with two exceptions. A JPEG with an end marker behind cut or lost
-data is filled with grey, as libjpeg only warns. And a process may have set ImageFile.LOAD_TRUNCATED_IMAGES, as training
-scripts do, so that nothing is raised; so the structure of the commonest formats is read here.
+data, in a scan or between two restart markers, is filled with grey, as libjpeg only warns. And a process may have set
+ImageFile.LOAD_TRUNCATED_IMAGES, as training scripts do, so that nothing is raised; so the structure of the commonest
+formats is read here, and files of others are made `Strict`.
 """
 
 import re
@@ -11,12 +12,15 @@ import zlib
 from collections.abc import Iterator
 from io import BytesIO
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
-CHECKED = ("JPEG", "MPO", "PNG", "WEBP")
+STRICT = ("GIF", "TIFF", "BMP", "DIB", "PPM")
+"""Formats whose data Pillow reads to the end, so that `Strict` tells where they are missing."""
+CHECKED = ("JPEG", "MPO", "PNG", "WEBP", "JPEG2000")
 """Formats, as Pillow names them, whose whole file `ends_early` reads."""
 EARLY = "a part of the pixels is missing"
 
@@ -24,10 +28,35 @@ _MARKER = re.compile(rb"\xff[^\x00\xff]")
 _AFTER_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 """In a scan 0xFF is followed by 0, and 0xD0 to 0xD7 restart it."""
 _START_OF_SCAN, _END_OF_IMAGE, _RESTART_INTERVAL, _PROGRESSIVE = 0xDA, 0xD9, 0xDD, 0xC2
+_RESTART, _SHORT = re.compile(rb"\xff[\xd0-\xd7]"), 32
+"""A restart marker, and how many bytes of the filler go before one."""
 _FILLER = bytes(np.random.default_rng(0).integers(1, 255, 1024, np.uint8))
 """Bytes that any decoder takes for data of a scan, and which mean something."""
 _GREY, _FAR = 128, 40
 """What libjpeg fills with, and how far from it a pixel cannot be the filling, whatever the colours beside it."""
+
+
+class Strict:
+    """A file that raises at its end, as Pillow itself does unless LOAD_TRUNCATED_IMAGES is set."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def read(self, size: int = -1) -> bytes:
+        data: bytes = self._file.read(size)
+        if not data and size != 0:
+            raise OSError(EARLY)
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def made_strict(image: Image.Image) -> None:
+    """Has missing data of the image's file raise OSError when it is decoded, whatever this process tells Pillow."""
+    file = getattr(image, "fp", None)
+    if image.format in STRICT and ImageFile.LOAD_TRUNCATED_IMAGES and file is not None and not isinstance(file, Strict):
+        image.fp = Strict(file)  # type: ignore[attr-defined]
 
 
 def ends_early(form: str | None, data: bytes, image: Image.Image) -> bool:
@@ -36,6 +65,8 @@ def ends_early(form: str | None, data: bytes, image: Image.Image) -> bool:
         return _jpeg_ends_early(data, image)
     if form == "PNG":
         return not _png_is_whole(data)
+    if form == "JPEG2000" and ImageFile.LOAD_TRUNCATED_IMAGES:  # else OpenJPEG's error is raised
+        return not data.rstrip(b"\0").endswith(b"\xff\xd9")
     if form == "WEBP":
         return len(data) < 8 + int.from_bytes(data[4:8], "little")
     return False
@@ -67,20 +98,32 @@ def _jpeg_ends_early(data: bytes, image: Image.Image) -> bool:
     simple = _PROGRESSIVE not in kinds and _RESTART_INTERVAL not in kinds and kinds.count(_START_OF_SCAN) == 1
     if not kinds or kinds[-1] != _END_OF_IMAGE:
         return True
+    scans = [
+        (position + 2 + int.from_bytes(data[position + 2 : position + 4], "big"), end)
+        for (kind, position), (_, end) in pairwise(markers)
+        if kind == _START_OF_SCAN
+    ]
+    if not all(_restarts_in_order(data, *scan) for scan in scans):
+        return True
     if simple and image.mode in ("L", "RGB"):
         last = image.crop((image.width - 1, image.height - 1, image.width, image.height)).convert("L")
         if abs(int(np.asarray(last)[0, 0]) - _GREY) > _FAR:
             return False
     filled, start = bytearray(), 0
-    for (kind, _), (_, position) in pairwise(markers):
-        if kind == _START_OF_SCAN:
-            filled += data[start:position] + _FILLER
-            start = position
+    for begin, end in scans:
+        intervals = _RESTART.sub(lambda marker: _FILLER[:_SHORT] + marker[0], data[begin:end])
+        filled += data[start:begin] + intervals + _FILLER
+        start = end
     filled += data[start : markers[-1][1] + 2]
     again = JpegImageFile(BytesIO(filled), "")
     scale = round(again.width / image.width)
     again.draft(None, (again.width // scale, again.height // scale))
     return not np.array_equal(np.asarray(image), np.asarray(again))
+
+
+def _restarts_in_order(data: bytes, begin: int, end: int) -> bool:
+    """Whether the restart markers of a scan count from 0 to 7 and again, as none is lost then."""
+    return all(marker[0][1] - 0xD0 == i % 8 for i, marker in enumerate(_RESTART.finditer(data, begin, end)))
 
 
 def _jpeg_markers(data: bytes) -> Iterator[tuple[int, int]]:
@@ -96,19 +139,31 @@ def _jpeg_markers(data: bytes) -> Iterator[tuple[int, int]]:
         position += 2 if alone else 2 + int.from_bytes(data[position + 2 : position + 4], "big")
 
 
-def _png_is_whole(data: bytes) -> bool:
-    """Whether every chunk that the pixels need has its length and its checksum, as far as the last of them."""
+def clip_is_whole(form: str | None, data: bytes, most: int) -> bool:
+    """Whether a file holds all of its frames, as far as its structure says. most: frames of a GIF."""
+    if form == "GIF":
+        return gif_is_whole(data, most)
+    if form == "PNG":
+        return _png_is_whole(data, frames=True)
+    return form != "WEBP" or len(data) >= 8 + int.from_bytes(data[4:8], "little")
+
+
+def _png_is_whole(data: bytes, *, frames: bool = False) -> bool:
+    """Whether every chunk that the pixels need has its length and its checksum, as far as the last of them.
+
+    frames: those of the animation too.
+    """
     position, pixels = 8, False
     while len(data) >= position + 8:
         length, kind = struct.unpack_from(">I4s", data, position)
-        if pixels and kind != b"IDAT":
+        if pixels and kind != b"IDAT" and (not frames or kind == b"IEND"):
             return True
         end = position + 8 + length
-        needed = kind in (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
+        needed = kind in (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"fcTL", b"fdAT")
         if needed and data[end : end + 4] != zlib.crc32(data[position + 4 : end]).to_bytes(4, "big"):
             return False
-        position, pixels = end + 4, kind == b"IDAT"
-    return pixels
+        position, pixels = end + 4, kind == b"IDAT" or (pixels and frames)
+    return pixels and not frames
 
 
 def gif_is_whole(data: bytes, most: int) -> bool:
