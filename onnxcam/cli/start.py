@@ -1,5 +1,6 @@
 """Where the process `onnxcam` starts: signals and streams are taken care of before anything large is imported."""
 
+import os
 import sys
 
 from onnxcam.cli.stopping import install, quiet_unraisable
@@ -11,8 +12,19 @@ def start() -> None:
     sys.unraisablehook = quiet_unraisable(sys.unraisablehook)
     try:
         _run()
+    except SystemExit:
+        if stop.code:  # all is cleaned up: threads that still compute are not waited for
+            _end(stop.code)
+        raise
     finally:
         stop.finish()
+
+
+def _end(code: int) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    os._exit(code)
 
 
 def _run() -> None:

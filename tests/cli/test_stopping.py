@@ -1,0 +1,182 @@
+"""Signals stop every command cleanly: exit code 128 + n, no temporary file, no traceback, finished files stay."""
+
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from command import files
+from PIL import Image
+
+from onnxcam.cli.main import app
+
+ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+PHOTOS = ("photo.png", "2.png", "3.png")
+WRITING = {
+    "explain": ("explain", "tiny.onnx", *PHOTOS, "-m", "grad-cam", "-q"),
+    "demo": ("demo", "-m", "grad-cam", "-q"),
+    "compare": ("compare", "tiny.onnx", "photo.png", "-m", "grad-cam,layer-cam", "-q"),
+    "sanity": ("sanity", "tiny.onnx", *PHOTOS, "-m", "grad-cam", "--steps", "1", "-q"),
+    "rewrite": ("rewrite", "tiny.onnx", "-q"),
+}
+PRINTING = {"inspect": ("inspect", "tiny.onnx"), "methods": ("methods",), "metrics": ("metrics",)}
+KEPT_WHOLE = ("explain", "demo")
+"""Commands that finish the files of a picture once they began to write them."""
+
+# Waits, for at most ten seconds, where the files of a picture are staged, or where a page is printed.
+PAUSED = """
+import os, sys, time
+from onnxcam.cli import printing
+from onnxcam.outputs.atomic import Staging
+commit, write = Staging.commit, printing._write
+def pause():
+    os.write(2, b"ready\\n")
+    for _ in range(10 if {short} else 200):
+        time.sleep(0.05)
+def pausing_commit(self):
+    pause()
+    commit(self)
+def pausing_write(stream, text):
+    if stream is sys.stdout:
+        pause()
+    write(stream, text)
+Staging.commit, printing._write = pausing_commit, pausing_write
+from onnxcam.cli.start import start
+sys.argv = ["onnxcam", *{words!r}]
+start()
+"""
+# Waits where a module is first imported.
+IMPORTING = """
+import os, sys, time
+class Waiting:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.write(2, b"ready\\n")
+            for _ in range(200):
+                time.sleep(0.05)
+sys.meta_path.insert(0, Waiting())
+from onnxcam.cli.start import start
+sys.argv = ["onnxcam", "inspect", "tiny.onnx"]
+start()
+"""
+CASES = [
+    *(("methods", number) for number in ALL),
+    ("explain", signal.SIGHUP),
+    ("rewrite", signal.SIGQUIT),
+    ("demo", signal.SIGINT),
+    ("compare", signal.SIGTERM),
+    ("sanity", signal.SIGHUP),
+    ("inspect", signal.SIGQUIT),
+    ("metrics", signal.SIGTERM),
+]
+"""Every command, and every signal."""
+
+
+@pytest.fixture
+def folder(classifier: onnx.ModelProto, tmp_path: Path) -> Path:
+    onnx.save(classifier, tmp_path / "tiny.onnx")
+    pixels = np.random.default_rng(3).integers(0, 256, (40, 30, 3)).astype(np.uint8)
+    for name in PHOTOS:
+        Image.fromarray(pixels).save(tmp_path / name)
+    return tmp_path
+
+
+def stopped(code: str, folder: Path, signals: Sequence[int]) -> tuple[int, str]:
+    """Exit code and standard error of a process that gets the signals as soon as it says that it is ready."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    line = process.stderr.readline()
+    assert line == "ready\n", line + process.stderr.read()
+    for number in signals:
+        process.send_signal(number)
+        time.sleep(0.05)  # signals that are pending are one
+    _, message = process.communicate(timeout=120)
+    return process.returncode, message
+
+
+def test_every_command_is_stopped_here() -> None:
+    commands = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    assert {*WRITING, *PRINTING} == commands == {command for command, _ in CASES}
+
+
+@pytest.mark.parametrize(("command", "number"), CASES, ids=lambda value: getattr(value, "name", value))
+def test_a_signal_ends_a_command_with_its_code_and_leaves_nothing_half_done(
+    folder: Path, command: str, number: int
+) -> None:
+    before = files(folder)
+    words = {**WRITING, **PRINTING}[command]
+    code, message = stopped(PAUSED.format(words=words, short=command in KEPT_WHOLE), folder, [number])
+    assert code == 128 + number
+    new = files(folder) - before
+    if command in KEPT_WHOLE:
+        assert len(new) == 1, "the picture that was begun"
+        assert message.startswith("stopped: 1 of ")
+    else:
+        assert (new, message) == (set(), "")
+
+
+@pytest.mark.parametrize(("command", "count"), [("explain", 2), ("explain", 3), ("rewrite", 2)])
+def test_more_signals_print_no_traceback_and_leave_no_file_that_is_not_swept(
+    folder: Path, command: str, count: int
+) -> None:
+    before = files(folder)
+    code, message = stopped(PAUSED.format(words=WRITING[command], short=False), folder, [signal.SIGINT] * count)
+    assert code == 130
+    assert message in ("", "stopped: 0 of 3 pictures were written\n")
+    assert {name for name in files(folder) - before if count == 2 or not name.startswith(".onnxcam-")} == set()
+
+
+@pytest.mark.parametrize("module", ["onnxcam.cli.streams", "typer", "onnxcam.network.opening", "onnxruntime"])
+def test_a_signal_during_the_imports_prints_nothing(folder: Path, module: str) -> None:
+    assert stopped(IMPORTING.format(module=module), folder, [signal.SIGINT]) == (130, "")
+
+
+def test_a_signal_that_is_ignored_stays_so(folder: Path) -> None:
+    nohup = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+    code, message = stopped(nohup + PAUSED.format(words=WRITING["rewrite"], short=True), folder, [signal.SIGHUP])
+    assert (code, message) == (0, "")
+    assert (folder / "tiny.cam.onnx").is_file()
+
+
+@pytest.mark.parametrize("closing", [False, True], ids=["Ctrl-C", "the terminal closes"])
+def test_a_bar_on_a_terminal_ends_cleanly(folder: Path, closing: bool) -> None:
+    """The files of finished pictures stay, and the cursor is shown again."""
+    (folder / "maps").mkdir()
+    for i in range(500):
+        os.link(folder / "photo.png", folder / "maps" / f"{i:03}.png")
+    child, terminal = pty.fork()
+    if not child:
+        os.chdir(folder)
+        words = ["-m", "onnxcam", "explain", "tiny.onnx", "maps", "-m", "grad-cam", "--format", "npy", "-o", "out/"]
+        os.execv(sys.executable, [sys.executable, *words])
+    text, until = b"", time.monotonic() + 120
+    while b"\r\n" not in text and time.monotonic() < until:  # the first summary
+        text += os.read(terminal, 4096)
+    if not closing:
+        os.write(terminal, b"\x03")
+    while not closing:
+        try:
+            select.select([terminal], [], [], 60)
+            text += os.read(terminal, 65536)
+        except OSError:
+            break
+    os.close(terminal)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == (129 if closing else 130)
+    written = files(folder / "out")
+    assert 0 < len(written) < 500
+    assert all(name.endswith(".npy") for name in written)
+    assert b"Traceback" not in text
+    if not closing:
+        assert b"stopped: " in text
+        assert text.rfind(b"\x1b[?25h") > text.rfind(b"\x1b[?25l"), "the cursor is back"
