@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from onnxcam.errors import LabelError, ModelError, PictureError, PresetError
+from onnxcam.errors import LabelError, ModelError, OnnxCamError, PictureError, PresetError
 
 PathLike = str | os.PathLike[str]
 
@@ -49,6 +49,7 @@ WEIGHTS = FileKind("weights file", 2**40, ModelError)
 """Any size: what the model's tensors need of it is limited."""
 PICTURE = FileKind("picture", 2**31, PictureError)
 ARRAY = FileKind("array", 2**31, PictureError)
+ANY = FileKind("file", 2**62, OnnxCamError)
 LABELS = FileKind("label file", 8 * MEBIBYTE, LabelError)
 CONFIG = FileKind("configuration", 8 * MEBIBYTE, PresetError)
 
@@ -99,6 +100,15 @@ def read_bytes(path: PathLike, kind: FileKind, *, most: int | None = None, follo
     """The content of a file, of exactly the size that it had when it was opened. Raises as open_regular()."""
     with open_regular(path, kind, most=most, follow=follow) as file:
         return read_exactly(file, size_of(file), path, kind)
+
+
+def first_bytes(path: PathLike, count: int) -> bytes:
+    """How a regular file begins; nothing for what cannot be read."""
+    try:
+        with open_regular(path, ANY) as file:
+            return file.read(count)
+    except (OnnxCamError, OSError):
+        return b""
 
 
 def read_text(path: PathLike, kind: FileKind, *, most: int | None = None) -> str:

@@ -1,5 +1,6 @@
 """What is no regular file, or not of the size that it says, is refused at once, with a sentence."""
 
+import ast
 import os
 import socket
 import threading
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import onnxcam
 from onnxcam import files
 from onnxcam.errors import ModelError, OnnxCamError
 from onnxcam.files import CONFIG, LABELS, MODEL, FileKind, open_inside, open_regular, parse_json, read_bytes, read_text
@@ -188,3 +190,49 @@ def test_an_endless_stream_ends() -> None:
         assert files.is_device(device)
     with open(__file__, "rb") as regular:
         assert not files.is_device(regular)
+
+
+ROOT = Path(onnxcam.__file__).parent
+OPENS = {"open", "fdopen", "read_text", "read_bytes", "load", "fromfile", "imread", "memmap", "loadtxt", "genfromtxt"}
+"""Calls that read a file by its name."""
+MODULES = {"os", "io", "np", "numpy", "onnx", "Image", "cv2", "pickle", "builtins", "Path"}
+FIXED = {
+    "engine/batching.py": "/proc and /sys, for the memory that is free",
+    "engine/session.py": "/sys, for the cores of a container",
+    "temporary.py": "/etc/machine-id",
+    "network/cache.py": "/proc/cpuinfo; and writes",
+    "outputs/atomic.py": "writes",
+    "cli/streams.py": "the null device, as standard output",
+    "explainer/isolated_process.py": "/proc/self, and the null device",
+    "explainer/isolation.py": "pipes between processes",
+}
+"""Modules that open what no user and no model names."""
+
+
+def opens_a_file(node: ast.AST) -> bool:
+    if not isinstance(node, ast.Call):
+        return False
+    call = node.func
+    if isinstance(call, ast.Name):
+        return call.id == "open"
+    if not isinstance(call, ast.Attribute) or call.attr not in OPENS:
+        return False
+    if call.attr in ("read_text", "read_bytes"):  # of a Path
+        return True
+    return isinstance(call.value, ast.Name) and call.value.id in MODULES
+
+
+def test_no_other_module_opens_a_file_by_its_name() -> None:
+    others = {
+        str(path.relative_to(ROOT))
+        for path in ROOT.rglob("*.py")
+        if path.name != "files.py" and any(map(opens_a_file, ast.walk(ast.parse(path.read_text()))))
+    }
+    assert others <= set(FIXED), "open it through onnxcam/files.py"
+
+
+def test_how_a_file_begins_is_nothing_where_it_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"abc")
+    assert files.first_bytes(tmp_path / "f", 2) == b"ab"
+    for path in (tmp_path, tmp_path / "none", tmp_path / ("n" * 5000), "a\0b", "/dev/zero"):
+        assert files.first_bytes(path, 2) == b""

@@ -176,13 +176,13 @@ def _sorted(paths: Sequence[str]) -> tuple[list[Path], list[Path]]:
 
 def _is_model(path: Path) -> bool:
     """Whether a file is a model, by its ending, and where that says nothing by its first byte."""
+    from onnxcam.files import first_bytes
     from onnxcam.inputs.images import SUFFIXES
 
     suffix = path.suffix.lower()
-    if suffix in MODEL_SUFFIXES or suffix in (*SUFFIXES, ".npy") or not path.is_file():
+    if suffix in MODEL_SUFFIXES or suffix in (*SUFFIXES, ".npy"):
         return suffix in MODEL_SUFFIXES
-    with open(path, "rb") as file:
-        return file.read(1) == FIRST_BYTE
+    return first_bytes(path, 1) == FIRST_BYTE
 
 
 def _figures(out: str | None, pictures: list[Path], protected: Sequence[Path]) -> dict[Path, list[Path]]:
