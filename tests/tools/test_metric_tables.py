@@ -16,7 +16,7 @@ TOOL = Path(__file__).parents[2] / "tools" / "metric_tables.py"
 def test_rows_hold_each_metric_and_a_second_run_measures_nothing_again(tmp_path: Path) -> None:
     folder = tmp_path / "photographs"
     folder.mkdir()
-    photograph = next(p for p in map(Path, pictures()) if p.name == "coffee.jpg")
+    photograph = pictures()["coffee"]
     (folder / photograph.name).write_bytes(photograph.read_bytes())
     boxes = {"images": {"coffee.jpg": {"box": [100, 40, 480, 360], "class_index": 967}}}
     (tmp_path / "boxes.json").write_text(json.dumps(boxes))
