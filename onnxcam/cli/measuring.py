@@ -55,7 +55,10 @@ class Measuring:
             return result, [{} for _ in result.saliencies]
         from onnxcam.explainer.measuring import measure_maps
 
-        parts = [shares.part(i) for i in range(1, shares.parts)] if shares is not None else None
+        parts = None
+        if shares is not None:
+            shares.finish(0)
+            parts = [shares.part(i) for i in range(1, shares.parts)]
         maps = list(zip(result.saliencies, self.targets, strict=True))
         try:
             return result, measure_maps(explainer, image, maps, self.requests, parts=parts)

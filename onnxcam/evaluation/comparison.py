@@ -119,15 +119,21 @@ class _Job:
         self.models.append((explainer.model_name, explainer.model_sha256, layer))
         with ExitStack() as opened:
             each = [opened.enter_context(explainer.with_method(method)) for method in methods]
-            maps = len(self.images) * len(methods)
-            parts = maps * (1 + len(self.targets) * len(self.requests.names))
-            shares = Shares(self.progress, parts) if self.progress is not None else None
-            reports = iter([shares.part(i) for i in range(parts)] if shares is not None else [None] * parts)
-            for image in self.images:
-                together = explain_together(each, image, self.targets, progress=lambda _: next(reports))
-                self.passes += together.passes
-                for place in range(len(self.targets)):
-                    self._add_row(each, image, together, place, reports)
+            parts = len(methods) * (1 + len(self.targets) * len(self.requests.names))
+            shares = Shares(self.progress, parts * len(self.images)) if self.progress is not None else None
+            for number, image in enumerate(self.images):
+                numbers = range(number * parts, (number + 1) * parts)
+                self._add_rows(each, image, iter([shares.part(i) if shares is not None else None for i in numbers]))
+                if shares is not None:
+                    for i in numbers:
+                        shares.finish(i)
+
+    def _add_rows(self, explainers: Sequence[Explainer], image: Any, reports: Iterator[Progress | None]) -> None:
+        """Adds the rows of one picture. reports: of each method, then of each measurement."""
+        together = explain_together(explainers, image, self.targets, progress=lambda _: next(reports))
+        self.passes += together.passes
+        for place in range(len(self.targets)):
+            self._add_row(explainers, image, together, place, reports)
 
     def _add_row(
         self,

@@ -163,14 +163,8 @@ class Again:
     passes: int = 0
 
     def __call__(self, image: Image) -> Map:
-        """The map of the image (C,*size). Raises UndefinedSaliency where it has none, and for another method's map."""
-        method = self.explainer.method
-        if isinstance(self.map, Saliency):
-            made = self.map.provenance
-            if (made.method, dict(made.options)) != (method.name, dict(method.options)):
-                raise UndefinedSaliency(
-                    f"the map was not made by this Explainer's method, {method.name} with its options"
-                )
+        """The map of the image (C,*size). Raises UndefinedSaliency where it has none, and for a map made otherwise."""
+        self._check_origin()
         there = replace(self.model_input, image=np.asarray(image, np.float32), on_device=None)
         try:
             forward = self.explainer._pipeline.forward(there, [self.target], self.inputs)
@@ -180,4 +174,25 @@ class Again:
         if isinstance(explained, OnnxCamError):
             raise explained
         self.passes += explained[0].provenance.forwards + explained[0].provenance.steps
+        self._check_layers(explained[0])
         return explained[0].map
+
+    def _check_origin(self) -> None:
+        """Raises UndefinedSaliency for a map of another method or model than the Explainer's."""
+        if not isinstance(self.map, Saliency):
+            return
+        made, method = self.map.provenance, self.explainer.method
+        if (made.method, dict(made.options)) != (method.name, dict(method.options)):
+            raise UndefinedSaliency(f"the map was not made by this Explainer's method, {method.name} with its options")
+        if made.model_sha256 != self.explainer.model_sha256:
+            raise UndefinedSaliency(f"the map is of another model, {made.model}")
+
+    def _check_layers(self, again: Saliency) -> None:
+        """Raises UndefinedSaliency for a map of other layers than those that this Explainer reads."""
+        if not isinstance(self.map, Saliency):
+            return
+        made, here = self.map.provenance.tensors, again.provenance.tensors
+        if made != here:
+            raise UndefinedSaliency(
+                f"the map is of the layer {', '.join(made)}, and this Explainer's is {', '.join(here)}"
+            )

@@ -35,7 +35,7 @@ def adcc(
     try:
         again = fitting_map(explain(np.asarray(scorer.image * mask, np.float32)), scorer)
     except UndefinedSaliency as error:
-        return Measurement("adcc", None, reason=f"the masked image has no map: {error}", passes=drop.passes)
+        return Measurement("adcc", None, reason=f"the masked image is not explained: {error}", passes=drop.passes)
     r = pearson(mask, again)
     if r is None:
         which = "map" if np.ptp(mask) == 0 else "map of the masked image"

@@ -128,6 +128,19 @@ def test_progress_ends_at_all_of_it(explainer: Explainer) -> None:
     assert all(done <= expected for done, expected in calls)
 
 
+def test_progress_ends_at_all_of_it_where_methods_take_no_pass_of_their_own_or_fail() -> None:
+    grey = np.full((40, 30, 3), 90, np.uint8)  # every feature map is constant
+    calls: list[tuple[int, int]] = []
+    with Explainer(filled(CLASSIFIER.replace("pads=[1,1,1,1], ", "")), providers=["cpu"], preset=PLAIN) as explainer:
+        methods = [score_cam(), rise(masks=8), eigen_cam()]
+        compare(
+            explainer, [grey, PICTURES[0]], methods, 1, metrics=["deletion"],
+            progress=lambda *call: calls.append(call),
+        )  # fmt: skip
+    assert calls[-1][0] == calls[-1][1]
+    assert all(0 < expected and done <= expected for done, expected in calls)
+
+
 def test_a_picture_from_a_file_has_its_name(explainer: Explainer, tmp_path: Path) -> None:
     paths = [tmp_path / "a.png", tmp_path / "b.png"]
     for path, picture in zip(paths, PICTURES, strict=False):

@@ -245,6 +245,18 @@ def test_adcc_of_another_methods_map_is_undefined(explainer: Explainer) -> None:
     assert measured["deletion"].value is not None
 
 
+@pytest.mark.parametrize(("seed", "layer", "words"), [(0, "r1", "layer r1"), (1, "auto", "another model")])
+def test_adcc_of_a_map_of_another_layer_or_model_is_undefined(
+    explainer: Explainer, seed: int, layer: str, words: str
+) -> None:
+    with Explainer(filled(CLASSIFIER, seed), grad_cam(), layer=layer, providers=["cpu"], cache=False) as other:
+        saliency = other(IMAGE, 1)
+        assert other.measure(saliency, "adcc", picture=IMAGE)["adcc"].value is not None
+    measured = explainer.measure(saliency, "adcc", picture=IMAGE)["adcc"]
+    assert measured.value is None
+    assert words in str(measured.reason)
+
+
 # --- every kind of model and target -----------------------------------------------------------------------------------
 
 

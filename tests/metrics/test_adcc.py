@@ -63,7 +63,7 @@ def test_a_masked_image_without_a_map_is_undefined() -> None:
 
     with sum_scorer(OBJECT, np.full(SIDES, 0.8)) as scorer:
         result = adcc(scorer, PERFECT, explain)
-    assert (result.value, result.reason) == (None, "the masked image has no map: the map is constant")
+    assert (result.value, result.reason) == (None, "the masked image is not explained: the map is constant")
 
 
 def test_without_a_probability_to_lose_it_is_undefined() -> None:
