@@ -1,7 +1,7 @@
 """Checks of what a metric takes: a map of the image's shape, a Scorer of one target, a protocol that there is."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,27 @@ ROUNDING = 1e-6
 NOT_FINITE = "the model's scores hold NaN or infinity"
 
 
+def array_of(name: str, values: npt.ArrayLike) -> npt.NDArray[Any]:
+    """The values as an array. Raises OptionError, with the name, for rows of unequal length, and for PyTorch's tensors that
+    require a gradient or lie on a GPU: its message says what to call.
+    """
+    try:
+        return np.asarray(values)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise OptionError(f"{name} cannot be read as an array: {error}") from error
+
+
+def numbers_of(name: str, values: Any) -> tuple[float, ...]:
+    """The real numbers of a sequence. Raises OptionError, with the name, for what is none."""
+    array = array_of(name, values)
+    if array.dtype.kind not in "fiu" or array.ndim > 1:
+        raise OptionError(f"{name}: real numbers are needed, not {values!r}")
+    return tuple(array.reshape(-1).tolist())
+
+
 def finite_map(saliency_map: npt.ArrayLike) -> Doubles:
     """The map in float64. Raises OptionError where it is no array of finite numbers, or empty."""
-    given = np.asarray(saliency_map)
+    given = array_of("the map", saliency_map)
     if given.dtype.kind not in "fiub" or given.size == 0 or given.ndim == 0:
         raise OptionError(f"a map is an array of real numbers, not {given.dtype} of the shape {given.shape}")
     if not np.isfinite(given).all():

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import OptionError
-from onnxcam.metrics.arguments import NOT_FINITE, fitting_map, known_protocol, known_seed, single_target
+from onnxcam.metrics.arguments import NOT_FINITE, fitting_map, known_protocol, known_seed, numbers_of, single_target
 from onnxcam.metrics.correlation import spearman
 from onnxcam.metrics.measurement import Measurement
 from onnxcam.metrics.ranking import is_constant
@@ -51,9 +51,10 @@ def faithfulness_correlation(
     single_target(scorer)
     known_protocol("faithfulness_correlation", protocol, CORRELATION_PROTOCOLS)
     numbers = fitting_map(saliency_map, scorer)
-    if samples < 2 or not 0 < removed < 1:
+    (removed,) = numbers_of("removed", [removed])
+    if not isinstance(samples, int | np.integer) or samples < 2 or not 0 < removed < 1:
         raise OptionError(f"it takes 2 samples or more and removes a part between 0 and 1, not {samples} and {removed}")
-    options = {"samples": samples, "removed": removed, "seed": known_seed(seed)}
+    options = {"samples": int(samples), "removed": removed, "seed": known_seed(seed)}
     name = "faithfulness_correlation"
     if is_constant(numbers):
         return Measurement(name, None, protocol, CONSTANT, options=options)

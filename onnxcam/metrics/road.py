@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import OptionError
-from onnxcam.metrics.arguments import NOT_FINITE, fitting_map, known_seed, single_target
+from onnxcam.metrics.arguments import NOT_FINITE, fitting_map, known_seed, numbers_of, single_target
 from onnxcam.metrics.imputation import Bools, imputed
 from onnxcam.metrics.measurement import Measurement
 from onnxcam.metrics.ranking import NO_ORDER, descending_ranks, is_constant
@@ -42,9 +42,10 @@ def road(
     """
     single_target(scorer)
     numbers = fitting_map(saliency_map, scorer)
-    chosen = sorted(percentiles)
+    chosen = sorted(numbers_of("percentiles", percentiles))
     if not chosen or not all(0 < q < 100 for q in chosen):
-        raise OptionError(f"percentiles lie between 0 and 100, not {tuple(percentiles)}")
+        raise OptionError(f"percentiles lie between 0 and 100, not {tuple(chosen)}")
+    (noise,) = numbers_of("noise", [noise])
     if not 0 <= noise < np.inf:
         raise OptionError(f"noise is a deviation of 0 or more, not {noise}")
     options = {"percentiles": tuple(chosen), "noise": noise, "seed": known_seed(seed)}

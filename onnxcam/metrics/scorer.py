@@ -15,6 +15,7 @@ import numpy.typing as npt
 from onnxcam.engine.forking import Lock
 from onnxcam.errors import OptionError
 from onnxcam.inputs.presets import Preset
+from onnxcam.metrics.arguments import array_of
 from onnxcam.network.gradients import GradientRunner
 from onnxcam.network.packing import select_targets
 from onnxcam.outputs.saliency import ScoredTarget
@@ -127,7 +128,7 @@ class Scorer:
         masks: (N,*grid) in [0,1], of any grid; enlarged linearly to the image's size, half-pixel centres, and used as
         they are where they have it. fill: (C,*size), zeros if None. Raises OptionError for masks that do not fit.
         """
-        array = np.asarray(masks)
+        array = array_of("masks", masks)
         if array.ndim != 1 + len(self.size) or array.dtype.kind not in "fiub" or 0 in array.shape[1:]:
             raise OptionError(
                 f"masks are numbers of shape (N, {len(self.size)} sides), not {array.dtype} {array.shape}"
@@ -157,7 +158,7 @@ class Scorer:
                 raise OptionError("a function that makes images needs `count`, the number of rows")
             make: Rows = images
         else:
-            array = np.asarray(images)
+            array = array_of("images", images)
             if array.shape[1:] != self.image.shape or array.dtype.kind not in "fiu":
                 raise OptionError(f"images have the shape (N, {_sides(self.image)}), not {array.dtype} {array.shape}")
             count, make = len(array), partial(_rows_of, array)
@@ -195,9 +196,12 @@ class Scorer:
         return scores
 
     def _checked_fill(self, fill: Image | None) -> Image | None:
-        if fill is not None and np.shape(fill) != self.image.shape:
-            raise OptionError(f"a fill has the image's shape ({_sides(self.image)}), not {np.shape(fill)}")
-        return None if fill is None else np.asarray(fill, np.float32)
+        if fill is None:
+            return None
+        array = array_of("fill", fill)
+        if array.shape != self.image.shape or array.dtype.kind not in "fiu":
+            raise OptionError(f"a fill has the image's shape ({_sides(self.image)}), not {array.dtype} {array.shape}")
+        return np.asarray(array, np.float32)
 
     def _in_layout(self, images: Floats) -> Floats:
         return self._runner.opened.network.batch_to_model_layout(images)
@@ -212,7 +216,7 @@ def _sides(image: Image) -> str:
 
 
 def _whole_numbers(name: str, values: npt.ArrayLike) -> npt.NDArray[np.int32]:
-    array = np.asarray(values)
+    array = array_of(name, values)
     if array.dtype.kind not in "iu" or (
         array.size and not abs(int(array.max())) <= LARGEST_RANK >= abs(int(array.min()))
     ):

@@ -44,3 +44,16 @@ def test_the_signs_scale_and_order_do_not_matter() -> None:
 def test_a_map_with_nan_or_infinity_is_refused(bad: float) -> None:
     with pytest.raises(OptionError, match="NaN or infinity"):
         sparseness(np.array([[1.0, bad]]))
+
+
+class Tensor:
+    """As PyTorch's, where it requires a gradient."""
+
+    def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
+        raise RuntimeError("use tensor.detach().numpy()")
+
+
+@pytest.mark.parametrize("values", [Tensor(), [[1, 2], [3]]])
+def test_what_is_no_array_is_refused_with_its_own_words(values: object) -> None:
+    with pytest.raises(OptionError, match=r"the map cannot be read as an array: .*(detach|inhomogeneous)"):
+        sparseness(values)

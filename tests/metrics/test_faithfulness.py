@@ -135,7 +135,17 @@ def test_signals_and_volumes_are_measured_too(size: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"samples": 1}, {"removed": 0}, {"removed": 1}, {"seed": -3}, {"protocol": "some"}]
+    "options",
+    [
+        {"samples": 1},
+        {"samples": 2.5},
+        {"samples": "many"},
+        {"removed": 0},
+        {"removed": 1},
+        {"removed": "half"},
+        {"seed": -3},
+        {"protocol": "some"},
+    ],
 )
 def test_options_that_make_no_sense_are_refused(options: dict) -> None:
     with sum_scorer(object_at([3]), np.ones(SIDES)) as scorer, pytest.raises(OptionError):

@@ -174,6 +174,9 @@ def test_signals_and_volumes_are_measured_too(size: tuple[int, ...]) -> None:
         ({"percentiles": (50, 100)}, "percentiles lie between 0 and 100"),
         ({"noise": -1}, "noise is a deviation"),
         ({"noise": float("nan")}, "noise is a deviation"),
+        ({"percentiles": "20"}, "percentiles: real numbers"),
+        ({"percentiles": None}, "percentiles: real numbers"),
+        ({"noise": "a"}, "noise: real numbers"),
         ({"seed": -1}, "a seed is a whole number"),
         ({"seed": 1.5}, "a seed is a whole number"),
     ],
@@ -181,6 +184,12 @@ def test_signals_and_volumes_are_measured_too(size: tuple[int, ...]) -> None:
 def test_options_that_make_no_sense_are_refused(options: dict, message: str) -> None:
     with sum_scorer(object_at([3]), np.ones(SIDES)) as scorer, pytest.raises(OptionError, match=message):
         road(scorer, RAMP, **options)
+
+
+def test_percentiles_may_be_numbers_of_any_type() -> None:
+    with sum_scorer(object_at([3]), np.ones(SIDES)) as scorer:
+        values = [road(scorer, RAMP, percentiles=p).value for p in ((20.5, 40), np.array([20.5, 40], np.float32))]
+    assert values[0] == values[1]
 
 
 def test_a_score_that_is_not_finite_is_undefined() -> None:
