@@ -138,7 +138,7 @@ def test_progress_ends_at_all_of_it_where_methods_take_no_pass_of_their_own_or_f
             progress=lambda *call: calls.append(call),
         )  # fmt: skip
     assert calls[-1][0] == calls[-1][1]
-    assert all(0 < expected and done <= expected for done, expected in calls)
+    assert all(expected > 0 and done <= expected for done, expected in calls)
 
 
 def test_a_picture_from_a_file_has_its_name(explainer: Explainer, tmp_path: Path) -> None:
