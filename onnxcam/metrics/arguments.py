@@ -18,8 +18,9 @@ NOT_FINITE = "the model's scores hold NaN or infinity"
 
 
 def array_of(name: str, values: npt.ArrayLike) -> npt.NDArray[Any]:
-    """The values as an array. Raises OptionError, with the name, for rows of unequal length, and for PyTorch's tensors that
-    require a gradient or lie on a GPU: its message says what to call.
+    """The values as an array. Raises OptionError, with the name, for rows of unequal length.
+
+    So too for PyTorch's tensors that require a gradient or lie on a GPU: its message says what to call.
     """
     try:
         return np.asarray(values)
