@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGBREAK")
 SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
@@ -16,14 +16,16 @@ SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name)
 class Stop:
     """Ends the program on a signal, with 128 + its number as exit code, as shells report it.
 
-    The first signal waits for the end of a deferred() block. The second one does not, and both let `finally` blocks
-    clean up. The third ends the process at once: the next run sweeps what it leaves.
+    The first signal waits for the end of a deferred() block; the second one does not. Then `finally` blocks clean up,
+    and one more signal does not disturb them. The one after it ends the process at once: the next run sweeps what it
+    leaves.
     """
 
     def __init__(self) -> None:
         self._deferred = False
+        self._raised = False
         self._over = False
-        self._count = 0
+        self._ignored = 0
         self._code = 0
 
     @property
@@ -32,13 +34,19 @@ class Stop:
         return self._code
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """The signal handler. Raises SystemExit, within a deferred() block from the second signal on."""
-        self._count += 1
+        """The signal handler. Raises SystemExit once, within a deferred() block at the second signal."""
+        waits = self._deferred and not self._code
         self._code = self._code or 128 + number
-        if self._over or self._count > 2:
+        if self._over or self._ignored:
             os._exit(self._code)
-        if not self._deferred or self._count > 1:
-            raise SystemExit(self._code)
+        if self._raised:
+            self._ignored += 1
+        elif not waits:
+            self._end()
+
+    def _end(self) -> NoReturn:
+        self._raised = True
+        raise SystemExit(self._code)
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
@@ -48,8 +56,8 @@ class Stop:
             yield
         finally:
             self._deferred = False
-        if self._code:
-            raise SystemExit(self._code)
+        if self._code and not self._raised:
+            self._end()
 
     def finish(self) -> None:
         """From here on a signal ends the process at once: there is nothing left to clean up."""

@@ -17,6 +17,7 @@ from command import files
 from PIL import Image
 
 from onnxcam.cli.main import app
+from onnxcam.cli.stopping import stoppable
 
 ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 PHOTOS = ("photo.png", "2.png", "3.png")
@@ -180,3 +181,23 @@ def test_a_bar_on_a_terminal_ends_cleanly(folder: Path, closing: bool) -> None:
     if not closing:
         assert b"stopped: " in text
         assert text.rfind(b"\x1b[?25h") > text.rfind(b"\x1b[?25l"), "the cursor is back"
+
+
+def test_one_more_signal_does_not_disturb_what_cleans_up() -> None:
+    steps: list[str] = []
+
+    def run() -> None:
+        with stoppable() as stop:
+            try:
+                with stop.deferred():
+                    signal.raise_signal(signal.SIGTERM)
+                    steps.append("waits")
+                    signal.raise_signal(signal.SIGINT)
+                    steps.append("never")
+            finally:
+                signal.raise_signal(signal.SIGINT)
+                steps.append("clean")
+
+    with pytest.raises(SystemExit) as ended:
+        run()
+    assert (steps, ended.value.code) == (["waits", "clean"], 143)
