@@ -83,8 +83,10 @@ def read_bands(file: BinaryIO, name: str, limits: Limits = SAFE) -> Numbers:
         raise PictureError(f"{name}: the bands cannot be read ({reason(error)}); {way}") from error
     sides = [axes.find("Y"), axes.find("X")]
     rest = [axis for axis in range(values.ndim) if axis not in sides]
-    if -1 in sides or len(rest) > 1 or values.dtype.kind not in "fiu":
-        raise PictureError(f"{name}: a picture with bands has three axes, not {axes} {values.shape} of {values.dtype}")
+    if -1 in sides or len(rest) > 1 or not values.size or values.dtype.kind not in "fiu":
+        raise PictureError(
+            f"{name}: a picture with bands has three axes and numbers, not {axes} {values.shape} of {values.dtype}"
+        )
     return np.ascontiguousarray(values.transpose(*rest, *sides).reshape(-1, *(values.shape[axis] for axis in sides)))
 
 

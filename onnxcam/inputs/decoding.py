@@ -256,11 +256,16 @@ def content_of(file: BinaryIO) -> bytes:
 
 def _frames(image: Image.Image, name: str) -> tuple[Note, ...]:
     """A note if the file holds further frames or pages; not of the previews beside a camera's JPEG."""
+    frame = image.tell()
     try:
         if image.format not in ("GIF", "WEBP", "PNG", "TIFF") or not getattr(image, "is_animated", False):
             return ()
         text = f"{name}: the first of {getattr(image, 'n_frames', 'several')} frames or pages is explained"
-    except DAMAGED:  # of a later frame
+    except DAMAGED as error:  # of a later frame, at which Pillow is left
+        try:
+            image.seek(frame)
+        except DAMAGED:
+            raise PictureError(_damage(name, reason(error), error)) from error
         return ()
     return (Note(NoteCode.FIRST_FRAME, text),)
 

@@ -78,7 +78,9 @@ def find_preset(
                 Source.METADATA, f"ONNX metadata {METADATA_KEY}"
             )
         except (ValueError, PresetError) as error:
-            raise PresetError(f"the model's metadata {METADATA_KEY} is damaged ({error}); use --preset") from None
+            raise PresetError(
+                f"the model's metadata {METADATA_KEY} is damaged ({_short(error)}); use --preset"
+            ) from None
     for name, read in _READERS.items():
         path = file_beside(model_path, name)
         if path is None:
@@ -87,10 +89,18 @@ def find_preset(
         try:
             preset = read(text, sides) if text is not None else None
         except (ValueError, PresetError) as error:
-            raise PresetError(f"{path}: cannot be used ({error}); choose the preprocessing with --preset") from None
+            raise PresetError(
+                f"{path}: cannot be used ({_short(error)}); choose the preprocessing with --preset"
+            ) from None
         if preset is not None:
             return preset, Origin(Source.CONFIG_FILE, f"{path.name} beside the model")
     return None
+
+
+def _short(error: Exception) -> str:
+    """What is wrong with a file, without the whole of a value that fills it."""
+    text = str(error)
+    return text if len(text) <= 400 else f"{text[:400]}..."
 
 
 def _text(path: Path) -> str | None:

@@ -22,6 +22,8 @@ from onnxcam.types import Note, NoteCode
 LARGEST_SIDE = 2**24
 """Size of an input's spatial axis, as of a long recording; only a damaged file has a larger one."""
 LARGEST_BATCH = 4096
+LARGEST_CHANNELS = 2**20
+"""Of an input's axis of channels, each of which is counted."""
 COLOURS = (1, 3, 4)
 """Usual numbers of channels of an image."""
 
@@ -60,11 +62,12 @@ def find_image(model: Model, layout: str | None = None, name: str | None = None)
         raise ModelError(f"layout {letters} does not fit the input {value.name!r} of shape {list(shape)}")
     batch = shape[0] if letters[0] == BATCH else 1
     sides = tuple(shape[letters.index(letter)] for letter in SPATIAL if letter in letters)
-    if any(d is not None and d > LARGEST_SIDE for d in sides) or (batch or 0) > LARGEST_BATCH:
+    channels = 1 if channel < 0 else int(shape[channel] or _channels_read(entry, channel) or 3)
+    is_long = any(d is not None and d > LARGEST_SIDE for d in sides)
+    if is_long or (batch or 0) > LARGEST_BATCH or channels > LARGEST_CHANNELS:
         raise ModelError(
             f"the input {value.name!r} of shape {list(shape)} is larger than any image; the file may be damaged"
         )
-    channels = 1 if channel < 0 else int(shape[channel] or _channels_read(entry, channel) or 3)
     full = letters if BATCH in letters else BATCH + letters
     full = full if CHANNEL in full else BATCH + CHANNEL + full[1:]
     added = tuple(i for i, letter in enumerate(full) if letter not in letters)
