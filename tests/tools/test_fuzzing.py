@@ -1,93 +1,102 @@
-"""The fuzzer: a bounded number of its cases, its mutations, and its judge against ends that must not pass."""
+"""The fuzzer: its kept process and its judge against ends that must not pass, its mutations, and few of its cases."""
 
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from onnx import ModelProto
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the fuzzer forks and waits as Linux does")
+pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the fuzzer bounds its processes as Linux does")
 sys.path.append(str(Path(__file__).parents[2] / "tools"))
 
 from fuzzing import run as fuzzer  # noqa: E402
 from fuzzing.comparison import agreement, both_sides  # noqa: E402
+from fuzzing.containers import CONTAINERS, operate  # noqa: E402
+from fuzzing.kept import Bounds, Files, Kept  # noqa: E402
 from fuzzing.mutations import STRUCTURED, Rng  # noqa: E402
+from fuzzing.picture_seeds import pictures  # noqa: E402
 from fuzzing.raw import RAW  # noqa: E402
 from fuzzing.seeds import MODEL, built_in  # noqa: E402
-from fuzzing.verdict import Limits, Verdict, judge, sandboxed  # noqa: E402
+from fuzzing.shrink import shrunk  # noqa: E402
+from fuzzing.subject import Case  # noqa: E402
+from fuzzing.subjects import SUBJECTS  # noqa: E402
+from fuzzing.verdict import Verdict, Wrong, fault_of_output, judged  # noqa: E402
 
-SECONDS = 1.0
-
-
-def say(text: str, code: int) -> Callable[[], None]:
-    def act() -> None:
-        sys.stderr.write(text)
-        raise SystemExit(code)
-
-    return act
+from onnxcam.errors import LabelError  # noqa: E402
 
 
-def typed_error() -> None:
-    try:
-        raise LookupError
-    except LookupError:
-        sys.stderr.write("error: no such thing\n")
-        raise SystemExit(1) from None
+def behave(files: Files, folder: Path) -> Verdict:
+    """Ends as the file says."""
+    how = files["how"].decode()
+    if how == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    elif how == "hang":
+        time.sleep(60)
+    elif how == "memory":
+        return Verdict("answer", str(len(np.ones(40 * 2**20, np.uint8))))
+    elif how == "too much":
+        return Verdict("answer", str(len(bytearray(2**40))))
+    elif how == "bug":
+        raise KeyError("nobody expects it")
+    elif how == "wrong":
+        raise Wrong("one and one are three", 3)
+    elif how in ("error", "long error", "silent error"):
+        raise LabelError({"error": "no such class", "long error": "x" * 3000, "silent error": " "}[how])
+    return Verdict("answer", detail=str(os.getpid()))
 
 
-def leave_a_file() -> None:
-    Path("half.png").write_bytes(b"half")
-    typed_error()
-
-
-def crash() -> None:
-    os.kill(os.getpid(), signal.SIGSEGV)
-
-
-def raise_an_error() -> None:
-    raise KeyError("nobody expects it")
+@pytest.fixture(scope="module")
+def kept():  # type: ignore[no-untyped-def]
+    process = Kept(behave, Bounds(seconds=3, memory=2**34, peak=20 * 2**20))
+    yield process
+    process.remove()
 
 
 @pytest.mark.parametrize(
-    ("action", "kind"),
+    ("how", "kind"),
     [
-        (raise_an_error, "traceback: KeyError"),
-        (crash, "killed by SIGSEGV"),
-        (os.abort, "killed by SIGABRT"),
-        (lambda: time.sleep(60), "hang"),
-        (lambda: bytearray(2**40), "traceback: MemoryError"),
-        (leave_a_file, "files left behind"),
-        (say("", 1), "exit 1 without a message"),
-        (say("error: " + "x" * 3000, 1), "long message"),
-        (say("error: a\nb\nc\nd\n", 1), "long message"),
-        (say("error: \x1b[31mred\n", 1), "control characters in the message"),
-        (say("error: usage", 2), "exit code 2"),
+        ("crash", "killed by SIGSEGV"),
+        ("hang", "hang"),
+        ("memory", "takes more memory than it may"),
+        ("too much", "traceback: MemoryError"),
+        ("bug", "traceback: KeyError"),
+        ("wrong", "wrong answer: one and one are three"),
+        ("long error", "long message (LabelError)"),
+        ("silent error", "an error without a message (LabelError)"),
     ],
 )
-def test_the_judge_calls_what_must_not_happen_a_failure(action: Callable[[], None], kind: str, tmp_path: Path) -> None:
-    verdict = judge(sandboxed(action, tmp_path, Limits(seconds=SECONDS)))
-    assert verdict.outcome == "failure"
-    assert verdict.kind.startswith(kind)
+def test_what_must_not_happen_is_a_failure_and_the_next_case_runs(kept: Kept, how: str, kind: str) -> None:
+    verdict = kept.run({"how": how.encode()})
+    assert (verdict.outcome, verdict.kind) == ("failure", kind)
+    assert verdict.seconds < 20
+    assert kept.run({"how": b"answer"}).outcome == "answer"
 
 
-def test_a_process_that_takes_too_long_is_stopped(tmp_path: Path) -> None:
-    start = time.monotonic()
-    sandboxed(lambda: time.sleep(60), tmp_path, Limits(seconds=SECONDS))
-    assert time.monotonic() - start < SECONDS + 5
+def test_cases_share_one_process_until_one_ends_it(kept: Kept) -> None:
+    before = kept.run({"how": b"answer"}).detail
+    assert kept.run({"how": b"error"}).kind == "LabelError"
+    assert kept.run({"how": b"answer"}).detail == before
+    kept.run({"how": b"crash"})
+    assert kept.run({"how": b"answer"}).detail != before
 
 
-def test_the_judge_lets_answers_and_typed_errors_pass(tmp_path: Path) -> None:
-    limits = Limits(seconds=10)
-    error = judge(sandboxed(typed_error, tmp_path, limits))
-    assert (error.outcome, error.kind, error.noise) == ("error", "LookupError", "")
-    answer = sandboxed(lambda: sys.stdout.write("{}"), tmp_path, limits)
-    assert judge(answer) == Verdict("answer", "", "{}")
-    assert judge(answer, lambda: "constant").kind == "wrong answer: constant"
+@pytest.mark.parametrize(
+    ("printed", "fault"),
+    [
+        ("error: no such thing\n", None),
+        ("", "exit 1 without a message"),
+        ("error: " + "x" * 3000, "long message"),
+        ("error: a\nb\nc\nd\n", "long message"),
+        ("error: \x1b[31mred\n", "control characters in the message"),
+    ],
+)
+def test_the_command_line_prints_an_error_in_a_line_or_two(printed: str, fault: str | None) -> None:
+    assert fault_of_output(printed) == fault
 
 
 def test_an_answer_that_differs_from_a_plain_run_is_wrong() -> None:
@@ -125,17 +134,57 @@ def test_every_mutation_changes_a_model_and_describes_the_change(name: str) -> N
     assert changed
 
 
-def test_seed_and_index_make_the_same_case_again() -> None:
-    seeds = built_in()
-    for index in range(60):
-        assert fuzzer.make_case(seeds, 3, index) == fuzzer.make_case(built_in(), 3, index)
-    assert fuzzer.make_case(seeds, 3, 1) != fuzzer.make_case(seeds, 4, 1)
+def test_the_parts_of_a_picture_put_together_are_the_file() -> None:
+    files = pictures()
+    with_parts = {name: c for name, data in files.items() for c in CONTAINERS if c.begins(data)}
+    for name, container in with_parts.items():
+        parts = container.split(files[name])
+        assert parts
+        assert container.join(parts) == files[name], name
+    formats = {name.partition("-")[0] for name in with_parts}
+    assert formats >= {"png", "jpeg", "gif", "tiff", "webp", "jp2"}
+    assert operate(Rng(0), b"no picture", b"") is None
 
 
-@pytest.mark.slow
-def test_damaged_models_give_a_typed_error_or_a_right_answer() -> None:
-    results = list(fuzzer.run_all(built_in(), 0, range(60), Limits()))
-    assert len(results) == 60
-    failures = [f"case {r.index} {r.model} {r.changes}: {r.failures}" for r in results if r.failures]
+def test_a_failure_is_shrunk_to_what_it_needs() -> None:
+    files = {"a": bytes(300) + b"bad" + bytes(500), "b": b"also"}
+    assert shrunk(files, lambda files: b"bad" in files["a"], tries=10_000) == {"a": b"bad", "b": b""}
+
+
+@pytest.mark.parametrize("kind", SUBJECTS)
+def test_seed_and_index_make_the_same_case_again(kind: str) -> None:
+    one = SUBJECTS[kind]
+    seeds = one.seeds()
+    for index in range(30):
+        case = fuzzer.make_case(one, seeds, 3, index)
+        assert isinstance(case, Case)
+        assert case == fuzzer.make_case(one, seeds, 3, index)
+    assert fuzzer.make_case(one, seeds, 3, 1) != fuzzer.make_case(one, seeds, 4, 1)
+
+
+def test_every_seed_of_pictures_is_read_as_pillow_reads_it(tmp_path: Path) -> None:
+    from fuzzing.pictures import check
+
+    for name, data in pictures().items():
+        verdict = judged(check, {"picture": data}, tmp_path)
+        assert verdict.outcome == "answer" or name.startswith("bands"), (name, verdict)
+
+
+def test_another_picture_than_pillows_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fuzzing import pictures as subject
+
+    file = BytesIO(pictures()["png-rgb"])
+    with pytest.raises(Wrong, match="other pixels than Pillow's"):
+        subject.compare(file.getvalue(), np.zeros((20, 24, 3), np.uint8))
+    with pytest.raises(Wrong, match="Pillow refuses"):
+        subject.compare(file.getvalue()[:60], np.zeros((20, 24, 3), np.uint8))
+
+
+def test_few_damaged_inputs_of_each_kind_give_a_typed_error_or_a_right_answer() -> None:
+    failures = []
+    for kind, count in {"pictures": 60, "arrays": 60, "texts": 60, "records": 5, "models": 8}.items():
+        one = SUBJECTS[kind]
+        results = list(fuzzer.run_all(one, one.seeds(), 0, range(count), time.monotonic() + 300))
+        assert len(results) == count
+        failures += [f"{r.kind} {r.index} {r.case.changes}: {r.verdict}" for r in results if r.failed]
     assert not failures, "\n".join(failures)
-    assert sum(r.verdicts["explain"].outcome == "answer" for r in results) >= 5

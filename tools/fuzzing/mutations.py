@@ -9,15 +9,14 @@ from typing import Any
 
 from onnx import ModelProto, NodeProto
 
+from fuzzing.odd import FLOATS as FLOATS
+from fuzzing.odd import INTEGERS as INTEGERS
+from fuzzing.odd import NAMES as NAMES
+
 Rng = random.Random
 Structured = Callable[[Rng, ModelProto], str | None]
 STRUCTURED: dict[str, Structured] = {}
 
-INTEGERS = (
-    -1, 0, 1, 2, 3, 7, 255, 1000, 2**16, 2**20, 2**31 - 1, 2**31, 2**40, 2**62, 2**63 - 1, -2, -7, -(2**31), -(2**63),
-)  # fmt: skip
-FLOATS = (0.0, -1.0, 1e-45, 1e30, float("inf"), float("-inf"), float("nan"))
-NAMES = ("", "nowhere", "x", "y", "a b", "../../x", "[red]x[/red]", "line\nbreak", "\x1b[31mred", "é中", "n" * 20_000)
 DTYPES = (0, 1, 2, 3, 6, 7, 8, 9, 10, 11, 14, 16, 17, 21, 22, 23, 99, -1)
 """TensorProto's numbers: undefined, float to string, bool, halves, complex, 8 and 4 bits, and two that do not exist."""
 

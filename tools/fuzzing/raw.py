@@ -1,10 +1,12 @@
 """Mutations of the bytes of a file. Each returns the new bytes and the change in words."""
 
+import random
 import re
 from collections.abc import Callable
 
-from fuzzing.mutations import Rng
+from fuzzing.odd import FIELDS
 
+Rng = random.Random
 RAW: dict[str, Callable[[Rng, bytes], tuple[bytes, str]]] = {}
 
 
@@ -105,3 +107,29 @@ def node_bytes(op_type: str, *names: bytes) -> bytes:
 
 
 LEAF = chunk(1, node_bytes("Identity", b"x", b"o")) + chunk(2, b"leaf") + chunk(12, chunk(1, b"o"))
+
+
+@raw
+def flip_bits(rng: Rng, data: bytes) -> tuple[bytes, str]:
+    changed = bytearray(data)
+    places = [rng.randrange(len(data)) for _ in range(rng.choice((1, 1, 1, 2, 5)))]
+    for place in places:
+        changed[place] ^= 1 << rng.randrange(8)
+    return bytes(changed), f"has a bit flipped at {sorted(places)}"
+
+
+@raw
+def write_magic_number(rng: Rng, data: bytes) -> tuple[bytes, str]:
+    """Writes a number at the edge of what its field holds, more often among the first bytes."""
+    size, order, value = rng.choice((1, 2, 4, 4, 8)), rng.choice(("little", "big")), rng.choice(FIELDS)
+    reach = len(data) if rng.random() < 0.3 else min(len(data), 80)
+    place, value = rng.randrange(reach), value % 256**size
+    new = value.to_bytes(size, order)  # type: ignore[arg-type]
+    return data[:place] + new + data[place + size :], f"has {value} in {size} bytes ({order} end first) at {place}"
+
+
+@raw
+def fill_range(rng: Rng, data: bytes) -> tuple[bytes, str]:
+    start = rng.randrange(len(data))
+    end, value = min(len(data), start + rng.choice((1, 4, 16, 200, 5000))), rng.choice((0, 255, 65))
+    return data[:start] + bytes([value]) * (end - start) + data[end:], f"has {value} from {start} to {end}"

@@ -1,259 +1,218 @@
-"""The fuzzer: runs onnxcam on damaged and hostile model files. Each must give a typed error or a right answer.
+"""The fuzzer: gives onnxcam damaged and hostile inputs. Each must end in a typed error or in a right answer.
 
-    pip install ".[cpu]"
-    python tools/fuzzing/run.py --count 2000 --json fuzz.json --keep /tmp/fuzz
-    python tools/fuzzing/run.py --first 123 --count 1 --keep /tmp/fuzz      # case 123 alone, as in the long run
+    pip install ".[cpu,test]"
+    python tools/fuzzing/run.py --count 1000 --keep /tmp/findings           # of each kind
+    python tools/fuzzing/run.py --kind pictures,arrays --count 50000 --seed fresh --minutes 20
+    python tools/fuzzing/run.py --kind models --seed 7 --first 123 --count 1      # case 123 alone, as in the long run
+    python tools/fuzzing/run.py --kind pictures --file picture.png              # a file that was kept
 
-A case is a model with changes to its bytes or its graph. --seed and the case's index make the same case again. The
-commands explain, inspect and rewrite run on it, each in a process of bounded time and memory. An answer is also
-compared with a plain onnxruntime run of the same file. --models adds models: files, or folders, from which *.onnx up to
-400 kB are taken, with their external weights. Needs Linux. Exits with 1 if there is a failure; --keep FOLDER keeps the
-files of each failure.
+Kinds: pictures, arrays, texts (labels, configurations, metadata), records of the cache, models. A case is a seed with
+changes; the kind, --seed and the case's index make the same case again. The cases of a kind run one after another in
+one process of bounded time and memory, which is started anew when a case ends it. Anything but an OnnxCamError or a
+right answer is a failure: its files are made smaller and kept in the folder --keep. --models adds models: files, or
+folders, from which *.onnx up to 400 kB are taken, with their external weights. Needs Linux. Exits with 1 after a
+failure.
 """
 
 import argparse
-import importlib
+import base64
 import json
-import multiprocessing
-import pkgutil
-import re
+import random
 import sys
-import tempfile
+import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import numpy as np
-from onnx import ModelProto
-from PIL import Image
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package's folder, where this file runs as a program
 
-from fuzzing.comparison import COMMANDS, command, compared, fault_of
-from fuzzing.mutations import STRUCTURED, Rng
-from fuzzing.raw import RAW
-from fuzzing.seeds import MODEL, TEXTS, Files, built_in, read_seeds
-from fuzzing.verdict import Limits, Verdict, judge, sandboxed
+from fuzzing.kept import Kept
+from fuzzing.seeds import Files, read_seeds
+from fuzzing.shrink import shrunk
+from fuzzing.subject import Case, Rng, Subject
+from fuzzing.subjects import SUBJECTS
+from fuzzing.verdict import Verdict
 
-WORKERS = 2
-UNCHANGED = 50
-"""Every 50th case is an unchanged model. If it is a built-in one, explain must answer: a check of the fuzzer itself."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """One model with its changes, described in words."""
-
-    index: int
-    model: str
-    files: Files = field(repr=False)
-    changes: tuple[str, ...]
-
-
-def make_case(seeds: dict[str, Files], seed: int, index: int) -> Case:
-    """The case of this index. The same seeds, seed and index give the same case on every machine."""
-    rng = Rng(f"{seed}/{index}")
-    name = rng.choice(sorted(seeds))
-    files = dict(seeds[name])
-    changes: list[str] = []
-    if index % UNCHANGED == 0:
-        return Case(index, name, files, ())
-    kind = rng.random()  # below 0.2 bytes change, above 0.25 the graph, between them both
-    if kind > 0.2:
-        model = ModelProto.FromString(files[MODEL])
-        for _ in range(rng.choice((1, 1, 1, 1, 2, 3))):
-            changes.append(change_structure(rng, model))
-        files[MODEL] = model.SerializeToString()
-    if kind < 0.25 and files[MODEL]:
-        which = rng.choice(sorted(RAW))
-        target = rng.choice([*files, MODEL, MODEL])
-        files[target], change = RAW[which](rng, files[target])
-        changes.append(f"{which}: {target} {change}")
-    return Case(index, name, files, tuple(changes))
-
-
-def change_structure(rng: Rng, model: ModelProto) -> str:
-    """Changes the model by one mutation that applies to it. Returns the change in words."""
-    while True:
-        name = rng.choice(sorted(STRUCTURED))
-        change = STRUCTURED[name](rng, model)
-        if change is not None:
-            return f"{name}: {change}"
+MOST_SHRUNK = 30
+"""Failures of different kinds that are made smaller."""
+MOST_PRINTED = 600
+"""Bytes of a file that is printed too."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What the commands did with one case. seconds, peak (bytes): the largest of all commands."""
+    """What became of one case. compared: how the comparison of an answer ended, where there is one."""
 
+    kind: str
     index: int
-    model: str
-    changes: tuple[str, ...]
-    verdicts: dict[str, Verdict]
-    comparison: str
-    seconds: float
-    peak: int
+    case: Case
+    verdict: Verdict
 
     @property
-    def failures(self) -> dict[str, Verdict]:
-        return {name: v for name, v in self.verdicts.items() if v.outcome == "failure"}
+    def failed(self) -> bool:
+        return self.verdict.outcome == "failure"
 
 
-def run_case(case: Case, limits: Limits, keep: Path | None = None) -> Result:
-    """Runs the commands in one folder, in a user's order, and judges them. A failure's files go to `keep`."""
-    verdicts: dict[str, Verdict] = {}
-    seconds, peak, comparison = 0.0, 0, ""
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
-        folder = Path(name)
-        for file, data in {**case.files, "picture.png": picture()}.items():
-            (folder / file).write_bytes(data)
-        for what, words in COMMANDS.items():
-            ended = sandboxed(command(*words), folder, limits)
-            verdicts[what] = judge(ended, lambda what=what, ended=ended: fault_of(what, folder, ended))
-            seconds, peak = max(seconds, ended.seconds), max(peak, ended.peak)
-        if verdicts["explain"].outcome == "answer":
-            comparison = compared(folder, limits)
-            if comparison.startswith("differs"):
-                verdicts["explain"] = Verdict("failure", "wrong answer: differs from a plain run", comparison)
-    if not case.changes and case.model in TEXTS and verdicts["explain"].outcome != "answer":
-        verdicts["explain"] = Verdict("failure", "the unchanged model is not explained", verdicts["explain"].detail)
-    result = Result(case.index, case.model, case.changes, verdicts, comparison, seconds, peak)
-    if keep is not None and result.failures:
-        keep_files(case, result, keep)
-    return result
+def make_case(one: Subject, seeds: dict[str, Files], seed: int, index: int) -> Case:
+    """The case of this index. The same seeds, seed and index give the same case on every machine."""
+    return one.make(Rng(f"{one.name}/{seed}/{index}"), seeds)
 
 
-def picture() -> bytes:
-    """A PNG of 48x40 pixels: a soft pattern with an edge."""
-    y, x = np.mgrid[:40, :48]
-    pixels = np.stack([5 * x, 6 * y, 120 + 60 * np.sin(x / 5) + 60 * (y > 20)], axis=-1).clip(0, 255).astype(np.uint8)
-    with tempfile.SpooledTemporaryFile() as file:
-        Image.fromarray(pixels).save(file, "PNG")
-        file.seek(0)
-        return file.read()
+def checked(kept: Kept, case: Case) -> Verdict:
+    """The verdict on a case; that an unchanged seed is refused is a failure too."""
+    verdict = kept.run(case.files)
+    if case.must_answer and verdict.outcome == "error":
+        return Verdict("failure", f"what is good is refused: {verdict.kind}", verdict.detail, verdict.seconds)
+    return verdict
 
 
-def keep_files(case: Case, result: Result, keep: Path) -> None:
-    """Writes the case's files and its result to a folder named after its index."""
-    folder = keep / f"{case.index:05d}"
-    folder.mkdir(parents=True, exist_ok=True)
-    for file, data in case.files.items():
-        (folder / file).write_bytes(data)
-    (folder / "picture.png").write_bytes(picture())
-    (folder / "case.json").write_text(json.dumps(asdict(result), indent=2) + "\n")
+def run_all(one: Subject, seeds: dict[str, Files], seed: int, indices: range, until: float) -> Iterator[Result]:
+    """The results of one kind, in order, until the time (of time.monotonic) is over."""
+    kept = Kept(one.check, one.bounds, one.start)
+    try:
+        for index in indices:
+            if time.monotonic() > until:
+                return
+            case = make_case(one, seeds, seed, index)
+            yield Result(one.name, index, case, checked(kept, case))
+    finally:
+        kept.remove()
 
 
-def warm_up() -> None:
-    """Imports what every case needs. Opens no session, because a fork would lose its threads."""
-    import onnxcam
+@dataclass
+class Report:
+    """The sums of one kind, and a finding for each way to fail."""
 
-    for module in pkgutil.walk_packages(onnxcam.__path__, "onnxcam."):
-        importlib.import_module(module.name)
-    importlib.import_module("onnxruntime")
+    kind: str
+    seed: int
+    count: int = 0
+    slowest: float = 0.0
+    largest: int = 0
 
+    def __post_init__(self) -> None:
+        self.outcomes: Counter[str] = Counter()
+        self.errors: Counter[str] = Counter()
+        self.details: Counter[str] = Counter()
+        self.failures: Counter[str] = Counter()
+        self.simplest: dict[str, Result] = {}
+        self.begin = time.monotonic()
 
-def run_all(
-    seeds: dict[str, Files], seed: int, indices: Sequence[int], limits: Limits, keep: Path | None = None
-) -> Iterator[Result]:
-    """The results as they come. The workers are fresh interpreters: a fork would lose threads and sessions."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(WORKERS, mp_context=context, initializer=start_worker, initargs=(seeds,)) as pool:
-        futures = [pool.submit(run_seeded, seed, index, limits, keep) for index in indices]
-        for done in as_completed(futures):
-            yield done.result()
+    def add(self, result: Result) -> bool:
+        """Counts the result. Returns whether it fails in a way that is new."""
+        verdict = result.verdict
+        self.count += 1
+        self.outcomes[verdict.outcome] += 1
+        self.slowest, self.largest = max(self.slowest, verdict.seconds), max(self.largest, verdict.peak)
+        if verdict.outcome == "error":
+            self.errors[verdict.kind] += 1
+        elif verdict.outcome == "answer" and verdict.detail:
+            self.details[verdict.detail.partition(":")[0]] += 1
+        elif result.failed:
+            self.failures[verdict.kind] += 1
+            is_new = verdict.kind not in self.simplest
+            if is_new or len(result.case.changes) < len(self.simplest[verdict.kind].case.changes):
+                self.simplest[verdict.kind] = result
+            return is_new
+        return False
 
-
-SEEDS: dict[str, Files] = {}
-"""The models of a worker, which are sent to it once."""
-
-
-def start_worker(seeds: dict[str, Files]) -> None:
-    SEEDS.update(seeds)
-    warm_up()
-
-
-def run_seeded(seed: int, index: int, limits: Limits, keep: Path | None) -> Result:
-    return run_case(make_case(SEEDS, seed, index), limits, keep)
-
-
-def summary(results: Sequence[Result], console: Console) -> None:
-    """Prints the sums, the failures and the noise."""
-    table = Table("command", "answers", "errors by class", "failures")
-    for name in COMMANDS:
-        verdicts = [r.verdicts[name] for r in results]
-        errors = Counter(v.kind for v in verdicts if v.outcome == "error").most_common()
-        count = Counter(v.outcome for v in verdicts)
-        table.add_row(name, str(count["answer"]), ", ".join(f"{k} {n}" for k, n in errors), str(count["failure"]))
-    console.print(table)
-    reasons = Counter(re.split(r"[:;]", r.comparison)[0] for r in results if r.comparison).most_common()
-    console.print(f"answers against a plain run: {', '.join(f'{k} {n}' for k, n in reasons) or 'none'}")
-    slowest, largest = max(r.seconds for r in results), max(r.peak for r in results)
-    console.print(f"slowest command {slowest:.1f} s, largest {largest / 2**20:.0f} MB", highlight=False)
-    failures = [(f"{v.kind}", name, r) for r in results for name, v in r.failures.items()]
-    noises = [(shortened(v.noise), name, r) for r in results for name, v in r.verdicts.items() if v.noise]
-    for title, events in (("failure", failures), ("noise on standard error (no failure)", noises)):
-        if events:
-            console.print(grouped(title, events))
-
-
-def shortened(noise: str) -> str:
-    """The first line, with # for numbers."""
-    return re.sub(r"\d+", "#", noise.strip().splitlines()[0])[:100] if noise.strip() else "an empty line"
+    def lines(self) -> Iterator[str]:
+        seconds = time.monotonic() - self.begin
+        errors = ", ".join(f"{name} {n}" for name, n in self.errors.most_common())
+        details = f" ({', '.join(f'{name} {n}' for name, n in self.details.most_common())})" if self.details else ""
+        yield (
+            f"{self.kind}: {self.count} cases, {self.count / max(seconds, 1e-9):.0f}/s; "
+            f"{self.outcomes['answer']} answers{details}, errors: {errors or 'none'}; "
+            f"{sum(self.failures.values())} failures; "
+            f"slowest {self.slowest:.1f} s, largest {self.largest / 2**20:.0f} MiB"
+        )
+        for kind, times in self.failures.most_common():
+            one = self.simplest[kind]
+            again = f"--kind {self.kind} --seed {self.seed} --first {one.index} --count 1"
+            yield f"  FAILURE {kind} ({times} times): {one.case.origin}, {'; '.join(one.case.changes)[:300]}"
+            yield f"    again: python tools/fuzzing/run.py {again}"
+            yield f"    {one.verdict.detail.strip()[-300:]!r}"
 
 
-def grouped(title: str, events: Sequence[tuple[str, str, Result]]) -> Table:
-    """(kind, command, result) counted by kind and command: the most frequent first, each with its simplest case."""
-    table = Table(title, "command", "times", "simplest case", "its changes")
-    for (kind, name), times in Counter((kind, name) for kind, name, _ in events).most_common():
-        simplest = min((r for k, n, r in events if (k, n) == (kind, name)), key=lambda r: len(r.changes))
-        changes = f"{simplest.model}: {'; '.join(simplest.changes) or 'none'}"
-        table.add_row(escape(kind), name, str(times), str(simplest.index), escape(changes[:300]))
-    return table
+def fuzz(one: Subject, seeds: dict[str, Files], seed: int, indices: range, until: float, keep: Path | None) -> Report:
+    """Runs cases of one kind, and keeps what fails, each way to fail once, made smaller."""
+    report = Report(one.name, seed)
+    for result in run_all(one, seeds, seed, indices, until):
+        is_new = report.add(result)
+        if result.failed and (is_new or report.count % 500 == 0):
+            print(f"  {one.name} {result.index}: {result.verdict.kind}", flush=True)
+        if report.count % 1000 == 0:
+            print(next(report.lines()), flush=True)
+    if keep is not None:
+        for result in list(report.simplest.values())[:MOST_SHRUNK]:
+            keep_files(one, result, seed, keep)
+    return report
 
 
-def size(text: str) -> int:
-    """Bytes of a text such as 3G."""
-    units = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
-    match = re.fullmatch(r"([\d.]+)([KMG]?)", text.upper())
-    if match is None:
-        raise argparse.ArgumentTypeError(f"not a size: {text!r}; e.g. 3G")
-    return int(float(match[1]) * units[match[2]])
+def keep_files(one: Subject, result: Result, seed: int, keep: Path) -> None:
+    """Writes the case's files, their smaller form and the verdict to a folder of its own."""
+    folder = keep / f"{one.name}-{seed}-{result.index:06d}"
+    kept = Kept(one.check, one.bounds, one.start)
+
+    def still_fails(files: Files) -> bool:
+        return checked(kept, Case("", files, must_answer=result.case.must_answer)).kind == result.verdict.kind
+
+    small = shrunk(result.case.files, still_fails)
+    kept.remove()
+    for place, files in ((folder / "whole", result.case.files), (folder / "small", small)):
+        place.mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            (place / name).write_bytes(data)
+    about = {"origin": result.case.origin, "changes": result.case.changes, "verdict": asdict(result.verdict)}
+    (folder / "case.json").write_text(json.dumps(about, indent=2) + "\n")
+    print(f"  {result.verdict.kind}: kept in {folder}, made smaller", flush=True)
+    for name, data in small.items():
+        if len(data) <= MOST_PRINTED:
+            print(f"    {name}: {base64.b64encode(data).decode()}", flush=True)
+
+
+def run_file(one: Subject, path: Path) -> Verdict:
+    """The verdict on a file, or on the files of a folder."""
+    seeds = one.seeds()
+    name = next(iter(seeds[min(seeds)]))
+    files = {p.name: p.read_bytes() for p in path.iterdir()} if path.is_dir() else {name: path.read_bytes()}
+    kept = Kept(one.check, one.bounds, one.start)
+    try:
+        return kept.run(files)
+    finally:
+        kept.remove()
+
+
+def number_of(text: str) -> int:
+    """A seed; 'fresh' gives another one at each run."""
+    return random.SystemRandom().randrange(10**9) if text == "fresh" else int(text)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=2000, help="number of cases")
+    parser.add_argument("--kind", default=",".join(SUBJECTS), help="kinds, separated by commas; all by default")
+    parser.add_argument("--count", type=int, default=1000, help="cases of each kind")
     parser.add_argument("--first", type=int, default=0, help="index of the first case")
-    parser.add_argument("--seed", type=int, default=0, help="another seed makes other cases")
-    parser.add_argument(
-        "--models", type=Path, nargs="+", default=[], help="more models to start from: files, or folders"
-    )
-    parser.add_argument("--seconds", type=float, default=20, help="time limit of one command")
-    parser.add_argument("--memory", type=size, default=size("3G"), help="address space of one command, such as 3G")
-    parser.add_argument("--json", type=Path, help="write the results here")
-    parser.add_argument("--keep", type=Path, help="folder that keeps the files of each failure")
+    parser.add_argument("--seed", type=number_of, default=0, help="another seed makes other cases; 'fresh' chooses one")
+    parser.add_argument("--minutes", type=float, default=1e6, help="most time of each kind")
+    parser.add_argument("--models", type=Path, nargs="+", default=[], help="more models to start from")
+    parser.add_argument("--keep", type=Path, help="folder that keeps the files of each failure, made smaller")
+    parser.add_argument("--file", type=Path, help="runs this file, or the files of this folder, and nothing else")
     arguments = parser.parse_args()
-    limits, seeds = Limits(arguments.seconds, arguments.memory), {**built_in(), **read_seeds(arguments.models)}
-    indices = range(arguments.first, arguments.first + arguments.count)
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    results: list[Result] = []
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task(f"{len(seeds)} models", total=len(indices))
-        for result in run_all(seeds, arguments.seed, indices, limits, arguments.keep):
-            results.append(result)
-            failed = sum(bool(r.failures) for r in results)
-            bar.update(task, advance=1, description=f"{len(seeds)} models, {failed} failures")
-    results.sort(key=lambda r: r.index)
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps([asdict(r) for r in results], indent=2) + "\n")
-    summary(results, Console(width=160))
-    raise SystemExit(int(any(r.failures for r in results)))
+    chosen = [SUBJECTS[name] for name in arguments.kind.split(",")]
+    if arguments.file is not None:
+        verdict = run_file(chosen[0], arguments.file)
+        print(f"{verdict.outcome} {verdict.kind}\n{verdict.detail}")
+        raise SystemExit(int(verdict.outcome == "failure"))
+    print(f"seed {arguments.seed}", flush=True)
+    reports = []
+    for one in chosen:
+        seeds = {**one.seeds(), **(read_seeds(arguments.models) if one.name == "models" else {})}
+        indices = range(arguments.first, arguments.first + arguments.count)
+        until = time.monotonic() + 60 * arguments.minutes
+        reports.append(fuzz(one, seeds, arguments.seed, indices, until, arguments.keep))
+        print("\n".join(reports[-1].lines()), flush=True)
+    raise SystemExit(int(any(report.failures for report in reports)))
 
 
 if __name__ == "__main__":
