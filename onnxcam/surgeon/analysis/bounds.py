@@ -5,6 +5,7 @@ sums and products between 0 and 1.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from onnxcam.surgeon.analysis.activations import FINAL_ACTIVATIONS, MOVING, final_activation
 from onnxcam.surgeon.ir import Node, Value, constant
@@ -23,35 +24,66 @@ Interval = tuple[float, float]
 
 def are_probabilities(value: Value) -> bool:
     """Whether the operators keep every number between 0 and 1, and an activation is among them."""
-    ends = _interval(value, DEEPEST)
-    return ends is not None and ends[0] >= -SLACK and ends[1] <= 1 + SLACK and _has_activation(value, DEEPEST)
+    ends = _Walk().interval(value, DEEPEST)
+    return ends is not None and ends[0] >= -SLACK and ends[1] <= 1 + SLACK and _Walk().has_activation(value, DEEPEST)
 
 
-def _interval(value: Value | None, depth: int) -> Interval | None:
-    """None where nothing is known."""
-    array = constant(value)
-    if array is not None:
-        return (float(array.min()), float(array.max())) if array.size and array.dtype.kind in "fiu" else None
-    node = value.producer() if value is not None else None
-    if value is None or node is None or depth == 0:
-        return None
-    if node.op_type == "HardSigmoid" or final_activation(value, frozenset()).name in ("softmax", "sigmoid"):
-        return 0.0, 1.0
-    if node.op_type == "Tanh":
-        return -1.0, 1.0
-    if node.domain == "ai.onnx.ml":
-        return _of_classifier(node)
-    if node.op_type in KEEPING:
-        is_cubic = node.op_type in ("Resize", "Upsample") and _text(node, "mode") == "cubic"
-        return _interval(node.inputs[0], depth - 1) if not is_cubic else None
-    if node.op_type == "Div" and _is_share(node):
-        first = _interval(node.inputs[0], depth - 1)
-        return (0.0, 1.0) if first is not None and first[0] >= 0 else None
-    inputs = node.inputs[:1] if node.op_type == "Clip" else node.inputs
-    known = [_interval(v, depth - 1) for v in inputs]
-    ends = [e for e in known if e is not None]
-    rule = RULES.get(node.op_type)
-    return rule(ends) if rule is not None and ends and len(ends) == len(known) else None
+@dataclass(eq=False)
+class _Walk:
+    """Questions to a tensor and the operators before it. Each is asked once, though many paths lead to it."""
+
+    intervals: dict[tuple[int, int], Interval | None] = field(default_factory=dict)
+    activated: dict[tuple[int, int], bool] = field(default_factory=dict)
+
+    def interval(self, value: Value | None, depth: int) -> Interval | None:
+        """None where nothing is known."""
+        key = id(value), depth
+        if key not in self.intervals:
+            self.intervals[key] = self._interval(value, depth)
+        return self.intervals[key]
+
+    def _interval(self, value: Value | None, depth: int) -> Interval | None:
+        array = constant(value)
+        if array is not None:
+            return (float(array.min()), float(array.max())) if array.size and array.dtype.kind in "fiu" else None
+        node = value.producer() if value is not None else None
+        if value is None or node is None or depth == 0:
+            return None
+        if node.op_type == "HardSigmoid" or final_activation(value, frozenset()).name in ("softmax", "sigmoid"):
+            return 0.0, 1.0
+        if node.op_type == "Tanh":
+            return -1.0, 1.0
+        if node.domain == "ai.onnx.ml":
+            return _of_classifier(node)
+        if node.op_type in KEEPING:
+            is_cubic = node.op_type in ("Resize", "Upsample") and _text(node, "mode") == "cubic"
+            return self.interval(node.inputs[0], depth - 1) if not is_cubic else None
+        if node.op_type == "Div" and _is_share(node):
+            first = self.interval(node.inputs[0], depth - 1)
+            return (0.0, 1.0) if first is not None and first[0] >= 0 else None
+        inputs = node.inputs[:1] if node.op_type == "Clip" else node.inputs
+        known = [self.interval(v, depth - 1) for v in inputs]
+        ends = [e for e in known if e is not None]
+        rule = RULES.get(node.op_type)
+        return rule(ends) if rule is not None and ends and len(ends) == len(known) else None
+
+    def has_activation(self, value: Value | None, depth: int) -> bool:
+        """Whether an activation, or a classifier, is among the operators."""
+        key = id(value), depth
+        if key not in self.activated:
+            self.activated[key] = self._has_activation(value, depth)
+        return self.activated[key]
+
+    def _has_activation(self, value: Value | None, depth: int) -> bool:
+        node = value.producer() if value is not None else None
+        if value is None or node is None or depth == 0:
+            return False
+        if node.op_type in (*FINAL_ACTIVATIONS, "HardSigmoid", "Tanh") or node.domain == "ai.onnx.ml":
+            return True
+        if final_activation(value, frozenset()).name != "none":
+            return True
+        inputs: Sequence[Value | None] = node.inputs[:1] if node.op_type in KEEPING else node.inputs
+        return any(self.has_activation(v, depth - 1) for v in inputs)
 
 
 def _is_share(node: Node) -> bool:
@@ -129,18 +161,6 @@ def _of_classifier(node: Node) -> Interval | None:
     for tree, weight in zip(trees.as_ints(), weights.as_floats(), strict=False):
         votes[tree] = max(votes.get(tree, 0.0), weight)
     return 0.0, sum(votes.values())
-
-
-def _has_activation(value: Value | None, depth: int) -> bool:
-    node = value.producer() if value is not None else None
-    if value is None or node is None or depth == 0:
-        return False
-    if node.op_type in (*FINAL_ACTIVATIONS, "HardSigmoid", "Tanh") or node.domain == "ai.onnx.ml":
-        return True
-    if final_activation(value, frozenset()).name != "none":
-        return True
-    inputs: Sequence[Value | None] = node.inputs[:1] if node.op_type in KEEPING else node.inputs
-    return any(_has_activation(v, depth - 1) for v in inputs)
 
 
 def _text(node: Node, name: str) -> str:

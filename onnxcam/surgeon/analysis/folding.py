@@ -3,7 +3,8 @@
 Exporters write a mean of (3,) and shape it in the graph, or divide by a constant that is cast first.
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,23 +16,71 @@ Numbers = npt.NDArray[np.float64]
 
 LARGEST = 2**24
 """Numbers of a constant that is folded; what normalises a picture is smaller."""
+MOST_STEPS = 256
+"""Operators on the way from constants to a folded number."""
 
 
 def folded(value: Value | None) -> Array | None:
-    """The array of a constant, or of what is computed from constants by arithmetic and reshaping; else None."""
+    """The array of a constant, or of what is computed from constants by arithmetic and reshaping; else None.
+
+    Also None for what takes more than MOST_STEPS operators or LARGEST numbers, which a file may ask for without end.
+    """
+    if value is None or constant(value) is not None:
+        return _stored(value)
+    known: dict[int, Array | None] = {}
+    stack = [value]
+    while stack:  # without recursion: a chain may be longer than Python's stack
+        last = stack[-1]
+        node = _foldable(last) if id(last) not in known else None
+        inputs = [v for v in node.inputs if v is not None] if node is not None else []
+        pending = [v for v in inputs if id(v) not in known]
+        if pending and len(known) + len(stack) < MOST_STEPS:
+            stack.extend(pending)
+            continue
+        stack.pop()
+        if id(last) not in known:
+            arrays = [known.get(id(v)) for v in inputs]
+            known[id(last)] = _stored(last) if node is None else _computed(node, arrays)
+    return known[id(value)]
+
+
+def _stored(value: Value | None) -> Array | None:
+    """The array of a constant that is not too large."""
     array = constant(value)
-    if array is not None or value is None:
-        return array if array is None or array.size <= LARGEST else None
-    node = value.producer()
+    return array if array is None or array.size <= LARGEST else None
+
+
+def _foldable(value: Value) -> Node | None:
+    """The node that computes it, if there is a rule for it."""
+    node = value.producer() if constant(value) is None else None
     if node is None or not is_standard(node) or node.op_type not in _RULES or node.outputs[0] is not value:
         return None
-    inputs = [folded(v) for v in node.inputs if v is not None]
-    if not inputs or any(array is None for array in inputs):
+    return node
+
+
+def _computed(node: Node, arrays: Sequence[Array | None]) -> Array | None:
+    """The node's output for these inputs; None where one is not known, or the output is too large."""
+    inputs = [array for array in arrays if array is not None]
+    if not inputs or len(inputs) < len(arrays):
         return None
     try:
-        return _RULES[node.op_type](node, [array for array in inputs if array is not None])
+        if _size(node, inputs) > LARGEST:
+            return None
+        return _RULES[node.op_type](node, inputs)
     except (ValueError, IndexError, TypeError):  # a graph that contradicts itself, which the runtime refuses later
         return None
+
+
+def _size(node: Node, inputs: Sequence[Array]) -> int:
+    """Numbers of the output, or more."""
+    if node.op_type == "Expand":
+        sides = tuple(int(side) for side in inputs[1].reshape(-1))
+        return math.prod(np.broadcast_shapes(inputs[0].shape, sides))
+    if node.op_type == "Concat":
+        return sum(array.size for array in inputs)
+    if node.op_type in ("Add", "Sub", "Mul", "Div", "Pow", "DequantizeLinear"):
+        return math.prod(np.broadcast_shapes(*(array.shape for array in inputs)))
+    return inputs[0].size
 
 
 def _real(function: Callable[..., Numbers]) -> Callable[[Node, list[Array]], Array]:

@@ -189,19 +189,34 @@ def _is_column(value: Value, shapes: Shapes | None) -> bool:
 
 def _is_zero(value: Value | None) -> bool:
     """Whether every number is zero: a constant, a fill, or a product with zero."""
-    array = constant(value)
-    if array is not None:
-        return array.dtype.kind in "fiu" and not array.any()
-    node = value.producer() if value is not None else None
-    if node is None:
-        return False
+    stack, seen = [value], set[int]()
+    while stack:
+        value = stack.pop()
+        if value is None or id(value) in seen:
+            continue
+        seen.add(id(value))
+        array = constant(value)
+        if array is not None:
+            if array.dtype.kind in "fiu" and not array.any():
+                return True
+            continue
+        node = value.producer()
+        if node is None:
+            continue
+        if node.op_type in ("Expand", "Tile", *TRANSPARENT):
+            stack.append(node.inputs[0])
+        elif node.op_type == "Mul":
+            stack.extend(node.inputs)
+        elif _fills_with_zero(node):
+            return True
+    return False
+
+
+def _fills_with_zero(node: Node) -> bool:
+    """Whether the node gives zeros, whatever it is fed."""
     if node.op_type == "ConstantOfShape":
         fill = node.attributes.get("value")
         return fill is None or not np.any(fill.as_tensor().numpy())
-    if node.op_type in ("Expand", "Tile", *TRANSPARENT):
-        return _is_zero(node.inputs[0])
-    if node.op_type == "Mul":
-        return any(_is_zero(v) for v in node.inputs)
     return node.op_type == "Sub" and node.inputs[0] is node.inputs[1]
 
 
