@@ -71,10 +71,11 @@ def open_explainer(
     )
 
 
-def open_options(file: "ModelFile", args: OpeningArgs, limits: "Limits") -> "OpenOptions":
+def open_options(file: "ModelFile", args: OpeningArgs, limits: "Limits | None" = None) -> "OpenOptions":
     """How a model is opened without a picture: on the CPU, extra inputs that are not given filled with zeros."""
     from onnxcam.inputs.choices import choose_inputs, choose_kind, choose_preset, choose_size
     from onnxcam.inputs.presets import parse_size
+    from onnxcam.limits import SAFE
     from onnxcam.network.extra_inputs import blank_inputs
     from onnxcam.network.opening import OpenOptions
     from onnxcam.surgeon.analysis.images import find_image
@@ -89,7 +90,7 @@ def open_options(file: "ModelFile", args: OpeningArgs, limits: "Limits") -> "Ope
     return OpenOptions(
         layout=args.layout, image_input=name, size=sides, size_is_assumed=origin.source is not Source.GIVEN,
         layer=_one_layer(args), output=args.output, kind=choose_kind(file, args.output), inputs=inputs,
-        providers=("cpu",), limits=limits,
+        providers=("cpu",), limits=limits if limits is not None else SAFE,
     )  # fmt: skip
 
 

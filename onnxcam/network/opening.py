@@ -17,7 +17,7 @@ from functools import partial
 
 from onnxcam.engine.options import PLAIN, EngineOptions
 from onnxcam.engine.providers import ProviderSpec, parse_providers
-from onnxcam.errors import InferenceError, OnnxCamError, OptionError, OutOfMemory, TimedOut
+from onnxcam.errors import InferenceError, ModelError, OnnxCamError, OptionError, OutOfMemory, TimedOut
 from onnxcam.limits import SAFE, Limits
 from onnxcam.network import cache
 from onnxcam.network.added_batch import with_batch
@@ -168,6 +168,8 @@ def open_model(file: ModelFile, options: OpenOptions) -> OpenedModel:
             return _open(file, options)
     except MemoryError:
         raise OutOfMemory("the model or its input does not fit into memory") from None
+    except RecursionError:
+        raise ModelError(f"{file.name}: the graph is nested too deep to be read") from None
 
 
 @dataclass(frozen=True, eq=False)

@@ -325,7 +325,7 @@ OTHER_OPTIONS = {
 """Another value of each option that a record depends on."""
 OF_NO_RECORD = {
     "size",  # the size that is tried first is a part of the key of its own
-    "threads", "batch", "cache",  # how it runs, not what it is
+    "threads", "batch", "cache", "limits",  # how it runs, not what it is
     "with_fill", "form",  # of the graph that is scored; a run plan has them in its key
 }  # fmt: skip
 
