@@ -10,8 +10,10 @@ its own escapes.
 import json as json_format
 import re
 import sys
+import threading
 import traceback
 import unicodedata
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
@@ -98,15 +100,40 @@ def bar_console() -> "Console":
 
 
 def bar_text(text: str, columns: int) -> str:
-    """The words of a bar in so many columns at most, of which the end is cut."""
-    line = one_line(text)
-    return line if len(line) <= columns else f"{line[: columns - 3]}..."
+    """The words of a bar in so many columns of a terminal at most, of which the end is cut."""
+    line, taken = one_line(text), 0
+    for i, character in enumerate(line):
+        taken += 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        if taken > columns:
+            return f"{line[: max(i - 3, 0)]}..."
+    return line
 
 
-def print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def print_traceback(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
     """Prints the traceback of a bug, as sys.excepthook does, with the names in it escaped."""
-    lines = [line for part in traceback.format_exception(kind, error, trace) for line in part.splitlines()]
+    lines: list[str] = []
+    for part in traceback.format_exception(kind, error, trace):
+        text = part.strip("\n")  # a frame has lines of its own, any other line break is of a message
+        lines += text.split("\n") if text.startswith("  File ") else [text]
     _write(sys.stderr, "".join(f"{one_line(line)}\n" for line in lines))
+
+
+def print_everything_else() -> None:
+    """Lets Python print through this module too: tracebacks of bugs, in threads also, and warnings."""
+
+    def show(
+        message: Warning | str,
+        kind: type[Warning],
+        file: str,
+        line: int,
+        to: TextIO | None = None,
+        text: str | None = None,
+    ) -> None:
+        print_note(f"warning: {message} ({kind.__name__}, {file}:{line})")
+
+    sys.excepthook = print_traceback
+    threading.excepthook = lambda fault: print_traceback(fault.exc_type, fault.exc_value, fault.exc_traceback)
+    warnings.showwarning = show
 
 
 def _write(stream: TextIO | None, text: str) -> None:

@@ -33,9 +33,9 @@ def _run() -> None:
     open_missing_descriptors()
     guard_streams()
     from onnxcam.cli.main import run
-    from onnxcam.cli.printing import print_traceback
+    from onnxcam.cli.printing import print_everything_else
 
-    sys.excepthook = print_traceback
+    print_everything_else()
     run()
 
 

@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import re
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -11,11 +12,11 @@ import numpy as np
 import onnx
 import pytest
 from PIL import Image
-from terminal import EVIL, EVIL_FILE, commands_on_terminal, faults, hostile_model
+from terminal import EVIL, EVIL_FILE, commands_on_terminal, faults, hostile_model, on_terminal
 
 import onnxcam.cli
 from onnxcam.cli.main import app
-from onnxcam.cli.printing import LONGEST_LINE, LONGEST_WORD, json_text, one_line, printable
+from onnxcam.cli.printing import LONGEST_LINE, LONGEST_WORD, bar_text, json_text, one_line, printable
 
 MODEL, PICTURE, OTHER = f"model{EVIL_FILE}.onnx", f"photo{EVIL_FILE}.png", f"more{EVIL_FILE}.png"
 EXPLAIN = ("explain", MODEL, PICTURE, "-m", "grad-cam")
@@ -156,3 +157,34 @@ def test_nothing_prints_past_the_printer() -> None:
                 assert not (owner in STREAMS and node.attr in ("write", "writelines", "buffer")), where
             if isinstance(node, ast.ImportFrom) and path.name != PRINTER:
                 assert node.module not in ("rich.console", "rich", "click"), where
+
+
+FAULTY = """
+import sys, threading, warnings
+from onnxcam.cli import main
+from onnxcam.cli.start import start
+def faulty(**options):
+    warnings.warn({evil!r})
+    thread = threading.Thread(target=lambda: int({evil!r}))
+    thread.start()
+    thread.join()
+    raise ValueError({evil!r})
+main.typer.main.get_command = lambda app: faulty
+start()
+"""
+
+
+def test_tracebacks_of_bugs_and_warnings_print_no_name_as_it_is(tmp_path: Path) -> None:
+    data, code = on_terminal([sys.executable, "-c", FAULTY.format(evil=EVIL)], tmp_path)
+    text = data.decode()
+    assert code == 1
+    assert faults(text) == [], text
+    assert text.count("Traceback") == 2
+    assert "warning: \\x1b]0;title" in text
+    assert "ValueError: \\x1b]0;title" in text
+
+
+def test_the_words_of_a_bar_fit_into_their_columns() -> None:
+    assert bar_text("a" * 20, 20) == "a" * 20
+    assert bar_text("a" * 21, 20) == "a" * 17 + "..."
+    assert bar_text("\u67f4" * 20, 20) == "\u67f4" * 7 + "..."
