@@ -123,13 +123,13 @@ def print_everything_else() -> None:
 
     def show(
         message: Warning | str,
-        kind: type[Warning],
-        file: str,
-        line: int,
-        to: TextIO | None = None,
-        text: str | None = None,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
     ) -> None:
-        print_note(f"warning: {message} ({kind.__name__}, {file}:{line})")
+        print_note(f"warning: {message} ({category.__name__}, {filename}:{lineno})")
 
     sys.excepthook = print_traceback
     threading.excepthook = lambda fault: print_traceback(fault.exc_type, fault.exc_value, fault.exc_traceback)
