@@ -6,10 +6,10 @@
 The words are extras. Needs nothing but Python, so that it runs before anything is installed.
 """
 
+import argparse
 import re
-import sys
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +45,12 @@ def pinned(requirement: str) -> str:
     return f"{parts[1]}=={parts[2]}"
 
 
-def main(extras: Sequence[str]) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("extras", nargs="*", help="extras of the project")
     project = tomllib.loads(PYPROJECT.read_text("utf-8"))["project"]
-    print("\n".join(constraints(project, extras)))
+    print("\n".join(constraints(project, parser.parse_args().extras)))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -49,10 +49,12 @@ def compare(args: CompareArgs) -> None:
     """
     if ran_isolated(args.engine.isolated, args.limits):
         return
+    from onnxcam.inputs.opencv import opencv
     from onnxcam.outputs.atomic import check_writable
     from onnxcam.outputs.figure import check_matplotlib
 
     check_matplotlib()
+    opencv()
     job = _parsed(args)
     check_writable(job.figures)
     with stoppable(), _printer(args) as add, ExitStack() as opened:

@@ -38,8 +38,10 @@ def open_explainer(
 ) -> "Explainer":
     """The explainer of one call. file, layer: in place of those of the arguments. Raises OnnxCamError."""
     from onnxcam.explainer.explainer import Explainer
+    from onnxcam.inputs.opencv import opencv
     from onnxcam.inputs.presets import parse_size
 
+    opencv()  # what draws the maps is missed before any work
     opening, engine, step = args.opening, args.engine, args.method.step
     model: ModelFile | Path | None = file
     if not isinstance(args, CompareArgs) and file is None:

@@ -21,6 +21,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from onnxcam.errors import PictureError
 from onnxcam.inputs.depth import Window, from_deep, from_floats, laid_over_white, narrow, windowed
 from onnxcam.inputs.intact import CHECKED, EARLY, claims_too_much, ends_early, made_strict
+from onnxcam.inputs.opencv import opencv
 from onnxcam.inputs.pixel_limit import check_pixels
 from onnxcam.inputs.sources import TIFF, reason
 from onnxcam.limits import SAFE, WORK, Limits
@@ -272,8 +273,7 @@ def _frames(image: Image.Image, name: str) -> tuple[Note, ...]:
 
 def _deep_colours(content: bytes) -> npt.NDArray[np.uint16] | None:
     """(height, width, 3 or 4) RGB or RGBA of 16 bits, not turned, where Pillow has 8; None if OpenCV fails."""
-    import cv2
-
+    cv2 = opencv()
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 3:
         return None

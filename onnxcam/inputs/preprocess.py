@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import PictureError, PresetError
+from onnxcam.inputs.opencv import opencv
 from onnxcam.inputs.presets import LETTERBOXES, Preset
 from onnxcam.types import Floats, Image, Picture, Placement
 
@@ -84,8 +85,7 @@ def _resized(
     if (photograph.height, photograph.width) == shape:
         return np.asarray(photograph)
     if preset.interpolation == "cv2-linear":
-        import cv2
-
+        cv2 = opencv()
         return np.asarray(
             cv2.resize(np.asarray(photograph), shape[::-1], interpolation=cv2.INTER_LINEAR), picture.dtype
         )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxcam.errors import OptionError, near
+from onnxcam.inputs.opencv import opencv
 from onnxcam.inputs.preprocess import black
 from onnxcam.inputs.presets import Preset
 from onnxcam.types import Image
@@ -59,8 +60,7 @@ def gaussian_blur(image: Image, sigma: float) -> Image:
 
     Frames of a volume are blurred one by one, a signal as an image of one row.
     """
-    import cv2
-
+    cv2 = opencv()
     blurred = [cv2.GaussianBlur(plane, (0, 0), sigma) for plane in planes(image)]
     return np.asarray(np.stack(blurred), np.float32).reshape(image.shape)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from onnxcam.inputs.opencv import opencv
 from onnxcam.methods.fills import gaussian_blur, mean_colour, planes
 from onnxcam.types import Doubles, Image
 
@@ -19,8 +20,7 @@ def blurred_as_rise(image: Image) -> Image:
     A convolution with rise_kernel() along both sides that takes zeros beyond the image, so borders fade. Frames of a
     volume are blurred one by one, a signal along its only side.
     """
-    import cv2
-
+    cv2 = opencv()
     kernel = rise_kernel()
     down = kernel if image.ndim > 2 else np.ones(1)
     rows = [

@@ -6,6 +6,7 @@ A line is white between two dark ones, so that it is seen on any ground and in n
 import numpy as np
 import numpy.typing as npt
 
+from onnxcam.inputs.opencv import opencv
 from onnxcam.outputs import overlay, typesetting
 from onnxcam.outputs.outlines import Outline
 from onnxcam.outputs.saliency import ScoredTarget
@@ -87,8 +88,7 @@ def _frame(drawn: Picture, box: npt.NDArray[np.float64], colour: tuple[int, ...]
 
 
 def _polygon(drawn: Picture, points: npt.NDArray[np.float64], colour: tuple[int, ...], thick: int) -> None:
-    import cv2
-
+    cv2 = opencv()
     # OpenCV's 0 is the centre of the first pixel.
     near = np.clip(points - 0.5, -FARTHEST, FARTHEST)
     fixed = np.rint(near * 2**SUBPIXEL).astype(np.int32)

@@ -3,6 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
+from onnxcam.inputs.opencv import opencv
+
 Outline = tuple[tuple[tuple[float, float], ...], ...]
 """Closed polygons of points (x,y) in pixels of the picture, with 0 at the outer edge of the first pixel."""
 
@@ -12,8 +14,7 @@ FINENESS = 1000
 
 def contours(mask: npt.NDArray[np.bool_]) -> Outline:
     """The polygons around the true pixels of a mask (height,width), those around holes included."""
-    import cv2
-
+    cv2 = opencv()
     lines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     fine = max(mask.shape) / FINENESS
     polygons = (cv2.approxPolyDP(line, fine, closed=True)[:, 0] + 0.5 for line in lines)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from onnxcam.errors import OptionError, PictureError, near
 from onnxcam.inputs.images import read_picture
+from onnxcam.inputs.opencv import opencv
 from onnxcam.outputs import typesetting
 from onnxcam.types import Floats, Map, Picture, Placement
 
@@ -257,8 +258,7 @@ def _known(colormap: str) -> str | None:
 
 def colour_table(colormap: str) -> Floats:
     """The colormap as (256,3) float32 RGB, 0 to 255. Raises OptionError for an unknown one."""
-    import cv2
-
+    cv2 = opencv()
     constant, ramp = _known(colormap), np.arange(256, dtype=np.uint8)[:, None]
     if constant is None:
         return np.repeat(ramp, 3, axis=1).astype(np.float32)

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import OptionError
+from onnxcam.inputs.opencv import opencv
 
 log = logging.getLogger(__name__)
 
@@ -93,9 +94,9 @@ def _choose(text: str, font: str | None) -> tuple[Typeface, str]:
 
 
 def _typefaces(font: str | None) -> Iterator[Typeface]:
-    import cv2
     from PIL import ImageFont
 
+    cv2 = opencv()
     if font is not None:
         try:
             ImageFont.truetype(font, 16)
@@ -139,8 +140,7 @@ def _pillow(load: Callable[[int], Any]) -> Typeface:
 
 
 def _opencv() -> Typeface:
-    import cv2
-
+    cv2 = opencv()
     face = cv2.FontFace("sans")
 
     def ink(text: str, size: int) -> Ink:
