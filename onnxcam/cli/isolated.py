@@ -13,13 +13,15 @@ from onnxcam.cli.options import LimitArgs
 from onnxcam.cli.parsing import parse_limits
 
 PROGRAM = """
-import json, sys
+import json, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback while modules are loaded
 words = sys.argv[1:]
 sys.path[:] = json.loads(words[0])
 sys.argv = ["onnxcam", *words[2:]]
 from onnxcam.explainer.isolated_process import confine
 confine(*json.loads(words[1]))
 from onnxcam.cli.main import run
+signal.signal(signal.SIGINT, signal.default_int_handler)
 run()
 """
 FLAG = "--isolated"
