@@ -230,6 +230,30 @@ def deadly(tmp_path: Path) -> Path:
     return tmp_path
 
 
+CRASHES = {
+    "SIGSEGV": (
+        "int64[4] empty = {1,4,0,8}, float[4] ones",
+        "nothing = ConstantOfShape (empty)  n = InstanceNormalization (nothing, ones, ones)  extra = ReduceSum <keepdims=0> (n)",
+    ),
+    "SIGABRT": (
+        "int64[3] empty = {0,2,3}, float[1,15,3] wg, float[1,15,5] rg",
+        """nothing = ConstantOfShape (empty)  top = ReduceMax <keepdims=0> (x)  s = Add (nothing, top)
+        y, last = GRU <hidden_size=5> (s, wg, rg)  extra = ReduceMax <keepdims=0> (last)""",
+    ),
+}
+"""Weights and nodes on which onnxruntime dies of the signal."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CRASHES)
+def test_whatever_signal_ends_the_process_is_a_typed_error(name: str) -> None:
+    weights, nodes = CRASHES[name]
+    text = CLASSIFIER.replace("b3>", f"b3, float none = {{0}}, {weights}>")
+    model = filled(text.replace("logits = Gemm <transB=1> (flat, w3, b3)", f"{nodes} {TAIL}"), check=False)
+    with pytest.raises(ProcessDied, match=f"died of {name}"), explainer(model) as isolated:
+        isolated(X)
+
+
 COMMANDS = [
     ["explain", "deadly.onnx", "a.png"],
     pytest.param(["explain", "deadly.onnx", "a.png", "--keep-going", "--json"], marks=pytest.mark.slow),
