@@ -4,13 +4,15 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGBREAK")
 SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
 """What a keyboard, a service manager or a terminal that is closed sends. No system has all of them."""
+MOST = 4
+"""Signals that a process gets which does not come to an end."""
 
 
 class Stop:
@@ -78,6 +80,29 @@ def install() -> tuple[Stop, dict[int, Any]]:
     for number in handled:
         signal.signal(number, stop.handle)
     return stop, handled
+
+
+def watch(stop: Stop, stop_runs: Callable[[], None]) -> None:
+    """Starts a thread that calls stop_runs at each signal, and ends the process at the fifth.
+
+    A handler runs in the main thread once that is back from a forward pass, which may take minutes. Call it after
+    install(), in the main thread, once the descriptors 0 to 2 are open.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+
+    def wait() -> None:
+        count = 0
+        while numbers := os.read(reader, 64):
+            count += sum(number in SIGNALS for number in numbers)
+            if count > MOST:
+                os._exit(stop.code or 128 + numbers[-1])
+            if count:
+                stop_runs()
+
+    with suppress(RuntimeError):  # the system starts no further thread
+        threading.Thread(target=wait, name="onnxcam-signals", daemon=True).start()
 
 
 @contextmanager

@@ -72,6 +72,12 @@ class _Watch:
         with self._changed:
             self._open.discard(deadline)
 
+    def stop_all(self) -> None:
+        with self._changed:
+            for deadline in self._open:
+                deadline.stop()
+            self._open.clear()
+
     def _watch(self) -> None:
         with self._changed:
             while self._open:
@@ -94,3 +100,8 @@ def _of_this_process() -> _Watch:
     if _watch.process != os.getpid():
         _watch = _Watch()
     return _watch
+
+
+def stop_all() -> None:
+    """Stops at once what has a deadline, from another thread than those that run: for a program that ends."""
+    _of_this_process().stop_all()

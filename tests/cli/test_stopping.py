@@ -15,6 +15,7 @@ import onnx
 import pytest
 from command import files
 from PIL import Image
+from small_models import CLASSIFIER, filled
 
 from onnxcam.cli.main import app
 from onnxcam.cli.stopping import stoppable
@@ -68,6 +69,16 @@ from onnxcam.cli.start import start
 sys.argv = ["onnxcam", "inspect", "tiny.onnx"]
 start()
 """
+LOOP = """
+  brightest = ReduceMax <keepdims=0> (x)
+  seventh = Constant <value_float=7.0> ()
+  many = Pow (brightest, seventh)
+  rounds = Cast <to=7> (many)
+  looped = Loop <body = step (int64 i, bool go, float[N,3,16,12] v) => (bool on, float[N,3,16,12] w)
+    { w = Identity (v)
+      on = Identity (go) }> (rounds, , x)
+"""
+"""As many rounds as the brightest number of the picture to the power of seven: 10^16."""
 CASES = [
     *(("methods", number) for number in ALL),
     ("explain", signal.SIGHUP),
@@ -201,3 +212,27 @@ def test_one_more_signal_does_not_disturb_what_cleans_up() -> None:
     with pytest.raises(SystemExit) as ended:
         run()
     assert (steps, ended.value.code) == (["waits", "clean"], 143)
+
+
+def test_a_forward_pass_that_takes_for_ever_is_stopped(folder: Path) -> None:
+    """The main thread is within the runtime, where no handler of Python runs."""
+    start = CLASSIFIER.index("{") + 1
+    text = CLASSIFIER[:start] + LOOP + CLASSIFIER[start:].replace("(x, w1)", "(looped, w1)")
+    onnx.save(filled(text), folder / "tiny.onnx")
+    code = """
+import os, sys, threading, time
+from onnxcam.engine import deadlines
+def ready():
+    before = None
+    while before is None or before not in set(deadlines._watch._open):
+        before = next(iter(set(deadlines._watch._open)), None)
+        time.sleep(1)
+    os.write(2, b"ready\\n")
+threading.Thread(target=ready, daemon=True).start()
+from onnxcam.cli.start import start
+sys.argv = ["onnxcam", "explain", "tiny.onnx", "photo.png", "--preset", "raw", "-m", "grad-cam"]
+start()
+"""
+    begun = time.monotonic()
+    assert stopped(code, folder, [signal.SIGTERM]) == (143, "stopped: 0 of 1 pictures were written\n")
+    assert time.monotonic() - begun < 100, "before its deadline of 120 s"
