@@ -33,9 +33,14 @@ def explained(data: bytes, folder: Path | None) -> Any:
     """The raw map and the map of the model's file, with the cache in the folder, or without a cache."""
     from onnxcam import Explainer
 
+    before = os.environ.get("ONNXCAM_CACHE")
     os.environ["ONNXCAM_CACHE"] = str(folder) if folder is not None else "off"
-    with Explainer(data, cache=folder is not None) as explainer:
-        saliency = explainer.explain(picture())[0]
+    try:
+        with Explainer(data, cache=folder is not None) as explainer:
+            saliency = explainer.explain(picture())[0]
+    finally:
+        os.environ.pop("ONNXCAM_CACHE")
+        os.environ |= {"ONNXCAM_CACHE": before} if before is not None else {}
     return np.concatenate([saliency.raw.ravel(), saliency.map.ravel(), [saliency.score]])
 
 
