@@ -14,7 +14,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from onnxcam.errors import OptionError, PictureError
-from onnxcam.inputs.decoding import Reading, identified, samples
+from onnxcam.inputs.decoding import DAMAGED, Reading, identified, samples
 from onnxcam.inputs.depth import Window, windowed
 from onnxcam.inputs.pixel_limit import check_shape
 from onnxcam.inputs.sources import TIFF, reason
@@ -25,8 +25,6 @@ Numbers = npt.NDArray[Any]
 Bands = tuple[int, ...]
 
 _SAMPLES, _PHOTOMETRIC, _GREY = 277, 262, (0, 1)
-_BROKEN = (ValueError, TypeError, LookupError, OSError, RuntimeError, ArithmeticError, MemoryError, EOFError)
-"""What tifffile and its codecs raise on damaged files."""
 DARKEST, BRIGHTEST = 1, 99
 """Percentiles that become black and white where there is no window."""
 
@@ -77,7 +75,7 @@ def read_bands(file: BinaryIO, name: str, limits: Limits = SAFE) -> Numbers:
             check_shape((len(alike), *first.shape) if paged else first.shape, first.dtype.itemsize, name, limits)
             axes = f"I{first.axes}" if paged else str(first.axes)
             values = np.stack([one.asarray() for one in alike]) if paged else np.asarray(first.asarray())
-    except _BROKEN as error:
+    except DAMAGED as error:  # so do tifffile and its codecs
         missing = "imagecodecs" in str(error)
         way = 'pip install "onnxcam[tiff]"' if missing else "get the file again"
         raise PictureError(f"{name}: the bands cannot be read ({reason(error)}); {way}") from error

@@ -32,6 +32,8 @@ _RESTART, _SHORT = re.compile(rb"\xff[\xd0-\xd7]"), 32
 """A restart marker, and how many bytes of the filler go before one."""
 _FILLER = bytes(np.random.default_rng(0).integers(1, 255, 1024, np.uint8))
 """Bytes that any decoder takes for data of a scan, and which mean something."""
+_LARGE = 2**20
+"""Pixels, from which on a second decoding takes long enough to be spared where it can be."""
 _GREY, _FAR = 128, 40
 """What libjpeg fills with, and how far from it a pixel cannot be the filling, whatever the colours beside it."""
 
@@ -91,7 +93,7 @@ def _jpeg_ends_early(data: bytes, image: Image.Image) -> bool:
     """Whether libjpeg filled a part of the picture, because a scan of it ended early.
 
     Decoded once more with further data at the end of every scan: a scan that was complete ignores them. Not if the last
-    pixel alone shows that a picture of one scan is complete.
+    pixel of a large picture of one scan shows that all of it is there, up to a part of its last block perhaps.
     """
     markers = list(_jpeg_markers(data))
     kinds = [kind for kind, _ in markers]
@@ -105,7 +107,7 @@ def _jpeg_ends_early(data: bytes, image: Image.Image) -> bool:
     ]
     if not all(_restarts_in_order(data, *scan) for scan in scans):
         return True
-    if simple and image.mode in ("L", "RGB"):
+    if simple and image.mode in ("L", "RGB") and image.width * image.height > _LARGE:
         last = image.crop((image.width - 1, image.height - 1, image.width, image.height)).convert("L")
         if abs(int(np.asarray(last)[0, 0]) - _GREY) > _FAR:
             return False

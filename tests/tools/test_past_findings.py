@@ -35,6 +35,12 @@ def restart_interval_that_ends_early() -> Files:
     return {"picture": join_jpeg(parts)}
 
 
+def last_block_that_is_incomplete() -> Files:
+    """A JPEG that lost ten bytes of its scan, which end within the last block: libjpeg fills that without grey."""
+    data = pictures()["jpeg-turned"]
+    return {"picture": data[:784] + data[793:]}
+
+
 def third_page_that_is_damaged() -> Files:
     """A TIFF whose third page has no width. The first page is read, not the last one that is whole."""
     file = BytesIO()
@@ -54,6 +60,7 @@ def mean_that_fills_the_screen() -> Files:
 
 
 FINDINGS: dict[Callable[[], Files], str] = {
+    last_block_that_is_incomplete: "pictures",
     bands_without_rows: "pictures", restart_interval_that_ends_early: "pictures",
     third_page_that_is_damaged: "pictures", mean_that_fills_the_screen: "texts",
 }  # fmt: skip
