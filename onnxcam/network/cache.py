@@ -184,13 +184,17 @@ def _write(path: Path, data: bytes) -> None:
     """Puts the file in its place whole, and leaves nothing else, whatever fails. Only this user may read it."""
     new = temporary(path.parent)
     try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-        with os.fdopen(os.open(new, flags | getattr(os, "O_CLOEXEC", 0), 0o600), "wb") as file:
+        with open(new, "xb", opener=_private) as file:
             file.write(data)
         os.replace(new, path)
     except BaseException:
         _remove(new)
         raise
+
+
+def _private(path: str, flags: int) -> int:
+    """Opens a file for open(), which closes it whatever fails. Only this user may read it."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
 
 
 def _remove(path: Path) -> None:
