@@ -226,8 +226,8 @@ def _summary(comparison: "Comparison", pictures: Sequence[Path], file: Path) -> 
         lines.append(f"  {scored}" if scored.startswith(row.name) else f"  {row.name}  {scored}")
         for method, cell in zip(comparison.methods, row.maps, strict=True):
             numbers = [
-                f"{name} {shown_number(one.value, units[name])}" if one.value is not None
-                else f"{name} undefined ({one.reason})"
+                f"{_typed(name)} {shown_number(one.value, units[name])}" if one.value is not None
+                else f"{_typed(name)} undefined ({one.reason})"
                 for name, one in cell.metrics.items()
             ]  # fmt: skip
             if cell.saliency is None or numbers:
@@ -235,3 +235,9 @@ def _summary(comparison: "Comparison", pictures: Sequence[Path], file: Path) -> 
                 lines.append(f"    {str(method).ljust(wide)}  {shown}")
     lines.append(f"  {comparison.passes} forward passes, {comparison.seconds:.2f} s")
     return lines
+
+
+def _typed(metric: str) -> str:
+    """A metric as it is typed: 'average_drop:half' as 'average-drop:half'."""
+    name, colon, protocol = metric.partition(":")
+    return f"{name.replace('_', '-')}{colon}{protocol}"

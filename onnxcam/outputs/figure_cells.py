@@ -216,7 +216,7 @@ def _value(comparison: Comparison, row: ComparisonRow, cell: ComparedMap, metric
     compared = comparison.metrics[metric]
     name, best = compared.name, compared.best
     value, numbers = _number(cell, name), [n for n in (_number(other, name) for other in row.maps) if n is not None]
-    spoken_name, short = spoken(name), SHORT.get(name.partition(":")[0].replace("-", "_"), "")
+    spoken_name, short = spoken(name), _shortened(name)
     if value is None:
         return Words(spoken_name, UNDEFINED, short=short)
     bold = False
@@ -225,6 +225,13 @@ def _value(comparison: Comparison, row: ComparisonRow, cell: ComparedMap, metric
         shown = {shown_number(n, compared.unit) for n in numbers}
         bold = shown_number(value, compared.unit) == leading and len(shown) > 1
     return Words(spoken_name, shown_number(value, compared.unit), bold=bold, short=short)
+
+
+def _shortened(metric: str) -> str:
+    """'average-drop:half' as 'AD, half'; nothing for a metric without a shorter name."""
+    name, colon, protocol = metric.partition(":")
+    short = SHORT.get(name.replace("-", "_"), "")
+    return f"{short}, {protocol}" if short and colon else short
 
 
 def _number(cell: ComparedMap, metric: str) -> float | None:

@@ -15,7 +15,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#0
 """Okabe and Ito's colours, which people tell apart whatever colours they see; without the yellow, too pale on white."""
 DASHES = ("-", "--", ":")
 LEFT, BOTTOM, TOP, AXES, RIGHT = 26.0, 18.0, 12.0, 64.0, 6.0
-"""Points around a panel: for numbers, for numbers and the name of the axis, for a heading; the axes' height."""
+"""Points around a panel: for numbers (at least), for numbers and the name of the axis, for a heading; the axes' height."""
 NARROWEST = 110.0
 """Points of a panel with what is around it."""
 SAMPLE, AFTER = 13.0, 8.0
@@ -79,14 +79,15 @@ class Curves:
         """Draws the block with its upper left corner at this place."""
         each = self.room / len(self.panels)
         low, high = self._limits()
+        numbers = max(width(Words(f"{value:g}")) for value in _ticks(low, high))
+        beside = max(LEFT, LEAST * LEADING + 1 + numbers + 3)
         sheet.turned(Words("score"), left, top + TOP, AXES)
         for i, (name, curves) in enumerate(self.panels):
-            at = left + i * each
+            at, across = left + i * each + beside, each - beside - RIGHT
             title = Words(self.label, f"· {name}", USUAL) if self.label else Words(name, size=USUAL)
-            sheet.line(title, at + LEFT, top, each - LEFT - RIGHT)
-            axes = sheet.axes(at + LEFT, top + TOP, each - LEFT - RIGHT, AXES)
-            self._draw_panel(axes, curves, low, high)
-            self._draw_numbers(sheet, at, top, each, low, high)
+            sheet.line(title, at, top, across)
+            self._draw_panel(sheet.axes(at, top + TOP, across, AXES), curves, low, high)
+            self._draw_numbers(sheet, at, top, across, low, high)
         if self.legend:
             self._draw_legend(sheet, left, top + TOP + AXES + BOTTOM)
 
@@ -104,17 +105,17 @@ class Curves:
         axes.set_xlim(0, 1)
         axes.set_ylim(low, top)
 
-    def _draw_numbers(self, sheet: Sheet, left: float, top: float, each: float, low: float, high: float) -> None:
-        """The numbers at both axes, and the name of the lower one."""
-        span, wide = 1.04 * (high - low), each - LEFT - RIGHT
+    def _draw_numbers(self, sheet: Sheet, left: float, top: float, wide: float, low: float, high: float) -> None:
+        """The numbers at both axes, and the name of the lower one. left, wide: of the axes."""
+        span = 1.04 * (high - low)
         for value in _ticks(low, high):
             text, y = f"{value:g}", top + TOP + AXES * (1 - (value - low) / span)
             taken = width(Words(text))
-            sheet.line(Words(text), left + LEFT - 3 - taken, y - LEAST * 0.6, taken + 3, centred=False)
+            sheet.line(Words(text), left - 3 - taken, y - LEAST * 0.6, taken + 3, centred=False)
         below = top + TOP + AXES + 2
         for value in (0.0, 0.5, 1.0):
-            sheet.line(Words(f"{value:g}"), left + LEFT + value * wide - 6, below, 12)
-        sheet.line(Words("share of pixels"), left + LEFT, below + LEAST * LEADING, wide)
+            sheet.line(Words(f"{value:g}"), left + value * wide - 6, below, 12)
+        sheet.line(Words("share of pixels"), left, below + LEAST * LEADING, wide)
 
     @property
     def _legend(self) -> list[list[tuple[int, Words]]]:

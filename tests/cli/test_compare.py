@@ -51,6 +51,13 @@ def test_each_picture_has_a_figure_by_default(folder: Path) -> None:
     assert "deletion 0." in result.output
 
 
+def test_metrics_are_named_as_they_are_typed_in_the_summary(folder: Path) -> None:
+    result = compare("one.onnx", "a.png", "-m", "grad-cam", "--metrics", "average_drop:half-soft,all")
+    assert "average-drop:half-soft " in result.output
+    assert "average-drop " in result.output
+    assert "_" not in result.output
+
+
 def test_a_file_takes_all_pictures_as_rows_and_its_ending_says_the_format(folder: Path) -> None:
     for suffix in ("png", "pdf", "svg"):
         assert compare("one.onnx", "a.png", "b.png", "-m", "grad-cam,layer-cam", "-o", f"fig.{suffix}").exit_code == 0

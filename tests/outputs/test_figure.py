@@ -2,8 +2,10 @@
 
 import io
 import re
+import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -284,6 +286,24 @@ def test_each_method_has_its_line_in_a_panel() -> None:
     panels = [axes for axes in drawn.axes if len(axes.lines) > 2]
     assert len(panels) == 1
     assert sum(len(line.get_xdata()) == len(CURVE) for line in panels[0].lines) == 3
+
+
+def test_the_numbers_beside_curves_of_small_scores_leave_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "CURVE", CURVE * np.float32([1, 0.0008]))
+    drawn = figure(comparison(2, 1, metrics=METRICS[:2]), curves=True)
+    assert "0.0002" in [text.get_text() for text in texts(drawn)]
+    assert_legible(drawn)
+
+
+def test_short_names_keep_their_protocols() -> None:
+    metrics = tuple(ComparedMetric(f"average-drop:{p}", Best.LOWEST, "%") for p in ("mult", "half"))
+    cells = tuple(
+        ComparedMap(c.saliency, metrics={m.name: measured(0.1)["deletion"] for m in metrics})
+        for c in row(0, 3, box=None).maps
+    )
+    rows = (replace(row(0, 3), maps=cells),)
+    drawn = figure(replace(comparison(3, 1, metrics=metrics), rows=rows))
+    assert {text.get_text() for text in texts(drawn) if "AD" in text.get_text()} == {"AD, mult 0.1%", "AD, half 0.1%"}
 
 
 def test_without_matplotlib_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
