@@ -15,7 +15,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#0
 """Okabe and Ito's colours, which people tell apart whatever colours they see; without the yellow, too pale on white."""
 DASHES = ("-", "--", ":")
 LEFT, BOTTOM, TOP, AXES, RIGHT = 26.0, 18.0, 12.0, 64.0, 6.0
-"""Points around a panel: for numbers (at least), for numbers and the name of the axis, for a heading; the axes' height."""
+"""Points around a panel: numbers at least, numbers and the name of the axis, a heading, the axes' height, the edge."""
 NARROWEST = 110.0
 """Points of a panel with what is around it."""
 SAMPLE, AFTER = 13.0, 8.0
