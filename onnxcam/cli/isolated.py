@@ -20,9 +20,8 @@ sys.path[:] = json.loads(words[0])
 sys.argv = ["onnxcam", *words[2:]]
 from onnxcam.explainer.isolated_process import confine
 confine(*json.loads(words[1]))
-from onnxcam.cli.main import run
-signal.signal(signal.SIGINT, signal.default_int_handler)
-run()
+from onnxcam.cli.start import start
+start()
 """
 FLAG = "--isolated"
 
