@@ -241,7 +241,7 @@ def fail_at(step: str, before: bool, error: BaseException, patch: pytest.MonkeyP
 
             return Wrapped()
 
-        patch.setattr(cache.os, "fdopen", opened)
+        patch.setattr(builtins, "open", opened)
     elif step == "mkdir":
         patch.setattr(Path, "mkdir", failing(Path.mkdir))
     else:
