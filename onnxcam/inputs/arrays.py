@@ -20,7 +20,7 @@ from onnxcam.inputs.dlpack import place_of
 from onnxcam.inputs.npy import MAGIC, read_npy
 from onnxcam.inputs.sources import FileSource, name_of, opened
 from onnxcam.limits import SAFE, Limits
-from onnxcam.types import Note, NoteCode, Picture
+from onnxcam.types import Image, Note, NoteCode, Picture
 
 Numbers = npt.NDArray[Any]
 
@@ -186,6 +186,15 @@ def check_finite(values: Numbers, name: str) -> None:
     """Raises PictureError for NaN and infinity."""
     if not np.isfinite(values).all():
         raise PictureError(f"{name}: the image holds NaN or infinity; replace them first")
+
+
+def as_float32(values: Numbers, name: str) -> Image:
+    """The numbers in float32, contiguous. Raises PictureError for those that it does not hold."""
+    with np.errstate(over="ignore"):
+        image = np.ascontiguousarray(values, np.float32)
+    if not np.isfinite(image).all():
+        raise PictureError(f"{name}: the image holds numbers beyond 3.4e38, float32's greatest; scale them first")
+    return image
 
 
 def pixel_factor(values: Numbers) -> int | None:

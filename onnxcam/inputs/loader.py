@@ -18,6 +18,7 @@ from onnxcam.engine.devices import device_of
 from onnxcam.errors import PictureError, PresetError
 from onnxcam.inputs.arrays import (
     CHANNELS,
+    as_float32,
     check_finite,
     host_array,
     is_array_file,
@@ -240,7 +241,7 @@ class ImageLoader:
             raise PictureError(f"{name}: has {len(bands)} band(s), but the model takes {self.input.channels}")
         check_finite(bands, name)
         picture = composite(bands, self.bands, self.window, name)
-        values = bands if self.window is None else windowed(bands, self.window)
+        values = as_float32(bands, name) if self.window is None else windowed(bands, self.window)
         image, placement = apply_bands(values, self.preset, (self.size[0], self.size[1]))
         return ModelInput(self._in_range(image), placement, name, picture=picture, bands=self.bands, window=self.window)
 

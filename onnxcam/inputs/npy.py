@@ -83,7 +83,7 @@ def _described(header: bytes, name: str) -> tuple[np.dtype[Any], bool, tuple[int
     if not _HEADER.fullmatch(text):
         raise _damaged(name, "its header is no description of numbers")
     try:
-        values = ast.literal_eval(_LONG.sub(r"\1", text.strip()))
+        values = ast.literal_eval(_LONG.sub(r"\1", text.strip(" \t\r\n")))
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         raise _damaged(name, "its header cannot be read") from None
     if not isinstance(values, dict) or set(values) != _ENTRIES or any(text.count(entry) > 1 for entry in _ENTRIES):

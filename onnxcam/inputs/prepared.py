@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import PresetError
-from onnxcam.inputs.arrays import check_finite, pixel_factor
+from onnxcam.inputs.arrays import as_float32, check_finite, pixel_factor
 from onnxcam.inputs.depth import DEEP, Window, windowed
 from onnxcam.inputs.presets import Preset
 from onnxcam.surgeon.analysis.anatomy import ImageInput
@@ -42,10 +42,10 @@ def reads_as_pixels(exact: Numbers, *, computed: bool) -> bool:
 def as_it_is(exact: Numbers, image_input: ImageInput, preset: Preset, name: str) -> tuple[Image, Notes]:
     """The array (C,*size) as float32, and a note if its numbers are not those of a preprocessed image.
 
-    Raises PictureError for NaN and infinity.
+    Raises PictureError for NaN, infinity and what float32 does not hold.
     """
     check_finite(exact, name)
-    image = np.ascontiguousarray(exact, np.float32)
+    image = as_float32(exact, name)
     low, high = float(image.min()), float(image.max())
     if exact.dtype.kind in "iu" and "int" not in image_input.dtype:
         text = (
@@ -94,7 +94,7 @@ def calculated(
         values = compute(values, number.reshape(-1, *(1,) * (values.ndim - 1)))
         steps.append(f"{field} {', '.join(f'{n:.4g}' for n in number)}")
     text = f"{name}: of the array were computed: {'; '.join(steps)}"
-    return np.ascontiguousarray(values, np.float32), (Note(NoteCode.ARRAY_SCALED, text),)
+    return as_float32(values, name), (Note(NoteCode.ARRAY_SCALED, text),)
 
 
 def _range(preset: Preset) -> tuple[float, float]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import onnx.parser
 import pytest
 from PIL import Image
@@ -13,6 +14,7 @@ from PIL import Image
 pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the fuzzer bounds its processes as Linux does")
 sys.path.append(str(Path(__file__).parents[2] / "tools"))
 
+from fuzzing.arrays import saved as npy  # noqa: E402
 from fuzzing.containers import join_gif, join_jpeg, split_jpeg, split_tiff  # noqa: E402
 from fuzzing.kept import Files, Kept  # noqa: E402
 from fuzzing.picture_seeds import pictures  # noqa: E402
@@ -59,8 +61,25 @@ def mean_that_fills_the_screen() -> Files:
     return {"preprocessor_config.json": b'{"size": 224, "do_normalize": true, "image_mean": "' + b"[" * 3000 + b'"}'}
 
 
+def tiff_of_five_bytes() -> Files:
+    return {"picture": b"II*\0\x08"}
+
+
+def npy_header_that_ends_in_a_byte_of_the_numbers() -> Files:
+    """Python strips a vertical tab, NumPy does not: two bytes are lost, and all numbers were read shifted by them."""
+    data = npy(np.arange(16 * 12 * 3, dtype="<u2").reshape(3, 16, 12))
+    at = data.index(b"\n")
+    return {"array.npy": data[: at - 1] + b"\n\x0b" + data[at + 3 :] + b"\0\0"}
+
+
+def numbers_beyond_float32() -> Files:
+    return {"array.npy": npy(np.full((3, 16, 12), 1e300))}
+
+
 FINDINGS: dict[Callable[[], Files], str] = {
     last_block_that_is_incomplete: "pictures",
+    tiff_of_five_bytes: "pictures",
+    npy_header_that_ends_in_a_byte_of_the_numbers: "arrays", numbers_beyond_float32: "arrays",
     bands_without_rows: "pictures", restart_interval_that_ends_early: "pictures",
     third_page_that_is_damaged: "pictures", mean_that_fills_the_screen: "texts",
 }  # fmt: skip

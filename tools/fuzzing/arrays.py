@@ -1,5 +1,9 @@
-"""Damaged .npy and .npz files. What onnxcam reads must be, to the bit, what numpy.load reads without pickles."""
+"""Damaged .npy and .npz files. What onnxcam reads must be, to the bit, what numpy.load reads without pickles.
 
+The arrays are also given to two models, as a picture or as preprocessed.
+"""
+
+import functools
 import re
 import struct
 from io import BytesIO
@@ -12,6 +16,7 @@ from fuzzing.kept import Bounds
 from fuzzing.odd import FIELDS
 from fuzzing.odd import TEXTS as ODD
 from fuzzing.raw import RAW
+from fuzzing.seeds import MODEL, built_in
 from fuzzing.subject import Case, Files, Rng, Subject, subject
 from fuzzing.verdict import ANSWER, Verdict, Wrong
 
@@ -19,6 +24,8 @@ FILE = "array.npy"
 TYPES = ("u1", "<f4", ">f4", "<f8", "<f2", "<i2", "<u2", "<i8", "|b1", "<u8", "i1")
 ODD_TYPES = ("|O", "<c8", "<U5", "S3", "V8", "<M8[D]", "f3", "<f16", "x", "", "i,i", "('<f4', (2,))", "[('a','<f4')]",
              "u0", "u99", "?", "=f4", "|u1", "\u00e9")  # fmt: skip
+SIZE = (16, 12)
+"""Of the built-in models."""
 SIDES = (0, 1, 2, 3, 5, 12, 16, 2**16, 2**31, 2**32, 2**62, 2**63, 10**30, -1)
 
 
@@ -26,12 +33,12 @@ def seeds() -> dict[str, Files]:
     generator = np.random.default_rng(0)
     arrays = {}
     for kind in TYPES:
-        values = generator.uniform(0, 2 if kind == "|b1" else 1 if "f" in kind else 120, (3, 16, 12))
+        values = generator.uniform(0, 2 if kind == "|b1" else 1 if "f" in kind else 120, (3, *SIZE))
         arrays[f"npy{kind}"] = values.astype(kind)
-    arrays["fortran"] = np.asfortranarray(generator.uniform(0, 1, (16, 12, 3)).astype("f4"))
-    arrays["photo"] = generator.integers(0, 256, (16, 12, 3)).astype("u1")
+    arrays["fortran"] = np.asfortranarray(generator.uniform(0, 1, (*SIZE, 3)).astype("f4"))
+    arrays["photo"] = generator.integers(0, 256, (*SIZE, 3)).astype("u1")
     arrays["scalar"] = np.asarray(3.5, "f4")
-    arrays["batch"] = generator.standard_normal((1, 3, 16, 12)).astype("f4")
+    arrays["batch"] = generator.standard_normal((1, 3, *SIZE)).astype("f4")
     files = {name: {FILE: saved(array)} for name, array in arrays.items()}
     for version in ((2, 0), (3, 0)):
         files[f"version-{version[0]}"] = {FILE: saved(arrays["photo"], version)}
@@ -99,6 +106,14 @@ def with_header(rng: Rng, data: bytes) -> tuple[bytes, str]:
     return b"\x93NUMPY" + version + count + body + rest, f"has the header {text[:120]!r}"
 
 
+@functools.cache
+def of(name: str) -> Any:
+    """An explainer of a built-in model, opened once in a process."""
+    from onnxcam import Explainer
+
+    return Explainer(built_in()[name][MODEL], cache=False, threads=1)
+
+
 def check(files: Files, folder: Path) -> Verdict:
     from onnxcam import read_picture
     from onnxcam.errors import OnnxCamError
@@ -119,6 +134,15 @@ def check(files: Files, folder: Path) -> Verdict:
         raise Wrong("other numbers than NumPy's", array.dtype, array.shape)
     if array.dtype.kind == "b" and not np.array_equal(array, reference.view(np.uint8) != 0):
         raise Wrong("other truth values than NumPy's")
+    for explainer in (of("cnn"), of("nhwc")):
+        try:
+            image = explainer.prepare(folder / FILE).image
+        except OnnxCamError:
+            continue
+        if image.shape != (3, *SIZE) or image.dtype != np.float32 or not np.isfinite(image).all():
+            raise Wrong("prepares no image of the model", image.shape, image.dtype)
+        if array.dtype.kind == "f" and array.shape == image.shape and not np.array_equal(image, array.astype("f4")):
+            raise Wrong("changes an array that is preprocessed", array.dtype)
     try:
         picture = read_picture(folder / FILE)
     except OnnxCamError as error:
