@@ -79,16 +79,16 @@ LOOP = """
       on = Identity (go) }> (rounds, , x)
 """
 """As many rounds as the brightest number of the picture to the power of seven: 10^16."""
-CASES = [
-    *(("methods", number) for number in ALL),
-    ("explain", signal.SIGHUP),
-    ("rewrite", signal.SIGQUIT),
-    ("demo", signal.SIGINT),
-    ("compare", signal.SIGTERM),
-    ("sanity", signal.SIGHUP),
-    ("inspect", signal.SIGQUIT),
-    ("metrics", signal.SIGTERM),
-]
+CASES = {
+    **{("methods", number): () for number in ALL},
+    ("explain", signal.SIGHUP): (),
+    ("rewrite", signal.SIGQUIT): (),
+    ("metrics", signal.SIGTERM): (),
+    ("inspect", signal.SIGQUIT): (),
+    ("demo", signal.SIGINT): pytest.mark.slow,
+    ("compare", signal.SIGTERM): pytest.mark.slow,
+    ("sanity", signal.SIGHUP): pytest.mark.slow,
+}
 """Every command, and every signal."""
 
 
@@ -121,7 +121,11 @@ def test_every_command_is_stopped_here() -> None:
     assert {*WRITING, *PRINTING} == commands == {command for command, _ in CASES}
 
 
-@pytest.mark.parametrize(("command", "number"), CASES, ids=lambda value: getattr(value, "name", value))
+@pytest.mark.parametrize(
+    ("command", "number"),
+    [pytest.param(*case, marks=marks) for case, marks in CASES.items()],
+    ids=lambda value: getattr(value, "name", value),
+)
 def test_a_signal_ends_a_command_with_its_code_and_leaves_nothing_half_done(
     folder: Path, command: str, number: int
 ) -> None:
@@ -137,7 +141,9 @@ def test_a_signal_ends_a_command_with_its_code_and_leaves_nothing_half_done(
         assert (new, message) == (set(), "")
 
 
-@pytest.mark.parametrize(("command", "count"), [("explain", 2), ("explain", 3), ("rewrite", 2)])
+@pytest.mark.parametrize(
+    ("command", "count"), [("explain", 2), ("rewrite", 2), pytest.param("explain", 3, marks=pytest.mark.slow)]
+)
 def test_more_signals_print_no_traceback_and_leave_no_file_that_is_not_swept(
     folder: Path, command: str, count: int
 ) -> None:

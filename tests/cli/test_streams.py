@@ -109,6 +109,7 @@ def test_a_reader_that_has_gone_ends_the_command_like_any_other(folder: Path, wo
     assert ("photo.grad-cam.npy" in files(folder)) == explains
 
 
+@pytest.mark.slow
 def test_both_streams_in_a_pipe_that_closes(folder: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
@@ -139,6 +140,7 @@ start()
     assert len(out) > 300_000
 
 
+@pytest.mark.slow
 def test_names_that_the_encoding_lacks_are_escaped(folder: Path) -> None:
     (folder / "photo.png").rename(folder / "\u67f4\u72ac.png")
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "1"}
