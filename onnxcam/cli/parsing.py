@@ -221,7 +221,8 @@ def parse_requests(args: MeasuringArgs, pictures: int) -> "Requests | None":
     boxes = tuple(parse_box(text) for text in args.truth or ())
     if boxes and pictures > 1:
         raise OptionError(
-            f"--truth is where the object is on one picture, and {pictures} are given; explain them apart"
+            f"--truth is where the object is on one picture, and {pictures} are given; give each picture and "
+            f"its box in a call of its own"
         )
     return Requests(requested(parse_list(args.metrics, "metrics"), has_box=bool(boxes)), boxes)
 

@@ -102,13 +102,21 @@ def metric_lines(metrics: "Mapping[str, Measurement]") -> list[str]:
             lines += _wrapped(f"{names[name]:{width}}        -  ", f"undefined: {one.reason}")
         else:
             value = f"{metric_value(one.value, metric.unit):>8} {metric.unit:1} {marks[metric.better]}"
-            lines.append(f"{names[name]:{width}} {value}  {one.protocol or ''}".rstrip())
-    passes = sum(one.passes for one in metrics.values())
+            lines.append(f"{names[name]:{width}} {value}  {one.protocol or _beside(one)}".rstrip())
+    for note in dict.fromkeys(one.note for one in metrics.values() if one.note is not None):
+        lines += _wrapped("note: ", note)
+    passes, seconds = sum(one.passes for one in metrics.values()), sum(one.seconds for one in metrics.values())
     lines.append(
         f"({marks[Better.HIGHER]} higher is better, {marks[Better.LOWER]} lower; {passes} forward "
-        f"pass{'es' if passes != 1 else ''})"
+        f"pass{'es' if passes != 1 else ''}, {seconds:.2f} s)"
     )
     return [f"{'  metrics' if i == 0 else '':{MARGIN}}{line}" for i, line in enumerate(lines)]
+
+
+def _beside(one: "Measurement") -> str:
+    """What stands beside the value of a metric without protocols: how often a map of ones it is."""
+    ratio = one.options.get("ratio") if one.metric == "energy_pointing_game" else None
+    return f"{ratio:.2f} x the box's share" if ratio is not None else ""
 
 
 def metric_value(value: float, unit: str) -> str:

@@ -41,7 +41,7 @@ from onnxcam.limits import SAFE, Limits
 from onnxcam.methods.blocks import Method
 from onnxcam.methods.options import choose
 from onnxcam.metrics.measurement import Measurement
-from onnxcam.metrics.requests import ALL, requested
+from onnxcam.metrics.requests import ALL, requested, under_every_name
 from onnxcam.metrics.scorer import Scorer
 from onnxcam.network.opening import OpenOptions
 from onnxcam.outputs.saliency import Saliency
@@ -372,7 +372,7 @@ class Explainer:
             inputs=inputs,
             parts=[shares.part(i) for i in range(len(names))] if shares is not None else None,
         )
-        return results
+        return under_every_name(metrics, results)
 
     def prepare(self, image: ImageLike, name: str | None = None) -> ModelInput:
         """Reads and preprocesses one picture; .image is (C,H,W) float32 as the network takes it.

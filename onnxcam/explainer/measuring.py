@@ -5,6 +5,7 @@ gives them what they need: the picture as the network takes it, the target, and 
 """
 
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -87,7 +88,7 @@ def measured(
     results: dict[str, Measurement] = {}
     for i, name in enumerate(requests.names):
         progress = parts[i] if parts is not None else None
-        explain = replace(again, progress=progress)
+        explain, start = replace(again, progress=progress), time.perf_counter()
         one = measure(
             name,
             values,
@@ -99,7 +100,8 @@ def measured(
             seed=requests.seed,
             progress=progress,
         )
-        results[name] = replace(one, passes=one.passes + explain.passes)
+        seconds = time.perf_counter() - start
+        results[name] = replace(one, passes=one.passes + explain.passes, seconds=seconds)
         if progress is not None:
             passes = max(1, results[name].passes)  # one that took none is done too
             progress(passes, passes)
@@ -109,7 +111,10 @@ def measured(
 def picture_of(saliency: Saliency | npt.ArrayLike) -> Path:
     """The file that a map was made of. Raises OptionError where there is none, so that the picture has to be passed."""
     if not isinstance(saliency, Saliency):
-        raise OptionError("a bare map does not say what it is of; pass the picture as picture=, and the target")
+        raise OptionError(
+            "a bare map does not say what it is of; pass the picture as picture=, and the target as target= unless it "
+            "is what the model predicts"
+        )
     name = saliency.provenance.image
     if "\0" in name or not os.path.exists(name):
         raise OptionError(f"the map was made of {name}, which is no file here; pass the picture as picture=")

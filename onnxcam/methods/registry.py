@@ -143,7 +143,7 @@ def _loaded(name: str) -> tuple[Maker, Method]:
     """The maker of that name from another package, and its default method. Raises OptionError."""
     entries = tuple(entry for entry in _entry_points() if entry.name == name)
     if not entries:
-        raise OptionError(f"no method is called {name!r}; {near(name, method_names())}")
+        raise OptionError(f"no method is called {name!r}; {near(name, method_names())} (`onnxcam methods` lists them)")
     return _load(tuple(sys.path), name, entries)
 
 

@@ -17,6 +17,12 @@ ROUNDING = 1e-6
 NOT_FINITE = "the model's scores hold NaN or infinity"
 
 
+def typed(name: str) -> str:
+    """A metric's name as people read and type it: average-drop of average_drop, average-drop:half of the same."""
+    metric, colon, protocol = name.partition(":")
+    return f"{metric.replace('_', '-')}{colon}{protocol}"
+
+
 def array_of(name: str, values: npt.ArrayLike) -> npt.NDArray[Any]:
     """The values as an array. Raises OptionError, with the name, for rows of unequal length.
 
@@ -80,7 +86,7 @@ def known_protocol(metric: str, protocol: str, protocols: Iterable[str]) -> str:
     known = tuple(protocols)
     if protocol not in known:
         listed = f"known: {', '.join(known)}" if known else "it has only one, without a name"
-        raise OptionError(f"{metric} has no protocol {protocol!r}; {listed}")
+        raise OptionError(f"{typed(metric)} has no protocol {protocol!r}; {listed}")
     return protocol
 
 

@@ -47,8 +47,9 @@ class MetricInputs:
     """What is measured, and what a metric may need for it.
 
     saliency_map: (*size) of any tool. scorer: of one target. box: one or several, in pixels of the upright picture
-    where there is a placement, else of the model's input. placement: where the map lies on the picture. step: pixels a
-    step of a curve; None takes the metric's default. seed: of metrics that draw numbers.
+    where there is a placement, else of the model's input. placement: where the map lies on the picture; a Saliency and
+    a Scorer have it. step: pixels a step of a curve; None takes the metric's default. seed: of metrics that draw
+    numbers.
     """
 
     saliency_map: npt.ArrayLike
@@ -68,7 +69,7 @@ class Metric:
     name: as in records. title: for tables. better: which values speak for a map. range: the values it takes, as text.
     source: the papers. protocols: how it can be measured, the default first; empty where there is one way without a
     name. cost: forward passes, as text. run: measures under a protocol (None where there are none); it is called only
-    with all of `needs`. unit: of the value, '%' or none.
+    with all of `needs`. unit: of the value, '%' or none. meaning: what is measured, in one clause.
     """
 
     name: str
@@ -81,3 +82,4 @@ class Metric:
     run: Callable[[MetricInputs, str | None], Measurement]
     protocols: tuple[str, ...] = ()
     unit: str = ""
+    meaning: str = ""

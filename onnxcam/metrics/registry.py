@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy.typing as npt
 
-from onnxcam.errors import OptionError
+from onnxcam.errors import OptionError, near
 from onnxcam.metrics.adcc import adcc
-from onnxcam.metrics.arguments import known_protocol
+from onnxcam.metrics.arguments import known_protocol, typed
 from onnxcam.metrics.average import MASK_PROTOCOLS, average_drop, average_gain, average_increase
 from onnxcam.metrics.complexity import sparseness
 from onnxcam.metrics.curves import DELETION_PROTOCOLS, INSERTION_PROTOCOLS, deletion, insertion
@@ -113,46 +113,57 @@ ROWS = (
     Metric(
         "average_drop", "Average drop", Better.LOWER, "0 to 100 %", f"{GRAD_CAM_PP}; {SCORE_CAM}; {OPTI_CAM}",
         frozenset({Need.SCORER}), "1 forward pass", _masked(average_drop), MASK_PROTOCOLS, "%",
+        meaning="how much of the score is lost when only what the map keeps is seen",
     ),
     Metric(
         "average_increase", "Average increase", Better.HIGHER, "0 or 100 %", f"{GRAD_CAM_PP}; {SCORE_CAM}; {OPTI_CAM}",
         frozenset({Need.SCORER}), "1 forward pass", _masked(average_increase), MASK_PROTOCOLS, "%",
+        meaning="whether the score rises when only what the map keeps is seen",
     ),
     Metric(
         "average_gain", "Average gain", Better.HIGHER, "0 to 100 %", OPTI_CAM,
         frozenset({Need.SCORER}), "1 forward pass", _masked(average_gain), MASK_PROTOCOLS, "%",
+        meaning="the rise of the score seen through the map, of the room up to 1",
     ),
     Metric(
         "deletion", "Deletion", Better.LOWER, "0 to 1", RISE,
         frozenset({Need.SCORER}), CURVE_COST, _curve(deletion), DELETION_PROTOCOLS,
+        meaning="area under the score while pixels go, the most salient first",
     ),
     Metric(
         "insertion", "Insertion", Better.HIGHER, "0 to 1", RISE,
         frozenset({Need.SCORER}), CURVE_COST, _curve(insertion), INSERTION_PROTOCOLS,
+        meaning="area under the score while pixels come back, the most salient first",
     ),
     Metric(
         "energy_pointing_game", "Energy pointing game", Better.HIGHER, "0 to 1", SCORE_CAM,
         frozenset({Need.BOX}), "no forward pass", _energy,
+        meaning="the share of the map that lies in the object's box",
     ),
     Metric(
         "pointing_game", "Pointing game", Better.HIGHER, "0 or 1, between at ties", ZHANG,
         frozenset({Need.BOX}), "no forward pass", _pointing, POINTING_PROTOCOLS,
+        meaning="whether the map's maximum lies in the object's box",
     ),
     Metric(
         "road", "ROAD", Better.HIGHER, "-0.5 to 0.5", ROAD,
         frozenset({Need.SCORER, Need.SEED}), "2 forward passes a percentile (8), and the imputation", _road,
+        meaning="the score without the least salient pixels against without the most salient",
     ),
     Metric(
         "faithfulness_correlation", "Faithfulness correlation", Better.HIGHER, "-1 to 1", f"{BHATT}; Xplique",
         frozenset({Need.SCORER, Need.SEED}), "1 forward pass a subset (200)", _correlation, CORRELATION_PROTOCOLS,
+        meaning="whether the score's drop follows the sum of the map that was removed",
     ),
     Metric(
         "adcc", "ADCC", Better.HIGHER, "0 to 1", POPPI,
         frozenset({Need.SCORER, Need.EXPLAIN}), "1 forward pass and one explanation", _adcc,
+        meaning="average drop, coherency and complexity in one number",
     ),
     Metric(
         "sparseness", "Sparseness (Gini)", Better.NEITHER, "0 to 1", CHALASANI,
         frozenset(), "no forward pass", _sparseness,
+        meaning="how few pixels hold the map (Gini index); says nothing of its place",
     ),
 )  # fmt: skip
 
@@ -197,14 +208,15 @@ def measure(
 def metric_named(name: str) -> tuple[Metric, str | None]:
     """The metric and the protocol of a name; without one, the metric's default, and None where it has no protocols.
 
-    Dashes and underscores of the metric's name are the same. Raises OptionError, which lists the known names.
+    Dashes and underscores of the metric's name are the same. Raises OptionError, which names similar ones.
     """
     if not isinstance(name, str):
         raise OptionError(f"a metric's name is a text such as 'deletion', not {name!r}")
     word, colon, protocol = (part.strip() for part in name.partition(":"))
     metric = METRICS.get(word.replace("-", "_"))
     if metric is None:
-        raise OptionError(f"no metric is called {word!r}; known: {', '.join(METRICS)}")
+        listed = near(word.replace("_", "-"), map(typed, METRICS))
+        raise OptionError(f"no metric is called {word!r}; {listed} (`onnxcam metrics` lists them)")
     if not colon:
         return metric, metric.protocols[0] if metric.protocols else None
     return metric, known_protocol(metric.name, protocol, metric.protocols)

@@ -37,6 +37,12 @@ class Measured(Protocol):
     def options(self) -> Mapping[str, Any]: ...
     @property
     def passes(self) -> int: ...
+    @property
+    def better(self) -> str | None: ...
+    @property
+    def unit(self) -> str: ...
+    @property
+    def note(self) -> str | None: ...
 
 
 Measurements = Mapping[str, Measured]
@@ -99,6 +105,9 @@ def _measured(one: Measured) -> dict[str, Any]:
         "value": one.value,
         "protocol": one.protocol,
         "reason": one.reason,
+        **({"note": one.note} if one.note is not None else {}),
+        "better": one.better,
+        "unit": one.unit,
         **({"curve": one.curve} if one.curve is not None else {}),
         "options": one.options,
         "passes": one.passes,

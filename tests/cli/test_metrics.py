@@ -83,7 +83,10 @@ def test_the_list_names_every_metric_with_its_protocols_needs_and_cost(folder: P
     assert by_name["pointing_game"]["needs"] == ["box"]
     assert all(metric["source"] and metric["cost"] and metric["range"] and metric["title"] for metric in listed)
     page = output("metrics")
-    assert all(f"\n{name.replace('_', '-')}\n" in f"\n{page}" for name in METRICS)
+    assert all(f"\n{name.replace('_', '-')}\n  {METRICS[name].meaning[:40]}" in f"\n{page}" for name in METRICS)
+    assert max(map(len, page.splitlines())) <= 80
+    words = " ".join(page.split())
+    assert all(text in words for metric in METRICS.values() for text in (metric.source, metric.cost, metric.meaning))
 
 
 # --- the summary ------------------------------------------------------------------------------------------------------
@@ -97,7 +100,7 @@ def test_the_summary_has_a_line_of_each_metric_and_says_which_way_is_better(fold
     assert lines[:3] == [
         ["deletion", "X", "↓", "zero"], ["deletion", "X", "↓", "mean"], ["average-drop", "X", "%", "↓", "mult"],
     ]  # fmt: skip
-    assert "59 forward passes" in done.stdout.splitlines()[start + 3]
+    assert re.search(r"59 forward passes, \d+\.\d\d s\)$", done.stdout.splitlines()[start + 3])
     assert done.stderr == ""
 
 
@@ -125,6 +128,20 @@ def test_the_columns_stand_below_each_other_and_an_undefined_metric_says_why() -
     assert "1.0e-05" in lines[3]
     assert "31 forward passes" in lines[4]
     assert metric_lines({}) == []
+
+
+def test_the_energy_stands_beside_what_a_map_of_ones_scores() -> None:
+    energy = Measurement("energy_pointing_game", 0.8, options={"ratio": 2.4321, "box_share": 0.33})
+    line, end = metric_lines({"energy-pointing-game": energy})
+    assert line.endswith("2.43 x the box's share")
+    assert len(line) <= 80
+    assert end.strip().endswith("0 forward passes, 0.00 s)")
+
+
+def test_a_doubtful_box_is_named_once_below_the_numbers() -> None:
+    one, other = (Measurement(name, 1.0, note="the box is odd") for name in ("energy_pointing_game", "pointing_game"))
+    lines = metric_lines({"energy-pointing-game": one, "pointing-game": other})
+    assert [line.strip() for line in lines if "odd" in line] == ["note: the box is odd"]
 
 
 @pytest.mark.parametrize(
@@ -222,7 +239,7 @@ def test_each_input_of_a_network_of_two_pictures_is_measured(folder: Path) -> No
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--metrics", "delition"], "no metric is called 'delition'; known: average_drop"),
+        (["--metrics", "delition"], "no metric is called 'delition'; did you mean deletion"),
         (["--metrics", "deletion:grey"], "deletion has no protocol 'grey'; known: zero, mean"),
         (["--metrics", ","], "--metrics is empty"),
         (["--metrics", "pointing-game"], "needs the box of the object"),

@@ -93,6 +93,13 @@ def test_a_metric_is_measured_once_however_often_it_is_named(explainer: Explaine
     assert sorted(measured) == sorted(WITHOUT_BOX)
 
 
+def test_a_metric_named_twice_stands_under_both_names(explainer: Explainer) -> None:
+    measured = explainer.measure(explainer(IMAGE), "deletion", "deletion:zero", "average_drop", picture=IMAGE)
+    assert list(measured) == ["deletion", "average_drop", "deletion:zero"]
+    assert measured["deletion"] is measured["deletion:zero"]
+    assert measured["deletion"].seconds > 0
+
+
 def test_the_picture_of_a_file_is_read_again_and_that_of_an_array_must_be_passed(
     explainer: Explainer, photo: Path
 ) -> None:
@@ -147,10 +154,10 @@ def test_a_map_of_another_model_is_measured_on_this_one(explainer: Explainer) ->
 @pytest.mark.parametrize(
     ("names", "arguments", "message"),
     [
-        (["delition"], {}, "no metric is called 'delition'; known: .*deletion"),
+        (["delition"], {}, "no metric is called 'delition'; did you mean deletion"),
         (["deletion:grey"], {}, "no protocol 'grey'; known: zero, mean"),
         (["pointing-game"], {}, "pointing-game needs the box of the object"),
-        (["deletion"], {"box": (1, 1, 5, 5)}, "no metric reads it; those that do: energy_pointing_game, pointing_game"),
+        (["deletion"], {"box": (1, 1, 5, 5)}, "no metric reads it; those that do: energy-pointing-game, pointing-game"),
         (["pointing-game"], {"box": (1, 1, 1, 5)}, "box is"),
         (["pointing-game"], {"box": (5, 1, 1, 5)}, "box is"),
         (["pointing-game"], {"box": [1, 2, 3]}, "box is"),

@@ -1,6 +1,7 @@
 """The pointing games: hand-worked boxes, every published slip as a test, and a naive loop over pixels."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -214,3 +215,27 @@ def test_boxes_that_overlap_count_once() -> None:
 def test_an_unknown_protocol_lists_the_known_ones() -> None:
     with pytest.raises(OptionError, match="15px, exact"):
         pointing_game(np.ones(SIZE), (0, 0, 3, 3), protocol="7px")
+
+
+@pytest.mark.parametrize("metric", [energy_pointing_game, pointing_game])
+def test_a_box_beyond_the_picture_is_cut_off_with_a_note(metric: Any) -> None:
+    saliency_map = np.arange(1, 13, dtype=np.float32).reshape(3, 4)
+    placement = Placement((30, 40), (0, 0, 40, 30))
+    whole = metric(saliency_map, (20, 0, 40, 30), placement=placement)
+    beyond = metric(saliency_map, (20, 0, 60, 30), placement=placement)
+    assert (whole.value, whole.note) == (beyond.value, None)
+    assert "beyond the picture, 40 wide and 30 high" in beyond.note
+    assert metric(saliency_map, (20, 0, 41, 30), placement=placement).note is None, "counted from 1"
+    assert "4 wide and 3 high" in metric(saliency_map, (2, -2, 4, 3)).note
+    assert "beyond" in metric(saliency_map, [(0, 0, 4, 4), (20, 0, 60, 30)], placement=placement).note
+
+
+@pytest.mark.parametrize("metric", [energy_pointing_game, pointing_game])
+def test_numbers_of_one_at_most_are_no_pixels(metric: Any) -> None:
+    saliency_map = np.arange(1, 13, dtype=np.float32).reshape(3, 4)
+    undefined = metric(saliency_map, (0.5, 0.1, 1.0, 0.4))
+    assert undefined.value is None
+    assert "a box is in pixels" in undefined.reason
+    assert "a box is in pixels" in metric(saliency_map, (0.1, 0.2, 0.9, 1.0)).note
+    assert metric(saliency_map, (0, 0, 2, 1)).note is None
+    assert "outside of what the model sees" in metric(saliency_map, (1.6, 1.6, 2.4, 2.4)).reason

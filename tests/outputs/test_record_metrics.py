@@ -28,15 +28,18 @@ class Number:
     curve: Floats | None = None
     options: dict[str, Any] = field(default_factory=dict)
     passes: int = 0
+    better: str | None = "lower"
+    unit: str = ""
+    note: str | None = None
 
 
 CURVE = np.array([[0, 0.5], [0.5, 0.25], [1, 0.125]], np.float32)
 METRICS = {
-    "average-drop": Number(12.5, "mult", passes=2),
+    "average-drop": Number(12.5, "mult", passes=2, unit="%"),
     "average_drop:half-soft": Number(None, "half-soft", "the probability is 0, so there is nothing to lose"),
     "deletion:zero": Number(0.28125, "zero", curve=CURVE, options={"step": np.int64(4)}, passes=3),
     "deletion:mean": Number(0.25, "mean", curve=CURVE, options={"step": 4}),
-    "sparseness": Number(np.float32(0.5)),  # type: ignore[arg-type]
+    "sparseness": Number(np.float32(0.5), better=None, note="odd"),  # type: ignore[arg-type]
 }
 
 
@@ -48,13 +51,21 @@ def test_the_record_holds_each_metric_under_the_name_by_which_it_was_requested()
         "average_drop", "average_drop:half-soft", "deletion:zero", "deletion:mean", "sparseness",
     ]  # fmt: skip
     assert values["metrics"]["average_drop"] == {
-        "value": 12.5, "protocol": "mult", "reason": None, "options": {}, "passes": 2,
+        "value": 12.5, "protocol": "mult", "reason": None, "options": {}, "passes": 2, "better": "lower", "unit": "%",
     }  # fmt: skip
     assert values["metrics"]["deletion:zero"] == {
         "value": 0.28125, "protocol": "zero", "reason": None, "curve": [[0, 0.5], [0.5, 0.25], [1, 0.125]],
-        "options": {"step": 4}, "passes": 3,
+        "options": {"step": 4}, "passes": 3, "better": "lower", "unit": "",
     }  # fmt: skip
     assert values["metrics"]["sparseness"]["value"] == 0.5
+    assert (values["metrics"]["sparseness"]["better"], values["metrics"]["sparseness"]["note"]) == (None, "odd")
+
+
+def test_a_record_of_before_direction_and_unit_still_fits() -> None:
+    values = record(saliency(), metrics=METRICS)
+    for one in values["metrics"].values():
+        del one["better"], one["unit"]
+    VALIDATOR.validate(values)
 
 
 def test_an_undefined_metric_is_null_with_its_reason() -> None:
