@@ -61,25 +61,24 @@ def compare(
     """
     several = isinstance(pictures, list | tuple)
     images: Sequence[Any] = pictures if several else [pictures]  # type: ignore[assignment]
-    wanted = target_list(targets)
+    requests = target_list(targets)
     if not images:
         raise OptionError("there is no picture to compare")
-    if len(images) > 1 and len(wanted) > 1:
+    if len(images) > 1 and len(requests) > 1:
         raise OptionError("compare several pictures or several targets; for both, call compare() for each picture")
-    job = _Job(images, wanted, _requests(metrics, box, seed), progress)
+    job = _Job(images, requests, _requests(metrics, box, seed), progress)
     start = time.perf_counter()
     chosen: list[Method] = []
     for i, explainer in enumerate([explainers] if isinstance(explainers, Explainer) else explainers):
-        if i and max(len(images), len(wanted)) > 1:
+        if i and max(len(images), len(requests)) > 1:
             raise OptionError("compare several models or layers for one picture and one target")
         chosen = chosen or _checked_methods(methods, explainer)
         job.run(explainer, chosen)
     job.check_maps()
-    axis = job.axis
-    rows = [replace(row, name=name) for row, name in zip(job.rows, job.names(axis), strict=True)]
+    rows = [replace(row, name=name) for row, name in zip(job.rows, job.names(job.axis), strict=True)]
     names = tuple(ComparedMethod(method.name, _words(method)) for method in chosen)
     shown = tuple(_metric(name) for name in job.requests.names)
-    return Comparison(axis, names, tuple(rows), shown, job.passes, time.perf_counter() - start)
+    return Comparison(job.axis, names, tuple(rows), shown, job.passes, time.perf_counter() - start)
 
 
 @dataclass(eq=False)

@@ -16,11 +16,13 @@ from onnxcam.types import Map
 PASSES_BELOW, FAILS_ABOVE = 0.3, 0.5
 FEWEST_PICTURES = 3
 """One picture scatters from -0.7 to 0.9."""
-DEFAULT_STEPS = 10
+DEFAULT_STEPS, FEWEST_STEPS = 10, 3
+"""Fewer steps are little more than full depth, where a method that follows only the first layers passes too."""
 RULE = (
     f"mean Spearman correlation with the maps of the intact model, over all steps of the top-down order and all "
     f"pictures: below {PASSES_BELOW:g} passes, above {FAILS_ABOVE:g} fails, else undecided; undecided too with fewer "
-    f"than {FEWEST_PICTURES} pictures, or where half of the maps are undefined or half of the layers keep their weights"
+    f"than {FEWEST_PICTURES} pictures or {FEWEST_STEPS} steps of more layers, or where half of the maps are undefined "
+    f"or half of the layers keep their weights"
 )
 
 
@@ -56,10 +58,15 @@ class SanityOptions:
     def __post_init__(self) -> None:
         object.__setattr__(self, "order", choose(Order, self.order, "order"))
         object.__setattr__(self, "redraw", choose(Redraw, self.redraw, "redraw"))
-        if not self.seeds or any(seed < 0 for seed in self.seeds) or len(set(self.seeds)) < len(self.seeds):
-            raise OptionError(f"seeds are different numbers of 0 or more, not {self.seeds}")
-        if self.steps is not None and self.steps < 1:
-            raise OptionError(f"steps is 1 or more, or None for all layers, not {self.steps}")
+        seeds = self.seeds if isinstance(self.seeds, tuple | list) else ()
+        if not seeds or not all(_is_whole(seed, 0) for seed in seeds) or len(set(seeds)) < len(seeds):
+            raise OptionError(f"seeds are different whole numbers of 0 or more, as (0, 1), not {self.seeds!r}")
+        if self.steps is not None and not _is_whole(self.steps, 1):
+            raise OptionError(f"steps is a whole number of 1 or more, or None for all layers, not {self.steps!r}")
+
+
+def _is_whole(value: object, least: int) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= least
 
 
 @dataclass(frozen=True)
@@ -166,16 +173,24 @@ def mean_over_steps(steps: Sequence[Sequence[float | None]]) -> float | None:
     return float(np.mean(means)) if means else None
 
 
-def judge(spearman: Spread, pictures: int, order: Order | str, drawn: float = 1.0) -> tuple[Verdict, str]:
+def judge(
+    spearman: Spread, pictures: int, order: Order | str, drawn: float = 1.0, *, few_steps: bool = False
+) -> tuple[Verdict, str]:
     """(the verdict by RULE, why, in one sentence).
 
     pictures: how many have a map of the intact model. drawn: the share of the layers whose weights can be drawn again.
+    few_steps: whether there are fewer steps than FEWEST_STEPS, and more layers.
     """
     mean = spearman.mean
     if order is not Order.TOP_DOWN:
         return Verdict.UNDECIDED, "the rule is for the top-down order; one layer alone may matter little to any map"
     if pictures < FEWEST_PICTURES:
         return Verdict.UNDECIDED, f"{pictures} pictures are fewer than {FEWEST_PICTURES}, and one scatters widely"
+    if few_steps:
+        return (
+            Verdict.UNDECIDED,
+            f"fewer than {FEWEST_STEPS} steps leave out most layers, and full depth alone misleads",
+        )
     if drawn <= 0.5:
         return Verdict.UNDECIDED, f"the weights of {1 - drawn:.0%} of the layers cannot be drawn again"
     if mean is None or spearman.undefined >= spearman.count:

@@ -42,13 +42,8 @@ def road(
     """
     single_target(scorer)
     numbers = fitting_map(saliency_map, scorer)
-    chosen = sorted(numbers_of("percentiles", percentiles))
-    if not chosen or not all(0 < q < 100 for q in chosen):
-        raise OptionError(f"percentiles lie between 0 and 100, not {tuple(chosen)}")
-    (noise,) = numbers_of("noise", [noise])
-    if not 0 <= noise < np.inf:
-        raise OptionError(f"noise is a deviation of 0 or more, not {noise}")
-    options = {"percentiles": tuple(chosen), "noise": noise, "seed": known_seed(seed)}
+    chosen, noise = _checked(percentiles, noise)
+    options = {"percentiles": chosen, "noise": noise, "seed": known_seed(seed)}
     if is_constant(numbers):
         return Measurement("road", None, reason=NO_ORDER, options=options)
     masks = kept_pixels(descending_ranks(numbers), chosen)
@@ -65,6 +60,17 @@ def road(
     return Measurement(
         "road", float(halves.mean()), curve=np.asarray(curve, np.float32), options=options, passes=len(masks)
     )
+
+
+def _checked(percentiles: Sequence[float], noise: float) -> tuple[tuple[float, ...], float]:
+    """The percentiles in order, and the noise. Raises OptionError."""
+    chosen = sorted(numbers_of("percentiles", percentiles))
+    if not chosen or not all(0 < q < 100 for q in chosen):
+        raise OptionError(f"percentiles lie between 0 and 100, not {tuple(chosen)}")
+    (deviation,) = numbers_of("noise", [noise])
+    if not 0 <= deviation < np.inf:
+        raise OptionError(f"noise is a deviation of 0 or more, not {deviation}")
+    return tuple(chosen), deviation
 
 
 def kept_pixels(ranks: Indices, percentiles: Sequence[float]) -> Bools:

@@ -205,8 +205,21 @@ def test_nonsense_is_refused(classifier: onnx.ModelProto) -> None:
         sanity_check(classifier, pictures(), [])
     with pytest.raises(OptionError, match="seeds"):
         SanityOptions(seeds=(1, 1))
-    with pytest.raises(OptionError, match="steps"):
-        SanityOptions(steps=0)
+    for seeds in ((), (1.5,), ("a",), 3, None, (True,)):
+        with pytest.raises(OptionError, match="seeds"):
+            SanityOptions(seeds=seeds)
+    for steps in (0, 1.5, "all"):
+        with pytest.raises(OptionError, match="steps"):
+            SanityOptions(steps=steps)
+
+
+def test_full_depth_alone_gives_no_verdict(classifier: onnx.ModelProto) -> None:
+    """A method that follows the first layers only passes there."""
+    for steps in (1, 2):
+        report = sanity_check(classifier, pictures(3), ["gradient"], SanityOptions(steps=steps))
+        assert report.layers > 2
+        assert report.verdict == "undecided"
+        assert "steps" in report.methods[0].reason
 
 
 def test_nothing_is_left_in_the_cache(
