@@ -172,7 +172,8 @@ def interrupted(action: Callable[[], object], module: str, at: int | None) -> tu
 
     Returns what was raised, and the number of lines that were run there.
     """
-    count, before = 0, sys.gettrace()
+    count = 0
+    raised: list[BaseException] = []
 
     def local(frame: FrameType, event: str, argument: object) -> Any:
         nonlocal count
@@ -185,14 +186,21 @@ def interrupted(action: Callable[[], object], module: str, at: int | None) -> tu
     def enter(frame: FrameType, event: str, argument: object) -> Any:
         return local if frame.f_code.co_filename == module else None
 
-    sys.settrace(enter)
-    try:
-        action()
-    except BaseException as error:  # noqa: BLE001 - it is what the caller asks for
-        return error, count
-    finally:
-        sys.settrace(before)
-    return None, count
+    def run() -> None:
+        sys.settrace(enter)
+        try:
+            action()
+        except BaseException as error:  # noqa: BLE001 - it is what the caller asks for
+            raised.append(error)
+        finally:
+            sys.settrace(None)
+
+    # In a thread of its own: an exception between the lines of a handler leaves that exception behind as the context of
+    # all that this thread raises later.
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    return next(iter(raised), None), count
 
 
 def open_files() -> int:
