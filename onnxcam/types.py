@@ -114,6 +114,8 @@ class NoteCode(StrEnum):
     """Only one branch of an If is explained."""
     COMPUTED_IN_FLOAT32 = "computed-in-float32"
     """The model's own number type has no kernels, so float32 is used."""
+    DIFFERENT_CLASSES = "different-classes"
+    """Rows of a comparison are of different classes."""
     READ_AS_BOXES = "read-as-boxes"
     """An output was taken for a detector's table."""
     BOX_READING = "box-reading"

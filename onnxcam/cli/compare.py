@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from onnxcam.cli.comparison_summary import comparison_summary
 from onnxcam.cli.isolated import ran_isolated
 from onnxcam.cli.opening import open_explainer
 from onnxcam.cli.options import CompareArgs, command
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from onnxcam.explainer.explainer import Explainer
     from onnxcam.explainer.targets.kind import TargetLike
     from onnxcam.methods.blocks import Method
-    from onnxcam.outputs.comparison import Comparison
     from onnxcam.outputs.overlay import Style
 
 MODEL_SUFFIXES = (".onnx", ".ort")
@@ -127,7 +127,7 @@ def _write(
     if add is not None:
         add([comparison_record(comparison, [file])])
     elif not args.quiet:
-        print_lines(_summary(comparison, pictures, file))
+        print_lines(comparison_summary(comparison, pictures, file))
 
 
 def _parsed(args: CompareArgs) -> _Job:
@@ -211,33 +211,3 @@ def _printer(args: CompareArgs) -> Iterator[Add | None]:
         return
     with json_list() as add:
         yield add
-
-
-def _summary(comparison: "Comparison", pictures: Sequence[Path], file: Path) -> list[str]:
-    """The file, and below it each row with its target and the metrics of each method."""
-    from onnxcam.outputs.captions import target_text
-    from onnxcam.outputs.figure_cells import shown_number
-
-    lines = [f"{', '.join(map(str, pictures))} -> {file}"]
-    units = {metric.name: metric.unit for metric in comparison.metrics}
-    wide = max(len(str(method)) for method in comparison.methods)
-    for row in comparison.rows:
-        scored = target_text(row.target) if row.target is not None else "no map"
-        lines.append(f"  {scored}" if scored.startswith(row.name) else f"  {row.name}  {scored}")
-        for method, cell in zip(comparison.methods, row.maps, strict=True):
-            numbers = [
-                f"{_typed(name)} {shown_number(one.value, units[name])}" if one.value is not None
-                else f"{_typed(name)} undefined ({one.reason})"
-                for name, one in cell.metrics.items()
-            ]  # fmt: skip
-            if cell.saliency is None or numbers:
-                shown = "  ".join(numbers) if cell.saliency is not None else f"no map: {cell.reason}"
-                lines.append(f"    {str(method).ljust(wide)}  {shown}")
-    lines.append(f"  {comparison.passes} forward passes, {comparison.seconds:.2f} s")
-    return lines
-
-
-def _typed(metric: str) -> str:
-    """A metric as it is typed: 'average_drop:half' as 'average-drop:half'."""
-    name, colon, protocol = metric.partition(":")
-    return f"{name.replace('_', '-')}{colon}{protocol}"

@@ -90,9 +90,8 @@ def metric_lines(metrics: "Mapping[str, Measurement]") -> list[str]:
 
     if not metrics:
         return []
-    marks = {Better.HIGHER: "\N{UPWARDS ARROW}", Better.LOWER: "\N{DOWNWARDS ARROW}", Better.NEITHER: " "}
-    if not _prints("".join(marks.values())):
-        marks = {Better.HIGHER: "+", Better.LOWER: "-", Better.NEITHER: " "}
+    higher, lower = better_marks()
+    marks = {Better.HIGHER: higher, Better.LOWER: lower, Better.NEITHER: " "}
     names = {name: name.partition(":")[0].replace("_", "-") for name in metrics}
     width = max(map(len, names.values()))
     lines = []
@@ -117,6 +116,12 @@ def _beside(one: "Measurement") -> str:
     """What stands beside the value of a metric without protocols: how often a map of ones it is."""
     ratio = one.options.get("ratio") if one.metric == "energy_pointing_game" else None
     return f"{ratio:.2f} x the box's share" if ratio is not None else ""
+
+
+def better_marks() -> tuple[str, str]:
+    """What stands for higher and for lower is better: arrows, or signs where standard output has none."""
+    arrows = "\N{UPWARDS ARROW}", "\N{DOWNWARDS ARROW}"
+    return arrows if _prints("".join(arrows)) else ("+", "-")
 
 
 def metric_value(value: float, unit: str) -> str:
@@ -178,16 +183,22 @@ def _has(name: str, what: str) -> bool:
 
 
 def _assumed(saliency: "Saliency") -> str:
-    """The end of the first line, where the preset is only assumed, or an array that came preprocessed is doubtful."""
+    """The end of the first line, where preprocessing_doubt() has something."""
+    doubt = preprocessing_doubt(saliency)
+    return f" ({doubt})" if doubt else ""
+
+
+def preprocessing_doubt(saliency: "Saliency") -> str:
+    """What to say where the preset is only assumed, or an array that came preprocessed is doubtful; '' elsewhere."""
     from onnxcam.outputs.captions import is_doubtful_array
     from onnxcam.types import Source
 
     provenance = saliency.provenance
     if is_doubtful_array(saliency):
-        return " (its numbers are those of a picture; if it is not preprocessed, the map is wrong: see the note)"
+        return "its numbers are those of a picture; if it is not preprocessed, the map is wrong: see the note"
     if provenance.preset_origin.source is not Source.ASSUMED:
         return ""
-    return f" (preprocessing assumed: {provenance.preset.name}; if that is wrong, so is the map: --preset)"
+    return f"preprocessing assumed: {provenance.preset.name}; if that is wrong, so is the map: --preset"
 
 
 def _preprocessing(saliency: "Saliency") -> str:

@@ -34,8 +34,11 @@ from onnxcam.outputs.comparison import (
     Comparison,
     ComparisonRow,
 )
-from onnxcam.types import Progress
+from onnxcam.outputs.saliency import ScoredTarget
+from onnxcam.types import Note, NoteCode, Progress
 
+SHOWN = 4
+"""The most classes that a note names."""
 BEST = {Better.HIGHER: Best.HIGHEST, Better.LOWER: Best.LOWEST, Better.NEITHER: Best.NONE}
 
 
@@ -78,7 +81,10 @@ def compare(
     rows = [replace(row, name=name) for row, name in zip(job.rows, job.names(job.axis), strict=True)]
     names = tuple(ComparedMethod(method.name, _words(method)) for method in chosen)
     shown = tuple(_metric(name) for name in job.requests.names)
-    return Comparison(job.axis, names, tuple(rows), shown, job.passes, time.perf_counter() - start)
+    return Comparison(
+        job.axis, names, tuple(rows), shown, job.passes, time.perf_counter() - start, job.requests.boxes,
+        _class_notes(job.axis, rows),
+    )  # fmt: skip
 
 
 @dataclass(eq=False)
@@ -199,6 +205,25 @@ def _checked_methods(methods: Sequence[Method | str] | None, explainer: Explaine
 def _metric(name: str) -> ComparedMetric:
     metric, _ = metric_named(name)
     return ComparedMetric(name, BEST[metric.better], metric.unit)
+
+
+def _class_notes(axis: Axis, rows: Sequence[ComparisonRow]) -> tuple[Note, ...]:
+    """A note where rows that are no targets are of different classes, as each model's or picture's own prediction."""
+    targets = [row.target for row in rows if row.target is not None and row.target.kind == "classes"]
+    names = list(dict.fromkeys(one.name for one in targets if not _same_class(one, targets[0])))
+    if axis is Axis.TARGETS or not names:
+        return ()
+    listed = [targets[0].name, *names[: SHOWN - 1], *(["..."] if len(names) >= SHOWN else [])]
+    text = f"the {axis} are explained for different classes ({', '.join(listed)}); name one target to compare it in all"
+    return (Note(NoteCode.DIFFERENT_CLASSES, text),)
+
+
+def _same_class(one: ScoredTarget, other: ScoredTarget) -> bool:
+    """By label, whatever its number in a model; by number where a model has no labels."""
+    if one.label is None or other.label is None:
+        return (one.index, one.side) == (other.index, other.side)
+    first, second = (target.name.replace("_", " ").casefold() for target in (one, other))
+    return first == second
 
 
 def _words(method: Method) -> tuple[str, ...]:

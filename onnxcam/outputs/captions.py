@@ -21,9 +21,7 @@ class Caption:
 
 def caption(saliency: Saliency) -> Caption:
     """The target's name, and below it its score, the method, and a preset that is only assumed."""
-    provenance, score = saliency.provenance, shown_score(saliency.target)
-    if any(note.code is NoteCode.LOW_SCORE for note in provenance.notes):
-        score = f"only {score}"
+    provenance, score = saliency.provenance, cautious_score(saliency)
     assumed = [f"{provenance.preset.name} assumed"] if provenance.preset_origin.source is Source.ASSUMED else []
     doubtful = ["array perhaps not preprocessed"] if is_doubtful_array(saliency) else []
     return Caption(saliency.target.name, " · ".join([score, *_method_words(provenance), *assumed, *doubtful]))
@@ -56,6 +54,12 @@ def target_text(target: ScoredTarget) -> str:
 def shown_score(target: ScoredTarget) -> str:
     """What the model gave the target: a probability in percent, or the number itself."""
     return percent(target.probability) if target.is_probability else f"{target.logit:.3g}"
+
+
+def cautious_score(saliency: Saliency) -> str:
+    """shown_score() of the target, as 'only 0.1%' where the model hardly sees what is explained."""
+    score = shown_score(saliency.target)
+    return f"only {score}" if any(n.code is NoteCode.LOW_SCORE for n in saliency.provenance.notes) else score
 
 
 def percent(probability: float) -> str:

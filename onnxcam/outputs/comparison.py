@@ -9,6 +9,9 @@ from typing import Any
 from onnxcam.outputs.formats import Original
 from onnxcam.outputs.record import NOT_MEASURED, Measurements, plain, record
 from onnxcam.outputs.saliency import Saliency, ScoredTarget
+from onnxcam.types import Note
+
+Box = tuple[float, float, float, float]
 
 
 class Axis(StrEnum):
@@ -80,7 +83,9 @@ class ComparisonRow:
 class Comparison:
     """Maps of several methods, row by row. passes: forward passes and steps that were made, metrics included.
 
-    seconds: duration of the comparison, without opening the models that the caller opened.
+    seconds: duration of the comparison, without opening the models that the caller opened. boxes: of the object, as a
+    person drew them, (left, top, right, bottom) in the pixels of a target's box. notes: on the comparison; those on a
+    map are in its provenance.
     """
 
     axis: Axis
@@ -89,13 +94,23 @@ class Comparison:
     metrics: tuple[ComparedMetric, ...] = ()
     passes: int = 0
     seconds: float = 0.0
+    boxes: tuple[Box, ...] = ()
+    notes: tuple[Note, ...] = ()
+
+    def target_name(self, row: ComparisonRow) -> str:
+        """The name of a row's target, with its number where another row has no label for it; '' without any map."""
+        targets = [one.target for one in self.rows if one.target is not None and one.target.kind == "classes"]
+        target = row.target
+        if target is None or target.label is None or all(one.label is not None for one in targets):
+            return target.name if target is not None else ""
+        return f"{target.name} ({target.index})"
 
 
 def comparison_record(comparison: Comparison, outputs: Sequence[Path | str] = ()) -> dict[str, Any]:
     """The comparison in plain JSON values.
 
     maps: the record of each map with its metrics, row by row, as record() makes it. undefined: the method, the row and
-    the reason of each map that there is none of. outputs: the files of the figure.
+    the reason of each map that there is none of. outputs: the files of the figure. notes: on the comparison as a whole.
     """
     cells = [
         (row, method, cell)
@@ -115,5 +130,6 @@ def comparison_record(comparison: Comparison, outputs: Sequence[Path | str] = ()
         "passes": comparison.passes,
         "seconds": comparison.seconds,
         "outputs": list(outputs),
+        "notes": comparison.notes,
     }
     return {key: plain(value) for key, value in values.items()}

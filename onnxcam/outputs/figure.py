@@ -7,7 +7,7 @@ within rc_context(). matplotlib is the extra `plot`.
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from onnxcam.outputs.figure_cells import ACROSS, Cell, Line, lines
 from onnxcam.outputs.figure_curves import Curves, curves_of
 from onnxcam.outputs.figure_drawing import draw_cell
 from onnxcam.outputs.figure_sheet import Sheet
-from onnxcam.outputs.figure_text import LEADING, LEAST, Words, fitted
+from onnxcam.outputs.figure_text import LEADING, LEAST, Words, broken, fits, fitted
 from onnxcam.outputs.figure_text import width as width_of
 from onnxcam.outputs.overlay import Style
 
@@ -115,6 +115,7 @@ class _Page:
         import matplotlib
         from matplotlib.figure import Figure
 
+        self.lines = self._worded()
         blocks = [self._height(line) for line in self.lines]
         panels = sum(panel.height for panel in self.curves)
         height = 2 * EDGE + sum(blocks) + self._scale_height + panels
@@ -131,6 +132,28 @@ class _Page:
                 panel.draw(sheet, EDGE, top)
                 top += panel.height
         return drawn
+
+    def _worded(self) -> list[Line]:
+        """The lines with words that fit: names of metrics all short or none, names of methods in two lines."""
+        room, font = self._cell, self.style.font
+        cells = [cell for line in self.lines for cell in line.cells if cell is not None]
+        values = [words for cell in cells for words in cell.below if words.short]
+        is_short = any(not fits(replace(words, bold=True), room, font) for words in values)
+
+        def named(words: Words) -> Words:
+            """A metric with a name that is the same below each map, whichever number is bold."""
+            cut = fitted(replace(words, text=words.short if is_short else words.text, bold=True), room, font)
+            return replace(words, text=cut.text, mark=cut.mark)
+
+        def worded(cell: Cell) -> Cell:
+            below = [named(words) if words.short else words for words in cell.below]
+            above = [part for words in cell.above for part in broken(words, room, font)]
+            return replace(cell, above=tuple(above), below=tuple(below))
+
+        return [
+            replace(line, cells=tuple(worded(cell) if cell is not None else None for cell in line.cells))
+            for line in self.lines
+        ]
 
     @property
     def _strip(self) -> float:
@@ -160,24 +183,28 @@ class _Page:
         height = self._picture_height(line)
         middle = top + _words_height(line, "above")
         left = EDGE
+        block = self._height(line) - GAP - _words_height(line, "above")
+        # Beside the pictures, and where a label is too long, beside the words below them too.
+        is_long = any(not fits(replace(words, size=LEAST), height, self.style.font) for words in line.label)
         for words in line.label:
-            sheet.turned(words, left, middle, height)
+            sheet.turned(words, left, middle, block if is_long else height)
             left += words.height
         for i, cell in enumerate(line.cells):
             if cell is not None:
-                self._draw(sheet, cell, EDGE + self._strip + i * (self._cell + GAP), middle, height)
+                left = EDGE + self._strip + i * (self._cell + GAP)
+                self._draw(sheet, cell, left, middle, height, top if line.on_top else None)
 
-    def _draw(self, sheet: Sheet, cell: Cell, left: float, top: float, height: float) -> None:
-        """A cell with its words. left, top, height: of the room for its picture."""
+    def _draw(self, sheet: Sheet, cell: Cell, left: float, top: float, height: float, words_top: float | None) -> None:
+        """A cell with its words. left, top, height: of the room for its picture. words_top: of the words above it."""
         room = self._cell
         across = min(room, height / cell.aspect)
         down = across * cell.aspect
         box = left + (room - across) / 2, top, across, down
         draw_cell(sheet.axes(*box), cell, self.style, across / 72 * DPI)
-        baseline = top - AIR
-        for words in reversed(cell.above):
-            sheet.line(words, left, baseline - words.height, room)
-            baseline -= words.height
+        above = words_top if words_top is not None else top - AIR - sum(words.height for words in cell.above)
+        for words in cell.above:
+            sheet.line(words, left, above, room)
+            above += words.height
         below = top + down + AIR / 2
         for words in cell.below:
             sheet.line(words, left, below, room)

@@ -3,27 +3,31 @@
 One line that is long is broken; of a table the longer side goes down the page, since a column of print is narrow.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 import numpy as np
 
-from onnxcam.outputs.captions import shown_score
-from onnxcam.outputs.comparison import Axis, Best, ComparedMap, Comparison, ComparisonRow
+from onnxcam.outputs.captions import cautious_score
+from onnxcam.outputs.comparison import Axis, Best, Box, ComparedMap, Comparison, ComparisonRow
 from onnxcam.outputs.figure_text import USUAL, Words
 from onnxcam.outputs.formats import Original
-from onnxcam.outputs.saliency import Saliency, ScoredTarget
+from onnxcam.outputs.saliency import Saliency
 
 ACROSS = 4
 """Most cells beside each other in one column of print."""
 Part = tuple[float, float, float, float]
 UNDEFINED = "n/a"
 SHORT = {
-    "average_drop": "AD", "average_increase": "AI", "average_gain": "AG", "energy_pointing_game": "EPG",
-    "pointing_game": "pointing", "faithfulness_correlation": "faithful",
+    "average_drop": "AD", "average_increase": "AI", "average_gain": "AG", "deletion": "Del", "insertion": "Ins",
+    "energy_pointing_game": "EPG", "pointing_game": "PG", "road": "ROAD", "faithfulness_correlation": "faith.",
+    "adcc": "ADCC", "sparseness": "Gini",
 }  # fmt: skip
-"""Shorter names of metrics, where a cell is narrow."""
+"""Tables' names of metrics, where a cell is narrow: then all metrics of a figure have theirs."""
+ACRONYMS = ("road", "adcc")
+"""Metrics that have no other name."""
+ARROWS = {Best.HIGHEST: "\N{UPWARDS ARROW}", Best.LOWEST: "\N{DOWNWARDS ARROW}", Best.NONE: ""}
+"""Behind a metric's name: which values are better."""
 SIGNAL_ASPECT = 0.6
 TALLEST, FLATTEST = 1.5, 0.2
 """A cell's height at most and at least, as a multiple of its width."""
@@ -46,6 +50,7 @@ class Cell:
 
     saliency: the map; where there is none, and for the picture itself, another of the row, which has the same place;
     None for a row without maps. shown: what is drawn. above, below: lines of words. slice_index: of a volume.
+    truth: boxes of the object, as a person drew them.
     """
 
     saliency: Saliency | None
@@ -54,6 +59,7 @@ class Cell:
     above: tuple[Words, ...] = ()
     below: tuple[Words, ...] = ()
     slice_index: int | None = None
+    truth: tuple[Box, ...] = ()
 
     @property
     def part(self) -> Part:
@@ -87,10 +93,15 @@ class Cell:
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """Cells beside each other; None leaves a place free. label: words at the left, turned by 90 degrees."""
+    """Cells beside each other; None leaves a place free. label: words at the left, turned by 90 degrees.
+
+    on_top: whether the words above begin at one height, as methods' names with options below some of them; else they
+    end at one.
+    """
 
     cells: tuple[Cell | None, ...]
     label: tuple[Words, ...] = ()
+    on_top: bool = False
 
 
 def lines(comparison: Comparison) -> list[Line]:
@@ -100,7 +111,7 @@ def lines(comparison: Comparison) -> list[Line]:
         row = comparison.rows[0]
         maps = [_map(comparison, row, i, above=_method(comparison, i)) for i in range(methods)]
         parts = _broken([_picture(comparison, row, with_target=True), *maps])
-        return [Line(_aligned(part.cells)) for part in parts]
+        return [replace(part, on_top=True) for part in parts]
     if methods == 1 and comparison.axis is not Axis.PICTURES:
         maps = [_map(comparison, row, 0, above=_row(comparison, row)) for row in comparison.rows]
         first = _picture(comparison, comparison.rows[0], with_target=_names_no_target(comparison))
@@ -122,7 +133,7 @@ def _methods_across(comparison: Comparison) -> list[Line]:
         if number == 0 or comparison.axis is Axis.PICTURES:
             shown = _picture(comparison, row, with_target=number == 0 and _names_no_target(comparison))
             picture = shown if number == 0 else replace(shown, above=())
-        result.append(Line(_aligned((picture, *maps)), _row(comparison, row)))
+        result.append(Line((picture, *maps), _row(comparison, row), on_top=True))
     return result
 
 
@@ -165,38 +176,31 @@ def _method(comparison: Comparison, i: int) -> tuple[Words, ...]:
     return Words(method.name, size=USUAL), *map(Words, method.options)
 
 
-def _aligned(cells: Sequence[Cell | None]) -> tuple[Cell | None, ...]:
-    """The cells with headings of as many lines each, so that the methods' names stand in one line."""
-    most = max(len(cell.above) for cell in cells if cell is not None)
-    return tuple(
-        replace(cell, above=(*cell.above, *[Words("")] * (most - len(cell.above)))) if cell is not None else None
-        for cell in cells
-    )
-
-
 def _row(comparison: Comparison, row: ComparisonRow) -> tuple[Words, ...]:
     """What sets a row apart, and below it the score of its target."""
     if comparison.axis is Axis.LAYERS:
         return (Words(row.name, size=USUAL, from_start=True),)
     if comparison.axis is Axis.MODELS:
-        return Words(row.name, size=USUAL), *_target(row.target, one_line=True)
-    return _target(row.target) or (Words(row.name),)
+        return Words(row.name, size=USUAL), *_target(comparison, row)
+    return _target(comparison, row) or (Words(row.name),)
 
 
-def _target(target: ScoredTarget | None, *, one_line: bool = False) -> tuple[Words, ...]:
-    if target is None:
+def _target(comparison: Comparison, row: ComparisonRow) -> tuple[Words, ...]:
+    """The name of a row's target, and below it its score."""
+    saliency = _any_of(row)
+    if row.target is None or saliency is None:
         return ()
-    if one_line:
-        return (Words(target.name, shown_score(target)),)
-    return Words(target.name), Words("", shown_score(target))
+    number = comparison.target_name(row).removeprefix(row.target.name).strip()
+    return Words(row.target.name, number), Words("", cautious_score(saliency))
 
 
 def _picture(comparison: Comparison, row: ComparisonRow, *, with_target: bool = False) -> Cell:
     """The picture with what the model saw of it."""
-    index, target = _slice(row), _target(row.target) if with_target else ()
+    index, target = _slice(row), _target(comparison, row) if with_target else ()
     slices = () if index is None else (Words("slice", str(index)),)
     heading: tuple[Words, ...] = (Words("input", size=USUAL),)
-    return Cell(_any_of(row), row.original, Shown.PICTURE, above=heading, below=(*target, *slices), slice_index=index)
+    below = (*target, *slices)
+    return Cell(_any_of(row), row.original, Shown.PICTURE, heading, below, index, comparison.boxes)
 
 
 def _map(comparison: Comparison, row: ComparisonRow, method: int, *, above: tuple[Words, ...]) -> Cell:
@@ -204,7 +208,7 @@ def _map(comparison: Comparison, row: ComparisonRow, method: int, *, above: tupl
     below = tuple(_value(comparison, row, cell, i) for i in range(len(comparison.metrics)))
     if cell.saliency is None:
         return Cell(_any_of(row), row.original, Shown.NOTHING, above, below, _slice(row))
-    return Cell(cell.saliency, row.original, above=above, below=below, slice_index=_slice(row))
+    return Cell(cell.saliency, row.original, Shown.MAP, above, below, _slice(row), comparison.boxes)
 
 
 def _any_of(row: ComparisonRow) -> Saliency | None:
@@ -216,15 +220,15 @@ def _value(comparison: Comparison, row: ComparisonRow, cell: ComparedMap, metric
     compared = comparison.metrics[metric]
     name, best = compared.name, compared.best
     value, numbers = _number(cell, name), [n for n in (_number(other, name) for other in row.maps) if n is not None]
-    spoken_name, short = spoken(name), _shortened(name)
+    words = Words(spoken(name), UNDEFINED, ARROWS[best], short=_shortened(name))
     if value is None:
-        return Words(spoken_name, UNDEFINED, short=short)
+        return words
     bold = False
     if best is not Best.NONE:
         leading = shown_number(max(numbers) if best is Best.HIGHEST else min(numbers), compared.unit)
         shown = {shown_number(n, compared.unit) for n in numbers}
         bold = shown_number(value, compared.unit) == leading and len(shown) > 1
-    return Words(spoken_name, shown_number(value, compared.unit), bold=bold, short=short)
+    return replace(words, end=shown_number(value, compared.unit), bold=bold)
 
 
 def _shortened(metric: str) -> str:
@@ -244,9 +248,10 @@ def shown_number(value: float, unit: str = "") -> str:
 
 
 def spoken(metric: str) -> str:
-    """'average-drop:half' as 'average drop, half'."""
+    """'average_drop:half' as 'average-drop, half'."""
     name, colon, protocol = metric.partition(":")
-    return name.replace("_", " ").replace("-", " ") + (f", {protocol}" if colon else "")
+    word = name.upper() if name in ACRONYMS else name.replace("_", "-")
+    return word + (f", {protocol}" if colon else "")
 
 
 def _slice(row: ComparisonRow) -> int | None:

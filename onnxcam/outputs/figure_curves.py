@@ -18,6 +18,8 @@ LEFT, BOTTOM, TOP, AXES, RIGHT = 26.0, 18.0, 12.0, 64.0, 6.0
 """Points around a panel: numbers at least, numbers and the name of the axis, a heading, the axes' height, the edge."""
 NARROWEST = 110.0
 """Points of a panel with what is around it."""
+DRAWN = ("deletion", "insertion")
+"""Metrics whose curves are scores at shares of the pixels, so that they have their axes in common."""
 SAMPLE, AFTER = 13.0, 8.0
 """Points of a line in the legend, and between two entries."""
 STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5, 1.0)
@@ -32,7 +34,8 @@ def curves_of(comparison: Comparison, room: float) -> list["Curves"]:
 
     A line is a method; where there is one method only, a line is a row.
     """
-    metrics = [metric.name for metric in comparison.metrics if _has_curve(comparison, metric.name)]
+    drawn = [metric.name for metric in comparison.metrics if metric.name.partition(":")[0] in DRAWN]
+    metrics = [name for name in drawn if _has_curve(comparison, name)]
     one = len(comparison.methods) == 1
     groups: list[tuple[str, Sequence[ComparisonRow]]]
     groups = [("", comparison.rows)] if one else [(row.name, [row]) for row in comparison.rows]
@@ -47,7 +50,8 @@ def curves_of(comparison: Comparison, room: float) -> list["Curves"]:
         ]
         label = name if len(groups) > 1 else ""
         for start in range(0, len(panels), across):
-            blocks.append(Curves(names, tuple(panels[start : start + across]), label, room))
+            block = tuple(panels[start : start + across])
+            blocks.append(Curves(names, block, label, room, min(across, len(panels))))
     return [*blocks[:-1], *(replace(block, legend=True) for block in blocks[-1:])]
 
 
@@ -60,13 +64,14 @@ def _has_curve(comparison: Comparison, metric: str) -> bool:
 class Curves:
     """Panels beside each other. names: of the lines. label: what sets the row apart. legend: whether it stands below.
 
-    room: width in points.
+    room: width in points, which `across` panels fill, in other blocks if not in this one.
     """
 
     names: tuple[str, ...]
     panels: tuple[Panel, ...]
     label: str
     room: float
+    across: int
     legend: bool = False
 
     @property
@@ -77,14 +82,14 @@ class Curves:
 
     def draw(self, sheet: Sheet, left: float, top: float) -> None:
         """Draws the block with its upper left corner at this place."""
-        each = self.room / len(self.panels)
+        each = self.room / self.across
         low, high = self._limits()
         numbers = max(width(Words(f"{value:g}")) for value in _ticks(low, high))
         beside = max(LEFT, LEAST * LEADING + 1 + numbers + 3)
         sheet.turned(Words("score"), left, top + TOP, AXES)
         for i, (name, curves) in enumerate(self.panels):
             at, across = left + i * each + beside, each - beside - RIGHT
-            title = Words(self.label, f"· {name}", USUAL) if self.label else Words(name, size=USUAL)
+            title = Words(self.label, f"· {name}", size=USUAL) if self.label else Words(name, size=USUAL)
             sheet.line(title, at, top, across)
             self._draw_panel(sheet.axes(at, top + TOP, across, AXES), curves, low, high)
             self._draw_numbers(sheet, at, top, across, low, high)

@@ -33,6 +33,7 @@ def draw_cell(axes: Any, cell: Cell, style: Style, pixels: float) -> None:
         axes.imshow(picture, extent=(left, right, bottom, top), aspect="auto", interpolation="antialiased")
         if cell.saliency.map.ndim == 2:
             _outline(axes, cell.saliency)
+            _draw_truth(axes, cell)
         axes.set_xlim(left, right)
         axes.set_ylim(bottom, top)
 
@@ -68,6 +69,14 @@ def _outline(axes: Any, saliency: Saliency) -> None:
         x, y = zip(*polygon, polygon[0], strict=True)
         axes.plot(x, y, color="black", linewidth=1.4, solid_joinstyle="miter")
         axes.plot(x, y, color="white", linewidth=0.6, solid_joinstyle="miter")
+
+
+def _draw_truth(axes: Any, cell: Cell) -> None:
+    """The object's boxes, as a person drew them: thin white dashes on a dark line."""
+    for left, top, right, bottom in cell.truth:
+        corners = (left, right, right, left, left), (top, top, bottom, bottom, top)
+        axes.plot(*corners, color="black", linewidth=0.7, solid_joinstyle="miter")
+        axes.plot(*corners, color="white", linewidth=0.5, linestyle=(0, (4, 3)))
 
 
 def _draw_nothing(axes: Any, cell: Cell, pixels: float) -> None:

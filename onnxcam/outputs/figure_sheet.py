@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from onnxcam.outputs.figure_text import Words, fitted, properties
+from onnxcam.outputs.figure_text import Words, fitted, properties, width
 from onnxcam.outputs.overlay import Style
 
 if TYPE_CHECKING:
@@ -27,22 +27,29 @@ class Sheet:
         return axes
 
     def line(self, words: Words, left: float, top: float, room: float, *, centred: bool = True) -> None:
-        """One line of words, cut to the room."""
+        """One line of words, cut to the room; its baseline does not depend on how small they become."""
+        baseline = top + words.size
         words = fitted(words, room, self.style.font)
-        x = left + room / 2 if centred else left
-        self._text(words, x, top + words.size, ha="center" if centred else "left")
+        if not (words.bold and words.end):
+            x = left + room / 2 if centred else left
+            self._text(str(words), words.size, x, baseline, ha="center" if centred else "left")
+            return
+        taken, end = width(words, self.style.font), width(Words("", words.end, size=words.size, bold=True))
+        x = left + (room - taken) / 2 if centred else left
+        self._text(words.start, words.size, x, baseline, ha="left")
+        self._text(words.end, words.size, x + taken - end, baseline, bold=True, ha="left")
 
     def turned(self, words: Words, left: float, top: float, room: float) -> None:
         """One line of words from bottom to top, in the middle of the room."""
+        baseline = left + words.size
         words = fitted(words, room, self.style.font)
-        self._text(words, left + words.size, top + room / 2, ha="right", va="center", rotation=90)
+        self._text(str(words), words.size, baseline, top + room / 2, ha="right", va="center", rotation=90)
 
-    def _text(self, words: Words, x: float, y: float, **placed: Any) -> None:
-        """Words with their baseline at (x,y)."""
-        text = str(words)
+    def _text(self, text: str, size: float, x: float, y: float, *, bold: bool = False, **placed: Any) -> None:
+        """A text with its baseline at (x,y)."""
         if not text:
             return
-        font = properties(text, words.size, bold=words.bold, font=self.style.font)
+        font = properties(text, size, bold=bold, font=self.style.font)
         placed = {"va": "baseline", **placed}
         self.figure.text(
             x / self.width, 1 - y / self.height, text, fontproperties=font, parse_math=False, usetex=False,

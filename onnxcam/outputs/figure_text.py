@@ -13,8 +13,6 @@ FAMILY = "DejaVu Sans"
 """Comes with matplotlib, so that a figure looks the same everywhere."""
 OTHERS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans", "Arial Unicode MS", "Microsoft YaHei", "Hiragino Sans")
 """Families that are tried, if they are installed, for a text with characters that FAMILY does not have."""
-WIDEST = "00.00%"
-"""A number with as many letters as any below a map."""
 LEAST, USUAL = 6.0, 7.0
 """Points of the smallest letters, and of headings."""
 LEADING = 1.25
@@ -25,21 +23,26 @@ SLACK = 0.97
 
 @dataclass(frozen=True)
 class Words:
-    """A line of text. text: what may be cut. end: what stays, as a number. size: points. from_start: cut there.
+    """A line of text. text: what may be cut. mark, end: what stays, as an arrow behind the text and a number.
 
-    short: stands for the text where it would not fit with any end of WIDEST characters, so that words that differ in
-    their ends only are all short or none.
+    size: points. bold: whether the end is bold. from_start: cut there. short: may stand for the text.
     """
 
     text: str
     end: str = ""
+    mark: str = ""
     size: float = LEAST
     bold: bool = False
     from_start: bool = False
     short: str = ""
 
     def __str__(self) -> str:
-        return " ".join(filter(None, (self.text, self.end)))
+        return " ".join(filter(None, (self.start, self.end)))
+
+    @property
+    def start(self) -> str:
+        """All but the end."""
+        return self.text + self.mark
 
     @property
     def height(self) -> float:
@@ -53,30 +56,49 @@ def fitted(words: Words, room: float, font: str | None = None) -> Words:
     for characters that the built-in one lacks.
     """
     words = replace(words, text=_drawable(words.text, font), end=_drawable(words.end, font))
-    if words.short and width(replace(words, end=WIDEST, bold=True), font) > room * SLACK:
-        words = replace(words, text=words.short)
-    while words.size > LEAST and width(words, font) > room * SLACK:
+    while words.size > LEAST and not fits(words, room, font):
         words = replace(words, size=max(LEAST, words.size - 0.5))
-    if width(words, font) <= room * SLACK:
+    if fits(words, room, font):
         return words
-    fits, over = 0, len(words.text)
-    while over - fits > 1:
-        middle = (fits + over) // 2
-        shorter = width(_cut(words, middle), font) <= room * SLACK
-        fits, over = (middle, over) if shorter else (fits, middle)
-    cut = _cut(words, fits)
-    return cut if width(cut, font) <= room * SLACK or not words.end else replace(words, text="")
+    most, over = 0, len(words.text)
+    while over - most > 1:
+        middle = (most + over) // 2
+        most, over = (middle, over) if fits(_cut(words, middle), room, font) else (most, middle)
+    cut = _cut(words, most)
+    return cut if fits(cut, room, font) or not words.end else replace(words, text="", mark="")
+
+
+def fits(words: Words, room: float, font: str | None = None) -> bool:
+    """Whether the words take at most so many points, at their size."""
+    return width(words, font) <= room * SLACK
+
+
+def broken(words: Words, room: float, font: str | None = None) -> tuple[Words, ...]:
+    """The words, or two lines of them where one line of the smallest letters is too long and has a hyphen."""
+    words = replace(words, text=_drawable(words.text, font))
+    if words.end or fits(replace(words, size=LEAST), room, font):
+        return (words,)
+    places = [i + 1 for i, letter in enumerate(words.text[:-1]) if letter == "-" and i]
+    if not places:
+        return (words,)
+    place = min(places, key=lambda i: abs(2 * i - len(words.text)))
+    return replace(words, text=words.text[:place]), replace(words, text=words.text[place:])
 
 
 def width(words: Words, font: str | None = None) -> float:
     """How many points the words take."""
+    plain = _width(str(words), words.size, font=font)
+    if not (words.bold and words.end):
+        return plain
+    return plain - _width(words.end, words.size, font=font) + _width(words.end, words.size, bold=True, font=font)
+
+
+def _width(text: str, size: float, *, bold: bool = False, font: str | None = None) -> float:
     from matplotlib.textpath import text_to_path
 
-    text = str(words)
-    size: tuple[float, float, float] = text_to_path.get_text_width_height_descent(
-        text, properties(text, words.size, bold=words.bold, font=font), ismath=False
-    )
-    return size[0]
+    face = properties(text, size, bold=bold, font=font)
+    taken: tuple[float, float, float] = text_to_path.get_text_width_height_descent(text, face, ismath=False)
+    return taken[0]
 
 
 def properties(text: str, size: float, *, bold: bool = False, font: str | None = None) -> "FontProperties":

@@ -1,6 +1,7 @@
 """`onnxcam compare`: which words make which figures, and what is refused before anything is opened."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -48,14 +49,61 @@ def test_each_picture_has_a_figure_by_default(folder: Path) -> None:
     assert {p.name for p in folder.glob("*.compare.png")} == {"a.compare.png", "b.compare.png"}
     assert "a.png -> a.compare.png" in result.output
     assert "grad-cam" in result.output
-    assert "deletion 0." in result.output
+    assert re.search(r"^    deletion +\S  zero +0\.\d{3} +0\.\d{3}$", result.output, re.MULTILINE), result.output
 
 
 def test_metrics_are_named_as_they_are_typed_in_the_summary(folder: Path) -> None:
     result = compare("one.onnx", "a.png", "-m", "grad-cam", "--metrics", "average_drop:half-soft,all")
-    assert "average-drop:half-soft " in result.output
-    assert "average-drop " in result.output
+    for start in ("average-drop +. +half-soft", "average-drop +. +mult", "average-increase +. +mult", "sparseness "):
+        assert re.search(rf"^    {start} ", result.output, re.MULTILINE), start
     assert "_" not in result.output
+    assert max(map(len, result.output.splitlines()[1:-2])) <= 80
+
+
+def test_a_table_that_is_wider_than_a_terminal_goes_on_below(folder: Path) -> None:
+    methods = "grad-cam,layer-cam,grad-cam++,hires-cam,xgrad-cam,eigen-cam,score-cam:budget=3:variant=paper"
+    table = compare("one.onnx", "a.png", "-m", methods, "--metrics", "average-drop").output.splitlines()
+    lines = [line for line in table if "average-drop" in line]
+    assert len(lines) == 2
+    assert len(" ".join(lines).split("%")) == 8, "every method's number"
+    assert all(len(line) <= 80 for line in table[1:-3])
+
+
+def test_the_summary_says_what_is_assumed_and_each_note_once(folder: Path) -> None:
+    words = ("one.onnx", "two.onnx", "a.png", "-m", "layer-cam,eigen-cam", "--target", "2")
+    assert re.findall("^  note  .*", compare(*words).output, re.MULTILINE) == [
+        "  note  preprocessing assumed: imagenet+custom; if that is wrong, so is the map: --preset",
+        "  note  eigen-cam: the map is of the picture, not of a class: Eigen-CAM gives every target the same one",
+    ]
+    given = compare(*words, "--preset", "imagenet").output
+    assert "assumed" not in given
+
+
+def test_rows_of_different_classes_are_not_without_a_word(folder: Path) -> None:
+    labels = folder / "labels.txt"
+    labels.write_text("\n".join("abcde"))
+    (record,) = json.loads(compare("one.onnx", "two.onnx", "a.png", "-m", "grad-cam", "--json").stdout)
+    first, second = (one["target"]["index"] for one in record["maps"])
+    assert first != second, "the test needs models that differ"
+    assert [note["code"] for note in record["notes"]] == ["different-classes"]
+    shown = compare("one.onnx", "two.onnx", "a.png", "-m", "grad-cam", "--labels", "labels.txt").output
+    assert f"the models are explained for different classes ({'abcde'[first]}, {'abcde'[second]}); name one" in shown
+    assert "different classes" not in compare("one.onnx", "two.onnx", "a.png", "-m", "grad-cam", "--target", "1").output
+    assert "different classes" not in compare("one.onnx", "a.png", "-m", "grad-cam", "--target", "1,2").output
+
+
+def test_a_method_without_a_number_has_a_dash_and_the_reason_below(folder: Path) -> None:
+    shown = compare(
+        "one.onnx", "a.png", "-m", "grad-cam", "--metrics", "energy-pointing-game", "--truth", "0,0,0.1,0.1"
+    )
+    assert re.search(r"energy-pointing-game +\S +-$", shown.output, re.MULTILINE), shown.output
+    assert "energy-pointing-game of grad-cam  undefined: " in shown.output
+
+
+def test_a_box_for_several_pictures_is_refused_without_other_commands(folder: Path) -> None:
+    reason = refused("one.onnx", "a.png", "b.png", "--metrics", "pointing-game", "--truth", "1,2,3,4")
+    assert "one picture" in reason
+    assert "explain" not in reason
 
 
 def test_a_file_takes_all_pictures_as_rows_and_its_ending_says_the_format(folder: Path) -> None:

@@ -19,6 +19,7 @@ from results import provenance
 
 from onnxcam.errors import OptionError
 from onnxcam.metrics.measurement import Measurement
+from onnxcam.metrics.registry import METRICS as METRICS_OF_TABLE
 from onnxcam.outputs import figure as module
 from onnxcam.outputs.comparison import (
     Axis,
@@ -30,10 +31,11 @@ from onnxcam.outputs.comparison import (
     ComparisonRow,
 )
 from onnxcam.outputs.figure import COLUMN, check_matplotlib, figure, figure_bytes
-from onnxcam.outputs.figure_text import LEAST, Words, fitted, width
+from onnxcam.outputs.figure_cells import SHORT
+from onnxcam.outputs.figure_text import LEAST, Words, broken, fitted, width
 from onnxcam.outputs.overlay import Style
 from onnxcam.outputs.saliency import Saliency, ScoredTarget
-from onnxcam.types import Placement
+from onnxcam.types import Note, NoteCode, Placement
 
 RANDOM = np.random.default_rng(4)
 LABELS = ["tiger cat", "a label that is far too long for any cell of a column of print", "$x_1$ \n 東京 \t 🐱", "æ"]
@@ -194,7 +196,7 @@ def test_a_map_shows_what_the_model_saw_and_the_picture_all_of_it() -> None:
 def test_the_best_value_of_a_row_is_bold() -> None:
     drawn = figure(comparison(4, 1, metrics=METRICS[:2]))
     bold = {t.get_text() for t in texts(drawn) if t.get_fontproperties().get_weight() == "bold"}
-    assert bold == {"deletion 0.100", next(t for t in bold if "0.300" in t)}
+    assert bold == {"0.100", "0.300"}, "the lowest deletion, the highest insertion; their names are not"
     assert any("n/a" in t.get_text() for t in texts(drawn)), "an undefined metric has no number"
 
 
@@ -213,7 +215,75 @@ def test_words_are_made_smaller_before_they_are_cut_and_an_end_stays() -> None:
     assert str(cut).endswith("… 12.3%")
     assert width(cut) <= 60
     assert str(fitted(Words("/a/very/long/layer/name", from_start=True), 50)).startswith("…")
-    assert fitted(Words("average drop", "1.0%", short="AD"), 40).text == "AD"
+    marked = fitted(Words("a rather long label", "12.3%", "\N{UPWARDS ARROW}"), 60)
+    assert str(marked).endswith("…\N{UPWARDS ARROW} 12.3%")
+    assert width(Words("a", "12.3%", bold=True)) > width(Words("a", "12.3%"))
+
+
+def test_a_heading_that_is_too_long_is_broken_at_a_hyphen_and_stays_in_line() -> None:
+    assert [str(part) for part in broken(Words("integrated-gradients", size=7), 57)] == ["integrated-", "gradients"]
+    assert broken(Words("integrated-gradients", size=7), 70) == (Words("integrated-gradients", size=7),)
+    assert broken(Words("anunbrokenlongnameofamethod"), 30) == (Words("anunbrokenlongnameofamethod"),)
+    methods = tuple(map(ComparedMethod, ["rise", "integrated-gradients", "guided-backprop"]))
+    drawn = figure(replace(comparison(3, 1, metrics=()), methods=methods))
+    baseline = {text.get_text(): text.get_position()[1] for text in texts(drawn)}
+    heads = [baseline[name] for name in ("input", "rise", "integrated-", "guided-backprop")]
+    assert heads == [heads[0]] * 4, "smaller letters too"
+
+
+def test_metrics_of_a_figure_have_short_names_all_or_none_with_arrows() -> None:
+    names = ["average_drop", "deletion", "insertion", "road", "adcc", "sparseness"]
+    metrics = tuple(ComparedMetric(name, best) for name, best in zip(names, [*Best, *Best], strict=True))
+    cells = tuple(
+        ComparedMap(c.saliency, metrics=dict.fromkeys(names, measured(0.25)["deletion"])) for c in row(0, 3).maps
+    )
+    rows = (replace(row(0, 3), maps=cells),)
+    one = comparison(3, 1, metrics=metrics)
+    narrow = {text.get_text() for text in texts(figure(replace(one, rows=rows)))}
+    assert narrow >= {"AD↑ 0.250", "Del↓ 0.250", "Ins 0.250", "ROAD↑ 0.250", "ADCC↓ 0.250", "Gini 0.250"}
+    wide = {text.get_text() for text in texts(figure(replace(one, rows=rows), width=7))}
+    assert wide >= {"average-drop↑ 0.250", "deletion↓ 0.250", "ROAD↑ 0.250", "ADCC↓ 0.250", "sparseness 0.250"}
+
+
+def test_every_metric_has_a_short_name_of_its_own() -> None:
+    assert set(SHORT) == set(METRICS_OF_TABLE)
+    assert len(set(SHORT.values())) == len(SHORT)
+
+
+def test_a_name_is_the_same_below_each_map_whichever_number_is_bold() -> None:
+    drawn = figure(comparison(4, 1, metrics=METRICS[1:2]), width=2.8)
+    names = {text.get_text().split(" ")[0] for text in texts(drawn) if "↑" in text.get_text()}
+    assert len(names) == 1, names
+
+
+def test_a_class_has_its_number_where_another_model_has_no_labels() -> None:
+    one = comparison(2, 2, Axis.MODELS, metrics=())
+    rows = tuple(
+        replace(r, target=replace(r.target, index=243, label=label))
+        for r, label in zip(one.rows, ("dog", None), strict=True)
+        if r.target is not None
+    )
+    shown = [text.get_text() for text in texts(figure(replace(one, rows=rows)))]
+    assert [text for text in shown if "243" in text] == ["dog (243)", "class 243"]
+
+
+def test_a_score_that_is_low_is_said_to_be() -> None:
+    one = comparison(1, 1, metrics=())
+    saliency = one.rows[0].maps[0].saliency
+    assert saliency is not None
+    low = replace(saliency, provenance=provenance(notes=(Note(NoteCode.LOW_SCORE, "it hardly sees it"),)))
+    drawn = figure(replace(one, rows=(replace(one.rows[0], maps=(ComparedMap(low),)),)))
+    assert "only 12.3%" in {text.get_text() for text in texts(drawn)}
+    assert "12.3%" in {text.get_text() for text in texts(figure(one))}
+
+
+def test_the_box_of_the_object_is_drawn_on_the_picture_and_the_maps() -> None:
+    drawn = figure(comparison(2, 1, boxes=((90.0, 20.0, 200.0, 250.0),)))
+    for axes in drawn.axes[:3]:
+        dark, dashes = axes.lines
+        assert (min(dark.get_xdata()), max(dark.get_ydata())) == (90, 250)
+        assert dashes.is_dashed()
+    assert not any(axes.lines for axes in figure(comparison(2, 1)).axes)
 
 
 def test_the_file_holds_letters_and_is_the_same_each_time() -> None:
@@ -303,7 +373,25 @@ def test_short_names_keep_their_protocols() -> None:
     )
     rows = (replace(row(0, 3), maps=cells),)
     drawn = figure(replace(comparison(3, 1, metrics=metrics), rows=rows))
-    assert {text.get_text() for text in texts(drawn) if "AD" in text.get_text()} == {"AD, mult 0.1%", "AD, half 0.1%"}
+    assert {text.get_text() for text in texts(drawn) if "AD" in text.get_text()} == {"AD, mult↓ 0.1%", "AD, half↓ 0.1%"}
+
+
+def test_only_deletion_and_insertion_have_panels_of_one_width() -> None:
+    names = ("deletion", "insertion", "deletion:mean", "road")
+    metrics = tuple(ComparedMetric(name, Best.LOWEST) for name in names)
+    cells = tuple(
+        ComparedMap(c.saliency, metrics=dict.fromkeys(names, measured(0.2)["deletion"])) for c in row(0, 2).maps
+    )
+    rows = (replace(row(0, 2), maps=cells),)
+    drawn = figure(replace(comparison(2, 1, metrics=metrics), rows=rows), curves=True)
+    panels = [axes for axes in drawn.axes if len(axes.lines) > 2]
+    assert len(panels) == 3
+    assert len({round(axes.get_position().width, 6) for axes in panels}) == 1, "the third is as wide as the others"
+    assert_legible(drawn)
+    alone = figure(replace(comparison(2, 1, metrics=metrics[:1]), rows=rows), curves=True)
+    assert max(axes.get_position().width for axes in alone.axes if len(axes.lines) > 2) > 0.8
+    with pytest.raises(OptionError, match="no curve was measured"):
+        figure(replace(comparison(2, 1, metrics=metrics[3:]), rows=rows), curves=True)
 
 
 def test_without_matplotlib_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
