@@ -11,7 +11,6 @@ from onnxcam.cli.summary import better_marks, preprocessing_doubt
 
 if TYPE_CHECKING:
     from onnxcam.outputs.comparison import ComparedMethod, ComparedMetric, Comparison, ComparisonRow
-    from onnxcam.outputs.saliency import Saliency
 
 COLUMNS = 80
 """Of a terminal of the usual width."""
@@ -121,30 +120,28 @@ def _reasons(comparison: "Comparison", row: "ComparisonRow") -> Iterator[str]:
 
 
 def _notes(comparison: "Comparison") -> Iterator[str]:
-    """Each note once: first assumed preprocessing, then those on the comparison, then those on maps.
+    """Each note once: first assumed preprocessing, then those on the comparison, on maps, and on metrics.
 
     Before a note on some of the rows or of the methods stand their names.
     """
-    maps = [
-        (row.name, str(method), cell.saliency)
-        for row in comparison.rows
-        for method, cell in zip(comparison.methods, row.maps, strict=True)
-        if cell.saliency is not None
-    ]
-    yield from _placed(maps, [(doubt,) if (doubt := preprocessing_doubt(one)) else () for _, _, one in maps])
+    cells = [cell for row in comparison.rows for cell in row.maps]
+    maps = [cell.saliency for cell in cells]
+    rows = [row.name for row in comparison.rows for _ in row.maps]
+    sides = rows, [str(method) for _ in comparison.rows for method in comparison.methods]
+    yield from _placed(sides, [[preprocessing_doubt(one)] if one is not None else [] for one in maps])
     yield from map(str, comparison.notes)
-    yield from _placed(maps, [tuple(map(str, one.provenance.notes)) for _, _, one in maps])
+    yield from _placed(sides, [[str(note) for note in one.provenance.notes] if one is not None else [] for one in maps])
+    yield from _placed(sides, [[one.note for one in cell.metrics.values() if one.note is not None] for cell in cells])
 
 
-def _placed(maps: "Sequence[tuple[str, str, Saliency]]", texts: Sequence[tuple[str, ...]]) -> Iterator[str]:
+def _placed(sides: tuple[Sequence[str], Sequence[str]], texts: Sequence[Sequence[str]]) -> Iterator[str]:
     """The texts, each once, with the names of the rows and the methods that have it unless all have it.
 
-    maps: (row, method, map). texts: of each map.
+    sides: the row and the method of each map. texts: of each map; empty ones are left out.
     """
-    sides = [row for row, _, _ in maps], [method for _, method, _ in maps]
     places: dict[str, list[int]] = {}
     for i, several in enumerate(texts):
-        for text in several:
+        for text in filter(None, several):
             places.setdefault(text, []).append(i)
     for text, numbers in places.items():
         names = [
