@@ -75,7 +75,7 @@ def read_bands(file: BinaryIO, name: str, limits: Limits = SAFE) -> Numbers:
             check_shape((len(alike), *first.shape) if paged else first.shape, first.dtype.itemsize, name, limits)
             axes = f"I{first.axes}" if paged else str(first.axes)
             values = np.stack([one.asarray() for one in alike]) if paged else np.asarray(first.asarray())
-    except DAMAGED as error:  # so do tifffile and its codecs
+    except (*DAMAGED, tifffile.TiffFileError) as error:  # a ValueError in newer versions only
         missing = "imagecodecs" in str(error)
         way = 'pip install "onnxcam[tiff]"' if missing else "get the file again"
         raise PictureError(f"{name}: the bands cannot be read ({reason(error)}); {way}") from error
