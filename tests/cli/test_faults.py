@@ -103,7 +103,7 @@ class Command:
 
 @pytest.mark.parametrize(
     ("name", "every"),
-    [("explain", 60), pytest.param("explain", 4, marks=slow), pytest.param("compare", 10, marks=slow), pytest.param("sanity", 10, marks=slow)],
+    [("explain", 60), pytest.param("explain", 12, marks=slow), pytest.param("compare", 25, marks=slow), pytest.param("sanity", 25, marks=slow)],
 )  # fmt: skip
 def test_a_call_that_fails_leaves_the_files_of_each_picture_as_they_were_or_new(
     name: str, every: int, classifier_file: Path, pictures: Path
