@@ -140,7 +140,7 @@ def read_stream(file: BinaryIO, most: int) -> Any:
 
     What read() gives instead of bytes is returned as it is. Raises what read() raises.
     """
-    pieces: list[bytes] = []
+    content = io.BytesIO()  # gives its bytes without copying them
     total = 0
     while total <= most:
         piece = file.read(min(CHUNK, most + 1 - total))
@@ -148,9 +148,8 @@ def read_stream(file: BinaryIO, most: int) -> Any:
             return piece
         if not len(piece):
             break
-        pieces.append(bytes(piece))
-        total += len(piece)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        total += content.write(piece)
+    return content.getvalue()
 
 
 def is_device(file: object) -> bool:

@@ -15,10 +15,10 @@ import numpy.typing as npt
 from onnxcam.engine.devices import Device
 from onnxcam.errors import PictureError
 from onnxcam.files import ARRAY
-from onnxcam.inputs.depth import Bytes, Window, from_deep, laid_over_white, windowed
+from onnxcam.inputs.depth import Bytes, Window, by_rows, from_deep, laid_over_white, windowed
 from onnxcam.inputs.dlpack import place_of
 from onnxcam.inputs.npy import MAGIC, read_npy
-from onnxcam.inputs.sources import FileSource, name_of, opened
+from onnxcam.inputs.sources import FileSource, name_of, opened, path_of, starts_with
 from onnxcam.limits import SAFE, Limits
 from onnxcam.types import Image, Note, NoteCode, Picture
 
@@ -46,15 +46,10 @@ def read_array(source: FileSource, limits: Limits = SAFE) -> Numbers:
 def is_array_file(source: FileSource) -> bool:
     """Whether this is an .npy file: a path by its suffix, anything else by its content."""
     if isinstance(source, str | os.PathLike):
-        return os.fspath(source).lower().endswith(".npy")
+        return path_of(source).lower().endswith(".npy")
     if isinstance(source, bytes | bytearray | memoryview):
         return bytes(source[: len(MAGIC)]) == MAGIC
-    if not (callable(seekable := getattr(source, "seekable", None)) and seekable()):
-        return False
-    source.seek(0)
-    start = source.read(len(MAGIC))
-    source.seek(0)
-    return start == MAGIC
+    return starts_with(source, MAGIC, name_of(source))
 
 
 def host_array(image: Any) -> Numbers | None:
@@ -179,7 +174,7 @@ def _floats_as_bytes(pixels: Numbers, window: Window | None, name: str) -> tuple
         )
     text = f"{name}: floats from {low:.4g} to {high:.4g} are taken for pixels from 0 to 255"
     notes = (Note(NoteCode.VALUE_RANGE, text),) if factor == 1 else ()
-    return np.rint(np.clip(pixels.astype(np.float64) * factor, 0, 255)).astype(np.uint8), notes
+    return by_rows(pixels, lambda rows: np.rint(np.clip(rows.astype(np.float64) * factor, 0, 255))), notes
 
 
 def check_finite(values: Numbers, name: str) -> None:

@@ -39,6 +39,8 @@ def choose_inputs(inputs: Mapping[str, npt.ArrayLike]) -> dict[str, npt.NDArray[
         arrays = {name: np.asarray(value) for name, value in inputs.items()}
     except ValueError as error:  # lists of different lengths
         raise OptionError(f"an extra input is not an array of numbers: {error}") from None
+    except MemoryError:
+        raise OptionError("an extra input does not fit into memory; give a smaller array") from None
     for name, array in arrays.items():
         if array.dtype.kind not in "fiub":
             raise OptionError(f"the value of the input {name!r} is not a number or an array of numbers")

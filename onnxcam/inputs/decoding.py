@@ -20,7 +20,15 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from onnxcam.errors import PictureError
 from onnxcam.inputs.depth import Window, from_deep, from_floats, laid_over_white, narrow, windowed
-from onnxcam.inputs.intact import CHECKED, EARLY, claims_too_much, ends_early, made_strict
+from onnxcam.inputs.intact import (
+    CHECKED,
+    EARLY,
+    claims_too_much,
+    ends_early,
+    made_strict,
+    pnm_header_ends,
+    tiff_pages,
+)
 from onnxcam.inputs.opencv import opencv
 from onnxcam.inputs.pixel_limit import check_pixels
 from onnxcam.inputs.sources import TIFF, reason
@@ -29,6 +37,9 @@ from onnxcam.types import Note, NoteCode, Picture
 
 PILLOWS = 2**30 // 4 // 3
 """Image.MAX_IMAGE_PIXELS, unless somebody changed it."""
+
+MOST_PAGES = 1000
+"""Pages of a TIFF that are counted."""
 
 # The readers that may run. Of Pillow's others one starts Ghostscript, and few are meant for files of unknown origin.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF")
@@ -136,7 +147,7 @@ def decoded(image: Image.Image, file: BinaryIO | None, name: str, window: Window
 
     Raises PictureError for a file that is damaged or ends early, and for values that 8 bits cannot show.
     """
-    notes = (*_frames(image, name), *_reduced(image, name))
+    notes = (*_frames(image, file, name), *_reduced(image, name))
     stored = orientation(image) if isinstance(image, TiffImageFile) else None  # Pillow turns a TIFF as it loads
     deep = (
         file is not None
@@ -175,6 +186,8 @@ def _header(file: BinaryIO, name: str) -> Image.Image:
             if isinstance(accepted, str) or not accepted:  # text says why not
                 continue
             file.seek(0)
+            if form == "PPM" and not pnm_header_ends(file):
+                raise PictureError(_damage(name, "its header does not end"))
             return factory(file, "")
         except _OTHER_FORMAT:
             continue
@@ -255,13 +268,20 @@ def content_of(file: BinaryIO) -> bytes:
     return content
 
 
-def _frames(image: Image.Image, name: str) -> tuple[Note, ...]:
+def _pages(file: BinaryIO | None) -> str:
+    """How many pages a TIFF has, in words where they are not known or are more than MOST_PAGES."""
+    pages = tiff_pages(file, MOST_PAGES) if file is not None else 0
+    return str(pages) if 1 < pages <= MOST_PAGES else f"more than {MOST_PAGES}" if pages > 1 else "several"
+
+
+def _frames(image: Image.Image, file: BinaryIO | None, name: str) -> tuple[Note, ...]:
     """A note if the file holds further frames or pages; not of the previews beside a camera's JPEG."""
     frame = image.tell()
     try:
         if image.format not in ("GIF", "WEBP", "PNG", "TIFF") or not getattr(image, "is_animated", False):
             return ()
-        text = f"{name}: the first of {getattr(image, 'n_frames', 'several')} frames or pages is explained"
+        number: object = getattr(image, "n_frames", "several") if image.format != "TIFF" else _pages(file)
+        text = f"{name}: the first of {number} frames or pages is explained"
     except DAMAGED as error:  # of a later frame, at which Pillow is left
         try:
             image.seek(frame)

@@ -4,7 +4,7 @@ A window (low, high) makes low and what is below black, high and what is above w
 Without one 16 bits are divided by 257 and floats in [0,1] multiplied by 255.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ Bytes = npt.NDArray[np.uint8]
 Window = tuple[float, float]
 
 DEEP = 65535
+PART = 2**20
+"""Numbers that are converted at a time."""
 NARROW = (DEEP + 1) // 8
 """A deep picture whose values reach over this much of its range or less is nearly flat."""
 
@@ -28,16 +30,39 @@ def check_window(window: Sequence[float] | None) -> Window | None:
         return None
     values = tuple(window) if isinstance(window, Sequence | np.ndarray) and not isinstance(window, str) else ()
     numbers = all(isinstance(v, int | float | np.integer | np.floating) and not isinstance(v, bool) for v in values)
-    if len(values) != 2 or not numbers or not np.isfinite(values).all() or not values[0] < values[1]:
-        raise OptionError(f"a window is two numbers (low, high), what becomes black and white, not {window!r}")
-    return float(values[0]), float(values[1])
+    try:
+        low, high = map(float, values if numbers else ())
+    except (ValueError, OverflowError):  # a whole number that no float holds
+        low = high = 0.0
+    if not (np.isfinite((low, high)).all() and low < high):
+        text = repr(window)
+        text = text if len(text) <= 100 else f"{text[:100]}..."
+        raise OptionError(f"a window is two numbers (low, high), what becomes black and white, not {text}")
+    return low, high
+
+
+def by_rows(values: Numbers, convert: Callable[[Numbers], Numbers]) -> Bytes:
+    """The results of convert() for all numbers, as bytes; it is given a part at a time, to take little memory."""
+    if values.size <= PART:
+        return np.asarray(convert(values), np.uint8)
+    longest = int(np.argmax(values.shape))
+    results = np.empty(values.shape, np.uint8)
+    rows, into = np.moveaxis(values, longest, 0), np.moveaxis(results, longest, 0)
+    step = max(1, PART * len(rows) // values.size)
+    for start in range(0, len(rows), step):
+        into[start : start + step] = convert(rows[start : start + step])
+    return results
 
 
 def windowed(values: Numbers, window: Window) -> Bytes:
     """The values as 0 to 255 through the window; any shape."""
     low, high = window
-    shares = (np.asarray(values, np.float64) - low) / (high - low)
-    return np.asarray(np.rint(255 * np.clip(shares, 0, 1)), np.uint8)
+
+    def shown(part: Numbers) -> Numbers:
+        shares = (np.asarray(part, np.float64) - low) / (high - low)
+        return np.asarray(np.rint(255 * np.clip(shares, 0, 1)))
+
+    return by_rows(values, shown)
 
 
 def from_deep(values: Numbers, window: Window | None, name: str) -> tuple[Bytes, tuple[Note, ...]]:
@@ -52,7 +77,7 @@ def from_deep(values: Numbers, window: Window | None, name: str) -> tuple[Bytes,
         raise PictureError(
             f"{name}: values from {low} to {high}, not 16-bit; say which become black and white with --window LOW,HIGH"
         )
-    grey = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    grey = by_rows(values, lambda part: (part.astype(np.uint32) + 128) // 257)
     return grey, narrow(values, name)
 
 
@@ -80,7 +105,7 @@ def from_floats(values: Numbers, window: Window | None, name: str) -> Bytes:
             f"{name}: floats from {low:g} to {high:g}, not within [0,1]; "
             f"say which become black and white with --window LOW,HIGH"
         )
-    return np.asarray(np.rint(values * 255), np.uint8)
+    return by_rows(values, lambda part: np.rint(part * 255))
 
 
 def laid_over_white(colours: Bytes, alpha: Numbers, name: str) -> tuple[Bytes, tuple[Note, ...]]:

@@ -29,7 +29,7 @@ from onnxcam.inputs.decoding import (
 )
 from onnxcam.inputs.depth import Window, check_window
 from onnxcam.inputs.pixel_limit import check_pixels, check_shape
-from onnxcam.inputs.sources import FileSource, is_file_source, name_of, opened, reason
+from onnxcam.inputs.sources import FileSource, fitting, is_file_source, name_of, opened, reason
 from onnxcam.limits import SAFE, Limits
 from onnxcam.types import Note, NoteCode, Picture
 
@@ -61,6 +61,11 @@ def read_picture(
 
 def read(source: object, window: Window | None = None, bands: Bands | None = None, limits: Limits = SAFE) -> Reading:
     """What read_picture reads, with its notes."""
+    with fitting(name_of(source) if is_file_source(source) else "<picture>"):
+        return _read(source, window, bands, limits)
+
+
+def _read(source: object, window: Window | None, bands: Bands | None, limits: Limits) -> Reading:
     if isinstance(source, Image.Image):
         return read_pillow(source, window, bands, limits)
     if is_file_source(source):

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from io import BytesIO
 from itertools import pairwise
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageFile
@@ -23,6 +23,10 @@ STRICT = ("GIF", "TIFF", "BMP", "DIB", "PPM")
 CHECKED = ("JPEG", "MPO", "PNG", "WEBP", "JPEG2000")
 """Formats, as Pillow names them, whose whole file `ends_early` reads."""
 EARLY = "a part of the pixels is missing"
+
+LONGEST_HEADER = 2**16
+"""Bytes of a PNM's header, with its comments."""
+_COMMENT = re.compile(rb"#[^\r\n]*")
 
 _MARKER = re.compile(rb"\xff[^\x00\xff]")
 _AFTER_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
@@ -142,11 +146,13 @@ def _jpeg_markers(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def clip_is_whole(form: str | None, data: bytes, most: int) -> bool:
-    """Whether a file holds all of its frames, as far as its structure says. most: frames of a GIF."""
+    """Whether a file holds all of its frames, as far as its structure says. most: frames of a GIF or TIFF."""
     if form == "GIF":
         return gif_is_whole(data, most)
     if form == "PNG":
         return _png_is_whole(data, frames=True)
+    if form == "TIFF":
+        return tiff_pages(BytesIO(data), most) <= most
     return form != "WEBP" or len(data) >= 8 + int.from_bytes(data[4:8], "little")
 
 
@@ -187,6 +193,47 @@ def gif_structure(data: bytes, most: int) -> tuple[int, int]:
             position += 1 + data[position]
         position += 1
     return frames, position
+
+
+def tiff_pages(file: BinaryIO, most: int) -> int:
+    """Pages of a TIFF as far as their tables follow one another, one more than `most` at most; the file is not moved.
+
+    Pillow's own count takes time by the square of their number.
+    """
+    position = file.tell()
+    file.seek(0)
+    head = file.read(16)
+    order, big = (">" if head[:1] == b"M" else "<"), head[2:4] in (b"+\0", b"\0+")
+    pointer, number, entry = (f"{order}Q", f"{order}Q", 20) if big else (f"{order}I", f"{order}H", 12)
+    pages, seen, at = 0, set[int](), 8 if big else 4
+    while pages <= most:
+        file.seek(at)
+        data = file.read(struct.calcsize(pointer))
+        start = struct.unpack(pointer, data)[0] if len(data) == struct.calcsize(pointer) else 0
+        if not start or start in seen or start >= 2**62:
+            break
+        seen.add(start)
+        file.seek(start)
+        data = file.read(struct.calcsize(number))
+        if len(data) < struct.calcsize(number):
+            break
+        pages += 1
+        at = min(start + len(data) + entry * struct.unpack(number, data)[0], 2**62)
+    file.seek(position)
+    return pages
+
+
+def pnm_header_ends(file: BinaryIO) -> bool:
+    """Whether the header of a PNM ends within LONGEST_HEADER bytes; the file is not moved.
+
+    Pillow reads the header, with its comments, byte by byte.
+    """
+    position = file.tell()
+    file.seek(0)
+    data = file.read(LONGEST_HEADER)
+    file.seek(position)
+    words = len(_COMMENT.sub(b"", data).split())
+    return len(data) < LONGEST_HEADER or words > (3 if data[:2] in (b"P1", b"P4") else 4)
 
 
 def _colour_table(data: bytes, flags: int) -> int:

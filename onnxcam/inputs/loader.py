@@ -37,7 +37,7 @@ from onnxcam.inputs.pixel_limit import check_shape
 from onnxcam.inputs.prepared import ARITHMETIC, as_it_is, calculated, reads_as_pixels
 from onnxcam.inputs.preprocess import apply, apply_bands
 from onnxcam.inputs.presets import Preset
-from onnxcam.inputs.sources import FileSource, is_file_source, name_of, opened
+from onnxcam.inputs.sources import FileSource, fitting, is_file_source, name_of, opened
 from onnxcam.limits import SAFE, Limits
 from onnxcam.surgeon.analysis.anatomy import ImageInput
 from onnxcam.types import Image, Note, NoteCode, Placement
@@ -109,6 +109,10 @@ class ImageLoader:
         Raises PictureError for what is neither a picture nor an array that fits the model's input, and PresetError for
         a preset that does not fit the model.
         """
+        with fitting(name or (name_of(image) if is_file_source(image) else "<picture>")):
+            return self._prepared(image, name)
+
+    def _prepared(self, image: ImageLike, name: str | None) -> ModelInput:
         if self._takes_clips and (frames := self._frames_of(image)) is not None:
             return self._from_frames(frames, name or (name_of(image) if is_file_source(image) else "<clip>"))
         if isinstance(image, Pil.Image):

@@ -3,8 +3,11 @@
 `opened` gives a source as a file that can be rewound, `name_of` what messages and results call it.
 """
 
+import lzma
 import os
 import re
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -24,10 +27,17 @@ TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """How a TIFF begins, and a BigTIFF."""
 
 
+UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
+"""What open files raise: closed ones, those opened for writing, and those of damaged archives."""
+
+
 def is_file_source(source: object) -> TypeGuard[FileSource]:
     """Whether this names or holds a file: a path, bytes, or an open file. A memoryview of numbers is an array."""
     if isinstance(source, memoryview):
-        return source.ndim == 1 and source.format in ("B", "b", "c")
+        try:
+            return source.ndim == 1 and source.format in ("B", "b", "c")
+        except ValueError:
+            raise PictureError("<bytes>: the memoryview was released; give it before that") from None
     return isinstance(source, str | os.PathLike | bytes | bytearray) or callable(getattr(source, "read", None))
 
 
@@ -35,15 +45,45 @@ def name_of(source: FileSource) -> str:
     """What messages call the source: its path, printable; '<bytes>' or '<file>' where it has none."""
     if isinstance(source, bytes | bytearray | memoryview):
         return "<bytes>"
-    name = os.fspath(source) if isinstance(source, str | os.PathLike) else getattr(source, "name", None)
+    name = path_of(source) if isinstance(source, str | os.PathLike) else getattr(source, "name", None)
     if not isinstance(name, str):  # of a file in memory, or of one that has a number only
         return "<file>"
     return name if name.isprintable() and name else repr(name)
 
 
+def path_of(source: str | os.PathLike[str]) -> str:
+    """A path as text. Raises PictureError for an object that says it is one and gives none."""
+    try:
+        return os.fsdecode(source)
+    except (TypeError, ValueError) as error:
+        raise PictureError(f"{type(source).__name__}: gives no path ({reason(error)}); give it as text") from None
+
+
+def starts_with(file: BinaryIO, start: bytes, name: str) -> bool:
+    """Whether an open file that can be rewound begins so; it is rewound. Raises PictureError if it cannot be read."""
+    try:
+        if not (callable(seekable := getattr(file, "seekable", None)) and seekable()):
+            return False
+        file.seek(0)
+        content = file.read(len(start))
+        file.seek(0)
+    except UNREADABLE as error:  # closed, or not opened for reading
+        raise PictureError(f"{name}: the open file cannot be read ({reason(error)})") from error
+    return bool(content == start)
+
+
+@contextmanager
+def fitting(name: str) -> Iterator[None]:
+    """Makes PictureError of a picture for which the memory does not suffice."""
+    try:
+        yield
+    except MemoryError:
+        raise PictureError(f"{name}: does not fit into memory; make it smaller first") from None
+
+
 def check_address(source: object) -> None:
     """Raises PictureError for a URL."""
-    if isinstance(source, str | os.PathLike) and ADDRESS.match(text := os.fspath(source)) and not os.path.lexists(text):
+    if isinstance(source, str | os.PathLike) and ADDRESS.match(text := path_of(source)) and not os.path.lexists(text):
         shown = text if len(text) <= 100 else f"{text[:100]}..."
         raise PictureError(f"{shown}: nothing is fetched: download it first, and give the file or its bytes")
 
@@ -64,7 +104,7 @@ def opened(source: FileSource, name: str, kind: FileKind = PICTURE) -> Iterator[
         raise PictureError(f"{name}: empty (0 bytes)")
     if len(content) > kind.most:
         raise PictureError(f"{name}: more than {kind.most:,} bytes, which no {kind.noun} may have")
-    yield BytesIO(content)
+    yield BytesIO(bytes(content))  # a memoryview may leave out bytes
 
 
 def _content(file: BinaryIO, name: str, kind: FileKind) -> bytes:
@@ -75,7 +115,7 @@ def _content(file: BinaryIO, name: str, kind: FileKind) -> bytes:
         if callable(seekable := getattr(file, "seekable", None)) and seekable():
             file.seek(0)
         content = read_stream(file, kind.most)
-    except (OSError, ValueError) as error:  # closed, or not opened for reading
+    except UNREADABLE as error:
         raise PictureError(f"{name}: the open file cannot be read ({reason(error)})") from error
     if callable(close := getattr(content, "close", None)):  # a coroutine: unawaited, it would warn
         close()
