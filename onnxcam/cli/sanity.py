@@ -12,11 +12,12 @@ from onnxcam.cli.parsing import build_methods, parse_integers, parse_limits, par
 from onnxcam.cli.pictures import list_pictures
 from onnxcam.cli.printing import json_text, print_json, print_lines, print_note
 from onnxcam.cli.progress import share_bar
+from onnxcam.cli.sanity_summary import sanity_lines
 from onnxcam.cli.stopping import stoppable
 from onnxcam.errors import OptionError, OutputError
 
 if TYPE_CHECKING:
-    from onnxcam.evaluation.sanity_report import SanityOptions, SanityReport, Spread
+    from onnxcam.evaluation.sanity_report import SanityOptions, SanityReport
     from onnxcam.explainer.explainer import Explainer
     from onnxcam.methods.blocks import Method
     from onnxcam.surgeon.loading import ModelFile
@@ -28,7 +29,7 @@ RECORD = ".json"
 def sanity(args: SanityArgs) -> None:
     """Check that maps depend on the weights: draw these again and compare the maps (Adebayo 2018).
 
-    Takes 3 or more pictures and several methods with commas, such as --method grad-cam,guided-backprop.
+    Takes 3 or more pictures, and several methods with commas, such as --method grad-cam,guided-backprop.
     Prints a verdict on each method: pass, fail or undecided. Any verdict is a result, so the exit code is 0.
     """
     if ran_isolated(args.engine.isolated, args.limits):
@@ -41,13 +42,15 @@ def sanity(args: SanityArgs) -> None:
     files = _writable(_destinations(args), args)
     _protect(files, [parse_path(args.model), *images])
     check_writable(files)
+    if not args.quiet:
+        _print_foreseen(options, len(images))
     report = _report(args, methods, images, options)
     record = {**sanity_record(report), "outputs": list(map(str, files))}
     write_together({path: _content(report, record, path) for path in files})
     if args.json:
         print_json(record)
     elif not args.quiet:
-        print_lines(summary(report, files))
+        print_lines(sanity_lines(report, files))
 
 
 def _options(args: SanityArgs) -> "SanityOptions":
@@ -65,6 +68,19 @@ def _options(args: SanityArgs) -> "SanityOptions":
         tuple(parse_integers(args.seed, "seed")),
         steps[0] if steps is not None else None,
     )
+
+
+def _print_foreseen(options: "SanityOptions", pictures: int) -> None:
+    """Says before the work that no map will decide anything."""
+    from onnxcam.evaluation.sanity_report import without_verdict
+
+    reason = without_verdict(pictures, options.order, None)
+    if reason is not None:
+        print_note(f"note: the verdict will be undecided: {reason}")
+        return
+    reason = without_verdict(pictures, options.order, options.steps)
+    if reason is not None:
+        print_note(f"note: the verdict will be undecided, unless the model has no more layers: {reason}")
 
 
 def _report(
@@ -108,15 +124,23 @@ def _destinations(args: SanityArgs) -> list[Path]:
 
 
 def _writable(files: list[Path], args: SanityArgs) -> list[Path]:
-    """The files without the figure, and a note about it, where matplotlib is missing: the numbers come all the same."""
+    """The files; without the figure where matplotlib is missing and none was named: the numbers come all the same.
+
+    Raises OptionError for a figure that -o names then.
+    """
     from onnxcam.evaluation.sanity_figure import check_matplotlib
 
+    records = [path for path in files if path.suffix.lower() == RECORD]
+    if records == files:
+        return files
     try:
         check_matplotlib()
     except OptionError as missing:
-        if any(path.suffix.lower() != RECORD for path in files):
+        if args.out is not None and not records:
+            raise
+        if records or not (args.json or args.quiet):
             print_note(f"note: no figure is drawn; {missing}")
-        return [path for path in files if path.suffix.lower() == RECORD]
+        return records
     return files
 
 
@@ -132,39 +156,3 @@ def _content(report: "SanityReport", record: object, path: Path) -> bytes:
 
     suffix = path.suffix.lower()
     return (json_text(record) + "\n").encode() if suffix == RECORD else sanity_figure(report, suffix)
-
-
-def summary(report: "SanityReport", files: Sequence[Path]) -> list[str]:
-    """The report for a reader."""
-    options, pictures = report.options, len(report.pictures)
-    seeds = ", ".join(map(str, options.seeds))
-    models = len(report.methods[0].steps)
-    lines = [
-        f"{report.model}: {pictures} picture{'s' if pictures > 1 else ''}, {report.layers} layers, {models} models "
-        f"with weights drawn again ({options.order}, {options.redraw}, seed {seeds})",
-        f"  {'method':22}{'verdict':11}{'Spearman':26}{'HOG':8}{'other pictures':16}other classes",
-    ]
-    for method in report.methods:
-        others = _number(method.other_classes)
-        lines.append(
-            f"  {method.method:22}{method.verdict:11}{_range(method.spearman):26}{_number(method.hog):8}"
-            f"{_number(method.null):16}{others}"
-        )
-    lines += [f"  {method.method}: {method.reason}" for method in report.methods]
-    lines.append(f"  rule: {report.rule}")
-    lines += [f"  note: {note}" for note in report.notes]
-    left_out = {reason: None for method in report.methods for reason in method.left_out if reason is not None}
-    lines += [f"  note: a picture is left out: {reason}" for reason in left_out]
-    lines += [f"  -> {path}" for path in files]
-    return lines
-
-
-def _number(spread: "Spread | None") -> str:
-    return "-" if spread is None or spread.mean is None else f"{spread.mean:.2f}"
-
-
-def _range(spread: "Spread") -> str:
-    if spread.mean is None:
-        return f"undefined ({spread.undefined})"
-    undefined = f", {spread.undefined} undefined" if spread.undefined else ""
-    return f"{spread.mean:.2f} ({spread.lowest:.2f} to {spread.highest:.2f}{undefined})"

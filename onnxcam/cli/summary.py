@@ -98,12 +98,12 @@ def metric_lines(metrics: "Mapping[str, Measurement]") -> list[str]:
     for name, one in metrics.items():
         metric = METRICS[one.metric]
         if one.value is None:
-            lines += _wrapped(f"{names[name]:{width}}        -  ", f"undefined: {one.reason}")
+            lines += wrapped(f"{names[name]:{width}}        -  ", f"undefined: {one.reason}", margin=MARGIN)
         else:
             value = f"{metric_value(one.value, metric.unit):>8} {metric.unit:1} {marks[metric.better]}"
             lines.append(f"{names[name]:{width}} {value}  {one.protocol or _beside(one)}".rstrip())
     for note in dict.fromkeys(one.note for one in metrics.values() if one.note is not None):
-        lines += _wrapped("note: ", note)
+        lines += wrapped("note: ", note, margin=MARGIN)
     passes, seconds = sum(one.passes for one in metrics.values()), sum(one.seconds for one in metrics.values())
     lines.append(
         f"({marks[Better.HIGHER]} higher is better, {marks[Better.LOWER]} lower; {passes} forward "
@@ -132,12 +132,15 @@ def metric_value(value: float, unit: str) -> str:
     return f"{value + 0.0:.4f}" if value == 0 or abs(value) >= 1e-4 else f"{value:.1e}"  # + 0.0: no minus at zero
 
 
-def _wrapped(start: str, text: str) -> list[str]:
-    """The text behind its start, broken to the width of a terminal, with its further lines below its first."""
+def wrapped(start: str, text: str, *, margin: int = 0) -> list[str]:
+    """The text behind its start, broken to the width of a terminal, with its further lines below its first.
+
+    margin: columns that are printed before each line.
+    """
     if not sys.stdout.isatty():
         return [start + text]
-    room = shutil.get_terminal_size().columns - MARGIN - len(start)
-    first, *rest = textwrap.wrap(text, max(room, 20)) or [""]
+    room = shutil.get_terminal_size().columns - margin - len(start)
+    first, *rest = textwrap.wrap(text, max(room, 20), break_on_hyphens=False) or [""]
     return [start + first, *(" " * len(start) + line for line in rest)]
 
 

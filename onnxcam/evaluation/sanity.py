@@ -14,7 +14,6 @@ import numpy as np
 from onnxcam.errors import ModelError, OptionError, UndefinedSaliency
 from onnxcam.evaluation.sanity_maps import Count, Explanation, IntactMaps, OnPart, Opener, intact_maps
 from onnxcam.evaluation.sanity_report import (
-    FEWEST_STEPS,
     MethodSanity,
     Order,
     SanityOptions,
@@ -84,11 +83,12 @@ def sanity_check(
         for tally, maps in zip(tallies, intact.again(changed, opener, count), strict=True):
             tally.add(seed, depth, layers[depth - 1].name, maps, is_last=len(drawn) == len(layers))
     drawn_share = len(layers) / (len(layers) + kept)
-    results = tuple(tally.result(intact, i, options, drawn_share, len(layers)) for i, tally in enumerate(tallies))
-    seconds = time.perf_counter() - start
+    results = tuple(tally.result(intact, i, options, len(layers), drawn_share) for i, tally in enumerate(tallies))
+    seconds, made = time.perf_counter() - start, intact.saliencies(0)[0].provenance
     return SanityReport(
-        file.name, file.sha256, intact.names, options, len(layers), kept, results, notes, seconds, intact.picture
-    )
+        file.name, file.sha256, intact.names, options, len(layers), kept, results, (*notes, *intact.notes()), seconds,
+        intact.picture, made.preset, made.preset_origin,
+    )  # fmt: skip
 
 
 def spread_evenly(layers: int, steps: int | None) -> tuple[int, ...]:
@@ -163,8 +163,8 @@ class _Tally:
             self.maps[depth] = pairs[0][1]
         self.steps.append(step)
 
-    def result(self, intact: IntactMaps, i: int, options: SanityOptions, drawn: float, layers: int) -> MethodSanity:
-        """The method's check, with its verdict. drawn: the share of the layers that can be drawn again."""
+    def result(self, intact: IntactMaps, i: int, options: SanityOptions, layers: int, drawn: float) -> MethodSanity:
+        """The method's check, with its verdict. layers: that can be drawn again; drawn: which share of all they are."""
         saliencies, method = intact.saliencies(i), intact.methods[i]
         pairs = list(combinations([saliency.map for saliency in saliencies], 2))
         with_map = [k for k, each in enumerate(self.intact) if isinstance(each, Saliency)]
@@ -172,8 +172,8 @@ class _Tally:
         hog = [[step.hog[k] for k in with_map] for step in self.steps]
         others = intact.other_classes[i]
         overall = spread_of((v for step in spearman for v in step), mean_over_steps(spearman))
-        few_steps = len({step.depth for step in self.steps}) < min(FEWEST_STEPS, layers)
-        verdict, reason = judge(overall, len(saliencies), options.order, drawn, few_steps=few_steps)
+        depths = len({step.depth for step in self.steps})
+        verdict, reason = judge(overall, len(saliencies), options.order, drawn, depths=depths, layers=layers)
         return MethodSanity(
             method.name, method.options,
             tuple(each.target if isinstance(each, Saliency) else None for each in self.intact),

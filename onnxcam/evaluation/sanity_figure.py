@@ -4,13 +4,15 @@ Needs matplotlib (the extra `plot`). It is used without pyplot, so nothing of th
 """
 
 import io
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from onnxcam.errors import OptionError
-from onnxcam.evaluation.sanity_report import FAILS_ABOVE, PASSES_BELOW, MethodSanity, Order, SanityReport
+from onnxcam.evaluation.sanity_report import FAILS_ABOVE, PASSES_BELOW, MethodSanity, Order, SanityReport, counted
+from onnxcam.outputs.captions import shown_score
 from onnxcam.outputs.overlay import heatmap
 from onnxcam.types import Map
 
@@ -21,8 +23,10 @@ if TYPE_CHECKING:
 SUFFIXES = (".png", ".pdf", ".svg")
 MOST_MAPS = 5
 """Maps of models with other weights in a row."""
-WIDTH, ROW, PLOT = 7.2, 1.15, 2.5
-"""Inches: of the figure, of a row of maps, and of the plot below."""
+WIDTH, HEADS, ROW, PLOT = 7.2, 0.4, 1.15, 2.5
+"""Inches: of the figure, of the headings of the maps, of a row of these, and of the plot below."""
+LONGEST_NAME = 22
+"""Letters below the picture."""
 DOTS = 150
 """Pixels an inch, of a PNG."""
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -56,8 +60,8 @@ def _drawn(report: SanityReport) -> "Figure":
     from matplotlib.figure import Figure
 
     rows = [method for method in report.methods if method.maps]
-    figure = Figure(figsize=(WIDTH, ROW * len(rows) + 0.25 + PLOT), layout="constrained")
-    parts = figure.subfigures(2, 1, height_ratios=(ROW * len(rows) + 0.25, PLOT), squeeze=False)
+    figure = Figure(figsize=(WIDTH, ROW * len(rows) + HEADS + PLOT), layout="constrained")
+    parts = figure.subfigures(2, 1, height_ratios=(ROW * len(rows) + HEADS, PLOT), squeeze=False)
     upper, lower = parts[0, 0], parts[1, 0]
     if rows:
         _maps(upper, report, rows)
@@ -67,15 +71,21 @@ def _drawn(report: SanityReport) -> "Figure":
 
 def _maps(figure: Any, report: SanityReport, rows: Sequence[MethodSanity]) -> None:
     """The rows of maps. figure: a SubFigure."""
-    depths = [0, *_shown(sorted({depth for row in rows for depth in row.maps} - {0}))]
-    has_picture = report.picture is not None
-    axes = figure.subplots(len(rows), len(depths) + has_picture, squeeze=False)
+    depths = [0, *_chosen(sorted({depth for row in rows for depth in row.maps} - {0}))]
+    first = int(report.picture is not None)
+    axes = figure.subplots(len(rows), len(depths) + first, squeeze=False)
+    if first:
+        target = rows[0].targets[0]
+        axes[0, 0].imshow(report.picture, cmap="gray")
+        axes[0, 0].set_title("picture", fontsize=7)
+        if target is not None:
+            shown = textwrap.shorten(target.name, LONGEST_NAME, placeholder="…")
+            axes[0, 0].set_xlabel(f"{shown}\n{shown_score(target)}", fontsize=6.5, labelpad=2)
+        for one in axes[1:, 0]:
+            one.set_visible(False)
     for i, method in enumerate(rows):
-        axes[i, 0].set_ylabel(f"{method.method}\n{method.verdict.upper()}", fontsize=7)
-        if has_picture:
-            axes[i, 0].imshow(report.picture, cmap="gray")
-            axes[i, 0].set_title("picture" if i == 0 else "", fontsize=7)
-        for j, depth in enumerate(depths, start=int(has_picture)):
+        axes[i, first].set_ylabel(f"{method.method}\n{method.verdict.upper()}", fontsize=7)
+        for j, depth in enumerate(depths, start=first):
             _map(axes[i, j], method.maps.get(depth))
             axes[i, j].set_title(_title(depth, report.options.order) if i == 0 else "", fontsize=7)
             axes[i, j].set_xlabel(_similarity(method, depth), fontsize=6.5, labelpad=2)
@@ -86,7 +96,7 @@ def _maps(figure: Any, report: SanityReport, rows: Sequence[MethodSanity]) -> No
             spine.set_visible(False)
 
 
-def _shown(depths: Sequence[int]) -> list[int]:
+def _chosen(depths: Sequence[int]) -> list[int]:
     """A few of the depths, evenly, both ends included."""
     places = np.unique(np.linspace(0, len(depths) - 1, min(MOST_MAPS, len(depths))).round().astype(int))
     return [depths[i] for i in places]
@@ -96,8 +106,8 @@ def _title(depth: int, order: Order | str) -> str:
     if depth == 0:
         return "intact"
     if order is Order.INDEPENDENT:
-        return f"layer {depth} only"
-    return f"{depth} layer{'s' if depth > 1 else ''} redrawn"
+        return f"layer {depth}\nredrawn"
+    return f"{counted(depth, 'layer')}\nredrawn"
 
 
 def _map(axes: "Axes", saliency_map: Map | None) -> None:
@@ -115,15 +125,23 @@ def _similarity(method: MethodSanity, depth: int) -> str:
     """Spearman of the map that is shown, of the first picture and seed."""
     step = next((step for step in method.steps if step.depth == depth), None)
     value = step.spearman[0] if step is not None else None
-    return "" if value is None else f"r = {value:.2f}"
+    return "" if value is None else f"r = {_shown(value)}"
+
+
+def _shown(value: float) -> str:
+    """Two decimals, with a minus sign and not a hyphen, and none at zero."""
+    return f"{round(value, 2) + 0.0:.2f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _plot(axes: "Axes", report: SanityReport) -> None:
     """Spearman against the layers, one line a method, with the range of the pictures, the null and the thresholds."""
+    from matplotlib.ticker import MaxNLocator
+
+    beside = max(report.layers - 1, 1) / 60  # so that no marker is cut at either end
     for i, method in enumerate(report.methods):
         colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
         depths, mean, lowest, highest = _curve(method)
-        value = "undefined" if method.spearman.mean is None else f"mean {method.spearman.mean:.2f}"
+        value = "undefined" if method.spearman.mean is None else f"mean {_shown(method.spearman.mean)}"
         label = f"{method.method}: {value}, {method.verdict}"
         axes.plot(depths, mean, color=colour, marker=marker, markersize=3, linewidth=1.2, label=label)
         axes.fill_between(depths, lowest, highest, color=colour, alpha=0.12, linewidth=0)
@@ -131,16 +149,27 @@ def _plot(axes: "Axes", report: SanityReport) -> None:
             axes.axhline(method.null.mean, color=colour, linestyle=":", linewidth=1)
     for limit, text in ((PASSES_BELOW, "a mean below passes"), (FAILS_ABOVE, "a mean above fails")):
         axes.axhline(limit, color="0.4", linestyle="--", linewidth=0.8)
-        axes.text(report.layers * 1.005, limit, f" {text}", fontsize=6.5, color="0.3", va="center")
+        axes.text(max(report.layers, 2) + beside, limit, f" {text}", fontsize=6.5, color="0.3", va="center")
     axes.axhline(0, color="0.8", linewidth=0.6, zorder=0)
-    axes.plot([], [], color="0.3", linestyle=":", linewidth=1, label="maps of other pictures (null)")
+    several = _several(report)
+    if several:
+        axes.fill_between([], [], [], color="0.3", alpha=0.2, linewidth=0, label=f"range over {several}")
+    if any(method.null.mean is not None for method in report.methods):
+        axes.plot([], [], color="0.3", linestyle=":", linewidth=1, label="maps of other pictures (null)")
     independent = report.options.order is Order.INDEPENDENT
     axes.set_xlabel("layer redrawn, from the output" if independent else "layers redrawn, from the output", fontsize=8)
     axes.set_ylabel("Spearman with the intact map", fontsize=8)
-    axes.set_xlim(min(1, report.layers - 1), max(report.layers, 2))
+    axes.set_xlim(1 - beside, max(report.layers, 2) + beside)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.tick_params(labelsize=7)
     axes.legend(fontsize=6.5, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _several(report: SanityReport) -> str:
+    """Over what the shaded range is; nothing for one picture and one seed."""
+    numbers = {"pictures": len(report.pictures), "seeds": len(report.options.seeds)}
+    return " and ".join(name for name, number in numbers.items() if number > 1)
 
 
 def _curve(method: MethodSanity) -> tuple[list[int], list[float], list[float], list[float]]:

@@ -1,6 +1,6 @@
 """The maps that a sanity check compares: of the intact model, and of one with other weights, for the same targets."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
@@ -28,6 +28,8 @@ Explanation = Saliency | str
 
 OTHER_CLASSES = 4
 """Other classes whose maps are compared with that of the target."""
+MOST_NAMES = 3
+"""Pictures that a note names."""
 CLASS_KINDS = (Kind.CLASSES, Kind.REGION, Kind.SEQUENCE)
 UNDEFINED = (UndefinedSaliency, TargetError)
 """Errors of one picture that leave its map undefined."""
@@ -78,6 +80,27 @@ class IntactMaps:
         """Names of the model's outputs that are explained."""
         scored = [s.target.output for i in range(len(self.methods)) for s in self.saliencies(i)]
         return tuple(dict.fromkeys(name for name in scored if name is not None))
+
+    def notes(self) -> tuple[str, ...]:
+        """What the maps' notes say, once each; with the pictures and the methods where it is not said of all."""
+        places: dict[str, set[tuple[int, int]]] = {}
+        for i, results in enumerate(self.results):
+            for k, result in enumerate(results):
+                for note in result.provenance.notes if isinstance(result, Saliency) else ():
+                    places.setdefault(note.text, set()).add((i, k))
+        return tuple(f"{self._whose(at)}{text}" for text, at in places.items())
+
+    def _whose(self, places: Set[tuple[int, int]]) -> str:
+        """'a.jpg, grad-cam: ' of (method, picture); without what is every method, and without what is every picture."""
+        methods, pictures = sorted({i for i, _ in places}), sorted({k for _, k in places})
+        mapped = {k for each in self.results for k, result in enumerate(each) if isinstance(result, Saliency)}
+        shown = [self.names[k] for k in pictures]
+        if len(shown) > MOST_NAMES:
+            shown = [*shown[: MOST_NAMES - 1], f"{len(shown) - MOST_NAMES + 1} more"]
+        words = shown if len(pictures) < len(mapped) else []
+        if len(methods) < len(self.methods):
+            words = [*words, *(self.methods[i].name for i in methods)]
+        return f"{', '.join(words)}: " if words else ""
 
     def again(self, file: ModelFile, opener: Opener, count: Count) -> list[list[Explanation]]:
         """The same explanations by a model with other weights: same layers, same targets."""

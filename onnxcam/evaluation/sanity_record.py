@@ -3,6 +3,7 @@
 from typing import Any
 
 from onnxcam.evaluation.sanity_report import MethodSanity, SanityReport, SanityStep, Spread
+from onnxcam.outputs.record import plain
 from onnxcam.outputs.saliency import ScoredTarget
 from onnxcam.versions import versions
 
@@ -18,6 +19,7 @@ def sanity_record(report: SanityReport) -> dict[str, Any]:
         "order": str(options.order),
         "redraw": str(options.redraw),
         "seeds": list(options.seeds),
+        "preset": _preset(report),
         "layers": report.layers,
         "layers_kept": report.kept,
         "notes": list(report.notes),
@@ -25,6 +27,14 @@ def sanity_record(report: SanityReport) -> dict[str, Any]:
         "seconds": round(report.seconds, 3),
         "versions": dict(versions()),
     }
+
+
+def _preset(report: SanityReport) -> dict[str, Any] | None:
+    """The preprocessing as the record of an explanation holds it."""
+    if report.preset is None:
+        return None
+    preset: dict[str, Any] = plain({**report.preset.to_json(), "origin": report.preset_origin})
+    return preset
 
 
 def _method(method: MethodSanity) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 from onnxcam.cli.main import app
 from onnxcam.cli.options import MethodArgs
 from onnxcam.cli.parsing import build_methods, parse_integers
+from onnxcam.cli.sanity_summary import sanity_lines
 from onnxcam.errors import OnnxCamError, OptionError
 
 
@@ -46,7 +48,7 @@ def test_a_folder_gets_the_figure_and_the_record_and_the_cache_nothing(folder: P
     assert not (folder / "cache").exists()
     record = json.loads((folder / "out/net.sanity.json").read_text())
     assert [method["method"] for method in record["methods"]] == ["gradient", "grad-cam"]
-    assert all(f"{m['method']:22}{m['verdict']}" in text for m in record["methods"])
+    assert all(f"{m['method']:9}{m['verdict']}" in text for m in record["methods"])
     assert "rule: mean Spearman" in text
     width, height = Image.open(folder / "out/net.sanity.png").size
     assert width > 1000
@@ -69,14 +71,79 @@ def test_a_file_is_of_the_kind_that_its_name_says(folder: Path, name: str, begin
     assert (folder / name).read_bytes().startswith(begins)
 
 
-def test_without_matplotlib_the_numbers_still_come(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [n for n in sys.modules if n.split(".")[0] == "matplotlib"] + ["matplotlib", "matplotlib.figure"]:
         monkeypatch.setitem(sys.modules, name, None)
-    result = CliRunner().invoke(app, ["sanity", "net.onnx", *PICTURES, *METHODS, "--steps", "1", "--json"])
-    assert result.exit_code == 0
-    assert json.loads(result.stdout)["outputs"] == []
-    assert "pip install 'onnxcam[plot]'" in result.stderr
-    assert not (folder / "net.sanity.png").exists()
+
+
+def invoked(*words: str) -> Any:
+    return CliRunner().invoke(app, ["sanity", "net.onnx", *words])
+
+
+@pytest.mark.usefixtures("without_matplotlib")
+@pytest.mark.parametrize(
+    ("words", "written", "noted"),
+    [
+        (["--json"], [], False),
+        ([], [], True),
+        (["-o", "q.json"], ["q.json"], False),
+        (["-o", "out/"], ["net.sanity.json"], True),
+    ],
+)
+def test_without_matplotlib_the_numbers_still_come(
+    folder: Path, words: list[str], written: list[str], noted: bool
+) -> None:
+    result = invoked(*PICTURES, *METHODS, *words)
+    assert result.exit_code == 0, result.output
+    assert ("no figure is drawn; a figure needs matplotlib: pip install 'onnxcam[plot]'" in result.stderr) is noted
+    assert [path.name for path in folder.rglob("*") if path.name.startswith(("net.sanity", "q."))] == written
+
+
+@pytest.mark.usefixtures("without_matplotlib")
+def test_a_figure_that_is_named_needs_matplotlib_before_any_work(folder: Path) -> None:
+    (folder / "net.onnx").unlink()
+    with pytest.raises(OptionError, match="needs matplotlib"):
+        run(*PICTURES, *METHODS, "-o", "q.png")
+
+
+def test_what_decides_nothing_is_said_before_the_work(folder: Path) -> None:
+    assert "undecided: 1 picture is fewer than 3" in invoked("p0.png", *METHODS).stderr
+    assert (
+        "unless the model has no more layers: models at 2 layers" in invoked(*PICTURES, *METHODS, "--steps", "2").stderr
+    )
+    assert "undecided: the rule is for the top-down" in invoked(*PICTURES, *METHODS, "--order", "independent").stderr
+    assert invoked(*PICTURES, *METHODS, "--steps", "all").stderr == ""
+    assert invoked("p0.png", *METHODS, "--quiet").stderr == ""
+
+
+def test_the_summary_names_what_is_explained_and_fits_a_terminal(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reports: list[Any] = []
+    monkeypatch.setattr(sys.modules["onnxcam.cli.sanity"], "sanity_lines", lambda *words: reports.append(words) or [])
+    run("p0.png", "--method", "integrated-gradients,grad-cam", "--steps", "1", "-o", "q.json")
+    target = json.loads((folder / "q.json").read_text())["methods"][0]["targets"][0]
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    lines = sanity_lines(*reports[0])
+    assert max(map(len, lines)) <= 80
+    assert lines[0].endswith("1 picture, 3 layers, 1 model with weights drawn again")
+    assert f"  p0.png: class {target['index']}: {target['probability']:.1%}" in lines
+    words = " ".join(" ".join(lines).split())
+    assert "legend: Spearman (mean and range)" in words
+    assert "of the intact model and decide nothing" in words
+    head = next(line for line in lines if "Spearman " in line and "HOG" in line)
+    row = next(line for line in lines if line.startswith("  grad-cam  "))
+    assert row[head.index("HOG") :].split()[1] == "-", "one picture has no other pictures"
+
+
+def test_preprocessing_that_is_assumed_is_said_first_and_recorded(folder: Path) -> None:
+    lines = run(*PICTURES, *METHODS, "-o", "q.json").splitlines()
+    assert lines[1].startswith("  preprocessing assumed: imagenet; if that is wrong")
+    record = json.loads((folder / "q.json").read_text())
+    assert (record["preset"]["name"], record["preset"]["origin"]["source"]) == ("imagenet", "assumed")
+    lines = run(*PICTURES, *METHODS, "-o", "q.json", "--preset", "clip").splitlines()
+    assert any(line.startswith("  preprocessing: clip (") for line in lines)
+    assert not any("assumed" in line for line in lines)
 
 
 @pytest.mark.parametrize(

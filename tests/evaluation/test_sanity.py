@@ -1,5 +1,6 @@
 """The sanity check: what is compared with what, what stays, what counts, and who passes."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,14 +9,26 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.text import Text
 from onnx.reference import ReferenceEvaluator
 from small_models import CLASSIFIER, PIXELS, filled
 
 from onnxcam.errors import ModelError, OptionError, UndefinedSaliency
 from onnxcam.evaluation import sanity
 from onnxcam.evaluation.sanity import open_uncached, sanity_check, spread_evenly
+from onnxcam.evaluation.sanity_figure import _drawn
 from onnxcam.evaluation.sanity_record import sanity_record
-from onnxcam.evaluation.sanity_report import Order, SanityOptions, Spread, Verdict, judge, mean_over_steps, spread_of
+from onnxcam.evaluation.sanity_report import (
+    Order,
+    SanityOptions,
+    SanityReport,
+    Spread,
+    Verdict,
+    judge,
+    mean_over_steps,
+    spread_of,
+)
 from onnxcam.explainer.explainer import Explainer
 from onnxcam.methods.blocks import Method
 from onnxcam.metrics.correlation import spearman
@@ -74,7 +87,7 @@ def test_the_target_and_the_layer_stay_those_of_the_intact_model(classifier: onn
     assert len({file.sha256 for file, _ in opened}) == 4
 
 
-def test_independent_order_draws_one_layer_at_a_time_and_has_no_verdict(
+def test_independent_order_draws_one_layer_at_a_time_and_is_undecided(
     monkeypatch: pytest.MonkeyPatch, classifier: onnx.ModelProto
 ) -> None:
     drawn: list[list[str]] = []
@@ -158,13 +171,46 @@ def test_a_map_of_the_picture_alone_fails_and_one_of_the_weights_passes(
 )
 def test_the_verdict_follows_the_rule(mean: float | None, images: int, order: Order, verdict: Verdict) -> None:
     spread = Spread(mean, mean, mean, 0 if mean is None else 9, 9 if mean is None else 0)
-    assert judge(spread, images, order)[0] is verdict
+    assert judge(spread, images, order, depths=5, layers=50)[0] is verdict
 
 
 def test_mostly_undefined_maps_decide_nothing() -> None:
-    assert judge(Spread(0.0, 0.0, 0.0, 4, 5), 3, Order.TOP_DOWN)[0] is Verdict.UNDECIDED
-    assert judge(Spread(0.0, 0.0, 0.0, 5, 5), 3, Order.TOP_DOWN)[0] is Verdict.UNDECIDED
-    assert judge(Spread(0.0, 0.0, 0.0, 6, 5), 3, Order.TOP_DOWN)[0] is Verdict.PASS
+    assert judge(Spread(0.0, 0.0, 0.0, 4, 5), 3, Order.TOP_DOWN, depths=5, layers=50)[0] is Verdict.UNDECIDED
+    assert judge(Spread(0.0, 0.0, 0.0, 5, 5), 3, Order.TOP_DOWN, depths=5, layers=50)[0] is Verdict.UNDECIDED
+    assert judge(Spread(0.0, 0.0, 0.0, 6, 5), 3, Order.TOP_DOWN, depths=5, layers=50)[0] is Verdict.PASS
+
+
+@pytest.mark.parametrize(
+    ("depths", "layers", "verdict"),
+    [(1, 50, Verdict.UNDECIDED), (2, 50, Verdict.UNDECIDED), (4, 50, Verdict.UNDECIDED), (5, 50, Verdict.PASS),
+     (3, 3, Verdict.PASS), (1, 1, Verdict.PASS), (2, 3, Verdict.UNDECIDED)],
+)  # fmt: skip
+def test_models_at_few_layers_decide_nothing_unless_they_are_all(depths: int, layers: int, verdict: Verdict) -> None:
+    decided, reason = judge(Spread(0.1, 0.0, 0.2, 9), 3, Order.TOP_DOWN, depths=depths, layers=layers)
+    assert decided is verdict
+    assert ("too few" in reason) is (verdict is Verdict.UNDECIDED)
+
+
+def test_several_seeds_are_no_more_layers(classifier: onnx.ModelProto) -> None:
+    report = sanity_check(classifier, pictures(), ["gradient"], SanityOptions(steps=1, seeds=(0, 1, 2, 3, 4)))
+    assert report.verdict is Verdict.UNDECIDED
+    assert "models at 1 layer are too few" in report.methods[0].reason
+
+
+def test_the_notes_of_the_intact_maps_are_in_the_report_once_with_what_they_are_of(classifier: onnx.ModelProto) -> None:
+    """An array of 0 to 255 may not be preprocessed; an explanation of it notes that."""
+    images = pictures()
+    images[1] = (np.random.default_rng(0).random((3, 16, 12)) * 255).round().astype(np.float32)
+    with Explainer(classifier, "gradient", cache=False) as explainer:
+        per_picture = [{note.text for note in explainer(image).provenance.notes} for image in images]
+    (text,) = per_picture[1] - per_picture[0]
+    report = sanity_check(classifier, images, ["gradient", "grad-cam"], SanityOptions(steps=1))
+    assert f"{report.pictures[1]}: {text}" in report.notes
+    assert all(note in report.notes for note in set.intersection(*per_picture))
+    assert sanity_record(report)["notes"] == list(report.notes)
+    assert len(set(report.notes)) == len(report.notes)
+    preset = sanity_record(report)["preset"]
+    assert preset["origin"]["source"] == "prepared"
 
 
 def test_undefined_similarities_are_left_out_of_the_mean_and_counted() -> None:
@@ -186,6 +232,8 @@ def test_fewer_than_three_pictures_decide_nothing(classifier: onnx.ModelProto) -
     report = sanity_check(classifier, pictures(2), ["gradient"], SanityOptions(steps=1))
     assert report.verdict is Verdict.UNDECIDED
     assert "2 pictures are fewer than 3" in report.methods[0].reason
+    report = sanity_check(classifier, pictures(1), ["gradient"], SanityOptions(steps=1))
+    assert "1 picture is fewer than 3" in report.methods[0].reason
 
 
 def test_a_model_whose_weights_are_all_alike_is_refused_with_the_way_out() -> None:
@@ -219,7 +267,7 @@ def test_full_depth_alone_gives_no_verdict(classifier: onnx.ModelProto) -> None:
         report = sanity_check(classifier, pictures(3), ["gradient"], SanityOptions(steps=steps))
         assert report.layers > 2
         assert report.verdict == "undecided"
-        assert "steps" in report.methods[0].reason
+        assert "too few (5 or more, or all layers)" in report.methods[0].reason
 
 
 def test_nothing_is_left_in_the_cache(
@@ -262,6 +310,39 @@ def test_a_model_with_mostly_repeated_weights_decides_nothing() -> None:
     assert (report.layers, report.kept, report.verdict) == (1, 2, Verdict.UNDECIDED)
     assert "2 of 3 layers repeat one number" in report.notes[0]
     assert "67%" in report.methods[0].reason
+
+
+def texts(report: SanityReport) -> list[str]:
+    drawn = _drawn(report)
+    drawn.draw_without_rendering()
+    return [text.get_text() for text in drawn.findobj(Text) if text.get_visible() and text.get_text()]
+
+
+def test_the_figure_explains_its_shading_and_names_the_class(classifier: onnx.ModelProto) -> None:
+    photos = [np.random.default_rng(i).integers(0, 255, (40, 30, 3), np.uint8) for i in range(3)]
+    report = sanity_check(classifier, photos, ["gradient", "grad-cam"], ALL)
+    words = texts(report)
+    assert {"range over pictures", "maps of other pictures (null)", "1 layer\nredrawn", "3 layers\nredrawn"} <= set(
+        words
+    )
+    target = report.methods[0].targets[0]
+    assert target is not None
+    assert f"class {target.index}\n{target.probability:.1%}" in words
+    assert not [word for word in words if re.search(r"-\d", word)], "a hyphen for a minus"
+    assert words.count("picture") == 1
+
+
+def test_one_picture_has_neither_a_null_nor_a_range_in_the_figure(classifier: onnx.ModelProto) -> None:
+    words = texts(sanity_check(classifier, pictures(1), ["gradient"], ALL))
+    assert not [word for word in words if "null" in word or word.startswith("range")]
+
+
+def test_no_marker_of_the_figure_is_cut_at_the_ends(classifier: onnx.ModelProto) -> None:
+    drawn = _drawn(sanity_check(classifier, pictures(), ["gradient"], ALL))
+    (axes,) = [axes for axes in drawn.findobj(Axes) if "redrawn" in axes.get_xlabel()]
+    left, right = axes.get_xlim()
+    assert left < 1
+    assert right > 3
 
 
 SEGMENTER = """<ir_version: 8, opset_import: ["" : 17]>
