@@ -47,9 +47,16 @@ def check_declared(proto: onnx.ModelProto, name: str, limits: Limits) -> None:
 def check_computed(model: Model, inputs: Mapping[str, Sequence[int | None]], limits: Limits) -> int:
     """Bytes of the largest tensor when the model runs at these shapes of its inputs, as far as they can be inferred.
 
-    Raises ModelError where the tensors that are needed at one time are above the limit of memory, and for a text that
-    grows without end. What depends on the numbers of a picture is not known beforehand.
+    Raises ModelError where an input, or the tensors that are needed at one time, are above the limit of memory, and for
+    a text that grows without end. What depends on the numbers of a picture is not known beforehand.
     """
+    for name, shape in inputs.items():
+        size = NUMBER * _count(shape)
+        if limits.exceeded("memory", size):
+            raise ModelError(
+                f"the input {name!r} of shape {list(shape)} takes {amount_of(size)}; {limits.way_out('memory')}, "
+                f"or choose a smaller --size"
+            )
     _check_texts(model)
     shapes = infer_shapes(model, inputs)
     most = limits.memory if limits.memory is not None else sys.maxsize

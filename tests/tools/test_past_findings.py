@@ -18,9 +18,12 @@ from fuzzing.arrays import saved as npy  # noqa: E402
 from fuzzing.containers import join_gif, join_jpeg, split_jpeg, split_tiff  # noqa: E402
 from fuzzing.kept import Files, Kept  # noqa: E402
 from fuzzing.picture_seeds import pictures  # noqa: E402
+from fuzzing.seeds import MODEL, built_in  # noqa: E402
 from fuzzing.subjects import SUBJECTS  # noqa: E402
 
+from onnxcam import Explainer  # noqa: E402
 from onnxcam.errors import ModelError  # noqa: E402
+from onnxcam.limits import Limits  # noqa: E402
 from onnxcam.surgeon import ir  # noqa: E402
 from onnxcam.surgeon.analysis.images import find_image  # noqa: E402
 
@@ -98,6 +101,11 @@ def kept() -> Iterator[dict[str, Kept]]:
 def test_what_failed_once_is_a_typed_error_or_a_right_answer(make: Callable[[], Files], kept: dict[str, Kept]) -> None:
     verdict = kept[FINDINGS[make]].run(make())
     assert verdict.outcome != "failure", verdict
+
+
+def test_an_input_above_the_limit_of_memory_is_refused_though_nothing_large_is_computed() -> None:
+    with pytest.raises(ModelError, match="the input 'x' of shape"):
+        Explainer(built_in()["dynamic"][MODEL], size=(224, 65536), cache=False, limits=Limits(memory=2**26))
 
 
 def test_an_input_of_more_channels_than_can_be_counted_is_refused() -> None:

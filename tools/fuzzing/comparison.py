@@ -14,9 +14,9 @@ from fuzzing.verdict import Wrong
 TOLERANCE = 1e-2
 """Share of the largest number. Mutated weights lose digits when the runtime fuses operators in another order."""
 
-LIMITS: Any = {"pixels": 2**24, "seconds": 3.0, "memory": 2**28}
+LIMITS: Any = {"pixels": 2**24, "seconds": 3.0, "memory": 2**26}
 """Far below the defaults, so that what passes them shows soon."""
-OPTIONS = ("--max-pixels", str(LIMITS["pixels"]), "--timeout", "3", "--max-memory", "256M")
+OPTIONS = ("--max-pixels", str(LIMITS["pixels"]), "--timeout", "3", "--max-memory", "64M")
 EXPLAIN = ("explain", MODEL, "picture.png", "--quiet", "--format", "png,npy,json", "-o", "out/", *OPTIONS)
 COMMANDS = {
     "explain": EXPLAIN,
