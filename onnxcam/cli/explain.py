@@ -6,7 +6,7 @@ constant memory, and one that is stopped keeps the pictures that it finished.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,7 +71,9 @@ def _explain(args: ExplainArgs, show: Show, input_name: str) -> Tally:
     formats = parse_list(args.files.format, "format") if args.files.format is not None else None
     images, failures = list_pictures(args.images, keep_going=args.keep_going)
     tally = Tally(len(images) + len(failures), failures)
-    measuring = Measuring(targets.targets, parse_requests(args.measuring, tally.pictures))
+    requests = parse_requests(args.measuring, tally.pictures)
+    style = replace(style, truth=requests.boxes if requests is not None else ())
+    measuring = Measuring(targets.targets, requests)
     if not images:
         raise failures[0] if len(failures) == 1 else SkippedPictures(tally)
     names = list(targets.names) if len(targets.names) > 1 else [""]

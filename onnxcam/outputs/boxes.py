@@ -3,6 +3,8 @@
 A line is white between two dark ones, so that it is seen on any ground and in no colour of the map.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -48,6 +50,30 @@ def draw_target(drawn: Picture, target: ScoredTarget, part: Rectangle, text: str
             _frame(drawn, inside, colour, width)
     _label(drawn, text, inside, thick, font)
     return drawn
+
+
+def draw_truth(drawn: Picture, boxes: Sequence[Rectangle], part: Rectangle) -> Picture:
+    """A copy of the drawing with thin dashes, white and dark, around the object's boxes; part as in draw_target()."""
+    drawn = np.ascontiguousarray(drawn).copy()
+    thick = max(1, round(max(drawn.shape) / 400))
+    dash = 5 * thick
+    for box in boxes:
+        (corners,) = _scaled((_rectangle(box),), part, drawn)
+        # A side just beyond the drawing is not drawn, however far it is.
+        near = np.rint(np.clip(corners, -dash, np.array([drawn.shape[1], drawn.shape[0]]) + dash)).astype(int)
+        (left, top), (right, bottom) = near.min(axis=0).tolist(), near.max(axis=0).tolist()
+        for i, x in enumerate(range(left, right, dash)):
+            for y in (top, bottom - thick):
+                _paint(drawn, y, y + thick, x, min(x + dash, right), i)
+        for i, y in enumerate(range(top, bottom, dash)):
+            for x in (left, right - thick):
+                _paint(drawn, y, min(y + dash, bottom), x, x + thick, i)
+    return drawn
+
+
+def _paint(drawn: Picture, top: int, bottom: int, left: int, right: int, number: int) -> None:
+    """Fills what lies on the drawing of a dash: the even ones white, the odd ones dark."""
+    drawn[max(0, top) : max(0, bottom), max(0, left) : max(0, right)] = DARK if number % 2 else LIGHT
 
 
 def shown_part(map_shape: tuple[int, ...], placement: Placement | None, *, heatmap: bool) -> Rectangle:

@@ -20,7 +20,7 @@ from onnxcam.outputs.figure_cells import ACROSS, Cell, Line, lines
 from onnxcam.outputs.figure_curves import Curves, curves_of
 from onnxcam.outputs.figure_drawing import draw_cell
 from onnxcam.outputs.figure_sheet import Sheet
-from onnxcam.outputs.figure_text import LEADING, LEAST, Words, broken, fits, fitted
+from onnxcam.outputs.figure_text import LEADING, LEAST, Words, broken, drawable, fits, fitted
 from onnxcam.outputs.figure_text import width as width_of
 from onnxcam.outputs.overlay import Style
 
@@ -151,7 +151,11 @@ class _Page:
             return replace(cell, above=tuple(above), below=tuple(below))
 
         return [
-            replace(line, cells=tuple(worded(cell) if cell is not None else None for cell in line.cells))
+            replace(
+                line,
+                cells=tuple(worded(cell) if cell is not None else None for cell in line.cells),
+                label=tuple(drawable(words, font) for words in line.label),
+            )
             for line in self.lines
         ]
 

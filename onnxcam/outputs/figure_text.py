@@ -55,7 +55,7 @@ def fitted(words: Words, room: float, font: str | None = None) -> Words:
     Control characters become spaces, and characters that no font at hand has their escapes. font: a font file or name
     for characters that the built-in one lacks.
     """
-    words = replace(words, text=_drawable(words.text, font), end=_drawable(words.end, font))
+    words = drawable(words, font)
     while words.size > LEAST and not fits(words, room, font):
         words = replace(words, size=max(LEAST, words.size - 0.5))
     if fits(words, room, font):
@@ -68,14 +68,19 @@ def fitted(words: Words, room: float, font: str | None = None) -> Words:
     return cut if fits(cut, room, font) or not words.end else replace(words, text="", mark="")
 
 
+def drawable(words: Words, font: str | None = None) -> Words:
+    """The words with escapes for characters that no font at hand has, in one line."""
+    return replace(words, text=_drawable(words.text, font), end=_drawable(words.end, font))
+
+
 def fits(words: Words, room: float, font: str | None = None) -> bool:
-    """Whether the words take at most so many points, at their size."""
+    """Whether the words, which are drawable, take at most so many points at their size."""
     return width(words, font) <= room * SLACK
 
 
 def broken(words: Words, room: float, font: str | None = None) -> tuple[Words, ...]:
     """The words, or two lines of them where one line of the smallest letters is too long and has a hyphen."""
-    words = replace(words, text=_drawable(words.text, font))
+    words = drawable(words, font)
     if words.end or fits(replace(words, size=LEAST), room, font):
         return (words,)
     places = [i + 1 for i, letter in enumerate(words.text[:-1]) if letter == "-" and i]

@@ -12,7 +12,7 @@ import numpy as np
 
 from onnxcam.errors import PictureError
 from onnxcam.outputs import overlay
-from onnxcam.outputs.boxes import draw_target, shown_part
+from onnxcam.outputs.boxes import draw_target, draw_truth, shown_part
 from onnxcam.outputs.captions import caption, target_text
 from onnxcam.outputs.overlay import Style
 from onnxcam.outputs.record import NOT_MEASURED, Measurements, plain, record
@@ -73,8 +73,10 @@ def draw(saliency: Saliency, picture: Original | None, style: Style) -> Picture:
         drawn = ARRAYS[rank](cast(Image | None, picture), saliency.map, colormap=style.colormap, alpha=style.alpha)
         if rank == 1:
             alpha, ground = style.alpha, background(style.colormap)
-    if saliency.target.box is not None and rank == 2:
-        part = shown_part(saliency.map.shape, saliency.placement, heatmap=picture is None)
+    part = shown_part(saliency.map.shape, saliency.placement, heatmap=picture is None) if rank == 2 else None
+    if style.truth and part is not None:
+        drawn = draw_truth(drawn, style.truth, part)
+    if saliency.target.box is not None and part is not None:
         drawn = draw_target(drawn, saliency.target, part, target_text(saliency.target), style.font)
     if not style.caption:
         return drawn

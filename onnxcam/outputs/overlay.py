@@ -52,12 +52,14 @@ class Style:
 
     colormap: a name in COLORMAPS. alpha: opacity where the map is 1. caption: whether class, probability, method and
     the scale of colours stand under the picture. font: a font file or name for labels that the built-in typefaces lack.
+    truth: boxes of the object, as a person drew them, in the pixels of a target's box; they are drawn on pictures.
     """
 
     colormap: str = COLORMAP
     alpha: float = ALPHA
     caption: bool = False
     font: str | None = None
+    truth: tuple[tuple[float, float, float, float], ...] = ()
 
     def __post_init__(self) -> None:
         _known(self.colormap)

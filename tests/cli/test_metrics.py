@@ -203,6 +203,16 @@ def test_several_boxes_count_as_their_union(folder: Path) -> None:
     assert record["metrics"]["energy_pointing_game"]["value"] == pytest.approx(1)
 
 
+def test_the_object_is_drawn_on_the_overlay(folder: Path) -> None:
+    drawn = []
+    for box in ((), ("--truth", "4,4,20,30")):
+        output(*QUICK, "--metrics", "energy-pointing-game" if box else "sparseness", *box, "-o", "drawn.png")
+        with Image.open("drawn.png") as file:
+            drawn.append(np.asarray(file.convert("RGB")))
+    changed = np.argwhere((drawn[0] != drawn[1]).any(axis=2)) / 6  # so many pixels for one of so small a picture
+    np.testing.assert_allclose((*changed.min(axis=0), *changed.max(axis=0)), (4, 4, 30, 20), atol=1)
+
+
 def test_every_target_of_every_picture_is_measured_for_itself(folder: Path) -> None:
     words = ["explain", "tiny.onnx", ".", "-m", "grad-cam", "--target", "top1,top2", "--metrics", "average-drop"]
     listed = records(*words)

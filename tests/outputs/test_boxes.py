@@ -7,7 +7,7 @@ import pytest
 from results import provenance
 
 from onnxcam.outputs import overlay
-from onnxcam.outputs.boxes import draw_target, shown_part
+from onnxcam.outputs.boxes import draw_target, draw_truth, shown_part
 from onnxcam.outputs.formats import draw
 from onnxcam.outputs.outlines import bounds, contours
 from onnxcam.outputs.overlay import Style
@@ -152,3 +152,35 @@ def test_an_outline_is_drawn_instead_of_its_box() -> None:
     assert lines[390:400, 300].any()
     assert lines[195:205, 400].any()  # the hole's upper edge
     assert not lines[245:255, 350].any()
+
+
+@pytest.mark.parametrize("ground", [0, 255, 128])
+def test_the_object_has_white_and_dark_dashes_at_the_pixels_of_its_box(ground: int) -> None:
+    plain = np.full((100, 200, 3), ground, np.uint8)
+    drawn = draw_truth(plain, [(10.0, 20.0, 60.0, 45.0)], (0, 0, 100, 50))  # 2 pixels of the drawing each
+    changed = np.argwhere((drawn != plain).any(axis=2))
+    assert changed[:, 0].min() in range(40, 46), "a dash may be as the ground"
+    assert changed[:, 0].max() in range(84, 90)
+    assert (changed[:, 1].min(), changed[:, 1].max()) == (20, 119)
+    assert {int(value) for value in np.unique(drawn[40:90, 20])} == {overlay.INK, overlay.PAPER}
+    assert not (drawn[45:85, 25:115] != plain[45:85, 25:115]).any(), "only the line"
+
+
+@pytest.mark.parametrize("box", [(-50.0, -50.0, 400.0, 400.0), (-1e9, -1e9, 1e9, 1e9), (-90.0, 5.0, -20.0, 40.0)])
+def test_sides_of_an_object_beyond_the_picture_are_not_drawn(box: tuple[float, float, float, float]) -> None:
+    plain = np.full((100, 200, 3), 90, np.uint8)
+    np.testing.assert_array_equal(draw_truth(plain, [box], (0, 0, 200, 100)), plain)
+    half = draw_truth(plain, [(-1e9, 20.0, 100.0, 1e9)], (0, 0, 200, 100))
+    assert (half[20, :100] != 90).any(axis=1).all()
+    assert (half[20:, 99] != 90).any(axis=1).all()
+    assert not (half[21:, :99] != 90).any()
+
+
+def test_the_object_is_drawn_on_pictures_and_heatmaps_alone() -> None:
+    picture = np.full((40, 60, 3), 90, np.uint8)
+    one = Saliency(FLAT, FLAT, ScoredTarget(1, "a", 0.5, 1.0), 0.5, Placement((40, 60), (0, 0, 60, 40)), provenance())
+    style = Style(truth=((10.0, 5.0, 50.0, 30.0),))
+    for original in (picture, None):
+        assert (draw(one, original, style) != draw(one, original, Style())).any()
+    signal = replace(one, map=np.zeros(50, np.float32), raw=np.zeros(50, np.float32), placement=None)
+    np.testing.assert_array_equal(draw(signal, None, style), draw(signal, None, Style()))

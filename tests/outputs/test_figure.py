@@ -4,6 +4,7 @@ import io
 import re
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import combinations
@@ -201,7 +202,9 @@ def test_the_best_value_of_a_row_is_bold() -> None:
 
 
 def test_a_label_is_text_and_no_formula() -> None:
-    drawn = figure(comparison(1, 3))
+    with warnings.catch_warnings(action="error"):  # of letters that no font has
+        drawn = figure(comparison(1, 3))
+        figure(comparison(2, 3))
     labels = [t.get_text() for t in texts(drawn)]
     assert any("$x_1$" in label for label in labels)
     assert not any("\n" in label or "\t" in label for label in labels)
