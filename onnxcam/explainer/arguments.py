@@ -69,7 +69,7 @@ def _is_box(value: Any) -> bool:
         return False
     if not all(isinstance(side, int | float | np.number) and np.isfinite(side) for side in value):
         return False
-    return bool(value[0] < value[2] and value[1] < value[3])
+    return bool(value[0] <= value[2] and value[1] <= value[3])  # an empty one is measured as undefined
 
 
 def _is_boxes(value: Any) -> bool:
@@ -107,7 +107,9 @@ RULES: Mapping[str, Rule] = {
     "isolated": Rule(lambda value: isinstance(value, bool), "True or False", optional=False),
     "name": Rule(_is_text, "what the provenance calls the picture, as a text"),
     "box": Rule(
-        _is_boxes, "(left, top, right, bottom) in pixels, with left below right and top below bottom, or a list of such"
+        _is_boxes,
+        "(left, top, right, bottom) in pixels, left no further right than right and top no lower than bottom, "
+        "or a list of such",
     ),
     "seed": Rule(_is_seed, "a whole number from 0 on", optional=False),
     "progress": Rule(callable, "a function that takes (done, all)"),

@@ -7,7 +7,15 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import OptionError
-from onnxcam.metrics.arguments import NOT_FINITE, fitting_map, known_protocol, known_seed, numbers_of, single_target
+from onnxcam.metrics.arguments import (
+    NOT_FINITE,
+    ROUNDING,
+    fitting_map,
+    known_protocol,
+    known_seed,
+    numbers_of,
+    single_target,
+)
 from onnxcam.metrics.correlation import spearman
 from onnxcam.metrics.measurement import Measurement
 from onnxcam.metrics.ranking import is_constant
@@ -25,7 +33,7 @@ independent: each cell goes with probability 0.2, as in Xplique's code. The subs
 both drop more and sum to more, so that any positive map correlates, even one drawn at random.
 """
 CONSTANT = "the map is constant, so it ranks no subset above another"
-ALIKE = "all subsets score alike, or the map sums to the same over all of them"
+ALIKE = "all subsets score alike up to float32's rounding, or the map sums to the same over all of them"
 SAMPLES, REMOVED = 200, 0.2
 CELLS = {1: 81, 2: 9, 3: 9}
 """Cells along each side, by the number of sides."""
@@ -67,7 +75,8 @@ def faithfulness_correlation(
     scores = scorer.images(rows, count=samples, progress=progress)[:, 0].astype(np.float64)
     if not np.isfinite(scores).all():
         return Measurement(name, None, protocol, NOT_FINITE, options=options, passes=samples)
-    value = spearman(scorer.whole[0] - scores, subset_sums(numbers, cells, subsets))
+    varies = float(np.ptp(scores)) > ROUNDING * float(np.abs(scores).max())
+    value = spearman(scorer.whole[0] - scores, subset_sums(numbers, cells, subsets)) if varies else None
     reason = ALIKE if value is None else None
     return Measurement(name, value, protocol, reason, options=options, passes=samples)
 

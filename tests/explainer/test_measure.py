@@ -158,7 +158,6 @@ def test_a_map_of_another_model_is_measured_on_this_one(explainer: Explainer) ->
         (["deletion:grey"], {}, "no protocol 'grey'; known: zero, mean"),
         (["pointing-game"], {}, "pointing-game needs the box of the object"),
         (["deletion"], {"box": (1, 1, 5, 5)}, "no metric reads it; those that do: energy-pointing-game, pointing-game"),
-        (["pointing-game"], {"box": (1, 1, 1, 5)}, "box is"),
         (["pointing-game"], {"box": (5, 1, 1, 5)}, "box is"),
         (["pointing-game"], {"box": [1, 2, 3]}, "box is"),
         (["pointing-game"], {"box": [(1, 2, 3, 4), (1, 2)]}, "box is"),
@@ -176,6 +175,13 @@ def test_what_makes_no_sense_is_refused(
 ) -> None:
     with pytest.raises(OptionError, match=message):
         explainer.measure(explainer(IMAGE), *names, picture=IMAGE, **arguments)
+
+
+def test_a_box_without_a_pixel_is_measured_as_undefined(explainer: Explainer) -> None:
+    measured = explainer.measure(
+        explainer(IMAGE), "pointing-game", "energy-pointing-game", picture=IMAGE, box=(1, 1, 1, 5)
+    )
+    assert [(each.value, "no pixel" in str(each.reason)) for each in measured.values()] == [(None, True)] * 2
 
 
 def test_a_map_of_another_shape_is_refused(explainer: Explainer) -> None:

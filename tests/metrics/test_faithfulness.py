@@ -55,6 +55,19 @@ def test_a_map_of_the_true_contributions_scores_1_and_its_opposite_minus_1(proto
         assert faithfulness_correlation(scorer, -weights, protocol=protocol).value == pytest.approx(-1, abs=1e-6)
 
 
+def test_scores_that_differ_by_rounding_only_rank_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = np.random.default_rng(1).random(LARGE)
+    with sum_scorer(weights * 1e-12, np.ones(LARGE)) as faint:
+        assert faithfulness_correlation(faint, weights).value == pytest.approx(1, abs=1e-6)
+    steps = np.random.default_rng(2).integers(0, 4, (200, 1))
+    saturated = (1 - steps * 2.0**-24).astype(np.float32)
+    with sum_scorer(weights, np.ones(LARGE)) as scorer:
+        monkeypatch.setattr(scorer, "images", lambda images, count, progress: saturated)
+        result = faithfulness_correlation(scorer, weights)
+    assert result.value is None
+    assert "score alike up to float32" in str(result.reason)
+
+
 def test_a_random_map_correlates_where_subsets_differ_in_size_and_does_not_where_they_are_of_one() -> None:
     rng, size = np.random.default_rng(2), (18, 27)
     values: dict[str, list[float]] = {protocol: [] for protocol in CORRELATION_PROTOCOLS}

@@ -1,6 +1,7 @@
 """The graph that scores an image with some of its pixels replaced, where the pixels are named by their rank.
 
-    x' = where(FROM <= RANK < TO, x, fill)
+    kept = 1 where FROM <= RANK < TO, else 0
+    x' = x * kept + fill * (1 - kept)
     logit, probability = score_head(model(x'))
 
 RANK is fed once for all rows, and FROM and TO are one number a row. So a row of an insertion or deletion curve costs
