@@ -76,11 +76,11 @@ def _print_foreseen(options: "SanityOptions", pictures: int) -> None:
 
     reason = without_verdict(pictures, options.order, None)
     if reason is not None:
-        print_note(f"note: the verdict will be undecided: {reason}")
+        print_note("note: the verdict will be undecided:", [reason])
         return
     reason = without_verdict(pictures, options.order, options.steps)
     if reason is not None:
-        print_note(f"note: the verdict will be undecided, unless the model has no more layers: {reason}")
+        print_note("note: the verdict will be undecided, unless the model has no more layers:", [reason])
 
 
 def _report(

@@ -13,9 +13,8 @@ MOST_PICTURES = 8
 """Pictures whose targets are printed."""
 MARGIN = "  "
 LEGEND = (
-    "Spearman (mean and range) and HOG say how alike the maps are before and after, from -1 to 1, where 1 is the same. "
-    "The last two columns are of the intact model and decide nothing: Spearman of maps of other pictures, and of other "
-    "classes of the same picture. Where they are high, the method draws much the same whatever is asked."
+    "Spearman (mean, range) and HOG say how alike the maps are before and after; 1 is the same. Other pictures and "
+    "classes: how alike the intact model's maps are of these, for comparison; high means much the same map for any."
 )
 
 
@@ -39,7 +38,8 @@ def _head(report: "SanityReport") -> list[str]:
     options, models = report.options, len(report.methods[0].steps)
     seeds = ", ".join(map(str, options.seeds))
     lines = [
-        f"{report.model}: {counted(len(report.pictures), 'picture')}, {counted(report.layers, 'layer')}, "
+        report.model,
+        f"{MARGIN}{counted(len(report.pictures), 'picture')}, {counted(report.layers, 'layer')}, "
         f"{counted(models, 'model')} with weights drawn again",
         f"{MARGIN}{options.order}, {options.redraw}, seed{'s' if len(options.seeds) > 1 else ''} {seeds}",
     ]

@@ -108,11 +108,12 @@ def test_a_figure_that_is_named_needs_matplotlib_before_any_work(folder: Path) -
 
 
 def test_what_decides_nothing_is_said_before_the_work(folder: Path) -> None:
-    assert "undecided: 1 picture is fewer than 3" in invoked("p0.png", *METHODS).stderr
+    assert "undecided:\n  1 picture is fewer than 3" in invoked("p0.png", *METHODS).stderr
     assert (
-        "unless the model has no more layers: models at 2 layers" in invoked(*PICTURES, *METHODS, "--steps", "2").stderr
+        "unless the model has no more layers:\n  models at 2 layers"
+        in invoked(*PICTURES, *METHODS, "--steps", "2").stderr
     )
-    assert "undecided: the rule is for the top-down" in invoked(*PICTURES, *METHODS, "--order", "independent").stderr
+    assert "undecided:\n  the rule is for the top-down" in invoked(*PICTURES, *METHODS, "--order", "independent").stderr
     assert invoked(*PICTURES, *METHODS, "--steps", "all").stderr == ""
     assert invoked("p0.png", *METHODS, "--quiet").stderr == ""
 
@@ -126,11 +127,12 @@ def test_the_summary_names_what_is_explained_and_fits_a_terminal(folder: Path, m
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     lines = sanity_lines(*reports[0])
     assert max(map(len, lines)) <= 80
-    assert lines[0].endswith("1 picture, 3 layers, 1 model with weights drawn again")
+    assert lines[0] == "net.onnx"
+    assert "  1 picture, 3 layers, 1 model with weights drawn again" in lines
     assert f"  p0.png: class {target['index']}: {target['probability']:.1%}" in lines
     words = " ".join(" ".join(lines).split())
-    assert "legend: Spearman (mean and range)" in words
-    assert "of the intact model and decide nothing" in words
+    assert "legend: Spearman (mean, range)" in words
+    assert "Other pictures and classes: how alike the intact model's maps are" in words
     head = next(line for line in lines if "Spearman " in line and "HOG" in line)
     row = next(line for line in lines if line.startswith("  grad-cam  "))
     assert row[head.index("HOG") :].split()[1] == "-", "one picture has no other pictures"
