@@ -6,6 +6,7 @@ before it is read, and every run of a model has a deadline. An error says what w
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 
 from onnxcam.errors import OptionError
 
@@ -15,6 +16,25 @@ WORK = 16
 """Times the limit of pixels that a decoder may go through for a picture that it makes smaller, or for a long clip."""
 BYTES_A_PIXEL = 24
 """Of an array or of a file's bands: three doubles."""
+
+
+def is_number(value: object) -> bool:
+    """Whether this is a real number, of Python or NumPy, that a float holds; False for bool, NaN and infinity."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    try:
+        return math.isfinite(value)
+    except (OverflowError, ValueError):  # a whole number of hundreds of digits
+        return False
+
+
+def brief(value: object) -> str:
+    """A value as messages have it: cut where it is long, and a whole number that Python does not write in words."""
+    try:
+        text = repr(value)
+    except ValueError:
+        text = "a number of thousands of digits"
+    return text if len(text) <= 120 else f"{text[:120]}..."
 
 
 @dataclass(frozen=True)
@@ -38,11 +58,12 @@ class Limits:
         for name in ("pixels", "memory", "nodes", "depth"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise OptionError(f"the limit {name} is a whole number from 1 on, or None for no limit, not {value!r}")
+                raise OptionError(
+                    f"the limit {name} is a whole number from 1 on, or None for no limit, not {brief(value)}"
+                )
         seconds = self.seconds
-        number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-        if seconds is not None and not (number and math.isfinite(seconds) and seconds > 0):
-            raise OptionError(f"the limit seconds is a number above 0, or None for no limit, not {seconds!r}")
+        if seconds is not None and not (is_number(seconds) and seconds > 0):
+            raise OptionError(f"the limit seconds is a number above 0, or None for no limit, not {brief(seconds)}")
 
     def exceeded(self, name: str, amount: float) -> bool:
         """Whether the amount is above the limit of this name."""

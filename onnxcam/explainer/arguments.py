@@ -10,7 +10,7 @@ import numpy as np
 from onnxcam.engine.options import EngineOptions
 from onnxcam.errors import LabelError, OnnxCamError, OptionError, PresetError
 from onnxcam.inputs.presets import Preset
-from onnxcam.limits import Limits
+from onnxcam.limits import Limits, is_number
 from onnxcam.methods.blocks import Method
 from onnxcam.methods.registry import method as method_named
 from onnxcam.methods.score_cam import score_cam
@@ -67,7 +67,7 @@ def _is_labels(value: Any) -> bool:
 def _is_box(value: Any) -> bool:
     if not isinstance(value, list | tuple | np.ndarray) or len(value) != 4:
         return False
-    if not all(isinstance(side, int | float | np.number) and np.isfinite(side) for side in value):
+    if not all(map(is_number, value)):
         return False
     return bool(value[0] <= value[2] and value[1] <= value[3])  # an empty one is measured as undefined
 

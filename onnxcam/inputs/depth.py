@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import OptionError, PictureError
+from onnxcam.limits import brief, is_number
 from onnxcam.types import Note, NoteCode
 
 Numbers = npt.NDArray[Any]
@@ -29,16 +30,9 @@ def check_window(window: Sequence[float] | None) -> Window | None:
     if window is None:
         return None
     values = tuple(window) if isinstance(window, Sequence | np.ndarray) and not isinstance(window, str) else ()
-    numbers = all(isinstance(v, int | float | np.integer | np.floating) and not isinstance(v, bool) for v in values)
-    try:
-        low, high = map(float, values if numbers else ())
-    except (ValueError, OverflowError):  # a whole number that no float holds
-        low = high = 0.0
-    if not (np.isfinite((low, high)).all() and low < high):
-        text = repr(window)
-        text = text if len(text) <= 100 else f"{text[:100]}..."
-        raise OptionError(f"a window is two numbers (low, high), what becomes black and white, not {text}")
-    return low, high
+    if len(values) != 2 or not all(map(is_number, values)) or not values[0] < values[1]:
+        raise OptionError(f"a window is two numbers (low, high), what becomes black and white, not {brief(window)}")
+    return float(values[0]), float(values[1])
 
 
 def by_rows(values: Numbers, convert: Callable[[Numbers], Numbers]) -> Bytes:

@@ -13,6 +13,7 @@ from onnxcam.errors import OptionError, near
 from onnxcam.inputs.opencv import opencv
 from onnxcam.inputs.preprocess import black
 from onnxcam.inputs.presets import Preset
+from onnxcam.limits import brief, is_number
 from onnxcam.types import Image
 
 
@@ -100,9 +101,8 @@ def blur(sigma: float = 10.0) -> Fill:
 
     A volume is blurred frame by frame. Raises OptionError for a sigma that is not above 0.
     """
-    number = isinstance(sigma, int | float | np.integer | np.floating) and not isinstance(sigma, bool)
-    if not (number and np.isfinite(sigma) and sigma > 0):
-        raise OptionError(f"blur needs a sigma above 0 in pixels, not {sigma!r}")
+    if not (is_number(sigma) and sigma > 0):
+        raise OptionError(f"blur needs a sigma above 0 in pixels, not {brief(sigma)}")
     sigma = float(sigma)
     short = f"{sigma:g}"
     return Fill(f"blur(sigma={short if float(short) == sigma else repr(sigma)})", _Blur(sigma))

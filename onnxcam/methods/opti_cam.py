@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from onnxcam.errors import OptionError, UndefinedSaliency
+from onnxcam.limits import brief, is_number
 from onnxcam.methods.adam import Adam
 from onnxcam.methods.blocks import Convention, Method, Need, Probe, finite_features, live
 from onnxcam.methods.fills import ZERO, Fill, as_fill
@@ -77,8 +78,8 @@ def _bounds(bounds: tuple[float, float] | None) -> tuple[float, float] | None:
     if bounds is None:
         return None
     pair = isinstance(bounds, tuple | list) and len(bounds) == 2
-    if not pair or not all(isinstance(b, int | float) and np.isfinite(b) for b in bounds) or not bounds[0] < bounds[1]:
-        raise OptionError(f"bounds are two numbers, the lower one first, not {bounds!r}")
+    if not pair or not all(map(is_number, bounds)) or not bounds[0] < bounds[1]:
+        raise OptionError(f"bounds are two numbers, the lower one first, not {brief(bounds)}")
     return float(bounds[0]), float(bounds[1])
 
 

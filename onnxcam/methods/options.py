@@ -10,6 +10,7 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 
 from onnxcam.errors import OptionError, near
+from onnxcam.limits import brief, is_number
 
 Member = TypeVar("Member", bound=StrEnum)
 LARGEST = 1e6
@@ -51,9 +52,9 @@ def choose(kind: type[Member], value: str, what: str) -> Member:
 def positive_integer(value: int, name: str, *, least: int = 1, most: int = 10**7) -> int:
     """A whole number from `least` to `most`."""
     if isinstance(value, int | np.integer) and not isinstance(value, bool) and value > most:
-        raise OptionError(f"{name} must be at most {most}, not {value}")
+        raise OptionError(f"{name} must be at most {most}, not {brief(value)}")
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise OptionError(f"{name} must be a whole number from {least} on, not {value!r}")
+        raise OptionError(f"{name} must be a whole number from {least} on, not {brief(value)}")
     return int(value)
 
 
@@ -64,23 +65,19 @@ def non_negative_integer(value: int, name: str) -> int:
 
 def positive_number(value: float, name: str) -> float:
     """A number above 0, LARGEST at most."""
-    if not _finite(value) or value <= 0:
-        raise OptionError(f"{name} must be above 0, not {value!r}")
+    if not is_number(value) or value <= 0:
+        raise OptionError(f"{name} must be above 0, not {brief(value)}")
     return _at_most_largest(value, name)
 
 
 def non_negative_number(value: float, name: str) -> float:
     """A number from 0 on, LARGEST at most."""
-    if not _finite(value) or value < 0:
-        raise OptionError(f"{name} must be 0 or more, not {value!r}")
+    if not is_number(value) or value < 0:
+        raise OptionError(f"{name} must be 0 or more, not {brief(value)}")
     return _at_most_largest(value, name)
-
-
-def _finite(value: float) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and bool(np.isfinite(value))
 
 
 def _at_most_largest(value: float, name: str) -> float:
     if value > LARGEST:
-        raise OptionError(f"{name} must be at most {LARGEST:g}, not {value!r}")
+        raise OptionError(f"{name} must be at most {LARGEST:g}, not {brief(value)}")
     return float(value)

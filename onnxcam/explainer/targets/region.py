@@ -15,6 +15,7 @@ from onnxcam.explainer.targets.background import background_of_map, without
 from onnxcam.explainer.targets.classes import class_of
 from onnxcam.explainer.targets.classes import file_name as class_name
 from onnxcam.explainer.targets.kind import REGIONS, TARGETS, ClassLike, Feeds, HeadOutput, TargetKind, Vector
+from onnxcam.limits import brief, is_number
 from onnxcam.outputs.outlines import bounds, contours
 from onnxcam.outputs.saliency import MASKED, ScoredTarget
 from onnxcam.surgeon.analysis.anatomy import Kind, Logits
@@ -41,14 +42,22 @@ class Region:
 
     def __post_init__(self) -> None:
         where = self.where
-        if where is None or (isinstance(where, np.ndarray) and where.dtype.kind in "fiub"):
+        if where is None:
             return
-        numbers = isinstance(where, tuple | list) and len(where) == 4
-        if not numbers or not all(isinstance(w, int | float | np.number) for w in where):
+        if isinstance(where, np.ndarray) and where.dtype.kind in "fiub":
+            if not np.isfinite(where).all():
+                raise TargetError("a region's mask holds NaN or infinity; make it True inside and False outside")
+            return
+        if not isinstance(where, tuple | list) or len(where) != 4 or not all(map(_is_side, where)):
             raise TargetError(
-                f"a region is (left, top, right, bottom) in pixels, or a mask as an array, not {self.where!r}"
+                f"a region is (left, top, right, bottom) in pixels, or a mask as an array, not {brief(where)}"
             )
         object.__setattr__(self, "where", tuple(float(w) for w in where))
+
+
+def _is_side(value: object) -> bool:
+    """Whether this is a number; infinity is one, that of a region without end."""
+    return isinstance(value, float | np.floating) or is_number(value)
 
 
 def feed(targets: Sequence[Region], output: HeadOutput) -> Feeds:
