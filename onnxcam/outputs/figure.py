@@ -134,19 +134,23 @@ class _Page:
         return drawn
 
     def _worded(self) -> list[Line]:
-        """The lines with words that fit: names of metrics all short or none, names of methods in two lines."""
+        """The lines with words that fit: names of metrics all short or none, and too long ones in two lines."""
         room, font = self._cell, self.style.font
         cells = [cell for line in self.lines for cell in line.cells if cell is not None]
         values = [words for cell in cells for words in cell.below if words.short]
         is_short = any(not fits(replace(words, bold=True), room, font) for words in values)
+        values = [replace(words, text=words.short) if is_short else words for words in values]
+        too_long = {words.text for words in values if not fits(replace(words, bold=True), room, font)}
 
-        def named(words: Words) -> Words:
-            """A metric with a name that is the same below each map, whichever number is bold."""
-            cut = fitted(replace(words, text=words.short if is_short else words.text, bold=True), room, font)
-            return replace(words, text=cut.text, mark=cut.mark)
+        def named(words: Words) -> tuple[Words, ...]:
+            """A metric, alike below each map: its name and its number, in two lines where one of them is too long."""
+            text = words.short if is_short else words.text
+            if not words.short or text not in too_long:
+                return (replace(words, text=text) if words.short else words,)
+            return replace(words, text=text, end="", bold=False), replace(words, text="", mark="")
 
         def worded(cell: Cell) -> Cell:
-            below = [named(words) if words.short else words for words in cell.below]
+            below = [line for words in cell.below for line in named(words)]
             above = [part for words in cell.above for part in broken(words, room, font)]
             return replace(cell, above=tuple(above), below=tuple(below))
 
