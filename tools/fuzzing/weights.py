@@ -48,7 +48,9 @@ def change_weight_type(rng: Rng, model: ModelProto) -> str | None:
 
 @structured
 def change_weights(rng: Rng, model: ModelProto) -> str | None:
-    tensor = one(rng, [t for t in model.graph.initializer if t.data_type == 1 and t.raw_data])
+    tensor = one(
+        rng, [t for t in model.graph.initializer if t.data_type == 1 and t.raw_data and len(t.raw_data) % 4 == 0]
+    )
     if tensor is None:
         return None
     values = np.frombuffer(tensor.raw_data, np.float32).copy()
@@ -68,7 +70,7 @@ def change_constant(rng: Rng, model: ModelProto) -> str | None:
         ints = rng.choice(lists).ints
         ints[rng.randrange(len(ints))] = rng.choice(INTEGERS)
         return f"a constant becomes {list(ints)}"
-    if tensor is None or not tensor.raw_data:
+    if tensor is None or not tensor.raw_data or len(tensor.raw_data) % 8:
         return None
     values = np.frombuffer(tensor.raw_data, np.int64).copy()
     values[rng.randrange(len(values))] = rng.choice(INTEGERS)
