@@ -100,6 +100,12 @@ def test_a_method_without_a_number_has_a_dash_and_the_reason_below(folder: Path)
     assert "energy-pointing-game of grad-cam  undefined: " in shown.output
 
 
+def test_a_doubt_about_a_number_is_said_once(folder: Path) -> None:
+    words = ("-m", "grad-cam,layer-cam", "--metrics", "energy-pointing-game", "--truth=-5,0,20,20")
+    shown = compare("one.onnx", "a.png", *words).output
+    assert shown.count("  note  the box reaches beyond the picture") == 1, shown
+
+
 def test_a_box_for_several_pictures_is_refused_without_other_commands(folder: Path) -> None:
     reason = refused("one.onnx", "a.png", "b.png", "--metrics", "pointing-game", "--truth", "1,2,3,4")
     assert "one picture" in reason

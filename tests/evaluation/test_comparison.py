@@ -1,6 +1,7 @@
 """compare(): the maps are those of each method alone, and only one thing beside the methods may be several."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from small_models import CLASSIFIER, filled
 
 from onnxcam import Explainer, Preset, eigen_cam, grad_cam, layer_cam, rise, score_cam
 from onnxcam.errors import OnnxCamError, OptionError, UndefinedSaliency
-from onnxcam.evaluation.comparison import compare
+from onnxcam.evaluation.comparison import _class_notes, compare
 from onnxcam.outputs.comparison import Axis, Best, ComparedMethod, comparison_record
 
 PLAIN = Preset("plain", 1 / 255, (0.5,), (0.25,), crop=1.0)
@@ -173,3 +174,25 @@ def test_several_models_and_several_targets_are_refused(explainer: Explainer) ->
         compare([explainer, other], PICTURES[0], ["grad-cam"], [1, 2])
     with pytest.raises(OptionError, match="no Explainer"):
         compare([], PICTURES[0], ["grad-cam"])
+
+
+@pytest.mark.parametrize(
+    ("labels", "notes"),
+    [
+        (("bull_mastiff", "Bull mastiff"), 0),
+        (("cat", "dog"), 1),
+        (("cat", None), 0),
+    ],
+)
+def test_a_class_is_the_same_by_its_label_and_by_its_number_without(
+    explainer: Explainer, labels: tuple[str | None, str | None], notes: int
+) -> None:
+    with opened() as other:
+        one = compare([explainer, other], PICTURES[0], ["grad-cam"], 2)
+    rows = [
+        replace(row, target=replace(row.target, label=label))
+        for row, label in zip(one.rows, labels, strict=True)
+        if row.target is not None
+    ]
+    assert len(_class_notes(Axis.MODELS, rows)) == notes
+    assert not _class_notes(Axis.TARGETS, rows)
