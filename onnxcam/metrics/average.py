@@ -35,6 +35,8 @@ def average_drop(
 ) -> Measurement:
     """Average drop: max(0, p - o) / p in percent, in [0,100]; lower is better (Grad-CAM++, arXiv:1710.11063).
 
+    p is the target's probability on the image, o on what the map keeps of it. protocol: 'mult' keeps the preprocessed
+    image times the map, 'half' the half of the pixels with the largest numbers, 'half-soft' these times the map.
     saliency_map: of the image's sides; in [0,1] where the protocol multiplies by it. None where p is below 1e-12, where
     the target's score is no probability, and for a constant map under a protocol that orders pixels. Raises OptionError
     for a map that does not fit, a Scorer of several targets, and an unknown protocol.

@@ -38,10 +38,12 @@ def deletion(
 ) -> Measurement:
     """Area under the score as pixels are replaced, the most salient ones first; lower is better (RISE, 1806.07421).
 
-    In [0,1] for a probability. saliency_map: of the image's sides, any range. protocol: what replaces a pixel, see
-    replacements.py. step: pixels a step; None takes 1/28 of them. curve: (fraction replaced, score) of every step. The
-    value is None for a constant map, which has no order, and where a score is not finite. Raises OptionError for a map
-    that does not fit, a Scorer of several targets, an unknown protocol, and a step that is no number of pixels.
+    In [0,1] for a probability. saliency_map: of the image's sides, any range. protocol: what replaces a pixel: 'zero'
+    after preprocessing, 'mean' the image's mean colour, 'blur-rise' the image blurred by RISE's kernel, 'blur-gaussian'
+    by a Gaussian of 5 pixels. step: pixels a step; None takes 1/28 of them. curve: (fraction replaced, score) of every
+    step. The value is None for a constant map, which has no order, and where a score is not finite. Raises OptionError
+    for a map that does not fit, a Scorer of several targets, an unknown protocol, and a step that is no number of
+    pixels.
     """
     known_protocol("deletion", protocol, DELETION_PROTOCOLS)
     return _measured("deletion", scorer, saliency_map, protocol, step, progress)
@@ -57,7 +59,8 @@ def insertion(
 ) -> Measurement:
     """Area under the score as pixels come back to a blurred image, the most salient first; higher is better (RISE).
 
-    protocol: the image that it starts from. curve: (fraction put back, score). All else as of deletion().
+    protocol: the image that it starts from, by the same names as of deletion(). curve: (fraction put back, score). All
+    else as of deletion().
     """
     known_protocol("insertion", protocol, INSERTION_PROTOCOLS)
     return _measured("insertion", scorer, saliency_map, protocol, step, progress)

@@ -52,9 +52,10 @@ def faithfulness_correlation(
     """Spearman of the score's drop and the map's sum over random subsets, in [-1,1]; higher is better.
 
     Bhatt et al. 2020 (arXiv:2005.00631), with the grid of Xplique's muFidelity. A subset is some cells of a 9x9 grid,
-    `removed` of them (see CORRELATION_PROTOCOLS), set to zero in the preprocessed image. saliency_map: of the image's
-    sides, any range. None where the map is constant, where all subsets score or sum alike, and where a score is not
-    finite. Raises OptionError for a map that does not fit, a Scorer of several targets, and options that make no sense.
+    set to zero in the preprocessed image. protocol: 'fixed' removes `removed` of the cells each time, 'independent'
+    each cell with that probability. saliency_map: of the image's sides, any range. None where the map is constant,
+    where all subsets score or sum alike, and where a score is not finite. Raises OptionError for a map that does not
+    fit, a Scorer of several targets, and options that make no sense.
     """
     single_target(scorer)
     known_protocol("faithfulness_correlation", protocol, CORRELATION_PROTOCOLS)

@@ -257,7 +257,10 @@ def test_each_input_of_a_network_of_two_pictures_is_measured(folder: Path) -> No
         (["--truth", "1,1,5,5"], "name them with --metrics"),
         (["--metrics", "pointing-game", "--truth", "1,1,5"], "is not LEFT,TOP,RIGHT,BOTTOM"),
         (["--metrics", "pointing-game", "--truth", "5,1,1,5"], "holds no pixel"),
-        (["--metrics", "pointing-game", "--truth", "1,1,5,5", "other.png"], "and 2 are given"),
+        (
+            ["--metrics", "pointing-game", "--truth", "1,1,5,5", "other.png"],
+            "and 2 are given; give each picture and its box in",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_the_model_is_opened(

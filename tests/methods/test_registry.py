@@ -65,6 +65,8 @@ def test_a_method_pickles_as_its_name_and_options() -> None:
 def test_unknown_names_and_options_list_the_near_ones() -> None:
     with pytest.raises(OptionError, match="no method is called 'score_cam'; did you mean score-cam"):
         method("score_cam")
+    with pytest.raises(OptionError, match=r"'nosuch'; known: .*\(`onnxcam methods` lists them\)"):
+        method("nosuch")
     with pytest.raises(OptionError, match="rise has no option 'mask'; did you mean masks"):
         method("rise", mask=3)
     with pytest.raises(OptionError, match="grad-cam has no option 'seed'; it has none"):
