@@ -116,7 +116,7 @@ def test_the_picture_of_a_file_is_read_again_and_that_of_an_array_must_be_passed
 
 def test_a_bare_map_takes_its_picture_and_the_prediction_unless_a_target_is_given(explainer: Explainer) -> None:
     saliency = explainer(IMAGE, 3)
-    with pytest.raises(OptionError, match="bare map.* unless it is what the model predicts"):
+    with pytest.raises(OptionError, match=r"bare map.* unless it is what the model predicts"):
         explainer.measure(saliency.map, "deletion")
     with_target = explainer.measure(saliency.map, "deletion", picture=IMAGE, target=3)["deletion"].value
     assert with_target == explainer.measure(saliency, "deletion", picture=IMAGE)["deletion"].value
