@@ -53,7 +53,7 @@ def from_proto(proto: onnx.ModelProto) -> Model:
         passes.RemoveInitializersFromInputsPass()(model)
         passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
         passes.NameFixPass()(model)
-        passes.RemoveUnusedNodesPass()(model)
+        _remove_unused_nodes(model)
         # Before IR version 4 every weight had to be listed as an input; they no longer are.
         model.ir_version = max(model.ir_version, 4)
     except (onnx_ir.serde.SerdeError, onnx_ir.passes.PassError, onnx_ir.passes.InvariantError, *MALFORMED) as error:
@@ -344,7 +344,25 @@ def in_order(model: Model) -> Model:
 def tidy(model: Model) -> Model:
     """Sorts the nodes and removes nodes and inputs that no output needs. Changes the model and returns it."""
     model.graph.sort()
-    passes.RemoveUnusedNodesPass()(model)
+    _remove_unused_nodes(model)
     for value in [v for v in model.graph.inputs if not v.uses() and not v.is_graph_output()]:
         model.graph.inputs.remove(value)
     return model
+
+
+def _remove_unused_nodes(model: Model) -> None:
+    """Removes nodes that no output needs. A BatchNormalization in training mode stays in it.
+
+    onnx_ir before 1.1 drops the mode where nobody reads the new statistics, and so exchanges those of the batch for the
+    stored ones: another model.
+    """
+    training = [
+        (node, node.attributes["training_mode"], [value.name for value in node.outputs])
+        for node in model.graph.all_nodes()
+        if node.op_type == "BatchNormalization" and integer(node, "training_mode", 0)
+    ]
+    passes.RemoveUnusedNodesPass()(model)
+    for node, mode, names in training:
+        node.attributes["training_mode"] = mode
+        for value, name in zip(node.outputs, names, strict=False):
+            value.name = name

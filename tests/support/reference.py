@@ -10,7 +10,6 @@ from itertools import product
 
 import numpy as np
 from onnx.reference.op_run import OpRun
-from onnx.reference.ops.op_conv import _conv_implementation
 
 MICROSOFT = "com.microsoft"
 Array = np.ndarray
@@ -59,6 +58,58 @@ class FusedMatMul(OpRun):
         return (alpha * (np.swapaxes(a, -1, -2) if transA else a) @ (np.swapaxes(b, -1, -2) if transB else b),)
 
 
+class Conv(OpRun):
+    """onnx before 1.23 pads SAME_UPPER, SAME_LOWER and VALID wrongly. Every place of the kernel adds scaled entries."""
+
+    op_domain = ""
+
+    def _run(
+        self,
+        x: Array,
+        w: Array,
+        b: Array | None = None,
+        auto_pad: str = "NOTSET",
+        dilations: Sequence[int] | None = None,
+        group: int = 1,
+        kernel_shape: Sequence[int] | None = None,
+        pads: Sequence[int] | None = None,
+        strides: Sequence[int] | None = None,
+    ) -> Results:
+        return (convolved(x, w, b, auto_pad, dilations, group, pads, strides),)
+
+
+def convolved(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    auto_pad: str = "NOTSET",
+    dilations: Sequence[int] | None = None,
+    group: int = 1,
+    pads: Sequence[int] | None = None,
+    strides: Sequence[int] | None = None,
+) -> Array:
+    space, sizes, kernel = x.ndim - 2, x.shape[2:], w.shape[2:]
+    strides, dilations = strides or [1] * space, dilations or [1] * space
+    before, after = ([0] * space, [0] * space) if not pads else (pads[:space], pads[space:])
+    reach = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
+    if auto_pad.startswith("SAME"):
+        total = [max((-(-n // s) - 1) * s + r - n, 0) for n, s, r in zip(sizes, strides, reach, strict=True)]
+        smaller, larger = [t // 2 for t in total], [t - t // 2 for t in total]
+        before, after = (smaller, larger) if auto_pad == "SAME_UPPER" else (larger, smaller)
+    x = np.pad(x, [(0, 0), (0, 0), *zip(before, after, strict=True)])
+    counts = [(n - r) // s + 1 for n, r, s in zip(x.shape[2:], reach, strides, strict=True)]
+    y = np.zeros((len(x), len(w), *counts), x.dtype)
+    outputs, inputs = len(w) // group, w.shape[1]
+    for g, at in product(range(group), np.ndindex(*kernel)):
+        of_inputs, of_outputs = slice(g * inputs, (g + 1) * inputs), slice(g * outputs, (g + 1) * outputs)
+        places = [
+            slice(k * d, k * d + (c - 1) * s + 1, s) for k, d, c, s in zip(at, dilations, counts, strides, strict=True)
+        ]
+        entries = x[(slice(None), of_inputs, *places)]
+        y[:, of_outputs] += np.einsum("nc...,mc->nm...", entries, w[(of_outputs, slice(None), *at)])
+    return y if b is None else y + b.reshape(1, -1, *[1] * space)
+
+
 class FusedConv(OpRun):
     op_domain = MICROSOFT
 
@@ -73,7 +124,7 @@ class FusedConv(OpRun):
         pads: Sequence[int] = (),
         strides: Sequence[int] = (),
     ) -> Results:
-        y = _conv_implementation(x, w, b, "NOTSET", None, 1, None, pads, strides)
+        y = convolved(x, w, b, pads=pads, strides=strides)
         y = y if z is None else y + z
         activated = {
             "": lambda: y,
@@ -258,6 +309,6 @@ class ConvTranspose(OpRun):
 
 
 REFERENCE_OPS = [
-    Erf, Gelu, Mean, LRN, LpNormalization, GlobalLpPool, GlobalMaxPool, MaxPool, GroupNormalization, Pad, ConvTranspose,
-    QuickGelu, BiasGelu, type("Gelu", (Gelu,), {"op_domain": MICROSOFT}), FusedMatMul, FusedConv,
+    Erf, Gelu, Mean, LRN, LpNormalization, GlobalLpPool, GlobalMaxPool, MaxPool, GroupNormalization, Pad, Conv,
+    ConvTranspose, QuickGelu, BiasGelu, type("Gelu", (Gelu,), {"op_domain": MICROSOFT}), FusedMatMul, FusedConv,
 ]  # fmt: skip
