@@ -6,7 +6,8 @@
 Both curves of one picture take 450 forward passes of the embedded EfficientNet-Lite0, 224 pixels a step. Bare forward
 passes are as many runs of the file itself, by the same plan of threads and images a run. TorchCAM gets the file in an
 onnxruntime session of its own, behind a torch module, at onnxruntime's defaults and batches of 32, so that only the two
-tools differ and not what computes; in a row of its own it gets the network in PyTorch, as its users have it. The cases take turns. Where TorchCAM is installed, its numbers are compared too.
+tools differ and not what computes; in a row of its own it gets the network in PyTorch, as its users have it. The cases
+take turns. Where TorchCAM is installed, its numbers are compared too.
 pytorch-grad-cam's ROAD gets the file in the same way. Its noise is not seeded, so numbers are compared without noise,
 on maps whose ties are broken: it removes different numbers of pixels from the two ends of a map with ties.
 """
