@@ -66,7 +66,7 @@ def sanity_check(
     ModelError for a model without weights that are found, UndefinedSaliency where no picture has a map.
     """
     start = time.perf_counter()
-    if isinstance(pictures, str | bytes) or len(pictures) == 0 or isinstance(methods, str) or len(methods) == 0:
+    if not (_is_list(pictures) and _is_list(methods)):
         raise OptionError("a sanity check takes a list of pictures, 3 or more for a verdict, and a list of methods")
     file, chosen = read_model(model), [checked_method(method) for method in methods]
     base = store_filled_weights(file.model)
@@ -89,6 +89,11 @@ def sanity_check(
         file.name, file.sha256, intact.names, options, len(layers), kept, results, (*notes, *intact.notes()), seconds,
         intact.picture, made.preset, made.preset_origin,
     )  # fmt: skip
+
+
+def _is_list(values: object) -> bool:
+    """Whether these are several values, at least one, and not a single one that has a length too."""
+    return isinstance(values, Sequence) and not isinstance(values, str | bytes | bytearray) and len(values) > 0
 
 
 def spread_evenly(layers: int, steps: int | None) -> tuple[int, ...]:

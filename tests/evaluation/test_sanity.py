@@ -228,6 +228,12 @@ def test_steps_are_spread_evenly_with_both_ends() -> None:
     assert all(len(set(spread_evenly(n, k))) == min(n, k) for n in range(1, 40) for k in range(1, 40))
 
 
+@pytest.mark.parametrize("picture", ["photo.jpg", Path("photo.jpg"), np.zeros((16, 12, 3), np.uint8), b"GIF", []])
+def test_one_picture_alone_is_no_list_of_pictures(classifier: onnx.ModelProto, picture: Any) -> None:
+    with pytest.raises(OptionError, match="takes a list of pictures"):
+        sanity_check(classifier, picture, ["gradient"])
+
+
 def test_fewer_than_three_pictures_decide_nothing(classifier: onnx.ModelProto) -> None:
     report = sanity_check(classifier, pictures(2), ["gradient"], SanityOptions(steps=1))
     assert report.verdict is Verdict.UNDECIDED
