@@ -348,7 +348,7 @@ BAD = [
     ("tiny.onnx photo.png --layer logits", "is not a spatial feature map; the last that are: r1, c2, features"),
     ("tiny.onnx https://example.org/a.png", "https://example.org/a.png: nothing is fetched: download it first"),
     ("https://example.org/m.onnx photo.png", "https://example.org/m.onnx: nothing is fetched: download it first"),
-    ("nothing photo.png", "nothing: cannot be read: it is a folder; give the .onnx file"),
+    ("nothing photo.png", "nothing: cannot be read: it is a folder, not a model; give the .onnx file"),
     ("tiny.onnx photo.png --providers gpu", "no provider is called 'gpu'; did you mean cuda?"),
     ("tiny.onnx photo.png --providers tensorrt", "not in the installed onnxruntime"),
     ("tiny.onnx photo.png --labels none.txt", "none.txt"),
