@@ -75,6 +75,7 @@ def test_the_map_equals_a_naive_loop_over_channels(variant: str, convention: str
         assert difference(explainer, bundled.pictures()["coffee"], variant, convention) <= TOLERANCE
 
 
+@pytest.mark.slow
 def test_the_map_equals_a_naive_loop_on_five_photographs(zoo: Path) -> None:
     with Explainer(bundled.model(), score_cam()) as explainer:
         for picture in pictures(zoo):
