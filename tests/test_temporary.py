@@ -95,6 +95,7 @@ def test_a_file_of_another_user_stays(tmp_path: Path, dead: int, monkeypatch: py
 
 def test_a_folder_that_cannot_be_listed_is_no_error(tmp_path: Path) -> None:
     sweep(tmp_path / "none")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_backup_that_could_not_be_put_back_is_never_swept(
