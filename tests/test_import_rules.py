@@ -170,3 +170,15 @@ def test_no_attribute_of_a_package_hides_a_module() -> None:
         for name in {module.name for module in pkgutil.iter_modules(home.__path__)} - {"__main__"}:
             submodule = importlib.import_module(f"{package}.{name}")
             assert getattr(home, name) is submodule, f"{package}.{name}"
+
+
+def test_tests_share_through_support_alone() -> None:
+    """`tests.` is importable or not with the order in which pytest collects: a run of some files would fail."""
+    tests = Path(__file__).parent
+    wrong = {
+        f"{path.relative_to(tests)}: {name}"
+        for path in tests.rglob("*.py")
+        for name in imported(path)
+        if name.split(".")[0] == "tests" or name.split(".")[0].startswith("test_")
+    }
+    assert not wrong

@@ -7,6 +7,8 @@ import onnx
 import onnx.helper
 import onnxruntime
 import pytest
+from detectors import QUERIES, TAILS, detector, picture
+from small_models import filled
 
 from onnxcam import Box, Explainer
 from onnxcam.errors import ModelError, TargetError
@@ -14,8 +16,6 @@ from onnxcam.network.opening import OpenOptions, open_model
 from onnxcam.outputs.saliency import Saliency
 from onnxcam.surgeon.loading import read_model
 from onnxcam.types import NoteCode, Score
-from tests.support.detectors import QUERIES, TAILS, detector, picture
-from tests.support.small_models import filled
 
 PLAIN = detector("t = Identity (scores) s = Identity (sides)", outputs="float[1,16,3] t, float[1,16,4] s")
 

@@ -4,11 +4,11 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from small_models import CLASSIFIER, PIXELS, SCALED_BY_BATCH, filled
 
 from onnxcam import Element, Explainer, Scorer
 from onnxcam.errors import InferenceError, OptionError
 from onnxcam.resampling import upsample
-from tests.support.small_models import CLASSIFIER, PIXELS, SCALED_BY_BATCH, filled
 
 RNG = np.random.default_rng(3)
 IMAGE = RNG.normal(size=(3, 16, 12)).astype(np.float32)

@@ -8,6 +8,7 @@ import onnx
 import onnx_ir
 import onnxruntime as ort
 import pytest
+from detectors import TAILS, detector, picture
 from small_models import CLASSIFIER, Make, network_over
 
 from onnxcam import Box, Element, Explainer, Region, Similarity, score_cam
@@ -19,7 +20,6 @@ from onnxcam.network.opening import OpenOptions, open_model
 from onnxcam.surgeon.analysis.anatomy import Kind
 from onnxcam.surgeon.loading import read_model
 from onnxcam.types import BatchMode, NoteCode
-from tests.support.detectors import TAILS, detector, picture
 
 RNG = np.random.default_rng(5)
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>\n'

@@ -6,8 +6,11 @@ The trunk predicts 16 candidates: `scores` (1,16,3), `classes_first` (1,3,16), `
 
 import numpy as np
 import onnx
+import onnx.helper
+import onnxruntime
+from small_models import filled
 
-from tests.support.small_models import filled
+from onnxcam.surgeon import ir
 
 TRUNK = """
   f0 = Conv <kernel_shape=[3,3], pads=[1,1,1,1], strides=[2,2]> (x, w0)
@@ -246,3 +249,16 @@ def _words(text: str) -> set[str]:
 def picture(seed: int = 1) -> "np.ndarray[tuple[int, ...], np.dtype[np.float32]]":
     """(1,3,8,8) noise."""
     return np.random.default_rng(seed).standard_normal((1, 3, 8, 8)).astype(np.float32)
+
+
+def run(model: ir.Model, x: np.ndarray) -> dict[str, np.ndarray]:
+    session = onnxruntime.InferenceSession(ir.to_bytes(model), providers=["CPUExecutionProvider"])
+    return dict(zip([o.name for o in session.get_outputs()], session.run(None, {"x": x}), strict=True))
+
+
+def tensor(model: onnx.ModelProto, name: str, x: np.ndarray) -> np.ndarray:
+    """A tensor in the middle of the model, as onnxruntime computes it."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    copy.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
+    return onnxruntime.InferenceSession(copy.SerializeToString()).run([name], {"x": x})[0]

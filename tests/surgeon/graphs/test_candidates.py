@@ -4,8 +4,9 @@ import numpy as np
 import onnx
 import onnx.helper
 import onnx.parser
-import onnxruntime
 import pytest
+from detectors import TAILS, detector, picture, run, tensor
+from small_models import CLASSIFIER, filled
 
 from onnxcam.errors import ModelError
 from onnxcam.network.dry_run import run_trace
@@ -15,8 +16,6 @@ from onnxcam.surgeon.analysis.images import find_image
 from onnxcam.surgeon.analysis.queries import Follow
 from onnxcam.surgeon.analysis.selection import may_choose
 from onnxcam.surgeon.graphs.candidates import BOXES, LABELS, PLACES, SCORES, SelectionGraphs, split_at_selection
-from tests.support.detectors import TAILS, detector, picture
-from tests.support.small_models import CLASSIFIER, filled
 
 
 def split(model: onnx.ModelProto, size: tuple[int, int] = (8, 8)) -> SelectionGraphs | None:
@@ -24,19 +23,6 @@ def split(model: onnx.ModelProto, size: tuple[int, int] = (8, 8)) -> SelectionGr
     image = find_image(graph)
     trace = run_trace(graph, image, size, {})
     return split_at_selection(graph, trace.shapes, image.batch)
-
-
-def run(model: ir.Model, x: np.ndarray) -> dict[str, np.ndarray]:
-    session = onnxruntime.InferenceSession(ir.to_bytes(model), providers=["CPUExecutionProvider"])
-    return dict(zip([o.name for o in session.get_outputs()], session.run(None, {"x": x}), strict=True))
-
-
-def tensor(model: onnx.ModelProto, name: str, x: np.ndarray) -> np.ndarray:
-    """A tensor in the middle of the model, as onnxruntime computes it."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    copy.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
-    return onnxruntime.InferenceSession(copy.SerializeToString()).run([name], {"x": x})[0]
 
 
 @pytest.mark.parametrize("tail", TAILS)

@@ -3,6 +3,7 @@
 import numpy as np
 import onnx
 import pytest
+from detectors import LISTS, detector, picture, run, tensor
 from onnx.numpy_helper import from_array
 
 from onnxcam.engine.session import Session
@@ -14,8 +15,6 @@ from onnxcam.surgeon.analysis.candidate_table import CANDIDATES
 from onnxcam.surgeon.analysis.images import find_image
 from onnxcam.surgeon.analysis.queries import Follow
 from onnxcam.surgeon.graphs.candidates import BOXES, LABELS, PLACES, SCORES, SelectionGraphs, split_at_selection
-from tests.support.detectors import LISTS, detector, picture
-from tests.surgeon.graphs.test_candidates import run, tensor
 
 FOREGROUND = 3
 PROPOSALS = """
