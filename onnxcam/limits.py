@@ -6,7 +6,8 @@ before it is read, and every run of a model has a deadline. An error says what w
 
 import math
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
+from typing import TypeGuard
 
 from onnxcam.errors import OptionError
 
@@ -26,6 +27,11 @@ def is_number(value: object) -> bool:
         return math.isfinite(value)
     except (OverflowError, ValueError):  # a whole number of hundreds of digits
         return False
+
+
+def is_whole(value: object, least: int | None = None) -> TypeGuard[int]:
+    """Whether this is a whole number, of Python or NumPy, of at least `least`; False for bool."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and (least is None or int(value) >= least)
 
 
 def brief(value: object) -> str:

@@ -1,6 +1,5 @@
 """`onnxcam compare`: the maps of several methods beside each other, for targets, layers, models or pictures."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -14,8 +13,10 @@ from onnxcam.cli.opening import open_explainer
 from onnxcam.cli.options import CompareArgs, command
 from onnxcam.cli.parsing import (
     build_methods,
+    files_of,
     parse_limits,
     parse_list,
+    parse_output,
     parse_path,
     parse_requests,
     parse_targets,
@@ -25,7 +26,7 @@ from onnxcam.cli.pictures import list_pictures
 from onnxcam.cli.printing import json_list, print_lines
 from onnxcam.cli.progress import share_bar
 from onnxcam.cli.stopping import stoppable
-from onnxcam.errors import OptionError, OutputError
+from onnxcam.errors import OptionError
 
 if TYPE_CHECKING:
     from onnxcam.explainer.explainer import Explainer
@@ -143,7 +144,7 @@ def _parsed(args: CompareArgs) -> _Job:
     layers = tuple(dict.fromkeys(part for text in args.opening.layer or ["auto"] for part in parse_list(text, "layer")))
     if len(layers) > 1 < len(models):
         raise OptionError("compare several layers or several models, not both at once")
-    figures = _figures(args.out, pictures, [*models, *pictures])
+    figures = _figures(parse_output(args.out), pictures, [*models, *pictures, *files_of(args)])
     if len(layers) * len(models) > 1 and any(len(of) > 1 for of in figures.values()):
         raise OptionError(
             "the rows of a figure are its pictures, or the layers or models of one; end -o in / for a figure each"
@@ -190,16 +191,13 @@ def _is_model(path: Path) -> bool:
 def _figures(out: str | None, pictures: list[Path], protected: Sequence[Path]) -> dict[Path, list[Path]]:
     """The pictures of each file: all in the file that -o names, else each in one of its own."""
     from onnxcam.outputs.figure import FORMATS
-    from onnxcam.outputs.paths import plan
+    from onnxcam.outputs.paths import check_inputs, is_folder, named_file, plan
 
-    if out is None or out.endswith(("/", os.sep)) or os.path.isdir(out):
+    if out is None or is_folder(out):
         planned = plan(pictures, [[""]] * len(pictures), "compare", ["png"], out, protected=protected)
         return {files["png"]: [picture] for (files,), picture in zip(planned, pictures, strict=True)}
-    path = parse_path(out)
-    if path.suffix.lower() not in FORMATS:
-        raise OutputError(f"output {out!r}: a figure is a {', '.join(FORMATS)} file, or end a folder's name in /")
-    if any(other.exists() and path.exists() and os.path.samefile(path, other) for other in protected):
-        raise OutputError(f"{path} is an input of this very call and would be overwritten; choose another output")
+    path = named_file(out, "a figure", FORMATS)
+    check_inputs([path], protected)
     return {path: pictures}
 
 

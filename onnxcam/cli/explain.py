@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING
 from onnxcam.cli.measuring import Measuring
 from onnxcam.cli.opening import open_explainer
 from onnxcam.cli.options import ExplainArgs, command
-from onnxcam.cli.parsing import build_method, parse_list, parse_path, parse_requests, parse_style, parse_targets
+from onnxcam.cli.parsing import (
+    build_method,
+    files_of,
+    parse_list,
+    parse_output,
+    parse_path,
+    parse_requests,
+    parse_style,
+    parse_targets,
+)
 from onnxcam.cli.pictures import list_pictures
 from onnxcam.cli.printing import print_note
 from onnxcam.cli.progress import progress_bar
@@ -78,8 +87,9 @@ def _explain(args: ExplainArgs, show: Show, input_name: str) -> Tally:
         raise failures[0] if len(failures) == 1 else SkippedPictures(tally)
     names = list(targets.names) if len(targets.names) > 1 else [""]
     names = [" ".join(filter(None, (input_name, name))) for name in names] if input_name else names
-    model = parse_path(args.model)
-    planned = plan(images, [names] * len(images), method.name, formats, args.files.out, protected=[model])
+    read = [parse_path(args.model), *files_of(args)]
+    out = parse_output(args.files.out)
+    planned = plan(images, [names] * len(images), method.name, formats, out, protected=read)
     check_writable(path for files in planned for paths in files for path in paths.values())
     pictures = ((image, targets.targets) for image in images)
     with (
@@ -88,6 +98,7 @@ def _explain(args: ExplainArgs, show: Show, input_name: str) -> Tally:
         progress_bar(images, quiet=args.quiet) as bar,
         closing(explain_each(explainer, pictures, progress=measuring.counted(bar.begin))) as results,
     ):
+        measuring.check(explainer)
         for image, files, explained in zip(images, planned, results, strict=True):
             result, metrics = measuring.measured(explainer, explained, image)
             if result.error is None:

@@ -29,6 +29,13 @@ class Measuring:
     requests: "Requests | None"
     shares: "dict[int, Shares]" = field(default_factory=dict)
 
+    def check(self, explainer: "Explainer") -> None:
+        """Raises OptionError where a metric does not go with the model, before anything is explained."""
+        from onnxcam.explainer.measuring import check_boxes
+
+        if self.requests is not None:
+            check_boxes(self.requests, explainer)
+
     def counted(self, begin: "GroupProgress") -> "GroupProgress":
         """What explain_each() calls when a group of pictures begins. begin: makes the callbacks of whole pictures."""
         if self.requests is None:

@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnxcam.cli.options import (
+    CompareArgs,
     EngineArgs,
+    ExplainArgs,
     FileArgs,
     LimitArgs,
     MeasuringArgs,
     MethodArgs,
+    OpeningArgs,
     PreprocessingArgs,
+    SanityArgs,
     TargetArgs,
 )
 from onnxcam.errors import OptionError
@@ -41,6 +45,25 @@ def parse_path(text: str) -> Path:
     if re.match(ADDRESS, text, re.IGNORECASE):
         raise OptionError(f"{text}: nothing is fetched: download it first, and give the file")
     return Path(text)
+
+
+def parse_output(text: str | None) -> str | None:
+    """What -o names, if it is given. Raises OptionError for an empty text, and for a URL."""
+    if text is not None and re.match(ADDRESS, text, re.IGNORECASE):
+        raise OptionError(f"-o {text}: nothing is sent: give a file or a folder, and upload it afterwards")
+    if text is not None:
+        parse_path(text)
+    return text
+
+
+def files_of(args: ExplainArgs | CompareArgs | SanityArgs | OpeningArgs) -> list[Path]:
+    """Every file that the options may name beside the model and the pictures, whether it exists or not."""
+    opening = args if isinstance(args, OpeningArgs) else args.opening
+    texts = [text.partition("=")[2] for text in opening.inputs or ()]
+    if not isinstance(args, OpeningArgs):
+        targets = args.targets
+        texts += [*(targets.reference or ()), targets.region or "", targets.labels or "", args.method.step or ""]
+    return [Path(text) for text in texts if text]
 
 
 def parse_list(text: str, option: str) -> list[str]:

@@ -1,13 +1,12 @@
 """`onnxcam rewrite`: write the model that also returns its feature tensor."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 from onnxcam.cli.isolated import ran_isolated
 from onnxcam.cli.opening import open_options
 from onnxcam.cli.options import FILES, Isolated, LimitArgs, ModelPath, OpeningArgs, Quiet, command, option
-from onnxcam.cli.parsing import parse_limits, parse_path
+from onnxcam.cli.parsing import files_of, parse_limits, parse_output, parse_path
 from onnxcam.cli.printing import print_lines
 from onnxcam.cli.summary import shape_text
 
@@ -26,15 +25,14 @@ def rewrite(
     """Add the feature tensor to a model's outputs and let it take any batch; its answers stay as they were."""
     if ran_isolated(isolated, limits, short=True):
         return
-    from onnxcam.errors import OutputError
     from onnxcam.network.export import rewrite as rewrite_model
     from onnxcam.outputs.atomic import check_writable, write_together
+    from onnxcam.outputs.paths import check_inputs
     from onnxcam.surgeon.loading import read_model
 
     source, allowed = parse_path(model), parse_limits(limits)
-    path = _destination(source, out)
-    if path.resolve() == source.resolve():
-        raise OutputError(f"{path} is the model itself; choose another name with -o")
+    path = _destination(source, parse_output(out))
+    check_inputs([path], [source, *files_of(opening)])
     check_writable([path])
     file = read_model(source, allowed)
     rewritten = rewrite_model(file, open_options(file, opening, allowed))
@@ -53,8 +51,9 @@ def rewrite(
 
 def _destination(source: Path, out: str | None) -> Path:
     """The file that -o names, or the usual name in its folder."""
+    from onnxcam.outputs.paths import is_folder, named_file
+
     name = f"{source.stem}.cam.onnx"
     if out is None:
         return Path(name)
-    path = parse_path(out)
-    return path / name if path.is_dir() or out.endswith(("/", os.sep)) else path
+    return Path(out, name) if is_folder(out) else named_file(out, "the rewritten model", [".onnx"])

@@ -1,6 +1,5 @@
 """`onnxcam sanity`: does the map of a method change when the model's weights are drawn again?"""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,13 +7,21 @@ from typing import TYPE_CHECKING
 from onnxcam.cli.isolated import ran_isolated
 from onnxcam.cli.opening import open_explainer
 from onnxcam.cli.options import SanityArgs, command
-from onnxcam.cli.parsing import build_methods, parse_integers, parse_limits, parse_path, parse_targets
+from onnxcam.cli.parsing import (
+    build_methods,
+    files_of,
+    parse_integers,
+    parse_limits,
+    parse_output,
+    parse_path,
+    parse_targets,
+)
 from onnxcam.cli.pictures import list_pictures
 from onnxcam.cli.printing import json_text, print_json, print_lines, print_note
 from onnxcam.cli.progress import share_bar
 from onnxcam.cli.sanity_summary import sanity_lines
 from onnxcam.cli.stopping import stoppable
-from onnxcam.errors import OptionError, OutputError
+from onnxcam.errors import OptionError
 
 if TYPE_CHECKING:
     from onnxcam.evaluation.sanity_report import SanityOptions, SanityReport
@@ -36,11 +43,12 @@ def sanity(args: SanityArgs) -> None:
         return
     from onnxcam.evaluation.sanity_record import sanity_record
     from onnxcam.outputs.atomic import check_writable, write_together
+    from onnxcam.outputs.paths import check_inputs
 
     options, methods = _options(args), build_methods(args.method)
     images, _ = list_pictures(args.images, keep_going=False)
     files = _writable(_destinations(args), args)
-    _protect(files, [parse_path(args.model), *images])
+    check_inputs(files, [parse_path(args.model), *images, *files_of(args)])
     check_writable(files)
     if not args.quiet:
         _print_foreseen(options, len(images))
@@ -109,18 +117,16 @@ def _report(
 
 
 def _destinations(args: SanityArgs) -> list[Path]:
-    """The files that -o names. Raises OptionError for a file of another kind."""
+    """The files that -o names. Raises OutputError for a file of another kind."""
     from onnxcam.evaluation.sanity_figure import SUFFIXES
+    from onnxcam.outputs.paths import is_folder, named_file
 
-    stem = f"{parse_path(args.model).stem}.sanity"
-    if args.out is None:
+    stem, out = f"{parse_path(args.model).stem}.sanity", parse_output(args.out)
+    if out is None:
         return [Path(f"{stem}{SUFFIXES[0]}")]
-    path = parse_path(args.out)
-    if path.is_dir() or args.out.endswith(("/", os.sep)):
-        return [path / f"{stem}{SUFFIXES[0]}", path / f"{stem}{RECORD}"]
-    if path.suffix.lower() not in (*SUFFIXES, RECORD):
-        raise OptionError(f"-o {args.out}: give FOLDER/, or a file that ends in {', '.join((*SUFFIXES, RECORD))}")
-    return [path]
+    if is_folder(out):
+        return [Path(out, f"{stem}{SUFFIXES[0]}"), Path(out, f"{stem}{RECORD}")]
+    return [named_file(out, "the figure or the record", [*SUFFIXES, RECORD])]
 
 
 def _writable(files: list[Path], args: SanityArgs) -> list[Path]:
@@ -142,13 +148,6 @@ def _writable(files: list[Path], args: SanityArgs) -> list[Path]:
             print_note(f"note: no figure is drawn; {missing}")
         return records
     return files
-
-
-def _protect(files: Sequence[Path], inputs: Sequence[Path]) -> None:
-    taken = {path.resolve() for path in inputs}
-    for path in files:
-        if path.resolve() in taken:
-            raise OutputError(f"{path} is a file that is read; choose another name with -o")
 
 
 def _content(report: "SanityReport", record: object, path: Path) -> bytes:

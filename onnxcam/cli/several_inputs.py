@@ -4,7 +4,6 @@ The picture of the command line belongs to the one input that has no --input NAM
 the pictures of the others fixed.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -49,9 +48,9 @@ def _count(things: Sequence[str], what: str, plural: str, single: str) -> str:
 
 def _beside(out: str | None, name: str) -> str | None:
     """The file that -o names, with the input's name in it; a folder as it is."""
-    from onnxcam.outputs.paths import slug
+    from onnxcam.outputs.paths import is_folder, slug
 
-    path = Path(out) if out is not None else None
-    if out is None or path is None or path.is_dir() or out.endswith(("/", os.sep)) or not path.suffix:
+    if out is None or is_folder(out) or not Path(out).suffix:
         return out
+    path = Path(out)
     return str(path.with_name(f"{path.stem}.{slug(name)}{path.suffix}"))

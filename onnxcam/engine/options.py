@@ -10,6 +10,7 @@ import numpy as np
 
 from onnxcam.engine.providers import CUDA, TENSORRT
 from onnxcam.errors import OptionError
+from onnxcam.limits import is_whole
 
 UNITS = {"": 1, "b": 1, **{f"{p}b": 10 ** (3 * i) for i, p in enumerate("kmgt", 1)}}
 UNITS |= {f"{p}ib": 2 ** (10 * i) for i, p in enumerate("kmgt", 1)}
@@ -53,7 +54,7 @@ class MemoryCap:
 
 
 def _check_amount(amount: int) -> None:
-    if not isinstance(amount, int | np.integer) or isinstance(amount, bool):
+    if not is_whole(amount):
         raise OptionError(
             f"the amount of a memory cap is a whole number of bytes, such as MemoryCap(4 * 10**9), not {amount!r:.60}"
         )

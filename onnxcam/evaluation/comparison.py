@@ -14,7 +14,7 @@ from typing import Any
 from onnxcam.errors import OnnxCamError, OptionError
 from onnxcam.explainer.arguments import box_list, check_arguments, checked_method
 from onnxcam.explainer.explainer import Explainer
-from onnxcam.explainer.measuring import Again, Requests, measured, same_target
+from onnxcam.explainer.measuring import Again, Requests, check_boxes, measured, same_target
 from onnxcam.explainer.shares import Shares
 from onnxcam.explainer.targets.kind import TargetLike, Targets
 from onnxcam.explainer.targets.registry import target_list
@@ -120,6 +120,7 @@ class _Job:
 
     def run(self, explainer: Explainer, methods: Sequence[Method]) -> None:
         """Adds the rows of one model at one layer."""
+        check_boxes(self.requests, explainer)
         layer = ", ".join(heads.first.anatomy.features.tensor for heads in explainer._all_heads)
         self.models.append((explainer.model_name, explainer.model_sha256, layer))
         with ExitStack() as opened:

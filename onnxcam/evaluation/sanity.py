@@ -77,7 +77,9 @@ def sanity_check(
             raise UndefinedSaliency(f"{method.name} has no map of any of these pictures: {intact.results[i][0]}")
     layers, kept, notes = _layers(base, intact.outputs(), options.redraw)
     tallies = [_Tally(tuple(results)) for results in intact.results]
-    for seed, depth in _models(len(layers), options):
+    models = list(_models(len(layers), options))
+    count.all = count.done + len(models) * sum(len(intact.saliencies(i)) for i in range(len(chosen)))
+    for seed, depth in models:
         drawn = layers[:depth] if options.order is Order.TOP_DOWN else layers[depth - 1 : depth]
         changed = _reread(file, randomise(base, drawn, options.redraw, seed=seed))
         for tally, maps in zip(tallies, intact.again(changed, opener, count), strict=True):

@@ -36,23 +36,23 @@ UNDEFINED = (UndefinedSaliency, TargetError)
 
 
 class Count:
-    """Counts the maps that are made for a progress callback. all: how many there will be."""
+    """Counts the maps that are made for a progress callback. all: how many there will be; may be corrected."""
 
     def __init__(self, progress: OnPart | None, number: float) -> None:
-        self.all, self._done, self._progress = number, 0.0, progress
+        self.all, self.done, self._progress = number, 0.0, progress
 
     def within(self) -> Progress | None:
         """The callback of one explanation."""
         if self._progress is None:
             return None
-        call, done = self._progress, self._done
+        call, done = self._progress, self.done
         return lambda part, expected: call(done + min(1.0, part / max(expected, 1)), self.all)
 
     def add(self, number: float = 1) -> None:
         """Says that maps are made."""
-        self._done += number
+        self.done += number
         if self._progress is not None:
-            self._progress(self._done, self.all)
+            self._progress(self.done, self.all)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +106,7 @@ class IntactMaps:
         """The same explanations by a model with other weights: same layers, same targets."""
         results: list[list[Explanation]] = [list(each) for each in self.results]
         for layer, wanted in self._by_layer().items():
+            end = count.done + sum(map(len, wanted.values()))
             try:
                 with _opened(file, [self.methods[i] for i in wanted], opener, layer) as explainers:
                     for explainer, (i, places) in zip(explainers, wanted.items(), strict=True):
@@ -116,6 +117,7 @@ class IntactMaps:
                 for i, places in wanted.items():
                     for k in places:
                         results[i][k] = str(error)
+                count.add(end - count.done)  # what is not made any more
         return results
 
     def _by_layer(self) -> dict[tuple[str, ...], dict[int, list[int]]]:

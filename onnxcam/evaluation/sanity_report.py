@@ -9,6 +9,7 @@ import numpy as np
 
 from onnxcam.errors import OptionError
 from onnxcam.inputs.presets import Preset
+from onnxcam.limits import is_whole
 from onnxcam.methods.options import choose
 from onnxcam.outputs.saliency import ScoredTarget
 from onnxcam.surgeon.passes.randomise import Redraw
@@ -63,14 +64,10 @@ class SanityOptions:
         object.__setattr__(self, "order", choose(Order, self.order, "order"))
         object.__setattr__(self, "redraw", choose(Redraw, self.redraw, "redraw"))
         seeds = self.seeds if isinstance(self.seeds, tuple | list) else ()
-        if not seeds or not all(_is_whole(seed, 0) for seed in seeds) or len(set(seeds)) < len(seeds):
+        if not seeds or not all(is_whole(seed, 0) for seed in seeds) or len(set(seeds)) < len(seeds):
             raise OptionError(f"seeds are different whole numbers of 0 or more, as (0, 1), not {self.seeds!r}")
-        if self.steps is not None and not _is_whole(self.steps, 1):
+        if self.steps is not None and not is_whole(self.steps, 1):
             raise OptionError(f"steps is a whole number of 1 or more, or None for all layers, not {self.steps!r}")
-
-
-def _is_whole(value: object, least: int) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= least
 
 
 @dataclass(frozen=True)

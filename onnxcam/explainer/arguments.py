@@ -10,7 +10,7 @@ import numpy as np
 from onnxcam.engine.options import EngineOptions
 from onnxcam.errors import LabelError, OnnxCamError, OptionError, PresetError
 from onnxcam.inputs.presets import Preset
-from onnxcam.limits import Limits, is_number
+from onnxcam.limits import Limits, is_number, is_whole
 from onnxcam.methods.blocks import Method
 from onnxcam.methods.registry import method as method_named
 from onnxcam.methods.score_cam import score_cam
@@ -43,11 +43,11 @@ def _is_layer(value: Any) -> bool:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= 1
+    return is_whole(value, 1)
 
 
 def _is_seed(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= 0
+    return is_whole(value, 0)
 
 
 def _is_size(value: Any) -> bool:

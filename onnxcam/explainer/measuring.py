@@ -17,9 +17,10 @@ import numpy.typing as npt
 from onnxcam.errors import OnnxCamError, OptionError, TargetError, UndefinedSaliency
 from onnxcam.explainer.targets.kind import TargetLike
 from onnxcam.inputs.loader import ImageLike, ModelInput
+from onnxcam.metrics.localisation import check_plane
 from onnxcam.metrics.measurement import Measurement
-from onnxcam.metrics.metric import Box
-from onnxcam.metrics.registry import measure
+from onnxcam.metrics.metric import Box, Need
+from onnxcam.metrics.registry import measure, metric_named
 from onnxcam.metrics.scorer import Scorer
 from onnxcam.outputs.saliency import MASKED, Saliency, ScoredTarget
 from onnxcam.types import Image, Map, Progress, Score
@@ -47,6 +48,12 @@ class Requests:
     seed: int = 0
 
 
+def check_boxes(requests: Requests, explainer: "Explainer") -> None:
+    """Raises OptionError, before anything is explained, for a metric that needs a box on maps of no picture."""
+    if any(Need.BOX in metric_named(name)[0].needs for name in requests.names):
+        check_plane(explainer.size)
+
+
 def measure_maps(
     explainer: "Explainer",
     picture: ImageLike,
@@ -61,6 +68,7 @@ def measure_maps(
     maps: each with its target. parts: what each metric of each map reports its forward passes to. The picture is read
     once. Raises OptionError for a Saliency of another picture, and OnnxCamError.
     """
+    check_boxes(requests, explainer)
     if explainer._isolated is not None:
         return explainer._isolated.measure(picture, maps, requests, inputs, parts)
     model_input, values = explainer._read(picture, None, inputs)

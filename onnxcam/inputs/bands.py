@@ -18,7 +18,7 @@ from onnxcam.inputs.decoding import DAMAGED, Reading, identified, samples
 from onnxcam.inputs.depth import Window, windowed
 from onnxcam.inputs.pixel_limit import check_shape
 from onnxcam.inputs.sources import TIFF, reason
-from onnxcam.limits import SAFE, Limits
+from onnxcam.limits import SAFE, Limits, is_whole
 from onnxcam.types import Note, NoteCode, Picture
 
 Numbers = npt.NDArray[Any]
@@ -34,7 +34,7 @@ def check_bands(bands: Sequence[int] | None) -> Bands | None:
     if bands is None:
         return None
     numbers = tuple(bands) if isinstance(bands, Sequence | np.ndarray) and not isinstance(bands, str) else ()
-    whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) and n >= 1 for n in numbers)
+    whole = all(is_whole(n, 1) for n in numbers)
     if len(numbers) not in (1, 3) or not whole:
         raise OptionError(f"bands are three numbers from 1, those of red, green and blue, or one, not {bands!r}")
     return tuple(int(n) for n in numbers)

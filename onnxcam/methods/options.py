@@ -7,10 +7,8 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, NoReturn, TypeVar
 
-import numpy as np
-
 from onnxcam.errors import OptionError, near
-from onnxcam.limits import brief, is_number
+from onnxcam.limits import brief, is_number, is_whole
 
 Member = TypeVar("Member", bound=StrEnum)
 LARGEST = 1e6
@@ -51,9 +49,9 @@ def choose(kind: type[Member], value: str, what: str) -> Member:
 
 def positive_integer(value: int, name: str, *, least: int = 1, most: int = 10**7) -> int:
     """A whole number from `least` to `most`."""
-    if isinstance(value, int | np.integer) and not isinstance(value, bool) and value > most:
+    if is_whole(value) and value > most:
         raise OptionError(f"{name} must be at most {most}, not {brief(value)}")
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+    if not is_whole(value, least):
         raise OptionError(f"{name} must be a whole number from {least} on, not {brief(value)}")
     return int(value)
 

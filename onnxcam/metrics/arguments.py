@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import OptionError
+from onnxcam.limits import is_whole
 from onnxcam.types import Doubles
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ def unit_map(saliency_map: npt.ArrayLike, scorer: "Scorer") -> Doubles:
     if low < -ROUNDING or high > 1 + ROUNDING:
         raise OptionError(
             f"the map runs from {low:.4g} to {high:.4g}; to multiply the image it must lie in [0,1], "
-            f"so stretch it first: (m - m.min()) / (m.max() - m.min())"
+            f"so stretch it first: (m - m.min()) / (m.max() - m.min()), or name metrics that only order the pixels, "
+            f"such as deletion and insertion"
         )
     return np.clip(given, 0, 1)
 
@@ -92,6 +94,6 @@ def known_protocol(metric: str, protocol: str, protocols: Iterable[str]) -> str:
 
 def known_seed(seed: int) -> int:
     """The seed. Raises OptionError where it is no whole number from 0."""
-    if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or seed < 0:
+    if not is_whole(seed, 0):
         raise OptionError(f"a seed is a whole number from 0, not {seed!r}")
     return int(seed)

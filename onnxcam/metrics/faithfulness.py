@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import OptionError
+from onnxcam.limits import is_whole
 from onnxcam.metrics.arguments import (
     NOT_FINITE,
     ROUNDING,
@@ -61,7 +62,7 @@ def faithfulness_correlation(
     known_protocol("faithfulness_correlation", protocol, CORRELATION_PROTOCOLS)
     numbers = fitting_map(saliency_map, scorer)
     (removed,) = numbers_of("removed", [removed])
-    if not isinstance(samples, int | np.integer) or samples < 2 or not 0 < removed < 1:
+    if not is_whole(samples, 2) or not 0 < removed < 1:
         raise OptionError(f"it takes 2 samples or more and removes a part between 0 and 1, not {samples} and {removed}")
     options = {"samples": int(samples), "removed": removed, "seed": known_seed(seed)}
     name = "faithfulness_correlation"

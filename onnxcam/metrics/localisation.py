@@ -5,6 +5,8 @@ left <= centre < right. With a Placement the box is in pixels of the upright pic
 cropping to the model's input; without one it is in pixels of the map. Several boxes of one class count as their union.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -149,11 +151,16 @@ def _looks_relative(corners: Doubles) -> bool:
     return bool(corners.size and corners.min() >= 0 and corners.max() <= 1)
 
 
-def _plane(saliency_map: npt.ArrayLike) -> Doubles:
-    numbers = finite_map(saliency_map)
-    if numbers.ndim != 2:
+def check_plane(shape: Sequence[int]) -> None:
+    """Raises OptionError for the shape of a map that is none of height and width, such as that of a signal."""
+    if len(shape) != 2:
         raise OptionError(
-            f"a box lies on a picture, and this map has the shape {numbers.shape}; "
+            f"a box lies on a picture, and this map has the shape {tuple(shape)}; "
             "the pointing games take maps of height and width only"
         )
+
+
+def _plane(saliency_map: npt.ArrayLike) -> Doubles:
+    numbers = finite_map(saliency_map)
+    check_plane(numbers.shape)
     return numbers

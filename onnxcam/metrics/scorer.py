@@ -15,6 +15,7 @@ import numpy.typing as npt
 from onnxcam.engine.forking import Lock
 from onnxcam.errors import OptionError
 from onnxcam.inputs.presets import Preset
+from onnxcam.limits import brief, is_whole
 from onnxcam.metrics.arguments import array_of
 from onnxcam.network.gradients import GradientRunner
 from onnxcam.network.packing import select_targets
@@ -87,8 +88,8 @@ class Scorer:
 
     def only(self, target: int) -> "Scorer":
         """The Scorer of one of the targets, by its index from 0. Raises OptionError for one that is not there."""
-        if not 0 <= target < len(self.targets):
-            raise OptionError(f"there are {len(self.targets)} targets, numbered from 0, and no target {target}")
+        if not is_whole(target, 0) or target >= len(self.targets):
+            raise OptionError(f"there are {len(self.targets)} targets, numbered from 0, and no target {brief(target)}")
         feeds = {**self._feeds, **select_targets(self._feeds, np.asarray([target]))}
         return Scorer(
             self._runner, feeds, self.image, self.targets[target : target + 1], self.placement, self.preset, self.score,
@@ -151,22 +152,23 @@ class Scorer:
 
         images: (N,C,*size), or a function that gives the images of the rows of some indices, of which there are `count`
         then; it is called from several threads, chunk by chunk, so that few images are in memory. Raises OptionError
-        for images that do not fit.
+        for images that do not fit, and what the function raises.
         """
         if callable(images):
-            if count is None:
-                raise OptionError("a function that makes images needs `count`, the number of rows")
+            if not is_whole(count, 0):
+                raise OptionError(
+                    f"a function that makes images needs `count`, the number of rows: a whole number from 0, not "
+                    f"{brief(count)}"
+                )
             make: Rows = images
         else:
-            array = array_of("images", images)
-            if array.shape[1:] != self.image.shape or array.dtype.kind not in "fiu":
-                raise OptionError(f"images have the shape (N, {_sides(self.image)}), not {array.dtype} {array.shape}")
+            array = self._checked_images(images, None)
             count, make = len(array), partial(_rows_of, array)
         ones = np.ones(1, np.int32)
         shared = {RANK: np.zeros((1, 1, *self.size), np.int32)}
 
         def rows(chunk: Indices) -> Arrays:
-            made = np.asarray(make(chunk), np.float32)
+            made = self._checked_images(make(chunk), len(chunk))
             return {
                 masked_score.IMAGE: self._in_layout(made), FROM: np.repeat(0 * ones, len(chunk)),
                 TO: np.repeat(ones, len(chunk)),
@@ -182,6 +184,8 @@ class Scorer:
         fill: Image | None,
         progress: Progress | None,
     ) -> Scores:
+        if progress is not None and not callable(progress):
+            raise OptionError(f"progress is a function that takes (done, all), not {progress!r}")
         if count == 0:
             return np.zeros((0, len(self.targets)), np.float32)
         replacement = self._checked_fill(fill)
@@ -194,6 +198,14 @@ class Scorer:
         scores = self._runner.ranked.score(shared, rows, count, self.score, progress)
         self._passes.add(count)
         return scores
+
+    def _checked_images(self, images: npt.ArrayLike, count: int | None) -> npt.NDArray[Any]:
+        """The images as they are, or `count` of them that a function made, in float32. Raises OptionError."""
+        array = array_of("images", images)
+        if array.shape[1:] != self.image.shape or array.dtype.kind not in "fiu" or count not in (None, len(array)):
+            rows = "N" if count is None else count
+            raise OptionError(f"images have the shape ({rows}, {_sides(self.image)}), not {array.dtype} {array.shape}")
+        return array if count is None else np.asarray(array, np.float32)
 
     def _checked_fill(self, fill: Image | None) -> Image | None:
         if fill is None:
@@ -217,8 +229,8 @@ def _sides(image: Image) -> str:
 
 def _whole_numbers(name: str, values: npt.ArrayLike) -> npt.NDArray[np.int32]:
     array = array_of(name, values)
-    if array.dtype.kind not in "iu" or (
-        array.size and not abs(int(array.max())) <= LARGEST_RANK >= abs(int(array.min()))
-    ):
-        raise OptionError(f"{name} are whole numbers of 32 bits, not {array.dtype} up to {array.max(initial=0)}")
+    if array.dtype.kind not in "iu":
+        raise OptionError(f"{name} are whole numbers, not an array of {array.dtype}")
+    if array.size and not abs(int(array.max())) <= LARGEST_RANK >= abs(int(array.min())):
+        raise OptionError(f"{name} are whole numbers of 32 bits, not from {array.min()} to {array.max()}")
     return array.astype(np.int32)

@@ -1,7 +1,7 @@
 """Names the files that one call writes, before anything is explained.
 
 `plan` gives each picture, target and format its file. No two are the same, none is an input, and each is allowed on
-every common file system. atomic.py writes them.
+every common file system. `named_file` and `check_inputs` are for a command that writes one file. atomic.py writes them.
 """
 
 import os
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onnxcam.errors import OptionError, OutputError, near
+from onnxcam.inputs.images import SUFFIXES as PICTURE_SUFFIXES
 from onnxcam.outputs.formats import FORMATS
 
 Plan = list[list[dict[str, Path]]]
@@ -19,6 +20,21 @@ Plan = list[list[dict[str, Path]]]
 
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 """Names that Windows keeps for devices."""
+MEANINGFUL = {
+    *PICTURE_SUFFIXES,
+    ".npy",
+    ".npz",
+    ".json",
+    ".txt",
+    ".csv",
+    ".pdf",
+    ".svg",
+    ".onnx",
+    ".ort",
+    ".pt",
+    ".pth",
+}
+"""Endings that promise one content; no file of another content is written under them."""
 
 
 def plan(
@@ -53,8 +69,32 @@ def plan(
             names.append(".".join(filter(None, parts)))
     unique = iter(_distinct(names))
     planned = [[place.files(next(unique)) for _ in sources] for sources in targets]
-    _protect(planned, [*images, *protected])
+    check_inputs((path for sources in planned for files in sources for path in files.values()), [*images, *protected])
     return planned
+
+
+def is_folder(output: str) -> bool:
+    """Whether an output names a folder: it exists as one, or its name ends in a separator."""
+    return output.endswith(("/", os.sep)) or os.path.isdir(output)
+
+
+def named_file(output: str, what: str, suffixes: Sequence[str]) -> Path:
+    """The file that an output names. what: its content, for the message. Raises OutputError for another ending."""
+    path = Path(output)
+    if path.suffix.lower() not in suffixes:
+        raise OutputError(f"output {output!r}: {what} is a {', '.join(suffixes)} file, or end a folder's name in /")
+    return path
+
+
+def check_inputs(paths: Iterable[Path], inputs: Iterable[Path | str]) -> None:
+    """Raises OutputError for a file that would be written over one of the inputs.
+
+    Files are compared by inode, so that links and the letters' case do not matter.
+    """
+    protected = {_inode(path) for path in inputs} - {None}
+    for path in paths:
+        if _inode(path) in protected:
+            raise OutputError(f"{path} is an input of this very call and would be overwritten; choose another output")
 
 
 def slug(text: str, longest: int = 60) -> str:
@@ -89,7 +129,7 @@ def _destination(formats: Sequence[str] | None, output: str | None) -> _Destinat
             raise OptionError(f"unknown format {name!r}; {near(name, FORMATS)}")
     if output is None:
         return _Destination(Path(), chosen or tuple(FORMATS)[:1])
-    if output.endswith(("/", os.sep)) or os.path.isdir(output):
+    if is_folder(output):
         return _Destination(Path(output), chosen or tuple(FORMATS)[:1])
     path = Path(output)
     named = next((name for name, writer in FORMATS.items() if writer.suffix == path.suffix.lower()), None)
@@ -97,9 +137,10 @@ def _destination(formats: Sequence[str] | None, output: str | None) -> _Destinat
         known = ", ".join(writer.suffix for writer in FORMATS.values())
         reason = f"the suffix {path.suffix!r} names no format" if path.suffix else "it has no suffix"
         raise OutputError(f"output {output!r}: {reason}; use {known}, name the format, or end a folder's name in /")
-    if len(chosen) == 1 and named not in (None, *chosen):
+    if len(chosen) == 1 and named != chosen[0] and path.suffix.lower() in MEANINGFUL:
         raise OutputError(
-            f"output {output!r} is named as {named}, but {chosen[0]} was asked for; leave one of them out"
+            f"output {output!r} does not end as the format {chosen[0]} does, in {FORMATS[chosen[0]].suffix}; "
+            f"name it so, or leave the format out"
         )
     chosen = chosen or (str(named),)
     return _Destination(path.parent, chosen, path.stem, path.suffix if len(chosen) == 1 else None)
@@ -150,17 +191,6 @@ def _cut(name: str, longest: int = 100) -> str:
     while len(os.fsencode(name)) > longest:
         name = name[:-1]
     return name
-
-
-def _protect(planned: Plan, inputs: Iterable[Path | str]) -> None:
-    """Raises OutputError for a planned file that is an input.
-
-    Files are compared by inode, so that links and the letters' case do not matter.
-    """
-    protected = {_inode(path) for path in inputs} - {None}
-    for path in (path for targets in planned for files in targets for path in files.values()):
-        if _inode(path) in protected:
-            raise OutputError(f"{path} is an input of this very call and would be overwritten; choose another output")
 
 
 def _inode(path: Path | str) -> tuple[int, int] | None:

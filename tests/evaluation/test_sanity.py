@@ -295,6 +295,18 @@ def test_progress_reaches_its_end_and_never_falls(classifier: onnx.ModelProto) -
     assert {call[1] for call in calls} == {24}
 
 
+def test_progress_reaches_its_end_where_layers_and_pictures_fall_out() -> None:
+    """A layer that repeats one number is not drawn, and a picture without a map is not explained again."""
+    calls: list[tuple[float, float]] = []
+    proto = _with_repeated_weights(filled(CLASSIFIER, 3))
+    images = [*pictures(), np.zeros((3, 16, 12), np.float32)]
+    sanity_check(proto, images, ["gradient"], ALL, progress=lambda done, all: calls.append((done, all)))
+    shares = [done / all for done, all in calls]
+    assert shares[-1] == 1
+    assert shares == sorted(shares)
+    assert calls[-1] == (4 + 3, 4 + 3)  # 4 pictures on the intact model, 3 on one other
+
+
 def test_the_record_holds_the_verdict_the_rule_and_every_number(classifier: onnx.ModelProto) -> None:
     report = sanity_check(classifier, pictures(), ["gradient"], ALL)
     record = sanity_record(report)
@@ -306,12 +318,16 @@ def test_the_record_holds_the_verdict_the_rule_and_every_number(classifier: onnx
     assert record["model"]["sha256"] == read_model(classifier).sha256
 
 
-def test_a_model_with_mostly_repeated_weights_decides_nothing() -> None:
-    proto = filled(CLASSIFIER, 3)
+def _with_repeated_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model whose two convolutions repeat one number."""
     for tensor in proto.graph.initializer:
         if tensor.name in ("w1", "w2"):
-            rows = np.repeat(np.float32([[[[0.5]]]]), 6, 0) if tensor.name == "w1" else np.float32([[[[0.5]]]])
-            tensor.CopyFrom(onnx.numpy_helper.from_array(np.broadcast_to(rows, tensor.dims).copy(), tensor.name))
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.full(tensor.dims, 0.5, np.float32), tensor.name))
+    return proto
+
+
+def test_a_model_with_mostly_repeated_weights_decides_nothing() -> None:
+    proto = _with_repeated_weights(filled(CLASSIFIER, 3))
     report = sanity_check(proto, pictures(), ["gradient"], ALL)
     assert (report.layers, report.kept, report.verdict) == (1, 2, Verdict.UNDECIDED)
     assert "2 of 3 layers repeat one number" in report.notes[0]

@@ -295,6 +295,15 @@ def test_signals_and_volumes_are_measured(sides: tuple[int, ...], channels: int)
             opened.measure(saliency, "pointing-game", picture=array, box=(1, 1, 4, 4))
 
 
+def test_a_box_on_a_signal_is_refused_before_any_forward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    array = RNG.standard_normal((2, 40)).astype(np.float32)
+    with Explainer(filled(network_over((40,), channels=2, batch="N")), "grad-cam", cache=False) as opened:
+        monkeypatch.setattr(opened, "_read", lambda *_: pytest.fail("the picture was read"))
+        for names in (["deletion", "pointing-game"], ["all"]):
+            with pytest.raises(OptionError, match="pointing games"):
+                opened.measure(np.zeros(40), *names, picture=array, box=(1, 1, 4, 4))
+
+
 FIXED = CLASSIFIER.replace("float[N,", "float[2,")
 """Takes two pictures a run."""
 

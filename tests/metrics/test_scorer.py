@@ -1,5 +1,7 @@
 """Scorer: each way to score a changed picture against plain runs of the file in onnxruntime."""
 
+from typing import Any
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -165,3 +167,36 @@ def test_a_scorer_ends_with_its_explainer() -> None:
     explainer.close()
     with pytest.raises(InferenceError, match="closed"):
         scorer.masks(np.ones((1, 1, 1)))
+
+
+@pytest.mark.parametrize("target", [None, "a", 1.0, True, -1, 10**40, float("nan"), [0], np.array([0])])
+def test_what_is_no_index_of_a_target_is_an_option_error(scorer: Scorer, target: Any) -> None:
+    with pytest.raises(OptionError, match="there are 2 targets"):
+        scorer.only(target)
+
+
+@pytest.mark.parametrize("count", [None, -2, "a", 1.5, True, float("nan")])
+def test_the_number_of_made_images_is_a_whole_number_from_0(scorer: Scorer, count: Any) -> None:
+    with pytest.raises(OptionError, match="count"):
+        scorer.images(lambda rows: IMAGE[None].repeat(len(rows), 0), count=count)
+
+
+@pytest.mark.parametrize(
+    "made", [None, "abc", IMAGE, IMAGE[None][:0], IMAGE[None].repeat(9, 0), np.zeros((3, 3, 2, 2))]
+)
+def test_images_that_a_function_makes_have_the_image_s_shape_and_their_number(scorer: Scorer, made: Any) -> None:
+    with pytest.raises(OptionError, match=r"images have the shape \(\d, 3, 16, 12\)"):
+        scorer.images(lambda rows: made, count=3)
+
+
+@pytest.mark.parametrize("ranks", [None, "", b"x", [None], ORDER / 1.0])
+def test_ranks_that_are_no_whole_numbers_are_an_option_error(scorer: Scorer, ranks: Any) -> None:
+    with pytest.raises(OptionError, match="ranks are whole numbers"):
+        scorer.ranks(ranks, [0], [1])
+    with pytest.raises(OptionError, match="starts are whole numbers"):
+        scorer.ranks(ORDER, ranks, [1])
+
+
+def test_a_progress_that_cannot_be_called_is_an_option_error(scorer: Scorer) -> None:
+    with pytest.raises(OptionError, match="progress is a function"):
+        scorer.masks(np.ones((1, 4, 3)), progress=3)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from onnxcam.errors import TargetError
 from onnxcam.explainer.targets.kind import TARGETS, ClassLike, Feeds, HeadOutput, TargetKind
 from onnxcam.inputs.labels import find_class, several
+from onnxcam.limits import is_whole
 from onnxcam.outputs.saliency import ScoredTarget
 from onnxcam.surgeon.analysis.anatomy import Kind
 
@@ -39,7 +40,7 @@ def class_index(target: ClassLike, scores: npt.NDArray[np.float64], labels: Sequ
         if not re.fullmatch(r"[+-]?\d+", text):
             return _of_label(text, labels, len(scores))
         target = int(text)
-    if isinstance(target, bool) or not isinstance(target, int | np.integer):
+    if not is_whole(target):
         raise TargetError(f"a target is a class index, a label or 'top1', not {target!r}")
     if not 0 <= target < len(scores):
         raise TargetError(f"target {target} is out of range: the model has the classes 0 to {len(scores) - 1}")

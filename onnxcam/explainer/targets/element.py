@@ -8,6 +8,7 @@ import numpy as np
 
 from onnxcam.errors import OptionError, TargetError
 from onnxcam.explainer.targets.kind import TARGETS, ClassLike, Feeds, HeadOutput, TargetKind, literal, no_labels
+from onnxcam.limits import is_whole
 from onnxcam.outputs.saliency import ScoredTarget
 from onnxcam.surgeon.analysis.anatomy import Kind
 
@@ -25,14 +26,10 @@ class Element:
     output: str | None = None
 
     def __post_init__(self) -> None:
-        index = (self.index,) if isinstance(self.index, int | np.integer) else self.index
-        if not isinstance(index, tuple | list) or not all(_is_integer(i) for i in index):
+        index = (self.index,) if is_whole(self.index) else self.index
+        if not isinstance(index, tuple | list) or not all(map(is_whole, index)):
             raise TargetError(f"an element's index is a tuple of whole numbers such as (4, 17), not {self.index!r}")
         object.__setattr__(self, "index", tuple(int(i) for i in index))
-
-
-def _is_integer(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def feed(targets: Sequence[Element], output: HeadOutput) -> Feeds:
@@ -91,7 +88,7 @@ def of_class(label: ClassLike) -> Element:
     """An integer is the index of an output with one axis; None and 'top1' are the only number of an output of one."""
     if label in (None, "top1"):
         return Element(())
-    if _is_integer(label):
+    if is_whole(label):
         return Element((int(label),))
     raise TargetError(f"an element of an output is named by its index, not by {label!r}; use --index, or Element(...)")
 

@@ -15,6 +15,7 @@ from onnxcam.explainer.targets.kind import HeadOutput, TargetKind, TargetLike, T
 from onnxcam.explainer.targets.region import REGION
 from onnxcam.explainer.targets.similarity import SIMILARITY
 from onnxcam.explainer.targets.timestep import TIMESTEP
+from onnxcam.limits import is_whole
 from onnxcam.network.packing import TARGET_AXES
 from onnxcam.outputs.saliency import ScoredTarget
 from onnxcam.surgeon.analysis.anatomy import Kind
@@ -162,7 +163,7 @@ def _kind_of(target: object) -> TargetKind:
 
 
 def _head(scored: ScoredTarget) -> Kind:
-    if not isinstance(scored.index, int | np.integer) or isinstance(scored.index, bool):
+    if not is_whole(scored.index):
         raise TargetError(f"the index of a result's target is a whole number, not {shown(scored.index)}")
     try:
         return Kind(scored.kind)

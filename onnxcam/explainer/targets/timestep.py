@@ -9,6 +9,7 @@ import numpy as np
 from onnxcam.errors import OptionError, TargetError
 from onnxcam.explainer.targets.classes import class_index
 from onnxcam.explainer.targets.kind import REGIONS, ClassLike, Feeds, HeadOutput, TargetKind, Vector
+from onnxcam.limits import is_whole
 from onnxcam.outputs.saliency import ALL_STEPS, ScoredTarget
 from onnxcam.surgeon.analysis.anatomy import Kind
 
@@ -33,7 +34,7 @@ class Timestep:
     output: str | None = None
 
     def __post_init__(self) -> None:
-        if self.step is not None and (isinstance(self.step, bool) or not isinstance(self.step, int | np.integer)):
+        if self.step is not None and not is_whole(self.step):
             raise TargetError(f"a step is a whole number from 0, or None for all steps, not {self.step!r}")
 
 
