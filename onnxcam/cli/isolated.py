@@ -35,7 +35,7 @@ def ran_isolated(isolated: bool, limits: LimitArgs, *, short: bool = False) -> b
     if not isolated:
         return False
     from onnxcam.errors import ProcessDied
-    from onnxcam.explainer.isolation import check_system, how_it_ended
+    from onnxcam.explainer.child_process import check_system, how_it_ended
 
     check_system()
     from onnxcam.explainer.isolated_process import budget_of  # of systems that have such limits

@@ -119,7 +119,8 @@ class _Job:
         )
 
     def run(self, explainer: Explainer, methods: Sequence[Method]) -> None:
-        """Adds the rows of one model at one layer."""
+        """Adds the rows of one model at one layer. Raises OptionError for an isolated Explainer."""
+        explainer._refuse_isolated("compare()")
         check_boxes(self.requests, explainer)
         layer = ", ".join(heads.first.anatomy.features.tensor for heads in explainer._all_heads)
         self.models.append((explainer.model_name, explainer.model_sha256, layer))

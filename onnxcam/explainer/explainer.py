@@ -211,12 +211,14 @@ class Explainer:
 
         Methods whose masks come in the same way, with a fill or without, share all of it; for another kind of mask the
         scoring graph is built anew, but the model is not read, traced or verified again. Maps are those of an Explainer
-        of its own. Each of the two is closed by itself, in any order; the last one frees the shared sessions.
+        of its own. Each of the two is closed by itself, in any order; the last one frees the shared sessions. An
+        isolated one opens the model in one more process.
         onnxcam.explainer.together.explain_together() shares the forward pass of a picture too. Raises OptionError for a
         step graph, which serves one method, InferenceError when this one is closed, and what opening a model raises.
         """
         chosen = checked_method(method)
-        self._refuse_isolated("with_method()")
+        if self._isolated is not None:
+            return type(self)(**self._isolated.another(chosen), isolated=True)
         check_layers(self._layers, chosen, has_step=False)
         another = object.__new__(type(self))
         another.__dict__.update(self.__dict__)
@@ -395,7 +397,10 @@ class Explainer:
     def _refuse_isolated(self, what: str) -> None:
         """Raises OptionError for what hands out parts of the opened model, which is in another process if isolated."""
         if self._isolated is not None:
-            raise OptionError(f"{what} needs an Explainer without isolated=True, whose model is opened in this process")
+            raise OptionError(
+                f"{what} needs an Explainer without isolated=True, whose model is opened in this process; an isolated "
+                f"one has explain(), batch(), stream(), measure() and with_method()"
+            )
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         raise TypeError(

@@ -7,6 +7,7 @@ the parent's side. Output and errors of the process go nowhere: what libraries p
 import os
 import pickle
 import resource
+import select
 import signal
 import struct
 import sys
@@ -16,13 +17,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import Any, BinaryIO
 
 import numpy.typing as npt
 
 from onnxcam.engine.forking import Lock
 from onnxcam.engine.session import available_threads, runtime
-from onnxcam.errors import OnnxCamError, OutOfMemory
+from onnxcam.errors import OnnxCamError, OptionError, OutOfMemory
 from onnxcam.explainer.explainer import Explainer
 from onnxcam.explainer.measuring import measure_maps
 from onnxcam.explainer.plain_data import packed
@@ -86,8 +88,9 @@ class Failure:
 class Answer:
     """One message to the parent.
 
-    event: 'progress', 'begin' and 'picture' are on the way, 'done' and 'failed' end a request. numbers: (part, done,
-    all) of a progress, the pictures that begin. One of the others holds what was requested.
+    event: 'ready' comes once, before any request; 'progress', 'begin' and 'picture' are on the way, 'done' and 'failed'
+    end a request. numbers: (part, done, all) of a progress, the pictures that begin. One of the others holds what was
+    requested.
     """
 
     event: str
@@ -127,28 +130,33 @@ class Worker:
 
     def serve(self) -> None:
         """Answers until the parent closes its end."""
+        self._send(Answer("ready"))
         while (request := self._received()) is not None:
-            name, arguments = request
             limit_seconds(self._budget.seconds)
-            try:
-                answer = getattr(self, f"on_{name}")(**arguments)
-            except OnnxCamError as error:
-                answer = Answer("failed", failure=failure_of(error))
-            except MemoryError:
-                answer = Answer("failed", failure=Failure(OutOfMemory.__name__, "out of memory"))
-            except (
-                ArithmeticError,
-                AssertionError,
-                AttributeError,
-                LookupError,
-                OSError,
-                RuntimeError,
-                TypeError,
-                ValueError,
-            ) as error:
-                text = f"the isolated process failed: {type(error).__name__}: {str(error)[:300]}"
-                answer = Answer("failed", failure=Failure("InferenceError", text))
-            self._send(answer)
+            self._send(self._answer(request))
+
+    def _answer(self, request: bytes) -> Answer:
+        """What a pickled request, its name and its arguments, gives; an error as plain data."""
+        try:
+            name, arguments = loaded(request)
+            answer: Answer = getattr(self, f"on_{name}")(**arguments)
+        except OnnxCamError as error:
+            return Answer("failed", failure=failure_of(error))
+        except MemoryError:
+            return Answer("failed", failure=Failure(OutOfMemory.__name__, "out of memory"))
+        except (
+            ArithmeticError,
+            AssertionError,
+            AttributeError,
+            LookupError,
+            OSError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ) as error:
+            text = f"the isolated process failed: {type(error).__name__}: {str(error)[:300]}"
+            return Answer("failed", failure=Failure("InferenceError", text))
+        return answer
 
     def on_open(self, budget: Budget, arguments: Mapping[str, Any]) -> Answer:
         self._budget = budget
@@ -197,13 +205,16 @@ class Worker:
         return self._explainer
 
     def _pictures(self) -> Iterator[Any]:
-        """Pictures with their targets, asked for one by one."""
+        """Pictures with their targets, requested one by one."""
         while True:
             self._send(Answer("picture"))
             received = self._received()
-            if received is None or received[0] == "no_picture":
+            if received is None:
                 return
-            yield received[1]["picture"]
+            name, arguments = loaded(received)
+            if name == "no_picture":
+                return
+            yield arguments["picture"]
 
     def _progress(self, part: int, reports: bool) -> Progress:
         """A callback that sends the progress on; where nobody reads it, now and then as a sign of life."""
@@ -219,14 +230,15 @@ class Worker:
             self._send(Answer("begin", tuple(numbers)))
         return [self._progress(number, reports) for number in numbers]
 
-    def _received(self) -> tuple[str, Mapping[str, Any]] | None:
-        """The next request: its name and its arguments; None where the parent has ended."""
+    def _received(self) -> bytes | None:
+        """The next request, pickled; None where the parent has ended."""
         length = self._requests.read(LENGTH.size)
         if len(length) < LENGTH.size:
             return None
         folder, request = pickle.loads(self._requests.read(LENGTH.unpack(length)[0]))
-        with suppress(OSError):
-            os.chdir(folder)  # relative paths are the parent's
+        if folder is not None:
+            with suppress(OSError):
+                os.chdir(folder)  # relative paths are the parent's
         return request  # type: ignore[no-any-return]
 
     def _send(self, answer: Answer) -> None:
@@ -236,6 +248,17 @@ class Worker:
             self._answers.flush()
         self._sent = time.monotonic()
         limit_seconds(self._budget.seconds)
+
+
+def loaded(request: bytes) -> tuple[str, Mapping[str, Any]]:
+    """The name and the arguments of a request. Raises OptionError for what this process cannot import."""
+    try:
+        return pickle.loads(request)  # type: ignore[no-any-return]
+    except (AttributeError, ImportError, pickle.UnpicklingError) as error:
+        raise OptionError(
+            f"the isolated process cannot read an argument ({str(error)[:300]}); its functions and classes must be "
+            f"those of a module that can be imported, not of the program itself"
+        ) from None
 
 
 def failure_of(error: OnnxCamError) -> Failure:
@@ -285,6 +308,14 @@ def _expect_a_crash() -> None:
             Path("/proc/self/oom_score_adj").write_text("300")
 
 
+def end_with(answers: int) -> None:
+    """Ends this process when nobody holds the other end of the pipe any more: the parent was killed."""
+    poll = select.poll()
+    poll.register(answers, 0)  # that the reader has gone is always reported
+    poll.poll()
+    os._exit(0)
+
+
 def main() -> None:
     """Serves on standard input and output, which other code in this process then finds empty and closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
@@ -294,6 +325,7 @@ def main() -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)
+    Thread(target=end_with, args=(answers.fileno(),), name="onnxcam-parent", daemon=True).start()
     runtime()  # loaded before the memory is limited
     with suppress(BrokenPipeError):
         Worker(requests, answers).serve()

@@ -2,30 +2,28 @@
 
 Explainer(isolated=True) makes an Isolated and hands its calls on. A crash, an endless loop or a lack of memory ends
 that process and not this one: the call raises ProcessDied, and the next one starts a new process. Requests are pickled;
-answers are plain data (plain_data.py). isolated_process.py is the other side.
+answers are plain data (plain_data.py). child_process.py is the process as seen from here, isolated_process.py the other
+side.
 """
 
-import json
 import os
 import pickle
-import select
-import signal
 import struct
-import subprocess
-import sys
-import time
-import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 import onnxcam.errors
 from onnxcam.engine.forking import Lock, renew_in_child
-from onnxcam.errors import InferenceError, OnnxCamError, OptionError, ProcessDied
+from onnxcam.errors import InferenceError, OnnxCamError, OptionError, OutOfMemory, ProcessDied
+from onnxcam.explainer.child_process import ChildProcess, Ended, Silent, check_system
 from onnxcam.explainer.plain_data import DamagedData, unpacked
 from onnxcam.limits import Limits
+from onnxcam.methods.blocks import Method
 from onnxcam.outputs.saliency import Saliency
 from onnxcam.types import Progress
 
@@ -34,26 +32,15 @@ if TYPE_CHECKING:
     from onnxcam.explainer.prefetch import GroupProgress, PictureResult
 
 LENGTH = struct.Struct("<Q")
-PROGRAM = """
-import json, sys
-sys.path[:] = json.loads(sys.argv[1])
-from onnxcam.explainer.isolated_process import main
-main()
-"""
-CHUNK = 2**20
-"""Bytes that are read or written at a time."""
+START = 120.0
+"""Seconds in which the process starts and imports what it needs, also on a busy machine."""
+OPENING = 10.0
+"""Seconds that opening a model may take beyond those of a forward pass; then the process is ended."""
+MOST_PASSES = 2**53
+LONGEST_TEXT = 100_000
+"""Characters of an error's message."""
 LARGEST_RESULT = 2**32
 """Bytes of the arrays of one answer."""
-CRASHES = {
-    "SIGFPE": "a division that the processor refuses",
-    "SIGSEGV": "a wrong address",
-    "SIGBUS": "a wrong address",
-    "SIGABRT": "an abort of a library",
-    "SIGILL": "an unknown instruction",
-    "SIGKILL": "killed by the system, which may have run out of memory",
-    "SIGXCPU": "it computed for longer than the limit",
-    "SIGXFSZ": "it wrote a file larger than the limit",
-}
 
 
 class Isolated:
@@ -71,8 +58,9 @@ class Isolated:
         check_system()
         self._arguments, self._limits = dict(arguments), limits
         self._lock, self._numbers, self._closed = Lock(reentrant=True), count(), False
-        self._process: _Process | None = None
+        self._process: ChildProcess | None = None
         self._busy = False
+        self._sha256: str | None = None
         renew_in_child(self)
         self.opened = self._start()
 
@@ -83,16 +71,35 @@ class Isolated:
             self._process = None
 
     def close(self) -> None:
-        """Ends the process; a later request raises InferenceError."""
+        """Ends the process; a later request raises InferenceError, and so does one that another thread waits for."""
         self._closed = True
-        self._end()
+        process = self._process
+        if process is not None:
+            process.kill()
+        if self._lock.acquire(blocking=False):
+            try:
+                self._end()
+            finally:
+                self._lock.release()
+
+    def another(self, method: Method) -> dict[str, Any]:
+        """The arguments of an Explainer of the same model for another method, in a process of its own.
+
+        Raises InferenceError when this one is closed, and OptionError for a step graph.
+        """
+        if self._closed:
+            raise InferenceError("this explainer is closed")
+        if self._arguments["step"] is not None:
+            raise OptionError("a step graph serves one method; open another Explainer without step=")
+        return {**self._arguments, "method": method}
 
     def explain(
         self, image: Any, targets: Any, options: Mapping[str, Any], progress: Progress | None
     ) -> list[Saliency]:
         """As Explainer.explain(). options: its further arguments by name."""
         request = {"image": sendable(image), "targets": targets, "options": options, "reports": progress is not None}
-        return list(self._call("explain", request, [progress]).saliencies or ())
+        answer = self._call("explain", request, [progress])
+        return list(self._checked(answer.saliencies or (), len(targets)))
 
     def measure(
         self, picture: Any, maps: Any, requests: Any, inputs: Any, parts: Sequence[Progress] | None
@@ -102,14 +109,17 @@ class Isolated:
             "picture": sendable(picture), "maps": maps, "requests": requests, "inputs": inputs,
             "parts": len(parts) if parts is not None else None,
         }  # fmt: skip
-        return [dict(each) for each in self._call("measure", request, parts or ()).measurements or ()]
+        measured = self._call("measure", request, parts or ()).measurements or ()
+        if len(measured) != len(maps) or any(set(each) != set(requests.names) for each in measured):
+            raise self._died("sent what was not requested")
+        return [dict(each) for each in measured]
 
     def stream(self, image: Any, target: Any, progress: Progress | None) -> Iterator[Saliency]:
         """As Explainer.stream()."""
         number, reports = next(self._numbers), [progress]
         request = {"number": number, "image": sendable(image), "target": target, "reports": progress is not None}
         for answer in self._iterated("stream", request, reports):
-            yield from answer.saliencies or ()
+            yield from self._checked(answer.saliencies or (), 1)
 
     def explain_each(
         self, pictures: "Iterable[tuple[Any, Any]]", keep_going: bool, progress: "GroupProgress | None"
@@ -152,16 +162,23 @@ class Isolated:
             return sendable(numbered[1][0]), numbered[1][1]
 
         def begin(group: Sequence[int]) -> dict[int, Progress | None]:
-            assert progress is not None
+            if progress is None or not all(0 <= i < len(numbers) for i in group):
+                raise self._died("sent what was not requested")
             return dict(zip(group, progress([numbers[i] for i in group]), strict=True))
 
         request = {"number": next(self._numbers), "keep_going": keep_going, "reports": progress is not None}
         for answer in self._iterated("each", request, (), picture, begin):
             explained = answer.explained
             if explained is None or not 0 <= explained.number < len(numbers):
-                raise self._died("sent what was not asked for")
-            begun.remove(next(one for one in begun if one[0] == numbers[explained.number]))
-            yield result_of(explained, numbers[explained.number])
+                raise self._died("sent what was not requested")
+            number = numbers[explained.number]
+            one = next((one for one in begun if one[0] == number), None)
+            if one is None:  # its result was sent before
+                raise self._died("sent what was not requested")
+            if explained.error is None:
+                self._checked(explained.saliencies, len(one[1][1]))
+            begun.remove(one)
+            yield result_of(explained, number)
 
     def _alone(self, numbered: tuple[int, tuple[Any, Any]], progress: "GroupProgress | None") -> "PictureResult":
         from onnxcam.explainer.prefetch import PictureResult
@@ -226,6 +243,8 @@ class Isolated:
                 raise
             finally:
                 self._busy = False
+                if self._closed:  # by another thread, which leaves the pipes to this one
+                    self._end()
         if answer.failure is not None:
             raise error_of(answer.failure)
         return answer
@@ -238,7 +257,11 @@ class Isolated:
         begin: Callable[[Sequence[int]], dict[int, Progress | None]],
     ) -> None:
         """What the process says while it works."""
-        if answer.event == "progress" and len(answer.numbers) == 3:
+        if (
+            answer.event == "progress"
+            and len(answer.numbers) == 3
+            and all(0 <= n <= MOST_PASSES for n in answer.numbers)
+        ):
             part, done, of = answer.numbers
             report = known.get(part)
             if report is not None:
@@ -249,36 +272,51 @@ class Isolated:
             pair = picture()
             self._write(("no_picture", {}) if pair is None else ("picture", {"picture": pair}))
         else:
-            raise self._died("sent what was not asked for")
+            raise self._died("sent what was not requested")
+
+    def _checked(self, saliencies: Sequence[Saliency], number: int) -> Sequence[Saliency]:
+        """As many maps as were requested, on this model's input. Raises ProcessDied for anything else."""
+        for each in saliencies:
+            if each.map.shape != self.opened.size or each.map.dtype != np.float32 or each.raw.dtype != np.float32:
+                raise self._died("sent a map that does not fit the model's input")
+        if len(saliencies) != number:
+            raise self._died("sent what was not requested")
+        return saliencies
 
     def _start(self) -> "Opened":
-        """Starts the process, which opens the model. Raises what opening raises."""
+        """Starts the process, which opens the model. Raises what opening raises, and where it is another model now."""
         if self._closed:
             raise InferenceError("this explainer is closed")
         from onnxcam.explainer.isolated_process import budget_of
 
-        budget = budget_of(self._limits, self._arguments.get("batch") or 0)
-        self._process = _Process(budget.seconds)
+        budget, seconds = budget_of(self._limits, self._arguments.get("batch") or 0), self._limits.seconds
+        process = self._process = ChildProcess(START)
         try:
+            if self._read().event != "ready":
+                raise self._died("sent what was not requested")
+            process.silence = seconds + OPENING if seconds is not None else None
             answer = self._call("open", {"budget": budget, "arguments": self._arguments})
             if answer.opened is None:
-                raise self._died("sent what was not asked for")
+                raise self._died("sent what was not requested")
+            if self._sha256 not in (None, answer.opened.model_sha256):
+                raise InferenceError("the model's file has changed since it was opened; open a new Explainer")
         except BaseException:
             self._end()
             raise
+        process.silence, self._sha256 = budget.seconds, answer.opened.model_sha256
         return answer.opened
 
     def _write(self, message: object) -> None:
         try:
-            data = pickle.dumps((os.getcwd(), message), protocol=5)
-        except (pickle.PicklingError, AttributeError, TypeError, OSError) as error:
+            data = pickle.dumps((present_folder(), pickle.dumps(message, protocol=5)), protocol=5)
+        except (pickle.PicklingError, AttributeError, TypeError, ValueError, OSError, RecursionError) as error:
             raise OptionError(
-                f"an argument cannot be sent to the isolated process ({error}); give paths, bytes, arrays and named "
-                f"functions of modules"
+                f"an argument cannot be sent to the isolated process ({str(error)[:300]}); give paths, bytes, arrays "
+                f"and named functions of modules"
             ) from None
         try:
             self._open_process.write(LENGTH.pack(len(data)) + data)
-        except (_Ended, _Silent) as error:
+        except (Ended, Silent) as error:
             raise self._died(str(error)) from None
 
     def _read(self) -> "Answer":
@@ -286,14 +324,16 @@ class Isolated:
 
         try:
             answer: Answer = unpacked(Answer, self._open_process.read, LARGEST_RESULT)
-        except (_Ended, _Silent) as error:
+        except (Ended, Silent) as error:
             raise self._died(str(error)) from None
         except DamagedData as error:
             raise self._died(f"sent damaged data: {error}") from None
+        except MemoryError:
+            raise OutOfMemory("a result of the isolated process does not fit into memory") from None
         return answer
 
     @property
-    def _open_process(self) -> "_Process":
+    def _open_process(self) -> "ChildProcess":
         if self._process is None:  # closed by another thread
             raise InferenceError("this explainer is closed")
         return self._process
@@ -309,109 +349,17 @@ class Isolated:
             process.end()
 
 
-class _Ended(Exception):
-    """The process is there no more."""
+def is_plausible(numbers: Sequence[int]) -> bool:
+    """Whether these may be counts of forward passes."""
+    return all(0 <= number <= MOST_PASSES for number in numbers)
 
 
-class _Silent(Exception):
-    """The process says nothing."""
-
-
-class _Process:
-    """The process and the two pipes to it. silence: seconds after which it is given up, None for any."""
-
-    def __init__(self, silence: float | None) -> None:
-        self._silence = silence
-        command = [sys.executable, "-c", PROGRAM, json.dumps(sys.path)]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
-        )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._to, self._from = self._process.stdin, self._process.stdout
-        for pipe in (self._to, self._from):
-            os.set_blocking(pipe.fileno(), False)
-        # Also where nobody calls close(), and at the end of the program.
-        self._finalizer = weakref.finalize(self, _kill, self._process)
-
-    def write(self, data: bytes) -> None:
-        """Raises _Ended, or _Silent where the process takes nothing."""
-        rest = memoryview(data)
-        while rest:
-            self._wait(self._to.fileno(), select.POLLOUT)
-            try:
-                rest = rest[os.write(self._to.fileno(), rest[:CHUNK]) :]
-            except BlockingIOError:
-                continue
-            except OSError:
-                raise _Ended(self._end_text()) from None
-
-    def read(self, size: int) -> bytearray:
-        """The next bytes. Raises _Ended, or _Silent where none come."""
-        data = bytearray()
-        while len(data) < size:
-            self._wait(self._from.fileno(), select.POLLIN)
-            try:
-                part = os.read(self._from.fileno(), min(CHUNK, size - len(data)))
-            except BlockingIOError:
-                continue
-            except OSError:  # closed by another thread
-                part = b""
-            if not part:
-                raise _Ended(self._end_text())
-            data += part
-        return data
-
-    def end(self) -> None:
-        """Ends the process at once and closes the pipes."""
-        self._finalizer()
-        self.leave()
-
-    def leave(self) -> None:
-        """Closes the pipes of this process only, as a forked child does."""
-        self._finalizer.detach()
-        for pipe in (self._to, self._from):
-            with suppress(OSError):
-                pipe.close()
-
-    def _wait(self, descriptor: int, events: int) -> None:
-        end = time.monotonic() + self._silence if self._silence is not None else None
-        poll = select.poll()
-        try:
-            poll.register(descriptor, events)
-        except (OSError, ValueError):
-            raise _Ended(self._end_text()) from None
-        left = None if end is None else 1000 * max(0.0, end - time.monotonic())
-        if not poll.poll(left):
-            raise _Silent(f"gave no sign of life for {self._silence:g} s")
-
-    def _end_text(self) -> str:
-        """How the process ended."""
-        try:
-            code = self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            return "closed its output"
-        return how_it_ended(code)
-
-
-def check_system() -> None:
-    """Raises OptionError where processes have no limits."""
-    if sys.platform == "win32":
-        raise OptionError("an isolated process needs Linux or macOS; leave out --isolated, or use a container")
-
-
-def how_it_ended(code: int) -> str:
-    """In words. code: as subprocess gives it, below 0 for a signal."""
-    if code >= 0:
-        return f"ended with exit code {code}"
-    name = signal.Signals(-code).name if -code in signal.valid_signals() else f"signal {-code}"
-    return f"died of {name}{f' ({CRASHES[name]})' if name in CRASHES else ''}"
-
-
-def _kill(process: "subprocess.Popen[bytes]") -> None:
-    process.kill()
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(5)
+def present_folder() -> str | None:
+    """The working directory; None where it was removed."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return None
 
 
 def sendable(image: Any) -> Any:
@@ -429,7 +377,7 @@ def error_of(failure: Any) -> OnnxCamError:
     kind = getattr(onnxcam.errors, failure.kind, None)
     if not (isinstance(kind, type) and issubclass(kind, OnnxCamError)):
         kind = InferenceError
-    return kind(failure.text)
+    return kind(failure.text[:LONGEST_TEXT])
 
 
 def result_of(explained: "Explained", number: int) -> "PictureResult":

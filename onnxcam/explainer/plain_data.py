@@ -5,6 +5,7 @@ numbers, texts, enumerations, arrays of numbers. Anything else is refused.
 """
 
 import json
+import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -17,10 +18,14 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import numpy as np
 import numpy.typing as npt
 
-LARGEST_TEXT = 2**28
+from onnxcam.errors import OnnxCamError
+
+LARGEST_TEXT = 2**26
 """Bytes of the JSON of one message."""
 MOST_AXES, LONGEST_SIDE = 8, 2**40
 ARRAY = "array"
+NUMBERS = re.compile(r"[<>|][fiub][0-9]{1,2}")
+"""Types of numbers, as dtype.str has them."""
 HEADER = struct.Struct("<Q")
 
 
@@ -47,7 +52,12 @@ def unpacked(hint: Any, read: Callable[[int], bytearray], most: int | None = Non
         value = json.loads(read(length))
     except (ValueError, RecursionError) as error:
         raise DamagedData("a message that is not JSON") from error
-    return _Reader(read, most)(value, hint)
+    try:
+        return _Reader(read, most)(value, hint)
+    except DamagedData:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, OnnxCamError, RecursionError, TypeError, ValueError) as error:
+        raise DamagedData(f"a value that {getattr(hint, '__name__', hint)} does not have") from error
 
 
 def _plain(value: Any, arrays: list[npt.NDArray[Any]]) -> Any:
@@ -126,14 +136,13 @@ class _Reader:
                 pass
             case _:
                 raise DamagedData("no array")
-        try:
-            dtype = np.dtype(text)
-        except TypeError as error:
-            raise DamagedData("an array of an unknown type") from error
+        if NUMBERS.fullmatch(text) is None:
+            raise DamagedData("an array of an unknown type")
+        dtype = np.dtype(text)
         size = dtype.itemsize
         for side in sides:
             size *= side
-        if dtype.kind not in "fiub" or (self._left is not None and size > self._left):
+        if self._left is not None and size > self._left:
             raise DamagedData(f"an array of {size} bytes of type {dtype}")
         self._left = None if self._left is None else self._left - size
         return np.frombuffer(self._read(size), dtype).reshape(sides)

@@ -21,6 +21,8 @@ from small_models import CLASSIFIER, filled
 
 from onnxcam import Explainer
 from onnxcam.errors import InferenceError, OptionError, OutOfMemory, PictureError, ProcessDied
+from onnxcam.evaluation.comparison import compare
+from onnxcam.evaluation.sanity import sanity_check
 from onnxcam.explainer.isolation import Isolated
 from onnxcam.explainer.prefetch import explain_each
 from onnxcam.limits import Limits
@@ -164,13 +166,39 @@ def test_streams_may_be_left_and_walked_beside_other_calls(pair: tuple[Explainer
     assert np.array_equal(list(second)[-1].map, plain(OTHER).map)
 
 
-def test_what_needs_the_opened_model_here_says_so(pair: tuple[Explainer, Explainer]) -> None:
+def test_what_needs_the_opened_model_here_says_so(
+    pair: tuple[Explainer, Explainer], classifier: onnx.ModelProto
+) -> None:
     isolated = pair[0]
-    for call in (isolated.scorer, isolated.prepare, isolated.explain_on_device):
-        with pytest.raises(OptionError, match="without isolated=True"):
+    for call in (isolated.scorer, isolated.prepare, isolated.explain_on_device, lambda x: compare(isolated, x)):
+        with pytest.raises(OptionError, match=r"without isolated=True.*measure\(\) and with_method\(\)"):
             call(X)
     with pytest.raises(OptionError, match="without isolated=True"):
-        isolated.with_method("grad-cam")
+        sanity_check(classifier, [X], ["score-cam"], opener=lambda file, method, layer: Isolating(isolated))
+
+
+class Isolating:
+    """Stands for an isolated Explainer that the check opened, and does not close it."""
+
+    def __init__(self, explain: Explainer) -> None:
+        self.explain = explain
+
+    def __enter__(self) -> Explainer:
+        return self.explain
+
+    def __exit__(self, *error: object) -> None:
+        return
+
+
+def test_another_method_is_explained_by_a_process_of_its_own(pair: tuple[Explainer, Explainer]) -> None:
+    isolated, plain = pair
+    with isolated.with_method("grad-cam") as another, plain.with_method("grad-cam") as expected:
+        assert process_of(another).pid != process_of(isolated).pid
+        assert described([another(X)]) == described([expected(X)])
+        assert another.method == expected.method != isolated.method
+    assert np.array_equal(isolated(X).map, plain(X).map)
+    with pytest.raises(InferenceError, match="closed"):
+        another.with_method("score-cam")
 
 
 @pytest.mark.slow

@@ -1,0 +1,153 @@
+"""A process of its own, as the parent sees it: how it is started, the pipes to it, and how it ended.
+
+isolation.py says what goes through the pipes, isolated_process.py is what runs at their other end.
+"""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import weakref
+from contextlib import suppress
+from typing import IO
+
+from onnxcam.errors import InferenceError, OptionError
+
+PROGRAM = """
+import json, sys
+sys.path[:] = json.loads(sys.argv[1])
+from onnxcam.explainer.isolated_process import main
+main()
+"""
+CHUNK = 2**20
+"""Bytes that are read or written at a time."""
+CRASHES = {
+    "SIGFPE": "a division that the processor refuses",
+    "SIGSEGV": "a wrong address",
+    "SIGBUS": "a wrong address",
+    "SIGABRT": "an abort of a library",
+    "SIGILL": "an unknown instruction",
+    "SIGKILL": "killed by the system, which may have run out of memory",
+    "SIGXCPU": "it computed for longer than the limit",
+    "SIGXFSZ": "it wrote a file larger than the limit",
+}
+
+
+class Ended(Exception):
+    """The process is there no more."""
+
+
+class Silent(Exception):
+    """The process says nothing."""
+
+
+class ChildProcess:
+    """The process and the two pipes to it. silence: seconds after which it is given up, None for any.
+
+    A terminal's signals, such as Ctrl-C, do not reach it: the parent decides. Raises InferenceError where the system
+    starts no process.
+    """
+
+    def __init__(self, silence: float | None) -> None:
+        self.silence = silence
+        command = [sys.executable, "-c", PROGRAM, json.dumps(sys.path)]
+        try:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0,
+                process_group=0,
+            )  # fmt: skip
+        except OSError as error:
+            raise InferenceError(
+                f"the isolated process cannot be started ({error.strerror or error}); end other processes or close "
+                f"other explainers, or leave out isolated=True"
+            ) from None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._to, self._from = self._process.stdin, self._process.stdout
+        for pipe in (self._to, self._from):
+            os.set_blocking(pipe.fileno(), False)
+        # Also where nobody calls close(), and at the end of the program.
+        self._finalizer = weakref.finalize(self, _kill, self._process)
+
+    def write(self, data: bytes) -> None:
+        """Raises Ended, or Silent where the process takes nothing."""
+        rest = memoryview(data)
+        while rest:
+            self._wait(self._to, select.POLLOUT)
+            try:
+                rest = rest[os.write(self._to.fileno(), rest[:CHUNK]) :]
+            except BlockingIOError:
+                continue
+            except (OSError, ValueError):  # ValueError: closed
+                raise Ended(self._end_text()) from None
+
+    def read(self, size: int) -> bytearray:
+        """The next bytes. Raises Ended, or Silent where none come."""
+        data = bytearray()
+        while len(data) < size:
+            self._wait(self._from, select.POLLIN)
+            try:
+                part = os.read(self._from.fileno(), min(CHUNK, size - len(data)))
+            except BlockingIOError:
+                continue
+            except (OSError, ValueError):  # ValueError: closed
+                part = b""
+            if not part:
+                raise Ended(self._end_text())
+            data += part
+        return data
+
+    def kill(self) -> None:
+        """Ends the process at once. A thread that reads or writes then finds that it has ended."""
+        self._process.kill()
+
+    def end(self) -> None:
+        """Ends the process at once and closes the pipes, which no other thread may be using."""
+        self._finalizer()
+        self.leave()
+
+    def leave(self) -> None:
+        """Closes the pipes of this process only, as a forked child does."""
+        self._finalizer.detach()
+        for pipe in (self._to, self._from):
+            with suppress(OSError):
+                pipe.close()
+
+    def _wait(self, pipe: IO[bytes], events: int) -> None:
+        poll = select.poll()
+        try:
+            poll.register(pipe.fileno(), events)
+        except (OSError, ValueError):
+            raise Ended(self._end_text()) from None
+        if not poll.poll(None if self.silence is None else 1000 * self.silence):
+            raise Silent(f"gave no sign of life for {self.silence:g} s")
+
+    def _end_text(self) -> str:
+        """How the process ended."""
+        try:
+            code = self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            return "closed its output"
+        return how_it_ended(code)
+
+
+def check_system() -> None:
+    """Raises OptionError where processes have no limits."""
+    if sys.platform == "win32":
+        raise OptionError("an isolated process needs Linux or macOS; leave out --isolated, or use a container")
+
+
+def how_it_ended(code: int) -> str:
+    """In words. code: as subprocess gives it, below 0 for a signal."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    name = signal.Signals(-code).name if -code in signal.valid_signals() else f"signal {-code}"
+    return f"died of {name}{f' ({CRASHES[name]})' if name in CRASHES else ''}"
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    process.kill()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(5)
