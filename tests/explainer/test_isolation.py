@@ -1,13 +1,17 @@
 """An isolated Explainer gives the maps of a plain one, and what ends its process ends no other."""
 
 import os
+import pickle
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +24,14 @@ from PIL import Image
 from small_models import CLASSIFIER, filled
 
 from onnxcam import Explainer
-from onnxcam.errors import InferenceError, OptionError, OutOfMemory, PictureError, ProcessDied
+from onnxcam.errors import InferenceError, OnnxCamError, OptionError, OutOfMemory, PictureError, ProcessDied
 from onnxcam.evaluation.comparison import compare
 from onnxcam.evaluation.sanity import sanity_check
+from onnxcam.explainer import isolation
+from onnxcam.explainer.child_process import ChildProcess
+from onnxcam.explainer.isolated_process import Answer, Explained, loaded
 from onnxcam.explainer.isolation import Isolated
+from onnxcam.explainer.measuring import Requests
 from onnxcam.explainer.prefetch import explain_each
 from onnxcam.limits import Limits
 from onnxcam.outputs.saliency import Saliency
@@ -376,6 +384,138 @@ def test_a_killed_process_is_started_again_and_a_closed_one_is_not(classifier: o
     assert process.poll() == -signal.SIGKILL
     with pytest.raises(InferenceError, match="closed"):
         isolated(X)
+
+
+class Forged(Isolated):
+    """Believes what a test says that its process sent."""
+
+    def __init__(self, opened: Any, answers: Sequence[Answer]) -> None:
+        self.opened, self._answers, self._closed, self._numbers = opened, list(answers), False, count()
+
+    def _call(self, *arguments: Any, **named: Any) -> Answer:
+        return self._answers.pop(0)
+
+
+def test_an_answer_that_does_not_fit_the_request_is_a_typed_error(pair: tuple[Explainer, Explainer]) -> None:
+    good = pair[1](X)
+    maps = (
+        np.zeros((3, 3), np.float32), np.zeros((16, 12), np.float64), np.zeros((2, 16, 12), np.float32),
+    )  # fmt: skip
+    wrong = [(replace(good, map=array),) for array in maps] + [(good, good), ()]
+    for saliencies in wrong:
+        with pytest.raises(ProcessDied):
+            Forged(pair[1], [Answer("done", saliencies=saliencies)]).explain(X, [None], {}, None)
+    with pytest.raises(ProcessDied):
+        Forged(pair[1], [Answer("done", measurements=({},))]).measure(X, [good], Requests(("deletion",)), None, None)
+
+
+def test_a_result_that_is_sent_twice_or_never_requested_is_a_typed_error(pair: tuple[Explainer, Explainer]) -> None:
+    one = Answer("done", explained=Explained(0, (pair[1](X),), None, None))
+
+    class Asking(Forged):
+        def _iterated(self, name: str, request: Any, reports: Any, picture: Any, begin: Any) -> Iterator[Answer]:
+            picture()
+            for answer in self._answers:
+                if answer.event == "begin":
+                    begin(answer.numbers)
+                yield answer
+
+    for answers in ([one, one], [Answer("begin", (5,))], [Answer("begin", (-1,))]):
+        results = Asking(pair[1], answers)._each(enumerate([(X, [None])]), deque(), True, lambda group: [None])
+        with pytest.raises(ProcessDied):
+            list(results)
+
+
+def test_no_process_is_a_typed_error(classifier: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(InferenceError, match="cannot be started"):
+        explainer(classifier)
+
+
+def test_a_class_that_the_process_cannot_import_is_an_option_error() -> None:
+    request = pickle.dumps(("explain", {"image": Isolating}))
+    with pytest.raises(OptionError, match="module that can be imported"):
+        loaded(request.replace(b"Isolating", b"Isolatinx"))
+
+
+def test_an_opening_that_hangs_ends_on_its_deadline(
+    classifier: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(isolation, "OPENING", 0.5)
+    write = ChildProcess.write
+
+    def stop(process: ChildProcess, data: bytes) -> None:
+        os.kill(process._process.pid, signal.SIGSTOP)
+        write(process, data)
+
+    monkeypatch.setattr(ChildProcess, "write", stop)
+    start = time.monotonic()
+    with pytest.raises(ProcessDied, match=r"no sign of life for 0\.7 s"):
+        explainer(classifier, limits=Limits(seconds=0.2))
+    assert time.monotonic() - start < 30
+
+
+@pytest.mark.slow
+def test_a_model_that_changed_is_not_taken_for_the_one_that_was_opened(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    onnx.save(filled(CLASSIFIER), path)
+    with explainer(path) as isolated:
+        isolated(X)
+        onnx.save(filled(CLASSIFIER, seed=1), path)
+        process_of(isolated).kill()
+        with pytest.raises(ProcessDied):
+            isolated(X)
+        with pytest.raises(InferenceError, match="changed since it was opened"):
+            isolated(X)
+
+
+@pytest.mark.slow
+def test_closing_while_other_threads_explain_gives_maps_or_one_error(classifier: onnx.ModelProto) -> None:
+    raised: list[BaseException] = []
+
+    def explain(isolated: Explainer) -> None:
+        try:
+            while True:
+                isolated(X)
+        except (OnnxCamError, ValueError) as error:
+            raised.append(error)
+
+    for wait in (0.0, 0.01, 0.05):
+        isolated = explainer(classifier)
+        threads = [threading.Thread(target=explain, args=(isolated,)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        time.sleep(wait)
+        isolated.close()
+        for thread in threads:
+            thread.join(20)
+    assert len(raised) == 9
+    assert {str(error) for error in raised} == {"this explainer is closed"}
+
+
+@pytest.mark.slow
+def test_the_process_ends_when_its_parent_is_killed_while_it_computes(tmp_path: Path) -> None:
+    onnx.save(filled(ENDLESS), tmp_path / "tiny.onnx")
+    np.save(tmp_path / "large.npy", large(9e15))
+    text = PARENT.replace("isolated=True", 'preset="raw", limits=Limits(seconds=None), isolated=True')
+    text = text.replace("import Explainer", "import Explainer, Limits").replace(
+        "time.sleep(60)", 'explain("large.npy")'
+    )
+    parent = subprocess.Popen([sys.executable, "-c", text], cwd=tmp_path, stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    time.sleep(1)
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    end = time.monotonic() + 20
+    while time.monotonic() < end and _runs(child):
+        time.sleep(0.05)
+    try:
+        assert not _runs(child)
+    finally:
+        if _runs(child):
+            os.kill(child, signal.SIGKILL)
 
 
 PARENT = """

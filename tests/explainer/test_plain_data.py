@@ -3,6 +3,7 @@
 import contextlib
 import json
 import pickle
+import random
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from results import saliency
 
 from onnxcam.explainer.isolated_process import Answer
 from onnxcam.explainer.plain_data import LARGEST_TEXT, DamagedData, packed, unpacked
+from onnxcam.inputs.presets import Preset
 from onnxcam.outputs.saliency import Saliency
 from onnxcam.types import Note, NoteCode
 
@@ -131,3 +133,50 @@ JSON = st.recursive(
 def test_any_json_is_an_answer_or_damaged(value: dict[str, Any]) -> None:
     with contextlib.suppress(DamagedData):
         assert isinstance(unpacked(Answer, reader(message(value, bytes(100)))), Answer)
+
+
+OUT_OF_RANGE = [
+    (10**400, float),
+    ({"name": "x", "order": "RGB", "scale": 0}, Preset),
+    ({"array": ["<f4,<f4", 1]}, np.ndarray),
+    ({"array": ["(1," * 50, 1]}, np.ndarray),
+    ({"array": ["\ud800", 1]}, np.ndarray),
+    ({"array": ["<f3", 1]}, np.ndarray),
+]
+
+
+@pytest.mark.parametrize(("value", "hint"), OUT_OF_RANGE, ids=str)
+def test_values_that_their_type_does_not_have_are_refused(value: object, hint: Any) -> None:
+    with pytest.raises(DamagedData):
+        unpacked(hint, reader(message(value, bytes(64))), most=1000)
+
+
+def mutated(value: Any, draw: random.Random) -> Any:
+    """The value with one part of it replaced, left out or added."""
+    odd = draw.choice(
+        [None, True, -1, 2**63, 10**400, float("nan"), "", "\ud800", [], {}, {"array": ["<f8", 2]}, "[" * 99]
+    )
+    inner = dict(value) if isinstance(value, dict) else dict(enumerate(value)) if isinstance(value, list) else {}
+    if not inner or draw.random() < 0.15:
+        return odd
+    key = draw.choice(list(inner))
+    if draw.random() < 0.1:
+        del inner[key]
+    else:
+        inner[key] = mutated(inner[key], draw)
+    return inner if isinstance(value, dict) else list(inner.values())
+
+
+def test_mutated_answers_are_answers_or_damaged() -> None:
+    kept = saliency()
+    for seed in range(500):
+        draw = random.Random(seed)
+        _, text, *arrays = packed(Answer("done", (1,), saliencies=(kept,)))
+        value = json.loads(text)
+        for _ in range(draw.randint(1, 3)):
+            value = mutated(value, draw)
+        data = bytearray(message(value, b"".join(arrays) + bytes(1000)))
+        if seed % 3 == 0:
+            data[draw.randrange(len(data))] = draw.randrange(256)
+        with contextlib.suppress(DamagedData, struct.error):
+            assert isinstance(unpacked(Answer, reader(bytes(data)), 2**32), Answer)
