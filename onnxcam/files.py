@@ -12,9 +12,16 @@ import os
 import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from onnxcam.errors import LabelError, ModelError, OnnxCamError, PictureError, PresetError
+
+
+class SupportsRead(Protocol):
+    """What bytes are read from."""
+
+    def read(self, size: int = -1, /) -> Any: ...
+
 
 PathLike = str | os.PathLike[str]
 
@@ -135,13 +142,15 @@ def read_exactly(file: BinaryIO, size: int, path: PathLike, kind: FileKind) -> b
     return data
 
 
-def read_stream(file: BinaryIO, most: int) -> Any:
+def read_stream(file: SupportsRead, most: int, before: bytes = b"") -> Any:
     """All that an open file gives, in pieces, so that an endless one ends: more than `most` bytes if there are more.
+
+    before: what was read of it already, and comes first.
 
     What read() gives instead of bytes is returned as it is. Raises what read() raises.
     """
     content = io.BytesIO()  # gives its bytes without copying them
-    total = 0
+    total = content.write(before)
     while total <= most:
         piece = file.read(min(CHUNK, most + 1 - total))
         if not isinstance(piece, bytes | bytearray | memoryview):

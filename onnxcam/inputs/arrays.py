@@ -39,7 +39,7 @@ ARRAY_ERRORS = (BufferError, RuntimeError, TypeError, ValueError)
 def read_array(source: FileSource, limits: Limits = SAFE) -> Numbers:
     """The array of an .npy file; raises PictureError for anything but numbers of a size within the limits."""
     name = name_of(source)
-    with opened(source, name, ARRAY) as file:
+    with opened(source, name, ARRAY, limits) as file:
         return read_npy(file, name, limits)
 
 

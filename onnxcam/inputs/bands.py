@@ -14,8 +14,10 @@ from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from onnxcam.errors import OptionError, PictureError
-from onnxcam.inputs.decoding import DAMAGED, Reading, identified, samples
+from onnxcam.inputs.deadlines import Timed
+from onnxcam.inputs.decoding import DAMAGED, MOST_PAGES, Reading, identified, samples
 from onnxcam.inputs.depth import Window, windowed
+from onnxcam.inputs.intact import tiff_pages
 from onnxcam.inputs.pixel_limit import check_shape
 from onnxcam.inputs.sources import TIFF, reason
 from onnxcam.limits import SAFE, Limits, is_whole
@@ -63,12 +65,14 @@ def read_bands(file: BinaryIO, name: str, limits: Limits = SAFE) -> Numbers:
     """
     if not is_tiff(file):
         return samples(identified(file, name, limits), file, name)
+    if tiff_pages(file, MOST_PAGES) > MOST_PAGES:
+        raise PictureError(f"{name}: more than {MOST_PAGES} pages; save those to explain in a file of their own")
     try:
         import tifffile
     except ImportError:
         raise PictureError(f'{name}: bands of a TIFF are read with tifffile: pip install "onnxcam[tiff]"') from None
     try:
-        with tifffile.TiffFile(BytesIO(file.read())) as tiff:
+        with tifffile.TiffFile(Timed(BytesIO(file.read()), name, limits)) as tiff:
             first = tiff.series[0]
             alike = [one for one in tiff.series if (one.shape, one.dtype) == (first.shape, first.dtype)]
             paged = len(first.shape) == 2 and len(alike) > 1  # a page of its own for each band

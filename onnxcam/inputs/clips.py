@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from onnxcam.errors import PictureError
 from onnxcam.inputs.arrays import is_array_file, read_array
+from onnxcam.inputs.deadlines import Timed
 from onnxcam.inputs.decoding import DAMAGED, content_of, identified
 from onnxcam.inputs.images import find_pictures, read_pillow
 from onnxcam.inputs.intact import EARLY, clip_is_whole, made_strict
@@ -101,9 +102,9 @@ def shared_placement(frames: Sequence[Placement], name: str) -> tuple[Placement 
 def _of_file(source: FileSource, most: int, limits: Limits) -> Frames:
     """The frames of an animated file, in the order of their places. It is read here, and decoded frame by frame."""
     name = name_of(source)
-    with opened(source, name) as file:
+    with opened(source, name, limits=limits) as file:
         content = content_of(file)
-    image = identified(BytesIO(content), name, limits)
+    image = identified(clock := Timed(BytesIO(content), name, limits), name, limits)
     if not clip_is_whole(image.format, content, MOST_FRAMES):
         raise PictureError(f"{name}: damaged or cut short ({EARLY}), or more than {MOST_FRAMES} frames; get it again")
     try:
@@ -117,6 +118,7 @@ def _of_file(source: FileSource, most: int, limits: Limits) -> Frames:
         check_pixels(*image.size, name, replace(limits, pixels=WORK * limits.pixels), count)
 
     def read(place: int) -> Picture:
+        clock.restart()
         try:
             image.seek(place)
             made_strict(image)

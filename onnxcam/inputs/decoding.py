@@ -7,7 +7,6 @@ import logging
 import os
 import struct
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -19,18 +18,23 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from onnxcam.errors import PictureError
-from onnxcam.inputs.depth import Window, from_deep, from_floats, laid_over_white, narrow, windowed
+from onnxcam.inputs.deadlines import Timed, timed
+from onnxcam.inputs.depth import Window, from_deep, from_floats, narrow
 from onnxcam.inputs.intact import (
     CHECKED,
     EARLY,
+    MOST_CHUNKS,
     claims_too_much,
     ends_early,
+    gif_structure,
     made_strict,
+    png_has_too_many_chunks,
     pnm_header_ends,
     tiff_pages,
 )
 from onnxcam.inputs.opencv import opencv
-from onnxcam.inputs.pixel_limit import check_pixels
+from onnxcam.inputs.pixel_limit import check_decoding, check_pixels
+from onnxcam.inputs.pixels import TURNS, colours_of, deep_colours_of, grey_picture, numbers_of, turned
 from onnxcam.inputs.sources import TIFF, reason
 from onnxcam.limits import SAFE, WORK, Limits
 from onnxcam.types import Note, NoteCode, Picture
@@ -39,7 +43,7 @@ PILLOWS = 2**30 // 4 // 3
 """Image.MAX_IMAGE_PIXELS, unless somebody changed it."""
 
 MOST_PAGES = 1000
-"""Pages of a TIFF that are counted."""
+"""Pages of a TIFF and frames of a GIF that are counted."""
 
 # The readers that may run. Of Pillow's others one starts Ghostscript, and few are meant for files of unknown origin.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF")
@@ -67,17 +71,6 @@ for callers who turn warnings into errors."""
 # Of these, what a reader raises on a file of another format.
 _OTHER_FORMAT = (SyntaxError, IndexError, TypeError, struct.error)
 
-_TURNS: dict[int, Callable[[npt.NDArray[Any]], npt.NDArray[Any]]] = {
-    2: lambda pixels: pixels[:, ::-1],
-    3: lambda pixels: pixels[::-1, ::-1],
-    4: lambda pixels: pixels[::-1],
-    5: lambda pixels: pixels.swapaxes(0, 1),
-    6: lambda pixels: np.rot90(pixels, -1),
-    7: lambda pixels: np.rot90(pixels, 2).swapaxes(0, 1),
-    8: lambda pixels: np.rot90(pixels, 1),
-}
-"""EXIF's orientation -> how the pixels are turned upright."""
-
 _log = logging.getLogger(__name__)
 
 
@@ -90,12 +83,13 @@ class Reading:
     window: Window | None = None
 
 
-def identified(file: BinaryIO, name: str, limits: Limits = SAFE) -> Image.Image:
+def identified(file: BinaryIO | Timed, name: str, limits: Limits = SAFE) -> Image.Image:
     """The picture with its size known and its pixels still in the file.
 
     A JPEG beyond the limit of pixels will be decoded at 1/2, 1/4 or 1/8 of its sides. Raises PictureError for others
-    beyond it, and for a file that is too short for the pixels that it claims.
+    beyond it, for a file that is too short for the pixels that it claims, and once its reading takes too long.
     """
+    file = timed(file, name, limits)
     image = _header(file, name)
     theirs = Image.MAX_IMAGE_PIXELS
     if theirs not in (None, PILLOWS) and image.width * image.height > 2 * theirs:  # where Pillow itself raises
@@ -107,6 +101,7 @@ def identified(file: BinaryIO, name: str, limits: Limits = SAFE) -> Image.Image:
     if limits.exceeded("pixels", image.width * image.height):
         _reduce(image, limits)
     check_pixels(*image.size, name, limits)
+    check_decoding(image.format, image.mode, image.size, name, limits)
     if is_short:
         raise PictureError(_damage(name, EARLY))
     return image
@@ -154,20 +149,16 @@ def decoded(image: Image.Image, file: BinaryIO | None, name: str, window: Window
         and len(image.getbands()) > 1
         and ";16" in str([tile.args for tile in getattr(image, "tile", ())])
     )
-    content = content_of(file) if file is not None and (deep or image.format in CHECKED) else b""
-    _load(image, content, name)
-    colours = _deep_colours(content) if deep else None
-    if colours is not None:
-        notes += () if window is not None else narrow(colours[..., :3], name)
-    number = orientation(image)  # of a PNG it may stand behind the pixels
+    load(image, file, name)
+    number = orientation(image)
+    colours = _deep_colours(content_of(file)) if deep and file is not None else None
     if colours is not None and window is not None:
-        picture, also = laid_over_white(windowed(colours[..., :3], window), colours[..., 3:] / 257, name)
-        number = stored or number
+        picture, also = deep_colours_of(colours, window, stored or number, name)
     else:
-        picture, also = _rgb(image, name, window)
-    turn = _TURNS.get(number)
-    upright = picture if turn is None else turn(picture)
-    return Reading(np.ascontiguousarray(upright), (*notes, *also), window)
+        notes += narrow(colours[..., :3], name) if colours is not None else ()
+        del colours
+        picture, also = _rgb(image, name, window, number)
+    return Reading(picture, (*notes, *also), window)
 
 
 def _header(file: BinaryIO, name: str) -> Image.Image:
@@ -188,6 +179,8 @@ def _header(file: BinaryIO, name: str) -> Image.Image:
             file.seek(0)
             if form == "PPM" and not pnm_header_ends(file):
                 raise PictureError(_damage(name, "its header does not end"))
+            if form == "PNG" and png_has_too_many_chunks(file):
+                raise PictureError(_damage(name, f"it has more than {MOST_CHUNKS:,} chunks"))
             return factory(file, "")
         except _OTHER_FORMAT:
             continue
@@ -198,24 +191,35 @@ def _header(file: BinaryIO, name: str) -> Image.Image:
     raise PictureError(f"{name}: not a picture that can be read; {kinds}{hint}")
 
 
-def orientation(image: Image.Image, *, late: bool = True) -> int:
-    """EXIF's number, 1 (upright) to 8; 1 if there is none that can be read.
-
-    late=False keeps Pillow from decoding a PNG to see whether EXIF follows behind its pixels.
+def orientation(image: Image.Image) -> int:
+    """EXIF's number, 1 (upright) to 8; 1 if there is none that can be read. Of a PNG it may stand behind the pixels,
+    which are decoded where nothing stands before them.
     """
     try:
-        exif = image.getexif() if late else Image.Image.getexif(image)
-        number = exif.get(ExifTags.Base.Orientation)
+        number = image.getexif().get(ExifTags.Base.Orientation)
     except DAMAGED as error:
         _log.warning("EXIF cannot be read (%s); the picture is taken to be upright", reason(error))
         return 1
-    return int(number) if number in _TURNS else 1
+    return int(number) if number in TURNS else 1
 
 
-def metadata_behind_pixels(image: Image.Image, file: BinaryIO) -> bool:
-    """Whether a PNG has chunks behind its pixels that may hold an orientation; False for other formats."""
+def is_on_its_side(image: Image.Image, file: BinaryIO, name: str) -> bool:
+    """Whether its orientation exchanges width and height, as `decoded` applies it.
+
+    Only a PNG with metadata behind its pixels is decoded for that, since they count more than those before. Raises
+    PictureError if it is damaged.
+    """
     if not isinstance(image, PngImageFile):
-        return False
+        return orientation(image) >= 5
+    if _metadata_behind_pixels(file):
+        load(image, file, name)
+        return orientation(image) >= 5
+    image.info.setdefault("exif", None)  # else Pillow decodes the pixels to look behind them
+    return orientation(image) >= 5
+
+
+def _metadata_behind_pixels(file: BinaryIO) -> bool:
+    """Whether a PNG has chunks behind its pixels that may hold an orientation."""
     position = file.tell()
     file.seek(8)
     behind = metadata = False
@@ -233,20 +237,17 @@ def samples(image: Image.Image, file: BinaryIO | None, name: str) -> npt.NDArray
 
     file: what it is read from; None if it is loaded already.
     """
-    _load(image, content_of(file) if file is not None else b"", name)
-    turn = _TURNS.get(orientation(image))
-    if image.mode in ("P", "PA", "1"):
-        image = image.convert({"P": "RGB", "PA": "RGBA", "1": "L"}[image.mode])
-    values = np.atleast_3d(np.asarray(image))
-    return np.moveaxis(values if turn is None else turn(values), -1, 0)
+    load(image, file, name)
+    values = np.atleast_3d(numbers_of(image, {"P": "RGB", "PA": "RGBA", "1": "L"}.get(image.mode)))
+    return np.moveaxis(turned(values, orientation(image)), -1, 0)
 
 
-def _load(image: Image.Image, content: bytes, name: str) -> None:
-    """Decodes the pixels. content: that of the file, if it is to be checked. Raises PictureError."""
+def load(image: Image.Image, file: BinaryIO | None, name: str) -> None:
+    """Decodes the pixels. file: what it is read from, if its end is to be checked. Raises PictureError."""
     made_strict(image)
     try:
         image.load()
-        early = content and ends_early(image.format, content, image)
+        early = file is not None and image.format in CHECKED and ends_early(image.format, content_of(file), image)
     except DAMAGED as error:
         raise PictureError(_damage(name, reason(error), error)) from error
     if early:
@@ -268,10 +269,18 @@ def content_of(file: BinaryIO) -> bytes:
     return content
 
 
-def _pages(file: BinaryIO | None) -> str:
-    """How many pages a TIFF has, in words where they are not known or are more than MOST_PAGES."""
-    pages = tiff_pages(file, MOST_PAGES) if file is not None else 0
-    return str(pages) if 1 < pages <= MOST_PAGES else f"more than {MOST_PAGES}" if pages > 1 else "several"
+def _count(image: Image.Image, file: BinaryIO | None) -> object:
+    """How many frames or pages there are, in words where that is not known or more than MOST_PAGES.
+
+    Those of a TIFF and a GIF are counted by their structure: Pillow's count takes very long.
+    """
+    if image.format not in ("TIFF", "GIF"):
+        return getattr(image, "n_frames", "several")
+    count = 0
+    if file is not None:
+        tiff = image.format == "TIFF"
+        count = tiff_pages(file, MOST_PAGES) if tiff else gif_structure(content_of(file), MOST_PAGES)[0]
+    return str(count) if 1 < count <= MOST_PAGES else f"more than {MOST_PAGES}" if count > 1 else "several"
 
 
 def _frames(image: Image.Image, file: BinaryIO | None, name: str) -> tuple[Note, ...]:
@@ -280,8 +289,7 @@ def _frames(image: Image.Image, file: BinaryIO | None, name: str) -> tuple[Note,
     try:
         if image.format not in ("GIF", "WEBP", "PNG", "TIFF") or not getattr(image, "is_animated", False):
             return ()
-        number: object = getattr(image, "n_frames", "several") if image.format != "TIFF" else _pages(file)
-        text = f"{name}: the first of {number} frames or pages is explained"
+        text = f"{name}: the first of {_count(image, file)} frames or pages is explained"
     except DAMAGED as error:  # of a later frame, at which Pillow is left
         try:
             image.seek(frame)
@@ -292,32 +300,17 @@ def _frames(image: Image.Image, file: BinaryIO | None, name: str) -> tuple[Note,
 
 
 def _deep_colours(content: bytes) -> npt.NDArray[np.uint16] | None:
-    """(height, width, 3 or 4) RGB or RGBA of 16 bits, not turned, where Pillow has 8; None if OpenCV fails."""
+    """(height, width, 3 or 4) BGR or BGRA of 16 bits, not turned, where Pillow has 8; None if OpenCV fails."""
     cv2 = opencv()
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 3:
-        return None
-    order = cv2.COLOR_BGRA2RGBA if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB
-    return np.asarray(cv2.cvtColor(pixels, order), np.uint16)
+    return pixels if pixels is not None and pixels.dtype == np.uint16 and pixels.ndim == 3 else None
 
 
-def _rgb(image: Image.Image, name: str, window: Window | None) -> tuple[Picture, tuple[Note, ...]]:
-    """The pixels as they lie in the file, through the window, over white where they are transparent."""
-    if image.mode == "F" or image.mode.startswith("I"):
-        return _grey(image, name, window)
-    try:
-        if not image.has_transparency_data:
-            pixels = np.array(image.convert("RGB"))
-            return (pixels if window is None else windowed(pixels, window)), ()
-        layer = np.array(image.convert("RGBA"))
-    except DAMAGED as error:  # a palette picture that lost its palette
-        raise PictureError(f"{name}: colour mode {image.mode} cannot become RGB; convert the file") from error
-    colours = layer[..., :3] if window is None else windowed(layer[..., :3], window)
-    return laid_over_white(colours, layer[..., 3:], name)
-
-
-def _grey(image: Image.Image, name: str, window: Window | None) -> tuple[Picture, tuple[Note, ...]]:
-    values = np.asarray(image)
+def _rgb(image: Image.Image, name: str, window: Window | None, number: int) -> tuple[Picture, tuple[Note, ...]]:
+    """The pixels, turned upright, through the window, over white where they are transparent. number: EXIF's."""
+    if image.mode != "F" and not image.mode.startswith("I"):
+        return colours_of(image, window, number, name, DAMAGED)
+    values = numbers_of(image)
     notes: tuple[Note, ...] = ()
     if image.mode == "F":
         grey = from_floats(values, window, name)
@@ -326,4 +319,5 @@ def _grey(image: Image.Image, name: str, window: Window | None) -> tuple[Picture
         transparent = image.info.get("transparency")
         if isinstance(transparent, int):
             grey[values == transparent] = 255
-    return np.stack([grey] * 3, axis=-1), notes
+    del values
+    return grey_picture(grey, number), notes

@@ -104,13 +104,34 @@ def from_floats(values: Numbers, window: Window | None, name: str) -> Bytes:
 
 def laid_over_white(colours: Bytes, alpha: Numbers, name: str) -> tuple[Bytes, tuple[Note, ...]]:
     """(height, width, 3) over white, as a viewer shows it, and a note if that changes it. alpha: (height, width, 1)."""
+    if not alpha.size:
+        return np.ascontiguousarray(colours), ()
+    height, width = colours.shape[:2]
+    picture = np.empty(colours.shape, np.uint8)
+    step = max(1, PART // width)
+    parts = (slice(top, top + step) for top in range(0, height, step))
+    transparent = sum(lay_over_white(picture[rows], colours[rows], alpha[rows]) for rows in parts)
+    return picture, transparency_note(transparent, height * width, name)
+
+
+def lay_over_white(into: Bytes, colours: Bytes, alpha: Numbers) -> int:
+    """Puts (height, width, 3) over white; returns how many pixels are transparent. alpha: (height, width, 1 or 0)."""
     from PIL import Image
 
-    opaque = np.rint(alpha).astype(np.uint8) if alpha.size else np.full_like(colours[..., :1], 255)
-    share = float((opaque < 255).mean())
-    if not share:
-        return np.ascontiguousarray(colours), ()
-    layer = Image.fromarray(np.ascontiguousarray(np.concatenate([colours, opaque], axis=2)))
-    pixels = np.array(Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB"))
+    opaque = np.rint(alpha).astype(np.uint8)
+    transparent = int(np.count_nonzero(opaque < 255))
+    if transparent:
+        layer = Image.fromarray(np.ascontiguousarray(np.concatenate([colours, opaque], axis=2)))
+        composed = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+        colours = np.asarray(composed.convert("RGB"))
+    into[...] = colours
+    return transparent
+
+
+def transparency_note(transparent: int, number: int, name: str) -> tuple[Note, ...]:
+    """A note if some of a number of pixels are transparent."""
+    if not transparent:
+        return ()
+    share = transparent / number
     text = f"{name}: {share:.0%} of the pixels are transparent, in part at least, and were laid over white"
-    return pixels, (Note(NoteCode.TRANSPARENT, text),)
+    return (Note(NoteCode.TRANSPARENT, text),)

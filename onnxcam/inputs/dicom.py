@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import PictureError
+from onnxcam.inputs.deadlines import Timed
 from onnxcam.inputs.depth import Bytes, Window, windowed
 from onnxcam.inputs.pixel_limit import check_pixels
 from onnxcam.inputs.sources import reason
@@ -49,7 +50,7 @@ def read(
     except ImportError:
         raise PictureError(f'{name}: DICOM is read with pydicom: pip install "onnxcam[dicom]"') from None
     try:
-        data = pydicom.dcmread(BytesIO(file.read()), force=name.lower().endswith(SUFFIXES))
+        data = pydicom.dcmread(Timed(BytesIO(file.read()), name, limits), force=name.lower().endswith(SUFFIXES))
         if "PixelData" not in data:
             raise PictureError(f"{name}: a DICOM file without a picture, or damaged")
         frames = int(data.get("NumberOfFrames", 1) or 1)

@@ -23,7 +23,7 @@ from onnxcam.inputs.decoding import (
     Reading,
     decoded,
     identified,
-    metadata_behind_pixels,
+    is_on_its_side,
     orientation,
     samples,
 )
@@ -89,7 +89,7 @@ def read_file(
 ) -> Reading:
     """The picture in a file. Raises PictureError as read_picture does."""
     name = name_of(source)
-    with opened(source, name) as file:
+    with opened(source, name, limits=limits) as file:
         if dicom.is_dicom(file, name):
             pixels, notes, used = dicom.read(file, name, window, limits)
             return Reading(pixels, notes, used)
@@ -124,16 +124,15 @@ def read_pillow(
 def size_of(source: FileSource, limits: Limits = SAFE) -> tuple[int, int]:
     """(height, width) of the upright picture, read from the header; raises as read_picture does.
 
-    Damage among the pixels goes unnoticed: only a PNG that has its EXIF behind the pixels is decoded.
+    Damage among the pixels goes unnoticed: only a PNG that has metadata behind its pixels is decoded.
     """
     name = _file_name(source)
-    with opened(source, name) as file:
+    with opened(source, name, limits=limits) as file:
         image = identified(file, name, limits)
         width, height = image.size
         if isinstance(image, TiffImageFile):  # some versions of Pillow turn the size beforehand, some not
             width, height = image.tag_v2[ExifTags.Base.ImageWidth], image.tag_v2[ExifTags.Base.ImageLength]
-        on_its_side = orientation(image, late=metadata_behind_pixels(image, file)) >= 5
-        return (width, height) if on_its_side else (height, width)
+        return (width, height) if is_on_its_side(image, file, name) else (height, width)
 
 
 def find_pictures(path: str | os.PathLike[str]) -> list[Path]:

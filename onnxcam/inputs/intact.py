@@ -6,6 +6,7 @@ ImageFile.LOAD_TRUNCATED_IMAGES, as training scripts do, so that nothing is rais
 formats is read here, and files of others are made `Strict`.
 """
 
+import os
 import re
 import struct
 import zlib
@@ -18,6 +19,8 @@ import numpy as np
 from PIL import Image, ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
+from onnxcam.inputs.pixels import same_pixels
+
 STRICT = ("GIF", "TIFF", "BMP", "DIB", "PPM")
 """Formats whose data Pillow reads to the end, so that `Strict` tells where they are missing."""
 CHECKED = ("JPEG", "MPO", "PNG", "WEBP", "JPEG2000")
@@ -26,6 +29,8 @@ EARLY = "a part of the pixels is missing"
 
 LONGEST_HEADER = 2**16
 """Bytes of a PNM's header, with its comments."""
+MOST_CHUNKS = 2**19
+"""Chunks of a PNG: of 4 KiB, less than any writer makes, they hold 2 GiB."""
 _COMMENT = re.compile(rb"#[^\r\n]*")
 
 _MARKER = re.compile(rb"\xff[^\x00\xff]")
@@ -124,7 +129,7 @@ def _jpeg_ends_early(data: bytes, image: Image.Image) -> bool:
     again = JpegImageFile(BytesIO(filled), "")
     scale = round(again.width / image.width)
     again.draft(None, (again.width // scale, again.height // scale))
-    return not np.array_equal(np.asarray(image), np.asarray(again))
+    return not same_pixels(image, again)
 
 
 def _restarts_in_order(data: bytes, begin: int, end: int) -> bool:
@@ -221,6 +226,19 @@ def tiff_pages(file: BinaryIO, most: int) -> int:
         at = min(start + len(data) + entry * struct.unpack(number, data)[0], 2**62)
     file.seek(position)
     return pages
+
+
+def png_has_too_many_chunks(file: BinaryIO) -> bool:
+    """Whether a PNG has more chunks than MOST_CHUNKS; the file is not moved. Pillow handles them one by one."""
+    position = file.tell()
+    length = file.seek(0, os.SEEK_END)
+    count, at = 0, 8
+    while count <= MOST_CHUNKS and length - at > 12 * (MOST_CHUNKS - count):  # else there cannot be more
+        file.seek(at)
+        at += 12 + int.from_bytes(file.read(4), "big")
+        count += 1
+    file.seek(position)
+    return count > MOST_CHUNKS
 
 
 def pnm_header_ends(file: BinaryIO) -> bool:

@@ -163,7 +163,7 @@ class ImageLoader:
 
     def _from_file(self, source: FileSource, name: str) -> ModelInput:
         if len(self.size) == 2 and self.input.channels not in (1, 3):
-            with opened(source, name) as file:
+            with opened(source, name, limits=self.limits) as file:
                 return self._from_bands(read_bands(file, name, self.limits), name)
         return self._from_picture(lambda: read_file(source, self.window, self.bands, self.limits), name)
 

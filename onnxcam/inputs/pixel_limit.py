@@ -31,3 +31,25 @@ def check_shape(shape: tuple[int, ...], itemsize: int, name: str, limits: Limits
             f"{name}: the array of shape {shape} has {what} ({amount_of(size)}); {limits.way_out('pixels')}, or make "
             f"it smaller"
         )
+
+
+DECODING = {"JPEG": 15, "MPO": 15, "WEBP": 17, "AVIF": 15, "JPEG2000": 26}
+"""Format -> bytes a pixel that decoding takes at its peak, measured at 121 million pixels: of a progressive JPEG its
+coefficients too. 8 of others: Pillow's 4, the 3 of the picture, and one to spare."""
+STREAM, STREAMED = 2**26, 8
+"""Bytes of any open file or of bytes in memory that are read, and for each pixel of the limit: RGBA of 16 bits."""
+
+
+def most_bytes(limits: Limits, most: int) -> int:
+    """Bytes that are read of an open file, which may never end: what pictures and arrays within the limits have."""
+    return most if limits.pixels is None else min(most, STREAM + STREAMED * limits.pixels)
+
+
+def check_decoding(form: str | None, mode: str, size: tuple[int, int], name: str, limits: Limits) -> None:
+    """Raises PictureError where the decoding of a file would take more memory than the limit. form, mode: Pillow's."""
+    needed = size[0] * size[1] * DECODING.get(form or "", 8)
+    if limits.exceeded("memory", needed):
+        raise PictureError(
+            f"{name}: {size[0]} x {size[1]} take up to {amount_of(needed)} to decode; {limits.way_out('memory')}, or "
+            f"make it smaller"
+        )

@@ -16,6 +16,9 @@ from typing import BinaryIO, TypeGuard
 from onnxcam.errors import PictureError
 from onnxcam.files import PICTURE, FileKind, is_device, open_regular, read_stream
 from onnxcam.files import reason as reason
+from onnxcam.inputs.deadlines import Timed
+from onnxcam.inputs.pixel_limit import most_bytes
+from onnxcam.limits import SAFE, Limits
 
 FileSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 """A path, or what stands in a file: its bytes, or the file opened for reading bytes."""
@@ -26,6 +29,9 @@ ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/|data:", re.IGNORECASE)
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """How a TIFF begins, and a BigTIFF."""
 
+START = 2**24
+"""Bytes of an open file that are read before it has to be a picture."""
+BEGINNINGS = (b"\xff\xd8", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"P", b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP", *TIFF)
 
 UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 """What open files raise: closed ones, those opened for writing, and those of damaged archives."""
@@ -89,32 +95,46 @@ def check_address(source: object) -> None:
 
 
 @contextmanager
-def opened(source: FileSource, name: str, kind: FileKind = PICTURE) -> Iterator[BinaryIO]:
+def opened(source: FileSource, name: str, kind: FileKind = PICTURE, limits: Limits = SAFE) -> Iterator[BinaryIO]:
     """The source as a file that can be rewound. A file that the caller opened is read from its start, and stays open.
 
-    Raises PictureError for what is missing, empty, no regular file, too large, or gives no bytes.
+    Raises PictureError for what is missing, empty, no regular file, too large, or gives no bytes. Of an open file,
+    which may never end, as much is read as a picture within the limit of pixels has, for the limit of seconds.
     """
     if isinstance(source, str | os.PathLike):
         check_address(source)
         with open_regular(source, kind, name=name) as file:
             yield file
         return
-    content = source if isinstance(source, bytes | bytearray | memoryview) else _content(source, name, kind)
+    is_stream = not isinstance(source, bytes | bytearray | memoryview)
+    most = most_bytes(limits, kind.most) if is_stream else kind.most
+    content = source if isinstance(source, bytes | bytearray | memoryview) else _content(source, name, kind, limits)
     if not len(content):
         raise PictureError(f"{name}: empty (0 bytes)")
-    if len(content) > kind.most:
-        raise PictureError(f"{name}: more than {kind.most:,} bytes, which no {kind.noun} may have")
+    if len(content) > most:
+        way = f"; {limits.way_out('pixels')}" if most < kind.most else ""
+        raise PictureError(f"{name}: more than {most:,} bytes, which no {kind.noun} may have{way}")
     yield BytesIO(bytes(content))  # a memoryview may leave out bytes
 
 
-def _content(file: BinaryIO, name: str, kind: FileKind) -> bytes:
-    """All bytes of an open file, or one more than its kind may have."""
+def _begins_as_a_picture(content: bytes) -> bool:
+    """Whether the first bytes are those of a format that is read; a DICOM file without its mark is none."""
+    return content.startswith(BEGINNINGS) or content[4:8] == b"ftyp" or content[128:132] == b"DICM"
+
+
+def _content(file: BinaryIO, name: str, kind: FileKind, limits: Limits) -> bytes:
+    """All bytes of an open file, or one more than it may have; only START of what does not begin as a picture."""
     if is_device(file):
         raise PictureError(f"{name}: the open file is a device or a folder; save the {kind.noun} to a file first")
     try:
         if callable(seekable := getattr(file, "seekable", None)) and seekable():
             file.seek(0)
-        content = read_stream(file, kind.most)
+        clock, most = Timed(file, name, limits), most_bytes(limits, kind.most)
+        content = read_stream(clock, min(START, most))
+        if isinstance(content, bytes) and START < len(content) <= most:
+            if kind is PICTURE and not _begins_as_a_picture(content):
+                raise PictureError(f"{name}: not a picture, and more than {START:,} bytes; give a picture's own bytes")
+            content = read_stream(clock, most, content)
     except UNREADABLE as error:
         raise PictureError(f"{name}: the open file cannot be read ({reason(error)})") from error
     if callable(close := getattr(content, "close", None)):  # a coroutine: unawaited, it would warn

@@ -74,6 +74,31 @@ def test_orientation_behind_the_pixels_of_a_png_counts() -> None:
     assert size_of(late) == (4, 6)
 
 
+def test_size_and_pixels_agree_wherever_the_orientations_of_a_png_stand() -> None:
+    data = encoded(COLOURS, "PNG")
+    exif = {number: Image.Exif() for number in (1, 6)}
+    for number, value in exif.items():
+        value[0x0112] = number
+    contents = [b"eXIf" + value.tobytes()[6:] for value in exif.values()] + [
+        b"eXIf",
+        b"eXIfno tags",
+        b'iTXtXML:com.adobe.xmp\0\0\0\0\0<x tiff:Orientation="6"/>',
+        b"tEXtRaw profile type exif\0\nexif\n2\n4578\n",
+    ]
+    chunks = [struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in contents] + [b""]
+    for before in chunks:
+        for behind in chunks:
+            for end in (data[-12:], b""):
+                picture = data[:33] + before + data[33:-12] + behind + end
+                try:
+                    expected = read_picture(picture).shape[:2]
+                except PictureError:
+                    with pytest.raises(PictureError):
+                        size_of(picture)
+                    continue
+                assert size_of(picture) == expected, (before, behind, end)
+
+
 def test_a_damaged_orientation_leaves_the_picture_as_it_is() -> None:
     data = encoded(COLOURS, "PNG", exif=b"Exif\0\0no tags at all")
     np.testing.assert_array_equal(read_picture(data), COLOURS)

@@ -40,6 +40,11 @@ def restart_interval_that_ends_early() -> Files:
     return {"picture": join_jpeg(parts)}
 
 
+def second_orientation_behind_the_pixels() -> Files:
+    """A PNG that is turned, and whose end has become an empty chunk of EXIF, which counts instead."""
+    return {"picture": pictures()["png-turned"].replace(b"IEND", b"eXIf")}
+
+
 def last_block_that_is_incomplete() -> Files:
     """A JPEG that lost ten bytes of its scan, which end within the last block: libjpeg fills that without grey."""
     data = pictures()["jpeg-turned"]
@@ -83,7 +88,7 @@ FINDINGS: dict[Callable[[], Files], str] = {
     last_block_that_is_incomplete: "pictures",
     tiff_of_five_bytes: "pictures",
     npy_header_that_ends_in_a_byte_of_the_numbers: "arrays", numbers_beyond_float32: "arrays",
-    bands_without_rows: "pictures", restart_interval_that_ends_early: "pictures",
+    bands_without_rows: "pictures", second_orientation_behind_the_pixels: "pictures", restart_interval_that_ends_early: "pictures",
     third_page_that_is_damaged: "pictures", mean_that_fills_the_screen: "texts",
 }  # fmt: skip
 """What makes the files, and the kind that they are of."""
