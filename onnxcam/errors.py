@@ -15,7 +15,7 @@
     ├── InferenceError          the runtime refused or failed to run the graph
     │   ├── OutOfMemory         not even one image fits into memory
     │   ├── ProcessDied         the process of an isolated explainer crashed, or was ended
-    │   └── TimedOut            a forward pass took longer than the limit
+    │   └── TimedOut            a forward pass or an opening took longer than the limit
     ├── UndefinedSaliency       the method gives no map for this image (a constant map, NaN)
     └── OutputError             a file that cannot be written
 

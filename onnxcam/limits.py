@@ -5,11 +5,12 @@ before it is read, and every run of a model has a deadline. An error says what w
 """
 
 import math
+import time
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import TypeGuard
 
-from onnxcam.errors import OptionError
+from onnxcam.errors import OptionError, TimedOut
 
 OPTIONS = {"pixels": "--max-pixels", "seconds": "--timeout", "memory": "--max-memory"}
 """The option of the command line that sets a limit; the others are set in Python only."""
@@ -49,15 +50,15 @@ class Limits:
 
     pixels: of a picture, width times height, and of all frames of a clip that are kept; the default holds what medium
     formats and satellites take. A larger JPEG is read at a fraction of its size. seconds: of one forward pass, for each
-    picture in it; only an endless loop takes as long as the default. memory: bytes of a model's weights, and of any one
-    tensor that it computes for one picture. nodes: of a graph, functions inlined. depth: of functions that call
-    functions.
+    picture in it, of reading a model and of opening it; only an endless loop takes as long as the default. memory:
+    bytes of a model's weights, and of any one tensor that it computes for one picture. nodes: of a graph, functions
+    inlined and loops unrolled. depth: of functions that call functions.
     """
 
     pixels: int | None = 2**27
     seconds: float | None = 120.0
     memory: int | None = 8 * 2**30
-    nodes: int | None = 200_000
+    nodes: int | None = 50_000
     depth: int | None = 32
 
     def __post_init__(self) -> None:
@@ -71,6 +72,25 @@ class Limits:
         if seconds is not None and not (is_number(seconds) and seconds > 0):
             raise OptionError(f"the limit seconds is a number above 0, or None for no limit, not {brief(seconds)}")
 
+    def begin(self, what: str) -> "Limits":
+        """These limits for work that begins now and may take the seconds in all, runs included. what: "opening ..."."""
+        if self.seconds is None:
+            return self
+        end = time.monotonic() + self.seconds
+        return TimedLimits(self.pixels, self.seconds, self.memory, self.nodes, self.depth, end, what)
+
+    def check(self) -> None:
+        """Raises TimedOut where begin() gave these limits and the time is over. Cheap: for every round of a loop."""
+
+    @property
+    def lasting(self) -> "Limits":
+        """These limits for what outlives the work that has begun."""
+        return self
+
+    def seconds_of_run(self, pictures: int) -> float | None:
+        """What a forward pass of so many pictures may take from now on; None for no limit."""
+        return None if self.seconds is None else self.seconds * pictures
+
     def exceeded(self, name: str, amount: float) -> bool:
         """Whether the amount is above the limit of this name."""
         limit = getattr(self, name)
@@ -82,6 +102,33 @@ class Limits:
         shown = f"{limit:g} s" if name == "seconds" else amount_of(limit) if name == "memory" else f"{limit:,} {name}"
         option = f"{OPTIONS[name]} or " if name in OPTIONS else ""
         return f"the limit is {f'{limit:,}' if name == 'depth' else shown}; raise it with {option}Limits({name}=...)"
+
+
+@dataclass(frozen=True)
+class TimedLimits(Limits):
+    """Limits of work that has begun, as Limits.begin() gives them. end: by time.monotonic(). what: for the message."""
+
+    end: float = math.inf
+    what: str = ""
+
+    def begin(self, what: str) -> Limits:
+        """These: a part of the work has no time of its own."""
+        return self
+
+    def check(self) -> None:
+        """Raises TimedOut."""
+        if time.monotonic() >= self.end:
+            raise TimedOut(f"{self.what} took more than {self.seconds:g} s and was given up; {self.way_out('seconds')}")
+
+    @property
+    def lasting(self) -> Limits:
+        """Without the end."""
+        return Limits(self.pixels, self.seconds, self.memory, self.nodes, self.depth)
+
+    def seconds_of_run(self, pictures: int) -> float | None:
+        """No more than what is left."""
+        whole = super().seconds_of_run(pictures)
+        return None if whole is None else max(0.0, min(whole, self.end - time.monotonic()))
 
 
 SAFE = Limits()

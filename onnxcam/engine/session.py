@@ -117,7 +117,9 @@ class Session:
         self._device_index = 0
         self._again, self._lost, self._reopening = again, False, Lock()
         self._runs: set[_InUse] = set()
+        limits.check()
         self._session = self._open(model, threads)
+        limits.check()  # nothing stops onnxruntime while it opens a graph
         running = [short_name(name) for name in self._session.get_providers()]
         self.provider = running[0]
         self.companions = tuple(name for name in running[1:] if name == "cuda")
@@ -154,13 +156,14 @@ class Session:
             options.terminate = True
 
         # TensorRT compiles the graph for minutes, in the first run of each shape.
-        seconds = None if self._limits.seconds is None or self.provider == "tensorrt" else self._limits.seconds
-        with Deadline(seconds * pictures if seconds is not None else None, stop) as deadline:
+        seconds = None if self.provider == "tensorrt" else self._limits.seconds_of_run(pictures)
+        with Deadline(seconds, stop) as deadline:
             try:
                 yield
             except InferenceError:
                 if not deadline.passed:
                     raise
+                self._limits.check()  # the time of the opening that it is part of
                 number = "" if pictures == 1 else f" of {pictures} pictures"
                 each = "" if pictures == 1 else " a picture"
                 raise TimedOut(

@@ -25,7 +25,7 @@ def with_batch(
     trace: of the model with a batch of one, which passes/added_axes.py gave it. limits: of the run.
     """
     try:
-        batched = free_batch(model, trace.shapes, trace.values, [image.name])
+        batched = free_batch(model, trace.shapes, trace.values, [image.name], limits)
     except CannotBatch as error:
         logger.info("no batch axis: %s", error)
         return model, image, trace

@@ -40,15 +40,15 @@ def without_branches(
     """
     if trace is not None:
         for taken in trace.taken:
-            model = take_branches(model, {taken: trace.taken[taken]})
-        return unroll_loops(model), trace, _branch_notes(trace.taken)
+            model = take_branches(model, {taken: trace.taken[taken]}, limits)
+        return unroll_loops(model, limits), trace, _branch_notes(trace.taken)
     branches: dict[str, bool] = {}
     for _ in range(MAX_NESTED):
         trace = run_trace(model, image, size, inputs, limits)
         if not trace.taken:
             break
         branches.update(trace.taken)
-        model = unroll_loops(take_branches(model, trace.taken))
+        model = unroll_loops(take_branches(model, trace.taken, limits), limits)
     assert trace is not None
     return model, replace(trace, taken=branches), _branch_notes(branches)
 
@@ -70,7 +70,9 @@ def run_trace(model: Model, image: ImageInput, size: tuple[int, ...], inputs: Ar
     largest = check_computed(model, {image.name: shape, **{n: value.shape for n, value in inputs.items()}}, limits)
     if largest > (free := free_memory()):
         raise OutOfMemory(f"one tensor of the model takes {amount_of(largest)}, and {amount_of(free)} are free")
+    limits.check()
     traced = build_tracer(model)
+    limits.check()
     session = Session(ir.to_bytes(traced.model), ("cpu",), optimise=False, limits=limits)
     try:
         feeds = {image.name: noise(image, shape), **for_batch(model, image, inputs, shape[0])}

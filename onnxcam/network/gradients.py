@@ -44,14 +44,15 @@ FLOAT, INT64 = 1, 7
 def step_graph(opened: OpenedModel, score: Score, wrt: Wrt, *, guided: bool = False) -> Model:
     """Builds the graph that gives each sample's score and its gradient. guided: as guided backpropagation changes it.
 
-    Raises MissingGradient, and UndefinedSaliency for guided backpropagation without a ReLU.
+    Raises MissingGradient, TimedOut, and UndefinedSaliency for guided backpropagation without a ReLU.
     """
     output, tensor = SCORE_OUTPUTS[score], wrt_tensor(wrt, opened.anatomy)
+    limits = opened.options.limits.begin("building the gradient of the model")
     model = score_gradient.make_differentiable(scoring_graph(opened), output, tensor)
     if not guided:
-        return score_gradient.step_model(model, output, tensor, _traces(opened, model))
+        return score_gradient.step_model(model, output, tensor, _traces(opened, model), limits=limits)
     rules = GuidedRules()
-    graph = score_gradient.step_model(model, output, tensor, _traces(opened, model), rules.overrides)
+    graph = score_gradient.step_model(model, output, tensor, _traces(opened, model), rules.overrides, limits)
     if not rules.relu_count:
         raise UndefinedSaliency(
             "guided backpropagation changes what passes a ReLU, and this model has none on the way; use gradient or "

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from onnxcam.engine.options import PLAIN, EngineOptions
-from onnxcam.engine.providers import ProviderSpec, parse_providers
+from onnxcam.engine.providers import TENSORRT, ProviderSpec, parse_providers
 from onnxcam.errors import InferenceError, ModelError, OnnxCamError, OptionError, OutOfMemory, TimedOut
 from onnxcam.limits import SAFE, Limits
 from onnxcam.network import cache
@@ -163,9 +163,13 @@ def open_model(file: ModelFile, options: OpenOptions) -> OpenedModel:
     Raises ModelError, OptionError, PresetError (a layout or size that does not fit), ProviderError, RuntimeMissing,
     InferenceError, OutOfMemory, or UndefinedSaliency.
     """
+    timed = options.limits
+    if not any(provider.name == TENSORRT for provider in parse_providers(options.providers)):
+        timed = timed.begin(f"opening {file.name}")
     try:
         with refused_if_not_led_back():
-            return _open(file, options)
+            opened = _open(file, replace(options, limits=timed))
+            return replace(opened, options=replace(opened.options, limits=options.limits))
     except MemoryError:
         raise OutOfMemory("the model or its input does not fit into memory") from None
     except RecursionError:
@@ -193,7 +197,9 @@ class _Start:
 def _start(file: ModelFile, options: OpenOptions) -> _Start:
     """Prepares the file's graph, and puts the table of a detector's candidates, or of its raw scales, at its end."""
     prepared = prepare_model(file.model, options.layout, options.image_input)
-    model, image = unroll_loops(with_plain_heads(store_filled_weights(prepared.model))), prepared.image
+    options.limits.check()
+    plain = with_plain_heads(store_filled_weights(prepared.model))
+    model, image = unroll_loops(plain, options.limits), prepared.image
     size, notes = resolve_size(image, options.size), prepared.notes
     if options.kind not in (None, Kind.BOXES):
         return _Start(model, image, prepared.runnable, notes, size, options)
@@ -224,7 +230,7 @@ def _open(file: ModelFile, options: OpenOptions) -> OpenedModel:
     if record is not None:
         try:
             return _opened(file, options, start, key, record)
-        except OutOfMemory:
+        except (OutOfMemory, TimedOut):
             raise
         except OnnxCamError as error:
             logger.info("cache: nothing opens by the record, which is learnt again (%s)", error)
@@ -256,6 +262,7 @@ def _opened(
     tokens = options.layer == "auto" and any(map(has_class_token, (anatomy.features, *anatomy.branches)))
     followed = selection.notes if selection is not None else ()
     notes = (*start.notes, *size_notes(requested, size), *notes, *followed)
+    options.limits.check()
     joined = model
     model, anatomy, shapes = add_frame_axis(*split_off(model, anatomy, trace.shapes))
     joins_pictures = model is not joined and image.frames is None
@@ -408,7 +415,7 @@ class _Opener:
     def _with_free_batch(self) -> Model:
         model = ir.edit(self.model)
         names = [self.anatomy.image.name, *(n for n, batched in self._extra.items() if batched)]
-        return free_batch(model, self.trace.shapes, self.trace.values, names)
+        return free_batch(model, self.trace.shapes, self.trace.values, names, self.options.limits)
 
     @property
     def _extra(self) -> dict[str, bool]:
@@ -445,9 +452,10 @@ def _network(
     extra: Mapping[str, bool],
 ) -> Network:
     """Opens a scoring graph. key: name of the model's record, by which a measured plan is stored."""
+    options.limits.check()
     can_measure = options.threads is None and options.batch is None and options.cache and cache.folder() is not None
     name = cache.key("plan", key, str(size), cache.machine(), str(options.form), str(options.with_fill))
-    return Network(
+    network = Network(
         model,
         anatomy,
         size,
@@ -459,7 +467,13 @@ def _network(
         extra=extra,
         form=options.form,
         engine=options.engine,
-        limits=options.limits,
+        limits=options.limits.lasting,
         plan=cache.load_plan(name) if can_measure else None,
         save_plan=partial(cache.store_plan, name) if can_measure else None,
     )
+    try:
+        options.limits.check()
+    except TimedOut:
+        network.close()
+        raise
+    return network

@@ -120,7 +120,7 @@ class Selection:
 
     def _opened(self) -> Session:
         graph = partial(ir.to_bytes, self.graphs.detections)
-        return Session(graph(), ("cpu",), limits=self.limits, again=graph)
+        return Session(graph(), ("cpu",), limits=self.limits.lasting, again=graph)
 
     def _read(self, outputs: Mapping[str, npt.NDArray[Any]]) -> Detections:
         _, rows, classes = self.graphs.shape

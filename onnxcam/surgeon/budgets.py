@@ -58,7 +58,7 @@ def check_computed(model: Model, inputs: Mapping[str, Sequence[int | None]], lim
                 f"or choose a smaller --size"
             )
     _check_texts(model)
-    shapes = infer_shapes(model, inputs)
+    shapes = infer_shapes(model, inputs, limits)
     most = limits.memory if limits.memory is not None else sys.maxsize
     if WIDEST * sum(_count(shape) for shape in shapes.values()) <= most:
         return NUMBER * max(map(_count, shapes.values()), default=0)

@@ -7,6 +7,7 @@ Passes never change the model that they receive: edit() gives them a copy. build
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from onnx_ir.passes import common as passes
 from onnxscript.optimizer import fold_constants
 
 from onnxcam.errors import ModelError
+from onnxcam.limits import SAFE, Limits
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +51,7 @@ def from_proto(proto: onnx.ModelProto) -> Model:
     """
     try:
         model = onnx_ir.from_proto(proto)
+        _remove_unused_functions(model)
         passes.InlinePass()(model)
         passes.RemoveInitializersFromInputsPass()(model)
         passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
@@ -210,8 +213,10 @@ def since(node: Node, version: int) -> int:
         return 0
 
 
-def infer_shapes(model: Model, inputs: Mapping[str, Sequence[int | None]]) -> dict[str, Shape]:
-    """Shapes of the tensors for these shapes of the inputs, as far as onnx can infer them. Raises ModelError.
+def infer_shapes(model: Model, inputs: Mapping[str, Sequence[int | None]], limits: Limits = SAFE) -> dict[str, Shape]:
+    """Shapes of the tensors for these shapes of the inputs, as far as onnx can infer them.
+
+    Raises ModelError, and TimedOut by the limits.
 
     Joins two results. Plain inference covers every tensor. Inference with constant folding also resolves the shape
     arithmetic of dynamic exports, but loses the tensors that it folds away.
@@ -219,11 +224,12 @@ def infer_shapes(model: Model, inputs: Mapping[str, Sequence[int | None]]) -> di
     folded = _with_inputs(model, inputs)
     try:
         with np.errstate(all="ignore"):  # the arithmetic is the model's own
-            fold_constants(folded, onnx_shape_inference=True, should_fold=_fold_small)
+            fold_constants(folded, onnx_shape_inference=True, should_fold=partial(_fold_small, limits))
         resolved = {str(v.name): shape for v in values(folded) if (shape := shape_of(v)) is not None}
     except (RuntimeError, ValueError, TypeError, KeyError, IndexError, NotImplementedError) as error:
         logger.info("shapes: constants could not be folded (%s)", error)
         resolved = {}
+    limits.check()
     plain = _with_inputs(model, inputs)
     lengths = resolved or _inferred(plain, propagate=False)
     # onnx notes each number of a vector that it propagates, in 150 bytes each, also those that it does not know.
@@ -277,11 +283,12 @@ def _inferred(model: Model, *, propagate: bool) -> dict[str, Shape]:
     return {str(v.name): _shape(v) for v in values(copy) if v.shape is not None}
 
 
-def _fold_small(node: Node) -> bool | None:
-    """Folds nothing that becomes large: the folder looks at the size of the inputs only.
+def _fold_small(limits: Limits, node: Node) -> bool | None:
+    """Folds nothing that becomes large: the folder looks at the size of the inputs only. Asked for nodes of constants.
 
     ConstantOfShape too, which the folder skips for its size: pads that are computed at run time need it.
     """
+    limits.check()
     if node.op_type == "ConstantOfShape":
         sides = constant(node.inputs[0])
         return sides is not None and math.prod(int(side) for side in sides.reshape(-1)) <= MOST_FOLDED
@@ -348,6 +355,18 @@ def tidy(model: Model) -> Model:
     for value in [v for v in model.graph.inputs if not v.uses() and not v.is_graph_output()]:
         model.graph.inputs.remove(value)
     return model
+
+
+def _remove_unused_functions(model: Model) -> None:
+    """Removes local functions that no node calls: the inliner takes time by the square of their number."""
+    called, pending = set[tuple[str, str, str]](), list(model.graph.all_nodes())
+    while pending:
+        key = pending.pop().op_identifier()
+        if key in model.functions and key not in called:
+            called.add(key)
+            pending.extend(model.functions[key].all_nodes())
+    for key in [key for key in model.functions if key not in called]:
+        del model.functions[key]
 
 
 def _remove_unused_nodes(model: Model) -> None:

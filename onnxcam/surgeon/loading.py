@@ -21,6 +21,7 @@ from onnxcam.limits import SAFE, Limits
 from onnxcam.surgeon.budgets import check_declared
 from onnxcam.surgeon.external_data import with_external_data
 from onnxcam.surgeon.ir import Model, cause, from_proto
+from onnxcam.surgeon.opset_imports import one_version_each
 from onnxcam.surgeon.sparse_weights import with_dense_weights
 from onnxcam.surgeon.validation import (
     all_nodes,
@@ -86,7 +87,7 @@ def read_model(source: ModelSource, limits: Limits = SAFE) -> ModelFile:
     """Parses and checks a model; a ModelFile, which was read before, comes back as it is.
 
     External data is read from the model's own folder only. Raises ModelError for anything that is not a complete,
-    valid ONNX model of an opset and of operator domains that onnxruntime has, and for one beyond the limits.
+    valid ONNX model of an opset and of operator domains that onnxruntime has, and for one beyond the limits; TimedOut.
     """
     if isinstance(source, ModelFile):
         return source
@@ -130,8 +131,10 @@ def _parse(data: bytes, name: str) -> onnx.ModelProto:
 
 
 def _checked(proto: onnx.ModelProto, name: str, data: bytes, path: Path | None, limits: Limits) -> ModelFile:
+    limits = limits.begin(f"reading {name}")
     check_declared(proto, name, limits)
     check_text(proto, name)
+    proto = one_version_each(proto, name)
     _check_inputs(proto, name)
     _check_operators(proto, name)
     digest, outside = hashlib.sha256(data), []  # outside: bytes of the external weights
@@ -145,12 +148,15 @@ def _checked(proto: onnx.ModelProto, name: str, data: bytes, path: Path | None, 
     dense = with_dense_weights(proto, name)
     check_tensors(tensors if dense is proto else all_tensors(dense), name)
     proto = dense
+    limits.check()
     check_calls(proto, name, limits)
     check_loops(proto, name)
+    limits.check()
     try:
         onnx.checker.check_model(proto)
     except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
         raise ModelError(f"{name}: not a valid ONNX model ({cause(error)})") from None
+    limits.check()
     return ModelFile(proto, name, digest.copy().hexdigest(), path, _fingerprint(digest, outside))
 
 
@@ -180,7 +186,9 @@ def _check_operators(proto: onnx.ModelProto, name: str) -> None:
             )
         if not node.op_type:
             raise ModelError(f"{name}: a node without an operator ({node.name!r}); the file is damaged")
-    if 0 < opset < OLDEST_OPSET or (opset == 0 and not proto.functions):
+    if opset == 0 and not proto.functions:
+        raise ModelError(f"{name}: the model imports no version of the standard operators; export it again")
+    if opset < OLDEST_OPSET and opset != 0:
         raise ModelError(
             f"{name}: opset {opset} is older than onnxruntime runs (from {OLDEST_OPSET}); export again, or "
             f"convert it with onnx.version_converter.convert_version(model, 17)"

@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from onnxcam.errors import ModelError
 from onnxcam.limits import SAFE, Limits
 
-NODES_A_CALL = 100
+NODES_A_CALL = 25
 """A call of a local function, nested calls included, counts as so many nodes: inlining copies the function."""
 MOST_ROUNDS = 100_000
 """Iterations of a Loop of constant length; more would keep the runtime busy for minutes."""

@@ -101,7 +101,7 @@ def test_an_opening_without_the_cache_neither_reads_nor_writes_a_record(
 def test_a_graph_that_differs_from_the_file_is_not_used(
     classifier: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def spoiled(model: object) -> object:
+    def spoiled(model: object, limits: object) -> object:
         from onnxcam.surgeon import ir
 
         copy = ir.edit(model)  # type: ignore[arg-type]

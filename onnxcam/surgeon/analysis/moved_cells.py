@@ -26,6 +26,7 @@ class Seen:
 
     shapes: Shapes
     values: Arrays = field(default_factory=dict)
+    _parts: "dict[Node, list[tuple[int, int | None]]]" = field(default_factory=dict)
 
     def shape(self, value: Value | None) -> Shape | None:
         """The shape of a computed tensor or weight; None where it is unknown."""
@@ -35,6 +36,18 @@ class Seen:
         """The numbers of a weight, or of a tensor that follows from shapes; None for any other."""
         stored = constant(value)
         return stored if stored is not None or value is None else self.values.get(str(value.name))
+
+    def parts(self, node: Node, axis: int, rank: int) -> list[tuple[int, int | None]]:
+        """(start, size) of every output of a Split along the axis; (0, None) from the first unknown size on."""
+        if node not in self._parts:  # once for all outputs, of which there may be thousands
+            parts, start = list[tuple[int, int | None]](), 0
+            for value in node.outputs:
+                size = (self.shape(value) or (None,) * rank)[axis]
+                known = size is not None and (not parts or parts[-1][1] is not None)
+                parts.append((start, size) if known else (0, None))
+                start += size or 0
+            self._parts[node] = parts
+        return self._parts[node]
 
     def integers(self, node: Node, attribute: str, operand: int) -> list[int] | None:
         """Integers that an operator holds in an attribute or an input; None where absent or not known."""
@@ -203,11 +216,10 @@ def _rolled(axis: Axis, size: int, shift: int) -> Axis:
 def split(node: Node, position: int, axes: Axes, before: Shape, seen: Seen) -> Axes | None:
     """Axes of one output of Split."""
     at = integer(node, "axis", 0) % len(axes)
-    sizes = [(seen.shape(v) or (None,) * len(axes))[at] for v in node.outputs]
-    if None in sizes[: position + 1]:
+    start, size = seen.parts(node, at, len(axes))[position]
+    if size is None:
         return tuple(None if i == at and is_spatial(a) else a for i, a in enumerate(axes))
-    start = sum(int(d or 0) for d in sizes[:position])
-    return tuple(_taken(a, before[i], sizes[position], start, 1) if i == at else a for i, a in enumerate(axes))
+    return tuple(_taken(a, before[i], size, start, 1) if i == at else a for i, a in enumerate(axes))
 
 
 def concatenated(node: Node, shape: Shape, known: Known, seen: Seen) -> Axes | None:

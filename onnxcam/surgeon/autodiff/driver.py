@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import onnx_ir
 
 from onnxcam.errors import MissingGradient
+from onnxcam.limits import SAFE, Limits
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.autodiff.rules.registry import (
     VJP_RULES,
@@ -60,6 +61,7 @@ def gradients(
     shapes: Shapes,
     known: Arrays,
     overrides: Mapping[str, Rule] | None = None,
+    limits: Limits = SAFE,
 ) -> list[Value]:
     """Adds d sum(seed * output) / d w for each w of `wrt`, and returns these tensors, each of the shape of its w.
 
@@ -67,7 +69,7 @@ def gradients(
     shapes: of every tensor by name, None for an axis that depends on the batch. known: tensors with the same numbers
     for every image, by name. overrides: rules by operator that are used instead of the table's. Raises
     MissingGradient if an operator lacks a rule (all such operators are named), or if no differentiable path leads from
-    a w to the outputs.
+    a w to the outputs, and TimedOut by the limits.
     """
     path = _path(model, list(seeds), wrt)
     missing = _missing(model, path)
@@ -76,6 +78,7 @@ def gradients(
     cotangents: dict[Value, list[Value]] = {value: [seed] for value, seed in seeds.items()}
     version = ir.opset(model)
     for node in reversed(path.nodes):
+        limits.check()
         # A w keeps its cotangents: they are returned, and passed on as well.
         of_outputs = [_sum(ops, cotangents.get(v, []) if v in wrt else cotangents.pop(v, [])) for v in node.outputs]
         if all(cotangent is None for cotangent in of_outputs):

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import onnx_ir
 
 from onnxcam.errors import MissingGradient
+from onnxcam.limits import SAFE, Limits
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import Anatomy
 from onnxcam.surgeon.analysis.tracing import Trace
@@ -109,12 +110,17 @@ class Traces:
 
 
 def step_model(
-    model: Model, score: str, wrt: str, traces: Traces, overrides: Mapping[str, Rule] | None = None
+    model: Model,
+    score: str,
+    wrt: str,
+    traces: Traces,
+    overrides: Mapping[str, Rule] | None = None,
+    limits: Limits = SAFE,
 ) -> Model:
     """A copy of the model whose outputs are SCORE and GRADIENT.
 
     model: as returned by make_differentiable(). overrides: gradient rules by operator, used instead of the table's.
-    Raises MissingGradient.
+    Raises MissingGradient, and TimedOut by the limits.
     """
     copy = edit(model)
     value, target = _named(copy, score), _named(copy, wrt)
@@ -123,8 +129,9 @@ def step_model(
     diagonal = ops.EyeLike(value, dtype=int(onnx_ir.DataType.FLOAT))
     scores = ops.sum(ops.Mul(value, diagonal), [1], keepdims=False)
     (gradient,) = gradients(
-        copy, ops, {value: diagonal}, [target], shapes=traces.shapes, known=traces.known, overrides=overrides
-    )
+        copy, ops, {value: diagonal}, [target], shapes=traces.shapes, known=traces.known, overrides=overrides,
+        limits=limits,
+    )  # fmt: skip
     copy.graph.outputs.clear()
     dims = ["rows" if d is None else d for d in traces.shapes[wrt]]
     for tensor, name, shape in ((scores, SCORE, dims[:1]), (gradient, GRADIENT, dims)):

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx_ir
 
+from onnxcam.errors import ModelError
+from onnxcam.limits import SAFE, Limits
 from onnxcam.surgeon.builder import Builder
 from onnxcam.surgeon.ir import Graph, Model, Node, Value, constant, edit, in_order, values
 
@@ -16,22 +18,57 @@ MOST_ROUNDS = 64
 """A Loop of more rounds stays: unrolled it would make the graph too large."""
 
 
-def unroll_loops(model: Model) -> Model:
-    """Unrolls every Loop of a constant number of rounds, at most MOST_ROUNDS, that never stops early."""
+def unroll_loops(model: Model, limits: Limits = SAFE) -> Model:
+    """Unrolls every Loop of a constant number of rounds, at most MOST_ROUNDS, that never stops early.
+
+    Raises ModelError where Loops within Loops become more nodes than the limit, and TimedOut.
+    """
     copy = edit(model)
-    while (loop := next((n for n in copy.graph if n.op_type == "Loop" and _rounds(n) is not None), None)) is not None:
-        _unroll(copy, loop)
+    space = _Space(copy, limits)
+    pending = [n for n in reversed(copy.graph) if n.op_type == "Loop"]
+    while pending:
+        loop = pending.pop()
+        if _rounds(loop) is not None:
+            pending.extend(n for n in reversed(_unroll(space, loop)) if n.op_type == "Loop")
     return in_order(copy)
 
 
-def take_branches(model: Model, taken: Mapping[str, bool]) -> Model:
-    """Replaces every If by one branch. taken: name of the condition -> its value; constant conditions need no entry."""
+def take_branches(model: Model, taken: Mapping[str, bool], limits: Limits = SAFE) -> Model:
+    """Replaces every If by one branch. taken: name of the condition -> its value; constant conditions need no entry.
+
+    Raises ModelError and TimedOut, as unroll_loops() does.
+    """
     copy = edit(model)
-    while (node := next((n for n in copy.graph if _condition(n, taken) is not None), None)) is not None:
-        branch = _subgraph(node, "then_branch" if _condition(node, taken) else "else_branch")
-        results = _inline(copy, branch, [], node, str(node.name or node.op_type))
-        _replace(copy, node, results)
+    space = _Space(copy, limits)
+    pending = [n for n in reversed(copy.graph) if n.op_type == "If"]
+    while pending:
+        node = pending.pop()
+        condition = _condition(node, taken)
+        if condition is not None:
+            branch = _subgraph(node, "then_branch" if condition else "else_branch")
+            results, added = _inline(space, branch, [], node, str(node.name or node.op_type))
+            _replace(copy, node, results)
+            pending.extend(n for n in reversed(added) if n.op_type == "If")
     return in_order(copy)
+
+
+class _Space:
+    """A model that grows, its limits, and the names that are taken in it."""
+
+    def __init__(self, model: Model, limits: Limits) -> None:
+        self.model, self._limits, self._count = model, limits, len(model.graph)
+        self.names = {str(v.name) for v in values(model)}
+
+    def takes(self, name: str | None) -> bool:
+        """Whether a tensor or weight has this name."""
+        return str(name) in self.names or name in self.model.graph.initializers
+
+    def add(self, nodes: Sequence[Node] | Graph) -> None:
+        """Counts nodes that are about to be added. Raises ModelError where they are too many, and TimedOut."""
+        self._limits.check()
+        self._count += len(nodes)
+        if self._limits.exceeded("nodes", self._count):
+            raise ModelError(f"its loops and branches become {self._count:,} nodes; {self._limits.way_out('nodes')}")
 
 
 def _condition(node: Node, taken: Mapping[str, bool]) -> bool | None:
@@ -58,8 +95,9 @@ def _rounds(loop: Node) -> int | None:
     return int(trips.reshape(-1)[0]) if always and 0 <= int(trips.reshape(-1)[0]) <= MOST_ROUNDS else None
 
 
-def _unroll(model: Model, loop: Node) -> None:
-    """Replaces the Loop by copies of its body, one for each round."""
+def _unroll(space: _Space, loop: Node) -> list[Node]:
+    """Replaces the Loop by copies of its body, one for each round, and returns their nodes."""
+    model, added = space.model, list[Node]()
     label = str(loop.name or "Loop")
     body, b = _subgraph(loop, "body"), Builder(model, f"{label}/unrolled")
     carried = [v for v in loop.inputs[2:] if v is not None]
@@ -67,20 +105,29 @@ def _unroll(model: Model, loop: Node) -> None:
     scanned: list[list[Value]] = [[] for _ in body.outputs[1 + count :]]
     for i in range(_rounds(loop) or 0):
         bound = [b.constant(i, np.int64), b.constant(True, np.bool_), *carried]
-        results = _inline(model, body, bound, loop, f"{label}/{i}")
+        results, nodes = _inline(space, body, bound, loop, f"{label}/{i}")
+        added += nodes
         carried = results[1 : 1 + count]
         for collected, value in zip(scanned, results[1 + count :], strict=True):
             collected.append(b.unsqueeze(value, [0]))
     stacked = [b("Concat", *values, axis=0) for values in scanned]
     _replace(model, loop, [*carried, *stacked])
+    return added
 
 
 def _subgraph(node: Node, attribute: str) -> Graph:
     return node.attributes[attribute].as_graph()
 
 
-def _inline(model: Model, graph: Graph, bound: Sequence[Value], before: Node, prefix: str) -> list[Value]:
-    """Copies the subgraph before the node `before`, with `bound` as its inputs. Returns the values of its outputs."""
+def _inline(
+    space: _Space, graph: Graph, bound: Sequence[Value], before: Node, prefix: str
+) -> tuple[list[Value], list[Node]]:
+    """Copies the subgraph before the node `before`, with `bound` as its inputs.
+
+    Returns (the values of its outputs, the copied nodes).
+    """
+    space.add(graph)
+    model = space.model
     copied = graph.clone(allow_outer_scope_values=True)
     outputs = list(copied.outputs)
     copied.outputs.clear()
@@ -92,14 +139,14 @@ def _inline(model: Model, graph: Graph, bound: Sequence[Value], before: Node, pr
         _register(model, weight, f"{prefix}/{name}")
     nodes = list(copied)
     copied.remove(nodes)
-    taken = {str(v.name) for v in values(model)} | set(model.graph.initializers)
+    # Users know the exporter's names, so they stay where they are free.
     for node in nodes:
         node.name = f"{prefix}/{node.name}" if node.name else None
         for value in node.outputs:
-            # Users know the exporter's names, so they stay where they are free.
-            value.name = f"{prefix}/{value.name}" if value.name in taken else value.name
+            value.name = f"{prefix}/{value.name}" if space.takes(value.name) else value.name
+    space.names.update(str(value.name) for node in nodes for value in node.outputs)
     model.graph.insert_before(before, nodes)
-    return [renamed.get(id(v), v) for v in outputs]
+    return [renamed.get(id(v), v) for v in outputs], nodes
 
 
 def _register(model: Model, weight: Value, name: str) -> None:

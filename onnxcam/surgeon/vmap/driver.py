@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir
 
+from onnxcam.limits import SAFE, Limits
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.builder import Builder
 from onnxcam.surgeon.ir import Model, Node, Shapes, Value
@@ -31,17 +32,23 @@ BATCH_FIRST_DOMAINS = frozenset({"com.microsoft", "ai.onnx.ml", BLOCKED})
 
 
 def free_batch(
-    model: Model, shapes: Shapes, values: Mapping[str, npt.NDArray[np.generic]], batched: Collection[str]
+    model: Model,
+    shapes: Shapes,
+    values: Mapping[str, npt.NDArray[np.generic]],
+    batched: Collection[str],
+    limits: Limits = SAFE,
 ) -> Model:
     """A copy of the model that takes N samples and computes for each what `model` computes for it alone.
 
     shapes: of every tensor of the top-level graph, from a run at the batch size of the export. values: the tensors of
     that run that depend only on shapes and constants. batched: names of the inputs whose axis 0 is the batch. All other
-    dimensions are fixed to those of the run. An output without a batch axis gets one in front. Raises CannotBatch.
+    dimensions are fixed to those of the run. An output without a batch axis gets one in front. Raises CannotBatch, and
+    TimedOut by the limits.
     """
     copy = ir.without_recorded_shapes(model)
     walk = _Walk(copy, shapes, values, batched)
     for node in list(copy.graph):
+        limits.check()
         walk.visit(node)
     walk.finish()
     return copy
@@ -77,7 +84,7 @@ class _Walk:
             return
         inputs = [self._operands.get(v) if v is not None else None for v in node.inputs]
         for i, x in enumerate(inputs):
-            if x is not None:
+            if x is not None and x.value is not node.inputs[i]:  # onnx_ir writes all inputs anew for each
                 node.replace_input_with(i, x.value)
         if any(x is not None and not x.is_shared for x in inputs):
             task = self._task(node, [x or self._shared(v) for x, v in zip(inputs, node.inputs, strict=True)])

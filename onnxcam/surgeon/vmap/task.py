@@ -155,7 +155,8 @@ class Task:
         Returns its outputs, all with their batch at `batch`.
         """
         for i, x in (replaced or {}).items():
-            self.node.replace_input_with(i, x.value)
+            if x.value is not self.node.inputs[i]:
+                self.node.replace_input_with(i, x.value)
         for attribute in onnx_ir.convenience.convert_attributes(attributes):
             self.node.attributes[attribute.name] = attribute
         return [(v, batch) for v in self.node.outputs]
