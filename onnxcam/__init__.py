@@ -7,13 +7,16 @@
 
 A picture and a model come in, a Saliency with its map in [0,1] goes out. The names below are the public ones; each is
 loaded on first use. The way of the data: inputs (files to arrays), surgeon and engine (the graph, and running it),
-network (one opened model), methods (masks and gradients to maps), explainer (all of it together), outputs (files).
+network (one opened model), methods (masks and gradients to maps), explainer (all of it together), outputs (files),
+compiler (an explanation as one ONNX file).
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # `as` exports a name to type checkers, which do not read _HOMES
+    from onnxcam.compiler.compiled import Compiled as Compiled
+    from onnxcam.compiler.compiled import compile as compile
     from onnxcam.engine.options import EngineOptions as EngineOptions
     from onnxcam.engine.options import MemoryCap as MemoryCap
     from onnxcam.errors import OnnxCamError as OnnxCamError
@@ -89,6 +92,7 @@ if TYPE_CHECKING:  # `as` exports a name to type checkers, which do not read _HO
 
 # Names are looked up on first use, so that `onnxcam --help` does not wait for onnx and onnxruntime.
 _HOMES = {
+    "onnxcam.compiler.compiled": ("Compiled", "compile"),
     "onnxcam.engine.options": ("EngineOptions", "MemoryCap"),
     "onnxcam.errors": ("OnnxCamError",),
     "onnxcam.evaluation.sanity": ("sanity_check",),

@@ -17,6 +17,7 @@
     │   ├── ProcessDied         the process of an isolated explainer crashed, or was ended
     │   └── TimedOut            a forward pass or an opening took longer than the limit
     ├── UndefinedSaliency       the method gives no map for this image (a constant map, NaN)
+    ├── CompileError            an explanation that cannot be compiled, or whose file gives other maps
     └── OutputError             a file that cannot be written
 
 The command line prints these in one or two lines and exits 1; anything else is a bug and keeps its traceback.
@@ -91,6 +92,10 @@ class TimedOut(InferenceError):
 
 
 class UndefinedSaliency(OnnxCamError):
+    pass
+
+
+class CompileError(OnnxCamError):
     pass
 
 

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from onnxcam.cli.compiled_summary import compiled_lines
 from onnxcam.cli.isolated import ran_isolated
 from onnxcam.cli.opening import open_options
 from onnxcam.cli.options import Isolated, Json, LimitArgs, ModelPath, OpeningArgs, command
@@ -21,14 +22,21 @@ SIDES = ("depth", "height", "width")
 def inspect(
     model: ModelPath, opening: OpeningArgs, limits: LimitArgs, json: Json = False, isolated: Isolated = False
 ) -> None:
-    """Show inputs, outputs, the feature tensor and the logits that were chosen, why, and what lost."""
+    """Show inputs, outputs, the feature tensor and the logits that were chosen, why, and what lost.
+
+    Of a file that `onnxcam compile` wrote: what to feed it and what comes out.
+    """
     if ran_isolated(isolated, limits, short=True):
         return
+    from onnxcam.compiler.metadata import read_compiled
     from onnxcam.network.opening import open_model
     from onnxcam.surgeon.loading import read_model
 
     allowed = parse_limits(limits)
     file = read_model(parse_path(model), allowed)
+    if (compiled := read_compiled(file.metadata)) is not None:
+        print_json(compiled) if json else print_lines(compiled_lines(file.name, compiled))
+        return
     opened = open_model(file, open_options(file, opening, allowed))
     opened.close()
     record = description(file, opened)

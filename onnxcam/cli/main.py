@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from onnxcam.cli.compare import compare
+from onnxcam.cli.compile import compile
 from onnxcam.cli.demo import demo
 from onnxcam.cli.explain import explain
 from onnxcam.cli.inspect import inspect
@@ -39,6 +40,7 @@ app.command()(methods)
 app.command()(metrics)
 app.command()(inspect)
 app.command()(rewrite)
+app.command()(compile)
 app.command()(sanity)
 app.command()(demo)
 

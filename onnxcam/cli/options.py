@@ -18,7 +18,7 @@ WHAT, HOW, PICTURE, MEASURE = "What is explained", "How", "The picture", "Measur
 FILES, RUN = "Files", "Running"
 """The panels of `--help`."""
 
-DEFAULT_METHOD = "score-cam"
+DEFAULT_METHOD, COMPILED_METHOD = "score-cam", "grad-cam"
 
 
 def option(panel: str, help: str, *flags: str, metavar: str | None = None) -> Any:
@@ -34,6 +34,30 @@ Isolated = Annotated[
     option(RUN, "Read and run the model in a process of its own, which a stranger's file may crash.", "--isolated"),
 ]
 Quiet = Annotated[bool, option(RUN, "Print nothing but errors.", "--quiet", "-q")]
+
+
+MethodName = Annotated[str, option(HOW, "The method; `onnxcam methods` lists them.", "--method", "-m")]
+ConventionName = Annotated[
+    str | None, option(HOW, "What makes a region matter: constructive (keep it) or destructive (remove it).")
+]
+VariantName = Annotated[
+    str | None, option(HOW, "Score-CAM as in the authors' code (official) or as in the paper (paper).")
+]
+FillName = Annotated[str | None, option(HOW, "What replaces the pixels a mask removes: zero, black, mean, blur.")]
+MethodOptions = Annotated[
+    list[str] | None,
+    option(
+        HOW,
+        "An option of the method, such as max_iter=50; `onnxcam methods` lists them.",
+        "--option",
+        metavar="NAME=VALUE",
+    ),
+]
+Budget = Annotated[
+    int | None,
+    option(HOW, "Score-CAM: score at most N feature maps and estimate the others, with an error bound.", metavar="N"),
+]
+"""Options of methods, which several commands take with other defaults."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,29 +137,12 @@ class TargetArgs:
 class MethodArgs:
     """The method and its options; None for what is left to the method."""
 
-    method: Annotated[str, option(HOW, "The method; `onnxcam methods` lists them.", "--method", "-m")] = DEFAULT_METHOD
-    convention: Annotated[
-        str | None, option(HOW, "What makes a region matter: constructive (keep it) or destructive (remove it).")
-    ] = None
-    variant: Annotated[
-        str | None, option(HOW, "Score-CAM as in the authors' code (official) or as in the paper (paper).")
-    ] = None
-    fill: Annotated[str | None, option(HOW, "What replaces the pixels a mask removes: zero, black, mean, blur.")] = None
-    options: Annotated[
-        list[str] | None,
-        option(
-            HOW,
-            "An option of the method, such as max_iter=50; `onnxcam methods` lists them.",
-            "--option",
-            metavar="NAME=VALUE",
-        ),
-    ] = None
-    budget: Annotated[
-        int | None,
-        option(
-            HOW, "Score-CAM: score at most N feature maps and estimate the others, with an error bound.", metavar="N"
-        ),
-    ] = None
+    method: MethodName = DEFAULT_METHOD
+    convention: ConventionName = None
+    variant: VariantName = None
+    fill: FillName = None
+    options: MethodOptions = None
+    budget: Budget = None
     tolerance: Annotated[
         float | None,
         option(
@@ -376,6 +383,48 @@ class CompareArgs:
     ] = None
     colormap: Annotated[str | None, option(FILES, "Colours of the maps, e.g. turbo, viridis, jet.")] = None
     alpha: Annotated[float | None, option(FILES, "Strength of the maps' colours, 0 to 1.")] = None
+    quiet: Quiet = False
+    json: Json = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompileArgs:
+    """One call of `onnxcam compile`."""
+
+    model: ModelPath
+    method: MethodName = COMPILED_METHOD
+    convention: ConventionName = None
+    variant: VariantName = None
+    fill: FillName = None
+    options: MethodOptions = None
+    budget: Budget = None
+    target: Annotated[
+        str | None,
+        option(WHAT, "A class, index or label, that is baked in. Default: the file has an input `target`.", "--target"),
+    ] = None
+    labels: Annotated[
+        str | None, option(WHAT, "File of class names (.txt with one a line, or .json), or imagenet.", "--labels")
+    ] = None
+    raw: Annotated[
+        bool, option(PICTURE, "The file takes pictures of any size, uint8 (H,W,3), and preprocesses them.", "--raw")
+    ] = False
+    pictures: Annotated[
+        list[str] | None,
+        option(
+            FILES,
+            "A picture of yours on which the file is compared with `onnxcam explain`; repeat it for several.",
+            "--picture",
+            metavar="FILE",
+        ),
+    ] = None
+    opening: OpeningArgs = field(default_factory=OpeningArgs)
+    preprocessing: PreprocessingArgs = field(default_factory=PreprocessingArgs)
+    limits: LimitArgs = field(default_factory=LimitArgs)
+    out: Annotated[
+        str | None,
+        option(FILES, "FILE, or FOLDER/. Default: MODEL.explained.onnx in the working directory.", "--out", "-o"),
+    ] = None
+    isolated: Isolated = False
     quiet: Quiet = False
     json: Json = False
 

@@ -397,3 +397,13 @@ def parse_style(args: FileArgs) -> "Style":
         colormap=args.colormap if args.colormap is not None else style.colormap,
         alpha=args.alpha if args.alpha is not None else style.alpha,
     )
+
+
+def parse_destination(out: str | None, name: str, what: str) -> Path:
+    """The file that -o names, or the usual name in its folder. what: the file holds, for messages. Raises OnnxCamError."""
+    from onnxcam.outputs.paths import is_folder, named_file
+
+    out = parse_output(out)
+    if out is None:
+        return Path(name)
+    return Path(out, name) if is_folder(out) else named_file(out, what, [".onnx"])

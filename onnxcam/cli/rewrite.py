@@ -1,12 +1,11 @@
 """`onnxcam rewrite`: write the model that also returns its feature tensor."""
 
-from pathlib import Path
 from typing import Annotated
 
 from onnxcam.cli.isolated import ran_isolated
 from onnxcam.cli.opening import open_options
 from onnxcam.cli.options import FILES, Isolated, LimitArgs, ModelPath, OpeningArgs, Quiet, command, option
-from onnxcam.cli.parsing import files_of, parse_limits, parse_output, parse_path
+from onnxcam.cli.parsing import files_of, parse_destination, parse_limits, parse_path
 from onnxcam.cli.printing import print_lines
 from onnxcam.cli.summary import shape_text
 
@@ -31,7 +30,7 @@ def rewrite(
     from onnxcam.surgeon.loading import read_model
 
     source, allowed = parse_path(model), parse_limits(limits)
-    path = _destination(source, parse_output(out))
+    path = parse_destination(out, f"{source.stem}.cam.onnx", "the rewritten model")
     check_inputs([path], [source, *files_of(opening)])
     check_writable([path])
     file = read_model(source, allowed)
@@ -47,13 +46,3 @@ def rewrite(
                 *(f"  note  {note}" for note in rewritten.notes),
             ]
         )
-
-
-def _destination(source: Path, out: str | None) -> Path:
-    """The file that -o names, or the usual name in its folder."""
-    from onnxcam.outputs.paths import is_folder, named_file
-
-    name = f"{source.stem}.cam.onnx"
-    if out is None:
-        return Path(name)
-    return Path(out, name) if is_folder(out) else named_file(out, "the rewritten model", [".onnx"])

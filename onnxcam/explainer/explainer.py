@@ -43,7 +43,7 @@ from onnxcam.methods.options import choose
 from onnxcam.metrics.measurement import Measurement
 from onnxcam.metrics.requests import ALL, requested, under_every_name
 from onnxcam.metrics.scorer import Scorer
-from onnxcam.network.opening import OpenOptions
+from onnxcam.network.opening import OpenedModel, OpenOptions
 from onnxcam.outputs.saliency import Saliency
 from onnxcam.surgeon.analysis.anatomy import Kind
 from onnxcam.surgeon.analysis.images import find_image
@@ -457,3 +457,12 @@ class Explainer:
     def _batch_hint(self) -> int:
         """The number of pictures that fill the network together; 1 where nothing is shared."""
         return group_size(self.method, self._heads.first.network)
+
+
+def opened_model(explainer: Explainer) -> OpenedModel:
+    """The model as the Explainer opened it for targets that name no output; it is closed with the Explainer.
+
+    Raises OptionError for an isolated one.
+    """
+    explainer._refuse_isolated("this")
+    return explainer._heads.first

@@ -6,7 +6,7 @@ it. probe.py calls the runner; gradient_session.py and tail.py run the graphs. `
 caller gives.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -93,14 +93,23 @@ def scoring_graph(opened: OpenedModel) -> Model:
 
 
 def _traces(opened: OpenedModel, model: Model) -> Traces:
-    """Traces of two batch sizes, without heavy weights: they show which sides of which shapes depend on the batch."""
+    """Traces of two batch sizes of a scoring graph."""
+    return traces_of(model, opened, lambda count: noise_feeds(opened, count))
+
+
+def traces_of(model: Model, opened: OpenedModel, feeds_of: Callable[[int], Arrays]) -> Traces:
+    """Traces of two batch sizes of a graph that was made of the opened model.
+
+    They run it without heavy weights, and show which sides of which shapes depend on the batch. feeds_of: gives the
+    inputs of so many samples.
+    """
     traced = build_tracer(blank_weights(model))
     session = Session(ir.to_bytes(traced.model), ("cpu",), optimise=False, limits=opened.options.limits)
     fixed = opened.network.fixed
     traces = []
     try:
         for count in (2, 3) if fixed is None else (fixed,):
-            feeds = {n: a for n, a in noise_feeds(opened, count).items() if n in session.inputs}
+            feeds = {n: a for n, a in feeds_of(count).items() if n in session.inputs}
             results = session.run(traced.outputs, feeds, pictures=count)
             traces.append(traced.read(dict(zip(traced.outputs, results, strict=True))))
     finally:

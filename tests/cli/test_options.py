@@ -13,7 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 import onnxcam.cli
-from onnxcam.cli import compare, demo, explain, inspect, methods, metrics, options, rewrite, sanity
+from onnxcam.cli import compare, compile, demo, explain, inspect, methods, metrics, options, rewrite, sanity
 from onnxcam.cli.main import app
 from onnxcam.cli.options import ExplainArgs, MethodArgs, OpeningArgs, TargetArgs, command, option
 from onnxcam.explainer.targets.registry import TARGET_KINDS
@@ -25,6 +25,7 @@ COMMANDS = {
     "compare": compare.compare,
     "inspect": inspect.inspect,
     "rewrite": rewrite.rewrite,
+    "compile": compile.compile,
     "sanity": sanity.sanity,
     "methods": methods.methods,
     "metrics": metrics.metrics,

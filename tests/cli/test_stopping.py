@@ -28,6 +28,7 @@ WRITING = {
     "compare": ("compare", "tiny.onnx", "photo.png", "-m", "grad-cam,layer-cam", "-q"),
     "sanity": ("sanity", "tiny.onnx", *PHOTOS, "-m", "grad-cam", "--steps", "1", "-q"),
     "rewrite": ("rewrite", "tiny.onnx", "-q"),
+    "compile": ("compile", "tiny.onnx", "-q"),
 }
 PRINTING = {"inspect": ("inspect", "tiny.onnx"), "methods": ("methods",), "metrics": ("metrics",)}
 KEPT_WHOLE = ("explain", "demo")
@@ -83,6 +84,7 @@ CASES = {
     **{("methods", number): () for number in ALL},
     ("explain", signal.SIGHUP): (),
     ("rewrite", signal.SIGQUIT): (),
+    ("compile", signal.SIGTERM): (),
     ("metrics", signal.SIGTERM): (),
     ("inspect", signal.SIGQUIT): (),
     ("demo", signal.SIGINT): pytest.mark.slow,

@@ -29,13 +29,20 @@ TEXTS = {
     "sanity": [("sanity", MODEL, PICTURE, OTHER, f"third{EVIL_FILE}.png", "-m", "grad-cam", "--steps", "1")],
     "inspect": [("inspect", MODEL)],
     "rewrite": [("rewrite", MODEL)],
+    "compile": [("compile", MODEL)],
     "methods": [("methods",)],
     "metrics": [("metrics",)],
     "demo": [("demo", "-m", "grad-cam", "-o", f"demo{EVIL_FILE}/")],
 }
 """Words of every command, in which what can be hostile is."""
-BARS = ("explain", "compare", "sanity", "demo")
-RECORDS = [(*EXPLAIN, "--json", "-q"), ("inspect", MODEL, "--json"), ("methods", "--json"), ("metrics", "--json")]
+BARS = ("explain", "compare", "compile", "sanity", "demo")
+RECORDS = [
+    (*EXPLAIN, "--json", "-q"),
+    ("inspect", MODEL, "--json"),
+    ("compile", MODEL, "--json", "-q"),
+    ("methods", "--json"),
+    ("metrics", "--json"),
+]
 ERRORS = [
     ("explain", MODEL, f"none{EVIL_FILE}"),
     ("explain", f"none{EVIL_FILE}", PICTURE),
@@ -49,6 +56,8 @@ ERRORS = [
     ("explain", MODEL, PICTURE, f"--{EVIL}"),
     ("inspect", f"broken{EVIL_FILE}.png"),
     ("rewrite", MODEL, "-o", f"none{EVIL_FILE}/deep/\0"),
+    ("compile", MODEL, "-m", EVIL),
+    ("compile", MODEL, "--target", EVIL),
     ("sanity", MODEL, PICTURE, "--order", EVIL),
     ("compare", MODEL, PICTURE, "-m", EVIL),
     (EVIL,),

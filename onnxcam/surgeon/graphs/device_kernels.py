@@ -13,8 +13,9 @@ import onnx_ir
 
 from onnxcam.surgeon.analysis.anatomy import FeatureTensor
 from onnxcam.surgeon.builder import Builder, empty_model, publish
+from onnxcam.surgeon.graphs.cell_maps import cell_maps
 from onnxcam.surgeon.graphs.masked_score import FEATURES
-from onnxcam.surgeon.ir import END, Model, Value, new_input
+from onnxcam.surgeon.ir import Model, Value, new_input
 
 CHANNELS, FINITE, EXTENT, PEAK = "onnxcam/channels", "onnxcam/finite", "onnxcam/extent", "onnxcam/peak"
 ROWS, CHOSEN, SIGN, PICKED = "onnxcam/rows", "onnxcam/chosen", "onnxcam/sign", "onnxcam/picked"
@@ -33,21 +34,7 @@ def channels_model(tensor: FeatureTensor) -> Model:
     b, order = Builder(model, "onnxcam/channels"), tensor.order
     x = new_input(model, FEATURES, onnx_ir.DataType.FLOAT, ["images", *tensor.sides])
     x = b("Gather", x, b.constant([0], np.int64), axis=0)
-    if order.extra is not None:
-        axis, first, last = order.extra
-        x = b("Slice", x, *(b.constant([n], np.int64) for n in (first, last, axis)))
-    if (1, *order.parts) != (1, *tensor.sides):
-        x = b.reshape(x, [1, *order.parts])
-    x = b("Transpose", x, perm=list(order.order))
-    for side, first in order.rolled:
-        x = b.reshape(x, [order.channels, *order.grid])
-        cells = order.grid[side]
-        ends = [(cells - first, cells), (0, cells - first)]
-        pieces = [b("Slice", x, *(b.constant([n], np.int64) for n in (*piece, 1 + side))) for piece in ends]
-        x = b("Concat", *pieces, axis=1 + side)
-    for side in order.mirrored:
-        x = b.reshape(x, [order.channels, *order.grid])
-        x = b("Slice", x, *(b.constant([n], np.int64) for n in (-1, -END, 1 + side, -1)))
+    x = cell_maps(b, x, order, tensor.sides)
     shape = [tensor.channels, 1, *tensor.grid]
     maps = b("Reshape", x, b.constant(shape, np.int64), name=CHANNELS)
     size = b("Abs", maps)

@@ -47,12 +47,19 @@ def add_score_head(model: Model, b: Builder, head: Value, logits: Logits) -> Sco
         return _region(model, b, head, logits)
     if logits.kind is Kind.SEQUENCE:
         return _sequence(model, b, head, logits)
-    numbers = math.prod(logits.shape[1:] if len(logits.shape) > 1 else logits.shape)
+    if logits.kind is Kind.EMBEDDING:
+        return _embedding(model, b, b("Reshape", head, b.constant([-1, _width(logits)], np.int64), name=LOGITS), logits)
+    targets = new_input(model, TARGETS, onnx_ir.DataType.INT64, ["targets"])
+    flat, probabilities, numbers = score_table(b, head, logits)
+    logit = b("Gather", flat, targets, axis=1, name=LOGIT)
+    return ScoreTensors(logit, b("Gather", probabilities, targets, axis=1, name=PROBABILITY), flat, numbers)
+
+
+def score_table(b: Builder, head: Value, logits: Logits) -> tuple[Value, Value, int]:
+    """(logits (N,numbers), probabilities (N,numbers), numbers) of classes, boxes or elements; head: the output."""
+    numbers = _width(logits)
     # Reshape, not Flatten: some exports squeeze a batch of one away.
     flat = b("Reshape", head, b.constant([-1, numbers], np.int64), name=None if logits.two_sided else LOGITS)
-    if logits.kind is Kind.EMBEDDING:
-        return _embedding(model, b, flat, numbers)
-    targets = new_input(model, TARGETS, onnx_ir.DataType.INT64, ["targets"])
     probabilities = flat
     if logits.two_sided:
         flat, numbers = _both_sides(b, flat, logits, LOGITS), 2
@@ -60,8 +67,12 @@ def add_score_head(model: Model, b: Builder, head: Value, logits: Logits) -> Sco
         probabilities = flat
     elif logits.kind is Kind.CLASSES or logits.activation == "sigmoid":
         probabilities = b("Sigmoid", flat) if logits.has_sigmoid else b("Softmax", flat, axis=1)
-    logit = b("Gather", flat, targets, axis=1, name=LOGIT)
-    return ScoreTensors(logit, b("Gather", probabilities, targets, axis=1, name=PROBABILITY), flat, numbers)
+    return flat, probabilities, numbers
+
+
+def _width(logits: Logits) -> int:
+    """Numbers of the scored tensor of one image."""
+    return math.prod(logits.shape[1:] if len(logits.shape) > 1 else logits.shape)
 
 
 def _region(model: Model, b: Builder, head: Value, logits: Logits) -> ScoreTensors:
@@ -107,8 +118,9 @@ def _both_sides(b: Builder, z: Value, logits: Logits, name: str | None = None) -
     return b("Concat", negative, z, axis=-1, name=name)
 
 
-def _embedding(model: Model, b: Builder, flat: Value, numbers: int) -> ScoreTensors:
+def _embedding(model: Model, b: Builder, flat: Value, logits: Logits) -> ScoreTensors:
     """The references have length 1, so the cosine is a product with the normalised output."""
+    numbers = _width(logits)
     references = new_input(model, REFERENCES, onnx_ir.DataType.FLOAT, ["targets", numbers])
     square = b.reduce("ReduceSum", b("Mul", flat, flat), [1])
     length = b("Sqrt", b("Max", square, b.constant(TINY, np.float32)))

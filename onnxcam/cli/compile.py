@@ -1,0 +1,84 @@
+"""`onnxcam compile`: write the model as an ONNX file that gives the class and its map."""
+
+from typing import TYPE_CHECKING
+
+from onnxcam.cli.compiled_summary import compiled_lines
+from onnxcam.cli.isolated import ran_isolated
+from onnxcam.cli.options import CompileArgs, MethodArgs, command
+from onnxcam.cli.parsing import (
+    build_method,
+    files_of,
+    parse_adjustment,
+    parse_destination,
+    parse_image_input,
+    parse_inputs,
+    parse_limits,
+    parse_path,
+)
+from onnxcam.cli.printing import print_json, print_lines
+from onnxcam.cli.progress import share_bar
+from onnxcam.errors import OptionError
+
+if TYPE_CHECKING:
+    from onnxcam.compiler.compiled import Compiled
+    from onnxcam.types import Progress
+
+
+@command
+def compile(args: CompileArgs) -> None:
+    """Write an ONNX file that gives a model's answer and its saliency map, for hosts without Python.
+
+    The file has the model's inputs and outputs, and more: `onnxcam inspect` lists them.
+    It is compared with `onnxcam explain` on pictures before it is written.
+    """
+    if ran_isolated(args.isolated, args.limits):
+        return
+    from onnxcam.outputs.atomic import check_writable, write_together
+    from onnxcam.outputs.paths import check_inputs
+
+    source = parse_path(args.model)
+    path = parse_destination(args.out, f"{source.stem}.explained.onnx", "the compiled model")
+    labels = [args.labels] if args.labels is not None else []
+    check_inputs([path], [source, *(args.pictures or ()), *labels, *files_of(args.opening)])
+    check_writable([path])
+    with share_bar("compiling", quiet=args.quiet) as progress:
+        compiled = _compile(args, progress)
+    write_together({path: compiled.bytes})
+    if args.json:
+        print_json({**compiled.record, "output": str(path), "notes": list(map(str, compiled.notes))})
+    elif not args.quiet:
+        notes = (f"  note        {note}" for note in compiled.notes)
+        print_lines([*compiled_lines(str(path), compiled.record), *notes])
+
+
+def _compile(args: CompileArgs, progress: "Progress | None") -> "Compiled":
+    """Raises OnnxCamError."""
+    from onnxcam.compiler import compiled
+    from onnxcam.inputs.presets import parse_size
+
+    opening = args.opening
+    layers = opening.layer or ["auto"]
+    if len(layers) > 1:
+        raise OptionError("a compiled file explains one layer; give one --layer")
+    method = MethodArgs(
+        method=args.method, convention=args.convention, variant=args.variant, fill=args.fill, options=args.options,
+        budget=args.budget,
+    )  # fmt: skip
+    return compiled.compile(
+        parse_path(args.model),
+        build_method(method),
+        target=args.target,
+        raw=args.raw,
+        pictures=[parse_path(picture) for picture in args.pictures or ()],
+        preset=args.preprocessing.preset,
+        adjust=parse_adjustment(args.preprocessing),
+        layer=layers[0],
+        layout=opening.layout,
+        image_input=parse_image_input(opening.image_input),
+        size=parse_size(opening.size) if opening.size is not None else None,
+        output=opening.output,
+        inputs=parse_inputs(opening.inputs or ()),
+        labels=args.labels,
+        limits=parse_limits(args.limits),
+        progress=progress,
+    )

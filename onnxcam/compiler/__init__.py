@@ -1,0 +1,14 @@
+"""Compiles an explanation: a model and a method in, one ONNX file out that answers with the class and its map.
+
+compiled         compile(): the steps, and Compiled, what it returns
+prepared         Prepared: what a builder knows of the opened model
+registry         which methods can be compiled, and the builder of each
+batch_methods    methods without a loop, which take any batch; of the parts in
+    batch_graph      the model with its scores and its target, to which a method adds its map
+    gradient_cams    Grad-CAM and its kin, CAM
+loop_methods     methods that score many masks or search, as a Loop
+interface        the inputs and outputs of a compiled file, and their names
+file_types       inputs, outputs and weights in the element types of the model's own file
+metadata         what a compiled file says of itself, which `onnxcam inspect` shows
+checking         the last step: the file's maps against those of an Explainer
+"""

@@ -1,0 +1,148 @@
+"""The model with its scores and its target, to which a method without a loop adds its map.
+
+The file takes N images and T targets in one run, and gives max(N,T) maps: one of the two may be 1. Where the targets
+are more than the images, what lies before the feature tensor runs once for each image, and only what follows it once
+for each map.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir
+
+from onnxcam.compiler.interface import MAP, MAP_TARGET, RANGE, TARGET
+from onnxcam.compiler.prepared import Prepared
+from onnxcam.network.dry_run import noise
+from onnxcam.network.gradients import traces_of
+from onnxcam.surgeon import ir
+from onnxcam.surgeon.builder import Builder, publish
+from onnxcam.surgeon.graphs.cell_maps import cell_maps
+from onnxcam.surgeon.graphs.finish_map import finished
+from onnxcam.surgeon.graphs.masked_score import as_float, tensor_named
+from onnxcam.surgeon.graphs.score_gradient import Traces, make_differentiable
+from onnxcam.surgeon.graphs.score_heads import score_table
+from onnxcam.surgeon.ir import Model, Value, new_input
+from onnxcam.surgeon.passes.opset import raise_opset
+from onnxcam.surgeon.passes.single_precision import convert_to_single_precision
+
+LOGITS, PROBABILITIES = "onnxcam/compiled_logits", "onnxcam/compiled_probabilities"
+OLDEST = 13
+"""The oldest opset that the added operators are written for."""
+
+
+@dataclass(frozen=True, eq=False)
+class BatchGraph:
+    """A graph under construction, which a builder changes.
+
+    model: the model's own inputs and outputs, and what was added. b: adds nodes. tensor: (R,...) the feature tensor;
+    features: the same as real numbers in float32. logits, probabilities: (R,classes). target: (R,) int64, the class
+    that each map explains. chosen: (R,classes) float32, 1 at the target. R: maps. traces: of the differentiable graph,
+    else None.
+    """
+
+    prepared: Prepared
+    model: Model
+    b: Builder
+    tensor: Value
+    features: Value
+    logits: Value
+    probabilities: Value
+    target: Value
+    chosen: Value
+    traces: Traces | None = None
+
+    def maps(self, tensor: Value) -> Value:
+        """A tensor (R,...) in the feature tensor's axes as (R,K,*grid)."""
+        features = self.prepared.anatomy.features
+        return cell_maps(self.b, tensor, features.order, features.sides)
+
+    def publish(self, raw: Value, *, coarse: bool) -> Model:
+        """The finished model, from raw maps (R,1,*grid) in float32; their values on the grid are the range."""
+        prepared, b = self.prepared, self.b
+        grid, size = prepared.anatomy.features.grid, prepared.size
+        shown = finished(b, raw, grid, size, coarse=coarse)
+        return self.publish_shown(shown, raw)
+
+    def publish_shown(self, shown: Value, raw: Value) -> Model:
+        """The finished model, from maps (R,1,*size) in [0,1] and the raw ones (R,1,...) that they were made of."""
+        b, model, size = self.b, self.model, self.prepared.size
+        rank = 2 + len(self.prepared.anatomy.features.grid)
+        ends = [b.reduce(f"Reduce{end}", raw, range(1, rank), keepdims=False) for end in ("Min", "Max")]
+        maps: int | str = self.prepared.fixed or "maps"
+        shape = b.constant([-1, *size], np.int64)
+        publish(model, b("Reshape", shown, shape, name=MAP), onnx_ir.DataType.FLOAT, [maps, *size])
+        publish(model, b("Identity", self.target, name=MAP_TARGET), onnx_ir.DataType.INT64, [maps])
+        extent = b("Concat", *(b.unsqueeze(end, [1]) for end in ends), axis=1, name=RANGE)
+        publish(model, extent, onnx_ir.DataType.FLOAT, [maps, 2])
+        return ir.tidy(model)
+
+
+def differentiable_graph(prepared: Prepared, wrt: str) -> BatchGraph:
+    """The graph in float32 and in opset 18 or newer, for the gradient of its scores by the tensor `wrt`.
+
+    Raises MissingGradient, which names every operator without a rule.
+    """
+    image = prepared.anatomy.image
+    single = convert_to_single_precision(prepared.model, image.name)
+    _add_scores(single, prepared)
+    model = make_differentiable(single, LOGITS, wrt)
+    traces = traces_of(model, prepared.opened, lambda count: _noise_feeds(prepared, count))
+    return replace(_with_target(model, prepared), traces=traces)
+
+
+def plain_graph(prepared: Prepared) -> BatchGraph:
+    """The graph in the model's own element types and opset, which is raised where it is older than OLDEST."""
+    model = prepared.model
+    if ir.opset(model) < OLDEST:
+        model = raise_opset(model)
+    _add_scores(model, prepared)
+    return _with_target(model, prepared)
+
+
+def _add_scores(model: Model, prepared: Prepared) -> None:
+    """Adds LOGITS and PROBABILITIES (N,classes), which stay outputs until the graph is finished."""
+    b = Builder(model, "onnxcam/compiled")
+    head = tensor_named(model, prepared.anatomy.logits.tensor)
+    logits, probabilities, classes = score_table(b, as_float(b, head), prepared.anatomy.logits)
+    for value, name in ((logits, LOGITS), (probabilities, PROBABILITIES)):
+        publish(model, b("Identity", value, name=name), onnx_ir.DataType.FLOAT, [None, classes])
+    if prepared.anatomy.features.tensor != prepared.anatomy.logits.tensor:
+        features = tensor_named(model, prepared.anatomy.features.tensor)
+        if not features.is_graph_output():  # so that no pass takes it away
+            model.graph.outputs.append(features)
+
+
+def _with_target(model: Model, prepared: Prepared) -> BatchGraph:
+    b = Builder(model, "onnxcam/compiled_batch")
+    logits, probabilities = tensor_named(model, LOGITS), tensor_named(model, PROBABILITIES)
+    features = tensor_named(model, prepared.anatomy.features.tensor)
+    own = {str(v.name) for v in prepared.opened.model.graph.outputs}
+    for value in [v for v in model.graph.outputs if str(v.name) not in own]:
+        model.graph.outputs.remove(value)
+    classes = prepared.anatomy.logits.classes
+    target = _target(model, b, logits, prepared)
+    numbers = b.constant(np.arange(classes)[None], np.int64)
+    chosen = b.cast(b("Equal", b.unsqueeze(target, [1]), numbers), onnx_ir.DataType.FLOAT)
+    return BatchGraph(prepared, model, b, features, as_float(b, features), logits, probabilities, target, chosen)
+
+
+def _target(model: Model, b: Builder, logits: Value, prepared: Prepared) -> Value:
+    """(R,) the class of each map: the given one, or the prediction where that is below 0."""
+    best = b("ArgMax", logits, axis=1, keepdims=0)
+    if prepared.target is not None:
+        given = b.constant([prepared.target], np.int64)
+        return b("Expand", given, b("Shape", best))
+    given = new_input(model, TARGET, onnx_ir.DataType.INT64, [prepared.fixed or "targets"])
+    return b("Where", b("Less", given, b.constant(0, np.int64)), best, given)
+
+
+def _noise_feeds(prepared: Prepared, count: int) -> Mapping[str, npt.NDArray[np.generic]]:
+    """Inputs of `count` samples of one image of noise, for a graph in float32."""
+    opened = prepared.opened
+    image = replace(opened.anatomy.image, dtype="float32")
+    images = np.repeat(noise(image, image.shape(prepared.size)), count, axis=0)
+    batched = {name for name, each in opened.network.extra.items() if each}
+    extra = {n: np.repeat(a, count, axis=0) if n in batched else a for n, a in opened.inputs.items()}
+    return {image.name: images, **extra}

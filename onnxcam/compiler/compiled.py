@@ -1,0 +1,170 @@
+"""compile(): a model and a method become one ONNX file that answers with the class and its map."""
+
+import builtins
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from onnxcam.compiler.checking import HALF_TOLERANCE, TOLERANCE, Difference, check_compiled
+from onnxcam.compiler.file_types import with_file_types
+from onnxcam.compiler.interface import Interface, interface_of, publish_names
+from onnxcam.compiler.metadata import KEY, compiled_record
+from onnxcam.compiler.prepared import Prepared
+from onnxcam.compiler.registry import Compilable, compilable
+from onnxcam.errors import CompileError, OptionError
+from onnxcam.explainer.arguments import checked_method
+from onnxcam.explainer.explainer import Explainer, opened_model
+from onnxcam.explainer.targets.classes import class_index, is_rank
+from onnxcam.inputs.loader import ImageLike
+from onnxcam.inputs.presets import Preset
+from onnxcam.limits import SAFE, Limits
+from onnxcam.methods.blocks import Method
+from onnxcam.outputs.atomic import write_together
+from onnxcam.surgeon import ir
+from onnxcam.surgeon.ir import Model
+from onnxcam.surgeon.loading import ModelFile, ModelSource, read_model
+from onnxcam.types import Note, Progress
+
+
+@dataclass(frozen=True, eq=False)
+class Compiled:
+    """A compiled explanation.
+
+    bytes: the ONNX file. method: with its options. interface: what to feed and what comes out. record: what the file's
+    metadata says, as JSON values. difference: to the maps of an Explainer. notes: what a user of the file should know.
+    """
+
+    bytes: builtins.bytes
+    method: Method
+    interface: Interface
+    record: Mapping[str, Any]
+    difference: Difference
+    notes: tuple[Note, ...]
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Those of the method."""
+        return self.method.options
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Writes the file, whole or not at all, and returns its path. Raises OutputError."""
+        write_together({path if isinstance(path, str) else os.fspath(path): self.bytes})
+        return Path(path)
+
+
+def compile(
+    model: ModelSource,
+    method: Method | str = "grad-cam",
+    *,
+    target: int | str | None = None,
+    raw: bool = False,
+    pictures: Sequence[ImageLike] = (),
+    preset: Preset | str | None = None,
+    adjust: Callable[[Preset], Preset] | None = None,
+    layer: str = "auto",
+    layout: str | None = None,
+    image_input: str | None = None,
+    size: Sequence[int] | None = None,
+    output: str | None = None,
+    inputs: Mapping[str, npt.ArrayLike] | None = None,
+    labels: Sequence[str] | str | os.PathLike[str] | None = None,
+    threads: int | None = None,
+    limits: Limits | None = None,
+    cache: bool = True,
+    progress: Progress | None = None,
+) -> Compiled:
+    """The model as an ONNX file that also gives the saliency map of a class, in standard operators.
+
+    Its inputs are the model's own and `target` (int64, a class for each map, below 0 for the prediction); its outputs
+    the model's own and `saliency_map`, `saliency_target` and `saliency_range` (docs/compile.md). method: a Method or
+    the name of one; not every one can be compiled. target: a class, by index or label, that is baked in. raw: the file
+    takes the picture itself, uint8 (H,W,3) of any size, and preprocesses it. pictures: on which the file is compared
+    with an Explainer, besides those of the package. progress: called with (done, all) pictures that were compared.
+
+    The other arguments are those of an Explainer. Raises OnnxCamError for what it cannot open, and CompileError for a
+    method or a model that cannot be compiled, or where the file's maps differ from the Explainer's.
+    """
+    chosen = checked_method(method)
+    entry, allowed = compilable(chosen.name), limits if limits is not None else SAFE
+    if not isinstance(layer, str):
+        raise OptionError("a compiled file explains one layer; give one name")
+    file = read_model(model, allowed)
+    explainer = Explainer(
+        file, chosen, providers=("cpu",), preset=preset, adjust=adjust, layer=layer, layout=layout,
+        image_input=image_input, size=size, output=output, inputs=inputs, labels=labels, threads=threads,
+        limits=allowed, cache=cache,
+    )  # fmt: skip
+    with explainer:
+        prepared = Prepared(opened_model(explainer), chosen, _baked(explainer, target))
+        prepared.check()
+        return _compiled(entry, prepared, explainer, file, raw, pictures, progress)
+
+
+def _compiled(
+    entry: Compilable,
+    prepared: Prepared,
+    explainer: Explainer,
+    file: ModelFile,
+    raw: bool,
+    pictures: Sequence[ImageLike],
+    progress: Progress | None,
+) -> Compiled:
+    if raw:
+        raise CompileError(f"{prepared.method.name} cannot be compiled with the preprocessing inside")
+    graph = with_file_types(entry.build(prepared), prepared.opened.model)
+    names = publish_names(graph)
+    interface = interface_of(graph, names, prepared.anatomy.image.name)
+    half = ir.computes_in_half(prepared.opened.model)
+    tolerance = HALF_TOLERANCE if half else TOLERANCE
+    difference = check_compiled(
+        ir.to_bytes(graph), interface, explainer, file, prepared.target, pictures, tolerance, progress
+    )
+    record = _record(entry, prepared, explainer, graph, interface, difference)
+    graph.metadata_props[KEY] = json.dumps(record, separators=(",", ":"))
+    notes = (*prepared.opened.notes, *prepared.anatomy.notes)
+    return Compiled(_checked(graph), prepared.method, interface, record, difference, notes)
+
+
+def _baked(explainer: Explainer, target: int | str | None) -> int | None:
+    """The index of the class that is baked in. Raises TargetError for a class that the model does not have."""
+    if target is None:
+        return None
+    if is_rank(target):
+        raise OptionError("a rank such as top1 depends on the picture; give a class, or leave it out and feed -1")
+    classes = explainer.anatomy.logits.classes
+    return class_index(target, np.zeros(classes), explainer.labels)
+
+
+def _record(
+    entry: Compilable,
+    prepared: Prepared,
+    explainer: Explainer,
+    graph: Model,
+    interface: Interface,
+    difference: Difference,
+) -> dict[str, Any]:
+    labels = tuple(explainer.labels) if explainer.labels is not None else None
+    return compiled_record(
+        prepared.method, interface, family=entry.family, model=Path(explainer.model_name).name,
+        sha256=explainer.model_sha256, opset=ir.opset(graph), layer=prepared.anatomy.features.tensor,
+        layout=prepared.anatomy.image.layout, size=prepared.size, preset=explainer.preset,
+        preset_origin=str(explainer.preset_origin), labels=labels, target=prepared.target,
+        largest_difference=difference.map,
+    )  # fmt: skip
+
+
+def _checked(graph: Model) -> bytes:
+    """The file. Raises CompileError where it does not pass onnx's checker."""
+    proto = ir.to_proto(graph)
+    try:
+        onnx.checker.check_model(proto)
+    except (onnx.checker.ValidationError, ValueError) as error:
+        raise CompileError(f"the compiled graph does not pass onnx's checker ({ir.cause(error)})") from None
+    return ir.to_bytes(graph)

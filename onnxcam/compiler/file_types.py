@@ -1,0 +1,68 @@
+"""The element types of the model's own file, in a graph that was made in float32: inputs, outputs and weights."""
+
+import numpy as np
+import onnx_ir
+
+from onnxcam.surgeon import ir
+from onnxcam.surgeon.builder import Builder
+from onnxcam.surgeon.graphs.masked_score import rewire
+from onnxcam.surgeon.ir import Model, Value
+
+SMALL = 256
+"""Numbers of a weight below which half precision would save less than its Cast takes."""
+
+
+def with_file_types(model: Model, original: Model) -> Model:
+    """Gives inputs, outputs and weights the element types that they have in `original`, by a Cast of each.
+
+    Changes the model and returns it. Weights only where no number changes. The graph in between computes as before.
+    """
+    b = Builder(model, "onnxcam/compiled_types")
+    _cast_inputs(model, b, {str(v.name): v for v in original.graph.inputs})
+    _cast_outputs(model, b, {str(v.name): v for v in original.graph.outputs})
+    if ir.computes_in_half(original):
+        _store_in_half(model, b)
+    return ir.in_order(model)
+
+
+def _cast_inputs(model: Model, b: Builder, original: dict[str, Value]) -> None:
+    for i, value in enumerate(list(model.graph.inputs)):
+        of_file = original.get(str(value.name))
+        if of_file is None or of_file.dtype in (None, value.dtype) or value.dtype is None:
+            continue
+        dtype = value.dtype
+        value.type = onnx_ir.TensorType(of_file.dtype)
+        cast = b.cast(value, dtype)
+        rewire(value, cast)
+        model.graph.inputs[i] = value
+
+
+def _cast_outputs(model: Model, b: Builder, original: dict[str, Value]) -> None:
+    for i, value in enumerate(list(model.graph.outputs)):
+        of_file = original.get(str(value.name))
+        if of_file is None or of_file.dtype in (None, value.dtype) or value.dtype is None:
+            continue
+        name = str(value.name)
+        value.name = f"{name}/float32"
+        cast = b.cast(value, of_file.dtype)
+        cast.name, cast.type, cast.shape = name, of_file.type, value.shape
+        model.graph.outputs[i] = cast
+
+
+def _store_in_half(model: Model, b: Builder) -> None:
+    """Weights in float32 that half precision holds exactly, in half precision with a Cast behind them.
+
+    The runtime folds the Cast when it opens the file.
+    """
+    for name, value in list(model.graph.initializers.items()):
+        array = ir.constant(value)
+        if array is None or array.dtype != np.float32 or array.size < SMALL or value.is_graph_output():
+            continue
+        with np.errstate(over="ignore"):
+            half = array.astype(np.float16)
+        if not np.array_equal(half.astype(np.float32), array, equal_nan=True):
+            continue
+        stored = b.constant(half, np.float16)
+        cast = b.cast(stored, onnx_ir.DataType.FLOAT)
+        onnx_ir.convenience.replace_all_uses_with(value, cast)
+        del model.graph.initializers[name]

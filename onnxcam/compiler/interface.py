@@ -1,0 +1,114 @@
+"""The inputs and outputs of a compiled file: the model's own, and those that the explanation adds.
+
+    target            int64 (T,)            the class of each map; below 0: the prediction
+    saliency_map      float32 (maps,*size)  in [0,1]
+    saliency_target   int64 (maps,)         the class that each map explains
+    saliency_range    float32 (maps,2)      the least and the largest number of the raw map; equal where it is constant
+    saliency_box      float32 (4,)          with --raw: left, top, right, bottom of what the model saw, on the picture
+    picture           uint8 (H,W,3)         with --raw, in place of the model's own image
+
+Builders call the tensors by the constants below, which no file has; publish_names() gives them these names, or another
+one where the model has an input or an output of that name already.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import onnx_ir
+
+from onnxcam.surgeon.ir import Model, Value, in_order, shape_with_names
+
+TARGET = "onnxcam/compiled_target"
+MAP = "onnxcam/compiled_map"
+MAP_TARGET = "onnxcam/compiled_map_target"
+RANGE = "onnxcam/compiled_range"
+BOX = "onnxcam/compiled_box"
+PICTURE = "onnxcam/compiled_picture"
+PUBLIC: Mapping[str, str] = {
+    TARGET: "target", MAP: "saliency_map", MAP_TARGET: "saliency_target", RANGE: "saliency_range",
+    BOX: "saliency_box", PICTURE: "picture",
+}  # fmt: skip
+"""The names that users see, by the name that builders use."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or an output. dtype: as NumPy calls it. shape: a text names an axis of any length."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class Interface:
+    """What a compiled file takes and gives, and which tensor is which.
+
+    image: the input that takes the preprocessed image; None where the file takes the picture. target: None where the
+    class is baked in. map, map_target, range: outputs. box, picture: of a file that takes the picture, else None.
+    """
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    image: str | None
+    target: str | None
+    map: str
+    map_target: str
+    range: str
+    box: str | None = None
+    picture: str | None = None
+
+
+def publish_names(model: Model) -> dict[str, str]:
+    """Gives the tensors of the explanation their public names; inner tensors of such a name get another one.
+
+    Changes the model. Returns the public names by those of PUBLIC, of the tensors that the model has.
+    """
+    graph = model.graph
+    ends = {str(v.name): v for v in (*graph.inputs, *graph.outputs)}
+    own = set(ends) - set(PUBLIC)
+    names = {inner: _free(public, own) for inner, public in PUBLIC.items() if inner in ends}
+    taken = set(names.values())
+    for value in _inner_values(model):
+        if str(value.name) in taken:
+            _rename(model, value, f"{value.name}/of_the_model")
+    for inner, public in names.items():
+        ends[inner].name = public
+    in_order(model)
+    return names
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """The name, with a number behind it where it is taken."""
+    return next(n for n in (name, *(f"{name}_{i}" for i in range(2, len(taken) + 3))) if n not in taken)
+
+
+def _inner_values(model: Model) -> list[Value]:
+    values = [*model.graph.initializers.values(), *(v for node in model.graph.all_nodes() for v in node.outputs)]
+    return [v for v in values if not v.is_graph_output() or v.graph is not model.graph]
+
+
+def _rename(model: Model, value: Value, name: str) -> None:
+    """Renames a tensor; a weight is registered under its new name."""
+    old = str(value.name)
+    stored = model.graph.initializers.get(old)
+    if stored is value:
+        del model.graph.initializers[old]
+        value.name = name
+        model.graph.register_initializer(value)
+    else:
+        value.name = name
+
+
+def interface_of(model: Model, names: Mapping[str, str], image: str) -> Interface:
+    """The interface of a finished graph. names: as publish_names() returned them. image: the model's own input."""
+    inputs, outputs = tuple(map(_tensor, model.graph.inputs)), tuple(map(_tensor, model.graph.outputs))
+    return Interface(
+        inputs, outputs, image if PICTURE not in names else None, names.get(TARGET), names[MAP], names[MAP_TARGET],
+        names[RANGE], names.get(BOX), names.get(PICTURE),
+    )  # fmt: skip
+
+
+def _tensor(value: Value) -> Tensor:
+    dtype = value.dtype if value.dtype is not None else onnx_ir.DataType.FLOAT
+    return Tensor(str(value.name), str(dtype.numpy()), tuple(shape_with_names(value) or ()))

@@ -1,0 +1,9 @@
+"""The methods that score many masks or search, in a Loop: their builders by name."""
+
+from collections.abc import Callable, Mapping
+
+from onnxcam.compiler.prepared import Prepared
+from onnxcam.surgeon.ir import Model
+
+LOOP_METHODS: Mapping[str, Callable[[Prepared], Model]] = {}
+"""Each gives the finished graph of an opened model, with the tensors of interface.py, for one image a run."""

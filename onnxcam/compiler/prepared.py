@@ -1,0 +1,60 @@
+"""Prepared: the opened model, the method and the choices of a compilation, which is all that a builder reads."""
+
+from dataclasses import dataclass
+
+from onnxcam.errors import CompileError
+from onnxcam.methods.blocks import Method
+from onnxcam.network.opening import OpenedModel
+from onnxcam.surgeon import ir
+from onnxcam.surgeon.analysis.anatomy import Anatomy, Kind
+from onnxcam.surgeon.ir import Model
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """What a builder knows.
+
+    opened: the model, opened for the method as an Explainer opens it. target: the class that is baked in; None for an
+    input.
+    """
+
+    opened: OpenedModel
+    method: Method
+    target: int | None = None
+
+    @property
+    def anatomy(self) -> Anatomy:
+        return self.opened.anatomy
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """(H,W) of the model's input."""
+        return self.opened.size
+
+    @property
+    def fixed(self) -> int | None:
+        """The batch that the model is fixed to; None if it takes any."""
+        return self.opened.network.fixed
+
+    @property
+    def model(self) -> Model:
+        """A copy of the model's graph for this size, with its own inputs and outputs, in its own element types."""
+        copy = ir.without_recorded_shapes(self.opened.model)
+        image = self.anatomy.image
+        value = ir.find_value(copy, image.name)
+        assert value is not None
+        assert value.shape is not None, "the model was opened by this input"
+        sizes = dict(zip(image.letters, self.size, strict=True))
+        for axis, letter in enumerate(image.layout):
+            if letter in sizes:
+                value.shape[axis] = sizes[letter]
+        return copy
+
+    def check(self) -> None:
+        """Raises CompileError for a model whose answer no compiled file can name by a class."""
+        kind = self.anatomy.logits.kind
+        if self.opened.exported is not None or self.opened.selection is not None or kind is not Kind.CLASSES:
+            raise CompileError(
+                f"this model's answer is read as {kind}, and only classifiers can be compiled; `onnxcam explain` "
+                f"explains it"
+            )

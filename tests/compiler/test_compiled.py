@@ -1,0 +1,125 @@
+"""compile(): the file in onnxruntime against an Explainer, its interface, and what is refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from small_models import CLASSIFIER, PIXELS, filled
+from tiny import DENSE
+
+import onnxcam
+from onnxcam.compiler.compiled import Compiled, compile
+from onnxcam.compiler.metadata import KEY, read_compiled
+from onnxcam.compiler.registry import COMPILABLE
+from onnxcam.errors import CompileError, OptionError, TargetError
+
+IMAGES = np.random.default_rng(3).standard_normal((3, 3, 16, 12)).astype(np.float32)
+GRADIENT_CAMS = ("grad-cam", "grad-cam++", "layer-cam", "hires-cam", "xgrad-cam")
+
+
+def run(compiled: Compiled, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    session = onnxruntime.InferenceSession(compiled.bytes, providers=["CPUExecutionProvider"])
+    names = [o.name for o in session.get_outputs()]
+    return dict(zip(names, session.run(names, feeds), strict=True))
+
+
+def targets(*classes: int) -> np.ndarray:
+    return np.asarray(classes, np.int64)
+
+
+@pytest.mark.parametrize("method", GRADIENT_CAMS)
+@pytest.mark.parametrize("text", [CLASSIFIER, DENSE], ids=["pooled", "dense"])
+def test_the_maps_of_a_batch_are_those_of_an_explainer(method: str, text: str) -> None:
+    model = filled(text)
+    results = run(compile(model, method), {"x": IMAGES, "target": targets(-1, 2, 4)})
+    with onnxcam.Explainer(model, method, providers=["cpu"]) as explain:
+        for i, target in enumerate((None, 2, 4)):
+            saliency = explain(IMAGES[i], target)
+            np.testing.assert_allclose(results["saliency_map"][i], saliency.map, atol=1e-6)
+            assert results["saliency_target"][i] == saliency.target.index
+            ends = (saliency.raw.min(), saliency.raw.max())
+            np.testing.assert_allclose(results["saliency_range"][i], ends, rtol=1e-4, atol=1e-7)
+
+
+def test_the_models_own_outputs_and_inputs_stay(classifier: onnx.ModelProto) -> None:
+    compiled = compile(classifier)
+    assert [t.name for t in compiled.interface.inputs] == ["x", "target"]
+    assert [t.name for t in compiled.interface.outputs][:1] == ["logits"]
+    session = onnxruntime.InferenceSession(classifier.SerializeToString(), providers=["CPUExecutionProvider"])
+    results = run(compiled, {"x": IMAGES, "target": targets(-1, -1, -1)})
+    np.testing.assert_allclose(results["logits"], session.run(None, {"x": IMAGES})[0], rtol=1e-5, atol=1e-6)
+    assert results["saliency_target"].tolist() == results["logits"].argmax(1).tolist()
+
+
+def test_a_baked_class_needs_no_input(classifier: onnx.ModelProto) -> None:
+    compiled = compile(classifier, target=3)
+    assert compiled.interface.target is None
+    free, baked = compile(classifier), run(compiled, {"x": IMAGES})
+    same = run(free, {"x": IMAGES, "target": targets(3, 3, 3)})
+    assert baked["saliency_target"].tolist() == [3, 3, 3]
+    np.testing.assert_array_equal(baked["saliency_map"], same["saliency_map"])
+
+
+def test_a_constant_map_is_zeros_and_its_range_says_so() -> None:
+    dark = filled(CLASSIFIER)
+    compiled = compile(dark)
+    results = run(compiled, {"x": np.zeros((1, 3, 16, 12), np.float32), "target": targets(99)})
+    assert not results["saliency_map"].any()
+    assert results["saliency_range"][0, 0] == results["saliency_range"][0, 1]
+
+
+def test_bytes_stay_bytes_at_the_input() -> None:
+    model = filled(PIXELS)
+    compiled = compile(model)
+    assert compiled.interface.inputs[0].dtype == "uint8"
+    pictures = np.random.default_rng(1).integers(0, 256, (2, 16, 12, 3)).astype(np.uint8)
+    results = run(compiled, {"x": pictures, "target": targets(-1, 1)})
+    with onnxcam.Explainer(model, "grad-cam", providers=["cpu"]) as explain:
+        for i, target in enumerate((None, 1)):
+            image = pictures[i].transpose(2, 0, 1).astype(np.float32)
+            np.testing.assert_allclose(results["saliency_map"][i], explain(image, target).map, atol=1e-6)
+
+
+NAMES_TAKEN = CLASSIFIER.replace("features", "saliency_map").replace("r1", "target").replace("logits", "saliency_range")
+
+
+def test_names_of_the_model_that_collide_are_resolved() -> None:
+    model = filled(NAMES_TAKEN)
+    compiled = compile(model)
+    assert (compiled.interface.map, compiled.interface.target) == ("saliency_map", "target")
+    assert compiled.interface.range == "saliency_range_2", "the model's own output keeps its name"
+    results = run(compiled, {"x": IMAGES, "target": targets(-1, -1, -1)})
+    assert results["saliency_range"].shape == (3, 5)
+    assert results["saliency_map"].shape == (3, 16, 12)
+
+
+def test_the_metadata_tells_what_the_file_is(classifier: onnx.ModelProto, tmp_path: Path) -> None:
+    compiled = compile(classifier, onnxcam.grad_cam_plus_plus(epsilon=0.5), labels=list("abcde"))
+    path = compiled.save(tmp_path / "compiled.onnx")
+    proto = onnx.load(path)
+    record = read_compiled({p.key: p.value for p in proto.metadata_props})
+    assert record == json.loads(json.dumps(compiled.record))
+    assert record["method"] == "grad-cam++"
+    assert record["options"] == {"epsilon": 0.5}
+    assert record["labels"] == list("abcde")
+    assert record["layer"] == "features"
+    assert record["interface"]["target"] == "target"
+    assert KEY in {p.key for p in proto.metadata_props}
+
+
+def test_what_cannot_be_compiled_is_refused_with_what_can(classifier: onnx.ModelProto) -> None:
+    with pytest.raises(CompileError, match="smooth-grad cannot be compiled; what can: grad-cam"):
+        compile(classifier, "smooth-grad")
+    with pytest.raises(TargetError, match="out of range"):
+        compile(classifier, target=5)
+    with pytest.raises(OptionError, match="depends on the picture"):
+        compile(classifier, target="top1")
+    with pytest.raises(OptionError, match="one layer"):
+        compile(classifier, layer=["c1", "c2"])  # type: ignore[arg-type]
+
+
+def test_every_compiled_method_is_a_method() -> None:
+    assert set(COMPILABLE) <= set(onnxcam.METHODS)
