@@ -400,7 +400,7 @@ def parse_style(args: FileArgs) -> "Style":
 
 
 def parse_destination(out: str | None, name: str, what: str) -> Path:
-    """The file that -o names, or the usual name in its folder. what: the file holds, for messages. Raises OnnxCamError."""
+    """The file that -o names, or the usual name in its folder. what: the file holds. Raises OnnxCamError."""
     from onnxcam.outputs.paths import is_folder, named_file
 
     out = parse_output(out)
