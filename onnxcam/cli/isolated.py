@@ -4,20 +4,31 @@
 """
 
 import json
+import os
 import signal
 import subprocess
 import sys
 from types import FrameType
+from typing import Any
 
 from onnxcam.cli.options import LimitArgs
 from onnxcam.cli.parsing import parse_limits
+from onnxcam.cli.stopping import SIGNALS
+from onnxcam.errors import InferenceError, ProcessDied
 
 PROGRAM = """
-import json, signal, sys
-signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback while modules are loaded
+import json, os, signal, sys, threading
 words = sys.argv[1:]
 sys.path[:] = json.loads(words[0])
-sys.argv = ["onnxcam", *words[2:]]
+sys.argv = ["onnxcam", *words[3:]]
+signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # it may write to the terminal of its parent
+parent = int(words[2])
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback while modules are loaded
+signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+def end_with_parent():
+    os.read(parent, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
+threading.Thread(target=end_with_parent, daemon=True).start()
 from onnxcam.explainer.isolated_process import confine
 confine(*json.loads(words[1]))
 from onnxcam.cli.start import start
@@ -34,7 +45,6 @@ def ran_isolated(isolated: bool, limits: LimitArgs, *, short: bool = False) -> b
     """
     if not isolated:
         return False
-    from onnxcam.errors import ProcessDied
     from onnxcam.explainer.child_process import check_system, how_it_ended
 
     check_system()
@@ -44,21 +54,54 @@ def ran_isolated(isolated: bool, limits: LimitArgs, *, short: bool = False) -> b
     confined = json.dumps([budget.memory, budget.seconds if short else None])
     words = sys.argv[1:]
     words.remove(FLAG)
-    process = subprocess.Popen([sys.executable, "-c", PROGRAM, json.dumps(sys.path), confined, *words])
-
-    def hand_on(number: int, frame: FrameType | None) -> None:
-        process.send_signal(number)
-
-    previous = {number: signal.signal(number, hand_on) for number in (signal.SIGTERM, signal.SIGHUP)}
-    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to that process too
-    try:
-        code = process.wait()
-    finally:
-        process.kill()
-        for number, handler in {**previous, signal.SIGINT: interrupt}.items():
-            signal.signal(number, handler)
-    if code < 0 and -code not in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+    code = _run([json.dumps(sys.path), confined], words)
+    if code < 0 and -code not in SIGNALS:
         raise ProcessDied(f"the isolated process {how_it_ended(code)}; this model or picture cannot be explained here")
     if code:
         raise SystemExit(code if code > 0 else 128 - code)
     return True
+
+
+def _run(words: list[str], command: list[str]) -> int:
+    """The exit code of the process, as subprocess gives it.
+
+    The process is in a group of its own, so that a signal that a terminal or a manager sends to all reaches it once:
+    from here. It ends when this process does, whose end of a pipe closes then.
+    """
+    reader, writer = os.pipe()
+    old = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # a signal that comes now is handed on below
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, *words, str(reader), *command], pass_fds=[reader], process_group=0
+        )
+        handlers = _hand_on(process)
+    except OSError as error:
+        raise InferenceError(f"the isolated process cannot be started ({error.strerror or error})") from None
+    finally:
+        os.close(reader)
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)
+    try:
+        return process.wait()
+    finally:
+        process.kill()
+        os.close(writer)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _hand_on(process: "subprocess.Popen[bytes]") -> dict[int, Any]:
+    """Sends the signals that this process gets to the other one. Returns the handlers that were replaced."""
+
+    def hand_on(number: int, frame: FrameType | None) -> None:
+        process.send_signal(number)
+
+    def pause(number: int, frame: FrameType | None) -> None:
+        process.send_signal(signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        process.send_signal(signal.SIGCONT)
+
+    handlers: dict[int, Any] = {}
+    for number, handler in (*((number, hand_on) for number in SIGNALS), (signal.SIGTSTP, pause)):
+        if signal.getsignal(number) not in (signal.SIG_IGN, None):  # as SIGHUP is ignored under nohup
+            handlers[number] = signal.signal(number, handler)
+    return handlers

@@ -1,0 +1,88 @@
+"""A whole command in a process of its own: each signal reaches it once, from its parent, and it ends when that does."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PARENT = """
+import json, sys
+from onnxcam.cli import isolated
+isolated.PROGRAM = isolated.PROGRAM.partition("from onnxcam")[0] + '''
+import time
+for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+    signal.signal(number, lambda number, frame: print(number, flush=True))
+print(os.getpid(), flush=True)
+time.sleep(60)
+'''
+sys.exit(128 - isolated._run([json.dumps(sys.path), "null"], []))
+"""
+"""Runs a process that says which signals it gets, and ends at SIGTERM."""
+
+
+@pytest.fixture
+def parent() -> Iterator["subprocess.Popen[str]"]:
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        yield process
+        process.kill()
+
+
+def said(parent: "subprocess.Popen[str]") -> int:
+    assert parent.stdout is not None
+    return int(parent.stdout.readline())
+
+
+def test_a_signal_of_the_parent_alone_and_one_of_its_group_arrive_once(parent: "subprocess.Popen[str]") -> None:
+    said(parent)
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        os.kill(parent.pid, number)
+        assert said(parent) == number
+        os.killpg(parent.pid, number)
+        assert said(parent) == number
+    os.killpg(parent.pid, signal.SIGTERM)
+    assert parent.stdout is not None
+    assert parent.stdout.read() == ""
+    assert parent.wait(20) == 128 + signal.SIGTERM
+
+
+def test_the_process_of_a_command_ends_when_its_parent_is_killed(parent: "subprocess.Popen[str]") -> None:
+    child = said(parent)
+    parent.kill()
+    parent.wait()
+    end = time.monotonic() + 20
+    while time.monotonic() < end and _runs(child):
+        time.sleep(0.01)
+    assert not _runs(child)
+
+
+def test_a_pause_of_the_parent_pauses_the_process_too(parent: "subprocess.Popen[str]") -> None:
+    if sys.platform != "linux":
+        return
+    child = said(parent)
+    os.kill(parent.pid, signal.SIGTSTP)
+    end = time.monotonic() + 20
+    while time.monotonic() < end and not (_state(child) == _state(parent.pid) == "T"):
+        time.sleep(0.01)
+    assert _state(child) == _state(parent.pid) == "T"
+    os.kill(parent.pid, signal.SIGCONT)
+    os.kill(parent.pid, signal.SIGINT)
+    assert said(parent) == signal.SIGINT
+
+
+def _state(process: int) -> str:
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+        return _state(process) != "Z"
+    except OSError:
+        return False
