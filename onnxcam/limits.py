@@ -36,12 +36,18 @@ def is_whole(value: object, least: int | None = None) -> TypeGuard[int]:
 
 
 def brief(value: object) -> str:
-    """A value as messages have it: cut where it is long, and a whole number that Python does not write in words."""
+    """A value as messages have it: in one line, cut where it is long; in words for a number too long for Python."""
     try:
-        text = repr(value)
+        text = " ".join(repr(value).split())
     except ValueError:
         text = "a number of thousands of digits"
     return text if len(text) <= 120 else f"{text[:120]}..."
+
+
+def check_limits(limits: object) -> None:
+    """Raises OptionError for what are no Limits."""
+    if not isinstance(limits, Limits):
+        raise OptionError(f"limits is Limits(...), not {brief(limits)} ({type(limits).__name__})")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from onnxcam.engine.providers import CUDA, TENSORRT
 from onnxcam.errors import OptionError
-from onnxcam.limits import is_whole
+from onnxcam.limits import brief, is_whole
 
 UNITS = {"": 1, "b": 1, **{f"{p}b": 10 ** (3 * i) for i, p in enumerate("kmgt", 1)}}
 UNITS |= {f"{p}ib": 2 ** (10 * i) for i, p in enumerate("kmgt", 1)}
@@ -56,7 +56,7 @@ class MemoryCap:
 def _check_amount(amount: int) -> None:
     if not is_whole(amount):
         raise OptionError(
-            f"the amount of a memory cap is a whole number of bytes, such as MemoryCap(4 * 10**9), not {amount!r:.60}"
+            f"the amount of a memory cap is a whole number of bytes, such as MemoryCap(4 * 10**9), not {brief(amount)}"
         )
     if not 1 <= amount <= MOST_BYTES:
         raise OptionError(f"the memory cap must be 1 to {MOST_BYTES} bytes; write 4GB, or MemoryCap(4 * 10**9)")
@@ -66,7 +66,7 @@ def _check_share(share: float) -> None:
     if not isinstance(share, int | float | np.integer | np.floating) or isinstance(share, bool):
         raise OptionError(
             f"the share of a memory cap is a number above 0 and at most 1, such as MemoryCap(share=0.5), not "
-            f"{share!r:.60}"
+            f"{brief(share)}"
         )
     if not 0 < share <= 1:
         raise OptionError("the memory cap must be above 0 % and at most 100 %; write 50%, or MemoryCap(share=0.5)")
@@ -75,16 +75,16 @@ def _check_share(share: float) -> None:
 def memory_cap(text: str) -> MemoryCap:
     """Parses '4GB', '512MiB', '3000000000' (bytes) or '50%' (of what is free). Raises OptionError."""
     if not isinstance(text, str):
-        raise OptionError(f"an amount of memory is a text such as '4GB' or '50%', not {text!r:.60}")
+        raise OptionError(f"an amount of memory is a text such as '4GB' or '50%', not {brief(text)}")
     share = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", text)
     if share is not None:
         return MemoryCap(share=float(share[1]) / 100)
     amount = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower())
     if amount is None or amount[2] not in UNITS:
-        raise OptionError(f"{text!r:.60} is no amount of memory; write 4GB, 512MiB, or 50% of what is free")
+        raise OptionError(f"{brief(text)} is no amount of memory; write 4GB, 512MiB, or 50% of what is free")
     count = float(amount[1]) * UNITS[amount[2]]
     if count > MOST_BYTES:
-        raise OptionError(f"{text!r:.60} is more memory than a cap can be; write 4GB, 512MiB, or 50% of what is free")
+        raise OptionError(f"{brief(text)} is more memory than a cap can be; write 4GB, 512MiB, or 50% of what is free")
     return MemoryCap(amount=int(count))
 
 
@@ -106,11 +106,11 @@ class EngineOptions:
         if self.gpu_mem is not None and not isinstance(self.gpu_mem, MemoryCap):
             raise OptionError(
                 f"gpu_mem is a MemoryCap, such as MemoryCap(4 * 10**9) or MemoryCap(share=0.5), not "
-                f"{self.gpu_mem!r:.60}"
+                f"{brief(self.gpu_mem)}"
             )
         for name, value in (("half", self.half), ("tf32", self.tf32), ("cuda_graph", self.cuda_graph)):
             if not isinstance(value, bool):
-                raise OptionError(f"{name} is True or False, not {value!r:.60}")
+                raise OptionError(f"{name} is True or False, not {brief(value)}")
 
     @property
     def changed(self) -> tuple[str, ...]:

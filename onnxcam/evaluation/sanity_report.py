@@ -9,7 +9,7 @@ import numpy as np
 
 from onnxcam.errors import OptionError
 from onnxcam.inputs.presets import Preset
-from onnxcam.limits import is_whole
+from onnxcam.limits import brief, is_whole
 from onnxcam.methods.options import choose
 from onnxcam.outputs.saliency import ScoredTarget
 from onnxcam.surgeon.passes.randomise import Redraw
@@ -65,9 +65,9 @@ class SanityOptions:
         object.__setattr__(self, "redraw", choose(Redraw, self.redraw, "redraw"))
         seeds = self.seeds if isinstance(self.seeds, tuple | list) else ()
         if not seeds or not all(is_whole(seed, 0) for seed in seeds) or len(set(seeds)) < len(seeds):
-            raise OptionError(f"seeds are different whole numbers of 0 or more, as (0, 1), not {self.seeds!r}")
+            raise OptionError(f"seeds are different whole numbers of 0 or more, as (0, 1), not {brief(self.seeds)}")
         if self.steps is not None and not is_whole(self.steps, 1):
-            raise OptionError(f"steps is a whole number of 1 or more, or None for all layers, not {self.steps!r}")
+            raise OptionError(f"steps is a whole number of 1 or more, or None for all layers, not {brief(self.steps)}")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 from onnxcam.engine.options import EngineOptions
 from onnxcam.errors import LabelError, OnnxCamError, OptionError, PresetError
 from onnxcam.inputs.presets import Preset
-from onnxcam.limits import Limits, is_number, is_whole
+from onnxcam.limits import Limits, brief, is_number, is_whole
 from onnxcam.methods.blocks import Method
 from onnxcam.methods.registry import method as method_named
 from onnxcam.methods.score_cam import score_cam
@@ -143,7 +143,7 @@ def checked_method(method: Any) -> Method:
 
 def shown(value: object) -> str:
     """A value as a message shows it: shortened, with its type."""
-    text = repr(value)
+    text = brief(value)
     return f"{text if len(text) <= SHOWN else text[:SHOWN] + '...'} ({type(value).__name__})"
 
 

@@ -20,7 +20,7 @@ from onnxcam.inputs.depth import Window, windowed
 from onnxcam.inputs.intact import tiff_pages
 from onnxcam.inputs.pixel_limit import check_shape
 from onnxcam.inputs.sources import TIFF, reason
-from onnxcam.limits import SAFE, Limits, is_whole
+from onnxcam.limits import SAFE, Limits, brief, is_whole
 from onnxcam.types import Note, NoteCode, Picture
 
 Numbers = npt.NDArray[Any]
@@ -38,7 +38,7 @@ def check_bands(bands: Sequence[int] | None) -> Bands | None:
     numbers = tuple(bands) if isinstance(bands, Sequence | np.ndarray) and not isinstance(bands, str) else ()
     whole = all(is_whole(n, 1) for n in numbers)
     if len(numbers) not in (1, 3) or not whole:
-        raise OptionError(f"bands are three numbers from 1, those of red, green and blue, or one, not {bands!r}")
+        raise OptionError(f"bands are three numbers from 1, those of red, green and blue, or one, not {brief(bands)}")
     return tuple(int(n) for n in numbers)
 
 

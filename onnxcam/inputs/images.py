@@ -30,7 +30,7 @@ from onnxcam.inputs.decoding import (
 from onnxcam.inputs.depth import Window, check_window
 from onnxcam.inputs.pixel_limit import check_pixels, check_shape
 from onnxcam.inputs.sources import FileSource, fitting, is_file_source, name_of, opened, reason
-from onnxcam.limits import SAFE, Limits
+from onnxcam.limits import SAFE, Limits, check_limits
 from onnxcam.types import Note, NoteCode, Picture
 
 _ENDINGS = "jpg jpeg jpe jfif mpo png apng webp gif tif tiff bmp dib ppm pgm pbm pnm jp2 avif dcm dicom"
@@ -56,6 +56,7 @@ def read_picture(
     short, for a URL, and for more pixels than the limits allow before anything is decoded; OptionError for a window or
     bands that make no sense. Pillow may warn (UserWarning) of odd metadata.
     """
+    check_limits(limits)
     return read(source, check_window(window), check_bands(bands), limits).picture
 
 

@@ -281,7 +281,7 @@ class ImageLoader:
             return PictureError(f"{text}; numpy.moveaxis(image, -1, 0) gives that")
         if len(self.size) == 2 and self.input.channels in (1, 3):
             text += "; a picture is (height, width, 3) of uint8, or of floats in [0,1]"
-        if array.dtype.kind == "f":
+        if array.dtype.kind == "f" and array.size:
             text += f", and these go from {array.min():.4g} to {array.max():.4g}"
         if None in self.input.sides and array.ndim == len(expected):
             text += "; the model takes other sizes too: --size"

@@ -37,12 +37,14 @@ class Fill:
         if self.make is None:
             return None
         if not callable(self.make):
-            raise OptionError(f"the fill {self.name!r} is made by a function of image and preset, not by {self.make!r}")
+            raise OptionError(
+                f"the fill {brief(self.name)} is made by a function of image and preset, not by {brief(self.make)}"
+            )
         pixels = self.make(image, preset)
         if not isinstance(pixels, np.ndarray):
-            raise OptionError(f"the fill {self.name!r} returned {type(pixels).__name__}, not an array")
+            raise OptionError(f"the fill {brief(self.name)} returned {type(pixels).__name__}, not an array")
         if pixels.shape != image.shape:
-            raise OptionError(f"the fill {self.name!r} returned the shape {pixels.shape}, not {image.shape}")
+            raise OptionError(f"the fill {brief(self.name)} returned the shape {pixels.shape}, not {image.shape}")
         return pixels
 
 
@@ -123,7 +125,7 @@ def fill_named(name: str) -> Fill:
     `fill_named(fill.name)` is `fill` again. Raises OptionError, with the names that come near, for anything else.
     """
     if not isinstance(name, str):
-        raise OptionError(f"a fill's name is a text such as 'zero', not {name!r}")
+        raise OptionError(f"a fill's name is a text such as 'zero', not {brief(name)}")
     match = re.fullmatch(r"blur\((?:sigma=)?([^()]+)\)", name.strip())
     if match is not None:
         try:
@@ -132,7 +134,7 @@ def fill_named(name: str) -> Fill:
             raise OptionError(f"the sigma of blur is a number of pixels, not {match[1]!r}") from None
         return blur(sigma)
     if name not in FILLS:
-        raise OptionError(f"no fill is called {name!r}; {near(name, FILLS)}")
+        raise OptionError(f"no fill is called {brief(name)}; {near(name, FILLS)}")
     return FILLS[name]()
 
 
@@ -141,5 +143,5 @@ def as_fill(fill: Fill | str) -> Fill:
     if isinstance(fill, Fill):
         return fill
     if not isinstance(fill, str):
-        raise OptionError(f"a fill is made by a function such as blur(), or named, not {fill!r}")
+        raise OptionError(f"a fill is made by a function such as blur(), or named, not {brief(fill)}")
     return fill_named(fill)

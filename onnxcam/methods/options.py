@@ -44,7 +44,7 @@ def choose(kind: type[Member], value: str, what: str) -> Member:
     try:
         return kind(value)
     except ValueError:
-        raise OptionError(f"no {what} is called {value!r}; {near(str(value), [str(k) for k in kind])}") from None
+        raise OptionError(f"no {what} is called {brief(value)}; {near(brief(value), [str(k) for k in kind])}") from None
 
 
 def positive_integer(value: int, name: str, *, least: int = 1, most: int = 10**7) -> int:

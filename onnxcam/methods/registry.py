@@ -13,6 +13,7 @@ from inspect import Parameter, signature
 from typing import Any, NamedTuple
 
 from onnxcam.errors import OptionError, near
+from onnxcam.limits import brief
 from onnxcam.methods.blocks import Method, Need
 from onnxcam.methods.feature_cams import ablation_cam, cam, eigen_cam, recipro_cam
 from onnxcam.methods.grad_cam import grad_cam, grad_cam_plus_plus, hires_cam, layer_cam, xgrad_cam
@@ -85,7 +86,7 @@ def method(name: str, /, **options: Any) -> Method:
 def maker(name: str) -> Maker:
     """The function that makes the method of that name. Raises OptionError as method() does."""
     if not isinstance(name, str):
-        raise OptionError(f"a method's name is a text such as 'score-cam', not {name!r}")
+        raise OptionError(f"a method's name is a text such as 'score-cam', not {brief(name)}")
     return METHODS[name] if name in METHODS else _loaded(name)[0]
 
 

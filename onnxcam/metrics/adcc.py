@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.errors import UndefinedSaliency
+from onnxcam.errors import OptionError, UndefinedSaliency
+from onnxcam.limits import brief
 from onnxcam.metrics.arguments import fitting_map, unit_map
 from onnxcam.metrics.average import average_drop
 from onnxcam.metrics.correlation import pearson
@@ -29,6 +30,8 @@ def adcc(
     constant map. The value of a set is the mean of those of its pictures. Raises as average_drop() does.
     """
     mask = unit_map(saliency_map, scorer)
+    if not callable(explain):
+        raise OptionError(f"explain is a function that gives the map of an image, not {brief(explain)}")
     drop = average_drop(scorer, mask, progress=progress)
     if drop.value is None:
         return Measurement("adcc", None, reason=drop.reason, passes=drop.passes)

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import OptionError
-from onnxcam.limits import is_whole
+from onnxcam.limits import brief, is_whole
 from onnxcam.types import Doubles
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def numbers_of(name: str, values: Any) -> tuple[float, ...]:
     """The real numbers of a sequence. Raises OptionError, with the name, for what is none."""
     array = array_of(name, values)
     if array.dtype.kind not in "fiu" or array.ndim > 1:
-        raise OptionError(f"{name}: real numbers are needed, not {values!r}")
+        raise OptionError(f"{name}: real numbers are needed, not {brief(values)}")
     return tuple(array.reshape(-1).tolist())
 
 
@@ -55,6 +55,7 @@ def finite_map(saliency_map: npt.ArrayLike) -> Doubles:
 
 def fitting_map(saliency_map: npt.ArrayLike, scorer: "Scorer") -> Doubles:
     """The map in float64. Raises OptionError where it is not finite, or not of the shape of the scorer's image."""
+    _check_scorer(scorer)
     given = finite_map(saliency_map)
     if given.shape != tuple(scorer.size):
         sides = "x".join(map(str, scorer.size))
@@ -78,22 +79,28 @@ def unit_map(saliency_map: npt.ArrayLike, scorer: "Scorer") -> Doubles:
 
 
 def single_target(scorer: "Scorer") -> None:
-    """Raises OptionError for a Scorer of several targets."""
+    """Raises OptionError for a Scorer of several targets, and for what is no Scorer."""
+    _check_scorer(scorer)
     if len(scorer.targets) != 1:
         raise OptionError(f"a metric takes a Scorer of one target, not of {len(scorer.targets)}; use scorer.only(i)")
+
+
+def _check_scorer(scorer: object) -> None:
+    if not isinstance(getattr(scorer, "targets", None), tuple):
+        raise OptionError(f"a metric takes a Scorer, which Explainer.scorer(picture) makes, not {brief(scorer)}")
 
 
 def known_protocol(metric: str, protocol: str, protocols: Iterable[str]) -> str:
     """The protocol. Raises OptionError, which lists the known ones, where the metric has none of that name."""
     known = tuple(protocols)
-    if protocol not in known:
+    if not isinstance(protocol, str) or protocol not in known:
         listed = f"known: {', '.join(known)}" if known else "it has only one, without a name"
-        raise OptionError(f"{typed(metric)} has no protocol {protocol!r}; {listed}")
+        raise OptionError(f"{typed(metric)} has no protocol {brief(protocol)}; {listed}")
     return protocol
 
 
 def known_seed(seed: int) -> int:
     """The seed. Raises OptionError where it is no whole number from 0."""
     if not is_whole(seed, 0):
-        raise OptionError(f"a seed is a whole number from 0, not {seed!r}")
+        raise OptionError(f"a seed is a whole number from 0, not {brief(seed)}")
     return int(seed)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import OptionError
-from onnxcam.limits import is_whole
+from onnxcam.limits import brief, is_whole
 from onnxcam.metrics.arguments import NOT_FINITE, fitting_map, known_protocol, single_target
 from onnxcam.metrics.measurement import Measurement
 from onnxcam.metrics.ranking import NO_ORDER, descending_ranks, is_constant
@@ -111,5 +111,5 @@ def _step(step: int | None, pixels: int) -> int:
     if step is None:
         return default_step(pixels)
     if not is_whole(step, 1) or step > pixels:
-        raise OptionError(f"step is a number of pixels from 1 to {pixels}, not {step!r}")
+        raise OptionError(f"step is a number of pixels from 1 to {pixels}, not {brief(step)}")
     return int(step)

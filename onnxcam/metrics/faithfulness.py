@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import OptionError
-from onnxcam.limits import is_whole
+from onnxcam.limits import brief, is_whole
 from onnxcam.metrics.arguments import (
     NOT_FINITE,
     ROUNDING,
@@ -35,7 +35,7 @@ both drop more and sum to more, so that any positive map correlates, even one dr
 """
 CONSTANT = "the map is constant, so it ranks no subset above another"
 ALIKE = "all subsets score alike up to float32's rounding, or the map sums to the same over all of them"
-SAMPLES, REMOVED = 200, 0.2
+SAMPLES, REMOVED, MOST_SAMPLES = 200, 0.2, 10**6
 CELLS = {1: 81, 2: 9, 3: 9}
 """Cells along each side, by the number of sides."""
 
@@ -62,8 +62,11 @@ def faithfulness_correlation(
     known_protocol("faithfulness_correlation", protocol, CORRELATION_PROTOCOLS)
     numbers = fitting_map(saliency_map, scorer)
     (removed,) = numbers_of("removed", [removed])
-    if not is_whole(samples, 2) or not 0 < removed < 1:
-        raise OptionError(f"it takes 2 samples or more and removes a part between 0 and 1, not {samples} and {removed}")
+    if not is_whole(samples, 2) or samples > MOST_SAMPLES or not 0 < removed < 1:
+        raise OptionError(
+            f"it takes 2 to {MOST_SAMPLES} samples and removes a part between 0 and 1, not {brief(samples)} and "
+            f"{removed}"
+        )
     options = {"samples": int(samples), "removed": removed, "seed": known_seed(seed)}
     name = "faithfulness_correlation"
     if is_constant(numbers):

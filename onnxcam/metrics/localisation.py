@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import OptionError
+from onnxcam.limits import brief
 from onnxcam.metrics.arguments import finite_map, known_protocol
 from onnxcam.metrics.measurement import Measurement
 from onnxcam.metrics.metric import Boxes
@@ -101,6 +102,8 @@ def box_on_input(box: Boxes, size: tuple[int, ...], placement: Placement | None 
     corners = _checked(box)
     height, width = size
     if placement is not None:
+        if not isinstance(placement, Placement):
+            raise OptionError(f"placement is that of a Saliency or a Scorer, or None, not {brief(placement)}")
         down, across = placement.picture
         corners = np.clip(corners, 0, [across, down, across, down])  # a padded input shows no object beyond it
         left, top, right, bottom = placement.box
@@ -113,15 +116,15 @@ def _checked(box: Boxes) -> Doubles:
     """(n,4) the corners; none of an empty list."""
     try:
         corners = np.asarray(box, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         corners = np.full(1, np.nan)
     if corners.shape == (0,):
         return np.zeros((0, 4))
     if corners.shape[-1:] != (4,) or corners.ndim > 2 or not np.isfinite(corners).all():
-        raise OptionError(f"a box is left, top, right, bottom in pixels, or a list of such boxes; not {box!r}")
+        raise OptionError(f"a box is left, top, right, bottom in pixels, or a list of such boxes; not {brief(box)}")
     corners = corners.reshape(-1, 4)
     if (corners[:, :2] > corners[:, 2:]).any():
-        raise OptionError(f"a box is left, top, right, bottom, with right not below left; not {box!r}")
+        raise OptionError(f"a box is left, top, right, bottom, with right not below left; not {brief(box)}")
     return corners
 
 

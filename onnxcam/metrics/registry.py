@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy.typing as npt
 
 from onnxcam.errors import OptionError, near
+from onnxcam.limits import brief
 from onnxcam.metrics.adcc import adcc
 from onnxcam.metrics.arguments import known_protocol, typed
 from onnxcam.metrics.average import MASK_PROTOCOLS, average_drop, average_gain, average_increase
@@ -211,7 +212,7 @@ def metric_named(name: str) -> tuple[Metric, str | None]:
     Dashes and underscores of the metric's name are the same. Raises OptionError, which names similar ones.
     """
     if not isinstance(name, str):
-        raise OptionError(f"a metric's name is a text such as 'deletion', not {name!r}")
+        raise OptionError(f"a metric's name is a text such as 'deletion', not {brief(name)}")
     word, colon, protocol = (part.strip() for part in name.partition(":"))
     metric = METRICS.get(word.replace("-", "_"))
     if metric is None:

@@ -23,7 +23,7 @@ def requested(names: Sequence[str], *, has_box: bool) -> tuple[str, ...]:
         raise OptionError("no metric is named; `all` stands for all of them")
     metrics: dict[tuple[str, str | None], str] = {}
     for name in names:
-        if name == ALL:
+        if isinstance(name, str) and name == ALL:
             for each in METRICS.values():
                 if has_box or Need.BOX not in each.needs:
                     metrics.setdefault(_key(each.name), each.name)

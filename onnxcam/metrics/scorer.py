@@ -185,7 +185,7 @@ class Scorer:
         progress: Progress | None,
     ) -> Scores:
         if progress is not None and not callable(progress):
-            raise OptionError(f"progress is a function that takes (done, all), not {progress!r}")
+            raise OptionError(f"progress is a function that takes (done, all), not {brief(progress)}")
         if count == 0:
             return np.zeros((0, len(self.targets)), np.float32)
         replacement = self._checked_fill(fill)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from onnxcam.errors import TargetError
 from onnxcam.explainer.targets.kind import TARGETS, ClassLike, Feeds, HeadOutput, TargetKind
 from onnxcam.inputs.labels import find_class, several
-from onnxcam.limits import is_whole
+from onnxcam.limits import brief, is_whole
 from onnxcam.outputs.saliency import ScoredTarget
 from onnxcam.surgeon.analysis.anatomy import Kind
 
@@ -41,9 +41,9 @@ def class_index(target: ClassLike, scores: npt.NDArray[np.float64], labels: Sequ
             return _of_label(text, labels, len(scores))
         target = int(text)
     if not is_whole(target):
-        raise TargetError(f"a target is a class index, a label or 'top1', not {target!r}")
+        raise TargetError(f"a target is a class index, a label or 'top1', not {brief(target)}")
     if not 0 <= target < len(scores):
-        raise TargetError(f"target {target} is out of range: the model has the classes 0 to {len(scores) - 1}")
+        raise TargetError(f"target {brief(target)} is out of range: the model has the classes 0 to {len(scores) - 1}")
     return int(target)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from onnxcam.errors import OptionError, TargetError
 from onnxcam.explainer.targets.kind import TARGETS, ClassLike, Feeds, HeadOutput, TargetKind, literal, no_labels
-from onnxcam.limits import is_whole
+from onnxcam.limits import brief, is_whole
 from onnxcam.outputs.saliency import ScoredTarget
 from onnxcam.surgeon.analysis.anatomy import Kind
 
@@ -28,7 +28,9 @@ class Element:
     def __post_init__(self) -> None:
         index = (self.index,) if is_whole(self.index) else self.index
         if not isinstance(index, tuple | list) or not all(map(is_whole, index)):
-            raise TargetError(f"an element's index is a tuple of whole numbers such as (4, 17), not {self.index!r}")
+            raise TargetError(
+                f"an element's index is a tuple of whole numbers such as (4, 17), not {brief(self.index)}"
+            )
         object.__setattr__(self, "index", tuple(int(i) for i in index))
 
 

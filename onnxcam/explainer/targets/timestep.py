@@ -9,7 +9,7 @@ import numpy as np
 from onnxcam.errors import OptionError, TargetError
 from onnxcam.explainer.targets.classes import class_index
 from onnxcam.explainer.targets.kind import REGIONS, ClassLike, Feeds, HeadOutput, TargetKind, Vector
-from onnxcam.limits import is_whole
+from onnxcam.limits import brief, is_whole
 from onnxcam.outputs.saliency import ALL_STEPS, ScoredTarget
 from onnxcam.surgeon.analysis.anatomy import Kind
 
@@ -35,7 +35,7 @@ class Timestep:
 
     def __post_init__(self) -> None:
         if self.step is not None and not is_whole(self.step):
-            raise TargetError(f"a step is a whole number from 0, or None for all steps, not {self.step!r}")
+            raise TargetError(f"a step is a whole number from 0, or None for all steps, not {brief(self.step)}")
 
 
 def feed(targets: Sequence[Timestep], output: HeadOutput) -> Feeds:
