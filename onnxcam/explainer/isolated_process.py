@@ -32,7 +32,7 @@ from onnxcam.explainer.prefetch import PictureResult, explain_each
 from onnxcam.inputs.presets import Preset
 from onnxcam.limits import Limits
 from onnxcam.metrics.measurement import Measurement
-from onnxcam.network.opening import BatchSupport
+from onnxcam.network.batch_support import BatchSupport
 from onnxcam.outputs.saliency import Saliency
 from onnxcam.surgeon.analysis.anatomy import Anatomy
 from onnxcam.types import Origin, Progress

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import onnx
 
 from onnxcam.errors import ModelError
-from onnxcam.network.opening import BatchSupport, OpenOptions, open_model
+from onnxcam.network.batch_support import BatchSupport
+from onnxcam.network.opening import OpenOptions, open_model
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import Anatomy
 from onnxcam.surgeon.analysis.factors import CHANNEL, Axis

@@ -4,39 +4,32 @@
     -> locate the feature map -> (with a class token: an earlier feature map) -> make the batch dynamic
     -> open the session -> verify
 
-The passes come from the surgeon; this module runs the model in between to see what is true of it. Three ways to batch
-are tried, best first: as exported, rewritten, one image at a time. Each is compared with runs of single images, and the
-rewritten graph with the file. What was learnt is stored for the next opening (cache.py).
+The passes come from the surgeon; this module runs the model in between to see what is true of it. batch_support.py does
+the last three steps. What was learnt is stored for the next opening (cache.py).
 """
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, replace
 
-from onnxcam.engine.options import PLAIN, EngineOptions
-from onnxcam.engine.providers import TENSORRT, ProviderSpec, parse_providers
-from onnxcam.errors import InferenceError, ModelError, OnnxCamError, OptionError, OutOfMemory, TimedOut
-from onnxcam.limits import SAFE, Limits
+from onnxcam.engine.providers import TENSORRT, parse_providers
+from onnxcam.errors import ModelError, OnnxCamError, OptionError, OutOfMemory, TimedOut
 from onnxcam.network import cache
 from onnxcam.network.added_batch import with_batch
-from onnxcam.network.batch_check import HALF_TOLERANCE, TOLERANCE, samples_interact, why_not_batched
+from onnxcam.network.batch_support import BatchSupport, BatchTrial, open_network
 from onnxcam.network.class_token import has_class_token, several_before_class_tokens
 from onnxcam.network.dry_run import noise, without_branches
-from onnxcam.network.extra_inputs import extra_inputs, for_batch, is_batched
+from onnxcam.network.extra_inputs import extra_inputs, for_batch
+from onnxcam.network.open_options import OpenOptions as OpenOptions
 from onnxcam.network.recorded import trace_of
 from onnxcam.network.scorer import Network
 from onnxcam.network.selection import Detections, Selection, refused_if_not_led_back, split_selection
 from onnxcam.network.sizes import size_notes, traced_at_fitting_size
-from onnxcam.network.verification import check_surgery
-from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import Anatomy, ImageInput, Kind
 from onnxcam.surgeon.analysis.candidate_table import CANDIDATES
 from onnxcam.surgeon.analysis.images import resolve_size
 from onnxcam.surgeon.analysis.locate import locate
 from onnxcam.surgeon.analysis.tracing import Trace
-from onnxcam.surgeon.graphs.masked_score import FEATURE_MASKS
 from onnxcam.surgeon.graphs.raw_table import RAW_TABLE, join_raw_scales
 from onnxcam.surgeon.ir import Model, Shapes
 from onnxcam.surgeon.loading import ModelFile
@@ -46,49 +39,9 @@ from onnxcam.surgeon.passes.frame_axis import add_frame_axis
 from onnxcam.surgeon.passes.joined_pictures import split_off
 from onnxcam.surgeon.passes.joined_sides import with_plain_heads
 from onnxcam.surgeon.preparation import prepare_model
-from onnxcam.surgeon.vmap.driver import CannotBatch, free_batch
-from onnxcam.types import Arrays, BatchMode, Image, MaskForm, Note, NoteCode
+from onnxcam.types import Arrays, Image, MaskForm, Note, NoteCode
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class OpenOptions:
-    """How to open a model; None and 'auto' leave the choice to onnxcam.
-
-    layout: axes of the image input. image_input: its name. size: (H,W). size_is_assumed: another one may be used, where
-    the model does not run at this one. layer: a tensor or node, or 'auto'. output: name of the output to explain. kind:
-    what is scored. inputs: values of the extra inputs. providers: as Session takes them. threads, batch: of a run.
-    with_fill: removed pixels are filled with an image, not with zero. form: how masks come. every_cell_counts: the
-    feature tensor must count at every cell, not at a class token only. engine: how a GPU computes. cache: read and
-    store what openings learn, in the user's cache folder. limits: what a run may take.
-    """
-
-    layout: str | None = None
-    image_input: str | None = None
-    size: tuple[int, ...] | None = None
-    size_is_assumed: bool = False
-    layer: str = "auto"
-    output: str | None = None
-    kind: Kind | None = None
-    inputs: Arrays = field(default_factory=dict)
-    providers: Sequence[ProviderSpec] = ("auto",)
-    threads: int | None = None
-    batch: int | None = None
-    with_fill: bool = False
-    form: MaskForm = FEATURE_MASKS
-    every_cell_counts: bool = False
-    engine: EngineOptions = PLAIN
-    cache: bool = True
-    limits: Limits = SAFE
-
-
-@dataclass(frozen=True)
-class BatchSupport:
-    """How the model takes several images at once, and why (a text for people)."""
-
-    mode: BatchMode
-    reason: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +87,7 @@ class OpenedModel:
         """
         options = replace(self.options, with_fill=with_fill, form=form)
         old = self.network
-        network = _network(self.model, self.anatomy, self.size, options, self.key, fixed=old.fixed, extra=old.extra)
+        network = open_network(self.model, self.anatomy, self.size, options, self.key, fixed=old.fixed, extra=old.extra)
         if old.masks_alone:
             network.run_masks_alone()
         return replace(self, network=network, options=options)
@@ -267,7 +220,7 @@ def _opened(
     model, anatomy, shapes = add_frame_axis(*split_off(model, anatomy, trace.shapes))
     joins_pictures = model is not joined and image.frames is None
     trace = replace(trace, shapes=shapes)
-    opener = _Opener(file, start.runnable, model, joins_pictures, trace, anatomy, size, inputs, options, record, key)
+    opener = BatchTrial(file, start.runnable, model, joins_pictures, trace, anatomy, size, inputs, options, record, key)
     network, graph, batching = opener.open()
     if cached and record is None and not trace.taken:  # the branch of an If is found anew at every opening
         cache.store(key, cache.ModelRecord(traced.shapes, batching.mode, batching.reason))
@@ -327,153 +280,3 @@ def _key(file: ModelFile, options: OpenOptions, size: tuple[int, ...]) -> str:
         (n, a.shape, a.dtype.str, hashlib.sha256(a.tobytes()).hexdigest()) for n, a in sorted(options.inputs.items())
     ]
     return cache.key(file.fingerprint, *map(str, (*choices, inputs)))
-
-
-@dataclass(frozen=True, eq=False)
-class _Opener:
-    """Tries the ways to batch, best first, and verifies each before it is used."""
-
-    file: ModelFile
-    runnable: Model | None
-    model: Model
-    joins_pictures: bool
-    trace: Trace
-    anatomy: Anatomy
-    size: tuple[int, ...]
-    inputs: Arrays
-    options: OpenOptions
-    record: "cache.ModelRecord | None"
-    key: str
-
-    def open(self) -> tuple[Network, Model, BatchSupport]:
-        """Returns (the network, the graph that it runs, how it batches)."""
-        if self.record is not None:
-            return self._from_record(self.record)
-        fixed = self.anatomy.image.batch
-        has_none = 0 in self.anatomy.image.added
-        reason = "the export has no batch axis" if has_none else f"the export is fixed to a batch of {fixed}"
-        if self.joins_pictures and fixed is None:
-            # As exported, where one picture's part begins may depend on the batch, and no gradient goes through that.
-            rewritten, _ = self._rewritten()
-            if rewritten is not None:
-                network, graph, verified = rewritten
-                text = f"the export joins several pictures in one batch; rewritten for any batch and {verified}"
-                return network, graph, BatchSupport(BatchMode.REWRITTEN, text)
-        if fixed is None:
-            network = self._network(self.model, None)
-            problem = why_not_batched(network, self.inputs, self._tolerance)
-            if problem is None:
-                verified = self._verified(network)
-                if has_none:
-                    batching = BatchSupport(BatchMode.REWRITTEN, f"{reason}; made dynamic and {verified}")
-                else:
-                    batching = BatchSupport(BatchMode.DYNAMIC, f"the export takes any batch; {verified}")
-                return network, self.model, batching
-            network.close()
-            reason = f"{reason}, and" if has_none else "the export declares a dynamic batch, but"
-            reason = f"{reason} {problem}"
-        rewritten, problem = self._rewritten()
-        if rewritten is not None:
-            network, graph, verified = rewritten
-            return network, graph, BatchSupport(BatchMode.REWRITTEN, f"{reason}; made dynamic and {verified}")
-        network = self._network(self.model, fixed or 1)
-        if samples_interact(network, self.inputs, self._tolerance):
-            network.run_masks_alone()
-        self._verified(network)
-        return network, self.model, BatchSupport(BatchMode.LOOPED, f"{reason}, and cannot be made dynamic: {problem}")
-
-    def _from_record(self, record: "cache.ModelRecord") -> tuple[Network, Model, BatchSupport]:
-        """Opens the model in the way that an earlier opening verified."""
-        batching = BatchSupport(record.mode, record.reason)
-        model = self._with_free_batch() if record.mode is BatchMode.REWRITTEN else self.model
-        fixed = (self.anatomy.image.batch or 1) if record.mode is BatchMode.LOOPED else None
-        network = self._network(model, fixed)
-        if samples_interact(network, self.inputs, self._tolerance):
-            network.run_masks_alone()
-        return network, model, batching
-
-    def _rewritten(self) -> tuple[tuple[Network, Model, str] | None, str]:
-        """Makes the graph take any batch. Returns ((network, graph, how verified), ''), or (None, the problem)."""
-        try:
-            graph = self._with_free_batch()
-            network = self._network(graph, None)
-        except (OutOfMemory, TimedOut):
-            raise
-        except (CannotBatch, InferenceError) as error:
-            return None, str(error)
-        try:
-            problem = why_not_batched(network, self.inputs, self._tolerance)
-        except (OutOfMemory, TimedOut):
-            raise
-        except InferenceError as error:
-            problem = str(error)
-        if problem is None:
-            return (network, graph, self._verified(network)), ""
-        network.close()
-        return None, f"in the rewritten graph {problem}"
-
-    def _with_free_batch(self) -> Model:
-        model = ir.edit(self.model)
-        names = [self.anatomy.image.name, *(n for n, batched in self._extra.items() if batched)]
-        return free_batch(model, self.trace.shapes, self.trace.values, names, self.options.limits)
-
-    @property
-    def _extra(self) -> dict[str, bool]:
-        """Of each extra input, whether it has one entry for each image of a batch."""
-        batch = self.anatomy.image.batch
-        values = {str(v.name): v for v in self.model.graph.inputs}
-        image = values[self.anatomy.image.name]
-        return {name: is_batched(values[name], image, batch) for name in self.inputs}
-
-    @property
-    def _tolerance(self) -> float:
-        half = self.options.engine.half or ir.computes_in_half(self.model)
-        return HALF_TOLERANCE if half else TOLERANCE
-
-    def _network(self, model: Model, fixed: int | None) -> Network:
-        return _network(model, self.anatomy, self.size, self.options, self.key, fixed=fixed, extra=self._extra)
-
-    def _verified(self, network: Network) -> str:
-        options = self.options
-        return check_surgery(
-            network, self.file, self.runnable, self.model, self.inputs, threads=options.threads, engine=options.engine,
-            limits=options.limits,
-        )  # fmt: skip
-
-
-def _network(
-    model: Model,
-    anatomy: Anatomy,
-    size: tuple[int, ...],
-    options: OpenOptions,
-    key: str,
-    *,
-    fixed: int | None,
-    extra: Mapping[str, bool],
-) -> Network:
-    """Opens a scoring graph. key: name of the model's record, by which a measured plan is stored."""
-    options.limits.check()
-    can_measure = options.threads is None and options.batch is None and options.cache and cache.folder() is not None
-    name = cache.key("plan", key, str(size), cache.machine(), str(options.form), str(options.with_fill))
-    network = Network(
-        model,
-        anatomy,
-        size,
-        with_fill=options.with_fill,
-        providers=options.providers,
-        threads=options.threads,
-        batch=options.batch,
-        fixed=fixed,
-        extra=extra,
-        form=options.form,
-        engine=options.engine,
-        limits=options.limits.lasting,
-        plan=cache.load_plan(name) if can_measure else None,
-        save_plan=partial(cache.store_plan, name) if can_measure else None,
-    )
-    try:
-        options.limits.check()
-    except TimedOut:
-        network.close()
-        raise
-    return network

@@ -274,7 +274,7 @@ def test_samples_of_a_bound_batch_that_leave_each_other_alone_share_it(monkeypat
     def refuse(*_: object) -> None:
         raise CannotBatch("not this one")
 
-    monkeypatch.setattr("onnxcam.network.opening.free_batch", refuse)
+    monkeypatch.setattr("onnxcam.network.batch_support.free_batch", refuse)
     apart = SCALED_BY_BATCH.replace("ReduceMean <keepdims=1>", "ReduceMean <axes=[1,2,3], keepdims=1>")
     with Explainer(filled(apart), providers=["cpu"], preset="unit") as explain:
         assert explain.batching.mode is BatchMode.LOOPED

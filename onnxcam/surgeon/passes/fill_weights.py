@@ -17,8 +17,10 @@ MOST_NUMBERS = 2**27
 def store_filled_weights(model: Model) -> Model:
     """Replaces every ConstantOfShape of a constant shape by an initializer, under the tensor's name.
 
-    onnxruntime would fill such a tensor again in each run.
+    onnxruntime would fill such a tensor again in each run. The model itself where there is none.
     """
+    if all(node.op_type != "ConstantOfShape" for node in model.graph):
+        return model
     copy = edit(model)
     for node in [n for n in copy.graph if n.op_type == "ConstantOfShape"]:
         shape = constant(node.inputs[0]) if node.inputs else None

@@ -1,0 +1,181 @@
+"""Finds how a model takes several images at once, and opens its scoring graph in that way.
+
+Three ways are tried, best first: as exported, rewritten for any batch, one image at a time. Each is compared with runs
+of single images, and the rewritten graph with the file. opening.py calls it once the graph is analysed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from onnxcam.errors import InferenceError, OutOfMemory, TimedOut
+from onnxcam.network import cache
+from onnxcam.network.batch_check import HALF_TOLERANCE, TOLERANCE, samples_interact, why_not_batched
+from onnxcam.network.extra_inputs import is_batched
+from onnxcam.network.open_options import OpenOptions
+from onnxcam.network.scorer import Network
+from onnxcam.network.verification import check_surgery
+from onnxcam.surgeon import ir
+from onnxcam.surgeon.analysis.anatomy import Anatomy
+from onnxcam.surgeon.analysis.tracing import Trace
+from onnxcam.surgeon.ir import Model
+from onnxcam.surgeon.loading import ModelFile
+from onnxcam.surgeon.vmap.driver import CannotBatch, free_batch
+from onnxcam.types import Arrays, BatchMode
+
+
+@dataclass(frozen=True)
+class BatchSupport:
+    """How the model takes several images at once, and why (a text for people)."""
+
+    mode: BatchMode
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class BatchTrial:
+    """Tries the ways to batch, best first, and verifies each before it is used."""
+
+    file: ModelFile
+    runnable: Model | None
+    model: Model
+    joins_pictures: bool
+    trace: Trace
+    anatomy: Anatomy
+    size: tuple[int, ...]
+    inputs: Arrays
+    options: OpenOptions
+    record: "cache.ModelRecord | None"
+    key: str
+
+    def open(self) -> tuple[Network, Model, BatchSupport]:
+        """Returns (the network, the graph that it runs, how it batches)."""
+        if self.record is not None:
+            return self._from_record(self.record)
+        fixed = self.anatomy.image.batch
+        has_none = 0 in self.anatomy.image.added
+        reason = "the export has no batch axis" if has_none else f"the export is fixed to a batch of {fixed}"
+        if self.joins_pictures and fixed is None:
+            # As exported, where one picture's part begins may depend on the batch, and no gradient goes through that.
+            rewritten, _ = self._rewritten()
+            if rewritten is not None:
+                network, graph, verified = rewritten
+                text = f"the export joins several pictures in one batch; rewritten for any batch and {verified}"
+                return network, graph, BatchSupport(BatchMode.REWRITTEN, text)
+        if fixed is None:
+            network = self._network(self.model, None)
+            problem = why_not_batched(network, self.inputs, self._tolerance)
+            if problem is None:
+                verified = self._verified(network)
+                if has_none:
+                    batching = BatchSupport(BatchMode.REWRITTEN, f"{reason}; made dynamic and {verified}")
+                else:
+                    batching = BatchSupport(BatchMode.DYNAMIC, f"the export takes any batch; {verified}")
+                return network, self.model, batching
+            network.close()
+            reason = f"{reason}, and" if has_none else "the export declares a dynamic batch, but"
+            reason = f"{reason} {problem}"
+        rewritten, problem = self._rewritten()
+        if rewritten is not None:
+            network, graph, verified = rewritten
+            return network, graph, BatchSupport(BatchMode.REWRITTEN, f"{reason}; made dynamic and {verified}")
+        network = self._network(self.model, fixed or 1)
+        if samples_interact(network, self.inputs, self._tolerance):
+            network.run_masks_alone()
+        self._verified(network)
+        return network, self.model, BatchSupport(BatchMode.LOOPED, f"{reason}, and cannot be made dynamic: {problem}")
+
+    def _from_record(self, record: "cache.ModelRecord") -> tuple[Network, Model, BatchSupport]:
+        """Opens the model in the way that an earlier opening verified."""
+        batching = BatchSupport(record.mode, record.reason)
+        model = self._with_free_batch() if record.mode is BatchMode.REWRITTEN else self.model
+        fixed = (self.anatomy.image.batch or 1) if record.mode is BatchMode.LOOPED else None
+        network = self._network(model, fixed)
+        if samples_interact(network, self.inputs, self._tolerance):
+            network.run_masks_alone()
+        return network, model, batching
+
+    def _rewritten(self) -> tuple[tuple[Network, Model, str] | None, str]:
+        """Makes the graph take any batch. Returns ((network, graph, how verified), ''), or (None, the problem)."""
+        try:
+            graph = self._with_free_batch()
+            network = self._network(graph, None)
+        except (OutOfMemory, TimedOut):
+            raise
+        except (CannotBatch, InferenceError) as error:
+            return None, str(error)
+        try:
+            problem = why_not_batched(network, self.inputs, self._tolerance)
+        except (OutOfMemory, TimedOut):
+            raise
+        except InferenceError as error:
+            problem = str(error)
+        if problem is None:
+            return (network, graph, self._verified(network)), ""
+        network.close()
+        return None, f"in the rewritten graph {problem}"
+
+    def _with_free_batch(self) -> Model:
+        names = [self.anatomy.image.name, *(n for n, batched in self._extra.items() if batched)]
+        return free_batch(self.model, self.trace.shapes, self.trace.values, names, self.options.limits)
+
+    @property
+    def _extra(self) -> dict[str, bool]:
+        """Of each extra input, whether it has one entry for each image of a batch."""
+        batch = self.anatomy.image.batch
+        values = {str(v.name): v for v in self.model.graph.inputs}
+        image = values[self.anatomy.image.name]
+        return {name: is_batched(values[name], image, batch) for name in self.inputs}
+
+    @property
+    def _tolerance(self) -> float:
+        half = self.options.engine.half or ir.computes_in_half(self.model)
+        return HALF_TOLERANCE if half else TOLERANCE
+
+    def _network(self, model: Model, fixed: int | None) -> Network:
+        return open_network(model, self.anatomy, self.size, self.options, self.key, fixed=fixed, extra=self._extra)
+
+    def _verified(self, network: Network) -> str:
+        options = self.options
+        return check_surgery(
+            network, self.file, self.runnable, self.model, self.inputs, threads=options.threads, engine=options.engine,
+            limits=options.limits,
+        )  # fmt: skip
+
+
+def open_network(
+    model: Model,
+    anatomy: Anatomy,
+    size: tuple[int, ...],
+    options: OpenOptions,
+    key: str,
+    *,
+    fixed: int | None,
+    extra: Mapping[str, bool],
+) -> Network:
+    """Opens a scoring graph. key: name of the model's record, by which a measured plan is stored."""
+    options.limits.check()
+    can_measure = options.threads is None and options.batch is None and options.cache and cache.folder() is not None
+    name = cache.key("plan", key, str(size), cache.machine(), str(options.form), str(options.with_fill))
+    network = Network(
+        model,
+        anatomy,
+        size,
+        with_fill=options.with_fill,
+        providers=options.providers,
+        threads=options.threads,
+        batch=options.batch,
+        fixed=fixed,
+        extra=extra,
+        form=options.form,
+        engine=options.engine,
+        limits=options.limits.lasting,
+        plan=cache.load_plan(name) if can_measure else None,
+        save_plan=partial(cache.store_plan, name) if can_measure else None,
+    )
+    try:
+        options.limits.check()
+    except TimedOut:
+        network.close()
+        raise
+    return network
