@@ -1,7 +1,9 @@
 """How signals stop a command: as soon as nothing is half done, with what was begun cleaned up, and no traceback."""
 
 import os
+import select
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -11,6 +13,10 @@ from typing import Any, NoReturn
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGBREAK")
 SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
 """What a keyboard, a service manager or a terminal that is closed sends. No system has all of them."""
+REMIND = 0.3
+"""Seconds after which a program that has not begun to end is reminded."""
+DEEPEST = 1000
+"""Errors in a chain of contexts that are looked at."""
 MOST = 4
 """Signals that a process gets which does not come to an end."""
 
@@ -29,6 +35,8 @@ class Stop:
         self._over = False
         self._ignored = 0
         self._code = 0
+        self._exit: SystemExit | None = None
+        self._reminder = False
 
     @property
     def code(self) -> int:
@@ -37,6 +45,11 @@ class Stop:
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """The signal handler. Raises SystemExit once, within a deferred() block at the second signal."""
+        reminder, self._reminder = self._reminder and self._raised, False
+        if reminder:
+            if not self._over and not _is_handled(self._exit):
+                self._end()
+            return
         waits = self._deferred and not self._code
         self._code = self._code or 128 + number
         if self._over or self._ignored:
@@ -46,9 +59,22 @@ class Stop:
         elif not waits:
             self._end()
 
+    def remind(self) -> bool:
+        """Raises SystemExit once more where it was lost: in a destructor, a callback, or C code that drops errors.
+
+        Called from another thread, again and again. It does not disturb a `finally` block that cleans up. Returns
+        whether a signal was sent.
+        """
+        if not self._raised or self._over:
+            return False
+        self._reminder = True
+        os.kill(os.getpid(), self._code - 128)
+        return True
+
     def _end(self) -> NoReturn:
         self._raised = True
-        raise SystemExit(self._code)
+        self._exit = SystemExit(self._code)
+        raise self._exit
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
@@ -83,7 +109,7 @@ def install() -> tuple[Stop, dict[int, Any]]:
 
 
 def watch(stop: Stop, stop_runs: Callable[[], None]) -> None:
-    """Starts a thread that calls stop_runs at each signal, and ends the process at the fifth.
+    """Starts a thread that calls stop_runs at each signal, reminds Stop, and ends the process at the fifth signal.
 
     A handler runs in the main thread once that is back from a forward pass, which may take minutes. Call it after
     install(), in the main thread, once the descriptors 0 to 2 are open.
@@ -93,11 +119,15 @@ def watch(stop: Stop, stop_runs: Callable[[], None]) -> None:
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
 
     def wait() -> None:
-        count = 0
-        while numbers := os.read(reader, 64):
-            count += sum(number in SIGNALS for number in numbers)
-            if count > MOST:
-                os._exit(stop.code or 128 + numbers[-1])
+        count = reminders = 0
+        while True:
+            if select.select([reader], [], [], REMIND if count else None)[0]:
+                numbers = os.read(reader, 64)
+                count += sum(number in SIGNALS for number in numbers)
+                if count - reminders > MOST:
+                    os._exit(stop.code or 128 + numbers[-1])
+            elif stop.remind():
+                reminders += 1
             if count:
                 stop_runs()
 
@@ -128,6 +158,16 @@ def quiet_unraisable(show: Callable[[Any], object]) -> Callable[[Any], None]:
             show(unraisable)
 
     return hook
+
+
+def _is_handled(error: BaseException | None) -> bool:
+    """Whether the code that runs is a `finally` or `except` block of this error, or is called from one."""
+    handled = sys.exc_info()[1]
+    for _ in range(DEEPEST):
+        if handled is None or handled is error:
+            break
+        handled = handled.__context__
+    return handled is not None
 
 
 def _installed() -> Stop | None:

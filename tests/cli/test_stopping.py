@@ -244,3 +244,47 @@ start()
     begun = time.monotonic()
     assert stopped(code, folder, [signal.SIGTERM]) == (143, "stopped: 0 of 1 pictures were written\n")
     assert time.monotonic() - begun < 100, "before its deadline of 120 s"
+
+
+SWALLOWING = """
+import gc, os, signal, sys, time
+from onnxcam.cli import main
+class Slow:
+    def __del__(self):
+        os.write(2, b"ready\\n")
+        end = time.monotonic() + 0.5
+        while time.monotonic() < end:
+            pass
+class Unclear:
+    def __getattr__(self, name):
+        os.write(2, b"ready\\n")
+        end = time.monotonic() + 0.5
+        while time.monotonic() < end:
+            pass
+def run():
+    try:
+        {how}
+        time.sleep(60)
+    finally:
+        time.sleep(1)
+        os.write(2, b"cleaned up\\n")
+main.run = run
+from onnxcam.cli.start import start
+start()
+"""
+"""Loses what a signal raises: in a destructor, and in an `except` clause of other code."""
+
+
+@pytest.mark.parametrize("how", ["value = Slow(); del value", "exec('try: Unclear().x\\nexcept BaseException: pass')"])
+def test_a_signal_that_other_code_swallows_stops_the_program_all_the_same(how: str) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", SWALLOWING.format(how=how)], stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        start = time.monotonic()
+        text = process.stderr.read()
+        assert process.wait(30) == 128 + signal.SIGTERM
+    assert text == "cleaned up\n"
+    assert time.monotonic() - start < 10
