@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnxcam.cli.comparison_summary import comparison_summary
+from onnxcam.cli.groups import command
 from onnxcam.cli.isolated import ran_isolated
 from onnxcam.cli.opening import open_explainer
-from onnxcam.cli.options import CompareArgs, command
+from onnxcam.cli.options import CompareArgs
 from onnxcam.cli.parsing import (
     build_methods,
     files_of,

@@ -3,8 +3,9 @@
 from typing import TYPE_CHECKING
 
 from onnxcam.cli.compiled_summary import compiled_lines
+from onnxcam.cli.groups import command
 from onnxcam.cli.isolated import ran_isolated
-from onnxcam.cli.options import CompileArgs, MethodArgs, command
+from onnxcam.cli.options import CompileArgs, MethodArgs
 from onnxcam.cli.parsing import (
     build_method,
     files_of,

@@ -1,7 +1,8 @@
 """`onnxcam demo`: explain the embedded photographs with the embedded model."""
 
 from onnxcam.cli.explain import explain_pictures
-from onnxcam.cli.options import ExplainArgs, FileArgs, Json, MethodArgs, Quiet, command
+from onnxcam.cli.groups import command
+from onnxcam.cli.options import ExplainArgs, FileArgs, Json, MethodArgs, Quiet
 
 
 @command

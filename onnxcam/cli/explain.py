@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from onnxcam.cli.groups import command
 from onnxcam.cli.measuring import Measuring
 from onnxcam.cli.opening import open_explainer
-from onnxcam.cli.options import ExplainArgs, command
+from onnxcam.cli.options import ExplainArgs
 from onnxcam.cli.parsing import (
     build_method,
     files_of,

@@ -3,9 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 from onnxcam.cli.compiled_summary import compiled_lines
+from onnxcam.cli.groups import command
 from onnxcam.cli.isolated import ran_isolated
 from onnxcam.cli.opening import open_options
-from onnxcam.cli.options import Isolated, Json, LimitArgs, ModelPath, OpeningArgs, command
+from onnxcam.cli.options import Isolated, Json, LimitArgs, ModelPath, OpeningArgs
 from onnxcam.cli.parsing import parse_limits, parse_path
 from onnxcam.cli.printing import print_json, print_lines
 from onnxcam.cli.summary import shape_text

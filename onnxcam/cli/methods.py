@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from onnxcam.cli.options import Json, command
+from onnxcam.cli.groups import command
+from onnxcam.cli.options import Json
 from onnxcam.cli.printing import print_json, print_lines
 
 if TYPE_CHECKING:

@@ -3,7 +3,8 @@
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from onnxcam.cli.options import Json, command
+from onnxcam.cli.groups import command
+from onnxcam.cli.options import Json
 from onnxcam.cli.printing import print_json, print_lines
 
 if TYPE_CHECKING:

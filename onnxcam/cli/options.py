@@ -1,16 +1,12 @@
 """Every option of the command line, declared once.
 
 An option is a field of a group below: its type, its flags, its help and its default. A command names the groups it
-takes; `command` turns their fields into the options that Typer parses, and gives the command its groups with the
-parsed values. The values are still text: parsing.py turns them into the library's. To add an option, add a field here
-and the line in parsing.py or opening.py that hands it on.
+takes, and groups.py gives it these with the parsed values. The values are still text: parsing.py turns them into the
+library's. To add an option, add a field here and the line in parsing.py or opening.py that hands it on.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
-from functools import wraps
-from inspect import Parameter, Signature, signature
-from typing import Annotated, Any, get_type_hints
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
 import typer
 
@@ -21,19 +17,27 @@ FILES, RUN = "Files", "Running"
 DEFAULT_METHOD, COMPILED_METHOD = "score-cam", "grad-cam"
 
 
-def option(panel: str, help: str, *flags: str, metavar: str | None = None) -> Any:
-    """An option of `--help`'s panel. flags: by default the field's name, as in --gpu-mem."""
+def option(panel: str, help: str, *flags: str, metavar: str = "TEXT") -> Any:
+    """An option of `--help`'s panel. flags: by default the field's name, as in --gpu-mem. metavar: its value there."""
     return typer.Option(*flags, rich_help_panel=panel, help=help, metavar=metavar)
 
 
-ModelPath = Annotated[str, typer.Argument(help="The exported ONNX file.", show_default=False)]
-Images = Annotated[list[str], typer.Argument(help="Pictures, .npy arrays, or folders of pictures.", show_default=False)]
-Json = Annotated[bool, option(RUN, "Print JSON on standard output and nothing else.", "--json")]
+def flag(panel: str, help: str, *flags: str) -> Any:
+    """An option without a value."""
+    return option(panel, help, *flags, metavar="")
+
+
+ModelPath = Annotated[str, typer.Argument(help="The exported ONNX file.", show_default=False, metavar="MODEL")]
+Images = Annotated[
+    list[str],
+    typer.Argument(help="Pictures, .npy arrays, or folders of pictures.", show_default=False, metavar="PICTURES"),
+]
+Json = Annotated[bool, flag(RUN, "Print JSON on standard output and nothing else.", "--json")]
 Isolated = Annotated[
     bool,
-    option(RUN, "Read and run the model in a process of its own, which a stranger's file may crash.", "--isolated"),
+    flag(RUN, "Read and run the model in a process of its own, which a stranger's file may crash.", "--isolated"),
 ]
-Quiet = Annotated[bool, option(RUN, "Print nothing but errors.", "--quiet", "-q")]
+Quiet = Annotated[bool, flag(RUN, "Print nothing but errors.", "--quiet", "-q")]
 
 
 MethodName = Annotated[str, option(HOW, "The method; `onnxcam methods` lists them.", "--method", "-m")]
@@ -150,7 +154,7 @@ class MethodArgs:
         ),
     ] = None
     fast: Annotated[
-        bool, option(HOW, "Score-CAM with the tolerance 0.02: typically 5 to 20 % of the passes.", "--fast")
+        bool, flag(HOW, "Score-CAM with the tolerance 0.02: typically 5 to 20 % of the passes.", "--fast")
     ] = False
     step: Annotated[
         str | None,
@@ -218,7 +222,7 @@ class PreprocessingArgs:
         str | None, option(PICTURE, "Colour of a letterbox's bars, 0 to 255: one number, or one a channel. Usual: 114.")
     ] = None
     whole: Annotated[
-        bool, option(PICTURE, "Explain the whole picture: no crop, but squashed, or in a letterbox.", "--whole")
+        bool, flag(PICTURE, "Explain the whole picture: no crop, but squashed, or in a letterbox.", "--whole")
     ] = False
 
 
@@ -231,17 +235,20 @@ class EngineArgs:
         option(RUN, "Execution providers in order, short names (cuda,cpu); each must start. auto: the best that does."),
     ] = "auto"
     batch: Annotated[
-        int | None, option(RUN, "Masks a forward pass. Default: by the free memory and, on a CPU, a measurement.")
+        int | None,
+        option(RUN, "Masks a forward pass. Default: by the free memory and, on a CPU, a measurement.", metavar="N"),
     ] = None
-    threads: Annotated[int | None, option(RUN, "Threads of one forward pass. Default: measured, see --batch.")] = None
+    threads: Annotated[
+        int | None, option(RUN, "Threads of one forward pass. Default: measured, see --batch.", metavar="N")
+    ] = None
     isolated: Isolated = False
     gpu_mem: Annotated[
         str | None, option(RUN, "Most GPU memory that an open graph takes: 4GB, 512MiB, or 50% of what is free.")
     ] = None
-    half: Annotated[bool, option(RUN, "Score in half precision (GPU): faster, rounds more.", "--half")] = False
-    tf32: Annotated[bool, option(RUN, "Let CUDA multiply float32 as TF32: faster, rounds more.", "--tf32")] = False
+    half: Annotated[bool, flag(RUN, "Score in half precision (GPU): faster, rounds more.", "--half")] = False
+    tf32: Annotated[bool, flag(RUN, "Let CUDA multiply float32 as TF32: faster, rounds more.", "--tf32")] = False
     cuda_graph: Annotated[
-        bool, option(RUN, "Record the kernels of a batch once and replay them (CUDA).", "--cuda-graph")
+        bool, flag(RUN, "Record the kernels of a batch once and replay them (CUDA).", "--cuda-graph")
     ] = False
 
 
@@ -275,14 +282,17 @@ class FileArgs:
     """Which files are written, and how they look."""
 
     out: Annotated[
-        str | None, option(FILES, "Where to write: FILE, or FOLDER/. Default: the working directory.", "--out", "-o")
+        str | None,
+        option(
+            FILES, "Where to write: FILE, or FOLDER/. Default: the working directory.", "--out", "-o", metavar="FILE"
+        ),
     ] = None
     format: Annotated[
         str | None, option(FILES, "png (overlay), npy (the map), json (the record); several with commas.")
     ] = None
     colormap: Annotated[str | None, option(FILES, "Colours of the overlay, e.g. turbo, viridis, jet.")] = None
-    alpha: Annotated[float | None, option(FILES, "Strength of the overlay's colours, 0 to 1.")] = None
-    caption: Annotated[bool, option(FILES, "Write class, probability and a scale under the overlay.")] = True
+    alpha: Annotated[float | None, option(FILES, "Strength of the overlay's colours, 0 to 1.", metavar="X")] = None
+    caption: Annotated[bool, flag(FILES, "Write class, probability and a scale under the overlay.")] = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -300,7 +310,7 @@ class ExplainArgs:
     limits: LimitArgs = field(default_factory=LimitArgs)
     files: FileArgs = field(default_factory=FileArgs)
     keep_going: Annotated[
-        bool, option(FILES, "Skip pictures that cannot be explained, and list them at the end.", "--keep-going")
+        bool, flag(FILES, "Skip pictures that cannot be explained, and list them at the end.", "--keep-going")
     ] = False
     quiet: Quiet = False
     json: Json = False
@@ -339,6 +349,7 @@ class SanityArgs:
             "the working directory.",
             "--out",
             "-o",
+            metavar="FILE",
         ),
     ] = None
     quiet: Quiet = False
@@ -361,7 +372,7 @@ class CompareArgs:
     method: MethodArgs = field(default_factory=MethodArgs)
     measuring: MeasuringArgs = field(default_factory=MeasuringArgs)
     curves: Annotated[
-        bool, option(MEASURE, "Draw the curves of deletion and insertion too, and measure them.", "--curves")
+        bool, flag(MEASURE, "Draw the curves of deletion and insertion too, and measure them.", "--curves")
     ] = False
     opening: OpeningArgs = field(default_factory=OpeningArgs)
     preprocessing: PreprocessingArgs = field(default_factory=PreprocessingArgs)
@@ -375,14 +386,19 @@ class CompareArgs:
             "Default: PICTURE.compare.png of each in the working directory.",
             "--out",
             "-o",
+            metavar="FILE",
         ),
     ] = None
     width: Annotated[
         float | None,
-        option(FILES, "Width in inches. Default: 3.4, a column of print, or 7 for more than four maps in a row."),
+        option(
+            FILES,
+            "Width in inches. Default: 3.4, a column of print, or 7 for more than four maps in a row.",
+            metavar="X",
+        ),
     ] = None
     colormap: Annotated[str | None, option(FILES, "Colours of the maps, e.g. turbo, viridis, jet.")] = None
-    alpha: Annotated[float | None, option(FILES, "Strength of the maps' colours, 0 to 1.")] = None
+    alpha: Annotated[float | None, option(FILES, "Strength of the maps' colours, 0 to 1.", metavar="X")] = None
     quiet: Quiet = False
     json: Json = False
 
@@ -406,7 +422,7 @@ class CompileArgs:
         str | None, option(WHAT, "File of class names (.txt with one a line, or .json), or imagenet.", "--labels")
     ] = None
     raw: Annotated[
-        bool, option(PICTURE, "The file takes pictures of any size, uint8 (H,W,3), and preprocesses them.", "--raw")
+        bool, flag(PICTURE, "The file takes pictures of any size, uint8 (H,W,3), and preprocesses them.", "--raw")
     ] = False
     pictures: Annotated[
         list[str] | None,
@@ -422,50 +438,14 @@ class CompileArgs:
     limits: LimitArgs = field(default_factory=LimitArgs)
     out: Annotated[
         str | None,
-        option(FILES, "FILE, or FOLDER/. Default: MODEL.explained.onnx in the working directory.", "--out", "-o"),
+        option(
+            FILES,
+            "FILE, or FOLDER/. Default: MODEL.explained.onnx in the working directory.",
+            "--out",
+            "-o",
+            metavar="FILE",
+        ),
     ] = None
     isolated: Isolated = False
     quiet: Quiet = False
     json: Json = False
-
-
-def command(function: Callable[..., None]) -> Callable[..., None]:
-    """`function` as Typer reads it: a parameter that is a group becomes the options of the group.
-
-    Every value reaches the function by keyword, those of a group inside their dataclass.
-    """
-    hints = get_type_hints(function, include_extras=True)
-    parameters: list[Parameter] = []
-    for parameter in signature(function).parameters.values():
-        kind = hints[parameter.name]
-        flat = _parameters(kind) if is_dataclass(kind) else [parameter.replace(annotation=kind)]
-        parameters += [p.replace(kind=Parameter.KEYWORD_ONLY) for p in flat]
-
-    @wraps(function)
-    def call(**values: Any) -> None:
-        function(**{name: _value(name, hints[name], values) for name in signature(function).parameters})
-
-    # What inspect.signature() reads, as functools.wraps sets __wrapped__.
-    call.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
-    call.__annotations__ = {p.name: p.annotation for p in parameters}
-    return call
-
-
-def _parameters(group: Any) -> Iterator[Parameter]:
-    """A group's fields as parameters of a function, groups within it included."""
-    hints = get_type_hints(group, include_extras=True)
-    for one in fields(group):
-        kind = hints[one.name]
-        if is_dataclass(kind):
-            yield from _parameters(kind)
-        else:
-            default = Parameter.empty if one.default is MISSING else one.default
-            yield Parameter(one.name, Parameter.KEYWORD_ONLY, default=default, annotation=kind)
-
-
-def _value(name: str, kind: Any, values: Mapping[str, Any]) -> Any:
-    """The parsed value of an option, or the group made of its options' values."""
-    if not is_dataclass(kind):
-        return values[name]
-    hints = get_type_hints(kind, include_extras=True)
-    return kind(**{one.name: _value(one.name, hints[one.name], values) for one in fields(kind)})  # type: ignore[operator]

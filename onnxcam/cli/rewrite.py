@@ -2,9 +2,10 @@
 
 from typing import Annotated
 
+from onnxcam.cli.groups import command
 from onnxcam.cli.isolated import ran_isolated
 from onnxcam.cli.opening import open_options
-from onnxcam.cli.options import FILES, Isolated, LimitArgs, ModelPath, OpeningArgs, Quiet, command, option
+from onnxcam.cli.options import FILES, Isolated, LimitArgs, ModelPath, OpeningArgs, Quiet, option
 from onnxcam.cli.parsing import files_of, parse_destination, parse_limits, parse_path
 from onnxcam.cli.printing import print_lines
 from onnxcam.cli.summary import shape_text
@@ -16,7 +17,10 @@ def rewrite(
     opening: OpeningArgs,
     limits: LimitArgs,
     out: Annotated[
-        str | None, option(FILES, "FILE, or FOLDER/. Default: MODEL.cam.onnx in the working directory.", "--out", "-o")
+        str | None,
+        option(
+            FILES, "FILE, or FOLDER/. Default: MODEL.cam.onnx in the working directory.", "--out", "-o", metavar="FILE"
+        ),
     ] = None,
     quiet: Quiet = False,
     isolated: Isolated = False,

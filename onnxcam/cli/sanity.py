@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from onnxcam.cli.groups import command
 from onnxcam.cli.isolated import ran_isolated
 from onnxcam.cli.opening import open_explainer
-from onnxcam.cli.options import SanityArgs, command
+from onnxcam.cli.options import SanityArgs
 from onnxcam.cli.parsing import (
     build_methods,
     files_of,

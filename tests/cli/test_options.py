@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 
 import onnxcam.cli
 from onnxcam.cli import compare, compile, demo, explain, inspect, methods, metrics, options, rewrite, sanity
+from onnxcam.cli.groups import command
 from onnxcam.cli.main import app
-from onnxcam.cli.options import ExplainArgs, MethodArgs, OpeningArgs, TargetArgs, command, option
+from onnxcam.cli.options import ExplainArgs, MethodArgs, OpeningArgs, TargetArgs, option
 from onnxcam.explainer.targets.registry import TARGET_KINDS
 from onnxcam.methods.fills import FILLS
 from onnxcam.outputs.formats import FORMATS
@@ -120,6 +121,15 @@ def test_words_reach_a_command_by_keyword_in_their_groups() -> None:
     args = Outer(picture="a.png", targets=TargetArgs(target=["cat", "dog"]), opening=OpeningArgs(inputs=["n=1"]))
     method = MethodArgs(method="rise", options=["masks=5"], fast=True)
     assert calls == [{"args": args, "method": method, "often": 3}]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_names_no_type_of_python(name: str) -> None:
+    """A flag takes no value, and none is called <bool> or <list[str]>."""
+    for parameter in PARSED[name].params:
+        if parameter.name != "help" and parameter.param_type_name == "option":
+            assert parameter.metavar is not None, parameter.name
+            assert (parameter.metavar == "") == bool(parameter.is_flag), parameter.name
 
 
 @pytest.mark.parametrize("name", COMMANDS)
