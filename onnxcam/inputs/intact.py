@@ -39,8 +39,9 @@ _AFTER_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _START_OF_SCAN, _END_OF_IMAGE, _RESTART_INTERVAL, _PROGRESSIVE = 0xDA, 0xD9, 0xDD, 0xC2
 _RESTART, _SHORT = re.compile(rb"\xff[\xd0-\xd7]"), 32
 """A restart marker, and how many bytes of the filler go before one."""
-_FILLER = bytes(np.random.default_rng(0).integers(1, 255, 1024, np.uint8))
-"""Bytes that any decoder takes for data of a scan, and which mean something."""
+_FILLER = b"\xed\xb6" + bytes(np.random.default_rng(0).integers(1, 255, 1022, np.uint8))
+"""Bytes that any decoder takes for data of a scan, and which mean something. They begin with ones, as libjpeg fills with
+zeros: a code that lacks but its last bit becomes another one."""
 _LARGE = 2**20
 """Pixels, from which on a second decoding takes long enough to be spared where it can be."""
 _GREY, _FAR = 128, 40
@@ -114,7 +115,7 @@ def _jpeg_ends_early(data: bytes, image: Image.Image) -> bool:
         for (kind, position), (_, end) in pairwise(markers)
         if kind == _START_OF_SCAN
     ]
-    if not all(_restarts_in_order(data, *scan) for scan in scans):
+    if not all(begin < end and _restarts_in_order(data, begin, end) for begin, end in scans):
         return True
     if simple and image.mode in ("L", "RGB") and image.width * image.height > _LARGE:
         last = image.crop((image.width - 1, image.height - 1, image.width, image.height)).convert("L")

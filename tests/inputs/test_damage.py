@@ -61,6 +61,27 @@ def test_a_jpeg_that_lost_data_between_two_restart_markers_is_an_error(options: 
                 read_picture(data[:first] + data[last:])  # with its marker
 
 
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_the_last_bytes_of_any_interval_of_a_jpeg_are_missed(count: int) -> None:
+    for picture in (PHOTO[:64], GREY_END[380:444]):
+        data = encoded("JPEG", picture, restart_marker_rows=1)
+        scan = data.index(b"\xff\xda")
+        for end in [scan + mark.start() for mark in intervals(data)] + [len(data) - 2]:
+            with pytest.raises(PictureError, match="damaged or cut short"):
+                read_picture(data[: end - count] + data[end:])
+
+
+def test_a_scan_without_data_is_an_error() -> None:
+    data = encoded("JPEG", PHOTO[:64], progressive=True)
+    scans = [mark.start() for mark in re.finditer(rb"\xff\xda", data)]
+    for begin in scans:
+        begin += 2 + int.from_bytes(data[begin + 2 : begin + 4], "big")
+        end = re.compile(rb"\xff[^\0\xd0-\xd7]").search(data, begin)
+        assert end is not None
+        with pytest.raises(PictureError, match="damaged or cut short"):
+            read_picture(data[:begin] + data[end.start() :])
+
+
 @pytest.mark.parametrize("form", ["PNG", "WEBP", "GIF", "TIFF"])
 @pytest.mark.parametrize("lenient", [False, True])
 def test_a_clip_that_lost_a_part_of_its_last_frame_is_an_error(
