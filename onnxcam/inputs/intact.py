@@ -37,7 +37,7 @@ _MARKER = re.compile(rb"\xff[^\x00\xff]")
 _AFTER_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 """In a scan 0xFF is followed by 0, and 0xD0 to 0xD7 restart it."""
 _START_OF_SCAN, _END_OF_IMAGE, _RESTART_INTERVAL, _PROGRESSIVE = 0xDA, 0xD9, 0xDD, 0xC2
-_RESTART, _SHORT = re.compile(rb"\xff[\xd0-\xd7]"), 32
+_RESTART, _SHORT = re.compile(rb"\xff+[\xd0-\xd7]"), 32
 """A restart marker, and how many bytes of the filler go before one."""
 _FILLER = b"\xed\xb6" + bytes(np.random.default_rng(0).integers(1, 255, 1022, np.uint8))
 """Bytes that any decoder takes for data of a scan, and which mean something. They begin with ones, as libjpeg fills with
@@ -102,7 +102,8 @@ def claims_too_much(image: Image.Image, length: int) -> bool:
 def _jpeg_ends_early(data: bytes, image: Image.Image) -> bool:
     """Whether libjpeg filled a part of the picture, because a scan of it ended early.
 
-    Decoded once more with further data at the end of every scan: a scan that was complete ignores them. Not if the last
+    Decoded once more with further data at the end of every scan: a scan that was complete ignores them. A small
+    progressive one with several data, as its scans add so little that some data change nothing. Not if the last
     pixel of a large picture of one scan shows that all of it is there, up to a part of its last block perhaps.
     """
     markers = list(_jpeg_markers(data))
@@ -115,27 +116,40 @@ def _jpeg_ends_early(data: bytes, image: Image.Image) -> bool:
         for (kind, position), (_, end) in pairwise(markers)
         if kind == _START_OF_SCAN
     ]
-    if not all(begin < end and _restarts_in_order(data, begin, end) for begin, end in scans):
+    has_restarts = _RESTART_INTERVAL in kinds
+    if not all(begin < end and _restarts_in_order(data, begin, end, has_restarts) for begin, end in scans):
         return True
     if simple and image.mode in ("L", "RGB") and image.width * image.height > _LARGE:
         last = image.crop((image.width - 1, image.height - 1, image.width, image.height)).convert("L")
         if abs(int(np.asarray(last)[0, 0]) - _GREY) > _FAR:
             return False
+    is_small_progressive = _PROGRESSIVE in kinds and image.width * image.height <= _LARGE
+    fillers = (_FILLER, _FILLER[2:], _FILLER[3:]) if is_small_progressive else (_FILLER,)
+    return any(_changes(image, data[: markers[-1][1] + 2], scans, filler) for filler in fillers)
+
+
+def _changes(image: Image.Image, data: bytes, scans: list[tuple[int, int]], filler: bytes) -> bool:
+    """Whether further data at the end of every scan change the image. data: up to the end mark."""
     filled, start = bytearray(), 0
     for begin, end in scans:
-        intervals = _RESTART.sub(lambda marker: _FILLER[:_SHORT] + marker[0], data[begin:end])
-        filled += data[start:begin] + intervals + _FILLER
+        coded = data[begin:end].rstrip(b"\xff")  # before a marker 0xFF may be repeated
+        intervals = _RESTART.sub(lambda marker: filler[:_SHORT] + marker[0], coded)
+        filled += data[start:begin] + intervals + filler
         start = end
-    filled += data[start : markers[-1][1] + 2]
+    filled += data[start:]
     again = JpegImageFile(BytesIO(filled), "")
     scale = round(again.width / image.width)
     again.draft(None, (again.width // scale, again.height // scale))
     return not same_pixels(image, again)
 
 
-def _restarts_in_order(data: bytes, begin: int, end: int) -> bool:
-    """Whether the restart markers of a scan count from 0 to 7 and again, as none is lost then."""
-    return all(marker[0][1] - 0xD0 == i % 8 for i, marker in enumerate(_RESTART.finditer(data, begin, end)))
+def _restarts_in_order(data: bytes, begin: int, end: int, has_restarts: bool) -> bool:
+    """Whether the restart markers of a scan count from 0 to 7 and again, as none is lost then; no marker without them.
+
+    libjpeg reads nothing of a scan behind a marker that it does not expect.
+    """
+    markers = enumerate(_RESTART.finditer(data, begin, end))
+    return all(has_restarts and marker[0][-1] - 0xD0 == i % 8 for i, marker in markers)
 
 
 def _jpeg_markers(data: bytes) -> Iterator[tuple[int, int]]:

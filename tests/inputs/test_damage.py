@@ -71,6 +71,21 @@ def test_the_last_bytes_of_any_interval_of_a_jpeg_are_missed(count: int) -> None
                 read_picture(data[: end - count] + data[end:])
 
 
+def test_repeated_bytes_before_a_marker_hide_no_loss_and_are_none() -> None:
+    data = encoded("JPEG", PHOTO[:64], restart_marker_rows=1)
+    scan = data.index(b"\xff\xda")
+    for end in [scan + mark.start() for mark in intervals(data)] + [len(data) - 2]:
+        assert read_picture(data[:end] + b"\xff\xff\xff" + data[end:]).shape == (64, 96, 3)
+        with pytest.raises(PictureError, match="damaged or cut short"):
+            read_picture(data[: end - 3] + b"\xff\xff\xff" + data[end:])
+
+
+def test_a_restart_marker_in_a_jpeg_without_restarts_is_an_error() -> None:
+    data = encoded("JPEG", PHOTO[:64])
+    with pytest.raises(PictureError, match="damaged or cut short"):
+        read_picture(data[:-40] + b"\xff\xd0" + data[-40:])
+
+
 def test_a_scan_without_data_is_an_error() -> None:
     data = encoded("JPEG", PHOTO[:64], progressive=True)
     scans = [mark.start() for mark in re.finditer(rb"\xff\xda", data)]
