@@ -40,8 +40,8 @@ _START_OF_SCAN, _END_OF_IMAGE, _RESTART_INTERVAL, _PROGRESSIVE = 0xDA, 0xD9, 0xD
 _RESTART, _SHORT = re.compile(rb"\xff+[\xd0-\xd7]"), 32
 """A restart marker, and how many bytes of the filler go before one."""
 _FILLER = b"\xed\xb6" + bytes(np.random.default_rng(0).integers(1, 255, 1022, np.uint8))
-"""Bytes that any decoder takes for data of a scan, and which mean something. They begin with ones, as libjpeg fills with
-zeros: a code that lacks but its last bit becomes another one."""
+"""Bytes that any decoder takes for data of a scan, and which mean something. They begin with ones, as libjpeg fills
+with zeros: a code that lacks but its last bit becomes another one."""
 _LARGE = 2**20
 """Pixels, from which on a second decoding takes long enough to be spared where it can be."""
 _GREY, _FAR = 128, 40
