@@ -154,8 +154,9 @@ def _record(
     return compiled_record(
         prepared.method, interface, family=entry.family, model=Path(explainer.model_name).name,
         sha256=explainer.model_sha256, opset=ir.opset(graph), layer=prepared.anatomy.features.tensor,
-        layout=prepared.anatomy.image.layout, size=prepared.size, preset=explainer.preset,
-        preset_origin=str(explainer.preset_origin), labels=labels, target=prepared.target,
+        grid=prepared.anatomy.features.grid, layout=prepared.anatomy.image.layout, size=prepared.size,
+        preset=explainer.preset, preset_origin=str(explainer.preset_origin), scores=prepared.anatomy.logits,
+        labels=labels, target=prepared.target,
         largest_difference=difference.map,
     )  # fmt: skip
 

@@ -12,6 +12,7 @@ from onnxcam.compiler.interface import Interface
 from onnxcam.errors import ModelError
 from onnxcam.inputs.presets import Preset
 from onnxcam.methods.blocks import Method
+from onnxcam.surgeon.analysis.anatomy import Logits
 from onnxcam.versions import versions
 
 KEY = "onnxcam.compiled"
@@ -28,18 +29,21 @@ def compiled_record(
     sha256: str,
     opset: int,
     layer: str,
+    grid: tuple[int, ...],
     layout: str,
     size: tuple[int, ...],
     preset: Preset,
     preset_origin: str,
+    scores: Logits,
     labels: tuple[str, ...] | None,
     target: int | None,
     largest_difference: float,
 ) -> dict[str, Any]:
     """The JSON value.
 
-    model, sha256: of the file that was compiled. layer: the feature tensor. layout: axes of the image input. target:
-    the class that is baked in, None for an input. largest_difference: of its maps to those of `onnxcam explain`.
+    model, sha256: of the file that was compiled. layer: the feature tensor, whose maps are of `grid` cells. layout: the
+    axes of the image input. target: the class that is baked in, None for an input. largest_difference: of its maps to
+    those of `onnxcam explain`.
     """
     return {
         "schema": SCHEMA,
@@ -51,14 +55,23 @@ def compiled_record(
         "model_sha256": sha256,
         "opset": opset,
         "layer": layer,
+        "grid": list(grid),
         "layout": layout,
         "size": list(size),
         "preset": {**asdict(preset), "origin": preset_origin},
+        "scores": {"output": scores.output, "probabilities": how_probable(scores)},
         "labels": list(labels) if labels is not None else None,
         "target": target,
         "interface": asdict(interface),
         "largest_difference": largest_difference,
     }
+
+
+def how_probable(scores: Logits) -> str:
+    """How the scored output becomes probabilities: 'as they are', 'exp', 'sigmoid' or 'softmax' over the classes."""
+    if scores.activation in ("softmax", "sigmoid", "probability"):
+        return "as they are"
+    return "exp" if scores.activation == "log_softmax" else "sigmoid" if scores.has_sigmoid else "softmax"
 
 
 def read_compiled(metadata: Mapping[str, str]) -> dict[str, Any] | None:

@@ -105,7 +105,8 @@ def test_the_metadata_tells_what_the_file_is(classifier: onnx.ModelProto, tmp_pa
     assert record["method"] == "grad-cam++"
     assert record["options"] == {"epsilon": 0.5}
     assert record["labels"] == list("abcde")
-    assert record["layer"] == "features"
+    assert (record["layer"], record["grid"]) == ("features", [4, 3])
+    assert record["scores"] == {"output": "logits", "probabilities": "softmax"}
     assert record["interface"]["target"] == "target"
     assert KEY in {p.key for p in proto.metadata_props}
 
