@@ -292,14 +292,18 @@ class ImageLoader:
         return PictureError(f"{name}: the model takes no pictures but arrays of shape ({shape}); give an .npy file")
 
     def _in_range(self, image: Image) -> Image:
-        """The image itself; raises PresetError for normalised pixels of a uint8 model, where they would wrap around."""
-        fractions = image.max() <= 1 and not np.array_equal(image, np.round(image))
-        if self.input.dtype == "uint8" and (image.min() < -0.5 or image.max() > 255.5 or fractions):
-            raise PresetError(
-                f"the model takes pixels from 0 to 255, but the image is from {image.min():.3g} to {image.max():.3g}; "
-                f"use --preset raw"
-            )
-        return image
+        return in_range(image, self.input)
+
+
+def in_range(numbers: Image, image: ImageInput) -> Image:
+    """The numbers themselves; raises PresetError for normalised pixels of a uint8 model, where they would wrap around."""
+    fractions = numbers.max() <= 1 and not np.array_equal(numbers, np.round(numbers))
+    if image.dtype == "uint8" and (numbers.min() < -0.5 or numbers.max() > 255.5 or fractions):
+        raise PresetError(
+            f"the model takes pixels from 0 to 255, but the image is from {numbers.min():.3g} to {numbers.max():.3g}; "
+            f"use --preset raw"
+        )
+    return numbers
 
 
 def read_image(path: str | os.PathLike[str]) -> npt.NDArray[Any]:

@@ -32,7 +32,7 @@ def apply(picture: Picture, preset: Preset, size: tuple[int, int], channels: int
         raise PresetError(
             f"the model takes {channels} channels, which no photograph has; pass a preprocessed (C,H,W) float array"
         )
-    table = _table(preset, channels)
+    table = pixel_table(preset, channels)
     resized, corner = _fit(picture.shape[:2], size, preset)
     pixels = _resized(picture, resized, preset, grey=channels == 1 or preset.color == "gray")
     planes = [pixels] * channels if pixels.ndim == 2 else list(np.moveaxis(pixels, 2, 0))
@@ -102,20 +102,25 @@ def _bars(resized: tuple[int, int], size: tuple[int, int], preset: Preset) -> tu
 def _padded(image: Image, corner: tuple[int, int], size: tuple[int, int], preset: Preset) -> Image:
     """The image (C,h,w) at this corner (top, left) of an image (C,*size) of the preset's padding."""
     channels, height, width = image.shape
-    mean, std, bars = (_per_channel(v, channels, preset) for v in (preset.mean, preset.std, preset.padding))
     canvas = np.empty((channels, *size), np.float32)
-    canvas[:] = ((bars * preset.scale - mean) / std)[:, None, None]
+    canvas[:] = padding(preset, channels)[:, None, None]
     canvas[:, corner[0] : corner[0] + height, corner[1] : corner[1] + width] = image
     return canvas
 
 
+def padding(preset: Preset, channels: int) -> Floats:
+    """(C,) float32, what the bars of a letterbox become. Raises PresetError as pixel_table() does."""
+    mean, std, bars = (_per_channel(v, channels, preset) for v in (preset.mean, preset.std, preset.padding))
+    return np.asarray((bars * preset.scale - mean) / std, np.float32)
+
+
 def black(preset: Preset, channels: int) -> Floats:
     """(C,) float32, what a black pixel becomes."""
-    return _table(preset, channels)[:, 0]
+    return pixel_table(preset, channels)[:, 0]
 
 
-def _table(preset: Preset, channels: int) -> Floats:
-    """(C,256) what each value of a pixel becomes, rounded to float32 once."""
+def pixel_table(preset: Preset, channels: int) -> Floats:
+    """(C,256) float32, what each value of a pixel becomes. Raises PresetError for a mean or std of another length."""
     mean, std = (_per_channel(v, channels, preset)[:, None] for v in (preset.mean, preset.std))
     return np.asarray((np.arange(256) * preset.scale - mean) / std, np.float32)
 
@@ -130,7 +135,7 @@ def _per_channel(values: tuple[float, ...], channels: int, preset: Preset) -> np
 
 
 def _resized_shape(picture: tuple[int, ...], size: tuple[int, int], preset: Preset) -> tuple[int, int]:
-    least = (_before_crop(size[0], preset.crop), _before_crop(size[1], preset.crop))
+    least = (before_crop(size[0], preset.crop), before_crop(size[1], preset.crop))
     height, width = picture
     if preset.resize in LETTERBOXES:
         ratio = min(size[0] / height, size[1] / width)
@@ -152,7 +157,8 @@ def _resized_shape(picture: tuple[int, ...], size: tuple[int, int], preset: Pres
     return resized
 
 
-def _before_crop(side: int, crop: float) -> int:
+def before_crop(side: int, crop: float) -> int:
+    """The pixels of a side of which the crop leaves `side`."""
     return max(side, int(min(side / crop, 1e9)))
 
 

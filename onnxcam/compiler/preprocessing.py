@@ -1,0 +1,169 @@
+"""Moves the preprocessing into the file: it takes a picture of any size, and shows the map on it too.
+
+take_pictures() puts a preset in front of a compiled model, which may be any graph with a map among its outputs. The
+graph computes the pixels that inputs/preprocess.py computes (resizing.py), so one file gives the same map on every
+host. Decoding a file, turning it upright by its EXIF orientation and laying transparent pixels over white stay with the
+host.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir
+
+from onnxcam.compiler.resizing import (
+    DOUBLE,
+    FLOAT,
+    SharingBuilder,
+    Side,
+    inner,
+    integer,
+    ordinals,
+    places,
+    real,
+    resized,
+    sides,
+)
+from onnxcam.errors import OptionError
+from onnxcam.inputs.loader import in_range
+from onnxcam.inputs.preprocess import padding, pixel_table
+from onnxcam.inputs.presets import LETTERBOXES, Preset
+from onnxcam.surgeon.analysis.anatomy import ImageInput
+from onnxcam.surgeon.builder import Builder, publish
+from onnxcam.surgeon.graphs.masked_score import as_input_type, tensor_named
+from onnxcam.surgeon.ir import Model, Value, edit, find_value, in_order, new_input, opset, tidy
+from onnxcam.surgeon.passes.opset import raise_opset
+
+PICTURE, BOX, PICTURE_MAP = "picture", "saliency_box", "saliency_picture"
+"""Names of the input, and of the outputs that it adds."""
+LEAST_OPSET = 13
+LEVELS = 256
+"""Values of a pixel. The one after them stands for the padding of a letterbox."""
+
+
+def take_pictures(model: Model, image: ImageInput, size: Sequence[int], preset: Preset, saliency_map: str) -> Model:
+    """A copy that takes a picture in place of the preprocessed image, as its preset prepares it.
+
+    image: the input that takes the image, float or integer, in any layout. size: (H,W) of the network's input.
+    saliency_map: the name of an output (N or T,H,W).
+
+    Input in place of the image's:
+        PICTURE      (height,width,3) uint8, RGB, upright
+    Further outputs, float32:
+        BOX          (4,): left, top, right, bottom of the part that the network sees, in pixels of the picture; it
+                     reaches beyond the picture where a letterbox pads it
+        PICTURE_MAP  (N or T,height,width): the map on the picture, bilinear; 0 where the network does not see it
+
+    Brings the opset to 18 where it is below 13. Raises OptionError for a network that takes no pictures, PresetError
+    for a preset that does not fit it.
+    """
+    if len(size) != 2 or image.channels not in (1, 3) or image.frames is not None:
+        raise OptionError(
+            f"the model takes {image.channels} channels of {'x'.join(map(str, size))}, which no picture has; compile "
+            f"it without --raw"
+        )
+    copy = edit(model) if opset(model) >= LEAST_OPSET else raise_opset(model)
+    b = SharingBuilder(copy, "onnxcam/raw")
+    for name in (PICTURE, BOX, PICTURE_MAP):
+        _make_free(copy, name)
+    picture = new_input(copy, PICTURE, onnx_ir.DataType.UINT8, ["height", "width", 3])
+    rows, columns = sides(b, picture, preset, (size[0], size[1]))
+    pixels = resized(
+        b, picture, rows, columns, preset.interpolation, grey=image.channels == 1 or preset.color == "gray"
+    )
+    numbers = _numbers(b, _with_bars(b, pixels, rows, columns, preset), preset, image)
+    _replace_input(copy, b, image, numbers)
+    publish(copy, b.cast(_box(b, rows, columns), FLOAT), FLOAT, [4])
+    copy.graph.outputs[-1].name = BOX
+    _publish_on_picture(copy, b, saliency_map, rows, columns)
+    return in_order(tidy(copy))
+
+
+def _make_free(model: Model, name: str) -> None:
+    """Gives an inner tensor of this name another one."""
+    value = find_value(model, name) or model.graph.initializers.get(name)
+    if value is None:
+        return
+    if value.is_graph_input() or value.is_graph_output():
+        raise OptionError(f"the model has an input or output called {name!r}, as the compiled file has; rename it")
+    value.name = f"{name}/inner"
+
+
+def _with_bars(b: Builder, pixels: Value, rows: Side, columns: Side, preset: Preset) -> Value:
+    """The pixels as places in a table, int64: those of a letterbox's bars are LEVELS."""
+    indices = b.cast(pixels, onnx_ir.DataType.INT64)
+    if preset.resize not in LETTERBOXES:
+        return indices
+    inside = [b("Equal", places(b, side), inner(b, side)) for side in (rows, columns)]
+    both = b("And", b.unsqueeze(inside[0], [1]), inside[1])
+    return b("Where", both, indices, integer(b, LEVELS))
+
+
+def _numbers(b: Builder, indices: Value, preset: Preset, image: ImageInput) -> Value:
+    """The network's numbers, float32 in its layout with a batch of one, for pixels (3,H,W), or (1,H,W) of grey.
+
+    Raises PresetError for numbers that an input of bytes does not hold.
+    """
+    table = np.concatenate([pixel_table(preset, image.channels), padding(preset, image.channels)[:, None]], axis=1)
+    if preset.resize not in LETTERBOXES:
+        table = table[:, :LEVELS]
+    in_range(table, image)
+    if preset.color == "bgr" and image.channels == 3:
+        indices = b("Gather", indices, b.constant([2, 1, 0], np.int64), axis=0)
+    first = np.arange(image.channels).reshape(-1, 1, 1) * table.shape[1]
+    numbers = b("Gather", b.constant(table.reshape(-1), np.float32), b("Add", indices, b.constant(first, np.int64)))
+    batch = b.unsqueeze(numbers, [0])
+    order = ["NCHW".index(letter) for letter in image.layout]
+    return batch if order == sorted(order) else b("Transpose", batch, perm=order)
+
+
+def _replace_input(model: Model, b: Builder, image: ImageInput, numbers: Value) -> None:
+    """Makes the network, its subgraphs included, read the numbers in place of its input."""
+    old = tensor_named(model, image.name)
+    new = as_input_type(b, numbers, old)
+    onnx_ir.convenience.replace_all_uses_with(old, new)
+    batch = old.shape[image.layout.index("N")] if old.shape is not None else None
+    inputs = model.graph.inputs
+    picture = inputs.pop()
+    inputs[inputs.index(old)] = picture
+    for value in model.graph.outputs:
+        if value.shape is not None and not isinstance(batch, int):
+            value.shape = onnx_ir.Shape([1 if side == batch else side for side in value.shape])
+
+
+def _box(b: Builder, rows: Side, columns: Side) -> Value:
+    """(4,) float64."""
+    (top, bottom), (left, right) = _edges(b, rows), _edges(b, columns)
+    return b("Concat", *(b.unsqueeze(edge, [0]) for edge in (left, top, right, bottom)), axis=0)
+
+
+def _edges(b: Builder, side: Side) -> tuple[Value, Value]:
+    """Where the network's input begins and ends on the picture, in pixels of the picture, float64 scalars."""
+    pixel = b("Div", b.cast(side.source, DOUBLE), b.cast(side.resized, DOUBLE))
+    begin = b.cast(b("Sub", integer(b, 0), side.corner), DOUBLE)
+    return b("Mul", begin, pixel), b("Mul", b("Add", begin, real(b, side.size)), pixel)
+
+
+def _publish_on_picture(model: Model, b: Builder, name: str, rows: Side, columns: Side) -> None:
+    saliency = next(value for value in model.graph.outputs if value.name == name)
+    wide = b("MatMul", saliency, b("Transpose", _interpolation(b, columns), perm=[1, 0]))
+    drawn = b("MatMul", _interpolation(b, rows), wide)
+    within = b("Min", b("Max", drawn, b.constant(0, np.float32)), b.constant(1, np.float32), name=PICTURE_MAP)
+    assert saliency.shape is not None
+    publish(model, within, FLOAT, [saliency.shape[0], "height", "width"])
+
+
+def _interpolation(b: Builder, side: Side) -> Value:
+    """(source,size) float32: what each pixel of the picture takes of each of the map's, as outputs/overlay.py draws.
+
+    The map's pixels are repeated at the edges of the box; outside of the box all are 0.
+    """
+    start, stop = _edges(b, side)
+    centres = b("Add", b.cast(ordinals(b, side.source), DOUBLE), real(b, 0.5))
+    cells = b("Div", real(b, side.size), b("Sub", stop, start))
+    at = b("Sub", b("Mul", b("Sub", centres, start), cells), real(b, 0.5))
+    at = b("Min", b("Max", at, real(b, 0)), real(b, side.size - 1))
+    inside = b("And", b("Greater", centres, start), b("Less", centres, stop))
+    far = b.unsqueeze(b("Where", inside, at, real(b, -2)), [1])
+    distance = b("Abs", b.cast(b("Sub", far, b.cast(ordinals(b, integer(b, side.size)), DOUBLE)), FLOAT))
+    return b("Relu", b("Sub", b.constant(1, np.float32), distance))
