@@ -10,6 +10,7 @@ MEANINGS = {
     "map": "in 0 to 1, on the model's input",
     "map_target": "the class that each map explains",
     "range": "the least and the largest number of the raw map; equal: there is no map",
+    "picture_map": "the map on the picture; 0 where the model does not see it",
     "box": "left, top, right, bottom of what the model saw, in pixels of the picture",
 }
 """What the tensors of an interface are, by its fields."""

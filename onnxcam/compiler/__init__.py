@@ -8,6 +8,8 @@ batch_methods    methods without a loop, which take any batch; of the parts in
     gradient_cams    Grad-CAM and its kin, CAM
 loop_methods     methods that score many masks or search, as a Loop
 interface        the inputs and outputs of a compiled file, and their names
+preprocessing    a picture of any size as the input, and the map on it
+    resizing         Pillow's and OpenCV's resizing as a graph
 file_types       inputs, outputs and weights in the element types of the model's own file
 metadata         what a compiled file says of itself, which `onnxcam inspect` shows
 checking         the last step: the file's maps against those of an Explainer

@@ -1,6 +1,7 @@
 """The last step: a compiled file is run, and its maps and outputs are compared with those of an Explainer and a model.
 
-Pictures are the caller's, the two that the package holds, and one of noise.
+Pictures are the caller's, the two that the package holds, and one of noise. Of a file that takes the picture itself,
+the map on the picture and its box are compared too.
 """
 
 from collections.abc import Sequence
@@ -11,19 +12,26 @@ import numpy.typing as npt
 
 from onnxcam.compiler.interface import Interface
 from onnxcam.engine.session import Session
-from onnxcam.errors import CompileError, UndefinedSaliency
+from onnxcam.errors import CompileError, OptionError, UndefinedSaliency
 from onnxcam.explainer.explainer import Explainer, opened_model
 from onnxcam.inputs import bundled
-from onnxcam.inputs.loader import ImageLike
+from onnxcam.inputs.loader import ImageLike, ModelInput
 from onnxcam.network.dry_run import noise
 from onnxcam.network.extra_inputs import for_batch
 from onnxcam.network.verification import SURGERY_TOLERANCE
+from onnxcam.outputs.overlay import on_picture
+from onnxcam.outputs.saliency import Saliency
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.loading import ModelFile
 from onnxcam.types import Arrays, Image, Progress
 
-TOLERANCE, HALF_TOLERANCE = 1e-5, 1e-3
-"""The largest difference of a map in [0,1]; of a file with weights in half precision."""
+TOLERANCE, ROUNDED_TOLERANCE = 1e-5, 1e-3
+"""The largest difference of a map in [0,1]; of a file with weights in half precision, or that resizes the picture."""
+RESIZED_TOLERANCE = 1e-3
+"""The largest difference of an output, over its largest number, of a file that resizes the picture."""
+
+NOISE = (75, 53, 3)
+"""Shape of the picture of noise."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,7 @@ def check_compiled(
 
     Raises CompileError where a map or an output differs, or where the method has no map of any picture.
     """
-    images = _images(explainer, pictures)
+    images = _images(explainer, pictures, raw=interface.picture is not None)
     opened = opened_model(explainer)
     limits = opened.options.limits
     compiled = Session(data, ("cpu",), opened.options.threads, limits=limits)
@@ -80,37 +88,61 @@ def check_compiled(
     return Difference(worst, len(images) - undefined, undefined)
 
 
-def _images(explainer: Explainer, pictures: Sequence[ImageLike]) -> list[Image]:
-    """Images (C,*size) as the network takes them."""
-    images = [explainer.prepare(picture).image for picture in pictures]
+def _images(explainer: Explainer, pictures: Sequence[ImageLike], *, raw: bool) -> list[ModelInput]:
+    """The images as the network takes them; if raw, all of them have a picture."""
+    images = [explainer.prepare(picture) for picture in pictures]
+    if raw and (prepared := next((image.name for image in images if image.is_prepared), None)) is not None:
+        raise OptionError(f"{prepared}: the file takes pictures, so it is compared on pictures; this is an array")
     opened = opened_model(explainer)
     image = opened.anatomy.image
-    if len(opened.size) == 2 and image.channels == 3:
-        images += [explainer.prepare(path).image for path in bundled.pictures().values()]
-    blank = noise(image, image.shape(opened.size)).astype(np.float32)
-    return [*images, opened.network.batch_from_model_layout(blank)[0]]
+    if len(opened.size) == 2 and (raw or image.channels == 3):
+        images += [explainer.prepare(path) for path in bundled.pictures().values()]
+    if raw:
+        return [*images, explainer.prepare(np.random.default_rng(0).integers(0, 256, NOISE, np.uint8))]
+    blank = opened.network.batch_from_model_layout(noise(image, image.shape(opened.size)).astype(np.float32))[0]
+    return [*images, ModelInput(blank, None, "<noise>")]
 
 
 def _difference(
-    compiled: Session, original: Session, interface: Interface, explainer: Explainer, target: int | None, image: Image
+    compiled: Session,
+    original: Session,
+    interface: Interface,
+    explainer: Explainer,
+    target: int | None,
+    image: ModelInput,
 ) -> float:
     """The largest difference of the maps of one image. Raises CompileError where an output of the model differs."""
     targets: list[str | int | None] = [target] if target is not None else [None, "top2"]
-    expected = explainer.explain(image, targets)
-    feeds = _feeds(explainer, image)
+    expected = explainer.explain(image.image if image.picture is None else image.picture, targets)
+    feeds = _feeds(explainer, image.image)
+    given = feeds if interface.picture is None else _with_picture(feeds, explainer, interface.picture, image)
     largest = 0.0
     for word, saliency in zip(targets, expected, strict=True):
-        given = {} if interface.target is None else {interface.target: _target(explainer, word, saliency.target.index)}
-        names = [interface.map, interface.map_target]
-        maps, chosen = compiled.run(names, {**feeds, **given})
-        if int(chosen[0]) != saliency.target.index:
-            raise CompileError(f"the compiled file explains class {chosen[0]} where class {saliency.target.index} wins")
-        largest = max(largest, float(np.abs(maps[0] - saliency.map).max()))
-    own = [name for name in original.outputs if name in compiled.outputs]
-    given = {} if interface.target is None else {interface.target: _target(explainer, None, 0)}
-    for name, a, b in zip(own, compiled.run(own, {**feeds, **given}), original.run(own, feeds), strict=True):
-        _check_output(name, a, b)
+        index = saliency.target.index
+        wish = {} if interface.target is None else {interface.target: _target(explainer, word, index)}
+        results = dict(zip(compiled.outputs, compiled.run(list(compiled.outputs), {**given, **wish}), strict=True))
+        if int(results[interface.map_target][0]) != index:
+            chosen = results[interface.map_target][0]
+            raise CompileError(f"the compiled file explains class {chosen} where class {index} wins")
+        largest = max(largest, float(np.abs(results[interface.map][0] - saliency.map).max()))
+        if interface.picture is not None:
+            largest = max(largest, _difference_on_picture(results, interface, saliency))
+    limit = SURGERY_TOLERANCE if interface.picture is None else RESIZED_TOLERANCE
+    own = [name for name in original.outputs if name in results]
+    for name, expected_output in zip(own, original.run(own, feeds), strict=True):
+        _check_output(name, results[name], expected_output, limit)
     return largest
+
+
+def _difference_on_picture(results: Arrays, interface: Interface, saliency: Saliency) -> float:
+    """The largest difference of the map on the picture. Raises CompileError for another box."""
+    assert interface.box is not None
+    assert interface.picture_map is not None
+    assert saliency.placement is not None
+    box, expected = results[interface.box], saliency.placement.box
+    if not np.allclose(box, expected, rtol=1e-5, atol=1e-3):
+        raise CompileError(f"the compiled file places the map at {box} where it lies at {expected}; report this")
+    return float(np.abs(results[interface.picture_map][0] - on_picture(saliency.map, saliency.placement)).max())
 
 
 def _feeds(explainer: Explainer, image: Image) -> Arrays:
@@ -121,13 +153,22 @@ def _feeds(explainer: Explainer, image: Image) -> Arrays:
     return {entry.name: entry.cast(images), **for_batch(opened.model, entry, opened.inputs, batch)}
 
 
+def _with_picture(feeds: Arrays, explainer: Explainer, name: str, image: ModelInput) -> Arrays:
+    """The inputs with the picture in place of the preprocessed image."""
+    assert image.picture is not None
+    entry = opened_model(explainer).anatomy.image.name
+    return {name: image.picture, **{n: array for n, array in feeds.items() if n != entry}}
+
+
 def _target(explainer: Explainer, word: str | int | None, index: int) -> npt.NDArray[np.int64]:
     return np.full(opened_model(explainer).network.fixed or 1, -1 if word is None else index, np.int64)
 
 
-def _check_output(name: str, actual: npt.NDArray[np.generic], expected: npt.NDArray[np.generic]) -> None:
+def _check_output(
+    name: str, actual: npt.NDArray[np.generic], expected: npt.NDArray[np.generic], tolerance: float
+) -> None:
     if actual.shape != expected.shape or actual.dtype != expected.dtype:
         raise CompileError(f"the compiled file changes the shape or type of the model's output {name!r}; report this")
-    limit = SURGERY_TOLERANCE * float(np.abs(np.asarray(expected, np.float64)).max(initial=1e-6))
+    limit = tolerance * float(np.abs(np.asarray(expected, np.float64)).max(initial=1e-6))
     if not np.allclose(np.asarray(actual, np.float64), np.asarray(expected, np.float64), 0, limit, equal_nan=True):
         raise CompileError(f"the compiled file changes the model's output {name!r}, so it is not written; report this")

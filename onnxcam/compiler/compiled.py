@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from onnxcam.compiler.checking import HALF_TOLERANCE, TOLERANCE, Difference, check_compiled
+from onnxcam.compiler.checking import ROUNDED_TOLERANCE, TOLERANCE, Difference, check_compiled
 from onnxcam.compiler.file_types import with_file_types
 from onnxcam.compiler.interface import Interface, interface_of, publish_names
 from onnxcam.compiler.metadata import KEY, compiled_record
 from onnxcam.compiler.prepared import Prepared
+from onnxcam.compiler.preprocessing import take_pictures
 from onnxcam.compiler.registry import Compilable, compilable
 from onnxcam.errors import CompileError, OptionError
 from onnxcam.explainer.arguments import checked_method
@@ -116,13 +117,13 @@ def _compiled(
     pictures: Sequence[ImageLike],
     progress: Progress | None,
 ) -> Compiled:
-    if raw:
-        raise CompileError(f"{prepared.method.name} cannot be compiled with the preprocessing inside")
     graph = with_file_types(entry.build(prepared), prepared.opened.model)
+    if raw:
+        graph = take_pictures(graph, prepared.anatomy.image, prepared.size, explainer.preset)
     names = publish_names(graph)
     interface = interface_of(graph, names, prepared.anatomy.image.name)
-    half = ir.computes_in_half(prepared.opened.model)
-    tolerance = HALF_TOLERANCE if half else TOLERANCE
+    rounded = raw or ir.computes_in_half(prepared.opened.model)
+    tolerance = ROUNDED_TOLERANCE if rounded else TOLERANCE
     difference = check_compiled(
         ir.to_bytes(graph), interface, explainer, file, prepared.target, pictures, tolerance, progress
     )

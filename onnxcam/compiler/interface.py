@@ -5,6 +5,7 @@
     saliency_target   int64 (maps,)         the class that each map explains
     saliency_range    float32 (maps,2)      the least and the largest number of the raw map; equal where it is constant
     saliency_box      float32 (4,)          with --raw: left, top, right, bottom of what the model saw, on the picture
+    saliency_picture  float32 (maps,H,W)    with --raw: the map on the picture, 0 where the model does not see it
     picture           uint8 (H,W,3)         with --raw, in place of the model's own image
 
 Builders call the tensors by the constants below, which no file has; publish_names() gives them these names, or another
@@ -23,10 +24,11 @@ MAP = "onnxcam/compiled_map"
 MAP_TARGET = "onnxcam/compiled_map_target"
 RANGE = "onnxcam/compiled_range"
 BOX = "onnxcam/compiled_box"
+PICTURE_MAP = "onnxcam/compiled_picture_map"
 PICTURE = "onnxcam/compiled_picture"
 PUBLIC: Mapping[str, str] = {
     TARGET: "target", MAP: "saliency_map", MAP_TARGET: "saliency_target", RANGE: "saliency_range",
-    BOX: "saliency_box", PICTURE: "picture",
+    BOX: "saliency_box", PICTURE_MAP: "saliency_picture", PICTURE: "picture",
 }  # fmt: skip
 """The names that users see, by the name that builders use."""
 
@@ -45,7 +47,8 @@ class Interface:
     """What a compiled file takes and gives, and which tensor is which.
 
     image: the input that takes the preprocessed image; None where the file takes the picture. target: None where the
-    class is baked in. map, map_target, range: outputs. box, picture: of a file that takes the picture, else None.
+    class is baked in. map, map_target, range: outputs. box, picture, picture_map: of a file that takes the picture,
+    else None.
     """
 
     inputs: tuple[Tensor, ...]
@@ -57,6 +60,7 @@ class Interface:
     range: str
     box: str | None = None
     picture: str | None = None
+    picture_map: str | None = None
 
 
 def publish_names(model: Model) -> dict[str, str]:
@@ -105,7 +109,7 @@ def interface_of(model: Model, names: Mapping[str, str], image: str) -> Interfac
     inputs, outputs = tuple(map(_tensor, model.graph.inputs)), tuple(map(_tensor, model.graph.outputs))
     return Interface(
         inputs, outputs, image if PICTURE not in names else None, names.get(TARGET), names[MAP], names[MAP_TARGET],
-        names[RANGE], names.get(BOX), names.get(PICTURE),
+        names[RANGE], names.get(BOX), names.get(PICTURE), names.get(PICTURE_MAP),
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir
 
+from onnxcam.compiler.interface import BOX, MAP, PICTURE, PICTURE_MAP
 from onnxcam.compiler.resizing import (
     DOUBLE,
     FLOAT,
@@ -24,28 +25,27 @@ from onnxcam.compiler.resizing import (
     resized,
     sides,
 )
-from onnxcam.errors import OptionError
+from onnxcam.errors import CompileError
 from onnxcam.inputs.loader import in_range
 from onnxcam.inputs.preprocess import padding, pixel_table
 from onnxcam.inputs.presets import LETTERBOXES, Preset
 from onnxcam.surgeon.analysis.anatomy import ImageInput
 from onnxcam.surgeon.builder import Builder, publish
 from onnxcam.surgeon.graphs.masked_score import as_input_type, tensor_named
-from onnxcam.surgeon.ir import Model, Value, edit, find_value, in_order, new_input, opset, tidy
+from onnxcam.surgeon.ir import Model, Value, edit, in_order, new_input, opset, shape_with_names, tidy
 from onnxcam.surgeon.passes.opset import raise_opset
 
-PICTURE, BOX, PICTURE_MAP = "picture", "saliency_box", "saliency_picture"
-"""Names of the input, and of the outputs that it adds."""
-LEAST_OPSET = 13
+OLDEST = 13
+"""The oldest opset that the added operators are written for."""
 LEVELS = 256
 """Values of a pixel. The one after them stands for the padding of a letterbox."""
 
 
-def take_pictures(model: Model, image: ImageInput, size: Sequence[int], preset: Preset, saliency_map: str) -> Model:
+def take_pictures(model: Model, image: ImageInput, size: Sequence[int], preset: Preset) -> Model:
     """A copy that takes a picture in place of the preprocessed image, as its preset prepares it.
 
-    image: the input that takes the image, float or integer, in any layout. size: (H,W) of the network's input.
-    saliency_map: the name of an output (N or T,H,W).
+    model: it has the output MAP, (N or T,H,W). image: its input that takes the image, float or integer, in any layout.
+    size: (H,W) of the network's input.
 
     Input in place of the image's:
         PICTURE      (height,width,3) uint8, RGB, upright
@@ -54,39 +54,25 @@ def take_pictures(model: Model, image: ImageInput, size: Sequence[int], preset: 
                      reaches beyond the picture where a letterbox pads it
         PICTURE_MAP  (N or T,height,width): the map on the picture, bilinear; 0 where the network does not see it
 
-    Brings the opset to 18 where it is below 13. Raises OptionError for a network that takes no pictures, PresetError
+    Brings the opset to 18 where it is below 13. Raises CompileError for a network that takes no pictures, PresetError
     for a preset that does not fit it.
     """
     if len(size) != 2 or image.channels not in (1, 3) or image.frames is not None:
-        raise OptionError(
+        raise CompileError(
             f"the model takes {image.channels} channels of {'x'.join(map(str, size))}, which no picture has; compile "
             f"it without --raw"
         )
-    copy = edit(model) if opset(model) >= LEAST_OPSET else raise_opset(model)
+    copy = edit(model) if opset(model) >= OLDEST else raise_opset(model)
     b = SharingBuilder(copy, "onnxcam/raw")
-    for name in (PICTURE, BOX, PICTURE_MAP):
-        _make_free(copy, name)
     picture = new_input(copy, PICTURE, onnx_ir.DataType.UINT8, ["height", "width", 3])
     rows, columns = sides(b, picture, preset, (size[0], size[1]))
-    pixels = resized(
-        b, picture, rows, columns, preset.interpolation, grey=image.channels == 1 or preset.color == "gray"
-    )
+    grey = image.channels == 1 or preset.color == "gray"
+    pixels = resized(b, picture, rows, columns, preset.interpolation, grey=grey)
     numbers = _numbers(b, _with_bars(b, pixels, rows, columns, preset), preset, image)
     _replace_input(copy, b, image, numbers)
-    publish(copy, b.cast(_box(b, rows, columns), FLOAT), FLOAT, [4])
-    copy.graph.outputs[-1].name = BOX
-    _publish_on_picture(copy, b, saliency_map, rows, columns)
+    publish(copy, b("Cast", _box(b, rows, columns), to=int(FLOAT), name=BOX), FLOAT, [4])
+    _publish_on_picture(copy, b, rows, columns)
     return in_order(tidy(copy))
-
-
-def _make_free(model: Model, name: str) -> None:
-    """Gives an inner tensor of this name another one."""
-    value = find_value(model, name) or model.graph.initializers.get(name)
-    if value is None:
-        return
-    if value.is_graph_input() or value.is_graph_output():
-        raise OptionError(f"the model has an input or output called {name!r}, as the compiled file has; rename it")
-    value.name = f"{name}/inner"
 
 
 def _with_bars(b: Builder, pixels: Value, rows: Side, columns: Side, preset: Preset) -> Value:
@@ -118,16 +104,20 @@ def _numbers(b: Builder, indices: Value, preset: Preset, image: ImageInput) -> V
 
 
 def _replace_input(model: Model, b: Builder, image: ImageInput, numbers: Value) -> None:
-    """Makes the network, its subgraphs included, read the numbers in place of its input."""
-    old = tensor_named(model, image.name)
-    new = as_input_type(b, numbers, old)
-    onnx_ir.convenience.replace_all_uses_with(old, new)
+    """Makes the network, its subgraphs included, read the numbers in place of its input, which leaves the graph.
+
+    A network of a fixed batch gets as many copies.
+    """
+    old, inputs = tensor_named(model, image.name), model.graph.inputs
     batch = old.shape[image.layout.index("N")] if old.shape is not None else None
-    inputs = model.graph.inputs
+    if isinstance(batch, int) and batch > 1:
+        repeats = [batch if letter == "N" else 1 for letter in image.layout]
+        numbers = b("Tile", numbers, b.constant(repeats, np.int64))
+    onnx_ir.convenience.replace_all_uses_with(old, as_input_type(b, numbers, old))
     picture = inputs.pop()
     inputs[inputs.index(old)] = picture
     for value in model.graph.outputs:
-        if value.shape is not None and not isinstance(batch, int):
+        if value.shape is not None and isinstance(batch, onnx_ir.SymbolicDim) and batch.value is not None:
             value.shape = onnx_ir.Shape([1 if side == batch else side for side in value.shape])
 
 
@@ -144,13 +134,12 @@ def _edges(b: Builder, side: Side) -> tuple[Value, Value]:
     return b("Mul", begin, pixel), b("Mul", b("Add", begin, real(b, side.size)), pixel)
 
 
-def _publish_on_picture(model: Model, b: Builder, name: str, rows: Side, columns: Side) -> None:
-    saliency = next(value for value in model.graph.outputs if value.name == name)
+def _publish_on_picture(model: Model, b: Builder, rows: Side, columns: Side) -> None:
+    saliency = tensor_named(model, MAP)
     wide = b("MatMul", saliency, b("Transpose", _interpolation(b, columns), perm=[1, 0]))
     drawn = b("MatMul", _interpolation(b, rows), wide)
     within = b("Min", b("Max", drawn, b.constant(0, np.float32)), b.constant(1, np.float32), name=PICTURE_MAP)
-    assert saliency.shape is not None
-    publish(model, within, FLOAT, [saliency.shape[0], "height", "width"])
+    publish(model, within, FLOAT, [(shape_with_names(saliency) or ["maps"])[0], "height", "width"])
 
 
 def _interpolation(b: Builder, side: Side) -> Value:

@@ -232,7 +232,10 @@ def _matrix(b: Builder, side: Side, kernel: "Filter") -> _Matrix:
 
 
 def _taps(b: Builder, side: Side, centres: Value, reach: Value, unit: Value) -> Value:
-    """(groups,width) the pixels within reach of the centres (groups,GROUP) of each group. unit: of centres and reach."""
+    """(groups,width) the pixels within reach of the centres (groups,GROUP) of each group.
+
+    unit: how many units of centres and reach a pixel has.
+    """
     begins = b("Div", b("Max", b("Sub", centres, reach), integer(b, 0)), unit)
     first, final = (b("Slice", begins, *(b.constant([n], np.int64) for n in (at, at + 1, 1))) for at in (0, GROUP - 1))
     count = b("Add", b("Div", b("Mul", reach, integer(b, 2)), unit), integer(b, 2))
@@ -383,7 +386,10 @@ def _between_neighbours(b: Builder, picture: Value, rows: Side, columns: Side, *
 
 
 def _weighted(b: Builder, numbers: Value, weights: Value) -> Value:
-    """Whole numbers times weights, without the lowest 16 bits. float32 does not hold the product, so it is cut in two."""
+    """Whole numbers times weights, without the lowest 16 bits.
+
+    float32 does not hold the product, so the weights are cut in two.
+    """
     high = b("Floor", _times(b, weights, 1 / 64))
     low = b("Sub", _times(b, weights, 1 / 64), high)
     product = b("Add", b("Mul", numbers, high), b("Floor", b("Mul", numbers, low)))

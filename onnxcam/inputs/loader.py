@@ -296,7 +296,7 @@ class ImageLoader:
 
 
 def in_range(numbers: Image, image: ImageInput) -> Image:
-    """The numbers themselves; raises PresetError for normalised pixels of a uint8 model, where they would wrap around."""
+    """The numbers themselves. Raises PresetError for normalised pixels of a uint8 model: they would wrap around."""
     fractions = numbers.max() <= 1 and not np.array_equal(numbers, np.round(numbers))
     if image.dtype == "uint8" and (numbers.min() < -0.5 or numbers.max() > 255.5 or fractions):
         raise PresetError(

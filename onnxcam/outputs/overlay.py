@@ -101,6 +101,18 @@ def overlay(
     return drawn
 
 
+def on_picture(saliency: Map, placement: Placement) -> Map:
+    """(height,width) float32: the map (H,W) on the upright picture, as overlay() draws it.
+
+    Bilinear; 0 where the model does not see the picture.
+    """
+    height, width = placement.picture
+    left, top, right, bottom = placement.box
+    rows, columns = _axis(height, 1, top, bottom), _axis(width, 1, left, right)
+    seen = rows.inside[:, None] & columns.inside
+    return np.where(seen, _sample(saliency, rows, columns), np.float32(0))
+
+
 def heatmap(saliency: Map, colormap: str = COLORMAP) -> Picture:
     """Draws the map (H,W) alone, for an image that came preprocessed; smoothly enlarged to LONG_SIDE at least.
 

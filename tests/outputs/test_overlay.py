@@ -307,3 +307,13 @@ def test_a_caption_too_long_for_its_line_goes_on_below() -> None:
     assert added > 0
     np.testing.assert_array_equal(long[: len(short) - 7], short[:-7])  # the edge below is 7 pixels or less
     assert (long[-added:] < 128).any(), "words are written in the new line"
+
+
+def test_the_map_on_the_picture_is_the_one_that_is_drawn() -> None:
+    saliency, placement = smooth(40, 50), centre_crop(301, 451)
+    values = overlay.on_picture(saliency, placement)
+    assert values.shape == (301, 451)
+    assert values.dtype == np.float32
+    drawn = read_back(placement, saliency)[inside(placement)]
+    np.testing.assert_allclose(values[inside(placement)], drawn, atol=0.02)  # drawn in 256 colours
+    assert not values[~inside(placement)].any()
