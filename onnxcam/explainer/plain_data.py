@@ -95,10 +95,10 @@ class _Reader:
 
     def __call__(self, value: Any, hint: Any) -> Any:
         """The value, read as this type. Raises DamagedData."""
-        origin, arms = get_origin(hint), get_args(hint)
+        origin, arms = _origin(hint), get_args(hint)
         if origin in (Union, UnionType):
             return self._one_of(value, arms)
-        if np.ndarray in (origin, hint):
+        if origin is np.ndarray:
             return self._array(value)
         if origin is Literal and value in arms:
             return value
@@ -148,9 +148,17 @@ class _Reader:
         return np.frombuffer(self._read(size), dtype).reshape(sides)
 
 
+def _origin(hint: Any) -> Any:
+    """What a type is of, through aliases: from Python 3.12, numpy's NDArray is one of those that `type` makes."""
+    origin = get_origin(hint) or hint
+    while hasattr(origin, "__value__"):
+        origin = get_origin(origin.__value__) or origin.__value__
+    return origin
+
+
 def _may_be(value: Any, hint: Any) -> bool:
     """Whether a value can be of this type, by its outermost part."""
-    origin = get_origin(hint) or hint
+    origin = _origin(hint)
     if origin is np.ndarray:
         return isinstance(value, dict) and set(value) == {ARRAY}
     if isinstance(value, dict):
