@@ -14,7 +14,7 @@ import onnx_ir
 from onnxcam.errors import ModelError
 from onnxcam.limits import Limits, amount_of
 from onnxcam.surgeon.ir import Model, captured, constant, infer_shapes, recorded_types
-from onnxcam.surgeon.validation import all_nodes
+from onnxcam.surgeon.validation import all_parts, nodes_of, sparse_tensors
 
 NUMBER = 4
 """Bytes of a number whose type is not known: float32."""
@@ -39,7 +39,7 @@ def check_declared(proto: onnx.ModelProto, name: str, limits: Limits) -> None:
             f"{name}: its weights declare {amount_of(total)}, {amount_of(largest[1])} of them {largest[0]!r}; "
             f"{limits.way_out('memory')}"
         )
-    count = sum(1 for _ in _nodes(proto))
+    count = sum(1 for _ in nodes_of(proto))
     if limits.exceeded("nodes", count):
         raise ModelError(f"{name}: the graph has {count:,} nodes; {limits.way_out('nodes')}")
 
@@ -101,30 +101,17 @@ def _bytes_of(dtype: int | None) -> float:
         return NUMBER
 
 
-def _nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    yield from all_nodes(proto.graph.node)
-    for function in proto.functions:
-        yield from all_nodes(function.node)
-
-
 def _declared(proto: onnx.ModelProto) -> Iterator[tuple[str, Sequence[int], int]]:
     """(name, shape, number type) of every weight, in subgraphs and attributes too; of sparse ones as they become."""
-    graphs = [proto.graph]
-    for node in _nodes(proto):
-        for attribute in node.attribute:
-            label = f"{node.name or node.op_type}.{attribute.name}"
-            graphs += [attribute.g] if attribute.HasField("g") else []
-            graphs += attribute.graphs
-            for tensor in (*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors):
-                yield tensor.name or label, tensor.dims, tensor.data_type
-            sparse = [attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []
-            for one in (*sparse, *attribute.sparse_tensors):
-                yield one.values.name or label, one.dims, one.values.data_type
-    for graph in graphs:
-        for tensor in graph.initializer:
-            yield tensor.name, tensor.dims, tensor.data_type
-        for one in graph.sparse_initializer:
-            yield one.values.name, one.dims, one.values.data_type
+    for part in all_parts(proto):
+        if isinstance(part, onnx.GraphProto):
+            tensors = list(part.initializer)
+        else:
+            tensors = [*([part.t] if part.HasField("t") else []), *part.tensors]
+        for tensor in tensors:
+            yield tensor.name or part.name, tensor.dims, tensor.data_type
+        for one in sparse_tensors(part):
+            yield one.values.name or part.name, one.dims, one.values.data_type
 
 
 def _check_texts(model: Model) -> None:

@@ -32,6 +32,10 @@ Shapes = Mapping[str, Shape]
 
 MALFORMED = (ValueError, KeyError, TypeError)
 """Errors that onnx_ir raises besides its own when a file contradicts itself."""
+MAKES_SEQUENCES = frozenset(
+    "SplitToSequence SequenceConstruct SequenceEmpty SequenceInsert SequenceErase SequenceMap Optional".split()
+)
+"""Operators whose result is no tensor."""
 END = 2**31 - 1
 """The `ends` of a Slice that goes on to the end of the axis, whatever its length."""
 MOST_FOLDED = 2**20
@@ -271,6 +275,22 @@ def recorded_types(model: Model) -> dict[str, onnx_ir.DataType | None]:
     except (onnx_ir.passes.PassError, onnx_ir.passes.InvariantError, RuntimeError, *MALFORMED) as error:
         raise ModelError(f"the types of the graph's tensors cannot be inferred ({cause(error)})") from None
     return {str(v.name): v.dtype for v in values(inferred)}
+
+
+def sequences(model: Model) -> set[str]:
+    """Names of what the top-level graph computes that is no tensor, and so has no shape: sequences, optionals, maps.
+
+    Raises ModelError.
+    """
+    recorded = {str(v.name) for v in values(model) if not isinstance(v.type, onnx_ir.TensorType | None)}
+    if not any(node.op_type in MAKES_SEQUENCES for node in model.graph.all_nodes()):
+        return recorded
+    try:  # onnx_ir records an inferred sequence as a tensor
+        inferred = onnx.shape_inference.infer_shapes(to_proto(model)).graph
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(f"the types of the graph's sequences cannot be inferred ({cause(error)})") from None
+    kinds = {v.name: v.type.WhichOneof("value") for v in (*inferred.value_info, *inferred.output)}
+    return recorded | {name for name, kind in kinds.items() if kind not in (None, "tensor_type", "sparse_tensor_type")}
 
 
 def _inferred(model: Model, *, propagate: bool) -> dict[str, Shape]:

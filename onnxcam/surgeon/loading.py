@@ -39,7 +39,11 @@ OLDEST_OPSET = 7
 PICTURE_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM")
 """First bytes of picture files."""
 
-KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc"})
+MOST_INPUTS, MOST_METADATA = 1000, 10_000
+"""Inputs of a graph, and entries of metadata; models have dozens, and each takes its time in every step."""
+
+STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
+KNOWN_DOMAINS = STANDARD_DOMAINS | frozenset({"ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,6 +182,12 @@ def _check_operators(proto: onnx.ModelProto, name: str) -> None:
             f"upgrade onnx and onnxruntime, or export with an older opset"
         )
     functions = {(f.domain, f.name) for f in proto.functions}
+    for domain, operator in sorted(functions):
+        if domain in STANDARD_DOMAINS and onnx.defs.has(operator):
+            raise ModelError(
+                f"{name}: a local function takes the place of the standard operator {operator}, which runtimes read "
+                f"differently; give it a domain of its own"
+            )
     for node in all_nodes(proto.graph.node):
         if node.domain not in KNOWN_DOMAINS and (node.domain, node.op_type) not in functions:
             raise ModelError(
@@ -196,9 +206,15 @@ def _check_operators(proto: onnx.ModelProto, name: str) -> None:
 
 
 def _check_inputs(proto: onnx.ModelProto, name: str) -> None:
-    """Refuses models of tables and text, whose map and sequence outputs no later step expects."""
+    """Refuses models of tables and text, whose map and sequence outputs no later step expects, and crowds of inputs."""
     weights = {t.name for t in proto.graph.initializer} | {s.values.name for s in proto.graph.sparse_initializer}
     inputs = [v for v in proto.graph.input if v.name not in weights]
+    for count, most, what in (
+        (len(inputs), MOST_INPUTS, "inputs"),
+        (len(proto.metadata_props), MOST_METADATA, "entries of metadata"),
+    ):
+        if count > most:
+            raise ModelError(f"{name}: {count:,} {what}, and no more than {most:,} are read; the file is damaged")
     types = {v.name: v.type.tensor_type for v in inputs}
     ranks = {name: len(t.shape.dim) if t.HasField("shape") else None for name, t in types.items()}
     if all(rank is not None and rank < 3 for rank in ranks.values()):

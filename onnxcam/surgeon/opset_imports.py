@@ -4,12 +4,12 @@ ONNX calls its own operators "" or "ai.onnx"; onnx's checker takes the two for d
 come later take one of them.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import onnx
 
 from onnxcam.errors import ModelError
-from onnxcam.surgeon.validation import all_nodes
+from onnxcam.surgeon.validation import nodes_of
 
 STANDARD, ALIAS = "", "ai.onnx"
 
@@ -23,7 +23,7 @@ def one_version_each(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
     versions = [_versions(group, name) for group in groups]
     repeated = any(len(group) != len(kept) for group, kept in zip(groups, versions, strict=True))
     in_function = any(domain == ALIAS for group in groups[1:] for domain, _ in group)
-    if not (repeated or in_function) and all(node.domain != ALIAS for node in _nodes(proto)):
+    if not (repeated or in_function) and all(node.domain != ALIAS for node in nodes_of(proto)):
         return proto
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
@@ -31,7 +31,7 @@ def one_version_each(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
         del group.opset_import[:]
         group.opset_import.extend(onnx.helper.make_opsetid(*one) for one in kept.items())
     defined = {function.name for function in copy.functions if function.domain == ALIAS}
-    for node in _nodes(copy):
+    for node in nodes_of(copy):
         if node.domain == ALIAS and node.op_type not in defined:
             node.domain = STANDARD
     return copy
@@ -48,8 +48,3 @@ def _versions(imports: Iterable[tuple[str, int]], name: str) -> dict[str, int]:
                 f"which one counts; export again, or delete one of the opset_import entries"
             )
     return versions
-
-
-def _nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    for nodes in (proto.graph.node, *(function.node for function in proto.functions)):
-        yield from all_nodes(nodes)

@@ -65,7 +65,8 @@ def _dense(sparse: onnx.SparseTensorProto, name: str, budget: _Budget) -> onnx.T
     if numbers.dtype.kind not in "fiub" or numbers.dtype.name in ("int2", "int4", "uint2", "uint4"):
         raise ModelError(f"{name}: the sparse weights {label!r} are of {numbers.dtype}; export them as a dense tensor")
     count = math.prod(dims)
-    budget.left -= count * numbers.dtype.itemsize
+    # numpy makes no array whose sides other than 0 are too large together, though it would hold nothing.
+    budget.left -= math.prod(side or 1 for side in dims) * numbers.dtype.itemsize
     if budget.left < 0:
         raise ModelError(
             f"{name}: the sparse weights {label!r} of shape {dims[:8]} take too much memory once they are dense; "

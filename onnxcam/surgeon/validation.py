@@ -19,6 +19,8 @@ NODES_A_CALL = 25
 """A call of a local function, nested calls included, counts as so many nodes: inlining copies the function."""
 MOST_ROUNDS = 100_000
 """Iterations of a Loop of constant length; more would keep the runtime busy for minutes."""
+DEEPEST_MESSAGE = 100
+"""Messages within messages; protobuf reads no more of a file."""
 DEEPEST = 25
 """Depth of nested subgraphs; protobuf itself reads no more than 33 levels of a file."""
 
@@ -45,20 +47,27 @@ TYPED_FIELDS: dict[int, str] = {
 
 
 def check_text(message: Message, name: str) -> None:
-    """Raises ModelError for text that is not UTF-8, which protobuf returns as bytes."""
-    for field, value in message.ListFields():
-        if field.type == field.TYPE_STRING:
-            texts: Iterable[object] = value if not isinstance(value, str | bytes) else (value,)
-            if any(isinstance(text, bytes) for text in texts):
-                raise ModelError(f"{name}: text that is not UTF-8 (in {field.full_name}); the file is damaged")
-        elif field.type == field.TYPE_MESSAGE:
-            for inner in (value,) if isinstance(value, Message) else value:
-                check_text(inner, name)
+    """Raises ModelError for text that is not UTF-8, which protobuf returns as bytes, and for endless nesting."""
+    pending = [(message, 0)]  # without recursion: a model that is handed over as an object may be nested at any depth
+    while pending:
+        outer, depth = pending.pop()
+        if depth > DEEPEST_MESSAGE:
+            raise ModelError(f"{name}: its parts are nested more than {DEEPEST_MESSAGE} levels deep; it is damaged")
+        for field, value in outer.ListFields():
+            if field.type == field.TYPE_STRING:
+                texts: Iterable[object] = value if not isinstance(value, str | bytes) else (value,)
+                if any(isinstance(text, bytes) for text in texts):
+                    raise ModelError(f"{name}: text that is not UTF-8 (in {field.full_name}); the file is damaged")
+            elif field.type == field.TYPE_MESSAGE:
+                inner = (value,) if isinstance(value, Message) else value
+                pending += [(part, depth + 1) for part in inner]
 
 
 def check_tensors(tensors: Iterable[onnx.TensorProto], name: str) -> None:
-    """Raises ModelError for a tensor whose bytes do not fill its shape exactly."""
+    """Raises ModelError for a tensor whose bytes do not fill its shape exactly, and for a piece of one."""
     for tensor in tensors:
+        if tensor.HasField("segment"):
+            raise ModelError(f"{name}: the tensor {tensor.name!r} is a segment of one; export it whole")
         if tensor.data_type in (onnx.TensorProto.UNDEFINED, onnx.TensorProto.STRING):
             continue
         in_bytes = bytes_needed(tensor, name)
@@ -143,7 +152,7 @@ def _expanded(calls: Counter[_Function], count: int, sizes: Mapping[_Function, _
 def check_loops(proto: onnx.ModelProto, name: str) -> None:
     """Raises ModelError for a Loop of constant length with more than MOST_ROUNDS iterations."""
     constants = {t.name: t for t in proto.graph.initializer}
-    nodes = [n for group in (proto.graph.node, *(f.node for f in proto.functions)) for n in all_nodes(group)]
+    nodes = list(nodes_of(proto))
     constants |= {n.output[0]: n.attribute[0].t for n in nodes if n.op_type == "Constant" and n.output and n.attribute}
     for node in nodes:
         trips = constants.get(node.input[0]) if node.op_type == "Loop" and node.input else None
@@ -160,25 +169,39 @@ def all_nodes(nodes: Iterable[onnx.NodeProto], depth: int = 0) -> Iterator[onnx.
     for node in nodes:
         yield node
         for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from all_nodes(attribute.g.node, depth + 1)
-            for inner in attribute.graphs:
+            for inner in graphs_of(attribute):
                 yield from all_nodes(inner.node, depth + 1)
 
 
+def nodes_of(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    """Every node: of the graph, of local functions and of the defaults of their attributes, and of all subgraphs.
+
+    Raises ModelError below DEEPEST levels.
+    """
+    yield from all_nodes(proto.graph.node)
+    for function in proto.functions:
+        yield from all_nodes(function.node)
+        for default in function.attribute_proto:
+            for graph in graphs_of(default):
+                yield from all_nodes(graph.node, 1)
+
+
 def all_parts(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.AttributeProto]:
-    """Every graph and every attribute of a node, those in subgraphs and functions too, in one walk.
+    """Every graph and every attribute, those in subgraphs and functions and the defaults of functions too, in one walk.
 
     Raises ModelError below DEEPEST levels.
     """
     yield proto.graph
-    for nodes in (proto.graph.node, *(f.node for f in proto.functions)):
-        for node in all_nodes(nodes):
-            for attribute in node.attribute:
-                yield attribute
-                if attribute.HasField("g"):
-                    yield attribute.g
-                yield from attribute.graphs
+    defaults = (default for function in proto.functions for default in function.attribute_proto)
+    attributes = (attribute for node in nodes_of(proto) for attribute in node.attribute)
+    for attribute in (*defaults, *attributes):
+        yield attribute
+        yield from graphs_of(attribute)
+
+
+def graphs_of(attribute: onnx.AttributeProto) -> list[onnx.GraphProto]:
+    """The subgraphs that an attribute holds."""
+    return [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
 
 
 def all_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:

@@ -11,6 +11,8 @@ import onnx
 
 from onnxcam.errors import ModelError
 
+DOMAIN = "ai.onnx.ml"
+
 
 @dataclass(frozen=True)
 class MapOutput:
@@ -22,18 +24,20 @@ class MapOutput:
 
 def map_outputs(proto: onnx.ModelProto) -> Mapping[str, MapOutput]:
     """The outputs that ZipMap makes, by name."""
-    makers = {name: node for node in proto.graph.node for name in node.output}
-    zips = {
-        v.name: makers[v.name] for v in proto.graph.output if v.name in makers and makers[v.name].op_type == "ZipMap"
-    }
+    makers = {name: node for node in proto.graph.node if _is_zip(node) for name in node.output}
+    zips = {v.name: makers[v.name] for v in proto.graph.output if v.name in makers}
     return {name: MapOutput(node.input[0], _labels(node)) for name, node in zips.items()}
 
 
+def _is_zip(node: onnx.NodeProto) -> bool:
+    return node.op_type == "ZipMap" and node.domain == DOMAIN and len(node.input) == 1 and len(node.output) == 1
+
+
 def _labels(node: onnx.NodeProto) -> tuple[str, ...]:
-    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    attributes = {a.name: a for a in node.attribute}
     if "classlabels_strings" in attributes:
-        return tuple(text.decode(errors="replace") for text in attributes["classlabels_strings"])
-    return label_texts(attributes.get("classlabels_int64s", ()))
+        return tuple(text.decode(errors="replace") for text in attributes["classlabels_strings"].strings)
+    return label_texts(attributes["classlabels_int64s"].ints if "classlabels_int64s" in attributes else ())
 
 
 def label_texts(numbers: Sequence[int]) -> tuple[str, ...]:

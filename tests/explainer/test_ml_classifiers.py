@@ -116,3 +116,13 @@ def test_trees_that_vote_are_explained_without_gradients_and_without_a_softmax()
     with Explainer(model, "grad-cam", preset=PLAIN) as explainer, needs_gradients:
         explainer(PHOTOGRAPH)
     assert sum(scores) == pytest.approx(1)
+
+
+def test_only_zip_map_of_the_ml_domain_with_an_input_makes_maps() -> None:
+    for change in ({"domain": "mine"}, {"input": []}):
+        model = behind_features(3, normalised=False)
+        node = model.graph.node[-1]
+        node.domain = str(change.get("domain", node.domain))
+        del node.input[len(change.get("input", node.input)) :]
+        with pytest.raises(OnnxCamError):
+            Explainer(model, preset=PLAIN)

@@ -93,6 +93,14 @@ def dims(*numbers: int) -> Callable[[onnx.SparseTensorProto], None]:
     return change
 
 
+def nothing_of(*sides: int) -> Callable[[onnx.SparseTensorProto], None]:
+    def change(tensor: onnx.SparseTensorProto) -> None:
+        indices()(tensor)
+        dims(*sides)(tensor)
+
+    return change
+
+
 DAMAGE: dict[str, tuple[Callable[[onnx.SparseTensorProto], None], str]] = {
     "an index behind the end": (indices(0, 108), "ascending order in the shape"),
     "a negative index": (indices(-1, 5), "ascending order"),
@@ -104,6 +112,7 @@ DAMAGE: dict[str, tuple[Callable[[onnx.SparseTensorProto], None], str]] = {
     "a negative side": (dims(-4, 3, 3, 3), "damaged"),
     "a bomb": (dims(2**31, 2**31), "too much memory once they are dense|weights declare"),
     "a bomb beyond int64": (dims(*(2**31,) * 5), "too much memory once they are dense|weights declare"),
+    "a side of 0 beside one beyond int64": (nothing_of(0, 2**62, 2**62), "too much memory once they are"),
     "bytes that are missing": (lambda t: setattr(t.values, "raw_data", b"123"), "needs .* and holds"),
     "no shape": (dims(), "damaged"),
     "text": (lambda t: t.values.CopyFrom(helper.make_tensor("w", 8, (1,), [b"a"])), "damaged|dense tensor"),

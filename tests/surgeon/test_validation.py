@@ -127,3 +127,40 @@ def test_the_depth_of_nested_subgraphs_is_limited() -> None:
         node = onnx.helper.make_node("If", ["c"], ["y"], then_branch=inner)
     with pytest.raises(ModelError, match="nested more than 25 levels deep"):
         list(all_nodes([node]))
+
+
+def test_an_object_nested_without_end_is_refused(classifier: onnx.ModelProto) -> None:
+    model = copied(classifier)
+    kind = model.graph.value_info.add(name="q").type
+    for _ in range(5000):  # no file holds so many; an object may
+        kind = kind.optional_type.elem_type
+    kind.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    assert "nested more than 100 levels" in str(complaint(check_text, model))
+
+
+def test_a_segment_of_a_tensor_is_refused(classifier: onnx.ModelProto) -> None:
+    model = copied(classifier)
+    model.graph.initializer[0].segment.begin = 0
+    assert "is a segment of one" in str(complaint(check_tensors, model.graph.initializer))
+
+
+def test_a_function_in_place_of_a_standard_operator_is_refused(classifier: onnx.ModelProto) -> None:
+    model = copied(classifier)
+    body = [onnx.helper.make_node("Neg", ["a"], ["b"])]
+    model.functions.append(
+        onnx.helper.make_function("", "Relu", ["a"], ["b"], body, [onnx.helper.make_opsetid("", 17)])
+    )
+    with pytest.raises(ModelError, match="takes the place of the standard operator Relu"):
+        read_model(model)
+
+
+def test_crowds_of_inputs_and_of_metadata_are_refused(classifier: onnx.ModelProto) -> None:
+    inputs, metadata = copied(classifier), copied(classifier)
+    make = onnx.helper.make_tensor_value_info
+    inputs.graph.input.extend(make(f"i{i}", onnx.TensorProto.FLOAT, [1, 3, 16, 12]) for i in range(1001))
+    with pytest.raises(ModelError, match="1,002 inputs"):
+        read_model(inputs)
+    for i in range(10_001):
+        metadata.metadata_props.add(key=f"k{i}", value="v")
+    with pytest.raises(ModelError, match="10,001 entries of metadata"):
+        read_model(metadata)

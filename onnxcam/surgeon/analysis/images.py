@@ -49,6 +49,8 @@ def find_image(model: Model, layout: str | None = None, name: str | None = None)
     """
     value = _chosen(model, name)
     shape = shape_of(value) or ()
+    if value.shape is not None and 0 in tuple(value.shape):
+        raise ModelError(f"the input {value.name!r} of shape {value.shape} holds no number; export the model again")
     is_time = layout is None and len(shape) == 4 and batch_is_time(model, value)
     entry = find_entry(model, value) if len(shape) != 4 or is_time or not _is_clear(model, value, shape) else None
     letters = _checked(layout, shape) if layout is not None else _layout_of(entry, shape)

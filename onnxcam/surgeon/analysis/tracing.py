@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-import onnx_ir
 
 from onnxcam.surgeon.builder import Builder
-from onnxcam.surgeon.ir import Model, Node, Shape, Value, constant, edit
+from onnxcam.surgeon.ir import Model, Node, Shape, constant, edit, sequences
 from onnxcam.types import Arrays
 
 BLANK = "onnxcam/blank"
@@ -68,7 +67,8 @@ def build_tracer(model: Model) -> Tracer:
     """Builds the tracer of a model, which is not changed."""
     copy = edit(model)
     b = Builder(copy, "onnxcam/trace")
-    computed = [v for node in copy.graph for v in node.outputs if v.name and _is_tensor(v)]
+    lists = sequences(copy)
+    computed = [v for node in copy.graph for v in node.outputs if v.name and str(v.name) not in lists]
     conditions = [n.inputs[0] for n in copy.graph if n.op_type == "If" and n.inputs and n.inputs[0] is not None]
     computed_conditions = [c for c in conditions if constant(c) is None and not c.is_graph_input()]
     frozen = free_of_data(copy)
@@ -97,8 +97,3 @@ def _is_frozen(node: Node, frozen: set[str]) -> bool:
     if node.op_type in CONTROL or node.op_type in RANDOM or str(node.outputs[0].name).startswith(BLANK):
         return False
     return all(v is None or constant(v) is not None or str(v.name) in frozen for v in node.inputs)
-
-
-def _is_tensor(value: Value) -> bool:
-    """Whether the value is a tensor; sequences and maps, which have no shape, say so in their recorded type."""
-    return value.type is None or isinstance(value.type, onnx_ir.TensorType)

@@ -57,3 +57,20 @@ def test_the_branch_that_an_if_takes_is_in_the_trace(make: Make) -> None:
     proto = make(text, check=False)
     assert traced(proto, x=np.zeros((1, 3), np.float32)).taken == {"small": True}
     assert traced(proto, x=np.full((1, 3), 200, np.float32)).taken == {"small": False}
+
+
+def test_sequences_and_optionals_have_no_shape_and_the_rest_has(make: Make) -> None:
+    text = f"""{HEAD}net (float[N,6,4] x) => (float[N,3,4] y)
+    <int64 one = {{1}}>
+    {{
+      parts = SplitToSequence <axis=1> (x, halves)
+      same = Identity (parts)
+      longer = SequenceInsert (same, x)
+      part = SequenceAt (longer, one)
+      maybe = Optional (part)
+      y = OptionalGetElement (maybe)
+    }}"""
+    proto = make(text.replace("<int64 one", "<int64[2] halves = {3, 3}, int64 one"), check=False)
+    assert ir.sequences(ir.from_proto(proto)) == {"parts", "same", "longer", "maybe"}
+    shapes = traced(proto, x=np.zeros((2, 6, 4), np.float32)).shapes
+    assert shapes == {"x": (2, 6, 4), "part": (2, 3, 4), "y": (2, 3, 4)}
