@@ -394,3 +394,19 @@ def test_the_values_that_follow_from_shapes_are_computed_again(make: Make) -> No
     assert {n: (v.dtype, v.tolist()) for n, v in again.values.items()} == {
         n: (v.dtype, v.tolist()) for n, v in trace.values.items()
     }
+
+
+def test_a_record_in_a_folder_that_others_may_write_counts_under_its_own_name_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    folder.chmod(0o777)
+    monkeypatch.setenv("ONNXCAM_CACHE", str(folder))
+    record = cache.ModelRecord({"x": (1, 3, 4, 4)}, BatchMode.DYNAMIC, "as it was")
+    cache.store("a" * 64, record)
+    os.link(folder / f"{'a' * 64}.json", folder / f"{'b' * 64}.json")
+    (folder / f"{'c' * 64}.json").symlink_to(folder / f"{'a' * 64}.json")
+    assert cache.load("a" * 64) == record
+    assert cache.load("b" * 64) is None
+    assert cache.load("c" * 64) is None
