@@ -1,13 +1,10 @@
 """Text that `onnxcam compare` prints for a reader: rows with their targets, a table of metrics, notes."""
 
-import shutil
-import sys
-import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onnxcam.cli.summary import better_marks, preprocessing_doubt
+from onnxcam.cli.summary import better_marks, preprocessing_doubt, wrapped
 
 if TYPE_CHECKING:
     from onnxcam.outputs.comparison import ComparedMethod, ComparedMetric, Comparison, ComparisonRow
@@ -33,7 +30,7 @@ def comparison_summary(comparison: "Comparison", pictures: Sequence[Path], file:
         lines.append(f"  ({higher} higher is better, {lower} lower)")
     passes = f"{comparison.passes} forward pass{'es' if comparison.passes != 1 else ''}"
     lines.append(f"  {passes}, {comparison.seconds:.2f} s")
-    return [*lines, *(line for note in _notes(comparison) for line in _wrapped("  note  ", note))]
+    return [*lines, *(line for note in _notes(comparison) for line in wrapped("  note  ", note))]
 
 
 def _title(comparison: "Comparison", row: "ComparisonRow") -> str:
@@ -108,7 +105,7 @@ def _reasons(comparison: "Comparison", row: "ComparisonRow") -> Iterator[str]:
     """Why there is no map of a method, or no value of a metric."""
     for method, cell in zip(comparison.methods, row.maps, strict=True):
         if cell.saliency is None:
-            yield from _wrapped(f"{method}  ", f"no map: {cell.reason}", 4)
+            yield from wrapped(f"{method}  ", f"no map: {cell.reason}", margin=4)
     undefined: dict[tuple[str, str], list[ComparedMethod]] = {}
     for method, cell in zip(comparison.methods, row.maps, strict=True):
         for metric in comparison.metrics:
@@ -116,7 +113,7 @@ def _reasons(comparison: "Comparison", row: "ComparisonRow") -> Iterator[str]:
             if one is not None and one.value is None:
                 undefined.setdefault((_name(metric)[0], one.reason or ""), []).append(method)
     for (name, reason), methods in undefined.items():
-        yield from _wrapped(f"{name} of {', '.join(map(str, methods))}  ", f"undefined: {reason}", 4)
+        yield from wrapped(f"{name} of {', '.join(map(str, methods))}  ", f"undefined: {reason}", margin=4)
 
 
 def _notes(comparison: "Comparison") -> Iterator[str]:
@@ -150,12 +147,3 @@ def _placed(sides: tuple[Sequence[str], Sequence[str]], texts: Sequence[Sequence
             if len({side[i] for i in numbers}) < len(set(side))
         ]
         yield f"{', '.join(names)}: {text}" if names else text
-
-
-def _wrapped(start: str, text: str, margin: int = 0) -> list[str]:
-    """The text behind its start, broken to the width of a terminal. margin: columns that come before it."""
-    if not sys.stdout.isatty():
-        return [start + text]
-    room = max(shutil.get_terminal_size().columns - margin - len(start), 20)
-    first, *rest = textwrap.wrap(text, room) or [""]
-    return [start + first, *(" " * len(start) + line for line in rest)]

@@ -51,7 +51,7 @@ def summary(saliency: "Saliency", outputs: Sequence[str], metrics: "Mapping[str,
     """The lines of one explanation: its files, target, layer, method and metrics, and where each choice came from."""
     provenance = saliency.provenance
     options = [f"{k} {v}" for k, v in provenance.options.items() if v is not None and k != "fill"]
-    lines = [f"{provenance.image} -> {', '.join(outputs)}{_assumed(saliency)}", _target_line(saliency)]
+    lines = [_target_line(saliency)]
     if saliency.target.box is not None:
         lines.append(
             f"  box           {', '.join(f'{side:.1f}' for side in saliency.target.box)} (left, top, right, bottom)"
@@ -79,8 +79,18 @@ def summary(saliency: "Saliency", outputs: Sequence[str], metrics: "Mapping[str,
         f"  time          {provenance.seconds:.2f} s, {passes} forward pass{'es' if passes != 1 else ''}{steps}, "
         f"batch {provenance.batch}"
     )
-    lines += metric_lines(metrics)
-    return [*lines, *(f"  note          {note}" for note in provenance.notes)]
+    notes = [f"  note          {note}" for note in provenance.notes]
+    return [
+        f"{provenance.image} -> {', '.join(outputs)}{_assumed(saliency)}",
+        *_broken(lines),
+        *metric_lines(metrics),
+        *_broken(notes),
+    ]
+
+
+def _broken(lines: Sequence[str]) -> list[str]:
+    """The lines, broken to the width of a terminal behind their first words."""
+    return [part for line in lines for part in wrapped(line[:MARGIN], line[MARGIN:])]
 
 
 def metric_lines(metrics: "Mapping[str, Measurement]") -> list[str]:

@@ -82,7 +82,7 @@ def named_file(output: str, what: str, suffixes: Sequence[str]) -> Path:
     """The file that an output names. what: its content, for the message. Raises OutputError for another ending."""
     path = Path(output)
     if path.suffix.lower() not in suffixes:
-        raise OutputError(f"output {output!r}: {what} is a {', '.join(suffixes)} file, or end a folder's name in /")
+        raise OutputError(f"output {output!r}: {what} ends in {', '.join(suffixes)}, and a folder's name in /")
     return path
 
 

@@ -152,7 +152,7 @@ def test_preprocessing_that_is_assumed_is_said_first_and_recorded(folder: Path) 
     ("words", "problem"),
     [
         (["-o", "p0.png"], "is an input of this very call"),
-        (["-o", "figure.gif"], "is a .png, .pdf, .svg, .json file"),
+        (["-o", "figure.gif"], "ends in .png, .pdf, .svg, .json"),
         (["--steps", "some"], "--steps"),
         (["--steps", "1,2"], "one number, or all"),
         (["--seed", "-1"], "--seed"),
