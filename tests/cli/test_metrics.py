@@ -13,13 +13,14 @@ import pytest
 from command import files, onnxcam
 from jsonschema import Draft202012Validator
 from PIL import Image
+from results import saliency
 from rich.progress import Progress
 from small_models import CLASSIFIER, filled
 from typer.testing import CliRunner
 
 from onnxcam import METRICS, Explainer
 from onnxcam.cli.main import app
-from onnxcam.cli.summary import metric_lines, metric_value
+from onnxcam.cli.summary import metric_lines, metric_value, summary
 from onnxcam.metrics.measurement import Measurement
 from onnxcam.metrics.metric import Need
 
@@ -340,3 +341,15 @@ def test_on_a_terminal_a_long_reason_is_broken_to_its_width(monkeypatch: pytest.
     starts = [len(line) - len(line.lstrip()) for line in lines[1:-1]]
     assert set(starts) == {lines[0].index("undefined")}
     assert " ".join(line.strip() for line in lines[:-1]).endswith(f"undefined: {reason}")
+
+
+def test_the_lines_of_a_summary_fit_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    reason = "what enters GlobalAveragePool, where the grid is lost, after a long way through the layers of the model"
+    explained = saliency(layer_reason=reason)
+    whole = summary(explained, ["a.png"], {})
+    assert any(reason in line for line in whole)  # in a pipe each is one line
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "60")
+    broken = summary(explained, ["a.png"], {})
+    assert max(map(len, broken[1:])) <= 60
+    assert "".join("".join(broken).split()) == "".join("".join(whole).split())
