@@ -24,9 +24,9 @@ def neighbours(source: int, target: int) -> tuple[npt.NDArray[np.int64], npt.NDA
     return low, np.minimum(low + 1, source - 1), (position - low).astype(np.float32)
 
 
-def is_small(source: int, target: int) -> bool:
-    """Whether the resize is a product with bilinear_matrix()."""
-    return source * target <= LARGEST_MATRIX
+def is_small(source: int, target: int, largest: int = LARGEST_MATRIX) -> bool:
+    """Whether the resize is a product with bilinear_matrix(), which has at most `largest` entries then."""
+    return source * target <= largest
 
 
 def bilinear_matrix(source: int, target: int) -> Floats:

@@ -14,47 +14,76 @@ import onnx_ir
 
 from onnxcam.compiler.interface import MAP, MAP_TARGET, RANGE, TARGET
 from onnxcam.compiler.prepared import Prepared
+from onnxcam.compiler.rows import with_rows
 from onnxcam.network.dry_run import noise
 from onnxcam.network.gradients import traces_of
 from onnxcam.surgeon import ir
+from onnxcam.surgeon.autodiff.driver import gradients
+from onnxcam.surgeon.autodiff.rules.registry import Ops, Rule
 from onnxcam.surgeon.builder import Builder, publish
 from onnxcam.surgeon.graphs.cell_maps import cell_maps
 from onnxcam.surgeon.graphs.finish_map import finished
 from onnxcam.surgeon.graphs.masked_score import as_float, tensor_named
-from onnxcam.surgeon.graphs.score_gradient import Traces, make_differentiable
+from onnxcam.surgeon.graphs.score_gradient import make_differentiable
 from onnxcam.surgeon.graphs.score_heads import score_table
-from onnxcam.surgeon.ir import Model, Value, new_input
+from onnxcam.surgeon.ir import Model, Shape, Value, new_input
 from onnxcam.surgeon.passes.opset import raise_opset
 from onnxcam.surgeon.passes.single_precision import convert_to_single_precision
+from onnxcam.types import Arrays
 
 LOGITS, PROBABILITIES = "onnxcam/compiled_logits", "onnxcam/compiled_probabilities"
+LARGEST_MATRIX = 2**12
+"""Entries of an upsampling matrix that a file stores; a larger one is made of two neighbours in each place."""
 OLDEST = 13
 """The oldest opset that the added operators are written for."""
+
+
+@dataclass(frozen=True, eq=False)
+class Wrt:
+    """The tensor that scores are differentiated by, with what gradients() reads: shapes and numbers of all tensors."""
+
+    tensor: Value
+    shapes: Mapping[str, Shape]
+    known: Arrays
 
 
 @dataclass(frozen=True, eq=False)
 class BatchGraph:
     """A graph under construction, which a builder changes.
 
-    model: the model's own inputs and outputs, and what was added. b: adds nodes. tensor: (R,...) the feature tensor;
-    features: the same as real numbers in float32. logits, probabilities: (R,classes). target: (R,) int64, the class
-    that each map explains. chosen: (R,classes) float32, 1 at the target. R: maps. traces: of the differentiable graph,
-    else None.
+    model: the model's own inputs and outputs, and what was added. b: adds nodes. features: the feature tensor as real
+    numbers in float32. logits, probabilities: (.,classes). target: (R,) int64, the class that each map explains.
+    chosen: (R,classes) float32, 1 at the target. wrt: of a differentiable graph, else None. Features and scores have R
+    entries (R: maps) in a differentiable graph, and N (N: images) in another one.
     """
 
     prepared: Prepared
     model: Model
     b: Builder
-    tensor: Value
     features: Value
     logits: Value
     probabilities: Value
     target: Value
     chosen: Value
-    traces: Traces | None = None
+    wrt: Wrt | None = None
+
+    def gradient(self, overrides: Mapping[str, Rule] | None = None) -> Value:
+        """d logit / d wrt, of the shape of wrt.tensor. overrides: as gradients() takes them. Raises MissingGradient."""
+        assert self.wrt is not None, "the graph is differentiable"
+        ops = Ops(self.model, "onnxcam/compiled_gradient", onnx_ir.DataType.FLOAT)
+        (gradient,) = gradients(
+            self.model, ops, {self.logits: self.chosen}, [self.wrt.tensor], shapes=self.wrt.shapes,
+            known=self.wrt.known, overrides=overrides,
+        )  # fmt: skip
+        return gradient
+
+    def for_each_map(self, x: Value, rank: int) -> Value:
+        """A tensor (N,...) of this rank with R entries."""
+        b = self.b
+        return b("Expand", x, b("Concat", b("Shape", self.target), b.constant([1] * (rank - 1), np.int64), axis=0))
 
     def maps(self, tensor: Value) -> Value:
-        """A tensor (R,...) in the feature tensor's axes as (R,K,*grid)."""
+        """A tensor (.,...) in the feature tensor's axes as (.,K,*grid)."""
         features = self.prepared.anatomy.features
         return cell_maps(self.b, tensor, features.order, features.sides)
 
@@ -62,13 +91,13 @@ class BatchGraph:
         """The finished model, from raw maps (R,1,*grid) in float32; their values on the grid are the range."""
         prepared, b = self.prepared, self.b
         grid, size = prepared.anatomy.features.grid, prepared.size
-        shown = finished(b, raw, grid, size, coarse=coarse)
+        shown = finished(b, raw, grid, size, coarse=coarse, largest=LARGEST_MATRIX)
         return self.publish_shown(shown, raw)
 
     def publish_shown(self, shown: Value, raw: Value) -> Model:
         """The finished model, from maps (R,1,*size) in [0,1] and the raw ones (R,1,...) that they were made of."""
         b, model, size = self.b, self.model, self.prepared.size
-        rank = 2 + len(self.prepared.anatomy.features.grid)
+        rank = 2 + len(size)
         ends = [b.reduce(f"Reduce{end}", raw, range(1, rank), keepdims=False) for end in ("Min", "Max")]
         maps: int | str = self.prepared.fixed or "maps"
         shape = b.constant([-1, *size], np.int64)
@@ -89,7 +118,15 @@ def differentiable_graph(prepared: Prepared, wrt: str) -> BatchGraph:
     _add_scores(single, prepared)
     model = make_differentiable(single, LOGITS, wrt)
     traces = traces_of(model, prepared.opened, lambda count: _noise_feeds(prepared, count))
-    return replace(_with_target(model, prepared), traces=traces)
+    given, tensor, shapes = _given(model, prepared), tensor_named(model, wrt), dict(traces.shapes)
+    if prepared.fixed is None and prepared.target is None:
+        own = {str(v.name) for v in prepared.opened.model.graph.outputs}
+        b, images = Builder(model, "onnxcam/compiled_rows"), tensor_named(model, image.name)
+        tensor, shapes = with_rows(model, b, tensor, images, given, traces, own)
+    graph = _with_target(model, prepared, given)
+    if wrt == prepared.anatomy.features.tensor:
+        graph = replace(graph, features=as_float(graph.b, tensor))
+    return replace(graph, wrt=Wrt(tensor, shapes, traces.known))
 
 
 def plain_graph(prepared: Prepared) -> BatchGraph:
@@ -98,7 +135,7 @@ def plain_graph(prepared: Prepared) -> BatchGraph:
     if ir.opset(model) < OLDEST:
         model = raise_opset(model)
     _add_scores(model, prepared)
-    return _with_target(model, prepared)
+    return _with_target(model, prepared, _given(model, prepared))
 
 
 def _add_scores(model: Model, prepared: Prepared) -> None:
@@ -114,28 +151,26 @@ def _add_scores(model: Model, prepared: Prepared) -> None:
             model.graph.outputs.append(features)
 
 
-def _with_target(model: Model, prepared: Prepared) -> BatchGraph:
+def _given(model: Model, prepared: Prepared) -> Value:
+    """The targets as they are given: the input TARGET (T,), or (1,) what is baked in."""
+    if prepared.target is not None:
+        return Builder(model, "onnxcam/compiled_given").constant([prepared.target], np.int64)
+    return new_input(model, TARGET, onnx_ir.DataType.INT64, [prepared.fixed or "targets"])
+
+
+def _with_target(model: Model, prepared: Prepared, given: Value) -> BatchGraph:
+    """Ends the graph in the class of each map: the given one, or the prediction where that is below 0."""
     b = Builder(model, "onnxcam/compiled_batch")
     logits, probabilities = tensor_named(model, LOGITS), tensor_named(model, PROBABILITIES)
     features = tensor_named(model, prepared.anatomy.features.tensor)
     own = {str(v.name) for v in prepared.opened.model.graph.outputs}
     for value in [v for v in model.graph.outputs if str(v.name) not in own]:
         model.graph.outputs.remove(value)
-    classes = prepared.anatomy.logits.classes
-    target = _target(model, b, logits, prepared)
-    numbers = b.constant(np.arange(classes)[None], np.int64)
-    chosen = b.cast(b("Equal", b.unsqueeze(target, [1]), numbers), onnx_ir.DataType.FLOAT)
-    return BatchGraph(prepared, model, b, features, as_float(b, features), logits, probabilities, target, chosen)
-
-
-def _target(model: Model, b: Builder, logits: Value, prepared: Prepared) -> Value:
-    """(R,) the class of each map: the given one, or the prediction where that is below 0."""
     best = b("ArgMax", logits, axis=1, keepdims=0)
-    if prepared.target is not None:
-        given = b.constant([prepared.target], np.int64)
-        return b("Expand", given, b("Shape", best))
-    given = new_input(model, TARGET, onnx_ir.DataType.INT64, [prepared.fixed or "targets"])
-    return b("Where", b("Less", given, b.constant(0, np.int64)), best, given)
+    target = b("Where", b("Less", given, b.constant(0, np.int64)), best, given)
+    numbers = b.constant(np.arange(prepared.anatomy.logits.classes)[None], np.int64)
+    chosen = b.cast(b("Equal", b.unsqueeze(target, [1]), numbers), onnx_ir.DataType.FLOAT)
+    return BatchGraph(prepared, model, b, as_float(b, features), logits, probabilities, target, chosen)
 
 
 def _noise_feeds(prepared: Prepared, count: int) -> Mapping[str, npt.NDArray[np.generic]]:

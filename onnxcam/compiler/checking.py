@@ -66,26 +66,26 @@ def check_compiled(
     limits = opened.options.limits
     compiled = Session(data, ("cpu",), opened.options.threads, limits=limits)
     original = Session(ir.to_bytes(opened.model), ("cpu",), opened.options.threads, limits=limits)
-    worst, undefined = 0.0, 0
+    worst, undefined = 0.0, list[UndefinedSaliency]()
     try:
         for i, image in enumerate(images):
             try:
                 worst = max(worst, _difference(compiled, original, interface, explainer, target, image))
-            except UndefinedSaliency:
-                undefined += 1
+            except UndefinedSaliency as error:
+                undefined.append(error)
             if progress is not None:
                 progress(i + 1, len(images))
     finally:
         compiled.close()
         original.close()
-    if undefined == len(images):
-        raise CompileError("the method has no map of any of the test pictures, so the file cannot be checked")
+    if len(undefined) == len(images):
+        raise CompileError(f"the method has no map of any test picture, so no file can be checked: {undefined[0]}")
     if not worst <= tolerance:
         raise CompileError(
             f"the compiled file's maps differ by {worst:.2g} from those of `onnxcam explain` (at most {tolerance:g} "
             f"is allowed), so it is not written; please report this model"
         )
-    return Difference(worst, len(images) - undefined, undefined)
+    return Difference(worst, len(images) - len(undefined), len(undefined))
 
 
 def _images(explainer: Explainer, pictures: Sequence[ImageLike], *, raw: bool) -> list[ModelInput]:

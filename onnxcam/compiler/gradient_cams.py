@@ -9,12 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir
 
-from onnxcam.compiler.batch_graph import BatchGraph, differentiable_graph
+from onnxcam.compiler.batch_graph import differentiable_graph
 from onnxcam.compiler.prepared import Prepared
-from onnxcam.errors import CompileError
 from onnxcam.methods.grad_cam import TINY
-from onnxcam.surgeon.autodiff.driver import gradients
-from onnxcam.surgeon.autodiff.rules.registry import Ops
 from onnxcam.surgeon.builder import Builder
 from onnxcam.surgeon.ir import Model, Value
 
@@ -96,19 +93,8 @@ def gradient_cam(combine: Combine) -> Callable[[Prepared], Model]:
     def build(prepared: Prepared) -> Model:
         graph = differentiable_graph(prepared, prepared.anatomy.features.tensor)
         b, rank = graph.b, 2 + len(prepared.anatomy.features.grid)
-        maps, gradient = (b.cast(graph.maps(x), DOUBLE) for x in (graph.features, gradient_of(graph, graph.tensor)))
+        maps, gradient = (b.cast(graph.maps(x), DOUBLE) for x in (graph.features, graph.gradient()))
         raw = combine(_Terms(b, maps, gradient, range(2, rank)), prepared)
         return graph.publish(b.cast(raw, onnx_ir.DataType.FLOAT), coarse=True)
 
     return build
-
-
-def gradient_of(graph: BatchGraph, wrt: Value) -> Value:
-    """d logit / d wrt, of the shape of `wrt`. Raises MissingGradient."""
-    if graph.traces is None:
-        raise CompileError("the graph was not made for gradients")
-    ops = Ops(graph.model, "onnxcam/compiled_gradient", onnx_ir.DataType.FLOAT)
-    (gradient,) = gradients(
-        graph.model, ops, {graph.logits: graph.chosen}, [wrt], shapes=graph.traces.shapes, known=graph.traces.known
-    )
-    return gradient

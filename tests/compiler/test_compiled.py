@@ -11,13 +11,14 @@ from small_models import CLASSIFIER, PIXELS, filled
 from tiny import DENSE
 
 import onnxcam
+from onnxcam.compiler.batch_methods import BATCH_METHODS
 from onnxcam.compiler.compiled import Compiled, compile
 from onnxcam.compiler.metadata import KEY, read_compiled
 from onnxcam.compiler.registry import COMPILABLE
 from onnxcam.errors import CompileError, OptionError, TargetError
 
 IMAGES = np.random.default_rng(3).standard_normal((3, 3, 16, 12)).astype(np.float32)
-GRADIENT_CAMS = ("grad-cam", "grad-cam++", "layer-cam", "hires-cam", "xgrad-cam")
+BATCHED = [name for name in BATCH_METHODS if name != "cam"]
 
 
 def run(compiled: Compiled, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -30,7 +31,7 @@ def targets(*classes: int) -> np.ndarray:
     return np.asarray(classes, np.int64)
 
 
-@pytest.mark.parametrize("method", GRADIENT_CAMS)
+@pytest.mark.parametrize("method", BATCHED)
 @pytest.mark.parametrize("text", [CLASSIFIER, DENSE], ids=["pooled", "dense"])
 def test_the_maps_of_a_batch_are_those_of_an_explainer(method: str, text: str) -> None:
     model = filled(text)
@@ -42,6 +43,29 @@ def test_the_maps_of_a_batch_are_those_of_an_explainer(method: str, text: str) -
             assert results["saliency_target"][i] == saliency.target.index
             ends = (saliency.raw.min(), saliency.raw.max())
             np.testing.assert_allclose(results["saliency_range"][i], ends, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("method", BATCH_METHODS)
+def test_several_targets_of_one_image_and_one_target_of_several(method: str) -> None:
+    compiled = compile(filled(CLASSIFIER), method)
+    alike = run(compiled, {"x": np.repeat(IMAGES[:1], 3, axis=0), "target": targets(-1, 2, 4)})
+    shared = run(compiled, {"x": IMAGES[:1], "target": targets(-1, 2, 4)})
+    assert shared["logits"].shape == (1, 5), "the model's own output has an entry for each image"
+    np.testing.assert_allclose(shared["saliency_map"], alike["saliency_map"], atol=1e-6)
+    assert shared["saliency_target"].tolist() == alike["saliency_target"].tolist()
+    one = run(compiled, {"x": IMAGES, "target": targets(2)})
+    each = run(compiled, {"x": IMAGES, "target": targets(2, 2, 2)})
+    np.testing.assert_allclose(one["saliency_map"], each["saliency_map"], atol=1e-6)
+
+
+def test_cam_is_the_explainers_and_refused_behind_a_bent_head() -> None:
+    model = filled(CLASSIFIER)
+    results = run(compile(model, "cam"), {"x": IMAGES, "target": targets(-1, 2, 4)})
+    with onnxcam.Explainer(model, "cam", providers=["cpu"]) as explain:
+        for i, target in enumerate((None, 2, 4)):
+            np.testing.assert_allclose(results["saliency_map"][i], explain(IMAGES[i], target).map, atol=1e-6)
+    with pytest.raises(CompileError, match="linear head"):
+        compile(filled(DENSE), "cam")
 
 
 def test_the_models_own_outputs_and_inputs_stay(classifier: onnx.ModelProto) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir
 
+from onnxcam.resampling import LARGEST_MATRIX
 from onnxcam.surgeon.builder import Builder, empty_model, publish
 from onnxcam.surgeon.graphs.masked_score import upsampled
 from onnxcam.surgeon.ir import Model, Value, new_input
@@ -29,10 +30,18 @@ def finishing_model(grid: tuple[int, ...], size: tuple[int, ...], *, coarse: boo
     return model
 
 
-def finished(b: Builder, raw: Value, grid: tuple[int, ...], size: tuple[int, ...], *, coarse: bool) -> Value:
+def finished(
+    b: Builder,
+    raw: Value,
+    grid: tuple[int, ...],
+    size: tuple[int, ...],
+    *,
+    coarse: bool,
+    largest: int = LARGEST_MATRIX,
+) -> Value:
     """Raw maps (N,1,*grid) float32 to (N,1,*size) in [0,1], each by itself, as finishing_model() says.
 
-    A constant map becomes zeros.
+    A constant map becomes zeros. largest: as upsampled() takes it.
     """
     axes = list(range(2, 2 + len(size)))
 
@@ -40,7 +49,7 @@ def finished(b: Builder, raw: Value, grid: tuple[int, ...], size: tuple[int, ...
         positive = b("Greater", b.reduce("ReduceMax", x, axes), b.constant(0, np.float32))
         return b("Where", positive, b("Relu", x), x)
 
-    return stretched(b, rectified(upsampled(b, rectified(raw) if coarse else raw, grid, size)), axes)
+    return stretched(b, rectified(upsampled(b, rectified(raw) if coarse else raw, grid, size, largest)), axes)
 
 
 def stretched(b: Builder, x: Value, axes: Sequence[int]) -> Value:

@@ -18,7 +18,7 @@ import numpy as np
 import onnx_ir
 
 from onnxcam.errors import UnknownLayer
-from onnxcam.resampling import bilinear_matrix, is_small, neighbours
+from onnxcam.resampling import LARGEST_MATRIX, bilinear_matrix, is_small, neighbours
 from onnxcam.surgeon.analysis.anatomy import Anatomy, ImageInput
 from onnxcam.surgeon.builder import Builder, publish
 from onnxcam.surgeon.graphs.score_heads import LOGIT as LOGIT
@@ -153,15 +153,20 @@ def _repeat_for_samples(b: Builder, value: Value, samples: Value) -> None:
     rewire(value, b("Expand", value, target))
 
 
-def upsampled(b: Builder, maps: Value, grid: tuple[int, ...], size: tuple[int, ...]) -> Value:
-    """Maps (N,1,*grid) to (N,1,*size), one side after the other, the last first."""
+def upsampled(
+    b: Builder, maps: Value, grid: tuple[int, ...], size: tuple[int, ...], largest: int = LARGEST_MATRIX
+) -> Value:
+    """Maps (N,1,*grid) to (N,1,*size), one side after the other, the last first.
+
+    largest: entries of a matrix that the graph may store for one side.
+    """
     up = maps
     for axis in reversed(range(len(grid))):
         source, target = grid[axis], size[axis]
         sides = [*grid[:axis], target, *size[axis + 1 :]]
         if source == target:
             continue
-        if not is_small(source, target):
+        if not is_small(source, target, largest):
             up = _interpolated(b, up, axis, len(grid), source, target)
         elif axis == len(grid) - 1:
             up = b("MatMul", up, b.constant(bilinear_matrix(source, target).T, np.float32))

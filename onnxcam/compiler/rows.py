@@ -1,0 +1,90 @@
+"""Several targets of one image: what follows a tensor runs once for each map, and what lies before it once.
+
+N images and T targets give R = max(N,T) maps. Every tensor that enters the part behind the given one is repeated where
+it has one entry, and the model's own outputs keep N entries.
+"""
+
+from collections.abc import Collection
+
+import numpy as np
+
+from onnxcam.surgeon import ir
+from onnxcam.surgeon.builder import Builder
+from onnxcam.surgeon.graphs.score_gradient import Traces
+from onnxcam.surgeon.ir import Model, Node, Shape, Value
+
+
+def with_rows(
+    model: Model, b: Builder, tensor: Value, images: Value, given: Value, traces: Traces, own: Collection[str]
+) -> tuple[Value, dict[str, Shape]]:
+    """(the tensor with R entries, the shapes of all tensors), where the graph behind `tensor` has R entries then.
+
+    images (N,...) and given (T,): the image input and the targets. own: names of the model's outputs. The tensor comes
+    back as it is where the graph cannot run another number of entries than there are images. Changes the model.
+    """
+    shapes = dict(traces.shapes)
+    crossing = _crossing(model, tensor, traces)
+    if crossing is None:
+        return tensor, shapes
+    behind = ir.reached_from(model, str(tensor.name)) - {str(tensor.name)}
+    count = _length(b, images)
+    rows = b("Max", count, _length(b, given))
+    repeated = tensor
+    for value, uses in crossing:
+        rank = len(shapes[str(value.name)])
+        sides = b("Concat", rows, b.constant([1] * (rank - 1), np.int64), axis=0) if rank > 1 else rows
+        expanded = b("Expand", value, sides)
+        shapes[str(expanded.name)] = shapes[str(value.name)]
+        for node, i in uses:
+            node.replace_input_with(i, expanded)
+        repeated = expanded if value is tensor else repeated
+    for i, value in enumerate(list(model.graph.outputs)):
+        name = str(value.name)
+        if name in own and name in behind and shapes.get(name, (0,))[0] is None:
+            model.graph.outputs[i] = _first(b, value, count)
+            shapes[str(value.name)] = shapes[name]
+    model.graph.sort()
+    return repeated, shapes
+
+
+def _length(b: Builder, value: Value) -> Value:
+    """(1,) the length of the first axis."""
+    return b("Gather", b("Shape", value), b.constant([0], np.int64), axis=0)
+
+
+def _first(b: Builder, output: Value, count: Value) -> Value:
+    """The first entries of an output, under its name."""
+    name = str(output.name)
+    output.name = f"{name}/rows"
+    zero = b.constant([0], np.int64)
+    kept = b("Slice", output, zero, count, zero)
+    kept.name, kept.type, kept.shape = name, output.type, output.shape
+    return kept
+
+
+def _crossing(model: Model, tensor: Value, traces: Traces) -> list[tuple[Value, list[tuple[Node, int]]]] | None:
+    """The tensors with an entry for each image that enter the part behind `tensor`, with who reads them there.
+
+    None where a number that follows from the batch enters it, or a tensor whose first axis is not the batch.
+    """
+    name = str(tensor.name)
+    reached = ir.reached_from(model, name)
+    uses: dict[Value, list[tuple[Node, int]]] = {}
+    for node in model.graph:
+        if not any(str(v.name) in reached - {name} for v in node.outputs) and tensor not in node.inputs:
+            continue
+        if any(str(v.name) in traces.first.shapes and str(v.name) not in reached for v in ir.captured(node)):
+            return None
+        for i, value in enumerate(node.inputs):
+            if value is not None and (value is tensor or str(value.name) not in reached):
+                uses.setdefault(value, []).append((node, i))
+    crossing = []
+    for value, readers in uses.items():
+        shape = traces.shapes.get(str(value.name))
+        if value.const_value is not None or str(value.name) in traces.known:
+            continue
+        if shape is None or str(value.name) in traces.first.values or None in shape[1:]:
+            return None
+        if shape[:1] == (None,):
+            crossing.append((value, readers))
+    return crossing
