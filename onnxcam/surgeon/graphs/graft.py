@@ -11,8 +11,8 @@ def graft(model: Model, part: Model, inputs: Mapping[str, Value], prefix: str) -
     """Appends the nodes of `part` to `model`, and returns the tensors that were the outputs of `part`, by name.
 
     inputs: a tensor of `model` for each input of `part`. Names of nodes and tensors get the prefix: clones need
-    names of their own. A weight that `model` has under the same name and with the same numbers is shared. The opsets of both
-    must be the same. Changes the model.
+    names of their own. A weight that `model` has under the same name and with the same numbers is shared. The opsets of
+    both must be the same. Changes the model.
     """
     copy = edit(part)
     for value in list(copy.graph.inputs):
