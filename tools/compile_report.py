@@ -3,8 +3,8 @@
     python tools/compile_report.py ZOO [--method NAME] [--only NAME] [--skip NAME] [--json FILE]
 
 ZOO is a folder as tools/zoo_report.py reads it. Each file is compared with `onnxcam explain` on a photograph of ZOO,
-the two that the package holds and noise, for the prediction and for the second class. Exits with 1 if a file that was made
-differs.
+the two that the package holds and noise, for the prediction and for the second class. Exits with 1 if a file that was
+made differs.
 """
 
 import json
