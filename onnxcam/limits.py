@@ -16,6 +16,8 @@ OPTIONS = {"pixels": "--max-pixels", "seconds": "--timeout", "memory": "--max-me
 """The option of the command line that sets a limit; the others are set in Python only."""
 WORK = 16
 """Times the limit of pixels that a decoder may go through for a picture that it makes smaller, or for a long clip."""
+LONGEST = 10**8
+"""Seconds that a limit may have: three years, which the clocks of all systems can add."""
 BYTES_A_PIXEL = 24
 """Of an array or of a file's bands: three doubles."""
 
@@ -75,8 +77,11 @@ class Limits:
                     f"the limit {name} is a whole number from 1 on, or None for no limit, not {brief(value)}"
                 )
         seconds = self.seconds
-        if seconds is not None and not (is_number(seconds) and seconds > 0):
-            raise OptionError(f"the limit seconds is a number above 0, or None for no limit, not {brief(seconds)}")
+        if seconds is not None and not (is_number(seconds) and 0 < seconds <= LONGEST):
+            raise OptionError(
+                f"the limit seconds is a number above 0 and up to {LONGEST:,}, or None for no limit, "
+                f"not {brief(seconds)}"
+            )
 
     def begin(self, what: str) -> "Limits":
         """These limits for work that begins now and may take the seconds in all, runs included. what: "opening ..."."""

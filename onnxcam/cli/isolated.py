@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -45,7 +46,7 @@ def ran_isolated(isolated: bool, limits: LimitArgs, *, short: bool = False) -> b
     """
     if not isolated:
         return False
-    from onnxcam.explainer.child_process import check_system, how_it_ended
+    from onnxcam.explainer.child_process import check_system, how_it_ended, python_command
 
     check_system()
     from onnxcam.explainer.isolated_process import budget_of  # of systems that have such limits
@@ -54,7 +55,7 @@ def ran_isolated(isolated: bool, limits: LimitArgs, *, short: bool = False) -> b
     confined = json.dumps([budget.memory, budget.seconds if short else None])
     words = sys.argv[1:]
     words.remove(FLAG)
-    code = _run([json.dumps(sys.path), confined], words)
+    code = _run(lambda pipe: python_command(PROGRAM, confined, str(pipe), *words))
     if code < 0 and -code not in SIGNALS:
         raise ProcessDied(f"the isolated process {how_it_ended(code)}; this model or picture cannot be explained here")
     if code:
@@ -62,8 +63,8 @@ def ran_isolated(isolated: bool, limits: LimitArgs, *, short: bool = False) -> b
     return True
 
 
-def _run(words: list[str], command: list[str]) -> int:
-    """The exit code of the process, as subprocess gives it.
+def _run(command: Callable[[int], list[str]]) -> int:
+    """The exit code of the process, as subprocess gives it. command: by the pipe that closes with this process.
 
     The process is in a group of its own, so that a signal that a terminal or a manager sends to all reaches it once:
     from here. It ends when this process does, whose end of a pipe closes then.
@@ -71,9 +72,7 @@ def _run(words: list[str], command: list[str]) -> int:
     reader, writer = os.pipe()
     old = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # a signal that comes now is handed on below
     try:
-        process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, *words, str(reader), *command], pass_fds=[reader], process_group=0
-        )
+        process = subprocess.Popen(command(reader), pass_fds=[reader], process_group=0)
         handlers = _hand_on(process)
     except OSError as error:
         raise InferenceError(f"the isolated process cannot be started ({error.strerror or error})") from None

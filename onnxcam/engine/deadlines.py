@@ -13,6 +13,9 @@ from typing import Self
 
 from onnxcam.errors import OutOfMemory
 
+LONGEST_WAIT = 86_400.0
+"""Seconds after which the thread looks anew; the system waits no time of any length."""
+
 
 class Deadline:
     """`with Deadline(seconds, stop) as deadline:` calls `stop` from another thread if the block takes longer.
@@ -87,6 +90,7 @@ class _Watch:
                     late.stop()
                 self._wakes = min((deadline.end for deadline in self._open), default=math.inf)
                 if self._open:
+                    self._wakes = min(self._wakes, now + LONGEST_WAIT)
                     self._changed.wait(max(0.0, self._wakes - now))
             self._wakes = math.inf
 

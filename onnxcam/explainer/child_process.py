@@ -23,6 +23,8 @@ main()
 """
 CHUNK = 2**20
 """Bytes that are read or written at a time."""
+LONGEST_POLL = 2**31 - 1
+"""Milliseconds that the system waits at most: 24 days."""
 CRASHES = {
     "SIGFPE": "a division that the processor refuses",
     "SIGSEGV": "a wrong address",
@@ -33,6 +35,14 @@ CRASHES = {
     "SIGXCPU": "it computed for longer than the limit",
     "SIGXFSZ": "it wrote a file larger than the limit",
 }
+
+
+def python_command(program: str, *words: str) -> list[str]:
+    """The command that runs this program in a new process, with our sys.path as sys.argv[1] and the words after it.
+
+    Without -P, Python would import what the program needs first from the current folder, which may be a stranger's.
+    """
+    return [sys.executable, "-P", "-c", program, json.dumps([one for one in sys.path if isinstance(one, str)]), *words]
 
 
 class Ended(Exception):
@@ -52,12 +62,15 @@ class ChildProcess:
 
     def __init__(self, silence: float | None) -> None:
         self.silence = silence
-        command = [sys.executable, "-c", PROGRAM, json.dumps(sys.path)]
         try:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0,
+                python_command(PROGRAM),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                bufsize=0,
                 process_group=0,
-            )  # fmt: skip
+            )
         except OSError as error:
             raise InferenceError(
                 f"the isolated process cannot be started ({error.strerror or error}); end other processes or close "
@@ -121,7 +134,7 @@ class ChildProcess:
             poll.register(pipe.fileno(), events)
         except (OSError, ValueError):
             raise Ended(self._end_text()) from None
-        if not poll.poll(None if self.silence is None else 1000 * self.silence):
+        if not poll.poll(None if self.silence is None else min(1000 * self.silence, LONGEST_POLL)):
             raise Silent(f"gave no sign of life for {self.silence:g} s")
 
     def _end_text(self) -> str:

@@ -8,11 +8,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 PARENT = """
-import json, sys
+import sys
 from onnxcam.cli import isolated
+from onnxcam.explainer.child_process import python_command
 isolated.PROGRAM = isolated.PROGRAM.partition("from onnxcam")[0] + '''
 import time
 for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
@@ -20,7 +23,7 @@ for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
 print(os.getpid(), flush=True)
 time.sleep(60)
 '''
-sys.exit(128 - isolated._run([json.dumps(sys.path), "null"], []))
+sys.exit(128 - isolated._run(lambda pipe: python_command(isolated.PROGRAM, "null", str(pipe))))
 """
 """Runs a process that says which signals it gets, and ends at SIGTERM."""
 
@@ -86,3 +89,14 @@ def _runs(process: int) -> bool:
         return _state(process) != "Z"
     except OSError:
         return False
+
+
+@pytest.mark.parametrize("command", [["inspect"], ["explain", "photo.png", "--quiet", "-o", "map.png"]])
+def test_nothing_of_the_current_folder_is_imported(classifier_file: Path, tmp_path: Path, command: list[str]) -> None:
+    for name in ("json", "signal", "threading", "onnxcam", "numpy"):
+        (tmp_path / f"{name}.py").write_text("open('ran', 'w').close()")
+    Image.fromarray(np.zeros((16, 12, 3), np.uint8)).save(tmp_path / "photo.png")
+    entry = [sys.executable, "-P", "-m", "onnxcam", command[0], str(classifier_file), *command[1:], "--isolated"]
+    done = subprocess.run(entry, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "ran").exists()

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import threading
+import time
 
 import pytest
 
@@ -61,3 +62,11 @@ def test_a_forked_child_has_a_watch_of_its_own() -> None:
         child.start()
     assert results.get(timeout=20)
     child.join(10)
+
+
+def test_a_deadline_far_away_does_not_end_the_watch() -> None:
+    stopped = threading.Event()
+    with Deadline(1e12, lambda: None):
+        time.sleep(0.05)  # the watch waits for it
+        with Deadline(0.05, stopped.set):
+            assert stopped.wait(5)
