@@ -15,6 +15,7 @@ from onnxcam.compiler.interface import BOX, MAP, PICTURE, PICTURE_MAP
 from onnxcam.compiler.resizing import (
     DOUBLE,
     FLOAT,
+    INT,
     SharingBuilder,
     Side,
     inner,
@@ -77,7 +78,7 @@ def take_pictures(model: Model, image: ImageInput, size: Sequence[int], preset: 
 
 def _with_bars(b: Builder, pixels: Value, rows: Side, columns: Side, preset: Preset) -> Value:
     """The pixels as places in a table, int64: those of a letterbox's bars are LEVELS."""
-    indices = b.cast(pixels, onnx_ir.DataType.INT64)
+    indices = b.cast(pixels, INT)
     if preset.resize not in LETTERBOXES:
         return indices
     inside = [b("Equal", places(b, side), inner(b, side)) for side in (rows, columns)]
@@ -136,23 +137,29 @@ def _edges(b: Builder, side: Side) -> tuple[Value, Value]:
 
 def _publish_on_picture(model: Model, b: Builder, rows: Side, columns: Side) -> None:
     saliency = tensor_named(model, MAP)
-    wide = b("MatMul", saliency, b("Transpose", _interpolation(b, columns), perm=[1, 0]))
-    drawn = b("MatMul", _interpolation(b, rows), wide)
-    within = b("Min", b("Max", drawn, b.constant(0, np.float32)), b.constant(1, np.float32), name=PICTURE_MAP)
+    wide = _interpolated(b, saliency, columns, axis=2)
+    drawn = _interpolated(b, wide, rows, axis=1)
+    within = b("Clip", drawn, b.constant(0, np.float32), b.constant(1, np.float32), name=PICTURE_MAP)
     publish(model, within, FLOAT, [(shape_with_names(saliency) or ["maps"])[0], "height", "width"])
 
 
-def _interpolation(b: Builder, side: Side) -> Value:
-    """(source,size) float32: what each pixel of the picture takes of each of the map's, as outputs/overlay.py draws.
+def _interpolated(b: Builder, maps: Value, side: Side, axis: int) -> Value:
+    """Maps with one axis on the picture, linear between their pixels as outputs/overlay.py draws them.
 
-    The map's pixels are repeated at the edges of the box; outside of the box all are 0.
+    The outermost are repeated at the edges of the box; outside of the box all is 0.
     """
     start, stop = _edges(b, side)
     centres = b("Add", b.cast(ordinals(b, side.source), DOUBLE), real(b, 0.5))
     cells = b("Div", real(b, side.size), b("Sub", stop, start))
     at = b("Sub", b("Mul", b("Sub", centres, start), cells), real(b, 0.5))
     at = b("Min", b("Max", at, real(b, 0)), real(b, side.size - 1))
-    inside = b("And", b("Greater", centres, start), b("Less", centres, stop))
-    far = b.unsqueeze(b("Where", inside, at, real(b, -2)), [1])
-    distance = b("Abs", b.cast(b("Sub", far, b.cast(ordinals(b, integer(b, side.size)), DOUBLE)), FLOAT))
-    return b("Relu", b("Sub", b.constant(1, np.float32), distance))
+    low = b("Floor", at)
+    first = b.cast(low, INT)
+    second = b("Min", b("Add", first, integer(b, 1)), integer(b, side.size - 1))
+    inside = b.cast(b("And", b("Greater", centres, start), b("Less", centres, stop)), FLOAT)
+    share = b("Mul", b.cast(b("Sub", at, low), FLOAT), inside)
+    parts = []
+    for index, weight in ((first, b("Sub", inside, share)), (second, share)):
+        along = weight if axis == 2 else b.unsqueeze(weight, [1])
+        parts.append(b("Mul", b("Gather", maps, index, axis=axis), along))
+    return b("Add", *parts)

@@ -15,6 +15,7 @@ import onnxcam
 from onnxcam.compiler.compiled import Compiled, compile
 from onnxcam.compiler.interface import BOX, MAP, PICTURE, PICTURE_MAP
 from onnxcam.compiler.preprocessing import take_pictures
+from onnxcam.compiler.registry import COMPILABLE
 from onnxcam.errors import CompileError, OptionError, PresetError
 from onnxcam.inputs.preprocess import apply
 from onnxcam.inputs.presets import PRESETS, Preset, override
@@ -22,7 +23,7 @@ from onnxcam.outputs.overlay import on_picture
 from onnxcam.surgeon.analysis.anatomy import ImageInput
 from onnxcam.surgeon.builder import Builder, empty_model, publish
 from onnxcam.surgeon.ir import new_input, to_proto
-from onnxcam.types import Floats, Picture
+from onnxcam.types import Floats, Picture, Placement
 
 SHAPES = [
     (1, 1), (1, 9), (13, 1), (2, 3), (32, 24), (64, 48), (31, 45), (45, 31), (61, 97), (20, 300), (300, 20), (120, 160),
@@ -254,3 +255,15 @@ def test_what_takes_no_picture_is_refused() -> None:
         compile(filled(CLASSIFIER), raw=True, pictures=[np.zeros((3, 16, 12), np.float32)])
     with pytest.raises(PresetError, match="use --preset raw"):
         compile(filled(PIXELS), raw=True, preset="imagenet")
+
+
+@pytest.mark.parametrize("method", COMPILABLE)
+def test_every_compiled_method_takes_pictures(method: str) -> None:
+    """compile() compares the file with an Explainer on pictures; here the map on the picture is looked at too."""
+    compiled = compile(filled(CLASSIFIER), method, raw=True)
+    assert compiled.difference.pictures >= 2
+    results = answers(compiled, picture((50, 70)), 3)
+    assert results["saliency_map"].shape == (1, 16, 12)
+    placed = Placement((50, 70), tuple(map(float, results["saliency_box"])))
+    expected = on_picture(results["saliency_map"][0], placed)
+    np.testing.assert_allclose(results["saliency_picture"][0], expected, atol=1e-5)
