@@ -1,5 +1,6 @@
 """A model that never ends is stopped wherever it runs, and what is too large is refused with the option that raises it."""
 
+import threading
 import time
 from collections.abc import Callable
 
@@ -9,7 +10,7 @@ import pytest
 from small_models import CLASSIFIER, filled
 
 from onnxcam import Explainer, Limits
-from onnxcam.errors import TimedOut
+from onnxcam.errors import PictureError, TimedOut
 from onnxcam.inputs.presets import preset_named
 
 RNG = np.random.default_rng(3)
@@ -61,3 +62,28 @@ def test_a_loop_whose_rounds_come_from_the_picture_ends_in_time(
                 call()
             assert time.monotonic() - start < 20  # without the limit it would take ten thousand years
         assert explainer(DARK).map.shape == (16, 12)  # the session is whole
+
+
+def test_other_threads_go_on_while_one_waits_for_its_deadline(endless: onnx.ModelProto) -> None:
+    with opened(endless, limits=Limits(seconds=2.0), threads=1) as explainer, opened(endless, threads=1) as other:
+        other(DARK)
+        error: list[TimedOut] = []
+
+        def wait() -> None:
+            try:
+                explainer(BRIGHT)
+            except TimedOut as late:
+                error.append(late)
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        times = [time.monotonic()]
+        while thread.is_alive():
+            other(DARK)
+            with pytest.raises(PictureError, match="625,000,000 pixels"):
+                other(np.broadcast_to(np.uint8(7), (25_000, 25_000, 3)))
+            times.append(time.monotonic())
+        thread.join()
+    assert error
+    assert len(times) > 10
+    assert max(np.diff(times)) < 1.5  # none of them waited for the deadline
