@@ -6,7 +6,12 @@ registry         which methods can be compiled, and the builder of each
 batch_methods    methods without a loop, which take any batch; of the parts in
     batch_graph      the model with its scores and its target, to which a method adds its map
     gradient_cams    Grad-CAM and its kin, CAM
-loop_methods     methods that score many masks or search, as a Loop
+loop_methods     methods that score many masks or search, as a Loop; of the parts in
+    loop_graph       a Loop around the model, whose first turn is the unmasked image
+    outputs_of_one   the model's own outputs for one image
+    fill_graph       what replaces removed pixels
+    mask_queue       the feature maps that are masks, in the order in which they are scored
+    score_cam        Score-CAM
 interface        the inputs and outputs of a compiled file, and their names
 preprocessing    a picture of any size as the input, and the map on it
     resizing         Pillow's and OpenCV's resizing as a graph

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir
 
-from onnxcam.compiler.interface import MAP, MAP_TARGET, RANGE, TARGET
+from onnxcam.compiler.interface import TARGET, publish_explanation
 from onnxcam.compiler.prepared import Prepared
 from onnxcam.compiler.rows import with_rows
 from onnxcam.network.dry_run import noise
@@ -96,16 +96,9 @@ class BatchGraph:
 
     def publish_shown(self, shown: Value, raw: Value) -> Model:
         """The finished model, from maps (R,1,*size) in [0,1] and the raw ones (R,1,...) that they were made of."""
-        b, model, size = self.b, self.model, self.prepared.size
-        rank = 2 + len(size)
-        ends = [b.reduce(f"Reduce{end}", raw, range(1, rank), keepdims=False) for end in ("Min", "Max")]
         maps: int | str = self.prepared.fixed or "maps"
-        shape = b.constant([-1, *size], np.int64)
-        publish(model, b("Reshape", shown, shape, name=MAP), onnx_ir.DataType.FLOAT, [maps, *size])
-        publish(model, b("Identity", self.target, name=MAP_TARGET), onnx_ir.DataType.INT64, [maps])
-        extent = b("Concat", *(b.unsqueeze(end, [1]) for end in ends), axis=1, name=RANGE)
-        publish(model, extent, onnx_ir.DataType.FLOAT, [maps, 2])
-        return ir.tidy(model)
+        publish_explanation(self.model, self.b, shown, raw, self.target, self.prepared.size, maps)
+        return ir.tidy(self.model)
 
 
 def differentiable_graph(prepared: Prepared, wrt: str) -> BatchGraph:

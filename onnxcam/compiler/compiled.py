@@ -103,7 +103,7 @@ def compile(
         limits=allowed, cache=cache,
     )  # fmt: skip
     with explainer:
-        prepared = Prepared(opened_model(explainer), chosen, _baked(explainer, target))
+        prepared = Prepared(opened_model(explainer), chosen, _baked(explainer, target), explainer.preset)
         prepared.check()
         return _compiled(entry, prepared, explainer, file, raw, pictures, progress)
 

@@ -12,11 +12,13 @@ Builders call the tensors by the constants below, which no file has; publish_nam
 one where the model has an input or an output of that name already.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir
 
+from onnxcam.surgeon.builder import Builder, publish
 from onnxcam.surgeon.ir import Model, Value, in_order, shape_with_names
 
 TARGET = "onnxcam/compiled_target"
@@ -61,6 +63,18 @@ class Interface:
     box: str | None = None
     picture: str | None = None
     picture_map: str | None = None
+
+
+def publish_explanation(
+    model: Model, b: Builder, shown: Value, raw: Value, target: Value, size: Sequence[int], maps: int | str
+) -> None:
+    """Adds the outputs of an explanation: maps (maps,1,*size) in [0,1], the raw ones (maps,1,...), classes (maps,)."""
+    ends = [b.reduce(f"Reduce{end}", raw, range(1, 2 + len(size)), keepdims=False) for end in ("Min", "Max")]
+    shape = b.constant([-1, *size], np.int64)
+    publish(model, b("Reshape", shown, shape, name=MAP), onnx_ir.DataType.FLOAT, [maps, *size])
+    publish(model, b("Identity", target, name=MAP_TARGET), onnx_ir.DataType.INT64, [maps])
+    extent = b("Concat", *(b.unsqueeze(end, [1]) for end in ends), axis=1, name=RANGE)
+    publish(model, extent, onnx_ir.DataType.FLOAT, [maps, 2])
 
 
 def publish_names(model: Model) -> dict[str, str]:

@@ -3,7 +3,10 @@
 from collections.abc import Callable, Mapping
 
 from onnxcam.compiler.prepared import Prepared
+from onnxcam.compiler.score_cam import score_cam_graph
 from onnxcam.surgeon.ir import Model
 
-LOOP_METHODS: Mapping[str, Callable[[Prepared], Model]] = {}
+LOOP_METHODS: Mapping[str, Callable[[Prepared], Model]] = {
+    "score-cam": score_cam_graph,
+}
 """Each gives the finished graph of an opened model, with the tensors of interface.py, for one image a run."""

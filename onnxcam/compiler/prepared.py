@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from onnxcam.errors import CompileError
+from onnxcam.inputs.presets import Preset
 from onnxcam.methods.blocks import Method
 from onnxcam.network.opening import OpenedModel
 from onnxcam.surgeon import ir
@@ -15,12 +16,13 @@ class Prepared:
     """What a builder knows.
 
     opened: the model, opened for the method as an Explainer opens it. target: the class that is baked in; None for an
-    input.
+    input. preset: how pictures become images.
     """
 
     opened: OpenedModel
     method: Method
-    target: int | None = None
+    target: int | None
+    preset: Preset
 
     @property
     def anatomy(self) -> Anatomy:

@@ -27,6 +27,9 @@ from onnxcam.methods.maps import Outcome, as_maps, rectified_sums, summed, weigh
 from onnxcam.methods.options import OptionValues
 from onnxcam.types import AnyMasks, Features, FeaturesOnDevice, Floats, Image, Indices, MaskForm, Masks, Score, Scores
 
+VARIES = 8 * np.finfo(np.float32).eps
+"""The share of its largest number above which the extent of a feature map is more than rounding."""
+
 
 class Convention(StrEnum):
     """What makes a region matter."""
@@ -294,7 +297,7 @@ def live(maps: Features) -> npt.NDArray[np.bool_]:
 
 
 def _varies(extent: npt.NDArray[np.float32], peak: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-    return np.asarray(extent > 8 * np.finfo(np.float32).eps * peak)
+    return np.asarray(extent > VARIES * peak)
 
 
 def live_channels(probe: Probe) -> Indices:

@@ -12,7 +12,7 @@ image, and one session is enough for a whole explanation. score_heads.py holds t
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import onnx_ir
@@ -48,6 +48,7 @@ def scoring_model(
     batch: int | None = None,
     extra: Mapping[str, bool] | None = None,
     form: MaskForm = FEATURE_MASKS,
+    keep: Collection[str] = (),
 ) -> Model:
     """The graph that scores N masks of an image for T targets in one run.
 
@@ -63,9 +64,11 @@ def scoring_model(
         FEATURES             (N,...): the feature tensor of the masked images, in the model's axis order
 
     size: of the image's sides. batch: the N that the model is fixed to, None if it takes any. extra: names of the
-    model's extra inputs, True where the first axis is the batch; a single sample is repeated for every mask.
+    model's extra inputs, True where the first axis is the batch; a single sample is repeated for every mask. keep:
+    outputs of the model that stay outputs, behind these.
     """
     copy = edit(model)
+    kept = [value for value in copy.graph.outputs if value.name in keep]
     b = Builder(copy, "onnxcam")
     network_input = tensor_named(copy, anatomy.image.name)
     head, features = tensor_named(copy, anatomy.logits.tensor), tensor_named(copy, anatomy.features.tensor)
@@ -84,6 +87,7 @@ def scoring_model(
 
     copy.graph.outputs.clear()
     _set_outputs(copy, b, as_float(b, head), features, anatomy, count)
+    copy.graph.outputs.extend(kept)
     return tidy(copy)
 
 
