@@ -37,8 +37,10 @@ _MARKER = re.compile(rb"\xff[^\x00\xff]")
 _AFTER_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 """In a scan 0xFF is followed by 0, and 0xD0 to 0xD7 restart it."""
 _START_OF_SCAN, _END_OF_IMAGE, _RESTART_INTERVAL, _PROGRESSIVE = 0xDA, 0xD9, 0xDD, 0xC2
-_RESTART, _SHORT = re.compile(rb"\xff+[\xd0-\xd7]"), 32
-"""A restart marker, and how many bytes of the filler go before one."""
+_RESTART, _REPEATED = re.compile(rb"\xff[\xd0-\xd7]"), re.compile(rb"\xff+[\xd0-\xd7]")
+"""A restart marker, and one before which 0xFF may be repeated."""
+_SHORT = 32
+"""Bytes of the filler that go before a restart marker."""
 _FILLER = b"\xed\xb6" + bytes(np.random.default_rng(0).integers(1, 255, 1022, np.uint8))
 """Bytes that any decoder takes for data of a scan, and which mean something. They begin with ones, as libjpeg fills
 with zeros: a code that lacks but its last bit becomes another one."""
@@ -133,8 +135,9 @@ def _changes(image: Image.Image, data: bytes, scans: list[tuple[int, int]], fill
     filled, start = bytearray(), 0
     for begin, end in scans:
         coded = data[begin:end].rstrip(b"\xff")  # before a marker 0xFF may be repeated
-        intervals = _RESTART.sub(lambda marker: filler[:_SHORT] + marker[0], coded)
-        filled += data[start:begin] + intervals + filler
+        if _RESTART.search(coded):
+            coded = _REPEATED.sub(lambda marker: filler[:_SHORT] + marker[0], coded)
+        filled += data[start:begin] + coded + filler
         start = end
     filled += data[start:]
     again = JpegImageFile(BytesIO(filled), "")

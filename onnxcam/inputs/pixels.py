@@ -94,9 +94,9 @@ def colours_of(
     upright, stored = upright_and_stored(image.height, image.width, orientation)
     transparent = 0
     try:
-        has_layer = image.has_transparency_data
+        mode = "RGBA" if image.has_transparency_data else "RGB"
         for place, strip in strips(image):
-            part = np.asarray(strip.convert("RGBA" if has_layer else "RGB"))
+            part = np.asarray(strip if strip.mode == mode else strip.convert(mode))
             colours = part[..., :3] if window is None else windowed(part[..., :3], window)
             transparent += lay_over_white(stored[place], colours, part[..., 3:])
     except errors as error:

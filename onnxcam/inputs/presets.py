@@ -89,10 +89,10 @@ class Preset:
         for number in numbers:
             if isinstance(number, bool) or not isinstance(number, int | float):
                 raise PresetError(f"preset {self.name!r}: {number!r} stands where a number should")
-        if not all(abs(n) <= LARGEST_NUMBER for n in numbers) or 0 in self.std or self.scale == 0:
-            raise PresetError(f"preset {self.name!r}: scale, mean and std must be finite, scale and std not 0")
         if not all(0 <= value <= 255 for value in self.padding):
             raise PresetError(f"preset {self.name!r}: padding is a pixel from 0 to 255, not {self.padding}")
+        if not all(abs(n) <= LARGEST_NUMBER for n in numbers) or 0 in self.std or self.scale == 0:
+            raise PresetError(f"preset {self.name!r}: scale, mean and std must be finite, scale and std not 0")
         brightest = 255 * abs(self.scale) + max(abs(m) for m in self.mean)
         if brightest / min(abs(s) for s in self.std) > LARGEST_NUMBER:
             raise PresetError(f"preset {self.name!r}: (pixel * scale - mean) / std leaves the range of float32")

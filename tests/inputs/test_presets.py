@@ -17,6 +17,12 @@ from onnxcam.inputs.presets import (
 )
 
 
+@pytest.mark.parametrize("value", [1e99, 256.0, -1.0, float("nan"), float("inf")])
+def test_a_padding_that_is_no_pixel_is_called_one(value: float) -> None:
+    with pytest.raises(PresetError, match="padding is a pixel from 0 to 255"):
+        override(PRESETS["imagenet"], padding=(value,))
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_json_there_and_back_is_the_same_preset(name: str) -> None:
     import json
