@@ -1,0 +1,104 @@
+"""The Node.js example: the same map as the package's, from the picture's bytes; and the page's modules alone."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import onnxcam
+from onnxcam.inputs import bundled
+from onnxcam.inputs.preprocess import apply
+from onnxcam.inputs.presets import PRESETS
+
+pytestmark = pytest.mark.node
+ROOT = Path(__file__).parents[2]
+EXAMPLE, PAGE = ROOT / "examples" / "node", ROOT / "examples" / "web" / "page" / "js"
+SIZES = ((400, 600), (300, 451), (97, 60), (224, 224))
+"""(height, width) of pictures: wide, tall, smaller than the network's input, and of its size."""
+
+
+def node(*words: object, cwd: Path | None = None) -> str:
+    done = subprocess.run(["node", *map(str, words)], capture_output=True, text=True, timeout=300, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example beside its packages: `npm install --ignore-scripts` in examples/node, or another folder's."""
+    folder = tmp_path_factory.mktemp("node")
+    shutil.copy(EXAMPLE / "explain.mjs", folder)
+    (folder / "node_modules").symlink_to(os.environ.get("ONNXCAM_NODE_MODULES", EXAMPLE / "node_modules"))
+    onnxcam.compile(bundled.model(), "grad-cam", raw=True).save(folder / "model.onnx")
+    Image.open(bundled.pictures()["coffee"]).save(folder / "photo.png")
+    Image.open(folder / "photo.png").save(folder / "photo.ppm")
+    return folder
+
+
+@pytest.mark.parametrize("target", [-1, 504])
+def test_the_map_is_the_product_s(example: Path, target: int) -> None:
+    script = f"""
+        import {{ InferenceSession }} from 'onnxruntime-node';
+        import {{ explain, readPpm }} from './explain.mjs';
+        const answer = await explain(await InferenceSession.create('model.onnx'), readPpm('photo.ppm'), {target});
+        console.log(JSON.stringify({{ ...answer, map: [...answer.map], box: [...answer.box] }}));
+    """
+    answer = json.loads(node("--input-type=module", "-e", script, cwd=example))
+    with onnxcam.Explainer(bundled.model(), "grad-cam") as explainer:
+        (expected,) = explainer.explain(example / "photo.png", (None if target < 0 else target,))
+    assert answer["target"] == expected.target.index
+    assert tuple(answer["sides"]) == expected.map.shape
+    assert np.abs(np.reshape(answer["map"], expected.map.shape) - expected.map).max() <= 1e-5
+    assert expected.placement is not None
+    np.testing.assert_allclose(answer["box"], expected.placement.box, atol=1e-3)
+
+
+def test_the_command_writes_the_map_as_a_picture(example: Path) -> None:
+    said = node("explain.mjs", "model.onnx", "photo.ppm", "map.pgm", cwd=example)
+    assert said == "class 967: map.pgm is the map of the part 125, 25, 475, 375 (left, top, right, bottom)\n"
+    with onnxcam.Explainer(bundled.model(), "grad-cam") as explainer:
+        (expected,) = explainer.explain(example / "photo.png")
+    written = np.asarray(Image.open(example / "map.pgm"), np.float32) / 255
+    assert np.abs(written - expected.map).max() <= 0.5 / 255 + 1e-5
+
+
+@pytest.mark.parametrize("name", [name for name, preset in PRESETS.items() if preset.interpolation != "cv2-linear"])
+def test_the_page_prepares_pictures_as_the_command_line_does(name: str, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    preset, channels = PRESETS[name], 1 if PRESETS[name].color == "gray" else 3
+    cases: list[dict[str, Any]] = []
+    for height, width in SIZES:
+        picture = random.integers(0, 256, (height, width, 3), np.uint8)
+        image, placement = apply(picture, preset, (224, 224), channels)
+        opaque = np.dstack([picture, np.full((height, width), 255, np.uint8)])
+        case = {"width": width, "height": height, "box": placement.box, "channels": channels}
+        files = {"pixels": opaque, "image": image.astype("<f4")}
+        for part, array in files.items():
+            (tmp_path / f"{part}{len(cases)}").write_bytes(array.tobytes())
+        cases.append(case)
+    (tmp_path / "cases.json").write_text(json.dumps({"preset": preset.to_json(), "cases": cases}))
+    differences = json.loads(node(Path(__file__).parent / "prepare.mjs", PAGE, tmp_path))
+    assert [d["image"] for d in differences] == [0] * len(SIZES)
+    assert max(d["box"] for d in differences) <= 1e-9
+
+
+def test_the_page_reads_names_and_metadata_of_a_model_file(tmp_path: Path) -> None:
+    compiled = onnxcam.compile(bundled.model(), "grad-cam").save(tmp_path / "model.onnx")
+    script = f"""
+        import {{ readFileSync }} from 'node:fs';
+        import {{ readOnnx }} from '{PAGE / "onnx-file.js"}';
+        const bytes = readFileSync('{compiled}');
+        console.log(JSON.stringify([readOnnx(bytes), readOnnx(bytes.subarray(0, 1000)), readOnnx(Buffer.from('text'))]));
+    """
+    whole, cut, text = json.loads(node("--input-type=module", "-e", script))
+    assert whole["inputs"] == ["images", "target"]
+    assert whole["outputs"][0] == "logits"
+    assert json.loads(whole["metadata"]["onnxcam.compiled"])["method"] == "grad-cam"
+    assert cut is None
+    assert text is None
