@@ -1,0 +1,2 @@
+// The build puts onnxruntime.js beside this file.
+export * from 'onnxruntime-web';
