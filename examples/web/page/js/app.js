@@ -4,25 +4,19 @@
 import { Calls } from './calls.js';
 import { Camera } from './camera.js';
 import { ClassList, percent } from './class-list.js';
-import { COLOURS, gradient, loadColours } from './colours.js';
+import { loadColours } from './colours.js';
+import { button, element, part } from './elements.js';
+import { wireColours, wireOpacity, wirePeek, wireTheme } from './look.js';
 import { decode, draw, fileOf, thumbnail } from './pictures.js';
 import { radioGroup, setChosen } from './radio.js';
 import { Stage } from './stage.js';
+import { TITLES, place } from './words.js';
 
 /** @typedef {import('./types.js').Explanation} Explanation */
 /** @typedef {import('./types.js').ModelCard} ModelCard */
 /** @typedef {import('./types.js').Picture} Picture */
 /** @typedef {import('./types.js').SaliencyMap} SaliencyMap */
 /** @typedef {import('./types.js').Sharper} Sharper */
-
-/** @template {HTMLElement} T @param {string} id @param {new () => T} kind @returns {T} */
-function element(id, kind) {
-  const node = document.getElementById(id);
-  if (!(node instanceof kind)) throw new Error(`the page has no #${id}`);
-  return node;
-}
-const button = (/** @type {string} */ id) => element(id, HTMLButtonElement);
-const part = (/** @type {string} */ id) => element(id, HTMLElement);
 
 const EXAMPLES = [
   { file: 'coffee.jpg', name: 'A cup of coffee' },
@@ -205,12 +199,6 @@ function showMethods() {
   setChosen(group, (choice) => choice.dataset.method === (card?.sharpens ? state.method : 'grad-cam'));
 }
 
-/** @type {Record<string, string>} */
-const TITLES = {
-  'grad-cam': 'Grad-CAM', 'grad-cam++': 'Grad-CAM++', 'layer-cam': 'Layer-CAM', 'hires-cam': 'HiRes-CAM', 'xgrad-cam': 'XGrad-CAM',
-  cam: 'CAM', 'score-cam': 'Score-CAM', 'recipro-cam': 'Recipro-CAM', 'eigen-cam': 'Eigen-CAM', rise: 'RISE', 'opti-cam': 'Opti-CAM',
-};
-
 /** The line below the methods, the bar, and what a screen reader says of the map. */
 function showState() {
   const { seen, sharper, card, map } = state, bar = part('progress');
@@ -235,15 +223,6 @@ function stateText() {
   if (!sharper) return `${TITLES[card?.method ?? '']} first, in ${Math.round(seen.milliseconds)} ms. Score-CAM begins…`;
   if (sharper.scored === sharper.total) return `Exact: all ${sharper.total} masks, for every class`;
   return `${sharper.scored} of ${sharper.total} masks, the others estimated`;
-}
-
-/** Where the map is highest, in words. @param {SaliencyMap} map */
-function place({ values, width, height }) {
-  const at = values.reduce((top, value, i) => (value > values[top] ? i : top), 0);
-  const [row, column] = [Math.floor(((at / width) | 0) * 3 / height), Math.floor((at % width) * 3 / width)];
-  const [down, across] = [['at the top', '', 'at the bottom'][row], ['left', '', 'right'][column]];
-  if (!down && !across) return 'in the middle';
-  return down ? `${down}${across ? ` ${across}` : ''}` : `on the ${across}`;
 }
 
 /** @param {ModelCard} card */
@@ -340,7 +319,8 @@ function attempt(work) {
 
 // --------------------------------------------------------------------------------------------- Controls
 
-function wireSources() {
+function wireControls() {
+  radioGroup(part('methods'), (choice) => chooseMethod(choice.dataset.method ?? ''));
   const [file, modelFile] = [element('file', HTMLInputElement), element('model-file', HTMLInputElement)];
   button('choose').addEventListener('click', () => file.click());
   button('choose-model').addEventListener('click', () => modelFile.click());
@@ -372,69 +352,14 @@ function wireSources() {
   });
 }
 
-function wireStage() {
-  const node = part('stage'), peek = (/** @type {boolean} */ on) => node.classList.toggle('peek', on);
-  node.addEventListener('pointerdown', (event) => !(/** @type {Element} */ (event.target).closest('button')) && peek(true));
-  for (const end of ['pointerup', 'pointercancel', 'pointerleave', 'blur']) node.addEventListener(end, () => peek(false));
-  node.addEventListener('contextmenu', (event) => event.preventDefault());
-  for (const [kind, on] of /** @type {[string, boolean][]} */ ([['keydown', true], ['keyup', false]])) {
-    document.addEventListener(kind, (event) => {
-      if (/** @type {KeyboardEvent} */ (event).key !== ' ' || (event.target !== node && event.target !== document.body)) return;
-      event.preventDefault();
-      peek(on);
-    });
-  }
-  const opacity = element('opacity', HTMLInputElement);
-  const setOpacity = () => {
-    stage.setOpacity(opacity.valueAsNumber / 100);
-    opacity.style.setProperty('--at', `${opacity.value}%`);
-  };
-  opacity.addEventListener('input', setOpacity);
-  setOpacity();
-  radioGroup(part('methods'), (choice) => chooseMethod(choice.dataset.method ?? ''));
-}
-
-/** @param {Record<string, Uint8Array>} colours */
-function wireColours(colours) {
-  const group = part('colours');
-  const choose = (/** @type {string} */ name) => {
-    stage.setColours(colours[name]);
-    part('legend').style.background = gradient(colours[name]);
-    setChosen(group, (choice) => choice.dataset.name === name);
-    localStorage.setItem('colours', name);
-  };
-  for (const name of COLOURS) {
-    const choice = Object.assign(document.createElement('button'), { type: 'button', className: 'colour', title: name });
-    choice.setAttribute('role', 'radio');
-    choice.setAttribute('aria-label', name);
-    choice.dataset.name = name;
-    choice.append(document.createElement('i'));
-    /** @type {HTMLElement} */ (choice.firstElementChild).style.background = gradient(colours[name]);
-    group.append(choice);
-  }
-  radioGroup(group, (choice) => choose(choice.dataset.name ?? COLOURS[0]));
-  choose(COLOURS.find((name) => name === localStorage.getItem('colours')) ?? COLOURS[0]);
-}
-
-function wireTheme() {
-  const dark = matchMedia('(prefers-color-scheme: dark)');
-  const set = (/** @type {string|null} */ theme) => (document.documentElement.dataset.theme = theme ?? (dark.matches ? 'dark' : 'light'));
-  set(localStorage.getItem('theme'));
-  dark.addEventListener('change', () => set(localStorage.getItem('theme')));
-  button('theme').addEventListener('click', () => {
-    const theme = document.documentElement.dataset.theme === 'dark' ? 'light' : 'dark';
-    localStorage.setItem('theme', theme);
-    set(theme);
-  });
-}
-
 async function start() {
   wireTheme();
-  wireStage();
-  wireSources();
+  wirePeek();
+  wireOpacity(stage);
+  wireControls();
   const pictures = EXAMPLES.map(({ file }) => fetch(`pictures/${file}`).then((response) => response.blob()));
   const [colours, blobs] = await Promise.all([loadColours(), Promise.all(pictures)]);
-  wireColours(colours);
+  wireColours(stage, colours);
   blobs.forEach((blob, i) => addThumbnail(Object.assign(new Image(), { src: URL.createObjectURL(blob), alt: '' }), EXAMPLES[i].name, blob));
   const first = await decode(blobs[0]);
   stage.setPicture(first.canvas, first.picture.width, first.picture.height);
