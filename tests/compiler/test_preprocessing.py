@@ -1,6 +1,8 @@
 """The preprocessing inside a compiled file gives the numbers of inputs.preprocess, and the map lies on the picture."""
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -8,6 +10,7 @@ import onnx.reference
 import onnx_ir
 import onnxruntime
 import pytest
+from command import onnxcam as onnxcam_command
 from small_models import CLASSIFIER, PIXELS, SCALED_BY_BATCH, filled
 from tiny import DENSE
 
@@ -237,6 +240,18 @@ def test_the_preset_of_the_caller_is_inside_and_in_the_metadata() -> None:
     with onnxcam.Explainer(filled(CLASSIFIER), "grad-cam", preset="keras-caffe", providers=["cpu"]) as explain:
         expected = explain(picture((40, 61)), 1).map
     np.testing.assert_allclose(answers(compiled, picture((40, 61)))["saliency_map"][0], expected, atol=1e-6)
+
+
+def test_the_command_line_writes_a_file_that_takes_pictures(tmp_path: Path) -> None:
+    onnx.save(filled(CLASSIFIER), tmp_path / "tiny.onnx")
+    done = onnxcam_command("compile", "tiny.onnx", "--raw", "--preset", "timm", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert record["preset"]["name"] == "timm"
+    assert record["interface"]["picture"] == "picture"
+    assert record["interface"]["picture_map"] == "saliency_picture"
+    shown = onnxcam_command("inspect", "tiny.explained.onnx", cwd=tmp_path).stdout
+    assert "input       picture  height x width x 3 uint8" in shown
 
 
 def test_a_fixed_batch_gets_copies_of_the_picture() -> None:
