@@ -14,6 +14,7 @@ loop_methods     methods that score many masks or search, as a Loop; of the part
     score_cam        Score-CAM
 interface        the inputs and outputs of a compiled file, and their names
 preprocessing    a picture of any size as the input, and the map on it
+    picture_sides    what the sides of a picture are resized to, and where it lies on the input
     resizing         Pillow's and OpenCV's resizing as a graph
 file_types       inputs, outputs and weights in the element types of the model's own file
 metadata         what a compiled file says of itself, which `onnxcam inspect` shows

@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir
 
 from onnxcam.compiler.interface import BOX, MAP, PICTURE, PICTURE_MAP
-from onnxcam.compiler.resizing import (
+from onnxcam.compiler.picture_sides import (
     DOUBLE,
     FLOAT,
     INT,
@@ -23,9 +23,9 @@ from onnxcam.compiler.resizing import (
     ordinals,
     places,
     real,
-    resized,
     sides,
 )
+from onnxcam.compiler.resizing import resized
 from onnxcam.errors import CompileError
 from onnxcam.inputs.loader import in_range
 from onnxcam.inputs.preprocess import padding, pixel_table

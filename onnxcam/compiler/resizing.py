@@ -1,9 +1,8 @@
 """Resizes a picture of any size inside the graph, with Pillow's filters and OpenCV's as inputs/preprocess.py has them.
 
-`sides()` computes what each side is resized to and where it lies on the network's input; `resized()` makes the pixels.
 One of Pillow's filters is a product with a matrix for each side, rounded to bytes after each. The matrices hold the
-filter's weights, made of the sides. Only what the network sees is read, and a matrix is cut into groups of rows, as
-each row reads few pixels. `nearest` and OpenCV's filter gather the pixels instead. Needs opset 13.
+filter's weights, made of the sides (picture_sides.py). Only what the network sees is read, and a matrix is cut into
+groups of rows, as each row reads few pixels. `nearest` and OpenCV's filter gather the pixels instead. Needs opset 13.
 
 Hosts without float64 compute the same to a few pixels that differ by 1: what can be is integer arithmetic, and sums are
 kept small enough for float32 to hold them.
@@ -13,131 +12,31 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir
 
-from onnxcam.inputs.preprocess import before_crop
-from onnxcam.inputs.presets import LETTERBOXES, Interpolation, Preset
+from onnxcam.compiler.picture_sides import (
+    DOUBLE,
+    FLOAT,
+    INT,
+    Side,
+    clipped,
+    doubled_centres,
+    floor_of,
+    inner,
+    integer,
+    ordinals,
+    real,
+)
+from onnxcam.inputs.presets import Interpolation
 from onnxcam.surgeon.builder import Builder
-from onnxcam.surgeon.ir import END, Model, Value
+from onnxcam.surgeon.ir import END, Value
 
-INT, FLOAT, DOUBLE = onnx_ir.DataType.INT64, onnx_ir.DataType.FLOAT, onnx_ir.DataType.DOUBLE
 HALF = 2**11
 """Pillow rounds the weights of a filter to 22 bits, which are kept in two halves here."""
 GROUP = 16
 """Rows of a matrix that are computed together, over all pixels that any of them reads."""
 GREY = (19595.0, 38470.0, 7471.0)
 """Weights of red, green and blue in a grey pixel, times 65536, as Pillow rounds them."""
-
-
-class SharingBuilder(Builder):
-    """A Builder that stores equal constants once: hundreds of scalars would make a small model larger than itself."""
-
-    def __init__(self, model: Model, prefix: str) -> None:
-        super().__init__(model, prefix)
-        self._stored: dict[tuple[str, tuple[int, ...], bytes], Value] = {}
-
-    def constant(self, array: npt.ArrayLike, dtype: npt.DTypeLike) -> Value:
-        """Stores an array of this type as an initializer, unless it did so before."""
-        stored = np.asarray(array, dtype)
-        key = (stored.dtype.str, stored.shape, stored.tobytes())
-        if key not in self._stored:
-            self._stored[key] = super().constant(stored, dtype)
-        return self._stored[key]
-
-
-@dataclass(frozen=True)
-class Side:
-    """One side of the picture, as int64 scalars of the graph.
-
-    source: pixels of the picture. resized: pixels after the resize. corner: place of the first of these on the input,
-    below 0 if the crop cuts it off. size: pixels of the network's input.
-    """
-
-    source: Value
-    resized: Value
-    corner: Value
-    size: int
-
-
-def integer(b: Builder, number: int) -> Value:
-    """A constant int64 scalar."""
-    return b.constant(number, np.int64)
-
-
-def real(b: Builder, number: float) -> Value:
-    """A constant float64 scalar."""
-    return b.constant(number, np.float64)
-
-
-def ordinals(b: Builder, count: Value) -> Value:
-    """(count,) int64, from 0 on."""
-    return b("Range", integer(b, 0), count, integer(b, 1))
-
-
-def sides(b: Builder, picture: Value, preset: Preset, size: tuple[int, int]) -> tuple[Side, Side]:
-    """(rows, columns) of a picture (H,W,3). size: (H,W) of the network's input. As inputs.preprocess computes them."""
-    shape = b("Shape", picture)
-    sources = [b("Gather", shape, integer(b, axis), axis=0) for axis in (0, 1)]
-    lengths = _lengths(b, sources, preset, size)
-    corners = [_corner(b, length, side, preset) for length, side in zip(lengths, size, strict=True)]
-    rows, columns = map(Side, sources, lengths, corners, size)
-    return rows, columns
-
-
-def _lengths(b: Builder, sources: list[Value], preset: Preset, size: tuple[int, int]) -> list[Value]:
-    """What each side is resized to."""
-    least = [before_crop(side, preset.crop) for side in size]
-    if preset.resize == "squash":
-        return [integer(b, side) for side in least]
-    if preset.resize == "shortest" and least[0] == least[1]:
-        short = b("Min", *sources)
-        return [b("Div", b("Mul", integer(b, least[0]), source), short) for source in sources]
-    if preset.resize == "letterbox-corner":
-        return _lengths_below(b, sources, size)
-    reals = [b.cast(source, DOUBLE) for source in sources]
-    if preset.resize == "shortest":
-        ratio = b("Min", *(b("Div", source, real(b, side)) for source, side in zip(reals, least, strict=True)))
-        scaled = [b("Round", b("Div", source, ratio)) for source in reals]
-    else:
-        least = [1, 1]
-        ratio = b("Min", *(b("Div", real(b, side), source) for source, side in zip(reals, size, strict=True)))
-        scaled = [b("Round", b("Mul", source, ratio)) for source in reals]
-    return [b("Max", integer(b, side), b.cast(length, INT)) for side, length in zip(least, scaled, strict=True)]
-
-
-def _lengths_below(b: Builder, sources: list[Value], size: tuple[int, int]) -> list[Value]:
-    reals = [b.cast(source, DOUBLE) for source in sources]
-    ratio = b("Min", *(b("Div", real(b, side), source) for side, source in zip(size, reals, strict=True)))
-    products = [b("Mul", integer(b, side), other) for side, other in zip(size, sources[::-1], strict=True)]
-    fits = b("Less", *products)  # the height: its ratio is the smaller one
-    limit = b("Where", fits, *(integer(b, side) for side in size))
-    divisor = b("Where", fits, *sources)
-    lengths = []
-    for source, number in zip(sources, reals, strict=True):
-        exact = b("Div", b("Mul", source, limit), divisor)
-        lengths.append(b("Max", _floor(b, exact, b("Mul", number, ratio)), integer(b, 1)))
-    return lengths
-
-
-def _floor(b: Builder, exact: Value, rounded: Value) -> Value:
-    """The floor of a quotient that was computed in float64. exact: its floor in integers.
-
-    A whole number may come out as just below itself, and its floor as one less. Float32 errs by more, so where that is
-    all that a host has, the integers count.
-    """
-    below = b("Sub", b.cast(exact, DOUBLE), rounded)
-    short = b("And", b("Greater", below, real(b, 0)), b("Less", below, real(b, 1e-8)))
-    return b("Sub", exact, b.cast(short, INT))
-
-
-def _corner(b: Builder, length: Value, size: int, preset: Preset) -> Value:
-    if preset.resize == "letterbox-corner":
-        return integer(b, 0)
-    rest = b("Sub", integer(b, size), length)
-    if preset.resize in LETTERBOXES:
-        return b("Div", rest, integer(b, 2))
-    return b.cast(b("Round", b("Mul", b.cast(rest, DOUBLE), real(b, 0.5))), INT)
 
 
 def resized(
@@ -178,26 +77,6 @@ def _rounded(b: Builder, numbers: Value) -> Value:
     return b("Floor", b("Add", numbers, b.constant(0.5, np.float32)))
 
 
-def places(b: Builder, side: Side, count: int | None = None) -> Value:
-    """(count,) for each pixel of the input its place on the resized picture, without clipping."""
-    return b("Sub", ordinals(b, integer(b, side.size if count is None else count)), side.corner)
-
-
-def inner(b: Builder, side: Side, count: int | None = None) -> Value:
-    """As places(), with the edge of the picture for what lies beyond it. count: of the pixels, `size` by default."""
-    return _clipped(b, places(b, side, count), b("Sub", side.resized, integer(b, 1)))
-
-
-def _clipped(b: Builder, numbers: Value, highest: Value) -> Value:
-    return b("Min", b("Max", numbers, integer(b, 0)), highest)
-
-
-def _doubled_centres(b: Builder, side: Side, count: int) -> Value:
-    """(count,) the centres of the input's pixels on the picture, in pixels times 2 * resized: whole numbers."""
-    odd = b("Add", b("Mul", inner(b, side, count), integer(b, 2)), integer(b, 1))
-    return b("Mul", odd, side.source)
-
-
 @dataclass(frozen=True)
 class _Matrix:
     """The weights of a filter along one side, in groups of GROUP pixels of the input.
@@ -220,7 +99,7 @@ def _matrix(b: Builder, side: Side, kernel: "Filter") -> _Matrix:
 
     With distances in pixels times 2 * resized, the filter's argument is distance / (2 * max(source, resized)).
     """
-    centres = b.reshape(_doubled_centres(b, side, -(-side.size // GROUP) * GROUP), [-1, GROUP])
+    centres = b.reshape(doubled_centres(b, side, -(-side.size // GROUP) * GROUP), [-1, GROUP])
     longer, unit = b("Max", side.source, side.resized), b("Mul", side.resized, integer(b, 2))
     taps = _taps(b, side, centres, b("Mul", longer, integer(b, 2 * kernel.support)), unit)
     middles = b("Mul", b("Add", b("Mul", taps, integer(b, 2)), integer(b, 1)), side.resized)
@@ -368,18 +247,18 @@ def _nearest(b: Builder, side: Side) -> Value:
     later = b("Expand", step, b.unsqueeze(b("Sub", side.resized, integer(b, 1)), [0]))
     steps = b("Concat", b.unsqueeze(b("Mul", step, real(b, 0.5)), [0]), later, axis=0)
     reached = b("Gather", b("CumSum", steps, integer(b, 0)), inner(b, side), axis=0)
-    exact = b("Div", _doubled_centres(b, side, side.size), b("Mul", side.resized, integer(b, 2)))
-    return _clipped(b, _floor(b, exact, reached), b("Sub", side.source, integer(b, 1)))
+    exact = b("Div", doubled_centres(b, side, side.size), b("Mul", side.resized, integer(b, 2)))
+    return clipped(b, floor_of(b, exact, reached), b("Sub", side.source, integer(b, 1)))
 
 
 def _between_neighbours(b: Builder, picture: Value, rows: Side, columns: Side, *, grey: bool) -> Value:
     """OpenCV's linear resize of bytes: weights of 11 bits, rows added after each lost 4 bits, then 16."""
-    parts = []
+    parts, across = [], _neighbours(b, columns)
     for row, down in _neighbours(b, rows):
         line = b("Gather", picture, row, axis=0)
         pixels = [
-            b("Mul", _planes(b, b("Gather", line, column, axis=1), grey=grey), _times(b, across, 1 / 16))
-            for column, across in _neighbours(b, columns)
+            b("Mul", _planes(b, b("Gather", line, column, axis=1), grey=grey), _times(b, weight, 1 / 16))
+            for column, weight in across
         ]
         parts.append(_weighted(b, b("Floor", b("Add", *pixels)), b.reshape(down, [-1, 1])))
     return b("Floor", _times(b, b("Add", b("Add", *parts), b.constant(2, np.float32)), 1 / 4))
@@ -406,7 +285,7 @@ def _neighbours(b: Builder, side: Side) -> list[tuple[Value, Value]]:
     The weights are float32, whole numbers that add up to 2048.
     """
     unit = b("Mul", side.resized, integer(b, 2))
-    ahead = b("Add", _doubled_centres(b, side, side.size), side.resized)  # by a pixel, so that none is below 0
+    ahead = b("Add", doubled_centres(b, side, side.size), side.resized)  # by a pixel, so that none is below 0
     index = b("Sub", b("Div", ahead, unit), integer(b, 1))
     rest = b("Sub", ahead, b("Mul", b("Add", index, integer(b, 1)), unit))
     low = b.cast(index, FLOAT)
@@ -415,8 +294,8 @@ def _neighbours(b: Builder, side: Side) -> list[tuple[Value, Value]]:
     share = b("Sub", position, low)
     highest = b("Sub", side.source, integer(b, 1))
     return [
-        (_clipped(b, index, highest), _weight(b, b("Sub", b.constant(1, np.float32), share))),
-        (_clipped(b, b("Add", index, integer(b, 1)), highest), _weight(b, share)),
+        (clipped(b, index, highest), _weight(b, b("Sub", b.constant(1, np.float32), share))),
+        (clipped(b, b("Add", index, integer(b, 1)), highest), _weight(b, share)),
     ]
 
 
