@@ -10,7 +10,7 @@ import { wireColours, wireOpacity, wirePeek, wireTheme } from './look.js';
 import { decode, draw, fileOf, thumbnail } from './pictures.js';
 import { radioGroup, setChosen } from './radio.js';
 import { Stage } from './stage.js';
-import { TITLES, place } from './words.js';
+import { TITLES, duration, place } from './words.js';
 
 /** @typedef {import('./types.js').Explanation} Explanation */
 /** @typedef {import('./types.js').ModelCard} ModelCard */
@@ -61,7 +61,10 @@ async function see(canvas, picture) {
 
 /** Lets the picture shimmer while a run takes long. @template T @param {Promise<T>} run @returns {Promise<T>} */
 async function showBusy(run) {
-  const timer = setTimeout(() => part('frame').classList.add('busy'), PATIENCE);
+  const timer = setTimeout(() => {
+    part('frame').classList.add('busy');
+    if (!state.card?.sharpens) part('state').textContent = 'The file runs…';
+  }, PATIENCE);
   try {
     return await run;
   } finally {
@@ -128,7 +131,7 @@ async function explainClass(target) {
   state.sharper = null;
   showAnswer();
   if (wantsScoreCam()) worker.call('sharpen', { target }).catch(report);
-  const seen = await worker.call('explain', { target });
+  const seen = await showBusy(worker.call('explain', { target }));
   if (mine !== turn || target !== state.target) return;
   state.seen = seen;
   if (state.sharper) return;
@@ -216,11 +219,12 @@ function showState() {
 }
 
 function stateText() {
-  const { seen, sharper, card } = state;
+  const { seen, sharper, card, map } = state;
   if (!seen) return '\u00a0';
-  const run = `One run, ${Math.round(seen.milliseconds)} ms`;
+  if (map && !map.values.some((value) => value > 0)) return 'No map: the method tells no region from another here';
+  const run = `One run, ${duration(seen.milliseconds)}`;
   if (!wantsScoreCam()) return camera.runs ? `${run} a frame` : run;
-  if (!sharper) return `${TITLES[card?.method ?? '']} first, in ${Math.round(seen.milliseconds)} ms. Score-CAM begins…`;
+  if (!sharper) return `${TITLES[card?.method ?? '']} first, in ${duration(seen.milliseconds)}. Score-CAM begins…`;
   if (sharper.scored === sharper.total) return `Exact: all ${sharper.total} masks, for every class`;
   return `${sharper.scored} of ${sharper.total} masks, the others estimated`;
 }

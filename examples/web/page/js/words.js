@@ -1,5 +1,5 @@
 /**
- * How methods and places are called.
+ * How methods, places and durations are called.
  */
 
 /** @type {Record<string, string>} */
@@ -15,4 +15,9 @@ export function place({ values, width, height }) {
   const [down, across] = [['at the top', '', 'at the bottom'][row], ['left', '', 'right'][column]];
   if (!down && !across) return 'in the middle';
   return down ? `${down}${across ? ` ${across}` : ''}` : `on the ${across}`;
+}
+
+/** @param {number} milliseconds */
+export function duration(milliseconds) {
+  return milliseconds < 1000 ? `${Math.round(milliseconds)} ms` : `${(milliseconds / 1000).toFixed(1)} s`;
 }
