@@ -13,8 +13,8 @@ from typing import Any, Self
 
 import numpy.typing as npt
 
-from onnxcam.engine.options import PLAIN, EngineOptions
-from onnxcam.engine.providers import ProviderSpec, parse_providers
+from onnxcam.engine.options import EngineOptions
+from onnxcam.engine.providers import ProviderSpec
 from onnxcam.errors import OnnxCamError, OptionError
 from onnxcam.explainer.arguments import adjusted, box_list, check_arguments, checked_method
 from onnxcam.explainer.device_maps import DeviceSaliency, Finisher
@@ -23,6 +23,7 @@ from onnxcam.explainer.heads import Heads
 from onnxcam.explainer.isolation import Isolated
 from onnxcam.explainer.lockstep import group_size
 from onnxcam.explainer.measuring import USUAL_PASSES, Requests, measure_maps, picture_of, target_of
+from onnxcam.explainer.opening_arguments import OpeningArguments
 from onnxcam.explainer.pairing import with_targets
 from onnxcam.explainer.picture_inputs import InputReader
 from onnxcam.explainer.pipeline import Explained, Pipeline
@@ -31,13 +32,11 @@ from onnxcam.explainer.results import ExplainerInfo, ForwardPass
 from onnxcam.explainer.shares import Shares
 from onnxcam.explainer.targets.kind import TargetLike, Targets
 from onnxcam.explainer.targets.registry import target_list
-from onnxcam.inputs.bands import check_bands
 from onnxcam.inputs.choices import changed_fields, choose_kind, choose_labels, choose_preset, choose_size, turns_boxes
-from onnxcam.inputs.depth import check_window
 from onnxcam.inputs.graph_preset import array_notes, preset_notes
 from onnxcam.inputs.loader import ImageLike, ImageLoader, ModelInput
 from onnxcam.inputs.presets import Preset
-from onnxcam.limits import SAFE, Limits
+from onnxcam.limits import Limits
 from onnxcam.methods.blocks import Method
 from onnxcam.methods.options import choose
 from onnxcam.metrics.measurement import Measurement
@@ -114,65 +113,61 @@ class Explainer:
         taught is kept in the user's cache folder and used next time. isolated: whether model and pictures are read and
         run in a process of their own, with limits, so that a stranger's file cannot end this one (docs/security.md).
         """
-        check_arguments(
-            {
-                "preset": preset, "adjust": adjust, "layer": layer, "layout": layout, "image_input": image_input,
-                "size": size, "output": output, "kind": kind, "inputs": inputs, "labels": labels, "batch": batch,
-                "threads": threads, "engine": engine, "limits": limits, "cache": cache, "isolated": isolated,
-            }
+        arguments = OpeningArguments(
+            model=model, method=method, step=step, providers=providers, preset=preset, adjust=adjust, layer=layer,
+            layout=layout, image_input=image_input, size=size, window=window, bands=bands, output=output, kind=kind,
+            inputs=inputs, labels=labels, batch=batch, threads=threads, engine=engine, limits=limits, cache=cache,
         )  # fmt: skip
-        parse_providers(providers)
-        spread, composite = check_window(window), check_bands(bands)
-        limits = limits if limits is not None else SAFE
+        arguments.check()
+        check_arguments({"isolated": isolated})
         self.method = checked_method(method)
         self._isolated: Isolated | None = None
         if isolated:
-            self._isolate(
-                {
-                    "model": model, "method": self.method, "step": step, "providers": providers, "preset": preset,
-                    "adjust": adjust, "layer": layer, "layout": layout, "image_input": image_input, "size": size,
-                    "window": window, "bands": bands, "output": output, "kind": kind, "inputs": inputs,
-                    "labels": labels, "batch": batch, "threads": threads, "engine": engine, "limits": limits,
-                    "cache": cache,
-                }
-            )  # fmt: skip
-            return
-        file = read_model(model, limits)
+            self._isolate(arguments)
+        else:
+            self._open(arguments)
+
+    def _open(self, arguments: OpeningArguments) -> None:
+        """Opens the model in this process."""
+        limits = arguments.effective_limits
+        file = read_model(arguments.model, limits)
         self.model_name, self.model_sha256 = file.name, file.sha256
-        image = find_image(file.model, layout, image_input)
-        chosen, origin = choose_preset(file, preset, image)
-        self.preset, self.preset_origin = adjusted(chosen, origin, adjust)
-        sides, self.size_origin = choose_size(image, size, self.preset)
-        self._reader = InputReader(file, image, sides or image.sides, self.preset, preset, adjust, spread, limits)
-        values, self._input_notes = self._reader.read(inputs if inputs is not None else {})
-        options = OpenOptions(
-            layout=layout, image_input=image_input, size=sides,
-            size_is_assumed=self.size_origin.source is not Source.GIVEN,
-            inputs=values,
-            providers=(providers,) if isinstance(providers, str) else tuple(providers), threads=threads, batch=batch,
-            engine=engine if engine is not None else PLAIN, cache=cache, limits=limits,
+        image = find_image(file.model, arguments.layout, arguments.image_input)
+        chosen, origin = choose_preset(file, arguments.preset, image)
+        self.preset, self.preset_origin = adjusted(chosen, origin, arguments.adjust)
+        sides, self.size_origin = choose_size(image, arguments.size, self.preset)
+        self._reader = InputReader(
+            file, image, sides or image.sides, self.preset, arguments.preset, arguments.adjust, arguments.low_high,
+            limits,
         )  # fmt: skip
-        kind = kind if kind is not None else choose_kind(file, output)
-        self._layers = check_layers(layer, self.method, has_step=step is not None)
+        values, self._input_notes = self._reader.read(arguments.inputs if arguments.inputs is not None else {})
+        options = arguments.open_options(sides, values, size_is_assumed=self.size_origin.source is not Source.GIVEN)
         with ExitStack() as opened:
-            self._all_heads = open_heads(
-                self._layers, lambda one: Heads(file, replace(options, layer=one), self.method, step, output, kind)
-            )
+            self._all_heads = self._open_heads(file, options, arguments)
             for heads in self._all_heads:
                 opened.callback(heads.close)
-            self._take_from_first_head(file, sides, labels)
-            changed = changed_fields(chosen, adjust)
+            self._take_from_first_head(file, sides, arguments.labels)
             device = self._heads.first.network.device_index
             self._loader = ImageLoader(
-                image, self.size, self.preset, self.provider, device, changed, spread, composite, limits
-            )
-            self._finisher = Finisher(self.provider, threads, device)
+                image, self.size, self.preset, self.provider, device, changed_fields(chosen, arguments.adjust),
+                arguments.low_high, arguments.rgb_bands, limits,
+            )  # fmt: skip
+            self._finisher = Finisher(self.provider, arguments.threads, device)
             self._pipeline = self._new_pipeline()
             opened.pop_all()
 
-    def _isolate(self, arguments: Mapping[str, Any]) -> None:
-        """Opens the model in a process of its own. arguments: those of __init__()."""
-        self._isolated = Isolated(arguments, arguments["limits"])
+    def _open_heads(self, file: ModelFile, options: OpenOptions, arguments: OpeningArguments) -> tuple[Heads, ...]:
+        """The heads of each layer that is explained."""
+        step, output = arguments.step, arguments.output
+        kind = arguments.kind if arguments.kind is not None else choose_kind(file, output)
+        self._layers = check_layers(arguments.layer, self.method, has_step=step is not None)
+        return open_heads(
+            self._layers, lambda one: Heads(file, replace(options, layer=one), self.method, step, output, kind)
+        )
+
+    def _isolate(self, arguments: OpeningArguments) -> None:
+        """Opens the model in a process of its own."""
+        self._isolated = Isolated(arguments.by_name(self.method), arguments.effective_limits)
         opened = self._isolated.opened
         self.model_name, self.model_sha256 = opened.model_name, opened.model_sha256
         self.preset, self.preset_origin = opened.preset, opened.preset_origin
