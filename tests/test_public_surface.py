@@ -143,7 +143,7 @@ def test_every_attribute_of_an_explainer_is_documented() -> None:
     (node,) = (n for n in source(home("Explainer")).body if isinstance(n, ast.ClassDef) and n.name == "Explainer")
     text = ast.get_docstring(node) or ""
     (init,) = (n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__")
-    stores = [n for n in ast.walk(init) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)]
+    stores = [n for n in ast.walk(node) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)]
     public = {n.attr for n in stores if not n.attr.startswith("_")}
     assert "preset_origin" in public
     assert {name for name in public if name not in text} == set()

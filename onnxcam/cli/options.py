@@ -38,7 +38,7 @@ Isolated = Annotated[
     flag(RUN, "Read and run the model in a process of its own, which a stranger's file may crash.", "--isolated"),
 ]
 Quiet = Annotated[bool, flag(RUN, "Print nothing but errors.", "--quiet", "-q")]
-
+Labels = Annotated[str | None, option(WHAT, "File of class names (.txt with one a line, or .json), or imagenet.")]
 
 MethodName = Annotated[str, option(HOW, "The method; `onnxcam methods` lists them.", "--method", "-m")]
 ConventionName = Annotated[
@@ -132,9 +132,7 @@ class TargetArgs:
         list[str] | None,
         option(WHAT, "Explain the similarity to the embedding of this picture or .npy file.", metavar="FILE"),
     ] = None
-    labels: Annotated[
-        str | None, option(WHAT, "File of class names (.txt with one a line, or .json), or imagenet.")
-    ] = None
+    labels: Labels = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,28 +294,34 @@ class FileArgs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExplainArgs:
-    """One call of `onnxcam explain`."""
+class MapArgs:
+    """What every command that makes maps takes."""
 
-    model: ModelPath
-    images: Images
     targets: TargetArgs = field(default_factory=TargetArgs)
     method: MethodArgs = field(default_factory=MethodArgs)
-    measuring: MeasuringArgs = field(default_factory=MeasuringArgs)
     opening: OpeningArgs = field(default_factory=OpeningArgs)
     preprocessing: PreprocessingArgs = field(default_factory=PreprocessingArgs)
     engine: EngineArgs = field(default_factory=EngineArgs)
     limits: LimitArgs = field(default_factory=LimitArgs)
-    files: FileArgs = field(default_factory=FileArgs)
-    keep_going: Annotated[
-        bool, flag(FILES, "Skip pictures that cannot be explained, and list them at the end.", "--keep-going")
-    ] = False
     quiet: Quiet = False
     json: Json = False
 
 
 @dataclass(frozen=True, kw_only=True)
-class SanityArgs:
+class ExplainArgs(MapArgs):
+    """One call of `onnxcam explain`."""
+
+    model: ModelPath
+    images: Images
+    measuring: MeasuringArgs = field(default_factory=MeasuringArgs)
+    files: FileArgs = field(default_factory=FileArgs)
+    keep_going: Annotated[
+        bool, flag(FILES, "Skip pictures that cannot be explained, and list them at the end.", "--keep-going")
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class SanityArgs(MapArgs):
     """One call of `onnxcam sanity`."""
 
     model: ModelPath
@@ -335,12 +339,6 @@ class SanityArgs:
     steps: Annotated[
         str, option(MEASURE, "How many models with other weights, at evenly spaced layers, or all.", metavar="N")
     ] = "10"
-    targets: TargetArgs = field(default_factory=TargetArgs)
-    method: MethodArgs = field(default_factory=MethodArgs)
-    opening: OpeningArgs = field(default_factory=OpeningArgs)
-    preprocessing: PreprocessingArgs = field(default_factory=PreprocessingArgs)
-    engine: EngineArgs = field(default_factory=EngineArgs)
-    limits: LimitArgs = field(default_factory=LimitArgs)
     out: Annotated[
         str | None,
         option(
@@ -352,12 +350,10 @@ class SanityArgs:
             metavar="FILE",
         ),
     ] = None
-    quiet: Quiet = False
-    json: Json = False
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareArgs:
+class CompareArgs(MapArgs):
     """One call of `onnxcam compare`."""
 
     paths: Annotated[
@@ -368,16 +364,10 @@ class CompareArgs:
             metavar="MODELS... PICTURES...",
         ),
     ]
-    targets: TargetArgs = field(default_factory=TargetArgs)
-    method: MethodArgs = field(default_factory=MethodArgs)
     measuring: MeasuringArgs = field(default_factory=MeasuringArgs)
     curves: Annotated[
         bool, flag(MEASURE, "Draw the curves of deletion and insertion too, and measure them.", "--curves")
     ] = False
-    opening: OpeningArgs = field(default_factory=OpeningArgs)
-    preprocessing: PreprocessingArgs = field(default_factory=PreprocessingArgs)
-    engine: EngineArgs = field(default_factory=EngineArgs)
-    limits: LimitArgs = field(default_factory=LimitArgs)
     out: Annotated[
         str | None,
         option(
@@ -399,8 +389,6 @@ class CompareArgs:
     ] = None
     colormap: Annotated[str | None, option(FILES, "Colours of the maps, e.g. turbo, viridis, jet.")] = None
     alpha: Annotated[float | None, option(FILES, "Strength of the maps' colours, 0 to 1.", metavar="X")] = None
-    quiet: Quiet = False
-    json: Json = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -418,9 +406,7 @@ class CompileArgs:
         str | None,
         option(WHAT, "A class, index or label, that is baked in. Default: the file has an input `target`.", "--target"),
     ] = None
-    labels: Annotated[
-        str | None, option(WHAT, "File of class names (.txt with one a line, or .json), or imagenet.", "--labels")
-    ] = None
+    labels: Labels = None
     raw: Annotated[
         bool, flag(PICTURE, "The file takes pictures of any size, uint8 (H,W,3), and preprocesses them.", "--raw")
     ] = False

@@ -9,16 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnxcam.cli.options import (
-    CompareArgs,
     EngineArgs,
-    ExplainArgs,
     FileArgs,
     LimitArgs,
+    MapArgs,
     MeasuringArgs,
     MethodArgs,
     OpeningArgs,
     PreprocessingArgs,
-    SanityArgs,
     TargetArgs,
 )
 from onnxcam.errors import OptionError
@@ -56,7 +54,7 @@ def parse_output(text: str | None) -> str | None:
     return text
 
 
-def files_of(args: ExplainArgs | CompareArgs | SanityArgs | OpeningArgs) -> list[Path]:
+def files_of(args: MapArgs | OpeningArgs) -> list[Path]:
     """Every file that the options may name beside the model and the pictures, whether it exists or not."""
     opening = args if isinstance(args, OpeningArgs) else args.opening
     texts = [text.partition("=")[2] for text in opening.inputs or ()]

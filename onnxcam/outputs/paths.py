@@ -194,9 +194,9 @@ def _cut(name: str, longest: int = 100) -> str:
 
 
 def _inode(path: Path | str) -> tuple[int, int] | None:
-    """(device, inode), None for a file that is not there."""
+    """(device, inode), None for a file that is not there or whose name no file can have."""
     try:
         status = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):
         return None
     return status.st_dev, status.st_ino

@@ -10,7 +10,7 @@ from timing import growth
 
 from onnxcam.errors import OptionError, OutputError
 from onnxcam.outputs.formats import FORMATS
-from onnxcam.outputs.paths import plan, slug
+from onnxcam.outputs.paths import check_inputs, plan, slug
 
 ONE = [[""]]
 TWO = [["281-tabby", "282-tiger cat"]]
@@ -184,6 +184,11 @@ def test_an_output_that_is_an_input_is_refused() -> None:
         plan([Path("dog.jpg").resolve()], ONE, "m", ["png"], "dog.jpg")
     with pytest.raises(OutputError, match=r"model\.json"):
         plan(["dog.jpg"], ONE, "m", None, "model.json", protected=["model.json"])
+
+
+@pytest.mark.parametrize("name", ["\0", "\ud800"])
+def test_an_input_whose_name_no_file_can_have_is_no_output(name: str) -> None:
+    check_inputs([Path("photo.png")], [name])
 
 
 def test_an_output_that_is_a_link_to_an_input_is_refused() -> None:
