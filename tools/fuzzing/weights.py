@@ -1,11 +1,16 @@
 """Mutations of weights and constants: their shape, type, data and external location."""
 
+import math
+
 import numpy as np
 import onnx
 from onnx import ModelProto, TensorProto, numpy_helper
 
 from fuzzing.mutations import DTYPES, FLOATS, INTEGERS, NAMES, Rng, all_nodes, one, structured
 from fuzzing.seeds import MODEL
+
+LARGEST = 2**22
+"""Numbers of a weight that is made anew."""
 
 
 @structured
@@ -32,6 +37,8 @@ def resize_weight(rng: Rng, model: ModelProto) -> str | None:
     if tensor is None:
         return None
     dims = [rng.choice((d, d, 0, 1, 2, 5)) for d in tensor.dims] or [1]
+    if min(dims) < 0 or math.prod(dims) > LARGEST:  # sizes that an earlier change invented
+        return None
     values = np.random.default_rng(rng.randrange(2**32)).standard_normal(dims).astype(np.float32)
     tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
     return f"the weight {tensor.name!r} is one of shape {dims}"
