@@ -24,7 +24,7 @@ from onnxcam.surgeon.builder import Builder, publish
 from onnxcam.surgeon.graphs.cell_maps import cell_maps
 from onnxcam.surgeon.graphs.finish_map import finished
 from onnxcam.surgeon.graphs.masked_score import as_float, tensor_named
-from onnxcam.surgeon.graphs.score_gradient import make_differentiable
+from onnxcam.surgeon.graphs.score_gradient import Traces, make_differentiable
 from onnxcam.surgeon.graphs.score_heads import score_table
 from onnxcam.surgeon.ir import Model, Shape, Value, new_input
 from onnxcam.surgeon.passes.opset import raise_opset
@@ -107,11 +107,8 @@ def differentiable_graph(prepared: Prepared, wrt: str) -> BatchGraph:
     Raises MissingGradient, which names every operator without a rule.
     """
     image = prepared.anatomy.image
-    single = convert_to_single_precision(prepared.model, image.name)
-    _add_scores(single, prepared)
-    model = make_differentiable(single, LOGITS, wrt)
-    traces = traces_of(model, prepared.opened, lambda count: _noise_feeds(prepared, count))
-    given, tensor, shapes = _given(model, prepared), tensor_named(model, wrt), dict(traces.shapes)
+    model, traces = differentiable_model(prepared, wrt)
+    given, tensor, shapes = given_targets(model, prepared), tensor_named(model, wrt), dict(traces.shapes)
     if prepared.fixed is None and prepared.target is None:
         own = {str(v.name) for v in prepared.opened.model.graph.outputs}
         b, images = Builder(model, "onnxcam/compiled_rows"), tensor_named(model, image.name)
@@ -122,13 +119,24 @@ def differentiable_graph(prepared: Prepared, wrt: str) -> BatchGraph:
     return replace(graph, wrt=Wrt(tensor, shapes, traces.known))
 
 
+def differentiable_model(prepared: Prepared, wrt: str) -> tuple[Model, Traces]:
+    """The model in float32 with the outputs LOGITS and PROBABILITIES, and its traces.
+
+    Every operator between `wrt` and LOGITS has a gradient rule. Raises MissingGradient, which names those without.
+    """
+    single = convert_to_single_precision(prepared.model, prepared.anatomy.image.name)
+    _add_scores(single, prepared)
+    model = make_differentiable(single, LOGITS, wrt)
+    return model, traces_of(model, prepared.opened, lambda count: _noise_feeds(prepared, count))
+
+
 def plain_graph(prepared: Prepared) -> BatchGraph:
     """The graph in the model's own element types and opset, which is raised where it is older than OLDEST."""
     model = prepared.model
     if ir.opset(model) < OLDEST:
         model = raise_opset(model)
     _add_scores(model, prepared)
-    return _with_target(model, prepared, _given(model, prepared))
+    return _with_target(model, prepared, given_targets(model, prepared))
 
 
 def _add_scores(model: Model, prepared: Prepared) -> None:
@@ -144,7 +152,7 @@ def _add_scores(model: Model, prepared: Prepared) -> None:
             model.graph.outputs.append(features)
 
 
-def _given(model: Model, prepared: Prepared) -> Value:
+def given_targets(model: Model, prepared: Prepared) -> Value:
     """The targets as they are given: the input TARGET (T,), or (1,) what is baked in."""
     if prepared.target is not None:
         return Builder(model, "onnxcam/compiled_given").constant([prepared.target], np.int64)

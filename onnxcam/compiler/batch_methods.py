@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+from onnxcam.compiler.ablation import ablation_cam
 from onnxcam.compiler.feature_cams import eigen_cam, recipro_cam
 from onnxcam.compiler.gradient_cams import (
     by_activation,
@@ -12,6 +13,7 @@ from onnxcam.compiler.gradient_cams import (
     by_positive_cell,
     gradient_cam,
 )
+from onnxcam.compiler.integrated_gradients import integrated_gradients
 from onnxcam.compiler.pixel_gradients import pixel_gradient
 from onnxcam.compiler.prepared import Prepared
 from onnxcam.surgeon.ir import Model
@@ -23,9 +25,11 @@ BATCH_METHODS: Mapping[str, Callable[[Prepared], Model]] = {
     "hires-cam": gradient_cam(by_cell),
     "xgrad-cam": gradient_cam(by_activation),
     "cam": gradient_cam(by_gain),
+    "ablation-cam": ablation_cam,
     "recipro-cam": recipro_cam,
     "eigen-cam": eigen_cam,
     "gradient": pixel_gradient(guided=False),
+    "integrated-gradients": integrated_gradients,
     "guided-backprop": pixel_gradient(guided=True),
 }
 """Each gives the finished graph of an opened model, with the tensors of interface.py."""

@@ -120,7 +120,7 @@ def _compiled(
     graph = with_file_types(entry.build(prepared), prepared.opened.model)
     if raw:
         graph = take_pictures(graph, prepared.anatomy.image, prepared.size, explainer.preset)
-    names = publish_names(graph)
+    names = publish_names(ir.forget_recorded_types(graph))
     interface = interface_of(graph, names, prepared.anatomy.image.name)
     rounded = raw or ir.computes_in_half(prepared.opened.model)
     tolerance = ROUNDED_TOLERANCE if rounded else TOLERANCE

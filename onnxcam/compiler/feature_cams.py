@@ -1,5 +1,6 @@
-"""Eigen-CAM, Recipro-CAM and Ablation-CAM as graphs: no gradient, and at most the part of the network behind the
-features, as a clone that shares its weights. methods/feature_cams.py is the same in numpy.
+"""Eigen-CAM and Recipro-CAM as graphs: no gradient, and at most the part of the network behind the features.
+
+That part is a clone which shares the weights. methods/feature_cams.py is the same in numpy.
 """
 
 import math
@@ -7,7 +8,8 @@ import math
 import numpy as np
 import onnx_ir
 
-from onnxcam.compiler.batch_graph import BatchGraph, plain_graph
+from onnxcam.compiler.batch_graph import LARGEST_MATRIX, BatchGraph, plain_graph
+from onnxcam.compiler.loop_body import LoopBody
 from onnxcam.compiler.prepared import Prepared
 from onnxcam.errors import CompileError
 from onnxcam.surgeon.builder import Builder
@@ -64,12 +66,18 @@ def _principal(b: Builder, gram: Value, side: int) -> Value:
         power = b("Div", power, _not_zero(b, b.reduce("ReduceMax", b("Abs", power), [1, 2])))
         power = b("MatMul", power, power)
     # Every column of the power is a multiple of the vector; the one with the largest diagonal is the longest.
-    diagonal = b.reduce("ReduceSum", b("Mul", power, b.constant(np.eye(side), np.float64)), [2], keepdims=False)
+    diagonal = b.reduce("ReduceSum", b("Mul", power, _identity(b, side, DOUBLE)), [2], keepdims=False)
     longest = b.unsqueeze(b("ArgMax", diagonal, axis=1, keepdims=1), [2])
     indices = b("Expand", longest, b("Concat", b("Shape", diagonal), b.constant([1], np.int64), axis=0))
     column = b("GatherElements", power, indices, axis=2)
     column = b("MatMul", gram, _unit(b, column))  # one more step with the matrix itself, against rounding
     return _unit(b, column)
+
+
+def _identity(b: Builder, side: int, dtype: onnx_ir.DataType) -> Value:
+    """(side,side), made when the graph runs: a file need not hold it."""
+    numbers = np.arange(side)
+    return b.cast(b("Equal", b.constant(numbers[:, None], np.int64), b.constant(numbers, np.int64)), dtype)
 
 
 def _unit(b: Builder, vector: Value) -> Value:
@@ -87,18 +95,20 @@ def recipro_cam(prepared: Prepared) -> Model:
     graph = plain_graph(prepared)
     b, features, size = graph.b, prepared.anatomy.features, prepared.size
     cells, channels, grid = math.prod(features.grid), features.channels, features.grid
-    _check_variants(prepared, cells)
+    check_variants(prepared, cells)
     maps = b.reshape(graph.maps(graph.features), [-1, channels, cells])
     by_cell = b.unsqueeze(b("Transpose", maps, perm=[0, 2, 1]), [3])  # (N,cells,K,1)
-    alone = b("Mul", by_cell, b.constant(np.eye(cells)[None, :, None], np.float32))
-    table = _tail(graph, b.reshape(alone, [-1, channels, *grid]), cells, masked_score.PROBABILITY)
+    alone = b("Mul", by_cell, b.unsqueeze(_identity(b, cells, FLOAT), [0, 2]))
+    table = tail_scores(graph, b.reshape(alone, [-1, channels, *grid]), cells, masked_score.PROBABILITY)
     scores = b("MatMul", table, b.unsqueeze(graph.chosen, [2]))  # (R,cells,1)
     raw = b.reshape(scores, [-1, 1, *grid])
-    shown = stretched(b, upsampled(b, raw, grid, size), range(2, 2 + len(size)))
+    space = range(2, 2 + len(size))
+    above = b("Sub", raw, b.reduce("ReduceMin", raw, space))
+    shown = stretched(b, upsampled(b, above, grid, size, LARGEST_MATRIX), space)
     return graph.publish_shown(shown, raw)
 
 
-def _check_variants(prepared: Prepared, variants: int) -> None:
+def check_variants(prepared: Prepared, variants: int) -> None:
     """Raises CompileError where so many variants of the features cannot be run together."""
     features = prepared.anatomy.features
     if prepared.fixed is not None:
@@ -112,12 +122,13 @@ def _check_variants(prepared: Prepared, variants: int) -> None:
         )
 
 
-def _tail(graph: BatchGraph, variants: Value, count: int, output: str) -> Value:
+def tail_scores(graph: BatchGraph, variants: Value, count: int, output: str, body: LoopBody | None = None) -> Value:
     """(N,count,classes) scores of the tail on `count` variants (N*count,K,*grid) of the features of each image.
 
-    output: LOGIT or PROBABILITY.
+    output: LOGIT or PROBABILITY. body: of a Loop in which the tail runs, with the weights of the graph around it.
     """
-    prepared, b, model = graph.prepared, graph.b, graph.model
+    prepared, model = graph.prepared, graph.model
+    b = body.b if body is not None else graph.b
     features, opened = prepared.anatomy.features, prepared.opened
     tail = tail_model(prepared.model, prepared.anatomy, prepared.size, batch=None, extra=opened.network.extra)
     if opset(tail) != opset(model):
@@ -136,7 +147,7 @@ def _tail(graph: BatchGraph, variants: Value, count: int, output: str) -> Value:
             value = masked_score.tensor_named(model, name)
             rank = len(opened.inputs[name].shape)
             inputs[name] = _repeated(b, value, count, rank) if batched else value
-    scores = graft(model, tail, inputs, "onnxcam/tail")[output]
+    scores = graft(body.model if body is not None else model, tail, inputs, "onnxcam/tail", model)[output]
     return b.reshape(scores, [-1, count, classes])
 
 

@@ -6,8 +6,10 @@ import onnx_ir
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.builder import Builder
 from onnxcam.surgeon.graphs.masked_score import rewire
-from onnxcam.surgeon.ir import Model, Value
+from onnxcam.surgeon.ir import Graph, Model, Value
 
+LARGE = 4096
+"""Numbers from which on a weight that is one number everywhere is not stored."""
 SMALL = 256
 """Numbers of a weight below which half precision would save less than its Cast takes."""
 
@@ -21,7 +23,9 @@ def with_file_types(model: Model, original: Model) -> Model:
     _cast_inputs(model, b, {str(v.name): v for v in original.graph.inputs})
     _cast_outputs(model, b, {str(v.name): v for v in original.graph.outputs})
     if ir.computes_in_half(original):
-        _store_in_half(model, b)
+        for graph in (model.graph, *model.graph.subgraphs()):
+            _store_in_half(graph, Builder(Model(graph, ir_version=model.ir_version), "onnxcam/compiled_types"))
+    _make_fills(model)
     return ir.in_order(model)
 
 
@@ -49,12 +53,12 @@ def _cast_outputs(model: Model, b: Builder, original: dict[str, Value]) -> None:
         model.graph.outputs[i] = cast
 
 
-def _store_in_half(model: Model, b: Builder) -> None:
+def _store_in_half(graph: Graph, b: Builder) -> None:
     """Weights in float32 that half precision holds exactly, in half precision with a Cast behind them.
 
     The runtime folds the Cast when it opens the file.
     """
-    for name, value in list(model.graph.initializers.items()):
+    for name, value in list(graph.initializers.items()):
         array = ir.constant(value)
         if array is None or array.dtype != np.float32 or array.size < SMALL or value.is_graph_output():
             continue
@@ -65,4 +69,20 @@ def _store_in_half(model: Model, b: Builder) -> None:
         stored = b.constant(half, np.float16)
         cast = b.cast(stored, onnx_ir.DataType.FLOAT)
         onnx_ir.convenience.replace_all_uses_with(value, cast)
+        del graph.initializers[name]
+
+
+def _make_fills(model: Model) -> None:
+    """Weights that hold one number everywhere become ConstantOfShape, as the model's own file may have had them."""
+    b = Builder(model, "onnxcam/compiled_fill")
+    for name, value in list(model.graph.initializers.items()):
+        array = ir.constant(value)
+        if array is None or array.size < LARGE or value.is_graph_output():
+            continue
+        first = array.reshape(-1)[:1]
+        if not (array.reshape(-1)[:LARGE] == first).all() or not (array == first).all():
+            continue
+        shape = b.constant(array.shape, np.int64)
+        filled = b("ConstantOfShape", shape, value=onnx_ir.tensor(np.asarray(first)))
+        onnx_ir.convenience.replace_all_uses_with(value, filled)
         del model.graph.initializers[name]

@@ -46,12 +46,15 @@ def channels_first(b: Builder, images: Value, image: ImageInput) -> Value:
 
 
 def publish_attribution(graph: BatchGraph, raw: Value) -> Model:
-    """The finished model, from attributions (R,1,*size) float32: shown by their absolute value, cut off at CAP."""
-    b, size = graph.b, graph.prepared.size
+    """The finished model, from attributions (R,1,*size) float32."""
+    return graph.publish_shown(shown_attribution(graph.b, raw, graph.prepared.size), raw)
+
+
+def shown_attribution(b: Builder, raw: Value, size: tuple[int, ...]) -> Value:
+    """Attributions (R,1,*size) float32 to maps in [0,1]: their absolute values, cut off at CAP and stretched."""
     absolute, pixels = b("Abs", raw), math.prod(size)
     cap = b.reshape(percentile(b, b.reshape(absolute, [-1, pixels]), pixels, CAP), [-1] + [1] * (1 + len(size)))
-    shown = stretched(b, b("Min", absolute, cap), range(2, 2 + len(size)))
-    return graph.publish_shown(shown, raw)
+    return stretched(b, b("Min", absolute, cap), range(2, 2 + len(size)))
 
 
 def percentile(b: Builder, numbers: Value, count: int, percent: float) -> Value:

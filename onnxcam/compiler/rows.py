@@ -59,6 +59,7 @@ def _first(b: Builder, output: Value, count: Value) -> Value:
     zero = b.constant([0], np.int64)
     kept = b("Slice", output, zero, count, zero)
     kept.name, kept.type, kept.shape = name, output.type, output.shape
+    output.shape = None
     return kept
 
 

@@ -93,7 +93,8 @@ def _recipro_maps(probe: Probe) -> list[Outcome]:
         alone[np.arange(len(part)), :, part] = flat[:, part].T
         scores.append(_tail(probe, alone.reshape(-1, *maps.shape), Score.PROBABILITY))
     raw = np.concatenate(scores).T.reshape(-1, *grid).astype(np.float32)
-    return [Outcome(stretched(upsample(r, probe.size)), r) for r in raw]
+    # Probabilities may differ in their last digits only; without what all have in common, resizing rounds less.
+    return [Outcome(stretched(upsample(r - r.min(), probe.size)), r) for r in raw]
 
 
 def eigen_cam() -> Method:

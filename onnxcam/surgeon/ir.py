@@ -93,6 +93,18 @@ def without_recorded_shapes(model: Model) -> Model:
     return copy
 
 
+def forget_recorded_types(model: Model) -> Model:
+    """Drops the shapes and types of inner tensors of standard operators, which a runtime infers.
+
+    Changes the model and returns it. Tensors of subgraphs count too.
+    """
+    for node in model.graph.all_nodes():
+        for value in node.outputs:
+            if is_standard(node) and not value.is_graph_output():
+                value.shape, value.type = None, None
+    return model
+
+
 def to_proto(model: Model) -> onnx.ModelProto:
     """The model as a ModelProto. Raises ModelError where onnx_ir cannot write it."""
     try:

@@ -7,19 +7,22 @@ import onnx_ir
 from onnxcam.surgeon.ir import Model, Value, constant, edit
 
 
-def graft(model: Model, part: Model, inputs: Mapping[str, Value], prefix: str) -> dict[str, Value]:
+def graft(
+    model: Model, part: Model, inputs: Mapping[str, Value], prefix: str, around: Model | None = None
+) -> dict[str, Value]:
     """Appends the nodes of `part` to `model`, and returns the tensors that were the outputs of `part`, by name.
 
-    inputs: a tensor of `model` for each input of `part`. Names of nodes and tensors get the prefix: clones need
-    names of their own. A weight that `model` has under the same name and with the same numbers is shared. The opsets of
-    both must be the same. Changes the model.
+    inputs: a tensor of `model` for each input of `part`. Names of nodes and tensors get the prefix: clones need names
+    of their own. A weight that `model` has under the same name and with the same numbers is shared. around: the model
+    that will hold `model` as the body of a Loop, whose weights are shared then. The opsets must be the same. Changes
+    the model.
     """
     copy = edit(part)
     for value in list(copy.graph.inputs):
         onnx_ir.convenience.replace_all_uses_with(value, inputs[str(value.name)])
     for name, value in list(copy.graph.initializers.items()):
         del copy.graph.initializers[name]
-        own = model.graph.initializers.get(name)
+        own = (around or model).graph.initializers.get(name)
         if own is not None and _same(own, value):
             onnx_ir.convenience.replace_all_uses_with(value, own, replace_graph_outputs=True)
             continue
@@ -34,6 +37,7 @@ def graft(model: Model, part: Model, inputs: Mapping[str, Value], prefix: str) -
         for value in node.outputs:
             if value.name:
                 value.name = f"{prefix}/{value.name}"
+            value.shape = None  # what was recorded may be of another number of samples
         model.graph.append(node)
     return outputs
 

@@ -1,0 +1,30 @@
+"""Real exports: each method's file against an Explainer, on three pictures and two classes."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from programs import tool
+from zoo_records import HEAVY, MAPPED, NAN, name_of
+
+from onnxcam.compiler.batch_methods import BATCH_METHODS
+
+pytestmark = [pytest.mark.slow, pytest.mark.zoo]
+LIGHT = [r for r in MAPPED if name_of(r) not in HEAVY | NAN and r["task"] == "classification"]
+REFUSED = ("NoSpatialFeatures", "MissingGradient", "CompileError: the method has no map", "CompileError: this model's")
+ONE_BY_ONE = (
+    "CompileError: recipro-cam runs many",
+    "CompileError: ablation-cam runs many",
+    "CompileError: integrated-",
+)
+
+
+@pytest.mark.parametrize("method", [m for m in BATCH_METHODS if m != "integrated-gradients"])
+@pytest.mark.parametrize("record", LIGHT or [None], ids=lambda r: name_of(r) if r else "zoo")
+def test_a_compiled_export_gives_the_maps_of_the_product(zoo: Path, record: dict[str, Any], method: str) -> None:
+    row = tool("compile_report").examine(zoo, record, method)
+    if row.error:
+        assert row.error.startswith((*REFUSED, *ONE_BY_ONE)), row.error
+        return
+    assert row.pictures >= 1
+    assert row.ratio <= 1.01
