@@ -5,7 +5,13 @@ prepared         Prepared: what a builder knows of the opened model
 registry         which methods can be compiled, and the builder of each
 batch_methods    methods without a loop, which take any batch; of the parts in
     batch_graph      the model with its scores and its target, to which a method adds its map
+    rows             several targets of one image
     gradient_cams    Grad-CAM and its kin, CAM
+    feature_cams     Eigen-CAM and Recipro-CAM
+    ablation         Ablation-CAM
+    pixel_gradients  gradient, guided backpropagation
+    integrated_gradients, way_places    integrated gradients
+    loop_body        the body of a Loop that a method adds
 loop_methods     methods that score many masks or search, as a Loop; of the parts in
     loop_graph       a Loop around the model, whose first turn is the unmasked image
     outputs_of_one   the model's own outputs for one image
