@@ -1,5 +1,6 @@
 """`onnxcam compile`: write the model as an ONNX file that gives the class and its map."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onnxcam.cli.compiled_summary import compiled_lines
@@ -22,6 +23,7 @@ from onnxcam.errors import OptionError
 
 if TYPE_CHECKING:
     from onnxcam.compiler.compiled import Compiled
+    from onnxcam.methods.blocks import Method
     from onnxcam.types import Progress
 
 
@@ -37,22 +39,49 @@ def compile(args: CompileArgs) -> None:
     from onnxcam.outputs.atomic import check_writable, write_together
     from onnxcam.outputs.paths import check_inputs
 
-    source = parse_path(args.model)
-    path = parse_destination(args.out, f"{source.stem}.explained.onnx", "the compiled model")
+    source, method = parse_path(args.model), _method(args)
+    path, configuration = _destinations(args, source, method.name)
+    paths = [path, configuration] if configuration is not None else [path]
     labels = [args.labels] if args.labels is not None else []
-    check_inputs([path], [source, *(args.pictures or ()), *labels, *files_of(args.opening)])
-    check_writable([path])
+    check_inputs(paths, [source, *(args.pictures or ()), *labels, *files_of(args.opening)])
+    check_writable(paths)
     with share_bar("compiling", quiet=args.quiet) as progress:
-        compiled = _compile(args, progress)
-    write_together({path: compiled.bytes})
+        compiled = _compile(args, method, progress)
+    files: dict[Path | str, bytes] = {path: compiled.bytes}
+    if configuration is not None:
+        files[configuration] = compiled.triton_config(configuration.parent.name).encode()
+    write_together(files)
     if args.json:
         print_json({**compiled.record, "output": str(path), "notes": list(map(str, compiled.notes))})
     elif not args.quiet:
+        served = [f"  triton      {configuration}"] if configuration is not None else []
         notes = (f"  note        {note}" for note in compiled.notes)
-        print_lines([*compiled_lines(str(path), compiled.record), *notes])
+        print_lines([*compiled_lines(str(path), compiled.record), *served, *notes])
 
 
-def _compile(args: CompileArgs, progress: "Progress | None") -> "Compiled":
+def _destinations(args: CompileArgs, source: Path, method: str) -> tuple[Path, Path | None]:
+    """The compiled file, and its config.pbtxt with --triton. Raises OnnxCamError."""
+    if args.triton is None:
+        return parse_destination(args.out, f"{source.stem}.explained.onnx", "the compiled model"), None
+    from onnxcam.compiler.triton import model_name, repository_paths
+
+    if args.out is not None:
+        raise OptionError("--triton writes the file into its folder; leave out -o")
+    configuration, path = repository_paths(parse_path(args.triton), model_name(source.name, method))
+    return path, configuration
+
+
+def _method(args: CompileArgs) -> "Method":
+    """Raises OnnxCamError."""
+    return build_method(
+        MethodArgs(
+            method=args.method, convention=args.convention, variant=args.variant, fill=args.fill, options=args.options,
+            budget=args.budget,
+        )
+    )  # fmt: skip
+
+
+def _compile(args: CompileArgs, method: "Method", progress: "Progress | None") -> "Compiled":
     """Raises OnnxCamError."""
     from onnxcam.compiler import compiled
     from onnxcam.inputs.presets import parse_size
@@ -61,13 +90,9 @@ def _compile(args: CompileArgs, progress: "Progress | None") -> "Compiled":
     layers = opening.layer or ["auto"]
     if len(layers) > 1:
         raise OptionError("a compiled file explains one layer; give one --layer")
-    method = MethodArgs(
-        method=args.method, convention=args.convention, variant=args.variant, fill=args.fill, options=args.options,
-        budget=args.budget,
-    )  # fmt: skip
     return compiled.compile(
         parse_path(args.model),
-        build_method(method),
+        method,
         target=args.target,
         raw=args.raw,
         pictures=[parse_path(picture) for picture in args.pictures or ()],

@@ -432,6 +432,15 @@ class CompileArgs:
             metavar="FILE",
         ),
     ] = None
+    triton: Annotated[
+        str | None,
+        option(
+            FILES,
+            "Model repository of Triton: MODEL-METHOD/ is written into it, with its config.pbtxt, in place of a file.",
+            "--triton",
+            metavar="FOLDER",
+        ),
+    ] = None
     isolated: Isolated = False
     quiet: Quiet = False
     json: Json = False

@@ -24,5 +24,6 @@ preprocessing    a picture of any size as the input, and the map on it
     resizing         Pillow's and OpenCV's resizing as a graph
 file_types       inputs, outputs and weights in the element types of the model's own file
 metadata         what a compiled file says of itself, which `onnxcam inspect` shows
+triton           a model repository of Triton, made from a compiled file
 checking         the last step: the file's maps against those of an Explainer
 """

@@ -19,6 +19,7 @@ from onnxcam.compiler.metadata import KEY, compiled_record
 from onnxcam.compiler.prepared import Prepared
 from onnxcam.compiler.preprocessing import take_pictures
 from onnxcam.compiler.registry import Compilable, compilable
+from onnxcam.compiler.triton import model_config, model_name, repository_paths
 from onnxcam.errors import CompileError, OptionError
 from onnxcam.explainer.arguments import checked_method
 from onnxcam.explainer.explainer import Explainer, opened_model
@@ -58,6 +59,21 @@ class Compiled:
         """Writes the file, whole or not at all, and returns its path. Raises OutputError."""
         write_together({path if isinstance(path, str) else os.fspath(path): self.bytes})
         return Path(path)
+
+    def save_triton(self, folder: str | os.PathLike[str], name: str | None = None) -> Path:
+        """Writes the file and its config.pbtxt into a model repository of Triton, and returns the model's folder there.
+
+        name: of the model; if not given, that of the compiled file and the method. Raises OutputError, OptionError for
+        a name that is no folder's, and CompileError for a tensor of a type that Triton does not have.
+        """
+        chosen = name if name is not None else model_name(self.record["model"], self.method.name)
+        config, file = repository_paths(folder, chosen)
+        write_together({config: self.triton_config(chosen).encode(), file: self.bytes})
+        return config.parent
+
+    def triton_config(self, name: str) -> str:
+        """The text of config.pbtxt for a model of that name. Raises CompileError for a type that Triton has not."""
+        return model_config(name, self.interface, self.record)
 
 
 def compile(
