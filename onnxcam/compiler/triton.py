@@ -76,8 +76,7 @@ def takes_batches(interface: Interface, record: Mapping[str, Any]) -> bool:
     certain = {interface.target, interface.map, interface.map_target, interface.range, record["scores"]["output"]}
     tensors = (*interface.inputs, *interface.outputs)
     return isinstance(batch, str) and all(
-        bool(t.shape) and (isinstance(t.shape[0], str) if t.name in certain else t.shape[0] == batch)
-        for t in tensors
+        bool(t.shape) and (isinstance(t.shape[0], str) if t.name in certain else t.shape[0] == batch) for t in tensors
     )
 
 
