@@ -17,9 +17,9 @@ from onnxcam.errors import OptionError, PictureError
 from onnxcam.inputs.deadlines import Timed
 from onnxcam.inputs.decoding import DAMAGED, MOST_PAGES, Reading, identified, samples
 from onnxcam.inputs.depth import Window, windowed
-from onnxcam.inputs.intact import tiff_pages
 from onnxcam.inputs.pixel_limit import check_shape
 from onnxcam.inputs.sources import TIFF, reason
+from onnxcam.inputs.tiff import tiff_damage, tiff_pages
 from onnxcam.limits import SAFE, Limits, brief, is_whole
 from onnxcam.types import Note, NoteCode, Picture
 
@@ -67,6 +67,8 @@ def read_bands(file: BinaryIO, name: str, limits: Limits = SAFE) -> Numbers:
         return samples(identified(file, name, limits), file, name)
     if tiff_pages(file, MOST_PAGES) > MOST_PAGES:
         raise PictureError(f"{name}: more than {MOST_PAGES} pages; save those to explain in a file of their own")
+    if why := tiff_damage(file, MOST_PAGES):
+        raise PictureError(f"{name}: damaged or cut short ({why}); get the file again")
     try:
         import tifffile
     except ImportError:

@@ -104,7 +104,7 @@ def _of_file(source: FileSource, most: int, limits: Limits) -> Frames:
     name = name_of(source)
     with opened(source, name, limits=limits) as file:
         content = content_of(file)
-    image = identified(clock := Timed(BytesIO(content), name, limits), name, limits)
+    image = identified(clock := Timed(BytesIO(content), name, limits), name, limits, all_frames=True)
     if not clip_is_whole(image.format, content, MOST_FRAMES):
         raise PictureError(f"{name}: damaged or cut short ({EARLY}), or more than {MOST_FRAMES} frames; get it again")
     try:

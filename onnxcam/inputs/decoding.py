@@ -23,24 +23,20 @@ from onnxcam.inputs.depth import Window, from_deep, from_floats, narrow
 from onnxcam.inputs.intact import (
     CHECKED,
     EARLY,
-    MOST_CHUNKS,
     claims_too_much,
+    damage_of,
     ends_early,
     gif_structure,
     made_strict,
-    png_has_too_many_chunks,
-    pnm_header_ends,
-    tiff_pages,
 )
 from onnxcam.inputs.opencv import opencv
 from onnxcam.inputs.pixel_limit import check_decoding, check_pixels
 from onnxcam.inputs.pixels import TURNS, colours_of, deep_colours_of, grey_picture, numbers_of, turned
 from onnxcam.inputs.sources import TIFF, reason
+from onnxcam.inputs.tiff import tiff_pages
+from onnxcam.inputs.unwarned import PILLOWS, UnwarnedTiff, still_gif
 from onnxcam.limits import SAFE, WORK, Limits
 from onnxcam.types import Note, NoteCode, Picture
-
-PILLOWS = 2**30 // 4 // 3
-"""Image.MAX_IMAGE_PIXELS, unless somebody changed it."""
 
 MOST_PAGES = 1000
 """Pages of a TIFF and frames of a GIF that are counted."""
@@ -83,14 +79,14 @@ class Reading:
     window: Window | None = None
 
 
-def identified(file: BinaryIO | Timed, name: str, limits: Limits = SAFE) -> Image.Image:
-    """The picture with its size known and its pixels still in the file.
+def identified(file: BinaryIO | Timed, name: str, limits: Limits = SAFE, *, all_frames: bool = False) -> Image.Image:
+    """The picture with its size known and its pixels still in the file. all_frames: whether later ones are read too.
 
     A JPEG beyond the limit of pixels will be decoded at 1/2, 1/4 or 1/8 of its sides. Raises PictureError for others
     beyond it, for a file that is too short for the pixels that it claims, and once its reading takes too long.
     """
     file = timed(file, name, limits)
-    image = _header(file, name)
+    image = _header(file, name, all_frames)
     theirs = Image.MAX_IMAGE_PIXELS
     if theirs not in (None, PILLOWS) and image.width * image.height > 2 * theirs:  # where Pillow itself raises
         raise PictureError(
@@ -161,7 +157,7 @@ def decoded(image: Image.Image, file: BinaryIO | None, name: str, window: Window
     return Reading(picture, (*notes, *also), window)
 
 
-def _header(file: BinaryIO, name: str) -> Image.Image:
+def _header(file: BinaryIO, name: str, all_frames: bool) -> Image.Image:
     """The picture as the first reader takes it that accepts the file.
 
     Not Image.open, which warns of large photographs; silencing that would change the warnings of the whole process.
@@ -177,11 +173,11 @@ def _header(file: BinaryIO, name: str) -> Image.Image:
             if isinstance(accepted, str) or not accepted:  # text says why not
                 continue
             file.seek(0)
-            if form == "PPM" and not pnm_header_ends(file):
-                raise PictureError(_damage(name, "its header does not end"))
-            if form == "PNG" and png_has_too_many_chunks(file):
-                raise PictureError(_damage(name, f"it has more than {MOST_CHUNKS:,} chunks"))
-            return factory(file, "")
+            if why := damage_of(form, file):
+                raise PictureError(_damage(name, why))
+            if form == "TIFF":
+                return UnwarnedTiff(file, "")
+            return factory(file if form != "GIF" or all_frames else still_gif(file), "")
         except _OTHER_FORMAT:
             continue
         except DAMAGED as error:

@@ -20,6 +20,7 @@ from PIL import Image, ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
 from onnxcam.inputs.pixels import same_pixels
+from onnxcam.inputs.tiff import tiff_damage, tiff_pages
 
 STRICT = ("GIF", "TIFF", "BMP", "DIB", "PPM")
 """Formats whose data Pillow reads to the end, so that `Strict` tells where they are missing."""
@@ -175,7 +176,7 @@ def clip_is_whole(form: str | None, data: bytes, most: int) -> bool:
     if form == "PNG":
         return _png_is_whole(data, frames=True)
     if form == "TIFF":
-        return tiff_pages(BytesIO(data), most) <= most
+        return tiff_pages(BytesIO(data), most) <= most and not tiff_damage(BytesIO(data), most)
     return form != "WEBP" or len(data) >= 8 + int.from_bytes(data[4:8], "little")
 
 
@@ -218,32 +219,15 @@ def gif_structure(data: bytes, most: int) -> tuple[int, int]:
     return frames, position
 
 
-def tiff_pages(file: BinaryIO, most: int) -> int:
-    """Pages of a TIFF as far as their tables follow one another, one more than `most` at most; the file is not moved.
-
-    Pillow's own count takes time by the square of their number.
-    """
-    position = file.tell()
-    file.seek(0)
-    head = file.read(16)
-    order, big = (">" if head[:1] == b"M" else "<"), head[2:4] in (b"+\0", b"\0+")
-    pointer, number, entry = (f"{order}Q", f"{order}Q", 20) if big else (f"{order}I", f"{order}H", 12)
-    pages, seen, at = 0, set[int](), 8 if big else 4
-    while pages <= most:
-        file.seek(at)
-        data = file.read(struct.calcsize(pointer))
-        start = struct.unpack(pointer, data)[0] if len(data) == struct.calcsize(pointer) else 0
-        if not start or start in seen or start >= 2**62:
-            break
-        seen.add(start)
-        file.seek(start)
-        data = file.read(struct.calcsize(number))
-        if len(data) < struct.calcsize(number):
-            break
-        pages += 1
-        at = min(start + len(data) + entry * struct.unpack(number, data)[0], 2**62)
-    file.seek(position)
-    return pages
+def damage_of(form: str, file: BinaryIO) -> str:
+    """Why a file cannot be read, by its structure; "" where nothing says so. The file is not moved."""
+    if form == "TIFF":
+        return tiff_damage(file)
+    if form == "PPM" and not pnm_header_ends(file):
+        return "its header does not end"
+    if form == "PNG" and png_has_too_many_chunks(file):
+        return f"it has more than {MOST_CHUNKS:,} chunks"
+    return ""
 
 
 def png_has_too_many_chunks(file: BinaryIO) -> bool:

@@ -145,7 +145,7 @@ def test_an_array_takes_little_more_memory_than_its_picture(array: Any, window: 
 
 def pages(count: int, order: str = "<") -> bytes:
     """A TIFF of so many pages of 8 x 8, all of which show the same bytes."""
-    tags = {256: 8, 257: 8, 258: 8, 259: 1, 262: 1, 273: 0, 277: 1, 278: 8, 279: 64}
+    tags = {256: 8, 257: 8, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: 8, 279: 64}
     entries = b"".join(struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in tags.items())
     size = len(entries) + 6
     ahead = [8 + (page + 1) * size for page in range(count - 1)] + [0]

@@ -45,7 +45,7 @@ def gif(frames: int, comments: int = 0) -> bytes:
 
 
 def tiff_pages(count: int) -> bytes:
-    tags = {256: 8, 257: 8, 258: 8, 259: 1, 262: 1, 273: 0, 277: 1, 278: 8, 279: 64}
+    tags = {256: 8, 257: 8, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: 8, 279: 64}
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
     size = len(entries) + 6
     ahead = [8 + (page + 1) * size for page in range(count - 1)] + [0]
