@@ -214,6 +214,19 @@ class LoopGraph:
             self.model.graph.outputs.append(value)
         return ends
 
+    def sound(self, raw: Value, chosen: Value, defined: Value | None = None) -> Value:
+        """Raw maps (T,numbers) float32, with zeros in the place of those that the method does not have.
+
+        Those are maps that hold NaN or infinity, or whose class the model does not have; and where `defined` (T,1) does
+        not hold.
+        """
+        o = self.outside
+        nothing = o.reduce("ReduceSum", o("Mul", raw, o.constant(0, np.float32)), [1])
+        is_sound = o("And", o("Equal", nothing, o.constant(0, np.float32)), o.unsqueeze(self.exists(o, chosen), [1]))
+        if defined is not None:
+            is_sound = o("And", is_sound, defined)
+        return o("Where", is_sound, raw, o.constant(0, np.float32))
+
     def publish(self, shown: Value, raw: Value, chosen: Value) -> Model:
         """The finished model, from maps (T,1,*size) in [0,1], the raw ones (T,1,...), and the classes (T,)."""
         maps = "targets" if self.prepared.target is None else 1

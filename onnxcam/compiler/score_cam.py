@@ -46,15 +46,9 @@ def score_cam_graph(prepared: Prepared) -> Model:
 
 
 def rectified(loop: LoopGraph, raw: Value, chosen: Value) -> Model:
-    """The finished model from raw maps (T,cells) in float64, which are not rectified yet, and classes (T,).
-
-    Zeros take the place of a map that holds NaN or infinity, or whose class the model does not have.
-    """
+    """The finished model from raw maps (T,cells) in float64, which are not rectified yet, and classes (T,)."""
     o, features = loop.outside, loop.prepared.anatomy.features
-    single = o.cast(raw, FLOAT)
-    nothing = o.reduce("ReduceSum", o("Mul", single, o.constant(0, np.float32)), [1])
-    sound = o("And", o("Equal", nothing, o.constant(0, np.float32)), o.unsqueeze(loop.exists(o, chosen), [1]))
-    maps = o.reshape(o("Where", sound, single, o.constant(0, np.float32)), [-1, 1, *features.grid])
+    maps = o.reshape(loop.sound(o.cast(raw, FLOAT), chosen), [-1, 1, *features.grid])
     shown = finished(o, maps, features.grid, loop.prepared.size, coarse=False)
     return loop.publish(shown, maps, chosen)
 

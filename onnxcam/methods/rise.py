@@ -68,17 +68,28 @@ class RandomMasks:
 
     def __call__(self, probe: Probe) -> Search:
         probe.expect(self.count)
+        large = self.large(probe.size)
+        for grids, shifts in self.draws(probe.size):
+            enlarged = upsample(grids.astype(np.float32), large)
+            yield np.stack([_cropped(m, s, probe.size) for m, s in zip(enlarged, shifts, strict=True)])[:, None]
+
+    def large(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        """Sides of an enlarged mask of images of this size, one cell longer than the image."""
+        return tuple((self.cells + 1) * pixels for pixels in self._cell_size(size))
+
+    def draws(self, size: tuple[int, ...]) -> Iterator[tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]]:
+        """AT_ONCE by AT_ONCE: the cells that are kept (n,*cells), and where the enlarged mask is cropped (n,sides)."""
         rng = np.random.default_rng(self.seed)
-        if self.cells > min(probe.size):
-            raise OptionError(f"cells must be at most the picture's shorter side ({min(probe.size)}), not {self.cells}")
-        pixels = [-(-side // self.cells) for side in probe.size]
-        large = tuple((self.cells + 1) * p for p in pixels)
+        if self.cells > min(size):
+            raise OptionError(f"cells must be at most the picture's shorter side ({min(size)}), not {self.cells}")
+        pixels = self._cell_size(size)
         for start in range(0, self.count, AT_ONCE):
             now = min(AT_ONCE, self.count - start)
-            grids = (rng.random((now, *[self.cells] * len(pixels))) < self.probability).astype(np.float32)
-            shifts = rng.integers(0, pixels, (now, len(pixels)))
-            enlarged = upsample(grids, large)
-            yield np.stack([_cropped(m, s, probe.size) for m, s in zip(enlarged, shifts, strict=True)])[:, None]
+            kept = rng.random((now, *[self.cells] * len(pixels))) < self.probability
+            yield kept, rng.integers(0, pixels, (now, len(pixels)))
+
+    def _cell_size(self, size: tuple[int, ...]) -> list[int]:
+        return [-(-side // self.cells) for side in size]
 
 
 def _cropped(mask: Floats, shift: npt.NDArray[np.int64], size: tuple[int, ...]) -> Floats:
