@@ -18,6 +18,10 @@ loop_methods     methods that score many masks or search, as a Loop; of the part
     fill_graph       what replaces removed pixels
     mask_queue       the feature maps that are masks, in the order in which they are scored
     score_cam        Score-CAM
+    rise             RISE
+    opti_cam         Opti-CAM
+    mask             Mask
+    adam_graph       Adam, for the two that search
 interface        the inputs and outputs of a compiled file, and their names
 preprocessing    a picture of any size as the input, and the map on it
     picture_sides    what the sides of a picture are resized to, and where it lies on the input

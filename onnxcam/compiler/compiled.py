@@ -4,7 +4,8 @@ import builtins
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,40 +114,64 @@ def compile(
     if not isinstance(layer, str):
         raise OptionError("a compiled file explains one layer; give one name")
     file = read_model(model, allowed)
-    explainer = Explainer(
-        file, chosen, providers=("cpu",), preset=preset, adjust=adjust, layer=layer, layout=layout,
+    explainer = partial(
+        Explainer, file, providers=("cpu",), preset=preset, adjust=adjust, layer=layer, layout=layout,
         image_input=image_input, size=size, output=output, inputs=inputs, labels=labels, threads=threads,
         limits=allowed, cache=cache,
     )  # fmt: skip
-    with explainer:
-        prepared = Prepared(opened_model(explainer), chosen, _baked(explainer, target), explainer.preset)
-        prepared.check()
-        return _compiled(entry, prepared, explainer, file, raw, pictures, progress)
+    with explainer(chosen) as opened:
+        work = _Work(entry, opened, raw, _baked(opened, target))
+        work.prepared.check()
+        graph, interface = work.graph()
+        compared = entry.compared(chosen)
+        if compared is chosen:
+            difference = work.difference(ir.to_bytes(graph), interface, file, pictures, progress)
+        else:
+            with explainer(compared) as other:
+                shorter = replace(work, explainer=other)
+                like, its_interface = shorter.graph()
+                difference = shorter.difference(ir.to_bytes(like), its_interface, file, pictures, progress)
+        record = _record(work, graph, interface, difference)
+        graph.metadata_props[KEY] = json.dumps(record, separators=(",", ":"))
+        notes = (*work.prepared.opened.notes, *work.prepared.anatomy.notes)
+        return Compiled(_checked(graph), chosen, interface, record, difference, notes)
 
 
-def _compiled(
-    entry: Compilable,
-    prepared: Prepared,
-    explainer: Explainer,
-    file: ModelFile,
-    raw: bool,
-    pictures: Sequence[ImageLike],
-    progress: Progress | None,
-) -> Compiled:
-    graph = with_file_types(entry.build(prepared), prepared.opened.model)
-    if raw:
-        graph = take_pictures(graph, prepared.anatomy.image, prepared.size, explainer.preset)
-    names = publish_names(ir.forget_recorded_types(graph))
-    interface = interface_of(graph, names, prepared.anatomy.image.name)
-    rounded = raw or ir.computes_in_half(prepared.opened.model)
-    tolerance = ROUNDED_TOLERANCE if rounded else TOLERANCE
-    difference = check_compiled(
-        ir.to_bytes(graph), interface, explainer, file, prepared.target, pictures, tolerance, progress
-    )
-    record = _record(entry, prepared, explainer, graph, interface, difference)
-    graph.metadata_props[KEY] = json.dumps(record, separators=(",", ":"))
-    notes = (*prepared.opened.notes, *prepared.anatomy.notes)
-    return Compiled(_checked(graph), prepared.method, interface, record, difference, notes)
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """The parts of one compilation: how the method is compiled, an Explainer of it, and what was chosen."""
+
+    entry: Compilable
+    explainer: Explainer
+    raw: bool
+    target: int | None
+
+    @property
+    def prepared(self) -> Prepared:
+        explainer = self.explainer
+        return Prepared(opened_model(explainer), explainer.method, self.target, explainer.preset)
+
+    def graph(self) -> tuple[Model, Interface]:
+        """The finished graph, with public names."""
+        prepared = self.prepared
+        graph = with_file_types(self.entry.build(prepared), prepared.opened.model)
+        if self.raw:
+            graph = take_pictures(graph, prepared.anatomy.image, prepared.size, self.explainer.preset)
+        names = publish_names(ir.forget_recorded_types(graph))
+        return graph, interface_of(graph, names, prepared.anatomy.image.name)
+
+    def difference(
+        self,
+        data: builtins.bytes,
+        interface: Interface,
+        file: ModelFile,
+        pictures: Sequence[ImageLike],
+        progress: Progress | None,
+    ) -> Difference:
+        """Runs the file on pictures and compares it with the Explainer. Raises CompileError where they differ."""
+        rounded = self.raw or ir.computes_in_half(self.prepared.opened.model)
+        tolerance = self.entry.tolerance or (ROUNDED_TOLERANCE if rounded else TOLERANCE)
+        return check_compiled(data, interface, self.explainer, file, self.target, pictures, tolerance, progress)
 
 
 def _baked(explainer: Explainer, target: int | str | None) -> int | None:
@@ -159,17 +184,11 @@ def _baked(explainer: Explainer, target: int | str | None) -> int | None:
     return class_index(target, np.zeros(classes), explainer.labels)
 
 
-def _record(
-    entry: Compilable,
-    prepared: Prepared,
-    explainer: Explainer,
-    graph: Model,
-    interface: Interface,
-    difference: Difference,
-) -> dict[str, Any]:
+def _record(work: _Work, graph: Model, interface: Interface, difference: Difference) -> dict[str, Any]:
+    prepared, explainer = work.prepared, work.explainer
     labels = tuple(explainer.labels) if explainer.labels is not None else None
     return compiled_record(
-        prepared.method, interface, family=entry.family, model=Path(explainer.model_name).name,
+        prepared.method, interface, family=work.entry.family, model=Path(explainer.model_name).name,
         sha256=explainer.model_sha256, opset=ir.opset(graph), layer=prepared.anatomy.features.tensor,
         grid=prepared.anatomy.features.grid, layout=prepared.anatomy.image.layout, size=prepared.size,
         preset=explainer.preset, preset_origin=str(explainer.preset_origin), scores=prepared.anatomy.logits,

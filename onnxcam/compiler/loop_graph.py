@@ -8,7 +8,7 @@ and nothing is conditional but the end: some runtimes give wrong numbers otherwi
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx_ir
@@ -18,13 +18,16 @@ from onnxcam.compiler.interface import TARGET, publish_explanation
 from onnxcam.compiler.outputs_of_one import OneSample, outputs_of_one
 from onnxcam.compiler.prepared import Prepared
 from onnxcam.errors import CompileError
+from onnxcam.network.gradients import step_graph
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.builder import Builder
 from onnxcam.surgeon.graphs.cell_maps import cell_maps
 from onnxcam.surgeon.graphs.masked_score import FEATURES, FILL, IMAGE, MAPS, rewire, scoring_model, tensor_named
+from onnxcam.surgeon.graphs.score_gradient import Wrt
 from onnxcam.surgeon.graphs.score_heads import LOGITS, TARGETS
 from onnxcam.surgeon.ir import Model, Value
 from onnxcam.surgeon.passes.opset import raise_opset
+from onnxcam.types import Score
 
 FLOAT, DOUBLE, INT64, BOOL = (
     onnx_ir.DataType.FLOAT, onnx_ir.DataType.DOUBLE, onnx_ir.DataType.INT64, onnx_ir.DataType.BOOL,
@@ -40,6 +43,15 @@ class State:
 
     initial: Value
     now: Value
+
+
+def step_body(prepared: Prepared, score: Score) -> Model:
+    """The step graph, whose gradient is that of the masks, with the features and the model's own outputs.
+
+    Raises MissingGradient.
+    """
+    keep = [FEATURES, LOGITS, *(str(v.name) for v in prepared.model.graph.outputs)]
+    return step_graph(prepared.opened, score, Wrt.MAPS, keep=keep)
 
 
 def body_model(prepared: Prepared) -> Model:
@@ -59,7 +71,8 @@ class LoopGraph:
 
     body: what a turn computes; rows: masks of a turn. outside, b: add nodes outside of the body, and to it. image:
     (1,C,*size) float32, outside. target: (T,) int64 as it is fed. turn: the number of the turn; first: whether it is
-    the one of the unmasked image. states: carried tensors, and their new values.
+    the one of the unmasked image. one_row_a_target: a search, whose targets have masks of their own. states: carried
+    tensors, and their new values.
     """
 
     prepared: Prepared
@@ -72,6 +85,7 @@ class LoopGraph:
     target: Value = field(init=False)
     turn: Value = field(init=False)
     first: Value = field(init=False)
+    one_row_a_target: bool = False
     states: list[tuple[State, Value]] = field(default_factory=list)
     _owned: list[tuple[str, OneSample, State]] = field(default_factory=list)
 
@@ -91,6 +105,12 @@ class LoopGraph:
         self._take_inputs()
         self._keep_outputs()
 
+    @property
+    def targets(self) -> int | str:
+        """How many targets a run explains: any number where a text."""
+        one = self.prepared.target is not None or (self.one_row_a_target and self.prepared.fixed is not None)
+        return 1 if one else "targets"
+
     def _take_inputs(self) -> None:
         """Gives the model its own inputs for one image, and the target; the body reads them from outside."""
         image = self.prepared.anatomy.image.name
@@ -109,10 +129,9 @@ class LoopGraph:
                 self.image = self.outside.cast(entry, FLOAT)
             else:
                 rewire(source, entry)
-        rewire(read[IMAGE], self.image)
         fixed = self.prepared.target
         if fixed is None:
-            self.target = _value(TARGET, INT64, ["targets"])
+            self.target = _value(TARGET, INT64, [self.targets])
             self.model.graph.inputs.append(self.target)
         else:
             self.target = self.outside.constant([fixed], np.int64)
@@ -121,12 +140,14 @@ class LoopGraph:
         """Carries the model's own outputs of the unmasked image."""
         outputs = [v for v in self.body.graph.outputs if v.name in {o.name for o in self.prepared.model.graph.outputs}]
         for value, one in zip(outputs, outputs_of_one(self.prepared, outputs, self.rows), strict=True):
-            state = self.state(self.zeros(one.shape, one.dtype))
+            one = replace(one, dtype=value.dtype or one.dtype)  # a body in single precision gives other types
+            carried = _carried(one.dtype)
+            state = self.state(self.zeros(one.shape, carried))
             now = value
             if one.axis is not None:
                 bounds = (self.b.constant([n], np.int64) for n in (0, 1, one.axis))
                 now = self.b("Slice", value, *bounds)
-            self.carry_first(state, now)
+            self.carry_first(state, now if carried == one.dtype else self.b.cast(now, carried))
             self._owned.append((str(value.name), one, state))
             value.name = f"{value.name}/of_a_turn"
 
@@ -163,10 +184,11 @@ class LoopGraph:
         first = self.b("Slice", tensor_named(self.body, FEATURES), *(self.b.constant([n], np.int64) for n in (0, 1, 0)))
         return cell_maps(self.b, first, features.order, features.sides)
 
-    def choose_targets(self) -> State:
+    def choose_targets(self, times: int = 1) -> State:
         """Carries (T,) int64: the classes that are explained, the prediction where the target is below 0.
 
-        The scoring graph scores these, or class 0 in the place of a class that the model does not have.
+        The scoring graph scores these, each so many times, or class 0 in the place of a class that the model does not
+        have.
         """
         state = self.state(self.zeros([], INT64, of_targets=True))
         first = self.b("Slice", self.logits, *(self.b.constant([n], np.int64) for n in (0, 1, 0)))
@@ -174,7 +196,11 @@ class LoopGraph:
         zero = self.b.constant(0, np.int64)
         chosen = self.b("Where", self.b("Less", self.target, zero), best, self.target)
         chosen = self.carry_first(state, chosen)
-        rewire(_input(self.body, TARGETS), self.b("Where", self.exists(self.b, chosen), chosen, zero))
+        scored = self.b("Where", self.exists(self.b, chosen), chosen, zero)
+        if times > 1:
+            columns = self.b("Tile", self.b.unsqueeze(scored, [1]), self.b.constant([1, times], np.int64))
+            scored = self.b.reshape(columns, [-1])
+        rewire(_input(self.body, TARGETS), scored)
         return state
 
     def exists(self, b: Builder, chosen: Value) -> Value:
@@ -184,6 +210,10 @@ class LoopGraph:
     def mask_with(self, maps: Value) -> None:
         """The masks (rows,1,*grid) that the turn scores."""
         rewire(_input(self.body, MAPS), maps)
+
+    def see(self, image: Value) -> None:
+        """The image that the body masks, where it is not the one outside."""
+        rewire(_input(self.body, IMAGE), image)
 
     def fill_with(self, fill: Value | None) -> None:
         """The image, outside of the body, that replaces removed pixels; None for zeros."""
@@ -196,6 +226,7 @@ class LoopGraph:
         A builder goes on outside of the body, and ends with publish().
         """
         b, graph = self.b, self.body.graph
+        rewire(_input(self.body, IMAGE), self.image)
         graph.inputs.clear()
         graph.outputs.clear()
         condition = _value("onnxcam/turn_goes_on", BOOL, [])
@@ -210,6 +241,8 @@ class LoopGraph:
         ends = {state: result for (state, _), result in zip(self.states, results, strict=True)}
         for name, one, state in self._owned:
             value = ends[state]
+            if _carried(one.dtype) != one.dtype:
+                value = self.outside.cast(value, one.dtype)
             value.name, value.type, value.shape = name, onnx_ir.TensorType(one.dtype), onnx_ir.Shape(one.shape)
             self.model.graph.outputs.append(value)
         return ends
@@ -229,18 +262,26 @@ class LoopGraph:
 
     def publish(self, shown: Value, raw: Value, chosen: Value) -> Model:
         """The finished model, from maps (T,1,*size) in [0,1], the raw ones (T,1,...), and the classes (T,)."""
-        maps = "targets" if self.prepared.target is None else 1
-        publish_explanation(self.model, self.outside, shown, raw, chosen, self.prepared.size, maps)
+        publish_explanation(self.model, self.outside, shown, raw, chosen, self.prepared.size, self.targets)
         self._share_constants()
         return ir.tidy(self.model)
 
     def _share_constants(self) -> None:
-        """Lets the body read a large constant that is outside too: the matrices that enlarge maps."""
-        outside = {_content(v): v for v in self.model.graph.initializers.values() if _numbers(v) >= SHARED}
-        for name, value in list(self.body.graph.initializers.items()):
-            if _numbers(value) >= SHARED and (same := outside.get(_content(value))) is not None:
-                onnx_ir.convenience.replace_all_uses_with(value, same)
-                del self.body.graph.initializers[name]
+        """Stores a large constant once, as the matrices that enlarge maps, outside of the body where both read it."""
+        first: dict[tuple[object, ...], Value] = {}
+        for graph in (self.model.graph, self.body.graph):
+            for name, value in list(graph.initializers.items()):
+                same = first.setdefault(_content(value), value) if _numbers(value) >= SHARED else value
+                if same is not value:
+                    onnx_ir.convenience.replace_all_uses_with(value, same)
+                    del graph.initializers[name]
+
+
+def _carried(dtype: onnx_ir.DataType) -> onnx_ir.DataType:
+    """The type in which an output is carried: onnxruntime's Where lacks the others."""
+    if dtype in (FLOAT, DOUBLE, INT64, onnx_ir.DataType.INT32):
+        return dtype
+    return FLOAT if dtype.is_floating_point() else INT64
 
 
 def _value(name: str, dtype: onnx_ir.DataType, shape: Sequence[object]) -> Value:

@@ -1,13 +1,15 @@
 """Which methods can be compiled, by the builder of each. batch_methods.py and loop_methods.py hold the tables."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from onnxcam.compiler.batch_methods import BATCH_METHODS
 from onnxcam.compiler.loop_methods import LOOP_METHODS
 from onnxcam.compiler.prepared import Prepared
 from onnxcam.errors import CompileError
+from onnxcam.methods.blocks import Method
+from onnxcam.methods.registry import method
 from onnxcam.surgeon.ir import Model
 
 Build = Callable[[Prepared], Model]
@@ -25,15 +27,28 @@ class Family(StrEnum):
 
 @dataclass(frozen=True)
 class Compilable:
-    """How a method is compiled."""
+    """How a method is compiled.
+
+    most: the largest numbers of options with which the finished file is compared with an Explainer. A longer method is
+    compared as a shorter one: a sum of thousands of masks takes minutes, and a search ends elsewhere for one rounding.
+    tolerance: the largest difference of a map; None for the usual one.
+    """
 
     family: Family
     build: Build
+    most: Mapping[str, int] = field(default_factory=dict)
+    tolerance: float | None = None
+
+    def compared(self, chosen: Method) -> Method:
+        """The method that is compared in place of the chosen one, which may be that one."""
+        shorter = {name: min(number, chosen.options[name]) for name, number in self.most.items()}
+        options = {**chosen.options, **shorter}
+        return chosen if options == dict(chosen.options) else method(chosen.name, **options)
 
 
 COMPILABLE: Mapping[str, Compilable] = {
     **{name: Compilable(Family.BATCH, build) for name, build in BATCH_METHODS.items()},
-    **{name: Compilable(Family.LOOP, build) for name, build in LOOP_METHODS.items()},
+    **{name: Compilable(Family.LOOP, *entry) for name, entry in LOOP_METHODS.items()},
 }
 """The methods that can be compiled, by name."""
 

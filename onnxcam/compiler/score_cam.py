@@ -12,6 +12,7 @@ from onnxcam.compiler.fill_graph import fill_image
 from onnxcam.compiler.loop_graph import DOUBLE, FLOAT, LoopGraph, State, body_model
 from onnxcam.compiler.mask_queue import MaskQueue
 from onnxcam.compiler.prepared import Prepared
+from onnxcam.errors import CompileError
 from onnxcam.methods.blocks import Convention
 from onnxcam.methods.weighting import Variant, Weighting
 from onnxcam.surgeon.graphs.finish_map import finished
@@ -26,8 +27,10 @@ LOWEST = -1e300
 
 
 def score_cam_graph(prepared: Prepared) -> Model:
-    """The finished graph of score-cam, exact."""
+    """The finished graph of score-cam. Raises CompileError for a budget or a tolerance."""
     options = prepared.method.options
+    if options["budget"] is not None or options["tolerance"] is not None:
+        raise CompileError("score-cam can be compiled exact only, without a budget or a tolerance (no --fast)")
     weighting = Weighting(Convention(options["convention"]), Variant(options["variant"]))
     loop = LoopGraph(prepared, body_model(prepared), prepared.fixed or ROWS)
     loop.fill_with(fill_image(loop))

@@ -1,9 +1,11 @@
 """Mask: the smallest smooth region whose removal takes the score away (meaningful perturbation)."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from onnxcam.errors import OptionError, UndefinedSaliency
 from onnxcam.methods.adam import Adam
@@ -93,6 +95,27 @@ class Settings:
     def deletes(self) -> bool:
         return self.convention is Convention.DESTRUCTIVE
 
+    @property
+    def start(self) -> float:
+        """The number that all cells begin with."""
+        return 1.0 if self.deletes else 0.5
+
+    def grid(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        """Cells along each side of the mask of an image of this size."""
+        return tuple(-(-side // self.cell) for side in size)
+
+    def shifts(self, sides: int) -> npt.NDArray[np.int64]:
+        """(max_iter,sides) pixels by which image and mask are rolled in each step."""
+        rng = np.random.default_rng(self.seed)
+        draws = [rng.integers(-self.jitter, self.jitter + 1, sides) for _ in range(self.max_iter)]
+        return np.asarray(draws, np.int64)
+
+    @staticmethod
+    def of(options: Mapping[str, Any]) -> "Settings":
+        """Those of a method with these options."""
+        named = {field.name: options[field.name] for field in fields(Settings)}
+        return Settings(**named | {"convention": Convention(options["convention"])})
+
     def options(self) -> dict[str, Any]:
         """By name, as mask() takes them."""
         return vars(self) | {"convention": str(self.convention)}
@@ -106,14 +129,12 @@ class SmallestMask:
 
     def __call__(self, probe: Probe) -> list[Outcome]:
         settings = self.settings
-        grid = tuple(-(-side // settings.cell) for side in probe.size)
-        rng = np.random.default_rng(settings.seed)
-        m = np.full((probe.targets, *grid), 1.0 if settings.deletes else 0.5)
+        grid = settings.grid(probe.size)
+        m = np.full((probe.targets, *grid), settings.start)
         adam, targets = Adam(m.shape, settings.lr, 1e-8), np.arange(probe.targets)
         space = tuple(range(1, m.ndim))
         probe.expect(settings.max_iter * probe.targets)
-        for iteration in range(settings.max_iter):
-            shift = tuple(int(s) for s in rng.integers(-settings.jitter, settings.jitter + 1, len(grid)))
+        for iteration, shift in enumerate(settings.shifts(len(grid)).tolist()):
             large = np.roll(upsample(m.astype(np.float32), probe.size), shift, space)
             scores, gradient = probe.score_gradient(large[:, None], targets, SCORE, shift)
             _check(scores, gradient, iteration)

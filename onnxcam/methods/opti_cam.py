@@ -1,6 +1,6 @@
 """Opti-CAM: the weighted sum of the feature maps that, as a mask, gives the target the highest score."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,6 +97,25 @@ class Settings:
     epsilon: float
     seed: int
 
+    @property
+    def sign(self) -> float:
+        """-1 where a low score through the mask's complement is the aim; n(-S) = 1 - n(S)."""
+        return 1.0 if self.convention is Convention.CONSTRUCTIVE else -1.0
+
+    def coefficients(self, channels: int) -> Doubles:
+        """(starts,K) where the search starts: with equal weights, then with drawn ones."""
+        low, high = self.bounds or (-1.0, 1.0)
+        drawn = np.random.default_rng(self.seed).uniform(low, high, (self.starts - 1, channels))
+        level = 0.0 if self.bounds is None else float(np.clip(0.0, low, high))
+        return np.concatenate([np.full((1, channels), level), drawn])
+
+    @staticmethod
+    def of(options: Mapping[str, Any]) -> "Settings":
+        """Those of a method with these options."""
+        named = {name: options[name] for name in ("max_iter", "lr", "bounds", "tolerance", "epsilon", "seed")}
+        convention, score = Convention(options["convention"]), Score(options["score"])
+        return Settings(convention=convention, score=score, starts=options["nb_premises_at_startup"], **named)
+
     def options(self) -> dict[str, Any]:
         """By name, as opti_cam() takes them."""
         return {
@@ -143,7 +162,7 @@ class CoefficientSearch:
         for iteration in range(settings.max_iter + 1):
             open_rows = np.flatnonzero(starts.open)
             masks = starts.weights(starts.u[open_rows]) @ starts.maps
-            signed = (starts.sign * masks).reshape(-1, 1, *grid).astype(np.float32)
+            signed = (settings.sign * masks).reshape(-1, 1, *grid).astype(np.float32)
             scores, gradient = probe.score_gradient(signed, starts.target[open_rows], settings.score)
             if iteration == 0:
                 _check_start(scores, gradient, starts.target)
@@ -167,18 +186,14 @@ class _Starts:
     """The state of the search: one row for each start of each target. maps: (K, cells).
 
     u (rows,K): the coefficients. target (rows,): each row's target. open (rows,): whether the row is still moving.
-    last, best (rows,): its last and its best score, times `sign`. best_u (rows,K): the coefficients of the best score.
+    last, best (rows,): its last and its best score, times the sign of the settings. best_u (rows,K): the coefficients
+    of the best score.
     broken (rows,): the step at which the score was no longer a number, else -1. steps (rows,): the last step.
     """
 
     def __init__(self, settings: Settings, maps: Doubles, targets: int) -> None:
         self.settings, self.maps = settings, maps
-        rng = np.random.default_rng(settings.seed)
-        low, high = settings.bounds or (-1.0, 1.0)
-        drawn = rng.uniform(low, high, (settings.starts - 1, len(maps)))
-        level = 0.0 if settings.bounds is None else float(np.clip(0.0, low, high))
-        starts = np.concatenate([np.full((1, len(maps)), level), drawn])
-        self.u = np.tile(starts, (targets, 1))
+        self.u = np.tile(settings.coefficients(len(maps)), (targets, 1))
         self.target = np.repeat(np.arange(targets), settings.starts)
         self.adam = Adam(self.u.shape, settings.lr, settings.epsilon)
         count = len(self.u)
@@ -189,11 +204,6 @@ class _Starts:
         self.broken = np.full(count, -1)
         self.steps = np.zeros(count, int)
 
-    @property
-    def sign(self) -> float:
-        """-1 where a low score through the mask's complement is the aim; n(-S) = 1 - n(S)."""
-        return 1.0 if self.settings.convention is Convention.CONSTRUCTIVE else -1.0
-
     def weights(self, u: Doubles) -> Doubles:
         """(rows,K) softmax of the coefficients."""
         e = np.exp(u - u.max(axis=1, keepdims=True))
@@ -202,7 +212,7 @@ class _Starts:
     def learn(self, scores: Floats, gradient: Floats, iteration: int) -> None:
         """One step of the open rows. gradient: d score / d mask (rows, cells)."""
         rows = np.flatnonzero(self.open)
-        value = self.sign * scores.astype(np.float64)
+        value = self.settings.sign * scores.astype(np.float64)
         slope = gradient.astype(np.float64)
         sound = np.isfinite(value) & np.isfinite(slope).all(axis=1)
         self.broken[rows[~sound]] = iteration
@@ -240,7 +250,7 @@ class _Starts:
             for r in rows[self.broken[rows] > 0][:1]
         )
         mask = (weights @ self.maps).reshape(grid).astype(np.float32)
-        return Learnt(mask, weights[0], self.sign * float(self.best[best]), int(self.steps[best]), notes)
+        return Learnt(mask, weights[0], self.settings.sign * float(self.best[best]), int(self.steps[best]), notes)
 
 
 def _without_invariances(slope: Doubles, masks: Doubles) -> Doubles:

@@ -6,7 +6,7 @@ it. probe.py calls the runner; gradient_session.py and tail.py run the graphs. `
 caller gives.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -41,18 +41,21 @@ FLOAT, INT64 = 1, 7
 """ONNX's codes of these types."""
 
 
-def step_graph(opened: OpenedModel, score: Score, wrt: Wrt, *, guided: bool = False) -> Model:
+def step_graph(
+    opened: OpenedModel, score: Score, wrt: Wrt, *, guided: bool = False, keep: Collection[str] = ()
+) -> Model:
     """Builds the graph that gives each sample's score and its gradient. guided: as guided backpropagation changes it.
 
-    Raises MissingGradient, TimedOut, and UndefinedSaliency for guided backpropagation without a ReLU.
+    keep: outputs of the scoring graph, or of the model, that stay outputs. Raises MissingGradient, TimedOut, and
+    UndefinedSaliency for guided backpropagation without a ReLU.
     """
     output, tensor = SCORE_OUTPUTS[score], wrt_tensor(wrt, opened.anatomy)
     limits = opened.options.limits.begin("building the gradient of the model")
-    model = score_gradient.make_differentiable(scoring_graph(opened), output, tensor)
+    model = score_gradient.make_differentiable(scoring_graph(opened, keep), output, tensor)
     if not guided:
-        return score_gradient.step_model(model, output, tensor, _traces(opened, model), limits=limits)
+        return score_gradient.step_model(model, output, tensor, _traces(opened, model), limits=limits, keep=keep)
     rules = GuidedRules()
-    graph = score_gradient.step_model(model, output, tensor, _traces(opened, model), rules.overrides, limits)
+    graph = score_gradient.step_model(model, output, tensor, _traces(opened, model), rules.overrides, limits, keep)
     if not rules.relu_count:
         raise UndefinedSaliency(
             "guided backpropagation changes what passes a ReLU, and this model has none on the way; use gradient or "
@@ -78,8 +81,8 @@ def without_rules(opened: OpenedModel) -> list[MissingRule]:
     return score_gradient.decompose(scoring_graph(opened), masked_score.LOGIT, masked_score.MAPS)[1]
 
 
-def scoring_graph(opened: OpenedModel) -> Model:
-    """The scoring graph with all tensors in float32."""
+def scoring_graph(opened: OpenedModel, keep: Collection[str] = ()) -> Model:
+    """The scoring graph with all tensors in float32. keep: outputs of the model that stay outputs."""
     network, image = opened.network, opened.anatomy.image
     return masked_score.scoring_model(
         convert_to_single_precision(opened.model, image.name),
@@ -89,6 +92,7 @@ def scoring_graph(opened: OpenedModel) -> Model:
         batch=network.fixed,
         extra=network.extra,
         form=network.form,
+        keep=keep,
     )
 
 

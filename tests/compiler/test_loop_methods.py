@@ -11,7 +11,7 @@ from small_models import CLASSIFIER, PIXELS, TRANSFORMER, filled
 
 import onnxcam
 from onnxcam.compiler.compiled import Compiled, compile
-from onnxcam.errors import CompileError
+from onnxcam.errors import CompileError, UndefinedSaliency
 from onnxcam.inputs.presets import PRESETS
 from onnxcam.methods.fills import Fill
 
@@ -62,6 +62,50 @@ def test_score_cam_of_tokens_and_of_bytes_is_that_of_an_explainer(text: str, ima
     with onnxcam.Explainer(model, method, providers=["cpu"]) as explain:
         for i, saliency in enumerate(explain.explain(canonical, [None, 3])):
             np.testing.assert_allclose(results["saliency_map"][i], saliency.map, atol=1e-6)
+
+
+LONG: list[onnxcam.Method] = [
+    onnxcam.rise(masks=37, cells=4),
+    onnxcam.rise(masks=30, cells=5, probability=0.3, seed=2, fill="mean"),
+    onnxcam.opti_cam(max_iter=5),
+    onnxcam.opti_cam(max_iter=4, nb_premises_at_startup=3, convention="destructive", fill="mean"),
+    onnxcam.opti_cam(max_iter=5, score="probability", bounds=(0, 1), tolerance=1e-4),
+    onnxcam.mask(max_iter=5, cell=3),
+    onnxcam.mask(max_iter=4, convention="constructive", jitter=20, beta=2, fill="zero"),
+]
+
+
+@pytest.mark.parametrize("method", LONG, ids=lambda m: f"{m.name}-{m.options.get('seed')}-{m.options['fill']}")
+def test_random_masks_and_searches_of_several_targets_are_those_of_an_explainer(method: onnxcam.Method) -> None:
+    model = filled(CLASSIFIER)
+    results = run(compile(model, method), {"x": IMAGE, "target": targets(-1, 2, 4)})
+    with onnxcam.Explainer(model, method, providers=["cpu"]) as explain:
+        for i, saliency in enumerate(explain.explain(IMAGE[0], [None, 2, 4])):
+            np.testing.assert_allclose(results["saliency_map"][i], saliency.map, atol=1e-5)
+            assert results["saliency_target"][i] == saliency.target.index
+
+
+def test_a_long_search_reaches_the_score_of_an_explainers() -> None:
+    model, method = filled(CLASSIFIER), onnxcam.opti_cam()
+    original = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    results = run(compile(model, method), {"x": IMAGE, "target": targets(-1, 2)})
+    with onnxcam.Explainer(model, method, providers=["cpu"]) as explain:
+        for i, saliency in enumerate(explain.explain(IMAGE[0], [None, 2])):
+            reached, expected = (
+                original.run(["logits"], {"x": IMAGE * m})[0][0, saliency.target.index]
+                for m in (results["saliency_map"][i], saliency.map)
+            )
+            assert abs(reached - expected) <= 0.01 * abs(expected)
+
+
+@pytest.mark.parametrize("name", ["opti-cam", "mask", "rise"])
+def test_where_an_explainer_has_no_map_the_file_gives_zeros(name: str) -> None:
+    model = filled(CLASSIFIER)
+    compiled = compile(model, name)
+    dark = np.zeros_like(IMAGE)  # every mask keeps the same, and no gradient tells one from another
+    assert not run(compiled, {"x": dark, "target": targets(1, 2)})["saliency_map"].any()
+    with onnxcam.Explainer(model, name, providers=["cpu"]) as explain, pytest.raises(UndefinedSaliency):
+        explain(dark[0], 1)
 
 
 def test_the_models_own_outputs_are_those_of_the_unmasked_image() -> None:

@@ -8,7 +8,7 @@ with respect to sample i of the tensor that Wrt names: the maps (N,1,*grid), the
 make_differentiable() prepares the scoring graph, step_model() adds the gradient with autodiff.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -116,13 +116,15 @@ def step_model(
     traces: Traces,
     overrides: Mapping[str, Rule] | None = None,
     limits: Limits = SAFE,
+    keep: Collection[str] = (),
 ) -> Model:
     """A copy of the model whose outputs are SCORE and GRADIENT.
 
     model: as returned by make_differentiable(). overrides: gradient rules by operator, used instead of the table's.
-    Raises MissingGradient, and TimedOut by the limits.
+    keep: outputs that stay, behind these. Raises MissingGradient, and TimedOut by the limits.
     """
     copy = edit(model)
+    kept = [value for value in copy.graph.outputs if value.name in keep]
     value, target = _named(copy, score), _named(copy, wrt)
     ops = Ops(copy, "onnxcam/gradient", onnx_ir.DataType.FLOAT)
     # Sample i is scored for target i: the diagonal of the (N,N) scores.
@@ -136,4 +138,5 @@ def step_model(
     dims = ["rows" if d is None else d for d in traces.shapes[wrt]]
     for tensor, name, shape in ((scores, SCORE, dims[:1]), (gradient, GRADIENT, dims)):
         publish(copy, ops.build("Identity", tensor, name=name), onnx_ir.DataType.FLOAT, shape)
+    copy.graph.outputs.extend(kept)
     return ir.tidy(copy)
