@@ -84,7 +84,7 @@ class ChildProcess:
         # Also where nobody calls close(), and at the end of the program.
         self._finalizer = weakref.finalize(self, _kill, self._process)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Raises Ended, or Silent where the process takes nothing."""
         rest = memoryview(data)
         while rest:

@@ -5,11 +5,9 @@ the parent's side. Output and errors of the process go nowhere: what libraries p
 """
 
 import os
-import pickle
 import resource
 import select
 import signal
-import struct
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,11 +22,12 @@ import numpy.typing as npt
 
 from onnxcam.engine.forking import Lock
 from onnxcam.engine.session import available_threads, runtime
-from onnxcam.errors import OnnxCamError, OptionError, OutOfMemory
+from onnxcam.errors import OnnxCamError, OutOfMemory
 from onnxcam.explainer.explainer import Explainer
 from onnxcam.explainer.measuring import measure_maps
 from onnxcam.explainer.plain_data import packed
 from onnxcam.explainer.prefetch import PictureResult, explain_each
+from onnxcam.explainer.sending import Request, plain_error, received
 from onnxcam.inputs.presets import Preset
 from onnxcam.limits import Limits
 from onnxcam.metrics.measurement import Measurement
@@ -37,7 +36,6 @@ from onnxcam.outputs.saliency import Saliency
 from onnxcam.surgeon.analysis.anatomy import Anatomy
 from onnxcam.types import Origin, Progress
 
-LENGTH = struct.Struct("<Q")
 COPIES, ROOM = 4, 2**31
 """Address space a byte of the limit on memory, as a session takes three copies while it opens; and for the rest."""
 PATIENCE = 8
@@ -131,14 +129,15 @@ class Worker:
     def serve(self) -> None:
         """Answers until the parent closes its end."""
         self._send(Answer("ready"))
-        while (request := self._received()) is not None:
+        while (request := received(self._requests)) is not None:
+            _enter(request.folder)
             limit_seconds(self._budget.seconds)
             self._send(self._answer(request))
 
-    def _answer(self, request: bytes) -> Answer:
-        """What a pickled request, its name and its arguments, gives; an error as plain data."""
+    def _answer(self, request: Request) -> Answer:
+        """What a request, its name and its arguments, gives; an error as plain data."""
         try:
-            name, arguments = loaded(request)
+            name, arguments = request.loaded()
             answer: Answer = getattr(self, f"on_{name}")(**arguments)
         except OnnxCamError as error:
             return Answer("failed", failure=failure_of(error))
@@ -208,10 +207,11 @@ class Worker:
         """Pictures with their targets, requested one by one."""
         while True:
             self._send(Answer("picture"))
-            received = self._received()
-            if received is None:
+            request = received(self._requests)
+            if request is None:
                 return
-            name, arguments = loaded(received)
+            _enter(request.folder)
+            name, arguments = request.loaded()
             if name == "no_picture":
                 return
             yield arguments["picture"]
@@ -230,17 +230,6 @@ class Worker:
             self._send(Answer("begin", tuple(numbers)))
         return [self._progress(number, reports) for number in numbers]
 
-    def _received(self) -> bytes | None:
-        """The next request, pickled; None where the parent has ended."""
-        length = self._requests.read(LENGTH.size)
-        if len(length) < LENGTH.size:
-            return None
-        folder, request = pickle.loads(self._requests.read(LENGTH.unpack(length)[0]))
-        if folder is not None:
-            with suppress(OSError):
-                os.chdir(folder)  # relative paths are the parent's
-        return request  # type: ignore[no-any-return]
-
     def _send(self, answer: Answer) -> None:
         with self._writing:
             for part in packed(answer):
@@ -250,21 +239,15 @@ class Worker:
         limit_seconds(self._budget.seconds)
 
 
-def loaded(request: bytes) -> tuple[str, Mapping[str, Any]]:
-    """The name and the arguments of a request. Raises OptionError for what this process cannot import."""
-    try:
-        return pickle.loads(request)  # type: ignore[no-any-return]
-    except (AttributeError, ImportError, pickle.UnpicklingError) as error:
-        raise OptionError(
-            f"the isolated process cannot read an argument ({str(error)[:300]}); its functions and classes must be "
-            f"those of a module that can be imported, not of the program itself"
-        ) from None
+def _enter(folder: str | None) -> None:
+    """Makes relative paths those of the parent."""
+    if folder is not None:
+        with suppress(OSError):
+            os.chdir(folder)
 
 
 def failure_of(error: OnnxCamError) -> Failure:
-    """The error as plain data, as the nearest class that onnxcam.errors has."""
-    kind = next(kind for kind in type(error).__mro__ if kind.__module__ == OnnxCamError.__module__)
-    return Failure(kind.__name__, str(error))
+    return Failure(type(plain_error(error)).__name__, str(error))
 
 
 def plain_result(result: PictureResult) -> Explained:

@@ -6,9 +6,6 @@ answers are plain data (plain_data.py). child_process.py is the process as seen 
 side.
 """
 
-import os
-import pickle
-import struct
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -22,6 +19,7 @@ from onnxcam.engine.forking import Lock, renew_in_child
 from onnxcam.errors import InferenceError, OnnxCamError, OptionError, OutOfMemory, ProcessDied
 from onnxcam.explainer.child_process import ChildProcess, Ended, Silent, check_system
 from onnxcam.explainer.plain_data import DamagedData, unpacked
+from onnxcam.explainer.sending import Part, no_more, packed_request, plain_error, sendable
 from onnxcam.limits import Limits
 from onnxcam.methods.blocks import Method
 from onnxcam.outputs.saliency import Saliency
@@ -31,7 +29,6 @@ if TYPE_CHECKING:
     from onnxcam.explainer.isolated_process import Answer, Explained, Opened
     from onnxcam.explainer.prefetch import GroupProgress, PictureResult
 
-LENGTH = struct.Struct("<Q")
 START = 120.0
 """Seconds in which the process starts and imports what it needs, also on a busy machine."""
 OPENING = 10.0
@@ -97,7 +94,8 @@ class Isolated:
         self, image: Any, targets: Any, options: Mapping[str, Any], progress: Progress | None
     ) -> list[Saliency]:
         """As Explainer.explain(). options: its further arguments by name."""
-        request = {"image": sendable(image), "targets": targets, "options": options, "reports": progress is not None}
+        sent = sendable(image, self._limits, options.get("name"))
+        request = {"image": sent, "targets": targets, "options": options, "reports": progress is not None}
         answer = self._call("explain", request, [progress])
         return list(self._checked(answer.saliencies or (), len(targets)))
 
@@ -106,7 +104,7 @@ class Isolated:
     ) -> list[dict[str, Any]]:
         """As measure_maps()."""
         request = {
-            "picture": sendable(picture), "maps": maps, "requests": requests, "inputs": inputs,
+            "picture": sendable(picture, self._limits), "maps": maps, "requests": requests, "inputs": inputs,
             "parts": len(parts) if parts is not None else None,
         }  # fmt: skip
         measured = self._call("measure", request, parts or ()).measurements or ()
@@ -117,8 +115,8 @@ class Isolated:
     def stream(self, image: Any, target: Any, progress: Progress | None) -> Iterator[Saliency]:
         """As Explainer.stream()."""
         number, reports = next(self._numbers), [progress]
-        request = {"number": number, "image": sendable(image), "target": target, "reports": progress is not None}
-        for answer in self._iterated("stream", request, reports):
+        request = {"number": number, "image": sendable(image, self._limits), "target": target}
+        for answer in self._iterated("stream", {**request, "reports": progress is not None}, reports):
             yield from self._checked(answer.saliencies or (), 1)
 
     def explain_each(
@@ -153,13 +151,17 @@ class Isolated:
         """begun: those that were sent and have no result yet."""
         numbers: list[int] = []
 
-        def picture() -> Any:
+        def picture() -> list[Part]:
             numbered = next(source, None)
             if numbered is None:
-                return None
+                return no_more()
             begun.append(numbered)
             numbers.append(numbered[0])
-            return sendable(numbered[1][0]), numbered[1][1]
+            image, targets = numbered[1]
+            try:
+                return packed_request("picture", {"picture": (sendable(image, self._limits), targets)})
+            except OnnxCamError as error:  # comes back in its place
+                return packed_request("picture", {"picture": (plain_error(error), ())})
 
         def begin(group: Sequence[int]) -> dict[int, Progress | None]:
             if progress is None or not all(0 <= i < len(numbers) for i in group):
@@ -195,7 +197,7 @@ class Isolated:
         name: str,
         request: Mapping[str, Any],
         reports: Sequence[Progress | None],
-        picture: Callable[[], Any] = lambda: None,
+        picture: Callable[[], Sequence[Part]] = no_more,
         begin: Callable[[Sequence[int]], dict[int, Progress | None]] = lambda group: {},
     ) -> "Iterator[Answer]":
         """The answers of a stream or a batch; each is computed when it is asked for."""
@@ -220,7 +222,7 @@ class Isolated:
         name: str,
         request: Mapping[str, Any],
         reports: "Sequence[Progress | None] | dict[int, Progress | None]" = (),
-        picture: Callable[[], Any] = lambda: None,
+        picture: Callable[[], Sequence[Part]] = no_more,
         begin: Callable[[Sequence[int]], dict[int, Progress | None]] = lambda group: {},
     ) -> "Answer":
         """Sends a request and returns its answer; progress goes to the reports, by number. Raises OnnxCamError.
@@ -228,6 +230,7 @@ class Isolated:
         A callback that raises, or an interrupt, ends the process too, whose work nobody waits for.
         """
         known = reports if isinstance(reports, dict) else dict(enumerate(reports))
+        parts = packed_request(name, request)  # what cannot be sent disturbs nothing
         with self._lock:
             if self._busy:
                 raise InferenceError("an isolated explainer does one thing at a time; call it after the callback")
@@ -235,7 +238,7 @@ class Isolated:
                 self._start()
             self._busy = True
             try:
-                self._write((name, request))
+                self._write(parts)
                 while (answer := self._read()).event not in ("done", "failed"):
                     self._on_event(answer, known, picture, begin)
             except BaseException:
@@ -253,7 +256,7 @@ class Isolated:
         self,
         answer: "Answer",
         known: dict[int, Progress | None],
-        picture: Callable[[], Any],
+        picture: Callable[[], Sequence[Part]],
         begin: Callable[[Sequence[int]], dict[int, Progress | None]],
     ) -> None:
         """What the process says while it works."""
@@ -269,8 +272,7 @@ class Isolated:
         elif answer.event == "begin":
             known.update(begin(answer.numbers))
         elif answer.event == "picture":
-            pair = picture()
-            self._write(("no_picture", {}) if pair is None else ("picture", {"picture": pair}))
+            self._write(picture())
         else:
             raise self._died("sent what was not requested")
 
@@ -306,16 +308,10 @@ class Isolated:
         process.silence, self._sha256 = budget.seconds, answer.opened.model_sha256
         return answer.opened
 
-    def _write(self, message: object) -> None:
+    def _write(self, parts: Sequence[Part]) -> None:
         try:
-            data = pickle.dumps((present_folder(), pickle.dumps(message, protocol=5)), protocol=5)
-        except (pickle.PicklingError, AttributeError, TypeError, ValueError, OSError, RecursionError) as error:
-            raise OptionError(
-                f"an argument cannot be sent to the isolated process ({str(error)[:300]}); give paths, bytes, arrays "
-                f"and named functions of modules"
-            ) from None
-        try:
-            self._open_process.write(LENGTH.pack(len(data)) + data)
+            for part in parts:
+                self._open_process.write(part)
         except (Ended, Silent) as error:
             raise self._died(str(error)) from None
 
@@ -352,24 +348,6 @@ class Isolated:
 def is_plausible(numbers: Sequence[int]) -> bool:
     """Whether these may be counts of forward passes."""
     return all(0 <= number <= MOST_PASSES for number in numbers)
-
-
-def present_folder() -> str | None:
-    """The working directory; None where it was removed."""
-    try:
-        return os.getcwd()
-    except OSError:
-        return None
-
-
-def sendable(image: Any) -> Any:
-    """The image as it can be sent: of an open file the bytes."""
-    if not callable(getattr(image, "read", None)):
-        return image
-    from onnxcam.inputs.sources import name_of, opened
-
-    with opened(image, name_of(image)) as file:
-        return file.read()
 
 
 def error_of(failure: Any) -> OnnxCamError:

@@ -48,7 +48,7 @@ class PictureResult:
 
 def explain_each(
     explainer: "Explainer",
-    pictures: "Iterable[tuple[ImageLike, Sequence[TargetLike]]]",
+    pictures: "Iterable[tuple[ImageLike | OnnxCamError, Sequence[TargetLike]]]",
     *,
     keep_going: bool = True,
     progress: GroupProgress | None = None,
@@ -57,7 +57,8 @@ def explain_each(
 
     keep_going: an error is yielded in the picture's place. Without it the first error ends the generator, and a picture
     that cannot be read is yielded before the other pictures of its group are scored in vain. Close the generator to
-    stop early: the thread that reads ahead has ended then.
+    stop early: the thread that reads ahead has ended then. An error in the place of a picture, of one that could not be
+    had, is its result.
     """
 
     if explainer._isolated is not None:
@@ -65,7 +66,7 @@ def explain_each(
         return
     waiting: dict[int, _Begun] = {}  # pictures whose forward pass was made, and which are not explained yet
 
-    def begin(group: "Sequence[tuple[int, tuple[ImageLike, Sequence[TargetLike]]]]") -> list[_Begun]:
+    def begin(group: "Sequence[tuple[int, tuple[ImageLike | OnnxCamError, Sequence[TargetLike]]]]") -> list[_Begun]:
         begun = [_begin(explainer, number, *picture) for number, picture in group]
         waiting.update((each.number, each) for each in begun)
         return begun
@@ -106,7 +107,11 @@ class _Begun:
             self.forward.release()
 
 
-def _begin(explainer: "Explainer", number: int, picture: "ImageLike", targets: "Sequence[TargetLike]") -> _Begun:
+def _begin(
+    explainer: "Explainer", number: int, picture: "ImageLike | OnnxCamError", targets: "Sequence[TargetLike]"
+) -> _Begun:
+    if isinstance(picture, OnnxCamError):
+        return _Begun(number, targets, error=picture)
     name = str(picture) if isinstance(picture, str | os.PathLike) else None
     try:
         return _Begun(number, targets, explainer._forward(picture, targets, name=name))

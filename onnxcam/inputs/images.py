@@ -9,6 +9,7 @@ import os
 import stat
 from collections.abc import Sequence
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 from PIL import ExifTags, Image
@@ -29,7 +30,7 @@ from onnxcam.inputs.decoding import (
 )
 from onnxcam.inputs.depth import Window, check_window
 from onnxcam.inputs.pixel_limit import check_pixels, check_shape
-from onnxcam.inputs.sources import FileSource, fitting, is_file_source, name_of, opened, reason
+from onnxcam.inputs.sources import UNREADABLE, FileSource, fitting, is_file_source, name_of, opened, reason
 from onnxcam.limits import SAFE, Limits, check_limits
 from onnxcam.types import Note, NoteCode, Picture
 
@@ -109,8 +110,9 @@ def read_pillow(
 ) -> Reading:
     """The picture of a Pillow image, turned upright as that of a file, with a note if the image was changed since."""
     name = getattr(image, "filename", "") or "<picture>"
-    file = getattr(image, "fp", None) if isinstance(image, ImageFile) else None
     check_pixels(*image.size, str(name), limits)
+    content = content_of_opened(image, str(name), limits)
+    file = BytesIO(content) if content is not None else None  # Pillow closes its own once it has the pixels
     if bands is None:
         reading = decoded(image, file, str(name), window)
     else:
@@ -120,6 +122,24 @@ def read_pillow(
         return reading
     text = f"{name}: turned upright by its EXIF orientation {number}; if it was upright, remove that from its EXIF"
     return replace(reading, notes=(*reading.notes, Note(NoteCode.TURNED, text)))
+
+
+def content_of_opened(image: Image.Image, name: str, limits: Limits) -> bytes | None:
+    """The bytes of the file that Pillow has opened for an image; None for one that is decoded, or came from no file.
+
+    Raises PictureError for a file that cannot be read any more.
+    """
+    file = getattr(image, "fp", None) if isinstance(image, ImageFile) else None
+    if file is None:
+        return None
+    try:
+        position = file.tell()
+        with opened(file, name, limits=limits) as copy:
+            content = copy.read()
+        file.seek(position)
+    except UNREADABLE as error:
+        raise PictureError(f"{name}: the open file cannot be read ({reason(error)})") from error
+    return content
 
 
 def size_of(source: FileSource, limits: Limits = SAFE) -> tuple[int, int]:

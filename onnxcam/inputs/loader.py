@@ -130,10 +130,7 @@ class ImageLoader:
                 return self._from_device(image, name)
         array = host_array(image)
         if array is None:
-            kind = type(image).__name__
-            raise PictureError(
-                f"a picture is a path, bytes, an image or an array, not {kind}; try numpy.asarray(image)"
-            )
+            raise no_picture(image)
         check_shape(array.shape, array.dtype.itemsize, name or "<array>", self.limits)
         return self._from_array(array, name or f"<array {'x'.join(map(str, array.shape))}>")
 
@@ -304,6 +301,12 @@ def in_range(numbers: Image, image: ImageInput) -> Image:
             f"use --preset raw"
         )
     return numbers
+
+
+def no_picture(image: object) -> PictureError:
+    """The error of what is neither a file nor an array."""
+    kind = type(image).__name__
+    return PictureError(f"a picture is a path, bytes, an image or an array, not {kind}; try numpy.asarray(image)")
 
 
 def read_image(path: str | os.PathLike[str]) -> npt.NDArray[Any]:

@@ -29,11 +29,12 @@ from onnxcam.evaluation.comparison import compare
 from onnxcam.evaluation.sanity import sanity_check
 from onnxcam.explainer import isolation
 from onnxcam.explainer.child_process import ChildProcess
-from onnxcam.explainer.isolated_process import Answer, Explained, loaded
+from onnxcam.explainer.isolated_process import Answer, Explained
 from onnxcam.explainer.isolation import Isolated
 from onnxcam.explainer.measuring import Requests
 from onnxcam.explainer.prefetch import explain_each
-from onnxcam.limits import Limits
+from onnxcam.explainer.sending import Request
+from onnxcam.limits import SAFE, Limits
 from onnxcam.outputs.saliency import Saliency
 
 X = np.random.default_rng(0).standard_normal((3, 16, 12)).astype(np.float32)
@@ -391,6 +392,7 @@ class Forged(Isolated):
 
     def __init__(self, opened: Any, answers: Sequence[Answer]) -> None:
         self.opened, self._answers, self._closed, self._numbers = opened, list(answers), False, count()
+        self._limits = SAFE
 
     def _call(self, *arguments: Any, **named: Any) -> Answer:
         return self._answers.pop(0)
@@ -435,7 +437,7 @@ def test_no_process_is_a_typed_error(classifier: onnx.ModelProto, monkeypatch: p
 def test_a_class_that_the_process_cannot_import_is_an_option_error() -> None:
     request = pickle.dumps(("explain", {"image": Isolating}))
     with pytest.raises(OptionError, match="module that can be imported"):
-        loaded(request.replace(b"Isolating", b"Isolatinx"))
+        Request(None, request.replace(b"Isolating", b"Isolatinx")).loaded()
 
 
 def test_an_opening_that_hangs_ends_on_its_deadline(
@@ -444,7 +446,7 @@ def test_an_opening_that_hangs_ends_on_its_deadline(
     monkeypatch.setattr(isolation, "OPENING", 0.5)
     write = ChildProcess.write
 
-    def stop(process: ChildProcess, data: bytes) -> None:
+    def stop(process: ChildProcess, data: bytes | memoryview) -> None:
         os.kill(process._process.pid, signal.SIGSTOP)
         write(process, data)
 

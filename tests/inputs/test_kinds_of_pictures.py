@@ -352,3 +352,14 @@ def test_the_window_stands_in_the_record(classifier: onnx.ModelProto) -> None:
     )
     with Explainer(classifier, "grad-cam", providers=["cpu"], preset="unit") as explain:
         assert "window" not in record(explain(grey))
+
+
+@pytest.mark.parametrize("form", ["png", "jpeg", "webp", "tiff", "gif"])
+def test_a_pillow_image_of_a_path_whose_file_pillow_closes_is_read(tmp_path: Path, form: str) -> None:
+    path = tmp_path / f"photo.{form}"
+    Image.fromarray(CAT).save(path)
+    with Image.open(path) as image:
+        assert np.array_equal(read_picture(image), read_picture(path))
+    image = Image.open(path)
+    image.load()
+    assert np.array_equal(read_picture(image), read_picture(path))
