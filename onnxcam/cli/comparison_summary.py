@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onnxcam.cli.summary import better_marks, preprocessing_doubt, wrapped
+from onnxcam.cli.printing import wrapped
+from onnxcam.cli.summary import better_marks, preprocessing_doubt
 
 if TYPE_CHECKING:
     from onnxcam.outputs.comparison import ComparedMethod, ComparedMetric, Comparison, ComparisonRow

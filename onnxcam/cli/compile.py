@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onnxcam.cli.compiled_summary import compiled_lines
+from onnxcam.cli.compiled_summary import COLUMN, compiled_lines
 from onnxcam.cli.groups import command
 from onnxcam.cli.isolated import ran_isolated
 from onnxcam.cli.options import CompileArgs, MethodArgs
@@ -17,7 +17,7 @@ from onnxcam.cli.parsing import (
     parse_limits,
     parse_path,
 )
-from onnxcam.cli.printing import print_json, print_lines
+from onnxcam.cli.printing import print_json, print_lines, wrapped_lines
 from onnxcam.cli.progress import share_bar
 from onnxcam.errors import OptionError
 
@@ -56,7 +56,7 @@ def compile(args: CompileArgs) -> None:
     elif not args.quiet:
         served = [f"  triton      {configuration}"] if configuration is not None else []
         notes = (f"  note        {note}" for note in compiled.notes)
-        print_lines([*compiled_lines(str(path), compiled.record), *served, *notes])
+        print_lines(wrapped_lines([*compiled_lines(str(path), compiled.record), *served, *notes], COLUMN))
 
 
 def _destinations(args: CompileArgs, source: Path, method: str) -> tuple[Path, Path | None]:

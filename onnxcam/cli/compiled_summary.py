@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+COLUMN = 14
+"""Where the text of a line begins, behind its first words."""
 MEANINGS = {
     "image": "the preprocessed image",
     "picture": "the picture: height, width and red, green, blue",

@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
-from onnxcam.cli.compiled_summary import compiled_lines
+from onnxcam.cli.compiled_summary import COLUMN, compiled_lines
 from onnxcam.cli.groups import command
 from onnxcam.cli.isolated import ran_isolated
 from onnxcam.cli.opening import open_options
 from onnxcam.cli.options import Isolated, Json, LimitArgs, ModelPath, OpeningArgs
 from onnxcam.cli.parsing import parse_limits, parse_path
-from onnxcam.cli.printing import print_json, print_lines
+from onnxcam.cli.printing import print_json, print_lines, wrapped_lines
 from onnxcam.cli.summary import shape_text
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def inspect(
     allowed = parse_limits(limits)
     file = read_model(parse_path(model), allowed)
     if (compiled := read_compiled(file.metadata)) is not None:
-        print_json(compiled) if json else print_lines(compiled_lines(file.name, compiled))
+        print_json(compiled) if json else print_lines(wrapped_lines(compiled_lines(file.name, compiled), COLUMN))
         return
     opened = open_model(file, open_options(file, opening, allowed))
     opened.close()
@@ -44,7 +44,7 @@ def inspect(
     if json:
         print_json(record)
     else:
-        print_lines(page(record))
+        print_lines(wrapped_lines(page(record), COLUMN))
 
 
 def description(file: "ModelFile", opened: "OpenedModel") -> dict[str, Any]:

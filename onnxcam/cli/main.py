@@ -56,7 +56,8 @@ def _version(print_it: bool) -> None:
 @app.callback()
 def main(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.", metavar=""),
     ] = False,
 ) -> None:
     """Show what an image model exported to ONNX saw."""

@@ -4,10 +4,13 @@ from typing import TYPE_CHECKING, Any
 
 from onnxcam.cli.groups import command
 from onnxcam.cli.options import Json
-from onnxcam.cli.printing import print_json, print_lines
+from onnxcam.cli.printing import print_json, print_lines, wrapped_lines
 
 if TYPE_CHECKING:
     from onnxcam.methods import Available
+
+COLUMN = 12
+"""Where the text of a line begins, behind its first word."""
 
 
 @command
@@ -22,7 +25,7 @@ def methods(json: Json = False) -> None:
     if json:
         print_json(records)
     else:
-        print_lines(page(records))
+        print_lines(wrapped_lines(page(records), COLUMN))
 
 
 def description(available: "Available") -> dict[str, Any]:

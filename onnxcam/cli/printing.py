@@ -9,7 +9,9 @@ its own escapes.
 
 import json as json_format
 import re
+import shutil
 import sys
+import textwrap
 import threading
 import traceback
 import unicodedata
@@ -44,6 +46,25 @@ def printable(text: str) -> str:
 def one_line(text: str) -> str:
     """printable(), without the middle of what is too long: names of a megabyte."""
     return _cut(printable(_cut(text)))
+
+
+def wrapped(start: str, text: str, *, margin: int = 0) -> list[str]:
+    """The text behind its start, broken to the width of a terminal, with its further lines below its first.
+
+    margin: columns that are printed before each line.
+    """
+    if not sys.stdout.isatty():
+        return [start + text]
+    room = shutil.get_terminal_size().columns - margin - len(start)
+    first, *rest = textwrap.wrap(one_line(text), max(room, 20), break_on_hyphens=False) or [""]
+    return [start + first, *(" " * len(start) + line for line in rest)]
+
+
+def wrapped_lines(lines: Iterable[str], column: int) -> list[str]:
+    """The lines, those that are indented broken to the width of a terminal: what does not fit goes on at the column."""
+    return [
+        part for line in lines for part in (wrapped(line[:column], line[column:]) if line.startswith(" ") else [line])
+    ]
 
 
 def print_lines(lines: Iterable[str]) -> None:

@@ -7,7 +7,7 @@ from onnxcam.cli.isolated import ran_isolated
 from onnxcam.cli.opening import open_options
 from onnxcam.cli.options import FILES, Isolated, LimitArgs, ModelPath, OpeningArgs, Quiet, option
 from onnxcam.cli.parsing import files_of, parse_destination, parse_limits, parse_path
-from onnxcam.cli.printing import print_lines
+from onnxcam.cli.printing import print_lines, wrapped_lines
 from onnxcam.cli.summary import shape_text
 
 
@@ -42,11 +42,10 @@ def rewrite(
     write_together({path: rewritten.data})
     if not quiet:
         features = rewritten.anatomy.features
-        print_lines(
-            [
-                f"{path}: also returns {features.tensor}  {shape_text(features.shape)} {features.layout}",
-                f"  because it is {features.reason}",
-                f"  batch {rewritten.batching.mode}: {rewritten.batching.reason}",
-                *(f"  note  {note}" for note in rewritten.notes),
-            ]
-        )
+        lines = [
+            f"{path}: also returns {features.tensor}  {shape_text(features.shape)} {features.layout}",
+            f"  because it is {features.reason}",
+            f"  batch {rewritten.batching.mode}: {rewritten.batching.reason}",
+            *(f"  note  {note}" for note in rewritten.notes),
+        ]
+        print_lines(wrapped_lines(lines, 4))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onnxcam.cli.summary import wrapped
+from onnxcam.cli.printing import wrapped
 
 if TYPE_CHECKING:
     from onnxcam.evaluation.sanity_report import SanityReport, Spread

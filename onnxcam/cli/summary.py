@@ -1,14 +1,12 @@
 """Text that the commands print for a reader: an explanation, the shape of a tensor."""
 
-import shutil
 import sys
-import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onnxcam.cli.printing import json_list, print_lines
+from onnxcam.cli.printing import json_list, print_lines, wrapped, wrapped_lines
 
 if TYPE_CHECKING:
     from onnxcam.metrics.measurement import Measurement
@@ -50,7 +48,7 @@ def printer(*, json: bool, quiet: bool) -> Iterator[Show]:
 def summary(saliency: "Saliency", outputs: Sequence[str], metrics: "Mapping[str, Measurement]") -> list[str]:
     """The lines of one explanation: its files, target, layer, method and metrics, and where each choice came from."""
     provenance = saliency.provenance
-    options = [f"{k} {v}" for k, v in provenance.options.items() if v is not None and k != "fill"]
+    options = ", ".join(f"{k} {v}" for k, v in provenance.options.items() if v is not None and k != "fill")
     lines = [_target_line(saliency)]
     if saliency.target.box is not None:
         lines.append(
@@ -58,15 +56,16 @@ def summary(saliency: "Saliency", outputs: Sequence[str], metrics: "Mapping[str,
         )
     if _has(provenance.method, "layer"):
         lines += _layer_lines(provenance)
-    removed = f"; removed pixels: {provenance.fill}" if _has(provenance.method, "fill") else ""
+    removed = f"removed pixels: {provenance.fill}" if _has(provenance.method, "fill") else ""
+    how = "; ".join(filter(None, (options, removed)))
     lines += [
-        f"  method        {provenance.method}: {', '.join(options) or 'no options'}{removed}",
+        f"  method        {provenance.method}{': ' if how else ''}{how}",
         f"  provider      {provenance.provider}",
         f"  preprocessing {_preprocessing(saliency)}",
     ]
     hidden = saliency.placement.hidden if saliency.placement is not None else 0.0
     if hidden >= SHOWN_SHARE:
-        lines.append(f"  crop          hid {hidden:.0%} of the picture from the model; --whole explains all of it")
+        lines.append(f"  crop          hid {hidden:.0%} of the picture; --whole explains all of it")
     if provenance.channels is not None:
         lines.append(_channels_line(provenance.channels))
     if provenance.error is not None:
@@ -82,15 +81,10 @@ def summary(saliency: "Saliency", outputs: Sequence[str], metrics: "Mapping[str,
     notes = [f"  note          {note}" for note in provenance.notes]
     return [
         f"{provenance.image} -> {', '.join(outputs)}{_assumed(saliency)}",
-        *_broken(lines),
+        *wrapped_lines(lines, MARGIN),
         *metric_lines(metrics),
-        *_broken(notes),
+        *wrapped_lines(notes, MARGIN),
     ]
-
-
-def _broken(lines: Sequence[str]) -> list[str]:
-    """The lines, broken to the width of a terminal behind their first words."""
-    return [part for line in lines for part in wrapped(line[:MARGIN], line[MARGIN:])]
 
 
 def metric_lines(metrics: "Mapping[str, Measurement]") -> list[str]:
@@ -140,18 +134,6 @@ def metric_value(value: float, unit: str) -> str:
         return f"{value:.2f}"
     # Four decimals, unless they would all be zero.
     return f"{value + 0.0:.4f}" if value == 0 or abs(value) >= 1e-4 else f"{value:.1e}"  # + 0.0: no minus at zero
-
-
-def wrapped(start: str, text: str, *, margin: int = 0) -> list[str]:
-    """The text behind its start, broken to the width of a terminal, with its further lines below its first.
-
-    margin: columns that are printed before each line.
-    """
-    if not sys.stdout.isatty():
-        return [start + text]
-    room = shutil.get_terminal_size().columns - margin - len(start)
-    first, *rest = textwrap.wrap(text, max(room, 20), break_on_hyphens=False) or [""]
-    return [start + first, *(" " * len(start) + line for line in rest)]
 
 
 def _prints(text: str) -> bool:

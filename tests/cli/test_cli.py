@@ -149,7 +149,7 @@ def test_the_first_line_and_the_record_say_that_the_preset_is_only_assumed(folde
 def test_the_summary_says_what_the_crop_hid_and_how_to_see_it(folder: Path) -> None:
     done = onnxcam("explain", "tiny.onnx", "photo.png", cwd=folder)
     hidden = json.loads(onnxcam("explain", "tiny.onnx", "photo.png", "--json", cwd=folder).stdout)[0]["map"]["hidden"]
-    assert f"hid {hidden:.0%} of the picture from the model; --whole" in done.stdout
+    assert f"hid {hidden:.0%} of the picture; --whole" in done.stdout
     assert "--whole" not in onnxcam("explain", "tiny.onnx", "photo.png", "--whole", cwd=folder).stdout
 
 

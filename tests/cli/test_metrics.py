@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 from PIL import Image
 from results import saliency
 from rich.progress import Progress
-from small_models import CLASSIFIER, filled
+from small_models import CLASSIFIER, SIAMESE, filled
 from typer.testing import CliRunner
 
 from onnxcam import METRICS, Explainer
@@ -25,20 +25,6 @@ from onnxcam.metrics.measurement import Measurement
 from onnxcam.metrics.metric import Need
 
 VALIDATOR = Draft202012Validator(json.loads(files_of("onnxcam.outputs").joinpath("record.schema.json").read_text()))
-SIAMESE = """<ir_version: 8, opset_import: ["" : 17]>
-net (float[N,3,20,16] before, float[N,3,20,16] after) => (float[N,5] logits)
-<float[8,3,3,3] w, float[8,5] v>
-{
-  ca = Conv <pads=[1,1,1,1], strides=[2,2]> (before, w)
-  fa = Relu (ca)
-  pa = ReduceMean <axes=[2,3], keepdims=0> (fa)
-  cb = Conv <pads=[1,1,1,1], strides=[2,2]> (after, w)
-  fb = Relu (cb)
-  pb = ReduceMean <axes=[2,3], keepdims=0> (fb)
-  d = Sub (pa, pb)
-  s = Abs (d)
-  logits = MatMul (s, v)
-}"""
 WITHOUT_BOX = [name for name, metric in METRICS.items() if Need.BOX not in metric.needs]
 QUICK = ["explain", "tiny.onnx", "photo.png", "-m", "grad-cam"]
 

@@ -8,26 +8,11 @@ import onnx
 import pytest
 from command import files, onnxcam
 from PIL import Image
-from small_models import filled
+from small_models import SIAMESE, filled
 
 from onnxcam.cli.options import ExplainArgs, FileArgs, OpeningArgs
 from onnxcam.cli.several_inputs import by_input
 from onnxcam.errors import OptionError
-
-SIAMESE = """<ir_version: 8, opset_import: ["" : 17]>
-net (float[N,3,20,16] before, float[N,3,20,16] after) => (float[N,5] logits)
-<float[8,3,3,3] w, float[8,5] v>
-{
-  ca = Conv <pads=[1,1,1,1], strides=[2,2]> (before, w)
-  fa = Relu (ca)
-  pa = ReduceMean <axes=[2,3], keepdims=0> (fa)
-  cb = Conv <pads=[1,1,1,1], strides=[2,2]> (after, w)
-  fb = Relu (cb)
-  pb = ReduceMean <axes=[2,3], keepdims=0> (fb)
-  d = Sub (pa, pb)
-  s = Abs (d)
-  logits = MatMul (s, v)
-}"""
 
 
 @pytest.fixture

@@ -15,8 +15,19 @@ from PIL import Image
 from terminal import EVIL, EVIL_FILE, commands_on_terminal, faults, hostile_model, on_terminal
 
 import onnxcam.cli
+from onnxcam.cli import methods
 from onnxcam.cli.main import app
-from onnxcam.cli.printing import LONGEST_LINE, LONGEST_WORD, bar_text, json_text, one_line, printable
+from onnxcam.cli.printing import (
+    LONGEST_LINE,
+    LONGEST_WORD,
+    bar_text,
+    json_text,
+    one_line,
+    printable,
+    wrapped,
+    wrapped_lines,
+)
+from onnxcam.methods import available
 
 MODEL, PICTURE, OTHER = f"model{EVIL_FILE}.onnx", f"photo{EVIL_FILE}.png", f"more{EVIL_FILE}.png"
 EXPLAIN = ("explain", MODEL, PICTURE, "-m", "grad-cam")
@@ -151,6 +162,25 @@ def test_what_is_endless_is_cut_in_its_middle() -> None:
 
 PRINTER = "printing.py"
 STREAMS = {"stdout", "stderr", "__stdout__", "__stderr__"}
+
+
+def test_the_pages_of_every_list_fit_an_80_column_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    page = methods.page([methods.description(one) for one in available()])
+    assert max(map(len, page)) > 80
+    lines = wrapped_lines(page, methods.COLUMN)
+    assert max(map(len, lines)) <= 80
+    assert [word for line in lines for word in line.split()] == [word for line in page for word in line.split()]
+    assert all(line[:2] != "  " or line[2] != " " or line.startswith(" " * methods.COLUMN) for line in lines)
+
+
+def test_a_name_is_cut_before_it_is_broken_into_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    lines = wrapped("  features    ", "\x1b" + "w" * 1_000_000)
+    assert sum(map(len, lines)) < 2 * LONGEST_WORD
+    assert lines[0].startswith("  features    \\x1bw")
 
 
 def test_nothing_prints_past_the_printer() -> None:

@@ -123,6 +123,21 @@ net (float[N,3,16,12] x) => (float[N,5] logits)
 }
 """
 """Two networks whose logits are added: features f (8 of 4x3) and g (6 of 8x6)."""
+SIAMESE = """<ir_version: 8, opset_import: ["" : 17]>
+net (float[N,3,20,16] before, float[N,3,20,16] after) => (float[N,5] logits)
+<float[8,3,3,3] w, float[8,5] v>
+{
+  ca = Conv <pads=[1,1,1,1], strides=[2,2]> (before, w)
+  fa = Relu (ca)
+  pa = ReduceMean <axes=[2,3], keepdims=0> (fa)
+  cb = Conv <pads=[1,1,1,1], strides=[2,2]> (after, w)
+  fb = Relu (cb)
+  pb = ReduceMean <axes=[2,3], keepdims=0> (fb)
+  d = Sub (pa, pb)
+  s = Abs (d)
+  logits = MatMul (s, v)
+}"""
+"""Two pictures, before and after, through one convolution; the score is of what differs."""
 
 
 def network_over(sides: Sequence[int], *, channels: int, batch: str, opset: int = 17) -> str:
