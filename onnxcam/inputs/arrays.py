@@ -18,7 +18,7 @@ from onnxcam.files import ARRAY
 from onnxcam.inputs.depth import Bytes, Window, by_rows, from_deep, laid_over_white, windowed
 from onnxcam.inputs.dlpack import place_of
 from onnxcam.inputs.npy import MAGIC, read_npy
-from onnxcam.inputs.sources import FileSource, name_of, opened, path_of, starts_with
+from onnxcam.inputs.sources import FileSource, fitting, name_of, opened, path_of, starts_with
 from onnxcam.limits import SAFE, Limits
 from onnxcam.types import Image, Note, NoteCode, Picture
 
@@ -39,7 +39,7 @@ ARRAY_ERRORS = (BufferError, RuntimeError, TypeError, ValueError)
 def read_array(source: FileSource, limits: Limits = SAFE) -> Numbers:
     """The array of an .npy file; raises PictureError for anything but numbers of a size within the limits."""
     name = name_of(source)
-    with opened(source, name, ARRAY, limits) as file:
+    with fitting(name), opened(source, name, ARRAY, limits) as file:
         return read_npy(file, name, limits)
 
 

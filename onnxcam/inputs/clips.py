@@ -20,7 +20,7 @@ from onnxcam.inputs.images import find_pictures, read_pillow
 from onnxcam.inputs.intact import EARLY, clip_is_whole, made_strict
 from onnxcam.inputs.pixel_limit import check_pixels, check_shape
 from onnxcam.inputs.presets import Preset
-from onnxcam.inputs.sources import FileSource, is_file_source, name_of, opened, reason
+from onnxcam.inputs.sources import FileSource, fitting, is_file_source, name_of, opened, reason
 from onnxcam.limits import SAFE, WORK, Limits
 from onnxcam.types import Note, NoteCode, Picture, Placement
 
@@ -102,13 +102,15 @@ def shared_placement(frames: Sequence[Placement], name: str) -> tuple[Placement 
 def _of_file(source: FileSource, most: int, limits: Limits) -> Frames:
     """The frames of an animated file, in the order of their places. It is read here, and decoded frame by frame."""
     name = name_of(source)
-    with opened(source, name, limits=limits) as file:
+    with fitting(name), opened(source, name, limits=limits) as file:
         content = content_of(file)
-    image = identified(clock := Timed(BytesIO(content), name, limits), name, limits, all_frames=True)
+    with fitting(name):
+        image = identified(clock := Timed(BytesIO(content), name, limits), name, limits, all_frames=True)
     if not clip_is_whole(image.format, content, MOST_FRAMES):
         raise PictureError(f"{name}: damaged or cut short ({EARLY}), or more than {MOST_FRAMES} frames; get it again")
     try:
-        count = getattr(image, "n_frames", 1)
+        with fitting(name):
+            count = getattr(image, "n_frames", 1)
     except DAMAGED as error:
         raise PictureError(f"{name}: damaged or cut short ({reason(error)}); get the file again") from error
     if count > MOST_FRAMES:
@@ -120,10 +122,11 @@ def _of_file(source: FileSource, most: int, limits: Limits) -> Frames:
     def read(place: int) -> Picture:
         clock.restart()
         try:
-            image.seek(place)
-            made_strict(image)
-            check_pixels(*image.size, name, limits)  # of a TIFF each page has its own
-            frame = image.copy()
+            with fitting(name):
+                image.seek(place)
+                made_strict(image)
+                check_pixels(*image.size, name, limits)  # of a TIFF each page has its own
+                frame = image.copy()
         except DAMAGED as error:
             raise PictureError(f"{name}: frame {place} is damaged or cut short; get the file again") from error
         return read_pillow(frame, limits=limits).picture

@@ -18,12 +18,12 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from onnxcam.errors import PictureError
+from onnxcam.inputs.claims import check_scans, claims_too_much
 from onnxcam.inputs.deadlines import Timed, timed
 from onnxcam.inputs.depth import Window, from_deep, from_floats, narrow
 from onnxcam.inputs.intact import (
     CHECKED,
     EARLY,
-    claims_too_much,
     damage_of,
     ends_early,
     gif_structure,
@@ -55,14 +55,13 @@ DAMAGED = (
     AttributeError,
     AssertionError,
     RuntimeError,
-    MemoryError,
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
     Warning,
 )
 """What Pillow's readers raise on damaged files; only OSError and SyntaxError are documented. Warnings are among them
-for callers who turn warnings into errors."""
+for callers who turn warnings into errors. MemoryError is not: `fitting` says that."""
 
 # Of these, what a reader raises on a file of another format.
 _OTHER_FORMAT = (SyntaxError, IndexError, TypeError, struct.error)
@@ -100,6 +99,7 @@ def identified(file: BinaryIO | Timed, name: str, limits: Limits = SAFE, *, all_
     check_decoding(image.format, image.mode, image.size, name, limits)
     if is_short:
         raise PictureError(_damage(name, EARLY))
+    check_scans(file, image, name, limits)
     return image
 
 
@@ -181,7 +181,7 @@ def _header(file: BinaryIO, name: str, all_frames: bool) -> Image.Image:
         except _OTHER_FORMAT:
             continue
         except DAMAGED as error:
-            raise PictureError(_damage(name, reason(error), error)) from error
+            raise PictureError(_damage(name, reason(error))) from error
     kinds = "JPEG, PNG, WebP, GIF, TIFF, BMP, PNM, JPEG 2000 and AVIF can be"
     hint = "; of a TIFF with many bands choose three with --bands, as in --bands 4,3,2" if prefix[:4] in TIFF else ""
     raise PictureError(f"{name}: not a picture that can be read; {kinds}{hint}")
@@ -245,14 +245,12 @@ def load(image: Image.Image, file: BinaryIO | None, name: str) -> None:
         image.load()
         early = file is not None and image.format in CHECKED and ends_early(image.format, content_of(file), image)
     except DAMAGED as error:
-        raise PictureError(_damage(name, reason(error), error)) from error
+        raise PictureError(_damage(name, reason(error))) from error
     if early:
         raise PictureError(_damage(name, EARLY))
 
 
-def _damage(name: str, why: str, error: BaseException | None = None) -> str:
-    if isinstance(error, MemoryError):
-        return f"{name}: does not fit into memory; make it smaller first"
+def _damage(name: str, why: str) -> str:
     return f"{name}: damaged or cut short ({why}); get the file again"
 
 
@@ -290,7 +288,7 @@ def _frames(image: Image.Image, file: BinaryIO | None, name: str) -> tuple[Note,
         try:
             image.seek(frame)
         except DAMAGED:
-            raise PictureError(_damage(name, reason(error), error)) from error
+            raise PictureError(_damage(name, reason(error))) from error
         return ()
     return (Note(NoteCode.FIRST_FRAME, text),)
 

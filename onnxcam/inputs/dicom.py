@@ -24,7 +24,7 @@ from onnxcam.types import Note, NoteCode, Picture
 SUFFIXES = (".dcm", ".dicom")
 _BROKEN = (
     *(ValueError, TypeError, LookupError, AttributeError, OSError, EOFError, RuntimeError, NotImplementedError),
-    *(ArithmeticError, MemoryError, struct.error, zlib.error),
+    *(ArithmeticError, struct.error, zlib.error),
 )
 """What pydicom and its decoders raise on damaged files, beside errors of their own."""
 

@@ -148,7 +148,7 @@ def size_of(source: FileSource, limits: Limits = SAFE) -> tuple[int, int]:
     Damage among the pixels goes unnoticed: only a PNG that has metadata behind its pixels is decoded.
     """
     name = _file_name(source)
-    with opened(source, name, limits=limits) as file:
+    with fitting(name), opened(source, name, limits=limits) as file:
         image = identified(file, name, limits)
         width, height = image.size
         if isinstance(image, TiffImageFile):  # some versions of Pillow turn the size beforehand, some not

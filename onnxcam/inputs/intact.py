@@ -10,6 +10,7 @@ import os
 import re
 import struct
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from io import BytesIO
 from itertools import pairwise
@@ -40,6 +41,9 @@ _AFTER_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _START_OF_SCAN, _END_OF_IMAGE, _RESTART_INTERVAL, _PROGRESSIVE = 0xDA, 0xD9, 0xDD, 0xC2
 _RESTART, _REPEATED = re.compile(rb"\xff[\xd0-\xd7]"), re.compile(rb"\xff+[\xd0-\xd7]")
 """A restart marker, and one before which 0xFF may be repeated."""
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+"""Of each pass of an interlaced PNG its first column and row, and their steps."""
+_TILE_PART, _END_OF_CODES = 0xFF90, 0xFFD9
 _SHORT = 32
 """Bytes of the filler that go before a restart marker."""
 _FILLER = b"\xed\xb6" + bytes(np.random.default_rng(0).integers(1, 255, 1022, np.uint8))
@@ -79,26 +83,12 @@ def ends_early(form: str | None, data: bytes, image: Image.Image) -> bool:
     if form in ("JPEG", "MPO"):
         return _jpeg_ends_early(data, image)
     if form == "PNG":
-        return not _png_is_whole(data)
-    if form == "JPEG2000" and ImageFile.LOAD_TRUNCATED_IMAGES:  # else OpenJPEG's error is raised
-        return not data.rstrip(b"\0").endswith(b"\xff\xd9")
+        return not _png_is_whole(data) or _png_lacks_rows(data, image)
+    if form == "JPEG2000":  # without Pillow's leniency OpenJPEG's own errors are raised
+        is_cut = ImageFile.LOAD_TRUNCATED_IMAGES and not data.rstrip(b"\0").endswith(b"\xff\xd9")
+        return is_cut or jpeg2000_lacks_tiles(data)
     if form == "WEBP":
         return len(data) < 8 + int.from_bytes(data[4:8], "little")
-    return False
-
-
-def claims_too_much(image: Image.Image, length: int) -> bool:
-    """Whether a file of so many bytes is too short for its pixels, however plain they are; from the header alone.
-
-    A JPEG has 2 bits for each block of 8 x 8 pixels, or 1 in the first scan of a progressive one; deflate writes 1032
-    bytes as one (zlib's own figure). Other formats have no such bound.
-    """
-    if image.format in ("JPEG", "MPO"):
-        blocks = -(-image.width // 8) * -(-image.height // 8)
-        return 8 * length < (1 if "progressive" in image.info else 2) * blocks
-    tiles = getattr(image, "tile", ())
-    if image.format == "PNG" and tiles and tiles[0].args == image.mode != "1":  # a byte for each number of a pixel
-        return 1032 * length < image.width * image.height * len(image.getbands())
     return False
 
 
@@ -109,7 +99,7 @@ def _jpeg_ends_early(data: bytes, image: Image.Image) -> bool:
     progressive one with several data, as its scans add so little that some data change nothing. Not if the last
     pixel of a large picture of one scan shows that all of it is there, up to a part of its last block perhaps.
     """
-    markers = list(_jpeg_markers(data))
+    markers = list(jpeg_markers(data))
     kinds = [kind for kind, _ in markers]
     simple = _PROGRESSIVE not in kinds and _RESTART_INTERVAL not in kinds and kinds.count(_START_OF_SCAN) == 1
     if not kinds or kinds[-1] != _END_OF_IMAGE:
@@ -156,7 +146,7 @@ def _restarts_in_order(data: bytes, begin: int, end: int, has_restarts: bool) ->
     return all(has_restarts and marker[0][-1] - 0xD0 == i % 8 for i, marker in markers)
 
 
-def _jpeg_markers(data: bytes) -> Iterator[tuple[int, int]]:
+def jpeg_markers(data: bytes) -> Iterator[tuple[int, int]]:
     """Each marker and its position, up to the end of the first image; the data of a scan are passed over."""
     position, behind_scan = 2, False
     while (match := (_AFTER_SCAN if behind_scan else _MARKER).search(data, position)) is not None:
@@ -196,6 +186,78 @@ def _png_is_whole(data: bytes, *, frames: bool = False) -> bool:
             return False
         position, pixels = end + 4, kind == b"IDAT" or (pixels and frames)
     return pixels and not frames
+
+
+def _png_lacks_rows(data: bytes, image: Image.Image) -> bool:
+    """Whether the packed data of a whole PNG end before the last row, which Pillow leaves zero.
+
+    They are unpacked once more for that, unless the last row is not all zero, or if it is interlaced.
+    """
+    depth, colour, _, _, interlaced = data[24:29]
+    if not interlaced and np.asarray(image.crop((0, image.height - 1, image.width, image.height))).any():
+        return False
+    bits = depth * {2: 3, 4: 2, 6: 4}.get(colour, 1)
+    width, height = struct.unpack_from(">II", data, 16)
+    passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
+    needed = 0
+    for x, y, wide, high in passes:
+        columns, rows = -(-(width - x) // wide), -(-(height - y) // high)
+        needed += rows * (1 + -(-columns * bits // 8)) if columns > 0 and rows > 0 else 0
+    return not _unpacks_to(data, needed)
+
+
+def _unpacks_to(data: bytes, needed: int) -> bool:
+    """Whether the IDAT chunks of a PNG unpack to so many bytes, of which 1 MiB is in memory at a time."""
+    unpacker, count, position = zlib.decompressobj(), 0, 8
+    while count < needed and len(data) >= position + 8:
+        length, kind = struct.unpack_from(">I4s", data, position)
+        packed = data[position + 8 : position + 8 + length] if kind == b"IDAT" else b""
+        while packed and count < needed and not unpacker.eof:
+            count += len(unpacker.decompress(packed, 2**20))
+            packed = unpacker.unconsumed_tail
+        position += 12 + length
+    while count < needed and not unpacker.eof and (rest := unpacker.decompress(b"", 2**20)):
+        count += len(rest)
+    return count >= needed
+
+
+def jpeg2000_lacks_tiles(data: bytes) -> bool:
+    """Whether a tile of a JPEG 2000 has no data, or fewer parts than it says; OpenJPEG leaves it black."""
+    start = _codestream(data)
+    if len(data) < start + 42:
+        return True
+    x1, y1, _, _, wide, high, left, top = struct.unpack_from(">8I", data, start + 8)
+    if not wide or not high or x1 <= left or y1 <= top:
+        return True
+    tiles = -(-(x1 - left) // wide) * -(-(y1 - top) // high)
+    position, parts, most = start + 2, Counter[int](), dict[int, int]()
+    while len(data) >= position + 4:
+        marker, length = struct.unpack_from(">HH", data, position)
+        if marker != _TILE_PART:
+            if marker == _END_OF_CODES or parts:
+                break
+            position += 2 + length
+            continue
+        if len(data) < position + 12:
+            break
+        tile, size, _, count = struct.unpack_from(">HIBB", data, position + 4)
+        parts[tile] += 1
+        most[tile] = max(most.get(tile, 0), count)
+        if not size:  # the last one, up to the end
+            break
+        position += max(size, 12)
+    return len(parts) < min(tiles, 2**16) or any(parts[tile] < count for tile, count in most.items())
+
+
+def _codestream(data: bytes) -> int:
+    """Where the codestream of a JPEG 2000 begins: at once, or in the first box of its kind; the end if none."""
+    position = 0
+    while data[:4] != b"\xff\x4f\xff\x51" and len(data) >= position + 16:
+        length, kind, large = struct.unpack_from(">I4sQ", data, position)
+        if kind == b"jp2c":
+            return position + (16 if length == 1 else 8)
+        position += max(large if length == 1 else length or len(data), 8)
+    return position
 
 
 def gif_is_whole(data: bytes, most: int) -> bool:

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image, ImageFile
 
 from onnxcam.errors import PictureError
+from onnxcam.inputs.claims import claims_too_much
 from onnxcam.inputs.clips import chosen, frames_of
 from onnxcam.inputs.images import read, read_picture
-from onnxcam.inputs.intact import claims_too_much
 
 RNG = np.random.default_rng(0)
 ROUGH = RNG.integers(0, 256, (20, 3, 3), np.uint8)
