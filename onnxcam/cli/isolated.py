@@ -8,7 +8,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -36,6 +38,8 @@ from onnxcam.cli.start import start
 start()
 """
 FLAG = "--isolated"
+PATIENCE = 2.0
+"""Seconds that the process has to end after the first signal; then it is killed, wherever it is."""
 
 
 def ran_isolated(isolated: bool, limits: LimitArgs, *, short: bool = False) -> bool:
@@ -64,23 +68,27 @@ def ran_isolated(isolated: bool, limits: LimitArgs, *, short: bool = False) -> b
 
 
 def _run(command: Callable[[int], list[str]]) -> int:
-    """The exit code of the process, as subprocess gives it. command: by the pipe that closes with this process.
+    """The exit code of the process, as subprocess gives it; where it did not end at a signal in time, of that signal.
+
+    command: by the pipe that closes with this process.
 
     The process is in a group of its own, so that a signal that a terminal or a manager sends to all reaches it once:
     from here. It ends when this process does, whose end of a pipe closes then.
     """
+    signals: list[int] = []
     reader, writer = os.pipe()
     old = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # a signal that comes now is handed on below
     try:
         process = subprocess.Popen(command(reader), pass_fds=[reader], process_group=0)
-        handlers = _hand_on(process)
+        handlers = _hand_on(process, signals)
     except OSError as error:
         raise InferenceError(f"the isolated process cannot be started ({error.strerror or error})") from None
     finally:
         os.close(reader)
         signal.pthread_sigmask(signal.SIG_SETMASK, old)
     try:
-        return process.wait()
+        code = process.wait()
+        return -signals[0] if signals and code == -signal.SIGKILL else code
     finally:
         process.kill()
         os.close(writer)
@@ -88,11 +96,20 @@ def _run(command: Callable[[int], list[str]]) -> int:
             signal.signal(number, handler)
 
 
-def _hand_on(process: "subprocess.Popen[bytes]") -> dict[int, Any]:
-    """Sends the signals that this process gets to the other one. Returns the handlers that were replaced."""
+def _hand_on(process: "subprocess.Popen[bytes]", signals: list[int]) -> dict[int, Any]:
+    """Sends the signals that this process gets to the other one, and kills that if it does not end.
+
+    signals: gets their numbers. Returns the handlers that were replaced.
+    """
 
     def hand_on(number: int, frame: FrameType | None) -> None:
         process.send_signal(number)
+        signals.append(number)
+        if len(signals) == 1:
+            timer = threading.Timer(PATIENCE, process.kill)
+            timer.daemon = True
+            with suppress(RuntimeError):  # the system starts no further thread
+                timer.start()
 
     def pause(number: int, frame: FrameType | None) -> None:
         process.send_signal(signal.SIGSTOP)

@@ -1,13 +1,21 @@
 """Where the process `onnxcam` starts: signals and streams are taken care of before anything large is imported."""
 
 import os
+import signal
 import sys
+from contextlib import suppress
+from types import FrameType
+from typing import TYPE_CHECKING
 
-from onnxcam.cli.stopping import Stop, install, quiet_unraisable, watch
+if TYPE_CHECKING:
+    from onnxcam.cli.stopping import Stop
 
 
 def start() -> None:
     """Entry point of the program. It owns its process; run() in main.py is what an embedding program may call."""
+    _end_at_ctrl_c()
+    from onnxcam.cli.stopping import install, quiet_unraisable
+
     stop, _ = install()
     sys.unraisablehook = quiet_unraisable(sys.unraisablehook)
     try:
@@ -18,6 +26,17 @@ def start() -> None:
         raise
     finally:
         stop.finish()
+
+
+def _end_at_ctrl_c() -> None:
+    """Until the handlers are there, there is nothing to clean up, and Python's own would print a traceback."""
+    with suppress(ValueError):  # not the main thread, which alone gets signals
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, _leave)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    os._exit(128 + number)
 
 
 def _stop_runs() -> None:
@@ -34,7 +53,8 @@ def _end(code: int) -> None:
     os._exit(code)
 
 
-def _run(stop: Stop) -> None:
+def _run(stop: "Stop") -> None:
+    from onnxcam.cli.stopping import watch
     from onnxcam.cli.streams import guard_streams, open_missing_descriptors
 
     open_missing_descriptors()

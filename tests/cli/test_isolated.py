@@ -16,6 +16,7 @@ PARENT = """
 import sys
 from onnxcam.cli import isolated
 from onnxcam.explainer.child_process import python_command
+isolated.PATIENCE = 60
 isolated.PROGRAM = isolated.PROGRAM.partition("from onnxcam")[0] + '''
 import time
 for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
@@ -53,6 +54,26 @@ def test_a_signal_of_the_parent_alone_and_one_of_its_group_arrive_once(parent: "
     assert parent.stdout is not None
     assert parent.stdout.read() == ""
     assert parent.wait(20) == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_process_that_does_not_end_at_a_signal_is_killed(number: int) -> None:
+    """A second signal gives it no more time."""
+    code = PARENT.replace("print(number, flush=True)", "None").replace("isolated.PATIENCE = 60", "")
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        child = said(process)
+        start = time.monotonic()
+        process.send_signal(number)
+        time.sleep(0.5)
+        process.send_signal(number)
+        try:
+            assert process.wait(20) == 128 + number
+            assert 1.5 < time.monotonic() - start < 10
+            assert not _runs(child)
+        finally:
+            process.kill()
 
 
 def test_the_process_of_a_command_ends_when_its_parent_is_killed(parent: "subprocess.Popen[str]") -> None:

@@ -156,7 +156,9 @@ def test_more_signals_print_no_traceback_and_leave_no_file_that_is_not_swept(
     assert {name for name in files(folder) - before if count == 2 or not name.startswith(".onnxcam-")} == set()
 
 
-@pytest.mark.parametrize("module", ["onnxcam.cli.streams", "typer", "onnxcam.network.opening", "onnxruntime"])
+@pytest.mark.parametrize(
+    "module", ["onnxcam.cli.stopping", "onnxcam.cli.streams", "typer", "onnxcam.network.opening", "onnxruntime"]
+)
 def test_a_signal_during_the_imports_prints_nothing(folder: Path, module: str) -> None:
     assert stopped(IMPORTING.format(module=module), folder, [signal.SIGINT]) == (130, "")
 
