@@ -23,8 +23,8 @@ def with_file_types(model: Model, original: Model) -> Model:
     _cast_inputs(model, b, {str(v.name): v for v in original.graph.inputs})
     _cast_outputs(model, b, {str(v.name): v for v in original.graph.outputs})
     if ir.computes_in_half(original):
-        for graph in (model.graph, *model.graph.subgraphs()):
-            _store_in_half(graph, Builder(Model(graph, ir_version=model.ir_version), "onnxcam/compiled_types"))
+        for i, graph in enumerate((model.graph, *model.graph.subgraphs())):  # whose names must differ
+            _store_in_half(graph, Builder(Model(graph, ir_version=model.ir_version), f"onnxcam/compiled_half_{i}"))
     _make_fills(model)
     return ir.in_order(model)
 

@@ -67,14 +67,22 @@ def in_half() -> onnx.ModelProto:
     return proto
 
 
-def test_half_precision_stays_at_the_inputs_the_outputs_and_the_weights() -> None:
+def stored_types(graph: onnx.GraphProto) -> dict[tuple[int, ...], int]:
+    """The element type of each weight by its shape, those of bodies too."""
+    types = {tuple(i.dims): i.data_type for i in graph.initializer}
+    for attribute in (a for node in graph.node for a in node.attribute if a.type == onnx.AttributeProto.GRAPH):
+        types |= stored_types(attribute.g)
+    return types
+
+
+@pytest.mark.parametrize("method", ["grad-cam", "recipro-cam", "ablation-cam", "gradient", "integrated-gradients"])
+def test_half_precision_stays_at_the_inputs_the_outputs_and_the_weights(method: str) -> None:
     model = in_half()
-    compiled = compile(model, "grad-cam")
+    compiled = compile(model, method)
     results = outputs(compiled.bytes, {"x": IMAGES.astype(np.float16), "target": targets(-1, 2)})
     assert results["logits"].dtype == np.float16
-    stored = {tuple(i.dims): i.data_type for i in onnx.load_from_string(compiled.bytes).graph.initializer}
-    assert stored[8, 6, 3, 3] == onnx.TensorProto.FLOAT16
-    with onnxcam.Explainer(model, "grad-cam", providers=["cpu"]) as explain:
+    assert stored_types(onnx.load_from_string(compiled.bytes).graph)[8, 6, 3, 3] == onnx.TensorProto.FLOAT16
+    with onnxcam.Explainer(model, method, providers=["cpu"]) as explain:
         np.testing.assert_allclose(results["saliency_map"][1], explain(IMAGES[1], 2).map, atol=5e-3)
 
 
