@@ -70,7 +70,7 @@ class BatchGraph:
     def gradient(self, overrides: Mapping[str, Rule] | None = None) -> Value:
         """d logit / d wrt, of the shape of wrt.tensor. overrides: as gradients() takes them. Raises MissingGradient."""
         assert self.wrt is not None, "the graph is differentiable"
-        ops = Ops(self.model, "onnxcam/compiled_gradient", onnx_ir.DataType.FLOAT)
+        ops = Ops(self.model, "grad", onnx_ir.DataType.FLOAT)
         (gradient,) = gradients(
             self.model, ops, {self.logits: self.chosen}, [self.wrt.tensor], shapes=self.wrt.shapes,
             known=self.wrt.known, overrides=overrides,
@@ -161,7 +161,7 @@ def given_targets(model: Model, prepared: Prepared) -> Value:
 
 def _with_target(model: Model, prepared: Prepared, given: Value) -> BatchGraph:
     """Ends the graph in the class of each map: the given one, or the prediction where that is below 0."""
-    b = Builder(model, "onnxcam/compiled_batch")
+    b = Builder(model, "cam")
     logits, probabilities = tensor_named(model, LOGITS), tensor_named(model, PROBABILITIES)
     features = tensor_named(model, prepared.anatomy.features.tensor)
     own = {str(v.name) for v in prepared.opened.model.graph.outputs}

@@ -32,6 +32,8 @@ RESIZED_TOLERANCE = 1e-3
 
 ROUNDINGS, ROUNDING = 3, 2.0
 """How often an image is rounded another way, and how many times as far as its map moves then a file's may be off."""
+MOST_ROUNDED = 1e-2
+"""The largest difference that rounding may explain."""
 NOISE = (75, 53, 3)
 """Shape of the picture of noise."""
 
@@ -166,6 +168,11 @@ class _Check:
                     away = np.where(rng.random(image.image.shape) < 0.5, -np.inf, np.inf).astype(np.float32)
                     other = self._map(np.nextafter(image.image, away), saliency.target.index)
                     moved = max(moved, float(np.abs(other - expected).max()))
+        if MOST_ROUNDED < difference <= ROUNDING * moved:
+            raise CompileError(
+                f"the maps of {self.explainer.method.name} move by {moved:.2g} on this model when its numbers are "
+                f"rounded another way, so no file can be told right from wrong; use another method or other options"
+            )
         if not difference <= ROUNDING * moved:
             raise CompileError(
                 f"the compiled file's maps differ by {difference:.2g} from those of `onnxcam explain` (at most "

@@ -157,7 +157,8 @@ class _Work:
         graph = with_file_types(self.entry.build(prepared), prepared.opened.model)
         if self.raw:
             graph = take_pictures(graph, prepared.anatomy.image, prepared.size, self.explainer.preset)
-        names = publish_names(ir.forget_recorded_types(graph))
+        names = publish_names(graph)
+        ir.without_descriptions(graph)
         return graph, interface_of(graph, names, prepared.anatomy.image.name)
 
     def difference(

@@ -93,14 +93,20 @@ def without_recorded_shapes(model: Model) -> Model:
     return copy
 
 
-def forget_recorded_types(model: Model) -> Model:
-    """Drops the shapes and types of inner tensors of standard operators, which a runtime infers.
+def without_descriptions(model: Model) -> Model:
+    """Drops what a file repeats: shapes and types that a runtime infers, and names of nodes that are their output's.
 
-    Changes the model and returns it. Tensors of subgraphs count too.
+    Of inner tensors of standard operators and of weights, those of subgraphs too. Changes the model and returns it.
     """
     for node in model.graph.all_nodes():
         for value in node.outputs:
             if is_standard(node) and not value.is_graph_output():
+                value.shape, value.type = None, None
+        if node.outputs and node.name == node.outputs[0].name:
+            node.name = None
+    for graph in (model.graph, *model.graph.subgraphs()):
+        for value in graph.initializers.values():
+            if not value.is_graph_input() and not value.is_graph_output():
                 value.shape, value.type = None, None
     return model
 

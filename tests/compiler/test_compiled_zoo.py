@@ -12,6 +12,8 @@ from onnxcam.compiler.batch_methods import BATCH_METHODS
 pytestmark = [pytest.mark.slow, pytest.mark.zoo]
 LIGHT = [r for r in MAPPED if name_of(r) not in HEAVY | NAN and r["task"] == "classification"]
 REFUSED = ("NoSpatialFeatures", "MissingGradient", "CompileError: the method has no map", "CompileError: this model's")
+RESIZES = "pt_uint8_nhwc"
+"""Resizes within the model; the gradient of that holds two matrices, 90 KB beside 195."""
 ONE_BY_ONE = (
     "CompileError: recipro-cam runs many",
     "CompileError: ablation-cam runs many",
@@ -27,4 +29,4 @@ def test_a_compiled_export_gives_the_maps_of_the_product(zoo: Path, record: dict
         assert row.error.startswith((*REFUSED, *ONE_BY_ONE)), row.error
         return
     assert row.pictures >= 1
-    assert row.ratio <= 1.01
+    assert row.ratio <= (1.3 if row.model.startswith(RESIZES) else 1.01)
