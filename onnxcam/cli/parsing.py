@@ -1,6 +1,7 @@
 """The command line's text as the library's values: targets, a method, extra inputs, preprocessing, files' style."""
 
 import math
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -37,12 +38,22 @@ ADDRESS = r"[a-z][a-z0-9+.-]+://"
 
 
 def parse_path(text: str) -> Path:
-    """A path. Raises OptionError for a URL, and for an empty text, which a shell makes of an unset variable."""
+    """A path. Raises OptionError for a URL, a name that no file can have, and an empty text (an unset variable)."""
     if not text:
         raise OptionError("a file name is empty; was a variable not set?")
+    if "\0" in text or not _encodes(text):
+        raise OptionError(f"{text!r}: no file can have this name; give another one")
     if re.match(ADDRESS, text, re.IGNORECASE):
         raise OptionError(f"{text}: nothing is fetched: download it first, and give the file")
     return Path(text)
+
+
+def _encodes(name: str) -> bool:
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def parse_output(text: str | None) -> str | None:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from onnxcam import Box, Element, Region, Similarity
 from onnxcam.cli.options import TargetArgs
-from onnxcam.cli.parsing import parse_inputs, parse_targets
+from onnxcam.cli.parsing import parse_inputs, parse_output, parse_path, parse_targets
 from onnxcam.errors import OptionError
 from onnxcam.explainer.targets.registry import TARGET_KINDS
 
@@ -82,3 +82,10 @@ def test_inputs_are_numbers_lists_and_files(tmp_path: Path) -> None:
     for texts in (["x"], ["=3"], ["x="], ["x=abc"], ["x=1", "x=2"], ["x=1,,2"]):
         with pytest.raises(OptionError):
             parse_inputs(texts)
+
+
+@pytest.mark.parametrize("text", ["", "https://example.com/a.png", "\0", "folder/\ud800.png"])
+def test_a_name_that_no_file_can_have_is_refused(text: str) -> None:
+    for parse in (parse_path, parse_output):
+        with pytest.raises(OptionError):
+            parse(text)

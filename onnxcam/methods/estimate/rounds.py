@@ -37,7 +37,10 @@ class Limits:
         known = [e for e in errors if e is not None]
         if self.tolerance is None or len(known) < len(errors):
             return most
-        return min(most, max(SURE, round(count * max(known) / self.tolerance)))
+        product = count * max(known)
+        if product >= most * self.tolerance:
+            return most
+        return min(most, max(SURE, round(product / self.tolerance)))
 
 
 @dataclass(frozen=True)
