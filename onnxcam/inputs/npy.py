@@ -25,6 +25,8 @@ _ENTRIES = {"descr", "fortran_order", "shape"}
 _MOST_AXES = 32
 _TYPE = re.compile(r"[<>|=]?([fiub])([0-9]{1,2})|\?", re.ASCII)
 _HEADER = re.compile(r"[\w\s{}()\[\],:'\"<>|=?.+-]*", re.ASCII)
+_ODD_NUMBER = re.compile(r"[0-9][a-zA-Z_]")
+"""A digit before a letter: in no header, and Python may warn of it, as in 1if."""
 _LONG = re.compile(r"\b([0-9]+)L\b")
 """How Python 2 wrote a whole number."""
 
@@ -50,7 +52,7 @@ def read_npy(file: BinaryIO, name: str, limits: Limits = SAFE) -> npt.NDArray[An
     if length > min(_LONGEST_HEADER, size - begin):
         raise _damaged(name, f"its header of {length} bytes is too long")
     file.seek(begin)
-    dtype, fortran, shape = _described(read_exactly(file, length, name, ARRAY), name)
+    dtype, fortran, shape = _described(read_exactly(file, length, name, ARRAY), version, name)
     count = math.prod(shape)
     if not count:
         raise PictureError(f"{name}: the array of shape {_short(shape)} is empty")
@@ -77,13 +79,16 @@ def _content(file: BinaryIO, size: int, name: str) -> bytearray:
     return data
 
 
-def _described(header: bytes, name: str) -> tuple[np.dtype[Any], bool, tuple[int, ...]]:
+def _described(header: bytes, version: tuple[int, int], name: str) -> tuple[np.dtype[Any], bool, tuple[int, ...]]:
     """(the type of a number, whether the first axis runs fastest, the shape) of a header."""
     text = header.decode("latin-1")
-    if not _HEADER.fullmatch(text):
+    text = text.strip(" \t\r\n")
+    if version < (3, 0):  # which Python 2 did not write
+        text = _LONG.sub(r"\1", text)
+    if not _HEADER.fullmatch(text) or _ODD_NUMBER.search(text):
         raise _damaged(name, "its header is no description of numbers")
     try:
-        values = ast.literal_eval(_LONG.sub(r"\1", text.strip(" \t\r\n")))
+        values = ast.literal_eval(text)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         raise _damaged(name, "its header cannot be read") from None
     if not isinstance(values, dict) or set(values) != _ENTRIES or any(text.count(entry) > 1 for entry in _ENTRIES):

@@ -4,7 +4,10 @@ import io
 import os
 import pickle
 import struct
+import time
 import warnings
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,8 @@ import pytest
 
 from onnxcam.errors import OnnxCamError, PictureError
 from onnxcam.inputs.arrays import read_array
+from onnxcam.inputs.images import read_picture
+from onnxcam.inputs.npy import read_npy
 
 DATA = bytes(range(64))
 
@@ -146,3 +151,40 @@ def test_mutated_files_give_an_array_or_a_sentence() -> None:
             assert "\n" not in str(error)
         else:
             assert array.dtype.kind in "fiub"
+
+
+def bomb() -> bytes:
+    """An .npz of a quarter of a megabyte, whose array has 256."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a.npy", "w") as array:
+        np.lib.format.write_array_header_1_0(array, {"descr": "<f4", "fortran_order": False, "shape": (2**26,)})
+        for _ in range(64):
+            array.write(bytes(2**22))
+    return file.getvalue()
+
+
+HOSTILE: dict[str, Callable[[], bytes]] = {
+    "nesting": lambda: npy("(" * 9000), "minus signs": lambda: npy("-" * 9000 + "1"), "a zip bomb": bomb,
+    "5000 digits": lambda: npy(HEADERS["a side of 5000 digits"]),
+    "a warning": lambda: npy("{'descr':'<f4','fortran_order':False,'shape':(4,1if 1else 2)}"),
+    "another warning": lambda: npy("{'descr':'<f4','fortran_order':False,'shape':(4,0x4for x in y)}"),
+    "a third warning": lambda: npy("{'descr':'<f4','fortran_order':False,'shape':(4,1_0or 4)}"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_headers_are_sentences_without_a_warning_by_every_way(name: str, tmp_path: Path) -> None:
+    data = HOSTILE[name]()
+    ways: list[Callable[[], object]] = [lambda: read_npy(io.BytesIO(data), "x"), lambda: read_picture(data)]
+    for ending in (".npy", ".npz"):
+        path = tmp_path / f"a{ending}"
+        path.write_bytes(data)
+        ways += [lambda path=path: read_array(path), lambda path=path: read_picture(str(path))]  # type: ignore[misc]
+    for way in ways:
+        start = time.process_time()
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            with pytest.raises(PictureError):
+                way()
+        assert [str(one.message) for one in said] == []
+        assert time.process_time() - start < 1

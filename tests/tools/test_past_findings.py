@@ -84,10 +84,17 @@ def numbers_beyond_float32() -> Files:
     return {"array.npy": npy(np.full((3, 16, 12), 1e300))}
 
 
+def long_number_in_a_header_of_version_3() -> Files:
+    """Only Python 2 wrote 12L, and no version 3; NumPy refuses it there."""
+    data = npy(np.zeros((16, 12, 3), np.uint8), (3, 0))
+    return {"array.npy": data.replace(b"12, 3), } ", b"12L, 3), }")}
+
+
 FINDINGS: dict[Callable[[], Files], str] = {
     last_block_that_is_incomplete: "pictures",
     tiff_of_five_bytes: "pictures",
     npy_header_that_ends_in_a_byte_of_the_numbers: "arrays", numbers_beyond_float32: "arrays",
+    long_number_in_a_header_of_version_3: "arrays",
     bands_without_rows: "pictures", second_orientation_behind_the_pixels: "pictures", restart_interval_that_ends_early: "pictures",
     third_page_that_is_damaged: "pictures", mean_that_fills_the_screen: "texts",
 }  # fmt: skip
