@@ -1,0 +1,76 @@
+"""The same files in OpenVINO, and in its Model API, which looks for an output `saliency_map`."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from hosts import METHODS, PICTURE, TARGETS, HostCase, host_case
+from PIL import Image
+from small_models import CLASSIFIER, filled
+
+import onnxcam
+from onnxcam.inputs import bundled
+from onnxcam.inputs.presets import PRESETS
+
+pytestmark = pytest.mark.openvino
+PRECISE = {"INFERENCE_PRECISION_HINT": "f32"}
+"""Some processors would compute in bfloat16."""
+BICUBIC = 1e-3
+"""OpenVINO computes float64 as float32, so a few pixels of 10,000 differ by 1 where weights are not those of bilinear."""
+
+
+def compiled_model(path: Path) -> Any:
+    import openvino
+
+    return openvino.Core().compile_model(path, "CPU", PRECISE)
+
+
+def answer(model: Any, feeds: dict[str, np.ndarray], target: int) -> dict[str, np.ndarray]:
+    results = model({**feeds, "target": np.array([target], np.int64)})
+    return {output.get_any_name(): array for output, array in results.items()}
+
+
+@pytest.mark.parametrize("raw", [False, True], ids=["image", "picture"])
+@pytest.mark.parametrize("method", METHODS)
+def test_openvino_gives_the_product_s_map(method: str, raw: bool, tmp_path: Path) -> None:
+    case: HostCase = host_case(method, raw=raw)
+    model = compiled_model(case.compiled.save(tmp_path / "model.onnx"))
+    for number, target in enumerate(TARGETS):
+        results = answer(model, case.feeds, target)
+        case.check(number, results["saliency_map"][0], int(results["saliency_target"][0]), 1e-4)
+
+
+@pytest.mark.parametrize(("raw", "tolerance"), [(False, 1e-4), (True, BICUBIC)], ids=["image", "picture"])
+@pytest.mark.parametrize("method", ["grad-cam", "recipro-cam", "eigen-cam"])
+def test_openvino_gives_the_product_s_map_of_the_bundled_model(
+    method: str, raw: bool, tolerance: float, tmp_path: Path
+) -> None:
+    model = compiled_model(onnxcam.compile(bundled.model(), method, raw=raw).save(tmp_path / "model.onnx"))
+    with onnxcam.Explainer(bundled.model(), method, providers=["cpu"]) as explain:
+        for path in bundled.pictures().values():
+            image = explain.prepare(path)
+            feeds = {"picture": image.picture} if raw else {"images": image.image[None]}
+            for target in (-1, 504):
+                (expected,) = explain.explain(path, [None if target < 0 else target])
+                results = answer(model, feeds, target)
+                assert int(results["saliency_target"][0]) == expected.target.index
+                assert np.abs(results["saliency_map"][0] - expected.map).max() <= tolerance
+
+
+def test_the_model_api_finds_the_map(tmp_path: Path) -> None:
+    from model_api.adapters import OpenvinoAdapter, create_core
+    from model_api.models import ClassificationModel
+
+    compiled = onnxcam.compile(filled(CLASSIFIER), "grad-cam", target=2, preset=PRESETS["imagenet"])
+    path = compiled.save(tmp_path / "model.onnx")
+    adapter = OpenvinoAdapter(create_core(), str(path), plugin_config=PRECISE)
+    model = ClassificationModel(adapter, preload=True)
+    image = np.asarray(Image.fromarray(PICTURE).resize((12, 16)))
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (expected,) = session.run(["saliency_map"], {"x": image.transpose(2, 0, 1)[None].astype(np.float32)})
+    saliency = model(image).saliency_map
+    assert saliency.shape == (1, 16, 12)
+    np.testing.assert_allclose(saliency, expected, atol=1e-4)
+    assert np.ptp(saliency) > 0.9
