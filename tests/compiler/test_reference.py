@@ -5,7 +5,9 @@ import onnx
 import onnx.reference
 import pytest
 from hosts import TARGETS, host_case
+from small_models import CLASSIFIER, filled
 
+import onnxcam
 from onnxcam.compiler.batch_methods import BATCH_METHODS
 from onnxcam.compiler.registry import COMPILABLE
 
@@ -27,6 +29,6 @@ def test_the_reference_evaluator_gives_the_product_s_map(method: str, raw: bool)
 
 @pytest.mark.parametrize("method", COMPILABLE)
 def test_every_operator_is_of_the_standard(method: str) -> None:
-    model = onnx.load_from_string(host_case(method, raw=True).compiled.bytes)
+    model = onnx.load_from_string(onnxcam.compile(filled(CLASSIFIER), method, raw=True).bytes)
     assert {opset.domain for opset in model.opset_import} <= {""}
     assert not model.functions
