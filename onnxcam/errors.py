@@ -23,12 +23,26 @@
 The command line prints these in one or two lines and exits 1; anything else is a bug and keeps its traceback.
 """
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+LONGEST_WORD, LONGEST_MESSAGE = 400, 2000
+"""Characters: a file chooses its names, and a log should hold its error."""
+
 
 class OnnxCamError(Exception):
-    """Base of everything that onnxcam raises on purpose."""
+    """Base of everything that onnxcam raises on purpose. Its message is cut where a name, or all of it, is too long."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(_cut(message))
+
+
+def _cut(message: str) -> str:
+    if len(message) <= LONGEST_WORD:
+        return message
+    words = re.sub(rf"\S{{{LONGEST_WORD},}}", lambda word: f"{word[0][:200]}...{word[0][-100:]}", message)
+    return words if len(words) <= LONGEST_MESSAGE else f"{words[: LONGEST_MESSAGE - 203]}...{words[-200:]}"
 
 
 class PictureError(OnnxCamError):
