@@ -22,10 +22,11 @@ def with_file_types(model: Model, original: Model) -> Model:
     b = Builder(model, "onnxcam/compiled_types")
     _cast_inputs(model, b, {str(v.name): v for v in original.graph.inputs})
     _cast_outputs(model, b, {str(v.name): v for v in original.graph.outputs})
-    if ir.computes_in_half(original):
-        for i, graph in enumerate((model.graph, *model.graph.subgraphs())):  # whose names must differ
-            _store_in_half(graph, Builder(Model(graph, ir_version=model.ir_version), f"onnxcam/compiled_half_{i}"))
-    _make_fills(model)
+    for i, graph in enumerate([model.graph, *model.graph.subgraphs()]):  # whose names must differ
+        inside = Builder(Model(graph, ir_version=model.ir_version), f"onnxcam/compiled_weights_{i}")
+        if ir.computes_in_half(original):
+            _store_in_half(graph, inside)
+        _make_fills(graph, inside)
     return ir.in_order(model)
 
 
@@ -72,10 +73,9 @@ def _store_in_half(graph: Graph, b: Builder) -> None:
         del graph.initializers[name]
 
 
-def _make_fills(model: Model) -> None:
+def _make_fills(graph: Graph, b: Builder) -> None:
     """Weights that hold one number everywhere become ConstantOfShape, as the model's own file may have had them."""
-    b = Builder(model, "onnxcam/compiled_fill")
-    for name, value in list(model.graph.initializers.items()):
+    for name, value in list(graph.initializers.items()):
         array = ir.constant(value)
         if array is None or array.size < LARGE or value.is_graph_output():
             continue
@@ -85,4 +85,4 @@ def _make_fills(model: Model) -> None:
         shape = b.constant(array.shape, np.int64)
         filled = b("ConstantOfShape", shape, value=onnx_ir.tensor(np.asarray(first)))
         onnx_ir.convenience.replace_all_uses_with(value, filled)
-        del model.graph.initializers[name]
+        del graph.initializers[name]

@@ -89,7 +89,7 @@ def publish_names(model: Model) -> dict[str, str]:
     taken = set(names.values())
     for value in _inner_values(model):
         if str(value.name) in taken:
-            _rename(model, value, f"{value.name}/of_the_model")
+            _rename(value, f"{value.name}/of_the_model")
     for inner, public in names.items():
         ends[inner].name = public
     in_order(model)
@@ -102,18 +102,19 @@ def _free(name: str, taken: set[str]) -> str:
 
 
 def _inner_values(model: Model) -> list[Value]:
-    values = [*model.graph.initializers.values(), *(v for node in model.graph.all_nodes() for v in node.outputs)]
+    graphs = [model.graph, *model.graph.subgraphs()]
+    weights = [value for graph in graphs for value in graph.initializers.values()]
+    values = [*weights, *(v for node in model.graph.all_nodes() for v in node.outputs)]
     return [v for v in values if not v.is_graph_output() or v.graph is not model.graph]
 
 
-def _rename(model: Model, value: Value, name: str) -> None:
+def _rename(value: Value, name: str) -> None:
     """Renames a tensor; a weight is registered under its new name."""
-    old = str(value.name)
-    stored = model.graph.initializers.get(old)
-    if stored is value:
-        del model.graph.initializers[old]
+    old, graph = str(value.name), value.graph
+    if graph is not None and graph.initializers.get(old) is value:
+        del graph.initializers[old]
         value.name = name
-        model.graph.register_initializer(value)
+        graph.register_initializer(value)
     else:
         value.name = name
 

@@ -37,6 +37,15 @@ SHARED = 4096
 """Numbers of a constant from which it is stored once, though the body reads faster what is its own."""
 
 
+LARGE_IMAGE = 4 * 2**20
+"""Bytes of a layer, for one image, above which a turn takes fewer masks: they no longer fit a processor's cache."""
+
+
+def rows_of_a_turn(prepared: Prepared) -> int:
+    """How many masks a turn scores."""
+    return prepared.fixed or (2 if prepared.anatomy.bytes_per_image > LARGE_IMAGE else 4)
+
+
 @dataclass(frozen=True, eq=False)
 class State:
     """A tensor that is carried from turn to turn. initial: before the first one, outside of the body. now: inside."""

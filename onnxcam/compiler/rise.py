@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.compiler.fill_graph import fill_image
-from onnxcam.compiler.loop_graph import DOUBLE, FLOAT, INT64, LoopGraph, body_model
+from onnxcam.compiler.loop_graph import DOUBLE, FLOAT, INT64, LoopGraph, body_model, rows_of_a_turn
 from onnxcam.compiler.prepared import Prepared
 from onnxcam.errors import CompileError
 from onnxcam.methods.maps import SAME
@@ -21,15 +21,12 @@ from onnxcam.surgeon.graphs.finish_map import stretched
 from onnxcam.surgeon.graphs.masked_score import PROBABILITY, tensor_named
 from onnxcam.surgeon.ir import Model, Value
 
-ROWS = 4
-"""Masks of a turn, for a model that takes any batch."""
-
 
 def rise_graph(prepared: Prepared) -> Model:
     """The finished graph of rise."""
     options, size = prepared.method.options, prepared.size
     masks = RandomMasks(options["masks"], options["cells"], options["probability"], options["seed"])
-    loop = LoopGraph(prepared, body_model(prepared), prepared.fixed or ROWS)
+    loop = LoopGraph(prepared, body_model(prepared), rows_of_a_turn(prepared))
     b, pixels = loop.b, math.prod(size)
     loop.fill_with(fill_image(loop))
     chosen = loop.choose_targets()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxcam.compiler.fill_graph import fill_image
-from onnxcam.compiler.loop_graph import DOUBLE, FLOAT, LoopGraph, State, body_model
+from onnxcam.compiler.loop_graph import DOUBLE, FLOAT, LoopGraph, State, body_model, rows_of_a_turn
 from onnxcam.compiler.mask_queue import MaskQueue
 from onnxcam.compiler.prepared import Prepared
 from onnxcam.errors import CompileError
@@ -20,8 +20,6 @@ from onnxcam.surgeon.graphs.masked_score import LOGIT, PROBABILITY, tensor_named
 from onnxcam.surgeon.ir import Model, Value
 from onnxcam.types import Score
 
-ROWS = 4
-"""Masks of a turn, for a model that takes any batch."""
 LOWEST = -1e300
 """Below every logit."""
 
@@ -32,7 +30,7 @@ def score_cam_graph(prepared: Prepared) -> Model:
     if options["budget"] is not None or options["tolerance"] is not None:
         raise CompileError("score-cam can be compiled exact only, without a budget or a tolerance (no --fast)")
     weighting = Weighting(Convention(options["convention"]), Variant(options["variant"]))
-    loop = LoopGraph(prepared, body_model(prepared), prepared.fixed or ROWS)
+    loop = LoopGraph(prepared, body_model(prepared), rows_of_a_turn(prepared))
     loop.fill_with(fill_image(loop))
     chosen, queue = loop.choose_targets(), MaskQueue.of(loop)
     maps = queue.next_maps()
