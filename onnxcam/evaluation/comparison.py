@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from onnxcam.errors import OnnxCamError, OptionError
-from onnxcam.explainer.arguments import box_list, check_arguments, checked_method
+from onnxcam.explainer.arguments import box_list, check_arguments, checked_method, shown
 from onnxcam.explainer.explainer import Explainer
 from onnxcam.explainer.measuring import Again, Requests, check_boxes, measured, same_target
 from onnxcam.explainer.shares import Shares
@@ -62,6 +62,7 @@ def compare(
     called with (done, all) forward passes of one explainer. A method that has no map of a picture has the reason in its
     place. Raises OnnxCamError, also where there is no map at all.
     """
+    check_arguments({"progress": progress})
     several = isinstance(pictures, list | tuple)
     images: Sequence[Any] = pictures if several else [pictures]  # type: ignore[assignment]
     requests = target_list(targets)
@@ -72,7 +73,7 @@ def compare(
     job = _Job(images, requests, _requests(metrics, box, seed), progress)
     start = time.perf_counter()
     chosen: list[Method] = []
-    for i, explainer in enumerate([explainers] if isinstance(explainers, Explainer) else explainers):
+    for i, explainer in enumerate(_each(explainers)):
         if i and max(len(images), len(requests)) > 1:
             raise OptionError("compare several models or layers for one picture and one target")
         chosen = chosen or _checked_methods(methods, explainer)
@@ -85,6 +86,23 @@ def compare(
         job.axis, names, tuple(rows), shown, job.passes, time.perf_counter() - start, job.requests.boxes,
         _class_notes(job.axis, rows),
     )  # fmt: skip
+
+
+def _is_list(value: object) -> bool:
+    """Whether the value holds others in an order, and is no text."""
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+
+def _each(explainers: Explainer | Iterable[Explainer]) -> Iterator[Explainer]:
+    """The explainers, one after the other. Raises OptionError for anything else."""
+    try:
+        several = iter([explainers] if isinstance(explainers, Explainer) else explainers)
+    except TypeError:
+        raise OptionError(f"explainers is one Explainer or a list of them, not {shown(explainers)}") from None
+    for explainer in several:
+        if not isinstance(explainer, Explainer):
+            raise OptionError(f"explainers is one Explainer or a list of them; one of these is {shown(explainer)}")
+        yield explainer
 
 
 @dataclass(eq=False)
@@ -184,7 +202,7 @@ class _Job:
 
 
 def _requests(metrics: Sequence[str], box: Sequence[float] | Sequence[Sequence[float]] | None, seed: int) -> Requests:
-    if isinstance(metrics, str):
+    if not _is_list(metrics):
         raise OptionError("metrics is a list of names, such as ['deletion', 'insertion']")
     check_arguments({"box": box, "seed": seed})
     names = requested(metrics, has_box=box is not None) if metrics or box is not None else ()
@@ -195,7 +213,7 @@ def _checked_methods(methods: Sequence[Method | str] | None, explainer: Explaine
     """The methods. Raises OptionError for none, for a text in place of a list, and for one that is given twice."""
     if methods is None:
         return [explainer.method]
-    if isinstance(methods, str | Method) or not methods:
+    if not _is_list(methods) or not methods:
         raise OptionError("methods is a list of methods or of their names, such as ['score-cam', 'grad-cam']")
     chosen = [checked_method(method) for method in methods]
     for i, method in enumerate(chosen):

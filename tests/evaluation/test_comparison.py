@@ -196,3 +196,11 @@ def test_a_class_is_the_same_by_its_label_and_by_its_number_without(
     ]
     assert len(_class_notes(Axis.MODELS, rows)) == notes
     assert not _class_notes(Axis.TARGETS, rows)
+
+
+@pytest.mark.parametrize("name", ["explainers", "methods", "metrics", "progress", "box", "seed"])
+@pytest.mark.parametrize("value", [-3, 1.5, "x", b"x", [1], [{}], object(), np.zeros(3), np.zeros(())], ids=repr)
+def test_a_wrong_value_is_an_option_error(explainer: Explainer, name: str, value: Any) -> None:
+    arguments = {"explainers": explainer, "pictures": PICTURES[0], "methods": ["grad-cam"], name: value}
+    with pytest.raises(OnnxCamError):
+        compare(**arguments)
