@@ -30,6 +30,8 @@ TOLERANCE, ROUNDED_TOLERANCE = 1e-5, 1e-3
 RESIZED_TOLERANCE = 1e-3
 """The largest difference of an output, over its largest number, of a file that resizes the picture."""
 
+BATCH_TOLERANCE = 0.05
+"""By how much a batch may change a map: rounding moves samples over the kinks of ReLUs."""
 ROUNDINGS, ROUNDING = 3, 2.0
 """How often an image is rounded another way, and how many times as far as its map moves then a file's may be off."""
 MOST_ROUNDED = 1e-2
@@ -84,6 +86,8 @@ def check_compiled(
                 worst = max(worst, difference)
             if progress is not None:
                 progress(i + 1, len(images))
+        if len(undefined) < len(images):
+            check.check_batch(images[0].image)
     finally:
         compiled.close()
         original.close()
@@ -177,6 +181,29 @@ class _Check:
             raise CompileError(
                 f"the compiled file's maps differ by {difference:.2g} from those of `onnxcam explain` (at most "
                 f"{tolerance:g} is allowed), so it is not written; please report this model"
+            )
+
+    def check_batch(self, image: Image) -> None:
+        """Compares the maps of two images in one run with those of each alone. Raises CompileError where they differ.
+
+        A file that takes one image a run, or pictures, has no such run.
+        """
+        opened, interface = opened_model(self.explainer), self.interface
+        entry = next((tensor for tensor in interface.inputs if tensor.name == interface.image), None)
+        if entry is None or isinstance(entry.shape[0], int):
+            return
+        alone = [_feeds(self.explainer, each) for each in (image, np.ascontiguousarray(image[..., ::-1]))]
+        stacked = {entry.name, *(name for name, batched in opened.network.extra.items() if batched)}
+        together = {n: np.concatenate([f[n] for f in alone]) if n in stacked else a for n, a in alone[0].items()}
+        wish = {} if interface.target is None else {interface.target: np.full(1, -1, np.int64)}
+        one, other, both = (
+            np.asarray(self.compiled.run([interface.map], {**feeds, **wish}, pictures=2)[0], np.float64)
+            for feeds in (*alone, together)
+        )
+        if both.shape[0] != 2 or not np.abs(both - np.concatenate([one, other])).max() <= BATCH_TOLERANCE:
+            raise CompileError(
+                "images of one run change each other's maps in the compiled file, so it is not written; export the "
+                "model with a batch of 1, and please report it"
             )
 
     def _map(self, image: Image, index: int) -> Map:

@@ -12,10 +12,12 @@ from tiny import DENSE
 
 import onnxcam
 from onnxcam.compiler.batch_methods import BATCH_METHODS
+from onnxcam.compiler.checking import check_compiled
 from onnxcam.compiler.compiled import Compiled, compile
 from onnxcam.compiler.metadata import KEY, read_compiled
 from onnxcam.compiler.registry import COMPILABLE
 from onnxcam.errors import CompileError, OptionError, TargetError
+from onnxcam.surgeon.loading import read_model
 
 IMAGES = np.random.default_rng(3).standard_normal((3, 3, 16, 12)).astype(np.float32)
 BATCHED = [name for name in BATCH_METHODS if name != "cam"]
@@ -144,6 +146,39 @@ def test_what_cannot_be_compiled_is_refused_with_what_can(classifier: onnx.Model
         compile(classifier, target="top1")
     with pytest.raises(OptionError, match="one layer"):
         compile(classifier, layer=["c1", "c2"])  # type: ignore[arg-type]
+
+
+def test_a_file_whose_images_change_each_other_is_refused(classifier: onnx.ModelProto) -> None:
+    compiled = compile(classifier)
+    proto = onnx.load_from_string(compiled.bytes)
+    (node,) = (n for n in proto.graph.node if "saliency_map" in n.output)
+    node.output[0] = "alone"
+    mean = onnx.helper.make_node("ReduceMean", ["alone", "first"], ["mean"], keepdims=1)
+    apart = onnx.helper.make_node("Sub", ["alone", "mean"], ["apart"])
+    proto.graph.node.extend([mean, apart, onnx.helper.make_node("Add", ["alone", "apart"], ["saliency_map"])])
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros(1, np.int64), "first"))
+    with onnxcam.Explainer(classifier, "grad-cam", providers=["cpu"]) as explain:
+        arguments = (compiled.interface, explain, read_model(classifier), None, (), 1e-5)
+        assert check_compiled(compiled.bytes, *arguments).map <= 1e-5
+        with pytest.raises(CompileError, match="change each other"):
+            check_compiled(proto.SerializeToString(), *arguments)
+
+
+def test_a_file_with_another_map_or_another_answer_is_refused(classifier: onnx.ModelProto) -> None:
+    compiled = compile(classifier)
+    with onnxcam.Explainer(classifier, "grad-cam", providers=["cpu"]) as explain:
+        for name, message in (("saliency_map", "maps differ by"), ("logits", "changes the model's output")):
+            proto = onnx.load_from_string(compiled.bytes)
+            (node,) = (n for n in proto.graph.node if name in n.output)
+            for other in proto.graph.node:
+                other.input[:] = ["right" if i == name else i for i in other.input]
+            node.output[0] = "right"
+            proto.graph.node.append(onnx.helper.make_node("Mul", ["right", "share"], [name]))
+            proto.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(0.9), "share"))
+            with pytest.raises(CompileError, match=message):
+                check_compiled(
+                    proto.SerializeToString(), compiled.interface, explain, read_model(classifier), None, (), 1e-5
+                )
 
 
 def test_every_compiled_method_is_a_method() -> None:
