@@ -1,6 +1,6 @@
 """The lines that `onnxcam compile` and `onnxcam inspect` print of a compiled file."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 COLUMN = 14
@@ -23,9 +23,7 @@ def compiled_lines(name: str, record: Mapping[str, Any]) -> list[str]:
     interface = record["interface"]
     roles = {interface[role]: text for role, text in MEANINGS.items() if interface.get(role)}
     options = ", ".join(f"{name} {value}" for name, value in record["options"].items())
-    target = record["target"]
     labels = record["labels"]
-    label = f" {labels[target]}" if labels is not None and target is not None and target < len(labels) else ""
     difference = record["largest_difference"]
     return [
         name,
@@ -35,11 +33,20 @@ def compiled_lines(name: str, record: Mapping[str, Any]) -> list[str]:
         f"  features    {record['layer']}",
         *(f"  input       {_tensor(t, roles)}" for t in interface["inputs"]),
         *(f"  output      {_tensor(t, roles)}" for t in interface["outputs"]),
-        *([f"  target      class {target}{label}, baked in"] if target is not None else []),
+        *_baked(record["target"], labels),
         f"  preset      {record['preset']['name']} ({record['preset']['origin']})",
         f"  labels      {len(labels) if labels is not None else 'none'}",
         f"  checked     maps differ by {difference:.1e} at most from `onnxcam explain`",
     ]
+
+
+def _baked(target: int | None, labels: Sequence[str] | None) -> list[str]:
+    if target is None:
+        return []
+    if target < 0:
+        return ["  target      the prediction"]
+    label = f" {labels[target]}" if labels is not None and target < len(labels) else ""
+    return [f"  target      class {target}{label}, baked in"]
 
 
 def _tensor(tensor: Mapping[str, Any], roles: Mapping[str, str]) -> str:

@@ -404,7 +404,11 @@ class CompileArgs:
     budget: Budget = None
     target: Annotated[
         str | None,
-        option(WHAT, "A class, index or label, that is baked in. Default: the file has an input `target`.", "--target"),
+        option(
+            WHAT,
+            "A class, index or label, that is baked in, or top1. Default: the file has an input `target`.",
+            "--target",
+        ),
     ] = None
     labels: Labels = None
     raw: Annotated[

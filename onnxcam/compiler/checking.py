@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.compiler.interface import Interface
+from onnxcam.compiler.prepared import PREDICTION
 from onnxcam.engine.session import Session
 from onnxcam.errors import CompileError, OptionError, UndefinedSaliency
 from onnxcam.explainer.explainer import Explainer, opened_model
@@ -147,7 +148,9 @@ class _Check:
 
     def _words(self) -> list[str | int | None]:
         """The targets that are compared: the prediction and the second class, or what is baked in."""
-        return [self.target] if self.target is not None else [None, "top2"]
+        if self.target is None:
+            return [None, "top2"]
+        return [self.target if self.target != PREDICTION else None]
 
     def _results(self, feeds: Arrays, word: str | int | None, index: int) -> Arrays:
         """All outputs of the file, for a target."""

@@ -17,7 +17,7 @@ from onnxcam.compiler.checking import ROUNDED_TOLERANCE, TOLERANCE, Difference, 
 from onnxcam.compiler.file_types import with_file_types
 from onnxcam.compiler.interface import Interface, interface_of, publish_names
 from onnxcam.compiler.metadata import KEY, compiled_record
-from onnxcam.compiler.prepared import Prepared
+from onnxcam.compiler.prepared import PREDICTION, Prepared
 from onnxcam.compiler.preprocessing import take_pictures
 from onnxcam.compiler.registry import Compilable, compilable
 from onnxcam.compiler.triton import model_config, model_name, repository_paths
@@ -102,9 +102,10 @@ def compile(
 
     Its inputs are the model's own and `target` (int64, a class for each map, below 0 for the prediction); its outputs
     the model's own and `saliency_map`, `saliency_target` and `saliency_range` (docs/compile.md). method: a Method or
-    the name of one; not every one can be compiled. target: a class, by index or label, that is baked in. raw: the file
-    takes the picture itself, uint8 (H,W,3) of any size, and preprocesses it. pictures: on which the file is compared
-    with an Explainer, besides those of the package. progress: called with (done, all) pictures that were compared.
+    the name of one; not every one can be compiled. target: a class, by index or label, that is baked in; "top1" bakes
+    in the prediction. raw: the file takes the picture itself, uint8 (H,W,3) of any size, and preprocesses it. pictures:
+    on which the file is compared with an Explainer, besides those of the package. progress: called with (done, all)
+    pictures that were compared.
 
     The other arguments are those of an Explainer. Raises OnnxCamError for what it cannot open, and CompileError for a
     method or a model that cannot be compiled, or where the file's maps differ from the Explainer's.
@@ -176,11 +177,13 @@ class _Work:
 
 
 def _baked(explainer: Explainer, target: int | str | None) -> int | None:
-    """The index of the class that is baked in. Raises TargetError for a class that the model does not have."""
+    """The index of the class that is baked in, or PREDICTION. Raises TargetError for a class that the model has not."""
     if target is None:
         return None
     if is_rank(target):
-        raise OptionError("a rank such as top1 depends on the picture; give a class, or leave it out and feed -1")
+        if str(target).strip().lower() in ("top1", "top-1"):
+            return PREDICTION
+        raise OptionError(f"{target} cannot be baked in; give a class, or top1 for the prediction, or leave it out")
     classes = explainer.anatomy.logits.classes
     return class_index(target, np.zeros(classes), explainer.labels)
 

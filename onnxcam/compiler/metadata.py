@@ -42,8 +42,8 @@ def compiled_record(
     """The JSON value.
 
     model, sha256: of the file that was compiled. layer: the feature tensor, whose maps are of `grid` cells. layout: the
-    axes of the image input. target: the class that is baked in, None for an input. largest_difference: of its maps to
-    those of `onnxcam explain`.
+    axes of the image input. target: the class that is baked in, -1 for the prediction, None for an input.
+    largest_difference: of its maps to those of `onnxcam explain`.
     """
     return {
         "schema": SCHEMA,

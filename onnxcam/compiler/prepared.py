@@ -10,13 +10,16 @@ from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import Anatomy, Kind
 from onnxcam.surgeon.ir import Model
 
+PREDICTION = -1
+"""The target, fed or baked in, that stands for the class that the model predicts."""
+
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
     """What a builder knows.
 
-    opened: the model, opened for the method as an Explainer opens it. target: the class that is baked in; None for an
-    input. preset: how pictures become images.
+    opened: the model, opened for the method as an Explainer opens it. target: the class that is baked in, or PREDICTION;
+    None for an input. preset: how pictures become images.
     """
 
     opened: OpenedModel

@@ -89,6 +89,17 @@ def test_a_baked_class_needs_no_input(classifier: onnx.ModelProto) -> None:
     np.testing.assert_array_equal(baked["saliency_map"], same["saliency_map"])
 
 
+@pytest.mark.parametrize("method", ["grad-cam", "recipro-cam", "score-cam"])
+def test_the_prediction_needs_no_input(method: str, classifier: onnx.ModelProto) -> None:
+    compiled, free = compile(classifier, method, target="top1"), compile(classifier, method)
+    assert [t.name for t in compiled.interface.inputs] == ["x"]
+    assert compiled.record["target"] == -1
+    for image in IMAGES:
+        alone, fed = run(compiled, {"x": image[None]}), run(free, {"x": image[None], "target": targets(-1)})
+        assert alone["saliency_target"].tolist() == [int(alone["logits"].argmax())]
+        np.testing.assert_allclose(alone["saliency_map"], fed["saliency_map"], atol=1e-6)
+
+
 def test_a_constant_map_is_zeros_and_its_range_says_so() -> None:
     dark = filled(CLASSIFIER)
     compiled = compile(dark)
@@ -142,8 +153,8 @@ def test_what_cannot_be_compiled_is_refused_with_what_can(classifier: onnx.Model
         compile(classifier, "smooth-grad")
     with pytest.raises(TargetError, match="out of range"):
         compile(classifier, target=5)
-    with pytest.raises(OptionError, match="depends on the picture"):
-        compile(classifier, target="top1")
+    with pytest.raises(OptionError, match="top2 cannot be baked in"):
+        compile(classifier, target="top2")
     with pytest.raises(OptionError, match="one layer"):
         compile(classifier, layer=["c1", "c2"])  # type: ignore[arg-type]
 

@@ -63,7 +63,7 @@ def test_the_model_api_finds_the_map(tmp_path: Path) -> None:
     from model_api.adapters import OpenvinoAdapter, create_core
     from model_api.models import ClassificationModel
 
-    compiled = onnxcam.compile(filled(CLASSIFIER), "grad-cam", target=2, preset=PRESETS["imagenet"])
+    compiled = onnxcam.compile(filled(CLASSIFIER), "grad-cam", target="top1", preset=PRESETS["imagenet"])
     path = compiled.save(tmp_path / "model.onnx")
     adapter = OpenvinoAdapter(create_core(), str(path), plugin_config=PRECISE)
     model = ClassificationModel(adapter, preload=True)
