@@ -18,8 +18,8 @@ PREDICTION = -1
 class Prepared:
     """What a builder knows.
 
-    opened: the model, opened for the method as an Explainer opens it. target: the class that is baked in, or PREDICTION;
-    None for an input. preset: how pictures become images.
+    opened: the model, opened for the method as an Explainer opens it. target: the class that is baked in, PREDICTION
+    among them; None for an input. preset: how pictures become images.
     """
 
     opened: OpenedModel
