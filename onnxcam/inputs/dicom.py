@@ -12,15 +12,18 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
+from PIL.JpegImagePlugin import JpegImageFile
 
 from onnxcam.errors import PictureError
 from onnxcam.inputs.deadlines import Timed
 from onnxcam.inputs.depth import Bytes, Window, windowed
+from onnxcam.inputs.intact import EARLY, ends_early, jpeg2000_lacks_tiles
 from onnxcam.inputs.pixel_limit import check_pixels
 from onnxcam.inputs.sources import reason
 from onnxcam.limits import SAFE, Limits
 from onnxcam.types import Note, NoteCode, Picture
 
+_JPEG = "1.2.840.10008.1.2.4.50"
 SUFFIXES = (".dcm", ".dicom")
 _BROKEN = (
     *(ValueError, TypeError, LookupError, AttributeError, OSError, EOFError, RuntimeError, NotImplementedError),
@@ -57,6 +60,8 @@ def read(
         if frames > 1:
             raise PictureError(f"{name}: holds {frames} frames; save the one to explain, or all as an .npy array")
         check_pixels(int(data.Columns), int(data.Rows), name, limits)
+        if _lacks_data(data):
+            raise PictureError(f"{name}: damaged or cut short ({EARLY}); get the file again")
         pixels = data.pixel_array
         if int(data.get("SamplesPerPixel", 1)) > 1 or data.PhotometricInterpretation == "PALETTE COLOR":
             return _colours(data, pixels, window, name)
@@ -67,6 +72,25 @@ def read(
         raise PictureError(
             f"{name}: the DICOM file cannot be decoded ({reason(error)}); get it uncompressed"
         ) from error
+
+
+def _lacks_data(data: Any) -> bool:
+    """Whether a packed frame lacks data, which its decoder would fill: of JPEG with 8 bits and JPEG 2000."""
+    if not data.file_meta.TransferSyntaxUID.is_encapsulated:
+        return False
+    from pydicom.encaps import generate_frames
+
+    frame = next(generate_frames(data.PixelData, number_of_frames=1), b"")
+    if frame.startswith(b"\xff\x4f\xff\x51"):
+        return jpeg2000_lacks_tiles(frame)
+    if str(data.file_meta.TransferSyntaxUID) != _JPEG:
+        return False
+    try:
+        image = JpegImageFile(BytesIO(frame), "")
+    except SyntaxError:  # a kind of JPEG that other decoders may know
+        return False
+    image.load()
+    return ends_early("JPEG", frame.rstrip(b"\0"), image)
 
 
 def _colours(

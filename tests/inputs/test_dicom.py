@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless
 
@@ -141,3 +142,39 @@ def test_without_pydicom_the_error_says_what_to_install(monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "pydicom", None)
     with pytest.raises(PictureError, match=r'pip install "onnxcam\[dicom\]"'):
         read_picture(dicom())
+
+
+def packed(syntax: str, frame: bytes) -> bytes:
+    """A grey DICOM file of 64 x 64 with this packed frame."""
+    data = pydicom.Dataset()
+    data.file_meta = pydicom.dataset.FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = syntax
+    data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
+    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = "1.2.3"
+    data.Rows = data.Columns = 64
+    data.BitsAllocated = data.BitsStored = 8
+    data.HighBit, data.PixelRepresentation, data.SamplesPerPixel = 7, 0, 1
+    data.PhotometricInterpretation = "MONOCHROME2"
+    data.PixelData = pydicom.encaps.encapsulate([frame])
+    data["PixelData"].VR = "OB"
+    data["PixelData"].is_undefined_length = True
+    file = io.BytesIO()
+    pydicom.dcmwrite(file, data, enforce_file_format=True)
+    return file.getvalue()
+
+
+def test_a_packed_frame_that_lost_data_is_an_error() -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8))
+    jpeg, tiles = io.BytesIO(), io.BytesIO()
+    image.save(jpeg, "JPEG")
+    image.save(tiles, "JPEG2000", tile_size=(32, 32), no_jp2=True)
+    one, many = jpeg.getvalue(), tiles.getvalue()
+    first = many.index(b"\xff\x90\0\x0a")
+    second = many.index(b"\xff\x90\0\x0a", first + 1)
+    for syntax, whole, cut in (
+        ("1.2.840.10008.1.2.4.50", one, one[: len(one) // 2] + b"\xff\xd9"),
+        ("1.2.840.10008.1.2.4.91", many, many[:first] + many[second:]),
+    ):
+        assert read_picture(packed(syntax, whole)).shape == (64, 64, 3)
+        with pytest.raises(PictureError, match="damaged or cut short"):
+            read_picture(packed(syntax, cut))
