@@ -12,6 +12,8 @@ from onnxcam.compiler.batch_graph import plain_graph
 from onnxcam.compiler.feature_cams import check_variants, tail_scores
 from onnxcam.compiler.loop_body import LoopBody
 from onnxcam.compiler.prepared import Prepared
+from onnxcam.compiler.rows import is_quantised
+from onnxcam.errors import CompileError
 from onnxcam.methods.feature_cams import AT_ONCE
 from onnxcam.surgeon.graphs.masked_score import LOGIT
 from onnxcam.surgeon.ir import Model
@@ -28,6 +30,11 @@ def ablation_cam(prepared: Prepared) -> Model:
     graph = plain_graph(prepared)
     b, features = graph.b, prepared.anatomy.features
     channels, cells = features.channels, math.prod(features.grid)
+    if is_quantised(graph.model):
+        raise CompileError(
+            "ablation-cam of a quantised model cannot be compiled: onnxruntime breaks on such a Loop; compile "
+            "recipro-cam, or the float export"
+        )
     rows = min(AT_ONCE, channels)
     check_variants(prepared, 1 + rows)
     maps = b.unsqueeze(b.reshape(graph.maps(graph.features), [-1, channels, cells]), [1])

@@ -43,16 +43,22 @@ class Prepared:
 
     @property
     def model(self) -> Model:
-        """A copy of the model's graph for this size, with its own inputs and outputs, in its own element types."""
+        """A copy of the graph for this size and batch, with its own inputs and outputs, in its own element types."""
         copy = ir.without_recorded_shapes(self.opened.model)
         image = self.anatomy.image
         value = ir.find_value(copy, image.name)
         assert value is not None
         assert value.shape is not None, "the model was opened by this input"
         sizes = dict(zip(image.letters, self.size, strict=True))
+        if self.fixed is not None:
+            sizes["N"] = self.fixed
         for axis, letter in enumerate(image.layout):
             if letter in sizes:
                 value.shape[axis] = sizes[letter]
+        for name in [name for name, batched in self.opened.network.extra.items() if batched and self.fixed is not None]:
+            extra = ir.find_value(copy, name)
+            if extra is not None and extra.shape is not None:
+                extra.shape[0] = self.fixed
         return copy
 
     def check(self) -> None:

@@ -24,7 +24,7 @@ def with_rows(
     """
     shapes = dict(traces.shapes)
     crossing = _crossing(model, tensor, traces)
-    if crossing is None:
+    if crossing is None or is_quantised(model):
         return tensor, shapes
     behind = ir.reached_from(model, str(tensor.name)) - {str(tensor.name)}
     count = _length(b, images)
@@ -45,6 +45,11 @@ def with_rows(
             shapes[str(value.name)] = shapes[name]
     model.graph.sort()
     return repeated, shapes
+
+
+def is_quantised(model: Model) -> bool:
+    """Whether the runtime may fuse operators with the rounding to integers around them, which any node between ends."""
+    return any("Quantize" in node.op_type or node.op_type.startswith("QLinear") for node in model.graph)
 
 
 def _length(b: Builder, value: Value) -> Value:

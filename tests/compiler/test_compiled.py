@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from small_models import CLASSIFIER, PIXELS, filled
+from small_models import CLASSIFIER, PIXELS, SCALED_BY_BATCH, filled
 from tiny import DENSE
 
 import onnxcam
@@ -157,6 +157,16 @@ def test_what_cannot_be_compiled_is_refused_with_what_can(classifier: onnx.Model
         compile(classifier, target="top2")
     with pytest.raises(OptionError, match="one layer"):
         compile(classifier, layer=["c1", "c2"])  # type: ignore[arg-type]
+
+
+def test_a_model_of_a_fixed_batch_keeps_it() -> None:
+    model = filled(SCALED_BY_BATCH)
+    compiled = compile(model)
+    assert [t.shape for t in compiled.interface.inputs] == [(2, 3, 16, 12), (2,)]
+    results = run(compiled, {"x": np.repeat(IMAGES[:1], 2, axis=0), "target": targets(-1, 3)})
+    with onnxcam.Explainer(model, "grad-cam", providers=["cpu"]) as explain:
+        for i, target in enumerate((None, 3)):
+            np.testing.assert_allclose(results["saliency_map"][i], explain(IMAGES[0], target).map, atol=1e-5)
 
 
 def test_a_file_whose_images_change_each_other_is_refused(classifier: onnx.ModelProto) -> None:
