@@ -72,12 +72,16 @@ def takes_batches(interface: Interface, record: Mapping[str, Any]) -> bool:
     image = next((t for t in interface.inputs if t.name == interface.image), None)
     if image is None or not record["layout"].startswith("N") or record["family"] != "batch":
         return False
-    batch = image.shape[0]
+    batch = image.shape[0]  # some exporters write -1 in place of a name
     certain = {interface.target, interface.map, interface.map_target, interface.range, record["scores"]["output"]}
     tensors = (*interface.inputs, *interface.outputs)
-    return isinstance(batch, str) and all(
-        bool(t.shape) and (isinstance(t.shape[0], str) if t.name in certain else t.shape[0] == batch) for t in tensors
+    return _is_free(batch) and all(
+        bool(t.shape) and (_is_free(t.shape[0]) if t.name in certain else t.shape[0] == batch) for t in tensors
     )
+
+
+def _is_free(side: int | str) -> bool:
+    return isinstance(side, str) or side < 0
 
 
 def _tensors(kind: str, tensors: Sequence[Tensor], *, batched: bool) -> list[str]:

@@ -139,6 +139,15 @@ def test_batches_need_an_entry_of_every_tensor_for_each_image(text: str, batch: 
     assert config.max_batch_size == batch
 
 
+def test_an_axis_of_minus_1_is_free(tmp_path: Path) -> None:
+    model = filled(CLASSIFIER)
+    for info in (model.graph.input[0], model.graph.output[0]):
+        info.type.tensor_type.shape.dim[0].dim_value = -1
+    config, file = saved(compile(model), tmp_path)
+    check(config, file)
+    assert config.max_batch_size == 8
+
+
 def test_the_parameters_hold_the_metadata(classifier: onnx.ModelProto, tmp_path: Path) -> None:
     labels = ['a "quoted" name', "back\\slash", "größe", "line\nbreak", "e"]
     compiled = compile(classifier, labels=labels)
