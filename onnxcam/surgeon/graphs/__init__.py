@@ -7,5 +7,7 @@ In: a model and its anatomy (where image, features and logits are). Out: new mod
     score_gradient   the scoring graph with its gradient by the masks, the image or the features
     tail             the part of the model behind the feature tensor
     device_kernels   small graphs for features that stay on a device: to channels, select rows, weighted sums
-    finish_map       the last step of an explanation on a device: ReLU, resizing, scaling to [0,1]
+    cell_maps        a feature tensor to maps, and back, in a graph
+    finish_map       the last step of an explanation as a graph: ReLU, resizing, scaling to [0,1]
+    graft            a graph of the same model put into another one, with the weights shared
 """
