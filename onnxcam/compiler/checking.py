@@ -252,4 +252,7 @@ def _check_output(
         raise CompileError(f"the compiled file changes the shape or type of the model's output {name!r}; report this")
     limit = tolerance * float(np.abs(np.asarray(expected, np.float64)).max(initial=1e-6))
     if not np.allclose(np.asarray(actual, np.float64), np.asarray(expected, np.float64), 0, limit, equal_nan=True):
-        raise CompileError(f"the compiled file changes the model's output {name!r}, so it is not written; report this")
+        raise CompileError(
+            f"the compiled file changes the model's output {name!r}, so it is not written; a quantised model may round "
+            f"otherwise: compile its float export, or grad-cam; else report this"
+        )

@@ -10,8 +10,16 @@ from zoo_records import HEAVY, MAPPED, NAN, name_of
 from onnxcam.compiler.batch_methods import BATCH_METHODS
 
 pytestmark = [pytest.mark.slow, pytest.mark.zoo]
+WHOLE = ("gradient", "guided-backprop")
+"""Their gradient is of the whole network, a node or more for each operator."""
 LIGHT = [r for r in MAPPED if name_of(r) not in HEAVY | NAN and r["task"] == "classification"]
-REFUSED = ("NoSpatialFeatures", "MissingGradient", "CompileError: the method has no map", "CompileError: this model's")
+REFUSED = (
+    "NoSpatialFeatures",
+    "MissingGradient",
+    "CompileError: the method has no map",
+    "CompileError: this model's",
+    "CompileError: guided",
+)
 RESIZES = "pt_uint8_nhwc"
 """Resizes within the model; the gradient of that holds two matrices, 90 KB beside 195."""
 ONE_BY_ONE = (
@@ -25,8 +33,12 @@ ONE_BY_ONE = (
 @pytest.mark.parametrize("record", LIGHT or [None], ids=lambda r: name_of(r) if r else "zoo")
 def test_a_compiled_export_gives_the_maps_of_the_product(zoo: Path, record: dict[str, Any], method: str) -> None:
     row = tool("compile_report").examine(zoo, record, method)
+    if name_of(record) == "q_efflite0_qdq_s8s8" and method in WHOLE:
+        # Where the gradient reads inner tensors, the runtime computes in float, and the logits move by 2 %.
+        assert row.error.startswith("CompileError: the compiled file changes the model's output")
+        return
     if row.error:
         assert row.error.startswith((*REFUSED, *ONE_BY_ONE)), row.error
         return
     assert row.pictures >= 1
-    assert row.ratio <= (1.3 if row.model.startswith(RESIZES) else 1.01)
+    assert row.ratio <= (1.3 if row.model.startswith(RESIZES) else 1.02 if method in WHOLE else 1.01)
