@@ -18,6 +18,10 @@ loop_methods     methods that score many masks or search, as a Loop; of the part
     fill_graph       what replaces removed pixels
     mask_queue       the feature maps that are masks, in the order in which they are scored
     score_cam        Score-CAM
+    budget           Score-CAM with a budget, of the parts in
+    process_graph    a Gaussian process over masks
+    choice_graph     which masks are scored next
+    estimate_graph   the weights of all masks, from the scores of some
     rise             RISE
     opti_cam         Opti-CAM
     mask             Mask

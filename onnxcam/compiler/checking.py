@@ -4,7 +4,7 @@ Pictures are the caller's, the two that the package holds, and one of noise. Of 
 the map on the picture and its box are compared too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,8 @@ from onnxcam.types import Arrays, Floats, Image, Map, Progress
 
 TOLERANCE, ROUNDED_TOLERANCE = 1e-5, 1e-3
 """The largest difference of a map in [0,1]; of a file with weights in half precision, or that resizes the picture."""
+ESTIMATED_TOLERANCE, ENOUGH = 0.06, 64
+"""The largest root mean square by which an estimated map may be off with a budget of ENOUGH; fewer masks tell less."""
 RESIZED_TOLERANCE = 1e-3
 """The largest difference of an output, over its largest number, of a file that resizes the picture."""
 
@@ -63,8 +65,11 @@ def check_compiled(
     pictures: Sequence[ImageLike],
     tolerance: float,
     progress: Progress | None = None,
+    *,
+    estimated: bool = False,
 ) -> Difference:
-    """Runs the file on pictures and compares. target: the class that is baked in.
+    """Runs the file on pictures and compares. target: the class that is baked in. estimated: the file estimates the map
+    that the Explainer computes, and how far it is off is a root mean square.
 
     Raises CompileError where a map or an output differs, or where the method has no map of any picture.
     """
@@ -73,7 +78,7 @@ def check_compiled(
     limits = opened.options.limits
     compiled = Session(data, ("cpu",), opened.options.threads, limits=limits)
     original = Session(ir.to_bytes(opened.model), ("cpu",), opened.options.threads, limits=limits)
-    check = _Check(compiled, original, interface, explainer, target)
+    check = _Check(compiled, original, interface, explainer, target, _root_mean_square if estimated else _largest)
     worst, undefined = 0.0, list[UndefinedSaliency]()
     try:
         for i, image in enumerate(images):
@@ -82,6 +87,11 @@ def check_compiled(
             except UndefinedSaliency as error:
                 undefined.append(error)
             else:
+                if estimated and not difference <= tolerance:
+                    raise CompileError(
+                        f"with this budget the map of a test picture is off by {difference:.2g} from the exact one "
+                        f"(root mean square, at most {tolerance:.2g} is allowed); choose a larger budget, or none"
+                    )
                 if not difference <= tolerance:
                     check.refuse_beyond_rounding(image, difference, tolerance)
                 worst = max(worst, difference)
@@ -114,13 +124,17 @@ def _images(explainer: Explainer, pictures: Sequence[ImageLike], *, raw: bool) -
 
 @dataclass(frozen=True, eq=False)
 class _Check:
-    """The two sessions that are compared, and what is known of the file. target: the class that is baked in."""
+    """The two sessions that are compared, and what is known of the file.
+
+    target: the class that is baked in. between: how far two maps are apart.
+    """
 
     compiled: Session
     original: Session
     interface: Interface
     explainer: Explainer
     target: int | None
+    between: Callable[[Map, Map], float]
 
     def difference(self, image: ModelInput) -> float:
         """The largest difference of the maps of one image. Raises CompileError where an output of the model differs."""
@@ -137,9 +151,9 @@ class _Check:
                 raise CompileError(
                     f"the compiled file explains class {chosen} where class {saliency.target.index} wins"
                 )
-            largest = max(largest, float(np.abs(results[interface.map][0] - saliency.map).max()))
+            largest = max(largest, self.between(np.asarray(results[interface.map][0]), saliency.map))
             if interface.picture is not None:
-                largest = max(largest, _difference_on_picture(results, interface, saliency))
+                largest = max(largest, self._difference_on_picture(results, saliency))
         limit = SURGERY_TOLERANCE if interface.picture is None else RESIZED_TOLERANCE
         own = [name for name in self.original.outputs if name in results]
         for name, expected_output in zip(own, self.original.run(own, feeds), strict=True):
@@ -214,16 +228,24 @@ class _Check:
         maps: Floats = np.asarray(results[self.interface.map], np.float32)
         return np.asarray(maps[0])
 
+    def _difference_on_picture(self, results: Arrays, saliency: Saliency) -> float:
+        """How far the maps on the picture are apart. Raises CompileError for another box."""
+        interface = self.interface
+        assert interface.box is not None
+        assert interface.picture_map is not None
+        assert saliency.placement is not None
+        box, expected = results[interface.box], saliency.placement.box
+        if not np.allclose(box, expected, rtol=1e-5, atol=1e-3):
+            raise CompileError(f"the compiled file places the map at {box} where it lies at {expected}; report this")
+        return self.between(np.asarray(results[interface.picture_map][0]), on_picture(saliency.map, saliency.placement))
 
-def _difference_on_picture(results: Arrays, interface: Interface, saliency: Saliency) -> float:
-    """The largest difference of the map on the picture. Raises CompileError for another box."""
-    assert interface.box is not None
-    assert interface.picture_map is not None
-    assert saliency.placement is not None
-    box, expected = results[interface.box], saliency.placement.box
-    if not np.allclose(box, expected, rtol=1e-5, atol=1e-3):
-        raise CompileError(f"the compiled file places the map at {box} where it lies at {expected}; report this")
-    return float(np.abs(results[interface.picture_map][0] - on_picture(saliency.map, saliency.placement)).max())
+
+def _largest(a: Map, b: Map) -> float:
+    return float(np.abs(a - b).max())
+
+
+def _root_mean_square(a: Map, b: Map) -> float:
+    return float(np.sqrt(np.square(a - b).mean()))
 
 
 def _feeds(explainer: Explainer, image: Image) -> Arrays:

@@ -13,7 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from onnxcam.compiler.checking import ROUNDED_TOLERANCE, TOLERANCE, Difference, check_compiled
+from onnxcam.compiler.checking import (
+    ENOUGH,
+    ESTIMATED_TOLERANCE,
+    ROUNDED_TOLERANCE,
+    TOLERANCE,
+    Difference,
+    check_compiled,
+)
 from onnxcam.compiler.file_types import with_file_types
 from onnxcam.compiler.interface import Interface, interface_of, publish_names
 from onnxcam.compiler.metadata import KEY, compiled_record
@@ -126,12 +133,12 @@ def compile(
         graph, interface = work.graph()
         compared = entry.compared(chosen)
         if compared is chosen:
-            difference = work.difference(ir.to_bytes(graph), interface, file, pictures, progress)
+            difference = work.difference(ir.to_bytes(graph), interface, file, pictures, progress, chosen)
         else:
             with explainer(compared) as other:
-                shorter = replace(work, explainer=other)
-                like, its_interface = shorter.graph()
-                difference = shorter.difference(ir.to_bytes(like), its_interface, file, pictures, progress)
+                like = replace(work, explainer=other)
+                model_like, its_interface = (graph, interface) if entry.estimates(chosen) else like.graph()
+                difference = like.difference(ir.to_bytes(model_like), its_interface, file, pictures, progress, chosen)
         record = _record(work, graph, interface, difference)
         graph.metadata_props[KEY] = json.dumps(record, separators=(",", ":"))
         notes = (*work.prepared.opened.notes, *work.prepared.anatomy.notes)
@@ -169,11 +176,17 @@ class _Work:
         file: ModelFile,
         pictures: Sequence[ImageLike],
         progress: Progress | None,
+        chosen: Method,
     ) -> Difference:
         """Runs the file on pictures and compares it with the Explainer. Raises CompileError where they differ."""
         rounded = self.raw or ir.computes_in_half(self.prepared.opened.model)
         tolerance = self.entry.tolerance or (ROUNDED_TOLERANCE if rounded else TOLERANCE)
-        return check_compiled(data, interface, self.explainer, file, self.target, pictures, tolerance, progress)
+        estimated = self.entry.estimates(chosen)
+        if estimated:
+            tolerance = ESTIMATED_TOLERANCE * max(1.0, ENOUGH / chosen.options["budget"])
+        return check_compiled(
+            data, interface, self.explainer, file, self.target, pictures, tolerance, progress, estimated=estimated
+        )
 
 
 def _baked(explainer: Explainer, target: int | str | None) -> int | None:

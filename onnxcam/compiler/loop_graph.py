@@ -33,7 +33,7 @@ FLOAT, DOUBLE, INT64, BOOL = (
     onnx_ir.DataType.FLOAT, onnx_ir.DataType.DOUBLE, onnx_ir.DataType.INT64, onnx_ir.DataType.BOOL,
 )  # fmt: skip
 
-SHARED = 4096
+SHARED, SHARED_INTEGERS = 4096, 256
 """Numbers of a constant from which it is stored once, though the body reads faster what is its own."""
 
 
@@ -280,7 +280,8 @@ class LoopGraph:
         first: dict[tuple[object, ...], Value] = {}
         for graph in (self.model.graph, self.body.graph):
             for name, value in list(graph.initializers.items()):
-                same = first.setdefault(_content(value), value) if _numbers(value) >= SHARED else value
+                large = _numbers(value) >= (SHARED_INTEGERS if value.dtype == INT64 else SHARED)
+                same = first.setdefault(_content(value), value) if large else value
                 if same is not value:
                     onnx_ir.convenience.replace_all_uses_with(value, same)
                     del graph.initializers[name]

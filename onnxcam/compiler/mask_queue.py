@@ -48,10 +48,16 @@ class MaskQueue:
         places = b("Add", self.position, b.constant(np.arange(self.loop.rows)[:, None], np.int64))
         return b("Less", places, self.living.now)
 
-    def fill(self) -> Value:
-        """Puts the maps of the unmasked image into the queue, in the first turn. Returns () int64, their number.
+    @property
+    def room(self) -> int:
+        """M."""
+        return _room(self.loop)
 
-        None are taken where the features hold NaN or infinity.
+    def fill(self) -> tuple[Value, Value]:
+        """Puts the maps of the unmasked image into the queue, in the first turn.
+
+        Returns the maps and their number as they are behind this turn. None are taken where the features hold NaN or
+        infinity.
         """
         loop, b = self.loop, self.loop.b
         features = loop.prepared.anatomy.features
@@ -71,9 +77,8 @@ class MaskQueue:
         if missing:
             padding = b.constant(np.zeros((missing, 1, *features.grid)), np.float32)
             ordered = b("Concat", ordered, padding, axis=0)
-        loop.carry_first(self.maps, ordered)
         count = b.reduce("ReduceSum", b.cast(varies, INT64), [0], keepdims=False)
-        return loop.carry_first(self.living, count)
+        return loop.carry_first(self.maps, ordered), loop.carry_first(self.living, count)
 
 
 def _room(loop: LoopGraph) -> int:

@@ -39,10 +39,16 @@ class Compilable:
     most: Mapping[str, int] = field(default_factory=dict)
     tolerance: float | None = None
 
+    def estimates(self, chosen: Method) -> bool:
+        """Whether the file estimates a map, which is then compared with the exact one."""
+        return chosen.options.get("budget") is not None
+
     def compared(self, chosen: Method) -> Method:
         """The method that is compared in place of the chosen one, which may be that one."""
         shorter = {name: min(number, chosen.options[name]) for name, number in self.most.items()}
         options = {**chosen.options, **shorter}
+        if self.estimates(chosen):
+            options["budget"] = None
         return chosen if options == dict(chosen.options) else method(chosen.name, **options)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onnxcam.compiler.budget import estimated_graph
 from onnxcam.compiler.fill_graph import fill_image
 from onnxcam.compiler.loop_graph import DOUBLE, FLOAT, LoopGraph, State, body_model, rows_of_a_turn
 from onnxcam.compiler.mask_queue import MaskQueue
@@ -25,11 +26,17 @@ LOWEST = -1e300
 
 
 def score_cam_graph(prepared: Prepared) -> Model:
-    """The finished graph of score-cam. Raises CompileError for a budget or a tolerance."""
+    """The finished graph of score-cam. Raises CompileError for a tolerance, which would need the error's bound."""
     options = prepared.method.options
-    if options["budget"] is not None or options["tolerance"] is not None:
-        raise CompileError("score-cam can be compiled exact only, without a budget or a tolerance (no --fast)")
     weighting = Weighting(Convention(options["convention"]), Variant(options["variant"]))
+    if options["tolerance"] is not None:
+        raise CompileError("score-cam can be compiled exact or with a budget, but not with a tolerance (--fast)")
+    if options["budget"] is not None and options["budget"] < prepared.anatomy.features.channels:
+        return rectified(*estimated_graph(prepared, weighting, options["budget"]))
+    return _exact_graph(prepared, weighting)
+
+
+def _exact_graph(prepared: Prepared, weighting: Weighting) -> Model:
     loop = LoopGraph(prepared, body_model(prepared), rows_of_a_turn(prepared))
     loop.fill_with(fill_image(loop))
     chosen, queue = loop.choose_targets(), MaskQueue.of(loop)
@@ -37,7 +44,7 @@ def score_cam_graph(prepared: Prepared) -> Model:
     loop.mask_with(loop.b("Neg", maps) if weighting.destructive else maps)
     turn = _Turn(loop, queue.are_maps(), _flat(loop, maps), _weights(loop, weighting))
     total = turn.softmax_sum() if weighting.softmax else turn.sum()
-    living = queue.fill()
+    _, living = queue.fill()
     done = loop.b("Mul", loop.turn, loop.b.constant(loop.rows, np.int64))
     ends = loop.close(loop.b("Less", done, living))
     raw = ends[total.sum]
