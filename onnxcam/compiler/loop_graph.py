@@ -244,6 +244,7 @@ class LoopGraph:
         graph.sort()
         for value in (*graph.initializers.values(), *(v for node in graph for v in node.outputs)):
             value.type, value.shape = None, None  # else the file describes each
+        self._record_types()
         graph.name = "onnxcam/turn"
         inputs = [None, None, *(state.initial for state, _ in self.states)]
         results = self.outside.several("Loop", *inputs, outputs=len(self.states), body=graph)
@@ -255,6 +256,13 @@ class LoopGraph:
             value.name, value.type, value.shape = name, onnx_ir.TensorType(one.dtype), onnx_ir.Shape(one.shape)
             self.model.graph.outputs.append(value)
         return ends
+
+    def _record_types(self) -> None:
+        """Gives what the body carries its element type, without which OpenVINO converts no Pow and no Reduce of it."""
+        types = ir.recorded_types(self.model)
+        for state, _ in self.states:
+            dtype = types.get(str(state.initial.name))
+            state.now.type = onnx_ir.TensorType(dtype) if dtype is not None else None
 
     def sound(self, raw: Value, chosen: Value, defined: Value | None = None) -> Value:
         """Raw maps (T,numbers) float32, with zeros in the place of those that the method does not have.

@@ -28,7 +28,10 @@ def test_the_reference_evaluator_gives_the_product_s_map(method: str, raw: bool)
 
 
 @pytest.mark.parametrize("method", COMPILABLE)
-def test_every_operator_is_of_the_standard(method: str) -> None:
+def test_every_operator_is_of_the_standard_and_what_a_loop_carries_has_a_type(method: str) -> None:
     model = onnx.load_from_string(onnxcam.compile(filled(CLASSIFIER), method, raw=True).bytes)
     assert {opset.domain for opset in model.opset_import} <= {""}
     assert not model.functions
+    loops = [node for node in model.graph.node if node.op_type == "Loop"]
+    bodies = [attribute.g for node in loops for attribute in node.attribute if attribute.name == "body"]
+    assert all(value.type.tensor_type.elem_type for body in bodies for value in body.input)
