@@ -76,7 +76,8 @@ class _Turn:
         position = b("Mul", turn, b.constant(loop.rows, np.int64))
         places = b("Add", position, b.constant(np.arange(loop.rows), np.int64))
         cells = _unpacked(b, b("Gather", b.constant(_padded(bits, room), np.uint8), places, axis=0), kept.shape[1:])
-        moved = b.cast(b("Gather", b.constant(_padded(shifts, room), np.int32), places, axis=0), INT64)
+        smallest = np.uint8 if shifts.max() < 256 else np.int32
+        moved = b.cast(b("Gather", b.constant(_padded(shifts, room), smallest), places, axis=0), INT64)
         masks, sides = cells, list(kept.shape[1:])
         for side, (large, pixels) in enumerate(zip(random.large(size), size, strict=True)):
             if not is_small(random.cells, large):

@@ -8,6 +8,7 @@ from programs import tool
 from zoo_records import HEAVY, MAPPED, NAN, name_of
 
 from onnxcam.compiler.batch_methods import BATCH_METHODS
+from onnxcam.compiler.loop_methods import LOOP_METHODS
 
 pytestmark = [pytest.mark.slow, pytest.mark.zoo]
 WHOLE = ("gradient", "guided-backprop")
@@ -42,3 +43,21 @@ def test_a_compiled_export_gives_the_maps_of_the_product(zoo: Path, record: dict
         return
     assert row.pictures >= 1
     assert row.ratio <= (1.3 if row.model.startswith(RESIZES) else 1.02 if method in WHOLE else 1.01)
+
+
+SEARCHES = ("opti-cam", "mask")
+"""Their file holds the gradient of the whole network."""
+
+
+@pytest.mark.parametrize("method", LOOP_METHODS)
+@pytest.mark.parametrize("record", LIGHT or [None], ids=lambda r: name_of(r) if r else "zoo")
+def test_a_compiled_export_with_a_loop_gives_the_maps_of_the_product(
+    zoo: Path, record: dict[str, Any], method: str
+) -> None:
+    row = tool("compile_report").examine(zoo, record, method)
+    if row.error:
+        quantised = name_of(record).startswith("q_") and method in SEARCHES
+        assert quantised or row.error.startswith(REFUSED), row.error
+        return
+    assert row.pictures >= 1
+    assert method in SEARCHES or row.ratio <= 1.01
