@@ -22,6 +22,8 @@ KINDS = {
     "q_efflite0_qdq_s8s8", "tf_mobilenetv2_035_tf2onnx_b1", "tf_seq_flatten_tf2onnx_dyn",
 }  # fmt: skip
 RECORDS = [r for r in MAPPED if name_of(r) in KINDS]
+LIGHT = [r for r in RECORDS if not name_of(r).startswith(("fp16_eff", "q_eff", "tf_mobile", "paddle"))]
+"""Of few enough maps for whole loops."""
 REFUSED = (
     "NoSpatialFeatures",
     "MissingGradient",
@@ -29,6 +31,8 @@ REFUSED = (
     "CompileError: this model's",
     "CompileError: guided",
 )
+UNSTABLE = {"pt_vit_n_ts17_dyn": ("hires-cam", "opti-cam")}
+"""Maps that another rounding of the model's numbers turns over."""
 RESIZES = "pt_uint8_nhwc"
 """Resizes within the model; the gradient of that holds two matrices, 90 KB beside 195."""
 ONE_BY_ONE = (
@@ -38,16 +42,20 @@ ONE_BY_ONE = (
 )
 
 
+def is_unstable(row: Any, method: str) -> bool:
+    return method in UNSTABLE.get(row.model, ()) and "are rounded another way" in row.error
+
+
 @pytest.mark.parametrize("method", [m for m in BATCH_METHODS if m != "integrated-gradients"])
 @pytest.mark.parametrize("record", RECORDS or [None], ids=lambda r: name_of(r) if r else "zoo")
 def test_a_compiled_export_gives_the_maps_of_the_product(zoo: Path, record: dict[str, Any], method: str) -> None:
     row = tool("compile_report").examine(zoo, record, method)
-    if name_of(record) == "q_efflite0_qdq_s8s8" and method in WHOLE:
+    if name_of(record) == "q_efflite0_qdq_s8s8" and method == "gradient":
         # Where the gradient reads inner tensors, the runtime computes in float, and the logits move by 2 %.
         assert row.error.startswith("CompileError: the compiled file changes the model's output")
         return
     if row.error:
-        assert row.error.startswith((*REFUSED, *ONE_BY_ONE)), row.error
+        assert is_unstable(row, method) or row.error.startswith((*REFUSED, *ONE_BY_ONE)), row.error
         return
     assert row.pictures >= 1
     assert row.ratio <= (1.3 if row.model.startswith(RESIZES) else 1.02 if method in WHOLE else 1.01)
@@ -65,7 +73,7 @@ def test_a_compiled_export_with_a_loop_gives_the_maps_of_the_product(
     row = tool("compile_report").examine(zoo, record, method)
     if row.error:
         quantised = name_of(record).startswith("q_") and method in SEARCHES
-        assert quantised or row.error.startswith(REFUSED), row.error
+        assert quantised or is_unstable(row, method) or row.error.startswith(REFUSED), row.error
         return
     assert row.pictures >= 1
     assert method in SEARCHES or row.ratio <= 1.01
