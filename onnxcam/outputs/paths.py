@@ -14,6 +14,7 @@ from pathlib import Path
 from onnxcam.errors import OptionError, OutputError, near
 from onnxcam.inputs.images import SUFFIXES as PICTURE_SUFFIXES
 from onnxcam.outputs.formats import FORMATS
+from onnxcam.surgeon.weights_files import weights_files
 
 Plan = list[list[dict[str, Path]]]
 """For each picture and each of its targets, the file of each format, by the format's name."""
@@ -87,12 +88,17 @@ def named_file(output: str, what: str, suffixes: Sequence[str]) -> Path:
 
 
 def check_inputs(paths: Iterable[Path], inputs: Iterable[Path | str]) -> None:
-    """Raises OutputError for a file that would be written over one of the inputs.
+    """Raises OutputError for a file that would be written over one of the inputs, or over the weights of a model.
 
     Files are compared by inode, so that links and the letters' case do not matter.
     """
-    protected = {_inode(path) for path in inputs} - {None}
-    for path in paths:
+    existing = [path for path in paths if _inode(path) is not None]
+    if not existing:
+        return
+    read = list(inputs)
+    weights = [file for path in read if not _is_picture(path) for file in weights_files(path)]
+    protected = {_inode(path) for path in (*read, *weights)}
+    for path in existing:
         if _inode(path) in protected:
             raise OutputError(f"{path} is an input of this very call and would be overwritten; choose another output")
 
@@ -193,10 +199,17 @@ def _cut(name: str, longest: int = 100) -> str:
     return name
 
 
+def _is_picture(path: Path | str) -> bool:
+    return Path(path).suffix.lower() in (*PICTURE_SUFFIXES, ".npy")
+
+
 def _inode(path: Path | str) -> tuple[int, int] | None:
-    """(device, inode), None for a file that is not there or whose name no file can have."""
+    """(device, inode), None for a file that is not there or whose name no file can have.
+
+    The name is resolved as atomic.py resolves it: `x/../file` is the file also where there is no folder x.
+    """
     try:
-        status = os.stat(path)
+        status = os.stat(os.path.realpath(path))
     except (OSError, ValueError):
         return None
     return status.st_dev, status.st_ino

@@ -20,6 +20,7 @@ COMMANDS = {
     "compare": ["compare", "net.onnx", "p.png", "--crop", "none"],
     "sanity": ["sanity", "net.onnx", "p.png", "--crop", "none"],
     "rewrite": ["rewrite", "net.onnx"],
+    "compile": ["compile", "net.onnx", "-q"],
 }
 
 
@@ -81,7 +82,7 @@ def test_an_empty_name_and_an_address_are_no_output(folder: Path, command: str, 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_folder_and_a_pipe_of_the_name_are_not_replaced(folder: Path, command: str) -> None:
-    ending = ".onnx" if command == "rewrite" else ".png"
+    ending = ".onnx" if command in ("compile", "rewrite") else ".png"
     os.mkfifo(f"pipe{ending}")
     assert "it is not a regular file" in refused(command, "-o", f"pipe{ending}")
     Path(f"{'net.cam' if command == 'rewrite' else 'made'}{ending}").mkdir()
@@ -108,3 +109,62 @@ def test_no_file_that_an_option_reads_is_written_over(folder: Path, command: str
     assert "would be overwritten" in refused(command, *words, "-o", read)
     os.link(read, f"link{Path(read).suffix}")
     assert "would be overwritten" in refused(command, *words, "-o", f"link{Path(read).suffix}")
+
+
+def external(weights: str) -> None:
+    """A model in net.onnx that keeps its weights in a file of that name."""
+    onnx.save(filled(CLASSIFIER), "net.onnx", save_as_external_data=True, location=weights, size_threshold=0)
+
+
+@pytest.mark.parametrize(
+    ("command", "weights", "words"),
+    [
+        ("compile", "weights.onnx", ["-o", "weights.onnx"]),
+        ("compile", "net.explained.onnx", []),
+        ("compile", "weights.onnx", ["-o", "./absent/../weights.onnx"]),
+        ("rewrite", "weights.onnx", ["-o", "weights.onnx"]),
+        ("rewrite", "net.cam.onnx", []),
+        ("explain", "weights.png", ["-o", "weights.png"]),
+        ("explain", "weights.npy", ["-o", "weights.npy"]),
+        ("sanity", "weights.json", ["-o", "weights.json"]),
+        ("compare", "weights.pdf", ["-o", "weights.pdf"]),
+    ],
+)
+def test_the_weights_of_the_model_are_not_written_over(
+    folder: Path, command: str, weights: str, words: list[str]
+) -> None:
+    external(weights)
+    before = Path(weights).read_bytes()
+    assert "would be overwritten" in refused(command, *words)
+    assert Path(weights).read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["weights.onnx", "w" * 130 + ".onnx"])
+def test_a_link_to_the_weights_and_a_long_name_of_them_are_no_output(folder: Path, name: str) -> None:
+    external(name)
+    os.symlink(name, "link.onnx")
+    os.link(name, "hard.onnx")
+    for output in (name, "link.onnx", "hard.onnx"):
+        assert "would be overwritten" in refused("compile", "-o", output)
+
+
+def test_the_weights_in_the_folder_of_triton_are_not_written_over(folder: Path) -> None:
+    Path("r/net-grad-cam/1").mkdir(parents=True)
+    external("r/net-grad-cam/1/model.onnx")
+    before = Path("r/net-grad-cam/1/model.onnx").read_bytes()
+    assert "would be overwritten" in refused("compile", "--triton", "r")
+    assert Path("r/net-grad-cam/1/model.onnx").read_bytes() == before
+
+
+@pytest.mark.parametrize("command", ["compile", "rewrite"])
+@pytest.mark.parametrize(
+    "output", ["./absent/../net.onnx", "absent/./deep/../../net.onnx", ".//net.onnx", "net.onnx/", "net.onnx/."]
+)
+def test_no_spelling_of_the_model_is_an_output(folder: Path, command: str, output: str) -> None:
+    refused(command, "-o", output)
+
+
+@pytest.mark.parametrize("command", ["compile", "rewrite"])
+def test_a_link_that_leads_to_the_model_through_an_absent_folder_is_no_output(folder: Path, command: str) -> None:
+    os.symlink("absent/../net.onnx", "link.onnx")
+    assert "would be overwritten" in refused(command, "-o", "link.onnx")
