@@ -19,12 +19,14 @@ from onnxcam.inputs import bundled
 from onnxcam.inputs.loader import ImageLike, ModelInput
 from onnxcam.network.dry_run import noise
 from onnxcam.network.extra_inputs import for_batch
+from onnxcam.network.opening import OpenedModel
 from onnxcam.network.verification import SURGERY_TOLERANCE
 from onnxcam.outputs.overlay import on_picture
 from onnxcam.outputs.saliency import Saliency
 from onnxcam.surgeon import ir
+from onnxcam.surgeon.ir import Model
 from onnxcam.surgeon.loading import ModelFile
-from onnxcam.types import Arrays, Floats, Image, Map, Progress
+from onnxcam.types import Arrays, Floats, Image, Map, NoteCode, Progress
 
 TOLERANCE, ROUNDED_TOLERANCE = 1e-5, 1e-3
 """The largest difference of a map in [0,1]; of a file with weights in half precision, or that resizes the picture."""
@@ -77,7 +79,7 @@ def check_compiled(
     opened = opened_model(explainer)
     limits = opened.options.limits
     compiled = Session(data, ("cpu",), opened.options.threads, limits=limits)
-    original = Session(ir.to_bytes(opened.model), ("cpu",), opened.options.threads, limits=limits)
+    original = Session(ir.to_bytes(_original(file, opened)), ("cpu",), opened.options.threads, limits=limits)
     check = _Check(compiled, original, interface, explainer, target, _root_mean_square if estimated else _largest)
     worst, undefined = 0.0, list[UndefinedSaliency]()
     try:
@@ -105,6 +107,18 @@ def check_compiled(
     if len(undefined) == len(images):
         raise CompileError(f"the method has no map of any test picture, so no file can be checked: {undefined[0]}")
     return Difference(worst, len(images) - len(undefined), len(undefined))
+
+
+def _original(file: ModelFile, opened: OpenedModel) -> Model:
+    """The graph of the file itself, whose outputs the compiled file must give.
+
+    Where the file's image has another batch or other axes than the opened one, or its numbers no kernels, the graph as
+    opened, which was compared with the file when it was opened.
+    """
+    image = opened.anatomy.image
+    rewritten = any(note.code is NoteCode.COMPUTED_IN_FLOAT32 for note in (*opened.notes, *opened.anatomy.notes))
+    same_batch = (image.batch or 1) == (opened.network.fixed or 1)
+    return opened.model if image.added or rewritten or not same_batch else file.model
 
 
 def _images(explainer: Explainer, pictures: Sequence[ImageLike], *, raw: bool) -> list[ModelInput]:
@@ -156,7 +170,8 @@ class _Check:
                 largest = max(largest, self._difference_on_picture(results, saliency))
         limit = SURGERY_TOLERANCE if interface.picture is None else RESIZED_TOLERANCE
         own = [name for name in self.original.outputs if name in results]
-        for name, expected_output in zip(own, self.original.run(own, feeds), strict=True):
+        read = {name: array for name, array in feeds.items() if name in self.original.inputs}
+        for name, expected_output in zip(own, self.original.run(own, read), strict=True):
             _check_output(name, results[name], expected_output, limit)
         return largest
 

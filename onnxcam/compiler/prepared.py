@@ -9,6 +9,7 @@ from onnxcam.network.opening import OpenedModel
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import Anatomy, Kind
 from onnxcam.surgeon.ir import Model
+from onnxcam.types import NoteCode
 
 PREDICTION = -1
 """The target, fed or baked in, that stands for the class that the model predicts."""
@@ -62,7 +63,16 @@ class Prepared:
         return copy
 
     def check(self) -> None:
-        """Raises CompileError for a model whose answer no compiled file can name by a class."""
+        """Raises CompileError for a model whose answer no compiled file can name by a class, or that has branches.
+
+        An If whose condition follows from the shape of the input may stay out of the file; another one chooses a branch
+        for each picture anew, and the graph that was opened holds only one of them.
+        """
+        if branch := next((note for note in self.opened.notes if note.code is NoteCode.BRANCH_TAKEN), None):
+            raise CompileError(
+                f"this model has an If that the numbers of its inputs decide, and a compiled file would answer with one "
+                f"branch alone ({branch}); export the model without it"
+            )
         kind = self.anatomy.logits.kind
         if self.opened.exported is not None or self.opened.selection is not None or kind is not Kind.CLASSES:
             raise CompileError(

@@ -3,7 +3,7 @@
 opening.py calls `without_branches` once loops are unrolled: all later steps need the shapes, and a graph without Ifs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -41,22 +41,25 @@ def without_branches(
     if trace is not None:
         for taken in trace.taken:
             model = take_branches(model, {taken: trace.taken[taken]}, limits)
-        return unroll_loops(model, limits), trace, _branch_notes(trace.taken)
+        return unroll_loops(model, limits), trace, _branch_notes(trace.taken, trace.values)
     branches: dict[str, bool] = {}
+    of_size: set[str] = set()
     for _ in range(MAX_NESTED):
         trace = run_trace(model, image, size, inputs, limits)
         if not trace.taken:
             break
         branches.update(trace.taken)
+        of_size.update(trace.taken.keys() & trace.values.keys())
         model = unroll_loops(take_branches(model, trace.taken, limits), limits)
     assert trace is not None
-    return model, replace(trace, taken=branches), _branch_notes(branches)
+    return model, replace(trace, taken=branches), _branch_notes(branches, of_size)
 
 
-def _branch_notes(taken: Mapping[str, bool]) -> tuple[Note, ...]:
+def _branch_notes(taken: Mapping[str, bool], of_size: Collection[str]) -> tuple[Note, ...]:
+    """Notes on the branches. of_size: the conditions that follow from shapes and constants alone."""
     return tuple(
         Note(
-            NoteCode.BRANCH_TAKEN,
+            NoteCode.BRANCH_OF_SIZE if name in of_size else NoteCode.BRANCH_TAKEN,
             f"the condition {name!r} was {'true' if branch else 'false'} for a test picture: "
             f"only that branch is explained",
         )

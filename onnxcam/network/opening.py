@@ -103,7 +103,7 @@ class OpenedModel:
         """The values of the extra inputs, with those of one image in place of the model's. Raises OptionError."""
         if not values:
             return self.inputs
-        if any(note.code is NoteCode.BRANCH_TAKEN for note in self.notes):
+        if any(note.code in (NoteCode.BRANCH_TAKEN, NoteCode.BRANCH_OF_SIZE) for note in self.notes):
             raise OptionError(
                 "a model with an If takes its inputs when it is opened, because they may choose the branch"
             )
