@@ -70,8 +70,8 @@ class Prepared:
         """
         if branch := next((note for note in self.opened.notes if note.code is NoteCode.BRANCH_TAKEN), None):
             raise CompileError(
-                f"this model has an If that the numbers of its inputs decide, and a compiled file would answer with one "
-                f"branch alone ({branch}); export the model without it"
+                f"this model has an If that the numbers of its inputs decide, and a compiled file would answer with "
+                f"one branch alone ({branch}); export the model without it"
             )
         kind = self.anatomy.logits.kind
         if self.opened.exported is not None or self.opened.selection is not None or kind is not Kind.CLASSES:
