@@ -41,6 +41,8 @@ ROUNDINGS, ROUNDING = 3, 2.0
 """How often an image is rounded another way, and how many times as far as its map moves then a file's may be off."""
 MOST_ROUNDED = 1e-2
 """The largest difference that rounding may explain."""
+NUMBERS = "fiubV"
+"""Kinds of NumPy's types whose numbers are compared within a tolerance; bfloat16 is of kind V."""
 NOISE = (75, 53, 3)
 """Shape of the picture of noise."""
 
@@ -287,9 +289,27 @@ def _check_output(
 ) -> None:
     if actual.shape != expected.shape or actual.dtype != expected.dtype:
         raise CompileError(f"the compiled file changes the shape or type of the model's output {name!r}; report this")
-    limit = tolerance * float(np.abs(np.asarray(expected, np.float64)).max(initial=1e-6))
-    if not np.allclose(np.asarray(actual, np.float64), np.asarray(expected, np.float64), 0, limit, equal_nan=True):
+    if not _are_alike(actual, expected, tolerance):
         raise CompileError(
             f"the compiled file changes the model's output {name!r}, so it is not written; a quantised model may round "
             f"otherwise: compile its float export, or grad-cam; else report this"
         )
+
+
+def _are_alike(actual: object, expected: object, tolerance: float) -> bool:
+    """Whether numbers differ by no more than a share of the largest one, and everything else is equal.
+
+    An array of objects holds the parts of a sequence, or texts.
+    """
+    if isinstance(actual, dict) and isinstance(expected, dict):
+        same = actual.keys() == expected.keys()
+        return same and all(_are_alike(actual[key], expected[key], tolerance) for key in expected)
+    one, other = np.asarray(actual), np.asarray(expected)
+    if one.shape != other.shape:
+        return False
+    if other.dtype.kind == "O" and isinstance(expected, np.ndarray):
+        return all(_are_alike(a, b, tolerance) for a, b in zip(one.flat, other.flat, strict=True))
+    if other.dtype.kind not in NUMBERS:
+        return bool(actual == expected) if other.ndim == 0 else bool(np.array_equal(one, other))
+    limit = tolerance * float(np.abs(np.asarray(other, np.float64)).max(initial=1e-6))
+    return np.allclose(np.asarray(one, np.float64), np.asarray(other, np.float64), 0, limit, equal_nan=True)

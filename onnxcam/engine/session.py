@@ -137,7 +137,7 @@ class Session:
             options.add_run_config_entry("gpu_graph_id", "-1")  # a graph replays addresses, and each run has new ones
         with _InUse(self) as session, self._deadline(options, pictures):
             try:
-                return [np.asarray(a) for a in session.run(list(outputs), dict(feeds), options)]
+                return [_array(a) for a in session.run(list(outputs), dict(feeds), options)]
             except MemoryError:
                 raise OutOfMemory("out of memory") from None
             except self._errors() as error:
@@ -400,3 +400,12 @@ def available_threads() -> int:
     except (OSError, ValueError):
         return cores
     return max(1, min(cores, -(-int(quota) // int(period)))) if quota.isdigit() and period.isdigit() else cores
+
+
+def _array(output: Any) -> Array:
+    """An output as an array; a sequence of tensors of several shapes as an array of objects."""
+    if isinstance(output, list) and len({np.shape(part) for part in output}) > 1:
+        parts: Array = np.empty(len(output), object)
+        parts[:] = output
+        return parts
+    return np.asarray(output)

@@ -6,6 +6,7 @@ import onnxruntime
 import pytest
 from small_models import CLASSIFIER, filled
 
+from onnxcam.compiler.checking import _check_output
 from onnxcam.compiler.compiled import compile
 from onnxcam.errors import CompileError
 
@@ -46,3 +47,55 @@ def test_a_branch_that_the_size_chooses_stays() -> None:
     results = run(compile(model).bytes, {"x": IMAGES, "target": np.asarray([-1, 2])})
     expected = run(model.SerializeToString(), {"x": IMAGES})["logits"]
     np.testing.assert_allclose(results["logits"], expected, rtol=1e-5, atol=1e-6)
+
+
+def labelled() -> onnx.ModelProto:
+    """The classifier with the name of the class as a text, and a map of names to probabilities, as some tools export."""
+    model = filled(CLASSIFIER)
+    graph, labels = model.graph, [b"ant", b"bee", b"cat", b"dog", b"eel"]
+    model.opset_import.append(onnx.helper.make_opsetid("ai.onnx.ml", 3))
+    graph.initializer.append(onnx.helper.make_tensor("names", onnx.TensorProto.STRING, [5], labels))
+    add = onnx.helper.make_node
+    graph.node.extend(
+        [
+            add("Softmax", ["logits"], ["probabilities"], axis=1),
+            add("ArgMax", ["probabilities"], ["best"], axis=1, keepdims=0),
+            add("Gather", ["names", "best"], ["label"], axis=0),
+            add("ZipMap", ["probabilities"], ["loss"], domain="ai.onnx.ml", classlabels_strings=labels),
+            add("Split", ["x", "lengths"], ["red", "others"], axis=1),
+            add("SequenceConstruct", ["red", "others"], ["colours"]),
+        ]
+    )
+    graph.initializer.append(onnx.numpy_helper.from_array(np.asarray([1, 2]), "lengths"))
+    value, kinds = onnx.helper.make_tensor_value_info, onnx.TensorProto
+    del graph.output[:]
+    each = onnx.helper.make_map_type_proto(kinds.STRING, onnx.helper.make_tensor_type_proto(kinds.FLOAT, None))
+    loss = onnx.helper.make_value_info("loss", onnx.helper.make_sequence_type_proto(each))
+    colours = onnx.helper.make_tensor_sequence_value_info("colours", kinds.FLOAT, None)
+    graph.output.extend([value("label", kinds.STRING, ["N"]), loss, colours])
+    return model
+
+
+def test_outputs_of_text_and_sequences_stay() -> None:
+    model = labelled()
+    results, expected = (
+        run(data, {"x": IMAGES, **given})
+        for data, given in (
+            (compile(model).bytes, {"target": np.asarray([-1, 2])}),
+            (model.SerializeToString(), {}),
+        )
+    )
+    assert results["label"].tolist() == expected["label"].tolist()
+    assert [part.shape for part in results["colours"]] == [(2, 1, 16, 12), (2, 2, 16, 12)]
+
+
+def test_another_text_is_a_changed_output() -> None:
+    with pytest.raises(CompileError, match="changes the model's output 'label'"):
+        _check_output("label", np.asarray(["ant"], object), np.asarray(["bee"], object), 1e-5)
+    parts = np.empty(2, object)
+    parts[:] = [np.zeros(2, np.float32), {"ant": 1.0}]
+    other = parts.copy()
+    _check_output("parts", parts, other, 1e-5)
+    other[1] = {"ant": 0.5}
+    with pytest.raises(CompileError, match="changes the model's output 'parts'"):
+        _check_output("parts", parts, other, 1e-5)
