@@ -23,7 +23,7 @@ from onnxcam.compiler.checking import (
 )
 from onnxcam.compiler.file_types import with_file_types
 from onnxcam.compiler.interface import Interface, interface_of, publish_names
-from onnxcam.compiler.metadata import KEY, compiled_record
+from onnxcam.compiler.metadata import compiled_record
 from onnxcam.compiler.prepared import PREDICTION, Prepared
 from onnxcam.compiler.preprocessing import take_pictures
 from onnxcam.compiler.registry import Compilable, compilable
@@ -40,6 +40,7 @@ from onnxcam.outputs.atomic import write_together
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.ir import Model
 from onnxcam.surgeon.loading import ModelFile, ModelSource, read_model
+from onnxcam.surgeon.metadata import COMPILED
 from onnxcam.types import Note, Progress
 
 
@@ -140,7 +141,7 @@ def compile(
                 model_like, its_interface = (graph, interface) if entry.estimates(chosen) else like.graph()
                 difference = like.difference(ir.to_bytes(model_like), its_interface, file, pictures, progress, chosen)
         record = _record(work, graph, interface, difference)
-        graph.metadata_props[KEY] = json.dumps(record, separators=(",", ":"))
+        graph.metadata_props[COMPILED] = json.dumps(record, separators=(",", ":"))
         notes = (*work.prepared.opened.notes, *work.prepared.anatomy.notes)
         return Compiled(_checked(graph), chosen, interface, record, difference, notes)
 

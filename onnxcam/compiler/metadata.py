@@ -13,9 +13,9 @@ from onnxcam.errors import ModelError
 from onnxcam.inputs.presets import Preset
 from onnxcam.methods.blocks import Method
 from onnxcam.surgeon.analysis.anatomy import Logits
+from onnxcam.surgeon.metadata import COMPILED
 from onnxcam.versions import versions
 
-KEY = "onnxcam.compiled"
 SCHEMA = 1
 """Version of the JSON value; a change that readers must know of raises it."""
 
@@ -76,7 +76,7 @@ def how_probable(scores: Logits) -> str:
 
 def read_compiled(metadata: Mapping[str, str]) -> dict[str, Any] | None:
     """The JSON value of a file's metadata; None where it was not compiled. Raises ModelError for a broken value."""
-    text = metadata.get(KEY)
+    text = metadata.get(COMPILED)
     if text is None:
         return None
     try:
@@ -84,7 +84,7 @@ def read_compiled(metadata: Mapping[str, str]) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         record = None
     if not isinstance(record, dict) or not isinstance(record.get("schema"), int):
-        raise ModelError(f"the metadata {KEY!r} of this file is not what `onnxcam compile` writes")
+        raise ModelError(f"the metadata {COMPILED!r} of this file is not what `onnxcam compile` writes")
     if record["schema"] > SCHEMA:
         raise ModelError(f"this file was compiled by a newer onnxcam (schema {record['schema']}); upgrade onnxcam")
     return record

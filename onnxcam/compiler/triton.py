@@ -9,14 +9,15 @@ may gather the images of several requests. Other files, among them those of the 
 
 import json
 import os
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from onnxcam.compiler.interface import Interface, Tensor
-from onnxcam.compiler.metadata import KEY
 from onnxcam.errors import CompileError, OptionError
 from onnxcam.outputs.paths import slug
+from onnxcam.surgeon.metadata import COMPILED
 
 BATCH = 8
 """The most images of one run, for files that take several."""
@@ -27,6 +28,9 @@ TYPES: Mapping[str, str] = {
     "object": "TYPE_STRING",
 }  # fmt: skip
 """Triton's name of an element type, by NumPy's."""
+
+CONTROLS = ("Cc", "Cf", "Zl", "Zp")
+"""Unicode's categories of what acts on a terminal or an editor instead of showing."""
 
 
 def model_name(model: str, method: str) -> str:
@@ -56,7 +60,7 @@ def model_config(name: str, interface: Interface, record: Mapping[str, Any]) -> 
             *_tensors("input", interface.inputs, batched=batched),
             *_tensors("output", interface.outputs, batched=batched),
             "parameters {",
-            f"  key: {_quoted(KEY)}",
+            f"  key: {_quoted(COMPILED)}",
             f"  value {{ string_value: {_quoted(json.dumps(record, separators=(',', ':')))} }}",
             "}",
             "",
@@ -102,6 +106,12 @@ def _tensor(tensor: Tensor, *, batched: bool) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A string of protobuf's text format."""
-    escapes = {"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r", "\0": r"\000"}
-    return '"' + "".join(escapes.get(c, c) for c in text) + '"'
+    """A string of protobuf's text format, in which control characters are octal numbers of their UTF-8 bytes."""
+    escapes = {"\\": r"\\", '"': r"\""}
+    return (
+        '"' + "".join(escapes.get(c, c if unicodedata.category(c) not in CONTROLS else _octal(c)) for c in text) + '"'
+    )
+
+
+def _octal(character: str) -> str:
+    return "".join(f"\\{byte:03o}" for byte in character.encode())

@@ -1,7 +1,10 @@
 """compile(): the file in onnxruntime against an Explainer, its interface, and what is refused."""
 
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -9,15 +12,18 @@ import onnxruntime
 import pytest
 from small_models import CLASSIFIER, PIXELS, SCALED_BY_BATCH, filled
 from tiny import DENSE
+from typer.testing import CliRunner
 
 import onnxcam
+from onnxcam.cli.main import app
 from onnxcam.compiler.batch_methods import BATCH_METHODS
 from onnxcam.compiler.checking import check_compiled
 from onnxcam.compiler.compiled import Compiled, compile
-from onnxcam.compiler.metadata import KEY, read_compiled
+from onnxcam.compiler.metadata import read_compiled
 from onnxcam.compiler.registry import COMPILABLE
-from onnxcam.errors import CompileError, OptionError, TargetError
+from onnxcam.errors import CompileError, ModelError, OptionError, TargetError
 from onnxcam.surgeon.loading import read_model
+from onnxcam.surgeon.metadata import COMPILED
 
 IMAGES = np.random.default_rng(3).standard_normal((3, 3, 16, 12)).astype(np.float32)
 BATCHED = [name for name in BATCH_METHODS if name != "cam"]
@@ -145,7 +151,29 @@ def test_the_metadata_tells_what_the_file_is(classifier: onnx.ModelProto, tmp_pa
     assert (record["layer"], record["grid"]) == ("features", [4, 3])
     assert record["scores"] == {"output": "logits", "probabilities": "softmax"}
     assert record["interface"]["target"] == "target"
-    assert KEY in {p.key for p in proto.metadata_props}
+    assert COMPILED in {p.key for p in proto.metadata_props}
+
+
+@pytest.mark.parametrize("options", [{}, {"target": "top1"}, {"target": 2}, {"raw": True}], ids=str)
+def test_a_compiled_file_is_no_model_to_explain(
+    classifier: onnx.ModelProto, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    onnx.save(classifier, tmp_path / "net.onnx")
+    path = compile(tmp_path / "net.onnx", **options).save(tmp_path / "compiled.onnx")
+    sentence = r"compiled from net\.onnx by `onnxcam compile`; give that model"
+    calls: list[Callable[[], object]] = [
+        lambda: compile(path, **options),
+        lambda: compile(path, inputs={"target": np.array([-1])}),
+        lambda: onnxcam.Explainer(path),
+    ]
+    for call in calls:
+        with pytest.raises(ModelError, match=sentence):
+            call()
+    for words in (["rewrite", path, "-o", tmp_path / "again.onnx"], ["compile", path, "--input", "target=-1"]):
+        assert re.search(sentence, str(CliRunner().invoke(app, list(map(str, words))).exception))
+    shown = CliRunner().invoke(app, ["inspect", str(path)])
+    assert shown.exit_code == 0, shown.exception
+    assert "grad-cam" in shown.output
 
 
 def test_what_cannot_be_compiled_is_refused_with_what_can(classifier: onnx.ModelProto) -> None:

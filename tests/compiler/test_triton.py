@@ -13,9 +13,9 @@ from small_models import CLASSIFIER, PIXELS, filled
 
 from onnxcam.compiler.compiled import Compiled, compile
 from onnxcam.compiler.interface import Interface, Tensor
-from onnxcam.compiler.metadata import KEY
 from onnxcam.compiler.triton import TYPES, model_config, model_name
 from onnxcam.errors import CompileError, OptionError
+from onnxcam.surgeon.metadata import COMPILED
 
 FIELDS = descriptor_pb2.FieldDescriptorProto
 ENUM = ["TYPE_INVALID", *"BOOL UINT8 UINT16 UINT32 UINT64 INT8 INT16 INT32 INT64 FP16 FP32 FP64 STRING BF16".split()]
@@ -154,9 +154,16 @@ def test_the_parameters_hold_the_metadata(classifier: onnx.ModelProto, tmp_path:
     config, model = saved(compiled, tmp_path, "größe")
     assert config.name == "größe"
     (parameter,) = config.parameters
-    (metadata,) = (p.value for p in model.metadata_props if p.key == KEY)
-    assert (parameter.key, json.loads(parameter.value.string_value)) == (KEY, json.loads(metadata))
+    (metadata,) = (p.value for p in model.metadata_props if p.key == COMPILED)
+    assert (parameter.key, json.loads(parameter.value.string_value)) == (COMPILED, json.loads(metadata))
     assert json.loads(parameter.value.string_value)["labels"] == labels
+
+
+def test_no_control_character_stands_in_the_text(classifier: onnx.ModelProto) -> None:
+    name = "".join(map(chr, range(1, 160))) + "\u202e\u2028größe"
+    text = compile(classifier).triton_config(name)
+    assert all(c.isprintable() for c in text.replace("\n", ""))
+    assert text_format.Parse(text, MODEL_CONFIG()).name == name
 
 
 def test_types_are_those_of_triton_and_others_are_refused(classifier: onnx.ModelProto) -> None:

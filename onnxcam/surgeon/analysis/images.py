@@ -17,6 +17,7 @@ from onnxcam.surgeon.analysis.entry import Entry, channels_read, find_entry
 from onnxcam.surgeon.analysis.factors import BATCH, CHANNEL, SPATIAL
 from onnxcam.surgeon.analysis.frames import DEFAULT_FRAMES, DEPTH, batch_is_time, frames_of
 from onnxcam.surgeon.ir import NUMERIC, Model, Shape, Value, shape_of
+from onnxcam.surgeon.metadata import check_not_compiled
 from onnxcam.types import Note, NoteCode
 
 LARGEST_SIDE = 2**24
@@ -45,8 +46,9 @@ def find_image(model: Model, layout: str | None = None, name: str | None = None)
     An input of three axes may be one picture without batch axis, too. layout overrides the one that is read from the
     shape and the graph: a letter for each axis of the input, as in NHWC, CHW or NTCHW. name: of the input, if the
     caller chose one. Raises NoSpatialFeatures where no input has such a shape, OptionError for an unknown name, and
-    ModelError for a layout that does not fit.
+    ModelError for a layout that does not fit, and for a compiled file.
     """
+    check_not_compiled(model.metadata_props)
     value = _chosen(model, name)
     shape = shape_of(value) or ()
     if value.shape is not None and 0 in tuple(value.shape):
