@@ -22,7 +22,7 @@ from onnxcam.surgeon.autodiff.driver import gradients
 from onnxcam.surgeon.autodiff.rules.registry import Ops, Rule
 from onnxcam.surgeon.builder import Builder, publish
 from onnxcam.surgeon.graphs.cell_maps import cell_maps
-from onnxcam.surgeon.graphs.finish_map import finished
+from onnxcam.surgeon.graphs.finish_map import finished, sound
 from onnxcam.surgeon.graphs.masked_score import as_float, tensor_named
 from onnxcam.surgeon.graphs.score_gradient import Traces, make_differentiable
 from onnxcam.surgeon.graphs.score_heads import score_table
@@ -91,6 +91,7 @@ class BatchGraph:
         """The finished model, from raw maps (R,1,*grid) in float32; their values on the grid are the range."""
         prepared, b = self.prepared, self.b
         grid, size = prepared.anatomy.features.grid, prepared.size
+        raw = only_sound(b, raw, len(grid))
         shown = finished(b, raw, grid, size, coarse=coarse, largest=LARGEST_MATRIX)
         return self.publish_shown(shown, raw)
 
@@ -99,6 +100,11 @@ class BatchGraph:
         maps: int | str = self.prepared.fixed or "maps"
         publish_explanation(self.model, self.b, shown, raw, self.target, self.prepared.size, maps)
         return ir.tidy(self.model)
+
+
+def only_sound(b: Builder, raw: Value, sides: int) -> Value:
+    """Raw maps (R,1,...) float32 of so many sides, with zeros in the place of those that hold NaN or infinity."""
+    return b("Where", sound(b, raw, range(1, 2 + sides)), raw, b.constant(0, np.float32))
 
 
 def differentiable_graph(prepared: Prepared, wrt: str) -> BatchGraph:

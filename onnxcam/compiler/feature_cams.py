@@ -8,7 +8,7 @@ import math
 import numpy as np
 import onnx_ir
 
-from onnxcam.compiler.batch_graph import LARGEST_MATRIX, BatchGraph, plain_graph
+from onnxcam.compiler.batch_graph import LARGEST_MATRIX, BatchGraph, only_sound, plain_graph
 from onnxcam.compiler.loop_body import LoopBody
 from onnxcam.compiler.prepared import Prepared
 from onnxcam.errors import CompileError
@@ -101,7 +101,7 @@ def recipro_cam(prepared: Prepared) -> Model:
     alone = b("Mul", by_cell, b.unsqueeze(_identity(b, cells, FLOAT), [0, 2]))
     table = tail_scores(graph, b.reshape(alone, [-1, channels, *grid]), cells, masked_score.PROBABILITY)
     scores = b("MatMul", table, b.unsqueeze(graph.chosen, [2]))  # (R,cells,1)
-    raw = b.reshape(scores, [-1, 1, *grid])
+    raw = only_sound(b, b.reshape(scores, [-1, 1, *grid]), len(grid))
     space = range(2, 2 + len(size))
     above = b("Sub", raw, b.reduce("ReduceMin", raw, space))
     shown = stretched(b, upsampled(b, above, grid, size, LARGEST_MATRIX), space)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir
 
-from onnxcam.compiler.batch_graph import LOGITS, differentiable_model, given_targets
+from onnxcam.compiler.batch_graph import LOGITS, differentiable_model, given_targets, only_sound
 from onnxcam.compiler.interface import publish_explanation
 from onnxcam.compiler.loop_body import LoopBody
 from onnxcam.compiler.pixel_gradients import channels_first, shown_attribution
@@ -52,6 +52,7 @@ def integrated_gradients(prepared: Prepared) -> Model:
     turn = _Turn(prepared, plan, way, forward, traces, LoopBody(model, "way"))
     places, target, slopes, *own = turn.run(b)
     raw = _integral(model, b, weights_of_places(b, places, plan), slopes, plan, prepared)
+    raw = only_sound(b, raw, len(prepared.size))
     for output, value in zip(prepared.opened.model.graph.outputs, own, strict=True):
         first = b("Gather", value, b.constant(0, np.int64), axis=0, name=str(output.name))
         first.type, first.shape = tensor_named(forward, str(output.name)).type, output.shape

@@ -22,6 +22,7 @@ from onnxcam.network.gradients import step_graph
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.builder import Builder
 from onnxcam.surgeon.graphs.cell_maps import cell_maps
+from onnxcam.surgeon.graphs.finish_map import sound
 from onnxcam.surgeon.graphs.masked_score import FEATURES, FILL, IMAGE, MAPS, rewire, scoring_model, tensor_named
 from onnxcam.surgeon.graphs.score_gradient import Wrt
 from onnxcam.surgeon.graphs.score_heads import LOGITS, TARGETS
@@ -271,8 +272,7 @@ class LoopGraph:
         not hold.
         """
         o = self.outside
-        nothing = o.reduce("ReduceSum", o("Mul", raw, o.constant(0, np.float32)), [1])
-        is_sound = o("And", o("Equal", nothing, o.constant(0, np.float32)), o.unsqueeze(self.exists(o, chosen), [1]))
+        is_sound = o("And", sound(o, raw, [1]), o.unsqueeze(self.exists(o, chosen), [1]))
         if defined is not None:
             is_sound = o("And", is_sound, defined)
         return o("Where", is_sound, raw, o.constant(0, np.float32))

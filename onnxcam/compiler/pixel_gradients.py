@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir
 
-from onnxcam.compiler.batch_graph import BatchGraph, differentiable_graph
+from onnxcam.compiler.batch_graph import BatchGraph, differentiable_graph, only_sound
 from onnxcam.compiler.prepared import Prepared
 from onnxcam.errors import CompileError
 from onnxcam.methods.pixel_maps import CAP
@@ -47,6 +47,7 @@ def channels_first(b: Builder, images: Value, image: ImageInput) -> Value:
 
 def publish_attribution(graph: BatchGraph, raw: Value) -> Model:
     """The finished model, from attributions (R,1,*size) float32."""
+    raw = only_sound(graph.b, raw, len(graph.prepared.size))
     return graph.publish_shown(shown_attribution(graph.b, raw, graph.prepared.size), raw)
 
 

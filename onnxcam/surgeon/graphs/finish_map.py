@@ -58,3 +58,9 @@ def stretched(b: Builder, x: Value, axes: Sequence[int]) -> Value:
     extent = b("Sub", b.reduce("ReduceMax", x, axes), low)
     constant = b.cast(b("Equal", extent, b.constant(0, np.float32)), onnx_ir.DataType.FLOAT)
     return b("Div", b("Sub", x, low), b("Add", extent, constant))
+
+
+def sound(b: Builder, raw: Value, axes: Sequence[int]) -> Value:
+    """Bool, of the shape of `raw` with 1 in the place of these axes: whether no number over them is NaN or infinite."""
+    nothing = b.reduce("ReduceSum", b("Mul", raw, b.constant(0, np.float32)), axes)
+    return b("Equal", nothing, b.constant(0, np.float32))
