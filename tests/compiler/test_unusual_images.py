@@ -13,7 +13,9 @@ IMAGES = np.random.default_rng(3).standard_normal((3, 3, 16, 12)).astype(np.floa
 
 @pytest.mark.parametrize("method", BATCH_METHODS)
 def test_an_image_that_is_not_finite_has_zeros_and_the_others_their_maps(method: str) -> None:
-    session = onnxruntime.InferenceSession(compile(filled(CLASSIFIER), method).bytes, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        compile(filled(CLASSIFIER), method).bytes, providers=["CPUExecutionProvider"]
+    )
     names = ["saliency_map", "saliency_range"]
     broken = IMAGES.copy()
     broken[0], broken[2] = np.nan, np.inf
