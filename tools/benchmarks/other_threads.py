@@ -1,6 +1,6 @@
 """Do the threads of a service keep their pace while one of them is given a bomb?
 
-    python tools/benchmarks/other_threads.py [SECONDS]
+    python tools/benchmarks/other_threads.py [--seconds SECONDS]
 
 One thread explains a small model again and again. In turns nothing runs beside it, or a second thread explains the
 small model too, explains a picture for which a model loops for ever (until its deadline), gives a picture of 25,000
@@ -8,8 +8,8 @@ squared that is refused, or opens a model of 20,000 nodes. Printed is the pace o
 share of its pace alone, medians of interleaved rounds, and the longest time of one map.
 """
 
+import argparse
 import statistics
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -102,4 +102,6 @@ def main(seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]) if len(sys.argv) > 1 else 2.0)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
+    main(parser.parse_args().seconds)
