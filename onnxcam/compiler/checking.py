@@ -29,7 +29,7 @@ from onnxcam.surgeon.loading import ModelFile
 from onnxcam.types import Arrays, Floats, Image, Map, NoteCode, Progress
 
 TOLERANCE, ROUNDED_TOLERANCE = 1e-5, 1e-3
-"""The largest difference of a map in [0,1]; of a file with weights in half precision, or that resizes the picture."""
+"""The largest difference of a map in [0,1]; of a quantised file, one in half precision, or one that resizes."""
 ESTIMATED_TOLERANCE, ENOUGH = 0.06, 64
 """The largest root mean square by which an estimated map may be off with a budget of ENOUGH; fewer masks tell less."""
 RESIZED_TOLERANCE = 1e-3

@@ -27,6 +27,7 @@ from onnxcam.compiler.metadata import compiled_record
 from onnxcam.compiler.prepared import PREDICTION, Prepared
 from onnxcam.compiler.preprocessing import take_pictures
 from onnxcam.compiler.registry import Compilable, compilable
+from onnxcam.compiler.rows import is_quantised
 from onnxcam.compiler.triton import model_config, model_name, repository_paths
 from onnxcam.errors import CompileError, OptionError
 from onnxcam.explainer.arguments import checked_method
@@ -180,7 +181,8 @@ class _Work:
         chosen: Method,
     ) -> Difference:
         """Runs the file on pictures and compares it with the Explainer. Raises CompileError where they differ."""
-        rounded = self.raw or ir.computes_in_half(self.prepared.opened.model)
+        model = self.prepared.opened.model
+        rounded = self.raw or ir.computes_in_half(model) or is_quantised(model)
         tolerance = self.entry.tolerance or (ROUNDED_TOLERANCE if rounded else TOLERANCE)
         estimated = self.entry.estimates(chosen)
         if estimated:

@@ -15,6 +15,10 @@ PREDICTION = -1
 """The target, fed or baked in, that stands for the class that the model predicts."""
 
 
+RESERVED = "onnxcam/compiled"
+"""How the names of the tensors begin that builders add."""
+
+
 @dataclass(frozen=True, eq=False)
 class Prepared:
     """What a builder knows.
@@ -62,12 +66,19 @@ class Prepared:
                 extra.shape[0] = self.fixed
         return copy
 
+    def check_names(self) -> None:
+        """Raises CompileError for a model that has names which builders use."""
+        taken = (str(value.name) for value in ir.values(self.opened.model) if str(value.name).startswith(RESERVED))
+        if (name := next(taken, None)) is not None:
+            raise CompileError(f"the model has a tensor {name!r}, and a compiled file adds such names; rename it")
+
     def check(self) -> None:
         """Raises CompileError for a model whose answer no compiled file can name by a class, or that has branches.
 
         An If whose condition follows from the shape of the input may stay out of the file; another one chooses a branch
         for each picture anew, and the graph that was opened holds only one of them.
         """
+        self.check_names()
         if branch := next((note for note in self.opened.notes if note.code is NoteCode.BRANCH_TAKEN), None):
             raise CompileError(
                 f"this model has an If that the numbers of its inputs decide, and a compiled file would answer with "

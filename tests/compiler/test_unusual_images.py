@@ -26,3 +26,15 @@ def test_an_image_that_is_not_finite_has_zeros_and_the_others_their_maps(method:
     np.testing.assert_allclose(maps[1], alone[0], atol=1e-6)
     broken[1, 0, 4, 4] = np.nan
     assert np.isfinite(session.run(names, {"x": broken, "target": np.asarray([1, 2, 3])})[0]).all()
+
+
+@pytest.mark.parametrize(
+    "method", [name for name in BATCH_METHODS if name not in ("ablation-cam", "integrated-gradients")]
+)
+@pytest.mark.parametrize(("images", "targets"), [(0, 0), (0, 1), (1, 0)])
+def test_no_image_or_no_target_is_no_map(method: str, images: int, targets: int) -> None:
+    session = onnxruntime.InferenceSession(
+        compile(filled(CLASSIFIER), method).bytes, providers=["CPUExecutionProvider"]
+    )
+    feeds = {"x": IMAGES[:images], "target": np.zeros(targets, np.int64)}
+    assert session.run(["saliency_map"], feeds)[0].shape == (0, 16, 12)

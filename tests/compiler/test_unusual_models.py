@@ -99,3 +99,15 @@ def test_another_text_is_a_changed_output() -> None:
     other[1] = {"ant": 0.5}
     with pytest.raises(CompileError, match="changes the model's output 'parts'"):
         _check_output("parts", parts, other, 1e-5)
+
+
+@pytest.mark.parametrize(("name", "other"), [("onnxcam/compiled_map", "logits"), ("onnxcam/compiled_target", "x")])
+def test_a_model_with_the_names_of_a_builder_is_refused(name: str, other: str) -> None:
+    model = filled(CLASSIFIER)
+    for value in (*model.graph.input, *model.graph.output):
+        value.name = name if value.name == other else value.name
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            names[:] = [name if each == other else each for each in names]
+    with pytest.raises(CompileError, match=f"has a tensor '{name}'"):
+        compile(model)
