@@ -35,7 +35,7 @@ inline Picture read_ppm(const std::string& path) {
   const int64_t most = int64_t{1} << 15;
   if (!file || kind != "P6" || !bytes || std::min(picture.width, picture.height) < 1 ||
       std::max(picture.width, picture.height) > most) {
-    throw std::runtime_error(path + " is no PPM of 8 bits (P6)");
+    throw std::runtime_error(path + " is no PPM of 8 bits (P6); README.md has a line that makes one of a JPEG or PNG");
   }
   file.ignore(1);
   picture.rgb.resize(static_cast<size_t>(picture.height * picture.width * 3));

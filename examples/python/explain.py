@@ -23,6 +23,8 @@ def read_picture(path):
 
 def explain(session, pixels, target=-1):
     """One run of the file. target: a class; -1: the prediction. Returns what the file gives, by name."""
+    if not {"picture", "target"} <= {feed.name for feed in session.get_inputs()}:
+        sys.exit("this file takes no picture and class; compile the model with --raw, and without --target")
     names = [output.name for output in session.get_outputs()]
     feeds = {"picture": pixels, "target": np.array([target], np.int64)}
     return dict(zip(names, session.run(names, feeds), strict=True))

@@ -73,3 +73,13 @@ assert not [name for name in sys.modules if name.split(".")[0] in ("onnxcam", "o
         expected = 127.5 * np.clip([1.5 - abs(4 * value - c) for c in (3, 2, 1)], 0, 1)
         np.testing.assert_allclose(painted, expected, atol=0.51)
         assert np.argmax(painted) == np.argmax(color)
+
+
+def test_a_file_without_raw_is_refused_in_a_sentence(
+    example: dict[str, Callable[..., Any]]
+) -> None:
+    session = onnxruntime.InferenceSession(
+        host_case("grad-cam", raw=False).compiled.bytes, providers=["CPUExecutionProvider"]
+    )
+    with pytest.raises(SystemExit, match="compile the model with --raw"):
+        example["explain"](session, PICTURE)
