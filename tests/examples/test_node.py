@@ -1,5 +1,6 @@
 """The Node.js example: the same map as the package's, from the picture's bytes; and the page's modules alone."""
 
+import io
 import json
 import os
 import shutil
@@ -68,6 +69,18 @@ def test_the_command_writes_the_map_as_a_picture(example: Path) -> None:
     assert np.abs(written - expected.map).max() <= 0.5 / 255 + 1e-5
 
 
+def test_what_cannot_be_used_is_refused_in_a_sentence(example: Path) -> None:
+    onnxcam.compile(bundled.model(), "grad-cam").save(example / "no-raw.onnx")
+    refused = (("model.onnx", "photo.png", "is no PPM"), ("no-raw.onnx", "photo.ppm", "compile the model with --raw"))
+    for model, photo, sentence in refused:
+        done = subprocess.run(
+            ["node", "explain.mjs", model, photo, "map.pgm"], cwd=example, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 1
+        assert sentence in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("name", [name for name, preset in PRESETS.items() if preset.interpolation != "cv2-linear"])
 def test_the_page_prepares_pictures_as_the_command_line_does(name: str, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
@@ -102,3 +115,35 @@ def test_the_page_reads_names_and_metadata_of_a_model_file(tmp_path: Path) -> No
     assert json.loads(whole["metadata"]["onnxcam.compiled"])["method"] == "grad-cam"
     assert cut is None
     assert text is None
+
+
+def test_the_page_tells_whole_pictures_from_cut_ones(tmp_path: Path) -> None:
+    photograph = Image.open(bundled.pictures()["coffee"]).convert("RGB")
+    whole = {
+        "baseline": encoded(photograph, "JPEG"),
+        "progressive": encoded(photograph, "JPEG", progressive=True),
+        "restarts": encoded(photograph, "JPEG", restart_marker_blocks=2) + b"more",
+        "plain": encoded(Image.new("RGB", (4000, 3000)), "JPEG", progressive=True, optimize=True),
+        "png": encoded(photograph, "PNG"),
+        "gif": encoded(photograph, "GIF"),
+    }
+    cut = {name: whole[name][: len(whole[name]) // 2] for name in ("baseline", "progressive", "restarts", "png")}
+    small = encoded(Image.new("L", (8, 8)), "JPEG")
+    frame = small.index(b"\xff\xc0") + 5
+    cut["lie"] = small[:frame] + b"\x32\xc8\x32\xc8" + small[frame + 4 :]  # 13000 x 13000 pixels
+    files = {**whole, **{f"cut {name}": data for name, data in cut.items()}}
+    for i, data in enumerate(files.values()):
+        (tmp_path / f"{i}").write_bytes(data)
+    script = f"""
+        import {{ readFileSync }} from 'node:fs';
+        import {{ isCut }} from '{PAGE / "intact.js"}';
+        console.log(JSON.stringify([...Array({len(files)}).keys()].map((i) => isCut(readFileSync(`{tmp_path}/${{i}}`)))));
+    """
+    answers = dict(zip(files, json.loads(node("--input-type=module", "-e", script)), strict=True))
+    assert answers == {name: name.startswith("cut ") for name in files}
+
+
+def encoded(picture: Image.Image, format: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, format, **options)
+    return file.getvalue()

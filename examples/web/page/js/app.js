@@ -27,6 +27,8 @@ const EXAMPLES = [
 const QUICK = 380, SLOW = 620, PATIENCE = 300;
 /** Pixels of a camera frame's longer side. */
 const LIVE = 640;
+/** A class with less is not likely: the command line says “only” of it. */
+const LOW = 0.05;
 
 /** @type {{card: ModelCard|null, method: string, seen: Explanation|null, map: SaliencyMap|null, sharper: Sharper|null, target: number}} */
 const state = { card: null, method: 'score-cam', seen: null, map: null, sharper: null, target: -1 };
@@ -184,10 +186,12 @@ function showAnswer() {
   const best = probabilities.reduce((top, p, i) => (p > probabilities[top] ? i : top), 0);
   const name = probabilities.length ? classes.name(target) : 'No class', heading = part('answer');
   if (heading.textContent !== name) heading.replaceChildren(Object.assign(document.createElement('span'), { textContent: name }));
-  part('eyebrow').textContent = target === best ? 'The model sees' : 'What speaks for';
+  const low = probabilities.length > 0 && probabilities[target] < LOW, nothing = low && target === best;
+  part('panel').classList.toggle('unlikely', nothing);
+  part('eyebrow').textContent = nothing ? 'No class is likely. The first is' : target === best ? 'The model sees' : 'What speaks for';
   const share = Object.assign(document.createElement('b'), { textContent: percent(probabilities[target] ?? 0) });
   const against = `, against ${percent(probabilities[best])} for ${classes.name(best)}`;
-  part('sentence').replaceChildren('with a probability of ', share, target === best ? '' : against);
+  part('sentence').replaceChildren(`with a probability of ${low ? 'only ' : ''}`, share, target === best ? '' : against);
 }
 
 function showMethods() {
@@ -235,6 +239,8 @@ function showCard(card) {
   part('file-name').textContent = card.file;
   const facts = [`${(card.bytes / 1e6).toFixed(1)} MB`, TITLES[card.method] ?? card.method, card.labels.length ? `${card.labels.length.toLocaleString('en')} classes` : 'no class names'];
   part('file-facts').textContent = facts.join(' · ');
+  part('doubt').hidden = !card.assumed;
+  part('doubt').textContent = `Nothing says how this model’s pictures are prepared; ${card.assumed} is assumed. If that is wrong, so are the class and the map.`;
   button('bundled').hidden = card.sharpens;
   const link = element('download', HTMLAnchorElement);
   link.hidden = !card.sharpens;

@@ -106,9 +106,10 @@ async function replace(opened, of) {
 
 /** @param {string} file @param {number} bytes @returns {import('./types.js').ModelCard} */
 function card(file, bytes) {
-  const { method, layer } = model.compiled;
+  const { method, layer, preset } = model.compiled;
   return {
     file, bytes, layer: layer ?? '', labels: model.labels, sharpens: bundle !== null, bakedTarget: !model.names.target,
+    assumed: /^assumed\b/.test(preset.origin) ? preset.name : '',
     method: typeof method === 'string' ? method : method.name,
   };
 }

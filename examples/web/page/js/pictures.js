@@ -1,6 +1,7 @@
 /**
  * Pictures that a person gives: files, and what is pasted or dropped.
  */
+import { isCut } from './intact.js';
 
 /** @typedef {import('./types.js').Picture} Picture */
 
@@ -11,9 +12,12 @@ const LONGEST = 1600;
  * A decoded picture, upright, over white where it is transparent.
  * @param {Blob} blob
  * @returns {Promise<{canvas: HTMLCanvasElement, picture: Picture}>}
- * @throws {Error} where the browser cannot decode it
+ * @throws {Error} where the browser cannot decode it, or a part is missing
  */
 export async function decode(blob) {
+  if (isCut(new Uint8Array(await blob.arrayBuffer()))) {
+    throw new Error('This picture is damaged or cut short: a part of its pixels is missing. Get the file again.');
+  }
   let bitmap;
   try {
     bitmap = await createImageBitmap(blob, { imageOrientation: 'from-image' });

@@ -45,6 +45,7 @@
  * @property {string} method
  * @property {string} layer
  * @property {string[]} labels       Empty where the file has none.
+ * @property {string} assumed        The preset that nothing but a guess speaks for; empty where something says it.
  * @property {boolean} sharpens      Whether Score-CAM can be stepped through beside it.
  * @property {boolean} bakedTarget   The file explains one class only, chosen when it was compiled.
  */
