@@ -75,9 +75,7 @@ assert not [name for name in sys.modules if name.split(".")[0] in ("onnxcam", "o
         assert np.argmax(painted) == np.argmax(color)
 
 
-def test_a_file_without_raw_is_refused_in_a_sentence(
-    example: dict[str, Callable[..., Any]]
-) -> None:
+def test_a_file_without_raw_is_refused_in_a_sentence(example: dict[str, Callable[..., Any]]) -> None:
     session = onnxruntime.InferenceSession(
         host_case("grad-cam", raw=False).compiled.bytes, providers=["CPUExecutionProvider"]
     )
