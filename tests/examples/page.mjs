@@ -34,7 +34,8 @@ const shown = (page) => page.evaluate(() => {
   return {
     map: [...state.map.values], box: state.map.box, target: state.target, probabilities: [...state.seen.probabilities], answer: text('answer'),
     sentence: text('sentence'), listed: [...document.querySelectorAll('.class .name')].map((name) => name.firstChild.textContent),
-    scored: state.sharper?.scored ?? 0, total: state.sharper?.total ?? 0, file: text('file-name'), label: document.getElementById('stage').ariaLabel,
+    scored: state.sharper?.scored ?? 0, total: state.sharper?.total ?? 0, file: text('file-name'),
+    doubt: document.getElementById('doubt').hidden ? '' : text('doubt'), label: document.getElementById('stage').ariaLabel,
   };
 });
 
@@ -111,11 +112,14 @@ async function files(page) {
   report.notCompiled = await problem(page, () => drop(page, config.models.plain));
   report.notAModel = await problem(page, () => drop(page, config.models.text));
   report.notAPicture = await problem(page, () => page.setInputFiles('#file', config.models.text));
+  report.cut = await problem(page, () => page.setInputFiles('#file', config.cut));
   report.own = {};
   for (const [name, path] of Object.entries(config.models.own)) {
     await after(page, () => drop(page, path));
     report.own[name] = await shown(page);
   }
+  await after(page, () => page.setInputFiles('#file', config.pictures.grey));
+  report.unlikely = { ...(await shown(page)), eyebrow: await page.locator('#eyebrow').textContent() };
   await after(page, () => page.locator('#bundled').click());
   report.back = await shown(page);
 }

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 from programs import tool
@@ -49,7 +50,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("pictures")
     for name, path in bundled.pictures().items():
         Image.open(path).save(folder / f"{name}.png")
-    return {name: str(folder / f"{name}.png") for name in bundled.pictures()}
+    Image.new("RGB", (400, 300), (128, 128, 128)).save(folder / "grey.png")
+    return {name: str(folder / f"{name}.png") for name in [*bundled.pictures(), "grey"]}
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -78,9 +80,16 @@ def seen(address: str, modules: Path, pictures: dict[str, str], tmp_path_factory
     own = {"layer-cam": False, "hires-cam": True}
     for method, raw in own.items():
         onnxcam.compile(bundled.model(), method, raw=raw).save(folder / f"{method}.onnx")
+    bare = onnx.load(bundled.model())
+    del bare.metadata_props[:]
+    onnx.save(bare, folder / "bare.onnx")
+    onnxcam.compile(folder / "bare.onnx", "grad-cam").save(folder / "assumed.onnx")
+    own["assumed"] = False
+    photograph = bundled.pictures()["coffee"].read_bytes()
+    (folder / "cut.jpg").write_bytes(photograph[: len(photograph) // 2])
     models = {"plain": "plain.onnx", "text": "notes.onnx"}
     config = {
-        "url": address, "modules": str(modules), "pictures": pictures,
+        "cut": str(folder / "cut.jpg"), "url": address, "modules": str(modules), "pictures": pictures,
         "chromium": os.environ.get("CHROMIUM") or shutil.which("chromium"),
         "models": {**{k: str(folder / v) for k, v in models.items()}, "own": {m: str(folder / f"{m}.onnx") for m in own}},
     }  # fmt: skip
@@ -196,6 +205,20 @@ def test_a_compiled_file_of_the_user_explains(
 ) -> None:
     assert seen["own"][method]["file"] == f"{method}.onnx"
     assert_same_map(seen["own"][method], method, pictures["chelsea"], tolerance=tolerance)
+
+
+def test_an_assumed_preset_is_said(seen: Any) -> None:
+    assert "imagenet is assumed" in seen["own"]["assumed"]["doubt"]
+    assert seen["own"]["layer-cam"]["doubt"] == seen["back"]["doubt"] == ""
+
+
+def test_a_class_that_is_not_likely_is_not_announced(seen: Any) -> None:
+    assert seen["unlikely"]["eyebrow"] == "No class is likely. The first is"
+    assert seen["unlikely"]["sentence"].startswith("with a probability of only ")
+
+
+def test_a_picture_that_was_cut_short_is_refused(seen: Any) -> None:
+    assert "cut short" in seen["cut"]["text"]
 
 
 def test_the_way_back_leads_to_the_bundled_file(seen: Any) -> None:
