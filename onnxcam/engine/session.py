@@ -267,7 +267,7 @@ class Session:
     def _translated(self, error: Exception) -> InferenceError:
         text = " ".join(str(error).split())
         if any(sign in text.lower() for sign in NO_MEMORY):
-            return OutOfMemory(f"out of memory ({text[:200]})")
+            return OutOfMemory("onnxruntime gets no more memory for this model")
         return InferenceError(f"onnxruntime could not run the model ({text[:300]})")
 
     def _open(self, model: bytes, threads: int | None) -> Any:

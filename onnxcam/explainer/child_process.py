@@ -29,7 +29,7 @@ CRASHES = {
     "SIGFPE": "a division that the processor refuses",
     "SIGSEGV": "a wrong address",
     "SIGBUS": "a wrong address",
-    "SIGABRT": "an abort of a library",
+    "SIGABRT": "an abort of a library, as when it gets no memory",
     "SIGILL": "an unknown instruction",
     "SIGKILL": "killed by the system, which may have run out of memory",
     "SIGXCPU": "it computed for longer than the limit",

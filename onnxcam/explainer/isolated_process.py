@@ -29,7 +29,7 @@ from onnxcam.explainer.plain_data import packed
 from onnxcam.explainer.prefetch import PictureResult, explain_each
 from onnxcam.explainer.sending import Request, plain_error, received
 from onnxcam.inputs.presets import Preset
-from onnxcam.limits import Limits
+from onnxcam.limits import Limits, amount_of
 from onnxcam.metrics.measurement import Measurement
 from onnxcam.network.batch_support import BatchSupport
 from onnxcam.outputs.saliency import Saliency
@@ -38,6 +38,8 @@ from onnxcam.types import Origin, Progress
 
 COPIES, ROOM = 4, 2**31
 """Address space a byte of the limit on memory, as a session takes three copies while it opens; and for the rest."""
+CONTROL_GROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+"""The limit of a container, by version 2 and version 1."""
 PATIENCE = 8
 """Without a sign of life for this many times the seconds of a forward pass, the process is ended."""
 LIFE = 1.0
@@ -86,9 +88,9 @@ class Failure:
 class Answer:
     """One message to the parent.
 
-    event: 'ready' comes once, before any request; 'progress', 'begin' and 'picture' are on the way, 'done' and 'failed'
-    end a request. numbers: (part, done, all) of a progress, the pictures that begin. One of the others holds what was
-    requested.
+    event: 'ready' comes once, before any request; 'taken' says that a request has arrived, 'progress', 'begin' and
+    'picture' are on the way, 'done' and 'failed' end it. numbers: (part, done, all) of a progress, the pictures that
+    begin. One of the others holds what was requested.
     """
 
     event: str
@@ -112,9 +114,21 @@ class Budget:
 
 
 def budget_of(limits: Limits, batch: int = 0) -> Budget:
-    """What limits of one model and one forward pass leave to a process. batch: masks that are run at once."""
-    memory = limits.memory * COPIES + ROOM if limits.memory is not None else None
+    """What limits of one model and one forward pass leave to a process. batch: masks that are run at once.
+
+    Not more memory than the machine has, or the control group: more would end other processes first.
+    """
+    memory = min(limits.memory * COPIES + ROOM, machine_memory()) if limits.memory is not None else None
     return Budget(memory, limits.seconds * max(PATIENCE, 2 * batch) if limits.seconds is not None else None)
+
+
+def machine_memory() -> int:
+    """Bytes of memory that the machine has, or those of the control group if that has fewer."""
+    sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for file in CONTROL_GROUPS:
+        with suppress(OSError, ValueError):  # ValueError: 'max', which is no limit
+            sizes.append(int(Path(file).read_text()))
+    return min(sizes)
 
 
 class Worker:
@@ -131,7 +145,7 @@ class Worker:
         self._send(Answer("ready"))
         while (request := received(self._requests)) is not None:
             _enter(request.folder)
-            limit_seconds(self._budget.seconds)
+            self._send(Answer("taken"))  # which renews the limit of seconds
             self._send(self._answer(request))
 
     def _answer(self, request: Request) -> Answer:
@@ -140,9 +154,9 @@ class Worker:
             name, arguments = request.loaded()
             answer: Answer = getattr(self, f"on_{name}")(**arguments)
         except OnnxCamError as error:
-            return Answer("failed", failure=failure_of(error))
+            return Answer("failed", failure=failure_of(error, self._budget.memory))
         except MemoryError:
-            return Answer("failed", failure=Failure(OutOfMemory.__name__, "out of memory"))
+            return Answer("failed", failure=failure_of(OutOfMemory("out of memory"), self._budget.memory))
         except (
             ArithmeticError,
             AssertionError,
@@ -183,7 +197,8 @@ class Worker:
     def on_each(self, number: int, keep_going: bool, reports: bool) -> Answer:
         begin = partial(self._begin, reports)
         results = explain_each(self.explainer, self._pictures(), keep_going=keep_going, progress=begin)
-        self._iterators[number] = (Answer("done", explained=plain_result(result)) for result in results)
+        memory = self._budget.memory
+        self._iterators[number] = (Answer("done", explained=plain_result(result, memory)) for result in results)
         return Answer("done")
 
     def on_next(self, number: int) -> Answer:
@@ -246,12 +261,19 @@ def _enter(folder: str | None) -> None:
             os.chdir(folder)
 
 
-def failure_of(error: OnnxCamError) -> Failure:
-    return Failure(type(plain_error(error)).__name__, str(error))
+def failure_of(error: OnnxCamError, memory: int | None) -> Failure:
+    """The error as plain data. memory: what this process may take, for the text of an OutOfMemory."""
+    text = str(error)
+    if isinstance(error, OutOfMemory) and memory is not None:
+        text = (
+            f"{text}; the isolated process may take {amount_of(memory)}, which --max-memory or Limits(memory=...) "
+            f"raises up to what the machine has"
+        )
+    return Failure(type(plain_error(error)).__name__, text)
 
 
-def plain_result(result: PictureResult) -> Explained:
-    error = failure_of(result.error) if result.error is not None else None
+def plain_result(result: PictureResult, memory: int | None) -> Explained:
+    error = failure_of(result.error, memory) if result.error is not None else None
     return Explained(result.number, tuple(result.saliencies), result.original, error)
 
 

@@ -38,6 +38,12 @@ LONGEST_TEXT = 100_000
 """Characters of an error's message."""
 LARGEST_RESULT = 2**32
 """Bytes of the arrays of one answer."""
+BEGINNING = ("explain", "measure", "stream", "each")
+"""Requests that need nothing of the process but the opened model: any process of this model can answer them."""
+
+
+class Untaken(ProcessDied):
+    """The process ended before it took the request, which therefore is not the reason."""
 
 
 class Isolated:
@@ -227,29 +233,50 @@ class Isolated:
     ) -> "Answer":
         """Sends a request and returns its answer; progress goes to the reports, by number. Raises OnnxCamError.
 
-        A callback that raises, or an interrupt, ends the process too, whose work nobody waits for.
+        A callback that raises, or an interrupt, ends the process too, whose work nobody waits for. A process that ended
+        while it was idle is started again, once.
         """
         known = reports if isinstance(reports, dict) else dict(enumerate(reports))
         parts = packed_request(name, request)  # what cannot be sent disturbs nothing
         with self._lock:
             if self._busy:
                 raise InferenceError("an isolated explainer does one thing at a time; call it after the callback")
-            if self._process is None:
-                self._start()
-            self._busy = True
-            try:
-                self._write(parts)
-                while (answer := self._read()).event not in ("done", "failed"):
-                    self._on_event(answer, known, picture, begin)
-            except BaseException:
-                self._end()
-                raise
-            finally:
-                self._busy = False
-                if self._closed:  # by another thread, which leaves the pipes to this one
-                    self._end()
+            for again in (name in BEGINNING, False):
+                if self._process is None:
+                    self._start()
+                try:
+                    answer = self._exchange(parts, known, picture, begin)
+                    break
+                except Untaken as error:
+                    if not again:
+                        raise ProcessDied(str(error)) from None
         if answer.failure is not None:
             raise error_of(answer.failure)
+        return answer
+
+    def _exchange(
+        self,
+        parts: Sequence[Part],
+        known: dict[int, Progress | None],
+        picture: Callable[[], Sequence[Part]],
+        begin: Callable[[Sequence[int]], dict[int, Progress | None]],
+    ) -> "Answer":
+        """Sends the parts and returns the answer. Raises Untaken where the process ends before its first word."""
+        self._busy, taken = True, False
+        try:
+            self._write(parts)
+            while (answer := self._read()).event not in ("done", "failed"):
+                taken = True
+                self._on_event(answer, known, picture, begin)
+        except BaseException as error:
+            self._end()
+            if isinstance(error, ProcessDied) and not taken:
+                raise Untaken(str(error)) from None
+            raise
+        finally:
+            self._busy = False
+            if self._closed:  # by another thread, which leaves the pipes to this one
+                self._end()
         return answer
 
     def _on_event(
@@ -273,7 +300,7 @@ class Isolated:
             known.update(begin(answer.numbers))
         elif answer.event == "picture":
             self._write(picture())
-        else:
+        elif answer.event != "taken":
             raise self._died("sent what was not requested")
 
     def _checked(self, saliencies: Sequence[Saliency], number: int) -> Sequence[Saliency]:
