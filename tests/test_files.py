@@ -204,7 +204,7 @@ FIXED = {
     "outputs/atomic.py": "writes",
     "cli/streams.py": "the null device, as standard output",
     "explainer/isolated_process.py": "/proc/self, and the null device",
-    "explainer/isolation.py": "pipes between processes",
+    "explainer/sending.py": "a picture that is bytes in memory",
 }
 """Modules that open what no user and no model names."""
 

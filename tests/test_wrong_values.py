@@ -51,6 +51,7 @@ def valid(explainer: Explainer) -> Mapping[str, Any]:
         "scorer": explainer.scorer(IMAGE), "saliency_map": MAP, "saliency": explainer(IMAGE), "box": (1, 1, 9, 9),
         "explain": lambda image: MAP, "source": PICTURE, "picture": PICTURE, "image": IMAGE, "images": [IMAGE],
         "map": MAP, "size": (4, 3), "method": "grad-cam", "placement": None, "index": (1,), "reference": np.zeros(4),
+        "model": filled(CLASSIFIER),
     }  # fmt: skip
 
 

@@ -35,7 +35,7 @@ from onnxcam.explainer.explainer import Explainer, opened_model
 from onnxcam.explainer.targets.classes import class_index, is_rank
 from onnxcam.inputs.loader import ImageLike
 from onnxcam.inputs.presets import Preset
-from onnxcam.limits import SAFE, Limits
+from onnxcam.limits import SAFE, Limits, brief, check_limits
 from onnxcam.methods.blocks import Method
 from onnxcam.outputs.atomic import write_together
 from onnxcam.surgeon import ir
@@ -120,9 +120,14 @@ def compile(
     method or a model that cannot be compiled, or where the file's maps differ from the Explainer's.
     """
     chosen = checked_method(method)
-    entry, allowed = compilable(chosen.name), limits if limits is not None else SAFE
+    entry, allowed = compilable(chosen.name), SAFE if limits is None else limits
+    check_limits(allowed)
     if not isinstance(layer, str):
         raise OptionError("a compiled file explains one layer; give one name")
+    if not isinstance(raw, bool):
+        raise OptionError(f"raw is True or False, not {brief(raw)}")
+    if not isinstance(pictures, list | tuple):
+        raise OptionError(f"pictures is a list of pictures, not {brief(pictures)}")
     file = read_model(model, allowed)
     explainer = partial(
         Explainer, file, providers=("cpu",), preset=preset, adjust=adjust, layer=layer, layout=layout,

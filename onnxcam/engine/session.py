@@ -37,7 +37,7 @@ from onnxcam.engine.providers import (
     with_options,
 )
 from onnxcam.errors import InferenceError, OptionError, OutOfMemory, ProviderError, RuntimeMissing, TimedOut
-from onnxcam.limits import SAFE, Limits
+from onnxcam.limits import SAFE, Limits, brief
 
 MOST_THREADS = 1024
 NO_MEMORY = (
@@ -107,7 +107,7 @@ class Session:
         InferenceError, and OptionError for options that the provider ignores.
         """
         if threads is not None and not 1 <= threads <= MOST_THREADS:
-            raise OptionError(f"threads must be 1 to {MOST_THREADS}, not {threads}")
+            raise OptionError(f"threads must be 1 to {MOST_THREADS}, not {brief(threads)}")
         self.skipped_providers: tuple[str, ...] = ()
         self._ort = runtime()
         self.threads = threads or available_threads()

@@ -46,7 +46,7 @@ def behave(files: Files, folder: Path) -> Verdict:
     elif how == "wrong":
         raise Wrong("one and one are three", 3)
     elif how in ("error", "long error", "silent error"):
-        raise LabelError({"error": "no such class", "long error": "x" * 3000, "silent error": " "}[how])
+        raise LabelError({"error": "no such class", "long error": "a line\n" * 9, "silent error": " "}[how])
     return Verdict("answer", detail=str(os.getpid()))
 
 
