@@ -14,6 +14,7 @@ import numpy as np
 import onnx_ir
 
 from onnxcam.compiler.batch_graph import OLDEST
+from onnxcam.compiler.compact_constants import ADDED, compact_constants, shorten_names
 from onnxcam.compiler.interface import TARGET, publish_explanation
 from onnxcam.compiler.outputs_of_one import OneSample, outputs_of_one
 from onnxcam.compiler.prepared import Prepared
@@ -98,6 +99,7 @@ class LoopGraph:
     one_row_a_target: bool = False
     states: list[tuple[State, Value]] = field(default_factory=list)
     _owned: list[tuple[str, OneSample, State]] = field(default_factory=list)
+    _count: int = 0
 
     def __post_init__(self) -> None:
         body = self.body
@@ -171,7 +173,8 @@ class LoopGraph:
 
     def state(self, initial: Value) -> State:
         """A new carried tensor, which begins as `initial`; carry() says how it goes on."""
-        return State(initial, onnx_ir.Value(name=f"onnxcam/turn/state_{initial.name}"))
+        self._count += 1
+        return State(initial, onnx_ir.Value(name=f"onnxcam/turn/state_{self._count}"))
 
     def carry(self, state: State, value: Value) -> None:
         """The state's value for the next turn."""
@@ -281,15 +284,28 @@ class LoopGraph:
         """The finished model, from maps (T,1,*size) in [0,1], the raw ones (T,1,...), and the classes (T,)."""
         publish_explanation(self.model, self.outside, shown, raw, chosen, self.prepared.size, self.targets)
         self._share_constants()
-        return ir.tidy(self.model)
+        compact_constants(self.model, self.outside)
+        compact_constants(self.body, self.b)
+        model = ir.tidy(self.model)
+        shorten_names(model)
+        return model
 
     def _share_constants(self) -> None:
-        """Stores a large constant once, as the matrices that enlarge maps, outside of the body where both read it."""
-        first: dict[tuple[object, ...], Value] = {}
+        """Stores a constant once in a graph, and a large one, as the matrices that enlarge maps, outside of the body.
+
+        A constant of the model itself stays where its name says, unless it is large.
+        """
+        outside: dict[tuple[object, ...], Value] = {}
         for graph in (self.model.graph, self.body.graph):
+            here: dict[tuple[object, ...], Value] = {}
             for name, value in list(graph.initializers.items()):
-                large = _numbers(value) >= (SHARED_INTEGERS if value.dtype == INT64 else SHARED)
-                same = first.setdefault(_content(value), value) if large else value
+                if value.const_value is None:
+                    continue
+                large = _numbers(value) >= (SHARED_INTEGERS if value.const_value.dtype == INT64 else SHARED)
+                if not large and not name.startswith(ADDED):
+                    continue
+                content = _content(value)
+                same = (outside if large else here).setdefault(content, value)
                 if same is not value:
                     onnx_ir.convenience.replace_all_uses_with(value, same)
                     del graph.initializers[name]
@@ -313,7 +329,8 @@ def _numbers(value: Value) -> int:
 def _content(value: Value) -> tuple[object, ...]:
     array = ir.constant(value)
     assert array is not None
-    return array.dtype.str, array.shape, array.tobytes()
+    assert value.const_value is not None
+    return value.const_value.dtype, array.shape, array.tobytes()
 
 
 def _input(body: Model, name: str) -> Value:

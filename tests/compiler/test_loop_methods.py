@@ -11,9 +11,11 @@ from small_models import CLASSIFIER, PIXELS, TRANSFORMER, filled
 
 import onnxcam
 from onnxcam.compiler.compiled import Compiled, compile
+from onnxcam.compiler.loop_graph import LoopGraph, State
 from onnxcam.errors import CompileError, UndefinedSaliency
 from onnxcam.inputs.presets import PRESETS
 from onnxcam.methods.fills import Fill
+from onnxcam.surgeon.ir import Value
 
 IMAGE = np.random.default_rng(3).standard_normal((1, 3, 16, 12)).astype(np.float32)
 SCORE_CAMS: list[Mapping[str, Any]] = [
@@ -153,3 +155,25 @@ def test_what_no_loop_can_do_is_refused(classifier: onnx.ModelProto) -> None:
     half = Fill("half", lambda image, preset: image / 2)
     with pytest.raises(CompileError, match=r"the fill 'half' cannot be compiled; what can: zero, black, mean, blur"):
         compile(classifier, onnxcam.score_cam(fill=half))
+
+
+@pytest.mark.parametrize(
+    "options", [("score_cam", {}), ("score_cam", {"budget": 4}), ("opti_cam", {}), ("mask", {}), ("rise", {})], ids=str
+)
+def test_a_file_of_a_small_model_with_large_images_grows_by_little(options: tuple[str, dict[str, Any]]) -> None:
+    name, chosen = options
+    model = filled(CLASSIFIER.replace("16,12", "512,512"))
+    compiled = compile(model, getattr(onnxcam, name)(**chosen))
+    assert len(compiled.bytes) <= len(model.SerializeToString()) + 64 * 1024
+
+
+def test_states_of_one_initial_value_have_names_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    names, close = list[str | None](), LoopGraph.close
+
+    def recorded(loop: LoopGraph, goes_on: Value) -> dict[State, Value]:
+        names.extend(state.now.name for state, _ in loop.states)
+        return close(loop, goes_on)
+
+    monkeypatch.setattr(LoopGraph, "close", recorded)
+    compile(filled(CLASSIFIER), "opti-cam")
+    assert len(set(names)) == len(names) > 5

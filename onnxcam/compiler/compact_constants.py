@@ -1,0 +1,120 @@
+"""Large constants of the added nodes that follow from a few numbers, which the file stores in their place.
+
+Matrices that resize, and their transposes, hold a few numbers in each row; patterns are a column times a row. The graph
+puts them together again, to the bit. Runtimes that fold constants do so once, when they load the file.
+"""
+
+import itertools
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir
+
+from onnxcam.surgeon import ir
+from onnxcam.surgeon.builder import Builder
+from onnxcam.surgeon.ir import Model, Value
+
+ADDED = "onnxcam/"
+"""How the names of added tensors begin."""
+LEAST = 1024
+"""Bytes that must be saved, for the nodes that are added."""
+NODES = 400
+"""Bytes of the nodes of one term."""
+MOST = 4
+"""Numbers in a row that are not 0."""
+
+Table = npt.NDArray[np.generic]
+
+
+def compact_constants(model: Model, b: Builder) -> None:
+    """Replaces the large constants of the model's graph, except those of subgraphs, by nodes that b adds."""
+    graph, tables = model.graph, _Tables(b)
+    for name, value in list(graph.initializers.items()):
+        array = ir.constant(value) if name.startswith(ADDED) else None
+        if array is None or array.dtype not in (np.float32, np.float64) or array.ndim < 2 or array.nbytes < LEAST:
+            continue
+        made = tables.made(array)
+        if made is not None:
+            onnx_ir.convenience.replace_all_uses_with(value, made)
+            del graph.initializers[name]
+    graph.sort()
+
+
+def shorten_names(model: Model) -> None:
+    """Numbers the added nodes and tensors, in all graphs, but for inputs and outputs of the model.
+
+    Each name is in the file several times, so a small model's file is mostly names else.
+    """
+    kept = {id(value) for value in (*model.graph.inputs, *model.graph.outputs)}
+    graphs = (model.graph, *model.graph.subgraphs())
+    taken = {value.name for graph in graphs for value in _values(graph)} | {n.name for g in graphs for n in g}
+    names = (name for number in itertools.count() if (name := f"{ADDED}{number:x}") not in taken)
+    for graph in graphs:
+        for value in _values(graph):
+            if (value.name or "").startswith(ADDED) and id(value) not in kept:
+                value.name = next(names)
+        for node in graph:
+            if (node.name or "").startswith(ADDED):
+                node.name = next(names)
+
+
+def _values(graph: onnx_ir.Graph) -> list[Value]:
+    return [*graph.inputs, *graph.initializers.values(), *(v for node in graph for v in node.outputs)]
+
+
+@dataclass(frozen=True, eq=False)
+class _Tables:
+    """The tables that were made so far, by shape and numbers; None for those that take as much room."""
+
+    b: Builder
+    tables: dict[tuple[object, ...], Value | None] = field(default_factory=dict)
+
+    def made(self, array: Table) -> Value | None:
+        """A tensor that equals the array, made of less."""
+        table = array.reshape(-1, array.shape[-1])
+        is_wide = table.shape[0] < table.shape[1]
+        upright = np.ascontiguousarray(table.T if is_wide else table)
+        key = upright.dtype.str, upright.shape, upright.tobytes()
+        if key not in self.tables:
+            self.tables[key] = _product(self.b, upright) or _sparse(self.b, upright)
+        made = self.tables[key]
+        if made is None:
+            return None
+        made = self.b("Transpose", made, perm=[1, 0]) if is_wide else made
+        return made if array.ndim == 2 else self.b.reshape(made, array.shape)
+
+
+def _product(b: Builder, table: Table) -> Value | None:
+    """A column times a row; None for other tables."""
+    if min(table.shape) == 1 or not np.isfinite(table).all():
+        return None
+    i, k = np.unravel_index(np.abs(table).argmax(), table.shape)
+    if table[i, k] == 0:
+        return None
+    row, column = table[i : i + 1], table[:, k : k + 1] / table[i, k]
+    if not np.array_equal(column * row, table):
+        return None
+    return b("Mul", b.constant(column, table.dtype), b.constant(row, table.dtype))
+
+
+def _sparse(b: Builder, table: Table) -> Value | None:
+    """The sum of terms with one number in each row; None where that takes as much room."""
+    rows, width = table.shape
+    most = int(np.count_nonzero(table, axis=1).max())
+    smallest = np.dtype(np.uint8 if width <= 256 else np.int32)
+    room = most * (rows * (smallest.itemsize + table.itemsize) + NODES) + 4 * width
+    if not 0 < most <= MOST or table.nbytes - room < LEAST or not np.isfinite(table).all():
+        return None
+    # The columns of each row's numbers that are not 0, and where it has fewer, of zeros.
+    columns = np.argsort(table == 0, axis=1, kind="stable")[:, :most]
+    numbers = np.take_along_axis(table, columns, axis=1)
+    places, terms = b.constant(np.arange(width)[None], np.int32), list[Value]()
+    for i in range(most):
+        column = b.cast(b.constant(columns[:, i : i + 1], smallest), onnx_ir.DataType.INT32)
+        is_there = b.cast(b("Equal", column, places), onnx_ir.DataType.from_numpy(table.dtype))
+        terms.append(b("Mul", is_there, b.constant(numbers[:, i : i + 1], table.dtype)))
+    total = terms[0]
+    for term in terms[1:]:
+        total = b("Add", total, term)
+    return total
