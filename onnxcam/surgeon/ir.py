@@ -65,7 +65,16 @@ def from_proto(proto: onnx.ModelProto) -> Model:
         model.ir_version = max(model.ir_version, 4)
     except (onnx_ir.serde.SerdeError, onnx_ir.passes.PassError, onnx_ir.passes.InvariantError, *MALFORMED) as error:
         raise ModelError(f"the graph cannot be read ({cause(error)})") from None
+    _forget_negative_sides(model)
     return model
+
+
+def _forget_negative_sides(model: Model) -> None:
+    """Makes them dynamic, as Paddle means -1; onnx's shape inference ends the process at some (Slice)."""
+    graphs = (model.graph, *model.graph.subgraphs())
+    for value in (v for g in graphs for v in (*g.inputs, *g.outputs, *(v for node in g for v in node.outputs))):
+        if value.shape is not None and any(isinstance(side, int) and side < 0 for side in value.shape):
+            value.shape = onnx_ir.Shape([None if isinstance(side, int) and side < 0 else side for side in value.shape])
 
 
 def cause(error: BaseException) -> str:

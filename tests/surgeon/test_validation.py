@@ -10,7 +10,7 @@ from small_models import Make
 
 from onnxcam.errors import ModelError
 from onnxcam.limits import Limits
-from onnxcam.surgeon import validation
+from onnxcam.surgeon import ir, validation
 from onnxcam.surgeon.loading import read_model
 from onnxcam.surgeon.validation import all_nodes, check_calls, check_loops, check_tensors, check_text
 
@@ -164,3 +164,22 @@ def test_crowds_of_inputs_and_of_metadata_are_refused(classifier: onnx.ModelProt
         metadata.metadata_props.add(key=f"k{i}", value="v")
     with pytest.raises(ModelError, match="10,001 entries of metadata"):
         read_model(metadata)
+
+
+def test_a_negative_side_that_is_recorded_is_dynamic(make: Make) -> None:
+    """onnx's shape inference aborts the process at a Slice of one."""
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    net (float[N,3,16,12] x) => (float[N,5] logits)
+    <float[8,3,3,3] w, float[8,5] v, int64[1] one = {1}, int64[1] end = {9}, int64[1] axis = {2}>
+    {
+      cut = Slice (x, one, end, axis)
+      f = Conv <kernel_shape=[3,3]> (cut, w)
+      p = ReduceMean <axes=[2,3], keepdims=0> (f)
+      logits = MatMul (p, v)
+    }"""
+    proto = make(text, check=False)
+    proto.graph.value_info.append(onnx.helper.make_tensor_value_info("f", onnx.TensorProto.FLOAT, [-7, -7, -1, 4]))
+    proto.graph.value_info.append(onnx.helper.make_tensor_value_info("cut", onnx.TensorProto.FLOAT, [-7, 3, -1, 12]))
+    shapes = {str(value.name): ir.shape_of(value) for value in ir.values(ir.from_proto(proto))}
+    assert shapes["f"] == (None, None, None, 4)
+    assert shapes["cut"] == (None, 3, None, 12)
