@@ -22,8 +22,8 @@ def one_version_each(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
     groups = [[(one.domain, one.version) for one in group.opset_import] for group in (proto, *proto.functions)]
     versions = [_versions(group, name) for group in groups]
     repeated = any(len(group) != len(kept) for group, kept in zip(groups, versions, strict=True))
-    in_function = any(domain == ALIAS for group in groups[1:] for domain, _ in group)
-    if not (repeated or in_function) and all(node.domain != ALIAS for node in nodes_of(proto)):
+    alias = any(domain == ALIAS for group in groups for domain, _ in group)  # onnx before 1.22 asks for the name ""
+    if not (repeated or alias) and all(node.domain != ALIAS for node in nodes_of(proto)):
         return proto
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
