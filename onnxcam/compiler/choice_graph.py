@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxcam.compiler.loop_graph import DOUBLE, LoopGraph
-from onnxcam.compiler.process_graph import SMALLEST, Points
+from onnxcam.compiler.process_graph import SMALLEST, TINY, Points
+from onnxcam.surgeon.builder import Builder
 from onnxcam.surgeon.ir import Value
 
 LENGTH, LINEAR, NOISE = 1.2, 0.1, 1e-2
@@ -69,11 +70,16 @@ class Contributions:
 def contributions(
     whitened: Whitened, points: Points, shares: Value, weights: Value, off: Value, candidates: int
 ) -> Contributions:
-    """shares (M,cells), weights and deviations (M,T). What normalising a map takes away does not count."""
+    """shares (M,cells), weights and deviations (M,T). What normalising a map takes away does not count.
+
+    Weights and deviations are divided by their largest, which the choice does not depend on: so the squares of those of
+    an unlikely class are not lost where a host computes in float32.
+    """
     b = whitened.loop.b
+    weights, off = _by_largest(b, weights), _by_largest(b, off)
     raw = b("MatMul", b("Transpose", weights, perm=[1, 0]), shares)
     raw = b.unsqueeze(b("Sub", raw, b.reduce("ReduceMean", raw, [1])), [1])  # (T,1,cells)
-    length = b("Max", b.reduce("ReduceSum", b("Mul", raw, raw), [2]), b.constant(1e-300, np.float64))
+    length = b("Max", b.reduce("ReduceSum", b("Mul", raw, raw), [2]), b.constant(TINY, np.float64))
     front = b.constant(np.arange(candidates), np.int64)
     of_candidates = b("Gather", off, front, axis=0)
     scaled = b("Mul", b.unsqueeze(b("Transpose", of_candidates, perm=[1, 0]), [2]), b("Gather", shares, front, axis=0))
@@ -88,7 +94,12 @@ def contributions(
     )
     covariance = b("MatMul", posterior, by_mask)
     total = b.reduce("ReduceSum", b("Mul", covariance, by_mask), [1, 2])
-    return Contributions(by_mask, covariance, b("Max", total, b.constant(1e-300, np.float64)))
+    return Contributions(by_mask, covariance, b("Max", total, b.constant(TINY, np.float64)))
+
+
+def _by_largest(b: Builder, numbers: Value) -> Value:
+    """(M,T) with the largest of each column 1; zeros stay."""
+    return b("Div", numbers, b("Max", b.reduce("ReduceMax", b("Abs", numbers), [0]), b.constant(TINY, np.float64)))
 
 
 def choose(
@@ -106,7 +117,8 @@ def choose(
         gain = b.reduce("ReduceSum", square, [0], keepdims=False)  # (C,1)
         noisy = b("Add", b("Gather", whitened.variance, front, axis=0), b.constant(NOISE, np.float64))
         ranked = b("Where", free, b("Div", gain, noisy), b.constant(-1, np.float64))
-        place = b.reshape(b("ArgMax", ranked, axis=0, keepdims=0), [1])
+        # OpenVINO takes an ArgMax only of a rank that it knows, and it knows none of what a Loop carries.
+        place = b("ArgMax", b.reshape(ranked, [candidates]), axis=0)  # (1,)
         is_real = b("Not", b("Less", b("Gather", ranked, place, axis=0), b.constant(0, np.float64)))  # (1,1)
         real = b.cast(is_real, DOUBLE)
         slots = b("Equal", b.constant(np.arange(room)[:, None], np.int64), b("Add", position, b.constant(i, np.int64)))

@@ -17,6 +17,8 @@ LEVEL = 1.0
 """Prior variance of the scores' common level, of which the mean was taken away."""
 SMALLEST = 1e-9
 """The least variance; rounding would make it negative."""
+TINY = 1e-37
+"""What is divided by in the place of zero. A number of float32 too: OpenVINO computes float64 so."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +103,7 @@ class LinkGraph:
     @property
     def _soft(self) -> Value:
         b = self.b
-        return b("Max", b("Mul", self.top, b.constant(SOFT, np.float64)), b.constant(1e-300, np.float64))
+        return b("Max", b("Mul", self.top, b.constant(SOFT, np.float64)), b.constant(TINY, np.float64))
 
     def forward(self, scores: Value) -> Value:
         """Scores to the numbers of the process."""

@@ -14,12 +14,16 @@ import onnxcam
 from onnxcam.compiler.registry import COMPILABLE
 from onnxcam.inputs import bundled
 from onnxcam.inputs.presets import PRESETS
+from onnxcam.methods.blocks import Convention
+from onnxcam.methods.weighting import Variant
 
 pytestmark = pytest.mark.openvino
 PRECISE = {"INFERENCE_PRECISION_HINT": "f32"}
 """Some processors would compute in bfloat16."""
 BICUBIC = 1e-3
 """OpenVINO computes float64 as float32, so a few pixels of 10,000 differ by 1 where weights are not those of bilinear."""
+MANY = CLASSIFIER.replace("float[8,6,3,3] w2", "float[90,6,3,3] w2").replace("float[5,8] w3", "float[5,90] w3")
+"""90 feature maps."""
 
 SEARCHES = {"opti-cam": onnxcam.opti_cam(max_iter=5), "mask": onnxcam.mask(max_iter=20)}
 """Methods that search, whose rounding grows with every step."""
@@ -56,6 +60,34 @@ def test_openvino_searches_as_onnxruntime_does(method: str, tmp_path: Path) -> N
     (expected,) = session.run(["saliency_map"], {"x": image, "target": np.array([-1])})
     assert np.ptp(expected) > 0.9
     np.testing.assert_allclose(answer(compiled_model(path), {"x": image}, -1)["saliency_map"], expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("variant", list(Variant))
+@pytest.mark.parametrize("convention", list(Convention))
+@pytest.mark.parametrize("budget", [None, 24])
+def test_openvino_scores_the_masks_that_onnxruntime_scores(
+    budget: int | None, convention: Convention, variant: Variant, tmp_path: Path
+) -> None:
+    method = onnxcam.score_cam(convention=convention, variant=variant, budget=budget)
+    path = onnxcam.compile(filled(MANY), method, preset=PRESETS["imagenet"]).save(tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    model = compiled_model(path)
+    for image in np.random.default_rng(3).standard_normal((3, 1, 3, 16, 12), np.float32):
+        for target in TARGETS:
+            (expected,) = session.run(["saliency_map"], {"x": image, "target": np.array([target])})
+            assert np.ptp(expected) == 1
+            np.testing.assert_allclose(answer(model, {"x": image}, target)["saliency_map"], expected, atol=1e-4)
+
+
+def test_openvino_estimates_the_map_of_the_bundled_model(tmp_path: Path) -> None:
+    path = onnxcam.compile(bundled.model(), onnxcam.score_cam(budget=64)).save(tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    model = compiled_model(path)
+    with onnxcam.Explainer(bundled.model(), "grad-cam", providers=["cpu"]) as explain:
+        for picture in bundled.pictures().values():
+            feeds = {"images": explain.prepare(picture).image[None]}
+            (expected,) = session.run(["saliency_map"], {**feeds, "target": np.array([-1])})
+            np.testing.assert_allclose(answer(model, feeds, -1)["saliency_map"], expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(("raw", "tolerance"), [(False, 1e-4), (True, BICUBIC)], ids=["image", "picture"])
