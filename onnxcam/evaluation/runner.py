@@ -1,0 +1,113 @@
+"""Engines: they compute the pictures of an evaluation. Here are their protocol, `Engine`, and `LocalEngine`.
+
+The driver (evaluate.py) opens the model once, walks the data, leaves out what the journal has, and gives an engine the
+tasks that are left. The engine gives back one ItemResult for each task; the driver writes it to the journal. That is
+all that an engine has to keep:
+
+- `engine(tasks, work)` returns an iterator of ItemResult, one for each task, in whatever order they are completed.
+  ItemResult.item is the key of the task's item, by which the driver knows it.
+- `tasks` is lazy: to take one stats the picture's file, and hashes it where that is new. An engine takes tasks in the
+  driver's thread alone, when it has room for one. One that needs them all at first may make a list of them.
+- The driver commits a result when it is yielded, before it takes the next. What is yielded is therefore never lost, and
+  what is not is computed again by a rerun. An engine holds one picture for each worker, in work or waiting to be taken,
+  so that a kill costs no more than these; it starts no further one while a result waits to be taken.
+- What goes wrong with a picture is a row of its result. An engine raises what concerns all of them: a model that cannot
+  be opened, no workers, an error of the program.
+- close() of the iterator ends the work: nothing new begins, what runs is left to end, and no thread, process or actor
+  of the engine remains. The driver calls it in every case, also when a signal or an error ends the loop.
+- An engine in other processes opens Evaluator(work.request, work.options) there, both of which pickle, as Task and
+  ItemResult do. One in this process uses work.evaluator, which is open already, and may be called from many threads.
+- A task that was lost with its worker is computed again by the engine; a result that comes twice is yielded once.
+"""
+
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Protocol
+
+from onnxcam.errors import OptionError
+from onnxcam.evaluation.dataset import DataItem
+from onnxcam.evaluation.rows import ItemResult, RowKey
+
+
+@dataclass(frozen=True)
+class Task:
+    """One picture to compute. picture_sha256: of its file; empty where that cannot be read, which its rows then say."""
+
+    item: DataItem
+    picture_sha256: str
+
+
+class ItemEvaluator(Protocol):
+    """What computes a picture: evaluator.Evaluator. Its methods may be called from several threads at once."""
+
+    def keys(self, item: DataItem, picture_sha256: str) -> tuple[RowKey, ...]:
+        """The keys of the rows that evaluate() would give where nothing goes wrong. Runs no model, reads no file."""
+
+    def evaluate(self, item: DataItem, picture_sha256: str) -> ItemResult:
+        """For each key its row, or for a method without a map one row without a metric that has the error."""
+
+    def close(self) -> None:
+        """Frees the model."""
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """What an engine computes with. request, options: an Evaluator's, which pickle; evaluator: the driver's own."""
+
+    request: Any
+    options: Any
+    evaluator: ItemEvaluator
+
+
+class Engine(Protocol):
+    """Computes tasks, as the text above says."""
+
+    def __call__(self, tasks: Iterable[Task], work: Work) -> Iterator[ItemResult]:
+        """One result for each task, in order of completion."""
+
+
+@dataclass(frozen=True)
+class LocalEngine:
+    """Threads over the driver's session. workers: pictures at a time; 1 computes in the thread that takes results."""
+
+    workers: int = 1
+
+    def __call__(self, tasks: Iterable[Task], work: Work) -> Iterator[ItemResult]:
+        return run_local(tasks, work.evaluator, self.workers)
+
+
+def run_local(tasks: Iterable[Task], evaluator: ItemEvaluator, workers: int = 1) -> Generator[ItemResult, None, None]:
+    """Computes tasks with one evaluator. workers: pictures that are computed at a time.
+
+    While a result is with whoever takes it, its worker waits. Memory is therefore constant, and a process that is
+    killed loses no more than a picture for each worker. Raises OptionError for workers below 1, and what evaluator
+    raises.
+    """
+    if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
+        raise OptionError(f"workers is the number of pictures at a time, from 1; not {workers!r}")
+    return _in_threads(iter(tasks), evaluator, workers) if workers > 1 else _here(tasks, evaluator)
+
+
+def _here(tasks: Iterable[Task], evaluator: ItemEvaluator) -> Generator[ItemResult, None, None]:
+    """In the caller's thread, where a signal ends a picture between two forward passes."""
+    for task in tasks:
+        yield evaluator.evaluate(task.item, task.picture_sha256)
+
+
+def _in_threads(tasks: Iterator[Task], evaluator: ItemEvaluator, workers: int) -> Generator[ItemResult, None, None]:
+    pool = ThreadPoolExecutor(workers, "onnxcam-evaluate")
+    running: set[Future[ItemResult]] = set()
+    try:
+        while True:
+            for task in islice(tasks, workers - len(running)):
+                running.add(pool.submit(evaluator.evaluate, task.item, task.picture_sha256))
+            if not running:
+                return
+            done = wait(running, return_when=FIRST_COMPLETED).done
+            future = done.pop()
+            running.remove(future)
+            yield future.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
