@@ -6,8 +6,11 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import OptionError
+from onnxcam.types import Doubles
 
 RESAMPLES = 10_000
+DRAWN = 1_000_000
+"""Rows that are drawn at once, at most: 8 MB for each of a few arrays."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,50 @@ def mean_with_interval(values: npt.ArrayLike, *, seed: int = 0, resamples: int =
     array = np.asarray(values, np.float64)
     if array.ndim != 1 or not np.isfinite(array).all():
         raise OptionError(f"the values are finite numbers in a row, not of shape {array.shape}")
-    if not len(array):
+    return means_with_intervals(array[:, None], seed=seed, resamples=resamples)[0]
+
+
+def means_with_intervals(
+    table: npt.ArrayLike, *, seed: int = 0, resamples: int = RESAMPLES
+) -> tuple[Estimate | None, ...]:
+    """The mean of each column of (n,k) numbers; NaN is no number and is left out. None for a column of NaN alone.
+
+    A draw takes n rows with replacement for all columns at once, so that 10,000 pictures by 300 columns take seconds.
+    Where a column has no number in a draw, the draw does not count for it. Raises OptionError for infinity.
+    """
+    numbers = np.asarray(table, np.float64)
+    if numbers.ndim != 2 or np.isinf(numbers).any():
+        raise OptionError(f"the values are finite numbers in rows and columns, not of shape {numbers.shape}")
+    if not numbers.size:
+        return tuple(None for _ in range(numbers.shape[1]))
+    defined = ~np.isnan(numbers)
+    means = _drawn_means(np.where(defined, numbers, 0), defined, seed, resamples)
+    return tuple(_estimate(numbers[defined[:, j], j], means[:, j]) for j in range(numbers.shape[1]))
+
+
+def _estimate(values: Doubles, drawn: Doubles) -> Estimate | None:
+    """drawn: the means of the draws, NaN where a draw had no number."""
+    if not len(values):
         return None
-    drawn = np.random.default_rng(seed).integers(0, len(array), (resamples, len(array)))
-    low, high = np.percentile(array[drawn].mean(axis=1), (2.5, 97.5))
-    return Estimate(float(array.mean()), float(low), float(high), len(array))
+    low, high = np.percentile(drawn[~np.isnan(drawn)], (2.5, 97.5))
+    return Estimate(float(values.mean()), float(low), float(high), len(values))
+
+
+def _drawn_means(filled: Doubles, defined: npt.NDArray[np.bool_], seed: int, resamples: int) -> Doubles:
+    """(resamples,k) the means of draws of n rows. filled: the table (n,k) with 0 in place of NaN."""
+    rows, random = len(filled), np.random.default_rng(seed)
+    patterns, which = np.unique(defined, axis=1, return_inverse=True)
+    means = np.empty((resamples, filled.shape[1]))
+    step = max(1, DRAWN // rows)
+    for start in range(0, resamples, step):
+        draws = min(step, resamples - start)
+        drawn = random.integers(0, rows, (draws, rows)) + rows * np.arange(draws)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=draws * rows).reshape(draws, rows).astype(np.float64)
+        sums, counts = times @ filled, (times @ patterns.astype(np.float64))[:, which.ravel()]
+        part = means[start : start + draws]
+        part.fill(np.nan)
+        np.divide(sums, counts, out=part, where=counts > 0)
+    return means
 
 
 def paired_difference(

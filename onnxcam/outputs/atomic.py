@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 from onnxcam.errors import OutputError
 from onnxcam.temporary import sweep, sweep_once, temporary
@@ -162,8 +162,11 @@ class Staging:
     def __enter__(self) -> Self:
         return self
 
-    def stage(self, path: Path | str, data: bytes) -> None:
-        """Writes data beside path. Raises OutputError if that fails, or if path was staged before."""
+    def stage(self, path: Path | str, data: bytes | Callable[[BinaryIO], object]) -> None:
+        """Writes data beside path; a function writes a large file itself, piece by piece.
+
+        Raises OutputError if that fails, or if path was staged before.
+        """
         place = _Place.of(path)
         if place.target in self._moves:
             raise OutputError(f"cannot write {path} twice in one call; give each output its own name")
@@ -172,7 +175,10 @@ class Staging:
         self._moves[place.target] = move
         try:
             with open(move.temporary, "xb") as file:
-                file.write(data)
+                if isinstance(data, bytes):
+                    file.write(data)
+                else:
+                    data(file)
                 file.flush()
                 os.fsync(file.fileno())  # some file systems report a full disk or quota only here
             if place.exists:

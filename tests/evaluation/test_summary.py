@@ -1,0 +1,143 @@
+"""The summary against loops over the rows, written out."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from evaluated import curve, row, rows
+
+from onnxcam.errors import OptionError
+from onnxcam.evaluation.collection import GRID, Measure, State, collect
+from onnxcam.evaluation.statistics import means_with_intervals
+from onnxcam.evaluation.summary import Standing, SummaryLine, summarise
+
+
+def line(summary: Any, method: str, metric: str, model: str = "small") -> SummaryLine:
+    (one,) = [x for x in summary.lines if (x.method, x.measure.metric, x.model_name) == (method, metric, model)]
+    return one
+
+
+def test_the_interval_is_that_of_a_loop_over_draws_of_pictures() -> None:
+    table = np.random.default_rng(3).normal(size=(12, 3))
+    table[[1, 5], 1] = np.nan
+    estimates = means_with_intervals(table, seed=7, resamples=400)
+    random = np.random.default_rng(7)
+    draws = [random.integers(0, 12, 12) for _ in range(400)]
+    for j, estimate in enumerate(estimates):
+        means = [np.nanmean(table[draw, j]) for draw in draws]
+        assert estimate is not None
+        assert (estimate.low, estimate.high) == pytest.approx(np.percentile(means, (2.5, 97.5)), abs=1e-12)
+        assert estimate.mean == pytest.approx(np.nanmean(table[:, j]))
+        assert estimate.n == np.isfinite(table[:, j]).sum()
+
+
+def test_a_column_without_numbers_has_no_mean() -> None:
+    assert means_with_intervals([[1.0, np.nan], [3.0, np.nan]])[1] is None
+    assert means_with_intervals(np.zeros((0, 2))) == (None, None)
+
+
+def test_mean_median_and_counts_are_those_of_the_rows() -> None:
+    given = [
+        *rows({"grad-cam": {"deletion": [0.1, 0.2, 0.9, None]}}),
+        row("4.jpg", "grad-cam", "", None, error="the gradient is missing"),
+        row("5.jpg", "score-cam", "deletion", 0.5),
+    ]
+    one = line(summarise(given), "grad-cam", "deletion")
+    assert one.estimate is not None
+    assert one.estimate.mean == pytest.approx(0.4)
+    assert (one.estimate.n, one.median, one.undefined, one.errors, one.missing) == (3, 0.2, 1, 1, 1)
+
+
+def test_a_picture_that_is_broken_for_all_methods_counts_for_each() -> None:
+    given = [*rows({"a": {"road": [0.1]}, "b": {"road": [0.2]}}), row("1.jpg", "", "", None, error="cut short")]
+    assert [line(summarise(given), method, "road").errors for method in "ab"] == [1, 1]
+
+
+def test_the_difference_is_paired_and_leaves_out_what_one_side_lacks() -> None:
+    given = rows({"a": {"road": [0.1, 0.2, 0.3, None]}, "b": {"road": [0.2, 0.4, None, 0.1]}})
+    summary = summarise(given, against="a")
+    assert line(summary, "a", "road").difference is None
+    difference = line(summary, "b", "road").difference
+    assert difference is not None
+    assert (difference.mean, difference.n) == (pytest.approx(0.15), 2)
+    assert 0.1 - 1e-12 <= difference.low <= difference.high <= 0.2 + 1e-12
+
+
+def test_the_first_method_that_is_no_baseline_is_compared_with() -> None:
+    given = list(rows({"ones": {"road": [0.0]}, "rise": {"road": [0.1]}, "mask": {"road": [0.1]}}))
+    assert summarise(given).against == "rise"
+    assert summarise(given, against="mask").against == "mask"
+    with pytest.raises(OptionError, match="mask"):
+        summarise(given, against="mas")
+
+
+SURE, UNSURE = [0.1, 0.12, 0.11, 0.13, 0.1, 0.12], [0.5, 0.05, 0.4, 0.02, 0.6, 0.1]
+
+
+def test_the_best_is_marked_only_where_the_interval_excludes_0() -> None:
+    lower = [value - 0.08 for value in SURE]
+    summary = summarise(rows({"a": {"deletion": SURE}, "b": {"deletion": lower}}))
+    assert [line(summary, method, "deletion").standing for method in "ab"] == [Standing.NONE, Standing.BEST]
+    summary = summarise(rows({"a": {"insertion": SURE}, "b": {"insertion": UNSURE}}))
+    assert [line(summary, method, "insertion").standing for method in "ab"] == [Standing.LEADING] * 2
+
+
+def test_a_single_method_and_a_metric_without_a_direction_have_no_best() -> None:
+    summary = summarise(rows({"a": {"deletion": SURE, "sparseness": SURE}, "ones": {"deletion": UNSURE}}))
+    assert {x.standing for x in summary.lines} == {Standing.NONE}
+
+
+def test_a_baseline_is_never_the_best_but_may_be_ahead() -> None:
+    higher = [value + 0.5 for value in SURE]
+    summary = summarise(
+        rows({"a": {"pointing_game": SURE}, "b": {"pointing_game": SURE}, "gaussian": {"pointing_game": higher}})
+    )
+    standings = [line(summary, method, "pointing_game").standing for method in ("a", "b", "gaussian")]
+    assert standings == [Standing.LEADING, Standing.LEADING, Standing.AHEAD]
+
+
+def test_other_models_targets_protocols_and_options_are_other_lines() -> None:
+    given = [
+        row("0.jpg", "a", "deletion", 0.1, protocol="zero"),
+        row("0.jpg", "a", "deletion", 0.2, protocol="mean"),
+        row("0.jpg", "a", "deletion", 0.3, protocol="zero", options='{"step": 224}'),
+        row("0.jpg", "a", "deletion", 0.4, protocol="zero", target="label"),
+        row("0.jpg", "a", "deletion", 0.5, protocol="zero", model="large"),
+    ]
+    assert [x.estimate.mean for x in summarise(given).lines if x.estimate] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
+
+
+def test_two_rows_of_one_key_are_refused() -> None:
+    with pytest.raises(OptionError, match=r"two rows for the picture 0\.jpg"):
+        summarise([row("0.jpg", "a", "road", 0.1), row("0.jpg", "a", "road", 0.2)])
+
+
+def test_what_a_method_costs_is_the_mean_over_its_maps() -> None:
+    given = [
+        row("0.jpg", "a", "road", 0.1, method_seconds=1.0, method_passes=10),
+        row("0.jpg", "a", "adcc", 0.1, method_seconds=1.0, method_passes=10),
+        row("1.jpg", "a", "road", 0.1, method_seconds=3.0, method_passes=20),
+        row("2.jpg", "a", "", None, error="no map"),
+    ]
+    (cost,) = summarise(given).methods
+    assert (cost.maps, cost.errors, cost.seconds, cost.passes) == (2, 1, 2.0, 15.0)
+
+
+def test_curves_of_other_steps_meet_on_one_grid() -> None:
+    given = [
+        row("0.jpg", "a", "deletion", 0.5, curve=curve([1.0, 0.0])),
+        row("1.jpg", "a", "deletion", 0.5, curve=curve([1.0, 0.5, 0.0])),
+        row("2.jpg", "a", "deletion", None, reason="constant"),
+    ]
+    (column,) = collect(given, curves=True).columns
+    assert column.curves is not None
+    assert column.curves[:2] == pytest.approx(np.stack([1 - GRID] * 2), abs=1e-6)
+    assert np.isnan(column.curves[2]).all()
+    assert column.reasons == {"constant": 1}
+    assert list(column.states) == [State.VALUE, State.VALUE, State.UNDEFINED]
+    assert column.measure == Measure("deletion", "")
+
+
+def test_no_rows_have_no_lines() -> None:
+    summary = summarise([])
+    assert (summary.lines, summary.methods, summary.against) == ((), (), "")
