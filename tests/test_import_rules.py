@@ -112,7 +112,8 @@ def declared() -> set[str]:
     """The distributions that pyproject.toml declares: always needed, or in an extra that users choose."""
     project = tomllib.loads(PROJECT.read_text())["project"]
     extras = project["optional-dependencies"]
-    requirements = [*project["dependencies"], *extras["cpu"], *extras["dicom"], *extras["tiff"], *extras["plot"]]
+    chosen = ("cpu", "dicom", "evaluate", "plot", "tiff")
+    requirements = [*project["dependencies"], *(line for extra in chosen for line in extras[extra])]
     return {re.split(r"[\[<>=!~; ]", requirement)[0].lower() for requirement in requirements}
 
 
