@@ -30,6 +30,7 @@ interface        the inputs and outputs of a compiled file, and their names
 preprocessing    a picture of any size as the input, and the map on it
     picture_sides    what the sides of a picture are resized to, and where it lies on the input
     resizing         Pillow's and OpenCV's resizing as a graph
+compact_constants    constants of the added nodes, in little room
 file_types       inputs, outputs and weights in the element types of the model's own file
 metadata         what a compiled file says of itself, which `onnxcam inspect` shows
 triton           a model repository of Triton, made from a compiled file

@@ -32,7 +32,7 @@ from onnxcam.surgeon.passes.single_precision import convert_to_single_precision
 from onnxcam.types import Arrays
 
 LOGITS, PROBABILITIES = "onnxcam/compiled_logits", "onnxcam/compiled_probabilities"
-LARGEST_MATRIX = 2**12
+LARGEST_STORED = 2**12
 """Entries of an upsampling matrix that a file stores; a larger one is made of two neighbours in each place."""
 OLDEST = 13
 """The oldest opset that the added operators are written for."""
@@ -70,7 +70,7 @@ class BatchGraph:
     def gradient(self, overrides: Mapping[str, Rule] | None = None) -> Value:
         """d logit / d wrt, of the shape of wrt.tensor. overrides: as gradients() takes them. Raises MissingGradient."""
         assert self.wrt is not None, "the graph is differentiable"
-        ops = Ops(self.model, "grad", onnx_ir.DataType.FLOAT)
+        ops = Ops(self.model, "onnxcam/gradient", onnx_ir.DataType.FLOAT)
         (gradient,) = gradients(
             self.model, ops, {self.logits: self.chosen}, [self.wrt.tensor], shapes=self.wrt.shapes,
             known=self.wrt.known, overrides=overrides,
@@ -92,7 +92,7 @@ class BatchGraph:
         prepared, b = self.prepared, self.b
         grid, size = prepared.anatomy.features.grid, prepared.size
         raw = only_sound(b, raw, len(grid))
-        shown = finished(b, raw, grid, size, coarse=coarse, largest=LARGEST_MATRIX)
+        shown = finished(b, raw, grid, size, coarse=coarse, largest=LARGEST_STORED)
         return self.publish_shown(shown, raw)
 
     def publish_shown(self, shown: Value, raw: Value) -> Model:
@@ -167,7 +167,7 @@ def given_targets(model: Model, prepared: Prepared) -> Value:
 
 def _with_target(model: Model, prepared: Prepared, given: Value) -> BatchGraph:
     """Ends the graph in the class of each map: the given one, or the prediction where that is below 0."""
-    b = Builder(model, "cam")
+    b = Builder(model, "onnxcam/cam")
     logits, probabilities = tensor_named(model, LOGITS), tensor_named(model, PROBABILITIES)
     features = tensor_named(model, prepared.anatomy.features.tensor)
     own = {str(v.name) for v in prepared.opened.model.graph.outputs}

@@ -1,10 +1,12 @@
-"""Large constants of the added nodes that follow from a few numbers, which the file stores in their place.
+"""Keeps a file small: constants of the added nodes are stored once, and large ones as the few numbers that make them.
 
-Matrices that resize, and their transposes, hold a few numbers in each row; patterns are a column times a row. The graph
-puts them together again, to the bit. Runtimes that fold constants do so once, when they load the file.
+Matrices that resize, and their transposes, hold a few numbers in each row; patterns are a column times a row; whole
+numbers fit a smaller type. The graph puts them together again, to the bit. Runtimes that fold constants do so once,
+when they load the file.
 """
 
 import itertools
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,10 +23,56 @@ LEAST = 1024
 """Bytes that must be saved, for the nodes that are added."""
 NODES = 400
 """Bytes of the nodes of one term."""
-MOST = 4
+MOST = 12
 """Numbers in a row that are not 0."""
 
+SHARED, SHARED_INTEGERS = 4096, 256
+"""Numbers of a constant from which it is stored once, though a body reads faster what is its own."""
+
 Table = npt.NDArray[np.generic]
+
+
+def compacted(model: Model) -> Model:
+    """Stores the constants of the added nodes in little room, those of subgraphs too. Changes the model and returns it."""
+    share_constants(model)
+    for i, graph in enumerate([model.graph, *model.graph.subgraphs()]):  # whose names must differ
+        part = Model(graph, ir_version=model.ir_version)
+        compact_constants(part, Builder(part, f"{ADDED}compact_{i}"))
+    return model
+
+
+def share_constants(model: Model) -> None:
+    """Stores a constant once in a graph, and not in a subgraph a large one that the outermost graph holds.
+
+    A constant of the model itself stays where its name says, unless it is large.
+    """
+    outside: dict[tuple[object, ...], Value] = {}
+    for graph in (model.graph, *model.graph.subgraphs()):
+        here: dict[tuple[object, ...], Value] = {}
+        for name, value in list(graph.initializers.items()):
+            if value.const_value is None or value.is_graph_input() or value.is_graph_output():
+                continue
+            large = _numbers(value) >= (SHARED_INTEGERS if value.dtype == onnx_ir.DataType.INT64 else SHARED)
+            if not large and not name.startswith(ADDED):
+                continue
+            content = _content(value)
+            same = (outside.get(content) if large else None) or here.setdefault(content, value)
+            if same is not value:
+                onnx_ir.convenience.replace_all_uses_with(value, same)
+                del graph.initializers[name]
+            elif large and graph is model.graph:
+                outside[content] = value
+
+
+def _numbers(value: Value) -> int:
+    return math.prod(value.const_value.shape.numpy()) if value.const_value is not None else 0
+
+
+def _content(value: Value) -> tuple[object, ...]:
+    array = ir.constant(value)
+    assert array is not None
+    assert value.const_value is not None
+    return value.const_value.dtype, array.shape, array.tobytes()
 
 
 def compact_constants(model: Model, b: Builder) -> None:
@@ -32,9 +80,12 @@ def compact_constants(model: Model, b: Builder) -> None:
     graph, tables = model.graph, _Tables(b)
     for name, value in list(graph.initializers.items()):
         array = ir.constant(value) if name.startswith(ADDED) else None
-        if array is None or array.dtype not in (np.float32, np.float64) or array.ndim < 2 or array.nbytes < LEAST:
+        if array is None or array.nbytes < LEAST or value.is_graph_output():
             continue
-        made = tables.made(array)
+        if array.dtype == np.int64:
+            made = _narrow(b, array)
+        else:
+            made = tables.made(array) if array.dtype in (np.float32, np.float64) and array.ndim >= 2 else None
         if made is not None:
             onnx_ir.convenience.replace_all_uses_with(value, made)
             del graph.initializers[name]
@@ -72,7 +123,8 @@ class _Tables:
 
     def made(self, array: Table) -> Value | None:
         """A tensor that equals the array, made of less."""
-        table = array.reshape(-1, array.shape[-1])
+        sides = [side for side in array.shape if side != 1]  # the kernel of a Conv may end in ones
+        table = array.reshape(-1, sides[-1] if sides else 1)
         is_wide = table.shape[0] < table.shape[1]
         upright = np.ascontiguousarray(table.T if is_wide else table)
         key = upright.dtype.str, upright.shape, upright.tobytes()
@@ -82,7 +134,17 @@ class _Tables:
         if made is None:
             return None
         made = self.b("Transpose", made, perm=[1, 0]) if is_wide else made
-        return made if array.ndim == 2 else self.b.reshape(made, array.shape)
+        return made if array.shape == table.shape else self.b.reshape(made, array.shape)
+
+
+def _narrow(b: Builder, array: Table) -> Value | None:
+    """Whole numbers in the smallest type that holds them; None where that is int64."""
+    ends = array.min(), array.max()
+    for dtype in (np.uint8, np.int16, np.int32):
+        limits = np.iinfo(dtype)
+        if limits.min <= ends[0] and ends[1] <= limits.max:
+            return b.cast(b.constant(array, dtype), onnx_ir.DataType.INT64)
+    return None
 
 
 def _product(b: Builder, table: Table) -> Value | None:

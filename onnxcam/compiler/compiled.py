@@ -21,6 +21,7 @@ from onnxcam.compiler.checking import (
     Difference,
     check_compiled,
 )
+from onnxcam.compiler.compact_constants import compacted, shorten_names
 from onnxcam.compiler.file_types import with_file_types
 from onnxcam.compiler.interface import Interface, interface_of, publish_names
 from onnxcam.compiler.metadata import compiled_record
@@ -169,9 +170,10 @@ class _Work:
     def graph(self) -> tuple[Model, Interface]:
         """The finished graph, with public names."""
         prepared = self.prepared
-        graph = with_file_types(self.entry.build(prepared), prepared.opened.model)
+        graph = with_file_types(compacted(self.entry.build(prepared)), prepared.opened.model)
         if self.raw:
             graph = take_pictures(graph, prepared.anatomy.image, prepared.size, self.explainer.preset)
+        shorten_names(graph)
         names = publish_names(graph)
         ir.without_descriptions(graph)
         return graph, interface_of(graph, names, prepared.anatomy.image.name)

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import onnx_ir
 
-from onnxcam.compiler.batch_graph import LARGEST_MATRIX, BatchGraph, only_sound, plain_graph
+from onnxcam.compiler.batch_graph import LARGEST_STORED, BatchGraph, only_sound, plain_graph
 from onnxcam.compiler.loop_body import LoopBody
 from onnxcam.compiler.prepared import Prepared
 from onnxcam.errors import CompileError
@@ -104,7 +104,7 @@ def recipro_cam(prepared: Prepared) -> Model:
     raw = only_sound(b, b.reshape(scores, [-1, 1, *grid]), len(grid))
     space = range(2, 2 + len(size))
     above = b("Sub", raw, b.reduce("ReduceMin", raw, space))
-    shown = stretched(b, upsampled(b, above, grid, size, LARGEST_MATRIX), space)
+    shown = stretched(b, upsampled(b, above, grid, size, LARGEST_STORED), space)
     return graph.publish_shown(shown, raw)
 
 

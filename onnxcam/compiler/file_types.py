@@ -8,8 +8,8 @@ from onnxcam.surgeon.builder import Builder
 from onnxcam.surgeon.graphs.masked_score import rewire
 from onnxcam.surgeon.ir import Graph, Model, Value
 
-LARGE = 4096
-"""Numbers from which on a weight that is one number everywhere is not stored."""
+FILLED = 1024
+"""Bytes, of all weights of one shape and one number everywhere, from which on they are made by one node."""
 SMALL = 256
 """Numbers of a weight below which half precision would save less than its Cast takes."""
 
@@ -74,15 +74,25 @@ def _store_in_half(graph: Graph, b: Builder) -> None:
 
 
 def _make_fills(graph: Graph, b: Builder) -> None:
-    """Weights that hold one number everywhere become ConstantOfShape, as the model's own file may have had them."""
-    for name, value in list(graph.initializers.items()):
+    """Real weights that hold one number everywhere become ConstantOfShape, as the model's own file may have had them.
+
+    Zero points stay: some kernels of quantised operators read them when they are made.
+    """
+    alike: dict[tuple[object, ...], list[Value]] = {}
+    for value in graph.initializers.values():
         array = ir.constant(value)
-        if array is None or array.size < LARGE or value.is_graph_output():
+        if array is None or array.dtype.kind != "f" or array.size < 2 or value.is_graph_output():
             continue
         first = array.reshape(-1)[:1]
-        if not (array.reshape(-1)[:LARGE] == first).all() or not (array == first).all():
+        if (array.reshape(-1)[:FILLED] == first).all() and (array == first).all():
+            alike.setdefault((array.dtype.str, array.shape, first.tobytes()), []).append(value)
+    for values in alike.values():
+        array = ir.constant(values[0])
+        assert array is not None
+        if array.nbytes * len(values) < FILLED:
             continue
-        shape = b.constant(array.shape, np.int64)
-        filled = b("ConstantOfShape", shape, value=onnx_ir.tensor(np.asarray(first)))
-        onnx_ir.convenience.replace_all_uses_with(value, filled)
-        del graph.initializers[name]
+        first = np.asarray(array.reshape(-1)[:1])
+        filled = b("ConstantOfShape", b.constant(array.shape, np.int64), value=onnx_ir.tensor(first))
+        for value in values:
+            onnx_ir.convenience.replace_all_uses_with(value, filled)
+            del graph.initializers[str(value.name)]

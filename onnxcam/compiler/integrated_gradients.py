@@ -49,7 +49,7 @@ def integrated_gradients(prepared: Prepared) -> Model:
     model = _around(forward)
     b = Builder(model, "onnxcam/compiled")
     way = _way(model, b, prepared)
-    turn = _Turn(prepared, plan, way, forward, traces, LoopBody(model, "way"))
+    turn = _Turn(prepared, plan, way, forward, traces, LoopBody(model, "onnxcam/way"))
     places, target, slopes, *own = turn.run(b)
     raw = _integral(model, b, weights_of_places(b, places, plan), slopes, plan, prepared)
     raw = only_sound(b, raw, len(prepared.size))
@@ -202,7 +202,7 @@ class _Turn:
         shapes = {f"{STEP}/{name}": shape for name, shape in traces.shapes.items()}
         shapes[str(rows.name)] = traces.shapes[image]
         known = {f"{STEP}/{name}": array for name, array in traces.known.items()}
-        ops = Ops(self.body.model, "back", FLOAT)
+        ops = Ops(self.body.model, "onnxcam/gradient", FLOAT)
         (gradient,) = gradients(self.body.model, ops, {logits: chosen}, [rows], shapes=shapes, known=known)
         return gradient
 

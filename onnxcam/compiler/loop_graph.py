@@ -6,7 +6,6 @@ neither prepacked nor fused by onnxruntime, which takes three times as long. Sta
 and nothing is conditional but the end: some runtimes give wrong numbers otherwise, and say nothing.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -14,7 +13,6 @@ import numpy as np
 import onnx_ir
 
 from onnxcam.compiler.batch_graph import OLDEST
-from onnxcam.compiler.compact_constants import ADDED, compact_constants, shorten_names
 from onnxcam.compiler.interface import TARGET, publish_explanation
 from onnxcam.compiler.outputs_of_one import OneSample, outputs_of_one
 from onnxcam.compiler.prepared import Prepared
@@ -34,10 +32,6 @@ from onnxcam.types import Score
 FLOAT, DOUBLE, INT64, BOOL = (
     onnx_ir.DataType.FLOAT, onnx_ir.DataType.DOUBLE, onnx_ir.DataType.INT64, onnx_ir.DataType.BOOL,
 )  # fmt: skip
-
-SHARED, SHARED_INTEGERS = 4096, 256
-"""Numbers of a constant from which it is stored once, though the body reads faster what is its own."""
-
 
 LARGE_IMAGE = 4 * 2**20
 """Bytes of a layer, for one image, above which a turn takes fewer masks: they no longer fit a processor's cache."""
@@ -283,32 +277,7 @@ class LoopGraph:
     def publish(self, shown: Value, raw: Value, chosen: Value) -> Model:
         """The finished model, from maps (T,1,*size) in [0,1], the raw ones (T,1,...), and the classes (T,)."""
         publish_explanation(self.model, self.outside, shown, raw, chosen, self.prepared.size, self.targets)
-        self._share_constants()
-        compact_constants(self.model, self.outside)
-        compact_constants(self.body, self.b)
-        model = ir.tidy(self.model)
-        shorten_names(model)
-        return model
-
-    def _share_constants(self) -> None:
-        """Stores a constant once in a graph, and a large one, as the matrices that enlarge maps, outside of the body.
-
-        A constant of the model itself stays where its name says, unless it is large.
-        """
-        outside: dict[tuple[object, ...], Value] = {}
-        for graph in (self.model.graph, self.body.graph):
-            here: dict[tuple[object, ...], Value] = {}
-            for name, value in list(graph.initializers.items()):
-                if value.const_value is None:
-                    continue
-                large = _numbers(value) >= (SHARED_INTEGERS if value.const_value.dtype == INT64 else SHARED)
-                if not large and not name.startswith(ADDED):
-                    continue
-                content = _content(value)
-                same = (outside if large else here).setdefault(content, value)
-                if same is not value:
-                    onnx_ir.convenience.replace_all_uses_with(value, same)
-                    del graph.initializers[name]
+        return ir.tidy(self.model)
 
 
 def _carried(dtype: onnx_ir.DataType) -> onnx_ir.DataType:
@@ -320,17 +289,6 @@ def _carried(dtype: onnx_ir.DataType) -> onnx_ir.DataType:
 
 def _value(name: str, dtype: onnx_ir.DataType, shape: Sequence[object]) -> Value:
     return onnx_ir.Value(name=name, type=onnx_ir.TensorType(dtype), shape=onnx_ir.Shape(shape))  # type: ignore[arg-type]
-
-
-def _numbers(value: Value) -> int:
-    return math.prod(value.const_value.shape.numpy()) if value.const_value is not None else 0
-
-
-def _content(value: Value) -> tuple[object, ...]:
-    array = ir.constant(value)
-    assert array is not None
-    assert value.const_value is not None
-    return value.const_value.dtype, array.shape, array.tobytes()
 
 
 def _input(body: Model, name: str) -> Value:
