@@ -33,7 +33,7 @@ Table = npt.NDArray[np.generic]
 
 
 def compacted(model: Model) -> Model:
-    """Stores the constants of the added nodes in little room, those of subgraphs too. Changes the model and returns it."""
+    """Stores the constants of added nodes in little room, those of subgraphs too. Changes the model and returns it."""
     share_constants(model)
     for i, graph in enumerate([model.graph, *model.graph.subgraphs()]):  # whose names must differ
         part = Model(graph, ir_version=model.ir_version)
