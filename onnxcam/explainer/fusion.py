@@ -109,10 +109,15 @@ class FusedPipeline:
         return [errors[k] if k in errors else _fused_targets(maps[k]) for k in range(len(passes))]
 
     def scorer(
-        self, model_input: ModelInput, targets: Sequence[TargetLike], inputs: Mapping[str, npt.ArrayLike], score: Score
+        self,
+        model_input: ModelInput,
+        targets: Sequence[TargetLike],
+        inputs: Mapping[str, npt.ArrayLike],
+        score: Score,
+        earlier: Sequence[ForwardPass] = (),
     ) -> Scorer:
         """As Pipeline.scorer(): what a changed picture scores does not depend on the layer."""
-        return self.pipelines[0].scorer(model_input, targets, inputs, score)
+        return self.pipelines[0].scorer(model_input, targets, inputs, score, earlier)
 
     def stream(self, forward_pass: ForwardPass, target: TargetLike, progress: Progress | None) -> Iterator[Saliency]:
         """Fused maps of increasing accuracy; the layers sharpen in turn, and one that is done keeps its last map."""

@@ -161,13 +161,22 @@ class Pipeline:
         return BoundRequest(forward, scored, probe, notes, target_notes(scored, output))
 
     def scorer(
-        self, model_input: ModelInput, targets: Sequence[TargetLike], inputs: Mapping[str, npt.ArrayLike], score: Score
+        self,
+        model_input: ModelInput,
+        targets: Sequence[TargetLike],
+        inputs: Mapping[str, npt.ArrayLike],
+        score: Score,
+        earlier: Sequence[ForwardPass] = (),
     ) -> Scorer:
-        """What scores the picture with parts of it changed, for targets of one output. Raises OnnxCamError."""
+        """What scores the picture with parts of it changed, for targets of one output. Raises OnnxCamError.
+
+        earlier: forward passes of the same picture, whose results serve again where the runner is the same.
+        """
         heads = dict.fromkeys(self.heads.head(target) for target in targets)
         if len(heads) > 1:
             raise OptionError("a Scorer scores targets of one output and one kind; make one for each")
-        forward = self._forward_head(self.heads.of(next(iter(heads))), model_input, inputs)
+        done = {result.runner: result for each in earlier for result in each.results.values()}
+        forward = self._forward_head(self.heads.of(next(iter(heads))), model_input, inputs, done)
         request = self.resolve(forward, targets, None)
         forward.release()
         feeds = {n: a for n, a in request.probe.feeds.items() if n not in (masked_score.IMAGE, masked_score.FILL)}

@@ -57,10 +57,8 @@ def explain_together(
     results: list[Explained] = []
     try:
         for i, each in enumerate(explainers):
-            forward = each._pipeline.forward(model_input, requested, values, passes)
-            passes.append(forward)
             callback = progress(i) if progress is not None else None
-            (explained,) = each._explain_batch([forward], [requested], progress=[callback])
+            explained = explain_next(each, model_input, requested, values, passes, callback)
             if isinstance(explained, OnnxCamError) and not isinstance(explained, UndefinedSaliency | MissingGradient):
                 raise explained
             results.append(explained)
@@ -68,6 +66,25 @@ def explain_together(
         for forward in passes:
             forward.release()
     return Together(tuple(results), model_input, values, _passes(passes, results))
+
+
+def explain_next(
+    explainer: Explainer,
+    model_input: ModelInput,
+    targets: Sequence[TargetLike],
+    inputs: Mapping[str, npt.ArrayLike],
+    passes: list[ForwardPass],
+    progress: Progress | None = None,
+) -> Explained:
+    """Explains a picture by one more method: one Saliency per target, or what went wrong with the method.
+
+    passes: of this picture for the methods before, whose results are used again; the new one is added, and the caller
+    releases all of them. Raises OnnxCamError where the picture cannot be run at all.
+    """
+    forward = explainer._pipeline.forward(model_input, targets, inputs, passes)
+    passes.append(forward)
+    (explained,) = explainer._explain_batch([forward], [targets], progress=[progress])
+    return explained
 
 
 def _passes(passes: Sequence[ForwardPass], results: Sequence[Explained]) -> int:

@@ -77,7 +77,9 @@ def faithfulness_correlation(
     def rows(chunk: Indices) -> Floats:
         return np.where(subsets[chunk][:, cells][:, None], np.float32(0), scorer.image)
 
-    scores = scorer.images(rows, count=samples, progress=progress)[:, 0].astype(np.float64)
+    key = (name, protocol, samples, removed, seed)
+    subset_scores = scorer.of_the_picture(key, lambda: scorer.images(rows, count=samples, progress=progress))
+    scores = subset_scores[:, 0].astype(np.float64)
     if not np.isfinite(scores).all():
         return Measurement(name, None, protocol, NOT_FINITE, options=options, passes=samples)
     varies = float(np.ptp(scores)) > ROUNDING * float(np.abs(scores).max())

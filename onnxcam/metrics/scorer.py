@@ -4,7 +4,7 @@ Explainer.scorer() makes one. All that it returns, the score of the whole pictur
 that differences are the model's and not those of two ways to compute.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -175,6 +175,13 @@ class Scorer:
             }  # fmt: skip
 
         return self._run(shared, rows, count, None, progress)
+
+    def of_the_picture(self, key: Hashable, compute: Callable[[], Scores]) -> Scores:
+        """Scores that depend on the picture and the target alone, whatever map is measured: what compute() returns.
+
+        key: says which they are. A Scorer that measures several maps computes them once.
+        """
+        return compute()
 
     def _run(
         self,

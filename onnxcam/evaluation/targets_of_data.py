@@ -1,0 +1,99 @@
+"""What the data says of a picture, as a model takes it: its class as a target, and the boxes of that class."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from onnxcam.errors import TargetError, near
+from onnxcam.evaluation.dataset import DataItem
+from onnxcam.inputs.labels import find_class
+from onnxcam.limits import is_whole
+from onnxcam.metrics.metric import Box
+
+Label = str | int
+SHOWN = 5
+"""The most classes that a message names."""
+
+
+def label_of(item: DataItem) -> Label:
+    """The class of the picture: its own, else that of its boxes where they are all of one.
+
+    Raises TargetError where the data names none, or several.
+    """
+    if item.label is not None:
+        return item.label
+    labels = list(dict.fromkeys(box.label for box in item.boxes if box.label is not None))
+    if len(labels) == 1:
+        return labels[0]
+    if labels:
+        raise TargetError(
+            f"the data names no class of the whole picture, and its boxes are of several ({_listed(labels)}); "
+            f"explain the prediction instead"
+        )
+    raise TargetError("the data names no class of this picture; explain the prediction instead, or give labels")
+
+
+def model_class(label: Label, labels: Sequence[str] | None, classes: Mapping[int, str]) -> Label:
+    """The label as a target of a model: of a model without labels, the data set's number of a class that it names.
+
+    labels: the model's. classes: the data set's names by number. Raises TargetError for a name that neither has.
+    """
+    if labels is not None or not isinstance(label, str) or not classes:
+        return label
+    number = number_of(label, classes)
+    if number is None:
+        raise TargetError(
+            f"the model has no labels, and the data set has no class {label!r}; {near(label, classes.values())}"
+        )
+    return number
+
+
+def number_of(name: Label, classes: Mapping[int, str]) -> int | None:
+    """The data set's number of a class by its name; None where it has none of that name, or several."""
+    numbers = [number for number, other in classes.items() if other == name]
+    return numbers[0] if len(numbers) == 1 else None
+
+
+@dataclass(frozen=True)
+class TargetClass:
+    """The class of what was explained, as boxes of the data are compared with it.
+
+    number: the model's; None where what is scored is no class. name: for messages. requested: the data's label, where
+    that was the target. labels: the model's. classes: the data set's names by number.
+    """
+
+    number: int | None
+    name: str
+    requested: Label | None
+    labels: Sequence[str] | None
+    classes: Mapping[int, str]
+
+    def holds(self, label: Label) -> bool:
+        """Whether a box's label is this class: the requested one, its number in the model, or a name of that."""
+        if self.requested is not None and label == self.requested:
+            return True
+        if is_whole(label):
+            return label == self.number
+        if self.labels is None:
+            return self.number is not None and number_of(label, self.classes) == self.number
+        try:
+            return find_class(self.labels, str(label)) == self.number
+        except TargetError:  # the model has no such class
+            return False
+
+
+def boxes_of(item: DataItem, target: TargetClass) -> tuple[Box, ...] | str:
+    """The boxes of the target's class, in pixels of the picture, or why there are none.
+
+    Where no box has a label, all of them count.
+    """
+    if not item.boxes:
+        return "the data has no box of this picture"
+    labels = list(dict.fromkeys(box.label for box in item.boxes if box.label is not None))
+    if not labels:
+        return tuple(box.box for box in item.boxes)
+    matching = tuple(box.box for box in item.boxes if box.label is not None and target.holds(box.label))
+    return matching or f"no box of this picture is of {target.name!r}; they are of {_listed(labels)}"
+
+
+def _listed(labels: Sequence[Label]) -> str:
+    return ", ".join(map(str, labels[:SHOWN])) + (", ..." if len(labels) > SHOWN else "")
