@@ -4,14 +4,16 @@ One of Pillow's filters is a product with a matrix for each side, rounded to byt
 filter's weights, made of the sides (picture_sides.py). Only what the network sees is read, and a matrix is cut into
 groups of rows, as each row reads few pixels. `nearest` and OpenCV's filter gather the pixels instead. Needs opset 13.
 
-Hosts without float64 compute the same to a few pixels that differ by 1: what can be is integer arithmetic, and sums are
-kept small enough for float32 to hold them.
+Hosts that compute float64 in float32 and int64 in int32, as OpenVINO, give the same bytes: what can be is integer
+arithmetic, and sums are kept small enough for float32 to hold them.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir
 
 from onnxcam.compiler.picture_sides import (
@@ -104,7 +106,7 @@ def _matrix(b: Builder, side: Side, kernel: "Filter") -> _Matrix:
     taps = _taps(b, side, centres, b("Mul", longer, integer(b, 2 * kernel.support)), unit)
     middles = b("Mul", b("Add", b("Mul", taps, integer(b, 2)), integer(b, 1)), side.resized)
     distance = b("Sub", b.unsqueeze(middles, [1]), b.unsqueeze(centres, [2]))
-    high, low = _fixed_point(b, kernel.weights(b, distance, b("Mul", longer, integer(b, 2))), kernel.dtype)
+    high, low = _fixed_point(b, *kernel.weights(b, distance, b("Mul", longer, integer(b, 2))))
     start = b("Slice", b.reshape(taps, [-1]), b.constant([0], np.int64), b.constant([1], np.int64))
     last = b("Slice", b.reshape(taps, [-1]), b.constant([-1], np.int64), b.constant([END], np.int64))
     return _Matrix(high, low, b("Sub", taps, start), start, b("Add", last, integer(b, 1)), side.size)
@@ -124,18 +126,21 @@ def _taps(b: Builder, side: Side, centres: Value, reach: Value, unit: Value) -> 
     return b("Add", first, ordinals(b, width))
 
 
-def _fixed_point(b: Builder, weights: Value, dtype: onnx_ir.DataType) -> tuple[Value, Value]:
+def _fixed_point(b: Builder, whole: Value, part: Value | None) -> tuple[Value, Value]:
     """(high, low) of weights (groups,GROUP,width), divided by the sum of their row and rounded as Pillow does.
 
-    Of whole weights the rest is exact, so that low is right where float64 is computed in float32.
+    The rest of the whole numbers is exact, so that low is right where float64 is computed in float32.
     """
-    total = b.reduce("ReduceSum", weights, [2])
-    half = b.constant(HALF, dtype.numpy())
-    scaled = b("Mul", weights, half)
+    total = b.reduce("ReduceSum", whole, [2])
     divisor = b.cast(total, DOUBLE)
+    scaled = b("Mul", whole, integer(b, HALF))
     high = b("Round", b("Div", b.cast(scaled, DOUBLE), divisor))
-    rest = b("Sub", scaled, b("Mul", b.cast(high, dtype), total))
-    low = b("Div", b.cast(b("Mul", rest, half), DOUBLE), divisor)
+    rest = b.cast(b("Sub", scaled, b("Mul", b.cast(high, INT), total)), DOUBLE)
+    if part is not None:
+        sum_of_parts = b.reduce("ReduceSum", part, [2])
+        rest = b("Add", rest, b("Sub", b("Mul", part, real(b, HALF)), b("Mul", high, sum_of_parts)))
+        divisor = b("Add", divisor, sum_of_parts)
+    low = b("Div", b("Mul", rest, real(b, HALF)), divisor)
     return b.cast(high, FLOAT), b.cast(b("Floor", b("Add", low, real(b, 0.5))), FLOAT)
 
 
@@ -187,56 +192,78 @@ def _columns(b: Builder, pixels: Value, matrix: _Matrix, used: Value) -> Value:
 class Filter:
     """A filter of Pillow's. support: its half width at scale 1. weights: function of distances from its centre.
 
-    weights(b, distance, unit): both int64; distance / unit is the filter's argument. The weights are of `dtype`, times
-    any factor.
+    weights(b, distance, unit): both int64; distance / unit is the filter's argument. The weights, times any factor, are
+    whole numbers (int64) and what these lack (float64, at most 1/2; None for nothing).
     """
 
     support: int
-    dtype: onnx_ir.DataType
-    weights: Callable[[Builder, Value, Value], Value]
+    weights: Callable[[Builder, Value, Value], tuple[Value, Value | None]]
 
 
-def _triangle(b: Builder, distance: Value, unit: Value) -> Value:
-    return b("Max", b("Sub", unit, b("Abs", distance)), integer(b, 0))
+def _triangle(b: Builder, distance: Value, unit: Value) -> tuple[Value, None]:
+    return b("Max", b("Sub", unit, b("Abs", distance)), integer(b, 0)), None
 
 
-def _quotient(b: Builder, distance: Value, unit: Value) -> Value:
-    return b("Div", b.cast(distance, DOUBLE), b.cast(unit, DOUBLE))
+CELLS, LARGEST = 2**7, 2.0**19
+"""Pieces of a filter for each unit of its argument. What stands for a weight of 1: HALF times that fits into int32."""
 
 
-def _cubic(b: Builder, distance: Value, unit: Value) -> Value:
+def _tabled(support: int, series: Callable[[npt.NDArray[np.float64]], list[npt.NDArray[np.float64]]]) -> Filter:
+    """A filter by its Taylor series at the beginning of each of CELLS pieces.
+
+    series(x): the values, the derivatives, half the second derivatives and so on, at x.
+
+    A series has a large constant term, a whole number from a table, and small ones: so float32 gives 30 bits.
+    """
+    terms = np.stack(series(np.arange(support * CELLS) / CELLS)) * LARGEST
+    terms /= np.float64(CELLS) ** np.arange(len(terms))[:, None]
+    table = np.pad(terms, [(0, 0), (0, 1)])  # nothing at the support and beyond it
+    whole = np.round(table[0])
+    table[0] -= whole
+
+    def weights(b: Builder, distance: Value, unit: Value) -> tuple[Value, Value]:
+        at = b("Mul", b("Abs", distance), integer(b, CELLS))
+        piece = b("Div", at, unit)
+        within = b("Div", b.cast(b("Sub", at, b("Mul", piece, unit)), DOUBLE), b.cast(unit, DOUBLE))
+        piece = b("Min", piece, integer(b, support * CELLS))
+        parts = [b("Gather", b.constant(term, np.float64), piece) for term in reversed(table)]
+        result = parts[0]
+        for part in parts[1:]:
+            result = b("Add", b("Mul", result, within), part)
+        more = b("Round", result)
+        return b("Add", b("Gather", b.constant(whole, np.int64), piece), b.cast(more, INT)), b("Sub", result, more)
+
+    return Filter(support, weights)
+
+
+def _cubic(x: npt.NDArray[np.float64]) -> list[npt.NDArray[np.float64]]:
     """Keys' cubic convolution with a = -1/2."""
-    x = b("Abs", _quotient(b, distance, unit))
-    near = _polynomial(b, x, 1.5, -2.5, 0.0, 1.0)
-    far = _polynomial(b, x, -0.5, 2.5, -4.0, 2.0)
-    outer = b("Where", b("Less", x, real(b, 2)), far, real(b, 0))
-    return b("Where", b("Less", x, real(b, 1)), near, outer)
+    near, far = (np.polynomial.Polynomial(c) for c in ((1, 0, -2.5, 1.5), (2, -4, 2.5, -0.5)))
+    return [
+        np.where(x < 1, *((p.deriv(order) if order else p)(x) for p in (near, far))) / math.factorial(order)
+        for order in range(4)
+    ]
 
 
-def _polynomial(b: Builder, x: Value, *coefficients: float) -> Value:
-    result = real(b, coefficients[0])
-    for coefficient in coefficients[1:]:
-        result = b("Add", b("Mul", result, x), real(b, coefficient))
-    return result
+def _lanczos(x: npt.NDArray[np.float64]) -> list[npt.NDArray[np.float64]]:
+    """sinc(x) * sinc(x / 3), to the 8th power."""
+    slow = [term / 3**order for order, term in enumerate(_sinc(x / 3))]
+    fast = _sinc(x)
+    return [sum(fast[i] * slow[order - i] for i in range(order + 1)) for order in range(len(fast))]
 
 
-def _lanczos(b: Builder, distance: Value, unit: Value) -> Value:
-    """sinc(x) * sinc(x / 3) within 3."""
-    x = _quotient(b, distance, unit)
-    product = b("Mul", _sinc(b, x), _sinc(b, b("Mul", x, real(b, 1 / 3))))
-    return b("Where", b("Less", b("Abs", x), real(b, 3)), product, real(b, 0))
-
-
-def _sinc(b: Builder, x: Value) -> Value:
-    x = b("Mul", x, real(b, np.pi))
-    centre = b("Equal", x, real(b, 0))
-    return b("Where", centre, real(b, 1), b("Div", b("Sin", x), b("Where", centre, real(b, 1), x)))
+def _sinc(x: npt.NDArray[np.float64]) -> list[npt.NDArray[np.float64]]:
+    """The Taylor series of sinc: the mean of cos(pi x t) over t in [0,1], by Gauss and Legendre."""
+    nodes, shares = np.polynomial.legendre.leggauss(32)
+    t = np.pi * (nodes + 1) / 2
+    angles = np.multiply.outer(x, t)
+    return [np.cos(angles + order * np.pi / 2) @ (shares / 2 * t**order) / math.factorial(order) for order in range(9)]
 
 
 FILTERS: Mapping[Interpolation, Filter] = {
-    "bilinear": Filter(1, INT, _triangle),
-    "bicubic": Filter(2, DOUBLE, _cubic),
-    "lanczos": Filter(3, DOUBLE, _lanczos),
+    "bilinear": Filter(1, _triangle),
+    "bicubic": _tabled(2, _cubic),
+    "lanczos": _tabled(3, _lanczos),
 }
 """Filters that are matrices."""
 
