@@ -1,8 +1,7 @@
 """Engines: they compute the pictures of an evaluation. Here are their protocol, `Engine`, and `LocalEngine`.
 
-The driver (evaluate.py) opens the model once, walks the data, leaves out what the journal has, and gives an engine the
-tasks that are left. The engine gives back one ItemResult for each task; the driver writes it to the journal. That is
-all that an engine has to keep:
+The driver (evaluate.py) walks the data, leaves out what the journal has, and gives an engine the tasks that are left.
+The engine gives back one ItemResult for each task; the driver writes it to the journal. What an engine has to keep:
 
 - `engine(tasks, work)` returns an iterator of ItemResult, one for each task, in whatever order they are completed.
   ItemResult.item is the key of the task's item, by which the driver knows it.
@@ -15,50 +14,75 @@ all that an engine has to keep:
   be opened, no workers, an error of the program.
 - close() of the iterator ends the work: nothing new begins, what runs is left to end, and no thread, process or actor
   of the engine remains. The driver calls it in every case, also when a signal or an error ends the loop.
-- An engine in other processes opens Evaluator(work.request, work.options) there, both of which pickle, as Task and
-  ItemResult do. One in this process uses work.evaluator, which is open already, and may be called from many threads.
+- An engine in other processes opens Evaluator(work.request, work.options, work.identity) there, all of which pickle, as
+  Task and ItemResult do. One in this process uses work.evaluator, which the first use opens and the driver closes; its
+  evaluate() may be called from several threads. Where there is no task, neither is needed.
+- Each task is computed by evaluate(task.item, task.picture_sha256, task.only).
 - A task that was lost with its worker is computed again by the engine; a result that comes twice is yielded once.
 """
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Protocol
 
 from onnxcam.errors import OptionError
 from onnxcam.evaluation.dataset import DataItem
 from onnxcam.evaluation.rows import ItemResult, RowKey
+from onnxcam.explainer.arguments import shown
+from onnxcam.limits import is_whole
 
 
 @dataclass(frozen=True)
 class Task:
-    """One picture to compute. picture_sha256: of its file; empty where that cannot be read, which its rows then say."""
+    """One picture to compute.
+
+    picture_sha256: of its file; empty where that cannot be read, which its rows then say. only: the keys of the rows to
+    compute, where some of the picture's are there; None for all.
+    """
 
     item: DataItem
     picture_sha256: str
+    only: tuple[RowKey, ...] | None = None
 
 
 class ItemEvaluator(Protocol):
-    """What computes a picture: evaluator.Evaluator. Its methods may be called from several threads at once."""
+    """What computes a picture: evaluator.Evaluator."""
 
-    def keys(self, item: DataItem, picture_sha256: str) -> tuple[RowKey, ...]:
-        """The keys of the rows that evaluate() would give where nothing goes wrong. Runs no model, reads no file."""
-
-    def evaluate(self, item: DataItem, picture_sha256: str) -> ItemResult:
+    def evaluate(self, item: DataItem, picture_sha256: str, only: Collection[RowKey] | None = None) -> ItemResult:
         """For each key its row, or for a method without a map one row without a metric that has the error."""
 
     def close(self) -> None:
         """Frees the model."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Work:
-    """What an engine computes with. request, options: an Evaluator's, which pickle; evaluator: the driver's own."""
+    """What an engine computes with.
+
+    request, options, identity: arguments of Evaluator(), which pickle. keys: of a picture by its item and SHA-256, the
+    keys of the rows that it gives where nothing goes wrong; runs no model. open_evaluator: opens the model here.
+    """
 
     request: Any
     options: Any
-    evaluator: ItemEvaluator
+    identity: Any
+    keys: Callable[[DataItem, str], tuple[RowKey, ...]]
+    open_evaluator: Callable[[], ItemEvaluator]
+    _opened: ItemEvaluator | None = None
+
+    @property
+    def evaluator(self) -> ItemEvaluator:
+        """The model in this process, opened at the first use. For one thread; what it returns is for several."""
+        if self._opened is None:
+            self._opened = self.open_evaluator()
+        return self._opened
+
+    def close(self) -> None:
+        """Closes the model if it was opened."""
+        if self._opened is not None:
+            self._opened.close()
 
 
 class Engine(Protocol):
@@ -74,26 +98,31 @@ class LocalEngine:
 
     workers: int = 1
 
-    def __call__(self, tasks: Iterable[Task], work: Work) -> Iterator[ItemResult]:
-        return run_local(tasks, work.evaluator, self.workers)
+    def __post_init__(self) -> None:
+        if not is_whole(self.workers, 1):
+            raise OptionError(
+                f"workers is how many pictures are computed at a time, from 1 on, not {shown(self.workers)}"
+            )
+
+    def __call__(self, tasks: Iterable[Task], work: Work) -> Generator[ItemResult, None, None]:
+        remaining = iter(tasks)
+        for first in islice(remaining, 1):
+            yield from run_local(chain([first], remaining), work.evaluator, self.workers)
 
 
 def run_local(tasks: Iterable[Task], evaluator: ItemEvaluator, workers: int = 1) -> Generator[ItemResult, None, None]:
     """Computes tasks with one evaluator. workers: pictures that are computed at a time.
 
     While a result is with whoever takes it, its worker waits. Memory is therefore constant, and a process that is
-    killed loses no more than a picture for each worker. Raises OptionError for workers below 1, and what evaluator
-    raises.
+    killed loses no more than a picture for each worker. Raises what the evaluator raises.
     """
-    if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
-        raise OptionError(f"workers is the number of pictures at a time, from 1; not {workers!r}")
     return _in_threads(iter(tasks), evaluator, workers) if workers > 1 else _here(tasks, evaluator)
 
 
 def _here(tasks: Iterable[Task], evaluator: ItemEvaluator) -> Generator[ItemResult, None, None]:
     """In the caller's thread, where a signal ends a picture between two forward passes."""
     for task in tasks:
-        yield evaluator.evaluate(task.item, task.picture_sha256)
+        yield evaluator.evaluate(task.item, task.picture_sha256, task.only)
 
 
 def _in_threads(tasks: Iterator[Task], evaluator: ItemEvaluator, workers: int) -> Generator[ItemResult, None, None]:
@@ -102,7 +131,7 @@ def _in_threads(tasks: Iterator[Task], evaluator: ItemEvaluator, workers: int) -
     try:
         while True:
             for task in islice(tasks, workers - len(running)):
-                running.add(pool.submit(evaluator.evaluate, task.item, task.picture_sha256))
+                running.add(pool.submit(evaluator.evaluate, task.item, task.picture_sha256, task.only))
             if not running:
                 return
             done = wait(running, return_when=FIRST_COMPLETED).done
