@@ -20,6 +20,11 @@ if TYPE_CHECKING:  # `as` exports a name to type checkers, which do not read _HO
     from onnxcam.engine.options import EngineOptions as EngineOptions
     from onnxcam.engine.options import MemoryCap as MemoryCap
     from onnxcam.errors import OnnxCamError as OnnxCamError
+    from onnxcam.evaluation.dataset import DataItem as DataItem
+    from onnxcam.evaluation.dataset import DataSet as DataSet
+    from onnxcam.evaluation.dataset import LabelledBox as LabelledBox
+    from onnxcam.evaluation.readers.reading import read_data as read_data
+    from onnxcam.evaluation.readers.reading import sample as sample
     from onnxcam.evaluation.sanity import sanity_check as sanity_check
     from onnxcam.evaluation.sanity_report import SanityOptions as SanityOptions
     from onnxcam.evaluation.sanity_report import SanityReport as SanityReport
@@ -95,6 +100,8 @@ _HOMES = {
     "onnxcam.compiler.compiled": ("Compiled", "compile"),
     "onnxcam.engine.options": ("EngineOptions", "MemoryCap"),
     "onnxcam.errors": ("OnnxCamError",),
+    "onnxcam.evaluation.dataset": ("DataItem", "DataSet", "LabelledBox"),
+    "onnxcam.evaluation.readers.reading": ("read_data", "sample"),
     "onnxcam.evaluation.sanity": ("sanity_check",),
     "onnxcam.evaluation.sanity_report": ("SanityOptions", "SanityReport"),
     "onnxcam.explainer.device_maps": ("DeviceSaliency",),

@@ -9,6 +9,7 @@
     ├── TargetError             a target that the model does not have, such as an unknown class
     ├── PresetError             an unknown or contradictory preprocessing
     ├── LabelError              a label file that does not fit the model
+    ├── DataError               a data set, or an annotation of one, that cannot be read
     ├── OptionError             any other option value that makes no sense
     ├── ProviderError           an execution provider that is not installed or does not start
     ├── RuntimeMissing          no onnxruntime installed
@@ -74,6 +75,10 @@ class PresetError(OnnxCamError):
 
 
 class LabelError(OnnxCamError):
+    pass
+
+
+class DataError(OnnxCamError):
     pass
 
 

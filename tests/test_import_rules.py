@@ -31,7 +31,7 @@ STOREYS = (
 """From the ground up. A package imports from those below it; those on one storey do not know each other."""
 STOREY = {room: i for i, rooms in enumerate(STOREYS) for room in rooms}
 PROJECT = Path(__file__).parents[1] / "pyproject.toml"
-DISTRIBUTIONS = {"PIL": "pillow", "cv2": "opencv-python", "google": "protobuf", "onnx_ir": "onnx-ir"}
+DISTRIBUTIONS = {"PIL": "pillow", "cv2": "opencv-python", "google": "protobuf", "onnx_ir": "onnx-ir", "yaml": "pyyaml"}
 """The distribution that a top-level import belongs to, where its name differs."""
 PACKAGES, MODULES = 11, 9
 """Entries directly in onnxcam/, at most."""

@@ -199,19 +199,30 @@ def orientation(image: Image.Image) -> int:
     return int(number) if number in TURNS else 1
 
 
-def is_on_its_side(image: Image.Image, file: BinaryIO, name: str) -> bool:
-    """Whether its orientation exchanges width and height, as `decoded` applies it.
+def orientation_of_file(image: Image.Image, file: BinaryIO, name: str) -> int:
+    """EXIF's number, as `decoded` applies it; 5 and more exchange width and height.
 
     Only a PNG with metadata behind its pixels is decoded for that, since they count more than those before. Raises
     PictureError if it is damaged.
     """
-    if not isinstance(image, PngImageFile):
-        return orientation(image) >= 5
-    if _metadata_behind_pixels(file):
-        load(image, file, name)
-        return orientation(image) >= 5
-    image.info.setdefault("exif", None)  # else Pillow decodes the pixels to look behind them
-    return orientation(image) >= 5
+    if isinstance(image, PngImageFile):
+        if _metadata_behind_pixels(file):
+            load(image, file, name)
+        else:
+            image.info.setdefault("exif", None)  # else Pillow decodes the pixels to look behind them
+    return orientation(image)
+
+
+def stored_size(image: Image.Image) -> tuple[int, int]:
+    """(height, width) of the pixels as the file has them, not turned."""
+    if isinstance(image, TiffImageFile):  # some versions of Pillow turn the size beforehand, some not
+        return image.tag_v2[ExifTags.Base.ImageLength], image.tag_v2[ExifTags.Base.ImageWidth]
+    return image.height, image.width
+
+
+def header(file: BinaryIO, name: str) -> Image.Image:
+    """The picture as its header describes it; nothing else is read or checked. Raises PictureError for no picture."""
+    return _header(file, name, all_frames=False)
 
 
 def _metadata_behind_pixels(file: BinaryIO) -> bool:

@@ -2,19 +2,18 @@
 
 `read_picture` takes a file, a Pillow image or an array. Files are decoded with Pillow, since its pixels are what
 torchvision, timm and Hugging Face compute on. Colour profiles are not applied, as none of the three does.
-`find_pictures` lists the pictures of a folder.
+`find_pictures` lists the pictures of a folder, `size_of` and `header_of` read no further than a header.
 """
 
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
-from PIL import ExifTags, Image
+from PIL import Image
 from PIL.ImageFile import ImageFile
-from PIL.TiffImagePlugin import TiffImageFile
 
 from onnxcam.errors import PictureError
 from onnxcam.inputs import dicom
@@ -23,10 +22,12 @@ from onnxcam.inputs.bands import Bands, bands_first, check_bands, composed, is_m
 from onnxcam.inputs.decoding import (
     Reading,
     decoded,
+    header,
     identified,
-    is_on_its_side,
     orientation,
+    orientation_of_file,
     samples,
+    stored_size,
 )
 from onnxcam.inputs.depth import Window, check_window
 from onnxcam.inputs.pixel_limit import check_pixels, check_shape
@@ -36,6 +37,20 @@ from onnxcam.types import Note, NoteCode, Picture
 
 _ENDINGS = "jpg jpeg jpe jfif mpo png apng webp gif tif tiff bmp dib ppm pgm pbm pnm jp2 avif dcm dicom"
 SUFFIXES = frozenset(f".{ending}" for ending in _ENDINGS.split())
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a picture's file says of itself. height, width: of the pixels as they are stored. orientation: EXIF's."""
+
+    height: int
+    width: int
+    orientation: int = 1
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        """(height, width) of the upright picture."""
+        return (self.width, self.height) if self.orientation >= 5 else (self.height, self.width)
 
 
 def read_picture(
@@ -150,10 +165,19 @@ def size_of(source: FileSource, limits: Limits = SAFE) -> tuple[int, int]:
     name = _file_name(source)
     with fitting(name), opened(source, name, limits=limits) as file:
         image = identified(file, name, limits)
-        width, height = image.size
-        if isinstance(image, TiffImageFile):  # some versions of Pillow turn the size beforehand, some not
-            width, height = image.tag_v2[ExifTags.Base.ImageWidth], image.tag_v2[ExifTags.Base.ImageLength]
-        return (width, height) if is_on_its_side(image, file, name) else (height, width)
+        height, width = stored_size(image)
+        return (width, height) if orientation_of_file(image, file, name) >= 5 else (height, width)
+
+
+def header_of(source: FileSource) -> Header:
+    """The sides and the orientation that a picture's header states, whatever its size; raises as read_picture does.
+
+    Quicker than size_of, since nothing is checked against the limits: they apply once the picture is read.
+    """
+    name = _file_name(source)
+    with fitting(name), opened(source, name) as file:
+        image = header(file, name)
+        return Header(*stored_size(image), orientation_of_file(image, file, name))
 
 
 def find_pictures(path: str | os.PathLike[str]) -> list[Path]:
