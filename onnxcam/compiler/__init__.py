@@ -35,4 +35,6 @@ file_types       inputs, outputs and weights in the element types of the model's
 metadata         what a compiled file says of itself, which `onnxcam inspect` shows
 triton           a model repository of Triton, made from a compiled file
 checking         the last step: the file's maps against those of an Explainer
+    rounding     numbers rounded another way, to see what that changes
+    feeds        inputs of the model's own graph
 """

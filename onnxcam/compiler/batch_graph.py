@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir
 
+from onnxcam.compiler.feeds import feeds_of
 from onnxcam.compiler.interface import TARGET, publish_explanation
 from onnxcam.compiler.prepared import Prepared
 from onnxcam.compiler.rows import with_rows
@@ -180,11 +180,7 @@ def _with_target(model: Model, prepared: Prepared, given: Value) -> BatchGraph:
     return BatchGraph(prepared, model, b, as_float(b, features), logits, probabilities, target, chosen)
 
 
-def _noise_feeds(prepared: Prepared, count: int) -> Mapping[str, npt.NDArray[np.generic]]:
+def _noise_feeds(prepared: Prepared, count: int) -> Arrays:
     """Inputs of `count` samples of one image of noise, for a graph in float32."""
-    opened = prepared.opened
-    image = replace(opened.anatomy.image, dtype="float32")
-    images = np.repeat(noise(image, image.shape(prepared.size)), count, axis=0)
-    batched = {name for name, each in opened.network.extra.items() if each}
-    extra = {n: np.repeat(a, count, axis=0) if n in batched else a for n, a in opened.inputs.items()}
-    return {image.name: images, **extra}
+    image = replace(prepared.anatomy.image, dtype="float32")
+    return feeds_of(prepared.opened, np.repeat(noise(image, image.shape(prepared.size)), count, axis=0))

@@ -5,20 +5,21 @@ the map on the picture and its box are compared too.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from onnxcam.compiler.feeds import feeds_of
 from onnxcam.compiler.interface import Interface
 from onnxcam.compiler.prepared import PREDICTION
+from onnxcam.compiler.rounding import rounded, with_rounded_weights
 from onnxcam.engine.session import Session
 from onnxcam.errors import CompileError, OptionError, UndefinedSaliency
 from onnxcam.explainer.explainer import Explainer, opened_model
 from onnxcam.inputs import bundled
 from onnxcam.inputs.loader import ImageLike, ModelInput
 from onnxcam.network.dry_run import noise
-from onnxcam.network.extra_inputs import for_batch
 from onnxcam.network.opening import OpenedModel
 from onnxcam.network.verification import SURGERY_TOLERANCE
 from onnxcam.outputs.overlay import on_picture
@@ -38,7 +39,7 @@ RESIZED_TOLERANCE = 1e-3
 BATCH_TOLERANCE = 0.05
 """By how much a batch may change a map: rounding moves samples over the kinks of ReLUs."""
 ROUNDINGS, ROUNDING = 3, 2.0
-"""How often an image is rounded another way, and how many times as far as its map moves then a file's may be off."""
+"""How often numbers are rounded another way, and how many times as far as the map moves then a file's may be off."""
 MOST_ROUNDED = 1e-2
 """The largest difference that rounding may explain."""
 NUMBERS = "fiubV"
@@ -82,7 +83,7 @@ def check_compiled(
     limits = opened.options.limits
     compiled = Session(data, ("cpu",), opened.options.threads, limits=limits)
     original = Session(ir.to_bytes(_original(file, opened)), ("cpu",), opened.options.threads, limits=limits)
-    check = _Check(compiled, original, interface, explainer, target, _root_mean_square if estimated else _largest)
+    check = _Check(data, compiled, original, interface, explainer, target, _root_mean_square if estimated else _largest)
     worst, undefined = 0.0, list[UndefinedSaliency]()
     try:
         for i, image in enumerate(images):
@@ -142,9 +143,10 @@ def _images(explainer: Explainer, pictures: Sequence[ImageLike], *, raw: bool) -
 class _Check:
     """The two sessions that are compared, and what is known of the file.
 
-    target: the class that is baked in. between: how far two maps are apart.
+    data: the file. target: the class that is baked in. between: how far two maps are apart.
     """
 
+    data: bytes
     compiled: Session
     original: Session
     interface: Interface
@@ -154,27 +156,13 @@ class _Check:
 
     def difference(self, image: ModelInput) -> float:
         """The largest difference of the maps of one image. Raises CompileError where an output of the model differs."""
-        interface = self.interface
         words = self._words()
         expected = self.explainer.explain(image.image if image.picture is None else image.picture, words)
-        feeds = _feeds(self.explainer, image.image)
-        given = feeds if interface.picture is None else _with_picture(feeds, self.explainer, interface.picture, image)
-        largest = 0.0
+        largest, results = 0.0, dict[str, npt.NDArray[np.generic]]()
         for word, saliency in zip(words, expected, strict=True):
-            results = self._results(given, word, saliency.target.index)
-            if int(results[interface.map_target][0]) != saliency.target.index:
-                chosen = results[interface.map_target][0]
-                raise CompileError(
-                    f"the compiled file explains class {chosen} where class {saliency.target.index} wins"
-                )
-            largest = max(largest, self.between(np.asarray(results[interface.map][0]), saliency.map))
-            if interface.picture is not None:
-                largest = max(largest, self._difference_on_picture(results, saliency))
-        limit = SURGERY_TOLERANCE if interface.picture is None else RESIZED_TOLERANCE
-        own = [name for name in self.original.outputs if name in results]
-        read = {name: array for name, array in feeds.items() if name in self.original.inputs}
-        for name, expected_output in zip(own, self.original.run(own, read), strict=True):
-            _check_output(name, results[name], expected_output, limit)
+            results = dict(self._results(image, word, saliency.target.index))
+            largest = max(largest, self._difference_of_map(results, saliency))
+        self._check_outputs(image, results)
         return largest
 
     def _words(self) -> list[str | int | None]:
@@ -183,29 +171,51 @@ class _Check:
             return [None, "top2"]
         return [self.target if self.target != PREDICTION else None]
 
-    def _results(self, feeds: Arrays, word: str | int | None, index: int) -> Arrays:
+    def _results(self, image: ModelInput, word: str | int | None, index: int) -> Arrays:
         """All outputs of the file, for a target."""
-        name = self.interface.target
-        wish = {} if name is None else {name: _target(self.explainer, word, index)}
+        feeds = self._feeds(image)
+        if self.interface.target is not None:
+            feeds = {**feeds, self.interface.target: _target(self.explainer, word, index)}
         names = list(self.compiled.outputs)
-        return dict(zip(names, self.compiled.run(names, {**feeds, **wish}), strict=True))
+        return dict(zip(names, self.compiled.run(names, feeds), strict=True))
+
+    def _feeds(self, image: ModelInput) -> Arrays:
+        """The file's inputs but for the target: the model's own, or those with the picture in place of the image."""
+        feeds, entry = _feeds(self.explainer, image.image), opened_model(self.explainer).anatomy.image.name
+        if self.interface.picture is None:
+            return feeds
+        assert image.picture is not None
+        return {self.interface.picture: image.picture, **{n: array for n, array in feeds.items() if n != entry}}
+
+    def _difference_of_map(self, results: Arrays, saliency: Saliency) -> float:
+        """How far the file's map is from the expected one. Raises CompileError where it explains another class."""
+        interface, expected = self.interface, saliency.target.index
+        explained = int(results[interface.map_target][0])
+        if explained != expected:
+            raise CompileError(f"the compiled file explains class {explained} where class {expected} wins")
+        difference = self.between(np.asarray(results[interface.map][0]), saliency.map)
+        return (
+            difference if interface.picture is None else max(difference, self._difference_on_picture(results, saliency))
+        )
+
+    def _check_outputs(self, image: ModelInput, results: Arrays) -> None:
+        """Raises CompileError where the file's results differ from what the model gives."""
+        limit = SURGERY_TOLERANCE if self.interface.picture is None else RESIZED_TOLERANCE
+        outputs = [name for name in self.original.outputs if name in results]
+        feeds = {n: a for n, a in _feeds(self.explainer, image.image).items() if n in self.original.inputs}
+        for name, expected in zip(outputs, self.original.run(outputs, feeds), strict=True):
+            _check_output(name, results[name], expected, limit)
 
     def refuse_beyond_rounding(self, image: ModelInput, difference: float, tolerance: float) -> None:
-        """Raises CompileError unless the maps move as far when every number of the image is rounded another way.
+        """Raises CompileError unless the maps move as far when numbers of the image or the weights are rounded.
 
-        A map whose raw numbers hardly differ, as of a class whose probability is next to nothing, shows the rounding of
-        float32; `onnxcam explain` and the file then differ by as much as either does from itself.
+        `onnxcam explain` and the file then differ by as much as either does from itself (rounding.py).
         """
-        moved = 0.0
-        if self.interface.picture is None and not opened_model(self.explainer).anatomy.image.takes_integers:
-            saliencies = self.explainer.explain(image.image, self._words())
-            rng = np.random.default_rng(0)
-            for saliency in saliencies:
-                expected = self._map(image.image, saliency.target.index)
-                for _ in range(ROUNDINGS):
-                    away = np.where(rng.random(image.image.shape) < 0.5, -np.inf, np.inf).astype(np.float32)
-                    other = self._map(np.nextafter(image.image, away), saliency.target.index)
-                    moved = max(moved, float(np.abs(other - expected).max()))
+        picture = image.image if image.picture is None else image.picture
+        classes = [saliency.target.index for saliency in self.explainer.explain(picture, self._words())]
+        moved = self._moved_by_image(image, classes)
+        if not difference <= ROUNDING * moved:
+            moved = max(moved, self._moved_by_weights(image, classes))
         if MOST_ROUNDED < difference <= ROUNDING * moved:
             raise CompileError(
                 f"the maps of {self.explainer.method.name} move by {moved:.2g} on this model when its numbers are "
@@ -216,6 +226,30 @@ class _Check:
                 f"the compiled file's maps differ by {difference:.2g} from those of `onnxcam explain` (at most "
                 f"{tolerance:g} is allowed), so it is not written; please report this model"
             )
+
+    def _moved_by_image(self, image: ModelInput, classes: Sequence[int]) -> float:
+        """How far the maps move by rounding the image; 0 for a file that takes whole numbers, which are not rounded."""
+        if self.interface.picture is not None or opened_model(self.explainer).anatomy.image.takes_integers:
+            return 0.0
+        rng = np.random.default_rng(0)
+        others = [replace(image, image=rounded(image.image, rng)) for _ in range(ROUNDINGS)]
+        return max(self._moved(image, classes, other, self) for other in others)
+
+    def _moved_by_weights(self, image: ModelInput, classes: Sequence[int]) -> float:
+        """How far the maps move by rounding the model's weights."""
+        rng, moved, options = np.random.default_rng(0), 0.0, opened_model(self.explainer).options
+        for _ in range(ROUNDINGS):
+            data = with_rounded_weights(self.data, rng)
+            session = Session(data, ("cpu",), options.threads, limits=options.limits)
+            try:
+                moved = max(moved, self._moved(image, classes, image, replace(self, compiled=session)))
+            finally:
+                session.close()
+        return moved
+
+    def _moved(self, image: ModelInput, classes: Sequence[int], other: ModelInput, other_file: "_Check") -> float:
+        """The largest difference of a class's map of the image to that of another image by another file."""
+        return max(_largest(self._map(image, index), other_file._map(other, index)) for index in classes)
 
     def check_batch(self, image: Image) -> None:
         """Compares the maps of two images in one run with those of each alone. Raises CompileError where they differ.
@@ -240,9 +274,8 @@ class _Check:
                 "model with a batch of 1, and please report it"
             )
 
-    def _map(self, image: Image, index: int) -> Map:
-        results = self._results(_feeds(self.explainer, image), index, index)
-        maps: Floats = np.asarray(results[self.interface.map], np.float32)
+    def _map(self, image: ModelInput, index: int) -> Map:
+        maps: Floats = np.asarray(self._results(image, index, index)[self.interface.map], np.float32)
         return np.asarray(maps[0])
 
     def _difference_on_picture(self, results: Arrays, saliency: Saliency) -> float:
@@ -270,14 +303,7 @@ def _feeds(explainer: Explainer, image: Image) -> Arrays:
     opened = opened_model(explainer)
     entry, batch = opened.anatomy.image, opened.network.fixed or 1
     images = np.repeat(opened.network.to_model_layout(image), batch, axis=0)
-    return {entry.name: entry.cast(images), **for_batch(opened.model, entry, opened.inputs, batch)}
-
-
-def _with_picture(feeds: Arrays, explainer: Explainer, name: str, image: ModelInput) -> Arrays:
-    """The inputs with the picture in place of the preprocessed image."""
-    assert image.picture is not None
-    entry = opened_model(explainer).anatomy.image.name
-    return {name: image.picture, **{n: array for n, array in feeds.items() if n != entry}}
+    return feeds_of(opened, entry.cast(images))
 
 
 def _target(explainer: Explainer, word: str | int | None, index: int) -> npt.NDArray[np.int64]:

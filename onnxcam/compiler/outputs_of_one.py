@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir
 
+from onnxcam.compiler.feeds import feeds_of
 from onnxcam.compiler.prepared import Prepared
 from onnxcam.engine.session import Session
 from onnxcam.errors import CompileError
 from onnxcam.network.dry_run import noise
-from onnxcam.network.extra_inputs import for_batch
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.ir import Value
 from onnxcam.types import Arrays
@@ -34,21 +34,16 @@ def outputs_of_one(prepared: Prepared, outputs: Sequence[Value], samples: int) -
     session = Session(ir.to_bytes(model), ("cpu",), optimise=False, limits=limits)
     names = [str(value.name) for value in outputs]
     try:
-        one, several = (session.run(names, _feeds(prepared, count), pictures=count) for count in (1, samples))
+        one, several = (session.run(names, _noise_feeds(prepared, count), pictures=count) for count in (1, samples))
     finally:
         session.close()
     return [_one(name, a, b, samples) for name, a, b in zip(names, one, several, strict=True)]
 
 
-def _feeds(prepared: Prepared, count: int) -> Arrays:
+def _noise_feeds(prepared: Prepared, count: int) -> Arrays:
     """The inputs of the model's own graph for `count` images of noise."""
-    opened, image = prepared.opened, prepared.anatomy.image
-    images = noise(image, image.shape(prepared.size, count))
-    batched = {name for name, each in opened.network.extra.items() if each}
-    extra = for_batch(opened.model, image, opened.inputs, count)
-    for name in batched:
-        extra = {**extra, name: np.repeat(opened.inputs[name], count, axis=0)}
-    return {image.name: image.cast(images), **extra}
+    image = prepared.anatomy.image
+    return feeds_of(prepared.opened, image.cast(noise(image, image.shape(prepared.size, count))))
 
 
 def _one(name: str, one: object, several: object, samples: int) -> OneSample:
