@@ -77,8 +77,9 @@ def evaluate_picture(
 
 
 def _failed(item: DataItem, sources: Sequence[SourceMap], context: PictureContext, error: OnnxCamError) -> ItemResult:
-    """A row with the error for each source."""
-    return ItemResult(item.key, tuple(error_row(source, context, str(error)) for source in sources))
+    """A row with the error for each source. It names the picture by its key, wherever the data lies."""
+    message = str(error).replace(str(item.path), item.key)
+    return ItemResult(item.key, tuple(error_row(source, context, message) for source in sources))
 
 
 def _is_kept(source_map: SourceMap) -> bool:
