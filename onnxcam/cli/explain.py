@@ -4,6 +4,7 @@ The files of a picture are written together as soon as it is explained, and its 
 constant memory, and one that is stopped keeps the pictures that it finished.
 """
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -24,9 +25,10 @@ from onnxcam.cli.parsing import (
     parse_style,
     parse_targets,
 )
-from onnxcam.cli.pictures import list_pictures
-from onnxcam.cli.printing import print_note
+from onnxcam.cli.pictures import picture_tree
+from onnxcam.cli.printing import print_lines, print_note
 from onnxcam.cli.progress import progress_bar
+from onnxcam.cli.resume import inputs_of
 from onnxcam.cli.several_inputs import by_input
 from onnxcam.cli.stopping import Stop, stoppable
 from onnxcam.cli.summary import Show, printer
@@ -34,6 +36,8 @@ from onnxcam.errors import OnnxCamError, OutputError, PictureError
 
 if TYPE_CHECKING:
     from onnxcam.explainer.prefetch import PictureResult
+    from onnxcam.explainer.targets.registry import ParsedTargets
+    from onnxcam.methods.blocks import Method
     from onnxcam.metrics.measurement import Measurement
     from onnxcam.outputs.overlay import Style
 
@@ -43,7 +47,7 @@ def explain(args: ExplainArgs) -> None:
     """Write a heat map over each picture that shows where the model saw the class.
 
     The files of a picture are written together as soon as it is explained.
-    A run that stops keeps the files of the pictures before.
+    A run that stops keeps the files of the pictures before, and goes on with --resume.
     `onnxcam methods` lists the methods.
     """
     explain_pictures(args)
@@ -51,14 +55,19 @@ def explain(args: ExplainArgs) -> None:
 
 @dataclass
 class Tally:
-    """How a run goes. pictures: all that were named; failures: why some were skipped; written: those with files."""
+    """How a run goes. pictures: all that were named; failures: why some were skipped; written: those with files.
+
+    complete: those whose files --resume found.
+    """
 
     pictures: int
     failures: list[OnnxCamError]
     written: int = 0
+    complete: int = 0
 
     def __str__(self) -> str:
-        return f"{self.written} of {self.pictures} pictures {'was' if self.written == 1 else 'were'} written"
+        before = f"; {self.complete} had their files before" if self.complete else ""
+        return f"{self.written} of {self.pictures} pictures {'was' if self.written == 1 else 'were'} written{before}"
 
 
 def explain_pictures(args: ExplainArgs) -> None:
@@ -74,69 +83,115 @@ def explain_pictures(args: ExplainArgs) -> None:
 def _explain(args: ExplainArgs, show: Show, input_name: str) -> Tally:
     """Explains the pictures of one input of the model, whose name files bear if there are several inputs."""
     from onnxcam.explainer.prefetch import explain_each
+
+    begun = time.monotonic()
+    job = _parsed(args, input_name)
+    images = [*job.planned]
+    with (
+        _stoppable(job.tally) as stop,
+        progress_bar(images, quiet=args.quiet) as bar,
+        open_explainer(args, job.targets, job.method) as explainer,
+    ):
+        inputs = inputs_of(args, explainer)
+        if args.resume:  # the bar shows what is left
+            images[:] = [image for image in images if not inputs.are_explained(image, job.planned[image])]
+            job.tally.complete = len(job.planned) - len(images)
+        pictures = ((image, job.targets.targets) for image in images)
+        with closing(explain_each(explainer, pictures, progress=job.measuring.counted(bar.begin))) as results:
+            job.measuring.check(explainer)
+            for image, explained in zip(images, results, strict=True):
+                result, metrics = job.measuring.measured(explainer, explained, image)
+                if result.error is None:
+                    with stop.deferred():
+                        result = _signed(result, inputs.of(image))
+                        _write(result, metrics, image, job)
+                        with bar.hidden(), _counted(job.tally):
+                            show(result.saliencies, job.planned[image], metrics)
+                elif args.keep_going:
+                    job.tally.failures.append(_named(result.error, image))
+                else:
+                    raise _last(result.error, image, job.tally)
+    if job.has_folders and not (args.quiet or args.json):
+        print_lines([_closing_line(job.tally, time.monotonic() - begun, args.files.out)])
+    return job.tally
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """What the words say. planned: the files of each picture, for each target by the name of the format."""
+
+    targets: "ParsedTargets"
+    method: "Method"
+    style: "Style"
+    measuring: Measuring
+    planned: dict[Path, list[dict[str, Path]]]
+    tally: Tally
+    has_folders: bool
+
+
+def _parsed(args: ExplainArgs, input_name: str) -> _Job:
+    """The words of the command line, checked before anything is opened. Raises OnnxCamError."""
     from onnxcam.outputs.atomic import check_writable
+    from onnxcam.outputs.completeness import check_tells
     from onnxcam.outputs.paths import plan
 
     style, targets, method = parse_style(args.files), parse_targets(args.targets), build_method(args.method)
     formats = parse_list(args.files.format, "format") if args.files.format is not None else None
-    images, failures = list_pictures(args.images, keep_going=args.keep_going)
-    tally = Tally(len(images) + len(failures), failures)
+    out = parse_output(args.files.out)
+    listing = picture_tree(args.images, keep_going=args.keep_going, recursive=args.recursive, out=out)
+    images = listing.images
+    tally = Tally(len(images) + len(listing.failures), listing.failures)
     requests = parse_requests(args.measuring, tally.pictures)
     style = replace(style, truth=requests.boxes if requests is not None else ())
-    measuring = Measuring(targets.targets, requests)
     if not images:
-        raise failures[0] if len(failures) == 1 else SkippedPictures(tally)
+        raise tally.failures[0] if len(tally.failures) == 1 else SkippedPictures(tally)
     names = list(targets.names) if len(targets.names) > 1 else [""]
     names = [" ".join(filter(None, (input_name, name))) for name in names] if input_name else names
     read = [parse_path(args.model), *files_of(args)]
-    out = parse_output(args.files.out)
-    planned = plan(images, [names] * len(images), method.name, formats, out, protected=read)
+    planned = plan(
+        images, [names] * len(images), method.name, formats, out, protected=read, folders=[*listing.folders.values()]
+    )
     check_writable(path for files in planned for paths in files for path in paths.values())
-    pictures = ((image, targets.targets) for image in images)
-    with (
-        _stoppable(tally) as stop,
-        open_explainer(args, targets, method) as explainer,
-        progress_bar(images, quiet=args.quiet) as bar,
-        closing(explain_each(explainer, pictures, progress=measuring.counted(bar.begin))) as results,
-    ):
-        measuring.check(explainer)
-        for image, files, explained in zip(images, planned, results, strict=True):
-            result, metrics = measuring.measured(explainer, explained, image)
-            if result.error is None:
-                with stop.deferred():
-                    _write(result, metrics, image, files, style, tally)
-                    with bar.hidden(), _counted(tally):
-                        show(result.saliencies, files, metrics)
-            elif args.keep_going:
-                failures.append(_named(result.error, image))
-            else:
-                raise _last(result.error, image, tally)
-    return tally
+    if args.resume:
+        check_tells(planned[0][0])
+    files = dict(zip(images, planned, strict=True))
+    return _Job(targets, method, style, Measuring(targets.targets, requests), files, tally, listing.has_folders)
 
 
-def _write(
-    result: "PictureResult",
-    metrics: "Sequence[Mapping[str, Measurement]]",
-    image: Path,
-    files: Sequence[Mapping[str, Path]],
-    style: "Style",
-    tally: Tally,
-) -> None:
-    """Writes all files of a picture, or none. metrics, files: of each target; files by the name of the format."""
+def _signed(result: "PictureResult", inputs_sha256: str | None) -> "PictureResult":
+    """The result with maps that say what they were made of."""
+    return replace(
+        result,
+        saliencies=[
+            replace(one, provenance=replace(one.provenance, inputs_sha256=inputs_sha256)) for one in result.saliencies
+        ],
+    )
+
+
+def _closing_line(tally: Tally, seconds: float, out: str | None) -> str:
+    """14 pictures, 2 skipped, 3.1 s, maps/"""
+    parts = [f"{tally.written} picture{'' if tally.written == 1 else 's'}"]
+    parts += [f"{tally.complete} complete before"] if tally.complete else []
+    parts += [f"{len(tally.failures)} skipped"] if tally.failures else []
+    return ", ".join([*parts, f"{seconds:.1f} s", out if out is not None else "in the working directory"])
+
+
+def _write(result: "PictureResult", metrics: "Sequence[Mapping[str, Measurement]]", image: Path, job: _Job) -> None:
+    """Writes all files of a picture, or none. metrics: of each target."""
     from onnxcam.outputs.atomic import write_together
     from onnxcam.outputs.formats import FORMATS
 
     try:
         write_together(
             {
-                path: FORMATS[name].write(saliency, result.original, style, measured)
-                for saliency, measured, paths in zip(result.saliencies, metrics, files, strict=True)
+                path: FORMATS[name].write(saliency, result.original, job.style, measured)
+                for saliency, measured, paths in zip(result.saliencies, metrics, job.planned[image], strict=True)
                 for name, path in paths.items()
             }
         )
     except OnnxCamError as error:
-        raise _last(error, image, tally) from None
-    tally.written += 1
+        raise _last(error, image, job.tally) from None
+    job.tally.written += 1
 
 
 @contextmanager
@@ -146,7 +201,7 @@ def _stoppable(tally: Tally) -> Iterator[Stop]:
         with stoppable() as stop:
             yield stop
     except SystemExit:
-        print_note(f"stopped: {tally}")
+        print_note(f"stopped: {tally}{'; --resume goes on with the others' if tally.written else ''}")
         raise
 
 

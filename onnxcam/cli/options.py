@@ -30,7 +30,11 @@ def flag(panel: str, help: str, *flags: str) -> Any:
 ModelPath = Annotated[str, typer.Argument(help="The exported ONNX file.", show_default=False, metavar="MODEL")]
 Images = Annotated[
     list[str],
-    typer.Argument(help="Pictures, .npy arrays, or folders of pictures.", show_default=False, metavar="PICTURES"),
+    typer.Argument(
+        help="Pictures, .npy arrays, folders of pictures, or patterns in quotes such as 'photos/**/*.jpg'.",
+        show_default=False,
+        metavar="PICTURES",
+    ),
 ]
 Json = Annotated[bool, flag(RUN, "Print JSON on standard output and nothing else.", "--json")]
 Isolated = Annotated[
@@ -315,6 +319,18 @@ class ExplainArgs(MapArgs):
     images: Images
     measuring: MeasuringArgs = field(default_factory=MeasuringArgs)
     files: FileArgs = field(default_factory=FileArgs)
+    recursive: Annotated[
+        bool,
+        flag(FILES, "Explain the pictures of sub-folders too, and keep the sub-folders under -o.", "--recursive", "-r"),
+    ] = False
+    resume: Annotated[
+        bool,
+        flag(
+            FILES,
+            "Leave out pictures whose files are all there, from the same picture, model, method and options.",
+            "--resume",
+        ),
+    ] = False
     keep_going: Annotated[
         bool, flag(FILES, "Skip pictures that cannot be explained, and list them at the end.", "--keep-going")
     ] = False

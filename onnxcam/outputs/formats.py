@@ -15,11 +15,14 @@ from onnxcam.outputs import overlay
 from onnxcam.outputs.boxes import draw_target, draw_truth, shown_part
 from onnxcam.outputs.captions import caption, target_text
 from onnxcam.outputs.overlay import Style
-from onnxcam.outputs.record import NOT_MEASURED, Measurements, plain, record
+from onnxcam.outputs.record import NOT_MEASURED, Measurements, map_sha256, plain, record
 from onnxcam.outputs.saliency import Saliency
 from onnxcam.outputs.signal import background, draw_signal
 from onnxcam.outputs.volume import contact_sheet, plane
 from onnxcam.types import Image, Map, Picture
+
+INPUTS_TEXT, MAP_TEXT = "onnxcam:inputs_sha256", "onnxcam:map_sha256"
+"""The text chunks of a PNG that hold Provenance.inputs_sha256, and the SHA-256 of the map."""
 
 Original = Picture | Image
 """What was explained: an upright photograph, or the preprocessed array (C,*spatial) that the network saw."""
@@ -101,6 +104,8 @@ def _png(saliency: Saliency, picture: Original | None, style: Style, metrics: Me
         "onnxcam:model_sha256": provenance.model_sha256,
         "onnxcam:preset": json.dumps(plain(provenance.preset)),
         "onnxcam:fill": provenance.fill,
+        MAP_TEXT: map_sha256(saliency.map),
+        **({INPUTS_TEXT: provenance.inputs_sha256} if provenance.inputs_sha256 is not None else {}),
     }
     info = PngImagePlugin.PngInfo()
     for key, text in texts.items():

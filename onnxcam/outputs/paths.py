@@ -9,7 +9,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from onnxcam.errors import OptionError, OutputError, near
 from onnxcam.inputs.images import SUFFIXES as PICTURE_SUFFIXES
@@ -46,6 +46,7 @@ def plan(
     output: str | None,
     *,
     protected: Iterable[Path | str] = (),
+    folders: Sequence[PurePath] | None = None,
 ) -> Plan:
     """Names for all files of one call, no two the same, not even where upper and lower case are one.
 
@@ -53,14 +54,32 @@ def plan(
     FORMATS; None means that of output's suffix, else png. output: None for `<stem>.<target>.<method>.<suffix>` in the
     working directory; a folder (it exists, or ends in a separator) for the same names in there; else a file, into whose
     name picture and target are put only where there are several. protected: files besides the images that must not be
-    overwritten. The time grows in proportion to the number of files. Raises OptionError for an unknown format,
+    overwritten. folders: for each image the sub-folder of the output folder where its files go, so that pictures of one
+    name stay apart; None for no sub-folders. The time grows in proportion to the number of files. Raises OptionError
+    for an unknown format,
     OutputError for a suffix that names no format, and for a file that would overwrite an input.
     """
     place = _destination(formats, output)
-    stems = _distinct(_stems([Path(image) for image in images]))
+    within = [PurePath()] * len(images) if folders is None or place.stem is not None else folders
+    groups: dict[str, list[int]] = {}
+    for i, folder in enumerate(within):
+        groups.setdefault(_key(folder.as_posix()), []).append(i)
+    names: dict[int, list[str]] = {}
+    for members in groups.values():
+        paths = [Path(images[i]) for i in members]
+        names.update(zip(members, _names(place, paths, [targets[i] for i in members], method), strict=True))
+    planned = [[place.files(name, within[i]) for name in names[i]] for i in range(len(images))]
+    check_inputs((path for sources in planned for files in sources for path in files.values()), [*images, *protected])
+    return planned
+
+
+def _names(
+    place: "_Destination", images: Sequence[Path], targets: Sequence[Sequence[str]], method: str
+) -> list[list[str]]:
+    """The names, without suffix, of the files of the pictures of one folder, for each picture and target."""
     several = len(images) > 1
     names = []
-    for stem, sources in zip(stems, targets, strict=True):
+    for stem, sources in zip(_distinct(_stems(images)), targets, strict=True):
         slugs = [slug(s) if s else str(i + 1) if len(sources) > 1 else "" for i, s in enumerate(sources)]
         for target in _distinct(slugs):
             if place.stem is None:
@@ -69,9 +88,7 @@ def plan(
                 parts = [place.stem, stem if several else "", target if several or len(sources) > 1 else ""]
             names.append(".".join(filter(None, parts)))
     unique = iter(_distinct(names))
-    planned = [[place.files(next(unique)) for _ in sources] for sources in targets]
-    check_inputs((path for sources in planned for files in sources for path in files.values()), [*images, *protected])
-    return planned
+    return [[next(unique) for _ in sources] for sources in targets]
 
 
 def is_folder(output: str) -> bool:
@@ -123,9 +140,9 @@ class _Destination:
     stem: str | None = None
     suffix: str | None = None
 
-    def files(self, name: str) -> dict[str, Path]:
+    def files(self, name: str, within: PurePath) -> dict[str, Path]:
         suffixes = {f: FORMATS[f].suffix if self.suffix is None else self.suffix for f in self.formats}
-        return {f: self.folder / (name + suffix) for f, suffix in suffixes.items()}
+        return {f: self.folder / within / (name + suffix) for f, suffix in suffixes.items()}
 
 
 def _destination(formats: Sequence[str] | None, output: str | None) -> _Destination:

@@ -5,6 +5,7 @@ describes every field. The schema's number rises when a field goes or changes it
 optional there, so that earlier records fit.
 """
 
+import hashlib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
@@ -16,7 +17,7 @@ import numpy as np
 
 from onnxcam.outputs.captions import caption
 from onnxcam.outputs.saliency import Provenance, Saliency, ScoredTarget
-from onnxcam.types import Floats
+from onnxcam.types import Floats, Map
 
 SCHEMA = 1
 """The number of the schema that `record` writes."""
@@ -78,10 +79,12 @@ def record(
         **_choices(provenance),
         **({"window": provenance.window} if provenance.window is not None else {}),
         **({"bands": provenance.bands} if provenance.bands is not None else {}),
+        **({"inputs_sha256": provenance.inputs_sha256} if provenance.inputs_sha256 is not None else {}),
         "size": {"sides": saliency.map.shape, "origin": provenance.size_origin},
         **_run(provenance),
         "map": {
             "shape": saliency.map.shape,
+            "sha256": map_sha256(saliency.map),
             "placement": saliency.placement,
             "hidden": saliency.placement.hidden if saliency.placement is not None else None,
             **({"raw": saliency.raw} if raw else {}),
@@ -92,6 +95,11 @@ def record(
         "versions": provenance.versions,
     }
     return {key: plain(value) for key, value in values.items()}
+
+
+def map_sha256(saliency: Map) -> str:
+    """SHA-256 of the numbers of a map, as an .npy file holds them: float32, little-endian, row by row."""
+    return hashlib.sha256(np.ascontiguousarray(saliency, "<f4").tobytes()).hexdigest()
 
 
 def _key(name: str) -> str:

@@ -124,6 +124,8 @@ class Provenance:
     layers: where the maps of several layers were fused, each of them; layer and features are those of the first then.
     window: (low, high), the values that became black and white; None where none was chosen.
     bands: the numbers, from 1, of those that were red, green and blue; None where none were chosen.
+    inputs_sha256: of everything on which the files of the command line depend: picture, model, method, options. None
+    for a map of the library.
 
     error: where scores were estimated, a bound on the root mean square error of the map, which is in [0,1]; it holds in
     about 9 of 10 cases. None where nothing was estimated, and where too little was scored to tell, which a note says.
@@ -158,6 +160,7 @@ class Provenance:
     image_input: str | None = None
     layers: tuple[FusedLayer, ...] = ()
     bands: tuple[int, ...] | None = None
+    inputs_sha256: str | None = None
 
     @property
     def tensors(self) -> tuple[str, ...]:

@@ -1,5 +1,7 @@
 """The record is plain JSON that fits its schema, whatever was explained."""
 
+import hashlib
+import io
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -13,6 +15,7 @@ import numpy as np
 import onnx
 import pytest
 from jsonschema import Draft202012Validator
+from PIL import Image
 from results import HASH, saliency
 from small_models import CLASSIFIER, filled
 
@@ -162,7 +165,7 @@ LATER = {
     "target": ("side", "box", "outline", "step"),
     "layer": ("fused",),
     "preset": ("padding",),
-    "map": ("hidden",),
+    "map": ("hidden", "sha256"),
 }
 """Fields that are written always, and that the first records of this schema's number did not have."""
 
@@ -180,7 +183,8 @@ HIDDEN = 1 - (269.5 - 30) * (240 - 0.5) / (240 * 300)
 
 
 def test_the_record_names_every_choice_in_plain_json() -> None:
-    values = record(saliency(), [Path("cat.score-cam.png"), "x.npy"])
+    one = saliency()
+    values = record(one, [Path("cat.score-cam.png"), "x.npy"])
     VALIDATOR.validate(values)
     assert json.loads(json.dumps(values, allow_nan=False)) == values
     assert values == {
@@ -238,6 +242,7 @@ def test_the_record_names_every_choice_in_plain_json() -> None:
         "seconds": 1.25,
         "map": {
             "shape": [224, 230],
+            "sha256": hashlib.sha256(one.map.astype("<f4").tobytes()).hexdigest(),
             "placement": {"picture": [240, 300], "box": [30.0, 0.5, 269.5, 240.0]},
             "hidden": HIDDEN,
         },
@@ -245,6 +250,17 @@ def test_the_record_names_every_choice_in_plain_json() -> None:
         "notes": [{"code": "looped", "text": "one"}, {"code": "partial", "text": "two"}],
         "versions": {"onnxcam": "0.1.0", "onnx": "1.23.2"},
     }
+
+
+def test_what_a_map_was_made_of_is_in_its_record_and_its_png() -> None:
+    one = saliency()
+    one = replace(one, provenance=replace(one.provenance, inputs_sha256="12" * 32))
+    values = record(one)
+    VALIDATOR.validate(values)
+    assert values["inputs_sha256"] == "12" * 32
+    with Image.open(io.BytesIO(FORMATS["png"].write(one, None, Style()))) as png:
+        assert png.info["onnxcam:inputs_sha256"] == "12" * 32
+        assert png.info["onnxcam:map_sha256"] == values["map"]["sha256"]
 
 
 def test_numbers_that_are_not_finite_become_null() -> None:

@@ -1,0 +1,224 @@
+"""`onnxcam explain` of folders: sub-folders, patterns in quotes, and runs that go on where one stopped."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path, PurePath
+
+import numpy as np
+import onnx
+import pytest
+from command import files
+from PIL import Image
+from typer.testing import CliRunner
+
+from onnxcam.cli.main import app
+from onnxcam.cli.pictures import picture_tree
+from onnxcam.errors import OnnxCamError, OptionError, PictureError
+from onnxcam.inputs.folders import matching, pictures_below
+
+NAMES = ("top.png", "cat/1.png", "cat/2.png", "dog/1.png", "dog/small/1.png")
+
+
+@pytest.fixture
+def photos(classifier: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """tiny.onnx, and photos/ with NAMES, each of other pixels; the working directory is their folder."""
+    onnx.save(classifier, tmp_path / "tiny.onnx")
+    for i, name in enumerate(NAMES):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (40, 30, 3)).astype(np.uint8)).save(path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "photos"
+
+
+def explained(*words: str, code: int = 0) -> list[str]:
+    """The lines on standard output of a call, whose method is Grad-CAM."""
+    done = CliRunner().invoke(app, ["explain", "tiny.onnx", "-m", "grad-cam", *words])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == code, done.output
+    return done.stdout.splitlines()
+
+
+def written(lines: Sequence[str]) -> list[str]:
+    return [line.split(" -> ")[0] for line in lines if " -> " in line]
+
+
+def test_recursive_keeps_the_sub_folders_so_that_equal_names_stay_apart(photos: Path) -> None:
+    lines = explained("photos", "--recursive", "-o", "maps/")
+    assert files(Path("maps")) == {name.replace(".png", ".grad-cam.png") for name in NAMES}
+    assert written(lines) == [f"photos/{name}" for name in sorted(NAMES, key=lambda n: PurePath(n).parts)]
+    first, seconds, where = lines[-1].split(", ")
+    assert (first, where) == ("5 pictures", "maps/")
+    assert float(seconds.removesuffix(" s")) > 0
+
+
+def test_what_a_run_wrote_below_the_folder_is_not_explained_by_the_next(photos: Path) -> None:
+    explained("photos", "-r", "-o", "photos/maps/", "-q")
+    explained("photos", "-r", "-q", "-o", "photos/other.jpg.png")  # beside the pictures, under no method's name
+    names = [
+        str(image.relative_to("photos")) for image in picture_tree(["photos"], keep_going=False, recursive=True).images
+    ]
+    assert not [name for name in names if name.startswith("maps/")], "overlays are left out by their names"
+    os.rename("photos/maps/cat/1.grad-cam.png", "photos/maps/cat/1.png")
+    inside = picture_tree(["photos"], keep_going=False, recursive=True, out="photos/maps/").images
+    assert not [image for image in inside if "maps" in image.parts], "and -o itself is not searched"
+    assert Path("photos/maps/cat/1.png") in picture_tree(["photos"], keep_going=False, recursive=True).images
+
+
+def test_several_folders_are_kept_below_what_they_have_in_common(photos: Path) -> None:
+    assert [str(f) for f in picture_tree(["photos/cat", "photos/dog"], keep_going=False, recursive=True).folders.values()] == [
+        "cat", "cat", "dog", "dog/small",
+    ]  # fmt: skip
+    flat = picture_tree(["photos/cat", "photos/dog", "photos/top.png"], keep_going=False)
+    assert {str(folder) for folder in flat.folders.values()} == {"."}, "without --recursive all goes into one folder"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("photos/**/*.png", NAMES),
+        ("photos/*/1.png", ("cat/1.png", "dog/1.png")),
+        ("photos/[cd]*/[!1].png", ("cat/2.png",)),
+        ("photos/*", ("top.png",)),
+        ("photos/**/sm?ll/*", ("dog/small/1.png",)),
+        ("{folder}/dog/**/*.png", ("dog/1.png", "dog/small/1.png")),
+    ],
+)
+def test_a_pattern_in_quotes_names_what_the_shell_would(photos: Path, pattern: str, names: Sequence[str]) -> None:
+    found = matching(pattern.format(folder=photos.absolute())).images
+    assert {image.absolute() for image in found} == {photos.absolute() / name for name in names}
+    assert list(found) == sorted(found, key=lambda path: path.parts)
+
+
+def test_a_pattern_keeps_the_sub_folders_behind_its_first_wildcard(photos: Path) -> None:
+    explained("photos/**/1.png", "-o", "maps/", "-q")
+    assert files(Path("maps")) == {"cat/1.grad-cam.png", "dog/1.grad-cam.png", "dog/small/1.grad-cam.png"}
+
+
+def test_a_file_whose_name_has_brackets_is_that_file(photos: Path) -> None:
+    os.rename("photos/top.png", "photos/top[1].png")
+    os.link("photos/cat/1.png", "photos/top1.png")
+    assert written(explained("photos/top[1].png", "-o", "maps/")) == ["photos/top[1].png"]
+    assert matching("photos/top[[]1].png").images == (Path("photos/top[1].png"),)
+
+
+def test_hidden_files_and_other_kinds_are_left_out_of_a_pattern(photos: Path) -> None:
+    (photos / ".hidden.png").write_bytes(b"")
+    (photos / ".cache").mkdir()
+    (photos / ".cache" / "3.png").write_bytes(b"")
+    (photos / "notes.txt").write_text("no picture")
+    assert matching("photos/*").images == (Path("photos/top.png"),)
+    assert len(matching("photos/**/*.png").images) == len(NAMES)
+    assert [path.name for path in matching("photos/.cache/*").images] == ["3.png"]
+    assert [path.name for path in matching("photos/*.txt").images] == ["notes.txt"], "a suffix that is named counts"
+    assert len(pictures_below(photos).images) == len(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "message"),
+    [
+        (["photos/*.jpg"], PictureError, r"photos/\*\.jpg: no file has such a name"),
+        (["photos/*/none/*"], PictureError, "no file has such a name"),
+        (["empty", "--recursive"], PictureError, "no pictures in this folder and its sub-folders"),
+        (["outer"], PictureError, r"no pictures in this folder .*; 'outer/\*\*/\*' names those of its sub-folders"),
+        (
+            ["photos", "--resume", "--format", "npy"],
+            OptionError,
+            "--resume: an .npy does not say .*: --format npy,json",
+        ),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(photos: Path, words: list[str], kind: type[OnnxCamError], message: str) -> None:
+    Path("empty").mkdir()
+    Path("outer/inner").mkdir(parents=True)
+    with pytest.raises(OnnxCamError, match=message) as refused:
+        explained(*words)
+    assert isinstance(refused.value, kind)
+
+
+def test_each_folder_is_visited_once_whatever_links_there_are(photos: Path, tmp_path: Path) -> None:
+    (photos / "cat" / "up").symlink_to(photos, target_is_directory=True)
+    (photos / "a link").symlink_to(photos / "dog", target_is_directory=True)
+    (tmp_path / "elsewhere").mkdir()
+    os.link(photos / "top.png", tmp_path / "elsewhere" / "9.png")
+    (photos / "class").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    names = [image.relative_to(photos).as_posix() for image in pictures_below(photos).images]
+    assert sorted(names) == sorted([*NAMES, "class/9.png"])
+
+
+def test_a_sub_folder_that_cannot_be_read_is_an_error_or_left_out_with_one(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir = os.scandir
+
+    def refused(path: object) -> object:
+        if str(path) == "photos/dog":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(PictureError, match="photos/dog: permission denied"):
+        picture_tree(["photos"], keep_going=False, recursive=True)
+    listing = picture_tree(["photos"], keep_going=True, recursive=True)
+    assert ([str(error) for error in listing.failures], len(listing.images)) == (["photos/dog: permission denied"], 3)
+
+
+def test_resume_leaves_out_what_is_complete_and_says_how_much(photos: Path) -> None:
+    words = ["photos", "-r", "-o", "maps/", "--format", "png,npy,json"]
+    explained(*words, "-q")
+    before = {name: (Path("maps") / name).stat().st_mtime_ns for name in files(Path("maps"))}
+    assert len(before) == 15
+    assert explained(*words, "--resume")[-1].startswith("0 pictures, 5 complete before, ")
+    assert {name: (Path("maps") / name).stat().st_mtime_ns for name in files(Path("maps"))} == before
+    os.unlink("maps/cat/2.grad-cam.npy")
+    lines = explained(*words, "--resume")
+    assert written(lines) == ["photos/cat/2.png"]
+    assert lines[-1].startswith("1 picture, 4 complete before, ")
+
+
+CHANGES = {
+    "another method's name in the same file": ["-m", "layer-cam"],
+    "another target": ["--target", "1"],
+    "preprocessing": ["--mean", "0.1,0.2,0.3"],
+    "drawing": ["--colormap", "jet"],
+    "metrics": ["--metrics", "sparseness"],
+    "layer": ["--layer", "last-conv"],
+    "limits": ["--max-pixels", "1M"],
+}
+
+
+@pytest.mark.parametrize("words", CHANGES.values(), ids=CHANGES)
+def test_a_changed_option_is_not_taken_for_done(photos: Path, words: list[str]) -> None:
+    start = ["photos/top.png", "photos/cat/1.png", "-o", "map.png", "--resume"]  # whatever the method is
+    explained(*start, "-q")
+    assert len(written(explained(*start, *words))) == 2
+    assert written(explained(*start, *words, "--threads", "1", "--batch", "2")) == [], "how it runs changes nothing"
+    assert len(written(explained(*start))) == 2
+
+
+def test_other_pixels_weights_and_damaged_files_are_not_taken_for_done(photos: Path) -> None:
+    words = ["photos/top.png", "photos/cat/1.png", "-o", "maps/", "--resume", "--format", "png,npy"]
+    explained(*words, "-q")
+    os.replace("photos/cat/2.png", "photos/cat/1.png")
+    assert written(explained(*words)) == ["photos/cat/1.png"], "the picture has other pixels under its old name"
+    data = Path("maps/top.grad-cam.png").read_bytes()
+    Path("maps/top.grad-cam.png").write_bytes(data[: len(data) // 2])
+    assert written(explained(*words)) == ["photos/top.png"], "a file that was cut off"
+    np.save("maps/top.grad-cam.npy", np.zeros((16, 12), np.float32))
+    assert written(explained(*words)) == ["photos/top.png"], "a map of something else beside the overlay"
+    model = onnx.load("tiny.onnx")
+    model.doc_string = "another file"
+    onnx.save(model, "tiny.onnx")
+    assert len(written(explained(*words))) == 2
+
+
+def test_resume_tries_again_what_was_skipped(photos: Path) -> None:
+    (photos / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno picture")
+    done = CliRunner().invoke(
+        app, ["explain", "tiny.onnx", "photos", "-m", "grad-cam", "-o", "maps/", "--keep-going", "--resume"]
+    )
+    assert isinstance(done.exception, PictureError)
+    assert done.stdout.splitlines()[-1].startswith("1 picture, 1 skipped, ")
+    os.replace("photos/cat/2.png", "photos/broken.png")
+    assert written(explained("photos", "-o", "maps/", "--resume")) == ["photos/broken.png"]
