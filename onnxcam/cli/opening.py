@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from onnxcam.cli.options import CompareArgs, ExplainArgs, OpeningArgs, SanityArgs
+from onnxcam.cli.evaluate_options import EvaluateArgs
+from onnxcam.cli.options import CompareArgs, ExplainArgs, MapArgs, OpeningArgs, SanityArgs
 from onnxcam.cli.parsing import (
     parse_adjustment,
     parse_bands,
@@ -39,10 +40,9 @@ def open_explainer(
     """The explainer of one call. file, layer: in place of those of the arguments. Raises OnnxCamError."""
     from onnxcam.explainer.explainer import Explainer
     from onnxcam.inputs.opencv import opencv
-    from onnxcam.inputs.presets import parse_size
 
     opencv()  # what draws the maps is missed before any work
-    opening, engine, step = args.opening, args.engine, args.method.step
+    step = args.method.step
     model: ModelFile | Path | None = file
     if not isinstance(args, CompareArgs) and file is None:
         model = parse_path(args.model)
@@ -51,26 +51,36 @@ def open_explainer(
         model,
         method,
         step=parse_path(step) if step is not None else None,
-        providers=parse_list(engine.providers, "providers"),
-        preset=args.preprocessing.preset,
-        adjust=parse_adjustment(args.preprocessing),
-        window=parse_window(args.preprocessing.window),
-        bands=parse_bands(args.preprocessing.bands),
-        layer=layer or opening.layer or "auto",
-        layout=opening.layout,
-        image_input=parse_image_input(opening.image_input),
-        size=parse_size(opening.size) if opening.size is not None else None,
-        output=opening.output,
         kind=targets.kind,
-        inputs=parse_inputs(opening.inputs or ()),
-        labels=args.targets.labels,
-        batch=engine.batch,
-        threads=engine.threads,
-        engine=parse_engine(engine),
         cache=cache,
-        isolated=engine.isolated,
-        limits=parse_limits(args.limits),
+        isolated=args.engine.isolated,
+        **{**opening_arguments(args, args.targets.labels), **({"layer": layer} if layer else {})},
     )
+
+
+def opening_arguments(args: MapArgs | EvaluateArgs, labels: str | None) -> dict[str, Any]:
+    """The keyword arguments of Explainer() that say how a model is opened and run. Raises OnnxCamError."""
+    from onnxcam.inputs.presets import parse_size
+
+    opening, engine = args.opening, args.engine
+    return {
+        "providers": parse_list(engine.providers, "providers"),
+        "preset": args.preprocessing.preset,
+        "adjust": parse_adjustment(args.preprocessing),
+        "window": parse_window(args.preprocessing.window),
+        "bands": parse_bands(args.preprocessing.bands),
+        "layer": opening.layer or "auto",
+        "layout": opening.layout,
+        "image_input": parse_image_input(opening.image_input),
+        "size": parse_size(opening.size) if opening.size is not None else None,
+        "output": opening.output,
+        "inputs": parse_inputs(opening.inputs or ()),
+        "labels": labels,
+        "batch": engine.batch,
+        "threads": engine.threads,
+        "engine": parse_engine(engine),
+        "limits": parse_limits(args.limits),
+    }
 
 
 def open_options(file: "ModelFile", args: OpeningArgs, limits: "Limits | None" = None) -> "OpenOptions":

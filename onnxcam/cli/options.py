@@ -2,7 +2,8 @@
 
 An option is a field of a group below: its type, its flags, its help and its default. A command names the groups it
 takes, and groups.py gives it these with the parsed values. The values are still text: parsing.py turns them into the
-library's. To add an option, add a field here and the line in parsing.py or opening.py that hands it on.
+library's. To add an option, add a field here and the line in parsing.py or opening.py that hands it on. Those of
+`onnxcam evaluate` alone are in evaluate_options.py.
 """
 
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 WHAT, HOW, PICTURE, MEASURE = "What is explained", "How", "The picture", "Measuring"
-FILES, RUN = "Files", "Running"
+FILES, RUN, DATA = "Files", "Running", "The data"
 """The panels of `--help`."""
 
 DEFAULT_METHOD, COMPILED_METHOD = "score-cam", "grad-cam"
@@ -65,6 +66,11 @@ Budget = Annotated[
     int | None,
     option(HOW, "Score-CAM: score at most N feature maps and estimate the others, with an error bound.", metavar="N"),
 ]
+Tolerance = Annotated[
+    float | None,
+    option(HOW, "Score-CAM: score as many maps as it takes to be off by at most X (the map is 0 to 1).", metavar="X"),
+]
+Fast = Annotated[bool, flag(HOW, "Score-CAM with the tolerance 0.02: typically 5 to 20 % of the passes.", "--fast")]
 """Options of methods, which several commands take with other defaults."""
 
 
@@ -149,15 +155,8 @@ class MethodArgs:
     fill: FillName = None
     options: MethodOptions = None
     budget: Budget = None
-    tolerance: Annotated[
-        float | None,
-        option(
-            HOW, "Score-CAM: score as many maps as it takes to be off by at most X (the map is 0 to 1).", metavar="X"
-        ),
-    ] = None
-    fast: Annotated[
-        bool, flag(HOW, "Score-CAM with the tolerance 0.02: typically 5 to 20 % of the passes.", "--fast")
-    ] = False
+    tolerance: Tolerance = None
+    fast: Fast = False
     step: Annotated[
         str | None,
         option(HOW, "A step graph: the gradient as an ONNX file. Default: built from the model.", metavar="FILE"),
