@@ -4,13 +4,9 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
 
 from onnxcam.cli.parsing import parse_path
 from onnxcam.errors import OnnxCamError, PictureError
-
-if TYPE_CHECKING:
-    from onnxcam.inputs.folders import Pictures
 
 TOP = PurePath()
 """The folder of a picture that is written into -o itself."""
@@ -48,47 +44,62 @@ def picture_tree(paths: Sequence[str], *, keep_going: bool, recursive: bool = Fa
     that was named, or below what all of these have in common.
     """
     listing = Listing()
-    trees: list[tuple[Path, dict[Path, None]]] = []
+    trees: list[Named] = []
     for text in paths:
         try:
-            named, is_tree = _pictures(text, recursive, out)
+            named = _pictures(text, recursive, out)
         except OnnxCamError as error:
             if not keep_going:
                 raise
             listing.failures.append(error)
             continue
-        if named.errors and not keep_going:
-            raise named.errors[0]
-        listing.failures.extend(named.errors)
-        listing.has_folders |= is_tree or named.images != (named.root,)
-        images = dict.fromkeys(named.images)
-        if is_tree:
-            trees.append((named.root, images))
-        listing.folders.update((image, TOP) for image in images if image not in listing.folders)
+        listing.has_folders |= named.images != (named.root,)
+        listing.folders.update((image, TOP) for image in named.images if image not in listing.folders)
+        if named.is_tree:
+            trees.append(named)
     _keep_folders(listing, trees)
     return listing
 
 
-def _pictures(text: str, recursive: bool, out: str | None) -> "tuple[Pictures, bool]":
-    """The pictures that a word names, and whether their sub-folders are kept."""
-    from onnxcam.inputs.folders import Pictures, is_pattern, matching, pictures_below
+@dataclass(frozen=True)
+class Named:
+    """The pictures that one word names. root: the folder that holds them, or the file itself.
+
+    is_tree: whether the sub-folders of the root are kept.
+    """
+
+    root: Path
+    images: tuple[Path, ...]
+    is_tree: bool = False
+
+
+def _pictures(text: str, recursive: bool, out: str | None) -> Named:
     from onnxcam.inputs.images import find_pictures
+    from onnxcam.inputs.patterns import is_pattern, matching
 
     path = parse_path(text)
-    written = Path(out) if out is not None and os.path.isdir(out) else None
     if is_pattern(text):
-        named = matching(text)
-        return Pictures(named.root, _inputs(_outside(named.images, written, named.root))), True
+        matches = matching(text)
+        return Named(matches.root, _inputs(_outside(matches.images, out, matches.root)), True)
     if recursive and path.is_dir():
-        named = pictures_below(path, written)
-        return Pictures(path, _inputs(named.images), named.errors), True
+        return Named(path, _inputs(_outside(_below(path), out, path)), True)
     try:
         pictures = tuple(find_pictures(path))
     except PictureError as error:
         if not _has_folders(path):
             raise
         raise PictureError(f"{error}; '{path}/**/*' names those of its sub-folders") from None
-    return Pictures(path, pictures if pictures == (path,) else _inputs(pictures)), False
+    return Named(path, pictures if pictures == (path,) else _inputs(pictures))
+
+
+def _below(root: Path) -> tuple[Path, ...]:
+    """The pictures of a folder and of its sub-folders, in natural order. Raises OnnxCamError."""
+    from onnxcam.evaluation.readers.listing import Listing as Files
+
+    pictures = tuple(Files.of(root).pictures.values())
+    if not pictures:
+        raise PictureError(f"{root}: no pictures in this folder and its sub-folders (a .jpg, .png, .webp, .tif, ...)")
+    return pictures
 
 
 def _has_folders(path: Path) -> bool:
@@ -99,11 +110,11 @@ def _has_folders(path: Path) -> bool:
         return False
 
 
-def _outside(images: tuple[Path, ...], folder: Path | None, root: Path) -> tuple[Path, ...]:
-    """The pictures that do not lie in the folder, which is not the root."""
-    if folder is None or os.path.abspath(folder) == os.path.abspath(root):
+def _outside(images: tuple[Path, ...], out: str | None, root: Path) -> tuple[Path, ...]:
+    """The pictures that do not lie in the folder that -o names, unless that is the root."""
+    if out is None or not os.path.isdir(out) or os.path.abspath(out) == os.path.abspath(root):
         return images
-    inside = os.path.join(os.path.abspath(folder), "")
+    inside = os.path.join(os.path.abspath(out), "")
     return tuple(image for image in images if not os.path.abspath(image).startswith(inside)) or images
 
 
@@ -117,12 +128,12 @@ def _inputs(images: Iterable[Path]) -> tuple[Path, ...]:
     return tuple(image for image in listed if not image.name.endswith(overlays)) or listed
 
 
-def _keep_folders(listing: Listing, trees: Sequence[tuple[Path, Iterable[Path]]]) -> None:
-    """Sets the folders of pictures that were listed below a root."""
-    roots = [os.path.abspath(root) for root, _ in trees]
+def _keep_folders(listing: Listing, trees: Sequence[Named]) -> None:
+    """Sets the folders of the pictures below a root: below what all roots have in common."""
+    roots = [os.path.abspath(tree.root) for tree in trees]
     is_one_drive = len({os.path.splitdrive(root)[0] for root in roots}) == 1
     common = os.path.commonpath(roots) if is_one_drive else None
-    for root, (_, images) in zip(roots, trees, strict=True):
-        for image in images:
+    for root, tree in zip(roots, trees, strict=True):
+        for image in tree.images:
             parent = os.path.dirname(os.path.abspath(image))
             listing.folders[image] = PurePath(os.path.relpath(parent, common if common is not None else root))

@@ -193,7 +193,7 @@ def find_pictures(path: str | os.PathLike[str]) -> list[Path]:
         if not stat.S_ISDIR(path.stat().st_mode):
             return [path]
         with os.scandir(path) as entries:
-            pictures = sorted(path / entry.name for entry in entries if is_picture(entry))
+            pictures = sorted(path / entry.name for entry in entries if _is_picture(entry))
     except (OSError, ValueError) as error:
         raise PictureError(f"{name}: {reason(error)}") from error
     if not pictures:
@@ -201,8 +201,7 @@ def find_pictures(path: str | os.PathLike[str]) -> list[Path]:
     return pictures
 
 
-def is_picture(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry of a folder is a picture by its suffix, and not hidden."""
+def _is_picture(entry: os.DirEntry[str]) -> bool:
     suffix = os.path.splitext(entry.name)[1].lower()
     if suffix not in SUFFIXES or entry.name.startswith("."):
         return False
