@@ -23,7 +23,7 @@ from onnxcam.compiler.checking import (
 )
 from onnxcam.compiler.compact_constants import compacted, shorten_names
 from onnxcam.compiler.file_types import with_file_types
-from onnxcam.compiler.interface import Interface, interface_of, publish_names
+from onnxcam.compiler.interface import Interface, interface_of, publish_names, record_shapes
 from onnxcam.compiler.metadata import compiled_record
 from onnxcam.compiler.prepared import PREDICTION, Prepared
 from onnxcam.compiler.preprocessing import take_pictures
@@ -174,6 +174,7 @@ class _Work:
         if self.raw:
             graph = take_pictures(graph, prepared.anatomy.image, prepared.size, self.explainer.preset)
         shorten_names(graph)
+        record_shapes(graph)
         names = publish_names(graph)
         ir.without_descriptions(graph)
         return graph, interface_of(graph, names, prepared.anatomy.image.name)

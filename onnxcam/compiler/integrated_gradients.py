@@ -52,7 +52,8 @@ def integrated_gradients(prepared: Prepared) -> Model:
     turn = _Turn(prepared, plan, way, forward, traces, LoopBody(model, "onnxcam/way"))
     places, target, slopes, *own = turn.run(b)
     raw = _integral(model, b, weights_of_places(b, places, plan), slopes, plan, prepared)
-    raw = only_sound(b, raw, len(prepared.size))
+    zero, count = b.constant([0], np.int64), way.maps
+    raw, target = (b("Slice", x, zero, count, zero) for x in (only_sound(b, raw, len(prepared.size)), target))
     for output, value in zip(prepared.opened.model.graph.outputs, own, strict=True):
         first = b("Gather", value, b.constant(0, np.int64), axis=0, name=str(output.name))
         first.type, first.shape = tensor_named(forward, str(output.name)).type, output.shape
@@ -67,6 +68,12 @@ def _check(prepared: Prepared) -> None:
         raise CompileError(f"a compiled file starts the way at zero or at the mean colour (fill), not at {fill}")
     if prepared.fixed is not None:
         raise CompileError("integrated-gradients runs several images together, and this model takes one image a run")
+    sequences = ir.sequences(prepared.opened.model)
+    if name := next((v.name for v in prepared.opened.model.graph.outputs if v.name in sequences), None):
+        raise CompileError(
+            f"the model's output {name!r} is a sequence, and integrated-gradients runs the model in a loop, which "
+            f"carries tensors; remove that output, or compile gradient"
+        )
 
 
 def _around(forward: Model) -> Model:
@@ -78,12 +85,16 @@ def _around(forward: Model) -> Model:
 
 @dataclass(frozen=True, eq=False)
 class _Way:
-    """From the baseline to the image, each (R,...) in the model's layout. images: (1,) N. given: (R,) targets."""
+    """From the baseline to the image, each (R,...) in the model's layout. given: (R,) targets.
+
+    images, rows, maps: (1,) N, R, and how many maps are published: R, and none where no target is fed.
+    """
 
     baseline: Value | None
     change: Value
     images: Value
     rows: Value
+    maps: Value
     given: Value
 
 
@@ -92,14 +103,18 @@ def _way(model: Model, b: Builder, prepared: Prepared) -> _Way:
     image, given = tensor_named(model, entry.name), given_targets(model, prepared)
     zero = b.constant([0], np.int64)
     images, targets = (b("Gather", b("Shape", x), zero, axis=0) for x in (image, given))
-    rows = b("Max", images, targets)
+    one = b.constant([1], np.int64)
+    rows = b("Where", b("Greater", targets, one), targets, images)
+    maps = b("Where", b("Equal", targets, zero), zero, rows)
     image = b("Expand", image, b("Concat", rows, b.constant([1] * (len(entry.layout) - 1), np.int64), axis=0))
-    given = b("Expand", given, rows)
+    # Without a target the images run all the same, for the model's own outputs.
+    some = b("Slice", b("Concat", given, zero, axis=0), zero, b("Max", targets, one), zero)
+    given = b("Expand", some, rows)
     if prepared.method.options["fill"] == "zero":
-        return _Way(None, image, images, rows, given)
+        return _Way(None, image, images, rows, maps, given)
     sides = [i for i, letter in enumerate(entry.layout) if letter in entry.letters]
     baseline = b.reduce("ReduceMean", image, sides)
-    return _Way(baseline, b("Sub", image, baseline), images, rows, given)
+    return _Way(baseline, b("Sub", image, baseline), images, rows, maps, given)
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ import numpy as np
 import onnx_ir
 
 from onnxcam.surgeon.builder import Builder, publish
-from onnxcam.surgeon.ir import Model, Value, in_order, shape_with_names
+from onnxcam.surgeon.ir import Model, Value, in_order, infer_shapes, shape_with_names
 
 TARGET = "onnxcam/compiled_target"
 MAP = "onnxcam/compiled_map"
@@ -94,6 +94,18 @@ def publish_names(model: Model) -> dict[str, str]:
         ends[inner].name = public
     in_order(model)
     return names
+
+
+def record_shapes(model: Model) -> None:
+    """Records the shapes of outputs without one, such as the tensor in place of a map of labels, as far as they follow.
+
+    onnx's checker asks for them. Changes the model.
+    """
+    missing = [v for v in model.graph.outputs if isinstance(v.type, onnx_ir.TensorType) and v.shape is None]
+    shapes = infer_shapes(model, {}) if missing else {}
+    for value in missing:
+        if (shape := shapes.get(str(value.name))) is not None:
+            value.shape = onnx_ir.Shape(shape)
 
 
 def _free(name: str, taken: set[str]) -> str:

@@ -145,6 +145,16 @@ def test_integrated_gradients_refuses_a_baseline_that_needs_the_picture() -> Non
 
 
 @pytest.mark.parametrize("method", BATCH_METHODS)
+def test_no_image_or_no_target_gives_no_map(method: str) -> None:
+    data = compile(filled(CLASSIFIER), method).bytes
+    for images, classes in ((0, 1), (1, 0), (0, 0)):
+        feeds = {"x": np.zeros((images, 3, 16, 12), np.float32), "target": np.zeros(classes, np.int64)}
+        results = outputs(data, feeds)
+        shapes = [results[name].shape for name in ("saliency_map", "saliency_target", "saliency_range", "logits")]
+        assert shapes == [(0, 16, 12), (0,), (0, 2), (images, 5)]
+
+
+@pytest.mark.parametrize("method", BATCH_METHODS)
 def test_a_file_of_a_small_model_grows_by_little(method: str) -> None:
     model = filled(CLASSIFIER)
     assert len(compile(model, method).bytes) <= len(model.SerializeToString()) + 64 * 1024

@@ -76,17 +76,29 @@ def labelled() -> onnx.ModelProto:
     return model
 
 
-def test_outputs_of_text_and_sequences_stay() -> None:
+@pytest.mark.parametrize("method", ["grad-cam", "eigen-cam"])
+def test_outputs_of_text_and_sequences_stay(method: str) -> None:
     model = labelled()
     results, expected = (
         run(data, {"x": IMAGES, **given})
         for data, given in (
-            (compile(model).bytes, {"target": np.asarray([-1, 2])}),
+            (compile(model, method).bytes, {"target": np.asarray([-1, 2])}),
             (model.SerializeToString(), {}),
         )
     )
+    rows = [[row[name] for name in ("ant", "bee", "cat", "dog", "eel")] for row in expected["loss"]]
+    np.testing.assert_allclose(results["loss"], rows, rtol=1e-5, err_msg="a map of labels is the tensor of its scores")
     assert results["label"].tolist() == expected["label"].tolist()
     assert [part.shape for part in results["colours"]] == [(2, 1, 16, 12), (2, 2, 16, 12)]
+
+
+@pytest.mark.parametrize("method", ["integrated-gradients", "score-cam"])
+def test_a_sequence_is_refused_by_methods_with_the_model_in_a_loop(method: str) -> None:
+    model = labelled()
+    (label,) = (v for v in model.graph.output if v.name == "label")
+    model.graph.output.remove(label)
+    with pytest.raises(CompileError, match=r"the model's output 'colours' is (a sequence|no tensor of numbers)"):
+        compile(model, method)
 
 
 def test_another_text_is_a_changed_output() -> None:
