@@ -137,6 +137,12 @@ _READERS: Mapping[str, Callable[[str, Sequence[int | None]], Preset | None]] = {
 """How each file beside a model is read, in the order in which they are looked for."""
 
 
+def files_beside(model: Path) -> list[Path]:
+    """The files beside a model that are read without being named: of its preprocessing and its labels."""
+    files = (file_beside(model, name) for name in _READERS)
+    return [path for path in files if path is not None]
+
+
 def from_hugging_face(values: Mapping[str, Any]) -> Preset:
     """The preset of an image processor's configuration; raises PresetError for what a preset cannot express.
 

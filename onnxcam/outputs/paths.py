@@ -13,6 +13,7 @@ from pathlib import Path, PurePath
 
 from onnxcam.errors import OptionError, OutputError, near
 from onnxcam.inputs.images import SUFFIXES as PICTURE_SUFFIXES
+from onnxcam.inputs.processor_config import files_beside
 from onnxcam.outputs.formats import FORMATS
 from onnxcam.surgeon.weights_files import weights_files
 
@@ -105,8 +106,9 @@ def named_file(output: str, what: str, suffixes: Sequence[str]) -> Path:
 
 
 def check_inputs(paths: Iterable[Path], inputs: Iterable[Path | str]) -> None:
-    """Raises OutputError for a file that would be written over one of the inputs, or over the weights of a model.
+    """Raises OutputError for a file that would be written over one of the inputs.
 
+    So are the weights of a model, and the configurations beside it, which are read without being named.
     Files are compared by inode, so that links and the letters' case do not matter.
     """
     existing = [path for path in paths if _inode(path) is not None]
@@ -114,7 +116,8 @@ def check_inputs(paths: Iterable[Path], inputs: Iterable[Path | str]) -> None:
         return
     read = list(inputs)
     weights = [file for path in read if not _is_picture(path) for file in weights_files(path)]
-    protected = {_inode(path) for path in (*read, *weights)}
+    beside = [file for path in read if _may_be_model(path) for file in files_beside(Path(path))]
+    protected = {_inode(path) for path in (*read, *weights, *beside)}
     for path in existing:
         if _inode(path) in protected:
             raise OutputError(f"{path} is an input of this very call and would be overwritten; choose another output")
@@ -214,6 +217,11 @@ def _cut(name: str, longest: int = 100) -> str:
     while len(os.fsencode(name)) > longest:
         name = name[:-1]
     return name
+
+
+def _may_be_model(path: Path | str) -> bool:
+    suffix = Path(path).suffix.lower()
+    return suffix in (".onnx", ".ort") or suffix not in MEANINGFUL
 
 
 def _is_picture(path: Path | str) -> bool:

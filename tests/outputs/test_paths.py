@@ -186,6 +186,24 @@ def test_an_output_that_is_an_input_is_refused() -> None:
         plan(["dog.jpg"], ONE, "m", None, "model.json", protected=["model.json"])
 
 
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "nvinfer_config.txt"])
+def test_an_output_that_is_read_beside_the_model_is_refused(name: str) -> None:
+    for folder in (Path("of/onnx"), Path("elsewhere")):
+        folder.mkdir(parents=True)
+    for model in ("of/onnx/model.onnx", "of/onnx/weights", "elsewhere/photo.png"):
+        Path(model).write_bytes(b"")
+    for place in ("of", "of/onnx", "elsewhere"):
+        output = Path(place, name)
+        check_inputs([output], ["of/onnx/model.onnx"])  # nothing is there, so nothing is overwritten
+        output.write_text("{}")
+        if place == "elsewhere":
+            check_inputs([output], ["elsewhere/photo.png"])
+            continue
+        for model in ("of/onnx/model.onnx", "of/onnx/weights"):
+            with pytest.raises(OutputError, match=f"{name} is an input"):
+                check_inputs([output], [model])
+
+
 @pytest.mark.parametrize("name", ["\0", "\ud800"])
 def test_an_input_whose_name_no_file_can_have_is_no_output(name: str) -> None:
     check_inputs([Path("photo.png")], [name])
