@@ -20,7 +20,15 @@ def snippets(page: Path) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    ["docs/compare.md", "docs/compile.md", "docs/extending.md", "docs/metrics.md", "docs/record.md", "README.md"],
+    [
+        "docs/compare.md",
+        "docs/compile.md",
+        "docs/extending.md",
+        "docs/metrics.md",
+        "docs/record.md",
+        "docs/workers.md",
+        "README.md",
+    ],
 )
 def test_the_snippets_of_a_page_run(name: str, tmp_path: Path) -> None:
     blocks = snippets(ROOT / name)
