@@ -77,14 +77,15 @@ def _widths(table: Table) -> list[int]:
 
 def _columns(comparison: "Comparison", row: "ComparisonRow") -> Iterator[list[str]]:
     """Of each method its name and its numbers."""
-    from onnxcam.outputs.figure_cells import shown_number
+    from onnxcam.outputs.figure_cells import shown_numbers
 
-    for method, cell in zip(comparison.methods, row.maps, strict=True):
-        column = [str(method)]
-        for metric in comparison.metrics:
-            value = cell.metrics[metric.name].value if metric.name in cell.metrics else None
-            column.append(shown_number(value, metric.unit) if value is not None else ABSENT)
-        yield column
+    columns = [[str(method)] for method in comparison.methods]
+    for metric in comparison.metrics:
+        values = [cell.metrics[metric.name].value if metric.name in cell.metrics else None for cell in row.maps]
+        numbers = iter(shown_numbers([value for value in values if value is not None], metric.unit))
+        for column, value in zip(columns, values, strict=True):
+            column.append(next(numbers) if value is not None else ABSENT)
+    yield from columns
 
 
 def _name(metric: "ComparedMetric") -> tuple[str, str]:

@@ -3,6 +3,7 @@
 One line that is long is broken; of a table the longer side goes down the page, since a column of print is narrow.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
@@ -220,15 +221,15 @@ def _value(comparison: Comparison, row: ComparisonRow, cell: ComparedMap, metric
     compared = comparison.metrics[metric]
     name, best = compared.name, compared.best
     value, numbers = _number(cell, name), [n for n in (_number(other, name) for other in row.maps) if n is not None]
+    shown = dict(zip(numbers, shown_numbers(numbers, compared.unit), strict=True))
     words = Words(spoken(name), UNDEFINED, ARROWS[best], short=_shortened(name))
     if value is None:
         return words
     bold = False
     if best is not Best.NONE:
-        leading = shown_number(max(numbers) if best is Best.HIGHEST else min(numbers), compared.unit)
-        shown = {shown_number(n, compared.unit) for n in numbers}
-        bold = shown_number(value, compared.unit) == leading and len(shown) > 1
-    return replace(words, end=shown_number(value, compared.unit), bold=bold)
+        leading = shown[max(numbers) if best is Best.HIGHEST else min(numbers)]
+        bold = shown[value] == leading and len(set(shown.values())) > 1
+    return replace(words, end=shown[value], bold=bold)
 
 
 def _shortened(metric: str) -> str:
@@ -242,9 +243,14 @@ def _number(cell: ComparedMap, metric: str) -> float | None:
     return cell.metrics[metric].value if metric in cell.metrics else None
 
 
-def shown_number(value: float, unit: str = "") -> str:
-    """Three decimals, or one of a percentage and of a number of 10 and more."""
-    return f"{value:.1f}{unit}" if unit or abs(value) >= 10 else f"{value:.3f}"
+def shown_numbers(values: Sequence[float], unit: str = "") -> list[str]:
+    """Three decimals, or one of a percentage and of a number of 10 and more.
+
+    One or two more where that tells numbers apart which look the same.
+    """
+    few = [1 if unit or abs(value) >= 10 else 3 for value in values]
+    shown = [[f"{value:.{n + more}f}{unit}" for value, n in zip(values, few, strict=True)] for more in range(3)]
+    return max(shown, key=lambda texts: len(set(texts)))
 
 
 def spoken(metric: str) -> str:

@@ -32,7 +32,7 @@ from onnxcam.outputs.comparison import (
     ComparisonRow,
 )
 from onnxcam.outputs.figure import COLUMN, check_matplotlib, figure, figure_bytes
-from onnxcam.outputs.figure_cells import SHORT
+from onnxcam.outputs.figure_cells import SHORT, shown_numbers
 from onnxcam.outputs.figure_text import LEAST, Words, broken, fitted, width
 from onnxcam.outputs.overlay import Style
 from onnxcam.outputs.saliency import Saliency, ScoredTarget
@@ -192,6 +192,22 @@ def test_a_map_shows_what_the_model_saw_and_the_picture_all_of_it() -> None:
     picture, saliency = (axes for axes in drawn.axes[:2])
     assert (picture.get_xlim(), picture.get_ylim()) == ((0, 451), (300, 0))
     assert (saliency.get_xlim(), saliency.get_ylim()) == ((75.5, 375.5), (300, 0))
+
+
+@pytest.mark.parametrize(
+    ("values", "unit", "shown"),
+    [
+        ([0.1, 0.25], "", ["0.100", "0.250"]),
+        ([0.12341, 0.12344, 0.5], "", ["0.12341", "0.12344", "0.50000"]),
+        ([0.1234, 0.1232, 12.0], "", ["0.1234", "0.1232", "12.00"]),
+        ([0.5, 0.5], "", ["0.500", "0.500"]),
+        ([0.5, 0.5000001], "", ["0.500", "0.500"]),
+        ([3.04, 3.01], "%", ["3.04%", "3.01%"]),
+        ([], "", []),
+    ],
+)
+def test_numbers_that_look_the_same_get_more_decimals(values: list[float], unit: str, shown: list[str]) -> None:
+    assert shown_numbers(values, unit) == shown
 
 
 def test_the_best_value_of_a_row_is_bold() -> None:
