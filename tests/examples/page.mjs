@@ -34,7 +34,7 @@ const shown = (page) => page.evaluate(() => {
   return {
     map: [...state.map.values], box: state.map.box, target: state.target, probabilities: [...state.seen.probabilities], answer: text('answer'),
     sentence: text('sentence'), listed: [...document.querySelectorAll('.class .name')].map((name) => name.firstChild.textContent),
-    scored: state.sharper?.scored ?? 0, total: state.sharper?.total ?? 0, file: text('file-name'),
+    scored: state.sharper?.scored ?? 0, total: state.sharper?.total ?? 0, file: text('file-name'), state: text('state'),
     doubt: document.getElementById('doubt').hidden ? '' : text('doubt'), label: document.getElementById('stage').ariaLabel,
   };
 });

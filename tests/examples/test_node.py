@@ -20,8 +20,8 @@ from onnxcam.inputs.presets import PRESETS
 pytestmark = pytest.mark.node
 ROOT = Path(__file__).parents[2]
 EXAMPLE, PAGE = ROOT / "examples" / "node", ROOT / "examples" / "web" / "page" / "js"
-SIZES = ((400, 600), (300, 451), (97, 60), (224, 224))
-"""(height, width) of pictures: wide, tall, smaller than the network's input, and of its size."""
+SIZES = ((400, 600), (300, 451), (97, 60), (224, 224), (777, 230), (1, 9))
+"""(height, width) of pictures: wide, smaller than the network's input, of its size, narrow, and of a line."""
 
 
 def node(*words: object, cwd: Path | None = None) -> str:
@@ -81,7 +81,7 @@ def test_what_cannot_be_used_is_refused_in_a_sentence(example: Path) -> None:
         assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", [name for name, preset in PRESETS.items() if preset.interpolation != "cv2-linear"])
+@pytest.mark.parametrize("name", PRESETS)
 def test_the_page_prepares_pictures_as_the_command_line_does(name: str, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     preset, channels = PRESETS[name], 1 if PRESETS[name].color == "gray" else 3

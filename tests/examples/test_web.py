@@ -19,6 +19,7 @@ from programs import tool
 
 import onnxcam
 from onnxcam.inputs import bundled
+from onnxcam.inputs.presets import override
 
 pytestmark = pytest.mark.chromium
 HERE = Path(__file__).parent
@@ -29,6 +30,9 @@ TOLERANCE = 1e-4
 """Of the map, between WebAssembly and native arithmetic."""
 RAW_TOLERANCE = 1e-3
 """Of the map of a file that prepares the picture itself: a few of its pixels are rounded another way."""
+
+
+OPENCV = functools.partial(override, interpolation="cv2-linear")
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +84,9 @@ def seen(address: str, modules: Path, pictures: dict[str, str], tmp_path_factory
     own = {"layer-cam": False, "hires-cam": True}
     for method, raw in own.items():
         onnxcam.compile(bundled.model(), method, raw=raw).save(folder / f"{method}.onnx")
+    onnxcam.compile(bundled.model(), "grad-cam", adjust=OPENCV).save(folder / "opencv.onnx")
+    onnxcam.compile(bundled.model(), onnxcam.score_cam(budget=64)).save(folder / "score-cam.onnx")
+    own |= {"opencv": False, "score-cam": False}
     bare = onnx.load(bundled.model())
     del bare.metadata_props[:]
     onnx.save(bare, folder / "bare.onnx")
@@ -205,6 +212,26 @@ def test_a_compiled_file_of_the_user_explains(
 ) -> None:
     assert seen["own"][method]["file"] == f"{method}.onnx"
     assert_same_map(seen["own"][method], method, pictures["chelsea"], tolerance=tolerance)
+
+
+def test_a_file_whose_pictures_opencv_resizes_explains(seen: Any, pictures: dict[str, str]) -> None:
+    with onnxcam.Explainer(bundled.model(), "grad-cam", adjust=OPENCV) as explainer:
+        (result,) = explainer.explain(pictures["chelsea"])
+    saliency = np.asarray(seen["own"]["opencv"]["map"]).reshape(result.map.shape)
+    assert np.abs(saliency - result.map).max() <= TOLERANCE
+    exact, _ = expected("grad-cam", pictures["chelsea"])
+    assert np.abs(result.map - exact).max() > 10 * TOLERANCE  # Pillow's filter gives another map
+
+
+def test_a_score_cam_file_of_the_user_explains_in_one_run_and_the_page_says_so(
+    seen: Any, pictures: dict[str, str]
+) -> None:
+    saliency, index = expected("score-cam", pictures["chelsea"])
+    visit = seen["own"]["score-cam"]
+    assert visit["target"] == index
+    assert np.sqrt(np.square(np.reshape(visit["map"], saliency.shape) - saliency).mean()) <= 0.06
+    assert visit["state"].endswith("It sharpens mask by mask with the page’s own file alone")
+    assert "It sharpens" not in seen["own"]["layer-cam"]["state"]
 
 
 def test_an_assumed_preset_is_said(seen: Any) -> None:

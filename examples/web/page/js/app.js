@@ -227,7 +227,9 @@ function stateText() {
   if (!seen) return '\u00a0';
   if (map && !map.values.some((value) => value > 0)) return 'No map: the method tells no region from another here';
   const run = `One run, ${duration(seen.milliseconds)}`;
-  if (!wantsScoreCam()) return camera.runs ? `${run} a frame` : run;
+  if (camera.runs) return `${run} a frame`;
+  if (card && !card.sharpens && card.method === 'score-cam') return `${run}. It sharpens mask by mask with the page’s own file alone`;
+  if (!wantsScoreCam()) return run;
   if (!sharper) return `${TITLES[card?.method ?? '']} first, in ${duration(seen.milliseconds)}. Score-CAM begins…`;
   if (sharper.scored === sharper.total) return `Exact: all ${sharper.total} masks, for every class`;
   return `${sharper.scored} of ${sharper.total} masks, the others estimated`;

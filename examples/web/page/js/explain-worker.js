@@ -38,11 +38,11 @@ let scoring = null;
 const actions = {
   async start() {
     const url = new URL('onnxruntime.wasm.gz', new URL('../vendor/', import.meta.url));
-    const [wasm, description] = await Promise.all([load(url), load(new URL('bundle.json', MODELS))]);
-    binary = new Uint8Array(wasm);
-    startRuntime(wasm);
-    const { file, step, grid } = JSON.parse(new TextDecoder().decode(description));
-    return openBundle(file, step, grid);
+    const wasm = load(url), next = loadBundle(); // at the same time
+    const loaded = await wasm;
+    binary = new Uint8Array(loaded);
+    startRuntime(loaded);
+    return openBundle(await next);
   },
 
   /** Opens a file of the user. Where it cannot be used, what was open stays open. */
@@ -53,8 +53,7 @@ const actions = {
   },
 
   async reopenBundle() {
-    const { file, step, grid } = JSON.parse(new TextDecoder().decode(await load(new URL('bundle.json', MODELS))));
-    return openBundle(file, step, grid);
+    return openBundle(await loadBundle());
   },
 
   /**
@@ -88,12 +87,17 @@ const actions = {
   },
 };
 
-/** @param {string} file @param {string} step @param {[number, number]} grid */
-async function openBundle(file, step, grid) {
-  const bytes = new Uint8Array(await load(new URL(file, MODELS))), next = { file, step, grid, bytes };
+/** @returns {Promise<NonNullable<typeof bundle>>} */
+async function loadBundle() {
+  const { file, step, grid } = JSON.parse(new TextDecoder().decode(await load(new URL('bundle.json', MODELS))));
+  return { file, step, grid, bytes: new Uint8Array(await load(new URL(file, MODELS))) };
+}
+
+/** @param {NonNullable<typeof bundle>} next */
+async function openBundle(next) {
   pool ??= team(next); // while the model opens
-  await replace(await CompiledModel.open(bytes, file), next);
-  return card(file, bytes.byteLength);
+  await replace(await CompiledModel.open(next.bytes, next.file), next);
+  return card(next.file, next.bytes.byteLength);
 }
 
 /** @param {CompiledModel} opened @param {typeof bundle} of */

@@ -1,7 +1,7 @@
 /**
  * Makes the tensor that a network takes from a picture, by the preset that stands in the model file.
  */
-import { resizePicture } from './resample.js';
+import { halfToEven, resizePicture } from './resample.js';
 
 /** @typedef {import('./types.js').Picture} Picture */
 /** @typedef {import('./types.js').Preset} Preset */
@@ -52,12 +52,6 @@ function corner(side, resized, preset) {
   if (preset.resize === 'letterbox-corner') return 0;
   if (preset.resize === 'letterbox') return Math.floor((side - resized) / 2);
   return -halfToEven((resized - side) / 2);
-}
-
-/** @param {number} value */
-function halfToEven(value) {
-  const low = Math.floor(value);
-  return value - low === 0.5 ? low + (low % 2) : Math.round(value);
 }
 
 /** @param {Picture} picture @param {{height: number, width: number}} size @param {Preset} preset */

@@ -26,7 +26,7 @@ function sinc(x) {
  * The samples that each target sample reads, and their weights in fixed point, which add up to PRECISION.
  * @param {string} filter @param {number} source @param {number} target
  * @param {number} from first target sample that is needed @param {number} count
- * @returns {{first: number, weights: Int32Array}[]}
+ * @returns {Taps}
  */
 function taps(filter, source, target, from, count) {
   const { support, weight } = FILTERS[filter];
@@ -48,7 +48,7 @@ function byte(sum) {
 }
 
 /**
- * A window of the resized picture. Rows come last, and bytes are rounded in between, as in Pillow.
+ * A window of the resized picture, as Pillow makes it, or OpenCV for 'cv2-linear'.
  * @param {Uint8Array|Uint8ClampedArray} pixels with `channels` bytes a pixel
  * @param {{width: number, height: number, channels: number}} source
  * @param {{width: number, height: number}} target the whole resized picture
@@ -58,31 +58,99 @@ function byte(sum) {
  */
 export function resizePicture(pixels, source, target, window, interpolation) {
   if (interpolation === 'nearest') return nearest(pixels, source, target, window);
-  const filter = interpolation === 'cv2-linear' ? 'bilinear' : interpolation, c = source.channels;
-  const across = taps(filter, source.width, target.width, window.left, window.width);
-  const down = taps(filter, source.height, target.height, window.top, window.height);
+  if (interpolation === 'cv2-linear') return betweenNeighbours(pixels, source, target, window);
+  const { width, channels } = source;
+  const across = taps(interpolation, width, target.width, window.left, window.width);
+  const down = taps(interpolation, source.height, target.height, window.top, window.height);
+  // Pillow resizes the columns first, but where the rows shrink by more than twice the pixels that the columns shrink by.
+  const lost = source.height - target.height;
+  if (lost > 0 && 2 * (width - target.width) < lost) return alongRows(alongColumns(pixels, down, 0, width * channels), across, width, channels);
   const top = down[0].first, bottom = down[down.length - 1].first + down[down.length - 1].weights.length;
-  const narrow = new Uint8Array((bottom - top) * window.width * c);
-  for (let y = top; y < bottom; y++) {
-    for (let x = 0; x < window.width; x++) {
-      const { first, weights } = across[x];
-      for (let k = 0; k < c; k++) {
+  const seen = pixels.subarray(top * width * channels, bottom * width * channels);
+  return alongColumns(alongRows(seen, across, width, channels), down, top, window.width * channels);
+}
+
+/** @typedef {{first: number, weights: Int32Array}[]} Taps */
+
+/**
+ * Every row resized, rounded to bytes.
+ * @param {Uint8Array|Uint8ClampedArray} pixels rows of `width` pixels @param {Taps} across @param {number} width @param {number} channels
+ */
+function alongRows(pixels, across, width, channels) {
+  const stride = width * channels, rows = pixels.length / stride, result = new Uint8Array(rows * across.length * channels);
+  for (let y = 0, o = 0; y < rows; y++) {
+    for (const { first, weights } of across) {
+      for (let k = 0; k < channels; k++) {
         let sum = 0;
-        for (let i = 0, at = (y * source.width + first) * c + k; i < weights.length; i++, at += c) sum += pixels[at] * weights[i];
-        narrow[((y - top) * window.width + x) * c + k] = byte(sum);
+        for (let i = 0, at = y * stride + first * channels + k; i < weights.length; i++, at += channels) sum += pixels[at] * weights[i];
+        result[o++] = byte(sum);
       }
     }
   }
-  const result = new Uint8Array(window.height * window.width * c), stride = window.width * c;
-  for (let y = 0; y < window.height; y++) {
-    const { first, weights } = down[y];
+  return result;
+}
+
+/**
+ * Every column resized, rounded to bytes.
+ * @param {Uint8Array|Uint8ClampedArray} pixels rows of `stride` bytes, of which the first is the picture's row `top`
+ * @param {Taps} down @param {number} top @param {number} stride
+ */
+function alongColumns(pixels, down, top, stride) {
+  const result = new Uint8Array(down.length * stride);
+  down.forEach(({ first, weights }, y) => {
     for (let x = 0; x < stride; x++) {
       let sum = 0;
-      for (let i = 0, at = (first - top) * stride + x; i < weights.length; i++, at += stride) sum += narrow[at] * weights[i];
+      for (let i = 0, at = (first - top) * stride + x; i < weights.length; i++, at += stride) sum += pixels[at] * weights[i];
       result[y * stride + x] = byte(sum);
+    }
+  });
+  return result;
+}
+
+/**
+ * OpenCV's linear resize of bytes: between two neighbours on each side, with weights of 11 bits.
+ * @param {Uint8Array|Uint8ClampedArray} pixels
+ * @param {{width: number, height: number, channels: number}} source
+ * @param {{width: number, height: number}} target
+ * @param {{left: number, top: number, width: number, height: number}} window
+ */
+function betweenNeighbours(pixels, source, target, window) {
+  const c = source.channels, stride = source.width * c, result = new Uint8Array(window.height * window.width * c);
+  const across = neighbours(source.width, target.width, window.left, window.width);
+  const down = neighbours(source.height, target.height, window.top, window.height);
+  let o = 0;
+  for (const [upper, lower] of down) {
+    for (const [left, right] of across) {
+      for (let k = 0; k < c; k++) {
+        const line = (/** @type {number} */ row) =>
+          (pixels[row * stride + left.at * c + k] * left.weight + pixels[row * stride + right.at * c + k] * right.weight) >> 4;
+        result[o++] = (((line(upper.at) * upper.weight) >> 16) + ((line(lower.at) * lower.weight) >> 16) + 2) >> 2;
+      }
     }
   }
   return result;
+}
+
+/**
+ * The two samples that each target sample lies between, and their weights, which add up to 2048.
+ * @param {number} source @param {number} target @param {number} from @param {number} count
+ */
+function neighbours(source, target, from, count) {
+  const inside = (/** @type {number} */ at) => Math.min(source - 1, Math.max(0, at));
+  return Array.from({ length: count }, (_, i) => {
+    const position = Math.fround((from + i + 0.5) * (source / target) - 0.5), low = Math.floor(position); // OpenCV has float32 here
+    const share = Math.fround(position - low);
+    return [
+      { at: inside(low), weight: halfToEven(Math.fround(1 - share) * 2048) },
+      { at: inside(low + 1), weight: halfToEven(share * 2048) },
+    ];
+  });
+}
+
+/** @param {number} value @returns {number} */
+export function halfToEven(value) {
+  const low = Math.floor(value);
+  return value - low === 0.5 ? low + (low % 2) : Math.round(value);
 }
 
 /**
