@@ -230,7 +230,7 @@ def test_a_score_cam_file_of_the_user_explains_in_one_run_and_the_page_says_so(
     visit = seen["own"]["score-cam"]
     assert visit["target"] == index
     assert np.sqrt(np.square(np.reshape(visit["map"], saliency.shape) - saliency).mean()) <= 0.06
-    assert visit["state"].endswith("It sharpens mask by mask with the page’s own file alone")
+    assert "It sharpens mask by mask" in visit["state"]
     assert "It sharpens" not in seen["own"]["layer-cam"]["state"]
 
 
