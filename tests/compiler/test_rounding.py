@@ -4,12 +4,13 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from compiled_files import with_moved_map
 from onnx import numpy_helper
 from small_models import CLASSIFIER, filled
 
 import onnxcam
 from onnxcam.compiler.checking import check_compiled
-from onnxcam.compiler.compiled import Compiled, compile
+from onnxcam.compiler.compiled import compile
 from onnxcam.compiler.rounding import rounded, with_rounded_weights
 from onnxcam.errors import CompileError
 from onnxcam.surgeon.loading import read_model
@@ -30,20 +31,10 @@ def deaf() -> onnx.ModelProto:
     return model
 
 
-def with_moved_map(compiled: Compiled, by: float) -> bytes:
-    """The file, whose map is too large by so much everywhere."""
-    proto = onnx.load_from_string(compiled.bytes)
-    (node,) = (n for n in proto.graph.node if "saliency_map" in n.output)
-    node.output[0] = "right"
-    proto.graph.node.append(onnx.helper.make_node("Add", ["right", "by"], ["saliency_map"]))
-    proto.graph.initializer.append(numpy_helper.from_array(np.float32(by), "by"))
-    return bytes(proto.SerializeToString())
-
-
 def difference(model: onnx.ModelProto, by: float) -> float:
     compiled = compile(model)
     with onnxcam.Explainer(model, "grad-cam", providers=["cpu"]) as explain:
-        data = with_moved_map(compiled, by)
+        data = with_moved_map(compiled.bytes, by)
         return check_compiled(data, compiled.interface, explain, read_model(model), None, (), 1e-5).map
 
 
