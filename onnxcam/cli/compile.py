@@ -45,7 +45,7 @@ def compile(args: CompileArgs) -> None:
     labels = [args.labels] if args.labels is not None else []
     check_inputs(paths, [source, *(args.pictures or ()), *labels, *files_of(args.opening)])
     check_writable(paths)
-    with share_bar("compiling", quiet=args.quiet) as progress:
+    with share_bar("building the file", quiet=args.quiet, part=_check) as progress:
         compiled = _compile(args, method, progress)
     files: dict[Path | str, bytes] = {path: compiled.bytes}
     if configuration is not None:
@@ -57,6 +57,11 @@ def compile(args: CompileArgs) -> None:
         served = [f"  triton      {configuration}"] if configuration is not None else []
         notes = (f"  note        {note}" for note in compiled.notes)
         print_lines(wrapped_lines([*compiled_lines(str(path), compiled.record), *served, *notes], COLUMN))
+
+
+def _check(done: float, pictures: float) -> str:
+    """What the bar says of the comparison; before it, nothing says how long building takes."""
+    return f"checking picture {min(done + 1, pictures):.0f} of {pictures:.0f}"
 
 
 def _destinations(args: CompileArgs, source: Path, method: str) -> tuple[Path, Path | None]:

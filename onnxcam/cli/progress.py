@@ -76,8 +76,13 @@ def progress_bar(images: Sequence[Path], *, quiet: bool) -> Iterator[ProgressBar
 
 
 @contextmanager
-def share_bar(text: str, *, quiet: bool) -> "Iterator[Callable[[float, float], None] | None]":
-    """A bar with the time left, moved by calls with (done, all); None in a pipe or when quiet."""
+def share_bar(
+    text: str, *, quiet: bool, part: Callable[[float, float], str] | None = None
+) -> "Iterator[Callable[[float, float], None] | None]":
+    """A bar with the time left, moved by calls with (done, all); None in a pipe or when quiet.
+
+    part: what stands before the bar instead of `text` from the first call on, of (done, all).
+    """
     if quiet or not sys.stderr.isatty():
         yield None
         return
@@ -86,4 +91,9 @@ def share_bar(text: str, *, quiet: bool) -> "Iterator[Callable[[float, float], N
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=bar_console(), transient=True, redirect_stdout=False) as bar:
         task = bar.add_task(bar_text(text, _room()), total=None)
-        yield lambda done, expected: bar.update(task, completed=done, total=expected)
+
+        def move(done: float, expected: float) -> None:
+            now = part(done, expected) if part is not None else text
+            bar.update(task, completed=done, total=expected, description=bar_text(now, _room()))
+
+        yield move

@@ -86,6 +86,8 @@ def check_compiled(
     check = _Check(data, compiled, original, interface, explainer, target, _root_mean_square if estimated else _largest)
     worst, undefined = 0.0, list[UndefinedSaliency]()
     try:
+        if progress is not None:
+            progress(0, len(images))
         for i, image in enumerate(images):
             try:
                 difference = check.difference(image)

@@ -4,9 +4,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 from rich.progress import Progress
+from small_models import CLASSIFIER, filled
 
+from onnxcam.cli.main import app
 from onnxcam.cli.progress import progress_bar
 
 
@@ -67,3 +70,16 @@ def test_the_bar_is_off_the_terminal_while_something_is_printed_there(
     with progress_bar([Path("a.jpg")], quiet=False) as bar, bar.hidden():
         calls.append("piped")
     assert calls[-3:] == ["start", "piped", "stop"], "what goes elsewhere leaves the bar alone"
+
+
+def test_the_bar_of_compile_counts_the_pictures_that_are_checked(shown: list[dict[str, Any]], tmp_path: Path) -> None:
+    model = tmp_path / "model.onnx"
+    onnx.save(filled(CLASSIFIER), model)
+    app(["compile", str(model), "--preset", "imagenet", "-o", str(tmp_path / "e.onnx")], standalone_mode=False)
+    counts = [(update["completed"], update["total"]) for update in shown]
+    pictures = counts[0][1]
+    assert pictures >= 2
+    assert counts == [(done, pictures) for done in range(pictures + 1)]
+    words = [update["description"] for update in shown]
+    assert words[:2] == [f"checking picture {n} of {pictures}" for n in (1, 2)]
+    assert words[-1] == f"checking picture {pictures} of {pictures}"
