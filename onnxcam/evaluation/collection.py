@@ -3,11 +3,12 @@
 A column is one metric of one method, a number for each picture. summary.py makes means of them, report.py draws them.
 """
 
+import json
 from array import array
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,9 @@ from onnxcam.types import Doubles, Floats
 GRID = np.linspace(0, 1, 41)
 """Shares of the pixels at which curves are kept, so that curves of other steps have a mean."""
 REASONS = 1000
-"""Different texts of errors and reasons that are kept, at most, for each column; further ones are only counted."""
+"""Different texts of reasons that are kept for each column, at most."""
+OF_THE_PICTURE = ("boxes",)
+"""Options of a row that say what is in its picture, so that they differ between rows of one measure."""
 
 
 class State(IntEnum):
@@ -45,7 +48,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Measure:
-    """A metric with its protocol and options, as RowKey has them."""
+    """A metric with its protocol and options, as RowKey has them but for what belongs to one picture."""
 
     metric: str
     protocol: str
@@ -66,8 +69,9 @@ class Measure:
 class Column:
     """One metric of one method in one setup.
 
-    values: (n,) for the pictures of the Collection, NaN where there is none. states: (n,) of State. reasons: why it is
-    undefined, and how often. curves: (n,41) the score at GRID, NaN where there is none; None where none was collected.
+    values: (n,) for the pictures of the Collection, NaN where there is none. states: (n,) of State. reasons: why there
+    is no value, by the number of the picture. curves: (n,41) the score at GRID, NaN where there is none; None where
+    none was collected.
     """
 
     setup: Setup
@@ -75,7 +79,7 @@ class Column:
     measure: Measure
     values: Doubles
     states: npt.NDArray[np.uint8]
-    reasons: Mapping[str, int]
+    reasons: Mapping[int, str]
     curves: Floats | None = None
 
     def count(self, state: State) -> int:
@@ -112,8 +116,11 @@ class Explained:
 
 @dataclass(frozen=True, eq=False)
 class Collection:
-    """All rows. pictures: keys in the order of the rows. setups: with the model's name. methods, columns: in the order
-    of the rows. explained: by setup, for each picture or None."""
+    """All rows.
+
+    pictures: keys in the order of the rows; sha256: of their files. setups: with the model's name. methods, columns: in
+    the order of the rows. explained: by setup, for each picture; None where it was not measured. rows: how many.
+    """
 
     pictures: tuple[str, ...]
     sha256: tuple[str, ...]
@@ -153,7 +160,8 @@ class _Cells:
     pictures: "array[int]" = field(default_factory=lambda: array("q"))
     values: "array[float]" = field(default_factory=lambda: array("d"))
     states: bytearray = field(default_factory=bytearray)
-    reasons: Counter[str] = field(default_factory=Counter)
+    reasons: dict[int, str] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
     curves: dict[int, Floats] = field(default_factory=dict)
 
 
@@ -189,7 +197,8 @@ class _Building:
 
     def add(self, row: Row) -> None:
         key, self.rows = row.key, self.rows + 1
-        parts = (key.model, key.opening, key.target, key.method, key.metric, key.protocol, key.options)
+        options = shared_options(key.options)
+        parts = (key.model, key.opening, key.target, key.method, key.metric, key.protocol, options)
         place = self.places.get(parts) or self.places.setdefault(parts, self._place(row))
         picture = self.pictures.setdefault((key.picture, key.picture_sha256), len(self.pictures))
         before = place.explained.get(picture)
@@ -211,7 +220,7 @@ class _Building:
         if not key.method:
             return _Place(setup, explained, None, None)
         runs = self.runs.setdefault((setup, key.method), _Runs(row.method_name))
-        measure = Measure(key.metric, key.protocol, key.options)
+        measure = Measure(key.metric, key.protocol, shared_options(key.options))
         cells = self.cells.setdefault((setup, key.method, measure), _Cells()) if key.metric else None
         return _Place(setup, explained, runs, cells)
 
@@ -222,7 +231,8 @@ class _Building:
         cells.states.append(state)
         if state is not State.VALUE:
             text = row.error or row.reason or "no reason was given"
-            cells.reasons[text if len(cells.reasons) < REASONS or text in cells.reasons else "other reasons"] += 1
+            key = text if len(cells.texts) < REASONS else "another reason"
+            cells.reasons[picture] = cells.texts.setdefault(key, key)
         if self.curves and row.curve is not None:
             cells.curves[picture] = on_grid(row.curve)
 
@@ -267,9 +277,18 @@ class _Building:
         return Column(setup, method, measure, values, states, dict(cells.reasons), curves)
 
 
+@lru_cache(maxsize=65536)
+def shared_options(options: str) -> str:
+    """The options of a row, as JSON, without those OF_THE_PICTURE."""
+    if not options or not any(f'"{name}"' in options for name in OF_THE_PICTURE):
+        return options
+    kept = {name: value for name, value in json.loads(options).items() if name not in OF_THE_PICTURE}
+    return json.dumps(kept, sort_keys=True) if kept else ""
+
+
 def on_grid(curve: Floats) -> Floats:
-    """The score of a curve (M,2) at GRID, (41,), by straight lines between its points."""
-    return np.interp(GRID, curve[:, 0], curve[:, 1]).astype(np.float32)
+    """The score of a curve (M,2) at GRID, (41,), by straight lines between its points; NaN outside of them."""
+    return np.interp(GRID, curve[:, 0], curve[:, 1], left=np.nan, right=np.nan).astype(np.float32)
 
 
 def _spread(numbers: Mapping[int, float], count: int) -> Doubles:

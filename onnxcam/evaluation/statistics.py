@@ -9,6 +9,8 @@ from onnxcam.errors import OptionError
 from onnxcam.types import Doubles
 
 RESAMPLES = 10_000
+LEAST_PAIRS = 6
+"""Pairs without which nothing is told apart: five that all point one way do so by chance in 6 % of cases."""
 DRAWN = 1_000_000
 """Rows that are drawn at once, at most: 8 MB for each of a few arrays."""
 
@@ -21,6 +23,11 @@ class Estimate:
     low: float
     high: float
     n: int
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether a difference is told apart from 0: by its interval, and with at least LEAST_PAIRS pairs."""
+        return self.n >= LEAST_PAIRS and not self.low <= 0 <= self.high
 
 
 def mean_with_interval(values: npt.ArrayLike, *, seed: int = 0, resamples: int = RESAMPLES) -> Estimate | None:

@@ -18,8 +18,9 @@ class Standing(StrEnum):
     """Where a method stands among those of its model, by one measure. Baselines are compared, but hold no place.
 
     BEST: its mean is the best, and the interval of its paired difference to every other method excludes 0. LEADING: its
-    mean is the best, or the interval of its difference to the best includes 0, and there are several of these. AHEAD: a
-    baseline that is better than the best method, by an interval that excludes 0. NONE: everything else.
+    mean is the best, or its difference to the best is not told apart from 0, and there are several of these. AHEAD: a
+    baseline that is better than the best method, by an interval that excludes 0. NONE: everything else. Fewer than six
+    pairs tell nothing apart (Estimate.excludes_zero).
     """
 
     BEST = "best"
@@ -178,22 +179,20 @@ def _standings(
         if leader is None:
             continue
         others = [column for column in columns if column.measure == measure and column is not leader]
-        close = []
+        rivals = 0
         for column in others:
-            difference = to_best[column]
-            if difference is None:
-                continue
-            if not runs[column.method].baseline and difference.low <= 0 <= difference.high:
-                close.append(column)
-            elif runs[column.method].baseline and _is_better(difference, measure.better):
+            difference, baseline = to_best[column], runs[column.method].baseline
+            clear = difference is not None and difference.excludes_zero
+            if (
+                baseline
+                and difference is not None
+                and clear
+                and (difference.mean > 0) == (measure.better is Better.HIGHER)
+            ):
                 standings[column] = Standing.AHEAD
-        for column in close:
-            standings[column] = Standing.LEADING
-        methods = sum(not runs[column.method].baseline for column in others)
-        standings[leader] = Standing.LEADING if close else Standing.BEST if methods else Standing.NONE
+            elif not baseline and not clear and column.count(State.VALUE):
+                standings[column] = Standing.LEADING
+            rivals += not baseline and column.count(State.VALUE) > 0
+        close = any(standings[column] is Standing.LEADING for column in others)
+        standings[leader] = Standing.LEADING if close else Standing.BEST if rivals else Standing.NONE
     return standings
-
-
-def _is_better(difference: Estimate, better: Better) -> bool:
-    """Whether the whole interval lies on the better side of 0."""
-    return difference.low > 0 if better is Better.HIGHER else difference.high < 0

@@ -133,7 +133,7 @@ def test_curves_of_other_steps_meet_on_one_grid() -> None:
     assert column.curves is not None
     assert column.curves[:2] == pytest.approx(np.stack([1 - GRID] * 2), abs=1e-6)
     assert np.isnan(column.curves[2]).all()
-    assert column.reasons == {"constant": 1}
+    assert column.reasons == {2: "constant"}
     assert list(column.states) == [State.VALUE, State.VALUE, State.UNDEFINED]
     assert column.measure == Measure("deletion", "")
 

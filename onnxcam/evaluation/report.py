@@ -1,0 +1,243 @@
+"""report.html: an evaluation as one file that a browser opens without anything else, and that asks nothing of anybody.
+
+`write_report` makes it of the rows. Every number and curve is of all pictures; the gallery shows all of them, or a
+sample. The page is a Jinja2 template in report_assets, which escapes what it is given; its script is allowed by its
+hash alone, so that no name of a file or class can become code. Jinja2 is of the extra `evaluate`.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnxcam.errors import OptionError
+from onnxcam.evaluation import report_figures
+from onnxcam.evaluation.collection import Collection, State, collect
+from onnxcam.evaluation.dataset import DataItem
+from onnxcam.evaluation.report_gallery import MapsOf, gallery, sampled
+from onnxcam.evaluation.report_tables import ShownMeasure, ShownSetup, shown_setups
+from onnxcam.evaluation.rows import Row
+from onnxcam.evaluation.run_record import RunRecord
+from onnxcam.evaluation.summary import Summary, summarise
+from onnxcam.outputs.atomic import write_together
+from onnxcam.outputs.overlay import COLORMAP, colour_table
+
+REPORT = "report.html"
+ASSETS = Path(__file__).parent / "report_assets"
+GALLERY = 200
+"""Pictures in the gallery, at most, unless it is chosen."""
+LISTED = 200
+"""Errors and left-out entries that are listed, at most."""
+HOW_TO_KEEP = "Maps were not kept; run the evaluation with --keep-maps to see them here."
+
+
+def check_jinja2() -> None:
+    """Raises OptionError where Jinja2 is not installed."""
+    if find_spec("jinja2") is None:
+        raise OptionError(f'{REPORT} needs Jinja2, which is not installed: pip install "onnxcam[evaluate]"')
+
+
+def write_report(
+    rows: Iterable[Row] | Collection,
+    path: Path | str,
+    *,
+    against: str | None = None,
+    run: RunRecord | None = None,
+    items: Iterable[DataItem] = (),
+    maps_of: MapsOf | None = None,
+    most: int = GALLERY,
+    seed: int = 0,
+) -> None:
+    """Writes the report atomically. rows: all of them, or a Collection with curves; they are read once.
+
+    against: the method that the others are compared with, as summarise() takes it. items: of the data set, for their
+    files and groups. maps_of: gives the maps that were kept. most: pictures of the gallery; where there are more, three
+    quarters are the worst, the best and those on which methods disagree, and the rest is drawn by the seed. A picture
+    that cannot be read has the reason in its place. Raises OptionError without Jinja2, and OutputError for a file that
+    cannot be written.
+    """
+    check_jinja2()
+    collection = rows if isinstance(rows, Collection) else collect(rows, curves=True)
+    summary = summarise(collection, against=against, seed=seed)
+    html = report_html(collection, summary, run=run, items=items, maps_of=maps_of, most=most, seed=seed)
+    write_together({path: html.encode("utf-8", "replace")})
+
+
+def report_html(
+    collection: Collection,
+    summary: Summary,
+    *,
+    run: RunRecord | None = None,
+    items: Iterable[DataItem] = (),
+    maps_of: MapsOf | None = None,
+    most: int = GALLERY,
+    seed: int = 0,
+) -> str:
+    """The report as text; the arguments are those of write_report()."""
+    by_key = {item.key: item for item in items}
+    shown = sampled(collection, most, seed)
+    pictures = gallery(collection, shown, by_key, maps_of)
+    setups, run = shown_setups(collection, summary), run or RunRecord()
+    has_maps = any(result and result["maps"] for picture in pictures for result in picture["results"])
+    maps_note = "" if has_maps or not pictures else HOW_TO_KEEP
+    script = _asset("report.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    headline = _headline(collection)
+    context = {
+        "title": f"{headline} · onnxcam evaluation", "headline": headline, "sentence": _sentence(collection, setups),
+        "setups": setups, "run": run, "compared": _compared(summary), "size": _size(),
+        "has_curves": any(panel.curves for setup in setups for panel in setup.panels),
+        "gallery_note": _gallery_note(len(shown), len(collection.pictures)), "maps_note": maps_note,
+        "facts": _facts(run, collection), "lists": _lists(collection, run), "glossary": _glossary(setups),
+        "style": _asset("report.css"), "script_hash": f"sha256-{digest}", "script": script,
+        "data": _json({**_models(setups), "pictures": pictures, "mapsNote": maps_note}),
+    }  # fmt: skip
+    return _render(context)
+
+
+def _asset(name: str) -> str:
+    return (ASSETS / name).read_text(encoding="utf-8")
+
+
+def _render(context: Mapping[str, Any]) -> str:
+    import jinja2
+    from markupsafe import Markup
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(ASSETS), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
+    own = {name: Markup(context[name]) for name in ("style", "script", "data")}
+    return environment.get_template("report.html.j2").render({**context, **own})
+
+
+def _json(content: Mapping[str, Any]) -> str:
+    """JSON that may stand in a page: no character in it ends a script or begins a comment."""
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e").replace("\u2028", "\\u2028")
+
+
+def _size() -> dict[str, int]:
+    """Of a panel of curves, which the template and the script draw alike."""
+    names = ("width", "height", "left", "bottom", "top", "right")
+    return {name: getattr(report_figures, name.upper()) for name in names}
+
+
+def _models(setups: Sequence[ShownSetup]) -> dict[str, Any]:
+    """What the script knows of methods and measures, and the colours of maps."""
+    models = [
+        {
+            "methods": [
+                {"name": m.name, "baseline": m.baseline, "colour": m.colour, "dash": m.dash} for m in setup.methods
+            ],
+            "measures": [_measure(panel.measure) for panel in setup.panels],
+        }
+        for setup in setups
+    ]
+    colours = np.rint(colour_table(COLORMAP)).astype(np.uint8).tobytes()
+    return {"models": models, "colours": base64.b64encode(colours).decode(), "size": _size()}
+
+
+def _measure(measure: ShownMeasure) -> dict[str, Any]:
+    names = ("title", "protocol", "options", "unit", "digits", "arrow")
+    return {**{name: getattr(measure, name) for name in names}, "better": str(measure.better)}
+
+
+def _headline(collection: Collection) -> str:
+    names = list(dict.fromkeys(collection.setups.values()))
+    return names[0] if len(names) == 1 else f"{len(names)} models" if names else "An evaluation"
+
+
+def _sentence(collection: Collection, setups: Sequence[ShownSetup]) -> str:
+    """How much was measured, in words."""
+    if not setups:
+        return ""
+    methods = len({m.key for setup in setups for m in setup.methods if not m.baseline})
+    baselines = len({m.key for setup in setups for m in setup.methods if m.baseline})
+    measures = len({panel.measure.name for setup in setups for panel in setup.panels})
+    what = _count(methods, "method") + (f" and {_count(baselines, 'baseline')}" if baselines else "")
+    sentence = f"{what}, measured by {_count(measures, 'metric')} on {_count(len(collection.pictures), 'picture')}."
+    undefined = sum(column.count(State.UNDEFINED) for column in collection.columns)
+    values = sum(column.count(State.VALUE) for column in collection.columns)
+    sentence += f" {_count(values, 'value')}; {undefined:,} undefined"
+    errors = sum(column.count(State.ERROR) for column in collection.columns)
+    return f"{sentence}; {errors:,} without one for an error." if errors else f"{sentence}, no errors."
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _compared(summary: Summary) -> str:
+    """The name of the method that differences are to; empty where there is nothing to compare."""
+    names = {line.method: line.method_name for line in summary.methods}
+    return names.get(summary.against, "") if len(names) > 1 else ""
+
+
+def _gallery_note(shown: int, count: int) -> str:
+    if shown == count:
+        return "All pictures; a dot below each is a method's value."
+    return (
+        f"A sample of {shown:,} of the {count:,} pictures: three quarters are the worst and the best of each method by "
+        "each metric and those on which the methods disagree most, the rest was drawn at random. Tables and curves are "
+        "of all pictures. A dot below each is a method's value."
+    )
+
+
+def _facts(run: RunRecord, collection: Collection) -> list[tuple[str, str]]:
+    """What was run, without what is unknown."""
+    finished = run.finished or ("stopped before its end" if run.started else "")
+    options = [(name, _plain(value)) for name, value in run.options.items() if value is not None]
+    facts = [
+        ("data", " · ".join(word for word in (run.data, run.format) if word)),
+        ("pictures", f"{len(collection.pictures):,}"), ("rows", f"{collection.rows:,}"), ("started", run.started),
+        ("finished", finished), ("engine", run.engine), *options,
+        ("versions", ", ".join(f"{name} {version}" for name, version in run.versions.items())),
+        *((f"opened as {opening[:16]}", _plain(options)) for opening, options in run.openings.items()),
+    ]  # fmt: skip
+    return [(name, text) for name, text in facts if text]
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_plain, value))
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _lists(collection: Collection, run: RunRecord) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Errors, reasons of undefined values, and what was left out; each with its heading, none that is empty."""
+    pictures = collection.pictures
+    errors = [(pictures[i], f"{runs.name}: {text}") for runs in collection.methods for i, text in runs.errors.items()]
+    lists = [("errors", errors), ("reasons of missing values", _reasons(collection))]
+    lists.append(("left out of the data", list(run.skipped.items())))
+    return [(_heading(name, entries), entries[:LISTED]) for name, entries in lists if entries]
+
+
+def _heading(name: str, entries: Sequence[tuple[str, str]]) -> str:
+    rest = f", of which {LISTED} are listed" if len(entries) > LISTED else ""
+    return f"{len(entries):,} {name}{rest}"
+
+
+def _reasons(collection: Collection) -> list[tuple[str, str]]:
+    """Each column's reasons, with how often."""
+    names = {(runs.setup, runs.method): runs.name for runs in collection.methods}
+    listed = []
+    for column in collection.columns:
+        texts = list(column.reasons.values())
+        for text in dict.fromkeys(texts):
+            where = f"{names[column.setup, column.method]} · {column.measure.name}"
+            listed.append((where, f"{texts.count(text):,} × {text}"))  # noqa: RUF001
+    return listed
+
+
+def _glossary(setups: Sequence[ShownSetup]) -> list[ShownMeasure]:
+    measures = {panel.measure.name: panel.measure for setup in setups for panel in setup.panels}
+    return [measure for measure in measures.values() if measure.meaning]
