@@ -106,15 +106,13 @@ def _asset(name: str) -> str:
 
 def _render(context: Mapping[str, Any]) -> str:
     import jinja2
-    from markupsafe import Markup
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(ASSETS), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
     environment.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
-    own = {name: Markup(context[name]) for name in ("style", "script", "data")}
-    return environment.get_template("report.html.j2").render({**context, **own})
+    return environment.get_template("report.html.j2").render(context)
 
 
 def _json(content: Mapping[str, Any]) -> str:

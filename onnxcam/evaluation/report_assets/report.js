@@ -255,7 +255,7 @@
     if (its.agrees) say('as labelled');
     else if (its.label !== null) say('label ', node('b', { class: its.agrees === false ? 'wrong' : null }, bdi(its.label)));
     if (picture.group) say(bdi(picture.group));
-    if (its.unlike !== null) say(`maps unlike by ${its.unlike.toFixed(2)}`);
+    if (its.unlike !== null) say(`maps disagree by ${its.unlike.toFixed(2)}`);
     return line;
   }
   function maps(picture, its) {
