@@ -1,0 +1,35 @@
+"""SHA-256 of pictures' files, and the stamp by which a file is known to be the one that was hashed before."""
+
+import hashlib
+import os
+import time
+from dataclasses import dataclass
+
+from onnxcam.files import PICTURE, open_regular
+
+SETTLED = 2.0
+"""Seconds after a change from which on a further one has another time: the coarsest clock of a file system, FAT's."""
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """text: size, time of the last change in ns, and inode. settled: whether a later change has another one."""
+
+    text: str
+    settled: bool
+
+
+def stamp_of(path: str | os.PathLike[str]) -> Stamp | None:
+    """None for what is no file, or cannot be reached."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    settled = time.time() - status.st_mtime > SETTLED
+    return Stamp(f"{status.st_size} {status.st_mtime_ns} {status.st_ino}", settled)
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """In hexadecimal. Raises PictureError for what cannot be read as a picture's file."""
+    with open_regular(path, PICTURE) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
