@@ -23,8 +23,8 @@ WRONG = {
 }  # fmt: skip
 FREE = {"progress"}
 """Arguments that are tested elsewhere."""
-LONG = {"sanity_check"}
-"""A call of it takes long; its options are tested here."""
+LONG = {"evaluate", "sanity_check"}
+"""A call takes long. The options of sanity_check are tested here, those of evaluate in evaluation/test_resume.py."""
 SETTINGS = (
     "Limits",
     "MemoryCap",

@@ -86,7 +86,7 @@ class Work:
 
 
 class Engine(Protocol):
-    """Computes tasks, as the text above says."""
+    """Computes tasks, as the text above says. str() says which engine it is and how many workers it has."""
 
     def __call__(self, tasks: Iterable[Task], work: Work) -> Iterator[ItemResult]:
         """One result for each task, in order of completion."""
@@ -103,6 +103,9 @@ class LocalEngine:
             raise OptionError(
                 f"workers is how many pictures are computed at a time, from 1 on, not {shown(self.workers)}"
             )
+
+    def __str__(self) -> str:
+        return f"local, {self.workers} worker{'s' if self.workers > 1 else ''}"
 
     def __call__(self, tasks: Iterable[Task], work: Work) -> Generator[ItemResult, None, None]:
         remaining = iter(tasks)

@@ -1,0 +1,289 @@
+"""evaluate(): pictures x methods x metrics, for one model or several, as rows; with a store it goes on where it ended.
+
+This is the driver. It knows the keys of all rows before it computes any, leaves out what the journal has, has an engine
+(runner.py) compute the rest, and commits each picture before its rows are yielded.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from onnxcam.errors import OptionError, PictureError, near
+from onnxcam.evaluation.dataset import DataItem, DataSet
+from onnxcam.evaluation.evaluator import Evaluator
+from onnxcam.evaluation.hashes import file_sha256
+from onnxcam.evaluation.journal import NAME, Journal
+from onnxcam.evaluation.model_request import ModelIdentity, ModelRequest, identify
+from onnxcam.evaluation.options import DataTarget, EvaluationOptions, MethodLike, SourceKind, metrics_for
+from onnxcam.evaluation.pace import EvaluationProgress, Pace
+from onnxcam.evaluation.readers import read_data
+from onnxcam.evaluation.readers import sample as sampled
+from onnxcam.evaluation.row_keys import row_keys
+from onnxcam.evaluation.rows import ItemResult, Row, RowKey
+from onnxcam.evaluation.run_record import RunRecord
+from onnxcam.evaluation.runner import Engine, LocalEngine, Task, Work
+from onnxcam.evaluation.runs import RunState
+from onnxcam.explainer.arguments import shown
+from onnxcam.metrics.baselines import BASELINES
+from onnxcam.metrics.requests import ALL
+from onnxcam.versions import versions
+
+ModelLike = ModelRequest | str | Path | bytes
+"""A model's file or its bytes, or either with the arguments of Explainer() that open it."""
+ReportProgress = Callable[[EvaluationProgress], None]
+ENGINES = ("local", "ray")
+
+
+def evaluate(
+    models: ModelLike | Sequence[ModelLike],
+    data: DataSet | str | os.PathLike[str],
+    methods: Sequence[MethodLike],
+    metrics: Sequence[str] = (ALL,),
+    *,
+    store: Journal | str | os.PathLike[str] | None = None,
+    target: str = DataTarget.PREDICTION,
+    sample: int | None = None,
+    seed: int = 0,
+    step: int | None = None,
+    baselines: Sequence[str] = tuple(BASELINES),
+    maps: str | Path | Sequence[str | Path] = (),
+    keep_maps: bool = False,
+    workers: int = 1,
+    engine: Engine | str = "local",
+    retry_errors: bool = False,
+    stored_rows: bool = True,
+    progress: ReportProgress | None = None,
+    command: str = "",
+) -> Generator[Row, None, None]:
+    """Measures the maps of methods over a data set, and yields a row for each picture, method and metric.
+
+    models: one, or several, which are opened one after the other. data: a DataSet, or what read_data() takes. methods:
+    Method values, names, or pairs of a name and options. metrics: names such as 'deletion' or 'average-drop:half'.
+    target: 'prediction' or 'label', the class that the data names. sample: how many pictures to draw; seed: of that
+    draw, and of metrics that draw numbers. step: pixels a step of a curve. baselines: maps that explain nothing,
+    measured for comparison. maps: folders with a map of another tool for each picture.
+
+    store: a folder of results, whose journal.sqlite is made or continued, or a Journal, which stays open. Each picture
+    is committed with all of its rows before they are yielded; a run that was stopped or killed goes on with the next
+    call, and computes nothing again but the pictures that were in work. Rows are told apart by the contents of picture
+    and model and by all options: what differs is another row. Rows that the journal has are yielded too, as their
+    pictures are passed, unless stored_rows is False. retry_errors: what ended in an error is computed again. keep_maps:
+    maps are written into the store. Without a store nothing is kept.
+
+    workers: pictures that are computed at a time. engine: 'local', 'ray', or an Engine. progress: called after each
+    picture. command: what was typed, for the record of the run.
+
+    Arguments and data are checked now; models are read at the first row. A picture that fails is a row with its error.
+    Close the iterator to stop early. Raises OnnxCamError.
+    """
+    dataset = data if isinstance(data, DataSet) else read_data(data)
+    if sample is not None:
+        dataset = sampled(dataset, sample, seed)
+    if not dataset.items:
+        raise OptionError(f"the data set {dataset.name} has no picture; {len(dataset.skipped)} were left out")
+    if not isinstance(metrics, Sequence) or isinstance(metrics, str):
+        raise OptionError(f"metrics is a list of names, such as ['deletion', 'insertion'], not {shown(metrics)}")
+    options = EvaluationOptions(
+        methods, metrics_for(metrics, dataset.items), baselines, target, step, seed, keep_maps,
+        maps, dataset.classes,
+    )  # fmt: skip
+    if keep_maps and store is None:
+        raise OptionError("keep_maps writes the maps into the store; pass store= too, a folder")
+    chosen = _engine(engine, workers)
+    record = _record(dataset, options, sample, chosen, command)
+    driver = _Driver(_requests(models), dataset, options, chosen, retry_errors, stored_rows, progress)
+    return _rows(driver, store, record)
+
+
+def _rows(
+    driver: "_Driver", store: Journal | str | os.PathLike[str] | None, record: RunRecord
+) -> Generator[Row, None, None]:
+    with ExitStack() as opened:
+        identities = _identities(driver.requests)
+        if store is not None:
+            driver.journal = store if isinstance(store, Journal) else opened.enter_context(Journal(Path(store) / NAME))
+            driver.run = opened.enter_context(_recorded(driver.journal, record, identities))
+        for request, identity in zip(driver.requests, identities, strict=True):
+            yield from driver.rows_of_model(replace(request, name=identity.name), identity)
+
+
+@contextmanager
+def _recorded(journal: Journal, record: RunRecord, identities: Sequence[ModelIdentity]) -> Iterator[int]:
+    """The number of a new run, whose end is recorded whatever ends it."""
+    run, state = journal.begin_run(record), RunState.STOPPED
+    try:
+        for identity in identities:
+            journal.add_model(run, identity)
+        yield run
+        state = RunState.FINISHED
+    finally:
+        journal.end_run(run, state)
+
+
+@dataclass(eq=False)
+class _Driver:
+    """One run. passed: places of pictures that the journal had, whose rows are to be yielded."""
+
+    requests: Sequence[ModelRequest]
+    dataset: DataSet
+    options: EvaluationOptions
+    engine: Engine
+    retry_errors: bool
+    stored_rows: bool
+    progress: ReportProgress | None
+    journal: Journal | None = None
+    run: int = 0
+    passed: deque[int] = field(default_factory=deque)
+    positions: Iterator[int] = field(default_factory=count)
+    in_work: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.pace = Pace(len(self.dataset.items) * len(self.requests))
+        kept = [source.key for source in self.options.sources if source.kind is not SourceKind.BASELINE]
+        self.maps_of = frozenset(kept if self.options.keep_maps else ())
+
+    def rows_of_model(self, request: ModelRequest, identity: ModelIdentity) -> Generator[Row, None, None]:
+        """The rows of one model; commits each picture before it yields them."""
+
+        def keys(item: DataItem, sha256: str) -> tuple[RowKey, ...]:
+            return tuple(row_keys(identity, self.options, item, sha256))
+
+        def opened() -> Evaluator:
+            evaluator = Evaluator(request, self.options, identity)
+            self.pace.start()
+            return evaluator
+
+        work = Work(request, self.options, identity, keys, opened)
+        with _closed(work.close), _taken(self.engine(self._tasks(work), work)) as results:
+            for result in results:
+                position = self.in_work.pop(result.item)
+                if self.journal is not None:
+                    self.journal.add(result)
+                self.pace.count(failed=any(row.error is not None for row in result.rows))
+                self._report(identity, result.item)
+                yield from self._passed_rows()
+                yield from self._rows_at(position) if self.journal is not None else result.rows
+        self._report(identity)
+        yield from self._passed_rows()
+
+    def _tasks(self, work: Work) -> Iterator[Task]:
+        """What has to be computed, picture by picture."""
+        for item in self.dataset.items:
+            position, sha256 = next(self.positions), self._sha256(item)
+            keys = missing = work.keys(item, sha256)
+            if self.journal is not None:
+                missing = self.journal.plan(
+                    self.run, position, keys, maps_of=self.maps_of, retry_errors=self.retry_errors
+                )
+            if missing:
+                self.in_work[item.key] = position
+                yield Task(item, sha256, missing if len(missing) < len(keys) else None)
+                continue
+            self.pace.kept += 1
+            if self.stored_rows:
+                self.passed.append(position)
+
+    def _sha256(self, item: DataItem) -> str:
+        """Of the picture's file; empty for one that cannot be read, which its rows say."""
+        try:
+            return self.journal.sha256(item.path) if self.journal is not None else file_sha256(item.path)
+        except PictureError:
+            return ""
+
+    def _rows_at(self, position: int) -> list[Row]:
+        return self.journal.rows_at(self.run, position) if self.journal is not None else []
+
+    def _passed_rows(self) -> Iterator[Row]:
+        while self.passed:
+            yield from self._rows_at(self.passed.popleft())
+
+    def _report(self, identity: ModelIdentity, picture: str = "") -> None:
+        if self.progress is not None:
+            self.progress(self.pace.progress(identity.name, picture))
+
+
+@contextmanager
+def _closed(close: Callable[[], None]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        close()
+
+
+@contextmanager
+def _taken(results: Iterator[ItemResult]) -> Iterator[Iterator[ItemResult]]:
+    """Results of an engine, whose work ends with the block."""
+    try:
+        yield results
+    finally:
+        if isinstance(results, Generator):
+            results.close()
+
+
+def _engine(engine: Engine | str, workers: int) -> Engine:
+    if not isinstance(engine, str):
+        if not callable(engine):
+            raise OptionError(f"engine is 'local', 'ray' or an Engine, not {shown(engine)}")
+        return engine
+    if engine not in ENGINES:
+        raise OptionError(f"no engine is called {engine!r}; {near(engine, ENGINES)}")
+    local = LocalEngine(workers)
+    if engine == "local":
+        return local
+    on_ray: Engine = import_module("onnxcam.evaluation.ray_runner").RayEngine(actors=workers)
+    return on_ray
+
+
+def _requests(models: ModelLike | Sequence[ModelLike]) -> list[ModelRequest]:
+    several = models if isinstance(models, Sequence) and not isinstance(models, str | bytes) else [models]
+    if not several:
+        raise OptionError("there is no model to evaluate")
+    for model in several:
+        if not isinstance(model, ModelRequest | str | os.PathLike | bytes):
+            raise OptionError(f"a model is a file's path, its bytes or a ModelRequest, not {shown(model)}")
+    return [model if isinstance(model, ModelRequest) else ModelRequest(model) for model in several]
+
+
+def _identities(requests: Sequence[ModelRequest]) -> list[ModelIdentity]:
+    """Of each model, with names that tell them apart. Raises OptionError for one that is given twice."""
+    identities = [identify(request) for request in requests]
+    for i, one in enumerate(identities):
+        if (one.sha256, one.opening) in [(other.sha256, other.opening) for other in identities[:i]]:
+            raise OptionError(f"the model {one.name} is given twice, and opened in the same way; name each once")
+    names = [identity.name for identity in identities]
+    twice = {name for name in names if names.count(name) > 1}
+    for i, request in enumerate(requests):
+        if names[i] in twice:
+            folder = Path(request.model).parent.name if isinstance(request.model, str | Path) else ""
+            names[i] = f"{folder}/{names[i]}" if folder else names[i]
+    return [
+        replace(one, name=name if names.count(name) == 1 else f"{name} ({i + 1})")
+        for i, (one, name) in enumerate(zip(identities, names, strict=True))
+    ]
+
+
+def _record(
+    dataset: DataSet, options: EvaluationOptions, sample: int | None, engine: Engine, command: str
+) -> RunRecord:
+    described: dict[str, Any] = {
+        "methods": [source.key for source in options.sources if source.kind is SourceKind.METHOD],
+        "maps": [str(source.folder) for source in options.sources if source.folder is not None],
+        "baselines": list(options.baselines),
+        "metrics": list(options.metrics),
+        "target": str(options.target),
+        "step": options.step,
+        "seed": options.seed,
+        "sample": sample,
+        "pictures": len(dataset.items),
+        "keep_maps": options.keep_maps,
+    }
+    return RunRecord(
+        command, engine=str(engine), versions=versions(), data=dataset.name, format=dataset.format, options=described,
+        skipped=dict(dataset.skipped),
+    )  # fmt: skip
