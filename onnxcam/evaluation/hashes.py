@@ -5,7 +5,7 @@ import os
 import time
 from dataclasses import dataclass
 
-from onnxcam.files import PICTURE, open_regular
+from onnxcam.files import MEBIBYTE, PICTURE, open_regular, reason, shown
 
 SETTLED = 2.0
 """Seconds after a change from which on a further one has another time: the coarsest clock of a file system, FAT's."""
@@ -31,5 +31,11 @@ def stamp_of(path: str | os.PathLike[str]) -> Stamp | None:
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
     """In hexadecimal. Raises PictureError for what cannot be read as a picture's file."""
+    digest = hashlib.sha256()
     with open_regular(path, PICTURE) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        try:
+            while block := file.read(MEBIBYTE):
+                digest.update(block)
+        except OSError as error:
+            raise PICTURE.error(f"{shown(path)}: cannot be read ({reason(error)})") from None
+    return digest.hexdigest()
