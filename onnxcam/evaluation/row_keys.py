@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Container, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from onnxcam.errors import PictureError, TargetError
 from onnxcam.evaluation.dataset import DataItem
@@ -24,8 +25,7 @@ DIGITS = 16
 """Of a digest within a key."""
 
 
-@dataclass(frozen=True)
-class RowMeaning:
+class RowMeaning(NamedTuple):
     """What a row measures: the map of a source by a metric. name: the metric's, as metric_named() takes it."""
 
     source: MapSource
@@ -39,16 +39,19 @@ def row_keys(
 
     Of maps in folders it reads the files, whose digest is part of the key.
     """
-    of_picture = _of_picture(options, item)
-    of_metric = {name: _of_metric(name, options, item) for name in options.metrics}
+    of_picture, target = _of_picture(options, item), str(options.target)
+    metrics = [(name, *metric_named(name), _of_metric(name, options, item)) for name in options.metrics]
+    usual = [canonical_json({**of_picture, **of_metric}) for *_, of_metric in metrics]
     keys: dict[RowKey, RowMeaning] = {}
     for source in options.sources:
-        of_map = {**of_picture, **_of_map(source, item)}
-        for name in options.metrics:
-            metric, protocol = metric_named(name)
+        texts = usual
+        if source.folder is not None:
+            of_map = {**of_picture, **_of_map(source.folder, item)}
+            texts = [canonical_json({**of_map, **of_metric}) for *_, of_metric in metrics]
+        for (name, metric, protocol, _), text in zip(metrics, texts, strict=True):
             key = RowKey(
-                model.sha256, model.opening, item.key, picture_sha256, source.key, str(options.target), metric.name,
-                protocol or "", canonical_json({**of_map, **of_metric[name]}),
+                model.sha256, model.opening, item.key, picture_sha256, source.key, target, metric.name, protocol or "",
+                text,
             )  # fmt: skip
             keys[key] = RowMeaning(source, name)
     return keys
@@ -77,12 +80,10 @@ def _of_picture(options: EvaluationOptions, item: DataItem) -> dict[str, Any]:
     return {"label": label} if number is None else {"label": label, "class": number}
 
 
-def _of_map(source: MapSource, item: DataItem) -> dict[str, Any]:
+def _of_map(folder: Path, item: DataItem) -> dict[str, Any]:
     """The digest of a map of another tool; None where there is no file."""
-    if source.folder is None:
-        return {}
     try:
-        return {"map": digest(read_bytes(map_file(source.folder, item.key), ARRAY))[:DIGITS]}
+        return {"map": digest(read_bytes(map_file(folder, item.key), ARRAY))[:DIGITS]}
     except PictureError:
         return {"map": None}
 
