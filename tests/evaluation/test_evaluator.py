@@ -190,6 +190,17 @@ def test_the_data_sets_numbers_name_the_classes_of_a_model_without_labels(model:
         assert row.target_index == 4, "a model's own labels come first"
 
 
+def test_a_single_output_stands_for_two_classes(item: DataItem) -> None:
+    one_number = CLASSIFIER.replace("float[N,5] logits", "float[N,1] logits").replace(
+        "float[5,8] w3, float[5] b3", "float[1,8] w3, float[1] b3"
+    )
+    options: dict[str, Any] = {"target": "label", "methods": ["grad-cam"], "classes": {0: "sound", 1: "cracked"}}
+    with evaluator(filled(one_number).SerializeToString(), **options) as one:
+        rows = {label: one.evaluate(replace(item, label=label), "sha").rows[0] for label in (0, 1, "sound", "cracked")}
+    assert [(row.target_index, row.target_name) for row in rows.values()] == [(0, "negative"), (1, "positive")] * 2
+    assert rows[0].probability == pytest.approx(1 - rows[1].probability, abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("label", "boxes", "says"),
     [
