@@ -56,25 +56,31 @@ class Silent(Exception):
 class ChildProcess:
     """The process and the two pipes to it. silence: seconds after which it is given up, None for any.
 
-    A terminal's signals, such as Ctrl-C, do not reach it: the parent decides. Raises InferenceError where the system
-    starts no process.
+    program: what runs there, as python_command() takes it. errors: where its standard error goes. way_out: what to do
+    where the system starts no process, which raises InferenceError. A terminal's signals, such as Ctrl-C, do not reach
+    the process: the parent decides.
     """
 
-    def __init__(self, silence: float | None) -> None:
+    def __init__(
+        self,
+        silence: float | None,
+        program: str = PROGRAM,
+        errors: int | IO[bytes] = subprocess.DEVNULL,
+        way_out: str = "end other processes or close other explainers, or leave out isolated=True",
+    ) -> None:
         self.silence = silence
         try:
             self._process = subprocess.Popen(
-                python_command(PROGRAM),
+                python_command(program),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
+                stderr=errors,
                 bufsize=0,
                 process_group=0,
             )
         except OSError as error:
             raise InferenceError(
-                f"the isolated process cannot be started ({error.strerror or error}); end other processes or close "
-                f"other explainers, or leave out isolated=True"
+                f"a process of its own cannot be started ({error.strerror or error}); {way_out}"
             ) from None
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -120,6 +126,15 @@ class ChildProcess:
         """Ends the process at once and closes the pipes, which no other thread may be using."""
         self._finalizer()
         self.leave()
+
+    def finish(self, seconds: float) -> None:
+        """Closes the pipes, which tells the process to end, and waits; after these seconds it is ended."""
+        for pipe in (self._to, self._from):
+            with suppress(OSError):
+                pipe.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+        self._finalizer()
 
     def leave(self) -> None:
         """Closes the pipes of this process only, as a forked child does."""
