@@ -104,7 +104,7 @@ class Worker:
 
 
 def opened(opening: Opening) -> ItemEvaluator:
-    """The evaluator. Raises OptionError where this node has another onnxcam or lacks a file, and what opening raises."""
+    """The evaluator. Raises OptionError where the node lacks a file or has another onnxcam, and what opening raises."""
     if opening.version != onnxcam.__version__:
         raise OptionError(
             f"onnxcam {onnxcam.__version__} is installed there, and {opening.version} where the run was started; "
