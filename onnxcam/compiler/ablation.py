@@ -6,9 +6,9 @@ methods/feature_cams.py is the same in numpy. The tail is a clone that reads the
 import math
 
 import numpy as np
-import onnx_ir
 
 from onnxcam.compiler.batch_graph import plain_graph
+from onnxcam.compiler.element_types import DOUBLE, FLOAT
 from onnxcam.compiler.feature_cams import check_variants, tail_scores
 from onnxcam.compiler.loop_body import LoopBody
 from onnxcam.compiler.prepared import Prepared
@@ -18,7 +18,6 @@ from onnxcam.methods.feature_cams import AT_ONCE
 from onnxcam.surgeon.graphs.masked_score import LOGIT
 from onnxcam.surgeon.ir import Model
 
-DOUBLE, FLOAT = onnx_ir.DataType.DOUBLE, onnx_ir.DataType.FLOAT
 TINY = 1e-12
 
 

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxcam.compiler.loop_graph import DOUBLE, LoopGraph, State
+from onnxcam.compiler.element_types import DOUBLE
+from onnxcam.compiler.loop_graph import LoopGraph, State
+from onnxcam.methods.adam import BETA1, BETA2
 from onnxcam.surgeon.ir import Value
-
-BETA1, BETA2 = 0.9, 0.999
 
 
 @dataclass(frozen=True, eq=False)

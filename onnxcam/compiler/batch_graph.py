@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx_ir
 
+from onnxcam.compiler.element_types import OLDEST
 from onnxcam.compiler.feeds import feeds_of
 from onnxcam.compiler.interface import TARGET, publish_explanation
 from onnxcam.compiler.prepared import Prepared
@@ -34,8 +35,6 @@ from onnxcam.types import Arrays
 LOGITS, PROBABILITIES = "onnxcam/compiled_logits", "onnxcam/compiled_probabilities"
 LARGEST_STORED = 2**12
 """Entries of an upsampling matrix that a file stores; a larger one is made of two neighbours in each place."""
-OLDEST = 13
-"""The oldest opset that the added operators are written for."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxcam.compiler.choice_graph import CANDIDATES, LINEAR, Whitened, choose, contributions
+from onnxcam.compiler.element_types import DOUBLE, INT64
 from onnxcam.compiler.estimate_graph import expected_weights
 from onnxcam.compiler.fill_graph import fill_image
-from onnxcam.compiler.loop_graph import DOUBLE, INT64, LoopGraph, State, body_model
+from onnxcam.compiler.loop_graph import LoopGraph, State, body_model
 from onnxcam.compiler.mask_queue import MaskQueue
 from onnxcam.compiler.prepared import Prepared
 from onnxcam.compiler.process_graph import LinkGraph, Points, averaged

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxcam.compiler.loop_graph import DOUBLE, LoopGraph
+from onnxcam.compiler.element_types import DOUBLE
+from onnxcam.compiler.loop_graph import LoopGraph
 from onnxcam.compiler.process_graph import SMALLEST, TINY, Points
 from onnxcam.surgeon.builder import Builder
 from onnxcam.surgeon.ir import Value

@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir
 
 from onnxcam.compiler.choice_graph import LINEAR
-from onnxcam.compiler.loop_graph import BOOL, DOUBLE, INT64
+from onnxcam.compiler.element_types import BOOL, DOUBLE, INT64
 from onnxcam.compiler.process_graph import SMALLEST, LinkGraph, Points
 from onnxcam.methods.weighting import Weighting
 from onnxcam.surgeon.builder import Builder, empty_model

@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir
 
 from onnxcam.compiler.batch_graph import LARGEST_STORED, BatchGraph, only_sound, plain_graph
+from onnxcam.compiler.element_types import DOUBLE, FLOAT
 from onnxcam.compiler.loop_body import LoopBody
 from onnxcam.compiler.prepared import Prepared
 from onnxcam.errors import CompileError
@@ -23,7 +24,6 @@ from onnxcam.surgeon.graphs.tail import TAIL_FEATURES, tail_model
 from onnxcam.surgeon.ir import Model, Value, opset
 from onnxcam.surgeon.passes.opset import raise_opset
 
-DOUBLE, FLOAT = onnx_ir.DataType.DOUBLE, onnx_ir.DataType.FLOAT
 SQUARINGS = 14
 """The matrix is raised to the power of 2**14, where a second component of 0.999 times the first is 1e-7 of it."""
 LARGEST_VARIANTS = 2**28

@@ -11,12 +11,11 @@ import numpy as np
 import onnx_ir
 
 from onnxcam.compiler.batch_graph import differentiable_graph
+from onnxcam.compiler.element_types import DOUBLE
 from onnxcam.compiler.prepared import Prepared
 from onnxcam.methods.grad_cam import TINY
 from onnxcam.surgeon.builder import Builder
 from onnxcam.surgeon.ir import Model, Value
-
-DOUBLE = onnx_ir.DataType.DOUBLE
 
 
 @dataclass(frozen=True, eq=False)

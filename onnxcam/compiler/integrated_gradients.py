@@ -11,6 +11,7 @@ import numpy as np
 import onnx_ir
 
 from onnxcam.compiler.batch_graph import LOGITS, differentiable_model, given_targets, only_sound
+from onnxcam.compiler.element_types import DOUBLE, FLOAT, INT64
 from onnxcam.compiler.interface import publish_explanation
 from onnxcam.compiler.loop_body import LoopBody
 from onnxcam.compiler.pixel_gradients import channels_first, shown_attribution
@@ -36,7 +37,6 @@ from onnxcam.surgeon.graphs.masked_score import tensor_named
 from onnxcam.surgeon.graphs.score_gradient import Traces
 from onnxcam.surgeon.ir import END, Model, Value
 
-DOUBLE, FLOAT, INT64 = onnx_ir.DataType.DOUBLE, onnx_ir.DataType.FLOAT, onnx_ir.DataType.INT64
 STEP = "step"
 """Prefix of the model's names inside the Loop."""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import onnx_ir
 
-from onnxcam.compiler.batch_graph import OLDEST
+from onnxcam.compiler.element_types import BOOL, DOUBLE, FLOAT, INT64, OLDEST
 from onnxcam.compiler.interface import TARGET, publish_explanation
 from onnxcam.compiler.outputs_of_one import OneSample, outputs_of_one
 from onnxcam.compiler.prepared import Prepared
@@ -28,10 +28,6 @@ from onnxcam.surgeon.graphs.score_heads import LOGITS, TARGETS
 from onnxcam.surgeon.ir import Model, Value
 from onnxcam.surgeon.passes.opset import raise_opset
 from onnxcam.types import Score
-
-FLOAT, DOUBLE, INT64, BOOL = (
-    onnx_ir.DataType.FLOAT, onnx_ir.DataType.DOUBLE, onnx_ir.DataType.INT64, onnx_ir.DataType.BOOL,
-)  # fmt: skip
 
 LARGE_IMAGE = 4 * 2**20
 """Bytes of a layer, for one image, above which a turn takes fewer masks: they no longer fit a processor's cache."""

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxcam.compiler.adam_graph import AdamGraph
+from onnxcam.compiler.element_types import DOUBLE, FLOAT, INT64
 from onnxcam.compiler.fill_graph import fill_image
-from onnxcam.compiler.loop_graph import DOUBLE, FLOAT, INT64, LoopGraph, step_body
+from onnxcam.compiler.loop_graph import LoopGraph, step_body
 from onnxcam.compiler.opti_cam import PROBED
 from onnxcam.compiler.prepared import Prepared
 from onnxcam.errors import CompileError
@@ -17,6 +18,7 @@ from onnxcam.methods.mask import SCORE as SCORED
 from onnxcam.methods.mask import Settings
 from onnxcam.resampling import bilinear_matrix, is_small
 from onnxcam.surgeon.builder import Builder
+from onnxcam.surgeon.graphs.cell_maps import part
 from onnxcam.surgeon.graphs.finish_map import stretched
 from onnxcam.surgeon.graphs.masked_score import tensor_named, upsampled
 from onnxcam.surgeon.graphs.score_gradient import GRADIENT, SCORE
@@ -101,7 +103,7 @@ def _slope_of_penalties(b: Builder, m: Value, settings: Settings, grid: Sequence
     for i, side in enumerate(grid):
         if side == 1:
             continue
-        later, earlier = (_cut(b, m, 1 + i, *ends) for ends in ((1, side), (0, side - 1)))
+        later, earlier = (part(b, m, 1 + i, *ends) for ends in ((1, side), (0, side - 1)))
         steps = b("Sub", later, earlier)
         scale = settings.variation * settings.beta / (cells // side * (side - 1))
         size = b("Pow", b("Abs", steps), b.constant(settings.beta - 1, np.float64))
@@ -111,10 +113,6 @@ def _slope_of_penalties(b: Builder, m: Value, settings: Settings, grid: Sequence
         pads = [b("Pad", pull, b.constant(each, np.int64)) for each in (low, high)]
         total = b("Add", total, b("Sub", *pads))
     return total
-
-
-def _cut(b: Builder, x: Value, axis: int, first: int, last: int) -> Value:
-    return b("Slice", x, *(b.constant([n], np.int64) for n in (first, last, axis)))
 
 
 def _is_broken(loop: LoopGraph, gradient: Value) -> Value:

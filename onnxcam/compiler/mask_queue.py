@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxcam.compiler.loop_graph import FLOAT, INT64, LoopGraph, State
+from onnxcam.compiler.element_types import FLOAT, INT64
+from onnxcam.compiler.loop_graph import LoopGraph, State
 from onnxcam.methods.blocks import VARIES
 from onnxcam.surgeon.ir import Value
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxcam.compiler.adam_graph import AdamGraph
+from onnxcam.compiler.element_types import DOUBLE, FLOAT, INT64
 from onnxcam.compiler.fill_graph import fill_image
-from onnxcam.compiler.loop_graph import DOUBLE, FLOAT, INT64, LoopGraph, State, step_body
+from onnxcam.compiler.loop_graph import LoopGraph, State, step_body
 from onnxcam.compiler.prepared import Prepared
 from onnxcam.errors import CompileError
 from onnxcam.methods.opti_cam import Settings

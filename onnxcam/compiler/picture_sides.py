@@ -7,14 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import onnx_ir
 
+from onnxcam.compiler.element_types import DOUBLE, INT64
 from onnxcam.inputs.preprocess import before_crop
 from onnxcam.inputs.presets import LETTERBOXES, Preset
 from onnxcam.surgeon.builder import Builder
 from onnxcam.surgeon.ir import Model, Value
-
-INT, FLOAT, DOUBLE = onnx_ir.DataType.INT64, onnx_ir.DataType.FLOAT, onnx_ir.DataType.DOUBLE
 
 
 class SharingBuilder(Builder):
@@ -90,7 +88,7 @@ def _lengths(b: Builder, sources: list[Value], preset: Preset, size: tuple[int, 
         least = [1, 1]
         ratio = b("Min", *(b("Div", real(b, side), source) for source, side in zip(reals, size, strict=True)))
         scaled = [b("Round", b("Mul", source, ratio)) for source in reals]
-    return [b("Max", integer(b, side), b.cast(length, INT)) for side, length in zip(least, scaled, strict=True)]
+    return [b("Max", integer(b, side), b.cast(length, INT64)) for side, length in zip(least, scaled, strict=True)]
 
 
 def _lengths_below(b: Builder, sources: list[Value], size: tuple[int, int]) -> list[Value]:
@@ -115,7 +113,7 @@ def floor_of(b: Builder, exact: Value, rounded: Value) -> Value:
     """
     below = b("Sub", b.cast(exact, DOUBLE), rounded)
     short = b("And", b("Greater", below, real(b, 0)), b("Less", below, real(b, 1e-8)))
-    return b("Sub", exact, b.cast(short, INT))
+    return b("Sub", exact, b.cast(short, INT64))
 
 
 def _corner(b: Builder, length: Value, size: int, preset: Preset) -> Value:
@@ -124,7 +122,7 @@ def _corner(b: Builder, length: Value, size: int, preset: Preset) -> Value:
     rest = b("Sub", integer(b, size), length)
     if preset.resize in LETTERBOXES:
         return b("Div", rest, integer(b, 2))
-    return b.cast(b("Round", b("Mul", b.cast(rest, DOUBLE), real(b, 0.5))), INT)
+    return b.cast(b("Round", b("Mul", b.cast(rest, DOUBLE), real(b, 0.5))), INT64)
 
 
 def places(b: Builder, side: Side, count: int | None = None) -> Value:

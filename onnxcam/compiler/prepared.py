@@ -15,6 +15,12 @@ PREDICTION = -1
 """The target, fed or baked in, that stands for the class that the model predicts."""
 
 
+OTHER_ANSWERS = {
+    Kind.CLASSES: "a list of detections", Kind.REGION: "a score for each class and pixel (segmentation)",
+    Kind.BOXES: "a table of boxes", Kind.ELEMENTS: "numbers of no known meaning", Kind.SEQUENCE: "a sequence",
+    Kind.EMBEDDING: "an embedding",
+}  # fmt: skip
+"""What messages call an answer that is no class."""
 RESERVED = "onnxcam/compiled"
 """How the names of the tensors begin that builders add."""
 
@@ -87,6 +93,6 @@ class Prepared:
         kind = self.anatomy.logits.kind
         if self.opened.exported is not None or self.opened.selection is not None or kind is not Kind.CLASSES:
             raise CompileError(
-                f"this model's answer is read as {kind}, and only classifiers can be compiled; `onnxcam explain` "
-                f"explains it"
+                f"this model's answer is {OTHER_ANSWERS[kind]}, and only classifiers can be compiled; use "
+                f"`onnxcam explain`"
             )

@@ -11,20 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir
 
+from onnxcam.compiler.element_types import DOUBLE, FLOAT, INT64, OLDEST
 from onnxcam.compiler.interface import BOX, MAP, PICTURE, PICTURE_MAP
-from onnxcam.compiler.picture_sides import (
-    DOUBLE,
-    FLOAT,
-    INT,
-    SharingBuilder,
-    Side,
-    inner,
-    integer,
-    ordinals,
-    places,
-    real,
-    sides,
-)
+from onnxcam.compiler.picture_sides import SharingBuilder, Side, inner, integer, ordinals, places, real, sides
 from onnxcam.compiler.resizing import resized
 from onnxcam.errors import CompileError
 from onnxcam.inputs.loader import in_range
@@ -36,8 +25,6 @@ from onnxcam.surgeon.graphs.masked_score import as_input_type, tensor_named
 from onnxcam.surgeon.ir import Model, Value, edit, in_order, new_input, opset, shape_with_names, tidy
 from onnxcam.surgeon.passes.opset import raise_opset
 
-OLDEST = 13
-"""The oldest opset that the added operators are written for."""
 LEVELS = 256
 """Values of a pixel. The one after them stands for the padding of a letterbox."""
 
@@ -78,7 +65,7 @@ def take_pictures(model: Model, image: ImageInput, size: Sequence[int], preset: 
 
 def _with_bars(b: Builder, pixels: Value, rows: Side, columns: Side, preset: Preset) -> Value:
     """The pixels as places in a table, int64: those of a letterbox's bars are LEVELS."""
-    indices = b.cast(pixels, INT)
+    indices = b.cast(pixels, INT64)
     if preset.resize not in LETTERBOXES:
         return indices
     inside = [b("Equal", places(b, side), inner(b, side)) for side in (rows, columns)]
@@ -154,7 +141,7 @@ def _interpolated(b: Builder, maps: Value, side: Side, axis: int) -> Value:
     at = b("Sub", b("Mul", b("Sub", centres, start), cells), real(b, 0.5))
     at = b("Min", b("Max", at, real(b, 0)), real(b, side.size - 1))
     low = b("Floor", at)
-    first = b.cast(low, INT)
+    first = b.cast(low, INT64)
     second = b("Min", b("Add", first, integer(b, 1)), integer(b, side.size - 1))
     inside = b.cast(b("And", b("Greater", centres, start), b("Less", centres, stop)), FLOAT)
     share = b("Mul", b.cast(b("Sub", at, low), FLOAT), inside)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxcam.compiler.loop_graph import DOUBLE
+from onnxcam.compiler.element_types import DOUBLE
 from onnxcam.methods.estimate.links import NODES, SHARES, SOFT
 from onnxcam.methods.estimate.quadrature import CELLS
 from onnxcam.methods.weighting import Weighting

@@ -16,19 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir
 
-from onnxcam.compiler.picture_sides import (
-    DOUBLE,
-    FLOAT,
-    INT,
-    Side,
-    clipped,
-    doubled_centres,
-    floor_of,
-    inner,
-    integer,
-    ordinals,
-    real,
-)
+from onnxcam.compiler.element_types import DOUBLE, FLOAT, INT64
+from onnxcam.compiler.picture_sides import Side, clipped, doubled_centres, floor_of, inner, integer, ordinals, real
 from onnxcam.inputs.presets import Interpolation
 from onnxcam.surgeon.builder import Builder
 from onnxcam.surgeon.ir import END, Value
@@ -135,7 +124,7 @@ def _fixed_point(b: Builder, whole: Value, part: Value | None) -> tuple[Value, V
     divisor = b.cast(total, DOUBLE)
     scaled = b("Mul", whole, integer(b, HALF))
     high = b("Round", b("Div", b.cast(scaled, DOUBLE), divisor))
-    rest = b.cast(b("Sub", scaled, b("Mul", b.cast(high, INT), total)), DOUBLE)
+    rest = b.cast(b("Sub", scaled, b("Mul", b.cast(high, INT64), total)), DOUBLE)
     if part is not None:
         sum_of_parts = b.reduce("ReduceSum", part, [2])
         rest = b("Add", rest, b("Sub", b("Mul", part, real(b, HALF)), b("Mul", high, sum_of_parts)))
@@ -151,7 +140,7 @@ def _orders(b: Builder, rows: Side, columns: Side) -> tuple[Value, Value]:
     """
     lost = [b("Sub", side.source, side.resized) for side in (rows, columns)]
     down = b("And", b("Greater", lost[0], integer(b, 0)), b("Less", b("Mul", lost[1], integer(b, 2)), lost[0]))
-    flag = b.unsqueeze(b.cast(down, INT), [0])
+    flag = b.unsqueeze(b.cast(down, INT64), [0])
     return b("Sub", integer(b, 1), flag), flag
 
 
@@ -231,7 +220,7 @@ def _tabled(support: int, series: Callable[[npt.NDArray[np.float64]], list[npt.N
         for part in parts[1:]:
             result = b("Add", b("Mul", result, within), part)
         more = b("Round", result)
-        return b("Add", b("Gather", b.constant(whole, np.int64), piece), b.cast(more, INT)), b("Sub", result, more)
+        return b("Add", b("Gather", b.constant(whole, np.int64), piece), b.cast(more, INT64)), b("Sub", result, more)
 
     return Filter(support, weights)
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from onnxcam.compiler.element_types import DOUBLE, FLOAT, INT64
 from onnxcam.compiler.fill_graph import fill_image
-from onnxcam.compiler.loop_graph import DOUBLE, FLOAT, INT64, LoopGraph, body_model, rows_of_a_turn
+from onnxcam.compiler.loop_graph import LoopGraph, body_model, rows_of_a_turn
 from onnxcam.compiler.prepared import Prepared
 from onnxcam.errors import CompileError
 from onnxcam.methods.maps import SAME

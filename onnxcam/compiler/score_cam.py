@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxcam.compiler.budget import estimated_graph
+from onnxcam.compiler.element_types import DOUBLE, FLOAT
 from onnxcam.compiler.fill_graph import fill_image
-from onnxcam.compiler.loop_graph import DOUBLE, FLOAT, LoopGraph, State, body_model, rows_of_a_turn
+from onnxcam.compiler.loop_graph import LoopGraph, State, body_model, rows_of_a_turn
 from onnxcam.compiler.mask_queue import MaskQueue
 from onnxcam.compiler.prepared import Prepared
 from onnxcam.errors import CompileError

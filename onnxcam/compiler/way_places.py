@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from onnxcam.methods.pixel_maps import AT_ONCE
 from onnxcam.surgeon.builder import Builder
+from onnxcam.surgeon.graphs.cell_maps import part
 from onnxcam.surgeon.ir import END, Value
 
 NOWHERE = 2.0
@@ -77,10 +78,10 @@ def rough_places(b: Builder, places: Value, logits: Value, totals: Value, plan: 
     parts = _parts(b, ordered, plan)
     logits, totals = (b("GatherElements", x, order, axis=1) for x in (logits, totals))
     terms = [
-        b("Mul", parts.weight_right, _cut(b, totals, 1, END)),
-        b("Mul", parts.weight_left, _cut(b, totals, 0, -1)),
+        b("Mul", parts.weight_right, part(b, totals, 1, 1, END)),
+        b("Mul", parts.weight_left, part(b, totals, 1, 0, -1)),
     ]
-    change = b("Sub", _cut(b, logits, 1, END), _cut(b, logits, 0, -1))
+    change = b("Sub", part(b, logits, 1, 1, END), part(b, logits, 1, 0, -1))
     missed = b("Abs", b("Sub", change, b("Add", *terms)))
     is_part = b("Less", parts.right, b.constant(BEHIND, np.float64))
     missed = b("Where", is_part, missed, b.constant(-1, np.float64))
@@ -99,7 +100,7 @@ def weights_of_places(b: Builder, places: Value, plan: Plan) -> Value:
     is_part = b("Less", parts.right, b.constant(BEHIND, np.float64))
     zero = b.constant(0, np.float64)
     left, right = (b("Where", is_part, w, zero) for w in (parts.weight_left, parts.weight_right))
-    column = b("Mul", _cut(b, places, 0, 1), zero)
+    column = b("Mul", part(b, places, 1, 0, 1), zero)
     weights = b("Add", b("Concat", column, right, axis=1), b("Concat", left, column, axis=1))
     return b("ScatterElements", b("Mul", places, zero), order, weights, axis=1)
 
@@ -113,7 +114,7 @@ def _sorted(b: Builder, places: Value, plan: Plan) -> tuple[Value, Value]:
 
 def _parts(b: Builder, ordered: Value, plan: Plan) -> _Parts:
     """The first part takes the slope at its right end alone, as methods/integrated_gradients.py says."""
-    left, right = _cut(b, ordered, 0, -1), _cut(b, ordered, 1, END)
+    left, right = part(b, ordered, 1, 0, -1), part(b, ordered, 1, 1, END)
     half = b("Mul", b("Sub", right, left), b.constant(0.5, np.float64))
     first = np.arange(plan.slots - 1) == 0
     of_left, of_right = (
@@ -121,10 +122,6 @@ def _parts(b: Builder, ordered: Value, plan: Plan) -> _Parts:
         b.constant(np.where(first, 2.0, 1.0), np.float64),
     )
     return _Parts(left, right, b("Mul", half, of_left), b("Mul", half, of_right))
-
-
-def _cut(b: Builder, x: Value, first: int, last: int) -> Value:
-    return b("Slice", x, *(b.constant([n], np.int64) for n in (first, last, 1)))
 
 
 def in_turn(b: Builder, state: Value, values: Value, turn: Value, plan: Plan) -> Value:

@@ -148,10 +148,10 @@ def shown(value: object) -> str:
 
 
 def adjusted(preset: Preset, origin: Origin, adjust: Callable[[Preset], Preset] | None) -> tuple[Preset, Origin]:
-    """The preset after adjust(). Its origin stays what it was, with a text that says that fields were changed."""
+    """The preset after adjust(). Its origin stays what it was, with a text that says so."""
     adjusted = adjust(preset) if adjust is not None else preset
     if not isinstance(adjusted, Preset):
         raise PresetError(f"adjust is a function that takes a Preset and returns one; it returned {shown(adjusted)}")
     if adjusted == preset:
         return preset, origin
-    return adjusted, replace(origin, text=f"{origin}; then changed field by field")
+    return adjusted, replace(origin, text=f"{origin}; then single settings were changed")

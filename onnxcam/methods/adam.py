@@ -4,11 +4,14 @@ import numpy as np
 
 from onnxcam.types import Doubles, Indices
 
+BETA1, BETA2 = 0.9, 0.999
+"""How slowly the means of the gradient and of its square forget, as the paper sets them."""
+
 
 class Adam:
     """Kingma & Ba 2015, arXiv:1412.6980, Algorithm 1, for rows of parameters that may stop at different steps."""
 
-    def __init__(self, shape: tuple[int, ...], rate: float, epsilon: float, beta1: float = 0.9, beta2: float = 0.999):
+    def __init__(self, shape: tuple[int, ...], rate: float, epsilon: float, beta1: float = BETA1, beta2: float = BETA2):
         self.rate, self.epsilon, self.beta1, self.beta2 = rate, epsilon, beta1, beta2
         self.first, self.second = np.zeros(shape), np.zeros(shape)
         self.count = np.zeros(shape[0], int)

@@ -106,7 +106,7 @@ def test_explicit_preprocessing_overrides_and_is_reported(folder: Path) -> None:
     record = json.loads(done.stdout)[0]
     preset = record["preset"]
     assert preset["origin"]["source"] == "assumed"
-    assert preset["origin"]["text"].endswith("changed field by field")
+    assert preset["origin"]["text"].endswith("then single settings were changed")
     assert preset["name"] == "imagenet+custom"
     assert (preset["mean"], preset["color"], preset["crop"]) == ([0.5], "bgr", 1.0)
 

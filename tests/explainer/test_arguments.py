@@ -184,7 +184,7 @@ def test_black_is_known_where_a_preset_was_given_even_if_it_was_then_adjusted(cl
     method, image = score_cam(fill=BLACK), np.zeros((3, 16, 12), np.float32) + PHOTOGRAPH[:16, :12, 0] / 255
     with Explainer(classifier, method, providers=["cpu"], preset="imagenet", adjust=crop) as explainer:
         assert explainer.preset_origin.source is Source.GIVEN
-        assert "changed field by field" in str(explainer.preset_origin)
+        assert "then single settings were changed" in str(explainer.preset_origin)
         assert explainer.preset.crop == 0.9
         assert explainer(image.astype(np.float32)).provenance.fill == "black"
     with (

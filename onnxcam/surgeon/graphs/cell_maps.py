@@ -13,7 +13,7 @@ def cell_maps(b: Builder, x: Value, order: CellOrder, sides: Sequence[int]) -> V
     """The tensor (N,*sides), in its own axis order, to maps (N,K,*grid) without extra tokens."""
     if order.extra is not None:
         axis, first, last = order.extra
-        x = _cut(b, x, axis, first, last)
+        x = part(b, x, axis, first, last)
     if list(order.parts) != list(sides):
         x = b.reshape(x, [-1, *order.parts])
     if list(order.order) != sorted(order.order):
@@ -38,19 +38,20 @@ def cell_tensor(b: Builder, maps: Value, order: CellOrder, sides: Sequence[int],
         return b.reshape(x, [-1, *sides])
     axis, first, last = order.extra
     cells = b.reshape(x, [-1, *(last - first if i + 1 == axis else d for i, d in enumerate(sides))])
-    pieces = [_cut(b, original, axis, 0, first)] if first > 0 else []
-    pieces += [cells, *([_cut(b, original, axis, last, END)] if last < sides[axis - 1] else [])]
+    pieces = [part(b, original, axis, 0, first)] if first > 0 else []
+    pieces += [cells, *([part(b, original, axis, last, END)] if last < sides[axis - 1] else [])]
     return b("Concat", *pieces, axis=axis)
 
 
-def _cut(b: Builder, x: Value, axis: int, first: int, last: int) -> Value:
+def part(b: Builder, x: Value, axis: int, first: int, last: int) -> Value:
+    """What lies from first to last, which is not in it, along one axis."""
     return b("Slice", x, *(b.constant([n], np.int64) for n in (first, last, axis)))
 
 
 def _rolled(b: Builder, x: Value, axis: int, cells: int, shift: int) -> Value:
     """numpy.roll of an axis of so many cells."""
     ends = [(cells - shift, cells), (0, cells - shift)]
-    return b("Concat", *(_cut(b, x, axis, *piece) for piece in ends), axis=axis)
+    return b("Concat", *(part(b, x, axis, *piece) for piece in ends), axis=axis)
 
 
 def _turned(b: Builder, x: Value, order: CellOrder) -> Value:
