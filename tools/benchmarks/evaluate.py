@@ -18,6 +18,8 @@ from typing import Any
 from table import Row, Rows, row, save, show
 
 from onnxcam import Explainer
+from onnxcam.cli.options import MethodArgs
+from onnxcam.cli.parsing import build_methods
 from onnxcam.engine.session import Session
 from onnxcam.evaluation.dataset import DataItem
 from onnxcam.evaluation.evaluator import Evaluator
@@ -94,7 +96,7 @@ def shared(evaluator: Evaluator) -> Callable[[Path], Values]:
 
 def compared(arguments: argparse.Namespace, metrics: str, files: Sequence[Path]) -> Rows:
     """The rows of one set of metrics."""
-    methods, names = arguments.methods.split(","), metrics.split(",")
+    methods, names = build_methods(MethodArgs(method=arguments.methods)), metrics.split(",")
     opening = {"providers": arguments.providers.split(",")}
     path = arguments.model or model()
     with ExitStack() as opened:
@@ -148,7 +150,7 @@ def _ratio(what: str, ones: Sequence[float], others: Sequence[float], reach: str
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--methods", default=METHODS)
+    parser.add_argument("--methods", default=METHODS, help="with options as in score-cam:tolerance=0.02,grad-cam")
     parser.add_argument("--metrics", action="append", help="four metrics with commas; may be repeated")
     parser.add_argument("--pictures", type=Path, help="folder of photographs; default: the two that are bundled")
     parser.add_argument("--most", type=int, default=8, help="pictures at most")
