@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # `as` exports a name to type checkers, which do not read _HO
     from onnxcam.evaluation.dataset import DataSet as DataSet
     from onnxcam.evaluation.dataset import LabelledBox as LabelledBox
     from onnxcam.evaluation.evaluate import evaluate as evaluate
+    from onnxcam.evaluation.model_request import ModelRequest as ModelRequest
     from onnxcam.evaluation.readers.reading import read_data as read_data
     from onnxcam.evaluation.readers.reading import sample as sample
     from onnxcam.evaluation.sanity import sanity_check as sanity_check
@@ -104,6 +105,7 @@ _HOMES = {
     "onnxcam.evaluation.dataset": ("DataItem", "DataSet", "LabelledBox"),
     "onnxcam.evaluation.readers.reading": ("read_data", "sample"),
     "onnxcam.evaluation.evaluate": ("evaluate",),
+    "onnxcam.evaluation.model_request": ("ModelRequest",),
     "onnxcam.evaluation.sanity": ("sanity_check",),
     "onnxcam.evaluation.sanity_report": ("SanityOptions", "SanityReport"),
     "onnxcam.explainer.device_maps": ("DeviceSaliency",),

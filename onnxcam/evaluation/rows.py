@@ -14,8 +14,9 @@ class RowKey:
     model: the SHA-256 of the model's file; opening: of how it was opened (layer, preset, size, output and the rest).
     picture: the DataItem's key; picture_sha256: of its file. method: 'grad-cam', with its options that are no defaults
     as JSON behind it; or a baseline, or the name of the folder of another tool's maps. target: as it was asked for.
-    metric and protocol: as METRICS names them; metric is empty in the row that says why there is no map. options: of
-    the metrics, as JSON: step, seed, boxes.
+    metric and protocol: as METRICS names them; metric is empty in the row that says why there is no map. options: as
+    JSON, what else changes the number: the step, the seed and a digest of the boxes, of metrics that read them; the
+    data's label, where that is explained; a digest of another tool's map.
     """
 
     model: str
@@ -36,7 +37,8 @@ class Row:
     value: None where the metric is undefined (reason says why) or there is no map (error says why). curve: (M,2), the
     fraction of the pixels and the score there. model_name, method_name: as people read them. target_index, target_name,
     probability: what was explained; None where nothing was. label: the picture's class in the data. passes: forward
-    passes of the metric; method_passes, method_seconds: of the map, with what methods share counted once for each.
+    passes that the metric takes alone; seconds: that it took here, where others may have made its passes.
+    method_passes, method_seconds: of the map, with what methods share counted once for each.
     """
 
     key: RowKey
