@@ -37,13 +37,14 @@ class XmlAnnotation:
 
 
 class _LinedBuilder(TreeBuilder):
-    """Builds elements that know their line, in the attribute `line`. parser: set by whoever makes it."""
+    """Has objects know their line, in the attribute `line`. parser: set by whoever makes it."""
 
     parser: Any = None
 
     def start(self, tag: Any, attrs: Any, /) -> Element:
         element = super().start(tag, attrs)
-        element.set("line", str(self.parser.parser.CurrentLineNumber))
+        if tag == "object":
+            element.set("line", str(self.parser.parser.CurrentLineNumber))
         return element
 
 

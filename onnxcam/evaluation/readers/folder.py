@@ -11,12 +11,13 @@ from onnxcam.evaluation.readers.reader import Draft, Label, Reader, Source, labe
 from onnxcam.evaluation.readers.synsets import SYNSET, read_synsets
 from onnxcam.evaluation.readers.tables import read_labels_table
 from onnxcam.files import first_bytes, shown
+from onnxcam.inputs.images import SUFFIXES
 
 LABEL_FILES = ("labels.csv", "labels.tsv", "labels.txt")
 """Read where no other is given."""
 SPLITS = frozenset("train training val valid validation test testing dev".split())
 IMAGENET_CLASSES = 1000
-_NAMED_PICTURE = re.compile(rb"\.[a-z0-9]{2,5}\"?[ \t,;]", re.IGNORECASE)
+_NAMED_PICTURE = re.compile(rf"\.(?:{'|'.join(suffix[1:] for suffix in sorted(SUFFIXES))})\"?[ \t,;]", re.IGNORECASE)
 
 
 def read(source: Source) -> DataSet:
@@ -66,12 +67,16 @@ def _classes(source: Source, listing: Listing, has_splits: bool) -> tuple[Mappin
 
 
 def labels_beside(source: Source) -> Path | None:
-    """The file of labels in the folder itself, if it names pictures; a list of class names is none."""
+    """The file of labels in the folder itself; None without. A labels.txt without pictures lists the classes."""
     for name in LABEL_FILES:
         path = source.listing.files.get(name)
-        if path is not None and _NAMED_PICTURE.search(first_bytes(path, 4096)):
+        if path is not None and (path.suffix != ".txt" or _names_pictures(path)):
             return path
     return None
+
+
+def _names_pictures(path: Path) -> bool:
+    return _NAMED_PICTURE.search(first_bytes(path, 4096).decode("utf-8", "replace")) is not None
 
 
 def labels_in(path: Path, listing: Listing, draft: Draft) -> dict[str, Label]:

@@ -141,4 +141,5 @@ IMAGENET = Reader(
     recognises,
     read,
     frozenset({"images", "classes", "split"}),
+    files=False,
 )

@@ -7,7 +7,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from onnxcam.errors import DataError
 from onnxcam.files import reason, shown
@@ -87,8 +87,13 @@ class Listing:
     @cached_property
     def folders(self) -> frozenset[str]:
         """Keys of the folders that hold files, at any depth."""
-        parents = {parent for key in self.files for parent in (str(p) for p in PurePosixPath(key).parents)}
-        return frozenset(parents - {"."})
+        folders: set[str] = set()
+        for key in self.files:
+            folder = key.rpartition("/")[0]
+            while folder and folder not in folders:
+                folders.add(folder)
+                folder = folder.rpartition("/")[0]
+        return frozenset(folders)
 
     @cached_property
     def by_name(self) -> Mapping[str, tuple[str, ...]]:

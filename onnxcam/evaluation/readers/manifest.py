@@ -24,7 +24,7 @@ from onnxcam.errors import DataError
 from onnxcam.evaluation.dataset import DataItem, DataSet
 from onnxcam.evaluation.readers.reader import Annotated, Draft, Label, Reader, Source, only_boxes, portable
 from onnxcam.evaluation.readers.tables import LABEL, PICTURE, ROWS, column, label_value, read_rows, text_of
-from onnxcam.files import parse_json, shown
+from onnxcam.files import first_bytes, parse_json, shown
 from onnxcam.limits import brief, is_number
 from onnxcam.metrics.metric import Box
 
@@ -207,7 +207,8 @@ def recognises(source: Source) -> bool:
     """A table that is no other format's; in a folder, one that is called manifest or metadata."""
     if source.is_folder:
         return any(name in source.listing.files for name in IN_FOLDER)
-    return source.suffix in ROWS
+    start = first_bytes(source.path, 64).removeprefix(b"\xef\xbb\xbf").lstrip()
+    return source.suffix in ROWS and (source.suffix != ".json" or start.startswith(b"["))
 
 
 MANIFEST = Reader(

@@ -3,6 +3,7 @@ in which it gathers the pictures.
 """
 
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -58,7 +59,7 @@ class Source:
 class Reader:
     """A format. about: what it looks like, for lists of formats. recognises: whether a source is of it, by content.
 
-    options: those of read_data() that it reads; others are refused.
+    options: those of read_data() that it reads; others are refused. files: whether it reads a file too.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Reader:
     recognises: Callable[[Source], bool]
     read: Callable[[Source], DataSet]
     options: frozenset[str] = frozenset()
+    files: bool = True
 
 
 @dataclass(eq=False)
@@ -78,6 +80,7 @@ class Draft:
     items: dict[str, DataItem] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
+    reasons: Counter[str] = field(default_factory=Counter)
 
     def add(self, item: DataItem, place: str = "") -> None:
         """place: where the data names the picture, as messages say it. Raises DataError for a key that is there."""
@@ -90,11 +93,8 @@ class Draft:
 
     def skip(self, key: str, why: str) -> None:
         """Leaves out a picture, or an annotation. A second reason for the same key is kept beside the first."""
-        number, name = 1, key
-        while name in self.skipped:
-            number += 1
-            name = f"{key} ({number})"
-        self.skipped[name] = why
+        self.reasons[key] += 1
+        self.skipped[key if self.reasons[key] == 1 else f"{key} ({self.reasons[key]})"] = why
 
     def finished(self) -> DataSet:
         """The data set in natural order. Raises DataError for one without a picture."""

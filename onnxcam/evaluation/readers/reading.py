@@ -59,6 +59,8 @@ def _reader(source: Source, name: str | None) -> Reader:
     if name is not None:
         if name not in READERS:
             raise OptionError(f"no format of data is called {brief(name)}; {near(str(name), READERS)}")
+        if not READERS[name].files and not source.is_folder:
+            raise DataError(f"{shown(source.path)}: a file, but the format {name} is {READERS[name].about}")
         return READERS[name]
     if not source.is_folder and is_picture(source.path.name):
         return FOLDER

@@ -6,7 +6,7 @@ of the first pixel, as Detectron2 and supervision have it. `difficult` objects c
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from onnxcam.errors import DataError
@@ -28,9 +28,9 @@ def read(source: Source) -> DataSet:
     if source.split is not None:
         members = _members(listing, source.split)
         listing = listing if members is not None else split_of(listing, source.split)
-    folder = _folder(listing, "jpegimages")
+    folder = _folder(listing, listing.pictures, "jpegimages")
     pictures = source.pictures if source.images is not None else listing if folder is None else listing.below(folder)
-    inner = _folder(listing, "annotations")
+    inner = _folder(listing, listing.with_suffix(".xml"), "annotations")
     files = (listing if inner is None else listing.below(inner)).with_suffix(".xml")
     draft = Draft(source, VOC.name)
     annotated = _annotated(files, pictures, draft, members)
@@ -78,13 +78,18 @@ def _add(draft: Draft, item: DataItem, annotated: tuple[Path, XmlAnnotation] | N
     add_annotated(draft, item, objects, annotation.size, shown(path))
 
 
-def _folder(listing: Listing, name: str) -> str | None:
-    """The folder of this name, in small letters, whose pictures or annotations count. Raises DataError for several."""
-    keys = sorted(key for key in listing.folders if key.rpartition("/")[2].lower() == name)
-    outer = [key for key in keys if not any(key.startswith(f"{other}/") for other in keys)]
-    if len(outer) > 1:
-        raise DataError(f"{shown(listing.root)}: holds {', '.join(outer[:4])}; name the folder of one, such as VOC2012")
-    return outer[0] if outer else None
+def _folder(listing: Listing, keys: Iterable[str], name: str) -> str | None:
+    """The folder of this name, in small letters, that these files lie in. Raises DataError for several of the name."""
+    folders = set()
+    for key in keys:
+        parts = key.split("/")[:-1]
+        place = next((i for i, part in enumerate(parts) if part.lower() == name), None)
+        if place is not None:
+            folders.add("/".join(parts[: place + 1]))
+    if len(folders) > 1:
+        shown_folders = ", ".join(sorted(folders)[:4])
+        raise DataError(f"{shown(listing.root)}: holds {shown_folders}; name the folder above one, such as VOC2012")
+    return folders.pop() if folders else None
 
 
 def _members(listing: Listing, split: str) -> frozenset[str] | None:
@@ -93,7 +98,7 @@ def _members(listing: Listing, split: str) -> frozenset[str] | None:
     A line may end in 1, 0 or -1, which says whether the split's class is in the picture; those of -1 are left out. None
     if there is no folder ImageSets. Raises DataError, with the line.
     """
-    folder = _folder(listing, "imagesets")
+    folder = _folder(listing, listing.with_suffix(".txt"), "imagesets")
     if folder is None:
         return None
     inner = listing.below(folder)
@@ -126,4 +131,5 @@ VOC = Reader(
     recognises,
     read,
     frozenset({"images", "split"}),
+    files=False,
 )
