@@ -56,7 +56,7 @@ def read_data_yaml(path: Path) -> DataYaml:
         splits["val"] = _places(values["valid"], "valid", path)
     folder = values.get("path", "")
     if not isinstance(folder, str | None):
-        raise DataError(f"{shown(path)}: path is {brief(folder)}, not a folder")
+        raise DataError(f"{shown(path)}: path is {_brief(folder)}, not a folder")
     return DataYaml(shown(path), folder or "", splits, _names(values.get("names"), path), _points(values, path))
 
 
@@ -83,7 +83,7 @@ def _load(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise DataError(f"{shown(path)}: not YAML ({reason(error)}); correct it") from None
     if not isinstance(values, dict):
-        raise DataError(f"{shown(path)}: {brief(values)} is no data.yaml, which has names and train or val")
+        raise DataError(f"{shown(path)}: {_brief(values)} is no data.yaml, which has names and train or val")
     return values
 
 
@@ -91,7 +91,7 @@ def _places(value: object, name: str, path: Path) -> tuple[str, ...]:
     places = value if isinstance(value, list) else [value]
     if not all(isinstance(place, str) for place in places):
         raise DataError(
-            f"{shown(path)}: {name} is {brief(value)}, not a folder, a list of pictures, or several of them"
+            f"{shown(path)}: {name} is {_brief(value)}, not a folder, a list of pictures, or several of them"
         )
     return tuple(places)
 
@@ -103,7 +103,9 @@ def _names(value: object, path: Path) -> dict[int, str]:
     if not isinstance(entries, dict) or not all(
         is_whole(number, 0) and isinstance(name, str | int) for number, name in entries.items()
     ):
-        raise DataError(f"{shown(path)}: names is {brief(value)}, neither a list of names nor numbers with their names")
+        raise DataError(
+            f"{shown(path)}: names is {_brief(value)}, neither a list of names nor numbers with their names"
+        )
     return {int(number): str(name) for number, name in entries.items()}
 
 
@@ -113,5 +115,12 @@ def _points(values: Mapping[str, Any], path: Path) -> int:
     if shape is None:
         return 0
     if not isinstance(shape, list) or len(shape) != 2 or not all(is_whole(number, 1) for number in shape):
-        raise DataError(f"{shown(path)}: kpt_shape is {brief(shape)}, not two numbers: points, and 2 or 3")
+        raise DataError(f"{shown(path)}: kpt_shape is {_brief(shape)}, not two numbers: points, and 2 or 3")
     return int(shape[0]) * int(shape[1])
+
+
+def _brief(value: object) -> str:
+    """A value as messages have it. YAML's references may make a list endless or of any size: it is not written."""
+    if isinstance(value, dict | list):
+        return f"a {'list' if isinstance(value, list) else 'mapping'} of {len(value)}"
+    return brief(value)

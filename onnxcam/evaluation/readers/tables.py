@@ -17,7 +17,7 @@ Row = tuple[int, Mapping[str, Any]]
 """The line, or the number of the entry, from 1; and the cells by column, whose names are small letters and '_'."""
 
 PICTURE = tuple(
-    "picture path image file file_name filename image_path img file_path filepath image_id imageid name".split()
+    "picture path image file file_name filename image_path img file_path filepath image_id imageid name id".split()
 )
 LABEL = tuple("label class category target class_name label_name class_id synset".split())
 MOST_ROWS = 5_000_000
