@@ -10,7 +10,8 @@ import pytest
 from small_models import CLASSIFIER, filled
 
 import onnxcam
-from onnxcam import Explainer, OnnxCamError
+from onnxcam import Explainer, OnnxCamError, read_data
+from onnxcam.inputs import bundled
 
 IMAGE = np.random.default_rng(2).standard_normal((3, 16, 12)).astype(np.float32)
 PICTURE = np.random.default_rng(2).integers(0, 256, (16, 12, 3)).astype(np.uint8)
@@ -25,6 +26,11 @@ FREE = {"progress"}
 """Arguments that are tested elsewhere."""
 LONG = {"evaluate", "sanity_check"}
 """A call takes long. The options of sanity_check are tested here, those of evaluate in evaluation/test_resume.py."""
+KEPT: Mapping[str, Mapping[str, Any]] = {
+    "method": {"name": "grad-cam"},
+    "read_data": {"source": bundled.pictures()["coffee"].parent},
+}
+"""Arguments of a function that are right while the others are wrong, unless it is their turn."""
 SETTINGS = (
     "Limits",
     "MemoryCap",
@@ -51,7 +57,7 @@ def valid(explainer: Explainer) -> Mapping[str, Any]:
         "scorer": explainer.scorer(IMAGE), "saliency_map": MAP, "saliency": explainer(IMAGE), "box": (1, 1, 9, 9),
         "explain": lambda image: MAP, "source": PICTURE, "picture": PICTURE, "image": IMAGE, "images": [IMAGE],
         "map": MAP, "size": (4, 3), "method": "grad-cam", "placement": None, "index": (1,), "reference": np.zeros(4),
-        "model": filled(CLASSIFIER),
+        "model": filled(CLASSIFIER), "dataset": read_data(bundled.pictures()["coffee"]), "n": 1,
     }  # fmt: skip
 
 
@@ -84,7 +90,7 @@ def check(function: Callable[..., Any], valid: Mapping[str, Any], keep: Mapping[
 
 @pytest.mark.parametrize("name", functions())
 def test_a_wrong_value_of_a_function_is_an_error_of_one_line(name: str, valid: Mapping[str, Any]) -> None:
-    check(getattr(onnxcam, name), valid, {"name": "grad-cam"} if name == "method" else {})
+    check(getattr(onnxcam, name), valid, KEPT.get(name, {}))
 
 
 @pytest.mark.parametrize("name", ["__call__", "explain", "batch", "scorer", "prepare", "with_method", "measure"])

@@ -135,7 +135,7 @@ def _walk(folder: Path, start: str, above: tuple[tuple[int, int], ...]) -> Itera
         status = os.stat(folder)
         with os.scandir(folder) as entries:
             visible = [entry for entry in entries if not entry.name.startswith(".")]
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"{shown(folder)}: {reason(error)}") from error
     here = (status.st_dev, status.st_ino)
     if (here in above and status.st_ino) or len(above) > DEEPEST:  # Windows numbers no folder

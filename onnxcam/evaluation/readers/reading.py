@@ -40,11 +40,18 @@ def read_data(
     options = {"labels": labels, "images": images, "classes": classes, "split": split, "crowds": crowds}
     if split is not None and not (isinstance(split, str) and split):
         raise OptionError(f"split is a name such as 'val', not {brief(split)}")
+    check_bool(crowds, "crowds")
     paths = {name: None if value is None else path_of(value, name) for name, value in list(options.items())[:3]}
-    data = Source(path_of(source, "a data set"), **paths, split=split, crowds=bool(crowds))
+    data = Source(path_of(source, "a data set"), **paths, split=split, crowds=crowds)
     reader = _reader(data, format)
-    refuse([name for name, value in options.items() if value not in (None, False)], reader)
+    refuse([name for name, value in options.items() if value is not None and value is not False], reader)
     return reader.read(data)
+
+
+def check_bool(value: object, name: str) -> None:
+    """Raises OptionError for what is neither True nor False."""
+    if not isinstance(value, bool):
+        raise OptionError(f"{name} is True or False, not {brief(value)}")
 
 
 def path_of(value: object, name: str) -> Path:
@@ -57,8 +64,9 @@ def path_of(value: object, name: str) -> Path:
 def _reader(source: Source, name: str | None) -> Reader:
     """The reader of a format, or the one that recognises the source."""
     if name is not None:
-        if name not in READERS:
-            raise OptionError(f"no format of data is called {brief(name)}; {near(str(name), READERS)}")
+        if not isinstance(name, str) or name not in READERS:
+            known = near(name, READERS) if isinstance(name, str) else f"known: {', '.join(READERS)}"
+            raise OptionError(f"no format of data is called {brief(name)}; {known}")
         if not READERS[name].files and not source.is_folder:
             raise DataError(f"{shown(source.path)}: a file, but the format {name} is {READERS[name].about}")
         return READERS[name]
@@ -79,17 +87,20 @@ def _reader(source: Source, name: str | None) -> Reader:
 
 
 def sample(dataset: DataSet, n: int, seed: int = 0, *, by_label: bool = False) -> DataSet:
-    """n pictures of a data set, in its order; all of them if it has no more.
+    """Some pictures of a data set, in its order: n, or all of them if it has no more.
 
     The same on every machine, and of a data set that grew: the pictures whose SHA-256 of seed and key is smallest.
     by_label: of each label as many as of the others, as far as there are; no label counts as one.
 
     Raises OptionError for an n below 1.
     """
-    if not is_whole(n, 1) or not is_whole(seed):
+    if not isinstance(dataset, DataSet):
+        raise OptionError(f"a sample is of a DataSet, as read_data() gives it, not {brief(dataset)}")
+    if not is_whole(n, 1) or not is_whole(seed) or abs(seed) >= 2**64:
         raise OptionError(
-            f"a sample has a whole number of pictures from 1 on, and a whole seed, not {brief((n, seed))}"
+            f"a sample has a whole number of pictures from 1 on, and a whole seed below 2**64, not {brief((n, seed))}"
         )
+    check_bool(by_label, "by_label")
     order = sorted(dataset.items, key=lambda item: _draw(item, seed))
     if by_label:
         turns: defaultdict[object, int] = defaultdict(int)
