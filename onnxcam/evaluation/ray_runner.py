@@ -71,6 +71,11 @@ class RayEngine:
                 f"as a Ray job, with the address 'auto'"
             )
 
+    def __str__(self) -> str:
+        where = f"on {self.address}" if self.address is not None else "on this machine"
+        gpus = f" and {self.num_gpus:g} GPUs" if self.num_gpus else ""
+        return f"ray, {self.actors} actors with {self.num_cpus:g} CPUs{gpus} each, {where}"
+
     def __call__(self, tasks: Iterable[Task], work: Work) -> Iterator[ItemResult]:
         return run_ray(tasks, work, self)
 
