@@ -47,6 +47,7 @@ def write_report(
     path: Path | str,
     *,
     against: str | None = None,
+    summary: Summary | None = None,
     run: RunRecord | None = None,
     items: Iterable[DataItem] = (),
     maps_of: MapsOf | None = None,
@@ -55,15 +56,15 @@ def write_report(
 ) -> None:
     """Writes the report atomically. rows: all of them, or a Collection with curves; they are read once.
 
-    against: the method that the others are compared with, as summarise() takes it. items: of the data set, for their
-    files and groups. maps_of: gives the maps that were kept. most: pictures of the gallery; where there are more, three
-    quarters are the worst, the best and those on which methods disagree, and the rest is drawn by the seed. A picture
-    that cannot be read has the reason in its place. Raises OptionError without Jinja2, and OutputError for a file that
-    cannot be written.
+    against: the method that the others are compared with, as summarise() takes it; or summary: what it gave. items:
+    of the data set, for their files and groups. maps_of: gives the maps that were kept. most: pictures of the gallery;
+    where there are more, three quarters are the worst, the best and those on which methods disagree, and the rest is
+    drawn by the seed. A picture or maps that cannot be read have the reason in their place. Raises OptionError without
+    Jinja2, and OutputError for a file that cannot be written.
     """
     check_jinja2()
     collection = rows if isinstance(rows, Collection) else collect(rows, curves=True)
-    summary = summarise(collection, against=against, seed=seed)
+    summary = summary if summary is not None else summarise(collection, against=against, seed=seed)
     html = report_html(collection, summary, run=run, items=items, maps_of=maps_of, most=most, seed=seed)
     write_together({path: html.encode("utf-8", "replace")})
 

@@ -5,21 +5,21 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations, zip_longest
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from onnxcam.errors import OnnxCamError
 from onnxcam.evaluation.collection import Collection, Column, Explained, Measure, MethodRuns, Setup
 from onnxcam.evaluation.dataset import DataItem
+from onnxcam.evaluation.map_files import PictureMaps
 from onnxcam.evaluation.report_pictures import EmbeddedPicture, embed_map, embed_picture, reduced
 from onnxcam.evaluation.similarity import map_spearman
 from onnxcam.metrics.metric import Better
-from onnxcam.types import Map, Placement
 
 CHOSEN = 0.75
 """The share of a sample that is worst, best or disagreeing; the rest is drawn at random."""
-LARGE, SMALL, MANY = 640, 400, 60
+LARGE, SMALL, MANY = 560, 400, 60
 """Pixels of a picture's longer side, for a gallery of up to MANY pictures and for a larger one."""
 COMPARED_SIDE = 28
 """Pixels of a map when it is compared with others."""
@@ -27,16 +27,7 @@ CURVE_SCALE = 1000
 """A score of a curve is written as a whole number of thousandths."""
 
 
-class KeptMaps(Protocol):
-    """The maps of one picture. maps: (H,W) in [0,1], by the method's name. placements: None where unknown."""
-
-    @property
-    def maps(self) -> Mapping[str, Map]: ...
-    @property
-    def placements(self) -> Mapping[str, Placement | None]: ...
-
-
-MapsOf = Callable[[Setup, str, str], KeptMaps | None]
+MapsOf = Callable[[Setup, str, str], PictureMaps | None]
 """Gives the maps that were kept of a picture (its key, the SHA-256 of its file) in a setup; None where none were."""
 
 
@@ -135,15 +126,24 @@ def _result(
         return None
     methods, measures = collection.methods_of(setup), collection.measures(setup)
     cells = [[table.get((runs.method, measure)) for measure in measures] for runs in methods]
-    kept = maps_of(setup, collection.pictures[i], collection.sha256[i]) if maps_of is not None else None
+    kept, why = _kept(maps_of, setup, collection.pictures[i], collection.sha256[i])
     return {
         "label": None if explained.label is None else str(explained.label),
         "target": target_name(explained), "probability": _rounded(explained.probability), "agrees": agrees(explained),
         "values": [[_rounded(float(c.values[i])) if c is not None else None for c in row] for row in cells],
         "reasons": _texts((m, k, c.reasons[i]) for m, k, c in _with_columns(cells) if i in c.reasons),
         "errors": {str(m): runs.errors[i] for m, runs in enumerate(methods) if i in runs.errors},
-        "curves": _curves(cells, i), "maps": _maps(methods, kept), "unlike": _unlike(methods, kept),
+        "curves": _curves(cells, i), "maps": _maps(methods, kept), "mapsWhy": why,
+        "unlike": _unlike(methods, kept),
     }  # fmt: skip
+
+
+def _kept(maps_of: MapsOf | None, setup: Setup, picture: str, sha256: str) -> tuple[PictureMaps | None, str]:
+    """The maps, or why they cannot be shown; neither where none were kept."""
+    try:
+        return (maps_of(setup, picture, sha256) if maps_of is not None else None), ""
+    except OnnxCamError as error:
+        return None, str(error)
 
 
 def _with_columns(cells: Sequence[Sequence[Column | None]]) -> Iterator[tuple[int, int, Column]]:
@@ -164,7 +164,7 @@ def _curves(cells: Sequence[Sequence[Column | None]], i: int) -> dict[str, list[
     }
 
 
-def _maps(methods: Sequence[MethodRuns], kept: KeptMaps | None) -> dict[str, Any]:
+def _maps(methods: Sequence[MethodRuns], kept: PictureMaps | None) -> dict[str, Any]:
     """By the method's number."""
     embedded = {}
     for m, runs in enumerate(methods):
@@ -175,7 +175,7 @@ def _maps(methods: Sequence[MethodRuns], kept: KeptMaps | None) -> dict[str, Any
     return embedded
 
 
-def _unlike(methods: Sequence[MethodRuns], kept: KeptMaps | None) -> float | None:
+def _unlike(methods: Sequence[MethodRuns], kept: PictureMaps | None) -> float | None:
     """1 less the mean Spearman correlation of all pairs of the methods' maps; None with fewer than two."""
     names = [runs.name for runs in methods if not runs.baseline]
     maps = [kept.maps[name] for name in names if name in kept.maps] if kept is not None else []

@@ -11,7 +11,7 @@ from PIL import Image
 from onnxcam.inputs.images import read_picture
 from onnxcam.types import Map, Placement
 
-QUALITY, MAP_QUALITY = 78, 90
+QUALITY, MAP_QUALITY = 75, 86
 """Of WebP, 0 to 100."""
 MAP_SIDE = 112
 """Pixels of a map's longer side, at most."""
@@ -67,5 +67,5 @@ def _fractions(placement: Placement) -> tuple[float, float, float, float]:
 
 def _webp(image: Image.Image, quality: int) -> str:
     buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=quality, method=6)
+    image.save(buffer, "WEBP", quality=quality, method=4)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -334,7 +334,8 @@
     if (!its) body.push(node('p', { class: 'empty' }, 'This model was not measured on this picture.'));
     else {
       body.push(told(picture, its), maps(picture, its));
-      if (!Object.keys(its.maps).length && data.mapsNote) body.push(node('p', { class: 'note' }, data.mapsNote));
+      if (its.mapsWhy) body.push(node('p', { class: 'note' }, bdi(its.mapsWhy)));
+      else if (!Object.keys(its.maps).length && data.mapsNote) body.push(node('p', { class: 'note' }, data.mapsNote));
       const errors = Object.entries(its.errors).map(([m, text]) => node('li', {}, bdi(model().methods[m].name), node('span', {}, bdi(text))));
       if (errors.length) body.push(node('h3', {}, 'Errors'), node('ul', { class: 'list' }, ...errors));
       body.push(node('h3', {}, 'Values'), ...values(picture, its));
