@@ -373,7 +373,9 @@
   }
   function step(by) {
     const next = state.list[state.list.indexOf(state.open) + by];
-    if (state.open && state.list.includes(state.open) && next) location.replace(link(next));
+    if (!state.open || !state.list.includes(state.open) || !next) return;
+    history.replaceState(null, '', link(next)); // unlike location.replace(), before the next key
+    follow();
   }
   $('page').addEventListener('close', () => {
     document.documentElement.style.overflow = '';
