@@ -113,11 +113,12 @@ class Journal:
         """Records a run that starts now, and returns its number. options and openings of the record are plain JSON."""
         text = canonical_json(asdict(record))
         with self._transaction():
-            (number,) = self._connection.execute(
-                "INSERT INTO runs (started, finished, state, record) VALUES (?, '', ?, ?) RETURNING id",
+            number = self._connection.execute(
+                "INSERT INTO runs (started, finished, state, record) VALUES (?, '', ?, ?)",
                 (_now(), RunState.RUNNING, text),
-            ).fetchone()
-        return int(number)
+            ).lastrowid
+        assert number is not None
+        return number
 
     def add_model(self, run: int, model: ModelIdentity) -> None:
         """Records that the run is about this model too."""
@@ -347,13 +348,15 @@ class Journal:
         """The id of the entry with this key, which is made where it is missing."""
         where = " AND ".join(f"{name} = ?" for name in key)
         entry = self._connection.execute(f"SELECT id FROM {table} WHERE {where}", tuple(key.values())).fetchone()
-        if entry is None:
-            values = {**key, **(others or {})}
-            marks = ", ".join("?" * len(values))
-            entry = self._connection.execute(
-                f"INSERT INTO {table} ({', '.join(values)}) VALUES ({marks}) RETURNING id", tuple(values.values())
-            ).fetchone()
-        return int(entry[0])
+        if entry is not None:
+            return int(entry[0])
+        values = {**key, **(others or {})}
+        marks = ", ".join("?" * len(values))
+        number = self._connection.execute(
+            f"INSERT INTO {table} ({', '.join(values)}) VALUES ({marks})", tuple(values.values())
+        ).lastrowid
+        assert number is not None
+        return number
 
     def _name(self, table: str, number: int, name: str) -> None:
         """Keeps the name that people read: the latest, as a file may be renamed."""
