@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -236,8 +235,9 @@ def _engine(engine: Engine | str, workers: int) -> Engine:
     local = LocalEngine(workers)
     if engine == "local":
         return local
-    on_ray: Engine = import_module("onnxcam.evaluation.ray_runner").RayEngine(actors=workers)
-    return on_ray
+    from onnxcam.evaluation.ray_runner import RayEngine
+
+    return RayEngine(actors=workers)
 
 
 def _requests(models: ModelLike | Sequence[ModelLike]) -> list[ModelRequest]:
