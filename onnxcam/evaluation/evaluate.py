@@ -96,19 +96,38 @@ def evaluate(
         raise OptionError("keep_maps writes the maps into the store; pass store= too, a folder")
     chosen = _engine(engine, workers)
     record = _record(dataset, options, sample, chosen, command)
-    driver = _Driver(_requests(models), dataset, options, chosen, retry_errors, stored_rows, progress)
-    return _rows(driver, store, record)
+    job = _Job(_requests(models), dataset, options, chosen, retry_errors, stored_rows, progress)
+    return _rows(job, store, record)
 
 
-def _rows(
-    driver: "_Driver", store: Journal | str | os.PathLike[str] | None, record: RunRecord
-) -> Generator[Row, None, None]:
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """What evaluate() was called with, checked."""
+
+    requests: Sequence[ModelRequest]
+    dataset: DataSet
+    options: EvaluationOptions
+    engine: Engine
+    retry_errors: bool
+    stored_rows: bool
+    progress: ReportProgress | None
+
+    @property
+    def maps_of(self) -> frozenset[str]:
+        """The methods, as RowKey has them, whose maps are kept."""
+        sources = self.options.sources if self.options.keep_maps else ()
+        return frozenset(source.key for source in sources if source.kind is not SourceKind.BASELINE)
+
+
+def _rows(job: _Job, store: Journal | str | os.PathLike[str] | None, record: RunRecord) -> Generator[Row, None, None]:
     with ExitStack() as opened:
-        identities = _identities(driver.requests)
+        identities = _identities(job.requests)
+        journal, run = None, 0
         if store is not None:
-            driver.journal = store if isinstance(store, Journal) else opened.enter_context(Journal(Path(store) / NAME))
-            driver.run = opened.enter_context(_recorded(driver.journal, record, identities))
-        for request, identity in zip(driver.requests, identities, strict=True):
+            journal = store if isinstance(store, Journal) else opened.enter_context(Journal(Path(store) / NAME))
+            run = opened.enter_context(_recorded(journal, record, identities))
+        driver = _Driver(job, journal, run)
+        for request, identity in zip(job.requests, identities, strict=True):
             yield from driver.rows_of_model(replace(request, name=identity.name), identity)
 
 
@@ -127,39 +146,36 @@ def _recorded(journal: Journal, record: RunRecord, identities: Sequence[ModelIde
 
 @dataclass(eq=False)
 class _Driver:
-    """One run. passed: places of pictures that the journal had, whose rows are to be yielded."""
+    """One run. journal, run: None and 0 without a store.
 
-    requests: Sequence[ModelRequest]
-    dataset: DataSet
-    options: EvaluationOptions
-    engine: Engine
-    retry_errors: bool
-    stored_rows: bool
-    progress: ReportProgress | None
-    journal: Journal | None = None
-    run: int = 0
+    passed: places of pictures that the journal had, whose rows are to be yielded. in_work: places of those that are
+    computed, by their keys.
+    """
+
+    job: _Job
+    journal: Journal | None
+    run: int
     passed: deque[int] = field(default_factory=deque)
     positions: Iterator[int] = field(default_factory=count)
     in_work: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.pace = Pace(len(self.dataset.items) * len(self.requests))
-        kept = [source.key for source in self.options.sources if source.kind is not SourceKind.BASELINE]
-        self.maps_of = frozenset(kept if self.options.keep_maps else ())
+        self.pace = Pace(len(self.job.dataset.items) * len(self.job.requests))
+        self.maps_of = self.job.maps_of
 
     def rows_of_model(self, request: ModelRequest, identity: ModelIdentity) -> Generator[Row, None, None]:
         """The rows of one model; commits each picture before it yields them."""
 
         def keys(item: DataItem, sha256: str) -> tuple[RowKey, ...]:
-            return tuple(row_keys(identity, self.options, item, sha256))
+            return tuple(row_keys(identity, self.job.options, item, sha256))
 
         def opened() -> Evaluator:
-            evaluator = Evaluator(request, self.options, identity)
+            evaluator = Evaluator(request, self.job.options, identity)
             self.pace.start()
             return evaluator
 
-        work = Work(request, self.options, identity, keys, opened)
-        with _closed(work.close), _taken(self.engine(self._tasks(work), work)) as results:
+        work = Work(request, self.job.options, identity, keys, opened)
+        with _closed(work.close), _taken(self.job.engine(self._tasks(work), work)) as results:
             for result in results:
                 position = self.in_work.pop(result.item)
                 if self.journal is not None:
@@ -173,19 +189,19 @@ class _Driver:
 
     def _tasks(self, work: Work) -> Iterator[Task]:
         """What has to be computed, picture by picture."""
-        for item in self.dataset.items:
+        for item in self.job.dataset.items:
             position, sha256 = next(self.positions), self._sha256(item)
             keys = missing = work.keys(item, sha256)
             if self.journal is not None:
                 missing = self.journal.plan(
-                    self.run, position, keys, maps_of=self.maps_of, retry_errors=self.retry_errors
+                    self.run, position, keys, maps_of=self.maps_of, retry_errors=self.job.retry_errors
                 )
             if missing:
                 self.in_work[item.key] = position
                 yield Task(item, sha256, missing if len(missing) < len(keys) else None)
                 continue
             self.pace.kept += 1
-            if self.stored_rows:
+            if self.job.stored_rows:
                 self.passed.append(position)
 
     def _sha256(self, item: DataItem) -> str:
@@ -203,8 +219,8 @@ class _Driver:
             yield from self._rows_at(self.passed.popleft())
 
     def _report(self, identity: ModelIdentity, picture: str = "") -> None:
-        if self.progress is not None:
-            self.progress(self.pace.progress(identity.name, picture))
+        if self.job.progress is not None:
+            self.job.progress(self.pace.progress(identity.name, picture))
 
 
 @contextmanager

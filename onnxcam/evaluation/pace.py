@@ -41,7 +41,8 @@ class Pace:
     _times: deque[float] = field(default_factory=lambda: deque(maxlen=LAST + 1))
 
     def start(self) -> None:
-        """Called when computing begins: opening a model is no part of the rate."""
+        """Called when a model is open, which is no part of the rate."""
+        self._times.clear()
         self._times.append(self.clock())
 
     def count(self, *, failed: bool) -> None:

@@ -281,6 +281,19 @@ def test_the_rate_is_that_of_the_last_pictures() -> None:
     assert (pace.progress("m").done, pace.progress("m").failed) == (80, 40)
 
 
+def test_opening_the_next_model_is_no_part_of_the_rate() -> None:
+    clock = iter([0.0, 1.0, 2.0, 500.0, 503.0])
+    pace = Pace(10, lambda: next(clock))
+    pace.start()
+    pace.count(failed=False)
+    pace.count(failed=False)
+    assert pace.progress("m").rate == pytest.approx(1)
+    pace.start()
+    assert pace.progress("n").rate is None
+    pace.count(failed=False)
+    assert pace.progress("n").rate == pytest.approx(1 / 3)
+
+
 def test_an_engine_is_a_function(model: ModelRequest, data: DataSet, tmp_path: Path) -> None:
     """One that takes all tasks at first, and gives them back in another order."""
 
