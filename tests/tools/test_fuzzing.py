@@ -170,6 +170,13 @@ def test_every_seed_of_pictures_is_read_as_pillow_reads_it(tmp_path: Path) -> No
         assert verdict.outcome == "answer" or name.startswith("bands"), (name, verdict)
 
 
+def test_every_seed_of_data_sets_is_read(tmp_path: Path) -> None:
+    one = SUBJECTS["data_sets"]
+    for name, files in one.seeds().items():
+        verdict = judged(one.check, files, tmp_path / name)
+        assert verdict.outcome == "answer", (name, verdict)
+
+
 def test_another_picture_than_pillows_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     from fuzzing import pictures as subject
 
@@ -182,7 +189,7 @@ def test_another_picture_than_pillows_is_wrong(monkeypatch: pytest.MonkeyPatch) 
 
 def test_few_damaged_inputs_of_each_kind_give_a_typed_error_or_a_right_answer() -> None:
     failures = []
-    for kind, count in {"pictures": 60, "arrays": 60, "texts": 60, "records": 5, "models": 8}.items():
+    for kind, count in {"pictures": 60, "arrays": 60, "texts": 60, "data_sets": 60, "records": 5, "models": 8}.items():
         one = SUBJECTS[kind]
         results = list(fuzzer.run_all(one, one.seeds(), 0, range(count), time.monotonic() + 300))
         assert len(results) == count

@@ -6,12 +6,12 @@
     python tools/fuzzing/run.py --kind models --seed 7 --first 123 --count 1      # case 123 alone, as in the long run
     python tools/fuzzing/run.py --kind pictures --file picture.png              # a file that was kept
 
-Kinds: pictures, arrays, texts (labels, configurations, metadata), records of the cache, models. A case is a seed with
-changes; the kind, --seed and the case's index make the same case again. The cases of a kind run one after another in
-one process of bounded time and memory, which is started anew when a case ends it. Anything but an OnnxCamError or a
-right answer is a failure: its files are made smaller and kept in the folder --keep. --models adds models: files, or
-folders, from which *.onnx up to 400 kB are taken, with their external weights. Needs Linux. Exits with 1 after a
-failure.
+Kinds: pictures, arrays, texts (labels, configurations, metadata), data_sets, records of the cache, models. A case is a
+seed with changes; the kind, --seed and the case's index make the same case again. The cases of a kind run one after
+another in one process of bounded time and memory, which is started anew when a case ends it. Anything but an
+OnnxCamError or a right answer is a failure: its files are made smaller and kept in the folder --keep. --models adds
+models: files, or folders, from which *.onnx up to 400 kB are taken, with their external weights. Needs Linux.
+Exits with 1 after a failure.
 """
 
 import argparse
@@ -162,6 +162,7 @@ def keep_files(one: Subject, result: Result, seed: int, keep: Path) -> None:
     for place, files in ((folder / "whole", result.case.files), (folder / "small", small)):
         place.mkdir(parents=True, exist_ok=True)
         for name, data in files.items():
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
             (place / name).write_bytes(data)
     about = {"origin": result.case.origin, "changes": result.case.changes, "verdict": asdict(result.verdict)}
     (folder / "case.json").write_text(json.dumps(about, indent=2) + "\n")
@@ -175,7 +176,8 @@ def run_file(one: Subject, path: Path) -> Verdict:
     """The verdict on a file, or on the files of a folder."""
     seeds = one.seeds()
     name = next(iter(seeds[min(seeds)]))
-    files = {p.name: p.read_bytes() for p in path.iterdir()} if path.is_dir() else {name: path.read_bytes()}
+    kept_files = [p for p in path.rglob("*") if p.is_file()]
+    files = {p.relative_to(path).as_posix(): p.read_bytes() for p in kept_files} or {name: path.read_bytes()}
     kept = Kept(one.check, one.bounds, one.start)
     try:
         return kept.run(files)

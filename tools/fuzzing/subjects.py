@@ -1,6 +1,6 @@
-"""Importing this fills the table of subjects: pictures, arrays, texts, records, models."""
+"""Importing this fills the table of subjects: pictures, arrays, texts, data sets, records, models."""
 
-from fuzzing import arrays, models, pictures, records, texts
+from fuzzing import arrays, data_sets, models, pictures, records, texts
 from fuzzing.subject import SUBJECTS as SUBJECTS
 
-__all__ = ["SUBJECTS", "arrays", "models", "pictures", "records", "texts"]
+__all__ = ["SUBJECTS", "arrays", "data_sets", "models", "pictures", "records", "texts"]

@@ -3,6 +3,7 @@ the first pixel, so that is how it is taken.
 """
 
 import math
+import os
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -139,7 +140,7 @@ def _pictures(source: Source, path: Path, names: Sequence[str]) -> Listing:
         *(root / name for name in (split, "images", f"images/{split}", "data", "train", "val", "test")),
     )
     sample = names[:: max(1, len(names) // LOOKED_AT)]
-    counts = {place: sum((place / name).exists() for name in sample) for place in dict.fromkeys(places)}
+    counts = {place: sum(os.path.exists(place / name) for name in sample) for place in dict.fromkeys(places)}
     best = max(counts, key=counts.__getitem__)
     if not counts[best]:
         looked = ", ".join(shown(place) for place in counts if place.is_dir())

@@ -13,6 +13,7 @@ Other columns are passed over. Boxes are in pixels of the upright picture.
 """
 
 import math
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -55,7 +56,7 @@ def read(source: Source) -> DataSet:
     for line, row in read_rows(path):
         place = f"{shown(path)}, {'entry' if path.suffix.lower() in ('.json', '.parquet') else 'line'} {line}"
         key, file = _picture(row, base, place)
-        if key not in files and not file.exists():
+        if key not in files and not os.path.exists(file):
             draft.skip(key, f"{place}: {shown(file)}: no such file")
             continue
         files[key] = file
@@ -87,7 +88,7 @@ def _picture(row: Mapping[str, Any], base: Path, place: str) -> tuple[str, Path]
     if "\0" in text:
         raise DataError(f"{place}: the name {brief(text)} holds a null character; correct it")
     literal = base / text  # an absolute path is itself
-    if "\\" in text and not literal.exists():  # of Windows
+    if "\\" in text and not os.path.exists(literal):  # of Windows
         literal = base / text.replace("\\", "/")
     return portable(text), literal
 

@@ -8,6 +8,7 @@ number of its class, which is the model's index.
 
 import math
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,7 +157,7 @@ def _label_files(key: str) -> Iterator[str]:
 
 def _objects(path: Path, point_values: int) -> Iterator[_Object]:
     """The objects of a label file, which may be empty. Raises DataError, with the line."""
-    if path.stat().st_size == 0:
+    if _is_empty(path):
         return
     for number, line in enumerate(read_text(path, ANNOTATION).splitlines(), start=1):
         if words := line.split():
@@ -165,6 +166,15 @@ def _objects(path: Path, point_values: int) -> Iterator[_Object]:
             if len(values) < 5 or not all(map(math.isfinite, values)) or values[0] != int(values[0]) or values[0] < 0:
                 raise DataError(f"{place}: {brief(line.strip())} is no class with numbers behind it; {WRITE}")
             yield _Object(place, int(values[0]), _shares(values[1:], point_values, place, line))
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether this is a file without content; of what cannot be read, read_text() says why."""
+    try:
+        status = path.stat()
+    except OSError:
+        return False
+    return stat.S_ISREG(status.st_mode) and not status.st_size
 
 
 WRITE = "write: class centre-x centre-y width height"
