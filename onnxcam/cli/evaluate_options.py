@@ -30,8 +30,8 @@ from onnxcam.cli.options import (
     option,
 )
 
-METHODS = "score-cam:tolerance=0.02,grad-cam"
-"""Methods that take seconds a picture, the default."""
+METHODS, ESTIMATED_METHODS = "score-cam:tolerance=0.02,grad-cam", "score-cam,grad-cam"
+"""The default: methods that take seconds a picture. The second where --fast, --tolerance or --budget is given."""
 METRICS = "average-drop,average-increase,deletion,insertion,road,sparseness"
 METRICS_OF_BOXES = "energy-pointing-game,pointing-game"
 """The default: metrics of several families, since none is to be trusted alone; and those where there are boxes."""
@@ -150,9 +150,15 @@ class EvaluateArgs:
     opening: OpeningArgs = field(default_factory=OpeningArgs)
     preprocessing: PreprocessingArgs = field(default_factory=PreprocessingArgs)
     out: Annotated[
-        str,
-        option(FILES, "Folder of the journal, the tables and the report.", "--out", "-o", metavar="FOLDER"),
-    ] = RESULTS
+        str | None,
+        option(
+            FILES,
+            "Folder of the journal, the tables and the report. Default: results/.",
+            "--out",
+            "-o",
+            metavar="FOLDER",
+        ),
+    ] = None
     keep_maps: Annotated[bool, flag(FILES, "Keep every map, in maps/ of the output folder.", "--keep-maps")] = False
     report: Annotated[bool, flag(FILES, "Write report.html.")] = True
     retry: Annotated[bool, flag(RUN, "Compute again what an earlier run could not.", "--retry")] = False
@@ -163,6 +169,15 @@ class EvaluateArgs:
     address: Annotated[str | None, option(RUN, "The Ray cluster to join, for --engine ray. Default: this machine.")] = (
         None
     )
+    worker_cpus: Annotated[
+        float | None, option(RUN, "Cores that each worker reserves, for --engine ray. Default: 1.", metavar="X")
+    ] = None
+    worker_gpus: Annotated[
+        float | None,
+        option(
+            RUN, "GPUs that each worker reserves, for --engine ray; a fraction lets several share one.", metavar="X"
+        ),
+    ] = None
     engine: EngineArgs = field(default_factory=EngineArgs)
     limits: LimitArgs = field(default_factory=LimitArgs)
     quiet: Quiet = False

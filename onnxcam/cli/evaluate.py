@@ -1,0 +1,126 @@
+"""`onnxcam evaluate`: pictures x methods x metrics of a data set, as a journal, tables and a report."""
+
+import json
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from onnxcam.cli.evaluate_options import EvaluateArgs
+from onnxcam.cli.evaluate_parsing import Job, parse_folder, parse_job
+from onnxcam.cli.evaluation_progress import EvaluationBar, evaluation_bar
+from onnxcam.cli.evaluation_summary import announcement, evaluation_summary
+from onnxcam.cli.groups import command
+from onnxcam.cli.isolated import ran_isolated
+from onnxcam.cli.printing import print_json, print_lines, print_note
+from onnxcam.cli.stopping import stoppable
+from onnxcam.errors import OnnxCamError
+
+if TYPE_CHECKING:
+    from onnxcam.evaluation.dataset import DataItem
+    from onnxcam.evaluation.journal import Journal
+    from onnxcam.evaluation.pace import EvaluationProgress
+    from onnxcam.evaluation.results import Results
+
+
+@command
+def evaluate(args: EvaluateArgs) -> None:
+    """Measure the maps of methods over a data set: tables with intervals, and a report. Needs the extra `evaluate`.
+
+    Each picture is kept in the journal of the output folder as soon as it is measured.
+    A run that stops goes on with the same command; other options are other rows beside it.
+    `onnxcam evaluate results/` makes tables and report anew, without the model.
+    """
+    if ran_isolated(args.engine.isolated, args.limits):
+        return
+    begun = time.monotonic()
+    results, progress = (_made_anew(args), None) if len(args.paths) == 1 else _measured(args)
+    if args.json:
+        print_json(_record(results))
+    elif not args.quiet:
+        print_lines(evaluation_summary(results, progress, time.monotonic() - begun))
+
+
+def _measured(args: EvaluateArgs) -> "tuple[Results, EvaluationProgress | None]":
+    """Measures what the journal does not have; the results, and how the run went."""
+    from onnxcam.evaluation.evaluate import evaluate
+    from onnxcam.evaluation.journal import NAME, Journal
+    from onnxcam.evaluation.results import check_packages, write_results
+    from onnxcam.inputs.opencv import opencv
+
+    check_packages(report=args.report)
+    opencv()
+    job = parse_job(args)
+    options = job.options
+    with stoppable(), Journal(job.folder / NAME) as journal:
+        if not args.quiet:
+            first, *details = announcement(len(job.models), job.data, options, journal)
+            print_note(first, details)
+        with evaluation_bar(quiet=args.quiet) as bar, _stopped(bar, job), closing(
+            evaluate(
+                job.models, job.data, options.methods, options.metrics, store=journal, target=options.target,
+                sample=args.data.sample, seed=args.seed, step=args.curve_step, baselines=options.baselines,
+                maps=options.maps_folder, keep_maps=args.keep_maps, engine=job.engine, retry_errors=args.retry,
+                stored_rows=False, progress=bar.report, command=shlex.join(["onnxcam", *sys.argv[1:]]),
+            )
+        ) as rows:  # fmt: skip
+            for _ in rows:
+                continue
+            bar.note("tables and report")
+            results = write_results(
+                journal, against=args.against, report=args.report, items=job.data.items, seed=args.seed
+            )
+    return results, bar.last
+
+
+def _made_anew(args: EvaluateArgs) -> "Results":
+    """The tables and the report of the last run in a folder of results, without the model."""
+    from onnxcam.evaluation.journal import NAME, Journal
+    from onnxcam.evaluation.results import write_results
+
+    folder, out = parse_folder(args)
+    with stoppable(), Journal(folder / NAME, read_only=True) as journal:
+        return write_results(
+            journal, folder=out, against=args.against, report=args.report,
+            items=_items(journal) if args.report else (), seed=args.seed,
+        )  # fmt: skip
+
+
+def _items(journal: "Journal") -> "tuple[DataItem, ...]":
+    """The pictures of the last run, where its data can still be read; says so where they cannot."""
+    from onnxcam.evaluation.readers import read_data
+
+    runs = journal.runs()
+    source = dict(runs[-1].record.source) if runs else {}
+    if not source:
+        return ()
+    try:
+        return read_data(source.pop("source"), **source).items
+    except OnnxCamError as error:
+        print_note(f"the report has no pictures: {error}")
+        return ()
+
+
+@contextmanager
+def _stopped(bar: EvaluationBar, job: Job) -> Iterator[None]:
+    """Says how far it came when a signal ends the run."""
+    try:
+        yield
+    except SystemExit:
+        done = bar.last.done if bar.last is not None else 0
+        total = len(job.data.items) * len(job.models)
+        print_note(
+            f"stopped: {done} of {total} pictures; run the same command to go on",
+            [f"onnxcam evaluate {job.folder}  makes tables and report of these"] if done else [],
+        )
+        raise
+
+
+def _record(results: "Results") -> dict[str, Any]:
+    """summary.json, and the files that were written."""
+    from onnxcam.evaluation.export import summary_json
+
+    record: dict[str, Any] = json.loads(summary_json(results.summary, results.run.record))
+    return {**record, "files": [str(path) for path in results.files]}

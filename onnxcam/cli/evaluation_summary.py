@@ -1,0 +1,237 @@
+"""Text that `onnxcam evaluate` prints for a reader: what will be measured, then the tables, the costs, the files."""
+
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from onnxcam.cli.evaluation_progress import duration
+from onnxcam.cli.printing import wrapped
+from onnxcam.cli.summary import better_marks
+
+if TYPE_CHECKING:
+    from onnxcam.evaluation.collection import Collection, Measure
+    from onnxcam.evaluation.dataset import DataSet
+    from onnxcam.evaluation.journal import Journal
+    from onnxcam.evaluation.options import EvaluationOptions
+    from onnxcam.evaluation.pace import EvaluationProgress
+    from onnxcam.evaluation.results import Results
+    from onnxcam.evaluation.statistics import Estimate
+    from onnxcam.evaluation.summary import Summary, SummaryLine
+
+LISTED = 3
+"""Pictures whose errors are printed, and entries of the data that were left out; the report has more."""
+MARGIN = 11
+"""Columns of the words before the lines below the tables."""
+MARKS = {"best": "*", "leading": "=", "ahead": "!", "": ""}
+"""Of each Standing, before the method's name."""
+ABSENT = "-"
+"""Stands for a mean that there is none of."""
+
+
+def count(number: int, noun: str) -> str:
+    """1 picture, 1,200 pictures."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def announcement(models: int, data: "DataSet", options: "EvaluationOptions", journal: "Journal") -> list[str]:
+    """What is measured: 36 pictures x 2 methods and 2 baselines x 6 metrics: 864 rows. Then each in a line."""
+    from onnxcam.evaluation.options import SourceKind
+    from onnxcam.metrics.arguments import typed
+
+    kinds = [source.kind for source in options.sources]
+    nouns = {SourceKind.METHOD: "method", SourceKind.FOLDER: "other tool", SourceKind.BASELINE: "baseline"}
+    sources = " and ".join(count(kinds.count(kind), noun) for kind, noun in nouns.items() if kind in kinds)
+    parts = [count(models, "model")] if models > 1 else []
+    parts += [count(len(data.items), "picture"), sources, count(len(options.metrics), "metric")]
+    rows = models * len(data.items) * len(kinds) * len(options.metrics)
+    stored = journal.count()
+    left_out = [f"{key}: {why}" for key, why in data.skipped.items()]
+    lines = [
+        f"{' x '.join(parts)}: {count(rows, 'row')}",
+        f"data     {data.name}, read as {data.format}",
+        *(f"left out {text}" for text in left_out[:LISTED]),
+        *([f"left out {len(left_out) - LISTED:,} more: see the report"] if len(left_out) > LISTED else []),
+        f"maps     {', '.join(source.title for source in options.sources)}",
+        f"metrics  {', '.join(typed(name) for name in options.metrics)}",
+    ]
+    if stored:
+        lines.append(
+            f"journal  {count(stored, 'row')} of earlier runs; what this run shares with them is not measured again"
+        )
+    return lines
+
+
+def evaluation_summary(results: "Results", progress: "EvaluationProgress | None", seconds: float) -> list[str]:
+    """The tables, then what maps cost, what went wrong, and where the files are. progress: None if nothing was run."""
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    summary, collection = results.summary, results.collection
+    lines = [*_tables(summary, collection, columns), *_legend(summary), *_costs(summary), *_errors(collection)]
+    report = [str(path) for path in results.files if path.suffix == ".html"]
+    tables = [str(path) for path in results.files if path.suffix != ".html"]
+    for name, text in (("report", *report), ("tables", ", ".join(tables)))[0 if report else 1 :]:
+        lines += _below(name, text)
+    parts = [count(len(collection.pictures), "picture"), count(collection.rows, "row")]
+    parts += [f"{progress.kept:,} measured before"] if progress is not None and progress.kept else []
+    return [*lines, ", ".join([*parts, duration(seconds)])]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method of a table, as text. change: the difference to the compared method, empty for that one itself."""
+
+    mark: str
+    name: str
+    mean: str
+    interval: str
+    change: str
+    change_interval: str
+    number: str
+
+
+def _tables(summary: "Summary", collection: "Collection", columns: int | None) -> list[str]:
+    """For each model a table of each metric. columns: of the terminal, None for any width."""
+    lines: list[str] = []
+    names = {line.method: line.method_name for line in summary.methods}
+    for setup, of_setup in groupby(summary.lines, key=lambda line: line.setup):
+        listed = list(of_setup)
+        pictures = sum(one is not None for one in collection.explained[setup])
+        lines.append(f"{listed[0].model_name}, {count(pictures, 'picture')}, target: {setup.target}")
+        for measure in dict.fromkeys(line.measure for line in listed):
+            rows = [_row(line) for line in listed if line.measure == measure]
+            against = names.get(summary.against, "") if any(row.change for row in rows) else ""
+            lines += _table(_title(measure), against, rows, columns)
+    return lines
+
+
+def _row(line: "SummaryLine") -> Row:
+    number = f"{line.estimate.n if line.estimate is not None else 0:,}"
+    gaps = {"undefined": line.undefined, "with errors": line.errors, "missing": line.missing}
+    missing = ", ".join(f"{n:,} {what}" for what, n in gaps.items() if n)
+    percent = _is_percent(line.measure)
+    mean, interval = _estimate(line.estimate, percent)
+    change, change_interval = _estimate(line.difference, percent, signed=True)
+    name = f"({line.method_name})" if line.baseline else line.method_name
+    number = f"{number} ({missing})" if missing else number
+    return Row(MARKS[line.standing], name, mean or ABSENT, interval, change, change_interval, number)
+
+
+def _estimate(estimate: "Estimate | None", percent: bool, *, signed: bool = False) -> tuple[str, str]:
+    """(mean, interval) as text; empty where there is none."""
+    if estimate is None:
+        return "", ""
+    sign = "+" if signed else ""
+    mean, low, high = (_number(value, percent, sign) for value in (estimate.mean, estimate.low, estimate.high))
+    return mean, f"[{low}, {high}]"
+
+
+def _number(value: float, percent: bool, sign: str) -> str:
+    """12.9 of %, else 0.228; small numbers with one digit that is not 0."""
+    if percent:
+        return f"{value:{sign}.1f}"
+    return f"{value:{sign}.3f}" if value == 0 or abs(value) >= 5e-4 else f"{value:{sign}.0e}"
+
+
+def _is_percent(measure: "Measure") -> bool:
+    from onnxcam.metrics.registry import METRICS
+
+    return measure.metric in METRICS and METRICS[measure.metric].unit == "%"
+
+
+def _title(measure: "Measure") -> str:
+    """average-drop (mult), %, with the arrow of what is better."""
+    from onnxcam.metrics.metric import Better
+
+    higher, lower = better_marks()
+    mark = {Better.HIGHER: higher, Better.LOWER: lower}.get(measure.better, "")
+    protocol = f" ({measure.protocol})" if measure.protocol else ""
+    unit = ", %" if _is_percent(measure) else ""
+    return f"{measure.metric.replace('_', '-')}{protocol}{unit} {mark}".rstrip()
+
+
+def _table(title: str, against: str, rows: Sequence[Row], columns: int | None) -> list[str]:
+    """The lines of a metric; where they are wider than the terminal, the numbers stand below the name."""
+    first = [f"  {title}", *(f"  {row.mark or ' '} {row.name}" for row in rows)]
+    means = ["mean", *(row.mean for row in rows)]
+    intervals = ["95 % interval", *(row.interval for row in rows)]
+    wide = max(len(row.change) for row in rows)
+    changes = [f"to {against}" if against else "", *(f"{row.change:>{wide}} {row.change_interval}" for row in rows)]
+    cells = [
+        _left(first),
+        _right(means),
+        _left(intervals),
+        *([_left(changes)] if against else []),
+        ["n", *(row.number for row in rows)],
+    ]
+    lines = ["  ".join(line).rstrip() for line in zip(*cells, strict=True)]
+    if columns is None or max(map(len, lines)) <= columns:
+        return lines
+    return [first[0], *(line for row in rows for line in _stacked(row, against))]
+
+
+def _left(cells: Sequence[str]) -> list[str]:
+    return [cell.ljust(max(map(len, cells))) for cell in cells]
+
+
+def _right(cells: Sequence[str]) -> list[str]:
+    return [cell.rjust(max(map(len, cells))) for cell in cells]
+
+
+def _stacked(row: Row, against: str) -> list[str]:
+    """The cells of one method below each other, for a narrow terminal."""
+    lines = [
+        f"  {row.mark or ' '} {row.name}",
+        " ".join(filter(None, ("     ", row.mean, row.interval, f"n {row.number}"))),
+    ]
+    return [*lines, *([f"      {row.change} {row.change_interval} to {against}"] if row.change else [])]
+
+
+def _legend(summary: "Summary") -> list[str]:
+    """What the marks mean, those that are there."""
+    from onnxcam.evaluation.summary import Standing
+
+    meanings = {
+        Standing.BEST: "the best: the interval of its paired difference to each other method excludes 0",
+        Standing.LEADING: "the best, or not told apart from it",
+        Standing.AHEAD: "a baseline that is better than every method",
+    }
+    seen = {line.standing for line in summary.lines}
+    lines = [
+        part
+        for standing, text in meanings.items()
+        if standing in seen
+        for part in wrapped(f"  {MARKS[standing]}   ", text)
+    ]
+    has_baselines = any(line.baseline for line in summary.lines)
+    return [*lines, *(wrapped("  ( ) ", "a baseline: a map that explains nothing") if has_baselines else [])]
+
+
+def _costs(summary: "Summary") -> list[str]:
+    """What a map of each method takes."""
+    parts = [
+        f"{line.method_name}: {duration(line.seconds)} and {line.passes:,.0f} passes a map"
+        for line in summary.methods
+        if not line.baseline and line.seconds is not None and line.passes is not None
+    ]
+    return [line for i, part in enumerate(parts) for line in _below("" if i else "cost", part)]
+
+
+def _errors(collection: "Collection") -> list[str]:
+    """The pictures without a map of some method, and why: the first few."""
+    texts = [
+        f"{collection.pictures[i]}, {runs.name}: {text}"
+        for runs in collection.methods
+        for i, text in runs.errors.items()
+    ]
+    if not texts:
+        return []
+    rest = [f"{len(texts) - LISTED:,} more: see the report"] if len(texts) > LISTED else []
+    listed = [*texts[:LISTED], *rest, "--retry computes them again"]
+    return [line for i, text in enumerate(listed) for line in _below("" if i else "errors", text)]
+
+
+def _below(name: str, text: str) -> list[str]:
+    """A line below the tables."""
+    return wrapped(f"  {name}".ljust(MARGIN), text)
