@@ -41,7 +41,8 @@ class DataSet:
 
     name: for reports. format: the name of its reader, such as 'coco'. items: in an order that is the same on every
     machine. classes: the names of the data set's own class numbers, where it has them. skipped: what was left out, and
-    why (an entry without a picture, for example), by key.
+    why (an entry without a picture, for example), by key. source: the arguments by which read_data() reads it again,
+    with absolute paths as text; empty where it came from elsewhere.
     """
 
     name: str
@@ -49,3 +50,4 @@ class DataSet:
     items: tuple[DataItem, ...]
     classes: Mapping[int, str] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
+    source: Mapping[str, str | bool] = field(default_factory=dict)

@@ -45,7 +45,10 @@ def read_data(
     data = Source(path_of(source, "a data set"), **paths, split=split, crowds=crowds)
     reader = _reader(data, format)
     refuse([name for name, value in options.items() if value is not None and value is not False], reader)
-    return reader.read(data)
+    given = {name: str(value.absolute()) for name, value in paths.items() if value is not None}
+    rest = {"split": split} if split is not None else {}
+    again = {"source": str(data.path.absolute()), "format": reader.name, **given, **rest, "crowds": crowds}
+    return replace(reader.read(data), source=again)
 
 
 def check_bool(value: object, name: str) -> None:
