@@ -12,7 +12,8 @@ class RunRecord:
     command: as it was typed; empty from the library. started, finished: ISO 8601 with the zone; finished is empty for
     a run that was stopped. engine: 'local' or 'ray', and how many workers. versions: of the packages, by name. data,
     format: name and reader of the data set. options: of the evaluation, by name, as plain values. openings: how each
-    RowKey.opening opened its model, as plain values. skipped: what of the data was left out, and why. source: DataSet's.
+    RowKey.opening opened its model, as plain values. skipped: what of the data was left out, and why. source: that of
+    the DataSet.
     """
 
     command: str = ""
