@@ -301,5 +301,5 @@ def _record(
     }
     return RunRecord(
         command, engine=str(engine), versions=versions(), data=dataset.name, format=dataset.format, options=described,
-        skipped=dict(dataset.skipped),
+        skipped=dict(dataset.skipped), source=dict(dataset.source),
     )  # fmt: skip

@@ -261,6 +261,12 @@ class Journal:
             for values in reader.execute(text, tuple(conditions.values())):
                 yield row_of(values)
 
+    def count(self) -> int:
+        """How many rows there are, of all runs."""
+        with sentences(self.path):
+            (number,) = self._connection.execute("SELECT count(*) FROM rows").fetchone()
+        return int(number)
+
     def rows_at(self, run: int, position: int) -> list[Row]:
         """The rows of one picture of the run, also those that are planned and not committed."""
         with sentences(self.path):
