@@ -10,6 +10,7 @@ import typer
 from onnxcam.cli.compare import compare
 from onnxcam.cli.compile import compile
 from onnxcam.cli.demo import demo
+from onnxcam.cli.evaluate import evaluate
 from onnxcam.cli.explain import explain
 from onnxcam.cli.inspect import inspect
 from onnxcam.cli.methods import methods
@@ -42,6 +43,7 @@ app.command()(inspect)
 app.command()(rewrite)
 app.command()(compile)
 app.command()(sanity)
+app.command()(evaluate)
 app.command()(demo)
 
 

@@ -6,6 +6,7 @@ onnxcam.evaluation.readers makes them from folders, manifests and the formats of
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from onnxcam.metrics.metric import Box
 
@@ -50,4 +51,4 @@ class DataSet:
     items: tuple[DataItem, ...]
     classes: Mapping[int, str] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
-    source: Mapping[str, str | bool] = field(default_factory=dict)
+    source: Mapping[str, Any] = field(default_factory=dict)

@@ -26,4 +26,4 @@ class RunRecord:
     options: Mapping[str, Any] = field(default_factory=dict)
     openings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
-    source: Mapping[str, str | bool] = field(default_factory=dict)
+    source: Mapping[str, Any] = field(default_factory=dict)
