@@ -80,42 +80,47 @@ def evaluation_summary(results: "Results", progress: "EvaluationProgress | None"
 
 @dataclass(frozen=True)
 class Row:
-    """One method of a table, as text. change: the difference to the compared method, empty for that one itself."""
+    """A line of a table as text: a method, or the name of a metric above its methods. value: mean and interval.
 
-    mark: str
+    change: the same of the difference to the compared method. gap: what is missing.
+    """
+
     name: str
-    mean: str
-    interval: str
-    change: str
-    change_interval: str
-    number: str
+    value: tuple[str, str] = ("", "")
+    change: tuple[str, str] = ("", "")
+    gap: str = ""
 
 
 def _tables(summary: "Summary", collection: "Collection", columns: int | None) -> list[str]:
-    """For each model a table of each metric. columns: of the terminal, None for any width."""
+    """For each model a table with a part for each metric. columns: of the terminal, None for any width."""
     lines: list[str] = []
     names = {line.method: line.method_name for line in summary.methods}
     for setup, of_setup in groupby(summary.lines, key=lambda line: line.setup):
         listed = list(of_setup)
         pictures = sum(one is not None for one in collection.explained[setup])
-        lines.append(f"{listed[0].model_name}, {count(pictures, 'picture')}, target: {setup.target}")
+        broken = min(line.errors for line in listed)
+        against = names.get(summary.against, "") if any(line.difference is not None for line in listed) else ""
+        rows = []
         for measure in dict.fromkeys(line.measure for line in listed):
-            rows = [_row(line) for line in listed if line.measure == measure]
-            against = names.get(summary.against, "") if any(row.change for row in rows) else ""
-            lines += _table(_title(measure), against, rows, columns)
+            rows += [Row(_title(measure)), *(_row(line, broken) for line in listed if line.measure == measure)]
+        shown = f"{count(pictures, 'picture')}{f', {broken:,} with errors' if broken else ''}"
+        lines += wrapped("", f"{listed[0].model_name}, {shown}, target: {setup.target}")
+        lines += wrapped("  ", f"means with 95 % intervals{f'; differences to {against}' if against else ''}")
+        lines += _table(rows, columns)
     return lines
 
 
-def _row(line: "SummaryLine") -> Row:
-    number = f"{line.estimate.n if line.estimate is not None else 0:,}"
-    gaps = {"undefined": line.undefined, "with errors": line.errors, "missing": line.missing}
-    missing = ", ".join(f"{n:,} {what}" for what, n in gaps.items() if n)
+def _row(line: "SummaryLine", broken: int) -> Row:
+    """broken: pictures with an error in every line, which the heading says."""
+    gaps = {"undefined": line.undefined, "with errors": line.errors - broken, "missing": line.missing}
+    gap = ", ".join(f"{number:,} {what}" for what, number in gaps.items() if number)
+    name = f"({line.method_name})" if line.baseline else line.method_name
     percent = _is_percent(line.measure)
     mean, interval = _estimate(line.estimate, percent)
-    change, change_interval = _estimate(line.difference, percent, signed=True)
-    name = f"({line.method_name})" if line.baseline else line.method_name
-    number = f"{number} ({missing})" if missing else number
-    return Row(MARKS[line.standing], name, mean or ABSENT, interval, change, change_interval, number)
+    change = _estimate(line.difference, percent, signed=True)
+    if line.estimate is None:
+        return Row(f"{MARKS[line.standing]:1} {name}", (ABSENT, gap))
+    return Row(f"{MARKS[line.standing]:1} {name}", (mean, interval), change, gap)
 
 
 def _estimate(estimate: "Estimate | None", percent: bool, *, signed: bool = False) -> tuple[str, str]:
@@ -151,41 +156,36 @@ def _title(measure: "Measure") -> str:
     return f"{measure.metric.replace('_', '-')}{protocol}{unit} {mark}".rstrip()
 
 
-def _table(title: str, against: str, rows: Sequence[Row], columns: int | None) -> list[str]:
-    """The lines of a metric; where they are wider than the terminal, the numbers stand below the name."""
-    first = [f"  {title}", *(f"  {row.mark or ' '} {row.name}" for row in rows)]
-    means = ["mean", *(row.mean for row in rows)]
-    intervals = ["95 % interval", *(row.interval for row in rows)]
-    wide = max(len(row.change) for row in rows)
-    changes = [f"to {against}" if against else "", *(f"{row.change:>{wide}} {row.change_interval}" for row in rows)]
+def _table(rows: Sequence[Row], columns: int | None) -> list[str]:
+    """The lines of a table; where they are wider than the terminal, the numbers stand below the names."""
     cells = [
-        _left(first),
-        _right(means),
-        _left(intervals),
-        *([_left(changes)] if against else []),
-        ["n", *(row.number for row in rows)],
+        [row.name for row in rows],
+        _aligned([row.value for row in rows]),
+        _aligned([row.change for row in rows]),
+        [row.gap for row in rows],
     ]
-    lines = ["  ".join(line).rstrip() for line in zip(*cells, strict=True)]
+    wide = [max(map(len, column)) for column in cells]
+    lines = [
+        "  ".join(["", *(cell.ljust(width) for cell, width in zip(line, wide, strict=True) if width)]).rstrip()
+        for line in zip(*cells, strict=True)
+    ]
     if columns is None or max(map(len, lines)) <= columns:
         return lines
-    return [first[0], *(line for row in rows for line in _stacked(row, against))]
+    return [line for row in rows for line in _stacked(row)]
 
 
-def _left(cells: Sequence[str]) -> list[str]:
-    return [cell.ljust(max(map(len, cells))) for cell in cells]
-
-
-def _right(cells: Sequence[str]) -> list[str]:
-    return [cell.rjust(max(map(len, cells))) for cell in cells]
-
-
-def _stacked(row: Row, against: str) -> list[str]:
-    """The cells of one method below each other, for a narrow terminal."""
-    lines = [
-        f"  {row.mark or ' '} {row.name}",
-        " ".join(filter(None, ("     ", row.mean, row.interval, f"n {row.number}"))),
+def _stacked(row: Row) -> list[str]:
+    """The name, and below it the numbers."""
+    return [
+        f"  {row.name}",
+        *(f"      {text}" for text in (" ".join(row.value), " ".join(row.change), row.gap) if text.strip()),
     ]
-    return [*lines, *([f"      {row.change} {row.change_interval} to {against}"] if row.change else [])]
+
+
+def _aligned(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """Mean and interval, the means at the right of their column."""
+    wide = max(len(mean) for mean, _ in pairs)
+    return [f"{mean:>{wide}} {interval}".rstrip() for mean, interval in pairs]
 
 
 def _legend(summary: "Summary") -> list[str]:
@@ -220,13 +220,18 @@ def _costs(summary: "Summary") -> list[str]:
 
 def _errors(collection: "Collection") -> list[str]:
     """The pictures without a map of some method, and why: the first few."""
-    texts = [
-        f"{collection.pictures[i]}, {runs.name}: {text}"
-        for runs in collection.methods
-        for i, text in runs.errors.items()
-    ]
-    if not texts:
+    methods: dict[tuple[str, str], list[str]] = {}
+    for runs in collection.methods:
+        for i, text in runs.errors.items():
+            picture = collection.pictures[i]
+            methods.setdefault((picture, text.removeprefix(f"{picture}: ")), []).append(runs.name)
+    if not methods:
         return []
+    of_all = len({runs.name for runs in collection.methods})
+    texts = [
+        f"{picture}: {text}" if len(set(names)) == of_all else f"{picture}, {', '.join(dict.fromkeys(names))}: {text}"
+        for (picture, text), names in methods.items()
+    ]
     rest = [f"{len(texts) - LISTED:,} more: see the report"] if len(texts) > LISTED else []
     listed = [*texts[:LISTED], *rest, "--retry computes them again"]
     return [line for i, text in enumerate(listed) for line in _below("" if i else "errors", text)]
