@@ -16,7 +16,7 @@ from onnxcam.cli.groups import command
 from onnxcam.cli.isolated import ran_isolated
 from onnxcam.cli.printing import print_json, print_lines, print_note
 from onnxcam.cli.stopping import stoppable
-from onnxcam.errors import OnnxCamError
+from onnxcam.errors import InferenceError, OnnxCamError
 
 if TYPE_CHECKING:
     from onnxcam.evaluation.dataset import DataItem
@@ -41,6 +41,8 @@ def evaluate(args: EvaluateArgs) -> None:
         print_json(_record(results))
     elif not args.quiet:
         print_lines(evaluation_summary(results, progress, time.monotonic() - begun))
+    if not any(line.estimate for line in results.summary.lines):
+        raise InferenceError("no map of any picture could be measured; summary.csv and the report say why of each")
 
 
 def _measured(args: EvaluateArgs) -> "tuple[Results, EvaluationProgress | None]":

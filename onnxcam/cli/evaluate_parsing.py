@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from onnxcam.cli.evaluate_options import (
     ESTIMATED_METHODS,
@@ -127,5 +127,5 @@ def _engine(args: EvaluateArgs) -> "Engine":
         return LocalEngine(args.workers or 1)
     from onnxcam.evaluation.ray_runner import RayEngine
 
-    given = {"actors": args.workers, "num_cpus": args.worker_cpus, "num_gpus": args.worker_gpus}
+    given: dict[str, Any] = {"actors": args.workers, "num_cpus": args.worker_cpus, "num_gpus": args.worker_gpus}
     return RayEngine(args.address, **{name: value for name, value in given.items() if value is not None})

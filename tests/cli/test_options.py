@@ -13,7 +13,20 @@ import typer
 from typer.testing import CliRunner
 
 import onnxcam.cli
-from onnxcam.cli import compare, compile, demo, explain, inspect, methods, metrics, options, rewrite, sanity
+from onnxcam.cli import (
+    compare,
+    compile,
+    demo,
+    evaluate,
+    evaluate_options,
+    explain,
+    inspect,
+    methods,
+    metrics,
+    options,
+    rewrite,
+    sanity,
+)
 from onnxcam.cli.groups import command
 from onnxcam.cli.main import app
 from onnxcam.cli.options import ExplainArgs, MethodArgs, OpeningArgs, TargetArgs, option
@@ -28,11 +41,13 @@ COMMANDS = {
     "rewrite": rewrite.rewrite,
     "compile": compile.compile,
     "sanity": sanity.sanity,
+    "evaluate": evaluate.evaluate,
     "methods": methods.methods,
     "metrics": metrics.metrics,
     "demo": demo.demo,
 }
-GROUPS = [kind for kind in vars(options).values() if isinstance(kind, type) and is_dataclass(kind)]
+DECLARED = {**vars(options), **vars(evaluate_options)}
+GROUPS = [kind for kind in DECLARED.values() if isinstance(kind, type) and is_dataclass(kind)]
 PARSED = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 
@@ -74,7 +89,7 @@ def test_explain_has_every_option_of_its_groups_once() -> None:
 
 def test_every_option_is_read_by_a_command() -> None:
     kinds = {f.name for f in fields(ExplainArgs) if is_dataclass(get_type_hints(ExplainArgs)[f.name])}
-    holders = kinds | {"args"}
+    holders = kinds | {"args", "data"}
     read: set[str | None] = {kind.option for kind in TARGET_KINDS.values()}  # parse_targets walks the kinds
     for path in Path(onnxcam.cli.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

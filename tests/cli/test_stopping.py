@@ -27,6 +27,7 @@ WRITING = {
     "demo": ("demo", "-m", "grad-cam", "-q"),
     "compare": ("compare", "tiny.onnx", "photo.png", "-m", "grad-cam,layer-cam", "-q"),
     "sanity": ("sanity", "tiny.onnx", *PHOTOS, "-m", "grad-cam", "--steps", "1", "-q"),
+    "evaluate": ("evaluate", "tiny.onnx", "photo.png", "-m", "grad-cam", "--metrics", "sparseness", "-q"),
     "rewrite": ("rewrite", "tiny.onnx", "-q"),
     "compile": ("compile", "tiny.onnx", "-q"),
 }
@@ -90,6 +91,7 @@ CASES = {
     ("demo", signal.SIGINT): pytest.mark.slow,
     ("compare", signal.SIGTERM): pytest.mark.slow,
     ("sanity", signal.SIGHUP): pytest.mark.slow,
+    ("evaluate", signal.SIGTERM): pytest.mark.slow,
 }
 """Every command, and every signal."""
 
@@ -139,6 +141,9 @@ def test_a_signal_ends_a_command_with_its_code_and_leaves_nothing_half_done(
     if command in KEPT_WHOLE:
         assert len(new) == 1, "the picture that was begun"
         assert message.startswith("stopped: 1 of ")
+    elif command == "evaluate":
+        assert new == {"results/journal.sqlite", "results/journal.sqlite-lock"}, "what was measured before the tables"
+        assert message.startswith("stopped: 1 of 1 pictures; run the same command to go on")
     else:
         assert (new, message) == (set(), "")
 

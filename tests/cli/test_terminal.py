@@ -37,6 +37,20 @@ TEXTS = {
         ("explain", MODEL, PICTURE, OTHER, "-m", "grad-cam", "-o", f"out{EVIL_FILE}/", "--metrics", "deletion"),
     ],
     "compare": [("compare", MODEL, PICTURE, "-m", "grad-cam,layer-cam", "-o", f"figure{EVIL_FILE}.svg")],
+    "evaluate": [
+        (
+            "evaluate",
+            MODEL,
+            f"set{EVIL_FILE}",
+            "-m",
+            "grad-cam",
+            "--metrics",
+            "sparseness",
+            "-o",
+            f"results{EVIL_FILE}/",
+        ),
+        ("evaluate", f"results{EVIL_FILE}/"),
+    ],
     "sanity": [("sanity", MODEL, PICTURE, OTHER, f"third{EVIL_FILE}.png", "-m", "grad-cam", "--steps", "1")],
     "inspect": [("inspect", MODEL)],
     "rewrite": [("rewrite", MODEL)],
@@ -46,7 +60,7 @@ TEXTS = {
     "demo": [("demo", "-m", "grad-cam", "-o", f"demo{EVIL_FILE}/")],
 }
 """Words of every command, in which what can be hostile is."""
-BARS = ("explain", "compare", "compile", "sanity", "demo")
+BARS = ("explain", "compare", "compile", "sanity", "evaluate", "demo")
 RECORDS = [
     (*EXPLAIN, "--json", "-q"),
     ("inspect", MODEL, "--json"),
@@ -71,6 +85,21 @@ ERRORS = [
     ("compile", MODEL, "--target", EVIL),
     ("sanity", MODEL, PICTURE, "--order", EVIL),
     ("compare", MODEL, PICTURE, "-m", EVIL),
+    ("evaluate", MODEL, f"none{EVIL_FILE}"),
+    ("evaluate", f"none{EVIL_FILE}"),
+    (
+        "evaluate",
+        MODEL,
+        PICTURE,
+        "--against",
+        EVIL,
+        "-m",
+        "grad-cam",
+        "--metrics",
+        "sparseness",
+        "-o",
+        f"r{EVIL_FILE}/",
+    ),
     (EVIL,),
 ]
 
@@ -83,6 +112,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Image.fromarray(pixels).save(path / "photo.png")
     for name in (PICTURE, OTHER, f"third{EVIL_FILE}.png"):
         os.link(path / "photo.png", path / name)
+    (path / f"set{EVIL_FILE}").mkdir()
+    os.link(path / "photo.png", path / f"set{EVIL_FILE}" / PICTURE)
     (path / f"broken{EVIL_FILE}.png").write_bytes(b"\x89PNG\r\n\x1a\nno picture")
     return path
 

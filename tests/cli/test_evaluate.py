@@ -1,0 +1,281 @@
+"""`onnxcam evaluate`: what it measures, that it goes on, and what it says where it cannot."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from command import files
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from onnxcam import Explainer
+from onnxcam.cli.evaluation_progress import EvaluationBar
+from onnxcam.cli.main import app
+from onnxcam.errors import InferenceError, OnnxCamError
+from onnxcam.evaluation.evaluator import Evaluator
+from onnxcam.evaluation.journal import Journal
+
+NAMES = ("a/1.png", "a/2.png", "b/1.png")
+WORDS = ("-m", "grad-cam,layer-cam", "--metrics", "average-drop,deletion,sparseness")
+WRITTEN = {"journal.sqlite", "journal.sqlite-lock", "results.parquet", "summary.csv", "summary.json", "report.html"}
+
+
+@pytest.fixture(autouse=True)
+def folder(classifier: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """tiny.onnx, and photos/ with NAMES, in the working directory."""
+    onnx.save(classifier, tmp_path / "tiny.onnx")
+    for i, name in enumerate(NAMES):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (40, 30, 3)).astype(np.uint8)).save(path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def called(*words: str) -> Result:
+    return CliRunner().invoke(app, ["evaluate", *words])
+
+
+def evaluated(*words: str) -> list[str]:
+    """The lines on standard output of a call that ends well."""
+    done = called(*words)
+    if isinstance(done.exception, OnnxCamError):
+        raise done.exception
+    assert done.exit_code == 0, (done.output, done.exception)
+    return done.stdout.splitlines()
+
+
+def lines(folder: str = "results") -> list[dict[str, str]]:
+    with open(f"{folder}/summary.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def mean(method: str, metric: str, folder: str = "results") -> float:
+    (line,) = (one for one in lines(folder) if one["method"] == method and one["metric"] == metric)
+    return float(line["mean"])
+
+
+def test_the_means_are_those_of_the_maps_measured_one_by_one() -> None:
+    printed = evaluated("tiny.onnx", "photos", *WORDS)
+    assert files(Path("results")) == WRITTEN
+    for method in ("grad-cam", "layer-cam"):
+        with Explainer("tiny.onnx", method, providers=["cpu"]) as explain:
+            values: dict[str, list[float]] = {"average_drop": [], "deletion": [], "sparseness": []}
+            for name in NAMES:
+                measured = explain.measure(explain(f"photos/{name}"), "average-drop", "deletion", "sparseness")
+                for metric, one in zip(values, measured.values(), strict=True):
+                    assert one.value is not None
+                    values[metric].append(one.value)
+        for metric, numbers in values.items():
+            assert mean(method, metric) == pytest.approx(np.mean(numbers), rel=1e-5, abs=1e-7)
+    assert printed[0] == "tiny.onnx, 3 pictures, target: prediction"
+    assert printed[1] == "  means with 95 % intervals; differences to grad-cam"
+    assert printed[-1].startswith("3 pictures, 36 rows, ")
+    assert "  report   results/report.html" in printed
+
+
+def test_a_second_call_measures_nothing_again_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluated("tiny.onnx", "photos", *WORDS, "-q")
+    before = lines()
+
+    def opened(*arguments: object) -> None:
+        raise AssertionError("the model is not opened")
+
+    monkeypatch.setattr(Evaluator, "_open", opened)
+    done = called("tiny.onnx", "photos", *WORDS)
+    assert (done.exit_code, lines()) == (0, before)
+    assert "journal  36 rows of earlier runs; what this run shares with them is not measured again" in done.stderr
+    assert done.stdout.splitlines()[-1].startswith("3 pictures, 36 rows, 3 measured before, ")
+
+
+def test_other_options_are_other_rows_beside_those_of_before() -> None:
+    evaluated("tiny.onnx", "photos", *WORDS, "-q")
+    first = mean("grad-cam", "deletion")
+    evaluated("tiny.onnx", "photos", *WORDS, "--curve-step", "48", "--baselines", "none", "-q")
+    assert {line["method"] for line in lines()} == {"grad-cam", "layer-cam"}, "the tables are of this run"
+    assert mean("grad-cam", "deletion") != first
+    evaluated("tiny.onnx", "photos", *WORDS, "-q")
+    assert mean("grad-cam", "deletion") == first
+    with Journal("results/journal.sqlite", read_only=True) as journal:
+        assert journal.count() == 36 + 6, "only curves have a step, and the baselines were there"
+
+
+def test_a_signal_stops_it_and_the_same_command_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = EvaluationBar.report
+
+    def stopping(self: EvaluationBar, progress: Any) -> None:
+        report(self, progress)
+        if progress.done == 2:
+            signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(EvaluationBar, "report", stopping)
+        done = called("tiny.onnx", "photos", *WORDS)
+    assert done.exit_code == 143
+    assert done.stderr.splitlines()[-2:] == [
+        "stopped: 2 of 3 pictures; run the same command to go on",
+        "  onnxcam evaluate results  makes tables and report of these",
+    ]
+    assert files(Path("results")) == {"journal.sqlite", "journal.sqlite-lock"}
+    assert evaluated("results")[0] == "tiny.onnx, 2 pictures, target: prediction"
+    assert evaluated("tiny.onnx", "photos", *WORDS)[-1].startswith("3 pictures, 36 rows, 2 measured before, ")
+
+
+def test_the_files_are_made_anew_without_the_model() -> None:
+    evaluated("tiny.onnx", "photos", *WORDS, "-q")
+    before = {name: Path("results", name).read_bytes() for name in ("summary.csv", "summary.json")}
+    os.unlink("tiny.onnx")
+    evaluated("results", "-o", "again/", "-q")
+    assert files(Path("again")) == WRITTEN - {"journal.sqlite", "journal.sqlite-lock"}
+    assert {name: Path("again", name).read_bytes() for name in before} == before
+    assert "data:image/webp" in Path("again/report.html").read_text(), "the pictures are read where they were"
+    shutil.move("photos", "elsewhere")
+    done = called("results", "--against", "layer-cam")
+    assert (done.exit_code, done.stderr.split(": ")[0]) == (0, "the report has no pictures")
+    assert "differences to layer-cam" in done.stdout
+    assert called("results", "-q").output == "the report has no pictures: " + done.stderr.split(": ", 1)[1]
+
+
+def test_json_is_the_summary_alone() -> None:
+    done = called("tiny.onnx", "photos", *WORDS, "--json", "--no-report")
+    values = json.loads(done.stdout)
+    assert done.exit_code == 0
+    assert values["pictures"] == 3
+    assert [Path(name).name for name in values.pop("files")] == ["results.parquet", "summary.json", "summary.csv"]
+    assert json.loads(Path("results/summary.json").read_text()) == values
+    assert not Path("results/report.html").exists()
+    assert values["run"]["command"].startswith("onnxcam ")
+
+
+def test_a_broken_picture_is_an_error_that_is_said_once_and_tried_again_on_request() -> None:
+    good = Path("photos/a/2.png").read_bytes()
+    Path("photos/a/2.png").write_bytes(b"\x89PNG\r\n\x1a\nno picture")
+    printed = evaluated("tiny.onnx", "photos", *WORDS)
+    assert printed[0] == "tiny.onnx, 3 pictures, 1 with errors, target: prediction"
+    at = next(i for i, line in enumerate(printed) if line.startswith("  errors   a/2.png: "))
+    assert printed[at + 1] == "           --retry computes them again"
+    Path("photos/a/2.png").write_bytes(good)
+    assert "with errors" not in evaluated("tiny.onnx", "photos", *WORDS)[0], "another content is another picture"
+
+
+def test_nothing_but_broken_pictures_is_an_error() -> None:
+    for name in NAMES:
+        Path("photos", name).write_bytes(f"{name} is no picture".encode())
+    with pytest.raises(InferenceError, match="no map of any picture could be measured"):
+        evaluated("tiny.onnx", "photos", *WORDS)
+
+
+def test_maps_of_another_tool_are_measured_as_those_of_methods_are(folder: Path) -> None:
+    with Explainer("tiny.onnx", "grad-cam", providers=["cpu"]) as explain:
+        for name in NAMES:
+            path = Path("theirs", name).with_suffix(".npy")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(path, explain(f"photos/{name}").map)
+    evaluated("tiny.onnx", "photos", *WORDS, "--maps", "theirs", "--baselines", "none", "-q")
+    for metric in ("average_drop", "deletion", "sparseness"):
+        assert mean("theirs", metric) == pytest.approx(mean("grad-cam", metric), rel=1e-6)
+    evaluated("tiny.onnx", "photos", "--maps", "theirs", "--metrics", "sparseness", "-o", "alone/", "-q")
+    assert {line["method"] for line in lines("alone")} == {"theirs", "ones", "gaussian"}, "no method is the default"
+
+
+def test_boxes_bring_the_pointing_games_and_labels_are_explained_on_request() -> None:
+    boxes = {
+        "images": [{"id": i, "file_name": name, "height": 40, "width": 30} for i, name in enumerate(NAMES)],
+        "annotations": [{"id": i, "image_id": i, "category_id": 1, "bbox": [2, 2, 20, 20]} for i in range(3)],
+        "categories": [{"id": 1, "name": "thing"}],
+    }
+    Path("photos/boxes.json").write_text(json.dumps(boxes))
+    evaluated("tiny.onnx", "photos/boxes.json", "--format", "coco", "-m", "grad-cam", "-q", "--no-report")
+    games = {"energy_pointing_game", "pointing_game"}
+    assert games < {line["metric"] for line in lines()}
+    assert {line["format"] for line in [json.loads(Path("results/summary.json").read_text())["run"]]} == {"coco"}
+    Path("labels.csv").write_text("a/1.png,1\na/2.png,2\nb/1.png,0\n")
+    words = ("photos", "--format", "folder", "--data-labels", "labels.csv", "--target", "label", "-o", "of-labels/")
+    evaluated("tiny.onnx", *words, "-m", "grad-cam", "--metrics", "sparseness", "-q", "--no-report")
+    with Journal("of-labels/journal.sqlite", read_only=True) as journal:
+        assert {row.key.picture: row.target_index for row in journal.rows(method="grad-cam")} == {
+            "a/1.png": 1, "a/2.png": 2, "b/1.png": 0,
+        }  # fmt: skip
+
+
+def test_several_models_samples_kept_maps_and_workers(folder: Path) -> None:
+    model = onnx.load("tiny.onnx")
+    model.doc_string = "another one"
+    onnx.save(model, "other.onnx")
+    words = (
+        "-m",
+        "grad-cam",
+        "--metrics",
+        "sparseness",
+        "--sample",
+        "2",
+        "--seed",
+        "1",
+        "--keep-maps",
+        "--workers",
+        "2",
+    )
+    printed = evaluated("tiny.onnx", "other.onnx", "photos", *words)
+    assert [line for line in printed if line.endswith("target: prediction")] == [
+        "tiny.onnx, 2 pictures, target: prediction",
+        "other.onnx, 2 pictures, target: prediction",
+    ]
+    maps = list(Path("results/maps").glob("*.npz"))
+    assert len(maps) == 4
+    assert all(np.load(path)["grad-cam"].shape == (16, 12) for path in maps)
+
+
+REFUSED = {
+    "there is no data": (["tiny.onnx"], "one path alone is the folder of an earlier run.*MODEL.onnx and then the data"),
+    "a model is last": (["photos", "tiny.onnx"], "tiny.onnx is a model; give the data behind the models"),
+    "no such data": (["tiny.onnx", "none"], "none: no such file or folder"),
+    "unknown metric": (
+        ["tiny.onnx", "photos", "--metrics", "delition"],
+        "no metric is called 'delition'; did you mean",
+    ),
+    "boxes missing": (["tiny.onnx", "photos", "--metrics", "pointing-game"], "needs boxes .*, and the data has none"),
+    "unknown method": (["tiny.onnx", "photos", "-m", "grad-kam"], "grad-kam"),
+    "baseline": (["tiny.onnx", "photos", "--baselines", "twos"], "no baseline is called 'twos'.*did you mean ones"),
+    "target": (["tiny.onnx", "photos", "--target", "cat"], "target.*prediction"),
+    "workers": (["tiny.onnx", "photos", "--workers", "0"], "--workers is the number of pictures at a time, from 1"),
+    "engine": (["tiny.onnx", "photos", "--engine", "rai"], "no engine is called 'rai'; did you mean ray"),
+    "of ray": (["tiny.onnx", "photos", "--address", "auto"], "--address is of the engine ray; give --engine ray too"),
+    "balanced": (["tiny.onnx", "photos", "--balanced"], "--balanced says how --sample N draws"),
+    "sample": (["tiny.onnx", "photos", "--sample", "0"], "a whole number of pictures from 1 on"),
+    "options": (["tiny.onnx", "photos", "--maps", "theirs", "--fast"], "an option of a method needs one"),
+    "format": (["tiny.onnx", "photos", "--format", "kitti"], "no format of data is called 'kitti'"),
+    "address": (["tiny.onnx", "https://example.com/set"], "nothing is fetched"),
+    "made anew": (
+        ["results", "-m", "grad-cam"],
+        "results alone is made into tables and report anew, which takes --out",
+    ),
+    "against": (["results", "--against", "rise"], "nothing was measured of a method 'rise' to compare with"),
+}
+
+
+@pytest.mark.parametrize(("words", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_is_one_sentence(words: Sequence[str], message: str) -> None:
+    if words[0] == "results":
+        evaluated("tiny.onnx", "photos", "-m", "grad-cam", "--metrics", "sparseness", "--no-report", "-q")
+    with pytest.raises(OnnxCamError, match=message):
+        evaluated(*words)
+    assert words[0] == "results" or not Path("results").exists(), "nothing is begun"
+
+
+def test_a_missing_package_is_said_before_anything_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxcam.evaluation.report as report
+
+    find: Callable[..., Any] = report.find_spec
+    monkeypatch.setattr(report, "find_spec", lambda name: None if name == "jinja2" else find(name))
+    with pytest.raises(OnnxCamError, match=r'report.html needs Jinja2, .*: pip install "onnxcam\[evaluate\]"'):
+        evaluated("tiny.onnx", "photos", *WORDS)
+    assert not Path("results").exists()
+    evaluated("tiny.onnx", "photos", *WORDS, "--no-report", "-q")
