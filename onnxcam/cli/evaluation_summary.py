@@ -69,10 +69,11 @@ def evaluation_summary(results: "Results", progress: "EvaluationProgress | None"
     columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     summary, collection = results.summary, results.collection
     lines = [*_tables(summary, collection, columns), *_legend(summary), *_costs(summary), *_errors(collection)]
-    report = [str(path) for path in results.files if path.suffix == ".html"]
-    tables = [str(path) for path in results.files if path.suffix != ".html"]
-    for name, text in (("report", *report), ("tables", ", ".join(tables)))[0 if report else 1 :]:
-        lines += _below(name, text)
+    report = [path for path in results.files if path.suffix == ".html"]
+    first, *rest = (path for path in results.files if path not in report)
+    for path in report:
+        lines += _below("report", str(path))
+    lines += _below("tables", ", ".join([str(first), *(path.name for path in rest)]))
     parts = [count(len(collection.pictures), "picture"), count(collection.rows, "row")]
     parts += [f"{progress.kept:,} measured before"] if progress is not None and progress.kept else []
     return [*lines, ", ".join([*parts, duration(seconds)])]

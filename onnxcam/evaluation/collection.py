@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import OptionError
+from onnxcam.evaluation.model_request import canonical_json
 from onnxcam.evaluation.rows import Row
 from onnxcam.metrics.baselines import BASELINES
 from onnxcam.metrics.metric import Better
@@ -24,7 +25,7 @@ GRID = np.linspace(0, 1, 41)
 """Shares of the pixels at which curves are kept, so that curves of other steps have a mean."""
 REASONS = 1000
 """Different texts of reasons that are kept for each column, at most."""
-OF_THE_PICTURE = ("boxes",)
+OF_THE_PICTURE = ("boxes", "map", "label", "class")
 """Options of a row that say what is in its picture, so that they differ between rows of one measure."""
 
 
@@ -280,10 +281,10 @@ class _Building:
 @lru_cache(maxsize=65536)
 def shared_options(options: str) -> str:
     """The options of a row, as JSON, without those OF_THE_PICTURE."""
-    if not options or not any(f'"{name}"' in options for name in OF_THE_PICTURE):
-        return options
+    if not any(f'"{name}"' in options for name in OF_THE_PICTURE):
+        return options if options != "{}" else ""
     kept = {name: value for name, value in json.loads(options).items() if name not in OF_THE_PICTURE}
-    return json.dumps(kept, sort_keys=True) if kept else ""
+    return canonical_json(kept) if kept else ""
 
 
 def on_grid(curve: Floats) -> Floats:

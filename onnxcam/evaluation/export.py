@@ -44,8 +44,8 @@ def export(rows: Iterable[Row], summary: Summary, folder: Path | str, *, run: Ru
     paths = [Path(folder) / name for name in (RESULTS, SUMMARY_JSON, SUMMARY_CSV)]
     with Staging() as staging:
         staging.stage(paths[0], lambda file: write_parquet(rows, file))
-        staging.stage(paths[1], summary_json(summary, run or RunRecord()).encode())
-        staging.stage(paths[2], summary_csv(summary).encode())
+        staging.stage(paths[1], _bytes(summary_json(summary, run or RunRecord())))
+        staging.stage(paths[2], _bytes(summary_csv(summary)))
         staging.commit()
     return paths
 
@@ -80,10 +80,16 @@ def write_parquet(rows: Iterable[Row], file: BinaryIO) -> None:
             writer.write_table(pa.Table.from_pylist(group, columns))
 
 
+def _bytes(text: str) -> bytes:
+    """UTF-8, with the escape of half a surrogate pair, as a name that is no UTF-8 has it; JSON reads it back."""
+    return text.encode("utf-8", "backslashreplace")
+
+
 def _record(row: Row) -> dict[str, Any]:
     record = {**vars(row.key), **vars(row)}
     del record["key"], record["curve"]
     record["label"] = None if row.label is None else str(row.label)
+    record = {name: _bytes(value).decode() if isinstance(value, str) else value for name, value in record.items()}
     if row.curve is not None:
         record["curve_fraction"], record["curve_score"] = row.curve[:, 0], row.curve[:, 1]
     return record

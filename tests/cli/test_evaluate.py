@@ -182,6 +182,8 @@ def test_maps_of_another_tool_are_measured_as_those_of_methods_are(folder: Path)
     evaluated("tiny.onnx", "photos", *WORDS, "--maps", "theirs", "--baselines", "none", "-q")
     for metric in ("average_drop", "deletion", "sparseness"):
         assert mean("theirs", metric) == pytest.approx(mean("grad-cam", metric), rel=1e-6)
+    (line,) = (one for one in lines() if (one["method"], one["metric"]) == ("theirs", "deletion"))
+    assert (line["n"], line["difference_n"], float(line["difference_mean"])) == ("3", "3", pytest.approx(0, abs=1e-6))
     evaluated("tiny.onnx", "photos", "--maps", "theirs", "--metrics", "sparseness", "-o", "alone/", "-q")
     assert {line["method"] for line in lines("alone")} == {"theirs", "ones", "gaussian"}, "no method is the default"
 
@@ -200,6 +202,7 @@ def test_boxes_bring_the_pointing_games_and_labels_are_explained_on_request() ->
     Path("labels.csv").write_text("a/1.png,1\na/2.png,2\nb/1.png,0\n")
     words = ("photos", "--format", "folder", "--data-labels", "labels.csv", "--target", "label", "-o", "of-labels/")
     evaluated("tiny.onnx", *words, "-m", "grad-cam", "--metrics", "sparseness", "-q", "--no-report")
+    assert {line["method"]: line["n"] for line in lines("of-labels")} == {"grad-cam": "3", "ones": "3", "gaussian": "3"}
     with Journal("of-labels/journal.sqlite", read_only=True) as journal:
         assert {row.key.picture: row.target_index for row in journal.rows(method="grad-cam")} == {
             "a/1.png": 1, "a/2.png": 2, "b/1.png": 0,
