@@ -14,6 +14,7 @@ from onnxcam.evaluation.other_maps import map_file
 from onnxcam.evaluation.rows import RowKey
 from onnxcam.evaluation.targets_of_data import label_of, number_of
 from onnxcam.files import ARRAY, read_bytes
+from onnxcam.limits import is_whole
 from onnxcam.metrics.metric import Need
 from onnxcam.metrics.registry import metric_named
 
@@ -77,7 +78,7 @@ def _of_picture(options: EvaluationOptions, item: DataItem) -> dict[str, Any]:
     except TargetError:
         return {"label": None}
     number = number_of(label, options.classes)
-    return {"label": label} if number is None else {"label": label, "class": number}
+    return {"label": _plain(label)} if number is None else {"label": _plain(label), "class": number}
 
 
 def _of_map(folder: Path, item: DataItem) -> dict[str, Any]:
@@ -97,9 +98,15 @@ def _of_metric(name: str, options: EvaluationOptions, item: DataItem) -> dict[st
     if Need.SEED in metric.needs:
         values["seed"] = options.seed
     if Need.BOX in metric.needs:
-        boxes = [[*map(float, box.box), box.label, _number(box.label, options)] for box in item.boxes]
+        # As text, which holds NaN and infinity too: the metric says what is wrong with such a box.
+        boxes = [[*map(repr, map(float, b.box)), _plain(b.label), _number(b.label, options)] for b in item.boxes]
         values["boxes"] = digest(canonical_json(boxes))[:DIGITS]
     return values
+
+
+def _plain(label: str | int | None) -> str | int | None:
+    """The label with NumPy's whole numbers as Python's."""
+    return int(label) if is_whole(label) else label
 
 
 def _number(label: str | int | None, options: EvaluationOptions) -> int | None:

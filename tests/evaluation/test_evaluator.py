@@ -296,6 +296,15 @@ def test_boxes_are_those_of_the_targets_class(model: Path, item: DataItem) -> No
         assert row.value == pytest.approx(expected.value, abs=1e-6), "boxes without labels all count"
 
 
+def test_a_box_that_is_none_is_the_reason_of_its_metric(model: Path, item: DataItem) -> None:
+    broken = replace(item, label=np.int64(1), boxes=(LabelledBox((0, 0, np.nan, 9)),))
+    with evaluator(model, target="label", methods=["grad-cam"], metrics=["pointing-game", "deletion"]) as one:
+        pointed, deleted = one.evaluate(broken, "sha").rows
+        assert one.keys(broken, "sha") == one.keys(replace(broken, label=1), "sha")
+    assert (pointed.value, "a box is left, top" in str(pointed.reason)) == (None, True)
+    assert deleted.value is not None
+
+
 def test_a_detectors_best_box_of_the_class_is_explained(tmp_path: Path) -> None:
     labelled = {**OPENING, "labels": ["a", "b", "c", "d", "e", "f"]}
     detector = filled(TWO_SCALES).SerializeToString()
