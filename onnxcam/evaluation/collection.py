@@ -23,6 +23,8 @@ from onnxcam.types import Doubles, Floats
 
 GRID = np.linspace(0, 1, 41)
 """Shares of the pixels at which curves are kept, so that curves of other steps have a mean."""
+TINY = 1e-5
+"""Of a share, by which one of float32 is off."""
 REASONS = 1000
 """Different texts of reasons that are kept for each column, at most."""
 OF_THE_PICTURE = ("boxes", "map", "label", "class")
@@ -289,7 +291,9 @@ def shared_options(options: str) -> str:
 
 def on_grid(curve: Floats) -> Floats:
     """The score of a curve (M,2) at GRID, (41,), by straight lines between its points; NaN outside of them."""
-    return np.interp(GRID, curve[:, 0], curve[:, 1], left=np.nan, right=np.nan).astype(np.float32)
+    shares = curve[:, 0]
+    inside = (shares[0] - TINY <= GRID) & (shares[-1] + TINY >= GRID)
+    return np.where(inside, np.interp(GRID, shares, curve[:, 1]), np.nan).astype(np.float32)
 
 
 def _spread(numbers: Mapping[int, float], count: int) -> Doubles:

@@ -98,6 +98,12 @@ class ShownSetup:
     methods: tuple[ShownMethod, ...]
     panels: tuple[Panel, ...]
 
+    @property
+    def curved(self) -> tuple[tuple[int, ShownMethod], ...]:
+        """The methods that have curves, with their numbers."""
+        keys = {line.method for panel in self.panels if panel.curves for line in panel.curves.lines}
+        return tuple((i, method) for i, method in enumerate(self.methods) if method.key in keys)
+
 
 def shown_setups(collection: Collection, summary: Summary) -> list[ShownSetup]:
     """The models in the order of the rows."""

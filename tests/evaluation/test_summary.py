@@ -7,7 +7,7 @@ import pytest
 from evaluated import curve, row, rows
 
 from onnxcam.errors import OptionError
-from onnxcam.evaluation.collection import GRID, Measure, State, collect
+from onnxcam.evaluation.collection import GRID, Measure, State, collect, on_grid
 from onnxcam.evaluation.statistics import means_with_intervals
 from onnxcam.evaluation.summary import Standing, SummaryLine, summarise
 
@@ -136,6 +136,27 @@ def test_curves_of_other_steps_meet_on_one_grid() -> None:
     assert column.reasons == {2: "constant"}
     assert list(column.states) == [State.VALUE, State.VALUE, State.UNDEFINED]
     assert column.measure == Measure("deletion", "")
+
+
+def test_a_curve_ends_where_it_was_measured() -> None:
+    scores = on_grid(np.array([[0.2, 0.5], [0.8, 0.1]], np.float32))
+    assert np.isnan(scores[GRID < 0.199]).all()
+    assert np.isnan(scores[GRID > 0.801]).all()
+    assert scores[[8, 20, 32]] == pytest.approx([0.5, 0.3, 0.1])
+
+
+def test_boxes_of_each_picture_do_not_part_a_measure() -> None:
+    given = [row(f"{i}.jpg", "a", "road", i / 10, options=f'{{"boxes":"{i}","seed":3}}') for i in range(3)]
+    (one,) = summarise(given).lines
+    assert one.estimate is not None
+    assert (one.estimate.n, one.measure.options) == (3, '{"seed": 3}')
+
+
+def test_fewer_than_six_pairs_tell_nothing_apart() -> None:
+    five = summarise(rows({"a": {"road": SURE[:5]}, "b": {"road": [value + 1 for value in SURE[:5]]}}))
+    assert [one.standing for one in five.lines] == [Standing.LEADING] * 2
+    six = summarise(rows({"a": {"road": SURE}, "b": {"road": [value + 1 for value in SURE]}}))
+    assert [one.standing for one in six.lines] == [Standing.NONE, Standing.BEST]
 
 
 def test_no_rows_have_no_lines() -> None:
