@@ -1,8 +1,9 @@
 """Maps of other tools: a folder with one file a picture, read and laid on the model's input.
 
 For the picture with the key 'cats/a.jpg' the folder holds cats/a.npy, cats/a.npz or cats/a.png; or cats/a.jpg.npy and
-so on, which comes first, for pictures that differ in their ending only. An .npz archive holds the map alone or under
-the name 'map'. A PNG is grey, of 8 or 16 bits, and its white is 1.
+so on, which comes first, for pictures that differ in their ending only. The key /data/a.jpg, of a manifest with
+absolute paths, has its map in data/a.npy. An .npz archive holds the map alone or under the name 'map'. A PNG is grey,
+of 8 or 16 bits, and its white is 1.
 
 A map of the model's input's sides is measured as it is. One of the picture's height and width lies on the upright
 picture: the part that the model sees is cut out and resized to the input; what lies beyond the picture, as the bars of
@@ -39,10 +40,10 @@ def map_file(folder: Path, key: str) -> Path:
     """The file of a picture's map. key: the DataItem's. Raises PictureError where there is none, or more than one."""
     if not folder.is_dir():
         raise PictureError(f"{folder}: no such folder of maps")
-    parts = key.split("/")
-    if not all(parts) or ".." in parts:
+    inside = Path(key).relative_to(Path(key).anchor)
+    if ".." in inside.parts or not inside.name:
         raise PictureError(f"the picture's key {key!r} leads out of a folder of maps; name pictures without '..'")
-    whole = folder.joinpath(*parts)
+    whole = folder / inside
     for stem in (whole, whole.with_suffix("")):
         files = [file for suffix in READERS if (file := stem.with_name(stem.name + suffix)).is_file()]
         if len(files) > 1:

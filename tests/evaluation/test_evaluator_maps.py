@@ -75,6 +75,7 @@ def test_a_picture_s_own_ending_comes_first_and_two_files_are_one_too_many(tmp_p
         (tmp_path / name).touch()
     assert map_file(tmp_path, "a.jpg").name == "a.jpg.npy"
     assert map_file(tmp_path, "a.webp").name == "a.png"
+    assert map_file(tmp_path, "/a.webp").name == "a.png", "an absolute key, below its root"
     (tmp_path / "a.npz").touch()
     with pytest.raises(PictureError, match="are both the map"):
         map_file(tmp_path, "a.webp")
