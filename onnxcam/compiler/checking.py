@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.compiler.feeds import feeds_of
+from onnxcam.compiler.file_shapes import with_file_shapes
 from onnxcam.compiler.interface import Interface
 from onnxcam.compiler.prepared import PREDICTION
 from onnxcam.compiler.rounding import rounded, with_rounded_weights
@@ -118,12 +119,14 @@ def _original(file: ModelFile, opened: OpenedModel) -> Model:
     """The graph of the file itself, whose outputs the compiled file must give.
 
     Where the file's image has another batch or other axes than the opened one, or its numbers no kernels, the graph as
-    opened, which was compared with the file when it was opened.
+    opened, which was compared with the file when it was opened, with the shapes of the file.
     """
     image = opened.anatomy.image
     rewritten = any(note.code is NoteCode.COMPUTED_IN_FLOAT32 for note in (*opened.notes, *opened.anatomy.notes))
     same_batch = (image.batch or 1) == (opened.network.fixed or 1)
-    return opened.model if image.added or rewritten or not same_batch else file.model
+    if image.added or rewritten or not same_batch:
+        return with_file_shapes(ir.edit(opened.model), opened)
+    return file.model
 
 
 def _images(explainer: Explainer, pictures: Sequence[ImageLike], *, raw: bool) -> list[ModelInput]:

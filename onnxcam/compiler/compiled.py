@@ -22,6 +22,7 @@ from onnxcam.compiler.checking import (
     check_compiled,
 )
 from onnxcam.compiler.compact_constants import compacted, shorten_names
+from onnxcam.compiler.file_shapes import with_file_shapes
 from onnxcam.compiler.file_types import with_file_types
 from onnxcam.compiler.interface import Interface, interface_of, publish_names, record_shapes
 from onnxcam.compiler.metadata import compiled_record
@@ -171,6 +172,7 @@ class _Work:
         """The finished graph, with public names."""
         prepared = self.prepared
         graph = with_file_types(compacted(self.entry.build(prepared)), prepared.opened.model)
+        graph = with_file_shapes(graph, prepared.opened)
         if self.raw:
             graph = take_pictures(graph, prepared.anatomy.image, prepared.size, self.explainer.preset)
         shorten_names(graph)
