@@ -373,7 +373,7 @@ def test_a_second_writer_is_refused_in_this_process_and_another(path: Path) -> N
     with Journal(path):
         with pytest.raises(OutputError, match=r"is being written by another run; wait until"):
             Journal(path)
-        code = f"from onnxcam.evaluation.journal import Journal; Journal({str(path)!r})"
+        code = f"from pathlib import Path; from onnxcam.evaluation.journal_file import open_writer; open_writer(Path({str(path)!r}))"
         ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert "is being written by another run" in ended.stderr
     Journal(path).close()

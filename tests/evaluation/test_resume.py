@@ -368,15 +368,13 @@ def started(code: str) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 1), (signal.SIGINT, 2)])
-def test_ctrl_c_leaves_a_journal_that_goes_on(
-    model: ModelRequest, data: DataSet, tmp_path: Path, number: int, workers: int
-) -> None:
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
+def test_ctrl_c_leaves_a_journal_that_goes_on(model: ModelRequest, data: DataSet, tmp_path: Path, workers: int) -> None:
     store = tmp_path / "results"
     with started(program(data, model, store, workers, METRICS, 0.1)) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        process.send_signal(number)
+        process.send_signal(signal.SIGINT)
         _, message = process.communicate(timeout=60)
     assert "KeyboardInterrupt" in message
     assert states(store) == [RunState.STOPPED]
