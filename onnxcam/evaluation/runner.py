@@ -12,8 +12,8 @@ The engine gives back one ItemResult for each task; the driver writes it to the 
   so that a kill costs no more than these; it starts no further one while a result waits to be taken.
 - What goes wrong with a picture is a row of its result. An engine raises what concerns all of them: a model that cannot
   be opened, no workers, an error of the program.
-- close() of the iterator ends the work: nothing new begins, what runs is left to end, and no thread, process or actor
-  of the engine remains. The driver calls it in every case, also when a signal or an error ends the loop.
+- close() of the iterator ends the work: nothing new begins, what runs is ended, and no thread, process or actor of the
+  engine remains. The driver calls it in every case, also when a signal or an error ends the loop.
 - An engine in other processes opens Evaluator(work.request, work.options, work.identity) there, all of which pickle, as
   Task and ItemResult do. One in this process uses work.evaluator, which the first use opens and the driver closes; its
   evaluate() may be called from several threads. Where there is no task, neither is needed.
@@ -54,7 +54,7 @@ class ItemEvaluator(Protocol):
         """For each key its row, or for a method without a map one row without a metric that has the error."""
 
     def close(self) -> None:
-        """Frees the model."""
+        """Frees the model. An evaluate() that is under way ends early, and raises."""
 
 
 @dataclass(eq=False)
@@ -117,7 +117,8 @@ def run_local(tasks: Iterable[Task], evaluator: ItemEvaluator, workers: int = 1)
     """Computes tasks with one evaluator. workers: pictures that are computed at a time.
 
     While a result is with whoever takes it, its worker waits. Memory is therefore constant, and a process that is
-    killed loses no more than a picture for each worker. Raises what the evaluator raises.
+    killed loses no more than a picture for each worker. Where this is closed, or an error ends it, while others are in
+    work, it closes the evaluator, which ends these. Raises what the evaluator raises.
     """
     return _in_threads(iter(tasks), evaluator, workers) if workers > 1 else _here(tasks, evaluator)
 
@@ -142,4 +143,6 @@ def _in_threads(tasks: Iterator[Task], evaluator: ItemEvaluator, workers: int) -
             running.remove(future)
             yield future.result()
     finally:
+        if running:  # nobody takes their results any more
+            evaluator.close()
         pool.shutdown(wait=True, cancel_futures=True)

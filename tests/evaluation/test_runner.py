@@ -97,6 +97,27 @@ def test_close_ends_the_work_and_leaves_no_thread(workers: int) -> None:
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("onnxcam-evaluate")]
 
 
+def test_pictures_in_work_are_ended_by_close_and_not_waited_for() -> None:
+    class UntilClosed(Recording):
+        def evaluate(self, item: DataItem, picture_sha256: str, only: Collection[RowKey] | None = None) -> ItemResult:
+            if item.key != "0.png":
+                while not self.closed:
+                    time.sleep(0.005)
+            return super().evaluate(item, picture_sha256, only)
+
+    evaluator = UntilClosed()
+    results = run_local(tasks(1), evaluator, 2)
+    assert next(results).item == "0.png"
+    results.close()
+    assert not evaluator.closed  # nothing was in work
+    results = run_local(tasks(2), evaluator, 2)
+    assert next(results).item == "0.png"
+    start = time.monotonic()
+    results.close()
+    assert time.monotonic() - start < 10
+    assert evaluator.closed
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_error_of_the_evaluator_ends_the_run(workers: int) -> None:
     evaluator = Recording(0.01, fails_at="3.png")
