@@ -17,7 +17,7 @@ import numpy as np
 
 from onnxcam.errors import OptionError
 from onnxcam.evaluation import report_figures
-from onnxcam.evaluation.collection import Collection, State, collect
+from onnxcam.evaluation.collection import Collection, MethodRuns, State, collect
 from onnxcam.evaluation.dataset import DataItem
 from onnxcam.evaluation.report_gallery import MapsOf, gallery, sampled
 from onnxcam.evaluation.report_tables import ShownMeasure, ShownSetup, shown_setups
@@ -83,7 +83,8 @@ def report_html(
     by_key = {item.key: item for item in items}
     shown = sampled(collection, most, seed)
     pictures = gallery(collection, shown, by_key, maps_of)
-    setups, run = shown_setups(collection, summary), run or RunRecord()
+    run = run or RunRecord()
+    setups = shown_setups(collection, summary, {opening: _plain(how) for opening, how in run.openings.items()})
     has_maps = any(result and result["maps"] for picture in pictures for result in picture["results"])
     maps_note = "" if has_maps or not pictures else HOW_TO_KEEP
     script = _asset("report.js")
@@ -192,13 +193,13 @@ def _gallery_note(shown: int, count: int) -> str:
 def _facts(run: RunRecord, collection: Collection) -> list[tuple[str, str]]:
     """What was run, without what is unknown."""
     finished = run.finished or ("stopped before its end" if run.started else "")
-    options = [(name, _plain(value)) for name, value in run.options.items() if value is not None]
+    given = {name: value for name, value in run.options.items() if value not in (None, [], ()) and name != "pictures"}
+    options = [(name.replace("_", " "), _plain(value)) for name, value in given.items()]
     facts = [
         ("data", " · ".join(word for word in (run.data, run.format) if word)),
         ("pictures", f"{len(collection.pictures):,}"), ("rows", f"{collection.rows:,}"), ("started", run.started),
         ("finished", finished), ("engine", run.engine), *options,
         ("versions", ", ".join(f"{name} {version}" for name, version in run.versions.items())),
-        *((f"opened as {opening[:16]}", _plain(options)) for opening, options in run.openings.items()),
     ]  # fmt: skip
     return [(name, text) for name, text in facts if text]
 
@@ -213,16 +214,33 @@ def _plain(value: Any) -> str:
 
 def _lists(collection: Collection, run: RunRecord) -> list[tuple[str, list[tuple[str, str]]]]:
     """Errors, reasons of undefined values, and what was left out; each with its heading, none that is empty."""
-    pictures = collection.pictures
-    errors = [(pictures[i], f"{runs.name}: {text}") for runs in collection.methods for i, text in runs.errors.items()]
-    lists = [("errors", errors), ("reasons of missing values", _reasons(collection))]
-    lists.append(("left out of the data", list(run.skipped.items())))
-    return [(_heading(name, entries), entries[:LISTED]) for name, entries in lists if entries]
+    lists = {
+        ("error", "errors"): _errors(collection),
+        ("reason of missing values", "reasons of missing values"): _reasons(collection),
+        ("entry of the data was left out", "entries of the data were left out"): list(run.skipped.items()),
+    }
+    return [(_heading(names, entries), entries[:LISTED]) for names, entries in lists.items() if entries]
 
 
-def _heading(name: str, entries: Sequence[tuple[str, str]]) -> str:
+def _errors(collection: Collection) -> list[tuple[str, str]]:
+    """Pictures with their errors; one that every method of a model has is said once."""
+    methods: dict[tuple[int, str], list[MethodRuns]] = {}
+    for runs in collection.methods:
+        for i, text in runs.errors.items():
+            methods.setdefault((i, text), []).append(runs)
+    listed = []
+    for (i, text), those in methods.items():
+        setups = {runs.setup for runs in those}
+        everywhere = len(those) == sum(len(collection.methods_of(setup)) for setup in setups)
+        names = "" if everywhere else ", ".join(dict.fromkeys(runs.name for runs in those)) + ": "
+        listed.append((collection.pictures[i], f"{names}{text}"))
+    return listed
+
+
+def _heading(names: tuple[str, str], entries: Sequence[tuple[str, str]]) -> str:
+    """names: for one entry, and for several."""
     rest = f", of which {LISTED} are listed" if len(entries) > LISTED else ""
-    return f"{len(entries):,} {name}{rest}"
+    return f"{len(entries):,} {names[len(entries) > 1]}{rest}"
 
 
 def _reasons(collection: Collection) -> list[tuple[str, str]]:

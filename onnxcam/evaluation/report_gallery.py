@@ -114,7 +114,7 @@ def _image(path: Path | None, side: int) -> tuple[EmbeddedPicture | None, str]:
     try:
         return embed_picture(path, side), ""
     except OnnxCamError as error:
-        return None, str(error)
+        return None, str(error).replace(str(path), path.name)  # whoever reads the report has other folders
 
 
 def _result(

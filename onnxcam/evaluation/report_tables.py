@@ -93,7 +93,6 @@ class ShownSetup:
     """One model of the report. title: what tells it from the others. facts: words about it, by what they say."""
 
     title: str
-    model_name: str
     facts: Mapping[str, str]
     methods: tuple[ShownMethod, ...]
     panels: tuple[Panel, ...]
@@ -105,10 +104,13 @@ class ShownSetup:
         return tuple((i, method) for i, method in enumerate(self.methods) if method.key in keys)
 
 
-def shown_setups(collection: Collection, summary: Summary) -> list[ShownSetup]:
-    """The models in the order of the rows."""
+def shown_setups(collection: Collection, summary: Summary, openings: Mapping[str, str]) -> list[ShownSetup]:
+    """The models in the order of the rows. openings: how each was opened, in words, where that is known."""
     titles = _titles(collection.setups)
-    return [_setup(collection, summary, setup, titles[setup]) for setup in collection.setups]
+    return [
+        _setup(collection, summary, setup, titles[setup], openings.get(setup.opening, ""))
+        for setup in collection.setups
+    ]
 
 
 def _titles(setups: Mapping[Setup, str]) -> dict[Setup, str]:
@@ -123,7 +125,7 @@ def _titles(setups: Mapping[Setup, str]) -> dict[Setup, str]:
     return titles
 
 
-def _setup(collection: Collection, summary: Summary, setup: Setup, title: str) -> ShownSetup:
+def _setup(collection: Collection, summary: Summary, setup: Setup, title: str, opening: str) -> ShownSetup:
     runs = collection.methods_of(setup)
     costs = {line.method: line for line in summary.methods if line.setup == setup}
     lines = {(line.method, line.measure): line for line in summary.lines if line.setup == setup}
@@ -139,8 +141,9 @@ def _setup(collection: Collection, summary: Summary, setup: Setup, title: str) -
         for measure in measures
     ]  # fmt: skip
     seen = [explained for explained in collection.explained[setup] if explained is not None]
-    facts = {"file": setup.model, "opened as": setup.opening, "explained": setup.target, "pictures": f"{len(seen):,}"}
-    return ShownSetup(title, collection.setups[setup], facts, methods, tuple(panels))
+    facts = {"SHA-256": setup.model, "opening": setup.opening, "opened with": opening, "explained": setup.target}
+    facts["pictures"] = f"{len(seen):,}"
+    return ShownSetup(title, {name: text for name, text in facts.items() if text}, methods, tuple(panels))
 
 
 def shown_methods(runs: Sequence[MethodRuns], costs: Mapping[str, MethodLine]) -> tuple[ShownMethod, ...]:

@@ -149,7 +149,7 @@ def test_boxes_of_each_picture_do_not_part_a_measure() -> None:
     given = [row(f"{i}.jpg", "a", "road", i / 10, options=f'{{"boxes":"{i}","seed":3}}') for i in range(3)]
     (one,) = summarise(given).lines
     assert one.estimate is not None
-    assert (one.estimate.n, one.measure.options) == (3, '{"seed": 3}')
+    assert (one.estimate.n, one.measure.options) == (3, '{"seed":3}')
 
 
 def test_fewer_than_six_pairs_tell_nothing_apart() -> None:
