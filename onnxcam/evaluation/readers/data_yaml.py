@@ -76,7 +76,7 @@ def _load(path: Path) -> dict[str, Any]:
     except ImportError:
         raise DataError(f'{shown(path)}: YAML needs PyYAML: pip install "onnxcam[evaluate]"') from None
     try:
-        values = yaml.load(read_text(path, YAML), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        values = yaml.safe_load(read_text(path, YAML))  # not CSafeLoader: nested deeply, a file ends the process
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise DataError(f"{shown(path)}, line {line}: not YAML ({error.problem}); correct it") from None

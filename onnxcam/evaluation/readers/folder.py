@@ -37,6 +37,7 @@ def read(source: Source) -> DataSet:
         name, inside, _ = rest.partition("/")
         if path is not None:
             label = labels.get(key)
+            label = classes.get(label, label) if isinstance(label, str) else label
             group = key.rpartition("/")[0]
         else:
             label = classes.get(name, label_of(name)) if inside else None

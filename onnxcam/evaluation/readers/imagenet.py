@@ -42,7 +42,7 @@ class _Annotation:
 def read(source: Source) -> DataSet:
     """A picture's label is the class of its objects, else the synset in its name or its folder's."""
     draft = Draft(source, IMAGENET.name)
-    mapping = source.classes or _found(source.listing, MAPPING)
+    mapping = source.classes or _file_called(source.listing, MAPPING)
     indices, draft.classes = ({}, {}) if mapping is None else read_synsets(mapping)
     pictures = _of_split(source.pictures, source)
     annotations = _annotations(source)
@@ -80,15 +80,20 @@ def _of_split(listing: Listing, source: Source) -> Mapping[str, Path]:
 
 def _annotations(source: Source) -> Mapping[str, _Annotation]:
     """The annotations of the split, by the picture's name without its ending: of XML, else of Kaggle's tables."""
+    files = {key: path for key, path in source.listing.files.items() if _is_of(key, source.split)}
     annotations: dict[str, _Annotation] = {}
-    for key, path in source.listing.files.items():
-        in_split = source.split is None or source.split in key.split("/")[:-1] or f"_{source.split}_" in key
-        if in_split and SOLUTION.fullmatch(key):
+    for key, path in files.items():
+        if SOLUTION.fullmatch(key):
             annotations.update(_of_solution(path))
-    for key, path in source.listing.with_suffix(".xml").items():
-        if source.split is None or source.split in key.split("/")[:-1] or f"_{source.split}_" in key:
+    for key, path in files.items():
+        if key.lower().endswith(".xml"):
             annotations[_stem(key)] = _of_xml(path)
     return annotations
+
+
+def _is_of(key: str, split: str | None) -> bool:
+    """Whether annotations are of a split, by their folder or their name."""
+    return split is None or split in key.split("/")[:-1] or f"_{split}_" in key
 
 
 def _of_xml(path: Path) -> _Annotation:
@@ -122,7 +127,7 @@ def _synset(key: str) -> str | None:
     return match[0] if match else None
 
 
-def _found(listing: Listing, name: str) -> Path | None:
+def _file_called(listing: Listing, name: str) -> Path | None:
     return next((path for key, path in listing.files.items() if key.rpartition("/")[2] == name), None)
 
 

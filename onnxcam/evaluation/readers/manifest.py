@@ -9,7 +9,7 @@
 - objects: {"bbox": [[left, top, width, height], ...], "categories": [...]}, as Hugging Face's folders of pictures have.
 - group (or split).
 
-Other columns are passed over. Boxes are in pixels of the upright picture.
+Other columns are passed over. Boxes are in pixels of the upright picture. A text file has lines `name label`, or `name`.
 """
 
 import math
@@ -214,7 +214,7 @@ def recognises(source: Source) -> bool:
 
 MANIFEST = Reader(
     "manifest",
-    "a CSV, TSV, JSON, JSONL or Parquet table with a column picture, and if it has them label and boxes",
+    "a CSV, TSV, JSON, JSONL or Parquet table with a column picture, and label and boxes, or lines `name label`",
     recognises,
     read,
     frozenset({"images"}),

@@ -11,7 +11,7 @@ from onnxcam.errors import DataError
 from onnxcam.evaluation.readers.listing import is_picture
 from onnxcam.evaluation.readers.reader import Label, label_of
 from onnxcam.files import ANNOTATIONS, open_regular, parse_json, read_text, reason, shown
-from onnxcam.limits import brief
+from onnxcam.limits import brief, is_number
 
 Row = tuple[int, Mapping[str, Any]]
 """The line, or the number of the entry, from 1; and the cells by column, whose names are small letters and '_'."""
@@ -38,18 +38,13 @@ def column(row: Mapping[str, Any], names: Sequence[str]) -> str | None:
 
 
 def read_labels_table(path: Path) -> Iterator[tuple[int, str, Label]]:
-    """(line, name of the picture, label). A text file has a line `name label`; others have columns, or no header and
-    the name first. Raises DataError, with the line."""
-    if path.suffix.lower() == ".txt":
-        yield from _labels_of_text(path)
-        return
+    """(line, name of the picture, label). Raises DataError, with the line, for a row without a name or a label."""
     for line, row in read_rows(path):
         place = f"{shown(path)}, line {line}"
         name, label = column(row, PICTURE), column(row, LABEL)
         if name is None or label is None:
-            raise DataError(
-                f"{place}: columns {', '.join(row)[:80]}; a file of labels has a column picture and a column label"
-            )
+            names = ", ".join(row)[:80]
+            raise DataError(f"{place}: has {names} alone; a file of labels has a picture and a label, as 'a.jpg cat'")
         if row[label] not in (None, ""):
             yield line, text_of(row[name], place, name), label_value(row[label], place)
 
@@ -61,24 +56,27 @@ def text_of(value: object, place: str, name: str) -> str:
     return value.strip()
 
 
-def label_value(value: object, place: str) -> Label:
+def label_value(value: Any, place: str) -> Label:
     """A cell that holds a label: a name or a class index. Raises DataError for another."""
     if isinstance(value, str) and value.strip():
         return label_of(value)
-    if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 and value == int(value):
+    if is_number(value) and value == int(value) >= 0:
         return int(value)
     raise DataError(f"{place}: the label is {brief(value)}, neither a name nor a class index")
 
 
-def _labels_of_text(path: Path) -> Iterator[tuple[int, str, Label]]:
+def _text_rows(path: Path) -> Iterator[Row]:
+    """Of lines `name label`, or `name`. A name with the ending of a picture may hold spaces."""
     for number, line in enumerate(_lines(path), start=1):
-        if not line.strip():
+        text = line.strip()
+        if not text:
             continue
-        match = _NAME_FIRST.fullmatch(line.rstrip())
-        words = (match["name"], match["label"]) if match and is_picture(match["name"]) else line.split(maxsplit=1)
-        if len(words) != 2:
-            raise DataError(f"{shown(path)}, line {number}: {line.strip()[:60]!r} is no name and label, as 'a.jpg cat'")
-        yield number, words[0], label_of(words[1])
+        match = _NAME_FIRST.fullmatch(text)
+        if match and is_picture(match["name"]):
+            words = [match["name"], match["label"]]
+        else:
+            words = [text] if is_picture(text) else text.split(maxsplit=1)
+        yield number, dict(zip(("picture", "label"), words, strict=False))
 
 
 def _lines(path: Path) -> list[str]:
@@ -194,7 +192,7 @@ def _holds_pictures(field: Any) -> bool:
 ROWS: Mapping[str, Callable[[Path], Iterator[Row]]] = {
     ".csv": _csv_rows,
     ".tsv": _csv_rows,
-    ".txt": _csv_rows,
+    ".txt": _text_rows,
     ".json": _json_rows,
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,

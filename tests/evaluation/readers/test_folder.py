@@ -77,6 +77,13 @@ def test_a_file_of_labels_beside(name: str, text: str, tmp_path: Path) -> None:
     assert labels_of(read_data(tmp_path, labels=path)) == {"a.png": "cat", "other/c.png": None, "sub/b.png": 12}
 
 
+def test_synsets_in_a_file_of_labels_become_the_models_classes(tmp_path: Path) -> None:
+    write_pictures(tmp_path, "a.png b.png")
+    write(tmp_path / "labels.txt", "a.png n02123394\nb.png n02099601\n")
+    classes = write(tmp_path / "classes.txt", "n02099601 dog\nn02123394 cat\n")
+    assert labels_of(read_data(tmp_path, classes=classes)) == {"a.png": 1, "b.png": 0}
+
+
 def test_a_list_of_classes_is_no_file_of_labels(tmp_path: Path) -> None:
     folder(tmp_path)
     write(tmp_path / "labels.txt", "cat\ngolden retriever\n")
@@ -103,7 +110,10 @@ def test_a_label_without_its_picture_is_left_out(tmp_path: Path) -> None:
     [
         ("b.png cat\n", r"line 1: 'b\.png' may mean 2 pictures \(one/b\.png, two/b\.png\); name its folder too"),
         ("one/b.png cat\none/b.png dog\n", "line 2: one/b.png has the labels 'cat' and 'dog'"),
-        ("one/b.png cat\ntwo/b.png\n", r"labels\.txt, line 2: 'two/b\.png' is no name and label"),
+        (
+            "one/b.png cat\ntwo/b.png\n",
+            r"labels\.txt, line 2: has picture alone; a file of labels has a picture and a label",
+        ),
     ],
 )
 def test_an_error_names_the_line_of_a_label(text: str, message: str, tmp_path: Path) -> None:

@@ -119,6 +119,26 @@ def test_a_csv_without_a_header_is_name_and_label(tmp_path: Path) -> None:
     assert [item.label for item in read_data(made(tmp_path, "a.png,7\nb.png,cat\n")).items] == [7, "cat"]
 
 
+def test_a_text_file_has_lines_of_names_and_labels(tmp_path: Path) -> None:
+    write_picture(tmp_path / "my cat.png")
+    data = read_data(made(tmp_path, "my cat.png\r\na.png 7\r\nb.png Persian cat\r\n", "list.txt"))
+    assert [(item.key, item.label) for item in data.items] == [
+        ("a.png", 7),
+        ("b.png", "Persian cat"),
+        ("my cat.png", None),
+    ]
+
+
+def test_a_label_that_no_index_can_be_is_refused(tmp_path: Path) -> None:
+    write_pictures(tmp_path, "a.png")
+    for label in (float("inf"), -1.0, 1.5):
+        parquet.write_table(pyarrow.Table.from_pylist([{"path": "a.png", "label": label}]), tmp_path / "list.parquet")
+        with pytest.raises(
+            DataError, match=r"list\.parquet, entry 1: the label is .*, neither a name nor a class index"
+        ):
+            read_data(tmp_path / "list.parquet")
+
+
 def test_a_picture_that_is_not_there_is_left_out_with_its_line(tmp_path: Path) -> None:
     data = read_data(made(tmp_path, 'picture,label\na.png,"a\nb"\nmissing.png,cat\n'))
     assert [item.key for item in data.items] == ["a.png"]
@@ -158,7 +178,7 @@ def test_a_box_without_area_is_left_out(tmp_path: Path) -> None:
         ("picture,objects\na.png,7\n", "line 2: objects is 7, not"),
         (b"picture,label\na.png,\xff\n", r"list\.csv: not UTF-8 text \(byte 20"),
         (b"picture,label\na.png,cat\nb\0.png,cat\n", r"line 3: the name .* holds a null character"),
-        (f"picture,label\na.png,{'x' * 200_000}\n", r"line 2: not CSV \(field larger"),
+        pytest.param(f"picture,label\na.png,{'x' * 200_000}\n", r"line 2: not CSV \(field larger", id="a huge cell"),
     ],
 )
 def test_an_error_names_file_and_line(text: str | bytes, message: str, tmp_path: Path) -> None:
