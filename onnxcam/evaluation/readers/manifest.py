@@ -9,7 +9,7 @@
 - objects: {"bbox": [[left, top, width, height], ...], "categories": [...]}, as Hugging Face's folders of pictures have.
 - group (or split).
 
-Other columns are passed over. Boxes are in pixels of the upright picture. A text file has lines `name label`, or `name`.
+Other columns are passed over. Boxes are in pixels of the upright picture. Text has a line `name label`, or `name`.
 """
 
 import math
