@@ -23,6 +23,7 @@ def snippets(page: Path) -> list[str]:
     [
         "docs/compare.md",
         "docs/compile.md",
+        "docs/evaluate.md",
         "docs/extending.md",
         "docs/metrics.md",
         "docs/record.md",
