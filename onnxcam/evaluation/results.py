@@ -60,7 +60,7 @@ def write_results(
     files = export(journal.rows(run=chosen.number), summary, place, run=chosen.record)
     if report:
         write_report(
-            collection, place / REPORT, against=against, run=chosen.record, items=items,
+            collection, place / REPORT, summary=summary, run=chosen.record, items=items,
             maps_of=_maps_of(journal, chosen.number), seed=seed,
         )  # fmt: skip
         files = [*files, place / REPORT]
