@@ -25,6 +25,7 @@ def snippets(page: Path) -> list[str]:
         "docs/compile.md",
         "docs/evaluate.md",
         "docs/extending.md",
+        "docs/journal.md",
         "docs/metrics.md",
         "docs/record.md",
         "docs/workers.md",

@@ -76,7 +76,8 @@ def evaluate(
     maps are written into the store. Without a store nothing is kept.
 
     workers: pictures that are computed at a time. engine: 'local', 'ray', or an Engine. progress: called after each
-    picture. command: what was typed, for the record of the run.
+    picture that is computed, after those that are passed, and at the end of each model. command: what was typed, for
+    the record of the run.
 
     Arguments and data are checked now; models are read at the first row. A picture that fails is a row with its error.
     Close the iterator to stop early. Raises OnnxCamError.
@@ -189,6 +190,7 @@ class _Driver:
 
     def _tasks(self, work: Work) -> Iterator[Task]:
         """What has to be computed, picture by picture."""
+        walked = 0
         for item in self.job.dataset.items:
             position, sha256 = next(self.positions), self._sha256(item)
             keys = missing = work.keys(item, sha256)
@@ -197,10 +199,13 @@ class _Driver:
                     self.run, position, keys, maps_of=self.maps_of, retry_errors=self.job.retry_errors
                 )
             if missing:
+                if walked:  # the first picture may take minutes
+                    self._report(work.identity)
+                    walked = 0
                 self.in_work[item.key] = position
                 yield Task(item, sha256, missing if len(missing) < len(keys) else None)
                 continue
-            self.pace.kept += 1
+            self.pace.kept, walked = self.pace.kept + 1, walked + 1
             if self.job.stored_rows:
                 self.passed.append(position)
 

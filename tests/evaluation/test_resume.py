@@ -258,10 +258,12 @@ def test_progress_counts_pictures_of_all_models(model: ModelRequest, data: DataS
     data.items[3].path.write_bytes(b"no picture")
     run(model, data, store, progress=seen.append)
     assert [(each.done, each.kept, each.total, each.failed) for each in seen] == [
-        (3, 2, 5, 0), (4, 2, 5, 1), (5, 2, 5, 1), (5, 2, 5, 1),
+        (2, 2, 5, 0), (3, 2, 5, 0), (4, 2, 5, 1), (5, 2, 5, 1), (5, 2, 5, 1),
     ]  # fmt: skip
-    assert [each.picture for each in seen] == ["2.png", "3.png", "4.png", ""]
-    assert seen[0].seconds_left == pytest.approx(2 / seen[0].rate) if seen[0].rate else seen[0].seconds_left is None
+    assert [each.picture for each in seen] == ["", "2.png", "3.png", "4.png", ""]
+    assert seen[0].rate is None
+    assert seen[1].rate is not None
+    assert seen[1].seconds_left == pytest.approx(2 / seen[1].rate)
     assert seen[-1].seconds_left == 0
 
 
