@@ -197,7 +197,10 @@ class _Check:
         interface, expected = self.interface, saliency.target.index
         explained = int(results[interface.map_target][0])
         if explained != expected:
-            raise CompileError(f"the compiled file explains class {explained} where class {expected} wins")
+            raise CompileError(
+                f"the compiled file explains class {explained} where class {expected} wins, so it is not written; bake "
+                f"a class in with --target, or compile the float export of a quantised model"
+            )
         difference = self.between(np.asarray(results[interface.map][0]), saliency.map)
         return (
             difference if interface.picture is None else max(difference, self._difference_on_picture(results, saliency))
@@ -229,7 +232,8 @@ class _Check:
         if not difference <= ROUNDING * moved:
             raise CompileError(
                 f"the compiled file's maps differ by {difference:.2g} from those of `onnxcam explain` (at most "
-                f"{tolerance:g} is allowed), so it is not written; please report this model"
+                f"{tolerance:g} is allowed), so it is not written; compile another method, or name another --layer, "
+                f"and please report this model"
             )
 
     def _moved_by_image(self, image: ModelInput, classes: Sequence[int]) -> float:
@@ -291,7 +295,10 @@ class _Check:
         assert saliency.placement is not None
         box, expected = results[interface.box], saliency.placement.box
         if not np.allclose(box, expected, rtol=1e-5, atol=1e-3):
-            raise CompileError(f"the compiled file places the map at {box} where it lies at {expected}; report this")
+            raise CompileError(
+                f"the compiled file places the map at {box} where it lies at {expected}, so it is not written; compile "
+                f"it without --raw, and please report this model"
+            )
         return self.between(np.asarray(results[interface.picture_map][0]), on_picture(saliency.map, saliency.placement))
 
 
@@ -319,11 +326,15 @@ def _check_output(
     name: str, actual: npt.NDArray[np.generic], expected: npt.NDArray[np.generic], tolerance: float
 ) -> None:
     if actual.shape != expected.shape or actual.dtype != expected.dtype:
-        raise CompileError(f"the compiled file changes the shape or type of the model's output {name!r}; report this")
+        raise CompileError(
+            f"the compiled file gives the model's output {name!r} as {actual.dtype} {list(actual.shape)} where the "
+            f"model gives {expected.dtype} {list(expected.shape)}, so it is not written; export the model without that "
+            f"output, or compile another method"
+        )
     if not _are_alike(actual, expected, tolerance):
         raise CompileError(
             f"the compiled file changes the model's output {name!r}, so it is not written; a quantised model may round "
-            f"otherwise: compile its float export, or grad-cam; else report this"
+            f"otherwise: compile its float export, or grad-cam; of another model compile another method"
         )
 
 

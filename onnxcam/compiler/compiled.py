@@ -4,7 +4,7 @@ import builtins
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from onnxcam.compiler.checking import (
     check_compiled,
 )
 from onnxcam.compiler.compact_constants import compacted, shorten_names
-from onnxcam.compiler.file_shapes import with_file_shapes
+from onnxcam.compiler.file_shapes import with_file_shapes, with_outputs_of_each
 from onnxcam.compiler.file_types import with_file_types
 from onnxcam.compiler.interface import Interface, interface_of, publish_names, record_shapes
 from onnxcam.compiler.metadata import compiled_record
@@ -39,6 +39,7 @@ from onnxcam.inputs.loader import ImageLike
 from onnxcam.inputs.presets import Preset
 from onnxcam.limits import SAFE, Limits, brief, check_limits
 from onnxcam.methods.blocks import Method
+from onnxcam.network.opening import OpenedModel
 from onnxcam.outputs.atomic import write_together
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.ir import Model
@@ -109,64 +110,56 @@ def compile(
     cache: bool = True,
     progress: Progress | None = None,
 ) -> Compiled:
-    """The model as an ONNX file that also gives the saliency map of a class, in standard operators.
+    """The model as an ONNX file of standard operators that also gives the saliency map of a class (docs/compile.md).
 
-    Its inputs are the model's own and `target` (int64, a class for each map, below 0 for the prediction); its outputs
-    the model's own and `saliency_map`, `saliency_target` and `saliency_range` (docs/compile.md). method: a Method or
-    the name of one; not every one can be compiled. target: a class, by index or label, that is baked in; "top1" bakes
-    in the prediction. raw: the file takes the picture itself, uint8 (H,W,3) of any size, and preprocesses it. pictures:
-    on which the file is compared with an Explainer, besides those of the package. progress: called with (done, all)
-    pictures that were compared.
-
-    The other arguments are those of an Explainer. Raises OnnxCamError for what it cannot open, and CompileError for a
-    method or a model that cannot be compiled, or where the file's maps differ from the Explainer's.
+    method: a Method, or the name of one; not every one can be compiled. target: a class, by index or label, that is
+    baked in; "top1" bakes in the prediction. raw: the file takes the picture itself, uint8 (H,W,3) of any size.
+    pictures: on which the file is compared with an Explainer, besides those of the package. progress: called with
+    (done, all) pictures that were compared. The other arguments are those of an Explainer. Raises OnnxCamError for what
+    it cannot open, and CompileError where nothing can be compiled or the file's maps are not the Explainer's.
     """
-    chosen = checked_method(method)
-    entry, allowed = compilable(chosen.name), SAFE if limits is None else limits
-    check_limits(allowed)
+    chosen, limits = checked_method(method), SAFE if limits is None else limits
+    entry = compilable(chosen.name)
+    _check_arguments(layer, raw, pictures, limits)
+    file = read_model(model, limits)
+    explainer = partial(
+        Explainer, file, providers=("cpu",), preset=preset, adjust=adjust, layer=layer, layout=layout, size=size,
+        image_input=image_input, output=output, inputs=inputs, labels=labels, threads=threads, limits=limits,
+        cache=cache,
+    )  # fmt: skip
+    with explainer(chosen) as opened:
+        work = _work(entry, opened, raw, _baked(opened, target))
+        return _compiled(work, _Comparison(file, pictures, progress, explainer))
+
+
+def _check_arguments(layer: object, raw: object, pictures: object, limits: Limits) -> None:
+    """Raises OptionError for a value that makes sense for no model."""
+    check_limits(limits)
     if not isinstance(layer, str):
         raise OptionError("a compiled file explains one layer; give one name")
     if not isinstance(raw, bool):
         raise OptionError(f"raw is True or False, not {brief(raw)}")
     if not isinstance(pictures, list | tuple):
         raise OptionError(f"pictures is a list of pictures, not {brief(pictures)}")
-    file = read_model(model, allowed)
-    explainer = partial(
-        Explainer, file, providers=("cpu",), preset=preset, adjust=adjust, layer=layer, layout=layout,
-        image_input=image_input, size=size, output=output, inputs=inputs, labels=labels, threads=threads,
-        limits=allowed, cache=cache,
-    )  # fmt: skip
-    with explainer(chosen) as opened:
-        work = _Work(entry, opened, raw, _baked(opened, target))
-        work.prepared.check()
-        graph, interface = work.graph()
-        compared = entry.compared(chosen)
-        if compared is chosen:
-            difference = work.difference(ir.to_bytes(graph), interface, file, pictures, progress, chosen)
-        else:
-            with explainer(compared) as other:
-                like = replace(work, explainer=other)
-                model_like, its_interface = (graph, interface) if entry.estimates(chosen) else like.graph()
-                difference = like.difference(ir.to_bytes(model_like), its_interface, file, pictures, progress, chosen)
-        record = _record(work, graph, interface, difference)
-        graph.metadata_props[COMPILED] = json.dumps(record, separators=(",", ":"))
-        notes = (*work.prepared.opened.notes, *work.prepared.anatomy.notes)
-        return Compiled(_checked(graph), chosen, interface, record, difference, notes)
 
 
 @dataclass(frozen=True, eq=False)
 class _Work:
-    """The parts of one compilation: how the method is compiled, an Explainer of it, and what was chosen."""
+    """The parts of one compilation: how the method is compiled, an Explainer of it, and what was chosen.
+
+    opened: the model of the Explainer, rewritten for any batch where the file's own outputs do not take any.
+    """
 
     entry: Compilable
     explainer: Explainer
+    opened: OpenedModel
     raw: bool
     target: int | None
 
     @property
     def prepared(self) -> Prepared:
         explainer = self.explainer
-        return Prepared(opened_model(explainer), explainer.method, self.target, explainer.preset)
+        return Prepared(self.opened, explainer.method, self.target, explainer.preset)
 
     def graph(self) -> tuple[Model, Interface]:
         """The finished graph, with public names."""
@@ -181,25 +174,55 @@ class _Work:
         ir.without_descriptions(graph)
         return graph, interface_of(graph, names, prepared.anatomy.image.name)
 
-    def difference(
-        self,
-        data: builtins.bytes,
-        interface: Interface,
-        file: ModelFile,
-        pictures: Sequence[ImageLike],
-        progress: Progress | None,
-        chosen: Method,
-    ) -> Difference:
-        """Runs the file on pictures and compares it with the Explainer. Raises CompileError where they differ."""
-        model = self.prepared.opened.model
-        rounded = self.raw or ir.computes_in_half(model) or is_quantised(model)
-        tolerance = self.entry.tolerance or (ROUNDED_TOLERANCE if rounded else TOLERANCE)
-        estimated = self.entry.estimates(chosen)
+
+def _work(entry: Compilable, explainer: Explainer, raw: bool, target: int | None) -> _Work:
+    """Raises CompileError for a model that cannot be compiled."""
+    opened = opened_model(explainer)
+    Prepared(opened, explainer.method, target, explainer.preset).check()
+    return _Work(entry, explainer, with_outputs_of_each(opened), raw, target)
+
+
+@dataclass(frozen=True, eq=False)
+class _Comparison:
+    """With what a file is compared. file: of the model. explainer: opens the model for a method."""
+
+    file: ModelFile
+    pictures: Sequence[ImageLike]
+    progress: Progress | None
+    explainer: Callable[[Method], Explainer]
+
+    def difference(self, work: _Work, graph: Model, interface: Interface) -> Difference:
+        """Compares the file, or that of a shorter method, with an Explainer. Raises CompileError where they differ."""
+        chosen = work.explainer.method
+        compared, estimated = work.entry.compared(chosen), work.entry.estimates(chosen)
+        if compared is chosen:
+            return self._difference(work, graph, interface, chosen)
+        with self.explainer(compared) as other:
+            like = _work(work.entry, other, work.raw, work.target)
+            its_graph, its_interface = (graph, interface) if estimated else like.graph()
+            return self._difference(like, its_graph, its_interface, chosen)
+
+    def _difference(self, work: _Work, graph: Model, interface: Interface, chosen: Method) -> Difference:
+        model = work.prepared.opened.model
+        rounded = work.raw or ir.computes_in_half(model) or is_quantised(model)
+        tolerance = work.entry.tolerance or (ROUNDED_TOLERANCE if rounded else TOLERANCE)
+        estimated = work.entry.estimates(chosen)
         if estimated:
             tolerance = ESTIMATED_TOLERANCE * max(1.0, ENOUGH / chosen.options["budget"])
         return check_compiled(
-            data, interface, self.explainer, file, self.target, pictures, tolerance, progress, estimated=estimated
-        )
+            ir.to_bytes(graph), interface, work.explainer, self.file, work.target, self.pictures, tolerance,
+            self.progress, estimated=estimated,
+        )  # fmt: skip
+
+
+def _compiled(work: _Work, comparison: _Comparison) -> Compiled:
+    prepared = work.prepared
+    graph, interface = work.graph()
+    difference = comparison.difference(work, graph, interface)
+    record = _record(work, graph, interface, difference)
+    graph.metadata_props[COMPILED] = json.dumps(record, separators=(",", ":"))
+    notes = (*prepared.opened.notes, *prepared.anatomy.notes)
+    return Compiled(_checked(graph), prepared.method, interface, record, difference, notes)
 
 
 def _baked(explainer: Explainer, target: int | str | None) -> int | None:
@@ -233,5 +256,8 @@ def _checked(graph: Model) -> bytes:
     try:
         onnx.checker.check_model(proto)
     except (onnx.checker.ValidationError, ValueError) as error:
-        raise CompileError(f"the compiled graph does not pass onnx's checker ({ir.cause(error)})") from None
+        raise CompileError(
+            f"the compiled graph does not pass onnx's checker ({ir.cause(error)}); see whether the export itself does, "
+            f"and compile another method"
+        ) from None
     return ir.to_bytes(graph)

@@ -113,7 +113,8 @@ def check_variants(prepared: Prepared, variants: int) -> None:
     features = prepared.anatomy.features
     if prepared.fixed is not None:
         raise CompileError(
-            f"{prepared.method.name} runs many variants of the features together, and this model takes one image a run"
+            f"{prepared.method.name} runs many variants of the features together, and this model takes one image a "
+            f"run; compile grad-cam or score-cam"
         )
     if variants * features.channels * math.prod(features.grid) > LARGEST_VARIANTS:
         raise CompileError(

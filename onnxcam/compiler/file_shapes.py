@@ -2,21 +2,74 @@
 
 An export for one image may drop the batch axis (Squeeze, Reshape to fixed sides, a reduction to one number). The
 rewritten graph puts an axis in front of such an output; here it gets the shape of the file again, and the graph takes
-one image a run.
+one image a run. So does an export that declares any batch and has an output without one entry for each image.
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir
 
+from onnxcam.compiler.feeds import feeds_of
+from onnxcam.engine.session import Session
+from onnxcam.errors import CompileError, InferenceError, OutOfMemory, TimedOut
+from onnxcam.network.batch_support import BatchSupport
+from onnxcam.network.dry_run import noise, run_trace
 from onnxcam.network.opening import OpenedModel
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.builder import Builder
 from onnxcam.surgeon.ir import Model, Value, shape_with_names
-from onnxcam.surgeon.vmap.driver import BATCH
+from onnxcam.surgeon.vmap.driver import BATCH, CannotBatch, free_batch
 from onnxcam.types import BatchMode
+
+
+def with_outputs_of_each(opened: OpenedModel) -> OpenedModel:
+    """The opened model with a graph whose own outputs take any batch, where one of the file's does not.
+
+    Such an export declares a batch that only its scores keep to. Raises CompileError where it cannot be rewritten.
+    """
+    if opened.batching.mode is not BatchMode.DYNAMIC or _follow_images(opened):
+        return opened
+    image, limits = opened.anatomy.image, opened.options.limits
+    names = [image.name, *(name for name, batched in opened.network.extra.items() if batched)]
+    try:
+        trace = run_trace(opened.model, image, opened.size, opened.inputs, limits)
+        graph = free_batch(opened.model, trace.shapes, trace.values, names, limits)
+    except CannotBatch as error:
+        raise CompileError(
+            f"the model declares any batch, but an output of it does not have one entry for each image, and the graph "
+            f"cannot be rewritten ({error}); export it with a batch of 1, or without that output"
+        ) from None
+    batching = BatchSupport(BatchMode.REWRITTEN, "an output has no entry for each image")
+    return replace(opened, model=graph, batching=batching, shapes=trace.shapes)
+
+
+def _follow_images(opened: OpenedModel) -> bool:
+    """Whether each output has one entry for each image along one axis, or the same shape always, by two runs."""
+    session = Session(ir.to_bytes(opened.model), ("cpu",), optimise=False, limits=opened.options.limits)
+    image, names = opened.anatomy.image, list(session.outputs)
+    try:
+        one, two = (
+            session.run(names, feeds_of(opened, image.cast(noise(image, image.shape(opened.size, n)))), pictures=n)
+            for n in (1, 2)
+        )
+    except (OutOfMemory, TimedOut):
+        raise
+    except InferenceError:  # of two images: the model was run on one when it was opened
+        return False
+    finally:
+        session.close()
+    return all(map(_has_entry_of_each, one, two))
+
+
+def _has_entry_of_each(one: object, two: object) -> bool:
+    """What is no tensor, such as a sequence, counts as an entry of each."""
+    if not (isinstance(one, np.ndarray) and isinstance(two, np.ndarray)):
+        return True
+    changed = [pair for pair in zip(one.shape, two.shape, strict=False) if pair[0] != pair[1]]
+    return one.ndim == two.ndim and (not changed or changed == [(1, 2)])
 
 
 def with_file_shapes(model: Model, opened: OpenedModel) -> Model:

@@ -67,7 +67,9 @@ def _check(prepared: Prepared) -> None:
     if fill not in ("zero", "mean"):
         raise CompileError(f"a compiled file starts the way at zero or at the mean colour (fill), not at {fill}")
     if prepared.fixed is not None:
-        raise CompileError("integrated-gradients runs several images together, and this model takes one image a run")
+        raise CompileError(
+            "integrated-gradients runs several images together, and this model takes one image a run; compile gradient"
+        )
     sequences = ir.sequences(prepared.opened.model)
     if name := next((v.name for v in prepared.opened.model.graph.outputs if v.name in sequences), None):
         raise CompileError(

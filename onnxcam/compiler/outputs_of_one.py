@@ -48,7 +48,10 @@ def _noise_feeds(prepared: Prepared, count: int) -> Arrays:
 
 def _one(name: str, one: object, several: object, samples: int) -> OneSample:
     if not (isinstance(one, np.ndarray) and isinstance(several, np.ndarray)) or one.dtype.kind not in "fiub":
-        raise CompileError(f"the model's output {name!r} is no tensor of numbers, which no loop can carry")
+        raise CompileError(
+            f"the model's output {name!r} is no tensor of numbers, which no loop can carry; remove that output, or use "
+            f"a method without a loop"
+        )
     dtype = onnx_ir.DataType.from_numpy(one.dtype)
     if one.shape == several.shape:
         return OneSample(one.shape, dtype, None)

@@ -28,7 +28,10 @@ def pixel_gradient(*, guided: bool) -> Callable[[Prepared], Model]:
         graph, rules = differentiable_graph(prepared, image.name), GuidedRules()
         gradient = graph.gradient(rules.overrides if guided else None)
         if guided and not rules.relu_count:
-            raise CompileError("guided backpropagation changes what passes a ReLU, and this model has none on the way")
+            raise CompileError(
+                "guided backpropagation changes what passes a ReLU, and this model has none on the way; "
+                "compile gradient"
+            )
         b = graph.b
         colours = channels_first(b, gradient, image)
         largest = b("ArgMax", b("Abs", colours), axis=1, keepdims=1)

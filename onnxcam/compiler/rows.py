@@ -40,8 +40,8 @@ def with_rows(
         repeated = expanded if value is tensor else repeated
     for i, value in enumerate(list(model.graph.outputs)):
         name = str(value.name)
-        if name in own and name in behind and shapes.get(name, (0,))[0] is None:
-            model.graph.outputs[i] = _first(b, value, count)
+        if name in own and name in behind and None in shapes.get(name, ()):
+            model.graph.outputs[i] = _first(b, value, count, shapes[name].index(None))
             shapes[str(value.name)] = shapes[name]
     model.graph.sort()
     return repeated, shapes
@@ -57,12 +57,11 @@ def _length(b: Builder, value: Value) -> Value:
     return b("Gather", b("Shape", value), b.constant([0], np.int64), axis=0)
 
 
-def _first(b: Builder, output: Value, count: Value) -> Value:
-    """The first entries of an output, under its name."""
+def _first(b: Builder, output: Value, count: Value, axis: int) -> Value:
+    """The first entries of an output along an axis, under its name."""
     name = str(output.name)
     output.name = f"{name}/rows"
-    zero = b.constant([0], np.int64)
-    kept = b("Slice", output, zero, count, zero)
+    kept = b("Slice", output, b.constant([0], np.int64), count, b.constant([axis], np.int64))
     kept.name, kept.type, kept.shape = name, output.type, output.shape
     output.shape = None
     return kept

@@ -7,7 +7,9 @@ import pytest
 from small_models import filled
 
 import onnxcam
+from onnxcam.compiler.checking import _check_output
 from onnxcam.compiler.compiled import compile
+from onnxcam.errors import CompileError
 
 Array = np.ndarray
 IMAGE = np.random.default_rng(3).standard_normal((1, 3, 16, 12)).astype(np.float32)
@@ -77,7 +79,7 @@ def check(model: onnx.ModelProto, compiled: onnxcam.Compiled) -> None:
         assert results[name].shape == expected.shape
         assert results[name].dtype == expected.dtype
         np.testing.assert_allclose(results[name], expected, rtol=1e-4, atol=1e-5)
-    own = {o.name: tuple(d.dim_value for d in o.type.tensor_type.shape.dim) for o in model.graph.output}
+    own = {o.name: tuple(d.dim_value or 1 for d in o.type.tensor_type.shape.dim) for o in model.graph.output}
     assert {t.name: t.shape for t in compiled.interface.outputs if t.name in own} == own
     with onnxcam.Explainer(model, compiled.method, providers=["cpu"], output="logits") as explain:
         for i, target in enumerate((None, 1, 3)):
@@ -98,6 +100,30 @@ def test_outputs_of_an_export_for_one_image_keep_their_shape(head: str, method: 
     compiled = compile(model, method, output="logits")
     assert compiled.interface.inputs[0].shape == (1, 3, 16, 12)
     check(model, compiled)
+
+
+@pytest.mark.parametrize("head", ["beside probabilities with the axis", "rows of cells"])
+def test_an_export_that_declares_any_batch_and_fixes_an_output_gives_it_for_one_image(head: str) -> None:
+    outputs, nodes = HEADS[head]
+    text = TRUNK.replace("OUTPUTS", outputs).replace("HEAD", nodes).replace("[1,", "[N,", 1)
+    model = filled(text.replace("float[1,5]", "float[N,5]"))
+    compiled = compile(model, output="logits")
+    assert compiled.interface.inputs[0].shape == (1, 3, 16, 12)
+    check(model, compiled)
+
+
+def test_outputs_that_turn_the_batch_axis_keep_one_entry_for_each_image() -> None:
+    nodes = KEPT + "  logits = Identity (scores)\n  turned = Transpose (scores)"
+    model = filled(TRUNK.replace("OUTPUTS", "float[1,5] logits, float[5,1] turned").replace("HEAD", nodes))
+    results = run(compile(model, output="logits").bytes, {"x": IMAGE, "target": np.asarray([-1, 1, 3])})
+    np.testing.assert_allclose(results["turned"], run(model.SerializeToString(), {"x": IMAGE})["turned"], rtol=1e-5)
+
+
+def test_another_shape_is_a_sentence_with_the_way_out() -> None:
+    with pytest.raises(
+        CompileError, match=r"float32 \[1, 5\] where the model gives float32 \[5\].*without that output"
+    ):
+        _check_output("logits", np.zeros((1, 5), np.float32), np.zeros(5, np.float32), 1e-5)
 
 
 def test_outputs_that_keep_the_axis_leave_any_number_of_images() -> None:
