@@ -60,7 +60,7 @@ def _measured(args: EvaluateArgs) -> "tuple[Results, EvaluationProgress | None]"
         if not args.quiet:
             first, *details = announcement(len(job.models), job.data, options, journal)
             print_note(first, details)
-        with evaluation_bar(quiet=args.quiet) as bar, _stopped(bar, job), closing(
+        with _stopped(job) as bars, evaluation_bar(quiet=args.quiet) as bar, closing(
             evaluate(
                 job.models, job.data, options.methods, options.metrics, store=journal, target=options.target,
                 sample=args.data.sample, seed=args.seed, step=args.curve_step, baselines=options.baselines,
@@ -68,6 +68,7 @@ def _measured(args: EvaluateArgs) -> "tuple[Results, EvaluationProgress | None]"
                 stored_rows=False, progress=bar.report, command=shlex.join(["onnxcam", *sys.argv[1:]]),
             )
         ) as rows:  # fmt: skip
+            bars.append(bar)
             for _ in rows:
                 continue
             bar.note("tables and report")
@@ -106,12 +107,13 @@ def _items(journal: "Journal") -> "tuple[DataItem, ...]":
 
 
 @contextmanager
-def _stopped(bar: EvaluationBar, job: Job) -> Iterator[None]:
-    """Says how far it came when a signal ends the run."""
+def _stopped(job: Job) -> Iterator[list[EvaluationBar]]:
+    """Says how far it came when a signal ends the run, once the bar is gone. Yields a list for the bar."""
+    bars: list[EvaluationBar] = []
     try:
-        yield
+        yield bars
     except SystemExit:
-        done = bar.last.done if bar.last is not None else 0
+        done = next((bar.last.done for bar in bars if bar.last is not None), 0)
         total = len(job.data.items) * len(job.models)
         print_note(
             f"stopped: {done} of {total} pictures; run the same command to go on",
