@@ -205,6 +205,9 @@ FIXED = {
     "cli/streams.py": "the null device, as standard output",
     "explainer/isolated_process.py": "/proc/self, and the null device",
     "explainer/sending.py": "a picture that is bytes in memory",
+    "evaluation/map_files.py": "arrays that are bytes in memory; and writes",
+    "evaluation/ray_process.py": "the null device, and the pipes of the process",
+    "evaluation/report.py": "the package's own assets",
 }
 """Modules that open what no user and no model names."""
 
