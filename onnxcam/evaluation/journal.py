@@ -213,7 +213,7 @@ class Journal:
 
         A row that is there already stays as it is, unless it has an error.
         """
-        maps_file = self._write_maps(result) if result.maps else None
+        files = self._write_maps(result)
         with self._transaction():
             picture = self._picture(result.rows[0].key)
             explained: set[int] = set()
@@ -224,19 +224,22 @@ class Journal:
                 self._connection.execute(UPSERT, (picture, setting, *values_of(row)))
                 if setting != instead:
                     explained.add(instead)
-                if maps_file is not None and row.method_name in result.maps:
-                    self._connection.execute(
-                        "INSERT OR REPLACE INTO maps VALUES (?, ?, ?)", (picture, instead, maps_file)
-                    )
+                if row.method_name in files:
+                    file = files[row.method_name]
+                    self._connection.execute("INSERT OR REPLACE INTO maps VALUES (?, ?, ?)", (picture, instead, file))
             # An earlier try said that there is no map.
             self._connection.executemany(
                 "DELETE FROM rows WHERE picture = ? AND setting = ?", [(picture, instead) for instead in explained]
             )
 
-    def _write_maps(self, result: ItemResult) -> str:
-        name = map_file_name(result.rows[0].key)
-        write_maps(self.maps_folder / name, PictureMaps(result.maps, result.placements))
-        return name
+    def _write_maps(self, result: ItemResult) -> dict[str, str]:
+        """Writes the maps; returns the name of the file of each, by the method's name."""
+        files = {row.method_name: map_file_name(row.key) for row in result.rows if row.method_name in result.maps}
+        for file in dict.fromkeys(files.values()):
+            names = [name for name, of_name in files.items() if of_name == file]
+            maps = {name: result.maps[name] for name in names}
+            write_maps(self.maps_folder / file, PictureMaps(maps, {name: result.placements.get(name) for name in names}))
+        return files
 
     def rows(
         self,

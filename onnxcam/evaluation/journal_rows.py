@@ -36,7 +36,9 @@ SELECT = f"{_COLUMNS} FROM rows {_NAMED.format(table='rows')}"
 ORDER = " ORDER BY rows.id"
 SELECT_RUN = f"{_COLUMNS} {_OF_RUN.format(table='rows')} {_NAMED.format(table='rows')}"
 ORDER_RUN = " ORDER BY run_pictures.position, plan_settings.setting"
-_MAP_COLUMNS = "SELECT maps.file, models.sha256, models.opening, pictures.key, pictures.sha256, settings.target "
+_MAP_COLUMNS = (
+    "SELECT maps.file, models.sha256, models.opening, pictures.key, pictures.sha256, settings.target, settings.options "
+)
 SELECT_MAPS = f"{_MAP_COLUMNS} FROM maps {_NAMED.format(table='maps')}"
 SELECT_MAPS_OF_RUN = f"{_MAP_COLUMNS} {_OF_RUN.format(table='maps')} {_NAMED.format(table='maps')}"
 NAN = "nan"

@@ -1,4 +1,4 @@
-"""Maps that an evaluation keeps: one .npz file for each picture, model and target, written atomically.
+"""Maps that an evaluation keeps: one .npz file for each picture, model and explained target, written atomically.
 
 numpy.load() gives the maps by the method's name. The array PLACEMENTS holds, as JSON, where each lies on its picture.
 """
@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from onnxcam.errors import OutputError
+from onnxcam.evaluation.row_keys import without_map
 from onnxcam.evaluation.rows import RowKey
 from onnxcam.files import ANY, read_bytes
 from onnxcam.outputs.atomic import write_together
@@ -36,8 +37,11 @@ class PictureMaps:
 
 
 def map_file_name(key: RowKey) -> str:
-    """The name of the file with the maps of this picture, model and target."""
-    parts = (key.model, key.opening, key.picture, key.picture_sha256, key.target)
+    """The name of the file with the maps of this picture, model and target; of the label too, where that is explained.
+
+    A map of another tool is in a file of its own, as a changed one is another map.
+    """
+    parts = (key.model, key.opening, key.picture, key.picture_sha256, key.target, without_map(key).options)
     digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:DIGITS]
     return f"{slug(Path(key.picture).stem)[:80]}-{digest}.npz"
 
@@ -64,6 +68,14 @@ def read_maps(path: Path) -> PictureMaps:
         return PictureMaps(maps, {name: _placement(value) for name, value in placements.items()})
     except (zipfile.BadZipFile, ValueError, KeyError, TypeError, EOFError, OSError) as error:
         raise OutputError(f"{path}: damaged maps ({error}); remove the file, and run the same again") from error
+
+
+def joined(files: Sequence[PictureMaps]) -> PictureMaps | None:
+    """The maps of several files of one picture; None where there are none."""
+    if not files:
+        return None
+    maps = {name: values for each in files for name, values in each.maps.items()}
+    return PictureMaps(maps, {name: place for each in files for name, place in each.placements.items()})
 
 
 def _described(placement: Placement | None) -> Any:

@@ -9,7 +9,7 @@ from onnxcam.evaluation.collection import Collection, Setup, collect
 from onnxcam.evaluation.dataset import DataItem
 from onnxcam.evaluation.export import check_pyarrow, export
 from onnxcam.evaluation.journal import Journal
-from onnxcam.evaluation.map_files import PictureMaps, read_maps
+from onnxcam.evaluation.map_files import PictureMaps, joined, read_maps
 from onnxcam.evaluation.report import REPORT, check_jinja2, write_report
 from onnxcam.evaluation.runs import Run
 from onnxcam.evaluation.summary import Summary, summarise
@@ -81,13 +81,12 @@ def _run(journal: Journal, number: int | None) -> Run:
 
 def _maps_of(journal: Journal, run: int) -> Callable[[Setup, str, str], PictureMaps | None]:
     """Gives the maps that were kept of a picture."""
-    kept = {
-        (one.model, one.opening, one.target, one.picture, one.picture_sha256): one.file
-        for one in journal.kept_maps(run=run)
-    }
+    kept: dict[tuple[str, ...], list[Path]] = {}
+    for one in journal.kept_maps(run=run):  # a run explains one label of a picture
+        kept.setdefault((one.model, one.opening, one.target, one.picture, one.picture_sha256), []).append(one.file)
 
     def maps_of(setup: Setup, picture: str, sha256: str) -> PictureMaps | None:
-        file = kept.get((setup.model, setup.opening, setup.target, picture, sha256))
-        return read_maps(file) if file is not None and file.is_file() else None
+        files = kept.get((setup.model, setup.opening, setup.target, picture, sha256), ())
+        return joined([read_maps(file) for file in files if file.is_file()])
 
     return maps_of

@@ -29,7 +29,10 @@ class Run:
 
 @dataclass(frozen=True)
 class KeptMaps:
-    """A file of maps, for map_files.read_maps(). The other fields are those of RowKey."""
+    """A file of maps, for map_files.read_maps(). The other fields are those of RowKey without a metric.
+
+    A picture may have several: its maps of other tools lie in files of their own.
+    """
 
     file: Path
     model: str
@@ -37,3 +40,4 @@ class KeptMaps:
     picture: str
     picture_sha256: str
     target: str
+    options: str

@@ -18,7 +18,7 @@ from evaluated_rows import MODEL, OPENING, key_of, keys_of, plain_row, result_of
 from onnxcam.errors import OnnxCamError, OutputError, PictureError
 from onnxcam.evaluation import hashes, journal_file
 from onnxcam.evaluation.journal import Journal
-from onnxcam.evaluation.map_files import PictureMaps, read_maps, write_maps
+from onnxcam.evaluation.map_files import PictureMaps, joined, read_maps, write_maps
 from onnxcam.evaluation.model_request import ModelIdentity
 from onnxcam.evaluation.row_keys import without_map
 from onnxcam.evaluation.rows import ItemResult
@@ -340,6 +340,28 @@ def test_maps_of_a_later_method_are_added_to_the_file(path: Path) -> None:
         journal.add(kept("a", ("score-cam",), ("Score-Cam",)))
         (file,) = journal.kept_maps()
     assert set(read_maps(file.file).maps) == {"Grad-Cam", "Score-Cam"}
+
+
+def test_each_label_and_each_map_of_another_tool_has_its_file(path: Path) -> None:
+    options = ('{"label":1}', '{"label":2}', '{"label":2,"map":"00ff"}', '{"label":2,"map":"11ff"}')
+    with Journal(path) as journal:
+        runs = [planned(journal, keys_of("a", ("ours",), options=each)) for each in options]
+        for value, each in enumerate(options):
+            rows = result_of(keys_of("a", ("ours",), options=each)).rows
+            maps = maps_of("Ours", value=value / 4)
+            journal.add(ItemResult("a", rows, maps.maps, maps.placements))
+        for value, (run, each) in enumerate(zip(runs, options, strict=True)):
+            (kept_file,) = journal.kept_maps(run=run)
+            assert kept_file.options == each
+            np.testing.assert_array_equal(read_maps(kept_file.file).maps["Ours"], np.float32(value / 4))
+
+
+def test_maps_of_several_files_of_a_picture_are_joined() -> None:
+    both = joined([maps_of("a", value=0.25), maps_of("b")])
+    assert both is not None
+    assert both.placements == maps_of("a", "b").placements
+    assert {name: float(values[0, 0]) for name, values in both.maps.items()} == {"a": 0.25, "b": 0.5}
+    assert joined([]) is None
 
 
 def test_rows_without_the_maps_that_are_to_be_kept_are_computed_again(path: Path) -> None:

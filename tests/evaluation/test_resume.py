@@ -18,7 +18,7 @@ from evaluated_rows import plain_row
 from PIL import Image
 from small_models import CLASSIFIER, filled
 
-from onnxcam import evaluate
+from onnxcam import Explainer, evaluate
 from onnxcam.errors import ModelError, OnnxCamError, OptionError
 from onnxcam.evaluation import evaluate as driver
 from onnxcam.evaluation.dataset import DataItem, DataSet
@@ -225,6 +225,22 @@ def test_maps_are_kept_on_request_also_of_rows_that_are_there(
     assert set(read_maps(kept[0].file).maps) == set(METHODS)
     with pytest.raises(OptionError, match="pass store= too"):
         run(model, data, keep_maps=True)
+
+
+def test_the_kept_map_is_that_of_the_label_that_the_run_explains(
+    model: ModelRequest, data: DataSet, tmp_path: Path
+) -> None:
+    store, values = tmp_path / "results", {}
+    for label in (1, 2, 1):
+        one = dataclasses.replace(data, items=(dataclasses.replace(data.items[0], label=label),))
+        run(model, one, store, methods=("grad-cam",), target="label", keep_maps=True)
+        with Journal(store / "journal.sqlite", read_only=True) as journal:
+            (kept,) = journal.kept_maps(run=journal.runs()[-1].number)
+        map_ = read_maps(kept.file).maps["grad-cam"]
+        np.testing.assert_array_equal(values.setdefault(label, map_), map_)
+    with Explainer(model.model, "grad-cam", **model.arguments) as explainer:
+        for label, map_ in values.items():
+            np.testing.assert_allclose(map_, explainer(data.items[0].path, label).map, atol=1e-5)
 
 
 def test_several_models_are_told_apart(model: ModelRequest, data: DataSet, tmp_path: Path) -> None:
