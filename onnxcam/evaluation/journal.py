@@ -238,7 +238,9 @@ class Journal:
         for file in dict.fromkeys(files.values()):
             names = [name for name, of_name in files.items() if of_name == file]
             maps = {name: result.maps[name] for name in names}
-            write_maps(self.maps_folder / file, PictureMaps(maps, {name: result.placements.get(name) for name in names}))
+            write_maps(
+                self.maps_folder / file, PictureMaps(maps, {name: result.placements.get(name) for name in names})
+            )
         return files
 
     def rows(
