@@ -5,7 +5,8 @@
     ├── ModelError              a file that is not a usable ONNX model
     │   ├── NoSpatialFeatures   a model in which no tensor keeps the image's height and width
     │   ├── UnknownLayer        a tensor or node name that is not in the graph
-    │   └── MissingGradient     an operator that no gradient rule covers
+    │   ├── MissingGradient     an operator that no gradient rule covers
+    │   └── ModelsNotOpened     models of an evaluation that cannot be opened; the others were measured
     ├── TargetError             a target that the model does not have, such as an unknown class
     ├── PresetError             an unknown or contradictory preprocessing
     ├── LabelError              a label file that does not fit the model
@@ -63,6 +64,10 @@ class UnknownLayer(ModelError):
 
 
 class MissingGradient(ModelError):
+    pass
+
+
+class ModelsNotOpened(ModelError):
     pass
 
 

@@ -16,7 +16,7 @@ from onnxcam.cli.groups import command
 from onnxcam.cli.isolated import ran_isolated
 from onnxcam.cli.printing import print_json, print_lines, print_note
 from onnxcam.cli.stopping import stoppable
-from onnxcam.errors import InferenceError, OnnxCamError
+from onnxcam.errors import InferenceError, ModelsNotOpened, OnnxCamError
 
 if TYPE_CHECKING:
     from onnxcam.evaluation.dataset import DataItem
@@ -36,26 +36,31 @@ def evaluate(args: EvaluateArgs) -> None:
     if ran_isolated(args.engine.isolated, args.limits):
         return
     begun = time.monotonic()
-    results, progress = (_made_anew(args), None) if len(args.paths) == 1 else _measured(args)
+    if len(args.paths) == 1:
+        results, progress, failure = _made_anew(args), None, None
+    else:
+        results, progress, failure = _measured(args)
     if args.json:
         print_json(_record(results))
     elif not args.quiet:
         print_lines(evaluation_summary(results, progress, time.monotonic() - begun))
+    if failure is not None:
+        raise failure
     if not any(line.estimate for line in results.summary.lines):
         raise InferenceError("no map of any picture could be measured; summary.csv and the report say why of each")
 
 
-def _measured(args: EvaluateArgs) -> "tuple[Results, EvaluationProgress | None]":
-    """Measures what the journal does not have; the results, and how the run went."""
+def _measured(args: EvaluateArgs) -> "tuple[Results, EvaluationProgress | None, ModelsNotOpened | None]":
+    """Measures what the journal does not have; the results, how the run went, and what is raised in the end."""
     from onnxcam.evaluation.evaluate import evaluate
     from onnxcam.evaluation.journal import NAME, Journal
-    from onnxcam.evaluation.results import check_packages, write_results
+    from onnxcam.evaluation.results import check_packages, has_rows, write_results
     from onnxcam.inputs.opencv import opencv
 
     check_packages(report=args.report)
     opencv()
     job = parse_job(args)
-    options = job.options
+    options, failure = job.options, None
     with stoppable(), Journal(job.folder / NAME) as journal:
         if not args.quiet:
             first, *details = announcement(len(job.models), job.data, options, journal)
@@ -69,13 +74,19 @@ def _measured(args: EvaluateArgs) -> "tuple[Results, EvaluationProgress | None]"
             )
         ) as rows:  # fmt: skip
             bars.append(bar)
-            for _ in rows:
-                continue
+            try:
+                for _ in rows:
+                    continue
+            except ModelsNotOpened as error:
+                failure = error
+            run = journal.runs()[-1].number
+            if failure is not None and not has_rows(journal, run):
+                raise failure
             bar.note("tables and report")
             results = write_results(
-                journal, against=args.against, report=args.report, items=job.data.items, seed=args.seed
+                journal, run, against=args.against, report=args.report, items=job.data.items, seed=args.seed
             )
-    return results, bar.last
+    return results, bar.last, failure
 
 
 def _made_anew(args: EvaluateArgs) -> "Results":

@@ -6,14 +6,14 @@ This is the driver. It knows the keys of all rows before it computes any, leaves
 
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from onnxcam.errors import OptionError, PictureError, near
+from onnxcam.errors import ModelsNotOpened, OnnxCamError, OptionError, PictureError, near
 from onnxcam.evaluation.dataset import DataItem, DataSet
 from onnxcam.evaluation.evaluator import Evaluator
 from onnxcam.evaluation.hashes import file_sha256
@@ -80,7 +80,8 @@ def evaluate(
     the record of the run.
 
     Arguments and data are checked now; models are read at the first row. A picture that fails is a row with its error.
-    Close the iterator to stop early. Raises OnnxCamError.
+    Of several models one that cannot be opened is passed over, and ModelsNotOpened is raised after the rows of the
+    others. Close the iterator to stop early. Raises OnnxCamError.
     """
     dataset = data if isinstance(data, DataSet) else read_data(data)
     if sample is not None:
@@ -130,6 +131,8 @@ def _rows(job: _Job, store: Journal | str | os.PathLike[str] | None, record: Run
         driver = _Driver(job, journal, run)
         for request, identity in zip(job.requests, identities, strict=True):
             yield from driver.rows_of_model(replace(request, name=identity.name), identity)
+        if driver.unopened:
+            raise ModelsNotOpened(_not_opened(driver.unopened, len(identities)))
 
 
 @contextmanager
@@ -150,7 +153,7 @@ class _Driver:
     """One run. journal, run: None and 0 without a store.
 
     passed: places of pictures that the journal had, whose rows are to be yielded. in_work: places of those that are
-    computed, by their keys.
+    computed, by their keys. unopened: of several models, the names of those that cannot be opened, and why.
     """
 
     job: _Job
@@ -159,13 +162,17 @@ class _Driver:
     passed: deque[int] = field(default_factory=deque)
     positions: Iterator[int] = field(default_factory=count)
     in_work: dict[str, int] = field(default_factory=dict)
+    unopened: dict[str, OnnxCamError] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.pace = Pace(len(self.job.dataset.items) * len(self.job.requests))
         self.maps_of = self.job.maps_of
 
     def rows_of_model(self, request: ModelRequest, identity: ModelIdentity) -> Generator[Row, None, None]:
-        """The rows of one model; commits each picture before it yields them."""
+        """The rows of one model; commits each picture before it yields them.
+
+        One of several that cannot be opened has the rows that the journal had, and stands in `unopened`.
+        """
 
         def keys(item: DataItem, sha256: str) -> tuple[RowKey, ...]:
             return tuple(row_keys(identity, self.job.options, item, sha256))
@@ -176,17 +183,29 @@ class _Driver:
             return evaluator
 
         work = Work(request, self.job.options, identity, keys, opened)
-        with _closed(work.close), _taken(self.job.engine(self._tasks(work), work)) as results:
+        tasks = self._tasks(work)
+        try:
+            yield from self._computed(tasks, work)
+        except OnnxCamError as error:
+            if error is not work.failure or len(self.job.requests) == 1:
+                raise
+            self.unopened[identity.name] = error
+            if self.journal is not None:
+                deque(tasks, maxlen=0)  # plans the pictures behind, whose rows may be there
+            self.in_work.clear()
+        self._report(identity)
+        yield from self._passed_rows()
+
+    def _computed(self, tasks: Iterator[Task], work: Work) -> Generator[Row, None, None]:
+        with _closed(work.close), _taken(self.job.engine(tasks, work)) as results:
             for result in results:
                 position = self.in_work.pop(result.item)
                 if self.journal is not None:
                     self.journal.add(result)
                 self.pace.count(failed=any(row.error is not None for row in result.rows))
-                self._report(identity, result.item)
+                self._report(work.identity, result.item)
                 yield from self._passed_rows()
                 yield from self._rows_at(position) if self.journal is not None else result.rows
-        self._report(identity)
-        yield from self._passed_rows()
 
     def _tasks(self, work: Work) -> Iterator[Task]:
         """What has to be computed, picture by picture."""
@@ -226,6 +245,11 @@ class _Driver:
     def _report(self, identity: ModelIdentity, picture: str = "") -> None:
         if self.job.progress is not None:
             self.job.progress(self.pace.progress(identity.name, picture))
+
+
+def _not_opened(unopened: Mapping[str, OnnxCamError], models: int) -> str:
+    each = "; ".join(f"{name}: {error}" for name, error in unopened.items())
+    return f"{len(unopened)} of {models} models cannot be opened, and nothing new was measured of these: {each}"
 
 
 @contextmanager

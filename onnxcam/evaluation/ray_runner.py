@@ -113,6 +113,7 @@ def _results(
     waiting = set(range(len(tasks)))
     for answer in _answers(process, log, _job(tasks, work, engine)):
         if answer.error is not None:
+            work.failure = answer.error
             raise answer.error
         task = tasks[answer.number]
         if answer.missing is not None and task.item.path.exists():

@@ -1,6 +1,7 @@
 """The files of a run: `write_results` makes the tables and the report of what the journal has, without a model."""
 
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +66,12 @@ def write_results(
         )  # fmt: skip
         files = [*files, place / REPORT]
     return Results(chosen, collection, summary, tuple(files))
+
+
+def has_rows(journal: Journal, run: int) -> bool:
+    """Whether there is a row of the run."""
+    with closing(journal.rows(run=run)) as rows:
+        return next(rows, None) is not None
 
 
 def _run(journal: Journal, number: int | None) -> Run:

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any, Protocol
 
-from onnxcam.errors import OptionError
+from onnxcam.errors import OnnxCamError, OptionError
 from onnxcam.evaluation.dataset import DataItem
 from onnxcam.evaluation.rows import ItemResult, RowKey
 from onnxcam.explainer.arguments import shown
@@ -63,6 +63,8 @@ class Work:
 
     request, options, identity: arguments of Evaluator(), which pickle. keys: of a picture by its item and SHA-256, the
     keys of the rows that it gives where nothing goes wrong; runs no model. open_evaluator: opens the model here.
+    failure: why the model cannot be opened, here or in another process; the engine raises it too, and the driver goes
+    on with the next model.
     """
 
     request: Any
@@ -70,13 +72,18 @@ class Work:
     identity: Any
     keys: Callable[[DataItem, str], tuple[RowKey, ...]]
     open_evaluator: Callable[[], ItemEvaluator]
+    failure: OnnxCamError | None = None
     _opened: ItemEvaluator | None = None
 
     @property
     def evaluator(self) -> ItemEvaluator:
         """The model in this process, opened at the first use. For one thread; what it returns is for several."""
         if self._opened is None:
-            self._opened = self.open_evaluator()
+            try:
+                self._opened = self.open_evaluator()
+            except OnnxCamError as error:
+                self.failure = error
+                raise
         return self._opened
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 from onnxcam import Explainer
 from onnxcam.cli.evaluation_progress import EvaluationBar
 from onnxcam.cli.main import app
-from onnxcam.errors import InferenceError, OnnxCamError
+from onnxcam.errors import InferenceError, ModelsNotOpened, OnnxCamError
 from onnxcam.evaluation.evaluator import Evaluator
 from onnxcam.evaluation.journal import Journal
 
@@ -234,6 +234,27 @@ def test_several_models_samples_kept_maps_and_workers(folder: Path) -> None:
     maps = list(Path("results/maps").glob("*.npz"))
     assert len(maps) == 4
     assert all(np.load(path)["grad-cam"].shape == (16, 12) for path in maps)
+
+
+def test_one_of_several_models_that_cannot_be_opened_is_named_after_the_tables_of_the_others() -> None:
+    flat = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]> flat (float[N, 3, 16, 12] image) => (float[N, 2] scores)
+        <float[576, 2] weights> { rows = Flatten(image)  scores = MatMul(rows, weights) }"""
+    )
+    flat.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((576, 2), np.float32), "weights"))
+    onnx.save(flat, "bad.onnx")
+    flat.doc_string = "another one"
+    onnx.save(flat, "worse.onnx")
+    words = ("photos", "-m", "layer-cam", "--metrics", "sparseness")
+    done = called("bad.onnx", "tiny.onnx", *words)
+    assert isinstance(done.exception, ModelsNotOpened)
+    assert str(done.exception).startswith("1 of 2 models cannot be opened, and nothing new was measured of these: bad")
+    assert done.stdout.splitlines()[0] == "tiny.onnx, 3 pictures, target: prediction"
+    assert {(line["model_name"], line["method"], line["n"]) for line in lines()} == {
+        ("tiny.onnx", "layer-cam", "3"), ("tiny.onnx", "ones", "3"), ("tiny.onnx", "gaussian", "3"),
+    }  # fmt: skip
+    with pytest.raises(ModelsNotOpened, match=r"2 of 2 models cannot be opened.*bad.onnx: .*; worse.onnx: "):
+        evaluated("bad.onnx", "worse.onnx", *words, "-o", "none/")
 
 
 REFUSED = {
