@@ -114,7 +114,8 @@ def _render(context: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )  # fmt: skip
     environment.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
-    return environment.get_template("report.html.j2").render(context)
+    page: str = environment.get_template("report.html.j2").render(context)
+    return page
 
 
 def _json(content: Mapping[str, Any]) -> str:
