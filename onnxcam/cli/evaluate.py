@@ -68,9 +68,10 @@ def _measured(args: EvaluateArgs) -> "tuple[Results, EvaluationProgress | None, 
         with _stopped(job) as bars, evaluation_bar(quiet=args.quiet) as bar, closing(
             evaluate(
                 job.models, job.data, options.methods, options.metrics, store=journal, target=options.target,
-                sample=args.data.sample, seed=args.seed, step=args.curve_step, baselines=options.baselines,
+                sample=args.data.sample, seed=options.seed, step=args.curve_step, baselines=options.baselines,
                 maps=options.maps_folder, keep_maps=args.keep_maps, engine=job.engine, retry_errors=args.retry,
-                stored_rows=False, progress=bar.report, command=shlex.join(["onnxcam", *sys.argv[1:]]),
+                stored_rows=False, progress=bar.report, against=args.against,
+                command=shlex.join(["onnxcam", *sys.argv[1:]]),
             )
         ) as rows:  # fmt: skip
             bars.append(bar)
@@ -83,9 +84,7 @@ def _measured(args: EvaluateArgs) -> "tuple[Results, EvaluationProgress | None, 
             if failure is not None and not has_rows(journal, run):
                 raise failure
             bar.note("tables and report")
-            results = write_results(
-                journal, run, against=args.against, report=args.report, items=job.data.items, seed=args.seed
-            )
+            results = write_results(journal, run, report=args.report, items=job.data.items)
     return results, bar.last, failure
 
 

@@ -142,11 +142,16 @@ class EvaluateArgs:
     ] = None
     against: Annotated[
         str | None,
-        option(MEASURE, "The method that the others are compared with. Default: the first.", metavar="METHOD"),
+        option(
+            MEASURE,
+            "The method that the others are compared with. Default: the first; of an earlier run, what it had.",
+            metavar="METHOD",
+        ),
     ] = None
     seed: Annotated[
-        int, option(MEASURE, "Seed of the sample, of random metrics and of the intervals.", metavar="N")
-    ] = 0
+        int | None,
+        option(MEASURE, "Seed of the sample, of random metrics and of the intervals. Default: 0.", metavar="N"),
+    ] = None
     opening: OpeningArgs = field(default_factory=OpeningArgs)
     preprocessing: PreprocessingArgs = field(default_factory=PreprocessingArgs)
     out: Annotated[

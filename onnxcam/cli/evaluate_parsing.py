@@ -46,7 +46,7 @@ class Job:
 def parse_job(args: EvaluateArgs) -> Job:
     """What is measured, with what, and where it goes. Raises OnnxCamError."""
     from onnxcam.evaluation.model_request import ModelRequest
-    from onnxcam.evaluation.options import EvaluationOptions, metrics_for
+    from onnxcam.evaluation.options import EvaluationOptions, metrics_for, source_named
 
     *models, data = map(parse_path, args.paths)
     if data.suffix.lower() in MODEL_SUFFIXES:
@@ -60,11 +60,18 @@ def parse_job(args: EvaluateArgs) -> Job:
     baselines = [] if args.baselines == NONE else parse_list(args.baselines, "baselines")
     options = EvaluationOptions(
         _methods(args), metrics_for(parse_list(names, "metrics"), dataset.items), baselines, args.target,
-        args.curve_step, args.seed, args.keep_maps, args.maps or (), dataset.classes,
+        args.curve_step, parse_seed(args), args.keep_maps, args.maps or (), dataset.classes,
     )  # fmt: skip
+    if args.against is not None:
+        source_named(options, args.against)
     arguments = opening_arguments(args, args.labels)
     requests = [ModelRequest(model, arguments) for model in models]
     return Job(requests, dataset, options, engine, Path(out if out is not None else RESULTS))
+
+
+def parse_seed(args: EvaluateArgs) -> int:
+    """Of what is measured; tables that are made anew have that of their run."""
+    return args.seed if args.seed is not None else 0
 
 
 def parse_folder(args: EvaluateArgs) -> tuple[Path, Path | None]:
@@ -94,7 +101,7 @@ def _data(args: EvaluateArgs, path: Path) -> "DataSet":
         path, format=data.format, labels=data.data_labels, images=data.pictures, classes=data.classes,
         split=data.split, crowds=data.crowds,
     )  # fmt: skip
-    return dataset if data.sample is None else sample(dataset, data.sample, args.seed, by_label=data.balanced)
+    return dataset if data.sample is None else sample(dataset, data.sample, parse_seed(args), by_label=data.balanced)
 
 
 def _methods(args: EvaluateArgs) -> "list[Method]":

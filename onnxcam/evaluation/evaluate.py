@@ -19,7 +19,14 @@ from onnxcam.evaluation.evaluator import Evaluator
 from onnxcam.evaluation.hashes import file_sha256
 from onnxcam.evaluation.journal import NAME, Journal
 from onnxcam.evaluation.model_request import ModelIdentity, ModelRequest, identify
-from onnxcam.evaluation.options import DataTarget, EvaluationOptions, MethodLike, SourceKind, metrics_for
+from onnxcam.evaluation.options import (
+    DataTarget,
+    EvaluationOptions,
+    MethodLike,
+    SourceKind,
+    metrics_for,
+    source_named,
+)
 from onnxcam.evaluation.pace import EvaluationProgress, Pace
 from onnxcam.evaluation.readers import read_data
 from onnxcam.evaluation.readers import sample as sampled
@@ -58,6 +65,7 @@ def evaluate(
     retry_errors: bool = False,
     stored_rows: bool = True,
     progress: ReportProgress | None = None,
+    against: str | None = None,
     command: str = "",
 ) -> Generator[Row, None, None]:
     """Measures the maps of methods over a data set, and yields a row for each picture, method and metric.
@@ -76,8 +84,8 @@ def evaluate(
     maps are written into the store. Without a store nothing is kept.
 
     workers: pictures that are computed at a time. engine: 'local', 'ray', or an Engine. progress: called after each
-    picture that is computed, after those that are passed, and at the end of each model. command: what was typed, for
-    the record of the run.
+    picture that is computed, after those that are passed, and at the end of each model. against: the method that the
+    tables compare the others with, and command: what was typed; both for the record of the run.
 
     Arguments and data are checked now; models are read at the first row. A picture that fails is a row with its error.
     Of several models one that cannot be opened is passed over, and ModelsNotOpened is raised after the rows of the
@@ -97,7 +105,8 @@ def evaluate(
     if keep_maps and store is None:
         raise OptionError("keep_maps writes the maps into the store; pass store= too, a folder")
     chosen = _engine(engine, workers)
-    record = _record(dataset, options, sample, chosen, command)
+    compared = None if against is None else source_named(options, against).key
+    record = _record(dataset, options, sample, chosen, compared, command)
     job = _Job(_requests(models), dataset, options, chosen, retry_errors, stored_rows, progress)
     return _rows(job, store, record)
 
@@ -314,7 +323,12 @@ def _identities(requests: Sequence[ModelRequest]) -> list[ModelIdentity]:
 
 
 def _record(
-    dataset: DataSet, options: EvaluationOptions, sample: int | None, engine: Engine, command: str
+    dataset: DataSet,
+    options: EvaluationOptions,
+    sample: int | None,
+    engine: Engine,
+    against: str | None,
+    command: str,
 ) -> RunRecord:
     described: dict[str, Any] = {
         "methods": [source.key for source in options.sources if source.kind is SourceKind.METHOD],
@@ -327,6 +341,7 @@ def _record(
         "sample": sample,
         "pictures": len(dataset.items),
         "keep_maps": options.keep_maps,
+        "against": against,
     }
     return RunRecord(
         command, engine=str(engine), versions=versions(), data=dataset.name, format=dataset.format, options=described,

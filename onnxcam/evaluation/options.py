@@ -110,6 +110,15 @@ class EvaluationOptions:
             object.__setattr__(self, name, value)
 
 
+def source_named(options: EvaluationOptions, name: str) -> MapSource:
+    """The method, folder or baseline of this key or title. Raises OptionError where none is measured."""
+    for source in options.sources:
+        if name in (source.key, source.title):
+            return source
+    titles = [source.title for source in options.sources]
+    raise OptionError(f"nothing is measured of a method {name!r} to compare with; {near(name, titles)}")
+
+
 def metrics_for(names: Sequence[str], items: Iterable[DataItem]) -> tuple[str, ...]:
     """The metrics of these names that the data allows: 'all' leaves out those that need a box where no picture has one.
 

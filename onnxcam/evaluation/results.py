@@ -41,14 +41,14 @@ def write_results(
     against: str | None = None,
     report: bool = True,
     items: Iterable[DataItem] = (),
-    seed: int = 0,
+    seed: int | None = None,
 ) -> Results:
     """Writes results.parquet, summary.json and summary.csv of a run, and its report.html; of one that was stopped too.
 
     run: its number; the last run by default. folder: that of the journal by default. against: the method that the
-    others are compared with. items: of the data set, for the pictures of the report. seed: of the intervals. Raises
-    OptionError for a run that the journal does not have or that has no rows, and where a package is missing;
-    OutputError for files that cannot be written.
+    others are compared with. items: of the data set, for the pictures of the report. seed: of the intervals. Both are
+    those of the run by default. Raises OptionError for a run that the journal does not have or that has no rows, and
+    where a package is missing; OutputError for files that cannot be written.
     """
     check_packages(report=report)
     chosen, place = _run(journal, run), folder if folder is not None else journal.path.parent
@@ -57,6 +57,9 @@ def write_results(
         raise OptionError(
             f"{journal.path}: run {chosen.number} has no rows yet; run it again, it goes on where it ended"
         )
+    options = chosen.record.options
+    against = against if against is not None else options.get("against")
+    seed = seed if seed is not None else int(options.get("seed", 0))
     summary = summarise(collection, against=against, seed=seed)
     files = export(journal.rows(run=chosen.number), summary, place, run=chosen.record)
     if report:

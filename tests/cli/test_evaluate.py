@@ -144,6 +144,22 @@ def test_the_files_are_made_anew_without_the_model() -> None:
     assert called("results", "-q").output == "the report has no pictures: " + done.stderr.split(": ", 1)[1]
 
 
+def test_what_is_made_anew_has_the_compared_method_and_the_seed_of_the_run_unless_others_are_given() -> None:
+    for i in range(10, 20):  # intervals of three pictures are the same with every seed
+        noise = np.random.default_rng(i).integers(0, 256, (40, 30, 3)).astype(np.uint8)
+        Image.fromarray(noise).save(f"photos/a/{i}.png")
+    words = ("-m", "grad-cam,layer-cam", "--metrics", "sparseness")
+    evaluated("tiny.onnx", "photos", *words, "--against", "layer-cam", "--seed", "7", "-q", "--no-report")
+    before = {name: Path("results", name).read_bytes() for name in ("summary.csv", "summary.json")}
+    assert json.loads(before["summary.json"])["against"] == "layer-cam"
+    evaluated("results", "-q", "--no-report")
+    assert {name: Path("results", name).read_bytes() for name in before} == before
+    evaluated("results", "-q", "--no-report", "--seed", "0")
+    assert Path("results/summary.csv").read_bytes() != before["summary.csv"], "other draws of the intervals"
+    evaluated("results", "-q", "--no-report", "--against", "grad-cam")
+    assert json.loads(Path("results/summary.json").read_text())["against"] == "grad-cam"
+
+
 def test_json_is_the_summary_alone() -> None:
     done = called("tiny.onnx", "photos", *WORDS, "--json", "--no-report")
     values = json.loads(done.stdout)
@@ -280,6 +296,10 @@ REFUSED = {
     "made anew": (
         ["results", "-m", "grad-cam"],
         "results alone is made into tables and report anew, which takes --out",
+    ),
+    "not compared": (
+        ["tiny.onnx", "photos", "-m", "grad-cam", "--against", "layer-cam"],
+        "nothing is measured of a method 'layer-cam' to compare with.*grad-cam",
     ),
     "against": (["results", "--against", "rise"], "nothing was measured of a method 'rise' to compare with"),
 }
