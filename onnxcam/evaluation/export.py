@@ -65,6 +65,7 @@ def schema() -> "pyarrow.Schema":
             "value": number, **dict.fromkeys(("reason", "note", "error"), text),
             "curve_fraction": curve, "curve_score": curve, "label": text, "target_index": whole, "target_name": text,
             "probability": number, "passes": whole, "seconds": number, "method_passes": whole, "method_seconds": number,
+            "transient": pa.bool_(),
         }
     )  # fmt: skip
 

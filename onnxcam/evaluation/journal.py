@@ -187,13 +187,13 @@ class Journal:
         """Records what the run requests of one picture; returns the keys of what has to be computed.
 
         position: of the picture in the run, each once. keys: of one picture. maps_of: methods whose maps are kept.
-        retry_errors: rows with an error count as missing. Plans are committed with the next picture, or by close().
+        retry_errors: rows with an error count as missing; transient ones always do. Plans are committed with the next picture, or by close().
         """
         with sentences(self.path):
             self._begin()
             picture = self._picture(keys[0])
             numbers = [self._setting(key) for key in keys]
-            plan = self._plan(tuple(dict.fromkeys([*(n for n, _ in numbers), *(instead for _, instead in numbers)])))
+            plan = self._plan(tuple(dict.fromkeys(number for pair in numbers for number in pair)))
             self._connection.execute(
                 "INSERT OR REPLACE INTO run_pictures VALUES (?, ?, ?, ?)", (run, position, picture, plan)
             )
@@ -350,7 +350,8 @@ class Journal:
                 self._known.plans.clear()
             number = self._number("plans", {"settings": ",".join(map(str, settings))})
             self._connection.executemany(
-                "INSERT OR IGNORE INTO plan_settings VALUES (?, ?)", [(number, setting) for setting in settings]
+                "INSERT OR IGNORE INTO plan_settings VALUES (?, ?, ?)",
+                [(number, place, setting) for place, setting in enumerate(settings)],
             )
             self._known.plans[settings] = number
         return number
@@ -377,8 +378,8 @@ class Journal:
             self._known.names[table, number] = name
 
     def _stored(self, picture: int, *, retry_errors: bool) -> set[int]:
-        """The settings of which there is a row."""
-        text = "SELECT setting FROM rows WHERE picture = ?" + (" AND error IS NULL" if retry_errors else "")
+        """The settings of which there is a row that is not to be tried again."""
+        text = f"SELECT setting FROM rows WHERE picture = ? AND {'error IS NULL' if retry_errors else 'NOT transient'}"
         return {setting for (setting,) in self._connection.execute(text, (picture,))}
 
     def _with_maps(self, picture: int) -> set[int]:

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 APPLICATION = int.from_bytes(b"ocam", "big")
 """Marks the file as a journal of onnxcam: its application_id."""
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Its user_version. Raise it with every change of SCHEMA, and say in _check how older files become new ones."""
 SCHEMA = """
 CREATE TABLE runs (
@@ -43,11 +43,13 @@ CREATE TABLE settings (
 CREATE TABLE rows (
   id INTEGER PRIMARY KEY, picture INTEGER NOT NULL, setting INTEGER NOT NULL, value, reason TEXT, note TEXT, error TEXT,
   curve BLOB, label, target_index INTEGER, target_name TEXT, probability, passes INTEGER NOT NULL,
-  seconds REAL NOT NULL, method_passes INTEGER NOT NULL, method_seconds REAL NOT NULL, UNIQUE (picture, setting));
+  seconds REAL NOT NULL, method_passes INTEGER NOT NULL, method_seconds REAL NOT NULL,
+  transient INTEGER NOT NULL, UNIQUE (picture, setting));
 CREATE TABLE maps (picture INTEGER NOT NULL, setting INTEGER NOT NULL, file TEXT NOT NULL,
   PRIMARY KEY (picture, setting)) WITHOUT ROWID;
 CREATE TABLE plans (id INTEGER PRIMARY KEY, settings TEXT NOT NULL UNIQUE);
-CREATE TABLE plan_settings (plan INTEGER NOT NULL, setting INTEGER NOT NULL, PRIMARY KEY (plan, setting)) WITHOUT ROWID;
+CREATE TABLE plan_settings (plan INTEGER NOT NULL, place INTEGER NOT NULL, setting INTEGER NOT NULL,
+  PRIMARY KEY (plan, place)) WITHOUT ROWID;
 CREATE TABLE run_pictures (
   run INTEGER NOT NULL, position INTEGER NOT NULL, picture INTEGER NOT NULL, plan INTEGER NOT NULL,
   PRIMARY KEY (run, position)) WITHOUT ROWID;
@@ -60,7 +62,7 @@ CREATE VIEW measurements AS
 """
 """files: a stamp is size, time of the last change in ns, and inode. settings: all of a RowKey but the picture; one
 without metric is that of a map: rows that say why there is none, and the maps that are kept, have it. plans: the
-settings that a run requests of a picture. value and probability: a number, NULL, or 'nan', which SQLite has not.
+settings that a run requests of a picture, in the order of the request. value and probability: a number, NULL, or 'nan', which SQLite has not.
 measurements: for people who open the file themselves."""
 HEADER = b"SQLite format 3\0"
 BUSY = 10.0

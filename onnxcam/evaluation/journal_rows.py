@@ -10,7 +10,7 @@ from onnxcam.evaluation.rows import Row, RowKey
 
 VALUES = (
     "value", "reason", "note", "error", "curve", "label", "target_index", "target_name", "probability", "passes",
-    "seconds", "method_passes", "method_seconds",
+    "seconds", "method_passes", "method_seconds", "transient",
 )  # fmt: skip
 """Columns of a row, in the order of values_of()."""
 UPSERT = (
@@ -35,7 +35,7 @@ _NAMED = (
 SELECT = f"{_COLUMNS} FROM rows {_NAMED.format(table='rows')}"
 ORDER = " ORDER BY rows.id"
 SELECT_RUN = f"{_COLUMNS} {_OF_RUN.format(table='rows')} {_NAMED.format(table='rows')}"
-ORDER_RUN = " ORDER BY run_pictures.position, plan_settings.setting"
+ORDER_RUN = " ORDER BY run_pictures.position, plan_settings.place"
 _MAP_COLUMNS = (
     "SELECT maps.file, models.sha256, models.opening, pictures.key, pictures.sha256, settings.target, settings.options "
 )
@@ -57,7 +57,7 @@ def values_of(row: Row) -> tuple[Any, ...]:
         _real(row.value), _text(row.reason), _text(row.note), _text(row.error), curve,
         _text(row.label) if isinstance(row.label, str) else _whole(row.label), _whole(row.target_index),
         _text(row.target_name), _real(row.probability), int(row.passes), float(row.seconds), int(row.method_passes),
-        float(row.method_seconds),
+        float(row.method_seconds), int(row.transient),
     )  # fmt: skip
 
 
@@ -65,9 +65,10 @@ def row_of(values: Sequence[Any]) -> Row:
     """The Row of what SELECT gives."""
     value, reason, note, error, curve, label, index, name, probability, *counts = values[11:]
     points = None if curve is None else np.frombuffer(curve, "<f4").reshape(-1, 2).astype(np.float32)
+    passes, seconds, method_passes, method_seconds, transient = counts
     return Row(
         RowKey(*values[:9]), values[9], values[10], _number(value), reason, note, error, points, label, index, name,
-        _number(probability), *counts,
+        _number(probability), passes, seconds, method_passes, method_seconds, bool(transient),
     )  # fmt: skip
 
 

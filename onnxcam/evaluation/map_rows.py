@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnxcam.errors import OnnxCamError, OptionError
+from onnxcam.errors import OnnxCamError, OptionError, OutOfMemory, TimedOut, UndefinedSaliency
 from onnxcam.evaluation.options import MapSource, SourceKind
 from onnxcam.evaluation.row_keys import without_map
 from onnxcam.evaluation.rows import Row, RowKey
@@ -21,6 +22,9 @@ from onnxcam.types import Image, Map
 
 THROUGH_MAP = ("average_drop:mult", "average_increase:mult", "average_gain:mult", "adcc")
 """Metrics that look at the picture times the map."""
+UNDEFINED = (OptionError, UndefinedSaliency)
+"""What a metric raises where this map, box or seed gives it no value, whoever tries again. Others are errors."""
+TRANSIENT = (TimedOut, OutOfMemory)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +38,7 @@ class SourceMap:
     source: MapSource
     rows: Sequence[tuple[RowKey, str]]
     values: Map | None = None
-    error: str | None = None
+    error: OnnxCamError | None = None
     again: Again | None = None
     passes: int = 0
     seconds: float = 0.0
@@ -72,25 +76,30 @@ class PictureContext:
     seed: int = 0
 
 
-def error_row(source_map: SourceMap, context: PictureContext, error: str | None = None) -> Row:
-    """The row of a source without a map. error: of the whole picture, in place of the source's."""
-    return _row(without_map(source_map.rows[0][0]), source_map, context, error=error or source_map.error)
+def error_row(source_map: SourceMap, context: PictureContext) -> Row:
+    """The row of a source without a map."""
+    return _row(without_map(source_map.rows[0][0]), source_map, context, error=source_map.error)
 
 
 def measured_rows(source_map: SourceMap, scorer: SharedScorer, context: PictureContext) -> list[Row]:
     """A row for each metric of the map; one that says why, where there is no map."""
     if source_map.values is None:
         return [error_row(source_map, context)]
-    return [
-        _row(key, source_map, context, _measured(name, source_map.values, source_map.explain, scorer, context))
-        for key, name in source_map.rows
-    ]
+    rows = []
+    for key, name in source_map.rows:
+        try:
+            one = _measured(name, source_map.values, source_map.explain, scorer, context)
+        except OnnxCamError as error:
+            rows.append(_row(key, source_map, context, error=error))
+        else:
+            rows.append(_row(key, source_map, context, one))
+    return rows
 
 
 def score_masked_pictures(maps: Sequence[SourceMap], scorer: SharedScorer) -> None:
     """Scores the picture through the maps whose metrics look at it, and the whole picture, in shared forward passes.
 
-    The scorer remembers them. What a map that does not fit raises is left to its metrics.
+    The scorer remembers them. What a map that does not fit raises, or a pass that fails, is left to the metrics.
     """
     masks = []
     for each in maps:
@@ -100,7 +109,8 @@ def score_masked_pictures(maps: Sequence[SourceMap], scorer: SharedScorer) -> No
             except OptionError:
                 continue
     if masks:
-        scorer.masks(np.stack([np.ones(scorer.size, np.float32), *masks]))
+        with suppress(OnnxCamError):
+            scorer.masks(np.stack([np.ones(scorer.size, np.float32), *masks]))
 
 
 def _measured(
@@ -115,7 +125,7 @@ def _measured(
             name, values, scorer, box=context.boxes or None, placement=scorer.placement, explain=explain,  # type: ignore[arg-type]
             step=context.step, seed=context.seed,
         )  # fmt: skip
-    except OnnxCamError as error:
+    except UNDEFINED as error:
         one = Measurement(metric.name, None, protocol, str(error))
     passes = one.passes + (explain.passes if isinstance(explain, Again) else 0)
     return replace(one, passes=passes, seconds=time.perf_counter() - start)
@@ -126,7 +136,7 @@ def _row(
     source_map: SourceMap,
     context: PictureContext,
     measured: Measurement | None = None,
-    error: str | None = None,
+    error: OnnxCamError | None = None,
 ) -> Row:
     target = context.target
     return Row(
@@ -136,7 +146,7 @@ def _row(
         value=measured.value if measured is not None else None,
         reason=measured.reason if measured is not None else None,
         note=measured.note if measured is not None else None,
-        error=error,
+        error=str(error) if error is not None else None,
         curve=measured.curve if measured is not None else None,
         label=context.label,
         target_index=target.index if target is not None else None,
@@ -146,4 +156,5 @@ def _row(
         seconds=measured.seconds if measured is not None else 0.0,
         method_passes=source_map.passes,
         method_seconds=source_map.seconds,
+        transient=isinstance(error, TRANSIENT),
     )

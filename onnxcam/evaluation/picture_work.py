@@ -78,8 +78,8 @@ def evaluate_picture(
 
 def _failed(item: DataItem, sources: Sequence[SourceMap], context: PictureContext, error: OnnxCamError) -> ItemResult:
     """A row with the error for each source. It names the picture by its key, wherever the data lies."""
-    message = str(error).replace(str(item.path), item.key)
-    return ItemResult(item.key, tuple(error_row(source, context, message) for source in sources))
+    named = type(error)(str(error).replace(str(item.path), item.key))
+    return ItemResult(item.key, tuple(error_row(replace(source, error=named), context) for source in sources))
 
 
 def _is_kept(source_map: SourceMap) -> bool:
@@ -107,7 +107,7 @@ def _with_map(source_map: SourceMap, opened: OpenedMethods, item: DataItem, read
             return replace(source_map, values=read_map(path, opened.base.size, read.model_input.placement, limits))
         return replace(source_map, values=BASELINES[source.key](opened.base.size))
     except OnnxCamError as error:
-        return replace(source_map, error=str(error))
+        return replace(source_map, error=error)
 
 
 def _explained(source_map: SourceMap, opened: OpenedMethods, read: _Read) -> SourceMap:

@@ -122,6 +122,19 @@ def test_rows_are_filtered(path: Path) -> None:
         assert not list(journal.rows(model=OPENING))
 
 
+def test_rows_of_a_run_have_the_order_of_its_request_whatever_earlier_runs_had(path: Path) -> None:
+    methods = ("layer-cam", "grad-cam", "score-cam")
+    error = row_of_key(without_map(key_of("a", "layer-cam")), value=None, curve=None, error="no gradient rule")
+    with Journal(path) as journal:
+        planned(journal, keys_of("a", ("grad-cam",)), keys_of("b", methods[::-1]))
+        run = planned(journal, keys_of("a", methods), keys_of("b", methods))
+        journal.add(result_of(keys_of("b", methods[::-1])))
+        journal.add(ItemResult("a", (*result_of(keys_of("a", methods[1:])).rows, error)))
+        rows = [row.key for row in journal.rows(run=run)]
+        assert rows == [error.key, *keys_of("a", methods[1:]), *keys_of("b", methods)]
+        assert [row.key for row in journal.rows_at(run, 1)] == list(keys_of("b", methods))
+
+
 def test_what_is_missing_is_named(path: Path) -> None:
     with Journal(path) as journal:
         run = journal.begin_run(RunRecord())
@@ -144,6 +157,20 @@ def test_a_row_without_a_map_stands_for_all_metrics_of_the_method(path: Path) ->
         assert journal.plan(run, 0, keys) == ()
         assert {row.key for row in journal.rows(run=run)} == {error.key, *keys[3:]}
         assert journal.plan(run, 0, keys, retry_errors=True) == keys[:3]
+
+
+def test_an_error_of_time_or_memory_is_tried_again(path: Path) -> None:
+    keys = keys_of("a", ("grad-cam", "rise"))
+    late = row_of_key(without_map(keys[0]), value=None, curve=None, error="took more than 120 s", transient=True)
+    full = row_of_key(keys[3], value=None, curve=None, error="out of memory", transient=True)
+    with Journal(path) as journal:
+        journal.add(ItemResult("a", (late, full, *(row_of_key(key) for key in keys[4:]))))
+        run = journal.begin_run(RunRecord())
+        assert {row.key for row in journal.rows() if row.transient} == {late.key, full.key}
+        assert journal.plan(run, 0, keys) == keys[:4]
+        journal.add(result_of(keys[:4]))
+        assert journal.plan(run, 0, keys) == ()
+        assert not [row for row in journal.rows() if row.transient or row.error]
 
 
 def test_a_second_try_replaces_errors(path: Path) -> None:
@@ -408,7 +435,7 @@ def test_a_journal_of_a_newer_schema_is_refused(path: Path) -> None:
     connection.close()
     before = path.read_bytes()
     for read_only in (False, True):
-        with pytest.raises(OutputError, match="has the schema 99, and this onnxcam knows 1; update onnxcam"):
+        with pytest.raises(OutputError, match=f"has the schema 99, and this onnxcam knows {journal_file.SCHEMA_VERSION}; update"):
             Journal(path, read_only=read_only)
     assert path.read_bytes() == before
 

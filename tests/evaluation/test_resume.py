@@ -19,8 +19,9 @@ from PIL import Image
 from small_models import CLASSIFIER, filled
 
 from onnxcam import Explainer, evaluate
-from onnxcam.errors import ModelError, OnnxCamError, OptionError
+from onnxcam.errors import InferenceError, ModelError, OnnxCamError, OptionError, OutOfMemory, TimedOut
 from onnxcam.evaluation import evaluate as driver
+from onnxcam.evaluation import map_rows
 from onnxcam.evaluation.dataset import DataItem, DataSet
 from onnxcam.evaluation.evaluator import Evaluator
 from onnxcam.evaluation.journal import Journal
@@ -30,6 +31,8 @@ from onnxcam.evaluation.pace import EvaluationProgress, Pace
 from onnxcam.evaluation.rows import ItemResult, Row, RowKey
 from onnxcam.evaluation.runner import Task, Work, run_local
 from onnxcam.evaluation.runs import RunState
+from onnxcam.evaluation.shared_scorer import SharedScorer
+from onnxcam.metrics.measurement import Measurement
 
 METHODS, METRICS = ("grad-cam", "layer-cam", "eigen-cam"), ("deletion", "sparseness")
 TIMES = ("seconds", "method_seconds")
@@ -207,6 +210,54 @@ def test_errors_are_tried_again_on_request(
     assert {row.error for row in run(model, data, store)} == {"too little memory"}
     assert comparable(run(model, data, store, retry_errors=True)) == comparable(run(model, data))
     assert comparable(stored(store)) == comparable(run(model, data))
+
+
+@pytest.mark.parametrize(("error", "tries"), [(InferenceError, 3), (TimedOut, 2), (OutOfMemory, 2)])
+def test_a_metric_that_cannot_be_computed_is_an_error_and_not_undefined(
+    model: ModelRequest, data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    error: type[OnnxCamError], tries: int,
+) -> None:  # fmt: skip
+    """One of time or memory is tried again by the next run, others on request."""
+    store, measure = tmp_path / "results", map_rows.measure
+
+    def failing(name: str, *values: Any, **options: Any) -> Measurement:
+        if name.startswith("deletion"):
+            raise error("no memory of the GPU is left")
+        return measure(name, *values, **options)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(map_rows, "measure", failing)
+        rows = run(model, data, store)
+    assert {(row.key.metric, row.value is None, row.reason, row.error) for row in rows} == {
+        ("deletion", True, None, "no memory of the GPU is left"), ("sparseness", False, None, None),
+    }  # fmt: skip
+    if tries == 3:
+        assert comparable(run(model, data, store)) == comparable(rows)
+    again = run(model, data, store, retry_errors=tries == 3)
+    assert comparable(again) == comparable(run(model, data))
+
+
+def test_a_pass_that_fails_for_all_maps_together_is_the_error_of_each_metric(
+    model: ModelRequest, data: DataSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*values: Any, **options: Any) -> Any:
+        raise InferenceError("the device is gone")
+
+    monkeypatch.setattr(SharedScorer, "masks", failing)
+    rows = run(model, data, metrics=("average-drop", "sparseness"))
+    assert {(row.key.metric, row.error) for row in rows} == {
+        ("average_drop", "the device is gone"), ("sparseness", None),
+    }  # fmt: skip
+
+
+def test_the_first_method_is_the_first_in_the_rows_whatever_ran_before(
+    model: ModelRequest, data: DataSet, tmp_path: Path
+) -> None:
+    run(model, data, tmp_path / "results", methods=("grad-cam",))
+    rows = run(model, data, tmp_path / "results", methods=("layer-cam", "grad-cam"))
+    assert list(dict.fromkeys(row.key.method for row in rows)) == ["layer-cam", "grad-cam"]
+    kept = stored(tmp_path / "results")
+    assert list(dict.fromkeys(row.key.method for row in kept)) == ["layer-cam", "grad-cam"]
 
 
 def test_maps_are_kept_on_request_also_of_rows_that_are_there(
