@@ -435,7 +435,9 @@ def test_a_journal_of_a_newer_schema_is_refused(path: Path) -> None:
     connection.close()
     before = path.read_bytes()
     for read_only in (False, True):
-        with pytest.raises(OutputError, match=f"has the schema 99, and this onnxcam knows {journal_file.SCHEMA_VERSION}; update"):
+        with pytest.raises(
+            OutputError, match=f"has the schema 99, and this onnxcam knows {journal_file.SCHEMA_VERSION}; update"
+        ):
             Journal(path, read_only=read_only)
     assert path.read_bytes() == before
 
