@@ -187,7 +187,8 @@ class Journal:
         """Records what the run requests of one picture; returns the keys of what has to be computed.
 
         position: of the picture in the run, each once. keys: of one picture. maps_of: methods whose maps are kept.
-        retry_errors: rows with an error count as missing; transient ones always do. Plans are committed with the next picture, or by close().
+        retry_errors: rows with an error count as missing; transient ones always do. Plans are committed with the next
+        picture, or by close().
         """
         with sentences(self.path):
             self._begin()

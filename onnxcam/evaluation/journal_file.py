@@ -62,8 +62,8 @@ CREATE VIEW measurements AS
 """
 """files: a stamp is size, time of the last change in ns, and inode. settings: all of a RowKey but the picture; one
 without metric is that of a map: rows that say why there is none, and the maps that are kept, have it. plans: the
-settings that a run requests of a picture, in the order of the request. value and probability: a number, NULL, or 'nan', which SQLite has not.
-measurements: for people who open the file themselves."""
+settings that a run requests of a picture, in the order of the request. value and probability: a number, NULL, or 'nan',
+which SQLite has not. measurements: for people who open the file themselves."""
 HEADER = b"SQLite format 3\0"
 BUSY = 10.0
 """Seconds that a reader waits for a lock, and the writer for one that is no writer's."""

@@ -35,11 +35,11 @@ class Row:
     """One metric of one map of one picture.
 
     value: None where the metric is undefined (reason says why), or where the map or the metric could not be computed
-    (error says why). transient: an error of time or memory, which another try or other limits may not have. curve: (M,2), the
-    fraction of the pixels and the score there. model_name, method_name: as people read them. target_index, target_name,
-    probability: what was explained; None where nothing was. label: the picture's class in the data. passes: forward
-    passes that the metric takes alone; seconds: that it took here, where others may have made its passes.
-    method_passes, method_seconds: of the map, with what methods share counted once for each.
+    (error says why). transient: an error of time or memory, which another try or other limits may not have. curve:
+    (M,2), the fraction of the pixels and the score there. model_name, method_name: as people read them. target_index,
+    target_name, probability: what was explained; None where nothing was. label: the picture's class in the data.
+    passes: forward passes that the metric takes alone; seconds: that it took here, where others may have made its
+    passes. method_passes, method_seconds: of the map, with what methods share counted once for each.
     """
 
     key: RowKey
