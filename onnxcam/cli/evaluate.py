@@ -20,9 +20,9 @@ from onnxcam.errors import InferenceError, ModelsNotOpened, OnnxCamError
 
 if TYPE_CHECKING:
     from onnxcam.evaluation.dataset import DataItem
-    from onnxcam.evaluation.journal import Journal
     from onnxcam.evaluation.pace import EvaluationProgress
     from onnxcam.evaluation.results import Results
+    from onnxcam.evaluation.runs import Run
 
 
 @command
@@ -89,24 +89,26 @@ def _measured(args: EvaluateArgs) -> "tuple[Results, EvaluationProgress | None, 
 
 
 def _made_anew(args: EvaluateArgs) -> "Results":
-    """The tables and the report of the last run in a folder of results, without the model."""
+    """The tables and the report of a run in a folder of results, without the model."""
     from onnxcam.evaluation.journal import NAME, Journal
-    from onnxcam.evaluation.results import write_results
+    from onnxcam.evaluation.results import run_of, write_results
 
     folder, out = parse_folder(args)
     with stoppable(), Journal(folder / NAME, read_only=True) as journal:
+        run, last = run_of(journal, args.run), journal.runs()[-1]
+        if args.run is None and run.number != last.number:
+            print_note(f"run {last.number}, the last, has no rows; this is run {run.number} of {run.record.started}")
         return write_results(
-            journal, folder=out, against=args.against, report=args.report,
-            items=_items(journal) if args.report else (), seed=args.seed,
+            journal, run.number, folder=out, against=args.against, report=args.report,
+            items=_items(run) if args.report else (), seed=args.seed,
         )  # fmt: skip
 
 
-def _items(journal: "Journal") -> "tuple[DataItem, ...]":
-    """The pictures of the last run, where its data can still be read; says so where they cannot."""
+def _items(run: "Run") -> "tuple[DataItem, ...]":
+    """The pictures of a run, where its data can still be read; says so where they cannot."""
     from onnxcam.evaluation.readers import read_data
 
-    runs = journal.runs()
-    source = dict(runs[-1].record.source) if runs else {}
+    source = dict(run.record.source)
     if not source:
         return ()
     try:

@@ -165,6 +165,14 @@ class EvaluateArgs:
         ),
     ] = None
     keep_maps: Annotated[bool, flag(FILES, "Keep every map, in maps/ of the output folder.", "--keep-maps")] = False
+    run: Annotated[
+        int | None,
+        option(
+            FILES,
+            "The run of a folder of results whose files are made anew. Default: the last that has rows.",
+            metavar="N",
+        ),
+    ] = None
     report: Annotated[bool, flag(FILES, "Write report.html.")] = True
     retry: Annotated[bool, flag(RUN, "Compute again what an earlier run could not.", "--retry")] = False
     workers: Annotated[int | None, option(RUN, "Pictures at a time. Default: 1.", metavar="N")] = None

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 MODEL_SUFFIXES = (".onnx", ".ort")
 NONE = "none"
 """--baselines none."""
-REMAKING = ("paths", "out", "against", "seed", "report", "quiet", "json")
+REMAKING = ("paths", "out", "run", "against", "seed", "report", "quiet", "json")
 """Fields of EvaluateArgs that count where tables and report are made anew."""
 
 
@@ -48,6 +48,8 @@ def parse_job(args: EvaluateArgs) -> Job:
     from onnxcam.evaluation.model_request import ModelRequest
     from onnxcam.evaluation.options import EvaluationOptions, metrics_for, source_named
 
+    if args.run is not None:
+        raise OptionError("--run is a run of a folder of results, which is given alone; leave it out to measure")
     *models, data = map(parse_path, args.paths)
     if data.suffix.lower() in MODEL_SUFFIXES:
         raise OptionError(

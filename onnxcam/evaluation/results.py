@@ -45,13 +45,13 @@ def write_results(
 ) -> Results:
     """Writes results.parquet, summary.json and summary.csv of a run, and its report.html; of one that was stopped too.
 
-    run: its number; the last run by default. folder: that of the journal by default. against: the method that the
-    others are compared with. items: of the data set, for the pictures of the report. seed: of the intervals. Both are
-    those of the run by default. Raises OptionError for a run that the journal does not have or that has no rows, and
-    where a package is missing; OutputError for files that cannot be written.
+    run: its number; the last that has rows by default. folder: that of the journal by default. against: the method that
+    the others are compared with. items: of the data set, for the pictures of the report. seed: of the intervals. Both
+    are those of the run by default. Raises OptionError for a run that the journal does not have or that has no rows,
+    and where a package is missing; OutputError for files that cannot be written.
     """
     check_packages(report=report)
-    chosen, place = _run(journal, run), folder if folder is not None else journal.path.parent
+    chosen, place = run_of(journal, run), folder if folder is not None else journal.path.parent
     collection = collect(journal.rows(run=chosen.number), curves=report)
     if not collection.rows:
         raise OptionError(
@@ -77,12 +77,16 @@ def has_rows(journal: Journal, run: int) -> bool:
         return next(rows, None) is not None
 
 
-def _run(journal: Journal, number: int | None) -> Run:
+def run_of(journal: Journal, number: int | None = None) -> Run:
+    """The run of this number; by default the last that has rows, as a later one may have ended before its first.
+
+    Raises OptionError where there is none.
+    """
     runs = journal.runs()
     if not runs:
         raise OptionError(f"{journal.path}: no run was begun; give the model and the data too")
     if number is None:
-        return runs[-1]
+        return next((run for run in reversed(runs) if has_rows(journal, run.number)), runs[-1])
     for run in runs:
         if run.number == number:
             return run

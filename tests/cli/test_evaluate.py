@@ -160,6 +160,26 @@ def test_what_is_made_anew_has_the_compared_method_and_the_seed_of_the_run_unles
     assert json.loads(Path("results/summary.json").read_text())["against"] == "grad-cam"
 
 
+def test_an_earlier_run_is_made_anew_where_the_last_has_no_rows_or_on_request() -> None:
+    words = ("--metrics", "sparseness", "--no-report")
+    evaluated("tiny.onnx", "photos", "-m", "grad-cam", *words)
+    evaluated("tiny.onnx", "photos", "-m", "layer-cam", *words)
+    unopened = called("tiny.onnx", "photos", "-m", "grad-cam", "--layer", "none-such", *words)
+    assert isinstance(unopened.exception, OnnxCamError)
+    done = called("results", "--no-report")
+    assert done.stderr.startswith("run 3, the last, has no rows; this is run 2 of 2")
+    assert {line["method"] for line in lines()} == {"layer-cam", "ones", "gaussian"}
+    done = called("results", "--no-report", "--run", "1")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert {line["method"] for line in lines()} == {"grad-cam", "ones", "gaussian"}
+    with pytest.raises(OnnxCamError, match="run 3 has no rows yet"):
+        evaluated("results", "--run", "3")
+    with pytest.raises(OnnxCamError, match="there is no run 4; the runs are 1 to 3"):
+        evaluated("results", "--run", "4")
+    with pytest.raises(OnnxCamError, match="--run is a run of a folder of results, which is given alone"):
+        evaluated("tiny.onnx", "photos", "--run", "1")
+
+
 def test_json_is_the_summary_alone() -> None:
     done = called("tiny.onnx", "photos", *WORDS, "--json", "--no-report")
     values = json.loads(done.stdout)
