@@ -194,9 +194,9 @@ def _legend(summary: "Summary") -> list[str]:
     from onnxcam.evaluation.summary import Standing
 
     meanings = {
-        Standing.BEST: "the best: the interval of its paired difference to each other method excludes 0",
-        Standing.LEADING: "the best, or not told apart from it",
-        Standing.AHEAD: "a baseline that is better than every method",
+        Standing.BEST: "the best: better than each other method by a paired difference whose interval excludes 0",
+        Standing.LEADING: "leads, or is not told apart from the method that leads",
+        Standing.AHEAD: "a baseline that is better than the method that leads",
     }
     seen = {line.standing for line in summary.lines}
     lines = [

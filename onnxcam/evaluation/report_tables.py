@@ -254,14 +254,16 @@ def _verdict(rows: Sequence[tuple[ShownMethod, Cell]], shown: ShownMeasure) -> s
     if shown.better is Better.NEITHER:
         sentence = "No value is better than another."
     elif best:
-        sentence = f"{best[0]} is the best: its difference to every other method excludes 0."
+        sentence = f"{best[0]} is the best: the interval of its gain on every other method excludes 0."
+    elif len(leading) == 1:
+        sentence = f"{leading[0]} leads, but no method is better than all others."
     elif leading:
         sentence = f"No single best: {_listed(leading)} cannot be told apart."
     else:
         sentence = ""
     if ahead:
         sentence += f" {_listed(ahead)}, which {'know' if len(ahead) > 1 else 'knows'} nothing of the model, "
-        sentence += f"{'do' if len(ahead) > 1 else 'does'} better than the best method."
+        sentence += f"{'do' if len(ahead) > 1 else 'does'} better than the method that leads."
     return sentence.strip()
 
 

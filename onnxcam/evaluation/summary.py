@@ -14,13 +14,18 @@ from onnxcam.metrics.metric import Better
 from onnxcam.types import Doubles
 
 
+BY_DEFINITION = frozenset({("ones", "average_drop", "mult")})
+"""Baselines whose value says nothing (method, metric, protocol): a mask of 1 keeps all of the score."""
+
+
 class Standing(StrEnum):
     """Where a method stands among those of its model, by one measure. Baselines are compared, but hold no place.
 
-    BEST: its mean is the best, and the interval of its paired difference to every other method excludes 0. LEADING: its
-    mean is the best, or its difference to the best is not told apart from 0, and there are several of these. AHEAD: a
-    baseline that is better than the best method, by an interval that excludes 0. NONE: everything else. Fewer than six
-    pairs tell nothing apart (Estimate.excludes_zero).
+    A method is clearly better than another if the interval of their paired difference, over the pictures on which both
+    have a value, excludes 0; fewer than six pairs tell nothing apart (Estimate.excludes_zero). The leader has the best
+    mean over the pictures on which all methods have a value, unless another is clearly better. BEST: it is clearly
+    better than every other method. LEADING: the leader where it is not BEST, and methods that are not clearly worse.
+    AHEAD: a baseline that is clearly better than the leader, but for those BY_DEFINITION. NONE: everything else.
     """
 
     BEST = "best"
@@ -129,13 +134,11 @@ def _lines(collection: Collection, setup: Setup, against: str, seed: int) -> lis
     runs = {one.method: one for one in collection.methods_of(setup)}
     columns.sort(key=lambda column: list(runs).index(column.method))
     table = {(column.method, column.measure): column for column in columns}
-    best = {measure: _best(columns, runs, measure) for measure in collection.measures(setup)}
     values = [column.values for column in columns]
     to_against = [_difference(column, table.get((against, column.measure))) for column in columns]
-    to_best = [_difference(column, best[column.measure]) for column in columns]
-    estimates = means_with_intervals(np.stack([*values, *to_against, *to_best], axis=1), seed=seed) if columns else ()
+    estimates = means_with_intervals(np.stack([*values, *to_against], axis=1), seed=seed) if columns else ()
     count = len(columns)
-    standings = _standings(columns, runs, best, dict(zip(columns, estimates[2 * count :], strict=True)))
+    standings = _standings(columns, runs, seed)
     seen = sum(one is not None for one in collection.explained[setup])
     return [
         SummaryLine(
@@ -155,44 +158,62 @@ def _difference(column: Column, other: Column | None) -> Doubles:
     return column.values - other.values
 
 
-def _best(columns: Sequence[Column], runs: Mapping[str, MethodRuns], measure: Measure) -> Column | None:
-    """The method with the best mean; None where the metric has no direction or no method has a value."""
-    means = {
-        column: mean
-        for column in columns
-        if column.measure == measure and not runs[column.method].baseline and (mean := _mean(column.values)) is not None
-    }
-    if not means or measure.better is Better.NEITHER:
-        return None
-    choose = max if measure.better is Better.HIGHER else min
-    return choose(means, key=means.__getitem__)
-
-
-def _standings(
-    columns: Sequence[Column],
-    runs: Mapping[str, MethodRuns],
-    best: Mapping[Measure, Column | None],
-    to_best: Mapping[Column, Estimate | None],
-) -> dict[Column, Standing]:
+def _standings(columns: Sequence[Column], runs: Mapping[str, MethodRuns], seed: int) -> dict[Column, Standing]:
+    """Where each column stands. Its leader is exchanged for a method that is clearly better until there is none."""
     standings = dict.fromkeys(columns, Standing.NONE)
-    for measure, leader in best.items():
-        if leader is None:
-            continue
-        others = [column for column in columns if column.measure == measure and column is not leader]
-        rivals = 0
-        for column in others:
-            difference, baseline = to_best[column], runs[column.method].baseline
-            clear = difference is not None and difference.excludes_zero
-            if (
-                baseline
-                and difference is not None
-                and clear
-                and (difference.mean > 0) == (measure.better is Better.HIGHER)
-            ):
-                standings[column] = Standing.AHEAD
-            elif not baseline and not clear and column.count(State.VALUE):
-                standings[column] = Standing.LEADING
-            rivals += not baseline and column.count(State.VALUE) > 0
-        close = any(standings[column] is Standing.LEADING for column in others)
-        standings[leader] = Standing.LEADING if close else Standing.BEST if rivals else Standing.NONE
+    leaders = {measure: _first_leader(columns, runs, measure) for measure in {column.measure for column in columns}}
+    open_leaders = {measure: (leader,) for measure, leader in leaders.items() if leader is not None}
+    while open_leaders:  # each round adds a method to the leaders of a measure, so there are as many as methods at most
+        others = [c for c in columns if c.measure in open_leaders and c.count(State.VALUE)]
+        gains = _gains(others, {measure: before[-1] for measure, before in open_leaders.items()}, seed)
+        again = {}
+        for measure, before in open_leaders.items():
+            rivals = {c: gains[c] for c in others if c.measure == measure and c is not before[-1]}
+            better = [c for c, (gain, clear) in rivals.items() if clear and gain > 0 and not runs[c.method].baseline]
+            if better and not set(better) & set(before):
+                again[measure] = (*before, max(better, key=lambda c: rivals[c][0]))
+            else:
+                standings |= _standings_by(before[-1], rivals, runs)
+        open_leaders = again
+    return standings
+
+
+def _first_leader(columns: Sequence[Column], runs: Mapping[str, MethodRuns], measure: Measure) -> Column | None:
+    """The method with the best mean over the pictures on which all have a value; over each one's pictures if there are
+    none. None where the metric has no direction or no method has a value.
+    """
+    rivals = [c for c in columns if c.measure == measure and not runs[c.method].baseline and c.count(State.VALUE)]
+    if not rivals or measure.better is Better.NEITHER:
+        return None
+    shared = ~np.isnan(np.stack([c.values for c in rivals])).any(axis=0)
+    sign = 1 if measure.better is Better.HIGHER else -1
+    return max(rivals, key=lambda c: sign * float(np.nanmean(c.values[shared] if shared.any() else c.values)))
+
+
+def _gains(columns: Sequence[Column], leaders: Mapping[Measure, Column], seed: int) -> dict[Column, tuple[float, bool]]:
+    """By how much each is better than the leader of its measure over the pictures of both, and whether it is clear."""
+    differences = np.stack([_difference(column, leaders[column.measure]) for column in columns], axis=1)
+    estimates = means_with_intervals(differences, seed=seed)
+    return {
+        column: (0.0, False)
+        if one is None
+        else (one.mean if column.measure.better is Better.HIGHER else -one.mean, one.excludes_zero)
+        for column, one in zip(columns, estimates, strict=True)
+    }
+
+
+def _standings_by(
+    leader: Column, rivals: Mapping[Column, tuple[float, bool]], runs: Mapping[str, MethodRuns]
+) -> dict[Column, Standing]:
+    """The standings of one measure. rivals: the other columns, with their gain on the leader and whether it is clear."""
+    standings = {}
+    methods = [column for column in rivals if not runs[column.method].baseline]
+    for column, (gain, clear) in rivals.items():
+        known = (column.method, column.measure.metric, column.measure.protocol) in BY_DEFINITION
+        if column in methods and not (clear and gain < 0):
+            standings[column] = Standing.LEADING
+        elif column not in methods and clear and gain > 0 and not known:
+            standings[column] = Standing.AHEAD
+    close = Standing.LEADING in standings.values()
+    standings[leader] = Standing.LEADING if close else Standing.BEST if methods else Standing.NONE
     return standings

@@ -21,11 +21,11 @@ from onnxcam.evaluation.run_record import RunRecord
 from onnxcam.evaluation.runs import Run, RunState
 from onnxcam.evaluation.summary import summarise
 
-METHODS = {"score-cam": 0.0, "grad-cam": 20.0, "ones": -5.0}
+METHODS = {"score-cam": 0.0, "grad-cam": 20.0, "gaussian": -5.0}
 
 
 def rows(pictures: int = 12) -> Iterator[Row]:
-    """Average drops around 30 plus that of METHODS; deletion, which the map of ones does not have; one picture broken."""
+    """Average drops around 30 plus that of METHODS; deletion, which the baseline does not have here; one picture broken."""
     noise = np.random.default_rng(0).uniform(0, 2, pictures)
     for i in range(pictures):
         for method, more in METHODS.items():
@@ -43,8 +43,8 @@ def rows(pictures: int = 12) -> Iterator[Row]:
                 continue
             yield Row(key, "net.onnx", method, 30 + more + noise[i], **cost)  # type: ignore[arg-type]
             deletion = RowKey("5a", "0f", f"{i}.png", f"{i:064}", method, "prediction", "deletion", "zero", "{}")
-            reason = {"reason": "no order"} if method == "ones" else {}
-            value = None if method == "ones" else 0.25 + noise[i] / 100
+            reason = {"reason": "no order"} if method == "gaussian" else {}
+            value = None if method == "gaussian" else 0.25 + noise[i] / 100
             yield Row(deletion, "net.onnx", method, value, **reason, **cost)  # type: ignore[arg-type]
 
 
@@ -74,10 +74,10 @@ def test_a_table_has_means_intervals_differences_and_marks(results: Results, mon
     ]
     best, worse, baseline = (line.split() for line in lines[3:6])
     assert lines[2].split()[:3] == ["average-drop", "(mult),", "%"]
-    assert (best[:2], worse[0], baseline[:2]) == (["*", "score-cam"], "grad-cam", ["!", "(ones)"])
+    assert (best[:2], worse[0], baseline[:2]) == (["*", "score-cam"], "grad-cam", ["!", "(gaussian)"])
     assert (worse[4:], baseline[5:]) == (["+20.0", "[+20.0,", "+20.0]"], ["-5.0", "[-5.0,", "-5.0]"])
     (undefined,) = (line for line in lines if "undefined" in line)
-    assert undefined.split() == ["(ones)", "-", "11", "undefined"]
+    assert undefined.split() == ["(gaussian)", "-", "11", "undefined"]
     assert lines[-1] == "12 pictures, 69 rows, 1 min 15 s"
     assert "  cost     score-cam: 1.5 s and 40 passes a map" in lines
     (error,) = (line for line in lines if "cut short" in line)

@@ -96,6 +96,51 @@ def test_a_baseline_is_never_the_best_but_may_be_ahead() -> None:
     assert standings == [Standing.LEADING, Standing.LEADING, Standing.AHEAD]
 
 
+def test_a_method_with_values_on_easy_pictures_only_is_not_the_best() -> None:
+    easy: list[float | None] = [0.8 + i / 1000 for i in range(10)]
+    all_of_them: list[float | None] = [*(0.9 + i / 1000 for i in range(10)), *([0.11] * 10)]
+    given = {"grad-cam": {"insertion": [*easy, *([None] * 10)]}, "score-cam": {"insertion": all_of_them}}
+    summary = summarise(rows(given))
+    standings = [line(summary, method, "insertion").standing for method in given]
+    assert standings == [Standing.NONE, Standing.BEST]
+
+
+def test_a_leader_that_another_beats_on_more_pictures_gives_way() -> None:
+    """All have a value on the last two pictures only, where `a` is better; `b` beats it on the ten that both have."""
+    given: dict[str, dict[str, list[float | None]]] = {
+        "a": {"insertion": [*([0.2] * 10), 0.9, 0.9]},
+        "b": {"insertion": [*([0.8] * 10), 0.8, 0.8]},
+        "c": {"insertion": [*([None] * 10), 0.1, 0.1]},
+    }
+    summary = summarise(rows(given))
+    standings = [line(summary, method, "insertion").standing for method in given]
+    assert standings == [Standing.NONE, Standing.LEADING, Standing.LEADING]
+    summary = summarise(rows({method: given[method] for method in "ab"}))
+    assert [line(summary, method, "insertion").standing for method in "ab"] == [Standing.NONE, Standing.BEST]
+
+
+def test_of_methods_that_beat_each_other_in_a_circle_none_is_the_best() -> None:
+    """On pictures of each pair alone: b beats a, c beats b, a beats c."""
+    none: list[float | None] = [None] * 6
+    given: dict[str, dict[str, list[float | None]]] = {
+        "a": {"insertion": [*([0.1] * 6), *none, *([0.9] * 6)]},
+        "b": {"insertion": [*([0.9] * 6), *([0.1] * 6), *none]},
+        "c": {"insertion": [*none, *([0.9] * 6), *([0.1] * 6)]},
+    }
+    standings = {one.method: one.standing for one in summarise(rows(given)).lines}
+    assert Standing.BEST not in standings.values()
+    assert Standing.LEADING in standings.values()
+
+
+def test_a_mask_of_1_that_loses_nothing_by_definition_is_not_ahead() -> None:
+    values = [value * 100 for value in SURE]
+    given = {"a": values, "b": values, "ones": [0.0] * 6, "gaussian": [0.0] * 6}
+    summary = summarise(rows({method: {"average_drop:mult": v} for method, v in given.items()}))
+    standings = {method: line(summary, method, "average_drop").standing for method in given}
+    assert standings["ones"] is Standing.NONE
+    assert standings["gaussian"] is Standing.AHEAD
+
+
 def test_other_models_targets_protocols_and_options_are_other_lines() -> None:
     given = [
         row("0.jpg", "a", "deletion", 0.1, protocol="zero"),
