@@ -13,7 +13,6 @@ from onnxcam.evaluation.statistics import Estimate, means_with_intervals
 from onnxcam.metrics.metric import Better
 from onnxcam.types import Doubles
 
-
 BY_DEFINITION = frozenset({("ones", "average_drop", "mult")})
 """Baselines whose value says nothing (method, metric, protocol): a mask of 1 keeps all of the score."""
 
