@@ -204,7 +204,7 @@ def _gains(columns: Sequence[Column], leaders: Mapping[Measure, Column], seed: i
 def _standings_by(
     leader: Column, rivals: Mapping[Column, tuple[float, bool]], runs: Mapping[str, MethodRuns]
 ) -> dict[Column, Standing]:
-    """The standings of one measure. rivals: the other columns, with their gain on the leader and whether it is clear."""
+    """The standings of one measure. rivals: the other columns, their gain on the leader and whether it is clear."""
     standings = {}
     methods = [column for column in rivals if not runs[column.method].baseline]
     for column, (gain, clear) in rivals.items():
