@@ -100,13 +100,16 @@ def _tables(summary: "Summary", collection: "Collection", columns: int | None) -
         listed = list(of_setup)
         pictures = sum(one is not None for one in collection.explained[setup])
         broken = min(line.errors for line in listed)
-        against = names.get(summary.against, "") if any(line.difference is not None for line in listed) else ""
+        to = names.get(summary.against, "")
+        differences = f"; differences to {to}" if any(line.difference is not None for line in listed) else ""
+        if to and not any(line.method == summary.against and line.estimate is not None for line in listed):
+            differences = f"; no differences: {to} has no value"
         rows = []
         for measure in dict.fromkeys(line.measure for line in listed):
             rows += [Row(_title(measure)), *(_row(line, broken) for line in listed if line.measure == measure)]
         shown = f"{count(pictures, 'picture')}{f', {broken:,} with errors' if broken else ''}"
         lines += wrapped("", f"{listed[0].model_name}, {shown}, target: {setup.target}")
-        lines += wrapped("  ", f"means with 95 % intervals{f'; differences to {against}' if against else ''}")
+        lines += wrapped("  ", f"means with 95 % intervals{differences}")
         lines += _table(rows, columns)
     return lines
 

@@ -5,7 +5,7 @@ A column is one metric of one method, a number for each picture. summary.py make
 
 import json
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import lru_cache
@@ -121,8 +121,8 @@ class Explained:
 class Collection:
     """All rows.
 
-    pictures: keys in the order of the rows; sha256: of their files. setups: with the model's name. methods, columns: in
-    the order of the rows. explained: by setup, for each picture; None where it was not measured. rows: how many.
+    pictures: keys in the order of the rows; sha256: of their files. setups: with the model's name. methods: in the order
+    of the rows. columns: of each method one for every measure of its setup, without a value too. explained: by setup, for each picture; None where it was not measured. rows: how many.
     """
 
     pictures: tuple[str, ...]
@@ -245,7 +245,7 @@ class _Building:
         }
         return Collection(
             tuple(key for key, _ in self.pictures), tuple(sha for _, sha in self.pictures), dict(self.setups),
-            tuple(self._method(*place) for place in self.runs), tuple(self._column(*place) for place in self.cells),
+            tuple(self._method(*place) for place in self.runs), tuple(self._columns()),
             explained, self.rows,
         )  # fmt: skip
 
@@ -260,9 +260,18 @@ class _Building:
             _spread(runs.passes, count),
         )  # fmt: skip
 
+    def _columns(self) -> Iterator[Column]:
+        """Every measure of a setup of each of its methods, so that a method whose maps all failed is not left out."""
+        measures: dict[Setup, dict[Measure, None]] = {}
+        for setup, _, measure in self.cells:
+            measures.setdefault(setup, {})[measure] = None
+        for setup, method in self.runs:
+            for measure in measures.get(setup, {}):
+                yield self._column(setup, method, measure)
+
     def _column(self, setup: Setup, method: str, measure: Measure) -> Column:
-        cells, count = self.cells[setup, method, measure], len(self.pictures)
-        places = np.frombuffer(cells.pictures, np.int64)
+        cells, count = self.cells.get((setup, method, measure), _Cells()), len(self.pictures)
+        places = np.asarray(cells.pictures, np.int64)  # not frombuffer, which some releases refuse of nothing
         if len(np.unique(places)) != len(places):
             twice = int(np.argmax(np.bincount(places)))
             picture = tuple(self.pictures)[twice][0]
@@ -270,7 +279,7 @@ class _Building:
                 f"{measure.name} of {method} has two rows for the picture {picture}; give each row of a key once"
             )
         values, states = np.full(count, np.nan), np.zeros(count, np.uint8)
-        values[places], states[places] = np.frombuffer(cells.values), np.frombuffer(cells.states, np.uint8)
+        values[places], states[places] = np.asarray(cells.values), np.asarray(cells.states, np.uint8)
         errors = [*self.broken.get(setup, {}), *self.runs[setup, method].errors]
         states[[i for i in errors if states[i] == State.MISSING]] = State.ERROR
         curves = None

@@ -92,7 +92,7 @@ def report_html(
     headline = _headline(collection)
     context = {
         "title": f"{headline} · onnxcam evaluation", "headline": headline, "sentence": _sentence(collection, setups),
-        "setups": setups, "run": run, "compared": _compared(summary), "size": _size(),
+        "setups": setups, "run": run, "compared": _compared(summary), "uncompared": _uncompared(summary), "size": _size(),
         "has_curves": any(panel.curves for setup in setups for panel in setup.panels),
         "gallery_note": _gallery_note(len(shown), len(collection.pictures)), "maps_note": maps_note,
         "facts": _facts(run, collection), "lists": _lists(collection, run), "glossary": _glossary(setups),
@@ -168,7 +168,10 @@ def _sentence(collection: Collection, setups: Sequence[ShownSetup]) -> str:
     values = sum(column.count(State.VALUE) for column in collection.columns)
     sentence += f" {_count(values, 'value')}; {undefined:,} undefined"
     errors = sum(column.count(State.ERROR) for column in collection.columns)
-    return f"{sentence}; {errors:,} without one for an error." if errors else f"{sentence}, no errors."
+    failed = sum(len(runs.errors) for runs in collection.methods)
+    parts = [f"{errors:,} without one for an error"] if errors else []
+    parts += [f"{_count(failed, 'map')} failed with an error"] if failed else []
+    return f"{sentence}; {'; '.join(parts)}." if parts else f"{sentence}, no errors."
 
 
 def _count(number: int, noun: str) -> str:
@@ -178,7 +181,13 @@ def _count(number: int, noun: str) -> str:
 def _compared(summary: Summary) -> str:
     """The name of the method that differences are to; empty where there is nothing to compare."""
     names = {line.method: line.method_name for line in summary.methods}
-    return names.get(summary.against, "") if len(names) > 1 else ""
+    return names.get(summary.against, "") if len(names) > 1 and summary.against_has_values else ""
+
+
+def _uncompared(summary: Summary) -> str:
+    """The name of the method that differences would be to, if it had a value; empty where it has."""
+    names = {line.method: line.method_name for line in summary.methods}
+    return "" if summary.against_has_values else names.get(summary.against, "")
 
 
 def _gallery_note(shown: int, count: int) -> str:

@@ -84,12 +84,17 @@ class Summary:
     pictures: int
     rows: int
 
+    @property
+    def against_has_values(self) -> bool:
+        """Whether there is anything to compare with."""
+        return any(line.method == self.against and line.estimate is not None for line in self.lines)
+
 
 def summarise(rows: Iterable[Row] | Collection, *, against: str | None = None, seed: int = 0) -> Summary:
     """Means, medians, 95 % bootstrap intervals and paired differences of every measure of every method of every model.
 
     Rows of other targets, openings, protocols or options are never averaged. against: the method, as in the rows, that
-    the others are compared with; the first that is no baseline by default. seed: of the bootstrap, which draws
+    the others are compared with; by default the first that is no baseline and has a value. seed: of the bootstrap, which draws
     pictures; all columns of a model share its draws. Raises OptionError for an unknown method.
     """
     collection = rows if isinstance(rows, Collection) else collect(rows)
@@ -104,7 +109,9 @@ def summarise(rows: Iterable[Row] | Collection, *, against: str | None = None, s
 def _chosen(collection: Collection, against: str | None) -> str:
     """The key of the method that the others are compared with."""
     if against is None:
-        methods = sorted(collection.methods, key=lambda runs: runs.baseline)  # stable: the others in their order
+        valued = {column.method for column in collection.columns if column.count(State.VALUE)}
+        # stable: the others in their order
+        methods = sorted(collection.methods, key=lambda runs: (runs.method not in valued, runs.baseline))
         return methods[0].method if methods else ""
     for runs in collection.methods:
         if against in (runs.method, runs.name):
@@ -161,7 +168,9 @@ def _standings(columns: Sequence[Column], runs: Mapping[str, MethodRuns], seed: 
     """Where each column stands. Its leader is exchanged for a method that is clearly better until there is none."""
     standings = dict.fromkeys(columns, Standing.NONE)
     leaders = {measure: _first_leader(columns, runs, measure) for measure in {column.measure for column in columns}}
-    open_leaders = {measure: (leader,) for measure, leader in leaders.items() if leader is not None}
+    open_leaders: dict[Measure, tuple[Column, ...]] = {
+        measure: (leader,) for measure, leader in leaders.items() if leader is not None
+    }
     while open_leaders:  # each round adds a method to the leaders of a measure, so there are as many as methods at most
         others = [c for c in columns if c.measure in open_leaders and c.count(State.VALUE)]
         gains = _gains(others, {measure: before[-1] for measure, before in open_leaders.items()}, seed)

@@ -84,6 +84,25 @@ def test_a_table_has_means_intervals_differences_and_marks(results: Results, mon
     assert error == "  errors   3.png: cut short", "of all methods, so it is said once"
 
 
+def test_a_chosen_method_without_a_value_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = [
+        Row(
+            RowKey("5a", "0f", f"{i}.png", f"{i:064}", "rise", "prediction", "", "", "{}"),
+            "net.onnx",
+            "rise",
+            error="x",
+        )
+        for i in range(12)
+    ]
+    collection = collect([*rows(), *broken])
+    summary = summarise(collection, against="rise")
+    results = Results(Run(1, RunState.FINISHED, RunRecord()), collection, summary, (Path("out/a.csv"),))
+    lines = printed(results, monkeypatch, 200)
+    assert lines[1] == "  means with 95 % intervals; no differences: rise has no value"
+    failed = [line.split() for line in lines if line.split()[:1] == ["rise"]]
+    assert failed == [["rise", "-", "11", "with", "errors"]] * 2
+
+
 @pytest.mark.parametrize("columns", [36, 44, 56])
 def test_on_a_narrow_terminal_the_numbers_stand_below_the_names(
     results: Results, monkeypatch: pytest.MonkeyPatch, columns: int

@@ -136,6 +136,19 @@ def test_without_maps_it_says_how_to_keep_them(items: list[DataItem], tmp_path: 
     assert data_of(reader)["mapsNote"] == HOW_TO_KEEP
 
 
+def test_a_method_that_failed_everywhere_is_in_the_sentence_and_the_tables(tmp_path: Path) -> None:
+    given = [*rows({"a": {"insertion": [0.1, 0.2]}})]
+    given += [row(f"{i}.jpg", "b", "", None, error="no gradient") for i in range(2)]
+    write_report(given, tmp_path / "report.html", against="b")
+    text = "".join(read(tmp_path / "report.html")[0].text)
+    assert "2 values; 0 undefined; 2 without one for an error; 2 maps failed with an error." in text
+    assert "There are no differences: b has no value." in text
+    write_report(given[2:], tmp_path / "report.html")
+    text = "".join(read(tmp_path / "report.html")[0].text)
+    assert "2 maps failed with an error." in text
+    assert "no errors" not in text
+
+
 def test_a_report_without_rows_says_so(tmp_path: Path) -> None:
     write_report([], tmp_path / "report.html")
     assert "Nothing was measured" in "".join(read(tmp_path / "report.html")[0].text)

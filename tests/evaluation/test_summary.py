@@ -8,6 +8,7 @@ from evaluated import curve, row, rows
 
 from onnxcam.errors import OptionError
 from onnxcam.evaluation.collection import GRID, Measure, State, collect, on_grid
+from onnxcam.evaluation.export import summary_csv
 from onnxcam.evaluation.statistics import means_with_intervals
 from onnxcam.evaluation.summary import Standing, SummaryLine, summarise
 
@@ -139,6 +140,25 @@ def test_a_mask_of_1_that_loses_nothing_by_definition_is_not_ahead() -> None:
     standings = {method: line(summary, method, "average_drop").standing for method in given}
     assert standings["ones"] is Standing.NONE
     assert standings["gaussian"] is Standing.AHEAD
+
+
+def test_a_method_that_failed_on_every_picture_keeps_its_lines() -> None:
+    given = [*rows({"a": {"road": [0.1, 0.2], "adcc": [0.1, 0.2]}})]
+    given += [row(f"{i}.jpg", "b", "", None, error="the gradient is missing") for i in range(2)]
+    summary = summarise(given)
+    assert [(x.method, x.measure.metric) for x in summary.lines] == [
+        ("a", "road"), ("a", "adcc"), ("b", "road"), ("b", "adcc"),
+    ]  # fmt: skip
+    failed = line(summary, "b", "road")
+    assert (failed.estimate, failed.median, failed.errors, failed.missing) == (None, None, 2, 0)
+    assert len(summary_csv(summary).splitlines()) == 5
+
+
+def test_a_method_without_a_value_is_not_compared_with_by_itself_and_chosen_it_is_said() -> None:
+    given = [row("0.jpg", "b", "", None, error="no gradient"), *rows({"a": {"road": [0.1]}})]
+    assert (summarise(given).against, summarise(given).against_has_values) == ("a", True)
+    chosen = summarise(given, against="b")
+    assert (chosen.against, chosen.against_has_values) == ("b", False)
 
 
 def test_other_models_targets_protocols_and_options_are_other_lines() -> None:
