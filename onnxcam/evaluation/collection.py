@@ -121,8 +121,9 @@ class Explained:
 class Collection:
     """All rows.
 
-    pictures: keys in the order of the rows; sha256: of their files. setups: with the model's name. methods: in the order
-    of the rows. columns: of each method one for every measure of its setup, without a value too. explained: by setup, for each picture; None where it was not measured. rows: how many.
+    pictures: keys in the order of the rows; sha256: of their files. setups: with the model's name. methods: in the
+    order of the rows. columns: of each method one for every measure of its setup, without a value too. explained: by
+    setup, for each picture; None where it was not measured. rows: how many.
     """
 
     pictures: tuple[str, ...]

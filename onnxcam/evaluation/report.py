@@ -92,7 +92,8 @@ def report_html(
     headline = _headline(collection)
     context = {
         "title": f"{headline} · onnxcam evaluation", "headline": headline, "sentence": _sentence(collection, setups),
-        "setups": setups, "run": run, "compared": _compared(summary), "uncompared": _uncompared(summary), "size": _size(),
+        "setups": setups, "run": run, "compared": _compared(summary), "uncompared": _uncompared(summary),
+        "size": _size(),
         "has_curves": any(panel.curves for setup in setups for panel in setup.panels),
         "gallery_note": _gallery_note(len(shown), len(collection.pictures)), "maps_note": maps_note,
         "facts": _facts(run, collection), "lists": _lists(collection, run), "glossary": _glossary(setups),

@@ -94,8 +94,8 @@ def summarise(rows: Iterable[Row] | Collection, *, against: str | None = None, s
     """Means, medians, 95 % bootstrap intervals and paired differences of every measure of every method of every model.
 
     Rows of other targets, openings, protocols or options are never averaged. against: the method, as in the rows, that
-    the others are compared with; by default the first that is no baseline and has a value. seed: of the bootstrap, which draws
-    pictures; all columns of a model share its draws. Raises OptionError for an unknown method.
+    the others are compared with; by default the first that is no baseline and has a value. seed: of the bootstrap,
+    which draws pictures; all columns of a model share its draws. Raises OptionError for an unknown method.
     """
     collection = rows if isinstance(rows, Collection) else collect(rows)
     chosen = _chosen(collection, against)
