@@ -13,7 +13,11 @@ SETTLED = 2.0
 
 @dataclass(frozen=True)
 class Stamp:
-    """text: size, time of the last change in ns, and inode. settled: whether a later change has another one."""
+    """text: size, times of the last change in ns, and inode. settled: whether a later change has another one.
+
+    The times are that of the content, which programs set as they like, and that of the inode (st_ctime), which they
+    cannot set; on Windows the second is the file's creation.
+    """
 
     text: str
     settled: bool
@@ -25,8 +29,8 @@ def stamp_of(path: str | os.PathLike[str]) -> Stamp | None:
         status = os.stat(path)
     except (OSError, ValueError):
         return None
-    settled = time.time() - status.st_mtime > SETTLED
-    return Stamp(f"{status.st_size} {status.st_mtime_ns} {status.st_ino}", settled)
+    settled = time.time() - max(status.st_mtime, status.st_ctime) > SETTLED
+    return Stamp(f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}", settled)
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:

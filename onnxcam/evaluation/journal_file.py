@@ -60,7 +60,7 @@ CREATE VIEW measurements AS
   FROM rows JOIN pictures ON pictures.id = rows.picture JOIN settings ON settings.id = rows.setting
     JOIN models ON models.id = settings.model;
 """
-"""files: a stamp is size, time of the last change in ns, and inode. settings: all of a RowKey but the picture; one
+"""files: a stamp is size, times of the last change in ns, and inode. settings: all of a RowKey but the picture; one
 without metric is that of a map: rows that say why there is none, and the maps that are kept, have it. plans: the
 settings that a run requests of a picture, in the order of the request. value and probability: a number, NULL, or 'nan',
 which SQLite has not. measurements: for people who open the file themselves."""
