@@ -19,7 +19,7 @@ from PIL import Image
 from small_models import CLASSIFIER, filled
 
 from onnxcam import Explainer, evaluate
-from onnxcam.errors import InferenceError, ModelError, OnnxCamError, OptionError, OutOfMemory, TimedOut
+from onnxcam.errors import InferenceError, ModelError, ModelsNotOpened, OnnxCamError, OptionError, OutOfMemory, TimedOut
 from onnxcam.evaluation import evaluate as driver
 from onnxcam.evaluation import map_rows
 from onnxcam.evaluation.dataset import DataItem, DataSet
@@ -310,6 +310,33 @@ def test_several_models_are_told_apart(model: ModelRequest, data: DataSet, tmp_p
     with pytest.raises(ModelError):  # before anything is computed
         next(evaluate([model, tmp_path / "missing.onnx"], data, METHODS, METRICS, store=tmp_path / "none"))
     assert not (tmp_path / "none").exists()
+
+
+def test_a_model_that_cannot_be_opened_has_its_earlier_rows_and_the_next_is_measured(
+    model: ModelRequest, data: DataSet, tmp_path: Path
+) -> None:
+    store = tmp_path / "results"
+    run(model, dataclasses.replace(data, items=data.items[1:3]), store)
+    other = tmp_path / "other.onnx"
+    onnx.save(filled(CLASSIFIER, seed=9), other)
+    second = dataclasses.replace(model, model=other)
+
+    def engine(tasks: Iterable[Task], work: Work) -> Iterator[ItemResult]:
+        if work.request.model == model.model:  # as an engine in other processes does
+            work.failure = InferenceError("no such device")
+            next(iter(tasks))
+            raise work.failure
+        yield from run_local(tasks, work.evaluator)
+
+    rows: list[Row] = []
+    with pytest.raises(ModelsNotOpened, match=r"1 of 2 models cannot be opened.*: tiny\.onnx: no such device"):
+        rows.extend(evaluate([model, second], data, METHODS, METRICS, store=store, baselines=(), engine=engine))
+    with pytest.raises(InferenceError, match=r"^no such device"):
+        list(evaluate(model, data, METHODS, METRICS, store=store, baselines=(), engine=engine))
+    assert comparable(rows) == comparable(stored(store, 1))
+    assert [(row.model_name, row.key.picture) for row in rows] == [
+        ("tiny.onnx", key) for key in ("1.png", "2.png") for _ in range(PER_PICTURE)
+    ] + [("other.onnx", item.key) for item in data.items for _ in range(PER_PICTURE)]
 
 
 def test_a_journal_that_is_given_stays_open(model: ModelRequest, data: DataSet, tmp_path: Path) -> None:
