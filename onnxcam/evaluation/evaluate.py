@@ -231,7 +231,7 @@ class _Driver:
                     self._report(work.identity)
                     walked = 0
                 self.in_work[item.key] = position
-                yield Task(item, sha256, missing if len(missing) < len(keys) else None)
+                yield Task(item, sha256, missing if missing != keys else None)
                 continue
             self.pace.kept, walked = self.pace.kept + 1, walked + 1
             if self.job.stored_rows:

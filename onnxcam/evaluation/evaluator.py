@@ -19,7 +19,7 @@ from onnxcam.evaluation.map_rows import SourceMap
 from onnxcam.evaluation.model_request import ModelIdentity, ModelRequest, identify
 from onnxcam.evaluation.options import EvaluationOptions, MapSource, SourceKind
 from onnxcam.evaluation.picture_work import OpenedMethods, evaluate_picture
-from onnxcam.evaluation.row_keys import row_keys
+from onnxcam.evaluation.row_keys import row_keys, without_map
 from onnxcam.evaluation.rows import ItemResult, RowKey
 from onnxcam.explainer.explainer import Explainer
 from onnxcam.explainer.measuring import Requests, check_boxes
@@ -86,6 +86,8 @@ class Evaluator:
     def evaluate(self, item: DataItem, picture_sha256: str, only: Collection[RowKey] | None = None) -> ItemResult:
         """The rows of one picture. only: the keys of the rows to compute; None for all.
 
+        without_map() of a key stands for the map alone, of which no metric is measured, where maps are kept.
+
         What goes wrong is in the rows: the error of a picture or of a method has one row for each map that there is
         not, an undefined metric its reason. Raises InferenceError where the Evaluator is closed, before or meanwhile.
         """
@@ -98,8 +100,9 @@ class Evaluator:
                 for key, meaning in meanings.items()
                 if meaning.source is source and (only is None or key in only)
             ]
-            if rows:
-                sources.append(SourceMap(source, rows))
+            key = without_map(next(key for key, meaning in meanings.items() if meaning.source is source))
+            if rows or (only is not None and key in only):
+                sources.append(SourceMap(source, key, rows))
         result = evaluate_picture(self._methods, self.options, item, sources) if sources else ItemResult(item.key, ())
         if self._closed:  # whose errors are no errors of the picture
             raise InferenceError("this evaluator is closed")

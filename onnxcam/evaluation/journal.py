@@ -12,6 +12,7 @@ from collections.abc import Container, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -187,8 +188,8 @@ class Journal:
         """Records what the run requests of one picture; returns the keys of what has to be computed.
 
         position: of the picture in the run, each once. keys: of one picture. maps_of: methods whose maps are kept.
-        retry_errors: rows with an error count as missing; transient ones always do. Plans are committed with the next
-        picture, or by close().
+        retry_errors: rows with an error count as missing; transient ones always do. Where a map alone is missing, the
+        key is without_map() of the method's. Plans are committed with the next picture, or by close().
         """
         with sentences(self.path):
             self._begin()
@@ -199,15 +200,18 @@ class Journal:
                 "INSERT OR REPLACE INTO run_pictures VALUES (?, ?, ?, ?)", (run, position, picture, plan)
             )
             stored = self._stored(picture, retry_errors=retry_errors)
-            mapped = stored | self._with_maps(picture) if maps_of else stored
+            mapped = stored | self._with_maps(picture) if maps_of else set()
             self._planned += 1
             if self._planned >= PLANNED_AT_ONCE:
                 self._commit()
-        return tuple(
-            key
-            for key, (number, instead) in zip(keys, numbers, strict=True)
-            if (number not in stored and instead not in stored) or (key.method in maps_of and instead not in mapped)
-        )
+        missing = [k for k, pair in zip(keys, numbers, strict=True) if stored.isdisjoint(pair)]
+        methods = {key.method for key in missing}  # which give their maps too
+        unmapped = [
+            without_map(key)
+            for key, (_, instead) in zip(keys, numbers, strict=True)
+            if key.method in maps_of and key.method not in methods and instead not in mapped
+        ]
+        return (*missing, *dict.fromkeys(unmapped))
 
     def add(self, result: ItemResult) -> None:
         """Stores a picture's rows and maps: all of them, or none where this raises or the process ends.
@@ -216,7 +220,7 @@ class Journal:
         """
         files = self._write_maps(result)
         with self._transaction():
-            picture = self._picture(result.rows[0].key)
+            picture = self._picture(next(chain((row.key for row in result.rows), result.map_keys.values())))
             explained: set[int] = set()
             for row in result.rows:
                 setting, instead = self._setting(row.key)
@@ -225,9 +229,11 @@ class Journal:
                 self._connection.execute(UPSERT, (picture, setting, *values_of(row)))
                 if setting != instead:
                     explained.add(instead)
-                if row.method_name in files:
-                    file = files[row.method_name]
-                    self._connection.execute("INSERT OR REPLACE INTO maps VALUES (?, ?, ?)", (picture, instead, file))
+            for name, file in files.items():
+                setting, _ = self._setting(result.map_keys[name])
+                self._name("settings", setting, name)
+                self._connection.execute("INSERT OR REPLACE INTO maps VALUES (?, ?, ?)", (picture, setting, file))
+                explained.add(setting)
             # An earlier try said that there is no map.
             self._connection.executemany(
                 "DELETE FROM rows WHERE picture = ? AND setting = ?", [(picture, instead) for instead in explained]
@@ -235,7 +241,7 @@ class Journal:
 
     def _write_maps(self, result: ItemResult) -> dict[str, str]:
         """Writes the maps; returns the name of the file of each, by the method's name."""
-        files = {row.method_name: map_file_name(row.key) for row in result.rows if row.method_name in result.maps}
+        files = {name: map_file_name(key) for name, key in result.map_keys.items()}
         for file in dict.fromkeys(files.values()):
             names = [name for name, of_name in files.items() if of_name == file]
             maps = {name: result.maps[name] for name in names}

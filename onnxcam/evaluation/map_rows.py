@@ -9,7 +9,6 @@ import numpy as np
 
 from onnxcam.errors import OnnxCamError, OptionError, OutOfMemory, TimedOut, UndefinedSaliency
 from onnxcam.evaluation.options import MapSource, SourceKind
-from onnxcam.evaluation.row_keys import without_map
 from onnxcam.evaluation.rows import Row, RowKey
 from onnxcam.evaluation.shared_scorer import SharedScorer
 from onnxcam.explainer.measuring import Again
@@ -31,11 +30,13 @@ TRANSIENT = (TimedOut, OutOfMemory)
 class SourceMap:
     """What a source gave for one picture. values: the map (*size) on the model's input; None where there is an error.
 
-    rows: the key and the metric's name of each row. again: explains another image by the method. passes, seconds: that
+    key: of the row that says why there is no map. rows: the key and the metric's name of each row; none where the map
+    alone is requested. again: explains another image by the method. passes, seconds: that
     the map took.
     """
 
     source: MapSource
+    key: RowKey
     rows: Sequence[tuple[RowKey, str]]
     values: Map | None = None
     error: OnnxCamError | None = None
@@ -78,7 +79,7 @@ class PictureContext:
 
 def error_row(source_map: SourceMap, context: PictureContext) -> Row:
     """The row of a source without a map."""
-    return _row(without_map(source_map.rows[0][0]), source_map, context, error=source_map.error)
+    return _row(source_map.key, source_map, context, error=source_map.error)
 
 
 def measured_rows(source_map: SourceMap, scorer: SharedScorer, context: PictureContext) -> list[Row]:

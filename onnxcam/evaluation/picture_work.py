@@ -70,10 +70,10 @@ def evaluate_picture(
             forward.release()
     score_masked_pictures(maps, scorer)
     rows = [row for each in maps for row in measured_rows(each, scorer, context)]
-    kept = {}
-    if options.keep_maps:
-        kept = {each.source.title: each.values for each in maps if _is_kept(each) and each.values is not None}
-    return ItemResult(item.key, tuple(rows), kept, dict.fromkeys(kept, scorer.placement))
+    kept = [each for each in maps if options.keep_maps and _is_kept(each)]
+    values = {each.source.title: each.values for each in kept if each.values is not None}
+    keys = {each.source.title: each.key for each in kept if each.values is not None}
+    return ItemResult(item.key, tuple(rows), values, dict.fromkeys(values, scorer.placement), keys)
 
 
 def _failed(item: DataItem, sources: Sequence[SourceMap], context: PictureContext, error: OnnxCamError) -> ItemResult:

@@ -66,11 +66,13 @@ class ItemResult:
     """All rows of one picture by one model; the unit of work, of a transaction, and of what is computed again.
 
     item: the DataItem's key. maps: by method_name, (H,W) in [0,1], where maps are kept, with their placement on the
-    picture in `placements`. errors of a picture are rows, never exceptions.
+    picture in `placements` and, in `map_keys`, without_map() of their rows' keys. errors of a picture are rows, never
+    exceptions.
     """
 
     item: str
     rows: tuple[Row, ...]
     maps: Mapping[str, Map] = field(default_factory=dict)
     placements: Mapping[str, Any] = field(default_factory=dict)
+    map_keys: Mapping[str, RowKey] = field(default_factory=dict)
     seconds: float = 0.0

@@ -164,6 +164,16 @@ def test_only_what_is_missing_is_computed(model: Path, item: DataItem) -> None:
         assert one.evaluate(item, "sha", only=()).rows == ()
 
 
+def test_a_map_alone_is_made_without_a_metric(model: Path, item: DataItem, monkeypatch: pytest.MonkeyPatch) -> None:
+    with evaluator(model, keep_maps=True) as one:
+        full = one.evaluate(item, "sha")
+        monkeypatch.setattr("onnxcam.evaluation.map_rows.measure", None)
+        alone = one.evaluate(item, "sha", only=[full.map_keys["layer-cam"]])
+    assert (alone.rows, set(alone.maps)) == ((), {"layer-cam"})
+    assert alone.map_keys == {"layer-cam": full.map_keys["layer-cam"]}
+    np.testing.assert_allclose(alone.maps["layer-cam"], full.maps["layer-cam"], atol=1e-6)
+
+
 def test_a_label_of_the_data_is_explained(model: Path, item: DataItem) -> None:
     labelled = {**OPENING, "labels": NAMES}
     with (

@@ -359,7 +359,8 @@ def maps_of(*methods: str, value: float = 0.5) -> PictureMaps:
 
 def kept(picture: str, methods: tuple[str, ...], names: tuple[str, ...]) -> ItemResult:
     maps = maps_of(*names)
-    return ItemResult(picture, result_of(keys_of(picture, methods)).rows, maps.maps, maps.placements)
+    keys = {name: without_map(key_of(picture, name.lower())) for name in names}
+    return ItemResult(picture, result_of(keys_of(picture, methods)).rows, maps.maps, maps.placements, keys)
 
 
 def test_maps_are_kept_in_a_file_for_each_picture(path: Path) -> None:
@@ -393,7 +394,7 @@ def test_each_label_and_each_map_of_another_tool_has_its_file(path: Path) -> Non
         for value, each in enumerate(options):
             rows = result_of(keys_of("a", ("ours",), options=each)).rows
             maps = maps_of("Ours", value=value / 4)
-            journal.add(ItemResult("a", rows, maps.maps, maps.placements))
+            journal.add(ItemResult("a", rows, maps.maps, maps.placements, {"Ours": without_map(rows[0].key)}))
         for value, (run, each) in enumerate(zip(runs, options, strict=True)):
             (kept_file,) = journal.kept_maps(run=run)
             assert kept_file.options == each
@@ -408,17 +409,21 @@ def test_maps_of_several_files_of_a_picture_are_joined() -> None:
     assert joined([]) is None
 
 
-def test_rows_without_the_maps_that_are_to_be_kept_are_computed_again(path: Path) -> None:
+def test_a_map_that_is_to_be_kept_and_is_not_there_is_computed_alone(path: Path) -> None:
     keys = keys_of("a")
     with Journal(path) as journal:
         run = planned(journal, keys)
         journal.add(result_of(keys))
         assert journal.plan(run, 0, keys) == ()
-        assert journal.plan(run, 0, keys, maps_of={"score-cam"}) == keys[3:]
-        journal.add(kept("a", ("score-cam",), ("Score-Cam",)))
+        alone = (without_map(keys[3]),)
+        assert journal.plan(run, 0, keys, maps_of={"score-cam"}) == alone
+        more = key_of("a", "score-cam", "adcc", "")
+        assert journal.plan(run, 0, (*keys, more), maps_of={"score-cam"}) == (more,), "which gives the map too"
+        journal.add(dataclasses.replace(kept("a", ("score-cam",), ("Score-Cam",)), rows=()))
         assert journal.plan(run, 0, keys, maps_of={"score-cam"}) == ()
+        assert [row.key for row in journal.rows(run=run)] == list(keys)
         journal.kept_maps()[0].file.unlink()
-        assert journal.plan(run, 0, keys, maps_of={"score-cam"}) == keys[3:]
+        assert journal.plan(run, 0, keys, maps_of={"score-cam"}) == alone
 
 
 def test_a_method_called_as_an_argument_of_numpy_keeps_its_map(tmp_path: Path) -> None:

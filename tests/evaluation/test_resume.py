@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from evaluated_rows import plain_row
+from evaluated_rows import keys_of, plain_row
 from PIL import Image
 from small_models import CLASSIFIER, filled
 
@@ -269,6 +269,7 @@ def test_maps_are_kept_on_request_also_of_rows_that_are_there(
     for pictures_computed in (5, 0):
         run(model, data, store, baselines=("ones",), keep_maps=True)
         assert len(computed) == pictures_computed
+        assert all(key.metric == "" for _, only in computed for key in only or keys_of("", METHODS)), "maps alone"
         computed.clear()
     with Journal(store / "journal.sqlite", read_only=True) as journal:
         kept = journal.kept_maps(run=journal.runs()[-1].number)
