@@ -4,6 +4,7 @@ A column is one metric of one method, a number for each picture. summary.py make
 """
 
 import json
+import math
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -230,11 +231,13 @@ class _Building:
 
     def _measure(self, cells: _Cells, picture: int, row: Row) -> None:
         cells.pictures.append(picture)
-        cells.values.append(row.value if row.value is not None else np.nan)
-        state = State.VALUE if row.value is not None else State.ERROR if row.error else State.UNDEFINED
+        finite = row.value is not None and math.isfinite(row.value)
+        cells.values.append(row.value if row.value is not None and finite else np.nan)
+        state = State.VALUE if finite else State.ERROR if row.error else State.UNDEFINED
         cells.states.append(state)
         if state is not State.VALUE:
-            text = row.error or row.reason or "no reason was given"
+            gave = "no reason was given" if row.value is None else f"{row.value} is no finite number"
+            text = row.error or row.reason or gave
             key = text if len(cells.texts) < REASONS else "another reason"
             cells.reasons[picture] = cells.texts.setdefault(key, key)
         if self.curves and row.curve is not None:

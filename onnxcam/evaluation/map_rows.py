@@ -1,5 +1,6 @@
 """The rows of one map: every requested metric of it, or the row that says why there is no map."""
 
+import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -140,6 +141,8 @@ def _row(
     error: OnnxCamError | None = None,
 ) -> Row:
     target = context.target
+    if measured is not None and measured.value is not None and not math.isfinite(measured.value):
+        measured = replace(measured, value=None, reason=f"the metric gave {measured.value}, which is no finite number")
     return Row(
         key,
         context.model_name,

@@ -14,7 +14,7 @@ from onnxcam.explainer.arguments import checked_method, shown
 from onnxcam.limits import is_whole
 from onnxcam.methods.blocks import Method
 from onnxcam.methods.options import choose
-from onnxcam.methods.registry import changed_options, method
+from onnxcam.methods.registry import changed_options, method, method_names
 from onnxcam.metrics.arguments import known_seed, typed
 from onnxcam.metrics.baselines import BASELINES
 from onnxcam.metrics.metric import Need
@@ -135,10 +135,18 @@ def metrics_for(names: Sequence[str], items: Iterable[DataItem]) -> tuple[str, .
 
 
 def _sources(methods: Sequence[Method], folders: Sequence[Path], baselines: Sequence[str]) -> tuple[MapSource, ...]:
-    """What gives the maps: the methods, the folders, then the baselines. Raises OptionError where two share a name."""
+    """What gives the maps: the methods, the folders, then the baselines. Raises OptionError where two share a name.
+
+    A folder is never called like a method or a baseline, whether that is measured or not: rows have the name alone.
+    """
     sources = [MapSource(SourceKind.METHOD, method_key(m), _title(m), method=m) for m in methods]
     for folder in folders:
         name = folder.resolve().name
+        known = "baseline" if name in BASELINES else "method" if name in method_names() else None
+        if known is not None:
+            raise OptionError(
+                f"{folder}: {name} is the name of a {known}; rename this folder of maps, such as their-{name}"
+            )
         sources.append(MapSource(SourceKind.FOLDER, name, name, folder=folder))
     sources += [MapSource(SourceKind.BASELINE, name, name) for name in baselines]
     keys = [source.key for source in sources]

@@ -10,11 +10,13 @@ from small_models import CLASSIFIER, filled
 
 from onnxcam import Explainer, Preset
 from onnxcam.errors import OptionError, PictureError
+from onnxcam.evaluation import map_rows
 from onnxcam.evaluation.dataset import DataItem, LabelledBox
 from onnxcam.evaluation.evaluator import Evaluator
 from onnxcam.evaluation.model_request import ModelRequest
 from onnxcam.evaluation.options import EvaluationOptions
 from onnxcam.evaluation.other_maps import map_file, on_input, read_map
+from onnxcam.metrics.measurement import Measurement
 from onnxcam.types import Placement
 
 PLAIN = Preset("plain", 1 / 255, (0.5,), (0.25,), crop=1.0)
@@ -49,6 +51,14 @@ def test_a_map_is_measured_as_measure_does(item: DataItem, tmp_path: Path) -> No
             else:
                 assert row.value == pytest.approx(expected[row.key.metric].value, abs=1e-6)
         np.testing.assert_array_equal(result.maps["their tool"], values())
+
+
+def test_a_number_that_is_not_finite_is_an_undefined_value(item: DataItem, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(map_rows, "measure", lambda *_, **__: Measurement("sparseness", float("inf")))
+    options = EvaluationOptions(["grad-cam"], ["sparseness"], ())
+    with Evaluator(ModelRequest(filled(CLASSIFIER).SerializeToString(), {"preset": PLAIN}), options) as one:
+        (row,) = one.evaluate(item, "sha").rows
+    assert (row.value, row.reason, row.error) == (None, "the metric gave inf, which is no finite number", None)
 
 
 def test_a_map_that_cannot_be_used_is_a_row_with_its_reason(item: DataItem, tmp_path: Path) -> None:
@@ -134,6 +144,13 @@ def test_beyond_the_picture_there_is_nothing() -> None:
 def test_a_coarse_map_is_enlarged_as_the_library_enlarges_masks() -> None:
     coarse = on_input(np.array([[0.0, 1.0]], np.float32), (1, 4), None, "map")
     np.testing.assert_allclose(coarse, [[0, 0.25, 0.75, 1]])
+
+
+@pytest.mark.parametrize(("name", "kind"), [("gaussian", "baseline"), ("ones", "baseline"), ("rise", "method")])
+def test_a_folder_named_like_a_method_or_a_baseline_is_refused(tmp_path: Path, name: str, kind: str) -> None:
+    """Also where that is not measured: rows have the name alone, and it would be taken for it."""
+    with pytest.raises(OptionError, match=f"{name} is the name of a {kind}; rename this folder"):
+        EvaluationOptions(["cam"], baselines=(), maps_folder=tmp_path / name)
 
 
 def test_a_folder_without_a_name_of_its_own_is_refused(tmp_path: Path) -> None:

@@ -161,6 +161,16 @@ def test_a_method_without_a_value_is_not_compared_with_by_itself_and_chosen_it_i
     assert (chosen.against, chosen.against_has_values) == ("b", False)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_value_that_is_no_finite_number_is_undefined_and_counted(value: float) -> None:
+    given = rows({"a": {"road": [0.1, value, 0.3]}})
+    collection = collect(given)
+    one = line(summarise(collection), "a", "road")
+    assert one.estimate is not None
+    assert (one.estimate.mean, one.estimate.n, one.undefined) == (pytest.approx(0.2), 2, 1)
+    assert collection.columns[0].reasons == {1: f"{value} is no finite number"}
+
+
 def test_other_models_targets_protocols_and_options_are_other_lines() -> None:
     given = [
         row("0.jpg", "a", "deletion", 0.1, protocol="zero"),
