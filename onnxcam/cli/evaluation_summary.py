@@ -106,18 +106,37 @@ def _tables(summary: "Summary", collection: "Collection", columns: int | None) -
             differences = f"; no differences: {to} has no value"
         rows = []
         for measure in dict.fromkeys(line.measure for line in listed):
-            rows += [Row(_title(measure)), *(_row(line, broken) for line in listed if line.measure == measure)]
+            rows += [
+                Row(_title(measure)),
+                *(_row(line, broken, pictures) for line in listed if line.measure == measure),
+            ]
         shown = f"{count(pictures, 'picture')}{f', {broken:,} with errors' if broken else ''}"
         lines += wrapped("", f"{listed[0].model_name}, {shown}, target: {setup.target}")
-        lines += wrapped("  ", f"means with 95 % intervals{differences}")
+        lines += wrapped("  ", f"{_means(listed)}{differences}")
         lines += _table(rows, columns)
     return lines
 
 
-def _row(line: "SummaryLine", broken: int) -> Row:
-    """broken: pictures with an error in every line, which the heading says."""
+def _means(lines: "Sequence[SummaryLine]") -> str:
+    """What the numbers are, in words."""
+    from onnxcam.evaluation.statistics import LEAST_PAIRS
+
+    estimates = [line.estimate for line in lines if line.estimate is not None]
+    if not any(one.interval for one in estimates):
+        return f"means; intervals need {LEAST_PAIRS} pictures"
+    few = not all(one.interval for one in estimates)
+    return f"means with 95 % intervals{f', which need {LEAST_PAIRS} pictures' if few else ''}"
+
+
+def _row(line: "SummaryLine", broken: int, pictures: int) -> Row:
+    """broken: pictures with an error in every line, which the heading says, as it does the number of pictures."""
     gaps = {"undefined": line.undefined, "with errors": line.errors - broken, "missing": line.missing}
-    gap = ", ".join(f"{number:,} {what}" for what, number in gaps.items() if number)
+    words = [f"{number:,} {what}" for what, number in gaps.items() if number]
+    if line.estimate is not None and line.estimate.n != pictures - broken:
+        words.insert(0, f"n = {line.estimate.n:,}")
+    if line.estimate is not None and line.difference is not None and line.difference.n != line.estimate.n:
+        words.append(count(line.difference.n, "pair"))
+    gap = ", ".join(words)
     name = f"({line.method_name})" if line.baseline else line.method_name
     percent = _is_percent(line.measure)
     mean, interval = _estimate(line.estimate, percent)
@@ -128,12 +147,12 @@ def _row(line: "SummaryLine", broken: int) -> Row:
 
 
 def _estimate(estimate: "Estimate | None", percent: bool, *, signed: bool = False) -> tuple[str, str]:
-    """(mean, interval) as text; empty where there is none."""
+    """(mean, interval) as text; empty where there is none, the interval where there are too few pictures."""
     if estimate is None:
         return "", ""
     sign = "+" if signed else ""
-    mean, low, high = (_number(value, percent, sign) for value in (estimate.mean, estimate.low, estimate.high))
-    return mean, f"[{low}, {high}]"
+    numbers = [_number(value, percent, sign) for value in (estimate.mean, *(estimate.interval or ()))]
+    return numbers[0], f"[{', '.join(numbers[1:])}]" if estimate.interval else ""
 
 
 def _number(value: float, percent: bool, sign: str) -> str:

@@ -142,7 +142,11 @@ def _line(line: SummaryLine) -> dict[str, Any]:
 
 
 def _estimate(estimate: Estimate | None) -> dict[str, Any] | None:
-    return None if estimate is None else asdict(estimate)
+    """low and high are None where there are too few numbers for an interval."""
+    if estimate is None:
+        return None
+    low, high = estimate.interval or (None, None)
+    return {"mean": estimate.mean, "low": low, "high": high, "n": estimate.n}
 
 
 def _flat(line: SummaryLine) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Line:
-    """A mean curve. path, band: SVG paths, the band that of the 95 % interval. n: of the curves."""
+    """A mean curve. path, band: SVG paths, the band that of the 95 % interval, empty without one. n: of the curves."""
 
     method: str
     path: str
@@ -110,8 +110,9 @@ def _line(method: str, estimates: Sequence[Estimate | None], up: Axis) -> Line:
     mean = [_point(share, one.mean, up) for share, one in points]
     top = [_point(share, one.high, up) for share, one in points]
     bottom = [_point(share, one.low, up) for share, one in points]
-    n = max(one.n for _, one in points)
-    return Line(method, f"M{'L'.join(mean)}", f"M{'L'.join([*top, *bottom[::-1]])}Z", n)
+    has_band = all(one.interval for _, one in points)
+    band = f"M{'L'.join([*top, *bottom[::-1]])}Z" if has_band else ""
+    return Line(method, f"M{'L'.join(mean)}", band, max(one.n for _, one in points))
 
 
 def _x(share: float) -> float:

@@ -51,7 +51,9 @@ class ShownMeasure:
 
 @dataclass(frozen=True)
 class Cell:
-    """One measure of one method. place, low, high: of mean and interval, and median's, in percent of the panel's axis.
+    """One measure of one method. interval: empty for too few pictures. n: of the values; fewer: the same in words,
+    where it is less than the pictures of the model. place, low, high: of mean and interval, and median's, in percent of
+    the panel's axis.
 
     change: the difference to the compared method with its interval; clear: whether the interval excludes 0; gain:
     whether it is then better, None where the metric has no direction. holes: what is missing, in words; gap: in one.
@@ -73,6 +75,7 @@ class Cell:
     standing: Standing
     holes: str
     gap: str
+    fewer: str = ""
 
 
 @dataclass(frozen=True)
@@ -217,7 +220,7 @@ def _cell(line: SummaryLine, column: Column, along: Axis, shown: ShownMeasure) -
         along.percent(estimate.mean), along.percent(estimate.low), along.percent(estimate.high),
         along.percent(line.median), distribution(column.values, along),
         "" if change is None else signed(change.mean, digits), "" if change is None else _interval(change, digits),
-        clear, gain, line.standing, holes, gap,
+        clear, gain, line.standing, holes, gap, f"n = {estimate.n:,}" if holes else "",
     )  # fmt: skip
 
 
@@ -227,9 +230,11 @@ def signed(value: float, digits: int) -> str:
 
 
 def _interval(estimate: Estimate, digits: int) -> str:
-    """With a dash between; with a word where a minus sign would meet the dash."""
-    dash = "–" if estimate.low >= 0 else " to "  # noqa: RUF001
-    return f"{number(estimate.low, digits)}{dash}{number(estimate.high, digits)}"
+    """With a dash between; with a word where a minus sign would meet the dash. Empty for too few pictures."""
+    if estimate.interval is None:
+        return ""
+    low, high = estimate.interval
+    return f"{number(low, digits)}{'–' if low >= 0 else ' to '}{number(high, digits)}"  # noqa: RUF001
 
 
 def _holes(line: SummaryLine, column: Column) -> str:

@@ -17,7 +17,10 @@ DRAWN = 1_000_000
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean of n numbers with its 95 % percentile bootstrap interval. low and high are the mean where n is 1."""
+    """A mean of n numbers. low, high: between which the middle 95 % of the bootstrap's means lie.
+
+    Draws of few numbers are too much alike, and those of one are all the same: `interval` is what may be shown.
+    """
 
     mean: float
     low: float
@@ -25,9 +28,14 @@ class Estimate:
     n: int
 
     @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % percentile bootstrap interval; None for fewer than LEAST_PAIRS numbers."""
+        return (self.low, self.high) if self.n >= LEAST_PAIRS else None
+
+    @property
     def excludes_zero(self) -> bool:
-        """Whether a difference is told apart from 0: by its interval, and with at least LEAST_PAIRS pairs."""
-        return self.n >= LEAST_PAIRS and not self.low <= 0 <= self.high
+        """Whether a difference is told apart from 0: by its interval, which needs at least LEAST_PAIRS pairs."""
+        return self.interval is not None and not self.low <= 0 <= self.high
 
 
 def mean_with_interval(values: npt.ArrayLike, *, seed: int = 0, resamples: int = RESAMPLES) -> Estimate | None:

@@ -84,6 +84,24 @@ def test_a_table_has_means_intervals_differences_and_marks(results: Results, mon
     assert error == "  errors   3.png: cut short", "of all methods, so it is said once"
 
 
+def test_too_few_pictures_have_no_interval_and_a_smaller_number_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def shown(given: list[Row]) -> list[list[str]]:
+        collection = collect(given)
+        results = Results(Run(1, RunState.FINISHED, RunRecord()), collection, summarise(collection), (Path("a.csv"),))
+        return [line.split() for line in printed(results, monkeypatch, 200)]
+
+    few = [one for one in rows() if one.key.picture in ("0.png", "1.png")]
+    lines = shown(few)
+    assert " ".join(lines[1]) == "means; intervals need 6 pictures; differences to score-cam"
+    assert not any("[" in word for line in lines for word in line)
+    mixed = [one for one in rows() if one.key.method != "grad-cam" or one.key.picture in ("0.png", "1.png")]
+    lines = shown(mixed)
+    assert " ".join(lines[1]) == "means with 95 % intervals, which need 6 pictures; differences to score-cam"
+    (grad_cam, _) = (line for line in lines if line[:1] == ["grad-cam"] or line[1:2] == ["grad-cam"])
+    assert "n = 2," in " ".join(grad_cam)
+    assert not any("[" in word for word in grad_cam)
+
+
 def test_a_chosen_method_without_a_value_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = [
         Row(

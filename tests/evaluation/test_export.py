@@ -13,7 +13,7 @@ from evaluated import curve, row, rows
 
 from onnxcam.errors import OptionError, OutputError
 from onnxcam.evaluation import export as exporting
-from onnxcam.evaluation.export import export
+from onnxcam.evaluation.export import export, summary_json
 from onnxcam.evaluation.rows import Row
 from onnxcam.evaluation.run_record import RunRecord
 from onnxcam.evaluation.summary import summarise
@@ -67,15 +67,22 @@ def test_the_json_and_the_csv_hold_the_summary(tmp_path: Path) -> None:
             continue
         assert one["estimate"] == {
             "mean": line.estimate.mean,
-            "low": line.estimate.low,
-            "high": line.estimate.high,
+            "low": None,  # of 2 pictures there is no interval
+            "high": None,
             "n": line.estimate.n,
         }
-        assert float(cells["mean"]) == line.estimate.mean
+        assert (float(cells["mean"]), cells["low"], cells["high"]) == (line.estimate.mean, "", "")
         assert (cells["difference_mean"] == "") == (line.difference is None)
     b = next(one for one in record["summary"] if one["method"] == "b")
     assert b["difference"]["mean"] == 0.25
     assert b["difference"]["n"] == 1
+
+
+def test_of_six_pictures_the_interval_is_given() -> None:
+    summary = summarise(rows({"a": {"road": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]}}))
+    (one,), (estimate,) = json.loads(summary_json(summary, RunRecord()))["summary"], [summary.lines[0].estimate]
+    assert estimate is not None
+    assert one["estimate"] == {"mean": estimate.mean, "low": estimate.low, "high": estimate.high, "n": 6}
 
 
 def test_a_failure_leaves_the_files_of_before(tmp_path: Path) -> None:

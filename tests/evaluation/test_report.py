@@ -136,6 +136,25 @@ def test_without_maps_it_says_how_to_keep_them(items: list[DataItem], tmp_path: 
     assert data_of(reader)["mapsNote"] == HOW_TO_KEEP
 
 
+def test_two_pictures_have_no_interval_whisker_or_band(tmp_path: Path) -> None:
+    given = [
+        row(f"{i}.jpg", method, "insertion", value + i / 10, curve=curve([0, value]))
+        for method, value in (("a", 0.1), ("b", 0.5)) for i in range(6)
+    ]  # fmt: skip
+    counts = []
+    for part in (given, [one for one in given if one.key.picture in ("0.jpg", "1.jpg")]):
+        write_report(part, tmp_path / "report.html")
+        classes = [attributes.get("class") for _, attributes in read(tmp_path / "report.html")[0].tags]
+        counts.append([classes.count("whisker"), classes.count("band"), classes.count("change clear gain")])
+    assert counts == [[2, 2, 1], [0, 0, 0]]
+
+
+def test_fewer_pictures_than_were_measured_are_said(tmp_path: Path) -> None:
+    write_report(rows({"a": {"insertion": [0.1] * 7}, "b": {"insertion": [*[0.2] * 6, None]}}), tmp_path / "r.html")
+    text = "".join(read(tmp_path / "r.html")[0].text)
+    assert (text.count("n = 6"), text.count("n = 7")) == (1, 0)
+
+
 def test_a_method_that_failed_everywhere_is_in_the_sentence_and_the_tables(tmp_path: Path) -> None:
     given = [*rows({"a": {"insertion": [0.1, 0.2]}})]
     given += [row(f"{i}.jpg", "b", "", None, error="no gradient") for i in range(2)]

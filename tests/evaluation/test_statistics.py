@@ -32,6 +32,15 @@ def test_a_pair_with_an_undefined_value_is_left_out() -> None:
     assert (difference.mean, difference.n) == (1.5, 2)
 
 
+def test_fewer_than_six_numbers_have_no_interval() -> None:
+    five, six = mean_with_interval([1.0, 2.0, 3.0, 4.0, 5.0]), mean_with_interval([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    assert five is not None
+    assert six is not None
+    assert five.interval is None
+    assert six.interval == (six.low, six.high)
+    assert six.low < 3.5 < six.high
+
+
 def test_no_values_have_no_mean() -> None:
     assert mean_with_interval([]) is None
     assert paired_difference([np.nan], [1.0]) is None
