@@ -54,6 +54,7 @@ def _measured(args: EvaluateArgs) -> "tuple[Results, EvaluationProgress | None, 
     """Measures what the journal does not have; the results, how the run went, and what is raised in the end."""
     from onnxcam.evaluation.evaluate import evaluate
     from onnxcam.evaluation.journal import NAME, Journal
+    from onnxcam.evaluation.model_request import identify, preprocessing_doubt
     from onnxcam.evaluation.results import check_packages, has_rows, write_results
     from onnxcam.inputs.opencv import opencv
 
@@ -64,6 +65,11 @@ def _measured(args: EvaluateArgs) -> "tuple[Results, EvaluationProgress | None, 
     with stoppable(), Journal(job.folder / NAME) as journal:
         if not args.quiet:
             first, *details = announcement(len(job.models), job.data, options, journal)
+            details += [
+                f"note     {preprocessing_doubt(model.name, model.preprocessing)}"
+                for model in map(identify, job.models)
+                if model.assumed
+            ]
             print_note(first, details)
         with _stopped(job) as bars, evaluation_bar(quiet=args.quiet) as bar, closing(
             evaluate(

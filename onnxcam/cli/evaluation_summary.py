@@ -2,10 +2,10 @@
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from onnxcam.cli.evaluation_progress import duration
 from onnxcam.cli.printing import wrapped
@@ -32,8 +32,8 @@ ABSENT = "-"
 
 
 def count(number: int, noun: str) -> str:
-    """1 picture, 1,200 pictures."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    """1 picture, 1,200 pictures, 2 passes."""
+    return f"{number:,} {noun}{'' if number == 1 else 'es' if noun.endswith('s') else 's'}"
 
 
 def announcement(models: int, data: "DataSet", options: "EvaluationOptions", journal: "Journal") -> list[str]:
@@ -68,7 +68,13 @@ def evaluation_summary(results: "Results", progress: "EvaluationProgress | None"
     """The tables, then what maps cost, what went wrong, and where the files are. progress: None if nothing was run."""
     columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     summary, collection = results.summary, results.collection
-    lines = [*_tables(summary, collection, columns), *_legend(summary), *_costs(summary), *_errors(collection)]
+    openings = results.run.record.openings
+    lines = [
+        *_tables(summary, collection, columns, openings),
+        *_legend(summary),
+        *_costs(summary),
+        *_errors(collection),
+    ]
     report = [path for path in results.files if path.suffix == ".html"]
     first, *rest = (path for path in results.files if path not in report)
     for path in report:
@@ -92,8 +98,12 @@ class Row:
     gap: str = ""
 
 
-def _tables(summary: "Summary", collection: "Collection", columns: int | None) -> list[str]:
+def _tables(
+    summary: "Summary", collection: "Collection", columns: int | None, openings: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
     """For each model a table with a part for each metric. columns: of the terminal, None for any width."""
+    from onnxcam.evaluation.model_request import preprocessing_doubt
+
     lines: list[str] = []
     names = {line.method: line.method_name for line in summary.methods}
     for setup, of_setup in groupby(summary.lines, key=lambda line: line.setup):
@@ -113,6 +123,9 @@ def _tables(summary: "Summary", collection: "Collection", columns: int | None) -
         shown = f"{count(pictures, 'picture')}{f', {broken:,} with errors' if broken else ''}"
         lines += wrapped("", f"{listed[0].model_name}, {shown}, target: {setup.target}")
         lines += wrapped("  ", f"{_means(listed)}{differences}")
+        opening = openings.get(setup.opening, {})
+        if opening.get("assumed"):
+            lines += _below("note", preprocessing_doubt(listed[0].model_name, opening["preprocessing"]))
         lines += _table(rows, columns)
     return lines
 
@@ -231,10 +244,14 @@ def _legend(summary: "Summary") -> list[str]:
     return [*lines, *(wrapped("  ( ) ", "a baseline: a map that explains nothing") if has_baselines else [])]
 
 
+def _cost(seconds: float) -> str:
+    return f"{1000 * seconds:.0f} ms" if seconds < 1 else duration(seconds)
+
+
 def _costs(summary: "Summary") -> list[str]:
     """What a map of each method takes."""
     parts = [
-        f"{line.method_name}: {duration(line.seconds)} and {line.passes:,.0f} passes a map"
+        f"{line.method_name}: {_cost(line.seconds)} and {count(round(line.passes), 'pass')} a map"
         for line in summary.methods
         if not line.baseline and line.seconds is not None and line.passes is not None
     ]

@@ -88,7 +88,7 @@ def _explain(args: ExplainArgs, show: Show, input_name: str) -> Tally:
     job = _parsed(args, input_name)
     images = [*job.planned]
     with (
-        _stoppable(job.tally) as stop,
+        _stoppable(job) as stop,
         progress_bar(images, quiet=args.quiet) as bar,
         open_explainer(args, job.targets, job.method) as explainer,
     ):
@@ -127,6 +127,11 @@ class _Job:
     planned: dict[Path, list[dict[str, Path]]]
     tally: Tally
     has_folders: bool
+
+    @property
+    def tells(self) -> bool:
+        """Whether the files say what they were made of, so that --resume can go on with the others."""
+        return any(set(files) - {"npy"} for planned in self.planned.values() for files in planned)
 
 
 def _parsed(args: ExplainArgs, input_name: str) -> _Job:
@@ -195,13 +200,14 @@ def _write(result: "PictureResult", metrics: "Sequence[Mapping[str, Measurement]
 
 
 @contextmanager
-def _stoppable(tally: Tally) -> Iterator[Stop]:
+def _stoppable(job: _Job) -> Iterator[Stop]:
     """Says what was written when a signal or a closed standard output ends the run."""
     try:
         with stoppable() as stop:
             yield stop
     except SystemExit:
-        print_note(f"stopped: {tally}{'; --resume goes on with the others' if tally.written else ''}")
+        more = "; --resume goes on with the others" if job.tally.written and job.tells else ""
+        print_note(f"stopped: {job.tally}{more}")
         raise
 
 

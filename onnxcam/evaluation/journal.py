@@ -127,7 +127,7 @@ class Journal:
             number = self._model(model.sha256, model.opening)
             self._name("models", number, model.name)
             self._connection.execute(
-                "INSERT OR REPLACE INTO run_models VALUES (?, ?, ?)", (run, number, model.description)
+                "INSERT OR REPLACE INTO run_models VALUES (?, ?, ?)", (run, number, _opening_shown(model))
             )
 
     def end_run(self, run: int, state: RunState) -> None:
@@ -406,3 +406,10 @@ def _where(conditions: Mapping[str, Any]) -> str:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _opening_shown(model: ModelIdentity) -> str:
+    """How the model was opened, as JSON for people: its description, and what its preprocessing is called."""
+    called = {"preprocessing": model.preprocessing} if model.preprocessing else {}
+    doubt = {"assumed": True} if model.assumed else {}
+    return canonical_json({**parse_json(model.description), **called, **doubt})

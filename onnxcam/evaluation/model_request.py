@@ -24,8 +24,10 @@ from onnxcam.inputs.choices import choose_preset, choose_size
 from onnxcam.inputs.labels import find_labels, read_labels
 from onnxcam.inputs.presets import Preset
 from onnxcam.limits import SAFE, Limits
+from onnxcam.surgeon.analysis.anatomy import ImageInput
 from onnxcam.surgeon.analysis.images import find_image
 from onnxcam.surgeon.loading import ModelFile, read_model
+from onnxcam.types import Source
 
 ELSEWHERE = {
     "method": "the methods are options of the evaluation",
@@ -64,21 +66,37 @@ class ModelIdentity:
 
     description: canonical JSON of everything about the opening that changes a number: the preprocessing as it was
     chosen, the layer, the labels, the providers that were requested, and the rest that is no default. batch, threads
-    and cache, which change no number beyond rounding, are not in it. name: as people read it.
+    and cache, which change no number beyond rounding, are not in it. name: as people read it. preprocessing: the
+    preset's name and where it came from, as 'imagenet (assumed)', for people; assumed: nothing says that it is right.
     """
 
     sha256: str
     opening: str
     description: str
     name: str
+    preprocessing: str = ""
+    assumed: bool = False
 
 
 def identify(request: ModelRequest) -> ModelIdentity:
     """Reads the model's file, and what travels with it, without opening it. Raises OnnxCamError."""
     limits = request.arguments.get("limits") or SAFE
     file = read_model(request.model, limits)
-    description = canonical_json(_description(file, request.arguments, limits))
-    return ModelIdentity(file.sha256, digest(description), description, request.name or Path(file.name).name)
+    image = find_image(file.model, request.arguments.get("layout"), request.arguments.get("image_input"))
+    preset, origin = adjusted(
+        *choose_preset(file, request.arguments.get("preset"), image), request.arguments.get("adjust")
+    )
+    description = canonical_json(_description(file, request.arguments, limits, image, preset))
+    return ModelIdentity(
+        file.sha256, digest(description), description, request.name or Path(file.name).name,
+        preset.name if origin.source is Source.ASSUMED else f"{preset.name} ({origin})",
+        origin.source is Source.ASSUMED,
+    )  # fmt: skip
+
+
+def preprocessing_doubt(name: str, preprocessing: str) -> str:
+    """What to say of a model whose preprocessing is assumed. name: the model's."""
+    return f"{name}: preprocessing assumed: {preprocessing}; if that is wrong, so is every number: --preset"
 
 
 def canonical_json(value: Any) -> str:
@@ -91,10 +109,10 @@ def digest(content: str | bytes) -> str:
     return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
 
 
-def _description(file: ModelFile, arguments: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
+def _description(
+    file: ModelFile, arguments: Mapping[str, Any], limits: Limits, image: ImageInput, preset: Preset
+) -> dict[str, Any]:
     """What changes a number, by name; what is at its default is left out, so that new options change no old row."""
-    image = find_image(file.model, arguments.get("layout"), arguments.get("image_input"))
-    preset, _ = adjusted(*choose_preset(file, arguments.get("preset"), image), arguments.get("adjust"))
     size, _ = choose_size(image, arguments.get("size"), preset)
     labels = _labels(file, arguments.get("labels"))
     engine: EngineOptions = arguments.get("engine") or EngineOptions()

@@ -19,6 +19,7 @@ from onnxcam.errors import OptionError
 from onnxcam.evaluation import report_figures
 from onnxcam.evaluation.collection import Collection, MethodRuns, State, collect
 from onnxcam.evaluation.dataset import DataItem
+from onnxcam.evaluation.model_request import preprocessing_doubt
 from onnxcam.evaluation.report_gallery import MapsOf, gallery, sampled
 from onnxcam.evaluation.report_tables import ShownMeasure, ShownSetup, shown_setups
 from onnxcam.evaluation.rows import Row
@@ -90,7 +91,13 @@ def report_html(
     script = _asset("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     headline = _headline(collection)
+    doubts = [
+        preprocessing_doubt(name, run.openings[setup.opening]["preprocessing"])
+        for setup, name in collection.setups.items()
+        if run.openings.get(setup.opening, {}).get("assumed")
+    ]
     context = {
+        "doubts": list(dict.fromkeys(doubts)),
         "title": f"{headline} · onnxcam evaluation", "headline": headline, "sentence": _sentence(collection, setups),
         "setups": setups, "run": run, "compared": _compared(summary), "uncompared": _uncompared(summary),
         "size": _size(),

@@ -343,3 +343,21 @@ def test_a_missing_package_is_said_before_anything_is_measured(monkeypatch: pyte
         evaluated("tiny.onnx", "photos", *WORDS)
     assert not Path("results").exists()
     evaluated("tiny.onnx", "photos", *WORDS, "--no-report", "-q")
+
+
+def test_an_assumed_preprocessing_is_said_before_the_work_in_the_tables_and_in_the_files() -> None:
+    doubt = "tiny.onnx: preprocessing assumed: imagenet; if that is wrong, so is every number: --preset"
+    done = called("tiny.onnx", "photos", "-m", "layer-cam", "--metrics", "sparseness")
+    assert doubt in " ".join(done.stderr.split())
+    assert doubt in " ".join(done.stdout.split())
+    assert doubt in Path("results/report.html").read_text()
+    (opening,) = json.loads(Path("results/summary.json").read_text())["run"]["openings"].values()
+    assert (opening["preprocessing"], opening["assumed"]) == ("imagenet", True)
+
+
+def test_a_preprocessing_that_was_given_is_no_doubt() -> None:
+    done = called("tiny.onnx", "photos", "-m", "layer-cam", "--metrics", "sparseness", "--preset", "inception")
+    assert "assumed" not in done.output
+    assert "assumed" not in Path("results/report.html").read_text()
+    (opening,) = json.loads(Path("results/summary.json").read_text())["run"]["openings"].values()
+    assert opening["preprocessing"].startswith("inception (")

@@ -171,7 +171,7 @@ def test_the_description_is_what_the_evaluator_opened(model: bytes) -> None:
         ({"target": "lable"}, "label"),
         ({"step": 0}, "step is a whole number"),
         ({"seed": -1}, "a seed is"),
-        ({"maps_folder": "some/ones", "baselines": ["ones"]}, "ones is given twice"),
+        ({"maps_folder": "some/ones", "baselines": ["ones"]}, "ones is the name of a baseline"),
     ],
 )
 def test_options_that_make_no_sense_say_what_does(options: dict[str, Any], says: str) -> None:

