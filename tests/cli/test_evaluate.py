@@ -77,7 +77,7 @@ def test_the_means_are_those_of_the_maps_measured_one_by_one() -> None:
         for metric, numbers in values.items():
             assert mean(method, metric) == pytest.approx(np.mean(numbers), rel=1e-5, abs=1e-7)
     assert printed[0] == "tiny.onnx, 3 pictures, target: prediction"
-    assert printed[1] == "  means with 95 % intervals; differences to grad-cam"
+    assert printed[1] == "  means; intervals need 6 pictures; differences to grad-cam"
     assert printed[-1].startswith("3 pictures, 36 rows, ")
     assert "  report   results/report.html" in printed
 
