@@ -25,6 +25,7 @@ from onnxcam.errors import DataError
 from onnxcam.evaluation.dataset import DataItem, DataSet
 from onnxcam.evaluation.readers.reader import Annotated, Draft, Label, Reader, Source, only_boxes, portable
 from onnxcam.evaluation.readers.tables import LABEL, PICTURE, ROWS, column, label_value, read_rows, text_of
+from onnxcam.evaluation.readers.upright import header_or_none
 from onnxcam.files import first_bytes, parse_json, shown
 from onnxcam.limits import brief, is_number
 from onnxcam.metrics.metric import Box
@@ -110,7 +111,8 @@ def _item(key: str, file: Path, entries: Sequence[_Entry], draft: Draft) -> Data
         )
     labels = {entry.label for entry in entries}
     label = labels.pop() if len(labels) == 1 else None
-    boxes = only_boxes(draft, key, [one for entry in entries for one in entry.boxes])
+    objects = [one for entry in entries for one in entry.boxes]
+    boxes = only_boxes(draft, key, objects, header_or_none(file) if objects else None)
     return DataItem(file, key, label, boxes, entries[0].group)
 
 

@@ -14,9 +14,13 @@ from onnxcam.evaluation.dataset import DataItem, DataSet, LabelledBox
 from onnxcam.evaluation.readers.listing import Listing, is_folder, key_of, natural
 from onnxcam.evaluation.readers.upright import Size, header_or_none, upright_boxes
 from onnxcam.files import shown
+from onnxcam.inputs.images import Header
 from onnxcam.metrics.metric import Box
 
 Label = str | int
+ROUNDING = 1.0
+"""Pixels by which a box may reach beyond its picture: programs round, and count from 0 or 1."""
+MISTAKES = "are corners and xywh (left, top, width, height) exchanged, or was the picture resized?"
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,17 +146,40 @@ def add_annotated(
     if isinstance(boxes, str):
         draft.skip(item.key, f"{place}: {boxes}")
         return
-    pairs = zip(objects, boxes, strict=True)
-    draft.add(replace(item, boxes=only_boxes(draft, item.key, [replace(one, box=box) for one, box in pairs])), place)
+    upright = [replace(one, box=box) for one, box in zip(objects, boxes, strict=True)]
+    draft.add(replace(item, boxes=only_boxes(draft, item.key, upright, header)), place)
 
 
-def only_boxes(draft: Draft, key: str, objects: Sequence[Annotated]) -> tuple[LabelledBox, ...]:
-    """The boxes that have an area; the others are left out with the reason."""
+def only_boxes(draft: Draft, key: str, objects: Sequence[Annotated], header: Header | None) -> tuple[LabelledBox, ...]:
+    """The boxes that have an area in the picture. What is left out, a box or its part beyond the picture, is in
+    `skipped` with the reason.
+
+    header: of the picture; None where it cannot be read, so that its size is unknown.
+    """
+    kept = []
     for one in objects:
-        if is_empty(one.box):
-            corners = ", ".join(f"{value:g}" for value in one.box)
-            draft.skip(f"{key}: {one.place}", f"the box ({corners}) has no area")
-    return tuple(LabelledBox(one.box, one.label) for one in objects if not is_empty(one.box))
+        box, why = _inside(one.box, header)
+        if why is not None:
+            draft.skip(f"{key}: {one.place}", f"the box ({', '.join(f'{value:g}' for value in one.box)}) {why}")
+        if box is not None:
+            kept.append(LabelledBox(box, one.label))
+    return tuple(kept)
+
+
+def _inside(box: Box, header: Header | None) -> tuple[Box | None, str | None]:
+    """(what is left of a box, why something was left out). A box that programs rounded stays as it is."""
+    if is_empty(box):
+        return None, "has no area"
+    if header is None:
+        return box, None
+    height, width = header.upright
+    left, top, right, bottom = box
+    inside = (max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height)))
+    if is_empty(inside):
+        return None, f"lies outside of the picture, which has {width} x {height} pixels; {MISTAKES}"
+    if max(abs(after - before) for after, before in zip(inside, box, strict=True)) <= ROUNDING:
+        return box, None
+    return inside, f"reaches beyond the picture, which has {width} x {height} pixels: that part was cut off; {MISTAKES}"
 
 
 def one_picture(keys: Sequence[str], name: str, place: str) -> str | None:

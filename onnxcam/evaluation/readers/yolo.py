@@ -77,7 +77,7 @@ def _add(draft: Draft, item: DataItem, objects: tuple[_Object, ...]) -> None:
         left, top, right, bottom = one.shares
         box = (left * width, top * height, right * width, bottom * height)
         annotated.append(Annotated(one.place, draft.classes.get(one.number, one.number), box))
-    draft.add(DataItem(item.path, item.key, None, only_boxes(draft, item.key, annotated), item.group))
+    draft.add(DataItem(item.path, item.key, None, only_boxes(draft, item.key, annotated, header), item.group))
 
 
 def _range(classes: Mapping[int, str]) -> str:

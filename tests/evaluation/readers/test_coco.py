@@ -71,6 +71,14 @@ def test_a_box_without_area_is_left_out_with_its_annotation(tmp_path: Path) -> N
     assert data.skipped == {"a.png: annotation 5": "the box (4, 4, 4, 13) has no area"}
 
 
+def test_a_box_outside_of_its_picture_is_left_out_and_one_beyond_it_is_cut_off(tmp_path: Path) -> None:
+    outside = annotation(bbox=[600, 600, 50, 50]) + annotation(id=6, bbox=[10, 0, 711, 957])
+    data = read_data(made(tmp_path, annotations=outside))
+    assert [one.box for one in data.items[0].boxes] == [(10, 0, 80, 100)]
+    assert "(600, 600, 650, 650) lies outside of the picture" in data.skipped["a.png: annotation 5"]
+    assert "(10, 0, 721, 957) reaches beyond the picture" in data.skipped["a.png: annotation 6"]
+
+
 def test_what_lacks_its_picture_is_left_out(tmp_path: Path) -> None:
     images = [{"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": "b.png"}]
     data = read_data(made(tmp_path, images=images, annotations=annotation(image_id=9)))

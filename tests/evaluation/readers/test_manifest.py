@@ -159,6 +159,25 @@ def test_a_box_without_area_is_left_out(tmp_path: Path) -> None:
     assert [*data.skipped.values()] == ["the box (3, 3, 3, 9) has no area"]
 
 
+def test_a_box_outside_of_its_picture_is_left_out_and_one_beyond_it_is_cut_off(tmp_path: Path) -> None:
+    cells = ["90 10 99 20", "-9 10 0 20", "10 50 200 90", "-1 0 81 100", "0 0 80.5 100"]
+    rows = "".join(f"a.png,{cell}\n" for cell in cells)
+    data = read_data(made(tmp_path, "picture,xyxy\n" + rows))
+    assert [one.box for one in data.items[0].boxes] == [(10, 50, 80, 90), (-1, 0, 81, 100), (0, 0, 80.5, 100)]
+    reasons = list(data.skipped.items())
+    for (_, why), text in zip(reasons, ("lies outside", "lies outside", "reaches beyond"), strict=True):
+        assert text in why
+    assert all("which has 80 x 100 pixels" in why and "xywh" in why for _, why in reasons)
+    assert [key.rpartition(" ")[2] for key, _ in reasons] == ["2", "3", "4"], "the lines of the manifest"
+
+
+def test_boxes_of_a_picture_that_cannot_be_read_stay_as_they_are(tmp_path: Path) -> None:
+    path = made(tmp_path, "picture,xyxy\na.png,90 10 99 20\n")
+    write(tmp_path / "a.png", b"no picture")
+    data = read_data(path)
+    assert ([one.box for one in data.items[0].boxes], data.skipped) == ([(90, 10, 99, 20)], {})
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
