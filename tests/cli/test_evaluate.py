@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from command import files
+from command import files, write_photos
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -32,10 +32,7 @@ WRITTEN = {"journal.sqlite", "journal.sqlite-lock", "results.parquet", "summary.
 def folder(classifier: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """tiny.onnx, and photos/ with NAMES, in the working directory."""
     onnx.save(classifier, tmp_path / "tiny.onnx")
-    for i, name in enumerate(NAMES):
-        path = tmp_path / "photos" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.random.default_rng(i).integers(0, 256, (40, 30, 3)).astype(np.uint8)).save(path)
+    write_photos(tmp_path / "photos", NAMES)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -7,8 +7,7 @@ from pathlib import Path, PurePath
 import numpy as np
 import onnx
 import pytest
-from command import files
-from PIL import Image
+from command import files, write_photos
 from typer.testing import CliRunner
 
 from onnxcam.cli.main import app
@@ -23,10 +22,7 @@ NAMES = ("top.png", "cat/1.png", "cat/2.png", "dog/1.png", "dog/small/1.png")
 def photos(classifier: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """tiny.onnx, and photos/ with NAMES, each of other pixels; the working directory is their folder."""
     onnx.save(classifier, tmp_path / "tiny.onnx")
-    for i, name in enumerate(NAMES):
-        path = tmp_path / "photos" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.random.default_rng(i).integers(0, 256, (40, 30, 3)).astype(np.uint8)).save(path)
+    write_photos(tmp_path / "photos", NAMES)
     monkeypatch.chdir(tmp_path)
     return tmp_path / "photos"
 

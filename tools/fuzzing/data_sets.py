@@ -11,8 +11,8 @@ import zlib
 from pathlib import Path
 
 from fuzzing.kept import Bounds
-from fuzzing.subject import Case, Files, Rng, Subject, subject
-from fuzzing.texts import changed
+from fuzzing.subject import Files, Subject, subject
+from fuzzing.texts import make
 from fuzzing.verdict import ANSWER, Verdict, Wrong
 
 XML = """<annotation><filename>a.png</filename><size><width>8</width><height>6</height><depth>3</depth></size>
@@ -67,19 +67,6 @@ def seeds() -> dict[str, Files]:
         "labels-text": {"labels.txt": "a.png cat\nb.png golden retriever\n"},
     }
     return {name: {file: text.encode() for file, text in files.items()} for name, files in texts.items()}
-
-
-def make(rng: Rng, sets: dict[str, Files]) -> Case:
-    origin = rng.choice(sorted(sets))
-    files = dict(sets[origin])
-    if rng.random() < 0.02:
-        return Case(origin, files, must_answer=True)
-    changes = []
-    for _ in range(rng.choice((1, 1, 1, 2, 3))):
-        name = rng.choice(sorted(files))
-        files[name], change = changed(rng, files[name])
-        changes.append(f"{name} {change}")
-    return Case(origin, files, tuple(changes))
 
 
 def check(files: Files, folder: Path) -> Verdict:
