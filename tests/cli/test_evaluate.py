@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -177,7 +178,8 @@ def test_an_earlier_run_is_made_anew_where_the_last_has_no_rows_or_on_request() 
         evaluated("tiny.onnx", "photos", "--run", "1")
 
 
-def test_json_is_the_summary_alone() -> None:
+def test_json_is_the_summary_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/onnxcam", "evaluate", "tiny.onnx", "my photos"])
     done = called("tiny.onnx", "photos", *WORDS, "--json", "--no-report")
     values = json.loads(done.stdout)
     assert done.exit_code == 0
@@ -185,7 +187,7 @@ def test_json_is_the_summary_alone() -> None:
     assert [Path(name).name for name in values.pop("files")] == ["results.parquet", "summary.json", "summary.csv"]
     assert json.loads(Path("results/summary.json").read_text()) == values
     assert not Path("results/report.html").exists()
-    assert values["run"]["command"].startswith("onnxcam ")
+    assert values["run"]["command"] == "onnxcam evaluate tiny.onnx 'my photos'"
 
 
 def test_a_broken_picture_is_an_error_that_is_said_once_and_tried_again_on_request() -> None:
