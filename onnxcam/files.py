@@ -6,6 +6,7 @@ holds. A `FileKind` says what a file is for: the limit of its size, and the erro
 """
 
 import errno
+import hashlib
 import io
 import json
 import os
@@ -111,6 +112,18 @@ def read_bytes(path: PathLike, kind: FileKind, *, most: int | None = None, follo
     """The content of a file, of exactly the size that it had when it was opened. Raises as open_regular()."""
     with open_regular(path, kind, most=most, follow=follow) as file:
         return read_exactly(file, size_of(file), path, kind)
+
+
+def file_sha256(path: PathLike, kind: FileKind) -> str:
+    """SHA-256 of a file's content, in hexadecimal. Raises as open_regular()."""
+    digest = hashlib.sha256()
+    with open_regular(path, kind) as file:
+        try:
+            while block := file.read(MEBIBYTE):
+                digest.update(block)
+        except OSError as error:
+            raise kind.error(f"{shown(path)}: cannot be read ({reason(error)})") from None
+    return digest.hexdigest()
 
 
 def first_bytes(path: PathLike, count: int) -> bytes:

@@ -28,7 +28,7 @@ from onnxcam.cli.parsing import (
 from onnxcam.cli.pictures import picture_tree
 from onnxcam.cli.printing import print_lines, print_note
 from onnxcam.cli.progress import progress_bar
-from onnxcam.cli.resume import inputs_of
+from onnxcam.cli.resume import Inputs, contents_of, inputs_of
 from onnxcam.cli.several_inputs import by_input
 from onnxcam.cli.stopping import Stop, stoppable
 from onnxcam.cli.summary import Show, printer
@@ -57,13 +57,14 @@ def explain(args: ExplainArgs) -> None:
 class Tally:
     """How a run goes. pictures: all that were named; failures: why some were skipped; written: those with files.
 
-    complete: those whose files --resume found.
+    complete: those whose files --resume found; replaced: those whose files were there, made of other things.
     """
 
     pictures: int
     failures: list[OnnxCamError]
     written: int = 0
     complete: int = 0
+    replaced: int = 0
 
     def __str__(self) -> str:
         before = f"; {self.complete} had their files before" if self.complete else ""
@@ -85,6 +86,7 @@ def _explain(args: ExplainArgs, show: Show, input_name: str) -> Tally:
     from onnxcam.explainer.prefetch import explain_each
 
     begun = time.monotonic()
+    contents = contents_of(args)
     job = _parsed(args, input_name)
     images = [*job.planned]
     with (
@@ -92,11 +94,10 @@ def _explain(args: ExplainArgs, show: Show, input_name: str) -> Tally:
         progress_bar(images, quiet=args.quiet) as bar,
         open_explainer(args, job.targets, job.method) as explainer,
     ):
-        inputs = inputs_of(args, explainer)
+        inputs = inputs_of(args, explainer, contents)
         if args.resume:  # the bar shows what is left
-            images[:] = [image for image in images if not inputs.are_explained(image, job.planned[image])]
-            job.tally.complete = len(job.planned) - len(images)
-        pictures = ((image, job.targets.targets) for image in images)
+            images[:] = job.without_complete(inputs)
+        pictures = ((inputs.begin(image), job.targets.targets) for image in images)
         with closing(explain_each(explainer, pictures, progress=job.measuring.counted(bar.begin))) as results:
             job.measuring.check(explainer)
             for image, explained in zip(images, results, strict=True):
@@ -104,6 +105,7 @@ def _explain(args: ExplainArgs, show: Show, input_name: str) -> Tally:
                 if result.error is None:
                     with stop.deferred():
                         result = _signed(result, inputs.of(image))
+                        job.tally.replaced += args.resume and job.has_files(image)
                         _write(result, metrics, image, job)
                         with bar.hidden(), _counted(job.tally):
                             show(result.saliencies, job.planned[image], metrics)
@@ -111,8 +113,7 @@ def _explain(args: ExplainArgs, show: Show, input_name: str) -> Tally:
                     job.tally.failures.append(_named(result.error, image))
                 else:
                     raise _last(result.error, image, job.tally)
-    if job.has_folders and not (args.quiet or args.json):
-        print_lines([_closing_line(job.tally, time.monotonic() - begun, args.files.out)])
+    _close(job, args, time.monotonic() - begun)
     return job.tally
 
 
@@ -127,6 +128,20 @@ class _Job:
     planned: dict[Path, list[dict[str, Path]]]
     tally: Tally
     has_folders: bool
+
+    def has_files(self, image: Path) -> bool:
+        """Whether all files of a picture are there, whatever they were made of."""
+        return all(path.is_file() for files in self.planned[image] for path in files.values())
+
+    def without_complete(self, inputs: Inputs) -> list[Path]:
+        """The pictures that are left to explain; the others are counted."""
+        left = [
+            image
+            for image, files in self.planned.items()
+            if not (self.has_files(image) and inputs.are_explained(image, files))
+        ]
+        self.tally.complete = len(self.planned) - len(left)
+        return left
 
     @property
     def tells(self) -> bool:
@@ -173,9 +188,21 @@ def _signed(result: "PictureResult", inputs_sha256: str | None) -> "PictureResul
     )
 
 
+def _close(job: _Job, args: ExplainArgs, seconds: float) -> None:
+    """Says how much was done, of folders and where --resume made a difference; on standard error beside --json."""
+    if args.quiet or not (job.has_folders or job.tally.complete or job.tally.replaced):
+        return
+    line = _closing_line(job.tally, seconds, args.files.out)
+    if not args.json:
+        print_lines([line])
+    elif args.resume:
+        print_note(line)
+
+
 def _closing_line(tally: Tally, seconds: float, out: str | None) -> str:
     """14 pictures, 2 skipped, 3.1 s, maps/"""
-    parts = [f"{tally.written} picture{'' if tally.written == 1 else 's'}"]
+    replaced = f" ({tally.replaced} replaced: made of another picture, model or options)" if tally.replaced else ""
+    parts = [f"{tally.written} picture{'' if tally.written == 1 else 's'}{replaced}"]
     parts += [f"{tally.complete} complete before"] if tally.complete else []
     parts += [f"{len(tally.failures)} skipped"] if tally.failures else []
     return ", ".join([*parts, f"{seconds:.1f} s", out if out is not None else "in the working directory"])
@@ -206,7 +233,8 @@ def _stoppable(job: _Job) -> Iterator[Stop]:
         with stoppable() as stop:
             yield stop
     except SystemExit:
-        more = "; --resume goes on with the others" if job.tally.written and job.tells else ""
+        done = job.tally.written + job.tally.complete
+        more = "; --resume goes on with the others" if 0 < done < job.tally.pictures and job.tells else ""
         print_note(f"stopped: {job.tally}{more}")
         raise
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,39 +17,64 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the files of every picture of a call depend on, apart from the picture. digest: its SHA-256."""
+    """What the files of every picture of a call depend on, apart from the picture.
 
-    digest: str
+    digest: its SHA-256; None where a file changed while the model was opened. before: the SHA-256 of each picture as it
+    was before it was read.
+    """
+
+    digest: str | None
+    before: dict[Path, str | None] = field(default_factory=dict)
+
+    def begin(self, picture: Path) -> Path:
+        """The picture, which is read next."""
+        self.before[picture] = _sha256(picture)
+        return picture
 
     def of(self, picture: Path) -> str | None:
-        """SHA-256 of all that the files of a picture depend on; None where it cannot be read."""
-        content = _sha256(picture)
-        return None if content is None else hashlib.sha256(f"{self.digest} {content}".encode()).hexdigest()
+        """SHA-256 of all that the files of a picture depend on; None where one of it changed since begin()."""
+        before = self.before.pop(picture)
+        return self._with(before) if before == _sha256(picture) else None
 
     def are_explained(self, picture: Path, files: Iterable[Mapping[str, Path]]) -> bool:
-        """Whether all files of a picture are there, made of the same things. files: of each target, by format."""
+        """Whether all files of a picture were made of the same things. files: of each target, by format."""
         from onnxcam.outputs.completeness import is_complete
 
-        planned = list(files)
-        if not all(path.is_file() for one in planned for path in one.values()):
-            return False
-        whole = self.of(picture)
-        return whole is not None and is_complete(planned, whole)
+        whole = self._with(_sha256(picture))
+        return whole is not None and is_complete(files, whole)
+
+    def _with(self, content: str | None) -> str | None:
+        if self.digest is None or content is None:
+            return None
+        return hashlib.sha256(f"{self.digest} {content}".encode()).hexdigest()
 
 
-def inputs_of(args: ExplainArgs, explainer: "Explainer") -> Inputs:
-    """What a call depends on: the content of every file that it reads, and every option that changes what it writes.
+Contents = list[str | None]
 
-    The preset, the size and the labels count as they were chosen, so that a file beside the model that changes them
-    counts too. Where and how fast the model runs does not count.
-    """
-    from onnxcam.outputs.record import plain
+
+def contents_of(args: ExplainArgs) -> Contents:
+    """SHA-256 of each file that the options name, and of a step graph's weights."""
     from onnxcam.surgeon.weights_files import weights_files
 
-    model = parse_path(args.model)
-    files = [model, *weights_files(model), *files_of(args)]
+    step = args.method.step
+    return [_sha256(path) for path in [*files_of(args), *(weights_files(parse_path(step)) if step is not None else [])]]
+
+
+def inputs_of(args: ExplainArgs, explainer: "Explainer", contents: Contents) -> Inputs:
+    """What a call depends on: onnxcam, every file that it reads, and every option that changes what it writes.
+
+    contents: of the files before they were read. The preset, the size and the labels count as they were chosen, so that
+    a file beside the model that changes them counts too. Where and how fast the model runs does not count.
+    """
+    from onnxcam.outputs.record import plain
+    from onnxcam.versions import versions
+
+    if contents != contents_of(args):
+        return Inputs(None)
     depends: dict[str, Any] = {
-        "files": [_sha256(path) for path in files],
+        "onnxcam": versions().get("onnxcam"),
+        "model": explainer.model_fingerprint,
+        "files": contents,
         "method": [explainer.method.name, explainer.method.options],
         "opening": asdict(args.opening),
         "targets": asdict(args.targets),
@@ -65,13 +90,9 @@ def inputs_of(args: ExplainArgs, explainer: "Explainer") -> Inputs:
 
 def _sha256(path: Path) -> str | None:
     """Of a file's content; None for what cannot be read, which whoever reads it reports."""
-    from onnxcam.files import ANY, CHUNK, open_regular
+    from onnxcam.files import ANY, file_sha256
 
-    digest = hashlib.sha256()
     try:
-        with open_regular(path, ANY) as file:
-            while content := file.read(CHUNK):
-                digest.update(content)
-    except (OnnxCamError, OSError):
+        return file_sha256(path, ANY)
+    except OnnxCamError:
         return None
-    return digest.hexdigest()

@@ -16,7 +16,6 @@ from typing import Any
 from onnxcam.errors import ModelsNotOpened, OnnxCamError, OptionError, PictureError, near
 from onnxcam.evaluation.dataset import DataItem, DataSet
 from onnxcam.evaluation.evaluator import Evaluator
-from onnxcam.evaluation.hashes import file_sha256
 from onnxcam.evaluation.journal import NAME, Journal
 from onnxcam.evaluation.model_request import ModelIdentity, ModelRequest, identify
 from onnxcam.evaluation.options import (
@@ -36,6 +35,7 @@ from onnxcam.evaluation.run_record import RunRecord
 from onnxcam.evaluation.runner import Engine, LocalEngine, Task, Work
 from onnxcam.evaluation.runs import RunState
 from onnxcam.explainer.arguments import shown
+from onnxcam.files import PICTURE, file_sha256
 from onnxcam.metrics.baselines import BASELINES
 from onnxcam.metrics.requests import ALL
 from onnxcam.versions import versions
@@ -240,7 +240,7 @@ class _Driver:
     def _sha256(self, item: DataItem) -> str:
         """Of the picture's file; empty for one that cannot be read, which its rows say."""
         try:
-            return self.journal.sha256(item.path) if self.journal is not None else file_sha256(item.path)
+            return self.journal.sha256(item.path) if self.journal is not None else file_sha256(item.path, PICTURE)
         except PictureError:
             return ""
 

@@ -1,11 +1,8 @@
-"""SHA-256 of pictures' files, and the stamp by which a file is known to be the one that was hashed before."""
+"""The stamp by which a file is known to be the one that was hashed before."""
 
-import hashlib
 import os
 import time
 from dataclasses import dataclass
-
-from onnxcam.files import MEBIBYTE, PICTURE, open_regular, reason, shown
 
 SETTLED = 2.0
 """Seconds after a change from which on a further one has another time: the coarsest clock of a file system, FAT's."""
@@ -31,15 +28,3 @@ def stamp_of(path: str | os.PathLike[str]) -> Stamp | None:
         return None
     settled = time.time() - max(status.st_mtime, status.st_ctime) > SETTLED
     return Stamp(f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}", settled)
-
-
-def file_sha256(path: str | os.PathLike[str]) -> str:
-    """In hexadecimal. Raises PictureError for what cannot be read as a picture's file."""
-    digest = hashlib.sha256()
-    with open_regular(path, PICTURE) as file:
-        try:
-            while block := file.read(MEBIBYTE):
-                digest.update(block)
-        except OSError as error:
-            raise PICTURE.error(f"{shown(path)}: cannot be read ({reason(error)})") from None
-    return digest.hexdigest()

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from onnxcam.errors import OnnxCamError
-from onnxcam.evaluation.hashes import Stamp, file_sha256, stamp_of
+from onnxcam.evaluation.hashes import Stamp, stamp_of
 from onnxcam.evaluation.journal_file import close_writer, open_reader, open_writer, sentences
 from onnxcam.evaluation.journal_rows import (
     ORDER,
@@ -38,7 +38,7 @@ from onnxcam.evaluation.row_keys import without_map
 from onnxcam.evaluation.rows import ItemResult, Row, RowKey
 from onnxcam.evaluation.run_record import RunRecord
 from onnxcam.evaluation.runs import KeptMaps, Run, RunState
-from onnxcam.files import parse_json
+from onnxcam.files import PICTURE, file_sha256, parse_json
 
 NAME = "journal.sqlite"
 """Of the file in a folder of results."""
@@ -166,7 +166,7 @@ class Journal:
                 ).fetchone()
             if kept is not None:
                 return str(kept[0])
-        sha256 = file_sha256(path)
+        sha256 = file_sha256(path, PICTURE)
         self._keep_hash(place, path, stamp, sha256)
         return sha256
 

@@ -19,7 +19,7 @@ from onnxcam.engine.providers import parse_providers, short_name
 from onnxcam.errors import OptionError, near
 from onnxcam.explainer.arguments import adjusted
 from onnxcam.explainer.explainer import Explainer
-from onnxcam.files import ARRAY, read_bytes
+from onnxcam.files import ARRAY, file_sha256
 from onnxcam.inputs.choices import choose_preset, choose_size
 from onnxcam.inputs.labels import find_labels, read_labels
 from onnxcam.inputs.presets import Preset
@@ -150,7 +150,7 @@ def _input(value: Any) -> str:
     if isinstance(value, bytes):
         return digest(value)
     if isinstance(value, str | os.PathLike):
-        return digest(read_bytes(value, ARRAY))
+        return file_sha256(value, ARRAY)
     array = np.asarray(value)
     return digest(f"{array.dtype.str} {array.shape} ".encode() + array.tobytes())
 

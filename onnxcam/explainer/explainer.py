@@ -53,10 +53,10 @@ from onnxcam.types import Origin, Progress, Score, Source
 class Explainer:
     """One model and one method, opened once. Safe to use from several threads at once; it prints nothing.
 
-    Attributes, all read-only: method; model_name (the file's) and model_sha256; preset and preset_origin; size (H,W) of
-    the model's input and size_origin; labels (None if unknown) and labels_origin; anatomy (what was read from the
-    graph); batching (how several images go through the model); provider (short name); batch_size (masks a forward
-    pass). Use it in a `with` statement, or call close().
+    Attributes, all read-only: method; model_name (the file's) and model_sha256; model_fingerprint (SHA-256 of the file
+    and its external weights); preset and preset_origin; size (H,W) of the model's input and size_origin; labels (None
+    if unknown) and labels_origin; anatomy (what was read from the graph); batching (how several images go through the
+    model); provider (short name); batch_size (masks a forward pass). Use it in a `with` statement, or call close().
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class Explainer:
         """Opens the model in this process."""
         limits = arguments.effective_limits
         file = read_model(arguments.model, limits)
-        self.model_name, self.model_sha256 = file.name, file.sha256
+        self.model_name, self.model_sha256, self.model_fingerprint = file.name, file.sha256, file.fingerprint
         image = find_image(file.model, arguments.layout, arguments.image_input)
         chosen, origin = choose_preset(file, arguments.preset, image)
         self.preset, self.preset_origin = adjusted(chosen, origin, arguments.adjust)
@@ -170,6 +170,7 @@ class Explainer:
         self._isolated = Isolated(arguments.by_name(self.method), arguments.effective_limits)
         opened = self._isolated.opened
         self.model_name, self.model_sha256 = opened.model_name, opened.model_sha256
+        self.model_fingerprint = opened.model_fingerprint
         self.preset, self.preset_origin = opened.preset, opened.preset_origin
         self.size, self.size_origin = opened.size, opened.size_origin
         self.labels, self.labels_origin = opened.labels, opened.labels_origin

@@ -54,6 +54,7 @@ class Opened:
 
     model_name: str
     model_sha256: str
+    model_fingerprint: str
     preset: Preset
     preset_origin: Origin
     size: tuple[int, ...]

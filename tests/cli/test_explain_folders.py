@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path, PurePath
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 from onnxcam.cli.main import app
 from onnxcam.cli.pictures import picture_tree
 from onnxcam.errors import OnnxCamError, OptionError, PictureError
+from onnxcam.explainer import prefetch
 from onnxcam.inputs.patterns import matching
 
 NAMES = ("top.png", "cat/1.png", "cat/2.png", "dog/1.png", "dog/small/1.png")
@@ -205,6 +207,69 @@ def test_other_pixels_weights_and_damaged_files_are_not_taken_for_done(photos: P
     model.doc_string = "another file"
     onnx.save(model, "tiny.onnx")
     assert len(written(explained(*words))) == 2
+
+
+def test_a_picture_or_a_model_that_changes_while_it_is_explained_is_explained_again(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["photos/top.png", "-o", "maps/"]
+    score = prefetch._explain_group
+
+    def replaced(*arguments: Any) -> Any:  # the picture was read by now
+        os.replace("photos/cat/1.png", "photos/top.png")
+        return score(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prefetch, "_explain_group", replaced)
+        explained(*words)
+    assert written(explained(*words, "--resume")) == ["photos/top.png"]
+
+    def other_model(*arguments: Any) -> Any:
+        model = onnx.load("tiny.onnx")
+        model.doc_string = "another file"
+        onnx.save(model, "tiny.onnx")
+        return score(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prefetch, "_explain_group", other_model)
+        explained(*words)
+    assert written(explained(*words, "--resume")) == ["photos/top.png"]
+
+
+def test_another_version_of_onnxcam_is_not_taken_for_done(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    explained("photos/top.png", "-o", "maps/", "--resume")
+    monkeypatch.setattr("onnxcam.versions.versions", lambda: {"onnxcam": "999.0"})
+    assert written(explained("photos/top.png", "-o", "maps/", "--resume")) == ["photos/top.png"]
+
+
+def test_resume_says_what_it_left_out_and_what_it_replaced(photos: Path) -> None:
+    words = ["photos/top.png", "photos/cat/1.png", "-o", "maps/"]
+    assert "pictures" not in explained(*words)[-1], "pictures alone need no closing line"
+    (line,) = explained(*words, "--resume")
+    assert line.startswith("0 pictures, 2 complete before, ")
+    done = CliRunner().invoke(app, ["explain", "tiny.onnx", "-m", "grad-cam", *words, "--resume", "--json"])
+    assert done.stdout.strip() == "[]"
+    assert done.stderr.startswith("0 pictures, 2 complete before, ")
+    line = explained(*words, "--resume", "--target", "1")[-1]
+    assert line.startswith("2 pictures (2 replaced: made of another picture, model or options), ")
+
+
+@pytest.mark.parametrize(("complete", "offered"), [(0, False), (1, True), (2, False)])
+def test_a_stopped_run_offers_resume_only_for_what_is_left(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, complete: int, offered: bool
+) -> None:
+    words = ["tiny.onnx", "photos/top.png", "photos/cat/1.png", "-m", "grad-cam", "-o", "maps/"]
+    for picture in words[1 : 1 + complete]:
+        explained(picture, "-o", "maps/", "-q")
+
+    def stopped(*_: Any, **__: Any) -> None:
+        raise SystemExit(130)
+
+    monkeypatch.setattr(prefetch, "explain_each", stopped)
+    done = CliRunner().invoke(app, ["explain", *words, "--resume"])
+    assert done.exit_code == 130
+    assert "stopped: 0 of 2 pictures were written" in done.stderr
+    assert ("--resume goes on with the others" in done.stderr) is offered
 
 
 def test_resume_tries_again_what_was_skipped(photos: Path) -> None:

@@ -25,6 +25,7 @@ from onnxcam.evaluation.row_keys import without_map
 from onnxcam.evaluation.rows import ItemResult
 from onnxcam.evaluation.run_record import RunRecord
 from onnxcam.evaluation.runs import RunState
+from onnxcam.files import PICTURE, file_sha256
 from onnxcam.types import Placement
 
 
@@ -288,9 +289,9 @@ def test_a_file_is_read_again_only_where_it_changed(
 ) -> None:
     picture, reads = tmp_path / "a.png", list[str]()
 
-    def counted(place: Any, real: Any = hashes.file_sha256) -> str:
+    def counted(place: Any, kind: Any, real: Any = file_sha256) -> str:
         reads.append(str(place))
-        return str(real(place))
+        return str(real(place, kind))
 
     monkeypatch.setattr("onnxcam.evaluation.journal.file_sha256", counted)
     monkeypatch.setattr(hashes, "SETTLED", -1.0)  # of the inode's time, which no test can set back
@@ -311,7 +312,7 @@ def test_a_file_is_read_again_only_where_it_changed(
         replaced.write_bytes(b"six")
         os.utime(replaced, (long_ago + 1, long_ago + 1))
         replaced.rename(picture)  # of the same size and time
-        assert journal.sha256(picture) == hashes.file_sha256(picture)
+        assert journal.sha256(picture) == file_sha256(picture, PICTURE)
     assert len(reads) == 3
 
 
