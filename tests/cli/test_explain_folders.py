@@ -12,7 +12,9 @@ from command import files, write_photos
 from typer.testing import CliRunner
 
 from onnxcam.cli.main import app
+from onnxcam.cli.options import ExplainArgs, MethodArgs
 from onnxcam.cli.pictures import picture_tree
+from onnxcam.cli.resume import contents_of
 from onnxcam.errors import OnnxCamError, OptionError, PictureError
 from onnxcam.explainer import prefetch
 from onnxcam.inputs.patterns import matching
@@ -281,3 +283,16 @@ def test_resume_tries_again_what_was_skipped(photos: Path) -> None:
     assert done.stdout.splitlines()[-1].startswith("1 picture, 1 skipped, ")
     os.replace("photos/cat/2.png", "photos/broken.png")
     assert written(explained("photos", "-o", "maps/", "--resume")) == ["photos/broken.png"]
+
+
+def test_the_weights_beside_a_step_graph_count(photos: Path) -> None:
+    onnx.save(
+        onnx.load("tiny.onnx"), "step.onnx", save_as_external_data=True, location="step.bin", size_threshold=0,
+    )  # fmt: skip
+    args = ExplainArgs(model="tiny.onnx", images=["photos/top.png"], method=MethodArgs(step="step.onnx"))
+    before = contents_of(args)
+    assert before == contents_of(args)
+    data = bytearray(Path("step.bin").read_bytes())
+    data[0] ^= 1
+    Path("step.bin").write_bytes(data)
+    assert before != contents_of(args)
