@@ -5,7 +5,7 @@ the map on the picture and its box are compared too.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from onnxcam.compiler.feeds import feeds_of
 from onnxcam.compiler.file_shapes import with_file_shapes
 from onnxcam.compiler.interface import Interface
 from onnxcam.compiler.prepared import PREDICTION
-from onnxcam.compiler.rounding import rounded, with_rounded_weights
+from onnxcam.compiler.rounding import Roundings
 from onnxcam.engine.session import Session
 from onnxcam.errors import CompileError, OptionError, UndefinedSaliency
 from onnxcam.explainer.explainer import Explainer, opened_model
@@ -28,7 +28,7 @@ from onnxcam.outputs.saliency import Saliency
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.ir import Model
 from onnxcam.surgeon.loading import ModelFile
-from onnxcam.types import Arrays, Floats, Image, Map, NoteCode, Progress
+from onnxcam.types import Arrays, Image, Map, NoteCode, Progress
 
 TOLERANCE, ROUNDED_TOLERANCE = 1e-5, 1e-3
 """The largest difference of a map in [0,1]; of a quantised file, one in half precision, or one that resizes."""
@@ -39,8 +39,8 @@ RESIZED_TOLERANCE = 1e-3
 
 BATCH_TOLERANCE = 0.05
 """By how much a batch may change a map: rounding moves samples over the kinks of ReLUs."""
-ROUNDINGS, ROUNDING = 3, 2.0
-"""How often numbers are rounded another way, and how many times as far as the map moves then a file's may be off."""
+ROUNDING = 2.0
+"""How many times as far as a map moves by rounding a file's may be off."""
 MOST_ROUNDED = 1e-2
 """The largest difference that rounding may explain."""
 NUMBERS = "fiubV"
@@ -72,10 +72,12 @@ def check_compiled(
     tolerance: float,
     progress: Progress | None = None,
     *,
+    reopen: Callable[[ModelFile], Explainer],
     estimated: bool = False,
 ) -> Difference:
     """Runs the file on pictures and compares. target: the class that is baked in. estimated: the file estimates the map
-    that the Explainer computes, and how far it is off is a root mean square.
+    that the Explainer computes, and how far it is off is a root mean square. reopen: opens another model as `explainer`
+    was.
 
     Raises CompileError where a map or an output differs, or where the method has no map of any picture.
     """
@@ -84,24 +86,27 @@ def check_compiled(
     limits = opened.options.limits
     compiled = Session(data, ("cpu",), opened.options.threads, limits=limits)
     original = Session(ir.to_bytes(_original(file, opened)), ("cpu",), opened.options.threads, limits=limits)
-    check = _Check(data, compiled, original, interface, explainer, target, _root_mean_square if estimated else _largest)
+    between = _root_mean_square if estimated else _largest
+    check = _Check(compiled, original, interface, explainer, target, between, file, reopen)
     worst, undefined = 0.0, list[UndefinedSaliency]()
     try:
         if progress is not None:
             progress(0, len(images))
         for i, image in enumerate(images):
             try:
-                difference = check.difference(image)
+                differences = check.differences(image)
             except UndefinedSaliency as error:
                 undefined.append(error)
             else:
+                difference = max(differences.values())
                 if estimated and not difference <= tolerance:
                     raise CompileError(
                         f"with this budget the map of a test picture is off by {difference:.2g} from the exact one "
                         f"(root mean square, at most {tolerance:.2g} is allowed); choose a larger budget, or none"
                     )
-                if not difference <= tolerance:
-                    check.refuse_beyond_rounding(image, difference, tolerance)
+                for index, of_class in differences.items():
+                    if not of_class <= tolerance:
+                        check.refuse_beyond_rounding(image, index, of_class, tolerance)
                 worst = max(worst, difference)
             if progress is not None:
                 progress(i + 1, len(images))
@@ -148,27 +153,29 @@ def _images(explainer: Explainer, pictures: Sequence[ImageLike], *, raw: bool) -
 class _Check:
     """The two sessions that are compared, and what is known of the file.
 
-    data: the file. target: the class that is baked in. between: how far two maps are apart.
+    target: the class that is baked in. between: how far two maps are apart. file, reopen: the model, and what opens
+    another one as `explainer` was.
     """
 
-    data: bytes
     compiled: Session
     original: Session
     interface: Interface
     explainer: Explainer
     target: int | None
     between: Callable[[Map, Map], float]
+    file: ModelFile
+    reopen: Callable[[ModelFile], Explainer]
 
-    def difference(self, image: ModelInput) -> float:
-        """The largest difference of the maps of one image. Raises CompileError where an output of the model differs."""
+    def differences(self, image: ModelInput) -> dict[int, float]:
+        """How far the maps of one image are off, by class. Raises CompileError where an output of the model differs."""
         words = self._words()
         expected = self.explainer.explain(image.image if image.picture is None else image.picture, words)
-        largest, results = 0.0, dict[str, npt.NDArray[np.generic]]()
+        differences, results = dict[int, float](), dict[str, npt.NDArray[np.generic]]()
         for word, saliency in zip(words, expected, strict=True):
             results = dict(self._results(image, word, saliency.target.index))
-            largest = max(largest, self._difference_of_map(results, saliency))
+            differences[saliency.target.index] = self._difference_of_map(results, saliency)
         self._check_outputs(image, results)
-        return largest
+        return differences
 
     def _words(self) -> list[str | int | None]:
         """The targets that are compared: the prediction and the second class, or what is baked in."""
@@ -214,16 +221,14 @@ class _Check:
         for name, expected in zip(outputs, self.original.run(outputs, feeds), strict=True):
             _check_output(name, results[name], expected, limit)
 
-    def refuse_beyond_rounding(self, image: ModelInput, difference: float, tolerance: float) -> None:
-        """Raises CompileError unless the maps move as far when numbers of the image or the weights are rounded.
+    def refuse_beyond_rounding(self, image: ModelInput, index: int, difference: float, tolerance: float) -> None:
+        """Raises CompileError unless the map of class `index` moves as far when the image or the weights are rounded.
 
-        `onnxcam explain` and the file then differ by as much as either does from itself (rounding.py).
+        `onnxcam explain` and the file then differ by as much as the former does from itself (rounding.py).
         """
-        picture = image.image if image.picture is None else image.picture
-        classes = [saliency.target.index for saliency in self.explainer.explain(picture, self._words())]
-        moved = self._moved_by_image(image, classes)
-        if not difference <= ROUNDING * moved:
-            moved = max(moved, self._moved_by_weights(image, classes))
+        raw = self.interface.picture is not None
+        roundings = Roundings(self.explainer, self.file, self.reopen, self._distance, raw)
+        moved = roundings.moved(image, index, difference / ROUNDING)
         if MOST_ROUNDED < difference <= ROUNDING * moved:
             raise CompileError(
                 f"the maps of {self.explainer.method.name} move by {moved:.2g} on this model when its numbers are "
@@ -236,29 +241,15 @@ class _Check:
                 f"and please report this model"
             )
 
-    def _moved_by_image(self, image: ModelInput, classes: Sequence[int]) -> float:
-        """How far the maps move by rounding the image; 0 for a file that takes whole numbers, which are not rounded."""
-        if self.interface.picture is not None or opened_model(self.explainer).anatomy.image.takes_integers:
-            return 0.0
-        rng = np.random.default_rng(0)
-        others = [replace(image, image=rounded(image.image, rng)) for _ in range(ROUNDINGS)]
-        return max(self._moved(image, classes, other, self) for other in others)
-
-    def _moved_by_weights(self, image: ModelInput, classes: Sequence[int]) -> float:
-        """How far the maps move by rounding the model's weights."""
-        rng, moved, options = np.random.default_rng(0), 0.0, opened_model(self.explainer).options
-        for _ in range(ROUNDINGS):
-            data = with_rounded_weights(self.data, rng)
-            session = Session(data, ("cpu",), options.threads, limits=options.limits)
-            try:
-                moved = max(moved, self._moved(image, classes, image, replace(self, compiled=session)))
-            finally:
-                session.close()
-        return moved
-
-    def _moved(self, image: ModelInput, classes: Sequence[int], other: ModelInput, other_file: "_Check") -> float:
-        """The largest difference of a class's map of the image to that of another image by another file."""
-        return max(_largest(self._map(image, index), other_file._map(other, index)) for index in classes)
+    def _distance(self, one: Saliency, other: Saliency) -> float:
+        """How far two maps of one picture are apart, on the picture too where the file gives that one."""
+        distance = self.between(one.map, other.map)
+        if self.interface.picture is None:
+            return distance
+        assert one.placement is not None
+        assert other.placement is not None
+        maps = on_picture(one.map, one.placement), on_picture(other.map, other.placement)
+        return max(distance, self.between(*maps))
 
     def check_batch(self, image: Image) -> None:
         """Compares the maps of two images in one run with those of each alone. Raises CompileError where they differ.
@@ -282,10 +273,6 @@ class _Check:
                 "images of one run change each other's maps in the compiled file, so it is not written; export the "
                 "model with a batch of 1, and please report it"
             )
-
-    def _map(self, image: ModelInput, index: int) -> Map:
-        maps: Floats = np.asarray(self._results(image, index, index)[self.interface.map], np.float32)
-        return np.asarray(maps[0])
 
     def _difference_on_picture(self, results: Arrays, saliency: Saliency) -> float:
         """How far the maps on the picture are apart. Raises CompileError for another box."""

@@ -123,11 +123,11 @@ def compile(
     _check_arguments(layer, raw, pictures, limits)
     file = read_model(model, limits)
     explainer = partial(
-        Explainer, file, providers=("cpu",), preset=preset, adjust=adjust, layer=layer, layout=layout, size=size,
+        Explainer, providers=("cpu",), preset=preset, adjust=adjust, layer=layer, layout=layout, size=size,
         image_input=image_input, output=output, inputs=inputs, labels=labels, threads=threads, limits=limits,
         cache=cache,
     )  # fmt: skip
-    with explainer(chosen) as opened:
+    with explainer(file, chosen) as opened:
         work = _work(entry, opened, raw, _baked(opened, target))
         return _compiled(work, _Comparison(file, pictures, progress, explainer))
 
@@ -184,12 +184,12 @@ def _work(entry: Compilable, explainer: Explainer, raw: bool, target: int | None
 
 @dataclass(frozen=True, eq=False)
 class _Comparison:
-    """With what a file is compared. file: of the model. explainer: opens the model for a method."""
+    """With what a file is compared. file: of the model. explainer: opens a model for a method."""
 
     file: ModelFile
     pictures: Sequence[ImageLike]
     progress: Progress | None
-    explainer: Callable[[Method], Explainer]
+    explainer: Callable[..., Explainer]
 
     def difference(self, work: _Work, graph: Model, interface: Interface) -> Difference:
         """Compares the file, or that of a shorter method, with an Explainer. Raises CompileError where they differ."""
@@ -197,10 +197,14 @@ class _Comparison:
         compared, estimated = work.entry.compared(chosen), work.entry.estimates(chosen)
         if compared is chosen:
             return self._difference(work, graph, interface, chosen)
-        with self.explainer(compared) as other:
+        with self.explainer(self.file, compared) as other:
             like = _work(work.entry, other, work.raw, work.target)
             its_graph, its_interface = (graph, interface) if estimated else like.graph()
             return self._difference(like, its_graph, its_interface, chosen)
+
+    def _reopened(self, method: Method, file: ModelFile) -> Explainer:
+        """An Explainer of a model that was made to be compared, of which nothing is kept."""
+        return self.explainer(file, method, cache=False)
 
     def _difference(self, work: _Work, graph: Model, interface: Interface, chosen: Method) -> Difference:
         model = work.prepared.opened.model
@@ -211,7 +215,7 @@ class _Comparison:
             tolerance = ESTIMATED_TOLERANCE * max(1.0, ENOUGH / chosen.options["budget"])
         return check_compiled(
             ir.to_bytes(graph), interface, work.explainer, self.file, work.target, self.pictures, tolerance,
-            self.progress, estimated=estimated,
+            self.progress, estimated=estimated, reopen=partial(self._reopened, work.explainer.method),
         )  # fmt: skip
 
 

@@ -1,16 +1,38 @@
-"""Rounds numbers another way: the image, or the weights of a compiled file.
+"""Rounds numbers another way, those of the image or the model's weights, and says how far a map moves.
 
 A map whose raw numbers hardly differ, as of a class whose probability is next to nothing, shows the rounding of
 float32, which no two programs do alike. How far a map moves under these changes says how much of a difference that is.
 Changed weights stand for the rounding inside of the network: a sum of rounded products is the exact sum for weights
 that differ in the last place (its backward error; Higham, Accuracy and Stability of Numerical Algorithms, 3.1).
+
+The maps are those of Explainers, of the model as it is and of one with other weights, so that no mistake of a compiled
+file counts as movement.
 """
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
 
-from onnxcam.compiler.compact_constants import ADDED
+from onnxcam.errors import InferenceError, OutOfMemory, TimedOut, UndefinedSaliency
+from onnxcam.explainer.explainer import Explainer, opened_model
+from onnxcam.inputs.loader import ModelInput
+from onnxcam.outputs.saliency import Saliency
+from onnxcam.surgeon.loading import STANDARD_DOMAINS, ModelFile
 from onnxcam.types import Floats
+
+ROUNDINGS = 3
+"""How often numbers are rounded another way."""
+WEIGHTS = {
+    "Conv": (1, 2), "ConvTranspose": (1, 2), "Gemm": (0, 1, 2), "MatMul": (0, 1),
+    "Add": (0, 1), "Sub": (0, 1), "Mul": (0, 1), "Div": (0, 1), "PRelu": (1,),
+    "BatchNormalization": (1, 2, 3, 4), "InstanceNormalization": (1, 2), "LayerNormalization": (1, 2),
+    "GroupNormalization": (1, 2), "RMSNormalization": (1,), "LSTM": (1, 2, 3), "GRU": (1, 2, 3), "RNN": (1, 2, 3),
+}  # fmt: skip
+"""The inputs of operators that enter a product or a sum; those of others may be an exponent, a limit, a size."""
+PASSED_ON = ("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze")
+"""Operators whose output holds the numbers of their first input."""
 
 
 def rounded(numbers: Floats, rng: np.random.Generator) -> Floats:
@@ -19,26 +41,132 @@ def rounded(numbers: Floats, rng: np.random.Generator) -> Floats:
     return np.where(numbers == 0, numbers, np.nextafter(numbers, away))
 
 
-def with_rounded_weights(data: bytes, rng: np.random.Generator) -> bytes:
-    """The file with the model's own weights in float32 rounded another way."""
-    model = onnx.load_from_string(data)
-    _round_weights(model.graph, rng)
-    return bytes(model.SerializeToString())
+def with_rounded_weights(model: onnx.ModelProto, rng: np.random.Generator) -> onnx.ModelProto:
+    """A copy of the model with its weights in float32 rounded another way.
+
+    Weights are tensors that enter products and sums alone. Single numbers stay: most are options of a computation.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    uses = _uses(copy.graph)
+    for name, tensor in _tensors(copy.graph):
+        if tensor.data_type == onnx.TensorProto.FLOAT and _is_weight(name, uses):
+            numbers = rounded(onnx.numpy_helper.to_array(tensor), rng)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(numbers, tensor.name))
+    return copy
 
 
-def _round_weights(graph: onnx.GraphProto, rng: np.random.Generator) -> None:
-    for weight in graph.initializer:
-        if not weight.name.startswith(ADDED):
-            _round_tensor(weight, rng)
+Uses = dict[str, list[tuple[onnx.NodeProto | None, int]]]
+"""For each tensor's name the nodes that read it, and as which input; None for an output of a graph."""
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    yield graph
     for node in graph.node:
         for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                _round_weights(attribute.g, rng)
-            elif node.op_type in ("ConstantOfShape", "Constant") and attribute.type == onnx.AttributeProto.TENSOR:
-                _round_tensor(attribute.t, rng)
+            for body in (attribute.g, *attribute.graphs):
+                if attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
+                    yield from _graphs(body)
 
 
-def _round_tensor(tensor: onnx.TensorProto, rng: np.random.Generator) -> None:
-    if tensor.data_type == onnx.TensorProto.FLOAT:
-        numbers = rounded(onnx.numpy_helper.to_array(tensor), rng)
-        tensor.CopyFrom(onnx.numpy_helper.from_array(numbers, tensor.name))
+def _uses(graph: onnx.GraphProto) -> Uses:
+    uses: Uses = {}
+    for part in _graphs(graph):
+        for output in part.output:
+            uses.setdefault(output.name, []).append((None, 0))
+        for node in part.node:
+            for i, name in enumerate(node.input):
+                uses.setdefault(name, []).append((node, i))
+    return uses
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:
+    """The constants of several numbers, by the names under which nodes read them; of ConstantOfShape its one number."""
+    for part in _graphs(graph):
+        yield from ((tensor.name, tensor) for tensor in part.initializer if np.prod(tensor.dims) > 1)
+        for node in part.node:
+            tensors = [a.t for a in node.attribute if a.type == onnx.AttributeProto.TENSOR]
+            if node.op_type == "Constant":
+                yield from ((node.output[0], tensor) for tensor in tensors if np.prod(tensor.dims) > 1)
+            if node.op_type == "ConstantOfShape":
+                yield from ((node.output[0], tensor) for tensor in tensors)
+
+
+def _is_weight(name: str, uses: Uses) -> bool:
+    """Whether every reader of a tensor multiplies or adds its numbers."""
+    readers = uses.get(name, [])
+    return bool(readers) and all(node is not None and _enters(node, i, uses) for node, i in readers)
+
+
+def _enters(node: onnx.NodeProto, i: int, uses: Uses) -> bool:
+    if node.domain not in STANDARD_DOMAINS:
+        return False
+    if node.op_type in PASSED_ON:
+        return i == 0 and _is_weight(node.output[0], uses)
+    return i in WEIGHTS.get(node.op_type, ())
+
+
+@dataclass(frozen=True, eq=False)
+class Roundings:
+    """Moves maps by rounding numbers another way.
+
+    explainer: of the model as it is. file: of that model. reopen: opens another file as the explainer was.
+    distance: how far two maps of one picture are apart. raw: the file takes pictures, whose numbers are not rounded.
+    """
+
+    explainer: Explainer
+    file: ModelFile
+    reopen: Callable[[ModelFile], Explainer]
+    distance: Callable[[Saliency, Saliency], float]
+    raw: bool
+
+    def moved(self, image: ModelInput, index: int, enough: float) -> float:
+        """How far the map of class `index` moves at most, by the image and by the weights; stops where it is enough.
+
+        Raises OutOfMemory or TimedOut.
+        """
+        moved = 0.0
+        for distance in self._distances(image, index):
+            moved = max(moved, distance)
+            if moved >= enough:
+                break
+        return moved
+
+    def _distances(self, image: ModelInput, index: int) -> Iterator[float]:
+        """One number for each rounding under which there still is a map."""
+        rng, entry = np.random.default_rng(0), opened_model(self.explainer).anatomy.image
+        before = _map(self.explainer, image, index)
+        if not self.raw and not entry.takes_integers:
+            for _ in range(ROUNDINGS):
+                other = replace(image, image=rounded(image.image, rng), picture=None)
+                yield from self._distance(before, _map(self.explainer, other, index))
+        for _ in range(ROUNDINGS):
+            yield from self._distance(before, self._map_of_other_weights(image, index, rng))
+
+    def _distance(self, before: Saliency | None, after: Saliency | None) -> Iterator[float]:
+        if before is not None and after is not None:
+            yield self.distance(before, after)
+
+    def _map_of_other_weights(self, image: ModelInput, index: int, rng: np.random.Generator) -> Saliency | None:
+        """None where another feature map is explained there."""
+        proto = with_rounded_weights(self.file.proto, rng)
+        try:
+            other = self.reopen(replace(self.file, proto=proto))
+        except (OutOfMemory, TimedOut):
+            raise
+        except InferenceError:
+            return None
+        with other:
+            features = [opened_model(each).anatomy.features.tensor for each in (self.explainer, other)]
+            return _map(other, image, index) if features[0] == features[1] else None
+
+
+def _map(explainer: Explainer, image: ModelInput, index: int) -> Saliency | None:
+    """The map of a class; None where the method has none, or the model does not run."""
+    try:
+        (saliency,) = explainer.explain(image.image if image.picture is None else image.picture, [index])
+    except (OutOfMemory, TimedOut):
+        raise
+    except (InferenceError, UndefinedSaliency):
+        return None
+    return saliency if np.isfinite(saliency.map).all() and np.ptp(saliency.map) > 0 else None

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from compiled_files import reopened
 from small_models import CLASSIFIER, PIXELS, SCALED_BY_BATCH, filled
 from tiny import DENSE
 from typer.testing import CliRunner
@@ -208,9 +209,9 @@ def test_a_file_whose_images_change_each_other_is_refused(classifier: onnx.Model
     proto.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros(1, np.int64), "first"))
     with onnxcam.Explainer(classifier, "grad-cam", providers=["cpu"]) as explain:
         arguments = (compiled.interface, explain, read_model(classifier), None, (), 1e-5)
-        assert check_compiled(compiled.bytes, *arguments).map <= 1e-5
+        assert check_compiled(compiled.bytes, *arguments, reopen=reopened).map <= 1e-5
         with pytest.raises(CompileError, match="change each other"):
-            check_compiled(proto.SerializeToString(), *arguments)
+            check_compiled(proto.SerializeToString(), *arguments, reopen=reopened)
 
 
 def test_a_file_with_another_map_or_another_answer_is_refused(classifier: onnx.ModelProto) -> None:
@@ -226,8 +227,9 @@ def test_a_file_with_another_map_or_another_answer_is_refused(classifier: onnx.M
             proto.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(0.9), "share"))
             with pytest.raises(CompileError, match=message):
                 check_compiled(
-                    proto.SerializeToString(), compiled.interface, explain, read_model(classifier), None, (), 1e-5
-                )
+                    proto.SerializeToString(), compiled.interface, explain, read_model(classifier), None, (), 1e-5,
+                    reopen=reopened,
+                )  # fmt: skip
 
 
 def test_every_compiled_method_is_a_method() -> None:

@@ -1,10 +1,13 @@
 """What rounding alone may change: a map that moves with the weights' last places is not one that is wrong."""
 
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
-from compiled_files import with_moved_map
+from compiled_files import reopened, with_moved_map, with_scaled_map
 from onnx import numpy_helper
 from small_models import CLASSIFIER, filled
 
@@ -12,8 +15,8 @@ import onnxcam
 from onnxcam.compiler.checking import check_compiled
 from onnxcam.compiler.compiled import compile
 from onnxcam.compiler.rounding import rounded, with_rounded_weights
-from onnxcam.errors import CompileError
-from onnxcam.surgeon.loading import read_model
+from onnxcam.errors import CompileError, InferenceError
+from onnxcam.surgeon.loading import ModelFile, read_model
 
 DEAF = CLASSIFIER.replace("float[5] b3", "float[5] b3, float[1,8,4,3] table, float[1] tiny").replace(
     "features = Relu (c2)", "faint = Mul (c2, tiny)\n  features = Add (table, faint)"
@@ -31,11 +34,12 @@ def deaf() -> onnx.ModelProto:
     return model
 
 
-def difference(model: onnx.ModelProto, by: float) -> float:
+def difference(model: onnx.ModelProto, by: float, reopen: Callable[[ModelFile], onnxcam.Explainer] = reopened) -> float:
     compiled = compile(model)
     with onnxcam.Explainer(model, "grad-cam", providers=["cpu"]) as explain:
         data = with_moved_map(compiled.bytes, by)
-        return check_compiled(data, compiled.interface, explain, read_model(model), None, (), 1e-5).map
+        file = read_model(model)
+        return check_compiled(data, compiled.interface, explain, file, None, (), 1e-5, reopen=reopen).map
 
 
 def test_a_map_that_follows_the_last_places_of_the_weights_may_differ_as_far() -> None:
@@ -61,22 +65,108 @@ def test_numbers_are_rounded_to_a_neighbour_and_zero_stays() -> None:
     assert not moved[3].any()
 
 
-@pytest.mark.parametrize("method", ["grad-cam", "rise"])
-def test_the_models_weights_are_rounded_and_no_others(method: str) -> None:
-    model = filled(CLASSIFIER)
-    data = compile(model, method).bytes
-    before, after = (onnx.load_from_string(d) for d in (data, with_rounded_weights(data, np.random.default_rng(0))))
-    names = {weight.name for weight in model.graph.initializer}
-    assert changed(before.graph, after.graph) == names
-    onnxruntime.InferenceSession(after.SerializeToString(), providers=["CPUExecutionProvider"])
+OPTIONS = """<ir_version: 8, opset_import: ["" : 17]>
+classifier (float[N,3,16,12] x) => (float[N,5] logits)
+<float[8,3,3,3] w, float[8] b, float[5,8] v, float[4] scales, float[1,8,1,1] exponents, float least, float both>
+{
+  c = Conv <pads=[1,1,1,1]> (x, w, b)
+  centre = ReduceMean <axes=[1]> (c)
+  apart = Sub (c, centre)
+  power = Pow (apart, exponents)
+  bounded = Clip (power, least)
+  wide = Resize <mode="nearest"> (bounded, , scales)
+  several = Mul (wide, both)
+  features = Relu (several)
+  p = GlobalAveragePool (features)
+  f = Flatten (p)
+  vt = Transpose (v)
+  logits = MatMul (f, vt)
+}"""
+"""Weights, and numbers that are none: of a Resize, a Pow, a Clip."""
+
+
+def with_options() -> onnx.ModelProto:
+    model = filled(OPTIONS, check=False)
+    numbers = {"scales": [1, 1, 2, 2], "exponents": np.full((1, 8, 1, 1), 2), "least": -1, "both": 0.5}
+    for tensor in model.graph.initializer:
+        if tensor.name in numbers:
+            tensor.CopyFrom(numpy_helper.from_array(np.asarray(numbers[tensor.name], np.float32), tensor.name))
+    return model
 
 
 def changed(before: onnx.GraphProto, after: onnx.GraphProto) -> set[str]:
-    """The names of weights that differ, those of bodies too."""
     pairs = zip(before.initializer, after.initializer, strict=True)
-    names = {a.name for a, b in pairs if a.SerializeToString() != b.SerializeToString()}
-    for one, other in zip(before.node, after.node, strict=True):
-        for a, b in zip(one.attribute, other.attribute, strict=True):
-            if a.type == onnx.AttributeProto.GRAPH:
-                names |= changed(a.g, b.g)
-    return names
+    return {a.name for a, b in pairs if a.SerializeToString() != b.SerializeToString()}
+
+
+def test_the_weights_of_products_and_sums_are_rounded_and_no_options() -> None:
+    model = with_options()
+    after = with_rounded_weights(model, np.random.default_rng(0))
+    assert changed(model.graph, after.graph) == {"w", "b", "v"}
+
+
+def test_what_is_an_option_elsewhere_too_stays() -> None:
+    model = with_options()
+    model.graph.node.append(onnx.helper.make_node("Add", ["exponents", "exponents"], ["twice"]))
+    model.graph.output.append(onnx.helper.make_tensor_value_info("b", 1, [8]))
+    after = with_rounded_weights(model, np.random.default_rng(0))
+    assert changed(model.graph, after.graph) == {"w", "v"}
+
+
+@pytest.mark.parametrize("by", [0.9999, 0.995, 0.9])
+def test_a_wrong_map_of_a_model_with_such_options_is_refused(by: float) -> None:
+    model = with_options()
+    compiled = compile(model)
+    with (
+        onnxcam.Explainer(model, "grad-cam", providers=["cpu"]) as explain,
+        pytest.raises(CompileError, match="maps differ by"),
+    ):
+        check_compiled(
+            with_scaled_map(compiled.bytes, by), compiled.interface, explain, read_model(model), None, (), 1e-5,
+            reopen=reopened,
+        )  # fmt: skip
+
+
+def test_a_model_that_does_not_run_with_other_weights_allows_nothing() -> None:
+    def broken(file: ModelFile) -> onnxcam.Explainer:
+        raise InferenceError("onnxruntime could not run the model")
+
+    with pytest.raises(CompileError, match="maps differ by"):
+        difference(deaf(), 6e-5, broken)
+
+
+def test_a_map_that_becomes_constant_is_no_movement() -> None:
+    def blank(file: ModelFile) -> onnxcam.Explainer:
+        model = onnx.ModelProto()
+        model.CopyFrom(file.proto)
+        for tensor in model.graph.initializer:
+            if tensor.name == "table":
+                tensor.CopyFrom(numpy_helper.from_array(np.ones((1, 8, 4, 3), np.float32), tensor.name))
+        return reopened(replace(file, proto=model))
+
+    with pytest.raises(CompileError, match="maps differ by"):
+        difference(deaf(), 6e-5, blank)
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_a_file_that_takes_pictures_is_allowed_no_more(raw: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def scaled(data: bytes, *arguments: Any, **options: Any) -> Any:
+        return check_compiled(with_scaled_map(data, 0.99), *arguments, **options)
+
+    monkeypatch.setattr("onnxcam.compiler.compiled.check_compiled", scaled)
+    with pytest.raises(CompileError, match="maps differ by"):
+        compile(with_options(), raw=raw, target="top1", preset="imagenet")
+
+
+def test_a_weight_that_a_node_fills_is_rounded_and_a_filled_exponent_is_not() -> None:
+    model = with_options()
+    for name, dims in (("b", [8]), ("exponents", [1, 8, 1, 1])):
+        (old,) = (tensor for tensor in model.graph.initializer if tensor.name == name)
+        model.graph.initializer.remove(old)
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(dims), f"{name}_shape"))
+        value = numpy_helper.from_array(np.full(1, 2, np.float32))
+        model.graph.node.insert(0, onnx.helper.make_node("ConstantOfShape", [f"{name}_shape"], [name], value=value))
+    after = with_rounded_weights(model, np.random.default_rng(0))
+    exponents, bias = (numpy_helper.to_array(node.attribute[0].t)[0] for node in after.graph.node[:2])
+    assert exponents == 2
+    assert abs(bias - 2) in (np.spacing(np.float32(2)), np.spacing(np.float32(1)))
