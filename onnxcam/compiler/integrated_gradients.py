@@ -35,7 +35,7 @@ from onnxcam.surgeon.builder import Builder
 from onnxcam.surgeon.graphs.graft import graft
 from onnxcam.surgeon.graphs.masked_score import tensor_named
 from onnxcam.surgeon.graphs.score_gradient import Traces
-from onnxcam.surgeon.ir import END, Model, Value
+from onnxcam.surgeon.ir import END, Model, Shape, Value
 
 STEP = "step"
 """Prefix of the model's names inside the Loop."""
@@ -53,10 +53,11 @@ def integrated_gradients(prepared: Prepared) -> Model:
     places, target, slopes, *own = turn.run(b)
     raw = _integral(model, b, weights_of_places(b, places, plan), slopes, plan, prepared)
     zero, count = b.constant([0], np.int64), way.maps
+    types = {str(value.name): value.type for value in forward.graph.outputs}
     raw, target = (b("Slice", x, zero, count, zero) for x in (only_sound(b, raw, len(prepared.size)), target))
     for output, value in zip(prepared.opened.model.graph.outputs, own, strict=True):
         first = b("Gather", value, b.constant(0, np.int64), axis=0, name=str(output.name))
-        first.type, first.shape = tensor_named(forward, str(output.name)).type, output.shape
+        first.type, first.shape = types[str(output.name)], output.shape
         model.graph.outputs.append(first)
     publish_explanation(model, b, shown_attribution(b, raw, prepared.size), raw, target, prepared.size, "maps")
     return ir.tidy(model)
@@ -148,14 +149,15 @@ class _Turn:
         final = [
             in_turn(b, state, x, body.turn, plan) for state, x in ((places, here), (logits, score), (totals, total))
         ]
-        own = [self._own(outputs[str(v.name)]) for v in self.prepared.opened.model.graph.outputs]
+        names = [str(v.name) for v in self.prepared.opened.model.graph.outputs]
+        of_model = [self._of_images(outputs[name], self.traces.shapes.get(name, (None,))) for name in names]
         shape = outer("Concat", self.way.rows, outer.constant([plan.slots], np.int64), axis=0)
         nowhere, zero = (
             outer("ConstantOfShape", shape, value=onnx_ir.tensor(np.asarray([x], np.float64))) for x in (NOWHERE, 0)
         )
         ends = body.run(
             outer, plan.turns, initial=[nowhere, zero, zero, self.way.given], final=[*final, target_now],
-            collected=[slope, *own],
+            collected=[slope, *of_model],
         )  # fmt: skip
         return [ends[0], *ends[3:]]
 
@@ -231,12 +233,17 @@ class _Turn:
         change = b.reshape(channels_first(b, self.way.change, image), [-1, 1, image.channels, pixels])
         return b.reduce("ReduceSum", b("Mul", along, change), [2], keepdims=False)
 
-    def _own(self, output: Value) -> Value:
-        """(N,...) what the model gives for the images themselves, in the first turn."""
+    def _of_images(self, output: Value, shape: Shape) -> Value:
+        """What the model gives for the images themselves, in the first turn. shape: with None at the axis of images.
+
+        A weight stays as it is, and so does an output of a fixed shape.
+        """
+        if output.const_value is not None or None not in shape:
+            return output
         b = self.body.b
-        zero, step = b.constant([0], np.int64), b.constant([AT_ONCE], np.int64)
-        each = b("Slice", output, zero, b.constant([END], np.int64), zero, step)
-        return b("Slice", each, zero, self.way.images, zero)
+        zero, step, axis = (b.constant([x], np.int64) for x in (0, AT_ONCE, shape.index(None)))
+        each = b("Slice", output, zero, b.constant([END], np.int64), axis, step)
+        return b("Slice", each, zero, self.way.images, axis)
 
 
 def _integral(model: Model, b: Builder, weights: Value, slopes: Value, plan: Plan, prepared: Prepared) -> Value:

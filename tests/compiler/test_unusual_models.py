@@ -123,3 +123,33 @@ def test_a_model_with_the_names_of_a_builder_is_refused(name: str, other: str) -
             names[:] = [name if each == other else each for each in names]
     with pytest.raises(CompileError, match=f"has a tensor '{name}'"):
         compile(model)
+
+
+@pytest.mark.parametrize("shape", [[6, 7], [7], [1, 7]])
+def test_an_output_of_a_fixed_shape_stays_whole_in_integrated_gradients(shape: list[int]) -> None:
+    model = filled(CLASSIFIER)
+    table = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(table, "table"))
+    model.graph.node.append(onnx.helper.make_node("Add", ["table", "table"], ["twice"]))
+    model.graph.output.append(onnx.helper.make_tensor_value_info("twice", 1, shape))
+    results = run(compile(model, "integrated-gradients").bytes, {"x": IMAGES, "target": np.asarray([-1, 2])})
+    np.testing.assert_array_equal(results["twice"], table + table)
+
+
+def test_an_output_with_images_along_another_axis_keeps_them_in_integrated_gradients() -> None:
+    model = filled(CLASSIFIER)
+    model.graph.node.append(onnx.helper.make_node("Transpose", ["logits"], ["across"], perm=[1, 0]))
+    model.graph.output.append(onnx.helper.make_tensor_value_info("across", 1, [5, "N"]))
+    results = run(compile(model, "integrated-gradients").bytes, {"x": IMAGES, "target": np.asarray([-1, 2])})
+    np.testing.assert_array_equal(results["across"], results["logits"].T)
+
+
+@pytest.mark.parametrize("method", ["grad-cam", "score-cam", "integrated-gradients"])
+def test_a_large_weight_that_is_an_output_of_an_older_opset_stays_one(method: str) -> None:
+    model = filled(CLASSIFIER.replace('"" : 17', '"" : 13'))
+    assert model.opset_import[0].version < 18
+    table = np.random.default_rng(0).normal(size=(70, 70)).astype(np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(table, "table"))
+    model.graph.output.append(onnx.helper.make_tensor_value_info("table", 1, [70, 70]))
+    results = run(compile(model, method).bytes, {"x": IMAGES[:1], "target": np.asarray([-1, 2])})
+    np.testing.assert_array_equal(results["table"], table)

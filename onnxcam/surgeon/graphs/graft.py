@@ -20,16 +20,17 @@ def graft(
     copy = edit(part)
     for value in list(copy.graph.inputs):
         onnx_ir.convenience.replace_all_uses_with(value, inputs[str(value.name)])
+    outputs = {str(v.name): v for v in copy.graph.outputs}
+    copy.graph.outputs.clear()  # first: a weight that is an output belongs to the graph until then
     for name, value in list(copy.graph.initializers.items()):
         del copy.graph.initializers[name]
         own = (around or model).graph.initializers.get(name)
         if own is not None and _same(own, value):
-            onnx_ir.convenience.replace_all_uses_with(value, own, replace_graph_outputs=True)
+            onnx_ir.convenience.replace_all_uses_with(value, own)
+            outputs = {n: own if v is value else v for n, v in outputs.items()}
             continue
         value.name = f"{prefix}/{name}"
         model.graph.register_initializer(value)
-    outputs = {str(v.name): v for v in copy.graph.outputs}
-    copy.graph.outputs.clear()
     nodes = list(copy.graph)
     copy.graph.remove(nodes)
     for node in nodes:

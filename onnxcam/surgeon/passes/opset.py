@@ -50,7 +50,7 @@ def _apply_without_weights(model: Model, change: Callable[[onnx.ModelProto], onn
     complaint begins the message of the ModelError for a change that fails.
     """
     light = edit(model)
-    weights = {n: v.const_value for n, v in light.graph.initializers.items()}
+    weights = {n: v.const_value for n, v in light.graph.initializers.items() if not v.is_graph_output()}
     heavy = {name: array for name, array in weights.items() if array is not None and array.size > HEAVY}
     for name in heavy:
         value = light.graph.initializers.pop(name)
