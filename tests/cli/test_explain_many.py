@@ -55,7 +55,8 @@ def test_a_stopped_run_keeps_and_counts_the_pictures_that_it_finished(folder: Pa
     records = json.loads((folder / "records.json").read_text())
     assert 0 < len(records) < 1000
     verb = "was" if len(records) == 1 else "were"
-    assert message.decode() == f"stopped: {len(records)} of 1000 pictures {verb} written\n"
+    again = "--resume goes on with the others"
+    assert message.decode() == f"stopped: {len(records)} of 1000 pictures {verb} written; {again}\n"
     written = sorted(f"maps/{path}" for path in files(folder / "maps"))
     assert written == sorted(path for record in records for path in record["outputs"]), "whole pictures, no leftovers"
     assert len(written) == 2 * len(records)

@@ -18,11 +18,12 @@ EXTRAS = {
     "timm", "torchvision", "supervision", "pycocotools",
 }  # fmt: skip
 """Packages that only some tools need, and that need not be installed."""
-NEED_TORCH = {"gpu.py", "gradients.py", "export_step.py"}
+NEED_MORE = {"gpu.py", "gradients.py", "export_step.py", "compare_readers.py"}
+"""Import a package of EXTRAS at once: without it they cannot even print their help."""
 WITHOUT_HELP = {"speed_workers.py"}
 """Is started by speed.py, with four words."""
 PROGRAMS = [
-    f for f in FILES if 'if __name__ == "__main__":' in f.read_text() and f.name not in NEED_TORCH | WITHOUT_HELP
+    f for f in FILES if 'if __name__ == "__main__":' in f.read_text() and f.name not in NEED_MORE | WITHOUT_HELP
 ]
 
 
@@ -82,7 +83,7 @@ def test_every_program_starts_from_the_repository_root(program: Path) -> None:
     assert "usage" in done.stdout.lower()
 
 
-@pytest.mark.parametrize("program", [*PROGRAMS, *(f for f in FILES if f.name in NEED_TORCH)], ids=lambda f: f.stem)
+@pytest.mark.parametrize("program", [*PROGRAMS, *(f for f in FILES if f.name in NEED_MORE)], ids=lambda f: f.stem)
 def test_the_head_of_a_program_names_its_path(program: Path) -> None:
     head = ast.get_docstring(ast.parse(program.read_text()))
     assert head is not None
