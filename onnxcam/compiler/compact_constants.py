@@ -155,7 +155,7 @@ def _product(b: Builder, table: Table) -> Value | None:
     if table[i, k] == 0:
         return None
     row, column = table[i : i + 1], table[:, k : k + 1] / table[i, k]
-    if not np.array_equal(column * row, table):
+    if not _same_bits(column * row, table):
         return None
     return b("Mul", b.constant(column, table.dtype), b.constant(row, table.dtype))
 
@@ -171,12 +171,29 @@ def _sparse(b: Builder, table: Table) -> Value | None:
     # The columns of each row's numbers that are not 0, and where it has fewer, of zeros.
     columns = np.argsort(table == 0, axis=1, kind="stable")[:, :most]
     numbers = np.take_along_axis(table, columns, axis=1)
+    if not _same_bits(_sum_of_terms(columns, numbers, width), table):  # of 0 and -0 the sum is 0
+        return None
     places, terms = b.constant(np.arange(width)[None], np.int32), list[Value]()
+    zero = b.constant(0, table.dtype)
     for i in range(most):
         column = b.cast(b.constant(columns[:, i : i + 1], smallest), onnx_ir.DataType.INT32)
-        is_there = b.cast(b("Equal", column, places), onnx_ir.DataType.from_numpy(table.dtype))
-        terms.append(b("Mul", is_there, b.constant(numbers[:, i : i + 1], table.dtype)))
+        terms.append(b("Where", b("Equal", column, places), b.constant(numbers[:, i : i + 1], table.dtype), zero))
     total = terms[0]
     for term in terms[1:]:
         total = b("Add", total, term)
     return total
+
+
+def _sum_of_terms(columns: npt.NDArray[np.int64], numbers: Table, width: int) -> Table:
+    """What the nodes of _sparse compute."""
+    total: Table | None = None
+    for column, number in zip(columns.T, numbers.T, strict=True):
+        term = np.where(column[:, None] == np.arange(width), number[:, None], numbers.dtype.type(0))
+        total = term if total is None else np.add(total, term)
+    assert total is not None, "a sparse table has a number"
+    return total
+
+
+def _same_bits(one: Table, other: Table) -> bool:
+    """Whether two tables hold the same numbers, 0 and -0 told apart."""
+    return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()

@@ -1,6 +1,7 @@
 """The element types of the model's own file, in a graph that was made in float32: inputs, outputs and weights."""
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir
 
 from onnxcam.surgeon import ir
@@ -84,7 +85,7 @@ def _make_fills(graph: Graph, b: Builder) -> None:
         if array is None or array.dtype.kind != "f" or array.size < 2 or value.is_graph_output():
             continue
         first = array.reshape(-1)[:1]
-        if (array.reshape(-1)[:FILLED] == first).all() and (array == first).all():
+        if (array.reshape(-1)[:FILLED] == first).all() and _all_are(first, array):
             alike.setdefault((array.dtype.str, array.shape, first.tobytes()), []).append(value)
     for values in alike.values():
         array = ir.constant(values[0])
@@ -96,3 +97,8 @@ def _make_fills(graph: Graph, b: Builder) -> None:
         for value in values:
             onnx_ir.convenience.replace_all_uses_with(value, filled)
             del graph.initializers[str(value.name)]
+
+
+def _all_are(first: npt.NDArray[np.generic], array: npt.NDArray[np.generic]) -> bool:
+    """Whether every number is that one, 0 and -0 told apart."""
+    return bool((array == first).all() and (np.signbit(array) == np.signbit(first)).all())

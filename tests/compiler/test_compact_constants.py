@@ -46,7 +46,7 @@ def test_a_table_of_few_numbers_is_stored_in_a_fifth(table: npt.NDArray[np.gener
     size, again = stored(table)
     assert size < table.nbytes / 5 if table.dtype != np.int64 else size < table.nbytes / 3.5
     assert again.dtype == table.dtype
-    np.testing.assert_array_equal(again, table)
+    assert again.tobytes() == table.tobytes()
 
 
 @pytest.mark.parametrize("odd", [0, np.inf, np.nan])
@@ -56,6 +56,33 @@ def test_other_tables_stay(odd: float) -> None:
     size, again = stored(table)
     assert size > table.nbytes
     np.testing.assert_array_equal(again, table)
+
+
+def with_negative_zero(table: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    table = table.copy()
+    table[table == 0] = -0.0
+    return table
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        with_negative_zero(BAND), with_negative_zero(np.eye(96, dtype=np.float32)), -np.eye(96, dtype=np.float32),
+        np.abs(np.eye(96, dtype=np.float32)) * np.float32(-3) + 0,
+        np.multiply.outer(np.repeat([1, -1], 56), np.repeat([0, 2], 56)).astype(np.float32) + np.float32(0),
+        with_negative_zero(np.multiply.outer(np.repeat([1, 0], 56), np.repeat([0.25, 2], 56)).astype(np.float32)),
+    ],
+    ids=["band", "identity", "negative", "without", "product", "product of -0"],
+)  # fmt: skip
+def test_zero_keeps_its_sign(table: npt.NDArray[np.generic]) -> None:
+    assert stored(table)[1].tobytes() == table.tobytes()
+
+
+def test_a_table_of_negative_numbers_is_stored_in_a_fifth() -> None:
+    table = np.where(np.eye(96) > 0, np.float32(-3), np.float32(0))
+    size, again = stored(table)
+    assert size < table.nbytes / 5
+    assert again.tobytes() == table.tobytes()
 
 
 def test_whole_numbers_beyond_int32_stay() -> None:
