@@ -63,7 +63,7 @@ class Isolated:
         self._lock, self._numbers, self._closed = Lock(reentrant=True), count(), False
         self._process: ChildProcess | None = None
         self._busy = False
-        self._sha256: str | None = None
+        self._fingerprint: str | None = None
         renew_in_child(self)
         self.opened = self._start()
 
@@ -327,12 +327,12 @@ class Isolated:
             answer = self._call("open", {"budget": budget, "arguments": self._arguments})
             if answer.opened is None:
                 raise self._died("sent what was not requested")
-            if self._sha256 not in (None, answer.opened.model_sha256):
-                raise InferenceError("the model's file has changed since it was opened; open a new Explainer")
+            if self._fingerprint not in (None, answer.opened.model_fingerprint):
+                raise InferenceError("the model's file, or its weights beside it, changed since it was opened; open a new Explainer")
         except BaseException:
             self._end()
             raise
-        process.silence, self._sha256 = budget.seconds, answer.opened.model_sha256
+        process.silence, self._fingerprint = budget.seconds, answer.opened.model_fingerprint
         return answer.opened
 
     def _write(self, parts: Sequence[Part]) -> None:

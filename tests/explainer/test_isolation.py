@@ -500,6 +500,24 @@ def test_a_model_that_changed_is_not_taken_for_the_one_that_was_opened(tmp_path:
 
 
 @pytest.mark.slow
+def test_a_model_whose_weights_beside_it_changed_is_not_taken_for_the_one_that_was_opened(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+
+    def save(seed: int) -> bytes:
+        onnx.save(filled(CLASSIFIER, seed=seed), path, save_as_external_data=True, location="w.bin", size_threshold=0)
+        return path.read_bytes()
+
+    before = save(0)
+    with explainer(path) as isolated:
+        isolated(X)
+        (tmp_path / "w.bin").unlink()  # onnx appends to a file that is there
+        assert save(1) == before, "the graph alone is the same"
+        process_of(isolated).kill()
+        with pytest.raises(InferenceError, match="weights beside it, changed since it was opened"):
+            isolated(X)
+
+
+@pytest.mark.slow
 def test_closing_while_other_threads_explain_gives_maps_or_one_error(classifier: onnx.ModelProto) -> None:
     raised: list[BaseException] = []
 
