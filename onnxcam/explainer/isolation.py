@@ -328,7 +328,9 @@ class Isolated:
             if answer.opened is None:
                 raise self._died("sent what was not requested")
             if self._fingerprint not in (None, answer.opened.model_fingerprint):
-                raise InferenceError("the model's file, or its weights beside it, changed since it was opened; open a new Explainer")
+                raise InferenceError(
+                    "the model's file, or its weights beside it, changed since it was opened; open a new Explainer"
+                )
         except BaseException:
             self._end()
             raise
