@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 APPLICATION = int.from_bytes(b"ocam", "big")
 """Marks the file as a journal of onnxcam: its application_id."""
 SCHEMA_VERSION = 2
-"""Its user_version. Raise it with every change of SCHEMA, and say in _check how older files become new ones."""
+"""Its user_version. Raise it with every change of SCHEMA; older files are refused until there is a way from them."""
 SCHEMA = """
 CREATE TABLE runs (
   id INTEGER PRIMARY KEY, started TEXT NOT NULL, finished TEXT NOT NULL, state TEXT NOT NULL, record TEXT NOT NULL);
@@ -188,8 +188,13 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION:
         raise OutputError(f"{path} is another program's database; give the run a folder of its own")
-    if version != SCHEMA_VERSION:
+    if version > SCHEMA_VERSION:
         raise OutputError(
-            f"{path} has the schema {version}, and this onnxcam knows {SCHEMA_VERSION}; update onnxcam, or give the "
-            f"run a folder of its own"
+            f"{path} has the schema {version} of a newer onnxcam, and this one needs {SCHEMA_VERSION}; update onnxcam, "
+            "or name another folder with -o"
+        )
+    if version < SCHEMA_VERSION:
+        raise OutputError(
+            f"{path} has the schema {version} of an older onnxcam, and this one needs {SCHEMA_VERSION}; name another "
+            "folder with -o, or delete the file to measure everything again"
         )

@@ -451,17 +451,22 @@ def test_a_second_writer_is_refused_in_this_process_and_another(path: Path) -> N
     Journal(path).close()
 
 
-def test_a_journal_of_a_newer_schema_is_refused(path: Path) -> None:
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [(99, "of a newer onnxcam, and this one needs {}; update"), (1, "of an older onnxcam, and this one needs {}; name")],
+)
+def test_a_journal_of_another_schema_is_refused_with_the_way_out(path: Path, version: int, words: str) -> None:
     Journal(path).close()
     with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA user_version = 99")
+        connection.execute(f"PRAGMA user_version = {version}")
     connection.close()
     before = path.read_bytes()
     for read_only in (False, True):
-        with pytest.raises(
-            OutputError, match=f"has the schema 99, and this onnxcam knows {journal_file.SCHEMA_VERSION}; update"
-        ):
+        with pytest.raises(OutputError) as refusal:
             Journal(path, read_only=read_only)
+        assert f"{path} has the schema {version} {words.format(journal_file.SCHEMA_VERSION)}" in str(refusal.value)
+        assert ("update onnxcam" in str(refusal.value)) is (version > journal_file.SCHEMA_VERSION)
+        assert "another folder with -o" in str(refusal.value)
     assert path.read_bytes() == before
 
 
