@@ -453,7 +453,10 @@ def test_a_second_writer_is_refused_in_this_process_and_another(path: Path) -> N
 
 @pytest.mark.parametrize(
     ("version", "words"),
-    [(99, "of a newer onnxcam, and this one needs {}; update"), (1, "of an older onnxcam, and this one needs {}; name")],
+    [
+        (99, "of a newer onnxcam, and this one needs {}; update"),
+        (1, "of an older onnxcam, and this one needs {}; name"),
+    ],
 )
 def test_a_journal_of_another_schema_is_refused_with_the_way_out(path: Path, version: int, words: str) -> None:
     Journal(path).close()
