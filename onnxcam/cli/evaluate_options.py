@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from onnxcam.cli import completion
+from onnxcam.cli.completion import one_of, several_of
 from onnxcam.cli.options import (
     DATA,
     FILES,
@@ -28,6 +30,7 @@ from onnxcam.cli.options import (
     VariantName,
     flag,
     option,
+    words,
 )
 
 METHODS, ESTIMATED_METHODS = "score-cam:tolerance=0.02,grad-cam", "score-cam,grad-cam"
@@ -43,7 +46,12 @@ class DataArgs:
     """How a data set is read."""
 
     format: Annotated[
-        str | None, option(DATA, "Format of the data: coco, voc, yolo, imagenet, manifest or folder. Default: seen.")
+        str | None,
+        option(
+            DATA,
+            "Format of the data: coco, voc, yolo, imagenet, manifest or folder. Default: seen.",
+            complete=one_of(completion.data_format_names),
+        ),
     ] = None
     data_labels: Annotated[
         str | None,
@@ -85,6 +93,7 @@ class MethodsArgs:
             "--methods",
             "--method",
             "-m",
+            complete=several_of(completion.method_names),
             metavar="NAMES",
         ),
     ] = None
@@ -111,7 +120,12 @@ class EvaluateArgs:
         ),
     ]
     target: Annotated[
-        str, option(WHAT, "What is explained of each picture: prediction, or label (the class that the data names).")
+        str,
+        option(
+            WHAT,
+            "What is explained of each picture: prediction, or label (the class that the data names).",
+            complete=words("prediction", "label"),
+        ),
     ] = "prediction"
     labels: Labels = None
     data: DataArgs = field(default_factory=DataArgs)
@@ -130,6 +144,7 @@ class EvaluateArgs:
             MEASURE,
             "Metrics with commas, each with :PROTOCOL if not the usual one, or all. Default: average-drop, "
             "average-increase, deletion, insertion, road, sparseness, and the pointing games where there are boxes.",
+            complete=several_of(completion.metric_names),
             metavar="NAMES",
         ),
     ] = None

@@ -12,6 +12,7 @@ from onnxcam.cli.compile import compile
 from onnxcam.cli.demo import demo
 from onnxcam.cli.evaluate import evaluate
 from onnxcam.cli.explain import explain
+from onnxcam.cli.help import GroupPage, Page
 from onnxcam.cli.inspect import inspect
 from onnxcam.cli.methods import methods
 from onnxcam.cli.metrics import metrics
@@ -31,20 +32,12 @@ app = typer.Typer(
     name="onnxcam",
     help="Show what an image model exported to ONNX saw: saliency maps from the model file and a picture.",
     no_args_is_help=True,
-    add_completion=False,
+    cls=GroupPage,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(explain)
-app.command()(compare)
-app.command()(methods)
-app.command()(metrics)
-app.command()(inspect)
-app.command()(rewrite)
-app.command()(compile)
-app.command()(sanity)
-app.command()(evaluate)
-app.command()(demo)
+for each in (explain, compare, methods, metrics, inspect, rewrite, compile, sanity, evaluate, demo):
+    app.command(cls=Page)(each)
 
 
 def _version(print_it: bool) -> None:

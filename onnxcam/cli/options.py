@@ -11,6 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
+from onnxcam.cli import completion
+from onnxcam.cli.completion import one_of, several_of
+
 WHAT, HOW, PICTURE, MEASURE = "What is explained", "How", "The picture", "Measuring"
 FILES, RUN, DATA = "Files", "Running", "The data"
 """The panels of `--help`."""
@@ -18,9 +21,19 @@ FILES, RUN, DATA = "Files", "Running", "The data"
 DEFAULT_METHOD, COMPILED_METHOD = "score-cam", "grad-cam"
 
 
-def option(panel: str, help: str, *flags: str, metavar: str = "TEXT") -> Any:
-    """An option of `--help`'s panel. flags: by default the field's name, as in --gpu-mem. metavar: its value there."""
-    return typer.Option(*flags, rich_help_panel=panel, help=help, metavar=metavar)
+def option(
+    panel: str, help: str, *flags: str, metavar: str = "TEXT", complete: completion.Complete | None = None
+) -> Any:
+    """An option of `--help`'s panel. flags: by default the field's name, as in --gpu-mem. metavar: its value there.
+
+    complete: what a shell completes of its value; files without it.
+    """
+    return typer.Option(*flags, rich_help_panel=panel, help=help, metavar=metavar, autocompletion=complete)
+
+
+def words(*names: str) -> completion.Complete:
+    """Completes one of the few words that an option takes."""
+    return one_of(lambda: names)
 
 
 def flag(panel: str, help: str, *flags: str) -> Any:
@@ -28,7 +41,12 @@ def flag(panel: str, help: str, *flags: str) -> Any:
     return option(panel, help, *flags, metavar="")
 
 
-ModelPath = Annotated[str, typer.Argument(help="The exported ONNX file.", show_default=False, metavar="MODEL")]
+ModelPath = Annotated[
+    str,
+    typer.Argument(
+        help="The exported ONNX file.", show_default=False, metavar="MODEL", autocompletion=completion.models
+    ),
+]
 Images = Annotated[
     list[str],
     typer.Argument(
@@ -43,16 +61,43 @@ Isolated = Annotated[
     flag(RUN, "Read and run the model in a process of its own, which a stranger's file may crash.", "--isolated"),
 ]
 Quiet = Annotated[bool, flag(RUN, "Print nothing but errors.", "--quiet", "-q")]
-Labels = Annotated[str | None, option(WHAT, "File of class names (.txt with one a line, or .json), or imagenet.")]
+Labels = Annotated[
+    str | None,
+    option(
+        WHAT, "File of class names (.txt with one a line, or .json), or imagenet. Default: what travels with the model."
+    ),
+]
 
-MethodName = Annotated[str, option(HOW, "The method; `onnxcam methods` lists them.", "--method", "-m")]
+MethodName = Annotated[
+    str,
+    option(
+        HOW, "The method; `onnxcam methods` lists them.", "--method", "-m", complete=several_of(completion.method_names)
+    ),
+]
 ConventionName = Annotated[
-    str | None, option(HOW, "What makes a region matter: constructive (keep it) or destructive (remove it).")
+    str | None,
+    option(
+        HOW,
+        "What makes a region matter: constructive (keep it) or destructive (remove it). Default: the method's.",
+        complete=words("constructive", "destructive"),
+    ),
 ]
 VariantName = Annotated[
-    str | None, option(HOW, "Score-CAM as in the authors' code (official) or as in the paper (paper).")
+    str | None,
+    option(
+        HOW,
+        "Score-CAM as in the authors' code (official) or as in the paper (paper). Default: official.",
+        complete=words("official", "paper"),
+    ),
 ]
-FillName = Annotated[str | None, option(HOW, "What replaces the pixels a mask removes: zero, black, mean, blur.")]
+FillName = Annotated[
+    str | None,
+    option(
+        HOW,
+        "What replaces the pixels a mask removes: zero, black, mean, blur. Default: the method's.",
+        complete=one_of(completion.fill_names),
+    ),
+]
 MethodOptions = Annotated[
     list[str] | None,
     option(
@@ -78,7 +123,14 @@ Fast = Annotated[bool, flag(HOW, "Score-CAM with the tolerance 0.02: typically 5
 class OpeningArgs:
     """How a model is opened: which of its tensors are used, and what its inputs are."""
 
-    output: Annotated[str | None, option(WHAT, "The model's output that is explained.", metavar="NAME")] = None
+    output: Annotated[
+        str | None,
+        option(
+            WHAT,
+            "The model's output that is explained. Default: `onnxcam inspect` says which, and why.",
+            metavar="NAME",
+        ),
+    ] = None
     layer: Annotated[
         list[str] | None,
         option(
@@ -88,7 +140,10 @@ class OpeningArgs:
         ),
     ] = None
     size: Annotated[
-        str | None, option(PICTURE, "Input size for models that take any: 224, or 224x192 for height x width.")
+        str | None,
+        option(
+            PICTURE, "Input size for models that take any: 224, or 224x192 for height x width. Default: the preset's."
+        ),
     ] = None
     layout: Annotated[
         str | None, option(PICTURE, "The input's axes: nchw, nhwc, ncw, ncdhw ... Default: read from its shape.")
@@ -173,6 +228,7 @@ class MeasuringArgs:
             MEASURE,
             "Measure each map: deletion,insertion,average-drop ..., each with :PROTOCOL if not the usual one, or all. "
             "`onnxcam metrics` lists them.",
+            complete=several_of(completion.metric_names),
             metavar="NAMES",
         ),
     ] = None
@@ -191,16 +247,38 @@ class MeasuringArgs:
 class PreprocessingArgs:
     """How a picture becomes the model's input. Each field overrides that of the preset."""
 
-    preset: Annotated[str | None, option(PICTURE, "Preprocessing by name. Default: what travels with the model.")] = (
-        None
-    )
-    mean: Annotated[str | None, option(PICTURE, "Mean of each channel, e.g. 0.485,0.456,0.406.")] = None
-    std: Annotated[str | None, option(PICTURE, "Standard deviation of each channel, e.g. 0.229,0.224,0.225.")] = None
-    scale: Annotated[str | None, option(PICTURE, "Factor on the 0..255 pixels before mean and std, e.g. 1/255.")] = None
-    crop: Annotated[
-        str | None, option(PICTURE, "Share of the resized picture that the centre crop keeps (0.875), or none.")
+    preset: Annotated[
+        str | None,
+        option(
+            PICTURE,
+            "Preprocessing by name: imagenet, timm, inception, keras-tf, keras-caffe, efficientnet-lite, clip, unit, "
+            "raw, ultralytics, yolox. Default: what travels with the model.",
+            complete=one_of(completion.preset_names),
+        ),
     ] = None
-    color: Annotated[str | None, option(PICTURE, "Channel order: rgb, bgr or gray.")] = None
+    mean: Annotated[
+        str | None, option(PICTURE, "Mean of each channel, e.g. 0.485,0.456,0.406. Default: the preset's.")
+    ] = None
+    std: Annotated[
+        str | None,
+        option(PICTURE, "Standard deviation of each channel, e.g. 0.229,0.224,0.225. Default: the preset's."),
+    ] = None
+    scale: Annotated[
+        str | None,
+        option(PICTURE, "Factor on the 0..255 pixels before mean and std, e.g. 1/255. Default: the preset's."),
+    ] = None
+    crop: Annotated[
+        str | None,
+        option(
+            PICTURE, "Share of the resized picture that the centre crop keeps (0.875), or none. Default: the preset's."
+        ),
+    ] = None
+    color: Annotated[
+        str | None,
+        option(
+            PICTURE, "Channel order: rgb, bgr or gray. Default: the preset's.", complete=one_of(completion.color_names)
+        ),
+    ] = None
     window: Annotated[
         str | None,
         option(
@@ -216,11 +294,18 @@ class PreprocessingArgs:
     resize: Annotated[
         str | None,
         option(
-            PICTURE, "How a picture is fitted: shortest (then a centre crop), squash, letterbox or letterbox-corner."
+            PICTURE,
+            "How a picture is fitted: shortest (then a centre crop), squash, letterbox or letterbox-corner. "
+            "Default: the preset's.",
+            complete=one_of(completion.resize_names),
         ),
     ] = None
     padding: Annotated[
-        str | None, option(PICTURE, "Colour of a letterbox's bars, 0 to 255: one number, or one a channel. Usual: 114.")
+        str | None,
+        option(
+            PICTURE,
+            "Colour of a letterbox's bars, 0 to 255: one number, or one a channel. Default: the preset's; usual: 114.",
+        ),
     ] = None
     whole: Annotated[
         bool, flag(PICTURE, "Explain the whole picture: no crop, but squashed, or in a letterbox.", "--whole")
@@ -244,7 +329,10 @@ class EngineArgs:
     ] = None
     isolated: Isolated = False
     gpu_mem: Annotated[
-        str | None, option(RUN, "Most GPU memory that an open graph takes: 4GB, 512MiB, or 50% of what is free.")
+        str | None,
+        option(
+            RUN, "Most GPU memory that an open graph takes: 4GB, 512MiB, or 50% of what is free. Default: no limit."
+        ),
     ] = None
     half: Annotated[bool, flag(RUN, "Score in half precision (GPU): faster, rounds more.", "--half")] = False
     tf32: Annotated[bool, flag(RUN, "Let CUDA multiply float32 as TF32: faster, rounds more.", "--tf32")] = False
@@ -289,9 +377,17 @@ class FileArgs:
         ),
     ] = None
     format: Annotated[
-        str | None, option(FILES, "png (overlay), npy (the map), json (the record); several with commas.")
+        str | None,
+        option(
+            FILES,
+            "png (overlay), npy (the map), json (the record); several with commas.",
+            complete=several_of(completion.format_names),
+        ),
     ] = None
-    colormap: Annotated[str | None, option(FILES, "Colours of the overlay, e.g. turbo, viridis, jet.")] = None
+    colormap: Annotated[
+        str | None,
+        option(FILES, "Colours of the overlay, e.g. turbo, viridis, jet.", complete=one_of(completion.colormap_names)),
+    ] = None
     alpha: Annotated[float | None, option(FILES, "Strength of the overlay's colours, 0 to 1.", metavar="X")] = None
     caption: Annotated[bool, flag(FILES, "Write class, probability and a scale under the overlay.")] = True
 
@@ -342,12 +438,19 @@ class SanityArgs(MapArgs):
     model: ModelPath
     images: Images
     order: Annotated[
-        str, option(MEASURE, "top-down: more and more layers from the output on. independent: one at a time.")
+        str,
+        option(
+            MEASURE,
+            "top-down: more and more layers from the output on. independent: one at a time.",
+            complete=words("top-down", "independent"),
+        ),
     ] = "top-down"
     redraw: Annotated[
         str,
         option(
-            MEASURE, "How weights are drawn again: shuffle, normal (same mean and deviation), or he (as a new net)."
+            MEASURE,
+            "How weights are drawn again: shuffle, normal (same mean and deviation), or he (as a new net).",
+            complete=words("shuffle", "normal", "he"),
         ),
     ] = "shuffle"
     seed: Annotated[str, option(MEASURE, "Seed of the draw; several with commas, for a run each.", metavar="N")] = "0"
@@ -402,7 +505,10 @@ class CompareArgs(MapArgs):
             metavar="X",
         ),
     ] = None
-    colormap: Annotated[str | None, option(FILES, "Colours of the maps, e.g. turbo, viridis, jet.")] = None
+    colormap: Annotated[
+        str | None,
+        option(FILES, "Colours of the maps, e.g. turbo, viridis, jet.", complete=one_of(completion.colormap_names)),
+    ] = None
     alpha: Annotated[float | None, option(FILES, "Strength of the maps' colours, 0 to 1.", metavar="X")] = None
 
 

@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
 LONGEST_WORD, LONGEST_LINE = 600, 4000
 """Characters that are printed of what has no blanks, and of a line. The rest is cut out of the middle."""
@@ -111,6 +111,18 @@ def json_text(value: object) -> str:
     encoding = (sys.stdout.encoding or "").lower().replace("_", "-")
     text = json_format.dumps(value, indent=2, ensure_ascii=encoding not in ("utf-8", "utf8"))
     return NOT_ASCII_NOR_BREAK.sub(lambda run: _escaped(run[0], lambda c: json_format.dumps(c)[1:-1]), text)
+
+
+def print_drawn(parts: "Iterable[RenderableType]") -> None:
+    """Prints what rich draws on standard output, in the width of the terminal, in colours where it takes them.
+
+    For texts of the program alone: names from files go through print_lines().
+    """
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    for part in parts:
+        console.print(part)
 
 
 def bar_console() -> "Console":
