@@ -46,7 +46,8 @@ class Job:
 def parse_job(args: EvaluateArgs) -> Job:
     """What is measured, with what, and where it goes. Raises OnnxCamError."""
     from onnxcam.evaluation.model_request import ModelRequest
-    from onnxcam.evaluation.options import EvaluationOptions, metrics_for, source_named
+    from onnxcam.evaluation.options import DataTarget, EvaluationOptions, metrics_for, source_named
+    from onnxcam.evaluation.targets_of_data import check_labels
 
     if args.run is not None:
         raise OptionError("--run is a run of a folder of results, which is given alone; leave it out to measure")
@@ -64,6 +65,8 @@ def parse_job(args: EvaluateArgs) -> Job:
         _methods(args), metrics_for(parse_list(names, "metrics"), dataset.items), baselines, args.target,
         args.curve_step, parse_seed(args), args.keep_maps, args.maps or (), dataset.classes,
     )  # fmt: skip
+    if options.target is DataTarget.LABEL:
+        check_labels(dataset)
     if args.against is not None:
         source_named(options, args.against)
     arguments = opening_arguments(args, args.labels)

@@ -34,6 +34,7 @@ from onnxcam.evaluation.rows import ItemResult, Row, RowKey
 from onnxcam.evaluation.run_record import RunRecord
 from onnxcam.evaluation.runner import Engine, LocalEngine, Task, Work
 from onnxcam.evaluation.runs import RunState
+from onnxcam.evaluation.targets_of_data import check_labels
 from onnxcam.explainer.arguments import shown
 from onnxcam.files import PICTURE, file_sha256
 from onnxcam.metrics.baselines import BASELINES
@@ -102,6 +103,8 @@ def evaluate(
         methods, metrics_for(metrics, dataset.items), baselines, target, step, seed, keep_maps,
         maps, dataset.classes,
     )  # fmt: skip
+    if options.target is DataTarget.LABEL:
+        check_labels(dataset)
     if keep_maps and store is None:
         raise OptionError("keep_maps writes the maps into the store; pass store= too, a folder")
     chosen = _engine(engine, workers)

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from onnxcam.errors import TargetError, near
-from onnxcam.evaluation.dataset import DataItem
+from onnxcam.evaluation.dataset import DataItem, DataSet
+from onnxcam.explainer.targets.kind import SIDES
 from onnxcam.inputs.labels import find_class
 from onnxcam.limits import is_whole
 from onnxcam.metrics.metric import Box
@@ -37,14 +38,38 @@ def model_class(label: Label, labels: Sequence[str] | None, classes: Mapping[int
 
     labels: the model's. classes: the data set's names by number. Raises TargetError for a name that neither has.
     """
-    if labels is not None or not isinstance(label, str) or not classes:
+    if labels is not None or not isinstance(label, str):
         return label
     number = number_of(label, classes)
-    if number is None:
-        raise TargetError(
-            f"the model has no labels, and the data set has no class {label!r}; {near(label, classes.values())}"
-        )
-    return number
+    if number is not None:
+        return number
+    if label.casefold() in SIDES:  # of a model of one output
+        return label
+    numbered = f", and the data set numbers no class of this name ({near(label, classes.values())})" if classes else ""
+    raise TargetError(
+        f"the model has no labels, so {label!r} names no class of it{numbered}; give --labels FILE (or --labels "
+        f"imagenet), or label the pictures with class numbers"
+    )
+
+
+def check_labels(dataset: DataSet) -> None:
+    """Raises TargetError for a data set in which no picture has a class that could be explained, before any work."""
+    reason = ""
+    for item in dataset.items:
+        try:
+            label_of(item)
+        except TargetError as error:
+            reason = reason or f"{item.key}: {error}"
+        else:
+            return
+    if any(item.boxes for item in dataset.items):
+        raise TargetError(f"no picture of {dataset.name} can be explained by the data's label (target label); {reason}")
+    left_out = next((f"; left out: {key}: {why}" for key, why in dataset.skipped.items()), "")
+    raise TargetError(
+        f"the target is the data's label, but {dataset.name} (read as {dataset.format}) has none of any picture; give "
+        f"--data-labels FILE (labels= in Python), class sub-folders, a column label, or explain the "
+        f"prediction{left_out}"
+    )
 
 
 def number_of(name: Label, classes: Mapping[int, str]) -> int | None:

@@ -316,6 +316,14 @@ REFUSED = {
         ["results", "-m", "grad-cam"],
         "results alone is made into tables and report anew, which takes --out",
     ),
+    "no label": (
+        ["tiny.onnx", "photos/a", "--target", "label"],
+        r"the target is the data's label, but a \(read as folder\) has none of any picture; give --data-labels FILE",
+    ),
+    "option of another format": (
+        ["tiny.onnx", "photos", "--pictures", "photos"],
+        r"the format folder does not read --pictures \(images= in Python\); it reads --classes, --data-labels, --split",
+    ),
     "not compared": (
         ["tiny.onnx", "photos", "-m", "grad-cam", "--against", "layer-cam"],
         "nothing is measured of a method 'layer-cam' to compare with.*grad-cam",

@@ -195,6 +195,13 @@ def test_the_data_sets_numbers_name_the_classes_of_a_model_without_labels(model:
         (row,) = one.evaluate(replace(item, label="owk"), "sha").rows
         assert row.error is not None
         assert "owl" in row.error
+        assert "--labels FILE (or --labels imagenet)" in row.error
+    with evaluator(model, target="label", methods=["grad-cam"]) as one:
+        (row,) = one.evaluate(replace(item, label="owl"), "sha").rows
+        assert row.error == (
+            "the model has no labels, so 'owl' names no class of it; give --labels FILE (or --labels imagenet), or "
+            "label the pictures with class numbers"
+        )
     with evaluator(model, {**OPENING, "labels": NAMES[::-1]}, target="label", classes=dict(enumerate(NAMES))) as one:
         row, *_ = one.evaluate(replace(item, label="cat"), "sha").rows
         assert row.target_index == 4, "a model's own labels come first"
@@ -206,8 +213,11 @@ def test_a_single_output_stands_for_two_classes(item: DataItem) -> None:
     )
     options: dict[str, Any] = {"target": "label", "methods": ["grad-cam"], "classes": {0: "sound", 1: "cracked"}}
     with evaluator(filled(one_number).SerializeToString(), **options) as one:
-        rows = {label: one.evaluate(replace(item, label=label), "sha").rows[0] for label in (0, 1, "sound", "cracked")}
-    assert [(row.target_index, row.target_name) for row in rows.values()] == [(0, "negative"), (1, "positive")] * 2
+        rows = {
+            label: one.evaluate(replace(item, label=label), "sha").rows[0]
+            for label in (0, 1, "sound", "cracked", "Negative", "positive")
+        }
+    assert [(row.target_index, row.target_name) for row in rows.values()] == [(0, "negative"), (1, "positive")] * 3
     assert rows[0].probability == pytest.approx(1 - rows[1].probability, abs=1e-6)
 
 

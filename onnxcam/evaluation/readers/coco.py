@@ -13,7 +13,7 @@ from typing import Any
 from onnxcam.errors import DataError
 from onnxcam.evaluation.dataset import DataItem, DataSet
 from onnxcam.evaluation.readers.listing import Listing
-from onnxcam.evaluation.readers.reader import Annotated, Draft, Reader, Source, add_annotated, inner_name
+from onnxcam.evaluation.readers.reader import GIVE_IMAGES, Annotated, Draft, Reader, Source, add_annotated, inner_name
 from onnxcam.evaluation.readers.upright import Size
 from onnxcam.files import ANNOTATIONS, first_bytes, parse_json, read_text, shown
 from onnxcam.limits import brief, is_number, is_whole
@@ -24,7 +24,6 @@ OTHER_TASKS = ("captions_", "person_keypoints_", "panoptic_", "stuff_", "image_i
 LOOKED_AT = 200
 """Pictures by which their folder is found."""
 _LISTS = re.compile(rb'"(?:images|annotations|categories)"\s*:\s*\[')
-GIVE_IMAGES = "give images=FOLDER"
 
 
 def read(source: Source) -> DataSet:
@@ -32,7 +31,7 @@ def read(source: Source) -> DataSet:
     path = _file(source)
     values = _load(path)
     draft = Draft(source, COCO.name)
-    draft.classes = _categories(values.get("categories"), path)
+    draft.classes = _categories(values, path)
     objects = _objects(values, path, draft.classes, crowds=source.crowds)
     entries = [_named(entry, path) for entry in _list(values, "images", path)]
     pictures = _pictures(source, path, [name for _, name, _ in entries])
@@ -76,9 +75,15 @@ def _list(values: Mapping[str, Any], name: str, path: Path) -> list[Mapping[str,
     return entries
 
 
-def _categories(entries: object, path: Path) -> dict[int, str]:
-    """Category ids, which may have gaps, and their names."""
+def _categories(values: Mapping[str, Any], path: Path) -> dict[int, str]:
+    """Category ids, which may have gaps, and their names. Raises DataError where annotations need them in vain."""
     names: dict[int, str] = {}
+    entries = values.get("categories")
+    if values.get("annotations") and not (isinstance(entries, list) and entries):
+        raise DataError(
+            f"{shown(path)}: has annotations but no list 'categories', which names their classes; "
+            f'add it: [{{"id": 1, "name": ...}}, ...]'
+        )
     for entry in entries if isinstance(entries, list) else []:
         number, name = (entry.get("id"), entry.get("name")) if isinstance(entry, dict) else (None, None)
         if not is_whole(number) or not isinstance(name, str) or number in names:
@@ -103,15 +108,17 @@ def _objects(
 ) -> Mapping[object, list[Annotated]]:
     """The annotations of each image id. crowds: whether those of crowds count."""
     objects: defaultdict[object, list[Annotated]] = defaultdict(list)
-    for entry in _list(values, "annotations", path):
-        place = f"annotation {brief(entry.get('id'))}"
+    for i, entry in enumerate(_list(values, "annotations", path)):
+        place = f"annotation {brief(entry['id'])}" if "id" in entry else f"entry {i + 1} of annotations"
         where = f"{shown(path)}, {place}"
         category, image = entry.get("category_id"), entry.get("image_id")
         if not isinstance(category, int) or category not in classes:
             raise DataError(f"{where}: no category has the id {brief(category)}; add it to categories")
         if not isinstance(image, int | str):
             raise DataError(f"{where}: its image_id is {brief(image)}; name an image by its id")
-        box = _box(entry.get("bbox"), where)
+        if entry.get("bbox") is None:
+            raise DataError(f"{where} has no bbox; add it (left, top, width, height), or remove the annotation")
+        box = _box(entry["bbox"], where)
         if crowds or not entry.get("iscrowd", 0):
             objects[image].append(Annotated(place, classes[category], box))
     return objects
@@ -144,20 +151,28 @@ def _pictures(source: Source, path: Path, names: Sequence[str]) -> Listing:
     best = max(counts, key=counts.__getitem__)
     if not counts[best]:
         looked = ", ".join(shown(place) for place in counts if place.is_dir())
-        raise DataError(f"{shown(path)}: none of its pictures, such as {names[:1]}, is in {looked}; {GIVE_IMAGES}")
+        raise DataError(f"{shown(path)}: none of its pictures, such as {names[0]}, is in {looked}; {GIVE_IMAGES}")
     return Listing.of(best)
 
 
 def _file(source: Source) -> Path:
     """The JSON itself; of a folder, the one in it, chosen by `split` if there are several."""
     if not source.is_folder:
+        if source.split not in (None, _split("/".join(source.path.absolute().parts[-2:]))):
+            raise DataError(
+                f"{shown(source.path)}: one JSON is not split further; leave --split out (split= in Python)"
+            )
         return source.path
     paths = _candidates(source)
+    if not paths:
+        raise DataError(f"{shown(source.path)}: holds no JSON of COCO, with images, annotations and categories")
     chosen = [key for key in paths if source.split in (None, _split(key), key)]
     if len(chosen) != 1:
-        what = f"{', '.join(paths) or 'no JSON of COCO'}"
-        splits = ", ".join(sorted({_split(key) for key in paths}))
-        raise DataError(f"{shown(source.path)}: holds {what}; name the JSON itself, or its split ({splits})")
+        splits = sorted({_split(key) for key in paths})
+        raise DataError(
+            f"{shown(source.path)}: holds {', '.join(paths)}; name one, or its split: --split {splits[0]} "
+            f"(split= in Python; the splits are {', '.join(splits)})"
+        )
     return source.listing.files[chosen[0]]
 
 

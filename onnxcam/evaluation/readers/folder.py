@@ -4,10 +4,10 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from onnxcam.errors import DataError
+from onnxcam.errors import DataError, OptionError
 from onnxcam.evaluation.dataset import DataItem, DataSet
 from onnxcam.evaluation.readers.listing import Listing
-from onnxcam.evaluation.readers.reader import Draft, Label, Reader, Source, label_of, one_picture, portable
+from onnxcam.evaluation.readers.reader import FLAGS, Draft, Label, Reader, Source, label_of, one_picture, portable
 from onnxcam.evaluation.readers.synsets import SYNSET, read_synsets
 from onnxcam.evaluation.readers.tables import read_labels_table
 from onnxcam.files import first_bytes, shown
@@ -24,6 +24,13 @@ def read(source: Source) -> DataSet:
     """A picture's label: by the file of labels; else the name of its sub-folder, of the first below the split's."""
     draft = Draft(source, FOLDER.name)
     if not source.is_folder:
+        given = {"labels": source.labels, "classes": source.classes, "split": source.split}
+        for name, value in given.items():
+            if value is not None:
+                flag = f"{FLAGS[name]} ({name}= in Python)"
+                raise OptionError(
+                    f"{shown(source.path)}: one picture takes no {flag}; give its folder, or leave it out"
+                )
         draft.add(DataItem(source.path, portable(source.path.name)))
         return draft.finished()
     listing = source.listing if source.split is None else split_of(source.listing, source.split)

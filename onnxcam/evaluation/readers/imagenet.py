@@ -68,7 +68,9 @@ def _of_split(listing: Listing, source: Source) -> Mapping[str, Path]:
     splits = [split for split in SPLITS if any(split in folders for folders in parts.values())]
     if source.split is None:
         if len(splits) > 1:
-            raise DataError(f"{shown(listing.root)}: holds the splits {', '.join(splits)}; name one (split='val')")
+            raise DataError(
+                f"{shown(listing.root)}: holds the splits {', '.join(splits)}; name one: --split val (split= in Python)"
+            )
         return listing.pictures
     chosen = {key: path for key, path in listing.pictures.items() if source.split in parts[key]}
     if not chosen:
@@ -113,7 +115,16 @@ def _of_solution(path: Path) -> Iterator[tuple[str, _Annotation]]:
             raise DataError(
                 f"{place}: {brief(' '.join(words))} is not ImageId and, an object, a synset and four corners"
             )
-        yield name, _Annotation(place, tuple(Annotated(place, group[0], box_of(group[1:], place)) for group in groups))
+        yield (
+            name,
+            _Annotation(
+                place,
+                tuple(
+                    Annotated(place, group[0], box_of(group[1:], place, written=" ".join(group[1:])))
+                    for group in groups
+                ),
+            ),
+        )
 
 
 def _stem(key: str) -> str:

@@ -23,8 +23,18 @@ from typing import Any
 
 from onnxcam.errors import DataError
 from onnxcam.evaluation.dataset import DataItem, DataSet
-from onnxcam.evaluation.readers.reader import Annotated, Draft, Label, Reader, Source, only_boxes, portable
-from onnxcam.evaluation.readers.tables import LABEL, PICTURE, ROWS, column, label_value, read_rows, text_of
+from onnxcam.evaluation.readers.reader import GIVE_IMAGES, Annotated, Draft, Label, Reader, Source, only_boxes, portable
+from onnxcam.evaluation.readers.tables import (
+    LABEL,
+    PICTURE,
+    ROWS,
+    column,
+    label_value,
+    misspelt,
+    no_column,
+    read_rows,
+    text_of,
+)
 from onnxcam.evaluation.readers.upright import header_or_none
 from onnxcam.files import first_bytes, parse_json, shown
 from onnxcam.limits import brief, is_number
@@ -33,6 +43,8 @@ from onnxcam.metrics.metric import Box
 BOXES = ("boxes", "box", "xyxy")
 CORNERS = (("xmin", "ymin", "xmax", "ymax"), ("x1", "y1", "x2", "y2"), ("left", "top", "right", "bottom"))
 GROUP = ("group", "split")
+KINDS = (PICTURE, LABEL, (*BOXES, "xywh", "bbox", "objects"), GROUP)
+"""Names of the columns that are read beside CORNERS, by what they hold."""
 IN_FOLDER = tuple(f"{stem}{ending}" for stem in ("manifest", "metadata") for ending in (".csv", ".jsonl", ".parquet"))
 """Names under which a manifest is looked for in a folder."""
 
@@ -51,11 +63,17 @@ def read(source: Source) -> DataSet:
     """Rows of one picture are joined; its label is that on which they agree, else none."""
     path = _file(source)
     base = source.images or path.parent
-    draft = Draft(source, MANIFEST.name)
+    draft = Draft(source, MANIFEST.name, way_out=f"correct the paths, or {GIVE_IMAGES}")
     entries: defaultdict[str, list[_Entry]] = defaultdict(list)
     files: dict[str, Path] = {}
+    columns: set[str] = set()
     for line, row in read_rows(path):
         place = f"{shown(path)}, {'entry' if path.suffix.lower() in ('.json', '.parquet') else 'line'} {line}"
+        if not row.keys() <= columns:
+            for name, right in _slips(row).items():
+                if name not in columns:
+                    draft.skip(f"column {name}", f"{shown(path)}: this column is not read; did you mean {right}?")
+            columns |= row.keys()
         key, file = _picture(row, base, place)
         if key not in files and not os.path.exists(file):
             draft.skip(key, f"{place}: {shown(file)}: no such file")
@@ -65,6 +83,14 @@ def read(source: Source) -> DataSet:
     for key, file in files.items():
         draft.add(_item(key, file, entries[key], draft))
     return draft.finished()
+
+
+def _slips(row: Mapping[str, Any]) -> Mapping[str, str]:
+    """Of the columns that are not read, those that nearly have the name of one that the row lacks -> that name."""
+    known = {name for kind in (*KINDS, *CORNERS) for name in kind}
+    lacking = [name for kind in KINDS if column(row, kind) is None for name in kind]
+    lacking += [name for corners in CORNERS if column(row, corners) for name in corners if name not in row]
+    return misspelt([name for name in row if name not in known], lacking)
 
 
 def _file(source: Source) -> Path:
@@ -82,9 +108,7 @@ def _picture(row: Mapping[str, Any], base: Path, place: str) -> tuple[str, Path]
     """(key, file). The key of a relative path is that path; an absolute one is its own key."""
     name = column(row, PICTURE)
     if name is None:
-        raise DataError(
-            f"{place}: columns {', '.join(row)[:80]}; one is called picture (or {', '.join(PICTURE[1:6])}, ...)"
-        )
+        raise no_column(place, list(row), PICTURE)
     text = text_of(row[name], place, name)
     if "\0" in text:
         raise DataError(f"{place}: the name {brief(text)} holds a null character; correct it")
@@ -119,8 +143,14 @@ def _item(key: str, file: Path, entries: Sequence[_Entry], draft: Draft) -> Data
 def _boxes_of_row(row: Mapping[str, Any], place: str) -> Iterator[tuple[Box, Label | None]]:
     """(box, its own label) of every column that holds boxes. Raises DataError for a box that is none."""
     for names in CORNERS:
-        if set(names) <= set(row) and not all(row[name] in (None, "") for name in names):
-            yield box_of([row[name] for name in names], place), None
+        absent = [name for name in names if name not in row]
+        if len(absent) == 1:
+            others = ", ".join(name for name in names if name not in absent)
+            near = "".join(f"rename {name} to " for name, right in _slips(row).items() if right == absent[0])
+            raise DataError(f"{place}: columns {others}, but none is called {absent[0]}; {near or 'add '}{absent[0]}")
+        if not absent and not all(row[name] in (None, "") for name in names):
+            cells = [row[name] for name in names]
+            yield box_of(cells, place, written=", ".join(map(str, cells))), None
     if (name := column(row, BOXES)) is not None:
         yield from _boxes_in(row[name], place, sized=False)
     if "xywh" in row:
@@ -149,8 +179,12 @@ def _objects(value: object, place: str) -> Iterator[tuple[Box, Label | None]]:
 
 def _boxes_in(value: object, place: str, *, sized: bool) -> Iterator[tuple[Box, Label | None]]:
     """(box, its own label) of a cell."""
+    if isinstance(value, str) and value.strip()[:1] not in ("[", "{"):
+        for part in filter(str.strip, re.split(r"[;|]", value)):  # of '10 20 30 40; 50 60 70 80'
+            yield box_of(re.split(r"[\s,]+", part.strip()), place, sized=sized, written=value.strip()), None
+        return
     if isinstance(value, str):
-        value = _json(value, place) if value.strip()[:1] in ("[", "{") else _numbers(value)
+        value = _json(value, place)
     if value is None or (isinstance(value, list) and not value):
         return
     if isinstance(value, list) and not isinstance(value[0], list | dict):
@@ -169,11 +203,6 @@ def _boxes_in(value: object, place: str, *, sized: bool) -> Iterator[tuple[Box, 
         yield box, None if label is None else label_value(label, place)
 
 
-def _numbers(text: str) -> list[list[str]]:
-    """The boxes of '10 20 30 40; 50 60 70 80'."""
-    return [re.split(r"[\s,]+", part.strip()) for part in re.split(r"[;|]", text) if part.strip()]
-
-
 def _json(text: str, place: str) -> Any:
     try:
         return parse_json(text)
@@ -181,20 +210,21 @@ def _json(text: str, place: str) -> Any:
         raise DataError(f"{place}: the boxes {brief(text)}: {error}; mend them") from None
 
 
-def box_of(values: object, place: str, *, sized: bool = False) -> Box:
+def box_of(values: object, place: str, *, sized: bool = False, written: str | None = None) -> Box:
     """(left, top, right, bottom) of four numbers, or of their texts. sized: they are left, top, width and height.
 
-    Raises DataError for anything else, and for sides that are exchanged.
+    written: the text that they come from, for messages. Raises DataError for anything else, and for exchanged sides.
     """
+    text = brief(values if written is None else written)
     order = "left, top, width, height" if sized else "left, top, right, bottom"
     numbers = [_number(value) for value in values] if isinstance(values, list | tuple) else []
     if len(numbers) != 4 or not all(math.isfinite(number) for number in numbers):
-        raise DataError(f"{place}: the box {brief(values)} is not four numbers: {order}")
+        raise DataError(f"{place}: the box {text} is not four numbers: {order}")
     left, top, right, bottom = numbers
     if sized:
         right, bottom = left + right, top + bottom
     if right < left or bottom < top:
-        raise DataError(f"{place}: the box {brief(values)} ends before it starts; the order is {order}")
+        raise DataError(f"{place}: the box {text} ends before it starts; the order is {order}")
     return left, top, right, bottom
 
 

@@ -20,6 +20,16 @@ from onnxcam.metrics.metric import Box
 Label = str | int
 ROUNDING = 1.0
 """Pixels by which a box may reach beyond its picture: programs round, and count from 0 or 1."""
+FLAGS = {
+    "labels": "--data-labels",
+    "images": "--pictures",
+    "classes": "--classes",
+    "split": "--split",
+    "crowds": "--crowds",
+    "format": "--format",
+}
+"""Options of read_data(), as `onnxcam evaluate` has them."""
+GIVE_IMAGES = "give the folder of the pictures: --pictures FOLDER (images= in Python)"
 MISTAKES = "are corners and xywh (left, top, width, height) exchanged, or was the picture resized?"
 
 
@@ -76,7 +86,10 @@ class Reader:
 
 @dataclass(eq=False)
 class Draft:
-    """Pictures of a data set while it is read, by key; `finished` makes the DataSet."""
+    """Pictures of a data set while it is read, by key; `finished` makes the DataSet.
+
+    way_out: what to do where no picture is there, for that error.
+    """
 
     source: Source
     form: str
@@ -85,6 +98,7 @@ class Draft:
     places: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     reasons: Counter[str] = field(default_factory=Counter)
+    way_out: str = ""
 
     def add(self, item: DataItem, place: str = "") -> None:
         """place: where the data names the picture, as messages say it. Raises DataError for a key that is there."""
@@ -104,8 +118,11 @@ class Draft:
         """The data set in natural order. Raises DataError for one without a picture."""
         if not self.items:
             why = next((f": {key}: {text}" for key, text in self.skipped.items()), "")
+            way = f"; {self.way_out}" if self.way_out else ""
             more = f"; {len(self.skipped) - 1:,} more were left out" if len(self.skipped) > 1 else ""
-            raise DataError(f"{shown(self.source.path)}: no picture in this data set (read as {self.form}){why}{more}")
+            raise DataError(
+                f"{shown(self.source.path)}: no picture in this data set (read as {self.form}){why}{more}{way}"
+            )
         order = sorted(self.items, key=natural)
         items = tuple(self.items[key] for key in order)
         return DataSet(self.source.name, self.form, items, self.classes, self.skipped)
@@ -215,7 +232,8 @@ def refuse(options: Sequence[str], reader: Reader) -> None:
     """Raises OptionError for options of read_data() that a reader does not read."""
     others = [name for name in options if name not in reader.options]
     if others:
-        takes = f"; it reads {', '.join(sorted(reader.options))}" if reader.options else ""
+        known = ", ".join(FLAGS[name] for name in sorted(reader.options))
         raise OptionError(
-            f"the format {reader.name} does not read {others[0]}={takes}; leave it out, or give another format"
+            f"the format {reader.name} does not read {FLAGS[others[0]]} ({others[0]}= in Python); it reads {known}; "
+            f"leave it out, or give another format"
         )

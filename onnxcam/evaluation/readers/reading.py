@@ -78,7 +78,9 @@ def _reader(source: Source, name: str | None) -> Reader:
     chosen = [reader for reader in READERS.values() if reader is not FOLDER and reader.recognises(source)]
     if len(chosen) > 1:
         names = " and as ".join(reader.name for reader in chosen)
-        raise DataError(f"{shown(source.path)}: can be read as {names}; say which with format='{chosen[0].name}'")
+        raise DataError(
+            f"{shown(source.path)}: can be read as {names}; say which: --format {chosen[0].name} (format= in Python)"
+        )
     if chosen:
         return chosen[0]
     if not source.is_folder:

@@ -3,7 +3,8 @@
 import csv
 import io
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ PICTURE = tuple(
 )
 LABEL = tuple("label class category target class_name label_name class_id synset".split())
 MOST_ROWS = 5_000_000
+ALIKE = 0.79
+"""How alike (difflib's ratio) a column's name and the right one are, where it is taken for a slip: 'lable' has 0.8."""
 _NAME_FIRST = re.compile(r"\s*(\"?)(?P<name>.*?\.\w{2,5})\1(?:\s*[,;\t]\s*|\s+)(?P<label>\S.*)", re.ASCII)
 
 
@@ -37,14 +40,32 @@ def column(row: Mapping[str, Any], names: Sequence[str]) -> str | None:
     return next((name for name in names if name in row), None)
 
 
+def misspelt(names: Iterable[str], known: Iterable[str]) -> Mapping[str, str]:
+    """Of the columns' names those that nearly are one of the known names -> that name."""
+    table = list(known)
+    near = {name: get_close_matches(name, table, n=1, cutoff=ALIKE) for name in names if name not in table}
+    return {name: close[0] for name, close in near.items() if close}
+
+
+def no_column(place: str, names: Sequence[str], known: Sequence[str]) -> DataError:
+    """What is raised for a table in which no column has one of the known names, of which the first is the usual one."""
+    nearly = misspelt(names, known)
+    way = f"rename {next(iter(nearly))} to {next(iter(nearly.values()))}" if nearly else "rename the one that is meant"
+    others = ", ".join(known[1:6])
+    return DataError(f"{place}: columns {', '.join(names)[:80]}; none is called {known[0]} (or {others}, ...): {way}")
+
+
 def read_labels_table(path: Path) -> Iterator[tuple[int, str, Label]]:
     """(line, name of the picture, label). Raises DataError, with the line, for a row without a name or a label."""
     for line, row in read_rows(path):
         place = f"{shown(path)}, line {line}"
         name, label = column(row, PICTURE), column(row, LABEL)
+        if len(row) < 2:
+            raise DataError(
+                f"{place}: has {', '.join(row)[:80]} alone; a file of labels has a picture and a label, as 'a.jpg cat'"
+            )
         if name is None or label is None:
-            names = ", ".join(row)[:80]
-            raise DataError(f"{place}: has {names} alone; a file of labels has a picture and a label, as 'a.jpg cat'")
+            raise no_column(place, list(row), PICTURE if name is None else LABEL)
         if row[label] not in (None, ""):
             yield line, text_of(row[name], place, name), label_value(row[label], place)
 
@@ -94,10 +115,7 @@ def _csv_rows(path: Path) -> Iterator[Row]:
     header = [_column_name(cell) for cell in first[1]]
     if not set(header) & {*PICTURE}:
         if not is_picture(first[1][0].strip()) or len(first[1]) > 2:
-            raise DataError(
-                f"{shown(path)}, line {first[0]}: columns {', '.join(header)[:80]}; one is called picture "
-                f"(or {', '.join(PICTURE[1:6])}, ...)"
-            )
+            raise no_column(f"{shown(path)}, line {first[0]}", header, PICTURE)
         header = ["picture", "label"][: len(first[1])]
         yield first[0], dict(zip(header, first[1], strict=True))
     _check_header(header, path)

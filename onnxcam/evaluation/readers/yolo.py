@@ -17,7 +17,16 @@ from onnxcam.errors import DataError
 from onnxcam.evaluation.dataset import DataItem, DataSet
 from onnxcam.evaluation.readers.data_yaml import DataYaml, class_names, is_data_yaml, read_data_yaml, yaml_in
 from onnxcam.evaluation.readers.listing import Listing, natural
-from onnxcam.evaluation.readers.reader import Annotated, Draft, Reader, Source, inner_name, only_boxes, portable
+from onnxcam.evaluation.readers.reader import (
+    GIVE_IMAGES,
+    Annotated,
+    Draft,
+    Reader,
+    Source,
+    inner_name,
+    only_boxes,
+    portable,
+)
 from onnxcam.evaluation.readers.upright import header_or_none
 from onnxcam.files import ANNOTATION, first_bytes, read_text, shown
 from onnxcam.limits import brief
@@ -27,7 +36,6 @@ NO_LABELS = frozenset("classes.txt labels.txt train.txt val.txt valid.txt test.t
 """Text files that are no annotations."""
 SLACK = 0.01
 """By which a centre or side may lie outside of 0 to 1: programs round."""
-GIVE_IMAGES = "remove it, or give images=FOLDER"
 
 
 @dataclass(frozen=True)
@@ -118,15 +126,13 @@ def _pictures_of(place: str, split: str, config: DataYaml, listing: Listing) -> 
     name = portable(os.path.join(config.path, place))
     if name.startswith("../") and name[3:] in listing.folders:  # as Roboflow writes it, and Ultralytics reads it
         name = name[3:]
-    name = inner_name(name, where, GIVE_IMAGES)
+    name = inner_name(name, where, f"remove it, or {GIVE_IMAGES}")
     if name in listing.files:
         yield from _listed(name, listing)
         return
     inside = [key for key in listing.pictures if name == "." or key.startswith(f"{name}/")]
     if not inside and name not in listing.folders:
-        raise DataError(
-            f"{where}: no pictures in {shown(listing.root / name)}; correct the path, or give images=FOLDER"
-        )
+        raise DataError(f"{where}: no pictures in {shown(listing.root / name)}; correct the path, or {GIVE_IMAGES}")
     yield from inside
 
 

@@ -54,7 +54,9 @@ def test_pictures_may_lie_elsewhere(tmp_path: Path) -> None:
     made(tmp_path / "here")
     (tmp_path / "there").mkdir()
     (tmp_path / "here/a.png").rename(tmp_path / "there/a.png")
-    with pytest.raises(DataError, match=r"instances\.json: none of its pictures, such as \['a\.png'\].*images=FOLDER"):
+    with pytest.raises(
+        DataError, match=r"instances\.json: none of its pictures, such as a\.png, is in .*--pictures FOLDER \(images= "
+    ):
         read_data(tmp_path / "here/instances.json")
     assert read_data(tmp_path / "here/instances.json", images=tmp_path / "there").items[0].key == "a.png"
 
@@ -91,6 +93,13 @@ def test_what_lacks_its_picture_is_left_out(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"annotations": annotation(bbox=[1, 2, -3, 4])}, r"instances\.json, annotation 5: .*negative size"),
+        ({"annotations": annotation(id=10, bbox=None)}, "annotation 10 has no bbox; add it"),
+        (
+            {"annotations": [{"image_id": 1, "category_id": 3, "segmentation": []}]},
+            "entry 1 of annotations has no bbox",
+        ),
+        ({"categories": None}, r"has annotations but no list 'categories', which names their classes; add it: \[\{"),
+        ({"categories": []}, "has annotations but no list 'categories'"),
         ({"annotations": annotation(bbox=[1, 2, 3])}, r"annotation 5: its bbox is \[1, 2, 3\], not four numbers"),
         ({"annotations": annotation(bbox=[1, 2, 3, 1e400])}, "annotation 5: its bbox is .*not four numbers"),
         ({"annotations": annotation(bbox=[1, 2, True, 4])}, "annotation 5: its bbox is .*not four numbers"),
@@ -104,7 +113,7 @@ def test_what_lacks_its_picture_is_left_out(tmp_path: Path) -> None:
         ({"images": [{"id": 1}]}, "image 1: .* has no id and file_name"),
         ({"images": [{"id": 1, "file_name": "a.png"}] * 2}, "image 1: two images have this id"),
         ({"images": [{"id": i, "file_name": "a.png"} for i in (1, 2)]}, "image 2: a.png is named before .*image 1"),
-        ({"images": [{"id": 1, "file_name": "../a.png"}]}, "image 1: '../a.png' leads out .*images=FOLDER"),
+        ({"images": [{"id": 1, "file_name": "../a.png"}]}, "image 1: '../a.png' leads out .*--pictures FOLDER"),
         ({"images": [{"id": 1, "file_name": "/etc/a.png"}]}, "image 1: '/etc/a.png' leads out"),
         ({"images": [{"id": 1, "file_name": "C:\\a.png"}]}, "image 1: .*a.png' leads out"),
     ],
@@ -126,9 +135,17 @@ def test_a_damaged_json_says_its_line(tmp_path: Path) -> None:
 def test_of_several_jsons_one_is_named(tmp_path: Path) -> None:
     coco(tmp_path)
     write(tmp_path / "annotations/instances_train2017.json", '{"images": [], "annotations": []}')
-    with pytest.raises(DataError, match=r"instances_train2017\.json, .*or its split \(train2017, val2017\)"):
+    with pytest.raises(
+        DataError, match=r"instances_train2017\.json, .*: --split train2017 .*\(split= .*train2017, val2017\)"
+    ):
         read_data(tmp_path)
     assert len(read_data(tmp_path, split="val2017").items) == 3
+    one = tmp_path / "annotations/instances_val2017.json"
+    assert len(read_data(one, split="val2017").items) == 3
+    with pytest.raises(DataError, match="one JSON is not split further; leave --split out"):
+        read_data(one, split="train2017")
+    with pytest.raises(DataError, match="holds no JSON of COCO"):
+        read_data(tmp_path / "val2017", format="coco")
 
 
 def test_roboflows_folders_are_read(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from data_sets import folder, write, write_picture, write_pictures
 
-from onnxcam.errors import DataError
+from onnxcam.errors import DataError, OptionError
 from onnxcam.evaluation.dataset import DataSet
 from onnxcam.evaluation.readers import read_data
 
@@ -82,6 +82,14 @@ def test_synsets_in_a_file_of_labels_become_the_models_classes(tmp_path: Path) -
     write(tmp_path / "labels.txt", "a.png n02123394\nb.png n02099601\n")
     classes = write(tmp_path / "classes.txt", "n02099601 dog\nn02123394 cat\n")
     assert labels_of(read_data(tmp_path, classes=classes)) == {"a.png": 1, "b.png": 0}
+
+
+def test_one_picture_takes_no_options_of_a_folder(tmp_path: Path) -> None:
+    picture, labels = write_picture(tmp_path / "a.png"), write(tmp_path / "labels.csv", "a.png,cat\n")
+    with pytest.raises(OptionError, match=r"a\.png: one picture takes no --data-labels \(labels= in Python\)"):
+        read_data(picture, labels=labels)
+    with pytest.raises(OptionError, match="one picture takes no --split"):
+        read_data(picture, split="val")
 
 
 def test_a_list_of_classes_is_no_file_of_labels(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_a_picture_whose_objects_are_of_two_classes_has_no_label(tmp_path: Path)
 def test_training_pictures_are_labelled_by_their_names_and_splits_are_named(tmp_path: Path) -> None:
     imagenet(tmp_path)
     write_picture(tmp_path / f"Data/CLS-LOC/train/{DOG}/{DOG}_18.JPEG")
-    with pytest.raises(DataError, match="holds the splits train, val; name one"):
+    with pytest.raises(DataError, match="holds the splits train, val; name one: --split val"):
         read_data(tmp_path)
     data = read_data(tmp_path, split="train")
     assert [(item.key, item.label, item.group) for item in data.items] == [(f"{DOG}_18.JPEG", DOG, "train")]

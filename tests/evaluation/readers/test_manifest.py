@@ -149,7 +149,10 @@ def test_a_picture_that_is_not_there_is_left_out_with_its_line(tmp_path: Path) -
 
 def test_a_data_set_without_any_picture_says_why(tmp_path: Path) -> None:
     path = write(tmp_path / "list.csv", "picture\nx.png\ny.png\n")
-    with pytest.raises(DataError, match=r"no picture in this data set.*x\.png: .*line 2.*no such file; 1 more"):
+    with pytest.raises(
+        DataError,
+        match=r"no picture in this data set.*x\.png: .*line 2.*no such file; 1 more.*correct the paths, or .*--pictures",
+    ):
         read_data(path)
 
 
@@ -181,15 +184,20 @@ def test_boxes_of_a_picture_that_cannot_be_read_stay_as_they_are(tmp_path: Path)
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name_of_it,label\na.png,cat\n", "line 1: columns name_of_it, label; one is called picture"),
+        ("name_of_it,label\na.png,cat\n", "line 1: columns name_of_it, label; none is called picture"),
         ("picture,label\na.png,cat,dog\n", r"list\.csv, line 2: 3 cells, but 2 columns"),
         ('picture,label\n\na.png,"cat\n', r"list\.csv, line 3: not CSV \(unexpected end of data\)"),
         ("picture,label,label\na.png,cat,dog\n", "two columns are called 'label'"),
         ("picture,label\na.png,cat\na.png,dog\n", r"line 2: a\.png is named twice \(.*line 3\)"),
         ("picture,label\na.png,cat\n./a.png,cat\n", r"line 2: a\.png is named twice"),
         ("picture,label\n,cat\n", "line 2: the column picture holds '', not the name"),
-        ("picture,xyxy\na.png,1 2 3\n", r"line 2: the box \['1', '2', '3'\] is not four numbers: left, top, right"),
+        ("picture,xyxy\na.png,1 2 3\n", r"line 2: the box '1 2 3' is not four numbers: left, top, right"),
         ("picture,xyxy\na.png,1 2 3 inf\n", "line 2: the box .* is not four numbers"),
+        ("picture,xyxy\na.png,1 2 3 4; 5-6-7-8\n", "line 2: the box '1 2 3 4; 5-6-7-8' is not four numbers"),
+        ("picture,xmin,ymin,xmax,ymax\na.png,1,2,,4\n", "line 2: the box '1, 2, , 4' is not four numbers"),
+        ("picture,xmin,ymin,xmax,y_max\na.png,1,2,3,4\n", "xmax, but none is called ymax; rename y_max to ymax"),
+        ("picture,x1,y1,x2\na.png,1,2,3\n", "line 2: columns x1, y1, x2, but none is called y2; add y2"),
+        ("pitcure,label\na.png,cat\n", "columns pitcure, label; none is called picture .*: rename pitcure to picture"),
         ("picture,xywh\na.png,1 2 -3 4\n", "line 2: the box .* ends before it starts; the order is left, top, width"),
         ("picture,xyxy\na.png,5 2 3 4\n", "line 2: the box .* ends before it starts; the order is left, top, right"),
         ("picture,bbox\na.png,1 2 3 4\n", "line 2: a column bbox may hold corners or sizes; call it xyxy"),
@@ -203,6 +211,26 @@ def test_boxes_of_a_picture_that_cannot_be_read_stay_as_they_are(tmp_path: Path)
 def test_an_error_names_file_and_line(text: str | bytes, message: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=message):
         read_data(made(tmp_path, text))
+
+
+@pytest.mark.parametrize("name", ["list.csv", "list.jsonl", "list.parquet"])
+def test_a_misspelt_column_is_named_with_the_right_one(name: str, tmp_path: Path) -> None:
+    write_pictures(tmp_path, "a.png")
+    path, row = tmp_path / name, {"picture": "a.png", "Lable": "cat", "boxs": "1 2 3 4", "score": 0.5, "grp": "x"}
+    if path.suffix == ".parquet":
+        parquet.write_table(pyarrow.Table.from_pylist([row]), path)
+    else:
+        table = f"{','.join(row)}\n{','.join(map(str, row.values()))}\n"
+        write(path, json.dumps(row) if path.suffix == ".jsonl" else table)
+    skipped = read_data(path).skipped
+    assert {key: why.rpartition("; ")[2] for key, why in skipped.items()} == {
+        "column lable": "did you mean label?", "column boxs": "did you mean boxes?",
+    }  # fmt: skip
+    assert all(why.startswith(f"{path}: ") for why in skipped.values())
+
+
+def test_a_column_beside_one_of_its_kind_is_no_slip(tmp_path: Path) -> None:
+    assert not read_data(made(tmp_path, "picture,label,labels,xyxy,bboxes\na.png,cat,dog,1 2 3 4,none\n")).skipped
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from PIL import ImageFile
 from onnxcam.errors import DataError, OptionError
 from onnxcam.evaluation.dataset import DataItem, DataSet
 from onnxcam.evaluation.readers import read_data, sample
+from onnxcam.evaluation.readers.reader import FLAGS
 from onnxcam.evaluation.readers.registry import READERS
 from onnxcam.inputs.images import read_picture
 
@@ -71,14 +72,14 @@ def test_an_option_that_a_format_does_not_read_is_refused(name: str, tmp_path: P
     options = {"labels": tmp_path, "images": tmp_path, "classes": tmp_path, "split": "val", "crowds": True}
     assert READERS[name].options <= options.keys()
     for option in options.keys() - READERS[name].options:
-        with pytest.raises(OptionError, match=f"{name} does not read {option}="):
+        with pytest.raises(OptionError, match=rf"{name} does not read {FLAGS[option]} \({option}= "):
             read_data(source, **{option: options[option]})
 
 
 def test_two_formats_in_one_folder_are_not_chosen_between(tmp_path: Path) -> None:
     EXAMPLES["coco"](tmp_path)
     EXAMPLES["voc"](tmp_path)
-    with pytest.raises(DataError, match="can be read as coco and as voc; say which with format='coco'"):
+    with pytest.raises(DataError, match="can be read as coco and as voc; say which: --format coco"):
         read_data(tmp_path)
     assert read_data(tmp_path, format="voc").format == "voc"
 

@@ -113,7 +113,9 @@ def test_pictures_elsewhere(tmp_path: Path) -> None:
     write_picture(tmp_path / "pictures/a.png")
     write(tmp_path / "data/labels/a.txt", "0 .5 .5 .5 .5")
     write(tmp_path / "data/data.yaml", "path: /nowhere\ntrain: images\nnames: [cat]\n")
-    with pytest.raises(DataError, match=r"data\.yaml: train: '/nowhere/images' leads out .*images=FOLDER"):
+    with pytest.raises(
+        DataError, match=r"data\.yaml: train: '/nowhere/images' leads out .*--pictures FOLDER \(images= "
+    ):
         read_data(tmp_path / "data")
     data = read_data(tmp_path / "data", images=tmp_path / "pictures")
     assert boxes_of(data) == [("cat", (20, 25, 60, 75))]
