@@ -116,7 +116,7 @@ class EvaluateArgs:
             help="Models, then the data: a folder, a manifest (.csv, .jsonl, .parquet) or annotations. Or the folder "
             "of an earlier run alone, whose files are made anew from its journal.",
             show_default=False,
-            metavar="MODELS... DATA",
+            metavar="MODEL [MODEL ...] DATA",
         ),
     ]
     target: Annotated[

@@ -47,9 +47,9 @@ def _usage(command: Any, ctx: Any) -> list[str]:
 
 
 def _argument(parameter: Any) -> str:
-    """MODEL, or PICTURES... where several are taken."""
+    """MODEL, or PICTURES... where several are taken and the name does not say so."""
     name = str(parameter.metavar or parameter.name.upper())
-    return f"{name}..." if parameter.nargs != 1 and not name.endswith("...") else name
+    return f"{name}..." if parameter.nargs != 1 and "..." not in name else name
 
 
 def _print_page(command: Any, ctx: Any) -> None:

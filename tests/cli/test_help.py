@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable
+from inspect import signature
 
 import pytest
 import typer
@@ -9,6 +10,8 @@ from typer.testing import CliRunner
 
 from onnxcam.cli import completion
 from onnxcam.cli.main import app
+from onnxcam.evaluation.readers import read_data
+from onnxcam.evaluation.readers.reader import FLAGS
 
 PARSED = typer.main.get_command(app)
 COMMANDS = PARSED.commands  # type: ignore[attr-defined]
@@ -82,3 +85,10 @@ def test_the_usage_names_the_arguments_as_they_are_typed() -> None:
         "explain"
     ).startswith("Usage: root explain [OPTIONS] MODEL PICTURES...\n")
     assert "[OPTIONS] MODELS... PICTURES...\n" in page("compare")
+    assert "[OPTIONS] MODEL [MODEL ...] DATA\n" in page("evaluate")
+
+
+def test_the_messages_of_readers_name_options_that_the_command_has() -> None:
+    options = {flag for one in COMMANDS["evaluate"].params for flag in one.opts}
+    assert set(FLAGS.values()) <= options
+    assert set(FLAGS) == set(signature(read_data).parameters) - {"source"}
