@@ -1,10 +1,8 @@
 """The one place through which the command line prints: nothing that a file says reaches the terminal as it is.
 
-Names of tensors, labels, metadata and files come from strangers. Here they lose what steers a terminal or misleads its
-reader: escapes and other control codes, line breaks, marks that reverse the order of letters, invisible characters,
-halves of surrogate pairs. Each becomes its escape, as in \\x1b or \\u202e, and what is endless is cut. Pages are
-printed line by line, so that a line break within a name cannot pass for one of the page. JSON keeps the true names, in
-its own escapes.
+Names of tensors, labels, metadata and files come from strangers: `printable` escapes what steers a terminal or misleads
+its reader, and what is endless is cut. Pages are printed line by line, so that a line break within a name cannot pass
+for one of the page. JSON keeps the true names, in its own escapes.
 """
 
 import json as json_format
@@ -21,26 +19,14 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
+from onnxcam.outputs.printable import escaped, printable
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 LONGEST_WORD, LONGEST_LINE = 600, 4000
 """Characters that are printed of what has no blanks, and of a line. The rest is cut out of the middle."""
-MOST_MARKS = 8
-"""Accents on one letter; more of them grow over the lines above."""
-JOINERS = "\u200c\u200d\ufe0e\ufe0f"
-"""Invisible, but spelling in several scripts, and the glue of emoji. Shown behind a letter that is not ASCII."""
-INVISIBLE = re.compile(
-    "[\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0d\uffa0\U000e0100-\U000e01ef]"
-)
-"""Letters and marks that leave no ink, beside those that Python calls not printable."""
-NOT_ASCII = re.compile(r"[^ -~]+")
 NOT_ASCII_NOR_BREAK = re.compile(r"[^\n -~]+")
-
-
-def printable(text: str) -> str:
-    """The text as one line, with the escape of each character that could steer the terminal or mislead a reader."""
-    return NOT_ASCII.sub(lambda run: _escaped(run[0], _escape), text)
 
 
 def one_line(text: str) -> str:
@@ -110,7 +96,7 @@ def json_text(value: object) -> str:
     """
     encoding = (sys.stdout.encoding or "").lower().replace("_", "-")
     text = json_format.dumps(value, indent=2, ensure_ascii=encoding not in ("utf-8", "utf8"))
-    return NOT_ASCII_NOR_BREAK.sub(lambda run: _escaped(run[0], lambda c: json_format.dumps(c)[1:-1]), text)
+    return NOT_ASCII_NOR_BREAK.sub(lambda run: escaped(run[0], lambda c: json_format.dumps(c)[1:-1]), text)
 
 
 def print_drawn(parts: "Iterable[RenderableType]") -> None:
@@ -184,24 +170,3 @@ def _cut(text: str) -> str:
 def _without_middle(text: str, most: int) -> str:
     gap = f"[...{len(text) - most + 40:,} characters...]"
     return f"{text[: (most - 40) * 2 // 3]}{gap}{text[len(text) - (most - 40) // 3 :]}"
-
-
-def _escaped(run: str, escape: Callable[[str], str]) -> str:
-    """The run of characters that are not ASCII, or control codes, with the escapes of those that mislead."""
-    shown, before, marks = [], "", 0
-    for character in run:
-        category = unicodedata.category(character)
-        marks = marks + 1 if category in ("Mn", "Me") else 0
-        safe = before not in ("", *JOINERS) if character in JOINERS else _is_safe(character, category)
-        safe = safe and marks <= MOST_MARKS
-        shown.append(character if safe else escape(character))
-        before = character if safe else ""
-    return "".join(shown)
-
-
-def _is_safe(character: str, category: str) -> bool:
-    return (character.isprintable() or category == "Zs") and not INVISIBLE.match(character)
-
-
-def _escape(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")

@@ -2,7 +2,8 @@
 
 `write_report` makes it of the rows. Every number and curve is of all pictures; the gallery shows all of them, or a
 sample. The page is a Jinja2 template in report_assets, which escapes what it is given; its script is allowed by its
-hash alone, so that no name of a file or class can become code. Jinja2 is of the extra `evaluate`.
+hash alone, so that no name of a file or class can become code. Control codes, and what else misleads a reader, are
+escaped as on a terminal. Jinja2 is of the extra `evaluate`.
 """
 
 import base64
@@ -17,9 +18,10 @@ import numpy as np
 
 from onnxcam.errors import OptionError
 from onnxcam.evaluation import report_figures
-from onnxcam.evaluation.collection import Collection, MethodRuns, State, collect
+from onnxcam.evaluation.collection import Collection, State, collect
 from onnxcam.evaluation.dataset import DataItem
 from onnxcam.evaluation.model_request import preprocessing_doubt
+from onnxcam.evaluation.report_facts import lists_of, plain, run_facts
 from onnxcam.evaluation.report_gallery import MapsOf, gallery, sampled
 from onnxcam.evaluation.report_tables import ShownMeasure, ShownSetup, shown_setups
 from onnxcam.evaluation.rows import Row
@@ -27,13 +29,12 @@ from onnxcam.evaluation.run_record import RunRecord
 from onnxcam.evaluation.summary import Summary, summarise
 from onnxcam.outputs.atomic import write_together
 from onnxcam.outputs.overlay import COLORMAP, colour_table
+from onnxcam.outputs.printable import printable
 
 REPORT = "report.html"
 ASSETS = Path(__file__).parent / "report_assets"
 GALLERY = 200
 """Pictures in the gallery, at most, unless it is chosen."""
-LISTED = 200
-"""Errors and left-out entries that are listed, at most."""
 HOW_TO_KEEP = "Maps were not kept; run the evaluation with --keep-maps to see them here."
 
 
@@ -85,7 +86,7 @@ def report_html(
     shown = sampled(collection, most, seed)
     pictures = gallery(collection, shown, by_key, maps_of)
     run = run or RunRecord()
-    setups = shown_setups(collection, summary, {opening: _plain(how) for opening, how in run.openings.items()})
+    setups = shown_setups(collection, summary, {opening: plain(how) for opening, how in run.openings.items()})
     has_maps = any(result and result["maps"] for picture in pictures for result in picture["results"])
     maps_note = "" if has_maps or not pictures else HOW_TO_KEEP
     script = _asset("report.js")
@@ -102,8 +103,8 @@ def report_html(
         "setups": setups, "run": run, "compared": _compared(summary), "uncompared": _uncompared(summary),
         "size": _size(),
         "has_curves": any(panel.curves for setup in setups for panel in setup.panels),
-        "gallery_note": _gallery_note(len(shown), len(collection.pictures)), "maps_note": maps_note,
-        "facts": _facts(run, collection), "lists": _lists(collection, run), "glossary": _glossary(setups),
+        "gallery_note": _gallery_note(len(shown), len(collection.pictures), pictures), "maps_note": maps_note,
+        "facts": run_facts(run, collection), "lists": lists_of(collection, run), "glossary": _glossary(setups),
         "style": _asset("report.css"), "script_hash": f"sha256-{digest}", "script": script,
         "data": _json({**_models(setups), "pictures": pictures, "mapsNote": maps_note}),
     }  # fmt: skip
@@ -119,7 +120,7 @@ def _render(context: Mapping[str, Any]) -> str:
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(ASSETS), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
+        lstrip_blocks=True, finalize=lambda value: printable(value) if type(value) is str else value,
     )  # fmt: skip
     environment.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
     page: str = environment.get_template("report.html.j2").render(context)
@@ -127,9 +128,18 @@ def _render(context: Mapping[str, Any]) -> str:
 
 
 def _json(content: Mapping[str, Any]) -> str:
-    """JSON that may stand in a page: no character in it ends a script or begins a comment."""
-    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    """JSON that may stand in a page: no character in it ends a script, begins a comment, or misleads a reader."""
+    text = json.dumps(_printable(content), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e").replace("\u2028", "\\u2028")
+
+
+def _printable(value: Any) -> Any:
+    """The plain value with every text in it printable."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Mapping):
+        return {name: _printable(part) for name, part in value.items()}
+    return [_printable(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def _size() -> dict[str, int]:
@@ -198,79 +208,18 @@ def _uncompared(summary: Summary) -> str:
     return "" if summary.against_has_values else names.get(summary.against, "")
 
 
-def _gallery_note(shown: int, count: int) -> str:
+def _gallery_note(shown: int, count: int, pictures: Sequence[Mapping[str, Any]]) -> str:
+    """What the gallery is a sample of, and what its marks mean."""
+    marks = "A dot below each is a method's value."
+    if any(result and result["agrees"] is False for picture in pictures for result in picture["results"]):
+        marks += " A name in red is not the label of the data."
     if shown == count:
-        return "All pictures; a dot below each is a method's value."
+        return f"All pictures. {marks}"
     return (
         f"A sample of {shown:,} of the {count:,} pictures: three quarters are the worst and the best of each method by "
         "each metric and those on which the methods disagree most, the rest was drawn at random. Tables and curves are "
-        "of all pictures. A dot below each is a method's value."
+        f"of all pictures. {marks}"
     )
-
-
-def _facts(run: RunRecord, collection: Collection) -> list[tuple[str, str]]:
-    """What was run, without what is unknown."""
-    finished = run.finished or ("stopped before its end" if run.started else "")
-    given = {name: value for name, value in run.options.items() if value not in (None, [], ()) and name != "pictures"}
-    options = [(name.replace("_", " "), _plain(value)) for name, value in given.items()]
-    facts = [
-        ("data", " · ".join(word for word in (run.data, run.format) if word)),
-        ("pictures", f"{len(collection.pictures):,}"), ("rows", f"{collection.rows:,}"), ("started", run.started),
-        ("finished", finished), ("engine", run.engine), *options,
-        ("versions", ", ".join(f"{name} {version}" for name, version in run.versions.items())),
-    ]  # fmt: skip
-    return [(name, text) for name, text in facts if text]
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_plain, value))
-    return json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _lists(collection: Collection, run: RunRecord) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Errors, reasons of undefined values, and what was left out; each with its heading, none that is empty."""
-    lists = {
-        ("error", "errors"): _errors(collection),
-        ("reason of missing values", "reasons of missing values"): _reasons(collection),
-        ("entry of the data was left out", "entries of the data were left out"): list(run.skipped.items()),
-    }
-    return [(_heading(names, entries), entries[:LISTED]) for names, entries in lists.items() if entries]
-
-
-def _errors(collection: Collection) -> list[tuple[str, str]]:
-    """Pictures with their errors; one that every method of a model has is said once."""
-    methods: dict[tuple[int, str], list[MethodRuns]] = {}
-    for runs in collection.methods:
-        for i, text in runs.errors.items():
-            methods.setdefault((i, text), []).append(runs)
-    listed = []
-    for (i, text), those in methods.items():
-        setups = {runs.setup for runs in those}
-        everywhere = len(those) == sum(len(collection.methods_of(setup)) for setup in setups)
-        names = "" if everywhere else ", ".join(dict.fromkeys(runs.name for runs in those)) + ": "
-        listed.append((collection.pictures[i], f"{names}{text}"))
-    return listed
-
-
-def _heading(names: tuple[str, str], entries: Sequence[tuple[str, str]]) -> str:
-    """names: for one entry, and for several."""
-    rest = f", of which {LISTED} are listed" if len(entries) > LISTED else ""
-    return f"{len(entries):,} {names[len(entries) > 1]}{rest}"
-
-
-def _reasons(collection: Collection) -> list[tuple[str, str]]:
-    """Each column's reasons, with how often."""
-    names = {(runs.setup, runs.method): runs.name for runs in collection.methods}
-    listed = []
-    for column in collection.columns:
-        texts = list(column.reasons.values())
-        for text in dict.fromkeys(texts):
-            where = f"{names[column.setup, column.method]} · {column.measure.name}"
-            listed.append((where, f"{texts.count(text):,} × {text}"))  # noqa: RUF001
-    return listed
 
 
 def _glossary(setups: Sequence[ShownSetup]) -> list[ShownMeasure]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from onnxcam.errors import OnnxCamError
-from onnxcam.evaluation.collection import Collection, Column, Explained, Measure, MethodRuns, Setup
+from onnxcam.evaluation.collection import Collection, Column, Explained, Measure, MethodRuns, Setup, State
 from onnxcam.evaluation.dataset import DataItem
 from onnxcam.evaluation.map_files import PictureMaps
 from onnxcam.evaluation.report_pictures import EmbeddedPicture, embed_map, embed_picture, reduced
@@ -132,6 +132,7 @@ def _result(
         "target": target_name(explained), "probability": _rounded(explained.probability), "agrees": agrees(explained),
         "values": [[_rounded(float(c.values[i])) if c is not None else None for c in row] for row in cells],
         "reasons": _texts((m, k, c.reasons[i]) for m, k, c in _with_columns(cells) if i in c.reasons),
+        "failed": [f"{m},{k}" for m, k, column in _with_columns(cells) if _failed(column, i)],
         "errors": {str(m): runs.errors[i] for m, runs in enumerate(methods) if i in runs.errors},
         "curves": _curves(cells, i), "maps": _maps(methods, kept), "mapsWhy": why,
         "unlike": _unlike(methods, kept),
@@ -149,6 +150,11 @@ def _kept(maps_of: MapsOf | None, setup: Setup, picture: str, sha256: str) -> tu
 def _with_columns(cells: Sequence[Sequence[Column | None]]) -> Iterator[tuple[int, int, Column]]:
     for m, row in enumerate(cells):
         yield from ((m, k, column) for k, column in enumerate(row) if column is not None)
+
+
+def _failed(column: Column, i: int) -> bool:
+    """Whether the metric of a map ended in an error, which has its reason."""
+    return bool(column.states[i] == State.ERROR) and i in column.reasons
 
 
 def _texts(cells: Iterator[tuple[int, int, str]]) -> dict[str, str]:

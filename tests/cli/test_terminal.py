@@ -23,11 +23,11 @@ from onnxcam.cli.printing import (
     bar_text,
     json_text,
     one_line,
-    printable,
     wrapped,
     wrapped_lines,
 )
 from onnxcam.methods import available
+from onnxcam.outputs.printable import printable
 
 MODEL, PICTURE, OTHER = f"model{EVIL_FILE}.onnx", f"photo{EVIL_FILE}.png", f"more{EVIL_FILE}.png"
 EXPLAIN = ("explain", MODEL, PICTURE, "-m", "grad-cam")

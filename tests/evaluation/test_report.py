@@ -20,10 +20,12 @@ from onnxcam.evaluation.collection import Explained, collect
 from onnxcam.evaluation.dataset import DataItem
 from onnxcam.evaluation.map_files import PictureMaps
 from onnxcam.evaluation.report import HOW_TO_KEEP, write_report
+from onnxcam.evaluation.report_facts import lists_of, run_facts
 from onnxcam.evaluation.report_figures import axis, distribution, mean_curves, number
 from onnxcam.evaluation.report_gallery import agrees, sampled
 from onnxcam.evaluation.report_pictures import embed_picture, reduced
 from onnxcam.evaluation.run_record import RunRecord
+from onnxcam.outputs.printable import printable
 
 
 class Reader(HTMLParser):
@@ -78,12 +80,73 @@ def test_names_are_never_markup(report: Path) -> None:
     assert html.count("</script>") == 2
     text = "".join(reader.text)
     assert HOSTILE in text
-    assert f"onnxcam evaluate {HOSTILE_TEXT}" in text
+    assert printable(f"onnxcam evaluate {HOSTILE_TEXT}") in text
     assert "<b>mask</b>" in text
     data = data_of(reader)
     assert data["pictures"][0]["key"] == HOSTILE
     assert data["pictures"][0]["results"][0]["label"] == HOSTILE_LABEL
-    assert data["pictures"][2]["results"][0]["errors"]["1"] == HOSTILE_TEXT
+    assert data["pictures"][2]["results"][0]["errors"]["1"] == printable(HOSTILE_TEXT)
+
+
+STEERING = "\x1b[31mred\x1b[0m\x07\x9b2J\u202eback\u200b\ud800"
+
+
+def test_no_control_code_of_a_name_or_an_error_reaches_the_page(tmp_path: Path) -> None:
+    """Nor a mark that turns the order of letters round: each is its escape, as on a terminal."""
+    about = {"model": f"m{STEERING}", "label": f"l{STEERING}", "target_name": f"t{STEERING}"}
+    given = [
+        row(f"p{STEERING}", "a", "insertion", 0.5, **about),
+        row(f"p{STEERING}", f"b{STEERING}", "", None, error=f"e{STEERING}", **about),
+        row(f"p{STEERING}", "a", "deletion", None, error=f"f{STEERING}", **about),
+        row(f"p{STEERING}", "a", "road", None, reason=f"r{STEERING}", **about),
+    ]
+    run = RunRecord(command=f"c{STEERING}", data=f"d{STEERING}", skipped={f"s{STEERING}": STEERING})
+    write_report(given, tmp_path / "report.html", run=run)
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    strings = [html]
+
+    def collect_strings(value: Any) -> None:
+        if isinstance(value, str):
+            strings.append(value)
+        elif isinstance(value, dict | list):
+            for part in value.values() if isinstance(value, dict) else value:
+                collect_strings(part)
+
+    collect_strings(data_of(read(tmp_path / "report.html")[0]))
+    assert [c for text in strings for c in text if not c.isprintable() and c not in "\n\u00a0"] == []
+    escaped = "\\x1b[31mred\\x1b[0m\\x07\\x9b2J\\u202eback\\u200b\\ud800"
+    assert all(f"{letter}{escaped}" in html for letter in "mbefrcds")
+    assert f"t{escaped}" in strings
+
+
+def test_what_each_model_was_given_is_a_fact_and_whether_it_was_assumed(tmp_path: Path) -> None:
+    given = [
+        row("0.jpg", "a", "insertion", 0.5, model="m"),
+        row("0.jpg", "a", "insertion", 0.5, model="n", opening="o"),
+    ]
+    one = {"preprocessing": "imagenet (given)"}
+    run = RunRecord(openings={given[0].key.opening: one, "o": {"preprocessing": "tf", "assumed": True}})
+    collection = collect(given)
+    assert ("preprocessing", "m: imagenet (given); n: tf, assumed: nothing says that it is right") in run_facts(
+        run, collection
+    )
+    assert ("preprocessing", "imagenet (given)") in run_facts(run, collect(given[:1]))
+    assert "preprocessing" not in dict(run_facts(RunRecord(), collection))
+
+
+def test_errors_of_metrics_are_listed_apart_from_undefined_values() -> None:
+    given = [
+        row("0.jpg", "a", "insertion", None, error="no memory", protocol="p"),
+        row("0.jpg", "a", "deletion", None, error="no memory"),
+        row("0.jpg", "b", "deletion", None, reason="the map is constant"),
+        row("1.jpg", "b", "deletion", None, reason="the map is constant"),
+        row("2.jpg", "b", "", None, error="no gradient"),
+    ]
+    collection = collect(given)
+    assert dict(lists_of(collection, RunRecord())) == {
+        "2 errors": [("2.jpg", "b: no gradient"), ("0.jpg", "a · insertion:p, deletion: no memory")],
+        "1 reason of undefined values": [("b · deletion", "2 × the map is constant")],  # noqa: RUF001
+    }
 
 
 def test_only_its_own_script_may_run_and_nothing_is_requested(report: Path) -> None:
@@ -111,7 +174,7 @@ def test_the_values_are_those_of_the_rows(report: Path, items: list[DataItem]) -
         [pytest.approx(0.05 + m / 10), pytest.approx(0.95 - m / 10), pytest.approx(5 + 10 * m)] for m in range(4)
     ]
     assert data["pictures"][2]["results"][0]["values"][1] == [None, None, None]
-    assert data["pictures"][1]["results"][0]["reasons"]["0,1"] == HOSTILE_TEXT
+    assert data["pictures"][1]["results"][0]["reasons"]["0,1"] == printable(HOSTILE_TEXT)
     scores = result["curves"]["0,0"]
     assert (scores[0], scores[20], scores[30], scores[40]) == (0, 50, 525, 1000)
 

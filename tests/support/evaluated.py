@@ -20,10 +20,11 @@ def row(
     protocol: str = "",
     **other: Any,
 ) -> Row:
-    """One row. other: fields of Row, and `target` and `options` of RowKey."""
+    """One row. other: fields of Row, and `opening`, `target` and `options` of RowKey."""
     target, options = other.pop("target", "prediction"), other.pop("options", "")
+    opening = other.pop("opening", OPENING)
     sha = model[0] * 64
-    key = RowKey(sha, OPENING, picture, f"sha of {picture}", method, target, metric, protocol, options)
+    key = RowKey(sha, opening, picture, f"sha of {picture}", method, target, metric, protocol, options)
     return Row(key, model, other.pop("method_name", method), value, **other)
 
 

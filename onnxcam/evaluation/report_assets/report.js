@@ -143,7 +143,7 @@
     agree: (picture) => result(picture)?.agrees === true,
     differ: (picture) => result(picture)?.agrees === false,
     undefined: (picture) => value(picture) === null,
-    error: (picture) => Object.keys(result(picture)?.errors ?? {}).length > 0,
+    error: (picture) => Object.keys(result(picture)?.errors ?? {}).length + (result(picture)?.failed.length ?? 0) > 0,
   };
   function choices(select, entries) {
     const before = select.value;
@@ -154,6 +154,9 @@
   function fill() {
     const { methods, measures } = model();
     choices($('method'), methods.map((one, m) => [m, one.name]));
+    const mapped = data.pictures.some((picture) => Object.keys(result(picture)?.maps ?? {}).length > 0);
+    $('method-name').textContent = mapped ? 'Map and value of' : 'Value of';
+    $('slide').hidden = !mapped;
     choices($('measure'), measures.map((one, k) => [k, measureName(one)]));
     const neither = measures[measure()]?.better === 'neither', results = data.pictures.map(result).filter(Boolean);
     choices($('order'), [
@@ -258,6 +261,15 @@
     if (its.unlike !== null) say(`maps disagree by ${its.unlike.toFixed(2)}`);
     return line;
   }
+  /** What the marks of a picture's page mean: those that are on it. */
+  function key(picture, its) {
+    const one = model().measures[measure()], has = Object.keys(its.maps).length > 0, made = node('ul', { class: 'note keys-of-page', 'aria-label': 'Legend' });
+    const say = (...parts) => made.append(node('li', {}, ...parts));
+    if (its.agrees === false) say(node('b', { class: 'wrong' }, 'label'), ' in red: the class that was explained is another than the data’s label');
+    if (its.unlike !== null) say(node('b', {}, 'maps disagree by'), ' 1 less the mean rank correlation (Spearman) of each two methods’ maps: 0 where all rank the pixels alike, about 1 where they have nothing in common');
+    if (has) say(node('b', {}, 'maps'), ` warm colours where the map is high, grey where it is low${picture.image ? ', dark what the model does not see' : ''}`, one ? `; the number below is ${measureName(one)}` : '');
+    return made.hasChildNodes() ? made : '';
+  }
   function maps(picture, its) {
     const one = model().measures[measure()], aspect = picture.image ? picture.image.width / picture.image.height : 1;
     const list = node('div', { class: 'maps' });
@@ -273,7 +285,7 @@
   function values(picture, its) {
     const { methods, measures } = model(), made = node('table', { class: 'results values' });
     made.append(node('thead', {}, node('tr', {}, node('th', { scope: 'col' }, 'Metric'), ...methods.map((one) => node('th', { scope: 'col' }, bdi(one.name))))));
-    const body = node('tbody'), notes = new Map();
+    const body = node('tbody'), notes = new Map(), marks = new Set();
     measures.forEach((one, k) => {
       const numbers = methods.map((each, m) => (each.baseline ? null : value(picture, m, k))).filter((each) => each !== null);
       const top = one.better === 'neither' || numbers.length < 2 ? null : one.better === 'lower' ? Math.min(...numbers) : Math.max(...numbers);
@@ -283,15 +295,22 @@
           const its = notes.get(why) ?? new Map();
           notes.set(why, its.set(k, [...(its.get(k) ?? []), each.name]));
         }
-        const text = number === null ? node('small', {}, why ? (its.errors[m] ? 'error' : 'undefined') : '–') : shown(number, one);
-        return node('td', { 'data-name': each.name, class: number !== null && number === top && !each.baseline ? 'top' : null }, text);
+        const gap = !why ? '–' : its.errors[m] || its.failed.includes(`${m},${k}`) ? 'error' : 'undefined';
+        const is = number === null ? gap : number === top && !each.baseline ? 'top' : '';
+        marks.add(is);
+        return node('td', { 'data-name': each.name, class: is === 'top' ? is : null }, number === null ? node('small', {}, gap) : shown(number, one));
       });
       body.append(node('tr', {}, node('th', { scope: 'row' }, `${one.title} ${one.arrow}`, node('small', {}, one.protocol)), ...cells));
     });
     made.append(body);
     const where = ([k, names]) => `${measures[k].title}${measures[k].protocol ? ` (${measures[k].protocol})` : ''}${names.length === methods.length ? '' : ` of ${names.join(', ')}`}`;
     const reasons = [...notes].map(([why, places]) => node('li', {}, bdi(why), node('span', {}, bdi([...places].map(where).join('; ')))));
-    return [node('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Values' }, made), reasons.length ? node('ul', { class: 'list reasons' }, ...reasons) : ''];
+    const legend = node('p', { class: 'note' });
+    if (marks.has('top')) legend.append(node('span', { class: 'key' }, node('b', { class: 'top' }, 'bold in colour'), ' the best of the methods, baselines left out'));
+    if (marks.has('undefined')) legend.append(node('span', { class: 'key' }, node('b', {}, 'undefined'), ' the metric has no value here'));
+    if (marks.has('error')) legend.append(node('span', { class: 'key' }, node('b', {}, 'error'), ' it could not be computed'));
+    if (reasons.length) legend.append('The reasons are below the table.');
+    return [legend.hasChildNodes() ? legend : '', node('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Values' }, made), reasons.length ? node('ul', { class: 'list reasons' }, ...reasons) : ''];
   }
   function curves(its) {
     const { methods, measures } = model(), size = data.size, list = node('div', { class: 'lines' });
@@ -333,7 +352,7 @@
     const its = result(picture), body = [node('h2', { id: 'page-title' }, bdi(picture.key))];
     if (!its) body.push(node('p', { class: 'empty' }, 'This model was not measured on this picture.'));
     else {
-      body.push(told(picture, its), maps(picture, its));
+      body.push(told(picture, its), key(picture, its), maps(picture, its));
       if (its.mapsWhy) body.push(node('p', { class: 'note' }, bdi(its.mapsWhy)));
       else if (!Object.keys(its.maps).length && data.mapsNote) body.push(node('p', { class: 'note' }, data.mapsNote));
       const errors = Object.entries(its.errors).map(([m, text]) => node('li', {}, bdi(model().methods[m].name), node('span', {}, bdi(text))));
