@@ -28,6 +28,7 @@ def snippets(page: Path) -> list[str]:
         "docs/journal.md",
         "docs/metrics.md",
         "docs/record.md",
+        "docs/start.md",
         "docs/workers.md",
         "README.md",
     ],

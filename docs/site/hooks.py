@@ -1,0 +1,69 @@
+"""What MkDocs does besides rendering docs/: the reference, pages from outside of docs/, and links that leave it.
+
+docs/ is written to be read on the code host too, where a link may lead to any file of the repository. On the site, a
+link to a page leads to that page, and one to another file becomes its path in words. A link to nothing ends the build.
+"""
+
+import posixpath
+import re
+import sys
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+SITE = Path(__file__).parent
+ROOT = SITE.parents[1]
+sys.path.insert(0, str(SITE))
+
+from reference import PAGES  # noqa: E402  hooks are no package: MkDocs loads this file by its path
+
+OUTSIDE = {
+    "SECURITY.md": "security-policy.md",
+    "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "examples/README.md": "examples.md",
+    "examples/web/README.md": "web-page.md",
+    "examples/node/README.md": "node.md",
+    "models/efficientnet-lite0.md": "embedded-model.md",
+}
+"""Pages from outside of docs/: the file in the repository, and its name on the site."""
+WRITTEN_AS = {site: repository for repository, site in OUTSIDE.items()}
+CODE_OR_LINK = re.compile(
+    r"(?P<code>^```.*?^```|`[^`\n]+`)|(?P<mark>!?)\[(?P<text>(?:[^\[\]]|\[[^\]]*\])*)\]\((?P<target>[^)\s]+)\)",
+    re.DOTALL | re.MULTILINE,
+)
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    for name, page in PAGES.items():
+        files.append(File.generated(config, f"reference/{name}.md", content=page.markdown()))
+    for repository, site in OUTSIDE.items():
+        files.append(File.generated(config, site, content=(ROOT / repository).read_text()))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    here = page.file.src_uri
+    if here.startswith("reference/"):
+        return markdown
+    written_as = WRITTEN_AS.get(here, f"docs/{here}")
+    pages = {WRITTEN_AS.get(file.src_uri, f"docs/{file.src_uri}"): file.src_uri for file in files}
+
+    def link(match: re.Match[str]) -> str:
+        target = match["target"]
+        if match["code"] or re.match(r"[a-z]+:|#", target):
+            return match[0]
+        path, hash_, anchor = target.partition("#")
+        repository = posixpath.normpath(posixpath.join(posixpath.dirname(written_as), path))
+        if repository in pages or f"{repository}/README.md" in OUTSIDE:
+            uri = pages.get(repository) or OUTSIDE[f"{repository}/README.md"]
+            site = posixpath.relpath(uri, posixpath.dirname(here) or ".")
+            return f"{match['mark']}[{match['text']}]({site}{hash_}{anchor})"
+        if not (ROOT / repository).exists():
+            raise PluginError(f"{written_as}: the link {target} leads to nothing")
+        return f"{match['text']} (`{repository}` in the repository)"
+
+    return CODE_OR_LINK.sub(link, markdown)
