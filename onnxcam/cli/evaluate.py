@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from onnxcam.cli.evaluate_options import EvaluateArgs
-from onnxcam.cli.evaluate_parsing import Job, parse_folder, parse_job
+from onnxcam.cli.evaluate_parsing import Job, parse_against, parse_folder, parse_job
 from onnxcam.cli.evaluation_progress import EvaluationBar, evaluation_bar
 from onnxcam.cli.evaluation_summary import announcement, evaluation_summary
 from onnxcam.cli.groups import command
@@ -76,7 +76,7 @@ def _measured(args: EvaluateArgs) -> "tuple[Results, EvaluationProgress | None, 
                 job.models, job.data, options.methods, options.metrics, store=journal, target=options.target,
                 sample=args.data.sample, seed=options.seed, step=args.curve_step, baselines=options.baselines,
                 maps=options.maps_folder, keep_maps=args.keep_maps, engine=job.engine, retry_errors=args.retry,
-                stored_rows=False, progress=bar.report, against=args.against,
+                stored_rows=False, progress=bar.report, against=job.against,
                 command=shlex.join(["onnxcam", *sys.argv[1:]]),
             )
         ) as rows:  # fmt: skip
@@ -105,7 +105,7 @@ def _made_anew(args: EvaluateArgs) -> "Results":
         if args.run is None and run.number != last.number:
             print_note(f"run {last.number}, the last, has no rows; this is run {run.number} of {run.record.started}")
         return write_results(
-            journal, run.number, folder=out, against=args.against, report=args.report,
+            journal, run.number, folder=out, against=parse_against(args.against), report=args.report,
             items=_items(run) if args.report else (), seed=args.seed,
         )  # fmt: skip
 

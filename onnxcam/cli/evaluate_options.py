@@ -159,7 +159,8 @@ class EvaluateArgs:
         str | None,
         option(
             MEASURE,
-            "The method that the others are compared with. Default: the first; of an earlier run, what it had.",
+            "The method that the others are compared with, written as in --methods. Default: the first; of an earlier "
+            "run, what it had.",
             metavar="METHOD",
         ),
     ] = None

@@ -34,13 +34,14 @@ REMAKING = ("paths", "out", "run", "against", "seed", "report", "quiet", "json")
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """What the words say. folder: of the results."""
+    """What the words say. folder: of the results. against: the key of what the others are compared with."""
 
     models: "list[ModelRequest]"
     data: "DataSet"
     options: "EvaluationOptions"
     engine: "Engine"
     folder: Path
+    against: str | None
 
 
 def parse_job(args: EvaluateArgs) -> Job:
@@ -67,16 +68,27 @@ def parse_job(args: EvaluateArgs) -> Job:
     )  # fmt: skip
     if options.target is DataTarget.LABEL:
         check_labels(dataset)
-    if args.against is not None:
-        source_named(options, args.against)
+    against = parse_against(args.against)
+    compared = source_named(options, against).key if against is not None else None
     arguments = opening_arguments(args, args.labels)
     requests = [ModelRequest(model, arguments) for model in models]
-    return Job(requests, dataset, options, engine, Path(out if out is not None else RESULTS))
+    return Job(requests, dataset, options, engine, Path(out if out is not None else RESULTS), compared)
 
 
 def parse_seed(args: EvaluateArgs) -> int:
     """Of what is measured; tables that are made anew have that of their run."""
     return args.seed if args.seed is not None else 0
+
+
+def parse_against(text: str | None) -> str | None:
+    """The words of --against, or of a method with options the key of its rows. Raises OptionError."""
+    from onnxcam.methods import method_names
+
+    if text is None or ":" not in text or text.partition(":")[0].strip().casefold() not in method_names():
+        return text
+    from onnxcam.evaluation.options import method_key
+
+    return method_key(build_methods(MethodArgs(method=text))[0])
 
 
 def parse_folder(args: EvaluateArgs) -> tuple[Path, Path | None]:

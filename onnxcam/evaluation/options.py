@@ -111,12 +111,27 @@ class EvaluationOptions:
 
 
 def source_named(options: EvaluationOptions, name: str) -> MapSource:
-    """The method, folder or baseline of this key or title. Raises OptionError where none is measured."""
-    for source in options.sources:
-        if name in (source.key, source.title):
-            return source
-    titles = [source.title for source in options.sources]
-    raise OptionError(f"nothing is measured of a method {name!r} to compare with; {near(name, titles)}")
+    """The method, folder or baseline that a person names, as key_named() says. Raises OptionError."""
+    key = key_named(name, {source.key: source.title for source in options.sources})
+    return next(source for source in options.sources if source.key == key)
+
+
+def key_named(name: str, titles: Mapping[str, str]) -> str:
+    """The key of what a person names to compare with: by key or title, or by the method's name where one method has it,
+    whatever the letters' case.
+
+    titles: of what is measured, by key. Raises OptionError, with all of them.
+    """
+    if name in titles:
+        return name
+    folded = name.strip().casefold()
+    matches = [key for key, title in titles.items() if folded in (key.casefold(), title.casefold())]
+    matches = matches or [key for key in titles if key.partition(" {")[0].casefold() == folded]
+    if len(matches) == 1:
+        return matches[0]
+    what = f"{len(matches)} of what is measured are" if matches else "nothing that is measured is"
+    listed = f"give one of: {', '.join(titles.values())}" if titles else "there are no rows"
+    raise OptionError(f"{what} called {name!r}, to compare the others with; {listed}")
 
 
 def metrics_for(names: Sequence[str], items: Iterable[DataItem]) -> tuple[str, ...]:

@@ -6,8 +6,8 @@ from enum import StrEnum
 
 import numpy as np
 
-from onnxcam.errors import OptionError, near
 from onnxcam.evaluation.collection import Collection, Column, Measure, MethodRuns, Setup, State, collect
+from onnxcam.evaluation.options import key_named
 from onnxcam.evaluation.rows import Row
 from onnxcam.evaluation.statistics import Estimate, means_with_intervals
 from onnxcam.metrics.metric import Better
@@ -113,11 +113,7 @@ def _chosen(collection: Collection, against: str | None) -> str:
         # stable: the others in their order
         methods = sorted(collection.methods, key=lambda runs: (runs.method not in valued, runs.baseline))
         return methods[0].method if methods else ""
-    for runs in collection.methods:
-        if against in (runs.method, runs.name):
-            return runs.method
-    listed = near(against, [runs.name for runs in collection.methods]) if collection.methods else "there are no rows"
-    raise OptionError(f"nothing was measured of a method {against!r} to compare with; {listed}")
+    return key_named(against, {runs.method: runs.name for runs in collection.methods})
 
 
 def _method_line(collection: Collection, runs: MethodRuns) -> MethodLine:

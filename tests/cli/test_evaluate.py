@@ -158,6 +158,16 @@ def test_what_is_made_anew_has_the_compared_method_and_the_seed_of_the_run_unles
     assert json.loads(Path("results/summary.json").read_text())["against"] == "grad-cam"
 
 
+@pytest.mark.parametrize("spelling", ["Layer-CAM", "rise:masks=4", "RISE", "rise (masks 4)", "Rise:masks=04"])
+def test_against_is_written_as_methods_are(spelling: str) -> None:
+    words = ("-m", "grad-cam,layer-cam,rise:masks=4", "--metrics", "sparseness", "--no-report", "--against", spelling)
+    evaluated("tiny.onnx", "photos", *words, "-q")
+    expected = "layer-cam" if spelling.startswith("Layer") else 'rise {"masks":4}'
+    assert json.loads(Path("results/summary.json").read_text())["against"] == expected
+    evaluated("results", "--no-report", "--against", spelling, "-o", "again/", "-q")
+    assert json.loads(Path("again/summary.json").read_text())["against"] == expected
+
+
 def test_an_earlier_run_is_made_anew_where_the_last_has_no_rows_or_on_request() -> None:
     words = ("--metrics", "sparseness", "--no-report")
     evaluated("tiny.onnx", "photos", "-m", "grad-cam", *words)
@@ -326,9 +336,16 @@ REFUSED = {
     ),
     "not compared": (
         ["tiny.onnx", "photos", "-m", "grad-cam", "--against", "layer-cam"],
-        "nothing is measured of a method 'layer-cam' to compare with.*grad-cam",
+        "nothing that is measured is called 'layer-cam'.*; give one of: grad-cam, ones, gaussian",
     ),
-    "against": (["results", "--against", "rise"], "nothing was measured of a method 'rise' to compare with"),
+    "one of two": (
+        ["tiny.onnx", "photos", "-m", "rise:masks=3,rise:masks=4", "--against", "rise"],
+        r"2 of what is measured are called 'rise'.*: rise \(masks 3\), rise \(masks 4\), ones, gaussian",
+    ),
+    "against": (
+        ["results", "--against", "rise"],
+        "nothing that is measured is called 'rise'.*; give one of: grad-cam, ones, gaussian",
+    ),
 }
 
 
