@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from onnxcam.evaluation.summary import Summary, SummaryLine
 
 LISTED = 3
-"""Pictures whose errors are printed, and entries of the data that were left out; the report has more."""
+"""Errors that are printed of maps and of metrics, and entries of the data that were left out."""
+TABLE = "results.parquet"
+"""What names all errors where there is no report."""
 MARGIN = 11
 """Columns of the words before the lines below the tables."""
 MARKS = {"best": "*", "leading": "=", "ahead": "!", "": ""}
@@ -53,7 +55,11 @@ def announcement(models: int, data: "DataSet", options: "EvaluationOptions", jou
         f"{' x '.join(parts)}: {count(rows, 'row')}",
         f"data     {data.name}, read as {data.format}",
         *(f"left out {text}" for text in left_out[:LISTED]),
-        *([f"left out {len(left_out) - LISTED:,} more: see the report"] if len(left_out) > LISTED else []),
+        *(
+            [f"left out {len(left_out) - LISTED:,} more, which summary.json will name"]
+            if len(left_out) > LISTED
+            else []
+        ),
         f"maps     {', '.join(source.title for source in options.sources)}",
         f"metrics  {', '.join(typed(name) for name in options.metrics)}",
     ]
@@ -73,7 +79,7 @@ def evaluation_summary(results: "Results", progress: "EvaluationProgress | None"
         *_tables(summary, collection, columns, openings),
         *_legend(summary),
         *_costs(summary),
-        *_errors(collection),
+        *_errors(collection, shown=next((path.name for path in results.files if path.suffix == ".html"), TABLE)),
     ]
     report = [path for path in results.files if path.suffix == ".html"]
     first, *rest = (path for path in results.files if path not in report)
@@ -249,32 +255,64 @@ def _cost(seconds: float) -> str:
 
 
 def _costs(summary: "Summary") -> list[str]:
-    """What a map of each method takes."""
+    """What a map of each method takes, of each model where there are several."""
+    several = len({line.setup for line in summary.methods}) > 1
     parts = [
-        f"{line.method_name}: {_cost(line.seconds)} and {count(round(line.passes), 'pass')} a map"
+        f"{f'{line.model_name}, ' if several else ''}{line.method_name}: "
+        f"{_cost(line.seconds)} and {count(round(line.passes), 'pass')} a map"
         for line in summary.methods
         if not line.baseline and line.seconds is not None and line.passes is not None
     ]
     return [line for i, part in enumerate(parts) for line in _below("" if i else "cost", part)]
 
 
-def _errors(collection: "Collection") -> list[str]:
-    """The pictures without a map of some method, and why: the first few."""
+def _errors(collection: "Collection", shown: str) -> list[str]:
+    """The first few pictures without a map of some method, then the first few numbers that a metric could not compute.
+
+    shown: the file that names the others.
+    """
+    maps, metrics = _errors_of_maps(collection), _errors_of_metrics(collection)
+    texts = []
+    for one, what in ((maps, "maps"), (metrics, "metrics")):
+        more = len(one) - LISTED
+        texts += [*one[:LISTED], *([f"{more:,} more of {what}: see {shown}"] if more > 0 else [])]
+    listed = [*texts, "--retry computes them again"] if texts else []
+    return [line for i, text in enumerate(listed) for line in _below("" if i else "errors", text)]
+
+
+def _errors_of_maps(collection: "Collection") -> list[str]:
+    """A line for each picture and reason, with the methods that it is of unless it is of all."""
     methods: dict[tuple[str, str], list[str]] = {}
     for runs in collection.methods:
         for i, text in runs.errors.items():
             picture = collection.pictures[i]
             methods.setdefault((picture, text.removeprefix(f"{picture}: ")), []).append(runs.name)
-    if not methods:
-        return []
     of_all = len({runs.name for runs in collection.methods})
-    texts = [
+    return [
         f"{picture}: {text}" if len(set(names)) == of_all else f"{picture}, {', '.join(dict.fromkeys(names))}: {text}"
         for (picture, text), names in methods.items()
     ]
-    rest = [f"{len(texts) - LISTED:,} more: see the report"] if len(texts) > LISTED else []
-    listed = [*texts[:LISTED], *rest, "--retry computes them again"]
-    return [line for i, text in enumerate(listed) for line in _below("" if i else "errors", text)]
+
+
+def _errors_of_metrics(collection: "Collection") -> list[str]:
+    """A line for each metric and reason: how many numbers there are not, the methods, and the first of the pictures."""
+    from onnxcam.evaluation.collection import State
+
+    names = {runs.method: runs.name for runs in collection.methods}
+    places: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for column in collection.columns:
+        for i, text in column.reasons.items():
+            if column.states[i] == State.ERROR:
+                places.setdefault((column.measure.name, text), []).append(
+                    (names[column.method], collection.pictures[i])
+                )
+    lines = []
+    for (metric, text), pairs in places.items():
+        methods = ", ".join(dict.fromkeys(method for method, _ in pairs))
+        pictures = list(dict.fromkeys(picture for _, picture in pairs))
+        where = f"{pictures[0]}{', ...' if len(pictures) > 1 else ''}"
+        lines.append(f"{metric.replace('_', '-')}, {count(len(pairs), 'number')} of {methods} ({where}): {text}")
+    return lines
 
 
 def _below(name: str, text: str) -> list[str]:

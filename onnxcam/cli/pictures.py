@@ -37,11 +37,14 @@ def list_pictures(paths: Sequence[str], *, keep_going: bool) -> tuple[list[Path]
     return listing.images, listing.failures
 
 
-def picture_tree(paths: Sequence[str], *, keep_going: bool, recursive: bool = False, out: str | None = None) -> Listing:
-    """As list_pictures(), with the sub-folders of pictures below a folder. recursive: sub-folders are listed too.
+def picture_tree(
+    paths: Sequence[str], *, keep_going: bool, recursive: bool | None = None, out: str | None = None
+) -> Listing:
+    """As list_pictures(), with the sub-folders of pictures below a folder.
 
-    out: what -o names, which is not searched. Sub-folders are kept below the folder or the fixed part of the pattern
-    that was named, or below what all of these have in common.
+    recursive: whether sub-folders are listed too; None where the command has no such option. out: what -o names, which
+    is not searched. Sub-folders are kept below the folder or the fixed part of the pattern that was named, or below
+    what all of these have in common.
     """
     listing = Listing()
     trees: list[Named] = []
@@ -73,7 +76,7 @@ class Named:
     is_tree: bool = False
 
 
-def _pictures(text: str, recursive: bool, out: str | None) -> Named:
+def _pictures(text: str, recursive: bool | None, out: str | None) -> Named:
     from onnxcam.inputs.images import find_pictures
     from onnxcam.inputs.patterns import is_pattern, matching
 
@@ -86,9 +89,11 @@ def _pictures(text: str, recursive: bool, out: str | None) -> Named:
     try:
         pictures = tuple(find_pictures(path))
     except PictureError as error:
-        if not _has_folders(path):
+        if not _has_pictures_below(path):
             raise
-        raise PictureError(f"{error}; '{path}/**/*' names those of its sub-folders") from None
+        pattern = f"'{path}/**/*'"
+        ways = f"{pattern} names" if recursive is None else f"--recursive explains (or {pattern} names)"
+        raise PictureError(f"{error}; {ways} those of its sub-folders") from None
     return Named(path, pictures if pictures == (path,) else _inputs(pictures))
 
 
@@ -102,12 +107,18 @@ def _below(root: Path) -> tuple[Path, ...]:
     return pictures
 
 
-def _has_folders(path: Path) -> bool:
-    """Whether this is a folder with others in it."""
+def _has_pictures_below(path: Path) -> bool:
+    """Whether a sub-folder of this folder, none that is hidden, holds a picture; False for what is no folder."""
+    from onnxcam.evaluation.readers.listing import is_picture
+
     try:
-        return any(entry.is_dir() for entry in path.iterdir())
-    except (OSError, ValueError):
-        return False
+        for _, folders, names in os.walk(path):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            if any(is_picture(name) and not name.startswith(".") for name in names):
+                return True
+    except ValueError:  # a name that no file can have
+        pass
+    return False
 
 
 def _outside(images: tuple[Path, ...], out: str | None, root: Path) -> tuple[Path, ...]:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,55 @@ def test_too_few_pictures_have_no_interval_and_a_smaller_number_is_said(monkeypa
     assert not any("[" in word for word in grad_cam)
 
 
+def ended(given: list[Row], monkeypatch: pytest.MonkeyPatch, *files: str) -> str:
+    """What is printed of these rows, with files, as one line."""
+    collection = collect(given)
+    paths = tuple(Path("out", name) for name in ("results.parquet", *files))
+    lines = printed(
+        Results(Run(1, RunState.FINISHED, RunRecord()), collection, summarise(collection), paths), monkeypatch, 200
+    )
+    return " | ".join(" ".join(line.split()) for line in lines)
+
+
+def test_errors_of_metrics_are_counted_and_the_file_that_names_the_others_is_one_that_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def failing(row: Row) -> Row:
+        is_late = (
+            row.key.metric == "deletion" and row.key.picture in ("5.png", "7.png") and row.key.method != "gaussian"
+        )
+        return replace(row, value=None, error="the forward pass took too long") if is_late else row
+
+    broken = [
+        Row(
+            RowKey("5a", "0f", f"{i}.jpg", f"{i:064}", "grad-cam", "prediction", "", "", "{}"),
+            "net.onnx",
+            "grad-cam",
+            error="x",
+        )
+        for i in range(20, 25)
+    ]
+    given = [*map(failing, rows()), *broken]
+    late = "deletion:zero, 4 numbers of score-cam, grad-cam (5.png, ...): the forward pass took too long"
+    text = ended(given, monkeypatch)
+    assert (
+        "| errors 3.png: cut short | 20.jpg, grad-cam: x | 21.jpg, grad-cam: x | 3 more of maps: see results.parquet |"
+        in text
+    )
+    assert f"| {late} | --retry computes them again |" in text
+    assert "report.html" not in text
+    assert "3 more of maps: see report.html" in ended(given, monkeypatch, "report.html")
+
+
+def test_costs_name_the_model_where_there_are_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    others = [
+        replace(row, key=replace(row.key, model="6b"), model_name="other.onnx", method_seconds=3.0) for row in rows()
+    ]
+    text = ended([*rows(), *others], monkeypatch)
+    assert "cost net.onnx, score-cam: 1.5 s and 40 passes a map" in text
+    assert "other.onnx, score-cam: 3.0 s and 40 passes a map" in text
+
+
 def test_a_chosen_method_without_a_value_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = [
         Row(
@@ -140,7 +190,7 @@ def test_what_is_measured_is_said_with_what_was_left_out_and_what_is_there(tmp_p
     assert lines[1:6] == [
         "data     photos, read as coco",
         *(f"left out {i}: no such picture" for i in range(3)),
-        "left out 2 more: see the report",
+        "left out 2 more, which summary.json will name",
     ]
     assert lines[6:] == ["maps     grad-cam, rise, ones, gaussian", "metrics  deletion:zero, adcc"]
 

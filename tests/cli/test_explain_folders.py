@@ -1,6 +1,7 @@
 """`onnxcam explain` of folders: sub-folders, patterns in quotes, and runs that go on where one stopped."""
 
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import Any
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 
 from onnxcam.cli.main import app
 from onnxcam.cli.options import ExplainArgs, MethodArgs
-from onnxcam.cli.pictures import picture_tree
+from onnxcam.cli.pictures import list_pictures, picture_tree
 from onnxcam.cli.resume import contents_of
 from onnxcam.errors import OnnxCamError, OptionError, PictureError
 from onnxcam.explainer import prefetch
@@ -115,13 +116,20 @@ def test_hidden_files_and_other_kinds_are_left_out_of_a_pattern(photos: Path) ->
     assert len(picture_tree(["photos"], keep_going=False, recursive=True).images) == len(NAMES)
 
 
+def test_a_command_without_recursive_names_the_pattern_alone(photos: Path) -> None:
+    shutil.copytree("photos/cat", "outer/inner")
+    with pytest.raises(PictureError, match=r"; 'outer/\*\*/\*' names those of its sub-folders$"):
+        list_pictures(["outer"], keep_going=False)
+
+
 @pytest.mark.parametrize(
     ("words", "kind", "message"),
     [
         (["photos/*.jpg"], PictureError, r"photos/\*\.jpg: no file has such a name"),
         (["photos/*/none/*"], PictureError, "no file has such a name"),
         (["empty", "--recursive"], PictureError, "no pictures in this folder and its sub-folders"),
-        (["outer"], PictureError, r"no pictures in this folder .*; 'outer/\*\*/\*' names those of its sub-folders"),
+        (["outer"], PictureError, r"; --recursive explains \(or 'outer/\*\*/\*' names\) those of its sub-folders"),
+        (["empty"], PictureError, r"no pictures in this folder \([^;]*\)$"),
         (
             ["photos", "--resume", "--format", "npy"],
             OptionError,
@@ -130,8 +138,8 @@ def test_hidden_files_and_other_kinds_are_left_out_of_a_pattern(photos: Path) ->
     ],
 )
 def test_what_cannot_be_is_one_sentence(photos: Path, words: list[str], kind: type[OnnxCamError], message: str) -> None:
-    Path("empty").mkdir()
-    Path("outer/inner").mkdir(parents=True)
+    Path("empty/inner").mkdir(parents=True)
+    shutil.copytree("photos/cat", "outer/inner")
     with pytest.raises(OnnxCamError, match=message) as refused:
         explained(*words)
     assert isinstance(refused.value, kind)
