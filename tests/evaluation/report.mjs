@@ -1,5 +1,5 @@
 // Uses a report as a person would, in headless Chromium, and prints as JSON what was seen.
-//   node report.mjs CONFIG.json      {file, chromium, modules, hostile}
+//   node report.mjs CONFIG.json      {file, bare, chromium, modules, hostile}     bare: a report without maps
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 
@@ -9,13 +9,13 @@ const browser = await chromium.launch({ executablePath: config.chromium, args: [
 const seen = { console: [], requests: [], alerts: 0 };
 const address = `file://${config.file}`;
 
-async function open(options, hash = '') {
+async function open(options, hash = '', place = address) {
   const context = await browser.newContext(options), page = await context.newPage();
-  context.on('request', (request) => !request.url().startsWith('data:') && request.url().split('#')[0] !== address && seen.requests.push(request.url()));
+  context.on('request', (request) => !request.url().startsWith('data:') && request.url().split('#')[0] !== place && seen.requests.push(request.url()));
   page.on('console', (message) => ['error', 'warning'].includes(message.type()) && seen.console.push(message.text()));
   page.on('pageerror', (error) => seen.console.push(String(error)));
   page.on('dialog', (dialog) => { seen.alerts += 1; dialog.dismiss(); });
-  await page.goto(address + hash);
+  await page.goto(place + hash);
   await page.waitForSelector('html[data-ready]');
   return { context, page };
 }
@@ -35,14 +35,18 @@ const painted = async (page, selector) => {
 };
 const dialog = (page) => page.evaluate(() => ({
   open: document.getElementById('page').open, title: document.getElementById('page-title')?.textContent, place: document.getElementById('page-place').textContent,
-  text: document.getElementById('page-body').textContent, maps: document.querySelectorAll('#page .map').length, curves: document.querySelectorAll('#page .lines figure').length,
+  text: document.getElementById('page-body').textContent, legend: [...document.querySelectorAll('#page .keys-of-page li, #page .key')].map((one) => one.textContent), maps: document.querySelectorAll('#page .map').length, curves: document.querySelectorAll('#page .lines figure').length,
   rows: [...document.querySelectorAll('#page .values tbody tr')].map((row) => [...row.cells].map((cell) => cell.textContent)), hash: location.hash,
 }));
+
+const controls = (page) => page.evaluate(() => [document.getElementById('method-name').textContent, document.getElementById('slide').offsetHeight > 0]);
 
 const { context, page } = await open({ viewport: { width: 1400, height: 900 }, colorScheme: 'light' });
 seen.hostile = await page.evaluate(() => window.hostile ?? null);
 seen.title = await page.locator('h1').textContent();
 seen.models = await page.locator('[role=radio]').allTextContents();
+
+seen.controls = await controls(page);
 
 // Order and filters
 await choose(page, 'measure', 'Insertion (blur-rise) ↑');
@@ -120,6 +124,16 @@ for (const [name, hash] of [['addressed', `#${new URLSearchParams({ picture: con
   const { context: other, page: opened } = await open({ colorScheme: 'dark' }, hash);
   await opened.waitForSelector('dialog[open]');
   seen[name] = { ...(await dialog(opened)), ground: await opened.evaluate(() => getComputedStyle(document.body).backgroundColor), hostile: await opened.evaluate(() => window.hostile ?? null) };
+  await other.close();
+}
+{
+  const { context: other, page: bare } = await open({}, '#picture=2.png', `file://${config.bare}`);
+  await bare.waitForSelector('dialog[open]');
+  seen.bareControls = await controls(bare);
+  seen.barePage = await dialog(bare);
+  await bare.keyboard.press('Escape');
+  await choose(bare, 'show', 'with an error');
+  seen.bareErrors = await keys(bare);
   await other.close();
 }
 seen.widths = {};

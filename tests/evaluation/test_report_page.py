@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from evaluated import row
 from PIL import Image
 from report_rows import BOX, HOSTILE, HOSTILE_LABEL, HOSTILE_TEXT, SIZE, maps_of, pictures, rows_of, saliency_map
 
@@ -37,8 +38,11 @@ def seen(folder: Path) -> Any:
     items = pictures(folder, COUNT)
     run = RunRecord(command=HOSTILE_TEXT, data=HOSTILE, skipped={HOSTILE: HOSTILE_TEXT})
     write_report(rows_of(items), folder / "report.html", run=run, items=items, maps_of=maps_of(items))
+    given = [row(f"{i}.png", name, "insertion", 0.5 + i / 10) for name in ("cam", "rise") for i in range(2)]
+    given.append(row("2.png", "cam", "insertion", None, error="no memory"))
+    write_report(given, folder / "bare.html")
     config = {
-        "file": str(folder / "report.html"), "hostile": HOSTILE,
+        "file": str(folder / "report.html"), "bare": str(folder / "bare.html"), "hostile": HOSTILE,
         "chromium": os.environ.get("CHROMIUM") or shutil.which("chromium"),
         "modules": os.environ.get("ONNXCAM_NODE_MODULES", str(MODULES)),
     }  # fmt: skip
@@ -141,6 +145,28 @@ def test_the_keyboard_opens_a_picture_moves_on_and_comes_back(seen: Any) -> None
     assert "class-3" in page["text"]
     assert seen["nextPage"]["title"] == "4.png"
     assert (seen["closed"]["key"], seen["closed"]["hash"]) == ("3.png", "")
+
+
+def test_the_marks_of_a_page_are_explained_where_they_are(seen: Any) -> None:
+    legend = " | ".join(seen["page"]["legend"])
+    assert "label in red: the class that was explained is another" in legend
+    assert "maps disagree by 1 less the mean rank correlation" in legend
+    assert "bold in colour the best of the methods" in legend
+    assert "undefined" not in legend
+    assert "label in red" not in " | ".join(seen["nextPage"]["legend"])
+
+
+def test_without_maps_nothing_chooses_or_fades_them(seen: Any) -> None:
+    assert seen["controls"] == ["Map and value of", True]
+    assert seen["bareControls"] == ["Value of", False]
+    assert "--keep-maps" in seen["barePage"]["text"]
+
+
+def test_a_metric_that_failed_is_an_error_on_the_page_and_in_the_filter(seen: Any) -> None:
+    assert seen["barePage"]["rows"] == [["Insertion ↑", "error", "\u2013"]]
+    assert seen["barePage"]["legend"] == ["error it could not be computed"]
+    assert "no memory" in seen["barePage"]["text"]
+    assert seen["bareErrors"] == ["2.png"]
 
 
 def test_an_address_opens_a_picture_of_a_model(seen: Any) -> None:
