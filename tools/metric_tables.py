@@ -1,149 +1,102 @@
-"""Measures methods and baselines on photographs, and prints the tables of docs/metrics.md.
+"""Markdown tables of an evaluation, as docs/metrics.md has them, of the summary.json that `onnxcam evaluate` writes.
 
-    python tools/metric_tables.py PICTURES [--boxes FILE] [--model FILE] [--methods A,B] [--json FILE] [--markdown FILE]
+    python tools/metric_tables.py results/summary.json
 
-Every method explains every picture for one class: that of the picture in the file of boxes, else the predicted one.
-Each map is measured with the metrics below; so are two maps that know nothing of the model, the map of ones and a
-centred Gaussian. A row of the JSON is one picture, method, metric and protocol. The tables hold means with 95 %
-bootstrap intervals, and differences to the first method over the same pictures. The file of boxes has "images", a box
-(left, top, right, bottom) in pixels and a class_index for each file's name. Rows that are in the JSON already are kept,
-so that a run that was stopped goes on.
+In each cell: the mean with its 95 % interval, and below the paired difference to the method that the evaluation
+compares with, bold where its interval excludes 0. It says how often a value is undefined, or could not be computed,
+where that is more than for the other methods: a photograph without a box has no pointing game of any.
 """
 
 import argparse
 import json
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from rich.progress import track
-
-from onnxcam import Explainer
-from onnxcam.evaluation.statistics import Estimate, mean_with_interval, paired_difference
-from onnxcam.inputs.bundled import model as embedded_model
-from onnxcam.inputs.images import find_pictures
-from onnxcam.metrics.baselines import BASELINES
-from onnxcam.metrics.registry import METRICS, measure, metric_named
-from onnxcam.types import Image, Map
-
-METHODS = ("score-cam", "grad-cam", "grad-cam++", "rise", "mask", "opti-cam")
-SLIDES = (
-    "average-drop:mult",
-    "average-increase:mult",
-    "average-gain:mult",
-    "average-drop:half",
-    "average-increase:half",
-)
-CURVES = ("insertion:blur-rise", "deletion:zero", "insertion:blur-gaussian", "deletion:blur-gaussian")
-OTHERS = ("road", "faithfulness_correlation", "adcc", "sparseness")
-BOXES = ("energy_pointing_game", "pointing_game:15px", "pointing_game:exact")
 TABLES = {
-    "Average drop, increase and gain": SLIDES,
-    "Insertion and deletion": CURVES,
-    "Imputation, correlation, complexity": OTHERS,
-    "Where the object is": BOXES,
+    "Average drop, increase and gain": ("average_drop", "average_increase", "average_gain"),
+    "Insertion and deletion": ("insertion", "deletion"),
+    "Imputation, correlation, complexity": ("road", "faithfulness_correlation", "adcc", "sparseness"),
+    "Where the object is": ("energy_pointing_game", "pointing_game"),
 }
-Row = dict[str, Any]
+REST = "Other metrics"
+NAMES = {"ones": "*map of ones*", "gaussian": "*centred Gaussian*"}
+"""Of the baselines, as people read them."""
+ARROWS = {"higher": " ↑", "lower": " ↓"}
+Line = Mapping[str, Any]
 
 
 def main() -> None:
-    arguments = _arguments()
-    rows: list[Row] = json.loads(arguments.json.read_text()) if arguments.json and arguments.json.exists() else []
-    boxes = json.loads(arguments.boxes.read_text())["images"] if arguments.boxes else {}
-    names = (*arguments.methods.split(","), *BASELINES)
-    pictures = find_pictures(arguments.pictures)
-    for name in names:
-        finished = {row["picture"] for row in rows if row["method"] == name}
-        left = [p for p in pictures if p.name not in finished]
-        method = name if name not in BASELINES else "grad-cam"
-        with Explainer(arguments.model or embedded_model(), method, providers=["cpu"]) as explainer:
-            for picture in track(left, name, disable=arguments.quiet):
-                rows += _measured(explainer, name, picture, boxes.get(picture.name))
-                if arguments.json:
-                    arguments.json.write_text(json.dumps(rows, indent=1))
-    text = "\n".join(_tables(rows, names))
-    if arguments.markdown:
-        arguments.markdown.write_text(text + "\n")
-    print(text)
+    parser = argparse.ArgumentParser(description="Markdown tables of the summary.json of an evaluation.")
+    parser.add_argument("summary", type=Path)
+    summary = json.loads(parser.parse_args().summary.read_text(encoding="utf-8"))
+    print("\n".join(tables(summary["summary"])))
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Measures methods and baselines on photographs.")
-    parser.add_argument("pictures", type=Path)
-    parser.add_argument("--boxes", type=Path)
-    parser.add_argument("--model", type=Path)
-    parser.add_argument("--methods", default=",".join(METHODS))
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--markdown", type=Path)
-    parser.add_argument("--quiet", action="store_true")
-    return parser.parse_args()
+def tables(lines: Sequence[Line]) -> Iterator[str]:
+    """The tables of each model, those of one kind of metrics in one, methods and metrics in the summary's order."""
+    setups = list(dict.fromkeys(_setup(line) for line in lines))
+    for setup in setups:
+        its = [line for line in lines if _setup(line) == setup]
+        if len(setups) > 1:
+            yield f"### {its[0]['model_name']}, target: {its[0]['target']}\n"
+        for title in (*TABLES, REST):
+            table = [line for line in its if _title(line) == title]
+            if table:
+                yield from _table(title, table)
 
 
-def _measured(explainer: Explainer, name: str, picture: Path, known: Mapping[str, Any] | None) -> Iterator[Row]:
-    """The rows of one picture. known: the object's box and class, None if they are not known."""
-    target = known["class_index"] if known is not None else None
-    scorer = explainer.scorer(picture, [target])
-    start = time.perf_counter()
-    saliency_map = BASELINES[name](scorer.size) if name in BASELINES else explainer(picture, target).map
-    seconds = time.perf_counter() - start
-
-    def explain(image: Image) -> Map:
-        return saliency_map if name in BASELINES else explainer(image, scorer.targets[0]).map
-
-    for metric in (*SLIDES, *CURVES, *OTHERS, *(BOXES if known is not None else ())):
-        box = tuple(known["box"]) if known is not None else None
-        measured = measure(metric, saliency_map, scorer, box=box, placement=scorer.placement, explain=explain)
-        yield {
-            "picture": picture.name, "method": name, "target": scorer.targets[0].index,
-            "target_is": "label" if known is not None else "prediction", "p": float(scorer.whole[0]),
-            "metric": metric, "value": measured.value, "reason": measured.reason, "seconds": seconds,
-            "options": dict(measured.options),
-        }  # fmt: skip
+def _setup(line: Line) -> tuple[str, str, str]:
+    return line["model"], line["opening"], line["target"]
 
 
-def _tables(rows: Sequence[Row], names: Sequence[str]) -> Iterator[str]:
-    """The Markdown tables: a mean and its interval, and below the difference to the first method."""
-    for title, metrics in TABLES.items():
-        yield f"**{title}**\n"
-        yield "| method | " + " | ".join(f"{m} {_arrow(m)}" for m in metrics) + " |"
-        yield "|---|" + "---|" * len(metrics)
-        for name in names:
-            yield f"| {name} | " + " | ".join(_cell(rows, name, names[0], metric) for metric in metrics) + " |"
-        yield ""
+def _title(line: Line) -> str:
+    return next((title for title, metrics in TABLES.items() if line["metric"] in metrics), REST)
 
 
-def _cell(rows: Sequence[Row], name: str, first: str, metric: str) -> str:
-    values, reference = _values(rows, name, metric), _values(rows, first, metric)
-    defined = [v for v in values.values() if v is not None]
-    estimate = mean_with_interval(defined)
-    if estimate is None:
-        return "undefined"
-    text = _shown(estimate)
-    undefined = len(values) - len(defined)
-    text += f", {undefined} undefined" if undefined else ""
-    if name == first:
-        return text
-    shared = sorted(values.keys() & reference.keys())
-    pairs = [[np.nan if of[k] is None else of[k] for k in shared] for of in (values, reference)]
-    difference = paired_difference(*pairs)
+def _table(title: str, lines: Sequence[Line]) -> Iterator[str]:
+    columns = list(dict.fromkeys(_measure(line) for line in lines))
+    by_place = {(line["method"], _measure(line)): line for line in lines}
+    yield f"**{title}**\n"
+    yield f"| method | {' | '.join(_heading(*column) for column in columns)} |"
+    yield "|---|" + "---|" * len(columns)
+    for method in dict.fromkeys(line["method"] for line in lines):
+        row = [by_place[method, column] for column in columns]
+        cells = [_cell(line, [other for other in lines if _measure(other) == _measure(line)]) for line in row]
+        yield f"| {NAMES.get(method, row[0]['method_name'])} | {' | '.join(cells)} |"
+    yield ""
+
+
+def _measure(line: Line) -> tuple[str, str, str, str]:
+    return line["metric"], line["protocol"], line["options"], line["better"]
+
+
+def _heading(metric: str, protocol: str, options: str, better: str) -> str:
+    return f"{metric.replace('_', '-')}{f':{protocol}' if protocol else ''}{ARROWS.get(better, '')}"
+
+
+def _cell(line: Line, column: Sequence[Line]) -> str:
+    """column: the lines of the same metric, of all methods."""
+    if line["estimate"] is None:
+        return "undefined" if line["undefined"] else "no value"
+    usual = min(_lacking(other) for other in column if other["estimate"] is not None)
+    more = _lacking(line) - usual
+    text = _estimate(line["estimate"], "") + (f", {more} without a value" if more else "")
+    difference = line["difference"]
     if difference is None:
         return text
-    clear = "" if difference.low <= 0 <= difference.high else "**"
-    return f"{text}<br>{clear}{difference.mean:+.3g}{clear} ({difference.low:+.3g} to {difference.high:+.3g})"
+    bold = "**" if difference["low"] is not None and not difference["low"] <= 0 <= difference["high"] else ""
+    return f"{text}<br>{_estimate(difference, '+', bold)}"
 
 
-def _shown(estimate: Estimate) -> str:
-    return f"{estimate.mean:.3g} ({estimate.low:.3g} to {estimate.high:.3g})"
+def _lacking(line: Line) -> int:
+    return int(line["undefined"] + line["errors"] + line["missing"])
 
 
-def _values(rows: Sequence[Row], name: str, metric: str) -> dict[str, float | None]:
-    return {row["picture"]: row["value"] for row in rows if row["method"] == name and row["metric"] == metric}
-
-
-def _arrow(metric: str) -> str:
-    return {"higher": "↑", "lower": "↓", "neither": ""}[METRICS[metric_named(metric)[0].name].better]
+def _estimate(estimate: Mapping[str, float | None], sign: str, bold: str = "") -> str:
+    """The mean and, where there is one, the interval. sign: '+' for differences."""
+    mean = f"{bold}{estimate['mean']:{sign}.3g}{bold}"
+    return mean if estimate["low"] is None else f"{mean} ({estimate['low']:{sign}.3g} to {estimate['high']:{sign}.3g})"
 
 
 if __name__ == "__main__":

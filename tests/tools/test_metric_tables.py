@@ -1,38 +1,54 @@
-"""The program behind the tables of docs/metrics.md, on one photograph."""
+"""The program behind the tables of docs/metrics.md, on the summary of an evaluation made by hand."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from evaluated import row, rows
 
-from onnxcam.inputs.bundled import pictures
+from onnxcam.evaluation.collection import collect
+from onnxcam.evaluation.export import export
+from onnxcam.evaluation.rows import Row
+from onnxcam.evaluation.summary import summarise
 
+pytest.importorskip("pyarrow")
 TOOL = Path(__file__).parents[2] / "tools" / "metric_tables.py"
 
 
-@pytest.mark.slow
-def test_rows_hold_each_metric_and_a_second_run_measures_nothing_again(tmp_path: Path) -> None:
-    folder = tmp_path / "photographs"
-    folder.mkdir()
-    photograph = pictures()["coffee"]
-    (folder / photograph.name).write_bytes(photograph.read_bytes())
-    boxes = {"images": {"coffee.jpg": {"box": [100, 40, 480, 360], "class_index": 967}}}
-    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
-    command = [sys.executable, TOOL, folder, "--boxes", tmp_path / "boxes.json", "--methods", "grad-cam", "--quiet"]
-    command += ["--json", tmp_path / "rows.json"]
-    first = subprocess.run(command, capture_output=True, text=True, check=True)
-    before = (tmp_path / "rows.json").read_text()
-    rows = json.loads(before)
-    assert {row["method"] for row in rows} == {"grad-cam", "ones", "gaussian"}
-    assert len(rows) == 3 * 16
-    assert {row["target"] for row in rows} == {967}
-    kept = {row["metric"]: row["value"] for row in rows if row["method"] == "ones"}
-    assert kept["average-drop:mult"] == kept["average-increase:mult"] == 0
-    assert kept["deletion:zero"] is None
-    assert kept["energy_pointing_game"] == pytest.approx(0.6, abs=0.4)
-    assert first.stdout.count("| grad-cam |") == 4
-    second = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert (tmp_path / "rows.json").read_text() == before
-    assert second.stdout == first.stdout
+def printed(folder: Path, given: list[Row]) -> list[str]:
+    export(given, summarise(collect(given)), folder)
+    command = [sys.executable, TOOL, folder / "summary.json"]
+    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=True).stdout.splitlines()
+
+
+def test_a_cell_holds_mean_interval_difference_and_what_this_method_lacks(tmp_path: Path) -> None:
+    """Every picture of a has 0.5, of b 0.25: intervals without width, and a difference that excludes 0."""
+    given = [
+        *rows({
+            "a": {"insertion:blur-rise": [0.5] * 8, "energy_pointing_game": [1.0] * 7 + [None]},
+            "b": {"insertion:blur-rise": [0.25] * 7 + [None], "energy_pointing_game": [1.0] * 6 + [None] * 2},
+            "ones": {"insertion:blur-rise": [None] * 8, "energy_pointing_game": [0.5] * 7 + [None]},
+        })
+    ]  # fmt: skip
+    lines = printed(tmp_path, given)
+    assert lines == [
+        "**Insertion and deletion**", "",
+        "| method | insertion:blur-rise ↑ |", "|---|---|",
+        "| a | 0.5 (0.5 to 0.5) |",
+        "| b | 0.25 (0.25 to 0.25), 1 without a value<br>**-0.25** (-0.25 to -0.25) |",
+        "| *map of ones* | undefined |", "",
+        "**Where the object is**", "",
+        "| method | energy-pointing-game ↑ |", "|---|---|",
+        "| a | 1 (1 to 1) |",
+        "| b | 1 (1 to 1), 1 without a value<br>+0 (+0 to +0) |",
+        "| *map of ones* | 0.5 (0.5 to 0.5)<br>**-0.5** (-0.5 to -0.5) |", "",
+    ]  # fmt: skip
+
+
+def test_few_pictures_have_no_interval_and_each_model_has_tables_of_its_own(tmp_path: Path) -> None:
+    given = [row("0.jpg", name, "mystery", 0.5, model=model) for model in ("mini", "tiny") for name in ("a", "b")]
+    lines = printed(tmp_path, given)
+    headings = [line for line in lines if line.startswith("#")]
+    assert headings == ["### mini, target: prediction", "### tiny, target: prediction"]
+    assert lines.count("| b | 0.5<br>+0 |") == 2
