@@ -12,6 +12,7 @@ from onnxcam.cli.evaluate_options import EvaluateArgs
 from onnxcam.cli.evaluate_parsing import Job, parse_against, parse_folder, parse_job
 from onnxcam.cli.evaluation_progress import EvaluationBar, evaluation_bar
 from onnxcam.cli.evaluation_summary import announcement, evaluation_summary
+from onnxcam.cli.failures import Reported, error_record
 from onnxcam.cli.groups import command
 from onnxcam.cli.isolated import ran_isolated
 from onnxcam.cli.printing import print_json, print_lines, print_note
@@ -40,14 +41,15 @@ def evaluate(args: EvaluateArgs) -> None:
         results, progress, failure = _made_anew(args), None, None
     else:
         results, progress, failure = _measured(args)
+    error: OnnxCamError | None = failure
+    if error is None and not any(line.estimate for line in results.summary.lines):
+        error = InferenceError("no map of any picture could be measured; summary.csv and the report say why of each")
     if args.json:
-        print_json(_record(results))
+        print_json({**_record(results), **(error_record(error) if error is not None else {})})
     elif not args.quiet:
         print_lines(evaluation_summary(results, progress, time.monotonic() - begun))
-    if failure is not None:
-        raise failure
-    if not any(line.estimate for line in results.summary.lines):
-        raise InferenceError("no map of any picture could be measured; summary.csv and the report say why of each")
+    if error is not None:
+        raise Reported(error) if args.json else error
 
 
 def _measured(args: EvaluateArgs) -> "tuple[Results, EvaluationProgress | None, ModelsNotOpened | None]":

@@ -75,10 +75,9 @@ def explain_pictures(args: ExplainArgs) -> None:
     """Explains the pictures in their order, writes and prints each. Raises OnnxCamError."""
     calls = by_input(args)
     with printer(json=args.json, quiet=args.quiet) as show:
-        tallies = [_explain(one, show, name) for one, name in calls]
-    for tally in tallies:
-        if tally.failures:
-            raise SkippedPictures(tally)
+        for tally in [_explain(one, show, name) for one, name in calls]:
+            if tally.failures:
+                raise SkippedPictures(tally)
 
 
 def _explain(args: ExplainArgs, show: Show, input_name: str) -> Tally:

@@ -3,6 +3,7 @@
 import logging
 import sys
 import warnings
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -12,16 +13,17 @@ from onnxcam.cli.compile import compile
 from onnxcam.cli.demo import demo
 from onnxcam.cli.evaluate import evaluate
 from onnxcam.cli.explain import explain
+from onnxcam.cli.failures import USAGE, Reported, error_lines, error_record, failure_record, wants_json
 from onnxcam.cli.help import GroupPage, Page
 from onnxcam.cli.inspect import inspect
 from onnxcam.cli.methods import methods
 from onnxcam.cli.metrics import metrics
-from onnxcam.cli.printing import print_lines, print_note
+from onnxcam.cli.printing import print_json, print_lines, print_note
 from onnxcam.cli.rewrite import rewrite
 from onnxcam.cli.sanity import sanity
 from onnxcam.cli.stopping import stoppable
 from onnxcam.cli.streams import flush
-from onnxcam.errors import OnnxCamError
+from onnxcam.errors import OnnxCamError, OutputError
 
 # Typer exports one of the errors of its parser, and older versions take them from another package.
 USAGE_ERRORS: tuple[type[Any], ...] = tuple(
@@ -75,11 +77,25 @@ def run() -> None:
         except USAGE_ERRORS as error:
             code = _print_usage(error)
         except OnnxCamError as error:
-            first, *details = getattr(error, "lines", [str(error)])
-            print_note(f"error: {first}", details)
-            code = 1
+            code = _print_error(error)
         if code or stop.code:
             raise SystemExit(stop.code or code)
+
+
+def _print_error(error: OnnxCamError) -> int:
+    """Prints an error in one or two lines, with --json as JSON too, and returns its exit code."""
+    reported = error.error if isinstance(error, Reported) else error
+    first, *details = error_lines(reported)
+    print_note(f"error: {first}", details)
+    if reported is error and wants_json(sys.argv[1:]):
+        _print_record(error_record(error))
+    return 1
+
+
+def _print_record(record: object) -> None:
+    """Prints JSON after an error, which is on standard error already where standard output takes nothing."""
+    with suppress(OutputError):
+        print_json(record)
 
 
 def _print_usage(error: Any) -> int:
@@ -91,6 +107,8 @@ def _print_usage(error: Any) -> int:
         print_note(f"Try '{context.command_path} --help' for help.")
     if message:
         print_note(f"error: {message}")
+        if wants_json(sys.argv[1:]):
+            _print_record(failure_record(USAGE, message))
     return int(error.exit_code)
 
 

@@ -20,6 +20,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
 from onnxcam.outputs.printable import escaped, printable
+from onnxcam.cli.failures import Reported, error_record
+from onnxcam.errors import OnnxCamError
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -70,7 +72,10 @@ def print_json(value: object) -> None:
 
 @contextmanager
 def json_list() -> Iterator[Callable[[Sequence[Mapping[str, Any]]], None]]:
-    """Prints a JSON list record by record. It is closed however the run ends; one that fails at once prints nothing."""
+    """Prints a JSON list record by record. It is closed however the run ends; one that fails at once prints nothing.
+
+    An OnnxCamError is its last record, and is raised as Reported then.
+    """
     started = False
 
     def add(records: Sequence[Mapping[str, Any]]) -> None:
@@ -82,6 +87,12 @@ def json_list() -> Iterator[Callable[[Sequence[Mapping[str, Any]]], None]]:
 
     try:
         yield add
+    except OnnxCamError as error:
+        if not started:
+            raise
+        add([error_record(error)])
+        _write(sys.stdout, "\n]\n")
+        raise Reported(error) from None
     except BaseException:
         if started:
             _write(sys.stdout, "\n]\n")

@@ -5,9 +5,9 @@ from typing import Annotated
 from onnxcam.cli.groups import command
 from onnxcam.cli.isolated import ran_isolated
 from onnxcam.cli.opening import open_options
-from onnxcam.cli.options import FILES, Isolated, LimitArgs, ModelPath, OpeningArgs, Quiet, option
+from onnxcam.cli.options import FILES, Isolated, Json, LimitArgs, ModelPath, OpeningArgs, Quiet, option
 from onnxcam.cli.parsing import files_of, parse_destination, parse_limits, parse_path
-from onnxcam.cli.printing import print_lines, wrapped_lines
+from onnxcam.cli.printing import print_json, print_lines, wrapped_lines
 from onnxcam.cli.summary import shape_text
 
 
@@ -23,6 +23,7 @@ def rewrite(
         ),
     ] = None,
     quiet: Quiet = False,
+    json: Json = False,
     isolated: Isolated = False,
 ) -> None:
     """Add the feature tensor to a model's outputs and let it take any batch; its answers stay as they were."""
@@ -40,8 +41,13 @@ def rewrite(
     file = read_model(source, allowed)
     rewritten = rewrite_model(file, open_options(file, opening, allowed))
     write_together({path: rewritten.data})
-    if not quiet:
-        features = rewritten.anatomy.features
+    features = rewritten.anatomy.features
+    if json:
+        batch = {"mode": str(rewritten.batching.mode), "reason": rewritten.batching.reason}
+        tensor = {"tensor": features.tensor, "shape": list(features.shape), "layout": features.layout}
+        notes = [*map(str, rewritten.notes)]
+        print_json({"model": str(source), "output": str(path), "features": tensor, "batch": batch, "notes": notes})
+    elif not quiet:
         lines = [
             f"{path}: also returns {features.tensor}  {shape_text(features.shape)} {features.layout}",
             f"  because it is {features.reason}",

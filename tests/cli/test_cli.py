@@ -405,7 +405,9 @@ def test_the_first_error_ends_the_run_and_keeps_the_pictures_before(folder: Path
     assert len(done.stderr.strip().splitlines()) == 1
     assert f"{len(written)} of {len(written) + 1} pictures w" in done.stderr
     assert files(folder) == before | written
-    assert [record["outputs"] for record in json.loads(done.stdout)] == [[name] for name in sorted(written)]
+    *records, last = json.loads(done.stdout)
+    assert [record["outputs"] for record in records] == [[name] for name in sorted(written)]
+    assert last["error"]["message"] in done.stderr
 
 
 def test_keep_going_skips_what_cannot_be_read_and_says_so(folder: Path) -> None:

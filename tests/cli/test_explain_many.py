@@ -18,6 +18,7 @@ from command import files, onnxcam
 from PIL import Image
 from typer.testing import CliRunner
 
+from onnxcam.cli.failures import Reported
 from onnxcam.cli.main import app
 from onnxcam.cli.pictures import list_pictures
 from onnxcam.cli.stopping import stoppable
@@ -147,10 +148,13 @@ def test_a_file_that_cannot_be_written_ends_the_run_and_says_what_was_written(
         "--keep-going",
     ]
     done = CliRunner().invoke(app, ["explain", "tiny.onnx", *words])
-    assert isinstance(done.exception, OutputError)
+    assert isinstance(done.exception, Reported)
+    assert isinstance(done.exception.error, OutputError)
     assert str(done.exception).startswith("pictures/0003.png: cannot write")
     assert str(done.exception).endswith("; 3 of 6 pictures were written")
-    assert [record["image"] for record in json.loads(done.stdout)] == [f"pictures/000{i}.png" for i in range(3)]
+    *records, last = json.loads(done.stdout)
+    assert [record["image"] for record in records] == [f"pictures/000{i}.png" for i in range(3)]
+    assert last["error"]["type"] == "OutputError"
     assert files(folder / "maps") == {f"000{i}.score-cam.{f}" for i in range(3) for f in ("png", "npy")}
 
 
@@ -163,8 +167,8 @@ def test_a_named_picture_is_explained_even_if_it_looks_like_an_overlay(tmp_path:
         list_pictures([str(tmp_path / "c.png")], keep_going=False)
 
 
-def test_records_without_pictures_are_an_empty_list(folder: Path) -> None:
+def test_without_any_record_the_error_is_the_document(folder: Path) -> None:
     words: Sequence[str] = ["explain", "tiny.onnx", "pictures/0000.png", "pictures/0001.png", "--target", "99"]
     done = onnxcam(*words, "--keep-going", "--json", cwd=folder)
-    assert (done.returncode, json.loads(done.stdout)) == (1, [])
-    assert onnxcam(*words, "--json", cwd=folder).stdout == ""
+    assert (done.returncode, json.loads(done.stdout)["error"]["type"]) == (1, "SkippedPictures")
+    assert json.loads(onnxcam(*words, "--json", cwd=folder).stdout)["error"]["type"] == "TargetError"
