@@ -19,9 +19,9 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
-from onnxcam.outputs.printable import escaped, printable
 from onnxcam.cli.failures import Reported, error_record
 from onnxcam.errors import OnnxCamError
+from onnxcam.outputs.printable import escaped, printable
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
