@@ -6,7 +6,6 @@ containers, whose processes cannot be asked for; their files go when they have b
 """
 
 import hashlib
-import logging
 import os
 import platform
 import re
@@ -17,10 +16,12 @@ from contextlib import suppress
 from functools import cache, lru_cache
 from pathlib import Path
 
+from onnxcam.logs import module_logger
+
 ABANDONED = 86_400.0
 """Seconds without a change after which a file of a process that cannot be asked for is removed."""
 NAME = re.compile(r"\.onnxcam-(?:(?P<process>[0-9]{1,10})-(?P<machine>[0-9a-f]{8})-)?[0-9a-f]{16}\.tmp")
-log = logging.getLogger(__name__)
+log = module_logger(__name__)
 
 
 def temporary(folder: Path) -> Path:

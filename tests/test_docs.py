@@ -26,6 +26,7 @@ def snippets(page: Path) -> list[str]:
         "docs/evaluate.md",
         "docs/extending.md",
         "docs/journal.md",
+        "docs/logging.md",
         "docs/metrics.md",
         "docs/record.md",
         "docs/start.md",

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import InferenceError, OptionError, OutOfMemory
+from onnxcam.logs import module_logger
 from onnxcam.types import Floats, Progress
 
 Samples = npt.NDArray[Any]
@@ -27,6 +28,7 @@ ON_DEVICE = 64
 """Masks a chunk on anything but a CPU, where small chunks leave the device idle."""
 SHARE = 0.25
 """Of the free memory, what one chunk's activations may take."""
+logger = module_logger(__name__)
 
 
 def choose_batch(bytes_per_image: int, free: int, most: int, requested: int | None) -> int:
@@ -87,12 +89,19 @@ def in_chunks(
         except OutOfMemory as error:
             if len(chunk) == 1:
                 raise OutOfMemory(f"one picture alone does not fit into memory: {error}") from None
-            batch = max(1, len(chunk) // 2)
+            batch = halved(len(chunk))
             continue
         done += len(chunk)
         if progress is not None:
             progress(done, len(samples))
     return np.concatenate(results)
+
+
+def halved(size: int) -> int:
+    """The size of the chunks after one of `size` samples that did not fit into memory; at least 1."""
+    half = max(1, size // 2)
+    logger.warning("a run of %d samples does not fit into memory; the next ones hold %d", size, half)
+    return half
 
 
 def offset_progress(progress: Progress | None, before: int, total: int) -> Progress | None:
@@ -135,10 +144,11 @@ def _side_by_side(
                 results.append(oldest.result())
             except OutOfMemory:
                 _settle(pending)
-                submitted, sizes = done, chunk_sizes(len(samples) - done, max(1, size // 2), workers)
                 if size == 1:
+                    logger.warning("samples side by side do not fit into memory; the next ones go one after another")
                     results.append(in_chunks(run, samples[done:], 1, offset_progress(progress, done, len(samples))))
                     break
+                submitted, sizes = done, chunk_sizes(len(samples) - done, halved(size), workers)
                 continue
             pending.popleft()
             done += size

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from onnxcam.engine.batching import halved
 from onnxcam.engine.devices import Device
 from onnxcam.engine.forking import Lock
 from onnxcam.engine.session import Session, runtime
@@ -250,7 +251,7 @@ class BoundSession:
         if size == 1 or self._fixed:
             what = "one picture alone does" if size == 1 else f"the {size} pictures that the model is fixed to do"
             raise OutOfMemory(f"{what} not fit into memory: {error}") from None
-        return max(1, size // 2)
+        return halved(size)
 
     def _bound(self, feeds: Arrays) -> tuple[Any, list[Any]]:
         """A binding of the feeds that the graph takes, by address, and the values to keep alive until the run ends."""

@@ -6,7 +6,6 @@ plans are faster for some models and machines, so an Autotuner times them on the
 anyway.
 """
 
-import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -35,6 +34,7 @@ from onnxcam.engine.providers import ProviderSpec
 from onnxcam.engine.session import Session, available_threads, may_leave_the_cpu
 from onnxcam.errors import OutOfMemory
 from onnxcam.limits import SAFE, Limits
+from onnxcam.logs import module_logger
 from onnxcam.types import Floats, Progress
 
 ROUNDS = 3
@@ -47,7 +47,7 @@ MARGIN = 0.95
 OPENING_COPIES = 3
 """A session takes this many times the size of its graph while it opens."""
 
-logger = logging.getLogger(__name__)
+logger = module_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -132,9 +132,18 @@ class ParallelRunner:
         )
         self._max_batch = sys.maxsize
         self._trial_size = max(TRIAL_MASKS, limits.fixed or 1) * available_threads()
+        self._log_plan(known_plan)
         self._pool = self._new_pool()
         self._measuring, self._total_samples = Lock(), 0
         renew_in_child(self)
+
+    def _log_plan(self, known_plan: RunPlan | None) -> None:
+        plan, later = self.plan, ", others are measured on the way" if self._autotuner is not None else ""
+        how = "measured before" if plan == known_plan else "by default" if self._limits.free_choice else "as given"
+        logger.info(
+            "run plan on %s: %d at a time with %d threads and %d images each (%s%s)",
+            self.session.provider, plan.parallel, plan.threads, plan.batch, how, later,
+        )  # fmt: skip
 
     def _new_pool(self) -> ThreadPoolExecutor | None:
         """Threads that run chunks side by side; they start with the first chunk. None where none do."""

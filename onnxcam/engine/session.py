@@ -6,7 +6,6 @@ becomes an InferenceError, or OutOfMemory. On top of it stand parallel.py (sever
 """
 
 import ctypes
-import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,6 +37,7 @@ from onnxcam.engine.providers import (
 )
 from onnxcam.errors import InferenceError, OptionError, OutOfMemory, ProviderError, RuntimeMissing, TimedOut
 from onnxcam.limits import SAFE, Limits, brief
+from onnxcam.logs import module_logger
 
 MOST_THREADS = 1024
 NO_MEMORY = (
@@ -46,7 +46,7 @@ NO_MEMORY = (
 )  # fmt: skip
 """Parts of onnxruntime's messages when memory runs out: from its arenas, CUDA, a gpu_mem_limit, cuDNN and cuBLAS."""
 
-logger = logging.getLogger(__name__)
+logger = module_logger(__name__)
 Array = npt.NDArray[Any]
 
 
@@ -125,6 +125,7 @@ class Session:
         self.companions = tuple(name for name in running[1:] if name == "cuda")
         self.inputs = tuple(i.name for i in self._session.get_inputs())
         self.outputs = tuple(o.name for o in self._session.get_outputs())
+        logger.debug("session on %s: %d threads, a graph of %d bytes", self.provider, self.threads, len(model))
         renew_in_child(self)
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, Array], *, pictures: int = 1) -> list[Array]:
@@ -280,7 +281,7 @@ class Session:
             try:
                 return self._start(model, [Provider(PROVIDERS[name])], threads)
             except ProviderError as error:
-                logger.info("provider %s does not start: %s", name, error)
+                logger.warning("provider %s does not start, another one is taken: %r", name, str(error))
                 self.skipped_providers = (*self.skipped_providers, str(error))
             except OptionError as error:
                 raise OptionError("; ".join([str(error), *self.skipped_providers])) from None

@@ -11,7 +11,6 @@ without content, since that is the same on every system.
 """
 
 import errno
-import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,9 +18,10 @@ from pathlib import Path
 
 from onnxcam.errors import OnnxCamError, OutputError
 from onnxcam.files import first_bytes
+from onnxcam.logs import module_logger
 from onnxcam.outputs.atomic import check_writable
 
-log = logging.getLogger(__name__)
+log = module_logger(__name__)
 
 APPLICATION = int.from_bytes(b"ocam", "big")
 """Marks the file as a journal of onnxcam: its application_id."""

@@ -90,6 +90,11 @@ class ChildProcess:
         # Also where nobody calls close(), and at the end of the program.
         self._finalizer = weakref.finalize(self, _kill, self._process)
 
+    @property
+    def pid(self) -> int:
+        """Its number in the system."""
+        return self._process.pid
+
     def write(self, data: bytes | memoryview) -> None:
         """Raises Ended, or Silent where the process takes nothing."""
         rest = memoryview(data)

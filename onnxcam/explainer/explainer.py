@@ -32,7 +32,15 @@ from onnxcam.explainer.results import ExplainerInfo, ForwardPass
 from onnxcam.explainer.shares import Shares
 from onnxcam.explainer.targets.kind import TargetLike, Targets
 from onnxcam.explainer.targets.registry import target_list
-from onnxcam.inputs.choices import changed_fields, choose_kind, choose_labels, choose_preset, choose_size, turns_boxes
+from onnxcam.inputs.choices import (
+    changed_fields,
+    choose_kind,
+    choose_labels,
+    choose_preset,
+    choose_size,
+    log_preset,
+    turns_boxes,
+)
 from onnxcam.inputs.graph_preset import array_notes, preset_notes
 from onnxcam.inputs.loader import ImageLike, ImageLoader, ModelInput
 from onnxcam.inputs.presets import Preset
@@ -135,6 +143,7 @@ class Explainer:
         image = find_image(file.model, arguments.layout, arguments.image_input)
         chosen, origin = choose_preset(file, arguments.preset, image)
         self.preset, self.preset_origin = adjusted(chosen, origin, arguments.adjust)
+        log_preset(file, self.preset, self.preset_origin)
         sides, self.size_origin = choose_size(image, arguments.size, self.preset)
         self._reader = InputReader(
             file, image, sides or image.sides, self.preset, arguments.preset, arguments.adjust, arguments.low_high,

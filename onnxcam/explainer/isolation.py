@@ -21,6 +21,7 @@ from onnxcam.explainer.child_process import ChildProcess, Ended, Silent, check_s
 from onnxcam.explainer.plain_data import DamagedData, unpacked
 from onnxcam.explainer.sending import Part, no_more, packed_request, plain_error, sendable
 from onnxcam.limits import Limits
+from onnxcam.logs import module_logger
 from onnxcam.methods.blocks import Method
 from onnxcam.outputs.saliency import Saliency
 from onnxcam.types import Progress
@@ -40,6 +41,9 @@ LARGEST_RESULT = 2**32
 """Bytes of the arrays of one answer."""
 BEGINNING = ("explain", "measure", "stream", "each")
 """Requests that need nothing of the process but the opened model: any process of this model can answer them."""
+
+
+logger = module_logger(__name__)
 
 
 class Untaken(ProcessDied):
@@ -250,6 +254,7 @@ class Isolated:
                 except Untaken as error:
                     if not again:
                         raise ProcessDied(str(error)) from None
+                    logger.warning("the isolated process had ended while it was idle; one more is started")
         if answer.failure is not None:
             raise error_of(answer.failure)
         return answer
@@ -335,6 +340,9 @@ class Isolated:
             self._end()
             raise
         process.silence, self._fingerprint = budget.seconds, answer.opened.model_fingerprint
+        logger.info(
+            "isolated process %d has opened %r on %r", process.pid, answer.opened.model_name, answer.opened.provider
+        )
         return answer.opened
 
     def _write(self, parts: Sequence[Part]) -> None:
@@ -366,6 +374,7 @@ class Isolated:
     def _died(self, how: str) -> InferenceError:
         if self._closed:
             return InferenceError("this explainer is closed")
+        logger.warning("the isolated process %s", how)
         return ProcessDied(f"the isolated process {how}; this model or picture cannot be explained here")
 
     def _end(self) -> None:

@@ -5,7 +5,6 @@ scheduler answers the requests of all pictures together before each method goes 
 picture, and all of them run in the caller's thread. Which masks share a run depends on the pictures and the run plan.
 """
 
-import logging
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import Any
 from greenlet import getcurrent, greenlet
 
 from onnxcam.errors import OnnxCamError
+from onnxcam.logs import module_logger
 from onnxcam.methods.blocks import Method, Need, run
 from onnxcam.methods.maps import Outcome
 from onnxcam.network.probe import ImageProbe, score_gradients, scores
@@ -21,7 +21,7 @@ from onnxcam.network.scorer import Network
 from onnxcam.network.selection import refused_if_not_led_back
 from onnxcam.types import AnyMasks, Floats, Indices, Masks, Score, Scores
 
-logger = logging.getLogger(__name__)
+logger = module_logger(__name__)
 MOST = 8
 """Pictures of one group. The feature maps of each are in memory, and those of the group that comes next."""
 

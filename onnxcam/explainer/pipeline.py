@@ -23,6 +23,7 @@ from onnxcam.explainer.targets.notes import target_notes
 from onnxcam.explainer.targets.registry import bind
 from onnxcam.inputs.choices import choose_inputs, fits
 from onnxcam.inputs.loader import ImageLike, ImageLoader, ModelInput
+from onnxcam.logs import module_logger
 from onnxcam.methods import gradient_free
 from onnxcam.methods.maps import Outcome
 from onnxcam.metrics.scorer import Scorer
@@ -33,6 +34,7 @@ from onnxcam.outputs.saliency import Saliency
 from onnxcam.surgeon.graphs import masked_score
 from onnxcam.types import Image, Progress, Score, Source
 
+logger = module_logger(__name__)
 Explained = list[Saliency] | OnnxCamError
 """One Saliency per target of a picture, or what went wrong with the picture."""
 
@@ -136,6 +138,7 @@ class Pipeline:
             for outcomes in self.info.method.stream(request.probe):
                 yield saliencies(self.info, outcomes, request, time.perf_counter() - start)[0]
             request.probe.count.finish()
+            _log_explained(self.info, request, time.perf_counter() - start)
         finally:
             forward.release()
 
@@ -257,7 +260,9 @@ class Pipeline:
                 results.append(outcome)
             else:
                 share = seconds * request.probe.count.passes / passes if passes else seconds / len(requests)
-                results.append(saliencies(self.info, outcome, request, request.forward.seconds + share))
+                took = request.forward.seconds + share
+                results.append(saliencies(self.info, outcome, request, took))
+                _log_explained(self.info, request, took)
         return results
 
     def _output(self, forward: ForwardResult) -> HeadOutput:
@@ -280,6 +285,14 @@ class Pipeline:
         placement, size = forward.model_input.placement, self.info.size
         turned = self.info.turned_boxes
         return HeadOutput(logits, forward.values, labels, size, placement, embed, detections, sides, turned, scales)
+
+
+def _log_explained(info: ExplainerInfo, request: BoundRequest, seconds: float) -> None:
+    logger.debug(
+        "explained %r by %s on %r: %d targets, %d forward passes, %.2f s",
+        request.forward.model_input.name, info.method.name, info.model, len(request.targets),
+        request.forward.forwards + request.probe.count.passes, seconds,
+    )  # fmt: skip
 
 
 def _refilled(forward: ForwardResult, fill: Image) -> ForwardResult:

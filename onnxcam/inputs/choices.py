@@ -7,6 +7,7 @@ returns its choice with an `Origin` that says which of these it was. The explain
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
+from logging import INFO, WARNING
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from onnxcam.inputs.prepared import ARITHMETIC
 from onnxcam.inputs.presets import PRESETS, Color, Preset, preset_named, whole
 from onnxcam.inputs.processor_config import METADATA_KEY, find_preset
 from onnxcam.inputs.ultralytics import Export, read_export
+from onnxcam.logs import module_logger
 from onnxcam.surgeon.analysis.anatomy import ImageInput, Kind, Logits
 from onnxcam.surgeon.analysis.images import resolve_size
 from onnxcam.surgeon.ir import Model, shape_of
@@ -29,6 +31,7 @@ from onnxcam.types import Origin, Source
 
 GIVEN = Origin(Source.GIVEN, "given")
 CHOOSE = "choose with --preset"
+logger = module_logger(__name__)
 
 
 def choose_inputs(inputs: Mapping[str, npt.ArrayLike]) -> dict[str, npt.NDArray[Any]]:
@@ -98,6 +101,12 @@ def choose_preset(file: ModelFile, preset: Preset | str | None, image: ImageInpu
         text = "assumed, of the whole picture since no output is a class vector: nothing beside the model says; "
         return replace(whole(PRESETS["imagenet"]), name="imagenet+whole"), Origin(Source.ASSUMED, f"{text}{CHOOSE}")
     return PRESETS["imagenet"], Origin(Source.ASSUMED, f"assumed: nothing beside the model says; {CHOOSE}")
+
+
+def log_preset(file: ModelFile, preset: Preset, origin: Origin) -> None:
+    """Logs which preprocessing a model gets and who says so: a warning where nothing does."""
+    level = WARNING if origin.source is Source.ASSUMED else INFO
+    logger.log(level, "preprocessing of %r: %s (%r)", file.name, preset.name, origin.text)
 
 
 def _classifies(model: Model) -> bool:

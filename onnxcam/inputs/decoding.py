@@ -3,7 +3,6 @@
 Nothing here changes the process: several threads decode at once, and the table of warnings stays as it is.
 """
 
-import logging
 import os
 import struct
 import zlib
@@ -36,6 +35,7 @@ from onnxcam.inputs.sources import TIFF, reason
 from onnxcam.inputs.tiff import tiff_pages
 from onnxcam.inputs.unwarned import PILLOWS, UnwarnedTiff, still_gif
 from onnxcam.limits import SAFE, WORK, Limits
+from onnxcam.logs import module_logger
 from onnxcam.types import Note, NoteCode, Picture
 
 MOST_PAGES = 1000
@@ -66,7 +66,7 @@ for callers who turn warnings into errors. MemoryError is not: `fitting` says th
 # Of these, what a reader raises on a file of another format.
 _OTHER_FORMAT = (SyntaxError, IndexError, TypeError, struct.error)
 
-_log = logging.getLogger(__name__)
+_log = module_logger(__name__)
 
 
 @dataclass(frozen=True, eq=False)

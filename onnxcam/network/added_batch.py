@@ -3,10 +3,10 @@
 opening.py calls with_batch() after the first run. The analysis then sees the axes that it knows from other models.
 """
 
-import logging
 from dataclasses import replace
 
 from onnxcam.limits import Limits
+from onnxcam.logs import module_logger
 from onnxcam.network.dry_run import run_trace
 from onnxcam.surgeon.analysis.anatomy import ImageInput
 from onnxcam.surgeon.analysis.tracing import Trace
@@ -14,7 +14,7 @@ from onnxcam.surgeon.ir import Model
 from onnxcam.surgeon.vmap.driver import CannotBatch, free_batch
 from onnxcam.types import Arrays
 
-logger = logging.getLogger(__name__)
+logger = module_logger(__name__)
 
 
 def with_batch(

@@ -10,7 +10,6 @@ would have said is learnt again, never an error.
 
 import hashlib
 import json
-import logging
 import os
 import platform
 import stat
@@ -24,6 +23,7 @@ from platformdirs import user_cache_path
 from onnxcam.engine.parallel import RunPlan
 from onnxcam.engine.session import MOST_THREADS, available_threads
 from onnxcam.files import FileKind, open_regular, parse_json, read_exactly, size_of
+from onnxcam.logs import module_logger
 from onnxcam.surgeon.ir import Shapes
 from onnxcam.temporary import sweep, temporary
 from onnxcam.types import BatchMode
@@ -34,7 +34,7 @@ FORMAT = 4
 LARGEST = 2**24
 """Bytes of a record; larger ones are neither stored nor read."""
 LARGEST_SIDE, MOST_AXES, LONGEST_REASON = 2**31, 64, 5000
-logger = logging.getLogger(__name__)
+logger = module_logger(__name__)
 Record = TypeVar("Record")
 
 
@@ -125,13 +125,18 @@ def _run_plan(data: Any) -> RunPlan:
 def _load(name: str, parse: Callable[[Any], Record]) -> Record | None:
     directory = folder()
     path = directory / f"{name}.json" if directory is not None else None
-    if path is None or not os.path.lexists(path):
+    if path is None:
+        return None
+    if not os.path.lexists(path):
+        logger.info("cache: there is no record %r yet", str(path))
         return None
     try:
         with open_regular(path, RECORD, follow=False) as file:
             _check_owner(file)
             data = read_exactly(file, size_of(file), path, RECORD)
-        return parse(_unsealed(parse_json(data.decode("ascii")), name))
+        record = parse(_unsealed(parse_json(data.decode("ascii")), name))
+        logger.info("cache: the record %r is read", str(path))
+        return record
     except (OSError, ValueError, RecursionError) as error:
         logger.info("cache: the record %s is not usable (%s)", name, error)
         return None

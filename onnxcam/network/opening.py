@@ -9,11 +9,12 @@ the last three steps. What was learnt is stored for the next opening (cache.py).
 """
 
 import hashlib
-import logging
+import time
 from dataclasses import dataclass, replace
 
 from onnxcam.engine.providers import TENSORRT, parse_providers
 from onnxcam.errors import ModelError, OnnxCamError, OptionError, OutOfMemory, TimedOut
+from onnxcam.logs import module_logger
 from onnxcam.network import cache
 from onnxcam.network.added_batch import with_batch
 from onnxcam.network.batch_support import BatchSupport, BatchTrial, open_network
@@ -41,7 +42,7 @@ from onnxcam.surgeon.passes.joined_sides import with_plain_heads
 from onnxcam.surgeon.preparation import prepare_model
 from onnxcam.types import Arrays, Image, MaskForm, Note, NoteCode
 
-logger = logging.getLogger(__name__)
+logger = module_logger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,14 +120,25 @@ def open_model(file: ModelFile, options: OpenOptions) -> OpenedModel:
     timed = options.limits
     if not any(provider.name == TENSORRT for provider in parse_providers(options.providers)):
         timed = timed.begin(f"opening {file.name}")
+    start = time.perf_counter()
     try:
         with refused_if_not_led_back():
             opened = _open(file, replace(options, limits=timed))
+            _log_opened(file, opened, time.perf_counter() - start)
             return replace(opened, options=replace(opened.options, limits=options.limits))
     except MemoryError:
         raise OutOfMemory("the model or its input does not fit into memory") from None
     except RecursionError:
         raise ModelError(f"{file.name}: the graph is nested too deep to be read") from None
+
+
+def _log_opened(file: ModelFile, opened: OpenedModel, seconds: float) -> None:
+    image, features = opened.anatomy.image, opened.anatomy.features
+    logger.info(
+        "opened %r in %.2f s on %s: input %r of %s, layer %r (%r), output %r, batches %s (%r)",
+        file.name, seconds, opened.network.provider, image.name, "x".join(map(str, opened.size)), features.tensor,
+        features.reason, opened.output, opened.batching.mode, opened.batching.reason,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,10 +4,9 @@ What a record says is never believed where the graph says it too: shapes are com
 and values that follow from shapes are computed again. A record that does not fit is no record.
 """
 
-import logging
-
 from onnxcam.engine.session import Session
 from onnxcam.errors import InferenceError
+from onnxcam.logs import module_logger
 from onnxcam.network.cache import ModelRecord
 from onnxcam.surgeon.analysis.anatomy import ImageInput
 from onnxcam.surgeon.analysis.recorded_shapes import build_arithmetic, contradiction
@@ -16,7 +15,7 @@ from onnxcam.surgeon.analysis.tracing import Trace
 from onnxcam.surgeon.ir import Model, Shapes
 from onnxcam.types import Arrays, BatchMode
 
-logger = logging.getLogger(__name__)
+logger = module_logger(__name__)
 
 
 def trace_of(

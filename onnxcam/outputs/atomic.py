@@ -6,7 +6,6 @@ for the files of one picture. `check_writable` looks for obstacles before long w
 temporary.py the temporary ones.
 """
 
-import logging
 import os
 import secrets
 import shutil
@@ -18,9 +17,10 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from onnxcam.errors import OutputError
+from onnxcam.logs import module_logger
 from onnxcam.temporary import sweep, sweep_once, temporary
 
-log = logging.getLogger(__name__)
+log = module_logger(__name__)
 
 LONGEST_NAME = 255
 """Bytes of a file's name that the common file systems take."""

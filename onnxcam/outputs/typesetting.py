@@ -6,7 +6,6 @@ it is not used for right-to-left scripts. After these come common fonts of the o
 of them has is written as its escape, such as \\u0e41, and logged, since a wrong letter would be read as a right one.
 """
 
-import logging
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,8 +16,9 @@ import numpy.typing as npt
 
 from onnxcam.errors import OptionError
 from onnxcam.inputs.opencv import opencv
+from onnxcam.logs import module_logger
 
-log = logging.getLogger(__name__)
+log = module_logger(__name__)
 
 Ink = npt.NDArray[np.uint8]
 """(line height, width) the share of each pixel that the text covers, 0 to 255."""

@@ -4,7 +4,6 @@ A Model is an onnx_ir.Model. from_proto() makes it from the file's ModelProto, a
 Passes never change the model that they receive: edit() gives them a copy. builder.py adds nodes to such a copy.
 """
 
-import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -18,8 +17,9 @@ from onnxscript.optimizer import fold_constants
 
 from onnxcam.errors import ModelError
 from onnxcam.limits import SAFE, Limits
+from onnxcam.logs import module_logger
 
-logger = logging.getLogger(__name__)
+logger = module_logger(__name__)
 
 Model = onnx_ir.Model
 Graph = onnx_ir.Graph

@@ -400,8 +400,12 @@ def test_a_lack_of_memory_names_the_limit_and_what_raises_it() -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_process_is_started_again_and_a_closed_one_is_not(classifier: onnx.ModelProto) -> None:
+def test_a_killed_process_is_started_again_and_a_closed_one_is_not(
+    classifier: onnx.ModelProto, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "onnxcam")
     isolated = explainer(classifier)
+    first = process_of(isolated).pid
     expected = isolated(X).map
     stream = isolated.stream(X)
     next(stream)
@@ -410,6 +414,12 @@ def test_a_killed_process_is_started_again_and_a_closed_one_is_not(classifier: o
     with pytest.raises(ProcessDied, match="begin again"):
         next(stream)
     process = process_of(isolated)
+    logged = [(r.levelname, r.getMessage()) for r in caplog.records if r.name == "onnxcam.explainer.isolation"]
+    assert [level for level, _ in logged] == ["INFO", "WARNING", "WARNING", "INFO"]
+    assert logged[0][1] == f"isolated process {first} has opened '<ModelProto>' on 'cpu'"
+    assert "SIGKILL" in logged[1][1]
+    assert logged[2][1] == "the isolated process had ended while it was idle; one more is started"
+    assert logged[3][1] == logged[0][1].replace(str(first), str(process.pid))
     isolated.close()
     isolated.close()
     assert process.poll() == -signal.SIGKILL
