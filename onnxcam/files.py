@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -57,6 +58,10 @@ WEIGHTS = FileKind("weights file", 2**40, ModelError)
 """Any size: what the model's tensors need of it is limited."""
 PICTURE = FileKind("picture", 2**31, PictureError)
 ARRAY = FileKind("array", 2**31, PictureError)
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/|data:", re.IGNORECASE)
+"""How a URL starts, in a Path too, which makes one slash of two; the drive of a Windows path has one letter."""
+FETCHED_BY_CURL = ("http", "https", "ftp")
+
 ANY = FileKind("file", 2**62, OnnxCamError)
 LABELS = FileKind("label file", 8 * MEBIBYTE, LabelError)
 CONFIG = FileKind("configuration", 8 * MEBIBYTE, PresetError)
@@ -284,9 +289,16 @@ def _stored(descriptor: int, size: int) -> int:
         os.lseek(descriptor, 0, os.SEEK_SET)
 
 
+def not_fetched(address: str) -> str:
+    """Why a URL is refused, and how its file is had. The slashes of a Path, which makes one of two, do as well."""
+    scheme, _, rest = address.partition(":")
+    way = f" (`curl -LO {scheme}://{rest.lstrip('/')}`)" if scheme.lower() in FETCHED_BY_CURL else ""
+    return f"nothing is fetched: download it first{way}, and give the file"
+
+
 def _why_not_opened(path: object, error: Exception, kind: FileKind) -> str:
     if isinstance(error, FileNotFoundError):
-        return kind.missing
+        return not_fetched(text) if ADDRESS.match(text := str(path)) else kind.missing
     if isinstance(error, OSError):
         if error.errno == errno.ENXIO:
             return f"not a regular file but a socket; save the {kind.noun} to a file first"

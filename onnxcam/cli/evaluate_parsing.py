@@ -57,6 +57,8 @@ def parse_job(args: EvaluateArgs) -> Job:
         raise OptionError(
             f"{data} is a model; give the data behind the models: a folder, a manifest, or the file of annotations"
         )
+    for folder in args.maps or ():
+        parse_path(folder)
     out, engine, dataset = parse_output(args.out), _engine(args), _data(args, data)
     names = METRICS if args.metrics is None else args.metrics
     if args.metrics is None and any(item.boxes for item in dataset.items):

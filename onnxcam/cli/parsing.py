@@ -21,6 +21,7 @@ from onnxcam.cli.options import (
     TargetArgs,
 )
 from onnxcam.errors import OptionError
+from onnxcam.files import not_fetched
 
 if TYPE_CHECKING:
     from onnxcam.engine.options import EngineOptions
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 PLAIN = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 NUMBER = rf"{PLAIN}|true|false|nan|[+-]?inf"
-ADDRESS = r"[a-z][a-z0-9+.-]+://"
+ADDRESS = r"[a-z][a-z0-9+.-]+://|data:image/"
 """How a URL starts; the drive of a Windows path has one letter."""
 
 
@@ -44,7 +45,7 @@ def parse_path(text: str) -> Path:
     if "\0" in text or not _encodes(text):
         raise OptionError(f"{text!r}: no file can have this name; give another one")
     if re.match(ADDRESS, text, re.IGNORECASE):
-        raise OptionError(f"{text}: nothing is fetched: download it first, and give the file")
+        raise OptionError(f"{text}: {not_fetched(text)}")
     return Path(text)
 
 
@@ -66,13 +67,16 @@ def parse_output(text: str | None) -> str | None:
 
 
 def files_of(args: MapArgs | OpeningArgs) -> list[Path]:
-    """Every file that the options may name beside the model and the pictures, whether it exists or not."""
+    """Every file that the options may name beside the model and the pictures, whether it exists or not.
+
+    Raises OptionError for a URL.
+    """
     opening = args if isinstance(args, OpeningArgs) else args.opening
     texts = [text.partition("=")[2] for text in opening.inputs or ()]
     if not isinstance(args, OpeningArgs):
         targets = args.targets
         texts += [*(targets.reference or ()), targets.region or "", targets.labels or "", args.method.step or ""]
-    return [Path(text) for text in texts if text]
+    return [parse_path(text) for text in texts if text]
 
 
 def parse_list(text: str, option: str) -> list[str]:

@@ -5,7 +5,6 @@
 
 import lzma
 import os
-import re
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from io import BytesIO
 from typing import BinaryIO, TypeGuard
 
 from onnxcam.errors import PictureError
-from onnxcam.files import PICTURE, FileKind, is_device, open_regular, read_stream
+from onnxcam.files import ADDRESS, PICTURE, FileKind, is_device, not_fetched, open_regular, read_stream
 from onnxcam.files import reason as reason
 from onnxcam.inputs.deadlines import Timed
 from onnxcam.inputs.pixel_limit import most_bytes
@@ -22,9 +21,6 @@ from onnxcam.limits import SAFE, Limits
 
 FileSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 """A path, or what stands in a file: its bytes, or the file opened for reading bytes."""
-
-ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/|data:", re.IGNORECASE)
-"""How a URL starts, in a Path too, which makes one slash of two; the drive of a Windows path has one letter."""
 
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """How a TIFF begins, and a BigTIFF."""
@@ -91,7 +87,7 @@ def check_address(source: object) -> None:
     """Raises PictureError for a URL."""
     if isinstance(source, str | os.PathLike) and ADDRESS.match(text := path_of(source)) and not os.path.lexists(text):
         shown = text if len(text) <= 100 else f"{text[:100]}..."
-        raise PictureError(f"{shown}: nothing is fetched: download it first, and give the file or its bytes")
+        raise PictureError(f"{shown}: {not_fetched(shown)} or its bytes")
 
 
 @contextmanager
