@@ -35,7 +35,6 @@ REPORT = "report.html"
 ASSETS = Path(__file__).parent / "report_assets"
 GALLERY = 200
 """Pictures in the gallery, at most, unless it is chosen."""
-HOW_TO_KEEP = "Maps were not kept; run the evaluation with --keep-maps to see them here."
 
 
 def check_jinja2() -> None:
@@ -88,7 +87,6 @@ def report_html(
     run = run or RunRecord()
     setups = shown_setups(collection, summary, {opening: plain(how) for opening, how in run.openings.items()})
     has_maps = any(result and result["maps"] for picture in pictures for result in picture["results"])
-    maps_note = "" if has_maps or not pictures else HOW_TO_KEEP
     script = _asset("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     headline = _headline(collection)
@@ -103,10 +101,11 @@ def report_html(
         "setups": setups, "run": run, "compared": _compared(summary), "uncompared": _uncompared(summary),
         "size": _size(),
         "has_curves": any(panel.curves for setup in setups for panel in setup.panels),
-        "gallery_note": _gallery_note(len(shown), len(collection.pictures), pictures), "maps_note": maps_note,
+        "gallery_note": _gallery_note(len(shown), len(collection.pictures), pictures),
+        "maps_missing": bool(pictures) and not has_maps,
         "facts": run_facts(run, collection), "lists": lists_of(collection, run), "glossary": _glossary(setups),
         "style": _asset("report.css"), "script_hash": f"sha256-{digest}", "script": script,
-        "data": _json({**_models(setups), "pictures": pictures, "mapsNote": maps_note}),
+        "data": _json({**_models(setups), "pictures": pictures}),
     }  # fmt: skip
     return _render(context)
 

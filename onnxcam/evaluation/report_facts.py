@@ -16,6 +16,9 @@ def run_facts(run: RunRecord, collection: Collection) -> list[tuple[str, str]]:
     """What was run, without what is unknown."""
     finished = run.finished or ("stopped before its end" if run.started else "")
     given = {name: value for name, value in run.options.items() if value not in (None, [], ()) and name != "pictures"}
+    titles = {runs.method: runs.name for runs in collection.methods}
+    if isinstance(given.get("methods"), list | tuple):
+        given["methods"] = [titles.get(name, name) for name in given["methods"]]
     options = [(name.replace("_", " "), plain(value)) for name, value in given.items()]
     facts = [
         ("data", " · ".join(word for word in (run.data, run.format) if word)),
@@ -43,6 +46,8 @@ def plain(value: Any) -> str:
     """An option's value as text."""
     if isinstance(value, str):
         return value
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, list | tuple):
         return ", ".join(map(plain, value))
     return json.dumps(value, ensure_ascii=False, default=str)

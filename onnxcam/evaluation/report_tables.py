@@ -239,12 +239,15 @@ def _interval(estimate: Estimate, digits: int) -> str:
 
 def _holes(line: SummaryLine, column: Column) -> str:
     """What has no value, and why where there is one reason: '3 undefined: the map is constant; 1 error'."""
-    counts = {"undefined": line.undefined, "error" if line.errors == 1 else "errors": line.errors}
-    words = [f"{count:,} {name}" for name, count in counts.items() if count]
+    counts = {State.UNDEFINED: (line.undefined, "undefined"), State.ERROR: (line.errors, "error")}
+    words = []
+    for state, (count, name) in counts.items():
+        reasons = {text for i, text in column.reasons.items() if column.states[i] == state}
+        why = f" ({reasons.pop()})" if len(reasons) == 1 and not column.count(State.VALUE) else ""
+        if count:
+            words.append(f"{count:,} {name}{'s' if count > 1 and state is State.ERROR else ''}{why}")
     words += [f"{line.missing:,} not measured"] if line.missing else []
-    reasons = set(column.reasons.values())
-    why = f" ({reasons.pop()})" if len(reasons) == 1 and int(column.count(State.VALUE)) == 0 else ""
-    return ", ".join(words) + why
+    return ", ".join(words)
 
 
 def _gap(line: SummaryLine) -> str:

@@ -35,6 +35,7 @@ const painted = async (page, selector) => {
 };
 const dialog = (page) => page.evaluate(() => ({
   open: document.getElementById('page').open, title: document.getElementById('page-title')?.textContent, place: document.getElementById('page-place').textContent,
+  curved: [...document.querySelectorAll('#page .legend button')].map((one) => one.textContent),
   text: document.getElementById('page-body').textContent, legend: [...document.querySelectorAll('#page .keys-of-page li, #page .key')].map((one) => one.textContent), maps: document.querySelectorAll('#page .map').length, curves: document.querySelectorAll('#page .lines figure').length,
   rows: [...document.querySelectorAll('#page .values tbody tr')].map((row) => [...row.cells].map((cell) => cell.textContent)), hash: location.hash,
 }));
@@ -120,7 +121,7 @@ seen.nameless = await page.evaluate(() => [...document.querySelectorAll('button,
 await context.close();
 
 // An address opens a page: of a hostile name, of the second model, and of none
-for (const [name, hash] of [['addressed', `#${new URLSearchParams({ picture: config.hostile, model: 1 })}`], ['absent', '#picture=nowhere.png']]) {
+for (const [name, hash] of [['second.png', '#picture=2.png'], ['addressed', `#${new URLSearchParams({ picture: config.hostile, model: 1 })}`], ['absent', '#picture=nowhere.png']]) {
   const { context: other, page: opened } = await open({ colorScheme: 'dark' }, hash);
   await opened.waitForSelector('dialog[open]');
   seen[name] = { ...(await dialog(opened)), ground: await opened.evaluate(() => getComputedStyle(document.body).backgroundColor), hostile: await opened.evaluate(() => window.hostile ?? null) };

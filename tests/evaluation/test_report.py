@@ -19,7 +19,7 @@ from onnxcam.evaluation import report as reporting
 from onnxcam.evaluation.collection import Explained, collect
 from onnxcam.evaluation.dataset import DataItem
 from onnxcam.evaluation.map_files import PictureMaps
-from onnxcam.evaluation.report import HOW_TO_KEEP, write_report
+from onnxcam.evaluation.report import write_report
 from onnxcam.evaluation.report_facts import lists_of, run_facts
 from onnxcam.evaluation.report_figures import axis, distribution, mean_curves, number
 from onnxcam.evaluation.report_gallery import agrees, sampled
@@ -134,6 +134,20 @@ def test_what_each_model_was_given_is_a_fact_and_whether_it_was_assumed(tmp_path
     assert "preprocessing" not in dict(run_facts(RunRecord(), collection))
 
 
+def test_options_are_said_as_people_read_them() -> None:
+    given = [row("0.jpg", 'cam {"tolerance":0.02}', "insertion", 0.5, method_name="cam (tolerance 0.02)")]
+    run = RunRecord(options={"methods": ['cam {"tolerance":0.02}', "other"], "keep_maps": False})
+    facts = dict(run_facts(run, collect(given)))
+    assert (facts["methods"], facts["keep maps"]) == ("cam (tolerance 0.02), other", "no")
+
+
+def test_why_values_are_undefined_is_not_said_of_an_error(tmp_path: Path) -> None:
+    given = [row("0.jpg", "a", "insertion", None, reason="it is constant"), row("0.jpg", "b", "insertion", 0.5)]
+    given += [row("1.jpg", name, "", None, error="damaged") for name in "ab"]
+    write_report(given, tmp_path / "report.html")
+    assert "1 undefined (it is constant), 1 error" in "".join(read(tmp_path / "report.html")[0].text)
+
+
 def test_errors_of_metrics_are_listed_apart_from_undefined_values() -> None:
     given = [
         row("0.jpg", "a", "insertion", None, error="no memory", protocol="p"),
@@ -195,8 +209,7 @@ def test_pictures_that_cannot_be_read_have_the_reason(report: Path) -> None:
 def test_without_maps_it_says_how_to_keep_them(items: list[DataItem], tmp_path: Path) -> None:
     write_report(rows_of(items), tmp_path / "report.html", items=items)
     reader, _ = read(tmp_path / "report.html")
-    assert HOW_TO_KEEP in "".join(reader.text)
-    assert data_of(reader)["mapsNote"] == HOW_TO_KEEP
+    assert "Maps were not kept; run the evaluation with --keep-maps" in "".join(reader.text)
 
 
 def test_two_pictures_have_no_interval_whisker_or_band(tmp_path: Path) -> None:

@@ -150,8 +150,8 @@ def test_the_keyboard_opens_a_picture_moves_on_and_comes_back(seen: Any) -> None
 def test_the_marks_of_a_page_are_explained_where_they_are(seen: Any) -> None:
     legend = " | ".join(seen["page"]["legend"])
     assert "label in red: the class that was explained is another" in legend
-    assert "maps disagree by 1 less the mean rank correlation" in legend
-    assert "bold in colour the best of the methods" in legend
+    assert "maps disagree by: 1 less the mean rank correlation" in legend
+    assert "bold in colour: the best of the methods" in legend
     assert "undefined" not in legend
     assert "label in red" not in " | ".join(seen["nextPage"]["legend"])
 
@@ -162,9 +162,14 @@ def test_without_maps_nothing_chooses_or_fades_them(seen: Any) -> None:
     assert "--keep-maps" in seen["barePage"]["text"]
 
 
+def test_the_legend_of_a_pages_curves_names_those_that_are_drawn(seen: Any) -> None:
+    assert (seen["page"]["curved"], seen["nextPage"]["curved"]) == (["cam", "rise", "<b>mask</b>", "gaussian"],) * 2
+    assert seen["second.png"]["curved"] == ["cam", "<b>mask</b>", "gaussian"]
+
+
 def test_a_metric_that_failed_is_an_error_on_the_page_and_in_the_filter(seen: Any) -> None:
     assert seen["barePage"]["rows"] == [["Insertion ↑", "error", "\u2013"]]
-    assert seen["barePage"]["legend"] == ["error it could not be computed"]
+    assert seen["barePage"]["legend"] == ["error: it could not be computed"]
     assert "no memory" in seen["barePage"]["text"]
     assert seen["bareErrors"] == ["2.png"]
 

@@ -101,7 +101,7 @@
     const aspect = picture.image ? picture.image.width / picture.image.height : 1;
     const made = node('span', { class: 'frame' });
     made.style.setProperty('--a', aspect);
-    if (!picture.image && !map) made.append(node('span', { class: 'why' }, picture.why));
+    if (!picture.image && !map) made.append(node('span', { class: 'why' }, node('span', {}, picture.why)));
     else {
       const canvas = node('canvas', { role: 'img', 'aria-label': label });
       canvas.paint = () => draw(canvas, picture, map);
@@ -227,7 +227,7 @@
     $('gallery').replaceChildren(...state.list.map((picture) => card(picture, limits)));
     watch($('gallery'));
     const all = data.pictures.filter(result).length;
-    $('count').textContent = state.list.length === all ? `${all} pictures` : `${state.list.length} of ${all} pictures`;
+    $('count').textContent = `${state.list.length === all ? '' : `${state.list.length} of `}${all} ${all === 1 ? 'picture' : 'pictures'}`;
   }
   $('controls').addEventListener('input', (event) => {
     if (event.target.id === 'strength') return;
@@ -265,9 +265,9 @@
   function key(picture, its) {
     const one = model().measures[measure()], has = Object.keys(its.maps).length > 0, made = node('ul', { class: 'note keys-of-page', 'aria-label': 'Legend' });
     const say = (...parts) => made.append(node('li', {}, ...parts));
-    if (its.agrees === false) say(node('b', { class: 'wrong' }, 'label'), ' in red: the class that was explained is another than the data’s label');
-    if (its.unlike !== null) say(node('b', {}, 'maps disagree by'), ' 1 less the mean rank correlation (Spearman) of each two methods’ maps: 0 where all rank the pixels alike, about 1 where they have nothing in common');
-    if (has) say(node('b', {}, 'maps'), ` warm colours where the map is high, grey where it is low${picture.image ? ', dark what the model does not see' : ''}`, one ? `; the number below is ${measureName(one)}` : '');
+    if (its.agrees === false) say(node('b', { class: 'wrong' }, 'label in red:'), ' the class that was explained is another than the data’s label');
+    if (its.unlike !== null) say(node('b', {}, 'maps disagree by:'), ' 1 less the mean rank correlation (Spearman) of each two methods’ maps: 0 where all rank the pixels alike, about 1 where they have nothing in common');
+    if (has) say(node('b', {}, 'maps:'), ` red where the map is high, over yellow, green and blue to ${picture.image ? 'the grey picture where it is low; dark around the white frame is what the model does not see' : 'where it is low'}`, one ? `; the number below is ${measureName(one)}` : '');
     return made.hasChildNodes() ? made : '';
   }
   function maps(picture, its) {
@@ -288,7 +288,7 @@
     const body = node('tbody'), notes = new Map(), marks = new Set();
     measures.forEach((one, k) => {
       const numbers = methods.map((each, m) => (each.baseline ? null : value(picture, m, k))).filter((each) => each !== null);
-      const top = one.better === 'neither' || numbers.length < 2 ? null : one.better === 'lower' ? Math.min(...numbers) : Math.max(...numbers);
+      const top = one.better === 'neither' || new Set(numbers).size < 2 ? null : one.better === 'lower' ? Math.min(...numbers) : Math.max(...numbers);
       const cells = methods.map((each, m) => {
         const number = value(picture, m, k), why = its.errors[m] ?? its.reasons[`${m},${k}`];
         if (number === null && why) {
@@ -306,9 +306,9 @@
     const where = ([k, names]) => `${measures[k].title}${measures[k].protocol ? ` (${measures[k].protocol})` : ''}${names.length === methods.length ? '' : ` of ${names.join(', ')}`}`;
     const reasons = [...notes].map(([why, places]) => node('li', {}, bdi(why), node('span', {}, bdi([...places].map(where).join('; ')))));
     const legend = node('p', { class: 'note' });
-    if (marks.has('top')) legend.append(node('span', { class: 'key' }, node('b', { class: 'top' }, 'bold in colour'), ' the best of the methods, baselines left out'));
-    if (marks.has('undefined')) legend.append(node('span', { class: 'key' }, node('b', {}, 'undefined'), ' the metric has no value here'));
-    if (marks.has('error')) legend.append(node('span', { class: 'key' }, node('b', {}, 'error'), ' it could not be computed'));
+    if (marks.has('top')) legend.append(node('span', { class: 'key' }, node('b', { class: 'top' }, 'bold in colour:'), ' the best of the methods, baselines left out'));
+    if (marks.has('undefined')) legend.append(node('span', { class: 'key' }, node('b', {}, 'undefined:'), ' the metric has no value here'));
+    if (marks.has('error')) legend.append(node('span', { class: 'key' }, node('b', {}, 'error:'), ' it could not be computed'));
     if (reasons.length) legend.append('The reasons are below the table.');
     return [legend.hasChildNodes() ? legend : '', node('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Values' }, made), reasons.length ? node('ul', { class: 'list reasons' }, ...reasons) : ''];
   }
@@ -328,9 +328,10 @@
     });
     return list;
   }
-  function legend() {
+  function legend(its) {
+    const drawn = model().methods.map((one, m) => [one, m]).filter(([, m]) => Object.keys(its.curves).some((place) => place.startsWith(`${m},`)));
     const swatch = (one) => node('svg', { class: `swatch c-${one.colour} d${one.dash}`, viewBox: '0 0 18 8' }, node('path', { d: 'M1 4H17' }));
-    const made = node('ul', { class: 'legend', 'aria-label': 'Methods' }, ...model().methods.map((one, m) => node('li', {}, node('button', { type: 'button', 'aria-pressed': 'false', 'data-method': m }, swatch(one), bdi(one.name)))));
+    const made = node('ul', { class: 'legend', 'aria-label': 'Methods' }, ...drawn.map(([one, m]) => node('li', {}, node('button', { type: 'button', 'aria-pressed': 'false', 'data-method': m }, swatch(one), bdi(one.name)))));
     setApart(made);
     return made;
   }
@@ -354,11 +355,11 @@
     else {
       body.push(told(picture, its), key(picture, its), maps(picture, its));
       if (its.mapsWhy) body.push(node('p', { class: 'note' }, bdi(its.mapsWhy)));
-      else if (!Object.keys(its.maps).length && data.mapsNote) body.push(node('p', { class: 'note' }, data.mapsNote));
+      else if (!Object.keys(its.maps).length && $('maps-note')) body.push(node('p', { class: 'note' }, ...$('maps-note').cloneNode(true).childNodes));
       const errors = Object.entries(its.errors).map(([m, text]) => node('li', {}, bdi(model().methods[m].name), node('span', {}, bdi(text))));
       if (errors.length) body.push(node('h3', {}, 'Errors'), node('ul', { class: 'list' }, ...errors));
       body.push(node('h3', {}, 'Values'), ...values(picture, its));
-      if (Object.keys(its.curves).length) body.push(node('h3', {}, 'Curves'), legend(), curves(its));
+      if (Object.keys(its.curves).length) body.push(node('h3', {}, 'Curves'), legend(its), curves(its));
     }
     $('page-body').replaceChildren(...body.filter(Boolean));
     watch($('page-body'));
