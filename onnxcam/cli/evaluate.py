@@ -43,7 +43,7 @@ def evaluate(args: EvaluateArgs) -> None:
         results, progress, failure = _measured(args)
     error: OnnxCamError | None = failure
     if error is None and not any(line.estimate for line in results.summary.lines):
-        error = InferenceError("no map of any picture could be measured; summary.csv and the report say why of each")
+        error = InferenceError(f"no map of any picture could be measured; {results.files[0]} says why of each")
     if args.json:
         print_json({**_record(results), **(error_record(error) if error is not None else {})})
     elif not args.quiet:
@@ -54,9 +54,9 @@ def evaluate(args: EvaluateArgs) -> None:
 
 def _measured(args: EvaluateArgs) -> "tuple[Results, EvaluationProgress | None, ModelsNotOpened | None]":
     """Measures what the journal does not have; the results, how the run went, and what is raised in the end."""
-    from onnxcam.evaluation.evaluate import evaluate
+    from onnxcam.evaluation.evaluate import evaluate, identities
     from onnxcam.evaluation.journal import NAME, Journal
-    from onnxcam.evaluation.model_request import identify, preprocessing_doubt
+    from onnxcam.evaluation.model_request import preprocessing_doubt
     from onnxcam.evaluation.results import check_packages, has_rows, write_results
     from onnxcam.inputs.opencv import opencv
 
@@ -64,13 +64,12 @@ def _measured(args: EvaluateArgs) -> "tuple[Results, EvaluationProgress | None, 
     opencv()
     job = parse_job(args)
     options, failure = job.options, None
+    models = identities(job.models)  # before the folder is made
     with stoppable(), Journal(job.folder / NAME) as journal:
         if not args.quiet:
             first, *details = announcement(len(job.models), job.data, options, journal)
             details += [
-                f"note     {preprocessing_doubt(model.name, model.preprocessing)}"
-                for model in map(identify, job.models)
-                if model.assumed
+                f"note     {preprocessing_doubt(model.name, model.preprocessing)}" for model in models if model.assumed
             ]
             print_note(first, details)
         with _stopped(job) as bars, evaluation_bar(quiet=args.quiet) as bar, closing(

@@ -1,5 +1,6 @@
 """The words of `onnxcam evaluate` as the library's values, checked before anything is opened."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from onnxcam.cli.evaluate_options import (
 from onnxcam.cli.opening import opening_arguments
 from onnxcam.cli.options import MethodArgs
 from onnxcam.cli.parsing import build_methods, parse_list, parse_output, parse_path
-from onnxcam.errors import OptionError, near
+from onnxcam.errors import DataError, OptionError, near
 
 if TYPE_CHECKING:
     from onnxcam.evaluation.dataset import DataSet
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from onnxcam.methods.blocks import Method
 
 MODEL_SUFFIXES = (".onnx", ".ort")
+DATA = "a folder, a manifest that lists pictures, or the file of annotations"
+"""What stands behind the models."""
 NONE = "none"
 """--baselines none."""
 REMAKING = ("paths", "out", "run", "against", "seed", "report", "quiet", "json")
@@ -48,15 +51,13 @@ def parse_job(args: EvaluateArgs) -> Job:
     """What is measured, with what, and where it goes. Raises OnnxCamError."""
     from onnxcam.evaluation.model_request import ModelRequest
     from onnxcam.evaluation.options import DataTarget, EvaluationOptions, metrics_for, source_named
+    from onnxcam.evaluation.other_maps import check_maps
     from onnxcam.evaluation.targets_of_data import check_labels
 
     if args.run is not None:
         raise OptionError("--run is a run of a folder of results, which is given alone; leave it out to measure")
     *models, data = map(parse_path, args.paths)
-    if data.suffix.lower() in MODEL_SUFFIXES:
-        raise OptionError(
-            f"{data} is a model; give the data behind the models: a folder, a manifest, or the file of annotations"
-        )
+    _check_paths(models, data)
     for folder in args.maps or ():
         parse_path(folder)
     out, engine, dataset = parse_output(args.out), _engine(args), _data(args, data)
@@ -70,6 +71,7 @@ def parse_job(args: EvaluateArgs) -> Job:
     )  # fmt: skip
     if options.target is DataTarget.LABEL:
         check_labels(dataset)
+    check_maps(options.sources, dataset.items)
     against = parse_against(args.against)
     compared = source_named(options, against).key if against is not None else None
     arguments = opening_arguments(args, args.labels)
@@ -98,28 +100,58 @@ def parse_folder(args: EvaluateArgs) -> tuple[Path, Path | None]:
     from onnxcam.evaluation.journal import NAME
 
     folder, out = parse_path(args.paths[0]), parse_output(args.out)
+    if folder.suffix.lower() in MODEL_SUFFIXES:
+        raise OptionError(f"give the data behind {folder}: {DATA}")
     if not (folder / NAME).is_file():
         raise OptionError(
             f"{folder}: one path alone is the folder of an earlier run, with its {NAME}; to measure, give "
             f"MODEL.onnx and then the data"
         )
     if args != EvaluateArgs(**{name: getattr(args, name) for name in REMAKING}):
-        known = ", ".join(f"--{name}" for name in REMAKING[1:])
-        raise OptionError(f"{folder} alone is made into tables and report anew, which takes {known} and nothing else")
+        known = ", ".join(f"--{'no-report' if name == 'report' else name}" for name in REMAKING[1:])
+        raise OptionError(
+            f"{folder} alone is made into tables and report anew, which takes {known} and nothing else; to measure, "
+            f"give MODEL.onnx and the data before -o {folder}"
+        )
     return folder, Path(out) if out is not None else None
+
+
+def _check_paths(models: Sequence[Path], data: Path) -> None:
+    """Refuses what is no model or no data by its kind: words in another order, several folders, patterns."""
+    from onnxcam.evaluation.journal import NAME
+    from onnxcam.evaluation.readers.listing import is_picture
+    from onnxcam.inputs.patterns import is_pattern
+
+    if data.suffix.lower() in MODEL_SUFFIXES:
+        raise OptionError(f"{data} is a model; give the data behind the models: {DATA}")
+    for path in (*models, data):
+        if is_pattern(str(path)):
+            raise OptionError(f"{path} is a pattern; give the data as one word: {DATA}")
+    for path in models:
+        if (path / NAME).is_file():
+            raise OptionError(f"{path} is the folder of an earlier run; give it alone, or as -o {path}")
+        if path.is_dir() or is_picture(path.name):
+            kind = "a folder" if path.is_dir() else "a picture"
+            raise OptionError(f"{path} is {kind}, not a model; models come first, then the data as one word: {DATA}")
 
 
 def _data(args: EvaluateArgs, path: Path) -> "DataSet":
     """The pictures that are measured."""
+    from onnxcam.evaluation.journal import NAME
     from onnxcam.evaluation.readers import read_data, sample
 
     data = args.data
     if data.sample is None and data.balanced:
         raise OptionError("--balanced says how --sample N draws; give that too")
-    dataset = read_data(
-        path, format=data.format, labels=data.data_labels, images=data.pictures, classes=data.classes,
-        split=data.split, crowds=data.crowds,
-    )  # fmt: skip
+    try:
+        dataset = read_data(
+            path, format=data.format, labels=data.data_labels, images=data.pictures, classes=data.classes,
+            split=data.split, crowds=data.crowds,
+        )  # fmt: skip
+    except DataError as error:
+        if (path / NAME).is_file():
+            raise DataError(f"{error}; it is the folder of an earlier run: give it alone, or as -o {path}") from None
+        raise
     return dataset if data.sample is None else sample(dataset, data.sample, parse_seed(args), by_label=data.balanced)
 
 

@@ -26,6 +26,7 @@ from onnxcam.evaluation.options import (
     metrics_for,
     source_named,
 )
+from onnxcam.evaluation.other_maps import check_maps
 from onnxcam.evaluation.pace import EvaluationProgress, Pace
 from onnxcam.evaluation.readers import read_data
 from onnxcam.evaluation.readers import sample as sampled
@@ -105,6 +106,7 @@ def evaluate(
     )  # fmt: skip
     if options.target is DataTarget.LABEL:
         check_labels(dataset)
+    check_maps(options.sources, dataset.items)
     if keep_maps and store is None:
         raise OptionError("keep_maps writes the maps into the store; pass store= too, a folder")
     chosen = _engine(engine, workers)
@@ -135,16 +137,16 @@ class _Job:
 
 def _rows(job: _Job, store: Journal | str | os.PathLike[str] | None, record: RunRecord) -> Generator[Row, None, None]:
     with ExitStack() as opened:
-        identities = _identities(job.requests)
+        identified = identities(job.requests)
         journal, run = None, 0
         if store is not None:
             journal = store if isinstance(store, Journal) else opened.enter_context(Journal(Path(store) / NAME))
-            run = opened.enter_context(_recorded(journal, record, identities))
+            run = opened.enter_context(_recorded(journal, record, identified))
         driver = _Driver(job, journal, run)
-        for request, identity in zip(job.requests, identities, strict=True):
+        for request, identity in zip(job.requests, identified, strict=True):
             yield from driver.rows_of_model(replace(request, name=identity.name), identity)
         if driver.unopened:
-            raise ModelsNotOpened(_not_opened(driver.unopened, len(identities)))
+            raise ModelsNotOpened(_not_opened(driver.unopened, len(identified)))
 
 
 @contextmanager
@@ -307,13 +309,13 @@ def _requests(models: ModelLike | Sequence[ModelLike]) -> list[ModelRequest]:
     return [model if isinstance(model, ModelRequest) else ModelRequest(model) for model in several]
 
 
-def _identities(requests: Sequence[ModelRequest]) -> list[ModelIdentity]:
+def identities(requests: Sequence[ModelRequest]) -> list[ModelIdentity]:
     """Of each model, with names that tell them apart. Raises OptionError for one that is given twice."""
-    identities = [identify(request) for request in requests]
-    for i, one in enumerate(identities):
-        if (one.sha256, one.opening) in [(other.sha256, other.opening) for other in identities[:i]]:
+    identified = [identify(request) for request in requests]
+    for i, one in enumerate(identified):
+        if (one.sha256, one.opening) in [(other.sha256, other.opening) for other in identified[:i]]:
             raise OptionError(f"the model {one.name} is given twice, and opened in the same way; name each once")
-    names = [identity.name for identity in identities]
+    names = [identity.name for identity in identified]
     twice = {name for name in names if names.count(name) > 1}
     for i, request in enumerate(requests):
         if names[i] in twice:
@@ -321,7 +323,7 @@ def _identities(requests: Sequence[ModelRequest]) -> list[ModelIdentity]:
             names[i] = f"{folder}/{names[i]}" if folder else names[i]
     return [
         replace(one, name=name if names.count(name) == 1 else f"{name} ({i + 1})")
-        for i, (one, name) in enumerate(zip(identities, names, strict=True))
+        for i, (one, name) in enumerate(zip(identified, names, strict=True))
     ]
 
 

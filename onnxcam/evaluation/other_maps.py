@@ -14,6 +14,7 @@ linearly. Numbers stay what they are.
 import io
 import math
 import zipfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,6 +23,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from onnxcam.errors import PictureError
+from onnxcam.evaluation.dataset import DataItem
+from onnxcam.evaluation.options import MapSource
 from onnxcam.files import ARRAY, PICTURE, open_regular, read_bytes
 from onnxcam.inputs.decoding import identified, load
 from onnxcam.inputs.npy import read_npy
@@ -52,6 +55,22 @@ def map_file(folder: Path, key: str) -> Path:
             return files[0]
     names = ", ".join(whole.with_suffix("").name + suffix for suffix in READERS)
     raise PictureError(f"{folder}: no map of {key} ({names})")
+
+
+def check_maps(sources: Iterable[MapSource], items: Sequence[DataItem]) -> None:
+    """Raises PictureError for a folder of maps that is not there, or that has a map of no picture, before any work."""
+    for folder in (source.folder for source in sources if source.folder is not None):
+        error = None
+        for item in items:
+            try:
+                map_file(folder, item.key)
+            except PictureError as this:
+                error = error or this
+            else:
+                error = None
+                break
+        if error is not None:
+            raise PictureError(f"{error}; a map is called as its picture's key, and no picture here has one")
 
 
 def read_map(path: Path, size: tuple[int, ...], placement: Placement | None, limits: Limits = SAFE) -> Map:

@@ -64,11 +64,15 @@ def check_labels(dataset: DataSet) -> None:
             return
     if any(item.boxes for item in dataset.items):
         raise TargetError(f"no picture of {dataset.name} can be explained by the data's label (target label); {reason}")
+    ways = {
+        "folder": "give --data-labels FILE (labels= in Python) or class sub-folders",
+        "manifest": "add a column label",
+    }
+    way = ways.get(dataset.format, "give data with classes")
     left_out = next((f"; left out: {key}: {why}" for key, why in dataset.skipped.items()), "")
     raise TargetError(
-        f"the target is the data's label, but {dataset.name} (read as {dataset.format}) has none of any picture; give "
-        f"--data-labels FILE (labels= in Python), class sub-folders, a column label, or explain the "
-        f"prediction{left_out}"
+        f"the target is the data's label, but {dataset.name} (read as {dataset.format}) has none of any picture; "
+        f"{way}, or explain the prediction{left_out}"
     )
 
 

@@ -22,7 +22,7 @@ _NAMED_PICTURE = re.compile(rf"\.(?:{'|'.join(suffix[1:] for suffix in sorted(SU
 
 def read(source: Source) -> DataSet:
     """A picture's label: by the file of labels; else the name of its sub-folder, of the first below the split's."""
-    draft = Draft(source, FOLDER.name)
+    draft = Draft(source, FOLDER.name, way_out="pictures are files called .jpg, .png, .webp, .tif, ..., in it or below")
     if not source.is_folder:
         given = {"labels": source.labels, "classes": source.classes, "split": source.split}
         for name, value in given.items():

@@ -12,6 +12,7 @@ from onnxcam.evaluation.readers.folder import FOLDER
 from onnxcam.evaluation.readers.listing import is_picture
 from onnxcam.evaluation.readers.reader import Reader, Source, refuse
 from onnxcam.evaluation.readers.registry import READERS
+from onnxcam.evaluation.readers.tables import ROWS
 from onnxcam.files import PathLike, shown
 from onnxcam.limits import brief, is_whole
 
@@ -85,8 +86,8 @@ def _reader(source: Source, name: str | None) -> Reader:
         return chosen[0]
     if not source.is_folder:
         raise DataError(
-            f"{shown(source.path)}: no data set that can be read; give a folder, or one of: "
-            + "; ".join(f"{reader.name}: {reader.about}" for reader in READERS.values())
+            f"{shown(source.path)}: no data set that can be read; give a folder, a table of pictures "
+            f"({' '.join(ROWS)}), COCO's JSON or a data.yaml of YOLO"
         )
     return FOLDER
 

@@ -62,7 +62,8 @@ def read_labels_table(path: Path) -> Iterator[tuple[int, str, Label]]:
         name, label = column(row, PICTURE), column(row, LABEL)
         if len(row) < 2:
             raise DataError(
-                f"{place}: has {', '.join(row)[:80]} alone; a file of labels has a picture and a label, as 'a.jpg cat'"
+                f"{place}: {', '.join(map(brief, row.values()))} stands alone; a file of labels has a picture and a "
+                f"label, as 'a.jpg cat' (names of the model's classes are --labels)"
             )
         if name is None or label is None:
             raise no_column(place, list(row), PICTURE if name is None else LABEL)

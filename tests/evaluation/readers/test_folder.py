@@ -120,7 +120,7 @@ def test_a_label_without_its_picture_is_left_out(tmp_path: Path) -> None:
         ("one/b.png cat\none/b.png dog\n", "line 2: one/b.png has the labels 'cat' and 'dog'"),
         (
             "one/b.png cat\ntwo/b.png\n",
-            r"labels\.txt, line 2: has picture alone; a file of labels has a picture and a label",
+            r"labels\.txt, line 2: 'two/b.png' stands alone; a file of labels has a picture and a label",
         ),
     ],
 )

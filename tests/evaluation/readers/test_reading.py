@@ -88,7 +88,7 @@ def test_two_formats_in_one_folder_are_not_chosen_between(tmp_path: Path) -> Non
     ("name", "message"),
     [
         ("missing", "no such file or folder"),
-        ("empty", "no picture in this data set"),
+        ("empty", r"no picture in this data set .*; pictures are files called \.jpg"),
         ("notes.doc", "no data set that can be read"),
     ],
 )
