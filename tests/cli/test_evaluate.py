@@ -324,8 +324,8 @@ REFUSED = {
     ),
     "no folder of maps": (["tiny.onnx", "photos", "--maps", "theirs"], "theirs: no such folder of maps"),
     "maps of others": (
-        ["tiny.onnx", "photos/a", "--maps", "photos/b"],
-        "photos/b: no map of 2.png .*no picture here has",
+        ["tiny.onnx", "photos", "--maps", "photos/a"],
+        "photos/a: no map of a/1.png .*no picture here has",
     ),
     "a model is last": (["photos", "tiny.onnx"], "tiny.onnx is a model; give the data behind the models"),
     "no such data": (["tiny.onnx", "none"], "none: no such file or folder"),
