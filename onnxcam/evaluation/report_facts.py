@@ -93,8 +93,12 @@ def _errors_of_metrics(collection: Collection) -> list[tuple[str, str]]:
 
 
 def _named(collection: Collection) -> Iterator[tuple[str, Column]]:
-    """Each column with the name of its method."""
-    names = {(runs.setup, runs.method): runs.name for runs in collection.methods}
+    """Each column with the name of its method, behind that of its model where there are several."""
+    models = collection.setups if len(collection.setups) > 1 else {}
+    names = {
+        (runs.setup, runs.method): f"{models[runs.setup]} · {runs.name}" if models else runs.name
+        for runs in collection.methods
+    }
     return ((names[column.setup, column.method], column) for column in collection.columns)
 
 

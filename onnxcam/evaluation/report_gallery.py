@@ -15,6 +15,7 @@ from onnxcam.evaluation.dataset import DataItem
 from onnxcam.evaluation.map_files import PictureMaps
 from onnxcam.evaluation.report_pictures import EmbeddedPicture, embed_map, embed_picture, reduced
 from onnxcam.evaluation.similarity import map_spearman
+from onnxcam.inputs.sources import name_of
 from onnxcam.metrics.metric import Better
 
 CHOSEN = 0.75
@@ -114,7 +115,7 @@ def _image(path: Path | None, side: int) -> tuple[EmbeddedPicture | None, str]:
     try:
         return embed_picture(path, side), ""
     except OnnxCamError as error:
-        return None, str(error).replace(str(path), path.name)  # whoever reads the report has other folders
+        return None, str(error).replace(name_of(path), path.name)  # whoever reads the report has other folders
 
 
 def _result(

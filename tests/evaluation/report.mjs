@@ -35,6 +35,7 @@ const painted = async (page, selector) => {
 };
 const dialog = (page) => page.evaluate(() => ({
   open: document.getElementById('page').open, title: document.getElementById('page-title')?.textContent, place: document.getElementById('page-place').textContent,
+  failures: [...document.querySelectorAll('#page h3 + .list li')].map((one) => [...one.children].map((part) => part.textContent)), red: [...document.querySelectorAll('#page .told .wrong')].map((one) => getComputedStyle(one).color),
   curved: [...document.querySelectorAll('#page .legend button')].map((one) => one.textContent),
   text: document.getElementById('page-body').textContent, legend: [...document.querySelectorAll('#page .keys-of-page li, #page .key')].map((one) => one.textContent), maps: document.querySelectorAll('#page .map').length, curves: document.querySelectorAll('#page .lines figure').length,
   rows: [...document.querySelectorAll('#page .values tbody tr')].map((row) => [...row.cells].map((cell) => cell.textContent)), hash: location.hash,

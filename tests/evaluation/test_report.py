@@ -161,6 +161,12 @@ def test_errors_of_metrics_are_listed_apart_from_undefined_values() -> None:
         "2 errors": [("2.jpg", "b: no gradient"), ("0.jpg", "a · insertion:p, deletion: no memory")],
         "1 reason of undefined values": [("b · deletion", "2 × the map is constant")],  # noqa: RUF001
     }
+    given.append(row("0.jpg", "b", "deletion", None, reason="the map is constant", model="tiny"))
+    lists = dict(lists_of(collect(given), RunRecord()))
+    assert [where for where, _ in lists["2 reasons of undefined values"]] == [
+        "small · b · deletion",
+        "tiny · b · deletion",
+    ]
 
 
 def test_only_its_own_script_may_run_and_nothing_is_requested(report: Path) -> None:
@@ -204,6 +210,17 @@ def test_pictures_that_cannot_be_read_have_the_reason(report: Path) -> None:
     assert last["image"] is None
     assert last["why"].startswith("7.png: ")
     assert last["results"][0]["maps"].keys() == {"0", "1", "2"}
+
+
+@pytest.mark.parametrize("name", ["7.png", "7\x1b.png", f"{'7' * 200}.png"])
+def test_why_a_picture_cannot_be_read_names_no_folder(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / ("folder" * 30)
+    folder.mkdir()
+    (folder / name).write_bytes(b"no picture")
+    write_report([row("7", "a", "insertion", 0.5)], tmp_path / "r.html", items=[DataItem(folder / name, "7")])
+    why = data_of(read(tmp_path / "r.html")[0])["pictures"][0]["why"]
+    assert why.startswith(f"{printable(name)}: ")
+    assert "folder" not in why
 
 
 def test_without_maps_it_says_how_to_keep_them(items: list[DataItem], tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from onnxcam.evaluation.report import write_report
 from onnxcam.evaluation.report_pictures import embed_picture
 from onnxcam.evaluation.run_record import RunRecord
 from onnxcam.outputs.overlay import overlay
+from onnxcam.outputs.printable import printable
 from onnxcam.types import Placement
 
 pytestmark = pytest.mark.chromium
@@ -154,12 +155,19 @@ def test_the_marks_of_a_page_are_explained_where_they_are(seen: Any) -> None:
     assert "bold in colour: the best of the methods" in legend
     assert "undefined" not in legend
     assert "label in red" not in " | ".join(seen["nextPage"]["legend"])
+    assert seen["page"]["red"] == ["rgb(168, 50, 31)"]
+    assert seen["nextPage"]["red"] == []
 
 
 def test_without_maps_nothing_chooses_or_fades_them(seen: Any) -> None:
     assert seen["controls"] == ["Map and value of", True]
     assert seen["bareControls"] == ["Value of", False]
     assert "--keep-maps" in seen["barePage"]["text"]
+
+
+def test_an_error_of_a_method_is_said_once(seen: Any) -> None:
+    assert seen["second.png"]["failures"] == [["rise", printable(HOSTILE_TEXT)]]
+    assert seen["second.png"]["text"].count(printable(HOSTILE_TEXT)) == 1
 
 
 def test_the_legend_of_a_pages_curves_names_those_that_are_drawn(seen: Any) -> None:

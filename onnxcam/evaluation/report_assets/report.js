@@ -291,7 +291,7 @@
       const top = one.better === 'neither' || new Set(numbers).size < 2 ? null : one.better === 'lower' ? Math.min(...numbers) : Math.max(...numbers);
       const cells = methods.map((each, m) => {
         const number = value(picture, m, k), why = its.errors[m] ?? its.reasons[`${m},${k}`];
-        if (number === null && why) {
+        if (number === null && why && !its.errors[m]) {
           const its = notes.get(why) ?? new Map();
           notes.set(why, its.set(k, [...(its.get(k) ?? []), each.name]));
         }
@@ -356,8 +356,10 @@
       body.push(told(picture, its), key(picture, its), maps(picture, its));
       if (its.mapsWhy) body.push(node('p', { class: 'note' }, bdi(its.mapsWhy)));
       else if (!Object.keys(its.maps).length && $('maps-note')) body.push(node('p', { class: 'note' }, ...$('maps-note').cloneNode(true).childNodes));
-      const errors = Object.entries(its.errors).map(([m, text]) => node('li', {}, bdi(model().methods[m].name), node('span', {}, bdi(text))));
-      if (errors.length) body.push(node('h3', {}, 'Errors'), node('ul', { class: 'list' }, ...errors));
+      const errors = new Map(), count = model().methods.length;
+      for (const [m, text] of Object.entries(its.errors)) errors.set(text, [...(errors.get(text) ?? []), model().methods[m].name]);
+      const failures = [...errors].map(([text, names]) => node('li', {}, bdi(names.length === count ? 'every method' : names.join(', ')), node('span', {}, bdi(text))));
+      if (failures.length) body.push(node('h3', {}, 'Errors'), node('ul', { class: 'list' }, ...failures));
       body.push(node('h3', {}, 'Values'), ...values(picture, its));
       if (Object.keys(its.curves).length) body.push(node('h3', {}, 'Curves'), legend(its), curves(its));
     }
