@@ -22,7 +22,10 @@ from doc_files import reader_folder
 ROOT = Path(__file__).parents[1]
 PROGRAMS = [
     "README.md",
-    *(f"docs/{name}.md" for name in "compare compile data evaluate extending journal logging metrics pictures record report start workers".split()),
+    *(
+        f"docs/{name}.md"
+        for name in "compare compile data evaluate extending journal logging metrics pictures record report start workers".split()
+    ),
     *(f"docs/how-to/{name}.md" for name in "detector deep-pictures is-it-true".split()),
 ]
 COMMANDS = [
