@@ -115,7 +115,9 @@ def _image(path: Path | None, side: int) -> tuple[EmbeddedPicture | None, str]:
     try:
         return embed_picture(path, side), ""
     except OnnxCamError as error:
-        return None, str(error).replace(name_of(path), path.name)  # whoever reads the report has other folders
+        # Whoever reads the report has other folders. The message begins with the path, without its middle if it is long.
+        _, name, rest = str(error).partition(name_of(path)[-80:])
+        return None, f"{path.name}{rest}" if name else str(error)
 
 
 def _result(
