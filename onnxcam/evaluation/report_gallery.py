@@ -115,7 +115,7 @@ def _image(path: Path | None, side: int) -> tuple[EmbeddedPicture | None, str]:
     try:
         return embed_picture(path, side), ""
     except OnnxCamError as error:
-        # Whoever reads the report has other folders. The message begins with the path, without its middle if it is long.
+        # Whoever reads the report has other folders. The message begins with the path, without its middle where long.
         _, name, rest = str(error).partition(name_of(path)[-80:])
         return None, f"{path.name}{rest}" if name else str(error)
 
