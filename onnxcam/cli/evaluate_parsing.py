@@ -163,7 +163,8 @@ def _methods(args: EvaluateArgs) -> "list[Method]":
             raise OptionError("an option of a method needs one; name the methods to measure beside --maps: --methods")
         return []
     is_estimated = method.budget is not None or method.tolerance is not None or method.fast
-    names = method.methods or (ESTIMATED_METHODS if is_estimated else METHODS)
+    default = ESTIMATED_METHODS if is_estimated else METHODS
+    names = default if method.methods is None else method.methods
     values = {field.name: getattr(method, field.name) for field in fields(method) if field.name != "methods"}
     return build_methods(MethodArgs(method=names, **values))
 

@@ -12,7 +12,7 @@ from onnxcam.cli.printing import wrapped
 from onnxcam.cli.summary import better_marks
 
 if TYPE_CHECKING:
-    from onnxcam.evaluation.collection import Collection, Measure
+    from onnxcam.evaluation.collection import Collection, Measure, MethodRuns
     from onnxcam.evaluation.dataset import DataSet
     from onnxcam.evaluation.journal import Journal
     from onnxcam.evaluation.options import EvaluationOptions
@@ -67,6 +67,13 @@ def announcement(models: int, data: "DataSet", options: "EvaluationOptions", jou
         lines.append(
             f"journal  {count(stored, 'row')} of earlier runs; what this run shares with them is not measured again"
         )
+        last = journal.runs()[-1]
+        if (last.record.data, last.record.source.get("source")) != (data.name, data.source.get("source")):
+            folder = journal.path.parent
+            lines.append(
+                f"note     tables and report in {folder} are of other data ({last.record.data}), and are replaced; "
+                f"`onnxcam evaluate {folder} --run {last.number}` makes them again"
+            )
     return lines
 
 
@@ -281,17 +288,20 @@ def _errors(collection: "Collection", shown: str) -> list[str]:
 
 
 def _errors_of_maps(collection: "Collection") -> list[str]:
-    """A line for each picture and reason, with the methods that it is of unless it is of all."""
-    methods: dict[tuple[str, str], list[str]] = {}
+    """A line for each picture and reason, with the models and the methods that it is of unless it is of all."""
+    runs_of: dict[tuple[str, str], list[MethodRuns]] = {}
     for runs in collection.methods:
         for i, text in runs.errors.items():
             picture = collection.pictures[i]
-            methods.setdefault((picture, text.removeprefix(f"{picture}: ")), []).append(runs.name)
-    of_all = len({runs.name for runs in collection.methods})
-    return [
-        f"{picture}: {text}" if len(set(names)) == of_all else f"{picture}, {', '.join(dict.fromkeys(names))}: {text}"
-        for (picture, text), names in methods.items()
-    ]
+            runs_of.setdefault((picture, text.removeprefix(f"{picture}: ")), []).append(runs)
+    all_methods = {runs.name for runs in collection.methods}
+    lines = []
+    for (picture, text), several in runs_of.items():
+        setups = dict.fromkeys(runs.setup for runs in several)
+        methods = dict.fromkeys(runs.name for runs in several)
+        models = [collection.setups[setup] for setup in setups] if len(setups) < len(collection.setups) else []
+        lines.append(f"{', '.join([picture, *models, *(methods if len(methods) < len(all_methods) else ())])}: {text}")
+    return lines
 
 
 def _errors_of_metrics(collection: "Collection") -> list[str]:

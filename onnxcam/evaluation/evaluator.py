@@ -45,6 +45,8 @@ class Evaluator:
         with ExitStack() as opened:
             self._methods = self._open(opened)
             base = self._methods.base
+            if base.model_sha256 != self.identity.sha256:
+                raise InferenceError(f"{self.identity.name}: its file changed since the run began; run it again")
             check_boxes(Requests(tuple(options.metrics)), base)
             pixels = int(np.prod(base.size))
             if options.step is not None and options.step > pixels:

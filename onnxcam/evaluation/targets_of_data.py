@@ -11,6 +11,7 @@ from onnxcam.limits import is_whole
 from onnxcam.metrics.metric import Box
 
 Label = str | int
+PREDICTION = "explain the prediction (target prediction)"
 SHOWN = 5
 """The most classes that a message names."""
 
@@ -28,9 +29,9 @@ def label_of(item: DataItem) -> Label:
     if labels:
         raise TargetError(
             f"the data names no class of the whole picture, and its boxes are of several ({_listed(labels)}); "
-            f"explain the prediction instead"
+            f"{PREDICTION}"
         )
-    raise TargetError("the data names no class of this picture; explain the prediction instead, or give labels")
+    raise TargetError(f"the data names no class of this picture; label it, or {PREDICTION}")
 
 
 def model_class(label: Label, labels: Sequence[str] | None, classes: Mapping[int, str]) -> Label:
@@ -72,7 +73,7 @@ def check_labels(dataset: DataSet) -> None:
     left_out = next((f"; left out: {key}: {why}" for key, why in dataset.skipped.items()), "")
     raise TargetError(
         f"the target is the data's label, but {dataset.name} (read as {dataset.format}) has none of any picture; "
-        f"{way}, or explain the prediction{left_out}"
+        f"{way}, or {PREDICTION}{left_out}"
     )
 
 

@@ -94,6 +94,17 @@ def test_a_second_call_measures_nothing_again_and_says_so(monkeypatch: pytest.Mo
     assert done.stdout.splitlines()[-1].startswith("3 pictures, 36 rows, 3 measured before, ")
 
 
+def test_a_folder_of_results_of_other_data_says_what_is_replaced() -> None:
+    words = ("-m", "grad-cam", "--metrics", "sparseness", "--no-report")
+    evaluated("tiny.onnx", "photos", *words)
+    assert "replaced" not in called("tiny.onnx", "photos", "-m", "layer-cam", *words[2:]).stderr
+    said = " ".join(called("tiny.onnx", "photos/a", *words).stderr.split())
+    assert (
+        "tables and report in results are of other data (photos), and are replaced; `onnxcam evaluate results --run 2`"
+        in said
+    )
+
+
 def test_other_options_are_other_rows_beside_those_of_before() -> None:
     evaluated("tiny.onnx", "photos", *WORDS, "-q")
     first = mean("grad-cam", "deletion")
@@ -307,6 +318,7 @@ REFUSED = {
     "there is no model": (["photos"], "one path alone is the folder of an earlier run.*MODEL.onnx and then the data"),
     "no such model": (["tiny.onx", "photos"], "tiny.onx: no such model file"),
     "a model twice": (["tiny.onnx", "tiny.onnx", "photos"], "the model tiny.onnx is given twice"),
+    "no method": (["tiny.onnx", "photos", "-m", ""], "--method is empty"),
     "no such preset": (["tiny.onnx", "photos", "--preset", "imagenette"], "no preset is called 'imagenette'"),
     "two folders": (
         ["tiny.onnx", "photos/a", "photos"],

@@ -150,6 +150,11 @@ def test_costs_name_the_model_where_there_are_several(monkeypatch: pytest.Monkey
     text = ended([*rows(), *others], monkeypatch)
     assert "cost net.onnx, score-cam: 1.5 s and 40 passes a map" in text
     assert "other.onnx, score-cam: 3.0 s and 40 passes a map" in text
+    assert "errors 3.png: cut short |" in text, "of both models"
+    of_one = [replace(row, error="too few classes") if row.error else row for row in others]
+    assert "errors 3.png, net.onnx: cut short | 3.png, other.onnx: too few classes |" in ended(
+        [*rows(), *of_one], monkeypatch
+    )
 
 
 def test_a_chosen_method_without_a_value_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

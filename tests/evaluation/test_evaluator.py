@@ -18,7 +18,7 @@ from onnxcam import Explainer, Preset, grad_cam, rise, score_cam
 from onnxcam.errors import InferenceError, ModelError, OptionError
 from onnxcam.evaluation.dataset import DataItem, LabelledBox
 from onnxcam.evaluation.evaluator import Evaluator
-from onnxcam.evaluation.model_request import ModelRequest
+from onnxcam.evaluation.model_request import ModelRequest, identify
 from onnxcam.evaluation.options import EvaluationOptions
 from onnxcam.evaluation.rows import ItemResult, Row
 from onnxcam.metrics.baselines import BASELINES
@@ -369,6 +369,14 @@ def test_request_options_and_results_travel_to_another_process(model: Path, item
     assert [row.key for row in first.rows] == [row.key for row in second.rows]
     assert [row.value for row in first.rows] == [row.value for row in second.rows]
     np.testing.assert_array_equal(first.maps["grad-cam"], second.maps["grad-cam"])
+
+
+def test_a_file_that_is_another_one_than_the_run_began_with_is_refused(model: Path) -> None:
+    request, options = ModelRequest(str(model), OPENING), EvaluationOptions(["grad-cam"], ["sparseness"])
+    identity = identify(request)
+    onnx.save(filled(CLASSIFIER, seed=1), model)
+    with pytest.raises(InferenceError, match="its file changed since the run began"):
+        Evaluator(request, options, identity)
 
 
 def test_threads_share_an_evaluator(model: Path, tmp_path: Path) -> None:
