@@ -33,51 +33,102 @@ WEIGHTS = {
 """The inputs of operators that enter a product or a sum; those of others may be an exponent, a limit, a size."""
 PASSED_ON = ("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze")
 """Operators whose output holds the numbers of their first input."""
+SIZES = ("Shape", "Size", "EyeLike")
+"""Operators whose output follows from the size of their input alone."""
 
 
 def rounded(numbers: Floats, rng: np.random.Generator) -> Floats:
-    """Each number as one of its two neighbours in float32; 0 stays."""
+    """Each number as one of its two neighbours in float32; whole numbers stay: pixels and places are exact."""
     away = np.where(rng.random(numbers.shape) < 0.5, -np.inf, np.inf).astype(np.float32)
-    return np.where(numbers == 0, numbers, np.nextafter(numbers, away))
+    return np.where(numbers == np.rint(numbers), numbers, np.nextafter(numbers, away))
 
 
 def with_rounded_weights(model: onnx.ModelProto, rng: np.random.Generator) -> onnx.ModelProto:
     """A copy of the model with its weights in float32 rounded another way.
 
-    Weights are tensors that enter products and sums alone. Single numbers stay: most are options of a computation.
+    Weights are tensors that only enter products and sums with numbers of the image. The factor of a size is none: that
+    one would be cut off to the next lower whole number. Single numbers stay: most are options of a computation.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    uses = _uses(copy.graph)
+    uses = _Uses(_readers(copy.graph), _of_the_image(copy.graph))
     for name, tensor in _tensors(copy.graph):
-        if tensor.data_type == onnx.TensorProto.FLOAT and _is_weight(name, uses):
+        if tensor.data_type == onnx.TensorProto.FLOAT and uses.is_weight(name):
             numbers = rounded(onnx.numpy_helper.to_array(tensor), rng)
             tensor.CopyFrom(onnx.numpy_helper.from_array(numbers, tensor.name))
     return copy
 
 
-Uses = dict[str, list[tuple[onnx.NodeProto | None, int]]]
+Readers = dict[str, list[tuple[onnx.NodeProto | None, int]]]
 """For each tensor's name the nodes that read it, and as which input; None for an output of a graph."""
+
+
+@dataclass(frozen=True)
+class _Uses:
+    """What becomes of a graph's constants. of_the_image: names of tensors whose numbers depend on those of an input."""
+
+    readers: Readers
+    of_the_image: frozenset[str]
+
+    def is_weight(self, name: str) -> bool:
+        """Whether every reader of a tensor multiplies its numbers with those of the image, or adds them."""
+        readers = self.readers.get(name, [])
+        return bool(readers) and all(node is not None and self._enters(node, i) for node, i in readers)
+
+    def _enters(self, node: onnx.NodeProto, i: int) -> bool:
+        if node.domain not in STANDARD_DOMAINS:
+            return False
+        if node.op_type in PASSED_ON:
+            return i == 0 and self.is_weight(node.output[0])
+        if i not in WEIGHTS.get(node.op_type, ()):
+            return False
+        return any(name in self.of_the_image for name in node.input) or self.is_weight(node.output[0])
 
 
 def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     yield graph
     for node in graph.node:
-        for attribute in node.attribute:
-            for body in (attribute.g, *attribute.graphs):
-                if attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
-                    yield from _graphs(body)
+        for body in _bodies(node):
+            yield from _graphs(body)
 
 
-def _uses(graph: onnx.GraphProto) -> Uses:
-    uses: Uses = {}
+def _bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    for attribute in node.attribute:
+        if attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
+            yield from (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs)
+
+
+def _readers(graph: onnx.GraphProto) -> Readers:
+    readers: Readers = {}
     for part in _graphs(graph):
         for output in part.output:
-            uses.setdefault(output.name, []).append((None, 0))
+            readers.setdefault(output.name, []).append((None, 0))
         for node in part.node:
             for i, name in enumerate(node.input):
-                uses.setdefault(name, []).append((node, i))
-    return uses
+                readers.setdefault(name, []).append((node, i))
+    return readers
+
+
+def _of_the_image(graph: onnx.GraphProto) -> frozenset[str]:
+    """The names of tensors whose numbers depend on those of the graph's inputs, not on their sizes alone."""
+    weights = {tensor.name for tensor in graph.initializer}
+    names = {value.name for value in graph.input} - weights
+    _spread(graph, names)
+    return frozenset(names)
+
+
+def _spread(graph: onnx.GraphProto, names: set[str]) -> None:
+    """Adds the outputs of nodes that read one of the names, here or in a body."""
+    for node in graph.node:
+        bodies = list(_bodies(node))
+        reads = not names.isdisjoint(node.input)
+        for body in bodies:
+            if reads:
+                names.update(value.name for value in body.input)
+            _spread(body, names)
+        reads = reads or any(not names.isdisjoint(value.name for value in body.output) for body in bodies)
+        if reads and node.op_type not in SIZES:
+            names.update(node.output)
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:
@@ -90,20 +141,6 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:
                 yield from ((node.output[0], tensor) for tensor in tensors if np.prod(tensor.dims) > 1)
             if node.op_type == "ConstantOfShape":
                 yield from ((node.output[0], tensor) for tensor in tensors)
-
-
-def _is_weight(name: str, uses: Uses) -> bool:
-    """Whether every reader of a tensor multiplies or adds its numbers."""
-    readers = uses.get(name, [])
-    return bool(readers) and all(node is not None and _enters(node, i, uses) for node, i in readers)
-
-
-def _enters(node: onnx.NodeProto, i: int, uses: Uses) -> bool:
-    if node.domain not in STANDARD_DOMAINS:
-        return False
-    if node.op_type in PASSED_ON:
-        return i == 0 and _is_weight(node.output[0], uses)
-    return i in WEIGHTS.get(node.op_type, ())
 
 
 @dataclass(frozen=True, eq=False)

@@ -56,13 +56,13 @@ def test_more_than_rounding_is_refused_there_too() -> None:
         difference(deaf(), 5e-3)
 
 
-def test_numbers_are_rounded_to_a_neighbour_and_zero_stays() -> None:
+def test_numbers_are_rounded_to_a_neighbour_and_whole_ones_stay() -> None:
     numbers = np.random.default_rng(0).standard_normal((40, 50)).astype(np.float32)
-    numbers[3] = 0
+    whole = np.array([0, 1, -7, 255, 1e9, np.finfo(np.float32).max, np.inf, -np.inf], np.float32)
     moved = rounded(numbers, np.random.default_rng(1))
-    assert (np.abs(moved - numbers)[numbers != 0] == np.abs(np.nextafter(numbers, moved) - numbers)[numbers != 0]).all()
-    assert 0.4 < np.mean(moved[numbers != 0] > numbers[numbers != 0]) < 0.6
-    assert not moved[3].any()
+    assert (np.abs(moved - numbers) == np.abs(np.nextafter(numbers, moved) - numbers)).all()
+    assert 0.4 < np.mean(moved > numbers) < 0.6
+    np.testing.assert_array_equal(rounded(whole, np.random.default_rng(1)), whole)
 
 
 OPTIONS = """<ir_version: 8, opset_import: ["" : 17]>
@@ -113,9 +113,78 @@ def test_what_is_an_option_elsewhere_too_stays() -> None:
     assert changed(model.graph, after.graph) == {"w", "v"}
 
 
+SIZED = """<ir_version: 8, opset_import: ["" : 17]>
+classifier (float[N,3,16,12] x) => (float[N,5] logits)
+<float[8,3,3,3] w, float[8,8] left, float[8,8] right, float[5,8] v, float[2] factors, float[8] order, float[8] ones,
+ int64[1] two = {2}, int64[1] four = {4}, int64[1] none = {0}>
+{
+  c = Conv <pads=[1,1,1,1]> (x, w)
+  r = Relu (c)
+  shape = Shape (r)
+  batch = Slice (shape, none, two)
+  sides = Slice (shape, two, four)
+  lengths = Cast <to=1> (sides)
+  longer = Mul (lengths, factors)
+  sizes = Cast <to=7> (longer)
+  whole = Concat <axis=0> (batch, sizes)
+  wide = Resize <mode="linear"> (r, , , whole)
+  same = Mul (order, ones)
+  places = Cast <to=7> (same)
+  turned = Gather <axis=1> (wide, places)
+  features = Relu (turned)
+  p = GlobalAveragePool (features)
+  f = Flatten (p)
+  both = MatMul (left, right)
+  g = MatMul (f, both)
+  logits = Gemm <transB=1> (g, v)
+}"""
+"""Products of sizes and of constants, which become whole numbers, and a weight that is itself a product."""
+
+
+def sized() -> onnx.ModelProto:
+    model = filled(SIZED, check=False)
+    numbers = {"factors": [1.5, 2.5], "order": np.arange(8) / 0.7, "ones": np.full(8, 0.7)}
+    for tensor in model.graph.initializer:
+        if tensor.name in numbers:
+            tensor.CopyFrom(numpy_helper.from_array(np.asarray(numbers[tensor.name], np.float32), tensor.name))
+    return model
+
+
+def test_factors_of_sizes_and_places_are_no_weights() -> None:
+    model = sized()
+    after = with_rounded_weights(model, np.random.default_rng(0))
+    assert changed(model.graph, after.graph) == {"w", "left", "right", "v"}
+
+
+def test_a_weight_in_the_body_of_a_loop_is_rounded_where_it_meets_the_image() -> None:
+    model = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["" : 17]>
+net (float[N,4] x, int64 turns) => (float[N,4] y)
+<float[4] outer = {0.1, 0.2, 0.3, 0.4}, bool go = {1}>
+{
+  length = Shape (x)
+  y = Loop (turns, go, x) <body = once (int64 i, bool on, float[N,4] before) => (bool again, float[N,4] after)
+    <float[4] inner = {0.1, 0.2, 0.3, 0.4}, float[4] scale = {0.1, 0.2, 0.3, 0.4}>
+    { again = Identity (on)
+      real = Cast <to=1> (length)
+      first = Slice (real, none, one)
+      longer = Mul (first, scale)
+      size = ReduceMax (longer)
+      sum = Add (before, inner)
+      larger = Mul (sum, outer)
+      after = Pow (larger, size) }>
+}""")
+    for name in ("none", "one"):
+        model.graph.initializer.append(numpy_helper.from_array(np.int64([name == "one"]), name))
+    after = with_rounded_weights(model, np.random.default_rng(0))
+    assert changed(model.graph, after.graph) == {"outer"}
+    bodies = [graph.node[1].attribute[0].g for graph in (model.graph, after.graph)]
+    assert changed(bodies[0], bodies[1]) == {"inner"}
+
+
+@pytest.mark.parametrize("make", [with_options, sized])
 @pytest.mark.parametrize("by", [0.9999, 0.995, 0.9])
-def test_a_wrong_map_of_a_model_with_such_options_is_refused(by: float) -> None:
-    model = with_options()
+def test_a_wrong_map_of_a_model_with_such_options_is_refused(by: float, make: Callable[[], onnx.ModelProto]) -> None:
+    model = make()
     compiled = compile(model)
     with (
         onnxcam.Explainer(model, "grad-cam", providers=["cpu"]) as explain,
@@ -164,9 +233,9 @@ def test_a_weight_that_a_node_fills_is_rounded_and_a_filled_exponent_is_not() ->
         (old,) = (tensor for tensor in model.graph.initializer if tensor.name == name)
         model.graph.initializer.remove(old)
         model.graph.initializer.append(numpy_helper.from_array(np.asarray(dims), f"{name}_shape"))
-        value = numpy_helper.from_array(np.full(1, 2, np.float32))
+        value = numpy_helper.from_array(np.full(1, 1.5, np.float32))
         model.graph.node.insert(0, onnx.helper.make_node("ConstantOfShape", [f"{name}_shape"], [name], value=value))
     after = with_rounded_weights(model, np.random.default_rng(0))
     exponents, bias = (numpy_helper.to_array(node.attribute[0].t)[0] for node in after.graph.node[:2])
-    assert exponents == 2
-    assert abs(bias - 2) in (np.spacing(np.float32(2)), np.spacing(np.float32(1)))
+    assert exponents == 1.5
+    assert abs(bias - 1.5) == np.spacing(np.float32(1.5))

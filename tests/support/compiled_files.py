@@ -1,6 +1,7 @@
 """Compiled files that were damaged on purpose, and the Explainer that they are compared with."""
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 
 import onnxcam
@@ -9,22 +10,23 @@ from onnxcam.surgeon.loading import ModelFile
 
 def with_moved_map(data: bytes, by: float) -> bytes:
     """The compiled file, whose map is too large by so much everywhere."""
-    return _with_map(data, "Add", by)
+    return with_changed(data, "saliency_map", "Add", np.float32(by))
 
 
 def with_scaled_map(data: bytes, by: float) -> bytes:
     """The compiled file, whose map is multiplied."""
-    return _with_map(data, "Mul", by)
+    return with_changed(data, "saliency_map", "Mul", np.float32(by))
 
 
-def _with_map(data: bytes, operator: str, by: float) -> bytes:
+def with_changed(data: bytes, output: str, operator: str, by: npt.ArrayLike) -> bytes:
+    """The compiled file, with the output of an operator in place of its output; the operator also gets `by`."""
     proto = onnx.load_from_string(data)
-    (node,) = (n for n in proto.graph.node if "saliency_map" in n.output)
-    node.output[0] = "right"
+    (node,) = (n for n in proto.graph.node if output in n.output)
+    node.output[list(node.output).index(output)] = "unchanged"
     for other in proto.graph.node:
-        other.input[:] = ["right" if name == "saliency_map" else name for name in other.input]
-    proto.graph.node.append(onnx.helper.make_node(operator, ["right", "by"], ["saliency_map"]))
-    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(by), "by"))
+        other.input[:] = ["unchanged" if name == output else name for name in other.input]
+    proto.graph.node.append(onnx.helper.make_node(operator, ["unchanged", "by"], [output]))
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(by), "by"))
     return bytes(proto.SerializeToString())
 
 
