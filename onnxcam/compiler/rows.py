@@ -4,7 +4,7 @@ N images and T targets give R = max(N,T) maps. Every tensor that enters the part
 it has one entry, and the model's own outputs keep N entries.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -17,19 +17,18 @@ from onnxcam.surgeon.ir import Model, Node, Shape, Value
 def with_rows(
     model: Model, b: Builder, tensor: Value, images: Value, given: Value, traces: Traces, own: Collection[str]
 ) -> tuple[Value, dict[str, Shape]]:
-    """(the tensor with R entries, the shapes of all tensors), where the graph behind `tensor` has R entries then.
+    """(the tensor with R entries, the shapes of all tensors); the graph behind `tensor` has R entries then.
 
-    images (N,...) and given (T,): the image input and the targets. own: names of the model's outputs. The tensor comes
-    back as it is where the graph cannot run another number of entries than there are images. Changes the model.
+    images (N,...) and given (T,): the image input and the targets. own: names of the model's outputs. Where the part
+    behind the tensor runs no other number of entries than there are images, since it counts them or a node between its
+    operators would end a fusion, the inputs are repeated and the whole model runs once for each map. Changes the model.
     """
     shapes = dict(traces.shapes)
-    crossing = _crossing(model, tensor, traces)
-    if crossing is None or is_quantised(model):
-        return tensor, shapes
-    behind = ir.reached_from(model, str(tensor.name)) - {str(tensor.name)}
+    crossing = None if is_quantised(model) else _crossing(model, tensor, traces)
+    behind = ir.reached_from(model, str(tensor.name)) - {str(tensor.name)} if crossing is not None else set(own)
+    repeated, crossing = tensor, crossing if crossing is not None else _inputs(model, shapes)
     count = _length(b, images)
     rows = b("Max", count, _length(b, given))
-    repeated = tensor
     for value, uses in crossing:
         rank = len(shapes[str(value.name)])
         sides = b("Concat", rows, b.constant([1] * (rank - 1), np.int64), axis=0) if rank > 1 else rows
@@ -67,7 +66,17 @@ def _first(b: Builder, output: Value, count: Value, axis: int) -> Value:
     return kept
 
 
-def _crossing(model: Model, tensor: Value, traces: Traces) -> list[tuple[Value, list[tuple[Node, int]]]] | None:
+Crossing = list[tuple[Value, list[tuple[Node, int]]]]
+"""Tensors with an entry for each image, and who reads them."""
+
+
+def _inputs(model: Model, shapes: Mapping[str, Shape]) -> Crossing:
+    """The model's inputs, with all who read them."""
+    batched = [value for value in model.graph.inputs if shapes.get(str(value.name), ())[:1] == (None,)]
+    return [(value, [(use.node, use.idx) for use in value.uses()]) for value in batched]
+
+
+def _crossing(model: Model, tensor: Value, traces: Traces) -> Crossing | None:
     """The tensors with an entry for each image that enter the part behind `tensor`, with who reads them there.
 
     None where a number that follows from the batch enters it, or a tensor whose first axis is not the batch.
