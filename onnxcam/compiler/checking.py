@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.compiler.feeds import feeds_of
-from onnxcam.compiler.file_shapes import with_file_shapes
 from onnxcam.compiler.interface import Interface
+from onnxcam.compiler.model_outputs import ModelOutputs, model_outputs
 from onnxcam.compiler.prepared import PREDICTION
 from onnxcam.compiler.rounding import Roundings
 from onnxcam.engine.session import Session
@@ -21,21 +21,17 @@ from onnxcam.explainer.explainer import Explainer, opened_model
 from onnxcam.inputs import bundled
 from onnxcam.inputs.loader import ImageLike, ModelInput
 from onnxcam.network.dry_run import noise
-from onnxcam.network.opening import OpenedModel
-from onnxcam.network.verification import SURGERY_TOLERANCE
 from onnxcam.outputs.overlay import on_picture
 from onnxcam.outputs.saliency import Saliency
-from onnxcam.surgeon import ir
-from onnxcam.surgeon.ir import Model
 from onnxcam.surgeon.loading import ModelFile
-from onnxcam.types import Arrays, Image, Map, NoteCode, Progress
+from onnxcam.types import Arrays, Image, Map, Progress
 
 TOLERANCE, ROUNDED_TOLERANCE = 1e-5, 1e-3
 """The largest difference of a map in [0,1]; of a quantised file, one in half precision, or one that resizes."""
 ESTIMATED_TOLERANCE, ENOUGH = 0.06, 64
 """The largest root mean square by which an estimated map may be off with a budget of ENOUGH; fewer masks tell less."""
-RESIZED_TOLERANCE = 1e-3
-"""The largest difference of an output, over its largest number, of a file that resizes the picture."""
+RANGE_TOLERANCE = 1e-3
+"""By how much the ends of a raw map may be off, over its extent."""
 
 BATCH_TOLERANCE = 0.05
 """By how much a batch may change a map: rounding moves samples over the kinks of ReLUs."""
@@ -43,8 +39,6 @@ ROUNDING = 2.0
 """How many times as far as a map moves by rounding a file's may be off."""
 MOST_ROUNDED = 1e-2
 """The largest difference that rounding may explain."""
-NUMBERS = "fiubV"
-"""Kinds of NumPy's types whose numbers are compared within a tolerance; bfloat16 is of kind V."""
 NOISE = (75, 53, 3)
 """Shape of the picture of noise."""
 
@@ -85,9 +79,9 @@ def check_compiled(
     opened = opened_model(explainer)
     limits = opened.options.limits
     compiled = Session(data, ("cpu",), opened.options.threads, limits=limits)
-    original = Session(ir.to_bytes(_original(file, opened)), ("cpu",), opened.options.threads, limits=limits)
+    outputs = model_outputs(file, opened, raw=interface.picture is not None)
     between = _root_mean_square if estimated else _largest
-    check = _Check(compiled, original, interface, explainer, target, between, file, reopen)
+    check = _Check(compiled, outputs, interface, explainer, target, between, tolerance, file, reopen)
     worst, undefined = 0.0, list[UndefinedSaliency]()
     try:
         if progress is not None:
@@ -106,32 +100,19 @@ def check_compiled(
                     )
                 for index, of_class in differences.items():
                     if not of_class <= tolerance:
-                        check.refuse_beyond_rounding(image, index, of_class, tolerance)
+                        check.refuse_beyond_rounding(image, index, of_class)
                 worst = max(worst, difference)
             if progress is not None:
                 progress(i + 1, len(images))
         if len(undefined) < len(images):
+            check.check_targets(images[0])
             check.check_batch(images[0].image)
     finally:
         compiled.close()
-        original.close()
+        outputs.session.close()
     if len(undefined) == len(images):
         raise CompileError(f"the method has no map of any test picture, so no file can be checked: {undefined[0]}")
     return Difference(worst, len(images) - len(undefined), len(undefined))
-
-
-def _original(file: ModelFile, opened: OpenedModel) -> Model:
-    """The graph of the file itself, whose outputs the compiled file must give.
-
-    Where the file's image has another batch or other axes than the opened one, or its numbers no kernels, the graph as
-    opened, which was compared with the file when it was opened, with the shapes of the file.
-    """
-    image = opened.anatomy.image
-    rewritten = any(note.code is NoteCode.COMPUTED_IN_FLOAT32 for note in (*opened.notes, *opened.anatomy.notes))
-    same_batch = (image.batch or 1) == (opened.network.fixed or 1)
-    if image.added or rewritten or not same_batch:
-        return with_file_shapes(ir.edit(opened.model), opened)
-    return file.model
 
 
 def _images(explainer: Explainer, pictures: Sequence[ImageLike], *, raw: bool) -> list[ModelInput]:
@@ -151,18 +132,19 @@ def _images(explainer: Explainer, pictures: Sequence[ImageLike], *, raw: bool) -
 
 @dataclass(frozen=True, eq=False)
 class _Check:
-    """The two sessions that are compared, and what is known of the file.
+    """The file and what it is compared with.
 
-    target: the class that is baked in. between: how far two maps are apart. file, reopen: the model, and what opens
-    another one as `explainer` was.
+    outputs: of the model itself. target: the class that is baked in. between: how far two maps are apart. tolerance: of
+    that distance. file, reopen: the model, and what opens another one as `explainer` was.
     """
 
     compiled: Session
-    original: Session
+    outputs: ModelOutputs
     interface: Interface
     explainer: Explainer
     target: int | None
     between: Callable[[Map, Map], float]
+    tolerance: float
     file: ModelFile
     reopen: Callable[[ModelFile], Explainer]
 
@@ -174,7 +156,7 @@ class _Check:
         for word, saliency in zip(words, expected, strict=True):
             results = dict(self._results(image, word, saliency.target.index))
             differences[saliency.target.index] = self._difference_of_map(results, saliency)
-        self._check_outputs(image, results)
+        self.outputs.check(_feeds(self.explainer, image.image), results)
         return differences
 
     def _words(self) -> list[str | int | None]:
@@ -209,19 +191,27 @@ class _Check:
                 f"a class in with --target, or compile the float export of a quantised model"
             )
         difference = self.between(np.asarray(results[interface.map][0]), saliency.map)
+        self._check_range(results[interface.range][0], saliency.raw, difference)
         return (
             difference if interface.picture is None else max(difference, self._difference_on_picture(results, saliency))
         )
 
-    def _check_outputs(self, image: ModelInput, results: Arrays) -> None:
-        """Raises CompileError where the file's results differ from what the model gives."""
-        limit = SURGERY_TOLERANCE if self.interface.picture is None else RESIZED_TOLERANCE
-        outputs = [name for name in self.original.outputs if name in results]
-        feeds = {n: a for n, a in _feeds(self.explainer, image.image).items() if n in self.original.inputs}
-        for name, expected in zip(outputs, self.original.run(outputs, feeds), strict=True):
-            _check_output(name, results[name], expected, limit)
+    def _check_range(self, ends: npt.NDArray[np.generic], raw: Map, difference: float) -> None:
+        """Raises CompileError for other ends of the raw map than the expected one's. difference: of the map in [0,1].
 
-    def refuse_beyond_rounding(self, image: ModelInput, index: int, difference: float, tolerance: float) -> None:
+        An estimate has other ends, and a search may: rounding scales a raw map that no gradient holds.
+        """
+        expected = np.array([raw.min(), raw.max()], np.float64)
+        off = np.abs(np.asarray(ends, np.float64) - expected).max()
+        limit = max(RANGE_TOLERANCE, ROUNDING * difference) * np.ptp(expected)
+        if self.tolerance <= ROUNDED_TOLERANCE and not off <= limit:
+            raise CompileError(
+                f"the compiled file gives {ends[0]:.4g} and {ends[1]:.4g} as the ends of the raw map where they are "
+                f"{expected[0]:.4g} and {expected[1]:.4g}, so it is not written; compile another method, and please "
+                f"report this model"
+            )
+
+    def refuse_beyond_rounding(self, image: ModelInput, index: int, difference: float) -> None:
         """Raises CompileError unless the map of class `index` moves as far when the image or the weights are rounded.
 
         `onnxcam explain` and the file then differ by as much as the former does from itself (rounding.py).
@@ -237,8 +227,8 @@ class _Check:
         if not difference <= ROUNDING * moved:
             raise CompileError(
                 f"the compiled file's maps differ by {difference:.2g} from those of `onnxcam explain` (at most "
-                f"{tolerance:g} is allowed), so it is not written; compile another method, or name another --layer, "
-                f"and please report this model"
+                f"{self.tolerance:g} is allowed), so it is not written; compile another method, or name another "
+                f"--layer, and please report this model"
             )
 
     def _distance(self, one: Saliency, other: Saliency) -> float:
@@ -250,6 +240,32 @@ class _Check:
         assert other.placement is not None
         maps = on_picture(one.map, one.placement), on_picture(other.map, other.placement)
         return max(distance, self.between(*maps))
+
+    def check_targets(self, image: ModelInput) -> None:
+        """Compares the maps of two targets in one run with those of each alone. Raises CompileError where they differ.
+
+        A file with a class baked in, or of a model that is fixed to one image, has no such run.
+        """
+        opened, interface = opened_model(self.explainer), self.interface
+        entry = next((tensor for tensor in interface.inputs if tensor.name == interface.target), None)
+        if entry is None or entry.shape == (1,):
+            return
+        feeds, count = self._feeds(image), opened.network.fixed or 1
+        first = self._maps(feeds, entry.name, np.full(count, -1, np.int64))
+        best = int(first[interface.map_target][0])
+        pair = np.array([best, (best + 1) % opened.anatomy.logits.classes])
+        second = self._maps(feeds, entry.name, np.full(count, pair[1]))
+        both = self._maps(feeds, entry.name, np.resize(pair, max(count, 2)))
+        if not _are_rows(interface, both, (first, second)):
+            raise CompileError(
+                "targets of one run change each other's maps in the compiled file, so it is not written; bake a class "
+                "in with --target, and please report this model"
+            )
+
+    def _maps(self, feeds: Arrays, name: str, targets: npt.NDArray[np.int64]) -> Arrays:
+        """The maps and their classes of these targets."""
+        names = [self.interface.map, self.interface.map_target]
+        return dict(zip(names, self.compiled.run(names, {**feeds, name: targets}), strict=True))
 
     def check_batch(self, image: Image) -> None:
         """Compares the maps of two images in one run with those of each alone. Raises CompileError where they differ.
@@ -264,15 +280,18 @@ class _Check:
         stacked = {entry.name, *(name for name, batched in opened.network.extra.items() if batched)}
         together = {n: np.concatenate([f[n] for f in alone]) if n in stacked else a for n, a in alone[0].items()}
         wish = {} if interface.target is None else {interface.target: np.full(1, -1, np.int64)}
+        names = list(self.compiled.outputs)
         one, other, both = (
-            np.asarray(self.compiled.run([interface.map], {**feeds, **wish}, pictures=2)[0], np.float64)
+            dict(zip(names, self.compiled.run(names, {**feeds, **wish}, pictures=2), strict=True))
             for feeds in (*alone, together)
         )
-        if both.shape[0] != 2 or not np.abs(both - np.concatenate([one, other])).max() <= BATCH_TOLERANCE:
+        if not _are_rows(interface, both, (one, other)):
             raise CompileError(
                 "images of one run change each other's maps in the compiled file, so it is not written; export the "
                 "model with a batch of 1, and please report it"
             )
+        if opened.anatomy.image.batch is None:  # else the model itself runs no two images
+            self.outputs.check(together, both)
 
     def _difference_on_picture(self, results: Arrays, saliency: Saliency) -> float:
         """How far the maps on the picture are apart. Raises CompileError for another box."""
@@ -287,6 +306,15 @@ class _Check:
                 f"it without --raw, and please report this model"
             )
         return self.between(np.asarray(results[interface.picture_map][0]), on_picture(saliency.map, saliency.placement))
+
+
+def _are_rows(interface: Interface, together: Arrays, alone: Sequence[Arrays]) -> bool:
+    """Whether the first maps of a run are those of several runs alone, and of the same classes."""
+    maps, classes = together[interface.map], together[interface.map_target]
+    return len(maps) >= len(alone) and all(
+        classes[i] == one[interface.map_target][0] and _largest(maps[i], one[interface.map][0]) <= BATCH_TOLERANCE
+        for i, one in enumerate(alone)
+    )
 
 
 def _largest(a: Map, b: Map) -> float:
@@ -307,38 +335,3 @@ def _feeds(explainer: Explainer, image: Image) -> Arrays:
 
 def _target(explainer: Explainer, word: str | int | None, index: int) -> npt.NDArray[np.int64]:
     return np.full(opened_model(explainer).network.fixed or 1, -1 if word is None else index, np.int64)
-
-
-def _check_output(
-    name: str, actual: npt.NDArray[np.generic], expected: npt.NDArray[np.generic], tolerance: float
-) -> None:
-    if actual.shape != expected.shape or actual.dtype != expected.dtype:
-        raise CompileError(
-            f"the compiled file gives the model's output {name!r} as {actual.dtype} {list(actual.shape)} where the "
-            f"model gives {expected.dtype} {list(expected.shape)}, so it is not written; export the model without that "
-            f"output, or compile another method"
-        )
-    if not _are_alike(actual, expected, tolerance):
-        raise CompileError(
-            f"the compiled file changes the model's output {name!r}, so it is not written; a quantised model may round "
-            f"otherwise: compile its float export, or grad-cam; of another model compile another method"
-        )
-
-
-def _are_alike(actual: object, expected: object, tolerance: float) -> bool:
-    """Whether numbers differ by no more than a share of the largest one, and everything else is equal.
-
-    An array of objects holds the parts of a sequence, or texts.
-    """
-    if isinstance(actual, dict) and isinstance(expected, dict):
-        same = actual.keys() == expected.keys()
-        return same and all(_are_alike(actual[key], expected[key], tolerance) for key in expected)
-    one, other = np.asarray(actual), np.asarray(expected)
-    if one.shape != other.shape:
-        return False
-    if other.dtype.kind == "O" and isinstance(expected, np.ndarray):
-        return all(_are_alike(a, b, tolerance) for a, b in zip(one.flat, other.flat, strict=True))
-    if other.dtype.kind not in NUMBERS:
-        return bool(actual == expected) if other.ndim == 0 else bool(np.array_equal(one, other))
-    limit = tolerance * float(np.abs(np.asarray(other, np.float64)).max(initial=1e-6))
-    return np.allclose(np.asarray(one, np.float64), np.asarray(other, np.float64), 0, limit, equal_nan=True)

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from compiled_files import reopened
+from compiled_files import reopened, with_changed
 from small_models import CLASSIFIER, PIXELS, SCALED_BY_BATCH, filled
 from tiny import DENSE
 from typer.testing import CliRunner
@@ -21,6 +22,7 @@ from onnxcam.compiler.batch_methods import BATCH_METHODS
 from onnxcam.compiler.checking import check_compiled
 from onnxcam.compiler.compiled import Compiled, compile
 from onnxcam.compiler.metadata import read_compiled
+from onnxcam.compiler.prepared import PREDICTION
 from onnxcam.compiler.registry import COMPILABLE
 from onnxcam.errors import CompileError, ModelError, OptionError, TargetError
 from onnxcam.surgeon.loading import read_model
@@ -214,22 +216,81 @@ def test_a_file_whose_images_change_each_other_is_refused(classifier: onnx.Model
             check_compiled(proto.SerializeToString(), *arguments, reopen=reopened)
 
 
-def test_a_file_with_another_map_or_another_answer_is_refused(classifier: onnx.ModelProto) -> None:
+@pytest.mark.parametrize(
+    ("output", "operator", "by", "message"),
+    [
+        ("saliency_map", "Mul", np.float32(0.9), "maps differ by"),
+        ("saliency_range", "Mul", np.float32(1.01), "ends of the raw map"),
+        ("saliency_range", "Add", np.float32([[0, 0.1]]), "ends of the raw map"),
+        ("saliency_target", "Add", np.int64(1), "explains class"),
+        ("saliency_map", "CumSum", np.int64(0), "targets of one run"),
+        ("saliency_target", "CumSum", np.int64(0), "targets of one run"),
+        ("logits", "Mul", np.float32(1.002), "changes the model's output"),
+        ("logits", "CumSum", np.int64(0), "changes the model's output"),
+    ],
+    ids=str,
+)
+def test_a_file_with_another_answer_is_refused(
+    output: str, operator: str, by: np.ndarray, message: str, classifier: onnx.ModelProto
+) -> None:
+    """CumSum spoils the second image or target alone."""
     compiled = compile(classifier)
     with onnxcam.Explainer(classifier, "grad-cam", providers=["cpu"]) as explain:
-        for name, message in (("saliency_map", "maps differ by"), ("logits", "changes the model's output")):
-            proto = onnx.load_from_string(compiled.bytes)
-            (node,) = (n for n in proto.graph.node if name in n.output)
-            for other in proto.graph.node:
-                other.input[:] = ["right" if i == name else i for i in other.input]
-            node.output[0] = "right"
-            proto.graph.node.append(onnx.helper.make_node("Mul", ["right", "share"], [name]))
-            proto.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(0.9), "share"))
-            with pytest.raises(CompileError, match=message):
-                check_compiled(
-                    proto.SerializeToString(), compiled.interface, explain, read_model(classifier), None, (), 1e-5,
-                    reopen=reopened,
-                )  # fmt: skip
+        check = partial(
+            check_compiled, interface=compiled.interface, explainer=explain, file=read_model(classifier), target=None,
+            pictures=(), tolerance=1e-5, reopen=reopened,
+        )  # fmt: skip
+        assert check(compiled.bytes).map <= 1e-5
+        with pytest.raises(CompileError, match=message):
+            check(with_changed(compiled.bytes, output, operator, by))
+
+
+def test_the_class_of_each_image_is_compared_where_the_prediction_is_baked_in(classifier: onnx.ModelProto) -> None:
+    compiled = compile(classifier, target="top1")
+    data = with_changed(compiled.bytes, "saliency_target", "CumSum", np.int64(0))
+    with (
+        onnxcam.Explainer(classifier, "grad-cam", providers=["cpu"]) as explain,
+        pytest.raises(CompileError, match="images of one run"),
+    ):
+        check_compiled(data, compiled.interface, explain, read_model(classifier), PREDICTION, (), 1e-5, reopen=reopened)
+
+
+@pytest.mark.parametrize("operator", ["Mul", "CumSum"])
+def test_a_file_of_pictures_with_another_answer_is_refused(operator: str, classifier: onnx.ModelProto) -> None:
+    compiled, by = compile(classifier, raw=True, preset="imagenet"), {"Mul": np.float32(1.01), "CumSum": np.int64(0)}
+    output, message = {"Mul": ("saliency_range", "ends of"), "CumSum": ("saliency_map", "targets of one run")}[operator]
+    with (
+        onnxcam.Explainer(classifier, "grad-cam", preset="imagenet", providers=["cpu"]) as explain,
+        pytest.raises(CompileError, match=message),
+    ):
+        check_compiled(
+            with_changed(compiled.bytes, output, operator, by[operator]), compiled.interface, explain,
+            read_model(classifier), None, (), 1e-3, reopen=reopened,
+        )  # fmt: skip
+
+
+COUNTED = CLASSIFIER.replace("  logits = ", """  sides = Shape <end=1> (x)
+  count = Squeeze (sides)
+  images = Range (none, count, one)
+  rows = Unsqueeze (images, minus)
+  starts = Mul (rows, width)
+  places = Add (starts, columns)
+  line = Reshape (flat, minus)
+  each = Gather (line, places)
+  logits = """).replace("(flat, w3, b3)", "(each, w3, b3)").replace("float[5] b3>", """float[5] b3, int64 none = {0},
+ int64 one = {1}, int64[1] minus = {-1}, int64 width = {8}, int64[8] columns = {0,1,2,3,4,5,6,7}>""")  # fmt: skip
+"""Reads each image's features at places that it counts from the number of images, as an export of as_strided does."""
+
+
+@pytest.mark.parametrize("method", ["grad-cam", "gradient"])
+def test_several_targets_of_one_image_where_the_model_counts_its_images(method: str) -> None:
+    model = filled(COUNTED)
+    compiled = compile(model, method)
+    results = run(compiled, {"x": IMAGES[:1], "target": targets(-1, 2, 4)})
+    assert results["logits"].shape == (1, 5)
+    with onnxcam.Explainer(model, method, providers=["cpu"]) as explain:
+        for i, target in enumerate((None, 2, 4)):
+            np.testing.assert_allclose(results["saliency_map"][i], explain(IMAGES[0], target).map, atol=1e-6)
 
 
 def test_every_compiled_method_is_a_method() -> None:

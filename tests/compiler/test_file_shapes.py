@@ -7,8 +7,8 @@ import pytest
 from small_models import filled
 
 import onnxcam
-from onnxcam.compiler.checking import _check_output
 from onnxcam.compiler.compiled import compile
+from onnxcam.compiler.model_outputs import _check_output
 from onnxcam.errors import CompileError
 
 Array = np.ndarray

@@ -6,8 +6,8 @@ import onnxruntime
 import pytest
 from small_models import CLASSIFIER, filled
 
-from onnxcam.compiler.checking import _check_output
 from onnxcam.compiler.compiled import compile
+from onnxcam.compiler.model_outputs import _check_output
 from onnxcam.errors import CompileError
 
 IMAGES = np.random.default_rng(3).standard_normal((2, 3, 16, 12)).astype(np.float32)
