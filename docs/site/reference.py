@@ -40,7 +40,7 @@ PAGES: Mapping[str, ReferencePage] = {
     ),
     "targets": ReferencePage(
         "Targets",
-        "What is explained, where it is not a class. A class is a number, a label, `top1` to `topN`, or None: the "
+        "What is explained, where it is not a class. A class is a number, a label, `rank1` to `rankN` (`top5`: the five best), or None: the "
         "prediction.",
         _public("Box Element Region Similarity Timestep"),
     ),

@@ -173,7 +173,11 @@ class TargetArgs:
 
     target: Annotated[
         list[str] | None,
-        option(WHAT, "A class: index, label, or top1, top2, ... Repeat it for several; they share the forward passes."),
+        option(
+            WHAT,
+            "A class: index or label; top5: the five best; rank5: the fifth. Repeat it for several; they "
+            "share the forward passes. Default: the best.",
+        ),
     ] = None
     index: Annotated[
         list[str] | None,
@@ -182,7 +186,9 @@ class TargetArgs:
     box: Annotated[
         list[str] | None,
         option(
-            WHAT, "A detector's box: its place in the table, or top1, top2, ... --target says the class.", metavar="N"
+            WHAT,
+            "A detector's box: its place in the table; top5: the five best; rank5: the fifth. --target says the class.",
+            metavar="N",
         ),
     ] = None
     region: Annotated[

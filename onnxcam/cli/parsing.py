@@ -110,11 +110,11 @@ def split_labels(texts: Sequence[str], labels: Sequence[str]) -> list[str]:
 
 
 def split_classes(texts: Sequence[str]) -> list[str]:
-    """Classes, each once. Indices and ranks may share one text (top1,top2); a label may contain commas."""
+    """Classes, each once. Indices and ranks may share one text (top1,rank3); a label may contain commas."""
     classes: list[str] = []
     for text in texts:
         parts = [part.strip() for part in text.split(",")]
-        several = all(re.fullmatch(r"top-?\d+|\d+", part, re.IGNORECASE) for part in parts)
+        several = all(re.fullmatch(r"(?:top|rank)-?\d+|\d+", part, re.IGNORECASE) for part in parts)
         classes.extend(parts if several else [text])
     return list(dict.fromkeys(classes))
 

@@ -162,7 +162,7 @@ class _Check:
     def _words(self) -> list[str | int | None]:
         """The targets that are compared: the prediction and the second class, or what is baked in."""
         if self.target is None:
-            return [None, "top2"]
+            return [None, "rank2"]
         return [self.target if self.target != PREDICTION else None]
 
     def _results(self, image: ModelInput, word: str | int | None, index: int) -> Arrays:

@@ -34,7 +34,7 @@ from onnxcam.compiler.triton import model_config, model_name, repository_paths
 from onnxcam.errors import CompileError, OptionError
 from onnxcam.explainer.arguments import checked_method
 from onnxcam.explainer.explainer import Explainer, opened_model
-from onnxcam.explainer.targets.classes import class_index, is_rank
+from onnxcam.explainer.targets.classes import class_index, is_best, is_rank
 from onnxcam.inputs.loader import ImageLike
 from onnxcam.inputs.presets import Preset
 from onnxcam.limits import SAFE, Limits, brief, check_limits
@@ -234,7 +234,7 @@ def _baked(explainer: Explainer, target: int | str | None) -> int | None:
     if target is None:
         return None
     if is_rank(target):
-        if str(target).strip().lower() in ("top1", "top-1"):
+        if is_best(target):
             return PREDICTION
         raise OptionError(f"{target} cannot be baked in; give a class, or top1 for the prediction, or leave it out")
     classes = explainer.anatomy.logits.classes

@@ -17,7 +17,7 @@ from onnxcam.explainer.explainer import Explainer
 from onnxcam.explainer.measuring import Again, Requests, check_boxes, measured, same_target
 from onnxcam.explainer.shares import Shares
 from onnxcam.explainer.targets.kind import TargetLike, Targets
-from onnxcam.explainer.targets.registry import target_list
+from onnxcam.explainer.targets.registry import each_target
 from onnxcam.explainer.together import Together, explain_together
 from onnxcam.inputs.loader import ImageLike
 from onnxcam.methods.blocks import Method
@@ -65,7 +65,7 @@ def compare(
     check_arguments({"progress": progress})
     several = isinstance(pictures, list | tuple)
     images: Sequence[Any] = pictures if several else [pictures]  # type: ignore[assignment]
-    requests = target_list(targets)
+    requests = each_target(targets)
     if not images:
         raise OptionError("there is no picture to compare")
     if len(images) > 1 and len(requests) > 1:

@@ -31,7 +31,7 @@ from onnxcam.explainer.prefetch import explain_each
 from onnxcam.explainer.results import ExplainerInfo, ForwardPass
 from onnxcam.explainer.shares import Shares
 from onnxcam.explainer.targets.kind import TargetLike, Targets
-from onnxcam.explainer.targets.registry import target_list
+from onnxcam.explainer.targets.registry import each_target, one_target
 from onnxcam.inputs.choices import (
     changed_fields,
     choose_kind,
@@ -243,7 +243,7 @@ class Explainer:
 
     def __call__(self, image: ImageLike, target: TargetLike = None) -> Saliency:
         """Explains one picture for one target; the target is the predicted class if None. Raises OnnxCamError."""
-        return self.explain(image, [target])[0]
+        return self.explain(image, one_target(target))[0]
 
     def explain(
         self,
@@ -254,14 +254,14 @@ class Explainer:
         inputs: Mapping[str, npt.ArrayLike] | None = None,
         progress: Progress | None = None,
     ) -> list[Saliency]:
-        """Explains one picture and returns one Saliency per target, in order.
+        """Explains one picture and returns one Saliency per target, in order; 'top5' is five targets.
 
         Targets of one output share the features and every forward pass. name: what the provenance calls the picture, if
         it is an array. inputs: values of the model's extra inputs for this picture. progress: called with (done, all)
         forward passes after the first; all is an expectation and may fall. Raises OnnxCamError.
         """
         check_arguments({"progress": progress})
-        requested = target_list(targets)
+        requested = each_target(targets)
         if self._isolated is not None:
             check_arguments({"name": name, "inputs": inputs})
             return self._isolated.explain(image, requested, {"name": name, "inputs": inputs}, progress)
@@ -340,7 +340,7 @@ class Explainer:
         """
         self._refuse_isolated("scorer()")
         model_input, values = self._read(image, None, inputs)
-        return self._pipeline.scorer(model_input, target_list(targets), values, choose(Score, score, "score"))
+        return self._pipeline.scorer(model_input, each_target(targets), values, choose(Score, score, "score"))
 
     def measure(
         self,

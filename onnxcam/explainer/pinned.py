@@ -1,6 +1,6 @@
 """pinned(): the target of an explanation, so that another model with the same outputs explains the same numbers.
 
-A target such as None or 'top2' is resolved against what a model gives. Pinned, it names the class by its index, and a
+A target such as None or 'rank2' is resolved against what a model gives. Pinned, it names the class by its index, and a
 region where a class is predicted becomes a mask.
 """
 

@@ -14,7 +14,7 @@ from onnxcam.explainer.explainer import Explainer
 from onnxcam.explainer.pipeline import Explained
 from onnxcam.explainer.results import ForwardPass, ForwardResult
 from onnxcam.explainer.targets.kind import TargetLike, Targets
-from onnxcam.explainer.targets.registry import target_list
+from onnxcam.explainer.targets.registry import each_target
 from onnxcam.inputs.loader import ImageLike, ModelInput
 from onnxcam.types import Progress
 
@@ -49,7 +49,7 @@ def explain_together(
     gives the callback of an Explainer by its index. A method that has no map here, as for want of a gradient rule, has
     the error in its place; any other OnnxCamError is raised.
     """
-    first, requested = explainers[0], target_list(targets)
+    first, requested = explainers[0], each_target(targets)
     if any(each._loader is not first._loader for each in explainers):
         raise OptionError("explain_together() takes an Explainer and others that its with_method() made")
     model_input, values = first._read(image, name, inputs)

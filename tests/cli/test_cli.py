@@ -88,7 +88,7 @@ def test_several_pictures_and_targets_never_share_a_file(folder: Path) -> None:
     for name in ("a", "b"):
         (folder / name).mkdir()
         (folder / name / "photo.png").write_bytes((folder / "photo.png").read_bytes())
-    words = ["explain", "tiny.onnx", "a/photo.png", "b", "photo.png", "--target", "top1", "--target", "top2"]
+    words = ["explain", "tiny.onnx", "a/photo.png", "b", "photo.png", "--target", "top1", "--target", "rank2"]
     done = onnxcam(*words, "-o", "out/", "--quiet", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
@@ -339,7 +339,7 @@ BAD = [
     ("tiny.onnx photo.png --layer featurez", "did you mean features"),
     ("tiny.onnx photo.png --target 5", "0 to 4"),
     ("tiny.onnx photo.png --target cta --labels labels.txt", "did you mean cat"),
-    ("tiny.onnx photo.png --target top9", "top9"),
+    ("tiny.onnx photo.png --target top9", "rank6 does not exist: the model has 5 classes"),
     ("tiny.onnx photo.png --preset imagenett", "did you mean imagenet"),
     ("tiny.onnx photo.png --providers cudaa", "did you mean cuda"),
     ("tiny.onnx photo.png --target top0", "ranks start at top1"),

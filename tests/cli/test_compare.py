@@ -164,7 +164,7 @@ def test_labels_may_hold_commas(folder: Path) -> None:
     words = ("one.onnx", "a.png", "-m", "grad-cam", "--labels", "labels.txt", "--json")
     (both,) = json.loads(compare(*words, "--target", "cat, tabby", "--target", "dog,a").stdout)
     assert both["rows"] == ["cat, tabby", "dog", "a"]
-    assert split_labels(["cat, tabby", "dog,top2"], labels) == ["cat, tabby", "dog", "top2"]
+    assert split_labels(["cat, tabby", "dog,rank2"], labels) == ["cat, tabby", "dog", "rank2"]
 
 
 def test_methods_have_options_of_their_own() -> None:

@@ -16,15 +16,15 @@ from onnxcam.explainer.targets.registry import TARGET_KINDS
 
 def test_options_become_targets(tmp_path: Path) -> None:
     assert parse_targets(TargetArgs()).targets == ("top1",)
-    assert parse_targets(TargetArgs(target=["3,top2"])).targets == ("3", "top2")
+    assert parse_targets(TargetArgs(target=["3,rank2"])).targets == ("3", "rank2")
     elements = parse_targets(TargetArgs(index=["4,-1", "[0, 2]"]))
     assert (elements.targets, elements.kind) == ((Element((4, -1)), Element((0, 2))), "elements")
     assert parse_targets(TargetArgs(target=["cat", "dog"], box=["top1", "17"])).targets == (
         Box("top1", "cat"), Box("top1", "dog"), Box(17, "cat"), Box(17, "dog"),
     )  # fmt: skip
     assert parse_targets(TargetArgs(box=["7"])).targets == (Box(7, None),)
-    assert parse_targets(TargetArgs(box=["top1,top2", "5, 3"])).targets == (
-        Box("top1"), Box("top2"), Box(5), Box(3),
+    assert parse_targets(TargetArgs(box=["top1,rank2", "5, 3"])).targets == (
+        Box("top1"), Box("rank2"), Box(5), Box(3),
     )  # fmt: skip
     region = parse_targets(TargetArgs(target=["sky"], region="0,1.5,20,30")).targets[0]
     assert isinstance(region, Region)

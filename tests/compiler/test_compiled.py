@@ -184,8 +184,8 @@ def test_what_cannot_be_compiled_is_refused_with_what_can(classifier: onnx.Model
         compile(classifier, "smooth-grad")
     with pytest.raises(TargetError, match="out of range"):
         compile(classifier, target=5)
-    with pytest.raises(OptionError, match="top2 cannot be baked in"):
-        compile(classifier, target="top2")
+    with pytest.raises(OptionError, match="rank2 cannot be baked in"):
+        compile(classifier, target="rank2")
     with pytest.raises(OptionError, match="one layer"):
         compile(classifier, layer=["c1", "c2"])  # type: ignore[arg-type]
 

@@ -144,7 +144,7 @@ DETECTED = np.array([(8, 4, 24, 20), (30, 10, 60, 30), (2, 4, 30, 20)], np.float
 @pytest.mark.parametrize("fractions", [False, True])
 def test_a_detection_has_the_box_that_the_model_lists_for_it(fractions: bool) -> None:
     boxes = DETECTED / ((64, 32, 64, 32) if fractions else 1)
-    scored = bind([Box(0), Box(1), Box(2), Box("top2")], detected(boxes.astype(np.float32)))[1]
+    scored = bind([Box(0), Box(1), Box(2), Box("rank2")], detected(boxes.astype(np.float32)))[1]
     for target, i in zip(scored, (0, 1, 2, 2), strict=True):
         np.testing.assert_allclose(target.box, DETECTED[i] * 2, rtol=1e-5)
     (other,) = bind([Box(1, 0)], detected(boxes.astype(np.float32)))[1]
@@ -169,7 +169,7 @@ def test_what_the_graph_says_comes_before_the_numbers() -> None:
 def test_overlaps_of_boxes_given_by_corners_are_those_of_the_corners() -> None:
     """The second box lies on the first one, the third beside; read as centres, the third would overlap too."""
     rows = [[4, 4, 20, 20, 0.9], [5, 4, 20, 20, 0.8], [22, 4, 40, 20, 0.7], [0, 22, 40, 30, 0.1]]
-    scored = bind([Box("top1"), Box("top2"), Box("top3")], head_output(np.array(rows), corners=True))[1]
+    scored = bind([Box("top1"), Box("rank2"), Box("rank3")], head_output(np.array(rows), corners=True))[1]
     assert [target.index - 4 * 4 for target in scored] == [0, 2, 3]
 
 

@@ -86,7 +86,7 @@ def test_the_rank_of_a_class_is_that_of_its_best_detection() -> None:
     classes = sorted(set(labels.tolist()), key=lambda c: -best[labels == c].max())
     assert classes != sorted(classes)
     for rank, c in enumerate(classes, start=1):
-        assert explain(model, Box("top1", f"top{rank}")).target.logit == pytest.approx(float(best[labels == c].max()))
+        assert explain(model, Box("top1", f"rank{rank}")).target.logit == pytest.approx(float(best[labels == c].max()))
 
 
 def test_a_label_that_begins_with_top_is_no_rank() -> None:

@@ -82,7 +82,7 @@ def test_target_by_index_label_rank_and_text_are_one(explainer: Explainer) -> No
     assert best.label == LABELS[best.index]
     for target in (best.index, str(best.index), best.label, str(best.label).upper(), "top1", None):
         assert explainer(PHOTOGRAPH, target).target == best
-    ranked = [explainer(PHOTOGRAPH, f"top{i}").target.probability for i in range(1, 6)]
+    ranked = [explainer(PHOTOGRAPH, f"rank{i}").target.probability for i in range(1, 6)]
     assert ranked == sorted(ranked, reverse=True)
     assert sum(ranked) == pytest.approx(1, abs=1e-6)
 
@@ -93,7 +93,7 @@ def test_target_by_index_label_rank_and_text_are_one(explainer: Explainer) -> No
         (5, "0 to 4"),
         (-1, "0 to 4"),
         ("99", "0 to 4"),
-        ("top6", "5 classes"),
+        ("rank6", "5 classes"),
         ("top0", "5 classes"),
         ("catt", "did you mean cat"),
         (1.5, "not 1.5"),

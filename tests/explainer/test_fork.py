@@ -58,7 +58,7 @@ def test_every_entry_point_goes_on_in_a_child(classifier: onnx.ModelProto, optio
         entries = {
             "batch": lambda: [s.map for s in explain.batch(pictures)],
             "stream": lambda: [s.map for s in explain.stream(X)],
-            "explain": lambda: [s.map for s in explain.explain(X, ["top1", "top2"])],
+            "explain": lambda: [s.map for s in explain.explain(X, ["top1", "rank2"])],
             "on device": lambda: [s.map.numpy() for s in explain.explain_on_device(X)],
             "scorer": lambda: [explain.scorer(X).masks(np.ones((3, 4, 3))), scorer.masks(np.zeros((3, 4, 3)))],
             "measure": lambda: [explain.measure(explain(X), "average-drop", picture=X)["average-drop"].value],

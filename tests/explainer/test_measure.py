@@ -126,11 +126,12 @@ def test_a_bare_map_takes_its_picture_and_the_prediction_unless_a_target_is_give
 
 
 def test_the_target_is_the_maps_own(explainer: Explainer) -> None:
-    one = explainer.measure(explainer(IMAGE, "top2"), "insertion", picture=IMAGE)["insertion"].value
-    expected = insertion(explainer.scorer(IMAGE, ["top2"]), explainer(IMAGE, "top2").map).value
+    one = explainer.measure(explainer(IMAGE, "rank2"), "insertion", picture=IMAGE)["insertion"].value
+    expected = insertion(explainer.scorer(IMAGE, ["rank2"]), explainer(IMAGE, "rank2").map).value
     assert one == expected
     assert (
-        one != explainer.measure(explainer(IMAGE, "top2"), "insertion", picture=IMAGE, target="top1")["insertion"].value
+        one
+        != explainer.measure(explainer(IMAGE, "rank2"), "insertion", picture=IMAGE, target="top1")["insertion"].value
     )
 
 
@@ -225,7 +226,7 @@ def test_a_seed_gives_the_same_numbers_again_and_is_recorded(explainer: Explaine
 
 
 def test_the_masked_image_is_explained_by_the_explainers_method_for_the_same_class(explainer: Explainer) -> None:
-    saliency = explainer(IMAGE, "top2")
+    saliency = explainer(IMAGE, "rank2")
     again = explainer(IMAGE * saliency.map, saliency.target.index).map
     r = float(np.corrcoef(saliency.map.ravel(), again.ravel())[0, 1])
     measured = explainer.measure(saliency, "adcc", picture=IMAGE)["adcc"]

@@ -92,9 +92,9 @@ def test_an_error_in_a_batch_names_its_picture(explainer: Explainer, tmp_path: P
 
 
 def test_a_forward_pass_is_explained_without_another_one(explainer: Explainer) -> None:
-    expected = explainer.explain(PHOTOGRAPHS[0], ["top2", 3], name="one")
-    forward_pass = explainer._forward(PHOTOGRAPHS[0], ["top2", 3], name="one")
-    (explained,) = explainer._explain_batch([forward_pass], [["top2", 3]])
+    expected = explainer.explain(PHOTOGRAPHS[0], ["rank2", 3], name="one")
+    forward_pass = explainer._forward(PHOTOGRAPHS[0], ["rank2", 3], name="one")
+    (explained,) = explainer._explain_batch([forward_pass], [["rank2", 3]])
     assert isinstance(explained, list)
     for a, b in zip(explained, expected, strict=True):
         np.testing.assert_array_equal(a.map, b.map)

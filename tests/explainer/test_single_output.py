@@ -98,7 +98,7 @@ def test_the_side_that_the_model_decided_is_explained(make: Make, end: str, bias
     model, side = network(make, end, bias), int(bias > 0)
     with Explainer(model, "grad-cam", preset=PLAIN) as explainer:
         target = explainer(PHOTOGRAPH).target
-        both = [s.target for s in explainer.explain(PHOTOGRAPH, [0, 1, "top1", "top2", "negative", "Positive"])]
+        both = [s.target for s in explainer.explain(PHOTOGRAPH, [0, 1, "top1", "rank2", "negative", "Positive"])]
     z = logit_of(model)
     assert (target.index, target.side, target.name) == (side, *[("negative", "positive")[side]] * 2)
     assert [t.index for t in both] == [0, 1, side, 1 - side, 0, 1]

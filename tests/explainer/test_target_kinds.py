@@ -176,7 +176,7 @@ def test_a_kind_from_outside_is_explained_among_the_others(kinds: dict[str, Targ
         with pytest.raises(TargetError, match="a target is a class index"):
             explainer(PHOTOGRAPH, BestOf(("ant", 4)))
         register(TargetKind("best-of", BestOf, Kind.CLASSES, feed, classes.describe))
-        ranks = [explainer(PHOTOGRAPH, f"top{i}").target for i in range(1, 6)]
+        ranks = [explainer(PHOTOGRAPH, f"rank{i}").target for i in range(1, 6)]
         worst, middle = ranks[4], ranks[2]
         best = explainer(PHOTOGRAPH, BestOf((str(worst.label), middle.index)))
         assert best.target == middle

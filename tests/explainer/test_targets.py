@@ -68,7 +68,7 @@ BOXES = np.array(
 def test_boxes_are_ranked_after_non_maximum_suppression() -> None:
     assert suppressed(BOXES[:4, :4], BOXES[:4, 4:].max(axis=1)) == [0, 2, 3]
     answer = seen(Kind.BOXES, (1, 7, 10), BOXES.T.reshape(-1), labels=LABELS)
-    feeds, scored = bind([Box(), Box("top2"), Box("top1", "dog"), Box(1), "bird"], answer)
+    feeds, scored = bind([Box(), Box("rank2"), Box("top1", "dog"), Box(1), "bird"], answer)
     rows, columns = np.unravel_index(feeds[TARGETS], (7, 10))
     assert list(zip(rows.tolist(), columns.tolist(), strict=True)) == [(5, 0), (4, 2), (5, 0), (5, 1), (6, 3)]
     assert [t.logit for t in scored] == [0.9, 0.7, 0.9, 0.8, 0.6]
@@ -78,14 +78,14 @@ def test_boxes_are_ranked_after_non_maximum_suppression() -> None:
 def test_a_table_with_boxes_first_has_an_objectness_column() -> None:
     table = np.concatenate([BOXES[:, :4], np.ones((10, 1)), BOXES[:, 4:]], axis=1)
     logits = Logits("t", "out", "none", 3, "", Kind.BOXES, (1, 10, 8), first_class=5, boxes_first=True, objectness=4)
-    feeds, scored = bind([Box("top2")], HeadOutput(logits, table.reshape(-1), None, (8, 8), None))
+    feeds, scored = bind([Box("rank2")], HeadOutput(logits, table.reshape(-1), None, (8, 8), None))
     assert np.unravel_index(int(feeds[TARGETS][0]), (10, 8)) == (2, 5)
     assert scored[0].logit == 0.7
 
 
 @pytest.mark.parametrize(
     ("box", "way_out"),
-    [(10, "'top1', 'top2', ... for the best ones$"), ("-1", "for the best ones$"), ("bolt", "use --target bolt")],
+    [(10, "'rank1', 'rank2', ... for the best ones$"), ("-1", "for the best ones$"), ("bolt", "use --target bolt")],
 )
 def test_an_unknown_box_is_refused_with_what_names_one(box: int | str, way_out: str) -> None:
     with pytest.raises(TargetError, match=way_out):
@@ -107,7 +107,7 @@ def segmented(**more: object) -> HeadOutput:
 
 
 def test_a_class_is_scored_where_it_is_predicted() -> None:
-    feeds, scored = bind([None, "cat", "top3"], segmented())
+    feeds, scored = bind([None, "cat", "rank3"], segmented())
     assert [t.label for t in scored] == ["dog", "cat", "cat"]  # 6, 4, 6 cells: dog before bird, both 6
     assert feeds[TARGETS].tolist() == [1, 0, 0]
     np.testing.assert_array_equal(feeds[REGIONS][:, 1].reshape(4, 4), (CLASS_MAP == 0) / 4)

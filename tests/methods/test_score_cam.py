@@ -94,7 +94,7 @@ def test_batch_size_does_not_change_the_map() -> None:
 
 @pytest.mark.slow
 def test_five_targets_in_one_call_give_the_maps_of_five_calls() -> None:
-    targets = [f"top{i}" for i in range(1, 6)]
+    targets = [f"rank{i}" for i in range(1, 6)]
     picture = bundled.pictures()["chelsea"]
     with Explainer(bundled.model(), score_cam()) as explainer:
         together = explainer.explain(picture, targets)

@@ -39,7 +39,7 @@ print(peak())
 
 def five_targets(rounds: int) -> Rows:
     """Seconds of five targets over seconds of one. Targets share the feature maps and every forward pass."""
-    five = [f"top{i}" for i in range(1, 6)]
+    five = [f"rank{i}" for i in range(1, 6)]
     ratios = []
     with Explainer(model(), score_cam(), providers=["cpu"]) as explainer:
         explainer.explain(PICTURE, five)  # settles the run plan

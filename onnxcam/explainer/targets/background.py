@@ -92,7 +92,7 @@ def without(values: npt.NDArray[np.float64], classes: Sequence[int]) -> npt.NDAr
 
 
 def is_ranked(target: TargetLike) -> bool:
-    """Whether the class of a target is the model's choice: None, 'top1' to 'topN', or a Box or Region without label."""
+    """Whether the class of a target is the model's choice: None, a rank, or a Box or Region without label."""
     label = target if target is None or isinstance(target, str) else getattr(target, "label", "")
     if isinstance(target, ScoredTarget):
         return False

@@ -9,7 +9,7 @@ import numpy as np
 from onnxcam.errors import TargetError
 from onnxcam.explainer.targets.background import background_of_boxes, class_scores, without
 from onnxcam.explainer.targets.box_places import corners_of, place_box, read_boxes
-from onnxcam.explainer.targets.classes import class_index, is_rank
+from onnxcam.explainer.targets.classes import class_index, is_rank, ranks_of_words
 from onnxcam.explainer.targets.detected import boxes_of, describe_detected, no_such_box, place_of
 from onnxcam.explainer.targets.kind import TARGETS, ClassLike, Feeds, HeadOutput, TargetKind, Vector, literal
 from onnxcam.outputs.saliency import ScoredTarget
@@ -25,7 +25,7 @@ class Box:
     """One box of a detector, scored by its number for a class.
 
     box: its place in the output's table (of a model with non-maximum suppression or TopK inside, in its list of
-    detections), or 'top1' to 'topN' among the boxes that non-maximum suppression keeps. label:
+    detections), or 'rank1' (or 'top1') to 'rankN' among the boxes that non-maximum suppression keeps. label:
     a class index or label; the box's best class if None. output: the output's name; needed only where the model has
     several. Explaining raises TargetError for a box or a class that is not there.
     """
@@ -159,8 +159,8 @@ def _without_overlaps(corners: Vector, scores: Vector, most: int = 100) -> list[
 
 
 def parse(words: Sequence[str], labels: Sequence[str]) -> list[Box]:
-    """'top1' or a place in the table, or several with commas between them, for each label of --target."""
-    parts = [part.strip() for text in words for part in text.split(",")]
+    """'top1', 'rank2' or a place in the table, or several with commas between them, for each label of --target."""
+    parts = ranks_of_words([part.strip() for text in words for part in text.split(",")])
     boxes = [int(text) if re.fullmatch(r"\d+", text) else text for text in parts]
     return [Box(box, label) for box in boxes for label in (labels or (None,))]
 
@@ -171,7 +171,7 @@ def file_name(target: Box) -> str:
 
 
 def of_class(label: ClassLike) -> Box:
-    """'top2' and None are about boxes; anything else is a class, whose best box is meant."""
+    """'rank2' and None are about boxes; anything else is a class, whose best box is meant."""
     if isinstance(label, str) and is_rank(label):
         return Box(label)
     return Box("top1", label)

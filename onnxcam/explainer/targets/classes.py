@@ -1,10 +1,10 @@
-"""Class targets: an index, a label, a rank ('top1') or None for the prediction become the index of a class here.
+"""Class targets: an index, a label, a rank ('rank2') or None for the prediction become the index of a class here.
 
 The look-up of a label in the list of labels is inputs/labels.find_class."""
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +16,16 @@ from onnxcam.limits import brief, is_whole
 from onnxcam.outputs.saliency import ScoredTarget
 from onnxcam.surgeon.analysis.anatomy import Kind
 
+T = TypeVar("T")
+
 LONGEST = 1000
 """Characters of a target; no label is longer."""
-RANK = re.compile(r"top-?(\d+)", re.IGNORECASE)
-"""A rank, such as 'top1'. A label may begin with 'top' too."""
+RANK = re.compile(r"rank-?(\d+)|top-?0*([01])", re.IGNORECASE)
+"""A place in the order of the scores: 'rank1' or 'top1' is the best. A label may begin with these words too."""
+BEST = re.compile(r"top-?(\d+)", re.IGNORECASE)
+"""The best ones: 'top5' is 'rank1' to 'rank5'."""
+MOST = 10_000
+"""Targets that one word may stand for."""
 
 
 def class_index(target: ClassLike, scores: npt.NDArray[np.float64], labels: Sequence[str] | None) -> int:
@@ -36,7 +42,11 @@ def class_index(target: ClassLike, scores: npt.NDArray[np.float64], labels: Sequ
         if not text:
             raise TargetError("a target is empty; give an index, a label or 'top1'")
         if rank := RANK.fullmatch(text):
-            return _of_rank(int(rank[1]), scores)
+            return _of_rank(int(rank[1] or rank[2]), scores)
+        if best := BEST.fullmatch(text):
+            raise TargetError(
+                f"{text} is the best {best[1]}, where one is expected; 'rank{best[1]}' is the last of these"
+            )
         if not re.fullmatch(r"[+-]?\d+", text):
             return _of_label(text, labels, len(scores))
         target = int(text)
@@ -48,15 +58,40 @@ def class_index(target: ClassLike, scores: npt.NDArray[np.float64], labels: Sequ
 
 
 def is_rank(target: object) -> bool:
-    """Whether this is 'top1' to 'topN'."""
-    return isinstance(target, str) and RANK.fullmatch(target.strip()) is not None
+    """Whether this is 'rank1' to 'rankN', or 'top1' to 'topN'."""
+    return isinstance(target, str) and (RANK.fullmatch(target.strip()) or BEST.fullmatch(target.strip())) is not None
+
+
+def is_best(target: object) -> bool:
+    """Whether this is the best one: None, 'top1' or 'rank1'."""
+    return target is None or (
+        isinstance(target, str) and re.fullmatch(r"(top|rank)-?1", target.strip().lower()) is not None
+    )
+
+
+def ranks(target: T) -> list[T | str]:
+    """'top5' as its five targets, 'rank1' to 'rank5'; anything else as it is. Raises TargetError for too many."""
+    match = BEST.fullmatch(target.strip()) if isinstance(target, str) else None
+    if match is None or RANK.fullmatch(match[0]):
+        return [target]
+    if len(match[1]) > len(str(MOST)) or int(match[1]) > MOST:
+        raise TargetError(f"{brief(target)} is more than {MOST:,} targets; give fewer")
+    return [f"rank{i + 1}" for i in range(int(match[1]))]
+
+
+def ranks_of_words(words: Sequence[str]) -> list[str]:
+    """The words of a command line, each 'topN' as its N targets, each target once."""
+    expanded = [rank for word in words for rank in ranks(word)]
+    if len(expanded) > len(words):  # 'top1' is among the others by its place, too
+        expanded = ["rank1" if is_best(word) else word for word in expanded]
+    return list(dict.fromkeys(expanded))
 
 
 def _of_rank(rank: int, scores: npt.NDArray[np.float64]) -> int:
     if rank == 0:
-        raise TargetError(f"top0 does not exist: ranks start at top1, and the model has {len(scores)} classes")
+        raise TargetError(f"rank0 does not exist: ranks start at rank1, and the model has {len(scores)} classes")
     if rank > len(scores):
-        raise TargetError(f"top{rank} does not exist: the model has {len(scores)} classes")
+        raise TargetError(f"rank{rank} does not exist: the model has {len(scores)} classes")
     return int(np.argsort(-scores, kind="stable")[rank - 1])
 
 

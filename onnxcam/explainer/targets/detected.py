@@ -138,7 +138,7 @@ def _detection(box: int | str, count: int) -> int:
 
 def no_such_box(box: int | str, count: int, what: str) -> TargetError:
     """The error for a box that is not there. count: the number of boxes. what: their name, such as 'detections'."""
-    text = f"box {box!r} is none of the {what} 0 to {count - 1}, nor 'top1', 'top2', ... for the best ones"
+    text = f"box {box!r} is none of the {what} 0 to {count - 1}, nor 'rank1', 'rank2', ... for the best ones"
     if isinstance(box, str) and not re.fullmatch(r"[+-]?\d+|", box.strip()):
         text += f"; of a class use --target {box.strip()[:40]} (without --box: its best box)"
     return TargetError(text)

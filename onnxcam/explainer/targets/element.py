@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxcam.errors import OptionError, TargetError
+from onnxcam.explainer.targets.classes import is_best
 from onnxcam.explainer.targets.kind import TARGETS, ClassLike, Feeds, HeadOutput, TargetKind, literal, no_labels
 from onnxcam.limits import brief, is_whole
 from onnxcam.outputs.saliency import ScoredTarget
@@ -88,7 +89,7 @@ def file_name(target: Element) -> str:
 
 def of_class(label: ClassLike) -> Element:
     """An integer is the index of an output with one axis; None and 'top1' are the only number of an output of one."""
-    if label in (None, "top1"):
+    if is_best(label):
         return Element(())
     if is_whole(label):
         return Element((int(label),))

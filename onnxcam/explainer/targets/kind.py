@@ -33,7 +33,7 @@ class TargetValue(Protocol):
 
 
 ClassLike = int | str | None
-"""An index, a label, 'top1' to 'topN', an index as text, or None for the prediction."""
+"""An index, a label, 'rank1' to 'rankN' ('top1' is 'rank1'), an index as text, or None for the prediction."""
 TargetLike = ClassLike | TargetValue
 """A class; an Element, a Box, a Region or a Similarity; the target of a result; or a value of a kind from outside."""
 Targets = Sequence[TargetLike] | npt.NDArray[np.integer[Any]]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from onnxcam.errors import OptionError, TargetError
 from onnxcam.explainer.targets.background import background_of_map, without
-from onnxcam.explainer.targets.classes import class_of
+from onnxcam.explainer.targets.classes import class_of, is_best
 from onnxcam.explainer.targets.classes import file_name as class_name
 from onnxcam.explainer.targets.kind import REGIONS, TARGETS, ClassLike, Feeds, HeadOutput, TargetKind, Vector
 from onnxcam.limits import brief, is_number
@@ -93,7 +93,7 @@ def _quantity(targets: Sequence[Region], values: Vector, output: HeadOutput) -> 
     above = values > output.logits.threshold
     weights = []
     for target in targets:
-        if target.label not in (None, "top1", 0):
+        if not is_best(target.label) and target.label != 0:
             raise TargetError(f"the output {output.logits.output!r} is a map of one quantity; leave the class out")
         inside = (
             (above if above.any() else np.ones_like(above)) if target.where is None else _inside(target.where, output)

@@ -9,7 +9,7 @@ import numpy as np
 from onnxcam.errors import OptionError, TargetError
 from onnxcam.explainer.arguments import shown
 from onnxcam.explainer.targets.box import BOX
-from onnxcam.explainer.targets.classes import CLASS
+from onnxcam.explainer.targets.classes import CLASS, ranks, ranks_of_words
 from onnxcam.explainer.targets.element import ELEMENT
 from onnxcam.explainer.targets.kind import HeadOutput, TargetKind, TargetLike, Targets
 from onnxcam.explainer.targets.region import REGION
@@ -74,6 +74,18 @@ def target_list(targets: Targets | TargetLike) -> list[TargetLike]:
     return entries
 
 
+def each_target(targets: Targets | TargetLike) -> list[TargetLike]:
+    """target_list(), with 'top5' as the five best, 'rank1' to 'rank5'. Raises as that does."""
+    return [rank for target in target_list(targets) for rank in ranks(target)]
+
+
+def one_target(target: TargetLike) -> list[TargetLike]:
+    """A single target, in a list. Raises TargetError for what is several."""
+    if isinstance(target, str) and len(ranks(target)) > 1:
+        raise TargetError(f"{target} is several targets: explain() takes these; 'rank{len(ranks(target))}' is one")
+    return [target]
+
+
 def head_of(target: TargetLike) -> tuple[Kind | None, str | None]:
     """The kind of output that a target is scored on, and the output's name.
 
@@ -124,7 +136,7 @@ def parse_targets(labels: Sequence[str], words: Mapping[str, Sequence[str]]) -> 
         raise OptionError(f"{names} contradict each other: each says what is scored")
     kind = used[0] if used else CLASS
     assert kind.parse is not None, "a kind with an option parses it"
-    targets = tuple(kind.parse(words[str(kind.option)] if used else (), labels))
+    targets = tuple(kind.parse(words[str(kind.option)] if used else (), ranks_of_words(labels)))
     return ParsedTargets(targets, tuple(map(kind.file_name, targets)), str(kind.head) if used else None)
 
 

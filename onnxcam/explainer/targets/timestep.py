@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxcam.errors import OptionError, TargetError
-from onnxcam.explainer.targets.classes import class_index
+from onnxcam.explainer.targets.classes import class_index, is_best
 from onnxcam.explainer.targets.kind import REGIONS, ClassLike, Feeds, HeadOutput, TargetKind, Vector
 from onnxcam.limits import brief, is_whole
 from onnxcam.outputs.saliency import ALL_STEPS, ScoredTarget
@@ -77,7 +77,7 @@ def _places(target: Timestep, table: Vector, output: HeadOutput) -> tuple[list[i
 
 
 def _is_reading(target: Timestep) -> bool:
-    return target.step is None and target.label in (None, "top1")
+    return target.step is None and is_best(target.label)
 
 
 def _step(step: int, output: HeadOutput) -> int:
