@@ -42,7 +42,7 @@ def test_the_best_ones_stand_for_their_ranks_and_nothing_else_is_changed() -> No
         ["top1"], ["rank4"], ["top"], ["topaz"], [7], [None],
     ]  # fmt: skip
     assert each_target(["top2", 4, "rank5"]) == ["rank1", "rank2", 4, "rank5"]
-    for text in (f"rank{MOST + 1}", "top" + "9" * 500):
+    for text in (f"top{MOST + 1}", "top" + "9" * 500):
         with pytest.raises(TargetError, match="is more than 10,000 targets"):
             ranks(text)
 
