@@ -40,8 +40,8 @@ PAGES: Mapping[str, ReferencePage] = {
     ),
     "targets": ReferencePage(
         "Targets",
-        "What is explained, where it is not a class. A class is a number, a label, `rank1` to `rankN` (`top5`: the five "
-        "best), or None: the prediction.",
+        "What is explained, where it is not a class. A class is a number, a label, `rank1` to `rankN` (`top5`: the "
+        "five best), or None: the prediction.",
         _public("Box Element Region Similarity Timestep"),
     ),
     "pictures": ReferencePage(
