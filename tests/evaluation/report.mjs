@@ -108,6 +108,7 @@ seen.nextPage = await dialog(page);
 await page.keyboard.press('ArrowLeft');
 await page.keyboard.press('Escape');
 await page.waitForSelector('dialog', { state: 'hidden' });
+await page.waitForFunction(() => !location.hash); // the dialog's close event comes after it is hidden
 seen.closed = await page.evaluate(() => ({ key: document.activeElement.dataset.key, hash: location.hash }));
 
 // The other model, light and dark
