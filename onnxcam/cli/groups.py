@@ -6,9 +6,15 @@ from functools import wraps
 from inspect import Parameter, Signature, signature
 from typing import Any, get_type_hints
 
+from onnxcam.cli.options import Verbose
+from onnxcam.cli.printing import show_logs
+
+VERBOSE = "verbose"
+"""The parameter that every command has, and no function takes."""
+
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
-    """`function` as Typer reads it: a parameter that is a group becomes the options of the group.
+    """`function` as Typer reads it: a parameter that is a group becomes the options of the group, and -v is added.
 
     Every value reaches the function by keyword, those of a group inside their dataclass.
     """
@@ -19,8 +25,11 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         flat = _parameters(kind) if is_dataclass(kind) else [parameter.replace(annotation=kind)]
         parameters += [p.replace(kind=Parameter.KEYWORD_ONLY) for p in flat]
 
+    parameters.append(Parameter(VERBOSE, Parameter.KEYWORD_ONLY, default=0, annotation=Verbose))
+
     @wraps(function)
     def call(**values: Any) -> None:
+        show_logs(values.get(VERBOSE, 0))
         function(**{name: _value(name, hints[name], values) for name in signature(function).parameters})
 
     # What inspect.signature() reads, as functools.wraps sets __wrapped__.

@@ -12,7 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 from onnxcam.cli.printing import print_drawn
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.panel import Panel
 
 ARGUMENTS, COMMANDS = "Arguments", "Commands"
 
@@ -57,7 +57,7 @@ def _print_page(command: Any, ctx: Any) -> None:
 
     about, *more = (command.help or "").strip().split("\n\n")
     usage = " ".join([ctx.command_path, *command.collect_usage_pieces(ctx)])
-    parts: list[RenderableType] = [Text(f"Usage: {usage}", "yellow")]
+    parts: list[Text | Panel] = [Text(f"Usage: {usage}", "yellow")]
     parts += [Text(""), Text(" ".join(about.split()))]
     parts += [Text("\n".join(line.strip() for line in part.splitlines()), "dim") for part in more]
     parts += [Text(""), *(_panel(title, rows) for title, rows in _panels(command, ctx))]
@@ -106,7 +106,7 @@ def _first(text: str | None) -> str:
     return " ".join((text or "").strip().split("\n\n")[0].split())
 
 
-def _panel(title: str, rows: Sequence[tuple[str, str, str]]) -> "RenderableType":
+def _panel(title: str, rows: Sequence[tuple[str, str, str]]) -> "Panel":
     """The rows in a frame."""
     from rich.panel import Panel
     from rich.table import Table

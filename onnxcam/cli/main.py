@@ -18,6 +18,7 @@ from onnxcam.cli.help import GroupPage, Page
 from onnxcam.cli.inspect import inspect
 from onnxcam.cli.methods import methods
 from onnxcam.cli.metrics import metrics
+from onnxcam.cli.predict import predict
 from onnxcam.cli.printing import print_json, print_lines, print_note
 from onnxcam.cli.rewrite import rewrite
 from onnxcam.cli.sanity import sanity
@@ -38,7 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for each in (explain, compare, methods, metrics, inspect, rewrite, compile, sanity, evaluate, demo):
+for each in (explain, predict, compare, methods, metrics, inspect, rewrite, compile, sanity, evaluate, demo):
     app.command(cls=Page)(each)
 
 

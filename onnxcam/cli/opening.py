@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnxcam.cli.evaluate_options import EvaluateArgs
-from onnxcam.cli.options import CompareArgs, ExplainArgs, MapArgs, OpeningArgs, SanityArgs
+from onnxcam.cli.options import CompareArgs, ExplainArgs, MapArgs, OpeningArgs, PredictArgs, SanityArgs
 from onnxcam.cli.parsing import (
     parse_adjustment,
     parse_bands,
@@ -58,7 +58,7 @@ def open_explainer(
     )
 
 
-def opening_arguments(args: MapArgs | EvaluateArgs, labels: str | None) -> dict[str, Any]:
+def opening_arguments(args: MapArgs | EvaluateArgs | PredictArgs, labels: str | None) -> dict[str, Any]:
     """The keyword arguments of Explainer() that say how a model is opened and run. Raises OnnxCamError."""
     from onnxcam.inputs.presets import parse_size
 

@@ -60,6 +60,17 @@ Isolated = Annotated[
     bool,
     flag(RUN, "Read and run the model in a process of its own, which a stranger's file may crash.", "--isolated"),
 ]
+Verbose = Annotated[
+    int,
+    typer.Option(
+        "--verbose",
+        "-v",
+        count=True,
+        rich_help_panel=RUN,
+        help="Say on standard error what was chosen, and why; -vv: each session and each picture.",
+        metavar="",
+    ),
+]
 Quiet = Annotated[bool, flag(RUN, "Print nothing but errors.", "--quiet", "-q")]
 Labels = Annotated[
     str | None,
@@ -435,6 +446,21 @@ class ExplainArgs(MapArgs):
     keep_going: Annotated[
         bool, flag(FILES, "Skip pictures that cannot be explained, and list them at the end.", "--keep-going")
     ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictArgs:
+    """One call of `onnxcam predict`."""
+
+    model: ModelPath
+    images: Images
+    top: Annotated[int, option(WHAT, "How many answers of each picture.", metavar="N")] = 5
+    labels: Labels = None
+    opening: OpeningArgs = field(default_factory=OpeningArgs)
+    preprocessing: PreprocessingArgs = field(default_factory=PreprocessingArgs)
+    engine: EngineArgs = field(default_factory=EngineArgs)
+    limits: LimitArgs = field(default_factory=LimitArgs)
+    json: Json = False
 
 
 @dataclass(frozen=True, kw_only=True)

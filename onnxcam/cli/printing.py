@@ -6,6 +6,7 @@ for one of the page. JSON keeps the true names, in its own escapes.
 """
 
 import json as json_format
+import logging
 import re
 import shutil
 import sys
@@ -108,6 +109,23 @@ def json_text(value: object) -> str:
     encoding = (sys.stdout.encoding or "").lower().replace("_", "-")
     text = json_format.dumps(value, indent=2, ensure_ascii=encoding not in ("utf-8", "utf8"))
     return NOT_ASCII_NOR_BREAK.sub(lambda run: escaped(run[0], lambda c: json_format.dumps(c)[1:-1]), text)
+
+
+class _Lines(logging.Handler):
+    """Prints each record as a line on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print_note(f"{record.levelname.lower()}: {record.name.removeprefix('onnxcam.')}: {record.getMessage()}")
+
+
+def show_logs(verbosity: int) -> None:
+    """Prints what the library logs: nothing at 0, its choices (INFO) at 1, each session and picture (DEBUG) from 2."""
+    logger = logging.getLogger("onnxcam")
+    for handler in [one for one in logger.handlers if isinstance(one, _Lines)]:
+        logger.removeHandler(handler)
+    if verbosity:
+        logger.addHandler(_Lines())
+        logger.setLevel(logging.INFO if verbosity == 1 else logging.DEBUG)
 
 
 def print_drawn(parts: "Iterable[RenderableType]") -> None:

@@ -44,14 +44,14 @@ from onnxcam.inputs.choices import (
 from onnxcam.inputs.graph_preset import array_notes, preset_notes
 from onnxcam.inputs.loader import ImageLike, ImageLoader, ModelInput
 from onnxcam.inputs.presets import Preset
-from onnxcam.limits import Limits
+from onnxcam.limits import Limits, brief, is_whole
 from onnxcam.methods.blocks import Method
 from onnxcam.methods.options import choose
 from onnxcam.metrics.measurement import Measurement
 from onnxcam.metrics.requests import ALL, requested, under_every_name
 from onnxcam.metrics.scorer import Scorer
 from onnxcam.network.opening import OpenedModel, OpenOptions
-from onnxcam.outputs.saliency import Saliency
+from onnxcam.outputs.saliency import Saliency, ScoredTarget
 from onnxcam.surgeon.analysis.anatomy import Kind
 from onnxcam.surgeon.analysis.images import find_image
 from onnxcam.surgeon.loading import ModelFile, ModelSource, read_model
@@ -271,6 +271,27 @@ class Explainer:
         if isinstance(explained, OnnxCamError):
             raise explained
         return explained
+
+    def predict(
+        self,
+        image: ImageLike,
+        count: int = 5,
+        *,
+        name: str | None = None,
+        inputs: Mapping[str, npt.ArrayLike] | None = None,
+    ) -> list[ScoredTarget]:
+        """The model's own answers for a picture, best first: what the targets 'rank1' to 'rankN' are. Makes no map.
+
+        count: how many; fewer are returned where the model has no more. name, inputs: as explain() takes them. Raises
+        OnnxCamError, OptionError for an isolated Explainer.
+        """
+        if not is_whole(count) or count < 1:
+            raise OptionError(f"count is a number of answers from 1 on, not {brief(count)}")
+        forward = self._forward(image, (None,), name=name, inputs=inputs)
+        try:
+            return self._pipeline.answers(forward, int(count))
+        finally:
+            forward.release()
 
     def batch(self, images: Iterable[ImageLike], targets: Targets | TargetLike = None) -> list[Saliency]:
         """Explains several pictures and returns one Saliency per picture, in order.

@@ -20,7 +20,7 @@ from onnxcam.inputs.loader import ModelInput
 from onnxcam.methods.blocks import Method, Need
 from onnxcam.methods.maps import stretched
 from onnxcam.metrics.scorer import Scorer
-from onnxcam.outputs.saliency import Channels, FusedLayer, Provenance, Saliency
+from onnxcam.outputs.saliency import Channels, FusedLayer, Provenance, Saliency, ScoredTarget
 from onnxcam.types import Finish, Note, Progress, Score
 
 
@@ -118,6 +118,10 @@ class FusedPipeline:
     ) -> Scorer:
         """As Pipeline.scorer(): what a changed picture scores does not depend on the layer."""
         return self.pipelines[0].scorer(model_input, targets, inputs, score, earlier)
+
+    def answers(self, forward_pass: ForwardPass, count: int) -> list[ScoredTarget]:
+        """As Pipeline.answers(): what the model says does not depend on the layer."""
+        return self.pipelines[0].answers(forward_pass, count)
 
     def stream(self, forward_pass: ForwardPass, target: TargetLike, progress: Progress | None) -> Iterator[Saliency]:
         """Fused maps of increasing accuracy; the layers sharpen in turn, and one that is done keeps its last map."""

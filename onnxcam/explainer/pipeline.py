@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.errors import MissingGradient, OnnxCamError, OptionError
+from onnxcam.errors import MissingGradient, OnnxCamError, OptionError, TargetError
 from onnxcam.explainer.heads import Heads
 from onnxcam.explainer.lockstep import run_lockstep
 from onnxcam.explainer.results import BoundRequest, ExplainerInfo, ForwardPass, ForwardResult, Head, saliencies
@@ -30,7 +30,7 @@ from onnxcam.metrics.scorer import Scorer
 from onnxcam.network.gradients import GradientRunner
 from onnxcam.network.probe import ImageProbe, PassCount
 from onnxcam.network.selection import refused_if_not_led_back
-from onnxcam.outputs.saliency import Saliency
+from onnxcam.outputs.saliency import Saliency, ScoredTarget
 from onnxcam.surgeon.graphs import masked_score
 from onnxcam.types import Image, Progress, Score, Source
 
@@ -78,6 +78,18 @@ class Pipeline:
         for head in set(results) - set(heads):
             results.pop(head).release()
         return ForwardPass(model_input, results, tuple(heads))
+
+    def answers(self, forward_pass: ForwardPass, count: int) -> list[ScoredTarget]:
+        """The best targets of a picture that was run for the prediction; fewer where the model has no more."""
+        (head,) = forward_pass.heads
+        output = self._output(forward_pass.results[head])
+        answers = bind([None], output)[1]
+        for rank in range(2, count + 1):
+            try:
+                answers += bind([f"rank{rank}"], output)[1]
+            except TargetError:  # there is no such rank
+                break
+        return answers
 
     def _own_head(self, result: ForwardResult, head: Head, target: TargetLike) -> Head:
         """The head with the feature map of the target's scale. Raises TargetError for a box that is not there."""

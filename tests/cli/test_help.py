@@ -58,10 +58,10 @@ def test_no_line_is_wider_than_the_terminal_and_no_value_is_a_type_of_python(nam
 def test_every_option_stands_with_its_value_and_its_default(name: str) -> None:
     text = flat(page(name, columns=200))
     for option in (p for p in COMMANDS[name].params if p.param_type_name == "option"):
-        value = "" if option.is_flag else f" {option.metavar}"
+        value = "" if option.is_flag or option.count else f" {option.metavar}"
         assert f"{max(option.opts, key=len)}" in text
         assert f"{option.opts[-1]}{value}" in text or f"{option.opts[0]}{value}" in text
-        if isinstance(option.default, str | int | float) and not option.is_flag:
+        if isinstance(option.default, str | int | float) and not option.is_flag and not option.count:
             assert f"[default: {option.default}]" in text, option.name
         assert option.help.split(". ")[0] in text
 

@@ -20,6 +20,7 @@ WRONG = {
     "explain": [("none.onnx", "photo.png"), ("tiny.onnx", "none.png"), ("tiny.onnx", "photo.png", "--target", "99")],
     "compare": [("tiny.onnx", "none.png"), ("tiny.onnx", "photo.png", "-m", "none")],
     "sanity": [("tiny.onnx", "photo.png", "other.png", "photo.png", "--order", "none")],
+    "predict": [("tiny.onnx", "none.png"), ("tiny.onnx", "photo.png", "--top", "0"), ("tiny.onnx", "broken.png")],
     "inspect": [("none.onnx",), ("photo.png",)],
     "rewrite": [("none.onnx",), ("tiny.onnx", "-o", "tiny.onnx")],
     "compile": [("tiny.onnx", "-m", "none"), ("none.onnx",)],

@@ -24,6 +24,7 @@ from onnxcam.cli import (
     methods,
     metrics,
     options,
+    predict,
     rewrite,
     sanity,
 )
@@ -37,6 +38,7 @@ from onnxcam.outputs.formats import FORMATS
 COMMANDS = {
     "explain": explain.explain,
     "compare": compare.compare,
+    "predict": predict.predict,
     "inspect": inspect.inspect,
     "rewrite": rewrite.rewrite,
     "compile": compile.compile,
@@ -84,7 +86,7 @@ def test_a_group_belongs_to_a_command_and_takes_keywords_only(group: Any) -> Non
 def test_explain_has_every_option_of_its_groups_once() -> None:
     names = flat_names(ExplainArgs)
     assert len(names) == len(set(names))
-    assert list(signature(explain.explain).parameters) == names
+    assert list(signature(explain.explain).parameters) == [*names, "verbose"]
 
 
 def test_every_option_is_read_by_a_command() -> None:
@@ -144,7 +146,7 @@ def test_the_help_names_no_type_of_python(name: str) -> None:
     for parameter in PARSED[name].params:
         if parameter.name != "help" and parameter.param_type_name == "option":
             assert parameter.metavar is not None, parameter.name
-            assert (parameter.metavar == "") == bool(parameter.is_flag), parameter.name
+            assert (parameter.metavar == "") == bool(parameter.is_flag or parameter.count), parameter.name
 
 
 @pytest.mark.parametrize("name", COMMANDS)

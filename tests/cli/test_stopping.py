@@ -31,7 +31,12 @@ WRITING = {
     "rewrite": ("rewrite", "tiny.onnx", "-q"),
     "compile": ("compile", "tiny.onnx", "-q"),
 }
-PRINTING = {"inspect": ("inspect", "tiny.onnx"), "methods": ("methods",), "metrics": ("metrics",)}
+PRINTING = {
+    "inspect": ("inspect", "tiny.onnx"),
+    "predict": ("predict", "tiny.onnx", "photo.png"),
+    "methods": ("methods",),
+    "metrics": ("metrics",),
+}
 KEPT_WHOLE = ("explain", "demo")
 """Commands that finish the files of a picture once they began to write them."""
 

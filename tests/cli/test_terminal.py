@@ -52,6 +52,7 @@ TEXTS = {
         ("evaluate", f"results{EVIL_FILE}/"),
     ],
     "sanity": [("sanity", MODEL, PICTURE, OTHER, f"third{EVIL_FILE}.png", "-m", "grad-cam", "--steps", "1")],
+    "predict": [("predict", MODEL, PICTURE, "--top", "2")],
     "inspect": [("inspect", MODEL)],
     "rewrite": [("rewrite", MODEL)],
     "compile": [("compile", MODEL)],
@@ -64,6 +65,7 @@ BARS = ("explain", "compare", "compile", "sanity", "evaluate", "demo")
 RECORDS = [
     (*EXPLAIN, "--json", "-q"),
     ("inspect", MODEL, "--json"),
+    ("predict", MODEL, PICTURE, "--json"),
     ("compile", MODEL, "--json", "-q"),
     ("methods", "--json"),
     ("metrics", "--json"),

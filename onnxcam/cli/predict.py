@@ -1,0 +1,76 @@
+"""`onnxcam predict`: the model's own best answers for each picture, without a map."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from onnxcam.cli.groups import command
+from onnxcam.cli.isolated import ran_isolated
+from onnxcam.cli.opening import opening_arguments
+from onnxcam.cli.options import PredictArgs
+from onnxcam.cli.parsing import files_of, parse_path
+from onnxcam.cli.pictures import list_pictures
+from onnxcam.cli.printing import json_list, print_lines
+from onnxcam.cli.stopping import stoppable
+from onnxcam.errors import OnnxCamError, OptionError
+
+if TYPE_CHECKING:
+    from onnxcam.outputs.saliency import ScoredTarget
+
+
+@command
+def predict(args: PredictArgs) -> None:
+    """Print what the model says of each picture: its five best classes, or boxes, with their probabilities.
+
+    Any of them can be explained: `onnxcam explain --target rank2`.
+    """
+    if ran_isolated(args.engine.isolated, args.limits):
+        return
+    from onnxcam.explainer.explainer import Explainer
+
+    if not 1 <= args.top <= 10_000:
+        raise OptionError(f"--top is how many answers are printed, from 1 to 10,000, not {args.top}")
+    files_of(args.opening)
+    model, (images, _) = parse_path(args.model), list_pictures(args.images, keep_going=False)
+    with stoppable(), Explainer(model, **opening_arguments(args, args.labels)) as explainer:
+        if args.json:
+            with json_list() as add:
+                for image in images:
+                    add([answers_record(image, _answers(explainer, image, args.top))])
+        else:
+            for image in images:
+                print_lines(answer_lines(image, _answers(explainer, image, args.top)))
+
+
+def _answers(explainer: Any, image: Path, count: int) -> "list[ScoredTarget]":
+    """Raises OnnxCamError, which names the picture."""
+    try:
+        return list(explainer.predict(image, count))
+    except OnnxCamError as error:
+        raise type(error)(f"{image}: {str(error).removeprefix(f'{image}: ')}") from None
+
+
+def answer_lines(image: Path, answers: "Sequence[ScoredTarget]") -> list[str]:
+    """The picture, and a line of each answer: its rank, probability (of an element the number), index and name."""
+    lines = [str(image)]
+    for rank, one in enumerate(answers, start=1):
+        # Four decimals, unless they would all be zero.
+        value = f"{one.probability:.4f}" if abs(one.probability) >= 1e-4 else f"{one.probability:.1e}"
+        label = f"  {one.label}" if one.label is not None else ""
+        box = f"  at {', '.join(f'{side:.1f}' for side in one.box)}" if one.box is not None else ""
+        lines.append(f"  {rank:>2}  {value:>8}  {one.index:>5}{label}{box}")
+    return lines
+
+
+def answers_record(image: Path, answers: "Sequence[ScoredTarget]") -> dict[str, Any]:
+    """The JSON record of a picture. box: left, top, right, bottom in pixels of the picture, null without one."""
+    return {
+        "image": str(image),
+        "answers": [
+            {
+                "rank": rank, "index": one.index, "label": one.label, "probability": one.probability,
+                "logit": one.logit, "kind": one.kind, "box": list(one.box) if one.box is not None else None,
+            }
+            for rank, one in enumerate(answers, start=1)
+        ],
+    }  # fmt: skip

@@ -1,0 +1,93 @@
+"""`onnxcam predict` prints the model's own answers: those of ONNX Runtime itself, without a map. And -v shows the log."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from command import write_photos
+from small_models import CLASSIFIER, filled
+from typer.testing import CliRunner
+
+from onnxcam import Explainer
+from onnxcam.cli.main import app
+from onnxcam.errors import OptionError, PictureError
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    onnx.save(filled(CLASSIFIER), tmp_path / "tiny.onnx")
+    write_photos(tmp_path, ["a.png", "b.png"])
+    (tmp_path / "labels.txt").write_text("ant\nbee\ncat\ndog\nelk\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def records(*words: str) -> list[dict[str, Any]]:
+    done = CliRunner().invoke(app, ["predict", "tiny.onnx", *words, "--preset", "raw", "--json"])
+    assert done.exit_code == 0, done.output
+    return list(json.loads(done.stdout))
+
+
+def own_scores(picture: str) -> np.ndarray:
+    """The model's output for the picture, by ONNX Runtime alone."""
+    session = onnxruntime.InferenceSession("tiny.onnx", providers=["CPUExecutionProvider"])
+    with Explainer("tiny.onnx", preset="raw", providers=["cpu"]) as explainer:
+        image = explainer.prepare(picture).image
+    return np.asarray(session.run(None, {session.get_inputs()[0].name: image[None]})[0][0], np.float64)
+
+
+def test_the_answers_are_those_of_the_runtime_in_their_order() -> None:
+    for record, picture in zip(records("a.png", "b.png", "--labels", "labels.txt"), ("a.png", "b.png"), strict=True):
+        scores = own_scores(picture)
+        order = np.argsort(-scores, kind="stable")
+        assert record["image"] == picture
+        assert [one["index"] for one in record["answers"]] == order.tolist()
+        assert [one["rank"] for one in record["answers"]] == [1, 2, 3, 4, 5]
+        assert record["answers"][0]["label"] == ["ant", "bee", "cat", "dog", "elk"][order[0]]
+        exponents = np.exp(scores - scores.max())
+        np.testing.assert_allclose(
+            [one["probability"] for one in record["answers"]], (exponents / exponents.sum())[order], rtol=1e-5
+        )
+
+
+def test_top_says_how_many_and_more_than_there_are_is_all() -> None:
+    assert [len(one["answers"]) for one in records("a.png", "--top", "2")] == [2]
+    assert [len(one["answers"]) for one in records("a.png", "--top", "50")] == [5]
+
+
+def test_an_answer_is_what_its_rank_explains() -> None:
+    with Explainer("tiny.onnx", "grad-cam", preset="raw", providers=["cpu"]) as explainer:
+        answers = explainer.predict("a.png", 3)
+        assert answers == [explainer("a.png", f"rank{i}").target for i in (1, 2, 3)]
+        with pytest.raises(OptionError, match="count is a number of answers"):
+            explainer.predict("a.png", 0)
+
+
+def test_lines_for_a_reader_name_the_picture_and_the_class() -> None:
+    done = CliRunner().invoke(app, ["predict", "tiny.onnx", "a.png", "--labels", "labels.txt", "--top", "1"])
+    name, line = done.stdout.splitlines()
+    assert name == "a.png"
+    assert line.split()[0] == "1"
+    assert line.split()[-1] in ("ant", "bee", "cat", "dog", "elk")
+
+
+def test_a_broken_picture_is_named(folder: Path) -> None:
+    (folder / "c.png").write_bytes(b"no picture")
+    done = CliRunner().invoke(app, ["predict", "tiny.onnx", "a.png", "c.png"])
+    assert isinstance(done.exception, PictureError)
+    assert str(done.exception).startswith("c.png: ")
+
+
+def test_verbose_says_on_standard_error_what_was_chosen_and_twice_each_picture() -> None:
+    words = ["predict", "tiny.onnx", "a.png", "--json"]
+    silent, once, twice = (CliRunner().invoke(app, [*words, *more]) for more in ([], ["-v"], ["-vv"]))
+    assert silent.stderr == ""
+    assert "info: network.opening: opened " in once.stderr
+    assert "debug: " not in once.stderr
+    assert "debug: engine.session: " in twice.stderr
+    assert json.loads(silent.stdout) == json.loads(once.stdout) == json.loads(twice.stdout)
+    assert CliRunner().invoke(app, words).stderr == "", "the next command is silent again"
