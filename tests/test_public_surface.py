@@ -154,7 +154,7 @@ def test_every_attribute_of_an_explainer_is_documented() -> None:
 @pytest.mark.parametrize("name", ["Explainer"])
 def test_no_word_of_the_scheduling_is_public(name: str) -> None:
     public = {n for n in vars(getattr(onnxcam, name)) if not n.startswith("_")}
-    made = {"explain", "batch", "stream", "explain_on_device", "scorer", "measure"}
+    made = {"explain", "predict", "batch", "stream", "explain_on_device", "scorer", "measure"}
     assert public == made | {"prepare", "close", "with_method"}
 
 
