@@ -33,8 +33,23 @@ TEXTS = sorted(
 CODE = sorted(path for folder in ("onnxcam", "tools") for path in (ROOT / folder).rglob("*.py"))
 
 
+class UniqueKeys(yaml.SafeLoader):
+    """PyYAML takes the last of two values of one key without a word; GitHub refuses the file."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        assert len(set(keys)) == len(keys), f"{node.start_mark}: a key stands there twice"
+        return super().construct_mapping(node, deep=deep)
+
+
 def loaded(path: Path) -> Any:
-    return yaml.safe_load(path.read_text("utf-8"))
+    return yaml.load(path.read_text("utf-8"), UniqueKeys)
+
+
+def test_a_key_that_stands_twice_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "twice.yml").write_text("jobs: {lint: 1, lint: 2}\n")
+    with pytest.raises(AssertionError, match="twice"):
+        loaded(tmp_path / "twice.yml")
 
 
 def identifiers(text: str) -> list[str]:

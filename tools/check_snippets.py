@@ -54,7 +54,15 @@ def module(page: Path, root: Path) -> str:
 def command(checker: str, folder: Path) -> list[str]:
     """What checks the files of the folder."""
     if checker == "mypy":
-        words = ["--strict", "--ignore-missing-imports", "--no-error-summary", "--config-file", "", "--cache-dir"]
+        words = [
+            "--strict",
+            "--ignore-missing-imports",
+            "--allow-untyped-decorators",
+            "--no-error-summary",
+            "--config-file",
+            "",
+            "--cache-dir",
+        ]
         files = [path.name for path in sorted(folder.glob("*.py"))]
         return [sys.executable, "-m", "mypy", *words, str(ROOT / ".mypy_cache/snippets"), *files]
     (folder / "pyrightconfig.json").write_text(json.dumps(RULES), "utf-8")
