@@ -3,7 +3,8 @@
 import logging
 import sys
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Annotated, Any
 
 import typer
@@ -18,6 +19,7 @@ from onnxcam.cli.help import GroupPage, Page
 from onnxcam.cli.inspect import inspect
 from onnxcam.cli.methods import methods
 from onnxcam.cli.metrics import metrics
+from onnxcam.cli.pipes import piped
 from onnxcam.cli.predict import predict
 from onnxcam.cli.printing import print_json, print_lines, print_note
 from onnxcam.cli.rewrite import rewrite
@@ -73,7 +75,8 @@ def run() -> None:
     command = typer.main.get_command(app)
     with stoppable() as stop:
         try:
-            code = command(prog_name="onnxcam", standalone_mode=False) or 0
+            with piped(sys.argv[1:]) as words, _words(words):
+                code = command(prog_name="onnxcam", standalone_mode=False) or 0
             flush(sys.stdout)
         except USAGE_ERRORS as error:
             code = _print_usage(error)
@@ -81,6 +84,17 @@ def run() -> None:
             code = _print_error(error)
         if code or stop.code:
             raise SystemExit(stop.code or code)
+
+
+@contextmanager
+def _words(words: list[str]) -> Iterator[None]:
+    """Puts the words in place of those of sys.argv, which an isolated command hands on."""
+    before = sys.argv
+    sys.argv = [before[0], *words]
+    try:
+        yield
+    finally:
+        sys.argv = before
 
 
 def _print_error(error: OnnxCamError) -> int:

@@ -71,6 +71,13 @@ def print_json(value: object) -> None:
     _write(sys.stdout, f"{json_text(value)}\n")
 
 
+def write_bytes(data: bytes) -> None:
+    """Writes a file's bytes on standard output, as they are."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
 @contextmanager
 def json_list() -> Iterator[Callable[[Sequence[Mapping[str, Any]]], None]]:
     """Prints a JSON list record by record. It is closed however the run ends; one that fails at once prints nothing.
