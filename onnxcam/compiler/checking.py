@@ -30,8 +30,8 @@ TOLERANCE, ROUNDED_TOLERANCE = 1e-5, 1e-3
 """The largest difference of a map in [0,1]; of a quantised file, one in half precision, or one that resizes."""
 ESTIMATED_TOLERANCE, ENOUGH = 0.06, 64
 """The largest root mean square by which an estimated map may be off with a budget of ENOUGH; fewer masks tell less."""
-RANGE_TOLERANCE = 1e-3
-"""By how much the ends of a raw map may be off, over its extent."""
+RANGE_TOLERANCE, END_TOLERANCE = 1e-3, 1e-4
+"""By how much the ends of a raw map may be off: over its extent, and over its largest number, which was rounded."""
 
 BATCH_TOLERANCE = 0.05
 """By how much a batch may change a map: rounding moves samples over the kinks of ReLUs."""
@@ -201,13 +201,11 @@ class _Check:
 
         An estimate has other ends, and a search may: rounding scales a raw map that no gradient holds.
         """
-        expected = np.array([raw.min(), raw.max()], np.float64)
-        off = np.abs(np.asarray(ends, np.float64) - expected).max()
-        limit = max(RANGE_TOLERANCE, ROUNDING * difference) * np.ptp(expected)
-        if self.tolerance <= ROUNDED_TOLERANCE and not off <= limit:
+        share = max(RANGE_TOLERANCE, ROUNDING * difference)
+        if self.tolerance <= ROUNDED_TOLERANCE and not _are_ends(ends, raw, share):
             raise CompileError(
-                f"the compiled file gives {ends[0]:.4g} and {ends[1]:.4g} as the ends of the raw map where they are "
-                f"{expected[0]:.4g} and {expected[1]:.4g}, so it is not written; compile another method, and please "
+                f"the compiled file gives {ends[0]:.6g} and {ends[1]:.6g} as the ends of the raw map where they are "
+                f"{raw.min():.6g} and {raw.max():.6g}, so it is not written; compile another method, and please "
                 f"report this model"
             )
 
@@ -256,7 +254,7 @@ class _Check:
         pair = np.array([best, (best + 1) % opened.anatomy.logits.classes])
         second = self._maps(feeds, entry.name, np.full(count, pair[1]))
         both = self._maps(feeds, entry.name, np.resize(pair, max(count, 2)))
-        if not _are_rows(interface, both, (first, second)):
+        if not _are_rows(interface, both, (first, second), MOST_ROUNDED):
             raise CompileError(
                 "targets of one run change each other's maps in the compiled file, so it is not written; bake a class "
                 "in with --target, and please report this model"
@@ -285,7 +283,7 @@ class _Check:
             dict(zip(names, self.compiled.run(names, {**feeds, **wish}, pictures=2), strict=True))
             for feeds in (*alone, together)
         )
-        if not _are_rows(interface, both, (one, other)):
+        if not _are_rows(interface, both, (one, other), BATCH_TOLERANCE):
             raise CompileError(
                 "images of one run change each other's maps in the compiled file, so it is not written; export the "
                 "model with a batch of 1, and please report it"
@@ -308,11 +306,18 @@ class _Check:
         return self.between(np.asarray(results[interface.picture_map][0]), on_picture(saliency.map, saliency.placement))
 
 
-def _are_rows(interface: Interface, together: Arrays, alone: Sequence[Arrays]) -> bool:
+def _are_ends(ends: npt.NDArray[np.generic], raw: Map, share: float) -> bool:
+    """Whether two numbers are the least and the largest one of a raw map, within a share of its extent."""
+    expected = np.array([raw.min(), raw.max()], np.float64)
+    limit = share * np.ptp(expected) + END_TOLERANCE * np.abs(expected).max()
+    return bool(np.abs(np.asarray(ends, np.float64) - expected).max() <= limit)
+
+
+def _are_rows(interface: Interface, together: Arrays, alone: Sequence[Arrays], tolerance: float) -> bool:
     """Whether the first maps of a run are those of several runs alone, and of the same classes."""
     maps, classes = together[interface.map], together[interface.map_target]
     return len(maps) >= len(alone) and all(
-        classes[i] == one[interface.map_target][0] and _largest(maps[i], one[interface.map][0]) <= BATCH_TOLERANCE
+        classes[i] == one[interface.map_target][0] and _largest(maps[i], one[interface.map][0]) <= tolerance
         for i, one in enumerate(alone)
     )
 

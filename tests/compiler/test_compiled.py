@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 import onnxcam
 from onnxcam.cli.main import app
 from onnxcam.compiler.batch_methods import BATCH_METHODS
-from onnxcam.compiler.checking import check_compiled
+from onnxcam.compiler.checking import _are_ends, check_compiled
 from onnxcam.compiler.compiled import Compiled, compile
 from onnxcam.compiler.metadata import read_compiled
 from onnxcam.compiler.prepared import PREDICTION
@@ -243,6 +243,16 @@ def test_a_file_with_another_answer_is_refused(
         assert check(compiled.bytes).map <= 1e-5
         with pytest.raises(CompileError, match=message):
             check(with_changed(compiled.bytes, output, operator, by))
+
+
+@pytest.mark.parametrize(
+    ("ends", "right"),
+    [([0.02034, 0.02072], True), ([0.020341, 0.020721], True), ([0.02072, 0.02034], False), ([0.0203, 0.0207], False)],
+    ids=str,
+)
+def test_the_ends_of_a_flat_raw_map_far_from_zero_may_be_rounded(ends: list[float], right: bool) -> None:
+    """A millionth is more than a thousandth of the extent, but 5e-5 of the numbers."""
+    assert _are_ends(np.asarray(ends, np.float32), np.asarray([[0.02034, 0.02072]], np.float32), 1e-3) is right
 
 
 def test_the_class_of_each_image_is_compared_where_the_prediction_is_baked_in(classifier: onnx.ModelProto) -> None:
