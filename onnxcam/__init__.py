@@ -85,7 +85,12 @@ if TYPE_CHECKING:  # `as` exports a name to type checkers, which do not read _HO
     from onnxcam.metrics.registry import METRICS as METRICS
     from onnxcam.metrics.road import road as road
     from onnxcam.metrics.scorer import Scorer as Scorer
+    from onnxcam.outputs.annotations import to_coco as to_coco
+    from onnxcam.outputs.annotations import to_detections as to_detections
+    from onnxcam.outputs.annotations import to_label_studio as to_label_studio
+    from onnxcam.outputs.explanations import Explanations as Explanations
     from onnxcam.outputs.overlay import overlay as overlay
+    from onnxcam.outputs.regions import SalientRegion as SalientRegion
     from onnxcam.outputs.saliency import Channels as Channels
     from onnxcam.outputs.saliency import FusedLayer as FusedLayer
     from onnxcam.outputs.saliency import Provenance as Provenance
@@ -141,7 +146,10 @@ _HOMES = {
     "onnxcam.metrics.registry": ("METRICS",),
     "onnxcam.metrics.road": ("road",),
     "onnxcam.metrics.scorer": ("Scorer",),
+    "onnxcam.outputs.annotations": ("to_coco", "to_detections", "to_label_studio"),
+    "onnxcam.outputs.explanations": ("Explanations",),
     "onnxcam.outputs.overlay": ("overlay",),
+    "onnxcam.outputs.regions": ("SalientRegion",),
     "onnxcam.outputs.saliency": ("Channels", "FusedLayer", "Provenance", "Saliency", "ScoredTarget"),
     "onnxcam.types": ("Note", "NoteCode", "Origin", "Placement", "Source"),
 }

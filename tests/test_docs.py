@@ -24,7 +24,7 @@ PROGRAMS = [
     "README.md",
     *(
         f"docs/{name}.md"
-        for name in "compare compile data evaluate extending journal logging metrics pictures record report start workers".split()
+        for name in "compare compile data evaluate extending journal logging metrics outputs pictures record report start workers".split()
     ),
     *(f"docs/how-to/{name}.md" for name in "detector deep-pictures is-it-true".split()),
 ]

@@ -12,7 +12,7 @@ from PIL import Image
 
 from onnxcam import METHODS, Explainer, OnnxCamError, read_picture
 from onnxcam.inputs import bundled
-from onnxcam.outputs.formats import draw
+from onnxcam.outputs.drawing import draw
 from onnxcam.outputs.overlay import Style
 
 QUALITY = 72

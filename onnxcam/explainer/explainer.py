@@ -51,6 +51,7 @@ from onnxcam.metrics.measurement import Measurement
 from onnxcam.metrics.requests import ALL, requested, under_every_name
 from onnxcam.metrics.scorer import Scorer
 from onnxcam.network.opening import OpenedModel, OpenOptions
+from onnxcam.outputs.explanations import Explanations
 from onnxcam.outputs.saliency import Saliency, ScoredTarget
 from onnxcam.surgeon.analysis.anatomy import Kind
 from onnxcam.surgeon.analysis.images import find_image
@@ -253,7 +254,7 @@ class Explainer:
         name: str | None = None,
         inputs: Mapping[str, npt.ArrayLike] | None = None,
         progress: Progress | None = None,
-    ) -> list[Saliency]:
+    ) -> Explanations:
         """Explains one picture and returns one Saliency per target, in order; 'top5' is five targets.
 
         Targets of one output share the features and every forward pass. name: what the provenance calls the picture, if
@@ -264,13 +265,14 @@ class Explainer:
         requested = each_target(targets)
         if self._isolated is not None:
             check_arguments({"name": name, "inputs": inputs})
-            return self._isolated.explain(image, requested, {"name": name, "inputs": inputs}, progress)
+            options = {"name": name, "inputs": inputs}
+            return Explanations(self._isolated.explain(image, requested, options, progress))
         # Load the picture and run it once; then resolve the targets, run the method and make the results.
         forward = self._forward(image, requested, name=name, inputs=inputs)
         (explained,) = self._explain_batch([forward], [requested], progress=[progress])
         if isinstance(explained, OnnxCamError):
             raise explained
-        return explained
+        return Explanations(explained)
 
     def predict(
         self,
@@ -293,7 +295,7 @@ class Explainer:
         finally:
             forward.release()
 
-    def batch(self, images: Iterable[ImageLike], targets: Targets | TargetLike = None) -> list[Saliency]:
+    def batch(self, images: Iterable[ImageLike], targets: Targets | TargetLike = None) -> Explanations:
         """Explains several pictures and returns one Saliency per picture, in order.
 
         images: paths or arrays, or one array with one more axis in front. targets: a list, a tuple or an array of
@@ -304,7 +306,7 @@ class Explainer:
         """
         pictures = self._loader.several(images)
         with closing(explain_each(self, with_targets(pictures, targets), keep_going=False)) as results:
-            saliencies: list[Saliency] = []
+            saliencies = Explanations()
             for result in results:
                 if result.error is not None:
                     raise result.error

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from threading import Thread
@@ -182,7 +182,8 @@ class Worker:
 
     def on_explain(self, image: Any, targets: Any, options: Mapping[str, Any], reports: bool) -> Answer:
         progress = self._progress(0, reports)
-        return Answer("done", saliencies=tuple(self.explainer.explain(image, targets, **options, progress=progress)))
+        saliencies = self.explainer.explain(image, targets, **options, progress=progress)
+        return Answer("done", saliencies=without_pictures(saliencies))
 
     def on_measure(self, picture: Any, maps: Any, requests: Any, inputs: Any, parts: int | None) -> Answer:
         reports = [self._progress(i, parts is not None) for i in range(len(maps) * len(requests.names))]
@@ -192,7 +193,7 @@ class Worker:
     def on_stream(self, number: int, image: Any, target: Any, reports: bool) -> Answer:
         progress = self._progress(0, reports)
         stream = self.explainer.stream(image, target, progress=progress)
-        self._iterators[number] = (Answer("done", saliencies=(saliency,)) for saliency in stream)
+        self._iterators[number] = (Answer("done", saliencies=without_pictures([saliency])) for saliency in stream)
         return Answer("done")
 
     def on_each(self, number: int, keep_going: bool, reports: bool) -> Answer:
@@ -275,7 +276,12 @@ def failure_of(error: OnnxCamError, memory: int | None) -> Failure:
 
 def plain_result(result: PictureResult, memory: int | None) -> Explained:
     error = failure_of(result.error, memory) if result.error is not None else None
-    return Explained(result.number, tuple(result.saliencies), result.original, error)
+    return Explained(result.number, without_pictures(result.saliencies), result.original, error)
+
+
+def without_pictures(saliencies: Sequence[Saliency]) -> tuple[Saliency, ...]:
+    """Maps as they are sent: a stranger's picture is not read in the parent, which has its own reference to it."""
+    return tuple(replace(saliency, picture=None) for saliency in saliencies)
 
 
 def limit_memory(memory: int | None) -> None:

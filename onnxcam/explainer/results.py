@@ -132,10 +132,11 @@ def saliencies(
 ) -> list[Saliency]:
     """One Saliency per target, each with its provenance. seconds: time that the picture took."""
     scores, model_input = request.probe.originals[info.method.score], request.forward.model_input
+    picture = model_input.kept()
     return [
         Saliency(
             outcome.map, outcome.raw, target, float(score), model_input.placement,
-            _provenance(info, outcome, request, notes, seconds), outcome.finish,
+            _provenance(info, outcome, request, notes, seconds), outcome.finish, picture,
         )
         for outcome, target, score, notes in zip(
             outcomes, request.targets, scores, request.target_notes, strict=True

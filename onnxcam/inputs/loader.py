@@ -8,6 +8,7 @@ taken as it is (prepared.py), unless options say what else to do with it.
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ from onnxcam.inputs.pixel_limit import check_shape
 from onnxcam.inputs.prepared import ARITHMETIC, as_it_is, calculated, reads_as_pixels
 from onnxcam.inputs.preprocess import apply, apply_bands
 from onnxcam.inputs.presets import Preset
-from onnxcam.inputs.sources import FileSource, fitting, is_file_source, name_of, opened
+from onnxcam.inputs.sources import FileSource, fitting, is_file_source, name_of, opened, path_of
 from onnxcam.limits import SAFE, Limits
 from onnxcam.surgeon.analysis.anatomy import ImageInput
 from onnxcam.types import Image, Note, NoteCode, Placement
@@ -59,7 +60,8 @@ class ModelInput:
     frames differ. name: its path, or what messages call it. on_device: an OrtValue with the same numbers, if the image
     came on a device. picture: what maps are drawn over, if it has a placement; of a clip its frames (3,T,H,W) as the
     model sees them. bands: those that are red, green and blue, if they were chosen. window: what became black and
-    white, if that was chosen. notes: what to doubt.
+    white, if that was chosen. notes: what to doubt. file: the absolute path of a photograph that can be
+    read again.
     """
 
     image: Image
@@ -70,6 +72,7 @@ class ModelInput:
     bands: Bands | None = None
     window: Window | None = None
     notes: tuple[Note, ...] = ()
+    file: Path | None = None
 
     @property
     def is_prepared(self) -> bool:
@@ -82,6 +85,13 @@ class ModelInput:
         if self.picture is not None:
             return self.picture
         return self.image if self.bands is None else self.image[[number - 1 for number in self.bands]]
+
+    def kept(self) -> npt.NDArray[Any] | Path:
+        """What a result keeps, to be drawn later: the file of a photograph, else a copy of what maps are drawn over.
+
+        A copy, since the caller may read the next frame into the same memory.
+        """
+        return self.file if self.file is not None else self.drawn.copy()
 
 
 @dataclass(frozen=True)
@@ -162,7 +172,10 @@ class ImageLoader:
         if len(self.size) == 2 and self.input.channels not in (1, 3):
             with opened(source, name, limits=self.limits) as file:
                 return self._from_bands(read_bands(file, name, self.limits), name)
-        return self._from_picture(lambda: read_file(source, self.window, self.bands, self.limits), name)
+        model_input = self._from_picture(lambda: read_file(source, self.window, self.bands, self.limits), name)
+        if not isinstance(source, str | os.PathLike) or model_input.window is not None or self.bands is not None:
+            return model_input
+        return replace(model_input, file=Path(os.path.abspath(path_of(source))))
 
     def _from_picture(self, read: Callable[[], Reading], name: str, preset: Preset | None = None) -> ModelInput:
         if len(self.size) != 2:

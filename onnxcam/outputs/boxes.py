@@ -35,19 +35,9 @@ def draw_target(drawn: Picture, target: ScoredTarget, part: Rectangle, text: str
     """
     if target.box is None or not _meets(target.box, part):
         return drawn
-    drawn = np.ascontiguousarray(drawn).copy()
     thick = max(1, round(max(drawn.shape) / 400))
-    (box,) = _scaled((_rectangle(target.box),), part, drawn)
-    inner = thick / 2 + EDGE
-    most = np.array([drawn.shape[1], drawn.shape[0]]) - inner
-    # On whole pixels, so that thin lines stay sharp.
-    inside = np.floor(np.clip(box, inner, np.maximum(most, inner))) + thick % 2 / 2
-    lines = _scaled(target.outline, part, drawn) if target.outline else []
-    for colour, width in ((DARK, thick + 2 * EDGE), (LIGHT, thick)):
-        for line in lines:
-            _polygon(drawn, line, colour, width)
-        if not lines:
-            _frame(drawn, inside, colour, width)
+    inside = _on_pixels(target.box, part, drawn, thick)
+    drawn = draw_outline(drawn, target.outline, part) if target.outline else draw_frames(drawn, [target.box], part)
     _label(drawn, text, inside, thick, font)
     return drawn
 
@@ -69,6 +59,36 @@ def draw_truth(drawn: Picture, boxes: Sequence[Rectangle], part: Rectangle) -> P
             for x in (left, right - thick):
                 _paint(drawn, y, min(y + dash, bottom), x, x + thick, i)
     return drawn
+
+
+def draw_outline(drawn: Picture, outline: Outline, part: Rectangle) -> Picture:
+    """A copy of the drawing (height,width,3) with the polygons; part as in draw_target()."""
+    drawn = np.ascontiguousarray(drawn).copy()
+    thick = max(1, round(max(drawn.shape) / 400))
+    lines = _scaled(outline, part, drawn)
+    for colour, width in ((DARK, thick + 2 * EDGE), (LIGHT, thick)):
+        for line in lines:
+            _polygon(drawn, line, colour, width)
+    return drawn
+
+
+def draw_frames(drawn: Picture, boxes: Sequence[Rectangle], part: Rectangle) -> Picture:
+    """A copy of the drawing (height,width,3) with boxes, white between two dark lines; part as in draw_target()."""
+    drawn = np.ascontiguousarray(drawn).copy()
+    thick = max(1, round(max(drawn.shape) / 400))
+    frames = [_on_pixels(box, part, drawn, thick) for box in boxes]
+    for colour, width in ((DARK, thick + 2 * EDGE), (LIGHT, thick)):
+        for frame in frames:
+            _frame(drawn, frame, colour, width)
+    return drawn
+
+
+def _on_pixels(box: Rectangle, part: Rectangle, drawn: Picture, thick: int) -> npt.NDArray[np.float64]:
+    """(4,2) the corners of a box within the drawing, on whole pixels, so that thin lines stay sharp."""
+    (corners,) = _scaled((_rectangle(box),), part, drawn)
+    inner = thick / 2 + EDGE
+    most = np.array([drawn.shape[1], drawn.shape[0]]) - inner
+    return np.asarray(np.floor(np.clip(corners, inner, np.maximum(most, inner))) + thick % 2 / 2)
 
 
 def _paint(drawn: Picture, top: int, bottom: int, left: int, right: int, number: int) -> None:

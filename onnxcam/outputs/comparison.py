@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from onnxcam.outputs.formats import Original
+from onnxcam.outputs.drawing import Original
 from onnxcam.outputs.record import NOT_MEASURED, Measurements, plain, record
 from onnxcam.outputs.saliency import Saliency, ScoredTarget
 from onnxcam.types import Note

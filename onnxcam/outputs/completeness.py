@@ -1,18 +1,24 @@
 """Whether the files of a picture are there already, from the same picture, model, method and options.
 
-A PNG and a JSON record say what they were made of: Provenance.inputs_sha256. An .npy holds numbers alone, but its
-companions hold the SHA-256 of the map.
+Every format but .npy says what it was made of: Provenance.inputs_sha256. An .npy holds numbers alone, but its
+companions hold the SHA-256 of the map. A file counts as whole where its last part is there and its content can be read.
 """
 
+import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from onnxcam.errors import OnnxCamError, OptionError
-from onnxcam.files import ANY, open_regular, parse_json, read_text
+from onnxcam.files import ANY, open_regular, parse_json, read_bytes, read_text
 from onnxcam.inputs.arrays import read_array
 from onnxcam.inputs.sources import UNREADABLE
-from onnxcam.outputs.formats import INPUTS_TEXT, MAP_TEXT
+from onnxcam.outputs.drawing import DRAWINGS
+from onnxcam.outputs.formats import DESCRIPTION, INPUTS_TEXT, MAP_TEXT, RECORD
 from onnxcam.outputs.record import map_sha256
 
 MOST_BYTES = 2**30
@@ -60,6 +66,46 @@ def _of_png(path: Path) -> MadeOf | None:
     return MadeOf(texts.get(INPUTS_TEXT), texts.get(MAP_TEXT))
 
 
+def _of_described(path: Path) -> MadeOf | None:
+    """A JPEG, a WebP or a TIFF, whose description holds the texts."""
+    from PIL import Image
+    from PIL.TiffImagePlugin import TiffImageFile
+
+    try:
+        with open_regular(path, ANY) as file, Image.open(file, formats=["JPEG", "WEBP", "TIFF"]) as image:
+            tags: Mapping[int, Any] = image.tag_v2 if isinstance(image, TiffImageFile) else image.getexif()
+            text = tags.get(DESCRIPTION)
+            image.load()
+        texts = parse_json(text) if isinstance(text, str) else None
+    except (OnnxCamError, SyntaxError, *UNREADABLE):
+        return None
+    return MadeOf(texts.get(INPUTS_TEXT), texts.get(MAP_TEXT)) if isinstance(texts, dict) else None
+
+
+def _of_figure(path: Path) -> MadeOf | None:
+    """A PDF or an SVG, among whose keywords the texts are."""
+    try:
+        content = read_bytes(path, ANY, most=MOST_BYTES)
+    except OnnxCamError:
+        return None
+    if not content.rstrip().endswith((b"%%EOF", b"</svg>")):
+        return None
+    inputs, made = (re.search(rf"{text}=([0-9a-f]{{64}})".encode(), content) for text in (INPUTS_TEXT, MAP_TEXT))
+    return MadeOf(inputs[1].decode() if inputs else None, made[1].decode() if made else None)
+
+
+def _of_npz(path: Path) -> MadeOf | None:
+    try:
+        with open_regular(path, ANY) as file, np.load(file, allow_pickle=False) as arrays:
+            record, values = json.loads(str(arrays[RECORD])), arrays["map"]
+    except (OnnxCamError, KeyError, *UNREADABLE):
+        return None
+    if not isinstance(record, dict) or not isinstance(record.get("map"), dict) or values.dtype.kind != "f":
+        return None
+    made = record["map"].get("sha256")
+    return MadeOf(record.get("inputs_sha256"), made) if made == map_sha256(values) else None
+
+
 def _of_json(path: Path) -> MadeOf | None:
     try:
         record = parse_json(read_text(path, ANY, most=MOST_BYTES))
@@ -77,5 +123,16 @@ def _of_npy(path: Path) -> MadeOf | None:
         return None
 
 
-_READERS: Mapping[str, Callable[[Path], MadeOf | None]] = {"png": _of_png, "json": _of_json, "npy": _of_npy}
+_READERS: Mapping[str, Callable[[Path], MadeOf | None]] = {
+    "png": _of_png,
+    "jpg": _of_described,
+    "webp": _of_described,
+    "pdf": _of_figure,
+    "svg": _of_figure,
+    **dict.fromkeys(DRAWINGS, _of_png),
+    "tiff": _of_described,
+    "npy": _of_npy,
+    "npz": _of_npz,
+    "json": _of_json,
+}
 """How a file of each format of FORMATS is read. None: it is not there, or damaged."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from onnxcam.errors import OptionError
 from onnxcam.outputs import overlay
+from onnxcam.outputs.colours import least
 from onnxcam.outputs.comparison import Comparison
 from onnxcam.outputs.figure_cells import ACROSS, Cell, Line, lines
 from onnxcam.outputs.figure_curves import Curves, curves_of
@@ -35,6 +36,7 @@ CELL = 0.85
 """Inches of a cell where there are too many for a page."""
 FORMATS = (".png", ".pdf", ".svg")
 DPI = 300
+SCALE_HEIGHT = LEAST * LEADING + GAP
 PLAIN: dict[Any, Any] = {
     "text.usetex": False, "pdf.fonttype": 42, "ps.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "onnxcam",
     "savefig.bbox": None, "path.simplify": True, "axes.unicode_minus": True, "figure.autolayout": False,
@@ -68,18 +70,24 @@ def figure(
     return _Page(points, style, rows, panels, _scale_name(comparison)).figure()
 
 
-def figure_bytes(drawn: "Figure", suffix: str) -> bytes:
+def figure_bytes(drawn: "Figure", suffix: str, keywords: Sequence[str] = ()) -> bytes:
     """The figure as a file with this suffix: .png (300 dpi), .pdf or .svg; the same figure gives the same bytes.
 
-    Raises OptionError for another suffix.
+    keywords: words without spaces that a PDF or SVG holds as such. Raises OptionError for another suffix.
     """
     import matplotlib
     from matplotlib.backends import backend_agg, backend_pdf, backend_svg
 
     canvases: dict[str, tuple[Any, dict[str, Any]]] = {
         ".png": (backend_agg.FigureCanvasAgg, {"Software": "onnxcam"}),
-        ".pdf": (backend_pdf.FigureCanvasPdf, {"Creator": "onnxcam", "CreationDate": None}),
-        ".svg": (backend_svg.FigureCanvasSVG, {"Creator": "onnxcam", "Date": None}),
+        ".pdf": (
+            backend_pdf.FigureCanvasPdf,
+            {"Creator": "onnxcam", "CreationDate": None, **({"Keywords": " ".join(keywords)} if keywords else {})},
+        ),
+        ".svg": (
+            backend_svg.FigureCanvasSVG,
+            {"Creator": "onnxcam", "Date": None, **({"Keywords": [*keywords]} if keywords else {})},
+        ),
     }
     if suffix.lower() not in canvases:
         raise OptionError(f"a figure is a {', '.join(FORMATS)} file, not {suffix!r}")
@@ -118,7 +126,7 @@ class _Page:
         self.lines = self._worded()
         blocks = [self._height(line) for line in self.lines]
         panels = sum(panel.height for panel in self.curves)
-        height = 2 * EDGE + sum(blocks) + self._scale_height + panels
+        height = 2 * EDGE + sum(blocks) + SCALE_HEIGHT + panels
         with matplotlib.rc_context(PLAIN):
             drawn = Figure(figsize=(self.width / 72, height / 72), dpi=DPI, facecolor="white", edgecolor="none")
             sheet = Sheet(drawn, self.width, height, self.style)
@@ -126,8 +134,8 @@ class _Page:
             for line, block in zip(self.lines, blocks, strict=True):
                 self._draw_line(sheet, line, top)
                 top += block
-            self._draw_scale(sheet, top)
-            top += self._scale_height
+            draw_scale(sheet, top, self.scale_name)
+            top += SCALE_HEIGHT
             for panel in self.curves:
                 panel.draw(sheet, EDGE, top)
                 top += panel.height
@@ -218,25 +226,21 @@ class _Page:
             sheet.line(words, left, below, room)
             below += words.height
 
-    @property
-    def _scale_height(self) -> float:
-        return LEAST * LEADING + GAP
 
-    def _draw_scale(self, sheet: Sheet, top: float) -> None:
-        """The scale of colours, as opaque as on the pictures: its name, 0, the colours, 1."""
-        bar = min(90.0, self.width / 3)
-        name = fitted(Words(self.scale_name), self.width - bar - 40)
-        total = width_of(name) + 6 + 5 + bar + 5
-        left = (self.width - total) / 2
-        sheet.line(name, left, top, width_of(name) + 3, centred=False)
-        left += width_of(name) + 6
-        sheet.line(Words("0"), left, top, 6, centred=False)
-        sheet.line(Words("1"), left + 6 + bar + 2, top, 6, centred=False)
-        axes = sheet.axes(left + 6, top + 1.5, bar, 5)
-        ramp = np.linspace(0, 1, 256, dtype=np.float32)[None]
-        ground = np.full((1, 256, 3), overlay.GREY, np.float32)
-        colours = overlay.blend(ground, ramp, overlay.colour_table(self.style.colormap), self.style.alpha)
-        axes.imshow(colours, aspect="auto", interpolation="nearest")
+def draw_scale(sheet: Sheet, top: float, text: str) -> None:
+    """The scale of colours in the middle, as opaque as on the pictures: its name, 0 (or -1), the colours, 1."""
+    table = overlay.colour_table(sheet.style.colormap)
+    bar, low = min(90.0, sheet.width / 3), str(least(table))
+    name, first = fitted(Words(text), sheet.width - bar - 40), 6 + 3 * (len(low) - 1)
+    left = (sheet.width - (width_of(name) + 6 + first + bar + 4)) / 2
+    sheet.line(name, left, top, width_of(name) + 3, centred=False)
+    left += width_of(name) + 6
+    sheet.line(Words(low), left, top, first, centred=False)
+    sheet.line(Words("1"), left + first + bar + 2, top, 6, centred=False)
+    axes = sheet.axes(left + first, top + 1.5, bar, 5)
+    ramp = np.linspace(least(table), 1, 256, dtype=np.float32)[None]
+    ground = np.full((1, 256, 3), overlay.GREY, np.float32)
+    axes.imshow(overlay.blend(ground, ramp, table, sheet.style.alpha), aspect="auto", interpolation="nearest")
 
 
 def _words_height(line: Line, place: str) -> float:

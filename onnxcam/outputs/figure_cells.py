@@ -11,8 +11,8 @@ import numpy as np
 
 from onnxcam.outputs.captions import cautious_score
 from onnxcam.outputs.comparison import Axis, Best, Box, ComparedMap, Comparison, ComparisonRow
+from onnxcam.outputs.drawing import Original
 from onnxcam.outputs.figure_text import USUAL, Words
-from onnxcam.outputs.formats import Original
 from onnxcam.outputs.saliency import Saliency
 
 ACROSS = 4

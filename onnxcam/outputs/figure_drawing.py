@@ -1,14 +1,15 @@
 """Draws one cell of a figure on its axes: the picture or the map over it, a signal's traces, a slice of a volume."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from onnxcam.outputs import overlay, signal
+from onnxcam.outputs.drawing import draw
 from onnxcam.outputs.figure_cells import Cell, Shown
 from onnxcam.outputs.figure_text import LEAST, properties
-from onnxcam.outputs.formats import draw
 from onnxcam.outputs.overlay import Style
 from onnxcam.outputs.saliency import Saliency
 from onnxcam.outputs.volume import as_picture, plane
@@ -32,8 +33,8 @@ def draw_cell(axes: Any, cell: Cell, style: Style, pixels: float) -> None:
         picture = _reduced(_shown(cell, cell.saliency, style), pixels)
         axes.imshow(picture, extent=(left, right, bottom, top), aspect="auto", interpolation="antialiased")
         if cell.saliency.map.ndim == 2:
-            _outline(axes, cell.saliency)
-            _draw_truth(axes, cell)
+            draw_outline_on(axes, cell.saliency)
+            draw_truth_on(axes, cell.truth)
         axes.set_xlim(left, right)
         axes.set_ylim(bottom, top)
 
@@ -58,7 +59,7 @@ def _whole(cell: Cell, saliency: Saliency, style: Style) -> Picture:
     return plane(array, saliency.map[cell.slice_index], colormap=style.colormap, alpha=alpha)
 
 
-def _outline(axes: Any, saliency: Saliency) -> None:
+def draw_outline_on(axes: Any, saliency: Saliency) -> None:
     """The target's box or outline: white between two dark lines."""
     target = saliency.target
     if target.box is None:
@@ -71,9 +72,9 @@ def _outline(axes: Any, saliency: Saliency) -> None:
         axes.plot(x, y, color="white", linewidth=0.6, solid_joinstyle="miter")
 
 
-def _draw_truth(axes: Any, cell: Cell) -> None:
+def draw_truth_on(axes: Any, truth: Sequence[tuple[float, float, float, float]]) -> None:
     """The object's boxes, as a person drew them: thin white dashes on a dark line."""
-    for left, top, right, bottom in cell.truth:
+    for left, top, right, bottom in truth:
         corners = (left, right, right, left, left), (top, top, bottom, bottom, top)
         axes.plot(*corners, color="black", linewidth=0.7, solid_joinstyle="miter")
         axes.plot(*corners, color="white", linewidth=0.5, linestyle=(0, (4, 3)))

@@ -1,41 +1,33 @@
-"""The files of an explanation: `FORMATS` names each format and its writer, `draw` makes the picture of a PNG.
+"""The files of an explanation: `FORMATS` names each format and its writer. drawing.py makes the pictures.
 
-To add a format, write a function (saliency, picture, style, metrics) -> bytes and a line in FORMATS.
+To add a format, write a function (saliency, picture, style, metrics) -> bytes and a line in FORMATS, and how its file
+is read in completeness.py.
 """
 
 import io
 import json
-from dataclasses import dataclass
-from typing import Protocol, cast
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+from typing import Any, Protocol
 
 import numpy as np
 
-from onnxcam.errors import PictureError
-from onnxcam.outputs import overlay
-from onnxcam.outputs.boxes import draw_target, draw_truth, shown_part
-from onnxcam.outputs.captions import caption, target_text
-from onnxcam.outputs.overlay import Style
+from onnxcam.errors import OutputError
+from onnxcam.outputs.drawing import DRAWINGS, OF_THE_MAP, Original, Pixels, draw
 from onnxcam.outputs.record import NOT_MEASURED, Measurements, map_sha256, plain, record
+from onnxcam.outputs.regions import in_pixels
 from onnxcam.outputs.saliency import Saliency
-from onnxcam.outputs.signal import background, draw_signal
-from onnxcam.outputs.volume import contact_sheet, plane
-from onnxcam.types import Image, Map, Picture
+from onnxcam.outputs.style import Style
 
 INPUTS_TEXT, MAP_TEXT = "onnxcam:inputs_sha256", "onnxcam:map_sha256"
-"""The text chunks of a PNG that hold Provenance.inputs_sha256, and the SHA-256 of the map."""
-
-Original = Picture | Image
-"""What was explained: an upright photograph, or the preprocessed array (C,*spatial) that the network saw."""
-
-
-class Drawing(Protocol):
-    """Draws an array (C,*spatial), or nothing, and its map (*spatial) as a picture."""
-
-    def __call__(self, array: Image | None, saliency: Map, /, *, colormap: str, alpha: float) -> Picture: ...
-
-
-ARRAYS: dict[int, Drawing] = {1: draw_signal, 2: plane, 3: contact_sheet}
-"""Number of the map's axes -> how an array is drawn."""
+"""The texts of a picture's file that hold Provenance.inputs_sha256, and the SHA-256 of the map."""
+DESCRIPTION = 0x010E
+"""EXIF's and TIFF's tag of the text that describes a picture."""
+QUALITY = 92
+"""Of JPEG and WebP, of 100."""
+RECORD = "record"
+"""The array of an .npz that holds the JSON record as text."""
 
 
 class Write(Protocol):
@@ -48,54 +40,33 @@ class Write(Protocol):
 
 @dataclass(frozen=True)
 class Writer:
-    """How a format is written. suffix: with its dot."""
+    """How a format is written. suffix: with its dot, in small letters; of a drawing with its name, as .mask.png.
+
+    others: other endings of the same format. is_drawn: whether it needs the picture.
+    """
 
     suffix: str
     write: Write
+    others: tuple[str, ...] = ()
+    is_drawn: bool = True
+
+    @property
+    def ending(self) -> str:
+        """What a file's name has to end in so that programs know its content: the suffix without a drawing's name."""
+        return PurePath(f"file{self.suffix}").suffix
 
 
-def draw(saliency: Saliency, picture: Original | None, style: Style) -> Picture:
-    """The map over what it explains, or alone if there is no picture, with the caption that style asks for.
-
-    picture: the upright photograph if a map (H,W) has a placement; else the array (C,*spatial) that the network
-    saw. Raises PictureError for a photograph with a saliency that has no placement on one, and for an array with
-    one that has; ValueError for an array that does not have the map's axes.
-    """
-    rank, ground = saliency.map.ndim, overlay.GREY
-    alpha = None if picture is None else style.alpha
-    if saliency.placement is not None and picture is not None and rank == 2:
-        photograph = cast(Picture, picture)  # overlay refuses another
-        drawn = overlay.overlay(
-            photograph, saliency.map, saliency.placement, colormap=style.colormap, alpha=style.alpha
-        )
-    elif rank not in ARRAYS:
-        raise ValueError(f"a saliency map has 1 to 3 axes, this one has the shape {saliency.map.shape}")
-    else:
-        if picture is not None and picture.dtype == np.uint8:
-            raise PictureError("the image came preprocessed, so the map has no place on a picture; draw it without one")
-        drawn = ARRAYS[rank](cast(Image | None, picture), saliency.map, colormap=style.colormap, alpha=style.alpha)
-        if rank == 1:
-            alpha, ground = style.alpha, background(style.colormap)
-    part = shown_part(saliency.map.shape, saliency.placement, heatmap=picture is None) if rank == 2 else None
-    if style.truth and part is not None:
-        drawn = draw_truth(drawn, style.truth, part)
-    if saliency.target.box is not None and part is not None:
-        drawn = draw_target(drawn, saliency.target, part, target_text(saliency.target), style.font)
-    if not style.caption:
-        return drawn
-    words = caption(saliency)
-    return overlay.caption(
-        drawn, words.title, words.detail, colormap=style.colormap, alpha=alpha, font=style.font, ground=ground
-    )
+def format_of(name: str) -> str | None:
+    """The format that a file's name ends in, by the longest ending: mask for cat.mask.png; None for no known one."""
+    endings = {suffix: key for key, writer in FORMATS.items() for suffix in (writer.suffix, *writer.others)}
+    fitting = [suffix for suffix in endings if name.lower().endswith(suffix)]
+    return endings[max(fitting, key=len)] if fitting else None
 
 
-def _png(saliency: Saliency, picture: Original | None, style: Style, metrics: Measurements = NOT_MEASURED) -> bytes:
-    """The drawing, with the essentials of the provenance as text chunks; free text is a JSON string."""
-    from PIL import Image as Pillow
-    from PIL import PngImagePlugin
-
+def texts(saliency: Saliency) -> dict[str, str]:
+    """The essentials of the provenance, as a picture's file holds them; free text is a JSON string."""
     provenance = saliency.provenance
-    texts = {
+    return {
         "Software": f"onnxcam {provenance.versions.get('onnxcam', '')}".strip(),
         "onnxcam:method": provenance.method,
         "onnxcam:options": json.dumps(plain(provenance.options)),
@@ -107,11 +78,92 @@ def _png(saliency: Saliency, picture: Original | None, style: Style, metrics: Me
         MAP_TEXT: map_sha256(saliency.map),
         **({INPUTS_TEXT: provenance.inputs_sha256} if provenance.inputs_sha256 is not None else {}),
     }
+
+
+def encoded_png(pixels: Pixels, saliency: Saliency) -> bytes:
+    """The pixels with texts() as text chunks."""
+    from PIL import Image as Pillow
+    from PIL import PngImagePlugin
+
     info = PngImagePlugin.PngInfo()
-    for key, text in texts.items():
+    for key, text in texts(saliency).items():
         info.add_text(key, text)
     file = io.BytesIO()
-    Pillow.fromarray(draw(saliency, picture, style)).save(file, "PNG", pnginfo=info)
+    Pillow.fromarray(pixels).save(file, "PNG", pnginfo=info)
+    return file.getvalue()
+
+
+def _png(saliency: Saliency, picture: Original | None, style: Style, metrics: Measurements = NOT_MEASURED) -> bytes:
+    return encoded_png(draw(saliency, picture, style), saliency)
+
+
+def _drawn(name: str) -> Write:
+    """The writer of one of DRAWINGS, as a PNG."""
+
+    def write(
+        saliency: Saliency, picture: Original | None, style: Style, metrics: Measurements = NOT_MEASURED
+    ) -> bytes:
+        return encoded_png(DRAWINGS[name](saliency, picture, style), saliency)
+
+    return write
+
+
+def _described(saliency: Saliency) -> str:
+    """texts() as JSON in ASCII, without the outline of a mask, for which EXIF has no room."""
+    return json.dumps(texts(replace(saliency, target=replace(saliency.target, outline=()))))
+
+
+def _lossy(form: str, options: Mapping[str, Any]) -> Write:
+    """A writer of JPEG or WebP, with the texts as EXIF's description."""
+
+    def write(
+        saliency: Saliency, picture: Original | None, style: Style, metrics: Measurements = NOT_MEASURED
+    ) -> bytes:
+        from PIL import Image as Pillow
+
+        drawn = Pillow.fromarray(draw(saliency, picture, style))
+        exif, file = Pillow.Exif(), io.BytesIO()
+        exif[DESCRIPTION] = _described(saliency)
+        try:
+            drawn.save(file, form, quality=QUALITY, exif=exif, **options)
+        except (OSError, ValueError) as error:  # more pixels on a side than the format has
+            raise OutputError(
+                f"the drawing of {drawn.width}x{drawn.height} pixels cannot be written as {form} ({error}); "
+                f"write a PNG, or a smaller one: max_size, --max-size"
+            ) from error
+        return file.getvalue()
+
+    return write
+
+
+def _figure(suffix: str) -> Write:
+    """A writer of .pdf or .svg: the picture in pixels, lines and words that stay lines and words."""
+
+    def write(
+        saliency: Saliency, picture: Original | None, style: Style, metrics: Measurements = NOT_MEASURED
+    ) -> bytes:
+        from onnxcam.outputs.figure import figure_bytes
+        from onnxcam.outputs.map_figure import map_figure
+
+        made_of = {MAP_TEXT: map_sha256(saliency.map), INPUTS_TEXT: saliency.provenance.inputs_sha256}
+        words = [f"{key}={value}" for key, value in made_of.items() if value is not None]
+        return figure_bytes(map_figure(saliency, picture, style), suffix, words)
+
+    return write
+
+
+def _tiff(saliency: Saliency, picture: Original | None, style: Style, metrics: Measurements = NOT_MEASURED) -> bytes:
+    """The map on the picture as float32, NaN where the model saw nothing of it; a page for each slice of a volume.
+
+    Of an image that came preprocessed the map as it is. The description holds the texts as JSON.
+    """
+    from PIL import Image as Pillow
+
+    values = np.atleast_2d(in_pixels(saliency)).astype("<f4")
+    pages = [Pillow.fromarray(page) for page in values.reshape(-1, *values.shape[-2:])]
+    file = io.BytesIO()
+    tags = {DESCRIPTION: _described(saliency)}
+    pages[0].save(file, "TIFF", save_all=True, append_images=pages[1:], tiffinfo=tags)
     return file.getvalue()
 
 
@@ -122,6 +174,14 @@ def _npy(saliency: Saliency, picture: Original | None, style: Style, metrics: Me
     return file.getvalue()
 
 
+def _npz(saliency: Saliency, picture: Original | None, style: Style, metrics: Measurements = NOT_MEASURED) -> bytes:
+    """map and raw as float32, and the record as text, which json.loads(str(file["record"])) reads."""
+    file = io.BytesIO()
+    text = json.dumps(record(saliency, metrics=metrics), allow_nan=False)
+    np.savez_compressed(file, allow_pickle=False, map=saliency.map, raw=saliency.raw, **{RECORD: np.array(text)})
+    return file.getvalue()
+
+
 def _json(saliency: Saliency, picture: Original | None, style: Style, metrics: Measurements = NOT_MEASURED) -> bytes:
     """The record with the raw map and the metrics."""
     text = json.dumps(record(saliency, raw=True, metrics=metrics), ensure_ascii=False, allow_nan=False)
@@ -129,9 +189,16 @@ def _json(saliency: Saliency, picture: Original | None, style: Style, metrics: M
     return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
-FORMATS = {
+FORMATS: dict[str, Writer] = {
     "png": Writer(".png", _png),
-    "npy": Writer(".npy", _npy),
-    "json": Writer(".json", _json),
+    "jpg": Writer(".jpg", _lossy("JPEG", {"subsampling": 0}), (".jpeg",)),
+    "webp": Writer(".webp", _lossy("WEBP", {"method": 4})),
+    "pdf": Writer(".pdf", _figure(".pdf")),
+    "svg": Writer(".svg", _figure(".svg")),
+    **{name: Writer(f".{name}.png", _drawn(name), is_drawn=name not in OF_THE_MAP) for name in DRAWINGS},
+    "tiff": Writer(".tiff", _tiff, (".tif",), is_drawn=False),
+    "npy": Writer(".npy", _npy, is_drawn=False),
+    "npz": Writer(".npz", _npz, is_drawn=False),
+    "json": Writer(".json", _json, is_drawn=False),
 }
 """Name of a format -> its writer. The first is the default."""

@@ -9,15 +9,21 @@ Outline = tuple[tuple[tuple[float, float], ...], ...]
 """Closed polygons of points (x,y) in pixels of the picture, with 0 at the outer edge of the first pixel."""
 
 FINENESS = 1000
-"""A polygon is off by at most the mask's longer side divided by this, and by half a pixel."""
+"""A polygon is off by at most the mask's longer side divided by this; of a smaller mask it is exact."""
 
 
 def contours(mask: npt.NDArray[np.bool_]) -> Outline:
-    """The polygons around the true pixels of a mask (height,width), those around holes included."""
+    """The polygons along the edges of the true pixels of a mask (height,width), those around holes included.
+
+    Pixels that touch at a corner belong together.
+    """
     cv2 = opencv()
-    lines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    fine = max(mask.shape) / FINENESS
-    polygons = (cv2.approxPolyDP(line, fine, closed=True)[:, 0] + 0.5 for line in lines)
+    # OpenCV goes through the centres of pixels. In a mask of twice the sides an even one begins a pixel of the mask
+    # and an odd one ends it, so each stands for one edge.
+    twice = np.asarray(mask, np.uint8).repeat(2, axis=0).repeat(2, axis=1)
+    lines, _ = cv2.findContours(twice, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    fine = max(mask.shape) / FINENESS if max(mask.shape) > FINENESS else 0.0
+    polygons = [cv2.approxPolyDP((line + 1) // 2, fine, closed=True)[:, 0] for line in lines]
     return tuple(tuple((float(x), float(y)) for x, y in polygon) for polygon in polygons)
 
 

@@ -8,62 +8,32 @@ with the parts of this file; typesetting.py sets the caption.
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.errors import OptionError, PictureError, near
+from onnxcam.errors import OptionError, PictureError
 from onnxcam.inputs.images import read_picture
-from onnxcam.inputs.opencv import opencv
 from onnxcam.outputs import typesetting
+from onnxcam.outputs.colours import COLORMAP as COLORMAP
+from onnxcam.outputs.colours import COLORMAPS as COLORMAPS
+from onnxcam.outputs.colours import LUMA as LUMA
+from onnxcam.outputs.colours import blend as blend
+from onnxcam.outputs.colours import colour_table as colour_table
+from onnxcam.outputs.colours import colours, least, opacity
+from onnxcam.outputs.style import ALPHA as ALPHA
+from onnxcam.outputs.style import LONG_SIDE as LONG_SIDE
+from onnxcam.outputs.style import Style as Style
+from onnxcam.outputs.style import check_alpha as check_alpha
 from onnxcam.types import Floats, Map, Picture, Placement
 
-COLORMAPS: dict[str, str | None] = {
-    "turbo": "COLORMAP_TURBO",
-    "jet": "COLORMAP_JET",
-    "viridis": "COLORMAP_VIRIDIS",
-    "plasma": "COLORMAP_PLASMA",
-    "inferno": "COLORMAP_INFERNO",
-    "magma": "COLORMAP_MAGMA",
-    "cividis": "COLORMAP_CIVIDIS",
-    "hot": "COLORMAP_HOT",
-    "gray": None,
-}
-"""Colormaps by name, with their constants in OpenCV; None is black to white."""
-
-COLORMAP = "turbo"
-ALPHA = 0.6
 DOT = " · "
 """What parts the words of a caption; long captions are broken there."""
-LONG_SIDE = 224
-"""Pixels on the longer side; a smaller picture is enlarged to at least as many."""
+ROUNDING = 1e-6
+"""How far beyond its range a map may reach; it is cut off."""
 BAND = 256
 """Rows of pixels that are blended at once, so that a large photograph needs no large float array."""
-ROUNDING = 1e-6
-"""How far beyond [0,1] a map may reach; it is cut off."""
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 INK, PAPER, LINE, GREY = 24, 255, 255, 128
-
-
-@dataclass(frozen=True)
-class Style:
-    """How a map is drawn. Raises OptionError for an unknown colormap, and for alpha outside [0,1].
-
-    colormap: a name in COLORMAPS. alpha: opacity where the map is 1. caption: whether class, probability, method and
-    the scale of colours stand under the picture. font: a font file or name for labels that the built-in typefaces lack.
-    truth: boxes of the object, as a person drew them, in the pixels of a target's box; they are drawn on pictures.
-    """
-
-    colormap: str = COLORMAP
-    alpha: float = ALPHA
-    caption: bool = False
-    font: str | None = None
-    truth: tuple[tuple[float, float, float, float], ...] = ()
-
-    def __post_init__(self) -> None:
-        _known(self.colormap)
-        check_alpha(self.alpha)
 
 
 def overlay(
@@ -72,28 +42,30 @@ def overlay(
     """Draws the map over the upright picture that it explains; returns (height, width, 3) uint8 RGB.
 
     picture: the one that was explained, as (height, width, 3) uint8 RGB, or as anything that read_picture() takes.
-    saliency: (H,W) in [0,1]. placement: where the map lies on the picture; a Saliency has it. Pixel j of the map's W
-    lies with its centre at left + (j + 0.5) (right - left) / W of the picture; in between the map is bilinear. A
-    picture of less than LONG_SIDE pixels on its longer side is enlarged by an integer factor, every pixel a block.
-    alpha: weight of the colour where the map is 1, in [0,1]; elsewhere it falls with the root of the map. Raises
-    OptionError for alpha, an unknown colormap and a map of another shape or range, PictureError for a picture of
-    another size than the placement's, and for placement None: an image that came preprocessed has no picture.
+    saliency: (H,W) in [0,1], or in [-1,1] for a signed colormap. placement: where the map lies on the picture; a
+    Saliency has it. Pixel j of the map's W lies with its centre at left + (j + 0.5) (right - left) / W of the picture;
+    in between the map is bilinear. A picture of less than LONG_SIDE pixels on its longer side is enlarged by an integer
+    factor, every pixel a block. alpha: weight of the colour where the map is 1, in [0,1]; elsewhere it falls with the
+    root of the map. Raises OptionError for alpha, an unknown colormap and a map of another shape or range, PictureError
+    for a picture of another size than the placement's, and for placement None: an image that came preprocessed has no
+    picture.
     """
-    _check_map(saliency)
+    table = colour_table(colormap)
+    _check_map(saliency, least(table))
     check_alpha(alpha)
     if placement is None:
         raise PictureError(
             "the image came preprocessed, so the map has no place on a picture; draw the map alone with heatmap()"
         )
     pixels = _pixels(picture, placement)
-    table, zoom = colour_table(colormap), _zoom(pixels.shape)
+    zoom = _zoom(pixels.shape)
     height, width = placement.picture
     left, top, right, bottom = placement.box
     rows, columns = _axis(height, zoom, top, bottom), _axis(width, zoom, left, right)
     drawn = np.empty((height * zoom, width * zoom, 3), np.uint8)
     for start in range(0, len(rows.centre), BAND):
         band = _Axis(rows.centre[start : start + BAND], rows.start, rows.stop)
-        values = _sample(saliency, band, columns)
+        values = np.clip(_sample(saliency, band, columns), least(table), 1)
         photograph = pixels[band.centre.astype(int)][:, columns.centre.astype(int)].astype(np.float32)
         inside = band.inside[:, None, None] & columns.inside[:, None]
         drawn[start : start + BAND] = np.where(inside, blend(photograph, values, table, alpha), _unseen(photograph))
@@ -101,16 +73,37 @@ def overlay(
     return drawn
 
 
-def on_picture(saliency: Map, placement: Placement) -> Map:
+def on_picture(saliency: Map, placement: Placement, outside: float = 0.0) -> Map:
     """(height,width) float32: the map (H,W) on the upright picture, as overlay() draws it.
 
-    Bilinear; 0 where the model does not see the picture.
+    Bilinear. outside: the number where the model does not see the picture.
     """
     height, width = placement.picture
     left, top, right, bottom = placement.box
     rows, columns = _axis(height, 1, top, bottom), _axis(width, 1, left, right)
     seen = rows.inside[:, None] & columns.inside
-    return np.where(seen, _sample(saliency, rows, columns), np.float32(0))
+    values = np.clip(_sample(saliency, rows, columns), -1 if (saliency < 0).any() else 0, 1)
+    return np.where(seen, values, np.float32(outside))
+
+
+def resampled(values: Floats, shape: tuple[int, ...]) -> Floats:
+    """A grid of numbers (h,w) at the size (H,W), as a map of cells is drawn: bilinear, by the cells' centres."""
+    rows, columns = _axis(shape[0], 1, 0, shape[0]), _axis(shape[1], 1, 0, shape[1])
+    return _sample(values, rows, columns)
+
+
+def transparent(values: Map, colormap: str = COLORMAP, alpha: float = ALPHA) -> npt.NDArray[np.uint8]:
+    """(height,width,4) uint8 RGBA: the colours of a map alone, as opaque as on an overlay; NaN is transparent.
+
+    values: (height,width) from 0 to 1, of a signed colormap from -1 to 1. Raises OptionError as overlay() does.
+    """
+    table, known_values = colour_table(colormap), np.nan_to_num(values, nan=0.0)
+    _check_map(known_values, least(table))
+    check_alpha(alpha)
+    bounded = np.clip(known_values, least(table), 1)
+    cover = 255 * opacity(bounded, alpha)
+    rgba = np.concatenate([colours(bounded, table), cover[..., None]], axis=2)
+    return np.asarray(np.rint(rgba).astype(np.uint8))
 
 
 def heatmap(saliency: Map, colormap: str = COLORMAP) -> Picture:
@@ -118,11 +111,13 @@ def heatmap(saliency: Map, colormap: str = COLORMAP) -> Picture:
 
     Returns (height, width, 3) uint8. Raises OptionError for an unknown colormap and a map outside [0,1].
     """
-    _check_map(saliency)
-    table, zoom = colour_table(colormap), _zoom(saliency.shape)
-    height, width = saliency.shape
+    table = colour_table(colormap)
+    _check_map(saliency, least(table))
+    (height, width), zoom = saliency.shape, _zoom(saliency.shape)
     values = _sample(saliency, _axis(height, zoom, 0, height), _axis(width, zoom, 0, width))
-    return np.rint(table[_levels(values)]).astype(np.uint8)
+    values = np.clip(values, least(table), 1)
+    drawn: Picture = np.rint(colours(values, table)).astype(np.uint8)
+    return drawn
 
 
 def caption(
@@ -159,14 +154,9 @@ def caption(
 
 def _lines(detail: str, size: int, first: int, width: int, font: str | None) -> list[typesetting.Ink]:
     """The detail in lines: the first of at most `first` pixels, beside the scale, the others of at most `width`."""
-    lines: list[str] = []
-    for part in detail.split(DOT):
-        longer = f"{lines[-1]}{DOT}{part}" if lines else part
-        room = first if len(lines) == 1 else width
-        if lines and typesetting.fits(longer, size, room, font):
-            lines[-1] = longer
-        else:
-            lines.append(part)
+    lines = typesetting.joined(
+        detail.split(DOT), DOT, lambda text, number: typesetting.fits(text, size, width if number else first, font)
+    )
     return [typesetting.line(text, size, width if i else first, font) for i, text in enumerate(lines)]
 
 
@@ -203,15 +193,7 @@ def _sample(saliency: Map, rows: _Axis, columns: _Axis) -> Map:
     lines = saliency[above] + weight[:, None] * (saliency[below] - saliency[above])
     before, behind, weight = columns.cells(saliency.shape[1])
     values: Map = lines[:, before] + weight * (lines[:, behind] - lines[:, before])
-    return np.clip(values, 0, 1)
-
-
-def blend(photograph: Floats, values: Map, table: Floats, alpha: float) -> Picture:
-    """The colours of values (h,w) in [0,1] over photograph (h,w,3), 0 to 255; alpha as in overlay."""
-    grey = (photograph @ LUMA)[..., None]
-    muted = photograph + alpha * (grey - photograph)
-    weight = alpha * np.sqrt(values)[..., None]
-    return np.rint(muted + weight * (table[_levels(values)] - muted)).astype(np.uint8)
+    return values
 
 
 def _unseen(photograph: Floats) -> Picture:
@@ -234,14 +216,14 @@ def _outline(drawn: Picture, rows: npt.NDArray[np.intp], columns: npt.NDArray[np
 
 
 def _scale(size: int, width: int, table: Floats, alpha: float | None, ground: int) -> Picture:
-    """The scale (line height, about width, 3): a 0, the colours over the ground as the picture shows them, a 1."""
-    digits = [typesetting.line(d, size, width) for d in "01"]
-    values = np.linspace(0, 1, max(2, width - sum(d.shape[1] for d in digits) - size), dtype=np.float32)
+    """The scale (line height, about width, 3): a 0 (or -1), the colours over the ground as on the picture, a 1."""
+    digits = [typesetting.line(d, size, width) for d in (str(least(table)), "1")]
+    values = np.linspace(least(table), 1, max(2, width - sum(d.shape[1] for d in digits) - size), dtype=np.float32)
     under = np.full((1, len(values), 3), ground, np.float32)
-    colours = table[_levels(values)][None] if alpha is None else blend(under, values[None], table, alpha)
+    bar = np.asarray(colours(values, table)[None] if alpha is None else blend(under, values[None], table, alpha))
     first = digits[0].shape[1] + size // 2
     scale = np.full((digits[0].shape[0], first + len(values) + size // 2 + digits[1].shape[1], 3), PAPER, np.uint8)
-    scale[round(size * 0.3) : round(size * 1.05), first : first + len(values)] = colours
+    scale[round(size * 0.3) : round(size * 1.05), first : first + len(values)] = bar
     write(scale, digits[0], 0, 0)
     write(scale, digits[1], 0, scale.shape[1] - digits[1].shape[1])
     return scale
@@ -254,65 +236,37 @@ def write(paper: Picture, ink: typesetting.Ink, top: int, left: int) -> None:
     part[:] = np.rint(part + cover * (INK - part.astype(np.float32)))
 
 
-def _levels(values: Map) -> npt.NDArray[np.intp]:
-    return np.rint(values * 255).astype(np.intp)
-
-
 def _zoom(shape: tuple[int, ...]) -> int:
     return max(1, math.ceil(LONG_SIDE / max(shape[:2])))
 
 
-def _known(colormap: str) -> str | None:
-    if not isinstance(colormap, str):
-        raise OptionError(f"colormap is a name such as {COLORMAP!r}, not a value of {type(colormap).__name__}")
-    if colormap not in COLORMAPS:
-        raise OptionError(f"unknown colormap {colormap!r}; {near(colormap, COLORMAPS)}")
-    return COLORMAPS[colormap]
-
-
-def colour_table(colormap: str) -> Floats:
-    """The colormap as (256,3) float32 RGB, 0 to 255. Raises OptionError for an unknown one."""
-    cv2 = opencv()
-    constant, ramp = _known(colormap), np.arange(256, dtype=np.uint8)[:, None]
-    if constant is None:
-        return np.repeat(ramp, 3, axis=1).astype(np.float32)
-    table: npt.NDArray[Any] = cv2.applyColorMap(ramp, getattr(cv2, constant))[:, 0, ::-1]
-    return table.astype(np.float32)
-
-
-def check_alpha(alpha: float) -> None:
-    """Raises OptionError for a number outside [0,1]."""
-    if not isinstance(alpha, int | float | np.integer | np.floating):
-        raise OptionError(f"alpha is a number from 0 to 1, not a value of {type(alpha).__name__}")
-    if not 0 <= alpha <= 1:  # NaN is neither
-        raise OptionError(f"alpha is {alpha}; it lies between 0 (only the picture) and 1 (opaque where the map is 1)")
-
-
-def _check_map(saliency: Map) -> None:
+def _check_map(saliency: Map, low: int = 0) -> None:
     if not isinstance(saliency, np.ndarray):
         raise OptionError(f"a saliency map is a numpy array (H,W), not {type(saliency).__name__}; a Saliency has .map")
     if saliency.dtype.kind not in "fiub":
         raise OptionError(f"a saliency map holds numbers from 0 to 1, not {saliency.dtype}")
     if saliency.ndim != 2 or not saliency.size:
         raise OptionError(f"a saliency map has the shape (H,W), this one {saliency.shape}")
-    _check_range(saliency)
+    _check_range(saliency, low)
 
 
-def _check_range(saliency: Map) -> None:
-    low, high = float(saliency.min()), float(saliency.max())
-    if not (low >= -ROUNDING and high <= 1 + ROUNDING):
-        raise OptionError(f"a saliency map lies in [0,1], this one goes from {low:g} to {high:g}; normalise it first")
+def _check_range(saliency: Map, low: int = 0) -> None:
+    lowest, highest = float(saliency.min()), float(saliency.max())
+    if not (lowest >= low - ROUNDING and highest <= 1 + ROUNDING):
+        raise OptionError(
+            f"a saliency map lies in [{low},1], this one goes from {lowest:g} to {highest:g}; normalise it first"
+        )
 
 
-def check_array(array: Floats | None, saliency: Map) -> None:
+def check_array(array: Floats | None, saliency: Map, low: int = 0) -> None:
     """Checks an array (C,*spatial) and its map (*spatial), or a map alone, before they are drawn.
 
-    Raises OptionError for a map outside [0,1]; ValueError for an array of another shape or with NaN or infinity, since
-    array and map come from one explanation.
+    Raises OptionError for a map outside [low,1]; ValueError for an array of another shape or with NaN or infinity,
+    since array and map come from one explanation.
     """
     if not saliency.size:
         raise ValueError(f"a saliency map of shape {saliency.shape} has nothing to draw")
-    _check_range(saliency)
+    _check_range(saliency, low)
     if array is None:
         return
     if array.ndim != saliency.ndim + 1 or array.shape[1:] != saliency.shape or not len(array):

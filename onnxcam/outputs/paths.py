@@ -14,7 +14,7 @@ from pathlib import Path, PurePath
 from onnxcam.errors import OptionError, OutputError, near
 from onnxcam.inputs.images import SUFFIXES as PICTURE_SUFFIXES
 from onnxcam.inputs.processor_config import files_beside
-from onnxcam.outputs.formats import FORMATS
+from onnxcam.outputs.formats import FORMATS, format_of
 from onnxcam.surgeon.weights_files import weights_files
 
 Plan = list[list[dict[str, Path]]]
@@ -51,7 +51,8 @@ def plan(
 ) -> Plan:
     """Names for all files of one call, no two the same, not even where upper and lower case are one.
 
-    targets: for each image the names of its targets, which slug() makes safe; "" leaves a name out. formats: names in
+    targets: for each image the names of its targets, which slug() makes safe; "" leaves a name out. method: "" leaves
+    it out too. formats: names in
     FORMATS; None means that of output's suffix, else png. output: None for `<stem>.<target>.<method>.<suffix>` in the
     working directory; a folder (it exists, or ends in a separator) for the same names in there; else a file, into whose
     name picture and target are put only where there are several. protected: files besides the images that must not be
@@ -70,6 +71,7 @@ def plan(
         paths = [Path(images[i]) for i in members]
         names.update(zip(members, _names(place, paths, [targets[i] for i in members], method), strict=True))
     planned = [[place.files(name, within[i]) for name in names[i]] for i in range(len(images))]
+    _check_distinct(path for sources in planned for files in sources for path in files.values())
     check_inputs((path for sources in planned for files in sources for path in files.values()), [*images, *protected])
     return planned
 
@@ -84,12 +86,20 @@ def _names(
         slugs = [slug(s) if s else str(i + 1) if len(sources) > 1 else "" for i, s in enumerate(sources)]
         for target in _distinct(slugs):
             if place.stem is None:
-                parts = [stem, target, slug(method)]
+                parts = [stem, target, slug(method) if method else ""]
             else:
                 parts = [place.stem, stem if several else "", target if several or len(sources) > 1 else ""]
             names.append(".".join(filter(None, parts)))
     unique = iter(_distinct(names))
     return [[next(unique) for _ in sources] for sources in targets]
+
+
+def _check_distinct(paths: Iterable[Path]) -> None:
+    """Raises OutputError where a drawing has the name of another picture's overlay: a.mask.png of a and of a.mask."""
+    counts = Counter(_key(str(path)) for path in paths)
+    twice = next((name for name, count in counts.items() if count > 1), None)
+    if twice is not None:
+        raise OutputError(f"two files would have the name {twice}; write fewer formats a call, or rename a picture")
 
 
 def is_folder(output: str) -> bool:
@@ -158,18 +168,30 @@ def _destination(formats: Sequence[str] | None, output: str | None) -> _Destinat
     if is_folder(output):
         return _Destination(Path(output), chosen or tuple(FORMATS)[:1])
     path = Path(output)
-    named = next((name for name, writer in FORMATS.items() if writer.suffix == path.suffix.lower()), None)
+    named = format_of(path.name)
     if not chosen and named is None:
         known = ", ".join(writer.suffix for writer in FORMATS.values())
         reason = f"the suffix {path.suffix!r} names no format" if path.suffix else "it has no suffix"
         raise OutputError(f"output {output!r}: {reason}; use {known}, name the format, or end a folder's name in /")
-    if len(chosen) == 1 and named != chosen[0] and path.suffix.lower() in MEANINGFUL:
+    if len(chosen) == 1 and not _may_hold(path, chosen[0]):
         raise OutputError(
-            f"output {output!r} does not end as the format {chosen[0]} does, in {FORMATS[chosen[0]].suffix}; "
+            f"output {output!r} does not end as the format {chosen[0]} does, in {FORMATS[chosen[0]].ending}; "
             f"name it so, or leave the format out"
         )
     chosen = chosen or (str(named),)
-    return _Destination(path.parent, chosen, path.stem, path.suffix if len(chosen) == 1 else None)
+    suffix = next((s for s in _suffixes(chosen[0]) if path.name.lower().endswith(s)), path.suffix)
+    stem = path.name[: len(path.name) - len(suffix)] if len(chosen) == 1 else path.stem
+    return _Destination(path.parent, chosen, stem, path.name[len(stem) :] if len(chosen) == 1 else None)
+
+
+def _may_hold(path: Path, name: str) -> bool:
+    """Whether a file may hold a format: it ends as such files do, or promises no content by its ending."""
+    endings = {PurePath(f"file{suffix}").suffix for suffix in _suffixes(name)}
+    return path.suffix.lower() in endings or path.suffix.lower() not in MEANINGFUL
+
+
+def _suffixes(name: str) -> tuple[str, ...]:
+    return (FORMATS[name].suffix, *FORMATS[name].others)
 
 
 def _stems(images: Sequence[Path]) -> list[str]:

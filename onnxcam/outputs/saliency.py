@@ -4,16 +4,25 @@ The explainer makes these values; the rest of this package draws, records and wr
 so they can be pickled, copied and sent to other processes.
 """
 
+import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from onnxcam.errors import OptionError
 from onnxcam.inputs.presets import Preset
+from onnxcam.outputs.colours import COLORMAP
 from onnxcam.outputs.outlines import Outline
-from onnxcam.types import BatchMode, Finish, Floats, Map, Note, Origin, Placement
+from onnxcam.outputs.style import ALPHA, THRESHOLD, Style
+from onnxcam.types import BatchMode, Finish, Floats, Image, Map, Note, Origin, Picture, Placement
+
+if TYPE_CHECKING:
+    from onnxcam.outputs.regions import SalientRegion
 
 ALL_STEPS = "all"
 """ScoredTarget.step of the reading of all steps of a sequence."""
@@ -177,7 +186,9 @@ class Saliency:
     (H,W) of a method that works on pixels. score: what the method attributes, on the unmasked picture: a probability or
     a logit, as the method's options say. placement: where the map lies on the picture; None if the image came
     preprocessed. finish: how the map follows from raw. target: what was explained. provenance: how it was made.
-    Raises OptionError if map or raw is no array.
+    picture: what is drawn: the file of a photograph, which is read again then; of a picture from memory the upright
+    photograph (height,width,3) uint8; of an image that came preprocessed the array (C,*spatial). None where it is not
+    kept, as by an isolated Explainer. Raises OptionError if map or raw is no array.
     """
 
     map: Map
@@ -187,18 +198,156 @@ class Saliency:
     placement: Placement | None
     provenance: Provenance = field(repr=False)
     finish: Finish = Finish.OWN
+    picture: Picture | Image | Path | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         # Views, so that the caller's own arrays stay writable.
         object.__setattr__(self, "map", _read_only("map", self.map))
         object.__setattr__(self, "raw", _read_only("raw", self.raw))
+        if isinstance(self.picture, np.ndarray):
+            object.__setattr__(self, "picture", _read_only("picture", self.picture))
+
+    def overlay(
+        self,
+        picture: object | None = None,
+        *,
+        colormap: str = COLORMAP,
+        alpha: float = ALPHA,
+        caption: bool = False,
+        max_size: int | None = None,
+    ) -> Picture:
+        """The map over what it explains: (height,width,3) uint8 RGB.
+
+        picture: what was explained, as read_picture() takes it; by default what this result keeps. colormap: a name
+        such as 'turbo', 'inferno', 'cividis'; 'blue-orange' shows the sign of `raw`. alpha: opacity where the map is 1.
+        caption: whether class, probability, method and a scale stand below. max_size: pixels on the longer side, at
+        most. Raises PictureError where there is no picture, OptionError for an option that makes no sense.
+        """
+        from onnxcam.outputs.drawing import draw
+        from onnxcam.outputs.original import original_of
+
+        style = Style(colormap, alpha, caption, max_size=max_size)
+        return draw(self, original_of(self, picture), style)
+
+    def heatmap(self, *, colormap: str = COLORMAP, alpha: float = ALPHA) -> npt.NDArray[np.uint8]:
+        """The colours alone: (height,width,4) uint8 RGBA of the picture's size, to be laid over it.
+
+        Transparent where the map is low and where the model saw nothing of the picture. Of an image that came
+        preprocessed as large as the map.
+        """
+        from onnxcam.outputs.drawing import heatmap
+
+        return heatmap(self, None, Style(colormap, alpha))
+
+    def on_picture(self, outside: float = math.nan) -> Map:
+        """The map at the size of the upright picture: (height,width) float32, bilinear.
+
+        outside: the number where the model saw nothing of the picture, as a centre crop cut it off. Raises PictureError
+        for a map without a place on a picture: that of an image that came preprocessed, or of a clip.
+        """
+        from onnxcam.outputs.regions import on_picture
+
+        return on_picture(self, outside)
+
+    def mask(self, threshold: float | None = None, *, top: float | None = None) -> npt.NDArray[np.bool_]:
+        """Which pixels are high: (height,width) on the picture; in the map's shape where it has no place on one.
+
+        threshold: the least saliency, 0 to 1; 0.5 if neither is given. top: the share of the pixels that the model saw,
+        the most salient ones; of equal ones the first in reading order. What the model did not see is never in it.
+        Raises OptionError for both, and for other numbers.
+        """
+        from onnxcam.outputs.regions import mask
+
+        return mask(self, threshold, top=top)
+
+    def regions(self, threshold: float | None = None, *, top: float | None = None) -> "list[SalientRegion]":
+        """The parts of mask() that hang together, each with its box, peak and share of the map.
+
+        The largest share comes first. Pixels hang together by a side or a corner. Raises OptionError for a map that is
+        not of height and width.
+        """
+        from onnxcam.outputs.regions import regions
+
+        return regions(self, threshold, top=top)
+
+    def boxes(
+        self, threshold: float | None = None, *, top: float | None = None
+    ) -> list[tuple[float, float, float, float]]:
+        """(left, top, right, bottom) of each of regions(), in pixels of the picture; 0 is the edge of the first."""
+        return [region.box for region in self.regions(threshold, top=top)]
+
+    def contours(self, threshold: float | None = None, *, top: float | None = None) -> Outline:
+        """Polygons of points (x,y) along the edges of mask(), those around holes included, in the pixels of boxes()."""
+        from onnxcam.outputs.regions import outlines
+
+        return outlines(self, threshold, top=top)
+
+    def plot(
+        self,
+        ax: Any | None = None,
+        picture: object | None = None,
+        *,
+        colormap: str = COLORMAP,
+        alpha: float = ALPHA,
+        caption: bool = True,
+    ) -> Any:
+        """Draws the overlay on matplotlib's axes, in the pixels of the picture, and returns the axes.
+
+        ax: a new figure's if None. caption: as the title. Needs matplotlib: pip install "onnxcam[plot]". Raises as
+        overlay() does.
+        """
+        from onnxcam.outputs.map_figure import plot
+        from onnxcam.outputs.original import original_of
+
+        return plot(self, original_of(self, picture), Style(colormap, alpha, caption), ax)
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        picture: object | None = None,
+        *,
+        colormap: str = COLORMAP,
+        alpha: float = ALPHA,
+        caption: bool = True,
+        threshold: float = THRESHOLD,
+        max_size: int | None = None,
+    ) -> Path:
+        """Writes one file by its ending, whole or not at all, and returns its path.
+
+        .png, .jpg, .webp: the overlay. .pdf, .svg: the same for print (pip install "onnxcam[plot]"). .heatmap.png: the
+        colours on transparent ground. .mask.png, .contour.png, .boxes.png: what is at least `threshold`.
+        .side-by-side.png: picture and overlay. .tiff: the map on the picture as float32. .npy: the map; .npz: map, raw
+        and record; .json: the record with raw. picture and the other options: as of overlay(). Raises OutputError for
+        another ending, and for a file that is the picture itself.
+        """
+        from onnxcam.outputs.saving import save
+
+        return save(self, path, picture, Style(colormap, alpha, caption, threshold=threshold, max_size=max_size))
+
+    def to_dict(self, *, raw: bool = False) -> dict[str, Any]:
+        """The record: what was explained and how, in JSON's types (docs/record.md). raw: whether `raw` comes along."""
+        from onnxcam.outputs.record import record
+
+        return record(self, raw=raw)
+
+    def _repr_png_(self) -> bytes:
+        """The overlay with its caption, as notebooks show it."""
+        from onnxcam.outputs.notebook import png
+
+        return png(self)
+
+    def _repr_html_(self) -> str:
+        """The overlay with its caption, and the provenance folded below."""
+        from onnxcam.outputs.notebook import html
+
+        return html([self])
 
     def __reduce__(self) -> tuple[type["Saliency"], tuple[Any, ...]]:
         """Pickles and copies by the constructor, since arrays come back writable."""
         return type(self), tuple(getattr(self, f.name) for f in fields(self))
 
 
-def _read_only(name: str, array: Floats) -> Floats:
+def _read_only(name: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if not isinstance(array, np.ndarray):
         raise OptionError(f"{name} of a Saliency is a numpy array, not {type(array).__name__}; use numpy.asarray")
     view = array.view()

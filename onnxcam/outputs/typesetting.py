@@ -7,7 +7,7 @@ of them has is written as its escape, such as \\u0e41, and logged, since a wrong
 """
 
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,18 @@ class Typeface:
 def line_height(size: int) -> int:
     """Pixels from one line to the next."""
     return round(size * 1.4)
+
+
+def joined(parts: Sequence[str], mark: str, fits: Callable[[str, int], bool]) -> list[str]:
+    """The parts with a mark between them, in as few lines as fit; fits(text, number of the line, from 0) says it."""
+    lines: list[str] = []
+    for part in parts:
+        longer = f"{lines[-1]}{mark}{part}" if lines else part
+        if lines and fits(longer, len(lines) - 1):
+            lines[-1] = longer
+        else:
+            lines.append(part)
+    return lines
 
 
 def line(text: str, size: int, width: int, font: str | None = None) -> Ink:

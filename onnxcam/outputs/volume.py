@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from onnxcam.outputs import overlay, typesetting
+from onnxcam.outputs.colours import least
 from onnxcam.types import Floats, Map, Picture, Placement
 
 SHORT_SIDE, LONGEST = 256, 2048
@@ -40,7 +41,7 @@ def plane(
 
     Raises as overlay.check_array and overlay.overlay do.
     """
-    overlay.check_array(array, saliency)
+    overlay.check_array(array, saliency, least(overlay.colour_table(colormap)))
     if array is None:
         return overlay.heatmap(saliency, colormap)
     short, long = sorted(saliency.shape)

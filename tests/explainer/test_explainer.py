@@ -334,3 +334,24 @@ def test_an_assumed_size_is_noted(make: Make) -> None:
     assert note.code is NoteCode.SIZE_ASSUMED
     assert "224x224 (HxW) assumed" in note.text
     assert Explainer(make(text), preset=PLAIN, size=(40, 64))(PHOTOGRAPH).map.shape == (40, 64)
+
+
+def test_a_result_keeps_the_file_of_a_photograph_and_a_copy_of_what_came_from_memory(
+    explainer: Explainer, tmp_path: Path
+) -> None:
+    picture = np.random.default_rng(1).integers(0, 256, (40, 60, 3)).astype(np.uint8)
+    path = tmp_path / "photo.png"
+    Image.fromarray(picture).save(path)
+    for image in (path, str(path)):
+        assert explainer(image).picture == path
+    for image in (picture, path.read_bytes(), Image.open(path)):
+        one = explainer(image)
+        np.testing.assert_array_equal(one.picture, picture)
+        np.testing.assert_array_equal(one.overlay(), explainer(path).overlay())
+    kept = explainer(picture)
+    picture[:] = 0  # the next frame of a camera
+    assert isinstance(kept.picture, np.ndarray)
+    assert kept.picture.any()
+    prepared = explainer.prepare(path).image
+    np.testing.assert_array_equal(explainer(prepared).picture, prepared)
+    assert explainer(prepared).overlay().shape[2] == 3

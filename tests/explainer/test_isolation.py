@@ -81,7 +81,7 @@ def described(saliencies: Sequence[Saliency]) -> list[Any]:
     """All that a Saliency says, but how long it took."""
     records = []
     for each in saliencies:
-        record = {**asdict(each), "provenance": {**asdict(each.provenance), "seconds": 0}}
+        record = {**asdict(replace(each, picture=None)), "provenance": {**asdict(each.provenance), "seconds": 0}}
         assert not each.map.flags.writeable
         records.append({k: v.tobytes() if isinstance(v, np.ndarray) else v for k, v in record.items()})
     return records
@@ -605,3 +605,11 @@ def _runs(process: int) -> bool:
         return "State:\tZ" not in Path(f"/proc/{process}/status").read_text()
     except OSError:
         return False
+
+
+def test_the_picture_of_a_stranger_is_not_kept_and_not_decoded_here(pair: tuple[Explainer, Explainer]) -> None:
+    one = pair[0](X)
+    assert one.picture is None
+    with pytest.raises(PictureError, match="keeps no picture; pass what was explained as picture="):
+        one.overlay()
+    assert "The map alone" in one._repr_html_()

@@ -8,7 +8,7 @@ from results import provenance
 
 from onnxcam.outputs import overlay
 from onnxcam.outputs.boxes import draw_target, draw_truth, shown_part
-from onnxcam.outputs.formats import draw
+from onnxcam.outputs.drawing import draw
 from onnxcam.outputs.outlines import bounds, contours
 from onnxcam.outputs.overlay import Style
 from onnxcam.outputs.saliency import Saliency, ScoredTarget
@@ -132,13 +132,12 @@ def mask_of(height: int = 60, width: int = 80) -> Map:
 
 
 def test_the_outline_of_a_mask_with_a_hole_by_hand() -> None:
-    """Points are centres of pixels: of the first and last ones of the mask, and of those around the hole."""
+    """Points are corners of pixels: of the first and last ones of the mask, and of the hole's."""
     outline = contours(mask_of())
     assert len(outline) == 2
-    assert set(outline[0]) == {(20.5, 10.5), (69.5, 10.5), (69.5, 39.5), (20.5, 39.5)}
-    assert bounds(outline) == (20.5, 10.5, 69.5, 39.5)
-    inner = np.array(outline[1])
-    np.testing.assert_allclose([*inner.min(axis=0), *inner.max(axis=0)], (29.5, 19.5, 50.5, 30.5), atol=1)
+    assert set(outline[0]) == {(20, 10), (70, 10), (70, 40), (20, 40)}
+    assert bounds(outline) == (20, 10, 70, 40)
+    assert set(outline[1]) == {(30, 20), (50, 20), (50, 30), (30, 30)}
     assert contours(np.zeros((4, 4), bool)) == ()
     assert bounds(()) is None
 

@@ -1,0 +1,54 @@
+"""What notebooks show of results: the overlay with its caption, and the provenance folded below."""
+
+import base64
+import json
+from collections.abc import Sequence
+from html import escape
+
+from onnxcam.errors import OnnxCamError
+from onnxcam.outputs.captions import caption
+from onnxcam.outputs.drawing import draw
+from onnxcam.outputs.formats import encoded_png
+from onnxcam.outputs.original import original_of
+from onnxcam.outputs.record import record
+from onnxcam.outputs.saliency import Saliency
+from onnxcam.outputs.style import Style
+
+SHOWN = Style(caption=True, max_size=640)
+MOST = 24
+"""The most maps that a row shows."""
+
+
+def png(saliency: Saliency) -> bytes:
+    """The overlay as a PNG of at most 640 pixels, with its caption; the map alone where its picture is gone."""
+    return _drawn(saliency)[0]
+
+
+def html(saliencies: Sequence[Saliency]) -> str:
+    """The overlays beside each other, each with its caption and its provenance folded below."""
+    shown = "".join(map(_figure, saliencies[:MOST]))
+    more = f"<p>and {len(saliencies) - MOST} more</p>" if len(saliencies) > MOST else ""
+    return f'<div style="display:flex;flex-wrap:wrap;gap:12px;align-items:flex-start">{shown}</div>{more}'
+
+
+def _drawn(saliency: Saliency) -> tuple[bytes, str]:
+    """The PNG, and why it is the map alone; "" where it is over its picture."""
+    try:
+        picture, why = original_of(saliency), ""
+    except OnnxCamError as error:
+        picture, why = None, str(error)
+    return encoded_png(draw(saliency, picture, SHOWN), saliency), why
+
+
+def _figure(saliency: Saliency) -> str:
+    pixels, why = _drawn(saliency)
+    words = caption(saliency)
+    values = json.dumps(record(saliency), indent=1, ensure_ascii=False)
+    alone = f"<div>The map alone: {escape(why)}</div>" if why else ""
+    return (
+        f'<figure style="margin:0;max-width:480px"><img style="max-width:100%" '
+        f'alt="{escape(f"Saliency of {words.title}, {words.detail}")}" '
+        f'src="data:image/png;base64,{base64.b64encode(pixels).decode("ascii")}">{alone}'
+        f"<details><summary>{escape(saliency.provenance.image)}: provenance</summary>"
+        f'<pre style="font-size:smaller;max-height:24em;overflow:auto">{escape(values)}</pre></details></figure>'
+    )
