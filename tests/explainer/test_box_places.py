@@ -223,7 +223,7 @@ def test_a_region_and_a_mask_have_their_place_on_the_picture() -> None:
         again = explain(PICTURE, rectangle.target)
     assert rectangle.target.box == again.target.box == (10, 20, 60, 40)
     assert rectangle.target.outline == predicted.target.outline == ()
-    assert masked.target.box == (10.5, 20.5, 59.5, 39.5)
+    assert masked.target.box == (10, 20, 60, 40)
     assert len(masked.target.outline[0]) == 4
     assert predicted.target.box is None
     assert hash(masked.target) == hash(replace(masked.target))
