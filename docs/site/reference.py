@@ -32,10 +32,10 @@ PAGES: Mapping[str, ReferencePage] = {
     ),
     "results": ReferencePage(
         "Results",
-        "What an explanation gives back. All are frozen dataclasses, and can be pickled.",
+        "What an explanation gives back ([how it is shown, saved and converted](../outputs.md)). All can be pickled.",
         _public(
-            "Saliency ScoredTarget Provenance Channels FusedLayer Placement Note NoteCode Origin Source DeviceSaliency "
-            "overlay"
+            "Saliency Explanations SalientRegion ScoredTarget Provenance Channels FusedLayer Placement Note NoteCode "
+            "Origin Source DeviceSaliency overlay to_detections to_coco to_label_studio"
         ),
     ),
     "targets": ReferencePage(

@@ -61,9 +61,9 @@ def fill_names() -> list[str]:
 
 def colormap_names() -> list[str]:
     """The colormaps."""
-    from onnxcam.outputs.overlay import COLORMAPS
+    from onnxcam.outputs.colours import COLORMAPS, SIGNED
 
-    return [*COLORMAPS]
+    return [*COLORMAPS, SIGNED]
 
 
 def format_names() -> list[str]:

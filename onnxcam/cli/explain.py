@@ -152,6 +152,7 @@ def _parsed(args: ExplainArgs, input_name: str) -> _Job:
     """The words of the command line, checked before anything is opened. Raises OnnxCamError."""
     from onnxcam.outputs.atomic import check_writable
     from onnxcam.outputs.completeness import check_tells
+    from onnxcam.outputs.formats import check_drawable
     from onnxcam.outputs.paths import plan
 
     style, targets, method = parse_style(args.files), parse_targets(args.targets), build_method(args.method)
@@ -170,6 +171,7 @@ def _parsed(args: ExplainArgs, input_name: str) -> _Job:
     planned = plan(
         images, [names] * len(images), method.name, formats, out, protected=read, folders=[*listing.folders.values()]
     )
+    check_drawable(planned[0][0])
     check_writable(path for files in planned for paths in files for path in paths.values())
     if args.resume:
         check_tells(planned[0][0])

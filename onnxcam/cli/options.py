@@ -397,16 +397,30 @@ class FileArgs:
         str | None,
         option(
             FILES,
-            "png (overlay), npy (the map), json (the record); several with commas.",
+            "The overlay: png, jpg, webp, pdf, svg. Other drawings: heatmap (transparent), contour, mask, boxes, "
+            "side-by-side. Numbers: tiff, npy (the map), npz, json (the record). Several with commas. Default: png.",
             complete=several_of(completion.format_names),
         ),
     ] = None
     colormap: Annotated[
         str | None,
-        option(FILES, "Colours of the overlay, e.g. turbo, viridis, jet.", complete=one_of(completion.colormap_names)),
+        option(
+            FILES,
+            "Colours: turbo, cividis, viridis, inferno, magma, plasma, jet, hot, gray; blue-orange shows "
+            "the sign of the raw map. Default: turbo.",
+            complete=one_of(completion.colormap_names),
+        ),
     ] = None
     alpha: Annotated[float | None, option(FILES, "Strength of the overlay's colours, 0 to 1.", metavar="X")] = None
     caption: Annotated[bool, flag(FILES, "Write class, probability and a scale under the overlay.")] = True
+    threshold: Annotated[
+        float | None,
+        option(FILES, "From which saliency on, 0 to 1, contour, mask and boxes show it. Default: 0.5.", metavar="X"),
+    ] = None
+    max_size: Annotated[
+        int | None,
+        option(FILES, "Most pixels on the longer side of a drawn picture. Default: its own size.", metavar="N"),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -401,7 +401,7 @@ def parse_bands(text: str | None) -> tuple[int, ...] | None:
 
 
 def parse_style(args: FileArgs) -> "Style":
-    """How overlays are drawn. Raises OptionError for an unknown colormap or an alpha outside 0 to 1."""
+    """How overlays are drawn. Raises OptionError for an unknown colormap and for numbers out of range."""
     from onnxcam.outputs.overlay import Style
 
     style = Style(caption=args.caption)
@@ -409,6 +409,8 @@ def parse_style(args: FileArgs) -> "Style":
         style,
         colormap=args.colormap if args.colormap is not None else style.colormap,
         alpha=args.alpha if args.alpha is not None else style.alpha,
+        threshold=args.threshold if args.threshold is not None else style.threshold,
+        max_size=args.max_size,
     )
 
 

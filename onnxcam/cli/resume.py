@@ -81,7 +81,13 @@ def inputs_of(args: ExplainArgs, explainer: "Explainer", contents: Contents) -> 
         "preprocessing": asdict(args.preprocessing),
         "chosen": [explainer.preset, explainer.size, explainer.labels],
         "measuring": asdict(args.measuring),
-        "drawing": [args.files.colormap, args.files.alpha, args.files.caption],
+        "drawing": [
+            args.files.colormap,
+            args.files.alpha,
+            args.files.caption,
+            args.files.threshold,
+            args.files.max_size,
+        ],
         "rounding": [args.engine.half, args.engine.tf32],
         "max_pixels": args.limits.max_pixels,
     }

@@ -6,7 +6,7 @@ is read in completeness.py.
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any, Protocol
@@ -61,6 +61,14 @@ def format_of(name: str) -> str | None:
     endings = {suffix: key for key, writer in FORMATS.items() for suffix in (writer.suffix, *writer.others)}
     fitting = [suffix for suffix in endings if name.lower().endswith(suffix)]
     return endings[max(fitting, key=len)] if fitting else None
+
+
+def check_drawable(names: Iterable[str]) -> None:
+    """Raises OptionError, before anything is explained, for a format whose package is not installed."""
+    from onnxcam.outputs.figure import check_matplotlib
+
+    if {"pdf", "svg"} & set(names):
+        check_matplotlib()
 
 
 def texts(saliency: Saliency) -> dict[str, str]:

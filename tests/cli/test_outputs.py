@@ -49,7 +49,7 @@ def refused(command: str, *words: str) -> str:
 @pytest.mark.parametrize(
     ("command", "endings"),
     [
-        ("explain", ["x.onnx", "x.jpg", "x.pdf", "x.txt", "x"]),
+        ("explain", ["x.onnx", "x.gif", "x.bmp", "x.txt", "x"]),
         ("compare", ["x.onnx", "x.jpg", "x.json", "x.npy", "x.txt", "x"]),
         ("sanity", ["x.onnx", "x.jpg", "x.npy", "x.txt", "x"]),
         ("rewrite", ["x.png", "x.jpg", "x.json", "x.npy", "x.ort", "x.pb", "x.txt", "x"]),
