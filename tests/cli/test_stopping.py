@@ -93,6 +93,7 @@ CASES = {
     ("compile", signal.SIGTERM): (),
     ("metrics", signal.SIGTERM): (),
     ("inspect", signal.SIGQUIT): (),
+    ("predict", signal.SIGINT): pytest.mark.slow,
     ("demo", signal.SIGINT): pytest.mark.slow,
     ("compare", signal.SIGTERM): pytest.mark.slow,
     ("sanity", signal.SIGHUP): pytest.mark.slow,
