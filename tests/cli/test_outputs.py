@@ -1,5 +1,6 @@
 """Where commands write: a file's ending says its content, and nothing that is read is written over."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 from onnxcam.cli.main import app
 from onnxcam.errors import OnnxCamError
+from onnxcam.outputs.formats import FORMATS
 
 READ = ("net.onnx", "p.png", "q.npy", "labels.txt", "labels.json")
 COMMANDS = {
@@ -168,3 +170,17 @@ def test_no_spelling_of_the_model_is_an_output(folder: Path, command: str, outpu
 def test_a_link_that_leads_to_the_model_through_an_absent_folder_is_no_output(folder: Path, command: str) -> None:
     os.symlink("absent/../net.onnx", "link.onnx")
     assert "would be overwritten" in refused(command, "-o", "link.onnx")
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != "npy"])
+def test_resume_knows_a_whole_file_of_every_format_and_a_cut_one(folder: Path, name: str) -> None:
+    words = [*COMMANDS["explain"], "--format", name, "--max-size", "224", "--threshold", "0.4", "--resume", "--json"]
+    first = CliRunner().invoke(app, words)
+    assert first.exception is None
+    (path,) = (Path(each) for each in json.loads(first.stdout)[0]["outputs"])
+    written = path.read_bytes()
+    assert json.loads(CliRunner().invoke(app, words).stdout) == [], "it was there"
+    path.write_bytes(written[: len(written) // 2])
+    assert len(json.loads(CliRunner().invoke(app, words).stdout)) == 1
+    other = [word if word != "0.4" else "0.6" for word in words]
+    assert len(json.loads(CliRunner().invoke(app, other).stdout)) == 1
