@@ -24,11 +24,13 @@ PROGRAMS = [
     "README.md",
     *(
         f"docs/{name}.md"
-        for name in "compare compile data evaluate extending journal logging metrics outputs pictures record report start workers".split()
+        for name in "compare compile data evaluate extending journal library logging metrics outputs pictures record report start workers".split()
     ),
     *(f"docs/how-to/{name}.md" for name in "detector deep-pictures is-it-true".split()),
 ]
 COMMANDS = [
+    "README.md",
+    "docs/explain.md",
     "docs/start.md",
     *(f"docs/how-to/{name}.md" for name in "detector deep-pictures cpp browser which-method is-it-true".split()),
 ]
@@ -50,7 +52,7 @@ def snippets(name: str, language: str = "python") -> list[str]:
 
 
 def run(words: list[str | Path], folder: Path) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
     return done
 

@@ -1,5 +1,6 @@
 """The files that the snippets of the documentation read: a folder as a reader has it."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -35,13 +36,15 @@ GREY_OF_12_BITS = 16
 
 
 def reader_folder(folder: Path) -> None:
-    """model.onnx (a classifier), detector.onnx, photo.jpg, other.jpg, photos/, val2017/, scan.png of 12 bits, slice.dcm."""
+    """model.onnx (a classifier), detector.onnx, labels.txt, photo.jpg, other.jpg, photos/, val2017/, scan.png of 12 bits, slice.dcm."""
     shutil.copy(bundled.model(), folder / "model.onnx")
     coffee = bundled.pictures()["coffee"]
     for name in ("photos", "val2017"):
         (folder / name).mkdir()
     for name in ("photo.jpg", "other.jpg", "photos/one.jpg", "photos/two.jpg", "val2017/one.jpg"):
         shutil.copy(coffee, folder / name)
+    labels = json.loads(next(p.value for p in onnx.load(bundled.model()).metadata_props if p.key == "onnxcam.labels"))
+    (folder / "labels.txt").write_text("\n".join(labels))
     model = filled(DETECTOR, check=False)
     for key, value in NAMES.items():
         model.metadata_props.add(key=key, value=value)
