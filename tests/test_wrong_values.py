@@ -57,7 +57,8 @@ def valid(explainer: Explainer) -> Mapping[str, Any]:
         "scorer": explainer.scorer(IMAGE), "saliency_map": MAP, "saliency": explainer(IMAGE), "box": (1, 1, 9, 9),
         "explain": lambda image: MAP, "source": PICTURE, "picture": PICTURE, "image": IMAGE, "images": [IMAGE],
         "map": MAP, "size": (4, 3), "method": "grad-cam", "placement": None, "index": (1,), "reference": np.zeros(4),
-        "model": filled(CLASSIFIER), "dataset": read_data(bundled.pictures()["coffee"]), "n": 1,
+        "saliencies": [explainer(IMAGE)], "photograph": explainer(PICTURE),
+        "photographs": explainer.batch([PICTURE]), "model": filled(CLASSIFIER), "dataset": read_data(bundled.pictures()["coffee"]), "n": 1,
     }  # fmt: skip
 
 
@@ -108,3 +109,20 @@ def test_a_wrong_value_of_a_scorer_s_method_is_an_error_of_one_line(
     ranks = {"ranks": np.arange(192).reshape(16, 12), "starts": [0], "stops": [9]}
     others = {"masks": np.ones((1, 4, 3)), "images": IMAGE[None], "target": 0}
     check(getattr(valid["scorer"], name), {**valid, **ranks, **others}, {})
+
+
+RESULT = ["on_picture", "regions", "boxes", "mask", "contours", "overlay", "heatmap", "save", "to_dict", "plot"]
+
+
+@pytest.mark.parametrize("name", RESULT)
+def test_a_wrong_value_of_a_result_s_method_is_an_error_of_one_line(
+    valid: Mapping[str, Any], tmp_path: Path, name: str
+) -> None:
+    check(getattr(valid["photograph"], name), {**valid, "path": tmp_path / "map.png"}, {})
+
+
+@pytest.mark.parametrize("name", ["save_all", "to_rows", "to_dataframe"])
+def test_a_wrong_value_of_several_results_method_is_an_error_of_one_line(
+    valid: Mapping[str, Any], tmp_path: Path, name: str
+) -> None:
+    check(getattr(valid["photographs"], name), {**valid, "folder": tmp_path / "maps"}, {})

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from onnxcam.errors import OptionError
+from onnxcam.limits import brief
 from onnxcam.outputs.captions import caption
 from onnxcam.outputs.regions import SalientRegion, regions
 from onnxcam.outputs.saliency import Saliency
@@ -23,6 +25,7 @@ def to_detections(saliency: Saliency, threshold: float | None = None, *, top: fl
     probability of the model; class_id (n,) int64: the target's index; data: class_name, and share, of the map's sum.
     Raises what Saliency.regions() raises.
     """
+    (saliency,) = _checked([saliency])
     parts = regions(saliency, threshold, top=top)
     height, width = _size(saliency)
     return {
@@ -47,7 +50,7 @@ def to_coco(saliencies: Iterable[Saliency], threshold: float | None = None) -> d
     images: dict[str, dict[str, Any]] = {}
     categories: dict[tuple[int, str], dict[str, Any]] = {}
     annotations: list[dict[str, Any]] = []
-    for saliency in saliencies:
+    for saliency in _checked(saliencies):
         height, width = _size(saliency)
         name, target = saliency.provenance.image, saliency.target
         image = images.setdefault(name, {"id": len(images) + 1, "file_name": name, "width": width, "height": height})
@@ -76,6 +79,8 @@ def to_label_studio(
     prefix: what stands before a picture's file name in the task, such as /data/local-files/?d=photos/. The labelling
     configuration has <RectangleLabels name="label" toName="image">. score: the highest saliency of the region.
     """
+    if not isinstance(prefix, str):
+        raise OptionError(f"prefix is text, such as /data/local-files/?d=photos/, not {brief(prefix)}")
     return [
         {
             "data": {"image": _address(saliency.provenance.image, prefix)},
@@ -88,8 +93,17 @@ def to_label_studio(
             ],
             "meta": {"caption": " · ".join((caption(saliency).title, caption(saliency).detail))},
         }
-        for saliency in saliencies
+        for saliency in _checked(saliencies)
     ]
+
+
+def _checked(saliencies: Iterable[Saliency]) -> Sequence[Saliency]:
+    """Raises OptionError for what is not results."""
+    results = list(saliencies) if isinstance(saliencies, Iterable) else [saliencies]
+    for one in results:
+        if not isinstance(one, Saliency):
+            raise OptionError(f"a result of an Explainer is needed, a Saliency or several of them, not {brief(one)}")
+    return results
 
 
 def _rectangle(saliency: Saliency, part: SalientRegion, number: int) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from onnxcam.errors import OptionError
+from onnxcam.limits import brief
 from onnxcam.outputs.colours import COLORMAP
 from onnxcam.outputs.saliency import Saliency
 from onnxcam.outputs.style import ALPHA, THRESHOLD, Style
@@ -34,8 +35,8 @@ class Explanations(list[Saliency]):
         """
         from onnxcam.outputs.saving import save_all
 
-        if isinstance(formats, str):
-            raise OptionError(f"formats is a list of names such as ['png', 'json'], not the text {formats!r}")
+        if not isinstance(formats, list | tuple) or not all(isinstance(name, str) for name in formats):
+            raise OptionError(f"formats is a list of names such as ['png', 'json'], not {brief(formats)}")
         style = Style(colormap, alpha, caption, threshold=threshold, max_size=max_size)
         return save_all(self, folder, formats, style)
 

@@ -6,6 +6,8 @@ matplotlib is the extra `plot`. map_figure() uses no pyplot; plot() does where i
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from onnxcam.errors import OptionError
+from onnxcam.limits import brief
 from onnxcam.outputs import overlay
 from onnxcam.outputs.boxes import shown_part
 from onnxcam.outputs.captions import caption
@@ -67,6 +69,8 @@ def plot(saliency: Saliency, picture: Original | None, style: Style, axes: Any |
         from matplotlib import pyplot
 
         axes = pyplot.subplots()[1]
+    if not hasattr(axes, "imshow"):
+        raise OptionError(f"ax is matplotlib's axes, as of pyplot.subplots()[1], not {brief(axes)}")
     small = reduced(saliency, picture, style)
     _show(axes, _bare(*small), saliency, picture, style)
     axes.set_axis_off()

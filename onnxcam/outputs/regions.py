@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from onnxcam.errors import OptionError, PictureError
 from onnxcam.inputs.opencv import opencv
+from onnxcam.limits import brief, is_number
 from onnxcam.outputs import overlay
 from onnxcam.outputs.outlines import Outline, contours
 from onnxcam.outputs.saliency import Saliency
@@ -57,6 +58,8 @@ def on_picture(saliency: Saliency, outside: float = math.nan) -> Map:
 
     Raises PictureError for a map without a place on a picture: that of an array that came preprocessed, a clip.
     """
+    if not is_number(outside) and not (isinstance(outside, float | np.floating) and math.isnan(outside)):
+        raise OptionError(f"outside is a number or NaN, not {brief(outside)}")
     if saliency.placement is None or saliency.map.ndim != 2:
         raise PictureError(
             f"the map of {saliency.provenance.image} has no place on a picture, since "

@@ -18,7 +18,7 @@ from onnxcam.errors import OptionError
 from onnxcam.inputs.presets import Preset
 from onnxcam.outputs.colours import COLORMAP
 from onnxcam.outputs.outlines import Outline
-from onnxcam.outputs.style import ALPHA, THRESHOLD, Style
+from onnxcam.outputs.style import ALPHA, THRESHOLD, Style, check_bool
 from onnxcam.types import BatchMode, Finish, Floats, Image, Map, Note, Origin, Picture, Placement
 
 if TYPE_CHECKING:
@@ -328,6 +328,7 @@ class Saliency:
         """The record: what was explained and how, in JSON's types (docs/record.md). raw: whether `raw` comes along."""
         from onnxcam.outputs.record import record
 
+        check_bool("raw", raw)
         return record(self, raw=raw)
 
     def _repr_png_(self) -> bytes:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from onnxcam.errors import OutputError
+from onnxcam.limits import brief
 from onnxcam.outputs.atomic import check_writable, write_together
 from onnxcam.outputs.formats import FORMATS, format_of
 from onnxcam.outputs.original import original_of
@@ -15,7 +16,7 @@ from onnxcam.outputs.style import Style
 
 def save(saliency: Saliency, path: str | os.PathLike[str], picture: object | None, style: Style) -> Path:
     """Writes one file, whole or not at all. Raises OutputError for an ending that names no format."""
-    target = Path(path)
+    target = Path(checked_path(path))
     name = format_of(target.name)
     if name is None:
         raise OutputError(f"{target}: its ending names no format; use {', '.join(w.suffix for w in FORMATS.values())}")
@@ -31,6 +32,7 @@ def save_all(
 
     Raises OptionError for an unknown format, OutputError for a folder that is a file or cannot be written.
     """
+    folder = checked_path(folder)
     if not saliencies:
         return []
     methods = {saliency.provenance.method for saliency in saliencies}
@@ -51,6 +53,14 @@ def save_all(
         picture = original_of(saliency) if is_drawn else None
         write_together({path: FORMATS[name].write(saliency, picture, style) for name, path in files[number].items()})
     return [path for number in range(len(saliencies)) for path in files[number].values()]
+
+
+def checked_path(path: object) -> str:
+    """A path as text. Raises OutputError for what is none: another type, nothing, a NUL."""
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise OutputError(f"a path of a file or folder is needed, not {brief(path)}")
+    return text
 
 
 def _differing(saliencies: Sequence[Saliency]) -> list[str]:

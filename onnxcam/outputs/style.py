@@ -38,6 +38,7 @@ class Style:
     def __post_init__(self) -> None:
         known(self.colormap)
         check_alpha(self.alpha)
+        check_bool("caption", self.caption)
         check_share("the threshold", self.threshold)
         size = self.max_size
         if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < LONG_SIDE):
@@ -52,7 +53,15 @@ def check_alpha(alpha: float) -> None:
     if not isinstance(alpha, int | float | np.integer | np.floating):
         raise OptionError(f"alpha is a number from 0 to 1, not a value of {type(alpha).__name__}")
     if not 0 <= alpha <= 1:  # NaN is neither
-        raise OptionError(f"alpha is {alpha}; it lies between 0 (only the picture) and 1 (opaque where the map is 1)")
+        raise OptionError(
+            f"alpha is {brief(alpha)}; it lies between 0 (only the picture) and 1 (opaque where the map is 1)"
+        )
+
+
+def check_bool(name: str, value: object) -> None:
+    """Raises OptionError for what is neither True nor False."""
+    if not isinstance(value, bool | np.bool_):
+        raise OptionError(f"{name} is True or False, not {brief(value)}")
 
 
 def check_share(name: str, value: float) -> float:
