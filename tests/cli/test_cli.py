@@ -342,7 +342,7 @@ BAD = [
     ("tiny.onnx photo.png --target top9", "rank6 does not exist: the model has 5 classes"),
     ("tiny.onnx photo.png --preset imagenett", "did you mean imagenet"),
     ("tiny.onnx photo.png --providers cudaa", "did you mean cuda"),
-    ("tiny.onnx photo.png --target top0", "ranks start at top1"),
+    ("tiny.onnx photo.png --target top0", "top0 does not exist: ranks count from 1"),
     ("tiny.onnx photo.png --target ant,bee --labels labels.txt", "repeat --target for several labels"),
     ("tiny.onnx photo.png --target ant,bee", "repeat --target for several labels"),
     ("tiny.onnx photo.png --layer logits", "is not a spatial feature map; the last that are: r1, c2, features"),
@@ -358,7 +358,7 @@ BAD = [
     ("tiny.onnx photo.png --variant x", "official"),
     ("tiny.onnx photo.png --colormap turboo", "turbo"),
     ("tiny.onnx photo.png --alpha 2", "alpha"),
-    ("tiny.onnx photo.png --format tiff", "png"),
+    ("tiny.onnx photo.png --format gif", "unknown format 'gif'"),
     ("tiny.onnx photo.png --mean a,b", "not a finite number"),
     ("tiny.onnx photo.png --mean= --std=1", "number"),
     ("tiny.onnx photo.png --mean 1,2", "mean"),
@@ -429,7 +429,8 @@ def test_pictures_that_go_together_keep_their_order_their_files_and_their_errors
     assert done.returncode == 1
     assert done.stderr.startswith("error: skipped 1 of 5 pictures:\n  ")
     assert done.stderr.count("text.png") == 1
-    records = json.loads(done.stdout)
+    *records, failure = json.loads(done.stdout)
+    assert failure["error"]["type"] == "SkippedPictures"
     assert [record["image"] for record in records] == ["1.png", "2.png", "3.png", "4.png"]
     for record in records:
         alone = onnxcam("explain", "tiny.onnx", record["image"], "--fast", "-o", "alone/", cwd=folder)

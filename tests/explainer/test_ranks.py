@@ -27,8 +27,8 @@ def test_a_rank_is_one_class_and_top1_is_the_first() -> None:
     [
         ("top3", "top3 is the best 3, where one is expected; 'rank3' is the last of these"),
         ("rank6", "rank6 does not exist: the model has 5 classes"),
-        ("rank0", "ranks start at rank1"),
-        ("top0", "ranks start at rank1"),
+        ("rank0", "rank0 does not exist: ranks count from 1"),
+        ("top0", "top0 does not exist: ranks count from 1"),
     ],
 )
 def test_several_and_none_are_no_class(text: str, message: str) -> None:

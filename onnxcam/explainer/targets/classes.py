@@ -42,7 +42,7 @@ def class_index(target: ClassLike, scores: npt.NDArray[np.float64], labels: Sequ
         if not text:
             raise TargetError("a target is empty; give an index, a label or 'top1'")
         if rank := RANK.fullmatch(text):
-            return _of_rank(int(rank[1] or rank[2]), scores)
+            return _of_rank(int(rank[1] or rank[2]), text, scores)
         if best := BEST.fullmatch(text):
             raise TargetError(
                 f"{text} is the best {best[1]}, where one is expected; 'rank{best[1]}' is the last of these"
@@ -87,9 +87,9 @@ def ranks_of_words(words: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(expanded))
 
 
-def _of_rank(rank: int, scores: npt.NDArray[np.float64]) -> int:
+def _of_rank(rank: int, text: str, scores: npt.NDArray[np.float64]) -> int:
     if rank == 0:
-        raise TargetError(f"rank0 does not exist: ranks start at rank1, and the model has {len(scores)} classes")
+        raise TargetError(f"{text} does not exist: ranks count from 1, and the model has {len(scores)} classes")
     if rank > len(scores):
         raise TargetError(f"rank{rank} does not exist: the model has {len(scores)} classes")
     return int(np.argsort(-scores, kind="stable")[rank - 1])
