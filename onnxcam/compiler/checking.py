@@ -242,7 +242,8 @@ class _Check:
     def check_targets(self, image: ModelInput) -> None:
         """Compares the maps of two targets in one run with those of each alone. Raises CompileError where they differ.
 
-        A file with a class baked in, or of a model that is fixed to one image, has no such run.
+        A file with a class baked in, or of a model that is fixed to one image, has no such run. An estimate chooses its
+        masks for all targets of a run, so its maps differ as estimates do.
         """
         opened, interface = opened_model(self.explainer), self.interface
         entry = next((tensor for tensor in interface.inputs if tensor.name == interface.target), None)
@@ -254,7 +255,8 @@ class _Check:
         pair = np.array([best, (best + 1) % opened.anatomy.logits.classes])
         second = self._maps(feeds, entry.name, np.full(count, pair[1]))
         both = self._maps(feeds, entry.name, np.resize(pair, max(count, 2)))
-        if not _are_rows(interface, both, (first, second), MOST_ROUNDED):
+        limit = self.tolerance if self.between is _root_mean_square else MOST_ROUNDED
+        if not _are_rows(interface, both, (first, second), self.between, limit):
             raise CompileError(
                 "targets of one run change each other's maps in the compiled file, so it is not written; bake a class "
                 "in with --target, and please report this model"
@@ -283,7 +285,7 @@ class _Check:
             dict(zip(names, self.compiled.run(names, {**feeds, **wish}, pictures=2), strict=True))
             for feeds in (*alone, together)
         )
-        if not _are_rows(interface, both, (one, other), BATCH_TOLERANCE):
+        if not _are_rows(interface, both, (one, other), _largest, BATCH_TOLERANCE):
             raise CompileError(
                 "images of one run change each other's maps in the compiled file, so it is not written; export the "
                 "model with a batch of 1, and please report it"
@@ -313,11 +315,13 @@ def _are_ends(ends: npt.NDArray[np.generic], raw: Map, share: float) -> bool:
     return bool(np.abs(np.asarray(ends, np.float64) - expected).max() <= limit)
 
 
-def _are_rows(interface: Interface, together: Arrays, alone: Sequence[Arrays], tolerance: float) -> bool:
+def _are_rows(
+    interface: Interface, together: Arrays, alone: Sequence[Arrays], between: Callable[[Map, Map], float], limit: float
+) -> bool:
     """Whether the first maps of a run are those of several runs alone, and of the same classes."""
     maps, classes = together[interface.map], together[interface.map_target]
     return len(maps) >= len(alone) and all(
-        classes[i] == one[interface.map_target][0] and _largest(maps[i], one[interface.map][0]) <= tolerance
+        classes[i] == one[interface.map_target][0] and between(maps[i], one[interface.map][0]) <= limit
         for i, one in enumerate(alone)
     )
 

@@ -15,6 +15,7 @@ from onnxcam.compiler.estimate_graph import _inverse
 from onnxcam.compiler.loop_graph import DOUBLE
 from onnxcam.compiler.process_graph import LEVEL, LinkGraph, Points
 from onnxcam.errors import CompileError
+from onnxcam.inputs import bundled
 from onnxcam.methods.blocks import Convention
 from onnxcam.methods.estimate import links
 from onnxcam.methods.estimate.kernel import LEVEL as PRIOR_LEVEL
@@ -106,6 +107,12 @@ def test_an_estimated_map_is_near_the_exact_one_and_nearer_with_more_masks(optio
         off.append(np.sqrt(np.square(maps - expected).mean()))
     assert off[1] <= 0.03
     assert off[1] <= off[0] <= 0.2
+
+
+@pytest.mark.slow
+def test_two_targets_that_share_the_masks_of_a_budget_are_checked_as_estimates() -> None:
+    compiled = compile(bundled.model(), onnxcam.score_cam(budget=64))
+    assert compiled.difference.map <= 0.06
 
 
 def test_a_budget_that_covers_all_masks_gives_the_exact_map() -> None:
