@@ -66,6 +66,14 @@ def printed(results: Results, monkeypatch: pytest.MonkeyPatch, columns: int) -> 
     return evaluation_summary(results, None, 75.0)
 
 
+def without_maps(method: str, pictures: list[str]) -> list[Row]:
+    """A row of each picture whose map could not be made."""
+    return [
+        Row(RowKey("5a", "0f", name, f"{i:064}", method, "prediction", "", "", "{}"), "net.onnx", method, error="x")
+        for i, name in enumerate(pictures)
+    ]
+
+
 def test_a_table_has_means_intervals_differences_and_marks(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = printed(results, monkeypatch, 80)
     assert max(map(len, lines)) <= 80
@@ -122,16 +130,7 @@ def test_errors_of_metrics_are_counted_and_the_file_that_names_the_others_is_one
         )
         return replace(row, value=None, error="the forward pass took too long") if is_late else row
 
-    broken = [
-        Row(
-            RowKey("5a", "0f", f"{i}.jpg", f"{i:064}", "grad-cam", "prediction", "", "", "{}"),
-            "net.onnx",
-            "grad-cam",
-            error="x",
-        )
-        for i in range(20, 25)
-    ]
-    given = [*map(failing, rows()), *broken]
+    given = [*map(failing, rows()), *without_maps("grad-cam", [f"{i}.jpg" for i in range(20, 25)])]
     late = "deletion:zero, 4 numbers of score-cam, grad-cam (5.png, ...): the forward pass took too long"
     text = ended(given, monkeypatch)
     assert (
@@ -158,15 +157,7 @@ def test_costs_name_the_model_where_there_are_several(monkeypatch: pytest.Monkey
 
 
 def test_a_chosen_method_without_a_value_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = [
-        Row(
-            RowKey("5a", "0f", f"{i}.png", f"{i:064}", "rise", "prediction", "", "", "{}"),
-            "net.onnx",
-            "rise",
-            error="x",
-        )
-        for i in range(12)
-    ]
+    broken = without_maps("rise", [f"{i}.png" for i in range(12)])
     collection = collect([*rows(), *broken])
     summary = summarise(collection, against="rise")
     results = Results(Run(1, RunState.FINISHED, RunRecord()), collection, summary, (Path("out/a.csv"),))
