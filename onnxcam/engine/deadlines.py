@@ -14,7 +14,7 @@ from typing import Self
 from onnxcam.errors import OutOfMemory
 
 LONGEST_WAIT = 86_400.0
-"""Seconds after which the thread looks anew; the system waits no time of any length."""
+"""Seconds after which the thread looks anew: the system cannot wait for any length of time."""
 
 
 class Deadline:
@@ -83,16 +83,14 @@ class _Watch:
 
     def _watch(self) -> None:
         with self._changed:
-            while self._open:
+            while self._wakes < math.inf:
+                # First: who added a deadline is often gone before this thread runs, and the next one needs it again.
+                self._changed.wait(min(max(0.0, self._wakes - time.monotonic()), LONGEST_WAIT))
                 now = time.monotonic()
                 for late in [deadline for deadline in self._open if deadline.end <= now]:
                     self._open.discard(late)
                     late.stop()
                 self._wakes = min((deadline.end for deadline in self._open), default=math.inf)
-                if self._open:
-                    self._wakes = min(self._wakes, now + LONGEST_WAIT)
-                    self._changed.wait(max(0.0, self._wakes - now))
-            self._wakes = math.inf
 
 
 _watch = _Watch()
