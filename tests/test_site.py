@@ -118,6 +118,8 @@ class Resources(HTMLParser):
         values = dict(attrs)
         self.ids.add(values.get("id") or "")
         place = values.get("src") or (values.get("href") if tag == "link" else None)
+        if place and place.startswith("data:image/"):  # of a notebook; it stands in the page
+            return
         if place and values.get("rel") not in {"canonical", "next", "prev", "alternate"}:
             self.loaded.append(place)
 
@@ -157,6 +159,22 @@ def test_every_public_name_has_its_place_on_the_site(site: Path) -> None:
     assert set(reference_names()) - ids == set()
     assert "onnxcam.Explainer.explain" in ids
     assert "PictureError" in (site / "reference/errors/index.html").read_text()
+
+
+@pytest.mark.site
+def test_a_notebook_is_a_page_with_its_code_its_maps_and_its_links(site: Path) -> None:
+    notebooks = sorted(path.stem for path in (ROOT / "examples/notebooks").glob("*.ipynb"))
+    assert {f"notebooks/{name}.md" for name in [*notebooks, "index"]} == {n for n in navigation() if "notebooks/" in n}
+    for name in notebooks:
+        page = (site / f"notebooks/{name}/index.html").read_text()
+        assert "data:image/" in page
+        assert "Explainer" in page
+        assert ".ipynb)" not in page, "a link that was left as Markdown"
+    first = (site / "notebooks/first-steps/index.html").read_text()
+    assert 'href="../compare-and-measure/"' in first
+    assert 'href="../../preprocessing/"' in first
+    assert "chocolate_sauce   0.4%" in first
+    assert "../../models/coffee.jpg: provenance</summary>" in first
 
 
 @pytest.mark.site

@@ -5,7 +5,7 @@
     python tools/run_notebooks.py --check                                     # writes nothing, exits 1 for a difference
 
 Needs `pip install -e ".[cpu,notebooks]"`. Of each output the richest form is stored, HTML before a picture before text,
-and no metadata, so that a file changes where what it shows changes.
+and no metadata of an editor. Times in the records of maps differ from run to run; --check leaves records out.
 """
 
 import argparse

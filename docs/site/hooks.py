@@ -1,4 +1,4 @@
-"""What MkDocs does besides rendering docs/: the reference, pages from outside of docs/, and links that leave it.
+"""What MkDocs does besides rendering docs/: the reference, pages from outside of docs/, notebooks, links that leave it.
 
 docs/ is written to be read on the code host too, where a link may lead to any file of the repository. On the site, a
 link to a page leads to that page, and one to another file becomes its path in words. A link to nothing ends the build.
@@ -18,13 +18,20 @@ SITE = Path(__file__).parent
 ROOT = SITE.parents[1]
 sys.path.insert(0, str(SITE))
 
-from reference import PAGES  # noqa: E402  hooks are no package: MkDocs loads this file by its path
+# Hooks are no package: MkDocs loads this file by its path.
+from notebooks import markdown as notebook_page  # noqa: E402
+from reference import PAGES  # noqa: E402
 
 OUTSIDE = {
     "SECURITY.md": "security-policy.md",
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
     "examples/README.md": "examples.md",
+    "examples/notebooks/README.md": "notebooks/index.md",
+    **{
+        f"examples/notebooks/{path.name}": f"notebooks/{path.stem}.md"
+        for path in sorted((ROOT / "examples/notebooks").glob("*.ipynb"))
+    },
     "examples/web/README.md": "web-page.md",
     "examples/node/README.md": "node.md",
     "models/efficientnet-lite0.md": "embedded-model.md",
@@ -41,7 +48,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for name, page in PAGES.items():
         files.append(File.generated(config, f"reference/{name}.md", content=page.markdown()))
     for repository, site in OUTSIDE.items():
-        files.append(File.generated(config, site, content=(ROOT / repository).read_text()))
+        path = ROOT / repository
+        content = notebook_page(path) if path.suffix == ".ipynb" else path.read_text()
+        files.append(File.generated(config, site, content=content))
     return files
 
 

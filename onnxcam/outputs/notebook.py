@@ -61,7 +61,7 @@ def _figure(saliency: Saliency) -> str:
     values = json.dumps(record(saliency), indent=1, ensure_ascii=False)
     alone = f"<div>The map alone: {escape(why)}</div>" if why else ""
     return (
-        f'<figure style="margin:0;max-width:480px"><img style="max-width:100%" '
+        f'<figure style="margin:0;flex:1 1 320px;max-width:480px"><img style="max-width:100%" '
         f'alt="{escape(f"Saliency of {words.title}, {words.detail}")}" '
         f'src="data:image/jpeg;base64,{_jpeg(pixels)}">{alone}'
         f"<details><summary>{escape(saliency.provenance.image)}: provenance</summary>"
