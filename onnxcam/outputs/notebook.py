@@ -21,6 +21,8 @@ from onnxcam.outputs.style import Style
 SHOWN = Style(caption=True, max_size=640)
 MOST = 24
 """The most maps that a row shows."""
+NARROW, WIDE = 320, 480
+"""Pixels between which the width of a map lies, where the page is not narrower."""
 QUALITY = 85
 """Of the JPEG, whose colours are not halved in resolution, as those of captions would smear."""
 
@@ -34,7 +36,10 @@ def html(saliencies: Sequence[Saliency]) -> str:
     """The overlays beside each other, each with its caption and its provenance folded below."""
     shown = "".join(map(_figure, saliencies[:MOST]))
     more = f"<p>and {len(saliencies) - MOST} more</p>" if len(saliencies) > MOST else ""
-    return f'<div style="display:flex;flex-wrap:wrap;gap:12px;align-items:flex-start">{shown}</div>{more}'
+    count = min(len(saliencies), MOST)
+    columns = f"repeat(auto-fit,minmax(min(100%,{NARROW}px),1fr))"  # as many as fit, all of one width
+    style = f"display:grid;grid-template-columns:{columns};gap:12px;max-width:{count * (WIDE + 12)}px;align-items:start"
+    return f'<div style="{style}">{shown}</div>{more}'
 
 
 def _drawn(saliency: Saliency) -> tuple[Pixels, str]:
@@ -61,7 +66,7 @@ def _figure(saliency: Saliency) -> str:
     values = json.dumps(record(saliency), indent=1, ensure_ascii=False)
     alone = f"<div>The map alone: {escape(why)}</div>" if why else ""
     return (
-        f'<figure style="margin:0;flex:1 1 320px;max-width:480px"><img style="max-width:100%" '
+        f'<figure style="margin:0"><img style="max-width:100%" '
         f'alt="{escape(f"Saliency of {words.title}, {words.detail}")}" '
         f'src="data:image/jpeg;base64,{_jpeg(pixels)}">{alone}'
         f"<details><summary>{escape(saliency.provenance.image)}: provenance</summary>"

@@ -125,7 +125,10 @@ def test_the_html_holds_the_picture_and_the_provenance_folded_and_no_markup_of_o
 
 
 def test_several_are_a_row_of_figures() -> None:
-    assert Explanations([kept(), kept()])._repr_html_().count("<figure") == 2
+    both = Explanations([kept(), kept()])._repr_html_()
+    assert both.count("<figure") == 2
+    assert "max-width:984px" in both, "two of 480 pixels, and what lies between them"
+    assert "max-width:492px" in kept()._repr_html_()
     many = Explanations([kept()] * 26)._repr_html_()
     assert many.count("<figure") == 24
     assert "and 2 more" in many
