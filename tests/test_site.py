@@ -1,6 +1,7 @@
 """The documentation as a whole: links, the navigation and the reference; and the built site (marked `site`)."""
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -8,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from types import ModuleType
 from urllib.parse import unquote
 
 import pytest
@@ -78,13 +80,39 @@ def test_every_page_of_docs_stands_in_the_navigation_once() -> None:
     assert sorted(written - set(listed)) == []
 
 
-def reference_names() -> list[str]:
-    spec = importlib.util.spec_from_file_location("site_reference", SITE / "reference.py")
+def site_module(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"site_{name}", SITE / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
+    return module
+
+
+def test_a_notebook_becomes_markdown_with_its_outputs_and_an_error_is_refused(tmp_path: Path) -> None:
+    def page(*outputs: dict[str, object]) -> str:
+        cells = [
+            {"cell_type": "markdown", "source": ["# Title\n", "text"]},
+            {"cell_type": "code", "source": "f()", "outputs": outputs},
+        ]
+        path = tmp_path / "n.ipynb"
+        path.write_text(json.dumps({"cells": cells}))
+        return str(site_module("notebooks").markdown(path))
+
+    assert page() == "# Title\ntext\n\n```python\nf()\n```\n"
+    assert ">a &lt; b</code>" in page({"output_type": "stream", "text": ["a < b\n"]})
+    data = {"text/html": ["<style>x</style>", "<b>map</b>"], "text/plain": "map"}
+    shown = page({"output_type": "execute_result", "data": data})
+    assert "<b>map</b>" in shown
+    assert "style" not in shown
+    assert 'src="data:image/png;base64,QUJD"' in page({"output_type": "display_data", "data": {"image/png": "QU\nJD"}})
+    with pytest.raises(ValueError, match="error"):
+        page({"output_type": "error", "ename": "ZeroDivisionError"})
+
+
+def reference_names() -> list[str]:
+    module = site_module("reference")
     assert {f"reference/{name}.md" for name in module.PAGES} <= set(navigation())
     return [name for page in module.PAGES.values() for name in page.names]
 
@@ -173,7 +201,7 @@ def test_a_notebook_is_a_page_with_its_code_its_maps_and_its_links(site: Path) -
     first = (site / "notebooks/first-steps/index.html").read_text()
     assert 'href="../compare-and-measure/"' in first
     assert 'href="../../preprocessing/"' in first
-    assert re.search(r"^espresso +95.7%$", first, re.MULTILINE) is not None
+    assert re.search(r">espresso +95\.7%$", first, re.MULTILINE) is not None
     assert "../../models/coffee.jpg: provenance</summary>" in first
 
 

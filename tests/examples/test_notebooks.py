@@ -118,6 +118,23 @@ def test_another_number_word_or_form_is_a_difference() -> None:
 
 
 @pytest.mark.notebooks
+def test_what_a_cell_shows_is_compared_and_records_and_drawings_are_not() -> None:
+    from nbformat.v4 import new_code_cell, new_notebook, new_output
+
+    def notebook(text: str, html: str) -> Any:
+        shown = [new_output("stream", text=text), new_output("display_data", {"text/html": html, "text/plain": "x"})]
+        return tool("run_notebooks").clean(new_notebook(cells=[new_code_cell("f()", outputs=shown)]))
+
+    def differ(text: str, html: str) -> int:
+        stored = notebook("cup 0.5", '<img src="data:image/jpeg;base64,AAA"> cup <pre>seconds 1</pre>')
+        return len(list(tool("run_notebooks").differences(stored, notebook(text, html))))
+
+    assert differ("cup 0.51", '<img src="data:image/jpeg;base64,BBB"> cup <pre>seconds 9</pre>') == 0
+    assert differ("cup 0.6", '<img src="data:image/jpeg;base64,AAA"> cup <pre>seconds 1</pre>') == 1
+    assert differ("cup 0.5", '<img src="data:image/jpeg;base64,AAA"> plate <pre>seconds 1</pre>') == 1
+
+
+@pytest.mark.notebooks
 def test_a_cell_that_fails_ends_the_run_and_leaves_the_file(tmp_path: Path) -> None:
     import nbformat
     from nbclient.exceptions import CellExecutionError
