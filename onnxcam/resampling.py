@@ -7,6 +7,7 @@ One definition for the scoring graph, its gradient and the host: the graphs embe
 import numpy as np
 import numpy.typing as npt
 
+from onnxcam.products import product
 from onnxcam.types import Floats
 
 LARGEST_MATRIX = 2**22
@@ -44,7 +45,8 @@ def upsample(grid: Floats, size: tuple[int, ...]) -> Floats:
     for axis, target in zip(range(-len(size), 0), size, strict=True):
         source = grid.shape[axis]
         if is_small(source, target):
-            grid = np.moveaxis(np.moveaxis(grid, axis, -1) @ bilinear_matrix(source, target).T, -1, axis)
+            rows = np.moveaxis(grid, axis, -1)[None]
+            grid = np.moveaxis(product(rows, bilinear_matrix(source, target).T)[0], -1, axis)
         else:
             low, high, weight = neighbours(source, target)
             weight = weight.reshape(-1, *[1] * (-axis - 1))

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import UndefinedSaliency
+from onnxcam.products import product
 from onnxcam.resampling import upsample
 from onnxcam.types import AnyMasks, Doubles, Features, Finish, Floats, Map, MasksOnDevice, Note, NoteCode, Scores
 
@@ -64,7 +65,8 @@ def summed(maps: Features | MasksOnDevice, weights: Doubles) -> npt.NDArray[np.f
     """(T,*grid): the sum of the maps (K,*grid) times each column of weights (K,T)."""
     if not isinstance(maps, np.ndarray):
         return maps.summed(weights)
-    return np.asarray(np.tensordot(weights.T, maps.astype(np.float64), 1))
+    flat = maps.reshape(len(maps), -1).astype(np.float64)
+    return product(weights.T, flat).reshape(-1, *maps.shape[1:])
 
 
 def as_maps(masks: AnyMasks) -> Features | MasksOnDevice:

@@ -19,6 +19,7 @@ from onnxcam.methods.options import (
     positive_integer,
     positive_number,
 )
+from onnxcam.products import product
 from onnxcam.resampling import bilinear_matrix, upsample
 from onnxcam.types import Doubles, Floats, MaskForm, Score
 
@@ -173,5 +174,5 @@ def _down(gradient: Doubles, grid: tuple[int, ...]) -> Doubles:
     """(T,*size) to (T,*grid): the transpose of upsampling, one side after another."""
     for axis, cells in enumerate(grid, start=1):
         matrix = bilinear_matrix(cells, gradient.shape[axis]).astype(np.float64)
-        gradient = np.moveaxis(np.moveaxis(gradient, axis, -1) @ matrix, -1, axis)
+        gradient = np.moveaxis(product(np.moveaxis(gradient, axis, -1), matrix), -1, axis)
     return gradient

@@ -19,6 +19,7 @@ from onnxcam.methods.options import (
     positive_integer,
     positive_number,
 )
+from onnxcam.products import product
 from onnxcam.resampling import upsample
 from onnxcam.types import Doubles, Floats, Indices, Note, NoteCode, Score
 
@@ -161,7 +162,7 @@ class CoefficientSearch:
         probe.expect(len(starts.u) * (settings.max_iter + 1))
         for iteration in range(settings.max_iter + 1):
             open_rows = np.flatnonzero(starts.open)
-            masks = starts.weights(starts.u[open_rows]) @ starts.maps
+            masks = product(starts.weights(starts.u[open_rows]), starts.maps)
             signed = (settings.sign * masks).reshape(-1, 1, *grid).astype(np.float32)
             scores, gradient = probe.score_gradient(signed, starts.target[open_rows], settings.score)
             if iteration == 0:
@@ -229,9 +230,9 @@ class _Starts:
             return
         # Of n(-S) too: d(-score)/dS = d score / d(-S), so the sign cancels.
         w = self.weights(self.u[rows])
-        by_mask = _without_invariances(slope[going], w @ self.maps)
+        by_mask = _without_invariances(slope[going], product(w, self.maps))
         # Softmax: dw/du = diag(w) - w w^T, whose second part gives w <S, dS> = 0.
-        by_u = w * (by_mask @ self.maps.T)
+        by_u = w * product(by_mask, self.maps.T)
         self.u[rows] = self.adam.step(self.u[rows], -by_u, rows)
         if self.settings.bounds is not None:
             self.u[rows] = np.clip(self.u[rows], *self.settings.bounds)
@@ -249,7 +250,7 @@ class _Starts:
             )
             for r in rows[self.broken[rows] > 0][:1]
         )
-        mask = (weights @ self.maps).reshape(grid).astype(np.float32)
+        mask = product(weights, self.maps).reshape(grid).astype(np.float32)
         return Learnt(mask, weights[0], self.settings.sign * float(self.best[best]), int(self.steps[best]), notes)
 
 

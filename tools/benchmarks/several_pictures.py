@@ -5,11 +5,14 @@
 Makes a row for each method and option, on EfficientNet-Lite0 or `--model`: seconds one by one over seconds in groups.
 The pictures are read, and their first forward passes are run, before the time is taken. Every round measures both ways,
 which take turns at going first. The row's note has the masks a run too.
+
+The rows `threads` compare 2, 4 and 8 threads that share an Explainer with one thread: seconds, and processor time.
 """
 
 import argparse
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -33,6 +36,7 @@ CASES: dict[str, tuple[Method, dict[str, Any]]] = {
     "Score-CAM --fast --batch 16": (score_cam(tolerance=FAST), {"batch": 16}),
     "Score-CAM --fast --batch 64": (score_cam(tolerance=FAST), {"batch": 64}),
 }
+THREADS = (2, 4, 8)
 
 
 class RunCounter:
@@ -100,12 +104,42 @@ def measure(name: str, model: Path, pictures: Sequence[Path], rounds: int) -> Ro
     return row(f"{name}: one by one / in groups, seconds", ratios, "", note)
 
 
+def measure_threads(model: Path, pictures: Sequence[Path], rounds: int) -> Rows:
+    """Rows of seconds and of processor time: in several threads over one after another, by `--fast`."""
+    ratios: dict[int, list[tuple[float, float]]] = {threads: [] for threads in THREADS}
+    with Explainer(model, score_cam(tolerance=FAST), providers=["cpu"]) as explainer:
+        forward_passes = [explainer._forward(picture) for picture in pictures]
+
+        def explain(one: ForwardPass) -> int:
+            return forwards_of(explainer, [one])
+
+        def timed(threads: int) -> tuple[float, float]:
+            start = time.perf_counter(), time.process_time()
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(explain, forward_passes))
+            return time.perf_counter() - start[0], time.process_time() - start[1]
+
+        timed(1)  # settles the run plan
+        for _ in track(range(rounds), "threads", transient=True):
+            alone = timed(1)
+            for threads in THREADS:
+                shared = timed(threads)
+                ratios[threads].append((shared[0] / alone[0], shared[1] / alone[1]))
+    units = ("seconds", "processor time")
+    note = f"{len(pictures)} pictures, tolerance {FAST}"
+    return [
+        row(f"{threads} threads / one after another, {unit}", [pair[i] for pair in ratios[threads]], "", note)
+        for threads in THREADS
+        for i, unit in enumerate(units)
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pictures", type=Path, help="a folder of photographs")
     parser.add_argument("--model", type=Path, help="default: the embedded EfficientNet-Lite0")
     parser.add_argument("--count", type=int, default=8, help="how many of the folder's pictures")
-    parser.add_argument("--only", choices=CASES, help="one case alone")
+    parser.add_argument("--only", choices=[*CASES, "threads"], help="one case alone")
     parser.add_argument("--rounds", type=int, default=7, help="rounds of each case")
     parser.add_argument("--json", type=Path, help="write the rows here")
     arguments = parser.parse_args()
@@ -116,6 +150,9 @@ def main() -> None:
         if arguments.only in (None, name):
             rows.append(measure(name, model, pictures, arguments.rounds))
             save(rows, arguments.json)
+    if arguments.only in (None, "threads"):
+        rows += measure_threads(model, pictures, arguments.rounds)
+        save(rows, arguments.json)
     show(rows)
 
 

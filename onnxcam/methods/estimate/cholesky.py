@@ -6,7 +6,7 @@ blocks are computed in pieces, see products.py. One algorithm serves stacks of m
 
 import numpy as np
 
-from onnxcam.methods.estimate.products import product
+from onnxcam.products import product
 from onnxcam.types import Doubles
 
 BLOCK = 48

@@ -5,7 +5,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from onnxcam.methods.estimate.products import product
+from onnxcam.products import product
 from onnxcam.types import Doubles, Features, Floats, Indices
 
 Distances = TypeVar("Distances", Floats, Doubles)

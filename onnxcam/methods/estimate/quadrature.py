@@ -15,7 +15,7 @@ import numpy as np
 from onnxcam.methods.estimate import cholesky
 from onnxcam.methods.estimate.kernel import LEVEL, Geometry, Hyperparameters, matern
 from onnxcam.methods.estimate.links import Link, moments
-from onnxcam.methods.estimate.products import product
+from onnxcam.products import product
 from onnxcam.resampling import upsample
 from onnxcam.types import Doubles, Features, Floats, Indices
 
@@ -199,7 +199,7 @@ class _GreedyChoice:
         variance = max(float(column[mask]), 1e-9) + self._kernel.noise
         self._covariance -= np.outer(column, self._contributions[mask])
         self._contributions[mask] = 0
-        self._covariance -= np.outer(column, (column @ self._contributions) / variance)
+        self._covariance -= np.outer(column, product(column[None], self._contributions)[0] / variance)
         self._whitened[self._count] = column / np.sqrt(variance)
         self._variance = np.maximum(self._variance - self._whitened[self._count] ** 2, 1e-9)
         self._count += 1

@@ -1,7 +1,4 @@
-"""Cholesky factors in blocks: the same numbers as LAPACK's, for stacks too, and no BLAS threads."""
-
-import subprocess
-import sys
+"""Cholesky factors in blocks: the same numbers as LAPACK's, for stacks too."""
 
 import numpy as np
 import pytest
@@ -10,23 +7,6 @@ from tiny import Array
 from onnxcam.methods.estimate import cholesky
 
 RNG = np.random.default_rng(5)
-THREADS = """
-import os, time
-import numpy as np
-from onnxcam.methods.estimate import cholesky
-matrix = np.random.default_rng(0).standard_normal((350, 350))
-matrix = matrix @ matrix.T + np.eye(350)
-time.sleep(0.2)  # BLAS' threads of that product spin for a while
-ticks = lambda: sum(
-    sum(map(int, open(f"/proc/self/task/{task}/stat").read().rpartition(")")[2].split()[11:13]))
-    for task in os.listdir("/proc/self/task") if int(task) != os.getpid()
-)
-before, start = ticks(), time.thread_time()
-while time.thread_time() - start < 1:
-    cholesky.solve(cholesky.factor(matrix), matrix)
-    cholesky.root(matrix)
-print(ticks() - before)
-"""
 
 
 def covariances(*shape: int) -> Array:
@@ -63,9 +43,3 @@ def test_the_root_bears_eigenvalues_that_rounding_left_below_zero() -> None:
 def test_what_is_no_covariance_has_no_root() -> None:
     with pytest.raises(np.linalg.LinAlgError, match="no covariance"):
         cholesky.root(-np.eye(4))
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads the processor time of threads from /proc")
-def test_blas_starts_no_work_on_threads_of_its_own() -> None:
-    run = subprocess.run([sys.executable, "-c", THREADS], check=True, capture_output=True, text=True)
-    assert int(run.stdout) <= 2, "hundredths of a second on other threads, beside a second on this one"

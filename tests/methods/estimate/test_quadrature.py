@@ -1,5 +1,8 @@
 """Bayesian quadrature against a plain Gaussian process in float64, and its choices against brute force."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from tiny import Array
@@ -16,6 +19,31 @@ SCORES = np.asarray(3 + MAPS.reshape(COUNT, -1) @ RNG.standard_normal(12), np.fl
 SEEN = np.arange(0, COUNT, 3)
 ONE = Hyperparameters(0.7, 0.3, 1e-2)
 IDENTITY = links.Link(np.asarray, np.asarray, np.asarray)
+THREADS = """
+import os, time
+import numpy as np
+from onnxcam.methods.estimate import cholesky
+from onnxcam.methods.estimate.links import link
+from onnxcam.methods.estimate.quadrature import Quadrature
+from onnxcam.methods.maps import combined
+blas = [task for task in os.listdir("/proc/self/task") if int(task) != os.getpid()]
+def ticks():
+    stats = [open(f"/proc/self/task/{task}/stat").read() for task in blas]
+    return sum(sum(map(int, stat.rpartition(")")[2].split()[11:13])) for stat in stats)
+rng = np.random.default_rng(0)
+maps, scored, scores = rng.random((1200, 20, 20), np.float32), np.arange(30), rng.random(30)
+covariance = np.diag(rng.random(400))
+time.sleep(0.2)  # threads that the imports woke spin for a while
+before = ticks()
+quadrature = Quadrature.of(maps, maps)
+posterior = quadrature.posterior(scored, scores, link(scores))
+quadrature.choose([posterior], scored, 8)
+quadrature.error(posterior)
+combined(maps, posterior.weights[:, None], (320, 320))
+cholesky.solve(cholesky.root(covariance), covariance)
+print(ticks() - before)
+"""
+"""Prints hundredths of a second on the threads that BLAS started with NumPy, in an estimate of many large maps."""
 
 
 def kernel(maps: Array, h: Hyperparameters) -> Array:
@@ -216,3 +244,9 @@ def test_moments_are_the_integrals() -> None:
 
 def test_the_first_kernel_is_one_of_ordinary_size() -> None:
     assert min(h.length for h in quadrature.GRID) <= FIRST.length <= max(h.length for h in quadrature.GRID)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the processor time of threads from /proc")
+def test_an_estimate_wakes_no_threads_of_blas() -> None:
+    run = subprocess.run([sys.executable, "-c", THREADS], check=True, capture_output=True, text=True)
+    assert int(run.stdout) <= 1

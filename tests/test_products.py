@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tiny import Array
 
-from onnxcam.methods.estimate.products import LARGEST, _cuts, _piece, product
+from onnxcam.products import LARGEST, _cuts, _piece, product
 
 SHAPES = [(34, 34, 613), (613, 49, 49), (49, 613, 49), (512, 1280, 49), (101, 49, 1280), (300, 196, 300), (5, 9000, 70)]
 RNG = np.random.default_rng(4)
