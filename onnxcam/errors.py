@@ -48,83 +48,83 @@ def _cut(message: str) -> str:
 
 
 class PictureError(OnnxCamError):
-    pass
+    """A picture that cannot be read, or does not fit the model."""
 
 
 class ModelError(OnnxCamError):
-    pass
+    """A file that is not a usable ONNX model."""
 
 
 class NoSpatialFeatures(ModelError):
-    pass
+    """A model in which no tensor keeps the image's height and width."""
 
 
 class UnknownLayer(ModelError):
-    pass
+    """A tensor or node name that is not in the graph."""
 
 
 class MissingGradient(ModelError):
-    pass
+    """An operator that no gradient rule covers."""
 
 
 class ModelsNotOpened(ModelError):
-    pass
+    """Models of an evaluation that cannot be opened; the others were measured."""
 
 
 class TargetError(OnnxCamError):
-    pass
+    """A target that the model does not have, such as an unknown class."""
 
 
 class PresetError(OnnxCamError):
-    pass
+    """An unknown or contradictory preprocessing."""
 
 
 class LabelError(OnnxCamError):
-    pass
+    """A label file that does not fit the model."""
 
 
 class DataError(OnnxCamError):
-    pass
+    """A data set, or an annotation of one, that cannot be read."""
 
 
 class OptionError(OnnxCamError):
-    pass
+    """Any other option value that makes no sense."""
 
 
 class ProviderError(OnnxCamError):
-    pass
+    """An execution provider that is not installed or does not start."""
 
 
 class RuntimeMissing(OnnxCamError):
-    pass
+    """No onnxruntime installed."""
 
 
 class InferenceError(OnnxCamError):
-    pass
+    """The runtime refused or failed to run the graph."""
 
 
 class OutOfMemory(InferenceError):
-    pass
+    """Not even one image fits into memory."""
 
 
 class ProcessDied(InferenceError):
-    pass
+    """The process of an isolated explainer crashed, or was ended."""
 
 
 class TimedOut(InferenceError):
-    pass
+    """A forward pass or an opening took longer than the limit."""
 
 
 class UndefinedSaliency(OnnxCamError):
-    pass
+    """The method gives no map for this image (a constant map, NaN)."""
 
 
 class CompileError(OnnxCamError):
-    pass
+    """An explanation that cannot be compiled, or whose file gives other maps."""
 
 
 class OutputError(OnnxCamError):
-    pass
+    """A file that cannot be written."""
 
 
 def near(name: str, known: Iterable[str], *, most: int = 5) -> str:

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 import onnxcam
+from onnxcam import errors
 
 ROOT = Path(__file__).parents[1]
 SITE = ROOT / "docs/site"
@@ -120,7 +121,9 @@ def reference_names() -> list[str]:
 def test_every_public_name_stands_in_the_reference_once() -> None:
     names = reference_names()
     assert len(names) == len(set(names))
-    assert set(names) == {f"onnxcam.{name}" for name in onnxcam.__all__} | {"onnxcam.errors"}
+    classes = {name for name, c in vars(errors).items() if isinstance(c, type) and issubclass(c, onnxcam.OnnxCamError)}
+    described = {f"onnxcam.errors.{name}" for name in classes - {"OnnxCamError"}}
+    assert set(names) == {f"onnxcam.{name}" for name in onnxcam.__all__} | described
 
 
 def test_every_method_has_a_picture() -> None:
@@ -186,7 +189,11 @@ def test_every_public_name_has_its_place_on_the_site(site: Path) -> None:
     ids = {name for page in (site / "reference").rglob("*.html") for name in parsed(page).ids}
     assert set(reference_names()) - ids == set()
     assert "onnxcam.Explainer.explain" in ids
-    assert "PictureError" in (site / "reference/errors/index.html").read_text()
+    page = (site / "reference/errors/index.html").read_text()
+    assert "A picture that cannot be read, or does not fit the model." in page
+    start = (site / "reference/index.html").read_text()
+    assert 'href="explainer/#onnxcam.Explainer"' in start
+    assert 'href="errors/"' in start
 
 
 @pytest.mark.site

@@ -5,10 +5,13 @@
     python tools/run_notebooks.py --check                                     # writes nothing, exits 1 for a difference
 
 Needs `pip install -e ".[cpu,notebooks]"`. Of each output the richest form is stored, HTML before a picture before text,
-and no metadata of an editor. Times in the records of maps differ from run to run; --check leaves records out.
+and no metadata of an editor. Beside the HTML of a result its picture is stored too, as a JPEG, for readers of notebooks
+that clean HTML. Times in the records of maps differ from run to run; --check leaves records out.
 """
 
 import argparse
+import base64
+import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +19,7 @@ from typing import Any
 
 import nbformat
 from nbclient import NotebookClient
+from PIL import Image
 
 FOLDER = Path(__file__).resolve().parent.parent / "examples/notebooks"
 METADATA = {
@@ -24,6 +28,7 @@ METADATA = {
 }
 RICHEST = ("text/html", "image/png", "image/jpeg", "text/plain")
 """The forms of an output, of which the first is stored."""
+QUALITY = 80
 FOLDED = re.compile(r"<pre.*?</pre>", re.DOTALL)
 EMBEDDED = re.compile(r"base64,[^\"]*")
 STYLE = re.compile(r"<style.*?</style>", re.DOTALL)
@@ -41,16 +46,27 @@ def executed(path: Path) -> nbformat.NotebookNode:
 
 
 def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """The notebook with the metadata of every other one, cells that are numbered, and one form of each output."""
+    """The notebook with the metadata of every other one, cells that are numbered, and what is stored of each output."""
     notebook.metadata = nbformat.from_dict(METADATA)
     notebook.nbformat_minor = 5  # the first with ids of cells
     for i, cell in enumerate(notebook.cells, 1):
         cell.id, cell.metadata = f"cell-{i}", nbformat.from_dict({})
         for output in cell.get("outputs", ()):
             if "data" in output:
-                form = next(form for form in RICHEST if form in output.data)
-                output.data, output.metadata = {form: output.data[form]}, nbformat.from_dict({})
+                output.data, output.metadata = _stored(output.data), nbformat.from_dict({})
     return notebook
+
+
+def _stored(data: nbformat.NotebookNode) -> dict[str, str]:
+    """The richest form of an output, and beside HTML its PNG, where there is one, as a JPEG."""
+    form = next(form for form in RICHEST if form in data)
+    forms = {form: data[form]}
+    if form == "text/html" and "image/png" in data:
+        file = io.BytesIO()
+        with Image.open(io.BytesIO(base64.b64decode(data["image/png"]))) as picture:
+            picture.convert("RGB").save(file, "JPEG", quality=QUALITY)
+        forms["image/jpeg"] = base64.b64encode(file.getvalue()).decode("ascii")
+    return forms
 
 
 def shown(cell: Any) -> list[tuple[str, str]]:
@@ -60,9 +76,9 @@ def shown(cell: Any) -> list[tuple[str, str]]:
         if "data" not in output:
             outputs.append((output.output_type, output.get("text", "")))
             continue
-        ((form, content),) = output.data.items()
-        text = "" if form.startswith("image/") else EMBEDDED.sub("", STYLE.sub("", FOLDED.sub("", content)))
-        outputs.append((form, text))
+        for form, content in output.data.items():
+            text = "" if form.startswith("image/") else EMBEDDED.sub("", STYLE.sub("", FOLDED.sub("", content)))
+            outputs.append((form, text))
     return outputs
 
 

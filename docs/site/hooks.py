@@ -54,6 +54,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
+def reference_links(markdown: str) -> str:
+    """The table of docs/reference.md, with each page and each public name as a link, which only the site can have."""
+    names = {name.removeprefix("onnxcam.") for page in PAGES.values() for name in page.names}
+    for file, page in PAGES.items():
+        markdown = markdown.replace(f"| {page.title} |", f"| [{page.title}](reference/{file}.md) |")
+    return re.sub(r"`(\w+)`", lambda code: f"[{code[0]}][onnxcam.{code[1]}]" if code[1] in names else code[0], markdown)
+
+
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     here = page.file.src_uri
     if here.startswith("reference/"):
@@ -75,4 +83,5 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             raise PluginError(f"{written_as}: the link {target} leads to nothing")
         return f"{match['text']} (`{repository}` in the repository)"
 
-    return CODE_OR_LINK.sub(link, markdown)
+    linked = CODE_OR_LINK.sub(link, markdown)
+    return reference_links(linked) if here == "reference.md" else linked

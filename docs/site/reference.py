@@ -6,17 +6,29 @@ Every name of `onnxcam.__all__` stands on one page (tests/test_site.py), and the
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+ERRORS = (
+    "PictureError ModelError NoSpatialFeatures UnknownLayer MissingGradient ModelsNotOpened TargetError PresetError "
+    "LabelError DataError OptionError ProviderError RuntimeMissing InferenceError OutOfMemory ProcessDied TimedOut "
+    "UndefinedSaliency CompileError OutputError"
+)
+
 
 @dataclass(frozen=True)
 class ReferencePage:
-    """title: in the navigation. intro: Markdown above the names. names: full ones, in the order of the page."""
+    """title: in the navigation. intro: Markdown above the names. names: full ones, in the order of the page.
+
+    options: of mkdocstrings, for every name of the page.
+    """
 
     title: str
     intro: str
     names: tuple[str, ...]
+    options: Mapping[str, bool] | None = None
 
     def markdown(self) -> str:
-        blocks = "\n\n".join(f"::: {name}" for name in self.names)
+        options = "".join(f"\n        {name}: {str(value).lower()}" for name, value in (self.options or {}).items())
+        below = f"\n    options:{options}" if options else ""
+        blocks = "\n\n".join(f"::: {name}{below}" for name in self.names)
         return f"# {self.title}\n\n{self.intro}\n\n{blocks}\n"
 
 
@@ -83,7 +95,8 @@ PAGES: Mapping[str, ReferencePage] = {
         "Errors",
         "All of them derive from `OnnxCamError`, and name the thing, what was found and the way out. "
         "[Which to answer how in a service](../workers.md#a-service-for-the-files-of-strangers).",
-        ("onnxcam.OnnxCamError", "onnxcam.errors"),
+        ("onnxcam.OnnxCamError", *(f"onnxcam.errors.{name}" for name in ERRORS.split())),
+        {"show_bases": True, "show_signature": False, "members": False},
     ),
 }
 """The pages by the name of their file."""

@@ -63,6 +63,12 @@ class Explanations(list[Saliency]):
             ) from None
         return pd.DataFrame(self.to_rows())
 
+    def _repr_png_(self) -> bytes | None:
+        """The overlays in rows, as one picture, for programs that show no HTML. None where there are none."""
+        from onnxcam.outputs.notebook import png_of_several
+
+        return png_of_several(self) if self else None
+
     def _repr_html_(self) -> str:
         """The overlays beside each other, each with its provenance folded below."""
         from onnxcam.outputs.notebook import html

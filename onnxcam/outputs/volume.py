@@ -1,6 +1,7 @@
 """Draws the saliency of an array that is no photograph: over the array as a picture, or over each of its slices."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -70,24 +71,27 @@ def contact_sheet(
             tiles.append(overlay.overlay(picture, part, _covering(picture), colormap=colormap, alpha=alpha))
     note = f"frames or slices 0 to {depth - 1}"
     shown = "" if len(chosen) == depth else f", {len(chosen)} of {depth} shown"
-    return _arranged(tiles, [str(index) for index in chosen], note + shown)
+    return arranged(tiles, [str(index) for index in chosen], note + shown)
 
 
-def _arranged(tiles: list[Picture], names: list[str], note: str) -> Picture:
-    """The tiles in rows, as near to a square as possible, with a name above each and the note below all."""
+def arranged(tiles: Sequence[Picture], names: Sequence[str] = (), note: str = "") -> Picture:
+    """The tiles, all of one size, in rows as near to a square as possible: a name above each, the note below all."""
     height, width = tiles[0].shape[:2]
     size = max(SIZE, round(max(height, width) / 22))
-    label = typesetting.line_height(size)
+    line = typesetting.line_height(size)
+    label, foot = line if names else 0, line + GAP if note else 0
     down = min(len(tiles), max(1, round(math.sqrt(len(tiles) * width / height))))
     across = math.ceil(len(tiles) / down)
     down = math.ceil(len(tiles) / across)
     pitch = height + label + GAP, width + GAP
-    sheet = np.full((down * pitch[0] + label + 2 * GAP, across * pitch[1] + GAP, 3), overlay.PAPER, np.uint8)
-    for i, (tile, name) in enumerate(zip(tiles, names, strict=True)):
+    sheet = np.full((down * pitch[0] + foot + GAP, across * pitch[1] + GAP, 3), overlay.PAPER, np.uint8)
+    for i, tile in enumerate(tiles):
         top, left = GAP + i // across * pitch[0], GAP + i % across * pitch[1]
-        overlay.write(sheet, typesetting.line(name, size, width), top, left)
+        if names:
+            overlay.write(sheet, typesetting.line(names[i], size, width), top, left)
         sheet[top + label : top + label + height, left : left + width] = tile
-    overlay.write(sheet, typesetting.line(note, size, sheet.shape[1] - 2 * GAP), GAP + down * pitch[0], GAP)
+    if note:
+        overlay.write(sheet, typesetting.line(note, size, sheet.shape[1] - 2 * GAP), GAP + down * pitch[0], GAP)
     return sheet
 
 

@@ -12,8 +12,10 @@ from programs import tool
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "examples/notebooks"
 NOTEBOOKS = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
-ENOUGH = 1_500_000
+ENOUGH = 2_000_000
 """Bytes of all notebooks together."""
+WIDE = 96
+"""Letters in a line of a cell that pages show without scrolling."""
 PATH_OF_A_MACHINE = re.compile(
     r"(?:/(?:home|root|tmp|work|usr|opt|var|Users|private)/|[A-Z]:\\\\|site-packages)[\w.-]*"
 )
@@ -48,7 +50,7 @@ def test_a_notebook_is_stored_as_it_ran_from_the_top_without_an_error(name: str)
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
-def test_a_notebook_has_no_metadata_of_an_editor_and_one_form_of_each_output(name: str) -> None:
+def test_a_notebook_has_no_metadata_of_an_editor_and_of_a_map_its_html_and_its_picture(name: str) -> None:
     notebook = stored(name)
     assert notebook["metadata"] == {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -56,7 +58,12 @@ def test_a_notebook_has_no_metadata_of_an_editor_and_one_form_of_each_output(nam
     }
     assert [cell["id"] for cell in notebook["cells"]] == [f"cell-{i + 1}" for i in range(len(notebook["cells"]))]
     assert all(cell["metadata"] == {} for cell in notebook["cells"])
-    assert all(len(output["data"]) == 1 and output["metadata"] == {} for output in outputs(name) if "data" in output)
+    for output in outputs(name):
+        if "data" in output:
+            maps = "data:image" in "".join(output["data"].get("text/html", ()))
+            assert output["metadata"] == {}
+            assert len(output["data"]) == 1 + maps
+            assert not maps or output["data"]["image/jpeg"].startswith("/9j/"), "code hosts clean HTML of pictures"
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
@@ -78,6 +85,12 @@ def test_a_notebook_reads_nothing_but_what_a_clone_has(name: str) -> None:
     assert files
     assert all((FOLDER / path).is_file() for path in files)
     assert not re.search(r"https?://(?!127\.0\.0\.1)|^\s*[!%]", code, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_no_line_of_a_cell_is_cut_off(name: str) -> None:
+    lines = "\n".join("".join(cell["source"]) for cell in code_cells(name)).splitlines()
+    assert [line for line in lines if len(line) > WIDE] == []
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)

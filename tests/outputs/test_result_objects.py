@@ -134,6 +134,38 @@ def test_several_are_a_row_of_figures() -> None:
     assert "and 2 more" in many
 
 
+def as_png(several: Explanations) -> Picture:
+    with Pillow.open(io.BytesIO(several._repr_png_() or b"")) as png:
+        return np.asarray(png)
+
+
+def test_several_are_one_picture_where_no_html_is_shown() -> None:
+    other = replace(kept(), picture=photograph()[::-1].copy())
+    shown = as_png(Explanations([kept(), other]))
+    tiles = [each.overlay(caption=True, max_size=480) for each in (kept(), other)]
+    height, width = tiles[0].shape[:2]
+    assert shown.shape == (height + 16, 2 * width + 24, 3)
+    for i, tile in enumerate(tiles):
+        left = 8 + i * (width + 8)
+        np.testing.assert_array_equal(shown[8 : 8 + height, left : left + width], tile)
+    assert (shown[:, :8] == 255).all()
+    assert Explanations()._repr_png_() is None
+
+
+def test_one_picture_of_several_has_white_beside_the_smaller_and_says_how_many_it_leaves_out() -> None:
+    small = replace(saliency(), placement=Placement((40, 60), (0.0, 0.0, 60.0, 40.0)))
+    small = replace(small, picture=np.zeros((40, 60, 3), np.uint8))
+    pair = as_png(Explanations([kept(), small]))
+    large, drawn = (each.overlay(caption=True) for each in (kept(), small))
+    assert pair.shape[:2] == (large.shape[0] + 16, 2 * large.shape[1] + 24)
+    left = 16 + large.shape[1]
+    np.testing.assert_array_equal(pair[8 : 8 + drawn.shape[0], left : left + drawn.shape[1]], drawn)
+    assert (pair[8 + drawn.shape[0] :, left:] == 255).all()
+    full, cut = as_png(Explanations([small] * 24)), as_png(Explanations([small] * 25))
+    np.testing.assert_array_equal(cut[: len(full)], full)
+    assert (cut[len(full) :] < 128).any(), "and 1 more"
+
+
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("ending", ["suffix", "others"])
 def test_a_file_is_written_by_its_ending(name: str, ending: str, tmp_path: Path) -> None:
