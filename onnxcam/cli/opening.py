@@ -13,8 +13,8 @@ from onnxcam.cli.parsing import (
     parse_image_input,
     parse_inputs,
     parse_limits,
-    parse_list,
     parse_path,
+    parse_provider_words,
     parse_window,
 )
 from onnxcam.errors import OptionError
@@ -64,7 +64,7 @@ def opening_arguments(args: MapArgs | EvaluateArgs | PredictArgs, labels: str | 
 
     opening, engine = args.opening, args.engine
     return {
-        "providers": parse_list(engine.providers, "providers"),
+        "providers": parse_provider_words(engine),
         "preset": args.preprocessing.preset,
         "adjust": parse_adjustment(args.preprocessing),
         "window": parse_window(args.preprocessing.window),

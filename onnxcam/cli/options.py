@@ -335,8 +335,21 @@ class EngineArgs:
 
     providers: Annotated[
         str,
-        option(RUN, "Execution providers in order, short names (cuda,cpu); each must start. auto: the best that does."),
+        option(
+            RUN,
+            "Execution providers in order, each of which must start: cpu, cuda, tensorrt, openvino, directml, coreml, "
+            "qnn, rocm, migraphx, xnnpack, where the installed onnxruntime has them. auto: the best that starts.",
+        ),
     ] = "auto"
+    provider_option: Annotated[
+        list[str] | None,
+        option(
+            RUN,
+            "An option of the provider, as onnxruntime names it (device_id=1); of several providers: cuda.device_id=1. "
+            "Repeatable.",
+            metavar="K=V",
+        ),
+    ] = None
     batch: Annotated[
         int | None,
         option(RUN, "Masks a forward pass. Default: by the free memory and, on a CPU, a measurement.", metavar="N"),

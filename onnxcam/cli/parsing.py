@@ -25,6 +25,7 @@ from onnxcam.files import not_fetched
 
 if TYPE_CHECKING:
     from onnxcam.engine.options import EngineOptions
+    from onnxcam.engine.providers import ProviderSpec
     from onnxcam.explainer.measuring import Requests
     from onnxcam.explainer.targets.registry import ParsedTargets
     from onnxcam.inputs.presets import Preset
@@ -318,6 +319,33 @@ def parse_engine(args: EngineArgs) -> "EngineOptions":
 
     cap = memory_cap(args.gpu_mem) if args.gpu_mem is not None else None
     return EngineOptions(gpu_mem=cap, half=args.half, tf32=args.tf32, cuda_graph=args.cuda_graph)
+
+
+def parse_provider_words(args: EngineArgs) -> "list[ProviderSpec]":
+    """The providers, each with its --provider-option.
+
+    Without a provider's name before it (cuda.device_id=1), an option is of the only provider besides the CPU. Raises
+    OptionError for an option that is of none of the providers, or given twice.
+    """
+    from onnxcam.engine.providers import PROVIDERS
+
+    names = parse_list(args.providers, "providers")
+    options: dict[str, dict[str, str]] = {name: {} for name in names}
+    devices = [name for name in names if PROVIDERS.get(name.lower(), name) != PROVIDERS["cpu"]] or names
+    for text in args.provider_option or ():
+        key, equals, value = text.partition("=")
+        prefix, dot, rest = key.partition(".")
+        name, key = (prefix, rest) if dot else (devices[0], key)
+        if not (equals and key.strip()):
+            raise OptionError(f"--provider-option {text!r} is no option and value, such as device_id=1")
+        if name not in options:
+            raise OptionError(f"--provider-option {text!r} is of none of --providers {args.providers}")
+        if not dot and len(devices) > 1:
+            raise OptionError(f"--provider-option {text!r} is of which provider? write {devices[0]}.{text}")
+        if key in options[name]:
+            raise OptionError(f"--provider-option {key} is given twice")
+        options[name][key] = value
+    return [(name, options[name]) if options[name] else name for name in names]
 
 
 def parse_limits(args: LimitArgs) -> "Limits":

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnxcam.engine.providers import CUDA, TENSORRT
+from onnxcam.engine.providers import CUDA, OPENVINO, TENSORRT
 from onnxcam.errors import OptionError
 from onnxcam.limits import brief, is_whole
 
@@ -137,8 +137,8 @@ class EngineOptions:
         """The same options without CUDA graphs, for graphs whose chunks differ in size."""
         return replace(self, cuda_graph=False)
 
-    def provider_options(self, name: str, cap: int | None) -> dict[str, str]:
-        """Options for onnxruntime's provider of this full name. cap: bytes, None for no limit."""
+    def provider_options(self, name: str, cap: int | None, threads: int = 1) -> dict[str, str]:
+        """Options for onnxruntime's provider of this full name. cap: bytes, None for no limit. threads: of one run."""
         if name == CUDA:
             # https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html#configuration-options
             options = {
@@ -154,6 +154,9 @@ class EngineOptions:
         if name == TENSORRT:
             options = {"trt_fp16_enable": str(self.half)}
             return options if cap is None else {**options, "trt_max_workspace_size": str(cap)}
+        if name == OPENVINO:
+            # Most devices would compute in half precision or bfloat16. A hint in the caller's load_config wins over it.
+            return {"precision": "FP32", "num_of_threads": str(threads)}
         return {}
 
 

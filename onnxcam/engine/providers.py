@@ -27,6 +27,20 @@ PROVIDERS: Mapping[str, str] = MappingProxyType(
 )
 """onnxruntime's name by short name."""
 CPU, CUDA, TENSORRT = PROVIDERS["cpu"], PROVIDERS["cuda"], PROVIDERS["tensorrt"]
+OPENVINO = PROVIDERS["openvino"]
+PACKAGES: Mapping[str, str] = MappingProxyType(
+    {
+        "cuda": '"onnxcam[gpu]"',
+        "tensorrt": '"onnxcam[gpu]" and TensorRT',
+        "rocm": "onnxruntime-rocm",
+        "migraphx": "onnxruntime-migraphx",
+        "openvino": '"onnxcam[openvino]"',
+        "directml": "onnxruntime-directml",
+        "coreml": "onnxruntime, on macOS",
+        "qnn": "onnxruntime-qnn",
+    }
+)
+"""What pip installs to get a provider, by its short name: builds of onnxruntime, which overwrite each other's files."""
 AUTO = ("cuda", "rocm", "migraphx", "directml", "cpu")
 """What `auto` tries, in this order. TensorRT, OpenVINO and CoreML change numbers or compile for minutes: by name."""
 RESERVED: Mapping[str, str] = MappingProxyType(
@@ -157,8 +171,9 @@ def _check_available(name: str, available: Sequence[str]) -> None:
         raise ProviderError(f"no provider is called {name!r}; {known}")
     if name not in available:
         have = ", ".join(short_name(a) for a in available)
-        way = 'install it with `pip install "onnxcam[gpu]"`, or use' if name == CUDA else "use"
+        package = PACKAGES.get(short_name(name))
+        source = f"pip gets it with {package}" if package is not None else "a build of onnxruntime with it is needed"
         raise ProviderError(
-            f"the provider {short_name(name)} is not in the installed onnxruntime (it has {have}); "
-            f"{way} --providers auto"
+            f"the provider {short_name(name)} is not in the installed onnxruntime (it has {have}); {source}, "
+            f"in place of this build, or use --providers auto"
         )

@@ -85,7 +85,7 @@ class Session:
 
     provider: short name of the one that runs. companions: 'cuda' where it runs what TensorRT lacks. inputs, outputs:
     names. threads: within one run. cap: the memory limit in bytes, None if there is none. skipped_providers: why `auto`
-    did not take a better provider.
+    did not take a better provider. provider_options: all that the provider was opened with, defaults of onnxcam too.
     """
 
     def __init__(
@@ -115,6 +115,7 @@ class Session:
         self.cap: int | None = None
         self._requested = parse_providers(providers)
         self._device_index = 0
+        self.provider_options: Mapping[str, str] = {}
         self._again, self._lost, self._reopening = again, False, Lock()
         self._runs: set[_InUse] = set()
         limits.check()
@@ -296,10 +297,11 @@ class Session:
             device = device_of(name, self._device_index)
             is_share = self.engine.gpu_mem.share is not None and device is not None
             self.cap = self.engine.gpu_mem.limit(free_memory_of(device)[0] if is_share and device is not None else None)
-        configured = [with_options(p, self.engine.provider_options(p.name, self.cap)) for p in providers]
+        configured = [with_options(p, self.engine.provider_options(p.name, self.cap, self.threads)) for p in providers]
         limit = configured[0].options.get("gpu_mem_limit", "")
         if limit.isdecimal():
             self.cap = int(limit)
+        self.provider_options = configured[0].options
         return configured
 
     def _start(self, model: bytes, providers: list[Provider], threads: int | None) -> Any:
@@ -320,7 +322,7 @@ class Session:
         except failures as error:
             if names[0] == CPU:
                 raise self._translated(error) from None
-            reason = " ".join(str(error).split())[:200]
+            reason = shortened(str(error))
             captured = "leave out --cuda-graph, " if self.engine.cuda_graph else ""
             raise ProviderError(
                 f"the provider {short_name(names[0])} does not start ({reason}); {captured}use --providers cpu, or auto"
@@ -328,8 +330,8 @@ class Session:
         missing = [short_name(n) for n in names if n not in session.get_providers()]
         if missing:
             raise ProviderError(
-                f"the provider {', '.join(missing)} is installed but does not start (driver or libraries missing?); "
-                f"use --providers cpu, or auto"
+                f"the provider {', '.join(missing)} is installed but does not start (are driver and libraries there, "
+                f"and its options right?); use --providers cpu, or auto"
             )
         return session
 
@@ -401,6 +403,12 @@ def available_threads() -> int:
     except (OSError, ValueError):
         return cores
     return max(1, min(cores, -(-int(quota) // int(period)))) if quota.isdigit() and period.isdigit() else cores
+
+
+def shortened(message: str, most: int = 200) -> str:
+    """A message in one line; of a longer one both ends, as a provider may give its reason last."""
+    line = " ".join(message.split())
+    return line if len(line) <= most else f"{line[: most // 2]} ... {line[-(most // 2) :]}"
 
 
 def _array(output: Any) -> Array:

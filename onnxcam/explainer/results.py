@@ -167,6 +167,7 @@ def _provenance(
         options=method.options,
         changed=info.changed,
         provider=opened.network.provider,
+        provider_options=dict(opened.network.provider_options),
         batch=opened.network.batch,
         batch_mode=opened.batching.mode,
         features=tuple(forward.features.shape),

@@ -149,6 +149,11 @@ class Network:
         return self._session.provider
 
     @property
+    def provider_options(self) -> Mapping[str, str]:
+        """All options that the provider was opened with."""
+        return self._session.provider_options
+
+    @property
     def device_index(self) -> int:
         """Index of the device that the provider runs on."""
         return self._session.device.index if self._session.device is not None else 0

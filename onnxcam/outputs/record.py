@@ -165,6 +165,7 @@ def _run(provenance: Provenance) -> dict[str, Any]:
     channels = provenance.channels
     return {
         "provider": provenance.provider,
+        "provider_options": provenance.provider_options,
         "batch": {"size": provenance.batch, "mode": provenance.batch_mode},
         "channels": None
         if channels is None

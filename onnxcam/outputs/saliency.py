@@ -126,9 +126,10 @@ class Provenance:
     preprocessing and the input's size came from. notes: what a reader should know. preset: the preprocessing; for an
     image that came preprocessed, what a fill took for it. options: every option of the method, numbers as numbers.
     changed: the names of those that differ from the method's defaults. provider: the short name of the execution
-    provider. batch: masks per forward pass. batch_mode: a BatchMode. channels: None for a method that scores no feature
-    maps. forwards: images that went through the model, or through the part of it behind the feature maps. steps: those
-    that came back with a gradient. seconds: of this picture; of several explained in one batch, its share by passes.
+    provider; provider_options: all that it was opened with, onnxcam's own too. batch: masks per forward pass.
+    batch_mode: a BatchMode. channels: None for a method that scores no feature maps. forwards: images that went through
+    the model, or through the part of it behind the feature maps. steps: those that came back with a gradient. seconds:
+    of this picture; of several explained in one batch, its share by passes.
 
     layers: where the maps of several layers were fused, each of them; layer and features are those of the first then.
     window: (low, high), the values that became black and white; None where none was chosen.
@@ -170,6 +171,7 @@ class Provenance:
     layers: tuple[FusedLayer, ...] = ()
     bands: tuple[int, ...] | None = None
     inputs_sha256: str | None = None
+    provider_options: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def tensors(self) -> tuple[str, ...]:

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from onnxcam import Box, Element, Region, Similarity
-from onnxcam.cli.options import TargetArgs
-from onnxcam.cli.parsing import parse_inputs, parse_output, parse_path, parse_targets
+from onnxcam.cli.options import EngineArgs, TargetArgs
+from onnxcam.cli.parsing import parse_inputs, parse_output, parse_path, parse_provider_words, parse_targets
 from onnxcam.errors import OptionError
 from onnxcam.explainer.targets.registry import TARGET_KINDS
 
@@ -89,3 +89,26 @@ def test_a_name_that_no_file_can_have_is_refused(text: str) -> None:
     for parse in (parse_path, parse_output):
         with pytest.raises(OptionError):
             parse(text)
+
+
+def test_options_of_providers_go_to_their_providers() -> None:
+    assert parse_provider_words(EngineArgs(providers="cuda,cpu")) == ["cuda", "cpu"]
+    one = EngineArgs(providers="cuda,cpu", provider_option=["device_id=1", "name=a=b.c", "cuda.tunable=0"])
+    assert parse_provider_words(one) == [("cuda", {"device_id": "1", "name": "a=b.c", "tunable": "0"}), "cpu"]
+    two = EngineArgs(providers="tensorrt,cuda", provider_option=["cuda.device_id=1", "tensorrt.device_id=1"])
+    assert parse_provider_words(two) == [("tensorrt", {"device_id": "1"}), ("cuda", {"device_id": "1"})]
+
+
+@pytest.mark.parametrize(
+    ("providers", "options", "message"),
+    [
+        ("tensorrt,cuda", ["device_id=1"], "is of which provider.* write tensorrt.device_id=1"),
+        ("cuda", ["openvino.device_type=CPU"], "is of none of --providers cuda"),
+        ("cuda", ["device_id"], "is no option and value"),
+        ("cuda", ["=1"], "is no option and value"),
+        ("cuda", ["device_id=1", "cuda.device_id=1"], "device_id is given twice"),
+    ],
+)
+def test_an_option_of_no_provider_is_refused(providers: str, options: list[str], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        parse_provider_words(EngineArgs(providers=providers, provider_option=options))

@@ -9,7 +9,15 @@ from recorder import Recorder, install
 
 from onnxcam import Explainer
 from onnxcam.engine.options import EngineOptions, MemoryCap
-from onnxcam.engine.providers import CPU, CUDA, TENSORRT, Provider, parse_providers, resolve_providers
+from onnxcam.engine.providers import (
+    CPU,
+    CUDA,
+    PACKAGES,
+    TENSORRT,
+    Provider,
+    parse_providers,
+    resolve_providers,
+)
 from onnxcam.engine.session import Session, may_leave_the_cpu
 from onnxcam.errors import OptionError, ProviderError
 
@@ -70,6 +78,26 @@ def test_wrong_forms_are_option_errors(providers: Any, message: str, classifier:
 def test_unknown_providers_list_the_near_ones() -> None:
     with pytest.raises(ProviderError, match="did you mean cuda"):
         resolve_providers(parse_providers([("cudaa", {})]), [CPU])
+
+
+def test_a_provider_that_the_build_lacks_is_refused_with_what_brings_it() -> None:
+    for name, package in PACKAGES.items():
+        with pytest.raises(
+            ProviderError, match=f"the provider {name} is not in .*it has cpu.*; pip gets it with"
+        ) as error:
+            resolve_providers(parse_providers([name]), [CPU])
+        assert package in str(error.value)
+    with pytest.raises(ProviderError, match="a build of onnxruntime with it is needed"):
+        resolve_providers(parse_providers("xnnpack"), [CPU])
+
+
+def test_openvino_is_opened_in_float32_and_with_the_threads_of_the_run(gpu: type[Recorder]) -> None:
+    Session(b"", ["openvino"], threads=3)
+    assert gpu.calls[0]["provider_options"] == [{"precision": "FP32", "num_of_threads": "3"}]
+    session = Session(b"", [("openvino", {"precision": "ACCURACY", "device_type": "GPU"})], threads=3)
+    expected = {"precision": "ACCURACY", "num_of_threads": "3", "device_type": "GPU"}
+    assert session.provider_options == gpu.calls[1]["provider_options"][0] == expected
+    assert session.recorded_options == {"openvino.precision": "ACCURACY", "openvino.device_type": "GPU"}
 
 
 def test_the_form_of_onnxruntime_runs_as_the_short_name_does(classifier: onnx.ModelProto) -> None:

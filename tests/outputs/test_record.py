@@ -161,7 +161,7 @@ def test_an_unknown_field_or_a_missing_one_does_not_fit() -> None:
 
 
 LATER = {
-    "": ("image_input", "caption"),
+    "": ("image_input", "caption", "provider_options"),
     "target": ("side", "box", "outline", "step"),
     "layer": ("fused",),
     "preset": ("padding",),
@@ -235,6 +235,7 @@ def test_the_record_names_every_choice_in_plain_json() -> None:
         },
         "size": {"sides": [224, 230], "origin": {"source": "model", "text": "the model's"}},
         "provider": "cpu",
+        "provider_options": {},
         "batch": {"size": 16, "mode": "dynamic"},
         "channels": {"total": 320, "scored": 40, "estimated": 260, "skipped": 20, "pending": 0},
         "error": 0.0125,

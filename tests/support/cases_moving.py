@@ -134,6 +134,7 @@ INDEXED = {
     "gather-one-wide": Case("y = Gather <axis=1> (x, i)", "real[N,3,4] x", "int64[1,1] i = {2}"),
     "gather-twice": Case("y = Gather <axis=1> (x, i)", "real[N,3,4] x", PLACES),
     "gather-first": Case("y = Gather (x, i)", "real[3,4] x", PLACES),
+    "gather-columns": Case("y = Gather <axis=1> (x, i)", "real[N,4] x", PLACES),
     "gather-last": Case("y = Gather <axis=-1> (x, i)", "real[N,3,4] x", PLACES),
     "gather-matrix": Case("y = Gather <axis=1> (x, i)", "real[N,3,4] x", "int64[2,2] i = {0, 1, -1, 1}"),
     "gather-int32": Case("y = Gather <axis=1> (x, i)", "real[N,3,4] x", "int32[3] i = {2, 0, -1}"),

@@ -7,7 +7,7 @@ import onnxruntime
 import pytest
 
 from onnxcam.engine import session
-from onnxcam.engine.providers import CPU, CUDA, TENSORRT
+from onnxcam.engine.providers import CPU, CUDA, OPENVINO, TENSORRT
 
 
 class Recorder:
@@ -29,9 +29,9 @@ class Recorder:
 
 
 def install(monkeypatch: pytest.MonkeyPatch) -> type[Recorder]:
-    """Gives onnxruntime TensorRT and CUDA, both of which start, with 10 GB free."""
+    """Gives onnxruntime TensorRT, CUDA and OpenVINO, all of which start, with 10 GB free."""
     Recorder.calls = []
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [TENSORRT, CUDA, CPU])
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [TENSORRT, CUDA, OPENVINO, CPU])
     monkeypatch.setattr(onnxruntime, "InferenceSession", Recorder)
     monkeypatch.setattr(session, "free_memory_of", lambda device: (10**10, "a test"))
     return Recorder

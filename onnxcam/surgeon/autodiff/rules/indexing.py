@@ -24,8 +24,11 @@ def gather(op: Ops, node: BackwardNode, dy: Value) -> Cotangents:
         entry = op.unsqueeze(dy, [axis]) if known.ndim == 0 else dy
         entry = op.Squeeze(entry, op.integers(range(axis + 1, axis + known.ndim))) if known.ndim > 1 else entry
         return op.pad(entry, rank, {axis: (at, size - at - 1)})
-    # ScatterND indexes the first axis, so the gathered axis is moved there.
     width = node.rank(indices)
+    if (rank, width) == (2, 1):  # entries of a table, as a score's: OpenVINO's ScatterND does not add
+        repeated = op.Expand(op.unsqueeze(indices, [1 - axis]), op.Shape(dy))
+        return op.ScatterElements(op.zeros_like(data), repeated, dy, axis=axis, reduction="add")
+    # ScatterND indexes the first axis, so the gathered axis is moved there.
     front = [axis, *(i for i in range(rank) if i != axis)]
     updates = op.transpose(dy, [*range(axis, axis + width), *range(axis), *range(axis + width, width + rank - 1)])
     zeros = op.zeros_like(op.transpose(data, front))
