@@ -7,7 +7,7 @@ constant memory, and one that is stopped keeps the pictures that it finished.
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,7 +57,7 @@ def explain(args: ExplainArgs) -> None:
 class Tally:
     """How a run goes. pictures: all that were named; failures: why some were skipped; written: those with files.
 
-    complete: those whose files --resume found; replaced: those whose files were there, made of other things.
+    complete: those whose files --resume found; replaced: those with a file that was there, made of other things.
     """
 
     pictures: int
@@ -96,7 +96,8 @@ def _explain(args: ExplainArgs, show: Show, input_name: str) -> Tally:
         inputs = inputs_of(args, explainer, contents)
         if args.resume:  # the bar shows what is left
             images[:] = job.without_complete(inputs)
-        pictures = ((inputs.begin(image), job.targets.targets) for image in images)
+        replaces = args.resume or args.files.overwrite
+        pictures = ((job.begun(image, inputs, replaces=replaces), job.targets.targets) for image in images)
         with closing(explain_each(explainer, pictures, progress=job.measuring.counted(bar.begin))) as results:
             job.measuring.check(explainer)
             for image, explained in zip(images, results, strict=True):
@@ -104,7 +105,7 @@ def _explain(args: ExplainArgs, show: Show, input_name: str) -> Tally:
                 if result.error is None:
                     with stop.deferred():
                         result = _signed(result, inputs.of(image))
-                        job.tally.replaced += args.resume and job.has_files(image)
+                        job.tally.replaced += image in job.replaced
                         _write(result, metrics, image, job)
                         with bar.hidden(), _counted(job.tally):
                             show(result.saliencies, job.planned[image], metrics)
@@ -118,7 +119,10 @@ def _explain(args: ExplainArgs, show: Show, input_name: str) -> Tally:
 
 @dataclass(frozen=True, eq=False)
 class _Job:
-    """What the words say. planned: the files of each picture, for each target by the name of the format."""
+    """What the words say. planned: the files of each picture, for each target by the name of the format.
+
+    replaced: the pictures whose files are there from another call.
+    """
 
     targets: "ParsedTargets"
     method: "Method"
@@ -127,6 +131,23 @@ class _Job:
     planned: dict[Path, list[dict[str, Path]]]
     tally: Tally
     has_folders: bool
+    replaced: set[Path] = field(default_factory=set)
+
+    def begun(self, image: Path, inputs: Inputs, *, replaces: bool) -> "Path | OnnxCamError":
+        """The picture, which is read next; an error in its place where a file of another call would be replaced.
+
+        replaces: whether such files may be.
+        """
+        other = inputs.begin(image, self.planned[image])
+        if other is None:
+            return image
+        if not replaces:
+            return OutputError(
+                f"{other} is there, of another call (another picture, model, option or version of onnxcam), or it does "
+                f"not say of which; --overwrite replaces it, -o names another file or folder"
+            )
+        self.replaced.add(image)
+        return image
 
     def has_files(self, image: Path) -> bool:
         """Whether all files of a picture are there, whatever they were made of."""
@@ -165,12 +186,14 @@ def _parsed(args: ExplainArgs, input_name: str) -> _Job:
     style = replace(style, truth=requests.boxes if requests is not None else ())
     if not images:
         raise tally.failures[0] if len(tally.failures) == 1 else SkippedPictures(tally)
-    names = list(targets.names) if len(targets.names) > 1 else [""]
+    names = list(targets.names) if args.targets.is_chosen else [""]
     names = [" ".join(filter(None, (input_name, name))) for name in names] if input_name else names
     read = [parse_path(args.model), *files_of(args)]
+    layers = [layer for layer in args.opening.layer or () if layer != "auto"]
     planned = plan(
-        images, [names] * len(images), method.name, formats, out, protected=read, folders=[*listing.folders.values()]
-    )
+        images, [names] * len(images), method.name, formats, out, layer=" ".join(layers), protected=read,
+        folders=[*listing.folders.values()],
+    )  # fmt: skip
     check_drawable(planned[0][0])
     check_writable(path for files in planned for paths in files for path in paths.values())
     if args.resume:
@@ -190,13 +213,13 @@ def _signed(result: "PictureResult", inputs_sha256: str | None) -> "PictureResul
 
 
 def _close(job: _Job, args: ExplainArgs, seconds: float) -> None:
-    """Says how much was done, of folders and where --resume made a difference; on standard error beside --json."""
+    """Says how much was done, of folders, and where files were there before; on standard error beside --json."""
     if args.quiet or not (job.has_folders or job.tally.complete or job.tally.replaced):
         return
     line = _closing_line(job.tally, seconds, args.files.out)
     if not args.json:
         print_lines([line])
-    elif args.resume:
+    elif args.resume or job.tally.replaced:
         print_note(line)
 
 

@@ -216,6 +216,12 @@ class TargetArgs:
     ] = None
     labels: Labels = None
 
+    @property
+    def is_chosen(self) -> bool:
+        """Whether any word says what is scored, in place of the model's best answer."""
+        words = (self.target, self.index, self.box, self.region, self.timestep, self.reference)
+        return any(word is not None for word in words)
+
 
 @dataclass(frozen=True, kw_only=True)
 class MethodArgs:
@@ -434,6 +440,9 @@ class FileArgs:
         int | None,
         option(FILES, "Most pixels on the longer side of a drawn picture. Default: its own size.", metavar="N"),
     ] = None
+    overwrite: Annotated[
+        bool, flag(FILES, "Replace files that another call wrote: of another picture, model or options.", "--overwrite")
+    ] = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""`onnxcam explain --resume`: which pictures have their files already, made of the same things."""
+"""Which pictures of `onnxcam explain` have their files already, made of the same things; which files are of others."""
 
 import hashlib
 import json
@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onnxcam.cli.options import ExplainArgs
+from onnxcam.cli.options import ExplainArgs, MeasuringArgs
 from onnxcam.cli.parsing import files_of, parse_path
 from onnxcam.errors import OnnxCamError
 
@@ -19,17 +19,27 @@ if TYPE_CHECKING:
 class Inputs:
     """What the files of every picture of a call depend on, apart from the picture.
 
-    digest: its SHA-256; None where a file changed while the model was opened. before: the SHA-256 of each picture as it
-    was before it was read.
+    digest: its SHA-256; None where a file changed while the model was opened. unmeasured: of the same call without
+    metrics, whose files a call that measures as well may replace. before: the SHA-256 of each picture as it was before
+    it was read.
     """
 
     digest: str | None
+    unmeasured: str | None = None
     before: dict[Path, str | None] = field(default_factory=dict)
 
-    def begin(self, picture: Path) -> Path:
-        """The picture, which is read next."""
-        self.before[picture] = _sha256(picture)
-        return picture
+    def begin(self, picture: Path, files: Iterable[Mapping[str, Path]]) -> Path | None:
+        """Begins a picture, which is read next. Returns the first of its files that is there from another call.
+
+        None where there is none, and for a picture that cannot be read: of it nothing will be written.
+        """
+        from onnxcam.outputs.completeness import of_another_call
+
+        content = self.before[picture] = _sha256(picture)
+        if content is None:
+            return None
+        both = (_joined(self.digest, content), _joined(self.unmeasured, content))
+        return of_another_call(files, {one for one in both if one is not None})
 
     def of(self, picture: Path) -> str | None:
         """SHA-256 of all that the files of a picture depend on; None where one of it changed since begin()."""
@@ -44,9 +54,13 @@ class Inputs:
         return whole is not None and is_complete(files, whole)
 
     def _with(self, content: str | None) -> str | None:
-        if self.digest is None or content is None:
-            return None
-        return hashlib.sha256(f"{self.digest} {content}".encode()).hexdigest()
+        return _joined(self.digest, content)
+
+
+def _joined(digest: str | None, content: str | None) -> str | None:
+    if digest is None or content is None:
+        return None
+    return hashlib.sha256(f"{digest} {content}".encode()).hexdigest()
 
 
 Contents = list[str | None]
@@ -66,7 +80,6 @@ def inputs_of(args: ExplainArgs, explainer: "Explainer", contents: Contents) -> 
     contents: of the files before they were read. The preset, the size and the labels count as they were chosen, so that
     a file beside the model that changes them counts too. Where and how fast the model runs does not count.
     """
-    from onnxcam.outputs.record import plain
     from onnxcam.versions import versions
 
     if contents != contents_of(args):
@@ -91,7 +104,13 @@ def inputs_of(args: ExplainArgs, explainer: "Explainer", contents: Contents) -> 
         "rounding": [args.engine.half, args.engine.tf32],
         "max_pixels": args.limits.max_pixels,
     }
-    return Inputs(hashlib.sha256(json.dumps(plain(depends), sort_keys=True).encode()).hexdigest())
+    return Inputs(_digest(depends), _digest({**depends, "measuring": asdict(MeasuringArgs())}))
+
+
+def _digest(depends: Mapping[str, Any]) -> str:
+    from onnxcam.outputs.record import plain
+
+    return hashlib.sha256(json.dumps(plain(depends), sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str | None:

@@ -1,12 +1,13 @@
-"""Whether the files of a picture are there already, from the same picture, model, method and options.
+"""Which files of a picture are there already, of the same picture, model, method and options, and which of others.
 
 Every format but .npy says what it was made of: Provenance.inputs_sha256. An .npy holds numbers alone, but its
 companions hold the SHA-256 of the map. A file counts as whole where its last part is there and its content can be read.
 """
 
 import json
+import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,27 @@ def _is_complete(files: Mapping[str, Path], inputs_sha256: str) -> bool:
     digests = {one.map_sha256 if one is not None else None for one in made.values()}
     says = {one.inputs_sha256 for name, one in made.items() if one is not None and name != "npy"}
     return None not in made.values() and says == {inputs_sha256} and len(digests) == 1
+
+
+def of_another_call(files: Iterable[Mapping[str, Path]], inputs_sha256: Collection[str]) -> Path | None:
+    """The first file that is there and was not made of these inputs, or does not say so; None if there is none.
+
+    files: of each target, by format. An .npy counts where a file beside it that was made of these inputs holds the
+    SHA-256 of its map. inputs_sha256: any of them; empty where the inputs are not known, so that no file is of them.
+    """
+    return next(filter(None, (_of_another_call(one, inputs_sha256) for one in files)), None)
+
+
+def _of_another_call(files: Mapping[str, Path], inputs_sha256: Collection[str]) -> Path | None:
+    there = {name: path for name, path in files.items() if os.path.lexists(path)}
+    made = {name: _READERS[name](path) for name, path in there.items()}
+    maps = set()
+    for name in sorted(there, key="npy".__eq__):  # the .npy last
+        one = made[name]
+        if one is None or (one.map_sha256 not in maps if name == "npy" else one.inputs_sha256 not in inputs_sha256):
+            return there[name]
+        maps.add(one.map_sha256)
+    return None
 
 
 def _of_png(path: Path) -> MadeOf | None:

@@ -22,6 +22,8 @@ Plan = list[list[dict[str, Path]]]
 
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 """Names that Windows keeps for devices."""
+LONGEST_STEM, LONGEST_LAYER = 100, 40
+"""Bytes of a picture's name and of a layer in a file's name."""
 MEANINGFUL = {
     *PICTURE_SUFFIXES,
     ".npy",
@@ -46,16 +48,17 @@ def plan(
     formats: Sequence[str] | None,
     output: str | None,
     *,
+    layer: str = "",
     protected: Iterable[Path | str] = (),
     folders: Sequence[PurePath] | None = None,
 ) -> Plan:
     """Names for all files of one call, no two the same, not even where upper and lower case are one.
 
-    targets: for each image the names of its targets, which slug() makes safe; "" leaves a name out. method: "" leaves
-    it out too. formats: names in
-    FORMATS; None means that of output's suffix, else png. output: None for `<stem>.<target>.<method>.<suffix>` in the
-    working directory; a folder (it exists, or ends in a separator) for the same names in there; else a file, into whose
-    name picture and target are put only where there are several. protected: files besides the images that must not be
+    targets: for each image the names of its targets, which slug() makes safe; "" leaves a name out. method, layer: ""
+    leaves it out too. formats: names in FORMATS; None means that of output's suffix, else png. output: None for
+    `<stem>.<target>.<method>.<layer>.<suffix>` in the working directory; a folder (it exists, or ends in a separator)
+    for the same names in there; else a file, into whose name picture and target are put only where there are several
+    targets, and the picture where there are several pictures. protected: files besides the images that must not be
     overwritten. folders: for each image the sub-folder of the output folder where its files go, so that pictures of one
     name stay apart; None for no sub-folders. The time grows in proportion to the number of files. Raises OptionError
     for an unknown format,
@@ -69,7 +72,7 @@ def plan(
     names: dict[int, list[str]] = {}
     for members in groups.values():
         paths = [Path(images[i]) for i in members]
-        names.update(zip(members, _names(place, paths, [targets[i] for i in members], method), strict=True))
+        names.update(zip(members, _names(place, paths, [targets[i] for i in members], (method, layer)), strict=True))
     planned = [[place.files(name, within[i]) for name in names[i]] for i in range(len(images))]
     _check_distinct(path for sources in planned for files in sources for path in files.values())
     check_inputs((path for sources in planned for files in sources for path in files.values()), [*images, *protected])
@@ -77,18 +80,23 @@ def plan(
 
 
 def _names(
-    place: "_Destination", images: Sequence[Path], targets: Sequence[Sequence[str]], method: str
+    place: "_Destination", images: Sequence[Path], targets: Sequence[Sequence[str]], how: tuple[str, str]
 ) -> list[list[str]]:
-    """The names, without suffix, of the files of the pictures of one folder, for each picture and target."""
+    """The names, without suffix, of the files of the pictures of one folder, for each picture and target.
+
+    how: the method and the layer.
+    """
     several = len(images) > 1
+    method = slug(how[0]) if how[0] else ""
+    layer = _cut(slug(how[1][-LONGEST_LAYER:]), LONGEST_LAYER) if how[1] else ""  # its end tells it from others
     names = []
     for stem, sources in zip(_distinct(_stems(images)), targets, strict=True):
         slugs = [slug(s) if s else str(i + 1) if len(sources) > 1 else "" for i, s in enumerate(sources)]
         for target in _distinct(slugs):
             if place.stem is None:
-                parts = [stem, target, slug(method) if method else ""]
+                parts = [_cut(stem, LONGEST_STEM - len(os.fsencode(layer))), target, method, layer]
             else:
-                parts = [place.stem, stem if several else "", target if several or len(sources) > 1 else ""]
+                parts = [place.stem, stem if several else "", target if len(sources) > 1 else ""]
             names.append(".".join(filter(None, parts)))
     unique = iter(_distinct(names))
     return [[next(unique) for _ in sources] for sources in targets]
@@ -234,8 +242,8 @@ def _key(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def _cut(name: str, longest: int = 100) -> str:
-    """The name cut to so many bytes, so that stem, target and method together stay below a file system's 255."""
+def _cut(name: str, longest: int = LONGEST_STEM) -> str:
+    """The name cut to so many bytes, so that stem, target, method and layer stay below a file system's 255."""
     while len(os.fsencode(name)) > longest:
         name = name[:-1]
     return name

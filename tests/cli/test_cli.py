@@ -275,7 +275,7 @@ def test_demo_explains_the_embedded_photographs(tmp_path: Path) -> None:
     assert [Path(r["image"]).stem for r in records] == ["chelsea", "coffee"]
     assert records[1]["target"]["label"] == "espresso"
     assert files(tmp_path) == {"chelsea.score-cam.png", "coffee.score-cam.png"}
-    fast = json.loads(onnxcam("demo", "--fast", "--json", cwd=tmp_path).stdout)
+    fast = json.loads(onnxcam("demo", "--fast", "--overwrite", "--json", cwd=tmp_path).stdout)
     assert [r["target"]["label"] for r in fast] == [r["target"]["label"] for r in records]
     for few, all_ in zip(fast, records, strict=True):
         assert few["passes"]["forward"] < all_["passes"]["forward"] / 3
@@ -398,7 +398,8 @@ def test_bad_input_is_one_or_two_lines_and_leaves_no_trace(folder: Path, words: 
 def test_the_first_error_ends_the_run_and_keeps_the_pictures_before(folder: Path, words: list[str]) -> None:
     damaged_pictures(folder)
     (folder / "photo2.png").write_bytes((folder / "photo.png").read_bytes())
-    written = {f"{Path(w).stem}.score-cam.png" for w in words if w.startswith("photo")}
+    target = ".dog" if "--target" in words else ""
+    written = {f"{Path(w).stem}{target}.score-cam.png" for w in words if w.startswith("photo")}
     before = files(folder)
     done = onnxcam("explain", "tiny.onnx", *words, "--json", cwd=folder)
     assert done.returncode == 1

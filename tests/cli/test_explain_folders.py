@@ -260,7 +260,7 @@ def test_resume_says_what_it_left_out_and_what_it_replaced(photos: Path) -> None
     done = CliRunner().invoke(app, ["explain", "tiny.onnx", "-m", "grad-cam", *words, "--resume", "--json"])
     assert done.stdout.strip() == "[]"
     assert done.stderr.startswith("0 pictures, 2 complete before, ")
-    line = explained(*words, "--resume", "--target", "1")[-1]
+    line = explained(*words, "--resume", "--colormap", "jet")[-1]
     assert line.startswith("2 pictures (2 replaced: made of another picture, model or options), ")
 
 

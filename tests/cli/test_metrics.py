@@ -178,7 +178,7 @@ def test_two_protocols_of_a_metric_are_two_fields(folder: Path) -> None:
 def test_all_is_every_metric_that_needs_no_box_and_with_a_box_every_metric(folder: Path) -> None:
     (record,) = records(*QUICK, "--metrics", "all")
     assert list(record["metrics"]) == WITHOUT_BOX
-    (record,) = records(*QUICK, "--metrics", "all", "--truth", "0,0,30,40")
+    (record,) = records(*QUICK, "--metrics", "all", "--truth", "0,0,30,40", "--overwrite")
     assert list(record["metrics"]) == list(METRICS)
     assert record["metrics"]["energy_pointing_game"]["value"] == 1
     assert record["metrics"]["pointing_game"]["value"] == 1
@@ -193,7 +193,9 @@ def test_several_boxes_count_as_their_union(folder: Path) -> None:
 def test_the_object_is_drawn_on_the_overlay(folder: Path) -> None:
     drawn = []
     for box in ((), ("--truth", "4,4,20,30")):
-        output(*QUICK, "--metrics", "energy-pointing-game" if box else "sparseness", *box, "-o", "drawn.png")
+        output(
+            *QUICK, "--metrics", "energy-pointing-game" if box else "sparseness", *box, "-o", "drawn.png", "--overwrite"
+        )
         with Image.open("drawn.png") as file:
             drawn.append(np.asarray(file.convert("RGB")))
     changed = np.argwhere((drawn[0] != drawn[1]).any(axis=2)) / 6  # so many pixels for one of so small a picture

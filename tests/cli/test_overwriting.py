@@ -1,0 +1,149 @@
+"""No command replaces a file that another call wrote, unless --overwrite says so."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from command import files, write_photos
+from PIL import Image
+from typer.testing import CliRunner
+
+from onnxcam.cli.main import app
+from onnxcam.errors import OnnxCamError, OutputError
+
+LABELS = "ant\nbee\ncat\ndog\nelk\n"
+
+
+@pytest.fixture
+def folder(classifier: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """tiny.onnx, other.onnx, labels.txt, and photos/ with a.png and b.png; the working directory."""
+    monkeypatch.chdir(tmp_path)
+    onnx.save(classifier, "tiny.onnx")
+    other = onnx.load("tiny.onnx")
+    other.doc_string = "another file"
+    onnx.save(other, "other.onnx")
+    Path("labels.txt").write_text(LABELS)
+    write_photos(tmp_path / "photos", ["a.png", "b.png"])
+    return tmp_path
+
+
+def call(*words: str) -> str:
+    """Standard output of a call that succeeds."""
+    done = CliRunner().invoke(app, words)
+    if done.exception is not None:
+        raise done.exception
+    return done.stdout
+
+
+def explain(*words: str) -> str:
+    return call("explain", "tiny.onnx", "photos/a.png", "-m", "grad-cam", *words)
+
+
+def refused(*words: str) -> str:
+    """The sentence of a call that changes nothing."""
+    before = contents()
+    error = CliRunner().invoke(app, words).exception
+    assert isinstance(error, OutputError), error
+    assert contents() == before
+    return str(error)
+
+
+def contents() -> dict[str, bytes]:
+    return {name: Path(name).read_bytes() for name in files(Path())}
+
+
+NAMES = {
+    "the default": ([], "a.grad-cam.png"),
+    "a target": (["--target", "cat", "--labels", "labels.txt"], "a.cat.grad-cam.png"),
+    "an index": (["--target", "2"], "a.2.grad-cam.png"),
+    "a rank": (["--target", "rank2"], "a.rank2.grad-cam.png"),
+    "the usual layer": (["--layer", "auto"], "a.grad-cam.png"),
+    "a layer": (["--layer", "last-conv"], "a.grad-cam.last-conv.png"),
+    "target and layer": (["--target", "2", "--layer", "last-conv"], "a.2.grad-cam.last-conv.png"),
+    "a name": (["--target", "2", "--layer", "last-conv", "-o", "map.png"], "map.png"),
+}
+
+
+@pytest.mark.parametrize(("words", "name"), NAMES.values(), ids=NAMES)
+def test_a_name_holds_what_was_chosen(folder: Path, words: list[str], name: str) -> None:
+    before = files(folder)
+    explain(*words, "-q")
+    assert files(folder) - before == {name}
+
+
+def test_targets_and_layers_of_several_calls_stay_apart(folder: Path) -> None:
+    before = files(folder)
+    for words, _ in list(NAMES.values())[:-1]:
+        if words != ["--layer", "auto"]:
+            explain(*words, "-q")
+    assert files(folder) - before == {name for _, name in NAMES.values()} - {"map.png"}
+
+
+def test_the_same_call_replaces_its_files_and_one_that_only_measures_more_too(folder: Path) -> None:
+    words = ["--format", "png,npy,json", "-q"]
+    explain(*words)
+    explain(*words)
+    explain(*words, "--threads", "1", "--batch", "2")
+    explain(*words, "--metrics", "sparseness")
+    assert json.loads(Path("a.grad-cam.json").read_text())["metrics"]["sparseness"]["value"] is not None
+
+
+OTHERS = {
+    "an option": ["tiny.onnx", "photos/a.png", "--alpha", "0.3"],
+    "a model": ["other.onnx", "photos/a.png"],
+    "a picture of the same name": ["tiny.onnx", "other/a.png"],
+    "a layer's word": ["tiny.onnx", "photos/a.png", "--layer", "auto"],
+}
+
+
+@pytest.mark.parametrize("words", OTHERS.values(), ids=OTHERS)
+@pytest.mark.parametrize("form", ["png", "json", "webp"])
+def test_a_file_of_another_call_is_replaced_only_where_that_is_said(folder: Path, words: list[str], form: str) -> None:
+    write_photos(folder / "other", ["b.png", "a.png"])
+    command = ["explain", *words, "-m", "grad-cam", "--format", form]
+    explain("--format", form, "-q")
+    message = refused(*command)
+    assert message.startswith(f"a.grad-cam.{form} is there, of another call")
+    assert "--overwrite replaces it" in message
+    assert "-o" in message
+    before = Path(f"a.grad-cam.{form}").read_bytes()
+    lines = call(*command, "--overwrite").splitlines()
+    assert lines[-1].startswith("1 picture (1 replaced: made of another picture, model or options), ")
+    assert Path(f"a.grad-cam.{form}").read_bytes() != before
+    call(*command, "-q")
+
+
+def test_what_does_not_say_what_it_was_made_of_is_not_replaced(folder: Path) -> None:
+    Image.new("RGB", (4, 4)).save("a.grad-cam.png")
+    np.save("mine.npy", np.zeros((16, 12), np.float32))
+    Path("mine.json").write_text("[]")
+    command = ["explain", "tiny.onnx", "photos/a.png", "-m", "grad-cam"]
+    assert refused(*command).startswith("a.grad-cam.png is there")
+    assert refused(*command, "-o", "mine.npy").startswith("mine.npy is there")
+    assert refused(*command, "-o", "mine.json").startswith("mine.json is there")
+    os.symlink("mine.json", "link.json")
+    assert refused(*command, "-o", "link.json").startswith("link.json is there")
+
+
+def test_nothing_is_explained_before_the_only_picture_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    explain("-q")
+    monkeypatch.setattr("onnxcam.explainer.explainer.Explainer._forward", None)
+    assert "--overwrite" in refused("explain", "tiny.onnx", "photos/a.png", "-m", "grad-cam", "--alpha", "0.3")
+
+
+def test_each_picture_of_a_folder_is_refused_for_itself(folder: Path) -> None:
+    command = ["explain", "tiny.onnx", "photos", "-m", "grad-cam", "-o", "maps/"]
+    call("explain", "tiny.onnx", "photos/b.png", "-m", "grad-cam", "-o", "maps/", "--alpha", "0.3", "-q")
+    before = Path("maps/b.grad-cam.png").read_bytes()
+    error = CliRunner().invoke(app, command).exception
+    assert str(error).startswith("photos/b.png: maps/b.grad-cam.png is there, of another call")
+    assert str(error).endswith("; 1 of 2 pictures was written")
+    error = CliRunner().invoke(app, [*command, "--keep-going"]).exception
+    assert isinstance(error, OnnxCamError)
+    assert str(error).splitlines()[0] == "skipped 1 of 2 pictures:"
+    assert Path("maps/b.grad-cam.png").read_bytes() == before
+    assert call(*command, "--overwrite").splitlines()[-1].startswith("2 pictures (1 replaced: ")
+    assert call(*command, "--resume").splitlines()[-1].startswith("0 pictures, 2 complete before, ")
