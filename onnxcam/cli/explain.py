@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from onnxcam.cli.answers import COUNT
 from onnxcam.cli.groups import command
 from onnxcam.cli.measuring import Measuring
 from onnxcam.cli.opening import open_explainer
@@ -98,7 +99,14 @@ def _explain(args: ExplainArgs, show: Show, input_name: str) -> Tally:
             images[:] = job.without_complete(inputs)
         replaces = args.resume or args.files.overwrite
         pictures = ((job.begun(image, inputs, replaces=replaces), job.targets.targets) for image in images)
-        with closing(explain_each(explainer, pictures, progress=job.measuring.counted(bar.begin))) as results:
+        with closing(
+            explain_each(
+                explainer,
+                pictures,
+                progress=job.measuring.counted(bar.begin),
+                answers=0 if args.quiet and not args.json else COUNT,
+            )
+        ) as results:
             job.measuring.check(explainer)
             for image, explained in zip(images, results, strict=True):
                 result, metrics = job.measuring.measured(explainer, explained, image)
@@ -108,7 +116,7 @@ def _explain(args: ExplainArgs, show: Show, input_name: str) -> Tally:
                         job.tally.replaced += image in job.replaced
                         _write(result, metrics, image, job)
                         with bar.hidden(), _counted(job.tally):
-                            show(result.saliencies, job.planned[image], metrics)
+                            show(result.saliencies, job.planned[image], metrics, result.answers)
                 elif args.keep_going:
                     job.tally.failures.append(_named(result.error, image))
                 else:

@@ -1,9 +1,9 @@
 """`onnxcam predict`: the model's own best answers for each picture, without a map."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from onnxcam.cli.answers import answer_lines, answers_json
 from onnxcam.cli.groups import command
 from onnxcam.cli.isolated import ran_isolated
 from onnxcam.cli.opening import opening_arguments
@@ -36,10 +36,11 @@ def predict(args: PredictArgs) -> None:
         if args.json:
             with json_list() as add:
                 for image in images:
-                    add([answers_record(image, _answers(explainer, image, args.top))])
+                    answers = _answers(explainer, image, args.top)
+                    add([{"image": str(image), "answers": answers_json(answers)}])
         else:
             for image in images:
-                print_lines(answer_lines(image, _answers(explainer, image, args.top)))
+                print_lines(answer_lines(str(image), _answers(explainer, image, args.top)))
 
 
 def _answers(explainer: Any, image: Path, count: int) -> "list[ScoredTarget]":
@@ -48,29 +49,3 @@ def _answers(explainer: Any, image: Path, count: int) -> "list[ScoredTarget]":
         return list(explainer.predict(image, count))
     except OnnxCamError as error:
         raise type(error)(f"{image}: {str(error).removeprefix(f'{image}: ')}") from None
-
-
-def answer_lines(image: Path, answers: "Sequence[ScoredTarget]") -> list[str]:
-    """The picture, and a line of each answer: its rank, probability (of an element the number), index and name."""
-    lines = [str(image)]
-    for rank, one in enumerate(answers, start=1):
-        # Four decimals, unless they would all be zero.
-        value = f"{one.probability:.4f}" if abs(one.probability) >= 1e-4 else f"{one.probability:.1e}"
-        label = f"  {one.label}" if one.label is not None else ""
-        box = f"  at {', '.join(f'{side:.1f}' for side in one.box)}" if one.box is not None else ""
-        lines.append(f"  {rank:>2}  {value:>8}  {one.index:>5}{label}{box}")
-    return lines
-
-
-def answers_record(image: Path, answers: "Sequence[ScoredTarget]") -> dict[str, Any]:
-    """The JSON record of a picture. box: left, top, right, bottom in pixels of the picture, null without one."""
-    return {
-        "image": str(image),
-        "answers": [
-            {
-                "rank": rank, "index": one.index, "label": one.label, "probability": one.probability,
-                "logit": one.logit, "kind": one.kind, "box": list(one.box) if one.box is not None else None,
-            }
-            for rank, one in enumerate(answers, start=1)
-        ],
-    }  # fmt: skip

@@ -6,11 +6,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from onnxcam.cli.answers import answers_json, short_answers
 from onnxcam.cli.printing import json_list, print_lines, wrapped, wrapped_lines
 
 if TYPE_CHECKING:
     from onnxcam.metrics.measurement import Measurement
-    from onnxcam.outputs.saliency import Channels, Provenance, Saliency
+    from onnxcam.outputs.saliency import Channels, Provenance, Saliency, ScoredTarget
 
 
 MARGIN = 16
@@ -18,8 +19,16 @@ MARGIN = 16
 SHOWN_SHARE = 0.005
 """A smaller share of the picture rounds to 0 %."""
 
-Show = Callable[["Sequence[Saliency]", Sequence[Mapping[str, Path]], "Sequence[Mapping[str, Measurement]]"], None]
-"""Called with the maps of a picture, and the files and the metrics of each map."""
+Show = Callable[
+    [
+        "Sequence[Saliency]",
+        Sequence[Mapping[str, Path]],
+        "Sequence[Mapping[str, Measurement]]",
+        "Sequence[ScoredTarget]",
+    ],
+    None,
+]
+"""Called with the maps of a picture, the files and the metrics of each map, and the model's best answers."""
 
 
 @contextmanager
@@ -29,27 +38,40 @@ def printer(*, json: bool, quiet: bool) -> Iterator[Show]:
         from onnxcam.outputs.record import record
 
         with json_list() as add:
-            yield lambda saliencies, files, metrics: add(
+            yield lambda saliencies, files, metrics, answers: add(
                 [
-                    record(one, paths.values(), metrics=measured)
+                    {
+                        **record(one, paths.values(), metrics=measured),
+                        **({"answers": answers_json(answers)} if answers else {}),
+                    }
                     for one, paths, measured in zip(saliencies, files, metrics, strict=True)
                 ]
             )
     elif quiet:
-        yield lambda saliencies, files, metrics: None
+        yield lambda saliencies, files, metrics, answers: None
     else:
-        yield lambda saliencies, files, metrics: print_lines(
+        yield lambda saliencies, files, metrics, answers: print_lines(
             line
-            for one, paths, measured in zip(saliencies, files, metrics, strict=True)
-            for line in summary(one, [*map(str, paths.values())], measured)
+            for number, (one, paths, measured) in enumerate(zip(saliencies, files, metrics, strict=True))
+            for line in summary(one, [*map(str, paths.values())], measured, answers if number == 0 else ())
         )
 
 
-def summary(saliency: "Saliency", outputs: Sequence[str], metrics: "Mapping[str, Measurement]") -> list[str]:
-    """The lines of one explanation: its files, target, layer, method and metrics, and where each choice came from."""
+def summary(
+    saliency: "Saliency",
+    outputs: Sequence[str],
+    metrics: "Mapping[str, Measurement]",
+    answers: "Sequence[ScoredTarget]" = (),
+) -> list[str]:
+    """The lines of one explanation: its files, target, layer, method and metrics, and where each choice came from.
+
+    answers: the best classes, which the first map of a picture lists.
+    """
     provenance = saliency.provenance
     options = ", ".join(f"{k} {v}" for k, v in provenance.options.items() if v is not None and k != "fill")
     lines = [_target_line(saliency)]
+    if answers:
+        lines.append(f"  best classes  {short_answers(answers)}")
     if saliency.target.box is not None:
         lines.append(
             f"  box           {', '.join(f'{side:.1f}' for side in saliency.target.box)} (left, top, right, bottom)"

@@ -123,6 +123,10 @@ class FusedPipeline:
         """As Pipeline.answers(): what the model says does not depend on the layer."""
         return self.pipelines[0].answers(forward_pass, count)
 
+    def best_classes(self, forward_pass: ForwardPass, count: int) -> list[ScoredTarget]:
+        """As Pipeline.best_classes()."""
+        return self.pipelines[0].best_classes(forward_pass, count)
+
     def stream(self, forward_pass: ForwardPass, target: TargetLike, progress: Progress | None) -> Iterator[Saliency]:
         """Fused maps of increasing accuracy; the layers sharpen in turn, and one that is done keeps its last map."""
         shares = Shares(progress, len(self.pipelines)) if progress is not None else None

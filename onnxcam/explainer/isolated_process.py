@@ -32,7 +32,7 @@ from onnxcam.inputs.presets import Preset
 from onnxcam.limits import Limits, amount_of
 from onnxcam.metrics.measurement import Measurement
 from onnxcam.network.batch_support import BatchSupport
-from onnxcam.outputs.saliency import Saliency
+from onnxcam.outputs.saliency import Saliency, ScoredTarget
 from onnxcam.surgeon.analysis.anatomy import Anatomy
 from onnxcam.types import Origin, Progress
 
@@ -75,6 +75,7 @@ class Explained:
     saliencies: tuple[Saliency, ...]
     original: npt.NDArray[Any] | None
     error: "Failure | None"
+    answers: tuple[ScoredTarget, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -196,9 +197,9 @@ class Worker:
         self._iterators[number] = (Answer("done", saliencies=without_pictures([saliency])) for saliency in stream)
         return Answer("done")
 
-    def on_each(self, number: int, keep_going: bool, reports: bool) -> Answer:
+    def on_each(self, number: int, keep_going: bool, reports: bool, best: int) -> Answer:
         begin = partial(self._begin, reports)
-        results = explain_each(self.explainer, self._pictures(), keep_going=keep_going, progress=begin)
+        results = explain_each(self.explainer, self._pictures(), keep_going=keep_going, progress=begin, answers=best)
         memory = self._budget.memory
         self._iterators[number] = (Answer("done", explained=plain_result(result, memory)) for result in results)
         return Answer("done")
@@ -276,7 +277,7 @@ def failure_of(error: OnnxCamError, memory: int | None) -> Failure:
 
 def plain_result(result: PictureResult, memory: int | None) -> Explained:
     error = failure_of(result.error, memory) if result.error is not None else None
-    return Explained(result.number, without_pictures(result.saliencies), result.original, error)
+    return Explained(result.number, without_pictures(result.saliencies), result.original, error, tuple(result.answers))
 
 
 def without_pictures(saliencies: Sequence[Saliency]) -> tuple[Saliency, ...]:

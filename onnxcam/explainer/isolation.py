@@ -130,14 +130,17 @@ class Isolated:
             yield from self._checked(answer.saliencies or (), 1)
 
     def explain_each(
-        self, pictures: "Iterable[tuple[Any, Any]]", keep_going: bool, progress: "GroupProgress | None"
+        self, pictures: "Iterable[tuple[Any, Any]]", keep_going: bool, progress: "GroupProgress | None", best: int
     ) -> "Generator[PictureResult, None, None]":
-        """As prefetch.explain_each(). A picture on which the process dies has the error in its place."""
+        """As prefetch.explain_each(). A picture on which the process dies has the error in its place.
+
+        best: how many of the model's best classes come along.
+        """
         source = enumerate(pictures)
         while True:
             begun: deque[tuple[int, tuple[Any, Any]]] = deque()
             try:
-                for result in self._each(source, begun, keep_going, progress):
+                for result in self._each(source, begun, keep_going, progress, best):
                     yield result
                     if result.error is not None and not keep_going:
                         return
@@ -146,7 +149,7 @@ class Isolated:
                 if not begun:
                     raise
             for numbered in begun:  # one of these was the reason: each alone
-                result = self._alone(numbered, progress)
+                result = self._alone(numbered, progress, best)
                 yield result
                 if result.error is not None and not keep_going:
                     return
@@ -157,6 +160,7 @@ class Isolated:
         begun: "deque[tuple[int, tuple[Any, Any]]]",
         keep_going: bool,
         progress: "GroupProgress | None",
+        best: int,
     ) -> "Iterator[PictureResult]":
         """begun: those that were sent and have no result yet."""
         numbers: list[int] = []
@@ -178,7 +182,9 @@ class Isolated:
                 raise self._died("sent what was not requested")
             return dict(zip(group, progress([numbers[i] for i in group]), strict=True))
 
-        request = {"number": next(self._numbers), "keep_going": keep_going, "reports": progress is not None}
+        request = {
+            "number": next(self._numbers), "keep_going": keep_going, "reports": progress is not None, "best": best,
+        }  # fmt: skip
         for answer in self._iterated("each", request, (), picture, begin):
             explained = answer.explained
             if explained is None or not 0 <= explained.number < len(numbers):
@@ -192,12 +198,14 @@ class Isolated:
             begun.remove(one)
             yield result_of(explained, number)
 
-    def _alone(self, numbered: tuple[int, tuple[Any, Any]], progress: "GroupProgress | None") -> "PictureResult":
+    def _alone(
+        self, numbered: tuple[int, tuple[Any, Any]], progress: "GroupProgress | None", best: int
+    ) -> "PictureResult":
         from onnxcam.explainer.prefetch import PictureResult
 
         number = numbered[0]
         try:
-            (result,) = self._each(iter([numbered]), deque(), True, progress)
+            (result,) = self._each(iter([numbered]), deque(), True, progress, best)
             return result
         except ProcessDied as error:
             return PictureResult(number, error=error)
@@ -400,4 +408,4 @@ def result_of(explained: "Explained", number: int) -> "PictureResult":
     from onnxcam.explainer.prefetch import PictureResult
 
     error = error_of(explained.error) if explained.error is not None else None
-    return PictureResult(number, explained.saliencies, explained.original, error)
+    return PictureResult(number, explained.saliencies, explained.original, error, explained.answers)

@@ -31,6 +31,7 @@ from onnxcam.network.gradients import GradientRunner
 from onnxcam.network.probe import ImageProbe, PassCount
 from onnxcam.network.selection import refused_if_not_led_back
 from onnxcam.outputs.saliency import Saliency, ScoredTarget
+from onnxcam.surgeon.analysis.anatomy import Kind
 from onnxcam.surgeon.graphs import masked_score
 from onnxcam.types import Image, Progress, Score, Source
 
@@ -82,14 +83,12 @@ class Pipeline:
     def answers(self, forward_pass: ForwardPass, count: int) -> list[ScoredTarget]:
         """The best targets of a picture that was run for the prediction; fewer where the model has no more."""
         (head,) = forward_pass.heads
-        output = self._output(forward_pass.results[head])
-        answers = bind([None], output)[1]
-        for rank in range(2, count + 1):
-            try:
-                answers += bind([f"rank{rank}"], output)[1]
-            except TargetError:  # there is no such rank
-                break
-        return answers
+        return _ranked(self._output(forward_pass.results[head]), count)
+
+    def best_classes(self, forward_pass: ForwardPass, count: int) -> list[ScoredTarget]:
+        """As answers(), of the first target's output; none of a model that is no classifier."""
+        output = self._output(forward_pass.results[forward_pass.heads[0]])
+        return _ranked(output, count) if output.logits.kind is Kind.CLASSES else []
 
     def _own_head(self, result: ForwardResult, head: Head, target: TargetLike) -> Head:
         """The head with the feature map of the target's scale. Raises TargetError for a box that is not there."""
@@ -297,6 +296,17 @@ class Pipeline:
         placement, size = forward.model_input.placement, self.info.size
         turned = self.info.turned_boxes
         return HeadOutput(logits, forward.values, labels, size, placement, embed, detections, sides, turned, scales)
+
+
+def _ranked(output: HeadOutput, count: int) -> list[ScoredTarget]:
+    """The best targets of an output, best first; fewer where there are no more."""
+    answers = bind([None], output)[1]
+    for rank in range(2, count + 1):
+        try:
+            answers += bind([f"rank{rank}"], output)[1]
+        except TargetError:  # there is no such rank
+            break
+    return answers
 
 
 def _log_explained(info: ExplainerInfo, request: BoundRequest, seconds: float) -> None:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from onnxcam.errors import InferenceError, OnnxCamError
 from onnxcam.explainer.results import ForwardPass
-from onnxcam.outputs.saliency import Saliency
+from onnxcam.outputs.saliency import Saliency, ScoredTarget
 from onnxcam.types import Progress
 
 if TYPE_CHECKING:
@@ -38,12 +38,14 @@ class PictureResult:
 
     number: its place among the pictures, from 0. saliencies: one per target, none if error says what went wrong.
     original: what the maps are drawn over: the photograph, or the array that the network took if it came preprocessed.
+    answers: the model's best classes, where they were requested; none of another model than a classifier.
     """
 
     number: int
     saliencies: Sequence[Saliency] = ()
     original: npt.NDArray[Any] | None = None
     error: OnnxCamError | None = None
+    answers: Sequence[ScoredTarget] = ()
 
 
 def explain_each(
@@ -52,22 +54,23 @@ def explain_each(
     *,
     keep_going: bool = True,
     progress: GroupProgress | None = None,
+    answers: int = 0,
 ) -> Generator[PictureResult, None, None]:
     """Explains pictures, each with its targets, and yields one PictureResult per picture in order.
 
     keep_going: an error is yielded in the picture's place. Without it the first error ends the generator, and a picture
     that cannot be read is yielded before the other pictures of its group are scored in vain. Close the generator to
     stop early: the thread that reads ahead has ended then. An error in the place of a picture, of one that could not be
-    had, is its result.
+    had, is its result. answers: how many of the model's best classes come along.
     """
 
     if explainer._isolated is not None:
-        yield from explainer._isolated.explain_each(pictures, keep_going, progress)
+        yield from explainer._isolated.explain_each(pictures, keep_going, progress, answers)
         return
     waiting: dict[int, _Begun] = {}  # pictures whose forward pass was made, and which are not explained yet
 
     def begin(group: "Sequence[tuple[int, tuple[ImageLike | OnnxCamError, Sequence[TargetLike]]]]") -> list[_Begun]:
-        begun = [_begin(explainer, number, *picture) for number, picture in group]
+        begun = [_begin(explainer, number, *picture, answers) for number, picture in group]
         waiting.update((each.number, each) for each in begun)
         return begun
 
@@ -101,6 +104,7 @@ class _Begun:
     targets: "Sequence[TargetLike]"
     forward: ForwardPass | None = None
     error: OnnxCamError | None = None
+    answers: "Sequence[ScoredTarget]" = ()
 
     def release(self) -> None:
         if self.forward is not None:
@@ -108,13 +112,19 @@ class _Begun:
 
 
 def _begin(
-    explainer: "Explainer", number: int, picture: "ImageLike | OnnxCamError", targets: "Sequence[TargetLike]"
+    explainer: "Explainer",
+    number: int,
+    picture: "ImageLike | OnnxCamError",
+    targets: "Sequence[TargetLike]",
+    answers: int,
 ) -> _Begun:
     if isinstance(picture, OnnxCamError):
         return _Begun(number, targets, error=picture)
     name = str(picture) if isinstance(picture, str | os.PathLike) else None
     try:
-        return _Begun(number, targets, explainer._forward(picture, targets, name=name))
+        forward = explainer._forward(picture, targets, name=name)
+        best = explainer._pipeline.best_classes(forward, answers) if answers else ()
+        return _Begun(number, targets, forward, answers=best)
     except OnnxCamError as error:
         return _Begun(number, targets, error=error)
 
@@ -133,7 +143,9 @@ def _explain_group(
         if isinstance(outcome, OnnxCamError):
             results[begun.number] = PictureResult(begun.number, error=outcome)
         else:
-            results[begun.number] = PictureResult(begun.number, outcome, forward.model_input.drawn)
+            results[begun.number] = PictureResult(
+                begun.number, outcome, forward.model_input.drawn, answers=begun.answers
+            )
     return results
 
 

@@ -91,3 +91,38 @@ def test_verbose_says_on_standard_error_what_was_chosen_and_twice_each_picture()
     assert "debug: engine.session: " in twice.stderr
     assert json.loads(silent.stdout) == json.loads(once.stdout) == json.loads(twice.stdout)
     assert CliRunner().invoke(app, words).stderr == "", "the next command is silent again"
+
+
+def test_explain_says_the_five_best_classes_of_each_picture_once() -> None:
+    words = ["explain", "tiny.onnx", "a.png", "b.png", "-m", "grad-cam", "--preset", "raw", "--labels", "labels.txt"]
+    done = CliRunner().invoke(app, [*words, "--target", "top2", "-o", "maps/"])
+    lines = [line for line in done.stdout.splitlines() if line.startswith("  best classes  ")]
+    assert len(lines) == 2, done.output
+    for line, record in zip(lines, records("a.png", "b.png", "--labels", "labels.txt"), strict=True):
+        printed = [part.split(" ") for part in line.removeprefix("  best classes  ").split("; ")]
+        assert [label for label, _ in printed] == [one["label"] for one in record["answers"]]
+        expected = [one["probability"] for one in record["answers"]]
+        np.testing.assert_allclose([float(number) for _, number in printed], expected, rtol=0.05, atol=5e-5)
+    explained = json.loads(CliRunner().invoke(app, [*words, "-o", "others/", "--json"]).stdout)
+    assert [one["answers"] for one in explained] == [
+        one["answers"] for one in records("a.png", "b.png", "--labels", "labels.txt")
+    ]
+
+
+@pytest.mark.parametrize("words", [["--layer", "auto", "--layer", "last-conv"], ["--isolated"], ["--target", "3"]])
+def test_the_best_classes_do_not_depend_on_how_and_what_is_explained(words: list[str]) -> None:
+    (expected,) = records("a.png")
+    done = CliRunner().invoke(
+        app, ["explain", "tiny.onnx", "a.png", "-m", "grad-cam", "--preset", "raw", *words, "--json"]
+    )
+    assert done.exception is None
+    (record,) = json.loads(done.stdout)
+    assert [one["index"] for one in record["answers"]] == [one["index"] for one in expected["answers"]]
+
+
+def test_an_element_of_an_output_has_no_best_classes() -> None:
+    done = CliRunner().invoke(
+        app, ["explain", "tiny.onnx", "a.png", "-m", "grad-cam", "--preset", "raw", "--index", "2"]
+    )
+    assert done.exception is None
+    assert "best classes" not in done.stdout
