@@ -5,10 +5,10 @@ constant memory, and one that is stopped keeps the pictures that it finished.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from onnxcam.cli.answers import COUNT
@@ -28,7 +28,7 @@ from onnxcam.cli.parsing import (
 )
 from onnxcam.cli.pictures import picture_tree
 from onnxcam.cli.printing import print_lines, print_note
-from onnxcam.cli.progress import progress_bar
+from onnxcam.cli.progress import ProgressBar, progress_bar
 from onnxcam.cli.resume import Inputs, contents_of, inputs_of
 from onnxcam.cli.several_inputs import by_input
 from onnxcam.cli.stopping import Stop, stoppable
@@ -36,11 +36,13 @@ from onnxcam.cli.summary import Show, printer
 from onnxcam.errors import OnnxCamError, OutputError, PictureError
 
 if TYPE_CHECKING:
+    from onnxcam.explainer.explainer import Explainer
     from onnxcam.explainer.prefetch import PictureResult
     from onnxcam.explainer.targets.registry import ParsedTargets
     from onnxcam.methods.blocks import Method
     from onnxcam.metrics.measurement import Measurement
     from onnxcam.outputs.overlay import Style
+    from onnxcam.outputs.paths import Plan
 
 
 @command
@@ -74,6 +76,11 @@ class Tally:
 
 def explain_pictures(args: ExplainArgs) -> None:
     """Explains the pictures in their order, writes and prints each. Raises OnnxCamError."""
+    if args.watch:
+        from onnxcam.cli.watching import watch_folder
+
+        watch_folder(args)
+        return
     calls = by_input(args)
     with printer(json=args.json, quiet=args.quiet) as show:
         for tally in [_explain(one, show, name) for one, name in calls]:
@@ -83,8 +90,6 @@ def explain_pictures(args: ExplainArgs) -> None:
 
 def _explain(args: ExplainArgs, show: Show, input_name: str) -> Tally:
     """Explains the pictures of one input of the model, whose name files bear if there are several inputs."""
-    from onnxcam.explainer.prefetch import explain_each
-
     begun = time.monotonic()
     contents = contents_of(args)
     job = _parsed(args, input_name)
@@ -97,39 +102,67 @@ def _explain(args: ExplainArgs, show: Show, input_name: str) -> Tally:
         inputs = inputs_of(args, explainer, contents)
         if args.resume:  # the bar shows what is left
             images[:] = job.without_complete(inputs)
-        replaces = args.resume or args.files.overwrite
-        pictures = ((job.begun(image, inputs, replaces=replaces), job.targets.targets) for image in images)
-        with closing(
-            explain_each(
-                explainer,
-                pictures,
-                progress=job.measuring.counted(bar.begin),
-                answers=0 if args.quiet and not args.json else COUNT,
-            )
-        ) as results:
-            job.measuring.check(explainer)
-            for image, explained in zip(images, results, strict=True):
-                result, metrics = job.measuring.measured(explainer, explained, image)
-                if result.error is None:
-                    with stop.deferred():
-                        result = _signed(result, inputs.of(image))
-                        job.tally.replaced += image in job.replaced
-                        _write(result, metrics, image, job)
-                        with bar.hidden(), _counted(job.tally):
-                            show(result.saliencies, job.planned[image], metrics, result.answers)
-                elif args.keep_going:
-                    job.tally.failures.append(_named(result.error, image))
-                else:
-                    raise _last(result.error, image, job.tally)
+            job.tally.complete = len(job.planned) - len(images)
+
+        def failed(image: Path, error: OnnxCamError) -> None:
+            if not args.keep_going:
+                raise _last(error, image, job.tally)
+            job.tally.failures.append(named(error, image))
+
+        explain_images(images, job, Opened(explainer, inputs, stop), bar, show, failed)
     _close(job, args, time.monotonic() - begun)
     return job.tally
 
 
 @dataclass(frozen=True, eq=False)
-class _Job:
+class Opened:
+    """What the pictures of a call have in common: the model, what the files depend on, and how signals end it."""
+
+    explainer: "Explainer"
+    inputs: Inputs
+    stop: Stop
+
+
+def explain_images(
+    images: Sequence[Path],
+    job: "Job",
+    opened: Opened,
+    bar: ProgressBar,
+    show: Show,
+    failed: Callable[[Path, OnnxCamError], None],
+) -> None:
+    """Explains pictures in their order, writes their files as planned, and shows them. failed: takes what went wrong.
+
+    Raises OnnxCamError for files that cannot be written.
+    """
+    from onnxcam.explainer.prefetch import explain_each
+
+    explainer, inputs = opened.explainer, opened.inputs
+    pictures = ((job.begun(image, inputs), job.targets.targets) for image in images)
+    progress = job.measuring.counted(bar.begin)
+    with closing(explain_each(explainer, pictures, progress=progress, answers=job.answers)) as results:
+        job.measuring.check(explainer)
+        for image, explained in zip(images, results, strict=True):
+            result, metrics = job.measuring.measured(explainer, explained, image)
+            if result.error is not None:
+                inputs.forget(image)
+                failed(image, result.error)
+                continue
+            with opened.stop.deferred():
+                result = _signed(result, inputs.of(image))
+                job.tally.replaced += image in job.replaced
+                job.replaced.discard(image)
+                _write(result, metrics, image, job)
+                with bar.hidden(), _counted(job.tally):
+                    show(result.saliencies, job.planned[image], metrics, result.answers)
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
     """What the words say. planned: the files of each picture, for each target by the name of the format.
 
-    replaced: the pictures whose files are there from another call.
+    replaces: whether files of another call may be replaced; replaced: the pictures whose files are there from one.
+    answers: how many of the model's best answers are shown.
     """
 
     targets: "ParsedTargets"
@@ -139,17 +172,16 @@ class _Job:
     planned: dict[Path, list[dict[str, Path]]]
     tally: Tally
     has_folders: bool
+    replaces: bool = False
+    answers: int = 0
     replaced: set[Path] = field(default_factory=set)
 
-    def begun(self, image: Path, inputs: Inputs, *, replaces: bool) -> "Path | OnnxCamError":
-        """The picture, which is read next; an error in its place where a file of another call would be replaced.
-
-        replaces: whether such files may be.
-        """
+    def begun(self, image: Path, inputs: Inputs) -> "Path | OnnxCamError":
+        """The picture, which is read next; an error in its place where a file of another call would be replaced."""
         other = inputs.begin(image, self.planned[image])
         if other is None:
             return image
-        if not replaces:
+        if not self.replaces:
             return OutputError(
                 f"{other} is there, of another call (another picture, model, option or version of onnxcam), or it does "
                 f"not say of which; --overwrite replaces it, -o names another file or folder"
@@ -162,14 +194,12 @@ class _Job:
         return all(path.is_file() for files in self.planned[image] for path in files.values())
 
     def without_complete(self, inputs: Inputs) -> list[Path]:
-        """The pictures that are left to explain; the others are counted."""
-        left = [
+        """The pictures that are left to explain: those that have no files of the same inputs."""
+        return [
             image
             for image, files in self.planned.items()
             if not (self.has_files(image) and inputs.are_explained(image, files))
         ]
-        self.tally.complete = len(self.planned) - len(left)
-        return left
 
     @property
     def tells(self) -> bool:
@@ -177,15 +207,13 @@ class _Job:
         return any(set(files) - {"npy"} for planned in self.planned.values() for files in planned)
 
 
-def _parsed(args: ExplainArgs, input_name: str) -> _Job:
+def _parsed(args: ExplainArgs, input_name: str) -> Job:
     """The words of the command line, checked before anything is opened. Raises OnnxCamError."""
     from onnxcam.outputs.atomic import check_writable
     from onnxcam.outputs.completeness import check_tells
     from onnxcam.outputs.formats import check_drawable
-    from onnxcam.outputs.paths import plan
 
     style, targets, method = parse_style(args.files), parse_targets(args.targets), build_method(args.method)
-    formats = parse_list(args.files.format, "format") if args.files.format is not None else None
     out = parse_output(args.files.out)
     listing = picture_tree(args.images, keep_going=args.keep_going, recursive=args.recursive, out=out)
     images = listing.images
@@ -194,20 +222,54 @@ def _parsed(args: ExplainArgs, input_name: str) -> _Job:
     style = replace(style, truth=requests.boxes if requests is not None else ())
     if not images:
         raise tally.failures[0] if len(tally.failures) == 1 else SkippedPictures(tally)
-    names = list(targets.names) if args.targets.is_chosen else [""]
-    names = [" ".join(filter(None, (input_name, name))) for name in names] if input_name else names
-    read = [parse_path(args.model), *files_of(args)]
-    layers = [layer for layer in args.opening.layer or () if layer != "auto"]
-    planned = plan(
-        images, [names] * len(images), method.name, formats, out, layer=" ".join(layers), protected=read,
-        folders=[*listing.folders.values()],
-    )  # fmt: skip
+    planned = plan_files(args, images, [*listing.folders.values()], targets, method, input_name=input_name)
     check_drawable(planned[0][0])
     check_writable(path for files in planned for paths in files for path in paths.values())
     if args.resume:
-        check_tells(planned[0][0])
+        check_tells(planned[0][0], "--resume")
     files = dict(zip(images, planned, strict=True))
-    return _Job(targets, method, style, Measuring(targets.targets, requests), files, tally, listing.has_folders)
+    measuring = Measuring(targets.targets, requests)
+    replaces = args.resume or args.files.overwrite
+    return Job(
+        targets,
+        method,
+        style,
+        measuring,
+        files,
+        tally,
+        listing.has_folders,
+        replaces=replaces,
+        answers=answers_of(args),
+    )
+
+
+def answers_of(args: ExplainArgs) -> int:
+    """How many of the model's best answers are shown of a picture."""
+    return 0 if args.quiet and not args.json else COUNT
+
+
+def plan_files(
+    args: ExplainArgs,
+    images: Sequence[Path],
+    folders: Sequence[PurePath],
+    targets: "ParsedTargets",
+    method: "Method",
+    *,
+    input_name: str = "",
+) -> "Plan":
+    """The files of each picture, of each target by the name of the format. folders: of each picture, below -o.
+
+    Raises OnnxCamError for an unknown format, and for a file that would overwrite an input.
+    """
+    from onnxcam.outputs.paths import plan
+
+    formats = parse_list(args.files.format, "format") if args.files.format is not None else None
+    names = list(targets.names) if args.targets.is_chosen else [""]
+    names = [" ".join(filter(None, (input_name, name))) for name in names] if input_name else names
+    read = [parse_path(args.model), *files_of(args)]
+    out = parse_output(args.files.out)
+    layer = " ".join(layer for layer in args.opening.layer or () if layer != "auto")
+    return plan(images, [names] * len(images), method.name, formats, out, layer=layer, protected=read, folders=folders)
 
 
 def _signed(result: "PictureResult", inputs_sha256: str | None) -> "PictureResult":
@@ -220,27 +282,27 @@ def _signed(result: "PictureResult", inputs_sha256: str | None) -> "PictureResul
     )
 
 
-def _close(job: _Job, args: ExplainArgs, seconds: float) -> None:
+def _close(job: Job, args: ExplainArgs, seconds: float) -> None:
     """Says how much was done, of folders, and where files were there before; on standard error beside --json."""
     if args.quiet or not (job.has_folders or job.tally.complete or job.tally.replaced):
         return
-    line = _closing_line(job.tally, seconds, args.files.out)
+    line = closing_line(job.tally, len(job.tally.failures), seconds, args.files.out)
     if not args.json:
         print_lines([line])
     elif args.resume or job.tally.replaced:
         print_note(line)
 
 
-def _closing_line(tally: Tally, seconds: float, out: str | None) -> str:
+def closing_line(tally: Tally, skipped: int, seconds: float, out: str | None) -> str:
     """14 pictures, 2 skipped, 3.1 s, maps/"""
     replaced = f" ({tally.replaced} replaced: made of another picture, model or options)" if tally.replaced else ""
     parts = [f"{tally.written} picture{'' if tally.written == 1 else 's'}{replaced}"]
     parts += [f"{tally.complete} complete before"] if tally.complete else []
-    parts += [f"{len(tally.failures)} skipped"] if tally.failures else []
+    parts += [f"{skipped} skipped"] if skipped else []
     return ", ".join([*parts, f"{seconds:.1f} s", out if out is not None else "in the working directory"])
 
 
-def _write(result: "PictureResult", metrics: "Sequence[Mapping[str, Measurement]]", image: Path, job: _Job) -> None:
+def _write(result: "PictureResult", metrics: "Sequence[Mapping[str, Measurement]]", image: Path, job: Job) -> None:
     """Writes all files of a picture, or none. metrics: of each target."""
     from onnxcam.outputs.atomic import write_together
     from onnxcam.outputs.formats import FORMATS
@@ -259,7 +321,7 @@ def _write(result: "PictureResult", metrics: "Sequence[Mapping[str, Measurement]
 
 
 @contextmanager
-def _stoppable(job: _Job) -> Iterator[Stop]:
+def _stoppable(job: Job) -> Iterator[Stop]:
     """Says what was written when a signal or a closed standard output ends the run."""
     try:
         with stoppable() as stop:
@@ -280,7 +342,7 @@ def _counted(tally: Tally) -> Iterator[None]:
         raise OutputError(f"{error}; {tally}") from None
 
 
-def _named(error: OnnxCamError, image: Path) -> OnnxCamError:
+def named(error: OnnxCamError, image: Path) -> OnnxCamError:
     """The error with its picture's name, and without its traceback, whose frames hold arrays."""
     return type(error)(f"{image}: {str(error).removeprefix(f'{image}: ')}")
 
@@ -290,7 +352,7 @@ def _last(error: OnnxCamError, image: Path, tally: Tally) -> OnnxCamError:
     if tally.pictures == 1:
         return error
     hint = " (--keep-going leaves such a picture out)" if isinstance(error, PictureError) else ""
-    return type(error)(f"{_named(error, image)}; {tally}{hint}")
+    return type(error)(f"{named(error, image)}; {tally}{hint}")
 
 
 class SkippedPictures(PictureError):

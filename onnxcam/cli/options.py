@@ -482,6 +482,15 @@ class ExplainArgs(MapArgs):
     keep_going: Annotated[
         bool, flag(FILES, "Skip pictures that cannot be explained, and list them at the end.", "--keep-going")
     ] = False
+    watch: Annotated[
+        bool,
+        flag(
+            FILES,
+            "Go on with the pictures that come into the folder, until Ctrl-C; those that are there come first, as with "
+            "--resume.",
+            "--watch",
+        ),
+    ] = False
 
 
 @dataclass(frozen=True, kw_only=True)

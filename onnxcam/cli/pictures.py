@@ -131,12 +131,17 @@ def _outside(images: tuple[Path, ...], out: str | None, root: Path) -> tuple[Pat
 
 def _inputs(images: Iterable[Path]) -> tuple[Path, ...]:
     """The pictures without overlays and figures that an earlier call wrote; all of them if there are no others."""
+    overlays = overlay_endings()
+    listed = tuple(images)
+    return tuple(image for image in listed if not image.name.endswith(overlays)) or listed
+
+
+def overlay_endings() -> tuple[str, ...]:
+    """How the names of overlays and figures end, of any method."""
     from onnxcam.methods import method_names
     from onnxcam.outputs.paths import slug
 
-    overlays = tuple(f".{slug(name)}.png" for name in (*method_names(), "compare", "sanity"))
-    listed = tuple(images)
-    return tuple(image for image in listed if not image.name.endswith(overlays)) or listed
+    return tuple(f".{slug(name)}.png" for name in (*method_names(), "compare", "sanity"))
 
 
 def _keep_folders(listing: Listing, trees: Sequence[Named]) -> None:

@@ -108,13 +108,33 @@ def json_list() -> Iterator[Callable[[Sequence[Mapping[str, Any]]], None]]:
     _write(sys.stdout, "\n]\n" if started else "[]\n")
 
 
-def json_text(value: object) -> str:
-    """The value as indented JSON: in UTF-8 where standard output is, else in ASCII, which every encoding has.
+@contextmanager
+def json_lines() -> Iterator[Callable[[Sequence[Mapping[str, Any]]], None]]:
+    """Prints one record a line, for readers of a run that has no end. Each line is written at once.
+
+    An OnnxCamError is the last line, and is raised as Reported then.
+    """
+
+    def add(records: Sequence[Mapping[str, Any]]) -> None:
+        for record in records:
+            _write(sys.stdout, f"{json_text(record, indent=None)}\n")
+
+    try:
+        yield add
+    except OnnxCamError as error:
+        add([error_record(error)])
+        raise Reported(error) from None
+
+
+def json_text(value: object, *, indent: int | None = 2) -> str:
+    """The value as JSON: in UTF-8 where standard output is, else in ASCII, which every encoding has.
+
+    indent: None for one line.
 
     The names are the true ones. What printable() escapes stands in JSON's own escapes.
     """
     encoding = (sys.stdout.encoding or "").lower().replace("_", "-")
-    text = json_format.dumps(value, indent=2, ensure_ascii=encoding not in ("utf-8", "utf8"))
+    text = json_format.dumps(value, indent=indent, ensure_ascii=encoding not in ("utf-8", "utf8"))
     return NOT_ASCII_NOR_BREAK.sub(lambda run: escaped(run[0], lambda c: json_format.dumps(c)[1:-1]), text)
 
 

@@ -41,6 +41,10 @@ class Inputs:
         both = (_joined(self.digest, content), _joined(self.unmeasured, content))
         return of_another_call(files, {one for one in both if one is not None})
 
+    def forget(self, picture: Path) -> None:
+        """Drops a picture of begin() that will have no files."""
+        self.before.pop(picture, None)
+
     def of(self, picture: Path) -> str | None:
         """SHA-256 of all that the files of a picture depend on; None where one of it changed since begin()."""
         before = self.before.pop(picture)

@@ -76,6 +76,11 @@ class Stop:
         self._exit = SystemExit(self._code)
         raise self._exit
 
+    def raise_again(self) -> None:
+        """Raises the SystemExit of a signal that came, where other code made something else of it."""
+        if self._exit is not None:
+            raise self._exit
+
     @contextmanager
     def deferred(self) -> Iterator[None]:
         """A signal that comes within the block ends the program behind it."""

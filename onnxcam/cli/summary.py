@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from onnxcam.cli.answers import answers_json, short_answers
 from onnxcam.cli.printing import json_list, print_lines, wrapped, wrapped_lines
@@ -35,18 +35,8 @@ Show = Callable[
 def printer(*, json: bool, quiet: bool) -> Iterator[Show]:
     """Prints each picture's explanations as they come: records in a JSON list, or a summary, or nothing."""
     if json:
-        from onnxcam.outputs.record import record
-
         with json_list() as add:
-            yield lambda saliencies, files, metrics, answers: add(
-                [
-                    {
-                        **record(one, paths.values(), metrics=measured),
-                        **({"answers": answers_json(answers)} if answers else {}),
-                    }
-                    for one, paths, measured in zip(saliencies, files, metrics, strict=True)
-                ]
-            )
+            yield show_records(add)
     elif quiet:
         yield lambda saliencies, files, metrics, answers: None
     else:
@@ -55,6 +45,21 @@ def printer(*, json: bool, quiet: bool) -> Iterator[Show]:
             for number, (one, paths, measured) in enumerate(zip(saliencies, files, metrics, strict=True))
             for line in summary(one, [*map(str, paths.values())], measured, answers if number == 0 else ())
         )
+
+
+def show_records(add: Callable[[Sequence[Mapping[str, Any]]], None]) -> Show:
+    """Shows explanations as records. add: prints some."""
+    from onnxcam.outputs.record import record
+
+    return lambda saliencies, files, metrics, answers: add(
+        [
+            {
+                **record(one, paths.values(), metrics=measured),
+                **({"answers": answers_json(answers)} if answers else {}),
+            }
+            for one, paths, measured in zip(saliencies, files, metrics, strict=True)
+        ]
+    )
 
 
 def summary(

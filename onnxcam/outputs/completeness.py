@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from onnxcam.inputs.sources import UNREADABLE
 from onnxcam.outputs.drawing import DRAWINGS
 from onnxcam.outputs.formats import DESCRIPTION, INPUTS_TEXT, MAP_TEXT, RECORD
 from onnxcam.outputs.record import map_sha256
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 MOST_BYTES = 2**30
 """Of a record, with the raw map of a volume in it."""
@@ -34,13 +37,24 @@ class MadeOf:
     map_sha256: str | None
 
 
-def check_tells(formats: Iterable[str]) -> None:
-    """Raises OptionError where no file of these formats says what it was made of."""
+def check_tells(formats: Iterable[str], option: str) -> None:
+    """Raises OptionError where no file of these formats says what it was made of. option: that needs it."""
     if not set(formats) - {"npy"}:
         raise OptionError(
-            "--resume: an .npy does not say what it was made of, so a changed option would go unnoticed; "
+            f"{option}: an .npy does not say what it was made of, so a changed option would go unnoticed; "
             "write a record beside it: --format npy,json"
         )
+
+
+def is_written_map(path: Path) -> bool:
+    """Whether a picture is an overlay or a drawing that onnxcam wrote, by the texts in its header; no pixel is read."""
+    from PIL import Image
+
+    try:
+        with open_regular(path, ANY) as file, Image.open(file, formats=["PNG", "JPEG", "WEBP", "TIFF"]) as image:
+            return MAP_TEXT in image.info or MAP_TEXT in _description(image)
+    except (OnnxCamError, SyntaxError, Image.DecompressionBombError, *UNREADABLE):
+        return False
 
 
 def is_complete(files: Iterable[Mapping[str, Path]], inputs_sha256: str) -> bool:
@@ -91,17 +105,24 @@ def _of_png(path: Path) -> MadeOf | None:
 def _of_described(path: Path) -> MadeOf | None:
     """A JPEG, a WebP or a TIFF, whose description holds the texts."""
     from PIL import Image
-    from PIL.TiffImagePlugin import TiffImageFile
 
     try:
         with open_regular(path, ANY) as file, Image.open(file, formats=["JPEG", "WEBP", "TIFF"]) as image:
-            tags: Mapping[int, Any] = image.tag_v2 if isinstance(image, TiffImageFile) else image.getexif()
-            text = tags.get(DESCRIPTION)
+            texts = _description(image)
             image.load()
-        texts = parse_json(text) if isinstance(text, str) else None
     except (OnnxCamError, SyntaxError, *UNREADABLE):
         return None
-    return MadeOf(texts.get(INPUTS_TEXT), texts.get(MAP_TEXT)) if isinstance(texts, dict) else None
+    return MadeOf(texts.get(INPUTS_TEXT), texts.get(MAP_TEXT))
+
+
+def _description(image: "Image") -> Mapping[str, Any]:
+    """The texts in the description of an open JPEG, WebP or TIFF; none where it holds others."""
+    from PIL.TiffImagePlugin import TiffImageFile
+
+    tags: Mapping[int, Any] = image.tag_v2 if isinstance(image, TiffImageFile) else image.getexif()
+    text = tags.get(DESCRIPTION)
+    texts = parse_json(text) if isinstance(text, str) and text.startswith("{") else None
+    return texts if isinstance(texts, dict) else {}
 
 
 def _of_figure(path: Path) -> MadeOf | None:

@@ -90,8 +90,16 @@ const table = () => page.evaluate(() => [...document.querySelectorAll('.model:no
 seen.table = await table();
 await page.locator('.model:not([hidden]) .sort[data-column="0"]').click();
 seen.sorted = await table();
+const direction = () => page.evaluate(() => {
+  const heads = [...document.querySelectorAll('.model:not([hidden]) .results thead th')];
+  return heads.map((head) => [head.getAttribute('aria-sort'), getComputedStyle(head.querySelector('.sort'), '::before').content.slice(0, 3)]);
+});
+seen.directions = [await direction()];
 await page.locator('.model:not([hidden]) .sort[data-column="0"]').click();
 seen.reversed = await table();
+seen.directions.push(await direction());
+await page.locator('.model:not([hidden]) .sort[data-column="-1"]').click();
+seen.directions.push(await direction());
 
 // Keyboard
 await page.locator('.card').first().focus();

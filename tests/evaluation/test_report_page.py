@@ -135,6 +135,18 @@ def test_the_table_sorts_by_a_metric(seen: Any) -> None:
     assert seen["reversed"] == methods
 
 
+def test_the_sorted_column_alone_shows_its_direction(seen: Any) -> None:
+    first, second, none = seen["directions"]
+    signs = {"ascending": '"▲"', "descending": '"▼"'}
+    assert {first[1][0], second[1][0]} == set(signs), "the best first, then the other way round"
+    assert all(sign == signs.get(order, "non") for order, sign in (*first, *second, *none))
+    assert [[order for order, _ in heads].count(None) for heads in (first, second, none)] == [
+        len(first) - 1,
+        len(first) - 1,
+        len(first),
+    ]
+
+
 def test_the_keyboard_opens_a_picture_moves_on_and_comes_back(seen: Any) -> None:
     assert seen["focused"]["key"] == seen["named"][3] == "3.png"
     assert seen["focused"]["outline"] == "solid"

@@ -1,0 +1,224 @@
+"""A folder whose pictures come and go: which of them are to be explained, and when they are written to their end.
+
+No system says when a writer is done. A picture counts as written when its size, time and inode stay the same for QUIET
+seconds. What cannot be read then may be a slow writer's: it is tried again after PATIENCE seconds.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Set
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+
+from onnxcam.errors import OptionError, PictureError
+
+QUIET, PATIENCE = 0.5, 5.0
+"""Seconds without a change before a picture is read, and before it is called broken."""
+POLL, GATHER = 200, 400
+"""Milliseconds between two looks at the folder, and in which changes are taken together."""
+
+Stamp = tuple[int, int, int]
+"""Size, time of the last change in nanoseconds, inode."""
+
+
+def stamp_of(path: Path) -> Stamp | None:
+    """Of a file; None where it is gone."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+@dataclass
+class _Waiting:
+    stamp: Stamp
+    since: float
+    quiet: float = QUIET
+
+
+@dataclass
+class Arrivals:
+    """Pictures that came or changed, in the order in which they came, until they are handed out.
+
+    Times are of time.monotonic(). Of pictures that were handed out, only those that could not be read are kept.
+    """
+
+    _waiting: dict[Path, _Waiting] = field(default_factory=dict)
+    _doubtful: dict[Path, Stamp] = field(default_factory=dict)
+    _refused: dict[Path, Stamp] = field(default_factory=dict)
+
+    @property
+    def skipped(self) -> int:
+        """Pictures that are there and cannot be explained as they are."""
+        return len(self._refused)
+
+    def changed(self, image: Path, now: float) -> None:
+        """The picture may have come or changed."""
+        stamp = stamp_of(image)
+        if stamp is None:
+            self.gone({image})
+        elif self._refused.get(image) != stamp and (image not in self._waiting or self._waiting[image].stamp != stamp):
+            self._refused.pop(image, None)
+            self._doubtful.pop(image, None)
+            self._waiting[image] = _Waiting(stamp, now)
+
+    def gone(self, paths: Set[Path]) -> None:
+        """Pictures that are not there any more, or folders with all that was in them."""
+        for kept in (self._waiting, self._doubtful, self._refused) if paths else ():
+            for image in [one for one in kept if one in paths or not paths.isdisjoint(one.parents)]:
+                del kept[image]
+
+    def ready(self, now: float, most: int) -> list[Path]:
+        """At most so many pictures that are written to their end. They wait no longer, nor do those that are gone."""
+        images: list[Path] = []
+        for image, one in list(self._waiting.items()):
+            if len(images) == most:
+                break
+            if now - one.since < one.quiet:
+                continue
+            stamp = stamp_of(image)
+            if stamp is None:
+                self.gone({image})
+            elif stamp != one.stamp:
+                self._doubtful.pop(image, None)
+                self._waiting[image] = _Waiting(stamp, now)
+            else:
+                del self._waiting[image]
+                images.append(image)
+        return images
+
+    def unreadable(self, image: Path, now: float) -> bool:
+        """The picture could not be read. Returns whether that is final until it changes: it was tried again before."""
+        stamp = stamp_of(image)
+        if stamp is None:
+            self.gone({image})
+            return False
+        if self._doubtful.get(image) == stamp:
+            self.refused(image)
+            return True
+        self._doubtful[image] = stamp
+        self._waiting.setdefault(image, _Waiting(stamp, now, PATIENCE))
+        return False
+
+    def refused(self, image: Path) -> None:
+        """The picture cannot be explained until it changes."""
+        stamp = stamp_of(image)
+        self._doubtful.pop(image, None)
+        if stamp is not None:
+            self._refused[image] = stamp
+
+
+@dataclass(frozen=True)
+class WatchedFolder:
+    """root: the folder; recursive: its sub-folders too; out: a folder within, which is not looked at."""
+
+    root: Path
+    recursive: bool
+    out: Path | None = None
+
+    @staticmethod
+    def of(root: Path, *, recursive: bool, out: str | None) -> "WatchedFolder":
+        """Raises OptionError for what is no folder."""
+        if not root.is_dir():
+            raise OptionError(f"{root}: no such folder; --watch takes one folder, into which pictures come")
+        inner = Path(os.path.abspath(out)) if out is not None else None
+        is_within = inner is not None and Path(os.path.abspath(root)) in inner.parents
+        return WatchedFolder(root, recursive, inner if is_within else None)
+
+    def listed(self) -> list[Path]:
+        """The pictures that are there, in natural order. Raises OnnxCamError where the folder cannot be read."""
+        return self._below(self.root)
+
+    def below(self, path: Path) -> list[Path]:
+        """The pictures at a path where something came or changed: the one there, or those of a new folder."""
+        if path.is_dir():
+            return self._below(path) if self.recursive else []
+        return [path] if self._is_picture(path) else []
+
+    def within(self, image: Path) -> PurePath:
+        """The sub-folder in which a picture lies."""
+        return PurePath(os.path.relpath(image.parent, self.root))
+
+    def with_namesakes(self, images: Iterable[Path]) -> list[Path]:
+        """The pictures, then the others of their folders that have the same name apart from the ending."""
+        listed = dict.fromkeys(images)
+        stems: dict[Path, set[str]] = {}
+        for image in listed:
+            stems.setdefault(image.parent, set()).add(image.stem.casefold())
+        others = [
+            folder / entry.name
+            for folder in stems
+            for entry in _entries(folder)
+            if os.path.splitext(entry.name)[0].casefold() in stems[folder] and self._is_picture(folder / entry.name)
+        ]
+        return list(dict.fromkeys([*listed, *others]))
+
+    def _below(self, folder: Path) -> list[Path]:
+        from onnxcam.evaluation.readers.listing import Listing, natural
+
+        if self.recursive:
+            return [image for image in Listing.of(folder).pictures.values() if self._is_picture(image)]
+        names = [entry.name for entry in _entries(folder) if not entry.is_dir()]
+        return [folder / name for name in sorted(names, key=natural) if self._is_picture(folder / name)]
+
+    def _is_picture(self, path: Path) -> bool:
+        """Whether a file of this name is one to explain: neither hidden nor an overlay's, in no hidden folder."""
+        from onnxcam.cli.pictures import overlay_endings
+        from onnxcam.evaluation.readers.listing import is_picture
+
+        parts = path.relative_to(self.root).parts
+        return (
+            is_picture(path.name)
+            and not any(part.startswith(".") for part in parts)
+            and not path.name.endswith(overlay_endings())
+            and (self.out is None or self.out not in Path(os.path.abspath(path)).parents)
+        )
+
+    @contextmanager
+    def changes(self) -> Iterator[Iterator[list[Path]]]:
+        """Yields, every POLL milliseconds at the latest, the paths where something came, changed or went.
+
+        It is watched from the first list on, which is empty, and ends at a signal that raises. Raises OptionError where watchfiles is missing or the
+        system watches no further folder, PictureError where the folder is gone.
+        """
+        try:
+            from watchfiles import watch
+        except ImportError:
+            raise OptionError(
+                '--watch needs watchfiles, which is not installed: pip install "onnxcam[watch]"'
+            ) from None
+        real = os.path.realpath(self.root)
+        batches = watch(
+            real,
+            watch_filter=None,
+            recursive=self.recursive,
+            debounce=GATHER,
+            rust_timeout=POLL,
+            yield_on_timeout=True,
+            raise_interrupt=False,
+            ignore_permission_denied=True,
+        )
+        with closing(batches):
+            yield self._paths(batches, real)
+
+    def _paths(self, batches: Iterable[set[tuple[int, str]]], real: str) -> Iterator[list[Path]]:
+        try:
+            for batch in batches:
+                if not self.root.is_dir():
+                    raise PictureError(f"{self.root}: the folder is gone; make it again, and start again")
+                yield [self.root / os.path.relpath(path, real) for path in sorted({path for _, path in batch})]
+        except OSError as error:
+            raise OptionError(
+                f"{self.root}: cannot be watched ({error.strerror or error}); for a network drive or many folders set "
+                f"WATCHFILES_FORCE_POLLING=1"
+            ) from None
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """Raises PictureError where the folder cannot be read."""
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError as error:
+        raise PictureError(f"{folder}: {(error.strerror or str(error)).lower()}") from None
