@@ -486,7 +486,7 @@ class ExplainArgs(MapArgs):
         bool,
         flag(
             FILES,
-            "Go on with the pictures that come into the folder, until Ctrl-C; those that are there come first, as with "
+            "Explain pictures as they come into the folder, until Ctrl-C; those that are there come first, as with "
             "--resume.",
             "--watch",
         ),

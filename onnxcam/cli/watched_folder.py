@@ -16,6 +16,7 @@ QUIET, PATIENCE = 0.5, 5.0
 """Seconds without a change before a picture is read, and before it is called broken."""
 POLL, GATHER = 200, 400
 """Milliseconds between two looks at the folder, and in which changes are taken together."""
+MISSING = '--watch needs watchfiles, which is not installed: pip install "onnxcam[watch]"'
 
 Stamp = tuple[int, int, int]
 """Size, time of the last change in nanoseconds, inode."""
@@ -34,7 +35,7 @@ def stamp_of(path: Path) -> Stamp | None:
 class _Waiting:
     stamp: Stamp
     since: float
-    quiet: float = QUIET
+    quiet: float
 
 
 @dataclass
@@ -61,7 +62,7 @@ class Arrivals:
         elif self._refused.get(image) != stamp and (image not in self._waiting or self._waiting[image].stamp != stamp):
             self._refused.pop(image, None)
             self._doubtful.pop(image, None)
-            self._waiting[image] = _Waiting(stamp, now)
+            self._waiting[image] = _Waiting(stamp, now, QUIET)
 
     def gone(self, paths: Set[Path]) -> None:
         """Pictures that are not there any more, or folders with all that was in them."""
@@ -82,7 +83,7 @@ class Arrivals:
                 self.gone({image})
             elif stamp != one.stamp:
                 self._doubtful.pop(image, None)
-                self._waiting[image] = _Waiting(stamp, now)
+                self._waiting[image] = _Waiting(stamp, now, QUIET)
             else:
                 del self._waiting[image]
                 images.append(image)
@@ -179,8 +180,8 @@ class WatchedFolder:
     def changes(self) -> Iterator[Iterator[list[Path]]]:
         """Yields, every POLL milliseconds at the latest, the paths where something came, changed or went.
 
-        It is watched from the first list on, which is empty, and ends at a signal that raises. Raises OptionError where watchfiles is missing or the
-        system watches no further folder, PictureError where the folder is gone.
+        It is watched from the first list on, which is empty, and ends at a signal that raises. Raises OptionError where
+        watchfiles is missing or the system watches no further folder, PictureError where the folder is gone.
         """
         try:
             from watchfiles import watch

@@ -35,7 +35,7 @@ from onnxcam.errors import OnnxCamError, OptionError, OutputError, PictureError
 MOST = 100
 """Pictures that are explained between two looks at the folder."""
 
-Refuse = Callable[[OnnxCamError], None]
+Refuse = Callable[[Path, OnnxCamError], None]
 """Says why a picture is skipped."""
 
 
@@ -137,7 +137,7 @@ class _Watch:
                 return
         else:
             self.arrivals.refused(image)
-        self.refuse(named(error, image))
+        self.refuse(image, named(error, image))
 
 
 @contextmanager
@@ -145,13 +145,13 @@ def _shown(args: ExplainArgs) -> Iterator[tuple[Show, Refuse]]:
     """How explanations and errors of pictures are printed: with --json a record a line, so that a pipe can be read."""
     if not args.json:
         with printer(json=False, quiet=args.quiet) as show:
-            yield show, lambda error: print_note(f"skipped {error}")
+            yield show, lambda image, error: print_note(f"skipped {error}")
         return
     with json_lines() as add:
 
-        def refuse(error: OnnxCamError) -> None:
+        def refuse(image: Path, error: OnnxCamError) -> None:
             print_note(f"skipped {error}")
-            add([error_record(error)])
+            add([{"skipped": str(image), **error_record(error)}])
 
         yield show_records(add), refuse
 

@@ -1,0 +1,267 @@
+"""`onnxcam explain --watch`: pictures as they come, whole ones alone, and an end by a signal that says what was done."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from command import files, write_photos
+from PIL import Image
+from typer.testing import CliRunner
+
+from onnxcam.cli.main import app
+from onnxcam.cli.watched_folder import PATIENCE, QUIET, Arrivals, WatchedFolder
+from onnxcam.errors import OnnxCamError, OptionError
+
+pytest.importorskip("watchfiles", reason="the extra watch")
+
+# As `onnxcam`, with shorter waits, and a line for each model that is opened.
+PROGRAM = """
+import sys
+from onnxcam.cli import printing, watched_folder
+from onnxcam.explainer import explainer
+watched_folder.QUIET, watched_folder.PATIENCE, watched_folder.POLL, watched_folder.GATHER = 0.3, 0.6, 50, 50
+init = explainer.Explainer.__init__
+def counted(self, *words, **named):
+    printing.print_note("opened")
+    init(self, *words, **named)
+explainer.Explainer.__init__ = counted
+sys.argv = ["onnxcam", "explain", "tiny.onnx", "in", "--watch", "-m", "grad-cam", "--preset", "raw", *{words!r}]
+from onnxcam.cli.start import start
+start()
+"""
+
+
+@pytest.fixture
+def folder(classifier: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """tiny.onnx and in/ with two pictures, in the working directory."""
+    onnx.save(classifier, tmp_path / "tiny.onnx")
+    write_photos(tmp_path / "in", ["1.png", "2.png"])
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+class Watching:
+    """A running command. records: what was printed on standard output so far, a line each."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self.process = process
+        self.lines: list[str] = []
+
+    def line(self) -> str:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, f"it ended: {self.lines}"
+        self.lines.append(line)
+        return line
+
+    def record(self) -> dict[str, Any]:
+        """The next line, with --json."""
+        record = json.loads(self.line())
+        assert isinstance(record, dict)
+        return record
+
+    def stop(self, number: int) -> tuple[int, str, str]:
+        """Exit code, and the rest of standard output and of standard error."""
+        self.process.send_signal(number)
+        out, err = self.process.communicate(timeout=60)
+        return self.process.returncode, out, err
+
+
+@contextmanager
+def watching(*words: str) -> Iterator[Watching]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM.format(words=words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    late = threading.Timer(90, process.kill)
+    late.start()
+    try:
+        yield Watching(process)
+    finally:
+        late.cancel()
+        process.kill()
+        process.wait()
+
+
+def test_pictures_are_explained_as_they_come_and_a_record_a_line_says_so(folder: Path) -> None:
+    whole = Path("in/1.png").read_bytes()
+    with watching("-o", "maps/", "--json") as run:
+        assert [run.record()["image"] for _ in range(2)] == ["in/1.png", "in/2.png"], "what is there comes first"
+        os.rename("in/2.png", "in/renamed.png")
+        assert run.record()["image"] == "in/renamed.png"
+        write_photos(folder / "elsewhere", ["moved.png"])
+        os.rename("elsewhere/moved.png", "in/moved.png")
+        record = run.record()
+        assert (record["image"], record["outputs"]) == ("in/moved.png", ["maps/moved.grad-cam.png"])
+        assert Path("maps/moved.grad-cam.png").is_file(), "the files are there before the line"
+        Path("in/broken.png").write_bytes(whole[:200])
+        skipped = run.record()
+        assert (skipped["skipped"], skipped["error"]["type"]) == ("in/broken.png", "PictureError")
+        assert skipped["error"]["message"].startswith("in/broken.png: ")
+        Path("in/broken.png").write_bytes(whole)
+        assert run.record()["image"] == "in/broken.png", "it is tried again when it changes"
+        Image.open("in/1.png").save("in/1.bmp")
+        assert run.record()["outputs"] == ["maps/1-bmp.grad-cam.png"], "no picture's files are replaced by another's"
+        write_slowly(Path("in/slow.png"), whole)
+        slow = run.record()
+        code, out, err = run.stop(signal.SIGTERM)
+    assert (code, out) == (128 + signal.SIGTERM, "")
+    first, second, line, last = err.splitlines()
+    assert {first, second} == {"opened", "watching in (Ctrl-C ends it)"}, "one model"
+    assert line.startswith("skipped in/broken.png: ")
+    assert last.startswith("7 pictures, ")
+    assert last.endswith(" s, maps/")
+    assert slow["map"]["sha256"] == record_of("1")["map"]["sha256"], "once, the map of all of its pixels"
+    expected = ("1", "1-bmp", "2", "renamed", "moved", "broken", "slow")
+    assert files(Path("maps")) == {f"{name}.grad-cam.png" for name in expected}
+
+
+def write_slowly(path: Path, content: bytes) -> None:
+    """Writes a file in six pieces, for longer than a picture has to stay the same."""
+    with path.open("wb") as file:
+        for start in range(0, len(content), len(content) // 6):
+            file.write(content[start : start + len(content) // 6])
+            file.flush()
+            threading.Event().wait(0.15)
+
+
+def record_of(name: str) -> Any:
+    words = ["explain", "tiny.onnx", f"in/{name}.png", "-m", "grad-cam", "--preset", "raw", "-o", "one.json", "-q"]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    return json.loads(Path("one.json").read_text())
+
+
+def test_what_it_writes_into_its_own_folder_is_no_picture_and_a_new_start_goes_on(folder: Path) -> None:
+    words = ("-o", "in/", "--format", "png,jpg,heatmap", "-q")
+    with watching(*words) as run:
+        wait_for("in/2.grad-cam.jpg")
+        assert run.stop(signal.SIGINT) == (130, "", "opened\n")
+    before = {name: os.stat(folder / name).st_mtime_ns for name in files(folder)}
+    with watching(*words[:-1]) as run:
+        write_photos(folder / "in", ["3.png"])
+        assert run.line().startswith("in/3.png -> in/3.grad-cam.png, in/3.grad-cam.jpg, ")
+        code, out, err = run.stop(signal.SIGINT)
+    assert code == 130
+    assert out.splitlines()[-1].startswith("1 picture, 2 complete before, ")
+    assert "skipped" not in err
+    assert {name: os.stat(folder / name).st_mtime_ns for name in before} == before, "nothing was written again"
+    assert len(files(folder / "in")) == 3 * 4
+
+
+def wait_for(path: str) -> None:
+    for _ in range(600):
+        if Path(path).is_file():
+            return
+        threading.Event().wait(0.05)
+    raise AssertionError(f"{path} did not come")
+
+
+@pytest.mark.slow
+def test_recursive_takes_a_folder_that_is_moved_in_and_a_folder_that_is_gone_ends_the_run(folder: Path) -> None:
+    shutil.rmtree("in")
+    Path("in").mkdir()
+    with watching("--recursive", "-o", "maps/") as run:
+        assert run.process.stderr is not None
+        assert run.process.stderr.readline() == "opened\n"
+        assert run.process.stderr.readline() == "watching in (Ctrl-C ends it)\n"
+        write_photos(folder / "new", ["a/1.png", "b/1.png"])
+        os.rename("new", "in/new")
+        lines = [*islice((line for line in iter(run.line, "") if " -> " in line), 2)]
+        assert lines == [f"in/new/{one}/1.png -> maps/new/{one}/1.grad-cam.png\n" for one in "ab"]
+        shutil.rmtree("in")
+        _, err = run.process.communicate(timeout=60)
+    assert run.process.returncode == 1
+    assert "error: in: the folder is gone" in err
+
+
+def test_a_picture_is_handed_out_when_it_does_not_change_any_more(tmp_path: Path) -> None:
+    image, arrivals = tmp_path / "1.png", Arrivals()
+    image.write_bytes(b"1")
+    arrivals.changed(image, 0)
+    assert arrivals.ready(QUIET * 0.9, 9) == []
+    image.write_bytes(b"12")
+    assert arrivals.ready(QUIET, 9) == [], "it grew, whether an event said so or not"
+    assert arrivals.ready(QUIET * 1.9, 9) == []
+    arrivals.changed(image, QUIET * 1.9)
+    assert arrivals.ready(QUIET * 2, 9) == [image], "an event without a change does not count"
+    assert arrivals.ready(100, 9) == []
+    image.write_bytes(b"123")
+    arrivals.changed(image, 200)
+    image.unlink()
+    assert arrivals.ready(300, 9) == []
+
+
+def test_what_cannot_be_read_is_tried_once_more_and_again_when_it_changes(tmp_path: Path) -> None:
+    image, arrivals = tmp_path / "1.png", Arrivals()
+    image.write_bytes(b"1")
+    assert not arrivals.unreadable(image, 0)
+    assert arrivals.ready(PATIENCE * 0.9, 9) == []
+    assert arrivals.ready(PATIENCE, 9) == [image]
+    assert arrivals.unreadable(image, PATIENCE)
+    assert arrivals.skipped == 1
+    arrivals.changed(image, 100)
+    assert arrivals.ready(200, 9) == [], "it is as it was"
+    image.write_bytes(b"12")
+    arrivals.changed(image, 200)
+    assert arrivals.skipped == 0
+    assert arrivals.ready(201, 9) == [image]
+    assert not arrivals.unreadable(image, 201), "another content has its own two tries"
+
+
+def test_pictures_of_a_folder_that_is_gone_do_not_wait(tmp_path: Path) -> None:
+    arrivals = Arrivals()
+    write_photos(tmp_path, ["a/1.png", "b/1.png", "b/2.png", "b/3.png"])
+    for name in ("a/1.png", "b/1.png", "b/2.png", "b/3.png"):
+        arrivals.changed(tmp_path / name, 0)
+    arrivals.gone({tmp_path / "a"})
+    assert arrivals.ready(10, 2) == [tmp_path / "b/1.png", tmp_path / "b/2.png"]
+    assert arrivals.ready(10, 2) == [tmp_path / "b/3.png"]
+
+
+def test_hidden_files_other_kinds_and_the_folder_of_the_output_are_left_out(tmp_path: Path) -> None:
+    write_photos(
+        tmp_path, ["10.png", "9.png", ".hidden.png", "9.grad-cam.png", "maps/1.png", "sub/1.png", ".cache/1.png"]
+    )
+    (tmp_path / "notes.txt").write_text("no picture")
+    flat = WatchedFolder.of(tmp_path, recursive=False, out=None)
+    assert [path.name for path in flat.listed()] == ["9.png", "10.png"]
+    deep = WatchedFolder.of(tmp_path, recursive=True, out=str(tmp_path / "maps"))
+    assert [str(path.relative_to(tmp_path)) for path in deep.listed()] == ["9.png", "10.png", "sub/1.png"]
+    assert deep.below(tmp_path / ".cache") == deep.below(tmp_path / "maps/1.png") == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["in/1.png"], "in/1.png: no such folder; --watch takes one folder"),
+        (["none"], "none: no such folder"),
+        (["in", "in"], "and 2 paths are given"),
+        (["in", "-o", "map.png"], "end a folder's name in /"),
+        (["in", "--truth", "1,1,9,9", "--metrics", "pointing-game"], "--watch takes many"),
+        (["in", "--format", "npy"], "--watch: an .npy does not say .*--format npy,json"),
+        (["in", "--image-input", "x", "--image-input", "y"], "leave one --image-input"),
+    ],
+)
+def test_what_cannot_be_watched_is_one_sentence(folder: Path, words: Sequence[str], message: str) -> None:
+    done = CliRunner().invoke(app, ["explain", "tiny.onnx", *words, "--watch"])
+    assert isinstance(done.exception, OnnxCamError)
+    with pytest.raises(OptionError, match=message):
+        raise done.exception
+
+
+def test_without_watchfiles_the_error_names_the_extra(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "watchfiles", None)
+    done = CliRunner().invoke(app, ["explain", "tiny.onnx", "in", "--watch", "--json"])
+    assert '--watch needs watchfiles, which is not installed: pip install "onnxcam[watch]"' in str(done.exception)
+    assert json.loads(done.stdout)["error"]["type"] == "OptionError"
+    assert done.stdout.count("\n") == 1
