@@ -112,7 +112,7 @@ def declared() -> set[str]:
     """The distributions that pyproject.toml declares: always needed, or in an extra that users choose."""
     project = tomllib.loads(PROJECT.read_text())["project"]
     extras = project["optional-dependencies"]
-    chosen = ("cpu", "dicom", "evaluate", "plot", "ray", "table", "tiff")
+    chosen = ("cpu", "dicom", "evaluate", "plot", "ray", "table", "tiff", "watch")
     requirements = [*project["dependencies"], *(line for extra in chosen for line in extras[extra])]
     return {re.split(r"[\[<>=!~; ]", requirement)[0].lower() for requirement in requirements}
 

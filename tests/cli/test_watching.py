@@ -23,8 +23,6 @@ from onnxcam.cli.main import app
 from onnxcam.cli.watched_folder import PATIENCE, QUIET, Arrivals, WatchedFolder
 from onnxcam.errors import OnnxCamError, OptionError
 
-pytest.importorskip("watchfiles", reason="the extra watch")
-
 # As `onnxcam`, with shorter waits, and a line for each model that is opened.
 PROGRAM = """
 import sys
