@@ -33,8 +33,11 @@ def _room() -> int:
 
 
 @contextmanager
-def progress_bar(images: Sequence[Path], *, quiet: bool) -> Iterator[ProgressBar]:
-    """A bar with the time left on a terminal's standard error; nothing in a pipe or when quiet."""
+def progress_bar(images: Sequence[Path], *, quiet: bool, text: str = "opening the model") -> Iterator[ProgressBar]:
+    """A bar with the time left on a terminal's standard error; nothing in a pipe or when quiet.
+
+    text: what stands before it until the first picture begins.
+    """
     if quiet or not sys.stderr.isatty():
         yield ProgressBar(lambda group: [None] * len(group))
         return
@@ -48,7 +51,7 @@ def progress_bar(images: Sequence[Path], *, quiet: bool) -> Iterator[ProgressBar
     )
     # Rich would send what is printed meanwhile to the bar's console: records, too, that are piped elsewhere.
     with Progress(*columns, console=bar_console(), transient=True, redirect_stdout=False) as bar:
-        task = bar.add_task("opening the model", total=None)
+        task = bar.add_task(text, total=None)
 
         def begin(group: Sequence[int]) -> "list[OnProgress]":
             shares = dict.fromkeys(group, 0.0)

@@ -112,27 +112,36 @@ class Arrivals:
 
 @dataclass(frozen=True)
 class WatchedFolder:
-    """root: the folder; recursive: its sub-folders too; out: a folder within, which is not looked at."""
+    """root: the folder; recursive: its sub-folders too; out: a folder within, which is not looked at.
+
+    overlays: how the names of files end that are no pictures.
+    """
 
     root: Path
     recursive: bool
-    out: Path | None = None
+    out: Path | None
+    overlays: tuple[str, ...]
 
     @staticmethod
     def of(root: Path, *, recursive: bool, out: str | None) -> "WatchedFolder":
         """Raises OptionError for what is no folder."""
+        from onnxcam.cli.pictures import overlay_endings
+
         if not root.is_dir():
             raise OptionError(f"{root}: no such folder; --watch takes one folder, into which pictures come")
         inner = Path(os.path.abspath(out)) if out is not None else None
         is_within = inner is not None and Path(os.path.abspath(root)) in inner.parents
-        return WatchedFolder(root, recursive, inner if is_within else None)
+        return WatchedFolder(root, recursive, inner if is_within else None, overlay_endings())
 
     def listed(self) -> list[Path]:
         """The pictures that are there, in natural order. Raises OnnxCamError where the folder cannot be read."""
         return self._below(self.root)
 
     def below(self, path: Path) -> list[Path]:
-        """The pictures at a path where something came or changed: the one there, or those of a new folder."""
+        """The pictures at a path where something came or changed: the one there, or those of a new folder.
+
+        Raises OnnxCamError for a folder that cannot be read.
+        """
         if path.is_dir():
             return self._below(path) if self.recursive else []
         return [path] if self._is_picture(path) else []
@@ -165,14 +174,13 @@ class WatchedFolder:
 
     def _is_picture(self, path: Path) -> bool:
         """Whether a file of this name is one to explain: neither hidden nor an overlay's, in no hidden folder."""
-        from onnxcam.cli.pictures import overlay_endings
         from onnxcam.evaluation.readers.listing import is_picture
 
         parts = path.relative_to(self.root).parts
         return (
             is_picture(path.name)
             and not any(part.startswith(".") for part in parts)
-            and not path.name.endswith(overlay_endings())
+            and not path.name.endswith(self.overlays)
             and (self.out is None or self.out not in Path(os.path.abspath(path)).parents)
         )
 
@@ -209,17 +217,20 @@ class WatchedFolder:
                 if not self.root.is_dir():
                     raise PictureError(f"{self.root}: the folder is gone; make it again, and start again")
                 yield [self.root / os.path.relpath(path, real) for path in sorted({path for _, path in batch})]
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # RuntimeError: of watchfiles itself
+            reason = getattr(error, "strerror", None) or str(error)
             raise OptionError(
-                f"{self.root}: cannot be watched ({error.strerror or error}); for a network drive or many folders set "
+                f"{self.root}: cannot be watched ({reason}); for a network drive or many folders set "
                 f"WATCHFILES_FORCE_POLLING=1"
             ) from None
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """Raises PictureError where the folder cannot be read."""
+    """What is in a folder; nothing where it is gone. Raises PictureError where it cannot be read."""
     try:
         with os.scandir(folder) as entries:
             return list(entries)
+    except FileNotFoundError:
+        return []
     except OSError as error:
         raise PictureError(f"{folder}: {(error.strerror or str(error)).lower()}") from None

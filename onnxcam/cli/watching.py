@@ -62,6 +62,7 @@ def watch_folder(args: ExplainArgs) -> None:
 
 @contextmanager
 def _opened(args: ExplainArgs, job: Job, contents: Contents, stop: Stop) -> Iterator[Opened]:
+    """The model, open for the block; the bar of its opening ends before."""
     with ExitStack() as stack:
         with progress_bar([], quiet=args.quiet):
             explainer = stack.enter_context(open_explainer(args, job.targets, job.method))
@@ -91,9 +92,17 @@ class _Watch:
                 self._explain(images, before)
 
     def _note(self, paths: Sequence[Path]) -> None:
+        """Notes what may have come, changed or gone at some paths."""
         now = time.monotonic()
-        for image in dict.fromkeys(image for path in paths for image in self.folder.below(path)):
-            self.arrivals.changed(image, now)
+        for path in paths:
+            try:
+                images = self.folder.below(path)
+            except OnnxCamError as error:
+                if path.exists():
+                    self.refuse(path, error)
+                continue
+            for image in images:
+                self.arrivals.changed(image, now)
         self.arrivals.gone({path for path in paths if not os.path.lexists(path)})
 
     def _explain(self, images: Sequence[Path], before: set[Path]) -> None:
@@ -107,7 +116,7 @@ class _Watch:
         before.difference_update(images)
         self.job.tally.pictures += len(left)
         if left:
-            with progress_bar(left, quiet=self.args.quiet) as bar:
+            with progress_bar(left, quiet=self.args.quiet, text="reading") as bar:
                 explain_images(left, self.job, self.opened, bar, self.show, self._failed)
         self.job.planned.clear()
 

@@ -238,6 +238,20 @@ def test_hidden_files_other_kinds_and_the_folder_of_the_output_are_left_out(tmp_
     assert deep.below(tmp_path / ".cache") == deep.below(tmp_path / "maps/1.png") == []
 
 
+def test_a_folder_that_goes_while_it_is_looked_at_holds_nothing(tmp_path: Path) -> None:
+    write_photos(tmp_path, ["a/1.png"])
+    folder = WatchedFolder.of(tmp_path, recursive=True, out=None)
+    shutil.rmtree(tmp_path / "a")
+    assert folder.below(tmp_path / "a") == []
+    assert folder.with_namesakes([tmp_path / "a/1.png"]) == [tmp_path / "a/1.png"]
+
+
+def test_pictures_that_differ_by_their_ending_alone_are_named_together(tmp_path: Path) -> None:
+    write_photos(tmp_path, ["1.png", "1.JPG", "10.png", "a/1.png"])
+    folder = WatchedFolder.of(tmp_path, recursive=True, out=None)
+    assert folder.with_namesakes([tmp_path / "1.png"]) == [tmp_path / "1.png", tmp_path / "1.JPG"]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
