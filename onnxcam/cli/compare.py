@@ -12,6 +12,7 @@ from onnxcam.cli.groups import command
 from onnxcam.cli.isolated import ran_isolated
 from onnxcam.cli.opening import open_explainer
 from onnxcam.cli.options import CompareArgs
+from onnxcam.cli.overwriting import call_sha256, check_same_call, of_pictures
 from onnxcam.cli.parsing import (
     build_methods,
     files_of,
@@ -54,17 +55,22 @@ def compare(args: CompareArgs) -> None:
     from onnxcam.inputs.opencv import opencv
     from onnxcam.outputs.atomic import check_writable
     from onnxcam.outputs.figure import check_matplotlib
+    from onnxcam.outputs.formats import INPUTS_TEXT
 
     check_matplotlib()
     opencv()
     job = _parsed(args)
     check_writable(job.figures)
+    whole = call_sha256("compare", args, job.models, files_of(args))
+    calls = {file: of_pictures(whole, pictures) for file, pictures in job.figures.items()}
+    for file, call in calls.items():
+        check_same_call([file], call, overwrite=args.overwrite)
     with stoppable(), _printer(args) as add, ExitStack() as opened:
         kept: list[Explainer] = []
         if len(job.figures) > 1:  # the next picture needs them again
             kept = [opened.enter_context(one) for one in job.openings()]
-        for file, pictures in job.figures.items():
-            _write(args, job, kept or _in_turn(job), file, pictures, add)
+        for file, call in calls.items():
+            _write(args, job, kept or _in_turn(job), file, {INPUTS_TEXT: call}, add)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,16 +114,16 @@ def _write(
     job: _Job,
     explainers: "Iterable[Explainer]",
     file: Path,
-    pictures: list[Path],
+    texts: Mapping[str, str],
     add: Add | None,
 ) -> None:
-    """Makes one figure, writes it, and prints what it shows."""
+    """Makes one figure, writes it, and prints what it shows. texts: what the file says of itself."""
     from onnxcam.evaluation.comparison import compare
     from onnxcam.outputs.atomic import write_together
     from onnxcam.outputs.comparison import comparison_record
     from onnxcam.outputs.figure import figure, figure_bytes
 
-    rest = iter(explainers)
+    rest, pictures = iter(explainers), job.figures[file]
     with share_bar(pictures[0].name if len(pictures) == 1 else f"{len(pictures)} pictures", quiet=args.quiet) as bar:
         first = next(rest)
         comparison = compare(
@@ -125,7 +131,7 @@ def _write(
             box=job.boxes or None, progress=bar,
         )  # fmt: skip
     drawn = figure(comparison, width=args.width, curves=args.curves, style=job.style)
-    write_together({file: figure_bytes(drawn, file.suffix)})
+    write_together({file: figure_bytes(drawn, file.suffix, texts)})
     if add is not None:
         add([comparison_record(comparison, [file])])
     elif not args.quiet:

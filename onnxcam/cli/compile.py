@@ -7,6 +7,7 @@ from onnxcam.cli.compiled_summary import COLUMN, compiled_lines
 from onnxcam.cli.groups import command
 from onnxcam.cli.isolated import ran_isolated
 from onnxcam.cli.options import CompileArgs, MethodArgs
+from onnxcam.cli.overwriting import call_sha256, check_same_call, signed_model, signed_text
 from onnxcam.cli.parsing import (
     build_method,
     files_of,
@@ -42,14 +43,20 @@ def compile(args: CompileArgs) -> None:
     source, method = parse_path(args.model), _method(args)
     path, configuration = _destinations(args, source, method.name)
     paths = [path, configuration] if configuration is not None else [path]
-    labels = [args.labels] if args.labels is not None else []
-    check_inputs(paths, [source, *(args.pictures or ()), *labels, *files_of(args.opening)])
+    read = [
+        *map(parse_path, args.pictures or ()),
+        *([parse_path(args.labels)] if args.labels else []),
+        *files_of(args.opening),
+    ]
+    check_inputs(paths, [source, *read])
     check_writable(paths)
+    call = call_sha256("compile", args, [source], read)
+    check_same_call(paths, call, overwrite=args.overwrite)
     with share_bar("building the file", quiet=args.quiet, part=_check) as progress:
         compiled = _compile(args, method, progress)
-    files: dict[Path | str, bytes] = {path: compiled.bytes}
+    files: dict[Path | str, bytes] = {path: signed_model(compiled.bytes, call)}
     if configuration is not None:
-        files[configuration] = compiled.triton_config(configuration.parent.name).encode()
+        files[configuration] = signed_text(compiled.triton_config(configuration.parent.name), call)
     write_together(files)
     if args.json:
         print_json({**compiled.record, "output": str(path), "notes": list(map(str, compiled.notes))})

@@ -16,6 +16,7 @@ from onnxcam.cli.groups import command
 from onnxcam.cli.measuring import Measuring
 from onnxcam.cli.opening import open_explainer
 from onnxcam.cli.options import ExplainArgs
+from onnxcam.cli.overwriting import refused
 from onnxcam.cli.parsing import (
     build_method,
     files_of,
@@ -162,7 +163,8 @@ class Job:
     """What the words say. planned: the files of each picture, for each target by the name of the format.
 
     replaces: whether files of another call may be replaced; replaced: the pictures whose files are there from one.
-    answers: how many of the model's best answers are shown.
+    answers: how many of the model's best answers are shown. began_ns: when --watch began, in the time of files: what it
+    wrote since then of a picture that changes again is replaced.
     """
 
     targets: "ParsedTargets"
@@ -175,19 +177,22 @@ class Job:
     replaces: bool = False
     answers: int = 0
     replaced: set[Path] = field(default_factory=set)
+    began_ns: int | None = None
 
     def begun(self, image: Path, inputs: Inputs) -> "Path | OnnxCamError":
         """The picture, which is read next; an error in its place where a file of another call would be replaced."""
         other = inputs.begin(image, self.planned[image])
         if other is None:
             return image
-        if not self.replaces:
-            return OutputError(
-                f"{other} is there, of another call (another picture, model, option or version of onnxcam), or it does "
-                f"not say of which; --overwrite replaces it, -o names another file or folder"
-            )
+        if not (self.replaces or self._is_of_this_run(image)):
+            return refused(other)
         self.replaced.add(image)
         return image
+
+    def _is_of_this_run(self, image: Path) -> bool:
+        """Whether all files of a picture that are there were written since the run began, which --watch tells."""
+        there = [path for files in self.planned[image] for path in files.values() if path.exists()]
+        return self.began_ns is not None and all(path.stat().st_mtime_ns >= self.began_ns for path in there)
 
     def has_files(self, image: Path) -> bool:
         """Whether all files of a picture are there, whatever they were made of."""
@@ -229,7 +234,6 @@ def _parsed(args: ExplainArgs, input_name: str) -> Job:
         check_tells(planned[0][0], "--resume")
     files = dict(zip(images, planned, strict=True))
     measuring = Measuring(targets.targets, requests)
-    replaces = args.resume or args.files.overwrite
     return Job(
         targets,
         method,
@@ -238,7 +242,7 @@ def _parsed(args: ExplainArgs, input_name: str) -> Job:
         files,
         tally,
         listing.has_folders,
-        replaces=replaces,
+        replaces=args.files.overwrite,
         answers=answers_of(args),
     )
 

@@ -72,6 +72,9 @@ Verbose = Annotated[
     ),
 ]
 Quiet = Annotated[bool, flag(RUN, "Print nothing but errors.", "--quiet", "-q")]
+Overwrite = Annotated[
+    bool, flag(FILES, "Replace files that another call wrote: of another picture, model or options.", "--overwrite")
+]
 Labels = Annotated[
     str | None,
     option(
@@ -440,9 +443,7 @@ class FileArgs:
         int | None,
         option(FILES, "Most pixels on the longer side of a drawn picture. Default: its own size.", metavar="N"),
     ] = None
-    overwrite: Annotated[
-        bool, flag(FILES, "Replace files that another call wrote: of another picture, model or options.", "--overwrite")
-    ] = False
+    overwrite: Overwrite = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -545,6 +546,7 @@ class SanityArgs(MapArgs):
             metavar="FILE",
         ),
     ] = None
+    overwrite: Overwrite = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -574,6 +576,7 @@ class CompareArgs(MapArgs):
             metavar="FILE",
         ),
     ] = None
+    overwrite: Overwrite = False
     width: Annotated[
         float | None,
         option(
@@ -643,6 +646,7 @@ class CompileArgs:
             metavar="FOLDER",
         ),
     ] = None
+    overwrite: Overwrite = False
     isolated: Isolated = False
     quiet: Quiet = False
     json: Json = False

@@ -1,15 +1,14 @@
 """Which pictures of `onnxcam explain` have their files already, made of the same things; which files are of others."""
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnxcam.cli.options import ExplainArgs, MeasuringArgs
+from onnxcam.cli.overwriting import digest, file_sha256
 from onnxcam.cli.parsing import files_of, parse_path
-from onnxcam.errors import OnnxCamError
 
 if TYPE_CHECKING:
     from onnxcam.explainer.explainer import Explainer
@@ -35,7 +34,7 @@ class Inputs:
         """
         from onnxcam.outputs.completeness import of_another_call
 
-        content = self.before[picture] = _sha256(picture)
+        content = self.before[picture] = file_sha256(picture)
         if content is None:
             return None
         both = (_joined(self.digest, content), _joined(self.unmeasured, content))
@@ -48,13 +47,13 @@ class Inputs:
     def of(self, picture: Path) -> str | None:
         """SHA-256 of all that the files of a picture depend on; None where one of it changed since begin()."""
         before = self.before.pop(picture)
-        return self._with(before) if before == _sha256(picture) else None
+        return self._with(before) if before == file_sha256(picture) else None
 
     def are_explained(self, picture: Path, files: Iterable[Mapping[str, Path]]) -> bool:
         """Whether all files of a picture were made of the same things. files: of each target, by format."""
         from onnxcam.outputs.completeness import is_complete
 
-        whole = self._with(_sha256(picture))
+        whole = self._with(file_sha256(picture))
         return whole is not None and is_complete(files, whole)
 
     def _with(self, content: str | None) -> str | None:
@@ -75,7 +74,9 @@ def contents_of(args: ExplainArgs) -> Contents:
     from onnxcam.surgeon.weights_files import weights_files
 
     step = args.method.step
-    return [_sha256(path) for path in [*files_of(args), *(weights_files(parse_path(step)) if step is not None else [])]]
+    return [
+        file_sha256(path) for path in [*files_of(args), *(weights_files(parse_path(step)) if step is not None else [])]
+    ]
 
 
 def inputs_of(args: ExplainArgs, explainer: "Explainer", contents: Contents) -> Inputs:
@@ -108,20 +109,4 @@ def inputs_of(args: ExplainArgs, explainer: "Explainer", contents: Contents) -> 
         "rounding": [args.engine.half, args.engine.tf32],
         "max_pixels": args.limits.max_pixels,
     }
-    return Inputs(_digest(depends), _digest({**depends, "measuring": asdict(MeasuringArgs())}))
-
-
-def _digest(depends: Mapping[str, Any]) -> str:
-    from onnxcam.outputs.record import plain
-
-    return hashlib.sha256(json.dumps(plain(depends), sort_keys=True).encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str | None:
-    """Of a file's content; None for what cannot be read, which whoever reads it reports."""
-    from onnxcam.files import ANY, file_sha256
-
-    try:
-        return file_sha256(path, ANY)
-    except OnnxCamError:
-        return None
+    return Inputs(digest(depends), digest({**depends, "measuring": asdict(MeasuringArgs())}))

@@ -5,7 +5,8 @@ from typing import Annotated
 from onnxcam.cli.groups import command
 from onnxcam.cli.isolated import ran_isolated
 from onnxcam.cli.opening import open_options
-from onnxcam.cli.options import FILES, Isolated, Json, LimitArgs, ModelPath, OpeningArgs, Quiet, option
+from onnxcam.cli.options import FILES, Isolated, Json, LimitArgs, ModelPath, OpeningArgs, Overwrite, Quiet, option
+from onnxcam.cli.overwriting import call_sha256, check_same_call, signed_model
 from onnxcam.cli.parsing import files_of, parse_destination, parse_limits, parse_path
 from onnxcam.cli.printing import print_json, print_lines, wrapped_lines
 from onnxcam.cli.summary import shape_text
@@ -22,6 +23,7 @@ def rewrite(
             FILES, "FILE, or FOLDER/. Default: MODEL.cam.onnx in the working directory.", "--out", "-o", metavar="FILE"
         ),
     ] = None,
+    overwrite: Overwrite = False,
     quiet: Quiet = False,
     json: Json = False,
     isolated: Isolated = False,
@@ -38,9 +40,11 @@ def rewrite(
     path = parse_destination(out, f"{source.stem}.cam.onnx", "the rewritten model")
     check_inputs([path], [source, *files_of(opening)])
     check_writable([path])
+    call = call_sha256("rewrite", {"opening": opening}, [source], files_of(opening))
+    check_same_call([path], call, overwrite=overwrite)
     file = read_model(source, allowed)
     rewritten = rewrite_model(file, open_options(file, opening, allowed))
-    write_together({path: rewritten.data})
+    write_together({path: signed_model(rewritten.data, call)})
     features = rewritten.anatomy.features
     if json:
         batch = {"mode": str(rewritten.batching.mode), "reason": rewritten.batching.reason}

@@ -8,6 +8,7 @@ from onnxcam.cli.groups import command
 from onnxcam.cli.isolated import ran_isolated
 from onnxcam.cli.opening import open_explainer
 from onnxcam.cli.options import SanityArgs
+from onnxcam.cli.overwriting import call_sha256, check_same_call
 from onnxcam.cli.parsing import (
     build_methods,
     files_of,
@@ -44,18 +45,22 @@ def sanity(args: SanityArgs) -> None:
         return
     from onnxcam.evaluation.sanity_record import sanity_record
     from onnxcam.outputs.atomic import check_writable, write_together
+    from onnxcam.outputs.formats import INPUTS_KEY
     from onnxcam.outputs.paths import check_inputs
 
     options, methods = _options(args), build_methods(args.method)
     images, _ = list_pictures(args.images, keep_going=False)
     files = _writable(_destinations(args), args)
-    check_inputs(files, [parse_path(args.model), *images, *files_of(args)])
+    model, read = parse_path(args.model), [*images, *files_of(args)]
+    check_inputs(files, [model, *read])
     check_writable(files)
+    call = call_sha256("sanity", args, [model], read)
+    check_same_call(files, call, overwrite=args.overwrite)
     if not args.quiet:
         _print_foreseen(options, len(images))
     report = _report(args, methods, images, options)
-    record = {**sanity_record(report), "outputs": list(map(str, files))}
-    write_together({path: _content(report, record, path) for path in files})
+    record = {**sanity_record(report), INPUTS_KEY: call, "outputs": list(map(str, files))}
+    write_together({path: _content(report, record, path, call) for path in files})
     if args.json:
         print_json(record)
     elif not args.quiet:
@@ -151,8 +156,11 @@ def _writable(files: list[Path], args: SanityArgs) -> list[Path]:
     return files
 
 
-def _content(report: "SanityReport", record: object, path: Path) -> bytes:
+def _content(report: "SanityReport", record: object, path: Path, call: str) -> bytes:
     from onnxcam.evaluation.sanity_figure import sanity_figure
+    from onnxcam.outputs.formats import INPUTS_TEXT
 
     suffix = path.suffix.lower()
-    return (json_text(record) + "\n").encode() if suffix == RECORD else sanity_figure(report, suffix)
+    if suffix == RECORD:
+        return (json_text(record) + "\n").encode()
+    return sanity_figure(report, suffix, {INPUTS_TEXT: call})

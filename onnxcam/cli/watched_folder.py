@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Set
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
+from typing import Any
 
 from onnxcam.errors import OptionError, PictureError
 
@@ -194,9 +195,7 @@ class WatchedFolder:
         try:
             from watchfiles import watch
         except ImportError:
-            raise OptionError(
-                '--watch needs watchfiles, which is not installed: pip install "onnxcam[watch]"'
-            ) from None
+            raise OptionError(MISSING) from None
         real = os.path.realpath(self.root)
         batches = watch(
             real,
@@ -211,7 +210,7 @@ class WatchedFolder:
         with closing(batches):
             yield self._paths(batches, real)
 
-    def _paths(self, batches: Iterable[set[tuple[int, str]]], real: str) -> Iterator[list[Path]]:
+    def _paths(self, batches: Iterable[set[tuple[Any, str]]], real: str) -> Iterator[list[Path]]:
         try:
             for batch in batches:
                 if not self.root.is_dir():

@@ -183,7 +183,10 @@ def _parsed(args: ExplainArgs) -> tuple[WatchedFolder, Job]:
         raise OptionError("--truth is where the object is on one picture, and --watch takes many; leave one out")
     folder = WatchedFolder.of(parse_path(args.images[0]), recursive=args.recursive, out=out)
     measuring = Measuring(targets.targets, parse_requests(args.measuring, 1))
-    job = Job(targets, method, parse_style(args.files), measuring, {}, Tally(0, []), True, True, answers_of(args))
+    job = Job(
+        targets, method, parse_style(args.files), measuring, {}, Tally(0, []), True, replaces=args.files.overwrite,
+        answers=answers_of(args), began_ns=time.time_ns(),
+    )  # fmt: skip
     (files,) = plan_files(args, [folder.root / "picture.png"], [PurePath()], targets, method)
     check_drawable(files[0])
     check_tells(files[0], "--watch")

@@ -44,7 +44,7 @@ from onnxcam.outputs.atomic import write_together
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.ir import Model
 from onnxcam.surgeon.loading import ModelFile, ModelSource, read_model
-from onnxcam.surgeon.metadata import COMPILED
+from onnxcam.surgeon.metadata import COMPILED, INPUTS
 from onnxcam.types import Note, Progress
 
 
@@ -224,6 +224,7 @@ def _compiled(work: _Work, comparison: _Comparison) -> Compiled:
     graph, interface = work.graph()
     difference = comparison.difference(work, graph, interface)
     record = _record(work, graph, interface, difference)
+    graph.metadata_props.pop(INPUTS, None)
     graph.metadata_props[COMPILED] = json.dumps(record, separators=(",", ":"))
     notes = (*prepared.opened.notes, *prepared.anatomy.notes)
     return Compiled(_checked(graph), prepared.method, interface, record, difference, notes)

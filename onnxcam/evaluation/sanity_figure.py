@@ -3,9 +3,8 @@
 Needs matplotlib (the extra `plot`). It is used without pyplot, so nothing of the process changes.
 """
 
-import io
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from onnxcam.errors import OptionError
 from onnxcam.evaluation.sanity_report import FAILS_ABOVE, PASSES_BELOW, MethodSanity, Order, SanityReport, counted
 from onnxcam.outputs.captions import shown_score
+from onnxcam.outputs.figure import NO_TEXTS, figure_bytes
 from onnxcam.outputs.overlay import heatmap
 from onnxcam.types import Map
 
@@ -34,17 +34,14 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
-def sanity_figure(report: SanityReport, suffix: str = ".png") -> bytes:
-    """The figure as the bytes of a file of this kind: .png, .pdf or .svg.
+def sanity_figure(report: SanityReport, suffix: str = ".png", texts: Mapping[str, str | None] = NO_TEXTS) -> bytes:
+    """The figure as the bytes of a file of this kind: .png, .pdf or .svg. texts: as of figure_bytes().
 
     Raises OptionError for another kind, and where matplotlib is not installed.
     """
     if suffix not in SUFFIXES:
         raise OptionError(f"a figure is a {', '.join(SUFFIXES)} file, not {suffix or 'one without a suffix'}")
-    figure = _drawn(report)
-    data = io.BytesIO()
-    figure.savefig(data, format=suffix[1:], dpi=DOTS, metadata={"Date": None} if suffix == ".svg" else None)
-    return data.getvalue()
+    return figure_bytes(_drawn(report), suffix, texts, DOTS)
 
 
 def check_matplotlib() -> None:

@@ -25,6 +25,8 @@ _TAGS = {
 }
 _TYPES = {1: "u1", 3: "u2", 4: "u4", 6: "i1", 8: "i2", 9: "i4", 13: "u4", 16: "u8", 17: "i8", 18: "u8"}
 """Types of whole numbers, as NumPy has them."""
+_BYTES = {**{kind: np.dtype(name).itemsize for kind, name in _TYPES.items()}, 2: 1, 5: 8, 7: 1, 10: 8, 11: 4, 12: 8}
+"""Of one value of each type: text, fractions, bytes and floats too."""
 _RAW, _OLD_JPEG, _SUBSAMPLED = 1, 6, 6
 _RATIO = {5: 2731, 8: 1032, 32946: 1032, 32773: 64}
 """Compression -> bytes that one byte becomes at most: LZW's codes of 12 bits and 4096 entries, deflate, PackBits."""
@@ -96,6 +98,40 @@ def tiff_damage(file: BinaryIO, pages: int = 1) -> str:
         reason = reason or _damage_of_page(tiff, begin, min(entries, MOST_ENTRIES))
     file.seek(position)
     return reason
+
+
+def tiff_is_whole(file: BinaryIO, most: int) -> bool:
+    """Whether all that the directories of a TIFF point to is in the file, and the last one says that it is the last.
+
+    Pillow warns of each value that is not there, so this is asked before it opens a file that may be cut off. False for
+    more pages than `most`. The file is not moved.
+    """
+    position = file.tell()
+    is_whole = _is_whole(_opened(file), most) and not tiff_damage(file, most)
+    file.seek(position)
+    return is_whole
+
+
+def _is_whole(tiff: _Tiff, most: int) -> bool:
+    """Whether the directories and the values that they point to are in the file."""
+    entry, pointer = (20, "Q") if tiff.big else (12, "I")
+    pages, end = 0, 0
+    for begin, entries in tiff.directories():
+        pages, end = pages + 1, begin + entry * entries
+        if pages > most or entries > MOST_ENTRIES or max(end, _end_of_values(tiff, begin, entries)) > tiff.length:
+            return False
+    return pages > 0 and tiff.number(end, pointer) == 0
+
+
+def _end_of_values(tiff: _Tiff, begin: int, entries: int) -> int:
+    """Where the last value ends that a directory points to."""
+    size, inline, form = (20, 8, "HHQQ") if tiff.big else (12, 4, "HHII")
+    data, last = tiff.read(begin, size * entries), 0
+    for at in range(0, len(data) - size + 1, size):
+        _, kind, count, place = struct.unpack_from(tiff.order + form, data, at)
+        length = _BYTES.get(kind, 1) * count
+        last = max(last, place + length if length > inline else 0)
+    return last
 
 
 def _damage_of_page(tiff: _Tiff, begin: int, entries: int) -> str:

@@ -15,6 +15,7 @@ from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import Anatomy
 from onnxcam.surgeon.analysis.factors import CHANNEL, Axis
 from onnxcam.surgeon.loading import ModelSource, read_model
+from onnxcam.surgeon.metadata import INPUTS
 from onnxcam.surgeon.passes.expose_features import expose_features
 from onnxcam.types import BatchMode, Note, NoteCode
 
@@ -54,6 +55,9 @@ def rewrite(source: ModelSource, options: OpenOptions | None = None) -> Rewritte
             f"the feature tensor {features.tensor!r} is no tensor of the file itself; choose another one with --layer"
         )
     proto = ir.to_proto(expose_features(model, features.tensor, tuple(shape), opened.anatomy.image.name))
+    kept = [entry for entry in proto.metadata_props if entry.key != INPUTS]
+    del proto.metadata_props[:]
+    proto.metadata_props.extend(kept)
     try:
         onnx.checker.check_model(proto, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:

@@ -10,16 +10,18 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from onnxcam.errors import OnnxCamError, OptionError
 from onnxcam.files import ANY, open_regular, parse_json, read_bytes, read_text
 from onnxcam.inputs.arrays import read_array
+from onnxcam.inputs.bands import is_tiff
 from onnxcam.inputs.sources import UNREADABLE
+from onnxcam.inputs.tiff import tiff_is_whole
 from onnxcam.outputs.drawing import DRAWINGS
-from onnxcam.outputs.formats import DESCRIPTION, INPUTS_TEXT, MAP_TEXT, RECORD
+from onnxcam.outputs.formats import DESCRIPTION, INPUTS_KEY, INPUTS_TEXT, MAP_TEXT, RECORD
 from onnxcam.outputs.record import map_sha256
 
 if TYPE_CHECKING:
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 2**30
 """Of a record, with the raw map of a volume in it."""
+SIGNED_BYTES = 200
+"""At the end of a file where _of_signed() looks."""
+MOST_PAGES = 2**16
+"""Of a TIFF: a page is a slice of a volume."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +57,11 @@ def is_written_map(path: Path) -> bool:
     from PIL import Image
 
     try:
-        with open_regular(path, ANY) as file, Image.open(file, formats=["PNG", "JPEG", "WEBP", "TIFF"]) as image:
-            return MAP_TEXT in image.info or MAP_TEXT in _description(image)
+        with open_regular(path, ANY) as file:
+            if _is_cut_tiff(file):
+                return False
+            with Image.open(file, formats=["PNG", "JPEG", "WEBP", "TIFF"]) as image:
+                return MAP_TEXT in image.info or MAP_TEXT in _description(image)
     except (OnnxCamError, SyntaxError, Image.DecompressionBombError, *UNREADABLE):
         return False
 
@@ -107,12 +116,20 @@ def _of_described(path: Path) -> MadeOf | None:
     from PIL import Image
 
     try:
-        with open_regular(path, ANY) as file, Image.open(file, formats=["JPEG", "WEBP", "TIFF"]) as image:
-            texts = _description(image)
-            image.load()
+        with open_regular(path, ANY) as file:
+            if _is_cut_tiff(file):
+                return None
+            with Image.open(file, formats=["JPEG", "WEBP", "TIFF"]) as image:
+                texts = _description(image)
+                image.load()
     except (OnnxCamError, SyntaxError, *UNREADABLE):
         return None
     return MadeOf(texts.get(INPUTS_TEXT), texts.get(MAP_TEXT))
+
+
+def _is_cut_tiff(file: BinaryIO) -> bool:
+    """Whether a file is a TIFF of which a part is not there. Pillow warns of it, or does not look at later pages."""
+    return is_tiff(file) and not tiff_is_whole(file, MOST_PAGES)
 
 
 def _description(image: "Image") -> Mapping[str, Any]:
@@ -146,7 +163,7 @@ def _of_npz(path: Path) -> MadeOf | None:
     if not isinstance(record, dict) or not isinstance(record.get("map"), dict) or values.dtype.kind != "f":
         return None
     made = record["map"].get("sha256")
-    return MadeOf(record.get("inputs_sha256"), made) if made == map_sha256(values) else None
+    return MadeOf(record.get(INPUTS_KEY), made) if made == map_sha256(values) else None
 
 
 def _of_json(path: Path) -> MadeOf | None:
@@ -156,7 +173,27 @@ def _of_json(path: Path) -> MadeOf | None:
         return None
     if not isinstance(record, dict) or not isinstance(record.get("map"), dict):
         return None
-    return MadeOf(record.get("inputs_sha256"), record["map"].get("sha256"))
+    return MadeOf(record.get(INPUTS_KEY), record["map"].get("sha256"))
+
+
+def _of_report(path: Path) -> MadeOf | None:
+    """The record of a command that makes no map for itself."""
+    try:
+        record = parse_json(read_text(path, ANY, most=MOST_BYTES))
+    except (OnnxCamError, ValueError):
+        return None
+    return MadeOf(record.get(INPUTS_KEY), None) if isinstance(record, dict) else None
+
+
+def _of_signed(path: Path) -> MadeOf | None:
+    """A file of any size, at whose end the digest stands behind its name: a model, or a text with comments."""
+    try:
+        with open_regular(path, ANY) as file:
+            file.seek(-min(SIGNED_BYTES, file.seek(0, os.SEEK_END)), os.SEEK_END)
+            said = re.search(rb"%b\W{1,3}([0-9a-f]{64})\n?\Z" % INPUTS_TEXT.encode(), file.read())
+    except (OnnxCamError, OSError):
+        return None
+    return MadeOf(said[1].decode() if said else None, None)
 
 
 def _of_npy(path: Path) -> MadeOf | None:
@@ -177,5 +214,8 @@ _READERS: Mapping[str, Callable[[Path], MadeOf | None]] = {
     "npy": _of_npy,
     "npz": _of_npz,
     "json": _of_json,
+    "report": _of_report,
+    "onnx": _of_signed,
+    "pbtxt": _of_signed,
 }
-"""How a file of each format of FORMATS is read. None: it is not there, or damaged."""
+"""How a file of each format of FORMATS is read, and of those of other commands. None: it is not there, or damaged."""

@@ -6,9 +6,10 @@ within rc_context(). matplotlib is the extra `plot`.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +37,7 @@ CELL = 0.85
 """Inches of a cell where there are too many for a page."""
 FORMATS = (".png", ".pdf", ".svg")
 DPI = 300
+NO_TEXTS: Mapping[str, str | None] = MappingProxyType({})
 SCALE_HEIGHT = LEAST * LEADING + GAP
 PLAIN: dict[Any, Any] = {
     "text.usetex": False, "pdf.fonttype": 42, "ps.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "onnxcam",
@@ -70,23 +72,26 @@ def figure(
     return _Page(points, style, rows, panels, _scale_name(comparison)).figure()
 
 
-def figure_bytes(drawn: "Figure", suffix: str, keywords: Sequence[str] = ()) -> bytes:
-    """The figure as a file with this suffix: .png (300 dpi), .pdf or .svg; the same figure gives the same bytes.
+def figure_bytes(drawn: "Figure", suffix: str, texts: Mapping[str, str | None] = NO_TEXTS, dpi: int = DPI) -> bytes:
+    """The figure as a file with this suffix: .png of so many dpi, .pdf or .svg; the same figure gives the same bytes.
 
-    keywords: words without spaces that a PDF or SVG holds as such. Raises OptionError for another suffix.
+    texts: what the file says of itself, by keys without spaces: text chunks of a PNG, keywords of a PDF or SVG; None is
+    left out. Raises OptionError for another suffix.
     """
     import matplotlib
     from matplotlib.backends import backend_agg, backend_pdf, backend_svg
 
+    said = {key: text for key, text in texts.items() if text is not None}
+    keywords = [f"{key}={text}" for key, text in said.items()]
     canvases: dict[str, tuple[Any, dict[str, Any]]] = {
-        ".png": (backend_agg.FigureCanvasAgg, {"Software": "onnxcam"}),
+        ".png": (backend_agg.FigureCanvasAgg, {"Software": "onnxcam", **said}),
         ".pdf": (
             backend_pdf.FigureCanvasPdf,
             {"Creator": "onnxcam", "CreationDate": None, **({"Keywords": " ".join(keywords)} if keywords else {})},
         ),
         ".svg": (
             backend_svg.FigureCanvasSVG,
-            {"Creator": "onnxcam", "Date": None, **({"Keywords": [*keywords]} if keywords else {})},
+            {"Creator": "onnxcam", "Date": None, **({"Keywords": keywords} if keywords else {})},
         ),
     }
     if suffix.lower() not in canvases:
@@ -94,7 +99,7 @@ def figure_bytes(drawn: "Figure", suffix: str, keywords: Sequence[str] = ()) -> 
     canvas, metadata = canvases[suffix.lower()]
     file = io.BytesIO()
     with matplotlib.rc_context(PLAIN):
-        canvas(drawn).print_figure(file, format=suffix[1:].lower(), dpi=DPI, metadata=metadata)
+        canvas(drawn).print_figure(file, format=suffix[1:].lower(), dpi=dpi, metadata=metadata)
     return file.getvalue()
 
 

@@ -19,9 +19,12 @@ from onnxcam.outputs.record import NOT_MEASURED, Measurements, map_sha256, plain
 from onnxcam.outputs.regions import in_pixels
 from onnxcam.outputs.saliency import Saliency
 from onnxcam.outputs.style import Style
+from onnxcam.surgeon.metadata import INPUTS
 
-INPUTS_TEXT, MAP_TEXT = "onnxcam:inputs_sha256", "onnxcam:map_sha256"
+INPUTS_TEXT, MAP_TEXT = INPUTS, "onnxcam:map_sha256"
 """The texts of a picture's file that hold Provenance.inputs_sha256, and the SHA-256 of the map."""
+INPUTS_KEY = "inputs_sha256"
+"""Of the same in a JSON record."""
 DESCRIPTION = 0x010E
 """EXIF's and TIFF's tag of the text that describes a picture."""
 QUALITY = 92
@@ -154,8 +157,7 @@ def _figure(suffix: str) -> Write:
         from onnxcam.outputs.map_figure import map_figure
 
         made_of = {MAP_TEXT: map_sha256(saliency.map), INPUTS_TEXT: saliency.provenance.inputs_sha256}
-        words = [f"{key}={value}" for key, value in made_of.items() if value is not None]
-        return figure_bytes(map_figure(saliency, picture, style), suffix, words)
+        return figure_bytes(map_figure(saliency, picture, style), suffix, made_of)
 
     return write
 

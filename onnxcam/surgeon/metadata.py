@@ -9,6 +9,8 @@ from onnxcam.files import parse_json
 
 COMPILED = "onnxcam.compiled"
 """The key of a file that `onnxcam compile` wrote; compiler/metadata.py describes its value."""
+INPUTS = "onnxcam:inputs_sha256"
+"""The key of what a file that a command wrote was made of; a file made of that one does not keep it."""
 LONGEST_NAME = 255
 """Characters of a model's name that a message repeats."""
 

@@ -16,7 +16,7 @@ from onnxcam.cli.main import app
 from onnxcam.cli.options import ExplainArgs, MethodArgs
 from onnxcam.cli.pictures import list_pictures, picture_tree
 from onnxcam.cli.resume import contents_of
-from onnxcam.errors import OnnxCamError, OptionError, PictureError
+from onnxcam.errors import OnnxCamError, OptionError, OutputError, PictureError
 from onnxcam.explainer import prefetch
 from onnxcam.inputs.patterns import matching
 
@@ -196,7 +196,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("words", CHANGES.values(), ids=CHANGES)
 def test_a_changed_option_is_not_taken_for_done(photos: Path, words: list[str]) -> None:
-    start = ["photos/top.png", "photos/cat/1.png", "-o", "map.png", "--resume"]  # whatever the method is
+    start = ["photos/top.png", "photos/cat/1.png", "-o", "map.png", "--resume", "--overwrite"]  # whatever the method is
     explained(*start, "-q")
     assert len(written(explained(*start, *words))) == 2
     assert written(explained(*start, *words, "--threads", "1", "--batch", "2")) == [], "how it runs changes nothing"
@@ -204,7 +204,7 @@ def test_a_changed_option_is_not_taken_for_done(photos: Path, words: list[str]) 
 
 
 def test_other_pixels_weights_and_damaged_files_are_not_taken_for_done(photos: Path) -> None:
-    words = ["photos/top.png", "photos/cat/1.png", "-o", "maps/", "--resume", "--format", "png,npy"]
+    words = ["photos/top.png", "photos/cat/1.png", "-o", "maps/", "--resume", "--overwrite", "--format", "png,npy"]
     explained(*words, "-q")
     os.replace("photos/cat/2.png", "photos/cat/1.png")
     assert written(explained(*words)) == ["photos/cat/1.png"], "the picture has other pixels under its old name"
@@ -222,7 +222,7 @@ def test_other_pixels_weights_and_damaged_files_are_not_taken_for_done(photos: P
 def test_a_picture_or_a_model_that_changes_while_it_is_explained_is_explained_again(
     photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["photos/top.png", "-o", "maps/"]
+    words = ["photos/top.png", "-o", "maps/", "--overwrite"]
     score = prefetch._explain_group
 
     def replaced(*arguments: Any) -> Any:  # the picture was read by now
@@ -249,7 +249,7 @@ def test_a_picture_or_a_model_that_changes_while_it_is_explained_is_explained_ag
 def test_another_version_of_onnxcam_is_not_taken_for_done(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     explained("photos/top.png", "-o", "maps/", "--resume")
     monkeypatch.setattr("onnxcam.versions.versions", lambda: {"onnxcam": "999.0"})
-    assert written(explained("photos/top.png", "-o", "maps/", "--resume")) == ["photos/top.png"]
+    assert written(explained("photos/top.png", "-o", "maps/", "--resume", "--overwrite")) == ["photos/top.png"]
 
 
 def test_resume_says_what_it_left_out_and_what_it_replaced(photos: Path) -> None:
@@ -260,7 +260,12 @@ def test_resume_says_what_it_left_out_and_what_it_replaced(photos: Path) -> None
     done = CliRunner().invoke(app, ["explain", "tiny.onnx", "-m", "grad-cam", *words, "--resume", "--json"])
     assert done.stdout.strip() == "[]"
     assert done.stderr.startswith("0 pictures, 2 complete before, ")
-    line = explained(*words, "--resume", "--colormap", "jet")[-1]
+    changed = CliRunner().invoke(
+        app, ["explain", "tiny.onnx", "-m", "grad-cam", *words, "--resume", "--colormap", "jet"]
+    )
+    assert isinstance(changed.exception, OutputError)
+    assert "maps/top.grad-cam.png is there, of another call" in str(changed.exception)
+    line = explained(*words, "--resume", "--colormap", "jet", "--overwrite")[-1]
     assert line.startswith("2 pictures (2 replaced: made of another picture, model or options), ")
 
 

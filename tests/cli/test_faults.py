@@ -60,6 +60,7 @@ class Command:
             "-o",
             f"{self.out}/",
             "-q",
+            "--overwrite",
         ]
         self.out.mkdir()
         assert self.run() == 0

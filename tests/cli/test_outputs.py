@@ -172,7 +172,15 @@ def test_a_link_that_leads_to_the_model_through_an_absent_folder_is_no_output(fo
     assert "would be overwritten" in refused(command, "-o", "link.onnx")
 
 
-@pytest.mark.parametrize("name", [name for name in FORMATS if name != "npy"])
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in ("png", "tiff") else pytest.mark.slow)
+        for name in FORMATS
+        if name != "npy"
+    ],
+)
 def test_resume_knows_a_whole_file_of_every_format_and_a_cut_one(folder: Path, name: str) -> None:
     words = [*COMMANDS["explain"], "--format", name, "--max-size", "224", "--threshold", "0.4", "--resume", "--json"]
     first = CliRunner().invoke(app, words)
@@ -181,6 +189,8 @@ def test_resume_knows_a_whole_file_of_every_format_and_a_cut_one(folder: Path, n
     written = path.read_bytes()
     assert json.loads(CliRunner().invoke(app, words).stdout) == [], "it was there"
     path.write_bytes(written[: len(written) // 2])
+    assert "it does not say of which" in str(CliRunner().invoke(app, words).exception)
+    words = [*words, "--overwrite"]
     assert len(json.loads(CliRunner().invoke(app, words).stdout)) == 1
     other = [word if word != "0.4" else "0.6" for word in words]
     assert len(json.loads(CliRunner().invoke(app, other).stdout)) == 1

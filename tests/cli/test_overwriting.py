@@ -147,3 +147,71 @@ def test_each_picture_of_a_folder_is_refused_for_itself(folder: Path) -> None:
     assert Path("maps/b.grad-cam.png").read_bytes() == before
     assert call(*command, "--overwrite").splitlines()[-1].startswith("2 pictures (1 replaced: ")
     assert call(*command, "--resume").splitlines()[-1].startswith("0 pictures, 2 complete before, ")
+
+
+COMMANDS = {
+    "compare": (["compare", "tiny.onnx", "photos/a.png", "-m", "grad-cam"], ["a.compare.png"], ["--alpha", "0.3"]),
+    "compare, print": (["compare", "tiny.onnx", "photos", "-m", "cam", "-o", "x.pdf"], ["x.pdf"], ["--width", "5"]),
+    "compare, lines": (["compare", "tiny.onnx", "photos", "-m", "cam", "-o", "x.svg"], ["x.svg"], ["--layer", "auto"]),
+    "sanity": (
+        ["sanity", "tiny.onnx", "photos/a.png", "-m", "grad-cam", "--steps", "1", "-o", "out/"],
+        ["out/tiny.sanity.json", "out/tiny.sanity.png"],
+        ["--seed", "1"],
+    ),
+    "rewrite": (["rewrite", "tiny.onnx"], ["tiny.cam.onnx"], ["--layer", "last-conv"]),
+    "compile": (["compile", "tiny.onnx", "-m", "cam"], ["tiny.explained.onnx"], ["--target", "2"]),
+    "triton": (
+        ["compile", "tiny.onnx", "-m", "cam", "--triton", "r"],
+        ["r/tiny-cam/1/model.onnx", "r/tiny-cam/config.pbtxt"],
+        ["--target", "2"],
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("words", "names", "change"),
+    [pytest.param(*one, marks=pytest.mark.slow if "," in name else (), id=name) for name, one in COMMANDS.items()],
+)
+def test_every_command_replaces_the_files_of_the_same_call_alone(
+    folder: Path, words: list[str], names: list[str], change: list[str]
+) -> None:
+    before = files(folder)
+    call(*words, "-q")
+    assert sorted(files(folder) - before) == names
+    call(*words, "-q")
+    assert refused(*words, *change).split(" is there, of another call")[0] in names
+    call(*words, *change, "--overwrite", "-q")
+    call(*words, *change, "-q")
+    assert "--overwrite replaces it" in refused(*words)
+    for name in names:
+        whole = Path(name).read_bytes()
+        Path(name).write_bytes(whole[: len(whole) // 2])
+        assert refused(*words, *change).startswith(f"{name} is there")
+        Path(name).write_bytes(whole)
+
+
+@pytest.mark.parametrize("command", ["compare", "rewrite"])
+def test_other_content_under_the_same_name_is_another_call(folder: Path, command: str) -> None:
+    words, (name,), _ = COMMANDS[command]
+    call(*words, "-q")
+    os.replace("photos/b.png" if command == "compare" else "other.onnx", words[2 if command == "compare" else 1])
+    assert refused(*words).startswith(f"{name} is there")
+
+
+def test_where_and_how_fast_it_runs_and_where_the_files_lie_make_no_other_call(folder: Path) -> None:
+    call("compare", "tiny.onnx", "photos", "-m", "cam", "-o", "x.png", "-q")
+    os.rename("photos", "moved")
+    words = ["--threads", "1", "--batch", "2", "--timeout", "60", "--json"]
+    call("compare", str(folder / "tiny.onnx"), "moved", "-m", "cam", "-o", str(folder / "x.png"), *words)
+
+
+def test_a_written_model_says_once_what_it_was_made_of(folder: Path) -> None:
+    call("rewrite", "tiny.onnx", "-o", "first.onnx", "-q")
+    call("rewrite", "first.onnx", "-o", "second.onnx", "-q")
+    call("compile", "first.onnx", "-m", "cam", "-o", "third.onnx", "-q")
+    said = []
+    for name in ("first.onnx", "second.onnx", "third.onnx"):
+        model = onnx.load(name)
+        onnx.checker.check_model(model, full_check=True)
+        said += [entry.value for entry in model.metadata_props if entry.key == "onnxcam:inputs_sha256"]
+    assert len({*said}) == len(said) == 3

@@ -14,7 +14,7 @@ from PIL import Image
 from onnxcam.errors import PictureError
 from onnxcam.inputs.clips import frames_of
 from onnxcam.inputs.images import read_picture, size_of
-from onnxcam.inputs.tiff import MOST_PARTS, tiff_damage
+from onnxcam.inputs.tiff import MOST_PARTS, tiff_damage, tiff_is_whole
 
 PIXELS = np.random.default_rng(0).integers(1, 256, (64, 64), np.uint8)
 RAW, LZW, DEFLATE, PACKBITS = 1, 5, 8, 32773
@@ -175,3 +175,19 @@ def test_files_as_libtiff_writes_them_are_whole(name: str) -> None:
             except (OSError, ValueError, KeyError):  # not of this mode
                 continue
             assert tiff_damage(file) == ""
+            assert tiff_is_whole(file, 1)
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_adobe_deflate"])
+def test_a_file_that_is_cut_off_anywhere_is_not_whole(compression: str | None) -> None:
+    pages = [Image.fromarray(PIXELS[:8, :8].astype(np.float32) + n, "F") for n in range(3)]
+    file = io.BytesIO()
+    text = "a text that stands behind the directory"
+    pages[0].save(
+        file, "TIFF", save_all=True, append_images=pages[1:], compression=compression, tiffinfo={0x010E: text}
+    )
+    data = file.getvalue()
+    assert tiff_is_whole(io.BytesIO(data), 3)
+    assert not tiff_is_whole(io.BytesIO(data), 2), "it has more pages"
+    whole = [end for end in range(len(data)) if tiff_is_whole(io.BytesIO(data[:end]), 3)]
+    assert not any(data[end:].strip(b"\0") for end in whole), "but for the padding at its end"

@@ -1,0 +1,109 @@
+"""Whether a command may replace a file that is there: one of the same call, or any with --overwrite.
+
+A call is known by a SHA-256 of onnxcam's version, of the files that it reads, and of the options that change what it
+writes. Every file that a command writes holds it, but for an .npy, which has no place for it. Where and how fast the
+model runs does not count, nor how the file is called.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from onnxcam.errors import OnnxCamError, OutputError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+FORMS = {".png": "png", ".pdf": "pdf", ".svg": "svg", ".json": "report", ".onnx": "onnx", ".pbtxt": "pbtxt"}
+"""How a file of this ending says what it was made of, by the names of completeness.py."""
+READ = ("model", "images", "paths", "pictures")
+"""Options that name files whose content counts, wherever they lie."""
+RUNNING = ("engine", "limits", "isolated", "quiet", "json", "out", "triton", "overwrite")
+"""Options that change no content; of engine and limits call_sha256() takes those that do."""
+
+
+def file_sha256(path: Path) -> str | None:
+    """Of a file's content; None for what cannot be read, which whoever reads it reports."""
+    from onnxcam import files
+
+    try:
+        return files.file_sha256(path, files.ANY)
+    except OnnxCamError:
+        return None
+
+
+def digest(depends: Mapping[str, Any]) -> str:
+    """SHA-256 of values, which become JSON."""
+    from onnxcam.outputs.record import plain
+
+    return hashlib.sha256(json.dumps(plain(depends), sort_keys=True).encode()).hexdigest()
+
+
+def call_sha256(
+    command: str, args: "DataclassInstance | Mapping[str, Any]", models: Iterable[Path], others: Iterable[Path] = ()
+) -> str:
+    """What a call is known by. args: its options. models: with their weights, and what lies beside them.
+
+    others: the pictures and the files that options name.
+    """
+    from onnxcam.inputs.processor_config import files_beside
+    from onnxcam.surgeon.weights_files import weights_files
+    from onnxcam.versions import versions
+
+    options = dict(args) if isinstance(args, Mapping) else asdict(args)
+    engine, limits = options.get("engine", {}), options.get("limits", {})
+    read = [file for model in models for file in (model, *weights_files(model), *files_beside(model))]
+    return digest(
+        {
+            "onnxcam": versions().get("onnxcam"),
+            "command": command,
+            "options": {name: value for name, value in options.items() if name not in (*READ, *RUNNING)},
+            "rounding": [engine.get("half"), engine.get("tf32"), limits.get("max_pixels")],
+            "files": [(path.name, file_sha256(path)) for path in (*read, *others)],
+        }
+    )
+
+
+def of_pictures(call: str, pictures: Iterable[Path]) -> str:
+    """What the files of some pictures are known by, of a call that makes files of others too."""
+    return digest({"call": call, "pictures": [(path.name, file_sha256(path)) for path in pictures]})
+
+
+def refused(path: Path) -> OutputError:
+    """What is said of a file of another call."""
+    return OutputError(
+        f"{path} is there, of another call (another picture, model, option or version of onnxcam), or it does "
+        f"not say of which; --overwrite replaces it, -o names another file or folder"
+    )
+
+
+def check_same_call(paths: Iterable[Path], sha256: str, *, overwrite: bool) -> None:
+    """Raises OutputError for a file that is there from another call, unless it may be replaced."""
+    from onnxcam.outputs.completeness import of_another_call
+
+    if overwrite:
+        return
+    other = of_another_call([{FORMS[path.suffix.lower()]: path} for path in paths], {sha256})
+    if other is not None:
+        raise refused(other)
+
+
+def signed_model(data: bytes, sha256: str) -> bytes:
+    """An ONNX file with the digest of its call in its metadata, at its end: two messages in a row are one message."""
+    from onnx import ModelProto, StringStringEntryProto
+
+    from onnxcam.surgeon.metadata import INPUTS
+
+    entry = StringStringEntryProto(key=INPUTS, value=sha256)
+    end: bytes = ModelProto(metadata_props=[entry]).SerializeToString()
+    return data + end
+
+
+def signed_text(text: str, sha256: str) -> bytes:
+    """A text with the digest of its call in a comment at its end, which # begins."""
+    from onnxcam.outputs.formats import INPUTS_TEXT
+
+    return f"{text.rstrip()}\n# {INPUTS_TEXT}={sha256}\n".encode()
