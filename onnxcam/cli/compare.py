@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,7 +61,7 @@ def compare(args: CompareArgs) -> None:
     opencv()
     job = _parsed(args)
     check_writable(job.figures)
-    whole = call_sha256("compare", args, job.models, files_of(args))
+    whole = call_sha256("compare", asdict(args), job.models, files_of(args))
     calls = {file: of_pictures(whole, pictures) for file, pictures in job.figures.items()}
     for file, call in calls.items():
         check_same_call([file], call, overwrite=args.overwrite)

@@ -1,5 +1,6 @@
 """`onnxcam compile`: write the model as an ONNX file that gives the class and its map."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,7 +51,7 @@ def compile(args: CompileArgs) -> None:
     ]
     check_inputs(paths, [source, *read])
     check_writable(paths)
-    call = call_sha256("compile", args, [source], read)
+    call = call_sha256("compile", asdict(args), [source], read)
     check_same_call(paths, call, overwrite=args.overwrite)
     with share_bar("building the file", quiet=args.quiet, part=_check) as progress:
         compiled = _compile(args, method, progress)

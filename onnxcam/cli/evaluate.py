@@ -15,6 +15,7 @@ from onnxcam.cli.evaluation_summary import announcement, evaluation_summary
 from onnxcam.cli.failures import Reported, error_record
 from onnxcam.cli.groups import command
 from onnxcam.cli.isolated import ran_isolated
+from onnxcam.cli.overwriting import check_results
 from onnxcam.cli.printing import print_json, print_lines, print_note
 from onnxcam.cli.stopping import stoppable
 from onnxcam.errors import InferenceError, ModelsNotOpened, OnnxCamError
@@ -64,6 +65,7 @@ def _measured(args: EvaluateArgs) -> "tuple[Results, EvaluationProgress | None, 
     opencv()
     job = parse_job(args)
     options, failure = job.options, None
+    check_results(job.folder, overwrite=args.overwrite)
     models = identities(job.models)  # before the folder is made
     with stoppable(), Journal(job.folder / NAME) as journal:
         if not args.quiet:
@@ -101,6 +103,7 @@ def _made_anew(args: EvaluateArgs) -> "Results":
     from onnxcam.evaluation.results import run_of, write_results
 
     folder, out = parse_folder(args)
+    check_results(out if out is not None else folder, overwrite=args.overwrite)
     with stoppable(), Journal(folder / NAME, read_only=True) as journal:
         run, last = run_of(journal, args.run), journal.runs()[-1]
         if args.run is None and run.number != last.number:

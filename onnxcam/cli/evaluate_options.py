@@ -24,6 +24,7 @@ from onnxcam.cli.options import (
     LimitArgs,
     MethodOptions,
     OpeningArgs,
+    Overwrite,
     PreprocessingArgs,
     Quiet,
     Tolerance,
@@ -180,6 +181,7 @@ class EvaluateArgs:
             metavar="FOLDER",
         ),
     ] = None
+    overwrite: Overwrite = False
     keep_maps: Annotated[bool, flag(FILES, "Keep every map, in maps/ of the output folder.", "--keep-maps")] = False
     run: Annotated[
         int | None,

@@ -31,7 +31,7 @@ DATA = "a folder, a manifest that lists pictures, or the file of annotations"
 """What stands behind the models."""
 NONE = "none"
 """--baselines none."""
-REMAKING = ("paths", "out", "run", "against", "seed", "report", "quiet", "json")
+REMAKING = ("paths", "out", "run", "against", "seed", "report", "overwrite", "quiet", "json")
 """Fields of EvaluateArgs that count where tables and report are made anew."""
 
 

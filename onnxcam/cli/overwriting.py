@@ -7,15 +7,12 @@ model runs does not count, nor how the file is called.
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from onnxcam.errors import OnnxCamError, OutputError
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 FORMS = {".png": "png", ".pdf": "pdf", ".svg": "svg", ".json": "report", ".onnx": "onnx", ".pbtxt": "pbtxt"}
 """How a file of this ending says what it was made of, by the names of completeness.py."""
@@ -42,10 +39,8 @@ def digest(depends: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(plain(depends), sort_keys=True).encode()).hexdigest()
 
 
-def call_sha256(
-    command: str, args: "DataclassInstance | Mapping[str, Any]", models: Iterable[Path], others: Iterable[Path] = ()
-) -> str:
-    """What a call is known by. args: its options. models: with their weights, and what lies beside them.
+def call_sha256(command: str, options: Mapping[str, Any], models: Iterable[Path], others: Iterable[Path] = ()) -> str:
+    """What a call is known by. options: by name, as plain values. models: with their weights, and what lies beside them.
 
     others: the pictures and the files that options name.
     """
@@ -53,7 +48,6 @@ def call_sha256(
     from onnxcam.surgeon.weights_files import weights_files
     from onnxcam.versions import versions
 
-    options = dict(args) if isinstance(args, Mapping) else asdict(args)
     engine, limits = options.get("engine", {}), options.get("limits", {})
     read = [file for model in models for file in (model, *weights_files(model), *files_beside(model))]
     return digest(
@@ -89,6 +83,38 @@ def check_same_call(paths: Iterable[Path], sha256: str, *, overwrite: bool) -> N
     other = of_another_call([{FORMS[path.suffix.lower()]: path} for path in paths], {sha256})
     if other is not None:
         raise refused(other)
+
+
+def check_results(folder: Path, *, overwrite: bool) -> None:
+    """Raises OutputError for a table or a report in a folder where `onnxcam evaluate` wrote none, unless it may be
+    replaced.
+
+    What it wrote is made of a journal, which keeps all rows, and can be made again.
+    """
+    from onnxcam.evaluation.export import RESULTS, SUMMARY_CSV, SUMMARY_JSON
+    from onnxcam.evaluation.journal import NAME
+    from onnxcam.evaluation.report import REPORT
+
+    if overwrite or (folder / NAME).is_file() or _is_summary(folder / SUMMARY_JSON):
+        return
+    for name in (SUMMARY_JSON, SUMMARY_CSV, RESULTS, REPORT):
+        if os.path.lexists(folder / name):
+            raise refused(folder / name)
+
+
+def _is_summary(path: Path) -> bool:
+    """Whether `onnxcam evaluate` wrote a JSON file."""
+    from onnxcam.files import ANY, parse_json, read_text
+
+    try:
+        record = parse_json(read_text(path, ANY))
+    except (OnnxCamError, ValueError):
+        return False
+    return (
+        isinstance(record, dict)
+        and isinstance(record.get("run"), dict)
+        and "onnxcam" in record["run"].get("versions", ())
+    )
 
 
 def signed_model(data: bytes, sha256: str) -> bytes:

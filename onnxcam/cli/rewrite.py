@@ -1,5 +1,6 @@
 """`onnxcam rewrite`: write the model that also returns its feature tensor."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 from onnxcam.cli.groups import command
@@ -40,7 +41,7 @@ def rewrite(
     path = parse_destination(out, f"{source.stem}.cam.onnx", "the rewritten model")
     check_inputs([path], [source, *files_of(opening)])
     check_writable([path])
-    call = call_sha256("rewrite", {"opening": opening}, [source], files_of(opening))
+    call = call_sha256("rewrite", {"opening": asdict(opening)}, [source], files_of(opening))
     check_same_call([path], call, overwrite=overwrite)
     file = read_model(source, allowed)
     rewritten = rewrite_model(file, open_options(file, opening, allowed))

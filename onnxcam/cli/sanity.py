@@ -1,6 +1,7 @@
 """`onnxcam sanity`: does the map of a method change when the model's weights are drawn again?"""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,7 +55,7 @@ def sanity(args: SanityArgs) -> None:
     model, read = parse_path(args.model), [*images, *files_of(args)]
     check_inputs(files, [model, *read])
     check_writable(files)
-    call = call_sha256("sanity", args, [model], read)
+    call = call_sha256("sanity", asdict(args), [model], read)
     check_same_call(files, call, overwrite=args.overwrite)
     if not args.quiet:
         _print_foreseen(options, len(images))

@@ -69,15 +69,16 @@ class Compiled:
         return self.method.options
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Writes the file, whole or not at all, and returns its path. Raises OutputError."""
+        """Writes the file, whole or not at all, in place of one that is there; returns its path. Raises OutputError."""
         write_together({path if isinstance(path, str) else os.fspath(path): self.bytes})
         return Path(path)
 
     def save_triton(self, folder: str | os.PathLike[str], name: str | None = None) -> Path:
         """Writes the file and its config.pbtxt into a model repository of Triton, and returns the model's folder there.
 
-        name: of the model; if not given, that of the compiled file and the method. Raises OutputError, OptionError for
-        a name that is no folder's, and CompileError for a tensor of a type that Triton does not have.
+        Files that are there are replaced. name: of the model; if not given, that of the compiled file and the method.
+        Raises OutputError, OptionError for a name that is no folder's, and CompileError for a tensor of a type that
+        Triton does not have.
         """
         chosen = name if name is not None else model_name(self.record["model"], self.method.name)
         config, file = repository_paths(folder, chosen)

@@ -314,7 +314,7 @@ class Saliency:
         threshold: float = THRESHOLD,
         max_size: int | None = None,
     ) -> Path:
-        """Writes one file by its ending, whole or not at all, and returns its path.
+        """Writes one file by its ending, whole or not at all, and returns its path; a file that is there is replaced.
 
         .png, .jpg, .webp: the overlay. .pdf, .svg: the same for print (pip install "onnxcam[plot]"). .heatmap.png: the
         colours on transparent ground. .mask.png, .contour.png, .boxes.png: what is at least `threshold`.

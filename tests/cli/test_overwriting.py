@@ -215,3 +215,18 @@ def test_a_written_model_says_once_what_it_was_made_of(folder: Path) -> None:
         onnx.checker.check_model(model, full_check=True)
         said += [entry.value for entry in model.metadata_props if entry.key == "onnxcam:inputs_sha256"]
     assert len({*said}) == len(said) == 3
+
+
+def test_an_evaluation_replaces_its_tables_and_no_other_file(folder: Path) -> None:
+    words = ["evaluate", "tiny.onnx", "photos", "-m", "cam", "--metrics", "sparseness", "--baselines", "none", "-q"]
+    Path("results").mkdir()
+    Path("results/summary.json").write_text('{"run": {}}')
+    assert refused(*words).startswith("results/summary.json is there")
+    call(*words, "--overwrite")
+    call(*words)
+    call(*words, "--seed", "1")
+    call("evaluate", "results", "-o", "tables", "-q")
+    call("evaluate", "results", "-o", "tables", "-q")
+    Path("tables/summary.json").unlink()
+    assert refused("evaluate", "results", "-o", "tables").startswith("tables/summary.csv is there")
+    call("evaluate", "results", "-o", "tables", "--overwrite", "-q")

@@ -13,6 +13,9 @@ from command import files, write_photos
 from PIL import Image
 from small_models import CLASSIFIER, filled
 from terminal import on_terminal
+from typer.testing import CliRunner
+
+from onnxcam.cli.main import app
 
 METHOD = ["-m", "grad-cam", "--preset", "raw"]
 
@@ -31,7 +34,7 @@ def piped(folder: Path, *words: str, data: bytes = b"") -> tuple[bytes, str, int
     return done.stdout, done.stderr.decode(), done.returncode
 
 
-def test_a_picture_goes_in_and_its_map_comes_out_as_from_files(folder: Path) -> None:
+def test_a_picture_goes_in_and_its_map_comes_out_as_from_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = files(folder)
     picture = (folder / "a.png").read_bytes()
     words = ["explain", "tiny.onnx", "-", "-o", "-", "--format", "npy", *METHOD]
@@ -39,18 +42,21 @@ def test_a_picture_goes_in_and_its_map_comes_out_as_from_files(folder: Path) -> 
     assert code == 0, err
     assert "stdin -> " in err, "what is printed goes beside the bytes"
     assert files(folder) == before
-    _, err, code = piped(folder, "explain", "tiny.onnx", "a.png", "-o", "map.npy", *METHOD)
-    assert code == 0, err
+    monkeypatch.chdir(folder)
+    done = CliRunner().invoke(app, ["explain", "tiny.onnx", "a.png", "-o", "map.npy", *METHOD])
+    assert done.exit_code == 0, done.exception
     assert out == (folder / "map.npy").read_bytes()
     assert np.load(io.BytesIO(out)).shape == np.load(folder / "map.npy").shape
 
 
+@pytest.mark.slow
 def test_a_model_goes_in_and_the_rewritten_one_comes_out(folder: Path) -> None:
     out, err, code = piped(folder, "rewrite", "-", "-o", "-", data=(folder / "tiny.onnx").read_bytes())
     assert code == 0, err
     assert len(onnx.load_model_from_string(out).graph.output) == 2
 
 
+@pytest.mark.slow
 def test_without_o_the_files_are_named_by_stdin(folder: Path, tmp_path: Path) -> None:
     os.link(folder / "tiny.onnx", tmp_path / "tiny.onnx")
     _, err, code = piped(tmp_path, "explain", "tiny.onnx", "-", *METHOD, data=(folder / "a.png").read_bytes())
@@ -65,8 +71,13 @@ def test_without_o_the_files_are_named_by_stdin(folder: Path, tmp_path: Path) ->
         (["explain", "tiny.onnx", "-"], b"", "standard input (-) is empty (0 bytes)"),
         (["explain", "-", "-"], b"x", "it is named twice"),
         (["explain", "tiny.onnx", "a.png", "-o", "-", "--json"], b"", "both write to standard output"),
-        (["explain", "tiny.onnx", "a.png", "-o", "-", "--target", "top2", *METHOD], b"", "this command makes 2"),
-        (["explain", "tiny.onnx", "-"], b"no picture", "stdin: "),
+        pytest.param(
+            ["explain", "tiny.onnx", "a.png", "-o", "-", "--target", "top2", *METHOD],
+            b"",
+            "this command makes 2",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(["explain", "tiny.onnx", "-"], b"no picture", "stdin: ", marks=pytest.mark.slow),
     ],
 )
 def test_what_cannot_be_piped_is_said_and_writes_nothing(
@@ -80,6 +91,7 @@ def test_what_cannot_be_piped_is_said_and_writes_nothing(
         assert out == b""
 
 
+@pytest.mark.slow
 def test_a_terminal_is_no_pipe(folder: Path) -> None:
     for words, message in (
         (["explain", "tiny.onnx", "-"], "standard input (-) is a terminal"),

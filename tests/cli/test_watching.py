@@ -92,16 +92,28 @@ def watching(*words: str) -> Iterator[Watching]:
 
 
 def test_pictures_are_explained_as_they_come_and_a_record_a_line_says_so(folder: Path) -> None:
+    write_photos(folder / "elsewhere", ["moved.png"])
+    with watching("-o", "maps/", "--json") as run:
+        assert [run.record()["image"] for _ in range(2)] == ["in/1.png", "in/2.png"], "what is there comes first"
+        os.rename("elsewhere/moved.png", "in/moved.png")
+        record = run.record()
+        assert (record["image"], record["outputs"]) == ("in/moved.png", ["maps/moved.grad-cam.png"])
+        assert Path("maps/moved.grad-cam.png").is_file(), "the files are there before the line"
+        code, out, err = run.stop(signal.SIGTERM)
+    assert (code, out) == (128 + signal.SIGTERM, "")
+    first, second, last = err.splitlines()
+    assert {first, second} == {"opened", "watching in (Ctrl-C ends it)"}, "one model"
+    assert last.startswith("3 pictures, ")
+    assert last.endswith(" s, maps/")
+
+
+@pytest.mark.slow
+def test_renamed_broken_changed_and_slowly_written_pictures(folder: Path) -> None:
     whole = Path("in/1.png").read_bytes()
     with watching("-o", "maps/", "--json") as run:
         assert [run.record()["image"] for _ in range(2)] == ["in/1.png", "in/2.png"], "what is there comes first"
         os.rename("in/2.png", "in/renamed.png")
         assert run.record()["image"] == "in/renamed.png"
-        write_photos(folder / "elsewhere", ["moved.png"])
-        os.rename("elsewhere/moved.png", "in/moved.png")
-        record = run.record()
-        assert (record["image"], record["outputs"]) == ("in/moved.png", ["maps/moved.grad-cam.png"])
-        assert Path("maps/moved.grad-cam.png").is_file(), "the files are there before the line"
         Path("in/broken.png").write_bytes(whole[:200])
         skipped = run.record()
         assert (skipped["skipped"], skipped["error"]["type"]) == ("in/broken.png", "PictureError")
@@ -114,13 +126,11 @@ def test_pictures_are_explained_as_they_come_and_a_record_a_line_says_so(folder:
         slow = run.record()
         code, out, err = run.stop(signal.SIGTERM)
     assert (code, out) == (128 + signal.SIGTERM, "")
-    first, second, line, last = err.splitlines()
-    assert {first, second} == {"opened", "watching in (Ctrl-C ends it)"}, "one model"
+    _, _, line, last = err.splitlines()
     assert line.startswith("skipped in/broken.png: ")
-    assert last.startswith("7 pictures, ")
-    assert last.endswith(" s, maps/")
+    assert last.startswith("6 pictures, ")
     assert slow["map"]["sha256"] == record_of("1")["map"]["sha256"], "once, the map of all of its pixels"
-    expected = ("1", "1-bmp", "2", "renamed", "moved", "broken", "slow")
+    expected = ("1", "1-bmp", "2", "renamed", "broken", "slow")
     assert files(Path("maps")) == {f"{name}.grad-cam.png" for name in expected}
 
 
@@ -139,6 +149,28 @@ def record_of(name: str) -> Any:
     return json.loads(Path("one.json").read_text())
 
 
+@pytest.mark.slow
+def test_files_of_another_call_stay_and_those_of_the_run_are_replaced_when_a_picture_changes(folder: Path) -> None:
+    words = ["explain", "tiny.onnx", "in/1.png", "-m", "grad-cam", "-o", "maps/", "--alpha", "0.3", "-q"]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    before = Path("maps/1.grad-cam.png").read_bytes()
+    write_photos(folder / "elsewhere", ["a.png", "b.png", "c.png"])
+    with watching("-o", "maps/", "--json") as run:
+        lines = [run.record() for _ in range(2)]
+        assert [line["error"]["type"] for line in lines if line.get("skipped") == "in/1.png"] == ["OutputError"]
+        assert [line["image"] for line in lines if "image" in line] == ["in/2.png"]
+        os.replace("elsewhere/c.png", "in/2.png")
+        assert run.record()["image"] == "in/2.png", "its files are of this run"
+        _, _, err = run.stop(signal.SIGINT)
+    assert "maps/1.grad-cam.png is there, of another call" in err
+    assert Path("maps/1.grad-cam.png").read_bytes() == before
+    with watching("-o", "maps/", "--json", "--overwrite") as run:
+        assert run.record()["image"] == "in/1.png", "the other is complete"
+        run.stop(signal.SIGINT)
+    assert Path("maps/1.grad-cam.png").read_bytes() != before
+
+
+@pytest.mark.slow
 def test_what_it_writes_into_its_own_folder_is_no_picture_and_a_new_start_goes_on(folder: Path) -> None:
     words = ("-o", "in/", "--format", "png,jpg,heatmap", "-q")
     with watching(*words) as run:
