@@ -7,11 +7,11 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from onnxcam.cli.command_options import CompareArgs
 from onnxcam.cli.comparison_summary import comparison_summary
 from onnxcam.cli.groups import command
 from onnxcam.cli.isolated import ran_isolated
 from onnxcam.cli.opening import open_explainer
-from onnxcam.cli.options import CompareArgs
 from onnxcam.cli.overwriting import call_sha256, check_same_call, of_pictures
 from onnxcam.cli.parsing import (
     build_methods,

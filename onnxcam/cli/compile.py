@@ -4,10 +4,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from onnxcam.cli.command_options import CompileArgs
 from onnxcam.cli.compiled_summary import COLUMN, compiled_lines
 from onnxcam.cli.groups import command
 from onnxcam.cli.isolated import ran_isolated
-from onnxcam.cli.options import CompileArgs, MethodArgs
+from onnxcam.cli.options import MethodArgs
 from onnxcam.cli.overwriting import call_sha256, check_same_call, signed_model, signed_text
 from onnxcam.cli.parsing import (
     build_method,

@@ -7,7 +7,8 @@ import typer
 
 from onnxcam.cli import completion
 from onnxcam.cli.completion import one_of, several_of
-from onnxcam.cli.options import (
+from onnxcam.cli.options import EngineArgs, LimitArgs, OpeningArgs, PreprocessingArgs
+from onnxcam.cli.shared_options import (
     DATA,
     FILES,
     HOW,
@@ -16,16 +17,12 @@ from onnxcam.cli.options import (
     WHAT,
     Budget,
     ConventionName,
-    EngineArgs,
     Fast,
     FillName,
     Json,
     Labels,
-    LimitArgs,
     MethodOptions,
-    OpeningArgs,
     Overwrite,
-    PreprocessingArgs,
     Quiet,
     Tolerance,
     VariantName,

@@ -12,10 +12,10 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from onnxcam.cli.answers import COUNT
+from onnxcam.cli.command_options import ExplainArgs
 from onnxcam.cli.groups import command
 from onnxcam.cli.measuring import Measuring
 from onnxcam.cli.opening import open_explainer
-from onnxcam.cli.options import ExplainArgs
 from onnxcam.cli.overwriting import refused
 from onnxcam.cli.parsing import (
     build_method,

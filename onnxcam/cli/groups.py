@@ -6,8 +6,8 @@ from functools import wraps
 from inspect import Parameter, Signature, signature
 from typing import Any, get_type_hints
 
-from onnxcam.cli.options import Verbose
 from onnxcam.cli.printing import show_logs
+from onnxcam.cli.shared_options import Verbose
 
 VERBOSE = "verbose"
 """The parameter that every command has, and no function takes."""

@@ -6,9 +6,10 @@ from onnxcam.cli.compiled_summary import COLUMN, compiled_lines
 from onnxcam.cli.groups import command
 from onnxcam.cli.isolated import ran_isolated
 from onnxcam.cli.opening import open_options
-from onnxcam.cli.options import Isolated, Json, LimitArgs, ModelPath, OpeningArgs
+from onnxcam.cli.options import LimitArgs, OpeningArgs
 from onnxcam.cli.parsing import parse_limits, parse_path
 from onnxcam.cli.printing import print_json, print_lines, wrapped_lines
+from onnxcam.cli.shared_options import Isolated, Json, ModelPath
 from onnxcam.cli.summary import shape_text
 
 if TYPE_CHECKING:

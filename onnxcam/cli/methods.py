@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 from onnxcam.cli.groups import command
-from onnxcam.cli.options import Json
 from onnxcam.cli.printing import print_json, print_lines, wrapped_lines
+from onnxcam.cli.shared_options import Json
 
 if TYPE_CHECKING:
     from onnxcam.methods import Available

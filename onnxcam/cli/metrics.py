@@ -4,8 +4,8 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from onnxcam.cli.groups import command
-from onnxcam.cli.options import Json
 from onnxcam.cli.printing import print_json, print_lines
+from onnxcam.cli.shared_options import Json
 
 if TYPE_CHECKING:
     from onnxcam.metrics.metric import Metric

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from onnxcam.cli.command_options import CompareArgs, ExplainArgs, PredictArgs, SanityArgs
 from onnxcam.cli.evaluate_options import EvaluateArgs
-from onnxcam.cli.options import CompareArgs, ExplainArgs, MapArgs, OpeningArgs, PredictArgs, SanityArgs
+from onnxcam.cli.options import MapArgs, OpeningArgs
 from onnxcam.cli.parsing import (
     parse_adjustment,
     parse_bands,

@@ -1,136 +1,41 @@
-"""Every option of the command line, declared once.
+"""The options that commands share, in groups: opening, target, method, measuring, preprocessing, engine, limits, files.
 
-An option is a field of a group below: its type, its flags, its help and its default. A command names the groups it
+An option is declared once, as a field: its type, its flags, its help and its default. A command names the groups it
 takes, and groups.py gives it these with the parsed values. The values are still text: parsing.py turns them into the
-library's. To add an option, add a field here and the line in parsing.py or opening.py that hands it on. Those of
-`onnxcam evaluate` alone are in evaluate_options.py.
+library's. To add an option, add a field here and the line in parsing.py or opening.py that hands it on; one that a
+single command takes goes to command_options.py, those of `onnxcam evaluate` are in evaluate_options.py.
+shared_options.py says how an option is declared.
 """
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any
-
-import typer
+from typing import Annotated
 
 from onnxcam.cli import completion
 from onnxcam.cli.completion import one_of, several_of
-
-WHAT, HOW, PICTURE, MEASURE = "What is explained", "How", "The picture", "Measuring"
-FILES, RUN, DATA = "Files", "Running", "The data"
-"""The panels of `--help`."""
-
-DEFAULT_METHOD, COMPILED_METHOD = "score-cam", "grad-cam"
-
-
-def option(
-    panel: str, help: str, *flags: str, metavar: str = "TEXT", complete: completion.Complete | None = None
-) -> Any:
-    """An option of `--help`'s panel. flags: by default the field's name, as in --gpu-mem. metavar: its value there.
-
-    complete: what a shell completes of its value; files without it.
-    """
-    return typer.Option(*flags, rich_help_panel=panel, help=help, metavar=metavar, autocompletion=complete)
-
-
-def words(*names: str) -> completion.Complete:
-    """Completes one of the few words that an option takes."""
-    return one_of(lambda: names)
-
-
-def flag(panel: str, help: str, *flags: str) -> Any:
-    """An option without a value."""
-    return option(panel, help, *flags, metavar="")
-
-
-ModelPath = Annotated[
-    str,
-    typer.Argument(
-        help="The exported ONNX file.", show_default=False, metavar="MODEL", autocompletion=completion.models
-    ),
-]
-Images = Annotated[
-    list[str],
-    typer.Argument(
-        help="Pictures, .npy arrays, folders of pictures, or patterns in quotes such as 'photos/**/*.jpg'.",
-        show_default=False,
-        metavar="PICTURES",
-    ),
-]
-Json = Annotated[bool, flag(RUN, "Print JSON on standard output and nothing else.", "--json")]
-Isolated = Annotated[
-    bool,
-    flag(RUN, "Read and run the model in a process of its own, which a stranger's file may crash.", "--isolated"),
-]
-Verbose = Annotated[
-    int,
-    typer.Option(
-        "--verbose",
-        "-v",
-        count=True,
-        rich_help_panel=RUN,
-        help="Say on standard error what was chosen, and why; -vv: each session and each picture.",
-        metavar="",
-    ),
-]
-Quiet = Annotated[bool, flag(RUN, "Print nothing but errors.", "--quiet", "-q")]
-Overwrite = Annotated[
-    bool, flag(FILES, "Replace files that another call wrote: of another picture, model or options.", "--overwrite")
-]
-Labels = Annotated[
-    str | None,
-    option(
-        WHAT, "File of class names (.txt with one a line, or .json), or imagenet. Default: what travels with the model."
-    ),
-]
-
-MethodName = Annotated[
-    str,
-    option(
-        HOW, "The method; `onnxcam methods` lists them.", "--method", "-m", complete=several_of(completion.method_names)
-    ),
-]
-ConventionName = Annotated[
-    str | None,
-    option(
-        HOW,
-        "What makes a region matter: constructive (keep it) or destructive (remove it). Default: the method's.",
-        complete=words("constructive", "destructive"),
-    ),
-]
-VariantName = Annotated[
-    str | None,
-    option(
-        HOW,
-        "Score-CAM as in the authors' code (official) or as in the paper (paper). Default: official.",
-        complete=words("official", "paper"),
-    ),
-]
-FillName = Annotated[
-    str | None,
-    option(
-        HOW,
-        "What replaces the pixels a mask removes: zero, black, mean, blur. Default: the method's.",
-        complete=one_of(completion.fill_names),
-    ),
-]
-MethodOptions = Annotated[
-    list[str] | None,
-    option(
-        HOW,
-        "An option of the method, such as max_iter=50; `onnxcam methods` lists them.",
-        "--option",
-        metavar="NAME=VALUE",
-    ),
-]
-Budget = Annotated[
-    int | None,
-    option(HOW, "Score-CAM: score at most N feature maps and estimate the others, with an error bound.", metavar="N"),
-]
-Tolerance = Annotated[
-    float | None,
-    option(HOW, "Score-CAM: score as many maps as it takes to be off by at most X (the map is 0 to 1).", metavar="X"),
-]
-Fast = Annotated[bool, flag(HOW, "Score-CAM with the tolerance 0.02: typically 5 to 20 % of the passes.", "--fast")]
-"""Options of methods, which several commands take with other defaults."""
+from onnxcam.cli.shared_options import (
+    DEFAULT_METHOD,
+    FILES,
+    HOW,
+    MEASURE,
+    PICTURE,
+    RUN,
+    WHAT,
+    Budget,
+    ConventionName,
+    Fast,
+    FillName,
+    Isolated,
+    Json,
+    Labels,
+    MethodName,
+    MethodOptions,
+    Overwrite,
+    Quiet,
+    Tolerance,
+    VariantName,
+    flag,
+    option,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -456,197 +361,5 @@ class MapArgs:
     preprocessing: PreprocessingArgs = field(default_factory=PreprocessingArgs)
     engine: EngineArgs = field(default_factory=EngineArgs)
     limits: LimitArgs = field(default_factory=LimitArgs)
-    quiet: Quiet = False
-    json: Json = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExplainArgs(MapArgs):
-    """One call of `onnxcam explain`."""
-
-    model: ModelPath
-    images: Images
-    measuring: MeasuringArgs = field(default_factory=MeasuringArgs)
-    files: FileArgs = field(default_factory=FileArgs)
-    recursive: Annotated[
-        bool,
-        flag(FILES, "Explain the pictures of sub-folders too, and keep the sub-folders under -o.", "--recursive", "-r"),
-    ] = False
-    resume: Annotated[
-        bool,
-        flag(
-            FILES,
-            "Leave out pictures whose files are all there, from the same picture, model, method and options.",
-            "--resume",
-        ),
-    ] = False
-    keep_going: Annotated[
-        bool, flag(FILES, "Skip pictures that cannot be explained, and list them at the end.", "--keep-going")
-    ] = False
-    watch: Annotated[
-        bool,
-        flag(
-            FILES,
-            "Explain pictures as they come into the folder, until Ctrl-C; those that are there come first, as with "
-            "--resume.",
-            "--watch",
-        ),
-    ] = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class PredictArgs:
-    """One call of `onnxcam predict`."""
-
-    model: ModelPath
-    images: Images
-    top: Annotated[int, option(WHAT, "How many answers of each picture.", metavar="N")] = 5
-    labels: Labels = None
-    opening: OpeningArgs = field(default_factory=OpeningArgs)
-    preprocessing: PreprocessingArgs = field(default_factory=PreprocessingArgs)
-    engine: EngineArgs = field(default_factory=EngineArgs)
-    limits: LimitArgs = field(default_factory=LimitArgs)
-    json: Json = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class SanityArgs(MapArgs):
-    """One call of `onnxcam sanity`."""
-
-    model: ModelPath
-    images: Images
-    order: Annotated[
-        str,
-        option(
-            MEASURE,
-            "top-down: more and more layers from the output on. independent: one at a time.",
-            complete=words("top-down", "independent"),
-        ),
-    ] = "top-down"
-    redraw: Annotated[
-        str,
-        option(
-            MEASURE,
-            "How weights are drawn again: shuffle, normal (same mean and deviation), or he (as a new net).",
-            complete=words("shuffle", "normal", "he"),
-        ),
-    ] = "shuffle"
-    seed: Annotated[str, option(MEASURE, "Seed of the draw; several with commas, for a run each.", metavar="N")] = "0"
-    steps: Annotated[
-        str, option(MEASURE, "How many models with other weights, at evenly spaced layers, or all.", metavar="N")
-    ] = "10"
-    out: Annotated[
-        str | None,
-        option(
-            FILES,
-            "The figure (.png, .pdf, .svg) or the record (.json), or FOLDER/ for both. Default: MODEL.sanity.png in "
-            "the working directory.",
-            "--out",
-            "-o",
-            metavar="FILE",
-        ),
-    ] = None
-    overwrite: Overwrite = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class CompareArgs(MapArgs):
-    """One call of `onnxcam compare`."""
-
-    paths: Annotated[
-        list[str],
-        typer.Argument(
-            help="Models, then pictures, arrays or folders of pictures. A file's ending or content tells which it is.",
-            show_default=False,
-            metavar="MODELS... PICTURES...",
-        ),
-    ]
-    measuring: MeasuringArgs = field(default_factory=MeasuringArgs)
-    curves: Annotated[
-        bool, flag(MEASURE, "Draw the curves of deletion and insertion too, and measure them.", "--curves")
-    ] = False
-    out: Annotated[
-        str | None,
-        option(
-            FILES,
-            "The figure: FILE.png, .pdf or .svg, with a row for each picture; or FOLDER/ for one of each picture. "
-            "Default: PICTURE.compare.png of each in the working directory.",
-            "--out",
-            "-o",
-            metavar="FILE",
-        ),
-    ] = None
-    overwrite: Overwrite = False
-    width: Annotated[
-        float | None,
-        option(
-            FILES,
-            "Width in inches. Default: 3.4, a column of print, or 7 for more than four maps in a row.",
-            metavar="X",
-        ),
-    ] = None
-    colormap: Annotated[
-        str | None,
-        option(FILES, "Colours of the maps, e.g. turbo, viridis, jet.", complete=one_of(completion.colormap_names)),
-    ] = None
-    alpha: Annotated[float | None, option(FILES, "Strength of the maps' colours, 0 to 1.", metavar="X")] = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class CompileArgs:
-    """One call of `onnxcam compile`."""
-
-    model: ModelPath
-    method: MethodName = COMPILED_METHOD
-    convention: ConventionName = None
-    variant: VariantName = None
-    fill: FillName = None
-    options: MethodOptions = None
-    budget: Budget = None
-    target: Annotated[
-        str | None,
-        option(
-            WHAT,
-            "A class, index or label, that is baked in, or top1. Default: the file has an input `target`.",
-            "--target",
-        ),
-    ] = None
-    labels: Labels = None
-    raw: Annotated[
-        bool, flag(PICTURE, "The file takes pictures of any size, uint8 (H,W,3), and preprocesses them.", "--raw")
-    ] = False
-    pictures: Annotated[
-        list[str] | None,
-        option(
-            FILES,
-            "A picture of yours on which the file is compared with `onnxcam explain`; repeat it for several.",
-            "--picture",
-            metavar="FILE",
-        ),
-    ] = None
-    opening: OpeningArgs = field(default_factory=OpeningArgs)
-    preprocessing: PreprocessingArgs = field(default_factory=PreprocessingArgs)
-    limits: LimitArgs = field(default_factory=LimitArgs)
-    out: Annotated[
-        str | None,
-        option(
-            FILES,
-            "FILE, or FOLDER/. Default: MODEL.explained.onnx in the working directory.",
-            "--out",
-            "-o",
-            metavar="FILE",
-        ),
-    ] = None
-    triton: Annotated[
-        str | None,
-        option(
-            FILES,
-            "Model repository of Triton: MODEL-METHOD/ is written into it, with its config.pbtxt, in place of a file.",
-            "--triton",
-            metavar="FOLDER",
-        ),
-    ] = None
-    overwrite: Overwrite = False
-    isolated: Isolated = False
     quiet: Quiet = False
     json: Json = False

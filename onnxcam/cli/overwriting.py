@@ -40,9 +40,9 @@ def digest(depends: Mapping[str, Any]) -> str:
 
 
 def call_sha256(command: str, options: Mapping[str, Any], models: Iterable[Path], others: Iterable[Path] = ()) -> str:
-    """What a call is known by. options: by name, as plain values. models: with their weights, and what lies beside them.
+    """What a call is known by. options: by name, as plain values.
 
-    others: the pictures and the files that options name.
+    models: their weights count too, and what lies beside them. others: the pictures and the files that options name.
     """
     from onnxcam.inputs.processor_config import files_beside
     from onnxcam.surgeon.weights_files import weights_files

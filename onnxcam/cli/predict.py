@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnxcam.cli.answers import answer_lines, answers_json
+from onnxcam.cli.command_options import PredictArgs
 from onnxcam.cli.groups import command
 from onnxcam.cli.isolated import ran_isolated
 from onnxcam.cli.opening import opening_arguments
-from onnxcam.cli.options import PredictArgs
 from onnxcam.cli.parsing import files_of, parse_path
 from onnxcam.cli.pictures import list_pictures
 from onnxcam.cli.printing import json_list, print_lines

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onnxcam.cli.options import ExplainArgs, MeasuringArgs
+from onnxcam.cli.command_options import ExplainArgs
+from onnxcam.cli.options import MeasuringArgs
 from onnxcam.cli.overwriting import digest, file_sha256
 from onnxcam.cli.parsing import files_of, parse_path
 

@@ -6,10 +6,11 @@ from typing import Annotated
 from onnxcam.cli.groups import command
 from onnxcam.cli.isolated import ran_isolated
 from onnxcam.cli.opening import open_options
-from onnxcam.cli.options import FILES, Isolated, Json, LimitArgs, ModelPath, OpeningArgs, Overwrite, Quiet, option
+from onnxcam.cli.options import LimitArgs, OpeningArgs
 from onnxcam.cli.overwriting import call_sha256, check_same_call, signed_model
 from onnxcam.cli.parsing import files_of, parse_destination, parse_limits, parse_path
 from onnxcam.cli.printing import print_json, print_lines, wrapped_lines
+from onnxcam.cli.shared_options import FILES, Isolated, Json, ModelPath, Overwrite, Quiet, option
 from onnxcam.cli.summary import shape_text
 
 

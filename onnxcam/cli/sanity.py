@@ -5,10 +5,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from onnxcam.cli.command_options import SanityArgs
 from onnxcam.cli.groups import command
 from onnxcam.cli.isolated import ran_isolated
 from onnxcam.cli.opening import open_explainer
-from onnxcam.cli.options import SanityArgs
 from onnxcam.cli.overwriting import call_sha256, check_same_call
 from onnxcam.cli.parsing import (
     build_methods,

@@ -11,11 +11,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+from onnxcam.cli.command_options import ExplainArgs
 from onnxcam.cli.explain import Job, Opened, Tally, answers_of, closing_line, explain_images, named, plan_files
 from onnxcam.cli.failures import error_record
 from onnxcam.cli.measuring import Measuring
 from onnxcam.cli.opening import open_explainer
-from onnxcam.cli.options import ExplainArgs
 from onnxcam.cli.parsing import (
     build_method,
     parse_output,

@@ -12,8 +12,9 @@ import pytest
 from command import files, write_photos
 from typer.testing import CliRunner
 
+from onnxcam.cli.command_options import ExplainArgs
 from onnxcam.cli.main import app
-from onnxcam.cli.options import ExplainArgs, MethodArgs
+from onnxcam.cli.options import MethodArgs
 from onnxcam.cli.pictures import list_pictures, picture_tree
 from onnxcam.cli.resume import contents_of
 from onnxcam.errors import OnnxCamError, OptionError, OutputError, PictureError
