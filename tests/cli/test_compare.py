@@ -34,7 +34,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def compare(*words: str) -> Result:
-    return CliRunner().invoke(app, ["compare", *words, "--providers", "cpu", "--crop", "none", "--batch", "8"])
+    return CliRunner().invoke(
+        app, ["compare", *words, "--providers", "cpu", "--crop", "none", "--batch", "8", "--overwrite"]
+    )
 
 
 def refused(*words: str) -> str:

@@ -35,7 +35,7 @@ METHODS = ["--method", "gradient,grad-cam"]
 
 
 def run(*words: str) -> str:
-    result = CliRunner().invoke(app, ["sanity", "net.onnx", *words])
+    result = CliRunner().invoke(app, ["sanity", "net.onnx", *words, "--overwrite"])
     if isinstance(result.exception, OnnxCamError):
         raise result.exception
     assert result.exit_code == 0, result.output
@@ -78,7 +78,7 @@ def without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def invoked(*words: str) -> Any:
-    return CliRunner().invoke(app, ["sanity", "net.onnx", *words])
+    return CliRunner().invoke(app, ["sanity", "net.onnx", *words, "--overwrite"])
 
 
 @pytest.mark.usefixtures("without_matplotlib")
