@@ -194,6 +194,7 @@ def test_the_command_writes_the_repository_alone(classifier_file: Path, tmp_path
     config, model = read(folder)
     check(config, model)
     assert config.name == "tiny-grad-cam++"
+    assert model.metadata_props.pop().key == "onnxcam:inputs_sha256"
     assert (
         model.SerializeToString()
         == onnx.load_from_string(compile(classifier_file, "grad-cam++").bytes).SerializeToString()
