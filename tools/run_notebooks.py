@@ -76,7 +76,7 @@ def shown(cell: Any) -> list[tuple[str, str]]:
         if "data" not in output:
             outputs.append((output.output_type, output.get("text", "")))
             continue
-        for form, content in output.data.items():
+        for form, content in sorted(output.data.items()):  # as files have them
             text = "" if form.startswith("image/") else EMBEDDED.sub("", STYLE.sub("", FOLDED.sub("", content)))
             outputs.append((form, text))
     return outputs

@@ -1,5 +1,7 @@
 """The notebooks of examples/: what is stored of them is clean, and (marked `notebooks`) what they show today."""
 
+import base64
+import io
 import json
 import re
 import tomllib
@@ -7,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from programs import tool
 
 ROOT = Path(__file__).parents[2]
@@ -132,14 +135,22 @@ def test_another_number_word_or_form_is_a_difference() -> None:
 
 @pytest.mark.notebooks
 def test_what_a_cell_shows_is_compared_and_records_and_drawings_are_not() -> None:
+    import nbformat
     from nbformat.v4 import new_code_cell, new_notebook, new_output
 
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "PNG")
+    png = base64.b64encode(file.getvalue()).decode()
+
     def notebook(text: str, html: str) -> Any:
-        shown = [new_output("stream", text=text), new_output("display_data", {"text/html": html, "text/plain": "x"})]
+        forms = {"text/html": html, "image/png": png, "text/plain": "x"}
+        shown = [new_output("stream", text=text), new_output("display_data", forms)]
         return tool("run_notebooks").clean(new_notebook(cells=[new_code_cell("f()", outputs=shown)]))
 
     def differ(text: str, html: str) -> int:
-        stored = notebook("cup 0.5", '<img src="data:image/jpeg;base64,AAA"> cup <pre>seconds 1</pre>')
+        made = notebook("cup 0.5", '<img src="data:image/jpeg;base64,AAA"> cup <pre>seconds 1</pre>')
+        stored = nbformat.reads(nbformat.writes(made), 4)
+        assert sorted(stored.cells[0].outputs[1].data) == ["image/jpeg", "text/html"]
         return len(list(tool("run_notebooks").differences(stored, notebook(text, html))))
 
     assert differ("cup 0.51", '<img src="data:image/jpeg;base64,BBB"> cup <pre>seconds 9</pre>') == 0
