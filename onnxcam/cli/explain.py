@@ -100,6 +100,7 @@ def _explain(args: ExplainArgs, show: Show, input_name: str) -> Tally:
         progress_bar(images, quiet=args.quiet) as bar,
         open_explainer(args, job.targets, job.method) as explainer,
     ):
+        job.check(explainer)
         inputs = inputs_of(args, explainer, contents)
         if args.resume:  # the bar shows what is left
             images[:] = job.without_complete(inputs)
@@ -178,6 +179,12 @@ class Job:
     answers: int = 0
     replaced: set[Path] = field(default_factory=set)
     began_ns: int | None = None
+
+    def check(self, explainer: "Explainer") -> None:
+        """Raises OnnxCamError for a class that the model has not, so that it is said once."""
+        from onnxcam.explainer.targets.registry import check_classes
+
+        check_classes(self.targets.targets, explainer.anatomy.logits, explainer.labels)
 
     def begun(self, image: Path, inputs: Inputs) -> "Path | OnnxCamError":
         """The picture, which is read next; an error in its place where a file of another call would be replaced."""

@@ -66,6 +66,7 @@ def _opened(args: ExplainArgs, job: Job, contents: Contents, stop: Stop) -> Iter
     with ExitStack() as stack:
         with progress_bar([], quiet=args.quiet):
             explainer = stack.enter_context(open_explainer(args, job.targets, job.method))
+        job.check(explainer)
         yield Opened(explainer, inputs_of(args, explainer, contents), stop)
 
 

@@ -17,7 +17,7 @@ from onnxcam.cli.main import app
 from onnxcam.cli.options import MethodArgs
 from onnxcam.cli.pictures import list_pictures, picture_tree
 from onnxcam.cli.resume import contents_of
-from onnxcam.errors import OnnxCamError, OptionError, OutputError, PictureError
+from onnxcam.errors import OnnxCamError, OptionError, OutputError, PictureError, TargetError
 from onnxcam.explainer import prefetch
 from onnxcam.inputs.patterns import matching
 
@@ -310,3 +310,23 @@ def test_the_weights_beside_a_step_graph_count(photos: Path) -> None:
     data[0] ^= 1
     Path("step.bin").write_bytes(data)
     assert before != contents_of(args)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--target", "cat"], "no labels are known for this model, so 'cat' names no class"),
+        (["--target", "9"], "target 9 is out of range"),
+        (["--target", "1", "--target", "rank7"], "rank7 does not exist: the model has 5 classes"),
+        (["--target", "cta", "--labels", "labels.txt"], "no class is called 'cta'; did you mean cat"),
+    ],
+)
+def test_a_class_that_the_model_has_not_is_said_once_before_any_picture_is_read(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], message: str
+) -> None:
+    (photos.parent / "labels.txt").write_text("ant\nbee\ncat\ndog\nelk\n")
+    monkeypatch.setattr(prefetch, "explain_each", None)
+    with pytest.raises(TargetError, match=message) as error:
+        explained("photos", "-r", "-o", "maps/", "--keep-going", *words)
+    assert not str(error.value).startswith("photos")
+    assert not Path("maps").exists()

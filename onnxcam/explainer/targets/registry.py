@@ -9,7 +9,7 @@ import numpy as np
 from onnxcam.errors import OptionError, TargetError
 from onnxcam.explainer.arguments import shown
 from onnxcam.explainer.targets.box import BOX
-from onnxcam.explainer.targets.classes import CLASS, ranks, ranks_of_words
+from onnxcam.explainer.targets.classes import CLASS, class_of, ranks, ranks_of_words
 from onnxcam.explainer.targets.element import ELEMENT
 from onnxcam.explainer.targets.kind import HeadOutput, TargetKind, TargetLike, Targets
 from onnxcam.explainer.targets.region import REGION
@@ -18,7 +18,7 @@ from onnxcam.explainer.targets.timestep import TIMESTEP
 from onnxcam.limits import is_whole
 from onnxcam.network.packing import TARGET_AXES
 from onnxcam.outputs.saliency import ScoredTarget
-from onnxcam.surgeon.analysis.anatomy import Kind
+from onnxcam.surgeon.analysis.anatomy import Kind, Logits
 from onnxcam.types import Arrays
 
 TARGET_KINDS: dict[str, TargetKind] = {kind.name: kind for kind in (CLASS, ELEMENT, BOX, REGION, TIMESTEP, SIMILARITY)}
@@ -97,6 +97,21 @@ def head_of(target: TargetLike) -> tuple[Kind | None, str | None]:
     if isinstance(target, ScoredTarget):
         return _head(target), output
     return (None, None) if kind.any_head else (kind.head, output)
+
+
+def check_classes(targets: Sequence[TargetLike], logits: Logits, labels: Sequence[str] | None) -> None:
+    """Raises TargetError for a class that the model has not, whatever the picture is; other targets need a picture.
+
+    logits: of the output whose classes have these labels.
+    """
+    if logits.kind not in (Kind.CLASSES, Kind.REGION, Kind.SEQUENCE):
+        return
+    output = HeadOutput(logits, np.zeros(logits.classes), labels, (), None)
+    for target in targets:
+        kind, name = head_of(target)
+        word = target if isinstance(target, int | str) else getattr(target, "label", None)
+        if word is not None and kind in (None, logits.kind) and name in (None, logits.output):
+            class_of(word, output, output.values)
 
 
 def bind(targets: Sequence[TargetLike], output: HeadOutput) -> tuple[Arrays, list[ScoredTarget]]:
