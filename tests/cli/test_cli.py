@@ -140,7 +140,7 @@ def test_the_first_line_and_the_record_say_that_the_preset_is_only_assumed(folde
     assert "preprocessing assumed: imagenet" in first
     (record,) = json.loads(onnxcam("explain", "tiny.onnx", "photo.png", "--json", cwd=folder).stdout)
     assert record["caption"]["detail"].endswith("imagenet assumed")
-    words = ["explain", "tiny.onnx", "photo.png", "--preset", "imagenet"]
+    words = ["explain", "tiny.onnx", "photo.png", "--preset", "imagenet", "-o", "said.png"]
     assert "assumed" not in onnxcam(*words, cwd=folder).stdout
     assert "assumed" not in json.loads(onnxcam(*words, "--json", cwd=folder).stdout)[0]["caption"]["detail"]
 
@@ -150,7 +150,9 @@ def test_the_summary_says_what_the_crop_hid_and_how_to_see_it(folder: Path) -> N
     done = onnxcam("explain", "tiny.onnx", "photo.png", cwd=folder)
     hidden = json.loads(onnxcam("explain", "tiny.onnx", "photo.png", "--json", cwd=folder).stdout)[0]["map"]["hidden"]
     assert f"hid {hidden:.0%} of the picture; --whole" in done.stdout
-    assert "--whole" not in onnxcam("explain", "tiny.onnx", "photo.png", "--whole", cwd=folder).stdout
+    whole = onnxcam("explain", "tiny.onnx", "photo.png", "--whole", "-o", "whole.png", cwd=folder)
+    assert whole.returncode == 0
+    assert "--whole" not in whole.stdout
 
 
 @pytest.mark.slow
@@ -252,7 +254,7 @@ def test_output_is_the_models_output_and_out_the_file(folder: Path) -> None:
         assert [o.name for o in onnx.load(folder / f"{output}.onnx").graph.output] == ["fine", "coarse", features]
         record = json.loads(onnxcam("inspect", *words, "--json", cwd=folder).stdout)
         assert (record["logits"]["output"], record["features"]["tensor"]) == (output, features)
-        done = onnxcam("explain", "two.onnx", "photo.png", *words[1:], "-o", "maps/", "--json", cwd=folder)
+        done = onnxcam("explain", "two.onnx", "photo.png", *words[1:], "-o", f"{output}/", "--json", cwd=folder)
         assert json.loads(done.stdout)[0]["layer"]["tensor"] == features
     wrong = onnxcam("rewrite", "two.onnx", "--output", "two.cam.onnx", cwd=folder)
     assert (wrong.returncode, wrong.stderr.count("\n")) == (1, 1)
