@@ -60,9 +60,17 @@ def check_surgery(
     if expected.shape != actual.shape or not np.allclose(actual, expected, 0, limit):
         raise ModelError(
             f"the graph that was made of {file.name} gives other numbers than the file itself, so nothing is "
-            f"explained; {'leave out --half' if engine.half else 'please report this model'}"
+            f"explained; {_way_out(network.provider, half=engine.half)}"
         )
     return "verified"
+
+
+def _way_out(provider: str, *, half: bool) -> str:
+    if half:
+        return "leave out --half"
+    if provider != "cpu":
+        return f"the provider {provider} rounds too much, with these options; change them, or use --providers cpu"
+    return "please report this model"
 
 
 def _aligned(

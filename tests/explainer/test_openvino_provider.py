@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from onnxcam import Explainer, opti_cam
 from onnxcam.cli.main import app
-from onnxcam.errors import OptionError, ProviderError
+from onnxcam.errors import ModelError, OptionError, ProviderError
 from onnxcam.inputs import bundled
 from onnxcam.methods.blocks import Method
 
@@ -77,6 +77,12 @@ def test_words_of_the_command_line_reach_the_provider(tmp_path: Path) -> None:
     assert record["provider"] == "openvino"
     assert record["provider_options"]["device_type"] == "AUTO:CPU"
     assert record["provider_options"]["precision"] == "FP32"
+
+
+def test_bfloat16_that_changes_the_answer_is_refused() -> None:
+    options = {"load_config": '{"CPU": {"INFERENCE_PRECISION_HINT": "bf16"}}'}
+    with pytest.raises(ModelError, match="openvino rounds too much, with these options"):
+        maps(bundled.model(), "grad-cam", [("openvino", options)])
 
 
 def test_an_option_that_openvino_does_not_take_is_an_error() -> None:
