@@ -64,6 +64,8 @@ def reference_links(markdown: str) -> str:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     here = page.file.src_uri
+    if here == "index.md":
+        page.meta["hide"] = ["navigation"]  # which holds this page alone; the tabs stay
     if here.startswith("reference/"):
         return markdown
     written_as = WRITTEN_AS.get(here, f"docs/{here}")

@@ -96,7 +96,7 @@ PAGES: Mapping[str, ReferencePage] = {
         "All of them derive from `OnnxCamError`, and name the thing, what was found and the way out. "
         "[Which to answer how in a service](../workers.md#a-service-for-the-files-of-strangers).",
         ("onnxcam.OnnxCamError", *(f"onnxcam.errors.{name}" for name in ERRORS.split())),
-        {"show_bases": True, "show_signature": False, "members": False},
+        {"show_bases": True, "show_signature": False, "separate_signature": False, "members": False},
     ),
 }
 """The pages by the name of their file."""
