@@ -172,6 +172,8 @@ class Isolated:
             begun.append(numbered)
             numbers.append(numbered[0])
             image, targets = numbered[1]
+            if isinstance(image, OnnxCamError):
+                return packed_request("picture", {"picture": (plain_error(image), ())})
             try:
                 return packed_request("picture", {"picture": (sendable(image, self._limits), targets)})
             except OnnxCamError as error:  # comes back in its place

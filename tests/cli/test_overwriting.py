@@ -230,3 +230,12 @@ def test_an_evaluation_replaces_its_tables_and_no_other_file(folder: Path) -> No
     Path("tables/summary.json").unlink()
     assert refused("evaluate", "results", "-o", "tables").startswith("tables/summary.csv is there")
     call("evaluate", "results", "-o", "tables", "--overwrite", "-q")
+
+
+@pytest.mark.slow
+def test_an_isolated_call_says_the_same(folder: Path) -> None:
+    explain("-q")
+    words = ["explain", "tiny.onnx", "photos", "-m", "grad-cam", "--isolated"]
+    explain("-q", "--isolated")
+    assert refused(*words, "--alpha", "0.3").startswith("photos/a.png: a.grad-cam.png is there, of another call")
+    assert call(*words, "--alpha", "0.3", "--overwrite").splitlines()[-1].startswith("2 pictures (1 replaced: ")

@@ -340,6 +340,8 @@ def test_isolated_commands_print_and_write_what_plain_ones_do(classifier_file: P
             done = onnxcam(*words, *more, cwd=folder)
             assert done.returncode == 0, done.stderr
             written = [(path.name, path.read_bytes()) for path in sorted(folder.glob("out.*"))]
+            for name, _ in written:
+                (folder / name).unlink()
             outputs.append((re.sub(r"time .*", "", done.stdout), done.stderr, written))
         assert outputs[0] == outputs[1]
     wrong = onnxcam("inspect", "none.onnx", "--isolated", cwd=folder)
