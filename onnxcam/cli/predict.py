@@ -1,7 +1,7 @@
 """`onnxcam predict`: the model's own best answers for each picture, without a map."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from onnxcam.cli.answers import answer_lines, answers_json
 from onnxcam.cli.command_options import PredictArgs
@@ -10,11 +10,12 @@ from onnxcam.cli.isolated import ran_isolated
 from onnxcam.cli.opening import opening_arguments
 from onnxcam.cli.parsing import files_of, parse_path
 from onnxcam.cli.pictures import list_pictures
-from onnxcam.cli.printing import json_list, print_lines
+from onnxcam.cli.printing import json_list, print_lines, print_note
 from onnxcam.cli.stopping import stoppable
 from onnxcam.errors import OnnxCamError, OptionError
 
 if TYPE_CHECKING:
+    from onnxcam.explainer.explainer import Explainer
     from onnxcam.outputs.saliency import ScoredTarget
 
 
@@ -33,17 +34,28 @@ def predict(args: PredictArgs) -> None:
     files_of(args.opening)
     model, (images, _) = parse_path(args.model), list_pictures(args.images, keep_going=False)
     with stoppable(), Explainer(model, **opening_arguments(args, args.labels)) as explainer:
+        _say_what_is_assumed(explainer)
+        preset = {"name": explainer.preset.name, "origin": str(explainer.preset_origin)}
         if args.json:
             with json_list() as add:
                 for image in images:
                     answers = _answers(explainer, image, args.top)
-                    add([{"image": str(image), "answers": answers_json(answers)}])
+                    add([{"image": str(image), "preset": preset, "answers": answers_json(answers)}])
         else:
             for image in images:
                 print_lines(answer_lines(str(image), _answers(explainer, image, args.top)))
 
 
-def _answers(explainer: Any, image: Path, count: int) -> "list[ScoredTarget]":
+def _say_what_is_assumed(explainer: "Explainer") -> None:
+    """On standard error, so that a program that reads the answers is not disturbed."""
+    from onnxcam.types import Source
+
+    if explainer.preset_origin.source is Source.ASSUMED:
+        name = explainer.preset.name
+        print_note(f"preprocessing assumed: {name}; if that is wrong, so are the answers: --preset")
+
+
+def _answers(explainer: "Explainer", image: Path, count: int) -> "list[ScoredTarget]":
     """Raises OnnxCamError, which names the picture."""
     try:
         return list(explainer.predict(image, count))

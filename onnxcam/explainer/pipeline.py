@@ -25,6 +25,7 @@ from onnxcam.inputs.choices import choose_inputs, fits
 from onnxcam.inputs.loader import ImageLike, ImageLoader, ModelInput
 from onnxcam.logs import module_logger
 from onnxcam.methods import gradient_free
+from onnxcam.methods.blocks import checked
 from onnxcam.methods.maps import Outcome
 from onnxcam.metrics.scorer import Scorer
 from onnxcam.network.gradients import GradientRunner
@@ -147,7 +148,9 @@ class Pipeline:
         request = self.resolve(forward, [target], progress)
         try:
             for outcomes in self.info.method.stream(request.probe):
-                yield saliencies(self.info, outcomes, request, time.perf_counter() - start)[0]
+                yield saliencies(
+                    self.info, checked(self.info.method, request.probe, outcomes), request, time.perf_counter() - start
+                )[0]
             request.probe.count.finish()
             _log_explained(self.info, request, time.perf_counter() - start)
         finally:

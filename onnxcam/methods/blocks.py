@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import OptionError, UndefinedSaliency
+from onnxcam.limits import brief
 from onnxcam.methods.equality import same
 from onnxcam.methods.fills import ZERO, Fill
 from onnxcam.methods.maps import Outcome, as_maps, rectified_sums, summed, weights_of
@@ -201,9 +202,25 @@ def _made_by_name(method: Method) -> bool:
 def run(method: Method, probe: Probe) -> list[Outcome]:
     """One Outcome for each target of the probe."""
     if method.explain is not None:
-        return method.explain(probe)
+        return checked(method, probe, method.explain(probe))
     assert method.stream is not None
-    return deque(method.stream(probe), maxlen=1)[0]
+    return checked(method, probe, (deque(method.stream(probe), maxlen=1) or [None])[0])
+
+
+def checked(method: Method, probe: Probe, outcomes: object) -> list[Outcome]:
+    """What a method returned. Raises OptionError unless it is one Outcome a target, with maps of the input's size."""
+    must = f"the method {method.name!r} must return a list with one Outcome for each of {probe.targets} targets"
+    if not isinstance(outcomes, list) or not all(isinstance(outcome, Outcome) for outcome in outcomes):
+        raise OptionError(f"{must}, not {brief(outcomes)}")
+    if len(outcomes) != probe.targets:
+        raise OptionError(f"{must}, not {len(outcomes)}")
+    for outcome in outcomes:
+        if np.shape(outcome.map) != tuple(probe.size):
+            raise OptionError(
+                f"the method {method.name!r} returned a map of the shape {np.shape(outcome.map)} for an image of "
+                f"{tuple(probe.size)} pixels; onnxcam.methods.maps.rectified() enlarges a map of the features' size"
+            )
+    return outcomes
 
 
 @dataclass(frozen=True)

@@ -144,6 +144,12 @@ def _loaded(name: str) -> tuple[Maker, Method]:
     """The maker of that name from another package, and its default method. Raises OptionError."""
     entries = tuple(entry for entry in _entry_points() if entry.name == name)
     if not entries:
+        start, _, rest = name.partition(":")
+        if rest and start in METHODS:
+            raise OptionError(
+                f"{name!r}: a method's options are given apart here: --method {start} --option {rest}; in Python "
+                f"onnxcam.method({start!r}, ...)"
+            )
         raise OptionError(f"no method is called {name!r}; {near(name, method_names())} (`onnxcam methods` lists them)")
     return _load(tuple(sys.path), name, entries)
 

@@ -67,6 +67,15 @@ def test_an_answer_is_what_its_rank_explains() -> None:
             explainer.predict("a.png", 0)
 
 
+def test_preprocessing_that_is_assumed_is_said_beside_the_answers() -> None:
+    assumed = CliRunner().invoke(app, ["predict", "tiny.onnx", "a.png"])
+    assert "preprocessing assumed: imagenet" in assumed.stderr
+    assert "preprocessing" not in assumed.stdout
+    stated = CliRunner().invoke(app, ["predict", "tiny.onnx", "a.png", "--preset", "raw", "--json"])
+    assert "preprocessing" not in stated.stderr
+    assert json.loads(stated.stdout)[0]["preset"]["name"] == "raw"
+
+
 def test_lines_for_a_reader_name_the_picture_and_the_class() -> None:
     done = CliRunner().invoke(app, ["predict", "tiny.onnx", "a.png", "--labels", "labels.txt", "--top", "1"])
     name, line = done.stdout.splitlines()

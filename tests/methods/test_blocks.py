@@ -2,7 +2,9 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -29,6 +31,10 @@ class FakeProbe:
     scored: list[Masks] = field(default_factory=list)
     expected: int = 0
     device_features: None = None
+
+    @property
+    def targets(self) -> int:
+        return len(self.answers[0])
 
     def expect(self, passes: int) -> None:
         self.expected = passes
@@ -155,3 +161,22 @@ def test_methods_without_gradients_are_those_that_need_none_and_take_any_head() 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_defaults_that_are_stated_make_the_method(name: str) -> None:
     assert METHODS[name](**defaults(name)).options == METHODS[name]().options
+
+
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        (lambda probe, outcome: outcome, "must return a list with one Outcome for each of 1 targets"),
+        (lambda probe, outcome: [], "not 0"),
+        (lambda probe, outcome: [outcome] * 2, "not 2"),
+        (lambda probe, outcome: [outcome.map], "must return a list"),
+        (lambda probe, outcome: [replace(outcome, map=outcome.map[:5, :5])], r"a map of the shape \(5, 5\)"),
+    ],
+)
+def test_what_a_method_returns_wrongly_is_said_in_a_sentence(returned: Any, said: str) -> None:
+    def explain(probe: Any) -> Any:
+        return returned(probe, rectified(probe.features[0], probe.size))
+
+    probe = SimpleNamespace(features=np.eye(3, dtype=np.float32)[None], size=(12, 12), targets=1)
+    with pytest.raises(OptionError, match=said):
+        run(Method(name="mine", paper="none", cost="none", explain=explain), cast(Any, probe))

@@ -284,8 +284,11 @@ def _naive_candidates(model: Model, chosen: Value, geometry: Geometry) -> tuple[
         why = "the last convolution comes after the features: it is part of the classifier"
     else:
         steps = [n.op_type for n in _between(output, chosen)]
+        follow = "follows" if len(steps) == 1 else "follow"
         why = "the last convolution's bare output; " + (
-            f"{', '.join(steps[:4])} still follow before the features are pooled" if steps else "it is on a side branch"
+            f"{', '.join(steps[:4])} still {follow} before the features are pooled"
+            if steps
+            else "it is on a side branch"
         )
     return (Candidate(str(output.name), shape, why),)
 
