@@ -250,6 +250,15 @@ class Score(StrEnum):
     LOGIT = "logit"
 
 
+class PictureGradient(StrEnum):
+    """A gradient of the logit on the unmasked picture, which one run can give beside the model's answer."""
+
+    FEATURES = "features"
+    IMAGE = "image"
+    GUIDED = "guided"
+    """By the image, as guided backpropagation changes it."""
+
+
 class BatchMode(StrEnum):
     """How a model takes several images in one forward pass."""
 

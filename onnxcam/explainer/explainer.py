@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
-from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -41,7 +40,7 @@ from onnxcam.inputs.choices import (
     log_preset,
     turns_boxes,
 )
-from onnxcam.inputs.graph_preset import array_notes, preset_notes
+from onnxcam.inputs.graph_preset import ArrayNotes, preset_notes
 from onnxcam.inputs.loader import ImageLike, ImageLoader, ModelInput
 from onnxcam.inputs.presets import Preset
 from onnxcam.limits import Limits, brief, is_whole
@@ -206,7 +205,7 @@ class Explainer:
         file, image = self._reader.file, self._reader.image
         info = ExplainerInfo(
             file.name, file.sha256, self.preset, self.preset_origin, self.size, self.size_origin, self.method,
-            preset_notes(file.model, image, self.preset, self.preset_origin), partial(array_notes, file.model, image),
+            preset_notes(file.model, image, self.preset, self.preset_origin), ArrayNotes(file.model, image),
             turns_boxes(file), self.labels is not None,
         )  # fmt: skip
         pipelines = tuple(Pipeline(info, self.labels, self._loader, heads) for heads in self._all_heads)
@@ -289,7 +288,7 @@ class Explainer:
         """
         if not is_whole(count) or count < 1:
             raise OptionError(f"count is a number of answers from 1 on, not {brief(count)}")
-        forward = self._forward(image, (None,), name=name, inputs=inputs)
+        forward = self._forward(image, (None,), name=name, inputs=inputs, begins=False)
         try:
             return self._pipeline.answers(forward, int(count))
         finally:
@@ -451,10 +450,14 @@ class Explainer:
         *,
         name: str | None = None,
         inputs: Mapping[str, npt.ArrayLike] | None = None,
+        begins: bool = True,
     ) -> ForwardPass:
-        """Loads a picture and runs it once, unmasked. A thread may do this ahead of the explanation."""
+        """Loads a picture and runs it once, unmasked. A thread may do this ahead of the explanation.
+
+        begins: whether an explanation follows.
+        """
         model_input, values = self._read(image, name, inputs)
-        return self._pipeline.forward(model_input, targets, values)
+        return self._pipeline.forward(model_input, targets, values, begins=begins)
 
     def _read(
         self, image: ImageLike, name: str | None, inputs: Mapping[str, npt.ArrayLike] | None

@@ -69,13 +69,15 @@ class FusedPipeline:
         targets: Sequence[TargetLike],
         inputs: Mapping[str, npt.ArrayLike],
         earlier: Sequence[ForwardPass] = (),
+        *,
+        begins: bool = False,
     ) -> ForwardPass:
-        """Runs the unmasked picture for each layer. earlier: as Pipeline.forward() takes it. Raises OnnxCamError."""
+        """Runs the unmasked picture for each layer. earlier, begins: as Pipeline.forward(). Raises OnnxCamError."""
         before = [part for each in earlier for part in (each, *each.others)]
         passes: list[ForwardPass] = []
         try:
             for pipeline in self.pipelines:
-                passes.append(pipeline.forward(model_input, targets, inputs, before))
+                passes.append(pipeline.forward(model_input, targets, inputs, before, begins=begins))
         except OnnxCamError:
             for each in passes:
                 each.release()

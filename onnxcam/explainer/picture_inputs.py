@@ -17,7 +17,7 @@ from onnxcam.errors import OptionError, PresetError
 from onnxcam.explainer.arguments import adjusted
 from onnxcam.inputs.choices import choose_inputs, choose_preset
 from onnxcam.inputs.depth import Window
-from onnxcam.inputs.graph_preset import array_notes, preset_notes
+from onnxcam.inputs.graph_preset import ArrayNotes, preset_notes
 from onnxcam.inputs.loader import ImageLoader, read_array
 from onnxcam.inputs.presets import Preset
 from onnxcam.limits import SAFE, Limits
@@ -78,7 +78,7 @@ class InputReader:
         except PresetError as error:
             raise PresetError(f"the picture of the input {name!r}: {error}; or give it as an .npy array") from None
         if prepared.is_prepared:
-            doubts = array_notes(self.file.model, image, prepared.image)
+            doubts = ArrayNotes(self.file.model, image)(prepared.image)
         notes = tuple(Note(note.code, f"the input {name!r}: {note}") for note in (*doubts, *prepared.notes))
         canonical = "NC" + "".join(image.letters)
         batch = prepared.image[None].transpose([canonical.index(letter) for letter in image.layout])

@@ -17,6 +17,7 @@ from onnxcam.explainer.heads import Heads
 from onnxcam.explainer.lockstep import run_lockstep
 from onnxcam.explainer.results import BoundRequest, ExplainerInfo, ForwardPass, ForwardResult, Head, saliencies
 from onnxcam.explainer.targets.background import background_notes
+from onnxcam.explainer.targets.classes import class_before_running
 from onnxcam.explainer.targets.detected import blank_notes
 from onnxcam.explainer.targets.kind import HeadOutput, TargetLike
 from onnxcam.explainer.targets.notes import target_notes
@@ -29,12 +30,12 @@ from onnxcam.methods.blocks import checked
 from onnxcam.methods.maps import Outcome
 from onnxcam.metrics.scorer import Scorer
 from onnxcam.network.gradients import GradientRunner
-from onnxcam.network.probe import ImageProbe, PassCount
-from onnxcam.network.selection import refused_if_not_led_back
+from onnxcam.network.probe import Computed, ImageProbe, PassCount, answer
+from onnxcam.network.selection import Detections, refused_if_not_led_back
 from onnxcam.outputs.saliency import Saliency, ScoredTarget
-from onnxcam.surgeon.analysis.anatomy import Kind
+from onnxcam.surgeon.analysis.anatomy import Kind, Logits
 from onnxcam.surgeon.graphs import masked_score
-from onnxcam.types import Image, Progress, Score, Source
+from onnxcam.types import Arrays, Features, FeaturesOnDevice, Image, Progress, Score, Source
 
 logger = module_logger(__name__)
 Explained = list[Saliency] | OnnxCamError
@@ -56,18 +57,23 @@ class Pipeline:
         targets: Sequence[TargetLike],
         inputs: Mapping[str, npt.ArrayLike],
         earlier: Sequence[ForwardPass] = (),
+        *,
+        begins: bool = False,
     ) -> ForwardPass:
         """Runs the unmasked picture once through each head that the targets need. Raises OnnxCamError.
 
         A box is looked up in the answer of its output first, which says whose scale's head it needs. earlier: forward
-        passes of the same picture for other methods, whose results serve again where the runner is the same.
+        passes of the same picture for other methods, whose results serve again where the runner is the same. begins:
+        the method follows, so the run gives the gradient that it begins with too, if it can.
         """
         known = {result.runner: result for each in earlier for result in each.results.values()}
         heads = [self.heads.head(target) for target in targets]
         results: dict[Head, ForwardResult] = {}
         try:
             for head in dict.fromkeys(heads):
-                results[head] = self._forward_head(self.heads.of(head), model_input, inputs, known)
+                runner, of_head = self.heads.of(head), [t for h, t in zip(heads, targets, strict=True) if h == head]
+                target = self._class_before_running(runner, of_head) if begins else None
+                results[head] = self._forward_head(runner, model_input, inputs, known, target)
             heads = [self._own_head(results[head], head, target) for head, target in zip(heads, targets, strict=True)]
             for head in dict.fromkeys(heads):
                 if head not in results:
@@ -209,8 +215,12 @@ class Pipeline:
         model_input: ModelInput,
         inputs: Mapping[str, npt.ArrayLike],
         known: Mapping[GradientRunner, ForwardResult] | None = None,
+        target: int | None = None,
     ) -> ForwardResult:
-        """Runs the picture, unless this runner did so for another method (known)."""
+        """Runs the picture, unless this runner did so for another method (known).
+
+        target: the class, or PREDICTION, with whose gradient the method begins, in one run; None where it does not.
+        """
         start = time.perf_counter()
         network, perturb = runner.opened.network, self.info.method.perturb
         preset_known = not model_input.is_prepared or self.info.preset_origin.source is Source.GIVEN
@@ -221,16 +231,34 @@ class Pipeline:
         replacement = perturb.replacement(model_input.image, self.info.preset)
         fill = np.asarray(replacement if replacement is not None else np.zeros_like(model_input.image), np.float32)
         if known is not None and runner in known:
-            return _refilled(known[runner], fill)
+            return replace(_refilled(known[runner], fill), is_step=target is not None)
         feeds = network.feeds(model_input.image, replacement, runner.opened.extra(choose_inputs(inputs)))
         if model_input.on_device is not None:
             network.register_device_copy(model_input.image, model_input.on_device)
         with refused_if_not_led_back(runner.opened.output):
-            features, values = network.forward(feeds)
+            features, values, computed = self._run_picture(runner, feeds, target)
             detections = runner.opened.detections(model_input.image, choose_inputs(inputs))
         seconds = time.perf_counter() - start
         forwards = 1 if detections is None else 2
-        return ForwardResult(runner, model_input, fill, feeds, features, values, seconds, forwards, detections)
+        return ForwardResult(
+            runner, model_input, fill, feeds, features, values, seconds, forwards, detections, computed,
+            is_step=target is not None,
+        )  # fmt: skip
+
+    def _run_picture(
+        self, runner: GradientRunner, feeds: Arrays, target: int | None
+    ) -> tuple[Features | FeaturesOnDevice, npt.NDArray[np.float64], Computed]:
+        """Features, scored tensor, and what the same run gave for the method."""
+        gradient = self.info.method.begins_with
+        both = answer(runner, feeds, gradient, target) if gradient is not None and target is not None else None
+        return both if both is not None else (*runner.opened.network.forward(feeds), Computed())
+
+    def _class_before_running(self, runner: GradientRunner, targets: Sequence[TargetLike]) -> int | None:
+        """The class whose gradient can come with the picture's answer; None where the method or a target needs more."""
+        if self.info.method.begins_with is None or len(targets) > 1 or not runner.answers_with_gradient:
+            return None
+        logits = runner.opened.anatomy.logits
+        return class_before_running(targets[0], self._labels(logits, None), logits.classes)
 
     def _explain_head(
         self,
@@ -290,15 +318,19 @@ class Pipeline:
         anatomy = forward.runner.opened.anatomy
         logits, scales = anatomy.logits, anatomy.scales
         detections = forward.detections
-        classes = logits.classes + (detections.first_class or 0 if detections is not None else 0)
-        fitting = self.labels is not None and fits(self.labels, replace(logits, classes=classes))
-        labels = self.labels if fitting else None
+        labels = self._labels(logits, detections)
         if labels is not None and logits.two_sided and len(labels) == 1:
             labels = (f"not {labels[0]}", labels[0])
         sides = partial(forward.runner.sides, forward.feeds) if logits.sides_output is not None else None
         placement, size = forward.model_input.placement, self.info.size
         turned = self.info.turned_boxes
         return HeadOutput(logits, forward.values, labels, size, placement, embed, detections, sides, turned, scales)
+
+    def _labels(self, logits: Logits, detections: Detections | None) -> Sequence[str] | None:
+        """The classes' names, if there are as many as the model has classes."""
+        classes = logits.classes + (detections.first_class or 0 if detections is not None else 0)
+        fitting = self.labels is not None and fits(self.labels, replace(logits, classes=classes))
+        return self.labels if fitting else None
 
 
 def _ranked(output: HeadOutput, count: int) -> list[ScoredTarget]:
@@ -316,7 +348,7 @@ def _log_explained(info: ExplainerInfo, request: BoundRequest, seconds: float) -
     logger.debug(
         "explained %r by %s on %r: %d targets, %d forward passes, %.2f s",
         request.forward.model_input.name, info.method.name, info.model, len(request.targets),
-        request.forward.forwards + request.probe.count.passes, seconds,
+        request.forward.forwards - request.forward.is_step + request.probe.count.passes, seconds,
     )  # fmt: skip
 
 

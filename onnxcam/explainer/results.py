@@ -47,7 +47,8 @@ class ForwardResult:
     features: (K,*grid). values: (numbers,) of the scored tensor, flattened. feeds: the picture and the extra inputs by
     the scoring graph's input names. seconds: duration of the forward pass with its preparation. forwards: passes of the
     picture up to here, more than one where another showed from which scale a box is, or what was detected. detections:
-    of a detector that chooses among candidates. computed: what methods computed from it that others use again.
+    of a detector that chooses among candidates. computed: what methods computed from it that others use again. is_step:
+    whether the pass is a step of the method, which alone runs the picture with its gradient at once.
     """
 
     runner: GradientRunner
@@ -60,6 +61,7 @@ class ForwardResult:
     forwards: int = 1
     detections: Detections | None = None
     computed: Computed = field(default_factory=Computed)
+    is_step: bool = False
 
     def release(self) -> None:
         """Frees the copy of this picture on the device."""
@@ -172,7 +174,7 @@ def _provenance(
         batch_mode=opened.batching.mode,
         features=tuple(forward.features.shape),
         channels=Channels(total, scored, outcome.estimated, outcome.left) if scored is not None else None,
-        forwards=count.forwards + forward.forwards,
+        forwards=count.forwards + forward.forwards - forward.is_step,
         steps=count.steps,
         seconds=seconds,
         notes=(

@@ -81,7 +81,7 @@ def explain_next(
     passes: of this picture for the methods before, whose results are used again; the new one is added, and the caller
     releases all of them. Raises OnnxCamError where the picture cannot be run at all.
     """
-    forward = explainer._pipeline.forward(model_input, targets, inputs, passes)
+    forward = explainer._pipeline.forward(model_input, targets, inputs, passes, begins=True)
     passes.append(forward)
     (explained,) = explainer._explain_batch([forward], [targets], progress=[progress])
     return explained
@@ -89,7 +89,7 @@ def explain_next(
 
 def _passes(passes: Sequence[ForwardPass], results: Sequence[Explained]) -> int:
     """Passes that were made: those of each method alone, less those that another method had made."""
-    counted, used = 0, list[ForwardResult]()
+    counted, used = 0, list[ForwardResult]()  # a pass that is a step too was counted once, as a step
     for forward, explained in zip(passes, results, strict=True):
         if isinstance(explained, OnnxCamError):
             continue
@@ -97,5 +97,5 @@ def _passes(passes: Sequence[ForwardPass], results: Sequence[Explained]) -> int:
             counted += saliency.provenance.forwards + saliency.provenance.steps
         used += [result for part in (forward, *forward.others) for result in part.results.values()]
     distinct = {id(result.computed): result for result in used}.values()
-    again = sum(result.forwards for result in used) - sum(result.forwards for result in distinct)
+    again = sum(result.forwards - result.is_step for result in used) - sum(result.forwards for result in distinct)
     return counted - again - sum(result.computed.saved for result in distinct)

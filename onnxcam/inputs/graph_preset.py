@@ -6,6 +6,7 @@ choices.py takes the preset from here where nothing else says, and a result carr
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -114,22 +115,33 @@ def preset_notes(model: Model, image: ImageInput, preset: Preset, origin: Origin
     return _range_notes(normalisation, preset, image.channels)
 
 
-def array_notes(model: Model, image: ImageInput, array: Image) -> tuple[Note, ...]:
-    """A doubt about an array that came preprocessed, where the graph normalises by itself."""
-    normalisation = _only(model, image)
-    remainder = _remainder(normalisation, image) if normalisation is not None else None
-    if remainder is None:
-        return ()
-    low, high = float(array.min()), float(array.max())
-    name = remainder.preset.name.partition("+")[0]
-    doubtful = (name == "raw" and (low < -0.5 or 0 < high <= 1)) or (name == "unit" and (low < -0.1 or high > 1.5))
-    if not doubtful:
-        return ()
-    text = (
-        f"the graph itself {remainder.part}, so it takes {remainder.takes}, but the array holds numbers from {low:.3g} "
-        f"to {high:.3g}; pass the picture, or an array of that range"
-    )
-    return (Note(NoteCode.NORMALISED_TWICE, text),)
+@dataclass(frozen=True, eq=False)
+class ArrayNotes:
+    """Notes on arrays that came preprocessed. The graph is read with the first of them."""
+
+    model: Model
+    image: ImageInput
+
+    @cached_property
+    def _remainder(self) -> Remainder | None:
+        normalisation = _only(self.model, self.image)
+        return _remainder(normalisation, self.image) if normalisation is not None else None
+
+    def __call__(self, array: Image) -> tuple[Note, ...]:
+        """A doubt about the array, where the graph normalises by itself."""
+        remainder = self._remainder
+        if remainder is None:
+            return ()
+        low, high = float(array.min()), float(array.max())
+        name = remainder.preset.name.partition("+")[0]
+        doubtful = (name == "raw" and (low < -0.5 or 0 < high <= 1)) or (name == "unit" and (low < -0.1 or high > 1.5))
+        if not doubtful:
+            return ()
+        text = (
+            f"the graph itself {remainder.part}, so it takes {remainder.takes}, but the array holds numbers from "
+            f"{low:.3g} to {high:.3g}; pass the picture, or an array of that range"
+        )
+        return (Note(NoteCode.NORMALISED_TWICE, text),)
 
 
 def _only(model: Model, image: ImageInput) -> Normalisation | None:

@@ -26,7 +26,19 @@ from onnxcam.methods.equality import same
 from onnxcam.methods.fills import ZERO, Fill
 from onnxcam.methods.maps import Outcome, as_maps, rectified_sums, summed, weights_of
 from onnxcam.methods.options import OptionValues
-from onnxcam.types import AnyMasks, Features, FeaturesOnDevice, Floats, Image, Indices, MaskForm, Masks, Score, Scores
+from onnxcam.types import (
+    AnyMasks,
+    Features,
+    FeaturesOnDevice,
+    Floats,
+    Image,
+    Indices,
+    MaskForm,
+    Masks,
+    PictureGradient,
+    Score,
+    Scores,
+)
 
 VARIES = 8 * np.finfo(np.float32).eps
 """The share of its largest number above which the extent of a feature map is more than rounding."""
@@ -128,7 +140,8 @@ class Method:
     result. One of the two is needed; explain() prefers the first. cost: forward passes, for a reader. searches: the
     method needs gradients of masked scores, step by step; a precomputed step graph can serve it. smallest_batch: the
     least number of masks, or of samples of a step, that the method scores at one time, None if they always fill the
-    network; where it is small, several images are explained together. score: what is measured. perturb: the fill where
+    network; where it is small, several images are explained together. begins_with: the gradient of the unmasked picture
+    that the method reads, which the forward pass can give too. score: what is measured. perturb: the fill where
     a mask removes pixels. form: how the masks come. options: every parameter of the function that made the method, with
     its value as a number, string, pair or None; enumerations and fills by their names. The method keeps a
     read-only copy.
@@ -144,6 +157,7 @@ class Method:
     needs: frozenset[Need] = frozenset({Need.FEATURES})
     searches: bool = False
     smallest_batch: int | None = None
+    begins_with: PictureGradient | None = None
     score: Score = Score.PROBABILITY
     perturb: Fill = ZERO
     form: MaskForm = field(default_factory=MaskForm)

@@ -12,7 +12,7 @@ from onnxcam.errors import UndefinedSaliency
 from onnxcam.methods.blocks import Method, Need, Probe, finite_features
 from onnxcam.methods.maps import Outcome, rectified
 from onnxcam.methods.options import non_negative_number
-from onnxcam.types import Doubles, Score
+from onnxcam.types import Doubles, PictureGradient, Score
 
 Combine = Callable[[Doubles, Doubles], Doubles]
 """(maps (K,h,w), gradient (K,h,w)) -> raw map (h,w)."""
@@ -43,6 +43,7 @@ def _method(name: str, paper: str, combine: Combine, options: dict[str, Any] | N
         explain=_GradientCam(combine),
         score=Score.LOGIT,
         needs=frozenset({Need.FEATURES, Need.TAIL, Need.GRADIENT}),
+        begins_with=PictureGradient.FEATURES,
         options=options or {},
     )
 

@@ -7,14 +7,13 @@ import numpy as np
 from onnxcam.methods.blocks import Method, Probe
 from onnxcam.methods.options import non_negative_integer, positive_integer, positive_number
 from onnxcam.methods.pixel_maps import AT_ONCE, largest_channel, pixel_method
-from onnxcam.types import Doubles, Note
+from onnxcam.types import Doubles, Note, PictureGradient
 
 
 def gradient() -> Method:
     """Vanilla gradient (Simonyan et al. 2014, arXiv:1312.6034, 3): |d logit / d pixel|, the largest colour."""
-    return pixel_method(
-        "gradient", "Simonyan et al. 2014, arXiv:1312.6034", "1 step (forward and gradient)", _AtTheImage(guided=False)
-    )
+    paper = "Simonyan et al. 2014, arXiv:1312.6034"
+    return _at_the_image("gradient", paper, PictureGradient.IMAGE)
 
 
 def guided_backprop() -> Method:
@@ -23,7 +22,12 @@ def guided_backprop() -> Method:
     For networks with ReLU or ReLU6; it is known to depend little on the class (Adebayo et al. 2018, arXiv:1810.03292).
     """
     paper = "Springenberg et al. 2015, arXiv:1412.6806"
-    return pixel_method("guided-backprop", paper, "1 step (forward and gradient)", _AtTheImage(guided=True))
+    return _at_the_image("guided-backprop", paper, PictureGradient.GUIDED)
+
+
+def _at_the_image(name: str, paper: str, gradient: PictureGradient) -> Method:
+    attribute = _AtTheImage(guided=gradient is PictureGradient.GUIDED)
+    return pixel_method(name, paper, "1 step (forward and gradient)", attribute, begins_with=gradient)
 
 
 @dataclass(frozen=True)

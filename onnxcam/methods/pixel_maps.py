@@ -10,7 +10,7 @@ from onnxcam.errors import UndefinedSaliency
 from onnxcam.methods.blocks import Method, Need, Probe
 from onnxcam.methods.fills import ZERO, Fill
 from onnxcam.methods.maps import Outcome, stretched
-from onnxcam.types import Doubles, Floats, Note, Score
+from onnxcam.types import Doubles, Floats, Note, PictureGradient, Score
 
 CAP = 99.0
 """Percentile at which a map of pixels is cut off: a few outliers would leave all else dark (Smilkov et al. 2017)."""
@@ -27,6 +27,7 @@ def pixel_method(
     attribute: Attribute,
     options: dict[str, Any] | None = None,
     fill: Fill = ZERO,
+    begins_with: PictureGradient | None = None,
 ) -> Method:
     """A method from a function that attributes one target's logit to the pixels."""
     return Method(
@@ -35,6 +36,7 @@ def pixel_method(
         cost=cost,
         explain=_TargetByTarget(attribute),
         needs=frozenset({Need.GRADIENT}),
+        begins_with=begins_with,
         score=Score.LOGIT,
         perturb=fill,
         options=options or {},

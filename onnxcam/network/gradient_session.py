@@ -4,7 +4,8 @@ The graph is built by gradients.py, or given by the caller. Before it returns it
 compares its score with the scoring graph's, and the samples of a batch with the same samples run alone.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from onnxcam.errors import ModelError, OutOfMemory
 from onnxcam.network.opening import OpenedModel
 from onnxcam.network.packing import IMAGE_INPUTS, select_targets
 from onnxcam.surgeon.graphs import masked_score
-from onnxcam.surgeon.graphs.score_gradient import GRADIENT, SCORE, Wrt
+from onnxcam.surgeon.graphs.score_gradient import CHOSEN, GRADIENT, SCORE, Wrt
 from onnxcam.types import Arrays, Floats, Indices, Masks, Score
 
 SCORE_TOLERANCE = 1e-2
@@ -28,6 +29,20 @@ BACKWARD_MEMORY = 3
 """Memory of a step in forward passes: what the backward pass reads is kept until then."""
 ScoreAndGradient = tuple[Floats, Floats]
 """(N,) scores and (N,...) gradients."""
+
+
+@dataclass(frozen=True, eq=False)
+class AnswerAndGradient:
+    """What one run gives of an unmasked picture.
+
+    features (1,...): in the model's own layout. logits (1,numbers): the scored tensor. target: the class whose logit
+    was differentiated. gradient (1,...): of that logit.
+    """
+
+    features: Floats
+    logits: Floats
+    target: int
+    gradient: Floats
 
 
 class GradientSession:
@@ -74,7 +89,31 @@ class GradientSession:
         gradient = in_chunks(run_chunk, indices, self.batch)
         return np.concatenate(scores), gradient
 
+    @property
+    def gives_answer(self) -> bool:
+        """Whether the graph has what answer() reads."""
+        return CHOSEN in self.session.outputs
+
+    def answer(self, feeds: Arrays, target: int) -> AnswerAndGradient:
+        """The unmasked picture's features and logits, and the gradient of a logit.
+
+        feeds: of one picture. target: a class, or PREDICTION. Raises ModelError, InferenceError.
+        """
+        outputs = (SCORE, GRADIENT, masked_score.FEATURES, masked_score.LOGITS, CHOSEN)
+        given = {**feeds, masked_score.TARGETS: np.asarray([target])}
+        mask = self.opened.network.identity_masks(1)
+        score, gradient, features, logits, chosen = self._outputs(given, mask, np.zeros(1, np.int64), outputs)
+        with self._lock:
+            if not self._score_checked:
+                self._score_checked = self._agrees({**feeds, masked_score.TARGETS: chosen}, score, gradient)
+        return AnswerAndGradient(features, logits, int(chosen[0]), gradient)
+
     def _run_samples(self, feeds: Arrays, maps: Masks, indices: Indices) -> ScoreAndGradient:
+        """Scores and gradients of the samples of these indices, in one run."""
+        score, gradient = self._outputs(feeds, maps, indices, (SCORE, GRADIENT))
+        return score, gradient
+
+    def _outputs(self, feeds: Arrays, maps: Masks, indices: Indices, outputs: Sequence[str]) -> list[Floats]:
         """Runs the samples of these indices, padded to a fixed batch."""
         count = len(indices)
         fixed = self.opened.network.fixed
@@ -90,8 +129,7 @@ class GradientSession:
         if missing:
             raise ModelError(f"the step graph has inputs that the model does not have: {', '.join(missing)}")
         read = {n: inputs[n] for n in self.session.inputs}
-        score, gradient = self.session.run([SCORE, GRADIENT], read, pictures=len(indices))
-        return score[:count], gradient[:count]
+        return [output[:count] for output in self.session.run(outputs, read, pictures=len(indices))]
 
     def _check_score(self, feeds: Arrays) -> bool:
         """Compares the unmasked image's score with the scoring graph's.
@@ -99,10 +137,13 @@ class GradientSession:
         Returns False, to check again later, where the model itself gives no finite number. Raises ModelError where the
         scores differ.
         """
+        mask = self.opened.network.identity_masks(1)
+        return self._agrees(feeds, *self._run_samples(feeds, mask, np.zeros(1, np.int64)))
+
+    def _agrees(self, feeds: Arrays, scores: Floats, gradient: Floats) -> bool:
+        """_check_score() of what the graph gave for the unmasked image."""
         network = self.opened.network
-        mask = network.identity_masks(1)
-        scores, gradient = self._run_samples(feeds, mask, np.zeros(1, np.int64))
-        expected, largest = network.reference_score(feeds, mask, self.score)
+        expected, largest = network.reference_score(feeds, network.identity_masks(1), self.score)
         if not np.isfinite(expected):
             return False
         if scores.shape != (1,) or gradient.shape[1:] != self._sample_shape():

@@ -8,16 +8,17 @@ caller gives.
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from onnxcam.engine.session import Session
-from onnxcam.errors import ModelError, UndefinedSaliency
+from onnxcam.errors import MissingGradient, ModelError, UndefinedSaliency
 from onnxcam.network.box_output import BoxOutput
 from onnxcam.network.dry_run import noise
-from onnxcam.network.gradient_session import GradientSession, ScoreAndGradient
+from onnxcam.network.gradient_session import AnswerAndGradient, GradientSession, ScoreAndGradient
 from onnxcam.network.opening import OpenedModel
 from onnxcam.network.packing import select_targets
 from onnxcam.network.ranked_scorer import RankedScorer
@@ -30,15 +31,24 @@ from onnxcam.surgeon.analysis.tracing import build_tracer
 from onnxcam.surgeon.autodiff.driver import MissingRule
 from onnxcam.surgeon.autodiff.rules.guided import GuidedRules
 from onnxcam.surgeon.graphs import masked_score, score_gradient
-from onnxcam.surgeon.graphs.score_gradient import GRADIENT, SCORE, Traces, Wrt, wrt_tensor
+from onnxcam.surgeon.graphs.score_gradient import GRADIENT, SCORE, Traces, Wrt, with_prediction, wrt_tensor
 from onnxcam.surgeon.ir import Model
 from onnxcam.surgeon.loading import ModelFile
 from onnxcam.surgeon.passes.opset import blank_weights
-from onnxcam.surgeon.passes.single_precision import convert_to_single_precision
-from onnxcam.types import Arrays, Floats, Masks, Note, NoteCode, Score
+from onnxcam.surgeon.passes.quantised import is_quantised
+from onnxcam.surgeon.passes.single_precision import computes_in_single_precision, convert_to_single_precision
+from onnxcam.types import Arrays, Floats, Masks, Note, NoteCode, PictureGradient, Score
 
 FLOAT, INT64 = 1, 7
 """ONNX's codes of these types."""
+ANSWER = (masked_score.FEATURES, masked_score.LOGITS)
+"""Outputs of the scoring graph from which a picture's targets are resolved."""
+BY = {
+    PictureGradient.FEATURES: (Wrt.FEATURES, False),
+    PictureGradient.IMAGE: (Wrt.IMAGE, False),
+    PictureGradient.GUIDED: (Wrt.IMAGE, True),
+}
+"""The tensor to differentiate by, and whether as guided backpropagation does."""
 
 
 def step_graph(
@@ -164,8 +174,34 @@ class GradientRunner:
         backpropagation changes it. Raises MissingGradient, ModelError, InferenceError, and UndefinedSaliency for guided
         backpropagation without a ReLU.
         """
-        session = self._sessions.get((score, wrt, guided), lambda: self._open_session(score, wrt, guided))
-        return session.run(feeds, maps, check_feeds)
+        return self._session(score, wrt, guided).run(feeds, maps, check_feeds)
+
+    def answer(self, feeds: Arrays, gradient: PictureGradient, target: int) -> AnswerAndGradient | None:
+        """The unmasked picture's answer and a gradient of it, in one run. target: a class, or PREDICTION.
+
+        None where two runs are needed: for what is no class, where the gradient is computed in another precision or on
+        another device than the answer, and where there is no gradient, which gradient() then explains. Raises
+        ModelError, InferenceError.
+        """
+        if not self.answers_with_gradient:
+            return None
+        try:
+            session = self._session(Score.LOGIT, *BY[gradient])
+        except (MissingGradient, UndefinedSaliency):
+            return None
+        return session.answer(feeds, target)
+
+    @cached_property
+    def answers_with_gradient(self) -> bool:
+        """Whether one run can give the answer and a gradient of it, where there is one."""
+        opened = self.opened
+        logits, model = opened.anatomy.logits, opened.model
+        a_class = logits.kind is Kind.CLASSES and not logits.two_sided and opened.selection is None
+        same = computes_in_single_precision(model, opened.anatomy.image.name) and not is_quantised(model)
+        return a_class and same and opened.network.provider == "cpu"
+
+    def _session(self, score: Score, wrt: Wrt, guided: bool) -> GradientSession:
+        return self._sessions.get((score, wrt, guided), lambda: self._open_session(score, wrt, guided))
 
     @property
     def notes(self) -> tuple[Note, ...]:
@@ -189,9 +225,14 @@ class GradientRunner:
 
     def _open_session(self, score: Score, wrt: Wrt, guided: bool) -> GradientSession:
         given, opened = self._step if wrt is Wrt.MAPS else None, self.opened
+        with_answer = self.answers_with_gradient and wrt is not Wrt.MAPS and score is Score.LOGIT
 
         def graph() -> bytes:
-            return given if given is not None else ir.to_bytes(step_graph(opened, score, wrt, guided=guided))
+            if given is not None:
+                return given
+            if with_answer:
+                return ir.to_bytes(with_prediction(step_graph(opened, score, wrt, guided=guided, keep=ANSWER)))
+            return ir.to_bytes(step_graph(opened, score, wrt, guided=guided))
 
         return GradientSession(opened, graph, score, wrt, self._activation_bytes())
 

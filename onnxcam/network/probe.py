@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from onnxcam.network.gradients import GradientRunner
 from onnxcam.network.packing import MaskRequest, group_by_extra_inputs, join_targets, select_targets
@@ -26,6 +27,7 @@ from onnxcam.types import (
     Image,
     Indices,
     Masks,
+    PictureGradient,
     Progress,
     Score,
     Scores,
@@ -85,12 +87,21 @@ class PassCount:
 class Computed:
     """What one method computed of an unmasked picture, for other methods of the same network. Threads may share it.
 
-    saved: passes that were not made because their result was here.
+    saved: passes that were not made because their result was here. first: gradients that the forward pass of the
+    picture gave, by their key; not to be changed.
     """
 
     saved: int = 0
+    first: Mapping[Hashable, Floats] = field(default_factory=dict)
     _arrays: dict[Hashable, Floats] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def given(self, key: Hashable) -> Floats | None:
+        """The gradient of that key, if the forward pass gave it, which saves a step."""
+        with self._lock:
+            gradient = self.first.get(key)
+            self.saved += gradient is not None
+            return gradient
 
     def get(self, key: Hashable, passes: int, compute: Callable[[], Floats]) -> Floats:
         """The array of that key, which compute() makes in so many passes if it is not there yet; not to be changed."""
@@ -170,10 +181,20 @@ class ImageProbe:
 
     def feature_gradient(self) -> Floats:
         targets = select_targets(self.feeds, np.arange(self.targets))
-        key = tuple((name, array.shape, array.tobytes()) for name, array in sorted(targets.items()))
+        first = self._first_gradient(PictureGradient.FEATURES, targets)
+        if first is not None:
+            return first
+        key = gradient_key(PictureGradient.FEATURES, targets)
         gradient = self.computed.get(key, self.targets, lambda: self._feature_gradient({**self.feeds, **targets}))
         self.count.add_steps(self.targets)
         return gradient
+
+    def _first_gradient(self, gradient: PictureGradient, targets: Arrays) -> Floats | None:
+        """The gradient for these targets, if the forward pass of the picture gave it; that pass counts as a step."""
+        first = self.computed.given(gradient_key(gradient, targets))
+        if first is not None:
+            self.count.add_steps(1)
+        return first
 
     def _feature_gradient(self, feeds: Arrays) -> Floats:
         masks = self.network.identity_masks(self.targets)
@@ -183,10 +204,14 @@ class ImageProbe:
         return self.network.anatomy.features.to_channels(gradient)
 
     def image_gradient(self, images: Floats, targets: Indices, *, guided: bool = False) -> tuple[Floats, Floats]:
-        network = self.network
+        network, target_feeds = self.network, select_targets(self.feeds, targets)
+        if len(images) == 1 and np.array_equal(images[0], self.image):
+            first = self._first_gradient(PictureGradient.GUIDED if guided else PictureGradient.IMAGE, target_feeds)
+            if first is not None:
+                return self.original(Score.LOGIT)[targets], first
         feeds = {
             **self.feeds,
-            **select_targets(self.feeds, targets),
+            **target_feeds,
             masked_score.IMAGE: network.batch_to_model_layout(images),
         }
         logits, gradient = self.runner.gradient(
@@ -213,6 +238,34 @@ class ImageProbe:
                 moved = image if shift is None or not any(shift) else np.roll(image, tuple(shift), axes)
                 rolled[name] = network.to_model_layout(moved)
         return rolled
+
+
+def gradient_key(gradient: PictureGradient, targets: Arrays) -> Hashable:
+    """What a gradient of the unmasked picture is stored under. targets: the feeds of its targets."""
+    return gradient, *((name, array.shape, array.tobytes()) for name, array in sorted(targets.items()))
+
+
+def answer(
+    runner: GradientRunner, feeds: Arrays, gradient: PictureGradient, target: int
+) -> tuple[Features, npt.NDArray[np.float64], Computed] | None:
+    """(feature maps (K,*grid), scored tensor (numbers,), the gradient) of the unmasked picture, in one run.
+
+    target: a class, or PREDICTION. None where GradientRunner.answer() gives none. Raises what that raises, and
+    UndefinedSaliency where the model's answer is NaN.
+    """
+    network, result = runner.opened.network, runner.answer(feeds, gradient, target)
+    if result is None:
+        return None
+    features = network.anatomy.features
+    values = network.checked_logits(feeds, result.logits)
+    slope = (
+        features.to_channels(result.gradient)
+        if gradient is PictureGradient.FEATURES
+        else network.batch_from_model_layout(result.gradient)
+    )
+    slope.setflags(write=False)
+    key = gradient_key(gradient, {masked_score.TARGETS: np.asarray([result.target], np.int64)})
+    return features.to_channels(result.features)[0], values, Computed(first={key: slope})
 
 
 def scores(probes: Sequence[ImageProbe], masks: Sequence[AnyMasks], score: Score) -> list[Scores]:

@@ -191,12 +191,16 @@ class Network:
         else:
             features, logits = self.run(feeds, self.identity_masks(1), [masked_score.FEATURES, masked_score.LOGITS])
             maps = self.anatomy.features.to_channels(features)[0]
+        return maps, self.checked_logits(feeds, logits)
+
+    def checked_logits(self, feeds: Arrays, logits: Floats) -> npt.NDArray[np.float64]:
+        """(numbers,) the first row of LOGITS (N,numbers). Releases the feeds and raises UndefinedSaliency for NaN."""
         if not np.isfinite(logits[0]).all():
             self.release(feeds)
             raise UndefinedSaliency(
                 "the model's logits are NaN or infinite on this picture; check the preprocessing, or the weights"
             )
-        return maps, logits[0].astype(np.float64)
+        return np.asarray(logits[0], np.float64)
 
     def identity_masks(self, count: int) -> Masks:
         """Masks (count,1,*grid) that keep the image as it is. A constant map normalises to a mask of ones."""

@@ -15,6 +15,7 @@ from onnxcam.inputs.labels import find_class, several
 from onnxcam.limits import brief, is_whole
 from onnxcam.outputs.saliency import ScoredTarget
 from onnxcam.surgeon.analysis.anatomy import Kind
+from onnxcam.surgeon.graphs.score_gradient import PREDICTION
 
 T = TypeVar("T")
 
@@ -55,6 +56,23 @@ def class_index(target: ClassLike, scores: npt.NDArray[np.float64], labels: Sequ
     if not 0 <= target < len(scores):
         raise TargetError(f"target {brief(target)} is out of range: the model has the classes 0 to {len(scores) - 1}")
     return int(target)
+
+
+def class_before_running(target: object, labels: Sequence[str] | None, classes: int) -> int | None:
+    """The index of a class that is named without the model's scores, PREDICTION for the best one.
+
+    None for what is no class, for the second best and so on, and for what class_index() refuses.
+    """
+    if isinstance(target, ScoredTarget):
+        target = target.index if target.kind == Kind.CLASSES else target
+    if is_best(target):
+        return PREDICTION
+    if is_rank(target) or not isinstance(target, int | np.integer | str):
+        return None
+    try:
+        return class_index(target, np.zeros(classes), labels)  # type: ignore[arg-type]
+    except TargetError:
+        return None
 
 
 def is_rank(target: object) -> bool:

@@ -5,8 +5,8 @@ order. NumPy reorders arrays here; surgeon/graphs/device_kernels.py builds the s
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -63,7 +63,8 @@ class CellOrder:
         return np.flip(maps, tuple(2 + side for side in self.mirrored)) if self.mirrored else maps
 
 
-def cell_order(axes: Axes, shape: Sequence[int]) -> CellOrder:
+@lru_cache(256)
+def cell_order(axes: Axes, shape: tuple[int, ...]) -> CellOrder:
     """The order of the cells in a tensor with these axes and this shape, the batch first."""
     extra = None
     factors: list[tuple[Factor, bool]] = []  # with whether the axis lists cells

@@ -5,7 +5,8 @@ logit or the probability of each sample's target, and GRADIENT (N,...). Row i of
 with respect to sample i of the tensor that Wrt names: the maps (N,1,*grid), the image (N,C,*size) or the feature tensor
 (N,...). A user can give such a graph as a file (`onnxcam explain --step FILE`); it has the same inputs and outputs.
 
-make_differentiable() prepares the scoring graph, step_model() adds the gradient with autodiff.
+make_differentiable() prepares the scoring graph, step_model() adds the gradient with autodiff. with_prediction() lets a
+target below zero stand for the predicted class, so that one run gives a picture's answer and the answer's gradient.
 """
 
 from collections.abc import Collection, Mapping
@@ -23,13 +24,15 @@ from onnxcam.surgeon.analysis.anatomy import Anatomy
 from onnxcam.surgeon.analysis.tracing import Trace
 from onnxcam.surgeon.autodiff.driver import MissingRule, complaint, gradients, missing_rules
 from onnxcam.surgeon.autodiff.rules.registry import Ops, Rule
-from onnxcam.surgeon.builder import publish
-from onnxcam.surgeon.graphs.masked_score import IMAGE, MAPS
+from onnxcam.surgeon.builder import Builder, publish
+from onnxcam.surgeon.graphs.masked_score import IMAGE, LOGITS, MAPS, TARGETS, rewire, tensor_named
 from onnxcam.surgeon.ir import Model, Value, edit
 from onnxcam.surgeon.passes.opset import decompose_operators, raise_opset
 from onnxcam.types import Arrays
 
-SCORE, GRADIENT = "onnxcam/score", "onnxcam/gradient"
+SCORE, GRADIENT, CHOSEN = "onnxcam/score", "onnxcam/gradient", "onnxcam/chosen"
+PREDICTION = -1
+"""The target that with_prediction() makes the predicted class."""
 
 
 class Wrt(StrEnum):
@@ -139,4 +142,18 @@ def step_model(
     for tensor, name, shape in ((scores, SCORE, dims[:1]), (gradient, GRADIENT, dims)):
         publish(copy, ops.build("Identity", tensor, name=name), onnx_ir.DataType.FLOAT, shape)
     copy.graph.outputs.extend(kept)
+    return ir.tidy(copy)
+
+
+def with_prediction(step: Model) -> Model:
+    """A copy of a step graph of classes in which PREDICTION is the class with the largest of LOGITS, an output of it.
+
+    One more output, CHOSEN (N,) int64, says which classes were scored.
+    """
+    copy = edit(step)
+    b, targets = Builder(copy, "onnxcam/prediction"), tensor_named(copy, TARGETS)
+    best = b("ArgMax", tensor_named(copy, LOGITS), axis=1, keepdims=0)
+    chosen = b("Where", b("Less", targets, b.constant(0, np.int64)), best, targets)
+    rewire(targets, chosen)
+    publish(copy, b("Identity", chosen, name=CHOSEN), onnx_ir.DataType.INT64, ["rows"])
     return ir.tidy(copy)

@@ -5,7 +5,7 @@ No pass: locate() checks the feature tensor with it, expose_features() and graph
 
 from onnxcam.errors import ModelError
 from onnxcam.surgeon.builder import Builder
-from onnxcam.surgeon.ir import Value, ancestors, constant
+from onnxcam.surgeon.ir import Model, Value, ancestors, constant
 
 SCALE_AT = {
     "QuantizeLinear": 1, "QLinearConv": 6, "QLinearMatMul": 6, "QLinearAdd": 6, "QLinearMul": 6, "QLinearConcat": 0,
@@ -32,6 +32,12 @@ def scale_of(value: Value) -> tuple[Value, Value | None] | None:
     scale = node.inputs[at] if at < len(node.inputs) else None
     zero = node.inputs[at + 1] if at + 1 < len(node.inputs) else None
     return (scale, zero) if scale is not None else None
+
+
+def is_quantised(model: Model) -> bool:
+    """Whether any node quantises or computes with integers of 8 bits."""
+    integers = {*SCALE_AT, "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger"}
+    return any(node.op_type in integers for node in model.graph)
 
 
 def check_dequantisable(value: Value) -> None:

@@ -42,6 +42,21 @@ def convert_to_single_precision(model: Model, image: str) -> Model:
     return copy
 
 
+def computes_in_single_precision(model: Model, image: str) -> bool:
+    """Whether convert_to_single_precision() changes no number: nothing is of another type but weights that are cast."""
+    graph = model.graph
+    inputs = any(
+        v.dtype in OTHER_FLOATS or (v.name == image and v.dtype != onnx_ir.DataType.FLOAT) for v in graph.inputs
+    )
+    nodes = any(_named_type(n) in OTHER_FLOATS or any(t.dtype in OTHER_FLOATS for _, t in _tensors(n)) for n in graph)
+    stored = [v for v in graph.initializers.values() if v.dtype in OTHER_FLOATS]
+    return (
+        not inputs
+        and not nodes
+        and all(_named_type(u.node) == onnx_ir.DataType.FLOAT for v in stored for u in v.uses())
+    )
+
+
 def convert_to_float32(model: Model, types: Collection[onnx_ir.DataType]) -> Model | None:
     """Converts the tensors of these float types to float32, those of subgraphs too; None where there are none."""
     graphs = [model.graph, *model.graph.subgraphs()]
