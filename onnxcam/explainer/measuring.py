@@ -180,7 +180,7 @@ class Again:
         self._check_origin()
         there = replace(self.model_input, image=np.asarray(image, np.float32), on_device=None)
         try:
-            forward = self.explainer._pipeline.forward(there, [self.target], self.inputs)
+            forward = self.explainer._pipeline.forward(there, [self.target], self.inputs, begins=True)
             (explained,) = self.explainer._explain_batch([forward], [[self.target]], progress=[self.progress])
         except TargetError as error:  # the image has no such region
             raise UndefinedSaliency(str(error)) from error

@@ -1,6 +1,7 @@
 """SingleFlight: each value is made once, by one thread, and making one blocks nothing else."""
 
 import threading
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -94,10 +95,10 @@ def test_building_one_gradient_blocks_no_other_and_not_the_end(monkeypatch: pyte
     maps = np.asarray(feeds.pop("onnxcam/maps"), np.float32)
     gate, built = Gate(), gradients.step_graph
 
-    def slow(*arguments: object, guided: bool = False) -> object:
+    def slow(*arguments: object, guided: bool = False, keep: Collection[str] = ()) -> object:
         if Wrt.IMAGE in arguments:
             gate()
-        return built(*arguments, guided=guided)  # type: ignore[arg-type]
+        return built(*arguments, guided=guided, keep=keep)  # type: ignore[arg-type]
 
     monkeypatch.setattr(gradients, "step_graph", slow)
 

@@ -6,6 +6,7 @@
 Parts, each of which `--only` runs alone (they are in gradient_parts/):
 
     cost       a step (score and gradient) / a forward pass; a step in PyTorch eager / a step
+    warm       Grad-CAM by an Explainer that is warm / one run of its graph
     building   seconds to build the gradient graph of an opened model
     search     a complete Opti-CAM: PyTorch eager / onnxcam; four pictures in one batch / one by one
     parity     the search against the same search in PyTorch: coefficients and score
@@ -33,12 +34,12 @@ import torch
 from gradient_parts.numbers import MOST_PICTURES, parity, quality
 from gradient_parts.peer import muppet
 from gradient_parts.precision import precision
-from gradient_parts.speed import building, cost, search
+from gradient_parts.speed import building, cost, search, warm
 from gradient_parts.subjects import THREADS
 from table import Rows, save, show
 
 PARTS: dict[str, Callable[[argparse.Namespace], Rows]] = {
-    "cost": cost, "building": building, "search": search, "parity": parity, "quality": quality,
+    "cost": cost, "warm": warm, "building": building, "search": search, "parity": parity, "quality": quality,
     "precision": precision, "muppet": muppet,
 }  # fmt: skip
 

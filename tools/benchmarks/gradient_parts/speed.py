@@ -1,4 +1,4 @@
-"""The parts cost (of one step), building (of the gradient graph) and search (a complete Opti-CAM)."""
+"""The parts cost (of one step), warm (a Grad-CAM), building (of the gradient graph) and search (an Opti-CAM)."""
 
 import argparse
 from functools import partial
@@ -13,11 +13,12 @@ from gradient_parts.searches import RATE, STEPS
 from gradient_parts.subjects import THREADS, explainer, lite0, opened, subjects
 from gradient_parts.timing import Case, samples
 from onnxcam.engine.session import Session
+from onnxcam.explainer.explainer import opened_model
 from onnxcam.inputs.bundled import model, pictures
-from onnxcam.network.gradients import noise_feeds, step_graph
+from onnxcam.network.gradients import ANSWER, noise_feeds, step_graph
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.graphs.masked_score import IMAGE, MAPS
-from onnxcam.surgeon.graphs.score_gradient import GRADIENT, SCORE, Wrt
+from onnxcam.surgeon.graphs.score_gradient import GRADIENT, SCORE, Wrt, with_prediction
 from onnxcam.types import Score
 
 
@@ -43,6 +44,27 @@ def cost(arguments: argparse.Namespace) -> Rows:
         rows.append(row(f"{subject.name}: PyTorch / step", [times.ratio("PyTorch", "step")], subject.eager, note))
         model_.network.close()
     return rows
+
+
+def warm(arguments: argparse.Namespace) -> Rows:
+    """A Grad-CAM of an Explainer that is warm, over one run of its graph; of a tensor and of an array of pixels."""
+    with explainer(onnxcam.grad_cam(), model()) as explain:
+        model_ = opened_model(explain)
+        graph = with_prediction(step_graph(model_, Score.LOGIT, Wrt.FEATURES, keep=ANSWER))
+        session = Session(ir.to_bytes(graph), ("cpu",), THREADS)
+        feeds = {name: array for name, array in noise_feeds(model_, 1).items() if name in session.inputs}
+        pixels = np.random.default_rng(0).integers(0, 256, (224, 224, 3)).astype(np.uint8)
+        tensor = explain.prepare(pixels).image
+        explain(tensor)
+        cases: dict[str, Case] = {
+            "run": partial(session.run, session.outputs, feeds),
+            "of a tensor": lambda: explain(tensor),
+            "of pixels": lambda: explain(pixels),
+        }
+        times = samples(cases, 4 * arguments.samples, arguments.patience)
+        session.close()
+    rows = [(f"Grad-CAM {case} / a run of its graph", times.ratio(case, "run")) for case in list(cases)[1:]]
+    return [row(name, [ratio], "<= 1.1", times.note()) for name, ratio in rows]
 
 
 def building(arguments: argparse.Namespace) -> Rows:
