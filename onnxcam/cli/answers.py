@@ -11,12 +11,16 @@ COUNT = 5
 
 
 def answer_lines(picture: str, answers: "Sequence[ScoredTarget]") -> list[str]:
-    """The picture, and a line of each answer: its rank, probability (of an element the number), index and name."""
+    """The picture, and a line of each answer: its rank, probability (of an element the number), class and name.
+
+    Of what is no class, the index stands for the class.
+    """
     lines = [picture]
     for rank, one in enumerate(answers, start=1):
         label = f"  {one.label}" if one.label is not None else ""
         box = f"  at {', '.join(f'{side:.1f}' for side in one.box)}" if one.box is not None else ""
-        lines.append(f"  {rank:>2}  {_value(one):>8}  {one.index:>5}{label}{box}")
+        number = one.class_index if one.class_index is not None else one.index
+        lines.append(f"  {rank:>2}  {_value(one):>8}  {number:>5}{label}{box}")
     return lines
 
 
@@ -26,11 +30,13 @@ def short_answers(answers: "Sequence[ScoredTarget]") -> str:
 
 
 def answers_json(answers: "Sequence[ScoredTarget]") -> list[dict[str, Any]]:
-    """The answers as JSON. box: left, top, right, bottom in pixels of the picture, null without one."""
+    """The answers as JSON, in the words of a record's target; probability is null where the number is none."""
     return [
         {
-            "rank": rank, "index": one.index, "label": one.label, "probability": one.probability,
-            "logit": one.logit, "kind": one.kind, "box": list(one.box) if one.box is not None else None,
+            "rank": rank, "index": one.index, "label": one.label,
+            "probability": one.probability if one.is_probability else None, "value": one.logit,
+            "kind": one.kind, "box": list(one.box) if one.box is not None else None,
+            "class_index": one.class_index, "class_label": one.class_label, "box_number": one.box_number,
         }
         for rank, one in enumerate(answers, start=1)
     ]  # fmt: skip

@@ -53,6 +53,11 @@ def name_of(source: FileSource) -> str:
     return name if name.isprintable() and name else repr(name)
 
 
+def is_stand_in(name: str) -> bool:
+    """Whether a picture is called this because it has no name: '<bytes>', '<file>', '<array 3x224x224>'."""
+    return name.startswith("<") and name.endswith(">")
+
+
 def path_of(source: str | os.PathLike[str]) -> str:
     """A path as text. Raises PictureError for an object that says it is one and gives none."""
     try:

@@ -43,10 +43,11 @@ class Explanations(list[Saliency]):
     def to_rows(self) -> list[dict[str, Any]]:
         """A row of plain values for each map: what was explained, how, and where the map is highest.
 
-        probability is None where the model's own number is no probability. hidden: the share of the picture that the
-        model did not see. peak_x, peak_y: the middle of the highest pixel, in pixels of the picture, or of the model's
-        input for an image that came preprocessed; None for a map that is not of height and width. area: the share of
-        the pixels that are at least half as salient as the highest. sha256: of the map's numbers.
+        index: as of ScoredTarget; class_index: the class, also of a box. probability is None where the model's own
+        number is no probability. hidden: the share of the picture that the model did not see. peak_x, peak_y: the
+        middle of the highest pixel, in pixels of the picture, or of the model's input for an image that came
+        preprocessed; None for a map that is not of height and width. area: the share of the pixels that are at least
+        half as salient as the highest. sha256: of the map's numbers.
         """
         from onnxcam.outputs.rows import row
 

@@ -135,6 +135,9 @@ def _target(target: ScoredTarget) -> dict[str, Any]:
         "box": target.box,
         "outline": target.outline,
         "step": target.step,
+        "class_index": target.class_index,
+        "class_label": target.class_label,
+        "box_number": target.box_number,
     }
 
 

@@ -18,6 +18,7 @@ def row(saliency: Saliency) -> dict[str, Any]:
         "image": provenance.image,
         "target": target.name,
         "index": target.index,
+        "class_index": target.class_index,
         "kind": target.kind,
         "probability": target.probability if target.is_probability else None,
         "value": target.logit,

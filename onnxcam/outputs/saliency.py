@@ -46,7 +46,9 @@ class ScoredTarget:
     probability too is the number itself. box: of a detector's box and of a region, (left, top, right, bottom) in pixels
     of the upright picture, or of the model's input for an image that came preprocessed; a detector's may reach beyond
     the picture. None for other kinds, and where it is not known. outline: polygons around a mask and around a box that
-    is turned, in the same pixels.
+    is turned, in the same pixels. box_class, box_label: the class of a detector's box, from 0, and its name; None where
+    the model does not tell which class the number is of. box_number: the box as Box(...) takes it, its place in the
+    table or in the model's list of detections; None where no detection is of it.
 
     An Explainer takes it as a target again, for any picture, if its model has an output of that name (any model, where
     output is None). A mask and a similarity's reference are not kept, so they have to be passed again.
@@ -64,6 +66,23 @@ class ScoredTarget:
     outline: Outline = ()
     step: int | str | None = None
     quantity: bool = False
+    box_class: int | None = None
+    box_label: str | None = None
+    box_number: int | None = None
+
+    @property
+    def class_index(self) -> int | None:
+        """The class, from 0; None where no class is scored: elements, embeddings, quantities, all steps together."""
+        if self.kind == "boxes":
+            return self.box_class
+        return self.index if self.is_probability and self.step != ALL_STEPS else None
+
+    @property
+    def class_label(self) -> str | None:
+        """The class's own name, without box or step; None without labels and where no class is scored."""
+        if self.kind == "boxes":
+            return self.box_label
+        return self.label if self.class_index is not None else None
 
     @property
     def is_probability(self) -> bool:

@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 from command import write_photos
+from doc_files import DETECTOR
 from small_models import CLASSIFIER, filled
 from typer.testing import CliRunner
 
@@ -48,6 +49,7 @@ def test_the_answers_are_those_of_the_runtime_in_their_order() -> None:
         assert [one["index"] for one in record["answers"]] == order.tolist()
         assert [one["rank"] for one in record["answers"]] == [1, 2, 3, 4, 5]
         assert record["answers"][0]["label"] == ["ant", "bee", "cat", "dog", "elk"][order[0]]
+        np.testing.assert_allclose([one["value"] for one in record["answers"]], scores[order], rtol=1e-5)
         exponents = np.exp(scores - scores.max())
         np.testing.assert_allclose(
             [one["probability"] for one in record["answers"]], (exponents / exponents.sum())[order], rtol=1e-5
@@ -82,6 +84,25 @@ def test_lines_for_a_reader_name_the_picture_and_the_class() -> None:
     assert name == "a.png"
     assert line.split()[0] == "1"
     assert line.split()[-1] in ("ant", "bee", "cat", "dog", "elk")
+
+
+def test_of_a_box_the_class_is_printed_and_its_number_is_no_probability(folder: Path) -> None:
+    (folder / "few.txt").write_text("fork\nspoon\ntable\n")
+    onnx.save(filled(DETECTOR, check=False), "boxes.onnx")
+    words = ["predict", "boxes.onnx", "a.png", "--preset", "raw", "--labels", "few.txt", "--top", "1"]
+    lines = CliRunner().invoke(app, words).stdout.splitlines()
+    (record,) = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
+    (answer,) = record["answers"]
+    with Explainer("boxes.onnx", "grad-cam", preset="raw", providers=["cpu"]) as explainer:
+        image = explainer.prepare("a.png").image
+    session = onnxruntime.InferenceSession("boxes.onnx", providers=["CPUExecutionProvider"])
+    table = session.run(None, {session.get_inputs()[0].name: image[None]})[0][0]
+    score = table[4 + answer["class_index"], answer["box_number"]]
+    assert answer["class_label"] == ["fork", "spoon", "table"][answer["class_index"]]
+    assert (answer["probability"], answer["kind"]) == (None, "boxes")
+    assert answer["value"] == pytest.approx(float(score), rel=1e-5)
+    assert answer["index"] == np.ravel_multi_index((4 + answer["class_index"], answer["box_number"]), table.shape)
+    assert lines[1].split()[1:3] == [f"{score:.4f}", str(answer["class_index"])]
 
 
 def test_a_broken_picture_is_named(folder: Path) -> None:

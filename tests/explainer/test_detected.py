@@ -69,6 +69,7 @@ def test_a_number_names_a_row_of_the_models_own_list() -> None:
         target = explain(model, Box(i)).target
         assert target.logit == pytest.approx(float(best[i]))
         assert target.label == f"class {labels[i]} in detection {i}"
+        assert (target.class_index, target.class_label, target.box_number) == (labels[i], None, i)
 
 
 def test_a_class_means_its_best_detection() -> None:
@@ -78,6 +79,11 @@ def test_a_class_means_its_best_detection() -> None:
         (saliency,) = e.explain(picture()[0], "nut")
     assert saliency.target.logit == pytest.approx(float(best[labels == 1].max()))
     assert saliency.target.name.startswith("nut in detection ")
+    target = saliency.target
+    assert (target.class_index, target.class_label) == (1, "nut")
+    with explainer(model, "grad-cam") as e:
+        again = e(picture()[0], Box(target.box_number, target.class_index)).target  # type: ignore[arg-type]
+    assert again.index == target.index
 
 
 def test_the_rank_of_a_class_is_that_of_its_best_detection() -> None:

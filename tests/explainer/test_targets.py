@@ -73,6 +73,7 @@ def test_boxes_are_ranked_after_non_maximum_suppression() -> None:
     assert list(zip(rows.tolist(), columns.tolist(), strict=True)) == [(5, 0), (4, 2), (5, 0), (5, 1), (6, 3)]
     assert [t.logit for t in scored] == [0.9, 0.7, 0.9, 0.8, 0.6]
     assert scored[1].name == "cat in box 2"
+    assert [(t.class_index, t.class_label, t.box_number) for t in scored[1:3]] == [(0, "cat", 2), (1, "dog", 0)]
 
 
 def test_a_table_with_boxes_first_has_an_objectness_column() -> None:

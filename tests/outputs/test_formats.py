@@ -70,6 +70,9 @@ def reads_json(data: bytes, one: Saliency) -> np.ndarray:
         "box": None,
         "outline": [],
         "step": one.target.step,
+        "class_index": 281,
+        "class_label": one.target.label,
+        "box_number": None,
     }
     assert values["score"] == 3.5
     if one.placement is None:

@@ -162,7 +162,7 @@ def test_an_unknown_field_or_a_missing_one_does_not_fit() -> None:
 
 LATER = {
     "": ("image_input", "caption", "provider_options"),
-    "target": ("side", "box", "outline", "step"),
+    "target": ("side", "box", "outline", "step", "class_index", "class_label", "box_number"),
     "layer": ("fused",),
     "preset": ("padding",),
     "map": ("hidden", "sha256"),
@@ -204,6 +204,9 @@ def test_the_record_names_every_choice_in_plain_json() -> None:
             "box": None,
             "outline": [],
             "step": None,
+            "class_index": 281,
+            "class_label": "tabby",
+            "box_number": None,
         },
         "score": 3.5,
         "caption": {"title": "tabby", "detail": CAPTION},

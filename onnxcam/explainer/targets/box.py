@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -111,7 +111,8 @@ def describe(targets: Sequence[Box], feeds: Feeds, output: HeadOutput) -> list[S
     if output.detections is not None:
         scored = describe_detected(places, output, output.detections)
     else:
-        scored = literal(places, [f"{output.label(c) or f'class {c}'} in box {i}" for i, c in entries], output)
+        named = literal(places, [f"{output.label(c) or f'class {c}'} in box {i}" for i, c in entries], output)
+        scored = [_numbered(one, i, c, output) for one, (i, c) in zip(named, entries, strict=True)]
     if all(one.box is not None for one in scored):
         return scored
     corners = read_boxes(output, _table(output).ranked.max(axis=1)).corners
@@ -121,6 +122,13 @@ def describe(targets: Sequence[Box], feeds: Feeds, output: HeadOutput) -> list[S
         place_box(one, corners[i], i, output) if one.box is None else one
         for one, (i, _) in zip(scored, entries, strict=True)
     ]
+
+
+def _numbered(scored: ScoredTarget, box: int, label: int, output: HeadOutput) -> ScoredTarget:
+    """The target with its box and class as numbers. label: below 0 for a column that is no class."""
+    if label < 0:
+        return replace(scored, box_number=box)
+    return replace(scored, box_class=label, box_label=output.label(label), box_number=box)
 
 
 def _box_index(box: int | str, corners: Vector | None, scores: Vector) -> int:

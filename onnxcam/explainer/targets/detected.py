@@ -64,12 +64,17 @@ def describe_detected(places: Sequence[int], output: HeadOutput, detections: Det
     rows = detections.places // output.logits.classes
     described = []
     for one, place in zip(scored, places, strict=True):
-        row = place // output.logits.classes
+        row, column = output.logits.entry(place)
+        if detections.first_class is not None:
+            index = column + detections.first_class
+            one = replace(one, box_class=index, box_label=output.label(index))
         among = np.flatnonzero(detections.places == place)
         if not len(among) and detections.follow is not Follow.BEST:  # another class of the same candidate
             among = np.flatnonzero(rows == row)
-        if corners is not None and len(among):
-            one = place_box(one, corners[among[detections.scores[among].argmax()]], row, output)
+        if len(among):
+            number = int(among[detections.scores[among].argmax()])
+            one = replace(one, box_number=number)
+            one = place_box(one, corners[number], row, output) if corners is not None else one
         described.append(one)
     return described
 
