@@ -113,7 +113,7 @@ def test_a_broken_picture_is_named(folder: Path) -> None:
 
 
 def test_verbose_says_on_standard_error_what_was_chosen_and_twice_each_picture() -> None:
-    words = ["predict", "tiny.onnx", "a.png", "--json"]
+    words = ["predict", "tiny.onnx", "a.png", "--preset", "raw", "--json"]
     silent, once, twice = (CliRunner().invoke(app, [*words, *more]) for more in ([], ["-v"], ["-vv"]))
     assert silent.stderr == ""
     assert "info: network.opening: opened " in once.stderr
