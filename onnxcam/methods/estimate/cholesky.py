@@ -38,9 +38,11 @@ def solve(lower: Doubles, right: Doubles) -> Doubles:
 
 
 def root(covariance: Doubles) -> Doubles:
-    """L (n,n) with L @ L.T = the covariance (n,n), which rounding may have left with eigenvalues of zero and below.
+    """L (n,n) with L @ L.T = the covariance (n,n), finite, which rounding may have left with eigenvalues of zero and below.
 
-    Its diagonal is raised by the smallest of JITTERS that will do, in units of the mean variance.
+    Its diagonal is raised by the smallest of JITTERS that will do, in units of the mean variance. Where none does, the
+    covariance is rounding for the most part, as of masks that are all alike, and the root is that of the nearest one
+    without negative eigenvalues.
     """
     mean = max(float(np.diagonal(covariance).mean()), float(np.finfo(np.float64).tiny))
     for jitter in JITTERS:
@@ -48,7 +50,8 @@ def root(covariance: Doubles) -> Doubles:
             return factor(covariance + jitter * mean * np.eye(len(covariance)))
         except np.linalg.LinAlgError:
             continue
-    raise np.linalg.LinAlgError("this is no covariance: it has eigenvalues far below zero")
+    eigenvalues, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
+    return np.asarray(vectors * np.sqrt(np.maximum(eigenvalues, 0.0)), np.float64)
 
 
 def _transposed(matrices: Doubles) -> Doubles:

@@ -184,7 +184,8 @@ class _GreedyChoice:
         self._whitened = np.concatenate([posterior.whitened, np.zeros((room, len(posterior.weights)))])
         self._count = len(posterior.whitened)
         self._contributions = product(posterior.contributions, directions)
-        self._total = max(float(np.einsum("kc,kc->", self._contributions, self._covariance)), 1e-300)
+        total = float(np.einsum("kc,kc->", self._contributions, self._covariance))
+        self._total = total if total > 1e-300 else np.inf  # nothing to gain, or what is left is rounding
 
     def gain(self) -> Doubles:
         """(K,) the share of the map's variance that each mask would take away."""

@@ -5,6 +5,8 @@ import pytest
 from tiny import Array
 
 from onnxcam.methods.estimate import cholesky
+from onnxcam.methods.estimate.links import link
+from onnxcam.methods.estimate.quadrature import Quadrature
 
 RNG = np.random.default_rng(5)
 
@@ -40,6 +42,17 @@ def test_the_root_bears_eigenvalues_that_rounding_left_below_zero() -> None:
     np.testing.assert_allclose(root @ root.T, covariance, atol=1e-2)
 
 
-def test_what_is_no_covariance_has_no_root() -> None:
-    with pytest.raises(np.linalg.LinAlgError, match="no covariance"):
-        cholesky.root(-np.eye(4))
+def test_a_covariance_that_is_mostly_rounding_has_the_root_of_the_nearest_one() -> None:
+    positive, negative = np.diag([4.0, 1.0, 0.0, 0.0]), np.diag([0.0, 0.0, -2.0, -0.5])
+    turn = np.linalg.qr(RNG.standard_normal((4, 4)))[0]
+    root = cholesky.root(turn @ (positive + negative) @ turn.T)
+    np.testing.assert_allclose(root @ root.T, turn @ positive @ turn.T, atol=1e-9)
+
+
+def test_masks_that_are_all_equal_have_an_error_bound_too() -> None:
+    """A model with constant weights gives them: what is left of the covariance of the map is rounding."""
+    masks = np.repeat(RNG.random((1, 7, 7)).astype(np.float32), 300, axis=0)
+    quadrature = Quadrature.of(masks * np.float32(1e17), masks)
+    scores = np.full(20, 1e-3)
+    error = quadrature.error(quadrature.posterior(np.arange(20), scores, link(scores)))
+    assert 0 <= error <= 1
