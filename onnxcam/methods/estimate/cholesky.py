@@ -38,7 +38,7 @@ def solve(lower: Doubles, right: Doubles) -> Doubles:
 
 
 def root(covariance: Doubles) -> Doubles:
-    """L (n,n) with L @ L.T = the covariance (n,n), finite, which rounding may have left with eigenvalues of zero and below.
+    """L (n,n) with L @ L.T = the finite covariance (n,n), which rounding may have left with eigenvalues below zero.
 
     Its diagonal is raised by the smallest of JITTERS that will do, in units of the mean variance. Where none does, the
     covariance is rounding for the most part, as of masks that are all alike, and the root is that of the nearest one
