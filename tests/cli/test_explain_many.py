@@ -168,7 +168,11 @@ def test_a_named_picture_is_explained_even_if_it_looks_like_an_overlay(tmp_path:
 
 
 def test_without_any_record_the_error_is_the_document(folder: Path) -> None:
-    words: Sequence[str] = ["explain", "tiny.onnx", "pictures/0000.png", "pictures/0001.png", "--target", "99"]
-    done = onnxcam(*words, "--keep-going", "--json", cwd=folder)
+    for name in ("a.png", "b.png"):
+        (folder / name).write_bytes(b"no picture")
+    words: Sequence[str] = ["explain", "tiny.onnx", "a.png", "b.png", "--json"]
+    done = onnxcam(*words, "--keep-going", cwd=folder)
     assert (done.returncode, json.loads(done.stdout)["error"]["type"]) == (1, "SkippedPictures")
-    assert json.loads(onnxcam(*words, "--json", cwd=folder).stdout)["error"]["type"] == "TargetError"
+    assert json.loads(onnxcam(*words, cwd=folder).stdout)["error"]["type"] == "PictureError"
+    absent = onnxcam(*words, "--target", "99", "--keep-going", cwd=folder)
+    assert json.loads(absent.stdout)["error"]["type"] == "TargetError"
