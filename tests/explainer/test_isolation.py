@@ -470,7 +470,7 @@ def test_a_result_that_is_sent_twice_or_never_requested_is_a_typed_error(pair: t
                 yield answer
 
     for answers in ([one, one], [Answer("begin", (5,))], [Answer("begin", (-1,))]):
-        results = Asking(pair[1], answers)._each(enumerate([(X, [None])]), deque(), True, lambda group: [None])
+        results = Asking(pair[1], answers)._each(enumerate([(X, [None])]), deque(), True, lambda group: [None], 0)
         with pytest.raises(ProcessDied):
             list(results)
 
