@@ -1,5 +1,6 @@
 """`onnxcam inspect`: show what onnxcam sees in a model, and why."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from onnxcam.cli.compiled_summary import COLUMN, compiled_lines
@@ -124,6 +125,11 @@ def _tensor(value: Any) -> dict[str, Any]:
     }
 
 
+def _labels(labels: Mapping[str, Any]) -> str:
+    """How many there are and where they come from, or how they are given."""
+    return f"{labels['count']} ({labels['source']})" if labels["count"] else "none: --labels FILE, a name in each line"
+
+
 def _gradient_line(gradient: dict[str, Any]) -> str:
     missing = ", ".join(f"{m['operator']} ({m['nodes']})" for m in gradient["missing"])
     return f"{'yes' if gradient['works'] else 'no'}: {gradient['reason']}{f': {missing}' if missing else ''}"
@@ -144,7 +150,7 @@ def page(record: dict[str, Any]) -> list[str]:
         f"  logits      {logits['tensor']}, {logits['classes']} classes: {logits['reason']}",
         f"  gradient    {_gradient_line(record['gradient'])}",
         f"  preset      {record['preset']['name']} ({record['preset']['source']})",
-        f"  labels      {record['labels']['count'] or 'none'} ({record['labels']['source']})",
+        f"  labels      {_labels(record['labels'])}",
     ]
     for scale in record["scales"] if len(record["scales"]) > 1 else ():
         lines += [

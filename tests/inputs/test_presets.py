@@ -1,5 +1,7 @@
 """Presets: values, JSON, overriding, and words that become numbers."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -135,3 +137,24 @@ def test_the_whole_picture_is_squashed_or_stays_in_its_letterbox() -> None:
     assert whole(PRESETS["imagenet"]).mean == PRESETS["imagenet"].mean
     for name in ("ultralytics", "yolox", "unit"):
         assert whole(PRESETS[name]) is PRESETS[name]
+
+
+def test_the_table_of_the_documentation_holds_the_numbers_of_every_preset() -> None:
+    page = Path(__file__).parents[2] / "docs" / "preprocessing.md"
+    rows = [line.split("|")[1:-1] for line in page.read_text().splitlines() if line.startswith("| `")]
+    table = {cells[0].strip(" `"): [cell.strip() for cell in cells] for cells in rows if len(cells) == 7}
+    del table["--preset"]
+    assert set(table) == set(PRESETS)
+    for name, (_, _, scale, mean, std, order, fitted) in table.items():
+        preset = PRESETS[name]
+        assert parse_scale(scale) == preset.scale
+        assert [float(number) for number in mean.split()] == pytest.approx(preset.mean, abs=5e-5)
+        assert [float(number) for number in std.split()] == pytest.approx(preset.std, abs=5e-5)
+        assert order == preset.color
+        assert fitted.split(",")[0].split(" ")[0] == {"shortest": "centre"}.get(
+            preset.resize, preset.resize.split("-")[0]
+        )
+        assert (".875" in fitted) == (preset.crop == 0.875)
+        assert ("upper left" in fitted, "OpenCV" in fitted, "bicubic" in fitted) == (
+            preset.resize == "letterbox-corner", preset.interpolation == "cv2-linear", preset.interpolation == "bicubic",
+        )  # fmt: skip
