@@ -147,6 +147,7 @@ class Constant(Slope):
     """A probe with this gradient at the first colour, at any image."""
 
     def __init__(self, map_: Array) -> None:
+        self.size = map_.shape
         self.gradient = np.zeros((3, *map_.shape), np.float32)
         self.gradient[0] = map_
 

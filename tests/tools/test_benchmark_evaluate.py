@@ -22,7 +22,7 @@ def test_passes_and_values_of_both_ways_are_compared(tmp_path: Path, monkeypatch
     metrics = "average-drop,average-gain,sparseness,insertion"
     *_, passes, difference = benchmark.compared(arguments, metrics, [tmp_path / "a.png"])
     curve = len(range(0, 16 * 12, 7)) + 1  # the default step is a 28th of 16 x 12 pixels, 7
-    explained = 1 + 1  # the forward pass, and Grad-CAM's step
+    explained = 1  # one run answers, and gives Grad-CAM its features and gradient
     here = explained + 1 + 2 + (2 * (curve - 2) + 1)  # the whole picture, the masked ones; the blurred one is shared
     apart = (
         explained + 1 + 2 * (4 * (1 + 1) + 2 + curve)
