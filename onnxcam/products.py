@@ -20,12 +20,12 @@ UNIT = 4
 
 
 def product(left: npt.NDArray[Number], right: npt.NDArray[Number]) -> npt.NDArray[Number]:
-    """left (...,M,K) @ right (...,K,N)."""
+    """left (...,M,K) @ right (...,K,N), of the type that NumPy gives the whole product."""
     m, n = left.shape[-2], right.shape[-1]
     rows, columns = _piece(m, left.shape[-1], n)
     if rows >= m and columns >= n:
         return np.asarray(left @ right)
-    result = np.empty((*np.broadcast_shapes(left.shape[:-2], right.shape[:-2]), m, n), left.dtype)
+    result = np.empty((*np.broadcast_shapes(left.shape[:-2], right.shape[:-2]), m, n), np.result_type(left, right))
     for i in _cuts(m, rows):
         for j in _cuts(n, columns):
             result[..., i, j] = left[..., i, :] @ right[..., j]

@@ -37,3 +37,12 @@ def test_pieces_cover_the_result_once_and_stay_below_what_blas_splits(shape: tup
             # OpenBLAS takes a thread for each full LARGEST multiplications; a single number cannot be split.
             assert size * k < 2 * LARGEST or size == 1
     assert (covered == 1).all()
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.uint8])
+def test_a_product_in_pieces_has_the_type_of_the_whole(kind: type) -> None:
+    rng = np.random.default_rng(0)
+    left, right = (200 * rng.random((300, 40))).astype(kind), rng.random((40, 300))
+    result, whole = product(left, right), left @ right
+    assert result.dtype == whole.dtype
+    np.testing.assert_allclose(result, whole, rtol=1e-12)

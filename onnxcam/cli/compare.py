@@ -55,7 +55,6 @@ def compare(args: CompareArgs) -> None:
     from onnxcam.inputs.opencv import opencv
     from onnxcam.outputs.atomic import check_writable
     from onnxcam.outputs.figure import check_matplotlib
-    from onnxcam.outputs.formats import INPUTS_TEXT
 
     check_matplotlib()
     opencv()
@@ -70,7 +69,7 @@ def compare(args: CompareArgs) -> None:
         if len(job.figures) > 1:  # the next picture needs them again
             kept = [opened.enter_context(one) for one in job.openings()]
         for file, call in calls.items():
-            _write(args, job, kept or _in_turn(job), file, {INPUTS_TEXT: call}, add)
+            _write(args, job, kept or _in_turn(job), file, call, add)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,14 +113,15 @@ def _write(
     job: _Job,
     explainers: "Iterable[Explainer]",
     file: Path,
-    texts: Mapping[str, str],
+    call: str,
     add: Add | None,
 ) -> None:
-    """Makes one figure, writes it, and prints what it shows. texts: what the file says of itself."""
+    """Makes one figure, writes it, and prints what it shows. call: what the file says of itself."""
     from onnxcam.evaluation.comparison import compare
     from onnxcam.outputs.atomic import write_together
     from onnxcam.outputs.comparison import comparison_record
     from onnxcam.outputs.figure import figure, figure_bytes
+    from onnxcam.outputs.formats import INPUTS_TEXT
 
     rest, pictures = iter(explainers), job.figures[file]
     with share_bar(pictures[0].name if len(pictures) == 1 else f"{len(pictures)} pictures", quiet=args.quiet) as bar:
@@ -131,7 +131,8 @@ def _write(
             box=job.boxes or None, progress=bar,
         )  # fmt: skip
     drawn = figure(comparison, width=args.width, curves=args.curves, style=job.style)
-    write_together({file: figure_bytes(drawn, file.suffix, texts)})
+    check_same_call([file], call, overwrite=args.overwrite)  # others may have written meanwhile
+    write_together({file: figure_bytes(drawn, file.suffix, {INPUTS_TEXT: call})})
     if add is not None:
         add([comparison_record(comparison, [file])])
     elif not args.quiet:

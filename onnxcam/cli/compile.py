@@ -59,6 +59,7 @@ def compile(args: CompileArgs) -> None:
     files: dict[Path | str, bytes] = {path: signed_model(compiled.bytes, call)}
     if configuration is not None:
         files[configuration] = signed_text(compiled.triton_config(configuration.parent.name), call)
+    check_same_call(paths, call, overwrite=args.overwrite)  # others may have written meanwhile
     write_together(files)
     if args.json:
         print_json({**compiled.record, "output": str(path), "notes": list(map(str, compiled.notes))})

@@ -34,6 +34,7 @@ from onnxcam.cli.resume import Inputs, contents_of, inputs_of
 from onnxcam.cli.several_inputs import by_input
 from onnxcam.cli.stopping import Stop, stoppable
 from onnxcam.cli.summary import Show, printer
+from onnxcam.cli.watched_folder import OwnFiles
 from onnxcam.errors import OnnxCamError, OutputError, PictureError
 
 if TYPE_CHECKING:
@@ -146,9 +147,10 @@ def explain_images(
         job.measuring.check(explainer)
         for image, explained in zip(images, results, strict=True):
             result, metrics = job.measuring.measured(explainer, explained, image)
-            if result.error is not None:
+            error = result.error or job.appeared(image, inputs)
+            if error is not None:
                 inputs.forget(image)
-                failed(image, result.error)
+                failed(image, error)
                 continue
             with opened.stop.deferred():
                 result = _signed(result, inputs.of(image))
@@ -164,8 +166,8 @@ class Job:
     """What the words say. planned: the files of each picture, for each target by the name of the format.
 
     replaces: whether files of another call may be replaced; replaced: the pictures whose files are there from one.
-    answers: how many of the model's best answers are shown. began_ns: when --watch began, in the time of files: what it
-    wrote since then of a picture that changes again is replaced.
+    answers: how many of the model's best answers are shown. own: what --watch wrote, which it replaces when the picture
+    changes; None for a call that explains each picture once.
     """
 
     targets: "ParsedTargets"
@@ -178,7 +180,7 @@ class Job:
     replaces: bool = False
     answers: int = 0
     replaced: set[Path] = field(default_factory=set)
-    began_ns: int | None = None
+    own: OwnFiles | None = None
 
     def check(self, explainer: "Explainer") -> None:
         """Raises OnnxCamError for a class that the model has not, so that it is said once."""
@@ -191,19 +193,27 @@ class Job:
         other = inputs.begin(image, self.planned[image])
         if other is None:
             return image
-        if not (self.replaces or self._is_of_this_run(image)):
+        if not self._may_replace(image):
             return refused(other)
         self.replaced.add(image)
         return image
 
-    def _is_of_this_run(self, image: Path) -> bool:
-        """Whether all files of a picture that are there were written since the run began, which --watch tells."""
-        there = [path for files in self.planned[image] for path in files.values() if path.exists()]
-        return self.began_ns is not None and all(path.stat().st_mtime_ns >= self.began_ns for path in there)
+    def appeared(self, image: Path, inputs: Inputs) -> OutputError | None:
+        """An error where a file of another call came while the picture was explained."""
+        other = None if self.replaces else inputs.of_another_call(image, self.planned[image])
+        return refused(other) if other is not None and not self._may_replace(image) else None
+
+    def _may_replace(self, image: Path) -> bool:
+        """Whether files of another call may be replaced, or all that are there were written by this run of --watch."""
+        return self.replaces or (self.own is not None and self.own.are_all(image, self.paths(image)))
+
+    def paths(self, image: Path) -> list[Path]:
+        """All files of a picture."""
+        return [path for files in self.planned[image] for path in files.values()]
 
     def has_files(self, image: Path) -> bool:
         """Whether all files of a picture are there, whatever they were made of."""
-        return all(path.is_file() for files in self.planned[image] for path in files.values())
+        return all(path.is_file() for path in self.paths(image))
 
     def without_complete(self, inputs: Inputs) -> list[Path]:
         """The pictures that are left to explain: those that have no files of the same inputs."""
@@ -329,6 +339,8 @@ def _write(result: "PictureResult", metrics: "Sequence[Mapping[str, Measurement]
     except OnnxCamError as error:
         raise _last(error, image, job.tally) from None
     job.tally.written += 1
+    if job.own is not None:
+        job.own.wrote(image, job.paths(image))
 
 
 @contextmanager

@@ -8,7 +8,7 @@ model runs does not count, nor how the file is called.
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,20 @@ def digest(depends: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(plain(depends), sort_keys=True).encode()).hexdigest()
 
 
+def without_places(options: Any, files: Collection[Path]) -> Any:
+    """The options, as plain values, with the name alone of each of these files: where a file lies does not count."""
+    if isinstance(options, Mapping):
+        return {name: without_places(value, files) for name, value in options.items()}
+    if isinstance(options, list | tuple):
+        return [without_places(value, files) for value in options]
+    if not isinstance(options, str):
+        return options
+    start, sign, place = options.partition("=")  # NAME=FILE, as --input takes it
+    if Path(options) in files:
+        return Path(options).name
+    return f"{start}={Path(place).name}" if sign and Path(place) in files else options
+
+
 def call_sha256(command: str, options: Mapping[str, Any], models: Iterable[Path], others: Iterable[Path] = ()) -> str:
     """What a call is known by. options: by name, as plain values.
 
@@ -49,12 +63,14 @@ def call_sha256(command: str, options: Mapping[str, Any], models: Iterable[Path]
     from onnxcam.versions import versions
 
     engine, limits = options.get("engine", {}), options.get("limits", {})
+    named = {name: value for name, value in options.items() if name not in (*READ, *RUNNING)}
+    others = list(others)
     read = [file for model in models for file in (model, *weights_files(model), *files_beside(model))]
     return digest(
         {
             "onnxcam": versions().get("onnxcam"),
             "command": command,
-            "options": {name: value for name, value in options.items() if name not in (*READ, *RUNNING)},
+            "options": without_places(named, others),
             "rounding": [engine.get("half"), engine.get("tf32"), limits.get("max_pixels")],
             "files": [(path.name, file_sha256(path)) for path in (*read, *others)],
         }

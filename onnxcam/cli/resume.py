@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnxcam.cli.command_options import ExplainArgs
 from onnxcam.cli.options import MeasuringArgs
-from onnxcam.cli.overwriting import digest, file_sha256
+from onnxcam.cli.overwriting import digest, file_sha256, without_places
 from onnxcam.cli.parsing import files_of, parse_path
 
 if TYPE_CHECKING:
@@ -33,9 +33,14 @@ class Inputs:
 
         None where there is none, and for a picture that cannot be read: of it nothing will be written.
         """
+        self.before[picture] = file_sha256(picture)
+        return self.of_another_call(picture, files)
+
+    def of_another_call(self, picture: Path, files: Iterable[Mapping[str, Path]]) -> Path | None:
+        """What begin() returned, as it is now: what is explained takes time, and others may write meanwhile."""
         from onnxcam.outputs.completeness import of_another_call
 
-        content = self.before[picture] = file_sha256(picture)
+        content = self.before[picture]
         if content is None:
             return None
         both = (_joined(self.digest, content), _joined(self.unmeasured, content))
@@ -90,13 +95,14 @@ def inputs_of(args: ExplainArgs, explainer: "Explainer", contents: Contents) -> 
 
     if contents != contents_of(args):
         return Inputs(None)
+    named = files_of(args)
     depends: dict[str, Any] = {
         "onnxcam": versions().get("onnxcam"),
         "model": explainer.model_fingerprint,
         "files": contents,
         "method": [explainer.method.name, explainer.method.options],
-        "opening": asdict(args.opening),
-        "targets": asdict(args.targets),
+        "opening": without_places(asdict(args.opening), named),
+        "targets": without_places(asdict(args.targets), named),
         "preprocessing": asdict(args.preprocessing),
         "chosen": [explainer.preset, explainer.size, explainer.labels],
         "measuring": asdict(args.measuring),

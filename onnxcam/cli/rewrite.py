@@ -46,6 +46,7 @@ def rewrite(
     check_same_call([path], call, overwrite=overwrite)
     file = read_model(source, allowed)
     rewritten = rewrite_model(file, open_options(file, opening, allowed))
+    check_same_call([path], call, overwrite=overwrite)  # others may have written meanwhile
     write_together({path: signed_model(rewritten.data, call)})
     features = rewritten.anatomy.features
     if json:

@@ -61,6 +61,7 @@ def sanity(args: SanityArgs) -> None:
         _print_foreseen(options, len(images))
     report = _report(args, methods, images, options)
     record = {**sanity_record(report), INPUTS_KEY: call, "outputs": list(map(str, files))}
+    check_same_call(files, call, overwrite=args.overwrite)  # others may have written meanwhile
     write_together({path: _content(report, record, path, call) for path in files})
     if args.json:
         print_json(record)

@@ -5,9 +5,11 @@ seconds. What cannot be read then may be a slow writer's: it is tried again afte
 """
 
 import os
-from collections.abc import Iterable, Iterator, Set
+import stat
+from collections.abc import Callable, Generator, Iterable, Iterator, Set
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -17,8 +19,14 @@ QUIET, PATIENCE = 0.5, 5.0
 """Seconds without a change before a picture is read, and before it is called broken."""
 POLL, GATHER = 200, 400
 """Milliseconds between two looks at the folder, and in which changes are taken together."""
+MOST_FAILURES = 10
+"""In a row, after which a folder cannot be watched."""
+MOST_OWN = 2**16
+"""Pictures whose files a run knows as its own."""
 MISSING = '--watch needs watchfiles, which is not installed: pip install "onnxcam[watch]"'
 
+Batches = Generator[set[tuple[Any, str]], None, None]
+"""Of changes and the paths where they were, as watchfiles gives them."""
 Stamp = tuple[int, int, int]
 """Size, time of the last change in nanoseconds, inode."""
 
@@ -30,6 +38,25 @@ def stamp_of(path: Path) -> Stamp | None:
     except (OSError, ValueError):
         return None
     return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+@dataclass
+class OwnFiles:
+    """The files that a run wrote of its last MOST_OWN pictures, and how it left them."""
+
+    _left: dict[Path, dict[Path, Stamp | None]] = field(default_factory=dict)
+
+    def wrote(self, image: Path, paths: Iterable[Path]) -> None:
+        """The run wrote these files of a picture, and no others."""
+        self._left.pop(image, None)
+        self._left[image] = {path: stamp_of(path) for path in paths}
+        if len(self._left) > MOST_OWN:
+            del self._left[next(iter(self._left))]
+
+    def are_all(self, image: Path, paths: Iterable[Path]) -> bool:
+        """Whether those of the paths that are there are files that the run wrote of this picture, as it left them."""
+        left = self._left.get(image, {})
+        return all(left.get(path) == stamp_of(path) is not None for path in paths if os.path.lexists(path))
 
 
 @dataclass
@@ -190,14 +217,15 @@ class WatchedFolder:
         """Yields, every POLL milliseconds at the latest, the paths where something came, changed or went.
 
         It is watched from the first list on, which is empty, and ends at a signal that raises. Raises OptionError where
-        watchfiles is missing or the system watches no further folder, PictureError where the folder is gone.
+        watchfiles is missing or the system watches no further folder, PictureError where the folder is gone or another.
         """
         try:
             from watchfiles import watch
         except ImportError:
             raise OptionError(MISSING) from None
         real = os.path.realpath(self.root)
-        batches = watch(
+        start = partial(
+            watch,
             real,
             watch_filter=None,
             recursive=self.recursive,
@@ -207,21 +235,53 @@ class WatchedFolder:
             raise_interrupt=False,
             ignore_permission_denied=True,
         )
-        with closing(batches):
-            yield self._paths(batches, real)
+        with closing(self._paths(start, real)) as paths:
+            yield paths
 
-    def _paths(self, batches: Iterable[set[tuple[Any, str]]], real: str) -> Iterator[list[Path]]:
-        try:
-            for batch in batches:
-                if not self.root.is_dir():
-                    raise PictureError(f"{self.root}: the folder is gone; make it again, and start again")
-                yield [self.root / os.path.relpath(path, real) for path in sorted({path for _, path in batch})]
-        except (OSError, RuntimeError) as error:  # RuntimeError: of watchfiles itself
-            reason = getattr(error, "strerror", None) or str(error)
-            raise OptionError(
-                f"{self.root}: cannot be watched ({reason}); for a network drive or many folders set "
-                f"WATCHFILES_FORCE_POLLING=1"
-            ) from None
+    def _paths(self, start: Callable[[], Batches], real: str) -> Generator[list[Path], None, None]:
+        """start: begins to watch. watchfiles ends at a name that is no text: it is begun again, and all is listed."""
+        watched = _identity(self.root)
+        failures, is_behind = MOST_FAILURES, False  # the very first one is final
+        while True:
+            self._check_same(watched)
+            try:
+                with closing(start()) as batches:
+                    for batch in batches:
+                        self._check_same(watched)
+                        paths = [
+                            self.root / os.path.relpath(path, real) for path in sorted({path for _, path in batch})
+                        ]
+                        yield [*paths, *self.listed()] if is_behind else paths
+                        failures, is_behind = 0, False
+                return
+            except (OSError, RuntimeError) as error:  # RuntimeError: of watchfiles itself
+                if failures == MOST_FAILURES:
+                    raise self._unwatched(error) from None
+                failures, is_behind = failures + 1, True
+
+    def _check_same(self, watched: tuple[int, int] | None) -> None:
+        """Raises PictureError where the folder is not the one that is watched."""
+        there = _identity(self.root)
+        if there is None:
+            raise PictureError(f"{self.root}: the folder is gone; make it again, and start again")
+        if there != watched:
+            raise PictureError(f"{self.root}: the folder was moved, and another one is in its place; start again")
+
+    def _unwatched(self, error: Exception) -> OptionError:
+        reason = getattr(error, "strerror", None) or str(error)
+        return OptionError(
+            f"{self.root}: cannot be watched ({reason}); for a network drive or many folders set "
+            f"WATCHFILES_FORCE_POLLING=1"
+        )
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Device and inode of a folder; None where there is none."""
+    try:
+        status = os.stat(folder)
+    except OSError:
+        return None
+    return (status.st_dev, status.st_ino) if stat.S_ISDIR(status.st_mode) else None
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

@@ -29,7 +29,7 @@ from onnxcam.cli.progress import progress_bar
 from onnxcam.cli.resume import Contents, contents_of, inputs_of
 from onnxcam.cli.stopping import Stop, stoppable
 from onnxcam.cli.summary import Show, printer, show_records
-from onnxcam.cli.watched_folder import Arrivals, WatchedFolder
+from onnxcam.cli.watched_folder import Arrivals, OwnFiles, WatchedFolder
 from onnxcam.errors import OnnxCamError, OptionError, OutputError, PictureError
 
 MOST = 100
@@ -186,7 +186,7 @@ def _parsed(args: ExplainArgs) -> tuple[WatchedFolder, Job]:
     measuring = Measuring(targets.targets, parse_requests(args.measuring, 1))
     job = Job(
         targets, method, parse_style(args.files), measuring, {}, Tally(0, []), True, replaces=args.files.overwrite,
-        answers=answers_of(args), began_ns=time.time_ns(),
+        answers=answers_of(args), own=OwnFiles(),
     )  # fmt: skip
     (files,) = plan_files(args, [folder.root / "picture.png"], [PurePath()], targets, method)
     check_drawable(files[0])

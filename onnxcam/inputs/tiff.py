@@ -16,6 +16,8 @@ MOST_PARTS = 2**19
 """Strips and tiles of a page: with tiles of 16 x 16, the smallest that the format allows, they hold 2^27 pixels."""
 MOST_ENTRIES = 2**12
 """Entries of a directory that are read."""
+MOST_ENTRIES_OF_ALL = 2**21
+"""Entries of all directories together, where all of them are read: 32 for each of 65,536 pages."""
 
 _WIDTH, _LENGTH, _BITS, _COMPRESSION, _PHOTOMETRIC, _STRIPS, _SAMPLES = 256, 257, 258, 259, 262, 273, 277
 _ROWS, _STRIP_BYTES, _PLANAR, _TILE_WIDTH, _TILE_LENGTH, _TILES, _TILE_BYTES = 278, 279, 284, 322, 323, 324, 325
@@ -104,7 +106,7 @@ def tiff_is_whole(file: BinaryIO, most: int) -> bool:
     """Whether all that the directories of a TIFF point to is in the file, and the last one says that it is the last.
 
     Pillow warns of each value that is not there, so this is asked before it opens a file that may be cut off. False for
-    more pages than `most`. The file is not moved.
+    more pages than `most`, and for more entries than so many pages have. The file is not moved.
     """
     position = file.tell()
     is_whole = _is_whole(_opened(file), most) and not tiff_damage(file, most)
@@ -115,10 +117,13 @@ def tiff_is_whole(file: BinaryIO, most: int) -> bool:
 def _is_whole(tiff: _Tiff, most: int) -> bool:
     """Whether the directories and the values that they point to are in the file."""
     entry, pointer = (20, "Q") if tiff.big else (12, "I")
-    pages, end = 0, 0
+    pages, end, total = 0, 0, 0
     for begin, entries in tiff.directories():
-        pages, end = pages + 1, begin + entry * entries
-        if pages > most or entries > MOST_ENTRIES or max(end, _end_of_values(tiff, begin, entries)) > tiff.length:
+        pages, end, total = pages + 1, begin + entry * entries, total + entries
+        # Directories may lie over each other, so that a small file has very many entries.
+        if pages > most or entries > MOST_ENTRIES or total > MOST_ENTRIES_OF_ALL:
+            return False
+        if max(end, _end_of_values(tiff, begin, entries)) > tiff.length:
             return False
     return pages > 0 and tiff.number(end, pointer) == 0
 

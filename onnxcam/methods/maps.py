@@ -2,6 +2,7 @@
 
 The raw map on the feature grid is finished here: ReLU, resizing to the image, stretching to [0,1]."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -65,7 +66,7 @@ def summed(maps: Features | MasksOnDevice, weights: Doubles) -> npt.NDArray[np.f
     """(T,*grid): the sum of the maps (K,*grid) times each column of weights (K,T)."""
     if not isinstance(maps, np.ndarray):
         return maps.summed(weights)
-    flat = maps.reshape(len(maps), -1).astype(np.float64)
+    flat = maps.reshape(len(maps), math.prod(maps.shape[1:])).astype(np.float64)
     return product(weights.T, flat).reshape(-1, *maps.shape[1:])
 
 

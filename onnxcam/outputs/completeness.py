@@ -53,7 +53,10 @@ def check_tells(formats: Iterable[str], option: str) -> None:
 
 
 def is_written_map(path: Path) -> bool:
-    """Whether a picture is an overlay or a drawing that onnxcam wrote, by the texts in its header; no pixel is read."""
+    """Whether a picture is an overlay, a drawing or a figure that onnxcam wrote, by the texts in its header.
+
+    No pixel is read.
+    """
     from PIL import Image
 
     try:
@@ -61,7 +64,8 @@ def is_written_map(path: Path) -> bool:
             if _is_cut_tiff(file):
                 return False
             with Image.open(file, formats=["PNG", "JPEG", "WEBP", "TIFF"]) as image:
-                return MAP_TEXT in image.info or MAP_TEXT in _description(image)
+                texts = {*image.info, *_description(image)}
+                return not texts.isdisjoint({MAP_TEXT, INPUTS_TEXT})
     except (OnnxCamError, SyntaxError, Image.DecompressionBombError, *UNREADABLE):
         return False
 

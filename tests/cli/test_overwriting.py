@@ -2,7 +2,9 @@
 
 import json
 import os
+import pkgutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,6 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from onnxcam.cli.main import app
+from onnxcam.cli.overwriting import without_places
 from onnxcam.errors import OnnxCamError, OutputError
 
 LABELS = "ant\nbee\ncat\ndog\nelk\n"
@@ -203,6 +206,59 @@ def test_where_and_how_fast_it_runs_and_where_the_files_lie_make_no_other_call(f
     os.rename("photos", "moved")
     words = ["--threads", "1", "--batch", "2", "--timeout", "60", "--json"]
     call("compare", str(folder / "tiny.onnx"), "moved", "-m", "cam", "-o", str(folder / "x.png"), *words)
+
+
+def test_where_a_file_lies_that_an_option_names_makes_no_other_call(folder: Path) -> None:
+    os.mkdir("lists")
+    for words in (["explain", "tiny.onnx", "photos/a.png", "-m", "grad-cam"], ["compile", "tiny.onnx", "-m", "cam"]):
+        Path("labels.txt").write_text(LABELS)
+        call(*words, "--labels", "labels.txt", "-q")
+        call(*words, "--labels", str(folder / "labels.txt"), "-q")
+        os.replace("labels.txt", "lists/labels.txt")
+        call(*words, "--labels", "lists/labels.txt", "-q")
+        Path("labels.txt").write_text(LABELS.upper())
+        assert " is there, of another call" in refused(*words, "--labels", "labels.txt")
+
+
+def test_only_files_lose_their_folders() -> None:
+    files = {Path("a/l.txt"), Path("a/x.npy")}
+    options = {"labels": "./a/l.txt", "input": ["x=a/x.npy", "y=a/y.npy"], "target": "a/b", "top": 5, "none": None}
+    expected = {"labels": "l.txt", "input": ["x=x.npy", "y=a/y.npy"], "target": "a/b", "top": 5, "none": None}
+    assert without_places(options, files) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "work"),
+    [
+        (
+            ["explain", "tiny.onnx", "photos/a.png", "-m", "cam"],
+            "a.cam.png",
+            "onnxcam.cli.measuring.Measuring.measured",
+        ),
+        (COMMANDS["compare"][0], "a.compare.png", "onnxcam.engine.session.Session.run"),
+        (COMMANDS["sanity"][0], "out/tiny.sanity.png", "onnxcam.engine.session.Session.run"),
+        (COMMANDS["rewrite"][0], "tiny.cam.onnx", "onnxcam.engine.session.Session.run"),
+        (COMMANDS["compile"][0], "tiny.explained.onnx", "onnxcam.engine.session.Session.run"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and value.startswith("onnxcam") else None,
+)
+def test_a_file_that_another_writes_during_the_work_stays(
+    folder: Path, words: list[str], name: str, work: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    function = pkgutil.resolve_name(work.replace(".Measuring", ":Measuring").replace(".Session", ":Session"))
+
+    def beside_another(*values: Any, **named: Any) -> Any:
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_bytes(b"another's")
+        return function(*values, **named)
+
+    monkeypatch.setattr(work, beside_another)
+    error = CliRunner().invoke(app, words).exception
+    assert isinstance(error, OutputError), error
+    assert f"{name} is there, of another call" in str(error)
+    assert Path(name).read_bytes() == b"another's"
+    call(*words, "--overwrite", "-q")
+    assert Path(name).read_bytes() != b"another's"
 
 
 def test_a_written_model_says_once_what_it_was_made_of(folder: Path) -> None:

@@ -20,7 +20,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from onnxcam.cli.main import app
-from onnxcam.cli.watched_folder import PATIENCE, QUIET, Arrivals, WatchedFolder
+from onnxcam.cli.watched_folder import PATIENCE, QUIET, Arrivals, OwnFiles, WatchedFolder
 from onnxcam.errors import OnnxCamError, OptionError
 
 # As `onnxcam`, with shorter waits, and a line for each model that is opened.
@@ -212,6 +212,83 @@ def test_recursive_takes_a_folder_that_is_moved_in_and_a_folder_that_is_gone_end
         _, err = run.process.communicate(timeout=60)
     assert run.process.returncode == 1
     assert "error: in: the folder is gone" in err
+
+
+@pytest.mark.slow
+def test_files_that_come_while_it_runs_are_not_its_own(folder: Path) -> None:
+    long = "x" * 120
+    with watching("-o", "maps/", "--json") as run:
+        assert [run.record()["image"] for _ in range(2)] == ["in/1.png", "in/2.png"], "what is there comes first"
+        Path("maps/mine.grad-cam.png").write_bytes(b"mine")
+        os.symlink("nowhere.png", "maps/link.grad-cam.png")
+        for name in ("mine", "link"):
+            write_photos(folder / "in", [f"{name}.png"])
+            assert run.record()["skipped"] == f"in/{name}.png"
+        for name in (f"{long}1", "7-jpg", "7"):
+            write_photos(folder / "in", [f"{name}.png"])
+            assert run.record()["image"] == f"in/{name}.png"
+        before = {name: Path("maps", name).read_bytes() for name in files(folder / "maps")}
+        write_photos(folder / "elsewhere", ["other.png", f"{long}2.png", "7.jpg"])
+        for name in (f"{long}2.png", "7.jpg"):  # their files have the names of another picture's
+            os.rename(f"elsewhere/{name}", f"in/{name}")
+            assert run.record()["skipped"] == f"in/{name}"
+        run.stop(signal.SIGTERM)
+    assert {name: Path("maps", name).read_bytes() for name in files(folder / "maps")} == before
+    assert before["mine.grad-cam.png"] == b"mine"
+    assert not Path("maps/nowhere.png").exists()
+
+
+@pytest.mark.slow
+def test_a_name_that_is_no_text_and_another_folder_of_the_same_name(folder: Path) -> None:
+    with watching("-o", "maps/", "--json") as run:
+        assert [run.record()["image"] for _ in range(2)] == ["in/1.png", "in/2.png"], "what is there comes first"
+        os.rename(b"in/2.png", b"in/\xff.png")
+        assert run.record()["outputs"] == ["maps/\udcff.grad-cam.png"]
+        write_photos(folder / "in", ["after.png"])
+        assert run.record()["image"] == "in/after.png", "it watches on, and explains each picture once"
+        os.rename("in", "moved")
+        os.mkdir("in")
+        error = run.record()["error"]
+        assert run.process.wait(timeout=60) == 1
+    assert error["message"].startswith("in: the folder was moved, and another one is in its place")
+
+
+def test_a_file_is_known_as_own_until_another_writes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnxcam.cli.watched_folder.MOST_OWN", 2)
+    file, record, own = tmp_path / "1.png", tmp_path / "1.json", OwnFiles()
+    file.write_bytes(b"1")
+    assert not own.are_all(Path("1"), [file, record])
+    own.wrote(Path("1"), [file, record])
+    assert own.are_all(Path("1"), [file, record])
+    assert not own.are_all(Path("2"), [file, record])
+    record.write_text("{}")
+    assert not own.are_all(Path("1"), [file, record]), "it came later"
+    record.unlink()
+    file.write_bytes(b"12")
+    assert not own.are_all(Path("1"), [file, record])
+    own.wrote(Path("1"), [file])
+    for image in ("2", "3"):
+        own.wrote(Path(image), [])
+    assert not own.are_all(Path("1"), [file]), "only the last ones are known"
+
+
+def test_a_folder_that_cannot_be_watched_again_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    starts = []
+
+    def watch(*_: Any, **__: Any) -> Iterator[set[tuple[int, str]]]:
+        starts.append(1)
+        if len(starts) == 1:
+            yield set()
+            yield {(1, f"{tmp_path}/1.png")}
+        raise RuntimeError("no text")
+
+    monkeypatch.setattr("watchfiles.watch", watch)
+    write_photos(tmp_path, ["1.png"])
+    with WatchedFolder.of(tmp_path, recursive=False, out=None).changes() as changes:
+        assert [next(changes), next(changes)] == [[], [tmp_path / "1.png"]]
+        with pytest.raises(OptionError, match=r"cannot be watched \(no text\)"):
+            next(changes)
+    assert 2 < len(starts) < 20
 
 
 def test_a_picture_is_handed_out_when_it_does_not_change_any_more(tmp_path: Path) -> None:

@@ -191,3 +191,27 @@ def test_a_file_that_is_cut_off_anywhere_is_not_whole(compression: str | None) -
     assert not tiff_is_whole(io.BytesIO(data), 2), "it has more pages"
     whole = [end for end in range(len(data)) if tiff_is_whole(io.BytesIO(data[:end]), 3)]
     assert not any(data[end:].strip(b"\0") for end in whole), "but for the padding at its end"
+
+
+def test_directories_that_lie_over_each_other_take_no_long_time() -> None:
+    entries, pages = 4096, 2**14
+    starts = [20 + 12 * page for page in range(pages)]
+    data = bytearray(starts[-1] + 12 * entries + 16)
+    data[:8] = b"II*\0" + struct.pack("<I", starts[0])
+    for start, following in zip(starts, [*starts[1:], 0], strict=True):
+        struct.pack_into("<H", data, start, entries)
+        struct.pack_into("<I", data, start + 2 + 12 * entries, following)
+    file = _Counted(bytes(data))
+    assert not tiff_is_whole(file, 2**16)
+    assert file.was_read < 2**26, "of 800 MB that they hold together"
+
+
+class _Counted(io.BytesIO):
+    """A file that counts the bytes that were read."""
+
+    was_read = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        self.was_read += len(data)
+        return data

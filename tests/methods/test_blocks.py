@@ -12,7 +12,7 @@ import pytest
 from onnxcam.errors import OptionError, UndefinedSaliency
 from onnxcam.methods import METHODS, defaults, gradient_free
 from onnxcam.methods.blocks import Convention, FeatureMaps, FourBlocks, Method, WeightedSum, run
-from onnxcam.methods.maps import rectified
+from onnxcam.methods.maps import rectified, summed
 from onnxcam.methods.score_cam import score_cam
 from onnxcam.types import Floats, Masks, Score, Scores
 
@@ -180,3 +180,7 @@ def test_what_a_method_returns_wrongly_is_said_in_a_sentence(returned: Any, said
     probe = SimpleNamespace(features=np.eye(3, dtype=np.float32)[None], size=(12, 12), targets=1)
     with pytest.raises(OptionError, match=said):
         run(Method(name="mine", paper="none", cost="none", explain=explain), cast(Any, probe))
+
+
+def test_the_sum_of_no_maps_is_zero() -> None:
+    np.testing.assert_array_equal(summed(np.zeros((0, 2, 3), np.float32), np.zeros((0, 4))), np.zeros((4, 2, 3)))

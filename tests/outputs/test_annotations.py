@@ -141,6 +141,19 @@ def test_names_are_of_the_pictures_of_the_results() -> None:
         to_coco(files, names=["a", "a"])
 
 
+def test_a_number_is_no_name_that_another_picture_has() -> None:
+    named = in_memory(2, name="picture-1")
+    assert [one["file_name"] for one in to_coco([in_memory(1), named])["images"]] == ["picture-2", "picture-1"]
+    assert [one["file_name"] for one in to_coco([named, in_memory(1)])["images"]] == ["picture-1", "picture-2"]
+
+
+def test_pictures_that_a_prefix_would_make_one_are_refused() -> None:
+    results = [of_box(1, 1, image=path) for path in ("/photos/a.png", "photos/a.png")]
+    with pytest.raises(OptionError, match=r"/photos/a.png and photos/a.png would both be 'photos/a.png'"):
+        to_label_studio(results, prefix="p/")
+    assert len(to_label_studio(results)) == len(to_label_studio(results, prefix="p/", names=["1.png", "2.png"])) == 2
+
+
 @pytest.mark.parametrize(
     ("paths", "addresses"),
     [
