@@ -1,6 +1,6 @@
 """A folder whose pictures come and go: which of them are to be explained, and when they are written to their end.
 
-No system says when a writer is done. A picture counts as written when its size, time and inode stay the same for QUIET
+No system says when a writer is done. A picture counts as written when its size, times and inode stay the same for QUIET
 seconds. What cannot be read then may be a slow writer's: it is tried again after PATIENCE seconds.
 """
 
@@ -29,15 +29,23 @@ Batches = Generator[set[tuple[Any, str]], None, None]
 """Of changes and the paths where they were, as watchfiles gives them."""
 Stamp = tuple[int, int, int]
 """Size, time of the last change in nanoseconds, inode."""
+State = tuple[int, int, int, int]
+"""The same, and the time of the last change of owner, permissions or name (on Windows when the file was made)."""
 
 
 def stamp_of(path: Path) -> Stamp | None:
+    """Of a file; None where it is gone."""
+    state = state_of(path)
+    return state[:3] if state is not None else None
+
+
+def state_of(path: Path) -> State | None:
     """Of a file; None where it is gone."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):
         return None
-    return status.st_size, status.st_mtime_ns, status.st_ino
+    return status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns
 
 
 @dataclass
@@ -61,7 +69,7 @@ class OwnFiles:
 
 @dataclass
 class _Waiting:
-    stamp: Stamp
+    state: State
     since: float
     quiet: float
 
@@ -74,8 +82,9 @@ class Arrivals:
     """
 
     _waiting: dict[Path, _Waiting] = field(default_factory=dict)
-    _doubtful: dict[Path, Stamp] = field(default_factory=dict)
-    _refused: dict[Path, Stamp] = field(default_factory=dict)
+    _doubtful: dict[Path, State] = field(default_factory=dict)
+    _refused: dict[Path, State] = field(default_factory=dict)
+    _handed: dict[Path, State] = field(default_factory=dict)
 
     @property
     def skipped(self) -> int:
@@ -84,13 +93,13 @@ class Arrivals:
 
     def changed(self, image: Path, now: float) -> None:
         """The picture may have come or changed."""
-        stamp = stamp_of(image)
-        if stamp is None:
+        state = state_of(image)
+        if state is None:
             self.gone({image})
-        elif self._refused.get(image) != stamp and (image not in self._waiting or self._waiting[image].stamp != stamp):
+        elif self._refused.get(image) != state and (image not in self._waiting or self._waiting[image].state != state):
             self._refused.pop(image, None)
             self._doubtful.pop(image, None)
-            self._waiting[image] = _Waiting(stamp, now, QUIET)
+            self._waiting[image] = _Waiting(state, now, QUIET)
 
     def gone(self, paths: Set[Path]) -> None:
         """Pictures that are not there any more, or folders with all that was in them."""
@@ -100,42 +109,47 @@ class Arrivals:
 
     def ready(self, now: float, most: int) -> list[Path]:
         """At most so many pictures that are written to their end. They wait no longer, nor do those that are gone."""
-        images: list[Path] = []
+        self._handed.clear()
         for image, one in list(self._waiting.items()):
-            if len(images) == most:
+            if len(self._handed) == most:
                 break
             if now - one.since < one.quiet:
                 continue
-            stamp = stamp_of(image)
-            if stamp is None:
+            state = state_of(image)
+            if state is None:
                 self.gone({image})
-            elif stamp != one.stamp:
+            elif state != one.state:
                 self._doubtful.pop(image, None)
-                self._waiting[image] = _Waiting(stamp, now, QUIET)
+                self._waiting[image] = _Waiting(state, now, QUIET)
             else:
                 del self._waiting[image]
-                images.append(image)
-        return images
+                self._handed[image] = state
+        return [*self._handed]
 
     def unreadable(self, image: Path, now: float) -> bool:
         """The picture could not be read. Returns whether that is final until it changes: it was tried again before."""
-        stamp = stamp_of(image)
-        if stamp is None:
+        state = self._tried(image)
+        if state is None:
             self.gone({image})
             return False
-        if self._doubtful.get(image) == stamp:
+        if self._doubtful.get(image) == state:
             self.refused(image)
             return True
-        self._doubtful[image] = stamp
-        self._waiting.setdefault(image, _Waiting(stamp, now, PATIENCE))
+        self._doubtful[image] = state
+        self._waiting.setdefault(image, _Waiting(state, now, PATIENCE))
         return False
 
     def refused(self, image: Path) -> None:
         """The picture cannot be explained until it changes."""
-        stamp = stamp_of(image)
+        state = self._tried(image)
         self._doubtful.pop(image, None)
-        if stamp is not None:
-            self._refused[image] = stamp
+        if state is not None:
+            self._refused[image] = state
+
+    def _tried(self, image: Path) -> State | None:
+        """As the picture was when it was handed out: what came since is to be tried. None where it is gone."""
+        there = state_of(image)
+        return self._handed.get(image, there) if there is not None else None
 
 
 @dataclass(frozen=True)

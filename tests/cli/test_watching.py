@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -323,6 +323,25 @@ def test_what_cannot_be_read_is_tried_once_more_and_again_when_it_changes(tmp_pa
     assert arrivals.skipped == 0
     assert arrivals.ready(201, 9) == [image]
     assert not arrivals.unreadable(image, 201), "another content has its own two tries"
+    assert arrivals.ready(201 + PATIENCE, 9) == [image]
+    assert arrivals.unreadable(image, 201 + PATIENCE)
+    image.chmod(0o600)
+    arrivals.changed(image, 300)
+    assert arrivals.ready(301, 9) == [image], "it may be allowed to be read now"
+
+
+@pytest.mark.parametrize("refuse", [Arrivals.refused, lambda arrivals, image: arrivals.unreadable(image, 2)])
+def test_what_changes_while_it_is_explained_in_vain_is_tried(
+    tmp_path: Path, refuse: Callable[[Arrivals, Path], object]
+) -> None:
+    image, arrivals = tmp_path / "1.png", Arrivals()
+    image.write_bytes(b"1")
+    arrivals.changed(image, 0)
+    assert arrivals.ready(1, 9) == [image]
+    image.write_bytes(b"12")
+    refuse(arrivals, image)
+    arrivals.changed(image, 2)
+    assert arrivals.ready(3, 9) == [image]
 
 
 def test_pictures_of_a_folder_that_is_gone_do_not_wait(tmp_path: Path) -> None:
