@@ -222,7 +222,10 @@ def run(method: Method, probe: Probe) -> list[Outcome]:
 
 
 def checked(method: Method, probe: Probe, outcomes: object) -> list[Outcome]:
-    """What a method returned. Raises OptionError unless it is one Outcome a target, with maps of the input's size."""
+    """What a method returned. Raises OptionError unless it is one Outcome a target, with maps of the input's size.
+
+    Raises UndefinedSaliency for a map with NaN or infinity.
+    """
     must = f"the method {method.name!r} must return a list with one Outcome for each of {probe.targets} targets"
     if not isinstance(outcomes, list) or not all(isinstance(outcome, Outcome) for outcome in outcomes):
         raise OptionError(f"{must}, not {brief(outcomes)}")
@@ -234,6 +237,8 @@ def checked(method: Method, probe: Probe, outcomes: object) -> list[Outcome]:
                 f"the method {method.name!r} returned a map of the shape {np.shape(outcome.map)} for an image of "
                 f"{tuple(probe.size)} pixels; onnxcam.methods.maps.rectified() enlarges a map of the features' size"
             )
+        if not np.isfinite(outcome.map).all():
+            raise UndefinedSaliency(f"the map of the method {method.name!r} holds NaN or infinity on this picture")
     return outcomes
 
 

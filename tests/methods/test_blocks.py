@@ -12,7 +12,7 @@ import pytest
 from onnxcam.errors import OptionError, UndefinedSaliency
 from onnxcam.methods import METHODS, defaults, gradient_free
 from onnxcam.methods.blocks import Convention, FeatureMaps, FourBlocks, Method, WeightedSum, run
-from onnxcam.methods.maps import rectified, summed
+from onnxcam.methods.maps import Outcome, rectified, summed
 from onnxcam.methods.score_cam import score_cam
 from onnxcam.types import Floats, Masks, Score, Scores
 
@@ -180,6 +180,16 @@ def test_what_a_method_returns_wrongly_is_said_in_a_sentence(returned: Any, said
     probe = SimpleNamespace(features=np.eye(3, dtype=np.float32)[None], size=(12, 12), targets=1)
     with pytest.raises(OptionError, match=said):
         run(Method(name="mine", paper="none", cost="none", explain=explain), cast(Any, probe))
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_a_map_with_nan_or_infinity_is_no_result(number: float) -> None:
+    probe = SimpleNamespace(size=(2, 3), targets=1)
+    method = Method(
+        name="mine", paper="none", cost="none", explain=lambda _: [Outcome(np.full((2, 3), number), np.ones((1, 1)))]
+    )
+    with pytest.raises(UndefinedSaliency, match="'mine' holds NaN or infinity"):
+        run(method, cast(Any, probe))
 
 
 def test_the_sum_of_no_maps_is_zero() -> None:
