@@ -17,12 +17,12 @@ from onnxcam.explainer.heads import Heads
 from onnxcam.explainer.lockstep import run_lockstep
 from onnxcam.explainer.results import BoundRequest, ExplainerInfo, ForwardPass, ForwardResult, Head, saliencies
 from onnxcam.explainer.targets.background import background_notes
-from onnxcam.explainer.targets.classes import class_before_running
+from onnxcam.explainer.targets.classes import class_before_running, class_names
 from onnxcam.explainer.targets.detected import blank_notes
 from onnxcam.explainer.targets.kind import HeadOutput, TargetLike
 from onnxcam.explainer.targets.notes import target_notes
 from onnxcam.explainer.targets.registry import bind
-from onnxcam.inputs.choices import choose_inputs, fits
+from onnxcam.inputs.choices import choose_inputs
 from onnxcam.inputs.loader import ImageLike, ImageLoader, ModelInput
 from onnxcam.logs import module_logger
 from onnxcam.methods import gradient_free
@@ -319,8 +319,6 @@ class Pipeline:
         logits, scales = anatomy.logits, anatomy.scales
         detections = forward.detections
         labels = self._labels(logits, detections)
-        if labels is not None and logits.two_sided and len(labels) == 1:
-            labels = (f"not {labels[0]}", labels[0])
         sides = partial(forward.runner.sides, forward.feeds) if logits.sides_output is not None else None
         placement, size = forward.model_input.placement, self.info.size
         turned = self.info.turned_boxes
@@ -329,8 +327,7 @@ class Pipeline:
     def _labels(self, logits: Logits, detections: Detections | None) -> Sequence[str] | None:
         """The classes' names, if there are as many as the model has classes."""
         classes = logits.classes + (detections.first_class or 0 if detections is not None else 0)
-        fitting = self.labels is not None and fits(self.labels, replace(logits, classes=classes))
-        return self.labels if fitting else None
+        return class_names(self.labels, replace(logits, classes=classes))
 
 
 def _ranked(output: HeadOutput, count: int) -> list[ScoredTarget]:

@@ -162,6 +162,21 @@ def test_the_map_of_a_side_is_that_of_a_network_with_two_outputs(make: Make, met
     assert np.corrcoef(first.map.ravel(), second.map.ravel())[0, 1] >= 0.9999
 
 
+@pytest.mark.parametrize("word", ["spam", "not spam", "positive", "negative", "1"])
+def test_the_command_takes_either_side_of_one_label_and_refuses_another_word(
+    make: Make, tmp_path: Path, word: str
+) -> None:
+    onnx.save(network(make, "sigmoid"), tmp_path / "m.onnx")
+    Pillow.fromarray(PHOTOGRAPH).save(tmp_path / "p.png")
+    (tmp_path / "labels.txt").write_text("spam\n")
+    words = ["explain", "m.onnx", "p.png", "-m", "grad-cam", "--preset", "raw", "--labels", "labels.txt", "--json"]
+    done = onnxcam(*words, "--target", word, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    side = "negative" if word in ("not spam", "negative") else "positive"
+    assert json.loads(done.stdout)[0]["target"]["side"] == side
+    assert "no class is called 'ham'" in onnxcam(*words, "--target", "ham", cwd=tmp_path).stdout
+
+
 @pytest.mark.parametrize(("labels", "names"), [(["ham", "spam"], ("ham", "spam")), (["spam"], ("not spam", "spam"))])
 def test_one_label_or_two_name_the_sides(make: Make, labels: list[str], names: tuple[str, str]) -> None:
     with Explainer(network(make, "sigmoid"), "grad-cam", preset=PLAIN, labels=labels) as explainer:

@@ -11,10 +11,11 @@ import numpy.typing as npt
 
 from onnxcam.errors import TargetError
 from onnxcam.explainer.targets.kind import TARGETS, ClassLike, Feeds, HeadOutput, TargetKind
+from onnxcam.inputs.choices import fits
 from onnxcam.inputs.labels import find_class, several
 from onnxcam.limits import brief, is_whole
 from onnxcam.outputs.saliency import ScoredTarget
-from onnxcam.surgeon.analysis.anatomy import Kind
+from onnxcam.surgeon.analysis.anatomy import Kind, Logits
 from onnxcam.surgeon.graphs.score_gradient import PREDICTION
 
 T = TypeVar("T")
@@ -56,6 +57,13 @@ def class_index(target: ClassLike, scores: npt.NDArray[np.float64], labels: Sequ
     if not 0 <= target < len(scores):
         raise TargetError(f"target {brief(target)} is out of range: the model has the classes 0 to {len(scores) - 1}")
     return int(target)
+
+
+def class_names(labels: Sequence[str] | None, logits: Logits) -> Sequence[str] | None:
+    """The names of the classes, of both sides where a single number has one label; None where they do not fit."""
+    if labels is None or not fits(labels, logits):
+        return None
+    return (f"not {labels[0]}", labels[0]) if logits.two_sided and len(labels) == 1 else labels
 
 
 def class_before_running(target: object, labels: Sequence[str] | None, classes: int) -> int | None:

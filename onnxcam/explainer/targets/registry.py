@@ -9,7 +9,7 @@ import numpy as np
 from onnxcam.errors import OptionError, TargetError
 from onnxcam.explainer.arguments import shown
 from onnxcam.explainer.targets.box import BOX
-from onnxcam.explainer.targets.classes import CLASS, class_of, ranks, ranks_of_words
+from onnxcam.explainer.targets.classes import CLASS, class_names, class_of, ranks, ranks_of_words
 from onnxcam.explainer.targets.element import ELEMENT
 from onnxcam.explainer.targets.kind import HeadOutput, TargetKind, TargetLike, Targets
 from onnxcam.explainer.targets.region import REGION
@@ -106,7 +106,7 @@ def check_classes(targets: Sequence[TargetLike], logits: Logits, labels: Sequenc
     """
     if logits.kind not in (Kind.CLASSES, Kind.REGION, Kind.SEQUENCE):
         return
-    output = HeadOutput(logits, np.zeros(logits.classes), labels, (), None)
+    output = HeadOutput(logits, np.zeros(logits.classes), class_names(labels, logits), (), None)
     for target in targets:
         kind, name = head_of(target)
         word = target if isinstance(target, int | str) else getattr(target, "label", None)
