@@ -231,16 +231,14 @@ class WatchedFolder:
         """Yields, every POLL milliseconds at the latest, the paths where something came, changed or went.
 
         It is watched from the first list on, which is empty, and ends at a signal that raises. Raises OptionError where
-        watchfiles is missing or the system watches no further folder, PictureError where the folder is gone or another.
+        watchfiles is missing or the system watches no further folder, PictureError where the folder is gone.
         """
         try:
             from watchfiles import watch
         except ImportError:
             raise OptionError(MISSING) from None
-        real = os.path.realpath(self.root)
         start = partial(
             watch,
-            real,
             watch_filter=None,
             recursive=self.recursive,
             debounce=GATHER,
@@ -249,37 +247,44 @@ class WatchedFolder:
             raise_interrupt=False,
             ignore_permission_denied=True,
         )
-        with closing(self._paths(start, real)) as paths:
+        with closing(self._paths(start)) as paths:
             yield paths
 
-    def _paths(self, start: Callable[[], Batches], real: str) -> Generator[list[Path], None, None]:
-        """start: begins to watch. watchfiles ends at a name that is no text: it is begun again, and all is listed."""
-        watched = _identity(self.root)
-        failures, is_behind = MOST_FAILURES, False  # the very first one is final
+    def _paths(self, start: Callable[[str], Batches]) -> Generator[list[Path], None, None]:
+        """start: begins to watch a path.
+
+        It is begun again, and all is listed, where watchfiles ended at a name that is no text, and where another folder
+        took the place of the one that is watched.
+        """
+        failures, is_behind = MOST_FAILURES, False  # the very first failure is final
         while True:
-            self._check_same(watched)
+            watched, real = self._identity(), os.path.realpath(self.root)
             try:
-                with closing(start()) as batches:
+                with closing(start(real)) as batches:
                     for batch in batches:
-                        self._check_same(watched)
-                        paths = [
-                            self.root / os.path.relpath(path, real) for path in sorted({path for _, path in batch})
-                        ]
+                        if self._identity() != watched:
+                            break
+                        changed = sorted({path for _, path in batch})
+                        paths = [self.root / os.path.relpath(path, real) for path in changed]
                         yield [*paths, *self.listed()] if is_behind else paths
                         failures, is_behind = 0, False
-                return
+                    else:
+                        return
             except (OSError, RuntimeError) as error:  # RuntimeError: of watchfiles itself
                 if failures == MOST_FAILURES:
                     raise self._unwatched(error) from None
-                failures, is_behind = failures + 1, True
+                failures += 1
+            is_behind = True
 
-    def _check_same(self, watched: tuple[int, int] | None) -> None:
-        """Raises PictureError where the folder is not the one that is watched."""
-        there = _identity(self.root)
-        if there is None:
+    def _identity(self) -> tuple[int, int]:
+        """Device and inode of the folder. Raises PictureError where it is gone."""
+        try:
+            status = os.stat(self.root)
+        except OSError:
+            status = None
+        if status is None or not stat.S_ISDIR(status.st_mode):
             raise PictureError(f"{self.root}: the folder is gone; make it again, and start again")
-        if there != watched:
-            raise PictureError(f"{self.root}: the folder was moved, and another one is in its place; start again")
+        return status.st_dev, status.st_ino
 
     def _unwatched(self, error: Exception) -> OptionError:
         reason = getattr(error, "strerror", None) or str(error)
@@ -287,15 +292,6 @@ class WatchedFolder:
             f"{self.root}: cannot be watched ({reason}); for a network drive or many folders set "
             f"WATCHFILES_FORCE_POLLING=1"
         )
-
-
-def _identity(folder: Path) -> tuple[int, int] | None:
-    """Device and inode of a folder; None where there is none."""
-    try:
-        status = os.stat(folder)
-    except OSError:
-        return None
-    return (status.st_dev, status.st_ino) if stat.S_ISDIR(status.st_mode) else None
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
