@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from onnxcam.cli.main import app
 from onnxcam.cli.overwriting import without_places
 from onnxcam.errors import OnnxCamError, OutputError
+from onnxcam.outputs.completeness import is_written_map
 
 LABELS = "ant\nbee\ncat\ndog\nelk\n"
 
@@ -206,6 +207,12 @@ def test_where_and_how_fast_it_runs_and_where_the_files_lie_make_no_other_call(f
     os.rename("photos", "moved")
     words = ["--threads", "1", "--batch", "2", "--timeout", "60", "--json"]
     call("compare", str(folder / "tiny.onnx"), "moved", "-m", "cam", "-o", str(folder / "x.png"), *words)
+
+
+def test_a_figure_is_known_as_what_a_command_wrote(folder: Path) -> None:
+    call(*COMMANDS["compare"][0], "-q")
+    assert is_written_map(Path("a.compare.png"))
+    assert not is_written_map(Path("photos/a.png"))
 
 
 def test_where_a_file_lies_that_an_option_names_makes_no_other_call(folder: Path) -> None:
