@@ -130,10 +130,12 @@ def _outside(images: tuple[Path, ...], out: str | None, root: Path) -> tuple[Pat
 
 
 def _inputs(images: Iterable[Path]) -> tuple[Path, ...]:
-    """The pictures without overlays and figures that an earlier call wrote; all of them if there are no others."""
+    """The pictures without what an earlier call drew, by name or header; all of them if there are no others."""
+    from onnxcam.outputs.completeness import is_written_map
+
     overlays = overlay_endings()
     listed = tuple(images)
-    return tuple(image for image in listed if not image.name.endswith(overlays)) or listed
+    return tuple(image for image in listed if not (image.name.endswith(overlays) or is_written_map(image))) or listed
 
 
 def overlay_endings() -> tuple[str, ...]:

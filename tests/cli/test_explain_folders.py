@@ -61,8 +61,8 @@ def test_what_a_run_wrote_below_the_folder_is_not_explained_by_the_next(photos: 
     names = [
         str(image.relative_to("photos")) for image in picture_tree(["photos"], keep_going=False, recursive=True).images
     ]
-    assert not [name for name in names if name.startswith("maps/")], "overlays are left out by their names"
-    os.rename("photos/maps/cat/1.grad-cam.png", "photos/maps/cat/1.png")
+    assert not [name for name in names if name.startswith("maps/")], "what onnxcam drew is left out"
+    shutil.copy("photos/top.png", "photos/maps/cat/1.png")
     inside = picture_tree(["photos"], keep_going=False, recursive=True, out="photos/maps/").images
     assert not [image for image in inside if "maps" in image.parts], "and -o itself is not searched"
     assert Path("photos/maps/cat/1.png") in picture_tree(["photos"], keep_going=False, recursive=True).images
@@ -115,6 +115,14 @@ def test_hidden_files_and_other_kinds_are_left_out_of_a_pattern(photos: Path) ->
     assert [path.name for path in matching("photos/.cache/*").images] == ["3.png"]
     assert [path.name for path in matching("photos/*.txt").images] == ["notes.txt"], "a suffix that is named counts"
     assert len(picture_tree(["photos"], keep_going=False, recursive=True).images) == len(NAMES)
+
+
+def test_drawings_of_any_name_and_format_are_no_pictures_of_a_folder(photos: Path) -> None:
+    explained("photos/top.png", "-q", "-o", "photos/mine.png")
+    explained("photos/top.png", "-q", "-o", "photos/", "--format", "jpg,webp,heatmap,mask,tiff")
+    assert len(list(photos.glob("*.*"))) == 1 + 1 + 5
+    assert list_pictures(["photos"], keep_going=False)[0] == [Path("photos/top.png")]
+    assert list_pictures(["photos/mine.png"], keep_going=False)[0] == [Path("photos/mine.png")], "named by itself"
 
 
 def test_a_command_without_recursive_names_the_pattern_alone(photos: Path) -> None:
