@@ -453,9 +453,10 @@ def test_pictures_that_go_together_keep_their_order_their_files_and_their_errors
         line.count(name) for line, name in zip(broken.stderr.splitlines()[1:], ("text.png", "empty.png"), strict=True)
     ] == [1, 1]
     unknown = onnxcam("explain", "tiny.onnx", "1.png", "2.png", "--target", "99", "--keep-going", cwd=folder)
-    assert [line.split(":")[0].strip() for line in unknown.stderr.splitlines()] == ["error", "1.png", "2.png"]
+    assert unknown.stderr.startswith("error: ")
+    assert [unknown.stderr.count(what) for what in ("\n", "99", "1.png")] == [1, 1, 0], "once, before any picture"
     both = onnxcam("explain", "tiny.onnx", "nowhere.png", "1.png", "--target", "99", "--keep-going", cwd=folder)
-    assert [line.split(":")[0].strip() for line in both.stderr.splitlines()] == ["error", "nowhere.png", "1.png"]
+    assert both.stderr == unknown.stderr
     missing = onnxcam("explain", "tiny.onnx", "nowhere.png", "nor.png", "--keep-going", cwd=folder)
     assert [line.split(":")[0].strip() for line in missing.stderr.splitlines()] == ["error", "nowhere.png", "nor.png"]
 

@@ -33,7 +33,7 @@ WRITING = {
 }
 PRINTING = {
     "inspect": ("inspect", "tiny.onnx"),
-    "predict": ("predict", "tiny.onnx", "photo.png"),
+    "predict": ("predict", "tiny.onnx", "photo.png", "--preset", "raw"),
     "methods": ("methods",),
     "metrics": ("metrics",),
 }
