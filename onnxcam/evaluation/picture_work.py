@@ -20,8 +20,6 @@ from onnxcam.explainer.targets.kind import TargetLike
 from onnxcam.explainer.together import explain_next
 from onnxcam.inputs.loader import ModelInput
 from onnxcam.metrics.baselines import BASELINES
-from onnxcam.outputs.saliency import ScoredTarget
-from onnxcam.surgeon.analysis.anatomy import Kind
 from onnxcam.types import Score
 
 
@@ -134,15 +132,5 @@ def _scorer(
     read.passes.append(forward)
     scorer = base._pipeline.scorer(read.model_input, [read.target], read.inputs, Score.PROBABILITY, read.passes)
     (target,) = scorer.targets
-    number = _class_of(target, forward)
-    boxes = boxes_of(item, TargetClass(number, target.name, read.requested, base.labels, options.classes))
+    boxes = boxes_of(item, TargetClass(target.class_index, target.name, read.requested, base.labels, options.classes))
     return SharedScorer(scorer), replace(context, target=target, boxes=boxes)
-
-
-def _class_of(target: ScoredTarget, forward: ForwardPass) -> int | None:
-    """The model's number of the class that a target is of; None where what is scored is no class."""
-    if target.kind == Kind.BOXES:
-        result = forward.results[forward.heads[0]]
-        offset = (result.detections.first_class or 0) if result.detections is not None else 0
-        return result.runner.opened.anatomy.logits.entry(target.index)[1] + offset
-    return target.index if target.is_probability else None
