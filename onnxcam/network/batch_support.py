@@ -6,7 +6,6 @@ of single images, and the rewritten graph with the file. opening.py calls it onc
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 
 from onnxcam.errors import InferenceError, OutOfMemory, TimedOut
 from onnxcam.network import cache
@@ -46,7 +45,6 @@ class BatchTrial:
     inputs: Arrays
     options: OpenOptions
     record: "cache.ModelRecord | None"
-    key: str
 
     def open(self) -> tuple[Network, Model, BatchSupport]:
         """Returns (the network, the graph that it runs, how it batches)."""
@@ -133,7 +131,7 @@ class BatchTrial:
         return HALF_TOLERANCE if half else TOLERANCE
 
     def _network(self, model: Model, fixed: int | None) -> Network:
-        return open_network(model, self.anatomy, self.size, self.options, self.key, fixed=fixed, extra=self._extra)
+        return open_network(model, self.anatomy, self.size, self.options, fixed=fixed, extra=self._extra)
 
     def _verified(self, network: Network) -> str:
         options = self.options
@@ -148,15 +146,12 @@ def open_network(
     anatomy: Anatomy,
     size: tuple[int, ...],
     options: OpenOptions,
-    key: str,
     *,
     fixed: int | None,
     extra: Mapping[str, bool],
 ) -> Network:
-    """Opens a scoring graph. key: name of the model's record, by which a measured plan is stored."""
+    """Opens a scoring graph."""
     options.limits.check()
-    can_measure = options.threads is None and options.batch is None and options.cache and cache.folder() is not None
-    name = cache.key("plan", key, str(size), cache.machine(), str(options.form), str(options.with_fill))
     network = Network(
         model,
         anatomy,
@@ -170,8 +165,6 @@ def open_network(
         form=options.form,
         engine=options.engine,
         limits=options.limits.lasting,
-        plan=cache.load_plan(name) if can_measure else None,
-        save_plan=partial(cache.store_plan, name) if can_measure else None,
     )
     try:
         options.limits.check()

@@ -1,4 +1,4 @@
-"""What an opening learnt about a model, stored for the next one: tensor shapes, how it batches, the fastest run plan.
+"""What an opening learnt about a model, stored for the next one: tensor shapes, and how it batches.
 
 A record is a small JSON file in the user's cache folder. Its name is a hash of everything that it depends on; weights
 are never stored. ONNXCAM_CACHE names another folder, or 'off'. opening.py reads and writes the records.
@@ -11,17 +11,14 @@ would have said is learnt again, never an error.
 import hashlib
 import json
 import os
-import platform
 import stat
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from platformdirs import user_cache_path
 
-from onnxcam.engine.parallel import RunPlan
-from onnxcam.engine.session import MOST_THREADS, available_threads
 from onnxcam.files import FileKind, open_regular, parse_json, read_exactly, size_of
 from onnxcam.logs import module_logger
 from onnxcam.surgeon.ir import Shapes
@@ -75,35 +72,15 @@ def key(*parts: str) -> str:
     return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def machine() -> str:
-    """The machine that a run plan is measured on: the processor's name, and the cores that this process may use."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
-    except OSError:
-        lines = []
-    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    return f"{name or platform.processor() or platform.machine()}, {available_threads()} cores"
-
-
 def load(name: str) -> ModelRecord | None:
     """The record of a model; None if there is none, or if it is not as it was written."""
     return _load(name, _model_record)
-
-
-def load_plan(name: str) -> RunPlan | None:
-    """The measured plan; None if there is none, or if its record is not as it was written."""
-    return _load(name, _run_plan)
 
 
 def store(name: str, model: ModelRecord) -> None:
     """Writes the record at once or not at all. A folder that cannot be written to is only logged."""
     shapes = {tensor: list(shape) for tensor, shape in model.shapes.items()}
     _store(name, {"shapes": shapes, "mode": model.mode, "reason": model.reason})
-
-
-def store_plan(name: str, plan: RunPlan) -> None:
-    """Writes a measured plan, as store() writes a model's record."""
-    _store(name, asdict(plan))
 
 
 def _model_record(data: Any) -> ModelRecord:
@@ -113,13 +90,6 @@ def _model_record(data: Any) -> ModelRecord:
     if not isinstance(reason, str) or len(reason) > LONGEST_REASON or not reason.isprintable():
         raise Unusable("no reason")
     return ModelRecord({name: _shape(shape) for name, shape in shapes.items()}, BatchMode(mode), reason)
-
-
-def _run_plan(data: Any) -> RunPlan:
-    numbers = _fields(data, "threads", "parallel", "batch")
-    if not all(type(n) is int and 1 <= n <= MOST_THREADS for n in numbers):
-        raise Unusable(f"out of range: {data}")
-    return RunPlan(*numbers)
 
 
 def _load(name: str, parse: Callable[[Any], Record]) -> Record | None:

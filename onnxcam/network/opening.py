@@ -52,7 +52,7 @@ class OpenedModel:
     model: the graph that it runs, without masking. size: (H,W). inputs: values of the extra inputs. notes: what a
     reader of the result should know. shapes: of every tensor of the export, at its batch (one if dynamic). selection:
     at the end of a detector, whose table of candidates is opened. exported: the graph with the file's own outputs,
-    where `model` ends in a table that was made for the explanation; else None. key: of what is recorded of the opening.
+    where `model` ends in a table that was made for the explanation; else None.
     has_class_token: whether OpenOptions.every_cell_counts may choose other features.
     """
 
@@ -67,7 +67,6 @@ class OpenedModel:
     shapes: Shapes
     selection: Selection | None = None
     exported: Model | None = None
-    key: str = ""
     has_class_token: bool = False
 
     @property
@@ -88,7 +87,7 @@ class OpenedModel:
         """
         options = replace(self.options, with_fill=with_fill, form=form)
         old = self.network
-        network = open_network(self.model, self.anatomy, self.size, options, self.key, fixed=old.fixed, extra=old.extra)
+        network = open_network(self.model, self.anatomy, self.size, options, fixed=old.fixed, extra=old.extra)
         if old.masks_alone:
             network.run_masks_alone()
         return replace(self, network=network, options=options)
@@ -232,13 +231,13 @@ def _opened(
     model, anatomy, shapes = add_frame_axis(*split_off(model, anatomy, trace.shapes))
     joins_pictures = model is not joined and image.frames is None
     trace = replace(trace, shapes=shapes)
-    opener = BatchTrial(file, start.runnable, model, joins_pictures, trace, anatomy, size, inputs, options, record, key)
+    opener = BatchTrial(file, start.runnable, model, joins_pictures, trace, anatomy, size, inputs, options, record)
     network, graph, batching = opener.open()
     if cached and record is None and not trace.taken:  # the branch of an If is found anew at every opening
         cache.store(key, cache.ModelRecord(traced.shapes, batching.mode, batching.reason))
     return OpenedModel(
         network, graph, anatomy, size, batching, inputs, notes, options, trace.shapes, selection,
-        start.exported, key, tokens,
+        start.exported, tokens,
     )  # fmt: skip
 
 

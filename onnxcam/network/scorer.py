@@ -5,7 +5,7 @@ through device_scorer.py where tensors stay on a device. Masks come in at the re
 enlarges them and blends them with the image. opening.py makes it, probe.py uses it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -68,13 +68,10 @@ class Network:
         form: MaskForm = FEATURE_MASKS,
         engine: EngineOptions = PLAIN,
         limits: Limits = SAFE,
-        plan: RunPlan | None = None,
-        save_plan: Callable[[RunPlan], None] | None = None,
     ) -> None:
         """fixed: the batch that the graph is fixed to, None if it takes any. extra: as scoring_model() takes it.
 
-        limits: how long a run may take. plan, save_plan: a measured RunPlan, and what stores a new one, as
-        ParallelRunner takes them. Raises what it raises.
+        limits: how long a run may take. Raises what ParallelRunner raises.
         """
         self.anatomy, self.size = anatomy, size
         self.form, self.with_fill = form, with_fill
@@ -89,7 +86,7 @@ class Network:
             return to_bytes(scoring)
 
         run_limits = RunLimits(threads, batch, fixed, anatomy.bytes_per_image, engine, limits)
-        self._runner = ParallelRunner(graph, providers, run_limits, plan, save_plan)
+        self._runner = ParallelRunner(graph, providers, run_limits)
         self._copies = 1
         self.notes = (*self._engine_notes(), *self._runner.notes)
         self._device_scorer = self._new_device_scorer()

@@ -6,7 +6,7 @@ import onnx
 import pytest
 
 from onnxcam.engine import parallel
-from onnxcam.engine.parallel import ParallelRunner, RunLimits, RunPlan, candidates, default_plan, fastest
+from onnxcam.engine.parallel import ParallelRunner, RunLimits, RunPlan, default_plan
 from onnxcam.engine.session import Session, may_leave_the_cpu
 from onnxcam.errors import InferenceError, OptionError, OutOfMemory
 from onnxcam.types import Floats, Masks
@@ -20,9 +20,8 @@ def logits(session: Session, chunk: Masks) -> Floats:
 
 @pytest.fixture
 def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine with four cores, and trials that may be short."""
+    """A machine with four cores."""
     monkeypatch.setattr(parallel, "available_threads", lambda: 4)
-    monkeypatch.setattr(parallel, "MIN_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -31,12 +30,9 @@ def opened(classifier: onnx.ModelProto, four_cores: None) -> Callable[..., Paral
         threads: int | None = None,
         batch: int | None = None,
         fixed: int | None = None,
-        known_plan: RunPlan | None = None,
-        save_plan: Callable[[RunPlan], None] | None = None,
+        plan: RunPlan | None = None,
     ) -> ParallelRunner:
-        return ParallelRunner(
-            classifier.SerializeToString, ["cpu"], RunLimits(threads, batch, fixed, 10**5), known_plan, save_plan
-        )
+        return ParallelRunner(classifier.SerializeToString, ["cpu"], RunLimits(threads, batch, fixed, 10**5), plan)
 
     return make
 
@@ -51,29 +47,14 @@ def test_every_core_has_a_run_of_its_own_as_far_as_memory_holds_them() -> None:
     assert all(default_plan(c, r).in_flight <= r for c in (1, 2, 7, 16) for r in (1, 2, 3, 20, 500))
 
 
-def test_candidates_are_the_present_plan_larger_chunks_and_one_run_at_a_time() -> None:
-    assert candidates(RunPlan(1, 4, 2), cores=4, capacity=100) == [RunPlan(1, 4, 2), RunPlan(1, 4, 4), RunPlan(4, 1, 8)]
-    assert candidates(RunPlan(1, 4, 2), cores=4, capacity=8) == [RunPlan(1, 4, 2), RunPlan(4, 1, 8)]
-    assert candidates(RunPlan(1, 4, 3), cores=4, capacity=100, fixed=3) == [RunPlan(1, 4, 3), RunPlan(4, 1, 3)]
-    assert candidates(RunPlan(1, 1, 2), cores=1, capacity=100) == [RunPlan(1, 1, 2)]
-
-
-def test_another_plan_is_taken_only_where_it_is_faster_by_more_than_noise() -> None:
-    first, other = RunPlan(1, 2, 2), RunPlan(2, 1, 4)
-    assert fastest({first: [9, 1, 2, 4], other: [9, 0.98, 1.94, 3.9]}) is first
-    assert fastest({first: [9, 1, 2, 4], other: [9, 0.9, 1.8, 8]}) is other, "the rounds are compared one by one"
-    assert fastest({first: [0, 1, 1, 1], other: [0, 2, 2, 2]}) is first
-    assert fastest({first: [0, 1, 1, 1]}) is first
-
-
 def test_the_plan_does_not_change_the_scores(opened: Callable[..., ParallelRunner]) -> None:
     expected = opened(threads=1, batch=1).map(logits, IMAGES[:37])
     for runner in (
         opened(),
         opened(threads=3),
         opened(batch=7),
-        opened(known_plan=RunPlan(2, 2, 5)),
-        opened(known_plan=RunPlan(4, 1, 8)),
+        opened(plan=RunPlan(2, 2, 5)),
+        opened(plan=RunPlan(4, 1, 8)),
     ):
         np.testing.assert_allclose(runner.map(logits, IMAGES[:37]), expected, 0, 1e-6 * np.abs(expected).max())
 
@@ -88,71 +69,11 @@ def test_the_callers_threads_and_batch_are_taken(opened: Callable[..., ParallelR
         opened(batch=0)
 
 
-def test_a_known_plan_is_taken_unless_this_process_has_fewer_cores(opened: Callable[..., ParallelRunner]) -> None:
-    assert opened(known_plan=RunPlan(2, 2, 5)).plan == RunPlan(2, 2, 5)
-    assert opened(known_plan=RunPlan(2, 2, 5)).session.threads == 2
-    assert opened(known_plan=RunPlan(8, 1, 16)).plan == RunPlan(1, 4, 2)
-    assert opened(threads=3, known_plan=RunPlan(2, 2, 5)).plan == RunPlan(3, 1, 6)
-
-
-def test_a_measurement_runs_each_sample_once_and_its_plan_is_saved(
-    opened: Callable[..., ParallelRunner], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    saved: list[RunPlan] = []
-    sizes: list[int] = []
-    reported: list[tuple[int, int]] = []
-    runner = opened(save_plan=saved.append)
-    expected = opened(threads=1, batch=1).map(logits, IMAGES)
-    lock = threading.Lock()
-
-    def run(session: Session, chunk: Masks) -> Floats:
-        with lock:
-            sizes.append(len(chunk))
-        return logits(session, chunk)
-
-    monkeypatch.setattr(parallel, "fastest", lambda times: list(times)[2])
-    scores = runner.map(run, IMAGES, lambda done, total: reported.append((done, total)))
-    np.testing.assert_allclose(scores, expected, 0, 1e-6 * np.abs(expected).max())
-    assert sum(sizes) == len(IMAGES)
-    assert saved == [RunPlan(4, 1, 8)]
-    assert runner.plan == RunPlan(4, 1, 8)
-    assert runner.session.threads == 4
-    assert reported == sorted(reported)
-    assert reported[-1] == (300, 300)
-    runner.map(run, IMAGES)
-    assert len(saved) == 1, "measured once"
-
-
-@pytest.mark.parametrize(("seconds", "expected"), [(0.0, 16), (0.02, 4 * 16), (60.0, 8 * 16)])
-def test_trials_are_long_enough_to_tell_plans_apart(
-    opened: Callable[..., ParallelRunner], monkeypatch: pytest.MonkeyPatch, seconds: float, expected: int
-) -> None:
-    """The first trial takes 5 ms; later ones have as many masks as fill MIN_SECONDS."""
-    times = iter(np.arange(1000) * 0.005)
-    monkeypatch.setattr(parallel.time, "perf_counter", lambda: next(times))
-    monkeypatch.setattr(parallel, "MIN_SECONDS", seconds)
-    runner, trials = opened(save_plan=lambda plan: None), []
-    monkeypatch.setattr(
-        runner, "_run_plan", lambda session, plan, run, samples, progress: (trials.append(len(samples)), samples)[1]
-    )
-    rest = 5
-    scores = runner.map(logits, np.arange(16 + 11 * expected + rest))
-    assert trials == [16] + [expected] * 11 + [rest]
-    assert scores.tolist() == list(range(16 + 11 * expected + rest))
-
-
-def test_few_masks_are_not_measured(opened: Callable[..., ParallelRunner]) -> None:
-    saved: list[RunPlan] = []
-    runner = opened(save_plan=saved.append)
-    runner.map(logits, IMAGES[:20])
-    assert saved == []
-    assert runner.plan == RunPlan(1, 4, 2)
-    for _ in range(20):
-        runner.map(logits, IMAGES[:20])
-    assert len(saved) == 1, "many small requests add up"
-    saved.clear()
-    opened(threads=2, save_plan=saved.append).map(logits, IMAGES)
-    assert saved == [], "a caller who chose the threads has chosen the plan"
+def test_a_given_plan_is_taken_unless_this_process_has_fewer_cores(opened: Callable[..., ParallelRunner]) -> None:
+    assert opened(plan=RunPlan(2, 2, 5)).plan == RunPlan(2, 2, 5)
+    assert opened(plan=RunPlan(2, 2, 5)).session.threads == 2
+    assert opened(plan=RunPlan(8, 1, 16)).plan == RunPlan(1, 4, 2)
+    assert opened(threads=3, plan=RunPlan(2, 2, 5)).plan == RunPlan(3, 1, 6)
 
 
 def test_few_masks_are_divided_evenly(opened: Callable[..., ParallelRunner]) -> None:
@@ -162,10 +83,10 @@ def test_few_masks_are_divided_evenly(opened: Callable[..., ParallelRunner]) -> 
         sizes.append(len(chunk))
         return logits(session, chunk)
 
-    opened(known_plan=RunPlan(1, 4, 8)).map(run, IMAGES[:8])
+    opened(plan=RunPlan(1, 4, 8)).map(run, IMAGES[:8])
     assert sorted(sizes) == [2, 2, 2, 2]
     sizes.clear()
-    opened(known_plan=RunPlan(1, 4, 2)).map(run, IMAGES[:19])
+    opened(plan=RunPlan(1, 4, 2)).map(run, IMAGES[:19])
     assert sorted(sizes, reverse=True) == [2] * 8 + [1] * 3, "no core is idle while another has two to do"
     sizes.clear()
     opened(fixed=3).map(run, IMAGES[:7])
@@ -187,7 +108,7 @@ def test_runs_side_by_side_halve_the_batch_and_at_last_run_alone(opened: Callabl
             with lock:
                 running[0] -= len(chunk)
 
-    runner = opened(known_plan=RunPlan(1, 4, 8))
+    runner = opened(plan=RunPlan(1, 4, 8))
     scores = runner.map(run, IMAGES[:32], lambda done, total: reported.append((done, total)))
     np.testing.assert_allclose(scores, logits(runner.session, IMAGES[:32]), 0, 1e-5)
     assert reported == sorted(reported)
@@ -224,26 +145,14 @@ def test_may_leave_the_cpu_unless_only_the_cpu_is_listed() -> None:
     assert may_leave_the_cpu(["openvino"])
 
 
-def test_a_batch_that_did_not_fit_does_not_come_back_with_the_measurement(
-    opened: Callable[..., ParallelRunner], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(parallel, "fastest", lambda times: list(times)[-1])
-    saved: list[RunPlan] = []
-    runner = opened(save_plan=saved.append)
-    runner.shrink(1)
-    for _ in range(20):
-        runner.map(logits, IMAGES)
-    assert [plan.batch for plan in saved] == [1]
-    assert runner.plan.batch == 1
-
-
-def test_a_measurement_that_another_thread_ends_is_no_error(opened: Callable[..., ParallelRunner]) -> None:
-    runner = opened(save_plan=lambda plan: None)
+def test_a_batch_that_did_not_fit_does_not_come_back(opened: Callable[..., ParallelRunner]) -> None:
+    runner, sizes = opened(), list[int]()
 
     def run(session: Session, chunk: Masks) -> Floats:
-        runner._autotuner = None  # as another thread does when it ends the measurement or closes
+        sizes.append(len(chunk))
         return logits(session, chunk)
 
-    for _ in range(20):
-        scores = runner.map(run, IMAGES)
-    np.testing.assert_allclose(scores, runner.map(logits, IMAGES), atol=1e-6)
+    runner.shrink(1)
+    runner.shrink(2)
+    runner.map(run, IMAGES[:12])
+    assert sizes == [1] * 12

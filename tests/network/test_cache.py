@@ -13,8 +13,6 @@ import pytest
 from small_models import Make
 
 from onnxcam import Explainer
-from onnxcam.engine.parallel import RunPlan
-from onnxcam.engine.session import available_threads
 from onnxcam.network import cache, opening, recorded
 from onnxcam.network.dry_run import run_trace
 from onnxcam.surgeon.loading import read_model
@@ -39,12 +37,6 @@ def test_a_record_is_read_as_it_was_written(folder: Path) -> None:
     assert [p.name for p in folder.iterdir()] == ["a.json"]
 
 
-def test_a_plan_is_read_as_it_was_written(folder: Path) -> None:
-    assert cache.load_plan("p") is None
-    cache.store_plan("p", RunPlan(1, 4, 2))
-    assert cache.load_plan("p") == RunPlan(1, 4, 2)
-
-
 TEXTS: dict[str, bytes] = {
     "nothing": b"", "an open brace": b"{", "a list": b"[]", "an object": b"{}", "null": b"null", "a null byte": b"\0", "nested": b"[" * 10**5, "nested objects": b'{"a":' * 990 + b"1" + b"}" * 990,
     "no text": b"\xff\xfe", "nested as deep as may be": b'{"format": 4, "sha256": "x", "record": ' + b"[" * 900 + b"]" * 900 + b"}", "an endless line": b"1" * 10**6, "too large": b" " * (cache.LARGEST + 1),
@@ -57,7 +49,6 @@ def test_a_damaged_record_is_none(folder: Path, name: str) -> None:
     folder.mkdir(parents=True)
     (folder / "a.json").write_bytes(TEXTS[name])
     assert cache.load("a") is None
-    assert cache.load_plan("a") is None
     cache.store("a", RECORD)
     assert cache.load("a") == RECORD
 
@@ -98,18 +89,6 @@ def test_a_record_with_its_checksum_is_still_validated(folder: Path, name: str) 
     path.write_text(cache._sealed("a", SEALED[name]))
     path.chmod(0o600)
     assert cache.load("a") is None
-
-
-@pytest.mark.parametrize(
-    "plan",
-    [{}, {"threads": 0, "parallel": 1, "batch": 2}, {"threads": 1, "parallel": 1}, {"threads": 1, "parallel": 1, "batch": 10**9}, {"threads": "1", "parallel": 1, "batch": 1},
-     {"threads": True, "parallel": 1, "batch": 1}, {"threads": 1.0, "parallel": 1, "batch": 1}, [1, 1, 1], {"threads": None, "parallel": 1, "batch": 1}],
-)  # fmt: skip
-def test_a_plan_with_its_checksum_is_still_validated(folder: Path, plan: Any) -> None:
-    folder.mkdir(parents=True)
-    (folder / "p.json").write_text(cache._sealed("p", plan))
-    (folder / "p.json").chmod(0o600)
-    assert cache.load_plan("p") is None
 
 
 @posix
@@ -165,8 +144,7 @@ def test_a_folder_of_any_kind_is_no_error(folder: Path, tmp_path: Path, monkeypa
     for chosen in ("/proc/onnxcam", "file", "file/x", "/dev/null", "n" * 5000, "~nobody-of-this-name/x"):
         monkeypatch.setenv("ONNXCAM_CACHE", chosen)
         cache.store("a", RECORD)
-        cache.store_plan("a", RunPlan(1, 1, 1))
-        assert cache.load("a") is cache.load_plan("a") is None
+        assert cache.load("a") is None
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -267,11 +245,6 @@ def test_what_a_killed_process_left_is_removed_and_a_living_ones_file_stays(fold
 def test_keys_differ_with_every_part() -> None:
     names = {cache.key("a", "b"), cache.key("ab"), cache.key("a", "c"), cache.key("b", "a")}
     assert len(names) == 4
-
-
-def test_a_plan_is_of_this_machine() -> None:
-    assert cache.machine().endswith(f"{available_threads()} cores")
-    assert not cache.machine().startswith(",")
 
 
 MODEL = """<ir_version: 8, opset_import: ["": 17]> g (float[BATCH,3,24,24] x) => (float[BATCH,5] y)

@@ -8,14 +8,12 @@ from pathlib import Path
 import pytest
 from faults import Fault, Machine, faults_of, interrupted, open_files
 
-from onnxcam.engine.parallel import RunPlan
 from onnxcam.network import cache
 from onnxcam.types import BatchMode
 
 NO_PROCESS = 2**31 - 2
 OLD = cache.ModelRecord({"x": (1, 3)}, BatchMode.DYNAMIC, "old")
 NEW = cache.ModelRecord({"x": (1, 3), "y": (1, 8)}, BatchMode.REWRITTEN, "new")
-PLAN = RunPlan(1, 2, 4)
 
 
 @pytest.fixture(autouse=True)
@@ -25,12 +23,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def use() -> None:
-    """What an opening does: a record that is there is read, a new one is written, and so is a plan."""
+    """What an opening does: a record that is there is read, a new one is written."""
     assert cache.load("a") in (OLD, None)
     cache.store("a", NEW)
-    cache.store_plan("p", PLAN)
     assert cache.load("a") in (OLD, NEW, None)
-    assert cache.load_plan("p") in (PLAN, None)
 
 
 def fresh(folder: Path) -> None:
@@ -42,9 +38,8 @@ def check(error: BaseException | None, folder: Path, kind: str, label: object) -
     expected = {"memory": MemoryError, "interrupt": KeyboardInterrupt}.get(kind)
     assert error is None or type(error) is expected, f"{label}: {error!r}"
     assert cache.load("a") in (OLD, NEW), label
-    assert cache.load_plan("p") in (PLAN, None), label
     cache.store("q", NEW)  # of the next process
-    assert {path.name for path in folder.iterdir()} <= {"a.json", "p.json", "q.json"}, label
+    assert {path.name for path in folder.iterdir()} <= {"a.json", "q.json"}, label
 
 
 def run_all(folder: Path, monkeypatch: pytest.MonkeyPatch, errors: Sequence[str]) -> int:

@@ -326,7 +326,7 @@ OTHER_OPTIONS = {
 OF_NO_RECORD = {
     "size",  # the size that is tried first is a part of the key of its own
     "threads", "batch", "cache", "limits",  # how it runs, not what it is
-    "with_fill", "form",  # of the graph that is scored; a run plan has them in its key
+    "with_fill", "form",  # of the graph that is scored
 }  # fmt: skip
 
 

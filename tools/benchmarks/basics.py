@@ -42,7 +42,7 @@ def five_targets(rounds: int) -> Rows:
     five = [f"rank{i}" for i in range(1, 6)]
     ratios = []
     with Explainer(model(), score_cam(), providers=["cpu"]) as explainer:
-        explainer.explain(PICTURE, five)  # settles the run plan
+        explainer.explain(PICTURE, five)  # warms up
         for i in range(rounds):
             cases: dict[str, Callable[[], object]] = {
                 "one": lambda: explainer(PICTURE), "five": lambda: explainer.explain(PICTURE, five),

@@ -88,7 +88,7 @@ def measure(name: str, model: Path, pictures: Sequence[Path], rounds: int) -> Ro
     sizes: dict[str, float] = {}
     with Explainer(model, method, providers=["cpu"], **options) as explainer:
         forward_passes = [explainer._forward(picture) for picture in pictures]
-        for way, explain_all in ways.items():  # this first round settles the run plan, and counts
+        for way, explain_all in ways.items():  # this first round warms up, and counts
             with RunCounter() as runs:
                 images = explain_all(explainer, forward_passes)
             sizes[way] = (images - len(forward_passes)) / runs.count
@@ -119,7 +119,7 @@ def measure_threads(model: Path, pictures: Sequence[Path], rounds: int) -> Rows:
                 list(pool.map(explain, forward_passes))
             return time.perf_counter() - start[0], time.process_time() - start[1]
 
-        timed(1)  # settles the run plan
+        timed(1)  # warms up
         for _ in track(range(rounds), "threads", transient=True):
             alone = timed(1)
             for threads in THREADS:
