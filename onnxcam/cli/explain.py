@@ -13,16 +13,14 @@ from typing import TYPE_CHECKING
 
 from onnxcam.cli.answers import COUNT
 from onnxcam.cli.command_options import ExplainArgs
+from onnxcam.cli.file_names import FileNames
 from onnxcam.cli.groups import command
 from onnxcam.cli.measuring import Measuring
 from onnxcam.cli.opening import open_explainer
 from onnxcam.cli.overwriting import refused
 from onnxcam.cli.parsing import (
     build_method,
-    files_of,
-    parse_list,
     parse_output,
-    parse_path,
     parse_requests,
     parse_style,
     parse_targets,
@@ -44,7 +42,6 @@ if TYPE_CHECKING:
     from onnxcam.methods.blocks import Method
     from onnxcam.metrics.measurement import Measurement
     from onnxcam.outputs.overlay import Style
-    from onnxcam.outputs.paths import Plan
 
 
 @command
@@ -102,6 +99,7 @@ def _explain(args: ExplainArgs, show: Show, input_name: str) -> Tally:
         open_explainer(args, job.targets, job.method) as explainer,
     ):
         job.check(explainer)
+        job.keep_beside_others(explainer)
         inputs = inputs_of(args, explainer, contents)
         if args.resume:  # the bar shows what is left
             images[:] = job.without_complete(inputs)
@@ -165,6 +163,7 @@ def explain_images(
 class Job:
     """What the words say. planned: the files of each picture, for each target by the name of the format.
 
+    names: how they are called. folders: of each picture, below -o; none of --watch, which plans them as they come.
     replaces: whether files of another call may be replaced; replaced: the pictures whose files are there from one.
     answers: how many of the model's best answers are shown. own: what --watch wrote, which it replaces when the picture
     changes; None for a call that explains each picture once.
@@ -177,6 +176,8 @@ class Job:
     planned: dict[Path, list[dict[str, Path]]]
     tally: Tally
     has_folders: bool
+    names: FileNames
+    folders: Mapping[Path, PurePath] = field(default_factory=dict)
     replaces: bool = False
     answers: int = 0
     replaced: set[Path] = field(default_factory=set)
@@ -187,6 +188,14 @@ class Job:
         from onnxcam.explainer.targets.registry import check_classes
 
         check_classes(self.targets.targets, explainer.anatomy.logits, explainer.labels)
+
+    def keep_beside_others(self, explainer: "Explainer") -> None:
+        """Plans other names where files of another model or preset are there. Raises OutputError."""
+        from onnxcam.outputs.atomic import check_writable
+
+        planned = self.names.beside_others([*self.folders], [*self.folders.values()], explainer)
+        check_writable(path for files in planned for paths in files for path in paths.values())
+        self.planned.update(zip(self.folders, planned, strict=True))
 
     def begun(self, image: Path, inputs: Inputs) -> "Path | OnnxCamError":
         """The picture, which is read next; an error in its place where a file of another call would be replaced."""
@@ -244,7 +253,8 @@ def _parsed(args: ExplainArgs, input_name: str) -> Job:
     style = replace(style, truth=requests.boxes if requests is not None else ())
     if not images:
         raise tally.failures[0] if len(tally.failures) == 1 else SkippedPictures(tally)
-    planned = plan_files(args, images, [*listing.folders.values()], targets, method, input_name=input_name)
+    names = FileNames(args, targets, method, input_name)
+    planned = names.plan(images, [*listing.folders.values()])
     check_drawable(planned[0][0])
     check_writable(path for files in planned for paths in files for path in paths.values())
     if args.resume:
@@ -259,6 +269,8 @@ def _parsed(args: ExplainArgs, input_name: str) -> Job:
         files,
         tally,
         listing.has_folders,
+        names,
+        listing.folders,
         replaces=args.files.overwrite,
         answers=answers_of(args),
     )
@@ -267,30 +279,6 @@ def _parsed(args: ExplainArgs, input_name: str) -> Job:
 def answers_of(args: ExplainArgs) -> int:
     """How many of the model's best answers are shown of a picture."""
     return 0 if args.quiet and not args.json else COUNT
-
-
-def plan_files(
-    args: ExplainArgs,
-    images: Sequence[Path],
-    folders: Sequence[PurePath],
-    targets: "ParsedTargets",
-    method: "Method",
-    *,
-    input_name: str = "",
-) -> "Plan":
-    """The files of each picture, of each target by the name of the format. folders: of each picture, below -o.
-
-    Raises OnnxCamError for an unknown format, and for a file that would overwrite an input.
-    """
-    from onnxcam.outputs.paths import plan
-
-    formats = parse_list(args.files.format, "format") if args.files.format is not None else None
-    names = list(targets.names) if args.targets.is_chosen else [""]
-    names = [" ".join(filter(None, (input_name, name))) for name in names] if input_name else names
-    read = [parse_path(args.model), *files_of(args)]
-    out = parse_output(args.files.out)
-    layer = " ".join(layer for layer in args.opening.layer or () if layer != "auto")
-    return plan(images, [names] * len(images), method.name, formats, out, layer=layer, protected=read, folders=folders)
 
 
 def _signed(result: "PictureResult", inputs_sha256: str | None) -> "PictureResult":

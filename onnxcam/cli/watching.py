@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from onnxcam.cli.command_options import ExplainArgs
-from onnxcam.cli.explain import Job, Opened, Tally, answers_of, closing_line, explain_images, named, plan_files
+from onnxcam.cli.explain import Job, Opened, Tally, answers_of, closing_line, explain_images, named
 from onnxcam.cli.failures import error_record
+from onnxcam.cli.file_names import FileNames
 from onnxcam.cli.measuring import Measuring
 from onnxcam.cli.opening import open_explainer
 from onnxcam.cli.parsing import (
@@ -131,7 +132,7 @@ class _Watch:
         listed = self.folder.with_namesakes(images)
         folders = [self.folder.within(image) for image in listed]
         try:
-            plan = plan_files(self.args, listed, folders, self.job.targets, self.job.method)[: len(images)]
+            plan = self.job.names.beside_others(listed, folders, self.opened.explainer)[: len(images)]
             check_writable(path for files in plan for paths in files for path in paths.values())
         except OutputError as error:
             if len(images) > 1:
@@ -184,11 +185,12 @@ def _parsed(args: ExplainArgs) -> tuple[WatchedFolder, Job]:
         raise OptionError("--truth is where the object is on one picture, and --watch takes many; leave one out")
     folder = WatchedFolder.of(parse_path(args.images[0]), recursive=args.recursive, out=out)
     measuring = Measuring(targets.targets, parse_requests(args.measuring, 1))
+    names = FileNames(args, targets, method)
     job = Job(
-        targets, method, parse_style(args.files), measuring, {}, Tally(0, []), True, replaces=args.files.overwrite,
-        answers=answers_of(args), own=OwnFiles(),
+        targets, method, parse_style(args.files), measuring, {}, Tally(0, []), True, names,
+        replaces=args.files.overwrite, answers=answers_of(args), own=OwnFiles(),
     )  # fmt: skip
-    (files,) = plan_files(args, [folder.root / "picture.png"], [PurePath()], targets, method)
+    (files,) = names.plan([folder.root / "picture.png"], [PurePath()])
     check_drawable(files[0])
     check_tells(files[0], "--watch")
     check_writable(path for paths in files for path in paths.values())

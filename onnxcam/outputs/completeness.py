@@ -21,8 +21,8 @@ from onnxcam.inputs.bands import is_tiff
 from onnxcam.inputs.sources import UNREADABLE
 from onnxcam.inputs.tiff import tiff_is_whole
 from onnxcam.outputs.drawing import DRAWINGS
-from onnxcam.outputs.formats import DESCRIPTION, INPUTS_KEY, INPUTS_TEXT, MAP_TEXT, RECORD
-from onnxcam.outputs.record import map_sha256
+from onnxcam.outputs.formats import DESCRIPTION, INPUTS_KEY, INPUTS_TEXT, MAP_TEXT, MODEL_TEXT, PRESET_TEXT, RECORD
+from onnxcam.outputs.record import map_sha256, preset_sha256
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -37,10 +37,18 @@ MOST_PAGES = 2**16
 
 @dataclass(frozen=True)
 class MadeOf:
-    """What a file says of itself. inputs_sha256: None where it does not say."""
+    """What a file says of itself; None where it does not say. preset_sha256: as record.preset_sha256() gives it."""
 
     inputs_sha256: str | None
     map_sha256: str | None
+    model_sha256: str | None = None
+    preset_sha256: str | None = None
+
+
+def made_of(files: Iterable[Mapping[str, Path]]) -> list[MadeOf]:
+    """What those of the files that are there say of themselves. files: of each target, by format."""
+    there = [(name, path) for one in files for name, path in one.items() if os.path.lexists(path)]
+    return [MadeOf(None, None) if (one := _READERS[name](path)) is None else one for name, path in there]
 
 
 def check_tells(formats: Iterable[str], option: str) -> None:
@@ -112,7 +120,11 @@ def _of_png(path: Path) -> MadeOf | None:
             image.verify()
     except (OnnxCamError, SyntaxError, *UNREADABLE):  # Pillow calls a damaged PNG a SyntaxError
         return None
-    return MadeOf(texts.get(INPUTS_TEXT), texts.get(MAP_TEXT))
+    return _of_texts(texts)
+
+
+def _of_texts(texts: Mapping[Any, Any]) -> MadeOf:
+    return MadeOf(*map(texts.get, (INPUTS_TEXT, MAP_TEXT, MODEL_TEXT, PRESET_TEXT)))
 
 
 def _of_described(path: Path) -> MadeOf | None:
@@ -128,7 +140,7 @@ def _of_described(path: Path) -> MadeOf | None:
                 image.load()
     except (OnnxCamError, SyntaxError, *UNREADABLE):
         return None
-    return MadeOf(texts.get(INPUTS_TEXT), texts.get(MAP_TEXT))
+    return _of_texts(texts)
 
 
 def _is_cut_tiff(file: BinaryIO) -> bool:
@@ -154,8 +166,8 @@ def _of_figure(path: Path) -> MadeOf | None:
         return None
     if not content.rstrip().endswith((b"%%EOF", b"</svg>")):
         return None
-    inputs, made = (re.search(rf"{text}=([0-9a-f]{{64}})".encode(), content) for text in (INPUTS_TEXT, MAP_TEXT))
-    return MadeOf(inputs[1].decode() if inputs else None, made[1].decode() if made else None)
+    said = re.findall(rb"(onnxcam:\w+_sha256)=([0-9a-f]{64})", content)
+    return _of_texts({key.decode(): value.decode() for key, value in reversed(said)})  # the first of each counts
 
 
 def _of_npz(path: Path) -> MadeOf | None:
@@ -167,7 +179,7 @@ def _of_npz(path: Path) -> MadeOf | None:
     if not isinstance(record, dict) or not isinstance(record.get("map"), dict) or values.dtype.kind != "f":
         return None
     made = record["map"].get("sha256")
-    return MadeOf(record.get(INPUTS_KEY), made) if made == map_sha256(values) else None
+    return _of_record(record) if made == map_sha256(values) else None
 
 
 def _of_json(path: Path) -> MadeOf | None:
@@ -177,7 +189,19 @@ def _of_json(path: Path) -> MadeOf | None:
         return None
     if not isinstance(record, dict) or not isinstance(record.get("map"), dict):
         return None
-    return MadeOf(record.get(INPUTS_KEY), record["map"].get("sha256"))
+    return _of_record(record)
+
+
+def _of_record(record: Mapping[str, Any]) -> MadeOf:
+    """What the record of a map says."""
+    model, preset = record.get("model"), record.get("preset")
+    origin = preset.get("origin") if isinstance(preset, dict) else None
+    return MadeOf(
+        record.get(INPUTS_KEY),
+        record["map"].get("sha256"),
+        model.get("sha256") if isinstance(model, dict) else None,
+        preset_sha256(preset, str(origin.get("source"))) if preset and isinstance(origin, dict) else None,
+    )
 
 
 def _of_report(path: Path) -> MadeOf | None:

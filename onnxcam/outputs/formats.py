@@ -15,7 +15,7 @@ import numpy as np
 
 from onnxcam.errors import OutputError
 from onnxcam.outputs.drawing import DRAWINGS, OF_THE_MAP, Original, Pixels, draw
-from onnxcam.outputs.record import NOT_MEASURED, Measurements, map_sha256, plain, record
+from onnxcam.outputs.record import NOT_MEASURED, Measurements, map_sha256, plain, preset_sha256, record
 from onnxcam.outputs.regions import in_pixels
 from onnxcam.outputs.saliency import Saliency
 from onnxcam.outputs.style import Style
@@ -23,6 +23,8 @@ from onnxcam.surgeon.metadata import INPUTS
 
 INPUTS_TEXT, MAP_TEXT = INPUTS, "onnxcam:map_sha256"
 """The texts of a picture's file that hold Provenance.inputs_sha256, and the SHA-256 of the map."""
+MODEL_TEXT, PRESET_TEXT = "onnxcam:model_sha256", "onnxcam:preset_sha256"
+"""The texts that hold the SHA-256 of the model's file, and preset_sha256()."""
 INPUTS_KEY = "inputs_sha256"
 """Of the same in a JSON record."""
 DESCRIPTION = 0x010E
@@ -83,9 +85,18 @@ def texts(saliency: Saliency) -> dict[str, str]:
         "onnxcam:options": json.dumps(plain(provenance.options)),
         "onnxcam:layer": ", ".join(provenance.tensors),
         "onnxcam:target": json.dumps(plain(saliency.target)),
-        "onnxcam:model_sha256": provenance.model_sha256,
         "onnxcam:preset": json.dumps(plain(provenance.preset)),
         "onnxcam:fill": provenance.fill,
+        **_made_of(saliency),
+    }
+
+
+def _made_of(saliency: Saliency) -> dict[str, str]:
+    """The texts by which a file is known as one of a call, a model and a preset."""
+    provenance = saliency.provenance
+    return {
+        MODEL_TEXT: provenance.model_sha256,
+        PRESET_TEXT: preset_sha256(provenance.preset.to_json(), provenance.preset_origin.source),
         MAP_TEXT: map_sha256(saliency.map),
         **({INPUTS_TEXT: provenance.inputs_sha256} if provenance.inputs_sha256 is not None else {}),
     }
@@ -156,8 +167,7 @@ def _figure(suffix: str) -> Write:
         from onnxcam.outputs.figure import figure_bytes
         from onnxcam.outputs.map_figure import map_figure
 
-        made_of = {MAP_TEXT: map_sha256(saliency.map), INPUTS_TEXT: saliency.provenance.inputs_sha256}
-        return figure_bytes(map_figure(saliency, picture, style), suffix, made_of)
+        return figure_bytes(map_figure(saliency, picture, style), suffix, _made_of(saliency))
 
     return write
 

@@ -22,8 +22,8 @@ Plan = list[list[dict[str, Path]]]
 
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 """Names that Windows keeps for devices."""
-LONGEST_STEM, LONGEST_LAYER = 100, 40
-"""Bytes of a picture's name and of a layer in a file's name."""
+LONGEST_STEM, LONGEST_TARGET, LONGEST_LAYER, LONGEST_MODEL = 100, 100, 40, 60
+"""Bytes of a picture's name, a target, a layer and a model in a file's name; a layer is cut out of the first."""
 MEANINGFUL = {
     *PICTURE_SUFFIXES,
     ".npy",
@@ -49,20 +49,22 @@ def plan(
     output: str | None,
     *,
     layer: str = "",
+    model: str = "",
+    preset: str = "",
     protected: Iterable[Path | str] = (),
     folders: Sequence[PurePath] | None = None,
 ) -> Plan:
     """Names for all files of one call, no two the same, not even where upper and lower case are one.
 
-    targets: for each image the names of its targets, which slug() makes safe; "" leaves a name out. method, layer: ""
-    leaves it out too. formats: names in FORMATS; None means that of output's suffix, else png. output: None for
-    `<stem>.<target>.<method>.<layer>.<suffix>` in the working directory; a folder (it exists, or ends in a separator)
-    for the same names in there; else a file, into whose name picture and target are put only where there are several
-    targets, and the picture where there are several pictures. protected: files besides the images that must not be
-    overwritten. folders: for each image the sub-folder of the output folder where its files go, so that pictures of one
-    name stay apart; None for no sub-folders. The time grows in proportion to the number of files. Raises OptionError
-    for an unknown format,
-    OutputError for a suffix that names no format, and for a file that would overwrite an input.
+    targets: for each image the names of its targets, which slug() makes safe; "" leaves a name out. method, layer,
+    model, preset: "" leaves it out too. formats: names in FORMATS; None means that of output's suffix, else png.
+    output: None for `<stem>.<model>.<preset>.<target>.<method>.<layer>.<suffix>` in the working directory; a folder (it
+    exists, or ends in a separator) for the same names in there; else a file, into whose name picture and target are put
+    only where there are several targets, and the picture where there are several pictures. protected: files besides the
+    images that must not be overwritten. folders: for each image the sub-folder of the output folder where its files go,
+    so that pictures of one name stay apart; None for no sub-folders. The time grows in proportion to the number of
+    files. Raises OptionError for an unknown format, OutputError for a suffix that names no format, and for a file that
+    would overwrite an input.
     """
     place = _destination(formats, output)
     within = [PurePath()] * len(images) if folders is None or place.stem is not None else folders
@@ -72,21 +74,27 @@ def plan(
     names: dict[int, list[str]] = {}
     for members in groups.values():
         paths = [Path(images[i]) for i in members]
-        names.update(zip(members, _names(place, paths, [targets[i] for i in members], (method, layer)), strict=True))
+        named = _names(place, paths, [targets[i] for i in members], (model, preset), (method, layer))
+        names.update(zip(members, named, strict=True))
     planned = [[place.files(name, within[i]) for name in names[i]] for i in range(len(images))]
-    _check_distinct(path for sources in planned for files in sources for path in files.values())
+    check_distinct(path for sources in planned for files in sources for path in files.values())
     check_inputs((path for sources in planned for files in sources for path in files.values()), [*images, *protected])
     return planned
 
 
 def _names(
-    place: "_Destination", images: Sequence[Path], targets: Sequence[Sequence[str]], how: tuple[str, str]
+    place: "_Destination",
+    images: Sequence[Path],
+    targets: Sequence[Sequence[str]],
+    opened: tuple[str, str],
+    how: tuple[str, str],
 ) -> list[list[str]]:
     """The names, without suffix, of the files of the pictures of one folder, for each picture and target.
 
-    how: the method and the layer.
+    opened: the model and the preset. how: the method and the layer.
     """
     several = len(images) > 1
+    model = ".".join(_cut(slug(part), LONGEST_MODEL) for part in opened if part)
     method = slug(how[0]) if how[0] else ""
     layer = _cut(slug(how[1][-LONGEST_LAYER:]), LONGEST_LAYER) if how[1] else ""  # its end tells it from others
     names = []
@@ -94,7 +102,7 @@ def _names(
         slugs = [slug(s) if s else str(i + 1) if len(sources) > 1 else "" for i, s in enumerate(sources)]
         for target in _distinct(slugs):
             if place.stem is None:
-                parts = [_cut(stem, LONGEST_STEM - len(os.fsencode(layer))), target, method, layer]
+                parts = [_cut(stem, _room(model, target, layer)), model, target, method, layer]
             else:
                 parts = [place.stem, stem if several else "", target if len(sources) > 1 else ""]
             names.append(".".join(filter(None, parts)))
@@ -102,7 +110,13 @@ def _names(
     return [[next(unique) for _ in sources] for sources in targets]
 
 
-def _check_distinct(paths: Iterable[Path]) -> None:
+def _room(model: str, target: str, layer: str) -> int:
+    """Bytes that a picture's name may take: the model takes what the target leaves, and a part of it."""
+    model_bytes, target_bytes, layer_bytes = (len(os.fsencode(part)) for part in (model, target, layer))
+    return LONGEST_STEM - layer_bytes + min(0, LONGEST_TARGET - target_bytes - model_bytes - 1 if model else 0)
+
+
+def check_distinct(paths: Iterable[Path]) -> None:
     """Raises OutputError where a drawing has the name of another picture's overlay: a.mask.png of a and of a.mask."""
     counts = Counter(_key(str(path)) for path in paths)
     twice = next((name for name, count in counts.items() if count > 1), None)

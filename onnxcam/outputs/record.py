@@ -6,6 +6,7 @@ optional there, so that earlier records fit.
 """
 
 import hashlib
+import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
@@ -100,6 +101,15 @@ def record(
 def map_sha256(saliency: Map) -> str:
     """SHA-256 of the numbers of a map, as an .npy file holds them: float32, little-endian, row by row."""
     return hashlib.sha256(np.ascontiguousarray(saliency, "<f4").tobytes()).hexdigest()
+
+
+def preset_sha256(preset: Mapping[str, Any], source: str) -> str:
+    """SHA-256 of the preprocessing and of where it came from. preset: its fields, as in a record. source: a Source.
+
+    An assumed preset is another choice than the same one given.
+    """
+    values = {key: value for key, value in preset.items() if key != "origin"}
+    return hashlib.sha256(json.dumps([plain(values), str(source)], sort_keys=True).encode()).hexdigest()
 
 
 def _key(name: str) -> str:

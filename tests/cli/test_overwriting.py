@@ -97,7 +97,6 @@ def test_the_same_call_replaces_its_files_and_one_that_only_measures_more_too(fo
 
 OTHERS = {
     "an option": ["tiny.onnx", "photos/a.png", "--alpha", "0.3"],
-    "a model": ["other.onnx", "photos/a.png"],
     "a picture of the same name": ["tiny.onnx", "other/a.png"],
     "a layer's word": ["tiny.onnx", "photos/a.png", "--layer", "auto"],
 }
@@ -293,6 +292,100 @@ def test_an_evaluation_replaces_its_tables_and_no_other_file(folder: Path) -> No
     Path("tables/summary.json").unlink()
     assert refused("evaluate", "results", "-o", "tables").startswith("tables/summary.csv is there")
     call("evaluate", "results", "-o", "tables", "--overwrite", "-q")
+
+
+TWICE = [pytest.param(["--format", form], id=form) for form in ("png", "jpg", "pdf", "svg", "json", "npz", "tiff")]
+
+
+def explained(model: str, *words: str) -> list[str]:
+    """The files that a call with Grad-CAM says that it wrote."""
+    lines = call("explain", model, "photos/a.png", "-m", "grad-cam", *words).splitlines()
+    return [name for line in lines if " -> " in line for name in line.split(" -> ")[1].split(" (")[0].split(", ")]
+
+
+@pytest.mark.parametrize("words", [*TWICE, pytest.param(["--format", "png,npy,json", "--alpha", "0.5"], id="several")])
+def test_a_second_model_writes_beside_the_first_and_finds_its_files_again(folder: Path, words: list[str]) -> None:
+    forms = words[1].split(",")
+    plain, named = [f"a.grad-cam.{form}" for form in forms], [f"a.other.grad-cam.{form}" for form in forms]
+    assert explained("tiny.onnx", *words) == plain
+    first = [Path(name).read_bytes() for name in plain]
+    for _ in range(2):
+        assert explained("other.onnx", *words) == named
+        assert [Path(name).read_bytes() for name in plain] == first
+    assert explained("tiny.onnx", *words) == plain
+    assert call("explain", "other.onnx", "photos/a.png", "-m", "grad-cam", *words, "--resume").startswith("0 pictures")
+
+
+def test_all_formats_of_a_call_bear_the_model_where_one_is_taken(folder: Path) -> None:
+    explained("tiny.onnx", "--format", "json")
+    assert explained("other.onnx", "--format", "png,json") == ["a.other.grad-cam.png", "a.other.grad-cam.json"]
+    assert explained("tiny.onnx", "--format", "png,json") == ["a.grad-cam.png", "a.grad-cam.json"]
+
+
+def test_a_second_model_of_one_name_and_another_option_are_refused(folder: Path) -> None:
+    Path("sub").mkdir()
+    model = onnx.load("tiny.onnx")
+    model.doc_string = "a third file"
+    onnx.save(model, "sub/other.onnx")
+    explained("tiny.onnx")
+    explained("other.onnx")
+    for model, words in (("sub/other.onnx", []), ("other.onnx", ["--alpha", "0.3"])):
+        message = refused("explain", model, "photos/a.png", "-m", "grad-cam", *words)
+        assert message.startswith("a.other.grad-cam.png is there, of another call")
+    assert refused("explain", "tiny.onnx", "photos/a.png", "-m", "grad-cam", "--alpha", "0.3").startswith("a.grad-cam.")
+
+
+def test_overwrite_replaces_the_file_that_was_refused(folder: Path) -> None:
+    explained("tiny.onnx")
+    assert explained("other.onnx", "--overwrite") == ["a.grad-cam.png"], "no file of the other model's name is there"
+    assert explained("tiny.onnx") == ["a.tiny.grad-cam.png"]
+    assert explained("tiny.onnx", "--alpha", "0.3", "--overwrite") == ["a.tiny.grad-cam.png"]
+    assert explained("other.onnx") == ["a.grad-cam.png"]
+
+
+def test_a_corrected_preset_is_written_beside_the_assumed_one(folder: Path) -> None:
+    assert explained("tiny.onnx") == ["a.grad-cam.png"]
+    for preset in ("keras-tf", "imagenet"):  # the second is what was assumed
+        for _ in range(2):
+            assert explained("tiny.onnx", "--preset", preset) == [f"a.{preset}.grad-cam.png"]
+    assert explained("other.onnx", "--preset", "keras-tf") == ["a.other.grad-cam.png"]
+    assert explained("other.onnx", "--preset", "imagenet") == ["a.other.imagenet.grad-cam.png"]
+    words = ["explain", "tiny.onnx", "photos/a.png", "-m", "grad-cam"]
+    assert refused(*words, "--preset", "keras-tf", "--alpha", "0.3").startswith("a.keras-tf.grad-cam.png is there")
+    assert refused(*words, "--mean", "0.5").startswith("a.grad-cam.png is there")
+
+
+def test_an_image_that_came_preprocessed_keeps_its_name(folder: Path) -> None:
+    np.save("x.npy", np.random.default_rng(0).random((3, 16, 12), np.float32))
+    for _ in range(2):
+        before = files(folder)
+        call("explain", "tiny.onnx", "x.npy", "-m", "grad-cam", "--preset", "keras-tf", "-q")
+    assert files(folder) == before == {*before, "x.grad-cam.png"}
+
+
+def test_a_name_that_is_said_holds_no_model(folder: Path) -> None:
+    explained("tiny.onnx", "-o", "map.png")
+    assert refused("explain", "other.onnx", "photos/a.png", "-m", "grad-cam", "-o", "map.png").startswith("map.png is")
+
+
+def test_pictures_of_a_tree_bear_the_model_where_their_own_file_is_taken(folder: Path) -> None:
+    write_photos(folder / "photos", ["sub/b.png"])
+    words = ["photos", "-m", "grad-cam", "-r", "-o", "maps/", "-q"]
+    call("explain", "tiny.onnx", "photos/sub/b.png", "-m", "grad-cam", "-o", "maps/sub/", "-q")
+    for _ in range(2):
+        call("explain", "other.onnx", *words)
+        assert files(folder / "maps") == {
+            "a.grad-cam.png", "b.grad-cam.png", "sub/b.grad-cam.png", "sub/b.other.grad-cam.png",
+        }  # fmt: skip
+        assert call("explain", "other.onnx", *words, "--resume") == ""
+
+
+def test_a_picture_named_like_a_models_file_is_an_error_and_no_map_is_lost(folder: Path) -> None:
+    write_photos(folder / "photos", ["a.other.png"])
+    explained("tiny.onnx")
+    assert refused("explain", "other.onnx", "photos", "-m", "grad-cam").startswith(
+        "two files would have the name a.oth"
+    )
 
 
 @pytest.mark.slow

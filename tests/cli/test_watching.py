@@ -171,6 +171,24 @@ def test_files_of_another_call_stay_and_those_of_the_run_are_replaced_when_a_pic
 
 
 @pytest.mark.slow
+def test_another_model_writes_beside_and_replaces_its_own_when_a_picture_changes(folder: Path) -> None:
+    other = onnx.load("tiny.onnx")
+    other.doc_string = "another file"
+    onnx.save(other, "other.onnx")
+    words = ["explain", "other.onnx", "in/1.png", "-m", "grad-cam", "-o", "maps/", "-q"]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    before = Path("maps/1.grad-cam.png").read_bytes()
+    write_photos(folder / "elsewhere", ["a.png", "b.png", "c.png"])
+    with watching("-o", "maps/", "--json") as run:
+        outputs = [run.record()["outputs"] for _ in range(2)]
+        assert outputs == [["maps/1.tiny.grad-cam.png"], ["maps/2.grad-cam.png"]]
+        os.replace("elsewhere/c.png", "in/1.png")
+        assert run.record()["outputs"] == ["maps/1.tiny.grad-cam.png"]
+        run.stop(signal.SIGINT)
+    assert Path("maps/1.grad-cam.png").read_bytes() == before
+
+
+@pytest.mark.slow
 def test_what_it_writes_into_its_own_folder_is_no_picture_and_a_new_start_goes_on(folder: Path) -> None:
     words = ("-o", "in/", "--format", "png,jpg,heatmap", "-q")
     with watching(*words) as run:
