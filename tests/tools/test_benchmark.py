@@ -91,7 +91,8 @@ def test_a_file_that_holds_something_else_is_left_as_it_is(tmp_path: Path, text:
 
 def test_every_part_takes_the_arguments_that_run_all_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(TOOL.parent))
-    words = {"pictures": tmp_path, "model": ["a.onnx"], "boxes": tmp_path, "rounds": 2, "work": tmp_path}
+    given = {"pictures": tmp_path, "model": ["a.onnx"], "boxes": tmp_path, "rounds": 2, "work": tmp_path}
+    words = {**given, "channels": 64}
     for part, arguments in tool("benchmarks/run_all").commands(argparse.Namespace(**words)).items():
         source = (TOOL.parent / f"{part}.py").read_text()
         options = [word for word in arguments if word.startswith("--")]
@@ -101,7 +102,27 @@ def test_every_part_takes_the_arguments_that_run_all_passes(tmp_path: Path, monk
 def test_an_unknown_part_is_named_with_the_known_ones(tmp_path: Path) -> None:
     done = run(tmp_path, "--only", "tpu")
     assert done.returncode == 2
-    assert "no part is called tpu; there are basics, budget, several_pictures, speed, metrics, gpu" in done.stderr
+    assert "no part is called tpu; there are methods, basics, budget" in done.stderr
+
+
+def test_a_part_whose_packages_are_missing_is_listed_as_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(TOOL.parent))
+    run_all = tool("benchmarks/run_all")
+    monkeypatch.setattr(run_all, "NEEDS", {"speed": ("sys", "no_such_package")})
+    part, whole = run_all.measured("speed", [], TOOL.parent / "none.json")
+    assert whole
+    assert [(row["what"], row["value"]) for row in part["rows"]] == [("all of speed", None)]
+    assert part["rows"][0]["note"] == 'needs no_such_package: pip install ".[bench]"'
+
+
+def test_the_share_of_others_is_of_all_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(TOOL.parent))
+    conditions = tool("benchmarks/conditions")
+    seconds = iter([10.0, 10.5])
+    monkeypatch.setattr(conditions, "_elsewhere", lambda: next(seconds))
+    monkeypatch.setattr(conditions.time, "perf_counter", iter([0.0, 1.0]).__next__)
+    monkeypatch.setattr(conditions.os, "cpu_count", lambda: 2)
+    assert conditions.others_share()() == (0.25 if Path("/proc/stat").exists() else None)
 
 
 @pytest.mark.slow

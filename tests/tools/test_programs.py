@@ -20,8 +20,8 @@ EXTRAS = {
 """Packages that only some tools need, and that need not be installed."""
 NEED_MORE = {"gpu.py", "gradients.py", "export_step.py", "compare_readers.py", "run_notebooks.py"}
 """Import a package of EXTRAS at once: without it they cannot even print their help."""
-WITHOUT_HELP = {"speed_workers.py"}
-"""Is started by speed.py, with four words."""
+WITHOUT_HELP = {"speed_workers.py", "method_workers.py"}
+"""Are started by speed.py and methods.py, with four words."""
 PROGRAMS = [
     f for f in FILES if 'if __name__ == "__main__":' in f.read_text() and f.name not in NEED_MORE | WITHOUT_HELP
 ]

@@ -1,6 +1,6 @@
 """Benchmark of the metrics: both curves against bare forward passes and TorchCAM, ROAD against pytorch-grad-cam.
 
-    pip install ".[cpu,torch,peers]" torchcam
+    pip install ".[bench]"
     python tools/benchmarks/metrics.py --json metrics.json
 
 Both curves of one picture take 450 forward passes of the embedded EfficientNet-Lite0, 224 pixels a step. Bare forward

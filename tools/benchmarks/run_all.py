@@ -1,33 +1,32 @@
-"""Runs the benchmarks, part by part, and keeps the rows of all of them in one file and one table.
+"""Runs the benchmarks, part by part: a JSON file with all rows, a table, and a figure of time against quality.
 
-    pip install ".[cpu,torch,peers]" torchcam && pip install --no-deps grad-cam ttach
-    python tools/benchmarks/run_all.py --pictures FOLDER --json benchmark.json
+    pip install ".[bench]"
+    python tools/benchmarks/run_all.py
 
 Each part is a program beside this one, named after the part; run alone it has more options. The rows of a part are in
-FILE when the part ends. A part that fails leaves a row that says why, and the next part starts. Parts that FILE holds
-already and that are not measured again stay. On a shared machine absolute times mean little, so the compared tools take
-turns. It takes about an hour and a half, most of it the PyTorch tools on VGG-16 and ResNet-50. Exits with 1 if a part
-failed.
+the file (benchmark.json, or --json) when the part ends, with the machine, the versions, and how much of the machine
+other processes took. A part that fails leaves a row that says why, a part whose packages or hardware are missing a row
+that says so, and the next part starts. Parts that the file holds already and that are not measured again stay. On a
+shared machine absolute times mean little, so the compared tools take turns. A whole run takes about two hours, most of
+it the PyTorch tools on VGG-16 and ResNet-50; `--only` takes parts, `--rounds 1 --channels 64` makes it shorter. Exits
+with 1 if a part failed.
 """
 
 import argparse
 import json
-import platform
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from importlib.metadata import distributions
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from table import Rows, row, save, show
+from conditions import conditions, others_share
+from table import Row, Rows, row, save, show
 
 from onnxcam.engine.session import Session
 from onnxcam.errors import ProviderError
 from onnxcam.inputs.bundled import model, pictures
-from onnxcam.network.cache import machine
-from onnxcam.versions import versions
 
 BENCHMARKS = Path(__file__).parent
 NEEDS_A_GPU = {
@@ -38,20 +37,34 @@ NEEDS_A_GPU = {
     "fp16: Pearson with the CPU's map, worst": ">= 0.999",
 }
 """The rows of gpu.py that have a bound to reach. On a machine without a GPU they are listed as not measured."""
-PEERS = ("torch", "grad-cam", "torchcam")
-"""Packages whose versions the figures depend on, beside those that onnxcam reports itself."""
+NEEDS = {
+    "speed": ("torch", "pytorch_grad_cam", "torchcam", "efficientnet_lite_pytorch"),
+    "gradients": ("torch", "efficientnet_lite_pytorch"),
+    "evaluate": ("pyarrow",),
+    "gpu": ("torch",),
+}
+"""Modules without which a part measures nothing. methods and metrics have a row for each peer that is missing."""
+GRADIENT_PARTS = ("cost", "warm", "building", "search", "parity", "quality", "muppet")
+"""All but the one that takes five minutes a picture."""
 
 
 def commands(arguments: argparse.Namespace) -> Mapping[str, Sequence[str]]:
-    """The command-line arguments of each part's program."""
+    """The command-line arguments of each part's program. A new part has a line here, and its table in the docs."""
     models = [word for file in ["embedded", *arguments.model] for word in ("--model", file)]
     rounds = ["--rounds", str(arguments.rounds)] if arguments.rounds is not None else []
+    channels = ["--channels", str(arguments.channels)] if arguments.channels is not None else []
+    pictures, work = ["--pictures", str(arguments.pictures)], ["--work", str(arguments.work)]
+    samples = ["--samples", str(arguments.rounds), "--patience", "0"] if arguments.rounds is not None else []
     return {
+        "methods": work,
         "basics": [*rounds, *(["--boxes", str(arguments.boxes)] if arguments.boxes is not None else [])],
         "budget": [str(arguments.pictures), *models],
         "several_pictures": [str(arguments.pictures), *rounds],
-        "speed": [*rounds, "--work", str(arguments.work)],
-        "metrics": ["--pictures", str(arguments.pictures), *rounds],
+        "speed": [*rounds, *channels, *work],
+        "gradients": [*pictures, *samples, *(word for part in GRADIENT_PARTS for word in ("--only", part))],
+        "metrics": [*pictures, *rounds],
+        "journal": [],
+        "evaluate": [*pictures, *rounds],
         "gpu": ["--repeats", str(arguments.rounds)] if arguments.rounds is not None else [],
     }
 
@@ -68,6 +81,7 @@ def run_part(part: str, words: Sequence[str], file: Path) -> tuple[Rows, str | N
             print(line, end="", file=sys.stderr)
             last = line.strip() or last
     rows = json.loads(file.read_text()) if file.exists() else []
+    rows = rows["rows"] if isinstance(rows, dict) else rows
     file.unlink(missing_ok=True)
     return rows, f"ended with {program.returncode}; its last line: {last}" if program.returncode else None
 
@@ -81,14 +95,26 @@ def why_no_gpu() -> str | None:
     return None
 
 
-def conditions() -> dict[str, Any]:
-    """What the figures of a part depend on: the time, the machine and the versions."""
-    installed = {d.name.lower(): d.version for d in distributions()}
-    peers = {name: installed[name] for name in PEERS if name in installed}
-    return {
-        "when": datetime.now(UTC).isoformat(timespec="minutes"), "machine": machine(),
-        "python": platform.python_version(), "versions": {**versions(), **peers},
-    }  # fmt: skip
+def why_not(part: str) -> Rows:
+    """Rows that say why a part cannot be measured here; none if it can."""
+    missing = [name for name in NEEDS.get(part, ()) if find_spec(name) is None]
+    if part == "gpu" and (reason := why_no_gpu()) is not None:
+        return [row(what, [], reach, reason) for what, reach in NEEDS_A_GPU.items()]
+    if missing:
+        return [row(f"all of {part}", [], "", f'needs {", ".join(missing)}: pip install ".[bench]"')]
+    return []
+
+
+def measured(part: str, words: Sequence[str], file: Path) -> tuple[dict[str, Any], bool]:
+    """The part's conditions and rows, and whether its program ran to its end."""
+    start, share = conditions(), others_share()
+    rows, reason = why_not(part), None
+    if not rows:
+        print(f"measuring: {part}", file=sys.stderr)
+        rows, reason = run_part(part, words, file)
+    if reason is not None:
+        rows.append(row(f"the rest of {part}", [], "", reason))
+    return {**start, "others": share(), "rows": rows}, reason is None
 
 
 def earlier_parts(file: Path, parser: argparse.ArgumentParser) -> dict[str, Any]:
@@ -109,32 +135,37 @@ def main() -> int:
     parser.add_argument("--model", action="append", default=[], help="FILE[:PRESET], another model for budget")
     parser.add_argument("--boxes", type=Path, help="folder of labelled photographs, as basics.py takes it")
     parser.add_argument("--rounds", type=int, help="rounds of every part; default: the part's own number")
+    parser.add_argument("--channels", type=int, help="how many channels the PyTorch tools score, as speed.py takes it")
     parser.add_argument("--work", type=Path, default=Path("benchmark-speed"), help="folder of the exported networks")
-    names = "basics, budget, several_pictures, speed, metrics, gpu"
-    parser.add_argument("--only", action="append", metavar="PART", help=f"one part alone, repeatable: {names}")
+    parser.add_argument("--only", action="append", metavar="PART", help="one part alone; may be repeated")
     parser.add_argument("--json", type=Path, default=Path("benchmark.json"), help="file that keeps the rows")
+    parser.add_argument("--figure", type=Path, default=Path("benchmark.png"), help="file of the figure")
     arguments = parser.parse_args()
     arguments.pictures = arguments.pictures or next(iter(pictures().values())).parent
     words = commands(arguments)
     if unknown := set(arguments.only or ()) - set(words):
         parser.error(f"no part is called {', '.join(sorted(unknown))}; there are {', '.join(words)}")
     results = earlier_parts(arguments.json, parser)
-    failed = False
+    complete = True
     for part in arguments.only or words:
-        print(f"measuring: {part}", file=sys.stderr)
-        start = conditions()
-        if part == "gpu" and (reason := why_no_gpu()) is not None:
-            rows = [row(what, [], reach, reason) for what, reach in NEEDS_A_GPU.items()]
-        else:
-            file = arguments.json.with_name(f"{arguments.json.stem}.{part}.json")
-            rows, reason = run_part(part, words[part], file)
-            if reason is not None:
-                failed = True
-                rows.append(row(f"the rest of {part}", [], "", reason))
-        results[part] = {**start, "rows": rows}
+        file = arguments.json.with_name(f"{arguments.json.stem}.{part}.json")
+        results[part], whole = measured(part, words[part], file)
+        complete = complete and whole
         save(results, arguments.json)
     show([row for result in results.values() for row in result["rows"]])
-    return int(failed)
+    if "methods" in (arguments.only or words):
+        draw_figure(results["methods"]["rows"], arguments.figure)
+    return int(not complete)
+
+
+def draw_figure(rows: Sequence[Row], file: Path) -> None:
+    """Draws time against quality, if matplotlib is installed and anything was measured."""
+    if find_spec("matplotlib") is None:
+        print('no figure: it needs matplotlib: pip install ".[bench]"', file=sys.stderr)
+    elif any(r["value"] is not None for r in rows):
+        from figure import draw
+
+        draw(list(rows), file)
 
 
 if __name__ == "__main__":

@@ -31,8 +31,11 @@ class Case:
     def __init__(self, folder: Path, name: str) -> None:
         self.folder, self.name = folder / name, name
 
-    def make(self) -> None:
-        """Writes the files. onnxcam chooses the layer and the target, so that all tools explain the same."""
+    def make(self, picture: str = "chelsea") -> None:
+        """Writes the files. onnxcam chooses the layer and the target, so that all tools explain the same.
+
+        picture: a bundled one.
+        """
         import onnx
 
         from onnxcam import Explainer
@@ -49,7 +52,7 @@ class Case:
             self.path.write_bytes(model().read_bytes())
         preset = None if self.name not in LARGE else "imagenet"
         with Explainer(self.path, providers=["cpu"], preset=preset) as explainer:
-            forward_pass = explainer._forward(pictures()["chelsea"])
+            forward_pass = explainer._forward(pictures()[picture])
             np.save(self.folder / "image.npy", forward_pass.model_input.image)
             (answer,) = forward_pass.results.values()
             features = explainer.anatomy.features
