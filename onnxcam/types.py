@@ -51,7 +51,7 @@ class MasksOnDevice(Protocol):
         """(T,*grid) on the host: the sum of the masks times each column of weights (K,T)."""
 
     def gathered(self, indices: Indices, into: Any = None) -> Any:
-        """The masks of these indices as an OrtValue. into: an engine.views.TensorView to write them to instead."""
+        """The masks of these indices as a new OrtValue, or written into one of their shape."""
 
 
 class FeaturesOnDevice(Protocol):

@@ -30,6 +30,11 @@ class Device:
     kind: str
     index: int = 0
 
+    @property
+    def has_float64(self) -> bool:
+        """Whether its kernels compute in float64."""
+        return self.kind in ("cpu", "cuda")
+
     def __str__(self) -> str:
         return self.kind if self.kind == "cpu" else f"{self.kind}:{self.index}"
 

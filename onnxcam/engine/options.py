@@ -146,8 +146,6 @@ class EngineOptions:
                 "arena_extend_strategy": "kSameAsRequested",  # a power of two more than needed breaks a cap
                 # Not EXHAUSTIVE, which tries every algorithm anew for each size of a chunk.
                 "cudnn_conv_algo_search": "HEURISTIC",
-                # Runs that are not waited for must not overtake each other: they share buffers.
-                "use_ep_level_unified_stream": "1",
                 "enable_cuda_graph": str(int(self.cuda_graph)),
             }
             return options if cap is None else {**options, "gpu_mem_limit": str(cap)}

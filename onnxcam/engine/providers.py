@@ -47,7 +47,6 @@ RESERVED: Mapping[str, str] = MappingProxyType(
     {
         "enable_cuda_graph": "ask for CUDA graphs with EngineOptions(cuda_graph=True), or --cuda-graph",
         "trt_cuda_graph_enable": "CUDA graphs run on the provider cuda, with EngineOptions(cuda_graph=True)",
-        "use_ep_level_unified_stream": "runs on a GPU are queued on one stream",
         **dict.fromkeys(
             ("trt_fp16_enable", "trt_bf16_enable"),
             "ask for half precision with EngineOptions(half=True), or --half",

@@ -193,15 +193,13 @@ class Session:
         with _InUse(self) as session:
             return session.io_binding()
 
-    def run_bound(self, binding: Any, *, wait: bool = True, graph: int | None = None, pictures: int = 1) -> None:
-        """Runs once on the bound buffers. wait: False returns when the work is queued, after all queued before it.
+    def run_bound(self, binding: Any, *, graph: int | None = None, pictures: int = 1) -> None:
+        """Runs once on the bound buffers.
 
         graph: the number under which a CUDA graph of these buffers is recorded and replayed. pictures: as run() takes
         it. Raises OutOfMemory, TimedOut or InferenceError.
         """
         options = self._run_options()
-        if not wait:
-            options.add_run_config_entry("disable_synchronize_execution_providers", "1")
         if self.engine.cuda_graph:
             options.add_run_config_entry("gpu_graph_id", str(-1 if graph is None else graph))
         with _InUse(self) as session, self._deadline(options, pictures), self.translating():

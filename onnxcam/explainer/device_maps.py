@@ -10,7 +10,6 @@ from onnxcam.engine.devices import Device, device_of, provider_on
 from onnxcam.engine.forking import Lock
 from onnxcam.engine.io_binding import BoundSession
 from onnxcam.engine.session import Session, runtime
-from onnxcam.engine.views import TensorView
 from onnxcam.errors import InferenceError, OptionError
 from onnxcam.outputs.saliency import Provenance, Saliency, ScoredTarget
 from onnxcam.surgeon import ir
@@ -70,7 +69,7 @@ class Finisher:
         else:
             session = self._session(saliency, device)
             value = session.new(saliency.map.shape)
-            session.run([], {RAW: np.array(saliency.raw)}, device_outputs={MAP: TensorView(value, saliency.map.shape)})
+            session.run([], {RAW: np.array(saliency.raw)}, device_outputs={MAP: value})
         return DeviceSaliency(
             value, saliency.raw, saliency.target, saliency.score, saliency.placement, saliency.provenance
         )

@@ -4,18 +4,18 @@ DeviceFeatures and DeviceMasks are what types.FeaturesOnDevice and types.MasksOn
 arrays. DeviceOps runs the small graphs of surgeon/graphs/device_kernels.py that they need.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+import onnx_ir
 
 from onnxcam.engine.devices import Device, provider_on
 from onnxcam.engine.io_binding import BoundSession
 from onnxcam.engine.options import EngineOptions
 from onnxcam.engine.session import Session
-from onnxcam.engine.views import TensorView
 from onnxcam.errors import InferenceError
 from onnxcam.surgeon.analysis.anatomy import FeatureTensor
 from onnxcam.surgeon.graphs import device_kernels
@@ -32,44 +32,47 @@ class DeviceOps:
 
     def __init__(self, tensor: FeatureTensor, device: Device, network: BoundSession, engine: EngineOptions) -> None:
         """network: the scoring graph's session; operations take turns with its runs."""
-        self.tensor, self._device, self._engine, self.network = tensor, device, engine.without_cuda_graph, network
+        self.tensor, self._device, self.network = tensor, device, network
+        self._engine = EngineOptions(engine.gpu_mem)  # no CUDA graphs: sizes differ
         self._opened: dict[str, tuple[Session, BoundSession]] = {}
         self._closed = False
 
     def stats(self, value: Any) -> "FeatureStats":
         """Cuts the feature tensor, an OrtValue, into maps. Of a batch, the first image counts."""
-        bound, shape = self._bound("channels"), (self.tensor.channels, 1, *self.tensor.grid)
-        maps = bound.new(shape)
+        bound = self._bound("channels", lambda: device_kernels.channels_model(self.tensor))
+        maps = bound.new((self.tensor.channels, 1, *self.tensor.grid))
         finite, extent, peak = bound.run(
             [device_kernels.FINITE, device_kernels.EXTENT, device_kernels.PEAK],
             {},
-            device_inputs={FEATURES: TensorView(value, tuple(value.shape()))},
-            device_outputs={device_kernels.CHANNELS: TensorView(maps, shape)},
+            device_inputs={FEATURES: value},
+            device_outputs={device_kernels.CHANNELS: maps},
         )
         return FeatureStats(maps, bool(finite), extent, peak)
 
-    def pick(self, rows: TensorView, indices: Indices, sign: float = 1, into: TensorView | None = None) -> Any:
-        """Copies rows of (K,n) in the order of the indices, times the sign, to `into` or a new value (k,n).
-
-        Returns the OrtValue that was written to.
-        """
-        bound, shape = self._bound("pick"), (len(indices), rows.shape[1])
-        output = into if into is not None else TensorView(bound.new(shape), shape)
+    def pick(self, maps: Any, indices: Indices, sign: float, into: Any = None) -> Any:
+        """The rows of these indices of an OrtValue (K,...), times the sign: as a new OrtValue (k,...), or `into` it."""
+        shape = tuple(maps.shape())
+        bound = self._bound(f"pick {len(shape)}", lambda: device_kernels.picking_model(len(shape)))
+        picked = bound.new((len(indices), *shape[1:])) if into is None else into
         feeds: Arrays = {device_kernels.CHOSEN: indices, device_kernels.SIGN: np.asarray(sign, np.float32)}
-        bound.run(
-            [],
-            feeds,
-            device_inputs={device_kernels.ROWS: rows},
-            device_outputs={device_kernels.PICKED: replace(output, shape=shape)},
-        )
-        return output.value
+        places = {device_kernels.PICKED: picked}
+        bound.run([], feeds, device_inputs={device_kernels.ROWS: maps}, device_outputs=places)
+        return picked
 
-    def sum(self, rows: TensorView, weights: npt.NDArray[np.float64]) -> Floats:
-        """(T,n) on the host: weights (T,K) times the rows (K,n)."""
-        (sums,) = self._bound("sum").run(
-            [device_kernels.SUM], {device_kernels.WEIGHTS: weights}, device_inputs={device_kernels.ROWS: rows}
-        )
-        return sums
+    def sum(self, maps: Any, weights: npt.NDArray[np.float64]) -> Floats:
+        """(T,cells) on the host: weights (T,K) times the maps, an OrtValue (K,1,*grid)."""
+        dtype = onnx_ir.DataType.DOUBLE if self._device.has_float64 else onnx_ir.DataType.FLOAT
+        bound = self._bound("sum", lambda: device_kernels.summing_model(self.tensor, dtype))
+        feeds: Arrays = {device_kernels.WEIGHTS: weights.astype(dtype.numpy())}
+        return bound.run([device_kernels.SUM], feeds, device_inputs={device_kernels.CHANNELS: maps})[0]
+
+    def with_batch_axis(self, value: Any) -> Any:
+        """A copy of the OrtValue (C,*size) as (1,C,*size), made on the device."""
+        sides = tuple(value.shape())
+        bound = self._bound(f"batch {sides}", lambda: device_kernels.batching_model(sides))
+        batch = bound.new((1, *sides))
+        bound.run([], {}, device_inputs={device_kernels.ROWS: value}, device_outputs={device_kernels.PICKED: batch})
+        return batch
 
     def close(self) -> None:
         with self.network.lock:
@@ -78,18 +81,12 @@ class DeviceOps:
                 session.close()
             self._opened.clear()
 
-    def _bound(self, name: str) -> BoundSession:
-        models: Mapping[str, Callable[[], Model]] = {
-            "channels": lambda: device_kernels.channels_model(self.tensor),
-            "pick": device_kernels.picking_model,
-            "sum": device_kernels.summing_model,
-        }
+    def _bound(self, name: str, model: Callable[[], Model]) -> BoundSession:
         with self.network.lock:
             if self._closed:
                 raise InferenceError("this explainer is closed")
             if name not in self._opened:
-                providers = (provider_on(self._device),)
-                session = Session(to_bytes(models[name]()), providers, threads=1, engine=self._engine)
+                session = Session(to_bytes(model()), (provider_on(self._device),), threads=1, engine=self._engine)
                 self._opened[name] = session, BoundSession(session, self._device, lock_of=self.network)
             return self._opened[name][1]
 
@@ -140,9 +137,9 @@ class DeviceFeatures:
         return DeviceMasks(self, chosen)
 
     @property
-    def rows(self) -> TensorView:
-        """(K,cells) the maps on the device, one a row."""
-        return TensorView(self._stats.maps, (self.shape[0], int(np.prod(self.shape[1:]))))
+    def maps(self) -> Any:
+        """The maps on the device, an OrtValue (K,1,*grid)."""
+        return self._stats.maps
 
     @property
     def _stats(self) -> FeatureStats:
@@ -179,8 +176,8 @@ class DeviceMasks:
     def summed(self, weights: npt.NDArray[np.float64]) -> Floats:
         of_all_maps = np.zeros((self.features.shape[0], weights.shape[1]))
         np.add.at(of_all_maps, self.indices, self.sign * weights)  # an index may occur twice
-        sums = self.features.ops.sum(self.features.rows, np.ascontiguousarray(of_all_maps.T))
+        sums = self.features.ops.sum(self.features.maps, of_all_maps.T)
         return sums.reshape(-1, *self.shape[2:])
 
-    def gathered(self, indices: Indices, into: TensorView | None = None) -> Any:
-        return self.features.ops.pick(self.features.rows, self.indices[indices], self.sign, into)
+    def gathered(self, indices: Indices, into: Any = None) -> Any:
+        return self.features.ops.pick(self.features.maps, self.indices[indices], self.sign, into)

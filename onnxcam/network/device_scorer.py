@@ -1,27 +1,19 @@
 """Scores masks where image, feature maps and masks stay on the device, and only scores come back: DeviceScorer.
 
-scorer.py uses it for providers other than the CPU's. It stands on engine.io_binding (runs), device_features.py (feature
-maps as masks) and packing.py (several images in one batch).
+scorer.py uses it for providers other than the CPU's. It stands on engine.io_binding (runs) and device_features.py
+(feature maps as masks).
 """
 
-import math
-from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from onnxcam.engine.batching import in_chunks
 from onnxcam.engine.devices import Device
-from onnxcam.engine.io_binding import BoundSession
+from onnxcam.engine.io_binding import BoundSession, ScoreRequest
 from onnxcam.engine.session import Session
-from onnxcam.engine.views import ScoreRequest, TensorView
-from onnxcam.errors import OutOfMemory
 from onnxcam.network.device_features import DeviceFeatures, DeviceOps
-from onnxcam.network.packing import TARGET_AXES, BatchPacker, MaskRequest, PackedBatch, Segment
+from onnxcam.network.packing import MaskRequest
 from onnxcam.surgeon.analysis.anatomy import FeatureTensor
 from onnxcam.surgeon.graphs import masked_score
-from onnxcam.types import Arrays, Indices, Scores
+from onnxcam.types import Arrays, Floats, Scores
 
 
 class DeviceScorer:
@@ -48,91 +40,18 @@ class DeviceScorer:
         self.bound.close()
         self._ops.close()
 
-    def forward(self, feeds: Arrays) -> tuple[DeviceFeatures, npt.NDArray[np.float32]]:
+    def register_device_copy(self, array: Floats, value: Any) -> None:
+        """Uses `value`, an OrtValue on the device, when this array (1,C,*size) is fed; it may lack the batch axis."""
+        whole = value if len(value.shape()) == array.ndim else self._ops.with_batch_axis(value)
+        self.bound.register_device_copy(array, whole)
+
+    def forward(self, feeds: Arrays) -> tuple[DeviceFeatures, Floats]:
         """(feature maps, which stay on the device, and (N,numbers) of the scored tensor on the host)."""
         value = self.bound.new(self._feature_shape)
-        device_outputs = {masked_score.FEATURES: TensorView(value, self._feature_shape)}
-        (logits,) = self.bound.run([masked_score.LOGITS], feeds, device_outputs=device_outputs)
+        (logits,) = self.bound.run([masked_score.LOGITS], feeds, device_outputs={masked_score.FEATURES: value})
         return DeviceFeatures(self._ops, value), logits
 
-    def scores(
-        self, requests: Sequence[MaskRequest], output: str, batch: int, on_shrink: Callable[[int], None]
-    ) -> list[Scores]:
-        """(K,T) of each request. on_shrink: called with the batch that fits into memory, as soon as it is known.
-
-        Full batches run image by image from what lies on the device. What remains of each image shares batches if that
-        saves runs.
-        """
-        remains = [len(request.masks) % batch for request in requests]
-        shares = -(-sum(remains) // batch) < sum(count > 0 for count in remains)
-        parts = [r.split(len(r.masks) - (count if shares else 0)) for r, count in zip(requests, remains, strict=True)]
-        scores: list[list[Scores]] = [[] for _ in requests]
-        for results, (first, _) in zip(scores, parts, strict=True):
-            if len(first.masks) or not shares:
-                request = ScoreRequest(masked_score.MAPS, first.masks, output, first.target_count)
-                result, batch = self.bound.score(first.feeds, request, batch, first.progress)
-                on_shrink(batch)
-                results.append(result)
-        rests = {i: rest for i, (_, rest) in enumerate(parts) if len(rest.masks)}
-        if rests:
-            shared = self._score_packed(list(rests.values()), output, batch, on_shrink)
-            for i, result in zip(rests, shared, strict=True):
-                scores[i].append(result)
-        return [np.concatenate(results) for results in scores]
-
-    def _score_packed(
-        self, requests: Sequence[MaskRequest], output: str, batch: int, on_shrink: Callable[[int], None]
-    ) -> list[Scores]:
-        """Scores batches of several images, whose images and masks are stacked on the device."""
-        packer = BatchPacker(requests, batch)
-
-        def score_chunk(samples: Indices) -> Scores:
-            packed = packer.pack(samples)
-            feeds = packed.feeds
-            try:
-                device_inputs = {masked_score.MAPS: self._stacked_masks(packed)} | {
-                    name: self._stacked_images(packed, name) for name in packed.stacked_inputs
-                }
-                pictures = len(samples)
-                results = self.bound.run([output], feeds, device_inputs=device_inputs, pictures=pictures)
-                return packed.scatter(results[0], packer.width)
-            except OutOfMemory:
-                on_shrink(max(1, len(samples) // 2))
-                raise
-            finally:
-                self.bound.forget(feeds[name] for name in TARGET_AXES if name in feeds and not packed.has_one_image)
-
-        return packer.unpack(in_chunks(score_chunk, np.arange(len(packer)), batch, packer.progress()))
-
-    def _stacked_masks(self, packed: PackedBatch) -> TensorView:
-        def write(segment: Segment, into: TensorView) -> None:
-            masks, indices = segment.masks, np.arange(len(segment))
-            if isinstance(masks, np.ndarray):
-                self._ops.pick(_rows(self.bound.uploaded(masks, keep=False), masks), indices, into=into)
-            else:
-                masks.gathered(indices, into=into)
-
-        return self._stacked(packed, packed.segments[0].masks.shape[1:], write)
-
-    def _stacked_images(self, packed: PackedBatch, name: str) -> TensorView:
-        def write(segment: Segment, into: TensorView) -> None:
-            image = segment.request.feeds[name]
-            self._ops.pick(_rows(self.bound.uploaded(image), image), np.zeros(len(segment), np.int64), into=into)
-
-        return self._stacked(packed, packed.segments[0].request.feeds[name].shape[1:], write)
-
-    def _stacked(
-        self, packed: PackedBatch, shape: tuple[int, ...], write: Callable[[Segment, TensorView], object]
-    ) -> TensorView:
-        """(samples,*shape) on the device, to which `write` copies each segment's samples."""
-        size = math.prod(shape)
-        count = sum(len(segment) for segment in packed.segments)
-        value = self.bound.new((count, *shape))
-        for segment in packed.segments:
-            write(segment, TensorView(value, (len(segment), size), segment.samples.start * size))
-        return TensorView(value, (count, *shape))
-
-
-def _rows(value: Any, array: npt.NDArray[np.generic]) -> TensorView:
-    """(samples, numbers) of the array, which lies on the device as this OrtValue."""
-    return TensorView(value, (len(array), array.size // len(array)))
+    def scores(self, request: MaskRequest, output: str, batch: int) -> tuple[Scores, int]:
+        """(K,T) scores, and the batch that fits into memory. Masks on the device are picked there, chunk by chunk."""
+        wanted = ScoreRequest(masked_score.MAPS, request.masks, output, request.target_count)
+        return self.bound.score(request.feeds, wanted, batch, request.progress)

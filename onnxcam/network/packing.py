@@ -2,17 +2,16 @@
 
 A MaskRequest is one image with its targets and masks. BatchPacker puts the masks of all requests into one sequence.
 `pack` returns a part of that sequence as a PackedBatch, which holds the feeds; `unpack` gives each request its scores
-back. Every mask is scored for the targets of its own image only. Used by scorer.py and device_scorer.py.
+back. Every mask is scored for the targets of its own image only. Used by scorer.py.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.engine.batching import offset_progress
 from onnxcam.surgeon.graphs import masked_score
 from onnxcam.types import AnyMasks, Arrays, Floats, Indices, Masks, Progress, Scores
 
@@ -45,14 +44,6 @@ class MaskRequest:
     @property
     def target_count(self) -> int:
         return next(int(self.feeds[name].shape[axis]) for name, axis in TARGET_AXES.items() if name in self.feeds)
-
-    def split(self, count: int) -> "tuple[MaskRequest, MaskRequest]":
-        """The first `count` masks and the others, as two requests. Both report their share of all K masks."""
-        total = len(self.masks)
-        return (
-            replace(self, masks=self.masks[:count], progress=offset_progress(self.progress, 0, total)),
-            replace(self, masks=self.masks[count:], progress=offset_progress(self.progress, count, total)),
-        )
 
 
 @dataclass(frozen=True, eq=False)

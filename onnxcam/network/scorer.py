@@ -178,7 +178,7 @@ class Network:
         """Uses `value`, an OrtValue on this network's device, instead of uploading the image (C,*size)."""
         array = self.to_model_layout(image)
         if self._device_scorer is not None and np.shares_memory(array, image):
-            self._device_scorer.bound.register_device_copy(array, value)
+            self._device_scorer.register_device_copy(array, value)
 
     def forward(self, feeds: Arrays) -> tuple[Features | FeaturesOnDevice, npt.NDArray[np.float64]]:
         """(feature maps (K,*grid), scored tensor (numbers,)) of the unmasked image; UndefinedSaliency if it is NaN."""
@@ -227,12 +227,8 @@ class Network:
 
     @property
     def can_pack(self) -> bool:
-        """Whether images may share a batch.
-
-        False for a fixed batch, whose samples may change each other, and for providers that compile for every shape.
-        """
-        any_size = self._device_scorer is None or not self._device_scorer.bound.pad_to_batch
-        return self.fixed is None and any_size and self.provider in ("cpu", "cuda")
+        """Whether images may share a batch: on the CPU, unless its size is fixed and samples may change each other."""
+        return self.fixed is None and self._device_scorer is None and self.provider == "cpu"
 
     def _score_on_host(self, requests: Sequence[MaskRequest], output: str) -> list[Scores]:
         packer = BatchPacker(requests, self.in_flight)
@@ -252,7 +248,12 @@ class Network:
 
     def _score_on_device(self, requests: Sequence[MaskRequest], output: str) -> list[Scores]:
         assert self._device_scorer is not None
-        return self._device_scorer.scores(requests, output, self.batch, self._runner.shrink)
+        results = []
+        for request in requests:
+            scores, fitted = self._device_scorer.scores(request, output, self.batch)
+            self._runner.shrink(fitted)  # for later images too
+            results.append(scores)
+        return results
 
     def reference_score(self, feeds: Arrays, masks: Masks, score: Score) -> tuple[float, float]:
         """(the first mask's score for the first target, the largest absolute value of the scored tensor)."""
@@ -330,5 +331,5 @@ def probabilities(values: npt.NDArray[np.float64], logits: Logits) -> npt.NDArra
 
 
 def _as_floats(masks: AnyMasks) -> AnyMasks:
-    """Contiguous float32 masks, since runs on a device bind them by address."""
+    """Masks in NumPy as contiguous float32."""
     return np.ascontiguousarray(masks, np.float32) if isinstance(masks, np.ndarray) else masks

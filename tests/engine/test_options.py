@@ -131,7 +131,6 @@ def test_the_options_of_each_provider() -> None:
         "use_tf32": "0",
         "arena_extend_strategy": "kSameAsRequested",
         "cudnn_conv_algo_search": "HEURISTIC",
-        "use_ep_level_unified_stream": "1",
         "enable_cuda_graph": "1",
         "gpu_mem_limit": "4000",
     }

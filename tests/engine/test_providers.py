@@ -62,7 +62,6 @@ def test_options_become_text_as_onnxruntime_does_it() -> None:
         ([("tensorrt", {"trt_cuda_graph_enable": True})], r"EngineOptions\(cuda_graph=True\)"),
         ([("tensorrt", {"trt_fp16_enable": True})], r"EngineOptions\(half=True\), or --half"),
         ([("tensorrt", {"trt_bf16_enable": True})], r"EngineOptions\(half=True\), or --half"),
-        ([("cuda", {"use_ep_level_unified_stream": 0})], "queued on one stream"),
         (["cpu", (CPU, {})], "the provider cpu is listed twice"),
     ],
 )

@@ -15,9 +15,7 @@ from small_models import CLASSIFIER, SCALED_BY_BATCH, filled
 
 from onnxcam import METHODS, Explainer, Fill, Method, Preset, ablation_cam, grad_cam, mask, opti_cam, rise, score_cam
 from onnxcam.engine.devices import Device
-from onnxcam.engine.io_binding import BoundSession
 from onnxcam.engine.options import EngineOptions
-from onnxcam.engine.views import TensorView
 from onnxcam.errors import OnnxCamError, OptionError, OutOfMemory, PictureError
 from onnxcam.explainer.lockstep import group_size
 from onnxcam.explainer.pipeline import Explained
@@ -188,67 +186,17 @@ def on_device(explainer: Explainer, *, pad_to_batch: bool = False) -> Any:
     return network
 
 
-def test_on_a_device_whole_runs_are_each_pictures_own_and_the_rest_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes: list[int] = []
-    bind_tensor = BoundSession._bind
-
-    def watched(self: BoundSession, bind: Any, name: str, span: TensorView) -> None:
-        if name == "onnxcam/maps":
-            sizes.append(span.shape[0])
-        bind_tensor(self, bind, name, span)
-
-    for method in (score_cam(), score_cam(fill=TURNED, convention="destructive"), rise(masks=8)):
-        with opened(method=method, batch=3) as explainer:
-            expected = [explainer(p).map for p in PHOTOGRAPHS]
-            network = on_device(explainer)
-            monkeypatch.setattr(BoundSession, "_bind", watched)
-            ready = forward_passes(explainer)
-            sizes.clear()
-            together = explain_batch(explainer, ready)
-            monkeypatch.setattr(BoundSession, "_bind", bind_tensor)
-            assert sizes == [*[3, 3] * 5, 3, 3, 3, 1]
-            for explained, map_ in zip(together, expected, strict=True):
-                assert isinstance(explained, list)
-                np.testing.assert_allclose(explained[0].map, map_, atol=1e-6)
-            arrays = [array for array, _ in network._device_scorer.bound._uploads.values()]
-            assert {array.shape for array in arrays if array.ndim == 1} == {(1,)}, (
-                "the targets of mixed runs are released"
-            )
-            assert max(len(array) for array in arrays if array.ndim == 4) <= (1 if method.name == "score-cam" else 3)
-
-
-def mixing(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Masks of every run on a device that several pictures share, from here on."""
-    seen: list[int] = []
-    stacked = DeviceScorer._stacked
-
-    def watched(self: DeviceScorer, run: Any, *rest: Any) -> Any:
-        seen.append(sum(len(part) for part in run.segments))
-        return stacked(self, run, *rest)
-
-    monkeypatch.setattr(DeviceScorer, "_stacked", watched)
-    return seen
-
-
-def test_a_device_that_keeps_its_shapes_scores_each_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    with opened(batch=3) as explainer:
-        expected = [explainer(p).map for p in PHOTOGRAPHS]
-        on_device(explainer, pad_to_batch=True)
-        mixed = mixing(monkeypatch)
-        for explained, map_ in zip(explain_batch(explainer, forward_passes(explainer)), expected, strict=True):
-            assert isinstance(explained, list)
-            np.testing.assert_allclose(explained[0].map, map_, atol=1e-6)
-        assert not mixed
-
-
-def test_rests_on_a_device_have_targets_regions_and_pictures_of_their_own() -> None:
+@pytest.mark.parametrize("pad_to_batch", [False, True])
+def test_pictures_on_a_device_are_scored_each_alone(pad_to_batch: bool) -> None:
     """Several targets a picture, regions, and pictures that lie there already."""
     regions = [Region(1, (0, 0, 30, 20)), Region(2, (10, 5, 30, 40))]
     for proto, targets in ((filled(ALIVE), (2, "top1", 0)), (filled(SEGMENTER), regions)):
-        with opened(proto, batch=4 if targets is regions else 3) as explainer:
+        with opened(proto, batch=3) as explainer:
             images = [np.array(explainer.prepare(p).image) for p in PHOTOGRAPHS]
             expected = [[explainer.explain(p, targets) for p in pictures] for pictures in (PHOTOGRAPHS, images)]
-            on_device(explainer)
+            assert explainer._batch_hint > 1
+            on_device(explainer, pad_to_batch=pad_to_batch)
+            assert explainer._batch_hint == 1
             there = [OrtValue.ortvalue_from_numpy(image) for image in images]
             for pictures, alone in zip((list(PHOTOGRAPHS), there), expected, strict=True):
                 passes = [explainer._forward(picture, targets) for picture in pictures]
@@ -256,28 +204,6 @@ def test_rests_on_a_device_have_targets_regions_and_pictures_of_their_own() -> N
                     assert isinstance(explained, list)
                     for one, other in zip(explained, each, strict=True):
                         np.testing.assert_allclose(one.map, other.map, atol=1e-5)
-
-
-def test_memory_that_runs_out_on_a_device_ends_the_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rests of 2 in runs of 6, of which no more than 3 fit: nothing is tried twice."""
-    tried: list[int] = []
-    stacked = DeviceScorer._stacked
-
-    def small(self: DeviceScorer, run: Any, *rest: Any) -> Any:
-        if len(rest[0]) == 3:  # of masks, which come first
-            tried.append(sum(len(part) for part in run.segments))
-        if sum(len(part) for part in run.segments) > 3:
-            raise OutOfMemory("out of memory")
-        return stacked(self, run, *rest)
-
-    with opened(batch=6) as explainer:
-        expected = [explainer(p).map for p in PHOTOGRAPHS]
-        network = on_device(explainer)
-        monkeypatch.setattr(DeviceScorer, "_stacked", small)
-        for explained, map_ in zip(explain_batch(explainer, forward_passes(explainer)), expected, strict=True):
-            assert isinstance(explained, list)
-            np.testing.assert_allclose(explained[0].map, map_, atol=1e-5)
-        assert network.batch == 3
 
 
 def test_masks_of_any_type_and_order_are_scored_as_their_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -318,17 +244,6 @@ def test_memory_that_runs_out_in_a_shared_run_halves_it(monkeypatch: pytest.Monk
             assert isinstance(explained, list)
             np.testing.assert_allclose(explained[0].map, alone.map, atol=1e-5)
         assert explainer._heads.first.network.batch <= 2
-
-
-def test_mixing_on_a_device_saves_runs_or_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    """8 masks in runs of 5: rests of 3 and 3 would be two runs either way, of three pictures they are two for three."""
-    with opened(batch=5) as explainer:
-        on_device(explainer)
-        mixed = mixing(monkeypatch)
-        explain_batch(explainer, forward_passes(explainer, count=2))
-        assert not mixed
-        explain_batch(explainer, forward_passes(explainer, count=3))
-        assert mixed == [5, 5, 4, 4]
 
 
 def test_progress_is_each_pictures_own_and_ends_at_its_total() -> None:

@@ -14,7 +14,6 @@ from onnxcam.engine.devices import Device
 from onnxcam.engine.io_binding import BoundSession
 from onnxcam.engine.options import EngineOptions
 from onnxcam.engine.session import Session
-from onnxcam.engine.views import TensorView
 from onnxcam.errors import InferenceError, UndefinedSaliency
 from onnxcam.methods.blocks import Method, live, live_channels
 from onnxcam.network.device_features import DeviceFeatures, DeviceOps
@@ -55,7 +54,7 @@ def device_features(name: str, array: np.ndarray | None = None) -> tuple[DeviceF
 
 def ops(tensor: FeatureTensor) -> DeviceOps:
     """Operations that share the lock of an unused session."""
-    session = Session(to_bytes(picking_model()), ("cpu",), 1)
+    session = Session(to_bytes(picking_model(4)), ("cpu",), 1)
     return DeviceOps(tensor, CPU, BoundSession(session, CPU), EngineOptions())
 
 
@@ -67,9 +66,9 @@ def test_maps_masks_and_sums_are_numpys(name: str) -> None:
     chosen, weights = np.array([5, 0, 3]), RNG.standard_normal((3, 2))
     masks = features.masks(chosen)
     assert (len(masks), masks.shape) == (3, (3, 1, *expected.shape[1:]))
-    np.testing.assert_array_equal(masks.gathered(np.arange(3)).numpy().reshape(masks.shape), expected[chosen][:, None])
+    np.testing.assert_array_equal(masks.gathered(np.arange(3)).numpy(), expected[chosen][:, None])
     rows = (-masks[1:]).gathered(np.array([0, 1, 1, 1])).numpy()
-    np.testing.assert_array_equal(rows, -expected[[0, 3, 3, 3]].reshape(4, -1))
+    np.testing.assert_array_equal(rows, -expected[[0, 3, 3, 3]][:, None])
     hand = sum(weights[i, :, None] * expected[k].reshape(-1).astype(np.float64) for i, k in enumerate(chosen))
     np.testing.assert_allclose(masks.summed(weights).reshape(2, -1), hand, rtol=1e-6)
     np.testing.assert_allclose((-masks).summed(weights).reshape(2, -1), -hand, rtol=1e-6)
@@ -79,11 +78,18 @@ def test_maps_masks_and_sums_are_numpys(name: str) -> None:
     np.testing.assert_allclose(twice.summed(np.ones((3, 1)))[0], 2 * expected[1] + expected[2], rtol=1e-6)
 
 
-def test_masks_are_written_into_a_place_among_others() -> None:
+def test_masks_are_written_into_a_value_that_is_there() -> None:
     features, expected = device_features("NCHW")
-    buffer = OrtValue.ortvalue_from_numpy(np.zeros((4, 12), np.float32))
-    features.masks(np.array([2, 6])).gathered(np.array([1, 0]), into=TensorView(buffer, (2, 12), 12))
-    np.testing.assert_array_equal(buffer.numpy(), [0 * expected[0].ravel(), *expected[[6, 2]].reshape(2, -1), [0] * 12])
+    buffer = OrtValue.ortvalue_from_numpy(np.zeros((2, 1, 4, 3), np.float32))
+    assert features.masks(np.array([2, 6])).gathered(np.array([1, 0]), into=buffer) is buffer
+    np.testing.assert_array_equal(buffer.numpy(), expected[[6, 2]][:, None])
+
+
+def test_a_picture_gets_the_batch_axis_that_it_lacks() -> None:
+    image = RNG.standard_normal((3, 4, 5)).astype(np.float32)
+    features, _ = device_features("NCHW")
+    batch = features.ops.with_batch_axis(OrtValue.ortvalue_from_numpy(image.copy()))
+    np.testing.assert_array_equal(batch.numpy(), image[None])
 
 
 @pytest.mark.parametrize("name", TENSORS)
@@ -186,16 +192,23 @@ def test_an_exact_explanation_uploads_an_image_and_downloads_scores_and_a_map(
             np.testing.assert_allclose(one.raw, other.raw, rtol=1e-5)
             assert one.provenance.features == other.provenance.features == (8, 4, 3)
             assert one.provenance.channels == other.provenance.channels
-    # The image (a graph has its own copy), the mask of ones, targets; indices and a sign for each time that masks are
-    # picked, and a weight for each map and target.
-    runs = -(-scored // 3) if way.get("graphs") else 1
-    indices = 3 if way.get("graphs") else -(-scored // 3) * 3 if way else scored
+    # The image (a graph has its own copy), the mask of ones, targets; indices and a sign for each chunk of masks that
+    # are picked, and a weight for each map and target.
+    chunks = [3] * (scored // 3) + ([] if scored % 3 == 0 else [3 if way else scored % 3])
     again = [(1, 3, 16, 12)] if way.get("graphs") else []
-    sent = [(1, 3, 16, 12), (1, 1, 4, 3), (1,), (2,), *again, *[(indices,), (1,)] * runs, (2, 8)]
+    sent = [
+        (1, 3, 16, 12),
+        (1, 1, 4, 3),
+        (1,),
+        (2,),
+        *again,
+        *((size,) for size in chunks),
+        *[()] * len(chunks),
+        (2, 8),
+    ]
     assert sorted(traffic["up"]) == sorted(sent)
     # Logits, whether all maps are finite, extent and peak of each, scores, the weighted sum of the maps.
-    scores = [(3, 2)] * runs if way.get("graphs") else [(indices, 2)]
-    assert sorted(traffic["down"]) == sorted([(1, 5), (), (8,), (8,), *scores, (2, 12)])
+    assert sorted(traffic["down"]) == sorted([(1, 5), (), (8,), (8,), *((size, 2) for size in chunks), (2, 12)])
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)

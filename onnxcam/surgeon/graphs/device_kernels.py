@@ -2,11 +2,14 @@
 
     channels_model   reshapes the feature tensor to masks (K,1,*grid), and computes of each its range and its largest
                      absolute value, which tell the maps that vary
-    picking_model    selects rows of a matrix and scales them by 1 or -1
-    summing_model    weighted sums of the rows of a matrix
+    picking_model    selects masks and scales them by 1 or -1
+    summing_model    weighted sums of the maps
+    batching_model   gives a picture the batch axis that it lacks
 
 They do not contain the user's model. network/device_features.py runs them.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir
@@ -15,7 +18,7 @@ from onnxcam.surgeon.analysis.anatomy import FeatureTensor
 from onnxcam.surgeon.builder import Builder, empty_model, publish
 from onnxcam.surgeon.graphs.cell_maps import cell_maps
 from onnxcam.surgeon.graphs.masked_score import FEATURES
-from onnxcam.surgeon.ir import Model, Value, new_input
+from onnxcam.surgeon.ir import Model, new_input
 
 CHANNELS, FINITE, EXTENT, PEAK = "onnxcam/channels", "onnxcam/finite", "onnxcam/extent", "onnxcam/peak"
 ROWS, CHOSEN, SIGN, PICKED = "onnxcam/rows", "onnxcam/chosen", "onnxcam/sign", "onnxcam/picked"
@@ -51,26 +54,38 @@ def channels_model(tensor: FeatureTensor) -> Model:
     return model
 
 
-def picking_model() -> Model:
-    """The graph from ROWS (K,n), CHOSEN (k,) int64 and SIGN () to PICKED (k,n): the chosen rows times SIGN."""
+def picking_model(rank: int) -> Model:
+    """The graph from ROWS (K,...), CHOSEN (k,) int64 and SIGN () to PICKED (k,...): the chosen rows times SIGN.
+
+    rank: number of axes of ROWS.
+    """
     model = empty_model("pick")
-    b = Builder(model, "onnxcam/pick")
-    chosen = b("Gather", _rows(model), new_input(model, CHOSEN, onnx_ir.DataType.INT64, ["chosen"]), axis=0)
+    b, sides = Builder(model, "onnxcam/pick"), [f"side {i}" for i in range(1, rank)]
+    rows = new_input(model, ROWS, onnx_ir.DataType.FLOAT, ["rows", *sides])
+    chosen = b("Gather", rows, new_input(model, CHOSEN, onnx_ir.DataType.INT64, ["chosen"]), axis=0)
     sign = new_input(model, SIGN, onnx_ir.DataType.FLOAT, [])
-    publish(model, b("Mul", chosen, sign, name=PICKED), onnx_ir.DataType.FLOAT, ["chosen", "numbers"])
+    publish(model, b("Mul", chosen, sign, name=PICKED), onnx_ir.DataType.FLOAT, ["chosen", *sides])
     return model
 
 
-def summing_model() -> Model:
-    """The graph from ROWS (K,n) float32 and WEIGHTS (T,K) float64 to SUM (T,n) float32; the sum runs in float64."""
+def summing_model(tensor: FeatureTensor, dtype: onnx_ir.DataType = onnx_ir.DataType.DOUBLE) -> Model:
+    """The graph from CHANNELS (K,1,*grid) and WEIGHTS (T,K) of this type, in which the sum runs, to SUM (T,cells)."""
     model = empty_model("sum")
     b = Builder(model, "onnxcam/sum")
-    rows = b.cast(_rows(model), onnx_ir.DataType.DOUBLE)
-    weights = new_input(model, WEIGHTS, onnx_ir.DataType.DOUBLE, ["targets", "rows"])
-    total = b("Cast", b("MatMul", weights, rows), to=int(onnx_ir.DataType.FLOAT), name=SUM)
-    publish(model, total, onnx_ir.DataType.FLOAT, ["targets", "numbers"])
+    maps = new_input(model, CHANNELS, onnx_ir.DataType.FLOAT, [tensor.channels, 1, *tensor.grid])
+    weights = new_input(model, WEIGHTS, dtype, ["targets", tensor.channels])
+    total = b("MatMul", weights, b.cast(b.reshape(maps, [tensor.channels, -1]), dtype))
+    publish(
+        model, b("Cast", total, to=int(onnx_ir.DataType.FLOAT), name=SUM), onnx_ir.DataType.FLOAT, ["targets", "cells"]
+    )
     return model
 
 
-def _rows(model: Model) -> Value:
-    return new_input(model, ROWS, onnx_ir.DataType.FLOAT, ["rows", "numbers"])
+def batching_model(sides: Sequence[int]) -> Model:
+    """The graph from ROWS (*sides) to PICKED (1,*sides): a picture without a batch axis gets one."""
+    model = empty_model("batch")
+    b = Builder(model, "onnxcam/batch")
+    shape = b.constant([1, *sides], np.int64)
+    batch = b("Reshape", new_input(model, ROWS, onnx_ir.DataType.FLOAT, sides), shape, name=PICKED)
+    publish(model, batch, onnx_ir.DataType.FLOAT, [1, *sides])
+    return model
