@@ -95,6 +95,7 @@ class ParallelRunner:
             best = plan
         on_cpu = limits.free_choice and not may_leave_the_cpu(providers)
         data = graph()
+        trim_heap()
         threads = best.threads if on_cpu else limits.threads
         self.session = Session(data, providers, threads, engine=limits.engine, limits=limits.limits, again=graph)
         chunk = self._chunk(batch_in_memory, len(data))

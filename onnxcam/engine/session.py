@@ -325,6 +325,9 @@ class Session:
             raise ProviderError(
                 f"the provider {short_name(names[0])} does not start ({reason}); {captured}use --providers cpu, or auto"
             ) from None
+        # The Python class keeps the model's bytes for its fallback, which is off: a second copy of the weights.
+        # https://github.com/microsoft/onnxruntime/blob/main/onnxruntime/python/onnxruntime_inference_collection.py
+        session._model_bytes = None
         missing = [short_name(n) for n in names if n not in session.get_providers()]
         if missing:
             raise ProviderError(

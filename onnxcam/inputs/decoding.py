@@ -162,10 +162,11 @@ def _header(file: BinaryIO, name: str, all_frames: bool) -> Image.Image:
 
     Not Image.open, which warns of large photographs; silencing that would change the warnings of the whole process.
     """
-    Image.init()
     prefix = file.read(16)
     for form in _FORMATS:
         if form not in Image.OPEN:
+            Image.init()  # every reader that Pillow has: imports of about 60 ms, which a JPEG and a PNG do without
+        if form not in Image.OPEN:  # a build of Pillow without it
             continue
         factory, accept = Image.OPEN[form]
         try:

@@ -7,13 +7,16 @@ of single images, and the rewritten graph with the file. opening.py calls it onc
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from onnxcam.errors import InferenceError, OutOfMemory, TimedOut
 from onnxcam.network import cache
 from onnxcam.network.batch_check import HALF_TOLERANCE, TOLERANCE, samples_interact, why_not_batched
 from onnxcam.network.extra_inputs import is_batched
 from onnxcam.network.open_options import OpenOptions
 from onnxcam.network.scorer import Network
-from onnxcam.network.verification import check_surgery
+from onnxcam.network.verification import check_surgery, output_of_file
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import Anatomy
 from onnxcam.surgeon.analysis.tracing import Trace
@@ -50,12 +53,16 @@ class BatchTrial:
         """Returns (the network, the graph that it runs, how it batches)."""
         if self.record is not None:
             return self._from_record(self.record)
+        output = output_of_file(
+            self.file, self.runnable, self.model, self.anatomy, self.size, self.inputs, threads=self.options.threads,
+            limits=self.options.limits,
+        )  # fmt: skip
         fixed = self.anatomy.image.batch
         has_none = 0 in self.anatomy.image.added
         reason = "the export has no batch axis" if has_none else f"the export is fixed to a batch of {fixed}"
         if self.joins_pictures and fixed is None:
             # As exported, where one picture's part begins may depend on the batch, and no gradient goes through that.
-            rewritten, _ = self._rewritten()
+            rewritten, _ = self._rewritten(output)
             if rewritten is not None:
                 network, graph, verified = rewritten
                 text = f"the export joins several pictures in one batch; rewritten for any batch and {verified}"
@@ -64,7 +71,7 @@ class BatchTrial:
             network = self._network(self.model, None)
             problem = why_not_batched(network, self.inputs, self._tolerance)
             if problem is None:
-                verified = self._verified(network)
+                verified = self._verified(network, output)
                 if has_none:
                     batching = BatchSupport(BatchMode.REWRITTEN, f"{reason}; made dynamic and {verified}")
                 else:
@@ -73,14 +80,14 @@ class BatchTrial:
             network.close()
             reason = f"{reason}, and" if has_none else "the export declares a dynamic batch, but"
             reason = f"{reason} {problem}"
-        rewritten, problem = self._rewritten()
+        rewritten, problem = self._rewritten(output)
         if rewritten is not None:
             network, graph, verified = rewritten
             return network, graph, BatchSupport(BatchMode.REWRITTEN, f"{reason}; made dynamic and {verified}")
         network = self._network(self.model, fixed or 1)
         if samples_interact(network, self.inputs, self._tolerance):
             network.run_masks_alone()
-        self._verified(network)
+        self._verified(network, output)
         return network, self.model, BatchSupport(BatchMode.LOOPED, f"{reason}, and cannot be made dynamic: {problem}")
 
     def _from_record(self, record: "cache.ModelRecord") -> tuple[Network, Model, BatchSupport]:
@@ -93,7 +100,7 @@ class BatchTrial:
             network.run_masks_alone()
         return network, model, batching
 
-    def _rewritten(self) -> tuple[tuple[Network, Model, str] | None, str]:
+    def _rewritten(self, output: npt.NDArray[np.generic] | None) -> tuple[tuple[Network, Model, str] | None, str]:
         """Makes the graph take any batch. Returns ((network, graph, how verified), ''), or (None, the problem)."""
         try:
             graph = self._with_free_batch()
@@ -109,7 +116,7 @@ class BatchTrial:
         except InferenceError as error:
             problem = str(error)
         if problem is None:
-            return (network, graph, self._verified(network)), ""
+            return (network, graph, self._verified(network, output)), ""
         network.close()
         return None, f"in the rewritten graph {problem}"
 
@@ -133,12 +140,8 @@ class BatchTrial:
     def _network(self, model: Model, fixed: int | None) -> Network:
         return open_network(model, self.anatomy, self.size, self.options, fixed=fixed, extra=self._extra)
 
-    def _verified(self, network: Network) -> str:
-        options = self.options
-        return check_surgery(
-            network, self.file, self.runnable, self.model, self.inputs, threads=options.threads, engine=options.engine,
-            limits=options.limits,
-        )  # fmt: skip
+    def _verified(self, network: Network, output: npt.NDArray[np.generic] | None) -> str:
+        return check_surgery(network, self.file, output, self.inputs, half=self.options.engine.half)
 
 
 def open_network(

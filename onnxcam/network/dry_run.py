@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.engine.batching import free_memory
+from onnxcam.engine.batching import free_memory, trim_heap
 from onnxcam.engine.session import Session
 from onnxcam.errors import OutOfMemory
 from onnxcam.limits import SAFE, Limits, amount_of
@@ -83,6 +83,7 @@ def run_trace(model: Model, image: ImageInput, size: tuple[int, ...], inputs: Ar
         results = session.run(traced.outputs, read, pictures=shape[0])
     finally:
         session.close()
+        trim_heap()
     trace = traced.read(dict(zip(traced.outputs, results, strict=True)))
     switches = {str(n.inputs[0].name) for n in model.graph if n.op_type == "If" and n.inputs[0] is not None}
     return replace(trace, taken={**trace.taken, **{n: bool(a.any()) for n, a in inputs.items() if n in switches}})

@@ -1,13 +1,13 @@
 """Compares the network with the file that it was made of: both must give the same scores for an image of noise.
 
-opening.py calls check_surgery() before a rewritten graph is used.
+batch_support.py runs the file with output_of_file(), and calls check_surgery() before a rewritten graph is used.
 """
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 
-from onnxcam.engine.options import EngineOptions
+from onnxcam.engine.batching import trim_heap
 from onnxcam.engine.session import Session
 from onnxcam.errors import ModelError
 from onnxcam.limits import SAFE, Limits
@@ -15,7 +15,7 @@ from onnxcam.network.dry_run import noise
 from onnxcam.network.extra_inputs import for_batch
 from onnxcam.network.scorer import Network, probabilities
 from onnxcam.surgeon import ir
-from onnxcam.surgeon.analysis.anatomy import Kind, Logits
+from onnxcam.surgeon.analysis.anatomy import Anatomy, Kind, Logits
 from onnxcam.surgeon.ir import Model
 from onnxcam.surgeon.loading import ModelFile
 from onnxcam.types import Arrays
@@ -24,43 +24,55 @@ SURGERY_TOLERANCE = 1e-2
 """Share of the largest number: the runtime's own optimisations change that much in a quantised model."""
 
 
-def check_surgery(
-    network: Network,
+def output_of_file(
     file: ModelFile,
     runnable: Model | None,
     model: Model,
+    anatomy: Anatomy,
+    size: tuple[int, ...],
     inputs: Arrays,
     *,
     threads: int | None,
-    engine: EngineOptions,
     limits: Limits = SAFE,
-) -> str:
-    """Compares the scored tensor of the file's own graph with the network's, on an image of noise.
+) -> npt.NDArray[np.generic] | None:
+    """The scored tensor by the file's own graph, on an image of noise; None if it is inside a function of the file.
 
-    runnable: the file's graph where it is not the file itself (PreparedModel). model: the graph of the network, without
-    masking. inputs: values of its extra inputs. Returns 'verified', or why it could not be verified. Raises ModelError
-    where they differ.
+    To be called before the network is opened, so that the weights are not in memory for both at one time. runnable: the
+    file's graph where it is not the file itself (PreparedModel). model: the graph of the network, without masking.
+    inputs: values of its extra inputs. Raises what Session raises.
     """
-    logits, image = network.anatomy.logits, network.anatomy.image
+    logits, image = anatomy.logits, anatomy.image
     exported = file.proto if runnable is None else ir.to_proto(runnable)
     name = logits.verified_by or logits.output
     name = file.maps[name].source if name in file.maps else name
     if not _computes(exported, name):
+        return None
+    batch = image.shape(size, image.batch or 1)[0]
+    images = np.repeat(noise(image, image.shape(size)), batch, axis=0).squeeze(image.added)
+    return _run(exported, name, {image.name: images, **for_batch(model, image, inputs, batch)}, threads, limits)
+
+
+def check_surgery(
+    network: Network, file: ModelFile, output: npt.NDArray[np.generic] | None, inputs: Arrays, *, half: bool
+) -> str:
+    """Compares the network with the file. output: what output_of_file() gave.
+
+    Returns 'verified', or why it could not be verified. Raises ModelError where they differ.
+    """
+    logits, image = network.anatomy.logits, network.anatomy.image
+    if output is None:
         return "NOT verified: what is scored is inside a function of the file"
-    batch_of_one = noise(image, image.shape(network.size))
-    batch = image.shape(network.size, image.batch or 1)[0]
-    feeds = {image.name: np.repeat(batch_of_one, batch, axis=0).squeeze(image.added)}
-    output = _run(exported, name, {**feeds, **for_batch(model, image, inputs, batch)}, threads, limits)
-    channels_first = network.batch_from_model_layout(batch_of_one.astype(np.float32))[0]
     if not np.isfinite(np.asarray(output, np.float64)).all():
         return "NOT verified: the model answers NaN or infinity to a test picture"
+    images = noise(image, image.shape(network.size)).astype(np.float32)
+    channels_first = network.batch_from_model_layout(images)[0]
     values = network.forward(network.feeds(channels_first, channels_first, inputs))[1]
     expected, actual = _aligned(output, values, logits)
     limit = SURGERY_TOLERANCE * max(float(np.abs(expected).max(initial=0)), 1e-6)
     if expected.shape != actual.shape or not np.allclose(actual, expected, 0, limit):
         raise ModelError(
             f"the graph that was made of {file.name} gives other numbers than the file itself, so nothing is "
-            f"explained; {_way_out(network.provider, half=engine.half)}"
+            f"explained; {_way_out(network.provider, half=half)}"
         )
     return "verified"
 
@@ -113,6 +125,7 @@ def _run(
         return session.run([name], {n: a for n, a in feeds.items() if n in session.inputs})[0]
     finally:
         session.close()
+        trim_heap()
 
 
 def _with_output(proto: onnx.ModelProto, name: str) -> bytes:

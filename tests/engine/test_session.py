@@ -128,3 +128,9 @@ def test_loading_cudas_libraries_may_print_with_keywords_and_have_keyword_only_a
         _preload_cuda(SimpleNamespace(preload_dlls=names["preload_dlls"]))  # type: ignore[arg-type]
     assert "preload_dlls: no-True-x" in caplog.text
     assert capsys.readouterr() == ("", "")
+
+
+def test_an_open_session_holds_no_second_copy_of_the_weights(classifier: onnx.ModelProto) -> None:
+    """onnxruntime's class keeps the bytes for a fallback that is turned off here."""
+    session = Session(classifier.SerializeToString(), ["cpu"])
+    assert not [v for v in vars(session._session).values() if isinstance(v, bytes)]

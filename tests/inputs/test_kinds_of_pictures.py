@@ -3,6 +3,8 @@
 import io
 import json
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from importlib.resources import files
@@ -363,3 +365,13 @@ def test_a_pillow_image_of_a_path_whose_file_pillow_closes_is_read(tmp_path: Pat
     image = Image.open(path)
     image.load()
     assert np.array_equal(read_picture(image), read_picture(path))
+
+
+def test_a_jpeg_is_read_without_the_readers_of_other_formats() -> None:
+    """Which take 60 ms to import, in every process that explains a picture."""
+    code = (
+        "import sys; from onnxcam.inputs.images import read_picture; read_picture(sys.argv[1]);"
+        "print('PIL.PdfImagePlugin' in sys.modules, 'PIL.AvifImagePlugin' in sys.modules)"
+    )
+    words = [sys.executable, "-c", code, str(pictures()["chelsea"])]
+    assert subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout.split() == ["False", "False"]
