@@ -2,6 +2,8 @@
 
 import os
 import platform
+import shutil
+import subprocess
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -19,14 +21,23 @@ PEERS = ("torch", "torchvision", "grad-cam", "torchcam", "muppet-xai")
 
 
 def conditions() -> dict[str, Any]:
-    """when, machine, system, python, and versions by package."""
+    """when, machine, system, python, versions by package, and gpus: what nvidia-smi says of each, if it is there."""
     installed = {d.name.lower(): d.version for d in distributions()}
     peers = {name: installed[name] for name in PEERS if name in installed}
     return {
         "when": datetime.now(UTC).isoformat(timespec="minutes"), "machine": machine(),
         "system": f"{platform.system()} {platform.machine()}", "python": platform.python_version(),
-        "versions": {**versions(), **peers},
+        "versions": {**versions(), **peers}, "gpus": gpus(),
     }  # fmt: skip
+
+
+def gpus() -> list[str]:
+    """Name, driver and memory of each GPU of NVIDIA; none without nvidia-smi."""
+    command = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+    if shutil.which(command[0]) is None:
+        return []
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    return done.stdout.splitlines() if done.returncode == 0 else []
 
 
 def machine() -> str:
