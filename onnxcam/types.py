@@ -32,6 +32,10 @@ Indices = npt.NDArray[np.int64]
 """(N,) indices: of the target of each sample, of samples of a batch, or of feature maps."""
 Arrays = Mapping[str, npt.NDArray[np.generic]]
 """Arrays by the name of the graph's input that they feed."""
+Shape = tuple[int | None, ...]
+"""Sizes of the axes of a tensor of a graph; None for a size that the graph does not fix."""
+Shapes = Mapping[str, Shape]
+"""Shapes by the name of the tensor."""
 Progress = Callable[[int, int], None]
 """Called with (forward passes done, forward passes expected) as work goes on; what is expected may change."""
 Map = Floats
@@ -291,6 +295,10 @@ class MaskForm:
     def grid(self, features: tuple[int, ...], size: tuple[int, ...]) -> tuple[int, ...]:
         """Cells along each side of the masks."""
         return features if self.cell is None else tuple(-(-side // self.cell) for side in size)
+
+
+FEATURE_MASKS = MaskForm()
+"""The form of masks that are feature maps: on the feature grid, normalised in the graph."""
 
 
 @dataclass(frozen=True)

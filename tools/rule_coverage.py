@@ -15,7 +15,7 @@ from typing import Any
 from onnxcam.cli.opening import open_options
 from onnxcam.cli.options import OpeningArgs
 from onnxcam.errors import OnnxCamError
-from onnxcam.network.gradients import without_rules
+from onnxcam.network.gradient_graphs import without_rules
 from onnxcam.network.opening import open_model
 from onnxcam.surgeon.loading import read_model
 

@@ -57,6 +57,7 @@ def description(file: "ModelFile", opened: "OpenedModel") -> dict[str, Any]:
     anatomy = opened.anatomy
     preset, source = choose_preset(file, None, anatomy.image)
     labels, labels_source = choose_labels(file, None, anatomy.logits)
+    doubts = preset_notes(file.normalisations(anatomy.image), anatomy.image, preset, source)
     features, logits, image = anatomy.features, anatomy.logits, anatomy.image
     return {
         "model": file.name,
@@ -95,17 +96,14 @@ def description(file: "ModelFile", opened: "OpenedModel") -> dict[str, Any]:
         "gradient": _gradient(opened),
         "preset": {"name": preset.name, "source": str(source)},
         "labels": {"count": len(labels) if labels is not None else 0, "source": str(labels_source)},
-        "warnings": [
-            str(note)
-            for note in (*preset_notes(file.model, anatomy.image, preset, source), *opened.notes, *anatomy.notes)
-        ],
+        "warnings": [str(note) for note in (*doubts, *opened.notes, *anatomy.notes)],
     }  # fmt: skip
 
 
 def _gradient(opened: "OpenedModel") -> dict[str, Any]:
     """Whether methods with gradients work, and which operators stand in the way."""
     from onnxcam.errors import ModelError
-    from onnxcam.network.gradients import why_no_gradient
+    from onnxcam.network.gradient_graphs import why_no_gradient
 
     try:
         missing, reason = why_no_gradient(opened)

@@ -91,11 +91,10 @@ def open_options(file: "ModelFile", args: OpeningArgs, limits: "Limits | None" =
     from onnxcam.limits import SAFE
     from onnxcam.network.extra_inputs import blank_inputs
     from onnxcam.network.opening import OpenOptions
-    from onnxcam.surgeon.analysis.images import find_image
     from onnxcam.types import Source
 
     name = parse_image_input(args.image_input)
-    image = find_image(file.model, args.layout, name)
+    image = file.image(args.layout, name)
     size = parse_size(args.size) if args.size is not None else None
     sides, origin = choose_size(image, size, choose_preset(file, None, image)[0])
     given = {name: value for name, value in parse_inputs(args.inputs or ()).items() if not isinstance(value, Path)}

@@ -17,7 +17,7 @@ from onnxcam.compiler.interface import TARGET, publish_explanation
 from onnxcam.compiler.prepared import Prepared
 from onnxcam.compiler.rows import with_rows
 from onnxcam.network.dry_run import noise
-from onnxcam.network.gradients import traces_of
+from onnxcam.network.gradient_graphs import traces_of
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.autodiff.driver import gradients
 from onnxcam.surgeon.autodiff.rules.registry import Ops, Rule

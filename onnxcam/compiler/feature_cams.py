@@ -19,8 +19,8 @@ from onnxcam.surgeon.graphs.cell_maps import cell_tensor
 from onnxcam.surgeon.graphs.finish_map import stretched
 from onnxcam.surgeon.graphs.graft import graft
 from onnxcam.surgeon.graphs.masked_score import upsampled
-from onnxcam.surgeon.graphs.score_heads import TARGETS
 from onnxcam.surgeon.graphs.tail import TAIL_FEATURES, tail_model
+from onnxcam.surgeon.graphs.tensor_names import TARGETS
 from onnxcam.surgeon.ir import Model, Value, opset
 from onnxcam.surgeon.passes.opset import raise_opset
 

@@ -17,7 +17,7 @@ from onnxcam.engine.session import Session
 from onnxcam.errors import CompileError, InferenceError, OutOfMemory, TimedOut
 from onnxcam.network.batch_support import BatchSupport
 from onnxcam.network.dry_run import noise, run_trace
-from onnxcam.network.opening import OpenedModel
+from onnxcam.network.opened import Graphs, OpenedModel
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.builder import Builder
 from onnxcam.surgeon.ir import Model, Value, shape_with_names
@@ -43,7 +43,8 @@ def with_outputs_of_each(opened: OpenedModel) -> OpenedModel:
             f"cannot be rewritten ({error}); export it with a batch of 1, or without that output"
         ) from None
     batching = BatchSupport(BatchMode.REWRITTEN, "an output has no entry for each image")
-    return replace(opened, model=graph, batching=batching, shapes=trace.shapes)
+    graphs = Graphs(lambda: (graph, opened.exported))
+    return replace(opened, graphs=graphs, batching=batching, shapes=trace.shapes, stored_as="")
 
 
 def _follow_images(opened: OpenedModel) -> bool:

@@ -17,14 +17,14 @@ from onnxcam.compiler.interface import TARGET, publish_explanation
 from onnxcam.compiler.outputs_of_one import OneSample, outputs_of_one
 from onnxcam.compiler.prepared import Prepared
 from onnxcam.errors import CompileError
-from onnxcam.network.gradients import step_graph
+from onnxcam.network.gradient_graphs import step_graph
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.builder import Builder
 from onnxcam.surgeon.graphs.cell_maps import cell_maps
 from onnxcam.surgeon.graphs.finish_map import sound
 from onnxcam.surgeon.graphs.masked_score import FEATURES, FILL, IMAGE, MAPS, rewire, scoring_model, tensor_named
 from onnxcam.surgeon.graphs.score_gradient import Wrt
-from onnxcam.surgeon.graphs.score_heads import LOGITS, TARGETS
+from onnxcam.surgeon.graphs.tensor_names import LOGITS, TARGETS
 from onnxcam.surgeon.ir import Model, Value
 from onnxcam.surgeon.passes.opset import raise_opset
 from onnxcam.types import Score

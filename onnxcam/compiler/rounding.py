@@ -19,7 +19,8 @@ from onnxcam.errors import InferenceError, OutOfMemory, TimedOut, UndefinedSalie
 from onnxcam.explainer.explainer import Explainer, opened_model
 from onnxcam.inputs.loader import ModelInput
 from onnxcam.outputs.saliency import Saliency
-from onnxcam.surgeon.loading import STANDARD_DOMAINS, ModelFile
+from onnxcam.surgeon.checked_model import STANDARD_DOMAINS
+from onnxcam.surgeon.loading import ModelFile
 from onnxcam.types import Floats
 
 ROUNDINGS = 3
@@ -188,7 +189,7 @@ class Roundings:
         """None where another feature map is explained there."""
         proto = with_rounded_weights(self.file.proto, rng)
         try:
-            other = self.reopen(replace(self.file, proto=proto))
+            other = self.reopen(self.file.with_proto(proto))
         except (OutOfMemory, TimedOut):
             raise
         except InferenceError:

@@ -25,7 +25,6 @@ from onnxcam.inputs.labels import find_labels, read_labels
 from onnxcam.inputs.presets import Preset
 from onnxcam.limits import SAFE, Limits
 from onnxcam.surgeon.analysis.anatomy import ImageInput
-from onnxcam.surgeon.analysis.images import find_image
 from onnxcam.surgeon.loading import ModelFile, read_model
 from onnxcam.types import Source
 
@@ -82,7 +81,7 @@ def identify(request: ModelRequest) -> ModelIdentity:
     """Reads the model's file, and what travels with it, without opening it. Raises OnnxCamError."""
     limits = request.arguments.get("limits") or SAFE
     file = read_model(request.model, limits)
-    image = find_image(file.model, request.arguments.get("layout"), request.arguments.get("image_input"))
+    image = file.image(request.arguments.get("layout"), request.arguments.get("image_input"))
     preset, origin = adjusted(
         *choose_preset(file, request.arguments.get("preset"), image), request.arguments.get("adjust")
     )

@@ -12,8 +12,7 @@ from onnxcam.engine.io_binding import BoundSession
 from onnxcam.engine.session import Session, runtime
 from onnxcam.errors import InferenceError, OptionError
 from onnxcam.outputs.saliency import Provenance, Saliency, ScoredTarget
-from onnxcam.surgeon import ir
-from onnxcam.surgeon.graphs.finish_map import MAP, RAW, finishing_model
+from onnxcam.surgeon.graphs.tensor_names import MAP, RAW
 from onnxcam.types import Finish, Floats, Placement
 
 
@@ -90,6 +89,9 @@ class Finisher:
             if key not in self._opened:
 
                 def graph() -> bytes:
+                    from onnxcam.surgeon import ir
+                    from onnxcam.surgeon.graphs.finish_map import finishing_model
+
                     return ir.to_bytes(finishing_model(key[0], key[1], coarse=key[2] is Finish.COARSE))
 
                 session = Session(graph(), (provider_on(device),), self._threads, again=graph)

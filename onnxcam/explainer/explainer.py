@@ -50,10 +50,10 @@ from onnxcam.metrics.measurement import Measurement
 from onnxcam.metrics.requests import ALL, requested, under_every_name
 from onnxcam.metrics.scorer import Scorer
 from onnxcam.network.opening import OpenedModel, OpenOptions
+from onnxcam.network.warm import known_facts, store_facts
 from onnxcam.outputs.explanations import Explanations
 from onnxcam.outputs.saliency import Saliency, ScoredTarget
 from onnxcam.surgeon.analysis.anatomy import Kind
-from onnxcam.surgeon.analysis.images import find_image
 from onnxcam.surgeon.loading import ModelFile, ModelSource, read_model
 from onnxcam.types import Origin, Progress, Score, Source
 
@@ -138,9 +138,9 @@ class Explainer:
     def _open(self, arguments: OpeningArguments) -> None:
         """Opens the model in this process."""
         limits = arguments.effective_limits
-        file = read_model(arguments.model, limits)
+        file = read_model(arguments.model, limits, known_facts(limits) if arguments.cache else None)
         self.model_name, self.model_sha256, self.model_fingerprint = file.name, file.sha256, file.fingerprint
-        image = find_image(file.model, arguments.layout, arguments.image_input)
+        image = file.image(arguments.layout, arguments.image_input)
         chosen, origin = choose_preset(file, arguments.preset, image)
         self.preset, self.preset_origin = adjusted(chosen, origin, arguments.adjust)
         log_preset(file, self.preset, self.preset_origin)
@@ -163,6 +163,8 @@ class Explainer:
             )  # fmt: skip
             self._finisher = Finisher(self.provider, arguments.threads, device)
             self._pipeline = self._new_pipeline()
+            if arguments.cache:
+                store_facts(file)
             opened.pop_all()
 
     def _open_heads(self, file: ModelFile, options: OpenOptions, arguments: OpeningArguments) -> tuple[Heads, ...]:
@@ -203,9 +205,10 @@ class Explainer:
     def _new_pipeline(self) -> Pipeline | FusedPipeline:
         """The way of an explanation: one pipeline a layer, whose maps are fused if there are several."""
         file, image = self._reader.file, self._reader.image
+        normalisations = file.normalisations(image)
         info = ExplainerInfo(
             file.name, file.sha256, self.preset, self.preset_origin, self.size, self.size_origin, self.method,
-            preset_notes(file.model, image, self.preset, self.preset_origin), ArrayNotes(file.model, image),
+            preset_notes(normalisations, image, self.preset, self.preset_origin), ArrayNotes(normalisations, image),
             turns_boxes(file), self.labels is not None,
         )  # fmt: skip
         pipelines = tuple(Pipeline(info, self.labels, self._loader, heads) for heads in self._all_heads)

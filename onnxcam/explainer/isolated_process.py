@@ -25,13 +25,13 @@ from onnxcam.engine.session import available_threads, runtime
 from onnxcam.errors import OnnxCamError, OutOfMemory
 from onnxcam.explainer.explainer import Explainer
 from onnxcam.explainer.measuring import measure_maps
-from onnxcam.explainer.plain_data import packed
 from onnxcam.explainer.prefetch import PictureResult, explain_each
 from onnxcam.explainer.sending import Request, plain_error, received
 from onnxcam.inputs.presets import Preset
 from onnxcam.limits import Limits, amount_of
 from onnxcam.metrics.measurement import Measurement
 from onnxcam.network.batch_support import BatchSupport
+from onnxcam.network.plain_data import packed
 from onnxcam.outputs.saliency import Saliency, ScoredTarget
 from onnxcam.surgeon.analysis.anatomy import Anatomy
 from onnxcam.types import Origin, Progress

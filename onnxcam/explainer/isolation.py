@@ -18,11 +18,11 @@ import onnxcam.errors
 from onnxcam.engine.forking import Lock, renew_in_child
 from onnxcam.errors import InferenceError, OnnxCamError, OptionError, OutOfMemory, ProcessDied
 from onnxcam.explainer.child_process import ChildProcess, Ended, Silent, check_system
-from onnxcam.explainer.plain_data import DamagedData, unpacked
 from onnxcam.explainer.sending import Part, no_more, packed_request, plain_error, sendable
 from onnxcam.limits import Limits
 from onnxcam.logs import module_logger
 from onnxcam.methods.blocks import Method
+from onnxcam.network.plain_data import DamagedData, unpacked
 from onnxcam.outputs.saliency import Saliency
 from onnxcam.types import Progress
 

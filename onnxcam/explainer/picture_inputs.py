@@ -22,7 +22,6 @@ from onnxcam.inputs.loader import ImageLoader, read_array
 from onnxcam.inputs.presets import Preset
 from onnxcam.limits import SAFE, Limits
 from onnxcam.surgeon.analysis.anatomy import ImageInput
-from onnxcam.surgeon.analysis.images import find_image, picture_inputs
 from onnxcam.surgeon.loading import ModelFile
 from onnxcam.types import Note, NoteCode
 
@@ -51,7 +50,7 @@ class InputReader:
 
         Raises OptionError, PictureError or PresetError.
         """
-        pictures = {str(v.name) for v in picture_inputs(self.file.model)} - {self.image.name}
+        pictures = set(self.file.pictures) - {self.image.name}
         arrays: dict[str, npt.NDArray[Any]] = {}
         notes: dict[str, tuple[Note, ...]] = {}
         for name, value in inputs.items():
@@ -67,7 +66,7 @@ class InputReader:
 
     def _picture(self, name: str, value: Any) -> tuple[npt.NDArray[Any], tuple[Note, ...]]:
         """A picture as this input of the file takes it, and what to doubt."""
-        image = find_image(self.file.model, None, name)
+        image = self.file.image(None, name)
         sides = [side or usual for side, usual in zip(image.sides, self.size, strict=False)]
         size = tuple(side for side in sides if side is not None)
         if len(size) != len(image.sides):
@@ -78,7 +77,7 @@ class InputReader:
         except PresetError as error:
             raise PresetError(f"the picture of the input {name!r}: {error}; or give it as an .npy array") from None
         if prepared.is_prepared:
-            doubts = ArrayNotes(self.file.model, image)(prepared.image)
+            doubts = ArrayNotes(self.file.normalisations(image), image)(prepared.image)
         notes = tuple(Note(note.code, f"the input {name!r}: {note}") for note in (*doubts, *prepared.notes))
         canonical = "NC" + "".join(image.letters)
         batch = prepared.image[None].transpose([canonical.index(letter) for letter in image.layout])
@@ -96,7 +95,7 @@ class InputReader:
         """(the numbers that this input takes, fitted as the explained picture is; what to doubt)."""
         preset = None if self._is_automatic else self.preset
         numbers, origin = adjusted(*choose_preset(self.file, preset, image), self.adjust)
-        doubts = preset_notes(self.file.model, image, numbers, origin)
+        doubts = preset_notes(self.file.normalisations(image), image, numbers, origin)
         if _alike(numbers, self.used):
             return self.used, doubts
         padding = self.used.padding if image.channels == self.image.channels else numbers.padding

@@ -34,7 +34,7 @@ from onnxcam.network.probe import Computed, ImageProbe, PassCount, answer
 from onnxcam.network.selection import Detections, refused_if_not_led_back
 from onnxcam.outputs.saliency import Saliency, ScoredTarget
 from onnxcam.surgeon.analysis.anatomy import Kind, Logits
-from onnxcam.surgeon.graphs import masked_score
+from onnxcam.surgeon.graphs import tensor_names
 from onnxcam.types import Arrays, Features, FeaturesOnDevice, Image, Progress, Score, Source
 
 logger = module_logger(__name__)
@@ -202,7 +202,7 @@ class Pipeline:
         forward = self._forward_head(self.heads.of(next(iter(heads))), model_input, inputs, done)
         request = self.resolve(forward, targets, None)
         forward.release()
-        feeds = {n: a for n, a in request.probe.feeds.items() if n not in (masked_score.IMAGE, masked_score.FILL)}
+        feeds = {n: a for n, a in request.probe.feeds.items() if n not in (tensor_names.IMAGE, tensor_names.FILL)}
         known = not model_input.is_prepared or self.info.preset_origin.source is Source.GIVEN
         return Scorer(
             forward.runner, feeds, model_input.image, request.targets, model_input.placement,
@@ -352,8 +352,8 @@ def _log_explained(info: ExplainerInfo, request: BoundRequest, seconds: float) -
 def _refilled(forward: ForwardResult, fill: Image) -> ForwardResult:
     """The forward pass of a picture for a method that fills what masks remove with another image."""
     feeds, network = dict(forward.feeds), forward.runner.opened.network
-    if masked_score.FILL in feeds:
-        feeds[masked_score.FILL] = network.to_model_layout(fill)
+    if tensor_names.FILL in feeds:
+        feeds[tensor_names.FILL] = network.to_model_layout(fill)
     return replace(forward, fill=fill, feeds=feeds)
 
 

@@ -24,8 +24,7 @@ from onnxcam.inputs.processor_config import METADATA_KEY, find_preset
 from onnxcam.inputs.ultralytics import Export, read_export
 from onnxcam.logs import module_logger
 from onnxcam.surgeon.analysis.anatomy import ImageInput, Kind, Logits
-from onnxcam.surgeon.analysis.images import resolve_size
-from onnxcam.surgeon.ir import Model, shape_of
+from onnxcam.surgeon.analysis.sides import resolve_size
 from onnxcam.surgeon.loading import ModelFile, read_model
 from onnxcam.types import Origin, Source
 
@@ -78,13 +77,14 @@ def choose_preset(file: ModelFile, preset: Preset | str | None, image: ImageInpu
         return preset, GIVEN
     if preset is not None:
         return preset_named(preset), GIVEN
+    normalisations = file.normalisations(image)
     export = read_export(file.metadata)
     if export is not None and METADATA_KEY not in file.metadata:
-        return without_graphs_part(_of_export(export, file, image), export.origin, file.model, image)
+        return without_graphs_part(_of_export(export, file, image), export.origin, normalisations, image)
     beside = find_preset(file.metadata, file.path, image.sides)
     if beside is not None:
-        return without_graphs_part(*beside, file.model, image)
-    inside = graph_preset(file.model, image)
+        return without_graphs_part(*beside, normalisations, image)
+    inside = graph_preset(normalisations, image)
     if inside is not None:
         return inside
     integers = integer_preset(image)
@@ -97,7 +97,7 @@ def choose_preset(file: ModelFile, preset: Preset | str | None, image: ImageInpu
     if image.channels == 1:
         text = "assumed for a grey picture: nothing beside the model says; choose with --preset"
         return PRESETS["unit"], Origin(Source.ASSUMED, text)
-    if not _classifies(file.model):
+    if not file.classifies:
         text = "assumed, of the whole picture since no output is a class vector: nothing beside the model says; "
         return replace(whole(PRESETS["imagenet"]), name="imagenet+whole"), Origin(Source.ASSUMED, f"{text}{CHOOSE}")
     return PRESETS["imagenet"], Origin(Source.ASSUMED, f"assumed: nothing beside the model says; {CHOOSE}")
@@ -107,19 +107,6 @@ def log_preset(file: ModelFile, preset: Preset, origin: Origin) -> None:
     """Logs which preprocessing a model gets and who says so: a warning where nothing does."""
     level = WARNING if origin.source is Source.ASSUMED else INFO
     logger.log(level, "preprocessing of %r: %s (%r)", file.name, preset.name, origin.text)
-
-
-def _classifies(model: Model) -> bool:
-    """Whether an output may be a class vector, whose pictures are usually cropped.
-
-    Pictures of detectors, segmenters and readers of text are not: what lies at the side counts as well.
-    """
-    if any(node.op_type in ("NonMaxSuppression", "RoiAlign") for node in model.graph):
-        return False
-    shapes = [shape_of(value) for value in model.graph.outputs]
-    if any(shape is not None and len(shape) == 3 and shape[-1] == 4 for shape in shapes):
-        return False
-    return any(shape is None or sum(d != 1 for d in shape[1:]) <= 1 for shape in shapes)
 
 
 def changed_fields(preset: Preset, adjust: Callable[[Preset], Preset] | None) -> frozenset[str]:
@@ -142,7 +129,7 @@ def changed_fields(preset: Preset, adjust: Callable[[Preset], Preset] | None) ->
 
 def _of_export(export: Export, file: ModelFile, image: ImageInput) -> Preset:
     """Ultralytics' preprocessing, for the input that the model has."""
-    preset = export.preset(classifies=all(len(shape_of(v) or ()) == 2 for v in file.model.graph.outputs))
+    preset = export.preset(classifies=file.gives_vectors)
     return replace(preset, scale=1.0) if image.dtype == "uint8" else preset
 
 

@@ -4,7 +4,7 @@ The graph's own arithmetic (surgeon/analysis/normalisation.py) is compared with 
 choices.py takes the preset from here where nothing else says, and a result carries the notes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -12,9 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.inputs.presets import PRESETS, Preset, override
+from onnxcam.surgeon.analysis.affine_input import ROUNDING, Normalisation
 from onnxcam.surgeon.analysis.anatomy import ImageInput
-from onnxcam.surgeon.analysis.normalisation import ROUNDING, Normalisation, read_normalisation
-from onnxcam.surgeon.ir import Model
 from onnxcam.types import Image, Note, NoteCode, Origin, Source
 
 Numbers = npt.NDArray[np.float64]
@@ -50,9 +49,9 @@ class Remainder:
 _RANGES = {"raw": "pixels from 0 to 255", "unit": "numbers from 0 to 1", "keras-tf": "numbers from -1 to 1"}
 
 
-def graph_preset(model: Model, image: ImageInput) -> tuple[Preset, Origin] | None:
+def graph_preset(normalisations: Sequence[Normalisation], image: ImageInput) -> tuple[Preset, Origin] | None:
     """The preset that the graph itself tells, and how; None where it tells nothing that is understood."""
-    normalisation = _only(model, image)
+    normalisation = _only(normalisations)
     if normalisation is None:
         return None
     remainder = _remainder(normalisation, image)
@@ -74,9 +73,11 @@ def integer_preset(image: ImageInput) -> Preset | None:
     return override(PRESETS["raw"], mean=(128.0,)) if image.dtype == "int8" else PRESETS["raw"]
 
 
-def without_graphs_part(preset: Preset, origin: Origin, model: Model, image: ImageInput) -> tuple[Preset, Origin]:
+def without_graphs_part(
+    preset: Preset, origin: Origin, normalisations: Sequence[Normalisation], image: ImageInput
+) -> tuple[Preset, Origin]:
     """What remains of a preset that travels with a model if the graph does a part of just this preset; else itself."""
-    normalisation = _only(model, image)
+    normalisation = _only(normalisations)
     remainder = _remainder(normalisation, image) if normalisation is not None else None
     if normalisation is None or remainder is None or len({1, image.channels, *map(len, (preset.mean, preset.std))}) > 2:
         return preset, origin
@@ -90,9 +91,10 @@ def without_graphs_part(preset: Preset, origin: Origin, model: Model, image: Ima
     )
 
 
-def preset_notes(model: Model, image: ImageInput, preset: Preset, origin: Origin) -> tuple[Note, ...]:
+def preset_notes(
+    normalisations: Sequence[Normalisation], image: ImageInput, preset: Preset, origin: Origin
+) -> tuple[Note, ...]:
     """Doubts about a preset in view of what the graph does itself."""
-    normalisations = read_normalisation(model, image)
     if len(normalisations) > 1 or not normalisations:
         changed = [n for n in normalisations if not n.is_identity]
         text = (
@@ -117,14 +119,14 @@ def preset_notes(model: Model, image: ImageInput, preset: Preset, origin: Origin
 
 @dataclass(frozen=True, eq=False)
 class ArrayNotes:
-    """Notes on arrays that came preprocessed. The graph is read with the first of them."""
+    """Notes on arrays that came preprocessed. normalisations: what the graph does itself."""
 
-    model: Model
+    normalisations: Sequence[Normalisation]
     image: ImageInput
 
     @cached_property
     def _remainder(self) -> Remainder | None:
-        normalisation = _only(self.model, self.image)
+        normalisation = _only(self.normalisations)
         return _remainder(normalisation, self.image) if normalisation is not None else None
 
     def __call__(self, array: Image) -> tuple[Note, ...]:
@@ -144,9 +146,8 @@ class ArrayNotes:
         return (Note(NoteCode.NORMALISED_TWICE, text),)
 
 
-def _only(model: Model, image: ImageInput) -> Normalisation | None:
+def _only(normalisations: Sequence[Normalisation]) -> Normalisation | None:
     """The one normalisation of the graph; None where its first layers take different ones."""
-    normalisations = read_normalisation(model, image)
     return normalisations[0] if len(normalisations) == 1 else None
 
 

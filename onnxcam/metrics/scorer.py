@@ -21,8 +21,8 @@ from onnxcam.network.gradients import GradientRunner
 from onnxcam.network.packing import select_targets
 from onnxcam.outputs.saliency import ScoredTarget
 from onnxcam.resampling import upsample
-from onnxcam.surgeon.graphs import masked_score
-from onnxcam.surgeon.graphs.ranked_score import FROM, RANK, TO
+from onnxcam.surgeon.graphs import tensor_names
+from onnxcam.surgeon.graphs.tensor_names import FROM, RANK, TO
 from onnxcam.types import Arrays, Floats, Image, Indices, Placement, Progress, Score, Scores
 
 Rows = Callable[[Indices], Floats]
@@ -116,7 +116,7 @@ class Scorer:
             raise OptionError(f"ranks have the image's shape {self.size}, not {order.shape}")
         if first.ndim != 1 or first.shape != stop.shape:
             raise OptionError(f"starts and stops are as many numbers each, not {first.shape} and {stop.shape}")
-        shared = {RANK: order[None, None], masked_score.IMAGE: self._in_layout(self.image[None])}
+        shared = {RANK: order[None, None], tensor_names.IMAGE: self._in_layout(self.image[None])}
 
         def rows(chunk: Indices) -> Arrays:
             return {FROM: first[chunk], TO: stop[chunk]}
@@ -170,7 +170,7 @@ class Scorer:
         def rows(chunk: Indices) -> Arrays:
             made = self._checked_images(make(chunk), len(chunk))
             return {
-                masked_score.IMAGE: self._in_layout(made), FROM: np.repeat(0 * ones, len(chunk)),
+                tensor_names.IMAGE: self._in_layout(made), FROM: np.repeat(0 * ones, len(chunk)),
                 TO: np.repeat(ones, len(chunk)),
             }  # fmt: skip
 
@@ -200,7 +200,7 @@ class Scorer:
         shared = {
             **self._feeds,
             **shared,
-            masked_score.FILL: self._in_layout(empty if replacement is None else replacement[None]),
+            tensor_names.FILL: self._in_layout(empty if replacement is None else replacement[None]),
         }
         scores = self._runner.ranked.score(shared, rows, count, self.score, progress)
         self._passes.add(count)

@@ -9,7 +9,7 @@ import numpy as np
 
 from onnxcam.errors import InferenceError, OutOfMemory, TimedOut
 from onnxcam.network.scorer import Network
-from onnxcam.surgeon.graphs import masked_score
+from onnxcam.surgeon.graphs import tensor_names
 from onnxcam.types import Arrays, Floats, Masks
 
 TOLERANCE = 1e-4
@@ -24,7 +24,7 @@ def why_not_batched(network: Network, extra: Arrays, tolerance: float) -> str | 
     An export may declare a dynamic batch and still mix its samples; a rewritten graph is used only after this check.
     """
     feeds, masks = _noise(network, extra)
-    outputs = [masked_score.LOGITS, masked_score.FEATURES]
+    outputs = [tensor_names.LOGITS, tensor_names.FEATURES]
     singles = [network.run(feeds, masks[i : i + 1], outputs) for i in range(3)]
     try:
         joint = network.run(feeds, masks, outputs)
@@ -43,8 +43,8 @@ def samples_interact(network: Network, extra: Arrays, tolerance: float) -> bool:
     if network.fixed is None or network.fixed == 1:
         return False
     feeds, masks = _noise(network, extra)
-    (joint,) = network.run(feeds, masks[np.minimum(np.arange(network.fixed), 1)], [masked_score.LOGITS])
-    alone = [network.run(feeds, masks[i : i + 1], [masked_score.LOGITS])[0] for i in range(2)]
+    (joint,) = network.run(feeds, masks[np.minimum(np.arange(network.fixed), 1)], [tensor_names.LOGITS])
+    alone = [network.run(feeds, masks[i : i + 1], [tensor_names.LOGITS])[0] for i in range(2)]
     return not _agree(np.concatenate(alone), joint[:2], tolerance)
 
 

@@ -4,8 +4,8 @@ Three ways are tried, best first: as exported, rewritten for any batch, one imag
 of single images, and the rewritten graph with the file. opening.py calls it once the graph is analysed.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,8 @@ from onnxcam.network import cache
 from onnxcam.network.batch_check import HALF_TOLERANCE, TOLERANCE, samples_interact, why_not_batched
 from onnxcam.network.extra_inputs import is_batched
 from onnxcam.network.open_options import OpenOptions
+from onnxcam.network.opened import BatchSupport as BatchSupport
+from onnxcam.network.opened import open_network, scoring_bytes
 from onnxcam.network.scorer import Network
 from onnxcam.network.verification import check_surgery, output_of_file
 from onnxcam.surgeon import ir
@@ -24,14 +26,6 @@ from onnxcam.surgeon.ir import Model
 from onnxcam.surgeon.loading import ModelFile
 from onnxcam.surgeon.vmap.driver import CannotBatch, free_batch
 from onnxcam.types import Arrays, BatchMode
-
-
-@dataclass(frozen=True)
-class BatchSupport:
-    """How the model takes several images at once, and why (a text for people)."""
-
-    mode: BatchMode
-    reason: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,40 +132,9 @@ class BatchTrial:
         return HALF_TOLERANCE if half else TOLERANCE
 
     def _network(self, model: Model, fixed: int | None) -> Network:
-        return open_network(model, self.anatomy, self.size, self.options, fixed=fixed, extra=self._extra)
+        anatomy, size, options, extra = self.anatomy, self.size, self.options, self._extra
+        graph = partial(scoring_bytes, model, anatomy, size, options, fixed=fixed, extra=extra)
+        return open_network(graph, anatomy, size, options, fixed=fixed, extra=extra)
 
     def _verified(self, network: Network, output: npt.NDArray[np.generic] | None) -> str:
         return check_surgery(network, self.file, output, self.inputs, half=self.options.engine.half)
-
-
-def open_network(
-    model: Model,
-    anatomy: Anatomy,
-    size: tuple[int, ...],
-    options: OpenOptions,
-    *,
-    fixed: int | None,
-    extra: Mapping[str, bool],
-) -> Network:
-    """Opens a scoring graph."""
-    options.limits.check()
-    network = Network(
-        model,
-        anatomy,
-        size,
-        with_fill=options.with_fill,
-        providers=options.providers,
-        threads=options.threads,
-        batch=options.batch,
-        fixed=fixed,
-        extra=extra,
-        form=options.form,
-        engine=options.engine,
-        limits=options.limits.lasting,
-    )
-    try:
-        options.limits.check()
-    except TimedOut:
-        network.close()
-        raise
-    return network

@@ -9,8 +9,7 @@ import numpy.typing as npt
 from onnxcam.engine.session import Session
 from onnxcam.network.extra_inputs import for_batch
 from onnxcam.network.opening import OpenedModel
-from onnxcam.surgeon import ir
-from onnxcam.surgeon.graphs import masked_score
+from onnxcam.surgeon.graphs import tensor_names
 from onnxcam.types import Arrays
 
 
@@ -22,6 +21,8 @@ class BoxOutput:
         self.opened = opened
 
         def graph() -> bytes:
+            from onnxcam.surgeon import ir
+
             model = ir.edit(opened.model)
             sides = ir.find_value(model, str(opened.anatomy.logits.sides_output))
             assert sides is not None, "the analysis named an output of this model"
@@ -37,7 +38,7 @@ class BoxOutput:
         batch = network.fixed or 1
         extra = {name: feeds[name] for name in self.opened.inputs if name in feeds}
         inputs = {
-            image.name: np.repeat(image.cast(feeds[masked_score.IMAGE]), batch, axis=0),
+            image.name: np.repeat(image.cast(feeds[tensor_names.IMAGE]), batch, axis=0),
             **for_batch(self.opened.model, image, extra, batch),
         }
         read = {n: inputs[n] for n in self.session.inputs}

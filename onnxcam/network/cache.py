@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -21,9 +21,8 @@ from platformdirs import user_cache_path
 
 from onnxcam.files import FileKind, open_regular, parse_json, read_exactly, size_of
 from onnxcam.logs import module_logger
-from onnxcam.surgeon.ir import Shapes
 from onnxcam.temporary import sweep, temporary
-from onnxcam.types import BatchMode
+from onnxcam.types import BatchMode, Shapes
 from onnxcam.versions import versions
 
 FORMAT = 4
@@ -36,7 +35,7 @@ Record = TypeVar("Record")
 
 
 class Unusable(ValueError):
-    """Why a record counts as none. It never leaves this module."""
+    """Why a file of the cache counts as none. It never leaves what reads them: this module and stored_graphs.py."""
 
 
 RECORD = FileKind("record", LARGEST, Unusable)
@@ -102,7 +101,7 @@ def _load(name: str, parse: Callable[[Any], Record]) -> Record | None:
         return None
     try:
         with open_regular(path, RECORD, follow=False) as file:
-            _check_owner(file)
+            check_owner(file)
             data = read_exactly(file, size_of(file), path, RECORD)
         record = parse(_unsealed(parse_json(data.decode("ascii")), name))
         logger.info("cache: the record %r is read", str(path))
@@ -112,7 +111,7 @@ def _load(name: str, parse: Callable[[Any], Record]) -> Record | None:
         return None
 
 
-def _check_owner(file: BinaryIO) -> None:
+def check_owner(file: BinaryIO) -> None:
     """Raises Unusable for a file of another user, and for one that others may write. Windows has no such owners."""
     status = os.fstat(file.fileno())
     if hasattr(os, "geteuid") and (status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
@@ -145,25 +144,34 @@ def _fields(data: Any, *names: str) -> list[Any]:
 def _store(name: str, record: Mapping[str, Any]) -> None:
     directory = folder()
     text = _sealed(name, record)
-    if directory is None or len(text) > LARGEST:
-        return
+    if directory is not None and len(text) <= LARGEST:
+        write(directory / f"{name}.json", (text.encode("ascii"),))
+
+
+def write(path: Path, parts: Sequence[bytes], make_room: Callable[[], None] = lambda: None) -> None:
+    """Writes a file of the cache at once or not at all; its folder is made. What fails is only logged.
+
+    make_room: called once the folder is there.
+    """
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        sweep(directory)
-        _write(directory / f"{name}.json", text.encode("ascii"))
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        sweep(path.parent)
+        make_room()
+        _write(path, parts)
     except OSError as error:
-        logger.info("cache: %s cannot be written (%s)", directory, error)
+        logger.info("cache: %s cannot be written (%s)", path.parent, error)
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, parts: Sequence[bytes]) -> None:
     """Puts the file in its place whole, and leaves nothing else, whatever fails. Only this user may read it."""
     new = temporary(path.parent)
     try:
         with open(new, "xb", opener=_private) as file:
-            file.write(data)
+            for part in parts:
+                file.write(part)
         os.replace(new, path)
     except BaseException:
-        _remove(new)
+        remove(new)
         raise
 
 
@@ -172,7 +180,8 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Removes a file of the cache. What fails is only logged."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:

@@ -5,17 +5,20 @@ extra input has one entry for each image of a batch.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import ModelError, OptionError, near
 from onnxcam.surgeon.analysis.anatomy import ImageInput
-from onnxcam.surgeon.ir import Model, Value, shape_with_names
 from onnxcam.types import Arrays
 
+if TYPE_CHECKING:
+    from onnxcam.surgeon.ir import Model, Value
 
-def extra_inputs(model: Model, image: ImageInput, values: Arrays) -> dict[str, npt.NDArray[np.generic]]:
+
+def extra_inputs(model: "Model", image: ImageInput, values: Arrays) -> dict[str, npt.NDArray[np.generic]]:
     """Returns a value for each input other than the image, in its type and shape.
 
     A single number is the value of an input of one number only. Raises OptionError for unknown names and for values
@@ -28,6 +31,8 @@ def extra_inputs(model: Model, image: ImageInput, values: Arrays) -> dict[str, n
             raise OptionError(f"the model has no extra input {name!r}; {known}")
     missing = [name for name in others if name not in values]
     if missing:
+        from onnxcam.surgeon.ir import shape_with_names
+
         shown = ", ".join(f"{n} {shape_with_names(others[n]) or ''}".strip() for n in missing)
         raise ModelError(
             f"the model needs extra inputs besides the picture: {shown}; give each with --input NAME=VALUE: "
@@ -40,7 +45,7 @@ def extra_inputs(model: Model, image: ImageInput, values: Arrays) -> dict[str, n
     }
 
 
-def blank_inputs(model: Model, image: ImageInput) -> dict[str, npt.NDArray[np.generic]]:
+def blank_inputs(model: "Model", image: ImageInput) -> dict[str, npt.NDArray[np.generic]]:
     """Zeros for every input other than the image, to open a model before its values are known."""
     others = [v for v in model.graph.inputs if v.name != image.name and v.shape is not None]
     image_value = next(v for v in model.graph.inputs if v.name == image.name)
@@ -48,13 +53,13 @@ def blank_inputs(model: Model, image: ImageInput) -> dict[str, npt.NDArray[np.ge
     return {str(v.name): np.zeros([d or 1 for d in _declared(v, batched[str(v.name)])]) for v in others}
 
 
-def _declared(value: Value, batched: bool) -> list[int | None]:
+def _declared(value: "Value", batched: bool) -> list[int | None]:
     """The shape of one image's value, with None for a dimension of any size."""
     declared = [d if isinstance(d, int) and d > 0 else None for d in value.shape or ()]
     return [1, *declared[1:]] if batched else declared
 
 
-def _fitted(name: str, array: npt.NDArray[np.generic], value: Value, batched: bool) -> npt.NDArray[np.generic]:
+def _fitted(name: str, array: npt.NDArray[np.generic], value: "Value", batched: bool) -> npt.NDArray[np.generic]:
     if value.dtype is None or value.shape is None:
         raise ModelError(f"the input {name!r} has no number type or shape, so no value can be fed")
     declared = _declared(value, batched)
@@ -89,7 +94,7 @@ def _check_one_number(name: str, declared: Sequence[int | None]) -> None:
     raise OptionError(f"the input {name!r} has the shape {shape}, which a single number does not fit; give {way_out}")
 
 
-def is_batched(value: Value, image: Value, batch: int | None) -> bool:
+def is_batched(value: "Value", image: "Value", batch: int | None) -> bool:
     """Whether the first axis of an extra input is the batch of the image input.
 
     It is if both are dynamic and have no different names, or if it is as long as the image's fixed batch. Names that an
@@ -104,7 +109,7 @@ def is_batched(value: Value, image: Value, batch: int | None) -> bool:
     return None in names or names[0] == names[1] or any(str(n).startswith("unk") for n in names)
 
 
-def for_batch(model: Model, image: ImageInput, inputs: Arrays, batch: int) -> Arrays:
+def for_batch(model: "Model", image: ImageInput, inputs: Arrays, batch: int) -> Arrays:
     """One image's values, repeated along the batch for an export that is fixed to a larger batch."""
     values = {str(v.name): v for v in model.graph.inputs}
     image_value = values[image.name]

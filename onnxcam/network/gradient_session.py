@@ -15,8 +15,8 @@ from onnxcam.engine.session import Session
 from onnxcam.errors import ModelError, OutOfMemory
 from onnxcam.network.opening import OpenedModel
 from onnxcam.network.packing import IMAGE_INPUTS, select_targets
-from onnxcam.surgeon.graphs import masked_score
-from onnxcam.surgeon.graphs.score_gradient import CHOSEN, GRADIENT, SCORE, Wrt
+from onnxcam.surgeon.graphs import tensor_names
+from onnxcam.surgeon.graphs.tensor_names import CHOSEN, GRADIENT, SCORE, Wrt
 from onnxcam.types import Arrays, Floats, Indices, Masks, Score
 
 SCORE_TOLERANCE = 1e-2
@@ -99,13 +99,13 @@ class GradientSession:
 
         feeds: of one picture. target: a class, or PREDICTION. Raises ModelError, InferenceError.
         """
-        outputs = (SCORE, GRADIENT, masked_score.FEATURES, masked_score.LOGITS, CHOSEN)
-        given = {**feeds, masked_score.TARGETS: np.asarray([target])}
+        outputs = (SCORE, GRADIENT, tensor_names.FEATURES, tensor_names.LOGITS, CHOSEN)
+        given = {**feeds, tensor_names.TARGETS: np.asarray([target])}
         mask = self.opened.network.identity_masks(1)
         score, gradient, features, logits, chosen = self._outputs(given, mask, np.zeros(1, np.int64), outputs)
         with self._lock:
             if not self._score_checked:
-                self._score_checked = self._agrees({**feeds, masked_score.TARGETS: chosen}, score, gradient)
+                self._score_checked = self._agrees({**feeds, tensor_names.TARGETS: chosen}, score, gradient)
         return AnswerAndGradient(features, logits, int(chosen[0]), gradient)
 
     def _run_samples(self, feeds: Arrays, maps: Masks, indices: Indices) -> ScoreAndGradient:
@@ -119,7 +119,7 @@ class GradientSession:
         fixed = self.opened.network.fixed
         if fixed is not None and count < fixed:
             indices = np.concatenate([indices, np.repeat(indices[-1:], fixed - count)])
-        inputs = {masked_score.MAPS: maps[indices], **select_targets(feeds, indices)}
+        inputs = {tensor_names.MAPS: maps[indices], **select_targets(feeds, indices)}
         for name, array in feeds.items():
             if name in IMAGE_INPUTS:
                 inputs[name] = array[indices] if len(array) > 1 else array

@@ -1,47 +1,34 @@
 """GradientRunner: an opened network with its gradients and its tail, for methods that need more than scores of masks.
 
 Each kind of gradient is a graph of its own, a step graph (one run is one step of a search): image, masks and targets
-in, scores and their gradient out. It is built by surgeon/graphs/score_gradient.py and opened when a method first needs
+in, scores and their gradient out. It is built by gradient_graphs.py and opened when a method first needs
 it. probe.py calls the runner; gradient_session.py and tail.py run the graphs. `check_step` checks a step graph that the
 caller gives.
 """
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.engine.session import Session
 from onnxcam.errors import MissingGradient, ModelError, UndefinedSaliency
 from onnxcam.network.box_output import BoxOutput
-from onnxcam.network.dry_run import noise
 from onnxcam.network.gradient_session import AnswerAndGradient, GradientSession, ScoreAndGradient
 from onnxcam.network.opening import OpenedModel
-from onnxcam.network.packing import select_targets
 from onnxcam.network.ranked_scorer import RankedScorer
-from onnxcam.network.scorer import SCORE_OUTPUTS
 from onnxcam.network.single_flight import SingleFlight
 from onnxcam.network.tail import Tail
-from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import Kind
-from onnxcam.surgeon.analysis.tracing import build_tracer
-from onnxcam.surgeon.autodiff.driver import MissingRule
-from onnxcam.surgeon.autodiff.rules.guided import GuidedRules
-from onnxcam.surgeon.graphs import masked_score, score_gradient
-from onnxcam.surgeon.graphs.score_gradient import GRADIENT, SCORE, Traces, Wrt, with_prediction, wrt_tensor
-from onnxcam.surgeon.ir import Model
+from onnxcam.surgeon.graphs import tensor_names
+from onnxcam.surgeon.graphs.tensor_names import GRADIENT, SCORE, Wrt
 from onnxcam.surgeon.loading import ModelFile
-from onnxcam.surgeon.passes.opset import blank_weights
-from onnxcam.surgeon.passes.quantised import is_quantised
-from onnxcam.surgeon.passes.single_precision import computes_in_single_precision, convert_to_single_precision
 from onnxcam.types import Arrays, Floats, Masks, Note, NoteCode, PictureGradient, Score
 
 FLOAT, INT64 = 1, 7
 """ONNX's codes of these types."""
-ANSWER = (masked_score.FEATURES, masked_score.LOGITS)
+ANSWER = (tensor_names.FEATURES, tensor_names.LOGITS)
 """Outputs of the scoring graph from which a picture's targets are resolved."""
 BY = {
     PictureGradient.FEATURES: (Wrt.FEATURES, False),
@@ -49,99 +36,6 @@ BY = {
     PictureGradient.GUIDED: (Wrt.IMAGE, True),
 }
 """The tensor to differentiate by, and whether as guided backpropagation does."""
-
-
-def step_graph(
-    opened: OpenedModel, score: Score, wrt: Wrt, *, guided: bool = False, keep: Collection[str] = ()
-) -> Model:
-    """Builds the graph that gives each sample's score and its gradient. guided: as guided backpropagation changes it.
-
-    keep: outputs of the scoring graph, or of the model, that stay outputs. Raises MissingGradient, TimedOut, and
-    UndefinedSaliency for guided backpropagation without a ReLU.
-    """
-    output, tensor = SCORE_OUTPUTS[score], wrt_tensor(wrt, opened.anatomy)
-    limits = opened.options.limits.begin("building the gradient of the model")
-    model = score_gradient.make_differentiable(scoring_graph(opened, keep), output, tensor)
-    if not guided:
-        return score_gradient.step_model(model, output, tensor, _traces(opened, model), limits=limits, keep=keep)
-    rules = GuidedRules()
-    graph = score_gradient.step_model(model, output, tensor, _traces(opened, model), rules.overrides, limits, keep)
-    if not rules.relu_count:
-        raise UndefinedSaliency(
-            "guided backpropagation changes what passes a ReLU, and this model has none on the way; use gradient or "
-            "smooth-grad"
-        )
-    return graph
-
-
-def why_no_gradient(opened: OpenedModel) -> tuple[list[MissingRule], str | None]:
-    """(operators without a gradient rule, the reason against gradients); ([], None) where gradients work."""
-    missing = without_rules(opened)
-    if missing:
-        return missing, "operators without a gradient rule"
-    try:
-        step_graph(opened, Score.LOGIT, Wrt.MAPS)
-    except ModelError as error:
-        return [], str(error)
-    return [], None
-
-
-def without_rules(opened: OpenedModel) -> list[MissingRule]:
-    """Operators between the masks and the score that no gradient rule covers."""
-    return score_gradient.decompose(scoring_graph(opened), masked_score.LOGIT, masked_score.MAPS)[1]
-
-
-def scoring_graph(opened: OpenedModel, keep: Collection[str] = ()) -> Model:
-    """The scoring graph with all tensors in float32. keep: outputs of the model that stay outputs."""
-    network, image = opened.network, opened.anatomy.image
-    return masked_score.scoring_model(
-        convert_to_single_precision(opened.model, image.name),
-        replace(opened.anatomy, image=replace(image, dtype="float32")),
-        opened.size,
-        with_fill=network.with_fill,
-        batch=network.fixed,
-        extra=network.extra,
-        form=network.form,
-        keep=keep,
-    )
-
-
-def _traces(opened: OpenedModel, model: Model) -> Traces:
-    """Traces of two batch sizes of a scoring graph."""
-    return traces_of(model, opened, lambda count: noise_feeds(opened, count))
-
-
-def traces_of(model: Model, opened: OpenedModel, feeds_of: Callable[[int], Arrays]) -> Traces:
-    """Traces of two batch sizes of a graph that was made of the opened model.
-
-    They run it without heavy weights, and show which sides of which shapes depend on the batch. feeds_of: gives the
-    inputs of so many samples.
-    """
-    traced = build_tracer(blank_weights(model))
-    session = Session(ir.to_bytes(traced.model), ("cpu",), optimise=False, limits=opened.options.limits)
-    fixed = opened.network.fixed
-    traces = []
-    try:
-        for count in (2, 3) if fixed is None else (fixed,):
-            feeds = {n: a for n, a in feeds_of(count).items() if n in session.inputs}
-            results = session.run(traced.outputs, feeds, pictures=count)
-            traces.append(traced.read(dict(zip(traced.outputs, results, strict=True))))
-    finally:
-        session.close()
-    return Traces(traces[0], traces[-1])
-
-
-def noise_feeds(opened: OpenedModel, count: int) -> dict[str, npt.NDArray[Any]]:
-    """Inputs of a step graph for `count` samples of one image of noise."""
-    image = replace(opened.anatomy.image, dtype="float32")
-    images = np.repeat(noise(image, image.shape(opened.size)), count, axis=0)
-    return {
-        **opened.inputs,
-        masked_score.IMAGE: images,
-        masked_score.FILL: images,
-        masked_score.MAPS: np.random.default_rng(0).random((count, 1, *opened.network.grid), np.float32),
-        **select_targets(opened.network.blank_targets(), np.zeros(count, np.int64)),
-    }
 
 
 class GradientRunner:
@@ -195,10 +89,9 @@ class GradientRunner:
     def answers_with_gradient(self) -> bool:
         """Whether one run can give the answer and a gradient of it, where there is one."""
         opened = self.opened
-        logits, model = opened.anatomy.logits, opened.model
+        logits = opened.anatomy.logits
         a_class = logits.kind is Kind.CLASSES and not logits.two_sided and opened.selection is None
-        same = computes_in_single_precision(model, opened.anatomy.image.name) and not is_quantised(model)
-        return a_class and same and opened.network.provider == "cpu"
+        return a_class and opened.computes_in_floats and opened.network.provider == "cpu"
 
     def _session(self, score: Score, wrt: Wrt, guided: bool) -> GradientSession:
         return self._sessions.get((score, wrt, guided), lambda: self._open_session(score, wrt, guided))
@@ -230,10 +123,17 @@ class GradientRunner:
         def graph() -> bytes:
             if given is not None:
                 return given
+            from onnxcam.network.gradient_graphs import step_graph
+            from onnxcam.surgeon import ir
+            from onnxcam.surgeon.graphs.score_gradient import with_prediction
+
             if with_answer:
                 return ir.to_bytes(with_prediction(step_graph(opened, score, wrt, guided=guided, keep=ANSWER)))
             return ir.to_bytes(step_graph(opened, score, wrt, guided=guided))
 
+        if given is None:
+            name = f"gradient {score} {wrt} {guided} {with_answer}"
+            return GradientSession(opened, lambda: opened.graph(name, graph), score, wrt, self._activation_bytes())
         return GradientSession(opened, graph, score, wrt, self._activation_bytes())
 
     def _activation_bytes(self) -> int:
@@ -251,7 +151,7 @@ def check_step(file: ModelFile, opened: OpenedModel, score: Score, sha256: str) 
     inputs = {v.name: _sides(v) for v in file.proto.graph.input}
     outputs = {v.name for v in file.proto.graph.output}
     expected: Mapping[str, tuple[int, ...]] = {
-        masked_score.IMAGE: image.shape(opened.size)[1:], masked_score.MAPS: (1, *grid), masked_score.TARGETS: (),
+        tensor_names.IMAGE: image.shape(opened.size)[1:], tensor_names.MAPS: (1, *grid), tensor_names.TARGETS: (),
     }  # fmt: skip
     if opened.anatomy.logits.kind is not Kind.CLASSES:
         raise ModelError("a step graph scores classes, and something else of this model is explained")
@@ -262,7 +162,7 @@ def check_step(file: ModelFile, opened: OpenedModel, score: Score, sha256: str) 
             f"{', '.join(sorted(outputs)) or 'nothing'}"
         )
     types = {v.name: v.type.tensor_type.elem_type for v in file.proto.graph.input}
-    wrong_types = [n for n in expected if types[n] != (INT64 if n == masked_score.TARGETS else FLOAT)]
+    wrong_types = [n for n in expected if types[n] != (INT64 if n == tensor_names.TARGETS else FLOAT)]
     wrong_batches = [n for n, shape in inputs.items() if shape[:1] not in ((opened.network.fixed,), (None,))]
     if wrong_types or wrong_batches:
         raise ModelError(

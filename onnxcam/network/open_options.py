@@ -7,8 +7,7 @@ from onnxcam.engine.options import PLAIN, EngineOptions
 from onnxcam.engine.providers import ProviderSpec
 from onnxcam.limits import SAFE, Limits
 from onnxcam.surgeon.analysis.anatomy import Kind
-from onnxcam.surgeon.graphs.masked_score import FEATURE_MASKS
-from onnxcam.types import Arrays, MaskForm
+from onnxcam.types import FEATURE_MASKS, Arrays, MaskForm
 
 
 @dataclass(frozen=True)

@@ -1,113 +1,22 @@
 """Opens a model: from its file to a Network that is ready for images. Start reading at `open_model`.
 
-    prepare the input -> store weights that nodes fill -> unroll loops -> dry run -> take the branches of every If
-    -> locate the feature map -> (with a class token: an earlier feature map) -> make the batch dynamic
-    -> open the session -> verify
-
-The passes come from the surgeon; this module runs the model in between to see what is true of it. batch_support.py does
-the last three steps. What was learnt is stored for the next opening (cache.py).
+as stored by an earlier opening (warm.py), where one is: nothing is analysed, and onnx is not loaded
+else analysed, rewritten and verified (first_opening.py), and stored for the next one
 """
 
-import hashlib
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from onnxcam.engine.providers import TENSORRT, parse_providers
-from onnxcam.errors import ModelError, OnnxCamError, OptionError, OutOfMemory, TimedOut
+from onnxcam.errors import ModelError, OutOfMemory
 from onnxcam.logs import module_logger
-from onnxcam.network import cache
-from onnxcam.network.added_batch import with_batch
-from onnxcam.network.batch_support import BatchSupport, BatchTrial, open_network
-from onnxcam.network.class_token import has_class_token, several_before_class_tokens
-from onnxcam.network.dry_run import noise, without_branches
-from onnxcam.network.extra_inputs import extra_inputs, for_batch
+from onnxcam.network import warm
 from onnxcam.network.open_options import OpenOptions as OpenOptions
-from onnxcam.network.recorded import trace_of
-from onnxcam.network.scorer import Network
-from onnxcam.network.selection import Detections, Selection, refused_if_not_led_back, split_selection
-from onnxcam.network.sizes import size_notes, traced_at_fitting_size
-from onnxcam.surgeon.analysis.anatomy import Anatomy, ImageInput, Kind
-from onnxcam.surgeon.analysis.candidate_table import CANDIDATES
-from onnxcam.surgeon.analysis.images import resolve_size
-from onnxcam.surgeon.analysis.locate import locate
-from onnxcam.surgeon.analysis.tracing import Trace
-from onnxcam.surgeon.graphs.raw_table import RAW_TABLE, join_raw_scales
-from onnxcam.surgeon.ir import Model, Shapes
+from onnxcam.network.opened import OpenedModel as OpenedModel
+from onnxcam.network.selection import refused_if_not_led_back
 from onnxcam.surgeon.loading import ModelFile
-from onnxcam.surgeon.passes.control_flow import unroll_loops
-from onnxcam.surgeon.passes.fill_weights import store_filled_weights
-from onnxcam.surgeon.passes.frame_axis import add_frame_axis
-from onnxcam.surgeon.passes.joined_pictures import split_off
-from onnxcam.surgeon.passes.joined_sides import with_plain_heads
-from onnxcam.surgeon.preparation import prepare_model
-from onnxcam.types import Arrays, Image, MaskForm, Note, NoteCode
 
 logger = module_logger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class OpenedModel:
-    """A network that is ready for images.
-
-    model: the graph that it runs, without masking. size: (H,W). inputs: values of the extra inputs. notes: what a
-    reader of the result should know. shapes: of every tensor of the export, at its batch (one if dynamic). selection:
-    at the end of a detector, whose table of candidates is opened. exported: the graph with the file's own outputs,
-    where `model` ends in a table that was made for the explanation; else None.
-    has_class_token: whether OpenOptions.every_cell_counts may choose other features.
-    """
-
-    network: Network
-    model: Model
-    anatomy: Anatomy
-    size: tuple[int, ...]
-    batching: BatchSupport
-    inputs: Arrays
-    notes: tuple[Note, ...]
-    options: OpenOptions
-    shapes: Shapes
-    selection: Selection | None = None
-    exported: Model | None = None
-    has_class_token: bool = False
-
-    @property
-    def output(self) -> str:
-        """The name of the model's output that is scored, or listed by the detections whose candidates are scored."""
-        return self.anatomy.logits.output if self.selection is None else self.selection.graphs.outputs[0]
-
-    def close(self) -> None:
-        """Frees the sessions; a later run raises InferenceError."""
-        self.network.close()
-        if self.selection is not None:
-            self.selection.close()
-
-    def with_form(self, *, with_fill: bool, form: MaskForm) -> "OpenedModel":
-        """The same model with a scoring graph for other masks, and sessions of its own, except those of a selection.
-
-        Raises InferenceError or OutOfMemory.
-        """
-        options = replace(self.options, with_fill=with_fill, form=form)
-        old = self.network
-        network = open_network(self.model, self.anatomy, self.size, options, fixed=old.fixed, extra=old.extra)
-        if old.masks_alone:
-            network.run_masks_alone()
-        return replace(self, network=network, options=options)
-
-    def detections(self, image: Image, inputs: Arrays) -> Detections | None:
-        """What a detector that chooses among candidates detects on an image (C,H,W); None for another model."""
-        if self.selection is None:
-            return None
-        given = {**self.options.inputs, **inputs}
-        return self.selection.detections(self.network.to_model_layout(image), given)
-
-    def extra(self, values: Arrays) -> Arrays:
-        """The values of the extra inputs, with those of one image in place of the model's. Raises OptionError."""
-        if not values:
-            return self.inputs
-        if any(note.code in (NoteCode.BRANCH_TAKEN, NoteCode.BRANCH_OF_SIZE) for note in self.notes):
-            raise OptionError(
-                "a model with an If takes its inputs when it is opened, because they may choose the branch"
-            )
-        return extra_inputs(self.model, self.anatomy.image, {**self.inputs, **_still_read(values, self.selection)})
 
 
 def open_model(file: ModelFile, options: OpenOptions) -> OpenedModel:
@@ -122,7 +31,7 @@ def open_model(file: ModelFile, options: OpenOptions) -> OpenedModel:
     start = time.perf_counter()
     try:
         with refused_if_not_led_back():
-            opened = _open(file, replace(options, limits=timed))
+            opened = _opened(file, replace(options, limits=timed))
             _log_opened(file, opened, time.perf_counter() - start)
             return replace(opened, options=replace(opened.options, limits=options.limits))
     except MemoryError:
@@ -140,154 +49,17 @@ def _log_opened(file: ModelFile, opened: OpenedModel, seconds: float) -> None:
     )  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False)
-class _Start:
-    """The graph that an opening starts from: the file's own, or one that ends in a detector's table.
+def _opened(file: ModelFile, options: OpenOptions) -> OpenedModel:
+    def first() -> OpenedModel:
+        from onnxcam.network.first_opening import open_first
 
-    runnable, notes: as PreparedModel has them, of this graph. size: (H,W) to begin with. options: those of the caller,
-    with the output and the kind of the table. exported: as OpenedModel has it.
-    """
+        return open_first(file, options)
 
-    model: Model
-    image: ImageInput
-    runnable: Model | None
-    notes: tuple[Note, ...]
-    size: tuple[int, ...]
-    options: OpenOptions
-    selection: Selection | None = None
-    exported: Model | None = None
-
-
-def _start(file: ModelFile, options: OpenOptions) -> _Start:
-    """Prepares the file's graph, and puts the table of a detector's candidates, or of its raw scales, at its end."""
-    prepared = prepare_model(file.model, options.layout, options.image_input)
-    options.limits.check()
-    plain = with_plain_heads(store_filled_weights(prepared.model))
-    model, image = unroll_loops(plain, options.limits), prepared.image
-    size, notes = resolve_size(image, options.size), prepared.notes
-    if options.kind not in (None, Kind.BOXES):
-        return _Start(model, image, prepared.runnable, notes, size, options)
-    selection = split_selection(
-        model, image, size, options.output, options.inputs, assumed=_is_assumed(options), limits=options.limits
-    )
-    if selection is not None:
-        table, image = selection.graphs.candidates, replace(image, added=())
-        options = replace(options, output=CANDIDATES, kind=Kind.BOXES)
-        return _Start(table, image, table, notes, selection.size, options, selection, model)
-    scales = join_raw_scales(model, image) if options.output in (None, RAW_TABLE) else None
-    if scales is not None:
-        options = replace(options, output=RAW_TABLE, kind=Kind.BOXES)
-        return _Start(scales[0], image, scales[0], (*notes, scales[1]), size, options, None, model)
-    return _Start(model, image, prepared.runnable, notes, size, options)
-
-
-def _is_assumed(options: OpenOptions) -> bool:
-    """Whether another size may be used, where the model does not run at this one."""
-    return options.size is None or options.size_is_assumed
-
-
-def _open(file: ModelFile, options: OpenOptions) -> OpenedModel:
-    start = _start(file, options)
-    key = _key(file, options, start.size)  # the caller's options, from which the start follows
-    cached = options.cache and 0 not in start.image.added  # what is recorded is the trace of a graph with a batch axis
-    record = cache.load(key) if cached else None
-    if record is not None:
-        try:
-            return _opened(file, options, start, key, record)
-        except (OutOfMemory, TimedOut):
-            raise
-        except OnnxCamError as error:
-            logger.info("cache: nothing opens by the record, which is learnt again (%s)", error)
-    return _opened(file, options, start, key, None)
-
-
-def _opened(
-    file: ModelFile, options: OpenOptions, start: _Start, key: str, record: "cache.ModelRecord | None"
-) -> OpenedModel:
-    """The model as opened from its start. record: of an earlier opening, which counts if it is of this model."""
-    requested = resolve_size(start.image, options.size)
-    model, image, selection, options = start.model, start.image, start.selection, start.options
-    inputs = extra_inputs(model, image, _still_read(options.inputs, selection))
-    cached = options.cache and 0 not in image.added
-    assumed = _is_assumed(options)
-    known = trace_of(record, model, image, start.size, assumed=assumed) if record is not None else None
-    if record is None or known is None:
-        record = None
-        size, model, trace, notes = traced_at_fitting_size(
-            model, image, start.size, inputs, assumed=assumed, limits=options.limits
-        )
-    else:
-        size = image.sides_in(known.shapes[image.name])
-        model, trace, notes = without_branches(model, image, size, inputs, known, options.limits)
-    traced = trace
-    if 0 in image.added:
-        model, image, trace = with_batch(model, image, size, inputs, trace, options.limits)
-    anatomy = _located(model, image, size, inputs, trace, options)
-    tokens = options.layer == "auto" and any(map(has_class_token, (anatomy.features, *anatomy.branches)))
-    followed = selection.notes if selection is not None else ()
-    notes = (*start.notes, *size_notes(requested, size), *notes, *followed)
-    options.limits.check()
-    joined = model
-    model, anatomy, shapes = add_frame_axis(*split_off(model, anatomy, trace.shapes))
-    joins_pictures = model is not joined and image.frames is None
-    trace = replace(trace, shapes=shapes)
-    opener = BatchTrial(file, start.runnable, model, joins_pictures, trace, anatomy, size, inputs, options, record)
-    network, graph, batching = opener.open()
-    if cached and record is None and not trace.taken:  # the branch of an If is found anew at every opening
-        cache.store(key, cache.ModelRecord(traced.shapes, batching.mode, batching.reason))
-    return OpenedModel(
-        network, graph, anatomy, size, batching, inputs, notes, options, trace.shapes, selection,
-        start.exported, tokens,
-    )  # fmt: skip
-
-
-def _located(
-    model: Model, image: ImageInput, size: tuple[int, ...], inputs: Arrays, trace: Trace, options: OpenOptions
-) -> Anatomy:
-    """What the analysis finds in the graph, with the features that the method can use."""
-    anatomy = locate(
-        model,
-        size=size,
-        layer=options.layer,
-        output=options.output,
-        kind=options.kind,
-        shapes=trace.shapes,
-        fixed=trace.values,
-        image=image,
-    )
-    if options.every_cell_counts and options.layer == "auto":
-        shape = image.shape(size, image.batch or 1)
-        feeds = {image.name: noise(image, shape), **for_batch(model, image, inputs, shape[0])}
-        anatomy = several_before_class_tokens(model, anatomy, trace, feeds, size, options.limits)
-    return anatomy
-
-
-def _still_read(inputs: Arrays, selection: Selection | None) -> Arrays:
-    """The values of the inputs that a table of candidates depends on: the selection may read more."""
-    if selection is None:
-        return inputs
-    read = {str(v.name) for v in selection.graphs.candidates.graph.inputs}
-    dropped = {str(v.name) for v in selection.model.graph.inputs} - read
-    return {name: value for name, value in inputs.items() if name not in dropped}
-
-
-def _key(file: ModelFile, options: OpenOptions, size: tuple[int, ...]) -> str:
-    """Name of the record of a file that is opened with these options, of the caller, and tried at this size first."""
-    choices = (
-        options.layout,
-        options.image_input,
-        size,
-        options.size_is_assumed,
-        options.layer,
-        options.output,
-        options.kind,
-        options.every_cell_counts,
-        # ['cpu'] and [('cpu', {})] are the same.
-        [(p.name, sorted(p.options.items())) for p in parse_providers(options.providers)],
-        options.engine.half,
-    )
-    # The values of the inputs too, because a switch among them may choose the branch.
-    inputs = [
-        (n, a.shape, a.dtype.str, hashlib.sha256(a.tobytes()).hexdigest()) for n, a in sorted(options.inputs.items())
-    ]
-    return cache.key(file.fingerprint, *map(str, (*choices, inputs)))
+    opened = warm.open_stored(file, options, lambda: open_model(file, replace(options, cache=False)))
+    if opened is not None:
+        return opened
+    opened, name = first(), warm.opening_key(file, options)
+    if name is None:
+        return opened
+    warm.store_opening(name, opened)
+    return replace(opened, stored_as=name)

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.surgeon.graphs import masked_score
+from onnxcam.surgeon.graphs import tensor_names
 from onnxcam.types import AnyMasks, Arrays, Floats, Indices, Masks, Progress, Scores
 
-IMAGE_INPUTS = (masked_score.IMAGE, masked_score.FILL)
-TARGET_AXES = {masked_score.TARGETS: 0, masked_score.REGIONS: 1, masked_score.REFERENCES: 0}
+IMAGE_INPUTS = (tensor_names.IMAGE, tensor_names.FILL)
+TARGET_AXES = {tensor_names.TARGETS: 0, tensor_names.REGIONS: 1, tensor_names.REFERENCES: 0}
 """The axis of the targets in each input that describes them."""
 
 

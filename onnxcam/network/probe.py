@@ -16,8 +16,8 @@ import numpy.typing as npt
 from onnxcam.network.gradients import GradientRunner
 from onnxcam.network.packing import MaskRequest, group_by_extra_inputs, join_targets, select_targets
 from onnxcam.network.scorer import Network
-from onnxcam.surgeon.graphs import masked_score
-from onnxcam.surgeon.graphs.score_gradient import Wrt
+from onnxcam.surgeon.graphs import tensor_names
+from onnxcam.surgeon.graphs.tensor_names import Wrt
 from onnxcam.types import (
     AnyMasks,
     Arrays,
@@ -212,7 +212,7 @@ class ImageProbe:
         feeds = {
             **self.feeds,
             **target_feeds,
-            masked_score.IMAGE: network.batch_to_model_layout(images),
+            tensor_names.IMAGE: network.batch_to_model_layout(images),
         }
         logits, gradient = self.runner.gradient(
             feeds,
@@ -232,7 +232,7 @@ class ImageProbe:
     def rolled_images(self, shift: Sequence[int] | None) -> dict[str, Floats]:
         """Image and fill in the model's layout, rolled by so many pixels along each side."""
         network, rolled = self.network, {}
-        for name, image in ((masked_score.IMAGE, self.image), (masked_score.FILL, self.fill)):
+        for name, image in ((tensor_names.IMAGE, self.image), (tensor_names.FILL, self.fill)):
             if name in self.feeds:
                 axes = tuple(range(1, image.ndim))
                 moved = image if shift is None or not any(shift) else np.roll(image, tuple(shift), axes)
@@ -264,7 +264,7 @@ def answer(
         else network.batch_from_model_layout(result.gradient)
     )
     slope.setflags(write=False)
-    key = gradient_key(gradient, {masked_score.TARGETS: np.asarray([result.target], np.int64)})
+    key = gradient_key(gradient, {tensor_names.TARGETS: np.asarray([result.target], np.int64)})
     return features.to_channels(result.features)[0], values, Computed(first={key: slope})
 
 

@@ -14,13 +14,11 @@ from onnxcam.engine.session import Session
 from onnxcam.errors import OutOfMemory
 from onnxcam.network.opening import OpenedModel
 from onnxcam.network.scorer import SCORE_OUTPUTS
-from onnxcam.surgeon.graphs import masked_score
-from onnxcam.surgeon.graphs.ranked_score import FROM, TO, ranked_model
-from onnxcam.surgeon.ir import to_bytes
-from onnxcam.surgeon.passes.mixed_precision import convert_to_mixed_precision
+from onnxcam.surgeon.graphs import tensor_names
+from onnxcam.surgeon.graphs.tensor_names import FROM, TO
 from onnxcam.types import Arrays, Floats, Indices, Progress, Score, Scores
 
-PER_ROW = (masked_score.IMAGE, masked_score.FILL, FROM, TO)
+PER_ROW = (tensor_names.IMAGE, tensor_names.FILL, FROM, TO)
 """Inputs that may have one entry a row."""
 
 RowFeeds = Callable[[Indices], Arrays]
@@ -37,6 +35,10 @@ class RankedScorer:
         self._fixed, self._alone = network.fixed, network.masks_alone
 
         def graph() -> bytes:
+            from onnxcam.surgeon.graphs.ranked_score import ranked_model
+            from onnxcam.surgeon.ir import to_bytes
+            from onnxcam.surgeon.passes.mixed_precision import convert_to_mixed_precision
+
             plain = convert_to_mixed_precision(opened.model) if engine.half else opened.model
             return to_bytes(ranked_model(plain, opened.anatomy, opened.size, batch=network.fixed, extra=network.extra))
 

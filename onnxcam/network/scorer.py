@@ -1,12 +1,13 @@
 """Network: one opened scoring graph, which gives an image's feature maps, its logits, and the scores of masked images.
 
-It builds the scoring graph of surgeon/graphs/masked_score.py and runs it through engine.parallel on the host, or
+It runs the scoring graph of surgeon/graphs/masked_score.py through engine.parallel on the host, or
 through device_scorer.py where tensors stay on a device. Masks come in at the resolution of the feature maps; the graph
 enlarges them and blends them with the image. opening.py makes it, probe.py uses it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -18,14 +19,11 @@ from onnxcam.engine.providers import ProviderSpec
 from onnxcam.engine.session import Session
 from onnxcam.errors import OutOfMemory, UndefinedSaliency
 from onnxcam.limits import SAFE, Limits
-from onnxcam.network.device_scorer import DeviceScorer
 from onnxcam.network.packing import BatchPacker, MaskRequest, group_by_extra_inputs
 from onnxcam.surgeon.analysis.anatomy import Anatomy, Kind, Logits
-from onnxcam.surgeon.graphs import masked_score
-from onnxcam.surgeon.graphs.masked_score import FEATURE_MASKS
-from onnxcam.surgeon.ir import Model, to_bytes
-from onnxcam.surgeon.passes.mixed_precision import convert_to_mixed_precision
+from onnxcam.surgeon.graphs import tensor_names
 from onnxcam.types import (
+    FEATURE_MASKS,
     AnyMasks,
     Arrays,
     Features,
@@ -42,7 +40,10 @@ from onnxcam.types import (
     Scores,
 )
 
-SCORE_OUTPUTS = {Score.PROBABILITY: masked_score.PROBABILITY, Score.LOGIT: masked_score.LOGIT}
+if TYPE_CHECKING:
+    from onnxcam.network.device_scorer import DeviceScorer
+
+SCORE_OUTPUTS = {Score.PROBABILITY: tensor_names.PROBABILITY, Score.LOGIT: tensor_names.LOGIT}
 """The scoring graph's output for each kind of score."""
 
 
@@ -55,7 +56,7 @@ class Network:
 
     def __init__(
         self,
-        model: Model,
+        graph: Callable[[], bytes],
         anatomy: Anatomy,
         size: tuple[int, ...],
         *,
@@ -69,7 +70,8 @@ class Network:
         engine: EngineOptions = PLAIN,
         limits: Limits = SAFE,
     ) -> None:
-        """fixed: the batch that the graph is fixed to, None if it takes any. extra: as scoring_model() takes it.
+        """graph: gives the scoring graph. fixed: the batch that it is fixed to, None if it takes any. extra: as
+        scoring_model() takes it.
 
         limits: how long a run may take. Raises what ParallelRunner raises.
         """
@@ -78,24 +80,19 @@ class Network:
         self.grid = form.grid(anatomy.features.grid, size)
         self.fixed, self.extra = fixed, dict(extra or {})
 
-        def graph() -> bytes:
-            plain = convert_to_mixed_precision(model) if engine.half else model
-            scoring = masked_score.scoring_model(
-                plain, anatomy, size, with_fill=with_fill, batch=fixed, extra=extra, form=form
-            )
-            return to_bytes(scoring)
-
         run_limits = RunLimits(threads, batch, fixed, anatomy.bytes_per_image, engine, limits)
         self._runner = ParallelRunner(graph, providers, run_limits)
         self._copies = 1
         self.notes = (*self._engine_notes(), *self._runner.notes)
         self._device_scorer = self._new_device_scorer()
 
-    def _new_device_scorer(self) -> DeviceScorer | None:
+    def _new_device_scorer(self) -> "DeviceScorer | None":
         """None on the CPU, where nothing has to be copied to a device, and plain runs may overlap."""
         session = self._session
         if session.device is None or self.provider == "cpu":
             return None
+        from onnxcam.network.device_scorer import DeviceScorer
+
         pad_to_batch = self.provider == "tensorrt"
         return DeviceScorer(session, session.device, self.anatomy.features, self.fixed, pad_to_batch=pad_to_batch)
 
@@ -162,9 +159,9 @@ class Network:
 
     def feeds(self, image: Image, fill: Image | None, extra: Arrays) -> Arrays:
         """Inputs of the scoring graph that are the same for every mask of an image (C,H,W)."""
-        feeds: dict[str, npt.NDArray[np.generic]] = {masked_score.IMAGE: self.to_model_layout(image), **extra}
+        feeds: dict[str, npt.NDArray[np.generic]] = {tensor_names.IMAGE: self.to_model_layout(image), **extra}
         if self.with_fill and fill is not None:
-            feeds[masked_score.FILL] = self.to_model_layout(fill)
+            feeds[tensor_names.FILL] = self.to_model_layout(fill)
         if self._device_scorer is not None:
             self._device_scorer.bound.forget(feeds.values())
         return feeds
@@ -186,7 +183,7 @@ class Network:
         if self._device_scorer is not None:
             maps, logits = self._device_scorer.forward(self._complete(feeds, self.identity_masks(1)))
         else:
-            features, logits = self.run(feeds, self.identity_masks(1), [masked_score.FEATURES, masked_score.LOGITS])
+            features, logits = self.run(feeds, self.identity_masks(1), [tensor_names.FEATURES, tensor_names.LOGITS])
             maps = self.anatomy.features.to_channels(features)[0]
         return maps, self.checked_logits(feeds, logits)
 
@@ -257,12 +254,12 @@ class Network:
 
     def reference_score(self, feeds: Arrays, masks: Masks, score: Score) -> tuple[float, float]:
         """(the first mask's score for the first target, the largest absolute value of the scored tensor)."""
-        scores, logits = self.run(feeds, masks[:1], [SCORE_OUTPUTS[score], masked_score.LOGITS])
+        scores, logits = self.run(feeds, masks[:1], [SCORE_OUTPUTS[score], tensor_names.LOGITS])
         return float(scores[0, 0]), float(np.abs(logits[0]).max(initial=0))
 
     def raw_features(self, feeds: Arrays) -> Floats:
         """(1,...) the feature tensor of the unmasked image, in the model's own layout."""
-        return self.run(feeds, self.identity_masks(1), [masked_score.FEATURES])[0]
+        return self.run(feeds, self.identity_masks(1), [tensor_names.FEATURES])[0]
 
     def run_masks_alone(self) -> None:
         """Fills the fixed batch with copies of one mask from now on, because its samples change each other."""
@@ -304,19 +301,19 @@ class Network:
         count = len(masks)
         if self.fixed is not None and count < self.fixed:
             masks = np.concatenate([masks, np.repeat(masks[-1:], self.fixed - count, axis=0)])
-        inputs = {**self.blank_targets(), **feeds, masked_score.MAPS: masks}
+        inputs = {**self.blank_targets(), **feeds, tensor_names.MAPS: masks}
         return {name: array for name, array in inputs.items() if name in self._session.inputs}
 
     def blank_targets(self) -> Arrays:
         """Target inputs for a run whose scores are not read."""
         logits = self.anatomy.logits
         if logits.kind is Kind.EMBEDDING:
-            return {masked_score.REFERENCES: np.zeros((1, logits.classes), np.float32)}
+            return {tensor_names.REFERENCES: np.zeros((1, logits.classes), np.float32)}
         if logits.kind is Kind.SEQUENCE:
-            return {masked_score.REGIONS: np.zeros((logits.steps * logits.classes, 1), np.float32)}
-        blank: dict[str, npt.NDArray[np.generic]] = {masked_score.TARGETS: np.zeros(1, np.int64)}
+            return {tensor_names.REGIONS: np.zeros((logits.steps * logits.classes, 1), np.float32)}
+        blank: dict[str, npt.NDArray[np.generic]] = {tensor_names.TARGETS: np.zeros(1, np.int64)}
         if logits.kind is Kind.REGION:
-            blank[masked_score.REGIONS] = np.zeros((logits.places, 1), np.float32)
+            blank[tensor_names.REGIONS] = np.zeros((logits.places, 1), np.float32)
         return blank
 
 

@@ -1,6 +1,6 @@
 """A detector that chooses its detections, opened: what is explained is its table of candidates before the choice.
 
-split_selection() gives open_model a Selection: its graph of candidates is opened in place of the user's model, and that
+first_opening.py makes a Selection: its graph of candidates is opened in place of the user's model, and that
 model is run once on each unmasked picture, to tell which candidates it chose: Detections.
 """
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,27 +16,16 @@ import numpy.typing as npt
 from onnxcam.engine.session import Session
 from onnxcam.errors import InferenceError, ModelError, OutOfMemory, TimedOut
 from onnxcam.limits import SAFE, Limits
-from onnxcam.network.dry_run import run_trace
 from onnxcam.network.extra_inputs import blank_inputs, extra_inputs, for_batch
 from onnxcam.network.single_flight import SingleFlight
-from onnxcam.network.sizes import traced_at_fitting_size
-from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import ImageInput
-from onnxcam.surgeon.analysis.candidate_table import CANDIDATES
-from onnxcam.surgeon.analysis.queries import Follow
-from onnxcam.surgeon.analysis.selection import may_choose
-from onnxcam.surgeon.graphs.candidates import (
-    ADDED,
-    BOXES,
-    CELLS,
-    LABELS,
-    PLACES,
-    SCORES,
-    SelectionGraphs,
-    split_at_selection,
-)
-from onnxcam.surgeon.ir import Model
+from onnxcam.surgeon.analysis.follow import Follow
+from onnxcam.surgeon.graphs.tensor_names import ADDED, BOXES, CELLS, LABELS, PLACES, SCORES
 from onnxcam.types import Arrays, Floats, Indices, Note, NoteCode
+
+if TYPE_CHECKING:
+    from onnxcam.surgeon.graphs.candidates import SelectionGraphs
+    from onnxcam.surgeon.ir import Model
 
 FOLLOWING: Mapping[Follow, str] = {
     Follow.CELL: (
@@ -83,9 +72,9 @@ class Selection:
     limits: what a run may take.
     """
 
-    graphs: SelectionGraphs
+    graphs: "SelectionGraphs"
     image: ImageInput
-    model: Model
+    model: "Model"
     size: tuple[int, ...]
     limits: Limits = SAFE
     _sessions: SingleFlight[None, Session] = field(default_factory=lambda: SingleFlight(Session.close))
@@ -119,6 +108,8 @@ class Selection:
         return replace(detections, boxes=None, blank=blank) if blank else detections
 
     def _opened(self) -> Session:
+        from onnxcam.surgeon import ir
+
         graph = partial(ir.to_bytes, self.graphs.detections)
         return Session(graph(), ("cpu",), limits=self.limits.lasting, again=graph)
 
@@ -190,35 +181,3 @@ def _first_class(labels: npt.NDArray[Any] | None, columns: npt.NDArray[Any]) -> 
         return 0 if labels is None else None
     differences = np.unique(np.rint(labels).astype(np.int64) - columns)
     return int(differences[0]) if len(differences) == 1 else None
-
-
-def split_selection(
-    model: Model,
-    image: ImageInput,
-    size: tuple[int, ...],
-    output: str | None,
-    inputs: Arrays,
-    *,
-    assumed: bool,
-    limits: Limits = SAFE,
-) -> Selection | None:
-    """The selection at the end of a model; None for a model without one, or where another output is asked for.
-
-    inputs: values of extra inputs; zeros stand for those that are missing. assumed: whether another size may be taken
-    where the model does not run at this one. Raises what a run raises, and ModelError where detections cannot be led
-    back to candidates.
-    """
-    if not may_choose(model):
-        return None
-    values = extra_inputs(model, image, {**blank_inputs(model, image), **inputs})
-    try:
-        trace = run_trace(model, image, size, values, limits)
-    except TimedOut:
-        raise
-    except InferenceError:
-        size = traced_at_fitting_size(model, image, size, values, assumed=assumed, limits=limits)[0]
-        trace = run_trace(model, image, size, values, limits)
-    graphs = split_at_selection(model, trace.shapes, image.batch, output)
-    if graphs is None or output not in (None, CANDIDATES, *graphs.outputs):
-        return None
-    return Selection(graphs, image, model, size, limits)

@@ -12,9 +12,8 @@ from onnxcam.engine.batching import ON_DEVICE, choose_batch, free_memory, in_chu
 from onnxcam.engine.session import Session
 from onnxcam.network.opening import OpenedModel
 from onnxcam.network.scorer import SCORE_OUTPUTS
-from onnxcam.surgeon import ir
-from onnxcam.surgeon.graphs import masked_score
-from onnxcam.surgeon.graphs.tail import TAIL_FEATURES, tail_model
+from onnxcam.surgeon.graphs import tensor_names
+from onnxcam.surgeon.graphs.tensor_names import TAIL_FEATURES
 from onnxcam.types import Arrays, Floats, Score
 
 
@@ -26,10 +25,16 @@ class Tail:
         self.opened = opened
         network, options = opened.network, opened.options
 
-        def graph() -> bytes:
+        def built() -> bytes:
+            from onnxcam.surgeon import ir
+            from onnxcam.surgeon.graphs.tail import tail_model
+
             return ir.to_bytes(
                 tail_model(opened.model, opened.anatomy, opened.size, batch=network.fixed, extra=network.extra)
             )
+
+        def graph() -> bytes:
+            return opened.graph("tail", built)
 
         engine = options.engine.without_cuda_graph
         self.session = Session(
@@ -42,7 +47,7 @@ class Tail:
     def run(self, feeds: Arrays, features: Floats, score: Score) -> Floats:
         """(N,T) scores of the features (N,...), in the model's own layout, for the targets in the feeds."""
         fixed = self.opened.network.fixed
-        batched = {masked_score.IMAGE, *(n for n, b in self.opened.network.extra.items() if b)}
+        batched = {tensor_names.IMAGE, *(n for n, b in self.opened.network.extra.items() if b)}
 
         def run_chunk(chunk: Floats) -> Floats:
             count = len(chunk)

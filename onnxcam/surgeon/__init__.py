@@ -2,7 +2,8 @@
 
 In: a path, bytes or a ModelProto. Out: models, as `ir.Model`, that the engine runs, and the Anatomy that describes one.
 
-    loading.py      reads and checks the file (validation.py: the checks that onnx lacks); gives a ModelFile
+    loading.py      reads a file and gives a ModelFile
+    checked_model.py  parses a file and checks it (validation.py: the checks that onnx lacks)
     ir.py           the graph and its questions: values, shapes, types; builder.py adds nodes to it
     analysis/       finds the image input, the tensor that is scored and the feature tensor; gives an Anatomy
     passes/         change a model: Model -> Model

@@ -18,6 +18,8 @@ from onnxscript.optimizer import fold_constants
 from onnxcam.errors import ModelError
 from onnxcam.limits import SAFE, Limits
 from onnxcam.logs import module_logger
+from onnxcam.types import Shape as Shape
+from onnxcam.types import Shapes as Shapes
 
 logger = module_logger(__name__)
 
@@ -25,10 +27,6 @@ Model = onnx_ir.Model
 Graph = onnx_ir.Graph
 Node = onnx_ir.Node
 Value = onnx_ir.Value
-Shape = tuple[int | None, ...]
-"""Sizes of the axes; None for a size that the graph does not fix."""
-Shapes = Mapping[str, Shape]
-"""Shapes by the name of the tensor."""
 
 MALFORMED = (ValueError, KeyError, TypeError)
 """Errors that onnx_ir raises besides its own when a file contradicts itself."""

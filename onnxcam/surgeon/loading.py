@@ -1,231 +1,237 @@
 """Reads an ONNX model from a path, bytes or a ModelProto, checks it, and gives a ModelFile.
 
 The first step of every command. A file that is damaged, is no ONNX model, or that onnxruntime cannot run raises a
-ModelError with the reason. The checks beyond onnx's own are in validation.py.
+ModelError with the reason (checked_model.py). What was read and checked before, in whichever process, need not be
+parsed again to be explained: `known_model` gives a ModelFile of what is known of it, which is parsed when its graph is
+asked for. So nothing here loads onnx before that.
 """
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Union
 
-import onnx
-from google.protobuf.message import DecodeError
-from onnx.external_data_helper import uses_external_data
-
-from onnxcam.errors import ModelError, NoSpatialFeatures
+from onnxcam.errors import ModelError
 from onnxcam.files import MODEL, read_bytes
 from onnxcam.limits import SAFE, Limits
-from onnxcam.surgeon.budgets import check_declared
-from onnxcam.surgeon.external_data import with_external_data
-from onnxcam.surgeon.ir import Model, cause, from_proto
-from onnxcam.surgeon.opset_imports import one_version_each
-from onnxcam.surgeon.sparse_weights import with_dense_weights
-from onnxcam.surgeon.validation import (
-    all_nodes,
-    all_tensors,
-    check_calls,
-    check_loops,
-    check_tensors,
-    check_text,
-)
-from onnxcam.surgeon.zip_map import MapOutput, map_outputs, without_maps
+from onnxcam.surgeon.analysis.affine_input import Normalisation
+from onnxcam.surgeon.analysis.anatomy import ImageInput
 
-OLDEST_OPSET = 7
-"""The oldest opset that onnxruntime promises to run, and the first with numpy-style broadcasting."""
+if TYPE_CHECKING:
+    import onnx
 
-PICTURE_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM")
-"""First bytes of picture files."""
+    from onnxcam.surgeon.ir import Model
 
-MOST_INPUTS, MOST_METADATA = 1000, 10_000
-"""Inputs of a graph, and entries of metadata; models have dozens, and each takes its time in every step."""
+ImageChoice = tuple[str | None, str | None]
+"""The layout and the name of the input that takes the picture, as find_image() takes them."""
 
-STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
-KNOWN_DOMAINS = STANDARD_DOMAINS | frozenset({"ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc"})
+
+@dataclass(frozen=True)
+class MapOutput:
+    """An output that is a map. source: the tensor of its scores. labels: its keys, () where they number the classes."""
+
+    source: str
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What was read of a model's graph so far, as plain data.
+
+    metadata: the file's metadata_props, where exporters put presets and labels. maps: the outputs that are maps of
+    labels to scores, by name; the graph has tensors in their place. images, normalisations: of each input that
+    was asked for. pictures: the inputs that can take a picture.
+    classifies, gives_vectors: whether an output may be a class vector, and whether all are vectors.
+    """
+
+    metadata: Mapping[str, str]
+    maps: Mapping[str, MapOutput]
+    images: tuple[tuple[ImageChoice, ImageInput], ...] = ()
+    normalisations: tuple[tuple[ImageInput, tuple[Normalisation, ...]], ...] = ()
+    pictures: tuple[str, ...] | None = None
+    classifies: bool | None = None
+    gives_vectors: bool | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class ModelFile:
     """A model that was read and checked.
 
-    proto holds all weights, also those of external files. sha256 is of the file's bytes; fingerprint is of the file
-    and its external weights. path is None for a model that came as bytes or as a ModelProto.
+    sha256 is of the file's bytes; fingerprint is of the file and its external weights. path is None for a model that
+    came as bytes or as a ModelProto. limits: by which it was checked. is_altered: whether the graph is another one than
+    that of the file.
     """
 
-    proto: onnx.ModelProto
     name: str
     sha256: str
     path: Path | None
     fingerprint: str
+    limits: Limits
+    _facts: ModelFacts
+    _parse: Callable[[], "onnx.ModelProto"] = field(repr=False)
+    is_altered: bool = False
 
     @cached_property
-    def model(self) -> Model:
+    def proto(self) -> "onnx.ModelProto":
+        """The model with all weights, also those of external files. Parsed when first asked for, if it was known.
+
+        Raises ModelError for a file that changed since it was read.
+        """
+        return self._parse()
+
+    @cached_property
+    def model(self) -> "Model":
         """The graph for analysis and passes, converted on the first use. Readers share it: edit() a copy to change it.
 
         Raises ModelError for a graph that cannot be read.
         """
+        from onnxcam.surgeon.ir import from_proto
+        from onnxcam.surgeon.zip_map import without_maps
+
         return from_proto(without_maps(self.proto))
 
-    @cached_property
+    @property
     def maps(self) -> Mapping[str, MapOutput]:
         """The outputs that are maps of labels to scores, by name; the graph has tensors in their place."""
-        return map_outputs(self.proto)
+        return self._facts.maps
 
     @property
     def metadata(self) -> Mapping[str, str]:
         """The file's metadata_props, where exporters put presets and labels."""
-        return {p.key: p.value for p in self.proto.metadata_props}
+        return self._facts.metadata
+
+    def with_proto(self, proto: "onnx.ModelProto") -> "ModelFile":
+        """The same file with another graph, of which nothing is known yet."""
+        facts = ModelFacts(self.metadata, self.maps)
+        return ModelFile(self.name, self.sha256, self.path, self.fingerprint, self.limits, facts, lambda: proto, True)
 
     @property
     def opset(self) -> int:
         """Version of the default operator set."""
+        from onnxcam.surgeon.checked_model import opset_of
+
         return opset_of(self.proto)
 
+    def image(self, layout: str | None = None, name: str | None = None) -> ImageInput:
+        """The input that takes the picture, as find_image() finds it; raises what it raises."""
+        if (layout, name) not in self._images:
+            from onnxcam.surgeon.analysis.images import find_image
 
-ModelSource = str | os.PathLike[str] | bytes | onnx.ModelProto | ModelFile
+            self._images[layout, name] = find_image(self.model, layout, name)
+        return self._images[layout, name]
+
+    def normalisations(self, image: ImageInput) -> tuple[Normalisation, ...]:
+        """What the graph itself does with the picture, as read_normalisation() reads it."""
+        if image not in self._normalisations:
+            from onnxcam.surgeon.analysis.normalisation import read_normalisation
+
+            self._normalisations[image] = read_normalisation(self.model, image)
+        return self._normalisations[image]
+
+    @cached_property
+    def pictures(self) -> tuple[str, ...]:
+        """Names of the inputs that can take a picture, the likeliest first."""
+        if self._facts.pictures is not None:
+            return self._facts.pictures
+        from onnxcam.surgeon.analysis.images import picture_inputs
+
+        return tuple(str(v.name) for v in picture_inputs(self.model))
+
+    @cached_property
+    def classifies(self) -> bool:
+        """Whether an output may be a class vector, as output_shapes.may_classify() reads it."""
+        if self._facts.classifies is not None:
+            return self._facts.classifies
+        from onnxcam.surgeon.analysis.output_shapes import may_classify
+
+        return may_classify(self.model)
+
+    @cached_property
+    def gives_vectors(self) -> bool:
+        """Whether each output has two axes."""
+        if self._facts.gives_vectors is not None:
+            return self._facts.gives_vectors
+        from onnxcam.surgeon.ir import shape_of
+
+        return all(len(shape_of(v) or ()) == 2 for v in self.model.graph.outputs)
+
+    @property
+    def facts(self) -> ModelFacts:
+        """All that was read of the graph so far."""
+        return ModelFacts(
+            self.metadata, self.maps, tuple(self._images.items()),
+            tuple(self._normalisations.items()), self.pictures, self.classifies, self.gives_vectors,
+        )  # fmt: skip
+
+    @property
+    def has_new_facts(self) -> bool:
+        """Whether more was read of the graph than was known."""
+        return "model" in vars(self)
+
+    @cached_property
+    def _images(self) -> dict[ImageChoice, ImageInput]:
+        return dict(self._facts.images)
+
+    @cached_property
+    def _normalisations(self) -> dict[ImageInput, tuple[Normalisation, ...]]:
+        return dict(self._facts.normalisations)
 
 
-def read_model(source: ModelSource, limits: Limits = SAFE) -> ModelFile:
+ModelSource = Union[str, os.PathLike[str], bytes, "onnx.ModelProto", ModelFile]
+
+
+def read_model(
+    source: ModelSource, limits: Limits = SAFE, known: Callable[[str], ModelFacts | None] | None = None
+) -> ModelFile:
     """Parses and checks a model; a ModelFile, which was read before, comes back as it is.
 
-    External data is read from the model's own folder only. Raises ModelError for anything that is not a complete,
-    valid ONNX model of an opset and of operator domains that onnxruntime has, and for one beyond the limits; TimedOut.
+    known: gives what an earlier reading found in the file of this SHA-256, which passed the checks by the same limits;
+    such a file is not parsed before its graph is asked for. External data is read from the model's own folder only.
+    Raises ModelError for anything that is not a complete, valid ONNX model of an opset and of operator domains that
+    onnxruntime has, and for one beyond the limits; TimedOut.
     """
     if isinstance(source, ModelFile):
         return source
-    if isinstance(source, onnx.ModelProto):
-        data = source.SerializeToString(deterministic=True)
-        return _checked(source, "<ModelProto>", data, None, limits)
-    if isinstance(source, bytes):
-        return _checked(_parse(source, "<bytes>"), "<bytes>", source, None, limits)
-    if not isinstance(source, str | os.PathLike):
-        raise ModelError(f"a model is a path, bytes or a ModelProto, not {type(source).__name__}")
-    path = Path(source)
-    data = read_bytes(path, MODEL)
-    return _checked(_parse(data, str(path)), str(path), data, path, limits)
+    data, name, path = _bytes_of(source)
+    digest = hashlib.sha256(data)
+    facts = known(digest.hexdigest()) if known is not None else None
+    if facts is not None:
+        again = partial(_read_again, source, digest.hexdigest(), limits)
+        return ModelFile(name, digest.hexdigest(), path, digest.hexdigest(), limits.lasting, facts, again)
+    from onnxcam.surgeon.checked_model import checked, parse
+    from onnxcam.surgeon.zip_map import map_outputs
 
-
-def opset_of(proto: onnx.ModelProto) -> int:
-    """Version of the default operator set; 0 where the model imports none."""
-    return max((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), default=0)
-
-
-def _parse(data: bytes, name: str) -> onnx.ModelProto:
-    if not data:
-        raise ModelError(f"{name}: the file is empty, not an ONNX model")
-    if data[4:8] == b"ORTM":
-        raise ModelError(
-            f"{name}: an onnxruntime .ort file, whose graph cannot be rewritten; explain the .onnx file that it was "
-            f"made from (python -m onnxruntime.tools.convert_onnx_models_to_ort leaves that in place)"
-        )
-    if data.startswith(PICTURE_SIGNATURES):
-        raise ModelError(f"{name}: a picture, not an ONNX model; the model comes first, then the pictures")
-    if data.startswith(b"version https://git-lfs"):
-        raise ModelError(f"{name}: a Git LFS pointer, not the model; fetch it with `git lfs pull`")
-    proto = onnx.ModelProto()
-    try:
-        proto.ParseFromString(data)
-    except DecodeError:
-        raise ModelError(f"{name}: not an ONNX model, or a truncated one") from None
-    if not proto.HasField("graph") or not proto.graph.node or not proto.graph.output:
-        raise ModelError(f"{name}: not an ONNX model (it holds no graph), or a truncated one")
-    return proto
-
-
-def _checked(proto: onnx.ModelProto, name: str, data: bytes, path: Path | None, limits: Limits) -> ModelFile:
-    limits = limits.begin(f"reading {name}")
-    check_declared(proto, name, limits)
-    check_text(proto, name)
-    proto = one_version_each(proto, name)
-    _check_inputs(proto, name)
-    _check_operators(proto, name)
-    digest, outside = hashlib.sha256(data), []  # outside: bytes of the external weights
-    proto = _without_training(proto)
-    tensors = list(all_tensors(proto))
-    external = [i for i, t in enumerate(tensors) if uses_external_data(t)]
-    if external:
-        proto = with_external_data(proto, name, path, limits.memory)
-        tensors = list(all_tensors(proto))
-        outside = [tensors[i].raw_data for i in external]
-    dense = with_dense_weights(proto, name)
-    check_tensors(tensors if dense is proto else all_tensors(dense), name)
-    proto = dense
-    limits.check()
-    check_calls(proto, name, limits)
-    check_loops(proto, name)
-    limits.check()
-    try:
-        onnx.checker.check_model(proto)
-    except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
-        raise ModelError(f"{name}: not a valid ONNX model ({cause(error)})") from None
-    limits.check()
-    return ModelFile(proto, name, digest.copy().hexdigest(), path, _fingerprint(digest, outside))
-
-
-def _without_training(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The model without graphs of its training, which nothing here runs."""
-    if not proto.training_info:
-        return proto
-    copy = onnx.ModelProto()
-    copy.CopyFrom(proto)
-    del copy.training_info[:]
-    return copy
-
-
-def _check_operators(proto: onnx.ModelProto, name: str) -> None:
-    opset, newest = opset_of(proto), onnx.defs.onnx_opset_version()
-    if opset > newest:
-        raise ModelError(
-            f"{name}: opset {opset} is newer than the installed onnx knows (up to {newest}); "
-            f"upgrade onnx and onnxruntime, or export with an older opset"
-        )
-    functions = {(f.domain, f.name) for f in proto.functions}
-    for domain, operator in sorted(functions):
-        if domain in STANDARD_DOMAINS and onnx.defs.has(operator):
-            raise ModelError(
-                f"{name}: a local function takes the place of the standard operator {operator}, which runtimes read "
-                f"differently; give it a domain of its own"
-            )
-    for node in all_nodes(proto.graph.node):
-        if node.domain not in KNOWN_DOMAINS and (node.domain, node.op_type) not in functions:
-            raise ModelError(
-                f"{name}: operator {node.op_type} of the unknown domain {node.domain!r} "
-                f"(node {node.name!r}); export with standard ONNX operators"
-            )
-        if not node.op_type:
-            raise ModelError(f"{name}: a node without an operator ({node.name!r}); the file is damaged")
-    if opset == 0 and not proto.functions:
-        raise ModelError(f"{name}: the model imports no version of the standard operators; export it again")
-    if opset < OLDEST_OPSET and opset != 0:
-        raise ModelError(
-            f"{name}: opset {opset} is older than onnxruntime runs (from {OLDEST_OPSET}); export again, or "
-            f"convert it with onnx.version_converter.convert_version(model, 17)"
-        )
-
-
-def _check_inputs(proto: onnx.ModelProto, name: str) -> None:
-    """Refuses models of tables and text, whose map and sequence outputs no later step expects, and crowds of inputs."""
-    weights = {t.name for t in proto.graph.initializer} | {s.values.name for s in proto.graph.sparse_initializer}
-    inputs = [v for v in proto.graph.input if v.name not in weights]
-    for count, most, what in (
-        (len(inputs), MOST_INPUTS, "inputs"),
-        (len(proto.metadata_props), MOST_METADATA, "entries of metadata"),
-    ):
-        if count > most:
-            raise ModelError(f"{name}: {count:,} {what}, and no more than {most:,} are read; the file is damaged")
-    types = {v.name: v.type.tensor_type for v in inputs}
-    ranks = {name: len(t.shape.dim) if t.HasField("shape") else None for name, t in types.items()}
-    if all(rank is not None and rank < 3 for rank in ranks.values()):
-        shown = ", ".join(f"{n} with {r} axes" for n, r in ranks.items()) or "none"
-        raise NoSpatialFeatures(
-            f"{name}: the model takes no picture (its inputs: {shown}), so there is nothing to map; if a picture is "
-            f"flattened before, export that with the model, as (N,C,H,W)"
-        )
-
-
-def _fingerprint(digest: "hashlib._Hash", outside: Sequence[bytes]) -> str:
+    proto = parse(data, name) if isinstance(source, str | os.PathLike | bytes) else source
+    proto, outside = checked(proto, name, path, limits)
+    facts = ModelFacts({p.key: p.value for p in proto.metadata_props}, map_outputs(proto))
+    sha256 = digest.hexdigest()
     for raw in outside:
         digest.update(raw)
-    return digest.hexdigest()
+    return ModelFile(name, sha256, path, digest.hexdigest(), limits.lasting, facts, lambda: proto)
+
+
+def _bytes_of(source: Union[str, os.PathLike[str], bytes, "onnx.ModelProto"]) -> tuple[bytes, str, Path | None]:
+    """(bytes, name, path) of what a model can be."""
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        return read_bytes(path, MODEL), str(path), path
+    if isinstance(source, bytes):
+        return source, "<bytes>", None
+    import onnx
+
+    if not isinstance(source, onnx.ModelProto):
+        raise ModelError(f"a model is a path, bytes or a ModelProto, not {type(source).__name__}")
+    return source.SerializeToString(deterministic=True), "<ModelProto>", None
+
+
+def _read_again(
+    source: Union[str, os.PathLike[str], bytes, "onnx.ModelProto"], sha256: str, limits: Limits
+) -> "onnx.ModelProto":
+    """The model of a file that was known, so that it was not parsed. Raises ModelError if it is another one by now."""
+    file = read_model(source, limits)
+    if file.sha256 != sha256:
+        raise ModelError(f"{file.name}: the file changed while it was in use; open it again")
+    return file.proto

@@ -1,7 +1,7 @@
 """Prepares a file's graph for the analysis: number types that onnxruntime computes in, and an input with all axes.
 
 prepare_model() finds the input that takes the picture (analysis/images.py) and applies the passes that it needs. The
-graph of most files stays as it is. network/opening.py calls it before everything else.
+graph of most files stays as it is. network/first_opening.py calls it before everything else.
 """
 
 from dataclasses import dataclass

@@ -5,21 +5,13 @@ the map in its place.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import onnx
 
 from onnxcam.errors import ModelError
+from onnxcam.surgeon.loading import MapOutput as MapOutput
 
 DOMAIN = "ai.onnx.ml"
-
-
-@dataclass(frozen=True)
-class MapOutput:
-    """An output that is a map. source: the tensor of its scores. labels: its keys, () where they number the classes."""
-
-    source: str
-    labels: tuple[str, ...]
 
 
 def map_outputs(proto: onnx.ModelProto) -> Mapping[str, MapOutput]:

@@ -197,7 +197,7 @@ def test_a_file_beside_the_model_says_the_whole_of_which_the_graph_does_a_part(t
         assert (preset.scale, preset.mean, preset.std, preset.size) == (scale, (0.0,), (1.0,), (6, 6)), source
         assert origin.source is Source.CONFIG_FILE
         assert "without the part of the graph" in origin.text
-        assert not preset_notes(file.model, image, preset, origin)
+        assert not preset_notes(file.normalisations(image), image, preset, origin)
 
 
 def test_a_file_beside_the_model_that_contradicts_the_graph_is_doubted(tmp_path: Path) -> None:
@@ -208,7 +208,9 @@ def test_a_file_beside_the_model_that_contradicts_the_graph_is_doubted(tmp_path:
     image = find_image(file.model)
     preset, origin = choose_preset(file, None, image)
     assert preset.mean == (0.1, 0.2, 0.3)
-    assert [n.code for n in preset_notes(file.model, image, preset, origin)] == [NoteCode.NORMALISED_TWICE]
+    assert [n.code for n in preset_notes(file.normalisations(image), image, preset, origin)] == [
+        NoteCode.NORMALISED_TWICE
+    ]
 
 
 def write_config(folder: Path, mean: list[float], std: list[float]) -> None:
@@ -224,8 +226,9 @@ def quantised(step: float, zero: int, kind: str) -> onnx.ModelProto:
 
 
 def notes(proto: onnx.ModelProto, preset: Preset, origin: Origin = GIVEN) -> list[NoteCode]:
-    model = read_model(proto).model
-    return [n.code for n in preset_notes(model, find_image(model), preset, origin)]
+    file = read_model(proto)
+    image = file.image()
+    return [n.code for n in preset_notes(file.normalisations(image), image, preset, origin)]
 
 
 def codes(saliency: Saliency) -> set[NoteCode]:

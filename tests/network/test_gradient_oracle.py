@@ -13,7 +13,7 @@ from zoo_records import MAPPED, NAN, name_of
 
 from onnxcam.engine.session import Session
 from onnxcam.errors import MissingGradient
-from onnxcam.network.gradients import noise_feeds, scoring_graph, step_graph, without_rules
+from onnxcam.network.gradient_graphs import noise_feeds, scoring_graph, step_graph, without_rules
 from onnxcam.network.opening import OpenedModel, open_model
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.graphs import masked_score

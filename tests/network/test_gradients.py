@@ -11,7 +11,7 @@ from onnx.reference import ReferenceEvaluator
 from small_models import CLASSIFIER, PIXELS, filled, network_over
 
 from onnxcam.errors import UndefinedSaliency
-from onnxcam.network.gradients import noise_feeds, step_graph
+from onnxcam.network.gradient_graphs import noise_feeds, step_graph
 from onnxcam.network.opening import OpenedModel, OpenOptions, open_model
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.graphs import masked_score

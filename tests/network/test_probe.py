@@ -13,7 +13,7 @@ from small_models import CLASSIFIER, PIXELS, SCALED_BY_BATCH, filled, network_ov
 from onnxcam import METHODS, Explainer, Fill, Method, mask, opti_cam, score_cam
 from onnxcam.errors import InferenceError, ModelError, OptionError, UndefinedSaliency
 from onnxcam.methods.maps import Outcome
-from onnxcam.network.gradients import step_graph
+from onnxcam.network.gradient_graphs import step_graph
 from onnxcam.network.probe import ImageProbe, score_gradients
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.graphs.score_gradient import Wrt

@@ -9,7 +9,7 @@ import pytest
 from small_models import CLASSIFIER, filled
 
 from onnxcam.errors import InferenceError
-from onnxcam.network import gradients
+from onnxcam.network import gradient_graphs
 from onnxcam.network.gradients import GradientRunner
 from onnxcam.network.opening import OpenOptions, open_model
 from onnxcam.network.single_flight import SingleFlight
@@ -91,16 +91,16 @@ def test_closing_waits_for_nothing_and_closes_what_is_still_made() -> None:
 
 def test_building_one_gradient_blocks_no_other_and_not_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     runner = GradientRunner(open_model(read_model(filled(CLASSIFIER)), OpenOptions(providers=("cpu",))))
-    feeds = gradients.noise_feeds(runner.opened, 1)
+    feeds = gradient_graphs.noise_feeds(runner.opened, 1)
     maps = np.asarray(feeds.pop("onnxcam/maps"), np.float32)
-    gate, built = Gate(), gradients.step_graph
+    gate, built = Gate(), gradient_graphs.step_graph
 
     def slow(*arguments: object, guided: bool = False, keep: Collection[str] = ()) -> object:
         if Wrt.IMAGE in arguments:
             gate()
         return built(*arguments, guided=guided, keep=keep)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(gradients, "step_graph", slow)
+    monkeypatch.setattr(gradient_graphs, "step_graph", slow)
 
     def run(wrt: Wrt) -> object:
         return runner.gradient(feeds, maps, Score.LOGIT, wrt, check_feeds=feeds)

@@ -15,7 +15,7 @@ from onnxcam.cli.main import app
 from onnxcam.errors import ModelError
 from onnxcam.network.export import rewrite
 from onnxcam.network.opening import OpenOptions, open_model
-from onnxcam.surgeon import ir, loading
+from onnxcam.surgeon import checked_model, ir, loading
 from onnxcam.surgeon.loading import read_model
 
 
@@ -154,11 +154,15 @@ def test_a_file_is_read_parsed_and_converted_once(
     classifier_file: Path, monkeypatch: pytest.MonkeyPatch, use: str
 ) -> None:
     calls: Counter[str] = Counter()
-    for name in ("read_bytes", "_parse", "_checked", "from_proto"):
-        monkeypatch.setattr(loading, name, counted(calls, name, getattr(loading, name)))
-    monkeypatch.setattr(ir, "from_proto", None)  # nobody converts past the file
+    for module, name in (
+        (loading, "read_bytes"),
+        (checked_model, "parse"),
+        (checked_model, "checked"),
+        (ir, "from_proto"),
+    ):
+        monkeypatch.setattr(module, name, counted(calls, name, getattr(module, name)))
     USES[use](classifier_file)
-    assert calls == {"read_bytes": 1, "_parse": 1, "_checked": 1, "from_proto": 1}
+    assert calls == {"read_bytes": 1, "parse": 1, "checked": 1, "from_proto": 1}
 
 
 def test_a_model_that_was_read_is_not_read_again(classifier_file: Path) -> None:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from onnxcam.explainer.targets.kind import HeadOutput, Vector
 from onnxcam.surgeon.analysis.anatomy import Scale
-from onnxcam.surgeon.analysis.queries import Follow
+from onnxcam.surgeon.analysis.follow import Follow
 from onnxcam.types import Note, NoteCode
 
 TENSORFLOW_BOXES = "detection_boxes"

@@ -16,7 +16,7 @@ from onnxcam.inputs.labels import find_class, several
 from onnxcam.limits import brief, is_whole
 from onnxcam.outputs.saliency import ScoredTarget
 from onnxcam.surgeon.analysis.anatomy import Kind, Logits
-from onnxcam.surgeon.graphs.score_gradient import PREDICTION
+from onnxcam.surgeon.graphs.tensor_names import PREDICTION
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ from onnxcam.explainer.targets.classes import class_index, is_rank
 from onnxcam.explainer.targets.kind import HeadOutput, literal
 from onnxcam.network.selection import Detections
 from onnxcam.outputs.saliency import ScoredTarget
-from onnxcam.surgeon.analysis.queries import Follow
+from onnxcam.surgeon.analysis.follow import Follow
 from onnxcam.types import Note, NoteCode
 
 TOLERANCE = 2e-2

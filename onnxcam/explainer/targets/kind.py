@@ -14,10 +14,10 @@ from onnxcam.network.scorer import probabilities
 from onnxcam.network.selection import Detections
 from onnxcam.outputs.saliency import ScoredTarget
 from onnxcam.surgeon.analysis.anatomy import Kind, Logits, Scale
-from onnxcam.surgeon.graphs import masked_score
+from onnxcam.surgeon.graphs import tensor_names
 from onnxcam.types import Placement
 
-TARGETS, REGIONS, REFERENCES = masked_score.TARGETS, masked_score.REGIONS, masked_score.REFERENCES
+TARGETS, REGIONS, REFERENCES = tensor_names.TARGETS, tensor_names.REGIONS, tensor_names.REFERENCES
 """The inputs of a scoring graph that targets feed."""
 
 Vector = npt.NDArray[np.float64]

@@ -14,8 +14,7 @@ import numpy.typing as npt
 from onnxcam.errors import ModelError
 from onnxcam.surgeon.analysis.cell_order import CellOrder, cell_order, layout_text
 from onnxcam.surgeon.analysis.factors import SPATIAL, Axes
-from onnxcam.surgeon.ir import Shape
-from onnxcam.types import Note
+from onnxcam.types import Note, Shape
 
 LARGEST = 2**31
 """Numbers in the feature tensor of one image; only a damaged file has more."""

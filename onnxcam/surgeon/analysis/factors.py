@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from onnxcam.surgeon.ir import Shape
+from onnxcam.types import Shape
 
 BATCH, CHANNEL, UNKNOWN = "N", "C", "?"
 SPATIAL = ("D", "H", "W")

@@ -13,8 +13,6 @@ from onnxcam.surgeon.ir import Model, Shape, Value, infer_shapes, shape_of
 
 DEPTH = "D"
 """The letter of depth, and of time."""
-DEFAULT_FRAMES = 8
-"""Frames of a network that takes any number of them."""
 
 
 def frames_of(entry: Entry | None, letters: str) -> Frames | None:

@@ -5,20 +5,22 @@ tells a picture without batch axis from signals, and frames from volumes. locate
 a model calls it too, to know how to load a picture.
 """
 
-import math
 from collections.abc import Sequence
 
 import onnx_ir
 
-from onnxcam.errors import ModelError, NoSpatialFeatures, OptionError, PresetError, near
+from onnxcam.errors import ModelError, NoSpatialFeatures, OptionError, near
 from onnxcam.surgeon.analysis.anatomy import Frames, ImageInput
 from onnxcam.surgeon.analysis.axes import GRIDS
 from onnxcam.surgeon.analysis.entry import Entry, channels_read, find_entry
 from onnxcam.surgeon.analysis.factors import BATCH, CHANNEL, SPATIAL
-from onnxcam.surgeon.analysis.frames import DEFAULT_FRAMES, DEPTH, batch_is_time, frames_of
+from onnxcam.surgeon.analysis.frames import DEPTH, batch_is_time, frames_of
+from onnxcam.surgeon.analysis.sides import DEFAULT_SIDE as DEFAULT_SIDE
+from onnxcam.surgeon.analysis.sides import LARGEST_INPUT as LARGEST_INPUT
+from onnxcam.surgeon.analysis.sides import resolve_size as resolve_size
+from onnxcam.surgeon.analysis.sides import size_notes as size_notes
 from onnxcam.surgeon.ir import NUMERIC, Model, Shape, Value, shape_of
 from onnxcam.surgeon.metadata import check_not_compiled
-from onnxcam.types import Note, NoteCode
 
 LARGEST_SIDE = 2**24
 """Size of an input's spatial axis, as of a long recording; only a damaged file has a larger one."""
@@ -33,11 +35,6 @@ OTHER_TYPES = tuple(onnx_ir.DataType[name] for name in "BFLOAT16 INT8 INT16 UINT
 TIME = "T"
 SHORTEST_SIDE, LONGEST_RATIO = 16, 4
 """The shorter side of a grey picture, and how much longer the other one can be, for a picture without channel axis."""
-
-DEFAULT_SIDE = 224
-"""Side of the image for a model that takes any size; signals and volumes have no usual size."""
-LARGEST_INPUT = 2**31
-"""Places (pixels, samples, voxels) of an input; a larger one has no address in an array."""
 
 
 def find_image(model: Model, layout: str | None = None, name: str | None = None) -> ImageInput:
@@ -229,41 +226,3 @@ def _layout_of_shape(shape: Shape) -> str:
     if shape[1] is None or shape[-1] is None:
         return final if shape[1] is None and shape[-1] is not None else first
     return first if shape[1] <= shape[-1] else final
-
-
-def resolve_size(image: ImageInput, size: Sequence[int] | None) -> tuple[int, ...]:
-    """The sides of the image, with the dynamic ones filled in from `size`; one number stands for all sides.
-
-    Raises PresetError where a fixed side differs, the number of sides is wrong, a size is needed and missing, or the
-    input would have more than LARGEST_INPUT places.
-    """
-    count = len(image.sides)
-    if size is None and count != 2 and image.frames is None and None in image.sides:
-        raise PresetError(
-            f"the model takes any size of {'signal' if count == 1 else 'volume'}; choose one with --size "
-            f"{'512' if count == 1 else '16x112x112'}"
-        )
-    requested = tuple(size or (DEFAULT_SIDE,))
-    requested = requested * min(count, 2 if image.frames is not None else 3) if len(requested) == 1 else requested
-    if image.frames is not None and len(requested) == 2:
-        requested = (image.sides[0] or DEFAULT_FRAMES, *requested)
-    shown = "x".join("?" if side is None else str(side) for side in image.sides)
-    refused = "x".join(map(str, requested))
-    if len(requested) != count:
-        raise PresetError(f"the model's input has {count} sides ({shown}), so it cannot take {refused}")
-    resolved = tuple(fixed or side for fixed, side in zip(image.sides, requested, strict=True))
-    if size is not None and resolved != requested:
-        raise PresetError(f"the model's input is {shown}, so it cannot take {refused}; leave the size out")
-    if math.prod(resolved) > LARGEST_INPUT:
-        raise PresetError(
-            f"size {refused} is too large: an input has at most {LARGEST_INPUT} places; give a smaller one"
-        )
-    return resolved
-
-
-def size_notes(image: ImageInput, size: Sequence[int] | None) -> tuple[Note, ...]:
-    """A note where the size of the image is assumed."""
-    if None in image.sides and size is None:
-        text = f"the model takes any size; {DEFAULT_SIDE}x{DEFAULT_SIDE} is assumed (--size to change)"
-        return (Note(NoteCode.SIZE_ASSUMED, text),)
-    return ()

@@ -10,46 +10,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from onnxcam.surgeon.analysis.affine_input import ROUNDING as ROUNDING
+from onnxcam.surgeon.analysis.affine_input import Normalisation as Normalisation
 from onnxcam.surgeon.analysis.anatomy import ImageInput
 from onnxcam.surgeon.analysis.folding import Numbers, folded
 from onnxcam.surgeon.ir import END, Model, Node, captured, find_value, integer, integers, is_standard
 
 ONE = "1"
 """The letter of an axis that a node added."""
-ROUNDING = 0.01
-"""Relative error of constants in half precision, and of means that are given with three digits."""
 UNEVEN = 0.25
 """Most that a picture of means may vary over space, as a share of its mean; more of it is no mean of pictures."""
-
-
-@dataclass(frozen=True)
-class Normalisation:
-    """The graph computes scale * x + offset of each channel before its first layer.
-
-    scale, offset: one number per channel that the layer takes. order: the input's channel that each of these is.
-    lowest, highest: of the input's numbers, what the graph's quantisation can hold; None where it does not quantise.
-    """
-
-    scale: tuple[float, ...]
-    offset: tuple[float, ...]
-    order: tuple[int, ...]
-    lowest: float | None = None
-    highest: float | None = None
-
-    @property
-    def is_identity(self) -> bool:
-        """Whether the layer takes the input's own numbers, in their order."""
-        return self.keeps_numbers and self.order == tuple(range(len(self.order)))
-
-    @property
-    def keeps_numbers(self) -> bool:
-        """Whether scale is 1 and offset 0."""
-        return bool(np.allclose(self.scale, 1, 0, 1e-6) and np.allclose(self.offset, 0, 0, 1e-6))
-
-    @property
-    def flips(self) -> bool:
-        """Whether the first of three channels is swapped with the last."""
-        return self.order == (2, 1, 0)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import math
 
 from onnxcam.errors import ModelError
 from onnxcam.surgeon.analysis.frontier import Geometry
-from onnxcam.surgeon.ir import NUMERIC, Shape, Value, shape_of
+from onnxcam.surgeon.ir import NUMERIC, Model, Shape, Value, shape_of
 
 LARGEST_OUTPUT = 2**26
 """Numbers of an output for one image; a larger output cannot be scored."""
@@ -80,3 +80,16 @@ def check_size(value: Value, shape: tuple[int, ...]) -> None:
 def shown(outputs: list[Value], geometry: Geometry) -> str:
     """The outputs with their shapes, for a message."""
     return ", ".join(f"{v.name} {list(dims(v, geometry))}" for v in outputs)
+
+
+def may_classify(model: Model) -> bool:
+    """Whether an output may be a class vector, whose pictures are usually cropped.
+
+    Pictures of detectors, segmenters and readers of text are not: what lies at the side counts as well.
+    """
+    if any(node.op_type in ("NonMaxSuppression", "RoiAlign") for node in model.graph):
+        return False
+    shapes = [shape_of(value) for value in model.graph.outputs]
+    if any(shape is not None and len(shape) == 3 and shape[-1] == 4 for shape in shapes):
+        return False
+    return any(shape is None or sum(d != 1 for d in shape[1:]) <= 1 for shape in shapes)

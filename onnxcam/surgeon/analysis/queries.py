@@ -7,25 +7,14 @@ by its cell, which TopK names.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 
 import onnx_ir
 
+from onnxcam.surgeon.analysis.follow import Follow as Follow
 from onnxcam.surgeon.analysis.selection import Tracer
 from onnxcam.surgeon.ir import Node, Value, ancestors, constant
 
 INDEXED = frozenset({"Gather", "GatherElements", "GatherND"})
-
-
-class Follow(StrEnum):
-    """How a row of the table is followed through masked images."""
-
-    ROW = "row"
-    """It is the same place in every image."""
-    CELL = "cell"
-    """By the cell of the encoder that its query was chosen from."""
-    BEST = "best"
-    """Not at all: the best row of each class is taken."""
 
 
 @dataclass(frozen=True)

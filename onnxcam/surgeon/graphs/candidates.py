@@ -31,13 +31,14 @@ from onnxcam.surgeon.analysis.queries import Follow, Followed, followed_by
 from onnxcam.surgeon.analysis.selection import SIDES, Candidates, Tracer, find_candidates, find_queries
 from onnxcam.surgeon.builder import Builder, publish
 from onnxcam.surgeon.graphs.places import PlacesMoved
+from onnxcam.surgeon.graphs.tensor_names import ADDED as ADDED
+from onnxcam.surgeon.graphs.tensor_names import BOXES as BOXES
+from onnxcam.surgeon.graphs.tensor_names import CELLS as CELLS
+from onnxcam.surgeon.graphs.tensor_names import LABELS as LABELS
+from onnxcam.surgeon.graphs.tensor_names import PLACES as PLACES
+from onnxcam.surgeon.graphs.tensor_names import SCORES as SCORES
 from onnxcam.surgeon.ir import Model, Shapes, Value, ancestors, edit, tidy
 
-PLACES, SCORES, BOXES, LABELS = "onnxcam/places", "onnxcam/scores", "onnxcam/boxes", "onnxcam/labels"
-ADDED = "onnxcam/selection"
-"""Begins the names of the nodes that are added to the model."""
-CELLS = "onnxcam/cells"
-"""(N,queries): the cell of each query, where queries are followed by it."""
 ABSENT = -20.0
 """The logit of a cell without a query: a probability of 2e-9."""
 INT64, FLOAT = onnx_ir.DataType.INT64, onnx_ir.DataType.FLOAT

@@ -11,9 +11,9 @@ import onnx_ir
 from onnxcam.resampling import LARGEST_MATRIX
 from onnxcam.surgeon.builder import Builder, empty_model, publish
 from onnxcam.surgeon.graphs.masked_score import upsampled
+from onnxcam.surgeon.graphs.tensor_names import MAP as MAP
+from onnxcam.surgeon.graphs.tensor_names import RAW as RAW
 from onnxcam.surgeon.ir import Model, Value, new_input
-
-RAW, MAP = "onnxcam/raw", "onnxcam/map"
 
 
 def finishing_model(grid: tuple[int, ...], size: tuple[int, ...], *, coarse: bool) -> Model:

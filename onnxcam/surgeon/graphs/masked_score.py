@@ -21,22 +21,24 @@ from onnxcam.errors import UnknownLayer
 from onnxcam.resampling import LARGEST_MATRIX, bilinear_matrix, is_small, neighbours
 from onnxcam.surgeon.analysis.anatomy import Anatomy, ImageInput
 from onnxcam.surgeon.builder import Builder, publish
-from onnxcam.surgeon.graphs.score_heads import LOGIT as LOGIT
-from onnxcam.surgeon.graphs.score_heads import LOGITS as LOGITS
-from onnxcam.surgeon.graphs.score_heads import PROBABILITY as PROBABILITY
-from onnxcam.surgeon.graphs.score_heads import REFERENCES as REFERENCES
-from onnxcam.surgeon.graphs.score_heads import REGIONS as REGIONS
-from onnxcam.surgeon.graphs.score_heads import TARGETS as TARGETS
 from onnxcam.surgeon.graphs.score_heads import add_score_head
+from onnxcam.surgeon.graphs.tensor_names import FEATURES as FEATURES
+from onnxcam.surgeon.graphs.tensor_names import FILL as FILL
+from onnxcam.surgeon.graphs.tensor_names import IMAGE as IMAGE
+from onnxcam.surgeon.graphs.tensor_names import LOGIT as LOGIT
+from onnxcam.surgeon.graphs.tensor_names import LOGITS as LOGITS
+from onnxcam.surgeon.graphs.tensor_names import MAPS as MAPS
+from onnxcam.surgeon.graphs.tensor_names import PROBABILITY as PROBABILITY
+from onnxcam.surgeon.graphs.tensor_names import REFERENCES as REFERENCES
+from onnxcam.surgeon.graphs.tensor_names import REGIONS as REGIONS
+from onnxcam.surgeon.graphs.tensor_names import TARGETS as TARGETS
 from onnxcam.surgeon.ir import Model, Value, edit, find_value, new_input, tidy
 from onnxcam.surgeon.passes.quantised import dequantise
+from onnxcam.types import FEATURE_MASKS as FEATURE_MASKS
 from onnxcam.types import MaskForm
 
-FEATURE_MASKS = MaskForm()
-"""The form of masks that are feature maps: on the feature grid, normalised in the graph."""
 BYTES = {onnx_ir.DataType.UINT8: (0, 255), onnx_ir.DataType.INT8: (-128, 127)}
 """The range of the element types of one byte."""
-IMAGE, MAPS, FILL, FEATURES = "onnxcam/image", "onnxcam/maps", "onnxcam/fill", "onnxcam/features"
 
 
 def scoring_model(

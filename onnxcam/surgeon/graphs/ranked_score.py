@@ -28,9 +28,10 @@ from onnxcam.surgeon.graphs.masked_score import (
     tensor_named,
 )
 from onnxcam.surgeon.graphs.score_heads import add_score_head
+from onnxcam.surgeon.graphs.tensor_names import FROM as FROM
+from onnxcam.surgeon.graphs.tensor_names import RANK as RANK
+from onnxcam.surgeon.graphs.tensor_names import TO as TO
 from onnxcam.surgeon.ir import Model, edit, new_input, tidy
-
-RANK, FROM, TO = "onnxcam/rank", "onnxcam/from", "onnxcam/to"
 
 
 def ranked_model(

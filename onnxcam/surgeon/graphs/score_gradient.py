@@ -11,7 +11,6 @@ target below zero stand for the predicted class, so that one run gives a picture
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
@@ -20,32 +19,20 @@ import onnx_ir
 from onnxcam.errors import MissingGradient
 from onnxcam.limits import SAFE, Limits
 from onnxcam.surgeon import ir
-from onnxcam.surgeon.analysis.anatomy import Anatomy
 from onnxcam.surgeon.analysis.tracing import Trace
 from onnxcam.surgeon.autodiff.driver import MissingRule, complaint, gradients, missing_rules
 from onnxcam.surgeon.autodiff.rules.registry import Ops, Rule
 from onnxcam.surgeon.builder import Builder, publish
-from onnxcam.surgeon.graphs.masked_score import IMAGE, LOGITS, MAPS, TARGETS, rewire, tensor_named
+from onnxcam.surgeon.graphs.masked_score import LOGITS, TARGETS, rewire, tensor_named
+from onnxcam.surgeon.graphs.tensor_names import CHOSEN as CHOSEN
+from onnxcam.surgeon.graphs.tensor_names import GRADIENT as GRADIENT
+from onnxcam.surgeon.graphs.tensor_names import PREDICTION as PREDICTION
+from onnxcam.surgeon.graphs.tensor_names import SCORE as SCORE
+from onnxcam.surgeon.graphs.tensor_names import Wrt as Wrt
+from onnxcam.surgeon.graphs.tensor_names import wrt_tensor as wrt_tensor
 from onnxcam.surgeon.ir import Model, Value, edit
 from onnxcam.surgeon.passes.opset import decompose_operators, raise_opset
 from onnxcam.types import Arrays
-
-SCORE, GRADIENT, CHOSEN = "onnxcam/score", "onnxcam/gradient", "onnxcam/chosen"
-PREDICTION = -1
-"""The target that with_prediction() makes the predicted class."""
-
-
-class Wrt(StrEnum):
-    """The tensor that the score is differentiated with respect to."""
-
-    MAPS = "maps"
-    FEATURES = "features"
-    IMAGE = "image"
-
-
-def wrt_tensor(wrt: Wrt, anatomy: Anatomy) -> str:
-    """The name of that tensor in the scoring graph."""
-    return {Wrt.MAPS: MAPS, Wrt.IMAGE: IMAGE, Wrt.FEATURES: anatomy.features.tensor}[wrt]
 
 
 def make_differentiable(scoring: Model, score: str, wrt: str) -> Model:

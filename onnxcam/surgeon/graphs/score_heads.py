@@ -20,10 +20,9 @@ import onnx_ir
 
 from onnxcam.surgeon.analysis.anatomy import Kind, Logits
 from onnxcam.surgeon.builder import Builder
+from onnxcam.surgeon.graphs.tensor_names import LOGIT, LOGITS, PROBABILITY, REFERENCES, REGIONS, TARGETS
 from onnxcam.surgeon.ir import Model, Value, new_input
 
-TARGETS, REGIONS, REFERENCES = "onnxcam/targets", "onnxcam/regions", "onnxcam/references"
-LOGITS, LOGIT, PROBABILITY = "onnxcam/logits", "onnxcam/logit", "onnxcam/probability"
 TINY = 1e-30
 
 

@@ -12,10 +12,9 @@ from onnxcam.surgeon.analysis.anatomy import Anatomy
 from onnxcam.surgeon.builder import Builder, publish
 from onnxcam.surgeon.graphs import masked_score
 from onnxcam.surgeon.graphs.score_heads import add_score_head
+from onnxcam.surgeon.graphs.tensor_names import TAIL_FEATURES as TAIL_FEATURES
 from onnxcam.surgeon.ir import Model, edit, find_value, new_input, recorded_type, tidy
 from onnxcam.surgeon.passes.quantised import scale_of
-
-TAIL_FEATURES = "onnxcam/given_features"
 
 
 def tail_model(

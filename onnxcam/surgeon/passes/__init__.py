@@ -17,5 +17,5 @@ do its work.
     mixed_precision.py   convert_to_mixed_precision: float16 where it is safe, for fast devices
 
 quantised.py is no pass: its functions tell whether a tensor is quantised and give it back as real numbers.
-preparation.py, network/opening.py and network/gradients.py call the passes, in the order that they need.
+preparation.py, network/first_opening.py and network/gradient_graphs.py call the passes, in the order that they need.
 """

@@ -1,6 +1,6 @@
 """Passes that convert a graph's numbers to float32; what the model computes changes by rounding only.
 
-network/gradients.py applies convert_to_single_precision() before a gradient is built: gradients underflow in half
+network/gradient_graphs.py applies convert_to_single_precision() before a gradient is built: gradients underflow in half
 precision, and integer tensors (an image of bytes) have no gradient. preparation.py applies convert_to_float32() to a
 model in a type whose layers onnxruntime's CPU lacks.
 """

@@ -15,7 +15,8 @@ from gradient_parts.timing import Case, samples
 from onnxcam.engine.session import Session
 from onnxcam.explainer.explainer import opened_model
 from onnxcam.inputs.bundled import model, pictures
-from onnxcam.network.gradients import ANSWER, noise_feeds, step_graph
+from onnxcam.network.gradient_graphs import noise_feeds, step_graph
+from onnxcam.network.gradients import ANSWER
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.graphs.masked_score import IMAGE, MAPS
 from onnxcam.surgeon.graphs.score_gradient import GRADIENT, SCORE, Wrt, with_prediction

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from results import saliency
 
 from onnxcam.explainer.isolated_process import Answer
-from onnxcam.explainer.plain_data import LARGEST_TEXT, DamagedData, packed, unpacked
 from onnxcam.inputs.presets import Preset
+from onnxcam.network.plain_data import LARGEST_TEXT, DamagedData, packed, unpacked
 from onnxcam.outputs.saliency import Saliency
 from onnxcam.types import Note, NoteCode
 

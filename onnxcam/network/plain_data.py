@@ -1,4 +1,4 @@
-"""Results as JSON and arrays, and back: what an isolated process sends, which is never unpickled.
+"""Values as JSON and arrays, and back: what an isolated process sends and what a stored opening holds, never pickled.
 
 The process has run a stranger's model. So what it sends is read by the types of the dataclasses that are expected:
 numbers, texts, enumerations, arrays of numbers. Anything else is refused.
