@@ -20,13 +20,13 @@ def answer_lines(picture: str, answers: "Sequence[ScoredTarget]") -> list[str]:
         label = f"  {one.label}" if one.label is not None else ""
         box = f"  at {', '.join(f'{side:.1f}' for side in one.box)}" if one.box is not None else ""
         number = one.class_index if one.class_index is not None else one.index
-        lines.append(f"  {rank:>2}  {_value(one):>8}  {number:>5}{label}{box}")
+        lines.append(f"  {rank:>2}  {value_text(one):>8}  {number:>5}{label}{box}")
     return lines
 
 
 def short_answers(answers: "Sequence[ScoredTarget]") -> str:
     """The answers in a row: espresso 0.9569; cup 0.0123"""
-    return "; ".join(f"{one.name} {_value(one)}" for one in answers)
+    return "; ".join(f"{one.name} {value_text(one)}" for one in answers)
 
 
 def answers_json(answers: "Sequence[ScoredTarget]") -> list[dict[str, Any]]:
@@ -42,7 +42,7 @@ def answers_json(answers: "Sequence[ScoredTarget]") -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _value(one: "ScoredTarget") -> str:
-    """Four decimals, unless they would all be zero."""
+def value_text(one: "ScoredTarget") -> str:
+    """Its probability, of an element the number: four decimals, unless they would all be zero."""
     number = one.probability
     return f"{number:.4f}" if number == 0 or abs(number) >= 1e-4 else f"{number:.1e}"

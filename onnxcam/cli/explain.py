@@ -31,7 +31,7 @@ from onnxcam.cli.progress import ProgressBar, progress_bar
 from onnxcam.cli.resume import Inputs, contents_of, inputs_of
 from onnxcam.cli.several_inputs import by_input
 from onnxcam.cli.stopping import Stop, stoppable
-from onnxcam.cli.summary import Show, printer
+from onnxcam.cli.summary import Show, Shows, printer
 from onnxcam.cli.watched_folder import OwnFiles
 from onnxcam.errors import OnnxCamError, OutputError, PictureError
 
@@ -81,13 +81,13 @@ def explain_pictures(args: ExplainArgs) -> None:
         watch_folder(args)
         return
     calls = by_input(args)
-    with printer(json=args.json, quiet=args.quiet) as show:
-        for tally in [_explain(one, show, name) for one, name in calls]:
+    with printer(json=args.json, quiet=args.quiet) as shows:
+        for tally in [_explain(one, shows, name) for one, name in calls]:
             if tally.failures:
                 raise SkippedPictures(tally)
 
 
-def _explain(args: ExplainArgs, show: Show, input_name: str) -> Tally:
+def _explain(args: ExplainArgs, shows: Shows, input_name: str) -> Tally:
     """Explains the pictures of one input of the model, whose name files bear if there are several inputs."""
     begun = time.monotonic()
     contents = contents_of(args)
@@ -110,6 +110,7 @@ def _explain(args: ExplainArgs, show: Show, input_name: str) -> Tally:
                 raise _last(error, image, job.tally)
             job.tally.failures.append(named(error, image))
 
+        show = shows.several if job.is_several else shows.single
         explain_images(images, job, Opened(explainer, inputs, stop), bar, show, failed)
     _close(job, args, time.monotonic() - begun)
     return job.tally
@@ -182,6 +183,11 @@ class Job:
     answers: int = 0
     replaced: set[Path] = field(default_factory=set)
     own: OwnFiles | None = None
+
+    @property
+    def is_several(self) -> bool:
+        """Whether a folder or several pictures were named."""
+        return self.has_folders or self.tally.pictures > 1
 
     def check(self, explainer: "Explainer") -> None:
         """Raises OnnxCamError for a class that the model has not, so that it is said once."""
@@ -292,8 +298,11 @@ def _signed(result: "PictureResult", inputs_sha256: str | None) -> "PictureResul
 
 
 def _close(job: Job, args: ExplainArgs, seconds: float) -> None:
-    """Says how much was done, of folders, and where files were there before; on standard error beside --json."""
-    if args.quiet or not (job.has_folders or job.tally.complete or job.tally.replaced):
+    """Says how much was done, of several pictures, and where files were there before.
+
+    Beside --json it is on standard error, and only where files were there.
+    """
+    if args.quiet or not (job.is_several or job.tally.complete or job.tally.replaced):
         return
     line = closing_line(job.tally, len(job.tally.failures), seconds, args.files.out)
     if not args.json:

@@ -155,6 +155,11 @@ def show_logs(verbosity: int) -> None:
         logger.setLevel(logging.INFO if verbosity == 1 else logging.DEBUG)
 
 
+def shows_logs() -> bool:
+    """Whether -v asks for more than what is printed by default."""
+    return any(isinstance(one, _Lines) for one in logging.getLogger("onnxcam").handlers)
+
+
 def print_drawn(parts: "Iterable[RenderableType]") -> None:
     """Prints what rich draws on standard output, in the width of the terminal, in colours where it takes them.
 

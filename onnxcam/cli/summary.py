@@ -3,11 +3,12 @@
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnxcam.cli.answers import answers_json, short_answers
-from onnxcam.cli.printing import json_list, print_lines, wrapped, wrapped_lines
+from onnxcam.cli.printing import json_list, print_lines, shows_logs, wrapped, wrapped_lines
 
 if TYPE_CHECKING:
     from onnxcam.metrics.measurement import Measurement
@@ -31,20 +32,54 @@ Show = Callable[
 """Called with the maps of a picture, the files and the metrics of each map, and the model's best answers."""
 
 
+@dataclass(frozen=True)
+class Shows:
+    """How a picture is shown that is the only one of its call, and how each of several is."""
+
+    single: Show
+    several: Show
+
+
 @contextmanager
-def printer(*, json: bool, quiet: bool) -> Iterator[Show]:
-    """Prints each picture's explanations as they come: records in a JSON list, or a summary, or nothing."""
+def printer(*, json: bool, quiet: bool) -> Iterator[Shows]:
+    """Prints each picture's explanations as they come: records in a JSON list, or words, or nothing.
+
+    Words are a summary of a single picture, and a line of each of several, unless -v asks for the summary of each.
+    """
     if json:
         with json_list() as add:
-            yield show_records(add)
+            show = show_records(add)
+            yield Shows(show, show)
     elif quiet:
-        yield lambda saliencies, files, metrics, answers: None
+        yield Shows(_show_nothing, _show_nothing)
     else:
-        yield lambda saliencies, files, metrics, answers: print_lines(
-            line
-            for number, (one, paths, measured) in enumerate(zip(saliencies, files, metrics, strict=True))
-            for line in summary(one, [*map(str, paths.values())], measured, answers if number == 0 else ())
-        )
+        yield Shows(show_summary, show_summary if shows_logs() else show_lines())
+
+
+def show_summary(
+    saliencies: "Sequence[Saliency]",
+    files: Sequence[Mapping[str, Path]],
+    metrics: "Sequence[Mapping[str, Measurement]]",
+    answers: "Sequence[ScoredTarget]",
+) -> None:
+    """Shows all that is known of each map."""
+    print_lines(
+        line
+        for number, (one, paths, measured) in enumerate(zip(saliencies, files, metrics, strict=True))
+        for line in summary(one, [*map(str, paths.values())], measured, answers if number == 0 else ())
+    )
+
+
+def show_lines() -> Show:
+    """Shows a line of each picture, and every note once."""
+    from onnxcam.cli.picture_lines import PictureLines
+
+    lines = PictureLines()
+    return lambda saliencies, files, metrics, answers: print_lines(lines.of(saliencies, files, metrics))
+
+
+def _show_nothing(*_: object) -> None:
+    pass
 
 
 def show_records(add: Callable[[Sequence[Mapping[str, Any]]], None]) -> Show:

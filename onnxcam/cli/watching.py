@@ -155,8 +155,8 @@ class _Watch:
 def _shown(args: ExplainArgs) -> Iterator[tuple[Show, Refuse]]:
     """How explanations and errors of pictures are printed: with --json a record a line, so that a pipe can be read."""
     if not args.json:
-        with printer(json=False, quiet=args.quiet) as show:
-            yield show, lambda image, error: print_note(f"skipped {error}")
+        with printer(json=False, quiet=args.quiet) as shows:
+            yield shows.several, lambda image, error: print_note(f"skipped {error}")
         return
     with json_lines() as add:
 

@@ -1,6 +1,8 @@
 """`onnxcam explain` of folders: sub-folders, patterns in quotes, and runs that go on where one stopped."""
 
+import json
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path, PurePath
@@ -10,16 +12,19 @@ import numpy as np
 import onnx
 import pytest
 from command import files, write_photos
+from results import saliency
 from typer.testing import CliRunner
 
 from onnxcam.cli.command_options import ExplainArgs
 from onnxcam.cli.main import app
 from onnxcam.cli.options import MethodArgs
+from onnxcam.cli.picture_lines import PictureLines
 from onnxcam.cli.pictures import list_pictures, picture_tree
 from onnxcam.cli.resume import contents_of
 from onnxcam.errors import OnnxCamError, OptionError, OutputError, PictureError, TargetError
 from onnxcam.explainer import prefetch
 from onnxcam.inputs.patterns import matching
+from onnxcam.types import Note, NoteCode
 
 NAMES = ("top.png", "cat/1.png", "cat/2.png", "dog/1.png", "dog/small/1.png")
 
@@ -53,6 +58,63 @@ def test_recursive_keeps_the_sub_folders_so_that_equal_names_stay_apart(photos: 
     first, seconds, where = lines[-1].split(", ")
     assert (first, where) == ("5 pictures", "maps/")
     assert float(seconds.removesuffix(" s")) > 0
+
+
+LINE = r"photos/{0}\.png -> maps/{0}\.grad-cam\.png \(class \d 0\.\d{{4}}{1}\)"
+
+
+def test_a_folder_prints_a_line_of_each_picture_every_note_once_and_how_much_was_done(photos: Path) -> None:
+    shutil.copy("photos/cat/1.png", "photos/one.png")
+    first, note, second, last = explained("photos", "-o", "maps/", "--metrics", "sparseness")
+    assert re.fullmatch(LINE.format("one", r", sparseness 0\.\d{4}"), first)
+    assert note == "  note          preprocessing assumed: imagenet; if that is wrong, so is the map: --preset"
+    assert re.fullmatch(LINE.format("top", r", sparseness 0\.\d{4}"), second)
+    assert re.fullmatch(r"2 pictures, \d+\.\d s, maps/", last)
+    (record, other) = json.loads("\n".join(explained("photos", "-o", "other/", "--json")))
+    assert first.split("(")[1].startswith(f"class {record['target']['index']} {record['target']['probability']:.4f},")
+    assert other["notes"] == record["notes"], "JSON keeps all"
+
+
+def test_several_pictures_are_lines_too_and_a_single_one_keeps_its_summary(photos: Path) -> None:
+    pictures = ["photos/top.png", "photos/cat/1.png"]
+    assert [line[:6] for line in explained(*pictures, "--preset", "raw", "-o", "maps/")] == [
+        "photos",
+        "photos",
+        "2 pict",
+    ]
+    lines = explained(*pictures, "--preset", "raw", "-o", "maps/", "-v")
+    assert [line.split()[0] for line in lines].count("layer") == 2, "the whole summary of each with -v"
+    assert lines[-1].startswith("2 pictures, ")
+    single = explained(pictures[0], "--preset", "raw", "-o", "maps/")
+    assert single[0] == "photos/top.png -> maps/top.grad-cam.png"
+    assert "  layer         " in "\n".join(single)
+    assert "1 picture" not in single[-1]
+
+
+def test_targets_of_a_picture_share_its_line_and_a_repeated_note_is_a_code(photos: Path) -> None:
+    words = ["photos/top.png", "photos/cat/1.png", "--target", "1", "--target", "2", "--preset", "raw", "-o", "maps/"]
+    lines = explained(*words)
+    first, second = (line for line in lines if " -> " in line)
+    assert first.startswith("photos/top.png -> maps/top.1.grad-cam.png, maps/top.2.grad-cam.png (class 1 ")
+    assert "; class 2 " in first
+    assert second.startswith("photos/cat/1.png -> maps/1.1.grad-cam.png, maps/1.2.grad-cam.png (class 1 ")
+    assert second.endswith("; low-score; nothing-positive)"), "the model gives these classes little, of both pictures"
+    assert sum("the model gives class 1 only <0.1%" in line for line in lines) == 1
+
+
+def test_a_note_is_said_once_and_named_by_its_code_on_the_lines_of_other_pictures() -> None:
+    looped, low, lower = Note(NoteCode.LOOPED, "one"), Note(NoteCode.LOW_SCORE, "1 %"), Note(NoteCode.LOW_SCORE, "2 %")
+    lines = PictureLines()
+    said = [
+        [*lines.of([saliency(image=f"{i}.jpg", notes=notes)], [{"png": Path(f"{i}.png")}], [{}])]
+        for i, notes in enumerate([(looped,), (looped, low), (lower, looped), (looped,)])
+    ]
+    assert said == [
+        ["0.jpg -> 0.png (tabby 0.2500)", "  note          one"],
+        ["1.jpg -> 1.png (tabby 0.2500)", "  note          1 %"],
+        ["2.jpg -> 2.png (tabby 0.2500; low-score)"],
+        ["3.jpg -> 3.png (tabby 0.2500)"],
+    ]
 
 
 def test_what_a_run_wrote_below_the_folder_is_not_explained_by_the_next(photos: Path) -> None:
@@ -263,7 +325,7 @@ def test_another_version_of_onnxcam_is_not_taken_for_done(photos: Path, monkeypa
 
 def test_resume_says_what_it_left_out_and_what_it_replaced(photos: Path) -> None:
     words = ["photos/top.png", "photos/cat/1.png", "-o", "maps/"]
-    assert "pictures" not in explained(*words)[-1], "pictures alone need no closing line"
+    assert explained(*words)[-1].startswith("2 pictures, ")
     (line,) = explained(*words, "--resume")
     assert line.startswith("0 pictures, 2 complete before, ")
     done = CliRunner().invoke(app, ["explain", "tiny.onnx", "-m", "grad-cam", *words, "--resume", "--json"])
