@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from onnxcam.cli.main import app
 from onnxcam.cli.overwriting import without_places
 from onnxcam.errors import OnnxCamError, OutputError
-from onnxcam.outputs.completeness import is_written_map
+from onnxcam.outputs.completeness import is_written_map, made_of
 
 LABELS = "ant\nbee\ncat\ndog\nelk\n"
 
@@ -203,9 +203,12 @@ def test_other_content_under_the_same_name_is_another_call(folder: Path, command
 
 def test_where_and_how_fast_it_runs_and_where_the_files_lie_make_no_other_call(folder: Path) -> None:
     call("compare", "tiny.onnx", "photos", "-m", "cam", "-o", "x.png", "-q")
+    before = made_of([{"png": Path("x.png")}])
     os.rename("photos", "moved")
     words = ["--threads", "1", "--batch", "2", "--timeout", "60", "--json"]
     call("compare", str(folder / "tiny.onnx"), "moved", "-m", "cam", "-o", str(folder / "x.png"), *words)
+    assert made_of([{"png": Path("x.png")}]) == before
+    assert before[0].inputs_sha256 is not None
 
 
 def test_a_figure_is_known_as_what_a_command_wrote(folder: Path) -> None:

@@ -22,14 +22,17 @@ def test_a_late_block_is_stopped_and_a_quick_one_is_not() -> None:
 
 def test_a_shorter_deadline_is_kept_while_a_longer_one_waits() -> None:
     stopped = threading.Event()
-    with Deadline(600, lambda: None), Deadline(0.02, stopped.set):
+    with Deadline(600, lambda: None) as long, Deadline(0.02, stopped.set) as short:
         assert stopped.wait(10)
+    assert (long.passed, short.passed) == (False, True)
 
 
 def test_no_deadline_starts_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading, "Thread", lambda **_: pytest.fail("a thread was started"))
-    with Deadline(None, lambda: None):
+    endless = Deadline(None, lambda: pytest.fail("stopped"))
+    with endless:
         pass
+    assert not endless.passed
 
 
 def test_many_deadlines_share_one_thread_which_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
