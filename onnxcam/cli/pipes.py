@@ -60,6 +60,8 @@ def piped(words: Sequence[str]) -> Iterator[list[str]]:
 def _check_output(words: Sequence[str]) -> None:
     if wants_json(words):
         raise OptionError("--json and -o - both write to standard output; leave one out, or give -o a file")
+    if "--watch" in words:
+        raise OptionError("-o - writes one file, and --watch those of many pictures; give -o a folder, which ends in /")
     if sys.stdout.isatty():
         raise OptionError("standard output is a terminal, and -o - writes a file's bytes; add > FILE, or give -o FILE")
 

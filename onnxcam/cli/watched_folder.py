@@ -61,6 +61,10 @@ class OwnFiles:
         if len(self._left) > MOST_OWN:
             del self._left[next(iter(self._left))]
 
+    def paths(self, image: Path) -> set[Path]:
+        """The files that the run wrote of this picture; none where it wrote none."""
+        return {*self._left.get(image, {})}
+
     def are_all(self, image: Path, paths: Iterable[Path]) -> bool:
         """Whether those of the paths that are there are files that the run wrote of this picture, as it left them."""
         left = self._left.get(image, {})

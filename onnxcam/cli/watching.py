@@ -125,7 +125,8 @@ class _Watch:
     def _planned(self, images: Sequence[Path]) -> Mapping[Path, list[dict[str, Path]]]:
         """The files of pictures, which a picture of the same name and another ending changes.
 
-        A picture whose files cannot be written is refused.
+        What the run wrote of a picture before the other came keeps its name. A picture whose files cannot be written is
+        refused.
         """
         from onnxcam.outputs.atomic import check_writable
 
@@ -139,7 +140,15 @@ class _Watch:
                 return {image: files for one in images for image, files in self._planned([one]).items()}
             self._failed(images[0], error)
             return {}
-        return dict(zip(listed, plan, strict=False))
+        return {image: self._as_written(image, files) for image, files in zip(images, plan, strict=True)}
+
+    def _as_written(self, image: Path, files: list[dict[str, Path]]) -> list[dict[str, Path]]:
+        """The files of a picture, or those that the run wrote of it while no other had its name."""
+        written = self.job.own.paths(image) if self.job.own is not None else set()
+        if not written or written == {path for one in files for path in one.values()}:
+            return files
+        (alone,) = self.job.names.beside_others([image], [self.folder.within(image)], self.opened.explainer)
+        return alone if written == {path for one in alone for path in one.values()} else files
 
     def _failed(self, image: Path, error: OnnxCamError) -> None:
         """Names a picture that cannot be explained; what cannot be read is tried a second time before."""

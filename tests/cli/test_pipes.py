@@ -71,6 +71,7 @@ def test_without_o_the_files_are_named_by_stdin(folder: Path, tmp_path: Path) ->
         (["explain", "tiny.onnx", "-"], b"", "standard input (-) is empty (0 bytes)"),
         (["explain", "-", "-"], b"x", "it is named twice"),
         (["explain", "tiny.onnx", "a.png", "-o", "-", "--json"], b"", "both write to standard output"),
+        (["explain", "tiny.onnx", ".", "--watch", "-o", "-"], b"", "--watch those of many pictures; give -o a folder"),
         pytest.param(
             ["explain", "tiny.onnx", "a.png", "-o", "-", "--target", "top2", *METHOD],
             b"",
