@@ -130,6 +130,8 @@ class NoteCode(StrEnum):
     """A detector's box lies wholly outside of the picture, so it is not drawn."""
     PROTOTYPES = "prototypes"
     """A map of classes is probably one of mask prototypes, which a detector's boxes combine."""
+    CLASSES_ALIKE = "classes-alike"
+    """The model gives every class the same score."""
     LOW_SCORE = "low-score"
     """The model gives what is explained a low probability: it hardly sees it."""
     OTHER_SCALES = "other-scales"

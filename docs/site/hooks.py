@@ -49,7 +49,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, f"reference/{name}.md", content=page.markdown()))
     for repository, site in OUTSIDE.items():
         path = ROOT / repository
-        content = notebook_page(path) if path.suffix == ".ipynb" else path.read_text()
+        content = notebook_page(path) if path.suffix == ".ipynb" else path.read_text("utf-8")
         files.append(File.generated(config, site, content=content))
     return files
 

@@ -324,18 +324,22 @@ def parse_engine(args: EngineArgs) -> "EngineOptions":
 def parse_provider_words(args: EngineArgs) -> "list[ProviderSpec]":
     """The providers, each with its --provider-option.
 
-    Without a provider's name before it (cuda.device_id=1), an option is of the only provider besides the CPU. Raises
-    OptionError for an option that is of none of the providers, or given twice.
+    Without a provider's name before it (cuda.device_id=1), an option is of the only provider besides the CPU. Names are
+    the same in capitals and in onnxruntime's own form. Raises OptionError for an option that is of none of the
+    providers, or given twice.
     """
     from onnxcam.engine.providers import PROVIDERS
 
     names = parse_list(args.providers, "providers")
     options: dict[str, dict[str, str]] = {name: {} for name in names}
+    by_full = {PROVIDERS.get(name.lower(), name).lower(): name for name in names}
     devices = [name for name in names if PROVIDERS.get(name.lower(), name) != PROVIDERS["cpu"]] or names
     for text in args.provider_option or ():
         key, equals, value = text.partition("=")
         prefix, dot, rest = key.partition(".")
-        name, key = (prefix, rest) if dot else (devices[0], key)
+        name, key = (
+            (by_full.get(PROVIDERS.get(prefix.lower(), prefix).lower(), prefix), rest) if dot else (devices[0], key)
+        )
         if not (equals and key.strip()):
             raise OptionError(f"--provider-option {text!r} is no option and value, such as device_id=1")
         if name not in options:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from onnxcam.outputs.saliency import Saliency
 
 OF_ONE_PICTURE = {
-    NoteCode.BOX_OUTSIDE, NoteCode.BUDGET_ENDED, NoteCode.COMPLETENESS, NoteCode.ERROR_UNKNOWN, NoteCode.FIRST_FRAME,
+    NoteCode.BOX_OUTSIDE, NoteCode.BUDGET_ENDED, NoteCode.CLASSES_ALIKE, NoteCode.COMPLETENESS, NoteCode.ERROR_UNKNOWN,
+    NoteCode.FIRST_FRAME,
     NoteCode.FRAMES_CHOSEN, NoteCode.FRAMES_CUT, NoteCode.LOW_SCORE, NoteCode.NARROW_RANGE, NoteCode.NOTHING_POSITIVE,
     NoteCode.READ_REDUCED, NoteCode.SCORES_ALIKE, NoteCode.SEARCH_BROKE, NoteCode.TRANSPARENT, NoteCode.TURNED,
     NoteCode.VALUE_RANGE, NoteCode.WHOLE_NUMBERS, NoteCode.WINDOW_ASSUMED,

@@ -1,5 +1,6 @@
 """`onnxcam predict`: the model's own best answers for each picture, without a map."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,10 +41,13 @@ def predict(args: PredictArgs) -> None:
             with json_list() as add:
                 for image in images:
                     answers = _answers(explainer, image, args.top)
+                    _say_what_is_tied(image, answers)
                     add([{"image": str(image), "preset": preset, "answers": answers_json(answers)}])
         else:
             for image in images:
-                print_lines(answer_lines(str(image), _answers(explainer, image, args.top)))
+                answers = _answers(explainer, image, args.top)
+                print_lines(answer_lines(str(image), answers))
+                _say_what_is_tied(image, answers)
 
 
 def _say_what_is_assumed(explainer: "Explainer") -> None:
@@ -53,6 +57,15 @@ def _say_what_is_assumed(explainer: "Explainer") -> None:
     if explainer.preset_origin.source is Source.ASSUMED:
         name = explainer.preset.name
         print_note(f"preprocessing assumed: {name}; if that is wrong, so are the answers: --preset")
+
+
+def _say_what_is_tied(image: Path, answers: "Sequence[ScoredTarget]") -> None:
+    """On standard error: answers that are all alike have no order."""
+    if len(answers) > 1 and all(one.kind == "classes" and one.logit == answers[0].logit for one in answers):
+        print_note(
+            f"{image}: the model gives these {len(answers)} classes the same score, so their order says nothing; the "
+            f"preprocessing or the model may be wrong"
+        )
 
 
 def _answers(explainer: "Explainer", image: Path, count: int) -> "list[ScoredTarget]":

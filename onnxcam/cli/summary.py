@@ -279,7 +279,8 @@ def _target_line(saliency: "Saliency") -> str:
     # Four decimals, unless they would all be zero.
     shown = f"{target.probability:.4f}" if target.probability >= 1e-4 else f"{target.probability:.1e}"
     if target.kind == "classes":
-        return f"  class         {target.index}{label}, probability {shown} ({activation})"
+        names = "" if label else " (no names: --labels FILE)"
+        return f"  class         {target.index}{label}{names}, probability {shown} ({activation})"
     if target.kind == "sequence":
         mean = "" if isinstance(target.step, int) else "mean "
         where = "" if target.step is not None else f" where it is the best class, {target.index}"

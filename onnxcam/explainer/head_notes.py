@@ -1,4 +1,7 @@
-"""Notes about what an output means: other outputs of classes, an embedding among classes, a number that is no logit."""
+"""Notes about what an output means: other outputs of classes, an embedding among classes, a number that is no logit.
+
+And one where all classes are scored alike, so that the output means nothing.
+"""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,6 +11,8 @@ from onnxcam.types import Note, NoteCode
 
 SATURATED = 15.0
 """A logit beyond which the probability is 0 or 1 to six digits; a number this large is rarely one."""
+SAME = 1e-6
+"""The share of a score that rounding may change."""
 WIDTH = 64
 """Embeddings have a multiple of this many numbers, classes rarely do."""
 
@@ -17,6 +22,8 @@ def head_notes(logits: Logits, values: npt.NDArray[np.float64], *, labelled: boo
     notes = []
     if logits.kind is Kind.CLASSES and logits.activation == "none":
         notes += _single(values) if logits.two_sided else _several(logits, values, labelled=labelled)
+    if logits.kind is Kind.CLASSES and len(values) > 1 and np.allclose(values, values[0], rtol=SAME, atol=0):
+        notes.append(_alike(len(values)))
     if logits.kind is Kind.SEQUENCE and not labelled:
         notes += _blank(values.reshape(-1, logits.classes))
     if logits.others:
@@ -26,6 +33,14 @@ def head_notes(logits: Logits, values: npt.NDArray[np.float64], *, labelled: boo
         )
         notes.append(Note(NoteCode.OTHER_HEADS, text))
     return notes
+
+
+def _alike(classes: int) -> Note:
+    text = (
+        f"the model gives all {classes} classes the same score, so it has no answer and the map is of one of them by "
+        f"chance; the preprocessing or the model may be wrong"
+    )
+    return Note(NoteCode.CLASSES_ALIKE, text)
 
 
 def _blank(table: npt.NDArray[np.float64]) -> list[Note]:

@@ -91,6 +91,14 @@ def test_several_pictures_are_lines_too_and_a_single_one_keeps_its_summary(photo
     assert "1 picture" not in single[-1]
 
 
+def test_a_single_picture_without_names_of_classes_says_how_to_give_them(photos: Path) -> None:
+    Path("labels.txt").write_text("ant\nbee\ncat\ndog\nelk\n")
+    without = explained("photos/top.png", "-o", "maps/")[1]
+    assert re.match(r"  class         \d \(no names: --labels FILE\), probability \d", without)
+    with_names = explained("photos/top.png", "-o", "named/", "--labels", "labels.txt")[1]
+    assert re.match(r"  class         \d (ant|bee|cat|dog|elk), probability \d", with_names)
+
+
 def test_targets_of_a_picture_share_its_line_and_a_repeated_note_is_a_code(photos: Path) -> None:
     words = ["photos/top.png", "photos/cat/1.png", "--target", "1", "--target", "2", "--preset", "raw", "-o", "maps/"]
     lines = explained(*words)

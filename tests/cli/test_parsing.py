@@ -99,6 +99,13 @@ def test_options_of_providers_go_to_their_providers() -> None:
     assert parse_provider_words(two) == [("tensorrt", {"device_id": "1"}), ("cuda", {"device_id": "1"})]
 
 
+@pytest.mark.parametrize("named", ["cuda", "CUDA", "CUDAExecutionProvider"])
+@pytest.mark.parametrize("prefix", ["cuda", "Cuda", "CUDAExecutionProvider", "cudaexecutionprovider"])
+def test_a_provider_is_the_same_however_its_name_is_written(named: str, prefix: str) -> None:
+    args = EngineArgs(providers=f"{named},cpu", provider_option=[f"{prefix}.device_id=1"])
+    assert parse_provider_words(args) == [(named, {"device_id": "1"}), "cpu"]
+
+
 @pytest.mark.parametrize(
     ("providers", "options", "message"),
     [

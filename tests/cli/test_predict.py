@@ -123,9 +123,22 @@ def test_verbose_says_on_standard_error_what_was_chosen_and_twice_each_picture()
     assert CliRunner().invoke(app, words).stderr == "", "the next command is silent again"
 
 
+def test_answers_that_are_all_alike_are_said_to_be(folder: Path) -> None:
+    model = onnx.load("tiny.onnx")
+    for tensor in model.graph.initializer:  # no picture changes its answer, and no class has a bias of its own
+        tensor.CopyFrom(onnx.numpy_helper.from_array(np.zeros(tuple(tensor.dims), np.float32), tensor.name))
+    onnx.save(model, "dead.onnx")
+    for model_file, said in (("dead.onnx", True), ("tiny.onnx", False)):
+        done = CliRunner().invoke(app, ["predict", model_file, "a.png", "--preset", "raw"])
+        assert (
+            "a.png: the model gives these 5 classes the same score, so their order says nothing" in done.stderr
+        ) is said
+        assert "same score" not in done.stdout
+
+
 def test_explain_says_the_five_best_classes_of_each_picture_once() -> None:
     words = ["explain", "tiny.onnx", "a.png", "b.png", "-m", "grad-cam", "--preset", "raw", "--labels", "labels.txt"]
-    done = CliRunner().invoke(app, [*words, "--target", "top2", "-o", "maps/"])
+    done = CliRunner().invoke(app, [*words, "--target", "top2", "-o", "maps/", "-v"])
     lines = [line for line in done.stdout.splitlines() if line.startswith("  best classes  ")]
     assert len(lines) == 2, done.output
     for line, record in zip(lines, records("a.png", "b.png", "--labels", "labels.txt"), strict=True):

@@ -52,6 +52,13 @@ def test_numbers_that_may_be_an_embedding_are_doubted_unless_labels_name_them(
     assert NoteCode.MAY_BE_EMBEDDING not in codes(outputs, softmax)
 
 
+def test_classes_that_all_score_alike_are_said_to_be_no_answer() -> None:
+    alike = codes("float[N,5] y", "z = Sub (p, p) y = MatMul (z, v)")
+    assert alike[NoteCode.CLASSES_ALIKE].startswith("the model gives all 5 classes the same score, so it has no answer")
+    assert NoteCode.CLASSES_ALIKE not in codes("float[N,5] y", "y = MatMul (p, v)")
+    assert NoteCode.CLASSES_ALIKE not in codes("float[N,1] y", "y = MatMul (p, u)")
+
+
 def test_a_single_number_far_from_a_logit_is_said_to_be_a_quantity() -> None:
     end = "a = MatMul (p, u) y = Add (a, far)"
     assert "probably" in codes("float[N,1] y", end, 40.0)[NoteCode.SINGLE_OUTPUT]
