@@ -92,7 +92,7 @@ def test_a_file_that_holds_something_else_is_left_as_it_is(tmp_path: Path, text:
 def test_every_part_takes_the_arguments_that_run_all_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(TOOL.parent))
     given = {"pictures": tmp_path, "model": ["a.onnx"], "boxes": tmp_path, "rounds": 2, "work": tmp_path}
-    words = {**given, "channels": 64}
+    words = {**given, "channels": 64, "large_rounds": 1}
     for part, arguments in tool("benchmarks/run_all").commands(argparse.Namespace(**words)).items():
         source = (TOOL.parent / f"{part}.py").read_text()
         options = [word for word in arguments if word.startswith("--")]

@@ -33,7 +33,7 @@ def test_the_page_is_what_its_figures_make(page: ModuleType) -> None:
 
 
 def test_every_part_has_its_table_and_every_table_its_part(page: ModuleType) -> None:
-    names = "pictures boxes rounds work channels".split()
+    names = "pictures boxes rounds work channels large_rounds".split()
     arguments = argparse.Namespace(model=[], **dict.fromkeys(names))
     parts = set(tool("benchmarks/run_all").commands(arguments))
     places = re.findall(r"<!-- measured: (\w+) -->", PAGE.read_text("utf-8"))

@@ -12,7 +12,7 @@ Parts, each of which `--only` runs alone (they are in gradient_parts/):
     parity     the search against the same search in PyTorch: coefficients and score
     quality    how often Opti-CAM's mask scores higher than Score-CAM's
     precision  how far correct runs of the search drift apart, for values of Adam's epsilon
-    muppet     Score-CAM and Opti-CAM of muppet-xai on the same weights; skipped if it is not installed
+    muppet     Score-CAM and Opti-CAM of muppet-xai on the same weights; not measured if it is not installed
 
 Times are medians of samples, the cases taking turns. On a shared machine a sample counts only if other processes took
 next to nothing during it; the note says how much they took. Both sides have two threads. EfficientNet-Lite0 is the

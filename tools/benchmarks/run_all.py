@@ -8,8 +8,8 @@ the file (benchmark.json, or --json) when the part ends, with the machine, the v
 other processes took. A part that fails leaves a row that says why, a part whose packages or hardware are missing a row
 that says so, and the next part starts. Parts that the file holds already and that are not measured again stay. On a
 shared machine absolute times mean little, so the compared tools take turns. A whole run takes about two hours, most of
-it the PyTorch tools on VGG-16 and ResNet-50; `--only` takes parts, `--rounds 1 --channels 64` makes it shorter. Exits
-with 1 if a part failed.
+it the PyTorch tools on VGG-16 and ResNet-50; `--only` takes parts, `--large-rounds 1 --channels 128` makes it shorter.
+Exits with 1 if a part failed.
 """
 
 import argparse
@@ -40,7 +40,6 @@ NEEDS_A_GPU = {
 NEEDS = {
     "speed": ("torch", "pytorch_grad_cam", "torchcam", "efficientnet_lite_pytorch"),
     "gradients": ("torch", "efficientnet_lite_pytorch"),
-    "evaluate": ("pyarrow",),
     "gpu": ("torch",),
 }
 """Modules without which a part measures nothing. methods and metrics have a row for each peer that is missing."""
@@ -53,6 +52,7 @@ def commands(arguments: argparse.Namespace) -> Mapping[str, Sequence[str]]:
     models = [word for file in ["embedded", *arguments.model] for word in ("--model", file)]
     rounds = ["--rounds", str(arguments.rounds)] if arguments.rounds is not None else []
     channels = ["--channels", str(arguments.channels)] if arguments.channels is not None else []
+    large = ["--large-rounds", str(arguments.large_rounds)] if arguments.large_rounds is not None else []
     pictures, work = ["--pictures", str(arguments.pictures)], ["--work", str(arguments.work)]
     samples = ["--samples", str(arguments.rounds), "--patience", "0"] if arguments.rounds is not None else []
     return {
@@ -60,7 +60,7 @@ def commands(arguments: argparse.Namespace) -> Mapping[str, Sequence[str]]:
         "basics": [*rounds, *(["--boxes", str(arguments.boxes)] if arguments.boxes is not None else [])],
         "budget": [str(arguments.pictures), *models],
         "several_pictures": [str(arguments.pictures), *rounds],
-        "speed": [*rounds, *channels, *work],
+        "speed": [*rounds, *large, *channels, *work],
         "gradients": [*pictures, *samples, *(word for part in GRADIENT_PARTS for word in ("--only", part))],
         "metrics": [*pictures, *rounds],
         "journal": [],
@@ -135,6 +135,7 @@ def main() -> int:
     parser.add_argument("--model", action="append", default=[], help="FILE[:PRESET], another model for budget")
     parser.add_argument("--boxes", type=Path, help="folder of labelled photographs, as basics.py takes it")
     parser.add_argument("--rounds", type=int, help="rounds of every part; default: the part's own number")
+    parser.add_argument("--large-rounds", type=int, help="rounds of ResNet-50 and VGG-16, as speed.py takes it")
     parser.add_argument("--channels", type=int, help="how many channels the PyTorch tools score, as speed.py takes it")
     parser.add_argument("--work", type=Path, default=Path("benchmark-speed"), help="folder of the exported networks")
     parser.add_argument("--only", action="append", metavar="PART", help="one part alone; may be repeated")

@@ -19,7 +19,7 @@ import sys
 import time
 from pathlib import Path
 
-from speed_workers import TOOLS, Case
+from speed_workers import LARGE, TOOLS, Case
 from table import Rows, row, save, show
 
 NETWORKS = {"efficientnet-lite0": ">= 22", "resnet50": ">= 2.5", "vgg16": ">= 1.7"}
@@ -121,6 +121,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=["start", *NETWORKS], action="append", help="one part alone; may be repeated")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each part")
+    parser.add_argument("--large-rounds", type=int, help="rounds of ResNet-50 and VGG-16; default: as --rounds")
     parser.add_argument("--channels", type=int, help="how many channels the peers score; default: all")
     parser.add_argument("--work", type=Path, default=Path("benchmark-speed"), help="folder of the exported networks")
     parser.add_argument("--json", type=Path, help="write the rows here, after each part")
@@ -132,10 +133,11 @@ def main() -> None:
         case = Case(arguments.work, part if part in NETWORKS else "efficientnet-lite0")
         if not (case.folder / "about.json").exists():
             case.make()
+        rounds = arguments.large_rounds if part in LARGE and arguments.large_rounds else arguments.rounds
         rows += (
-            start_rows(arguments.work, arguments.rounds)
+            start_rows(arguments.work, rounds)
             if part == "start"
-            else score_cam_rows(arguments.work, part, arguments.rounds, arguments.channels)
+            else score_cam_rows(arguments.work, part, rounds, arguments.channels)
         )
         save(rows, arguments.json)
     show(rows)

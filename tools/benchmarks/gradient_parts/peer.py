@@ -18,7 +18,7 @@ from onnxcam.types import Score
 
 
 def muppet(arguments: argparse.Namespace) -> Rows:
-    """Rows of muppet-xai's explainers on the same weights and the layer that onnxcam chooses; none if not installed."""
+    """Rows of muppet-xai's explainers on the same weights and the layer that onnxcam chooses."""
     try:
         stand_in_for_torchvision()
         if not hasattr(sys.modules.get("torchvision.transforms"), "GaussianBlur"):
@@ -26,8 +26,7 @@ def muppet(arguments: argparse.Namespace) -> Rows:
         from muppet.explainers.opti_cam import OptiCAMExplainer
         from muppet.explainers.score_cam import ScoreCAMExplainer
     except (ImportError, RuntimeError) as error:
-        print(f"muppet-xai is skipped: {error}", file=sys.stderr)
-        return []
+        return [row("muppet-xai's Score-CAM and Opti-CAM", [], "", f"muppet-xai is not installed: {error}")]
     rows: Rows = []
     network = lite0()
     bounded: dict[str, Any] = {"score": Score.PROBABILITY, "bounds": (0.0, 1.0)}
