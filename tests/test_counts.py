@@ -19,7 +19,7 @@ import pytest
 
 from onnxcam import Explainer, Method, method
 from onnxcam.inputs.bundled import model, pictures
-from onnxcam.surgeon import loading
+from onnxcam.surgeon import checked_model
 
 
 class AtMost(int):
@@ -56,7 +56,7 @@ COSTS: Mapping[str, tuple[Method, Expected]] = {
 }
 """Of the embedded EfficientNet-Lite0 and the photograph `chelsea`. What is not named is 0."""
 COUNTED = {
-    "files parsed": (loading, "_parse"),
+    "files parsed": (checked_model, "parse"),
     "graphs read": (onnx_ir, "from_proto"),
     "graphs written": (onnx_ir, "to_proto"),
     "sessions": (onnxruntime.InferenceSession, "__init__"),

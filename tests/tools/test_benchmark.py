@@ -102,7 +102,7 @@ def test_every_part_takes_the_arguments_that_run_all_passes(tmp_path: Path, monk
 def test_an_unknown_part_is_named_with_the_known_ones(tmp_path: Path) -> None:
     done = run(tmp_path, "--only", "tpu")
     assert done.returncode == 2
-    assert "no part is called tpu; there are methods, basics, budget" in done.stderr
+    assert "no part is called tpu; there are methods, basics, first" in done.stderr
 
 
 def test_a_part_whose_packages_are_missing_is_listed_as_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:

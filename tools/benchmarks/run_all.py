@@ -58,6 +58,7 @@ def commands(arguments: argparse.Namespace) -> Mapping[str, Sequence[str]]:
     return {
         "methods": work,
         "basics": [*rounds, *(["--boxes", str(arguments.boxes)] if arguments.boxes is not None else [])],
+        "first": rounds,
         "budget": [str(arguments.pictures), *models],
         "several_pictures": [str(arguments.pictures), *rounds],
         "speed": [*rounds, *large, *channels, *work],

@@ -30,7 +30,7 @@ from onnxcam.engine.session import Session
 from onnxcam.errors import ModelError, OnnxCamError, OptionError
 from onnxcam.inputs.choices import choose_inputs, choose_preset, choose_size
 from onnxcam.inputs.presets import parse_size
-from onnxcam.network.opening import Arrays, OpenOptions, open_model
+from onnxcam.network.opening import OpenOptions, open_model
 from onnxcam.outputs.atomic import Staging, check_writable
 from onnxcam.resampling import bilinear_matrix, is_small
 from onnxcam.surgeon import ir
@@ -39,7 +39,7 @@ from onnxcam.surgeon.analysis.images import find_image
 from onnxcam.surgeon.graphs.masked_score import IMAGE, MAPS, TARGETS
 from onnxcam.surgeon.graphs.score_gradient import GRADIENT, SCORE
 from onnxcam.surgeon.loading import ModelSource, read_model
-from onnxcam.types import BatchMode, Score
+from onnxcam.types import Arrays, BatchMode, Score
 
 
 class TorchMissing(OnnxCamError):
