@@ -279,6 +279,14 @@ class EngineArgs:
         ),
     ] = None
     half: Annotated[bool, flag(RUN, "Score in half precision (GPU): faster, rounds more.", "--half")] = False
+    precision: Annotated[
+        str,
+        option(
+            RUN,
+            "Of masked passes: f32, or bf16 with --providers openvino on a processor that has it: faster, and the map "
+            "says how far it may be off.",
+        ),
+    ] = "f32"
     tf32: Annotated[bool, flag(RUN, "Let CUDA multiply float32 as TF32: faster, rounds more.", "--tf32")] = False
     cuda_graph: Annotated[
         bool, flag(RUN, "Record the kernels of a batch once and replay them (CUDA).", "--cuda-graph")

@@ -71,7 +71,7 @@ def call_sha256(command: str, options: Mapping[str, Any], models: Iterable[Path]
             "onnxcam": versions().get("onnxcam"),
             "command": command,
             "options": without_places(named, others),
-            "rounding": [engine.get("half"), engine.get("tf32"), limits.get("max_pixels")],
+            "rounding": [engine.get("half"), engine.get("tf32"), engine.get("precision"), limits.get("max_pixels")],
             "files": [(path.name, file_sha256(path)) for path in (*read, *others)],
         }
     )

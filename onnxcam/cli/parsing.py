@@ -318,7 +318,9 @@ def parse_engine(args: EngineArgs) -> "EngineOptions":
     from onnxcam.engine.options import EngineOptions, memory_cap
 
     cap = memory_cap(args.gpu_mem) if args.gpu_mem is not None else None
-    return EngineOptions(gpu_mem=cap, half=args.half, tf32=args.tf32, cuda_graph=args.cuda_graph)
+    return EngineOptions(
+        gpu_mem=cap, half=args.half, tf32=args.tf32, cuda_graph=args.cuda_graph, precision=args.precision
+    )
 
 
 def parse_provider_words(args: EngineArgs) -> "list[ProviderSpec]":

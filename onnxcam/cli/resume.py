@@ -113,7 +113,7 @@ def inputs_of(args: ExplainArgs, explainer: "Explainer", contents: Contents) -> 
             args.files.threshold,
             args.files.max_size,
         ],
-        "rounding": [args.engine.half, args.engine.tf32],
+        "rounding": [args.engine.half, args.engine.tf32, args.engine.precision],
         "max_pixels": args.limits.max_pixels,
     }
     return Inputs(digest(depends), digest({**depends, "measuring": asdict(MeasuringArgs())}))

@@ -1,4 +1,4 @@
-"""How a GPU computes: EngineOptions, one value that travels from the caller to every session.
+"""How a device computes: EngineOptions, one value that travels from the caller to every session.
 
 It becomes settings of onnxruntime's providers. An option that has no effect on the provider that runs is an error.
 """
@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from onnxcam.engine.precision import Precision, check_processor
 from onnxcam.engine.providers import CUDA, OPENVINO, TENSORRT
 from onnxcam.errors import OptionError
 from onnxcam.limits import brief, is_whole
@@ -17,7 +18,11 @@ UNITS |= {f"{p}ib": 2 ** (10 * i) for i, p in enumerate("kmgt", 1)}
 """Bytes by unit: GB counts in thousands, GiB in 1024s."""
 MOST_BYTES = 2**63 - 1
 """Of a memory cap: what onnxruntime can read."""
-UNDERSTOOD = {"cuda": ("gpu_mem", "half", "tf32", "cuda_graph"), "tensorrt": ("gpu_mem", "half")}
+UNDERSTOOD = {
+    "cuda": ("gpu_mem", "half", "tf32", "cuda_graph"),
+    "tensorrt": ("gpu_mem", "half"),
+    "openvino": ("half", "precision"),
+}
 """Options by provider. Every other provider but the CPU's understands `half` alone."""
 
 
@@ -90,17 +95,19 @@ def memory_cap(text: str) -> MemoryCap:
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How a GPU computes. A CPU refuses all of these.
+    """How a GPU computes, and OpenVINO. The CPU's own provider refuses all of these.
 
     gpu_mem: upper limit on the memory of each open graph. half: the scoring graph computes in float16. tf32: float32
-    products with a mantissa of 10 bits. cuda_graph: chunks of one size are recorded once and replayed. Raises
-    OptionError for values of other types.
+    products with a mantissa of 10 bits. cuda_graph: chunks of one size are recorded once and replayed. precision: of
+    the masked passes, a Precision or its name; 'bf16' runs on OpenVINO's CPU. Raises OptionError for other values, and
+    for half with bf16.
     """
 
     gpu_mem: MemoryCap | None = None
     half: bool = False
     tf32: bool = False
     cuda_graph: bool = False
+    precision: Precision | str = Precision.F32
 
     def __post_init__(self) -> None:
         if self.gpu_mem is not None and not isinstance(self.gpu_mem, MemoryCap):
@@ -111,21 +118,42 @@ class EngineOptions:
         for name, value in (("half", self.half), ("tf32", self.tf32), ("cuda_graph", self.cuda_graph)):
             if not isinstance(value, bool):
                 raise OptionError(f"{name} is True or False, not {brief(value)}")
+        if self.precision not in list(Precision):
+            raise OptionError(f"no precision is called {brief(self.precision)}; known: {', '.join(Precision)}")
+        object.__setattr__(self, "precision", Precision(self.precision))
+        if self.half and self.reduced:
+            raise OptionError("half and precision bf16 exclude each other; leave one out")
+
+    @property
+    def reduced(self) -> bool:
+        """Whether masked passes are computed in less than the rest."""
+        return self.precision is not Precision.F32
 
     @property
     def changed(self) -> tuple[str, ...]:
         """Names of the options that are not at their default."""
-        values = {"gpu_mem": self.gpu_mem, "half": self.half, "tf32": self.tf32, "cuda_graph": self.cuda_graph}
+        values = {
+            "gpu_mem": self.gpu_mem, "half": self.half, "tf32": self.tf32, "cuda_graph": self.cuda_graph,
+            "precision": self.reduced,
+        }  # fmt: skip
         return tuple(name for name, value in values.items() if value)
 
     @property
     def recorded(self) -> dict[str, str]:
         """The changed options as text, for notes and provenance."""
-        return {name: str(self.gpu_mem) if name == "gpu_mem" else "on" for name in self.changed}
+        texts = {"gpu_mem": str(self.gpu_mem), "precision": str(self.precision)}
+        return {name: texts.get(name, "on") for name in self.changed}
 
     def check(self, provider: str) -> None:
         """Raises OptionError for options that do nothing on the provider that runs, given by its short name."""
         understood = UNDERSTOOD.get(provider, () if provider == "cpu" else ("half",))
+        if self.reduced and "precision" not in understood:
+            raise OptionError(
+                f"precision {self.precision} does nothing on the provider {provider}; use --providers openvino (pip "
+                f'installs "onnxcam[openvino]" in place of this build), or leave it out'
+            )
+        if self.reduced:
+            check_processor()
         idle = [name.replace("_", "-") for name in self.changed if name not in understood]
         if idle:
             raise OptionError(

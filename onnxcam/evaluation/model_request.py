@@ -121,7 +121,8 @@ def _description(
         "inputs": {name: _input(value) for name, value in (arguments.get("inputs") or {}).items()},
         "labels": digest(canonical_json(labels)) if labels is not None else None,
         "providers": _providers(arguments.get("providers", ("auto",))),
-        "engine": [name for name in ("half", "tf32") if getattr(engine, name)],
+        "engine": [name for name in ("half", "tf32") if getattr(engine, name)]
+        + ([str(engine.precision)] if engine.reduced else []),
         "pixels": limits.pixels if limits.pixels != SAFE.pixels else None,  # a larger JPEG is read at a fraction
         "weights": file.fingerprint if file.fingerprint != file.sha256 else None,
     }

@@ -8,11 +8,13 @@ its own. Heads share the model file and nothing else; the heads of several metho
 from dataclasses import replace
 
 from onnxcam.engine.forking import Lock
+from onnxcam.engine.options import EngineOptions
 from onnxcam.errors import InferenceError, OnnxCamError, OptionError
 from onnxcam.explainer.results import Head
 from onnxcam.explainer.shared_runners import SharedRunners, form_of
 from onnxcam.explainer.targets.kind import TargetLike
 from onnxcam.explainer.targets.registry import head_of
+from onnxcam.methods import reducible
 from onnxcam.methods.blocks import Method, Need
 from onnxcam.methods.options import choose
 from onnxcam.network.gradients import GradientRunner, check_step
@@ -42,6 +44,7 @@ class Heads:
         shared: the runners of the same model for another method, and default: its default head; None for the first
         method of a model.
         """
+        check_precision(options.engine, method)
         self._file, self._method, self._form = file, method, form_of(method)
         self._output, self._kind = output, choose(Kind, kind, "kind of target") if kind is not None else None
         self._options = replace(options, **self._form._asdict())
@@ -164,6 +167,15 @@ class Heads:
         file = read_model(step, opened.options.limits)
         check_step(file, opened, method.score, self._file.sha256)
         return file
+
+
+def check_precision(engine: EngineOptions, method: Method) -> None:
+    """Raises OptionError for a lower precision with a method that takes scores in full precision alone."""
+    if engine.reduced and not method.reducible:
+        raise OptionError(
+            f"precision {engine.precision} is for methods that score masked pictures and can say what rounding does to "
+            f"their map: {', '.join(reducible())}, as they are by default; leave it out for {method.name} as requested"
+        )
 
 
 def _of_scale(opened: OpenedModel, table: Anatomy) -> OpenedModel:

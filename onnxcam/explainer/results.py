@@ -190,6 +190,7 @@ def _provenance(
         window=model_input.window,
         bands=model_input.bands,
         image_input=opened.anatomy.image.name,
+        precision=str(opened.options.engine.precision) if opened.network.reduced else None,
     )
 
 

@@ -19,6 +19,7 @@ from onnxcam.methods.registry import (
     gradient_free,
     method,
     method_names,
+    reducible,
 )
 
 __all__ = [
@@ -31,4 +32,5 @@ __all__ = [
     "gradient_free",
     "method",
     "method_names",
+    "reducible",
 ]

@@ -23,11 +23,13 @@ import numpy.typing as npt
 from onnxcam.errors import OptionError, UndefinedSaliency
 from onnxcam.limits import brief
 from onnxcam.methods.equality import same
+from onnxcam.methods.estimate.rounding import widened
 from onnxcam.methods.fills import ZERO, Fill
 from onnxcam.methods.maps import Outcome, as_maps, rectified_sums, summed, weights_of
 from onnxcam.methods.options import OptionValues
 from onnxcam.types import (
     AnyMasks,
+    Doubles,
     Features,
     FeaturesOnDevice,
     Floats,
@@ -100,6 +102,10 @@ class Probe(Protocol):
     def score(self, masks: AnyMasks, score: Score) -> Scores:
         """(K,T) scores of the image seen through each mask; the graph prepares the masks as Method.form says."""
 
+    @property
+    def score_deviation(self) -> Doubles | None:
+        """(T,) the share by which masked scores are off, once some were computed in a lower precision; else None."""
+
     def tail(self, features: Features, score: Score) -> Scores:
         """(N,T) scores of the network's tail with (N,K,h,w) in the place of the features."""
 
@@ -142,8 +148,9 @@ class Method:
     least number of masks, or of samples of a step, that the method scores at one time, None if they always fill the
     network; where it is small, several images are explained together. begins_with: the gradient of the unmasked picture
     that the method reads, which the forward pass can give too. score: what is measured. perturb: the fill where
-    a mask removes pixels. form: how the masks come. options: every parameter of the function that made the method, with
-    its value as a number, string, pair or None; enumerations and fills by their names. The method keeps a
+    a mask removes pixels. form: how the masks come. reducible: masked scores may be computed in a lower precision,
+    since Outcome.error tells what that does to the map. options: every parameter of the function that made the method,
+    with its value as a number, string, pair or None; enumerations and fills by their names. The method keeps a
     read-only copy.
 
     Raises OptionError for a method with neither explain nor stream, and for options that JSON cannot hold.
@@ -161,6 +168,7 @@ class Method:
     score: Score = Score.PROBABILITY
     perturb: Fill = ZERO
     form: MaskForm = field(default_factory=MaskForm)
+    reducible: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -312,7 +320,10 @@ class WeightedSum:
         all_weights = weights_of(np.concatenate(scores), softmax=self.softmax)
         parts = np.split(all_weights, np.cumsum([len(part) for part in masks])[:-1])
         raw = np.sum([summed(as_maps(m), w) for m, w in zip(masks, parts, strict=True)], axis=0)
-        return rectified_sums(raw, all_weights, probe.size)
+        outcomes = rectified_sums(raw, all_weights, probe.size)
+        if probe.score_deviation is None:
+            return outcomes
+        return widened(outcomes, np.concatenate([m[:, 0] for m in masks]), all_weights, probe.score_deviation)
 
 
 def finite_features(probe: Probe) -> Features:

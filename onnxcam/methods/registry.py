@@ -140,6 +140,11 @@ def gradient_free() -> tuple[str, ...]:
     return tuple(name for name, make in METHODS.items() if Need.GRADIENT not in make().needs and name != "cam")
 
 
+def reducible() -> tuple[str, ...]:
+    """The built-in methods whose masked scores may be computed in a lower precision, with their default options."""
+    return tuple(name for name, make in METHODS.items() if make().reducible)
+
+
 def _loaded(name: str) -> tuple[Maker, Method]:
     """The maker of that name from another package, and its default method. Raises OptionError."""
     entries = tuple(entry for entry in _entry_points() if entry.name == name)

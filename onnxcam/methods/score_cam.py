@@ -17,6 +17,7 @@ from onnxcam.methods.blocks import (
     live_channels,
 )
 from onnxcam.methods.estimate.quadrature import LEAST
+from onnxcam.methods.estimate.rounding import widened
 from onnxcam.methods.estimate.rounds import EstimatedMaps, Limits
 from onnxcam.methods.fills import ZERO, Fill, as_fill
 from onnxcam.methods.maps import Outcome, combined, weights_of
@@ -65,6 +66,7 @@ def score_cam(
         stream=PartialSums(weighting),
         score=weighting.score,
         perturb=fill,
+        reducible=not (weighting.softmax or weighting.destructive),
         options={
             "convention": str(weighting.convention),
             "variant": str(weighting.variant),
@@ -105,4 +107,4 @@ class PartialSums:
             if not scored.all():
                 note = Note(NoteCode.PARTIAL, f"{scored.sum()} of {len(maps)} feature maps so far")
                 outcomes = [replace(o, notes=(*o.notes, note), left=int((~scored).sum())) for o in outcomes]
-            yield outcomes
+            yield widened(outcomes, maps[scored], so_far, probe.score_deviation)

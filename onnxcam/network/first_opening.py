@@ -185,6 +185,7 @@ def _key(file: ModelFile, options: OpenOptions, size: tuple[int, ...]) -> str:
         # ['cpu'] and [('cpu', {})] are the same.
         [(p.name, sorted(p.options.items())) for p in parse_providers(options.providers)],
         options.engine.half,
+        options.engine.precision,
     )
     # The values of the inputs too, because a switch among them may choose the branch.
     inputs = [

@@ -13,14 +13,17 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from onnxcam.network import score_deviation
 from onnxcam.network.gradients import GradientRunner
 from onnxcam.network.packing import MaskRequest, group_by_extra_inputs, join_targets, select_targets
+from onnxcam.network.score_deviation import ScoreDeviation
 from onnxcam.network.scorer import Network
 from onnxcam.surgeon.graphs import tensor_names
 from onnxcam.surgeon.graphs.tensor_names import Wrt
 from onnxcam.types import (
     AnyMasks,
     Arrays,
+    Doubles,
     Features,
     FeaturesOnDevice,
     Floats,
@@ -120,7 +123,8 @@ class ImageProbe:
 
     image, fill: (C,H,W). feeds: the image and its targets as the scoring graph takes them. feature_maps: of the image,
     on the host or on the device. originals: (T,) scores of the unmasked image. computed: arrays that other methods
-    share; their passes count here too, so that the count is that of the method alone.
+    share; their passes count here too, so that the count is that of the method alone. deviation: of the masked scores,
+    where they are computed in a lower precision; measured with the first of them.
     """
 
     runner: GradientRunner
@@ -131,6 +135,7 @@ class ImageProbe:
     originals: Mapping[Score, Floats]
     count: PassCount = field(default_factory=PassCount)
     computed: Computed = field(default_factory=Computed)
+    deviation: ScoreDeviation = field(default_factory=ScoreDeviation)
 
     @property
     def network(self) -> Network:
@@ -157,6 +162,10 @@ class ImageProbe:
     @property
     def device_features(self) -> FeaturesOnDevice | None:
         return None if isinstance(self.feature_maps, np.ndarray) else self.feature_maps
+
+    @property
+    def score_deviation(self) -> Doubles | None:
+        return self.deviation.relative
 
     def score(self, masks: AnyMasks, score: Score) -> Scores:
         return scores([self], [masks], score)[0]
@@ -274,7 +283,18 @@ def scores(probes: Sequence[ImageProbe], masks: Sequence[AnyMasks], score: Score
     before = [p.count.forwards for p in probes]
     results = probes[0].network.score_images(requests, score)
     assert all(p.count.forwards - b == len(m) for p, b, m in zip(probes, before, masks, strict=True))
+    if probes[0].network.reduced:
+        for probe, request, scored in zip(probes, requests, results, strict=True):
+            _measure_deviation(probe, request, scored, score)
     return results
+
+
+def _measure_deviation(probe: ImageProbe, request: MaskRequest, scored: Scores, score: Score) -> None:
+    """Scores some of the first masks of a picture once more, in float32."""
+    if probe.deviation.relative is None and len(scored):
+        probe.deviation.relative, passes = score_deviation.measure(probe.network, request, scored, score)
+        probe.count.expected += passes
+        probe.count.add_forwards(passes)
 
 
 def score_gradients(

@@ -15,9 +15,10 @@ import numpy.typing as npt
 from onnxcam.engine.io_binding import BoundSession
 from onnxcam.engine.options import PLAIN, EngineOptions
 from onnxcam.engine.parallel import ParallelRunner, RunLimits, RunPlan
+from onnxcam.engine.precision import in_bfloat16
 from onnxcam.engine.providers import ProviderSpec
 from onnxcam.engine.session import Session
-from onnxcam.errors import OutOfMemory, UndefinedSaliency
+from onnxcam.errors import OnnxCamError, OutOfMemory, UndefinedSaliency
 from onnxcam.limits import SAFE, Limits
 from onnxcam.network.packing import BatchPacker, MaskRequest, group_by_extra_inputs
 from onnxcam.surgeon.analysis.anatomy import Anatomy, Kind, Logits
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 
 SCORE_OUTPUTS = {Score.PROBABILITY: tensor_names.PROBABILITY, Score.LOGIT: tensor_names.LOGIT}
 """The scoring graph's output for each kind of score."""
+REDUCED_BATCH = 8
+"""Masks a run in bfloat16. Larger runs leave the processor's cache, which costs more than they save."""
 
 
 class Network:
@@ -81,10 +84,26 @@ class Network:
         self.fixed, self.extra = fixed, dict(extra or {})
 
         run_limits = RunLimits(threads, batch, fixed, anatomy.bytes_per_image, engine, limits)
+        graph = _given(graph, times=2) if engine.reduced else graph
         self._runner = ParallelRunner(graph, providers, run_limits)
+        self._masked_runner = self._new_masked_runner(graph, providers, run_limits)
         self._copies = 1
         self.notes = (*self._engine_notes(), *self._runner.notes)
         self._device_scorer = self._new_device_scorer()
+
+    def _new_masked_runner(
+        self, graph: Callable[[], bytes], providers: Sequence[ProviderSpec], limits: RunLimits
+    ) -> ParallelRunner:
+        """What masked pictures run through: a session in the lower precision that was chosen, else the only one."""
+        if not limits.engine.reduced:
+            return self._runner
+        if limits.batch is None and limits.fixed is None:
+            limits = replace(limits, batch=REDUCED_BATCH)
+        try:
+            return ParallelRunner(graph, in_bfloat16(providers), limits)
+        except OnnxCamError:
+            self._runner.close()
+            raise
 
     def _new_device_scorer(self) -> "DeviceScorer | None":
         """None on the CPU, where nothing has to be copied to a device, and plain runs may overlap."""
@@ -115,12 +134,12 @@ class Network:
     @property
     def batch(self) -> int:
         """Masks a run."""
-        return self._runner.plan.batch
+        return self._masked_runner.plan.batch
 
     @property
     def plan(self) -> RunPlan:
         """How chunks are run at present."""
-        return self._runner.plan
+        return self._masked_runner.plan
 
     @property
     def masks_alone(self) -> bool:
@@ -128,9 +147,14 @@ class Network:
         return self._copies > 1
 
     @property
+    def reduced(self) -> bool:
+        """Whether masked pictures are computed in a lower precision than float32."""
+        return self._masked_runner is not self._runner
+
+    @property
     def in_flight(self) -> int:
         """Masks in all parallel runs together at one time."""
-        return self._runner.plan.in_flight
+        return self._masked_runner.plan.in_flight
 
     @property
     def skipped_providers(self) -> tuple[str, ...]:
@@ -156,6 +180,7 @@ class Network:
         if self._device_scorer is not None:
             self._device_scorer.close()
         self._runner.close()
+        self._masked_runner.close()
 
     def feeds(self, image: Image, fill: Image | None, extra: Arrays) -> Arrays:
         """Inputs of the scoring graph that are the same for every mask of an image (C,H,W)."""
@@ -238,10 +263,10 @@ class Network:
                 return packed.scatter(self._run_in(session, feeds, masks, [output])[0], packer.width)
             except OutOfMemory:
                 if self.fixed is None:
-                    self._runner.shrink(max(1, len(samples) // 2))  # for later images too
+                    self._masked_runner.shrink(max(1, len(samples) // 2))  # for later images too
                 raise
 
-        return packer.unpack(self._runner.map(score_chunk, np.arange(len(packer)), packer.progress()))
+        return packer.unpack(self._masked_runner.map(score_chunk, np.arange(len(packer)), packer.progress()))
 
     def _score_on_device(self, requests: Sequence[MaskRequest], output: str) -> list[Scores]:
         assert self._device_scorer is not None
@@ -256,6 +281,12 @@ class Network:
         """(the first mask's score for the first target, the largest absolute value of the scored tensor)."""
         scores, logits = self.run(feeds, masks[:1], [SCORE_OUTPUTS[score], tensor_names.LOGITS])
         return float(scores[0, 0]), float(np.abs(logits[0]).max(initial=0))
+
+    def score_in_float32(self, feeds: Arrays, masks: Masks, score: Score) -> Scores:
+        """(K,T) scores of a few masks (K,1,*grid), whatever other masked pictures are computed in."""
+        size = 1 if self.masks_alone else self.fixed or len(masks)
+        chunks = [masks[i : i + size] for i in range(0, len(masks), size)]
+        return np.concatenate([self.run(feeds, chunk, [SCORE_OUTPUTS[score]])[0] for chunk in chunks])
 
     def raw_features(self, feeds: Arrays) -> Floats:
         """(1,...) the feature tensor of the unmasked image, in the model's own layout."""
@@ -325,6 +356,12 @@ def probabilities(values: npt.NDArray[np.float64], logits: Logits) -> npt.NDArra
         return np.asarray(0.5 * (1 + np.tanh(0.5 * values)))
     shifted = np.exp(values - values.max(axis=-1, keepdims=True))
     return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
+
+
+def _given(graph: Callable[[], bytes], *, times: int) -> Callable[[], bytes]:
+    """Gives one graph so many times, which is then no longer kept but made anew."""
+    kept = [graph()] * times
+    return lambda: kept.pop() if kept else graph()
 
 
 def _as_floats(masks: AnyMasks) -> AnyMasks:

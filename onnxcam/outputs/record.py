@@ -179,6 +179,7 @@ def _run(provenance: Provenance) -> dict[str, Any]:
     return {
         "provider": provenance.provider,
         "provider_options": provenance.provider_options,
+        **({"precision": provenance.precision} if provenance.precision is not None else {}),
         "batch": {"size": provenance.batch, "mode": provenance.batch_mode},
         "channels": None
         if channels is None

@@ -156,8 +156,11 @@ class Provenance:
     inputs_sha256: of everything on which the files of the command line depend: picture, model, method, options. None
     for a map of the library.
 
-    error: where scores were estimated, a bound on the root mean square error of the map, which is in [0,1]; it holds in
-    about 9 of 10 cases. None where nothing was estimated, and where too little was scored to tell, which a note says.
+    precision: of the masked passes where it was lower than float32, such as 'bf16'; None otherwise.
+
+    error: where scores were estimated, or masked passes ran in a lower precision, a bound on the root mean square error
+    of the map, which is in [0,1]; it holds in about 9 of 10 cases. None where neither is so, and where too little was
+    scored to tell, which a note says.
     """
 
     versions: Mapping[str, str]
@@ -191,6 +194,7 @@ class Provenance:
     bands: tuple[int, ...] | None = None
     inputs_sha256: str | None = None
     provider_options: Mapping[str, str] = field(default_factory=dict)
+    precision: str | None = None
 
     @property
     def tensors(self) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Engine options: how they are parsed, which are refused, and what onnxruntime gets."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,8 +8,9 @@ import onnx
 import pytest
 from recorder import Recorder, install
 
+from onnxcam.engine import precision
 from onnxcam.engine.options import EngineOptions, MemoryCap, memory_cap
-from onnxcam.engine.providers import CUDA, TENSORRT
+from onnxcam.engine.providers import CPU, CUDA, OPENVINO, TENSORRT
 from onnxcam.engine.session import Session
 from onnxcam.errors import OptionError, ProviderError
 
@@ -186,3 +188,48 @@ def test_a_graph_that_cannot_be_captured_says_which_option_to_leave_out(monkeypa
     monkeypatch.setattr(onnxruntime, "InferenceSession", refuse)
     with pytest.raises(ProviderError, match=r"graph capture.*leave out --cuda-graph"):
         Session(b"", ["cuda"], engine=EngineOptions(cuda_graph=True))
+
+
+def test_a_precision_is_one_of_two_and_excludes_half() -> None:
+    assert not EngineOptions(precision="f32").changed
+    assert EngineOptions(precision="bf16").recorded == {"precision": "bf16"}
+    for wrong in ("bf17", "", None, 16, ["bf16"]):
+        with pytest.raises(OptionError, match=r"no precision is called .*known: f32, bf16"):
+            EngineOptions(precision=wrong)  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="exclude each other"):
+        EngineOptions(half=True, precision="bf16")
+
+
+@pytest.mark.parametrize("provider", ["cpu", "cuda", "tensorrt", "directml"])
+def test_a_lower_precision_says_which_provider_has_it(provider: str) -> None:
+    with pytest.raises(OptionError, match=f"nothing on the provider {provider}; use --providers openvino"):
+        EngineOptions(precision="bf16").check(provider)
+
+
+def test_a_processor_without_bfloat16_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = tmp_path / "cpuinfo"
+    monkeypatch.setattr(precision, "CPU_INFO", flags)
+    refused = "needs a processor with amx_bf16 or avx512_bf16"
+    with pytest.raises(OptionError, match=refused):  # a system that lists none
+        EngineOptions(precision="bf16").check("openvino")
+    flags.write_text("flags : fpu avx512f avx512_bf16x\n")
+    with pytest.raises(OptionError, match=refused):
+        EngineOptions(precision="bf16").check("openvino")
+    for flag in ("avx512_bf16", "amx_bf16"):
+        flags.write_text(f"flags : fpu {flag} avx512f\n")
+        EngineOptions(precision="bf16").check("openvino")
+
+
+def test_openvino_alone_gets_the_hint() -> None:
+    hint = {"load_config": precision.HINT}
+    both = ["cpu", ("openvino", {"device_type": "CPU"})]
+    assert precision.in_bfloat16(["openvino"]) == ((OPENVINO, hint),)
+    assert precision.in_bfloat16(both) == ((CPU, {}), (OPENVINO, {**hint, "device_type": "CPU"}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"), [({"device_type": "GPU"}, "not of GPU"), ({"load_config": "{}"}, "load_config")]
+)
+def test_options_that_contradict_a_precision_are_refused(options: dict[str, str], said: str) -> None:
+    with pytest.raises(OptionError, match=said):
+        precision.in_bfloat16([("openvino", options)])

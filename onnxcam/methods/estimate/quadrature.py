@@ -168,7 +168,7 @@ class Quadrature:
         normal = np.random.default_rng(0).standard_normal((DRAWS, len(root)))
         draws = raw + product(normal, root.T)
         both = np.concatenate([raw[None], draws]).reshape(-1, *self.grid).astype(np.float32)
-        drawn = _normalised(upsample(both, tuple(2 * side for side in self.grid)))
+        drawn = normalised(upsample(both, tuple(2 * side for side in self.grid)))
         off = np.sqrt(np.square(drawn[1:] - drawn[0]).mean(axis=tuple(range(1, drawn.ndim))))
         return float(np.quantile(off, CONFIDENCE))
 
@@ -225,7 +225,7 @@ def rounds(count: int, most: int) -> Iterator[int]:
         scored = min(scored + max(LEAST, scored // GROWTH // LEAST * LEAST), count, most)
 
 
-def _normalised(maps: Floats) -> Floats:
+def normalised(maps: Floats) -> Floats:
     """n(ReLU) of each of the maps (N,...), or n where ReLU leaves nothing; a constant map becomes zeros."""
     axes = tuple(range(1, maps.ndim))
     high = maps.max(axis=axes, keepdims=True)

@@ -8,6 +8,7 @@ import numpy as np
 from onnxcam.errors import UndefinedSaliency
 from onnxcam.methods.blocks import Probe, channel_masks, live_channels
 from onnxcam.methods.estimate.quadrature import START, Posterior, Quadrature, rounds
+from onnxcam.methods.estimate.rounding import widened
 from onnxcam.methods.maps import ALIKE, SAME, Outcome, combined, weights_of
 from onnxcam.methods.weighting import Weighting
 from onnxcam.types import Doubles, Features, Indices, Note, NoteCode
@@ -66,7 +67,9 @@ class EstimatedMaps:
             scored = np.concatenate([scored, chosen])
             scores = np.concatenate([scores, weights_of(probe.score(masks[chosen], weighting.score), softmax=False)])
             if count == len(maps):
-                yield combined(maps[scored], weighting.weights(scores, originals), probe.size)
+                all_weights = weighting.weights(scores, originals)
+                exact = combined(maps[scored], all_weights, probe.size)
+                yield widened(exact, maps[scored], all_weights, probe.score_deviation)
                 return
             posteriors = [
                 quadrature.posterior(scored, of_target, weighting.link(of_target, float(original)))
@@ -81,7 +84,11 @@ class EstimatedMaps:
                     raise
                 continue  # no mask so far has a score: more of them may
             short = (SHORT,) if count == most and not reached and limits.tolerance is not None else ()
-            yield [replace(o, channels=count, estimated=len(maps) - count, notes=(*o.notes, *short)) for o in outcomes]
+            counted = [
+                replace(o, channels=count, estimated=len(maps) - count, notes=(*o.notes, *short)) for o in outcomes
+            ]
+            expected = np.stack([posterior.weights for posterior in posteriors], axis=1)
+            yield widened(counted, maps, expected, probe.score_deviation)
             if reached:
                 return
             probe.expect(limits.expected(count, errors, most))
