@@ -113,6 +113,7 @@ def test_threads_batch_and_cache_change_no_key_and_what_changes_numbers_does(mod
     others = [
         {"preset": PLAIN}, {"preset": "clip"}, {"layer": "r1"}, {"layer": ["r1", "features"]}, {"labels": list("abcde")},
         {"labels": list("edcba")}, {"providers": ["cpu"]}, {"engine": EngineOptions(half=True)}, {"window": (0, 9)},
+        {"engine": EngineOptions(precision="bf16")},
         {"limits": Limits(pixels=99)}, {"kind": "elements"}, {"adjust": partial(override, crop=0.5)}, {"output": "logits"},
         {"inputs": {"a": np.zeros(2)}}, {"inputs": {"a": np.ones(2)}}, {"inputs": {"b": np.ones(2)}}, {"bands": (1, 2, 3)},
     ]  # fmt: skip
