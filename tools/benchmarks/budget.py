@@ -73,6 +73,10 @@ class Case:
         """None: its maps are in NumPy."""
 
     @property
+    def score_deviation(self) -> None:
+        """None: its scores are float32's."""
+
+    @property
     def targets(self) -> int:
         return len(self.originals)
 
