@@ -3,7 +3,7 @@
 gradients.py calls it when it has no stored graph: it needs onnx, which a stored graph does not.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,8 @@ from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.tracing import build_tracer
 from onnxcam.surgeon.autodiff.driver import MissingRule
 from onnxcam.surgeon.autodiff.rules.guided import GuidedRules
+from onnxcam.surgeon.autodiff.rules.max_pool_windows import max_pool_by_windows
+from onnxcam.surgeon.autodiff.rules.registry import Rule
 from onnxcam.surgeon.graphs import masked_score, score_gradient, tensor_names
 from onnxcam.surgeon.graphs.score_gradient import Traces
 from onnxcam.surgeon.graphs.tensor_names import Wrt, wrt_tensor
@@ -27,6 +29,9 @@ from onnxcam.surgeon.ir import Model
 from onnxcam.surgeon.passes.opset import blank_weights
 from onnxcam.surgeon.passes.single_precision import convert_to_single_precision
 from onnxcam.types import Arrays, Score
+
+OTHER_FORMS: Mapping[str, Mapping[str, Rule]] = {"webgpu": {"MaxPool": max_pool_by_windows}}
+"""Rules by operator for providers that lack what the usual ones need, by the provider's short name."""
 
 
 def step_graph(
@@ -40,10 +45,12 @@ def step_graph(
     output, tensor = SCORE_OUTPUTS[score], wrt_tensor(wrt, opened.anatomy)
     limits = opened.options.limits.begin("building the gradient of the model")
     model = score_gradient.make_differentiable(scoring_graph(opened, keep), output, tensor)
+    forms = OTHER_FORMS.get(opened.network.provider, {})
     if not guided:
-        return score_gradient.step_model(model, output, tensor, _traces(opened, model), limits=limits, keep=keep)
+        return score_gradient.step_model(model, output, tensor, _traces(opened, model), forms, limits, keep)
     rules = GuidedRules()
-    graph = score_gradient.step_model(model, output, tensor, _traces(opened, model), rules.overrides, limits, keep)
+    overrides = {**forms, **rules.overrides}
+    graph = score_gradient.step_model(model, output, tensor, _traces(opened, model), overrides, limits, keep)
     if not rules.relu_count:
         raise UndefinedSaliency(
             "guided backpropagation changes what passes a ReLU, and this model has none on the way; use gradient or "

@@ -111,10 +111,10 @@ class OpenedModel:
         return replace(self, network=network, options=options, stored_as="")
 
     def graph(self, name: str, build: Callable[[], bytes]) -> bytes:
-        """A graph that follows from this opening and its name: as stored, else built, and stored for later."""
+        """A graph that follows from this opening, its provider and its name: as stored, else built, and stored."""
         if not self.stored_as:
             return build()
-        key = stored_graphs.key(self.stored_as, name)
+        key = stored_graphs.key(self.stored_as, self.network.provider, name)
         stored = stored_graphs.load(key, NoneType)
         if stored is not None:
             return stored.graph
