@@ -252,7 +252,7 @@ class EngineArgs:
         option(
             RUN,
             "Execution providers in order, each of which must start: cpu, cuda, tensorrt, openvino, directml, coreml, "
-            "qnn, rocm, migraphx, xnnpack, where the installed onnxruntime has them. auto: the best that starts.",
+            "qnn, rocm, migraphx, webgpu, xnnpack, where onnxruntime or a plugin has them. auto: the best that starts.",
         ),
     ] = "auto"
     provider_option: Annotated[

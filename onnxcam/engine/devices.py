@@ -7,16 +7,17 @@ import ctypes
 import os
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from onnxcam.engine.batching import ON_DEVICE, choose_batch
+from onnxcam.engine.forking import Lock
 from onnxcam.engine.providers import ProviderSpec
 from onnxcam.errors import ProviderError
 from onnxcam.types import Note, NoteCode
 
-DEVICES: Mapping[str, str] = {"cpu": "cpu", "cuda": "cuda", "tensorrt": "cuda"}
+DEVICES: Mapping[str, str] = {"cpu": "cpu", "cuda": "cuda", "tensorrt": "cuda", "webgpu": "webgpu"}
 """Where a provider's tensors lie, by its short name. Other providers are not used with IO binding."""
 DRIVERS = ("libcuda.so.1", "nvcuda.dll")
 NVIDIA_SMI_TIMEOUT = 10
@@ -25,7 +26,7 @@ NVIDIA_SMI_TIMEOUT = 10
 
 @dataclass(frozen=True)
 class Device:
-    """kind: 'cpu' or 'cuda'. index: among the devices that the process sees (CUDA_VISIBLE_DEVICES)."""
+    """kind: 'cpu', 'cuda' or 'webgpu'. index: among the devices that the process sees (CUDA_VISIBLE_DEVICES)."""
 
     kind: str
     index: int = 0
@@ -39,10 +40,28 @@ class Device:
         return self.kind if self.kind == "cpu" else f"{self.kind}:{self.index}"
 
 
+_webgpu = Lock(reentrant=True)
+
+
+def turn_on(kind: str | None) -> AbstractContextManager[object]:
+    """`with turn_on(kind):` one thread at a time works on the devices of this kind, where that is needed.
+
+    All sessions of the WebGPU provider share one queue and its buffers, which it does not guard.
+    """
+    return _webgpu if kind == "webgpu" else nullcontext()
+
+
+def lock_of(device: Device) -> Lock:
+    """The reentrant lock of a new BoundSession: that of all sessions on WebGPU, else its own."""
+    return _webgpu if device.kind == "webgpu" else Lock(reentrant=True)
+
+
 def device_of(provider: str, index: int = 0) -> Device | None:
     """Where the provider of this short name keeps its tensors; None if IO binding is not used with it."""
     kind = DEVICES.get(provider)
-    return Device(kind, index) if kind is not None else None
+    if kind is None or (kind == "webgpu" and index):  # onnxruntime makes tensors on the first WebGPU device alone
+        return None
+    return Device(kind, index)
 
 
 def provider_on(device: Device) -> ProviderSpec:
@@ -73,6 +92,8 @@ def chunk_on(device: Device, bytes_per_image: int, weights: int, cap: int | None
 
 def free_memory_of(device: Device) -> tuple[int | None, str]:
     """(bytes, source), or (None, reason). Reads the CUDA driver, and nvidia-smi if that fails."""
+    if device.kind != "cuda":
+        return None, f"{device.kind} does not tell it"
     try:
         library = _driver()
         with _context(library, device.index):
@@ -86,8 +107,8 @@ def free_memory_of(device: Device) -> tuple[int | None, str]:
 
 
 def synchronise(device: Device) -> None:
-    """Waits for all work on the device, of other libraries too. Raises ProviderError."""
-    if device.kind == "cpu":
+    """Waits for all work on a CUDA device, of other libraries too. Raises ProviderError."""
+    if device.kind != "cuda":
         return
     try:
         library = _driver()

@@ -4,6 +4,7 @@ Tensors are whole OrtValues, bound without addresses or parts of buffers: every 
 code. So does the CPU, where a tensor "on the device" is one that onnxruntime need not copy.
 """
 
+import weakref
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from onnxcam.engine.batching import halved
 from onnxcam.engine.devices import Device
+from onnxcam.engine.devices import lock_of as device_lock
 from onnxcam.engine.forking import Lock
 from onnxcam.engine.session import Session, runtime
 from onnxcam.errors import OutOfMemory
@@ -76,7 +78,7 @@ class BoundSession:
         self.pad_to_batch, self._fixed = pad_to_batch or fixed or self._graphs, fixed
         self._uploads: OrderedDict[_Key, tuple[Array, Any]] = OrderedDict()
         self._graph_buffers: dict[tuple[Any, ...], _GraphBuffers] = {}
-        self.lock: Lock = Lock(reentrant=True) if lock_of is None else lock_of.lock
+        self.lock: Lock = device_lock(device) if lock_of is None else lock_of.lock
         self._max_uploads = MAX_UPLOADS if lock_of is None else 0
 
     def register_device_copy(self, array: Array, value: Any) -> None:
@@ -123,7 +125,10 @@ class BoundSession:
         """Returns a new OrtValue (float32, of this shape) on the device, not filled yet. It outlives the session."""
         make = runtime().OrtValue.ortvalue_from_shape_and_type
         with self.lock, self._session.translating():
-            return make(list(shape), np.float32, self._device.kind, self._device.index)
+            value = make(list(shape), np.float32, self._device.kind, self._device.index)
+        if self._device.kind == "webgpu":  # whoever drops it last, its buffer is freed in turn too
+            weakref.finalize(value, _free, self.lock, [value._ortvalue]).atexit = False
+        return value
 
     def read(self, value: Any) -> Floats:
         """Copies an OrtValue to the host."""
@@ -232,6 +237,11 @@ class BoundSession:
         with self._session.translating():
             contiguous = np.asarray(array, order="C")
             return runtime().OrtValue.ortvalue_from_numpy(contiguous, self._device.kind, self._device.index)
+
+
+def _free(lock: Lock, held: list[Any]) -> None:
+    with lock:
+        held.clear()
 
 
 def _padded_indices(count: int, size: int) -> Indices:

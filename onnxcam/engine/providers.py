@@ -22,6 +22,7 @@ PROVIDERS: Mapping[str, str] = MappingProxyType(
         "directml": "DmlExecutionProvider",
         "coreml": "CoreMLExecutionProvider",
         "qnn": "QNNExecutionProvider",
+        "webgpu": "WebGpuExecutionProvider",
         "xnnpack": "XnnpackExecutionProvider",
     }
 )
@@ -38,11 +39,17 @@ PACKAGES: Mapping[str, str] = MappingProxyType(
         "directml": "onnxruntime-directml",
         "coreml": "onnxruntime, on macOS",
         "qnn": "onnxruntime-qnn",
+        "webgpu": '"onnxcam[webgpu]"',
     }
 )
 """What pip installs to get a provider, by its short name: builds of onnxruntime, which overwrite each other's files."""
-AUTO = ("cuda", "rocm", "migraphx", "directml", "cpu")
-"""What `auto` tries, in this order. TensorRT, OpenVINO and CoreML change numbers or compile for minutes: by name."""
+BESIDE = ("webgpu",)
+"""Those of the packages that stand beside a build of onnxruntime: plugins."""
+AUTO = ("cuda", "rocm", "migraphx", "directml", "webgpu", "cpu")
+"""What `auto` tries, in this order; plugins only where they find a GPU.
+
+TensorRT, OpenVINO and CoreML change numbers or compile for minutes: by name.
+"""
 RESERVED: Mapping[str, str] = MappingProxyType(
     {
         "enable_cuda_graph": "ask for CUDA graphs with EngineOptions(cuda_graph=True), or --cuda-graph",
@@ -104,9 +111,9 @@ def parse_providers(providers: str | Sequence[ProviderSpec]) -> tuple[Provider, 
 def resolve_providers(providers: Sequence[Provider], available: Sequence[str]) -> list[Provider]:
     """The providers that onnxruntime is to start, in this order.
 
-    available: onnxruntime's names of the providers in the installed build. TensorRT gets the CUDA provider for the
-    operators that it lacks, ahead of the CPU, on its own device. Raises ProviderError for a provider that is unknown or
-    not available, and OptionError for TensorRT and CUDA on different devices.
+    available: names of the providers in the installed build, and of installed plugins. TensorRT gets the CUDA provider
+    for the operators that it lacks, ahead of the CPU, on its own device. Raises ProviderError for a provider that
+    is unknown or not available, and OptionError for TensorRT and CUDA on different devices.
     """
     for provider in providers:
         _check_available(provider.name, available)
@@ -165,14 +172,16 @@ def _full_name(name: str) -> str:
 def _check_available(name: str, available: Sequence[str]) -> None:
     if name == "auto":
         raise ProviderError("the provider auto stands alone: it takes the best that starts")
+    if name in available:
+        return
     if name not in PROVIDERS.values():
         known = "did you mean cuda?" if name.lower() == "gpu" else near(name, [*PROVIDERS, "auto"])
         raise ProviderError(f"no provider is called {name!r}; {known}")
-    if name not in available:
-        have = ", ".join(short_name(a) for a in available)
-        package = PACKAGES.get(short_name(name))
-        source = f"pip gets it with {package}" if package is not None else "a build of onnxruntime with it is needed"
-        raise ProviderError(
-            f"the provider {short_name(name)} is not in the installed onnxruntime (it has {have}); {source}, "
-            f"in place of this build, or use --providers auto"
-        )
+    have = ", ".join(short_name(a) for a in available)
+    package = PACKAGES.get(short_name(name))
+    source = f"pip gets it with {package}" if package is not None else "a build of onnxruntime with it is needed"
+    where = "beside" if short_name(name) in BESIDE else "in place of"
+    raise ProviderError(
+        f"the provider {short_name(name)} is not in the installed onnxruntime (it has {have}); {source}, "
+        f"{where} this build, or use --providers auto"
+    )

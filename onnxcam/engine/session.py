@@ -19,9 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.engine.deadlines import Deadline
-from onnxcam.engine.devices import Device, device_of, free_memory_of
+from onnxcam.engine.devices import Device, device_of, free_memory_of, turn_on
 from onnxcam.engine.forking import Lock, renew_in_child
 from onnxcam.engine.options import PLAIN, EngineOptions
+from onnxcam.engine.plugins import DEFAULTS, built_in, devices_of, is_installed, offers_gpu
 from onnxcam.engine.providers import (
     AUTO,
     CPU,
@@ -42,9 +43,10 @@ from onnxcam.logs import module_logger
 MOST_THREADS = 1024
 NO_MEMORY = (
     "failed to allocate", "out of memory", "out_of_memory", "bad_alloc", "bad allocation",
-    "is smaller than requested bytes", "status_alloc_failed",
+    "is smaller than requested bytes", "status_alloc_failed", "exceeds the max buffer size", "[invalid buffer",
 )  # fmt: skip
-"""Parts of onnxruntime's messages when memory runs out: from its arenas, CUDA, a gpu_mem_limit, cuDNN and cuBLAS."""
+"""Parts of onnxruntime's messages when memory runs out: from its arenas, CUDA, a gpu_mem_limit, cuDNN, cuBLAS, and
+WebGPU, where a buffer that cannot be had is an invalid one."""
 
 logger = module_logger(__name__)
 Array = npt.NDArray[Any]
@@ -115,6 +117,8 @@ class Session:
         self.cap: int | None = None
         self._requested = parse_providers(providers)
         self._device_index = 0
+        self._plugin: str | None = None
+        self._turn = turn_on(None)
         self.provider_options: Mapping[str, str] = {}
         self._again, self._lost, self._reopening = again, False, Lock()
         self._runs: set[_InUse] = set()
@@ -122,7 +126,7 @@ class Session:
         self._session = self._open(model, threads)
         limits.check()  # nothing stops onnxruntime while it opens a graph
         running = [short_name(name) for name in self._session.get_providers()]
-        self.provider = running[0]
+        self.provider = self._plugin or running[0]
         self.companions = tuple(name for name in running[1:] if name == "cuda")
         self.inputs = tuple(i.name for i in self._session.get_inputs())
         self.outputs = tuple(o.name for o in self._session.get_outputs())
@@ -137,7 +141,7 @@ class Session:
         options = self._run_options()
         if self.engine.cuda_graph:
             options.add_run_config_entry("gpu_graph_id", "-1")  # a graph replays addresses, and each run has new ones
-        with _InUse(self) as session, self._deadline(options, pictures):
+        with self._turn, _InUse(self) as session, self._deadline(options, pictures):
             try:
                 return [_array(a) for a in session.run(list(outputs), dict(feeds), options)]
             except MemoryError:
@@ -202,7 +206,7 @@ class Session:
         options = self._run_options()
         if self.engine.cuda_graph:
             options.add_run_config_entry("gpu_graph_id", str(-1 if graph is None else graph))
-        with _InUse(self) as session, self._deadline(options, pictures), self.translating():
+        with self._turn, _InUse(self) as session, self._deadline(options, pictures), self.translating():
             session.run_with_iobinding(binding, options)
 
     @contextmanager
@@ -218,7 +222,8 @@ class Session:
 
     def close(self) -> None:
         """Frees the session's memory. Closing twice is harmless; a later run raises InferenceError."""
-        self._session = None
+        with self._turn:
+            self._session = None
 
     def after_fork(self) -> None:
         """Gives up what the child of a fork cannot use: threads of the session, a device, a run that was under way.
@@ -271,11 +276,12 @@ class Session:
         return InferenceError(f"onnxruntime could not run the model ({text[:300]})")
 
     def _open(self, model: bytes, threads: int | None) -> Any:
-        available = self._ort.get_available_providers()
+        available = built_in(self._ort)
         if not is_auto(self._requested):
-            return self._start(model, resolve_providers(self._requested, available), threads)
+            named = [p.name for p in self._requested if _is_plugin(p.name, available)]
+            return self._start(model, resolve_providers(self._requested, [*available, *named]), threads)
         for name in AUTO:
-            if PROVIDERS[name] not in available:
+            if not _auto_tries(name, available):
                 continue
             try:
                 return self._start(model, [Provider(PROVIDERS[name])], threads)
@@ -289,6 +295,8 @@ class Session:
     def _configured(self, providers: Sequence[Provider]) -> list[Provider]:
         """The providers with the engine's options too. Raises OptionError for what the first, which runs, ignores."""
         name = short_name(providers[0].name)
+        self._plugin = name if _is_plugin(providers[0].name, built_in(self._ort)) else None
+        self._turn = turn_on(self._plugin)
         self.engine.check(name)
         self._device_index = providers[0].device_id
         if self.engine.gpu_mem is not None:
@@ -296,6 +304,8 @@ class Session:
             is_share = self.engine.gpu_mem.share is not None and device is not None
             self.cap = self.engine.gpu_mem.limit(free_memory_of(device)[0] if is_share and device is not None else None)
         configured = [with_options(p, self.engine.provider_options(p.name, self.cap, self.threads)) for p in providers]
+        if self._plugin is not None:
+            configured[0] = with_options(configured[0], DEFAULTS.get(self._plugin, {}))
         limit = configured[0].options.get("gpu_mem_limit", "")
         if limit.isdecimal():
             self.cap = int(limit)
@@ -307,16 +317,17 @@ class Session:
         names = [provider.name for provider in configured]
         if CUDA in names:
             _preload_cuda(self._ort)
+        options, listed = self._session_options(threads), self._listed(configured)
+        if self._plugin is not None:
+            device = self._plugin_device(configured)
+            own = {key: value for key, value in configured[0].options.items() if key != "device_id"}
+            options.add_provider_for_devices([device], own)
+            names[0] = device.ep_name
         failures: tuple[type[Exception], ...] = (*self._errors(), RuntimeError, ValueError)
         try:
             # Its fallback would print, open the session on the CPU and, when a run fails, do so once more.
-            session = self._ort.InferenceSession(
-                model,
-                self._session_options(threads),
-                providers=names,
-                provider_options=[dict(provider.options) for provider in configured],
-                enable_fallback=0,
-            )
+            with self._turn:
+                session = self._ort.InferenceSession(model, options, **listed, enable_fallback=0)
         except failures as error:
             if names[0] == CPU:
                 raise self._translated(error) from None
@@ -335,6 +346,22 @@ class Session:
                 f"and its options right?); use --providers cpu, or auto"
             )
         return session
+
+    def _listed(self, providers: Sequence[Provider]) -> dict[str, Any]:
+        """The providers as arguments of InferenceSession; none for a plugin, which is a device among its options."""
+        if self._plugin is not None:
+            return {}
+        options = [dict(provider.options) for provider in providers]
+        return {"providers": [provider.name for provider in providers], "provider_options": options}
+
+    def _plugin_device(self, providers: Sequence[Provider]) -> Any:
+        """The plugin's device. Raises ProviderError, and OptionError where another provider than the CPU follows."""
+        if any(provider.name != CPU for provider in providers[1:]):
+            raise OptionError(f"the plugin provider {self._plugin} stands first, and none but cpu may follow it")
+        devices = devices_of(self._ort, str(self._plugin))
+        if self._device_index >= len(devices):
+            raise OptionError(f"the provider {self._plugin} has devices from 0 to {len(devices) - 1}")
+        return devices[self._device_index]
 
     def _session_options(self, threads: int | None) -> Any:
         options = self._ort.SessionOptions()
@@ -392,8 +419,18 @@ def may_leave_the_cpu(providers: str | Sequence[ProviderSpec]) -> bool:
     parsed = parse_providers(providers)
     if not is_auto(parsed):
         return [provider.name for provider in parsed] != [CPU]
-    available = runtime().get_available_providers()
-    return any(PROVIDERS[name] in available for name in AUTO if name != "cpu")
+    available = built_in(runtime())
+    return any(_auto_tries(name, available) for name in AUTO if name != "cpu")
+
+
+def _is_plugin(name: str, available: Sequence[str]) -> bool:
+    """Whether a plugin has the provider of this name, which the build of onnxruntime lacks."""
+    return name not in available and is_installed(short_name(name))
+
+
+def _auto_tries(name: str, available: Sequence[str]) -> bool:
+    """Whether `auto` tries the provider of this short name: the build has it, or a plugin that finds a GPU."""
+    return PROVIDERS[name] in available or offers_gpu(runtime(), name)
 
 
 def available_threads() -> int:

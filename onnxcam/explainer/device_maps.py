@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.engine.devices import Device, device_of, provider_on
+from onnxcam.engine.devices import Device, device_of, provider_on, turn_on
 from onnxcam.engine.forking import Lock
 from onnxcam.engine.io_binding import BoundSession
 from onnxcam.engine.session import Session, runtime
@@ -60,11 +60,14 @@ class Finisher:
         """
         device = device_of(self._provider, self._device_index)
         if device is None:
-            raise OptionError(f"maps on a device need the provider cpu, cuda or tensorrt, not {self._network_provider}")
+            raise OptionError(
+                f"maps on a device need the provider cpu, cuda, tensorrt or webgpu, not {self._network_provider}"
+            )
         if saliency.finish is Finish.OWN:
             # On the CPU an OrtValue shares the array's memory, and a reader through DLPack may write to it: so copy.
             copy: npt.NDArray[np.float32] = np.array(saliency.map)
-            value = runtime().OrtValue.ortvalue_from_numpy(copy, device.kind, device.index)
+            with turn_on(device.kind):
+                value = runtime().OrtValue.ortvalue_from_numpy(copy, device.kind, device.index)
         else:
             session = self._session(saliency, device)
             value = session.new(saliency.map.shape)

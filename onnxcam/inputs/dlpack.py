@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from onnxcam.engine.devices import Device, synchronise
+from onnxcam.engine.devices import Device, synchronise, turn_on
 from onnxcam.engine.session import runtime
 from onnxcam.errors import OptionError, PictureError
 from onnxcam.types import Image
@@ -49,7 +49,9 @@ def from_device(image: Any, device: Device | None, provider: str, shape: tuple[i
     cannot be bound.
     """
     if device is None:
-        raise OptionError(f"arrays on a device need the provider cpu, cuda or tensorrt, not {provider}; give NumPy's")
+        raise OptionError(
+            f"arrays on a device need the provider cpu, cuda, tensorrt or webgpu, not {provider}; give NumPy's"
+        )
     where = place_of(image)
     if where != device:
         raise PictureError(f"the array lies on {where}, but the model runs on {device}; move it there, or give NumPy's")
@@ -61,7 +63,8 @@ def from_device(image: Any, device: Device | None, provider: str, shape: tuple[i
             f"an array on a device is the preprocessed image, float32 of shape {shape} or {(1, *shape)}, not "
             f"{value.data_type().removeprefix('tensor(').removesuffix(')')} {actual}"
         )
-    host = np.array(value.numpy()).reshape(shape)
+    with turn_on(device.kind):
+        host = np.array(value.numpy()).reshape(shape)
     if not np.isfinite(host).all():
         raise PictureError("the preprocessed image holds NaN or infinity")
     return host, value
@@ -73,8 +76,8 @@ def _is_ort_value(image: object) -> bool:
 
 def place_of(image: Any) -> Device:
     """Where an array lies that exports DLPack, or an OrtValue."""
-    if _is_ort_value(image) and not hasattr(image, "__dlpack_device__"):  # of an older onnxruntime
-        return Device(str(image.device_name()).lower())
+    if _is_ort_value(image) and (not hasattr(image, "__dlpack_device__") or image.device_name() == "webgpu"):
+        return Device(str(image.device_name()).lower())  # of an older onnxruntime, or without DLPack
     kind, index = (int(n) for n in image.__dlpack_device__())
     return Device(KINDS.get(kind, f"a device of type {kind}"), index)
 

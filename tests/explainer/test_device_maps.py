@@ -124,7 +124,7 @@ def test_a_host_array_is_refused_where_the_model_runs_on_a_gpu() -> None:
 
 
 def test_a_provider_whose_tensors_cannot_be_bound_says_so() -> None:
-    with pytest.raises(OptionError, match="need the provider cpu, cuda or tensorrt, not directml"):
+    with pytest.raises(OptionError, match="need the provider cpu, cuda, tensorrt or webgpu, not directml"):
         from_device(Exporting(X), None, "directml", (3, 16, 12))
 
 
@@ -165,7 +165,9 @@ def test_a_closed_explainer_says_so(classifier: onnx.ModelProto) -> None:
     explain.close()
     with pytest.raises(InferenceError, match="closed"):
         explain._finisher.on_device(saliency)
-    with pytest.raises(OptionError, match="maps on a device need the provider cpu, cuda or tensorrt, not directml"):
+    with pytest.raises(
+        OptionError, match="maps on a device need the provider cpu, cuda, tensorrt or webgpu, not directml"
+    ):
         Finisher("directml", None).on_device(saliency)
 
 
