@@ -283,3 +283,17 @@ def test_twice_as_many_pictures_take_about_twice_as_long_to_name(naming: str) ->
     images = [NAMINGS[naming](i) for i in range(10_000)]
     assert growth(lambda n: plan(images[:n], ONE * n, "m", ["png", "json"], "out/"), 10_000) < 3
     assert len(set(names(images, ONE * 10_000, "m", None, None))) == 10_000
+
+
+def test_a_model_and_a_preset_stand_behind_the_picture_and_leave_room_for_it(tmp_path: Path) -> None:
+    out = f"{tmp_path}/"
+    (((files,),),) = [plan(["cat.jpg"], [["tabby"]], "cam", ["mask"], out, layer="c1", model="net.v2", preset="raw")]
+    assert files["mask"].name == "cat.net-v2.raw.tabby.cam.c1.mask.png"
+    long = ["x" * 300 + ".jpg"]
+    (((files,),),) = [
+        plan(long, [["t" * 300]], "integrated-gradients", ["side-by-side"], out, layer="l" * 90, model="m" * 300, preset="keras-caffe")
+    ]  # fmt: skip
+    assert len(files["side-by-side"].name) <= 255
+    assert files["side-by-side"].name.startswith("x")
+    (((files,),),) = [plan(long, [["t"]], "cam", ["png"], out, model="m" * 300)]
+    assert files["png"].name == f"{'x' * 100}.{'m' * 60}.t.cam.png", "a short target leaves the model's bytes"
