@@ -178,6 +178,8 @@ class NoteCode(StrEnum):
     """Too little was scored to bound the error of an estimate."""
     BUDGET_ENDED = "budget-ended"
     """The budget ended before the tolerance was reached."""
+    ALL_SCORED = "all-scored"
+    """A tolerance needed so many masks that all were scored, and the map is exact."""
     PARTIAL = "partial"
     """A map on the way: not all masks were scored yet."""
     SEARCH_BROKE = "search-broke"

@@ -22,7 +22,8 @@ def factor(matrices: Doubles) -> Doubles:
         left, above = lower[..., start:, :start], _transposed(lower[..., block, :start])
         rest = matrices[..., start:, block] - product(left, above)
         lower[..., block, block] = np.linalg.cholesky(rest[..., :BLOCK, :])
-        lower[..., below, block] = product(rest[..., BLOCK:, :], _transposed(_inverse(lower[..., block, block])))
+        if rest.shape[-2] > BLOCK:
+            lower[..., below, block] = product(rest[..., BLOCK:, :], _transposed(_inverse(lower[..., block, block])))
     return lower
 
 

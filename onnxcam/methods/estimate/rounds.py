@@ -18,6 +18,10 @@ SURE = 24
 UNSURE = Note(
     NoteCode.ERROR_UNKNOWN, "too few masks were scored, or all scored alike, to say by how much the map may be off"
 )
+EXACT = Note(
+    NoteCode.ALL_SCORED,
+    "the tolerance would have taken more than half of the masks, so all were scored: the map is exact",
+)
 SHORT = Note(NoteCode.BUDGET_ENDED, "the budget ended before the tolerance was reached")
 
 
@@ -32,6 +36,17 @@ class Limits:
         """Whether the bounds after `count` masks are within the tolerance and can be believed."""
         within = self.tolerance is not None and all(e is not None and e <= self.tolerance for e in errors)
         return within and count >= SURE
+
+    def needs_most(self, count: int, errors: Sequence[float | None], masks: int) -> bool:
+        """Whether the tolerance will take half of the masks or more: to score all costs less than to choose and fit on.
+
+        The error falls about as (masks - n) / n from now on. Nothing here depends on time, so maps are the same every
+        time. False where a budget may end before.
+        """
+        if self.tolerance is None or count < SURE or (self.budget is not None and self.budget < masks):
+            return False
+        known = [e for e in errors if e is not None]
+        return len(known) == len(errors) and count * max(known) >= self.tolerance * (masks - count)
 
     def expected(self, count: int, errors: Sequence[float | None], most: int) -> int:
         """Masks in all, for a progress bar: the error falls about as their number grows."""
@@ -67,9 +82,7 @@ class EstimatedMaps:
             scored = np.concatenate([scored, chosen])
             scores = np.concatenate([scores, weights_of(probe.score(masks[chosen], weighting.score), softmax=False)])
             if count == len(maps):
-                all_weights = weighting.weights(scores, originals)
-                exact = combined(maps[scored], all_weights, probe.size)
-                yield widened(exact, maps[scored], all_weights, probe.score_deviation)
+                yield self._exact(probe, maps[scored], scores)
                 return
             posteriors = [
                 quadrature.posterior(scored, of_target, weighting.link(of_target, float(original)))
@@ -91,7 +104,19 @@ class EstimatedMaps:
             yield widened(counted, maps, expected, probe.score_deviation)
             if reached:
                 return
+            if limits.needs_most(count, errors, len(maps)):
+                rest = np.setdiff1d(np.arange(len(maps)), scored)
+                probe.expect(len(maps))
+                others = weights_of(probe.score(masks[rest], weighting.score), softmax=False)
+                exact = self._exact(probe, maps[np.concatenate([scored, rest])], np.concatenate([scores, others]))
+                yield [replace(o, notes=(*o.notes, EXACT)) for o in exact]
+                return
             probe.expect(limits.expected(count, errors, most))
+
+    def _exact(self, probe: Probe, maps: Features, scores: Doubles) -> list[Outcome]:
+        """The maps of all masks, whose scores (K,T) are in the order of maps (K,*grid)."""
+        weights = self.weighting.weights(scores, probe.original(self.weighting.score).astype(np.float64))
+        return widened(combined(maps, weights, probe.size), maps, weights, probe.score_deviation)
 
     def _outcomes(
         self, maps: Features, posteriors: Sequence[Posterior], errors: Sequence[float | None], probe: Probe
