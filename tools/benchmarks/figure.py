@@ -76,7 +76,7 @@ def draw(rows: Rows, file: Path) -> None:
     for axis, panel_points, (_, name) in zip(axes, gathered, PANELS, strict=True):
         draw_panel(axis, panel_points, name)
     axes[0].legend(loc="upper center", bbox_to_anchor=(0.5, 1.08), ncols=3, frameon=False, fontsize=12)
-    axes[-1].set_xlabel("processor seconds a map, of all cores together (logarithmic)", fontsize=12, color=GREY)
+    axes[-1].set_xlabel("processor seconds a map, one thread (logarithmic)", fontsize=12, color=GREY)
     for axis, panel_points in zip(axes, gathered, strict=True):
         place_labels(figure, axis, panel_points)
     figure.savefig(file, dpi=110)

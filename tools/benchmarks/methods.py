@@ -4,14 +4,15 @@
     python tools/benchmarks/methods.py --json methods.json --figure methods.png
 
 The network is EfficientNet-Lite0 with its ImageNet weights, the picture `coffee`, the class `espresso`, of which the
-network is sure. Every method has its default options and a process of its own (method_workers.py). Quality is measured
-alike for all tools, on onnxcam's session: Pearson correlation with the exact map of Score-CAM, and the areas under
-deletion and insertion. One picture says how a method behaves there, not which method is better. A method that cannot
-run, or that takes many times as long as Score-CAM, is a row without a value.
+network is sure. Every method has its default options, one thread and a process of its own (method_workers.py). Quality
+is measured alike for all tools, on onnxcam's session: Pearson correlation with the exact map of Score-CAM, and the
+areas under deletion and insertion. One picture says how a method behaves there, not which method is better. A method
+that cannot run, or that takes many times as long as Score-CAM, is a row without a value.
 """
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -44,6 +45,7 @@ PEERS = {
     ),
 }  # fmt: skip
 """The module of each peer, and the classes that explain one convolution's output without further networks."""
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 LONG = {("TorchCAM", "ISCAM"): 10, ("TorchCAM", "SSCAM"): 35}
 """Methods that score every channel so many times. They run with --long alone."""
 
@@ -70,7 +72,8 @@ def drawn_by(tool: str, method: str, folder: Path) -> tuple[Map | None, dict[str
     with tempfile.TemporaryDirectory() as temporary:
         file = Path(temporary) / "map.npy"
         worker = Path(__file__).with_name("method_workers.py")
-        done = subprocess.run([sys.executable, worker, folder, tool, method, file], capture_output=True, text=True)
+        command = [sys.executable, worker, folder, tool, method, file]
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | ONE_THREAD)
         if done.returncode:
             return None, {}, done.stderr.strip().rpartition("\n")[2] or f"ended with {done.returncode}"
         return np.load(file), json.loads(done.stdout.splitlines()[-1]), ""
