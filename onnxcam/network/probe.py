@@ -284,17 +284,18 @@ def scores(probes: Sequence[ImageProbe], masks: Sequence[AnyMasks], score: Score
     results = probes[0].network.score_images(requests, score)
     assert all(p.count.forwards - b == len(m) for p, b, m in zip(probes, before, masks, strict=True))
     if probes[0].network.reduced:
-        for probe, request, scored in zip(probes, requests, results, strict=True):
-            _measure_deviation(probe, request, scored, score)
+        return [_checked(p, r, s, score) for p, r, s in zip(probes, requests, results, strict=True)]
     return results
 
 
-def _measure_deviation(probe: ImageProbe, request: MaskRequest, scored: Scores, score: Score) -> None:
-    """Scores some of the first masks of a picture once more, in float32."""
-    if probe.deviation.relative is None and len(scored):
-        probe.deviation.relative, passes = score_deviation.measure(probe.network, request, scored, score)
-        probe.count.expected += passes
-        probe.count.add_forwards(passes)
+def _checked(probe: ImageProbe, request: MaskRequest, scored: Scores, score: Score) -> Scores:
+    """The scores, of which some of the picture's first ones are computed once more, in float32."""
+    if probe.deviation.relative is not None or not len(scored):
+        return scored
+    scored, probe.deviation.relative, passes = score_deviation.measure(probe.network, request, scored, score)
+    probe.count.expected += passes
+    probe.count.add_forwards(passes)
+    return scored
 
 
 def score_gradients(

@@ -1,7 +1,7 @@
 """How far masked scores in a lower precision are from float32's: a few masks of each picture are scored in both.
 
-probe.py measures it with the first masks that a method has scored; the method makes of it a bound on its map's error
-(methods/estimate/rounding.py).
+probe.py does so with the first masks that a method has scored. Their float32 scores are kept, and the method makes of
+the deviation a bound on its map's error (methods/estimate/rounding.py).
 """
 
 from dataclasses import dataclass
@@ -14,6 +14,8 @@ from onnxcam.types import Doubles, Indices, Score, Scores
 
 PAIRS = 8
 """Masks that are scored twice, at most, and no more than half of the first ones."""
+LARGEST = 0.03
+"""Further masks that are scored twice, those with the largest scores: what rounds most and weighs most in the map."""
 LEAST_SHARE = 1e-6
 """The share of all scores that a score counts as, at least: a deviation over zero would be infinite."""
 SMALLEST = float(np.finfo(np.float32).tiny)
@@ -30,13 +32,25 @@ class ScoreDeviation:
     relative: Doubles | None = None
 
 
-def measure(network: Network, request: MaskRequest, scores: Scores, score: Score) -> tuple[Doubles, int]:
-    """(ScoreDeviation.relative, the masks that were scored once more) of masks that got these scores (K,T)."""
+def measure(network: Network, request: MaskRequest, scores: Scores, score: Score) -> tuple[Scores, Doubles, int]:
+    """Scores some of the masks that got these scores (K,T) once more, in float32.
+
+    Returns (the scores with those in their places, ScoreDeviation.relative, how many were scored once more).
+    """
     masks = request.masks
     assert isinstance(masks, np.ndarray), "a lower precision runs on the host"
-    chosen = choose(scores)
-    exact = network.score_in_float32(request.feeds, np.asarray(masks[chosen], np.float32), score)
-    return relative(scores, exact, chosen), len(chosen)
+    pairs, further = choose(scores), largest(scores)
+    again = np.concatenate([pairs, further])
+    exact = network.score_in_float32(request.feeds, np.asarray(masks[again], np.float32), score)
+    better = scores.copy()
+    better[again] = exact
+    return better, relative(scores, exact[: len(pairs)], pairs), len(again)
+
+
+def largest(scores: Scores) -> Indices:
+    """The masks with the largest scores (K,T), in whole runs of float32."""
+    count = round(LARGEST * len(scores) / PAIRS) * PAIRS
+    return np.argsort(-_shares(scores).mean(axis=1), kind="stable")[:count]
 
 
 def choose(scores: Scores) -> Indices:

@@ -284,7 +284,7 @@ class Network:
 
     def score_in_float32(self, feeds: Arrays, masks: Masks, score: Score) -> Scores:
         """(K,T) scores of a few masks (K,1,*grid), whatever other masked pictures are computed in."""
-        size = 1 if self.masks_alone else self.fixed or len(masks)
+        size = 1 if self.masks_alone else self.fixed or REDUCED_BATCH
         chunks = [masks[i : i + size] for i in range(0, len(masks), size)]
         return np.concatenate([self.run(feeds, chunk, [SCORE_OUTPUTS[score]])[0] for chunk in chunks])
 

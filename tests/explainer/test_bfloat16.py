@@ -44,7 +44,7 @@ def test_the_map_is_nearly_that_of_float32_and_says_how_near() -> None:
     assert saliency.provenance.error < 0.05  # type: ignore[operator]
     assert np.corrcoef(saliency.map.ravel(), expected.map.ravel())[0, 1] > 0.996
     assert expected.provenance.error is None
-    assert saliency.provenance.forwards == expected.provenance.forwards + 8
+    assert saliency.provenance.forwards == expected.provenance.forwards + 8 + 16  # pairs, and the largest 3 %
 
 
 def test_scores_that_are_shown_are_float32s_to_the_last_bit() -> None:

@@ -1,9 +1,13 @@
 """How far scores in a lower precision are off, from a few masks that are scored in both: sums by hand."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from onnxcam.network.score_deviation import PAIRS, choose, relative
+from onnxcam.network.packing import MaskRequest
+from onnxcam.network.score_deviation import PAIRS, choose, largest, measure, relative
+from onnxcam.types import Score
 
 RNG = np.random.default_rng(0)
 
@@ -43,3 +47,23 @@ def test_scores_of_zero_give_numbers() -> None:
     chosen = choose(zeros)
     assert relative(zeros, zeros[chosen], chosen)[0] == 0
     assert relative(zeros, zeros[chosen] + 1, chosen)[0] > 1e6
+
+
+def test_the_largest_scores_are_those_of_whole_runs() -> None:
+    scores = RNG.permutation(500).astype(np.float32)[:, None]
+    assert sorted(scores[largest(scores), 0]) == list(range(484, 500))  # 15, rounded to two runs of eight
+    assert len(largest(scores[:100])) == 0
+
+
+def test_scores_that_were_computed_in_float32_are_kept() -> None:
+    exact = RNG.random((500, 1), np.float32)
+    masks = np.arange(500, dtype=np.float32).reshape(-1, 1, 1, 1)
+    network = SimpleNamespace(score_in_float32=lambda feeds, some, score: exact[some.ravel().astype(int)])
+    reduced = exact * np.float32(1.25)
+    scores, off, passes = measure(network, MaskRequest({}, masks, None), reduced, Score.PROBABILITY)  # type: ignore[arg-type]
+    same = (scores == exact).ravel()
+    assert passes == PAIRS + 16
+    assert 16 <= same.sum() <= passes
+    assert same[np.argsort(-exact[:, 0])[:16]].all()
+    np.testing.assert_array_equal(scores[~same], reduced[~same])
+    assert off == pytest.approx([0.2], rel=1e-5)

@@ -2,7 +2,8 @@
 
 A few masks were scored in float32 too, which tells by what share a score is off (network/score_deviation.py). Maps with
 scores that are off at random by that share show how much the map feels it. What is not random, such as weights that
-were rounded, is in the factor, which is calibrated on photographs (tools/benchmarks/bfloat16.py).
+were rounded, and the few scores that are float32's own are in the factor, which is calibrated on photographs
+(tools/benchmarks/bfloat16.py).
 """
 
 import math
