@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import onnxcam
+from onnxcam.cli.main import COMMANDS
 
 ROOT = Path(onnxcam.__file__).parent
 STOREYS = (
@@ -162,6 +163,14 @@ def test_library_code_changes_nothing_of_the_process(room: str) -> None:
 
 def test_importing_the_package_stays_light() -> None:
     assert not loaded("onnxcam.cli.main") & {"onnx", "onnxruntime", "numpy", "cv2", "PIL"}
+    commands = {f"onnxcam.cli.{name}" for name in COMMANDS}
+    assert not loaded("onnxcam.cli.main") & commands
+
+
+def test_the_explainer_loads_without_onnx() -> None:
+    """A warm start runs stored graphs; what builds one is imported where it is built."""
+    heavy = {"onnx", "onnx_ir", "onnxscript", "sympy", "google.protobuf", "cv2", "onnxruntime"}
+    assert not loaded("onnxcam.explainer.explainer") & heavy
 
 
 def test_no_attribute_of_a_package_hides_a_module() -> None:

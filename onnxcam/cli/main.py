@@ -3,46 +3,60 @@
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Annotated, Any
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from onnxcam.cli.compare import compare
-from onnxcam.cli.compile import compile
-from onnxcam.cli.demo import demo
-from onnxcam.cli.evaluate import evaluate
-from onnxcam.cli.explain import explain
 from onnxcam.cli.failures import USAGE, Reported, error_lines, error_record, failure_record, wants_json
 from onnxcam.cli.help import GroupPage, Page
-from onnxcam.cli.inspect import inspect
-from onnxcam.cli.methods import methods
-from onnxcam.cli.metrics import metrics
 from onnxcam.cli.pipes import piped
-from onnxcam.cli.predict import predict
 from onnxcam.cli.printing import print_json, print_lines, print_note
-from onnxcam.cli.rewrite import rewrite
-from onnxcam.cli.sanity import sanity
 from onnxcam.cli.stopping import stoppable
 from onnxcam.cli.streams import flush
 from onnxcam.errors import OnnxCamError, OutputError
+
+if TYPE_CHECKING:
+    app: typer.Typer
 
 # Typer exports one of the errors of its parser, and older versions take them from another package.
 USAGE_ERRORS: tuple[type[Any], ...] = tuple(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
 )
 
-app = typer.Typer(
-    name="onnxcam",
-    help="Show what an image model exported to ONNX saw: saliency maps from the model file and a picture.",
-    no_args_is_help=True,
-    cls=GroupPage,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-for each in (explain, predict, compare, methods, metrics, inspect, rewrite, compile, sanity, evaluate, demo):
-    app.command(cls=Page)(each)
+COMMANDS = tuple("explain predict compare methods metrics inspect rewrite compile sanity evaluate demo".split())
+"""Names of the commands, and of the modules that hold them, in the order of the help."""
+
+
+def build_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
+    """The parser of these commands. A command's module is imported here: their options take longer than all else."""
+    parser = typer.Typer(
+        name="onnxcam",
+        help="Show what an image model exported to ONNX saw: saliency maps from the model file and a picture.",
+        no_args_is_help=True,
+        cls=GroupPage,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    for name in names:
+        parser.command(cls=Page)(getattr(import_module(f"onnxcam.cli.{name}"), name))
+    parser.callback()(main)
+    return parser
+
+
+def __getattr__(name: str) -> Any:
+    """`app`, the parser of all commands, which a run of one command does not need."""
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _all_commands()
+
+
+@cache
+def _all_commands() -> typer.Typer:
+    return build_app()
 
 
 def _version(print_it: bool) -> None:
@@ -53,7 +67,6 @@ def _version(print_it: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def main(
     version: Annotated[
         bool,
@@ -72,7 +85,8 @@ def run() -> None:
     warnings.filterwarnings("ignore", module="PIL")  # of large photographs and odd metadata
     # Libraries log what onnxcam reports itself; without a handler Python would print it too.
     logging.getLogger().addHandler(logging.NullHandler())
-    command = typer.main.get_command(app)
+    first = sys.argv[1:2]
+    command = typer.main.get_command(build_app(first if first and first[0] in COMMANDS else COMMANDS))
     with stoppable() as stop:
         try:
             with piped(sys.argv[1:]) as words, _words(words):

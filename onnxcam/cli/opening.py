@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnxcam.cli.command_options import CompareArgs, ExplainArgs, PredictArgs, SanityArgs
-from onnxcam.cli.evaluate_options import EvaluateArgs
 from onnxcam.cli.options import MapArgs, OpeningArgs
 from onnxcam.cli.parsing import (
     parse_adjustment,
@@ -21,6 +20,7 @@ from onnxcam.cli.parsing import (
 from onnxcam.errors import OptionError
 
 if TYPE_CHECKING:
+    from onnxcam.cli.evaluate_options import EvaluateArgs
     from onnxcam.explainer.explainer import Explainer
     from onnxcam.explainer.targets.registry import ParsedTargets
     from onnxcam.limits import Limits
@@ -59,7 +59,7 @@ def open_explainer(
     )
 
 
-def opening_arguments(args: MapArgs | EvaluateArgs | PredictArgs, labels: str | None) -> dict[str, Any]:
+def opening_arguments(args: "MapArgs | EvaluateArgs | PredictArgs", labels: str | None) -> dict[str, Any]:
     """The keyword arguments of Explainer() that say how a model is opened and run. Raises OnnxCamError."""
     from onnxcam.inputs.presets import parse_size
 

@@ -62,6 +62,7 @@ def commands(arguments: argparse.Namespace) -> Mapping[str, Sequence[str]]:
         "budget": [str(arguments.pictures), *models],
         "several_pictures": [str(arguments.pictures), *rounds],
         "speed": [*rounds, *large, *channels, *work],
+        "start": rounds,
         "gradients": [*pictures, *samples, *(word for part in GRADIENT_PARTS for word in ("--only", part))],
         "metrics": [*pictures, *rounds],
         "journal": [],
