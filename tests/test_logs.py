@@ -87,11 +87,10 @@ def test_an_opening_says_what_was_chosen(
     assert "imagenet ('assumed: nothing beside the model says" in assumed[1]
     assert given[0] == "INFO"
     assert given[1].endswith("unit ('given')")
-    (record,) = (path for path in tmp_path.iterdir() if '"shapes"' in path.read_text())
-    assert [text for _, text in lines(caplog, "network.cache") if record.name in text] == [
-        f"cache: there is no record {str(record)!r} yet",
-        f"cache: the record {str(record)!r} is read",
-    ]
+    (record,) = tmp_path.glob("*.json")
+    assert [text for _, text in lines(caplog, "network.cache")] == [f"cache: there is no record {str(record)!r} yet"]
+    read = {f"cache: the graph {str(path)!r} is read" for path in tmp_path.glob("*.graph")}
+    assert {text for _, text in lines(caplog, "network.stored_graphs")} == read  # of the second opening
     opened = [text for _, text in lines(caplog, "network.opening")]
     assert len(opened) == 2
     for text in opened:
