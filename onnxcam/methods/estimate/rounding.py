@@ -20,7 +20,7 @@ from onnxcam.types import Doubles, Features
 
 DRAWS = 8
 """Maps with random deviations."""
-FACTOR = 2.5
+FACTOR = 3.5
 """By which the error bound holds in 9 of 10 cases on photographs."""
 
 
