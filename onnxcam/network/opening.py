@@ -5,6 +5,7 @@ else analysed, rewritten and verified (first_opening.py), and stored for the nex
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 from onnxcam.engine.providers import TENSORRT, parse_providers
@@ -25,13 +26,20 @@ def open_model(file: ModelFile, options: OpenOptions) -> OpenedModel:
     Raises ModelError, OptionError, PresetError (a layout or size that does not fit), ProviderError, RuntimeMissing,
     InferenceError, OutOfMemory, or UndefinedSaliency.
     """
+    return _timed(file, options, _opened)
+
+
+def _timed(
+    file: ModelFile, options: OpenOptions, opened_by: Callable[[ModelFile, OpenOptions], OpenedModel]
+) -> OpenedModel:
+    """The model as it is opened by this function, within the limits from now on. Raises as open_model()."""
     timed = options.limits
     if not any(provider.name == TENSORRT for provider in parse_providers(options.providers)):
         timed = timed.begin(f"opening {file.name}")
     start = time.perf_counter()
     try:
         with refused_if_not_led_back():
-            opened = _opened(file, replace(options, limits=timed))
+            opened = opened_by(file, replace(options, limits=timed))
             _log_opened(file, opened, time.perf_counter() - start)
             return replace(opened, options=replace(opened.options, limits=options.limits))
     except MemoryError:
@@ -50,16 +58,18 @@ def _log_opened(file: ModelFile, opened: OpenedModel, seconds: float) -> None:
 
 
 def _opened(file: ModelFile, options: OpenOptions) -> OpenedModel:
-    def first() -> OpenedModel:
-        from onnxcam.network.first_opening import open_first
-
-        return open_first(file, options)
-
-    opened = warm.open_stored(file, options, lambda: open_model(file, replace(options, cache=False)))
+    lasting = replace(options, limits=options.limits.lasting)  # graphs may be asked for long after this opening
+    opened = warm.open_stored(file, options, lambda: _timed(file, lasting, _first))
     if opened is not None:
         return opened
-    opened, name = first(), warm.opening_key(file, options)
+    opened, name = _first(file, options), warm.opening_key(file, options)
     if name is None:
         return opened
     warm.store_opening(name, opened)
     return replace(opened, stored_as=name)
+
+
+def _first(file: ModelFile, options: OpenOptions) -> OpenedModel:
+    from onnxcam.network.first_opening import open_first
+
+    return open_first(file, options)

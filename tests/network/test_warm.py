@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -239,6 +240,16 @@ def test_a_step_of_a_warm_start_makes_the_graph_when_it_is_asked_for(classifier_
     assert another.stored_as == ""
     for opened in (warm, first, another):
         opened.close()
+
+
+def test_a_graph_may_be_made_long_after_a_warm_opening(classifier_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    explained(classifier_file)
+    with Explainer(classifier_file, providers=["cpu"]) as explain:
+        now, later = time.monotonic, 10 * (Limits().seconds or 0)
+        monkeypatch.setattr(time, "monotonic", lambda: now() + later)
+        with explain.with_method("grad-cam") as other:
+            warm = other(IMAGE)
+    check_same((warm.map, plain(warm)), explained(classifier_file, "grad-cam", cache=False))
 
 
 def test_methods_share_a_warm_model(classifier_file: Path) -> None:
