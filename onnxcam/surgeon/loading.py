@@ -199,7 +199,8 @@ def read_model(
     digest = hashlib.sha256(data)
     facts = known(digest.hexdigest()) if known is not None else None
     if facts is not None:
-        again = partial(_read_again, source, digest.hexdigest(), limits)
+        lasting = source if path is None else path.absolute()  # whatever the working directory is by then
+        again = partial(_read_again, lasting, digest.hexdigest(), limits)
         return ModelFile(name, digest.hexdigest(), path, digest.hexdigest(), limits.lasting, facts, again)
     from onnxcam.surgeon.checked_model import checked, parse
     from onnxcam.surgeon.zip_map import map_outputs

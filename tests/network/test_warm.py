@@ -252,6 +252,18 @@ def test_a_graph_may_be_made_long_after_a_warm_opening(classifier_file: Path, mo
     check_same((warm.map, plain(warm)), explained(classifier_file, "grad-cam", cache=False))
 
 
+def test_a_relative_path_outlives_another_working_directory(
+    classifier_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    explained(classifier_file)
+    monkeypatch.chdir(classifier_file.parent)
+    with Explainer(classifier_file.name, providers=["cpu"]) as explain:
+        (tmp_path / "other").mkdir()
+        monkeypatch.chdir(tmp_path / "other")
+        with explain.with_method("grad-cam") as other:
+            np.testing.assert_array_equal(other(IMAGE).map, explained(classifier_file, "grad-cam", cache=False)[0])
+
+
 def test_methods_share_a_warm_model(classifier_file: Path) -> None:
     maps = []
     for _ in range(2):
