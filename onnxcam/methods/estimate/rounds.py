@@ -20,7 +20,7 @@ UNSURE = Note(
 )
 EXACT = Note(
     NoteCode.ALL_SCORED,
-    "the tolerance would have taken more than half of the masks, so all were scored: the map is exact",
+    "half of the masks did not reach the tolerance, so all were scored: the map is exact",
 )
 SHORT = Note(NoteCode.BUDGET_ENDED, "the budget ended before the tolerance was reached")
 
@@ -37,16 +37,14 @@ class Limits:
         within = self.tolerance is not None and all(e is not None and e <= self.tolerance for e in errors)
         return within and count >= SURE
 
-    def needs_most(self, count: int, errors: Sequence[float | None], masks: int) -> bool:
-        """Whether the tolerance will take half of the masks or more: to score all costs less than to choose and fit on.
+    def ends_exact(self, count: int, masks: int) -> bool:
+        """Whether to score the rest at once: from half of the masks on, another fit costs about what the rest costs.
 
-        The error falls about as (masks - n) / n from now on. Nothing here depends on time, so maps are the same every
-        time. False where a budget may end before.
+        An earlier forecast from the bound is wrong too often: it fell to a tolerance at a third of the masks where it
+        seemed to need all. Nothing here depends on time, so maps are the same every time. False where a budget may end
+        before.
         """
-        if self.tolerance is None or count < SURE or (self.budget is not None and self.budget < masks):
-            return False
-        known = [e for e in errors if e is not None]
-        return len(known) == len(errors) and count * max(known) >= self.tolerance * (masks - count)
+        return self.tolerance is not None and 2 * count >= masks and (self.budget is None or self.budget >= masks)
 
     def expected(self, count: int, errors: Sequence[float | None], most: int) -> int:
         """Masks in all, for a progress bar: the error falls about as their number grows."""
@@ -104,7 +102,7 @@ class EstimatedMaps:
             yield widened(counted, maps, expected, probe.score_deviation)
             if reached:
                 return
-            if limits.needs_most(count, errors, len(maps)):
+            if limits.ends_exact(count, len(maps)):
                 rest = np.setdiff1d(np.arange(len(maps)), scored)
                 probe.expect(len(maps))
                 others = weights_of(probe.score(masks[rest], weighting.score), softmax=False)
