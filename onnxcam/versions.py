@@ -3,7 +3,12 @@
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
-PACKAGES = ("onnxcam", "onnx", "onnxruntime", "onnxruntime-gpu", "numpy", "pillow")
+RUNTIMES = (
+    "onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml", "onnxruntime-qnn",
+    "onnxruntime-rocm", "onnxruntime-migraphx", "onnxruntime-ep-webgpu",
+)  # fmt: skip
+"""Builds of onnxruntime, and the plugin that stands beside one."""
+PACKAGES = ("onnxcam", "onnx", *RUNTIMES, "numpy", "pillow")
 
 
 def versions() -> dict[str, str]:

@@ -3,6 +3,7 @@ import importlib.metadata
 import pytest
 
 from onnxcam import versions as module
+from onnxcam.engine import plugins, providers
 from onnxcam.versions import PACKAGES, versions
 
 
@@ -32,3 +33,9 @@ def test_packages_that_are_not_installed_are_left_out(monkeypatch: pytest.Monkey
     module._installed.cache_clear()
     assert versions() == {name: "1.0" for name in PACKAGES if name != "onnxruntime-gpu"}
     module._installed.cache_clear()
+
+
+def test_every_build_of_the_runtime_and_every_plugin_is_among_them() -> None:
+    builds = [name for name in providers.PACKAGES.values() if name.startswith("onnxruntime-")]
+    plugin = [plugins.PACKAGE.format(name).replace("_", "-") for name in providers.BESIDE]
+    assert {"onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", *builds, *plugin} <= set(PACKAGES)
