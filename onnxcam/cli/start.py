@@ -1,5 +1,6 @@
 """Where the process `onnxcam` starts: signals and streams are taken care of before anything large is imported."""
 
+import gc
 import os
 import signal
 import sys
@@ -11,9 +12,14 @@ if TYPE_CHECKING:
     from onnxcam.cli.stopping import Stop
 
 
+SELDOM = (50_000, 20, 20)
+"""Thresholds of the garbage collector. Imports make many objects that stay: Python's own look at them 150 times."""
+
+
 def start() -> None:
     """Entry point of the program. It owns its process; run() in main.py is what an embedding program may call."""
     _end_at_ctrl_c()
+    gc.set_threshold(*SELDOM)
     from onnxcam.cli.stopping import install, quiet_unraisable
 
     stop, _ = install()
