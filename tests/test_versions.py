@@ -4,6 +4,7 @@ import pytest
 
 from onnxcam import versions as module
 from onnxcam.engine import plugins, providers
+from onnxcam.network.cache import key
 from onnxcam.versions import PACKAGES, versions
 
 
@@ -39,3 +40,16 @@ def test_every_build_of_the_runtime_and_every_plugin_is_among_them() -> None:
     builds = [name for name in providers.PACKAGES.values() if name.startswith("onnxruntime-")]
     plugin = [plugins.PACKAGE.format(name).replace("_", "-") for name in providers.BESIDE]
     assert {"onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", *builds, *plugin} <= set(PACKAGES)
+
+
+def test_the_cache_tells_other_versions_of_what_makes_graphs_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = key("a model")
+    monkeypatch.setattr(
+        module, "version", lambda name: "0.0" if name == "onnxscript" else importlib.metadata.version(name)
+    )
+    module._installed.cache_clear()
+    assert key("a model") != before
+    assert "onnxscript" not in versions(), "no number of a map depends on it"
+    module._installed.cache_clear()
+    monkeypatch.undo()
+    assert key("a model") == before

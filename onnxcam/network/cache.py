@@ -23,7 +23,7 @@ from onnxcam.files import FileKind, open_regular, parse_json, read_exactly, size
 from onnxcam.logs import module_logger
 from onnxcam.temporary import sweep, temporary
 from onnxcam.types import BatchMode, Shapes
-from onnxcam.versions import versions
+from onnxcam.versions import cache_versions
 
 FORMAT = 4
 """To be raised whenever the same file and options give another trace, so that records of before are not read."""
@@ -67,7 +67,7 @@ def folder() -> Path | None:
 
 def key(*parts: str) -> str:
     """Name of a record: a hash of the parts, and of the versions of the packages that wrote it."""
-    texts = [str(FORMAT), *parts, *(f"{name}={number}" for name, number in versions().items())]
+    texts = [str(FORMAT), *parts, *(f"{name}={number}" for name, number in cache_versions().items())]
     return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()
 
 

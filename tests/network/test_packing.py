@@ -106,16 +106,6 @@ def test_each_image_reports_its_own_masks() -> None:
     assert BatchPacker([request(0, 5, 1)], 4).progress() is None
 
 
-def test_both_parts_of_a_split_request_report_their_share_of_all_masks() -> None:
-    reported: list[tuple[int, int]] = []
-    first, rest = request(0, 7, 1, lambda done, of: reported.append((done, of))).split(4)
-    assert (len(first.masks), len(rest.masks)) == (4, 3)
-    for part in (first, rest):
-        assert part.progress is not None
-        part.progress(2, len(part.masks))
-    assert reported == [(2, 7), (6, 7)]
-
-
 @pytest.mark.parametrize(("values", "expected"), [
     ((1.0, 1.0, 1.0), [[0, 1, 2]]), ((1.0, 2.0, 1.0), [[0, 2], [1]]), ((1.0, 2.0, 3.0), [[0], [1], [2]]),
     ((np.nan, np.nan), [[0], [1]]),
