@@ -14,7 +14,6 @@ import numpy.typing as npt
 from onnxcam.engine.session import Session
 from onnxcam.errors import NoSpatialFeatures
 from onnxcam.limits import Limits
-from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import Anatomy, Candidate, FeatureTensor
 from onnxcam.surgeon.analysis.branches import pooled_note
 from onnxcam.surgeon.analysis.dominators import TOKEN_SCALE, add_token_scales, dominators
@@ -22,6 +21,7 @@ from onnxcam.surgeon.analysis.factors import Axes, extra_tokens, has_extra_token
 from onnxcam.surgeon.analysis.locate import locate
 from onnxcam.surgeon.analysis.tracing import Trace
 from onnxcam.surgeon.ir import Model, Shape, Shapes, ancestors, constant, find_value
+from onnxcam.surgeon.session_bytes import session_bytes
 from onnxcam.types import Arrays, NoteCode
 
 MAX_CANDIDATES = 12
@@ -117,7 +117,7 @@ def _before(
     tokens = {name: located.features.axes for name, located in anatomies.items()}
     if not tokens:
         return None
-    session = Session(ir.to_bytes(add_token_scales(model, tokens, logits.tensor)), ("cpu",), limits=limits)
+    session = Session(session_bytes(add_token_scales(model, tokens, logits.tensor)), ("cpu",), limits=limits)
     try:
         last = _last_that_counts(session, tokens, shapes, feeds, logits.tensor)
     finally:

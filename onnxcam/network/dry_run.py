@@ -14,12 +14,12 @@ from onnxcam.engine.session import Session
 from onnxcam.errors import OutOfMemory
 from onnxcam.limits import SAFE, Limits, amount_of
 from onnxcam.network.extra_inputs import for_batch
-from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import ImageInput
 from onnxcam.surgeon.analysis.tracing import Trace, build_tracer
 from onnxcam.surgeon.budgets import check_computed
 from onnxcam.surgeon.ir import Model
 from onnxcam.surgeon.passes.control_flow import take_branches, unroll_loops
+from onnxcam.surgeon.session_bytes import session_bytes
 from onnxcam.types import Arrays, Note, NoteCode
 
 MAX_NESTED = 8
@@ -76,7 +76,7 @@ def run_trace(model: Model, image: ImageInput, size: tuple[int, ...], inputs: Ar
     limits.check()
     traced = build_tracer(model)
     limits.check()
-    session = Session(ir.to_bytes(traced.model), ("cpu",), optimise=False, limits=limits)
+    session = Session(session_bytes(traced.model), ("cpu",), optimise=False, limits=limits)
     try:
         feeds = {image.name: noise(image, shape), **for_batch(model, image, inputs, shape[0])}
         read = {n: a for n, a in feeds.items() if n in session.inputs}

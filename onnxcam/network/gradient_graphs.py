@@ -16,7 +16,6 @@ from onnxcam.network.dry_run import noise
 from onnxcam.network.opening import OpenedModel
 from onnxcam.network.packing import select_targets
 from onnxcam.network.scorer import SCORE_OUTPUTS
-from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.tracing import build_tracer
 from onnxcam.surgeon.autodiff.driver import MissingRule
 from onnxcam.surgeon.autodiff.rules.guided import GuidedRules
@@ -28,6 +27,7 @@ from onnxcam.surgeon.graphs.tensor_names import Wrt, wrt_tensor
 from onnxcam.surgeon.ir import Model
 from onnxcam.surgeon.passes.opset import blank_weights
 from onnxcam.surgeon.passes.single_precision import convert_to_single_precision
+from onnxcam.surgeon.session_bytes import session_bytes
 from onnxcam.types import Arrays, Score
 
 OTHER_FORMS: Mapping[str, Mapping[str, Rule]] = {"webgpu": {"MaxPool": max_pool_by_windows}}
@@ -103,7 +103,7 @@ def traces_of(model: Model, opened: OpenedModel, feeds_of: Callable[[int], Array
     inputs of so many samples.
     """
     traced = build_tracer(blank_weights(model))
-    session = Session(ir.to_bytes(traced.model), ("cpu",), optimise=False, limits=opened.options.limits)
+    session = Session(session_bytes(traced.model), ("cpu",), optimise=False, limits=opened.options.limits)
     fixed = opened.network.fixed
     traces = []
     try:

@@ -124,12 +124,12 @@ class GradientRunner:
             if given is not None:
                 return given
             from onnxcam.network.gradient_graphs import step_graph
-            from onnxcam.surgeon import ir
             from onnxcam.surgeon.graphs.score_gradient import with_prediction
+            from onnxcam.surgeon.session_bytes import session_bytes
 
             if with_answer:
-                return ir.to_bytes(with_prediction(step_graph(opened, score, wrt, guided=guided, keep=ANSWER)))
-            return ir.to_bytes(step_graph(opened, score, wrt, guided=guided))
+                return session_bytes(with_prediction(step_graph(opened, score, wrt, guided=guided, keep=ANSWER)))
+            return session_bytes(step_graph(opened, score, wrt, guided=guided))
 
         if given is None:
             name = f"gradient {score} {wrt} {guided} {with_answer}"

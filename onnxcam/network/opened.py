@@ -160,11 +160,11 @@ def scoring_bytes(
 ) -> bytes:
     """The scoring graph of a model, as the options have it."""
     from onnxcam.surgeon.graphs.masked_score import scoring_model
-    from onnxcam.surgeon.ir import to_bytes
     from onnxcam.surgeon.passes.mixed_precision import convert_to_mixed_precision
+    from onnxcam.surgeon.session_bytes import session_bytes
 
     plain = convert_to_mixed_precision(model) if options.engine.half else model
-    return to_bytes(
+    return session_bytes(
         scoring_model(plain, anatomy, size, with_fill=options.with_fill, batch=fixed, extra=extra, form=options.form)
     )
 

@@ -36,11 +36,13 @@ class RankedScorer:
 
         def graph() -> bytes:
             from onnxcam.surgeon.graphs.ranked_score import ranked_model
-            from onnxcam.surgeon.ir import to_bytes
             from onnxcam.surgeon.passes.mixed_precision import convert_to_mixed_precision
+            from onnxcam.surgeon.session_bytes import session_bytes
 
             plain = convert_to_mixed_precision(opened.model) if engine.half else opened.model
-            return to_bytes(ranked_model(plain, opened.anatomy, opened.size, batch=network.fixed, extra=network.extra))
+            return session_bytes(
+                ranked_model(plain, opened.anatomy, opened.size, batch=network.fixed, extra=network.extra)
+            )
 
         limits = RunLimits(
             options.threads, options.batch, network.fixed, opened.anatomy.bytes_per_image, engine, options.limits

@@ -108,9 +108,9 @@ class Selection:
         return replace(detections, boxes=None, blank=blank) if blank else detections
 
     def _opened(self) -> Session:
-        from onnxcam.surgeon import ir
+        from onnxcam.surgeon.session_bytes import session_bytes
 
-        graph = partial(ir.to_bytes, self.graphs.detections)
+        graph = partial(session_bytes, self.graphs.detections)
         return Session(graph(), ("cpu",), limits=self.limits.lasting, again=graph)
 
     def _read(self, outputs: Mapping[str, npt.NDArray[Any]]) -> Detections:

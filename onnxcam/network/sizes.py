@@ -12,11 +12,11 @@ from onnxcam.errors import InferenceError, ModelError, OutOfMemory, PresetError,
 from onnxcam.limits import SAFE, Limits
 from onnxcam.network.dry_run import noise, without_branches
 from onnxcam.network.extra_inputs import for_batch
-from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import ImageInput
 from onnxcam.surgeon.analysis.sizes import candidate_sizes
 from onnxcam.surgeon.analysis.tracing import CONTROL, Trace
 from onnxcam.surgeon.ir import Model, Shapes, shape_of
+from onnxcam.surgeon.session_bytes import session_bytes
 from onnxcam.types import Arrays, Note, NoteCode
 
 OF_UNKNOWN_COUNT = frozenset({"NonMaxSuppression", "NonZero", "Compress", "Unique", "TopK", *CONTROL})
@@ -100,7 +100,7 @@ def _fitting(
     sizes = [s for s in candidate_sizes(model, image) if s != size] if None in image.sides else []
     if not sizes:
         return None, 0
-    session = Session(ir.to_bytes(model), ("cpu",), optimise=False, limits=limits)
+    session = Session(session_bytes(model), ("cpu",), optimise=False, limits=limits)
     try:
         end = time.monotonic() + MOST_SECONDS
         for tried, candidate in enumerate(sizes):

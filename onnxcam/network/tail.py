@@ -26,10 +26,10 @@ class Tail:
         network, options = opened.network, opened.options
 
         def built() -> bytes:
-            from onnxcam.surgeon import ir
             from onnxcam.surgeon.graphs.tail import tail_model
+            from onnxcam.surgeon.session_bytes import session_bytes
 
-            return ir.to_bytes(
+            return session_bytes(
                 tail_model(opened.model, opened.anatomy, opened.size, batch=network.fixed, extra=network.extra)
             )
 

@@ -125,7 +125,11 @@ def open_stored(file: ModelFile, options: OpenOptions, first: Callable[[], Opene
 
 def store_opening(name: str, opened: OpenedModel) -> None:
     """Stores an opening that has passed all checks."""
+    from onnxcam.surgeon.session_bytes import weight_bytes
+
     network, options = opened.network, opened.options
+    if weight_bytes(opened.model) > stored_graphs.LARGEST:
+        return  # before its bytes are made
     if opened.selection is not None or any(note.code in BRANCHES for note in opened.notes):
         return
     opening = Opening(
