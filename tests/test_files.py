@@ -200,6 +200,7 @@ FIXED = {
     "engine/batching.py": "/proc and /sys, for the memory that is free",
     "engine/session.py": "/sys, for the cores of a container",
     "temporary.py": "/etc/machine-id",
+    "engine/precision.py": "/proc/cpuinfo",
     "network/cache.py": "/proc/cpuinfo; and writes",
     "outputs/atomic.py": "writes",
     "outputs/completeness.py": "files that are open already",

@@ -118,7 +118,7 @@ class EngineOptions:
         for name, value in (("half", self.half), ("tf32", self.tf32), ("cuda_graph", self.cuda_graph)):
             if not isinstance(value, bool):
                 raise OptionError(f"{name} is True or False, not {brief(value)}")
-        if self.precision not in list(Precision):
+        if not isinstance(self.precision, str) or self.precision not in list(Precision):
             raise OptionError(f"no precision is called {brief(self.precision)}; known: {', '.join(Precision)}")
         object.__setattr__(self, "precision", Precision(self.precision))
         if self.half and self.reduced:

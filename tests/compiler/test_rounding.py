@@ -1,7 +1,6 @@
 """What rounding alone may change: a map that moves with the weights' last places is not one that is wrong."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -211,7 +210,7 @@ def test_a_map_that_becomes_constant_is_no_movement() -> None:
         for tensor in model.graph.initializer:
             if tensor.name == "table":
                 tensor.CopyFrom(numpy_helper.from_array(np.ones((1, 8, 4, 3), np.float32), tensor.name))
-        return reopened(replace(file, proto=model))
+        return reopened(file.with_proto(model))
 
     with pytest.raises(CompileError, match="maps differ by"):
         difference(deaf(), 6e-5, blank)

@@ -1,6 +1,7 @@
-"""Damaged and forged records of the cache. The map must be, to the bit, the one that is made without a cache.
+"""Damaged and forged records of the cache, and damaged graphs. The map must be, to the bit, the one without a cache.
 
-A forged record has the checksum that its content asks for, as somebody would make it who knows the format.
+A forged record has the checksum that its content asks for, as somebody would make it who knows the format. Records are
+read where no graph is stored, so the graphs are taken away there.
 """
 
 import copy
@@ -21,6 +22,8 @@ from fuzzing.seeds import MODEL, built_in
 from fuzzing.subject import Case, Files, Rng, Subject, subject
 from fuzzing.verdict import ANSWER, Verdict, Wrong
 
+RECORD, GRAPH = ".json", ".graph"
+"""Endings of the files of the cache."""
 MODELS = ("cnn", "nhwc", "tokens", "dynamic")
 
 
@@ -45,7 +48,7 @@ def explained(data: bytes, folder: Path | None) -> Any:
 
 
 def seeds() -> dict[str, Files]:
-    """The records that an explanation writes, and the model."""
+    """The records and the graphs that an explanation writes, and the model."""
     models = built_in()
     made: dict[str, Files] = {}
     for name in MODELS:
@@ -62,13 +65,15 @@ def make(rng: Rng, models: dict[str, Files]) -> Case:
     files = dict(models[origin])
     if rng.random() < 0.02:
         return Case(origin, files, must_answer=True)
-    names = sorted(name for name in files if name != MODEL)
-    name = rng.choice(names)
-    if rng.random() < 0.7:
+    graphs = rng.random() < 0.4
+    if not graphs:
+        files = {name: data for name, data in files.items() if not name.endswith(GRAPH)}
+    name = rng.choice(sorted(name for name in files if name.endswith(GRAPH if graphs else RECORD)))
+    if not graphs and rng.random() < 0.7:
         files[name], change = forged(rng, files[name], name)
     elif rng.random() < 0.2:
         other = models[rng.choice(sorted(models))]
-        source = rng.choice(sorted(set(other) - {MODEL}))
+        source = rng.choice(sorted(each for each in other if each.endswith(GRAPH if graphs else RECORD)))
         files[name], change = other[source], "is that of another model"
     else:
         files[name], change = RAW[rng.choice(sorted(set(RAW) - {"nest_deeply", "nest_types"}))](rng, files[name])
@@ -86,7 +91,7 @@ def forged(rng: Rng, data: bytes, name: str) -> tuple[bytes, str]:
     if record == before:
         change = "is as it was"
     if rng.random() < 0.85:
-        values["sha256"] = cache._checksum(name.removesuffix(".json"), record)
+        values["sha256"] = cache._checksum(name.removesuffix(RECORD), record)
     if rng.random() < 0.05:
         values[rng.choice(("format", "sha256", "record"))] = rng.choice((*INTEGERS, *ODD, None, [], {}))
     return json.dumps(values).encode("utf-8", "surrogatepass"), change
@@ -133,7 +138,7 @@ def check(files: Files, folder: Path) -> Verdict:
     if numbers.shape != expected.shape or not np.array_equal(numbers, expected):
         difference = np.abs(numbers - expected).max() if numbers.shape == expected.shape else "another shape"
         raise Wrong("another map than without a cache", difference)
-    left = [p.name for p in place.iterdir() if not p.name.endswith(".json")]
+    left = [p.name for p in place.iterdir() if not p.name.endswith((RECORD, GRAPH))]
     if left:
         raise Wrong("leaves temporary files", left)
     return ANSWER
