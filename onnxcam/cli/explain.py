@@ -4,6 +4,7 @@ The files of a picture are written together as soon as it is explained, and its 
 constant memory, and one that is stopped keeps the pictures that it finished.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -317,7 +318,15 @@ def closing_line(tally: Tally, skipped: int, seconds: float, out: str | None) ->
     parts = [f"{tally.written} picture{'' if tally.written == 1 else 's'}{replaced}"]
     parts += [f"{tally.complete} complete before"] if tally.complete else []
     parts += [f"{skipped} skipped"] if skipped else []
-    return ", ".join([*parts, f"{seconds:.1f} s", out if out is not None else "in the working directory"])
+    return ", ".join([*parts, f"{seconds:.1f} s", _place(out)])
+
+
+def _place(out: str | None) -> str:
+    """Where the files of several pictures are: the folder as it was given, or that of the file in whose names each has
+    its own."""
+    if out is None or out.endswith(("/", os.sep)) or os.path.isdir(out):
+        return out or "in the working directory"
+    return f"{folder}/" if (folder := os.path.dirname(out)) else "in the working directory"
 
 
 def _write(result: "PictureResult", metrics: "Sequence[Mapping[str, Measurement]]", image: Path, job: Job) -> None:

@@ -1,6 +1,8 @@
 """The parser with its commands, and the one place where errors become exit codes."""
 
 import logging
+import os
+import shlex
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
@@ -130,6 +132,9 @@ def _print_record(record: object) -> None:
 def _print_usage(error: Any) -> int:
     """Prints what is wrong with the command line, and returns the exit code of that. No words at all print the help."""
     message = error.format_message()
+    first = sys.argv[1] if len(sys.argv) > 1 else ""
+    if first not in COMMANDS and os.path.isfile(first):  # what a command would take stands in its place
+        message = f"{first} is a file, not a command; did you mean `onnxcam explain {shlex.join(sys.argv[1:])}`?"
     context = getattr(error, "ctx", None)
     if message and context is not None:
         print_note(context.get_usage())

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from onnxcam.outputs.saliency import Saliency
 
 OF_ONE_PICTURE = {
-    NoteCode.BOX_OUTSIDE, NoteCode.BUDGET_ENDED, NoteCode.CLASSES_ALIKE, NoteCode.COMPLETENESS, NoteCode.ERROR_UNKNOWN,
-    NoteCode.FIRST_FRAME,
-    NoteCode.FRAMES_CHOSEN, NoteCode.FRAMES_CUT, NoteCode.LOW_SCORE, NoteCode.NARROW_RANGE, NoteCode.NOTHING_POSITIVE,
-    NoteCode.READ_REDUCED, NoteCode.SCORES_ALIKE, NoteCode.SEARCH_BROKE, NoteCode.TRANSPARENT, NoteCode.TURNED,
-    NoteCode.VALUE_RANGE, NoteCode.WHOLE_NUMBERS, NoteCode.WINDOW_ASSUMED,
+    NoteCode.ALL_SCORED, NoteCode.BOX_OUTSIDE, NoteCode.BUDGET_ENDED, NoteCode.CLASSES_ALIKE, NoteCode.COMPLETENESS,
+    NoteCode.ERROR_UNKNOWN, NoteCode.FIRST_FRAME, NoteCode.FRAMES_CHOSEN, NoteCode.FRAMES_CUT, NoteCode.LOW_SCORE,
+    NoteCode.NARROW_RANGE, NoteCode.NOTHING_POSITIVE, NoteCode.READ_REDUCED, NoteCode.SCORES_ALIKE,
+    NoteCode.SEARCH_BROKE, NoteCode.TRANSPARENT, NoteCode.TURNED, NoteCode.VALUE_RANGE, NoteCode.WHOLE_NUMBERS,
+    NoteCode.WINDOW_ASSUMED,
 }  # fmt: skip
-"""Notes whose words may change from picture to picture: said once, then named by their code on each picture's line."""
+"""Notes of a picture, not of the model: said once, behind their code, which is on the line of every later picture."""
 
 
 @dataclass(eq=False)
@@ -58,7 +58,11 @@ class PictureLines:
     def _new(self, notes: "Sequence[Note | str]") -> list[str]:
         """The words of those that were not said of a picture before."""
         keys = {note: _key(note) for note in notes}
-        new = [str(note) for note, key in keys.items() if key not in self._seen]
+        new = [
+            f"{key}: {note}" if isinstance(key, NoteCode) else str(note)
+            for note, key in keys.items()
+            if key not in self._seen
+        ]
         self._seen.update(keys.values())
         return new
 

@@ -60,6 +60,13 @@ def test_recursive_keeps_the_sub_folders_so_that_equal_names_stay_apart(photos: 
     assert float(seconds.removesuffix(" s")) > 0
 
 
+def test_a_file_in_whose_names_each_picture_has_its_own_is_not_named_as_if_it_were_there(photos: Path) -> None:
+    assert explained("photos", "-r", "-o", "one.png")[-1].endswith(" s, in the working directory")
+    Path("maps").mkdir()
+    assert explained("photos", "-r", "-o", "maps/one.png")[-1].endswith(" s, maps/")
+    assert not Path("maps/one.png").exists()
+
+
 LINE = r"photos/{0}\.png -> maps/{0}\.grad-cam\.png \(class \d 0\.\d{{4}}{1}\)"
 
 
@@ -119,7 +126,7 @@ def test_a_note_is_said_once_and_named_by_its_code_on_the_lines_of_other_picture
     ]
     assert said == [
         ["0.jpg -> 0.png (tabby 0.2500)", "  note          one"],
-        ["1.jpg -> 1.png (tabby 0.2500)", "  note          1 %"],
+        ["1.jpg -> 1.png (tabby 0.2500)", "  note          low-score: 1 %"],
         ["2.jpg -> 2.png (tabby 0.2500; low-score)"],
         ["3.jpg -> 3.png (tabby 0.2500)"],
     ]

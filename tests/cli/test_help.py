@@ -3,13 +3,14 @@
 import re
 from collections.abc import Callable, Iterable
 from inspect import signature
+from pathlib import Path
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from onnxcam.cli import completion
-from onnxcam.cli.main import app
+from onnxcam.cli.main import app, run
 from onnxcam.evaluation.readers import read_data
 from onnxcam.evaluation.readers.reader import FLAGS
 
@@ -78,6 +79,19 @@ def test_the_help_names_every_choice(name: str) -> None:
 def test_without_words_the_help_is_printed() -> None:
     done = CliRunner().invoke(app, [], env={"COLUMNS": "80", "TERM": "dumb"})
     assert done.output.strip() == page().strip()
+
+
+def test_a_file_in_the_place_of_the_command_is_told_which_command_takes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "my model.onnx").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    for word, hint in (("my model.onnx", "`onnxcam explain 'my model.onnx' cat.jpg`?"), ("explian", "'explain'?")):
+        monkeypatch.setattr("sys.argv", ["onnxcam", word, "cat.jpg"])
+        with pytest.raises(SystemExit) as ended:
+            run()
+        assert ended.value.code == 2
+        assert capsys.readouterr().err.strip().endswith(hint)
 
 
 def test_the_usage_names_the_arguments_as_they_are_typed() -> None:
