@@ -81,6 +81,7 @@ def texts(saliency: Saliency) -> dict[str, str]:
     provenance = saliency.provenance
     return {
         "Software": f"onnxcam {provenance.versions.get('onnxcam', '')}".strip(),
+        "onnxcam:model": json.dumps(PurePath(provenance.model).name),
         "onnxcam:method": provenance.method,
         "onnxcam:options": json.dumps(plain(provenance.options)),
         "onnxcam:layer": ", ".join(provenance.tensors),

@@ -3,6 +3,7 @@
 import io
 import json
 from dataclasses import replace
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,7 @@ def reads_png(data: bytes, one: Saliency) -> np.ndarray:
         texts = file.text  # type: ignore[attr-defined]
     assert texts["Software"] == "onnxcam 0.1.0"
     assert texts["onnxcam:method"] == "score-cam"
+    assert json.loads(texts["onnxcam:model"]) == PurePath(one.provenance.model).name
     assert texts["onnxcam:layer"] == one.provenance.layer
     assert texts["onnxcam:model_sha256"] == HASH
     assert json.loads(texts["onnxcam:target"])["index"] == 281
