@@ -124,12 +124,19 @@ def builder() -> ModuleType:
 @pytest.mark.torch
 @pytest.mark.filterwarnings("ignore")
 def test_building_it_again_gives_the_same_graph_and_weights(builder: ModuleType, labels: list[str]) -> None:
-    """Weights are folded in single precision, which rounds as the processor does, and stored in half precision."""
+    """Weights are folded in single precision, which rounds as the processor does: few in half precision fall elsewhere."""
     built, bundle = onnx.load_from_string(builder.build(labels)), onnx.load(bundled.model())
+    differing, numbers = 0, 0
     for new, old in zip(built.graph.initializer, bundle.graph.initializer, strict=True):
         assert (new.name, new.data_type) == (old.name, old.data_type)
         weights, expected = onnx.numpy_helper.to_array(new), onnx.numpy_helper.to_array(old)
-        np.testing.assert_allclose(weights, expected, rtol=np.finfo(np.float16).eps, atol=1e-6)
+        if expected.dtype == np.float16:
+            places = np.abs(weights.view(np.int16).astype(int) - expected.view(np.int16).astype(int))
+            assert places.max() <= 1
+            differing, numbers = differing + int(np.count_nonzero(places)), numbers + places.size
+        else:
+            np.testing.assert_allclose(weights, expected, rtol=1e-5, atol=1e-8)
+    assert differing <= 1e-4 * numbers
     del built.graph.initializer[:], bundle.graph.initializer[:]
     assert built == bundle
 

@@ -184,7 +184,7 @@ def through(peer: Peer, x: Any, raw: Any, target: int, score: str) -> Any:
 @pytest.mark.parametrize(
     ("options", "least"),
     [
-        ({"epsilon": 1e-4}, 0.9995),
+        ({"epsilon": 1e-3}, LEAST),
         ({"epsilon": 1e-4, "score": "probability", "bounds": (0, 1)}, LEAST),
         ({}, 0.999),
     ],
@@ -192,8 +192,8 @@ def through(peer: Peer, x: Any, raw: Any, target: int, score: str) -> Any:
 def test_opti_cam_is_a_search_by_autograd_and_pytorchs_adam(peer: Peer, options: dict[str, Any], least: float) -> None:
     """Five steps, as the paper has it and with MUPPET's objective and clamp.
 
-    Adam makes whole steps of slopes that are single precision's rounding; a larger epsilon makes smaller ones. Both sides
-    round as the processor does: by epsilon 1e-4, 0.99989 on one with AVX-512 and above 0.9999 on others.
+    Adam makes whole steps of slopes that are single precision's rounding; a larger epsilon does not. With 1e-4 it still
+    depends on the processor.
     """
     import torch
 
