@@ -237,4 +237,6 @@ def test_a_driver_that_ends_takes_its_cluster_with_it_and_a_rerun_goes_on(
     assert driver().wait(2 * LIMIT) == 0
     assert sorted(done()) == sorted(path.name for path in tmp_path.glob("*.jpg"))
     again = [picture for picture, *_ in begun(tmp_path)[before:]]
-    assert sorted(again) == sorted({path.name for path in tmp_path.glob("*.jpg")} - kept)  # each once, none that is done
+    assert sorted(again) == sorted(
+        {path.name for path in tmp_path.glob("*.jpg")} - kept
+    )  # each once, none that is done
