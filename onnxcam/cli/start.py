@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from onnxcam.cli.stopping import Stop
 
 
-SELDOM = (50_000, 20, 20)
-"""Thresholds of the garbage collector. Imports make many objects that stay: Python's own look at them 150 times."""
+SELDOM = (500_000, 20, 20)
+"""Thresholds of the garbage collector. Imports and graphs make many objects that stay: at Python's own thresholds a
+first start spends a fifth of its time looking at them."""
 
 
 def start() -> None:
@@ -32,6 +33,7 @@ def start() -> None:
         raise
     finally:
         stop.finish()
+        gc.freeze()  # the last look, for what nothing refers to, would find what ends with the process anyway
 
 
 def _end_at_ctrl_c() -> None:
