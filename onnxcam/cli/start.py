@@ -62,9 +62,11 @@ def _end(code: int) -> None:
 
 
 def _run(stop: "Stop") -> None:
+    from onnxcam.cli.late_imports import import_late
     from onnxcam.cli.stopping import watch
     from onnxcam.cli.streams import guard_streams, open_missing_descriptors
 
+    import_late()
     open_missing_descriptors()
     guard_streams()
     watch(stop, _stop_runs)
