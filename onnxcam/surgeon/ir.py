@@ -13,7 +13,6 @@ import numpy.typing as npt
 import onnx
 import onnx_ir
 from onnx_ir.passes import common as passes
-from onnxscript.optimizer import fold_constants
 
 from onnxcam.errors import ModelError
 from onnxcam.limits import SAFE, Limits
@@ -248,26 +247,37 @@ def infer_shapes(model: Model, inputs: Mapping[str, Sequence[int | None]], limit
     Raises ModelError, and TimedOut by the limits.
 
     Joins two results. Plain inference covers every tensor. Inference with constant folding also resolves the shape
-    arithmetic of dynamic exports, but loses the tensors that it folds away.
+    arithmetic of dynamic exports, but loses the tensors that it folds away; it is left out where the first finds all.
     """
-    folded = _with_inputs(model, inputs)
-    try:
-        with np.errstate(all="ignore"):  # the arithmetic is the model's own
-            fold_constants(folded, onnx_shape_inference=True, should_fold=partial(_fold_small, limits))
-        resolved = {str(v.name): shape for v in values(folded) if (shape := shape_of(v)) is not None}
-    except (RuntimeError, ValueError, TypeError, KeyError, IndexError, NotImplementedError) as error:
-        logger.info("shapes: constants could not be folded (%s)", error)
-        resolved = {}
+    lengths = _inferred(_with_inputs(model, inputs), propagate=False)
     limits.check()
-    plain = _with_inputs(model, inputs)
-    lengths = resolved or _inferred(plain, propagate=False)
+    if all(None not in lengths.get(str(value.name), (None,)) for value in values(model)):
+        return lengths
+    resolved = _resolved(model, inputs, limits)
+    limits.check()
     # onnx notes each number of a vector that it propagates, in 150 bytes each, also those that it does not know.
-    shapes = _inferred(plain, propagate=all(len(s) != 1 or (s[0] or 0) <= MOST_PROPAGATED for s in lengths.values()))
+    known_lengths = (resolved or lengths).values()
+    propagate = all(len(shape) != 1 or (shape[0] or 0) <= MOST_PROPAGATED for shape in known_lengths)
+    shapes = _inferred(_with_inputs(model, inputs), propagate=propagate)
     for name, shape in resolved.items():
         known = shapes.get(name)
         if known is None or (None in known and len(known) == len(shape)):
             shapes[name] = shape
     return shapes
+
+
+def _resolved(model: Model, inputs: Mapping[str, Sequence[int | None]], limits: Limits) -> dict[str, Shape]:
+    """The shapes of infer_shapes() with constant folding; none where the constants cannot be folded."""
+    from onnxscript.optimizer import fold_constants  # a tenth of a first start that does not need it
+
+    folded = _with_inputs(model, inputs)
+    try:
+        with np.errstate(all="ignore"):  # the arithmetic is the model's own
+            fold_constants(folded, onnx_shape_inference=True, should_fold=partial(_fold_small, limits))
+        return {str(v.name): shape for v in values(folded) if (shape := shape_of(v)) is not None}
+    except (RuntimeError, ValueError, TypeError, KeyError, IndexError, NotImplementedError) as error:
+        logger.info("shapes: constants could not be folded (%s)", error)
+        return {}
 
 
 def _with_inputs(model: Model, inputs: Mapping[str, Sequence[int | None]]) -> Model:
