@@ -61,11 +61,13 @@ class _Walk:
         if node.op_type == "Div" and _is_share(node):
             first = self.interval(node.inputs[0], depth - 1)
             return (0.0, 1.0) if first is not None and first[0] >= 0 else None
+        rule = RULES.get(node.op_type)
+        if rule is None:
+            return None
         inputs = node.inputs[:1] if node.op_type == "Clip" else node.inputs
         known = [self.interval(v, depth - 1) for v in inputs]
         ends = [e for e in known if e is not None]
-        rule = RULES.get(node.op_type)
-        return rule(ends) if rule is not None and ends and len(ends) == len(known) else None
+        return rule(ends) if ends and len(ends) == len(known) else None
 
     def has_activation(self, value: Value | None, depth: int) -> bool:
         """Whether an activation, or a classifier, is among the operators."""
