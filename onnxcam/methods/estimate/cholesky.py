@@ -38,6 +38,22 @@ def solve(lower: Doubles, right: Doubles) -> Doubles:
     return solution
 
 
+def grown(inverse: Doubles, rows: Doubles) -> Doubles:
+    """The inverse (...,n+m,n+m) of the lower factor of a matrix, from that (...,n,n) of its leading block.
+
+    rows (...,m,n+m): what follows in the matrix, of which only the lower triangle counts.
+    """
+    count = inverse.shape[-1]
+    below = product(rows[..., :count], _transposed(inverse))
+    lower = factor(rows[..., count:] - product(below, _transposed(below)))
+    corner = solve(lower, np.eye(lower.shape[-1]))
+    result = np.zeros((*rows.shape[:-2], rows.shape[-1], rows.shape[-1]))
+    result[..., :count, :count] = inverse
+    result[..., count:, :count] = -product(corner, product(below, inverse))
+    result[..., count:, count:] = corner
+    return result
+
+
 def root(covariance: Doubles) -> Doubles:
     """L (n,n) with L @ L.T = the finite covariance (n,n), which rounding may have left with eigenvalues below zero.
 

@@ -1,6 +1,7 @@
 """The covariance of a Gaussian process over masks: how alike the scores of two masks are expected to be."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -12,7 +13,9 @@ Distances = TypeVar("Distances", Floats, Doubles)
 LEVEL = 100.0
 """Prior variance of the scores' common level: so large that next to nothing is assumed of it."""
 BLOCK = 512
-"""Indices of the covariance that are computed at a time; the full matrix is never in memory."""
+"""Indices of the covariance that are computed at a time."""
+KEPT = 2**23
+"""Most numbers in float32 of covariances between all masks that are kept for the next product."""
 
 
 class Hyperparameters(NamedTuple):
@@ -28,11 +31,15 @@ class Hyperparameters(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """The masks as points (K,cells), centred. squares (K,): squared lengths; spread: the mean squared distance."""
+    """The masks as points (K,cells), centred. squares (K,): squared lengths; spread: the mean squared distance.
+
+    kept: the smooth covariances of the last lengths, in blocks of rows.
+    """
 
     points: Doubles
     squares: Doubles
     spread: float
+    kept: dict[float, Sequence[Floats]] = field(default_factory=dict)
 
     @staticmethod
     def of(maps: Features) -> "Geometry":
@@ -65,15 +72,28 @@ class Geometry:
 
     def times(self, kernel: Hyperparameters, weights: Doubles) -> Doubles:
         """(K,cells): the prior covariance of all masks times weights (K,cells), in float32 where nothing cancels."""
-        smooth = np.empty_like(weights)
-        points, squares = self.points.astype(np.float32), self.squares.astype(np.float32)
         single = weights.astype(np.float32)
-        for i in range(0, len(weights), BLOCK):
-            part = slice(i, i + BLOCK)
-            squared = squares[part][:, None] + squares[None] - 2 * product(points[part], points.T)
-            smooth[part] = product(matern(np.maximum(squared, 0) / np.float32(self.spread), kernel.length), single)
+        smooth = np.concatenate([product(block, single) for block in self._smooth(kernel.length)])
         linear = product(self.points, product(self.points.T, weights))
         return np.asarray(smooth + 2 * kernel.linear / self.spread * linear + LEVEL * weights.sum(axis=0))
+
+    def _smooth(self, length: float) -> Iterable[Floats]:
+        """The Matern covariance between all masks, in blocks of BLOCK rows; kept if there is room."""
+        count = len(self.points)
+        if count**2 > KEPT:
+            return self._blocks(length)
+        if length not in self.kept:
+            while (len(self.kept) + 1) * count**2 > KEPT:
+                del self.kept[next(iter(self.kept))]
+            self.kept[length] = [*self._blocks(length)]
+        return self.kept[length]
+
+    def _blocks(self, length: float) -> Iterator[Floats]:
+        points, squares = self.points.astype(np.float32), self.squares.astype(np.float32)
+        for i in range(0, len(points), BLOCK):
+            part = slice(i, i + BLOCK)
+            squared = squares[part][:, None] + squares[None] - 2 * product(points[part], points.T)
+            yield matern(np.maximum(squared, 0) / np.float32(self.spread), length)
 
 
 def matern(squared: Distances, length: float) -> Distances:

@@ -7,13 +7,15 @@ evidence using Bayesian quadrature"). The next masks are those that take most of
 rounds.py scores the masks that Quadrature.choose() names and gives the scores to Quadrature.posterior().
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from onnxcam.methods.estimate import cholesky
-from onnxcam.methods.estimate.kernel import LEVEL, Geometry, Hyperparameters, matern
+from onnxcam.methods.estimate.conditioning import Conditioning
+from onnxcam.methods.estimate.kernel import Geometry, Hyperparameters
 from onnxcam.methods.estimate.links import Link, moments
 from onnxcam.products import product
 from onnxcam.resampling import upsample
@@ -67,17 +69,22 @@ class Posterior:
 
 @dataclass(frozen=True, eq=False)
 class Quadrature:
-    """The masks of one image. shares (K,cells): their maps on a grid of at most CELLS. geometry: their distances."""
+    """The masks of one image. shares (K,cells): their maps on a grid of at most CELLS. geometry: their distances.
+
+    conditioning: what those that were scored foretell.
+    """
 
     shares: Doubles
     grid: tuple[int, ...]
     geometry: Geometry
+    conditioning: Conditioning
 
     @staticmethod
     def of(maps: Features, masks: Features) -> "Quadrature":
         """maps (K,*grid) are summed up; masks (K,*grid) cover the image, and each varies over space."""
-        coarse = averaged(maps)
-        return Quadrature(coarse.reshape(len(maps), -1).astype(np.float64), coarse.shape[1:], Geometry.of(masks))
+        coarse, geometry = averaged(maps), Geometry.of(masks)
+        shares = coarse.reshape(len(maps), -1).astype(np.float64)
+        return Quadrature(shares, coarse.shape[1:], geometry, Conditioning(geometry, GRID))
 
     def prior(self) -> Posterior:
         """Before anything was scored."""
@@ -90,15 +97,16 @@ class Quadrature:
         """After the masks `scored` (n,) got these scores (n,)."""
         values = link.forward(scores)
         level = float(values.mean())
-        ranked = self._ranked(scored, values - level)
-        to_scored = self.geometry.distances(scored, slice(None))
-        fits = [self._fit(scored, values - level, kernel, to_scored) for _, kernel, _ in ranked]
+        self.conditioning.scored(scored)
+        ranked = self._ranked(values - level)
+        known = [self.conditioning.prediction(kernel) for _, kernel, _ in ranked]
         shares, scales = np.asarray([r[0] for r in ranked]), np.asarray([r[2] for r in ranked])
-        means, variances = np.stack([f[0] for f in fits]), np.stack([f[1] for f in fits])
+        means = np.stack([each.mean(values - level) for each in known])
+        variances = np.maximum(np.stack([each.variance for each in known]), 1e-9)
         mean = shares @ means
         deviation = np.sqrt(shares @ (scales[:, None] * variances + (means - mean) ** 2))
         expected, off = moments(link, level + mean, deviation)
-        (_, kernel, scale), (_, variance, whitened) = ranked[0], fits[0]
+        (_, kernel, scale), variance, whitened = ranked[0], variances[0], known[0].whitened
         off = INFLATION * off / np.sqrt(scale * variance)
         if not np.ptp(scores):
             # Nothing is known of how scores vary: the same is expected everywhere, and the prior chooses what is next.
@@ -109,16 +117,11 @@ class Quadrature:
         covariance = self.geometry.times(kernel, contributions) - product(whitened.T, product(whitened, contributions))
         return Posterior(kernel, expected, whitened, contributions, covariance, variance, scale)
 
-    def _ranked(self, scored: Indices, values: Doubles) -> list[tuple[float, Hyperparameters, float]]:
+    def _ranked(self, values: Doubles) -> list[tuple[float, Hyperparameters, float]]:
         """(share, kernel, signal variance) of the likeliest kernels, each with its most likely signal variance."""
-        count = len(scored)
-        squared, inner = self.geometry.distances(scored, scored)
-        smooth = {length: matern(squared, length) for length in dict.fromkeys(h.length for h in GRID)}
-        eye = np.eye(count)
-        kernels = np.stack([smooth[h.length] + h.linear * inner + LEVEL + h.noise * eye for h in GRID])
-        lower = cholesky.factor(kernels)
-        logs = np.log(np.diagonal(lower, axis1=1, axis2=2)).sum(axis=1)
-        squares = np.square(cholesky.solve(lower, values[:, None])).sum(axis=(1, 2))
+        count = len(values)
+        whitened, logs = self.conditioning.whitened(values)
+        squares = np.square(whitened).sum(axis=1)
         scales = np.maximum(squares / count, 1e-12 * max(float(np.square(values).max()), 1e-200))
         likelihood = -0.5 * count * np.log(scales) - logs
         best = np.argsort(-likelihood, kind="stable")[:MODELS]
@@ -126,22 +129,6 @@ class Quadrature:
         best, shares = best[shares > SHARE], shares[shares > SHARE]
         shares /= shares.sum()
         return [(float(s), GRID[i], float(scales[i])) for s, i in zip(shares, best, strict=True)]
-
-    def _fit(
-        self, scored: Indices, values: Doubles, kernel: Hyperparameters, to_scored: tuple[Doubles, Doubles]
-    ) -> tuple[Doubles, Doubles, Doubles]:
-        """(K,) mean, (K,) variance in units of the signal's, and the whitened covariance with the scored masks (n,K).
-
-        to_scored: squared distances and inner products between the scored and all masks, both (n,K).
-        """
-        # Single precision is enough for what is at most 1 beside a nugget of 1e-3.
-        smooth = matern(to_scored[0].astype(np.float32), kernel.length)
-        covariance = smooth.astype(np.float64) + kernel.linear * to_scored[1] + LEVEL
-        lower = cholesky.factor(covariance[:, scored] + kernel.noise * np.eye(len(scored)))
-        whitened = cholesky.solve(lower, covariance)
-        variance = self.geometry.variance(kernel) - np.einsum("nk,nk->k", whitened, whitened)
-        mean = product(whitened.T, cholesky.solve(lower, values[:, None]))[:, 0]
-        return mean, np.maximum(variance, 1e-9), whitened
 
     def choose(self, posteriors: Sequence[Posterior], scored: Indices, count: int) -> Indices:
         """The next `count` masks, one after another, that take most of the maps' variance away; targets count alike.
@@ -170,7 +157,7 @@ class Quadrature:
         both = np.concatenate([raw[None], draws]).reshape(-1, *self.grid).astype(np.float32)
         drawn = normalised(upsample(both, tuple(2 * side for side in self.grid)))
         off = np.sqrt(np.square(drawn[1:] - drawn[0]).mean(axis=tuple(range(1, drawn.ndim))))
-        return float(np.quantile(off, CONFIDENCE))
+        return _quantile(off.astype(np.float64))
 
 
 class _GreedyChoice:
@@ -198,9 +185,9 @@ class _GreedyChoice:
         prior = self._geometry.covariance(self._kernel, slice(None), np.asarray([mask]))[:, 0]
         column = prior - product(known.T, known[:, mask : mask + 1])[:, 0]
         variance = max(float(column[mask]), 1e-9) + self._kernel.noise
-        self._covariance -= np.outer(column, self._contributions[mask])
+        removed = self._contributions[mask].copy()
         self._contributions[mask] = 0
-        self._covariance -= np.outer(column, product(column[None], self._contributions)[0] / variance)
+        self._covariance -= np.outer(column, removed + product(column[None], self._contributions)[0] / variance)
         self._whitened[self._count] = column / np.sqrt(variance)
         self._variance = np.maximum(self._variance - self._whitened[self._count] ** 2, 1e-9)
         self._count += 1
@@ -213,6 +200,13 @@ def _seen_by_normalising(shares: Doubles, weights: Doubles) -> Doubles:
     directions = np.eye(len(raw)) - 1 / len(raw)
     length = float(raw @ raw)
     return directions - np.outer(raw, raw) / length if length > 0 else directions
+
+
+def _quantile(values: Doubles) -> float:
+    """np.quantile(values (n,), CONFIDENCE), whose first call imports numpy.ma and takes longer than a map's errors."""
+    if np.isnan(values).any():
+        return math.nan
+    return float(np.interp(CONFIDENCE * (len(values) - 1), np.arange(len(values)), np.sort(values)))
 
 
 def rounds(count: int, most: int) -> Iterator[int]:

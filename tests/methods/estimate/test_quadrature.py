@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from tiny import Array
 
+from onnxcam.methods.estimate import kernel as kernel_module
 from onnxcam.methods.estimate import links, quadrature
 from onnxcam.methods.estimate.kernel import LEVEL, Geometry, Hyperparameters
 from onnxcam.methods.estimate.quadrature import CELLS, CONFIDENCE, FIRST, START, Quadrature, rounds
@@ -19,28 +20,34 @@ SCORES = np.asarray(3 + MAPS.reshape(COUNT, -1) @ RNG.standard_normal(12), np.fl
 SEEN = np.arange(0, COUNT, 3)
 ONE = Hyperparameters(0.7, 0.3, 1e-2)
 IDENTITY = links.Link(np.asarray, np.asarray, np.asarray)
-THREADS = """
+SETUP = """
 import os, time
 import numpy as np
 from onnxcam.methods.estimate import cholesky
 from onnxcam.methods.estimate.links import link
 from onnxcam.methods.estimate.quadrature import Quadrature
 from onnxcam.methods.maps import combined
-blas = [task for task in os.listdir("/proc/self/task") if int(task) != os.getpid()]
-def ticks():
-    stats = [open(f"/proc/self/task/{task}/stat").read() for task in blas]
-    return sum(sum(map(int, stat.rpartition(")")[2].split()[11:13])) for stat in stats)
 rng = np.random.default_rng(0)
-maps, scored, scores = rng.random((1200, 20, 20), np.float32), np.arange(30), rng.random(30)
+maps, scored, scores = rng.random((1200, 20, 20), np.float32), np.arange(38), rng.random(38)
 covariance = np.diag(rng.random(400))
-time.sleep(0.2)  # threads that the imports woke spin for a while
-before = ticks()
+"""
+ESTIMATE = """
 quadrature = Quadrature.of(maps, maps)
+quadrature.posterior(scored[:30], scores[:30], link(scores[:30]))
 posterior = quadrature.posterior(scored, scores, link(scores))
 quadrature.choose([posterior], scored, 8)
 quadrature.error(posterior)
 combined(maps, posterior.weights[:, None], (320, 320))
 cholesky.solve(cholesky.root(covariance), covariance)
+"""
+THREADS = f"""{SETUP}
+blas = [task for task in os.listdir("/proc/self/task") if int(task) != os.getpid()]
+def ticks():
+    stats = [open(f"/proc/self/task/{{task}}/stat").read() for task in blas]
+    return sum(sum(map(int, stat.rpartition(")")[2].split()[11:13])) for stat in stats)
+time.sleep(0.2)  # threads that the imports woke spin for a while
+before = ticks()
+{ESTIMATE}
 print(ticks() - before)
 """
 """Prints hundredths of a second on the threads that BLAS started with NumPy, in an estimate of many large maps."""
@@ -100,7 +107,9 @@ def test_the_belief_is_a_gaussian_process(one_kernel: None) -> None:
 
 def test_kernels_are_weighed_by_what_they_make_of_the_scores() -> None:
     """The scores' likelihood under each kernel, with the signal's variance at its most likely value."""
-    ranked = Quadrature.of(MAPS, MAPS)._ranked(SEEN, SCORES[SEEN] - SCORES[SEEN].mean())
+    masks = Quadrature.of(MAPS, MAPS)
+    masks.conditioning.scored(SEEN)
+    ranked = masks._ranked(SCORES[SEEN] - SCORES[SEEN].mean())
     logs = {}
     for h in quadrature.GRID:
         among_scored = kernel(MAPS, h)[np.ix_(SEEN, SEEN)] + h.noise * np.eye(len(SEEN))
@@ -112,6 +121,39 @@ def test_kernels_are_weighed_by_what_they_make_of_the_scores() -> None:
     assert [h for _, h, _ in ranked] == best
     ratios = np.exp([logs[h] - logs[best[0]] for h in best])
     np.testing.assert_allclose([share for share, _, _ in ranked], ratios / ratios.sum(), rtol=1e-3)
+
+
+def test_what_grew_in_rounds_is_what_is_made_at_once() -> None:
+    """Rounds of several sizes, with other scores, and so other likely kernels, in each of them."""
+    grown, order = Quadrature.of(MAPS, MAPS), RNG.permutation(COUNT)
+    for count in (1, 10, 11, 15, 33):
+        scores = RNG.standard_normal(count)
+        one, other = (q.posterior(order[:count], scores, IDENTITY) for q in (grown, Quadrature.of(MAPS, MAPS)))
+        assert one.kernel == other.kernel
+        assert one.scale == pytest.approx(other.scale, rel=1e-9)
+        np.testing.assert_allclose(one.weights, other.weights, atol=1e-6)
+        np.testing.assert_allclose(one.map_covariance(), other.map_covariance(), atol=1e-3 * one.scale)
+
+
+def test_other_masks_than_before_begin_anew() -> None:
+    masks = Quadrature.of(MAPS, MAPS)
+    masks.posterior(SEEN, SCORES[SEEN], IDENTITY)
+    for other in (SEEN[::-1], SEEN[:5]):
+        again = masks.posterior(other, SCORES[other], IDENTITY)
+        fresh = Quadrature.of(MAPS, MAPS).posterior(other, SCORES[other], IDENTITY)
+        np.testing.assert_array_equal(again.weights, fresh.weights)
+
+
+def test_covariances_are_kept_within_their_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = RNG.standard_normal((COUNT, 5))
+    lengths = [ONE._replace(length=length) for length in (0.5, 0.7, 0.5, 1.0, 0.7)]
+    expected = [Geometry.of(MAPS).times(each, weights) for each in lengths]
+    for room in (0, 1, 2):
+        monkeypatch.setattr(kernel_module, "KEPT", room * COUNT**2)
+        geometry = Geometry.of(MAPS)
+        for each, numbers in zip(lengths, expected, strict=True):
+            np.testing.assert_array_equal(geometry.times(each, weights), numbers)
+            assert len(geometry.kept) <= room
 
 
 def test_the_next_masks_are_those_that_leave_the_map_least_uncertain(one_kernel: None) -> None:
@@ -179,6 +221,13 @@ def test_the_error_is_the_quantile_of_maps_drawn_from_the_posterior(one_kernel: 
     assert masks.error(known) == pytest.approx(np.quantile(off, CONFIDENCE), rel=0.15)
 
 
+def test_the_errors_quantile_is_numpys() -> None:
+    off = RNG.random(quadrature.DRAWS)
+    assert quadrature._quantile(off) == pytest.approx(np.quantile(off, CONFIDENCE), rel=1e-12)
+    off[3] = np.nan
+    assert np.isnan(quadrature._quantile(off))
+
+
 def test_the_error_falls_to_nothing_as_masks_are_seen() -> None:
     masks = Quadrature.of(MAPS, MAPS)
     errors = [masks.error(masks.posterior(np.arange(n), SCORES[:n], IDENTITY)) for n in (12, 24, 36, COUNT)]
@@ -230,6 +279,12 @@ def test_a_softmax_weighs_by_the_exponential(sign: int) -> None:
     np.testing.assert_allclose(weights / weights.sum(), exponentials / exponentials.sum())
 
 
+def test_the_nodes_are_those_of_gauss_and_hermite() -> None:
+    nodes, shares = np.polynomial.hermite_e.hermegauss(5)
+    np.testing.assert_allclose(links.NODES, nodes, atol=1e-14)
+    np.testing.assert_allclose(links.SHARES, shares / shares.sum(), rtol=1e-12)
+
+
 def test_moments_are_the_integrals() -> None:
     link = links.link(np.array([0.1, 0.8]))
     mean, deviation = np.array([-3.0, 0.0, 2.0]), np.array([0.3, 1.0, 0.7])
@@ -244,6 +299,13 @@ def test_moments_are_the_integrals() -> None:
 
 def test_the_first_kernel_is_one_of_ordinary_size() -> None:
     assert min(h.length for h in quadrature.GRID) <= FIRST.length <= max(h.length for h in quadrature.GRID)
+
+
+def test_an_estimate_imports_no_parts_of_numpy_that_it_can_do_without() -> None:
+    """Together they take as long as all fits of a map."""
+    script = f"import sys{SETUP}{ESTIMATE}print({{'numpy.ma', 'numpy.polynomial'}} & {{*sys.modules}})"
+    run = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert run.stdout.strip() == "set()"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the processor time of threads from /proc")
