@@ -86,4 +86,5 @@ def test_other_threads_go_on_while_one_waits_for_its_deadline(endless: onnx.Mode
         thread.join()
     assert error
     assert len(times) > 10
-    assert max(np.diff(times)) < 1.5  # none of them waited for the deadline
+    # None of them waited for the deadline; its 2 s are longer on a busy machine, and so is all else.
+    assert max(np.diff(times)) < 0.75 * (times[-1] - times[0])
