@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from command import files, onnxcam
+from command import files, onnxcam, onnxcam_here
 from jsonschema import Draft202012Validator
 from PIL import Image
 from small_models import CLASSIFIER, TWO_SCALES, filled
@@ -31,7 +31,7 @@ def folder(classifier: onnx.ModelProto, tmp_path: Path) -> Path:
 
 
 def test_explain_writes_the_overlay_and_says_what_it_did(folder: Path) -> None:
-    done = onnxcam("explain", "tiny.onnx", "photo.png", "--labels", "labels.txt", cwd=folder)
+    done = onnxcam_here("explain", "tiny.onnx", "photo.png", "--labels", "labels.txt", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert Image.open(folder / "photo.score-cam.png").width >= 30
     for word in ("photo.score-cam.png", "class", "probability", "features", "GlobalAveragePool"):
@@ -42,7 +42,7 @@ def test_explain_writes_the_overlay_and_says_what_it_did(folder: Path) -> None:
 
 
 def test_json_is_all_there_is_on_standard_output(folder: Path) -> None:
-    done = onnxcam(
+    done = onnxcam_here(
         "explain", "tiny.onnx", "photo.png", "--json", "--format", "png,npy,json", "--target", "top1,3", cwd=folder
     )
     records = json.loads(done.stdout)
@@ -79,7 +79,7 @@ def test_the_probability_of_a_single_output_is_called_a_sigmoid(folder: Path) ->
         ),
         folder / "one.onnx",
     )
-    done = onnxcam("explain", "one.onnx", "photo.png", "-m", "grad-cam", cwd=folder)
+    done = onnxcam_here("explain", "one.onnx", "photo.png", "-m", "grad-cam", cwd=folder)
     assert "(sigmoid of the logit)" in done.stdout, done.stderr
     assert "softmax" not in done.stdout
 
@@ -89,20 +89,20 @@ def test_several_pictures_and_targets_never_share_a_file(folder: Path) -> None:
         (folder / name).mkdir()
         (folder / name / "photo.png").write_bytes((folder / "photo.png").read_bytes())
     words = ["explain", "tiny.onnx", "a/photo.png", "b", "photo.png", "--target", "top1", "--target", "rank2"]
-    done = onnxcam(*words, "-o", "out/", "--quiet", cwd=folder)
+    done = onnxcam_here(*words, "-o", "out/", "--quiet", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     assert len(list((folder / "out").iterdir())) == 6
 
 
 def test_an_output_file_is_named_as_asked(folder: Path) -> None:
-    assert onnxcam("explain", "tiny.onnx", "photo.png", "-o", "deep/map.npy", cwd=folder).returncode == 0
+    assert onnxcam_here("explain", "tiny.onnx", "photo.png", "-o", "deep/map.npy", cwd=folder).returncode == 0
     assert np.load(folder / "deep" / "map.npy").max() == 1
 
 
 def test_explicit_preprocessing_overrides_and_is_reported(folder: Path) -> None:
     words = ["--mean", "0.5", "--std", "0.25,0.25,0.25", "--scale", "1/255", "--crop", "none", "--color", "bgr"]
-    done = onnxcam("explain", "tiny.onnx", "photo.png", "--json", *words, cwd=folder)
+    done = onnxcam_here("explain", "tiny.onnx", "photo.png", "--json", *words, cwd=folder)
     record = json.loads(done.stdout)[0]
     preset = record["preset"]
     assert preset["origin"]["source"] == "assumed"
@@ -126,7 +126,7 @@ def test_explicit_preprocessing_overrides_and_is_reported(folder: Path) -> None:
 def test_the_whole_picture_is_explained_squashed_or_in_a_letterbox(
     folder: Path, words: list[str], resize: str, crop: float, hidden: float | None
 ) -> None:
-    done = onnxcam("explain", "tiny.onnx", "photo.png", "--json", *words, cwd=folder)
+    done = onnxcam_here("explain", "tiny.onnx", "photo.png", "--json", *words, cwd=folder)
     record = json.loads(done.stdout)[0]
     assert (record["preset"]["resize"], record["preset"]["crop"]) == (resize, crop)
     assert record["map"]["hidden"] == hidden if hidden is not None else record["map"]["hidden"] > 0
@@ -136,21 +136,23 @@ def test_the_whole_picture_is_explained_squashed_or_in_a_letterbox(
 
 @pytest.mark.slow
 def test_the_first_line_and_the_record_say_that_the_preset_is_only_assumed(folder: Path) -> None:
-    first = onnxcam("explain", "tiny.onnx", "photo.png", cwd=folder).stdout.splitlines()[0]
+    first = onnxcam_here("explain", "tiny.onnx", "photo.png", cwd=folder).stdout.splitlines()[0]
     assert "preprocessing assumed: imagenet" in first
-    (record,) = json.loads(onnxcam("explain", "tiny.onnx", "photo.png", "--json", cwd=folder).stdout)
+    (record,) = json.loads(onnxcam_here("explain", "tiny.onnx", "photo.png", "--json", cwd=folder).stdout)
     assert record["caption"]["detail"].endswith("imagenet assumed")
     words = ["explain", "tiny.onnx", "photo.png", "--preset", "imagenet", "-o", "said.png"]
-    assert "assumed" not in onnxcam(*words, cwd=folder).stdout
-    assert "assumed" not in json.loads(onnxcam(*words, "--json", cwd=folder).stdout)[0]["caption"]["detail"]
+    assert "assumed" not in onnxcam_here(*words, cwd=folder).stdout
+    assert "assumed" not in json.loads(onnxcam_here(*words, "--json", cwd=folder).stdout)[0]["caption"]["detail"]
 
 
 @pytest.mark.slow
 def test_the_summary_says_what_the_crop_hid_and_how_to_see_it(folder: Path) -> None:
-    done = onnxcam("explain", "tiny.onnx", "photo.png", cwd=folder)
-    hidden = json.loads(onnxcam("explain", "tiny.onnx", "photo.png", "--json", cwd=folder).stdout)[0]["map"]["hidden"]
+    done = onnxcam_here("explain", "tiny.onnx", "photo.png", cwd=folder)
+    hidden = json.loads(onnxcam_here("explain", "tiny.onnx", "photo.png", "--json", cwd=folder).stdout)[0]["map"][
+        "hidden"
+    ]
     assert f"hid {hidden:.0%} of the picture; --whole" in done.stdout
-    whole = onnxcam("explain", "tiny.onnx", "photo.png", "--whole", "-o", "whole.png", cwd=folder)
+    whole = onnxcam_here("explain", "tiny.onnx", "photo.png", "--whole", "-o", "whole.png", cwd=folder)
     assert whole.returncode == 0
     assert "--whole" not in whole.stdout
 
@@ -170,14 +172,16 @@ def test_the_summary_says_what_the_crop_hid_and_how_to_see_it(folder: Path) -> N
 def test_ways_to_fit_a_picture_that_contradict_each_other_are_refused(
     folder: Path, words: list[str], message: str
 ) -> None:
-    done = onnxcam("explain", "tiny.onnx", "photo.png", *words, cwd=folder)
+    done = onnxcam_here("explain", "tiny.onnx", "photo.png", *words, cwd=folder)
     assert done.returncode == 1
     assert message in done.stderr
 
 
 def test_layer_convention_variant_and_fill_reach_the_record(folder: Path) -> None:
     words = ["--layer", "last-conv", "--convention", "destructive", "--variant", "paper", "--fill", "blur"]
-    done = onnxcam("explain", "tiny.onnx", "photo.png", "--json", *words, "--batch", "2", "--threads", "1", cwd=folder)
+    done = onnxcam_here(
+        "explain", "tiny.onnx", "photo.png", "--json", *words, "--batch", "2", "--threads", "1", cwd=folder
+    )
     record = json.loads(done.stdout)[0]
     assert record["layer"]["tensor"] == "c2"
     method = record["method"]
@@ -193,7 +197,7 @@ def test_layer_convention_variant_and_fill_reach_the_record(folder: Path) -> Non
 
 
 def test_inspect_tells_what_was_chosen_and_what_lost(folder: Path) -> None:
-    record = json.loads(onnxcam("inspect", "tiny.onnx", "--json", cwd=folder).stdout)
+    record = json.loads(onnxcam_here("inspect", "tiny.onnx", "--json", cwd=folder).stdout)
     assert record["inputs"][0]["shape"] == ["N", 3, 16, 12]
     assert record["opset"] == 17
     assert record["features"]["tensor"] == "features"
@@ -201,17 +205,17 @@ def test_inspect_tells_what_was_chosen_and_what_lost(folder: Path) -> None:
     assert record["logits"] == record["logits"] | {"tensor": "logits", "activation": "none"}
     assert record["candidates"][0]["tensor"] == "c2"
     assert record["batch"]["mode"] == "dynamic"
-    page = onnxcam("inspect", "tiny.onnx", cwd=folder).stdout
+    page = onnxcam_here("inspect", "tiny.onnx", cwd=folder).stdout
     assert "GlobalAveragePool" in page
     assert "not chosen" in page
 
 
 def test_inspect_lists_the_scales_of_a_detector(folder: Path) -> None:
     onnx.save(filled(TWO_SCALES), folder / "detector.onnx")
-    record = json.loads(onnxcam("inspect", "detector.onnx", "--json", cwd=folder).stdout)
+    record = json.loads(onnxcam_here("inspect", "detector.onnx", "--json", cwd=folder).stdout)
     scales = [(scale["tensor"], scale["shape"], scale["rows"]) for scale in record["scales"]]
     assert scales == [("fine", [1, 8, 4, 4], [[0, 16]]), ("coarse", [1, 8, 2, 2], [[16, 20]])]
-    page = onnxcam("inspect", "detector.onnx", cwd=folder).stdout
+    page = onnxcam_here("inspect", "detector.onnx", cwd=folder).stdout
     assert "scale       fine  1x8x4x4 NCHW" in page
     assert "boxes 16 to 19" in page
 
@@ -219,7 +223,7 @@ def test_inspect_lists_the_scales_of_a_detector(folder: Path) -> None:
 def test_rewrite_adds_the_features_and_keeps_the_logits(folder: Path) -> None:
     import onnxruntime
 
-    done = onnxcam("rewrite", "tiny.onnx", "-o", "tiny.cam.onnx", cwd=folder)
+    done = onnxcam_here("rewrite", "tiny.onnx", "-o", "tiny.cam.onnx", cwd=folder)
     assert done.returncode == 0, done.stderr
     onnx.checker.check_model(onnx.load(folder / "tiny.cam.onnx"), full_check=True)
     before, after = (onnxruntime.InferenceSession(folder / n) for n in ("tiny.onnx", "tiny.cam.onnx"))
@@ -249,35 +253,35 @@ def test_output_is_the_models_output_and_out_the_file(folder: Path) -> None:
     onnx.save(filled(TWO_HEADS), folder / "two.onnx")
     for output, features in (("fine", "b"), ("coarse", "a")):
         words = ["two.onnx", "--output", output]
-        written = onnxcam("rewrite", *words, "--out", f"{output}.onnx", cwd=folder)
+        written = onnxcam_here("rewrite", *words, "--out", f"{output}.onnx", cwd=folder)
         assert written.returncode == 0, written.stderr
         assert [o.name for o in onnx.load(folder / f"{output}.onnx").graph.output] == ["fine", "coarse", features]
-        record = json.loads(onnxcam("inspect", *words, "--json", cwd=folder).stdout)
+        record = json.loads(onnxcam_here("inspect", *words, "--json", cwd=folder).stdout)
         assert (record["logits"]["output"], record["features"]["tensor"]) == (output, features)
-        done = onnxcam("explain", "two.onnx", "photo.png", *words[1:], "-o", f"{output}/", "--json", cwd=folder)
+        done = onnxcam_here("explain", "two.onnx", "photo.png", *words[1:], "-o", f"{output}/", "--json", cwd=folder)
         assert json.loads(done.stdout)[0]["layer"]["tensor"] == features
-    wrong = onnxcam("rewrite", "two.onnx", "--output", "two.cam.onnx", cwd=folder)
+    wrong = onnxcam_here("rewrite", "two.onnx", "--output", "two.cam.onnx", cwd=folder)
     assert (wrong.returncode, wrong.stderr.count("\n")) == (1, 1)
     assert "fine, coarse" in wrong.stderr
     assert not (folder / "two.cam.onnx").exists()
-    assert onnxcam("demo", "--output", "demo/", cwd=folder).returncode == 2
+    assert onnxcam_here("demo", "--output", "demo/", cwd=folder).returncode == 2
 
 
 def test_the_rewriting_tool_does_the_same(folder: Path) -> None:
     tool = Path(__file__).parents[2] / "tools" / "rewrite.py"
     subprocess.run([sys.executable, tool, "tiny.onnx", "-o", "tool.onnx", "--quiet"], cwd=folder, check=True)
-    onnxcam("rewrite", "tiny.onnx", "-o", "command.onnx", cwd=folder)
+    onnxcam_here("rewrite", "tiny.onnx", "-o", "command.onnx", cwd=folder)
     assert (folder / "tool.onnx").read_bytes() == (folder / "command.onnx").read_bytes()
 
 
 @pytest.mark.slow
 def test_demo_explains_the_embedded_photographs(tmp_path: Path) -> None:
-    done = onnxcam("demo", "--json", cwd=tmp_path)
+    done = onnxcam_here("demo", "--json", cwd=tmp_path)
     records = json.loads(done.stdout)
     assert [Path(r["image"]).stem for r in records] == ["chelsea", "coffee"]
     assert records[1]["target"]["label"] == "espresso"
     assert files(tmp_path) == {"chelsea.score-cam.png", "coffee.score-cam.png"}
-    fast = json.loads(onnxcam("demo", "--fast", "--overwrite", "--json", cwd=tmp_path).stdout)
+    fast = json.loads(onnxcam_here("demo", "--fast", "--overwrite", "--json", cwd=tmp_path).stdout)
     assert [r["target"]["label"] for r in fast] == [r["target"]["label"] for r in records]
     for few, all_ in zip(fast, records, strict=True):
         assert few["passes"]["forward"] < all_["passes"]["forward"] / 3
@@ -383,7 +387,7 @@ def test_bad_input_is_one_or_two_lines_and_leaves_no_trace(folder: Path, words: 
     (folder / "short.txt").write_text("a\nb\n")
     (folder / "photo.score-cam.png").write_bytes(b"what was there before")
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    done = onnxcam("explain", *words.split(), cwd=folder)
+    done = onnxcam_here("explain", *words.split(), cwd=folder)
     assert done.returncode == 1, done.stdout
     assert "Traceback" not in done.stderr
     assert message in done.stderr
@@ -403,7 +407,7 @@ def test_the_first_error_ends_the_run_and_keeps_the_pictures_before(folder: Path
     target = ".dog" if "--target" in words else ""
     written = {f"{Path(w).stem}{target}.score-cam.png" for w in words if w.startswith("photo")}
     before = files(folder)
-    done = onnxcam("explain", "tiny.onnx", *words, "--json", cwd=folder)
+    done = onnxcam_here("explain", "tiny.onnx", *words, "--json", cwd=folder)
     assert done.returncode == 1
     assert len(done.stderr.strip().splitlines()) == 1
     assert f"{len(written)} of {len(written) + 1} pictures w" in done.stderr
@@ -415,7 +419,7 @@ def test_the_first_error_ends_the_run_and_keeps_the_pictures_before(folder: Path
 
 def test_keep_going_skips_what_cannot_be_read_and_says_so(folder: Path) -> None:
     damaged_pictures(folder)
-    done = onnxcam("explain", "tiny.onnx", "photo.png", "text.png", "--keep-going", cwd=folder)
+    done = onnxcam_here("explain", "tiny.onnx", "photo.png", "text.png", "--keep-going", cwd=folder)
     assert done.returncode == 1
     assert "skipped 1 of 2 pictures:" in done.stderr
     assert (folder / "photo.score-cam.png").is_file()
@@ -428,7 +432,9 @@ def test_pictures_that_go_together_keep_their_order_their_files_and_their_errors
     for i in (1, 2, 3, 4):
         pixels = np.random.default_rng(i).integers(0, 256, (40, 30, 3)).astype(np.uint8)
         Image.fromarray(pixels).save(folder / f"{i}.png")
-    done = onnxcam("explain", "tiny.onnx", *names, "--keep-going", "--json", "--fast", "-o", "together/", cwd=folder)
+    done = onnxcam_here(
+        "explain", "tiny.onnx", *names, "--keep-going", "--json", "--fast", "-o", "together/", cwd=folder
+    )
     assert done.returncode == 1
     assert done.stderr.startswith("error: skipped 1 of 5 pictures:\n  ")
     assert done.stderr.count("text.png") == 1
@@ -436,28 +442,28 @@ def test_pictures_that_go_together_keep_their_order_their_files_and_their_errors
     assert failure["error"]["type"] == "SkippedPictures"
     assert [record["image"] for record in records] == ["1.png", "2.png", "3.png", "4.png"]
     for record in records:
-        alone = onnxcam("explain", "tiny.onnx", record["image"], "--fast", "-o", "alone/", cwd=folder)
+        alone = onnxcam_here("explain", "tiny.onnx", record["image"], "--fast", "-o", "alone/", cwd=folder)
         assert alone.returncode == 0
         name = Path(record["outputs"][0]).name
         assert (folder / "together" / name).read_bytes() == (folder / "alone" / name).read_bytes()
-    stopped = onnxcam("explain", "tiny.onnx", *names, "-o", "before/", cwd=folder)
+    stopped = onnxcam_here("explain", "tiny.onnx", *names, "-o", "before/", cwd=folder)
     assert stopped.returncode == 1
     assert stopped.stderr.startswith("error: text.png: ")
     assert stopped.stderr.endswith("; 2 of 5 pictures were written (--keep-going leaves such a picture out)\n")
     assert files(folder / "before") == {"1.score-cam.png", "2.score-cam.png"}
-    broken = onnxcam("explain", "tiny.onnx", "text.png", "empty.png", "-o", "none/", "--keep-going", cwd=folder)
+    broken = onnxcam_here("explain", "tiny.onnx", "text.png", "empty.png", "-o", "none/", "--keep-going", cwd=folder)
     assert broken.returncode == 1
     assert not (folder / "none").exists()
     assert "skipped 2 of 2 pictures:" in broken.stderr
     assert [
         line.count(name) for line, name in zip(broken.stderr.splitlines()[1:], ("text.png", "empty.png"), strict=True)
     ] == [1, 1]
-    unknown = onnxcam("explain", "tiny.onnx", "1.png", "2.png", "--target", "99", "--keep-going", cwd=folder)
+    unknown = onnxcam_here("explain", "tiny.onnx", "1.png", "2.png", "--target", "99", "--keep-going", cwd=folder)
     assert unknown.stderr.startswith("error: ")
     assert [unknown.stderr.count(what) for what in ("\n", "99", "1.png")] == [1, 1, 0], "once, before any picture"
-    both = onnxcam("explain", "tiny.onnx", "nowhere.png", "1.png", "--target", "99", "--keep-going", cwd=folder)
+    both = onnxcam_here("explain", "tiny.onnx", "nowhere.png", "1.png", "--target", "99", "--keep-going", cwd=folder)
     assert both.stderr == unknown.stderr
-    missing = onnxcam("explain", "tiny.onnx", "nowhere.png", "nor.png", "--keep-going", cwd=folder)
+    missing = onnxcam_here("explain", "tiny.onnx", "nowhere.png", "nor.png", "--keep-going", cwd=folder)
     assert [line.split(":")[0].strip() for line in missing.stderr.splitlines()] == ["error", "nowhere.png", "nor.png"]
 
 
@@ -487,27 +493,27 @@ def test_no_onnxruntime_names_both_commands(folder: Path) -> None:
     ],
 )
 def test_slips_of_the_hand_are_told(folder: Path, words: list[str], message: str) -> None:
-    done = onnxcam(*words, cwd=folder)
+    done = onnxcam_here(*words, cwd=folder)
     assert done.returncode == 1, done.stdout
     assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_a_folder_can_be_explained_twice(folder: Path) -> None:
-    assert onnxcam("explain", "tiny.onnx", ".", "--quiet", cwd=folder).returncode == 0
-    again = onnxcam("explain", "tiny.onnx", ".", "--json", cwd=folder)
+    assert onnxcam_here("explain", "tiny.onnx", ".", "--quiet", cwd=folder).returncode == 0
+    again = onnxcam_here("explain", "tiny.onnx", ".", "--json", cwd=folder)
     assert again.returncode == 0, again.stderr
     assert [r["image"] for r in json.loads(again.stdout)] == ["photo.png"]
 
 
 def test_rewrite_into_a_folder_that_is_made(folder: Path) -> None:
-    assert onnxcam("rewrite", "tiny.onnx", "-o", "new/", "--quiet", cwd=folder).returncode == 0
+    assert onnxcam_here("rewrite", "tiny.onnx", "-o", "new/", "--quiet", cwd=folder).returncode == 0
     assert (folder / "new" / "tiny.cam.onnx").is_file()
 
 
 def test_the_model_is_not_overwritten_by_its_rewriting(folder: Path) -> None:
     before = (folder / "tiny.onnx").read_bytes()
-    done = onnxcam("rewrite", "tiny.onnx", "-o", "tiny.onnx", cwd=folder)
+    done = onnxcam_here("rewrite", "tiny.onnx", "-o", "tiny.onnx", cwd=folder)
     assert done.returncode == 1
     assert (folder / "tiny.onnx").read_bytes() == before
 
@@ -518,7 +524,7 @@ def test_imagenets_labels_are_at_hand_by_name(tmp_path: Path) -> None:
     del bare.metadata_props[:]
     onnx.save(bare, tmp_path / "bare.onnx")
     words = ["--labels", "imagenet", "--preset", "efficientnet-lite", "--target", "espresso", "--json"]
-    done = onnxcam("explain", "bare.onnx", bundled.pictures()["coffee"], *words, cwd=tmp_path)
+    done = onnxcam_here("explain", "bare.onnx", bundled.pictures()["coffee"], *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)[0]["target"]["index"] == 967
 
@@ -529,7 +535,7 @@ def test_keep_going_also_skips_a_url_and_a_picture_that_ends_early(folder: Path)
     (folder / "cut.jpg").write_bytes(content[: len(content) // 2] + content[-2:])
     address = "https://example.org/a.png"
     words = ("photo.png", address, "cut.jpg", "whole.jpg")
-    done = onnxcam("explain", "tiny.onnx", *words, "-o", "going/", "--keep-going", cwd=folder)
+    done = onnxcam_here("explain", "tiny.onnx", *words, "-o", "going/", "--keep-going", cwd=folder)
     assert done.returncode == 1
     assert {path.name for path in (folder / "going").iterdir()} == {"photo.score-cam.png", "whole.score-cam.png"}
     assert "skipped 2 of 4 pictures" in done.stderr
@@ -538,12 +544,12 @@ def test_keep_going_also_skips_a_url_and_a_picture_that_ends_early(folder: Path)
 
 
 def test_keep_going_also_skips_what_is_not_there(folder: Path) -> None:
-    done = onnxcam("explain", "tiny.onnx", "nowhere.png", "photo.png", "-o", "kept/", "--keep-going", cwd=folder)
+    done = onnxcam_here("explain", "tiny.onnx", "nowhere.png", "photo.png", "-o", "kept/", "--keep-going", cwd=folder)
     assert done.returncode == 1
     assert "skipped 1 of 2 pictures:" in done.stderr
     assert [p.name for p in (folder / "kept").iterdir()] == ["photo.score-cam.png"]
 
 
 def test_a_layout_that_the_shape_contradicts_is_told(folder: Path) -> None:
-    done = onnxcam("explain", "tiny.onnx", "photo.png", "--layout", "nhwc", cwd=folder)
+    done = onnxcam_here("explain", "tiny.onnx", "photo.png", "--layout", "nhwc", cwd=folder)
     assert "layout NHWC does not fit the input 'x' of shape" in done.stderr

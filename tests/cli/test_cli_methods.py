@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from command import onnxcam
+from command import onnxcam, onnxcam_here
 from PIL import Image
 from small_models import filled
 
@@ -44,7 +44,7 @@ def folder(classifier: onnx.ModelProto, tmp_path: Path) -> Path:
 
 
 def test_the_list_names_every_method_with_what_it_needs_and_costs(folder: Path) -> None:
-    listed = json.loads(onnxcam("methods", "--json", cwd=folder).stdout)
+    listed = json.loads(onnxcam_here("methods", "--json", cwd=folder).stdout)
     assert [m["name"] for m in listed] == list(METHODS)
     assert {m["origin"] for m in listed} == {"onnxcam"}
     by_name = {m["name"]: m for m in listed}
@@ -52,7 +52,7 @@ def test_the_list_names_every_method_with_what_it_needs_and_costs(folder: Path) 
     assert by_name["score-cam"]["needs"] == ["features"]
     assert by_name["opti-cam"]["options"]["max_iter"] == 100
     assert all(m["paper"] and m["cost"] and m["summary"] for m in listed)
-    page = onnxcam("methods", cwd=folder).stdout
+    page = onnxcam_here("methods", cwd=folder).stdout
     assert all(name in page for name in METHODS)
 
 
@@ -61,7 +61,7 @@ def test_the_list_names_every_method_with_what_it_needs_and_costs(folder: Path) 
 def test_every_method_explains_from_the_command_line(name: str, folder: Path) -> None:
     options = [word for option in QUICK.get(name, []) for word in ("--option", option)]
     words = ["explain", "tiny.onnx", "photo.png", "--method", name, *options, "--format", "npy,json"]
-    done = onnxcam(*words, "--json", cwd=folder)
+    done = onnxcam_here(*words, "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
     (record,) = json.loads(done.stdout)
     assert record["method"]["name"] == name
@@ -85,7 +85,7 @@ def test_a_pair_of_numbers_is_an_option_too(folder: Path) -> None:
         "--option",
         "max_iter=2",
     ]
-    (record,) = json.loads(onnxcam("explain", "tiny.onnx", "photo.png", *words, "--json", cwd=folder).stdout)
+    (record,) = json.loads(onnxcam_here("explain", "tiny.onnx", "photo.png", *words, "--json", cwd=folder).stdout)
     options = record["method"]["options"]
     assert (options["bounds"], options["score"]) == ([0, 1], "probability")
     assert record["passes"]["gradient"] == 3
@@ -118,7 +118,7 @@ def test_a_pair_of_numbers_is_an_option_too(folder: Path) -> None:
 )
 def test_slips_are_errors_of_a_line_and_nothing_is_written(words: list[str], message: str, folder: Path) -> None:
     before = sorted(folder.iterdir())
-    done = onnxcam("explain", "tiny.onnx", "photo.png", *words, cwd=folder)
+    done = onnxcam_here("explain", "tiny.onnx", "photo.png", *words, cwd=folder)
     assert done.returncode == 1
     assert message in done.stderr
     assert len(done.stderr.splitlines()) <= 2
@@ -129,23 +129,25 @@ def test_slips_are_errors_of_a_line_and_nothing_is_written(words: list[str], mes
 @pytest.mark.slow
 def test_an_operator_without_a_rule_is_named_with_the_methods_that_work(folder: Path) -> None:
     onnx.save(filled(WITHOUT_RULE), folder / "odd.onnx")
-    done = onnxcam("explain", "odd.onnx", "photo.png", "--method", "grad-cam", "--layer", "c", cwd=folder)
+    done = onnxcam_here("explain", "odd.onnx", "photo.png", "--method", "grad-cam", "--layer", "c", cwd=folder)
     assert done.returncode == 1
     assert "ReduceProd-18" in done.stderr
     assert "without gradients work: score-cam" in done.stderr
     assert (
-        onnxcam("explain", "odd.onnx", "photo.png", "--method", "ablation-cam", "--layer", "c", cwd=folder).returncode
+        onnxcam_here(
+            "explain", "odd.onnx", "photo.png", "--method", "ablation-cam", "--layer", "c", cwd=folder
+        ).returncode
         == 0
     )
-    gradient = json.loads(onnxcam("inspect", "odd.onnx", "--json", cwd=folder).stdout)["gradient"]
+    gradient = json.loads(onnxcam_here("inspect", "odd.onnx", "--json", cwd=folder).stdout)["gradient"]
     assert gradient["works"] is False
     assert gradient["missing"] == [{"operator": "ReduceProd-18", "nodes": 1}]
-    assert "ReduceProd-18 (1)" in onnxcam("inspect", "odd.onnx", cwd=folder).stdout
+    assert "ReduceProd-18 (1)" in onnxcam_here("inspect", "odd.onnx", cwd=folder).stdout
 
 
 def test_the_overlay_records_options_that_are_no_default(folder: Path) -> None:
     words = ["--method", "opti-cam", "--option", "max_iter=2", "--convention", "destructive"]
-    onnxcam("explain", "tiny.onnx", "photo.png", *words, cwd=folder)
+    onnxcam_here("explain", "tiny.onnx", "photo.png", *words, cwd=folder)
     text = Image.open(folder / "photo.opti-cam.png").text  # type: ignore[attr-defined]
     assert json.loads(text["onnxcam:options"])["max_iter"] == 2
     assert text["onnxcam:method"] == "opti-cam"
@@ -153,21 +155,21 @@ def test_the_overlay_records_options_that_are_no_default(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_a_budget_is_kept_and_its_error_reported(folder: Path) -> None:
-    done = onnxcam("explain", EMBEDDED, "photo.png", "--budget", "12", "--json", cwd=folder)
+    done = onnxcam_here("explain", EMBEDDED, "photo.png", "--budget", "12", "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
     (record,) = json.loads(done.stdout)
     assert record["channels"]["scored"] == 12
     assert record["channels"]["estimated"] + record["channels"]["skipped"] == 1280 - 12
     assert record["passes"]["forward"] == 13
     assert record["error"] > 0
-    summary = onnxcam("explain", EMBEDDED, "photo.png", "--budget", "12", cwd=folder).stdout
+    summary = onnxcam_here("explain", EMBEDDED, "photo.png", "--budget", "12", cwd=folder).stdout
     assert f"{record['error']:.2g} at most in 9 of 10 cases" in summary
     assert "12 scored, " in summary
     assert "tolerance none" not in summary
 
 
 def test_too_small_a_budget_has_no_known_error(folder: Path) -> None:
-    done = onnxcam("explain", "tiny.onnx", "photo.png", "--budget", "4", "--json", cwd=folder)
+    done = onnxcam_here("explain", "tiny.onnx", "photo.png", "--budget", "4", "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
     (record,) = json.loads(done.stdout)
     assert record["channels"]["scored"] == 4
@@ -176,7 +178,7 @@ def test_too_small_a_budget_has_no_known_error(folder: Path) -> None:
 
 
 def test_fast_is_a_tolerance_that_the_record_names(folder: Path) -> None:
-    done = onnxcam("explain", "tiny.onnx", "photo.png", "--fast", "--json", cwd=folder)
+    done = onnxcam_here("explain", "tiny.onnx", "photo.png", "--fast", "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)[0]["method"]["options"]["tolerance"] == 0.02
 
@@ -201,7 +203,7 @@ def test_fast_is_a_tolerance_that_the_record_names(folder: Path) -> None:
     ],
 )
 def test_a_budget_that_makes_no_sense_is_refused(folder: Path, words: list[str], message: str) -> None:
-    done = onnxcam("explain", "tiny.onnx", "photo.png", *words, cwd=folder)
+    done = onnxcam_here("explain", "tiny.onnx", "photo.png", *words, cwd=folder)
     assert done.returncode == 1
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) <= 2

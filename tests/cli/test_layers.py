@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from command import onnxcam
+from command import onnxcam_here
 from small_models import ENSEMBLE, filled
 
 from onnxcam import Explainer, grad_cam
@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_explain_fuses_the_layers_and_says_so(folder: Path) -> None:
-    done = onnxcam("explain", "two.onnx", "x.npy", "-m", "grad-cam", "--layer", "f", "--layer", "g", cwd=folder)
+    done = onnxcam_here("explain", "two.onnx", "x.npy", "-m", "grad-cam", "--layer", "f", "--layer", "g", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "layer         f (8 maps of 4x3)" in done.stdout
     assert "layer         g (6 maps of 8x6)" in done.stdout
@@ -31,7 +31,7 @@ def test_explain_fuses_the_layers_and_says_so(folder: Path) -> None:
 
 def test_the_file_and_the_record_are_those_of_python(folder: Path) -> None:
     words = ("-m", "grad-cam", "--layer", "f", "--layer", "g", "--target", "2", "--format", "npy,json", "--json")
-    done = onnxcam("explain", "two.onnx", "x.npy", *words, cwd=folder)
+    done = onnxcam_here("explain", "two.onnx", "x.npy", *words, cwd=folder)
     (values,) = json.loads(done.stdout)
     with Explainer(str(folder / "two.onnx"), grad_cam(), layer=["f", "g"]) as explainer:
         saliency = explainer(IMAGE, 2)
@@ -42,18 +42,18 @@ def test_the_file_and_the_record_are_those_of_python(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_inspect_lists_all_maps_that_feed_the_score_and_takes_one_layer(folder: Path) -> None:
-    done = onnxcam("inspect", "two.onnx", cwd=folder)
+    done = onnxcam_here("inspect", "two.onnx", cwd=folder)
     assert "feeds score g  1x6x8x6 NCHW" in done.stdout
     assert "feeds score f  1x8x4x3 NCHW" in done.stdout
-    branches = json.loads(onnxcam("inspect", "two.onnx", "--json", cwd=folder).stdout)["branches"]
+    branches = json.loads(onnxcam_here("inspect", "two.onnx", "--json", cwd=folder).stdout)["branches"]
     assert [(b["tensor"], b["shape"]) for b in branches] == [("g", [1, 6, 8, 6]), ("f", [1, 8, 4, 3])]
     for command in ("inspect", "rewrite"):
-        refused = onnxcam(command, "two.onnx", "--layer", "f", "--layer", "g", cwd=folder)
+        refused = onnxcam_here(command, "two.onnx", "--layer", "f", "--layer", "g", cwd=folder)
         assert refused.returncode == 1
         assert "give one --layer" in refused.stderr
 
 
 def test_a_method_without_layers_refuses_several(folder: Path) -> None:
-    done = onnxcam("explain", "two.onnx", "x.npy", "-m", "rise", "--layer", "f", "--layer", "g", cwd=folder)
+    done = onnxcam_here("explain", "two.onnx", "x.npy", "-m", "rise", "--layer", "f", "--layer", "g", cwd=folder)
     assert (done.returncode, done.stdout) == (1, "")
     assert "rise reads no layer" in done.stderr

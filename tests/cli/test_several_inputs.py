@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from command import files, onnxcam
+from command import files, onnxcam_here
 from PIL import Image
 from small_models import SIAMESE, filled
 
@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_other_picture_is_a_file_and_the_first_input_is_explained(folder: Path) -> None:
-    done = onnxcam("explain", "siamese.onnx", "old.png", "--input", "after=new.png", "--json", cwd=folder)
+    done = onnxcam_here("explain", "siamese.onnx", "old.png", "--input", "after=new.png", "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
     (record,) = json.loads(done.stdout)
     assert record["layer"]["tensor"] == "fa"
@@ -37,7 +37,7 @@ def test_the_other_picture_is_a_file_and_the_first_input_is_explained(folder: Pa
 
 def test_one_input_can_be_chosen(folder: Path) -> None:
     words = ("explain", "siamese.onnx", "new.png", "--image-input", "after", "--input", "before=old.png", "--json")
-    done = onnxcam(*words, cwd=folder)
+    done = onnxcam_here(*words, cwd=folder)
     (record,) = json.loads(done.stdout)
     assert (record["layer"]["tensor"], record["image_input"], record["image"]) == ("fb", "after", "new.png")
 
@@ -55,7 +55,7 @@ def test_one_input_can_be_chosen(folder: Path) -> None:
 def test_each_input_gets_a_file_of_its_own(folder: Path, out: tuple[str, ...], expected: list[str]) -> None:
     before = files(folder)
     inputs = ("--image-input", "before", "--image-input", "after", "--input", "after=new.png")
-    done = onnxcam("explain", "siamese.onnx", "old.png", *inputs, "-m", "grad-cam", "--json", *out, cwd=folder)
+    done = onnxcam_here("explain", "siamese.onnx", "old.png", *inputs, "-m", "grad-cam", "--json", *out, cwd=folder)
     assert done.returncode == 0, done.stderr
     assert sorted(set(files(folder)) - set(before)) == expected
     records = json.loads(done.stdout)
@@ -65,9 +65,9 @@ def test_each_input_gets_a_file_of_its_own(folder: Path, out: tuple[str, ...], e
 
 def test_both_orders_give_the_same_map_of_an_input(folder: Path) -> None:
     inputs = ("--image-input", "before", "--image-input", "after", "--input", "after=new.png")
-    onnxcam("explain", "siamese.onnx", "old.png", *inputs, "--format", "npy", cwd=folder)
+    onnxcam_here("explain", "siamese.onnx", "old.png", *inputs, "--format", "npy", cwd=folder)
     alone = ("--image-input", "after", "--input", "before=old.png", "--format", "npy", "-o", "alone.npy")
-    onnxcam("explain", "siamese.onnx", "new.png", *alone, cwd=folder)
+    onnxcam_here("explain", "siamese.onnx", "new.png", *alone, cwd=folder)
     np.testing.assert_array_equal(np.load(folder / "new.after.score-cam.npy"), np.load(folder / "alone.npy"))
 
 
@@ -81,7 +81,7 @@ def test_it_must_be_clear_which_picture_belongs_to_which_input(images: list[str]
 
 
 def test_inspect_shows_the_chosen_input(folder: Path) -> None:
-    done = onnxcam("inspect", "siamese.onnx", "--image-input", "after", "--json", cwd=folder)
+    done = onnxcam_here("inspect", "siamese.onnx", "--image-input", "after", "--json", cwd=folder)
     assert json.loads(done.stdout)["image"]["input"] == "after"
-    twice = onnxcam("inspect", "siamese.onnx", "--image-input", "after", "--image-input", "before", cwd=folder)
+    twice = onnxcam_here("inspect", "siamese.onnx", "--image-input", "after", "--image-input", "before", cwd=folder)
     assert (twice.returncode, twice.stderr) == (1, "error: --image-input is given several times; name one input\n")
