@@ -73,8 +73,12 @@ def opacity(values: Map, alpha: float) -> Floats:
 
 def blend(photograph: Floats, values: Map, table: Floats, alpha: float) -> Picture:
     """The colours of values (h,w) over photograph (h,w,3), 0 to 255; alpha as in overlay."""
-    grey = (photograph @ LUMA)[..., None]
-    muted = photograph + alpha * (grey - photograph)
+    return blend_grey(photograph, photograph @ LUMA, values, table, alpha)
+
+
+def blend_grey(photograph: Floats, grey: Floats, values: Map, table: Floats, alpha: float) -> Picture:
+    """As blend(), where grey (h,w), the photograph times LUMA, is known."""
+    muted = photograph + alpha * (grey[..., None] - photograph)
     blended = muted + opacity(values, alpha)[..., None] * (colours(values, table) - muted)
     return np.asarray(np.rint(blended).astype(np.uint8))
 

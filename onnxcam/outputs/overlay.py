@@ -19,8 +19,8 @@ from onnxcam.outputs.colours import COLORMAP as COLORMAP
 from onnxcam.outputs.colours import COLORMAPS as COLORMAPS
 from onnxcam.outputs.colours import LUMA as LUMA
 from onnxcam.outputs.colours import blend as blend
+from onnxcam.outputs.colours import blend_grey, colours, least, opacity
 from onnxcam.outputs.colours import colour_table as colour_table
-from onnxcam.outputs.colours import colours, least, opacity
 from onnxcam.outputs.style import ALPHA as ALPHA
 from onnxcam.outputs.style import LONG_SIDE as LONG_SIDE
 from onnxcam.outputs.style import Style as Style
@@ -63,12 +63,16 @@ def overlay(
     left, top, right, bottom = placement.box
     rows, columns = _axis(height, zoom, top, bottom), _axis(width, zoom, left, right)
     drawn = np.empty((height * zoom, width * zoom, 3), np.uint8)
+    wide, seen = _range(columns.inside), columns.part(_range(columns.inside))
     for start in range(0, len(rows.centre), BAND):
-        band = _Axis(rows.centre[start : start + BAND], rows.start, rows.stop)
-        values = np.clip(_sample(saliency, band, columns), least(table), 1)
+        band = rows.part(slice(start, start + BAND))
         photograph = pixels[band.centre.astype(int)][:, columns.centre.astype(int)].astype(np.float32)
-        inside = band.inside[:, None, None] & columns.inside[:, None]
-        drawn[start : start + BAND] = np.where(inside, blend(photograph, values, table, alpha), _unseen(photograph))
+        grey, tall = photograph @ LUMA, _range(band.inside)
+        drawn[start : start + BAND] = _unseen(grey)
+        values = np.clip(_sample(saliency, band.part(tall), seen), least(table), 1)
+        drawn[start : start + BAND][tall, wide] = blend_grey(
+            photograph[tall, wide], grey[tall, wide], values, table, alpha
+        )
     _outline(drawn, np.flatnonzero(rows.inside), np.flatnonzero(columns.inside))
     return drawn
 
@@ -172,6 +176,10 @@ class _Axis:
     def inside(self) -> npt.NDArray[np.bool_]:
         return (self.centre > self.start) & (self.centre < self.stop)
 
+    def part(self, pixels: slice) -> "_Axis":
+        """The same axis at some of its pixels."""
+        return _Axis(self.centre[pixels], self.start, self.stop)
+
     def cells(self, count: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Floats]:
         """For each pixel the two nearest of the map's `count` cells, and the weight of the second.
 
@@ -196,9 +204,14 @@ def _sample(saliency: Map, rows: _Axis, columns: _Axis) -> Map:
     return values
 
 
-def _unseen(photograph: Floats) -> Picture:
-    dim = np.rint(20 + 0.45 * (photograph @ LUMA)).astype(np.uint8)
-    return np.repeat(dim[..., None], 3, axis=2)
+def _range(inside: npt.NDArray[np.bool_]) -> slice:
+    """Where an axis is inside the box: its pixels from the first to the last."""
+    places = np.flatnonzero(inside)
+    return slice(int(places[0]), int(places[-1]) + 1) if places.size else slice(0, 0)
+
+
+def _unseen(grey: Floats) -> Picture:
+    return np.asarray(np.rint(20 + 0.45 * grey).astype(np.uint8)[..., None])
 
 
 def _outline(drawn: Picture, rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]) -> None:
