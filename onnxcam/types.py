@@ -180,6 +180,8 @@ class NoteCode(StrEnum):
     """The budget ended before the tolerance was reached."""
     ALL_SCORED = "all-scored"
     """A tolerance needed so many masks that all were scored, and the map is exact."""
+    IN_FLOAT32 = "in-float32"
+    """A lower precision moved the map by more than a limit, so some of its masks, or all, were scored in float32."""
     PARTIAL = "partial"
     """A map on the way: not all masks were scored yet."""
     SEARCH_BROKE = "search-broke"

@@ -23,13 +23,12 @@ import numpy.typing as npt
 from onnxcam.errors import OptionError, UndefinedSaliency
 from onnxcam.limits import brief
 from onnxcam.methods.equality import same
-from onnxcam.methods.estimate.rounding import widened
+from onnxcam.methods.estimate.rounding import exact_maps
 from onnxcam.methods.fills import ZERO, Fill
 from onnxcam.methods.maps import Outcome, as_maps, rectified_sums, summed, weights_of
 from onnxcam.methods.options import OptionValues
 from onnxcam.types import (
     AnyMasks,
-    Doubles,
     Features,
     FeaturesOnDevice,
     Floats,
@@ -103,8 +102,11 @@ class Probe(Protocol):
         """(K,T) scores of the image seen through each mask; the graph prepares the masks as Method.form says."""
 
     @property
-    def score_deviation(self) -> Doubles | None:
-        """(T,) the share by which masked scores are off, once some were computed in a lower precision; else None."""
+    def reduced(self) -> bool:
+        """Whether score() computes in a lower precision than float32."""
+
+    def score_in_float32(self, masks: AnyMasks, score: Score) -> Scores:
+        """score() in float32, of a probe that computes in a lower precision."""
 
     def tail(self, features: Features, score: Score) -> Scores:
         """(N,T) scores of the network's tail with (N,K,h,w) in the place of the features."""
@@ -310,20 +312,22 @@ class ClassScore:
 class WeightedSum:
     """Aggregator: n(ReLU(up(sum_k a_k A_k))), with a = s, or a = softmax of s over the masks.
 
-    up is linear, so the maps are combined at (h,w) and resized once.
+    up is linear, so the maps are combined at (h,w) and resized once. score: what the masks are scored by, for those of
+    which a lower precision moves the map too far: they are scored again.
     """
 
     softmax: bool = False
+    score: Score = Score.PROBABILITY
 
     def __call__(self, scored: ScoredMasks, probe: Probe) -> list[Outcome]:
         masks, scores = zip(*scored, strict=True)
+        if probe.reduced:
+            both = np.concatenate(masks)
+            return exact_maps(probe, both[:, 0], both, np.concatenate(scores), self.score)
         all_weights = weights_of(np.concatenate(scores), softmax=self.softmax)
         parts = np.split(all_weights, np.cumsum([len(part) for part in masks])[:-1])
         raw = np.sum([summed(as_maps(m), w) for m, w in zip(masks, parts, strict=True)], axis=0)
-        outcomes = rectified_sums(raw, all_weights, probe.size)
-        if probe.score_deviation is None:
-            return outcomes
-        return widened(outcomes, np.concatenate([m[:, 0] for m in masks]), all_weights, probe.score_deviation)
+        return rectified_sums(raw, all_weights, probe.size)
 
 
 def finite_features(probe: Probe) -> Features:

@@ -17,7 +17,7 @@ from onnxcam.methods.blocks import (
     live_channels,
 )
 from onnxcam.methods.estimate.quadrature import LEAST
-from onnxcam.methods.estimate.rounding import widened
+from onnxcam.methods.estimate.rounding import exact_maps
 from onnxcam.methods.estimate.rounds import EstimatedMaps, Limits
 from onnxcam.methods.fills import ZERO, Fill, as_fill
 from onnxcam.methods.maps import Outcome, combined, weights_of
@@ -62,7 +62,7 @@ def score_cam(
         name="score-cam",
         paper="Wang et al. 2020, arXiv:1910.01279",
         cost="one a feature map that varies over space; fewer with a budget or a tolerance",
-        explain=FourBlocks(FeatureMaps(), weighting.attribute, WeightedSum(softmax=weighting.softmax)),
+        explain=FourBlocks(FeatureMaps(), weighting.attribute, WeightedSum(weighting.softmax, weighting.score)),
         stream=PartialSums(weighting),
         score=weighting.score,
         perturb=fill,
@@ -97,6 +97,9 @@ class PartialSums:
         for part in np.array_split(order, min(PARTS, len(maps))):
             scores[part] = self.weighting.attribute(probe, masks[part])
             scored[part] = True
+            if scored.all() and probe.reduced:
+                yield exact_maps(probe, maps, masks, scores, self.weighting.score)
+                return
             try:
                 so_far = weights_of(scores[scored], softmax=self.weighting.softmax)
                 outcomes = combined(maps[scored], so_far, probe.size)
@@ -107,4 +110,4 @@ class PartialSums:
             if not scored.all():
                 note = Note(NoteCode.PARTIAL, f"{scored.sum()} of {len(maps)} feature maps so far")
                 outcomes = [replace(o, notes=(*o.notes, note), left=int((~scored).sum())) for o in outcomes]
-            yield widened(outcomes, maps[scored], so_far, probe.score_deviation)
+            yield outcomes

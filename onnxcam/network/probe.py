@@ -13,17 +13,14 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.network import score_deviation
 from onnxcam.network.gradients import GradientRunner
 from onnxcam.network.packing import MaskRequest, group_by_extra_inputs, join_targets, select_targets
-from onnxcam.network.score_deviation import ScoreDeviation
 from onnxcam.network.scorer import Network
 from onnxcam.surgeon.graphs import tensor_names
 from onnxcam.surgeon.graphs.tensor_names import Wrt
 from onnxcam.types import (
     AnyMasks,
     Arrays,
-    Doubles,
     Features,
     FeaturesOnDevice,
     Floats,
@@ -123,8 +120,7 @@ class ImageProbe:
 
     image, fill: (C,H,W). feeds: the image and its targets as the scoring graph takes them. feature_maps: of the image,
     on the host or on the device. originals: (T,) scores of the unmasked image. computed: arrays that other methods
-    share; their passes count here too, so that the count is that of the method alone. deviation: of the masked scores,
-    where they are computed in a lower precision; measured with the first of them.
+    share; their passes count here too, so that the count is that of the method alone.
     """
 
     runner: GradientRunner
@@ -135,7 +131,6 @@ class ImageProbe:
     originals: Mapping[Score, Floats]
     count: PassCount = field(default_factory=PassCount)
     computed: Computed = field(default_factory=Computed)
-    deviation: ScoreDeviation = field(default_factory=ScoreDeviation)
 
     @property
     def network(self) -> Network:
@@ -164,11 +159,18 @@ class ImageProbe:
         return None if isinstance(self.feature_maps, np.ndarray) else self.feature_maps
 
     @property
-    def score_deviation(self) -> Doubles | None:
-        return self.deviation.relative
+    def reduced(self) -> bool:
+        return self.network.reduced
 
     def score(self, masks: AnyMasks, score: Score) -> Scores:
         return scores([self], [masks], score)[0]
+
+    def score_in_float32(self, masks: AnyMasks, score: Score) -> Scores:
+        assert isinstance(masks, np.ndarray), "a lower precision runs on the host"
+        result = self.network.score_in_float32(self.feeds, np.asarray(masks, np.float32), score)
+        self.count.expected += len(masks)
+        self.count.add_forwards(len(masks))
+        return result
 
     def tail(self, features: Features, score: Score) -> Scores:
         tensor = self.network.anatomy.features
@@ -283,19 +285,7 @@ def scores(probes: Sequence[ImageProbe], masks: Sequence[AnyMasks], score: Score
     before = [p.count.forwards for p in probes]
     results = probes[0].network.score_images(requests, score)
     assert all(p.count.forwards - b == len(m) for p, b, m in zip(probes, before, masks, strict=True))
-    if probes[0].network.reduced:
-        return [_checked(p, r, s, score) for p, r, s in zip(probes, requests, results, strict=True)]
     return results
-
-
-def _checked(probe: ImageProbe, request: MaskRequest, scored: Scores, score: Score) -> Scores:
-    """The scores, of which some of the picture's first ones are computed once more, in float32."""
-    if probe.deviation.relative is not None or not len(scored):
-        return scored
-    scored, probe.deviation.relative, passes = score_deviation.measure(probe.network, request, scored, score)
-    probe.count.expected += passes
-    probe.count.add_forwards(passes)
-    return scored
 
 
 def score_gradients(

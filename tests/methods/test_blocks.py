@@ -12,7 +12,6 @@ import pytest
 from onnxcam.errors import OptionError, UndefinedSaliency
 from onnxcam.methods import METHODS, defaults, gradient_free
 from onnxcam.methods.blocks import Convention, FeatureMaps, FourBlocks, Method, WeightedSum, run
-from onnxcam.methods.estimate.rounding import deviations
 from onnxcam.methods.maps import Outcome, rectified, summed
 from onnxcam.methods.score_cam import score_cam
 from onnxcam.types import Floats, Masks, Score, Scores
@@ -32,7 +31,7 @@ class FakeProbe:
     scored: list[Masks] = field(default_factory=list)
     expected: int = 0
     device_features: None = None
-    score_deviation: Floats | None = None
+    reduced: bool = False
 
     @property
     def targets(self) -> int:
@@ -55,17 +54,6 @@ def test_constructive_weights_are_the_scores_and_constant_maps_are_skipped() -> 
     assert outcome.channels == probe.expected == 2
     np.testing.assert_allclose(outcome.raw, 0.5 * ONE + 0.25 * TWO)
     np.testing.assert_allclose(outcome.map, [[0, 1], [1, 0]])
-
-
-@pytest.mark.parametrize("options", [{}, {"budget": 2}, {"tolerance": 0.5}], ids=str)
-def test_score_cam_reports_what_a_lower_precision_does_to_the_map(options: dict[str, Any]) -> None:
-    """Of all maps, which are no more than the budget. Which map comes first decides which random number it gets."""
-    maps = np.stack([ONE, TWO])
-    probe = FakeProbe(maps, [[0.5], [0.5]], score_deviation=np.asarray([0.05]))
-    (outcome,) = run(score_cam(**options), probe)
-    weights, off = np.asarray([[0.5], [0.5]]), np.asarray([0.05])
-    either = [deviations(maps[order], weights[order], off)[0] for order in ([0, 1], [1, 0])]
-    assert min(abs(np.subtract(outcome.error, either))) < 1e-9
 
 
 def test_destructive_masks_are_inverted_and_weights_are_the_drop() -> None:

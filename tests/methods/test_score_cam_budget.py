@@ -179,7 +179,7 @@ def test_the_same_call_gives_the_same_map() -> None:
 class Stub:
     """A probe of random maps whose masks score what `answer` makes of their numbers (in the order of the maps)."""
 
-    device_features, score_deviation = None, None
+    device_features, reduced = None, False
 
     def __init__(self, answer: Array, targets: int = 1) -> None:
         self.features = np.random.default_rng(2).random((len(answer), 5, 4), np.float32)

@@ -8,10 +8,11 @@ import numpy as np
 from onnxcam.errors import UndefinedSaliency
 from onnxcam.methods.blocks import Probe, channel_masks, live_channels
 from onnxcam.methods.estimate.quadrature import START, Posterior, Quadrature, rounds
-from onnxcam.methods.estimate.rounding import widened
+from onnxcam.methods.estimate.rounded_scores import RoundedScores, first_scores
+from onnxcam.methods.estimate.rounding import LIMIT_OF_ESTIMATES, deviations, maps_within_limit, widened
 from onnxcam.methods.maps import ALIKE, SAME, Outcome, combined, weights_of
 from onnxcam.methods.weighting import Weighting
-from onnxcam.types import Doubles, Features, Indices, Note, NoteCode
+from onnxcam.types import AnyMasks, Doubles, Features, Indices, Note, NoteCode, Scores
 
 SURE = 24
 """Scored masks from which an error bound is believed: fewer tell too little of how the score varies."""
@@ -21,6 +22,10 @@ UNSURE = Note(
 EXACT = Note(
     NoteCode.ALL_SCORED,
     "half of the masks did not reach the tolerance, so all were scored: the map is exact",
+)
+MENDED = Note(
+    NoteCode.IN_FLOAT32,
+    f"rounding alone would move this map by more than {LIMIT_OF_ESTIMATES:g}, so all its masks were scored in float32",
 )
 SHORT = Note(NoteCode.BUDGET_ENDED, "the budget ended before the tolerance was reached")
 
@@ -70,23 +75,26 @@ class EstimatedMaps:
         maps, masks = probe.features[channels], weighting.masks(channel_masks(probe, channels))
         most = min(len(maps), limits.budget or len(maps))
         probe.expect(most)
-        originals = probe.original(weighting.score).astype(np.float64)
         quadrature = Quadrature.of(maps, weighting.masks(maps))
         posteriors = [quadrature.prior()] * probe.targets
         scored: Indices = np.zeros(0, np.int64)
-        scores = np.zeros((0, probe.targets))
+        rounded: RoundedScores | None = None
+        notes: tuple[Note, ...] = ()
         for count in rounds(len(maps), most):
             chosen = quadrature.choose(posteriors, scored, count - len(scored))
             scored = np.concatenate([scored, chosen])
-            scores = np.concatenate([scores, weights_of(probe.score(masks[chosen], weighting.score), softmax=False)])
+            if rounded is None:
+                rounded = first_scores(probe, masks[chosen], weighting.score)
+            else:
+                rounded = rounded.with_more(probe, masks[chosen], weighting.score)
             if count == len(maps):
-                yield self._exact(probe, maps[scored], scores)
+                yield with_notes(self._exact(probe, maps[scored], masks[scored], rounded), *notes)
                 return
-            posteriors = [
-                quadrature.posterior(scored, of_target, weighting.link(of_target, float(original)))
-                for of_target, original in zip(scores.T, originals, strict=True)
-            ]
-            errors = _believed(scores, [quadrature.error(posterior) for posterior in posteriors])
+            posteriors = self._posteriors(probe, quadrature, scored, rounded)
+            if count >= SURE and self._is_too_far(maps, scored, posteriors, rounded):
+                rounded = rounded.in_float32(probe, masks[scored], np.arange(count), weighting.score)
+                posteriors, notes = self._posteriors(probe, quadrature, scored, rounded), (MENDED,)
+            errors = _believed(rounded.scores, [quadrature.error(posterior) for posterior in posteriors])
             reached = limits.reached(count, errors)
             try:
                 outcomes = self._outcomes(maps, posteriors, errors, probe)
@@ -96,31 +104,57 @@ class EstimatedMaps:
                 continue  # no mask so far has a score: more of them may
             short = (SHORT,) if count == most and not reached and limits.tolerance is not None else ()
             counted = [
-                replace(o, channels=count, estimated=len(maps) - count, notes=(*o.notes, *short)) for o in outcomes
+                replace(o, channels=count, estimated=len(maps) - count) for o in with_notes(outcomes, *notes, *short)
             ]
-            expected = np.stack([posterior.weights for posterior in posteriors], axis=1)
-            yield widened(counted, maps, expected, probe.score_deviation)
+            rounding = rounded.rounding.of_all(len(maps), scored)
+            yield widened(counted, maps, expected_weights(posteriors), rounding)
             if reached:
                 return
             if limits.ends_exact(count, len(maps)):
-                rest = np.setdiff1d(np.arange(len(maps)), scored)
-                probe.expect(len(maps))
-                others = weights_of(probe.score(masks[rest], weighting.score), softmax=False)
-                exact = self._exact(probe, maps[np.concatenate([scored, rest])], np.concatenate([scores, others]))
-                yield [replace(o, notes=(*o.notes, EXACT)) for o in exact]
+                yield with_notes(self._rest(probe, maps, masks, scored, rounded), *notes, EXACT)
                 return
             probe.expect(limits.expected(count, errors, most))
 
-    def _exact(self, probe: Probe, maps: Features, scores: Doubles) -> list[Outcome]:
-        """The maps of all masks, whose scores (K,T) are in the order of maps (K,*grid)."""
-        weights = self.weighting.weights(scores, probe.original(self.weighting.score).astype(np.float64))
-        return widened(combined(maps, weights, probe.size), maps, weights, probe.score_deviation)
+    def _posteriors(
+        self, probe: Probe, quadrature: Quadrature, scored: Indices, rounded: RoundedScores
+    ) -> list[Posterior]:
+        """What is known of each target's scores."""
+        originals = probe.original(self.weighting.score).astype(np.float64)
+        return [
+            quadrature.posterior(scored, of_target, self.weighting.link(of_target, float(original)))
+            for of_target, original in zip(weights_of(rounded.scores, softmax=False).T, originals, strict=True)
+        ]
+
+    def _is_too_far(
+        self, maps: Features, scored: Indices, posteriors: Sequence[Posterior], rounded: RoundedScores
+    ) -> bool:
+        """Whether rounding moves a target's map by more than an estimate may be off for it."""
+        rounding = rounded.rounding.of_all(len(maps), scored)
+        return max(deviations(maps, expected_weights(posteriors), rounding)) > LIMIT_OF_ESTIMATES
+
+    def _rest(
+        self, probe: Probe, maps: Features, masks: AnyMasks, scored: Indices, rounded: RoundedScores
+    ) -> list[Outcome]:
+        """The maps of all masks, of which those `scored` are scored already."""
+        rest = np.setdiff1d(np.arange(len(maps)), scored)
+        probe.expect(len(maps))
+        every = np.concatenate([scored, rest])
+        rounded = rounded.with_more(probe, masks[rest], self.weighting.score)
+        return self._exact(probe, maps[every], masks[every], rounded)
+
+    def _exact(self, probe: Probe, maps: Features, masks: AnyMasks, rounded: RoundedScores) -> list[Outcome]:
+        """The maps of all masks, whose scores are in the order of maps (K,*grid)."""
+        if probe.reduced:
+            return maps_within_limit(probe, maps, masks, rounded, self.weighting.score)
+        originals = probe.original(self.weighting.score).astype(np.float64)
+        weights = self.weighting.weights(weights_of(rounded.scores, softmax=False), originals)
+        return combined(maps, weights, probe.size)
 
     def _outcomes(
         self, maps: Features, posteriors: Sequence[Posterior], errors: Sequence[float | None], probe: Probe
     ) -> list[Outcome]:
         """The maps of the expected weights. An outcome without an error bound has a note that says why."""
-        expected = np.stack([posterior.weights for posterior in posteriors], axis=1)
+        expected = expected_weights(posteriors)
         if self.weighting.softmax:
             expected = expected / expected.sum(axis=0)
         outcomes = []
@@ -130,7 +164,17 @@ class EstimatedMaps:
         return outcomes
 
 
-def _believed(scores: Doubles, errors: list[float]) -> list[float | None]:
+def with_notes(outcomes: Sequence[Outcome], *notes: Note) -> list[Outcome]:
+    """The outcomes with these notes behind their own."""
+    return [replace(outcome, notes=(*outcome.notes, *notes)) for outcome in outcomes]
+
+
+def expected_weights(posteriors: Sequence[Posterior]) -> Doubles:
+    """(K,T) the expected weight of each map for each target."""
+    return np.stack([posterior.weights for posterior in posteriors], axis=1)
+
+
+def _believed(scores: Scores, errors: list[float]) -> list[float | None]:
     """The error bound of each target; None while too little was seen of how its score varies. scores (n,T)."""
     differ = np.ptp(scores, axis=0) > SAME * np.abs(scores).max(axis=0)
     enough = len(scores) >= START
