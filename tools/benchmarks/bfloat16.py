@@ -4,8 +4,9 @@
     python tools/benchmarks/bfloat16.py model.onnx pictures/*.jpg --json bfloat16.json
 
 The pictures are explained in float32 and in bfloat16, both exactly, and with `--fast` in bfloat16. Those at even places
-calibrate: the smallest factor whose bound holds in 9 of 10 of them is printed, for the masks in float32 that the library
-chooses. Those at odd places test the factor of the library. A map of which all masks were scored in float32 has no bound.
+calibrate: the smallest factor whose bound holds in 9 of 10 of them is printed, for the masks in float32 that the
+library chooses. Those at odd places test the factor of the library. A map of which all masks were scored in float32
+has no bound.
 Times are of the processor, in turns; those of the first picture, which warms up, do not count.
 """
 
