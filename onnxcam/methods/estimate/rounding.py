@@ -46,11 +46,12 @@ def maps_within_limit(
     probe: "Probe", maps: Features, masks: AnyMasks, rounded: RoundedScores, score: Score
 ) -> list[Outcome]:
     """exact_maps() of scores whose rounding was measured."""
-    further = choose_for_float32(maps, rounded)
-    rounded = rounded.in_float32(probe, masks, further, score)
+    before = rounded
+    while len(further := choose_for_float32(maps, rounded)):  # float32's scores change which masks move the map most
+        rounded = rounded.in_float32(probe, masks, further, score)
     weights = weights_of(rounded.scores, softmax=False)
     outcomes = combined(maps, weights, probe.size)
-    if len(further):
+    if rounded is not before:
         outcomes = [replace(o, notes=(*o.notes, _note(rounded.rounding))) for o in outcomes]
     return widened(outcomes, maps, weights, rounded.rounding)
 
