@@ -28,7 +28,7 @@ def product(left: npt.NDArray[Number], right: npt.NDArray[Number]) -> npt.NDArra
     result = np.empty((*np.broadcast_shapes(left.shape[:-2], right.shape[:-2]), m, n), np.result_type(left, right))
     for i in _cuts(m, rows):
         for j in _cuts(n, columns):
-            result[..., i, j] = left[..., i, :] @ right[..., j]
+            np.matmul(left[..., i, :], right[..., j], out=result[..., i, j])  # without a copy of the piece
     return result
 
 

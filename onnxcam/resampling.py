@@ -57,9 +57,9 @@ def upsample(grid: Floats, size: tuple[int, ...]) -> Floats:
     for axis, target in zip(range(-len(size), 0), size, strict=True):
         source = grid.shape[axis]
         if is_small(source, target):
-            rows = np.moveaxis(grid, axis, -1)[None]
+            rows = grid.swapaxes(axis, -1)[None]
             matrix = (_kept_matrix if is_small(source, target, KEPT) else bilinear_matrix)(source, target)
-            grid = np.moveaxis(product(rows, matrix.T)[0], -1, axis)
+            grid = product(rows, matrix.T)[0].swapaxes(axis, -1)
         else:
             low, high, weight = neighbours(source, target)
             weight = weight.reshape(-1, *[1] * (-axis - 1))

@@ -15,20 +15,21 @@ GRAPH_MAKERS = ("onnx-ir", "onnxscript")
 
 def versions() -> dict[str, str]:
     """Version by package, as a new dict; packages that are not installed are absent. Read once a process."""
-    return dict(_installed(PACKAGES))
+    return _by_package(PACKAGES)
 
 
 def cache_versions() -> dict[str, str]:
     """versions(), and those of GRAPH_MAKERS: what is stored under other ones is not used."""
-    return dict(_installed(PACKAGES + GRAPH_MAKERS))
+    return _by_package(PACKAGES + GRAPH_MAKERS)
+
+
+def _by_package(names: tuple[str, ...]) -> dict[str, str]:
+    return {name: number for name in names if (number := _installed(name)) is not None}
 
 
 @cache
-def _installed(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    pairs = []
-    for name in names:
-        try:
-            pairs.append((name, version(name)))
-        except PackageNotFoundError:
-            continue
-    return tuple(pairs)
+def _installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -5,7 +5,7 @@ import pytest
 from onnxcam import versions as module
 from onnxcam.engine import plugins, providers
 from onnxcam.network.cache import key
-from onnxcam.versions import PACKAGES, versions
+from onnxcam.versions import GRAPH_MAKERS, PACKAGES, cache_versions, versions
 
 
 def test_package_metadata_is_read_once_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,6 +22,8 @@ def test_package_metadata_is_read_once_a_process(monkeypatch: pytest.MonkeyPatch
     assert versions()["numpy"] == importlib.metadata.version("numpy")
     assert versions() is not versions()
     assert names == list(PACKAGES)
+    assert cache_versions().items() >= versions().items()
+    assert names == [*PACKAGES, *GRAPH_MAKERS]
 
 
 def test_packages_that_are_not_installed_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ def head_notes(logits: Logits, values: npt.NDArray[np.float64], *, labelled: boo
     notes = []
     if logits.kind is Kind.CLASSES and logits.activation == "none":
         notes += _single(values) if logits.two_sided else _several(logits, values, labelled=labelled)
-    if logits.kind is Kind.CLASSES and len(values) > 1 and np.allclose(values, values[0], rtol=SAME, atol=0):
+    if logits.kind is Kind.CLASSES and len(values) > 1 and np.abs(values - values[0]).max() <= SAME * abs(values[0]):
         notes.append(_alike(len(values)))
     if logits.kind is Kind.SEQUENCE and not labelled:
         notes += _blank(values.reshape(-1, logits.classes))

@@ -229,7 +229,8 @@ class Pipeline:
                 "what black is after preprocessing is not known for this image; give the preset, or another fill"
             )
         replacement = perturb.replacement(model_input.image, self.info.preset)
-        fill = np.asarray(replacement if replacement is not None else np.zeros_like(model_input.image), np.float32)
+        zero = np.broadcast_to(np.float32(0), model_input.image.shape)
+        fill = np.asarray(replacement if replacement is not None else zero, np.float32)
         if known is not None and runner in known:
             return replace(_refilled(known[runner], fill), is_step=target is not None)
         feeds = network.feeds(model_input.image, replacement, runner.opened.extra(choose_inputs(inputs)))
@@ -326,8 +327,8 @@ class Pipeline:
 
     def _labels(self, logits: Logits, detections: Detections | None) -> Sequence[str] | None:
         """The classes' names, if there are as many as the model has classes."""
-        classes = logits.classes + (detections.first_class or 0 if detections is not None else 0)
-        return class_names(self.labels, replace(logits, classes=classes))
+        before = detections.first_class if detections is not None else None
+        return class_names(self.labels, replace(logits, classes=logits.classes + before) if before else logits)
 
 
 def _ranked(output: HeadOutput, count: int) -> list[ScoredTarget]:

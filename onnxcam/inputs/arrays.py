@@ -5,6 +5,7 @@ which needs that library imported. Bytes are pixels. Floats from 0 to 1 are pixe
 pixels, with a note; others are refused unless a window says which become black and white.
 """
 
+import math
 import os
 from collections.abc import Callable
 from typing import Any
@@ -152,9 +153,9 @@ def _as_bytes(pixels: Numbers, window: Window | None, name: str) -> tuple[Bytes,
         raise PictureError(f"{name}: a picture is made of numbers, not of {pixels.dtype}; convert it to float32")
     if window is not None:
         return windowed(pixels, window), ()
-    low, high = int(pixels.min()), int(pixels.max())
     if pixels.dtype == np.uint8:
         return pixels, ()
+    low, high = int(pixels.min()), int(pixels.max())
     if low >= 0 and high <= 255:
         text = f"{name}: {pixels.dtype} numbers from {low} to {high} are taken for pixels from 0 to 255"
         return pixels.astype(np.uint8), (Note(NoteCode.WHOLE_NUMBERS, text),)
@@ -165,8 +166,8 @@ def _floats_as_bytes(pixels: Numbers, window: Window | None, name: str) -> tuple
     check_finite(pixels, name)
     if window is not None:
         return windowed(pixels, window), ()
-    factor = pixel_factor(pixels)
     low, high = float(pixels.min()), float(pixels.max())
+    factor = factor_of_range(low, high)
     if factor is None:
         raise PictureError(
             f"{name}: the floats of a picture lie in [0,1], or are pixels up to 255, but these go from {low:.4g} to "
@@ -184,17 +185,28 @@ def check_finite(values: Numbers, name: str) -> None:
 
 
 def as_float32(values: Numbers, name: str) -> Image:
-    """The numbers in float32, contiguous. Raises PictureError for those that it does not hold."""
+    """The numbers in float32, contiguous. Raises PictureError for NaN, infinity and those that it does not hold."""
+    return float32_and_range(values, name)[0]
+
+
+def float32_and_range(values: Numbers, name: str) -> tuple[Image, float, float]:
+    """as_float32(), and the least and the greatest of its numbers, which are read once for all of this."""
     with np.errstate(over="ignore"):
         image = np.ascontiguousarray(values, np.float32)
-    if not np.isfinite(image).all():
+    low, high = float(image.min()), float(image.max())  # NaN where any number is NaN
+    if not (math.isfinite(low) and math.isfinite(high)):
+        check_finite(values, name)
         raise PictureError(f"{name}: the image holds numbers beyond 3.4e38, float32's greatest; scale them first")
-    return image
+    return image, low, high
 
 
 def pixel_factor(values: Numbers) -> int | None:
     """By what floats are multiplied to be pixels: 255 if they lie in [0,1], 1 up to 255, None if they are neither."""
-    low, high = float(values.min()), float(values.max())
+    return factor_of_range(float(values.min()), float(values.max()))
+
+
+def factor_of_range(low: float, high: float) -> int | None:
+    """pixel_factor() of floats from low to high."""
     if low >= -OVERSHOOT and high <= 1 + OVERSHOOT:
         return 255
     return 1 if low >= -0.5 and LEAST_PIXEL < high <= 255.5 else None

@@ -307,8 +307,10 @@ class ImageLoader:
 
 def in_range(numbers: Image, image: ImageInput) -> Image:
     """The numbers themselves. Raises PresetError for normalised pixels of a uint8 model: they would wrap around."""
+    if image.dtype != "uint8":
+        return numbers
     fractions = numbers.max() <= 1 and not np.array_equal(numbers, np.round(numbers))
-    if image.dtype == "uint8" and (numbers.min() < -0.5 or numbers.max() > 255.5 or fractions):
+    if numbers.min() < -0.5 or numbers.max() > 255.5 or fractions:
         raise PresetError(
             f"the model takes pixels from 0 to 255, but the image is from {numbers.min():.3g} to {numbers.max():.3g}; "
             f"use --preset raw"

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import PresetError
-from onnxcam.inputs.arrays import as_float32, check_finite, pixel_factor
+from onnxcam.inputs.arrays import as_float32, check_finite, factor_of_range, float32_and_range, pixel_factor
 from onnxcam.inputs.depth import DEEP, Window, windowed
 from onnxcam.inputs.presets import Preset
 from onnxcam.surgeon.analysis.anatomy import ImageInput
@@ -44,9 +44,7 @@ def as_it_is(exact: Numbers, image_input: ImageInput, preset: Preset, name: str)
 
     Raises PictureError for NaN, infinity and what float32 does not hold.
     """
-    check_finite(exact, name)
-    image = as_float32(exact, name)
-    low, high = float(image.min()), float(image.max())
+    image, low, high = float32_and_range(exact, name)
     if exact.dtype.kind in "iu" and "int" not in image_input.dtype:
         text = (
             f"{name}: {exact.dtype} numbers from {low:g} to {high:g} are taken as they are; "
@@ -55,10 +53,12 @@ def as_it_is(exact: Numbers, image_input: ImageInput, preset: Preset, name: str)
         return image, (Note(NoteCode.WHOLE_NUMBERS, text),)
     if len(image_input.sides) != 2 or image_input.channels not in (1, 3) or exact.dtype.kind in "iu" or low == high:
         return image, ()
-    factor = pixel_factor(image)
+    factor = factor_of_range(low, high)
+    if factor is None:
+        return image, ()
     least, most = _range(preset)
-    top = 255 / factor if factor is not None else 0.0
-    if factor is None or (least >= -0.1 * top and top / BEYOND <= most <= top * BEYOND):
+    top = 255 / factor
+    if least >= -0.1 * top and top / BEYOND <= most <= top * BEYOND:
         return image, ()
     text = (
         f"{name}: its numbers from {low:.3g} to {high:.3g} are those of a picture, where the preset {preset.name} "

@@ -2,6 +2,7 @@
 
 Each takes one backward pass for each target."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from onnxcam.errors import UndefinedSaliency
 from onnxcam.methods.blocks import Method, Need, Probe, finite_features
 from onnxcam.methods.maps import Outcome, rectified
 from onnxcam.methods.options import non_negative_number
-from onnxcam.types import Doubles, PictureGradient, Score
+from onnxcam.types import Doubles, Floats, PictureGradient, Score
 
 Combine = Callable[[Doubles, Doubles], Doubles]
 """(maps (K,h,w), gradient (K,h,w)) -> raw map (h,w)."""
@@ -29,9 +30,10 @@ class _GradientCam:
     def __call__(self, probe: Probe) -> list[Outcome]:
         maps = finite_features(probe).astype(np.float64)
         outcomes = []
-        for gradient in probe.feature_gradient().astype(np.float64):
+        for gradient in probe.feature_gradient():
             _check(gradient)
-            outcomes.append(rectified(self.combine(maps, gradient).astype(np.float32), probe.size, coarse=True))
+            raw = self.combine(maps, gradient.astype(np.float64)).astype(np.float32)
+            outcomes.append(rectified(raw, probe.size, coarse=True))
         return outcomes
 
 
@@ -48,10 +50,11 @@ def _method(name: str, paper: str, combine: Combine, options: dict[str, Any] | N
     )
 
 
-def _check(gradient: Doubles) -> None:
-    if not np.isfinite(gradient).all():
+def _check(gradient: Floats) -> None:
+    low, high = float(gradient.min()), float(gradient.max())  # NaN where any number is NaN
+    if not (math.isfinite(low) and math.isfinite(high)):
         raise UndefinedSaliency("the gradient is NaN or infinite on this picture; a method without gradients may work")
-    if not gradient.any():
+    if low == high == 0:
         raise UndefinedSaliency(
             "the gradient of the logit is zero at every feature: the score does not depend on this tensor here; "
             "name another --layer, or use a method without gradients such as score-cam"
@@ -63,7 +66,7 @@ def _space(maps: Doubles) -> tuple[int, ...]:
 
 
 def _weighted(weights: Doubles, maps: Doubles) -> Doubles:
-    return np.asarray(np.tensordot(weights, maps, 1))
+    return np.asarray((weights @ maps.reshape(len(maps), -1)).reshape(maps.shape[1:]))
 
 
 def grad_cam() -> Method:
@@ -72,7 +75,9 @@ def grad_cam() -> Method:
 
 
 def _by_mean_gradient(maps: Doubles, gradient: Doubles) -> Doubles:
-    return _weighted(gradient.mean(axis=_space(maps)), maps)
+    cells = gradient.reshape(len(gradient), -1)
+    # A product with ones: NumPy's mean of many short rows takes four times as long.
+    return _weighted(cells @ np.ones(cells.shape[1]) / cells.shape[1], maps)
 
 
 def grad_cam_plus_plus(*, epsilon: float = 0.0) -> Method:

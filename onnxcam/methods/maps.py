@@ -88,10 +88,10 @@ def rectified(raw: Floats, size: tuple[int, ...], *, coarse: bool = False, chann
     raw (*grid), size (*sides) of the image. coarse: ReLU comes before upsampling, as in Grad-CAM and its kin. channels:
     see Outcome. Raises UndefinedSaliency where the map is constant or holds NaN.
     """
-    up = upsample(np.maximum(raw, 0) if coarse and raw.max() > 0 else raw, size)
+    up = upsample(np.maximum(raw, 0) if coarse and raw.max() > 0 else raw, size)  # an array of its own
     notes: tuple[Note, ...] = ()
     if up.max() > 0:
-        up = np.maximum(up, 0)
+        np.maximum(up, 0, out=up)
     else:
         text = "no region speaks for the target: ReLU leaves nothing, so the un-rectified map is shown"
         notes = (Note(NoteCode.NOTHING_POSITIVE, text),)

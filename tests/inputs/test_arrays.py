@@ -108,6 +108,31 @@ def test_numbers_of_a_picture_that_came_as_preprocessed_are_noted(classifier: on
             assert codes(explain, array) == [NoteCode.VALUE_RANGE] * noted, (preset, array.max())
 
 
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (np.nan, "holds NaN or infinity"),
+        (np.inf, "holds NaN or infinity"),
+        (-np.inf, "holds NaN or infinity"),
+        (1e39, r"beyond 3\.4e38"),
+        (-1e39, r"beyond 3\.4e38"),
+    ],
+)
+def test_numbers_that_no_network_takes_are_refused_wherever_they_stand(
+    classifier: onnx.ModelProto, number: float, message: str
+) -> None:
+    with explainer(classifier) as explain:
+        for place in [(0, 0, 0), (1, 7, 5), (2, 15, 11)]:
+            image = NORMALISED.astype(np.float64)
+            image[place] = number
+            with pytest.raises(PictureError, match=message):
+                explain.prepare(image)
+            if np.isfinite(number):
+                continue
+            with pytest.raises(PictureError, match=message):
+                explain.prepare(image.astype(np.float32))
+
+
 def test_whole_numbers_are_pixels_or_noted(classifier: onnx.ModelProto) -> None:
     first = np.moveaxis(RGB, 2, 0)
     with explainer(classifier, preset="unit") as explain:

@@ -87,6 +87,12 @@ def test_negative_regions_are_cut_before_normalising() -> None:
     np.testing.assert_allclose(rectified(np.array([[-1.0, 0.0, 2.0]], np.float32), (1, 3)).map, [[0, 0, 1]])
 
 
+def test_finishing_a_map_leaves_the_raw_one_as_it_was() -> None:
+    raw = np.array([[-1.0, 0.0, 2.0]], np.float32)  # of the image's size, so that enlarging it changes no number
+    assert rectified(raw, (1, 3)).raw is raw
+    np.testing.assert_array_equal(raw, [[-1, 0, 2]])
+
+
 def test_constant_maps_only_and_a_constant_result_are_errors() -> None:
     with pytest.raises(UndefinedSaliency, match="all 2 feature maps are constant"):
         run(score_cam(), FakeProbe(np.stack([FLAT, FLAT]), [[1.0]]))
