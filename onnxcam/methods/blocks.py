@@ -264,6 +264,15 @@ class FourBlocks(Generic[Result]):
     aggregate: Callable[[ScoredMasks, Probe], Result]
 
     def __call__(self, probe: Probe) -> Result:
+        if (
+            probe.reduced
+            and isinstance(self.aggregate, WeightedSum)
+            and not self.aggregate.scores_again(self.attribute)
+        ):
+            raise OptionError(
+                "in a lower precision some masks are scored again in float32, which four blocks of one's own can have "
+                "with attribute=ClassScore(score) and aggregate=WeightedSum(score=score) of the same score alone"
+            )
         return self.aggregate(self._scored_masks(probe), probe)
 
     def _scored_masks(self, probe: Probe) -> ScoredMasks:
@@ -318,6 +327,10 @@ class WeightedSum:
 
     softmax: bool = False
     score: Score = Score.PROBABILITY
+
+    def scores_again(self, attribute: Attributor) -> bool:
+        """Whether masks that are scored again get the numbers that this attributor gives them, and weigh by them."""
+        return not self.softmax and attribute == ClassScore(self.score)
 
     def __call__(self, scored: ScoredMasks, probe: Probe) -> list[Outcome]:
         masks, scores = zip(*scored, strict=True)

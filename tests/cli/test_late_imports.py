@@ -18,6 +18,27 @@ print(before, (onnx_ir.SymbolicDim("n") + 1).value, "sympy.core" in sys.modules)
 import sympy
 print(sympy.Integer(2) + sympy.Symbol("m"))
 """
+FROM_EIGHT_THREADS = """
+from onnxcam.cli.late_imports import import_late
+import_late()
+import sys, threading
+import onnx_ir
+sys.setswitchinterval(1e-5)
+at_once, done = threading.Barrier(8), []
+def calculate(number):
+    at_once.wait()
+    if number % 2:
+        done.append((onnx_ir.SymbolicDim("n") + 1).value)
+    else:
+        import sympy
+        done.append(str(sympy.Symbol("n") + 1))
+threads = [threading.Thread(target=calculate, args=(number,), daemon=True) for number in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join(60)
+print(done == 8 * ["n + 1"], type(sys.modules["sympy"]).__name__)
+"""
 EXPLAIN = """
 import atexit, sys
 loaded = ("sympy.core", "onnxscript", "onnx_ir")
@@ -37,6 +58,10 @@ def output(code: str, *words: str, cache: str = "off") -> str:
 
 def test_sympy_is_loaded_where_it_calculates_and_works_as_ever() -> None:
     assert output(CALCULATE).splitlines() == ["False n + 1 True", "m + 2"]
+
+
+def test_threads_that_use_it_first_at_the_same_time_see_all_of_it() -> None:
+    assert output(FROM_EIGHT_THREADS) == "True module\n"
 
 
 def test_a_first_start_loads_neither_sympy_nor_onnxscript_where_all_sizes_are_plain(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from onnxcam.engine.options import EngineOptions
 from onnxcam.errors import OptionError
 from onnxcam.explainer.heads import check_precision
 from onnxcam.methods import METHODS, method, reducible
-from onnxcam.methods.blocks import run
+from onnxcam.methods.blocks import ClassScore, Convention, FeatureMaps, FourBlocks, WeightedSum, run
 from onnxcam.methods.estimate.quadrature import normalised
 from onnxcam.methods.estimate.rounded_scores import RoundedScores, Rounding
 from onnxcam.methods.estimate.rounding import (
@@ -243,3 +243,25 @@ def test_all_masks_after_float32_are_exact() -> None:
     assert made.error is None
     np.testing.assert_allclose(made.map, exact.map, atol=1e-6)
     assert probe.passes["score_in_float32"] == 200
+
+
+@pytest.mark.parametrize(
+    ("attribute", "aggregate"),
+    [
+        (ClassScore(Score.LOGIT), WeightedSum()),
+        (ClassScore(Score.PROBABILITY), WeightedSum(softmax=True)),
+        (ClassScore(Score.PROBABILITY, Convention.DESTRUCTIVE), WeightedSum()),
+        (lambda probe, masks: probe.score(masks, Score.PROBABILITY), WeightedSum()),
+    ],
+    ids=["other score", "softmax", "destructive", "own attributor"],
+)
+def test_blocks_whose_masks_cannot_be_scored_again_are_refused(attribute: Any, aggregate: WeightedSum) -> None:
+    blocks = FourBlocks(FeatureMaps(), attribute, aggregate)
+    with pytest.raises(OptionError, match="some masks are scored again in float32"):
+        blocks(RoundedProbe(0.05))  # type: ignore[arg-type]
+
+
+def test_blocks_of_the_logit_are_scored_again_by_the_logit() -> None:
+    blocks = FourBlocks(FeatureMaps(), ClassScore(Score.LOGIT), WeightedSum(score=Score.LOGIT))
+    (made,), (exact,) = blocks(RoundedProbe(0.3)), blocks(FullProbe(0.3))  # type: ignore[arg-type]
+    np.testing.assert_allclose(made.map, exact.map, atol=1e-6)

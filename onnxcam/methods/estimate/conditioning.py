@@ -13,6 +13,9 @@ from onnxcam.methods.estimate.kernel import LEVEL, Geometry, Hyperparameters, ma
 from onnxcam.products import product
 from onnxcam.types import Doubles, Indices
 
+KEPT = 2**22
+"""Most numbers of the inverse factors that are kept for the next round: several pictures may be under way at once."""
+
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
@@ -66,6 +69,11 @@ class Conditioning:
         smooth = {length: matern(squared, length) for length in dict.fromkeys(k.length for k in self._kernels)}
         nugget = np.eye(len(squared), len(self._scored), k=start)
         return np.stack([smooth[k.length] + k.linear * inner + LEVEL + k.noise * nugget for k in self._kernels])
+
+    def release(self) -> None:
+        """Gives up what takes much memory: the next round computes it anew."""
+        if self._inverses.size > KEPT:
+            self._forget()
 
     def whitened(self, values: Doubles) -> tuple[Doubles, Doubles]:
         """(kernels,n) the scored masks' numbers (n,) times the inverse factor of each kernel, and log|factor|."""

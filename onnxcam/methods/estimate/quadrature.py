@@ -115,6 +115,7 @@ class Quadrature:
         off[scored] = 0
         contributions = self.shares * off[:, None]
         covariance = self.geometry.times(kernel, contributions) - product(whitened.T, product(whitened, contributions))
+        self.conditioning.release()
         return Posterior(kernel, expected, whitened, contributions, covariance, variance, scale)
 
     def _ranked(self, values: Doubles) -> list[tuple[float, Hyperparameters, float]]:

@@ -118,7 +118,7 @@ def _influence(flat: Doubles, weights: Doubles) -> Doubles:
 
 def _note(rounding: Rounding) -> Note:
     count, of = int(rounding.in_float32.sum()), len(rounding.in_float32)
-    why = f"rounding alone would move this map by more than {LIMIT:g}"
+    why = f"rounding alone would move a map of this picture by more than {LIMIT:g}"
     if rounding.is_none:
         text = f"{why}, so all masks were scored in float32: the map is exact"
     else:

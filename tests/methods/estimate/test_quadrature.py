@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from tiny import Array
 
+from onnxcam.methods.estimate import conditioning, links, quadrature
 from onnxcam.methods.estimate import kernel as kernel_module
-from onnxcam.methods.estimate import links, quadrature
 from onnxcam.methods.estimate.kernel import LEVEL, Geometry, Hyperparameters
 from onnxcam.methods.estimate.quadrature import CELLS, CONFIDENCE, FIRST, START, Quadrature, rounds
 from onnxcam.resampling import upsample
@@ -133,6 +133,16 @@ def test_what_grew_in_rounds_is_what_is_made_at_once() -> None:
         assert one.scale == pytest.approx(other.scale, rel=1e-9)
         np.testing.assert_allclose(one.weights, other.weights, atol=1e-6)
         np.testing.assert_allclose(one.map_covariance(), other.map_covariance(), atol=1e-3 * one.scale)
+
+
+def test_what_takes_too_much_memory_is_given_up_after_each_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conditioning, "KEPT", 0)
+    grown, order = Quadrature.of(MAPS, MAPS), np.random.default_rng(6).permutation(COUNT)
+    for count in (10, 14, 22):
+        scores = SCORES[order[:count]]
+        one, other = (q.posterior(order[:count], scores, IDENTITY) for q in (grown, Quadrature.of(MAPS, MAPS)))
+        assert grown.conditioning._inverses.size == 0
+        np.testing.assert_array_equal(one.weights, other.weights)
 
 
 def test_other_masks_than_before_begin_anew() -> None:
