@@ -264,11 +264,8 @@ class FourBlocks(Generic[Result]):
     aggregate: Callable[[ScoredMasks, Probe], Result]
 
     def __call__(self, probe: Probe) -> Result:
-        if (
-            probe.reduced
-            and isinstance(self.aggregate, WeightedSum)
-            and not self.aggregate.scores_again(self.attribute)
-        ):
+        aggregate = self.aggregate
+        if isinstance(aggregate, WeightedSum) and probe.reduced and not aggregate.scores_again(self.attribute):
             raise OptionError(
                 "in a lower precision some masks are scored again in float32, which four blocks of one's own can have "
                 "with attribute=ClassScore(score) and aggregate=WeightedSum(score=score) of the same score alone"
