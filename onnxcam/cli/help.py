@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from typer.core import TyperCommand, TyperGroup
 
+from onnxcam.cli.plain_values import PlainValues
 from onnxcam.cli.printing import print_drawn
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 ARGUMENTS, COMMANDS = "Arguments", "Commands"
 
 
-class Page(TyperCommand):
+class Page(PlainValues, TyperCommand):
     """A command whose `--help` is made here."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
@@ -29,7 +30,7 @@ class Page(TyperCommand):
         return _usage(self, ctx)
 
 
-class GroupPage(TyperGroup):
+class GroupPage(PlainValues, TyperGroup):
     """The program, whose `--help` lists its commands."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:

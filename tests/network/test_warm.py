@@ -30,7 +30,7 @@ from onnxcam.surgeon.loading import read_model
 IMAGE = np.random.default_rng(0).standard_normal((3, 16, 12)).astype(np.float32)
 METHODS = ("score-cam", "grad-cam", "opti-cam", "recipro-cam", "gradient", "rise")
 """One of each way to use a graph: scores of masks, gradients by three tensors, the tail, masks of their own."""
-NEVER = ("onnx", "onnx_ir", "onnxscript", "sympy")
+NEVER = ("onnx", "onnx_ir", "onnxscript", "sympy", "pydantic")
 
 
 @pytest.fixture(autouse=True)
