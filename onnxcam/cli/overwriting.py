@@ -134,14 +134,20 @@ def _is_summary(path: Path) -> bool:
 
 
 def signed_model(data: bytes, sha256: str) -> bytes:
-    """An ONNX file with the digest of its call in its metadata, at its end: two messages in a row are one message."""
-    from onnx import ModelProto, StringStringEntryProto
+    """An ONNX file with the digest of its call in its metadata, at its end: two messages in a row are one message.
 
+    Written without onnx, which a command that takes its file from the cache does not load.
+    """
     from onnxcam.surgeon.metadata import INPUTS
 
-    entry = StringStringEntryProto(key=INPUTS, value=sha256)
-    end: bytes = ModelProto(metadata_props=[entry]).SerializeToString()
-    return data + end
+    key, value = _field(1, INPUTS.encode()), _field(2, sha256.encode())  # of StringStringEntryProto
+    return data + _field(14, key + value)  # ModelProto.metadata_props
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """A field of a message as protobuf writes texts and messages: its number, its length, its content."""
+    assert len(content) < 128, "a greater length takes more than one byte"
+    return bytes((number << 3 | 2, len(content))) + content
 
 
 def signed_text(text: str, sha256: str) -> bytes:

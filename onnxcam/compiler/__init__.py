@@ -1,8 +1,11 @@
 """Compiles an explanation: a model and a method in, one ONNX file out that answers with the class and its map.
 
-compiled         compile(): the steps, and Compiled, what it returns
+compiled         compile(): a file that is stored, or one that is built now, as Compiled
+stored           compiled files in the cache folder, and what they are known by
+building         the steps of a compilation
 prepared         Prepared: what a builder knows of the opened model
-registry         which methods can be compiled, and the builder of each
+families         which methods can be compiled, and how each runs
+registry         the builder of each of them, and how it is compared
 batch_methods    methods without a loop, which take any batch; of the parts in
     batch_graph      the model with its scores and its target, to which a method adds its map
     rows             several targets of one image
@@ -27,6 +30,7 @@ loop_methods     methods that score many masks or search, as a Loop; of the part
     mask             Mask
     adam_graph       Adam, for the two that search
 interface        the inputs and outputs of a compiled file, and their names
+publishing       gives a graph these inputs and outputs
 preprocessing    a picture of any size as the input, and the map on it
     picture_sides    what the sides of a picture are resized to, and where it lies on the input
     resizing         Pillow's and OpenCV's resizing as a graph
@@ -34,6 +38,7 @@ compact_constants    constants of the added nodes, in little room
 file_types       inputs, outputs and weights in the element types of the model's own file
 metadata         what a compiled file says of itself, which `onnxcam inspect` shows
 triton           a model repository of Triton, made from a compiled file
+compared_pictures    the pictures on which a file is compared, and how far it was off
 checking         the last step: the file's maps against those of an Explainer
     rounding     numbers rounded another way, to see what that changes
     feeds        inputs of the model's own graph

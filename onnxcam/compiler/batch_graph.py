@@ -13,8 +13,9 @@ import onnx_ir
 
 from onnxcam.compiler.element_types import OLDEST
 from onnxcam.compiler.feeds import feeds_of
-from onnxcam.compiler.interface import TARGET, publish_explanation
+from onnxcam.compiler.interface import TARGET
 from onnxcam.compiler.prepared import Prepared
+from onnxcam.compiler.publishing import publish_explanation
 from onnxcam.compiler.rows import with_rows
 from onnxcam.network.dry_run import noise
 from onnxcam.network.gradient_graphs import traces_of

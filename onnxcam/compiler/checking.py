@@ -10,16 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from onnxcam.compiler.compared_pictures import Difference, photographs
 from onnxcam.compiler.feeds import feeds_of
-from onnxcam.compiler.interface import Interface
+from onnxcam.compiler.interface import PREDICTION, Interface
 from onnxcam.compiler.model_outputs import ModelOutputs, model_outputs
-from onnxcam.compiler.prepared import PREDICTION
 from onnxcam.compiler.rounding import Roundings
 from onnxcam.engine.session import Session
-from onnxcam.errors import CompileError, OptionError, UndefinedSaliency
+from onnxcam.errors import CompileError, UndefinedSaliency
 from onnxcam.explainer.explainer import Explainer, opened_model
-from onnxcam.inputs import bundled
-from onnxcam.inputs.loader import ImageLike, ModelInput
+from onnxcam.inputs.loader import ModelInput
 from onnxcam.network.dry_run import noise
 from onnxcam.outputs.overlay import on_picture
 from onnxcam.outputs.saliency import Saliency
@@ -43,35 +42,22 @@ NOISE = (75, 53, 3)
 """Shape of the picture of noise."""
 
 
-@dataclass(frozen=True)
-class Difference:
-    """How far a compiled file is from the product.
-
-    map: the largest difference of a map in [0,1]. pictures: whose maps were compared. undefined: pictures for which the
-    method has no map, so that the file's is constant.
-    """
-
-    map: float
-    pictures: int
-    undefined: int
-
-
 def check_compiled(
     data: bytes,
     interface: Interface,
     explainer: Explainer,
     file: ModelFile,
     target: int | None,
-    pictures: Sequence[ImageLike],
+    pictures: Sequence[ModelInput],
     tolerance: float,
     progress: Progress | None = None,
     *,
     reopen: Callable[[ModelFile], Explainer],
     estimated: bool = False,
 ) -> Difference:
-    """Runs the file on pictures and compares. target: the class that is baked in. estimated: the file estimates the map
-    that the Explainer computes, and how far it is off is a root mean square. reopen: opens another model as `explainer`
-    was.
+    """Runs the file on pictures and compares. pictures: of the caller, as prepared_pictures() gives them. target: the
+    class that is baked in. estimated: the file estimates the map that the Explainer computes, and how far it is off is
+    a root mean square. reopen: opens another model as `explainer` was.
 
     Raises CompileError where a map or an output differs, or where the method has no map of any picture.
     """
@@ -115,17 +101,13 @@ def check_compiled(
     return Difference(worst, len(images) - len(undefined), len(undefined))
 
 
-def _images(explainer: Explainer, pictures: Sequence[ImageLike], *, raw: bool) -> list[ModelInput]:
-    """The images as the network takes them; if raw, all of them have a picture."""
-    images = [explainer.prepare(picture) for picture in pictures]
-    if raw and (prepared := next((image.name for image in images if image.is_prepared), None)) is not None:
-        raise OptionError(f"{prepared}: the file takes pictures, so it is compared on pictures; this is an array")
-    opened = opened_model(explainer)
-    image = opened.anatomy.image
-    if len(opened.size) == 2 and (raw or image.channels == 3):
-        images += [explainer.prepare(path) for path in bundled.pictures().values()]
+def _images(explainer: Explainer, pictures: Sequence[ModelInput], *, raw: bool) -> list[ModelInput]:
+    """All images that are compared; if raw, each of them has a picture."""
+    images = [*pictures, *map(explainer.prepare, photographs(explainer, raw=raw))]
     if raw:
         return [*images, explainer.prepare(np.random.default_rng(0).integers(0, 256, NOISE, np.uint8))]
+    opened = opened_model(explainer)
+    image = opened.anatomy.image
     blank = opened.network.batch_from_model_layout(noise(image, image.shape(opened.size)).astype(np.float32))[0]
     return [*images, ModelInput(blank, None, "<noise>")]
 

@@ -12,10 +12,10 @@ import onnx_ir
 
 from onnxcam.compiler.batch_graph import LOGITS, differentiable_model, given_targets, only_sound
 from onnxcam.compiler.element_types import DOUBLE, FLOAT, INT64
-from onnxcam.compiler.interface import publish_explanation
 from onnxcam.compiler.loop_body import LoopBody
 from onnxcam.compiler.pixel_gradients import channels_first, shown_attribution
 from onnxcam.compiler.prepared import Prepared
+from onnxcam.compiler.publishing import publish_explanation
 from onnxcam.compiler.way_places import (
     BEHIND,
     NOWHERE,

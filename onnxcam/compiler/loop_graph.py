@@ -13,9 +13,10 @@ import numpy as np
 import onnx_ir
 
 from onnxcam.compiler.element_types import BOOL, DOUBLE, FLOAT, INT64, OLDEST
-from onnxcam.compiler.interface import TARGET, publish_explanation
+from onnxcam.compiler.interface import TARGET
 from onnxcam.compiler.outputs_of_one import OneSample, outputs_of_one
 from onnxcam.compiler.prepared import Prepared
+from onnxcam.compiler.publishing import publish_explanation
 from onnxcam.errors import CompileError
 from onnxcam.network.gradient_graphs import step_graph
 from onnxcam.surgeon import ir

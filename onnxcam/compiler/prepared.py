@@ -11,10 +11,6 @@ from onnxcam.surgeon.analysis.anatomy import Anatomy, Kind
 from onnxcam.surgeon.ir import Model
 from onnxcam.types import NoteCode
 
-PREDICTION = -1
-"""The target, fed or baked in, that stands for the class that the model predicts."""
-
-
 OTHER_ANSWERS = {
     Kind.CLASSES: "a list of detections", Kind.REGION: "a score for each class and pixel (segmentation)",
     Kind.BOXES: "a table of boxes", Kind.ELEMENTS: "numbers of no known meaning", Kind.SEQUENCE: "a sequence",

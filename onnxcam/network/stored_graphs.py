@@ -49,7 +49,7 @@ class Stored:
 
 def key(*parts: str) -> str:
     """Name of a file: a hash of the parts, of the packages' versions, and of onnxcam's own code."""
-    return cache.key("graph", _code(), *parts)
+    return cache.key("graph", code_of(BUILT_BY), *parts)
 
 
 def refers_to_files(graph: bytes) -> bool:
@@ -152,13 +152,13 @@ def _entries(folder: Path) -> Iterator[tuple[int, Path, int]]:
 
 
 @once
-def _code() -> str:
-    """Stands for the code of onnxcam that decides what is stored: the sizes and times of its files."""
+def code_of(packages: tuple[str, ...]) -> str:
+    """Stands for the code of these packages of onnxcam: the sizes and times of its files. '' is the modules beside."""
     digest = hashlib.sha256()
     root = os.path.dirname(onnxcam.__file__)
-    for package in BUILT_BY:
+    for package in packages:
         for folder, folders, names in os.walk(os.path.join(root, package)):
-            folders.sort()
+            folders[:] = sorted(folders) if package else ()
             for name in sorted(names):
                 if name.endswith(".py"):
                     status = os.stat(os.path.join(folder, name))

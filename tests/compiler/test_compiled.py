@@ -21,8 +21,8 @@ from onnxcam.cli.main import app
 from onnxcam.compiler.batch_methods import BATCH_METHODS
 from onnxcam.compiler.checking import _are_ends, check_compiled
 from onnxcam.compiler.compiled import Compiled, compile
+from onnxcam.compiler.interface import PREDICTION
 from onnxcam.compiler.metadata import read_compiled
-from onnxcam.compiler.prepared import PREDICTION
 from onnxcam.compiler.registry import COMPILABLE
 from onnxcam.errors import CompileError, ModelError, OptionError, TargetError
 from onnxcam.surgeon.loading import read_model

@@ -11,7 +11,7 @@ from onnx import numpy_helper
 from small_models import CLASSIFIER, filled
 
 import onnxcam
-import onnxcam.compiler.compiled as compiler
+import onnxcam.compiler.building as compiler
 from onnxcam.errors import CompileError
 
 IMAGES = np.random.default_rng(3).standard_normal((2, 3, 16, 12)).astype(np.float32)

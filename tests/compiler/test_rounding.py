@@ -221,7 +221,7 @@ def test_a_file_that_takes_pictures_is_allowed_no_more(raw: bool, monkeypatch: p
     def scaled(data: bytes, *arguments: Any, **options: Any) -> Any:
         return check_compiled(with_scaled_map(data, 0.99), *arguments, **options)
 
-    monkeypatch.setattr("onnxcam.compiler.compiled.check_compiled", scaled)
+    monkeypatch.setattr("onnxcam.compiler.building.check_compiled", scaled)
     with pytest.raises(CompileError, match="maps differ by"):
         compile(with_options(), raw=raw, target="top1", preset="imagenet")
 

@@ -91,7 +91,7 @@ def test_a_key_depends_on_its_parts_and_on_the_code(monkeypatch: pytest.MonkeyPa
     key = stored_graphs.key("a", "b")
     assert key == stored_graphs.key("a", "b")
     assert key != stored_graphs.key("ab")
-    monkeypatch.setattr(stored_graphs, "_code", lambda: "other code")
+    monkeypatch.setattr(stored_graphs, "code_of", lambda packages: "other code")
     assert stored_graphs.key("a", "b") != key
 
 
