@@ -17,7 +17,7 @@ from onnxcam.compiler.model_outputs import ModelOutputs, model_outputs
 from onnxcam.compiler.rounding import Roundings
 from onnxcam.engine.session import Session
 from onnxcam.errors import CompileError, UndefinedSaliency
-from onnxcam.explainer.explainer import Explainer, opened_model
+from onnxcam.explainer.explainer import Explainer, explain_prepared, opened_model
 from onnxcam.inputs.loader import ModelInput
 from onnxcam.network.dry_run import noise
 from onnxcam.outputs.overlay import on_picture
@@ -133,7 +133,7 @@ class _Check:
     def differences(self, image: ModelInput) -> dict[int, float]:
         """How far the maps of one image are off, by class. Raises CompileError where an output of the model differs."""
         words = self._words()
-        expected = self.explainer.explain(image.image if image.picture is None else image.picture, words)
+        expected = explain_prepared(self.explainer, image, words)
         differences, results = dict[int, float](), dict[str, npt.NDArray[np.generic]]()
         for word, saliency in zip(words, expected, strict=True):
             results = dict(self._results(image, word, saliency.target.index))

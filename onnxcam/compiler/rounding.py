@@ -10,13 +10,13 @@ file counts as movement.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
 
 from onnxcam.errors import InferenceError, OutOfMemory, TimedOut, UndefinedSaliency
-from onnxcam.explainer.explainer import Explainer, opened_model
+from onnxcam.explainer.explainer import Explainer, explain_prepared, opened_model
 from onnxcam.inputs.loader import ModelInput
 from onnxcam.outputs.saliency import Saliency
 from onnxcam.surgeon.checked_model import STANDARD_DOMAINS
@@ -176,7 +176,7 @@ class Roundings:
         before = _map(self.explainer, image, index)
         if not self.raw and not entry.takes_integers:
             for _ in range(ROUNDINGS):
-                other = replace(image, image=rounded(image.image, rng), picture=None)
+                other = ModelInput(rounded(image.image, rng), None, image.name)
                 yield from self._distance(before, _map(self.explainer, other, index))
         for _ in range(ROUNDINGS):
             yield from self._distance(before, self._map_of_other_weights(image, index, rng))
@@ -202,7 +202,7 @@ class Roundings:
 def _map(explainer: Explainer, image: ModelInput, index: int) -> Saliency | None:
     """The map of a class; None where the method has none, or the model does not run."""
     try:
-        (saliency,) = explainer.explain(image.image if image.picture is None else image.picture, [index])
+        (saliency,) = explain_prepared(explainer, image, [index])
     except (OutOfMemory, TimedOut):
         raise
     except (InferenceError, UndefinedSaliency):

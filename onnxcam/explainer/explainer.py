@@ -500,3 +500,16 @@ def opened_model(explainer: Explainer) -> OpenedModel:
     """
     explainer._refuse_isolated("this")
     return explainer._heads.first
+
+
+def explain_prepared(explainer: Explainer, image: ModelInput, targets: Sequence[TargetLike]) -> Explanations:
+    """Explains an image as prepare() gave it; numbers that are preprocessed are not preprocessed again.
+
+    Raises what explain() raises, and OptionError for an isolated Explainer.
+    """
+    explainer._refuse_isolated("this")
+    forward = explainer._pipeline.forward(image, targets, {}, begins=True)
+    (explained,) = explainer._explain_batch([forward], [targets])
+    if isinstance(explained, OnnxCamError):
+        raise explained
+    return Explanations(explained)

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,21 @@ def test_bytes_stay_bytes_at_the_input() -> None:
         for i, target in enumerate((None, 1)):
             image = pictures[i].transpose(2, 0, 1).astype(np.float32)
             np.testing.assert_allclose(results["saliency_map"][i], explain(image, target).map, atol=1e-6)
+
+
+@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize("change", [{"scale": 0.01}, {"mean": (3.0,)}, {"std": (2.0,)}, {"color": "bgr"}], ids=str)
+def test_a_changed_setting_of_the_preprocessing_counts_once(
+    change: dict[str, Any], raw: bool, classifier: onnx.ModelProto
+) -> None:
+    """The image of noise, and arrays of the caller's, are compared as they are."""
+    pictures = [] if raw else [IMAGES[0]]
+    compiled = compile(
+        classifier, raw=raw, preset="imagenet", adjust=lambda preset: replace(preset, **change), pictures=pictures
+    )
+    assert compiled.difference.map <= (1e-3 if raw else 1e-5)
+    (name,) = change
+    assert compiled.record["preset"][name] == json.loads(json.dumps(change[name]))
 
 
 NAMES_TAKEN = CLASSIFIER.replace("features", "saliency_map").replace("r1", "target").replace("logits", "saliency_range")

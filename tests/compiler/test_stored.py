@@ -126,8 +126,8 @@ def usual(**changes: Any) -> dict[str, Any]:
     return {**arguments, **changes}
 
 
-def uncut(preset: Preset) -> Preset:
-    return replace(preset, crop=1.0)
+def darker(preset: Preset) -> Preset:
+    return replace(preset, scale=preset.scale / 2)
 
 
 CHANGES: dict[str, dict[str, Any]] = {
@@ -141,7 +141,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "one more picture": {"pictures": [PICTURE, 255 - PICTURE]},
     "no picture": {"pictures": []},
     "preset": {"preset": "keras-tf"},
-    "adjust": {"adjust": uncut},
+    "adjust": {"adjust": darker},
     "layer": {"layer": "early"},
     "layout": {"layout": "NCHW"},
     "image_input": {
