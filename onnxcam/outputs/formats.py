@@ -70,9 +70,9 @@ def format_of(name: str) -> str | None:
 
 def check_drawable(names: Iterable[str]) -> None:
     """Raises OptionError, before anything is explained, for a format whose package is not installed."""
-    from onnxcam.outputs.figure import check_matplotlib
-
     if {"pdf", "svg"} & set(names):
+        from onnxcam.outputs.figure import check_matplotlib
+
         check_matplotlib()
 
 
