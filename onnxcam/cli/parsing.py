@@ -168,9 +168,12 @@ def build_methods(args: MethodArgs) -> "list[Method]":
 
 def _method_name(text: str) -> str:
     """The name of a method, whatever its letters' case; the text itself if there is none."""
-    from onnxcam.methods import method_names
+    from onnxcam.methods import METHODS, method_names
 
-    name, names = text.strip(), method_names()
+    name = text.strip()
+    if name in METHODS:  # without a look at the installed packages
+        return name
+    names = method_names()
     return name if name in names else next((known for known in names if known.casefold() == name.casefold()), name)
 
 
@@ -208,16 +211,16 @@ def _option_texts(args: MethodArgs) -> dict[str, str]:
 
 def _check_estimate(args: MethodArgs, name: str, known: Mapping[str, Any], texts: dict[str, str]) -> None:
     """Refuses --budget, --tolerance and --fast for a method without them; adds --fast as a tolerance."""
-    from onnxcam.methods.score_cam import FAST
-
     for flag, value in (("budget", args.budget), ("tolerance", args.tolerance), ("fast", args.fast or None)):
         if value is not None and "budget" not in known:
             raise OptionError(
                 f"--{flag} is for score-cam, not for {name} (`onnxcam methods` lists the options of each)"
             )
-    if args.fast and "tolerance" in texts:
-        raise OptionError(f"--fast is a tolerance of {FAST:g}; give one of the two")
     if args.fast:
+        from onnxcam.methods.score_cam import FAST
+
+        if "tolerance" in texts:
+            raise OptionError(f"--fast is a tolerance of {FAST:g}; give one of the two")
         texts["tolerance"] = str(FAST)
 
 

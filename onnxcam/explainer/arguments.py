@@ -13,7 +13,6 @@ from onnxcam.inputs.presets import Preset
 from onnxcam.limits import Limits, brief, is_number, is_whole
 from onnxcam.methods.blocks import Method
 from onnxcam.methods.registry import method as method_named
-from onnxcam.methods.score_cam import score_cam
 from onnxcam.types import Origin
 
 SHOWN = 60
@@ -130,7 +129,7 @@ def check_arguments(arguments: Mapping[str, object]) -> None:
 def checked_method(method: Any) -> Method:
     """The method; a text is a method's name, None is Score-CAM. Raises OptionError."""
     if method is None:
-        return score_cam()
+        return method_named("score-cam")
     if isinstance(method, str):
         return method_named(method)
     if not isinstance(method, Method):

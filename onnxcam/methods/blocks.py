@@ -23,7 +23,6 @@ import numpy.typing as npt
 from onnxcam.errors import OptionError, UndefinedSaliency
 from onnxcam.limits import brief
 from onnxcam.methods.equality import same
-from onnxcam.methods.estimate.rounding import exact_maps
 from onnxcam.methods.fills import ZERO, Fill
 from onnxcam.methods.maps import Outcome, as_maps, rectified_sums, summed, weights_of
 from onnxcam.methods.options import OptionValues
@@ -332,6 +331,8 @@ class WeightedSum:
     def __call__(self, scored: ScoredMasks, probe: Probe) -> list[Outcome]:
         masks, scores = zip(*scored, strict=True)
         if probe.reduced:
+            from onnxcam.methods.estimate.rounding import exact_maps  # few methods and runs need it
+
             both = np.concatenate(masks)
             return exact_maps(probe, both[:, 0], both, np.concatenate(scores), self.score)
         all_weights = weights_of(np.concatenate(scores), softmax=self.softmax)

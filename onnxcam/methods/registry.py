@@ -1,51 +1,71 @@
 """The table of methods: what `--method` takes, what each method's options are, and where a method comes from.
 
-METHODS maps the names of the built-in methods to the functions that make them. Other packages add methods through the
-entry point group `onnxcam.methods`: a name, and a function that returns a Method. They are looked up when they are
-asked for, never at import.
+METHODS maps the names of the built-in methods to the functions that make them, and loads a method's file when it is
+looked up. Other packages add methods through the entry point group `onnxcam.methods`: a name, and a function that
+returns a Method. They are looked up when they are asked for, never at import.
 """
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from importlib import metadata
+from importlib import import_module, metadata
 from inspect import Parameter, signature
 from typing import Any, NamedTuple
 
 from onnxcam.errors import OptionError, near
 from onnxcam.limits import brief
 from onnxcam.methods.blocks import Method, Need
-from onnxcam.methods.feature_cams import ablation_cam, cam, eigen_cam, recipro_cam
-from onnxcam.methods.grad_cam import grad_cam, grad_cam_plus_plus, hires_cam, layer_cam, xgrad_cam
-from onnxcam.methods.input_gradients import gradient, guided_backprop, smooth_grad
-from onnxcam.methods.integrated_gradients import integrated_gradients
-from onnxcam.methods.mask import mask
-from onnxcam.methods.opti_cam import opti_cam
-from onnxcam.methods.rise import rise
-from onnxcam.methods.score_cam import score_cam
 
 Maker = Callable[..., Method]
 """A function whose keyword arguments are a method's options, each with a default."""
 
-METHODS: Mapping[str, Maker] = {
-    "score-cam": score_cam,
-    "opti-cam": opti_cam,
-    "grad-cam": grad_cam,
-    "grad-cam++": grad_cam_plus_plus,
-    "layer-cam": layer_cam,
-    "hires-cam": hires_cam,
-    "xgrad-cam": xgrad_cam,
-    "cam": cam,
-    "ablation-cam": ablation_cam,
-    "recipro-cam": recipro_cam,
-    "eigen-cam": eigen_cam,
-    "gradient": gradient,
-    "guided-backprop": guided_backprop,
-    "smooth-grad": smooth_grad,
-    "integrated-gradients": integrated_gradients,
-    "rise": rise,
-    "mask": mask,
-}
+
+class _Makers(Mapping[str, Maker]):
+    """Functions by name, from 'module:function' as entry points write it; a module is loaded when one is looked up."""
+
+    def __init__(self, places: Mapping[str, str]) -> None:
+        self._places = dict(places)
+
+    def __getitem__(self, name: str) -> Maker:
+        module, _, function = self._places[name].partition(":")
+        maker: Maker = getattr(import_module(f"onnxcam.methods.{module}"), function)
+        return maker
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._places
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __repr__(self) -> str:
+        return f"<the makers of {', '.join(self)}>"
+
+
+# An explanation needs one method's file; loading all of them takes longer than some explanations.
+METHODS: Mapping[str, Maker] = _Makers(
+    {
+        "score-cam": "score_cam:score_cam",
+        "opti-cam": "opti_cam:opti_cam",
+        "grad-cam": "grad_cam:grad_cam",
+        "grad-cam++": "grad_cam:grad_cam_plus_plus",
+        "layer-cam": "grad_cam:layer_cam",
+        "hires-cam": "grad_cam:hires_cam",
+        "xgrad-cam": "grad_cam:xgrad_cam",
+        "cam": "feature_cams:cam",
+        "ablation-cam": "feature_cams:ablation_cam",
+        "recipro-cam": "feature_cams:recipro_cam",
+        "eigen-cam": "feature_cams:eigen_cam",
+        "gradient": "input_gradients:gradient",
+        "guided-backprop": "input_gradients:guided_backprop",
+        "smooth-grad": "input_gradients:smooth_grad",
+        "integrated-gradients": "integrated_gradients:integrated_gradients",
+        "rise": "rise:rise",
+        "mask": "mask:mask",
+    }
+)
 """The built-in methods: the name that `--method` takes, and the function that makes the method."""
 
 GROUP = "onnxcam.methods"
