@@ -31,9 +31,9 @@ class Measuring:
 
     def check(self, explainer: "Explainer") -> None:
         """Raises OptionError where a metric does not go with the model, before anything is explained."""
-        from onnxcam.explainer.measuring import check_boxes
-
         if self.requests is not None:
+            from onnxcam.explainer.measuring import check_boxes
+
             check_boxes(self.requests, explainer)
 
     def counted(self, begin: "GroupProgress") -> "GroupProgress":

@@ -151,11 +151,11 @@ def summary(
 
 def metric_lines(metrics: "Mapping[str, Measurement]") -> list[str]:
     """A line of each metric: name, value, which way is better, protocol; or why it has no value."""
+    if not metrics:
+        return []
     from onnxcam.metrics.metric import Better
     from onnxcam.metrics.registry import METRICS
 
-    if not metrics:
-        return []
     higher, lower = better_marks()
     marks = {Better.HIGHER: higher, Better.LOWER: lower, Better.NEITHER: " "}
     names = {name: name.partition(":")[0].replace("_", "-") for name in metrics}

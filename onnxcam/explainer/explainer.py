@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy.typing as npt
 
@@ -17,18 +17,15 @@ from onnxcam.engine.providers import ProviderSpec
 from onnxcam.errors import OnnxCamError, OptionError
 from onnxcam.explainer.arguments import adjusted, box_list, check_arguments, checked_method
 from onnxcam.explainer.device_maps import DeviceSaliency, Finisher
-from onnxcam.explainer.fusion import FusedPipeline, check_layers, open_heads
 from onnxcam.explainer.heads import Heads
-from onnxcam.explainer.isolation import Isolated
+from onnxcam.explainer.layers import check_layers, open_heads
 from onnxcam.explainer.lockstep import group_size
-from onnxcam.explainer.measuring import USUAL_PASSES, Requests, measure_maps, picture_of, target_of
 from onnxcam.explainer.opening_arguments import OpeningArguments
 from onnxcam.explainer.pairing import with_targets
 from onnxcam.explainer.picture_inputs import InputReader
 from onnxcam.explainer.pipeline import Explained, Pipeline
 from onnxcam.explainer.prefetch import explain_each
 from onnxcam.explainer.results import ExplainerInfo, ForwardPass
-from onnxcam.explainer.shares import Shares
 from onnxcam.explainer.targets.kind import TargetLike, Targets
 from onnxcam.explainer.targets.registry import each_target, one_target
 from onnxcam.inputs.choices import (
@@ -46,9 +43,6 @@ from onnxcam.inputs.presets import Preset
 from onnxcam.limits import Limits, brief, is_whole
 from onnxcam.methods.blocks import Method
 from onnxcam.methods.options import choose
-from onnxcam.metrics.measurement import Measurement
-from onnxcam.metrics.requests import ALL, requested, under_every_name
-from onnxcam.metrics.scorer import Scorer
 from onnxcam.network.opening import OpenedModel, OpenOptions
 from onnxcam.network.warm import known_facts, store_facts
 from onnxcam.outputs.explanations import Explanations
@@ -56,6 +50,12 @@ from onnxcam.outputs.saliency import Saliency, ScoredTarget
 from onnxcam.surgeon.analysis.anatomy import Kind
 from onnxcam.surgeon.loading import ModelFile, ModelSource, read_model
 from onnxcam.types import Origin, Progress, Score, Source
+
+if TYPE_CHECKING:
+    from onnxcam.explainer.fusion import FusedPipeline
+    from onnxcam.explainer.isolation import Isolated
+    from onnxcam.metrics.measurement import Measurement
+    from onnxcam.metrics.scorer import Scorer
 
 
 class Explainer:
@@ -178,6 +178,8 @@ class Explainer:
 
     def _isolate(self, arguments: OpeningArguments) -> None:
         """Opens the model in a process of its own."""
+        from onnxcam.explainer.isolation import Isolated
+
         self._isolated = Isolated(arguments.by_name(self.method), arguments.effective_limits)
         opened = self._isolated.opened
         self.model_name, self.model_sha256 = opened.model_name, opened.model_sha256
@@ -202,7 +204,7 @@ class Explainer:
         self.labels, self.labels_origin = choose_labels(file, labels, self.anatomy.logits)
         self.provider, self.batch_size = first.network.provider, first.network.batch
 
-    def _new_pipeline(self) -> Pipeline | FusedPipeline:
+    def _new_pipeline(self) -> "Pipeline | FusedPipeline":
         """The way of an explanation: one pipeline a layer, whose maps are fused if there are several."""
         file, image = self._reader.file, self._reader.image
         normalisations = file.normalisations(image)
@@ -212,7 +214,11 @@ class Explainer:
             turns_boxes(file), self.labels is not None,
         )  # fmt: skip
         pipelines = tuple(Pipeline(info, self.labels, self._loader, heads) for heads in self._all_heads)
-        return FusedPipeline(pipelines, self._layers) if len(pipelines) > 1 else pipelines[0]
+        if len(pipelines) == 1:
+            return pipelines[0]
+        from onnxcam.explainer.fusion import FusedPipeline
+
+        return FusedPipeline(pipelines, self._layers)
 
     def with_method(self, method: Method | str) -> "Explainer":
         """An Explainer of the same model for another method, which shares this one's sessions where it can.
@@ -356,7 +362,7 @@ class Explainer:
         *,
         inputs: Mapping[str, npt.ArrayLike] | None = None,
         score: Score | str = Score.PROBABILITY,
-    ) -> Scorer:
+    ) -> "Scorer":
         """What the model gives a picture's targets when parts of the picture are changed, for metrics.
 
         targets: of one output; None is the predicted class. inputs: values of the model's extra inputs for this
@@ -378,7 +384,7 @@ class Explainer:
         seed: int = 0,
         inputs: Mapping[str, npt.ArrayLike] | None = None,
         progress: Progress | None = None,
-    ) -> dict[str, Measurement]:
+    ) -> "dict[str, Measurement]":
         """Measures a map on this model, and returns a Measurement for each metric, by the name that was given.
 
         saliency: a Saliency, or a map (*size) of any tool on the model's input. metrics: names such as 'deletion',
@@ -393,6 +399,10 @@ class Explainer:
         Raises OptionError for unknown names, for a picture that is not the one that was explained, and for a metric
         without the box that it needs; PictureError for a file that is gone; and what scorer() raises.
         """
+        from onnxcam.explainer.measuring import USUAL_PASSES, Requests, measure_maps, picture_of, target_of
+        from onnxcam.explainer.shares import Shares
+        from onnxcam.metrics.requests import ALL, requested, under_every_name
+
         check_arguments({"progress": progress, "box": box, "seed": seed})
         names = requested(metrics or (ALL,), has_box=box is not None)
         shares = Shares(progress, len(names), USUAL_PASSES) if progress is not None else None

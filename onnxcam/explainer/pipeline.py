@@ -8,6 +8,7 @@ import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +29,6 @@ from onnxcam.logs import module_logger
 from onnxcam.methods import gradient_free
 from onnxcam.methods.blocks import checked
 from onnxcam.methods.maps import Outcome
-from onnxcam.metrics.scorer import Scorer
 from onnxcam.network.gradients import GradientRunner
 from onnxcam.network.probe import Computed, ImageProbe, PassCount, answer
 from onnxcam.network.selection import Detections, refused_if_not_led_back
@@ -36,6 +36,9 @@ from onnxcam.outputs.saliency import Saliency, ScoredTarget
 from onnxcam.surgeon.analysis.anatomy import Kind, Logits
 from onnxcam.surgeon.graphs import tensor_names
 from onnxcam.types import Arrays, Features, FeaturesOnDevice, Image, Progress, Score, Source
+
+if TYPE_CHECKING:
+    from onnxcam.metrics.scorer import Scorer
 
 logger = module_logger(__name__)
 Explained = list[Saliency] | OnnxCamError
@@ -190,11 +193,13 @@ class Pipeline:
         inputs: Mapping[str, npt.ArrayLike],
         score: Score,
         earlier: Sequence[ForwardPass] = (),
-    ) -> Scorer:
+    ) -> "Scorer":
         """What scores the picture with parts of it changed, for targets of one output. Raises OnnxCamError.
 
         earlier: forward passes of the same picture, whose results serve again where the runner is the same.
         """
+        from onnxcam.metrics.scorer import Scorer
+
         heads = dict.fromkeys(self.heads.head(target) for target in targets)
         if len(heads) > 1:
             raise OptionError("a Scorer scores targets of one output and one kind; make one for each")
