@@ -1,19 +1,21 @@
 """Maps on the device: explain_on_device() makes the map of a Saliency there, as onnxruntime's OrtValue."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from onnxcam.engine.devices import Device, device_of, provider_on, turn_on
 from onnxcam.engine.forking import Lock
-from onnxcam.engine.io_binding import BoundSession
 from onnxcam.engine.session import Session, runtime
 from onnxcam.errors import InferenceError, OptionError
 from onnxcam.outputs.saliency import Provenance, Saliency, ScoredTarget
 from onnxcam.surgeon.graphs.tensor_names import MAP, RAW
 from onnxcam.types import Finish, Floats, Placement
+
+if TYPE_CHECKING:
+    from onnxcam.engine.io_binding import BoundSession
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +86,9 @@ class Finisher:
                 session.close()
             self._opened.clear()
 
-    def _session(self, saliency: Saliency, device: Device) -> BoundSession:
+    def _session(self, saliency: Saliency, device: Device) -> "BoundSession":
+        from onnxcam.engine.io_binding import BoundSession
+
         key = (saliency.raw.shape, saliency.map.shape, saliency.finish)
         with self._lock:
             if self._closed:

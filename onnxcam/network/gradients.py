@@ -8,23 +8,25 @@ caller gives.
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import MissingGradient, ModelError, UndefinedSaliency
-from onnxcam.network.box_output import BoxOutput
-from onnxcam.network.gradient_session import AnswerAndGradient, GradientSession, ScoreAndGradient
 from onnxcam.network.opening import OpenedModel
-from onnxcam.network.ranked_scorer import RankedScorer
 from onnxcam.network.single_flight import SingleFlight
-from onnxcam.network.tail import Tail
 from onnxcam.surgeon.analysis.anatomy import Kind
 from onnxcam.surgeon.graphs import tensor_names
 from onnxcam.surgeon.graphs.tensor_names import GRADIENT, SCORE, Wrt
 from onnxcam.surgeon.loading import ModelFile
 from onnxcam.types import Arrays, Floats, Masks, Note, NoteCode, PictureGradient, Score
+
+if TYPE_CHECKING:  # each is loaded when a method or a metric asks for it first
+    from onnxcam.network.box_output import BoxOutput
+    from onnxcam.network.gradient_session import AnswerAndGradient, GradientSession, ScoreAndGradient
+    from onnxcam.network.ranked_scorer import RankedScorer
+    from onnxcam.network.tail import Tail
 
 FLOAT, INT64 = 1, 7
 """ONNX's codes of these types."""
@@ -45,10 +47,11 @@ class GradientRunner:
         """step: a step graph of the caller that gives d score / d maps, in place of the built one."""
         self.opened = opened
         self._step = step
-        self._sessions = SingleFlight[tuple[Score, Wrt, bool], GradientSession](lambda opened: opened.session.close())
-        self._tails = SingleFlight[None, Tail](lambda tail: tail.session.close())
-        self._sides = SingleFlight[None, BoxOutput](lambda sides: sides.session.close())
-        self._ranked = SingleFlight[None, RankedScorer](RankedScorer.close)
+        self._sessions: SingleFlight[tuple[Score, Wrt, bool], GradientSession]
+        self._sessions = SingleFlight(lambda opened: opened.session.close())
+        self._tails: SingleFlight[None, Tail] = SingleFlight(lambda tail: tail.session.close())
+        self._sides: SingleFlight[None, BoxOutput] = SingleFlight(lambda sides: sides.session.close())
+        self._ranked: SingleFlight[None, RankedScorer] = SingleFlight(lambda ranked: ranked.close())
 
     def close(self) -> None:
         """Frees all sessions, also those that are being opened. Later calls raise InferenceError."""
@@ -60,7 +63,7 @@ class GradientRunner:
 
     def gradient(
         self, feeds: Arrays, maps: Masks, score: Score, wrt: Wrt, *, check_feeds: Arrays, guided: bool = False
-    ) -> ScoreAndGradient:
+    ) -> "ScoreAndGradient":
         """(N,) scores and (N,...) gradients of N samples with respect to `wrt`.
 
         feeds: one image for all samples or one for each, and one target a sample. maps: (N,1,*grid) masks. check_feeds:
@@ -70,7 +73,7 @@ class GradientRunner:
         """
         return self._session(score, wrt, guided).run(feeds, maps, check_feeds)
 
-    def answer(self, feeds: Arrays, gradient: PictureGradient, target: int) -> AnswerAndGradient | None:
+    def answer(self, feeds: Arrays, gradient: PictureGradient, target: int) -> "AnswerAndGradient | None":
         """The unmasked picture's answer and a gradient of it, in one run. target: a class, or PREDICTION.
 
         None where two runs are needed: for what is no class, where the gradient is computed in another precision or on
@@ -93,7 +96,7 @@ class GradientRunner:
         a_class = logits.kind is Kind.CLASSES and not logits.two_sided and opened.selection is None
         return a_class and opened.computes_in_floats and opened.network.provider == "cpu"
 
-    def _session(self, score: Score, wrt: Wrt, guided: bool) -> GradientSession:
+    def _session(self, score: Score, wrt: Wrt, guided: bool) -> "GradientSession":
         return self._sessions.get((score, wrt, guided), lambda: self._open_session(score, wrt, guided))
 
     @property
@@ -105,18 +108,26 @@ class GradientRunner:
 
     def tail(self, feeds: Arrays, features: Floats, score: Score) -> Floats:
         """(N,T) scores of the network's tail on features (N,...) in the model's own layout."""
+        from onnxcam.network.tail import Tail
+
         return self._tails.get(None, lambda: Tail(self.opened)).run(feeds, features, score)
 
     def sides(self, feeds: Arrays) -> npt.NDArray[np.float64]:
         """(boxes,4) of a detector that has them in another output than the scores."""
+        from onnxcam.network.box_output import BoxOutput
+
         return self._sides.get(None, lambda: BoxOutput(self.opened)).run(feeds)
 
     @property
-    def ranked(self) -> RankedScorer:
+    def ranked(self) -> "RankedScorer":
         """What scores images with some of their pixels replaced; opened when first asked for."""
+        from onnxcam.network.ranked_scorer import RankedScorer
+
         return self._ranked.get(None, lambda: RankedScorer(self.opened))
 
-    def _open_session(self, score: Score, wrt: Wrt, guided: bool) -> GradientSession:
+    def _open_session(self, score: Score, wrt: Wrt, guided: bool) -> "GradientSession":
+        from onnxcam.network.gradient_session import GradientSession
+
         given, opened = self._step if wrt is Wrt.MAPS else None, self.opened
         with_answer = self.answers_with_gradient and wrt is not Wrt.MAPS and score is Score.LOGIT
 

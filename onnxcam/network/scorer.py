@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.engine.io_binding import BoundSession
 from onnxcam.engine.options import PLAIN, EngineOptions
 from onnxcam.engine.parallel import ParallelRunner, RunLimits, RunPlan
 from onnxcam.engine.precision import in_bfloat16
@@ -42,6 +41,7 @@ from onnxcam.types import (
 )
 
 if TYPE_CHECKING:
+    from onnxcam.engine.io_binding import BoundSession
     from onnxcam.network.device_scorer import DeviceScorer
 
 SCORE_OUTPUTS = {Score.PROBABILITY: tensor_names.PROBABILITY, Score.LOGIT: tensor_names.LOGIT}
@@ -323,7 +323,9 @@ class Network:
             self._session if self._device_scorer is None else self._device_scorer.bound, feeds, masks, outputs
         )
 
-    def _run_in(self, runner: Session | BoundSession, feeds: Arrays, masks: Masks, outputs: list[str]) -> list[Floats]:
+    def _run_in(
+        self, runner: "Session | BoundSession", feeds: Arrays, masks: Masks, outputs: list[str]
+    ) -> list[Floats]:
         inputs, pictures = self._complete(feeds, masks), self.fixed or len(masks)
         return [a[: len(masks)] for a in runner.run(outputs, inputs, pictures=pictures)]
 
