@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onnxcam.cli.command_options import CompareArgs
+from onnxcam.cli.compare_options import CompareArgs
 from onnxcam.cli.comparison_summary import comparison_summary
 from onnxcam.cli.groups import command
 from onnxcam.cli.isolated import ran_isolated
@@ -93,7 +93,7 @@ class _Job:
         for model in self.models:
             file = read_model(model, parse_limits(self.args.limits))
             for layer in self.layers:
-                yield open_explainer(self.args, targets, self.methods[0], file=file, layer=[layer])
+                yield open_explainer(file, self.args, targets, self.methods[0], layer=[layer])
 
     def targets(self, explainer: "Explainer") -> "tuple[TargetLike, ...]":
         """The targets; a text with commas that is no label of the model is several."""

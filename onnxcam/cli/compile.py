@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onnxcam.cli.command_options import CompileArgs
+from onnxcam.cli.compile_options import CompileArgs
 from onnxcam.cli.compiled_summary import COLUMN, compiled_lines
 from onnxcam.cli.groups import command
 from onnxcam.cli.isolated import ran_isolated

@@ -2,8 +2,8 @@
 
 from typing import Annotated
 
-from onnxcam.cli.command_options import ExplainArgs
 from onnxcam.cli.explain import explain_pictures
+from onnxcam.cli.explain_options import ExplainArgs
 from onnxcam.cli.groups import command
 from onnxcam.cli.options import FileArgs, MethodArgs
 from onnxcam.cli.shared_options import RUN, Json, Quiet, flag, option

@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from onnxcam.cli.answers import COUNT
-from onnxcam.cli.command_options import ExplainArgs
+from onnxcam.cli.explain_options import ExplainArgs
 from onnxcam.cli.file_names import FileNames
 from onnxcam.cli.groups import command
 from onnxcam.cli.measuring import Measuring
@@ -22,6 +22,7 @@ from onnxcam.cli.overwriting import refused
 from onnxcam.cli.parsing import (
     build_method,
     parse_output,
+    parse_path,
     parse_requests,
     parse_style,
     parse_targets,
@@ -33,10 +34,10 @@ from onnxcam.cli.resume import Inputs, contents_of, inputs_of
 from onnxcam.cli.several_inputs import by_input
 from onnxcam.cli.stopping import Stop, stoppable
 from onnxcam.cli.summary import Show, Shows, printer
-from onnxcam.cli.watched_folder import OwnFiles
 from onnxcam.errors import OnnxCamError, OutputError, PictureError
 
 if TYPE_CHECKING:
+    from onnxcam.cli.watched_folder import OwnFiles
     from onnxcam.explainer.explainer import Explainer
     from onnxcam.explainer.prefetch import PictureResult
     from onnxcam.explainer.targets.registry import ParsedTargets
@@ -97,7 +98,7 @@ def _explain(args: ExplainArgs, shows: Shows, input_name: str) -> Tally:
     with (
         _stoppable(job) as stop,
         progress_bar(images, quiet=args.quiet) as bar,
-        open_explainer(args, job.targets, job.method) as explainer,
+        open_explainer(parse_path(args.model), args, job.targets, job.method) as explainer,
     ):
         job.check(explainer)
         job.keep_beside_others(explainer)
@@ -183,7 +184,7 @@ class Job:
     replaces: bool = False
     answers: int = 0
     replaced: set[Path] = field(default_factory=set)
-    own: OwnFiles | None = None
+    own: "OwnFiles | None" = None
 
     @property
     def is_several(self) -> bool:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onnxcam.cli.command_options import CompareArgs, ExplainArgs, PredictArgs, SanityArgs
 from onnxcam.cli.options import MapArgs, OpeningArgs
 from onnxcam.cli.parsing import (
     parse_adjustment,
@@ -21,6 +20,7 @@ from onnxcam.errors import OptionError
 
 if TYPE_CHECKING:
     from onnxcam.cli.evaluate_options import EvaluateArgs
+    from onnxcam.cli.predict import PredictArgs
     from onnxcam.explainer.explainer import Explainer
     from onnxcam.explainer.targets.registry import ParsedTargets
     from onnxcam.limits import Limits
@@ -30,24 +30,20 @@ if TYPE_CHECKING:
 
 
 def open_explainer(
-    args: ExplainArgs | CompareArgs | SanityArgs,
+    model: "ModelFile | Path",
+    args: MapArgs,
     targets: "ParsedTargets",
     method: "Method",
     *,
-    file: "ModelFile | None" = None,
     layer: Sequence[str] | None = None,
     cache: bool = True,
 ) -> "Explainer":
-    """The explainer of one call. file, layer: in place of those of the arguments. Raises OnnxCamError."""
+    """The explainer of one call. layer: in place of that of the arguments. Raises OnnxCamError."""
     from onnxcam.explainer.explainer import Explainer
     from onnxcam.inputs.opencv import opencv
 
     opencv()  # what draws the maps is missed before any work
     step = args.method.step
-    model: ModelFile | Path | None = file
-    if not isinstance(args, CompareArgs) and file is None:
-        model = parse_path(args.model)
-    assert model is not None, "a command that takes several models opens them one by one"
     return Explainer(
         model,
         method,

@@ -3,8 +3,8 @@
 An option is declared once, as a field: its type, its flags, its help and its default. A command names the groups it
 takes, and groups.py gives it these with the parsed values. The values are still text: parsing.py turns them into the
 library's. To add an option, add a field here and the line in parsing.py or opening.py that hands it on; one that a
-single command takes goes to command_options.py, those of `onnxcam evaluate` are in evaluate_options.py.
-shared_options.py says how an option is declared.
+single command takes goes to its file, such as explain_options.py, so that a command loads no other's. shared_options.py
+says how an option is declared.
 """
 
 from dataclasses import dataclass, field

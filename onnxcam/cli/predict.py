@@ -1,23 +1,40 @@
 """`onnxcam predict`: the model's own best answers for each picture, without a map."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from onnxcam.cli.answers import answer_lines, answers_json
-from onnxcam.cli.command_options import PredictArgs
 from onnxcam.cli.groups import command
 from onnxcam.cli.isolated import ran_isolated
 from onnxcam.cli.opening import opening_arguments
+from onnxcam.cli.options import EngineArgs, LimitArgs, OpeningArgs, PreprocessingArgs
 from onnxcam.cli.parsing import files_of, parse_path
 from onnxcam.cli.pictures import list_pictures
 from onnxcam.cli.printing import json_list, print_lines, print_note
+from onnxcam.cli.shared_options import WHAT, Images, Json, Labels, ModelPath, option
 from onnxcam.cli.stopping import stoppable
 from onnxcam.errors import OnnxCamError, OptionError
 
 if TYPE_CHECKING:
     from onnxcam.explainer.explainer import Explainer
     from onnxcam.outputs.saliency import ScoredTarget
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictArgs:
+    """One call of `onnxcam predict`."""
+
+    model: ModelPath
+    images: Images
+    top: Annotated[int, option(WHAT, "How many answers of each picture.", metavar="N")] = 5
+    labels: Labels = None
+    opening: OpeningArgs = field(default_factory=OpeningArgs)
+    preprocessing: PreprocessingArgs = field(default_factory=PreprocessingArgs)
+    engine: EngineArgs = field(default_factory=EngineArgs)
+    limits: LimitArgs = field(default_factory=LimitArgs)
+    json: Json = False
 
 
 @command

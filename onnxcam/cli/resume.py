@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onnxcam.cli.command_options import ExplainArgs
+from onnxcam.cli.explain_options import ExplainArgs
 from onnxcam.cli.options import MeasuringArgs
 from onnxcam.cli.overwriting import digest, file_sha256, without_places
 from onnxcam.cli.parsing import files_of, parse_path

@@ -5,7 +5,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onnxcam.cli.command_options import SanityArgs
 from onnxcam.cli.groups import command
 from onnxcam.cli.isolated import ran_isolated
 from onnxcam.cli.opening import open_explainer
@@ -22,6 +21,7 @@ from onnxcam.cli.parsing import (
 from onnxcam.cli.pictures import list_pictures
 from onnxcam.cli.printing import json_text, print_json, print_lines, print_note
 from onnxcam.cli.progress import share_bar
+from onnxcam.cli.sanity_options import SanityArgs
 from onnxcam.cli.sanity_summary import sanity_lines
 from onnxcam.cli.stopping import stoppable
 from onnxcam.errors import OptionError
@@ -110,7 +110,7 @@ def _report(
         raise OptionError("a sanity check follows one target of each picture; give one")
 
     def opener(file: "ModelFile", method: "Method", layer: Sequence[str] | None) -> "Explainer":
-        return open_explainer(args, targets, method, file=file, layer=layer, cache=False)
+        return open_explainer(file, args, targets, method, layer=layer, cache=False)
 
     with stoppable(), share_bar("maps before and after", quiet=args.quiet) as progress:
         return sanity_check(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from onnxcam.cli.command_options import ExplainArgs
+from onnxcam.cli.explain_options import ExplainArgs
 from onnxcam.errors import OptionError
 
 

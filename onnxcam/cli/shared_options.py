@@ -1,7 +1,7 @@
 """How an option of the command line is declared, and the options that several groups or commands take one by one.
 
 option(), flag() and words() make an option; groups of them are in options.py, those of one command in
-command_options.py and evaluate_options.py.
+a file of theirs, such as explain_options.py.
 """
 
 from typing import Annotated, Any

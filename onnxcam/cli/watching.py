@@ -11,8 +11,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from onnxcam.cli.command_options import ExplainArgs
 from onnxcam.cli.explain import Job, Opened, Tally, answers_of, closing_line, explain_images, named
+from onnxcam.cli.explain_options import ExplainArgs
 from onnxcam.cli.failures import error_record
 from onnxcam.cli.file_names import FileNames
 from onnxcam.cli.measuring import Measuring
@@ -66,7 +66,7 @@ def _opened(args: ExplainArgs, job: Job, contents: Contents, stop: Stop) -> Iter
     """The model, open for the block; the bar of its opening ends before."""
     with ExitStack() as stack:
         with progress_bar([], quiet=args.quiet):
-            explainer = stack.enter_context(open_explainer(args, job.targets, job.method))
+            explainer = stack.enter_context(open_explainer(parse_path(args.model), args, job.targets, job.method))
         job.check(explainer)
         yield Opened(explainer, inputs_of(args, explainer, contents), stop)
 

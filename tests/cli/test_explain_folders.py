@@ -15,7 +15,7 @@ from command import files, write_photos
 from results import saliency
 from typer.testing import CliRunner
 
-from onnxcam.cli.command_options import ExplainArgs
+from onnxcam.cli.explain_options import ExplainArgs
 from onnxcam.cli.main import app
 from onnxcam.cli.options import MethodArgs
 from onnxcam.cli.picture_lines import PictureLines

@@ -304,8 +304,8 @@ def test_the_progress_counts_the_metrics_and_ends_complete(folder: Path, monkeyp
         "update",
         lambda self, task, **values: (completed.append(values["completed"]), update(self, task, **values))[1],
     )
-    from onnxcam.cli.command_options import ExplainArgs
     from onnxcam.cli.explain import explain_pictures
+    from onnxcam.cli.explain_options import ExplainArgs
     from onnxcam.cli.options import FileArgs, MeasuringArgs, MethodArgs
 
     explain_pictures(

@@ -28,7 +28,7 @@ from onnxcam.cli import (
     rewrite,
     sanity,
 )
-from onnxcam.cli.command_options import ExplainArgs
+from onnxcam.cli.explain_options import ExplainArgs
 from onnxcam.cli.groups import command
 from onnxcam.cli.main import app
 from onnxcam.cli.options import MethodArgs, OpeningArgs, TargetArgs

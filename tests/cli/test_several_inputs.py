@@ -10,7 +10,7 @@ from command import files, onnxcam_here
 from PIL import Image
 from small_models import SIAMESE, filled
 
-from onnxcam.cli.command_options import ExplainArgs
+from onnxcam.cli.explain_options import ExplainArgs
 from onnxcam.cli.options import FileArgs, OpeningArgs
 from onnxcam.cli.several_inputs import by_input
 from onnxcam.errors import OptionError
