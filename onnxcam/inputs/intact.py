@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from io import BytesIO
 from itertools import pairwise
+from random import Random
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -46,9 +47,9 @@ _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), 
 _TILE_PART, _END_OF_CODES = 0xFF90, 0xFFD9
 _SHORT = 32
 """Bytes of the filler that go before a restart marker."""
-_FILLER = b"\xed\xb6" + bytes(np.random.default_rng(0).integers(1, 255, 1022, np.uint8))
+_FILLER = b"\xed\xb6" + bytes(Random(0).choices(range(1, 255), k=1022))
 """Bytes that any decoder takes for data of a scan, and which mean something. They begin with ones, as libjpeg fills
-with zeros: a code that lacks but its last bit becomes another one."""
+with zeros: a code that lacks but its last bit becomes another one. Not NumPy's: its generators take 10 ms to import."""
 _LARGE = 2**20
 """Pixels, from which on a second decoding takes long enough to be spared where it can be."""
 _GREY, _FAR = 128, 40
