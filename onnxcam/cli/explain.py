@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from onnxcam.cli.watched_folder import OwnFiles
     from onnxcam.explainer.explainer import Explainer
     from onnxcam.explainer.prefetch import PictureResult
-    from onnxcam.explainer.targets.registry import ParsedTargets
+    from onnxcam.explainer.targets.resolving import ParsedTargets
     from onnxcam.methods.blocks import Method
     from onnxcam.metrics.measurement import Measurement
     from onnxcam.outputs.overlay import Style
@@ -193,7 +193,7 @@ class Job:
 
     def check(self, explainer: "Explainer") -> None:
         """Raises OnnxCamError for a class that the model has not, so that it is said once."""
-        from onnxcam.explainer.targets.registry import check_classes
+        from onnxcam.explainer.targets.resolving import check_classes
 
         check_classes(self.targets.targets, explainer.anatomy.logits, explainer.labels)
 

@@ -16,7 +16,7 @@ from onnxcam.cli.parsing import files_of, parse_list, parse_output, parse_path
 
 if TYPE_CHECKING:
     from onnxcam.explainer.explainer import Explainer
-    from onnxcam.explainer.targets.registry import ParsedTargets
+    from onnxcam.explainer.targets.resolving import ParsedTargets
     from onnxcam.methods.blocks import Method
     from onnxcam.outputs.paths import Plan
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from onnxcam.cli.evaluate_options import EvaluateArgs
     from onnxcam.cli.predict import PredictArgs
     from onnxcam.explainer.explainer import Explainer
-    from onnxcam.explainer.targets.registry import ParsedTargets
+    from onnxcam.explainer.targets.resolving import ParsedTargets
     from onnxcam.limits import Limits
     from onnxcam.methods.blocks import Method
     from onnxcam.network.opening import OpenOptions

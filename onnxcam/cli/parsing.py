@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from onnxcam.engine.options import EngineOptions
     from onnxcam.engine.providers import ProviderSpec
     from onnxcam.explainer.measuring import Requests
-    from onnxcam.explainer.targets.registry import ParsedTargets
+    from onnxcam.explainer.targets.resolving import ParsedTargets
     from onnxcam.inputs.presets import Preset
     from onnxcam.limits import Limits
     from onnxcam.methods.blocks import Method
@@ -90,14 +90,14 @@ def parse_list(text: str, option: str) -> list[str]:
 
 def parse_targets(args: TargetArgs) -> "ParsedTargets":
     """What is scored. Raises OptionError for options that contradict each other or cannot be read."""
-    from onnxcam.explainer.targets import registry
+    from onnxcam.explainer.targets import resolving
 
-    words: dict[str, list[str]] = {}
-    for kind in registry.TARGET_KINDS.values():
-        value = getattr(args, kind.option, None) if kind.option is not None else None
-        if kind.option is not None and value is not None:
-            words[kind.option] = [value] if isinstance(value, str) else value
-    return registry.parse_targets(split_classes(args.target or ()), words)
+    options = {
+        "index": args.index, "box": args.box, "region": args.region, "timestep": args.timestep,
+        "reference": args.reference,
+    }  # fmt: skip
+    words = {name: [value] if isinstance(value, str) else value for name, value in options.items() if value is not None}
+    return resolving.parse_targets(split_classes(args.target or ()), words)
 
 
 def split_labels(texts: Sequence[str], labels: Sequence[str]) -> list[str]:

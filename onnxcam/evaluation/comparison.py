@@ -17,7 +17,7 @@ from onnxcam.explainer.explainer import Explainer
 from onnxcam.explainer.measuring import Again, Requests, check_boxes, measured, same_target
 from onnxcam.explainer.shares import Shares
 from onnxcam.explainer.targets.kind import TargetLike, Targets
-from onnxcam.explainer.targets.registry import each_target
+from onnxcam.explainer.targets.resolving import each_target
 from onnxcam.explainer.together import Together, explain_together
 from onnxcam.inputs.loader import ImageLike
 from onnxcam.methods.blocks import Method

@@ -27,7 +27,7 @@ from onnxcam.explainer.pipeline import Explained, Pipeline
 from onnxcam.explainer.prefetch import explain_each
 from onnxcam.explainer.results import ExplainerInfo, ForwardPass
 from onnxcam.explainer.targets.kind import TargetLike, Targets
-from onnxcam.explainer.targets.registry import each_target, one_target
+from onnxcam.explainer.targets.resolving import each_target, one_target
 from onnxcam.inputs.choices import (
     changed_fields,
     choose_kind,

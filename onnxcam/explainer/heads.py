@@ -13,7 +13,7 @@ from onnxcam.errors import InferenceError, OnnxCamError, OptionError
 from onnxcam.explainer.results import Head
 from onnxcam.explainer.shared_runners import SharedRunners, form_of
 from onnxcam.explainer.targets.kind import TargetLike
-from onnxcam.explainer.targets.registry import head_of
+from onnxcam.explainer.targets.resolving import head_of
 from onnxcam.methods import reducible
 from onnxcam.methods.blocks import Method, Need
 from onnxcam.methods.options import choose

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sized
 
 from onnxcam.errors import OptionError, PictureError
 from onnxcam.explainer.targets.kind import TargetLike, Targets
-from onnxcam.explainer.targets.registry import is_sequence, target_list
+from onnxcam.explainer.targets.resolving import is_sequence, target_list
 from onnxcam.inputs.loader import ImageLike
 
 

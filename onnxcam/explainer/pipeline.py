@@ -19,10 +19,9 @@ from onnxcam.explainer.lockstep import run_lockstep
 from onnxcam.explainer.results import BoundRequest, ExplainerInfo, ForwardPass, ForwardResult, Head, saliencies
 from onnxcam.explainer.targets.background import background_notes
 from onnxcam.explainer.targets.classes import class_before_running, class_names
-from onnxcam.explainer.targets.detected import blank_notes
 from onnxcam.explainer.targets.kind import HeadOutput, TargetLike
-from onnxcam.explainer.targets.notes import target_notes
-from onnxcam.explainer.targets.registry import bind
+from onnxcam.explainer.targets.notes import blank_notes, target_notes
+from onnxcam.explainer.targets.resolving import bind
 from onnxcam.inputs.choices import choose_inputs
 from onnxcam.inputs.loader import ImageLike, ImageLoader, ModelInput
 from onnxcam.logs import module_logger

@@ -14,7 +14,7 @@ from onnxcam.explainer.explainer import Explainer
 from onnxcam.explainer.pipeline import Explained
 from onnxcam.explainer.results import ForwardPass, ForwardResult
 from onnxcam.explainer.targets.kind import TargetLike, Targets
-from onnxcam.explainer.targets.registry import each_target
+from onnxcam.explainer.targets.resolving import each_target
 from onnxcam.inputs.loader import ImageLike, ModelInput
 from onnxcam.types import Progress
 

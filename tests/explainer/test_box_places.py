@@ -10,7 +10,7 @@ from small_models import filled
 
 from onnxcam import Box, Explainer, Region, ScoredTarget
 from onnxcam.explainer.targets.kind import HeadOutput
-from onnxcam.explainer.targets.registry import bind
+from onnxcam.explainer.targets.resolving import bind
 from onnxcam.inputs.presets import PRESETS, Preset, override
 from onnxcam.network.selection import Detections
 from onnxcam.outputs.saliency import Saliency

@@ -9,7 +9,7 @@ from onnxcam.cli.options import TargetArgs
 from onnxcam.cli.parsing import parse_targets
 from onnxcam.errors import TargetError
 from onnxcam.explainer.targets.classes import MOST, class_index, ranks
-from onnxcam.explainer.targets.registry import each_target
+from onnxcam.explainer.targets.resolving import each_target
 
 IMAGE = np.random.default_rng(4).normal(size=(3, 16, 12)).astype(np.float32)
 SCORES = np.array([0.1, 0.5, 0.2, 0.9, 0.2])

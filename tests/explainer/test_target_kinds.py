@@ -14,7 +14,8 @@ from onnxcam.errors import OptionError, TargetError
 from onnxcam.explainer.targets import classes
 from onnxcam.explainer.targets.classes import CLASS, class_index
 from onnxcam.explainer.targets.kind import TARGETS, HeadOutput, TargetKind, TargetValue
-from onnxcam.explainer.targets.registry import TARGET_KINDS, parse_targets, register
+from onnxcam.explainer.targets.registry import TARGET_KINDS, register
+from onnxcam.explainer.targets.resolving import parse_targets
 from onnxcam.outputs.saliency import MASKED
 from onnxcam.surgeon.analysis.anatomy import Kind
 

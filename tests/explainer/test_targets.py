@@ -7,7 +7,7 @@ from onnxcam import Box, Element, Region, Similarity
 from onnxcam.errors import TargetError
 from onnxcam.explainer.targets.box import suppressed
 from onnxcam.explainer.targets.kind import HeadOutput
-from onnxcam.explainer.targets.registry import bind
+from onnxcam.explainer.targets.resolving import bind
 from onnxcam.surgeon.analysis.anatomy import Kind, Logits
 from onnxcam.surgeon.graphs.masked_score import REFERENCES, REGIONS, TARGETS
 from onnxcam.types import Placement

@@ -19,7 +19,6 @@ from onnxcam.explainer.targets.kind import HeadOutput, literal
 from onnxcam.network.selection import Detections
 from onnxcam.outputs.saliency import ScoredTarget
 from onnxcam.surgeon.analysis.follow import Follow
-from onnxcam.types import Note, NoteCode
 
 TOLERANCE = 2e-2
 """Share of a score by which it may differ from its candidate's, as half precision does."""
@@ -32,7 +31,7 @@ def place_of(box: int | str, label: int | str | None, output: HeadOutput, detect
     count, of a given box it is the class that is scored. Raises TargetError where there is no such detection.
     """
     if not len(detections):
-        why = f"; {_blank(detections)}" if detections.blank else ""
+        why = f"; {blank_inputs(detections)}" if detections.blank else ""
         raise TargetError(f"nothing was detected on this picture, so there is no detection to explain{why}")
     column = _column(label, output, detections) if label is not None else None
     if not is_rank(box):
@@ -79,12 +78,8 @@ def describe_detected(places: Sequence[int], output: HeadOutput, detections: Det
     return described
 
 
-def blank_notes(detections: Detections | None) -> tuple[Note, ...]:
-    """A note where inputs that only the choice of detections reads were not given."""
-    return (Note(NoteCode.INPUTS_BLANK, _blank(detections)),) if detections is not None and detections.blank else ()
-
-
-def _blank(detections: Detections) -> str:
+def blank_inputs(detections: Detections) -> str:
+    """What stands for inputs that were not given, and how to give them."""
     return (
         f"zeros stand for {', '.join(detections.blank)}, by which the model chooses its detections or scales their "
         f"boxes; give them with --input NAME=VALUE"

@@ -137,6 +137,11 @@ class TargetKind:
     option: str | None = None
     parse: Callable[[Sequence[str], Sequence[str]], Sequence[Any]] | None = None
 
+    @property
+    def types(self) -> tuple[type, ...]:
+        """The types of its values."""
+        return self.value if isinstance(self.value, tuple) else (self.value,)
+
 
 def literal(indices: Sequence[int], names: Sequence[str], output: HeadOutput) -> list[ScoredTarget]:
     """ScoredTargets of single numbers: probability and logit are both the number itself, unless it is a logit."""

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from onnxcam.explainer.targets.box import box_note, scores_of
 from onnxcam.explainer.targets.kind import HeadOutput
+from onnxcam.network.selection import Detections
 from onnxcam.outputs.captions import percent
 from onnxcam.outputs.saliency import ScoredTarget
 from onnxcam.surgeon.analysis.anatomy import Kind
@@ -15,11 +15,24 @@ LOW = 0.05
 
 def target_notes(targets: Sequence[ScoredTarget], output: HeadOutput) -> list[tuple[Note, ...]]:
     """The notes on each target."""
-    shared = box_note(output) if output.logits.kind is Kind.BOXES else None
+    shared = None
+    if output.logits.kind is Kind.BOXES:
+        from onnxcam.explainer.targets.box import box_note
+
+        shared = box_note(output)
     return [
         tuple(note for note in (shared, _outside(target, output), _low(target, output)) if note is not None)
         for target in targets
     ]
+
+
+def blank_notes(detections: Detections | None) -> tuple[Note, ...]:
+    """A note where inputs that only the choice of detections reads were not given."""
+    if detections is None or not detections.blank:
+        return ()
+    from onnxcam.explainer.targets.detected import blank_inputs
+
+    return (Note(NoteCode.INPUTS_BLANK, blank_inputs(detections)),)
 
 
 def _outside(target: ScoredTarget, output: HeadOutput) -> Note | None:
@@ -53,6 +66,8 @@ def _probability(target: ScoredTarget, output: HeadOutput) -> float | None:
     """The target's probability, None where what is scored is none."""
     values = output.values
     if target.kind == Kind.BOXES:
+        from onnxcam.explainer.targets.box import scores_of
+
         scores, (box, label) = scores_of(output), output.logits.entry(target.index)
         is_score = 0 <= label < scores.shape[1] and scores.min() >= 0 and scores.max() <= 1
         return float(scores[box, label]) if is_score else None
