@@ -18,7 +18,8 @@ from onnxcam.compiler.interface import (
     Tensor,
 )
 from onnxcam.surgeon.builder import Builder, publish
-from onnxcam.surgeon.ir import Model, Value, in_order, infer_shapes, shape_with_names
+from onnxcam.surgeon.ir import Model, Value, in_order, shape_with_names
+from onnxcam.surgeon.shape_inference import infer_shapes
 
 
 def publish_explanation(

@@ -76,7 +76,7 @@ def run_trace(model: Model, image: ImageInput, size: tuple[int, ...], inputs: Ar
     limits.check()
     traced = build_tracer(model)
     limits.check()
-    session = Session(session_bytes(traced.model), ("cpu",), optimise=False, limits=limits)
+    session = Session(session_bytes(model, traced.addition), ("cpu",), optimise=False, limits=limits)
     try:
         feeds = {image.name: noise(image, shape), **for_batch(model, image, inputs, shape[0])}
         read = {n: a for n, a in feeds.items() if n in session.inputs}

@@ -102,8 +102,9 @@ def traces_of(model: Model, opened: OpenedModel, feeds_of: Callable[[int], Array
     They run it without heavy weights, and show which sides of which shapes depend on the batch. feeds_of: gives the
     inputs of so many samples.
     """
-    traced = build_tracer(blank_weights(model))
-    session = Session(session_bytes(traced.model), ("cpu",), optimise=False, limits=opened.options.limits)
+    blank = blank_weights(model)
+    traced = build_tracer(blank)
+    session = Session(session_bytes(blank, traced.addition), ("cpu",), optimise=False, limits=opened.options.limits)
     fixed = opened.network.fixed
     traces = []
     try:

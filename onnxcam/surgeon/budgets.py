@@ -13,7 +13,8 @@ import onnx_ir
 
 from onnxcam.errors import ModelError
 from onnxcam.limits import Limits, amount_of
-from onnxcam.surgeon.ir import Model, captured, constant, infer_shapes, recorded_types
+from onnxcam.surgeon.ir import Model, captured, constant, recorded_types
+from onnxcam.surgeon.shape_inference import infer_shapes
 from onnxcam.surgeon.validation import all_parts, nodes_of, sparse_tensors
 
 NUMBER = 4

@@ -4,9 +4,7 @@ A Model is an onnx_ir.Model. from_proto() makes it from the file's ModelProto, a
 Passes never change the model that they receive: edit() gives them a copy. builder.py adds nodes to such a copy.
 """
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +13,8 @@ import onnx_ir
 from onnx_ir.passes import common as passes
 
 from onnxcam.errors import ModelError
-from onnxcam.limits import SAFE, Limits
-from onnxcam.logs import module_logger
 from onnxcam.types import Shape as Shape
 from onnxcam.types import Shapes as Shapes
-
-logger = module_logger(__name__)
 
 Model = onnx_ir.Model
 Graph = onnx_ir.Graph
@@ -35,12 +29,6 @@ MAKES_SEQUENCES = frozenset(
 """Operators whose result is no tensor."""
 END = 2**31 - 1
 """The `ends` of a Slice that goes on to the end of the axis, whatever its length."""
-MOST_FOLDED = 2**20
-"""Numbers of a tensor that is computed while shapes are inferred."""
-MOST_PROPAGATED = 2**18
-"""Numbers of a vector that onnx may propagate."""
-ENLARGING = frozenset({"Expand", "Tile", "Range", "Pad", "OneHot", "Resize", "Upsample"})
-"""Operators whose output may be of any size, whatever the sizes of their inputs."""
 NUMERIC = (onnx_ir.DataType.FLOAT, onnx_ir.DataType.FLOAT16, onnx_ir.DataType.DOUBLE, onnx_ir.DataType.UINT8)
 """Element types that an image or a score can have."""
 
@@ -241,58 +229,6 @@ def since(node: Node, version: int) -> int:
         return 0
 
 
-def infer_shapes(model: Model, inputs: Mapping[str, Sequence[int | None]], limits: Limits = SAFE) -> dict[str, Shape]:
-    """Shapes of the tensors for these shapes of the inputs, as far as onnx can infer them.
-
-    Raises ModelError, and TimedOut by the limits.
-
-    Joins two results. Plain inference covers every tensor. Inference with constant folding also resolves the shape
-    arithmetic of dynamic exports, but loses the tensors that it folds away; it is left out where the first finds all.
-    """
-    lengths = _inferred(_with_inputs(model, inputs), propagate=False)
-    limits.check()
-    if all(None not in lengths.get(str(value.name), (None,)) for value in values(model)):
-        return lengths
-    resolved = _resolved(model, inputs, limits)
-    limits.check()
-    # onnx notes each number of a vector that it propagates, in 150 bytes each, also those that it does not know.
-    known_lengths = (resolved or lengths).values()
-    propagate = all(len(shape) != 1 or (shape[0] or 0) <= MOST_PROPAGATED for shape in known_lengths)
-    shapes = _inferred(_with_inputs(model, inputs), propagate=propagate)
-    for name, shape in resolved.items():
-        known = shapes.get(name)
-        if known is None or (None in known and len(known) == len(shape)):
-            shapes[name] = shape
-    return shapes
-
-
-def _resolved(model: Model, inputs: Mapping[str, Sequence[int | None]], limits: Limits) -> dict[str, Shape]:
-    """The shapes of infer_shapes() with constant folding; none where the constants cannot be folded."""
-    from onnxscript.optimizer import fold_constants  # a tenth of a first start that does not need it
-
-    folded = _with_inputs(model, inputs)
-    try:
-        with np.errstate(all="ignore"):  # the arithmetic is the model's own
-            fold_constants(folded, onnx_shape_inference=True, should_fold=partial(_fold_small, limits))
-        return {str(v.name): shape for v in values(folded) if (shape := shape_of(v)) is not None}
-    except (RuntimeError, ValueError, TypeError, KeyError, IndexError, NotImplementedError) as error:
-        logger.info("shapes: constants could not be folded (%s)", error)
-        return {}
-
-
-def _with_inputs(model: Model, inputs: Mapping[str, Sequence[int | None]]) -> Model:
-    """A copy with these input shapes, without the recorded shapes that onnx can infer again."""
-    copy = edit(model)
-    for value in copy.graph.inputs:
-        if value.name in inputs:
-            value.shape = onnx_ir.Shape(inputs[str(value.name)])
-    for node in copy.graph:
-        if is_standard(node):
-            for value in node.outputs:
-                value.shape = None
-    return copy
-
-
 def recorded_type(model: Model, name: str) -> onnx_ir.TypeProtocol | None:
     """The tensor's type as onnx infers it; None where onnx cannot."""
     try:
@@ -326,31 +262,6 @@ def sequences(model: Model) -> set[str]:
         raise ModelError(f"the types of the graph's sequences cannot be inferred ({cause(error)})") from None
     kinds = {v.name: v.type.WhichOneof("value") for v in (*inferred.value_info, *inferred.output)}
     return recorded | {name for name, kind in kinds.items() if kind not in (None, "tensor_type", "sparse_tensor_type")}
-
-
-def _inferred(model: Model, *, propagate: bool) -> dict[str, Shape]:
-    """propagate: whether numbers of shapes are followed through arithmetic."""
-    try:
-        # Strict mode stops at the first contradiction; a partial result is enough here.
-        copy = passes.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=propagate)(model).model
-    except (onnx_ir.passes.PassError, onnx_ir.passes.InvariantError, RuntimeError, *MALFORMED) as error:
-        raise ModelError(f"the shapes contradict each other ({cause(error)})") from None
-    return {str(v.name): _shape(v) for v in values(copy) if v.shape is not None}
-
-
-def _fold_small(limits: Limits, node: Node) -> bool | None:
-    """Folds nothing that becomes large: the folder looks at the size of the inputs only. Asked for nodes of constants.
-
-    ConstantOfShape too, which the folder skips for its size: pads that are computed at run time need it.
-    """
-    limits.check()
-    if node.op_type == "ConstantOfShape":
-        sides = constant(node.inputs[0])
-        return sides is not None and math.prod(int(side) for side in sides.reshape(-1)) <= MOST_FOLDED
-    shapes = [shape_of(value) for value in node.outputs]
-    if all(shape is not None and None not in shape for shape in shapes):
-        return None if sum(math.prod(d or 0 for d in shape or ()) for shape in shapes) <= MOST_FOLDED else False
-    return False if node.op_type in ENLARGING else None
 
 
 def footprint(model: Model, shapes: Shapes) -> int:

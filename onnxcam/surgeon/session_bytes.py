@@ -1,6 +1,7 @@
 """A graph as the bytes that a session is opened with, in less memory than those of a file."""
 
 import io
+from collections.abc import Iterator
 
 import onnx
 import onnx_ir
@@ -18,8 +19,10 @@ GRAPH, INITIALIZER, RAW_DATA = b"\x3a", b"\x2a", b"\x4a"
 """Tags of ModelProto.graph (field 7), GraphProto.initializer (5) and TensorProto.raw_data (9), each before a length."""
 
 
-def session_bytes(model: Model) -> bytes:
+def session_bytes(model: Model, addition: bytes = b"") -> bytes:
     """The model for onnxruntime: that of to_bytes(), but each large weight is a further piece of the graph.
+
+    addition: a last piece, in the bytes of a ModelProto.
 
     Protobuf merges the pieces of a message that occurs more than once
     (https://protobuf.dev/programming-guides/encoding/#last-one-wins). So the result and one weight are all that is in
@@ -28,14 +31,16 @@ def session_bytes(model: Model) -> bytes:
     """
     size = weight_bytes(model)
     if size < WORTHWHILE:
-        return to_bytes(model)
+        return to_bytes(model) + addition
     rest = edit(model)
-    weights = _large(rest)
+    weights = {name: tensor for name, tensor, _ in _large(rest)}
     for name in weights:
         del rest.graph.initializers[name]
     start = to_bytes(rest)
     file = io.BytesIO()
-    file.seek(size + len(start) + len(weights) * LARGE)  # room for all at once: what grows leaves holes behind
+    file.seek(
+        size + len(start) + len(weights) * LARGE + len(addition)
+    )  # room for all at once: what grows leaves holes behind
     file.write(b"\0")
     file.seek(0)
     file.write(start)
@@ -48,23 +53,22 @@ def session_bytes(model: Model) -> bytes:
         file.write(data)
         if file.tell() >= MOST:
             raise ModelError("the model is too large for one file (above 2 GiB)")
+    file.write(addition)
     file.truncate()
     return file.getvalue()
 
 
 def weight_bytes(model: Model) -> int:
     """Bytes of the large weights of the main graph, as little as a file of the model takes."""
-    return sum(tensor.nbytes for tensor in _large(model).values())
+    return sum(size for _, _, size in _large(model))
 
 
-def _large(model: Model) -> dict[str, onnx_ir.TensorProtocol]:
-    """The large weights of the main graph by their names."""
-    tensors = {name: value.const_value for name, value in model.graph.initializers.items()}
-    return {
-        name: tensor
-        for name, tensor in tensors.items()
-        if tensor is not None and tensor.dtype != onnx_ir.DataType.STRING and tensor.nbytes >= LARGE
-    }
+def _large(model: Model) -> Iterator[tuple[str, onnx_ir.TensorProtocol, int]]:
+    """(name, tensor, bytes) of each large weight of the main graph."""
+    for name, value in model.graph.initializers.items():
+        tensor = value.const_value
+        if tensor is not None and tensor.dtype != onnx_ir.DataType.STRING and (size := tensor.nbytes) >= LARGE:
+            yield name, tensor, size
 
 
 def _varint(number: int) -> bytes:

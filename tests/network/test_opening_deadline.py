@@ -22,6 +22,7 @@ from onnxcam.surgeon.autodiff.rules.registry import Ops
 from onnxcam.surgeon.budgets import check_computed
 from onnxcam.surgeon.loading import read_model
 from onnxcam.surgeon.passes.control_flow import take_branches, unroll_loops
+from onnxcam.surgeon.shape_inference import infer_shapes
 from onnxcam.surgeon.vmap.driver import free_batch
 
 OVER = TimedLimits(seconds=7.0, end=0.0, what="opening m.onnx")
@@ -72,7 +73,7 @@ STEPS: dict[str, Callable[[], object]] = {
     "branches": lambda: take_branches(ir.from_proto(onnx.parser.parse_model(IF)), {"c": True}, OVER),
     "batching": lambda: free_batch(classifier(), SHAPES, {}, ["x"], OVER),
     "gradients": differentiate,
-    "shape inference": lambda: ir.infer_shapes(classifier(), {"x": (1, 3, 16, 12)}, OVER),
+    "shape inference": lambda: infer_shapes(classifier(), {"x": (1, 3, 16, 12)}, OVER),
     "sizes": lambda: check_computed(classifier(), {"x": (1, 3, 16, 12)}, OVER),
     "session": lambda: Session(filled(CLASSIFIER).SerializeToString(), ("cpu",), limits=OVER),
     "trial run": trace,

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from onnxcam.errors import ModelError
 from onnxcam.surgeon.analysis.axes import propagate
 from onnxcam.surgeon.analysis.factors import BATCH, Axes, Axis, Factored
-from onnxcam.surgeon.ir import Model, Node, Shape, Value, edit, find_value, infer_shapes, integers, shape_of, tidy
+from onnxcam.surgeon.ir import Model, Node, Shape, Value, edit, find_value, integers, shape_of, tidy
+from onnxcam.surgeon.shape_inference import infer_shapes
 
 CONVOLUTIONS = frozenset({"Conv", "ConvInteger", "QLinearConv", "FusedConv"})
 TRIAL_SIDES = (48, 80, 112, 144, 176)

@@ -9,7 +9,8 @@ from onnxcam.errors import ModelError, NoSpatialFeatures
 from onnxcam.surgeon.analysis.anatomy import Frames, ImageInput
 from onnxcam.surgeon.analysis.entry import TRIAL_SIDES, Entry
 from onnxcam.surgeon.analysis.factors import BATCH, Axes
-from onnxcam.surgeon.ir import Model, Shape, Value, infer_shapes, shape_of
+from onnxcam.surgeon.ir import Model, Shape, Value, shape_of
+from onnxcam.surgeon.shape_inference import infer_shapes
 
 DEPTH = "D"
 """The letter of depth, and of time."""

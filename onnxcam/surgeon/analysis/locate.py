@@ -49,12 +49,12 @@ from onnxcam.surgeon.ir import (
     find_node,
     find_value,
     footprint,
-    infer_shapes,
     is_standard,
     reached_from,
     values,
 )
 from onnxcam.surgeon.passes.quantised import check_dequantisable, is_blocked
+from onnxcam.surgeon.shape_inference import infer_shapes
 from onnxcam.types import Arrays, Note, NoteCode
 
 LONGEST_HEAD = 3

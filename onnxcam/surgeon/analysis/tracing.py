@@ -1,21 +1,23 @@
-"""Builds a model that returns the shape of every tensor of another model, and reads the result of one run of it.
+"""Makes a model return the shape of every tensor, and reads the result of one run of it.
 
 onnx's shape inference does not know operators of other domains, stops at If and Loop, and trusts recorded shapes that
 may be wrong. The runtime knows the real shapes; a Shape node on each tensor returns them in a few numbers. The engine
-runs this tracer (network/dry_run.py), and the Trace tells the rest of the analysis what it saw.
+runs the model with these nodes (network/dry_run.py), and the Trace tells the rest of the analysis what it saw.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import onnx
 
-from onnxcam.surgeon.builder import Builder
-from onnxcam.surgeon.ir import Model, Node, Shape, constant, edit, sequences
+from onnxcam.surgeon.ir import Model, Node, Shape, constant, sequences
 from onnxcam.types import Arrays
 
 BLANK = "onnxcam/blank"
 """Prefix of the nodes that replace weights (passes/opset.py): their shapes are true, their numbers are not."""
+PREFIX = "onnxcam/trace"
+"""Prefix of what a tracer adds."""
 CONTROL = frozenset({"If", "Loop", "Scan"})
 RANDOM = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
@@ -39,13 +41,14 @@ class Trace:
 
 @dataclass(frozen=True)
 class Tracer:
-    """A model that reports on another one: it takes the same inputs and returns shapes, and some tensors themselves.
+    """What makes a model report on itself: it takes the same inputs and returns shapes, and some tensors themselves.
 
-    shapes: the name of the output with a shape -> the name of the tensor that has it. values: outputs that become
-    Trace.values. conditions: outputs that are the conditions of Ifs.
+    addition: nodes and outputs, as bytes that follow those of the model: protobuf merges both. shapes: the name of the
+    output with a shape -> the name of the tensor that has it. values: outputs that become Trace.values. conditions:
+    outputs that are the conditions of Ifs.
     """
 
-    model: Model
+    addition: bytes
     shapes: Mapping[str, str]
     values: tuple[str, ...]
     conditions: tuple[str, ...]
@@ -64,24 +67,22 @@ class Tracer:
 
 
 def build_tracer(model: Model) -> Tracer:
-    """Builds the tracer of a model, which is not changed."""
-    copy = edit(model)
-    b = Builder(copy, "onnxcam/trace")
-    lists = sequences(copy)
-    computed = [v for node in copy.graph for v in node.outputs if v.name and str(v.name) not in lists]
-    conditions = [n.inputs[0] for n in copy.graph if n.op_type == "If" and n.inputs and n.inputs[0] is not None]
-    computed_conditions = [c for c in conditions if constant(c) is None and not c.is_graph_input()]
-    frozen = free_of_data(copy)
-    shapes = {str(b("Shape", v).name): str(v.name) for v in (*copy.graph.inputs, *computed)}
-    copy.graph.outputs.clear()
-    by_name = {str(v.name): v for node in copy.graph for v in node.outputs}
-    values = tuple(str(v.name) for v in computed if str(v.name) in frozen)
-    tracer = Tracer(copy, shapes, values, tuple(dict.fromkeys(str(c.name) for c in computed_conditions)))
-    for name in tracer.outputs:
-        # The runtime fills in the right shape where none is recorded.
-        by_name[name].shape = None
-        copy.graph.outputs.append(by_name[name])
-    return tracer
+    """Builds the tracer of a model, which is not changed, nor copied."""
+    lists = sequences(model)
+    computed = [str(v.name) for node in model.graph for v in node.outputs if v.name and str(v.name) not in lists]
+    conditions = [n.inputs[0] for n in model.graph if n.op_type == "If" and n.inputs and n.inputs[0] is not None]
+    computed_conditions = [str(c.name) for c in conditions if constant(c) is None and not c.is_graph_input()]
+    frozen = free_of_data(model)
+    traced = [*(str(v.name) for v in model.graph.inputs), *computed]
+    shapes = {f"{PREFIX}/Shape_{number}": name for number, name in enumerate(traced, 1)}
+    values = tuple(name for name in computed if name in frozen)
+    nodes = [onnx.NodeProto(op_type="Shape", input=[name], output=[output]) for output, name in shapes.items()]
+    returned = {str(v.name) for v in model.graph.outputs}
+    # The runtime fills in type and shape where none are recorded.
+    names = dict.fromkeys((*shapes, *values, *computed_conditions))
+    outputs = [onnx.ValueInfoProto(name=name) for name in names if name not in returned]
+    addition = onnx.ModelProto(graph=onnx.GraphProto(node=nodes, output=outputs))
+    return Tracer(addition.SerializeToString(), shapes, values, tuple(dict.fromkeys(computed_conditions)))
 
 
 def free_of_data(model: Model) -> set[str]:

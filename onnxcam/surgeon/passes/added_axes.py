@@ -11,7 +11,8 @@ from onnxcam.surgeon.analysis.axes import propagate
 from onnxcam.surgeon.analysis.factors import BATCH, Axes
 from onnxcam.surgeon.builder import Builder
 from onnxcam.surgeon.graphs.masked_score import rewire
-from onnxcam.surgeon.ir import Model, Shape, edit, infer_shapes
+from onnxcam.surgeon.ir import Model, Shape, edit
+from onnxcam.surgeon.shape_inference import infer_shapes
 
 
 def add_axes(model: Model, name: str, added: Sequence[int], letters: str, sides: Sequence[int]) -> Model:

@@ -21,8 +21,11 @@ MOST_ROUNDS = 64
 def unroll_loops(model: Model, limits: Limits = SAFE) -> Model:
     """Unrolls every Loop of a constant number of rounds, at most MOST_ROUNDS, that never stops early.
 
-    Raises ModelError where Loops within Loops become more nodes than the limit, and TimedOut.
+    The model itself where there is no Loop. Raises ModelError where Loops within Loops become more nodes than the
+    limit, and TimedOut.
     """
+    if all(node.op_type != "Loop" for node in model.graph):
+        return model
     copy = edit(model)
     space = _Space(copy, limits)
     pending = [n for n in reversed(copy.graph) if n.op_type == "Loop"]

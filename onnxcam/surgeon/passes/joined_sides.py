@@ -16,8 +16,9 @@ import numpy.typing as npt
 from onnxcam.surgeon.analysis.activations import TRANSPARENT, final_activation
 from onnxcam.surgeon.analysis.folding import folded
 from onnxcam.surgeon.builder import Builder
-from onnxcam.surgeon.ir import Model, Node, Shapes, Value, constant, edit, infer_shapes, integer, integers, take_place
+from onnxcam.surgeon.ir import Model, Node, Shapes, Value, constant, edit, integer, integers, take_place
 from onnxcam.surgeon.passes.linear_classifiers import with_standard_classifiers
+from onnxcam.surgeon.shape_inference import infer_shapes
 
 SIGNS = {(1.0, 0.0): 1.0, (-1.0, 1.0): -1.0}
 """The sign of the logit for p * factor + offset: p itself, and 1 - p."""

@@ -17,6 +17,7 @@ from onnxcam.surgeon.analysis.factors import (
     tokens,
 )
 from onnxcam.surgeon.analysis.locate import locate
+from onnxcam.surgeon.shape_inference import infer_shapes
 from onnxcam.types import NoteCode
 
 NCHW: Axes = ("N", "C", "H", "W")
@@ -201,6 +202,6 @@ def test_operators_that_move_cells(make: Make, node: str, order: str) -> None:
             check=False,
         )
     )
-    axes = propagate(model, {**ir.infer_shapes(model, {"x": (1, 3, 4, 6)})}, {"x": NCHW})["y"]
+    axes = propagate(model, {**infer_shapes(model, {"x": (1, 3, 4, 6)})}, {"x": NCHW})["y"]
     letters = "".join(a if isinstance(a, str) else "-" if isinstance(a, Factored) else "?" for a in axes)
     assert letters.rstrip("?") == order.rstrip("?")

@@ -12,8 +12,9 @@ HEAD = '<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>\n'
 
 
 def traced(proto: onnx.ModelProto, **feeds: np.ndarray) -> Trace:
-    tracer = build_tracer(ir.from_proto(proto))
-    session = Session(ir.to_bytes(tracer.model), ["cpu"], optimise=False)
+    model = ir.from_proto(proto)
+    tracer = build_tracer(model)
+    session = Session(ir.to_bytes(model) + tracer.addition, ["cpu"], optimise=False)
     results = session.run(tracer.outputs, {k: v for k, v in feeds.items() if k in session.inputs})
     return tracer.read(dict(zip(tracer.outputs, results, strict=True)))
 
