@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import InferenceError, OutOfMemory, TimedOut
-from onnxcam.network import cache
+from onnxcam.network import cache, stored_graphs
 from onnxcam.network.batch_check import HALF_TOLERANCE, TOLERANCE, samples_interact, why_not_batched
 from onnxcam.network.extra_inputs import is_batched
 from onnxcam.network.open_options import OpenOptions
 from onnxcam.network.opened import BatchSupport as BatchSupport
-from onnxcam.network.opened import open_network, scoring_bytes
+from onnxcam.network.opened import Once, open_network, scoring_bytes
 from onnxcam.network.scorer import Network
 from onnxcam.network.verification import check_surgery, output_of_file
 from onnxcam.surgeon import ir
@@ -26,6 +26,28 @@ from onnxcam.surgeon.ir import Model
 from onnxcam.surgeon.loading import ModelFile
 from onnxcam.surgeon.vmap.driver import CannotBatch, free_batch
 from onnxcam.types import Arrays, BatchMode
+
+
+@dataclass(frozen=True, eq=False)
+class BatchedNetwork:
+    """A network that is open. model: the graph that it runs, without masking. scoring: as OpenedModel has it."""
+
+    network: Network
+    model: Model
+    scoring: bytes
+    batching: BatchSupport
+
+
+@dataclass(frozen=True, eq=False)
+class _Tried:
+    """A network that was opened for a trial, and what it was opened of."""
+
+    network: Network
+    model: Model
+    scoring: bytes
+
+    def chosen(self, mode: BatchMode, reason: str) -> BatchedNetwork:
+        return BatchedNetwork(self.network, self.model, self.scoring, BatchSupport(mode, reason))
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +65,8 @@ class BatchTrial:
     options: OpenOptions
     record: "cache.ModelRecord | None"
 
-    def open(self) -> tuple[Network, Model, BatchSupport]:
-        """Returns (the network, the graph that it runs, how it batches)."""
+    def open(self) -> BatchedNetwork:
+        """Opens the network in the best way. Raises as open_model()."""
         if self.record is not None:
             return self._from_record(self.record)
         output = output_of_file(
@@ -58,60 +80,54 @@ class BatchTrial:
             # As exported, where one picture's part begins may depend on the batch, and no gradient goes through that.
             rewritten, _ = self._rewritten(output)
             if rewritten is not None:
-                network, graph, verified = rewritten
-                text = f"the export joins several pictures in one batch; rewritten for any batch and {verified}"
-                return network, graph, BatchSupport(BatchMode.REWRITTEN, text)
+                text = f"the export joins several pictures in one batch; rewritten for any batch and {rewritten[1]}"
+                return rewritten[0].chosen(BatchMode.REWRITTEN, text)
         if fixed is None:
-            network = self._network(self.model, None)
-            problem = why_not_batched(network, self.inputs, self._tolerance)
+            tried = self._tried(self.model, None)
+            problem = why_not_batched(tried.network, self.inputs, self._tolerance)
             if problem is None:
-                verified = self._verified(network, output)
+                verified = self._verified(tried.network, output)
                 if has_none:
-                    batching = BatchSupport(BatchMode.REWRITTEN, f"{reason}; made dynamic and {verified}")
-                else:
-                    batching = BatchSupport(BatchMode.DYNAMIC, f"the export takes any batch; {verified}")
-                return network, self.model, batching
-            network.close()
+                    return tried.chosen(BatchMode.REWRITTEN, f"{reason}; made dynamic and {verified}")
+                return tried.chosen(BatchMode.DYNAMIC, f"the export takes any batch; {verified}")
+            tried.network.close()
             reason = f"{reason}, and" if has_none else "the export declares a dynamic batch, but"
             reason = f"{reason} {problem}"
         rewritten, problem = self._rewritten(output)
         if rewritten is not None:
-            network, graph, verified = rewritten
-            return network, graph, BatchSupport(BatchMode.REWRITTEN, f"{reason}; made dynamic and {verified}")
-        network = self._network(self.model, fixed or 1)
-        if samples_interact(network, self.inputs, self._tolerance):
-            network.run_masks_alone()
-        self._verified(network, output)
-        return network, self.model, BatchSupport(BatchMode.LOOPED, f"{reason}, and cannot be made dynamic: {problem}")
+            return rewritten[0].chosen(BatchMode.REWRITTEN, f"{reason}; made dynamic and {rewritten[1]}")
+        tried = self._tried(self.model, fixed or 1)
+        if samples_interact(tried.network, self.inputs, self._tolerance):
+            tried.network.run_masks_alone()
+        self._verified(tried.network, output)
+        return tried.chosen(BatchMode.LOOPED, f"{reason}, and cannot be made dynamic: {problem}")
 
-    def _from_record(self, record: "cache.ModelRecord") -> tuple[Network, Model, BatchSupport]:
+    def _from_record(self, record: "cache.ModelRecord") -> BatchedNetwork:
         """Opens the model in the way that an earlier opening verified."""
-        batching = BatchSupport(record.mode, record.reason)
         model = self._with_free_batch() if record.mode is BatchMode.REWRITTEN else self.model
         fixed = (self.anatomy.image.batch or 1) if record.mode is BatchMode.LOOPED else None
-        network = self._network(model, fixed)
-        if samples_interact(network, self.inputs, self._tolerance):
-            network.run_masks_alone()
-        return network, model, batching
+        tried = self._tried(model, fixed)
+        if samples_interact(tried.network, self.inputs, self._tolerance):
+            tried.network.run_masks_alone()
+        return tried.chosen(record.mode, record.reason)
 
-    def _rewritten(self, output: npt.NDArray[np.generic] | None) -> tuple[tuple[Network, Model, str] | None, str]:
-        """Makes the graph take any batch. Returns ((network, graph, how verified), ''), or (None, the problem)."""
+    def _rewritten(self, output: npt.NDArray[np.generic] | None) -> tuple[tuple[_Tried, str] | None, str]:
+        """Makes the graph take any batch. Returns ((network, how verified), ''), or (None, the problem)."""
         try:
-            graph = self._with_free_batch()
-            network = self._network(graph, None)
+            tried = self._tried(self._with_free_batch(), None)
         except (OutOfMemory, TimedOut):
             raise
         except (CannotBatch, InferenceError) as error:
             return None, str(error)
         try:
-            problem = why_not_batched(network, self.inputs, self._tolerance)
+            problem = why_not_batched(tried.network, self.inputs, self._tolerance)
         except (OutOfMemory, TimedOut):
             raise
         except InferenceError as error:
             problem = str(error)
         if problem is None:
-            return (network, graph, self._verified(network, output)), ""
-        network.close()
+            return (tried, self._verified(tried.network, output)), ""
+        tried.network.close()
         return None, f"in the rewritten graph {problem}"
 
     def _with_free_batch(self) -> Model:
@@ -131,10 +147,14 @@ class BatchTrial:
         half = self.options.engine.half or ir.computes_in_half(self.model)
         return HALF_TOLERANCE if half else TOLERANCE
 
-    def _network(self, model: Model, fixed: int | None) -> Network:
+    def _tried(self, model: Model, fixed: int | None) -> _Tried:
         anatomy, size, options, extra = self.anatomy, self.size, self.options, self._extra
-        graph = partial(scoring_bytes, model, anatomy, size, options, fixed=fixed, extra=extra)
-        return open_network(graph, anatomy, size, options, fixed=fixed, extra=extra)
+        build = partial(scoring_bytes, model, anatomy, size, options, fixed=fixed, extra=extra)
+        if not options.cache or cache.folder() is None:
+            return _Tried(open_network(build, anatomy, size, options, fixed=fixed, extra=extra), model, b"")
+        graph = build()
+        network = open_network(Once(graph, build), anatomy, size, options, fixed=fixed, extra=extra)
+        return _Tried(network, model, graph if len(graph) <= stored_graphs.LARGEST else b"")
 
     def _verified(self, network: Network, output: npt.NDArray[np.generic] | None) -> str:
         return check_surgery(network, self.file, output, self.inputs, half=self.options.engine.half)

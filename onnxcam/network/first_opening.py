@@ -140,14 +140,16 @@ def _opened(
     joins_pictures = model is not joined and image.frames is None
     trace = replace(trace, shapes=shapes)
     opener = BatchTrial(file, start.runnable, model, joins_pictures, trace, anatomy, size, inputs, options, record)
-    network, graph, batching = opener.open()
+    batched = opener.open()
+    graph, batching = batched.model, batched.batching
     if cached and record is None and not trace.taken:  # the branch of an If is found anew at every opening
         cache.store(key, cache.ModelRecord(traced.shapes, batching.mode, batching.reason))
     graphs = Graphs(lambda: (graph, start.exported))
     in_floats = computes_in_single_precision(graph, anatomy.image.name) and not is_quantised(graph)
     return OpenedModel(
-        network, graphs, anatomy, size, batching, inputs, notes, options, trace.shapes, selection, tokens, in_floats
-    )
+        batched.network, graphs, anatomy, size, batching, inputs, notes, options, trace.shapes, selection, tokens,
+        in_floats, scoring=batched.scoring,
+    )  # fmt: skip
 
 
 def _located(

@@ -1,7 +1,7 @@
 """OpenedModel: a model that is ready for images. opening.py and first_opening.py make it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import NoneType
 from typing import TYPE_CHECKING
@@ -56,6 +56,7 @@ class OpenedModel:
     selection: at the end of a detector, whose table of candidates is opened. has_class_token: whether
     OpenOptions.every_cell_counts may choose other features. computes_in_floats: whether the image and all weights are
     in single precision and nothing is quantised. stored_as: name of what is stored of this opening, '' for nothing.
+    scoring: the bytes of the network's graph until they are stored, b"" afterwards and where they are not to be.
     """
 
     network: Network
@@ -71,6 +72,7 @@ class OpenedModel:
     has_class_token: bool = False
     computes_in_floats: bool = True
     stored_as: str = ""
+    scoring: bytes = field(default=b"", repr=False)
 
     @property
     def model(self) -> "Model":
@@ -147,6 +149,18 @@ def still_read(inputs: Arrays, selection: Selection | None) -> Arrays:
     read = {str(v.name) for v in selection.graphs.candidates.graph.inputs}
     dropped = {str(v.name) for v in selection.model.graph.inputs} - read
     return {name: value for name, value in inputs.items() if name not in dropped}
+
+
+class Once:
+    """Gives a graph once without keeping it, then builds it: a session rarely asks twice."""
+
+    def __init__(self, graph: bytes, built: Callable[[], bytes]) -> None:
+        self._graph: bytes | None = graph
+        self._built = built
+
+    def __call__(self) -> bytes:
+        graph, self._graph = self._graph, None
+        return graph if graph is not None else self._built()
 
 
 def scoring_bytes(

@@ -63,10 +63,9 @@ def _opened(file: ModelFile, options: OpenOptions) -> OpenedModel:
     if opened is not None:
         return opened
     opened, name = _first(file, options), warm.opening_key(file, options)
-    if name is None:
-        return opened
-    warm.store_opening(name, opened)
-    return replace(opened, stored_as=name)
+    if name is not None:
+        warm.store_opening(name, opened)
+    return replace(opened, stored_as=name or "", scoring=b"")
 
 
 def _first(file: ModelFile, options: OpenOptions) -> OpenedModel:

@@ -21,7 +21,7 @@ from onnxcam.limits import Limits
 from onnxcam.logs import module_logger
 from onnxcam.network import cache, stored_graphs
 from onnxcam.network.open_options import OpenOptions
-from onnxcam.network.opened import BatchSupport, Graphs, OpenedModel, open_network, scoring_bytes
+from onnxcam.network.opened import BatchSupport, Graphs, Once, OpenedModel, open_network, scoring_bytes
 from onnxcam.surgeon.analysis.anatomy import Anatomy, Kind
 from onnxcam.surgeon.loading import ModelFacts, ModelFile
 from onnxcam.types import Note, NoteCode, Shapes
@@ -103,7 +103,7 @@ def open_stored(file: ModelFile, options: OpenOptions, first: Callable[[], Opene
 
     try:
         network = open_network(
-            _Once(stored.graph, built), opening.anatomy, opening.size, options, fixed=opening.fixed,
+            Once(stored.graph, built), opening.anatomy, opening.size, options, fixed=opening.fixed,
             extra=opening.extra,
         )  # fmt: skip
     except (OutOfMemory, TimedOut):
@@ -124,33 +124,16 @@ def open_stored(file: ModelFile, options: OpenOptions, first: Callable[[], Opene
 
 
 def store_opening(name: str, opened: OpenedModel) -> None:
-    """Stores an opening that has passed all checks."""
-    from onnxcam.surgeon.session_bytes import weight_bytes
-
+    """Stores an opening that has passed all checks, with the bytes that its session was made of."""
     network, options = opened.network, opened.options
-    if weight_bytes(opened.model) > stored_graphs.LARGEST:
-        return  # before its bytes are made
-    if opened.selection is not None or any(note.code in BRANCHES for note in opened.notes):
+    if not opened.scoring or opened.selection is not None or any(note.code in BRANCHES for note in opened.notes):
         return
     opening = Opening(
         opened.anatomy, opened.size, opened.batching, opened.inputs, opened.notes, options.output, options.kind,
         opened.shapes, network.fixed, network.extra, network.masks_alone, opened.has_class_token,
         opened.computes_in_floats, network.provider,
     )  # fmt: skip
-    graph = scoring_bytes(opened.model, opened.anatomy, opened.size, options, fixed=network.fixed, extra=network.extra)
-    stored_graphs.store(name, graph, opening)
-
-
-class _Once:
-    """Gives a graph once without keeping it, then builds it: a session rarely asks twice."""
-
-    def __init__(self, graph: bytes, built: Callable[[], bytes]) -> None:
-        self._graph: bytes | None = graph
-        self._built = built
-
-    def __call__(self) -> bytes:
-        graph, self._graph = self._graph, None
-        return graph if graph is not None else self._built()
+    stored_graphs.store(name, opened.scoring, opening)
 
 
 def _graphs_of(opened: OpenedModel) -> Any:
