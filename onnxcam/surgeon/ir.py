@@ -4,7 +4,7 @@ A Model is an onnx_ir.Model. from_proto() makes it from the file's ModelProto, a
 Passes never change the model that they receive: edit() gives them a copy. builder.py adds nodes to such a copy.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -227,6 +227,18 @@ def since(node: Node, version: int) -> int:
         return int(onnx.defs.get_schema(node.op_type, version).since_version)
     except onnx.defs.SchemaError:
         return 0
+
+
+def fold_constants(model: Model, should_fold: Callable[[Node], bool | None]) -> None:
+    """Computes what follows from constants and shapes alone. Changes the model.
+
+    should_fold: asked of each node of constants; None leaves it to the folder. Raises what the folder's reference
+    evaluator raises.
+    """
+    from onnxscript.optimizer import fold_constants as fold  # a tenth of a first start that does not need it
+
+    with np.errstate(all="ignore"):  # the arithmetic is the model's own
+        fold(model, onnx_shape_inference=True, should_fold=should_fold)
 
 
 def recorded_type(model: Model, name: str) -> onnx_ir.TypeProtocol | None:

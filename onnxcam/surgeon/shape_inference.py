@@ -8,7 +8,6 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-import numpy as np
 import onnx
 import onnx_ir
 from onnx_ir import serde
@@ -25,6 +24,7 @@ from onnxcam.surgeon.ir import (
     cause,
     constant,
     edit,
+    fold_constants,
     is_standard,
     shape_of,
     values,
@@ -147,12 +147,9 @@ def _describe(described: onnx.ValueInfoProto, value: Value, *, keeps_shape: bool
 
 def _resolved(model: Model, inputs: Mapping[str, Sequence[int | None]], limits: Limits) -> dict[str, Shape]:
     """The shapes of infer_shapes() with constant folding; none where the constants cannot be folded."""
-    from onnxscript.optimizer import fold_constants  # a tenth of a first start that does not need it
-
     folded = _with_inputs(model, inputs)
     try:
-        with np.errstate(all="ignore"):  # the arithmetic is the model's own
-            fold_constants(folded, onnx_shape_inference=True, should_fold=partial(_fold_small, limits))
+        fold_constants(folded, partial(_fold_small, limits))
         return {str(v.name): shape for v in values(folded) if (shape := shape_of(v)) is not None}
     except (RuntimeError, ValueError, TypeError, KeyError, IndexError, NotImplementedError) as error:
         logger.info("shapes: constants could not be folded (%s)", error)

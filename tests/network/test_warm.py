@@ -23,8 +23,9 @@ from onnxcam import Explainer, Limits
 from onnxcam.errors import ModelError, OnnxCamError
 from onnxcam.methods import METHODS as ALL_METHODS
 from onnxcam.network import cache, first_opening, stored_graphs
+from onnxcam.network.opened import scoring_bytes
 from onnxcam.network.opening import OpenOptions, open_model
-from onnxcam.network.warm import opening_key
+from onnxcam.network.warm import Opening, opening_key
 from onnxcam.outputs.saliency import Saliency
 from onnxcam.surgeon.loading import read_model
 
@@ -241,6 +242,26 @@ def test_off_stores_nothing(classifier_file: Path, folder: Path, monkeypatch: py
     explained(classifier_file)
     assert not folder.exists()
     assert cache.folder() is None
+
+
+def test_what_is_stored_is_the_graph_that_the_opening_ran(
+    classifier_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[bytes] = []
+
+    def counted(*arguments: Any, **named: Any) -> bytes:
+        built.append(scoring_bytes(*arguments, **named))
+        return built[-1]
+
+    for module in ("batch_support", "warm"):
+        monkeypatch.setattr(f"onnxcam.network.{module}.scoring_bytes", counted)
+    file, options = read_model(classifier_file), OpenOptions(providers=("cpu",))
+    model = open_model(file, options)
+    model.close()
+    stored = stored_graphs.load(str(opening_key(file, options)), Opening)
+    assert stored is not None
+    assert built == [stored.graph], "it is built once"
+    assert model.scoring == b"", "nor kept"
 
 
 def test_a_step_of_a_warm_start_makes_the_graph_when_it_is_asked_for(classifier_file: Path) -> None:

@@ -47,6 +47,18 @@ def test_a_session_gives_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> No
     np.testing.assert_array_equal(onnxruntime.InferenceSession(session_bytes(model)).run(None, {"x": x})[0], expected)
 
 
+@pytest.mark.parametrize("worthwhile", [0, 2**25], ids=["in pieces", "as a file is"])
+def test_an_addition_is_merged_behind_the_model(monkeypatch: pytest.MonkeyPatch, worthwhile: int) -> None:
+    model, x = network(), np.random.default_rng(0).normal(size=(3, 128)).astype(np.float32)
+    monkeypatch.setattr(module, "WORTHWHILE", worthwhile)
+    node = onnx.NodeProto(op_type="Shape", input=["h"], output=["sides"])
+    addition = onnx.ModelProto(graph=onnx.GraphProto(node=[node], output=[onnx.ValueInfoProto(name="sides")]))
+    session = onnxruntime.InferenceSession(session_bytes(model, addition.SerializeToString()))
+    y, sides = session.run(["y", "sides"], {"x": x})
+    assert sides.tolist() == [3, 128]
+    np.testing.assert_array_equal(y, onnxruntime.InferenceSession(session_bytes(model)).run(None, {"x": x})[0])
+
+
 def test_small_models_are_written_as_a_file_is() -> None:
     assert session_bytes(network()) == to_bytes(network())
 

@@ -59,6 +59,11 @@ def test_loops_that_are_long_or_stop_early_stay(make: Make, change: tuple[str, s
     assert "Loop" in ops(unroll_loops(model))
 
 
+def test_a_model_without_loops_is_not_copied(classifier: onnx.ModelProto) -> None:
+    model = ir.from_proto(classifier)
+    assert unroll_loops(model) is model
+
+
 def test_the_branch_that_a_run_took_replaces_the_if(make: Make) -> None:
     model = ir.from_proto(make(HEAD + IF, check=False))
     yes, no = (take_branches(model, {"small": condition}) for condition in (True, False))
