@@ -87,11 +87,12 @@ class _Job:
 
     def openings(self) -> "Iterator[Explainer]":
         """An Explainer of each model at each layer, opened when it is asked for; the caller closes it."""
+        from onnxcam.network.warm import known_facts
         from onnxcam.surgeon.loading import read_model
 
-        targets = parse_targets(self.args.targets)
+        targets, limits = parse_targets(self.args.targets), parse_limits(self.args.limits)
         for model in self.models:
-            file = read_model(model, parse_limits(self.args.limits))
+            file = read_model(model, limits, known_facts(limits))
             for layer in self.layers:
                 yield open_explainer(file, self.args, targets, self.methods[0], layer=[layer])
 

@@ -134,6 +134,18 @@ def test_a_warm_command_loads_no_onnx_and_nothing_unasked(
     assert without_seconds(second) == without_seconds(first)
 
 
+def test_a_warm_comparison_loads_no_onnx(classifier_file: Path, tmp_path: Path) -> None:
+    picture = Path(__file__).parents[2] / "models" / "coffee.jpg"
+    command = ["compare", str(classifier_file), str(picture), "--method", "grad-cam,layer-cam", "--overwrite"]
+    first, loaded = run(*command, "-o", str(tmp_path / "c.png"))
+    assert {"onnx", "onnx_ir"} <= loaded
+    drawn = (tmp_path / "c.png").read_bytes()
+    second, loaded = run(*command, "-o", str(tmp_path / "c.png"))
+    assert not loaded & set(NEVER)
+    assert (tmp_path / "c.png").read_bytes() == drawn
+    assert without_seconds(second) == without_seconds(first)
+
+
 def test_another_model_under_the_same_name_is_opened_anew(classifier_file: Path, first_openings: list[str]) -> None:
     explained(classifier_file)
     other = onnx.load(classifier_file)
