@@ -70,8 +70,8 @@ class BatchTrial:
         if self.record is not None:
             return self._from_record(self.record)
         output = output_of_file(
-            self.file, self.runnable, self.model, self.anatomy, self.size, self.inputs, threads=self.options.threads,
-            limits=self.options.limits,
+            self.file, self.runnable, self.model, self.anatomy, self.size, self.inputs, traced=self.trace.outputs,
+            threads=self.options.threads, limits=self.options.limits,
         )  # fmt: skip
         fixed = self.anatomy.image.batch
         has_none = 0 in self.anatomy.image.added

@@ -11,6 +11,8 @@ the last three steps. What was learnt is stored for the next opening (cache.py).
 import hashlib
 from dataclasses import dataclass, replace
 
+import onnx
+
 from onnxcam.engine.providers import parse_providers
 from onnxcam.errors import OnnxCamError, OutOfMemory, TimedOut
 from onnxcam.logs import module_logger
@@ -32,7 +34,7 @@ from onnxcam.surgeon.analysis.locate import locate
 from onnxcam.surgeon.analysis.sides import resolve_size
 from onnxcam.surgeon.analysis.tracing import Trace
 from onnxcam.surgeon.graphs.raw_table import RAW_TABLE, join_raw_scales
-from onnxcam.surgeon.ir import Model
+from onnxcam.surgeon.ir import Model, values
 from onnxcam.surgeon.loading import ModelFile
 from onnxcam.surgeon.passes.control_flow import unroll_loops
 from onnxcam.surgeon.passes.fill_weights import store_filled_weights
@@ -122,7 +124,7 @@ def _opened(
     if record is None or known is None:
         record = None
         size, model, trace, notes = traced_at_fitting_size(
-            model, image, start.size, inputs, assumed=assumed, limits=options.limits
+            model, image, start.size, inputs, assumed=assumed, limits=options.limits, exported=_exported(file, start)
         )
     else:
         size = image.sides_in(known.shapes[image.name])
@@ -138,7 +140,7 @@ def _opened(
     joined = model
     model, anatomy, shapes = add_frame_axis(*split_off(model, anatomy, trace.shapes))
     joins_pictures = model is not joined and image.frames is None
-    trace = replace(trace, shapes=shapes)
+    trace = replace(trace, shapes=shapes, outputs=trace.outputs if anatomy.image == image else {})
     opener = BatchTrial(file, start.runnable, model, joins_pictures, trace, anatomy, size, inputs, options, record)
     batched = opener.open()
     graph, batching = batched.model, batched.batching
@@ -150,6 +152,23 @@ def _opened(
         batched.network, graphs, anatomy, size, batching, inputs, notes, options, trace.shapes, selection, tokens,
         in_floats, scoring=batched.scoring,
     )  # fmt: skip
+
+
+def _exported(file: ModelFile, start: _Start) -> onnx.ModelProto | None:
+    """The file, where the graph that is opened is the file's, tensor for tensor, and one picture is the whole batch.
+
+    One run of it shows the shapes and what the network is verified by. Not of models whose numbers depend on how
+    onnxruntime optimises them: they are verified by a run like the network's own.
+    """
+    model = start.model
+    is_whole = file.fingerprint == file.sha256  # with external weights the bytes may be too many
+    if model is not file.model or file.maps or start.image.batch not in (None, 1) or not is_whole:
+        return None
+    if is_quantised(model) or not computes_in_single_precision(model, start.image.name):
+        return None
+    graph = file.proto.graph
+    names = {v.name for v in graph.input}.union(*(node.output for node in graph.node))
+    return file.proto if all(value.name in names for value in values(model)) else None
 
 
 def _located(

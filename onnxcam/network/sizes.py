@@ -6,6 +6,7 @@ opening.py calls size_that_runs() when the first run fails. The candidates come 
 import time
 
 import numpy as np
+import onnx
 
 from onnxcam.engine.session import Session
 from onnxcam.errors import InferenceError, ModelError, OutOfMemory, PresetError, TimedOut
@@ -33,14 +34,15 @@ def traced_at_fitting_size(
     *,
     assumed: bool,
     limits: Limits = SAFE,
+    exported: onnx.ModelProto | None = None,
 ) -> tuple[tuple[int, ...], Model, Trace, tuple[Note, ...]]:
     """(size, the model without Ifs, its trace, notes) at `size`, or at another one if the model does not run there.
 
-    assumed: whether another size may be used; if not, PresetError names the one that fits. limits: of each run. Raises
-    what Session raises, and ModelError where no size fits.
+    assumed: whether another size may be used; if not, PresetError names the one that fits. limits: of each run.
+    exported: as run_trace() takes it. Raises what Session raises, and ModelError where no size fits.
     """
     try:
-        branchless, trace, notes = without_branches(model, image, size, inputs, None, limits)
+        branchless, trace, notes = without_branches(model, image, size, inputs, None, limits, exported)
         if _keeps_batch(model, image, trace.shapes) or not assumed:
             return size, branchless, trace, notes
         fitting = _fitting(model, image, size, inputs, limits)[0]
@@ -55,7 +57,7 @@ def traced_at_fitting_size(
             f"the model does not run on an input of {_sides(size)}, although it declares its sides dynamic; it runs "
             f"with --size {_sides(fitting)}"
         )
-    branchless, trace, notes = without_branches(model, image, fitting, inputs, None, limits)
+    branchless, trace, notes = without_branches(model, image, fitting, inputs, None, limits, exported)
     return fitting, branchless, trace, notes
 
 

@@ -32,6 +32,7 @@ def output_of_file(
     size: tuple[int, ...],
     inputs: Arrays,
     *,
+    traced: Arrays,
     threads: int | None,
     limits: Limits = SAFE,
 ) -> npt.NDArray[np.generic] | None:
@@ -39,11 +40,14 @@ def output_of_file(
 
     To be called before the network is opened, so that the weights are not in memory for both at one time. runnable: the
     file's graph where it is not the file itself (PreparedModel). model: the graph of the network, without masking.
-    inputs: values of its extra inputs. Raises what Session raises.
+    inputs: values of its extra inputs. traced: outputs that a run of the file on this image has shown (Trace). Raises
+    what Session raises.
     """
     logits, image = anatomy.logits, anatomy.image
-    exported = file.proto if runnable is None else ir.to_proto(runnable)
     name = logits.verified_by or logits.output
+    if name in traced:
+        return traced[name]
+    exported = file.proto if runnable is None else ir.to_proto(runnable)
     name = file.maps[name].source if name in file.maps else name
     if not _computes(exported, name):
         return None

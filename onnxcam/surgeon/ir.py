@@ -145,6 +145,11 @@ def values(model: Model) -> Iterator[Value]:
         yield from (v for v in node.outputs if v.name)
 
 
+def is_tensor(value: Value) -> bool:
+    """Whether the recorded type is that of a dense tensor."""
+    return isinstance(value.type, onnx_ir.TensorType)
+
+
 def computes_in_half(model: Model) -> bool:
     """Whether any weight is stored in half precision."""
     half = (onnx_ir.DataType.FLOAT16, onnx_ir.DataType.BFLOAT16)

@@ -31,12 +31,14 @@ class Trace:
     """What one run showed.
 
     shapes: of every tensor, by name. values: the tensors that follow from shapes and constants alone, by name. taken:
-    whether each If took its then-branch, by the name of its condition.
+    whether each If took its then-branch, by the name of its condition. outputs: those of the file itself, where the run
+    was one of the file.
     """
 
     shapes: Mapping[str, Shape]
     values: Arrays
     taken: Mapping[str, bool] = field(default_factory=dict)
+    outputs: Arrays = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
