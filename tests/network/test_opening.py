@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,7 +15,7 @@ from small_models import CLASSIFIER, Make, network_over
 from onnxcam import Box, Element, Explainer, Region, Similarity, score_cam
 from onnxcam.engine.options import EngineOptions
 from onnxcam.errors import ModelError, OptionError, TargetError
-from onnxcam.network import cache, dry_run, first_opening, stored_graphs
+from onnxcam.network import cache, dry_run, first_opening, stored_graphs, verification
 from onnxcam.network.export import rewrite
 from onnxcam.network.opening import OpenOptions, open_model
 from onnxcam.surgeon.analysis.anatomy import Kind
@@ -100,6 +101,45 @@ def test_an_opening_without_the_cache_neither_reads_nor_writes_a_record(
     monkeypatch.setattr(stored_graphs, "load", lambda name, hint: pytest.fail("read"))
     assert open_model(file, without).batching == first.batching
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_the_trace_of_a_file_has_its_shapes_and_its_outputs(classifier: onnx.ModelProto) -> None:
+    file = read_model(classifier)
+    image = file.image()
+    trace = dry_run.run_trace(file.model, image, (16, 12), {}, exported=file.proto)
+    assert trace.shapes == dry_run.run_trace(file.model, image, (16, 12), {}).shapes
+    session = ort.InferenceSession(classifier.SerializeToString())
+    expected = session.run(None, {image.name: dry_run.noise(image, (1, 3, 16, 12))})
+    assert list(trace.outputs) == [v.name for v in session.get_outputs()]
+    for array, of_file in zip(trace.outputs.values(), expected, strict=True):
+        np.testing.assert_allclose(array, of_file, rtol=1e-5)
+
+
+def runs_of_the_file(model: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The tensors that an opening of a model reads from a further run of the file, to verify the network by."""
+    names, real = list[str](), verification._run
+
+    def counted(proto: onnx.ModelProto, name: str, *arguments: Any) -> Any:
+        names.append(name)
+        return real(proto, name, *arguments)
+
+    monkeypatch.setattr(verification, "_run", counted)
+    opened = open_model(read_model(model), OpenOptions(providers=("cpu",), cache=False))
+    opened.close()
+    assert "NOT" not in opened.batching.reason
+    return names
+
+
+def test_a_file_is_run_once_where_its_own_graph_is_opened(
+    classifier: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert runs_of_the_file(classifier, monkeypatch) == []
+
+
+def test_numbers_that_depend_on_optimisations_are_verified_by_a_run_like_the_networks(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(runs_of_the_file(quantised(make), monkeypatch)) == 1
 
 
 def test_a_graph_that_differs_from_the_file_is_not_used(
