@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import InferenceError, OutOfMemory, TimedOut
-from onnxcam.network import cache, stored_graphs
+from onnxcam.network import cache
 from onnxcam.network.batch_check import HALF_TOLERANCE, TOLERANCE, samples_interact, why_not_batched
 from onnxcam.network.extra_inputs import is_batched
 from onnxcam.network.open_options import OpenOptions
@@ -24,6 +24,7 @@ from onnxcam.surgeon.analysis.anatomy import Anatomy
 from onnxcam.surgeon.analysis.tracing import Trace
 from onnxcam.surgeon.ir import Model
 from onnxcam.surgeon.loading import ModelFile
+from onnxcam.surgeon.session_bytes import WORTHWHILE, weight_bytes
 from onnxcam.surgeon.vmap.driver import CannotBatch, free_batch
 from onnxcam.types import Arrays, BatchMode
 
@@ -150,11 +151,11 @@ class BatchTrial:
     def _tried(self, model: Model, fixed: int | None) -> _Tried:
         anatomy, size, options, extra = self.anatomy, self.size, self.options, self._extra
         build = partial(scoring_bytes, model, anatomy, size, options, fixed=fixed, extra=extra)
-        if not options.cache or cache.folder() is None:
+        if not options.cache or cache.folder() is None or weight_bytes(model) >= WORTHWHILE:
             return _Tried(open_network(build, anatomy, size, options, fixed=fixed, extra=extra), model, b"")
         graph = build()
         network = open_network(Once(graph, build), anatomy, size, options, fixed=fixed, extra=extra)
-        return _Tried(network, model, graph if len(graph) <= stored_graphs.LARGEST else b"")
+        return _Tried(network, model, graph)
 
     def _verified(self, network: Network, output: npt.NDArray[np.generic] | None) -> str:
         return check_surgery(network, self.file, output, self.inputs, half=self.options.engine.half)

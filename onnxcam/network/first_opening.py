@@ -44,6 +44,7 @@ from onnxcam.surgeon.passes.joined_sides import with_plain_heads
 from onnxcam.surgeon.passes.quantised import is_quantised
 from onnxcam.surgeon.passes.single_precision import computes_in_single_precision
 from onnxcam.surgeon.preparation import prepare_model
+from onnxcam.surgeon.session_bytes import WORTHWHILE, weight_bytes
 from onnxcam.types import Arrays, Note
 
 logger = module_logger(__name__)
@@ -161,8 +162,9 @@ def _exported(file: ModelFile, start: _Start) -> onnx.ModelProto | None:
     onnxruntime optimises them: they are verified by a run like the network's own.
     """
     model = start.model
-    is_whole = file.fingerprint == file.sha256  # with external weights the bytes may be too many
-    if model is not file.model or file.maps or start.image.batch not in (None, 1) or not is_whole:
+    if model is not file.model or file.maps or start.image.batch not in (None, 1):
+        return None
+    if weight_bytes(model) >= WORTHWHILE:  # session_bytes() takes less memory than the file and its bytes
         return None
     if is_quantised(model) or not computes_in_single_precision(model, start.image.name):
         return None

@@ -56,7 +56,8 @@ class OpenedModel:
     selection: at the end of a detector, whose table of candidates is opened. has_class_token: whether
     OpenOptions.every_cell_counts may choose other features. computes_in_floats: whether the image and all weights are
     in single precision and nothing is quantised. stored_as: name of what is stored of this opening, '' for nothing.
-    scoring: the bytes of the network's graph until they are stored, b"" afterwards and where they are not to be.
+    scoring: the bytes of the network's graph until they are stored, b"" afterwards and where they are too large to be
+    kept beside the session.
     """
 
     network: Network

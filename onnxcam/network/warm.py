@@ -124,16 +124,23 @@ def open_stored(file: ModelFile, options: OpenOptions, first: Callable[[], Opene
 
 
 def store_opening(name: str, opened: OpenedModel) -> None:
-    """Stores an opening that has passed all checks, with the bytes that its session was made of."""
+    """Stores an opening that has passed all checks, with the bytes that its session was made of if they were kept."""
+    from onnxcam.surgeon.session_bytes import weight_bytes
+
     network, options = opened.network, opened.options
-    if not opened.scoring or opened.selection is not None or any(note.code in BRANCHES for note in opened.notes):
+    if not opened.scoring and weight_bytes(opened.model) > stored_graphs.LARGEST:
+        return  # before its bytes are made
+    if opened.selection is not None or any(note.code in BRANCHES for note in opened.notes):
         return
     opening = Opening(
         opened.anatomy, opened.size, opened.batching, opened.inputs, opened.notes, options.output, options.kind,
         opened.shapes, network.fixed, network.extra, network.masks_alone, opened.has_class_token,
         opened.computes_in_floats, network.provider,
     )  # fmt: skip
-    stored_graphs.store(name, opened.scoring, opening)
+    graph = opened.scoring or scoring_bytes(
+        opened.model, opened.anatomy, opened.size, options, fixed=network.fixed, extra=network.extra
+    )
+    stored_graphs.store(name, graph, opening)
 
 
 def _graphs_of(opened: OpenedModel) -> Any:
