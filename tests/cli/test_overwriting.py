@@ -14,9 +14,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from onnxcam.cli.main import app
-from onnxcam.cli.overwriting import without_places
+from onnxcam.cli.overwriting import signed_model, without_places
 from onnxcam.errors import OnnxCamError, OutputError
 from onnxcam.outputs.completeness import is_written_map, made_of
+from onnxcam.surgeon.metadata import INPUTS
 
 LABELS = "ant\nbee\ncat\ndog\nelk\n"
 
@@ -398,3 +399,13 @@ def test_an_isolated_call_says_the_same(folder: Path) -> None:
     explain("-q", "--isolated")
     assert refused(*words, "--alpha", "0.3").startswith("photos/a.png: a.grad-cam.png is there, of another call")
     assert call(*words, "--alpha", "0.3", "--overwrite").splitlines()[-1].startswith("2 pictures (1 replaced: ")
+
+
+def test_a_signed_model_is_the_one_that_onnx_writes(classifier: onnx.ModelProto) -> None:
+    digest = "0123456789abcdef" * 4
+    data = signed_model(classifier.SerializeToString(), digest)
+    entry = onnx.StringStringEntryProto(key=INPUTS, value=digest)
+    assert data == classifier.SerializeToString() + onnx.ModelProto(metadata_props=[entry]).SerializeToString()
+    again = onnx.load_from_string(data)
+    assert {p.key: p.value for p in again.metadata_props} == {INPUTS: digest}
+    assert again.graph == classifier.graph
