@@ -179,7 +179,7 @@ class NoteCode(StrEnum):
     BUDGET_ENDED = "budget-ended"
     """The budget ended before the tolerance was reached."""
     ALL_SCORED = "all-scored"
-    """A tolerance needed so many masks that all were scored, and the map is exact."""
+    """A tolerance needed so many masks that all were scored, so nothing is estimated."""
     IN_FLOAT32 = "in-float32"
     """A lower precision moved the map by more than a limit, so some of its masks, or all, were scored in float32."""
     PARTIAL = "partial"

@@ -21,7 +21,7 @@ UNSURE = Note(
 )
 EXACT = Note(
     NoteCode.ALL_SCORED,
-    "half of the masks did not reach the tolerance, so all were scored: the map is exact",
+    "half of the masks did not reach the tolerance, so all were scored: nothing is estimated",
 )
 MENDED = Note(
     NoteCode.IN_FLOAT32,
