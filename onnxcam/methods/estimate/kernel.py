@@ -1,5 +1,6 @@
 """The covariance of a Gaussian process over masks: how alike the scores of two masks are expected to be."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
@@ -31,7 +32,7 @@ class Hyperparameters(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """The masks as points (K,cells), centred. squares (K,): squared lengths; spread: the mean squared distance.
+    """The masks as points (K,coordinates), centred. squares (K,): squared lengths; spread: the mean squared distance.
 
     kept: the smooth covariances of the last lengths, in blocks of rows.
     """
@@ -43,15 +44,11 @@ class Geometry:
 
     @staticmethod
     def of(maps: Features) -> "Geometry":
-        """From masks (K,*grid): their points are the square roots of the normalised masks.
-
-        Networks respond to contrast: what is dimmed to a tenth is still seen. Measured, the root predicts scores better
-        than the mask itself or its square.
-        """
+        """From masks (K,*grid), by three sets of coordinates that count alike: see _coordinates()."""
         flat = maps.reshape(len(maps), -1).astype(np.float64)
         low = flat.min(axis=1, keepdims=True)
-        points = np.sqrt((flat - low) / (flat.max(axis=1, keepdims=True) - low))
-        points -= points.mean(axis=0)
+        masks = (flat - low) / (flat.max(axis=1, keepdims=True) - low)
+        points = np.concatenate([*_coordinates(masks, maps.shape[1:])], axis=1)
         squares = np.einsum("kc,kc->k", points, points)
         return Geometry(points, squares, max(2 * float(squares.mean()), 1e-12))
 
@@ -94,6 +91,30 @@ class Geometry:
             part = slice(i, i + BLOCK)
             squared = squares[part][:, None] + squares[None] - 2 * product(points[part], points.T)
             yield matern(np.maximum(squared, 0) / np.float32(self.spread), length)
+
+
+def _coordinates(masks: Doubles, grid: tuple[int, ...]) -> Iterator[Doubles]:
+    """Sets of coordinates (K,cells) of masks (K,cells) in [0,1], each centred and of the same spread.
+
+    Networks respond to contrast: what is dimmed to a tenth is still seen, so the root of a mask predicts its score
+    better than the mask alone. Masks that show a neighbouring cell score alike, which the blurred ones say. Measured on
+    photographs, the three together need fewer masks than any one, and the worst map is nearer.
+    """
+    for values in (np.sqrt(masks), np.sqrt(_blurred(masks, grid)), masks):
+        centred = values - values.mean(axis=0)
+        yield centred / math.sqrt(max(float(np.square(centred).sum()) / len(centred), 1e-12))
+
+
+def _blurred(masks: Doubles, grid: tuple[int, ...]) -> Doubles:
+    """(K,cells) the mean of each cell and its neighbours along every axis of the grid; the edge counts again."""
+    blurred = masks.reshape(-1, *grid)
+    for axis in range(1, blurred.ndim):
+        last = blurred.shape[axis] - 1
+        first, end = blurred.take([0], axis), blurred.take([last], axis)
+        before = np.concatenate([first, blurred.take(range(last), axis)], axis)
+        after = np.concatenate([blurred.take(range(1, last + 1), axis), end], axis)
+        blurred = (before + blurred + after) / 3
+    return blurred.reshape(masks.shape)
 
 
 def matern(squared: Distances, length: float) -> Distances:

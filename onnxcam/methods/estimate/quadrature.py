@@ -38,7 +38,7 @@ DRAWS = 128
 """Maps drawn from the posterior for the error."""
 CONFIDENCE = 0.9
 """The share of the drawn maps that the error bound covers."""
-INFLATION = 1.6
+INFLATION = 1.5
 """A factor on the posterior's deviation, so that the error bound holds in CONFIDENCE of the cases on photographs."""
 START, GROWTH, LEAST = 10, 4, 4
 """Masks of the first round; each later round adds a GROWTH-th of those scored so far, at least LEAST."""

@@ -53,18 +53,33 @@ print(ticks() - before)
 """Prints hundredths of a second on the threads that BLAS started with NumPy, in an estimate of many large maps."""
 
 
+def blurred(mask: Array) -> Array:
+    """The mean of the 3x3 cells around each cell of a mask (h,w), the edge's cells again beyond it; cell by cell."""
+    h, w = mask.shape
+    around = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+    return np.array(
+        [
+            [np.mean([mask[min(max(y + i, 0), h - 1), min(max(x + j, 0), w - 1)] for i, j in around]) for x in range(w)]
+            for y in range(h)
+        ]
+    )
+
+
 def kernel(maps: Array, h: Hyperparameters) -> Array:
-    """Matern-5/2 between the roots of the masks, a linear part and a level, one pair after another."""
-    flat = maps.reshape(len(maps), -1).astype(np.float64)
-    points = np.sqrt([(m - m.min()) / (m.max() - m.min()) for m in flat])
-    points = points - points.mean(axis=0)
-    spread = np.mean([((a - b) ** 2).sum() for a in points for b in points])
-    covariance = np.empty((len(maps), len(maps)))
-    for i, a in enumerate(points):
-        for j, b in enumerate(points):
-            d = np.sqrt(5 * ((a - b) ** 2).sum() / spread) / h.length
-            covariance[i, j] = (1 + d + d * d / 3) * np.exp(-d) + h.linear * 2 * (a @ b) / spread + LEVEL
-    return covariance
+    """Matern-5/2, a linear part and a level, one pair after another.
+
+    The squared distance of a pair is the mean of three: of the roots of the masks, of the roots of the blurred masks,
+    and of the masks, each in units of its own mean.
+    """
+    masks = [(m - m.min()) / (m.max() - m.min()) for m in maps.astype(np.float64)]
+    squared, inner = np.zeros((len(maps), len(maps))), np.zeros((len(maps), len(maps)))
+    for points in (np.sqrt(masks), np.sqrt([blurred(mask) for mask in masks]), np.asarray(masks)):
+        points = (points - points.mean(axis=0)).reshape(len(maps), -1)
+        spread = np.mean([((a - b) ** 2).sum() for a in points for b in points])
+        squared += [[((a - b) ** 2).sum() / spread / 3 for a in points] for b in points]
+        inner += [[2 * (a @ b) / spread / 3 for a in points] for b in points]
+    d = np.sqrt(5 * squared) / h.length
+    return (1 + d + d * d / 3) * np.exp(-d) + h.linear * inner + LEVEL
 
 
 def textbook_posterior(seen: Array, h: Hyperparameters) -> tuple[Array, Array, float]:
