@@ -15,6 +15,8 @@ class PlainValues:
         command: Any = self
         kinds = {name: _kinds(kind) for name, kind in getattr(command.callback, "__annotations__", {}).items()}
         for parameter in command.get_params(ctx):
+            if isinstance(parameter.process_value, _Converter):  # the same command parses again
+                continue
             parameter.process_value = _Converter(parameter, kinds.get(parameter.name, ()))
         return super().parse_args(ctx, args)  # type: ignore[misc,no-any-return]
 

@@ -23,9 +23,9 @@ TINY = 1e-37
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """Masks as points (M,cells), centred, as Geometry of methods/estimate has them. valid (M,1) bool: which are masks.
+    """Masks as points (M,cells), centred: their roots, one of the sets of coordinates of Geometry (methods/estimate).
 
-    squares (M,1): squared lengths. spread (): the mean squared distance.
+    valid (M,1) bool: which are masks. squares (M,1): squared lengths. spread (): the mean squared distance.
     """
 
     b: Builder

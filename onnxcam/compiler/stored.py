@@ -3,7 +3,7 @@
 A file counts for the very model, method, options and pictures that it was made of and compared with, and for the
 versions and the code that made it. It is written after the comparison has passed. stored_graphs.py says what else a
 file must be to count. Not stored is what an opening does not store either (warm.py), what names a file or is too large,
-and a method whose code is not onnxcam's own.
+and what a method or a gradient rule made whose code is not onnxcam's own.
 """
 
 import hashlib
@@ -61,7 +61,7 @@ def stored_name(explainer: Explainer, target: int | None, pictures: Sequence[Mod
     compared. raw: the file takes the picture.
     """
     opened, method = opened_model(explainer), explainer.method
-    if not opened.stored_as or not _is_built_in(method):
+    if not opened.stored_as or not _is_built_in(method) or stored_graphs.has_rules_from_outside():
         return None
     choices = (
         method.name, sorted(method.options.items()), target, raw, Path(explainer.model_name).name, explainer.preset,

@@ -115,7 +115,7 @@ class OpenedModel:
 
     def graph(self, name: str, build: Callable[[], bytes]) -> bytes:
         """A graph that follows from this opening, its provider and its name: as stored, else built, and stored."""
-        if not self.stored_as:
+        if not self.stored_as or stored_graphs.has_rules_from_outside():
             return build()
         key = stored_graphs.key(self.stored_as, self.network.provider, name)
         stored = stored_graphs.load(key, NoneType)
@@ -153,7 +153,7 @@ def still_read(inputs: Arrays, selection: Selection | None) -> Arrays:
 
 
 class Once:
-    """Gives a graph once without keeping it, then builds it: a session rarely asks twice."""
+    """Gives the bytes of a graph once and lets them go; builds them where it is asked again, which is rare."""
 
     def __init__(self, graph: bytes, built: Callable[[], bytes]) -> None:
         self._graph: bytes | None = graph

@@ -9,6 +9,7 @@ graph names no file (`refers_to_files`). Anything else is no file: its graph is 
 import hashlib
 import os
 import struct
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ BUILT_BY = ("surgeon", "network", "inputs")
 NAMES_A_FILE = (b"location", b"EPContext")
 """What stands in a graph whose weights are in another file (the key of TensorProto.external_data), or that loads a
 compiled model. A tensor that is called so is taken for one too."""
+RULES = "onnxcam.surgeon.autodiff.rules.registry"
+"""The module with the table of gradient rules."""
 KIND = FileKind("stored graph", LARGEST, cache.Unusable)
 logger = module_logger(__name__)
 
@@ -50,6 +53,15 @@ class Stored:
 def key(*parts: str) -> str:
     """Name of a file: a hash of the parts, of the packages' versions, and of onnxcam's own code."""
     return cache.key("graph", code_of(BUILT_BY), *parts)
+
+
+def has_rules_from_outside() -> bool:
+    """Whether a gradient rule is another package's: its code is in no key, so what it makes is not stored."""
+    # Rules are registered in a file that a warm start does not load, and nothing is registered where it is not loaded.
+    registry = sys.modules.get(RULES)
+    return registry is not None and any(
+        not str(getattr(one.rule, "__module__", "")).startswith("onnxcam.") for one in [*registry.VJP_RULES.values()]
+    )
 
 
 def refers_to_files(graph: bytes) -> bool:

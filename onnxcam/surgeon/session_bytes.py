@@ -38,9 +38,8 @@ def session_bytes(model: Model, addition: bytes = b"") -> bytes:
         del rest.graph.initializers[name]
     start = to_bytes(rest)
     file = io.BytesIO()
-    file.seek(
-        size + len(start) + len(weights) * LARGE + len(addition)
-    )  # room for all at once: what grows leaves holes behind
+    # Room for all at once: what grows leaves holes behind.
+    file.seek(size + len(start) + len(weights) * LARGE + len(addition))
     file.write(b"\0")
     file.seek(0)
     file.write(start)
@@ -51,7 +50,7 @@ def session_bytes(model: Model, addition: bytes = b"") -> bytes:
         head = INITIALIZER + _varint(len(head) + len(data)) + head
         file.write(GRAPH + _varint(len(head) + len(data)) + head)
         file.write(data)
-        if file.tell() >= MOST:
+        if file.tell() + len(addition) >= MOST:
             raise ModelError("the model is too large for one file (above 2 GiB)")
     file.write(addition)
     file.truncate()

@@ -18,8 +18,6 @@ from onnxcam.errors import CompileError
 from onnxcam.inputs import bundled
 from onnxcam.methods.blocks import Convention
 from onnxcam.methods.estimate import links
-from onnxcam.methods.estimate.kernel import LEVEL as PRIOR_LEVEL
-from onnxcam.methods.estimate.kernel import Geometry, Hyperparameters
 from onnxcam.methods.weighting import Variant, Weighting
 from onnxcam.surgeon import ir
 from onnxcam.surgeon.builder import Builder, empty_model, publish
@@ -42,7 +40,8 @@ def computed(build: Callable[[Builder], list[Value]]) -> list[Any]:
     return list(session.run([str(v.name) for v in values], {}))
 
 
-def test_the_covariance_of_masks_is_that_of_the_estimate() -> None:
+def test_the_covariance_of_masks_is_its_formula() -> None:
+    """Matern-5/2 between the roots of the masks, a linear part and a level, one pair after another."""
     maps = RNG.random((9, 12)).astype(np.float32)
     valid = np.arange(9)[:, None] < 7
 
@@ -51,12 +50,17 @@ def test_the_covariance_of_masks_is_that_of_the_estimate() -> None:
         return [points.covariance(points, (0.5, 1.4), 0.3), points.variance(0.3)]
 
     covariance, variance = computed(build)
-    geometry = Geometry.of(maps[:7])
-    for i, length in enumerate((0.5, 1.4)):
-        kernel = Hyperparameters(length, 0.3, 0.0)
-        expected = geometry.covariance(kernel, slice(None), slice(None)) - PRIOR_LEVEL + LEVEL
-        np.testing.assert_allclose(covariance[i, :7, :7], expected, atol=1e-10)
-    np.testing.assert_allclose(variance[:7, 0], geometry.variance(kernel) - PRIOR_LEVEL + LEVEL, atol=1e-10)
+    roots = np.sqrt([(m - m.min()) / (m.max() - m.min()) for m in maps[:7].astype(np.float64)])
+    roots -= roots.mean(axis=0)
+    spread = np.mean([((one - other) ** 2).sum() for one in roots for other in roots])
+    for place, one in enumerate(roots):
+        for column, other in enumerate(roots):
+            linear = 0.3 * 2 * (one @ other) / spread
+            for i, length in enumerate((0.5, 1.4)):
+                d = np.sqrt(5 * ((one - other) ** 2).sum() / spread) / length
+                expected = (1 + d + d * d / 3) * np.exp(-d) + linear + LEVEL
+                assert covariance[i, place, column] == pytest.approx(expected, abs=1e-10)
+        assert variance[place, 0] == pytest.approx(1 + 0.3 * 2 * (one @ one) / spread + LEVEL, abs=1e-10)
 
 
 @pytest.mark.parametrize("variant", list(Variant))

@@ -26,6 +26,7 @@ from onnxcam.errors import CompileError, OnnxCamError, OptionError, PictureError
 from onnxcam.inputs.presets import Preset
 from onnxcam.methods.fills import MEAN
 from onnxcam.network import cache, stored_graphs
+from onnxcam.surgeon.autodiff.rules.registry import VJP_RULES
 from onnxcam.surgeon.metadata import COMPILED
 
 posix = pytest.mark.skipif(os.name != "posix", reason="owners, modes and links")
@@ -461,6 +462,19 @@ def test_a_warm_command_loads_no_onnx_and_prints_the_same(
         assert second == first
         assert not loaded & NEVER
         assert path.read_bytes() == data
+
+
+def test_what_a_rule_from_outside_makes_is_not_stored(
+    classifier_file: Path, built: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = compile(classifier_file, "gradient")
+    key = ("Relu", 14)
+    with monkeypatch.context() as patch:
+        patch.setitem(VJP_RULES, key, replace(VJP_RULES[key], rule=lambda op, node, dy: dy))
+        linear = compile(classifier_file, "gradient")
+        assert linear.bytes != usual.bytes
+    check_same(compile(classifier_file, "gradient"), usual)
+    assert built == ["gradient", "gradient"]
 
 
 def test_the_table_of_families_is_that_of_the_builders() -> None:

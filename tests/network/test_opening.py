@@ -18,6 +18,7 @@ from onnxcam.errors import ModelError, OptionError, TargetError
 from onnxcam.network import cache, dry_run, first_opening, stored_graphs, verification
 from onnxcam.network.export import rewrite
 from onnxcam.network.opening import OpenOptions, open_model
+from onnxcam.surgeon import ir
 from onnxcam.surgeon.analysis.anatomy import Kind
 from onnxcam.surgeon.loading import read_model
 from onnxcam.types import BatchMode, NoteCode
@@ -142,21 +143,36 @@ def test_numbers_that_depend_on_optimisations_are_verified_by_a_run_like_the_net
     assert len(runs_of_the_file(quantised(make), monkeypatch)) == 1
 
 
+def spoiled(model: ir.Model) -> ir.Model:
+    """A copy with another bias."""
+    copy = ir.edit(model)
+    weights = copy.graph.initializers["b3"]
+    assert weights.const_value is not None
+    weights.const_value = onnx_ir.tensor(np.asarray(weights.const_value.numpy()) + 1, name="b3")
+    return copy
+
+
 def test_a_graph_that_differs_from_the_file_is_not_used(
     classifier: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def spoiled(model: object, limits: object) -> object:
-        from onnxcam.surgeon import ir
-
-        copy = ir.edit(model)  # type: ignore[arg-type]
-        weights = copy.graph.initializers["b3"]
-        array = np.asarray(weights.const_value.numpy()) + 1  # type: ignore[union-attr]
-        weights.const_value = onnx_ir.tensor(array, name="b3")
-        return copy
-
-    monkeypatch.setattr(first_opening, "unroll_loops", spoiled)
+    monkeypatch.setattr(first_opening, "unroll_loops", lambda model, limits: spoiled(model))
     with pytest.raises(ModelError, match="gives other numbers than the file"):
         open_model(read_model(classifier), OpenOptions(providers=("cpu",)))
+
+
+def test_nor_where_one_run_of_the_file_traces_and_verifies(
+    classifier: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, further = first_opening.split_off, list[str]()
+
+    def split(model: ir.Model, *others: Any) -> Any:
+        return real(spoiled(model), *others)
+
+    monkeypatch.setattr(first_opening, "split_off", split)
+    monkeypatch.setattr(verification, "_run", lambda proto, name, *others: further.append(name))
+    with pytest.raises(ModelError, match="gives other numbers than the file"):
+        open_model(read_model(classifier), OpenOptions(providers=("cpu",), cache=False))
+    assert not further
 
 
 IF = f"""{HEAD}net (float[N,3,8,6] x) => (float[N,5] logits)

@@ -71,7 +71,11 @@ class Geometry:
         """(K,cells): the prior covariance of all masks times weights (K,cells), in float32 where nothing cancels."""
         single = weights.astype(np.float32)
         smooth = np.concatenate([product(block, single) for block in self._smooth(kernel.length)])
-        linear = product(self.points, product(self.points.T, weights))
+        points, cells = self.points, weights.shape[1]
+        if len(points) < 2 * cells:  # few masks on a fine grid: less work
+            linear = product(product(points, points.T), weights)
+        else:
+            linear = product(points, product(points.T, weights))
         return np.asarray(smooth + 2 * kernel.linear / self.spread * linear + LEVEL * weights.sum(axis=0))
 
     def _smooth(self, length: float) -> Iterable[Floats]:
@@ -97,8 +101,8 @@ def _coordinates(masks: Doubles, grid: tuple[int, ...]) -> Iterator[Doubles]:
     """Sets of coordinates (K,cells) of masks (K,cells) in [0,1], each centred and of the same spread.
 
     Networks respond to contrast: what is dimmed to a tenth is still seen, so the root of a mask predicts its score
-    better than the mask alone. Masks that show a neighbouring cell score alike, which the blurred ones say. Measured on
-    photographs, the three together need fewer masks than any one, and the worst map is nearer.
+    better than the mask alone. Masks that show a neighbouring cell score alike, which the blurred ones say. docs/
+    benchmarks.md has what the three gain over the roots alone.
     """
     for values in (np.sqrt(masks), np.sqrt(_blurred(masks, grid)), masks):
         centred = values - values.mean(axis=0)

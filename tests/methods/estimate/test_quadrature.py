@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from itertools import product
 
 import numpy as np
 import pytest
@@ -54,15 +55,13 @@ print(ticks() - before)
 
 
 def blurred(mask: Array) -> Array:
-    """The mean of the 3x3 cells around each cell of a mask (h,w), the edge's cells again beyond it; cell by cell."""
-    h, w = mask.shape
-    around = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
-    return np.array(
-        [
-            [np.mean([mask[min(max(y + i, 0), h - 1), min(max(x + j, 0), w - 1)] for i, j in around]) for x in range(w)]
-            for y in range(h)
-        ]
-    )
+    """The mean of a cell and all its neighbours along every axis, the edge's cells again beyond it; cell by cell."""
+    around = [*product((-1, 0, 1), repeat=mask.ndim)]
+    result = np.empty(mask.shape)
+    for cell in np.ndindex(*mask.shape):
+        places = [np.clip(np.add(cell, step), 0, np.subtract(mask.shape, 1)) for step in around]
+        result[cell] = np.mean([mask[tuple(place)] for place in places])
+    return result
 
 
 def kernel(maps: Array, h: Hyperparameters) -> Array:
@@ -99,11 +98,14 @@ def one_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quadrature, "INFLATION", 1.0)
 
 
-def test_the_kernel_is_its_formula() -> None:
-    geometry, expected = Geometry.of(MAPS), kernel(MAPS, ONE)
+@pytest.mark.parametrize("grid", [(3, 4), (12,), (12, 1), (2, 3, 2)], ids=str)
+@pytest.mark.parametrize("cells", [5, COUNT])
+def test_the_kernel_is_its_formula(grid: tuple[int, ...], cells: int) -> None:
+    maps = MAPS.reshape(COUNT, *grid)
+    geometry, expected = Geometry.of(maps), kernel(maps, ONE)
     np.testing.assert_allclose(geometry.covariance(ONE, slice(None), slice(None)), expected, atol=1e-6)
     np.testing.assert_allclose(geometry.variance(ONE), np.diag(expected), atol=1e-9)
-    weights = RNG.standard_normal((COUNT, 5))
+    weights = RNG.standard_normal((COUNT, cells))
     np.testing.assert_allclose(geometry.times(ONE, weights), expected @ weights, atol=1e-4)
 
 
